@@ -1,0 +1,5 @@
+"""`python -m edgetop`."""
+
+from edgetop.cli import main
+
+raise SystemExit(main())
