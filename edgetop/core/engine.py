@@ -1,0 +1,114 @@
+"""What a model is and how it is run: the types that the engine reports and the session records."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+FlashAttention = Literal["auto", "on", "off"]
+LoadMode = Literal["auto", "mmap", "mlock", "copy"]
+FullContext = Literal["stop", "shift"]
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True):
+    """How the model is to be run. `None` lets the engine choose; a loaded model reports what was chosen."""
+
+    n_ctx: int | None = None
+    """Context length in tokens, prompt and reply together."""
+    n_threads: int | None = None
+    """Threads for decoding; the physical cores that affinity and cgroup leave us by default."""
+    n_threads_batch: int | None = None
+    """Threads for prefill."""
+    n_batch: int | None = None
+    """Largest number of tokens in one decode call."""
+    n_ubatch: int | None = None
+    """Tokens computed together; a prefill is submitted in pieces of this size."""
+    n_gpu_layers: int | None = None
+    """Layers offloaded to an accelerator; all of them by default where there is one."""
+    type_k: KvType = "f16"
+    type_v: KvType = "f16"
+    flash_attention: FlashAttention = "auto"
+    load_mode: LoadMode = "auto"
+    swa_full: bool = False
+    """Keep the whole context for layers with a sliding window; costs memory, allows longer prefix reuse."""
+    n_outputs_max: int = 1
+    """Logit rows per decode call. Chat reads one, and the compute buffer grows with it."""
+    use_extra_bufts: bool = True
+    """Repacked weights and AMX. Off after a crash in the first decode."""
+    offload_kqv: bool = True
+    full_context: FullContext = "stop"
+    """What happens when the context is full: stop and say so, or drop the oldest half and go on."""
+    template_name: str | None = None
+    """A named template of the model other than its default one."""
+    template_args: dict[str, bool | int | float | str] = {}
+    """Arguments for the chat template, such as enable_thinking."""
+    rpc_servers: tuple[str, ...] = ()
+
+
+class SamplingSettings(Struct, frozen=True, kw_only=True):
+    """How the next token is drawn. A temperature of 0 is greedy."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repeat_last_n: int = 64
+    seed: int | None = None
+    """`None` draws a seed; the turn records the one used."""
+    max_tokens: int | None = None
+    """`None` generates until the model ends its turn or the context is full."""
+    stop: tuple[str, ...] = ()
+
+
+class MemoryBreakdown(Struct, frozen=True, kw_only=True):
+    """What the engine says it allocated, in bytes; `None` where it does not say."""
+
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    compute_bytes: int | None = None
+    output_bytes: int | None = None
+    by_buffer: dict[str, int] = {}
+    """The same, by llama.cpp's own buffer names, such as `CPU_Mapped model`."""
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """What the model file and the engine say of the model."""
+
+    path: str
+    name: str
+    architecture: str = ""
+    quantization: str = ""
+    """llama.cpp's file type label. Mixes hide behind it: `bits_per_weight` says what is really used."""
+    bits_per_weight: float | None = None
+    size_bytes: int | None = None
+    parameters: int | None = None
+    n_ctx_train: int | None = None
+    n_layer: int | None = None
+    n_vocab: int | None = None
+    chat_template: Literal["model", "named", "fallback", "none"] = "none"
+    """Where the chat template comes from; `none` means plain completion."""
+    template_note: str = ""
+    """Why a fallback or plain completion is used, in one line."""
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """What computes: library, version and the instruction sets and devices it was built for."""
+
+    name: str
+    version: str = ""
+    system_info: str = ""
+    devices: tuple[str, ...] = ()
+
+
+class EnginePerf(Struct, frozen=True, kw_only=True):
+    """The engine's own counters for one turn, kept to check ours against."""
+
+    prefill_ms: float
+    prefill_tokens: int
+    decode_ms: float
+    decode_tokens: int

@@ -1,0 +1,26 @@
+"""What went wrong, in the words a person reads: one line what, one line how to mend it."""
+
+from __future__ import annotations
+
+
+class EdgetopError(Exception):
+    """A failure that is told and not traced. `exit_code` is what the command line returns for it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.mend = mend
+
+
+class UsageError(EdgetopError):
+    """The command line, the environment or the configuration file says something that cannot be meant."""
+
+    exit_code = 2
+
+
+class ModelError(EdgetopError):
+    """The model cannot be loaded: missing, not a GGUF, truncated, unsupported."""
+
+    exit_code = 3

@@ -1,0 +1,87 @@
+"""Numbers as people read them; the same wherever edgetop shows one.
+
+A missing number is `None` and reads `n/a`; it is never a zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+NOT_AVAILABLE = "n/a"
+
+
+def format_significant(value: float, digits: int = 3) -> str:
+    """`value` with `digits` significant digits and no exponent below a million: 12.4, 0.0721, 148."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    magnitude = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    return f"{value:.{max(0, digits - 1 - magnitude)}f}"
+
+
+def format_bytes(size_bytes: float | None) -> str:
+    """A size in binary units, as memory is counted: 93.8 MiB, 1.31 GiB."""
+    if size_bytes is None:
+        return NOT_AVAILABLE
+    return _scaled(size_bytes, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"), blank=" ")
+
+
+def format_bytes_short(size_bytes: float | None) -> str:
+    """A size for a meter, in htop's manner, binary units by one letter: 512M, 2.1G."""
+    if size_bytes is None:
+        return NOT_AVAILABLE
+    return _scaled(size_bytes, 1024, ("B", "K", "M", "G", "T", "P"), blank="", digits=2)
+
+
+def format_count(count: float | None) -> str:
+    """A large count in decimal units: 134.5M is 135M, 3.8B."""
+    if count is None:
+        return NOT_AVAILABLE
+    return _scaled(count, 1000, ("", "K", "M", "B", "T"), blank="")
+
+
+def format_seconds(span_s: float | None) -> str:
+    """A short span: 81 ms, 0.42 s, 12.4 s; longer ones as `format_duration`."""
+    if span_s is None:
+        return NOT_AVAILABLE
+    if abs(span_s) < 0.1:
+        return f"{format_significant(span_s * 1000, 2)} ms"
+    if abs(span_s) < 100:
+        return f"{format_significant(span_s, 2 if abs(span_s) < 1 else 3)} s"
+    return format_duration(span_s)
+
+
+def format_duration(span_s: float | None) -> str:
+    """A long span in two units: 3 min 12 s, 6 h 10 min, 2 d 4 h."""
+    if span_s is None:
+        return NOT_AVAILABLE
+    whole_s = round(span_s)
+    minutes, seconds = divmod(whole_s, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def format_clock(span_s: float) -> str:
+    """A running time: 00:12:41."""
+    minutes, seconds = divmod(int(span_s), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+
+
+def format_rate(tokens_per_s: float | None) -> str:
+    """A token rate: 12.4 tok/s."""
+    return NOT_AVAILABLE if tokens_per_s is None else f"{format_significant(tokens_per_s)} tok/s"
+
+
+def _scaled(value: float, base: int, units: tuple[str, ...], *, blank: str, digits: int = 3) -> str:
+    scaled, unit = float(value), 0
+    # 999.5 would be written 1000 with three digits, so it is already one of the next unit.
+    while abs(scaled) >= min(base, 999.5) and unit < len(units) - 1:
+        scaled /= base
+        unit += 1
+    number = str(round(scaled)) if unit == 0 else format_significant(scaled, digits)
+    return f"{number}{blank if units[unit] else ''}{units[unit]}"

@@ -1,0 +1,101 @@
+"""Hostile text made harmless.
+
+A model, a GGUF header, a file or a sensor may say anything, escape sequences and invisible characters among it. What
+`literal` returns can be written to a terminal: it moves no cursor, reorders no line and hides nothing.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MARKS_MAX = 6
+"""Combining marks on one character that are shown; Thai, Tibetan and Hebrew with accents need up to four or five."""
+
+# Characters with no picture of their own that steer a terminal or the order of a line, or that hide text: C0 and C1
+# controls, soft hyphen, bidirectional controls, zero-width space, separators, fillers, annotations, tags, surrogates.
+# A single zero-width joiner or non-joiner holds emoji and Persian or Indic words together and stays.
+_UNSAFE = re.compile(
+    "\r\n"
+    "|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
+    "|[\u200c\u200d]{2,}"
+)
+
+# Runs in the blocks where combining marks live; only these are looked at mark by mark.
+_PERHAPS_MARKS = re.compile(
+    "[\u0300-\u1fff\u20d0-\u20ff\u302a-\u302f\u3099\u309a\ua66f-\uabff\ufb1e\ufe00-\ufe2f"
+    f"\U00010000-\U0001efff\U000e0100-\U000e01ef]{{{MARKS_MAX + 1},}}"
+)
+
+
+def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the option's own name
+    r"""`text` with everything shown that would otherwise act or hide.
+
+    A control character becomes its picture (␛), or caret notation (^[) with `ascii`; newline and tab stay, \r\n is a
+    newline. An invisible format character becomes its code point, <U+202E>. A lone surrogate becomes U+FFFD, or ? with
+    `ascii`. Combining marks beyond MARKS_MAX on one character are counted instead of drawn. Other letters stay as they
+    are, with `ascii` as well: it is a choice of glyphs, not of language.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    text = _UNSAFE.sub(_shown_as_caret if ascii else _shown_as_picture, text)
+    return _PERHAPS_MARKS.sub(_capped, text)
+
+
+def one_line(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the option's own name
+    """`text` as `literal` gives it, with line breaks and runs of blanks made single blanks; for names and titles."""
+    return literal(" ".join(text.split()), ascii=ascii)
+
+
+def _shown_as_picture(match: re.Match[str]) -> str:
+    found = match.group()
+    if found == "\r\n":
+        return "\n"
+    return "".join(_picture(ord(character)) for character in found)
+
+
+def _shown_as_caret(match: re.Match[str]) -> str:
+    found = match.group()
+    if found == "\r\n":
+        return "\n"
+    return "".join(_caret(ord(character)) for character in found)
+
+
+def _picture(code: int) -> str:
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code == 0x7F:
+        return "\u2421"
+    if 0xD800 <= code <= 0xDFFF:
+        return "\ufffd"
+    return f"<U+{code:04X}>"
+
+
+def _caret(code: int) -> str:
+    if code < 0x20 or code == 0x7F:
+        return "^" + chr(code ^ 0x40)
+    if 0xD800 <= code <= 0xDFFF:
+        return "?"
+    return f"<U+{code:04X}>"
+
+
+def _capped(match: re.Match[str]) -> str:
+    shown: list[str] = []
+    marks = 0
+    for character in match.group():
+        if unicodedata.category(character) in {"Mn", "Me"}:
+            marks += 1
+        else:
+            _tell_hidden(shown, marks)
+            marks = 0
+        if marks <= MARKS_MAX:
+            shown.append(character)
+    _tell_hidden(shown, marks)
+    return "".join(shown)
+
+
+def _tell_hidden(shown: list[str], marks: int) -> None:
+    if marks > MARKS_MAX:
+        shown.append(f"<{marks - MARKS_MAX} marks>")

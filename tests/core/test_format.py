@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetop.core.format import (
+    format_bytes,
+    format_bytes_short,
+    format_clock,
+    format_count,
+    format_duration,
+    format_rate,
+    format_seconds,
+    format_significant,
+)
+
+
+def test_a_missing_number_is_not_a_zero() -> None:
+    for formatted in (format_bytes, format_bytes_short, format_count, format_seconds, format_duration, format_rate):
+        assert formatted(None) == "n/a"
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "long", "short"),
+    [
+        (0, "0 B", "0B"),
+        (999, "999 B", "999B"),
+        (98362432, "93.8 MiB", "94M"),
+        (1023 * 2**20, "0.999 GiB", "1.0G"),
+        (int(7.9 * 2**30), "7.90 GiB", "7.9G"),
+    ],
+)
+def test_sizes_are_binary(size_bytes: int, long: str, short: str) -> None:
+    assert format_bytes(size_bytes) == long
+    assert format_bytes_short(size_bytes) == short
+
+
+@pytest.mark.parametrize(
+    ("span_s", "text"),
+    [
+        (0.0005, "0.50 ms"),
+        (0.081, "81 ms"),
+        (0.42, "0.42 s"),
+        (12.44, "12.4 s"),
+        (192, "3 min 12 s"),
+        (22200, "6 h 10 min"),
+    ],
+)
+def test_spans_choose_their_unit(span_s: float, text: str) -> None:
+    assert format_seconds(span_s) == text
+
+
+def test_other_figures() -> None:
+    assert format_count(134_515_008) == "135M"
+    assert format_rate(12.44) == "12.4 tok/s"
+    assert format_clock(761.9) == "00:12:41"
+    assert format_duration(2 * 86400 + 4 * 3600) == "2 d 4 h"
+
+
+@given(st.floats(1e-6, 1e6))
+def test_three_significant_digits_are_within_half_a_unit_of_the_last(value: float) -> None:
+    assert float(format_significant(value)) == pytest.approx(value, rel=0.0051)
