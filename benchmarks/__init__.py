@@ -1,0 +1,1 @@
+"""Measurements of edgetop itself, run by hand; none of it is shipped."""

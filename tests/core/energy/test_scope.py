@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetop.core.energy.meter import P_MAX_W, Meter, MeterKind, meter_of
+from edgetop.core.energy.scope import Headline, headline
+from edgetop.core.records import Channel, Missing, Scope, SourceInfo
+
+
+def meter(name: str, scope: Scope, kind: MeterKind = "energy", source: str = "", **known: object) -> Meter:
+    return Meter(name=name, scope=scope, kind=kind, source=source or name, poll_s=0.05, **known)  # type: ignore[arg-type]
+
+
+PACKAGE = meter("energy.package-0", "cpu_package", source="rapl", adds_up_as="cpu")
+SECOND = meter("energy.package-1", "cpu_package", source="rapl", adds_up_as="cpu")
+DRAM = meter("energy.dram", "component", source="rapl", adds_up_as="cpu")
+PSYS = meter("energy.psys", "platform", source="rapl", flags=("opt-in",))
+CORE = meter("energy.core", "component", source="rapl")
+GPU = meter("energy.gpu0", "gpu_board", source="nvml", adds_up_as="gpu")
+GPU_POWER = meter("power.gpu0", "gpu_board", "power", source="nvml", adds_up_as="gpu")
+APU = meter("power.PPT", "gpu_board", "power", source="amdgpu", adds_up_as="gpu", flags=("includes-cpu",))
+WALL = meter("power.plug", "wall", "power")
+BATTERY = meter("power.BAT0", "battery", "power")
+MODULE = meter("power.VDD_IN", "module", "power", source="ina", total=True)
+RAIL = meter("power.VDD_SOC", "component", "power", source="ina")
+
+
+def chosen(*meters: Meter, name: str | None = None) -> set[str]:
+    found = headline(meters, name)
+    assert isinstance(found, Headline)
+    return {each.name for each in found.meters}
+
+
+def test_only_packages_their_memory_and_discrete_graphics_are_added() -> None:
+    assert chosen(PACKAGE, SECOND, DRAM, CORE) == {"energy.package-0", "energy.package-1", "energy.dram"}
+    both = headline([GPU_POWER, GPU, PACKAGE])
+    assert isinstance(both, Headline)
+    assert {each.name for each in both.meters} == {"energy.package-0", "energy.gpu0"}
+    assert both.partial
+    assert "partial" in both.flags
+    assert chosen(PACKAGE, APU) == {"energy.package-0"}
+    assert chosen(GPU_POWER, GPU) == {"energy.gpu0"}
+
+
+@given(st.permutations([WALL, BATTERY, MODULE, RAIL, PACKAGE, DRAM, PSYS, CORE, GPU]))
+def test_the_widest_scope_stands_alone_in_any_order(meters: list[Meter]) -> None:
+    assert chosen(*meters) == {"power.plug"}
+    assert chosen(*(each for each in meters if each is not WALL)) == {"power.VDD_IN"}
+
+
+def test_adding_psys_or_a_subzone_changes_nothing() -> None:
+    assert chosen(PACKAGE) == chosen(PACKAGE, PSYS, CORE) == {"energy.package-0"}
+
+
+def test_the_user_may_choose_by_channel_or_source_and_learns_the_names_otherwise() -> None:
+    assert chosen(PACKAGE, PSYS, WALL, name="energy.psys") == {"energy.psys"}
+    assert chosen(MODULE, RAIL, WALL, name="ina") == {"power.VDD_IN"}
+    unknown = headline([MODULE, WALL], "nvml")
+    assert isinstance(unknown, Missing)
+    assert "ina" in unknown.mend
+    assert isinstance(headline([]), Missing)
+
+
+def test_a_meter_is_read_from_its_source_and_hostile_values_count_as_not_stated() -> None:
+    channel = Channel(name="energy.package-0", unit="J", scope="cpu_package")
+    info = SourceInfo(
+        name="rapl",
+        driver="powercap",
+        period_s=0.05,
+        channels=(channel,),
+        properties={"gain": 0.05, "wrap_j.energy.package-0": 262143.3, "p_max_w": "much", "flags": "virtualised"},
+    )
+    read = meter_of(info, channel)
+    assert read is not None
+    assert (read.kind, read.gain, read.wrap_j, read.p_max_w) == ("energy", 0.05, 262143.3, P_MAX_W)
+    assert read.flags == ("virtualised",)
+    assert meter_of(info, Channel(name="temperature", unit="Cel", scope="module")) is None
