@@ -1,0 +1,1 @@
+"""Where tokens come from: the worker process, its protocol and the engines behind it."""

@@ -1,0 +1,96 @@
+"""The library itself: its import, what it says of itself, and its enumerations.
+
+Only the module of ctypes bindings is imported, below a stub of its package: the package's own initialisation brings
+numpy and the high-level API, 20 MB and a tenth of a second that nothing here uses.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+from edgetop.core.engine import EngineInfo, FlashAttention, KvType, LoadMode
+
+Library = Any
+"""The module `llama_cpp.llama_cpp`, which has no types worth the name."""
+
+Handle = Any
+"""A pointer to one of the library's objects."""
+
+KV_TYPES: dict[KvType, str] = {
+    "f32": "GGML_TYPE_F32",
+    "f16": "GGML_TYPE_F16",
+    "q4_0": "GGML_TYPE_Q4_0",
+    "q4_1": "GGML_TYPE_Q4_1",
+    "q5_0": "GGML_TYPE_Q5_0",
+    "q5_1": "GGML_TYPE_Q5_1",
+    "q8_0": "GGML_TYPE_Q8_0",
+    "iq4_nl": "GGML_TYPE_IQ4_NL",
+}
+GGML_TYPE_BF16 = 30
+"""From ggml.h; the bindings do not name it."""
+FLASH_ATTENTION: dict[FlashAttention, str] = {
+    "auto": "LLAMA_FLASH_ATTN_TYPE_AUTO",
+    "on": "LLAMA_FLASH_ATTN_TYPE_ENABLED",
+    "off": "LLAMA_FLASH_ATTN_TYPE_DISABLED",
+}
+LOAD_MODES: dict[LoadMode, str] = {
+    "auto": "LLAMA_LOAD_MODE_AUTO",
+    "mmap": "LLAMA_LOAD_MODE_MMAP",
+    "mlock": "LLAMA_LOAD_MODE_MMAP_MLOCK",
+    "copy": "LLAMA_LOAD_MODE_NONE",
+}
+
+
+class LibraryError(Exception):
+    """llama-cpp-python is not installed or its library does not load; the text says which in one line."""
+
+
+def import_library() -> Library:
+    """The bindings. Raises LibraryError."""
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.submodule_search_locations is None:
+        raise LibraryError("llama-cpp-python is not installed")
+    if "llama_cpp" not in sys.modules:
+        stub = ModuleType("llama_cpp")
+        stub.__path__ = list(spec.submodule_search_locations)
+        sys.modules["llama_cpp"] = stub
+    try:
+        return importlib.import_module("llama_cpp.llama_cpp")
+    except (ImportError, OSError, RuntimeError) as error:
+        raise LibraryError(f"llama.cpp's library does not load: {error}") from error
+
+
+def kv_type(library: Library, name: KvType) -> int:
+    """The number that ggml gives a type of the KV cache."""
+    return GGML_TYPE_BF16 if name == "bf16" else int(getattr(library, KV_TYPES[name]))
+
+
+def engine_info(library: Library) -> EngineInfo:
+    """Version, instruction sets and devices."""
+    return EngineInfo(
+        name="llama.cpp",
+        version=library.llama_version().decode("utf-8", "replace"),
+        system_info=library.llama_print_system_info().decode("utf-8", "replace").strip(" |"),
+        devices=_devices(library),
+    )
+
+
+def _devices(library: Library) -> tuple[str, ...]:
+    shared = library._lib  # noqa: SLF001 - the bindings leave ggml's device functions out
+    shared.ggml_backend_dev_count.restype = ctypes.c_size_t
+    shared.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    shared.ggml_backend_dev_get.restype = ctypes.c_void_p
+    names = []
+    for function in (shared.ggml_backend_dev_name, shared.ggml_backend_dev_description):
+        function.argtypes = [ctypes.c_void_p]
+        function.restype = ctypes.c_char_p
+    for index in range(shared.ggml_backend_dev_count()):
+        device = shared.ggml_backend_dev_get(index)
+        name, description = shared.ggml_backend_dev_name(device), shared.ggml_backend_dev_description(device)
+        names.append(f"{name.decode('utf-8', 'replace')}: {description.decode('utf-8', 'replace')}")
+    return tuple(names)

@@ -1,0 +1,95 @@
+"""llama.cpp's log: kept, read for what the library tells nowhere else, and never printed."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Literal
+
+import msgspec
+
+from edgetop.core.engine import MemoryBreakdown
+from edgetop.inference.llama.library import Library
+from edgetop.inference.protocol import Log
+
+_INFO, _WARNING, _ERROR, _CONTINUATION = 2, 3, 4, 5
+"""ggml_log_level, from ggml.h; 1 is debug."""
+_LEVELS: dict[int, Literal["warning", "error"]] = {_WARNING: "warning", _ERROR: "error"}
+_KEPT_LINES = 5000
+_LINE_CHARACTERS = 400
+_BUFFER = re.compile(
+    r":\s+(?P<name>\S+(?: \S+)*?)\s+(?P<kind>model|KV|RS|compute|output)\s+buffer size\s+=\s+(?P<mib>[\d.]+) MiB"
+)
+_OFFLOADED = re.compile(r"offloaded (\d+)/\d+ layers to GPU")
+_MIB = 2**20
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of the log."""
+
+    level: int
+    text: str
+
+
+class LibraryLog:
+    """Takes the library's log in from the moment it is made. Keep it as long as the library is used."""
+
+    def __init__(self, library: Library) -> None:
+        self._lines: deque[Line] = deque(maxlen=_KEPT_LINES)
+        self._callback = library.llama_log_callback(self._take)
+        library.llama_log_set(self._callback, None)
+
+    def _take(self, level: int, text: bytes | None, _: object) -> None:
+        # Called from the library's threads too; appending is all that is safe here.
+        if text and level in {_INFO, _WARNING, _ERROR}:
+            self._lines.append(Line(level, text.decode("utf-8", "replace").strip()[:_LINE_CHARACTERS]))
+
+    def take(self) -> list[Line]:
+        """The lines since the last call."""
+        lines = []
+        while self._lines:
+            lines.append(self._lines.popleft())
+        return lines
+
+
+def to_reports(lines: list[Line]) -> list[Log]:
+    """The warnings and errors among the lines, each of them once."""
+    texts = dict.fromkeys((line.level, line.text) for line in lines if line.level in _LEVELS and line.text)
+    return [Log(level=_LEVELS[level], text=text) for level, text in texts]
+
+
+def errors(lines: list[Line]) -> list[str]:
+    """The errors among the lines."""
+    return [line.text for line in lines if line.level == _ERROR]
+
+
+def memory_breakdown(lines: list[Line]) -> MemoryBreakdown:
+    """What was allocated, from lines such as `llama_kv_cache:  CPU KV buffer size =  45.00 MiB`.
+
+    The library has no C call for it. Mapped weights count whole, resident or not; the state of recurrent layers counts
+    as KV.
+    """
+    by_buffer: dict[str, int] = {}
+    totals: dict[str, int] = {}
+    for line in lines:
+        match = _BUFFER.search(line.text)
+        if match is None:
+            continue
+        size_bytes = round(float(match["mib"]) * _MIB)
+        label = f"{match['name']} {match['kind']}"
+        by_buffer[label] = by_buffer.get(label, 0) + size_bytes
+        kind = "KV" if match["kind"] == "RS" else match["kind"]
+        totals[kind] = totals.get(kind, 0) + size_bytes
+    return MemoryBreakdown(
+        weights_bytes=totals.get("model"),
+        kv_bytes=totals.get("KV"),
+        compute_bytes=totals.get("compute"),
+        output_bytes=totals.get("output"),
+        by_buffer=by_buffer,
+    )
+
+
+def offloaded_layers(lines: list[Line]) -> int:
+    """Layers that went to an accelerator, from `offloaded 31/31 layers to GPU`; 0 when nothing says so."""
+    matches = (_OFFLOADED.search(line.text) for line in lines)
+    return next((int(match[1]) for match in matches if match), 0)

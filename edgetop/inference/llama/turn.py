@@ -1,0 +1,204 @@
+"""One turn: prompt in, tokens out, each stamped beside the decode call that made its logits."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from edgetop.core.clock import monotonic_us
+from edgetop.core.engine import EnginePerf
+from edgetop.core.records import Prefill, StopReason, TurnFinished
+from edgetop.inference.chat_format import ChatFormat
+from edgetop.inference.engine import Reporter, Stop
+from edgetop.inference.llama.context import Context, Counters, DecodeError
+from edgetop.inference.llama.library import Library
+from edgetop.inference.llama.model import LoadedModel
+from edgetop.inference.llama.sampler import Sampler
+from edgetop.inference.protocol import ChatMessage, Generate
+from edgetop.inference.reply_stream import ReplyStream
+from edgetop.inference.reply_text import opened_reasoning
+from edgetop.inference.template_renderer import TemplateError
+
+_REPLY_SHARE = 4
+"""When old messages have to go, a quarter of the context is left for the reply."""
+
+
+class PromptError(Exception):
+    """The conversation does not fit the context; the message says by how much and what to do."""
+
+
+class Turn:
+    """A turn under way."""
+
+    def __init__(
+        self, library: Library, model: LoadedModel, form: ChatFormat, command: Generate, *, stop: Stop, report: Reporter
+    ) -> None:
+        self._model = model
+        self._context: Context = model.context
+        self._form = form
+        self._command = command
+        self._stop = stop
+        self._report = report
+        self._library = library
+        self._prompt: list[int] = []
+        self._cached = 0
+        self._generated = 0
+        self._seed: int | None = None
+        self._prefill_counters = Counters(0.0, 0)
+        self._sampling_ms = 0.0
+
+    def run(self) -> None:
+        """Answer; the last report is TurnFinished."""
+        self._context.watch(self._stop)
+        self._context.take_counters()
+        try:
+            reason = self._answer()
+        except TemplateError as error:
+            self._finish("failed", f"The chat template refused the conversation: {error}.")
+        except DecodeError as error:
+            self._finish("failed", f"{error}. Load the model again.")
+        except PromptError as error:
+            self._finish("context_full", str(error))
+        else:
+            self._finish(reason)
+
+    def _answer(self) -> StopReason:
+        text = self._fit_prompt()
+        self._cached = self._context.reuse(self._prompt)
+        first_us = self._prefill()
+        self._prefill_counters = self._context.take_counters()
+        if first_us is None:
+            return "cancelled"
+        sampling = self._command.sampling
+        sampler = Sampler(self._library, sampling, n_vocab=self._model.vocabulary.size, n_ctx=self._context.n_ctx)
+        self._seed = sampler.seed
+        sampler.accept_prompt(self._prompt)
+        # The text of a reply that is gone on with is its answer: the reasoning lies behind it.
+        opened = None if self._command.continue_reply else opened_reasoning(text)
+        stop = (*sampling.stop, *self._form.stop)
+        reply = ReplyStream(self._command.turn, self._report, stop=stop, opened=opened)
+        try:
+            reason = self._decode(sampler, reply, first_us)
+        finally:
+            self._sampling_ms = sampler.spent_ms
+            sampler.free()
+            reply.finish()
+        return reason
+
+    def _fit_prompt(self) -> str:
+        """Tokenize the conversation into the context, without its oldest messages where that is the choice."""
+        n_ctx = self._context.n_ctx
+        messages = self._command.messages
+        text = self._render(messages)
+        if len(self._prompt) < n_ctx and self._prompt:
+            return text
+        needed = len(self._prompt)
+        if self._model.settings.full_context == "shift":
+            room = n_ctx - n_ctx // _REPLY_SHARE
+            while len(self._prompt) > room and (shorter := _without_oldest(messages)) is not None:
+                messages = shorter
+                text = self._render(messages)
+            if 0 < len(self._prompt) < n_ctx:
+                return text
+        if not needed:
+            raise PromptError("There is nothing to answer: the prompt has no tokens.")
+        raise PromptError(
+            f"The conversation takes {needed} tokens and the context holds {n_ctx}. "
+            "Clear it, or load with a longer context (--ctx)."
+        )
+
+    def _render(self, messages: tuple[ChatMessage, ...]) -> str:
+        text = self._form.prompt(messages, continue_reply=self._command.continue_reply)
+        self._prompt = self._model.vocabulary.tokenize(text)
+        return text
+
+    def _prefill(self) -> int | None:
+        """Evaluate what of the prompt is not in the cache; returns the stamp of its end, `None` when stopped."""
+        total = len(self._prompt) - self._cached
+        begin_us = monotonic_us()
+        progress = Prefill(turn=self._command.turn, t_us=begin_us, done=0, total=total, cached=self._cached)
+        self._report(progress)
+        done_us = begin_us
+        for begin in range(self._cached, len(self._prompt), self._context.n_ubatch):
+            chunk = self._prompt[begin : begin + self._context.n_ubatch]
+            if self._stop.requested or not self._context.evaluate(chunk):
+                return None
+            done_us = monotonic_us()
+            self._report(replace(progress, t_us=done_us, done=begin + len(chunk) - self._cached))
+        return done_us
+
+    def _decode(self, sampler: Sampler, reply: ReplyStream, first_us: int) -> StopReason:
+        vocabulary, context = self._model.vocabulary, self._context
+        stamp_us = first_us
+        limit = self._command.sampling.max_tokens
+        if limit is not None and limit <= 0:
+            return "max_tokens"
+        while not self._stop.requested:
+            token = sampler.sample(context.handle)
+            piece = vocabulary.piece(token)
+            if piece is None:
+                return "end_of_generation"
+            self._generated += 1
+            reply.add(stamp_us, piece)
+            if reply.stopped:
+                return "stop_string"
+            if self._generated == limit:
+                return "max_tokens"
+            if len(context.tokens) >= context.n_ctx and not self._make_room():
+                return "context_full"
+            if not context.evaluate([token]):
+                break
+            stamp_us = monotonic_us()
+        return "cancelled"
+
+    def _make_room(self) -> bool:
+        return self._model.settings.full_context == "shift" and self._context.shift(self._system_tokens())
+
+    def _system_tokens(self) -> int:
+        """How many tokens at the beginning of the cache are the system message and what stands before it."""
+        system = self._command.messages[:1]
+        if not system or system[0].role != "system":
+            return 1
+        try:
+            beginning = self._model.vocabulary.tokenize(self._form.prompt((*system, ChatMessage("user", ""))))
+        except TemplateError:
+            return 1
+        common = 0
+        for ours, held in zip(beginning, self._context.tokens, strict=False):
+            if ours != held:
+                break
+            common += 1
+        return max(1, min(common, self._context.n_ctx // 2))
+
+    def _perf(self) -> EnginePerf:
+        """The library's counters. Between two tokens lie an evaluation and a drawing, which it counts apart."""
+        decode = self._context.take_counters()
+        return EnginePerf(
+            prefill_ms=self._prefill_counters.evaluation_ms,
+            prefill_tokens=self._prefill_counters.tokens,
+            decode_ms=decode.evaluation_ms + self._sampling_ms,
+            decode_tokens=decode.tokens,
+        )
+
+    def _finish(self, reason: StopReason, error: str = "") -> None:
+        self._report(
+            TurnFinished(
+                turn=self._command.turn,
+                t_us=monotonic_us(),
+                stop_reason=reason,
+                prompt_tokens=len(self._prompt),
+                cached_tokens=self._cached,
+                generated_tokens=self._generated,
+                context_used=len(self._context.tokens),
+                seed=self._seed,
+                perf=self._perf(),
+                error=error,
+            )
+        )
+
+
+def _without_oldest(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...] | None:
+    """Without the oldest exchange, the system message kept; `None` when only the last question is left."""
+    system = messages[:1] if messages[:1] and messages[0].role == "system" else ()
+    rest = messages[len(system) :]
+    following = next((at for at in range(1, len(rest)) if rest[at].role == "user"), None)
+    return None if following is None else (*system, *rest[following:])

@@ -1,0 +1,222 @@
+"""An engine that plays a script, for tests of the screen and of recovery.
+
+It runs in the same worker process behind the same protocol as the real one, so that what a test sees of processes,
+pipes, stamps and deaths is real; only the text is made up.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgetop.core.clock import monotonic_us
+from edgetop.core.engine import EngineInfo, EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
+from edgetop.core.records import ModelLoaded, Prefill, StopReason, TurnFinished
+from edgetop.inference.engine import Reporter, Stop
+from edgetop.inference.protocol import Generate, Load, LoadFailed, LoadProgress
+from edgetop.inference.reply_stream import ReplyStream
+
+_TICK_S = 0.002
+_CHARACTERS_PER_TOKEN = 4
+
+
+class Accident(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the worker comes to grief."""
+
+    kind: Literal["segfault", "abort", "kill", "hang", "error"]
+    at_token: int = 0
+    """Just before this token of the reply, counted from 0."""
+    unless_extra_bufts_off: bool = False
+    """It does not happen with `use_extra_bufts=False`, like the crash of a faulty AMX build."""
+    last_words: str = ""
+    """Written to standard error first."""
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one turn answers. Lone surrogates in JSON stand for bytes that are no UTF-8."""
+
+    text: str
+    accident: Accident | None = None
+
+
+class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the engine does; the JSON form of this is a script file."""
+
+    replies: tuple[Reply, ...] = (Reply(text="A scripted reply."),)
+    """Turn after turn, from the beginning again when they are used up."""
+    tokens_per_s: float = 200.0
+    prefill_tokens_per_s: float = 20_000.0
+    load_s: float = 0.0
+    load_fails: LoadFailed | None = None
+    load_accident: Accident | None = None
+    n_ctx: int = 4096
+
+
+def split_tokens(text: str) -> list[bytes]:
+    """The text in pieces of a few bytes, which split characters as real tokens do."""
+    data = text.encode("utf-8", "surrogatepass")
+    return [data[at : at + _CHARACTERS_PER_TOKEN] for at in range(0, len(data), _CHARACTERS_PER_TOKEN)]
+
+
+class ScriptedEngine:
+    """Plays a script."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._settings = EngineSettings()
+        self._turns = 0
+        self._cached = 0
+
+    @classmethod
+    def from_file(cls, path: str) -> ScriptedEngine:
+        """Read a script. Raises msgspec.ValidationError when it is none."""
+        return cls(msgspec.convert(json.loads(Path(path).read_text("utf-8")), Script))
+
+    @property
+    def info(self) -> EngineInfo:
+        """What computes."""
+        return EngineInfo(name="scripted")
+
+    def load(self, command: Load, stop: Stop, report: Reporter) -> None:
+        """Pretend to load for as long as the script says."""
+        begin_us = monotonic_us()
+        self._settings = command.settings
+        self._happen(self._script.load_accident)
+        for step in range(11):
+            if not _wait_until(begin_us + int(step * self._script.load_s * 100_000), stop):
+                cancelled = "Loading was cancelled."
+                report(LoadFailed(reason="cancelled", message=cancelled, mend="Load the model again."))
+                return
+            report(LoadProgress(step / 10))
+        if self._script.load_fails is not None:
+            report(self._script.load_fails)
+            return
+        chosen = msgspec.structs.replace(
+            command.settings,
+            n_ctx=command.settings.n_ctx or self._script.n_ctx,
+            n_threads=command.settings.n_threads or 1,
+            n_threads_batch=command.settings.n_threads_batch or 1,
+            n_batch=command.settings.n_batch or 2048,
+            n_ubatch=command.settings.n_ubatch or 512,
+            n_gpu_layers=0,
+        )
+        now_us = monotonic_us()
+        report(
+            ModelLoaded(
+                t_us=now_us,
+                load_s=(now_us - begin_us) / 1e6,
+                model=ModelInfo(
+                    path=command.path,
+                    name="Scripted",
+                    architecture="scripted",
+                    quantization="Q4_0",
+                    bits_per_weight=4.5,
+                    size_bytes=64 * 2**20,
+                    parameters=119_000_000,
+                    n_ctx_train=self._script.n_ctx,
+                    n_layer=12,
+                    n_vocab=256,
+                    chat_template="model",
+                ),
+                engine=self.info,
+                settings=chosen,
+                memory=MemoryBreakdown(
+                    weights_bytes=64 * 2**20, kv_bytes=32 * 2**20, compute_bytes=16 * 2**20, output_bytes=2**18
+                ),
+            )
+        )
+
+    def generate(self, command: Generate, stop: Stop, report: Reporter) -> None:
+        """Play the next reply at the script's rate."""
+        reply = self._script.replies[self._turns % len(self._script.replies)]
+        self._turns += 1
+        prompt_tokens = max(1, sum(len(split_tokens(message.content)) + 4 for message in command.messages))
+        cached = min(self._cached, prompt_tokens - 1)
+        total = prompt_tokens - cached
+        begin_us = monotonic_us()
+        report(Prefill(turn=command.turn, t_us=begin_us, done=0, total=total, cached=cached))
+        pieces = split_tokens(reply.text)[: command.sampling.max_tokens]
+        stream = ReplyStream(command.turn, report, stop=command.sampling.stop)
+        reason: StopReason = "end_of_generation"
+        generated = 0
+        due_us = begin_us + int(total / self._script.prefill_tokens_per_s * 1e6)
+        if reply.accident is not None and reply.accident.at_token == 0:
+            self._happen(reply.accident)
+        if _wait_until(due_us, stop):
+            first_us = monotonic_us()
+            report(Prefill(turn=command.turn, t_us=first_us, done=total, total=total, cached=cached))
+        for index, piece in enumerate(pieces):
+            if reply.accident is not None and reply.accident.at_token == index > 0:
+                stream.flush()
+                self._happen(reply.accident)
+            if not _wait_until(due_us + int(index / self._script.tokens_per_s * 1e6), stop):
+                reason = "cancelled"
+                break
+            stream.add(monotonic_us(), piece)
+            generated += 1
+            if stream.stopped:
+                reason = "stop_string"
+                break
+        else:
+            if generated == command.sampling.max_tokens:
+                reason = "max_tokens"
+        stream.finish()
+        now_us = monotonic_us()
+        self._cached = prompt_tokens + generated
+        report(
+            TurnFinished(
+                turn=command.turn,
+                t_us=now_us,
+                stop_reason=reason,
+                prompt_tokens=prompt_tokens,
+                cached_tokens=cached,
+                generated_tokens=generated,
+                context_used=self._cached,
+                seed=command.sampling.seed if command.sampling.seed is not None else 1,
+                perf=EnginePerf(
+                    prefill_ms=(due_us - begin_us) / 1e3,
+                    prefill_tokens=total,
+                    decode_ms=(now_us - due_us) / 1e3,
+                    decode_tokens=max(generated - 1, 0),
+                ),
+            )
+        )
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _happen(self, accident: Accident | None) -> None:
+        if accident is None or (accident.unless_extra_bufts_off and not self._settings.use_extra_bufts):
+            return
+        if accident.last_words:
+            sys.stderr.write(accident.last_words + "\n")
+            sys.stderr.flush()
+        match accident.kind:
+            case "segfault":
+                os.kill(os.getpid(), signal.SIGSEGV)
+            case "abort":
+                os.abort()
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "hang":
+                while True:
+                    time.sleep(3600)
+            case "error":
+                raise RuntimeError(accident.last_words or "an error in the script")
+
+
+def _wait_until(due_us: int, stop: Stop) -> bool:
+    """Wait for a moment on the clock; False when stopped before."""
+    while not stop.requested:
+        remaining_s = (due_us - monotonic_us()) / 1e6
+        if remaining_s <= 0:
+            return True
+        time.sleep(min(remaining_s, _TICK_S))
+    return False

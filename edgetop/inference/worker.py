@@ -1,0 +1,108 @@
+"""The process that the model runs in: `python -m edgetop.inference.worker --socket FD --stop FD --engine NAME`.
+
+It is single-threaded: it waits for a command, carries it out and sends reports. What libraries print on its standard
+output and error goes to a file that the parent keeps, for the last words of a worker that dies.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import signal
+import socket
+from collections.abc import Iterator
+
+from edgetop.inference import wire
+from edgetop.inference.engine import Engine, Stop
+from edgetop.inference.outbox import Outbox, ParentGoneError
+from edgetop.inference.parent_death import die_with_parent
+from edgetop.inference.protocol import Command, Generate, Hello, Load, Quit
+from edgetop.inference.stop_flag import StopFlags
+
+_RECEIVE_BYTES = 65536
+
+
+def make_engine(name: str) -> Engine:
+    """The engine called `llama`, or `scripted:FILE` for tests."""
+    kind, _, argument = name.partition(":")
+    if kind == "scripted":
+        from edgetop.inference.scripted import ScriptedEngine  # noqa: PLC0415 - only in tests
+
+        return ScriptedEngine.from_file(argument)
+    if kind == "llama":
+        from edgetop.inference.llama.engine import LlamaEngine  # noqa: PLC0415 - llama.cpp is dear to import
+
+        return LlamaEngine()
+    raise ValueError(f"no engine is called {name!r}")
+
+
+def commands(connection: socket.socket) -> Iterator[Command]:
+    """Commands as they come; ends when the parent is gone."""
+    reader = wire.FrameReader[Command](Command)
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    while True:
+        poll.poll()
+        try:
+            data = connection.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            continue
+        except ConnectionError:
+            return
+        if not data:
+            return
+        yield from reader.feed(data)
+
+
+def serve(connection: socket.socket, flags: StopFlags, engine: Engine, outbox: Outbox) -> None:
+    """Carry out commands until there are no more."""
+    for number, command in enumerate(commands(connection)):
+        stop = Stop(flags, number)
+        match command:
+            case Load():
+                engine.load(command, stop, outbox.send)
+            case Generate():
+                engine.generate(command, stop, outbox.send)
+            case Quit():
+                break
+        outbox.wait()
+    engine.close()
+
+
+def _leave_foreground() -> None:
+    """Leave the terminal's Ctrl+C, Ctrl+Z and hangup to the screen's process, which saves first.
+
+    The session stays the same: Linux weighs the processes of a session against each other by their niceness, but whole
+    sessions as equals (sched(7), autogroup), and the screen is to give way to the model.
+    """
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP):
+        signal.signal(number, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run until the parent says Quit or is gone."""
+    parser = argparse.ArgumentParser(prog="edgetop.inference.worker")
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--stop", type=int, required=True)
+    parser.add_argument("--engine", default="llama")
+    options = parser.parse_args(arguments)
+    _leave_foreground()
+    die_with_parent()
+    connection = socket.socket(fileno=options.socket)
+    flags = StopFlags(options.stop)
+    os.close(options.stop)
+    try:
+        outbox = Outbox(connection)
+        engine = make_engine(options.engine)
+        outbox.send(Hello(pid=os.getpid(), engine=engine.info))
+        serve(connection, flags, engine, outbox)
+    except ParentGoneError:
+        return
+
+
+if __name__ == "__main__":
+    main()
