@@ -1,0 +1,180 @@
+"""The two processes that are ours: the one the model runs in, and this one.
+
+They run on this machine whatever the sysroot is, so they are read from the real `/proc`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+from edgetop.core.clock import US_PER_S
+from edgetop.core.records import Channel, Missing, SourceInfo
+from edgetop.telemetry.source import Absent, Host, Source, SourceLost, Values
+from edgetop.telemetry.sysfs_file import text_of
+
+PERIOD_S = 1.0
+PROC = Path("/proc")
+NO_ENGINE = Missing("no model is running")
+FIRST_READING = Missing("a rate needs two readings")
+NO_FAULTS = Missing("this system does not count page faults of a process")
+NO_SPLIT = Missing("this system does not tell mapped from private memory")
+OLD_KERNEL = Missing("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
+NO_SWAP = Missing("this system does not tell how much of a process is in swap")
+_STAT_BYTES, _STATUS_BYTES = 1024, 16384
+_MAJOR_FAULTS, _USER_TIME, _SYSTEM_TIME, _RESIDENT_PAGES = 9, 11, 12, 21
+"""Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 12, 14, 15 and 24)."""
+
+
+class ProcessUse(NamedTuple):
+    """What a process has used since it began, and what it occupies."""
+
+    cpu_s: float
+    major_faults: int | Missing
+    resident_bytes: int
+
+
+def process_use(pid: int, system: str, proc: Path = PROC) -> ProcessUse | None:
+    """What a process uses; `None` if it is gone."""
+    if system == "linux":
+        return _from_stat(text_of(proc / str(pid) / "stat", _STAT_BYTES))
+    try:
+        process = psutil.Process(pid)
+        times, memory = process.cpu_times(), process.memory_info()
+    except psutil.Error:
+        return None
+    # On macOS `pageins` are the faults that went to the disk.
+    return ProcessUse(times.user + times.system, getattr(memory, "pageins", NO_FAULTS), memory.rss)
+
+
+def cpu_time_s(pid: int, system: str) -> float | None:
+    """Processor time that a process has used, in seconds; `None` if it is gone."""
+    use = process_use(pid, system)
+    return None if use is None else use.cpu_s
+
+
+class EngineProcessUse:
+    """Memory, page faults and processor time of the process that holds the model, across its restarts."""
+
+    blocking = False
+
+    def __init__(self, host: Host, proc: Path = PROC) -> None:
+        self._host = host
+        self._proc = proc
+        self.info = SourceInfo(
+            name="engine",
+            driver="procfs" if host.system == "linux" else "psutil",
+            period_s=PERIOD_S,
+            channels=(
+                Channel(name="engine.rss", unit="B"),
+                Channel(name="engine.mapped", unit="B"),
+                Channel(name="engine.anonymous", unit="B"),
+                Channel(name="engine.swap", unit="B"),
+                Channel(name="engine.major_faults", unit="1/s", digits=1),
+                Channel(name="engine.cpu", unit="%", digits=1),
+            ),
+        )
+        self._before: tuple[int, int, ProcessUse] | None = None
+
+    def read(self) -> Values:
+        """Read all channels once."""
+        pid, now_us = self._host.worker_pid(), self._host.clock()
+        use = None if pid is None else process_use(pid, self._host.system, self._proc)
+        before, self._before = self._before, None
+        if (
+            pid is None or use is None or use.resident_bytes == 0
+        ):  # a process that has ended but is not yet buried has none
+            return (NO_ENGINE,) * len(self.info.channels)
+        self._before = (pid, now_us, use)
+        occupied = (float(use.resident_bytes), *self._split(pid))
+        if before is None or before[0] != pid or before[1] >= now_us:
+            return (*occupied, FIRST_READING, FIRST_READING)
+        span_s, earlier = (now_us - before[1]) / US_PER_S, before[2]
+        return (*occupied, _fault_rate(earlier, use, span_s), 100.0 * max(0.0, use.cpu_s - earlier.cpu_s) / span_s)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _split(self, pid: int) -> tuple[float | Missing, float | Missing, float | Missing]:
+        """Resident memory mapped from files, that which is not, and swapped out memory, in bytes."""
+        if self._host.system != "linux":
+            return (NO_SPLIT, NO_SPLIT, NO_SWAP)
+        sizes = _sizes_bytes(text_of(self._proc / str(pid) / "status", _STATUS_BYTES))
+        mapped, anonymous = sizes.get("RssFile"), sizes.get("RssAnon")
+        swapped = sizes.get("VmSwap", NO_SWAP)
+        if mapped is None or anonymous is None:
+            return (OLD_KERNEL, OLD_KERNEL, swapped)
+        return (mapped, anonymous + sizes.get("RssShmem", 0.0), swapped)
+
+
+class OwnUse:
+    """What this process takes, in per cent of one core and in bytes."""
+
+    blocking = False
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.info = SourceInfo(
+            name="edgetop",
+            driver="procfs" if host.system == "linux" else "psutil",
+            period_s=PERIOD_S,
+            channels=(Channel(name="edgetop.cpu", unit="%", digits=2), Channel(name="edgetop.rss", unit="B")),
+        )
+        self._before: tuple[int, float] | None = None
+
+    def read(self) -> Values:
+        """Read both channels once. Raises SourceLost when this process is not shown to itself."""
+        use = process_use(self._host.own_pid, self._host.system)
+        if use is None:
+            raise SourceLost("/proc does not show this process")
+        # `stat` and `os.times` count in ticks of 10 ms, the whole of what this process may take in a second.
+        now_us, spent_s = self._host.clock(), time.process_time()
+        before, self._before = self._before, (now_us, spent_s)
+        share: float | Missing = FIRST_READING
+        if before is not None and now_us > before[0]:
+            share = 100.0 * (spent_s - before[1]) / ((now_us - before[0]) / US_PER_S)
+        return (share, float(use.resident_bytes))
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def probe(host: Host) -> Iterator[Source | Absent]:
+    """Our own processes can always be read."""
+    yield EngineProcessUse(host)
+    yield OwnUse(host)
+
+
+def _fault_rate(before: ProcessUse, now: ProcessUse, span_s: float) -> float | Missing:
+    if isinstance(now.major_faults, Missing) or isinstance(before.major_faults, Missing):
+        return NO_FAULTS
+    return max(0, now.major_faults - before.major_faults) / span_s
+
+
+def _from_stat(text: str) -> ProcessUse | None:
+    """Read the text of `/proc/<pid>/stat`; `None` when it is not complete."""
+    # The command's name may itself hold blanks and parentheses.
+    fields = text.rpartition(")")[2].split()
+    if len(fields) <= _RESIDENT_PAGES:
+        return None
+    return ProcessUse(
+        (int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK"),
+        int(fields[_MAJOR_FAULTS]),
+        int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE"),
+    )
+
+
+def _sizes_bytes(text: str) -> dict[str, float]:
+    """The sizes in `/proc/<pid>/status`, by name."""
+    sizes: dict[str, float] = {}
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        number, _, unit = value.strip().partition(" ")
+        if unit == "kB" and number.isdigit():
+            sizes[name] = 1024.0 * int(number)
+    return sizes

@@ -1,0 +1,131 @@
+"""Temperatures, and what the kernel says of the device being held back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from edgetop.core.records import Channel, Missing, SourceInfo
+from edgetop.telemetry.hwmon_chip import find_chips, plain_name
+from edgetop.telemetry.kernel_throttling import Throttle, find_throttles
+from edgetop.telemetry.source import Absent, Host, Source, SourceLost, Values
+from edgetop.telemetry.sysfs_file import SysfsFile, number_of, text_of, why
+
+PERIOD_S = 2.0
+QUICK_US = 2000
+SWITCHED_OFF = Missing("the sensor is switched off")
+NO_SENSOR = Missing("this machine shows no temperature sensor")
+_CPU_CHIPS = ("coretemp", "k10temp", "zenpower")
+"""hwmon drivers whose first sensor is that of the whole processor; other chips repeat a zone or are something else."""
+_CPU_LABELS = (
+    *_CPU_CHIPS,
+    "x86_pkg_temp",
+    "cpu-thermal", "cpu_thermal", "CPU-therm", "package-thermal", "soc-thermal", "soc_thermal", "cpu0-thermal",
+    "bigcore0-thermal", "acpitz",
+)  # fmt: skip
+"""Names under which the processor's temperature goes, best first."""
+_LOWEST_C, _HIGHEST_C = -40.0, 150.0
+"""A sensor that is switched off reads -256 °C (Jetson) or 0 K, one that is not there 0 °C."""
+
+
+class Zone(Struct, frozen=True):
+    """A place whose temperature is measured."""
+
+    channel: str
+    label: str
+    path: Path
+    """In thousandths of a degree Celsius."""
+
+
+class Thermals:
+    """One channel a zone in °C, `temperature.cpu` first, then the ways to be held back."""
+
+    def __init__(self, zones: Sequence[Zone], throttles: Sequence[Throttle], host: Host) -> None:
+        """Take a first reading. Raises SourceLost when there is none."""
+        self._zones = [SysfsFile(zone.path) for zone in zones]
+        self._throttles = throttles
+        self.info = SourceInfo(
+            name="thermal",
+            driver="sysfs",
+            path=str(host.path("/sys/class/thermal")),
+            period_s=PERIOD_S,
+            channels=(
+                *(Channel(name=zone.channel, unit="Cel", digits=1, label=zone.label) for zone in zones),
+                *(throttle.channel for throttle in throttles),
+            ),
+        )
+        begin_us = host.clock()
+        self.read()
+        # A zone of ACPI asks the embedded controller, others a chip on a slow bus; the kernel does not tell which.
+        self.blocking = host.clock() - begin_us > QUICK_US
+
+    def read(self) -> Values:
+        """Read all channels once. Raises SourceLost when nothing answers any more."""
+        values = (*(_celsius(file) for file in self._zones), *(throttle.read() for throttle in self._throttles))
+        if all(isinstance(value, Missing) for value in values):
+            self.close()
+            raise SourceLost("no temperature sensor answers")
+        return values
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._zones:
+            file.close()
+        for throttle in self._throttles:
+            throttle.close()
+
+
+def probe(host: Host) -> Iterator[Source | Absent]:
+    """The temperature sensors of this machine, and what its kernel says of throttling."""
+    zones, throttles = find_zones(host), list(find_throttles(host))
+    try:
+        yield Thermals(zones, throttles, host)
+    except SourceLost:
+        yield Absent(name="thermal", missing=NO_SENSOR)
+
+
+def find_zones(host: Host) -> list[Zone]:
+    """The zones that read a temperature now, that of the processor first."""
+    folders = sorted(host.path("/sys/class/thermal").glob("thermal_zone*"), key=_number)
+    chips = [chip for chip in find_chips(host) if chip.name in _CPU_CHIPS]
+    everything = [
+        *((plain_name(text_of(folder / "type")) or folder.name, folder / "temp") for folder in folders),
+        *((chip.name, chip.directory / "temp1_input") for chip in chips),
+    ]
+    found = [(label, path) for label, path in everything if _plausible(path)]
+    headline = next((each for cpu in _CPU_LABELS for each in found if each[0] == cpu), None)
+    zones: list[Zone] = []
+    taken = {"cpu"}
+    if headline is not None:
+        found.remove(headline)
+        zones.append(Zone("temperature.cpu", *headline))
+    for label, path in found:
+        name = unique = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") or "zone"
+        count = 1
+        while unique in taken:
+            count += 1
+            unique = f"{name}_{count}"
+        taken.add(unique)
+        zones.append(Zone(f"temperature.{unique}", label, path))
+    return zones
+
+
+def _plausible(path: Path) -> bool:
+    millidegrees = number_of(path)
+    return millidegrees is not None and millidegrees != 0 and _LOWEST_C <= millidegrees / 1000 <= _HIGHEST_C
+
+
+def _celsius(file: SysfsFile) -> float | Missing:
+    try:
+        celsius = file.number() / 1000
+    except (OSError, ValueError) as error:
+        return why(error, file.path)
+    return celsius if _LOWEST_C <= celsius <= _HIGHEST_C else SWITCHED_OFF
+
+
+def _number(path: Path) -> int:
+    digits = re.search(r"\d{1,6}$", path.name)
+    return int(digits[0]) if digits else 0

@@ -1,0 +1,195 @@
+"""Chips of the kernel's hardware monitoring: which are asked, for what, and what it is taken to cover."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgetop.core.records import Missing
+from edgetop.telemetry.hwmon import probe
+from edgetop.telemetry.power_properties import of_channel
+from edgetop.telemetry.source import SourceLost
+from tests.telemetry.sysfs_tree import absences, adding, below, deny, no_pause, plant, readings, sources
+
+HWMON = "/sys/class/hwmon"
+
+
+def chip(number: int, **files: str | int) -> dict[str, str | int]:
+    return below(f"{HWMON}/hwmon{number}", files)
+
+
+def test_only_chips_on_the_list_are_asked(tmp_path: Path) -> None:
+    tree = {
+        **chip(0, name="nvme", power1_input=5_000_000),
+        **chip(1, name="coretemp", temp1_input=45_000),
+        **chip(2, name="rpi_volt", in0_lcrit_alarm=0),
+    }
+    assert not list(probe(plant(tmp_path, tree), pause=no_pause))
+
+
+def test_an_energy_counter_goes_before_an_average_before_a_point_before_volts_times_amperes(tmp_path: Path) -> None:
+    files: dict[str, str | int] = {
+        "name": "ina228",
+        "energy1_input": 1_000_000,
+        "power1_average": 4_000_000,
+        "power1_input": 5_000_000,
+        "in1_input": 12_000,
+        "curr1_input": 500,
+    }
+    folder = tmp_path / HWMON.lstrip("/") / "hwmon3"
+    host = plant(tmp_path, chip(3, **files))
+    pause = adding(tmp_path, {f"{HWMON}/hwmon3/energy1_input": 250_000})
+    counted = sources(probe(host, pause=pause))["power.ina228"]
+    assert counted.info.kind == "energy"
+    assert readings(counted) == {"energy.ina228": pytest.approx(1.25)}
+    for gone, watts in (("energy1_input", 4.0), ("power1_average", 5.0), ("power1_input", 6.0)):
+        (folder / gone).unlink()
+        found = sources(probe(host, pause=no_pause))["power.ina228"]
+        assert found.info.kind == "power"
+        assert readings(found) == {"power.ina228": pytest.approx(watts)}
+        assert [channel.scope for channel in found.info.channels] == ["dc_in"]
+
+
+def test_a_frozen_counter_is_passed_over_for_the_power_beside_it(tmp_path: Path) -> None:
+    tree = chip(0, name="ina228", energy1_input=77, power1_input=5_000_000)
+    assert sources(probe(plant(tmp_path, tree), pause=no_pause))["power.ina228"].info.kind == "power"
+
+
+def test_the_interval_of_an_average_is_its_window(tmp_path: Path) -> None:
+    tree = chip(4, name="power_meter", power1_average=42_000_000, power1_average_interval=1000)
+    source = sources(probe(plant(tmp_path, tree), pause=no_pause))["power.power_meter"]
+    properties = of_channel(source.info, "power.power_meter")
+    assert (properties.window_s, properties.update_s) == (1.0, 1.0)
+    assert source.info.channels[0].scope == "platform"
+    assert source.blocking
+
+
+def test_an_apu_is_the_processor_and_a_board_is_a_board(tmp_path: Path) -> None:
+    apu = chip(0, name="amdgpu", power1_average=85_043_000, in0_label="vddgfx", in1_label="vddnb", power1_cap=0)
+    board = chip(0, name="amdgpu", power1_average=85_043_000, in0_label="vddgfx", power1_cap=200_000_000)
+    unknown = chip(0, name="amdgpu", power1_average=85_043_000)
+    expected = {"apu": "cpu_package", "board": "gpu_board", "unknown": "cpu_package"}
+    for name, tree in (("apu", apu), ("board", board), ("unknown", unknown)):
+        source = sources(probe(plant(tmp_path / name, tree), pause=no_pause))["power.amdgpu"]
+        assert readings(source) == {"power.amdgpu": pytest.approx(85.043)}
+        assert source.info.channels[0].scope == expected[name]
+        properties = of_channel(source.info, "power.amdgpu")
+        # Never added to the package's own counter.
+        assert properties.adds_up_as == ("gpu" if name == "board" else "")
+        assert ("includes-cpu" in properties.flags) == (name != "board")
+
+
+def test_the_first_counter_of_an_intel_card_is_the_card_and_the_second_a_part_of_it(tmp_path: Path) -> None:
+    tree = chip(5, name="xe", energy1_input=10**9, energy1_label="card", energy2_input=6 * 10**8, energy2_label="pkg")
+    pause = adding(tmp_path, {f"{HWMON}/hwmon5/energy{n}_input": 10**6 for n in (1, 2)})
+    source = sources(probe(plant(tmp_path, tree), pause=pause))["power.xe"]
+    assert {channel.name: channel.scope for channel in source.info.channels} == {
+        "energy.xe.card": "gpu_board",
+        "energy.xe.pkg": "component",
+    }
+    assert of_channel(source.info, "energy.xe.card").total
+    assert not of_channel(source.info, "energy.xe.pkg").total
+
+
+def test_a_usb_meter_multiplies_its_bus_voltage_and_current_in_either_direction(tmp_path: Path) -> None:
+    tree = chip(2, name="powerz", in0_input=5100, in0_label="VBUS", in1_input=1650, in1_label="VCC1", curr1_input=-1500)
+    source = sources(probe(plant(tmp_path, tree), pause=no_pause))["power.powerz"]
+    assert readings(source) == {"power.powerz": pytest.approx(7.65)}
+    assert source.info.channels[0].scope == "dc_in"
+    assert source.blocking
+
+
+def test_the_offset_of_an_ina_follows_from_its_shunt_and_voltage(tmp_path: Path) -> None:
+    tree = chip(
+        2, name="ina226", power1_input=9_000_000, in1_input=12_000, curr1_input=750, shunt_resistor=2000,
+        update_interval=35,
+    )  # fmt: skip
+    source = sources(probe(plant(tmp_path, tree), pause=no_pause))["power.ina226"]
+    properties = of_channel(source.info, "power.ina226")
+    assert properties.offset_w == pytest.approx(0.6)  # 100 uV / 2 mOhm * 12 V
+    assert properties.window_s == pytest.approx(0.035)
+
+
+def test_the_inputs_of_one_chip_with_several_are_only_components(tmp_path: Path) -> None:
+    tree = chip(
+        1, name="ina3221", in1_label="MOTOR", in1_input=12_000, curr1_input=100, in2_label="NC", in2_input=0,
+        curr2_input=0, in3_label="PI", in3_input=5000, curr3_input=900, in7_input=760, curr4_input=1000,
+    )  # fmt: skip
+    source = sources(probe(plant(tmp_path, tree), pause=no_pause))["power.ina3221"]
+    assert readings(source) == {"power.ina3221.MOTOR": pytest.approx(1.2), "power.ina3221.PI": pytest.approx(4.5)}
+    assert {channel.scope for channel in source.info.channels} == {"component"}
+
+
+def test_two_chips_of_one_name_keep_their_names_apart_by_device(tmp_path: Path) -> None:
+    tree = {**chip(1, name="ina219", power1_input=5_000_000), **chip(2, name="ina219", power1_input=3_000_000)}
+    host = plant(tmp_path, tree)
+    for number, device in ((1, "1-0040"), (2, "1-0041")):
+        at = tmp_path / "sys/devices/i2c" / device
+        at.mkdir(parents=True)
+        (tmp_path / HWMON.lstrip("/") / f"hwmon{number}" / "device").symlink_to(at)
+    found = sources(probe(host, pause=no_pause))
+    assert list(found) == ["power.ina219.1-0040", "power.ina219.1-0041"]
+    assert readings(found["power.ina219.1-0041"]) == {"power.ina219.1-0041": pytest.approx(3.0)}
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("0", "0 W"), ("999000000000", "cannot be"), ("N/A", "no number"), ("", "no number")]
+)
+def test_an_implausible_reading_is_no_source(tmp_path: Path, content: str, says: str) -> None:
+    host = plant(tmp_path, chip(0, name="ina219", power1_input=content))
+    found = list(probe(host, pause=no_pause))
+    assert not sources(found)
+    assert says in absences(found)["power.ina219"].reason
+
+
+def test_a_file_that_may_not_be_read_gives_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = plant(tmp_path, chip(0, name="power_meter", power1_average=42_000_000))
+    deny(monkeypatch, "power1_average")
+    missing = absences(probe(host, pause=no_pause))["power.power_meter"]
+    assert "may not be read" in missing.reason
+    assert missing.mend.startswith("sudo chmod a+r ")
+
+
+def test_a_meter_unplugged_is_lost_and_plugged_in_again_is_found_under_another_number(tmp_path: Path) -> None:
+    files: dict[str, str | int] = {"name": "powerz", "in0_input": 5000, "curr1_input": 1000}
+    host = plant(tmp_path, chip(2, **files))
+    source = sources(probe(host, pause=no_pause))["power.powerz"]
+    assert readings(source) == {"power.powerz": pytest.approx(5.0)}
+    shutil.rmtree(tmp_path / HWMON.lstrip("/") / "hwmon2")
+    with pytest.raises(SourceLost, match="no such file"):
+        source.read()
+    plant(tmp_path, chip(7, **{**files, "curr1_input": 2000}))
+    assert readings(source) == {"power.powerz": pytest.approx(10.0)}
+
+
+def test_a_file_replaced_while_it_is_open_is_read_anew(tmp_path: Path) -> None:
+    host = plant(tmp_path, chip(2, name="ina219", power1_input=1_000_000))
+    source = sources(probe(host, pause=no_pause))["power.ina219"]
+    assert readings(source) == {"power.ina219": pytest.approx(1.0)}
+    folder = tmp_path / HWMON.lstrip("/") / "hwmon2"
+    (folder / "new").write_text("2000000\n")
+    (folder / "new").replace(folder / "power1_input")
+    assert readings(source) == {"power.ina219": pytest.approx(2.0)}
+
+
+def test_a_label_cannot_carry_control_characters_into_a_channel_name(tmp_path: Path) -> None:
+    tree = chip(
+        1, name="ina3221", in1_label="\x1b[2J rail.one", in1_input=12_000, curr1_input=100, in2_label="B",
+        in2_input=1000, curr2_input=50,
+    )  # fmt: skip
+    source = sources(probe(plant(tmp_path, tree), pause=no_pause))["power.ina3221"]
+    assert list(readings(source)) == ["power.ina3221.2J_rail_one", "power.ina3221.B"]
+
+
+def test_one_bad_input_leaves_the_others(tmp_path: Path) -> None:
+    tree = chip(
+        1, name="ina3221", in1_label="A", in1_input=12_000, curr1_input=100, in2_label="B", in2_input=5000,
+        curr2_input=10,
+    )  # fmt: skip
+    source = sources(probe(plant(tmp_path, tree), pause=no_pause))["power.ina3221"]
+    (tmp_path / HWMON.lstrip("/") / "hwmon1/curr1_input").write_text("")
+    values = readings(source)
+    assert isinstance(values["power.ina3221.A"], Missing)
+    assert values["power.ina3221.B"] == pytest.approx(0.05)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetop.core.records import Channel, SourceInfo
+from edgetop.telemetry.power_properties import PowerProperties, of_channel, to_properties
+
+positive = st.floats(min_value=1e-9, max_value=1e9)
+properties = st.builds(
+    PowerProperties,
+    window_s=st.none() | positive,
+    update_s=st.none() | positive,
+    gain=st.none() | positive,
+    offset_w=st.just(0.0) | positive,
+    lsb_w=st.none() | positive,
+    wrap_j=st.none() | positive,
+    calibration=st.sampled_from(["", "generic", "desk meter"]),
+    flags=st.lists(st.sampled_from(["opt-in", "slow", "partial"]), unique=True).map(tuple),
+    total=st.booleans(),
+    sum_of=st.sampled_from([(), ("power.a",), ("power.a", "power.b.c")]),
+    adds_up_as=st.sampled_from(["", "cpu"]),
+)
+
+
+def info(known: dict[str, PowerProperties]) -> SourceInfo:
+    channels = tuple(Channel(name=name, unit="W") for name in known)
+    return SourceInfo(
+        name="s", driver="d", kind="power", period_s=1, channels=channels, properties=to_properties(known)
+    )
+
+
+@given(st.dictionaries(st.sampled_from(["power.a", "power.b", "energy.package-0.dram"]), properties, min_size=1))
+def test_what_is_written_of_each_channel_is_read_back_through_the_session_file(
+    known: dict[str, PowerProperties],
+) -> None:
+    kept = msgspec.json.decode(msgspec.json.encode(info(known)), type=SourceInfo)
+    assert {name: of_channel(kept, name) for name in known} == known
+
+
+def test_a_value_that_all_channels_share_is_written_once_and_another_beside_its_channel() -> None:
+    known = {
+        "power.a": PowerProperties(gain=0.01, total=True),
+        "power.b": PowerProperties(gain=0.01),
+    }
+    assert to_properties(known) == {"gain": 0.01, "total.power.a": True}
+
+
+def test_a_property_of_the_wrong_kind_is_refused() -> None:
+    tampered = msgspec.structs.replace(info({"power.a": PowerProperties()}), properties={"gain": "much"})
+    with pytest.raises(msgspec.ValidationError):
+        of_channel(tampered, "power.a")

@@ -1,0 +1,401 @@
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from edgetop.core.records import Missing
+from edgetop.telemetry.power_feed import ProgramFeed, parse_command, parse_stream
+from edgetop.telemetry.power_stream import ExecSource, StreamSource, exec_source, stream_source
+from edgetop.telemetry.source import Host, SourceLost, Values
+
+HEADER = "# edgetop-power/1 kind=power unit=W scope=wall update=1.0"
+COUNTER = "# edgetop-power/1 kind=energy unit=Wh scope=dc_in update=1.0"
+UNIX_S = 1_782_936_360.0
+
+
+class Moment:
+    """A clock that a test sets, monotonic and wall time together."""
+
+    def __init__(self) -> None:
+        self.s = 1000.0
+
+    def clock_us(self) -> int:
+        return round(self.s * 1_000_000)
+
+    def wall(self) -> float:
+        return UNIX_S + self.s - 1000.0
+
+    @property
+    def host(self) -> Host:
+        return Host(clock=self.clock_us)
+
+
+class ScriptedFeed:
+    """Gives what a test puts in: a text is a chunk, `None` the end."""
+
+    name = "meter"
+
+    def __init__(self, *chunks: str | None) -> None:
+        self.chunks = list(chunks)
+        self.starts = 0
+        self.closed = 0
+
+    def start(self) -> None:
+        self.starts += 1
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        chunk = self.chunks.pop(0) if self.chunks else ""
+        return None if chunk is None else chunk.encode()
+
+    def why_ended(self) -> str:
+        return "meter exited with status 1"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def stream(moment: Moment, *chunks: str | None) -> tuple[StreamSource, ScriptedFeed]:
+    feed = ScriptedFeed(*chunks)
+    return StreamSource(feed, moment.host, wall_clock=moment.wall), feed
+
+
+def python(code: str) -> str:
+    """A command that runs `code`."""
+    return f"{shlex.quote(sys.executable)} -S -c {shlex.quote(code)}"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, for as long as a loaded machine may take."""
+    deadline_s = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline_s, "the condition did not come true"
+        threading.Event().wait(0.005)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that ended and is not waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_readings_since_the_last_one_are_averaged() -> None:
+    source, feed = stream(Moment(), f"{HEADER}\n", "10\n")
+    assert source.read() == (10.0,)
+    feed.chunks += ["11\n12\n1", "3\n"]
+    assert source.read() == pytest.approx((12.0,))
+    assert (source.info.name, source.info.channels[0].scope, source.info.period_s) == ("power.stream", "wall", 0.5)
+
+
+def test_a_counter_is_not_averaged_and_is_in_joules() -> None:
+    source, feed = stream(Moment(), f"{COUNTER}\n1.0\n")
+    feed.chunks += ["1.001\n1.002\n"]
+    assert source.read() == pytest.approx((3607.2,))
+
+
+def test_a_reading_stands_until_the_next_one_and_not_for_ever() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n10\n")
+    source.read()
+    moment.s += 4.9
+    assert source.read() == (10.0,)
+    moment.s += 0.2
+    with pytest.raises(SourceLost, match="meter has said nothing for 5 s"):
+        source.read()
+    feed.chunks += [f"{HEADER}\n11\n"]
+    moment.s += 1.1
+    assert source.read() == (11.0,)
+
+
+def test_lines_that_are_no_readings_are_missing_with_the_reason_and_the_next_good_one_counts() -> None:
+    source, feed = stream(Moment(), f"{HEADER}\n10\n")
+    source.read()
+    for line in ("nan", "-5", "99999", "Segmentation fault", '{"w":"x"}', "x" * 5000):
+        feed.chunks += [f"{line}\n"]
+        assert isinstance(source.read()[0], Missing)
+    feed.chunks += ["nan\n\n# a remark\n", "12\n"]
+    assert source.read() == (12.0,)
+
+
+def test_a_line_without_end_is_not_gathered() -> None:
+    source, feed = stream(Moment(), f"{HEADER}\n10\n")
+    source.read()
+    feed.chunks += ["9" * 4000, "9" * 4000]
+    assert source.read() == (Missing("a line is longer than 4096 bytes"),)
+    feed.chunks += ["\n", "12\n"]
+    assert source.read() == (12.0,)
+
+
+def test_a_reading_from_the_future_was_measured_when_it_came() -> None:
+    moment = Moment()
+    source, _ = stream(moment, f"{HEADER}\n", '{"t":%f,"w":7}\n' % (UNIX_S + 3600))
+    assert source.read() == (7.0,)
+    moment.s += 5.1
+    with pytest.raises(SourceLost, match="said nothing for 5 s"):
+        source.read()
+
+
+def test_a_reading_that_comes_late_stands_for_less_long_and_one_that_is_old_for_nothing() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n", '{"t":%f,"w":7}\n' % (UNIX_S - 3))
+    assert source.read() == (7.0,)
+    feed.chunks += ['{"t":%f,"w":8}\n' % (UNIX_S - 60)]
+    assert source.read() == (Missing("the reading is 60 s old"),)
+    moment.s += 2.1
+    with pytest.raises(SourceLost, match="said nothing for 5 s"):
+        source.read()
+
+
+def test_a_stream_that_ended_is_started_again_after_longer_and_longer() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n10\n")
+    source.read()
+    waited = []
+    for _ in range(8):
+        feed.chunks += [None]
+        with pytest.raises(SourceLost, match="exited with status 1"):
+            source.read()
+        starts, began_s = feed.starts, moment.s
+        feed.chunks = [f"{HEADER}\n11\n"]
+        while feed.starts == starts:
+            moment.s += 0.25
+            with suppress(SourceLost):
+                assert source.read() == (11.0,)
+        waited.append(moment.s - began_s)
+    assert waited == [1, 2, 4, 8, 16, 32, 60, 60]
+    moment.s += 61
+    feed.chunks = ["12\n", None]
+    assert source.read() == (12.0,)
+    with pytest.raises(SourceLost, match="tried again in 1 s"):
+        source.read()
+
+
+def test_the_last_words_of_a_stream_are_heard() -> None:
+    source, feed = stream(Moment(), f"{HEADER}\n10\n")
+    feed.chunks += ["14\n", None]
+    assert source.read() == (12.0,)
+    with pytest.raises(SourceLost):
+        source.read()
+
+
+def test_a_stream_that_comes_back_as_another_meter_is_not_taken_for_the_same() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n10\n")
+    feed.chunks += [None]
+    source.read()
+    moment.s += 2
+    feed.chunks += [f"{COUNTER}\n10\n"]
+    with pytest.raises(SourceLost, match="something else than before"):
+        source.read()
+
+
+@pytest.mark.parametrize(
+    ("chunks", "said"),
+    [
+        ((None,), "exited with status 1"),
+        (("",), "no reading within"),
+        ((f"{HEADER}\n", ""), "no reading within"),
+        ((f"{HEADER}\n", "nan\n", ""), "but 'nan' is not a reading"),
+        (("12.5\n",), "not a header"),
+    ],
+)
+def test_a_stream_without_header_or_reading_is_no_source_and_is_ended(
+    chunks: tuple[str | None, ...], said: str
+) -> None:
+    feed = ScriptedFeed(*chunks)
+    with pytest.raises(SourceLost, match=said):
+        StreamSource(feed, Moment().host)
+    assert feed.closed == 1
+
+
+def test_a_program_is_a_stream_and_ends_with_its_source(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    code = f"""
+import os, subprocess, sys
+child = subprocess.Popen(["sleep", "1000"])
+print({HEADER!r}, 21.5, sep="\\n", flush=True)
+open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}\\n")
+child.wait()
+"""
+    source = stream_source(python(code), Host())
+    assert source.read() == (21.5,)
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    program, child = map(int, pids.read_text().split())
+    assert is_running(program)
+    assert is_running(child)
+    source.close()
+    until(lambda: not is_running(program) and not is_running(child))
+
+
+def test_a_program_that_will_not_end_is_killed() -> None:
+    code = f"""
+import signal, os
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print({HEADER!r}, os.getpid() / 1e4, sep="\\n", flush=True)
+signal.pause()
+"""
+    source = stream_source(python(code), Host())
+    (value,) = source.read()
+    assert isinstance(value, float)
+    pid = round(value * 1e4)
+    assert is_running(pid)
+    source.close()
+    assert not is_running(pid)
+
+
+def test_a_program_that_dies_is_lost_with_its_status_and_started_again() -> None:
+    moment = Moment()
+    code = f"import sys; print({HEADER!r}, 5, sep='\\n', flush=True); sys.exit(3)"
+    source = StreamSource(parse_stream(python(code)), moment.host, wall_clock=moment.wall)
+
+    def is_lost() -> bool:
+        try:
+            source.read()
+        except SourceLost as lost:
+            return "exited with status 3" in lost.missing.reason
+        return False
+
+    until(is_lost)
+    moment.s += 1.5
+    assert source.read() == (5.0,)
+    source.close()
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_a_socket_is_a_stream_that_may_be_dropped_and_taken_up_again(family: str, tmp_path: Path) -> None:
+    if family == "tcp":
+        server = socket.create_server(("127.0.0.1", 0))
+        text = f"tcp:127.0.0.1:{server.getsockname()[1]}"
+    else:
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(str(tmp_path / "meter"))
+        server.listen()
+        text = f"unix:{tmp_path / 'meter'}"
+    connections: list[socket.socket] = []
+
+    def serve() -> None:
+        for power_w in (30, 31):
+            connection, _ = server.accept()
+            connections.append(connection)
+            connection.sendall(f"{HEADER}\n{power_w}\n".encode())
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    moment = Moment()
+    source = StreamSource(parse_stream(text), moment.host, wall_clock=moment.wall)
+    assert source.read() == (30.0,)
+    connections[0].close()
+    with pytest.raises(SourceLost, match="closed the connection"):
+        source.read()
+    moment.s += 1.5
+    assert source.read() == (31.0,)
+    source.close()
+    thread.join()
+    connections[1].close()
+    server.close()
+    with pytest.raises(SourceLost, match="refused"):
+        stream_source(text, Host())
+
+
+@pytest.mark.parametrize("text", ["tcp:host", "tcp::80", "tcp:host:0", "tcp:host:70000", "", "'unbalanced", "  "])
+def test_what_is_neither_address_nor_command_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"address|command"):
+        parse_stream(text)
+
+
+def test_an_address_may_be_of_either_internet_protocol() -> None:
+    assert parse_stream("tcp:[::1]:4040").name == "::1:4040"
+    assert parse_stream("tcp://meter.lan:4040").name == "meter.lan:4040"
+
+
+def test_a_program_is_run_for_each_reading_without_a_shell(tmp_path: Path) -> None:
+    counter = tmp_path / "count; echo"
+    code = f"""
+import pathlib, sys
+path = pathlib.Path(sys.argv[1])
+count = len(path.read_text()) if path.exists() else 0
+path.write_text("x" * (count + 1))
+print({HEADER!r}, count + 0.5, sep="\\n")
+"""
+    source = exec_source(f"{python(code)} {shlex.quote(str(counter))}", Host())
+    told: list[Values] = [source.read(), source.read()]
+    assert told == [(1.5,), (2.5,)]
+    assert (source.info.name, source.info.driver, source.info.channels[0].scope) == ("power.exec", "exec", "wall")
+    assert source.info.period_s >= 1.0
+
+
+def test_a_program_that_takes_long_is_run_less_often() -> None:
+    moment = Moment()
+
+    def clock_us() -> int:
+        moment.s += 2.0
+        return moment.clock_us()
+
+    command = python(f"print({HEADER!r}, 5, sep='\\n')")
+    assert ExecSource(parse_command(command), Host(clock=clock_us)).info.period_s == pytest.approx(6.0)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("raise SystemExit(4)", "exited with status 4"),
+        (f"print({HEADER!r}, 5, sep='\\n'); raise SystemExit(1)", "exited with status 1"),
+        ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
+        ("pass", "prints nothing"),
+        ("print(12.5)", "not a header"),
+        (f"print({HEADER!r})", "is not a reading"),
+        (f"print({HEADER!r}, 'nan', sep='\\n')", "'nan' is not a reading"),
+        (f"print({HEADER!r}, '{{\"t\":1,\"w\":5}}', sep='\\n')", "s old"),
+        ("while True: print('y' * 4096)", "prints more than a reading"),
+    ],
+)
+def test_a_program_that_gives_no_reading_is_no_source_and_says_why(code: str, said: str) -> None:
+    with pytest.raises(SourceLost, match=said):
+        exec_source(python(code), Host())
+
+
+def test_a_program_that_hangs_is_ended_at_the_time_out() -> None:
+    code = "import signal, sys; sys.stdout.write('# edge'); sys.stdout.flush(); signal.pause()"
+    program = parse_command(python(code))
+    with pytest.raises(SourceLost, match=r"did not end within 0\.2 s"):
+        ExecSource(program, Host(), timeout_s=0.2)
+    assert program.receive(0.0) is None
+
+
+def test_a_program_that_is_not_there_is_no_source() -> None:
+    with pytest.raises(SourceLost, match="No such file"):
+        exec_source("/nowhere/meter --watts", Host())
+
+
+def test_a_program_that_begins_to_fail_is_lost_and_comes_back(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    code = f"import os, sys; os.path.exists({str(broken)!r}) and sys.exit(7); print({HEADER!r}, 5, sep='\\n')"
+    source = exec_source(python(code), Host())
+    broken.touch()
+    with pytest.raises(SourceLost, match="exited with status 7"):
+        source.read()
+    broken.unlink()
+    assert source.read() == (5.0,)
+
+
+def test_a_feed_that_nobody_closes_ends_with_its_owner() -> None:
+    feed = ProgramFeed(
+        [sys.executable, "-S", "-c", "import os, signal; print(os.getpid(), flush=True); signal.pause()"]
+    )
+    feed.start()
+    pid = int(feed.receive(20.0) or b"0")
+    assert is_running(pid)
+    del feed
+    until(lambda: not is_running(pid))
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

@@ -1,0 +1,133 @@
+"""What is found on whole machines, and what a family that fails does to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edgetop.core.records import Missing
+from edgetop.session import channels
+from edgetop.telemetry import nvml, registry
+from edgetop.telemetry.registry import probes_of, take_inventory
+from edgetop.telemetry.source import Absent, Host, Probe, Source
+from tests.telemetry.machines import BARE_VM, JETSON, LAPTOP, PI_5, Tree
+from tests.telemetry.sources import FakeSource
+from tests.telemetry.sysfs_tree import plant
+from tests.telemetry.test_nvml import DESKTOP, connect_to
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU in every machine."""
+
+    def import_with_a_gpu(name: str) -> object:
+        if not name.endswith(".nvml"):
+            return import_module(name)
+        return SimpleNamespace(probe=lambda host: nvml.probe(host, connect=connect_to(DESKTOP)))
+
+    monkeypatch.setattr(registry, "import_module", import_with_a_gpu)
+
+
+def of(*found: Source | Absent, fails: Exception | None = None) -> Probe:
+    """A probe that finds this, and then fails."""
+
+    def probe(host: Host) -> Iterator[Source | Absent]:
+        yield from found
+        if fails is not None:
+            raise fails
+
+    return probe
+
+
+@pytest.mark.parametrize(
+    ("tree", "names"),
+    [
+        (PI_5, ["cpu", "memory", "engine", "edgetop", "thermal", "gpu.0"]),
+        (JETSON, ["cpu", "memory", "engine", "edgetop", "thermal", "gpu.0"]),
+        (LAPTOP, ["cpu", "memory", "engine", "edgetop", "thermal", "gpu.0"]),
+        (BARE_VM, ["cpu", "memory", "engine", "edgetop", "gpu.0"]),
+        ({}, ["engine", "edgetop", "gpu.0"]),
+    ],
+)
+@pytest.mark.usefixtures("gpu")
+def test_each_machine_has_its_sources_and_a_reason_for_the_others(tmp_path: Path, tree: Tree, names: list[str]) -> None:
+    inventory = take_inventory(plant(tmp_path, tree), probes_of(power=False))
+    assert [source.info.name for source in inventory.sources] == names
+    assert all(absent.missing.reason for absent in inventory.absent)
+    assert {absent.name for absent in inventory.absent} == {"cpu", "memory", "thermal"} - set(names)
+    for source in inventory.sources:
+        source.read()
+    inventory.close()
+
+
+@pytest.mark.usefixtures("gpu")
+def test_the_channels_that_figures_are_made_from_are_those_that_sources_read(tmp_path: Path) -> None:
+    inventory = take_inventory(plant(tmp_path, JETSON), probes_of(power=False))
+    emitted = {channel.name for source in inventory.sources for channel in source.info.channels}
+    inventory.close()
+    wanted = {
+        channels.CPU_OTHERS, channels.CPU_STEAL, channels.ENGINE_RSS, channels.ENGINE_MAPPED, channels.ENGINE_ANONYMOUS,
+        channels.ENGINE_SWAP, channels.ENGINE_MAJOR_FAULTS, channels.MEMORY_AVAILABLE, channels.SWAP_USED,
+        channels.OWN_CPU, channels.OWN_RSS, f"{channels.GPU_PREFIX}0{channels.GPU_MEMORY_USED_SUFFIX}",
+    }  # fmt: skip
+    assert wanted <= emitted
+    assert any(name.startswith(channels.THROTTLE_PREFIX) for name in emitted)
+
+
+@pytest.mark.parametrize("tree", [PI_5, JETSON])
+@pytest.mark.usefixtures("gpu")
+def test_no_family_reads_what_another_one_reads(tmp_path: Path, tree: Tree) -> None:
+    inventory = take_inventory(plant(tmp_path, tree))
+    inventory.close()
+    reasons = [absent.missing.reason for absent in inventory.absent]
+    assert not [reason for reason in reasons if "already" in reason or "failed" in reason]
+
+
+def test_a_probe_that_fails_is_absent_and_hinders_no_other() -> None:
+    first, second = FakeSource("first"), FakeSource("second")
+    inventory = take_inventory(
+        Host(),
+        [
+            ("broken", of(first, fails=ZeroDivisionError("division\nby zero"))),
+            ("sane", of(second, Absent(name="third", missing=Missing("not here")))),
+        ],
+    )
+    assert inventory.sources == (first, second)
+    assert [(absent.name, absent.missing.reason) for absent in inventory.absent] == [
+        ("broken", "looking for it failed: ZeroDivisionError: division by zero"),
+        ("third", "not here"),
+    ]
+
+
+def test_a_family_that_cannot_be_imported_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "GAUGE_FAMILIES", ("no_such_family", "processes"))
+    inventory = take_inventory(Host(), probes_of(power=False))
+    assert [source.info.name for source in inventory.sources] == ["engine", "edgetop"]
+    assert "ModuleNotFoundError" in inventory.absent[0].missing.reason
+
+
+def test_what_another_source_reads_already_is_left_out_and_closed() -> None:
+    first, again = FakeSource("a", channels=["x", "y"]), FakeSource("b", channels=["y", "z"])
+    namesake, other = FakeSource("a", channels=["w"]), FakeSource("x", channels=["a"])
+    inventory = take_inventory(Host(), [("family", of(first, again, namesake, other))])
+    assert inventory.sources == (first, other)
+    assert [(absent.name, absent.missing.reason) for absent in inventory.absent] == [
+        ("b", "the channel y is there already"),
+        ("a", "the source a is there already"),
+    ]
+    assert [source.closed for source in (first, again, namesake, other)] == [0, 1, 1, 0]
+
+
+def test_closing_goes_on_past_a_source_that_cannot_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    stuck, last = FakeSource("stuck"), FakeSource("last")
+
+    def refuse() -> None:
+        raise OSError("gone")
+
+    monkeypatch.setattr(stuck, "close", refuse)
+    take_inventory(Host(), [("family", of(stuck, last))]).close()
+    assert last.closed == 1

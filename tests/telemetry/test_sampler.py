@@ -1,0 +1,316 @@
+"""The sampler against sources that do everything that sensors do, without real time but where threads are meant."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from itertools import cycle, pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgetop.core.records import Event, Missing, Record, Sampled, SourceAdded, SourceMissing
+from edgetop.telemetry.registry import Inventory
+from edgetop.telemetry.sampler import RETRY_S, Sampler, boot_clock_us
+from edgetop.telemetry.source import Absent, SourceLost
+from tests.telemetry.sources import FakeClock, FakeSource
+
+S = 1_000_000
+WAIT_S = 10.0
+"""For threads, far beyond what they need."""
+
+
+class Run:
+    """A sampler whose waiting is the passing of time on a fake clock."""
+
+    def __init__(self, *sources: FakeSource, clock: FakeClock | None = None) -> None:
+        self.clock = clock or FakeClock()
+        self.sources = sources
+        self.sampler = Sampler(Inventory(sources, ()), clock=self.clock, boot_clock=self.clock.boot)
+        self.sampler.drain()
+        self.waits_s: list[float] = []
+
+    def until(self, end_s: float, meanwhile: Callable[[], None] = lambda: None) -> list[Record]:
+        """Sample until a moment; `meanwhile` happens in every wait."""
+
+        def wait(seconds: float) -> bool:
+            self.waits_s.append(seconds)
+            due_us = self.clock.now_us + round(seconds * S)
+            if due_us > end_s * S:
+                return True
+            self.clock.now_us = due_us
+            meanwhile()
+            return False
+
+        for group in self.sampler.groups:
+            self.sampler.sample(group, wait)
+        return self.sampler.drain()
+
+
+def events(records: Sequence[Record]) -> list[tuple[float, str]]:
+    return [(record.t_us / S, record.kind) for record in records if isinstance(record, Event)]
+
+
+def readings(records: Sequence[Record], source: str = "fake") -> list[Sampled]:
+    return [record for record in records if isinstance(record, Sampled) and record.source == source]
+
+
+def moments(records: Sequence[Record], source: str = "fake") -> list[float]:
+    return [sampled.t_us / S for sampled in readings(records, source)]
+
+
+def test_what_there_is_and_is_not_comes_first() -> None:
+    source = FakeSource()
+    absent = Absent(name="power", missing=Missing("no sensor", "buy one"))
+    sampler = Sampler(Inventory((source,), (absent,)))
+    expected = [SourceAdded(source=source.info), SourceMissing(name="power", missing=absent.missing)]
+    assert sampler.drain() == expected
+    assert sampler.drain() == []
+
+
+def test_sources_are_read_at_multiples_of_their_periods_and_woken_for_together() -> None:
+    run = Run(FakeSource("a", period_s=1.0), FakeSource("b", period_s=0.25), clock=FakeClock(100_300_000))
+    records = run.until(102.1)
+    assert moments(records, "a") == [100.3, 101.0, 102.0]
+    assert moments(records, "b") == [100.3, 100.5, 100.75, 101.0, 101.25, 101.5, 101.75, 102.0]
+    assert len(run.waits_s) == 8
+
+
+def test_no_rate_is_reckoned_over_an_instant() -> None:
+    run = Run(FakeSource(period_s=1.0), clock=FakeClock(999_999))
+    assert moments(run.until(3.1)) == [0.999999, 2.0, 3.0]
+
+
+def test_values_are_rounded_to_the_digits_of_their_channels() -> None:
+    run = Run(FakeSource(read=lambda: (1.26, 99.0), channels=["x", "y"], digits=1))
+    assert readings(run.until(0.1)) == [Sampled(source="fake", t_us=0, values=(1.3, 99.0))]
+
+
+def test_a_missing_value_has_its_reason_and_the_others_have_none() -> None:
+    run = Run(FakeSource(read=lambda: (1.0, Missing("asleep"), float("nan")), channels=["x", "y", "z"]))
+    only = readings(run.until(0.1))[0]
+    assert only.values == (1.0, None, None)
+    assert only.reasons == ("", "asleep", "the sensor gave no number")
+
+
+def test_a_reading_that_takes_more_than_half_a_period_is_discarded_and_says_so() -> None:
+    clock, takes_us = FakeClock(), cycle([500_000, 500_001])
+
+    def read() -> tuple[float]:
+        clock.now_us += next(takes_us)
+        return (7.0,)
+
+    first, second, *_ = readings(Run(FakeSource(read=read), clock=clock).until(3.0))
+    assert (first.t_us, first.values, first.reasons) == (250_000, (7.0,), ())
+    assert second.values == (None,)
+    assert second.reasons == ("the reading took too long to be of any moment",)
+
+
+def test_a_lost_source_is_told_once_and_tried_ever_more_seldom() -> None:
+    run = Run(FakeSource(read=lambda: SourceLost("unplugged", "plug it in")))
+    records = run.until(120.0)
+    assert events(records) == [(0.0, "sensor_lost")]
+    assert isinstance(records[0], Event)
+    assert records[0].text == "fake does not answer: unplugged."
+    assert records[0].data == {"source": "fake"}
+    tried = moments(records)
+    assert [later - earlier for earlier, later in pairwise(tried)] == [*RETRY_S, 30.0, 30.0]
+    assert all(sampled.values == (None,) and sampled.reasons == ("unplugged",) for sampled in readings(records))
+
+
+def test_a_slow_source_is_not_tried_more_often_than_it_is_read() -> None:
+    run = Run(FakeSource(read=lambda: SourceLost("gone"), period_s=7.0))
+    assert moments(run.until(25.0)) == [0.0, 7.0, 14.0, 21.0]
+
+
+def test_a_source_that_comes_back_is_told_and_its_patience_is_new() -> None:
+    answers: list[object] = [SourceLost("a"), SourceLost("a"), (5.0,), (6.0,), SourceLost("b"), (7.0,)]
+    run = Run(FakeSource(read=lambda: answers.pop(0)))
+    records = run.until(6.5)
+    assert events(records) == [(0.0, "sensor_lost"), (3.0, "sensor_back"), (5.0, "sensor_lost"), (6.0, "sensor_back")]
+    assert [(sampled.t_us / S, sampled.values[0]) for sampled in readings(records)] == [
+        (0.0, None), (1.0, None), (3.0, 5.0), (4.0, 6.0), (5.0, None), (6.0, 7.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (OSError(5, "Input/output\nerror"), "OSError: [Errno 5] Input/output error"),
+        (RecursionError("deep"), "RecursionError: deep"),
+        (AssertionError(), "AssertionError:"),
+        ((1.0, 2.0), "ValueError"),
+        ((), "ValueError"),
+        (None, "TypeError"),
+        (("text",), "TypeError"),
+    ],
+)
+def test_whatever_a_source_does_the_others_are_read_on(answer: object, says: str) -> None:
+    run = Run(FakeSource("bad", read=lambda: answer), FakeSource("good"))
+    records = run.until(2.5)
+    assert moments(records, "good") == [0.0, 1.0, 2.0]
+    assert events(records) == [(0.0, "sensor_lost")]
+    assert all(sampled.reasons[0].startswith(f"reading failed: {says}") for sampled in readings(records, "bad"))
+
+
+def test_a_suspend_is_told_once_before_the_readings_after_it() -> None:
+    clock = FakeClock()
+    run = Run(FakeSource("a"), FakeSource("b", blocking=True), clock=clock)
+
+    def sleep_once() -> None:
+        if clock.now_us == 2 * S and not clock.slept_us:
+            clock.slept_us = 3600 * S
+
+    records = run.until(4.5, sleep_once)
+    assert events(records) == [(2.0, "suspended")]
+    at = next(index for index, record in enumerate(records) if isinstance(record, Event))
+    assert isinstance(records[at], Event)
+    assert records[at].data == {"slept_s": 3600.0}  # type: ignore[union-attr]
+    assert "3600 s" in records[at].text  # type: ignore[union-attr]
+    before, after = records[at - 1], records[at + 1]
+    assert isinstance(before, Sampled)
+    assert isinstance(after, Sampled)
+    assert before.t_us < 2 * S <= after.t_us
+
+
+def test_clocks_that_drift_by_less_than_a_second_are_no_suspend_and_a_second_sleep_is_another() -> None:
+    clock = FakeClock()
+    sleeps_us = [900_000, 0, 5 * S, 0, 4 * S]
+
+    def doze() -> None:
+        clock.slept_us += sleeps_us.pop(0) if sleeps_us else 0
+
+    assert events(Run(FakeSource(), clock=clock).until(8.0, doze)) == [(3.0, "suspended"), (5.0, "suspended")]
+
+
+def test_at_the_end_what_was_not_read_lately_is_read_once_more() -> None:
+    clock = FakeClock()
+
+    def take_long() -> object:
+        clock.now_us += 600_000
+        return (1.0,)
+
+    quick, lost = FakeSource("quick"), FakeSource("lost", read=lambda: SourceLost("gone"))
+    slow, late = FakeSource("slow", read=take_long, period_s=2.0), FakeSource("late", period_s=0.1)
+    run = Run(quick, lost, slow, late, clock=clock)
+    run.sampler._stop.set()
+    run.sampler._run(run.sampler.groups[0])
+    records = run.sampler.drain()
+    assert moments(records, "quick") == [0.0, 0.6]
+    assert moments(records, "lost") == [0.0]
+    assert moments(records, "slow") == [0.3]
+    assert moments(records, "late") == [0.6]
+    assert [source.closed for source in run.sources] == [1, 1, 1, 1]
+
+
+def test_the_boot_clock_is_not_behind_the_monotonic_one() -> None:
+    assert boot_clock_us() <= boot_clock_us()
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(0, 3 * S), min_size=1, max_size=30),
+    st.sampled_from([0.02, 0.5, 1.0, 2.0]),
+    st.integers(0, 10 * S),
+)
+def test_however_long_readings_take_they_ascend_and_are_spaced(
+    takes_us: list[int], period_s: float, now_us: int
+) -> None:
+    clock = FakeClock(now_us)
+    left = list(takes_us)
+    begun: list[int] = []
+
+    def read() -> object:
+        begun.append(clock.now_us)
+        clock.now_us += left.pop() if left else 0
+        return (1.0,)
+
+    records = Run(FakeSource(read=read, period_s=period_s), clock=clock).until((now_us + sum(takes_us)) / S + 10)
+    stamps = [sampled.t_us for sampled in readings(records)]
+    assert stamps == sorted(set(stamps))
+    for earlier, later, took in zip(begun, begun[1:], [*reversed(takes_us), *[0] * len(begun)], strict=False):
+        assert later - (earlier + took) >= period_s * S / 2
+        assert later % round(period_s * S) == 0
+
+
+def eventually(happened: threading.Event) -> None:
+    assert happened.wait(WAIT_S), "it did not happen"
+
+
+def test_a_source_that_blocks_holds_up_no_other_one_and_is_closed_when_it_comes_back() -> None:
+    blocked, release, quick_reads, closed = (threading.Event() for _ in range(4))
+    names: dict[str, str] = {}
+    count = [0]
+
+    def block() -> object:
+        names["slow"] = threading.current_thread().name + str(threading.get_ident())
+        blocked.set()
+        eventually(release)
+        return (1.0,)
+
+    def quick() -> object:
+        names["quick"] = threading.current_thread().name + str(threading.get_ident())
+        if blocked.is_set():
+            count[0] += 1
+        if count[0] >= 3:
+            quick_reads.set()
+        return (2.0,)
+
+    slow_source = FakeSource("slow", read=block, blocking=True)
+    slow_source.close = closed.set  # type: ignore[method-assign]
+    quick_source = FakeSource("quick", read=quick, period_s=0.001)
+    sampler = Sampler(Inventory((slow_source, quick_source), ()))
+    sampler.start()
+    eventually(blocked)
+    eventually(quick_reads)
+    assert names["slow"] != names["quick"]
+    stopping = threading.Thread(target=sampler.stop)
+    stopping.start()
+    release.set()
+    stopping.join(WAIT_S)
+    eventually(closed)
+    assert quick_source.closed == 1
+    read = [record for record in sampler.drain() if isinstance(record, Sampled)]
+    assert {sampled.source for sampled in read} == {"slow", "quick"}
+
+
+def test_stopping_does_not_wait_for_ever_and_survives_a_source_that_cannot_be_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edgetop.telemetry.sampler.STOP_S", 0.0)
+    blocked, release = threading.Event(), threading.Event()
+
+    def block() -> object:
+        blocked.set()
+        eventually(release)
+        return (1.0,)
+
+    def refuse() -> None:
+        raise OSError("gone")
+
+    stuck, quick, other = FakeSource("stuck", read=block, blocking=True), FakeSource("quick"), FakeSource("other")
+    quick.close = refuse  # type: ignore[method-assign]
+    sampler = Sampler(Inventory((stuck, quick, other), ()))
+    sampler.start()
+    eventually(blocked)
+    sampler.stop()
+    assert stuck.closed == 0
+    release.set()
+    for thread in sampler._threads:
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+    assert (stuck.closed, other.closed) == (1, 1)
+
+
+def test_a_sampler_that_never_started_closes_its_sources_too() -> None:
+    source = FakeSource()
+    Sampler(Inventory((source,), ())).stop()
+    assert source.closed == 1
+
+
+def test_a_machine_without_sources_has_no_threads() -> None:
+    sampler = Sampler(Inventory((), ()))
+    sampler.start()
+    assert sampler._threads == []
+    sampler.stop()
