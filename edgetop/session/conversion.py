@@ -1,0 +1,293 @@
+"""Between a session in memory and a session file. Both ways keep every figure to the digit."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice, pairwise
+from math import nan
+
+from edgetop.core.records import Event, ModelLoaded, SessionStarted, TurnFinished, TurnStarted
+from edgetop.session.file import (
+    EventEntry,
+    LoadEntry,
+    PrefillColumns,
+    ReplySpan,
+    SeriesEntry,
+    SessionFile,
+    TokenColumns,
+    TurnEnd,
+    TurnEntry,
+    TurnStamps,
+    Value,
+)
+from edgetop.session.series import LARGEST, Column, Series
+from edgetop.session.session import Session, UnfittingError
+from edgetop.session.snapshot import snapshot
+from edgetop.session.summary import account_of
+from edgetop.session.turn import Span, Turn
+
+
+def to_file(session: Session) -> SessionFile:
+    """The file of a session, with the figures at its end. Raises ValueError for a session without a beginning."""
+    header = session.header
+    if header is None:
+        raise ValueError("a session that has not begun cannot be written")
+    return SessionFile(
+        version=header.format_version,
+        id=header.session_id,
+        started_at=header.started_at,
+        clock_us=header.t_us,
+        duration_us=session.end_us,
+        edgetop_version=header.edgetop_version,
+        text_recorded=header.text_recorded,
+        power=header.power,
+        device=header.device,
+        loads=tuple(
+            LoadEntry(
+                t_us=load.t_us,
+                load_s=load.load_s,
+                model=load.model,
+                engine=load.engine,
+                settings=load.settings,
+                memory=load.memory,
+            )
+            for load in session.loads
+        ),
+        absent=dict(session.absent),
+        summary=snapshot(session, session.end_us).summary,
+        turns=tuple(_turn_entry(session, turn) for turn in session.turns),
+        events=tuple(
+            EventEntry(t_us=event.t_us, kind=event.kind, text=event.text, data=event.data) for event in session.events
+        ),
+        series=tuple(_series_entry(series) for series in session.series.values()),
+    )
+
+
+def to_session(file: SessionFile) -> Session:
+    """The session of a file. Raises ValueError, naming the place, where its parts do not fit together."""
+    for problem in structure_problems(file):
+        raise ValueError(problem)
+    session = Session()
+    session.header = SessionStarted(
+        t_us=file.clock_us,
+        session_id=file.id,
+        started_at=file.started_at,
+        edgetop_version=file.edgetop_version,
+        device=file.device,
+        text_recorded=file.text_recorded,
+        power=file.power,
+        format_version=file.version,
+    )
+    session.loads = [
+        ModelLoaded(
+            t_us=load.t_us,
+            load_s=load.load_s,
+            model=load.model,
+            engine=load.engine,
+            settings=load.settings,
+            memory=load.memory,
+        )
+        for load in file.loads
+    ]
+    session.turns = [_turn(entry) for entry in file.turns]
+    session.events = [
+        Event(t_us=event.t_us, kind=event.kind, text=event.text, data=event.data) for event in file.events
+    ]
+    for index, entry in enumerate(file.series):
+        try:
+            session.add_series(_series(entry))
+        except UnfittingError as error:
+            raise ValueError(f"$.series[{index}].source: {error}") from None
+    session.absent = dict(file.absent)
+    session.end_us = max(
+        file.duration_us,
+        session.end_us,
+        *(load.t_us for load in session.loads),
+        *(event.t_us for event in session.events),
+        *(turn.last_us for turn in session.turns),
+    )
+    return session
+
+
+def structure_problems(file: SessionFile) -> Iterator[str]:
+    """Where the parts of a file do not fit together, each in one line that begins with the place."""
+    yield from _order_problems("loads", [load.t_us for load in file.loads])
+    yield from _order_problems("turns", [turn.stamps.submitted_us for turn in file.turns])
+    yield from _order_problems("events", [event.t_us for event in file.events])
+    for index, turn in enumerate(file.turns):
+        for problem in _turn_problems(turn):
+            yield f"$.turns[{index}].{problem}"
+    for index, series in enumerate(file.series):
+        for problem in _series_problems(series):
+            yield f"$.series[{index}].{problem}"
+
+
+def _order_problems(name: str, stamps: Sequence[int]) -> Iterator[str]:
+    for index, (earlier, later) in enumerate(pairwise(stamps), 1):
+        if later < earlier:
+            yield f"$.{name}[{index}]: it is stamped before its predecessor"
+
+
+def _turn_problems(turn: TurnEntry) -> Iterator[str]:
+    tokens, prefill, stamps = turn.tokens, turn.prefill, turn.stamps
+    if len(tokens.dt_us) != len(tokens.chars):
+        yield f"tokens: {len(tokens.dt_us)} stamps, but {len(tokens.chars)} numbers of characters"
+    if sum(span.tokens for span in turn.reply) != len(tokens.dt_us):
+        yield f"reply: it does not hold as many tokens as there are stamps, {len(tokens.dt_us)}"
+    if sum(len(span.text) for span in turn.reply) != sum(tokens.chars):
+        yield "tokens.chars: they do not add up to the length of the reply"
+    if prefill is not None and len(prefill.dt_us) != len(prefill.done):
+        yield f"prefill: {len(prefill.dt_us)} stamps, but {len(prefill.done)} numbers of tokens"
+    prefill_dt_us = prefill.dt_us if prefill is not None else ()
+    last_us = stamps.submitted_us + max(sum(tokens.dt_us), sum(prefill_dt_us))
+    if last_us > LARGEST:
+        yield "tokens.dt_us: they add up to more than any clock counts"
+    if (stamps.finished_us is None) != (turn.end is None):
+        yield "end: a turn has both an end and the stamp of it, or neither"
+    if stamps.finished_us is not None and stamps.finished_us < last_us:
+        yield "stamps.finished_us: the turn ended before its last token"
+    expected = _stamps(stamps.submitted_us, prefill_dt_us, tokens.dt_us, stamps.finished_us)
+    if stamps != expected:
+        yield "stamps: they are not those of the prefill and the tokens"
+
+
+def _series_problems(series: SeriesEntry) -> Iterator[str]:
+    count = len(series.dt_us)
+    if any(dt_us < 0 for dt_us in islice(series.dt_us, 1, None)):
+        yield "dt_us: a reading is stamped before its predecessor"
+    if sum(series.dt_us) > LARGEST:
+        yield "dt_us: they add up to more than any clock counts"
+    names = [channel.name for channel in series.source.channels]
+    if set(names) != series.values.keys():
+        yield "values: they are not those of the source's channels"
+    for name in series.missing.keys() - set(names):
+        yield f"missing.{name}: the source has no such channel"
+    for name, values in series.values.items():
+        if len(values) != count:
+            yield f"values.{name}: {len(values)} values for {count} stamps"
+        end = covered = 0
+        for run in series.missing.get(name, ()):
+            if run.start < end or run.count < 1 or any(each is not None for each in values[run.start :][: run.count]):
+                yield f"missing.{name}: they are not the readings that are null"
+            end = run.start + run.count
+            covered += run.count
+        if covered != values.count(None) or end > count:
+            yield f"missing.{name}: they are not the readings that are null"
+
+
+def _differences(stamps_us: Iterable[int], origin_us: int) -> Iterator[int]:
+    return (later - earlier for earlier, later in pairwise(chain((origin_us,), stamps_us)))
+
+
+def _stamps(
+    submitted_us: int, prefill_dt_us: Sequence[int], token_dt_us: Sequence[int], finished_us: int | None
+) -> TurnStamps:
+    return TurnStamps(
+        submitted_us=submitted_us,
+        prefill_us=submitted_us + prefill_dt_us[0] if prefill_dt_us else None,
+        first_token_us=submitted_us + token_dt_us[0] if token_dt_us else None,
+        last_token_us=submitted_us + sum(token_dt_us) if token_dt_us else None,
+        finished_us=finished_us,
+    )
+
+
+def _turn_entry(session: Session, turn: Turn) -> TurnEntry:
+    started, finished = turn.started, turn.finished
+    prefill_dt_us = tuple(_differences(turn.prefill_t_us, started.t_us))
+    token_dt_us = list(_differences(turn.token_t_us, started.t_us))
+    return TurnEntry(
+        turn=started.turn,
+        prompt=started.prompt,
+        system=started.system,
+        retry_of=started.retry_of,
+        sampling=started.sampling,
+        stamps=_stamps(started.t_us, prefill_dt_us, token_dt_us, None if finished is None else finished.t_us),
+        figures=account_of(session, turn, session.end_us).figures,
+        end=None
+        if finished is None
+        else TurnEnd(
+            stop_reason=finished.stop_reason,
+            prompt_tokens=finished.prompt_tokens,
+            cached_tokens=finished.cached_tokens,
+            generated_tokens=finished.generated_tokens,
+            context_used=finished.context_used,
+            seed=finished.seed,
+            perf=finished.perf,
+            error=finished.error,
+        ),
+        reply=tuple(ReplySpan(part=span.part, tokens=span.tokens, text=span.text) for span in turn.reply),
+        prefill=None
+        if turn.to_evaluate is None or turn.cached is None
+        else PrefillColumns(
+            total=turn.to_evaluate, cached=turn.cached, dt_us=prefill_dt_us, done=tuple(turn.prefill_done)
+        ),
+        tokens=TokenColumns(dt_us=token_dt_us, chars=list(turn.token_chars)),
+    )
+
+
+def _turn(entry: TurnEntry) -> Turn:
+    submitted_us = entry.stamps.submitted_us
+    turn = Turn(
+        TurnStarted(
+            turn=entry.turn,
+            t_us=submitted_us,
+            prompt=entry.prompt,
+            system=entry.system,
+            sampling=entry.sampling,
+            retry_of=entry.retry_of,
+        )
+    )
+    if entry.prefill is not None:
+        turn.to_evaluate, turn.cached = entry.prefill.total, entry.prefill.cached
+        turn.prefill_t_us = _stamp_array(entry.prefill.dt_us, submitted_us)
+        turn.prefill_done = array("q", entry.prefill.done)
+    turn.token_t_us = _stamp_array(entry.tokens.dt_us, submitted_us)
+    turn.token_chars = array("q", entry.tokens.chars)
+    turn.reply = [Span(span.part, span.tokens, span.text) for span in entry.reply]
+    end = entry.end
+    if end is not None and entry.stamps.finished_us is not None:
+        turn.finished = TurnFinished(
+            turn=entry.turn,
+            t_us=entry.stamps.finished_us,
+            stop_reason=end.stop_reason,
+            prompt_tokens=end.prompt_tokens,
+            cached_tokens=end.cached_tokens,
+            generated_tokens=end.generated_tokens,
+            context_used=end.context_used,
+            seed=end.seed,
+            perf=end.perf,
+            error=end.error,
+        )
+    return turn
+
+
+def _stamp_array(dt_us: Iterable[int], origin_us: int) -> array[int]:
+    return array("q", islice(accumulate(dt_us, initial=origin_us), 1, None))
+
+
+def _series_entry(series: Series) -> SeriesEntry:
+    return SeriesEntry(
+        source=series.info,
+        dt_us=list(_differences(series.t_us, 0)),
+        values={column.channel.name: _plain_numbers(column) for column in series.columns},
+        missing={column.channel.name: list(column.runs) for column in series.columns if column.runs},
+    )
+
+
+def _plain_numbers(column: Column) -> list[Value]:
+    """The values of a column; whole ones as integers, which JSON writes without `.0`."""
+    return [
+        None if value != value else int(value) if value.is_integer() and abs(value) <= LARGEST else value  # noqa: PLR0124
+        for value in column.values
+    ]
+
+
+def _series(entry: SeriesEntry) -> Series:
+    series = Series(entry.source)
+    series.t_us = _stamp_array(entry.dt_us, 0)
+    for column in series.columns:
+        name = column.channel.name
+        column.values = array("d", [nan if value is None else value for value in entry.values[name]])
+        column.runs = list(entry.missing.get(name, ()))
+    return series

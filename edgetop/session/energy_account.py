@@ -1,0 +1,316 @@
+"""The energy of a session's turns, from its power readings and stamps.
+
+The estimator of `edgetop.core.energy` is fed with what the session has recorded, in order of time, whether the session
+is growing or was read from a file: the same records give the same figures, to the digit. While a session grows, the
+account stays a moment behind, since readings and stamps reach the session in portions.
+
+What cannot change any more is kept, so that asking once a second costs little however long the session is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from math import isnan
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.energy.estimate import TurnSpan, TurnWindows, turn_together
+from edgetop.core.energy.figures import Energy
+from edgetop.core.energy.per_token import Basis, TurnSum, session_energy, sum_of, turn_energy
+from edgetop.core.energy.scope import Headline
+from edgetop.core.records import Missing, Scope, SourceInfo
+from edgetop.session.channel_feed import ChannelFeed
+from edgetop.session.limits import limit_between
+from edgetop.session.meters import cross_check_of, headline_of, meters_of
+from edgetop.session.quiet import Moment, moments_of
+from edgetop.session.series import LARGEST
+from edgetop.session.session import Session
+from edgetop.session.turn import Turn
+
+BEHIND_US = 800_000
+"""How far the account of a growing session stays behind: longer than stamps and readings take to reach it."""
+SETTLED_US = 5_000_000
+"""This long after a turn all that weakens its figures has been read too: sources hand over their readings sooner."""
+TEMPERATURE = "temperature.cpu"
+TEMPERATURE_AGE_US = 10_000_000
+LAST_EVENTS = frozenset({"session_ended", "recovered"})
+NO_TURN = Missing("there is no turn yet")
+TOO_FEW_TOKENS = Missing("the turn has no second token")
+FLAG_OF_LIMIT = {"throttled": "throttled", "contention": "other-load"}
+
+
+class PowerNow(Struct, frozen=True, kw_only=True):
+    """The latest power of the headline meters together."""
+
+    power_w: float
+    age_us: int
+    scope: Scope
+    channels: tuple[str, ...]
+    """The headline's channels."""
+    idle_w: float | None
+    """Idle power with the model loaded, once it was measured."""
+
+
+class _TurnFigures(Struct, frozen=True, kw_only=True):
+    """A turn's energy, and what it is to be judged by."""
+
+    windows: TurnWindows | Missing
+    span: TurnSpan
+    flags: tuple[str, ...] = ()
+    other_j: float | None = None
+    """By the other view of the same meter; `None` without one."""
+
+
+class _Kept(Struct, frozen=True, kw_only=True):
+    """A turn whose readings are all in."""
+
+    figures: _TurnFigures
+    baselines: tuple[int, ...] | None
+    """The state of the baselines that its idle power is from; `None` when no later one can change it."""
+
+
+class _Sum(Struct, frozen=True, kw_only=True):
+    """Turns together, from the first one on."""
+
+    count: int = 0
+    turns: TurnSum | None = None
+    missing: Missing = NO_TURN
+    """Why there is no energy, if there is none."""
+    flags: tuple[str, ...] = ()
+    other_j: float | None = None
+
+    def plus(self, figures: _TurnFigures) -> _Sum:
+        """With one more turn. One without energy is left out with its tokens."""
+        windows, span = figures.windows, figures.span
+        if isinstance(windows, Missing):
+            missing = windows if self.missing is NO_TURN else self.missing
+            return replace(self, count=self.count + 1, missing=missing)
+        if self.turns is None:
+            turns, other_j = sum_of(windows, span), figures.other_j
+        else:
+            turns = self.turns.plus(windows, span)
+            other_j = None if self.other_j is None or figures.other_j is None else self.other_j + figures.other_j
+        flags = tuple(dict.fromkeys([*self.flags, *figures.flags]))
+        return replace(self, count=self.count + 1, turns=turns, flags=flags, other_j=other_j)
+
+
+class EnergyAccount:
+    """Energy of the turns of one session, up to a moment that only goes forward."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._infos = _infos(session)
+        self._meters = meters_of(session)
+        self.headline = headline_of(session, self._meters)
+        chosen = self.headline.meters if isinstance(self.headline, Headline) else ()
+        self._feeds = [ChannelFeed(session, meter) for meter in chosen]
+        other = cross_check_of(self._meters, chosen)
+        self._other = None if other is None else ChannelFeed(session, other)
+        self._moments: list[Moment] = []
+        self._moments_fed = 0
+        self._grown: tuple[object, ...] = ()
+        self._until_us = -2 * LARGEST
+        self._revisions: list[int] = []
+        self._taken: tuple[int, ...] = ()
+        self._latest: dict[Turn, _TurnFigures] = {}
+        """Of the other turns, with what has been taken in."""
+        self._kept: dict[Turn, _Kept] = {}
+        self._settled = _Sum()
+        """Of the turns, from the first one on, that nothing can change."""
+        self._steady = _Sum()
+        """Of those, and of the ones after them that only another idle power can change."""
+        self._steady_under: tuple[int, ...] = ()
+        """The state of the baselines for `_steady`."""
+
+    def advance(self, until_us: int) -> bool:
+        """Take in what had been recorded by `until_us`.
+
+        False when this account cannot: the moment lies before an earlier one, or the session has got another source, or
+        a record that lies before what was taken in already. Then it is to be made anew.
+        """
+        if until_us < self._until_us or _infos(self._session) != self._infos or not self._take_moments():
+            return False
+        if isinstance(self.headline, Missing):
+            self.headline = headline_of(self._session, self._meters)
+        fed_to = bisect_right(self._moments, until_us, key=lambda moment: moment.t_us)
+        for moment in self._moments[self._moments_fed : fed_to]:
+            temperature_c = _temperature(self._session, moment.t_us)
+            for feed in self._all_feeds():
+                feed.note(moment, temperature_c)
+        self._moments_fed = fed_to
+        for feed in self._all_feeds():
+            feed.advance(until_us)
+        self._until_us = until_us
+        tokens = len(self._session.turns[-1].token_t_us) if self._session.turns else 0
+        taken = (until_us, tokens, fed_to, *(feed.readings_fed for feed in self._all_feeds()))
+        if taken != self._taken:
+            self._taken = taken
+            self._latest.clear()
+        revisions = [feed.estimator.curve.revision for feed in self._all_feeds()]
+        if revisions != self._revisions:
+            self._revisions = revisions
+            self._kept.clear()
+            self._settled = self._steady = _Sum()
+        return True
+
+    def turn(self, turn: Turn) -> Energy | Missing:
+        """The energy of one turn, as far as it had come."""
+        if isinstance(self.headline, Missing):
+            return self.headline
+        figures = self._figures(turn)
+        return turn_energy(figures.windows, figures.span, self._basis(self.headline, figures.flags, figures.other_j))
+
+    def turns_together(self, count: int) -> Energy | Missing:
+        """The energy of the first `count` turns together."""
+        if isinstance(self.headline, Missing):
+            return self.headline
+        if self._steady_under != (baselines := self._baselines()):
+            self._steady, self._steady_under = self._settled, baselines
+        total = self._steady
+        for index, turn in enumerate(self._session.turns[total.count : count], total.count):
+            total = total.plus(self._figures(turn))
+            kept = self._kept.get(turn)
+            if kept is None:
+                continue
+            if self._steady.count == index:
+                self._steady = total
+            if self._settled.count == index and kept.baselines is None:
+                self._settled = total
+        if total.turns is None:
+            return total.missing
+        return session_energy(total.turns, self._basis(self.headline, total.flags, total.other_j))
+
+    def power_at(self, t_us: int) -> PowerNow | Missing:
+        """The latest power of the headline, a mean over what its sensor can tell apart; its age is seen from `t_us`."""
+        if isinstance(self.headline, Missing):
+            return self.headline
+        total_w, oldest_us = 0.0, self._until_us
+        idle_w: float | None = 0.0
+        for feed in self._feeds:
+            latest = feed.latest(self._until_us)
+            if isinstance(latest, Missing):
+                return latest
+            power_w, last_us = latest
+            total_w += power_w
+            oldest_us = min(oldest_us, last_us)
+            baseline = feed.estimator.baseline.latest()
+            idle_w = None if baseline is None or idle_w is None else idle_w + baseline.power_w
+        return PowerNow(
+            power_w=total_w,
+            age_us=t_us - oldest_us,
+            scope=self.headline.scope,
+            channels=tuple(meter.name for meter in self.headline.meters),
+            idle_w=idle_w,
+        )
+
+    def power_history(self, steps: int, step_us: int) -> list[float | None]:
+        """Mean power of the headline in `steps` spans of `step_us`, oldest first; `None` where it is not known."""
+        end_us = self._until_us // step_us * step_us
+        return [self._mean_w(end_us - step * step_us, end_us - (step - 1) * step_us) for step in range(steps, 0, -1)]
+
+    def _mean_w(self, begin_us: int, end_us: int) -> float | None:
+        total_w = 0.0
+        for feed in self._feeds:
+            curve = feed.estimator.curve
+            known = curve.first_us is not None and curve.first_us <= begin_us and curve.reaches(end_us)
+            if not known or curve.gap_share(begin_us, end_us).estimated_s > 0:
+                return None
+            total_w += curve.mean_w(begin_us, end_us)
+        return total_w if self._feeds else None
+
+    def _all_feeds(self) -> list[ChannelFeed]:
+        return self._feeds if self._other is None else [*self._feeds, self._other]
+
+    def _take_moments(self) -> bool:
+        """Look for new moments; false when one lies among those that the estimators know already."""
+        session = self._session
+        finished = bool(session.turns) and session.turns[-1].finished is not None
+        grown = (len(session.loads), len(session.turns), finished, len(session.events))
+        if grown == self._grown:
+            return True
+        self._grown = grown
+        known = self._moments[: self._moments_fed]
+        self._moments = moments_of(session)
+        return self._moments[: self._moments_fed] == known
+
+    def _figures(self, turn: Turn) -> _TurnFigures:
+        kept = self._kept.get(turn)
+        baselines = self._baselines()
+        if kept is not None and kept.baselines in {None, baselines}:
+            return kept.figures
+        if turn in self._latest:
+            return self._latest[turn]
+        progress = turn.progress(self._until_us)
+        span = TurnSpan(
+            submitted_us=progress.submitted_us,
+            first_token_us=progress.first_us,
+            last_us=progress.last_us if progress.last_us is not None else self._until_us,
+            evaluated_tokens=progress.evaluated,
+            generated_tokens=progress.generated,
+        )
+        figures = self._latest[turn] = self._measured(span)
+        if turn.finished_at(self._until_us) is not None and self._all_read(span.last_us):
+            fixed = all(feed.estimator.baseline.is_settled(span.last_us) for feed in self._feeds)
+            self._kept[turn] = _Kept(figures=figures, baselines=None if fixed else baselines)
+        return figures
+
+    def _baselines(self) -> tuple[int, ...]:
+        """Another one whenever an idle power that was taken from the baselines may have changed."""
+        return tuple(feed.estimator.baseline.changes for feed in self._feeds)
+
+    def _measured(self, span: TurnSpan) -> _TurnFigures:
+        if span.generated_tokens < 2:
+            return _TurnFigures(windows=TOO_FEW_TOKENS, span=span)
+        temperature_c = _temperature(self._session, span.submitted_us)
+        other = None if self._other is None else self._other.estimator.window(span.submitted_us, span.last_us)
+        flag = FLAG_OF_LIMIT.get(limit_between(self._session, span.submitted_us, span.last_us).name)
+        return _TurnFigures(
+            windows=turn_together([feed.estimator.turn(span, temperature_c) for feed in self._feeds]),
+            span=span,
+            flags=() if flag is None else (flag,),
+            other_j=None if other is None or isinstance(other, Missing) else other.gross.value,
+        )
+
+    def _all_read(self, end_us: int) -> bool:
+        """Whether no reading to come belongs to a turn that ended at `end_us`, or to the extension of its window."""
+        return end_us + SETTLED_US <= self._until_us and all(
+            feed.estimator.curve.is_settled(end_us + round(feed.estimator.curve.tail_s * 1e6))
+            for feed in self._all_feeds()
+        )
+
+    def _basis(self, headline: Headline, flags: tuple[str, ...], other_j: float | None) -> Basis:
+        return Basis(
+            scope=headline.scope,
+            source=" + ".join(dict.fromkeys(meter.source for meter in headline.meters)),
+            averaged=all(
+                meter.kind == "energy" or feed.estimator.curve.averaging
+                for meter, feed in zip(headline.meters, self._feeds, strict=True)
+            ),
+            flags=(*headline.flags, *flags),
+            other_j=other_j,
+        )
+
+
+def energy_account(session: Session, t_us: int) -> EnergyAccount:
+    """The session's account, brought to `t_us`; made anew when `t_us` goes back or a source was added."""
+    until_us = t_us if _has_ended(session, t_us) else t_us - BEHIND_US
+    account = session.energy_account
+    if not isinstance(account, EnergyAccount) or not account.advance(until_us):
+        account = session.energy_account = EnergyAccount(session)
+        account.advance(until_us)
+    return account
+
+
+def _infos(session: Session) -> tuple[SourceInfo, ...]:
+    """What the meters are made of."""
+    return tuple(series.info for series in session.series.values())
+
+
+def _has_ended(session: Session, t_us: int) -> bool:
+    return t_us >= session.end_us and bool(session.events) and session.events[-1].kind in LAST_EVENTS
+
+
+def _temperature(session: Session, t_us: int) -> float | None:
+    stamps, values = session.window(TEMPERATURE, t_us - TEMPERATURE_AGE_US, t_us)
+    return values[-1] if stamps and not isnan(values[-1]) else None

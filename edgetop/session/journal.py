@@ -1,0 +1,214 @@
+"""The journal: every record of a running session, one JSON line each, on disk within half a second.
+
+A journal that was not turned into a session file belongs to an edgetop that died; `edgetop.session.store` recovers it.
+The lock on the file tells whether its edgetop is still alive, since the kernel releases it with the process.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from edgetop.core.records import Record, TurnFinished
+from edgetop.session.codec import encode_value
+
+FLUSH_S = 0.4
+"""Records wait at most this long before they are given to the kernel, so that less than a second is ever lost."""
+SYNC_S = 10.0
+"""What the kernel has is forced to the disk this often, and when a turn ends; in between only a power cut loses it."""
+RETRY_S = 2.0
+"""Pause after a write that failed."""
+CLOSE_S = 5.0
+"""How long closing waits for a disk that does not answer."""
+WRITE_BYTES = 256 * 2**10
+"""Lines are written together up to about this size."""
+LONGEST_LINE_BYTES = 64 * 2**20
+
+
+class Journal:
+    """An append-only file of records.
+
+    `append` only queues. A thread of the journal's own encodes and writes; while the disk is full or the folder cannot
+    be written, records stay in memory and it tries again every two seconds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Begin a journal at `path`, which must not exist; its folder is made if need be."""
+        self.path = path
+        self.trouble = ""
+        """Why nothing can be written at present, in one line; empty when all is well."""
+        self._records: deque[Record] = deque()
+        self._lines: deque[bytes] = deque()
+        """Encoded and not yet written."""
+        self._fd: int | None = None
+        self._written_bytes = 0
+        """Size of the file after the last whole line."""
+        self._torn = False
+        """There may be a part of a line after `_written_bytes`."""
+        self._synced_s = time.monotonic()
+        self._sync_wanted = False
+        self._syncing: threading.Thread | None = None
+        self._closing = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="edgetop-journal", daemon=True)
+        self._thread.start()
+
+    def append(self, record: Record) -> None:
+        """Queue a record. Takes about a microsecond and never fails."""
+        self._records.append(record)
+        if isinstance(record, TurnFinished):
+            self._wake.set()
+
+    def close(self) -> bool:
+        """Write what is queued, force it to the disk and let go of the file. False if not all of it got there."""
+        self._stop()
+        complete = self._fd is not None and not self._lines and not self._records
+        if complete and self._fd is not None:
+            try:
+                os.fsync(self._fd)
+            except OSError:
+                complete = False
+        self._release()
+        return complete
+
+    def remove(self) -> None:
+        """Delete the journal: its session has been written, or is not wanted."""
+        self._stop()
+        if self._fd is not None:
+            # Deleted before the lock is released, so that nobody recovers it in between.
+            self.path.unlink(missing_ok=True)
+        self._release()
+
+    def _stop(self) -> None:
+        self._closing = True
+        self._wake.set()
+        self._thread.join(CLOSE_S)
+
+    def _release(self) -> None:
+        if self._syncing is not None:
+            self._syncing.join(CLOSE_S)
+        if self._fd is not None and not self._thread.is_alive():
+            with suppress(OSError):
+                os.close(self._fd)
+            self._fd = None
+
+    # On the journal's thread
+
+    def _run(self) -> None:
+        try_again_s = 0.0
+        while True:
+            closing = self._closing
+            if closing or time.monotonic() >= try_again_s:
+                try:
+                    self._write_all()
+                except OSError as error:
+                    try_again_s = time.monotonic() + RETRY_S
+                    self.trouble = f"The session cannot be recorded to {self.path.parent}: {error.strerror or error}."
+                else:
+                    self.trouble = ""
+            if closing:
+                return
+            self._wake.wait(FLUSH_S)
+            self._wake.clear()
+
+    def _write_all(self) -> None:
+        fd = self._open() if self._fd is None else self._fd
+        self._encode_queued()
+        while self._lines:
+            size_bytes = count = 0
+            while count < len(self._lines) and size_bytes < WRITE_BYTES:
+                size_bytes += len(self._lines[count])
+                count += 1
+            self._write(fd, b"".join(self._lines[index] for index in range(count)))
+            for _ in range(count):
+                self._lines.popleft()
+        if self._sync_wanted or time.monotonic() - self._synced_s >= SYNC_S:
+            self._sync(fd)
+
+    def _encode_queued(self) -> None:
+        while self._records:
+            record = self._records[0]
+            self._lines.append(encode_value(record) + b"\n")
+            self._records.popleft()
+            self._sync_wanted |= isinstance(record, TurnFinished)
+
+    def _open(self) -> int:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            self.path.unlink(missing_ok=True)
+            raise
+        self._fd = fd
+        return fd
+
+    def _write(self, fd: int, data: bytes) -> None:
+        if self._torn:
+            os.ftruncate(fd, self._written_bytes)
+        self._torn = True
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(fd, view) :]
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(fd, self._written_bytes)
+                self._torn = False
+            raise
+        self._torn = False
+        self._written_bytes += len(data)
+
+    def _sync(self, fd: int) -> None:
+        # A card may take seconds for this, so it does not hold up the lines that come meanwhile.
+        if self._syncing is not None and self._syncing.is_alive():
+            return
+        self._sync_wanted = False
+        self._synced_s = time.monotonic()
+        self._syncing = threading.Thread(target=_sync_data, args=(fd,), name="edgetop-journal-sync", daemon=True)
+        self._syncing.start()
+
+
+class UnreadableLine(Struct, frozen=True):
+    """A line of a journal that is no record."""
+
+    line: int
+    """From 1."""
+    problem: str
+
+
+def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
+    """The records in a journal, in order; a line that is none is told with its number.
+
+    A last line without its line break is what a dying edgetop did not come to write, and is left out.
+    """
+    decoder = msgspec.json.Decoder(Record)
+    with os.fdopen(os.dup(fd), "rb") as file:
+        file.seek(0)
+        number = 0
+        while line := file.readline(LONGEST_LINE_BYTES):
+            number += 1
+            if not line.endswith(b"\n"):
+                if len(line) == LONGEST_LINE_BYTES:
+                    yield UnreadableLine(number, f"it is longer than {LONGEST_LINE_BYTES / 2**20:.0f} MiB")
+                return
+            try:
+                yield decoder.decode(line)
+            except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+                yield UnreadableLine(number, str(error))
+
+
+def _sync_data(fd: int) -> None:
+    # What cannot be forced to the disk now will be when the journal is closed, or its failure told then.
+    with suppress(OSError):
+        (os.fsync if not hasattr(os, "fdatasync") else os.fdatasync)(fd)

@@ -1,0 +1,79 @@
+"""What held the speed back over a stretch of a session, as far as the readings tell.
+
+The order is that of certainty: a device that says it is throttled, then memory that is being moved to and from the
+disk, then cores that somebody else uses.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from msgspec import Struct
+
+from edgetop.core.figures import LimitedBy
+from edgetop.session.channels import (
+    CPU_OTHERS,
+    CPU_STEAL,
+    ENGINE_MAJOR_FAULTS,
+    ENGINE_SWAP,
+    SINCE_BOOT_SUFFIX,
+    THROTTLE_PREFIX,
+)
+from edgetop.session.session import Session
+
+OTHERS_PERCENT = 10.0
+"""Of all cores. A process with this share of two cores slowed decoding with two threads by a quarter (measured)."""
+STEAL_PERCENT = 5.0
+MAJOR_FAULTS_PER_S = 20.0
+"""A resident model has none; each is a read from the disk in the middle of a token."""
+SWAPPED_BYTES = 16 * 2**20
+"""Less than this in swap is the engine's start-up code, not its weights."""
+
+
+class Limit(Struct, frozen=True):
+    """What limits the speed, and a sentence that says it to a person."""
+
+    name: LimitedBy
+    sentence: str
+
+
+UNKNOWN = Limit("unknown", "What limits the speed is not known.")
+
+
+def limit_between(session: Session, t0_us: int, t1_us: int) -> Limit:
+    """What limited the speed from `t0_us` to `t1_us`, both since the session began."""
+    for name in session.channels():
+        if name.startswith(THROTTLE_PREFIX) and not name.endswith(SINCE_BOOT_SUFFIX):
+            mean = _mean(session, name, t0_us, t1_us)
+            if mean is not None and mean > 0:
+                cause = name.removeprefix(THROTTLE_PREFIX).replace("_", " ")
+                return Limit("throttled", f"The device was throttled: {cause}.")
+    faults = _mean(session, ENGINE_MAJOR_FAULTS, t0_us, t1_us)
+    if faults is not None and faults >= MAJOR_FAULTS_PER_S:
+        swapped = _mean(session, ENGINE_SWAP, t0_us, t1_us)
+        if swapped is not None and swapped >= SWAPPED_BYTES:
+            return Limit("swap", f"Memory of the engine was in swap: {swapped / 2**20:.0f} MiB.")
+        return Limit("paging", f"The weights were read from the disk again: {faults:.0f} major page faults a second.")
+    steal = _mean(session, CPU_STEAL, t0_us, t1_us) or 0.0
+    if steal >= STEAL_PERCENT:
+        return Limit("contention", f"The host of this virtual machine withheld {steal:.0f} % of the processor.")
+    others = (_mean(session, CPU_OTHERS, t0_us, t1_us) or 0.0) - steal
+    if others >= OTHERS_PERCENT:
+        return Limit("contention", f"Other processes used {others:.0f} % of the processor.")
+    return UNKNOWN
+
+
+def _mean(session: Session, channel: str, t0_us: int, t1_us: int) -> float | None:
+    _, values = session.window(channel, t0_us, t1_us)
+    return mean_of_present(values)
+
+
+def mean_of_present(values: array[float]) -> float | None:
+    """Mean of the readings that are not NaN; `None` if there are none."""
+    if not values:
+        return None
+    total = sum(values)
+    if total == total:  # noqa: PLR0124 (only NaN differs from itself)
+        return total / len(values)
+    present = [value for value in values if value == value]  # noqa: PLR0124
+    return sum(present) / len(present) if present else None

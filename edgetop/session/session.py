@@ -1,0 +1,252 @@
+"""A session in memory: the fold of its records.
+
+The live screen folds records as they come, recovery folds a journal, and reading a session file builds the same thing,
+so that every figure taken from a session is the same wherever the session came from. A session is used by one thread.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right, insort
+from collections.abc import Sequence
+from itertools import pairwise
+from uuid import uuid4
+
+from msgspec.structs import replace
+
+from edgetop.core.records import (
+    Channel,
+    Event,
+    Missing,
+    ModelLoaded,
+    Prefill,
+    Record,
+    Sampled,
+    SessionStarted,
+    SourceAdded,
+    SourceMissing,
+    Tokens,
+    TurnFinished,
+    TurnStarted,
+)
+from edgetop.session.series import LARGEST, Series
+from edgetop.session.totals import Totals
+from edgetop.session.turn import Turn
+
+REFUSED = "record_refused"
+"""Kind of the event that says a record did not fit what came before; one for each reason."""
+
+
+def new_session_id() -> str:
+    """A new random name for a session: 12 hexadecimal digits."""
+    return uuid4().hex[:12]
+
+
+class UnfittingError(Exception):
+    """A record does not fit what came before it."""
+
+
+class Session:
+    """What happened, with every stamp in microseconds since the session began.
+
+    `apply` never raises and takes constant time per token and reading: a record that does not fit (a turn that is
+    not running, a stamp before its predecessor) is left out, and an event says so.
+    """
+
+    def __init__(self) -> None:
+        self.header: SessionStarted | None = None
+        """The first record, with its stamp on the clock of the machine that recorded it."""
+        self.loads: list[ModelLoaded] = []
+        self.turns: list[Turn] = []
+        self.series: dict[str, Series] = {}
+        """By the name of the source."""
+        self.absent: dict[str, Missing] = {}
+        """Kinds of reading that the machine does not give."""
+        self.events: list[Event] = []
+        """By their stamps."""
+        self.end_us = 0
+        """The latest stamp."""
+        self.totals = Totals()
+        """Sums over ended turns, kept by `edgetop.session.snapshot`."""
+        self.energy_account: object = None
+        """The energy of its turns, kept by `edgetop.session.energy_account`."""
+        self._channels: dict[str, tuple[Series, int]] = {}
+        self._refused: set[str] = set()
+
+    @property
+    def start_us(self) -> int:
+        """When the session began, on the clock of the machine that recorded it; 0 before the first record."""
+        return self.header.t_us if self.header is not None else 0
+
+    def relative(self, t_us: int) -> int:
+        """A stamp of `edgetop.core.clock` in microseconds since the session began."""
+        return t_us - self.start_us
+
+    def channel(self, name: str) -> Channel | None:
+        """What is known of a channel, `None` if no source reads it."""
+        found = self._channels.get(name)
+        return None if found is None else found[0].columns[found[1]].channel
+
+    def find_channel(self, name: str) -> tuple[Series, int] | None:
+        """The series that has a channel, and the channel's column in it."""
+        return self._channels.get(name)
+
+    def channels(self) -> Sequence[str]:
+        """Names of all channels, in the order in which their sources were found."""
+        return tuple(self._channels)
+
+    def window(self, channel: str, t0_us: int, t1_us: int) -> tuple[array[int], array[float]]:
+        """Stamps and readings of a channel with t0_us <= t <= t1_us.
+
+        Missing readings are NaN; both arrays are empty if no source reads the channel.
+        """
+        found = self._channels.get(channel)
+        if found is None:
+            return array("q"), array("d")
+        series, column = found
+        begin, end = series.between(t0_us, t1_us)
+        return series.t_us[begin:end], series.columns[column].values[begin:end]
+
+    def turn_at(self, t_us: int) -> int | None:
+        """Index of the turn that runs at `t_us`, or else of the last one before; `None` before the first."""
+        index = bisect_right(self.turns, t_us, key=lambda turn: turn.started.t_us) - 1
+        return index if index >= 0 else None
+
+    def events_until(self, t_us: int) -> int:
+        """How many of the events had happened by `t_us`."""
+        return bisect_right(self.events, t_us, key=lambda event: event.t_us)
+
+    def apply(self, record: Record) -> None:
+        """Take in the next record."""
+        try:
+            self._apply(record)
+        except UnfittingError as error:
+            reason = str(error)
+            if reason not in self._refused:
+                self._refused.add(reason)
+                self._add_happening(
+                    Event(t_us=self._stamp_of(record), kind=REFUSED, text=f"A record was left out: {reason}.")
+                )
+
+    def _stamp_of(self, record: Record) -> int:
+        """The stamp of any record, or that of the latest one where it has none of its own that can be meant."""
+        latest_us = self.start_us + self.end_us
+        if isinstance(record, SourceAdded | SourceMissing):
+            return latest_us
+        t_us = record.t_us if isinstance(record.t_us, int) else max(record.t_us, default=latest_us)
+        return max(latest_us, t_us) if self.relative(t_us) <= LARGEST else latest_us
+
+    def _apply(self, record: Record) -> None:
+        if self.header is None and not isinstance(record, SessionStarted):
+            raise UnfittingError("it came before the beginning of the session")
+        match record:
+            case Sampled():
+                self._add_sample(record)
+            case Tokens():
+                self._add_tokens(record)
+            case Prefill() | TurnStarted() | TurnFinished():
+                self._add_to_turn(record)
+            case SourceAdded():
+                self.add_series(Series(record.source))
+            case SourceMissing():
+                self.absent[record.name] = record.missing
+            case ModelLoaded() | Event():
+                self._add_happening(record)
+            case SessionStarted():
+                if self.header is not None:
+                    raise UnfittingError("the session began a second time")
+                self._stamp(record.t_us)
+                self.header = record
+
+    def add_series(self, series: Series) -> None:
+        """Take in a source, with the readings it has already.
+
+        Found again after it was lost, a source goes on where it was. Raises UnfittingError when its channels are other
+        ones than before, or belong to another source.
+        """
+        info = series.info
+        known = self.series.get(info.name)
+        if known is not None:
+            if known.info.channels != info.channels:
+                raise UnfittingError(f"the source {info.name} came back with other channels")
+            known.info = info
+            return
+        names = [channel.name for channel in info.channels]
+        if len(set(names)) < len(names) or not self._channels.keys().isdisjoint(names):
+            raise UnfittingError(f"a channel of {info.name} has the name of another one")
+        self.series[info.name] = series
+        self.absent.pop(info.name, None)
+        self._channels.update((name, (series, index)) for index, name in enumerate(names))
+        if series.t_us:
+            self._note_time(series.t_us[-1])
+
+    def _add_to_turn(self, record: Prefill | TurnStarted | TurnFinished) -> None:
+        t_us = self._stamp(record.t_us)
+        if self.turns:
+            _require_order(self.turns[-1].last_us, t_us)
+        if isinstance(record, TurnStarted):
+            self.turns.append(Turn(replace(record, t_us=t_us)))
+        elif isinstance(record, Prefill):
+            if not all(0 <= count <= LARGEST for count in (record.done, record.total, record.cached)):
+                raise UnfittingError("it counts tokens that cannot be")
+            self._running(record.turn).add_prefill(record, t_us)
+        else:
+            self._running(record.turn).finished = replace(record, t_us=t_us)
+        self._note_time(t_us)
+
+    def _add_happening(self, record: ModelLoaded | Event) -> None:
+        t_us = self._stamp(record.t_us)
+        if isinstance(record, Event):
+            insort(self.events, replace(record, t_us=t_us), key=lambda each: each.t_us)
+        else:
+            if self.loads:
+                _require_order(self.loads[-1].t_us, t_us)
+            self.loads.append(replace(record, t_us=t_us))
+        self._note_time(t_us)
+
+    def _add_sample(self, record: Sampled) -> None:
+        series = self.series.get(record.source)
+        if series is None:
+            raise UnfittingError(f"a reading came from {record.source}, which is no source of this session")
+        if len(record.values) != len(series.columns):
+            raise UnfittingError(f"a reading of {record.source} has not one value per channel")
+        t_us = self._stamp(record.t_us)
+        if series.t_us:
+            _require_order(series.t_us[-1], t_us)
+        series.append(t_us, record.values, record.reasons)
+        self._note_time(t_us)
+
+    def _add_tokens(self, record: Tokens) -> None:
+        turn = self._running(record.turn)
+        if len(record.t_us) != len(record.pieces):
+            raise UnfittingError("tokens came with not one stamp each")
+        if not record.t_us:
+            return
+        start_us = self.start_us
+        t_us = [stamp - start_us for stamp in record.t_us]
+        self._stamp(record.t_us[-1])
+        _require_order(turn.last_us, t_us[0])
+        if any(later < earlier for earlier, later in pairwise(t_us)):
+            raise UnfittingError("it is stamped before its predecessor")
+        turn.add_tokens(record, t_us)
+        self._note_time(t_us[-1])
+
+    def _running(self, number: int) -> Turn:
+        turn = self.turns[-1] if self.turns else None
+        if turn is None or turn.started.turn != number or turn.finished is not None:
+            raise UnfittingError("it belongs to a turn that is not running")
+        return turn
+
+    def _stamp(self, t_us: int) -> int:
+        relative_us = self.relative(t_us)
+        if abs(relative_us) > LARGEST:
+            raise UnfittingError("its stamp is beyond any clock")
+        return relative_us
+
+    def _note_time(self, t_us: int) -> None:
+        self.end_us = max(self.end_us, t_us)
+
+
+def _require_order(earlier_us: int, later_us: int) -> None:
+    if later_us < earlier_us:
+        raise UnfittingError("it is stamped before its predecessor")

@@ -1,0 +1,217 @@
+"""Everything edgetop shows of a session at one moment.
+
+A snapshot is a function of the session and the moment: nothing that happened later shows in it. The live screen takes
+one of the growing session at "now", replay one at the play head; the last one holds the figures of the session file.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.clock import US_PER_S, seconds
+from edgetop.core.figures import OwnCost, Summary, TurnFigures, TurnProgress, recent_tokens_per_s
+from edgetop.core.records import Missing, ModelLoaded
+from edgetop.session import channels
+from edgetop.session.energy_account import PowerNow, energy_account
+from edgetop.session.limits import Limit, limit_between
+from edgetop.session.session import Session
+from edgetop.session.summary import add_up, summary_of
+from edgetop.session.turn import Turn
+
+Phase = Literal["starting", "loading", "no_model", "ready", "prefill", "decode", "dead", "ended"]
+
+PHASE_OF_EVENT: dict[str, Phase] = {
+    "model_loading": "loading",
+    "load_failed": "no_model",
+    "engine_died": "dead",
+    "session_ended": "ended",
+}
+"""Events that put the engine into a phase, until a model is loaded or another one of them comes."""
+NOT_READ_YET = Missing("no reading has come yet")
+RECENT_LIMIT_US = 3 * US_PER_S
+"""What limits the speed now is read from this much of the immediate past."""
+
+
+class Reading(Struct, frozen=True):
+    """The latest value of a channel, in the channel's unit."""
+
+    value: float
+    age_us: int
+
+
+class TurnView(Struct, frozen=True, kw_only=True):
+    """The current turn, or the last one while none runs."""
+
+    number: int
+    running: bool
+    figures: TurnFigures
+    recent_tokens_per_s: float | None
+    """Decode rate of the last two seconds, while it runs."""
+    prefill_done: int
+    prefill_total: int | None
+    """Tokens to evaluate, `None` before the prefill begins."""
+    elapsed_s: float
+    """Since it was submitted, or in all."""
+
+
+class MemoryView(Struct, frozen=True, kw_only=True):
+    """Where the engine's memory goes, in bytes. Weights, KV cache and compute buffers are what it reserved."""
+
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    compute_bytes: int | None = None
+    rss_bytes: int | None = None
+    mapped_bytes: int | None = None
+    anonymous_bytes: int | None = None
+    rest_bytes: int | None = None
+    """Resident beyond what was reserved; unknown while not all that was reserved is resident."""
+
+
+class Snapshot(Struct, frozen=True, kw_only=True):
+    """A session at `t_us` microseconds since it began."""
+
+    t_us: int
+    phase: Phase
+    load: ModelLoaded | None
+    """The resident model, or the last one."""
+    turn: TurnView | None
+    summary: Summary
+    """The session so far, the running turn included."""
+    power: PowerNow | Missing
+    """What the headline source draws, or why that is not known."""
+    readings: dict[str, Reading | Missing]
+    """The latest of each channel."""
+    absent: dict[str, Missing]
+    """Kinds of reading that this machine does not give."""
+    memory: MemoryView
+    own_cost: OwnCost
+    """Now; the summary has the mean and the peak."""
+    limit: Limit
+    """What limits the speed now, or limited the last turn."""
+    context_used: int | None
+    """Tokens in the KV cache; `None` without a model."""
+    n_ctx: int | None
+    events: int
+    """How many of the session's events have happened."""
+
+
+def snapshot(session: Session, t_us: int) -> Snapshot:
+    """The session as it was at `t_us` microseconds since it began (`Session.relative`)."""
+    index = session.turn_at(t_us)
+    turn = None if index is None else session.turns[index]
+    progress = None if turn is None else turn.progress(t_us)
+    running = turn is not None and turn.finished_at(t_us) is None
+    load = next((load for load in reversed(session.loads) if load.t_us <= t_us), None)
+    totals, last = add_up(session, t_us)
+    readings = _readings(session, t_us)
+    return Snapshot(
+        t_us=t_us,
+        phase=_phase(session, turn, load, t_us),
+        load=load,
+        turn=None if turn is None or progress is None else _turn_view(turn, progress, last.figures, t_us),
+        summary=summary_of(session, totals, load, last.figures.stop_reason, t_us),
+        power=energy_account(session, t_us).power_at(t_us),
+        readings=readings,
+        absent=dict(session.absent),
+        memory=_memory_view(load, readings),
+        own_cost=OwnCost(cpu_percent=_value(readings, channels.OWN_CPU), rss_bytes=_bytes(readings, channels.OWN_RSS)),
+        limit=limit_between(session, t_us - RECENT_LIMIT_US, t_us) if running else last.limit,
+        context_used=_context_used(turn, progress, load, t_us),
+        n_ctx=None if load is None else load.settings.n_ctx,
+        events=session.events_until(t_us),
+    )
+
+
+def _phase(session: Session, turn: Turn | None, load: ModelLoaded | None, t_us: int) -> Phase:
+    loaded_us = -1 if load is None else load.t_us
+    for event in reversed(session.events[: session.events_until(t_us)]):
+        if event.t_us < loaded_us:
+            break
+        phase = PHASE_OF_EVENT.get(event.kind)
+        if phase is not None:
+            return phase
+    if load is None:
+        return "starting"
+    if turn is None or turn.finished_at(t_us) is not None:
+        return "ready"
+    return "decode" if turn.token_t_us and turn.token_t_us[0] <= t_us else "prefill"
+
+
+def _turn_view(turn: Turn, progress: TurnProgress, figures: TurnFigures, t_us: int) -> TurnView:
+    finished = turn.finished_at(t_us)
+    until_us = t_us if finished is None else finished.t_us
+    recent = None if finished is not None else recent_tokens_per_s(turn.token_t_us, progress.generated, t_us)
+    return TurnView(
+        number=turn.started.turn,
+        running=finished is None,
+        figures=figures,
+        recent_tokens_per_s=recent,
+        prefill_done=progress.evaluated,
+        prefill_total=progress.to_evaluate,
+        elapsed_s=seconds(until_us - progress.submitted_us),
+    )
+
+
+def _context_used(turn: Turn | None, progress: TurnProgress | None, load: ModelLoaded | None, t_us: int) -> int | None:
+    if load is None:
+        return None
+    if turn is None or progress is None or turn.started.t_us < load.t_us:
+        return 0
+    finished = turn.finished_at(t_us)
+    if finished is not None:
+        return finished.context_used
+    if progress.cached is None:
+        return None
+    return progress.cached + progress.evaluated + progress.generated
+
+
+def _readings(session: Session, t_us: int) -> dict[str, Reading | Missing]:
+    readings: dict[str, Reading | Missing] = {}
+    for series in session.series.values():
+        count = series.count_until(t_us)
+        for column in series.columns:
+            if count == 0:
+                readings[column.channel.name] = NOT_READ_YET
+                continue
+            value = column.at(count - 1)
+            readings[column.channel.name] = (
+                value if isinstance(value, Missing) else Reading(value, t_us - series.t_us[count - 1])
+            )
+    return readings
+
+
+def _memory_view(load: ModelLoaded | None, readings: dict[str, Reading | Missing]) -> MemoryView:
+    rss_bytes = _bytes(readings, channels.ENGINE_RSS)
+    view = MemoryView(
+        rss_bytes=rss_bytes,
+        mapped_bytes=_bytes(readings, channels.ENGINE_MAPPED),
+        anonymous_bytes=_bytes(readings, channels.ENGINE_ANONYMOUS),
+    )
+    if load is None:
+        return view
+    memory = load.memory
+    reserved = [memory.weights_bytes, memory.kv_bytes, memory.compute_bytes, memory.output_bytes]
+    rest_bytes = None
+    if rss_bytes is not None and memory.weights_bytes is not None:
+        beyond_bytes = rss_bytes - sum(size for size in reserved if size is not None)
+        rest_bytes = beyond_bytes if beyond_bytes >= 0 else None
+    return replace(
+        view,
+        weights_bytes=memory.weights_bytes,
+        kv_bytes=memory.kv_bytes,
+        compute_bytes=memory.compute_bytes,
+        rest_bytes=rest_bytes,
+    )
+
+
+def _value(readings: dict[str, Reading | Missing], channel: str) -> float | None:
+    reading = readings.get(channel)
+    return reading.value if isinstance(reading, Reading) else None
+
+
+def _bytes(readings: dict[str, Reading | Missing], channel: str) -> int | None:
+    value = _value(readings, channel)
+    return None if value is None else int(value)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetop.core.records import Event, Record, TurnFinished
+from edgetop.session.codec import encode_value
+from edgetop.session.conversion import to_file
+from edgetop.session.journal import Journal, UnreadableLine, read_journal
+from edgetop.session.store import Store
+from tests.session.conditions import disk_of, eventually
+from tests.session.recordings import HEAD, START_US, event, fold, recordings, turn
+
+
+def _read(path: Path) -> list[Record | UnreadableLine]:
+    with path.open("rb") as file:
+        return list(read_journal(file.fileno()))
+
+
+def test_what_is_appended_is_read_again_in_order(tmp_path: Path) -> None:
+    records = [*HEAD, *turn(), event("throttled", 3)]
+    journal = Journal(tmp_path / "new" / "a.journal")
+    for record in records:
+        journal.append(record)
+    assert journal.close()
+    assert _read(journal.path) == records
+    assert journal.path.stat().st_mode & 0o777 == 0o600
+
+
+@given(records=recordings())
+def test_folding_a_journal_gives_the_session_that_was_folded_live(
+    records: list[Record], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "folded.journal"
+    path.write_bytes(b"".join(encode_value(record) + b"\n" for record in records))
+    read = [record for record in _read(path) if not isinstance(record, UnreadableLine)]
+    assert to_file(fold(read)) == to_file(fold(records))
+
+
+@given(records=recordings(), data=st.data())
+def test_a_journal_cut_anywhere_holds_what_was_complete(
+    records: list[Record], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    lines = [encode_value(record) + b"\n" for record in records]
+    whole = b"".join(lines)
+    cut = data.draw(st.integers(0, len(whole)))
+    path = tmp_path_factory.getbasetemp() / "cut.journal"
+    path.write_bytes(whole[:cut])
+    complete = whole[:cut].count(b"\n")
+    assert _read(path) == _read_lines(lines[:complete], path)
+
+
+def _read_lines(lines: list[bytes], path: Path) -> list[Record | UnreadableLine]:
+    path.write_bytes(b"".join(lines))
+    return _read(path)
+
+
+def test_damaged_lines_are_told_by_number_and_the_others_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    good = encode_value(HEAD[0]) + b"\n"
+    path.write_bytes(
+        good + b"\x00\xff\n" + good + b'{"type":"other"}\n' + b"[" * 100_000 + b"\n" + good + b'{"type":"eve'
+    )
+    read = _read(path)
+    first = HEAD[0]
+    assert [each.line if isinstance(each, UnreadableLine) else each for each in read] == [first, 2, first, 4, 5, first]
+
+
+def test_records_reach_the_file_while_the_session_runs(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.journal")
+    journal.append(HEAD[0])
+    eventually(lambda: journal.path.exists() and _read(journal.path) == [HEAD[0]])
+    journal.remove()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_end_of_a_turn_is_forced_to_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr("os.fdatasync", forced.append, raising=False)
+    journal = Journal(tmp_path / "a.journal")
+    journal.append(HEAD[0])
+    eventually(lambda: journal.path.exists() and journal.path.stat().st_size > 0)
+    assert not forced
+    journal.append(turn()[-1])
+    eventually(lambda: len(forced) == 1)
+    assert journal.close()
+
+
+def test_a_full_disk_keeps_records_in_memory_and_writing_goes_on_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.session.journal.RETRY_S", 0.05)
+    journal = Journal(tmp_path / "a.journal")
+    records = [Event(t_us=START_US + index, kind="note", text="x" * 50) for index in range(200)]
+    journal.append(HEAD[0])
+    eventually(lambda: journal.path.exists() and journal.path.stat().st_size > 0)
+    with disk_of(4000):
+        for record in records:
+            journal.append(record)
+        eventually(lambda: bool(journal.trouble))
+        assert str(tmp_path) in journal.trouble
+        # What a full disk cut off is taken back, so that the file ends with a whole line.
+        eventually(lambda: journal.path.read_bytes().endswith(b"\n"))
+    eventually(lambda: not journal.trouble)
+    assert journal.close()
+    assert _read(journal.path) == [HEAD[0], *records]
+
+
+def test_a_folder_that_cannot_be_written_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.session.journal.RETRY_S", 0.05)
+    folder = tmp_path / "sessions"
+    folder.write_text("a file where the folder should be")
+    journal = Journal(folder / "a.journal")
+    journal.append(HEAD[0])
+    eventually(lambda: bool(journal.trouble))
+    folder.unlink()
+    eventually(lambda: not journal.trouble)
+    assert journal.close()
+    assert _read(journal.path) == [HEAD[0]]
+
+
+def test_closing_tells_when_not_everything_could_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "sessions"
+    folder.write_text("a file where the folder should be")
+    journal = Journal(folder / "a.journal")
+    journal.append(HEAD[0])
+    assert not journal.close()
+
+
+def test_text_that_json_cannot_hold_does_not_stop_the_journal(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "a.journal")
+    journal.append(Event(t_us=1, kind="odd", text="a\udcffb"))
+    assert journal.close()
+    assert _read(journal.path) == [Event(t_us=1, kind="odd", text="a\ufffdb")]
+
+
+_WRITER = """
+    import sys, time
+    from pathlib import Path
+    from edgetop.core.records import DeviceInfo, Event, ModelLoaded, SessionStarted
+    from edgetop.core.engine import EngineInfo, EngineSettings, ModelInfo
+    from edgetop.session.store import Store
+
+    journal = Store(Path(sys.argv[1])).new_journal("abcdef", "2026-10-12T14:03:22+00:00", "Tiny")
+    journal.append(SessionStarted(
+        t_us=0, session_id="abcdef", started_at="2026-10-12T14:03:22+00:00", edgetop_version="1",
+        device=DeviceInfo(hostname="pi")))
+    journal.append(ModelLoaded(
+        t_us=0, load_s=0.1, model=ModelInfo(path="x", name="Tiny"), engine=EngineInfo(name="e"),
+        settings=EngineSettings()))
+    while True:
+        now_us = time.monotonic_ns() // 1000
+        journal.append(Event(t_us=now_us, kind="beat", text=""))
+        print(now_us, flush=True)
+        time.sleep(0.005)
+"""
+
+
+@pytest.mark.parametrize("beats", [150, 330])
+def test_after_a_sigkill_less_than_a_second_is_lost(tmp_path: Path, beats: int) -> None:
+    store = Store(tmp_path)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_WRITER), str(tmp_path)], stdout=subprocess.PIPE, cwd=Path.cwd()
+    )
+    try:
+        assert writer.stdout is not None
+        told = [writer.stdout.readline() for _ in range(beats)]
+        assert store.recover() == []  # It lives, so its journal is left alone.
+    finally:
+        os.kill(writer.pid, signal.SIGKILL)
+        rest, _ = writer.communicate()
+    last_beat_us = int([*told, *(line for line in rest.splitlines(keepends=True) if line.endswith(b"\n"))][-1])
+    (recovered,) = store.recover()
+    assert recovered.problem == ""
+    assert recovered.path is not None
+    kept = store.list()[0]
+    assert kept.head is not None
+    assert last_beat_us - kept.head.duration_us < 1_000_000
+    assert [each.suffix for each in tmp_path.iterdir()] == [".json"]
+
+
+def test_the_end_of_a_turn_wakes_the_writer_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.session.journal.FLUSH_S", 3600.0)
+    journal = Journal(tmp_path / "a.journal")
+    end = turn()[-1]
+    assert isinstance(end, TurnFinished)
+    journal.append(end)
+    eventually(lambda: journal.path.exists() and _read(journal.path) == [end])
+    assert journal.close()

@@ -1,0 +1,103 @@
+"""All figures of a file again: to the digit where nothing was touched, put right where something was."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.errors import EdgetopError
+from edgetop.core.records import Channel, Sampled, SourceAdded, SourceInfo
+from edgetop.session.codec import decode_file, encode_file
+from edgetop.session.conversion import to_file
+from edgetop.session.file import SessionFile
+from edgetop.session.recomputation import changes, recomputed
+from tests.session.power_recordings import SENSORS, record
+from tests.session.recordings import fold
+from tests.session.test_energy_account import ended
+
+RAIL = SourceInfo(
+    name="power.rail",
+    driver="test",
+    kind="power",
+    period_s=0.05,
+    channels=(Channel(name="power.rail", unit="W", digits=3, scope="component"),),
+    properties={"window_s": 0.0, "gain": 0.01},
+)
+
+
+@cache
+def with_energy(kind: str = "fast point") -> SessionFile:
+    """A file with two turns, their energy by one kind of sensor, and half its readings as those of a rail."""
+    recorded = record(SENSORS[kind], seed=1, turns_s=(7.0, 6.0))
+    rail = [
+        Sampled(source=RAIL.name, t_us=each.t_us, values=tuple(None if w is None else w / 2 for w in each.values))
+        for each in recorded.records
+        if isinstance(each, Sampled)
+    ]
+    session = fold([*ended(recorded.records)[:2], SourceAdded(source=RAIL), *ended(recorded.records)[2:]])
+    for each in rail:
+        session.apply(each)
+    return decode_file(b"".join(encode_file(to_file(session))))
+
+
+@pytest.mark.parametrize("kind", SENSORS)
+def test_a_session_with_energy_gives_the_same_figures_to_the_digit(kind: str) -> None:
+    file = with_energy(kind)
+    assert file.summary.energy is not None
+    assert all(turn.figures.energy is not None for turn in file.turns)
+    again = recomputed(file)
+    assert again == file
+    assert changes(file, again) == []
+
+
+def test_figures_that_were_tampered_with_are_put_right_and_each_is_told() -> None:
+    file = with_energy()
+    energy, figures = file.summary.energy, file.turns[1].figures
+    assert energy is not None
+    wrong_j = replace(energy.gross_j, value=1.0, low=0.9, high=1.1)
+    wrong = replace(
+        file,
+        tags=("kept",),
+        notes="kept too",
+        summary=replace(file.summary, energy=replace(energy, gross_j=wrong_j, grade="A")),
+        turns=(file.turns[0], replace(file.turns[1], figures=replace(figures, decode_tokens_per_s=1e6))),
+    )
+    again = recomputed(wrong)
+    assert again == replace(file, tags=("kept",), notes="kept too")
+    told = {change.place: (change.old, change.new) for change in changes(wrong, again)}
+    assert set(told) == {"summary.energy.grade", "summary.energy.gross_j", "turn 2: decode_tokens_per_s"}
+    assert told["turn 2: decode_tokens_per_s"] == (1e6, figures.decode_tokens_per_s)
+    assert told["summary.energy.gross_j"][0]["value"] == 1.0
+    assert told["summary.energy.gross_j"][1]["value"] == energy.gross_j.value
+
+
+def test_energy_that_a_file_has_not_is_computed_from_its_readings() -> None:
+    file = with_energy()
+    stripped = replace(file, summary=replace(file.summary, energy=None, energy_missing="an older edgetop"))
+    assert recomputed(stripped) == file
+
+
+def test_another_source_may_be_chosen_and_the_choice_given_back() -> None:
+    file = with_energy()
+    by_rail = recomputed(file, "power.rail")
+    whole, part = file.summary.energy, by_rail.summary.energy
+    assert whole is not None
+    assert part is not None
+    assert (part.source, part.scope, by_rail.power) == ("power.rail", "component", "power.rail")
+    assert part.gross_j.value == pytest.approx(whole.gross_j.value / 2, rel=0.02)
+    assert recomputed(by_rail, "auto") == file
+    assert changes(file, by_rail)[0].place == "power"
+
+
+def test_power_may_be_left_out() -> None:
+    without = recomputed(with_energy(), "none")
+    assert without.summary.energy is None
+    assert "switched off" in without.summary.energy_missing
+
+
+def test_a_source_that_the_session_has_not_is_refused_with_those_it_has() -> None:
+    with pytest.raises(EdgetopError, match="no power source called") as refused:
+        recomputed(with_energy(), "power.nope")
+    assert "power.board" in refused.value.mend

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.records import Record
+from edgetop.session.codec import encode_value
+from edgetop.session.conversion import to_file
+from edgetop.session.disk import load, save
+from edgetop.session.schema import validate
+from edgetop.session.session import Session
+from edgetop.session.store import Store, StoreError, data_folder
+from tests.session.conditions import disk_of, eventually
+from tests.session.recordings import HEAD, LOADED, STARTED, S, event, fold, turn
+
+RECORDS: list[Record] = [*HEAD, *turn(), event("throttled", 3 * S)]
+
+
+def _keep(store: Store, session_id: str, started_at: str, model: str) -> Path:
+    """A finished session in the store."""
+    head = replace(STARTED, session_id=session_id, started_at=started_at)
+    loaded = replace(LOADED, model=replace(LOADED.model, name=model))
+    journal = store.new_journal(session_id, started_at, model)
+    return store.finish(fold([head, loaded, *turn()]), journal)
+
+
+def _orphan(folder: Path, data: bytes, name: str = "20261012-140322-tiny-instruct-01234567.journal") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    journal = folder / name
+    journal.write_bytes(data)
+    return journal
+
+
+def _lines(records: list[Record]) -> list[bytes]:
+    return [encode_value(record) + b"\n" for record in records]
+
+
+def test_a_finished_session_takes_the_place_of_its_journal(tmp_path: Path) -> None:
+    store = Store(tmp_path / "data" / "sessions")
+    session = Session()
+    journal = store.new_journal(STARTED.session_id, STARTED.started_at, "Tiny Instruct (Q4_0)/../x")
+    for record in RECORDS:
+        session.apply(record)
+        journal.append(record)
+    path = store.finish(session, journal)
+    assert path == store.folder / "20261012-140322-tiny-instruct-q4-0-x-01234567.json"
+    assert list(store.folder.iterdir()) == [path]
+    assert to_file(load(path)) == to_file(session)
+    assert validate(path) == []
+
+
+def test_a_session_can_be_put_elsewhere(tmp_path: Path) -> None:
+    store = Store(tmp_path / "sessions")
+    output = tmp_path / "mine.json"
+    assert store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), output) == output
+    assert store.list() == []
+    assert load(output).turns
+
+
+def test_where_the_output_cannot_be_written_the_store_takes_the_session(tmp_path: Path) -> None:
+    store = Store(tmp_path / "sessions")
+    (tmp_path / "file").write_text("no folder")
+    path = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), tmp_path / "file" / "mine.json")
+    assert path.parent == store.folder
+    assert load(path).turns
+
+
+def test_when_the_disk_is_full_at_the_end_the_journal_stays_and_can_be_recovered(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    session = fold(RECORDS)
+    journal = store.new_journal(STARTED.session_id, STARTED.started_at, "Tiny")
+    for record in RECORDS:
+        journal.append(record)
+    whole = len(b"".join(_lines(RECORDS)))
+    eventually(lambda: journal.path.exists() and journal.path.stat().st_size == whole)
+    with disk_of(1000), pytest.raises(StoreError) as error:
+        store.finish(session, journal)
+    assert str(journal.path) in error.value.mend
+    assert [each.name for each in tmp_path.iterdir()] == [journal.path.name]
+    (recovered,) = store.recover()
+    assert recovered.path is not None
+    assert load(recovered.path).turns[0].text == session.turns[0].text
+
+
+def test_without_any_room_in_the_store_the_session_goes_to_a_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").write_text("no folder")
+    store = Store(tmp_path / "file" / "sessions")
+    path = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at, "Tiny"))
+    assert path.parent.name.startswith("edgetop-")
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert load(path).turns
+
+
+def test_an_orphaned_journal_becomes_a_session_that_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    journal = _orphan(tmp_path, b"".join(_lines(RECORDS)[:-3]) + b'{"type":"tok')
+    (recovered,) = store.recover()
+    assert (recovered.journal, recovered.problem, recovered.unreadable) == (journal, "", ())
+    assert recovered.path is not None
+    session = load(recovered.path)
+    only = session.turns[0]
+    assert only.finished is not None
+    assert (only.finished.stop_reason, only.finished.error) == ("failed", "edgetop ended before the reply did")
+    assert (only.finished.prompt_tokens, only.finished.cached_tokens) == (60, 10)
+    assert only.finished.generated_tokens == len(only.token_t_us) == 4
+    assert session.events[-1].kind == "recovered"
+    assert not journal.exists()
+    assert validate(recovered.path) == []
+    assert store.recover() == []
+
+
+def test_recovery_tells_which_lines_it_could_not_read(tmp_path: Path) -> None:
+    lines = _lines(RECORDS)
+    lines[8] = b"\x00" * 40 + b"\n"
+    _orphan(tmp_path, b"".join(lines))
+    (recovered,) = Store(tmp_path).recover()
+    assert [each.line for each in recovered.unreadable] == [9]
+    assert recovered.path is not None
+    assert "could not be read: 9." in load(recovered.path).events[-1].text
+
+
+def test_a_journal_that_lost_its_beginning_is_named_after_its_file(tmp_path: Path) -> None:
+    _orphan(tmp_path, b"".join(_lines(RECORDS)[1:]))
+    (recovered,) = Store(tmp_path).recover()
+    assert recovered.path is not None
+    session = load(recovered.path)
+    assert session.header is not None
+    assert session.header.session_id == "01234567"
+    assert session.header.started_at == "2026-10-12T14:03:22+00:00"
+    assert session.turns[0].text == fold(RECORDS).turns[0].text
+
+
+def test_a_journal_without_a_turn_or_a_model_is_dropped(tmp_path: Path) -> None:
+    _orphan(tmp_path, b"")
+    _orphan(tmp_path, _lines(RECORDS)[0], "20261012-140323-0abc.journal")
+    assert Store(tmp_path).recover() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_journal_whose_file_was_written_already_only_goes(tmp_path: Path) -> None:
+    journal = _orphan(tmp_path, b"".join(_lines(RECORDS)))
+    save(journal.with_suffix(".json"), fold(RECORDS))
+    before = journal.with_suffix(".json").read_bytes()
+    assert Store(tmp_path).recover() == []
+    assert journal.with_suffix(".json").read_bytes() == before
+    assert not journal.exists()
+
+
+def test_the_list_has_the_newest_first_and_does_not_hide_what_it_cannot_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert store.list() == []
+    old = _keep(store, "aaa111", "2026-01-01T08:00:00+00:00", "Tiny")
+    new = _keep(store, "bbb222", "2026-02-01T08:00:00+00:00", "Small")
+    broken = tmp_path / "20260301-080000-x.json"
+    broken.write_text("{")
+    listed = store.list()
+    assert [(each.number, each.path) for each in listed] == [(1, broken), (2, new), (3, old)]
+    assert listed[0].head is None
+    assert "truncated" in listed[0].problem
+    assert listed[1].head is not None
+    assert listed[1].head.loads[0].model.name == "Small"
+    assert listed[1].head.summary.generated_tokens == 5
+
+
+def test_a_session_is_found_by_path_number_name_id_tag_or_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    first = _keep(store, "aaa111", "2026-01-01T08:00:00+00:00", "Tiny Llama")
+    second = _keep(store, "bbb222", "2026-02-01T08:00:00+00:00", "Small Llama")
+    document = json.loads(first.read_bytes())
+    first.write_text(json.dumps({**document, "tags": ["baseline"]}))
+    monkeypatch.chdir(tmp_path)
+    for text, path in (
+        (str(first), first),
+        (first.name, Path(first.name)),
+        ("1", second),
+        ("2", first),
+        (second.stem, second),
+        ("bbb", second),
+        ("baseline", first),
+        ("tiny", first),
+    ):
+        assert store.find(text) == path
+
+
+@pytest.mark.parametrize("text", ["none", "3", "17", "", "x" * 5000, "9" * 5000, "a\x00b"])
+def test_a_session_that_is_not_there_is_not_found(tmp_path: Path, text: str) -> None:
+    store = Store(tmp_path)
+    _keep(store, "aaa111", "2026-01-01T08:00:00+00:00", "Tiny")
+    with pytest.raises(StoreError, match="No session"):
+        store.find(text)
+
+
+def test_of_several_that_could_be_meant_the_numbers_are_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for month in range(1, 8):
+        _keep(store, f"{month}bc", f"2026-0{month}-01T08:00:00+00:00", "Llama")
+    with pytest.raises(StoreError) as error:
+        store.find("llama")
+    assert error.value.what == "7 sessions are meant by 'llama'."
+    assert error.value.mend == "Give the number of one: 1, 2, 3, 4, 5, ...."
+
+
+def test_the_data_folder_can_be_chosen() -> None:
+    assert data_folder({"EDGETOP_DATA_DIR": "/mnt/card"}) == Path("/mnt/card/sessions")
+    assert data_folder({}).parts[-2:] == ("edgetop", "sessions")
