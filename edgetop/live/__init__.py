@@ -1,0 +1,1 @@
+"""A session while it grows: the engine's reports and the sensors' readings on their way into one timeline."""

@@ -1,0 +1,342 @@
+"""A conversation with a model that lives in another process, and may die there.
+
+The conversation keeps the messages, sends the commands and follows the reports. It has no thread and no timer: whoever
+drives it calls `receive` a few times a second, or when `fileno` is readable, and `check` about once a second. What is
+to be shown goes to a listener; what is to be remembered goes to the recorder.
+"""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.clock import US_PER_S, Clock, monotonic_us
+from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.core.records import Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
+from edgetop.inference.client import EngineProcess
+from edgetop.inference.death import EngineDeath
+from edgetop.inference.protocol import ChatMessage, Generate, Hello, Load, LoadFailed, LoadProgress, Log, Report
+
+Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "dead"]
+
+UNRESPONSIVE_AFTER_S = 3.0
+"""A stop that takes longer than this is said to the person; the engine answers within 50 ms when it is well."""
+STUCK_AFTER_S = 60.0
+"""No report for this long while answering, and no processor time used either: the engine is stuck."""
+
+
+class Notice(Struct, frozen=True, kw_only=True):
+    """Something to tell the person: one line what, one line how to mend it."""
+
+    text: str
+    mend: str = ""
+    severity: Literal["note", "warning", "error"] = "note"
+
+
+Listener = Callable[[Report | Notice], None]
+
+
+class Conversation:
+    """Messages to and from one engine, across its restarts."""
+
+    def __init__(
+        self,
+        *,
+        start_engine: Callable[[], EngineProcess],
+        record: Callable[[Record], None],
+        listener: Listener,
+        clock: Clock = monotonic_us,
+        system: str | None = None,
+        sampling: SamplingSettings | None = None,
+    ) -> None:
+        self.phase: Phase = "starting"
+        self.system = system
+        self.sampling = sampling or SamplingSettings()
+        self.messages: list[ChatMessage] = []
+        """The turns so far, without the system prompt. The last one grows while the model answers."""
+        self.model: ModelLoaded | None = None
+        self.load_fraction = 0.0
+        self.turn = 0
+        """Number of the current or last turn, from 1."""
+        self._start_engine = start_engine
+        self._record = record
+        self._listener = listener
+        self._clock = clock
+        self._path: Path | None = None
+        self._settings = EngineSettings()
+        self._next_load: tuple[Path, EngineSettings] | None = None
+        self._answer_after_load = False
+        self._reply: list[str] = []
+        self._prefill: Prefill | None = None
+        self._generated = 0
+        self._continues = False
+        self._stop_asked_us: int | None = None
+        self._progress_us = clock()
+        self._progress_cpu_s: float | None = None
+        self._told_unresponsive = False
+        self.engine = start_engine()
+
+    # What the person asks for
+
+    def load(self, path: Path, settings: EngineSettings) -> None:
+        """Load a model in place of the present one. Reports follow; a dead engine is started anew.
+
+        What the engine is busy with is stopped first.
+        """
+        if self.phase in {"answering", "stopping", "loading"}:
+            self._next_load = (path, settings)
+            self.stop()
+            return
+        if self.phase == "dead":
+            self.engine.close(timeout_s=0)
+            self.engine = self._start_engine()
+        self._path, self._settings = path, settings
+        self.model, self.load_fraction = None, 0.0
+        self.phase = "loading"
+        self._mark_progress()
+        self._event("model_loading", path.name)
+        self.engine.send(Load(path=str(path), settings=settings))
+
+    def reload(self) -> None:
+        """Start the engine again with the model it had, keeping the messages."""
+        if self._path is not None:
+            self.load(self._path, self._settings)
+
+    def submit(self, prompt: str) -> None:
+        """Ask. The conversation must be `ready`."""
+        self.messages.append(ChatMessage("user", prompt))
+        self._generate(prompt)
+
+    def retry(self) -> bool:
+        """Answer the last prompt once more in place of its answer. False if there is none or the model is busy."""
+        if self.phase != "ready" or not any(message.role == "user" for message in self.messages):
+            return False
+        while self.messages[-1].role != "user":
+            self.messages.pop()
+        self._generate(self.messages[-1].content, retry_of=self.turn)
+        return True
+
+    def go_on(self) -> bool:
+        """Let the model go on with an answer that was stopped. False if there is none."""
+        if self.phase != "ready" or not self.messages or self.messages[-1].role != "assistant":
+            return False
+        self._generate("", continues=True)
+        return True
+
+    def stop(self) -> None:
+        """Stop loading or answering. What was said so far stays."""
+        if self.phase in {"answering", "stopping", "loading"}:
+            self.engine.stop()
+            if self.phase == "answering":
+                self.phase = "stopping"
+                self._stop_asked_us = self._clock()
+
+    def kill(self) -> None:
+        """End an engine that does not answer any more; `check` then finds it dead."""
+        self.engine.kill()
+
+    def clear(self) -> None:
+        """Forget the messages. The session keeps what was recorded."""
+        self.messages.clear()
+
+    def end_turn(self) -> None:
+        """End a turn under way as cancelled, waiting for the engine's word up to a second."""
+        if self.phase in {"answering", "stopping"}:
+            self.engine.stop()
+            deadline_us = self._clock() + US_PER_S
+            while self.phase in {"answering", "stopping"} and self._clock() < deadline_us and not self.engine.death():
+                self.receive(wait_s=0.05)
+            if self.phase in {"answering", "stopping"}:
+                self._finish_unanswered("cancelled", "edgetop was closed before the engine stopped")
+
+    def close(self) -> None:
+        """End the engine, and before it a turn under way."""
+        self.end_turn()
+        self.engine.close()
+
+    # What the engine answers
+
+    def fileno(self) -> int:
+        """Readable when `receive` has something to do. Changes when the engine is restarted."""
+        return self.engine.fileno()
+
+    def receive(self, wait_s: float = 0.0) -> None:
+        """Take the reports that have arrived, waiting at most `wait_s` seconds for the first."""
+        if wait_s:
+            select.select([self.engine], [], [], wait_s)
+        for report in self.engine.receive():
+            self._mark_progress()
+            self._take(report)
+        if self.phase != "dead":
+            death = self.engine.death()
+            if death is not None:
+                self._died(death)
+
+    def check(self) -> None:
+        """Find out whether the engine has died or is stuck; to be called about once a second."""
+        self.receive()
+        if self.phase not in {"answering", "stopping"}:
+            return
+        now_us = self._clock()
+        unheard_us = 0 if self._stop_asked_us is None else now_us - self._stop_asked_us
+        if unheard_us > UNRESPONSIVE_AFTER_S * US_PER_S and not self._told_unresponsive:
+            self._told_unresponsive = True
+            self._tell(
+                "The engine does not react to stop.", "Ctrl+C once more ends it; what was said is kept.", "warning"
+            )
+        if now_us - self._progress_us > STUCK_AFTER_S * US_PER_S:
+            self._look_for_life(now_us)
+
+    def _look_for_life(self, now_us: int) -> None:
+        """End an engine that has neither reported nor computed since the last look."""
+        cpu_s = _cpu_time_s(self.engine.pid)
+        if cpu_s is not None and self._progress_cpu_s is not None and cpu_s - self._progress_cpu_s < 1.0:
+            self._event("engine_stuck", f"The engine computed nothing for {STUCK_AFTER_S:.0f} s and was ended.")
+            self.kill()
+        self._progress_us, self._progress_cpu_s = now_us, cpu_s
+
+    def _take(self, report: Report) -> None:
+        match report:
+            case Prefill() | Tokens() | TurnFinished():
+                self._take_of_turn(report)
+            case Hello():
+                if self.phase == "starting":
+                    self.phase = "no_model"
+            case ModelLoaded():
+                self.model, self.phase = report, "ready"
+                self._record(report)
+            case LoadFailed():
+                self.phase = "no_model"
+                self._answer_after_load = False
+                self._event("load_failed", report.message)
+            case LoadProgress():
+                self.load_fraction = report.fraction
+            case Log():
+                if report.level == "error":
+                    self._event("engine_log", report.text)
+        self._listener(report)
+        if self._next_load is not None and self.phase in {"ready", "no_model"}:
+            (path, settings), self._next_load = self._next_load, None
+            self.load(path, settings)
+        elif self._answer_after_load and self.phase == "ready":
+            self._answer_after_load = False
+            prompt = "" if self._continues else self.messages[-1].content
+            self._generate(prompt, retry_of=self.turn, continues=self._continues)
+
+    def _take_of_turn(self, report: Prefill | Tokens | TurnFinished) -> None:
+        self._record(report)
+        match report:
+            case Prefill():
+                self._prefill = report
+            case Tokens():
+                self._generated += len(report.t_us)
+                if report.part == "answer":
+                    self._reply.extend(report.pieces)
+            case TurnFinished():
+                self._close_reply()
+
+    def _generate(self, prompt: str, *, retry_of: int | None = None, continues: bool = False) -> None:
+        self.turn += 1
+        self.phase = "answering"
+        self._reply, self._generated, self._prefill, self._continues = [], 0, None, continues
+        self._stop_asked_us, self._told_unresponsive = None, False
+        self._mark_progress()
+        self._record(
+            TurnStarted(
+                turn=self.turn,
+                t_us=self._clock(),
+                prompt=prompt,
+                system=self.system,
+                sampling=self.sampling,
+                retry_of=retry_of,
+            )
+        )
+        head = (ChatMessage("system", self.system),) if self.system else ()
+        self.engine.send(
+            Generate(
+                turn=self.turn,
+                messages=head + tuple(self.messages),
+                sampling=self.sampling,
+                continue_reply=continues,
+            )
+        )
+
+    def _close_reply(self) -> None:
+        reply = "".join(self._reply)
+        if self._continues:
+            self.messages[-1] = ChatMessage("assistant", self.messages[-1].content + reply)
+        else:
+            self.messages.append(ChatMessage("assistant", reply))
+        self.phase = "ready"
+
+    # When the engine dies
+
+    def _died(self, death: EngineDeath) -> None:
+        was_answering = self.phase in {"answering", "stopping"}
+        was_loading = self.phase in {"starting", "loading"}
+        self._event("engine_died", death.what)
+        if was_answering:
+            self._finish_unanswered("engine_died", death.what)
+        self.phase = "dead"
+        self.model = None
+        self._answer_after_load = False
+        waiting, self._next_load = self._next_load, None
+        if waiting is not None:
+            self._tell(death.what, "", "warning")
+            self.load(*waiting)
+        elif was_answering and death.crashed_in_first_decode and self._settings.use_extra_bufts and self._path:
+            self._retry_without_extra_buffers(self._path, death)
+        elif was_loading:
+            self._listener(LoadFailed(reason="failed", message=death.what, mend=death.mend))
+        else:
+            self._tell(death.what, death.mend, "error")
+
+    def _retry_without_extra_buffers(self, path: Path, death: EngineDeath) -> None:
+        text = f"{death.what} Trying once more without repacked weights and AMX."
+        self._event("engine_restarted", text)
+        self._tell(text, "Build llama.cpp with GGML_NATIVE=OFF to have it right from the start.", "warning")
+        if not self._continues:
+            self.messages.pop()  # the empty answer
+        self._answer_after_load = True
+        self.load(path, replace(self._settings, use_extra_bufts=False))
+
+    def _finish_unanswered(self, reason: Literal["engine_died", "cancelled"], error: str) -> None:
+        prefill = self._prefill
+        cached = prefill.cached if prefill else 0
+        done = prefill.done if prefill else 0
+        finished = TurnFinished(
+            turn=self.turn,
+            t_us=self._clock(),
+            stop_reason=reason,
+            prompt_tokens=cached + (prefill.total if prefill else 0),
+            cached_tokens=cached,
+            generated_tokens=self._generated,
+            context_used=cached + done + self._generated,
+            error=error,
+        )
+        self._record(finished)
+        self._close_reply()
+        self._listener(finished)
+
+    def _event(self, kind: str, text: str) -> None:
+        self._record(Event(t_us=self._clock(), kind=kind, text=text))
+
+    def _tell(self, text: str, mend: str, severity: Literal["note", "warning", "error"]) -> None:
+        self._listener(Notice(text=text, mend=mend, severity=severity))
+
+    def _mark_progress(self) -> None:
+        self._progress_us, self._progress_cpu_s = self._clock(), None
+
+
+def _cpu_time_s(pid: int) -> float | None:
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.Error:
+        return None
+    return float(times.user + times.system)

@@ -1,0 +1,129 @@
+"""Records on their way into the session and onto the disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from edgetop import __version__
+from edgetop.core.clock import Clock, monotonic_us
+from edgetop.core.records import DeviceInfo, Event, ModelLoaded, Record, SessionStarted, Tokens, TurnStarted
+from edgetop.session.journal import Journal
+from edgetop.session.session import Session, new_session_id
+from edgetop.session.store import Store
+
+
+class Recorder:
+    """Folds records into a session and, unless told not to, writes each to a journal.
+
+    The journal is opened with the first model, whose name its file carries; a session without a model is not kept.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: DeviceInfo,
+        store: Store | None,
+        text_recorded: bool = True,
+        power: str | None = None,
+        output: Path | None = None,
+        on_trouble: Callable[[str], None] = lambda _text: None,
+        clock: Clock = monotonic_us,
+    ) -> None:
+        """Begin a session.
+
+        `store` is `None` for one that is not to be kept; `output` names its file instead of the store, `power` the
+        source of power that the person chose.
+        """
+        self.session = Session()
+        self._store = store
+        self._output = output
+        self._text_recorded = text_recorded
+        self._on_trouble = on_trouble
+        self._clock = clock
+        self._journal: Journal | None = None
+        self._before_journal: list[Record] = []
+        self._trouble_told = False
+        self.record(
+            SessionStarted(
+                t_us=clock(),
+                session_id=new_session_id(),
+                started_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+                edgetop_version=__version__,
+                device=device,
+                text_recorded=text_recorded,
+                power=power,
+            )
+        )
+
+    @property
+    def kept(self) -> bool:
+        """Whether the session is to be kept at all."""
+        return self._store is not None
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be written at present; empty when all is well."""
+        return self._journal.trouble if self._journal is not None else ""
+
+    def record(self, record: Record) -> None:
+        """Add one record to the session and the journal."""
+        if not self._text_recorded:
+            record = _without_text(record)
+        self.session.apply(record)
+        if self._store is None:
+            return
+        if self._journal is not None:
+            self._journal.append(record)
+            return
+        self._before_journal.append(record)
+        if isinstance(record, ModelLoaded):
+            self._open_journal(self._store, record.model.name)
+
+    def check(self) -> None:
+        """Say so, once each, when writing fails and when it works again; to be called about once a second."""
+        trouble = self.trouble
+        if trouble and not self._trouble_told:
+            self._trouble_told = True
+            self.record(Event(t_us=self._clock(), kind="recording_paused", text=trouble))
+            self._on_trouble(f"{trouble} The chat goes on, and what happens is kept in memory until it can be written.")
+        elif self._trouble_told and not trouble:
+            self._trouble_told = False
+            self.record(
+                Event(t_us=self._clock(), kind="recording_resumed", text="Recording goes on; nothing was lost.")
+            )
+            self._on_trouble("Recording goes on; nothing was lost.")
+
+    def finish(self) -> Path | None:
+        """Turn the journal into the session's file and return its path; `None` if there is nothing to keep.
+
+        Raises StoreError when the file can be written nowhere; the journal, if there is one on the disk, stays then.
+        """
+        if self._journal is None or self._store is None:
+            return None
+        self.record(Event(t_us=self._clock(), kind="session_ended", text="The session was closed."))
+        path = self._store.finish(self.session, self._journal, output=self._output)
+        self._journal = None
+        self._store = None
+        return path
+
+    def _open_journal(self, store: Store, model_name: str) -> None:
+        header = self.session.header
+        assert header is not None  # noqa: S101 - recorded by __init__
+        self._journal = store.new_journal(header.session_id, header.started_at, model_name)
+        for record in self._before_journal:
+            self._journal.append(record)
+        self._before_journal.clear()
+
+
+def _without_text(record: Record) -> Record:
+    match record:
+        case TurnStarted():
+            return replace(record, prompt=None, system=None)
+        case Tokens():
+            return replace(record, pieces=("",) * len(record.pieces))
+        case _:
+            return record

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from edgetop.core.engine import EngineSettings
+from edgetop.core.records import ModelLoaded
+from edgetop.inference.protocol import LoadFailed
+from edgetop.inference.scripted import Accident, Reply, Script
+from edgetop.live.conversation import STUCK_AFTER_S, UNRESPONSIVE_AFTER_S
+from tests.eventually import eventually
+from tests.live.conftest import MODEL, Talk
+
+Begin = Callable[[Script], Talk]
+LONG = " ".join(f"word{number}" for number in range(2000))
+
+
+def slow(*replies: Reply) -> Script:
+    return Script(replies=replies, tokens_per_s=100.0)
+
+
+def test_answers_in_turn_and_keeps_what_was_said(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text="First."), Reply(text="Second."))))
+    chat.load()
+    assert chat.ask("One?") == "First."
+    assert chat.ask("Two?") == "Second."
+    assert chat.said == [("user", "One?"), ("assistant", "First."), ("user", "Two?"), ("assistant", "Second.")]
+    assert [turn.prompt for turn in chat.begun] == ["One?", "Two?"]
+    assert [turn.stop_reason for turn in chat.ended] == ["end_of_generation"] * 2
+    assert [chat.tokens_of(turn.turn) for turn in chat.ended] == [turn.generated_tokens for turn in chat.ended]
+
+
+def test_a_stopped_answer_stays_and_can_be_gone_on_with(talk: Begin) -> None:
+    chat = talk(slow(Reply(text=LONG), Reply(text=" and so on.")))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.answer_grows()
+    chat.conversation.stop()
+    assert chat.conversation.phase == "stopping"
+    chat.reach("ready")
+    (stopped,) = chat.ended
+    assert stopped.stop_reason == "cancelled"
+    so_far = chat.said[-1][1]
+    assert so_far
+    assert LONG.startswith(so_far)
+
+    assert chat.conversation.go_on()
+    chat.reach("ready")
+    assert chat.said == [("user", "Count."), ("assistant", f"{so_far} and so on.")]
+
+
+def test_a_retry_answers_the_last_prompt_in_place_of_its_answer(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text="Bad."), Reply(text="Better."))))
+    chat.load()
+    chat.ask("How?")
+    assert chat.conversation.retry()
+    chat.reach("ready")
+    assert chat.said == [("user", "How?"), ("assistant", "Better.")]
+    assert [(turn.prompt, turn.retry_of) for turn in chat.begun] == [("How?", None), ("How?", 1)]
+
+
+def test_there_is_nothing_to_retry_or_to_go_on_with_at_first_and_while_busy(talk: Begin) -> None:
+    chat = talk(slow(Reply(text=LONG)))
+    chat.load()
+    assert not chat.conversation.retry()
+    assert not chat.conversation.go_on()
+    chat.conversation.submit("Count.")
+    assert not chat.conversation.retry()
+    assert not chat.conversation.go_on()
+
+
+def test_what_was_cleared_is_not_sent_again(talk: Begin) -> None:
+    chat = talk(Script())
+    chat.load()
+    chat.ask("A question.")
+    chat.ask("A question.")
+    chat.conversation.clear()
+    chat.ask("A question.")
+    first, second, after = (turn.prompt_tokens for turn in chat.ended)
+    assert second > first == after
+    assert [message for _, message in chat.said] == ["A question.", "A scripted reply."]
+
+
+def test_a_load_stops_the_answer_under_way(talk: Begin) -> None:
+    chat = talk(slow(Reply(text=LONG), Reply(text="From the other one.")))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.answer_grows()
+    other = Path("other.gguf")
+    chat.conversation.load(other, EngineSettings(n_ctx=256))
+    chat.until(lambda: len(loads(chat)) == 2, "the other model is loaded")
+    assert [turn.stop_reason for turn in chat.ended] == ["cancelled"]
+    assert loads(chat)[1].settings.n_ctx == 256
+    assert Path(loads(chat)[1].model.path).name == other.name
+    assert chat.ask("And now?") == "From the other one."
+
+
+def test_a_death_in_the_middle_keeps_what_was_said_and_a_reload_goes_on(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text=LONG, accident=Accident(kind="segfault", at_token=20)),), tokens_per_s=500))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.reach("dead")
+    (died,) = chat.ended
+    assert died.stop_reason == "engine_died"
+    assert died.generated_tokens == chat.tokens_of(1) == 20
+    assert died.error
+    said = chat.said
+    assert said[-1] == ("assistant", LONG[:80])
+    (notice,) = chat.notices
+    assert "SIGSEGV" in notice.text
+    assert notice.mend
+    assert notice.severity == "error"
+    assert "engine_died" in chat.events
+
+    chat.conversation.reload()
+    chat.reach("ready")
+    assert chat.said == said
+
+
+def test_a_crash_in_the_first_decode_is_tried_once_more_without_extra_buffers(talk: Begin) -> None:
+    accident = Accident(kind="segfault", at_token=1, unless_extra_bufts_off=True)
+    chat = talk(Script(replies=(Reply(text="An answer.", accident=accident),)))
+    chat.load()
+    chat.conversation.submit("Well?")
+    chat.until(lambda: len(chat.ended) == 2, "the question is answered")
+    assert chat.said == [("user", "Well?"), ("assistant", "An answer.")]
+    assert [turn.stop_reason for turn in chat.ended] == ["engine_died", "end_of_generation"]
+    assert [(turn.prompt, turn.retry_of) for turn in chat.begun] == [("Well?", None), ("Well?", 1)]
+    assert [load.settings.use_extra_bufts for load in loads(chat)] == [True, False]
+    assert "engine_restarted" in chat.events
+    assert [notice.severity for notice in chat.notices] == ["warning"]
+
+
+def test_a_crash_that_comes_back_is_left_at_that(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text="An answer.", accident=Accident(kind="abort")),)))
+    chat.load()
+    chat.conversation.submit("Well?")
+    chat.until(lambda: len(chat.ended) == 2, "it was tried twice")
+    assert chat.conversation.phase == "dead"
+    assert [turn.stop_reason for turn in chat.ended] == ["engine_died"] * 2
+    assert chat.events.count("engine_restarted") == 1
+
+
+def test_who_stops_the_second_try_is_not_answered_later_on(talk: Begin) -> None:
+    accident = Accident(kind="segfault", unless_extra_bufts_off=True)
+    chat = talk(Script(replies=(Reply(text="An answer.", accident=accident),), load_s=0.5))
+    chat.load()
+    chat.conversation.submit("Well?")
+    chat.until(lambda: "engine_restarted" in chat.events, "it is tried once more")
+    chat.conversation.stop()
+    chat.reach("no_model")
+    chat.load()
+    assert len(chat.begun) == 1
+
+
+def test_a_load_that_waits_for_an_engine_that_dies_is_carried_out(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text=LONG, accident=Accident(kind="hang", at_token=5)),)))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.answer_grows()
+    chat.conversation.load(Path("other.gguf"), EngineSettings())
+    chat.conversation.kill()
+    chat.reach("ready")
+    assert [Path(load.model.path).name for load in loads(chat)] == [MODEL.name, "other.gguf"]
+
+
+def test_an_engine_that_does_not_stop_is_told_of_and_can_be_killed(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text=LONG, accident=Accident(kind="hang", at_token=10)),)))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.answer_grows(10)
+    chat.conversation.stop()
+    chat.conversation.check()
+    assert not chat.notices
+    chat.clock.skip(UNRESPONSIVE_AFTER_S + 1)
+    chat.conversation.check()
+    chat.conversation.check()
+    assert len(chat.notices) == 1, "once is enough"
+
+    chat.conversation.kill()
+    chat.reach("dead")
+    assert chat.said[-1] == ("assistant", LONG[:40])
+    assert chat.ended[-1].stop_reason == "engine_died"
+    chat.conversation.reload()
+    chat.reach("ready")
+
+
+def test_an_engine_that_computes_nothing_for_long_is_ended(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text=LONG, accident=Accident(kind="hang", at_token=10)),)))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.answer_grows(10)
+    for _ in range(2):
+        chat.clock.skip(STUCK_AFTER_S + 1)
+        chat.conversation.check()
+    chat.reach("dead")
+    assert "engine_stuck" in chat.events
+    assert chat.ended[-1].stop_reason == "engine_died"
+
+
+def test_an_engine_that_dies_while_it_loads_says_so_as_a_failed_load(talk: Begin) -> None:
+    chat = talk(Script(load_accident=Accident(kind="abort", last_words="GGML_ASSERT(tensor) failed")))
+    chat.conversation.load(MODEL, EngineSettings())
+    chat.reach("dead")
+    (failed,) = [each for each in chat.heard if isinstance(each, LoadFailed)]
+    assert "GGML_ASSERT" in failed.message
+    assert failed.mend
+
+
+def test_a_failed_load_leaves_no_model_and_the_next_one_is_tried(talk: Begin) -> None:
+    refusal = LoadFailed(reason="not_a_model", message="It is none.", mend="Choose another.")
+    chat = talk(Script(load_fails=refusal))
+    for _ in range(2):
+        chat.conversation.load(MODEL, EngineSettings())
+        chat.reach("no_model")
+    assert [each for each in chat.heard if isinstance(each, LoadFailed)] == [refusal, refusal]
+    assert chat.events.count("load_failed") == 2
+
+
+@pytest.mark.parametrize("accident", [None, Accident(kind="hang", at_token=10)], ids=["well", "stuck"])
+def test_closing_ends_the_turn_and_the_worker(accident: Accident | None, talk: Begin) -> None:
+    chat = talk(slow(Reply(text=LONG, accident=accident)))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.answer_grows(10)
+    worker = psutil.Process(chat.conversation.engine.pid)
+    chat.conversation.close()
+    eventually(lambda: not worker.is_running(), "the worker has ended")
+    (ended,) = chat.ended
+    assert ended.stop_reason == "cancelled"
+    assert ended.generated_tokens == chat.tokens_of(1) >= 10
+
+
+def loads(chat: Talk) -> list[ModelLoaded]:
+    return [record for record in chat.records if isinstance(record, ModelLoaded)]

@@ -1,0 +1,182 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from msgspec.structs import replace
+
+from edgetop.inference.protocol import Report
+from edgetop.inference.scripted import Accident, Reply, Script
+from edgetop.live.conversation import Notice
+from edgetop.live.live_session import LiveOptions, LiveSession
+from edgetop.session.disk import load_file
+from edgetop.session.schema import validate
+from edgetop.session.store import Store
+from tests.eventually import eventually
+from tests.live.conftest import MODEL
+
+SECRET_QUESTION, SECRET_ANSWER = "Where is the treasure?", "Below the old oak tree."
+
+
+class Life:
+    """A live session below an empty `/sys` and `/proc`, and what it says."""
+
+    def __init__(self, options: LiveOptions, folder: Path) -> None:
+        self.heard: list[Report | Notice] = []
+        self.store = Store(folder)
+        self.live = LiveSession(options, self.store, self.heard.append)
+        self.worker = psutil.Process(self.live.conversation.engine.pid)
+
+    @property
+    def notices(self) -> list[str]:
+        return [each.text for each in self.heard if isinstance(each, Notice)]
+
+    def load(self) -> None:
+        self.live.conversation.load(MODEL, self.live.options.engine)
+        self.reach_ready()
+
+    def ask(self, prompt: str) -> None:
+        self.live.conversation.submit(prompt)
+        self.reach_ready()
+
+    def reach_ready(self) -> None:
+        self.until(lambda: self.live.conversation.phase == "ready", "the model waits for a prompt")
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        def look() -> bool:
+            self.live.pump(wait_s=0.02)
+            self.live.check()
+            return condition()
+
+        eventually(look, what, told=lambda: f"{self.live.conversation.phase}: {self.heard[-10:]}")
+
+
+@pytest.fixture
+def begin(
+    tmp_path: Path, script_file: Callable[[Script], str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Life]]:
+    """Begins live sessions that are closed after the test."""
+    # The priority of this process would stay low for all tests that follow.
+    monkeypatch.setattr("edgetop.live.live_session.give_way", lambda: None)
+    begun: list[Life] = []
+
+    def start(script: Script | None = None, folder: Path | None = None, **options: object) -> Life:
+        sysroot = tmp_path / "root"
+        sysroot.mkdir(exist_ok=True)
+        chosen = replace(LiveOptions(sysroot=sysroot, engine_name=script_file(script or Script())), **options)
+        begun.append(Life(chosen, folder or tmp_path / "sessions"))
+        return begun[-1]
+
+    yield start
+    for life in begun:
+        life.live.conversation.kill()
+        life.live.close()
+
+
+def test_a_session_is_saved_and_the_worker_ended(begin: Callable[..., Life]) -> None:
+    life = begin()
+    life.load()
+    life.ask("Well?")
+    figures = life.live.snapshot().turn
+    assert figures is not None
+    path = life.live.close()
+    assert path is not None
+    assert validate(path) == []
+    (turn,) = load_file(path).turns
+    assert turn.prompt == "Well?"
+    assert turn.figures.decode_tokens_per_s == figures.figures.decode_tokens_per_s
+    assert list(life.store.folder.iterdir()) == [path]
+    eventually(lambda: not life.worker.is_running(), "the worker has ended")
+
+
+def test_without_text_neither_prompt_nor_reply_reaches_the_disk(begin: Callable[..., Life]) -> None:
+    life = begin(Script(replies=(Reply(text=SECRET_ANSWER),)), text_recorded=False, system="Speak of no oak.")
+    life.load()
+    life.ask(SECRET_QUESTION)
+    assert life.live.conversation.messages[-1].content == SECRET_ANSWER, "the conversation itself knows"
+    (journal,) = life.store.folder.glob("*.journal")
+    eventually(lambda: b'"turn_end"' in journal.read_bytes(), "the turn is in the journal")
+    written = journal.read_bytes()
+    path = life.live.close()
+    assert path is not None
+    written += path.read_bytes()
+    for word in (b"treasure", b"oak", b"Below"):
+        assert word not in written
+    assert validate(path) == []
+    (turn,) = load_file(path).turns
+    assert turn.prompt is None
+    assert turn.figures.generated_tokens == len(turn.tokens.dt_us) > 1
+
+
+def test_nothing_is_written_for_who_wants_no_recording(begin: Callable[..., Life]) -> None:
+    life = begin(record=False)
+    life.load()
+    life.ask("Well?")
+    assert life.live.close() is None
+    assert not life.store.folder.exists()
+
+
+def test_a_session_goes_where_the_person_says(begin: Callable[..., Life], tmp_path: Path) -> None:
+    output = tmp_path / "mine.json"
+    life = begin(output=output)
+    life.load()
+    life.ask("Well?")
+    assert life.live.close() == output
+    assert validate(output) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told_once_and_recording_resumes(
+    begin: Callable[..., Life], tmp_path: Path
+) -> None:
+    folder = tmp_path / "blocked" / "sessions"
+    folder.parent.write_text("a file where a folder should be")
+    life = begin(folder=folder)
+    life.load()
+    life.until(lambda: any("cannot be recorded" in each for each in life.notices), "the trouble is told")
+    life.ask("Does the chat go on?")
+    for _ in range(5):
+        life.live.check()
+    assert len(life.notices) == 1
+
+    folder.parent.unlink()
+    life.until(lambda: any("Recording goes on" in each for each in life.notices), "recording resumes")
+    path = life.live.close()
+    assert path is not None
+    assert path.parent == folder
+    assert validate(path) == []
+    file = load_file(path)
+    assert [turn.prompt for turn in file.turns] == ["Does the chat go on?"]
+    kinds = [event.kind for event in file.events]
+    assert kinds.index("recording_paused") < kinds.index("recording_resumed")
+
+
+def test_the_next_session_restores_one_that_was_cut_off(begin: Callable[..., Life]) -> None:
+    first = begin()
+    first.load()
+    first.ask("Well?")
+    (journal,) = first.store.folder.glob("*.journal")
+    eventually(lambda: b'"turn_end"' in journal.read_bytes(), "the turn is in the journal")
+    # What a dead edgetop leaves: the same lines, and nobody who holds the lock.
+    left = journal.with_name("20260101-000000-scripted-0123456789ab.journal")
+    left.write_bytes(journal.read_bytes())
+
+    second = begin()
+    second.until(lambda: bool(second.notices), "the person is told")
+    assert [left.stem in notice for notice in second.notices] == [True]
+    assert validate(left.with_suffix(".json")) == []
+    assert journal.exists(), "that of a living edgetop is left alone"
+
+
+def test_a_death_leaves_a_session_that_can_be_saved(begin: Callable[..., Life]) -> None:
+    life = begin(Script(replies=(Reply(text="one two three four", accident=Accident(kind="kill", at_token=3)),)))
+    life.load()
+    life.live.conversation.submit("Count.")
+    life.until(lambda: life.live.conversation.phase == "dead", "the engine is dead")
+    path = life.live.close()
+    assert path is not None
+    assert validate(path) == []
+    (turn,) = load_file(path).turns
+    assert turn.figures.stop_reason == "engine_died"
+    assert "".join(span.text for span in turn.reply) == "one two thre"

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from edgetop.core.energy.scope import Headline
+from edgetop.core.records import Channel, Missing, SourceInfo
+from edgetop.live.sensor_watch import MeanPower, SensorWatch
+from edgetop.telemetry.registry import Inventory
+from edgetop.telemetry.source import Absent, SourceLost
+from tests.telemetry.sources import FakeSource
+
+
+def power_source(name: str, read: object, *, unit: str = "W", period_s: float = 0.01) -> FakeSource:
+    answers = read if isinstance(read, Iterator) else None
+    fake = FakeSource(name, read=lambda: next(answers) if answers is not None else read)
+    fake.info = SourceInfo(
+        name=name,
+        driver="fake",
+        kind="power" if unit == "W" else "energy",
+        period_s=period_s,
+        channels=(Channel(name=f"{name}.all", unit=unit, digits=3, scope="module"),),
+        properties={"total": True},
+    )
+    return fake
+
+
+def watched(
+    *sources: FakeSource, absent: tuple[Absent, ...] = (), most_s: float = 0.1
+) -> dict[str, MeanPower | Missing]:
+    watch = SensorWatch(Inventory(sources, absent))
+    span = watch.look(0.1, most_s)
+    watch.close()
+    return {meter.name: watch.power(meter, span) for meter in watch.meters}
+
+
+def test_power_is_the_mean_of_its_readings_and_a_counter_s_its_rate() -> None:
+    watch = SensorWatch(
+        Inventory(
+            (
+                power_source("power.a", ((4.0 + 2.0 * (n % 2),) for n in count())),
+                power_source("energy.b", ((5.0 * n,) for n in count()), unit="J"),
+            ),
+            (),
+        )
+    )
+    span = watch.look(0.2, 60.0)
+    mean, rate = (watch.power(meter, span) for meter in watch.meters)
+    stamps, values = watch.session.window("energy.b.all", *span)
+    watch.close()
+    assert isinstance(mean, MeanPower)
+    assert (mean.least_w, mean.most_w) == (4.0, 6.0)
+    assert mean.mean_w == pytest.approx(5.0, abs=1.0 / mean.readings + 1e-9)
+    assert isinstance(rate, MeanPower)
+    assert rate.mean_w == pytest.approx((values[-1] - values[0]) / ((stamps[-1] - stamps[0]) / 1e6), rel=1e-6)
+
+
+def test_it_is_waited_for_a_counter_that_moves_late() -> None:
+    late = power_source("energy.late", (((0.0,) if n < 30 else (0.05 * n,)) for n in count()), unit="J")
+    shown = watched(late, most_s=60.0)["energy.late.all"]
+    assert isinstance(shown, MeanPower)
+    assert shown.readings > 30
+
+
+def test_readings_that_fail_are_counted_and_not_averaged() -> None:
+    source = power_source("power.flaky", ((5.0,) if n % 2 else (Missing("busy"),) for n in count()))
+    shown = watched(source)["power.flaky.all"]
+    assert isinstance(shown, MeanPower)
+    assert shown.mean_w == 5.0
+    assert shown.failed in {shown.readings, shown.readings + 1}
+
+
+def test_without_a_meter_nothing_is_waited_for() -> None:
+    watch = SensorWatch(Inventory((FakeSource("gauge"),), ()))
+    _, end_us = watch.look(1e9, 1e9)
+    watch.close()
+    assert end_us < 1e12
+
+
+def test_what_gives_no_reading_says_why() -> None:
+    told = watched(
+        power_source("power.charging", (Missing("on the charger"),)),
+        power_source("power.gone", SourceLost("unplugged")),
+        power_source("energy.still", (7.0,), unit="J"),
+    )
+    reasons = {name: each.reason for name, each in told.items() if isinstance(each, Missing)}
+    assert reasons["power.charging.all"] == "on the charger"
+    assert reasons["power.gone.all"] == "unplugged"
+    assert reasons["energy.still.all"].startswith("the counter has not moved in 0.1")
+
+
+def test_absences_reach_the_headline_and_sources_are_closed() -> None:
+    gauge = FakeSource("gauge")
+    missing = Missing("/sys/class/powercap may not be read", "sudo chmod a+r")
+    watch = SensorWatch(Inventory((gauge,), (Absent(name="power.rapl", missing=missing),)))
+    assert watch.headline == missing
+    watch.close()
+    assert gauge.closed == 1
+
+
+def test_the_headline_is_what_the_person_chose() -> None:
+    sources = (power_source("power.a", (1.0,)), power_source("power.b", (2.0,)))
+    watch = SensorWatch(Inventory(sources, ()), chosen="power.b")
+    watch.close()
+    headline = watch.headline
+    assert isinstance(headline, Headline)
+    assert [meter.name for meter in headline.meters] == ["power.b.all"]
+
+
+def test_progress_is_told_the_seconds_that_are_left() -> None:
+    left: list[float] = []
+    watch = SensorWatch(Inventory((power_source("power.a", (1.0,)),), ()))
+    span = watch.follow(0.2, left.append)
+    watch.close()
+    assert left == sorted(left, reverse=True)
+    assert 0 < left[-1] < left[0] <= 0.2
+    assert span[1] - span[0] >= 200_000
