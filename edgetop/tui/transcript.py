@@ -1,0 +1,231 @@
+"""The lines of a chat, laid out for a width only where somebody looks.
+
+A transcript is a row of blocks; a place in it is a block and a line of that block, so nothing above the place has to be
+laid out to draw what is below it, and a chat of any length follows a change of width at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from rich.segment import Segment
+
+from edgetop.core.records import Part
+from edgetop.core.text import literal
+from edgetop.tui.glyphs import Glyphs
+from edgetop.tui.wrap import TAB, wrap
+
+Role = Literal["user", "assistant", "note", "system", "figures"]
+BlockKind = Literal["user", "assistant", "reasoning", "note", "system", "figures"]
+StyledLine = tuple[Segment, ...]
+RenderMarkdown = Callable[[str, int], "list[StyledLine] | None"]
+"""Lines of at most that many cells for a Markdown text; `None` when it is to be shown as it is."""
+
+
+class Place(NamedTuple):
+    """A line of a block; the blank line above a block counts as its line 0."""
+
+    block: int
+    line: int
+
+
+class Row(NamedTuple):
+    """One line as it is drawn: plain text in the style of its block, or styled segments."""
+
+    kind: BlockKind
+    content: str | StyledLine
+
+
+@dataclass(slots=True, eq=False)
+class _Block:
+    message: int
+    kind: BlockKind
+    text: str = ""
+    markdown: bool = False
+    width: int = 0
+    """The width that `lines` are for; 0 while they are not laid out."""
+    lines: list[str | StyledLine] = field(default_factory=list)
+    unread: str = ""
+    """A carriage return at the end of the growing text: half a line break, until the next piece tells."""
+
+
+class Transcript:
+    """The messages of a chat and their lines."""
+
+    def __init__(self, glyphs: Glyphs, render_markdown: RenderMarkdown) -> None:
+        self._glyphs = glyphs
+        self._render_markdown = render_markdown
+        self._blocks: list[_Block] = []
+        self._messages = 0
+        self._width = 1
+
+    @property
+    def end(self) -> Place:
+        """The place below the last line."""
+        return Place(len(self._blocks), 0)
+
+    def set_width(self, width: int) -> None:
+        """Lay out for `width` cells from now on."""
+        self._width = max(1, width)
+
+    def set_glyphs(self, glyphs: Glyphs) -> None:
+        """Lay everything out anew with other characters."""
+        self._glyphs = glyphs
+        for block in self._blocks:
+            block.width = 0
+
+    def forget_styles(self) -> None:
+        """Render Markdown anew when it is next looked at, since its colours have changed."""
+        for block in self._blocks:
+            if block.markdown:
+                block.width = 0
+
+    def add(self, role: Role, text: str = "") -> int:
+        """Append a message; the number it is known by."""
+        self._messages += 1
+        self._blocks.append(_Block(self._messages, role, _without_blank_lines(text)))
+        return self._messages
+
+    def open_reply(self) -> int:
+        """Begin a reply that has no text yet; the number it is known by."""
+        self._messages += 1
+        return self._messages
+
+    def extend(self, message: int, text: str, part: Part) -> None:
+        """Append to a reply; only the line that grows is wrapped again."""
+        kind: BlockKind = "reasoning" if part == "reasoning" else "assistant"
+        last = self._blocks[-1] if self._blocks else None
+        if last is None or last.message != message or last.kind != kind:
+            text = text.lstrip("\r\n")
+            if not text:
+                return
+            last = _Block(message, kind)
+            self._blocks.append(last)
+        last.text += text
+        if last.width == self._width:
+            self._grow(last, text)
+
+    def close_reply(self, message: int, figures: str) -> None:
+        """End a reply: its answer is Markdown from now on, and `figures` stand below it."""
+        for block in self._of(message):
+            block.text = _without_blank_lines(block.text)
+            block.markdown = block.kind == "assistant"
+            block.width = 0
+        if figures:
+            self._blocks.append(_Block(message, "figures", figures))
+
+    def remove_last(self) -> None:
+        """Remove the last message with all that belongs to it."""
+        if self._blocks:
+            for block in self._of(self._blocks[-1].message):
+                self._blocks.remove(block)
+
+    def clear(self) -> None:
+        """Remove every message."""
+        self._blocks.clear()
+
+    def rows(self, top: Place, count: int) -> list[Row | None]:
+        """At most `count` lines from `top` down; `None` is the blank line between blocks."""
+        rows: list[Row | None] = []
+        line = top.line
+        for index in range(top.block, len(self._blocks)):
+            if len(rows) >= count:
+                break
+            block = self._laid_out(index)
+            gap = self._gap(index)
+            if line < gap:
+                rows.append(None)
+                line = gap
+            wanted = block.lines[line - gap : line - gap + count - len(rows)]
+            rows.extend([Row(block.kind, content) for content in wanted])
+            line = 0
+        return rows
+
+    def place_above(self, place: Place, count: int) -> Place:
+        """The place `count` lines above, or the top."""
+        block, line = place
+        while count > line and block > 0:
+            count -= line
+            block -= 1
+            line = self._height(block)
+        return Place(block, max(0, line - count))
+
+    def place_below(self, place: Place, count: int) -> Place:
+        """The place `count` lines below, or the end."""
+        block, line = place
+        while block < len(self._blocks):
+            left = self._height(block) - line
+            if count < left:
+                return Place(block, line + count)
+            count -= left
+            block, line = block + 1, 0
+        return self.end
+
+    def nearest(self, place: Place) -> Place:
+        """`place`, or the line nearest to it that there is after a block has become shorter or is gone."""
+        if place.block >= len(self._blocks):
+            return self.end
+        return Place(place.block, min(place.line, self._height(place.block) - 1))
+
+    def lines_below(self, place: Place, limit: int) -> int:
+        """Lines from `place` to the end, counted up to `limit`."""
+        block, line = place
+        count = -line
+        while block < len(self._blocks) and count < limit:
+            count += self._height(block)
+            block += 1
+        return min(count, limit)
+
+    def _of(self, message: int) -> list[_Block]:
+        return [block for block in self._blocks if block.message == message]
+
+    def _gap(self, index: int) -> int:
+        """Figures stand directly below what they are about; everything else below a blank line."""
+        return 0 if index == 0 or self._blocks[index].kind == "figures" else 1
+
+    def _height(self, index: int) -> int:
+        return self._gap(index) + len(self._laid_out(index).lines)
+
+    def _prefix(self, kind: BlockKind) -> tuple[str, str]:
+        """What stands before the first and before the other lines of a block; it tells who speaks without colour."""
+        if kind in {"user", "system"}:
+            label = "you  " if kind == "user" else "system  "
+            return label, " " * len(label)
+        if kind == "reasoning":
+            return (self._glyphs.vertical + " ",) * 2
+        if kind == "note":
+            return self._glyphs.dot + " ", "  "
+        return (" ", " ") if kind == "figures" else ("", "")
+
+    def _literal(self, text: str) -> str:
+        return literal(text, ascii=self._glyphs.level == "ascii").replace("\t", TAB)
+
+    def _laid_out(self, index: int) -> _Block:
+        block = self._blocks[index]
+        if block.width != self._width:
+            styled = self._render_markdown(block.text, self._width) if block.markdown else None
+            if not styled:
+                block.lines = [""]
+                block.unread = ""
+                self._grow(block, block.text)
+            else:
+                block.lines = list(styled)
+            block.width = self._width
+        return block
+
+    def _grow(self, block: _Block, text: str) -> None:
+        text = block.unread + text
+        block.unread = "\r" if text.endswith("\r") else ""
+        first, other = self._prefix(block.kind)
+        width = self._width - len(first)
+        lines = block.lines
+        last = str(lines.pop()).removeprefix(other if lines else first)
+        for paragraph in (last + self._literal(text.removesuffix("\r"))).split("\n"):
+            for line in wrap(paragraph, width):
+                lines.append((other if lines else first) + line)
+
+
+def _without_blank_lines(text: str) -> str:
+    return text.strip("\r\n")

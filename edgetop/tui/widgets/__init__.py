@@ -1,0 +1,1 @@
+"""The parts of the screens: panes, meters, charts and the chat."""

@@ -1,0 +1,81 @@
+"""The memory pane: where the engine's memory goes, and what is left."""
+
+from __future__ import annotations
+
+from edgetop.core.format import format_bytes_short
+from edgetop.tui.view import PaneText, View
+from edgetop.tui.widgets.lines import Line, Span, line_of
+
+TITLE = "memory"
+SHORT = "mem"
+
+
+def draw(view: View, width: int, height: int) -> PaneText:
+    """Weights, KV cache and compute buffers as the engine reserved them, and what is resident as the kernel counts."""
+    memory = view.snapshot.memory
+    reserved = line_of(
+        "weights ", _size(memory.weights_bytes), "  kv ", _size(memory.kv_bytes),
+        "  compute ", _size(memory.compute_bytes), "  rest ", _size(memory.rest_bytes),
+    )  # fmt: skip
+    resident = line_of(
+        "resident ", _size(memory.rss_bytes), ": mapped ", _size(memory.mapped_bytes),
+        " + private ", _size(memory.anonymous_bytes),
+    )  # fmt: skip
+    machine = line_of(
+        "available ", _size(view.value("memory.available")), "  swap ", _size(view.value("swap.used")),
+        "  disk reads ", _faults(view),
+    )  # fmt: skip
+    gpu = line_of(*_gpu(view))
+    lines = [reserved, resident, *([gpu] if gpu else []), machine]
+    if len(lines) > height:
+        lines.remove(resident)
+    del width
+    return PaneText(headline(view), lines)
+
+
+def headline(view: View) -> Line:
+    """Resident memory of the engine, of all there is."""
+    total = view.value("memory.total")
+    return line_of(
+        Span(format_bytes_short(view.snapshot.memory.rss_bytes), "headline"),
+        f" of {format_bytes_short(total)}" if total is not None else "",
+    )
+
+
+def beside(view: View) -> list[Line]:
+    """What stands beside the headline where the pane is folded into a line, the longest first."""
+    memory = view.snapshot.memory
+    kv = f"kv {format_bytes_short(memory.kv_bytes)}"
+    parts = f"weights {format_bytes_short(memory.weights_bytes)}  {kv}"
+    parts_all = f"{parts}  compute {format_bytes_short(memory.compute_bytes)}"
+    gpu = "".join(span.text for span in _gpu(view))
+    choices = ((f"{parts_all}  {gpu}", f"{parts}  {gpu}", gpu) if gpu else ()) + (parts_all, parts, kv)
+    return [line_of(Span(words, "dim")) for words in choices]
+
+
+def _size(size_bytes: float | None) -> Span:
+    return Span(format_bytes_short(size_bytes), "dim" if size_bytes is None else "accent")
+
+
+def _faults(view: View) -> Span:
+    """Major page faults: each is a read from the disk in the middle of a token."""
+    faults = view.value("engine.major_faults")
+    if faults is None:
+        return Span("n/a", "dim")
+    return Span(f"{faults:.0f}/s", "warning" if faults >= 1 else "accent")
+
+
+def _gpu(view: View) -> list[Span]:
+    """Memory and use of the first GPU, and how many more there are; empty without one."""
+    used, total = view.value("gpu.0.memory_used"), view.value("gpu.0.memory_total")
+    if used is None:
+        return []
+    use = view.value("gpu.0.use")
+    more = sum(name.endswith(".memory_used") and name.startswith("gpu.") for name in view.snapshot.readings) - 1
+    return [
+        Span("gpu "),
+        _size(used),
+        Span(f" of {format_bytes_short(total)}" if total is not None else ""),
+        Span(f"  use {use:.0f} %" if use is not None else ""),
+        Span(f"  and {more} more" if more else ""),
+    ]

@@ -1,0 +1,109 @@
+"""The tokens pane: how fast the model reads and writes, and what limits it."""
+
+from __future__ import annotations
+
+from edgetop.core.figures import TurnFigures
+from edgetop.core.format import format_duration, format_rate, format_seconds, format_significant
+from edgetop.session.snapshot import TurnView
+from edgetop.tui.glyphs import capacity, plot
+from edgetop.tui.view import HISTORY_STEP_US, PaneText, View
+from edgetop.tui.widgets.lines import Line, Span, line_of
+from edgetop.tui.wrap import wrap
+
+TITLE = "tokens"
+SHORT = "tok"
+SIDE_COLUMNS = 12
+
+
+def draw(view: View, width: int, height: int) -> PaneText:
+    """The decode rate with its history, prefill, first token, gaps, and the limit."""
+    turn = view.snapshot.turn
+    if turn is None:
+        return PaneText(line_of(Span("no turn yet", "dim")), [line_of(row) for row in wrap(_waiting(view), width)])
+    figures = turn.figures
+    limit = view.snapshot.limit
+    lines: list[Line] = [
+        line_of("prefill ", Span(_prefill(turn), "accent"), " · first token ", format_seconds(figures.first_token_s)),
+        line_of("between tokens ", _gap_words(figures)),
+        *(line_of(Span(row, "dim" if limit.name == "unknown" else "warning")) for row in wrap(limit.sentence, width)),
+    ]
+    return PaneText(headline(view), [*_graph(view, width, height - len(lines)), *lines])
+
+
+def headline(view: View) -> Line:
+    """The rate that counts now: prefill while the prompt is read, then decode."""
+    turn = view.snapshot.turn
+    if turn is None:
+        return line_of(Span("n/a", "dim"))
+    if view.snapshot.phase == "prefill":
+        return line_of("prefill ", Span(_prefill(turn), "headline"))
+    return line_of("decode ", Span(format_rate(turn.figures.decode_tokens_per_s), "headline"))
+
+
+def beside(view: View) -> list[Line]:
+    """What stands beside the headline where the pane is folded into a line, the longest first.
+
+    A known limit takes the place of the gaps: it says what to do, and the gaps are in `/stats`.
+    """
+    turn = view.snapshot.turn
+    if turn is None:
+        return [line_of(Span(_waiting(view), "dim"))]
+    figures, limit = turn.figures, view.snapshot.limit
+    first_token = f"first token {format_seconds(figures.first_token_s)}"
+    prefill = f"prefill {_prefill(turn)} · {first_token}"
+    if limit.name != "unknown":
+        return [line_of(Span(limit.sentence, "warning")), line_of(Span(f"limited: {limit.name}", "warning"))]
+    choices = (f"{prefill} · {_gap_words(figures)}", f"{first_token} · {_gap_words(figures)}", prefill, first_token)
+    return [line_of(Span(words, "dim")) for words in choices]
+
+
+def _prefill(turn: TurnView) -> str:
+    rate = format_rate(turn.figures.prefill_tokens_per_s)
+    if turn.prefill_total is not None and turn.prefill_done < turn.prefill_total:
+        return f"{rate} {turn.prefill_done}/{turn.prefill_total}"
+    return rate
+
+
+def _gap_words(figures: TurnFigures) -> str:
+    gaps = figures.token_gap_ms
+    if gaps is None:
+        return "n/a"
+    p50, p95, p99 = (format_significant(gap, 2 if gap < 100 else 3) for gap in (gaps.p50, gaps.p95, gaps.p99))
+    return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
+
+
+def _graph(view: View, width: int, height: int) -> list[Line]:
+    """The history of the decode rate. Its axis begins at 0; beside it stand its top and the time that it shows."""
+    if height < 1:
+        return []
+    known = [rate for rate in view.speed_history if rate is not None]
+    top = max(known, default=0.0)
+    mean = view.snapshot.summary.decode_tokens_per_s
+    side = [f"mean {format_significant(mean)}" if mean else "mean n/a"]
+    if view.snapshot.turn is not None and view.snapshot.turn.recent_tokens_per_s is not None:
+        side.insert(0, f"now {format_significant(view.snapshot.turn.recent_tokens_per_s)}")
+    if known and height > len(side):
+        side.insert(0, f"top {format_significant(top)}")
+    columns = max(1, width - SIDE_COLUMNS - 1)
+    if height > len(side):
+        steps = min(capacity(columns, view.level), len(view.speed_history))
+        side += [""] * (height - len(side) - 1) + [format_duration(steps * HISTORY_STEP_US / 1e6)]
+    rows = plot(view.speed_history, columns, height, 0.0, top, view.level)
+    return [
+        line_of(Span(row, "graph"), " ", Span((side[index] if index < len(side) else "").ljust(SIDE_COLUMNS), "dim"))
+        for index, row in enumerate(rows)
+    ]
+
+
+def _waiting(view: View) -> str:
+    match view.snapshot.phase:
+        case "starting":
+            return "The engine is being started."
+        case "loading":
+            return "The model is being loaded."
+        case "no_model":
+            return "No model is loaded: F4 or /model chooses one."
+        case "dead":
+            return "The engine is gone: /reload starts it again."
+        case _:
+            return "Ask something: figures come with the answer."

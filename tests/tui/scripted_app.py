@@ -1,0 +1,65 @@
+"""The whole application over an engine in a real worker process that plays a script."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from textual.pilot import Pilot
+
+from edgetop.inference.scripted import Reply, Script
+from edgetop.live.live_session import LiveOptions
+from edgetop.session.store import Store
+from edgetop.tui.app import EdgetopApp
+from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.widgets.prompt import Prompt
+
+StartApp = Callable[..., EdgetopApp]
+FAST, SLOW = 400.0, 15.0
+"""Tokens per second: an answer that is over soon, and one that a test can act upon while it comes."""
+
+
+@pytest.fixture
+def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartApp]:
+    """Makes applications whose engines play `replies`, and ends their sessions after the test."""
+    monkeypatch.setattr("edgetop.live.live_session.give_way", lambda: None)  # the tests' own process keeps its priority
+    monkeypatch.setattr("platformdirs.user_config_path", lambda *_args, **_named: tmp_path / "config")
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "LLAMA_CACHE", "OLLAMA_MODELS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(home)
+    started: list[EdgetopApp] = []
+
+    def start(
+        *replies: str | Reply,
+        tokens_per_s: float = FAST,
+        model: Path | None = Path("scripted.gguf"),
+        level: GlyphLevel = "braille",
+        **script: Any,
+    ) -> EdgetopApp:
+        if replies:
+            script["replies"] = tuple(Reply(text=reply) if isinstance(reply, str) else reply for reply in replies)
+        played = Script(tokens_per_s=tokens_per_s, **script)
+        file = tmp_path / f"script-{len(started)}.json"
+        file.write_bytes(msgspec.json.encode(played))
+        options = LiveOptions(engine_name=f"scripted:{file}", sysroot=tmp_path / "machine")
+        app = EdgetopApp(lambda: (options, Store(tmp_path / "sessions")), model=model, level=level)
+        started.append(app)
+        return app
+
+    yield start
+    for app in started:
+        app.close_session()
+
+
+async def say(pilot: Pilot[Any], text: str) -> None:
+    """Send `text` as if it had been typed."""
+    prompt = pilot.app.screen.query_one(Prompt)
+    prompt.focus()
+    prompt.put(text)
+    await pilot.press("enter")

@@ -1,0 +1,297 @@
+"""A made-up session on a made-up board, and the live screen over it without engine, sensors or clock.
+
+Everything is written out, so that a picture of it is the same on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import sin
+from pathlib import Path
+from typing import cast
+
+from msgspec.structs import replace
+
+from edgetop.core.engine import EngineInfo, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
+from edgetop.core.records import (
+    Channel,
+    DeviceInfo,
+    Event,
+    Missing,
+    ModelLoaded,
+    Prefill,
+    Record,
+    Sampled,
+    SessionStarted,
+    SourceAdded,
+    SourceInfo,
+    SourceMissing,
+    Tokens,
+    TurnFinished,
+    TurnStarted,
+)
+from edgetop.inference.protocol import Report
+from edgetop.live.conversation import Notice, Phase
+from edgetop.live.live_session import LiveOptions, LiveSession
+from edgetop.session.session import Session
+from edgetop.session.snapshot import Reading, Snapshot, snapshot
+from edgetop.session.store import Store
+from edgetop.tui.app import EdgetopApp
+from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.live_screen import LiveScreen
+from edgetop.tui.themes import DEFAULT_THEME, load_themes
+from edgetop.tui.view import View, view_of
+
+S = 1_000_000
+GIB = 2**30
+TURN_1_US, TURN_2_US = 30 * S, 62 * S
+NOW_US = 67 * S
+"""In the middle of the second answer."""
+
+STARTED = SessionStarted(
+    t_us=0,
+    session_id="0123456789ab",
+    started_at="2026-10-12T14:03:22.500+00:00",
+    edgetop_version="0.1.0",
+    device=DeviceInfo(hostname="raspberrypi5", cores_physical=4, memory_bytes=8 * GIB, governor="ondemand"),
+)
+LOADED = ModelLoaded(
+    t_us=2 * S,
+    load_s=1.4,
+    model=ModelInfo(
+        path="/models/smollm2.gguf", name="SmolLM2-1.7B-Instruct", quantization="Q4_K_M", size_bytes=1_060_000_000
+    ),
+    engine=EngineInfo(name="llama.cpp"),
+    settings=EngineSettings(n_ctx=4096, n_threads=4, n_gpu_layers=0),
+    memory=MemoryBreakdown(weights_bytes=1_060_000_000, kv_bytes=201_326_592, compute_bytes=104_857_600),
+)
+PROMPTS = ("Explain what a PMIC does.", "And what follows for a monitor?")
+REPLIES = (
+    """A *power management integrated circuit* turns one supply into the many rails that a board needs:
+
+- it brings them up **in order**
+- it watches current and voltage of each
+
+On a Raspberry Pi 5, `vcgencmd pmic_read_adc` reads them.""",
+    """It can add up the rails to know what the board draws, token by token. Two things remain outside: what the \
+supply itself loses, and what is plugged into USB.""",
+)
+
+
+def _source(name: str, unit: str, *channels: str) -> SourceInfo:
+    return SourceInfo(
+        name=name, driver="made up", period_s=1.0, channels=tuple(Channel(name=each, unit=unit) for each in channels)
+    )
+
+
+_CPU = _source("cpu", "%", "cpu.total", "cpu.others", "cpu.0", "cpu.1", "cpu.2", "cpu.3")
+_MEMORY = _source("memory", "B", "memory.used", "memory.total", "memory.available", "swap.used", "swap.total")
+_ENGINE = _source("engine", "B", "engine.rss", "engine.mapped", "engine.anonymous", "engine.swap")
+_FAULTS = _source("faults", "1/s", "engine.major_faults")
+_HEAT = _source("heat", "Cel", "temperature.cpu")
+_OWN = _source("own", "%", "edgetop.cpu")
+_OWN_MEMORY = _source("own memory", "B", "edgetop.rss")
+PMIC = SourceInfo(
+    name="PMIC",
+    driver="made up",
+    kind="power",
+    period_s=0.1,
+    channels=(
+        Channel(name="power.board", unit="W", digits=3, scope="board_rails"),
+        Channel(name="power.core", unit="W", digits=3, scope="component"),
+        Channel(name="power.ddr", unit="W", digits=3, scope="component"),
+        Channel(name="power.3v3", unit="W", digits=3, scope="component"),
+    ),
+    properties={"window_s": 0.0, "update_s": 0.1, "gain": 0.03, "offset_w": 0.05, "total.power.board": True},
+)
+NO_POWER = SourceMissing(
+    name="power",
+    missing=Missing("virtual machine: power sensors stay with the host", "use an outside meter: --power shelly:HOST"),
+)
+
+
+def _pieces(text: str) -> list[str]:
+    return [text[at : at + 4] for at in range(0, len(text), 4)]
+
+
+def _turn(number: int, at_us: int) -> list[Record]:
+    pieces = _pieces(REPLIES[number - 1])
+    total, cached = (38, 0) if number == 1 else (24, 100)
+    begin_us = at_us + 20_000
+    records: list[Record] = [
+        TurnStarted(turn=number, t_us=at_us, prompt=PROMPTS[number - 1], sampling=SamplingSettings(seed=7)),
+        Prefill(turn=number, t_us=begin_us, done=0, total=total, cached=cached),
+        Prefill(turn=number, t_us=begin_us + total * 16_000, done=total, total=total, cached=cached),
+    ]
+    t_us = begin_us + total * 16_000 + 2_000
+    for index, piece in enumerate(pieces):
+        records.append(Tokens(turn=number, t_us=(t_us,), pieces=(piece,)))
+        t_us += round(150_000 + 20_000 * sin(index / 5)) + (30_000 if index % 9 == 0 else 0)
+    records.append(
+        TurnFinished(
+            turn=number,
+            t_us=t_us,
+            stop_reason="end_of_generation",
+            prompt_tokens=total + cached,
+            cached_tokens=cached,
+            generated_tokens=len(pieces),
+            context_used=total + cached + len(pieces),
+            seed=7,
+        )
+    )
+    return records
+
+
+def _samples(t_us: int, busy: bool, power: bool) -> list[Record]:
+    if power and t_us % S:
+        return [_power(t_us, busy)]
+    ripple = sin(t_us / S)
+    cores = tuple(82 + 5 * sin(core + t_us / S) if busy else 3.0 + core for core in range(4))
+    rss = 1.31 * GIB if t_us >= LOADED.t_us else 0.05 * GIB
+    readings: list[tuple[SourceInfo, tuple[float, ...]]] = [
+        (_CPU, (sum(cores) / 4, 1.0, *cores)),
+        (_MEMORY, (2.1 * GIB, 7.87 * GIB, 5.5 * GIB, 0.0, 0.1 * GIB)),
+        (_ENGINE, (rss, rss - 0.3 * GIB, 0.3 * GIB, 0.0)),
+        (_FAULTS, (0.0,)),
+        (_HEAT, (62.0 + ripple,)),
+        (_OWN, (1.2,)),
+        (_OWN_MEMORY, (46 * 2**20,)),
+    ]
+    records: list[Record] = [Sampled(source=source.name, t_us=t_us, values=values) for source, values in readings]
+    return [*records, _power(t_us, busy)] if power else records
+
+
+def _power(t_us: int, busy: bool) -> Sampled:
+    board = 8.7 + 0.3 * sin(t_us / 700_000) if busy else 3.1 + 0.05 * sin(t_us / 900_000)
+    return Sampled(source="PMIC", t_us=t_us, values=(board, 0.68 * board, 0.14 * board, 0.4))
+
+
+def still_records(*, until_us: int = NOW_US, power: bool = True) -> list[Record]:
+    """What was recorded until then: a model loaded, a turn answered, and from 62 s on a second turn."""
+    sources = (_CPU, _MEMORY, _ENGINE, _FAULTS, _HEAT, _OWN, _OWN_MEMORY, *((PMIC,) if power else ()))
+    head: list[Record] = [STARTED, *(SourceAdded(source=source) for source in sources)]
+    if not power:
+        head.append(NO_POWER)
+    turns = [_turn(1, TURN_1_US), _turn(2, TURN_2_US)]
+    spans = [(records[0].t_us, records[-1].t_us) for records in turns]  # type: ignore[union-attr]
+    body: list[Record] = [LOADED, *turns[0], *turns[1]]
+    for t_us in range(0, until_us + 1, S // 10 if power else S):
+        body += _samples(t_us, any(begin <= t_us <= end for begin, end in spans), power)  # type: ignore[operator]
+    return [*head, *sorted((record for record in body if _stamp(record) <= until_us), key=_stamp)]
+
+
+def _stamp(record: Record) -> int:
+    assert not isinstance(record, SourceAdded | SourceMissing)
+    return record.t_us[0] if isinstance(record.t_us, tuple) else record.t_us
+
+
+def folded(records: Iterable[Record]) -> Session:
+    """The session of the records."""
+    session = Session()
+    for record in records:
+        session.apply(record)
+    return session
+
+
+def still_view(
+    *, until_us: int = NOW_US, power: bool = True, level: GlyphLevel = "braille", more: Sequence[Record] = ()
+) -> View:
+    """What the panes draw from at that moment, with `more` records at the end."""
+    return view_of(folded([*still_records(until_us=until_us, power=power), *more]), until_us, level)
+
+
+def happening(kind: str, t_us: int = NOW_US) -> Event:
+    """An event of a kind."""
+    return Event(t_us=t_us, kind=kind, text=kind)
+
+
+def with_readings(view: View, values: Mapping[str, float | None]) -> View:
+    """`view` with other readings by their channels; `None` takes a reading away."""
+    readings = dict(view.snapshot.readings)
+    for channel, value in values.items():
+        readings.pop(channel, None)
+        if value is not None:
+            readings[channel] = Reading(value, 0)
+    return replace(view, snapshot=replace(view.snapshot, readings=readings))
+
+
+class _StillConversation:
+    """As much of a conversation as a screen that is only looked at asks for."""
+
+    phase: Phase = "ready"
+    load_fraction = 0.0
+    system: str | None = None
+    sampling = SamplingSettings()
+
+
+class _StillRecorder:
+    kept = True
+    trouble = ""
+
+
+class StillLive:
+    """Stands where the live session stands, and holds records instead of an engine."""
+
+    def __init__(self, records: Iterable[Record]) -> None:
+        self.session = Session()
+        self.options = LiveOptions()
+        self.conversation = _StillConversation()
+        self.recorder = _StillRecorder()
+        self._records = list(records)
+        self._now_us = 0
+
+    def play(self, hear: Callable[[Report | Notice], None], ask: Callable[[str], object]) -> None:
+        """Let everything happen at once, in order."""
+        for record in self._records:
+            self.session.apply(record)
+            if isinstance(record, SourceAdded | SourceMissing):
+                continue
+            self._now_us = max(self._now_us, _stamp(record))
+            if isinstance(record, TurnStarted):
+                ask(record.prompt or "")
+            elif isinstance(record, ModelLoaded | Tokens | TurnFinished):
+                hear(record)
+
+    def now_us(self) -> int:
+        return self._now_us
+
+    def snapshot(self) -> Snapshot:
+        return snapshot(self.session, self._now_us)
+
+    def pump(self, wait_s: float = 0.0) -> None:
+        """Nothing comes any more."""
+
+    def check(self) -> None:
+        """Nothing is to be looked after."""
+
+    def close(self) -> Path | None:
+        return None
+
+
+class StillApp(EdgetopApp):
+    """The application over a session that stands still."""
+
+    def __init__(self, records: Iterable[Record], level: GlyphLevel = "braille", theme: str = DEFAULT_THEME) -> None:
+        super().__init__(self._nothing, model=None, level=level, theme=theme)
+        self.still = StillLive(records)
+        self.played = False
+        """Everything has happened, and was drawn."""
+
+    @staticmethod
+    def _nothing() -> tuple[LiveOptions, Store]:
+        raise AssertionError("a still life has no engine")
+
+    def _start(self) -> None:
+        live = cast("LiveSession", self.still)
+        self.live_screen = self._live_screen = LiveScreen(live, level=self._level, delay_s=self._delay_s)
+        self.switch_screen(self.live_screen)
+        for theme in load_themes():
+            self.register_theme(theme)
+        self.live_screen.call_after_refresh(self._play)
+
+    def _play(self) -> None:
+        screen = self.live_screen
+        self.still.play(screen.hear, lambda prompt: screen._chat.add_message("user", prompt))
+        screen._dialogue.flush()
+        screen._draw()
+        self.played = True

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.color import Color
+from textual.theme import Theme
+
+from edgetop.tui import themes
+from edgetop.tui.app import EdgetopApp
+from edgetop.tui.themes import DEFAULT_THEME, PREFIX, QUIET, ROLES, load_theme, load_themes
+from tests.tui.looking import until_shown
+from tests.tui.still_life import StillApp, still_records
+
+SHIPPED = Path(__file__).resolve().parents[2] / "themes"
+WCAG_AA = 4.5
+"""Least contrast of text, WCAG 2.1, success criterion 1.4.3."""
+NAMES = sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("platformdirs.user_config_path", lambda *_args, **_named: tmp_path)
+    folder = tmp_path / "themes"
+    folder.mkdir()
+    return folder
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2.1's contrast ratio of two colours."""
+
+    def luminance(color: str) -> float:
+        channels = [channel / 255 for channel in Color.parse(color).rgb]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    brighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def colours(theme: Theme) -> dict[str, str]:
+    return {QUIET: theme.variables[QUIET]} | {role: str(getattr(theme, role)) for role in ROLES}
+
+
+def test_every_theme_that_is_shipped_loads() -> None:
+    assert [theme.name for theme in load_themes()] == [f"{PREFIX}{name}" for name in NAMES]
+    assert DEFAULT_THEME in {theme.name for theme in load_themes()}
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "ansi"])
+def test_text_can_be_read_on_what_it_stands_on(name: str) -> None:
+    theme = load_theme(name)
+    assert theme is not None
+    roles = colours(theme)
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    for ground in ("background", "surface"):
+        for role in ("foreground", "accent", "warning", "error", "success", "primary", QUIET):
+            assert contrast(roles[role], roles[ground]) >= WCAG_AA, f"{role} on {ground}"
+    # The names of keys are written in the background's colour on that of graphs.
+    assert contrast(roles["background"], roles["primary"]) >= WCAG_AA
+
+
+def test_quiet_text_is_quieter_than_text() -> None:
+    for name in NAMES:
+        theme = load_theme(name)
+        assert theme is not None
+        roles = colours(theme)
+        if name != "ansi":
+            assert contrast(roles[QUIET], roles["background"]) < contrast(roles["foreground"], roles["background"])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "not toml [",
+        "",
+        'dark = true\n[colors]\nprimary = "#ffffff"\n',
+        (SHIPPED / "dark.toml").read_text().replace("#e5c07b", "mud"),
+        (SHIPPED / "dark.toml").read_text().replace("[colors]", "[colours]"),
+    ],
+)
+def test_a_theme_with_a_mistake_is_left_out(broken: str, own_folder: Path) -> None:
+    (own_folder / "mine.toml").write_text(broken)
+    (own_folder / "latin.toml").write_bytes(b"\xff\xfe")
+    assert load_theme("mine") is None
+    assert [theme.name for theme in load_themes()] == [f"{PREFIX}{name}" for name in NAMES]
+
+
+def test_a_theme_of_ones_own_stands_beside_ours_or_in_place_of_one(own_folder: Path) -> None:
+    text = (SHIPPED / "dark.toml").read_text().replace("#87d787", "#00ff00")
+    (own_folder / "mine.toml").write_text(text)
+    (own_folder / "light.toml").write_text(text)
+    found = {theme.name: theme for theme in load_themes()}
+    assert found["edgetop-mine"].accent == found["edgetop-light"].accent == "#00ff00"
+    mine = load_theme("mine")
+    assert mine is not None
+    assert mine.accent == "#00ff00"
+
+
+async def test_the_screen_can_be_drawn_in_every_theme() -> None:
+    app = StillApp(still_records())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "decode 6.46 tok/s")
+        for name in NAMES:
+            app.theme = f"{PREFIX}{name}"
+            await pilot.pause()
+            await until_shown(pilot, "decode 6.46 tok/s", "SmolLM2")
+
+
+async def test_a_theme_that_cannot_be_read_leaves_the_default(own_folder: Path) -> None:
+    (own_folder / "mine.toml").write_text("[")
+    app = EdgetopApp(StillApp._nothing, model=None, level="braille", theme="edgetop-mine")
+    assert app.theme == DEFAULT_THEME
+    assert themes.load_theme("mine") is None
