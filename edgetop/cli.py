@@ -1,0 +1,119 @@
+"""The command line: which verb is meant, its options, and what becomes of an error.
+
+Everything is imported when it is needed, so that `--version` and `--help` are quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import sys
+
+from edgetop import __version__
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # importing `typing` would take as long as all the rest
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+
+    from edgetop.settings.parser import Parser
+    from edgetop.settings.resolve import Settings
+
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    if given and given[0] in {"-V", "--version"}:
+        sys.stdout.write(f"edgetop {__version__}\n")
+        return 0
+    try:
+        code = _carry_out(given)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has enough. Python flushes stdout once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return EXIT_INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - no trace reaches a person who did not ask for one
+        return _tell(error, traced=_wants_trace(given))
+    return code
+
+
+def _carry_out(given: list[str]) -> int:
+    from edgetop.commands.verbs import DEFAULT_VERB, VERBS
+    from edgetop.settings.parser import Parser, add_options, given_flags
+    from edgetop.settings.resolve import resolve
+
+    named = given[0] if given and given[0] in VERBS else ""
+    if not named and given and not given[0].startswith("-"):
+        raise _unknown_verb(given[0])
+    verb = named or DEFAULT_VERB
+    parser = Parser(prog=f"edgetop {named}".strip(), description=VERBS[verb].help, allow_abbrev=False)
+    if not named:
+        _describe_all(parser)
+    VERBS[verb].add_arguments(parser)
+    add_options(parser, VERBS[verb].sections)
+    arguments = parser.parse_args(given[1:] if named else given)
+    settings = resolve(given_flags(arguments))
+    execute: Callable[[Namespace, Settings], int] = importlib.import_module(f"edgetop.commands.{verb}").execute
+    return execute(arguments, settings)
+
+
+def _describe_all(parser: Parser) -> None:
+    """Let the help without a verb tell of all verbs."""
+    from argparse import RawDescriptionHelpFormatter
+
+    from edgetop.commands.verbs import DEFAULT_VERB, VERBS
+
+    width = max(len(name) for name in VERBS)
+    verbs = "\n".join(f"  edgetop {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.description = f"A terminal monitor for language models on small devices.\n\n{verbs}"
+    parser.epilog = f"Without a verb: {DEFAULT_VERB}, whose options these are. `edgetop VERB --help` tells the others'."
+    parser.add_argument("-V", "--version", action="version", version=f"edgetop {__version__}")
+
+
+def _unknown_verb(given: str) -> Exception:
+    import difflib
+
+    from edgetop.commands.verbs import VERBS
+    from edgetop.core.errors import UsageError
+    from edgetop.core.text import one_line
+
+    close = difflib.get_close_matches(given, VERBS, n=1)
+    mend = f"did you mean edgetop {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}; a model goes after -m"
+    return UsageError(f"there is no verb {one_line(given)!r}", mend)
+
+
+def _wants_trace(given: Sequence[str]) -> bool:
+    return "-v" in given or "--verbose" in given or bool(os.environ.get("EDGETOP_VERBOSE"))
+
+
+def _tell(error: Exception, *, traced: bool) -> int:
+    """Say in two lines what happened and how to mend it, and return the exit code."""
+    from edgetop.core.errors import EdgetopError
+    from edgetop.core.text import one_line
+
+    if traced:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, EdgetopError):
+        what, mend, code = error.what, error.mend, error.exit_code
+    elif isinstance(error, OSError):
+        what, mend, code = f"{error.filename or 'the system'}: {error.strerror or error}", "", 1
+    else:
+        what, mend, code = f"edgetop has a defect: {type(error).__name__}: {error}", "", 1
+    if not mend and not traced:
+        mend = "the same command with -v shows where this comes from"
+    sys.stderr.write(f"edgetop: {one_line(what)}\n")
+    if mend:
+        sys.stderr.write(f"         {one_line(mend)}\n")
+    return code

@@ -1,0 +1,46 @@
+"""Energy in one line for a person."""
+
+from __future__ import annotations
+
+from edgetop.core.energy.figures import Energy, Figure
+from edgetop.core.energy.supply import Price, battery_hours, cost_of
+from edgetop.core.figures import Summary
+from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
+
+
+def energy_text(summary: Summary) -> str:
+    """Say what a session took and how sure that is, or why it is not known."""
+    energy = summary.energy
+    if energy is None:
+        return f"{NOT_AVAILABLE}: {summary.energy_missing}"
+    return (
+        f"{_with_interval(energy.j_per_token)} J/token gross, net {_with_interval(energy.net_j_per_token)}, "
+        f"in all {_with_interval(energy.gross_j)} J ({energy.scope.replace('_', ' ')}, {energy.source}, "
+        f"grade {energy.grade}: {energy.grade_reason})"
+    )
+
+
+def cost_text(energy: Energy, price: Price) -> str:
+    """Say what a session's energy cost, and what a million tokens cost at that rate."""
+    cost = cost_of(energy, price)
+    return (
+        f"{_with_interval(cost.total)} {cost.currency}, {_with_interval(cost.per_million_tokens)} {cost.currency} per "
+        f"million tokens, at {price.per_kwh:g} {price.currency}/kWh (gross, {energy.scope.replace('_', ' ')}, grade "
+        f"{energy.grade})"
+    )
+
+
+def battery_text(energy: Energy | None, remaining_j: float | None) -> str:
+    """Say how long the battery lasts at a session's mean power; empty where that is not known or not its energy."""
+    hours = None if energy is None else battery_hours(energy, remaining_j)
+    if energy is None or hours is None:
+        return ""
+    low, middle, high = (format_duration(each * 3600) for each in (hours.low, hours.value, hours.high))
+    return f"{middle} left ({low} to {high}) at {format_significant(energy.mean_w.value)} W"
+
+
+def _with_interval(figure: Figure | None) -> str:
+    if figure is None:
+        return NOT_AVAILABLE
+    value = format_significant(figure.value)
+    return f"{value} ({format_significant(figure.low, 2)} to {format_significant(figure.high, 2)})"

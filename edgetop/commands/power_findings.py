@@ -1,0 +1,237 @@
+"""What this machine says of its own power: each source with a reading now, and which one a session goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from edgetop.core.energy.meter import Meter
+from edgetop.core.energy.scope import Headline
+from edgetop.core.format import format_significant
+from edgetop.core.records import Missing, Scope, SourceInfo, SourceKind
+from edgetop.live.sensor_watch import SensorWatch, Span
+from edgetop.telemetry.calibrated_source import AS_READ, NOTE, calibratable
+from edgetop.telemetry.power_choice import PowerChoice
+from edgetop.telemetry.registry import POWER_FAMILIES, Inventory
+
+LEAST_S, MOST_S = 1.0, 6.0
+"""Readings are taken for a second, and on until plugs and slow counters have answered, but no longer than this."""
+
+
+class ChannelFindings(Struct, frozen=True, kw_only=True):
+    """One channel of power or energy, what is known of it, and what it shows."""
+
+    name: str
+    label: str
+    scope: Scope
+    unit: str
+    """Of its readings: W, or J for a counter, whose rate `power_w` is."""
+    power_w: float | None
+    missing: Missing | None = None
+    """Why `power_w` is null."""
+    sensor_w: float | None = None
+    """What the sensor reads without the calibration; null where there is none."""
+    is_headline: bool = False
+    window_s: float | None = None
+    update_s: float | None = None
+    gain: float = 0.0
+    offset_w: float = 0.0
+    lsb: float = 0.0
+    calibration: str = ""
+    flags: tuple[str, ...] = ()
+
+
+class PowerSourceFindings(Struct, frozen=True, kw_only=True):
+    """One source of power and its channels."""
+
+    name: str
+    driver: str
+    path: str
+    kind: SourceKind
+    period_s: float
+    channels: tuple[ChannelFindings, ...]
+    note: str = ""
+    """Why the user's own calibration is not applied."""
+
+
+class HeadlineFindings(Struct, frozen=True, kw_only=True):
+    """What a session's figures go by."""
+
+    scope: Scope
+    channels: tuple[str, ...]
+    power_w: float | None
+    """All channels together; null when one of them has no reading now."""
+    why: str
+
+
+class PowerFindings(Struct, frozen=True, kw_only=True):
+    """All that there is, and what is missing."""
+
+    sources: tuple[PowerSourceFindings, ...]
+    headline: HeadlineFindings | None
+    headline_missing: Missing | None
+    """Why there is no headline, and what would give one."""
+    absent: dict[str, Missing]
+
+
+def examine_power(inventory: Inventory, choice: PowerChoice) -> PowerFindings:
+    """Read the inventory's sources for a moment and close them."""
+    watch = SensorWatch(inventory, choice.headline)
+    try:
+        span = watch.look(LEAST_S, MOST_S)
+        headline = watch.headline
+        chosen = [meter.name for meter in headline.meters] if isinstance(headline, Headline) else []
+        by_source: dict[str, list[Meter]] = {}
+        for meter in watch.meters:
+            by_source.setdefault(meter.source, []).append(meter)
+        sources = tuple(
+            _source(watch, span, watch.session.series[name].info, meters, chosen) for name, meters in by_source.items()
+        )
+    finally:
+        watch.close()
+    return PowerFindings(
+        sources=sources,
+        headline=None if isinstance(headline, Missing) else _headline(headline, sources, choice),
+        headline_missing=headline if isinstance(headline, Missing) else None,
+        absent={each.name: each.missing for each in inventory.absent if is_of_power(each.name)},
+    )
+
+
+def is_of_power(name: str) -> bool:
+    """Whether what is absent under this name is a source of power."""
+    return name in {"power", *POWER_FAMILIES} or name.startswith(("power.", "energy."))
+
+
+def reading_text(channel: ChannelFindings) -> str:
+    """A channel's reading now, or why it has none."""
+    if channel.power_w is None:
+        return f"n/a: {channel.missing.reason}" if channel.missing is not None else "n/a"
+    return f"{format_significant(channel.power_w)} W"
+
+
+def source_rows(source: PowerSourceFindings) -> list[list[str]]:
+    """A source for a person: itself, and each channel with all that is known of it."""
+    rows = [["ok", source.name, f"{source.driver} {source.path}, {source.kind}, read every {source.period_s:g} s"]]
+    parts = []
+    for channel in source.channels:
+        if channel.scope == "component" and not channel.is_headline:
+            parts.append(f"{channel.label or channel.name} {reading_text(channel)}")
+        else:
+            rows += [["", "", line] for line in _channel_lines(channel)]
+    if parts:
+        rows.append(["", "", f"parts: {', '.join(parts)}"])
+    if source.note:
+        rows.append(["!", "", f"your calibration is not applied: {source.note}"])
+    return rows
+
+
+def absent_rows(absent: Mapping[str, Missing]) -> list[list[str]]:
+    """What is not there, for a person: why, and what would mend it."""
+    rows = []
+    for name, missing in absent.items():
+        rows.append(["no", name, missing.reason])
+        if missing.mend:
+            rows.append(["", "", f"-> {missing.mend}"])
+    return rows
+
+
+def headline_rows(found: PowerFindings) -> list[list[str]]:
+    """The headline for a person, or why there is none."""
+    if found.headline is None:
+        missing = found.headline_missing or Missing("there is no power reading")
+        return absent_rows({"headline": missing})
+    headline = found.headline
+    power = "no reading now" if headline.power_w is None else f"{format_significant(headline.power_w)} W"
+    channels = " + ".join(headline.channels)
+    return [["ok", "headline", f"{channels}, {scope_text(headline.scope)}, {power}: {headline.why}"]]
+
+
+def scope_text(scope: Scope) -> str:
+    """A scope as people read it."""
+    return scope.replace("_", " ")
+
+
+def _source(
+    watch: SensorWatch, span: Span, info: SourceInfo, meters: Sequence[Meter], headline: Sequence[str]
+) -> PowerSourceFindings:
+    note = info.properties.get(NOTE, "")
+    return PowerSourceFindings(
+        name=info.name,
+        driver=info.driver,
+        path=info.path,
+        kind=info.kind,
+        period_s=info.period_s,
+        channels=tuple(_channel(watch, span, info, meter, is_headline=meter.name in headline) for meter in meters),
+        note=note if isinstance(note, str) else "",
+    )
+
+
+def _channel(watch: SensorWatch, span: Span, info: SourceInfo, meter: Meter, *, is_headline: bool) -> ChannelFindings:
+    power = watch.power(meter, span)
+    power_w = None if isinstance(power, Missing) else power.mean_w
+    total = calibratable(info)
+    corrected = total is not None and total.channel.name == meter.name and total.line is not AS_READ
+    channel = watch.session.channel(meter.name)
+    return ChannelFindings(
+        name=meter.name,
+        label=channel.label if channel is not None else "",
+        scope=meter.scope,
+        unit="J" if meter.kind == "energy" else "W",
+        power_w=power_w,
+        missing=power if isinstance(power, Missing) else None,
+        sensor_w=total.sensor_w(power_w) if total is not None and corrected and power_w is not None else None,
+        is_headline=is_headline,
+        window_s=meter.window_s,
+        update_s=meter.update_s,
+        gain=meter.gain,
+        offset_w=meter.offset_w,
+        lsb=meter.lsb,
+        calibration=meter.calibration,
+        flags=meter.flags,
+    )
+
+
+def _headline(headline: Headline, sources: Sequence[PowerSourceFindings], choice: PowerChoice) -> HeadlineFindings:
+    names = tuple(meter.name for meter in headline.meters)
+    channels = [channel for source in sources for channel in source.channels]
+    powers = [channel.power_w for channel in channels if channel.name in names]
+    known = [power_w for power_w in powers if power_w is not None]
+    scopes = {channel.scope for channel in channels if channel.scope != "component" and "opt-in" not in channel.flags}
+    if choice.headline is not None:
+        why = "chosen with --power"
+    elif len(scopes) > 1:
+        why = "the widest scope that is read here"
+    else:
+        why = "the only scope that is read here"
+    return HeadlineFindings(
+        scope=headline.scope,
+        channels=names,
+        power_w=sum(known) if len(known) == len(names) else None,
+        why=why,
+    )
+
+
+def _channel_lines(channel: ChannelFindings) -> list[str]:
+    shown = [reading_text(channel), scope_text(channel.scope), *(["headline"] if channel.is_headline else [])]
+    known = []
+    if channel.window_s is not None and channel.unit == "W":
+        known.append(f"averaged over {_span_text(channel.window_s)}" if channel.window_s > 0 else "point readings")
+    if channel.update_s is not None:
+        known.append(f"new every {_span_text(channel.update_s)}")
+    known.append(f"scale ±{channel.gain * 100:.2g} %")
+    if channel.offset_w:
+        known.append(f"zero ±{format_significant(channel.offset_w, 2)} W")
+    if channel.lsb:
+        known.append(f"step {format_significant(channel.lsb, 2)} {channel.unit}")
+    if channel.flags:
+        known.append(f"flags {' '.join(channel.flags)}")
+    lines = [f"{channel.name}: {', '.join(shown)}", ", ".join(known)]
+    if channel.calibration:
+        before = f"; {format_significant(channel.sensor_w)} W before" if channel.sensor_w is not None else ""
+        lines.append(f"calibration {channel.calibration}{before}")
+    return lines
+
+
+def _span_text(span_s: float) -> str:
+    return f"{format_significant(span_s * 1000, 2)} ms" if span_s < 0.1 else f"{format_significant(span_s, 2)} s"

@@ -1,0 +1,1 @@
+"""Settings: each declared once, resolved from flag, environment, configuration file and default."""

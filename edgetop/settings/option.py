@@ -1,0 +1,194 @@
+"""How one setting is declared, and how its text is read.
+
+Everything `edgetop --help` needs is imported here, so nothing heavier than `argparse` may be: msgspec alone would
+double the time it takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+Section = Literal[
+    "model", "search", "engine", "sampling", "recording", "storage", "screen", "device", "price", "progress", "general"
+]
+KEY_VALUE = "KEY=VALUE"
+CURRENCY_CHARACTERS = 8
+
+
+class Option(Generic[T_co]):
+    """One setting: a flag, a variable of the environment and a key of the configuration file with one meaning.
+
+    The variable is EDGETOP_ and the name in capitals; the key is the name, in the table named after the section.
+    """
+
+    __slots__ = ("also_env", "default", "flag_only", "flags", "help", "join", "metavar", "name", "parse", "section")
+
+    def __init__(
+        self,
+        name: str,
+        section: Section,
+        *flags: str,
+        default: T_co,
+        help: str,  # noqa: A002 - as argparse names it
+        parse: Callable[[str], T_co],
+        metavar: str = "",
+        join: Callable[[Iterable[T_co]], T_co] | None = None,
+        also_env: str = "",
+        flag_only: bool = False,
+    ) -> None:
+        self.name = name
+        self.section: Section = section
+        self.flags = flags
+        """Empty for a setting of the environment and the configuration file only."""
+        self.default = default
+        self.help = help
+        self.parse = parse
+        """Reads one text. Raises ValueError with what was expected, such as `a number from 0 to 1`."""
+        self.metavar = metavar
+        """Empty for a switch: its flag takes no value and means `switched`."""
+        self.join = join
+        """For a setting that may be given several times: makes one value of many."""
+        self.also_env = also_env
+        """A variable of other programs that switches this on when it is set and not empty."""
+        self.flag_only = flag_only
+        """Means one run; not read from the environment or the configuration file."""
+
+    @property
+    def env(self) -> str:
+        """The variable of the environment."""
+        return f"EDGETOP_{self.name.upper()}"
+
+    @property
+    def is_switch(self) -> bool:
+        """Whether the flag takes no value."""
+        return not self.metavar
+
+    @property
+    def switched(self) -> str:
+        """What a switch's flag says, as text: `false` for the --no-... ones."""
+        return "false" if self.default is True else "true"
+
+
+def joined(values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
+    """All the values, in order."""
+    return tuple(value for several in values for value in several)
+
+
+def text(value: str) -> str:
+    """Any text."""
+    return value
+
+
+def one_text(value: str) -> tuple[str, ...]:
+    """One text of several."""
+    return (value,)
+
+
+def path(value: str) -> Path:
+    """A path, `~` being the home folder."""
+    if not value or "\0" in value:
+        raise ValueError("a path")
+    return Path(value).expanduser()
+
+
+def one_path(value: str) -> tuple[Path, ...]:
+    """One path of several."""
+    return (path(value),)
+
+
+def switch(value: str) -> bool:
+    """Yes or no."""
+    match value.strip().lower():
+        case "1" | "true" | "yes" | "on":
+            return True
+        case "0" | "false" | "no" | "off" | "":
+            return False
+    raise ValueError("true or false")
+
+
+def integer(low: int, high: int = 2**31 - 1) -> Callable[[str], int]:
+    """Whole numbers from `low` to `high`."""
+
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise ValueError(f"a whole number from {low} {f'to {high}' if high < 2**31 - 1 else 'up'}")
+        return number
+
+    return parse
+
+
+def real(low: float, high: float) -> Callable[[str], float]:
+    """Numbers from `low` to `high`."""
+
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = float("nan")
+        if not low <= number <= high:
+            raise ValueError(f"a number from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def token_count(value: str) -> int:
+    """A number of tokens: 4096, or 4k, k being 1024."""
+    expected = "a number of tokens, such as 4096 or 4k"
+    number = value.strip().lower()
+    factor = 1024 if number.endswith("k") else 1
+    try:
+        count = int(number.removesuffix("k")) * factor
+    except ValueError:
+        raise ValueError(expected) from None
+    if not 0 < count < 2**31:
+        raise ValueError(expected)
+    return count
+
+
+def currency(value: str) -> str:
+    """A currency's name or sign."""
+    if not (0 < len(value) <= CURRENCY_CHARACTERS and value.isprintable() and " " not in value):
+        raise ValueError(f"a currency in at most {CURRENCY_CHARACTERS} characters, such as EUR")
+    return value
+
+
+def one_of(*names: str) -> Callable[[str], str]:
+    """One of some words."""
+
+    def parse(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"one of {', '.join(names)}")
+        return value
+
+    return parse
+
+
+Scalar = bool | int | float | str
+
+
+def key_value(value: str) -> tuple[tuple[str, Scalar], ...]:
+    """KEY=VALUE, the value being true, false, a number or text."""
+    key, equals, given = value.partition("=")
+    if not key or not equals:
+        raise ValueError(f"{KEY_VALUE}, such as enable_thinking=false")
+    return ((key, _scalar(given)),)
+
+
+def _scalar(value: str) -> Scalar:
+    if value in {"true", "false"}:
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    return value

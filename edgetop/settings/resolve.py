@@ -1,0 +1,159 @@
+"""Where a setting's value comes from: flag, else environment, else configuration file, else default."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar, cast
+
+from edgetop.core.errors import UsageError
+from edgetop.settings import options
+from edgetop.settings.option import Option
+
+T = TypeVar("T")
+
+
+class Origin(NamedTuple):
+    """A setting's value and where it was found."""
+
+    value: object
+    origin: str
+    """For a person: `--ctx`, `EDGETOP_CTX`, the configuration file's path, or `default`."""
+
+
+class Settings:
+    """The value of every setting: `settings[options.CTX]`."""
+
+    def __init__(self, resolved: Mapping[str, Origin], config_file: Path | None) -> None:
+        self._resolved = resolved
+        self.config_file = config_file
+        """The configuration file that was read; `None` if there is none."""
+
+    def __getitem__(self, option: Option[T]) -> T:
+        return cast("T", self._resolved[option.name].value)
+
+    def origin(self, option: Option[T]) -> str:
+        """Where the value comes from, for a person."""
+        return self._resolved[option.name].origin
+
+
+def resolve(flags: Mapping[str, Sequence[str] | str | None], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Settle every setting.
+
+    `flags` holds what the command line gave, by name of the setting: text, several texts, or `None`.
+    Raises UsageError for a value that cannot be read, an unreadable configuration file, or a key nobody knows.
+    """
+    config_file = _config_file(flags, environment)
+    config = _read_config(config_file) if config_file is not None else {}
+    resolved = {
+        option.name: _resolve_one(option, flags.get(option.name), environment, config, config_file)
+        for option in options.OPTIONS
+    }
+    return Settings(resolved, config_file)
+
+
+def default_config_file() -> Path:
+    """config.toml in the user's configuration folder."""
+    from platformdirs import user_config_path  # noqa: PLC0415 - not needed when --config is given
+
+    return user_config_path("edgetop", appauthor=False) / "config.toml"
+
+
+def _config_file(flags: Mapping[str, Sequence[str] | str | None], environment: Mapping[str, str]) -> Path | None:
+    chosen = _resolve_one(options.CONFIG, flags.get("config"), environment, {}, None)
+    if isinstance(chosen.value, Path):
+        if not chosen.value.is_file():
+            raise UsageError(
+                f"{chosen.origin}: there is no configuration file {chosen.value}",
+                "name one that exists, or leave it out",
+            )
+        return chosen.value
+    usual = default_config_file()
+    return usual if usual.is_file() else None
+
+
+def _read_config(file: Path) -> dict[str, dict[str, object]]:
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415 - only with a configuration file
+    else:
+        import tomli as tomllib  # noqa: PLC0415 - the same
+    try:
+        tables: dict[str, dict[str, object]] = tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise UsageError(
+            f"cannot read {file}: {error.strerror}", "make it readable, or choose another with --config"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{file} is not TOML: {error}", "mend that line, or choose another file with --config"
+        ) from None
+    known: set[tuple[str, str]] = {
+        (option.section, option.name)
+        for option in options.OPTIONS
+        if not option.flag_only and option is not options.CONFIG
+    }
+    sections = {section for section, _ in known}
+    for section, table in tables.items():
+        if section not in sections or not isinstance(table, dict):
+            raise _unknown(file, f"table [{section}]", section, sections)
+        for name in table:
+            if (section, name) not in known:
+                raise _unknown(file, f"setting {name!r} in [{section}]", name, {n for s, n in known if s == section})
+    return tables
+
+
+def _unknown(file: Path, what: str, name: str, known: set[str]) -> UsageError:
+    close = difflib.get_close_matches(name, known, n=1)
+    mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+    return UsageError(f"{file}: there is no {what}", mend)
+
+
+def _resolve_one(
+    option: Option[T],
+    flag: Sequence[str] | str | None,
+    environment: Mapping[str, str],
+    config: Mapping[str, Mapping[str, object]],
+    config_file: Path | None,
+) -> Origin:
+    if flag is not None and option.flags:
+        return _parsed(option, [flag] if isinstance(flag, str) else flag, option.flags[-1])
+    if option.flag_only:
+        return Origin(option.default, "default")
+    if option.env in environment:
+        given = environment[option.env]
+        # A variable holds several folders as PATH does; a text may hold anything, so it stays one.
+        texts = [part for part in given.split(os.pathsep) if part] if option.name == "model_dir" else [given]
+        return _parsed(option, texts, option.env)
+    if option.also_env and environment.get(option.also_env):
+        return Origin(True, option.also_env)
+    section = config.get(option.section, {})
+    if option.name in section:
+        texts = _config_texts(section[option.name])
+        return _parsed(option, texts, f"{config_file} [{option.section}] {option.name}", shown=str(config_file))
+    return Origin(option.default, "default")
+
+
+def _config_texts(value: object) -> list[str]:
+    """A value of the configuration file as the flag would have it, so that one parser reads both."""
+    if isinstance(value, bool):
+        return ["true" if value else "false"]
+    if isinstance(value, list):
+        return [text for element in value for text in _config_texts(element)]
+    if isinstance(value, dict):
+        return [f"{key}={text}" for key, element in value.items() for text in _config_texts(element)]
+    return [str(value)]
+
+
+def _parsed(option: Option[T], texts: Sequence[str], where: str, shown: str = "") -> Origin:
+    if option.join is None and len(texts) != 1:
+        raise UsageError(f"{where}: there can be only one value", f"give one {option.metavar or 'of true and false'}")
+    values = []
+    for text in texts:
+        try:
+            values.append(option.parse(text))
+        except ValueError as error:
+            raise UsageError(f"{where}: {text!r} cannot be used", f"expected is {error}") from None
+    return Origin(option.join(values) if option.join is not None else values[0], shown or where)

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgetop.commands import chat
+from edgetop.tui import app
+from tests.commands.machine import Machine
+
+
+@pytest.mark.parametrize(
+    ("arguments", "price"), [((), None), (("--price", "0.25", "--currency", "CHF"), (0.25, "CHF"))]
+)
+def test_the_screen_is_told_what_energy_costs(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], price: tuple[float, str] | None
+) -> None:
+    told: list[object] = []
+
+    def run_screen(*_arguments: object, **options: object) -> Path | None:
+        told.append(options["price"])
+        return None
+
+    machine.script(replies=[])
+    monkeypatch.setattr(chat, "_is_terminal", lambda: True)
+    monkeypatch.setattr(app, "run_screen", run_screen)
+    assert machine.run("chat", *arguments).code == 0
+    assert told == [price]
