@@ -1,0 +1,51 @@
+"""A home, terminals, and the promise that no process outlives its test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.household import Household
+from tests.end_to_end.recorded_terminal import RecordedTerminal
+from tests.end_to_end.tmux import Tmux
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Household]:
+    """A home folder in which nothing is left running after the test."""
+    household = Household(tmp_path)
+    yield household
+    household.end()
+
+
+@pytest.fixture
+def open_tmux(home: Household) -> Iterator[Callable[..., Tmux]]:
+    """Starts programs in windows of tmux."""
+    if shutil.which("tmux") is None:
+        pytest.skip("install tmux")
+    opened: list[Tmux] = []
+
+    def open_window(command: Sequence[str], columns: int = 120, rows: int = 36) -> Tmux:
+        opened.append(Tmux(command, environment=home.environment, folder=home.folder, columns=columns, rows=rows))
+        return opened[-1]
+
+    yield open_window
+    for window in opened:
+        window.close()
+
+
+@pytest.fixture
+def open_terminal(home: Household) -> Iterator[Callable[[Sequence[str]], RecordedTerminal]]:
+    """Starts programs on terminals that keep every byte."""
+    opened: list[RecordedTerminal] = []
+
+    def open_recorded(command: Sequence[str]) -> RecordedTerminal:
+        opened.append(RecordedTerminal(command, environment=home.environment, folder=home.folder))
+        return opened[-1]
+
+    yield open_recorded
+    for terminal in opened:
+        terminal.close()
