@@ -57,6 +57,7 @@ def live_options(settings: Settings) -> LiveOptions:
         record=settings[options.RECORD],
         text_recorded=settings[options.TEXT],
         output=settings[options.OUTPUT],
+        model_folders=settings[options.MODEL_DIR],
         engine_name=_engine_name(settings[options.ENGINE]),
     )
 

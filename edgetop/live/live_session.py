@@ -41,6 +41,8 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     record: bool = True
     text_recorded: bool = True
     output: Path | None = None
+    model_folders: tuple[Path, ...] = ()
+    """Where to look for models besides the usual places, when another one is asked for."""
     engine_name: str = "llama"
     """`scripted:FILE` in tests."""
 

@@ -242,7 +242,7 @@ class Dialogue:
         from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only when asked for
 
         try:
-            path = resolve(name)
+            path = resolve(name, folders=self._live.options.model_folders)
         except EdgetopError as error:
             self.say(f"{error.what}\n{error.mend}".rstrip())
         else:

@@ -247,7 +247,7 @@ class LiveScreen(Screen[None]):
 
     def action_choose_model(self) -> None:
         """Show the models of this machine, and load the chosen one."""
-        self.app.push_screen(ModelPicker(self._level), self._chosen)
+        self.app.push_screen(ModelPicker(self._level, self._live.options.model_folders), self._chosen)
 
     def _chosen(self, choice: ModelChoice | None) -> None:
         if choice is not None:

@@ -56,8 +56,10 @@ class ModelPicker(ModalScreen[ModelChoice | None]):
     ModelPicker.ascii OptionList { scrollbar-size: 0 0; }
     """
 
-    def __init__(self, level: GlyphLevel) -> None:
+    def __init__(self, level: GlyphLevel, folders: tuple[Path, ...] = ()) -> None:
+        """`folders` are looked into besides the usual places."""
         super().__init__(classes=level)
+        self._folders = folders
         self._level: GlyphLevel = level
         self._found: list[FoundModel] | None = None
 
@@ -77,7 +79,7 @@ class ModelPicker(ModalScreen[ModelChoice | None]):
 
     @work(thread=True, exclusive=True)
     def _look(self) -> None:
-        found = find_models()
+        found = find_models(self._folders)
         self.app.call_from_thread(self._show, found)
 
     def _show(self, found: list[FoundModel]) -> None:

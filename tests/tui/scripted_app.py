@@ -47,7 +47,9 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
         played = Script(tokens_per_s=tokens_per_s, **script)
         file = tmp_path / f"script-{len(started)}.json"
         file.write_bytes(msgspec.json.encode(played))
-        options = LiveOptions(engine_name=f"scripted:{file}", sysroot=tmp_path / "machine")
+        options = LiveOptions(
+            engine_name=f"scripted:{file}", sysroot=tmp_path / "machine", model_folders=(tmp_path / "shelf",)
+        )
         app = EdgetopApp(lambda: (options, Store(tmp_path / "sessions")), model=model, level=level)
         started.append(app)
         return app

@@ -205,6 +205,19 @@ async def test_help_opens_from_anywhere_and_closes_again(start_app: StartApp) ->
         await until(pilot, lambda: has_ended(app), "Ctrl+C quits when idle, over the help as well")
 
 
+async def test_folders_that_were_named_are_looked_into_for_another_model(start_app: StartApp, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    (shelf / "other-q8_0.gguf").write_bytes(b"GGUF" + bytes(60))
+    app = start_app(model=None)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "Enter loads, Esc closes", "other-q8_0")
+        await pilot.press("escape")
+        await say(pilot, "/model other-q8_0")
+        await until_shown(pilot, LOADED)
+        assert live_of(app)._live.session.loads[-1].model.path == str(shelf / "other-q8_0.gguf")
+
+
 async def test_without_a_model_the_picker_opens_and_loads_what_is_chosen(start_app: StartApp) -> None:
     Path("models").mkdir()
     for name in ("tiny-q4_0", "large-q8_0-00001-of-00002"):
