@@ -40,8 +40,12 @@ class HelpScreen(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,f1,h,question_mark,enter", "close", "close"),
         *PAGE_KEYS,
-        Binding("j", "scroll(1)", show=False),
-        Binding("k", "scroll(-1)", show=False),
+        Binding("j,down", "scroll(1)", show=False),
+        Binding("k,up", "scroll(-1)", show=False),
+        Binding("pagedown,space", "page(1)", show=False),
+        Binding("pageup", "page(-1)", show=False),
+        Binding("end,G", "page(10000)", show=False),
+        Binding("home,g", "page(-10000)", show=False),
     ]
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
@@ -56,7 +60,7 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """The text, which scrolls where there is too little room."""
-        with VerticalScroll() as page:
+        with VerticalScroll(can_focus=False) as page:
             page.border_title = "help: Esc closes, j and k scroll"
             yield Static()
 
@@ -69,8 +73,13 @@ class HelpScreen(ModalScreen[None]):
         self.dismiss()
 
     def action_scroll(self, lines: int) -> None:
-        """Scroll by lines."""
-        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
+        """Scroll by lines, at once: a key that follows before the next frame starts from where this one led."""
+        page = self.query_one(VerticalScroll)
+        page.scroll_to(y=page.scroll_y + lines, animate=False, immediate=True)
+
+    def action_page(self, pages: int) -> None:
+        """Scroll by pages."""
+        self.action_scroll(pages * max(1, self.query_one(VerticalScroll).size.height - 1))
 
 
 def help_text(width: int) -> str:
