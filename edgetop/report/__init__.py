@@ -1,0 +1,1 @@
+"""Reports of sessions that open in a browser."""
