@@ -11,6 +11,17 @@ FlashAttention = Literal["auto", "on", "off"]
 LoadMode = Literal["auto", "mmap", "mlock", "copy"]
 FullContext = Literal["stop", "shift"]
 
+N_CTX_DEFAULT = 4096
+"""Enough for a chat; the memory for the whole context is taken when the model is loaded."""
+N_CTX_WITHOUT_TRAINING = 2048
+"""For a file that does not say what its model was trained with."""
+
+
+def default_n_ctx(n_ctx_train: int | None) -> int:
+    """Context length in tokens where nobody has chosen one."""
+    known = n_ctx_train is not None and 0 < n_ctx_train < 2**31
+    return min(n_ctx_train, N_CTX_DEFAULT) if known and n_ctx_train else N_CTX_WITHOUT_TRAINING
+
 
 class EngineSettings(Struct, frozen=True, kw_only=True):
     """How the model is to be run. `None` lets the engine choose; a loaded model reports what was chosen."""
@@ -103,6 +114,11 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     version: str = ""
     system_info: str = ""
     devices: tuple[str, ...] = ()
+    server: str = ""
+    """Address of the server that computes; empty for an engine in a process of our own."""
+    stamps: Literal["decode", "arrival"] = "decode"
+    """What a token's stamp is: the end of its decode call, or when the text that holds it arrived from a server. Such a
+    text may hold several tokens, which then have the same stamp."""
 
 
 class EnginePerf(Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ The screen, the session file, reports and comparisons all take them from here. A
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import Literal
 
@@ -14,12 +14,13 @@ from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.figures import Energy
-from edgetop.core.percentile import percentile_of_two
+from edgetop.core.percentile import percentile_of_pieces
 from edgetop.core.records import StopReason
 
 LimitedBy = Literal["memory-bandwidth", "compute", "throttled", "contention", "paging", "swap", "unknown"]
 
 ENERGY_MISSING = "no power source was recorded"
+BANDWIDTH_MISSING = "the memory bandwidth of this machine has not been measured: `edgetop check MODEL` does it"
 RECENT_US = 2 * US_PER_S
 """The recent decode rate looks this far back, or two gaps where tokens are rarer."""
 BATCH_US = 250_000
@@ -79,7 +80,7 @@ class OwnCost(Struct, frozen=True, kw_only=True):
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """The figures of a session.
+    """The figures of a session. The warm-up turns of a benchmark do not count.
 
     Rates are totals over all turns divided by totals, so that a long turn weighs more than a short one; gaps are those
     of all turns pooled; the first token is the median of the turns; `load_s` and `stop_reason` are the last ones.
@@ -97,7 +98,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     stop_reason: StopReason | None = None
     memory: MemoryFigures = MemoryFigures()
     bandwidth_use: float | None = None
-    bandwidth_use_missing: str = "the memory bandwidth of this machine has not been measured"
+    """Bytes that decoding had to read from memory, per second, over the bandwidth that was measured on this machine."""
+    bandwidth_use_missing: str = BANDWIDTH_MISSING
+    """Why `bandwidth_use` is null, and what would give it; empty when it is there."""
     limited_by: LimitedBy = "unknown"
     """What limited the turns that took the longest together."""
     energy: Energy | None = None
@@ -118,9 +121,22 @@ class TurnProgress(Struct, frozen=True, kw_only=True):
     to_evaluate: int | None = None
     cached: int | None = None
     generated: int = 0
+    counted: bool = True
+    """False while a server has not said how many tokens its chunks hold: `generated` is then the number of chunks."""
+    first_tokens: int = 1
+    """Tokens of the first stamp; more than one where a server sends several together."""
+    stamps: int = 0
+    """How many of the turn's stamps lie before the moment: as many as tokens, or as chunks."""
+    one_each: bool = True
+    """Every stamp is that of one token, so that the gaps between them are gaps between tokens."""
     first_us: int | None = None
     last_us: int | None = None
-    """Stamps of the first and the last of the `generated` tokens."""
+    """The first and the last of the `stamps`."""
+
+    @property
+    def after_first(self) -> int | None:
+        """Tokens that came after the first stamp; `None` where they have not been counted."""
+        return max(0, self.generated - self.first_tokens) if self.counted else None
 
     @property
     def prefill_us(self) -> int:
@@ -157,8 +173,11 @@ def tokens_per_s(tokens: int, span_us: int) -> float | None:
 
 
 def decode_tokens_per_s(progress: TurnProgress) -> float | None:
-    """(generated - 1) / (last token - first token): the first token is the prefill's."""
-    return tokens_per_s(progress.generated - 1, progress.decode_us)
+    """(generated - 1) / (last token - first token): the first token is the prefill's.
+
+    Of tokens that arrive together the first ones are left out together. `None` where they have not been counted.
+    """
+    return None if progress.after_first is None else tokens_per_s(progress.after_first, progress.decode_us)
 
 
 def prefill_tokens_per_s(progress: TurnProgress) -> float | None:
@@ -171,9 +190,16 @@ def first_token_s(progress: TurnProgress) -> float | None:
     return None if progress.first_token_us is None else progress.first_token_us / US_PER_S
 
 
-def token_gaps(first: Sequence[int], second: Sequence[int] = ()) -> TokenGaps | None:
-    """Percentiles of the union of two ascending sequences of gaps in microseconds; `None` without gaps."""
-    p50, p95, p99, largest = (percentile_of_two(first, second, percent) for percent in (50, 95, 99, 100))
+def token_gaps(*pieces: Sequence[int]) -> TokenGaps | None:
+    """Percentiles of the union of ascending sequences of gaps in microseconds.
+
+    `None` without gaps, and where more than one gap in a hundred is 0: tokens that arrived together tell nothing of the
+    time between them, and what is left are gaps between chunks.
+    """
+    together = sum(bisect_right(piece, 0) for piece in pieces)
+    if together * 100 > sum(map(len, pieces)):
+        return None
+    p50, p95, p99, largest = (percentile_of_pieces(pieces, percent) for percent in (50, 95, 99, 100))
     if p50 is None or p95 is None or p99 is None or largest is None:
         return None
     return TokenGaps(p50=p50 / US_PER_MS, p95=p95 / US_PER_MS, p99=p99 / US_PER_MS, max=largest / US_PER_MS)

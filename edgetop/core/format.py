@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 
 NOT_AVAILABLE = "n/a"
+LEAST, MOST = 1e-9, 1e18
+"""No figure of ours is beyond these; a file that was tampered with may say so, and must not fill the screen."""
 
 
 def format_significant(value: float, digits: int = 3) -> str:
-    """`value` with `digits` significant digits and no exponent below a million: 12.4, 0.0721, 148."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
+    """`value` with `digits` significant digits: 12.4, 0.0721, 148; with an exponent only where nothing real lies."""
+    if value == 0 or not math.isfinite(value) or not LEAST < abs(value) < MOST:
+        return f"{value:.{digits}g}"
     magnitude = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
     return f"{value:.{max(0, digits - 1 - magnitude)}f}"
 

@@ -6,21 +6,30 @@ pairs, one description per tensor, padding, the data. All little endian.
 
 from __future__ import annotations
 
+import struct
+
 from msgspec import Struct
 
-from edgetop.core.gguf_bytes import Buffer, ByteReader, GgufArray, GgufError, Value
+from edgetop.core.gguf_buffer import Buffer, GgufError, GgufIncompleteError
+from edgetop.core.gguf_bytes import ByteReader, GgufArray, Value
 from edgetop.core.gguf_types import FILE_TYPES, TENSOR_TYPES
 
-__all__ = ["GgufArray", "GgufError", "GgufHeader", "Tensor", "Value", "read_header"]
+__all__ = ["GgufArray", "GgufError", "GgufHeader", "GgufIncompleteError", "Tensor", "Value", "read_header"]
 
 METADATA_MAX = 65_536
+KEY_BYTES_MAX = 65_535
+"""The specification's limit."""
 TENSORS_MAX = 65_536
 """Some of the largest mixture-of-experts models have several thousand."""
+TENSOR_NAME_BYTES_MAX = 63
+"""ggml's GGML_MAX_NAME less its closing zero."""
 ELEMENTS_MAX = 2**63
 ALIGNMENT_MAX = 2**20
 _PAIR_BYTES_MIN = 8 + 4 + 1
 _TENSOR_BYTES_MIN = 8 + 4 + 4 + 8
 _FILE_TYPE_GUESSED = 1024
+_DESCRIPTIONS = tuple(struct.Struct(f"<{n_dims}QIQ") for n_dims in range(5))
+"""A tensor's shape, type and offset, by its number of dimensions."""
 
 
 class Tensor(Struct, frozen=True):
@@ -52,6 +61,8 @@ class GgufHeader(Struct, frozen=True):
     tensors: tuple[Tensor, ...]
     data_offset: int
     """Where the weights begin, in bytes from the beginning of the file."""
+    key_offsets: dict[str, int] = {}
+    """Where each metadata key stands, in bytes from the beginning of the file."""
 
     @property
     def architecture(self) -> str:
@@ -169,33 +180,41 @@ class GgufHeader(Struct, frozen=True):
 def read_header(buffer: Buffer, *, size_bytes: int | None = None) -> GgufHeader:
     """Read the header at the beginning of `buffer`.
 
-    `size_bytes` is the size of the whole file where `buffer` is only its beginning. Raises GgufError.
+    `size_bytes` is the size of the whole file where `buffer` is only its beginning. Raises GgufError, and of its kinds
+    GgufIncompleteError where the header is longer than `buffer`.
     """
-    reader = ByteReader(buffer)
+    size_bytes = len(buffer) if size_bytes is None else size_bytes
+    reader = ByteReader(buffer, size_bytes)
     version, n_tensors, n_pairs = _read_counts(reader)
-    metadata = _read_metadata(reader, n_pairs)
+    metadata, key_offsets = _read_metadata(reader, n_pairs)
     alignment = metadata.get("general.alignment", 32)
-    if not isinstance(alignment, int) or not 0 < alignment <= ALIGNMENT_MAX or alignment & (alignment - 1):
+    if type(alignment) is not int or not 0 < alignment <= ALIGNMENT_MAX or alignment & (alignment - 1):
         raise GgufError(reader.offset, f"general.alignment is {alignment!r}, not a power of two")
     described = [(reader.offset, _read_tensor(reader)) for _ in range(n_tensors)]
     data_offset = -(-reader.offset // alignment) * alignment
-    data_bytes = (len(buffer) if size_bytes is None else size_bytes) - data_offset
+    data_bytes = size_bytes - data_offset
     names: set[str] = set()
+    end = 0
     for start, tensor in described:
         if tensor.name in names:
             raise GgufError(start, f"tensor {tensor.name!r} comes twice")
         names.add(tensor.name)
         if tensor.offset % alignment:
             raise GgufError(start, f"tensor {tensor.name!r} does not begin at a multiple of {alignment}")
+        if tensor.offset != end:
+            raise GgufError(
+                start, f"tensor {tensor.name!r} begins at {tensor.offset}, not at {end} behind the last one"
+            )
+        end = -(-(tensor.offset + tensor.size_bytes) // alignment) * alignment
         lacking = tensor.offset + tensor.size_bytes - data_bytes
         if lacking > 0:
             raise GgufError(start, f"truncated: tensor {tensor.name!r} ends {lacking} bytes after the file")
-    return GgufHeader(version, metadata, tuple(tensor for _, tensor in described), data_offset)
+    return GgufHeader(version, metadata, tuple(tensor for _, tensor in described), data_offset, key_offsets)
 
 
 def _read_counts(reader: ByteReader) -> tuple[int, int, int]:
     magic = reader.peek(4)
-    if magic != b"GGUF":
+    if magic != b"GGUF" and not len(magic) < 4 <= reader.remaining:
         raise GgufError(0, _what_else(magic, reader.peek(64)))
     reader.take(4, "the magic")
     version = reader.u32("the version")
@@ -212,15 +231,17 @@ def _read_counts(reader: ByteReader) -> tuple[int, int, int]:
     return version, n_tensors, n_pairs
 
 
-def _read_metadata(reader: ByteReader, n_pairs: int) -> dict[str, Value]:
+def _read_metadata(reader: ByteReader, n_pairs: int) -> tuple[dict[str, Value], dict[str, int]]:
     metadata: dict[str, Value] = {}
+    offsets: dict[str, int] = {}
     for _ in range(n_pairs):
         start = reader.offset
-        key = reader.name("a metadata key")
+        key = reader.name("a metadata key", KEY_BYTES_MAX)
         if key in metadata:
             raise GgufError(start, f"metadata key {key!r} comes twice")
+        offsets[key] = start
         metadata[key] = reader.value(reader.u32("the type of a metadata value"))
-    return metadata
+    return metadata, offsets
 
 
 def _what_else(magic: bytes, beginning: bytes) -> str:
@@ -236,19 +257,19 @@ def _what_else(magic: bytes, beginning: bytes) -> str:
 
 
 def _read_tensor(reader: ByteReader) -> Tensor:
-    name = reader.name("a tensor's name")
+    name = reader.name("a tensor's name", TENSOR_NAME_BYTES_MAX)
     start = reader.offset
     n_dims = reader.u32("a tensor's number of dimensions")
     if n_dims > 4:
         raise GgufError(start, f"tensor {name!r} has {n_dims} dimensions; there are at most 4")
-    shape = tuple(reader.u64("a tensor's shape") for _ in range(n_dims))
+    described = reader.unpack(_DESCRIPTIONS[n_dims], "a tensor's shape, type and offset")
+    shape, type_number, offset = described[:n_dims], described[-2], described[-1]
     elements = 1
     for length in shape:
         elements *= length
     if not 0 < elements < ELEMENTS_MAX:
         raise GgufError(start, f"tensor {name!r} has the shape {shape}")
-    start = reader.offset
-    type_number = reader.u32("a tensor's type")
+    start += 4 + 8 * n_dims
     if type_number not in TENSOR_TYPES:
         raise GgufError(start, f"tensor {name!r} has the unknown type {type_number}")
     tensor_type = TENSOR_TYPES[type_number]
@@ -258,4 +279,4 @@ def _read_tensor(reader: ByteReader) -> Tensor:
             start, f"tensor {name!r}: rows of {row} do not divide into blocks of {tensor_type.block_elements}"
         )
     size_bytes = elements // tensor_type.block_elements * tensor_type.block_bytes
-    return Tensor(name, shape, tensor_type.name, reader.u64("a tensor's offset"), size_bytes)
+    return Tensor(name, shape, tensor_type.name, offset, size_bytes)

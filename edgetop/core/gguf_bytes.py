@@ -6,14 +6,13 @@ so that a broken or hostile file yields a `GgufError` in bounded time and memory
 
 from __future__ import annotations
 
-import mmap
 import struct
 
 from msgspec import Struct
 
+from edgetop.core.gguf_buffer import Buffer, GgufError, GgufIncompleteError
+from edgetop.core.gguf_texts import skip_texts
 from edgetop.core.gguf_types import ARRAY, SCALARS, STRING
-
-Buffer = bytes | memoryview | mmap.mmap
 
 ARRAY_KEPT = 1024
 """Longer arrays, the vocabulary's, are counted and skipped; per-layer values are at most 512 long."""
@@ -23,17 +22,6 @@ STRINGS_WALKED = 4 * 2**20
 """Texts in arrays must be walked one by one; vocabularies have up to 0.3 million entries and 0.5 million merges."""
 TEXT_KEPT_BYTES = 16 * 2**20
 """All kept text together; a chat template is some kilobytes."""
-NAME_BYTES_MAX = 65_535
-"""The specification's limit for a key; tensor names are shorter still."""
-
-
-class GgufError(ValueError):
-    """The file is not a GGUF model that can be read. `offset` is the byte where that shows."""
-
-    def __init__(self, offset: int, reason: str) -> None:
-        super().__init__(f"{reason} (at byte {offset})")
-        self.offset = offset
-        self.reason = reason
 
 
 class GgufArray(Struct, frozen=True):
@@ -48,20 +36,25 @@ Value = bool | int | float | str | GgufArray
 
 
 class ByteReader:
-    """Takes values from the front of a buffer and never reads beyond its end."""
+    """Takes values from the front of a buffer and never reads beyond its end.
 
-    def __init__(self, buffer: Buffer) -> None:
+    `size_bytes` is the size of the whole file where `buffer` is only its beginning; what lies between the two raises
+    GgufIncompleteError.
+    """
+
+    def __init__(self, buffer: Buffer, size_bytes: int | None = None) -> None:
         self.offset = 0
         self._buffer = buffer
-        self._size = len(buffer)
+        self._held_bytes = len(buffer)
+        self._size_bytes = self._held_bytes if size_bytes is None else size_bytes
         self._text_left = TEXT_KEPT_BYTES
         self._strings_left = STRINGS_WALKED
         self._values_left = VALUES_KEPT
 
     @property
     def remaining(self) -> int:
-        """Bytes not read yet."""
-        return self._size - self.offset
+        """Bytes of the file not read yet."""
+        return self._size_bytes - self.offset
 
     def peek(self, count: int) -> bytes:
         """Look at the next bytes, as many of them as there are."""
@@ -69,11 +62,17 @@ class ByteReader:
 
     def take(self, count: int, what: str) -> bytes:
         """Take exactly `count` bytes; `what` says for the error what they were to be."""
-        if count > self.remaining:
-            raise GgufError(self.offset, f"truncated: {what} needs {count} bytes, {self.remaining} remain")
+        self._require(count, what)
         taken = bytes(self._buffer[self.offset : self.offset + count])
         self.offset += count
         return taken
+
+    def unpack(self, layout: struct.Struct, what: str) -> tuple[int, ...]:
+        """Take the numbers of a layout."""
+        self._require(layout.size, what)
+        numbers = layout.unpack_from(self._buffer, self.offset)
+        self.offset += layout.size
+        return numbers
 
     def u32(self, what: str) -> int:
         """Take a 32-bit number."""
@@ -83,12 +82,12 @@ class ByteReader:
         """Take a 64-bit number."""
         return int.from_bytes(self.take(8, what), "little")
 
-    def name(self, what: str) -> str:
+    def name(self, what: str, bytes_max: int) -> str:
         """Take a key or a tensor's name."""
         start = self.offset
         length = self.u64(what)
-        if length > NAME_BYTES_MAX:
-            raise GgufError(start, f"{what} has {length} bytes; there are at most {NAME_BYTES_MAX}")
+        if not 0 < length <= bytes_max:
+            raise GgufError(start, f"{what} has {length} bytes; there are 1 to {bytes_max}")
         return self._text(length, what)
 
     def value(self, type_number: int) -> Value:
@@ -98,6 +97,12 @@ class ByteReader:
         if type_number == ARRAY:
             return self._array()
         return self._scalar(type_number)
+
+    def _require(self, count: int, what: str) -> None:
+        if count > self._size_bytes - self.offset:
+            raise GgufError(self.offset, f"truncated: {what} needs {count} bytes, {self.remaining} remain")
+        if self.offset + count > self._held_bytes:
+            raise GgufIncompleteError(self.offset, self.offset + count)
 
     def _scalar(self, type_number: int) -> bool | int | float:
         if type_number not in SCALARS:
@@ -125,7 +130,7 @@ class ByteReader:
                 )
             self._strings_left -= length
             if not self._is_kept(length):
-                self._skip_texts(length)
+                self.offset = skip_texts(self._buffer, self.offset, length, self._size_bytes)
                 return GgufArray(length, None)
             values = tuple(self._text(self.u64("a text"), "a text") for _ in range(length))
             return GgufArray(length, values)
@@ -148,16 +153,3 @@ class ByteReader:
             return False
         self._values_left -= length
         return True
-
-    def _skip_texts(self, count: int) -> None:
-        start = offset = self.offset
-        size, buffer = self._size, self._buffer
-        unpack_from = struct.Struct("<Q").unpack_from
-        for _ in range(count):
-            if offset + 8 > size:
-                raise GgufError(start, "truncated: a text of an array ends after the file")
-            start = offset
-            offset += 8 + unpack_from(buffer, offset)[0]
-        if offset > size:
-            raise GgufError(start, "truncated: a text of an array ends after the file")
-        self.offset = offset

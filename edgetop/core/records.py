@@ -20,6 +20,8 @@ from edgetop.core.engine import (
     ModelInfo,
     SamplingSettings,
 )
+from edgetop.core.prediction import Prediction
+from edgetop.core.quality import Quality
 
 FORMAT_VERSION = 1
 
@@ -93,6 +95,17 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     virtualised: str = ""
 
 
+class BenchRun(Struct, frozen=True, kw_only=True):
+    """Which part of a benchmark a session is."""
+
+    plan: str
+    """The plan's identity; the sessions of one plan belong together."""
+    setting: str
+    """One combination of model, threads and so on; sessions of the same one are repetitions."""
+    round: int
+    """From 1."""
+
+
 class SessionStarted(Struct, frozen=True, kw_only=True, tag="session"):
     """The first record: who measures, where and when."""
 
@@ -105,6 +118,7 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag="session"):
     text_recorded: bool = True
     power: str | None = None
     """The power source that the person chose by name, `none` for no power; `None` leaves the choice to edgetop."""
+    bench: BenchRun | None = None
     format_version: int = FORMAT_VERSION
 
 
@@ -117,6 +131,20 @@ class ModelLoaded(Struct, frozen=True, kw_only=True, tag="model"):
     engine: EngineInfo
     settings: EngineSettings
     memory: MemoryBreakdown = MemoryBreakdown()
+
+
+class Predicted(Struct, frozen=True, kw_only=True, tag="prediction"):
+    """What is expected of the model that was loaded last."""
+
+    t_us: int
+    prediction: Prediction
+
+
+class Scored(Struct, frozen=True, kw_only=True, tag="quality"):
+    """How well the model that was loaded last predicts."""
+
+    t_us: int
+    quality: Quality
 
 
 class SourceAdded(Struct, frozen=True, kw_only=True, tag="source"):
@@ -142,6 +170,10 @@ class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn"):
     system: str | None = None
     sampling: SamplingSettings = SamplingSettings()
     retry_of: int | None = None
+    task: str = ""
+    """What a benchmark measures with it, such as `pp512`, `tg128@d4096` or `prompt:summary`."""
+    warmup: bool = False
+    """It only brings model and device into their stride; its figures do not count."""
 
 
 class Prefill(Struct, frozen=True, kw_only=True, tag="prefill"):
@@ -158,13 +190,15 @@ class Prefill(Struct, frozen=True, kw_only=True, tag="prefill"):
 class Tokens(Struct, frozen=True, kw_only=True, tag="tokens"):
     """Tokens as they were decoded: one stamp and one piece of text each.
 
-    A piece is empty while a character is still incomplete.
+    A piece is empty while a character is still incomplete, and when it came together with the piece before it.
     """
 
     turn: int
     t_us: tuple[int, ...]
     pieces: tuple[str, ...]
     part: Part = "answer"
+    counted: bool = True
+    """False: each piece is a chunk of which a server does not say how many tokens it holds."""
 
 
 class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn_end"):
@@ -183,6 +217,8 @@ class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn_end"):
     seed: int | None = None
     perf: EnginePerf | None = None
     error: str = ""
+    counted: bool = True
+    """False: a server did not say how many tokens it generated, and `generated_tokens` counts its chunks."""
 
 
 class Sampled(Struct, frozen=True, kw_only=True, tag="sample"):
@@ -209,6 +245,8 @@ class Event(Struct, frozen=True, kw_only=True, tag="event"):
 Record = (
     SessionStarted
     | ModelLoaded
+    | Predicted
+    | Scored
     | SourceAdded
     | SourceMissing
     | TurnStarted

@@ -6,6 +6,7 @@ around it.
 
 from __future__ import annotations
 
+from copy import copy
 from itertools import pairwise
 from math import hypot, sqrt
 from statistics import fmean
@@ -76,6 +77,19 @@ class BaselineTracker:
         self._found: list[Baseline] = []
         self._changes = 0
 
+    def on(self, curve: Curve) -> BaselineTracker:
+        """Another tracker that knows the same and goes on by itself, on a copy of the curve."""
+        other = copy(self)
+        other.separate(curve)
+        return other
+
+    def separate(self, curve: Curve) -> None:
+        """Share nothing that changes with the tracker that this is a copy of, and look at another curve."""
+        self._curve = curve
+        # Of the spans only the last one may change.
+        self._spans = [*self._spans[:-1], *map(copy, self._spans[-1:])]
+        self._measured = self._measured.copy()
+
     def quiet_from(self, t_us: int, temperature_c: float | None = None) -> None:
         """The model is loaded and has nothing to do from now on."""
         if not self._spans or self._spans[-1].end_us is not None:
@@ -123,6 +137,11 @@ class BaselineTracker:
         drift_w = after.power_w - before.power_w
         u_w = hypot((1 - share) * before.u_w, share * after.u_w, drift_w / sqrt(12))
         return IdlePower(power_w=before.power_w + share * drift_w, u_w=u_w, stale=stale)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the idle power was measured long enough to stand alone."""
+        return any(baseline.full for baseline in self._baselines())
 
     def latest(self) -> Baseline | None:
         """The newest baseline, for the line in the power graph."""

@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from math import isfinite, sqrt
 
-from edgetop.core.energy.curve import Curve, Peaks, Readings
+from edgetop.core.energy.curve import Curve, Readings
 from edgetop.core.energy.gaps import Gap, GapKind
 from edgetop.core.energy.meter import Meter
 
@@ -20,13 +20,14 @@ class CounterCurve(Curve):
     energy that was measured, but not when.
     """
 
+    COLUMNS = ("_time", "_energy", "_power")
+
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
         self._time = array("q")
         self._energy = array("d")
         self._power = array("d")
         """Mean power of the segment that ends at each knot."""
-        self._peaks = Peaks()
         self._value = 0.0
         self._change_us = 0
         """When the present value was first seen."""
@@ -77,6 +78,7 @@ class CounterCurve(Curve):
         if not isfinite(value) or value < 0:
             return False
         if not self._time:
+            self._rows += 1
             self._time.append(t_us)
             self._energy.append(0.0)
             self._power.append(0.0)
@@ -109,6 +111,7 @@ class CounterCurve(Curve):
         self._value, self._change_us = value, t_us
         if self.period.changed(t_us, risen_j):
             self.revision += 1
+            self._follow_period()
         return True
 
     def _may_have_wrapped_again(self, unread_s: float) -> bool:
@@ -143,6 +146,7 @@ class CounterCurve(Curve):
         self._append(end_us, energy_j, (before_w + after_w) / 2)
 
     def _append(self, t_us: int, risen_j: float, power_w: float) -> None:
+        self._rows += 1
         self._time.append(t_us)
         self._energy.append(self._energy[-1] + risen_j)
         self._power.append(power_w)

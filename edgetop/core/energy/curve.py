@@ -9,12 +9,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from array import array
+from copy import copy
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec import Struct
 
 from edgetop.core.energy.gaps import GapLog, GapShare
 from edgetop.core.energy.meter import Meter
 from edgetop.core.energy.period import UpdatePeriod
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 GAP_PERIODS = 5
 GAP_AT_LEAST_S = 2.0
@@ -52,6 +57,9 @@ class Health(Struct, frozen=True, kw_only=True):
 class Curve(ABC):
     """What power curves and counter curves have in common. Times are microseconds on edgetop's clock."""
 
+    COLUMNS: ClassVar[tuple[str, ...]]
+    """Arrays of equal length that only grow, or are replaced by others: a mark shares them with its curve."""
+
     def __init__(self, meter: Meter) -> None:
         self.meter = meter
         # A counter's reading rises by more than a step with each update, or not at all.
@@ -69,6 +77,14 @@ class Curve(ABC):
         self._ok = 0
         self._failed = 0
         self._worst_us = 0
+        self.averaging = False
+        """Whether readings are means over (most of) an update, so that none of the energy goes unseen."""
+        self.gap_limit_us = 0
+        """Without a good reading for longer than this, the readings have a gap."""
+        self._follow_period()
+        self._peaks = Peaks()
+        self._rows = 0
+        """How much of the columns is filled; of a mark they may hold more."""
 
     @property
     def update_s(self) -> float:
@@ -81,11 +97,6 @@ class Curve(ABC):
         if self.meter.kind == "energy":
             return 0.0
         return self.update_s if self.meter.window_s is None else self.meter.window_s
-
-    @property
-    def averaging(self) -> bool:
-        """Whether readings are means over (most of) an update, so that none of the energy goes unseen."""
-        return self.meter.kind == "power" and self.window_s >= 0.5 * max(self.update_s, self.meter.poll_s)
 
     @property
     def lag_s(self) -> float:
@@ -106,11 +117,6 @@ class Curve(ABC):
     def tail_s(self) -> float:
         """How long after an event its energy can still come in: L = W + 2U + τ."""
         return self.window_s + 2 * self.update_s + self.meter.poll_s
-
-    @property
-    def gap_limit_us(self) -> int:
-        """Without a good reading for longer than this, the readings have a gap."""
-        return round(max(GAP_PERIODS * self.update_s, GAP_AT_LEAST_S) * 1e6)
 
     @property
     def health(self) -> Health:
@@ -138,6 +144,28 @@ class Curve(ABC):
                 self._worst_us = max(self._worst_us, t_us - self.last_us)
             self.last_us = t_us
             self.first_us = t_us if self.first_us is None else self.first_us
+
+    def mark(self) -> Self:
+        """The curve as it is now, only good for `resumed`. It shares what only grows, so that it costs little."""
+        mark = copy(self)
+        mark.separate()
+        return mark
+
+    def resumed(self) -> Self:
+        """From a mark, a curve that goes on from there."""
+        curve = copy(self)
+        curve.separate()
+        curve.own_columns()
+        return curve
+
+    def separate(self) -> None:
+        """Share with the curve that this is a copy of nothing but the columns."""
+        self.period, self.gaps, self._peaks = self.period.copy(), self.gaps.copy(), self._peaks.copy()
+
+    def own_columns(self) -> None:
+        """Share no columns either."""
+        for name in self.COLUMNS:
+            setattr(self, name, getattr(self, name)[: self._rows])
 
     def gap_share(self, start_us: int, end_us: int) -> GapShare:
         """What gaps mean for a window."""
@@ -177,6 +205,11 @@ class Curve(ABC):
     def suspended(self) -> None:
         """The machine slept between the last reading and the next; to be told before the next."""
 
+    def _follow_period(self) -> None:
+        """Note what rests on the update period: it is asked for with every reading, and hardly ever another one."""
+        self.averaging = self.meter.kind == "power" and self.window_s >= 0.5 * max(self.update_s, self.meter.poll_s)
+        self.gap_limit_us = round(max(GAP_PERIODS * self.update_s, GAP_AT_LEAST_S) * 1e6)
+
     @abstractmethod
     def _take(self, t_us: int, value: float) -> bool:
         """Take in a value; false when it is not believed."""
@@ -198,6 +231,16 @@ class Peaks:
     def __init__(self) -> None:
         self._blocks: list[float] = []
         self._count = 0
+
+    def copy(self) -> Peaks:
+        """Another one that goes on by itself."""
+        other = copy(self)
+        other.separate()
+        return other
+
+    def separate(self) -> None:
+        """Share nothing with what this is a copy of."""
+        self._blocks = self._blocks.copy()
 
     def append(self, value: float) -> None:
         """Take in the list's next value."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 from msgspec import Struct
 
@@ -47,6 +48,19 @@ class ChannelEstimator:
         self.meter = meter
         self.curve: Curve = PowerCurve(meter) if meter.kind == "power" else CounterCurve(meter)
         self.baseline = BaselineTracker(self.curve)
+
+    def mark(self) -> ChannelEstimator:
+        """The estimator as it is now, which is only good for `resumed`."""
+        return self._with(self.curve.mark())
+
+    def resumed(self) -> ChannelEstimator:
+        """From a mark, an estimator that goes on from there."""
+        return self._with(self.curve.resumed())
+
+    def _with(self, curve: Curve) -> ChannelEstimator:
+        other = copy(self)
+        other.curve, other.baseline = curve, self.baseline.on(curve)
+        return other
 
     def read(self, t_us: int, value: float | None) -> None:
         """A reading in W or J, or `None` for one that failed."""

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from math import isfinite
-
 from msgspec import Struct
 
+from edgetop.core.energy.figure import J_PER_WH, WH_PER_KWH, Figure, cost, hours_left, reciprocal
 from edgetop.core.energy.grade import Letter
 from edgetop.core.energy.uncertainty import COVERAGE_FACTOR, Quantity
 from edgetop.core.energy.window import Method
 from edgetop.core.records import Missing, Scope
 
-J_PER_WH = 3600.0
-WH_PER_KWH = 1000.0
-
-
-class Figure(Struct, frozen=True, kw_only=True):
-    """A value with its interval, value ± 2u, and the two parts of u that make it."""
-
-    value: float
-    low: float
-    high: float
-    u_systematic: float
-    u_random: float
+__all__ = ["J_PER_WH", "WH_PER_KWH", "Energy", "Figure", "cost", "figure", "hours_left", "reciprocal"]
 
 
 class Energy(Struct, frozen=True, kw_only=True):
@@ -67,34 +55,3 @@ def figure(quantity: Quantity) -> Figure:
         u_systematic=quantity.u.systematic,
         u_random=quantity.u.random,
     )
-
-
-def reciprocal(of: Figure, factor: float) -> Figure | None:
-    """`factor` / value, with the interval's ends swapped; `None` when the interval reaches down to 0."""
-    if of.low <= 0 or not isfinite(of.high):
-        return None
-    share = factor / of.value**2
-    return Figure(
-        value=factor / of.value,
-        low=factor / of.high,
-        high=factor / of.low,
-        u_systematic=of.u_systematic * share,
-        u_random=of.u_random * share,
-    )
-
-
-def cost(energy_j: Figure, price_per_kwh: float) -> Figure:
-    """What the energy costs, in the price's currency; the price is taken as exact."""
-    factor = price_per_kwh / (J_PER_WH * WH_PER_KWH)
-    return Figure(
-        value=energy_j.value * factor,
-        low=energy_j.low * factor,
-        high=energy_j.high * factor,
-        u_systematic=energy_j.u_systematic * abs(factor),
-        u_random=energy_j.u_random * abs(factor),
-    )
-
-
-def hours_left(battery_wh: float, mean_w: Figure) -> Figure | None:
-    """How long a charge lasts at a mean power, in hours."""
-    return reciprocal(mean_w, battery_wh)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from copy import copy
 from typing import Literal
 
 from msgspec import Struct
@@ -46,6 +47,16 @@ class GapLog:
         """Forget all gaps, before the curve is computed again."""
         self._gaps.clear()
         self._ends.clear()
+
+    def copy(self) -> GapLog:
+        """Another log with the same gaps."""
+        other = copy(self)
+        other.separate()
+        return other
+
+    def separate(self) -> None:
+        """Share nothing with what this is a copy of."""
+        self._gaps, self._ends = self._gaps.copy(), self._ends.copy()
 
     def over(self, start_us: int, end_us: int) -> GapShare:
         """The part that gaps have in a window.

@@ -13,6 +13,7 @@ Gaps are judged in blocks of 20, and the quickest blocks stand, since an update 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from statistics import median_low
 
 GAPS_PER_BLOCK = 20
@@ -57,6 +58,16 @@ class UpdatePeriod:
     def at_most(self) -> bool:
         """Whether U is only known to be no longer than the poll period; then `seconds` is the poll period."""
         return self.seconds <= self._poll_s
+
+    def copy(self) -> UpdatePeriod:
+        """Another one that goes on by itself."""
+        other = copy(self)
+        other.separate()
+        return other
+
+    def separate(self) -> None:
+        """Share nothing with what this is a copy of."""
+        self._gaps = self._gaps.copy()
 
     def interrupt(self) -> None:
         """Readings failed or stopped: the span to the next change tells nothing of the period."""

@@ -6,6 +6,7 @@ zero, and clamping it would bias the mean. A plug's single zero or sudden multip
 
 from __future__ import annotations
 
+from copy import copy
 from math import isfinite
 
 from edgetop.core.energy.meter import Meter
@@ -33,6 +34,16 @@ class Plausibility:
     def holding(self) -> bool:
         """Whether readings are held back until the next ones confirm or refute them."""
         return bool(self._held)
+
+    def copy(self) -> Plausibility:
+        """Another one that goes on by itself."""
+        other = copy(self)
+        other.separate()
+        return other
+
+    def separate(self) -> None:
+        """Share nothing with what this is a copy of."""
+        self._held = self._held.copy()
 
     def reset(self) -> None:
         """Give up what is held: the readings after a suspend are another story."""

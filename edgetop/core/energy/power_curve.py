@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from math import sqrt
 
-from edgetop.core.energy.curve import Curve, Peaks, Readings
+from edgetop.core.energy.curve import Curve, Readings
 from edgetop.core.energy.gaps import Gap
 from edgetop.core.energy.meter import Meter
 from edgetop.core.energy.plausibility import Plausibility
@@ -35,6 +35,8 @@ class PowerCurve(Curve):
     * gap: the old value up to its last sight, then the mean of both, u = g·|r1-r0|/√12 (rectangular prior).
     """
 
+    COLUMNS = ("_first", "_last", "_power", "_energy", "_count", "_sum", "_squares", "_products")
+
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
         self._gate = Plausibility(meter)
@@ -44,13 +46,24 @@ class PowerCurve(Curve):
         self._breaks: set[int] = set()
         """Runs that begin after a suspend."""
         self._slept = False
-        self._peaks = Peaks()
         # Sums over the runs before run k: energy, readings, their sum, sum of squares and of products of neighbours.
         self._energy = array("d")
         self._count = array("d")
         self._sum = array("d")
         self._squares = array("d")
         self._products = array("d")
+
+    def separate(self) -> None:
+        """See Curve."""
+        super().separate()
+        self._gate, self._breaks = self._gate.copy(), self._breaks.copy()
+
+    def own_columns(self) -> None:
+        """See Curve."""
+        super().own_columns()
+        if self.last_us is not None:
+            # The last run may have gone on since the mark.
+            self._last[-1] = self.last_us
 
     def suspended(self) -> None:
         """See Curve."""
@@ -128,6 +141,7 @@ class PowerCurve(Curve):
         if self._slept:
             self._breaks.add(len(self._first))
             self._slept = False
+        self._rows += 1
         self._first.append(t_us)
         self._last.append(t_us)
         self._power.append(power_w)
@@ -138,10 +152,11 @@ class PowerCurve(Curve):
             self._extend(len(self._first) - 1)
 
     def _recompute(self) -> None:
-        for sums in (self._energy, self._count, self._sum, self._squares, self._products):
-            del sums[:]
+        # Others, since marks share those there were.
+        self._energy, self._count, self._sum, self._squares, self._products = (array("d") for _ in range(5))
         self.gaps.clear()
         self.revision += 1
+        self._follow_period()
         for k in range(len(self._first)):
             self._extend(k)
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec import Struct
 
-from edgetop.core.energy.figures import J_PER_WH, Energy, Figure, cost, hours_left
+from edgetop.core.energy.figure import J_PER_WH, Figure, cost, hours_left
+
+if TYPE_CHECKING:
+    from edgetop.core.energy.figures import Energy
 
 TOKENS = 1_000_000
 """The number of tokens whose cost is told; a single one's has too many zeros."""

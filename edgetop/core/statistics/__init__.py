@@ -1,0 +1,1 @@
+"""What figures tell beyond noise: intervals, differences and fronts."""
