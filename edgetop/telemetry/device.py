@@ -6,8 +6,6 @@ import os
 import platform
 import re
 
-import psutil
-
 from edgetop.core.records import DeviceInfo
 from edgetop.telemetry.jetson_platform import power_mode
 from edgetop.telemetry.memory import parse_meminfo
@@ -96,6 +94,8 @@ def _cpu(cpuinfo: str) -> str:
 def _physical_cores(host: Host) -> int | None:
     """Cores that are online, hyperthreads of one core counted once; `None` where the kernel does not tell."""
     if host.system != "linux":
+        import psutil  # noqa: PLC0415 - Linux does without it, and it is slow to import
+
         return psutil.cpu_count(logical=False)
     cpus = list(host.path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology"))
     # Before Linux 5.3 the list has the other name.
@@ -114,6 +114,8 @@ def _logical_cores(host: Host) -> int | None:
 
 def _memory_bytes(host: Host) -> int | None:
     if host.system != "linux":
+        import psutil  # noqa: PLC0415 - the same
+
         return int(psutil.virtual_memory().total)
     try:
         size_bytes = parse_meminfo(_text(host, "/proc/meminfo", _FILE_BYTES)).get("MemTotal")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psutil
-
 from edgetop.core.records import Channel, Missing, SourceInfo
 from edgetop.telemetry.memory_cgroup import find_groups
 from edgetop.telemetry.source import Absent, Host, Source, SourceLost, Values
@@ -97,6 +95,8 @@ def parse_meminfo(text: str) -> dict[str, float]:
 
 
 def _of_psutil() -> tuple[float, float | Missing, float | Missing, float | Missing]:
+    import psutil  # noqa: PLC0415 - Linux does without it, and it is slow to import
+
     try:
         memory = psutil.virtual_memory()
     except (OSError, RuntimeError) as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +15,11 @@ import psutil
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.records import Channel, Missing, SourceInfo
-from edgetop.telemetry.source import Absent, Host, Source, SourceLost, Values
+from edgetop.telemetry.source import NO_ENGINE, Absent, Host, Source, SourceLost, Values
 from edgetop.telemetry.sysfs_file import text_of
 
 PERIOD_S = 1.0
 PROC = Path("/proc")
-NO_ENGINE = Missing("no model is running")
 FIRST_READING = Missing("a rate needs two readings")
 NO_FAULTS = Missing("this system does not count page faults of a process")
 NO_SPLIT = Missing("this system does not tell mapped from private memory")
@@ -59,7 +58,10 @@ def cpu_time_s(pid: int, system: str) -> float | None:
 
 
 class EngineProcessUse:
-    """Memory, page faults and processor time of the process that holds the model, across its restarts."""
+    """Memory, page faults and processor time of the process that holds the model, across its restarts.
+
+    Those of the processes that work for it are added.
+    """
 
     blocking = False
 
@@ -79,23 +81,31 @@ class EngineProcessUse:
                 Channel(name="engine.cpu", unit="%", digits=1),
             ),
         )
-        self._before: tuple[int, int, ProcessUse] | None = None
+        self._before: tuple[int, int, dict[int, ProcessUse]] | None = None
 
     def read(self) -> Values:
         """Read all channels once."""
         pid, now_us = self._host.worker_pid(), self._host.clock()
         use = None if pid is None else process_use(pid, self._host.system, self._proc)
         before, self._before = self._before, None
-        if (
-            pid is None or use is None or use.resident_bytes == 0
-        ):  # a process that has ended but is not yet buried has none
+        if pid is None or use is None:
+            return (self._host.no_worker() if pid is None else NO_ENGINE,) * len(self.info.channels)
+        if use.resident_bytes == 0:  # it has ended but is not yet buried
             return (NO_ENGINE,) * len(self.info.channels)
-        self._before = (pid, now_us, use)
-        occupied = (float(use.resident_bytes), *self._split(pid))
+        uses = {pid: use}
+        for helper in self._host.helper_pids():
+            helping = process_use(helper, self._host.system, self._proc)
+            if helping is not None:
+                uses[helper] = helping
+        self._before = (pid, now_us, uses)
+        resident_bytes = float(sum(each.resident_bytes for each in uses.values()))
+        occupied = (resident_bytes, *(_sum(parts) for parts in zip(*map(self._split, uses), strict=True)))
         if before is None or before[0] != pid or before[1] >= now_us:
             return (*occupied, FIRST_READING, FIRST_READING)
-        span_s, earlier = (now_us - before[1]) / US_PER_S, before[2]
-        return (*occupied, _fault_rate(earlier, use, span_s), 100.0 * max(0.0, use.cpu_s - earlier.cpu_s) / span_s)
+        span_s = (now_us - before[1]) / US_PER_S
+        spans = [(before[2][each], now) for each, now in uses.items() if each in before[2]]
+        cpu_s = sum(max(0.0, now.cpu_s - earlier.cpu_s) for earlier, now in spans)
+        return (*occupied, _sum(_fault_rate(earlier, now, span_s) for earlier, now in spans), 100.0 * cpu_s / span_s)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -148,6 +158,16 @@ def probe(host: Host) -> Iterator[Source | Absent]:
     """Our own processes can always be read."""
     yield EngineProcessUse(host)
     yield OwnUse(host)
+
+
+def _sum(parts: Iterable[float | Missing]) -> float | Missing:
+    """The sum, or the first reason why it is not known."""
+    known = 0.0
+    for part in parts:
+        if isinstance(part, Missing):
+            return part
+        known += part
+    return known
 
 
 def _fault_rate(before: ProcessUse, now: ProcessUse, span_s: float) -> float | Missing:

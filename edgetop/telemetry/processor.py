@@ -116,7 +116,8 @@ class ProcessorLoad:
             raise SourceLost(missing.reason, missing.mend) from error
 
     def _our_times_s(self) -> dict[int, float]:
-        pids = [pid for pid in (self._host.own_pid, self._host.worker_pid()) if pid is not None]
+        host = self._host
+        pids = [pid for pid in (host.own_pid, host.worker_pid(), *host.helper_pids()) if pid is not None]
         times = {pid: cpu_time_s(pid, self._host.system) for pid in pids}
         return {pid: spent_s for pid, spent_s in times.items() if spent_s is not None}
 

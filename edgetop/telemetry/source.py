@@ -22,8 +22,19 @@ Values = tuple[float | Missing, ...]
 """One value per channel of the source, in its order, in the channel's unit."""
 
 
+NO_ENGINE = Missing("no model is running")
+
+
 def _no_worker() -> int | None:
     return None
+
+
+def _no_helpers() -> tuple[int, ...]:
+    return ()
+
+
+def _no_engine() -> Missing:
+    return NO_ENGINE
 
 
 class Host(Struct, frozen=True, kw_only=True):
@@ -34,6 +45,10 @@ class Host(Struct, frozen=True, kw_only=True):
     clock: Clock = monotonic_us
     worker_pid: Callable[[], int | None] = _no_worker
     """The process the model runs in; `None` while there is none. It changes when the engine is restarted."""
+    helper_pids: Callable[[], tuple[int, ...]] = _no_helpers
+    """Processes that work for that one, and hold a part of the model or all of it."""
+    no_worker: Callable[[], Missing] = _no_engine
+    """Why there is no process to be measured, while there is none."""
     own_pid: int = field(default_factory=os.getpid)
     system: str = sys.platform
     """`linux`, `darwin` and so on: which of the ways to read a quantity there is."""

@@ -165,3 +165,26 @@ def test_the_real_process_is_read() -> None:
     for resident in (engine["engine.rss"], own["edgetop.rss"]):
         assert isinstance(resident, float)
         assert 5 * MIB < resident < 100_000 * MIB
+
+
+def test_processes_that_work_for_the_engine_are_added(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    helpers: list[int] = [8]
+    host = Host(worker_pid=lambda: 7, helper_pids=lambda: tuple(helpers), clock=lambda: scene.now_us, system="linux")
+    source = EngineProcessUse(host, tmp_path)
+    scene.write(7, ticks=100, faults=0)
+    scene.write(8, ticks=1000, faults=0, pages=4096)
+    assert readings(source)["engine.rss"] == 5120 * os.sysconf("SC_PAGE_SIZE")
+    scene.now_us += 1_000_000
+    scene.write(7, ticks=110, faults=1)
+    scene.write(8, ticks=1050, faults=2, pages=4096)
+    helpers.append(9)  # gone before it could be read
+    second = readings(source)
+    assert second["engine.cpu"] == pytest.approx(60 * 100 / os.sysconf("SC_CLK_TCK"))
+    assert second["engine.major_faults"] == 3
+    assert second["engine.anonymous"] == 2 * 2 * MIB
+
+
+def test_why_there_is_no_process_is_the_hosts_to_say(tmp_path: Path) -> None:
+    host = Host(no_worker=lambda: Missing("the server is on pi2"), system="linux")
+    assert set(readings(EngineProcessUse(host, tmp_path)).values()) == {Missing("the server is on pi2")}
