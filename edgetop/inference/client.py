@@ -23,7 +23,17 @@ from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference import wire
 from edgetop.inference.anonymous_file import anonymous_file
 from edgetop.inference.death import EngineDeath, Phase, explain, last_lines, oom_kills
-from edgetop.inference.protocol import Command, Generate, Hello, Load, LoadFailed, Quit, Report
+from edgetop.inference.protocol import (
+    ChoicesScored,
+    Command,
+    Hello,
+    Load,
+    LoadFailed,
+    Quit,
+    Report,
+    ScoreFailed,
+    TextScored,
+)
 from edgetop.inference.stop_flag import StopFlags
 
 SEND_TIMEOUT_S = 5.0
@@ -31,6 +41,8 @@ SEND_TIMEOUT_S = 5.0
 _RECEIVE_BYTES = 2**18
 _LAST_WORDS_BYTES = 2**14
 _TOKENS_THAT_PROVE_DECODING = 2
+SERVER_PREFIX = "server:"
+"""What the name of an engine begins with that is a server."""
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -45,8 +57,10 @@ class EngineProcess:
         flags: StopFlags,
         output_fd: int,
         sysroot: Path,
+        names_files: bool = True,
     ) -> None:
-        """Use `start` instead."""
+        """Use `start` instead. With `names_files` what is loaded is a file, whose folder the worker does not know."""
+        self._names_files = names_files
         self._process = process
         self._socket = connection
         self._flags = flags
@@ -56,7 +70,7 @@ class EngineProcess:
         self._reader = wire.FrameReader[Report](Report)
         self._received: list[Report] = []
         self._sent = 0
-        self._unanswered: deque[tuple[int, Load | Generate]] = deque()
+        self._unanswered: deque[tuple[int, Command]] = deque()
         self._greeted = False
         self._tokens_since_load = 0
         self._ended = False
@@ -69,8 +83,9 @@ class EngineProcess:
     ) -> EngineProcess:
         """Spawn a worker and return at once; its first report is Hello.
 
-        `engine` is `llama`, or `scripted:FILE` in tests. `environment` is added to ours. Call it from a thread that
-        lives as long as the worker should: Linux kills the worker when the thread that started it ends. Raises OSError.
+        `engine` is `llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests. `environment`
+        is added to ours. Call it from a thread that lives as long as the worker should: Linux kills the worker when the
+        thread that started it ends. Raises OSError.
         """
         ours, theirs = socket.socketpair()
         stop_fd = StopFlags.create()
@@ -90,7 +105,14 @@ class EngineProcess:
                 # Without this llama.cpp runs a debugger on itself when it aborts.
                 env={**os.environ, "GGML_NO_BACKTRACE": "1", **(environment or {})},
             )
-            return cls(process, ours, flags=StopFlags(stop_fd), output_fd=output_fd, sysroot=sysroot)
+            return cls(
+                process,
+                ours,
+                flags=StopFlags(stop_fd),
+                output_fd=output_fd,
+                sysroot=sysroot,
+                names_files=not engine.startswith(SERVER_PREFIX),
+            )
         except BaseException:
             ours.close()
             os.close(output_fd)
@@ -106,7 +128,7 @@ class EngineProcess:
 
     @property
     def busy(self) -> bool:
-        """A Load or Generate is not answered yet."""
+        """A command is not answered yet."""
         return bool(self._unanswered)
 
     def fileno(self) -> int:
@@ -118,10 +140,10 @@ class EngineProcess:
 
         A worker that is gone takes nothing, and `death` says so. One that takes nothing for `SEND_TIMEOUT_S` is killed.
         """
-        if isinstance(command, Load):
+        if isinstance(command, Load) and self._names_files:
             command = msgspec.structs.replace(command, path=str(Path(command.path).absolute()))
         self._flags.clear(self._sent)
-        if isinstance(command, (Load, Generate)):
+        if not isinstance(command, Quit):
             self._unanswered.append((self._sent, command))
         self._sent += 1
         self._deliver(wire.encode(command), SEND_TIMEOUT_S)
@@ -231,7 +253,7 @@ class EngineProcess:
             case ModelLoaded():
                 self._tokens_since_load = 0
                 self._unanswered.popleft()
-            case LoadFailed() | TurnFinished():
+            case LoadFailed() | TurnFinished() | TextScored() | ChoicesScored() | ScoreFailed():
                 self._unanswered.popleft()
             case Tokens():
                 self._tokens_since_load += len(report.t_us)

@@ -8,7 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from edgetop.core.engine import EngineInfo
-from edgetop.inference.protocol import Generate, Load, Report
+from edgetop.inference.protocol import Choose, Generate, Load, Measure, Perplexity, Report
 from edgetop.inference.stop_flag import StopFlags
 
 Reporter = Callable[[Report], None]
@@ -44,6 +44,12 @@ class Engine(Protocol):
 
     def generate(self, command: Generate, stop: Stop, report: Reporter) -> None:
         """Answer; the last report is TurnFinished."""
+
+    def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
+        """Evaluate random tokens; the last report is TurnFinished."""
+
+    def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:
+        """Score a text or choices; the last report is TextScored, ChoicesScored or ScoreFailed."""
 
     def close(self) -> None:
         """Free what is loaded."""

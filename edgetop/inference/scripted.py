@@ -18,9 +18,23 @@ import msgspec
 
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine import EngineInfo, EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
-from edgetop.core.records import ModelLoaded, Prefill, StopReason, TurnFinished
+from edgetop.core.records import ModelLoaded, Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.engine import Reporter, Stop
-from edgetop.inference.protocol import Generate, Load, LoadFailed, LoadProgress
+from edgetop.inference.protocol import (
+    ChoiceScore,
+    ChoicesScored,
+    Choose,
+    Divergence,
+    Generate,
+    Load,
+    LoadFailed,
+    LoadProgress,
+    Measure,
+    Perplexity,
+    ScoreFailed,
+    ScoreProgress,
+    TextScored,
+)
 from edgetop.inference.reply_stream import ReplyStream
 
 _TICK_S = 0.002
@@ -57,6 +71,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     load_fails: LoadFailed | None = None
     load_accident: Accident | None = None
     n_ctx: int = 4096
+    perplexity: float = 20.0
+    kl_mean: float = 0.01
 
 
 def split_tokens(text: str) -> list[bytes]:
@@ -186,6 +202,68 @@ class ScriptedEngine:
                     decode_ms=(now_us - due_us) / 1e3,
                     decode_tokens=max(generated - 1, 0),
                 ),
+            )
+        )
+
+    def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
+        """Pass the time that the script's rates give the tokens."""
+        begin_us = monotonic_us()
+        progress = Prefill(turn=command.turn, t_us=begin_us, done=0, total=command.n_prompt, cached=command.depth)
+        report(progress)
+        due_us = begin_us + int(command.n_prompt / self._script.prefill_tokens_per_s * 1e6)
+        reason: StopReason = "max_tokens" if _wait_until(due_us, stop) else "cancelled"
+        prefill_us = monotonic_us()
+        report(msgspec.structs.replace(progress, t_us=prefill_us, done=command.n_prompt))
+        generated = 0
+        while generated < command.n_gen and reason == "max_tokens":
+            if not _wait_until(due_us + int((generated + 1) / self._script.tokens_per_s * 1e6), stop):
+                reason = "cancelled"
+                break
+            generated += 1
+            report(Tokens(turn=command.turn, t_us=(monotonic_us(),), pieces=("",)))
+        now_us = monotonic_us()
+        report(
+            TurnFinished(
+                turn=command.turn,
+                t_us=now_us,
+                stop_reason=reason,
+                prompt_tokens=command.depth + command.n_prompt,
+                cached_tokens=command.depth,
+                generated_tokens=generated,
+                context_used=command.depth + command.n_prompt + generated,
+                seed=command.seed,
+                perf=EnginePerf(
+                    prefill_ms=(prefill_us - begin_us) / 1e3,
+                    prefill_tokens=command.n_prompt,
+                    decode_ms=(now_us - prefill_us) / 1e3,
+                    decode_tokens=generated,
+                ),
+            )
+        )
+
+    def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:
+        """Say what the script says; of choices the first is always the likeliest."""
+        if stop.requested:
+            report(ScoreFailed(message="Scoring was stopped."))
+            return
+        report(ScoreProgress(1.0))
+        if isinstance(command, Choose):
+            lengths = [tuple(len(split_tokens(choice)) for choice in each.choices) for each in command.questions]
+            scores = [ChoiceScore(tuple(-1.0 - at for at in range(len(tokens))), tokens) for tokens in lengths]
+            report(ChoicesScored(tuple(scores)))
+            return
+        if command.write_reference:
+            Path(command.reference).write_bytes(b"scripted")
+        compared = command.reference and not command.write_reference
+        report(
+            TextScored(
+                perplexity=self._script.perplexity,
+                perplexity_error=0.1,
+                tokens=len(split_tokens(command.text)),
+                chunks=command.chunks or 1,
+                divergence=Divergence(kl_mean=self._script.kl_mean, kl_error=0.001, kl_p99=0.1, top_agreement=0.95)
+                if compared
+                else None,
             )
         )
 

@@ -18,14 +18,14 @@ from edgetop.inference import wire
 from edgetop.inference.engine import Engine, Stop
 from edgetop.inference.outbox import Outbox, ParentGoneError
 from edgetop.inference.parent_death import die_with_parent
-from edgetop.inference.protocol import Command, Generate, Hello, Load, Quit
+from edgetop.inference.protocol import Choose, Command, Generate, Hello, Load, Measure, Perplexity, Quit
 from edgetop.inference.stop_flag import StopFlags
 
 _RECEIVE_BYTES = 65536
 
 
 def make_engine(name: str) -> Engine:
-    """The engine called `llama`, or `scripted:FILE` for tests."""
+    """The engine called `llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` for tests."""
     kind, _, argument = name.partition(":")
     if kind == "scripted":
         from edgetop.inference.scripted import ScriptedEngine  # noqa: PLC0415 - only in tests
@@ -35,6 +35,11 @@ def make_engine(name: str) -> Engine:
         from edgetop.inference.llama.engine import LlamaEngine  # noqa: PLC0415 - llama.cpp is dear to import
 
         return LlamaEngine()
+    if kind == "server":
+        from edgetop.inference.server.address import ServerChoice  # noqa: PLC0415 - only for a server
+        from edgetop.inference.server.engine import ServerEngine  # noqa: PLC0415 - the same
+
+        return ServerEngine(ServerChoice.parse_json(argument))
     raise ValueError(f"no engine is called {name!r}")
 
 
@@ -65,6 +70,10 @@ def serve(connection: socket.socket, flags: StopFlags, engine: Engine, outbox: O
                 engine.load(command, stop, outbox.send)
             case Generate():
                 engine.generate(command, stop, outbox.send)
+            case Measure():
+                engine.measure(command, stop, outbox.send)
+            case Perplexity() | Choose():
+                engine.score(command, stop, outbox.send)
             case Quit():
                 break
         outbox.wait()

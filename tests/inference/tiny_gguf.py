@@ -32,8 +32,9 @@ def write_tiny_gguf(
     head_count: int = N_HEAD,
     bos: bool = True,
     without_tensor: str = "",
+    weight_scale: float = 0.1,
 ) -> Path:
-    """Write the model and return its path."""
+    """Write the model and return its path. A `weight_scale` of 0 makes every next token equally likely."""
     tokens = [*(SPECIAL if chatml else SPECIAL[:3]), *(f"<0x{byte:02X}>" for byte in range(256))]
     special = len(SPECIAL) if chatml else 3
     writer = gguf.GGUFWriter(path, architecture)
@@ -64,7 +65,7 @@ def write_tiny_gguf(
             if named
             else template
         )
-    _add_tensors(writer, len(tokens), without_tensor)
+    _add_tensors(writer, len(tokens), without_tensor, weight_scale)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -72,7 +73,7 @@ def write_tiny_gguf(
     return path
 
 
-def _add_tensors(writer: Any, n_vocab: int, without_tensor: str) -> None:
+def _add_tensors(writer: Any, n_vocab: int, without_tensor: str, weight_scale: float) -> None:
     random = np.random.default_rng(1)
     shapes: dict[str, tuple[int, ...]] = {
         "token_embd.weight": (n_vocab, N_EMBD),
@@ -87,4 +88,4 @@ def _add_tensors(writer: Any, n_vocab: int, without_tensor: str) -> None:
         shapes[block + "ffn_down.weight"] = (N_EMBD, N_FF)
     for name, shape in shapes.items():
         if name != without_tensor:
-            writer.add_tensor(name, random.normal(0, 0.1, shape).astype(np.float32))
+            writer.add_tensor(name, random.normal(0, weight_scale, shape).astype(np.float32))

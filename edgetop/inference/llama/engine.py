@@ -13,13 +13,24 @@ from edgetop.inference.chat_format import ChatFormat, SpecialTokens, choose_form
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.llama.library import Library, LibraryError, engine_info, import_library
 from edgetop.inference.llama.library_log import LibraryLog, to_reports
+from edgetop.inference.llama.measurement import Measurement
 from edgetop.inference.llama.model import LoadedModel, LoadError, load_model
 from edgetop.inference.llama.turn import Turn
 from edgetop.inference.model_file import check_model_file
-from edgetop.inference.protocol import Generate, Load, LoadFailed, LoadProgress
+from edgetop.inference.protocol import (
+    Choose,
+    Generate,
+    Load,
+    LoadFailed,
+    LoadProgress,
+    Measure,
+    Perplexity,
+    ScoreFailed,
+)
 from edgetop.inference.template_renderer import TemplateRenderer
 
 _PROGRESS_STEP = 0.01
+_NO_MODEL = "No model is loaded: load one first."
 _CHATML_BEGIN = "<|im_start|>"
 
 
@@ -78,27 +89,37 @@ class LlamaEngine:
     def generate(self, command: Generate, stop: Stop, report: Reporter) -> None:
         """Answer; the last report is TurnFinished."""
         if self._loaded is None or self._form is None:
-            report(
-                TurnFinished(
-                    turn=command.turn,
-                    t_us=monotonic_us(),
-                    stop_reason="failed",
-                    prompt_tokens=0,
-                    cached_tokens=0,
-                    generated_tokens=0,
-                    context_used=0,
-                    error="No model is loaded: load one first.",
-                )
-            )
+            report(_without_model(command.turn))
             return
         Turn(self._library, self._loaded, self._form, command, stop=stop, report=report).run()
-        for log in to_reports(self._log.take()):
-            report(log)
+        self._tell_logs(report)
+
+    def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
+        """Evaluate random tokens; the last report is TurnFinished."""
+        if self._loaded is None:
+            report(_without_model(command.turn))
+            return
+        Measurement(self._loaded, command, stop=stop, report=report).run()
+        self._tell_logs(report)
+
+    def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:
+        """Score a text or choices; the last report is TextScored, ChoicesScored or ScoreFailed."""
+        if self._loaded is None:
+            report(ScoreFailed(message=_NO_MODEL))
+            return
+        from edgetop.inference.llama.scoring import Scorer  # noqa: PLC0415 - brings numpy
+
+        Scorer(self._library, self._loaded, stop=stop, report=report).run(command)
+        self._tell_logs(report)
 
     def close(self) -> None:
         """Free the model and end the template process."""
         self._unload()
         self._renderer.close()
+
+    def _tell_logs(self, report: Reporter) -> None:
+        for log in to_reports(self._log.take()):
+            report(log)
 
     def _unload(self) -> None:
         if self._loaded is not None:
@@ -127,6 +148,19 @@ class LlamaEngine:
             args=loaded.settings.template_args,
             render=self._renderer.render,
         )
+
+
+def _without_model(turn: int) -> TurnFinished:
+    return TurnFinished(
+        turn=turn,
+        t_us=monotonic_us(),
+        stop_reason="failed",
+        prompt_tokens=0,
+        cached_tokens=0,
+        generated_tokens=0,
+        context_used=0,
+        error=_NO_MODEL,
+    )
 
 
 class _Progress:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from edgetop.core.engine import EngineSettings, MemoryBreakdown, ModelInfo
 from edgetop.inference.engine import Stop
 from edgetop.inference.llama.context import Context
-from edgetop.inference.llama.library import FLASH_ATTENTION, LOAD_MODES, Handle, Library, kv_type
+from edgetop.inference.llama.library import Handle, Library
 from edgetop.inference.llama.library_log import (
     LibraryLog,
     Line,
@@ -23,16 +23,10 @@ from edgetop.inference.llama.library_log import (
     to_reports,
 )
 from edgetop.inference.llama.load_errors import LoadFailure, explain
+from edgetop.inference.llama.parameters import context_parameters, model_parameters
 from edgetop.inference.llama.vocabulary import Vocabulary
 from edgetop.inference.protocol import Load, LoadFailed, Log
-from edgetop.inference.threads import decode_threads
 
-N_CTX_DEFAULT = 4096
-"""Enough for a chat; the memory for the whole context is taken when the model is loaded."""
-N_CTX_WITHOUT_TRAINING = 2048
-"""For a file that does not say what its model was trained with."""
-THREADS_MAX = 512
-"""GGML_MAX_N_THREADS of ggml.h; more abort."""
 _VALUE_BYTES = 4096
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
 _QUANTIZATION = re.compile(r"[-._](?:UD-)?(?:I?Q\d\w*|TQ\d\w*|MXFP\d\w*|B?F16|F32|FP16|FP32)$", re.IGNORECASE)
@@ -84,7 +78,7 @@ def load_model(
     if not handle:
         raise LoadError(_cancelled()) if stop.requested else _refused(lines, command)
     try:
-        _check_kind(library, handle)
+        check_kind(library, handle)
         context_handle, chosen = _make_context(library, handle, command.settings, stop)
     except LoadError:
         library.llama_model_free(handle)
@@ -112,16 +106,13 @@ def _load_weights(library: Library, command: Load, stop: Stop, progress: Callabl
         progress(fraction)
         return not stop.requested
 
-    wish = command.settings
-    params = library.llama_model_default_params()
-    params.n_gpu_layers = -1 if wish.n_gpu_layers is None else wish.n_gpu_layers
-    params.load_mode = getattr(library, LOAD_MODES[wish.load_mode])
-    params.use_extra_bufts = wish.use_extra_bufts
+    params = model_parameters(library, command.settings)
     params.progress_callback = library.llama_progress_callback(on_progress)
     return library.llama_model_load_from_file(command.path.encode("utf-8", "surrogateescape"), params)
 
 
-def _check_kind(library: Library, handle: Handle) -> None:
+def check_kind(library: Library, handle: Handle) -> None:
+    """Raise LoadError for a model that does not generate text."""
     diffusion = library.llama_model_is_diffusion(handle)
     if diffusion or library.llama_model_has_encoder(handle) or not library.llama_model_has_decoder(handle):
         what = "This model does not generate text token by token."
@@ -131,32 +122,7 @@ def _check_kind(library: Library, handle: Handle) -> None:
 def _make_context(library: Library, handle: Handle, wish: EngineSettings, stop: Stop) -> tuple[Handle, EngineSettings]:
     if stop.requested:
         raise LoadError(_cancelled())
-    n_ctx_train = library.llama_model_n_ctx_train(handle)
-    known = 0 < n_ctx_train < 2**31
-    n_ctx = wish.n_ctx or (min(n_ctx_train, N_CTX_DEFAULT) if known else N_CTX_WITHOUT_TRAINING)
-    n_threads = min(max(1, wish.n_threads or decode_threads()), THREADS_MAX)
-    params = library.llama_context_default_params()
-    n_batch = max(1, wish.n_batch or params.n_batch)
-    chosen = replace(
-        wish,
-        n_ctx=n_ctx,
-        n_threads=n_threads,
-        n_threads_batch=min(max(1, wish.n_threads_batch or n_threads), THREADS_MAX),
-        n_batch=n_batch,
-        n_ubatch=min(max(1, wish.n_ubatch or params.n_ubatch), n_batch),
-    )
-    params.n_ctx = n_ctx
-    params.n_threads = chosen.n_threads
-    params.n_threads_batch = chosen.n_threads_batch
-    params.n_batch = chosen.n_batch
-    params.n_ubatch = chosen.n_ubatch
-    params.n_outputs_max = max(1, wish.n_outputs_max)
-    params.flash_attn_type = getattr(library, FLASH_ATTENTION[wish.flash_attention])
-    params.type_k = kv_type(library, wish.type_k)
-    params.type_v = kv_type(library, wish.type_v)
-    params.offload_kqv = wish.offload_kqv
-    params.swa_full = wish.swa_full
-    params.no_perf = False
+    params, chosen = context_parameters(library, handle, wish)
     return library.llama_init_from_model(handle, params), chosen
 
 

@@ -18,7 +18,8 @@ class Vocabulary:
         self._vocab = library.llama_model_get_vocab(model)
         self.size: int = library.llama_vocab_n_tokens(self._vocab)
         self.bos: int = library.llama_vocab_bos(self._vocab)
-        self._begins_with_bos = bool(library.llama_vocab_get_add_bos(self._vocab)) and self.bos >= 0
+        self.begins_with_bos = bool(library.llama_vocab_get_add_bos(self._vocab)) and self.bos >= 0
+        """The model wants the beginning-of-sequence token before every prompt."""
         self._shown = self._control_tokens_in_marks()
         self._known: dict[int, bytes | None] = {}
 
@@ -30,11 +31,18 @@ class Vocabulary:
         if the model wants it, whether or not the template writes it.
         """
         tokens = self._tokenize(text)
-        if self._begins_with_bos and tokens[:1] != [self.bos]:
+        if self.begins_with_bos and tokens[:1] != [self.bos]:
             tokens.insert(0, self.bos)
-        while self._begins_with_bos and tokens[:2] == [self.bos, self.bos]:
+        while self.begins_with_bos and tokens[:2] == [self.bos, self.bos]:
             del tokens[0]
         return tokens
+
+    def tokenize_plain(self, text: str) -> list[int]:
+        """Tokens of a text that is only read: the names of special tokens in it are letters like all others.
+
+        The beginning-of-sequence token and its like are there as the model wants them.
+        """
+        return self._tokenize(text, add_special=True, parse_special=False)
 
     def piece(self, token: int) -> bytes | None:
         """The bytes of a token, which may be a part of a character; `None` for one that ends the reply.
@@ -71,16 +79,15 @@ class Vocabulary:
                 return buffer.raw[:size]
             size_bytes = -size
 
-    def _tokenize(self, text: str) -> list[int]:
+    def _tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         data = text.encode("utf-8", "replace")
         room = len(data) + 8
-        tokens = (self._library.llama_token * room)()
-        count = self._library.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
-        if count < 0:
-            room = -count
+        while True:
             tokens = (self._library.llama_token * room)()
-            count = self._library.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
-        return list(tokens[: max(count, 0)])
+            count = self._library.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, parse_special)
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
 
     def _control_tokens_in_marks(self) -> frozenset[int]:
         marks = (mark for marks in REASONING_MARKS for mark in (marks.begin, marks.end))

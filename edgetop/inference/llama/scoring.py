@@ -1,0 +1,199 @@
+"""How well a model predicts a text, and which of several choices it thinks likeliest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgetop.inference.engine import Reporter, Stop
+from edgetop.inference.llama.context import Context, DecodeError
+from edgetop.inference.llama.library import Library
+from edgetop.inference.llama.likelihood import LikelihoodReader, Rows
+from edgetop.inference.llama.model import LoadedModel
+from edgetop.inference.llama.reference_file import ReferenceMismatchError, ReferenceReader, ReferenceWriter
+from edgetop.inference.protocol import (
+    ChoiceScore,
+    ChoicesScored,
+    Choose,
+    Divergence,
+    Perplexity,
+    Question,
+    ScoreFailed,
+    ScoreProgress,
+    TextScored,
+)
+
+ROWS_AT_ONCE: Final = 64
+"""Positions whose logits are held together: 64 rows of 128,000 tokens take 33 MB."""
+
+
+class _StoppedError(Exception):
+    """Asked to stop."""
+
+
+class Scorer:
+    """One score under way."""
+
+    def __init__(self, library: Library, model: LoadedModel, *, stop: Stop, report: Reporter) -> None:
+        self._context: Context = model.context
+        self._vocabulary = model.vocabulary
+        self._stop = stop
+        self._report = report
+        rows_max = min(ROWS_AT_ONCE, model.settings.n_outputs_max)
+        self._reader = LikelihoodReader(library, model.context, n_vocab=model.vocabulary.size, rows_max=rows_max)
+
+    def run(self, command: Perplexity | Choose) -> None:
+        """Score; the last report is TextScored, ChoicesScored or ScoreFailed."""
+        self._context.watch(self._stop)
+        try:
+            if isinstance(command, Perplexity):
+                self._report(self._score_text(command))
+            else:
+                self._report(self._score_choices(command.questions))
+        except _StoppedError:
+            self._report(ScoreFailed(message="Scoring was stopped."))
+        except (DecodeError, ReferenceMismatchError) as error:
+            self._report(ScoreFailed(message=f"{error}.", mend="Load the model again."))
+        except OSError as error:
+            message = f"The reference {command.reference if isinstance(command, Perplexity) else ''}: {error.strerror}."
+            self._report(ScoreFailed(message=message, mend="Make room on the disk, or score fewer chunks."))
+        finally:
+            self._context.clear()
+            self._reader.free()
+
+    def _score_text(self, command: Perplexity) -> TextScored | ScoreFailed:
+        """Perplexity as llama.cpp's llama-perplexity has it.
+
+        The text is cut into chunks of n_ctx tokens, each begun with the beginning-of-sequence token where the model
+        wants one; the positions from the middle of a chunk on are scored (tools/perplexity/perplexity.cpp).
+        """
+        n_ctx = self._context.n_ctx
+        tokens = self._vocabulary.tokenize_plain(command.text)
+        chunks = len(tokens) // n_ctx
+        if command.chunks is not None:
+            chunks = min(chunks, command.chunks)
+        if chunks < 1:
+            return ScoreFailed(
+                message=f"The text has {len(tokens)} tokens; a score takes at least {n_ctx}.",
+                mend="Give a longer text, or a smaller --quality-ctx.",
+            )
+        tokens = tokens[: chunks * n_ctx]
+        losses: list[float] = []
+        divergence = _DivergenceSum()
+        with ExitStack() as open_files:
+            compare = self._comparison(command, tokens, divergence, open_files)
+            for chunk in range(chunks):
+                self._score_chunk(tokens[chunk * n_ctx : (chunk + 1) * n_ctx], losses, compare)
+                self._report(ScoreProgress((chunk + 1) / chunks))
+        mean, error = _mean_and_error(np.asarray(losses))
+        return TextScored(
+            perplexity=math.exp(mean),
+            perplexity_error=math.exp(mean) * error,
+            tokens=len(losses),
+            chunks=chunks,
+            divergence=divergence.result() if command.reference and not command.write_reference else None,
+        )
+
+    def _comparison(
+        self, command: Perplexity, tokens: list[int], divergence: _DivergenceSum, open_files: ExitStack
+    ) -> Callable[[Rows], None]:
+        if not command.reference:
+            return lambda rows: None  # noqa: ARG005 - nothing to compare with
+        path = Path(command.reference)
+        if command.write_reference:
+            writer = ReferenceWriter(path, tokens, self._vocabulary.size)
+            open_files.callback(writer.close)
+            return writer.write
+        reader = ReferenceReader(path, tokens, self._vocabulary.size)
+        open_files.callback(reader.close)
+        return lambda rows: divergence.add(reader.read(len(rows)), rows)
+
+    def _score_chunk(self, tokens: list[int], losses: list[float], compare: Callable[[Rows], None]) -> None:
+        context, first = self._context, len(tokens) // 2
+        context.clear()
+        given = [self._vocabulary.bos, *tokens[1:]] if self._vocabulary.begins_with_bos else tokens
+        for begin in range(0, first, context.n_ubatch):
+            self._evaluate(given[begin : min(first, begin + context.n_ubatch)])
+        for begin in range(first, len(tokens) - 1, self._reader.rows_max):
+            end = min(len(tokens) - 1, begin + self._reader.rows_max)
+            rows = self._read(given[begin:end])
+            following = tokens[begin + 1 : end + 1]
+            losses += (-rows[np.arange(end - begin), following].astype(np.float64)).tolist()
+            compare(rows)
+
+    def _score_choices(self, questions: tuple[Question, ...]) -> ChoicesScored:
+        scores = []
+        for number, question in enumerate(questions, 1):
+            scored = [self._score_choice(question.prompt, choice) for choice in question.choices]
+            scores.append(ChoiceScore(tuple(each for each, _ in scored), tuple(count for _, count in scored)))
+            self._report(ScoreProgress(number / len(questions)))
+        return ChoicesScored(tuple(scores))
+
+    def _score_choice(self, prompt: str, choice: str) -> tuple[float, int]:
+        """Log-likelihood of a choice after its prompt, and its number of tokens.
+
+        Prompt and choice are tokenized together, since a token may span the space between them; the choice begins
+        where the tokens differ from those of the prompt alone.
+        """
+        alone = self._vocabulary.tokenize(prompt)
+        tokens = self._vocabulary.tokenize(prompt + choice)[: self._context.n_ctx]
+        begin = 0
+        while begin < min(len(alone), len(tokens) - 1) and alone[begin] == tokens[begin]:
+            begin += 1
+        begin = max(begin, 1)
+        self._context.reuse(tokens[:begin])
+        held = len(self._context.tokens)
+        for at in range(held, begin - 1, self._context.n_ubatch):
+            self._evaluate(tokens[at : min(begin - 1, at + self._context.n_ubatch)])
+        total = 0.0
+        for at in range(begin - 1, len(tokens) - 1, self._reader.rows_max):
+            end = min(len(tokens) - 1, at + self._reader.rows_max)
+            rows = self._read(tokens[at:end])
+            total += float(rows[np.arange(end - at), tokens[at + 1 : end + 1]].sum(dtype=np.float64))
+        return total, len(tokens) - begin
+
+    def _evaluate(self, tokens: list[int]) -> None:
+        if self._stop.requested or not self._context.evaluate(tokens):
+            raise _StoppedError
+
+    def _read(self, tokens: list[int]) -> Rows:
+        rows = None if self._stop.requested else self._reader.read(tokens)
+        if rows is None:
+            raise _StoppedError
+        return rows
+
+
+class _DivergenceSum:
+    """Kullback-Leibler divergences from a reference, position by position."""
+
+    def __init__(self) -> None:
+        self._kl: list[float] = []
+        self._agreed = 0
+
+    def add(self, reference: Rows, rows: Rows) -> None:
+        probability = np.exp(reference, dtype=np.float64)
+        # The halves' rounding makes the reference's probabilities sum to a little more or less than one.
+        probability /= probability.sum(axis=1, keepdims=True)
+        self._kl += (probability * (np.log(np.maximum(probability, 1e-30)) - rows)).sum(axis=1).tolist()
+        self._agreed += int((reference.argmax(axis=1) == rows.argmax(axis=1)).sum())
+
+    def result(self) -> Divergence:
+        kl = np.asarray(self._kl)
+        mean, error = _mean_and_error(kl)
+        return Divergence(
+            kl_mean=mean,
+            kl_error=error,
+            kl_p99=float(np.percentile(kl, 99)),
+            top_agreement=self._agreed / len(kl),
+        )
+
+
+def _mean_and_error(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[float, float]:
+    """Mean and its standard error; the error of one value is 0."""
+    error = float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+    return float(values.mean()), error

@@ -1,0 +1,282 @@
+"""Every way in which a server can fail ends in one clear line, and what was said until then is kept."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
+from edgetop.inference.protocol import LoadFailed, Measure, Perplexity, ScoreFailed
+from edgetop.inference.server.address import KEY_VARIABLE
+from edgetop.inference.server.lines import LINE_BYTES_MAX
+from tests.eventually import eventually
+from tests.inference.server import exchanges
+from tests.inference.server.conftest import Asking
+from tests.inference.server.test_kinds import CHAT, as_llama_server
+from tests.inference.server.wire_server import Step, WireServer, chunk, document, head, reset, serving, stream
+
+BEGINNING = exchanges.LLAMA_CHAT[:4]
+"""Two tokens, `Bonjour`, and no end."""
+
+
+@pytest.fixture
+def asked(wire: WireServer, asking: Callable[..., Asking]) -> Asking:
+    """A model of llama-server, loaded."""
+    as_llama_server(wire)
+    loaded = asking()
+    assert isinstance(loaded.load(), ModelLoaded)
+    return loaded
+
+
+def one_line(text: str) -> bool:
+    return text.isprintable() and "Traceback" not in text
+
+
+def check_kept(asked: Asking, finished: TurnFinished) -> None:
+    """What came before the failure is there, counted."""
+    assert asked.text() == "Bonjour"
+    assert (finished.stop_reason, finished.generated_tokens, finished.prompt_tokens) == ("failed", 2, 42)
+    assert one_line(finished.error)
+
+
+def test_nobody_listens(asking: Callable[..., Asking]) -> None:
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        failed = asking(url=f"http://127.0.0.1:{unused.getsockname()[1]}").load()
+    assert isinstance(failed, LoadFailed)
+    assert "nobody listens there" in failed.message
+    assert failed.mend
+
+
+def test_there_is_no_such_host(asking: Callable[..., Asking]) -> None:
+    failed = asking(url="http://no-such-host.invalid:8080").load()
+    assert isinstance(failed, LoadFailed)
+    assert "cannot be reached" in failed.message
+
+
+def test_what_listens_speaks_something_else(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    wire.answers |= {f"GET {path}": [b"SSH-2.0-OpenSSH_9.2\r\n"] for path in ("/props", "/api/version", "/v1/models")}
+    failed = asking().load()
+    assert isinstance(failed, LoadFailed)
+    assert "does not speak HTTP" in failed.message
+
+
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ([reset], "broke off"),
+        ([], "broke off"),
+        ([b"0\r\n\r\n"], "without saying that it is complete"),
+        ([chunk(b'data: {"error":{"code":500,"message":"out of memory"}}\n\n')], "out of memory"),
+        ([chunk(b'event: error\ndata: {"error":"the model crashed"}\n\n')], "the model crashed"),
+        ([chunk(b"data: {not json}\n\n")], "cannot be read: {not json}"),
+        ([chunk(b'data: {"choices":[{"delta":{"content":7}}]}\n\n')], "cannot be read"),
+        ([chunk(b"data: " + b"[" * 5000 + b"\n\n")], "cannot be read"),
+        ([chunk(b"data: \xff\xfe\x00\n\n")], "cannot be read"),
+        ([b"zz\r\n"], "broke off"),
+        ([chunk(b"x" * 2**16)] * (LINE_BYTES_MAX // 2**16 + 1), "a line of more than 4 MiB"),
+        ([chunk(b"data: " + b"x" * 2**16 + b"\n")] * (LINE_BYTES_MAX // 2**16 + 1), "an event of more than 4 MiB"),
+        ([chunk(b'data: {"usage":{"prompt_tokens":-1}}\n\n')], "cannot be read"),
+        ([chunk(b'data: {"usage":{"prompt_tokens":1e300}}\n\n')], "cannot be read"),
+    ],
+    ids=[
+        "killed", "gone", "ended early", "error", "error event", "not JSON", "wrong type", "deep", "not UTF-8",
+        "bad chunk", "endless line", "endless event", "negative", "huge number",
+    ],
+)  # fmt: skip
+def test_an_answer_that_breaks_in_the_middle_is_kept(
+    end: list[Step], told: str, wire: WireServer, asked: Asking
+) -> None:
+    wire.answers[CHAT] = [*stream(*BEGINNING, end=False), *end]
+    finished = asked.ask()
+    check_kept(asked, finished)
+    assert told in finished.error
+
+
+def test_a_server_that_falls_silent_is_given_up(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    as_llama_server(wire)
+    asked = asking(timeout_s=1.0)
+    asked.load()
+    wire.answers[CHAT] = [*stream(*BEGINNING, end=False), wire.hang]
+    finished = asked.ask()
+    check_kept(asked, finished)
+    assert "said nothing for 1 s" in finished.error
+    assert "--server-timeout" in finished.error
+    assert wire.hung_up.wait(60)
+
+
+def test_a_stop_hangs_up_and_keeps_what_was_said(wire: WireServer, asked: Asking) -> None:
+    wire.answers[CHAT] = [*stream(*BEGINNING, end=False), wire.hang]
+    turn = threading.Thread(target=asked.ask)
+    turn.start()
+    eventually(lambda: asked.of(Tokens), "the answer has begun")
+    asked.request_stop()
+    turn.join(60)
+    assert wire.hung_up.wait(60), "the server is told by the connection's end"
+    (finished,) = asked.of(TurnFinished)
+    assert (finished.stop_reason, finished.error) == ("cancelled", "")
+    assert asked.text() == "Bonjour"
+
+
+def test_a_stop_is_heard_before_the_server_has_answered_at_all(wire: WireServer, asked: Asking) -> None:
+    wire.answers[CHAT] = [wire.hang]
+    turn = threading.Thread(target=asked.ask)
+    turn.start()
+    eventually(lambda: CHAT in wire.asked, "the question was sent")
+    asked.request_stop()
+    turn.join(60)
+    (finished,) = asked.of(TurnFinished)
+    assert (finished.stop_reason, finished.generated_tokens) == ("cancelled", 0)
+
+
+def test_an_endless_answer_ends_with_the_mark_of_its_end(wire: WireServer, asked: Asking) -> None:
+    wire.answers[CHAT] = [*stream(*exchanges.LLAMA_CHAT, end=False), wire.hang]
+    assert asked.ask().stop_reason == "end_of_generation"
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "told"),
+    [
+        ("401 Unauthorized", {}, {"error": {"message": "Invalid key"}}, "wants another key (401): Invalid key."),
+        ("403 Forbidden", {}, {}, "wants another key (403)."),
+        ("404 Not Found", {}, {"error": 'model "x" not found'}, 'does not have it (404): model "x" not found.'),
+        ("429 Too Many Requests", {"Retry_After": "7"}, {"error": {"message": "busy"}}, "Try again in 7 s."),
+        ("429 Too Many Requests", {"Retry_After": "soon\x1b[2J"}, {}, "Try again later."),
+        ("503 Service Unavailable", {}, {"error": {"message": "Loading model"}}, "not ready (503): Loading model."),
+        ("500 Internal Server Error", {}, {"detail": "boom"}, "with an error (500): boom."),
+        ("422 Unprocessable", {}, {"detail": [{"msg": "maximum context length is 4096 tokens"}]}, "does not fit"),
+        ("418 Teapot", {}, b"<html>\x1b]0;owned\x07</html>", "with an error (418): <html>␛]0;owned␇</html>."),
+    ],
+)  # fmt: skip
+def test_what_a_status_means_is_said(
+    status: str, headers: dict[str, str], body: object, told: str, *, wire: WireServer, asked: Asking
+) -> None:
+    wire.answers[CHAT] = document(body, status, **headers)
+    finished = asked.ask()
+    assert told in finished.error
+    assert one_line(finished.error)
+
+
+def test_a_redirect_is_told_and_not_followed(wire: WireServer, asked: Asking) -> None:
+    with serving() as other:
+        location = f"{other.url}/v1/chat/completions"
+        wire.answers[CHAT] = document({}, "307 Temporary Redirect", Location=location)
+        assert f"sends us on to {location}" in asked.ask().error
+        assert other.asked == []
+
+
+def test_a_page_in_place_of_a_stream_is_no_answer(wire: WireServer, asked: Asking) -> None:
+    wire.answers[CHAT] = document(b"<html>sign in</html>", media="text/html; charset=utf-8")
+    assert "with text/html, not with a stream" in asked.ask().error
+
+
+def test_a_server_that_still_loads_is_waited_for(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    as_llama_server(wire)
+    props = wire.answers["GET /props"]
+    answers: Iterator[list[Step]] = iter(
+        [document({"error": {"message": "Loading model", "code": 503}}, "503 Busy")] * 3
+    )
+    wire.answers["GET /props"] = _Changing(lambda: next(answers, list(props)))
+    assert isinstance(asking().load(), ModelLoaded)
+    assert wire.asked.count("GET /props") >= 4
+
+
+def test_a_server_that_never_gets_ready_is_given_up(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    wire.answers["GET /props"] = document({"error": {"message": "Loading model", "code": 503}}, "503 Busy")
+    failed = asking(loading_s=0.6).load()
+    assert isinstance(failed, LoadFailed)
+    assert "still loads its model after 0.6 s" in failed.message
+
+
+class _Changing(list[Step]):
+    """An answer that is another one each time."""
+
+    def __init__(self, answer: Callable[[], list[Step]]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[Step]:
+        return iter(self._answer())
+
+
+def test_hostile_text_stays_text(wire: WireServer, asked: Asking) -> None:
+    said = "\x1b[2J\u202eevil \ud83d half"
+    event = json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": "stop"}]}).encode()
+    wire.answers[CHAT] = stream(b"data: " + event + b"\n\ndata: [DONE]\n\n")
+    assert asked.ask().stop_reason == "end_of_generation"
+    assert asked.text() == "\x1b[2J\u202eevil ? half"
+
+
+def test_a_hostile_model_name_is_shown_in_one_line(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    wire.answers["GET /v1/models"] = document({"data": [{"id": "a\n\x1b[31mb"}, {"id": "c"}]})
+    failed = asking().load()
+    assert isinstance(failed, LoadFailed)
+    assert one_line(failed.mend)
+
+
+def test_the_key_is_sent_and_nowhere_else(
+    wire: WireServer, asking: Callable[..., Asking], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    as_llama_server(wire)
+    monkeypatch.setenv(KEY_VARIABLE, "secret-of-variable")
+    by_variable = asking()
+    loaded = by_variable.load()
+    assert wire.last("GET /props").headers["authorization"] == "Bearer secret-of-variable"
+    file = tmp_path / "key"
+    file.write_text("secret-of-file\n")
+    by_file = asking(key_file=str(file))
+    by_file.load()
+    by_file.ask()
+    assert wire.last(CHAT).headers["authorization"] == "Bearer secret-of-file"
+    assert "secret" not in repr([loaded, by_variable.reports, by_file.reports])
+
+
+@pytest.mark.parametrize("content", [b"two\nlines", b"bell\x07", "schlüssel".encode(), b"x" * 9000])
+def test_a_key_that_is_none_is_refused_without_being_shown(
+    content: bytes, asking: Callable[..., Asking], wire: WireServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_bytes(content)
+    failed = asking(key_file=str(file)).load()
+    assert isinstance(failed, LoadFailed)
+    assert "holds no key" in failed.message
+    assert wire.asked == []
+
+
+def test_proxies_of_the_environment_are_not_used(
+    wire: WireServer, asking: Callable[..., Asking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_llama_server(wire)
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    assert isinstance(asking().load(), ModelLoaded)
+
+
+def test_only_known_paths_of_the_one_address_are_asked(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    as_llama_server(wire)
+    asked = asking(url=f"{wire.url}/v1/")
+    asked.load()
+    asked.ask()
+    assert set(wire.asked) == {"GET /props", "GET /v1/models", CHAT}
+
+
+def test_benchmarks_and_scores_say_that_a_server_takes_none(asked: Asking) -> None:
+    asked.reports.clear()
+    asked.engine.measure(Measure(turn=3, n_gen=8), asked.stop, asked.reports.append)
+    asked.engine.score(Perplexity(text="x"), asked.stop, asked.reports.append)
+    finished, failed = asked.reports
+    assert isinstance(finished, TurnFinished)
+    assert isinstance(failed, ScoreFailed)
+    assert (finished.stop_reason, "with a server" in finished.error) == ("failed", True)
+    assert "with a server" in failed.message
+
+
+def test_a_head_without_end_is_bounded(wire: WireServer, asked: Asking) -> None:
+    wire.answers[CHAT] = [head()[:-2], *[b"X-Filler: " + b"x" * 60000 + b"\r\n"] * 200]
+    assert "does not speak HTTP" in asked.ask().error

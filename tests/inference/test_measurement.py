@@ -1,0 +1,74 @@
+"""Random tokens through the real engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgetop.core.engine import EngineSettings
+from edgetop.core.records import ModelLoaded, Prefill, TurnFinished
+from edgetop.inference.protocol import Measure
+from tests.inference.conftest import Talk
+from tests.inference.tiny_gguf import write_tiny_gguf
+
+
+def measure(talk: Talk, command: Measure) -> TurnFinished:
+    talk.reports.clear()
+    talk.engine.send(command)
+    finished: TurnFinished = talk.until(TurnFinished)
+    return finished
+
+
+@pytest.fixture
+def talk(start: Callable[..., Talk], tmp_path: Path) -> Talk:
+    worker = start()
+    settings = EngineSettings(n_ctx=512, n_ubatch=64)
+    assert isinstance(worker.load(write_tiny_gguf(tmp_path / "tiny.gguf"), settings), ModelLoaded)
+    return worker
+
+
+def test_a_test_evaluates_as_many_tokens_as_were_asked_for(talk: Talk) -> None:
+    finished = measure(talk, Measure(turn=3, n_prompt=150, n_gen=20, depth=100))
+    assert (finished.stop_reason, finished.turn, finished.error) == ("max_tokens", 3, "")
+    assert (finished.prompt_tokens, finished.cached_tokens, finished.generated_tokens) == (250, 100, 20)
+    assert finished.context_used == 270
+    prefills = [report for report in talk.reports if isinstance(report, Prefill)]
+    assert [each.done for each in prefills] == [0, 64, 128, 150]
+    assert {(each.total, each.cached) for each in prefills} == {(150, 100)}
+    assert len(talk.stamps) == 20
+    assert talk.stamps == sorted(talk.stamps)
+    assert talk.stamps[0] > prefills[-1].t_us
+    assert talk.text == ""
+    assert finished.perf is not None
+    assert (finished.perf.prefill_tokens, finished.perf.decode_tokens) == (150, 20)
+
+
+@pytest.mark.parametrize(("n_prompt", "n_gen"), [(32, 0), (0, 8)])
+def test_a_prompt_or_a_reply_alone_is_a_test_too(talk: Talk, n_prompt: int, n_gen: int) -> None:
+    for _ in range(2):
+        finished = measure(talk, Measure(turn=1, n_prompt=n_prompt, n_gen=n_gen))
+        assert (finished.prompt_tokens, finished.generated_tokens) == (n_prompt, n_gen)
+        assert finished.context_used == n_prompt + n_gen, "each test begins with an empty cache"
+
+
+def test_a_test_larger_than_the_context_is_refused(talk: Talk) -> None:
+    finished = measure(talk, Measure(turn=1, n_prompt=300, n_gen=200, depth=100))
+    assert finished.stop_reason == "context_full"
+    assert "600" in finished.error
+
+
+def test_a_test_can_be_stopped(start: Callable[..., Talk], small_model: Path) -> None:
+    worker = start()
+    assert isinstance(worker.load(small_model, EngineSettings(n_ctx=4096)), ModelLoaded)
+    worker.reports.clear()
+    worker.engine.send(Measure(turn=1, n_prompt=2048, n_gen=2000))
+    worker.until(Prefill)
+    worker.engine.stop()
+    finished: TurnFinished = worker.until(TurnFinished)
+    assert finished.stop_reason == "cancelled"
+
+
+def test_without_a_model_there_is_nothing_to_measure(start: Callable[..., Talk]) -> None:
+    assert "load one first" in measure(start(), Measure(turn=1, n_gen=1)).error
