@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from copy import copy
 from math import isnan
 
 from edgetop.core.energy.estimate import ChannelEstimator
@@ -28,6 +29,24 @@ class ChannelFeed:
         self.estimator = ChannelEstimator(meter)
         self.readings_fed = 0
         self._sleeps_us: list[int] = []
+
+    def mark(self) -> ChannelFeed:
+        """The feed as it is now, which is only good for `resumed`."""
+        return self._with(self.estimator.mark())
+
+    def resumed(self) -> ChannelFeed:
+        """From a mark, a feed that goes on from there."""
+        return self._with(self.estimator.resumed())
+
+    def separate(self) -> None:
+        """Share no list that changes with the feed that this is a copy of."""
+        self._sleeps_us = self._sleeps_us.copy()
+
+    def _with(self, estimator: ChannelEstimator) -> ChannelFeed:
+        other = copy(self)
+        other.estimator = estimator
+        other.separate()
+        return other
 
     def note(self, moment: Moment, temperature_c: float | None) -> None:
         """Take note of a moment; moments come in order, but may come before readings that were taken earlier."""

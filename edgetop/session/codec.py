@@ -15,6 +15,10 @@ from edgetop.core.text import one_line
 from edgetop.session.file import LONG_PARTS, SessionFile, SessionHead
 
 MESSAGE_LENGTH = 200
+DEEPEST = 100
+"""Brackets in brackets; a session has about ten."""
+LINE_BREAK = b"\n"
+_MARKS = re.compile(rb'["\\\[\]{}]')
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _HEAD = msgspec.json.Decoder(SessionHead)
 _FILE = msgspec.json.Decoder(SessionFile)
@@ -61,7 +65,7 @@ def decode_head(line: bytes) -> SessionHead:
     try:
         head = _HEAD.decode(line.rstrip(b"\r\n,") + b"}")
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise _explained(error, b"") from None
+        raise _explained(error, line) from None
     require_version(head)
     return head
 
@@ -103,24 +107,56 @@ def to_document(file: SessionFile) -> dict[str, Any]:
 def require_version(head: SessionHead) -> None:
     """Refuse a file of a newer format. Raises SessionFileError."""
     if head.version > FORMAT_VERSION or head.version < 1:
+        told = str(head.version)[:20]
         raise SessionFileError(
-            f"$.version: it is a session of format {head.version}, and this edgetop reads format {FORMAT_VERSION}",
+            f"$.version: it is a session of format {told}, and this edgetop reads format {FORMAT_VERSION}",
             "a newer edgetop reads it",
         )
 
 
 def _explained(error: Exception, data: bytes) -> SessionFileError:
-    if isinstance(error, RecursionError):
-        return SessionFileError("it is nested too deeply for a session")
+    """The error in one line that begins with the place: a path from the root `$`, a line, or an offset in bytes."""
     message = str(error)
-    place = re.fullmatch(r"(?P<what>.*) - at `(?P<place>\$.*)`", message, re.DOTALL)
-    if place is not None:
-        message = f"{place['place']}: {place['what']}"
-    byte = re.search(r"\(byte (\d+)\)", message)
-    if byte is not None:
-        line = data.count(b"\n", 0, int(byte[1])) + 1
-        message = f"line {line}: {message}"
+    if isinstance(error, RecursionError):
+        message = f"byte {_too_deep_at(data)}: it is nested too deeply for a session"
+    elif isinstance(error, UnicodeDecodeError):
+        message = f"byte {_not_utf8_at(data)}: it is not UTF-8"
+    elif (found := re.fullmatch(r"(?P<what>.*) - at `(?P<place>\$.*)`", message, re.DOTALL)) is not None:
+        message = f"{found['place']}: {found['what']}"
+    elif (byte := re.search(r"\(byte (\d+)\)", message)) is not None:
+        message = f"line {data.count(LINE_BREAK, 0, int(byte[1])) + 1}: {message}"
+    elif "truncated" in message:
+        message = f"byte {len(data)}: {message}"
+    else:
+        message = f"$: {message}"
     return SessionFileError(one_line(message[:MESSAGE_LENGTH]))
+
+
+def _not_utf8_at(data: bytes) -> int:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return 0
+
+
+def _too_deep_at(data: bytes) -> int:
+    """Where the brackets that are open become more than any session has."""
+    depth, after = 0, 0
+    in_text = False
+    for found in _MARKS.finditer(data):
+        mark, at = found[0], found.start()
+        if at < after:
+            continue
+        if mark == b"\\":
+            after = at + 2
+        elif mark == b'"':
+            in_text = not in_text
+        elif not in_text:
+            depth += 1 if mark in b"[{" else -1
+        if depth > DEEPEST:
+            return at
+    return 0
 
 
 def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 (any JSON)

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice, pairwise
 from math import nan
 
-from edgetop.core.records import Event, ModelLoaded, SessionStarted, TurnFinished, TurnStarted
+from edgetop.core.records import Event, ModelLoaded, Predicted, Scored, SessionStarted, TurnFinished, TurnStarted
 from edgetop.session.file import (
     EventEntry,
     LoadEntry,
+    PredictionEntry,
     PrefillColumns,
+    QualityEntry,
     ReplySpan,
     SeriesEntry,
     SessionFile,
@@ -21,6 +23,7 @@ from edgetop.session.file import (
     TurnStamps,
     Value,
 )
+from edgetop.session.numbers import number_problems
 from edgetop.session.series import LARGEST, Column, Series
 from edgetop.session.session import Session, UnfittingError
 from edgetop.session.snapshot import snapshot
@@ -54,9 +57,12 @@ def to_file(session: Session) -> SessionFile:
             )
             for load in session.loads
         ),
+        predictions=tuple(PredictionEntry(t_us=each.t_us, prediction=each.prediction) for each in session.predictions),
+        bench=header.bench,
+        quality=tuple(QualityEntry(t_us=each.t_us, quality=each.quality) for each in session.scores),
         absent=dict(session.absent),
         summary=snapshot(session, session.end_us).summary,
-        turns=tuple(_turn_entry(session, turn) for turn in session.turns),
+        turns=tuple(_turn_entry(session, index) for index in range(len(session.turns))),
         events=tuple(
             EventEntry(t_us=event.t_us, kind=event.kind, text=event.text, data=event.data) for event in session.events
         ),
@@ -77,6 +83,7 @@ def to_session(file: SessionFile) -> Session:
         device=file.device,
         text_recorded=file.text_recorded,
         power=file.power,
+        bench=file.bench,
         format_version=file.version,
     )
     session.loads = [
@@ -90,6 +97,8 @@ def to_session(file: SessionFile) -> Session:
         )
         for load in file.loads
     ]
+    session.scores = [Scored(t_us=each.t_us, quality=each.quality) for each in file.quality]
+    session.predictions = [Predicted(t_us=each.t_us, prediction=each.prediction) for each in file.predictions]
     session.turns = [_turn(entry) for entry in file.turns]
     session.events = [
         Event(t_us=event.t_us, kind=event.kind, text=event.text, data=event.data) for event in file.events
@@ -104,6 +113,8 @@ def to_session(file: SessionFile) -> Session:
         file.duration_us,
         session.end_us,
         *(load.t_us for load in session.loads),
+        *(each.t_us for each in session.predictions),
+        *(each.t_us for each in session.scores),
         *(event.t_us for event in session.events),
         *(turn.last_us for turn in session.turns),
     )
@@ -112,7 +123,10 @@ def to_session(file: SessionFile) -> Session:
 
 def structure_problems(file: SessionFile) -> Iterator[str]:
     """Where the parts of a file do not fit together, each in one line that begins with the place."""
+    yield from number_problems(file)
     yield from _order_problems("loads", [load.t_us for load in file.loads])
+    yield from _order_problems("quality", [each.t_us for each in file.quality])
+    yield from _order_problems("predictions", [each.t_us for each in file.predictions])
     yield from _order_problems("turns", [turn.stamps.submitted_us for turn in file.turns])
     yield from _order_problems("events", [event.t_us for event in file.events])
     for index, turn in enumerate(file.turns):
@@ -168,7 +182,8 @@ def _series_problems(series: SeriesEntry) -> Iterator[str]:
             yield f"values.{name}: {len(values)} values for {count} stamps"
         end = covered = 0
         for run in series.missing.get(name, ()):
-            if run.start < end or run.count < 1 or any(each is not None for each in values[run.start :][: run.count]):
+            read = values[run.start : run.start + run.count] if run.start >= end else ()
+            if run.start < end or run.count < 1 or any(each is not None for each in read):
                 yield f"missing.{name}: they are not the readings that are null"
             end = run.start + run.count
             covered += run.count
@@ -192,7 +207,8 @@ def _stamps(
     )
 
 
-def _turn_entry(session: Session, turn: Turn) -> TurnEntry:
+def _turn_entry(session: Session, index: int) -> TurnEntry:
+    turn = session.turns[index]
     started, finished = turn.started, turn.finished
     prefill_dt_us = tuple(_differences(turn.prefill_t_us, started.t_us))
     token_dt_us = list(_differences(turn.token_t_us, started.t_us))
@@ -201,9 +217,11 @@ def _turn_entry(session: Session, turn: Turn) -> TurnEntry:
         prompt=started.prompt,
         system=started.system,
         retry_of=started.retry_of,
+        task=started.task,
+        warmup=started.warmup,
         sampling=started.sampling,
         stamps=_stamps(started.t_us, prefill_dt_us, token_dt_us, None if finished is None else finished.t_us),
-        figures=account_of(session, turn, session.end_us).figures,
+        figures=account_of(session, index, session.end_us).figures,
         end=None
         if finished is None
         else TurnEnd(
@@ -215,6 +233,7 @@ def _turn_entry(session: Session, turn: Turn) -> TurnEntry:
             seed=finished.seed,
             perf=finished.perf,
             error=finished.error,
+            counted=finished.counted,
         ),
         reply=tuple(ReplySpan(part=span.part, tokens=span.tokens, text=span.text) for span in turn.reply),
         prefill=None
@@ -222,7 +241,7 @@ def _turn_entry(session: Session, turn: Turn) -> TurnEntry:
         else PrefillColumns(
             total=turn.to_evaluate, cached=turn.cached, dt_us=prefill_dt_us, done=tuple(turn.prefill_done)
         ),
-        tokens=TokenColumns(dt_us=token_dt_us, chars=list(turn.token_chars)),
+        tokens=TokenColumns(dt_us=token_dt_us, chars=list(turn.token_chars), counted=turn.counted),
     )
 
 
@@ -236,6 +255,8 @@ def _turn(entry: TurnEntry) -> Turn:
             system=entry.system,
             sampling=entry.sampling,
             retry_of=entry.retry_of,
+            task=entry.task,
+            warmup=entry.warmup,
         )
     )
     if entry.prefill is not None:
@@ -244,6 +265,7 @@ def _turn(entry: TurnEntry) -> Turn:
         turn.prefill_done = array("q", entry.prefill.done)
     turn.token_t_us = _stamp_array(entry.tokens.dt_us, submitted_us)
     turn.token_chars = array("q", entry.tokens.chars)
+    turn.counted = entry.tokens.counted
     turn.reply = [Span(span.part, span.tokens, span.text) for span in entry.reply]
     end = entry.end
     if end is not None and entry.stamps.finished_us is not None:
@@ -258,6 +280,7 @@ def _turn(entry: TurnEntry) -> Turn:
             seed=end.seed,
             perf=end.perf,
             error=end.error,
+            counted=end.counted,
         )
     return turn
 

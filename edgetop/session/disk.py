@@ -8,8 +8,11 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
+from edgetop.core.text import one_line
 from edgetop.session.codec import (
+    MESSAGE_LENGTH,
     SessionFileError,
     carry_over,
     decode_document,
@@ -20,12 +23,14 @@ from edgetop.session.codec import (
 )
 from edgetop.session.conversion import to_file, to_session
 from edgetop.session.file import SessionFile, SessionHead
+from edgetop.session.numbers import number_problems
 from edgetop.session.session import Session
 
+Head = TypeVar("Head", bound=SessionHead)
 LARGEST_FILE_BYTES = 128 * 2**20
 """More than fifteen hours at ten samples a second in ten channels; what is larger is not read."""
-LONGEST_HEAD_BYTES = 256 * 2**10
-"""The first line of a session has one or two kilobytes; of a file without one, the whole is read."""
+USUAL_HEAD_BYTES, LONGEST_HEAD_BYTES = 16 * 2**10, 256 * 2**10
+"""The first line of a session has some kilobytes; of a file without one, the whole is read."""
 
 
 def load(path: Path) -> Session:
@@ -34,7 +39,7 @@ def load(path: Path) -> Session:
     try:
         return to_session(file)
     except ValueError as error:
-        raise SessionFileError(f"{path}: {error}") from None
+        raise SessionFileError(f"{path}: {one_line(str(error)[:MESSAGE_LENGTH])}") from None
 
 
 def load_file(path: Path) -> SessionFile:
@@ -49,15 +54,24 @@ def load_head(path: Path) -> SessionHead:
     """Everything of a session file but its long parts. Raises SessionFileError."""
     try:
         with _open_regular(path) as fd:
-            line, line_break, _ = os.read(fd, LONGEST_HEAD_BYTES).partition(b"\n")
+            data = os.read(fd, USUAL_HEAD_BYTES)
+            if b"\n" not in data:
+                data += os.read(fd, LONGEST_HEAD_BYTES)
+            line, line_break, _ = data.partition(b"\n")
     except OSError as error:
         raise SessionFileError(f"{path}: {error.strerror}") from None
     except SessionFileError as error:
         raise _at(path, error) from None
     if line_break and line.endswith(b","):
         with suppress(SessionFileError):
-            return decode_head(line)
-    return load_file(path)
+            return _sound(path, decode_head(line))
+    return _sound(path, load_file(path))
+
+
+def _sound(path: Path, head: Head) -> Head:
+    for problem in number_problems(head):
+        raise SessionFileError(f"{path}: {one_line(problem[:MESSAGE_LENGTH])}")
+    return head
 
 
 def save(path: Path, session: Session) -> None:

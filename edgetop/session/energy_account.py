@@ -10,17 +10,20 @@ What cannot change any more is kept, so that asking once a second costs little h
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
+from copy import copy
 from math import isnan
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.energy.estimate import TurnSpan, TurnWindows, turn_together
+from edgetop.core.energy.estimate import TurnSpan, turn_together
 from edgetop.core.energy.figures import Energy
-from edgetop.core.energy.per_token import Basis, TurnSum, session_energy, sum_of, turn_energy
+from edgetop.core.energy.per_token import Basis, session_energy, turn_energy
 from edgetop.core.energy.scope import Headline
 from edgetop.core.records import Missing, Scope, SourceInfo
 from edgetop.session.channel_feed import ChannelFeed
+from edgetop.session.energy_sum import NO_REPLY, EnergySum, MeasuredTurn
 from edgetop.session.limits import limit_between
 from edgetop.session.meters import cross_check_of, headline_of, meters_of
 from edgetop.session.quiet import Moment, moments_of
@@ -35,8 +38,7 @@ SETTLED_US = 5_000_000
 TEMPERATURE = "temperature.cpu"
 TEMPERATURE_AGE_US = 10_000_000
 LAST_EVENTS = frozenset({"session_ended", "recovered"})
-NO_TURN = Missing("there is no turn yet")
-TOO_FEW_TOKENS = Missing("the turn has no second token")
+NOT_COUNTED = Missing("the server has not said how many tokens it generated")
 FLAG_OF_LIMIT = {"throttled": "throttled", "contention": "other-load"}
 
 
@@ -52,47 +54,12 @@ class PowerNow(Struct, frozen=True, kw_only=True):
     """Idle power with the model loaded, once it was measured."""
 
 
-class _TurnFigures(Struct, frozen=True, kw_only=True):
-    """A turn's energy, and what it is to be judged by."""
-
-    windows: TurnWindows | Missing
-    span: TurnSpan
-    flags: tuple[str, ...] = ()
-    other_j: float | None = None
-    """By the other view of the same meter; `None` without one."""
-
-
 class _Kept(Struct, frozen=True, kw_only=True):
     """A turn whose readings are all in."""
 
-    figures: _TurnFigures
+    figures: MeasuredTurn
     baselines: tuple[int, ...] | None
     """The state of the baselines that its idle power is from; `None` when no later one can change it."""
-
-
-class _Sum(Struct, frozen=True, kw_only=True):
-    """Turns together, from the first one on."""
-
-    count: int = 0
-    turns: TurnSum | None = None
-    missing: Missing = NO_TURN
-    """Why there is no energy, if there is none."""
-    flags: tuple[str, ...] = ()
-    other_j: float | None = None
-
-    def plus(self, figures: _TurnFigures) -> _Sum:
-        """With one more turn. One without energy is left out with its tokens."""
-        windows, span = figures.windows, figures.span
-        if isinstance(windows, Missing):
-            missing = windows if self.missing is NO_TURN else self.missing
-            return replace(self, count=self.count + 1, missing=missing)
-        if self.turns is None:
-            turns, other_j = sum_of(windows, span), figures.other_j
-        else:
-            turns = self.turns.plus(windows, span)
-            other_j = None if self.other_j is None or figures.other_j is None else self.other_j + figures.other_j
-        flags = tuple(dict.fromkeys([*self.flags, *figures.flags]))
-        return replace(self, count=self.count + 1, turns=turns, flags=flags, other_j=other_j)
 
 
 class EnergyAccount:
@@ -113,12 +80,12 @@ class EnergyAccount:
         self._until_us = -2 * LARGEST
         self._revisions: list[int] = []
         self._taken: tuple[int, ...] = ()
-        self._latest: dict[Turn, _TurnFigures] = {}
+        self._latest: dict[Turn, MeasuredTurn] = {}
         """Of the other turns, with what has been taken in."""
         self._kept: dict[Turn, _Kept] = {}
-        self._settled = _Sum()
+        self._settled = EnergySum()
         """Of the turns, from the first one on, that nothing can change."""
-        self._steady = _Sum()
+        self._steady = EnergySum()
         """Of those, and of the ones after them that only another idle power can change."""
         self._steady_under: tuple[int, ...] = ()
         """The state of the baselines for `_steady`."""
@@ -151,8 +118,40 @@ class EnergyAccount:
         if revisions != self._revisions:
             self._revisions = revisions
             self._kept.clear()
-            self._settled = self._steady = _Sum()
+            self._settled = self._steady = EnergySum()
         return True
+
+    @property
+    def until_us(self) -> int:
+        """How far it has come."""
+        return self._until_us
+
+    @property
+    def revision(self) -> int:
+        """Grows whenever all energies are computed anew."""
+        return sum(feed.estimator.curve.revision for feed in self._all_feeds())
+
+    def mark(self) -> EnergyAccount:
+        """The account as it is now, only good for `resumed`. It shares what only grows, so that it costs little."""
+        return self._with(ChannelFeed.mark)
+
+    def resumed(self) -> EnergyAccount:
+        """From a mark, an account that goes on from there."""
+        return self._with(ChannelFeed.resumed)
+
+    def separate(self, feed_of: Callable[[ChannelFeed], ChannelFeed]) -> None:
+        """Share nothing that changes with the account that this is a copy of."""
+        self._feeds = [feed_of(feed) for feed in self._feeds]
+        self._other = None if self._other is None else feed_of(self._other)
+        self._latest = self._latest.copy()
+        # Those of the turns that stand in the sum already are not asked for again.
+        later = self._session.turns[self._settled.count :]
+        self._kept = {turn: kept for turn in later if (kept := self._kept.get(turn)) is not None}
+
+    def _with(self, feed_of: Callable[[ChannelFeed], ChannelFeed]) -> EnergyAccount:
+        other = copy(self)
+        other.separate(feed_of)
+        return other
 
     def turn(self, turn: Turn) -> Energy | Missing:
         """The energy of one turn, as far as it had come."""
@@ -162,14 +161,15 @@ class EnergyAccount:
         return turn_energy(figures.windows, figures.span, self._basis(self.headline, figures.flags, figures.other_j))
 
     def turns_together(self, count: int) -> Energy | Missing:
-        """The energy of the first `count` turns together."""
+        """The energy of the first `count` turns together, without a benchmark's warm-ups."""
         if isinstance(self.headline, Missing):
             return self.headline
         if self._steady_under != (baselines := self._baselines()):
             self._steady, self._steady_under = self._settled, baselines
         total = self._steady
         for index, turn in enumerate(self._session.turns[total.count : count], total.count):
-            total = total.plus(self._figures(turn))
+            figures = self._figures(turn)
+            total = replace(total, count=total.count + 1) if turn.started.warmup else total.plus(figures)
             kept = self._kept.get(turn)
             if kept is None:
                 continue
@@ -204,6 +204,11 @@ class EnergyAccount:
             idle_w=idle_w,
         )
 
+    @property
+    def knows_idle(self) -> bool:
+        """Whether the idle power was measured long enough for net figures."""
+        return bool(self._feeds) and all(feed.estimator.baseline.is_known for feed in self._feeds)
+
     def power_history(self, steps: int, step_us: int) -> list[float | None]:
         """Mean power of the headline in `steps` spans of `step_us`, oldest first; `None` where it is not known."""
         end_us = self._until_us // step_us * step_us
@@ -234,7 +239,7 @@ class EnergyAccount:
         self._moments = moments_of(session)
         return self._moments[: self._moments_fed] == known
 
-    def _figures(self, turn: Turn) -> _TurnFigures:
+    def _figures(self, turn: Turn) -> MeasuredTurn:
         kept = self._kept.get(turn)
         baselines = self._baselines()
         if kept is not None and kept.baselines in {None, baselines}:
@@ -242,15 +247,23 @@ class EnergyAccount:
         if turn in self._latest:
             return self._latest[turn]
         progress = turn.progress(self._until_us)
+        finished = turn.finished_at(self._until_us) is not None
+        # A benchmark of prefill alone ends with the prompt; any other turn without a token has only been begun.
+        is_prompt = finished and bool(turn.started.task) and not progress.generated and progress.evaluated > 0
+        end_us = progress.prefill_end_us if is_prompt else progress.last_us
         span = TurnSpan(
             submitted_us=progress.submitted_us,
             first_token_us=progress.first_us,
-            last_us=progress.last_us if progress.last_us is not None else self._until_us,
+            last_us=self._until_us if end_us is None else end_us,
             evaluated_tokens=progress.evaluated,
             generated_tokens=progress.generated,
         )
-        figures = self._latest[turn] = self._measured(span)
-        if turn.finished_at(self._until_us) is not None and self._all_read(span.last_us):
+        enough = is_prompt or progress.generated > 1
+        figures = self._measured(span) if enough else MeasuredTurn(windows=NO_REPLY, span=span)
+        if not progress.counted:
+            figures = MeasuredTurn(windows=NOT_COUNTED, span=span)
+        self._latest[turn] = figures
+        if finished and self._all_read(span.last_us):
             fixed = all(feed.estimator.baseline.is_settled(span.last_us) for feed in self._feeds)
             self._kept[turn] = _Kept(figures=figures, baselines=None if fixed else baselines)
         return figures
@@ -259,13 +272,11 @@ class EnergyAccount:
         """Another one whenever an idle power that was taken from the baselines may have changed."""
         return tuple(feed.estimator.baseline.changes for feed in self._feeds)
 
-    def _measured(self, span: TurnSpan) -> _TurnFigures:
-        if span.generated_tokens < 2:
-            return _TurnFigures(windows=TOO_FEW_TOKENS, span=span)
+    def _measured(self, span: TurnSpan) -> MeasuredTurn:
         temperature_c = _temperature(self._session, span.submitted_us)
         other = None if self._other is None else self._other.estimator.window(span.submitted_us, span.last_us)
         flag = FLAG_OF_LIMIT.get(limit_between(self._session, span.submitted_us, span.last_us).name)
-        return _TurnFigures(
+        return MeasuredTurn(
             windows=turn_together([feed.estimator.turn(span, temperature_c) for feed in self._feeds]),
             span=span,
             flags=() if flag is None else (flag,),
@@ -292,14 +303,32 @@ class EnergyAccount:
         )
 
 
+class EnergyAccounts:
+    """The accounts of one session: this one keeps the latest, and makes another when the moment goes back."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._account = EnergyAccount(session)
+
+    def at(self, until_us: int) -> EnergyAccount:
+        """An account of what had been recorded by then, until it is asked for another moment."""
+        if not self._account.advance(until_us):
+            self._account = EnergyAccount(self._session)
+            self._account.advance(until_us)
+        return self._account
+
+
 def energy_account(session: Session, t_us: int) -> EnergyAccount:
-    """The session's account, brought to `t_us`; made anew when `t_us` goes back or a source was added."""
-    until_us = t_us if _has_ended(session, t_us) else t_us - BEHIND_US
-    account = session.energy_account
-    if not isinstance(account, EnergyAccount) or not account.advance(until_us):
-        account = session.energy_account = EnergyAccount(session)
-        account.advance(until_us)
-    return account
+    """The session's account as it stands at `t_us`."""
+    accounts = session.energy_accounts
+    if not isinstance(accounts, EnergyAccounts):
+        accounts = session.energy_accounts = EnergyAccounts(session)
+    return accounts.at(account_moment(session, t_us))
+
+
+def account_moment(session: Session, t_us: int) -> int:
+    """How far the account goes at `t_us`."""
+    return t_us if _has_ended(session, t_us) else t_us - BEHIND_US
 
 
 def _infos(session: Session) -> tuple[SourceInfo, ...]:

@@ -16,12 +16,14 @@ from msgspec import Meta, Struct
 
 from edgetop.core.engine import EngineInfo, EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
 from edgetop.core.figures import Summary, TurnFigures
-from edgetop.core.records import FORMAT_VERSION, DeviceInfo, Missing, Part, SourceInfo, StopReason
+from edgetop.core.prediction import Prediction
+from edgetop.core.quality import Quality
+from edgetop.core.records import FORMAT_VERSION, BenchRun, DeviceInfo, Missing, Part, SourceInfo, StopReason
 from edgetop.session.series import LARGEST, MissingRun
 
 Count = Annotated[int, Meta(ge=0, le=LARGEST)]
 Stamp = Annotated[int, Meta(ge=-LARGEST, le=LARGEST, description="Microseconds since the session began.")]
-Value = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | float | None
+Value = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | Annotated[float, Meta(ge=-LARGEST, le=LARGEST)] | None
 """A reading; whole ones are written without a fraction and read as they are written."""
 
 
@@ -34,6 +36,20 @@ class LoadEntry(Struct, frozen=True, kw_only=True):
     engine: EngineInfo
     settings: EngineSettings
     memory: MemoryBreakdown
+
+
+class PredictionEntry(Struct, frozen=True, kw_only=True):
+    """What was expected of the model that was loaded last before `t_us`."""
+
+    t_us: Stamp
+    prediction: Prediction
+
+
+class QualityEntry(Struct, frozen=True, kw_only=True):
+    """How well the model that was loaded last before `t_us` predicts."""
+
+    t_us: Stamp
+    quality: Quality
 
 
 class SessionHead(Struct, frozen=True, kw_only=True):
@@ -55,6 +71,11 @@ class SessionHead(Struct, frozen=True, kw_only=True):
     notes: str = ""
     device: DeviceInfo
     loads: tuple[LoadEntry, ...] = ()
+    predictions: tuple[PredictionEntry, ...] = ()
+    """What was expected of them before they ran, at most one for each."""
+    bench: BenchRun | None = None
+    """Which part of a benchmark it is."""
+    quality: tuple[QualityEntry, ...] = ()
     absent: dict[str, Missing] = {}
     """Kinds of reading that the machine does not give, and why."""
     summary: Summary = Summary()
@@ -90,6 +111,8 @@ class TokenColumns(Struct, frozen=True, kw_only=True):
     """The first one since the turn was submitted, each other one since its predecessor."""
     chars: list[Count] = []
     """Characters (code points) of the reply that each token gave."""
+    counted: bool = True
+    """False: the stamps are those of chunks, of which a server did not say how many tokens each holds."""
 
 
 class ReplySpan(Struct, frozen=True, kw_only=True):
@@ -111,6 +134,8 @@ class TurnEnd(Struct, frozen=True, kw_only=True):
     seed: int | None = None
     perf: EnginePerf | None = None
     error: str = ""
+    counted: bool = True
+    """False: `generated_tokens` counts chunks."""
 
 
 class TurnEntry(Struct, frozen=True, kw_only=True):
@@ -121,6 +146,10 @@ class TurnEntry(Struct, frozen=True, kw_only=True):
     """`None` when text was not recorded."""
     system: str | None = None
     retry_of: int | None = None
+    task: str = ""
+    """What a benchmark measures with it."""
+    warmup: bool = False
+    """Its figures do not count."""
     sampling: SamplingSettings
     stamps: TurnStamps
     figures: TurnFigures

@@ -22,7 +22,8 @@ def decode_rate_history(session: Session, t_us: int, steps: int, step_us: int) -
     """
     begin_us = _begin_us(t_us, steps, step_us)
     tokens, spans_us = [0.0] * steps, [0] * steps
-    for turn in reversed(session.turns):
+    index = session.turn_at(t_us)
+    for turn in reversed(session.turns[: 0 if index is None else index + 1]):
         stamps_us = turn.token_t_us
         count = bisect_right(stamps_us, t_us)
         if count == 0:

@@ -1,7 +1,8 @@
 """What held the speed back over a stretch of a session, as far as the readings tell.
 
 The order is that of certainty: a device that says it is throttled, then memory that is being moved to and from the
-disk, then cores that somebody else uses.
+disk, then cores that somebody else uses. Where nothing of that kind holds it back, it is the machine itself: its memory
+bandwidth or its arithmetic.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from array import array
 from msgspec import Struct
 
 from edgetop.core.figures import LimitedBy
+from edgetop.core.prediction import Prediction
+from edgetop.session.bandwidth import Traffic
 from edgetop.session.channels import (
     CPU_OTHERS,
     CPU_STEAL,
@@ -21,6 +24,8 @@ from edgetop.session.channels import (
 )
 from edgetop.session.session import Session
 
+BOUNDS: tuple[LimitedBy, ...] = ("memory-bandwidth", "compute")
+"""Limits of the machine itself: nothing is wrong, and it cannot do better with this model."""
 OTHERS_PERCENT = 10.0
 """Of all cores. A process with this share of two cores slowed decoding with two threads by a quarter (measured)."""
 STEAL_PERCENT = 5.0
@@ -28,6 +33,9 @@ MAJOR_FAULTS_PER_S = 20.0
 """A resident model has none; each is a read from the disk in the middle of a token."""
 SWAPPED_BYTES = 16 * 2**20
 """Less than this in swap is the engine's start-up code, not its weights."""
+MEMORY_BOUND_USE = 0.6
+"""Of the bandwidth that a plain reading loop reaches. Decoding of the lightest quantizations, which hardly compute,
+reached 0.5 to 0.7 of it on x86 and Arm boards (measured and published), and stood still with more threads."""
 
 
 class Limit(Struct, frozen=True):
@@ -60,6 +68,24 @@ def limit_between(session: Session, t0_us: int, t1_us: int) -> Limit:
     others = (_mean(session, CPU_OTHERS, t0_us, t1_us) or 0.0) - steal
     if others >= OTHERS_PERCENT:
         return Limit("contention", f"Other processes used {others:.0f} % of the processor.")
+    return UNKNOWN
+
+
+def limit_of_machine(prediction: Prediction | None, traffic: Traffic, tokens_per_s: float | None) -> Limit:
+    """What in the machine itself limits decoding: its bandwidth where most of that is used.
+
+    Otherwise it is what was predicted, as long as the speed that was predicted is reached: what is slower than it
+    should be has some other reason.
+    """
+    use = traffic.use
+    if prediction is None or use is None:
+        return UNKNOWN
+    expected = prediction.decode_tokens_per_s
+    as_expected = expected is not None and tokens_per_s is not None and tokens_per_s >= expected.low
+    if use >= MEMORY_BOUND_USE or (as_expected and prediction.limited_by == "memory-bandwidth"):
+        return Limit("memory-bandwidth", f"Memory-bound: {use * 100:.0f} % of the memory bandwidth is used.")
+    if as_expected and prediction.limited_by == "compute":
+        return Limit("compute", f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used.")
     return UNKNOWN
 
 

@@ -73,5 +73,6 @@ def _end_running_turn(session: Session) -> None:
             generated_tokens=progress.generated,
             context_used=cached + progress.evaluated + progress.generated,
             error="edgetop ended before the reply did",
+            counted=turn.counted,
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from math import isfinite, nan
+from math import nan
 from typing import Final
 
 from msgspec import Struct
@@ -17,6 +17,8 @@ LARGEST: Final = 2**53
 NO_REASON = "the sensor gave no value"
 MOST_DIGITS: Final = 15
 """A double holds no more."""
+EXTENT_EVERY: Final = 1024
+"""Running statistics are noted after every so many readings, so that earlier moments can be asked for at once."""
 
 
 class MissingRun(Struct, frozen=True, array_like=True):
@@ -28,7 +30,7 @@ class MissingRun(Struct, frozen=True, array_like=True):
     reason: str
 
 
-class Extent(Struct):
+class Extent(Struct, frozen=True):
     """Running statistics of the first `count` readings of a column; missing ones do not count."""
 
     count: int = 0
@@ -46,7 +48,7 @@ class Extent(Struct):
 class Column:
     """The readings of one channel: a double each, NaN inside where one is missing."""
 
-    __slots__ = ("_digits", "_extent", "channel", "runs", "values")
+    __slots__ = ("_digits", "_extent", "_extents", "channel", "runs", "values")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
@@ -54,10 +56,12 @@ class Column:
         self.values = array("d")
         self.runs: list[MissingRun] = []
         self._extent = Extent()
+        self._extents = [Extent()]
+        """Of the first 0, EXTENT_EVERY, 2 EXTENT_EVERY ... readings."""
 
     def append(self, value: float | None, reason: str) -> None:
-        """Add a reading, rounded to the channel's digits."""
-        if value is not None and isfinite(value):
+        """Add a reading, rounded to the channel's digits. One beyond LARGEST is no reading, and missing."""
+        if value is not None and abs(value) <= LARGEST:
             self.values.append(round(value, self._digits))
             return
         reason = reason or NO_REASON
@@ -78,10 +82,18 @@ class Column:
         return Missing(self.runs[position].reason)
 
     def extent(self, count: int) -> Extent:
-        """Statistics of the first `count` readings. Asking for ever more of them costs only what was added."""
-        extent = self._extent
-        if count < extent.count:
-            extent = Extent()
+        """Statistics of the first `count` readings. Asking costs what lies between `count` and one asked for before."""
+        extent = self._extent if self._extent.count <= count else Extent()
+        noted = self._extents[min(count // EXTENT_EVERY, len(self._extents) - 1)]
+        extent = max(extent, noted, key=lambda each: each.count)
+        while extent.count < count:
+            extent = self._more(extent, min(count, (extent.count // EXTENT_EVERY + 1) * EXTENT_EVERY))
+            if extent.count == len(self._extents) * EXTENT_EVERY:
+                self._extents.append(extent)
+        self._extent = extent
+        return extent
+
+    def _more(self, extent: Extent, count: int) -> Extent:
         total, present, least, most = extent.total, extent.present, extent.least, extent.most
         for value in self.values[extent.count : count]:
             if value == value:  # noqa: PLR0124
@@ -91,8 +103,7 @@ class Column:
                     least = value
                 if most is None or value > most:
                     most = value
-        self._extent = Extent(count=count, present=present, total=total, least=least, most=most)
-        return self._extent
+        return Extent(count=count, present=present, total=total, least=least, most=most)
 
 
 class Series:

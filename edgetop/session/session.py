@@ -14,14 +14,17 @@ from uuid import uuid4
 
 from msgspec.structs import replace
 
+from edgetop.core.prediction import Prediction
 from edgetop.core.records import (
     Channel,
     Event,
     Missing,
     ModelLoaded,
+    Predicted,
     Prefill,
     Record,
     Sampled,
+    Scored,
     SessionStarted,
     SourceAdded,
     SourceMissing,
@@ -29,8 +32,9 @@ from edgetop.core.records import (
     TurnFinished,
     TurnStarted,
 )
+from edgetop.session.numbers import number_problems
 from edgetop.session.series import LARGEST, Series
-from edgetop.session.totals import Totals
+from edgetop.session.totals import SettledTurns, TokenGapRow
 from edgetop.session.turn import Turn
 
 REFUSED = "record_refused"
@@ -57,6 +61,9 @@ class Session:
         self.header: SessionStarted | None = None
         """The first record, with its stamp on the clock of the machine that recorded it."""
         self.loads: list[ModelLoaded] = []
+        self.predictions: list[Predicted] = []
+        """What was expected, at most one for each load."""
+        self.scores: list[Scored] = []
         self.turns: list[Turn] = []
         self.series: dict[str, Series] = {}
         """By the name of the source."""
@@ -66,9 +73,11 @@ class Session:
         """By their stamps."""
         self.end_us = 0
         """The latest stamp."""
-        self.totals = Totals()
-        """Sums over ended turns, kept by `edgetop.session.snapshot`."""
-        self.energy_account: object = None
+        self.settled = SettledTurns()
+        """Sums over ended turns, kept by `edgetop.session.summary`."""
+        self.token_gaps = TokenGapRow()
+        """Gaps between tokens, kept by the same."""
+        self.energy_accounts: object = None
         """The energy of its turns, kept by `edgetop.session.energy_account`."""
         self._channels: dict[str, tuple[Series, int]] = {}
         self._refused: set[str] = set()
@@ -112,6 +121,14 @@ class Session:
         index = bisect_right(self.turns, t_us, key=lambda turn: turn.started.t_us) - 1
         return index if index >= 0 else None
 
+    def prediction_at(self, t_us: int) -> Prediction | None:
+        """What was expected of the model that is resident at `t_us`, if anything was and is known by then."""
+        load = next((load for load in reversed(self.loads) if load.t_us <= t_us), None)
+        for predicted in reversed(self.predictions):
+            if predicted.t_us <= t_us:
+                return predicted.prediction if load is not None and predicted.t_us >= load.t_us else None
+        return None
+
     def events_until(self, t_us: int) -> int:
         """How many of the events had happened by `t_us`."""
         return bisect_right(self.events, t_us, key=lambda event: event.t_us)
@@ -139,6 +156,9 @@ class Session:
     def _apply(self, record: Record) -> None:
         if self.header is None and not isinstance(record, SessionStarted):
             raise UnfittingError("it came before the beginning of the session")
+        if not isinstance(record, Sampled | Tokens | Prefill):
+            for problem in number_problems(record):
+                raise UnfittingError(f"it has {problem.partition(': ')[2]}")
         match record:
             case Sampled():
                 self._add_sample(record)
@@ -150,7 +170,7 @@ class Session:
                 self.add_series(Series(record.source))
             case SourceMissing():
                 self.absent[record.name] = record.missing
-            case ModelLoaded() | Event():
+            case ModelLoaded() | Event() | Predicted() | Scored():
                 self._add_happening(record)
             case SessionStarted():
                 if self.header is not None:
@@ -194,14 +214,23 @@ class Session:
             self._running(record.turn).finished = replace(record, t_us=t_us)
         self._note_time(t_us)
 
-    def _add_happening(self, record: ModelLoaded | Event) -> None:
+    def _add_happening(self, record: ModelLoaded | Event | Predicted | Scored) -> None:
         t_us = self._stamp(record.t_us)
         if isinstance(record, Event):
             insort(self.events, replace(record, t_us=t_us), key=lambda each: each.t_us)
-        else:
+        elif isinstance(record, Scored):
+            if self.scores:
+                _require_order(self.scores[-1].t_us, t_us)
+            self.scores.append(replace(record, t_us=t_us))
+        elif isinstance(record, ModelLoaded):
             if self.loads:
                 _require_order(self.loads[-1].t_us, t_us)
             self.loads.append(replace(record, t_us=t_us))
+        else:
+            if not self.loads or (self.predictions and self.predictions[-1].t_us >= self.loads[-1].t_us):
+                raise UnfittingError("a prediction came without a model that it is of")
+            _require_order(self.loads[-1].t_us, t_us)
+            self.predictions.append(replace(record, t_us=t_us))
         self._note_time(t_us)
 
     def _add_sample(self, record: Sampled) -> None:

@@ -16,7 +16,7 @@ from edgetop.core.figures import OwnCost, Summary, TurnFigures, TurnProgress, re
 from edgetop.core.records import Missing, ModelLoaded
 from edgetop.session import channels
 from edgetop.session.energy_account import PowerNow, energy_account
-from edgetop.session.limits import Limit, limit_between
+from edgetop.session.limits import BOUNDS, UNKNOWN, Limit, limit_between
 from edgetop.session.session import Session
 from edgetop.session.summary import add_up, summary_of
 from edgetop.session.turn import Turn
@@ -49,12 +49,14 @@ class TurnView(Struct, frozen=True, kw_only=True):
     running: bool
     figures: TurnFigures
     recent_tokens_per_s: float | None
-    """Decode rate of the last two seconds, while it runs."""
+    """Decode rate of the last two seconds, while it runs; where `counted` is false, in chunks per second."""
     prefill_done: int
     prefill_total: int | None
     """Tokens to evaluate, `None` before the prefill begins."""
     elapsed_s: float
     """Since it was submitted, or in all."""
+    counted: bool = True
+    """False while a server has not said how many tokens its chunks hold: `figures` then counts chunks."""
 
 
 class MemoryView(Struct, frozen=True, kw_only=True):
@@ -105,24 +107,31 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
     progress = None if turn is None else turn.progress(t_us)
     running = turn is not None and turn.finished_at(t_us) is None
     load = next((load for load in reversed(session.loads) if load.t_us <= t_us), None)
-    totals, last = add_up(session, t_us)
+    sums = add_up(session, t_us)
+    last = sums.last
     readings = _readings(session, t_us)
     return Snapshot(
         t_us=t_us,
         phase=_phase(session, turn, load, t_us),
         load=load,
         turn=None if turn is None or progress is None else _turn_view(turn, progress, last.figures, t_us),
-        summary=summary_of(session, totals, load, last.figures.stop_reason, t_us),
+        summary=summary_of(session, sums, load, t_us),
         power=energy_account(session, t_us).power_at(t_us),
         readings=readings,
         absent=dict(session.absent),
         memory=_memory_view(load, readings),
         own_cost=OwnCost(cpu_percent=_value(readings, channels.OWN_CPU), rss_bytes=_bytes(readings, channels.OWN_RSS)),
-        limit=limit_between(session, t_us - RECENT_LIMIT_US, t_us) if running else last.limit,
+        limit=_limit_now(session, last.limit, t_us) if running else last.limit,
         context_used=_context_used(turn, progress, load, t_us),
         n_ctx=None if load is None else load.settings.n_ctx,
         events=session.events_until(t_us),
     )
+
+
+def _limit_now(session: Session, of_turn: Limit, t_us: int) -> Limit:
+    """What holds a running turn back now, else what in the machine itself has limited it so far."""
+    recent = limit_between(session, t_us - RECENT_LIMIT_US, t_us)
+    return of_turn if recent is UNKNOWN and of_turn.name in BOUNDS else recent
 
 
 def _phase(session: Session, turn: Turn | None, load: ModelLoaded | None, t_us: int) -> Phase:
@@ -143,12 +152,13 @@ def _phase(session: Session, turn: Turn | None, load: ModelLoaded | None, t_us: 
 def _turn_view(turn: Turn, progress: TurnProgress, figures: TurnFigures, t_us: int) -> TurnView:
     finished = turn.finished_at(t_us)
     until_us = t_us if finished is None else finished.t_us
-    recent = None if finished is not None else recent_tokens_per_s(turn.token_t_us, progress.generated, t_us)
+    recent = None if finished is not None else recent_tokens_per_s(turn.token_t_us, progress.stamps, t_us)
     return TurnView(
         number=turn.started.turn,
         running=finished is None,
         figures=figures,
         recent_tokens_per_s=recent,
+        counted=progress.counted,
         prefill_done=progress.evaluated,
         prefill_total=progress.to_evaluate,
         elapsed_s=seconds(until_us - progress.submitted_us),

@@ -6,23 +6,21 @@ import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import platformdirs
 from msgspec import Struct
 
 from edgetop.core.errors import EdgetopError
 from edgetop.session.codec import SessionFileError
 from edgetop.session.disk import load, load_head, save, sync_folder
 from edgetop.session.file import SessionHead
+from edgetop.session.folder import FILE_SUFFIX, JOURNAL_SUFFIX
 from edgetop.session.journal import Journal, UnreadableLine, read_journal
 from edgetop.session.recovery import recover_session
 from edgetop.session.session import Session
 
-FILE_SUFFIX = ".json"
-JOURNAL_SUFFIX = ".journal"
 _NAME = re.compile(r"(?P<date>\d{8})-(?P<time>\d{6})-(?:.*-)?(?P<id>[^-]+)")
 _CANDIDATES_TOLD = 5
 
@@ -52,12 +50,6 @@ class RecoveredJournal(Struct, frozen=True, kw_only=True):
     unreadable: tuple[UnreadableLine, ...] = ()
     """Lines of the journal that are not in the session."""
     problem: str = ""
-
-
-def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where sessions are kept: below EDGETOP_DATA_DIR if that is set, else below the user's data folder."""
-    chosen = environ.get("EDGETOP_DATA_DIR", "")
-    return (Path(chosen).expanduser() if chosen else platformdirs.user_data_path("edgetop")) / "sessions"
 
 
 class Store:
@@ -135,6 +127,25 @@ class Store:
         numbers = ", ".join(str(each.number) for each in found[:_CANDIDATES_TOLD])
         more = ", ..." if len(found) > _CANDIDATES_TOLD else ""
         raise StoreError(f"{len(found)} sessions are meant by {text!r}.", f"Give the number of one: {numbers}{more}.")
+
+    def find_all(self, texts: Sequence[str]) -> Sequence[Path]:
+        """The session files that a person means by several words (`edgetop.session.selection`). Raises StoreError."""
+        from edgetop.session.selection import find_all  # noqa: PLC0415 - it stands on the store
+
+        return find_all(self, texts)
+
+    def remove(self, path: Path) -> None:
+        """Delete a session file; also one of the list that cannot be read.
+
+        Raises StoreError for anything else, such as the journal of a session that is being recorded, and OSError.
+        """
+        if path not in self._paths():
+            try:
+                load_head(path)
+            except SessionFileError as error:
+                raise StoreError(f"{error.what}.", "It is not removed: it may be anything.") from None
+        path.unlink()
+        sync_folder(path.parent)
 
     def _paths(self) -> Sequence[Path]:
         if not self.folder.is_dir():

@@ -3,70 +3,127 @@
 from __future__ import annotations
 
 from array import array
-from bisect import insort
 from collections.abc import Sequence
-from copy import copy
+from itertools import pairwise
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.figures import LimitedBy, TurnProgress
+from edgetop.session.bandwidth import NO_TRAFFIC, Traffic
+from edgetop.session.ordered import Ordered
+from edgetop.session.turn import Turn
 
 
-class Totals:
-    """Sums over the first `turns` turns of a session.
+class Totals(Struct, frozen=True, kw_only=True):
+    """Sums over the first turns of a session. A benchmark's warm-up counts as a turn gone by and for nothing else."""
 
-    Turns that have ended do not change, so a session keeps these and adds to them, instead of going through all turns
-    whenever a figure is wanted.
-    """
+    seen: int = 0
+    """Turns of the session, warm-ups among them."""
+    turns: int = 0
+    """Those that the sums are over."""
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    generated_tokens: int = 0
+    evaluated_tokens: int = 0
+    prefill_us: int = 0
+    decode_intervals: int = 0
+    gaps_known: bool = True
+    """Every stamp of those turns is that of one token."""
+    decode_us: int = 0
+    traffic: Traffic = NO_TRAFFIC
+    """Of the decoding of those turns of which it is known."""
+    limited_us: tuple[tuple[LimitedBy, int], ...] = ()
+    """How long the turns took that each limit held back."""
 
-    def __init__(self) -> None:
-        self.turns = 0
-        self.prompt_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.generated_tokens = 0
-        self.evaluated_tokens = 0
-        self.prefill_us = 0
-        self.decode_intervals = 0
-        self.decode_us = 0
-        self.first_token_us: list[int] = []
-        """Ascending."""
-        self.gaps_us: Sequence[int] = array("q")
-        """Between tokens of the same turn, ascending, for the turns that were pooled."""
-        self.more_gaps_us: Sequence[int] = ()
-        """Those of the other turns, ascending."""
-        self.limited_us: dict[LimitedBy, int] = {}
-        """How long the turns took that each limit held back."""
-
-    def copy(self) -> Totals:
-        """Totals that can be added to without changing these."""
-        other = copy(self)
-        other.first_token_us = list(self.first_token_us)
-        other.limited_us = dict(self.limited_us)
-        return other
-
-    def add(self, progress: TurnProgress, limited_by: LimitedBy) -> None:
-        """Count one more turn, except for its gaps."""
-        self.turns += 1
-        if progress.prompt_tokens is not None:
-            self.prompt_tokens = (self.prompt_tokens or 0) + progress.prompt_tokens
-        if progress.cached is not None:
-            self.cached_tokens = (self.cached_tokens or 0) + progress.cached
-        self.generated_tokens += progress.generated
-        if progress.prefill_us > 0:
-            self.evaluated_tokens += progress.evaluated
-            self.prefill_us += progress.prefill_us
-        if progress.decode_us > 0:
-            self.decode_intervals += progress.generated - 1
-            self.decode_us += progress.decode_us
-        if progress.first_token_us is not None:
-            insort(self.first_token_us, progress.first_token_us)
+    def plus(self, progress: TurnProgress, limited_by: LimitedBy, traffic: Traffic = NO_TRAFFIC) -> Totals:
+        """With one more turn."""
+        limited_us = dict(self.limited_us)
         if progress.last_us is not None:
-            duration_us = progress.last_us - progress.submitted_us
-            self.limited_us[limited_by] = self.limited_us.get(limited_by, 0) + duration_us
+            limited_us[limited_by] = limited_us.get(limited_by, 0) + progress.last_us - progress.submitted_us
+        prefilled, decoded = progress.prefill_us > 0, progress.decode_us > 0 and progress.counted
+        return Totals(
+            seen=self.seen + 1,
+            turns=self.turns + 1,
+            prompt_tokens=_sum(self.prompt_tokens, progress.prompt_tokens),
+            cached_tokens=_sum(self.cached_tokens, progress.cached),
+            generated_tokens=self.generated_tokens + progress.generated,
+            evaluated_tokens=self.evaluated_tokens + (progress.evaluated if prefilled else 0),
+            prefill_us=self.prefill_us + (progress.prefill_us if prefilled else 0),
+            decode_intervals=self.decode_intervals + (progress.after_first or 0 if decoded else 0),
+            gaps_known=self.gaps_known and progress.one_each,
+            decode_us=self.decode_us + (progress.decode_us if decoded else 0),
+            traffic=self.traffic + traffic,
+            limited_us=tuple(limited_us.items()),
+        )
 
-    def pool(self, gaps_us: Sequence[int]) -> None:
-        """Add the gaps of some turns."""
-        self.gaps_us = array("q", sorted((*self.gaps_us, *gaps_us)))
+    def past_warmup(self) -> Totals:
+        """With one more turn that does not count."""
+        return replace(self, seen=self.seen + 1)
 
     @property
     def limited_by(self) -> LimitedBy:
         """What held back the turns that took longest together."""
-        return max(self.limited_us, key=self.limited_us.__getitem__, default="unknown")
+        return max(self.limited_us, key=lambda limited: limited[1], default=("unknown", 0))[0]
+
+
+class SettledTurns:
+    """Sums over the first turns of a session, for each number of turns that do not change any more.
+
+    A session keeps them, so that the sums until any moment are those of a number of turns, and little more.
+    """
+
+    def __init__(self) -> None:
+        self.totals = [Totals()]
+        """By number of turns."""
+        self.first_token_us = array("q")
+        """How long the first token took, of those turns that had one and count."""
+        self.first_tokens = array("q", (0,))
+        """By number of turns, how many of them had one."""
+
+    def add(self, first_token_us: int | None, totals: Totals) -> None:
+        """Note how long the first token of the next turn took, if that counts, and the totals with the turn."""
+        self.totals.append(totals)
+        if first_token_us is not None:
+            self.first_token_us.append(first_token_us)
+        self.first_tokens.append(len(self.first_token_us))
+
+
+class TokenGapRow:
+    """The gaps between tokens of the same turn, of all turns but warm-ups in a row."""
+
+    def __init__(self) -> None:
+        self._row = Ordered()
+        self._begins: list[int] = []
+        """By turn, where its gaps begin in the row."""
+
+    def of_turn(self, turns: Sequence[Turn], index: int, generated: int) -> list[Sequence[int]]:
+        """Gaps between the first `generated` tokens of a turn, in ascending pieces."""
+        if turns[index].started.warmup:
+            stamps = turns[index].token_t_us[:generated]
+            return [sorted(later - earlier for earlier, later in pairwise(stamps))]
+        self._take(turns, index)
+        begin = self._begins[index]
+        return self._row.pieces(begin, begin + max(0, generated - 1))
+
+    def until(self, turns: Sequence[Turn], index: int, generated: int) -> list[Sequence[int]]:
+        """Gaps in all turns before that of `index`, and between the first `generated` tokens of that one."""
+        self._take(turns, index)
+        own = 0 if turns[index].started.warmup else max(0, generated - 1)
+        return self._row.pieces(0, self._begins[index] + own)
+
+    def _take(self, turns: Sequence[Turn], index: int) -> None:
+        """Take in what turns up to that of `index` have got since the last time: only the last of those taken grows."""
+        for number in range(max(0, len(self._begins) - 1), index + 1):
+            if number == len(self._begins):
+                self._begins.append(len(self._row))
+            if turns[number].started.warmup:
+                continue
+            taken = len(self._row) - self._begins[number]
+            stamps = turns[number].token_t_us
+            if len(stamps) > taken + 1:
+                self._row.extend(later - earlier for earlier, later in pairwise(stamps[taken:]))
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first if second is None else first + second

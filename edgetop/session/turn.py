@@ -5,7 +5,6 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
 
 from edgetop.core.figures import TurnProgress
 from edgetop.core.records import Part, Prefill, Tokens, TurnFinished, TurnStarted
@@ -38,7 +37,7 @@ class Turn:
     """A turn as it grows. Stamps are microseconds since the session began; those of a stream ascend."""
 
     __slots__ = (
-        "_gaps", "_gaps_of", "cached", "finished", "prefill_done", "prefill_t_us", "reply", "started", "to_evaluate",
+        "cached", "counted", "finished", "prefill_done", "prefill_t_us", "reply", "started", "to_evaluate",
         "token_chars", "token_t_us",
     )  # fmt: skip
 
@@ -49,12 +48,12 @@ class Turn:
         self.prefill_done = array("q")
         self.to_evaluate: int | None = None
         self.cached: int | None = None
+        self.counted = True
+        """Each stamp is a token's; otherwise a chunk's, which may hold several."""
         self.token_t_us = array("q")
         self.token_chars = array("q")
         """Characters (code points) of each token's piece of the reply."""
         self.reply: list[Span] = []
-        self._gaps: list[int] = []
-        self._gaps_of = 0
 
     @property
     def last_us(self) -> int:
@@ -78,6 +77,7 @@ class Turn:
 
     def add_tokens(self, record: Tokens, t_us: Sequence[int]) -> None:
         """Add tokens; `t_us` are the record's stamps since the session began."""
+        self.counted = self.counted and record.counted
         self.token_t_us.extend(t_us)
         self.token_chars.extend(map(len, record.pieces))
         if not self.reply or self.reply[-1].part != record.part:
@@ -91,9 +91,12 @@ class Turn:
     def progress(self, t_us: int) -> TurnProgress:
         """How far the turn has come at `t_us`."""
         prefills = bisect_right(self.prefill_t_us, t_us)
-        generated = bisect_right(self.token_t_us, t_us)
+        stamps = bisect_right(self.token_t_us, t_us)
         finished = self.finished_at(t_us)
-        if finished is not None:
+        # What a server says at the end of a reply stands above the number of its chunks.
+        told = None if self.counted or finished is None or not finished.counted else finished.generated_tokens
+        generated = stamps if told is None else told
+        if finished is not None and not (told is None and not self.counted and finished.prompt_tokens == 0):
             cached: int | None = finished.cached_tokens
             to_evaluate: int | None = finished.prompt_tokens - finished.cached_tokens
         else:
@@ -106,20 +109,20 @@ class Turn:
             to_evaluate=to_evaluate,
             cached=cached,
             generated=generated,
-            first_us=self.token_t_us[0] if generated else None,
-            last_us=self.token_t_us[generated - 1] if generated else None,
+            counted=self.counted or told is not None,
+            first_tokens=self._first_tokens(generated, stamps),
+            stamps=stamps,
+            one_each=self.counted or told == stamps,
+            first_us=self.token_t_us[0] if stamps else None,
+            last_us=self.token_t_us[stamps - 1] if stamps else None,
         )
 
-    def sorted_gaps(self, generated: int) -> list[int]:
-        """Gaps between the first `generated` tokens in microseconds, ascending; not to be changed.
+    def _first_tokens(self, generated: int, stamps: int) -> int:
+        """How many of the `generated` tokens have the first stamp.
 
-        They are kept, so that asking again after some more tokens merges only the new ones.
+        Where only their sum is known, the first chunk is taken to hold as many as the mean one.
         """
-        if generated < self._gaps_of:
-            self._gaps, self._gaps_of = [], 0
-        if generated > self._gaps_of:
-            stamps = self.token_t_us[max(0, self._gaps_of - 1) : generated]
-            self._gaps.extend(later - earlier for earlier, later in pairwise(stamps))
-            self._gaps.sort()
-            self._gaps_of = generated
-        return self._gaps
+        if not stamps:
+            return 1
+        first = bisect_right(self.token_t_us, self.token_t_us[0], hi=stamps)
+        return first if generated == stamps else max(1, round(generated * first / stamps))

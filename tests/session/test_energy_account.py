@@ -59,7 +59,7 @@ def stamp_of(record: Record) -> int:
 
 
 def energy_of(session: Session, number: int = 1) -> Energy:
-    figures = account_of(session, session.turns[number - 1], session.end_us).figures
+    figures = account_of(session, number - 1, session.end_us).figures
     assert figures.energy is not None, figures.energy_missing
     return figures.energy
 
@@ -229,7 +229,7 @@ def test_a_machine_that_slept_in_a_turn_has_no_figure_for_it_alone() -> None:
     asleep_us = run.turns[1].submitted_us + S
     records = sorted([*run.records, Event(t_us=START_US + asleep_us, kind="suspended", text="")], key=stamp_of)
     session = fold(ended(records))
-    figures = [account_of(session, each, session.end_us).figures for each in session.turns]
+    figures = [account_of(session, index, session.end_us).figures for index in range(len(session.turns))]
     assert [figure.energy is None for figure in figures] == [False, True, False]
     assert "slept" in figures[1].energy_missing
     assert holds(energy_of(session, 3).gross_j, run.turns[2].gross_j)
@@ -256,7 +256,7 @@ def test_a_sensor_lost_for_good_leaves_the_figure_absent_and_the_panes_say_so() 
     begin_us = run.turns[1].submitted_us + S // 2
     session = fold(with_readings(run, lost_between(begin_us, 10**12)))
     assert holds(energy_of(session, 1).gross_j, run.turns[0].gross_j)
-    figures = account_of(session, session.turns[1], session.end_us).figures
+    figures = account_of(session, 1, session.end_us).figures
     assert figures.energy is None
     assert figures.energy_missing.startswith("the sensor was lost after 0.5 s")
     power = snapshot(session, begin_us + 5 * S).power
@@ -300,7 +300,7 @@ def test_a_counter_that_stands_still_in_a_turn_gives_no_figure() -> None:
         return reading if reading.t_us - START_US < begin_us else msgspec.structs.replace(reading, values=frozen)
 
     session = fold(with_readings(run, change))
-    figures = account_of(session, session.turns[1], session.end_us).figures
+    figures = account_of(session, 1, session.end_us).figures
     assert figures.energy is None
     assert figures.energy_missing.startswith("the energy counter stands still")
     assert "The energy counter stands still" in panes(session, begin_us + 5 * S)

@@ -80,7 +80,7 @@ def test_stamps_are_whole_differences_and_whole_values_have_no_fraction(path: Pa
     document = _document(path)
     turn_entry = document["turns"][0]
     assert turn_entry["stamps"]["first_token_us"] == 1_251_000
-    assert turn_entry["tokens"] == {"dt_us": [251_000, *[100_000] * 4], "chars": [3] * 5}
+    assert turn_entry["tokens"] == {"dt_us": [251_000, *[100_000] * 4], "chars": [3] * 5, "counted": True}
     assert turn_entry["reply"] == [{"part": "answer", "tokens": 5, "text": " w0 w1 w2 w3 w4"}]
     assert document["series"][0]["values"] == {"memory.available": [8_000_000_000], "swap.used": [None]}
     assert document["series"][0]["missing"] == {"swap.used": [[0, 1, "no swap"]]}

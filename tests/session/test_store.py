@@ -10,9 +10,10 @@ from edgetop.core.records import Record
 from edgetop.session.codec import encode_value
 from edgetop.session.conversion import to_file
 from edgetop.session.disk import load, save
+from edgetop.session.folder import data_folder
 from edgetop.session.schema import validate
 from edgetop.session.session import Session
-from edgetop.session.store import Store, StoreError, data_folder
+from edgetop.session.store import Store, StoreError
 from tests.session.conditions import disk_of, eventually
 from tests.session.recordings import HEAD, LOADED, STARTED, S, event, fold, turn
 

@@ -1,0 +1,214 @@
+"""Where several sessions stand at one position of a play head: by the clock, by turns, or by tokens.
+
+An alignment is pure: it knows the stamps of its sessions and nothing of what is played. Its positions begin at 0 and
+end at `length`; at either end every session is at its own beginning or end.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
+from typing import Literal
+
+from edgetop.session.session import Session
+
+AlignmentName = Literal["time", "turn", "token"]
+ALIGNMENTS: tuple[AlignmentName, ...] = ("time", "turn", "token")
+
+
+class Alignment(ABC):
+    """Positions common to several sessions, and the moment of each at a position."""
+
+    name: AlignmentName
+    length: float
+    """The last position."""
+
+    @abstractmethod
+    def moments(self, position: float) -> tuple[int, ...]:
+        """The moment of each session, in microseconds since it began."""
+
+    @abstractmethod
+    def position_of(self, index: int, t_us: int) -> float:
+        """The first position at which the session of an index is at `t_us`, or has passed it."""
+
+    @abstractmethod
+    def turn_begins(self) -> list[float]:
+        """Positions at which a turn of any session begins, ascending."""
+
+    @abstractmethod
+    def later(self, position: float, span_us: float) -> float:
+        """Where the head is after `span_us` of playing, which may lie beyond the last position."""
+
+
+class ByTime(Alignment):
+    """All sessions begin together; a position is microseconds."""
+
+    name: AlignmentName = "time"
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self._ends_us = [session.end_us for session in sessions]
+        self._turns_us = [turn.started.t_us for session in sessions for turn in session.turns]
+        self.length = max(self._ends_us)
+
+    def moments(self, position: float) -> tuple[int, ...]:
+        """See Alignment. A session that is over stays at its end."""
+        return tuple(min(int(position), end_us) for end_us in self._ends_us)
+
+    def position_of(self, index: int, t_us: int) -> float:  # noqa: ARG002 - the same for every session
+        """See Alignment."""
+        return t_us
+
+    def turn_begins(self) -> list[float]:
+        """See Alignment."""
+        return sorted(set(self._turns_us))
+
+    def later(self, position: float, span_us: float) -> float:
+        """See Alignment."""
+        return position + span_us
+
+
+class ByTurn(Alignment):
+    """Turn k of each session begins together, and whatever is done with it first waits for the others.
+
+    A position is microseconds: part k of the way is as long as the longest turn k with the pause after it, and the
+    first part is what comes before the first turn.
+    """
+
+    name: AlignmentName = "turn"
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self._edges_us = [_edges_us(session) for session in sessions]
+        parts = max(map(len, self._edges_us)) - 1
+        lengths_us = (
+            max(edges[part + 1] - edges[part] for edges in self._edges_us if part + 1 < len(edges))
+            for part in range(parts)
+        )
+        self._begins = [0, *accumulate(lengths_us)]
+        """Positions at which the parts begin, and the last position."""
+        self.length = self._begins[-1]
+
+    def moments(self, position: float) -> tuple[int, ...]:
+        """See Alignment."""
+        part = min(bisect_right(self._begins, position) - 1, len(self._begins) - 1)
+        inside_us = int(position - self._begins[part])
+        return tuple(self._moment(edges, part, inside_us) for edges in self._edges_us)
+
+    def position_of(self, index: int, t_us: int) -> float:
+        """See Alignment."""
+        edges = self._edges_us[index]
+        part = min(bisect_right(edges, t_us), len(edges) - 1) - 1
+        return self._begins[part] + max(0, t_us - edges[part])
+
+    def turn_begins(self) -> list[float]:
+        """See Alignment."""
+        return sorted(set(self._begins[1:-1]))
+
+    def later(self, position: float, span_us: float) -> float:
+        """See Alignment."""
+        return position + span_us
+
+    @staticmethod
+    def _moment(edges: Sequence[int], part: int, inside_us: int) -> int:
+        if part + 1 >= len(edges):
+            return edges[-1]
+        # Waiting for the others, it is not yet in its next turn.
+        last_us = edges[part + 1] - (part + 2 < len(edges))
+        return max(edges[part], min(edges[part] + inside_us, last_us))
+
+
+class ByToken(Alignment):
+    """A position is a number of tokens, and each session is at the moment when it had got so many.
+
+    One that has no more of them is at its end. While it plays, the head keeps the pace of the session with most tokens.
+    """
+
+    name: AlignmentName = "token"
+
+    def __init__(self, sessions: Sequence[Session]) -> None:
+        self._ends_us = [session.end_us for session in sessions]
+        self._stamps_us = [_stamps_us(session) for session in sessions]
+        self._firsts = {first for session in sessions for first in _first_tokens(session)}
+        self._pace_us = max(self._stamps_us, key=len)
+        self.length = len(self._pace_us) - 1
+
+    def moments(self, position: float) -> tuple[int, ...]:
+        """See Alignment."""
+        count = int(position)
+        return tuple(
+            end_us if count >= len(stamps_us) - 1 else stamps_us[count]
+            for stamps_us, end_us in zip(self._stamps_us, self._ends_us, strict=True)
+        )
+
+    def position_of(self, index: int, t_us: int) -> float:
+        """See Alignment."""
+        return max(0, bisect_right(self._stamps_us[index], t_us) - 1)
+
+    def turn_begins(self) -> list[float]:
+        """See Alignment. A turn begins with its first token."""
+        return sorted(self._firsts)
+
+    def later(self, position: float, span_us: float) -> float:
+        """See Alignment. Between two tokens a position has a fraction."""
+        count = int(position)
+        if count >= self.length:
+            return position
+        begin_us, end_us = self._pace_us[count : count + 2]
+        t_us = begin_us + (end_us - begin_us) * (position - count) + span_us
+        count = bisect_right(self._pace_us, t_us) - 1
+        if count >= self.length:
+            return self.length
+        begin_us, end_us = self._pace_us[count : count + 2]
+        return count + (t_us - begin_us) / (end_us - begin_us)
+
+
+def aligned(name: AlignmentName, sessions: Sequence[Session]) -> Alignment:
+    """The alignment of a name for at least one session."""
+    kinds: dict[AlignmentName, type[ByTime | ByTurn | ByToken]] = {"time": ByTime, "turn": ByTurn, "token": ByToken}
+    return kinds[name](sessions)
+
+
+def token_before(session: Session, t_us: int) -> int | None:
+    """Stamp of the last token earlier than `t_us`."""
+    index = session.turn_at(t_us)
+    for turn in reversed(session.turns[: 0 if index is None else index + 1]):
+        count = bisect_left(turn.token_t_us, t_us)
+        if count:
+            return turn.token_t_us[count - 1]
+    return None
+
+
+def token_after(session: Session, t_us: int) -> int | None:
+    """Stamp of the first token later than `t_us`."""
+    for turn in session.turns[session.turn_at(t_us) or 0 :]:
+        count = bisect_right(turn.token_t_us, t_us)
+        if count < len(turn.token_t_us):
+            return turn.token_t_us[count]
+    return None
+
+
+def tokens_until(session: Session, t_us: int) -> int:
+    """Tokens that the session had got by `t_us`."""
+    index = session.turn_at(t_us)
+    if index is None:
+        return 0
+    earlier = sum(len(turn.token_t_us) for turn in session.turns[:index])
+    return earlier + bisect_right(session.turns[index].token_t_us, t_us)
+
+
+def _edges_us(session: Session) -> list[int]:
+    """Where the parts of a session begin, the first at 0 and each other with a turn, and its end."""
+    starts_us = (max(0, turn.started.t_us) for turn in session.turns)
+    return [0, *accumulate(starts_us, max), max(session.end_us, 0)]
+
+
+def _first_tokens(session: Session) -> list[int]:
+    """By turn, the number of tokens with its first one."""
+    counts = accumulate((len(turn.token_t_us) for turn in session.turns), initial=0)
+    return [before + 1 for before, after in pairwise(counts) if after > before]
+
+
+def _stamps_us(session: Session) -> list[int]:
+    """By number of tokens, when a session had got so many; ascending."""
+    return list(accumulate(chain((0,), *(turn.token_t_us for turn in session.turns)), max))

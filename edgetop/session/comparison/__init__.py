@@ -1,0 +1,1 @@
+"""Sessions and bench results held against each other."""

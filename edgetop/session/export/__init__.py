@@ -1,0 +1,1 @@
+"""Sessions as tidy tables, for spreadsheets and data frames."""

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.energy.figures import Figure
+from edgetop.session.listing import COLUMNS, SessionEntry, energy_cell, entry_of, figure_text
+from edgetop.session.store import ListedSession
+from tests.session.test_recomputation import with_energy
+
+
+def entry(*, tags: tuple[str, ...] = ("baseline", "fan off"), board: str = "Raspberry Pi 5") -> SessionEntry:
+    file = with_energy()
+    head = replace(file, tags=tags, device=replace(file.device, model=board))
+    return entry_of(ListedSession(number=3, path=Path("x.json"), head=head))
+
+
+def test_a_session_is_told_by_device_model_figures_length_and_tags() -> None:
+    told = {column.heading: column.text(entry()) for column in COLUMNS}
+    energy = with_energy().summary.energy
+    assert energy is not None
+    assert energy.j_per_token is not None
+    assert told == {
+        "#": "3",
+        "STARTED": "2026-10-12 14:03",
+        "DEVICE": "Raspberry Pi 5",
+        "MODEL": "Tiny Instruct",
+        "QUANT": "Q4_0",
+        "TOK/S": "10.0",
+        "J/TOKEN": f"{figure_text(energy.j_per_token)} {energy.grade}",
+        "LENGTH": "41 s",
+        "TAGS": "baseline fan off",
+    }
+    assert energy_cell(entry(), "+-") == told["J/TOKEN"].replace("±", "+-")
+
+
+def test_a_board_without_a_name_is_told_by_its_host() -> None:
+    assert entry(board="").device == "pi"
+
+
+def test_a_figure_stands_with_half_its_interval() -> None:
+    assert figure_text(Figure(value=0.72, low=0.67, high=0.77, u_systematic=0.0, u_random=0.025)) == "0.720 ± 0.050"
+    assert figure_text(None) == "n/a"
+
+
+def test_a_file_that_cannot_be_read_is_told_by_its_name() -> None:
+    torn = entry_of(ListedSession(number=1, path=Path("torn.json"), head=None, problem="torn.json: byte 2: truncated"))
+    assert torn.started == "torn.json"
+    assert [column.rank(torn) for column in COLUMNS if column.heading in {"TOK/S", "J/TOKEN"}] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("words", "matches"),
+    [
+        ([], True),
+        (["q4"], True),
+        (["TINY", "raspberry"], True),
+        (["off"], True),
+        (["tiny", "q8"], False),
+        (["2026"], False),
+    ],
+)
+def test_all_words_have_to_be_in_device_model_quantization_or_tags(words: list[str], matches: bool) -> None:
+    assert entry().matches(words) is matches
