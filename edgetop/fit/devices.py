@@ -1,0 +1,265 @@
+"""The table of devices: what is published of boards and computers, extended and overridden by the user's own file.
+
+`devices.toml` beside this module says how a device is described, and where each figure comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import platformdirs
+from msgspec import Meta, Struct
+
+from edgetop.core.energy.figure import Figure
+from edgetop.core.errors import UsageError
+from edgetop.core.records import Scope
+from edgetop.core.text import one_line
+from edgetop.fit.band import banded
+from edgetop.fit.machine import Machine, Power, Processor
+from edgetop.fit.quant_speed import KERNELS, KernelSet, gpu_kernels
+
+TABLE = Path(__file__).with_name("devices.toml")
+FILE_NAME = "devices.toml"
+LARGEST_FILE_BYTES = 2**20
+THREADS_MAX = 512
+SIGMA = 0.20
+"""Deviation of the logarithm of speeds from published figures, where a device does not state its own: boards differ by
+memory chips, cooling, system and version of the engine. See `benchmarks/published_figures.py`."""
+POWER_SIGMA = 0.15
+PREFILL_SIGMA = 0.35
+
+Positive = Annotated[float, Meta(gt=0, lt=1e9)]
+Sigma = Annotated[float, Meta(gt=0, le=2)]
+
+
+class _Facts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class CpuFacts(_Facts, frozen=True, kw_only=True):
+    """What decodes without a GPU."""
+
+    name: str = "CPU"
+    reading_gb_s: Annotated[dict[str, Positive], Meta(min_length=1)]
+    """Rate of reading memory by number of threads, reached while decoding."""
+    kernels: KernelSet
+    speed: Positive = 1.0
+    """Of a core, relative to that which the constants of the kernels are for."""
+    prefill_gflops: Positive | None = None
+    """Reached by all threads together; goes before the kernels' own figures."""
+    sigma: Sigma = SIGMA
+
+
+class GpuFacts(_Facts, frozen=True, kw_only=True):
+    """What decodes when layers are offloaded."""
+
+    name: str = "GPU"
+    reading_gb_s: Positive
+    weight_ps: Annotated[float, Meta(ge=0, lt=1e6)] = 0.0
+    """Time per weight beside reading it, for weights packed in fewer than 8 bits."""
+    layer_us: Annotated[float, Meta(ge=0, lt=1e6)] = 0.0
+    """Fixed time per layer and token."""
+    prefill_gflops: Positive | None = None
+    sigma: Sigma = SIGMA
+
+
+class PowerFacts(_Facts, frozen=True, kw_only=True):
+    """What the device draws while it decodes, idle power among it."""
+
+    scope: Scope
+    meter: str
+    decode_w: Positive | Annotated[dict[str, Positive], Meta(min_length=1)]
+    """One figure, or by number of threads."""
+    prefill_w: Positive | None = None
+    idle_w: Positive | None = None
+    sigma: Sigma = POWER_SIGMA
+
+
+class Mode(_Facts, frozen=True, kw_only=True):
+    """The device in one power mode."""
+
+    cpu: CpuFacts | None = None
+    gpu: GpuFacts | None = None
+    power: PowerFacts | None = None
+
+
+class Device(_Facts, frozen=True, kw_only=True):
+    """A board or computer."""
+
+    name: str = ""
+    """Its key in the file."""
+    title: str
+    models: tuple[str, ...] = ()
+    """How the device names itself, or begins to: `/proc/device-tree/model`, DMI."""
+    cores: Annotated[int, Meta(ge=1, le=THREADS_MAX)] | None = None
+    memory_gb: tuple[Positive, ...] = ()
+    """Sizes it is sold with."""
+    peak_gb_s: Positive | None = None
+    """Of the memory, by its data sheet."""
+    gpu_shares_memory: bool = False
+    price_usd: Positive | None = None
+    default_mode: str = "default"
+    modes: Annotated[dict[str, Mode], Meta(min_length=1)]
+    sources: Annotated[dict[str, str], Meta(min_length=1)]
+    """Where the figures come from: `memory`, `speed`, `prefill`, `power`, `price`."""
+    note: str = ""
+
+
+DeviceTable = Mapping[str, Device]
+
+
+def default_file() -> Path:
+    """The user's own devices."""
+    return platformdirs.user_config_path("edgetop") / FILE_NAME
+
+
+def load_devices(own: Path | None = None) -> dict[str, Device]:
+    """The table by name, with the devices of `own` added or put in the place of those with their names.
+
+    A file that is not there adds nothing. Raises UsageError, which says what is wrong and where.
+    """
+    table = _read(TABLE)
+    return table if own is None or not own.exists() else table | _read(own)
+
+
+def find_device(devices: DeviceTable, name: str) -> Device:
+    """By name, title or model, capitals, blanks and hyphens left aside. Raises UsageError that says which there are."""
+    wanted = _plain(name)
+    for device in devices.values():
+        if wanted in {_plain(each) for each in (device.name, device.title, *device.models)}:
+            return device
+    known = ", ".join(sorted(devices))
+    raise UsageError(
+        f"no device is called {one_line(name)!r}", f"use one of {known}, or describe it in {default_file()}"
+    )
+
+
+def device_of_model(devices: DeviceTable, model: str) -> Device | None:
+    """The device that names itself so: the one whose model is the longest beginning of it."""
+    found = [
+        (len(each), device)
+        for device in devices.values()
+        for each in device.models
+        if model.casefold().startswith(each.casefold())
+    ]
+    return max(found, key=lambda pair: pair[0])[1] if found else None
+
+
+def mode_of(device: Device, power_mode: str | None) -> str | None:
+    """The device's own name of a power mode, its default one if none is asked for; `None` if it does not have it.
+
+    `MAXN_SUPER`, `25W` and `25 w` are as jtop, nvpmodel and a person write them.
+    """
+    if power_mode is None:
+        return device.default_mode
+    return next((name for name in device.modes if _plain(name) == _plain(power_mode)), None)
+
+
+def machine_of(device: Device, power_mode: str | None = None, *, strict: bool = True) -> Machine:
+    """The device in one power mode, its default one if none is given.
+
+    Raises UsageError for a mode that it does not have; unless `strict`, its default one is taken then.
+    """
+    name = mode_of(device, power_mode)
+    if name is None:
+        if strict:
+            raise UsageError(
+                f"{device.title} has no power mode {one_line(power_mode or '')!r} in the table",
+                f"use one of {', '.join(device.modes)}",
+            )
+        name = device.default_mode
+    mode = device.modes[name]
+    several = len(device.modes) > 1
+    where = device.sources.get("speed", next(iter(device.sources.values())))
+    return Machine(
+        name=device.title,
+        power_mode=name if several else "",
+        cpu=None if mode.cpu is None else _cpu(mode.cpu),
+        gpu=None if mode.gpu is None else _gpu(mode.gpu),
+        gpu_shares_memory=device.gpu_shares_memory,
+        cores=device.cores,
+        memory_bytes=round(max(device.memory_gb) * 2**30) if device.memory_gb else None,
+        power=None if mode.power is None else _power(mode.power),
+        price_usd=device.price_usd,
+        basis="device table",
+        explanation=f"device table, {device.title}{f' at {name}' if several else ''}: {where}",
+        sources=tuple(dict.fromkeys(device.sources.values())),
+    )
+
+
+def _cpu(facts: CpuFacts) -> Processor:
+    # The band of the device is that of the whole prediction; it lies with the arithmetic, so that it counts once.
+    return Processor(
+        name=facts.name,
+        bandwidth_bytes_per_s={int(count): banded(rate * 1e9, 0.0) for count, rate in facts.reading_gb_s.items()},
+        kernels=msgspec.structs.replace(KERNELS[facts.kernels].scaled(facts.speed), sigma=facts.sigma),
+        prefill_flops=_flops(facts.prefill_gflops),
+    )
+
+
+def _gpu(facts: GpuFacts) -> Processor:
+    return Processor(
+        name=facts.name,
+        bandwidth_bytes_per_s={0: banded(facts.reading_gb_s * 1e9, 0.0)},
+        kernels=gpu_kernels(weight_s=facts.weight_ps * 1e-12, layer_s=facts.layer_us * 1e-6, sigma=facts.sigma),
+        prefill_flops=_flops(facts.prefill_gflops),
+    )
+
+
+def _power(facts: PowerFacts) -> Power:
+    by_threads = facts.decode_w if isinstance(facts.decode_w, dict) else {"0": facts.decode_w}
+    return Power(
+        scope=facts.scope,
+        decode_w={int(count): banded(watts, facts.sigma) for count, watts in by_threads.items()},
+        prefill_w=None if facts.prefill_w is None else banded(facts.prefill_w, facts.sigma),
+        idle_w=facts.idle_w,
+        meter=facts.meter,
+    )
+
+
+def _flops(gflops: float | None) -> Figure | None:
+    return None if gflops is None else banded(gflops * 1e9, PREFILL_SIGMA)
+
+
+def _read(file: Path) -> dict[str, Device]:
+    mend = f"mend {file}, or remove it; the table that comes with edgetop shows how devices are described"
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_FILE_BYTES + 1)
+        if len(content) > LARGEST_FILE_BYTES:
+            raise UsageError(f"{file}: larger than any table of devices", mend)
+        devices = msgspec.toml.decode(content, type=dict[str, Device])
+    except OSError as error:
+        raise UsageError(f"{file}: {error.strerror}", mend) from None
+    except (ValueError, RecursionError) as error:  # of the TOML, of its text encoding, of what it describes
+        raise UsageError(f"{file}: {one_line(str(error))}", mend) from None
+    for name, device in devices.items():
+        problem = _problem(device)
+        if problem:
+            raise UsageError(f"{file}: {one_line(name)}: {problem}", mend)
+    return {name: msgspec.structs.replace(device, name=name) for name, device in devices.items()}
+
+
+def _problem(device: Device) -> str:
+    """What the types do not say; empty if there is nothing."""
+    if device.default_mode not in device.modes:
+        return f"default_mode {one_line(device.default_mode)!r} is not among its modes"
+    for name, mode in device.modes.items():
+        where = f"modes.{one_line(name)}"
+        if mode.cpu is None and mode.gpu is None:
+            return f"{where} has neither cpu nor gpu"
+        by_threads = [] if mode.cpu is None else [("cpu.reading_gb_s", mode.cpu.reading_gb_s)]
+        if mode.power is not None and isinstance(mode.power.decode_w, dict):
+            by_threads.append(("power.decode_w", mode.power.decode_w))
+        for field, numbers in by_threads:
+            for count in numbers:
+                if not (count.isascii() and count.isdecimal() and 1 <= int(count[:6]) <= THREADS_MAX):
+                    return f"{where}.{field}: {one_line(count)!r} is not a number of threads"
+    return ""
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,0 +1,241 @@
+"""The memory that a model takes while it runs, and the longest context that a machine has room for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.engine import EngineSettings, KvType, MemoryBreakdown, default_n_ctx
+from edgetop.core.gguf import GgufArray
+from edgetop.core.records import Missing
+from edgetop.fit.compute_buffers import compute_buffer, micro_batch
+from edgetop.fit.kv_cache import CELLS_STEP, block_elements, kv_bytes
+from edgetop.fit.layers import layers_of
+from edgetop.fit.memory_room import MemoryRoom
+from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.repacking import Features, Repacking, in_place_bytes, repacking, usual_features
+
+MemoryBasis = Literal["llama.cpp", "formula"]
+
+WORKER_BYTES = 31 * 2**20
+"""Interpreter and library, measured by benchmarks/memory_prediction.py: CPU build of llama-cpp-python 0.3.36, Python
+3.11, x86-64."""
+_NODE_BYTES = 2 * 410
+"""Two descriptions of the graph are kept, each with room for all nodes: a ggml_object, a ggml_tensor, two pointers and
+the share of a hash table (ggml_tensor_overhead and ggml_graph_overhead_custom)."""
+_NODES_PER_TOKEN = {
+    **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe", "kimi-linear", "bailingmoe3", "nanbeige"), 40),
+    **dict.fromkeys(("kimi-k3", "glm5-next"), 160),
+}
+"""Architectures whose graphs grow with the micro-batch (llama_context::graph_max_nodes)."""
+_TOKEN_BYTES, _TOKEN_BYTES_BPE, _MERGE_BYTES, _TOKEN_BYTES_UNIGRAM = 150, 290, 65, 530
+"""What a vocabulary takes per token and per merge; fitted to the 19 vocabularies in llama.cpp's models folder, of which
+each is met within 15 %."""
+MAPPED_NOTE = "Weights are mapped: they count against available memory while the model runs."
+_LOGIT_BYTES = 4
+_N_CTX_MAX = 2**24
+_KV_TYPES: tuple[KvType, ...] = ("f16", "q8_0", "q4_0")
+
+
+class MemoryNeed(Struct, frozen=True, kw_only=True):
+    """Bytes, each part of them once."""
+
+    weights_bytes: int
+    """As in the file. Mapped weights are page cache, and still they have to stay in memory for decoding to be fast."""
+    repack_bytes: int
+    """Copies of weights in the order in which this processor multiplies them."""
+    kv_bytes: int
+    """Keys and values of the whole context, and the state of recurrent layers."""
+    compute_bytes: int
+    """Intermediate results."""
+    output_bytes: int
+    """Logits."""
+    process_bytes: int
+    """Interpreter, libraries, vocabulary and the header of the file."""
+    droppable_bytes: int = 0
+    """Of the weights: pages of the file that the kernel may drop after loading, since their repacked copies serve."""
+    gpu_bytes: int = 0
+    """Of all this: what lies in GPUs."""
+    gpu_block_bytes: int = 0
+    """The largest part of `gpu_bytes` that is allocated in one piece."""
+    basis: MemoryBasis
+    note: str = ""
+    """What makes this less certain than usual; empty if nothing does."""
+
+    @property
+    def total_bytes(self) -> int:
+        """Everything that is resident where there is room for it: the peak of the worker's resident set."""
+        return self.allocated_bytes + self.process_bytes
+
+    @property
+    def allocated_bytes(self) -> int:
+        """What the library reports to have allocated."""
+        parts = (self.weights_bytes, self.repack_bytes, self.kv_bytes, self.compute_bytes, self.output_bytes)
+        return sum(parts)
+
+    @property
+    def needed_bytes(self) -> int:
+        """What has to stay resident for decoding at full speed."""
+        return self.total_bytes - self.droppable_bytes
+
+
+def memory_need(
+    facts: ModelFacts,
+    settings: EngineSettings,
+    *,
+    allocated: MemoryBreakdown | None = None,
+    features: Features | None = None,
+) -> MemoryNeed | Missing:
+    """The memory that a model takes with these settings, or why it is not known.
+
+    `allocated` is what the library said it would allocate; without it formulas answer. `features` are the processor's
+    instructions, those of the usual builds for this machine by default.
+    """
+    features = usual_features() if features is None else features
+    copies = repacking(facts, features, wanted=settings.use_extra_bufts)
+    mapped = settings.load_mode != "copy"
+    file = _mapped(facts, copies) if mapped else _Mapped(in_place_bytes(facts, copies), 0)
+    n_ctx = settings.n_ctx or default_n_ctx(facts.n_ctx_train)
+    header_bytes = max(0, facts.size_bytes - facts.tensor_bytes) * mapped
+    graph_bytes = _NODE_BYTES * _graph_nodes(facts, micro_batch(settings, n_ctx))
+    process_bytes = WORKER_BYTES + graph_bytes + vocabulary_bytes(facts) + header_bytes
+    if allocated is not None:
+        return _as_told(facts, settings, allocated, process_bytes, droppable=file.droppable_bytes)
+    cache = kv_bytes(
+        facts,
+        n_ctx=n_ctx,
+        type_k=settings.type_k,
+        type_v=settings.type_v,
+        swa_full=settings.swa_full,
+        n_ubatch=micro_batch(settings, n_ctx),
+    )
+    buffer = compute_buffer(facts, settings, n_ctx=n_ctx)
+    if isinstance(cache, Missing):
+        return cache
+    if isinstance(buffer, Missing):
+        return buffer
+    gpu_share = _gpu_share(facts, settings)
+    weights_bytes = round(facts.tensor_bytes * gpu_share)
+    return MemoryNeed(
+        weights_bytes=file.size_bytes,
+        repack_bytes=copies.size_bytes,
+        kv_bytes=cache,
+        compute_bytes=buffer.size_bytes,
+        output_bytes=_LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
+        process_bytes=process_bytes,
+        droppable_bytes=file.droppable_bytes,
+        gpu_bytes=weights_bytes + round(cache * gpu_share) * settings.offload_kqv,
+        gpu_block_bytes=weights_bytes,
+        basis="formula",
+        note=buffer.note,
+    )
+
+
+def largest_context(
+    facts: ModelFacts, settings: EngineSettings, room: MemoryRoom, *, features: Features | None = None
+) -> int | None:
+    """The longest context in tokens that fits into the room, at most what the model was trained for.
+
+    `None` if not even the shortest one does, or no formula is known.
+    """
+    trained = facts.n_ctx_train
+    most = trained if trained is not None and 0 < trained <= _N_CTX_MAX else _N_CTX_MAX
+
+    def fits(n_ctx: int) -> bool:
+        need = memory_need(facts, replace(settings, n_ctx=n_ctx), features=features)
+        return not isinstance(need, Missing) and need.needed_bytes <= room.available_bytes
+
+    low, high = 0, max(1, most // CELLS_STEP)  # in steps; `low` fits, but for 0
+    if fits(high * CELLS_STEP):
+        return high * CELLS_STEP
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle * CELLS_STEP) else (low, middle)
+    return low * CELLS_STEP or None
+
+
+def fitting_kv_type(
+    facts: ModelFacts, settings: EngineSettings, room: MemoryRoom, *, features: Features | None = None
+) -> KvType | None:
+    """The most exact type for keys and values with which this context fits into the room; `None` if none does."""
+    layers = layers_of(facts)
+    if isinstance(layers, Missing):
+        return None
+    lengths = {length for layer in layers if layer.keeps_kv for length in (layer.key_length, layer.value_length)}
+    for kv_type in _KV_TYPES:
+        if any(length % block_elements(kv_type) for length in lengths):
+            continue  # the library refuses it
+        need = memory_need(facts, replace(settings, type_k=kv_type, type_v=kv_type), features=features)
+        if not isinstance(need, Missing) and need.needed_bytes <= room.available_bytes:
+            return kv_type
+    return None
+
+
+def vocabulary_bytes(facts: ModelFacts) -> int:
+    """What the worker keeps of the vocabulary: texts, and tables from text to token."""
+    n_vocab = facts.n_vocab or 0
+    merges = facts.metadata.get("tokenizer.ggml.merges")
+    if isinstance(merges, GgufArray):
+        return _TOKEN_BYTES_BPE * n_vocab + _MERGE_BYTES * merges.length
+    unigram = facts.metadata.get("tokenizer.ggml.model") == "t5"
+    return (_TOKEN_BYTES_UNIGRAM if unigram else _TOKEN_BYTES) * n_vocab
+
+
+def _graph_nodes(facts: ModelFacts, n_tokens: int) -> int:
+    """For how many nodes the library makes room."""
+    per_token = _NODES_PER_TOKEN.get(facts.architecture, 0)
+    return max(1024, n_tokens * per_token, (32 if per_token else 8) * len(facts.tensors))
+
+
+def _as_told(
+    facts: ModelFacts, settings: EngineSettings, told: MemoryBreakdown, process_bytes: int, *, droppable: int
+) -> MemoryNeed:
+    copied = sum(size for label, size in told.by_buffer.items() if _is_copy(label))
+    on_gpu = {label: size for label, size in told.by_buffer.items() if not _is_in_main_memory(label)}
+    return MemoryNeed(
+        weights_bytes=(told.weights_bytes or 0) - copied,
+        repack_bytes=copied,
+        kv_bytes=told.kv_bytes or 0,
+        compute_bytes=told.compute_bytes or 0,
+        output_bytes=told.output_bytes or _LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
+        process_bytes=process_bytes,
+        droppable_bytes=min(copied, droppable),
+        gpu_bytes=sum(on_gpu.values()),
+        gpu_block_bytes=max(on_gpu.values(), default=0),
+        basis="llama.cpp",
+    )
+
+
+def _is_copy(label: str) -> bool:
+    return label.endswith(" model") and label.removesuffix(" model") in {"CPU_REPACK", "AMX", "CPU_KLEIDIAI"}
+
+
+def _is_in_main_memory(label: str) -> bool:
+    buffer = label.rpartition(" ")[0]
+    return buffer.startswith("CPU") or buffer in {"AMX", "BLAS"} or buffer.endswith("_Host")
+
+
+class _Mapped(Struct, frozen=True):
+    """The part of a model's file that stays mapped."""
+
+    size_bytes: int
+    droppable_bytes: int
+
+
+def _mapped(facts: ModelFacts, copies: Repacking) -> _Mapped:
+    """From the first tensor used in place to the last; with several files nobody knows which part of each."""
+    used = [tensor for tensor in facts.tensors if tensor.name in copies.in_place]
+    if len(facts.files) > 1 or not used:
+        return _Mapped(in_place_bytes(facts, copies), 0)
+    begin = min(tensor.offset for tensor in used)
+    end = max(tensor.offset + tensor.size_bytes for tensor in used)
+    between = [tensor for tensor in facts.tensors if tensor.name in copies.copied and begin <= tensor.offset < end]
+    return _Mapped(end - begin, sum(tensor.size_bytes for tensor in between))
+
+
+def _gpu_share(facts: ModelFacts, settings: EngineSettings) -> float:
+    """Part of the layers that go to a GPU; the output matrix counts as one. Where nobody says how many, none."""
+    n_layer = facts.n_layer or 0
+    return min(1.0, max(0, settings.n_gpu_layers or 0) / (n_layer + 1))

@@ -1,0 +1,227 @@
+"""How fast a model will run: from own sessions, else from bytes, bandwidth and arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from edgetop.core.energy.figure import Figure
+from edgetop.core.engine import EngineSettings
+from edgetop.core.format import format_bytes
+from edgetop.core.records import Missing
+from edgetop.fit.band import banded
+from edgetop.fit.calibration import corrected, factor_for
+from edgetop.fit.experience import Carried, Experience, Kinship, carry, related
+from edgetop.fit.machine import Basis, Machine
+from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.token_time import (
+    SpeedLimit,
+    TokenTime,
+    decode_time,
+    family_of,
+    offloaded_share,
+    prefill_time,
+)
+
+START_S = 0.02
+"""Template, tokenizer and sampling of the first token; by judgement."""
+
+
+class SpeedPrediction(Struct, frozen=True, kw_only=True):
+    """How fast a model will be; every figure with a band that holds in 8 cases of 10."""
+
+    decode_tokens_per_s: Figure
+    """At the depth asked for."""
+    prefill_tokens_per_s: Figure | None
+    """`None` where nothing is known of the machine's arithmetic."""
+    first_token_s: Figure | None
+    """Reading the prompt asked for and making the first token; loading the model is not in it."""
+    basis: Basis
+    explanation: str
+    """One line: the inputs it was made from."""
+    prefill_explanation: str = ""
+    limited_by: SpeedLimit
+
+
+class _Rate(Struct, frozen=True, kw_only=True):
+    seconds: float
+    sigma: float
+    basis: Basis
+    explanation: str
+
+
+def predict_speed(
+    facts: ModelFacts,
+    machine: Machine,
+    *,
+    settings: EngineSettings,
+    threads: int,
+    depth_tokens: int,
+    prompt_tokens: int,
+    experience: Sequence[Experience] = (),
+) -> SpeedPrediction | Missing:
+    """Predict for one token at `depth_tokens` in the KV cache and for a prompt of `prompt_tokens`.
+
+    Own runs of the same model come first; then own runs of others or this machine's calibration, whichever has the
+    narrower band; then the figures of the machine as they are. Missing where nothing is known of what the model would
+    run on.
+    """
+    time = decode_time(facts, machine, settings, threads=threads, depth_tokens=depth_tokens)
+    if isinstance(time, Missing):
+        return time
+    foreseen = _Foreseen(facts, machine, settings, threads, experience)
+    decode = foreseen.decode(time, depth_tokens)
+    prefill = foreseen.prefill(prompt_tokens) if prompt_tokens > 0 else None
+    return SpeedPrediction(
+        decode_tokens_per_s=banded(1 / decode.seconds, decode.sigma),
+        prefill_tokens_per_s=None if prefill is None else banded(prompt_tokens / prefill.seconds, prefill.sigma),
+        first_token_s=None if prefill is None else banded(prefill.seconds + START_S, prefill.sigma),
+        basis=decode.basis,
+        explanation=decode.explanation,
+        prefill_explanation="" if prefill is None else prefill.explanation,
+        limited_by=time.limited_by,
+    )
+
+
+class _Foreseen:
+    """One model with its settings on one machine."""
+
+    def __init__(
+        self,
+        facts: ModelFacts,
+        machine: Machine,
+        settings: EngineSettings,
+        threads: int,
+        experience: Sequence[Experience],
+    ) -> None:
+        self._facts, self._machine, self._settings, self._threads = facts, machine, settings, threads
+        self._on_gpu = offloaded_share(facts, machine, settings) > 0.5
+        self._runs = related(
+            experience,
+            facts,
+            settings,
+            machine_key=machine.key,
+            threads=threads,
+            gpu_layers=engine_gpu_layers(facts, machine, settings),
+        )
+
+    @property
+    def _learned_threads(self) -> int:
+        return 0 if self._on_gpu else self._threads
+
+    def decode(self, time: TokenTime, depth_tokens: int) -> _Rate:
+        carried = carry(
+            self._runs,
+            lambda run: 1 / run.decode_tokens_per_s if run.decode_tokens_per_s > 0 else None,
+            lambda run, kinship: time.total_s / self._run_decode_s(run, kinship),
+        )
+        calibrated = corrected(
+            time, self._machine.learned, threads=self._learned_threads, family=family_of(self._facts)
+        )
+        if carried is not None and (
+            carried.kinship == "same" or calibrated is None or carried.sigma <= calibrated.sigma
+        ):
+            return _Rate(
+                seconds=carried.value, sigma=carried.sigma, basis="own sessions",
+                explanation=_carried_words(carried, f"carried to a depth of {depth_tokens}"),
+            )  # fmt: skip
+        words = self._words(time, depth_tokens)
+        if calibrated is not None:
+            return _Rate(
+                seconds=calibrated.total_s, sigma=calibrated.sigma, basis="calibrated",
+                explanation=f"{words}; corrected by {calibrated.runs} measured runs of this machine",
+            )  # fmt: skip
+        return _Rate(seconds=time.total_s, sigma=time.sigma, basis=self._machine.basis, explanation=words)
+
+    def prefill(self, prompt_tokens: int) -> _Rate | None:
+        found = prefill_time(
+            self._facts, self._machine, self._settings, threads=self._threads, prompt_tokens=prompt_tokens
+        )
+        if found is None:
+            return self._prefill_without_formula(prompt_tokens)
+        seconds, sigma = found
+        carried = carry(
+            self._runs,
+            lambda run: run.prefill_tokens / run.prefill_tokens_per_s if run.prefill_tokens_per_s else None,
+            lambda run, kinship: seconds / self._run_prefill_s(run, kinship),
+        )
+        factor = factor_for(
+            self._machine.learned, "prefill", threads=self._learned_threads, family=family_of(self._facts)
+        )
+        if carried is not None and (carried.kinship == "same" or factor is None or carried.sigma <= factor.sigma):
+            return _Rate(
+                seconds=carried.value, sigma=carried.sigma, basis="own sessions",
+                explanation=_carried_words(carried, f"carried to a prompt of {prompt_tokens} tokens"),
+            )  # fmt: skip
+        words = f"{2 * self._facts.compute_parameters / 1e9:.3g} billion operations per token"
+        if factor is not None:
+            return _Rate(
+                seconds=seconds * factor.factor, sigma=factor.sigma, basis="calibrated",
+                explanation=f"{words}; corrected by {factor.runs} measured runs of this machine",
+            )  # fmt: skip
+        return _Rate(seconds=seconds, sigma=sigma, basis=self._machine.basis, explanation=words)
+
+    def _prefill_without_formula(self, prompt_tokens: int) -> _Rate | None:
+        """Own runs of the same model, by the number of tokens."""
+        carried = carry(
+            {"same": self._runs.get("same", ())},
+            lambda run: run.prefill_tokens / run.prefill_tokens_per_s if run.prefill_tokens_per_s else None,
+            lambda run, _: prompt_tokens / run.prefill_tokens if run.prefill_tokens else 0.0,
+        )
+        if carried is None:
+            return None
+        return _Rate(
+            seconds=carried.value, sigma=carried.sigma, basis="own sessions",
+            explanation=_carried_words(carried, f"carried to a prompt of {prompt_tokens} tokens"),
+        )  # fmt: skip
+
+    def _run_decode_s(self, run: Experience, kinship: Kinship) -> float:
+        """What the formulas say of an own run; of another model as of this one, by the bytes it reads.
+
+        Infinite where they say nothing, so that the run teaches nothing.
+        """
+        threads = run.threads if kinship == "other threads" else self._threads
+        time = decode_time(self._facts, self._machine, self._settings, threads=threads, depth_tokens=run.depth_tokens)
+        if isinstance(time, Missing):
+            return float("inf")
+        return time.total_s / (self._size_ratio(run) if kinship == "other size" else 1.0)
+
+    def _run_prefill_s(self, run: Experience, kinship: Kinship) -> float:
+        if run.prefill_tokens <= 0:
+            return float("inf")
+        threads = run.threads if kinship == "other threads" else self._threads
+        found = prefill_time(
+            self._facts, self._machine, self._settings, threads=threads, prompt_tokens=run.prefill_tokens
+        )
+        if found is None:
+            return float("inf")
+        return found[0] / (self._size_ratio(run) if kinship == "other size" else 1.0)
+
+    def _size_ratio(self, run: Experience) -> float:
+        return self._facts.weight_bytes_per_token / (run.weight_bytes_per_token or run.size_bytes)
+
+    def _words(self, time: TokenTime, depth_tokens: int) -> str:
+        """The inputs in one line."""
+        machine = self._machine
+        processor = machine.gpu if self._on_gpu else machine.cpu
+        bandwidth = None if processor is None else processor.bandwidth(self._learned_threads)
+        rate = "" if bandwidth is None else f" at {bandwidth.value / 1e9:.3g} GB/s"
+        with_what = "the GPU" if self._on_gpu else f"{self._threads} thread{'s' if self._threads != 1 else ''}"
+        return (
+            f"{format_bytes(self._facts.weight_bytes_per_token)} of weights per token{rate} and {with_what}, "
+            f"attention {time.attention_s / time.total_s:.0%} of the time at a depth of {depth_tokens}; "
+            f"{machine.explanation}"
+        )
+
+
+def engine_gpu_layers(facts: ModelFacts, machine: Machine, settings: EngineSettings) -> int:
+    """As the engine reports it: 0 without a GPU, all layers where nothing is asked for."""
+    if machine.gpu is None:
+        return 0
+    wanted = settings.n_gpu_layers
+    return (facts.n_layer or 0) if wanted is None or wanted < 0 else min(wanted, facts.n_layer or wanted)
+
+
+def _carried_words(carried: Carried, how: str) -> str:
+    return f"{carried.words}, {how}"

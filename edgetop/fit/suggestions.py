@@ -1,0 +1,196 @@
+"""What would make it better: each change is assessed by the same predictors, and only what helps is suggested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.engine import EngineSettings, KvType
+from edgetop.core.records import Missing
+from edgetop.fit.assessment import Assessment, Place, assess
+from edgetop.fit.kv_cache import block_elements
+from edgetop.fit.layers import layers_of
+from edgetop.fit.memory import fitting_kv_type
+from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.requantization import MIXES, requantized
+from edgetop.fit.verdict import FITS
+
+Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
+"""From what costs least to give up to what costs most."""
+KINDS: tuple[Kind, ...] = get_args(Kind)
+COSTS_QUALITY: frozenset[Kind] = frozenset({"kv type", "context", "quantization", "model"})
+SUGGESTIONS_MAX = 3
+GAIN_MIN = 0.05
+"""A gain below this is less than what predictions of the same model differ by."""
+N_CTX_MIN = 512
+THREADS_TRIED = 32
+MODELS_TRIED = 12
+TIGHT, DOES_NOT_FIT = FITS.index("tight"), FITS.index("does not fit")
+BAD_QUANTIZATIONS = ("Q3_K_M", "Q2_K")
+"""Answers suffer visibly; suggested only where nothing better fits."""
+
+
+class Suggestion(Struct, frozen=True, kw_only=True):
+    """One change and what would come of it."""
+
+    kind: Kind
+    flag: str
+    """What to add to the command line; empty where it takes more than that."""
+    words: str
+    """The change, for a person."""
+    after: Assessment
+
+
+class Choices(Struct, frozen=True, kw_only=True):
+    """What else there is."""
+
+    modes: dict[str, Place] = {}
+    """The other power modes of the device, by name."""
+    others: tuple[ModelFacts, ...] = ()
+    """Further models that could be taken."""
+
+
+def suggest(before: Assessment, place: Place, choices: Choices | None = None) -> tuple[Suggestion, ...]:
+    """The changes that help most, at most three, each of another kind.
+
+    Where model and machine go well together nothing is suggested that would cost quality.
+    """
+    found: dict[Kind, Suggestion] = {}
+    for tried in _tried(before, place, choices or Choices()):
+        best = found.get(tried.kind)
+        if _helps(before, tried) and (best is None or _order(tried) < _order(best)):
+            found[tried.kind] = tried
+    return tuple(sorted(found.values(), key=_order)[:SUGGESTIONS_MAX])
+
+
+def _tried(before: Assessment, place: Place, choices: Choices) -> Iterator[Suggestion]:
+    yield from _threads(before, place)
+    if place.machine.gpu is not None and before.settings.n_gpu_layers == 0:
+        after = _ask(before, place, replace(before.wish, n_gpu_layers=None))
+        yield Suggestion(kind="gpu layers", flag="", words="all layers on the GPU: leave --gpu-layers out", after=after)
+    for name, other_place in choices.modes.items():
+        after = assess(before.facts, before.wish, before.talk, other_place)
+        yield Suggestion(kind="power mode", flag="", words=f"power mode {name}", after=after)
+    if before.verdict.rank == (0, 0):
+        return
+    yield from _kv_types(before, place)
+    yield from _contexts(before, place)
+    yield from _quantizations(before, place)
+    yield from _models(before, place, choices.others)
+
+
+def _threads(before: Assessment, place: Place) -> Iterator[Suggestion]:
+    cores = min(max(place.threads, place.machine.cores or 0), THREADS_TRIED)
+    for count in range(1, cores + 1):
+        if count != before.settings.n_threads:
+            wish = replace(before.wish, n_threads=count, n_threads_batch=count)
+            after = assess(before.facts, wish, before.talk, place, memory_of=before)
+            yield Suggestion(kind="threads", flag=f"--threads {count}", words=_plural(count, "thread"), after=after)
+
+
+def _kv_types(before: Assessment, place: Place) -> Iterator[Suggestion]:
+    """q8_0, whose loss is not heard of; a smaller type where only that would fit."""
+    settings, layers = before.settings, layers_of(before.facts)
+    if not {settings.type_k, settings.type_v} & {"f32", "f16", "bf16"} or isinstance(layers, Missing):
+        return
+    kinds: list[KvType] = []
+    lengths = {length for each in layers if each.keeps_kv for length in (each.key_length, each.value_length)}
+    if lengths and not any(length % block_elements("q8_0") for length in lengths):
+        kinds.append("q8_0")
+    if before.verdict.fit == "does not fit" and place.room is not None:
+        fitting = fitting_kv_type(before.facts, settings, place.room)
+        kinds += [] if fitting is None or fitting in kinds else [fitting]
+    for kind in kinds:
+        after = _ask(before, place, replace(before.wish, type_k=kind, type_v=kind))
+        yield Suggestion(kind="kv type", flag=f"--kv-type {kind}", words=f"KV cache in {kind}", after=after)
+
+
+def _contexts(before: Assessment, place: Place) -> Iterator[Suggestion]:
+    if before.verdict.fit in {None, "fits"}:
+        return
+    n_ctx = (before.settings.n_ctx or 0) // 2
+    while n_ctx >= N_CTX_MIN:
+        after = _ask(before, place, replace(before.wish, n_ctx=n_ctx))
+        yield Suggestion(kind="context", flag=f"--ctx {n_ctx}", words=f"a context of {n_ctx} tokens", after=after)
+        if after.verdict.fit == "fits":
+            return
+        n_ctx //= 2
+
+
+def _quantizations(before: Assessment, place: Place) -> Iterator[Suggestion]:
+    facts, fitting = before.facts, before.verdict.fit != "does not fit"
+    for label in MIXES:
+        if label in BAD_QUANTIZATIONS and fitting:
+            continue
+        made = requantized(facts, label)
+        if made.tensor_bytes < facts.tensor_bytes * (1 - GAIN_MIN):
+            after = assess(made, before.wish, before.talk, place)
+            fitting = fitting or after.verdict.fit != "does not fit"
+            yield Suggestion(kind="quantization", flag="", words=f"the same model in {label}", after=after)
+
+
+def _models(before: Assessment, place: Place, others: Sequence[ModelFacts]) -> Iterator[Suggestion]:
+    facts = before.facts
+    smaller = [
+        other
+        for other in others
+        if not other.is_projector and other.files != facts.files and other.tensor_bytes < facts.tensor_bytes
+    ]
+    related = sorted(smaller, key=lambda other: (other.architecture != facts.architecture, -other.tensor_bytes))
+    for other in related[:MODELS_TRIED]:
+        after = assess(other, replace(before.wish, n_ctx=before.settings.n_ctx), before.talk, place)
+        label = f"{other.name} {other.file_type}".strip()
+        yield Suggestion(kind="model", flag=f"-m {other.source}", words=label, after=after)
+
+
+def _ask(before: Assessment, place: Place, settings: EngineSettings) -> Assessment:
+    return assess(before.facts, settings, before.talk, place)
+
+
+def _helps(before: Assessment, tried: Suggestion) -> bool:
+    was, now = before.verdict.rank, tried.after.verdict.rank
+    # What does not fit is not helped by being quicker, nor by a change after which nobody knows whether it fits.
+    not_known = tried.after.verdict.fit is None and before.verdict.fit is not None
+    worse = now[0] > was[0] or (now[0] == was[0] and now[1] > was[1])
+    if not_known or worse or now[0] == was[0] == DOES_NOT_FIT:
+        return False
+    if now[0] < was[0] or now[1] < was[1]:
+        return True
+    if tried.kind in COSTS_QUALITY and was == (0, 0):
+        return False
+    quicker = _saved(_token_s(before), _token_s(tried.after))
+    smaller = _saved(_needed_bytes(before), _needed_bytes(tried.after)) if was[0] == TIGHT else 0.0
+    thriftier = _saved(_token_j(before), _token_j(tried.after))
+    return quicker >= -GAIN_MIN and max(quicker, smaller, thriftier) >= GAIN_MIN
+
+
+def _order(suggestion: Suggestion) -> tuple[tuple[int, int], int, int, float]:
+    """The better verdict first, then what gives up least: changes of little cost, the larger context or model."""
+    after = suggestion.after
+    size = 0 if suggestion.kind not in COSTS_QUALITY else -(after.settings.n_ctx or 0) - after.facts.tensor_bytes
+    return after.verdict.rank, KINDS.index(suggestion.kind), size, _token_s(after) or 0.0
+
+
+def _saved(before: float | None, after: float | None) -> float:
+    """The share that is saved, 0 where it is not known."""
+    return 1 - after / before if before and after is not None else 0.0
+
+
+def _needed_bytes(assessment: Assessment) -> float | None:
+    return None if isinstance(assessment.need, Missing) else assessment.need.needed_bytes
+
+
+def _token_s(assessment: Assessment) -> float | None:
+    decode = assessment.decode
+    return 1 / decode.value if decode is not None and decode.value > 0 else None
+
+
+def _token_j(assessment: Assessment) -> float | None:
+    return None if isinstance(assessment.energy, Missing) else assessment.energy.decode_j_per_token.value
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,261 @@
+"""An assessment in the words a person reads, the same on paper and on the screen.
+
+Names from a model's header are in it as they are: whoever writes them to a terminal makes them harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from edgetop.core.energy.figure import Figure
+from edgetop.core.format import (
+    NOT_AVAILABLE,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_seconds,
+    format_significant,
+)
+from edgetop.core.records import Missing
+from edgetop.fit.assessment import Assessment, Place
+from edgetop.fit.machine import Machine
+from edgetop.fit.memory import MemoryNeed
+from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.suggestions import Suggestion
+
+TYPES_TOLD = 4
+CHANGED = 0.01
+
+
+class Entry(NamedTuple):
+    """A labelled line of the page; further lines of the same subject have an empty label."""
+
+    label: str
+    text: str
+
+
+def page(assessment: Assessment, place: Place, suggestions: tuple[Suggestion, ...], *, currency: str) -> list[Entry]:
+    """Everything there is to say, in the order in which it is asked."""
+    return [
+        Entry("model", headline(assessment.facts)),
+        *(Entry("", text) for text in model_lines(assessment.facts)),
+        *_labelled("machine", machine_lines(place.machine)),
+        *_labelled("memory", memory_lines(assessment, place)),
+        *_labelled("speed", speed_lines(assessment, place)),
+        *_labelled("energy", energy_lines(assessment, currency=currency)),
+        Entry("verdict", verdict_text(assessment)),
+        *_labelled("better", suggestion_lines(assessment, suggestions)),
+        *_labelled("basis", basis_lines(assessment)),
+    ]
+
+
+def headline(facts: ModelFacts) -> str:
+    """Name, quantization and size."""
+    label = " ".join(part for part in (facts.name, facts.file_type) if part)
+    return f"{label} · {format_bytes(facts.size_bytes)}" + (" · a projector, no model" if facts.is_projector else "")
+
+
+def model_lines(facts: ModelFacts) -> list[str]:
+    """What the header says."""
+    active = facts.active_parameters != facts.parameters
+    experts = f"{facts.n_expert_used} of {facts.n_expert} experts" if facts.n_expert else ""
+    shape = [
+        facts.architecture,
+        f"{format_count(facts.parameters)} parameters",
+        f"{format_count(facts.active_parameters)} active per token" if active else "",
+        experts,
+        f"{facts.n_layer} layers" if facts.n_layer else "",
+        f"context {facts.n_ctx_train}" if facts.n_ctx_train else "",
+        f"vocabulary {facts.n_vocab}" if facts.n_vocab else "",
+    ]
+    mix = list(facts.bytes_by_type.items())
+    told = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in mix[:TYPES_TOLD])
+    bits = NOT_AVAILABLE if facts.bits_per_weight is None else f"{facts.bits_per_weight:.2f}"
+    rest = f"{bits} bits per weight: {told}{', ...' if len(mix) > TYPES_TOLD else ''}"
+    others = ["chat template" if facts.has_template else "no chat template", f"license {facts.license or 'not stated'}"]
+    if len(facts.files) > 1:
+        others.append(f"{len(facts.files)} files")
+    return [" · ".join(part for part in shape if part), rest, " · ".join(others)]
+
+
+def machine_lines(machine: Machine) -> list[str]:
+    """On what it is to run."""
+    mode = f", power mode {machine.power_mode}" if machine.power_mode else ""
+    return [f"{machine.name}{mode}", machine.explanation]
+
+
+def memory_lines(assessment: Assessment, place: Place) -> list[str]:
+    """Need by part against room."""
+    need, room = assessment.need, assessment.room
+    if isinstance(need, Missing):
+        return _missing_lines(need)
+    if room is None:
+        lines = [f"{format_bytes(need.needed_bytes)}; how much is free is not known"]
+    else:
+        left = assessment.verdict.left_bytes or 0
+        rest = f"{format_bytes(left)} left" if left >= 0 else f"{format_bytes(-left)} too little"
+        of = f"{format_bytes(need.needed_bytes)} of {format_bytes(room.available_bytes)} that are free ({room.limit})"
+        lines = [f"{of}: {assessment.verdict.fit}, {rest}"]
+        if assessment.verdict.fit == "tight":
+            lines.append(f"tight because less than {format_bytes(place.thresholds.margin_bytes(room))} would stay free")
+    if place.gpu_room is not None and need.gpu_bytes:
+        free = format_bytes(place.gpu_room.available_bytes)
+        lines.append(f"of it {format_bytes(need.gpu_bytes)} of {free} that are free on the GPU")
+    lines.append(parts_text(need, assessment))
+    longest, n_ctx = assessment.largest_context, assessment.settings.n_ctx
+    trained = assessment.facts.n_ctx_train
+    if room is not None and longest is None:
+        lines.append("no context fits")
+    elif room is not None:
+        whole = f"the {longest} tokens it was trained for fit" if longest == trained else ""
+        lines.append(whole or f"longest context that fits: {longest} tokens")
+    if trained and n_ctx and n_ctx > trained:
+        lines.append(f"beyond {trained} tokens, which it was trained for, answers get worse")
+    notes = [need.note, *(room.notes if room is not None else ())]
+    return [*lines, *(note for note in notes if note)]
+
+
+def parts_text(need: MemoryNeed, assessment: Assessment) -> str:
+    """The parts of the need, those that are nothing left out."""
+    settings = assessment.settings
+    kv = settings.type_k if settings.type_k == settings.type_v else f"{settings.type_k}/{settings.type_v}"
+    parts = [
+        ("weights", need.weights_bytes),
+        ("of them not needed once repacked:", need.droppable_bytes),
+        ("repacked", need.repack_bytes),
+        (f"KV cache ({settings.n_ctx} tokens, {kv})", need.kv_bytes),
+        ("compute", need.compute_bytes),
+        ("logits", need.output_bytes),
+        ("process", need.process_bytes),
+        ("of all that on the GPU:", need.gpu_bytes),
+    ]
+    return " · ".join(f"{name} {format_bytes(size)}" for name, size in parts if size)
+
+
+def speed_lines(assessment: Assessment, place: Place) -> list[str]:
+    """Rates with their bands, against reading speed."""
+    speed, talk = assessment.speed, assessment.talk
+    if isinstance(speed, Missing):
+        return _missing_lines(speed)
+    reading = place.thresholds.reader.tokens_per_s
+    times = format_significant(speed.decode_tokens_per_s.value / reading, 2)
+    settings = assessment.settings
+    threads = settings.n_threads or 1
+    by = "on the GPU" if settings.n_gpu_layers else f"with {threads} thread{'s' if threads > 1 else ''}"
+    first = f"first token after {_seconds(speed.first_token_s)} for a prompt of {talk.prompt_tokens} tokens"
+    decode = f"decode {banded(speed.decode_tokens_per_s, 'tok/s')} {by}"
+    return [
+        f"{decode}: {pace_text(assessment)}, {times} times reading speed",
+        f"prefill {banded(speed.prefill_tokens_per_s, 'tok/s')} · {first}",
+        f"an answer of {talk.answer_tokens} tokens is whole after {_seconds(assessment.answer_s)}",
+        f"limited by {'memory bandwidth' if speed.limited_by == 'memory-bandwidth' else 'arithmetic'}",
+    ]
+
+
+def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:
+    """Joules, battery and price, or why there are none."""
+    energy, talk = assessment.energy, assessment.talk
+    if isinstance(energy, Missing):
+        return _missing_lines(energy)
+    decode = f"decode {banded(energy.decode_j_per_token, 'J/token')} gross, {energy.scope.replace('_', ' ')}"
+    lines = [
+        f"{decode} · prefill {banded(energy.prefill_j_per_token, 'J/token')}",
+        f"an answer of {talk.answer_tokens} tokens to {talk.prompt_tokens}: {banded(assessment.answer_j, 'J')}",
+    ]
+    hours = assessment.battery_hours
+    if hours is not None:
+        low, middle, high = (format_duration(each * 3600) for each in (hours.low, hours.value, hours.high))
+        lines.append(f"battery {middle} ({low} to {high}) of decoding")
+    if assessment.price_per_million is not None:
+        lines.append(f"{banded(assessment.price_per_million, currency)} per million tokens")
+    return lines
+
+
+def verdict_text(assessment: Assessment) -> str:
+    """The verdict; what the band leaves open is said."""
+    return f"{assessment.verdict.fit or 'room not known'}, {pace_text(assessment)}"
+
+
+def pace_text(assessment: Assessment) -> str:
+    """How it is to read along, with what it might be instead."""
+    verdict = assessment.verdict
+    if verdict.pace is None:
+        return "speed not known"
+    others = [pace for pace in (verdict.pace_at_worst, verdict.pace_at_best) if pace and pace != verdict.pace]
+    return f"{verdict.pace} (perhaps {' or '.join(others)})" if others else verdict.pace
+
+
+def suggestion_lines(assessment: Assessment, suggestions: tuple[Suggestion, ...]) -> list[str]:
+    """The changes and their effects."""
+    if suggestions:
+        flags = (f" [{suggestion.flag}]" if suggestion.flag else "" for suggestion in suggestions)
+        return [
+            f"{suggestion.words}{flag}: {effect_text(assessment, suggestion.after)}"
+            for suggestion, flag in zip(suggestions, flags, strict=True)
+        ]
+    if assessment.verdict.rank == (0, 0):
+        return ["nothing to change"]
+    return ["no single change that was tried would help: a smaller model, or a larger machine"]
+
+
+def effect_text(before: Assessment, after: Assessment) -> str:
+    """What a change is predicted to bring."""
+    parts: list[str] = []
+    if after.verdict.fit != before.verdict.fit:
+        parts.append(f"{after.verdict.fit or 'room not known'} instead of {before.verdict.fit or 'room not known'}")
+    if before.verdict.fit != "fits" and not isinstance(before.need, Missing) and not isinstance(after.need, Missing):
+        parts += _instead(before.need.needed_bytes, after.need.needed_bytes, format_bytes, "")
+    if before.decode is not None and after.decode is not None:
+        parts += _instead(before.decode.value, after.decode.value, format_significant, " tok/s")
+    if not isinstance(before.energy, Missing) and not isinstance(after.energy, Missing):
+        was_j, now_j = before.energy.decode_j_per_token.value, after.energy.decode_j_per_token.value
+        parts += _instead(was_j, now_j, format_significant, " J/token")
+    if after.verdict.pace != before.verdict.pace and after.verdict.pace is not None:
+        parts.append(after.verdict.pace)
+    return ", ".join(parts) or "no difference"
+
+
+def basis_lines(assessment: Assessment) -> list[str]:
+    """What the figures rest on."""
+    need, speed, energy = assessment.need, assessment.speed, assessment.energy
+    lines = [] if isinstance(need, Missing) else [f"memory: {_MEMORY_BASIS[need.basis]}"]
+    if not isinstance(speed, Missing):
+        lines.append(f"speed: {speed.basis}: {speed.explanation}")
+        if speed.prefill_explanation:
+            lines.append(f"prefill: {speed.prefill_explanation}")
+    if not isinstance(energy, Missing):
+        lines.append(f"energy: {energy.basis}: {energy.explanation}")
+    return lines
+
+
+_MEMORY_BASIS = {
+    "llama.cpp": "llama.cpp itself, asked without allocating",
+    "formula": "formulas for this architecture; --exact asks llama.cpp",
+}
+
+
+def banded(figure: Figure | None, unit: str = "") -> str:
+    """A value with its interval: 12.4 (10 to 15) tok/s."""
+    if figure is None:
+        return NOT_AVAILABLE
+    low, high = format_significant(figure.low, 2), format_significant(figure.high, 2)
+    return f"{format_significant(figure.value)} ({low} to {high}) {unit}".rstrip()
+
+
+def _seconds(figure: Figure | None) -> str:
+    if figure is None:
+        return NOT_AVAILABLE
+    return f"{format_seconds(figure.value)} ({format_seconds(figure.low)} to {format_seconds(figure.high)})"
+
+
+def _instead(was: float, now: float, text: Callable[[float], str], unit: str) -> list[str]:
+    return [f"{text(now)}{unit} instead of {text(was)}"] if was > 0 and abs(now / was - 1) >= CHANGED else []
+
+
+def _missing_lines(missing: Missing) -> list[str]:
+    return [f"{NOT_AVAILABLE}: {missing.reason}", *([missing.mend] if missing.mend else [])]
+
+
+def _labelled(label: str, lines: list[str]) -> list[Entry]:
+    return [Entry(label if index == 0 else "", line) for index, line in enumerate(lines) if line]

@@ -1,0 +1,143 @@
+"""Small GGUF files of many architectures with random weights, which llama.cpp loads in milliseconds.
+
+    path = write_model(tmp_path / "tiny.gguf", "gemma2", weights="q8_0")
+
+The names are the keys of gguf_architectures.ARCHITECTURES.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from edgetop.core.gguf_types import SCALARS, TENSOR_TYPES
+from tests.core.gguf_file import ARRAY, F32, STRING, U32, U64, array, pair, tensor, text
+from tests.fit.gguf_architectures import ARCHITECTURES, Architecture
+from tests.fit.gguf_blocks import N_VOCAB, Setting, Shape
+
+BOOL, I32 = 7, 5
+TYPE_NUMBERS = {kind.name: number for number, kind in TENSOR_TYPES.items()}
+TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+def write_model(
+    path: Path,
+    kind: str | Architecture = "llama",
+    *,
+    weights: str = "f32",
+    metadata: dict[str, Setting] | None = None,
+    without: tuple[str, ...] = (),
+) -> Path:
+    """Write a model and give its path.
+
+    `weights` is the type of the large matrices: f32, f16, q8_0, q4_0 or q4_K. `metadata` replaces or adds whole keys,
+    `without` names keys to leave out.
+    """
+    path.write_bytes(model_bytes(kind, weights=weights, metadata=metadata, without=without))
+    return path
+
+
+def model_bytes(
+    kind: str | Architecture = "llama",
+    *,
+    weights: str = "f32",
+    metadata: dict[str, Setting] | None = None,
+    without: tuple[str, ...] = (),
+) -> bytes:
+    """The bytes of a model as `write_model` writes it."""
+    made = ARCHITECTURES[kind]() if isinstance(kind, str) else kind
+    keys = all_metadata(made) | (metadata or {})
+    return file_bytes({key: value for key, value in keys.items() if key not in without}, made.tensors, weights=weights)
+
+
+def write_split(folder: Path, kind: str, parts: int, *, stem: str = "tiny") -> list[Path]:
+    """Write a split model as llama-gguf-split does: all metadata in the first part, tensors shared out."""
+    made = ARCHITECTURES[kind]()
+    names = list(made.tensors)
+    paths = []
+    for number in range(parts):
+        keys: dict[str, Setting] = all_metadata(made) if number == 0 else {}
+        keys |= {"split.no": number, "split.count": parts, "split.tensors.count": len(names)}
+        share = names[number * len(names) // parts : (number + 1) * len(names) // parts]
+        path = folder / f"{stem}-{number + 1:05}-of-{parts:05}.gguf"
+        path.write_bytes(file_bytes(keys, {name: made.tensors[name] for name in share}))
+        paths.append(path)
+    return paths
+
+
+def all_metadata(made: Architecture) -> dict[str, Setting]:
+    """The metadata of a file: the architecture's, and a vocabulary of bytes."""
+    tokens = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    n_vocab = made.tensors["token_embd.weight"][1]
+    tokens += [f"w{number}" for number in range(n_vocab - N_VOCAB)]
+    return {
+        "general.architecture": made.name,
+        "general.name": f"Tiny {made.name}",
+        "general.license": "apache-2.0",
+        **made.metadata,
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [0.0] * len(tokens),
+        "tokenizer.ggml.token_type": [2, 3, 3, 3, 3, *[6] * 256, *[1] * (n_vocab - N_VOCAB)],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.chat_template": TEMPLATE,
+    }
+
+
+def file_bytes(metadata: dict[str, Setting], tensors: dict[str, Shape], *, weights: str = "f32") -> bytes:
+    """A file of these keys and tensors, with random weights."""
+    random = np.random.default_rng(1)
+    described, data = [], bytearray()
+    for name, shape in tensors.items():
+        kind = weights if _is_large(name, shape, weights) else "f32"
+        described.append(tensor(name, shape, TYPE_NUMBERS[kind], len(data)))
+        data += _weights(name, shape, kind, random)
+        data += bytes(-len(data) % 32)
+    header = struct.pack("<4sIQQ", b"GGUF", 3, len(described), len(metadata))
+    header += b"".join(_pair(key, value) for key, value in metadata.items()) + b"".join(described)
+    return header + bytes(-len(header) % 32) + data
+
+
+def _is_large(name: str, shape: Shape, kind: str) -> bool:
+    """Whether quantizing leaves this tensor f32: norms, biases, convolutions, states and small ones."""
+    block = TENSOR_TYPES[TYPE_NUMBERS[kind]].block_elements
+    kept = ("conv1d", "shortconv.conv", "ssm_a", "ssm_d", "gate_inp", "altup", "norm", "rope", "position")
+    return len(shape) > 1 and shape[0] % block == 0 and not any(word in name for word in kept)
+
+
+def _weights(name: str, shape: Shape, kind: str, random: np.random.Generator) -> bytes:
+    count = int(np.prod(shape))
+    if kind in {"f32", "f16"}:
+        values = random.normal(1.0 if "norm" in name else 0.0, 0.1, count)
+        if "ssm_a" in name:
+            values = -np.abs(values) - 0.1  # a state must decay
+        return values.astype(np.float32 if kind == "f32" else np.float16).tobytes()
+    packing = TENSOR_TYPES[TYPE_NUMBERS[kind]]
+    blocks = random.integers(0, 256, (count // packing.block_elements, packing.block_bytes), dtype=np.uint8)
+    scale = np.frombuffer(np.float16(0.001).tobytes(), np.uint8)
+    blocks[:, : 4 if kind == "q4_K" else 2] = np.tile(scale, 2 if kind == "q4_K" else 1)
+    return blocks.tobytes()
+
+
+def _pair(key: str, value: Setting) -> bytes:
+    if isinstance(value, list):
+        kind = _type_of(value[0])
+        kind = I32 if kind == U32 else kind  # as converters write arrays of whole numbers
+        return pair(key, ARRAY, array(kind, [_value(kind, item) for item in value]))
+    return pair(key, _type_of(value), _value(_type_of(value), value))
+
+
+def _type_of(value: bool | int | float | str) -> int:
+    if isinstance(value, bool):
+        return BOOL
+    if isinstance(value, int):
+        return I32 if value < 0 else U32 if value < 2**32 else U64
+    return F32 if isinstance(value, float) else STRING
+
+
+def _value(kind: int, value: bool | int | float | str) -> bytes:
+    return text(value) if isinstance(value, str) else SCALARS[kind].pack(value)

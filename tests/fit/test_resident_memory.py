@@ -1,0 +1,37 @@
+"""Predicted memory against the peak resident set of a worker that has really decoded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.memory_prediction import Measured, load_and_ask
+from edgetop.core.engine import EngineSettings
+from edgetop.fit.memory import MemoryNeed, memory_need
+from edgetop.fit.model_file import read_facts
+from edgetop.inference.dry_load import dry_load
+from tests.fit.gguf_files import write_model
+
+ALLOCATED_WITHIN, RESIDENT_WITHIN = 0.02, 0.05
+
+
+def check(path: Path, settings: EngineSettings) -> None:
+    facts = read_facts(path)
+    measured = load_and_ask(path, settings, prompt_words=540, facts=facts)
+    assert isinstance(measured, Measured), measured
+    told = dry_load(path, settings)
+    for need in (memory_need(facts, settings), memory_need(facts, settings, allocated=told)):  # type: ignore[arg-type]
+        assert isinstance(need, MemoryNeed), need
+        assert need.allocated_bytes == pytest.approx(measured.allocated_bytes, rel=ALLOCATED_WITHIN)
+        assert need.total_bytes == pytest.approx(measured.peak_bytes, rel=RESIDENT_WITHIN)
+
+
+@pytest.mark.parametrize(("n_ctx", "kv_type"), [(2048, "f16"), (8192, "q8_0")])
+def test_a_real_model_takes_what_is_predicted(small_model: Path, n_ctx: int, kv_type: str) -> None:
+    check(small_model, EngineSettings(n_ctx=n_ctx, type_k=kv_type, type_v=kv_type, n_threads=1))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["mixtral", "gemma3", "deepseek2", "mamba", "lfm2"])
+def test_models_of_other_kinds_take_what_is_predicted(tmp_path: Path, kind: str) -> None:
+    check(write_model(tmp_path / "tiny.gguf", kind), EngineSettings(n_ctx=4096, n_threads=1))

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.engine import EngineSettings
+from edgetop.core.records import Missing
+from edgetop.fit.band import banded
+from edgetop.fit.machine import Learned, Machine, Processor
+from edgetop.fit.quant_speed import AVX2
+from edgetop.fit.speed import START_S, SpeedPrediction, predict_speed
+from tests.fit.example import llama_facts
+from tests.fit.runs import KEY, run_of_model
+
+FACTS = llama_facts()
+MACHINE = Machine(
+    name="PC",
+    cpu=Processor(
+        name="cpu",
+        bandwidth_bytes_per_s={1: banded(10e9, 0.05), 2: banded(16e9, 0.05), 4: banded(20e9, 0.05)},
+        kernels=AVX2,
+    ),
+    cores=4,
+    key=KEY,
+    basis="formula",
+    explanation="memory read at 20 GB/s, measured 2026-05-01",
+)
+LEARNED = Learned(part="weights", threads=4, factor=1.25, sigma=0.06, runs=6)
+
+
+def predict(of: Machine = MACHINE, **changes: Any) -> SpeedPrediction:
+    asked: dict[str, Any] = {
+        "settings": EngineSettings(), "threads": 4, "depth_tokens": 100, "prompt_tokens": 100, "experience": (),
+    }  # fmt: skip
+    speed = predict_speed(FACTS, of, **{**asked, **changes})
+    assert isinstance(speed, SpeedPrediction)
+    return speed
+
+
+def test_without_anything_better_the_formula_says_its_inputs() -> None:
+    speed = predict()
+    assert speed.basis == "formula"
+    assert "20 GB/s and 4 threads" in speed.explanation
+    assert "measured 2026-05-01" in speed.explanation
+    figure = speed.decode_tokens_per_s
+    assert figure.low < figure.value < figure.high
+    assert figure.value == pytest.approx(20e9 / FACTS.weight_bytes_per_token, rel=0.3)
+
+
+def test_a_machine_of_the_table_says_so() -> None:
+    assert predict(replace(MACHINE, basis="device table")).basis == "device table"
+
+
+def test_what_the_machine_has_taught_corrects_the_formula_and_narrows_the_band() -> None:
+    plain, taught = predict(), predict(replace(MACHINE, learned=(LEARNED,)))
+    assert taught.basis == "calibrated"
+    assert taught.decode_tokens_per_s.value == pytest.approx(plain.decode_tokens_per_s.value / 1.25, rel=0.01)
+    assert _width(taught) < _width(plain)
+    assert "6 measured runs" in taught.explanation
+
+
+def test_the_same_model_measured_here_comes_before_everything_else() -> None:
+    run = run_of_model(FACTS)
+    speed = predict(replace(MACHINE, learned=(LEARNED,)), experience=[run])
+    assert speed.basis == "own sessions"
+    assert speed.decode_tokens_per_s.value == pytest.approx(2.0)
+    assert speed.prefill_tokens_per_s is not None
+    assert speed.prefill_tokens_per_s.value == pytest.approx(20.0)
+    assert "own run of this model" in speed.explanation
+    assert "2026-05-01" in speed.explanation
+
+
+def test_a_run_is_carried_to_another_depth_by_the_formula() -> None:
+    run = run_of_model(FACTS)
+    speed = predict(experience=[run], depth_tokens=4000)
+    ratio = predict(depth_tokens=4000).decode_tokens_per_s.value / predict().decode_tokens_per_s.value
+    assert ratio < 1
+    assert speed.decode_tokens_per_s.value == pytest.approx(2.0 * ratio)
+    assert _width(speed) > _width(predict(experience=[run]))
+
+
+def test_a_run_with_other_threads_has_a_wider_band_than_one_with_the_same() -> None:
+    other = predict(experience=[run_of_model(FACTS, threads=2)])
+    same = predict(experience=[run_of_model(FACTS)])
+    assert other.basis == "own sessions"
+    assert "with 2 threads" in other.explanation
+    assert _width(other) > _width(same)
+
+
+def test_a_run_of_another_size_of_the_same_quantization_teaches_by_its_bytes() -> None:
+    half = llama_facts("Llama half", n_layer=16)
+    run = run_of_model(half, decode_tokens_per_s=4.0)
+    speed = predict(experience=[run])
+    ratio = half.weight_bytes_per_token / FACTS.weight_bytes_per_token
+    assert speed.basis == "own sessions"
+    assert speed.decode_tokens_per_s.value == pytest.approx(4.0 * ratio, rel=0.01)
+    assert "Llama half" in speed.explanation
+
+
+def test_calibration_comes_before_a_run_that_has_to_be_carried_far() -> None:
+    narrow = replace(LEARNED, sigma=0.05)
+    eighth = llama_facts("Llama eighth", n_layer=4)
+    run = run_of_model(eighth, decode_tokens_per_s=16.0)
+    assert predict(replace(MACHINE, learned=(narrow,)), experience=[run]).basis == "calibrated"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"machine_key": "another machine"}, {"disturbed": True}, {"decode_tokens": 2}, {"type_k": "q8_0"},
+        {"file_type": "Q4_K_M"}, {"gpu_layers": 32}, {"decode_tokens_per_s": 0.0},
+    ],
+)  # fmt: skip
+def test_runs_that_are_not_comparable_teach_nothing(changes: dict[str, Any]) -> None:
+    assert predict(experience=[run_of_model(FACTS, **changes)]).basis == "formula"
+
+
+def test_a_machine_without_a_key_has_no_experience() -> None:
+    run = run_of_model(FACTS, machine_key="")
+    assert predict(replace(MACHINE, key=""), experience=[run]).basis == "formula"
+
+
+def test_of_several_runs_the_newest_five_count_and_an_outlier_does_not() -> None:
+    runs = [
+        run_of_model(FACTS, measured_at=f"2026-05-{day:02}T08:00:00+00:00", decode_tokens_per_s=rate)
+        for day, rate in enumerate([9.0, 9.0, 2.0, 2.1, 1.9, 2.0, 0.5], 1)
+    ]
+    assert predict(experience=runs).decode_tokens_per_s.value == pytest.approx(2.0)
+
+
+def test_the_first_token_comes_after_the_prompt() -> None:
+    speed = predict(prompt_tokens=500)
+    assert speed.first_token_s is not None
+    assert speed.prefill_tokens_per_s is not None
+    assert speed.first_token_s.value == pytest.approx(500 / speed.prefill_tokens_per_s.value + START_S)
+
+
+def test_without_a_prompt_there_is_no_prefill() -> None:
+    speed = predict(prompt_tokens=0)
+    assert speed.prefill_tokens_per_s is None
+    assert speed.first_token_s is None
+
+
+def test_a_gpu_whose_prefill_is_unknown_still_learns_it_from_runs_of_the_same_model() -> None:
+    gpu = Processor(name="gpu", bandwidth_bytes_per_s={0: banded(100e9, 0.1)})
+    machine = replace(MACHINE, gpu=gpu)
+    assert predict(machine).prefill_tokens_per_s is None
+    learned = predict(machine, experience=[run_of_model(FACTS, gpu_layers=33)]).prefill_tokens_per_s
+    assert learned is not None
+    assert learned.value == pytest.approx(20.0)
+
+
+def test_nothing_known_of_a_machine_is_missing() -> None:
+    nothing = replace(MACHINE, cpu=None)
+    speed = predict_speed(FACTS, nothing, settings=EngineSettings(), threads=1, depth_tokens=0, prompt_tokens=0)
+    assert isinstance(speed, Missing)
+
+
+def _width(speed: SpeedPrediction) -> float:
+    return speed.decode_tokens_per_s.high / speed.decode_tokens_per_s.low

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.fit.memory import MemoryNeed
+from edgetop.fit.memory_room import MemoryRoom
+from edgetop.fit.verdict import Thresholds, judge
+from tests.fit.example import GIB, figure, room_of
+
+MIB = 2**20
+
+
+def need(needed_mib: int, *, gpu_mib: int = 0, block_mib: int = 0, droppable_mib: int = 0) -> MemoryNeed:
+    return MemoryNeed(
+        weights_bytes=(needed_mib + droppable_mib) * MIB, repack_bytes=0, kv_bytes=0, compute_bytes=0, output_bytes=0,
+        process_bytes=0, gpu_bytes=gpu_mib * MIB, gpu_block_bytes=block_mib * MIB,
+        droppable_bytes=droppable_mib * MIB, basis="formula",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("available_mib", "total_gib", "fit", "left_mib"),
+    [
+        (1200, 2, "tight", 200),
+        (1210, 2, "fits", 210),  # a tenth of 2 GiB is 205 MiB
+        (1000, 2, "tight", 0),
+        (999, 2, "does not fit", -1),
+        (2025, 256, "fits", 1025),  # never more than 1 GiB has to stay free
+        (2023, 256, "tight", 1023),
+    ],
+)
+def test_the_fit_follows_from_what_stays_free(available_mib: int, total_gib: int, fit: str, left_mib: int) -> None:
+    verdict = judge(need(1000), room_of(available_mib * MIB, total_gib * GIB), None, Thresholds())
+    assert (verdict.fit, verdict.left_bytes) == (fit, left_mib * MIB)
+    assert verdict.pace is None
+
+
+def test_pages_that_the_kernel_may_drop_need_no_room() -> None:
+    verdict = judge(need(1000, droppable_mib=500), room_of(1300 * MIB, 2 * GIB), None, Thresholds())
+    assert verdict.fit == "fits"
+
+
+def test_a_gpu_with_memory_of_its_own_is_judged_apart() -> None:
+    gpu = MemoryRoom(available_bytes=700 * MIB, limit="gpu", total_bytes=1 * GIB)
+    room = room_of(8 * GIB)
+    on_gpu = judge(need(1000, gpu_mib=800), room, None, Thresholds(), gpu_room=gpu)
+    assert (on_gpu.fit, on_gpu.left_bytes) == ("does not fit", -100 * MIB)
+    assert judge(need(1000), room, None, Thresholds(), gpu_room=gpu).fit == "fits"
+
+
+def test_a_block_that_the_gpu_cannot_give_in_one_piece_does_not_fit() -> None:
+    room = replace(room_of(6 * GIB, 8 * GIB), largest_block_bytes=512 * MIB)
+    assert judge(need(1000, gpu_mib=900, block_mib=600), room, None, Thresholds()).fit == "does not fit"
+    assert judge(need(1000, gpu_mib=900, block_mib=500), room, None, Thresholds()).fit == "fits"
+
+
+def test_what_is_not_known_is_not_judged() -> None:
+    verdict = judge(None, room_of(GIB), None, Thresholds())
+    assert (verdict.fit, verdict.left_bytes, verdict.pace) == (None, None, None)
+    assert verdict.words == "room not known, speed not known"
+
+
+def test_the_ends_of_the_band_are_judged_too() -> None:
+    verdict = judge(None, None, figure(5.0, off=0.5), Thresholds())
+    assert (verdict.pace_at_worst, verdict.pace, verdict.pace_at_best) == (
+        "too slow for reading",
+        "usable",
+        "comfortable",
+    )
