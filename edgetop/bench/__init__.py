@@ -1,0 +1,1 @@
+"""Repeatable measurement: plans, runs, quality, results."""

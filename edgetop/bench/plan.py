@@ -1,0 +1,236 @@
+"""What is to be measured: settings, tests, and in which order they take their turns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from edgetop.core.engine import EngineSettings, KvType
+
+Order = Literal["interleaved", "blocks"]
+
+MARGIN_TOKENS = 64
+"""Left of the context beyond what the largest test takes, for the template of a prompt."""
+WARMUP_PROMPT, WARMUP_PROMPT_LEAST, WARMUP_REPLY = 512, 32, 8
+"""Tokens of a warm-up. The prompt is that of the largest test, up to one ubatch as llama.cpp has it by default: only
+then has all the memory that prefill computes in been touched."""
+CTX_STEP = 256
+"""llama.cpp pads a context to a multiple of this."""
+
+
+class ModelFile(Struct, frozen=True, kw_only=True):
+    """One model at one quantization level."""
+
+    path: str
+    label: str
+    """What tables call it, such as `SmolLM2-135M-Instruct Q4_0`."""
+    content: str = ""
+    """A digest of the file, so that a plan that is resumed goes on with the same model."""
+
+
+class Setting(Struct, frozen=True, kw_only=True):
+    """One combination of what is varied."""
+
+    model: ModelFile
+    threads: int | None = None
+    threads_batch: int | None = None
+    kv_type: KvType = "f16"
+    gpu_layers: int | None = None
+    batch: int | None = None
+    ubatch: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Says which setting it is, for people and to find its runs again."""
+        words = [self.model.label]
+        words += [f"t{self.threads}"] if self.threads is not None else []
+        words += [f"tb{self.threads_batch}"] if self.threads_batch is not None else []
+        words += [f"kv {self.kv_type}"] if self.kv_type != "f16" else []
+        words += [f"ngl {self.gpu_layers}"] if self.gpu_layers is not None else []
+        words += [f"b{self.batch}"] if self.batch is not None else []
+        words += [f"ub{self.ubatch}"] if self.ubatch is not None else []
+        return " ".join(words)
+
+
+class TokenTest(Struct, frozen=True, kw_only=True, tag="tokens"):
+    """Random tokens, as in llama-bench: a prompt, then one by one, at a depth of the context."""
+
+    n_prompt: int = 0
+    n_gen: int = 0
+    depth: int = 0
+
+    @property
+    def name(self) -> str:
+        """As llama-bench names it: `pp512`, `tg128`, `pp512+tg128`, `tg128@d4096`."""
+        parts = [f"pp{self.n_prompt}"] if self.n_prompt else []
+        parts += [f"tg{self.n_gen}"] if self.n_gen else []
+        return "+".join(parts) + (f"@d{self.depth}" if self.depth else "")
+
+    @property
+    def tokens(self) -> int:
+        """How much of the context it takes."""
+        return self.n_prompt + self.n_gen + self.depth
+
+
+class PromptTest(Struct, frozen=True, kw_only=True, tag="prompt"):
+    """A real conversation: one or more prompts, answered greedily."""
+
+    title: str
+    prompts: tuple[str, ...]
+    max_tokens: int
+
+    @property
+    def name(self) -> str:
+        """Such as `prompt:summary`."""
+        return f"prompt:{self.title}"
+
+    @property
+    def tokens(self) -> int:
+        """How much of the context it takes at most: a token has rarely fewer than two characters."""
+        return sum(len(prompt) // 2 for prompt in self.prompts) + self.max_tokens * len(self.prompts)
+
+
+Test = TokenTest | PromptTest
+
+
+class CoolDown(Struct, frozen=True, kw_only=True):
+    """When a run may begin: the device has come to rest, or has had the time for it."""
+
+    idle_s: float = 11.0
+    """Idle time at least before each run where power is measured, and until the idle power is known: that takes ten
+    steady seconds (`core.energy.baseline`). With 0 nothing is waited for."""
+    limit_s: float = 120.0
+    """After this the run begins anyway, and says so."""
+    temperature_slope_c_per_min: float = 2.0
+    """At rest, the hottest sensor falls or rises by less."""
+    power_spread: float = 0.05
+    """At rest, the power of the last seconds lies within this share of its mean."""
+
+
+class QualityPlan(Struct, frozen=True, kw_only=True):
+    """How quality is scored."""
+
+    text: str
+    """The text itself."""
+    text_name: str = "built-in"
+    n_ctx: int = 512
+    chunks: int | None = None
+    questions: bool = True
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    name: str
+    settings: tuple[Setting, ...]
+    tests: tuple[Test, ...]
+    repetitions: int = 5
+    order: Order = "interleaved"
+    warmup: bool = True
+    cool_down: CoolDown = CoolDown()
+    quality: QualityPlan | None = None
+    seed: int = 0
+
+    @property
+    def identity(self) -> str:
+        """The same for the same plan: its runs are found again by it."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
+
+    @property
+    def warmup_test(self) -> TokenTest:
+        """What is done before the tests of a run, and does not count."""
+        longest = max((test.n_prompt for test in self.tests if isinstance(test, TokenTest)), default=0)
+        return TokenTest(n_prompt=max(WARMUP_PROMPT_LEAST, min(longest, WARMUP_PROMPT)), n_gen=WARMUP_REPLY)
+
+    @property
+    def n_ctx(self) -> int:
+        """The context that every setting is loaded with, so that they can be compared: enough for the largest test."""
+        needed = max((test.tokens for test in self.tests), default=0) + MARGIN_TOKENS
+        return -(-needed // CTX_STEP) * CTX_STEP
+
+
+class Run(Struct, frozen=True, kw_only=True):
+    """A setting's turn: the model is loaded, warmed up, and every test is done `repetitions` times."""
+
+    setting: Setting
+    round: int
+    """From 1."""
+    repetitions: int
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Tells the runs of a plan apart."""
+        return self.setting.key, self.round
+
+
+def runs_of(plan: Plan) -> list[Run]:
+    """The runs in their order.
+
+    Interleaved, every setting has a turn in each round, and every second round goes backwards, so that a device that
+    slows down steadily slows all of them alike. In blocks, a setting does all its repetitions at once. A plan without
+    tests, which scores quality alone, has no runs.
+    """
+    if not plan.tests:
+        return []
+    if plan.order == "blocks" or len(plan.settings) == 1:
+        return [Run(setting=setting, round=1, repetitions=plan.repetitions) for setting in plan.settings]
+    runs: list[Run] = []
+    for number in range(1, plan.repetitions + 1):
+        settings: Sequence[Setting] = plan.settings if number % 2 else plan.settings[::-1]
+        runs += [Run(setting=setting, round=number, repetitions=1) for setting in settings]
+    return runs
+
+
+def settings_of(
+    models: Sequence[ModelFile],
+    *,
+    threads: Sequence[int | None] = (None,),
+    threads_batch: Sequence[int | None] = (None,),
+    kv_types: Sequence[KvType] = ("f16",),
+    gpu_layers: Sequence[int | None] = (None,),
+    batches: Sequence[int | None] = (None,),
+    ubatches: Sequence[int | None] = (None,),
+) -> Iterator[Setting]:
+    """Every combination, the models varying slowest."""
+    varied = product(models, threads, threads_batch, kv_types, gpu_layers, batches, ubatches)
+    for model, n_threads, n_threads_batch, kv_type, layers, batch, ubatch in varied:
+        yield Setting(
+            model=model,
+            threads=n_threads,
+            threads_batch=n_threads_batch,
+            kv_type=kv_type,
+            gpu_layers=layers,
+            batch=batch,
+            ubatch=ubatch,
+        )
+
+
+def token_tests(
+    n_prompts: Sequence[int], n_gens: Sequence[int], depths: Sequence[int], pairs: Sequence[tuple[int, int]] = ()
+) -> tuple[TokenTest, ...]:
+    """llama-bench's tests: every prompt length and every reply length by itself, and pairs of both, at every depth."""
+    tests: list[TokenTest] = []
+    for depth in depths:
+        tests += [TokenTest(n_prompt=n_prompt, depth=depth) for n_prompt in n_prompts if n_prompt]
+        tests += [TokenTest(n_gen=n_gen, depth=depth) for n_gen in n_gens if n_gen]
+        tests += [TokenTest(n_prompt=n_prompt, n_gen=n_gen, depth=depth) for n_prompt, n_gen in pairs]
+    return tuple(dict.fromkeys(tests))
+
+
+def engine_settings(setting: Setting, n_ctx: int) -> EngineSettings:
+    """How the engine is to be run for a setting."""
+    return EngineSettings(
+        n_ctx=n_ctx,
+        n_threads=setting.threads,
+        n_threads_batch=setting.threads_batch,
+        n_batch=setting.batch,
+        n_ubatch=setting.ubatch,
+        n_gpu_layers=setting.gpu_layers,
+        type_k=setting.kv_type,
+        type_v=setting.kv_type,
+    )

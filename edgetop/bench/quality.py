@@ -1,0 +1,184 @@
+"""Scores of quality for the levels of a model, each held against the most precise one."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from edgetop.bench.plan import ModelFile, QualityPlan
+from edgetop.bench.questions import QUESTIONS, prompt_of
+from edgetop.bench.run_log import quality_key
+from edgetop.core.clock import monotonic_us
+from edgetop.core.engine import EngineSettings
+from edgetop.core.errors import EdgetopError
+from edgetop.core.quality import Quality, Score
+from edgetop.core.records import BenchRun, Scored
+from edgetop.inference.protocol import (
+    ChoiceScore,
+    ChoicesScored,
+    Choose,
+    LoadFailed,
+    Perplexity,
+    Question,
+    Report,
+    ScoreFailed,
+    ScoreProgress,
+    TextScored,
+)
+from edgetop.live.conversation import Notice
+from edgetop.live.live_session import LiveOptions, LiveSession
+from edgetop.session.store import Store
+
+OUTPUTS_AT_ONCE = 64
+"""Positions whose logits the context holds at once."""
+WAIT_S = 0.1
+
+
+class QualityError(EdgetopError):
+    """A model that could not be scored."""
+
+
+class QualityScorer:
+    """Scores models one after the other; the first one is the reference of the others."""
+
+    def __init__(
+        self,
+        plan: QualityPlan,
+        identity: str,
+        store: Store,
+        live: LiveOptions,
+        *,
+        folder: Path,
+        tell: Callable[[str], None],
+        interrupted: Callable[[], bool],
+    ) -> None:
+        """`identity` is that of the whole plan; `tell` hears what is going on.
+
+        `folder` is for the reference's predictions alone: what an earlier edgetop has left there is deleted.
+        """
+        self._plan = plan
+        self._identity = identity
+        self._store = store
+        self._live_options = live
+        self._tell = tell
+        self._interrupted = interrupted
+        self._folder = folder
+        self.close()
+        self._reference = ""
+        self._said: Report | None = None
+        self._failure = ""
+
+    def close(self) -> None:
+        """Delete the reference's predictions, which take a hundred megabytes and more."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def score(self, model: ModelFile, *, threads: int | None = None) -> tuple[Quality, Path | None] | None:
+        """The scores of a model, and the session that holds them; `None` when interrupted. Raises QualityError."""
+        settings = EngineSettings(
+            n_ctx=self._plan.n_ctx, n_batch=self._plan.n_ctx, n_outputs_max=OUTPUTS_AT_ONCE, n_threads=threads
+        )
+        bench = BenchRun(plan=self._identity, setting=quality_key(model), round=1)
+        live = LiveSession(
+            replace(self._live_options, engine=settings, bench=bench, record=True, output=None), self._store, self._hear
+        )
+        try:
+            self._tell(f"loading {model.label}")
+            live.conversation.load(Path(model.path), settings)
+            quality = self._scores(live, model) if self._wait(live) else None
+            if quality is not None:
+                live.recorder.record(Scored(t_us=monotonic_us(), quality=quality))
+        finally:
+            path = _closed(live)
+        return None if quality is None else (quality, path)
+
+    def _scores(self, live: LiveSession, model: ModelFile) -> Quality | None:
+        first = not self._reference
+        file = str(self._folder / "reference")
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise QualityError(f"{self._folder}: {error.strerror or error}.", "Make room there.") from None
+        text = Perplexity(text=self._plan.text, chunks=self._plan.chunks, reference=file, write_reference=first)
+        self._tell(f"perplexity of {model.label}")
+        live.conversation.score(text)
+        scored = self._said if self._wait(live) else None
+        if not isinstance(scored, TextScored):
+            return None
+        chosen: Report | None = None
+        if self._plan.questions:
+            self._tell(f"questions to {model.label}")
+            live.conversation.score(
+                Choose(questions=tuple(Question(prompt_of(each), each.choices) for each in QUESTIONS))
+            )
+            chosen = self._said if self._wait(live) else None
+            if not isinstance(chosen, ChoicesScored):
+                return None
+        reference, self._reference = self._reference, self._reference or model.label
+        divergence = scored.divergence
+        return Quality(
+            text=self._plan.text_name,
+            text_digest=hashlib.sha256(self._plan.text.encode("utf-8", "replace")).hexdigest(),
+            n_ctx=self._plan.n_ctx,
+            tokens=scored.tokens,
+            perplexity=Score(value=scored.perplexity, error=scored.perplexity_error),
+            reference=reference,
+            kl_divergence=None if divergence is None else Score(value=divergence.kl_mean, error=divergence.kl_error),
+            kl_p99=None if divergence is None else divergence.kl_p99,
+            top_agreement=None if divergence is None else divergence.top_agreement,
+            questions=len(QUESTIONS) if chosen is not None else 0,
+            accuracy=accuracy_of(chosen.scores) if isinstance(chosen, ChoicesScored) else None,
+        )
+
+    def _wait(self, live: LiveSession) -> bool:
+        """Until the engine is done; False when interrupted. Raises QualityError when it failed."""
+        self._failure = ""
+        while live.conversation.phase not in {"ready", "no_model", "dead"}:
+            if self._interrupted():
+                return False
+            live.pump(wait_s=WAIT_S)
+        if self._failure or live.conversation.phase != "ready":
+            raise QualityError(self._failure or "The engine stopped.", "Leave --quality out, or choose another model.")
+        return True
+
+    def _hear(self, said: Report | Notice) -> None:
+        match said:
+            case TextScored() | ChoicesScored():
+                self._said = said
+            case ScoreFailed() | LoadFailed():
+                self._failure = f"{said.message} {said.mend}".strip()
+            case Notice() if said.severity == "error":
+                self._failure = self._failure or said.text
+            case ScoreProgress():
+                self._tell(f"{said.fraction:.0%}")
+            case _:
+                return
+
+
+def _closed(live: LiveSession) -> Path | None:
+    """The session's file. Raises QualityError when it cannot be saved."""
+    try:
+        return live.close()
+    except EdgetopError as error:
+        raise QualityError(error.what, error.mend) from None
+
+
+def accuracy_of(scores: Sequence[ChoiceScore]) -> Score:
+    """Share of QUESTIONS whose right choice is the likeliest per byte, with its binomial standard error.
+
+    Per byte, as in the `acc_norm` of EleutherAI's lm-evaluation-harness, since a long choice is less likely than a
+    short one whatever it says.
+    """
+    right = 0
+    for question, score in zip(QUESTIONS, scores, strict=True):
+        per_byte = [
+            likelihood / len(choice.encode())
+            for likelihood, choice in zip(score.log_likelihood, question.choices, strict=True)
+        ]
+        right += max(range(len(per_byte)), key=per_byte.__getitem__) == question.right
+    share = right / len(QUESTIONS)
+    return Score(value=share, error=math.sqrt(share * (1 - share) / len(QUESTIONS)))

@@ -1,0 +1,98 @@
+"""Plans written by people, whole and broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgetop.bench.plan_file import LARGEST_BYTES, Wishes, check_wishes, read_wishes
+from edgetop.core.errors import UsageError
+
+WHOLE = """
+name = "study"
+models = ["smollm2", "/models/b.gguf"]
+quant = ["Q8_0", "Q4_0"]
+threads = [1, 2]
+kv_type = ["f16", "q8_0"]
+n_prompt = [0]
+n_gen = [128]
+pairs = [[512, 128]]
+prompts = true
+repetitions = 7
+order = "blocks"
+quality = "reading.txt"
+idle_s = 12.5
+"""
+
+
+def test_a_plan_says_what_the_flags_say(tmp_path: Path) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(WHOLE)
+    wishes = read_wishes(file)
+    assert wishes == Wishes(
+        name="study", models=("smollm2", "/models/b.gguf"), quant=("Q8_0", "Q4_0"), threads=(1, 2),
+        kv_type=("f16", "q8_0"), n_prompt=(0,), n_gen=(128,), pairs=((512, 128),), prompts=True, repetitions=7,
+        order="blocks", quality="reading.txt", idle_s=12.5,
+    )  # fmt: skip
+    check_wishes(wishes)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("threads = [1", "plan.toml"),
+        ("threads = 'two'", "$.threads"),
+        ("theads = [1]", "theads"),
+        ("kv_type = ['q9']", "$.kv_type[0]"),
+        ("order = 'random'", "$.order"),
+        ("a = " + "[" * 5000, "plan.toml"),
+        ("pairs = [[1]]", "$.pairs[0]"),
+    ],
+)
+def test_a_broken_plan_is_told_in_one_line_that_names_the_place(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_wishes(file)
+    assert told in caught.value.what
+    assert "\n" not in caught.value.what + caught.value.mend
+    assert caught.value.mend
+
+
+def test_what_is_no_plan_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        read_wishes(tmp_path / "nowhere.toml")
+    with pytest.raises(UsageError, match="directory"):
+        read_wishes(tmp_path)
+    (tmp_path / "large.toml").write_bytes(b"#" * (LARGEST_BYTES + 1))
+    with pytest.raises(UsageError, match="too large"):
+        read_wishes(tmp_path / "large.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"binary\.toml"):
+        read_wishes(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize(
+    ("wishes", "told"),
+    [
+        (Wishes(repetitions=0), "repetitions"),
+        (Wishes(threads=(0,)), "threads"),
+        (Wishes(ubatch=(-1,)), "ubatch"),
+        (Wishes(gpu_layers=(-1,)), "gpu_layers"),
+        (Wishes(idle_s=-1.0), "idle_s"),
+        (Wishes(idle_s=float("nan")), "idle_s"),
+        (Wishes(cool_down_limit_s=float("inf")), "cool_down_limit_s"),
+        (Wishes(seed=-1), "seed"),
+        (Wishes(n_gen=(-5,)), "number of tokens"),
+        (Wishes(pairs=((2**30, 1),)), "number of tokens"),
+        (Wishes(n_prompt=(0,), n_gen=(0,)), "nothing to measure"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(wishes: Wishes, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        check_wishes(wishes)
+
+
+def test_quality_alone_is_something_to_measure() -> None:
+    check_wishes(Wishes(n_prompt=(0,), n_gen=(0,), quality=True))
