@@ -1,0 +1,210 @@
+"""What the report tells of one recorded session: what it ran on, how each figure was measured, its turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath, PureWindowsPath
+
+from msgspec import Struct
+
+from edgetop.core.clock import US_PER_S
+from edgetop.core.format import (
+    NOT_AVAILABLE,
+    format_bytes,
+    format_count,
+    format_duration,
+    format_rate,
+    format_seconds,
+    format_significant,
+)
+from edgetop.report.measurements import Fact, because
+from edgetop.session.file import LoadEntry, SessionFile, TurnEntry
+
+MISSING_SHOWN = 5
+ROUTINE_EVENTS = frozenset({"model_loading", "session_ended"})
+
+
+class SourceText(Struct, frozen=True, kw_only=True):
+    """A source of readings."""
+
+    name: str
+    what: str
+    readings: str
+    missing: tuple[str, ...]
+
+
+class TurnText(Struct, frozen=True, kw_only=True):
+    """One turn."""
+
+    number: int
+    cells: tuple[str, ...]
+    prompt: str | None
+    system: str | None
+    reply: tuple[tuple[str, str], ...]
+    """Part and text of each span."""
+    error: str
+
+
+TURN_HEADINGS = (
+    "turn", "prompt tokens", "of them cached", "generated", "decode", "prefill", "first token", "J/token", "limited by",
+    "ended",
+)  # fmt: skip
+
+
+def facts_of(file: SessionFile) -> dict[str, list[Fact]]:
+    """What the session ran on, by subject."""
+    device, load = file.device, file.loads[-1] if file.loads else None
+    subjects = {
+        "Device": [
+            ("board", device.model),
+            ("processor", device.cpu),
+            ("cores", _cores(device.cores_physical, device.cores_logical)),
+            ("memory", format_bytes(device.memory_bytes) if device.memory_bytes else ""),
+            ("system", device.system),
+            ("host", device.hostname),
+            ("governor", device.governor),
+            ("power mode", device.power_mode),
+            ("virtualised", device.virtualised),
+        ],
+        "Model": [] if load is None else _model_facts(load),
+        "Engine and settings": [] if load is None else _engine_facts(load),
+        "Sampling": _sampling_facts(file.turns),
+        "Session": [
+            ("id", file.id),
+            ("started", file.started_at),
+            ("length", format_duration(file.duration_us / US_PER_S)),
+            ("recorded by", f"edgetop {file.edgetop_version}"),
+            ("tags", ", ".join(file.tags)),
+        ],
+    }
+    return {
+        subject: [Fact(name=name, value=value) for name, value in facts if value]
+        for subject, facts in subjects.items()
+        if any(value for _, value in facts)
+    }
+
+
+def sources_of(file: SessionFile) -> Iterator[SourceText]:
+    """What was read, how often, and what of it is missing."""
+    for entry in file.series:
+        source = entry.source
+        channels = ", ".join(f"{channel.label or channel.name} ({channel.unit})" for channel in source.channels)
+        reasons: dict[str, int] = {}
+        for name, runs in entry.missing.items():
+            for run in runs:
+                line = f"{name}: {run.reason}"
+                reasons[line] = reasons.get(line, 0) + run.count
+        told = [f"{line} ({count} of {len(entry.dt_us)})" for line, count in reasons.items()]
+        more = [f"and {len(told) - MISSING_SHOWN} more reasons"] if len(told) > MISSING_SHOWN else []
+        yield SourceText(
+            name=f"{source.name} ({source.driver})",
+            what=channels,
+            readings=f"{len(entry.dt_us)}, every {format_seconds(source.period_s)}",
+            missing=(*told[:MISSING_SHOWN], *more),
+        )
+
+
+def absent_of(file: SessionFile) -> list[Fact]:
+    """The kinds of reading that the machine does not give."""
+    return [Fact(name=name, value=because(missing)) for name, missing in file.absent.items()]
+
+
+def events_of(file: SessionFile) -> list[tuple[float, str]]:
+    """Seconds since the session began and what happened, without what happens in every session."""
+    return [(event.t_us / US_PER_S, event.text) for event in file.events if event.kind not in ROUTINE_EVENTS]
+
+
+def turns_of(file: SessionFile) -> Iterator[TurnText]:
+    """The turns with their figures and texts."""
+    for turn in file.turns:
+        figures = turn.figures
+        energy = figures.energy.j_per_token if figures.energy is not None else None
+        yield TurnText(
+            number=turn.turn,
+            cells=(
+                _count(figures.prompt_tokens),
+                _count(figures.cached_tokens),
+                str(figures.generated_tokens),
+                format_rate(figures.decode_tokens_per_s),
+                format_rate(figures.prefill_tokens_per_s),
+                format_seconds(figures.first_token_s),
+                NOT_AVAILABLE
+                if energy is None
+                else f"{format_significant(energy.value)} ± {format_significant((energy.high - energy.low) / 2, 2)}",
+                figures.limited_by,
+                (figures.stop_reason or "not ended").replace("_", " "),
+            ),
+            prompt=turn.prompt,
+            system=turn.system,
+            reply=tuple((span.part, span.text) for span in turn.reply if span.text),
+            error=turn.end.error if turn.end is not None else "",
+        )
+
+
+def _model_facts(load: LoadEntry) -> list[tuple[str, str]]:
+    model = load.model
+    bits = "" if model.bits_per_weight is None else f", {format_significant(model.bits_per_weight)} bits per weight"
+    return [
+        ("model", model.name),
+        ("file", _file_name(model.path)),
+        ("quantization", f"{model.quantization}{bits}"),
+        ("size", format_bytes(model.size_bytes) if model.size_bytes else ""),
+        ("parameters", format_count(model.parameters) if model.parameters else ""),
+        ("architecture", model.architecture),
+        ("trained context", str(model.n_ctx_train) if model.n_ctx_train else ""),
+        ("template", model.template_note or model.chat_template),
+    ]
+
+
+def _engine_facts(load: LoadEntry) -> list[tuple[str, str]]:
+    engine, chosen = load.engine, load.settings
+    return [
+        ("engine", f"{engine.name} {engine.version}".strip()),
+        ("devices", ", ".join(engine.devices)),
+        ("built for", engine.system_info),
+        ("server", engine.server),
+        ("token stamps", "arrival from the server" if engine.stamps == "arrival" else ""),
+        ("threads", _number(chosen.n_threads)),
+        ("threads, prefill", _number(chosen.n_threads_batch)),
+        ("context", _number(chosen.n_ctx)),
+        ("batch", _number(chosen.n_batch)),
+        ("ubatch", _number(chosen.n_ubatch)),
+        ("GPU layers", _number(chosen.n_gpu_layers)),
+        ("KV types", f"{chosen.type_k}/{chosen.type_v}"),
+        ("flash attention", chosen.flash_attention),
+        ("load mode", chosen.load_mode),
+        ("full context", chosen.full_context),
+        ("template arguments", ", ".join(f"{name}={value}" for name, value in chosen.template_args.items())),
+    ]
+
+
+def _sampling_facts(turns: Sequence[TurnEntry]) -> list[tuple[str, str]]:
+    def values(name: str) -> str:
+        return ", ".join(dict.fromkeys(_value(getattr(turn.sampling, name)) for turn in turns))
+
+    names = {"temperature": "temperature", "top_k": "top-k", "top_p": "top-p", "min_p": "min-p", "seed": "seed",
+             "max_tokens": "most tokens"}  # fmt: skip
+    return [(label, values(name)) for name, label in names.items()]
+
+
+def _value(value: float | None) -> str:
+    return "not set" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cores(physical: int | None, logical: int | None) -> str:
+    if physical is None or logical is None or physical == logical:
+        return str(physical or logical or "")
+    return f"{physical}, {logical} with hyperthreads"
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path of whatever system: a report is given away, and folders tell of their owner."""
+    return PureWindowsPath(path).name if "\\" in path else PurePath(path).name
+
+
+def _number(value: int | None) -> str:
+    return "the engine's choice" if value is None else str(value)
+
+
+def _count(value: int | None) -> str:
+    return NOT_AVAILABLE if value is None else str(value)
