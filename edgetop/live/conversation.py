@@ -21,9 +21,24 @@ from edgetop.core.engine import EngineSettings, SamplingSettings
 from edgetop.core.records import Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.death import EngineDeath
-from edgetop.inference.protocol import ChatMessage, Generate, Hello, Load, LoadFailed, LoadProgress, Log, Report
+from edgetop.inference.protocol import (
+    ChatMessage,
+    ChoicesScored,
+    Choose,
+    Generate,
+    Hello,
+    Load,
+    LoadFailed,
+    LoadProgress,
+    Log,
+    Measure,
+    Perplexity,
+    Report,
+    ScoreFailed,
+    TextScored,
+)
 
-Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "dead"]
+Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
 
 UNRESPONSIVE_AFTER_S = 3.0
 """A stop that takes longer than this is said to the person; the engine answers within 50 ms when it is well."""
@@ -54,7 +69,9 @@ class Conversation:
         clock: Clock = monotonic_us,
         system: str | None = None,
         sampling: SamplingSettings | None = None,
+        on_load: Callable[[Path], None] = lambda _path: None,
     ) -> None:
+        """`on_load` hears of each model that is about to be loaded."""
         self.phase: Phase = "starting"
         self.system = system
         self.sampling = sampling or SamplingSettings()
@@ -64,6 +81,7 @@ class Conversation:
         self.load_fraction = 0.0
         self.turn = 0
         """Number of the current or last turn, from 1."""
+        self._on_load = on_load
         self._start_engine = start_engine
         self._record = record
         self._listener = listener
@@ -76,6 +94,7 @@ class Conversation:
         self._prefill: Prefill | None = None
         self._generated = 0
         self._continues = False
+        self._measures = False
         self._stop_asked_us: int | None = None
         self._progress_us = clock()
         self._progress_cpu_s: float | None = None
@@ -89,7 +108,7 @@ class Conversation:
 
         What the engine is busy with is stopped first.
         """
-        if self.phase in {"answering", "stopping", "loading"}:
+        if self.phase in {"answering", "stopping", "loading", "scoring"}:
             self._next_load = (path, settings)
             self.stop()
             return
@@ -101,6 +120,7 @@ class Conversation:
         self.phase = "loading"
         self._mark_progress()
         self._event("model_loading", path.name)
+        self._on_load(path)
         self.engine.send(Load(path=str(path), settings=settings))
 
     def reload(self) -> None:
@@ -108,10 +128,22 @@ class Conversation:
         if self._path is not None:
             self.load(self._path, self._settings)
 
-    def submit(self, prompt: str) -> None:
-        """Ask. The conversation must be `ready`."""
+    def submit(self, prompt: str, *, task: str = "", warmup: bool = False) -> None:
+        """Ask. The conversation must be `ready`. `task` and `warmup` are a benchmark's (`TurnStarted`)."""
         self.messages.append(ChatMessage("user", prompt))
-        self._generate(prompt)
+        self._generate(prompt, task=task, warmup=warmup)
+
+    def measure(self, command: Measure, *, task: str, warmup: bool = False) -> None:
+        """Let the engine evaluate random tokens, as a turn of its own. The conversation must be `ready`."""
+        self._begin_turn("", task=task, warmup=warmup)
+        self._measures = True
+        self.engine.send(replace(command, turn=self.turn))
+
+    def score(self, command: Perplexity | Choose) -> None:
+        """Let the engine score a text or choices; the listener hears the result. The conversation must be `ready`."""
+        self.phase = "scoring"
+        self._mark_progress()
+        self.engine.send(command)
 
     def retry(self) -> bool:
         """Answer the last prompt once more in place of its answer. False if there is none or the model is busy."""
@@ -130,8 +162,8 @@ class Conversation:
         return True
 
     def stop(self) -> None:
-        """Stop loading or answering. What was said so far stays."""
-        if self.phase in {"answering", "stopping", "loading"}:
+        """Stop loading, scoring or answering. What was said so far stays."""
+        if self.phase in {"answering", "stopping", "loading", "scoring"}:
             self.engine.stop()
             if self.phase == "answering":
                 self.phase = "stopping"
@@ -194,7 +226,12 @@ class Conversation:
             self._look_for_life(now_us)
 
     def _look_for_life(self, now_us: int) -> None:
-        """End an engine that has neither reported nor computed since the last look."""
+        """End an engine that has neither reported nor computed since the last look.
+
+        One that waits for a server computes nothing, and gives up by itself.
+        """
+        if self.model is not None and self.model.engine.stamps == "arrival":
+            return
         cpu_s = _cpu_time_s(self.engine.pid)
         if cpu_s is not None and self._progress_cpu_s is not None and cpu_s - self._progress_cpu_s < 1.0:
             self._event("engine_stuck", f"The engine computed nothing for {STUCK_AFTER_S:.0f} s and was ended.")
@@ -217,6 +254,8 @@ class Conversation:
                 self._event("load_failed", report.message)
             case LoadProgress():
                 self.load_fraction = report.fraction
+            case TextScored() | ChoicesScored() | ScoreFailed():
+                self.phase = "ready"
             case Log():
                 if report.level == "error":
                     self._event("engine_log", report.text)
@@ -241,10 +280,13 @@ class Conversation:
             case TurnFinished():
                 self._close_reply()
 
-    def _generate(self, prompt: str, *, retry_of: int | None = None, continues: bool = False) -> None:
+    def _begin_turn(
+        self, prompt: str, *, retry_of: int | None = None, continues: bool = False, task: str = "", warmup: bool = False
+    ) -> None:
         self.turn += 1
         self.phase = "answering"
-        self._reply, self._generated, self._prefill, self._continues = [], 0, None, continues
+        self._reply, self._generated, self._prefill = [], 0, None
+        self._continues, self._measures = continues, False
         self._stop_asked_us, self._told_unresponsive = None, False
         self._mark_progress()
         self._record(
@@ -255,8 +297,15 @@ class Conversation:
                 system=self.system,
                 sampling=self.sampling,
                 retry_of=retry_of,
+                task=task,
+                warmup=warmup,
             )
         )
+
+    def _generate(
+        self, prompt: str, *, retry_of: int | None = None, continues: bool = False, task: str = "", warmup: bool = False
+    ) -> None:
+        self._begin_turn(prompt, retry_of=retry_of, continues=continues, task=task, warmup=warmup)
         head = (ChatMessage("system", self.system),) if self.system else ()
         self.engine.send(
             Generate(
@@ -269,7 +318,9 @@ class Conversation:
 
     def _close_reply(self) -> None:
         reply = "".join(self._reply)
-        if self._continues:
+        if self._measures:
+            pass  # nobody asked and nothing was said
+        elif self._continues:
             self.messages[-1] = ChatMessage("assistant", self.messages[-1].content + reply)
         else:
             self.messages.append(ChatMessage("assistant", reply))
@@ -290,7 +341,13 @@ class Conversation:
         if waiting is not None:
             self._tell(death.what, "", "warning")
             self.load(*waiting)
-        elif was_answering and death.crashed_in_first_decode and self._settings.use_extra_bufts and self._path:
+        elif (
+            was_answering
+            and not self._measures
+            and death.crashed_in_first_decode
+            and self._settings.use_extra_bufts
+            and self._path
+        ):
             self._retry_without_extra_buffers(self._path, death)
         elif was_loading:
             self._listener(LoadFailed(reason="failed", message=death.what, mend=death.mend))

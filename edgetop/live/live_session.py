@@ -6,25 +6,36 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.core.engine import EngineSettings, SamplingSettings
-from edgetop.core.records import Missing
+from edgetop.core.prediction import Prediction
+from edgetop.core.records import BenchRun, Missing, ModelLoaded, Record
+from edgetop.fit.model_facts import ModelFacts
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Report
+from edgetop.inference.server.address import ServerChoice
 from edgetop.live.conversation import Conversation, Notice
+from edgetop.live.prediction import Forecast
 from edgetop.live.priority import give_way
 from edgetop.live.recorder import Recorder
+from edgetop.live.server_place import ServerPlace
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import RecoveredJournal, Store
 from edgetop.telemetry.device import describe
+from edgetop.telemetry.elsewhere import elsewhere
 from edgetop.telemetry.power_choice import NO_POWER, PowerChoice
 from edgetop.telemetry.registry import Inventory, probes_of, take_inventory
 from edgetop.telemetry.sampler import Sampler
 from edgetop.telemetry.source import Host
+
+if TYPE_CHECKING:
+    from edgetop.live.tuned import TunedModel
 
 SETTLE_S = 5.0
 """Longer than the lag of any sensor that gives a turn a figure."""
@@ -34,6 +45,8 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     """How a live session is run, besides the model."""
 
     engine: EngineSettings = EngineSettings()
+    left_open: frozenset[str] = frozenset()
+    """Fields of `engine` that the person did not choose: a tuned model has its own defaults for them."""
     sampling: SamplingSettings = SamplingSettings()
     system: str | None = None
     sysroot: Path = Path("/")
@@ -43,8 +56,10 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     output: Path | None = None
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
+    bench: BenchRun | None = None
+    """Which part of a benchmark the session is."""
     engine_name: str = "llama"
-    """`scripted:FILE` in tests."""
+    """`llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests."""
 
 
 @cache
@@ -66,9 +81,16 @@ class LiveSession:
 
     def __init__(self, options: LiveOptions, store: Store, listener: Callable[[Report | Notice], None]) -> None:
         self.options = options
+        self.store = store
+        """Where sessions are kept, whether or not this one is."""
         self._listener = listener
         self._spawner = _spawner()
+        choice = ServerChoice.of_engine(options.engine_name)
+        self._place = None if choice is None else ServerPlace(choice.address)
         self._host = Host(sysroot=options.sysroot, worker_pid=self._worker_pid)
+        if self._place is not None:
+            self._host = replace(self._host, helper_pids=self._place.helper_pids, no_worker=self._place.missing)
+            self._place.use(self._host)
         self._conversation: Conversation | None = None
         first_engine = self._spawn_engine()
         self._first_engine: EngineProcess | None = first_engine
@@ -79,18 +101,24 @@ class LiveSession:
             text_recorded=options.text_recorded,
             power=options.power.headline,
             output=options.output,
+            bench=options.bench,
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
-        )
-        self.conversation = self._conversation = Conversation(
-            start_engine=self._next_engine,
-            record=self.recorder.record,
-            listener=listener,
-            system=options.system,
-            sampling=options.sampling,
         )
         # Looking for sensors and reading the journals of an edgetop that died may take a second, so they happen beside
         # the loading of the model.
-        self._background = ThreadPoolExecutor(max_workers=2, thread_name_prefix="edgetop-start")
+        self._background = ThreadPoolExecutor(max_workers=3, thread_name_prefix="edgetop-start")
+        self._forecast = Forecast(self._background, self._foresee)
+        self._store = store
+        self.conversation = self._conversation = Conversation(
+            start_engine=self._next_engine,
+            record=self._record,
+            listener=listener,
+            system=options.system,
+            sampling=options.sampling,
+            on_load=self._forecast.begin if self._place is None else lambda _name: None,
+        )
+        self.tuned: TunedModel | None = None
+        """The defaults that the model asked for last was tuned to, if it was."""
         self._sampler: Sampler | None = None
         self._inventory: Future[Inventory] | None = self._background.submit(self._look_for_sensors)
         self._recovery: Future[list[RecoveredJournal]] | None = self._background.submit(store.recover)
@@ -99,6 +127,24 @@ class LiveSession:
     def session(self) -> Session:
         """The session so far."""
         return self.recorder.session
+
+    def settings_for(self, path: Path) -> EngineSettings:
+        """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default."""
+        self.tuned = None
+        header = self.session.header
+        if not self.options.left_open or header is None:
+            return self.options.engine
+        from edgetop.fit.machine_profile import machine_key  # noqa: PLC0415 - a benchmark has no use for it
+        from edgetop.live import tuned  # noqa: PLC0415 - the same
+
+        try:
+            file = tuned.tuned_file(self._store.folder)
+            self.tuned = tuned.tuned_for(path, machine_key(header.device), file)
+        except tuned.TunedError as error:
+            self._listener(Notice(text=error.what, mend=error.mend, severity="warning"))
+        if self.tuned is None:
+            return self.options.engine
+        return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
 
     def now_us(self) -> int:
         """Microseconds since the session began."""
@@ -111,6 +157,7 @@ class LiveSession:
     def pump(self, wait_s: float = 0.0) -> None:
         """Take in reports and readings, waiting at most `wait_s` for the first report."""
         self.conversation.receive(wait_s=wait_s)
+        self._take_forecast()
         self._take_samples()
 
     @property
@@ -143,6 +190,7 @@ class LiveSession:
         Raises StoreError when the session can be written nowhere.
         """
         self.conversation.end_turn()
+        self._take_forecast()
         self._start_sampler()
         if self._sampler is not None:
             # While the engine still lives, since the last reading is to show what it holds.
@@ -150,7 +198,27 @@ class LiveSession:
         self._take_samples()
         self.conversation.close()
         self._background.shutdown(wait=False)
-        return self.recorder.finish()
+        path = self.recorder.finish()
+        if path is not None and self._forecast.facts is not None and self.session.predictions:
+            from edgetop.live.learning import learn_from  # noqa: PLC0415 - at the end
+
+            learn_from(path, self._forecast.facts, self._host, self._store.folder)
+        return path
+
+    def _record(self, record: Record) -> None:
+        self.recorder.record(record)
+        if isinstance(record, ModelLoaded) and self._place is None:
+            self._forecast.loaded(record)
+
+    def _foresee(self, load: ModelLoaded, facts: ModelFacts) -> Prediction:
+        from edgetop.live.own_machine import foresee  # noqa: PLC0415 - in a thread, when the first frame is long drawn
+
+        return foresee(load, facts, self._host, self._store.folder)
+
+    def _take_forecast(self) -> None:
+        predicted = self._forecast.take()
+        if predicted is not None:
+            self.recorder.record(predicted)
 
     def _tell_recovered(self) -> None:
         if self._recovery is None or not self._recovery.done():
@@ -171,7 +239,12 @@ class LiveSession:
 
     def _look_for_sensors(self) -> Inventory:
         power = self.options.power
-        return take_inventory(self._host, [*power.probes, *probes_of(power=power.name != NO_POWER)])
+        found_here = probes_of(power=power.name != NO_POWER)
+        place = self._place
+        if place is not None and not place.is_here:
+            found_here = [(family, probe) for family, probe in found_here if family == "processes"]
+            found_here += elsewhere(place.elsewhere, place.power_elsewhere)
+        return take_inventory(self._host, [*power.probes, *found_here])
 
     def _start_sampler(self) -> None:
         if self._inventory is None:
@@ -184,6 +257,8 @@ class LiveSession:
         conversation = self._conversation
         if conversation is None or conversation.phase == "dead":
             return None
+        if self._place is not None:
+            return self._place.pid()
         return conversation.engine.pid
 
     def _spawn_engine(self) -> EngineProcess:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from edgetop import __version__
 from edgetop.core.clock import Clock, monotonic_us
-from edgetop.core.records import DeviceInfo, Event, ModelLoaded, Record, SessionStarted, Tokens, TurnStarted
+from edgetop.core.records import BenchRun, DeviceInfo, Event, ModelLoaded, Record, SessionStarted, Tokens, TurnStarted
 from edgetop.session.journal import Journal
 from edgetop.session.session import Session, new_session_id
 from edgetop.session.store import Store
@@ -30,13 +30,14 @@ class Recorder:
         text_recorded: bool = True,
         power: str | None = None,
         output: Path | None = None,
+        bench: BenchRun | None = None,
         on_trouble: Callable[[str], None] = lambda _text: None,
         clock: Clock = monotonic_us,
     ) -> None:
         """Begin a session.
 
         `store` is `None` for one that is not to be kept; `output` names its file instead of the store, `power` the
-        source of power that the person chose.
+        source of power that the person chose, and `bench` the part of a benchmark that the session is.
         """
         self.session = Session()
         self._store = store
@@ -56,6 +57,7 @@ class Recorder:
                 device=device,
                 text_recorded=text_recorded,
                 power=power,
+                bench=bench,
             )
         )
 

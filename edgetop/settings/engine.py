@@ -6,7 +6,8 @@ import msgspec
 
 from edgetop.core.engine import EngineSettings, SamplingSettings
 from edgetop.settings import options
-from edgetop.settings.resolve import Settings
+from edgetop.settings.option import Option
+from edgetop.settings.resolve import DEFAULT, Settings
 
 
 def engine_settings(settings: Settings) -> EngineSettings:
@@ -29,6 +30,23 @@ def engine_settings(settings: Settings) -> EngineSettings:
         },
         EngineSettings,
     )
+
+
+_BY_OPTION: tuple[tuple[Option[object], tuple[str, ...]], ...] = (
+    (options.THREADS, ("n_threads",)),
+    (options.THREADS_BATCH, ("n_threads_batch",)),
+    (options.BATCH, ("n_batch",)),
+    (options.UBATCH, ("n_ubatch",)),
+    (options.KV_TYPE, ("type_k", "type_v")),
+)
+
+
+def left_open(settings: Settings) -> frozenset[str]:
+    """Fields of EngineSettings that neither a flag, nor the environment, nor the configuration file chose a value for.
+
+    Those that `edgetop tune` can find a better default for.
+    """
+    return frozenset(field for option, fields in _BY_OPTION if settings.origin(option) == DEFAULT for field in fields)
 
 
 def sampling_settings(settings: Settings) -> SamplingSettings:

@@ -13,7 +13,19 @@ from typing import Generic, Literal, TypeVar
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 Section = Literal[
-    "model", "search", "engine", "sampling", "recording", "storage", "screen", "device", "price", "progress", "general"
+    "model",
+    "search",
+    "server",
+    "engine",
+    "sampling",
+    "recording",
+    "storage",
+    "screen",
+    "device",
+    "price",
+    "fit",
+    "progress",
+    "general",
 ]
 KEY_VALUE = "KEY=VALUE"
 CURRENCY_CHARACTERS = 8

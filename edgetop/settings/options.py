@@ -50,6 +50,44 @@ MODEL_DIR: Final = Option[tuple[Path, ...]](
     help="look for models in this folder too; may be given several times",
 )
 
+SERVER: Final = Option[str | None](
+    "server",
+    "server",
+    "--server",
+    default=None,
+    metavar="URL",
+    parse=text,
+    help="let a server answer: llama-server, Ollama or any with the OpenAI chat API, such as http://127.0.0.1:8080; "
+    "--model then is one of its models, and a key is taken from EDGETOP_SERVER_KEY",
+)
+SERVER_KIND: Final = Option[str](
+    "server_kind",
+    "server",
+    "--server-kind",
+    default="auto",
+    metavar="KIND",
+    parse=one_of("auto", "llama-server", "ollama", "openai"),
+    help="what the server is: auto asks it; else llama-server, ollama or openai",
+)
+SERVER_KEY_FILE: Final = Option[Path | None](
+    "server_key_file",
+    "server",
+    "--server-key-file",
+    default=None,
+    metavar="FILE",
+    parse=path,
+    help="file that holds the server's API key; neither recorded nor shown",
+)
+SERVER_TIMEOUT: Final = Option[float](
+    "server_timeout",
+    "server",
+    "--server-timeout",
+    default=300.0,
+    metavar="SECONDS",
+    parse=real(1, 86_400),
+    help="how long the server may say nothing before it is given up",
+)
+
 CTX: Final = Option[int | None](
     "ctx",
     "engine",
@@ -376,6 +414,31 @@ CURRENCY: Final = Option[str](
     metavar="NAME",
     parse=currency,
     help="what the price is in",
+)
+
+WORDS_PER_MINUTE: Final = Option[float](
+    "words_per_minute",
+    "fit",
+    default=238.0,
+    metavar="N",
+    parse=real(10, 10_000),
+    help="how fast you read; 238 is the mean of adults who read English (Brysbaert 2019)",
+)
+TOKENS_PER_WORD: Final = Option[float](
+    "tokens_per_word",
+    "fit",
+    default=1.3,
+    metavar="N",
+    parse=real(0.1, 100),
+    help="tokens that a word takes; 1.3 is for English",
+)
+MEMORY_MARGIN: Final = Option[float](
+    "memory_margin",
+    "fit",
+    default=10.0,
+    metavar="PERCENT",
+    parse=real(0, 90),
+    help="share of the memory, at most 1 GiB of it, that should stay free; with less a model is said to fit tightly",
 )
 
 CONFIG: Final = Option[Path | None](

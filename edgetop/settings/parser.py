@@ -13,6 +13,7 @@ from edgetop.settings.options import OPTIONS
 TITLES: dict[Section, str] = {
     "model": "model",
     "search": "where models lie",
+    "server": "a server in place of a model of our own",
     "engine": "engine",
     "sampling": "replies",
     "recording": "recording",
@@ -20,6 +21,7 @@ TITLES: dict[Section, str] = {
     "screen": "screen",
     "device": "device",
     "price": "price of energy",
+    "fit": "what is enough",
     "progress": "progress",
     "general": "general",
 }
@@ -33,13 +35,18 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, f"see {self.prog} --help")
 
 
-def add_options(parser: argparse.ArgumentParser, sections: Collection[Section]) -> None:
-    """Give `parser` the flags of these sections. Their text is read later, by the same code as the environment's."""
+def add_options(
+    parser: argparse.ArgumentParser, sections: Collection[Section], without: Collection[Option[object]] = ()
+) -> None:
+    """Give `parser` the flags of these sections, but for settings that the verb takes in another form.
+
+    Their text is read later, by the same code as the environment's.
+    """
     for section, title in TITLES.items():
         if section in sections:
             group = parser.add_argument_group(title)
             for option in OPTIONS:
-                if option.section == section and option.flags:
+                if option.section == section and option.flags and option not in without:
                     _add(group, option)
 
 

@@ -14,6 +14,8 @@ from edgetop.settings import options
 from edgetop.settings.option import Option
 
 T = TypeVar("T")
+DEFAULT = "default"
+"""The origin of a value that nobody chose."""
 
 
 class Origin(NamedTuple):
@@ -121,7 +123,7 @@ def _resolve_one(
     if flag is not None and option.flags:
         return _parsed(option, [flag] if isinstance(flag, str) else flag, option.flags[-1])
     if option.flag_only:
-        return Origin(option.default, "default")
+        return Origin(option.default, DEFAULT)
     if option.env in environment:
         given = environment[option.env]
         # A variable holds several folders as PATH does; a text may hold anything, so it stays one.
@@ -133,7 +135,7 @@ def _resolve_one(
     if option.name in section:
         texts = _config_texts(section[option.name])
         return _parsed(option, texts, f"{config_file} [{option.section}] {option.name}", shown=str(config_file))
-    return Origin(option.default, "default")
+    return Origin(option.default, DEFAULT)
 
 
 def _config_texts(value: object) -> list[str]:

@@ -114,7 +114,7 @@ class Run:
             return self.live.conversation.phase == "ready"
 
         self.until(is_over)
-        self.live.settle()
+        self.live.settle(30.0)
         turn = self.live.snapshot().turn
         assert turn is not None
         return turn.figures.energy
@@ -217,8 +217,8 @@ def test_the_interval_of_a_real_run_holds_the_truth(
     session = load(path)
     now, again = same_moment(run.live.session, session)
     assert now == again
-    for turn in session.turns:
-        energy = account_of(session, turn, session.end_us).figures.energy
+    for index, turn in enumerate(session.turns):
+        energy = account_of(session, index, session.end_us).figures.energy
         assert energy is not None
         start_us, tokens = session.start_us + turn.started.t_us, len(turn.token_t_us)
         first_us, last_us = (session.start_us + turn.token_t_us[index] for index in (0, -1))

@@ -1,0 +1,147 @@
+"""What `edgetop tune` found for models on this machine, kept as their defaults here.
+
+They stand where a person has left a setting open: whatever a flag, the environment or the configuration file says wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from edgetop.core.engine import EngineSettings, KvType
+from edgetop.core.errors import EdgetopError, ModelError
+from edgetop.inference.quantization import content_key
+from edgetop.session.disk import write_atomically
+
+FILE_NAME = "tuned.json"
+LARGEST_FILE_BYTES = 2**20
+TUNED_MAX = 500
+"""Models of one user's machines; the newest stay."""
+
+Goal = Literal["speed", "energy"]
+Count = Annotated[int, Meta(ge=1, le=2**20)]
+Words = Annotated[str, Meta(max_length=1000)]
+
+
+class TunedError(EdgetopError):
+    """The file of defaults cannot be read or written."""
+
+
+class TunedModel(Struct, frozen=True, kw_only=True):
+    """The defaults of one model on one machine in one power mode."""
+
+    model: Words
+    """`inference.quantization.content_key` of the file."""
+    machine: Words
+    """`fit.machine_profile.machine_key`."""
+    label: Words
+    size_bytes: int
+    """Of the file: one of another size need not be read to know that it is another model."""
+    goal: Goal
+    tuned_at: Words
+    """Wall clock, ISO 8601 in UTC."""
+    n_threads: Count
+    n_threads_batch: Count
+    n_ubatch: Count | None = None
+    """`None` where nothing was to be chosen from."""
+    kv_type: KvType = "f16"
+
+    @property
+    def words(self) -> str:
+        """The settings, for a person."""
+        threads = f"{self.n_threads} thread{'' if self.n_threads == 1 else 's'}"
+        if self.n_threads_batch != self.n_threads:
+            threads += f" ({self.n_threads_batch} for prefill)"
+        ubatch = "" if self.n_ubatch is None else f", ubatch {self.n_ubatch}"
+        return f"{threads}{ubatch}, KV cache {self.kv_type}; tuned for {self.goal}"
+
+
+class _TunedFile(Struct, frozen=True, kw_only=True):
+    format: Literal["edgetop-tuned"] = "edgetop-tuned"
+    version: Literal[1] = 1
+    models: tuple[TunedModel, ...] = ()
+
+
+def tuned_file(sessions: Path) -> Path:
+    """Where the defaults of this user's models are kept: beside the folder of the sessions."""
+    return sessions.parent / FILE_NAME
+
+
+def load_tuned(file: Path) -> tuple[TunedModel, ...]:
+    """All defaults in a file, none where there is no file. Raises TunedError."""
+    mend = f"Remove {file}, and tune again."
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(LARGEST_FILE_BYTES + 1)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise TunedError(f"{file}: {error.strerror or error}.", f"Make {file} readable.") from None
+    if len(content) > LARGEST_FILE_BYTES:
+        raise TunedError(f"{file} is larger than any of ours.", mend)
+    try:
+        return msgspec.json.decode(content, type=_TunedFile).models
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise TunedError(f"{file} cannot be used: {error}.", mend) from None
+
+
+def save_tuned(file: Path, tuned: TunedModel) -> None:
+    """Put defaults in the place of those of the same model and machine, all of it or nothing. Raises TunedError."""
+    others = (each for each in load_tuned(file) if (each.model, each.machine) != (tuned.model, tuned.machine))
+    _write(file, sorted([*others, tuned], key=lambda each: each.tuned_at)[-TUNED_MAX:])
+
+
+def remove_tuned(file: Path, model: str, machine: str) -> bool:
+    """Forget the defaults of a model on a machine; false if there are none. Raises TunedError."""
+    known = load_tuned(file)
+    left = [each for each in known if (each.model, each.machine) != (model, machine)]
+    if len(left) == len(known):
+        return False
+    _write(file, left)
+    return True
+
+
+def tuned_for(path: Path, machine: str, file: Path) -> TunedModel | None:
+    """The defaults of the model at `path`, a GGUF file; `None` if it was not tuned here. Raises TunedError."""
+    here = [each for each in load_tuned(file) if each.machine == machine]
+    try:
+        size_bytes = path.stat().st_size if here else -1
+        if all(each.size_bytes != size_bytes for each in here):
+            return None
+        key = content_key(path)
+    except (OSError, ModelError):
+        return None
+    return next((each for each in here if each.model == key), None)
+
+
+def with_tuned(engine: EngineSettings, left_open: Iterable[str], tuned: TunedModel) -> EngineSettings:
+    """Settings with the defaults of a model for those that were left open (`settings.engine.left_open`).
+
+    What was found together goes together: the threads of prefill only with those of decoding, and the size of the
+    pieces that prefill is done in only where no other limit on them was given.
+    """
+    is_open = frozenset(left_open)
+    if "n_threads" in is_open:
+        engine = replace(engine, n_threads=tuned.n_threads)
+        if "n_threads_batch" in is_open:
+            engine = replace(engine, n_threads_batch=tuned.n_threads_batch)
+    if {"n_batch", "n_ubatch"} <= is_open:
+        engine = replace(engine, n_ubatch=tuned.n_ubatch)
+    if {"type_k", "type_v"} <= is_open:
+        engine = replace(engine, type_k=tuned.kv_type, type_v=tuned.kv_type)
+    return engine
+
+
+def _write(file: Path, models: Iterable[TunedModel]) -> None:
+    content = msgspec.json.format(msgspec.json.encode(_TunedFile(models=tuple(models))), indent=1) + b"\n"
+    try:
+        write_atomically(file, [content])
+    except OSError as error:
+        raise TunedError(
+            f"{file}: {error.strerror or error}.", "Make room there, or choose another --data-dir."
+        ) from None

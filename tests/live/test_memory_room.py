@@ -1,0 +1,97 @@
+"""The room that a machine's files and its GPU driver tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+from edgetop.core.records import Missing
+from edgetop.fit.memory_room import CONTIGUOUS_MAX_BYTES, MemoryRoom
+from edgetop.live.memory_room import memory_rooms
+from edgetop.telemetry.nvml import NO_LIBRARY, Nvml
+from edgetop.telemetry.source import Host
+from tests.telemetry.machines import JETSON, PI_5, meminfo
+from tests.telemetry.sysfs_tree import below, plant
+from tests.telemetry.test_nvml import DESKTOP, FakeLibrary
+
+GIB = 2**30
+RELEASE = "# R36 (release), REVISION: {}, GCID: 38968081, BOARD: generic, EABI: aarch64"
+
+
+def no_driver() -> Missing:
+    return NO_LIBRARY
+
+
+def desktop_driver() -> Nvml:
+    return Nvml(FakeLibrary(DESKTOP))
+
+
+def rooms(host: Host) -> tuple[MemoryRoom, ...]:
+    found = memory_rooms(host, connect=no_driver)
+    assert not isinstance(found, Missing)
+    return found
+
+
+def test_a_pi_has_what_its_kernel_says_is_available(tmp_path: Path) -> None:
+    (room,) = rooms(plant(tmp_path, PI_5))
+    assert (room.available_bytes, room.total_bytes, room.limit) == (7_400_000 * 1024, 8_256_000 * 1024, "MemAvailable")
+
+
+def test_a_jetson_shares_its_memory_and_one_release_is_a_trap(tmp_path: Path) -> None:
+    trapped = plant(tmp_path / "trapped", {**JETSON, "/etc/nv_tegra_release": RELEASE.format("4.7")})
+    (room,) = rooms(trapped)
+    assert room.limit == "shared with the GPU"
+    assert room.largest_block_bytes == CONTIGUOUS_MAX_BYTES
+    assert any("R36.4.7" in note for note in room.notes)
+    (mended,) = rooms(plant(tmp_path / "mended", {**JETSON, "/etc/nv_tegra_release": RELEASE.format("5.0")}))
+    assert mended.largest_block_bytes is None
+
+
+def test_a_container_has_what_its_group_leaves(tmp_path: Path) -> None:
+    group = {"memory.max": 2 * GIB, "memory.current": GIB, "memory.stat": "inactive_file 0\nactive_file 0"}
+    tree = {
+        "/proc/meminfo": meminfo(8 * 2**20, 6 * 2**20),
+        "/proc/self/cgroup": "0::/a",
+        **below("/sys/fs/cgroup/a", cast("dict[str, str | int]", group)),
+    }
+    (room,) = rooms(plant(tmp_path, tree))
+    assert (room.available_bytes, room.total_bytes, room.limit) == (GIB, 2 * GIB, "cgroup")
+
+
+def test_a_group_that_leaves_more_than_the_machine_has_limits_nothing(tmp_path: Path) -> None:
+    group = {"memory.max": 7 * GIB, "memory.current": 0, "memory.stat": "inactive_file 0"}
+    tree = {
+        "/proc/meminfo": meminfo(8 * 2**20, 6 * 2**20),
+        "/proc/self/cgroup": "0::/a",
+        **below("/sys/fs/cgroup/a", cast("dict[str, str | int]", group)),
+    }
+    assert rooms(plant(tmp_path, tree))[0].limit == "MemAvailable"
+
+
+def test_zram_is_noticed(tmp_path: Path) -> None:
+    swaps = "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0 partition 2097148 0 100"
+    tree = {"/proc/meminfo": meminfo(8 * 2**20, 6 * 2**20, 2_097_148, 2_097_148), "/proc/swaps": swaps}
+    assert "zram" in rooms(plant(tmp_path, tree))[0].notes[0]
+
+
+def test_a_gpu_with_its_own_memory_is_a_room_of_its_own(tmp_path: Path) -> None:
+    found = memory_rooms(plant(tmp_path, PI_5), connect=desktop_driver)
+    assert not isinstance(found, Missing)
+    gpu = found[1]
+    assert (gpu.name, gpu.limit) == ("NVIDIA GeForce RTX 4060", "gpu")
+    assert (gpu.available_bytes, gpu.total_bytes) == (5 * GIB, 8 * GIB)
+
+
+def test_a_gpu_that_does_not_tell_its_memory_is_left_out(tmp_path: Path) -> None:
+    silent = {**DESKTOP, "nvmlDeviceGetMemoryInfo": SimpleNamespace()}
+    silent["nvmlDeviceGetMemoryInfo"] = FakeLibrary.NVMLError("not supported")
+    found = memory_rooms(plant(tmp_path, PI_5), connect=lambda: Nvml(FakeLibrary(silent)))
+    assert not isinstance(found, Missing)
+    assert len(found) == 1
+
+
+def test_without_memory_files_the_reason_is_told(tmp_path: Path) -> None:
+    found = memory_rooms(plant(tmp_path, {"/proc/version": "none"}), connect=no_driver)
+    assert isinstance(found, Missing)
+    assert "meminfo" in found.reason
