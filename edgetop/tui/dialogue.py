@@ -14,9 +14,10 @@ from edgetop.core.records import ModelLoaded, Part, Tokens, TurnFinished
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.conversation import Notice
 from edgetop.live.live_session import LiveSession
-from edgetop.session.snapshot import Snapshot, TurnView
+from edgetop.session.snapshot import Snapshot
 from edgetop.tui import slash
-from edgetop.tui.glyphs import GlyphLevel, glyphs_for
+from edgetop.tui.chat_lines import figures_line, loaded_line
+from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.widgets.chat_view import ChatView
 from edgetop.tui.widgets.prompt import Prompt
 
@@ -24,13 +25,6 @@ LOAD_FILE_BYTES = 2**18
 """More text than this fits into no context that such a device holds."""
 CONTEXT_WARNING_SHARE = 0.8
 """An answer of some length would not fit into what is left."""
-STOP_WORDS = {
-    "cancelled": "stopped",
-    "max_tokens": "token limit reached",
-    "context_full": "the context is full: /clear begins anew",
-    "engine_died": "the engine died",
-    "stop_string": "stop string",
-}
 BUSY = "The model is still answering; Ctrl+C stops it."
 
 
@@ -56,7 +50,7 @@ class Dialogue:
             case TurnFinished():
                 self.flush()
                 now = self._live.snapshot()
-                self._chat.finish("" if now.turn is None else self._figures_line(said, now.turn))
+                self._chat.finish("" if now.turn is None else figures_line(now.turn.figures, said, self.level))
                 self._warn_of_context(now)
             case ModelLoaded():
                 self._loaded(said)
@@ -80,14 +74,9 @@ class Dialogue:
             run = run[count:]
 
     def _loaded(self, loaded: ModelLoaded) -> None:
-        model, settings = loaded.model, loaded.settings
-        threads = f"{settings.n_threads} thread{'' if settings.n_threads == 1 else 's'}"
-        self.say(
-            f"{' '.join(part for part in (model.name, model.quantization) if part)}, {format_bytes(model.size_bytes)}, "
-            f"loaded in {format_seconds(loaded.load_s)}; context {settings.n_ctx} tokens, {threads}."
-        )
-        if model.template_note:
-            self.say(model.template_note)
+        self.say(loaded_line(loaded))
+        if loaded.model.template_note:
+            self.say(loaded.model.template_note)
         self._warned_of_context = False
         prompt, self._waiting_prompt = self._waiting_prompt, None
         if prompt is not None:
@@ -101,16 +90,6 @@ class Dialogue:
         prompt, self._waiting_prompt = self._waiting_prompt, None
         if prompt is not None and not self._prompt.text:
             self._prompt.put(prompt)
-
-    def _figures_line(self, finished: TurnFinished, turn: TurnView) -> str:
-        figures = turn.figures
-        parts = [f"{figures.generated_tokens} tok", format_rate(figures.decode_tokens_per_s)]
-        parts.append(f"first token {format_seconds(figures.first_token_s)}")
-        if finished.stop_reason == "failed":
-            parts.append(finished.error or "failed")
-        elif finished.stop_reason in STOP_WORDS:
-            parts.append(STOP_WORDS[finished.stop_reason])
-        return f" {glyphs_for(self.level).dot} ".join(parts)
 
     def _warn_of_context(self, now: Snapshot) -> None:
         """Say once that the context is nearly full, before an answer is cut short by it."""
@@ -170,6 +149,8 @@ class Dialogue:
     def load(self, path: Path, settings: EngineSettings) -> None:
         """Load a model, in place of the one there is."""
         self._live.conversation.load(path, settings)
+        if self._live.tuned is not None:
+            self.say(f"{self._live.tuned.label}: {self._live.tuned.words}.")
 
     def say(self, text: str) -> None:
         """A note in the chat."""
@@ -246,7 +227,7 @@ class Dialogue:
         except EdgetopError as error:
             self.say(f"{error.what}\n{error.mend}".rstrip())
         else:
-            self.load(path, self._live.options.engine)
+            self.load(path, self._live.settings_for(path))
 
     def _stats(self) -> str:
         summary = self._live.snapshot().summary

@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keymap import KEYS, PAGE_KEYS, PROMPT_KEYS, Mode, key_name
+from edgetop.tui.keymap import KEYS, PAGE_KEYS, PROMPT_KEYS, KeyAction, key_name
 from edgetop.tui.slash import COMMANDS
 from edgetop.tui.wrap import wrap
 
@@ -29,6 +29,8 @@ WORDS: tuple[tuple[str, str], ...] = (
     ("A B C D", "beside joules: how far a figure of energy can be trusted"),
 )
 """Words that the panes have no room to explain."""
+Parts = Sequence[tuple[str, Sequence[tuple[str, str]]]]
+"""Headings, and below each what is explained and how."""
 KEY_COLUMNS = 20
 NARROW_COLUMNS = 50
 """Below this the explanation stands below the key, not beside it."""
@@ -55,8 +57,10 @@ class HelpScreen(ModalScreen[None]):
     HelpScreen.ascii > VerticalScroll { border: ascii $accent; scrollbar-size: 0 0; }
     """
 
-    def __init__(self, level: GlyphLevel) -> None:
+    def __init__(self, level: GlyphLevel, parts: Parts | None = None) -> None:
+        """`parts` are those of another page than the live screen."""
         super().__init__(classes=level)
+        self._parts = LIVE_PARTS if parts is None else parts
 
     def compose(self) -> ComposeResult:
         """The text, which scrolls where there is too little room."""
@@ -66,7 +70,7 @@ class HelpScreen(ModalScreen[None]):
 
     def on_resize(self, event: events.Resize) -> None:
         """Write the text for the width there is: border, padding and scrollbar are not part of it."""
-        self.query_one(Static).update(Content(help_text(min(78, event.size.width) - 5)))
+        self.query_one(Static).update(Content(help_text(min(78, event.size.width) - 5, self._parts)))
 
     def action_close(self) -> None:
         """Go back."""
@@ -75,27 +79,21 @@ class HelpScreen(ModalScreen[None]):
     def action_scroll(self, lines: int) -> None:
         """Scroll by lines, at once: a key that follows before the next frame starts from where this one led."""
         page = self.query_one(VerticalScroll)
-        page.scroll_to(y=page.scroll_y + lines, animate=False, immediate=True)
+        page.scroll_to(y=page.scroll_y + lines, animate=False, immediate=True, force=True)
 
     def action_page(self, pages: int) -> None:
         """Scroll by pages."""
         self.action_scroll(pages * max(1, self.query_one(VerticalScroll).size.height - 1))
 
 
-def help_text(width: int) -> str:
+def help_text(width: int, parts: Parts) -> str:
     """Keys, commands and words as plain lines of `width` cells."""
-    parts = (
-        ("In the prompt", PROMPT_KEYS),
-        ("Anywhere", _keys("always")),
-        ("After Esc, until i or Enter", _keys("panes")),
-        ("Commands, typed into the prompt", [(f"/{each.name} {each.argument}", each.does) for each in COMMANDS]),
-        ("Words", WORDS),
-    )
     return "\n\n".join("\n".join([title, *_table(rows, width)]) for title, rows in parts)
 
 
-def _keys(mode: Mode) -> list[tuple[str, str]]:
-    return [("  ".join(map(key_name, key.keys)), key.does) for key in KEYS if key.mode == mode]
+def keys_in_words(keys: Iterable[KeyAction]) -> list[tuple[str, str]]:
+    """Keys as they are printed, and what they do."""
+    return [("  ".join(map(key_name, key.keys)), key.does) for key in keys]
 
 
 def _table(rows: Iterable[Sequence[str]], width: int) -> list[str]:
@@ -107,3 +105,12 @@ def _table(rows: Iterable[Sequence[str]], width: int) -> list[str]:
             first, *others = (row.rstrip() for row in wrap(does, width - KEY_COLUMNS - 3))
             lines += [f"  {term:<{KEY_COLUMNS}} {first}", *(" " * (KEY_COLUMNS + 3) + row for row in others)]
     return lines
+
+
+LIVE_PARTS: Parts = (
+    ("In the prompt", PROMPT_KEYS),
+    ("Anywhere", keys_in_words(key for key in KEYS if key.mode == "always")),
+    ("After Esc, until i or Enter", keys_in_words(key for key in KEYS if key.mode == "panes")),
+    ("Commands, typed into the prompt", [(f"/{each.name} {each.argument}", each.does) for each in COMMANDS]),
+    ("Words", WORDS),
+)

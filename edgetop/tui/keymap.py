@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from textual.binding import Binding
@@ -23,9 +24,11 @@ class KeyAction(NamedTuple):
 KEYS: tuple[KeyAction, ...] = (
     KeyAction("help", ("f1",), "help", "Help"),
     KeyAction("help", ("question_mark", "h"), "help", mode="panes"),
+    KeyAction("sessions", ("f3", "f5", "f6"), "recorded sessions: list, compare, replay", "Saved"),
     KeyAction("choose_model", ("f4",), "choose another model", "Model"),
     KeyAction("stop", ("f9",), "stop the answer", "Stop"),
     KeyAction("quit", ("f10",), "quit; the session is saved", "Quit"),
+    KeyAction("check", ("f8",), "which models fit, how fast, at what energy", "Check"),
     KeyAction("quit", ("q",), "quit; the session is saved", mode="panes"),
     KeyAction("interrupt", ("ctrl+c",), "stop the answer; when idle, or twice: quit"),
     KeyAction("leave_prompt", ("escape",), "leave the prompt, so that the keys below work"),
@@ -68,6 +71,15 @@ _KEY_NAMES = {
     "pagedown": "PgDn",
     "pageup": "PgUp",
     "space": "Space",
+    "left": "Left",
+    "right": "Right",
+    "tab": "Tab",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
+    "comma": ",",
+    "full_stop": ".",
     "enter": "Enter",
     "up": "Up",
     "down": "Down",
@@ -82,8 +94,8 @@ def key_name(key: str) -> str:
     return _KEY_NAMES.get(key) or (key.upper() if len(key) > 1 else key)
 
 
-def bindings() -> list[Binding]:
-    """The table as Textual's bindings. Keys that work everywhere go before the prompt's own."""
+def bindings(keys: Sequence[KeyAction] = KEYS) -> list[Binding]:
+    """A table as Textual's bindings. Keys that work everywhere go before the prompt's own."""
     return [
-        Binding(",".join(key.keys), key.action, key.does, show=False, priority=key.mode == "always") for key in KEYS
+        Binding(",".join(key.keys), key.action, key.does, show=False, priority=key.mode == "always") for key in keys
     ]

@@ -7,7 +7,7 @@ so many ticks draws the panes. Nothing else wakes this process up while a model 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from msgspec.structs import replace
 from textual import events, on
@@ -22,6 +22,7 @@ from edgetop.core.energy.supply import Price
 from edgetop.core.engine import EngineSettings
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
+from edgetop.inference.server.address import ServerChoice
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
 from edgetop.live.live_session import LiveSession
 from edgetop.tui import slash
@@ -30,6 +31,7 @@ from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.help_screen import HelpScreen
 from edgetop.tui.keymap import bindings
 from edgetop.tui.model_picker import ModelChoice, ModelPicker
+from edgetop.tui.themes import next_theme
 from edgetop.tui.view import Recording, View, view_of
 from edgetop.tui.widgets import energy_pane, memory_pane, power_pane, tokens_pane
 from edgetop.tui.widgets.chat_view import ChatView
@@ -37,6 +39,9 @@ from edgetop.tui.widgets.key_line import KeyLine
 from edgetop.tui.widgets.pane import Pane
 from edgetop.tui.widgets.prompt import Prompt
 from edgetop.tui.widgets.top_meters import Layout, TopMeters
+
+if TYPE_CHECKING:
+    from edgetop.tui.check_screen import CheckChoice
 
 TICK_S = 0.25
 """Text is appended this often; more would cost tokens, less would look like stuttering."""
@@ -247,11 +252,29 @@ class LiveScreen(Screen[None]):
 
     def action_choose_model(self) -> None:
         """Show the models of this machine, and load the chosen one."""
-        self.app.push_screen(ModelPicker(self._level, self._live.options.model_folders), self._chosen)
+        options = self._live.options
+        server = ServerChoice.of_engine(options.engine_name)
+        self.app.push_screen(ModelPicker(self._level, options.model_folders, server), self._chosen)
+
+    def action_sessions(self) -> None:
+        """Show what was recorded, to compare and to replay it."""
+        from edgetop.tui.session_pages import open_sessions  # noqa: PLC0415 - few sessions need it
+
+        open_sessions(self.app, self._live.store, self._level, self._price)
+
+    def action_check(self) -> None:
+        """Show how the models of this machine would do, and load the chosen one."""
+        from edgetop.tui.check_page import check_page  # noqa: PLC0415 - few sessions need it
+
+        self.app.push_screen(check_page(self._live, self._level, self._price), self._checked)
+
+    def _checked(self, choice: CheckChoice | None) -> None:
+        if choice is not None:
+            self.load(choice.path, replace(self._live.settings_for(choice.path), n_ctx=choice.n_ctx))
 
     def _chosen(self, choice: ModelChoice | None) -> None:
         if choice is not None:
-            self.load(choice.path, self._live.options.engine)
+            self.load(choice.path, self._live.settings_for(choice.path))
 
     def action_leave_prompt(self) -> None:
         """Give the keyboard to the panes."""
@@ -292,9 +315,7 @@ class LiveScreen(Screen[None]):
 
     def action_next_theme(self) -> None:
         """Change to the next theme."""
-        names = [name for name in self.app.available_themes if name.startswith("edgetop-")]
-        here = names.index(self.app.theme) if self.app.theme in names else -1
-        self.app.theme = names[(here + 1) % len(names)]
+        next_theme(self.app)
         self._draw_soon()
 
     def action_next_glyphs(self) -> None:

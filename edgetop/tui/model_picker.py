@@ -17,6 +17,7 @@ from textual.widgets.option_list import Option
 from edgetop.core.format import format_bytes
 from edgetop.core.text import one_line
 from edgetop.inference.catalog import FoundModel, find_models
+from edgetop.inference.server.address import ServerChoice
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keymap import PAGE_KEYS
 from edgetop.tui.widgets.lines import shortened
@@ -56,10 +57,12 @@ class ModelPicker(ModalScreen[ModelChoice | None]):
     ModelPicker.ascii OptionList { scrollbar-size: 0 0; }
     """
 
-    def __init__(self, level: GlyphLevel, folders: tuple[Path, ...] = ()) -> None:
-        """`folders` are looked into besides the usual places."""
+    def __init__(self, level: GlyphLevel, folders: tuple[Path, ...] = (), server: ServerChoice | None = None) -> None:
+        """`folders` are looked into besides the usual places; of a `server` the models it offers are listed instead."""
         super().__init__(classes=level)
         self._folders = folders
+        self._server = server
+        self._none = "none; `edgetop models` says where it looks"
         self._level: GlyphLevel = level
         self._found: list[FoundModel] | None = None
 
@@ -79,8 +82,24 @@ class ModelPicker(ModalScreen[ModelChoice | None]):
 
     @work(thread=True, exclusive=True)
     def _look(self) -> None:
-        found = find_models(self._folders)
+        found = find_models(self._folders) if self._server is None else self._offered(self._server)
         self.app.call_from_thread(self._show, found)
+
+    def _offered(self, server: ServerChoice) -> list[FoundModel]:
+        from edgetop.inference.server.survey import survey  # noqa: PLC0415 - brings HTTP, which few need
+
+        told = survey(server)
+        self._none = told.problem or "the server offers no model"
+        return [
+            FoundModel(
+                # llama-server names a model by its file; of `owner/name` both parts belong to the name.
+                name=Path(offer.name).name if offer.name.startswith("/") else offer.name,
+                path=Path(offer.name),
+                origin="server",
+                size_bytes=offer.size_bytes or 0,
+            )
+            for offer in told.offers
+        ]
 
     def _show(self, found: list[FoundModel]) -> None:
         self._found = found
@@ -97,7 +116,7 @@ class ModelPicker(ModalScreen[ModelChoice | None]):
             text = entry(model, width, self._level)
             options.add_option(Option(Content(text), disabled=bool(model.missing_parts)))
         if not self._found:
-            options.add_option(Option(Content("none; `edgetop models` says where it looks"), disabled=True))
+            options.add_option(Option(Content(shortened(self._none, width, self._level)), disabled=True))
         options.highlighted = highlighted
         options.focus()
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import platformdirs
+from textual.app import App
 from textual.color import Color, ColorParseError
 from textual.theme import BUILTIN_THEMES, Theme
 
@@ -41,6 +42,13 @@ def load_theme(name: str) -> Theme | None:
         if path.is_file():
             return _read(path)
     return None
+
+
+def next_theme(app: App[Any]) -> None:
+    """Change an application to the next of our themes."""
+    names = [name for name in app.available_themes if name.startswith(PREFIX)]
+    here = names.index(app.theme) if app.theme in names else -1
+    app.theme = names[(here + 1) % len(names)]
 
 
 def _folders() -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Literal, NamedTuple
 
 from rich.segment import Segment
@@ -179,7 +180,9 @@ class Transcript:
         return min(count, limit)
 
     def _of(self, message: int) -> list[_Block]:
-        return [block for block in self._blocks if block.message == message]
+        """The blocks of a message, which is one of the last."""
+        found = list(takewhile(lambda block: block.message >= message, reversed(self._blocks)))
+        return [block for block in reversed(found) if block.message == message]
 
     def _gap(self, index: int) -> int:
         """Figures stand directly below what they are about; everything else below a blank line."""

@@ -36,6 +36,8 @@ class View(Struct, frozen=True, kw_only=True):
     """How far a load has come; `None` when nothing is being loaded or it is not known."""
     paused: bool = False
     """The person has stopped the display; the session goes on."""
+    heading: tuple[Line, ...] = ()
+    """What stands in the status line instead of model and device: a name, and facts, the most telling first."""
     hidden: frozenset[str] = frozenset()
     """Titles of the panes that the person does not want to see."""
     price: Price | None = None
@@ -83,6 +85,7 @@ def view_of(
     recording: Recording = "recording",
     load_fraction: float | None = None,
     paused: bool = False,
+    heading: tuple[Line, ...] = (),
     hidden: frozenset[str] = frozenset(),
     price: Price | None = None,
 ) -> View:
@@ -91,8 +94,9 @@ def view_of(
     now = snapshot(session, t_us)
     # While nothing is decoded the graph stands still: it shows what was done last, and costs nothing.
     speed_until_us = t_us
-    if now.turn is not None and not now.turn.running and session.turns[-1].token_t_us:
-        speed_until_us = min(t_us, session.turns[-1].token_t_us[-1])
+    index = session.turn_at(t_us)
+    if index is not None and now.turn is not None and not now.turn.running and session.turns[index].token_t_us:
+        speed_until_us = min(t_us, session.turns[index].token_t_us[-1])
     return View(
         snapshot=now,
         device=header.device if header is not None else DeviceInfo(hostname=""),
@@ -106,6 +110,7 @@ def view_of(
         recording=recording,
         load_fraction=load_fraction,
         paused=paused,
+        heading=heading,
         hidden=hidden,
         price=price,
     )

@@ -4,7 +4,7 @@ import pytest
 from rich.cells import cell_len
 from textual.keys import Keys
 
-from edgetop.tui.help_screen import WORDS, help_text
+from edgetop.tui.help_screen import LIVE_PARTS, WORDS, help_text
 from edgetop.tui.keymap import KEYS, PROMPT_KEYS, bindings, key_name
 from edgetop.tui.live_screen import LiveScreen
 from edgetop.tui.slash import COMMANDS
@@ -30,12 +30,12 @@ def test_every_key_is_one_that_terminals_send() -> None:
 
 def test_what_works_everywhere_comes_before_the_prompt_and_nothing_else_does() -> None:
     first = {name for binding in bindings() if binding.priority for name in binding.key.split(",")}
-    assert first == {"f1", "f4", "f9", "f10", "ctrl+c", "escape", "pageup", "pagedown"}
+    assert first == {"f1", "f3", "f4", "f5", "f6", "f8", "f9", "f10", "ctrl+c", "escape", "pageup", "pagedown"}
 
 
 @pytest.mark.parametrize("width", [35, 55, 73])
 def test_the_help_lists_every_key_command_and_word_and_fits(width: int) -> None:
-    text = help_text(width)
+    text = help_text(width, LIVE_PARTS)
     assert max(map(cell_len, text.splitlines())) <= width
     words = " ".join(text.split())
     for terms, does in [
@@ -48,7 +48,7 @@ def test_the_help_lists_every_key_command_and_word_and_fits(width: int) -> None:
 
 
 def test_keys_that_work_in_the_panes_only_are_listed_there() -> None:
-    _, anywhere, panes, *_ = help_text(73).split("\n\n")
+    _, anywhere, panes, *_ = help_text(73, LIVE_PARTS).split("\n\n")
     assert "F1 " in anywhere
     assert "?  h " not in anywhere
     assert "?  h " in panes

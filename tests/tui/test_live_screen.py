@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from textual.containers import VerticalScroll
 from textual.widgets import OptionList
 
 from edgetop.inference.protocol import LoadFailed
@@ -199,6 +200,8 @@ async def test_help_opens_from_anywhere_and_closes_again(start_app: StartApp) ->
             await until(pilot, lambda: isinstance(app.screen, LiveScreen), "the help is gone")
         await say(pilot, "/help")
         await until_shown(pilot, "In the prompt")
+        page = app.screen.query_one(VerticalScroll)
+        await until(pilot, lambda: page.max_scroll_y > 0, "the page is longer than the screen")
         await pilot.press("end", "k")
         await until_shown(pilot, "A B C D")
         await pilot.press("ctrl+c")
@@ -447,3 +450,37 @@ async def test_s_saves_what_is_on_the_screen(start_app: StartApp) -> None:
         await until_said(pilot, "The screen is saved as")
         (path,) = Path.cwd().glob("*.svg")
         assert "Scripted" in path.read_text(encoding="utf-8")
+
+
+async def test_recorded_sessions_open_over_the_chat_to_be_compared_and_replayed(
+    start_app: StartApp, tmp_path: Path
+) -> None:
+    app = start_app()
+    for example in sorted((Path(__file__).parents[2] / "sessions").glob("*q4_1*.json")):
+        store = app._prepare()[1]
+        store.folder.mkdir(parents=True, exist_ok=True)
+        (store.folder / f"20260101-000000-{example.name}").write_bytes(example.read_bytes())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, LOADED)
+        await pilot.press("f3")
+        await until_shown(pilot, "Q4_1", "Replay", "Compare")
+        await pilot.press("m", "down", "m", "c")
+        await until_shown(pilot, "(base)", "Pareto")
+        await pilot.press("escape")
+        await until_shown(pilot, "Replay", "Compare")
+        await pilot.press("enter")
+        await until_shown(pilot, "align")
+        await pilot.press("escape")
+        await until_shown(pilot, "Replay", "Compare")
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, LiveScreen), "the chat is back")
+
+
+async def test_the_models_of_the_machine_can_be_checked_from_the_chat(start_app: StartApp) -> None:
+    app = start_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, LOADED)
+        await pilot.press("f8")
+        await until_shown(pilot, "SmolLM2")
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, LiveScreen), "the chat is back")

@@ -8,6 +8,8 @@ scrollbar and no timer; the terminal's own selection (Shift and drag) copies tex
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import zip_longest
 from typing import ClassVar
 
@@ -61,6 +63,7 @@ class ChatView(Widget, can_focus=True):
         self._reply: int | None = None
         self._top = Place(0, 0)
         self._following = True
+        self._held = False
         self._rows: list[Row | None] = []
         self._styles_of: dict[str, Style] = {}
 
@@ -68,6 +71,18 @@ class ChatView(Widget, can_focus=True):
     def following(self) -> bool:
         """Whether new lines are brought into view."""
         return self._following
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is changed inside is shown together, when all of it is done."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            if self._following:
+                self._top = self._transcript.place_above(self._transcript.end, self.size.height)
+            self._show()
 
     def add_message(self, role: Role, text: str) -> int:
         """Append a whole message and return its number. A message of the person brings the end into view."""
@@ -177,6 +192,8 @@ class ChatView(Widget, can_focus=True):
 
     def _show(self, *, page: bool = False) -> None:
         """Bring the view up to date. Room is left below a growing reply, unless the end is to fill the `page`."""
+        if self._held:
+            return
         width, height = self.size
         if not height:
             return

@@ -5,7 +5,10 @@ from __future__ import annotations
 from edgetop.core.format import format_bytes_short
 from edgetop.tui.keymap import KEYS, key_name
 from edgetop.tui.view import View
-from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, joined, line_of, spread
+from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, joined, line_of, spread, width_of
+
+COST_COLUMNS = 78
+"""Where there is so much room, our own cost stands beside the keys, and the last of these may be left to the help."""
 
 
 class KeyLine(LinesWidget):
@@ -27,13 +30,16 @@ class KeyLine(LinesWidget):
 def draw(view: View, width: int, *, in_panes: bool, delay_s: float) -> Line:
     """The line in `width` cells. What is left out where there is little room is in the help."""
     paused = line_of(Span("PAUSED: Space goes on", "warning")) if view.paused else ()
-    mode = _key("i", "Prompt") if in_panes else _key("Esc", "Panes")
-    keys = joined([paused, mode, *(_key(key_name(key.keys[0]), key.label) for key in KEYS if key.label)], width)
+    mode = key_and_label("i", "Prompt") if in_panes else key_and_label("Esc", "Panes")
+    labelled = [key_and_label(key_name(key.keys[0]), key.label) for key in KEYS if key.label]
     own = [line_of(Span(words, "dim")) for words in _own_cost(view, delay_s)]
+    kept = 2 + width_of(own[-1]) if width >= COST_COLUMNS else 0
+    keys = joined([paused, mode, *labelled], width - kept)
     return for_level(fit(spread(keys, own, width), width), view.level)
 
 
-def _key(name: str, label: str) -> Line:
+def key_and_label(name: str, label: str) -> Line:
+    """A key and the word for what it does."""
     return line_of(Span(name, "key"), f" {label}")
 
 

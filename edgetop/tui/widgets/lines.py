@@ -93,9 +93,10 @@ def shortened(text: str, width: int, level: GlyphLevel) -> str:
     return wrap.fit(text, width - 1) + ("~" if level == "ascii" else "…") if width > 0 else ""
 
 
-_IN_ASCII = str.maketrans(
-    {"·": "*", "●": "*", "…": "~", "─": "-", "\ufffd": "?"} | {chr(code): "?" for code in range(0x2400, 0x2422)}
-)
+_IN_ASCII = str.maketrans({
+    "·": "*", "●": "*", "…": "~", "─": "-", "−": "-", "←": "<", "→": ">", "\ufffd": "?",
+    **{chr(code): "?" for code in range(0x2400, 0x2422)},
+})  # fmt: skip
 
 
 def for_level(line: Line, level: GlyphLevel) -> Line:

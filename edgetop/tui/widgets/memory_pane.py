@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgetop.core.format import format_bytes_short
 from edgetop.tui.view import PaneText, View
 from edgetop.tui.widgets.lines import Line, Span, line_of
+from edgetop.tui.wrap import wrap
 
 TITLE = "memory"
 SHORT = "mem"
@@ -29,7 +30,10 @@ def draw(view: View, width: int, height: int) -> PaneText:
     lines = [reserved, resident, *([gpu] if gpu else []), machine]
     if len(lines) > height:
         lines.remove(resident)
-    del width
+    why = _why_not_measured(view)
+    if why:
+        # Of a server whose process is not ours to see, the reason stands in place of what is not known.
+        lines = [reserved, *(line_of(Span(row, "dim")) for row in wrap(why, width)), machine][:height]
     return PaneText(headline(view), lines)
 
 
@@ -51,6 +55,14 @@ def beside(view: View) -> list[Line]:
     gpu = "".join(span.text for span in _gpu(view))
     choices = ((f"{parts_all}  {gpu}", f"{parts}  {gpu}", gpu) if gpu else ()) + (parts_all, parts, kv)
     return [line_of(Span(words, "dim")) for words in choices]
+
+
+def _why_not_measured(view: View) -> str:
+    """Why the engine's memory is not known although there may be a model; empty where it is, or none is loaded."""
+    missing = view.missing("engine.rss")
+    if missing is None or view.snapshot.load is None or not view.snapshot.load.engine.server:
+        return ""
+    return f"{missing.reason[:1].upper()}{missing.reason[1:]}." + (f" {missing.mend}." if missing.mend else "")
 
 
 def _size(size_bytes: float | None) -> Span:

@@ -18,8 +18,8 @@ class Pane(LinesWidget):
     Pane { height: 5; width: 100%; }
     """
 
-    def __init__(self, title: str, drawing: PaneDrawing, *, id: str) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id)
+    def __init__(self, title: str, drawing: PaneDrawing, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id, classes=title)
         self.title = title
         self._drawing = drawing
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgetop.core.figures import TurnFigures
 from edgetop.core.format import format_duration, format_rate, format_seconds, format_significant
+from edgetop.session.limits import BOUNDS
 from edgetop.session.snapshot import TurnView
 from edgetop.tui.glyphs import capacity, plot
 from edgetop.tui.view import HISTORY_STEP_US, PaneText, View
@@ -13,6 +14,7 @@ from edgetop.tui.wrap import wrap
 TITLE = "tokens"
 SHORT = "tok"
 SIDE_COLUMNS = 12
+_UNREMARKABLE = ("unknown", *BOUNDS)
 
 
 def draw(view: View, width: int, height: int) -> PaneText:
@@ -24,8 +26,11 @@ def draw(view: View, width: int, height: int) -> PaneText:
     limit = view.snapshot.limit
     lines: list[Line] = [
         line_of("prefill ", Span(_prefill(turn), "accent"), " · first token ", format_seconds(figures.first_token_s)),
-        line_of("between tokens ", _gap_words(figures)),
-        *(line_of(Span(row, "dim" if limit.name == "unknown" else "warning")) for row in wrap(limit.sentence, width)),
+        line_of(f"between {_stamped(view)} ", _gap_words(figures)),
+        *(
+            line_of(Span(row, "dim" if limit.name in _UNREMARKABLE else "warning"))
+            for row in wrap(limit.sentence, width)
+        ),
     ]
     return PaneText(headline(view), [*_graph(view, width, height - len(lines)), *lines])
 
@@ -37,7 +42,11 @@ def headline(view: View) -> Line:
         return line_of(Span("n/a", "dim"))
     if view.snapshot.phase == "prefill":
         return line_of("prefill ", Span(_prefill(turn), "headline"))
-    return line_of("decode ", Span(format_rate(turn.figures.decode_tokens_per_s), "headline"))
+    rate = format_rate(turn.figures.decode_tokens_per_s)
+    if not turn.counted and turn.recent_tokens_per_s is not None:
+        # The server says only at the end how many tokens its chunks held.
+        rate = f"{format_significant(turn.recent_tokens_per_s)} chunks/s"
+    return line_of("decode ", Span(rate, "headline"))
 
 
 def beside(view: View) -> list[Line]:
@@ -51,7 +60,7 @@ def beside(view: View) -> list[Line]:
     figures, limit = turn.figures, view.snapshot.limit
     first_token = f"first token {format_seconds(figures.first_token_s)}"
     prefill = f"prefill {_prefill(turn)} · {first_token}"
-    if limit.name != "unknown":
+    if limit.name not in _UNREMARKABLE:
         return [line_of(Span(limit.sentence, "warning")), line_of(Span(f"limited: {limit.name}", "warning"))]
     choices = (f"{prefill} · {_gap_words(figures)}", f"{first_token} · {_gap_words(figures)}", prefill, first_token)
     return [line_of(Span(words, "dim")) for words in choices]
@@ -62,6 +71,12 @@ def _prefill(turn: TurnView) -> str:
     if turn.prefill_total is not None and turn.prefill_done < turn.prefill_total:
         return f"{rate} {turn.prefill_done}/{turn.prefill_total}"
     return rate
+
+
+def _stamped(view: View) -> str:
+    """What the gaps lie between: tokens that we decoded, or what arrived from a server."""
+    load = view.snapshot.load
+    return "tokens" if load is None or load.engine.stamps == "decode" else "arrivals"
 
 
 def _gap_words(figures: TurnFigures) -> str:

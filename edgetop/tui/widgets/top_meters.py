@@ -75,8 +75,12 @@ def status_line(view: View, width: int) -> Line:
     mark = {"recording": "● rec", "off": "not recorded", "trouble": "! not recording", "replay": "replay"}
     roles: dict[str, Role] = {"recording": "good", "off": "dim", "trouble": "bad", "replay": "accent"}
     right = line_of(Span(f"{mark[view.recording]} {time}", roles[view.recording]))
-    model, device = _model(view), _device(view)
     room = width - width_of(right) - 1
+    if view.heading:
+        title = line_of(*view.heading[0], "  ")
+        facts = joined(view.heading[1:], room - width_of(title), f" {glyphs_for(view.level).dot} ")
+        return spread((*title, *facts), [right], width)
+    model, device = _model(view), _device(view)
     for shown, beside in ((model, device), (model, [*device[:1], *device[1:][-1:]]), (model, []), (model[:1], [])):
         left = _status(view, shown, beside)
         if width_of(left) <= room:
@@ -91,6 +95,7 @@ def small_line(view: View, width: int) -> Line:
     phase, context, n_ctx = view.snapshot.phase, view.snapshot.context_used, view.snapshot.n_ctx
     energy = energy_pane.headline(view)[:1]
     parts = [
+        *view.heading[:1],
         line_of(Span("PAUSED" if view.paused else "", "warning")),
         line_of(Span("! not recording" if view.recording == "trouble" else "", "bad")),
         line_of(Span(_phase_words(view), "warning")) if phase in PHASE_WORDS else tokens_pane.headline(view)[-1:],
@@ -136,7 +141,8 @@ def _model(view: View) -> list[str]:
     load = view.snapshot.load
     if load is None or view.snapshot.phase in PHASE_WORDS:
         return [_phase_words(view) if view.snapshot.phase in PHASE_WORDS else view.snapshot.phase]
-    threads = f"{load.settings.n_threads} thread{'' if load.settings.n_threads == 1 else 's'}"
+    count = load.settings.n_threads
+    threads = harmless(load.engine.name) if count is None else f"{count} thread{'' if count == 1 else 's'}"
     layers = load.settings.n_gpu_layers
     name = " ".join(part for part in (harmless(load.model.name), harmless(load.model.quantization)) if part)
     return [
