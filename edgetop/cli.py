@@ -59,7 +59,7 @@ def _carry_out(given: list[str]) -> int:
     if not named:
         _describe_all(parser)
     VERBS[verb].add_arguments(parser)
-    add_options(parser, VERBS[verb].sections)
+    add_options(parser, VERBS[verb].sections, VERBS[verb].replaced)
     arguments = parser.parse_args(given[1:] if named else given)
     settings = resolve(given_flags(arguments))
     execute: Callable[[Namespace, Settings], int] = importlib.import_module(f"edgetop.commands.{verb}").execute

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import stat
 import sys
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetop.commands.console import say
+from edgetop.commands.page import chosen_theme, is_terminal, obey_no_color
 from edgetop.commands.prompts import given_prompts, read_prompt
+from edgetop.commands.server_choice import has_own_engine, named_model, server_choice
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.inference.catalog import resolve
 from edgetop.inference.last_model import last_model, remember_model
@@ -23,13 +24,12 @@ if TYPE_CHECKING:
     from edgetop.session.store import Store
 
 DEFAULT_QUESTION = "Explain in two sentences what a language model does."
-THEME_PREFIX = "edgetop-"
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or answer without one."""
     prompts = given_prompts(arguments)
-    if not prompts and _is_terminal():
+    if not prompts and is_terminal():
         return _open_screen(settings)
     from edgetop.commands.run import answer  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
 
@@ -38,15 +38,14 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _open_screen(settings: Settings) -> int:
     model = _model(settings)
-    if settings[options.NO_COLOR]:
-        os.environ["NO_COLOR"] = "1"  # Textual reads it when it is imported
+    obey_no_color(settings)
     from edgetop.tui.app import run_screen  # noqa: PLC0415 - Textual is slow to import
 
     price_per_kwh = settings[options.PRICE_PER_KWH]
     saved = run_screen(
         lambda: _prepare(settings),
         model=model,
-        theme=_theme(settings[options.THEME]),
+        theme=chosen_theme(settings),
         level="ascii" if settings[options.ASCII] else None,
         delay_s=settings[options.DELAY],
         price=None if price_per_kwh is None else (price_per_kwh, settings[options.CURRENCY]),
@@ -55,7 +54,7 @@ def _open_screen(settings: Settings) -> int:
         from edgetop.session.disk import load_head  # noqa: PLC0415 - at the end
 
         loads = load_head(saved).loads
-        if loads and settings[options.ENGINE] == "llama":
+        if loads and has_own_engine(settings):
             remember_model(Path(loads[-1].model.path))
         say(f"session: {saved}")
     return 0
@@ -63,7 +62,8 @@ def _open_screen(settings: Settings) -> int:
 
 def _prepare(settings: Settings) -> tuple[LiveOptions, Store]:
     """What the session needs; imported while the screen's first frame is already there."""
-    from edgetop.commands.conversing import live_options, open_store  # noqa: PLC0415 - with engine and sensors
+    from edgetop.commands.conversing import live_options  # noqa: PLC0415 - with engine and sensors
+    from edgetop.commands.storage import open_store  # noqa: PLC0415 - the same
 
     return live_options(settings), open_store(settings)
 
@@ -71,32 +71,15 @@ def _prepare(settings: Settings) -> tuple[LiveOptions, Store]:
 def _model(settings: Settings) -> Path | None:
     """The model to begin with; `None` opens the picker."""
     named = settings[options.MODEL]
-    if settings[options.ENGINE] != "llama":
-        return Path(named or settings[options.ENGINE])
+    if not has_own_engine(settings):
+        server_choice(settings)  # a wrong address is told before the screen is opened
+        return named_model(settings)
     try:
         return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
     except ModelError:
         if named is not None:
             raise
         return None
-
-
-def _theme(name: str | None) -> str | None:
-    from edgetop.tui.themes import load_themes  # noqa: PLC0415 - the same
-
-    if name is None:
-        return None
-    known = [theme.name.removeprefix(THEME_PREFIX) for theme in load_themes()]
-    if name.removeprefix(THEME_PREFIX) not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        raise UsageError(
-            f"there is no theme {name!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-        )
-    return THEME_PREFIX + name.removeprefix(THEME_PREFIX)
-
-
-def _is_terminal() -> bool:
-    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
 
 
 def _piped_question() -> str | None:

@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from edgetop.commands.console import clear_progress, say, say_trouble, show_progress
 from edgetop.commands.energy_text import battery_text, cost_text, energy_text
+from edgetop.commands.server_choice import server_choice
+from edgetop.commands.storage import open_store
 from edgetop.core.energy.supply import Price
 from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.format import format_rate, format_seconds
@@ -23,9 +25,9 @@ from edgetop.live.live_session import LiveOptions, LiveSession
 from edgetop.session.channels import BATTERY_ENERGY
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot
-from edgetop.session.store import Store, data_folder
+from edgetop.session.store import Store
 from edgetop.settings import options
-from edgetop.settings.engine import engine_settings, sampling_settings
+from edgetop.settings.engine import engine_settings, left_open, sampling_settings
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.power_choice import PowerChoice
 
@@ -47,9 +49,11 @@ class Conversed(Struct, frozen=True, kw_only=True):
 
 
 def live_options(settings: Settings) -> LiveOptions:
-    """How the live session is to be run."""
+    """How the live session is to be run. Raises UsageError."""
+    server = server_choice(settings)
     return LiveOptions(
         engine=engine_settings(settings),
+        left_open=left_open(settings) if server is None else frozenset(),
         sampling=sampling_settings(settings),
         system=settings[options.SYSTEM],
         sysroot=settings[options.SYSROOT],
@@ -58,7 +62,7 @@ def live_options(settings: Settings) -> LiveOptions:
         text_recorded=settings[options.TEXT],
         output=settings[options.OUTPUT],
         model_folders=settings[options.MODEL_DIR],
-        engine_name=_engine_name(settings[options.ENGINE]),
+        engine_name=_engine_name(settings[options.ENGINE]) if server is None else server.engine_name,
     )
 
 
@@ -81,12 +85,6 @@ def price_of(settings: Settings) -> Price | None:
     """What energy costs, if the person said so."""
     per_kwh = settings[options.PRICE_PER_KWH]
     return None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
-
-
-def open_store(settings: Settings) -> Store:
-    """The folder of recorded sessions."""
-    chosen = settings[options.DATA_DIR]
-    return Store(data_folder({"EDGETOP_DATA_DIR": str(chosen)} if chosen is not None else {}))
 
 
 def converse(
@@ -146,7 +144,9 @@ class _Talk:
 
     def load(self, model: Path) -> None:
         conversation = self.live.conversation
-        conversation.load(model, self.live.options.engine)
+        conversation.load(model, self.live.settings_for(model))
+        if self._verbose and self.live.tuned is not None:
+            say(f"{self.live.tuned.label}: {self.live.tuned.words}")
         self._follow({"ready", "no_model", "dead"})
         while not self.live.senses:
             self.live.pump(wait_s=WAIT_S)

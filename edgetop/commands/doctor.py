@@ -11,7 +11,7 @@ from typing import Any
 
 from edgetop import __version__
 from edgetop.commands.console import write_data
-from edgetop.commands.conversing import live_options, open_store, power_choice
+from edgetop.commands.conversing import live_options, power_choice
 from edgetop.commands.diagnosis import (
     Advice,
     EngineFindings,
@@ -23,9 +23,18 @@ from edgetop.commands.diagnosis import (
 )
 from edgetop.commands.listing import table, write_json
 from edgetop.commands.power_findings import PowerFindings, absent_rows, headline_rows, is_of_power, source_rows
+from edgetop.commands.server_choice import server_choice
+from edgetop.commands.server_models import survey_rows
+from edgetop.commands.storage import open_store
+from edgetop.core.records import Missing
+from edgetop.fit.machine_profile import machine_key
 from edgetop.inference.catalog import find_models
+from edgetop.inference.server.survey import survey
+from edgetop.live.tuned import TunedError, TunedModel, load_tuned, tuned_file
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings, default_config_file
+from edgetop.telemetry.device import describe
+from edgetop.telemetry.source import Host
 
 CHANNELS_SHOWN = 4
 
@@ -36,8 +45,11 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     sensors = examine_sensors(sysroot, power_choice(settings))
     has_nvidia = any("nvml" in source.driver.lower() for source in sensors.sources)
     engine = examine_engine(live_options(settings).engine_name, sysroot, has_nvidia=has_nvidia)
+    choice = server_choice(settings)
+    server = None if choice is None else survey(choice)
     terminal = examine_terminal()
     folders = _folders(settings)
+    tuned = _tuned(settings)
     if arguments.json:
         write_json(
             {
@@ -45,20 +57,25 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "engine": engine,
+                **({} if server is None else {"server": server}),
                 "sensors": sensors,
                 "terminal": terminal,
                 "settings": _settings_by_name(settings),
+                "tuned": tuned,
                 "folders": dict(folders),
             }
         )
     else:
         write_data(f"edgetop {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
-        _print("engine", _engine_rows(engine))
+        _print("engine", _engine_rows(engine) if server is None else survey_rows(server))
         _print("sensors", _sensor_rows(sensors))
         _print("power", _power_rows(sensors.power))
         _print("terminal", _terminal_rows(terminal))
         _print("settings", _settings_rows(settings))
+        _print("tuned", _tuned_rows(tuned))
         _print("folders", [["", name, text] for name, text in folders])
+    if server is not None:
+        return 1 if server.problem else 0
     return 0 if engine.info is not None else 1
 
 
@@ -134,6 +151,23 @@ def _folders(settings: Settings) -> list[tuple[str, str]]:
         ("sessions", f"{sessions}{_writable(sessions)}"),
         ("models", f"{len(find_models(settings[options.MODEL_DIR]))} found; `edgetop models` lists them"),
     ]
+
+
+def _tuned(settings: Settings) -> list[TunedModel] | Missing:
+    """Defaults of the models that were tuned on this machine; they hold where a setting is the default."""
+    machine = machine_key(describe(Host(sysroot=settings[options.SYSROOT])))
+    try:
+        known = load_tuned(tuned_file(open_store(settings).folder))
+    except TunedError as error:
+        return Missing(error.what, error.mend)
+    return [each for each in known if each.machine == machine]
+
+
+def _tuned_rows(found: list[TunedModel] | Missing) -> list[list[str]]:
+    if isinstance(found, Missing):
+        return absent_rows({"defaults": found})
+    rows = [["ok", each.label, f"{each.words} ({each.tuned_at[:10]})"] for each in found]
+    return rows or [["", "none", "`edgetop tune MODEL` finds the best settings of a model here"]]
 
 
 def _writable(folder: Path) -> str:

@@ -14,8 +14,8 @@ def energy_text(summary: Summary) -> str:
     if energy is None:
         return f"{NOT_AVAILABLE}: {summary.energy_missing}"
     return (
-        f"{_with_interval(energy.j_per_token)} J/token gross, net {_with_interval(energy.net_j_per_token)}, "
-        f"in all {_with_interval(energy.gross_j)} J ({energy.scope.replace('_', ' ')}, {energy.source}, "
+        f"{with_interval(energy.j_per_token)} J/token gross, net {with_interval(energy.net_j_per_token)}, "
+        f"in all {with_interval(energy.gross_j)} J ({energy.scope.replace('_', ' ')}, {energy.source}, "
         f"grade {energy.grade}: {energy.grade_reason})"
     )
 
@@ -24,7 +24,7 @@ def cost_text(energy: Energy, price: Price) -> str:
     """Say what a session's energy cost, and what a million tokens cost at that rate."""
     cost = cost_of(energy, price)
     return (
-        f"{_with_interval(cost.total)} {cost.currency}, {_with_interval(cost.per_million_tokens)} {cost.currency} per "
+        f"{with_interval(cost.total)} {cost.currency}, {with_interval(cost.per_million_tokens)} {cost.currency} per "
         f"million tokens, at {price.per_kwh:g} {price.currency}/kWh (gross, {energy.scope.replace('_', ' ')}, grade "
         f"{energy.grade})"
     )
@@ -39,7 +39,8 @@ def battery_text(energy: Energy | None, remaining_j: float | None) -> str:
     return f"{middle} left ({low} to {high}) at {format_significant(energy.mean_w.value)} W"
 
 
-def _with_interval(figure: Figure | None) -> str:
+def with_interval(figure: Figure | None) -> str:
+    """A figure and the interval it lies in."""
     if figure is None:
         return NOT_AVAILABLE
     value = format_significant(figure.value)

