@@ -1,0 +1,96 @@
+"""edgetop with a real llama-server: without a screen, and on one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.household import Household, reply_of
+from tests.end_to_end.tmux import Tmux
+from tests.llama_server import llama_server
+
+KEY = "open-sesame-4711"
+
+
+def test_a_turn_is_recorded_as_one_of_that_server(home: Household, small_model: Path) -> None:
+    with llama_server(small_model) as (url, pid):
+        run = home.run(
+            *("run", "--json", "--server", url, "-n", "24", "--temp", "0", "--power", "none"),
+            *("-p", "Write a long story about the sea and all who live in it."),
+        )
+    assert run.returncode == 0, run.stderr
+    printed = json.loads(run.stdout)
+    file = home.only_session()
+    (load,), (turn,) = file.loads, file.turns
+    assert (load.engine.name, load.engine.server, load.engine.stamps) == ("llama-server", url, "arrival")
+    assert load.model.name == small_model.stem
+    assert turn.figures.generated_tokens == 24
+    assert turn.figures.decode_tokens_per_s is not None
+    assert turn.figures.prefill_tokens_per_s is not None
+    assert turn.tokens.counted
+    assert printed["turns"][0]["reply"] == reply_of(turn)
+    assert printed["engine"]["server"] == url
+
+    engine = next(series for series in file.series if series.source.name == "engine")
+    resident = [value for value in engine.values["engine.rss"] if value is not None]
+    assert resident, f"the server's process is {pid}"
+    assert max(resident) > 90e6, "the model of 98 MB is in the server's memory, not in ours"
+    home.everyone_gone()
+
+
+def test_a_key_is_asked_for_sent_and_kept_secret(home: Household, small_model: Path) -> None:
+    with llama_server(small_model, api_keys=[KEY]) as (url, _):
+        without = home.run("run", "--server", url, "-p", "Hi")
+        assert without.returncode == 3
+        assert "another key (401)" in without.stderr
+        assert "EDGETOP_SERVER_KEY" in without.stderr
+
+        home.environment["EDGETOP_SERVER_KEY"] = KEY
+        run = home.run("run", "--server", url, "-p", "Hi", "-n", "3", "-v", "--power", "none")
+        assert run.returncode == 0, run.stderr
+        doctor = home.run("doctor", "--server", url, "--json", "--power", "none")
+    written = b"".join(path.read_bytes() for path in home.folder.rglob("*") if path.is_file())
+    assert home.session_paths
+    assert KEY.encode() not in written
+    assert KEY not in run.stdout + run.stderr + doctor.stdout + doctor.stderr
+    assert json.loads(doctor.stdout)["server"]["kind"] == "llama-server"
+
+
+def test_the_models_of_a_server_are_listed(home: Household, small_model: Path) -> None:
+    with llama_server(small_model) as (url, _):
+        run = home.run("models", "--server", url, "--json")
+    assert run.returncode == 0, run.stderr
+    (model,) = json.loads(run.stdout)
+    assert (model["name"], model["kind"], model["parameters"]) == (str(small_model), "llama-server", 134515008)
+
+
+def test_a_server_that_is_not_there_ends_in_two_lines(home: Household) -> None:
+    run = home.run("run", "--server", "http://127.0.0.1:1", "-p", "Hi")
+    assert run.returncode == 3
+    assert run.stderr.splitlines()[-2:] == [
+        "edgetop: The server at http://127.0.0.1:1 cannot be reached: nobody listens there.",
+        "         Start the server, or check the port.",
+    ]
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(120, 36), (80, 24), (40, 12)])
+def test_the_screen_chats_with_a_server_and_outlives_it(
+    columns: int, rows: int, home: Household, small_model: Path, open_tmux: Callable[..., Tmux]
+) -> None:
+    with llama_server(small_model) as (url, _):
+        command = home.command("--server", url, "-n", "8", "--temp", "0", "--power", "none")
+        window = open_tmux(command, columns=columns, rows=rows)
+        window.sees("loaded in")
+        window.type("Say hi.")
+        window.sees("8 tok")
+    window.type("Again.")
+    window.sees("nobody")
+    window.press("F10")
+    assert window.exit_code() == 0
+    first, second = home.only_session().turns
+    assert first.figures.generated_tokens == 8
+    assert second.end is not None
+    assert second.end.stop_reason == "failed"
