@@ -10,6 +10,7 @@ import pytest
 
 from tests.end_to_end.household import Household
 from tests.end_to_end.recorded_terminal import RecordedTerminal
+from tests.end_to_end.sshd import NoSshError, Sshd
 from tests.end_to_end.tmux import Tmux
 
 
@@ -49,3 +50,16 @@ def open_terminal(home: Household) -> Iterator[Callable[[Sequence[str]], Recorde
     yield open_recorded
     for terminal in opened:
         terminal.close()
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """A server of one's own."""
+    folder = tmp_path / "ssh"
+    folder.mkdir(mode=0o700)
+    try:
+        server = Sshd(folder)
+    except NoSshError as lack:
+        pytest.skip(str(lack))
+    yield server
+    server.close()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import re
-import shutil
 import signal
-import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -17,6 +14,7 @@ import pytest
 from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.inference.scripted import Reply
 from tests.end_to_end.household import Household, kinds, last_token_us, reply_of, words
+from tests.end_to_end.sshd import Sshd
 from tests.end_to_end.tmux import Tmux
 from tests.eventually import eventually
 
@@ -130,71 +128,12 @@ def test_a_defect_of_the_screen_keeps_the_session_and_is_a_failure(
     assert f"word{shown} " in reply_of(turn)
 
 
-class Sshd:
-    """A server of OpenSSH on the loopback that knows one key."""
-
-    def __init__(self, folder: Path) -> None:
-        server = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-        if server is None or shutil.which("ssh") is None:
-            pytest.skip("install openssh-server and openssh-client")
-        self._folder = folder
-        self._port = unused_port()
-        for name in ("host_key", "user_key"):
-            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
-        shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
-        (folder / "sshd_config").write_text(
-            f"ListenAddress 127.0.0.1\nPort {self._port}\nHostKey {folder}/host_key\nPidFile none\n"
-            f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
-            "PrintMotd no\nPrintLastLog no\n"
-        )
-        # Where it separates privileges, an sshd that root starts wants this folder, which only its service makes.
-        if Path("/run").stat().st_uid == psutil.Process().uids().effective:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-        with (folder / "sshd.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [server, "-D", "-e", "-f", folder / "sshd_config"], stdin=subprocess.DEVNULL, stderr=log
-            )
-        eventually(self._answers, "sshd answers", told=(folder / "sshd.log").read_text)
-
-    @property
-    def user_key(self) -> str:
-        """The file of the key that it knows."""
-        return str(self._folder / "user_key")
-
-    def command(self, home: Household, command: list[str]) -> list[str]:
-        """The command line that runs a command over the line, in the home's environment."""
-        options = [
-            *("-F", "none", "-i", self.user_key, "-p", str(self._port), "-o", "IdentitiesOnly=yes"),
-            *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
-        ]
-        environment = [f"{name}={value}" for name, value in home.environment.items()]
-        return ["ssh", "-tt", *options, f"{getpass.getuser()}@127.0.0.1", "env", *environment, *command]
-
-    def close(self) -> None:
-        """End the server; lines that are up stay."""
-        self._process.terminate()
-        self._process.wait(10)
-
-    def _answers(self) -> bool:
-        assert self._process.poll() is None, (self._folder / "sshd.log").read_text()
-        with socket.socket() as tried:
-            return tried.connect_ex(("127.0.0.1", self._port)) == 0
-
-
-@pytest.fixture
-def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    """A server of one's own."""
-    folder = tmp_path / "ssh"
-    folder.mkdir(mode=0o700)
-    server = Sshd(folder)
-    yield server
-    server.close()
-
-
 def test_a_dropped_ssh_line_saves_the_session_and_leaves_no_process(
     open_tmux: Callable[..., Tmux], home: Household, sshd: Sshd
 ) -> None:
-    window = open_tmux(sshd.command(home, home.scripted(Reply(text="A short reply."), _LONG)))
+    window = open_tmux(
+        sshd.command(home.scripted(Reply(text="A short reply."), _LONG), home.environment, terminal=True)
+    )
     window.sees("loaded in")
     window.type("Hello.")
     window.sees("A short reply.")
@@ -224,11 +163,3 @@ def is_running(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def unused_port() -> int:
-    """A port of the loopback that nothing listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -1,0 +1,79 @@
+"""OpenSSH on the loopback: a server of one's own that knows one key."""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from tests.eventually import eventually
+
+
+class NoSshError(Exception):
+    """OpenSSH is not installed here."""
+
+
+class Sshd:
+    """A server of OpenSSH on the loopback that knows one key."""
+
+    def __init__(self, folder: Path) -> None:
+        """Keys, configuration and log are put into `folder`. Raises NoSshError."""
+        server = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+        if server is None or shutil.which("ssh") is None:
+            raise NoSshError("install openssh-server and openssh-client")
+        self._folder = folder
+        self._port = unused_port()
+        for name in ("host_key", "user_key"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name], check=True)
+        shutil.copy(folder / "user_key.pub", folder / "authorized_keys")
+        (folder / "sshd_config").write_text(
+            f"ListenAddress 127.0.0.1\nPort {self._port}\nHostKey {folder}/host_key\nPidFile none\n"
+            f"AuthorizedKeysFile {folder}/authorized_keys\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n"
+            "PrintMotd no\nPrintLastLog no\n"
+        )
+        # Where it separates privileges, an sshd that root starts wants this folder, which only its service makes.
+        if Path("/run").stat().st_uid == psutil.Process().uids().effective:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        with (folder / "sshd.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [server, "-D", "-e", "-f", folder / "sshd_config"], stdin=subprocess.DEVNULL, stderr=log
+            )
+        eventually(self._answers, "sshd answers", told=(folder / "sshd.log").read_text)
+
+    @property
+    def user_key(self) -> str:
+        """The file of the key that it knows."""
+        return str(self._folder / "user_key")
+
+    def command(self, command: Sequence[str], environment: Mapping[str, str], *, terminal: bool = False) -> list[str]:
+        """The command line that runs a command over the line, in this environment; on a terminal if so wished."""
+        options = [
+            *("-F", "none", "-i", self.user_key, "-p", str(self._port), "-o", "IdentitiesOnly=yes"),
+            *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
+        ]
+        settings = [f"{name}={value}" for name, value in environment.items()]
+        tty = ["-tt"] if terminal else ["-T"]
+        return ["ssh", *tty, *options, f"{getpass.getuser()}@127.0.0.1", "env", *settings, *command]
+
+    def close(self) -> None:
+        """End the server; lines that are up stay."""
+        self._process.terminate()
+        self._process.wait(10)
+
+    def _answers(self) -> bool:
+        assert self._process.poll() is None, (self._folder / "sshd.log").read_text()
+        with socket.socket() as tried:
+            return tried.connect_ex(("127.0.0.1", self._port)) == 0
+
+
+def unused_port() -> int:
+    """A port of the loopback that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
