@@ -56,6 +56,7 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     template_args: dict[str, bool | int | float | str] = {}
     """Arguments for the chat template, such as enable_thinking."""
     rpc_servers: tuple[str, ...] = ()
+    """Addresses `host:port` of llama.cpp's RPC servers, whose devices take layers as GPUs do."""
 
 
 class SamplingSettings(Struct, frozen=True, kw_only=True):
@@ -76,6 +77,29 @@ class SamplingSettings(Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
 
 
+class LayerShare(Struct, frozen=True, kw_only=True):
+    """The layers of a model that lie on one device, where there are several."""
+
+    device: str
+    """As llama.cpp names it, such as `CPU`, `CUDA0` or `RPC0`."""
+    server: str = ""
+    """Address of the RPC server that the device is on, `host:port`; empty for a device of this machine."""
+    first: int
+    last: int
+    """Counted from 0. What is as large as the model's number of layers is the output behind the last of them."""
+
+    def words(self, n_layer: int | None) -> str:
+        """Such as `layers 0 to 14 on 10.0.0.2:50052` or `layers 15 to 29 and output on CPU`."""
+        last, output = self.last, False
+        if n_layer is not None and last >= n_layer:
+            last, output = n_layer - 1, True
+        where = f" on {self.server or self.device}"
+        if last < self.first:
+            return f"output{where}"
+        layers = f"layer {last}" if last == self.first else f"layers {self.first} to {last}"
+        return layers + (" and output" if output else "") + where
+
+
 class MemoryBreakdown(Struct, frozen=True, kw_only=True):
     """What the engine says it allocated, in bytes; `None` where it does not say."""
 
@@ -85,6 +109,9 @@ class MemoryBreakdown(Struct, frozen=True, kw_only=True):
     output_bytes: int | None = None
     by_buffer: dict[str, int] = {}
     """The same, by llama.cpp's own buffer names, such as `CPU_Mapped model`."""
+    layers: tuple[LayerShare, ...] = ()
+    """Which layers lie on which device; empty where all are on one. Those of RPC servers take none of this machine's
+    memory."""
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -114,6 +141,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     version: str = ""
     system_info: str = ""
     devices: tuple[str, ...] = ()
+    rpc: bool = False
+    """Layers can be given to llama.cpp's RPC servers on other machines."""
     server: str = ""
     """Address of the server that computes; empty for an engine in a process of our own."""
     stamps: Literal["decode", "arrival"] = "decode"

@@ -43,6 +43,8 @@ Scope = Literal[
 ]
 """What a power reading covers, widest first; the first available is the headline."""
 SourceKind = Literal["gauge", "power", "energy"]
+SessionKind = Literal["chat", "watch"]
+"""Whether a model of our own answered, or model servers and processes of others were watched."""
 
 
 class Missing(Struct, frozen=True):
@@ -119,6 +121,7 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag="session"):
     power: str | None = None
     """The power source that the person chose by name, `none` for no power; `None` leaves the choice to edgetop."""
     bench: BenchRun | None = None
+    kind: SessionKind = "chat"
     format_version: int = FORMAT_VERSION
 
 
@@ -158,6 +161,33 @@ class SourceMissing(Struct, frozen=True, kw_only=True, tag="no_source"):
 
     name: str
     missing: Missing
+
+
+TokensCounted = Literal["all", "ended", "running", "nothing"]
+"""Which generated tokens a watched server tells the number of: all at once, those of a request when it has ended, those
+of running requests alone, or none."""
+
+
+class ServiceSeen(Struct, frozen=True, kw_only=True, tag="service"):
+    """A model process or a model server that is watched was found, or more is known of it: the last one counts.
+
+    What its users ask and what it answers is never looked at.
+    """
+
+    t_us: int
+    number: int
+    """From 1; its channels begin with `server.<number>.`."""
+    kind: str
+    """The program, such as `llama-server`, `ollama` or `llama-cli`."""
+    version: str = ""
+    address: str = ""
+    """Where it is asked; empty for a process that is no server, or whose address is not known."""
+    pid: int | None = None
+    """Its process on this machine, where that is known."""
+    models: tuple[str, ...] = ()
+    counts: TokensCounted = "nothing"
+    no_count: Missing | None = None
+    """Why it does not count all of them, and what would make it."""
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn"):
@@ -249,6 +279,7 @@ Record = (
     | Scored
     | SourceAdded
     | SourceMissing
+    | ServiceSeen
     | TurnStarted
     | Prefill
     | Tokens

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice, pairwise
 from math import nan
 
-from edgetop.core.records import Event, ModelLoaded, Predicted, Scored, SessionStarted, TurnFinished, TurnStarted
+from msgspec import structs
+
+from edgetop.core.records import (
+    Event,
+    ModelLoaded,
+    Predicted,
+    Scored,
+    ServiceSeen,
+    SessionStarted,
+    TurnFinished,
+    TurnStarted,
+)
 from edgetop.session.file import (
     EventEntry,
     LoadEntry,
@@ -16,6 +27,7 @@ from edgetop.session.file import (
     QualityEntry,
     ReplySpan,
     SeriesEntry,
+    ServiceEntry,
     SessionFile,
     TokenColumns,
     TurnEnd,
@@ -29,6 +41,7 @@ from edgetop.session.session import Session, UnfittingError
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import account_of
 from edgetop.session.turn import Span, Turn
+from edgetop.session.watch_account import is_watch, watch_figures
 
 
 def to_file(session: Session) -> SessionFile:
@@ -61,6 +74,9 @@ def to_file(session: Session) -> SessionFile:
         bench=header.bench,
         quality=tuple(QualityEntry(t_us=each.t_us, quality=each.quality) for each in session.scores),
         absent=dict(session.absent),
+        kind=header.kind,
+        services=tuple(ServiceEntry(**structs.asdict(service)) for service in session.services.values()),
+        watch=watch_figures(session, session.end_us) if is_watch(session) else None,
         summary=snapshot(session, session.end_us).summary,
         turns=tuple(_turn_entry(session, index) for index in range(len(session.turns))),
         events=tuple(
@@ -84,6 +100,7 @@ def to_session(file: SessionFile) -> Session:
         text_recorded=file.text_recorded,
         power=file.power,
         bench=file.bench,
+        kind=file.kind,
         format_version=file.version,
     )
     session.loads = [
@@ -109,6 +126,7 @@ def to_session(file: SessionFile) -> Session:
         except UnfittingError as error:
             raise ValueError(f"$.series[{index}].source: {error}") from None
     session.absent = dict(file.absent)
+    session.services = {each.number: ServiceSeen(**structs.asdict(each)) for each in file.services}
     session.end_us = max(
         file.duration_us,
         session.end_us,
@@ -116,6 +134,7 @@ def to_session(file: SessionFile) -> Session:
         *(each.t_us for each in session.predictions),
         *(each.t_us for each in session.scores),
         *(event.t_us for event in session.events),
+        *(service.t_us for service in session.services.values()),
         *(turn.last_us for turn in session.turns),
     )
     return session

@@ -17,13 +17,14 @@ from math import isnan
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.energy.estimate import TurnSpan, turn_together
+from edgetop.core.energy.estimate import TurnSpan
 from edgetop.core.energy.figures import Energy
+from edgetop.core.energy.hosts import host_name
 from edgetop.core.energy.per_token import Basis, session_energy, turn_energy
 from edgetop.core.energy.scope import Headline
 from edgetop.core.records import Missing, Scope, SourceInfo
 from edgetop.session.channel_feed import ChannelFeed
-from edgetop.session.energy_sum import NO_REPLY, EnergySum, MeasuredTurn
+from edgetop.session.energy_sum import NO_REPLY, EnergySum, MeasuredTurn, by_host
 from edgetop.session.limits import limit_between
 from edgetop.session.meters import cross_check_of, headline_of, meters_of
 from edgetop.session.quiet import Moment, moments_of
@@ -42,6 +43,14 @@ NOT_COUNTED = Missing("the server has not said how many tokens it generated")
 FLAG_OF_LIMIT = {"throttled": "throttled", "contention": "other-load"}
 
 
+class HostPower(Struct, frozen=True):
+    """What one of several machines draws."""
+
+    host: str
+    """Its name, `local` for this one."""
+    power_w: float
+
+
 class PowerNow(Struct, frozen=True, kw_only=True):
     """The latest power of the headline meters together."""
 
@@ -52,6 +61,8 @@ class PowerNow(Struct, frozen=True, kw_only=True):
     """The headline's channels."""
     idle_w: float | None
     """Idle power with the model loaded, once it was measured."""
+    hosts: tuple[HostPower, ...] = ()
+    """The parts of several machines, which add up to the power; none where there is one machine."""
 
 
 class _Kept(Struct, frozen=True, kw_only=True):
@@ -186,6 +197,7 @@ class EnergyAccount:
         if isinstance(self.headline, Missing):
             return self.headline
         total_w, oldest_us = 0.0, self._until_us
+        parts_w: dict[str, float] = {}
         idle_w: float | None = 0.0
         for feed in self._feeds:
             latest = feed.latest(self._until_us)
@@ -193,6 +205,8 @@ class EnergyAccount:
                 return latest
             power_w, last_us = latest
             total_w += power_w
+            host = host_name(feed.estimator.meter)
+            parts_w[host] = parts_w.get(host, 0.0) + power_w
             oldest_us = min(oldest_us, last_us)
             baseline = feed.estimator.baseline.latest()
             idle_w = None if baseline is None or idle_w is None else idle_w + baseline.power_w
@@ -202,6 +216,7 @@ class EnergyAccount:
             scope=self.headline.scope,
             channels=tuple(meter.name for meter in self.headline.meters),
             idle_w=idle_w,
+            hosts=tuple(HostPower(*each) for each in parts_w.items()) if len(parts_w) > 1 else (),
         )
 
     @property
@@ -213,6 +228,10 @@ class EnergyAccount:
         """Mean power of the headline in `steps` spans of `step_us`, oldest first; `None` where it is not known."""
         end_us = self._until_us // step_us * step_us
         return [self._mean_w(end_us - step * step_us, end_us - (step - 1) * step_us) for step in range(steps, 0, -1)]
+
+    def mean_power(self, begin_us: int, end_us: int) -> float | None:
+        """Mean power of the headline from `begin_us` until `end_us`, which is later; `None` where it is not known."""
+        return self._mean_w(begin_us, end_us)
 
     def _mean_w(self, begin_us: int, end_us: int) -> float | None:
         total_w = 0.0
@@ -277,7 +296,10 @@ class EnergyAccount:
         other = None if self._other is None else self._other.estimator.window(span.submitted_us, span.last_us)
         flag = FLAG_OF_LIMIT.get(limit_between(self._session, span.submitted_us, span.last_us).name)
         return MeasuredTurn(
-            windows=turn_together([feed.estimator.turn(span, temperature_c) for feed in self._feeds]),
+            windows=by_host(
+                [feed.turn(span, temperature_c) for feed in self._feeds],
+                [feed.estimator.meter for feed in self._feeds],
+            ),
             span=span,
             flags=() if flag is None else (flag,),
             other_j=None if other is None or isinstance(other, Missing) else other.gross.value,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.energy.estimate import TurnSpan, TurnWindows
+from edgetop.core.energy.estimate import HostWindow, TurnSpan, TurnWindows, turn_together
+from edgetop.core.energy.hosts import host_name
+from edgetop.core.energy.meter import Meter
 from edgetop.core.energy.per_token import TurnSum, sum_of
 from edgetop.core.records import Missing
 
@@ -21,6 +25,21 @@ class MeasuredTurn(Struct, frozen=True, kw_only=True):
     flags: tuple[str, ...] = ()
     other_j: float | None = None
     """By the other view of the same meter; `None` without one."""
+
+
+def by_host(turns: Sequence[TurnWindows | Missing], meters: Sequence[Meter]) -> TurnWindows | Missing:
+    """One turn by all of its meters together, and where they are of several machines, with the part of each."""
+    whole = turn_together(turns)
+    hosts = list(dict.fromkeys(host_name(meter) for meter in meters))
+    if isinstance(whole, Missing) or len(hosts) < 2:
+        return whole
+    parts = []
+    for host in hosts:
+        own = turn_together([turn for turn, meter in zip(turns, meters, strict=True) if host_name(meter) == host])
+        if isinstance(own, TurnWindows):
+            sources = dict.fromkeys(meter.source for meter in meters if host_name(meter) == host)
+            parts.append(HostWindow(host=host, source=" + ".join(sources), whole=own.turn))
+    return replace(whole, hosts=tuple(parts))
 
 
 class EnergySum(Struct, frozen=True, kw_only=True):

@@ -18,7 +18,18 @@ from edgetop.core.engine import EngineInfo, EnginePerf, EngineSettings, MemoryBr
 from edgetop.core.figures import Summary, TurnFigures
 from edgetop.core.prediction import Prediction
 from edgetop.core.quality import Quality
-from edgetop.core.records import FORMAT_VERSION, BenchRun, DeviceInfo, Missing, Part, SourceInfo, StopReason
+from edgetop.core.records import (
+    FORMAT_VERSION,
+    BenchRun,
+    DeviceInfo,
+    Missing,
+    Part,
+    SessionKind,
+    SourceInfo,
+    StopReason,
+    TokensCounted,
+)
+from edgetop.core.watch_figures import WatchFigures
 from edgetop.session.series import LARGEST, MissingRun
 
 Count = Annotated[int, Meta(ge=0, le=LARGEST)]
@@ -52,6 +63,22 @@ class QualityEntry(Struct, frozen=True, kw_only=True):
     quality: Quality
 
 
+class ServiceEntry(Struct, frozen=True, kw_only=True):
+    """A model process or a model server of others that was watched; its channels begin with `server.<number>.`."""
+
+    t_us: Stamp
+    number: Count
+    kind: str
+    """The program."""
+    version: str = ""
+    address: str = ""
+    pid: Count | None = None
+    models: tuple[str, ...] = ()
+    counts: TokensCounted = "nothing"
+    no_count: Missing | None = None
+    """Why it does not count all tokens, and what would make it."""
+
+
 class SessionHead(Struct, frozen=True, kw_only=True):
     """The first line of a session file: who, where, which model, and the figures."""
 
@@ -78,6 +105,11 @@ class SessionHead(Struct, frozen=True, kw_only=True):
     quality: tuple[QualityEntry, ...] = ()
     absent: dict[str, Missing] = {}
     """Kinds of reading that the machine does not give, and why."""
+    kind: SessionKind = "chat"
+    services: tuple[ServiceEntry, ...] = ()
+    """What was watched, in the order in which it was found."""
+    watch: WatchFigures | None = None
+    """What they did for all their users; `null` where nothing was watched."""
     summary: Summary = Summary()
 
 

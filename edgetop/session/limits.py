@@ -43,7 +43,16 @@ class Limit(Struct, frozen=True):
 
     name: LimitedBy
     sentence: str
+    mend: str = ""
+    """What can be done about it, if anything can."""
 
+
+COOL = "cool it, or use fewer threads (--threads N); edgetop doctor shows the cause"
+SMALLER = "a smaller quantization or context fits: edgetop check"
+CLOSE_OTHERS = "close them, or leave them a core: --threads N"
+SHARED_HOST = "another machine size, or a time when the host is quieter"
+LIGHTER = "a smaller quantization is faster, more threads are not"
+MORE_CORES = "more threads (--threads N) or another quantization: edgetop tune"
 
 UNKNOWN = Limit("unknown", "What limits the speed is not known.")
 
@@ -55,19 +64,21 @@ def limit_between(session: Session, t0_us: int, t1_us: int) -> Limit:
             mean = _mean(session, name, t0_us, t1_us)
             if mean is not None and mean > 0:
                 cause = name.removeprefix(THROTTLE_PREFIX).replace("_", " ")
-                return Limit("throttled", f"The device was throttled: {cause}.")
+                return Limit("throttled", f"The device was throttled: {cause}.", COOL)
     faults = _mean(session, ENGINE_MAJOR_FAULTS, t0_us, t1_us)
     if faults is not None and faults >= MAJOR_FAULTS_PER_S:
         swapped = _mean(session, ENGINE_SWAP, t0_us, t1_us)
         if swapped is not None and swapped >= SWAPPED_BYTES:
-            return Limit("swap", f"Memory of the engine was in swap: {swapped / 2**20:.0f} MiB.")
-        return Limit("paging", f"The weights were read from the disk again: {faults:.0f} major page faults a second.")
+            return Limit("swap", f"Memory of the engine was in swap: {swapped / 2**20:.0f} MiB.", SMALLER)
+        told = f"The weights were read from the disk again: {faults:.0f} major page faults a second."
+        return Limit("paging", told, SMALLER)
     steal = _mean(session, CPU_STEAL, t0_us, t1_us) or 0.0
     if steal >= STEAL_PERCENT:
-        return Limit("contention", f"The host of this virtual machine withheld {steal:.0f} % of the processor.")
+        told = f"The host of this virtual machine withheld {steal:.0f} % of the processor."
+        return Limit("contention", told, SHARED_HOST)
     others = (_mean(session, CPU_OTHERS, t0_us, t1_us) or 0.0) - steal
     if others >= OTHERS_PERCENT:
-        return Limit("contention", f"Other processes used {others:.0f} % of the processor.")
+        return Limit("contention", f"Other processes used {others:.0f} % of the processor.", CLOSE_OTHERS)
     return UNKNOWN
 
 
@@ -83,9 +94,11 @@ def limit_of_machine(prediction: Prediction | None, traffic: Traffic, tokens_per
     expected = prediction.decode_tokens_per_s
     as_expected = expected is not None and tokens_per_s is not None and tokens_per_s >= expected.low
     if use >= MEMORY_BOUND_USE or (as_expected and prediction.limited_by == "memory-bandwidth"):
-        return Limit("memory-bandwidth", f"Memory-bound: {use * 100:.0f} % of the memory bandwidth is used.")
+        told = f"Memory-bound: {use * 100:.0f} % of the memory bandwidth is used."
+        return Limit("memory-bandwidth", told, LIGHTER)
     if as_expected and prediction.limited_by == "compute":
-        return Limit("compute", f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used.")
+        told = f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used."
+        return Limit("compute", told, MORE_CORES)
     return UNKNOWN
 
 

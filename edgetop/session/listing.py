@@ -12,6 +12,7 @@ from edgetop.core.energy.figures import Energy, Figure
 from edgetop.core.figures import Summary
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
 from edgetop.core.text import one_line
+from edgetop.core.watch_figures import WatchFigures
 from edgetop.session.file import SessionHead
 from edgetop.session.store import ListedSession
 
@@ -26,6 +27,8 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
     model: str = ""
     quantization: str = ""
     summary: Summary = Summary()
+    watch: WatchFigures | None = None
+    """Of a session that watched the servers of others."""
     duration_s: float | None = None
     tags: tuple[str, ...] = ()
 
@@ -36,8 +39,16 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
 
     @property
     def j_per_token(self) -> Figure | None:
-        """All-in gross."""
+        """All-in gross; of a watch over all users, with the time in which the servers waited."""
+        if self.watch is not None:
+            return None if self.watch.energy is None else self.watch.energy.j_per_token
         return None if self.energy is None else self.energy.j_per_token
+
+    @property
+    def grade(self) -> str:
+        """How far the energy can be trusted; empty where it is not known."""
+        energy = self.energy if self.watch is None else self.watch.energy
+        return "" if energy is None else energy.grade
 
     @property
     def started(self) -> str:
@@ -60,9 +71,10 @@ def entry_of(listed: ListedSession) -> SessionEntry:
     return SessionEntry(
         listed=listed,
         device=device.model or device.hostname or device.cpu,
-        model=_joined(load.model.name for load in head.loads),
+        model=_joined(load.model.name for load in head.loads) or _watched(head),
         quantization=_joined(load.model.quantization for load in head.loads),
         summary=head.summary,
+        watch=head.watch,
         duration_s=head.duration_us / US_PER_S,
         tags=head.tags,
     )
@@ -70,7 +82,13 @@ def entry_of(listed: ListedSession) -> SessionEntry:
 
 def models_of(head: SessionHead) -> str:
     """The models of a session with their quantizations, in the order in which they were loaded."""
-    return _joined(f"{load.model.name} {load.model.quantization}".strip() for load in head.loads)
+    return _joined(f"{load.model.name} {load.model.quantization}".strip() for load in head.loads) or _watched(head)
+
+
+def _watched(head: SessionHead) -> str:
+    """What was watched: programs with their models."""
+    watched = _joined(" ".join([each.kind, *each.models]) for each in head.services)
+    return f"watch: {watched}" if watched else ""
 
 
 def figure_text(figure: Figure | None, between: str = "±") -> str:
@@ -82,9 +100,9 @@ def figure_text(figure: Figure | None, between: str = "±") -> str:
 
 def energy_cell(entry: SessionEntry, between: str = "±") -> str:
     """Energy per token with interval and grade: 0.720 ± 0.050 B."""
-    if entry.energy is None or entry.j_per_token is None:
+    if entry.j_per_token is None:
         return NOT_AVAILABLE
-    return f"{figure_text(entry.j_per_token, between)} {entry.energy.grade}"
+    return f"{figure_text(entry.j_per_token, between)} {entry.grade}"
 
 
 class ListColumn(NamedTuple):

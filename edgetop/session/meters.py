@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from edgetop.core.energy.hosts import headline_over_hosts
 from edgetop.core.energy.meter import Meter, meter_of
-from edgetop.core.energy.scope import Headline, headline
+from edgetop.core.energy.scope import Headline
 from edgetop.core.records import Missing
+from edgetop.session.channels import HOST_PREFIX
 from edgetop.session.session import Session
 
 SWITCHED_OFF = Missing("power was switched off with --power none")
@@ -27,9 +29,14 @@ def headline_of(session: Session, meters: Sequence[Meter]) -> Headline | Missing
     chosen = session.header.power if session.header is not None else None
     if chosen == "none":
         return SWITCHED_OFF
-    found = headline(meters, chosen)
-    if isinstance(found, Missing) and chosen is None:
-        return _best_reason(session.absent) or found
+    hosts = {
+        name.removeprefix(HOST_PREFIX): missing
+        for name, missing in session.absent.items()
+        if name.startswith(HOST_PREFIX)
+    }
+    found = headline_over_hosts(meters, chosen, hosts)
+    if isinstance(found, Missing) and chosen is None and not hosts and not any(meter.host for meter in meters):
+        return best_reason(session.absent) or found
     return found
 
 
@@ -44,7 +51,7 @@ def cross_check_of(meters: Sequence[Meter], chosen: Sequence[Meter]) -> Meter | 
     return None
 
 
-def _best_reason(absent: Mapping[str, Missing]) -> Missing | None:
+def best_reason(absent: Mapping[str, Missing]) -> Missing | None:
     """Of all reasons why power is not known the one a person can do most about: a sensor that only lacks permission."""
     for name, missing in absent.items():
         if name.startswith("power.") and "sudo" in missing.mend:

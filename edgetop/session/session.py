@@ -25,6 +25,7 @@ from edgetop.core.records import (
     Record,
     Sampled,
     Scored,
+    ServiceSeen,
     SessionStarted,
     SourceAdded,
     SourceMissing,
@@ -64,6 +65,8 @@ class Session:
         self.predictions: list[Predicted] = []
         """What was expected, at most one for each load."""
         self.scores: list[Scored] = []
+        self.services: dict[int, ServiceSeen] = {}
+        """Model processes and servers that were watched, by their numbers."""
         self.turns: list[Turn] = []
         self.series: dict[str, Series] = {}
         """By the name of the source."""
@@ -79,6 +82,8 @@ class Session:
         """Gaps between tokens, kept by the same."""
         self.energy_accounts: object = None
         """The energy of its turns, kept by `edgetop.session.energy_account`."""
+        self.watch_account: object = None
+        """What watched servers did and at what energy, kept by `edgetop.session.watch_account`."""
         self._channels: dict[str, tuple[Series, int]] = {}
         self._refused: set[str] = set()
 
@@ -170,7 +175,7 @@ class Session:
                 self.add_series(Series(record.source))
             case SourceMissing():
                 self.absent[record.name] = record.missing
-            case ModelLoaded() | Event() | Predicted() | Scored():
+            case ModelLoaded() | Event() | Predicted() | Scored() | ServiceSeen():
                 self._add_happening(record)
             case SessionStarted():
                 if self.header is not None:
@@ -214,10 +219,12 @@ class Session:
             self._running(record.turn).finished = replace(record, t_us=t_us)
         self._note_time(t_us)
 
-    def _add_happening(self, record: ModelLoaded | Event | Predicted | Scored) -> None:
+    def _add_happening(self, record: ModelLoaded | Event | Predicted | Scored | ServiceSeen) -> None:
         t_us = self._stamp(record.t_us)
         if isinstance(record, Event):
             insort(self.events, replace(record, t_us=t_us), key=lambda each: each.t_us)
+        elif isinstance(record, ServiceSeen):
+            self.services[record.number] = replace(record, t_us=t_us)
         elif isinstance(record, Scored):
             if self.scores:
                 _require_order(self.scores[-1].t_us, t_us)

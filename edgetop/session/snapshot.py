@@ -14,12 +14,15 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S, seconds
 from edgetop.core.figures import OwnCost, Summary, TurnFigures, TurnProgress, recent_tokens_per_s
 from edgetop.core.records import Missing, ModelLoaded
+from edgetop.core.watch_figures import WatchFigures
 from edgetop.session import channels
 from edgetop.session.energy_account import PowerNow, energy_account
 from edgetop.session.limits import BOUNDS, UNKNOWN, Limit, limit_between
+from edgetop.session.service_rates import recent_rate
 from edgetop.session.session import Session
 from edgetop.session.summary import add_up, summary_of
 from edgetop.session.turn import Turn
+from edgetop.session.watch_account import is_watch, watch_account, watch_figures
 
 Phase = Literal["starting", "loading", "no_model", "ready", "prefill", "decode", "dead", "ended"]
 
@@ -72,6 +75,16 @@ class MemoryView(Struct, frozen=True, kw_only=True):
     """Resident beyond what was reserved; unknown while not all that was reserved is resident."""
 
 
+class WatchView(Struct, frozen=True, kw_only=True):
+    """What watched servers do, all together."""
+
+    figures: WatchFigures
+    recent_tokens_per_s: float | None
+    """Of the last seconds; `None` where it is not known."""
+    requests_running: float | None
+    requests_waiting: float | None
+
+
 class Snapshot(Struct, frozen=True, kw_only=True):
     """A session at `t_us` microseconds since it began."""
 
@@ -98,6 +111,8 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     n_ctx: int | None
     events: int
     """How many of the session's events have happened."""
+    watch: WatchView | None = None
+    """`None` where no servers are watched."""
 
 
 def snapshot(session: Session, t_us: int) -> Snapshot:
@@ -110,13 +125,14 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
     sums = add_up(session, t_us)
     last = sums.last
     readings = _readings(session, t_us)
+    watched = is_watch(session)
     return Snapshot(
         t_us=t_us,
         phase=_phase(session, turn, load, t_us),
         load=load,
         turn=None if turn is None or progress is None else _turn_view(turn, progress, last.figures, t_us),
         summary=summary_of(session, sums, load, t_us),
-        power=energy_account(session, t_us).power_at(t_us),
+        power=_power_of_watch(session, t_us) if watched else energy_account(session, t_us).power_at(t_us),
         readings=readings,
         absent=dict(session.absent),
         memory=_memory_view(load, readings),
@@ -125,6 +141,22 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
         context_used=_context_used(turn, progress, load, t_us),
         n_ctx=None if load is None else load.settings.n_ctx,
         events=session.events_until(t_us),
+        watch=_watch_view(session, readings, t_us) if watched else None,
+    )
+
+
+def _power_of_watch(session: Session, t_us: int) -> PowerNow | Missing:
+    """The power now; the idle power is that of the time in which the servers only waited."""
+    power = energy_account(session, t_us).power_at(t_us)
+    return power if isinstance(power, Missing) else replace(power, idle_w=watch_account(session, t_us).idle_w())
+
+
+def _watch_view(session: Session, readings: dict[str, Reading | Missing], t_us: int) -> WatchView:
+    return WatchView(
+        figures=watch_figures(session, t_us),
+        recent_tokens_per_s=recent_rate(session, t_us),
+        requests_running=_value(readings, channels.SERVED_RUNNING),
+        requests_waiting=_value(readings, channels.SERVED_WAITING),
     )
 
 
@@ -143,7 +175,7 @@ def _phase(session: Session, turn: Turn | None, load: ModelLoaded | None, t_us: 
         if phase is not None:
             return phase
     if load is None:
-        return "starting"
+        return "ready" if is_watch(session) else "starting"
     if turn is None or turn.finished_at(t_us) is not None:
         return "ready"
     return "decode" if turn.token_t_us and turn.token_t_us[0] <= t_us else "prefill"

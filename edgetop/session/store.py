@@ -200,7 +200,7 @@ def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
     name = _NAME.fullmatch(journal.stem)
     session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
     recovered = recover_session(read_journal(fd), session_id, started_at)
-    if recovered is None or not (recovered.session.turns or recovered.session.loads):
+    if recovered is None or not (recovered.session.turns or recovered.session.loads or recovered.session.services):
         journal.unlink()
         return None
     save(path, recovered.session)

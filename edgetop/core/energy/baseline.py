@@ -150,7 +150,7 @@ class BaselineTracker:
 
     @property
     def changes(self) -> int:
-        """Grows when a baseline is added or becomes another one."""
+        """Grows when what `idle` says of any window may have become another."""
         self._baselines()
         return self._changes
 
@@ -166,7 +166,8 @@ class BaselineTracker:
         if state != self._baselines_of:
             self._baselines_of = state
             found = self._measure_all()
-            self._changes += found != self._found
+            # Until one is full enough to stand alone, none of them is used.
+            self._changes += found != self._found and any(baseline.full for baseline in found)
             self._found = found
         return self._found
 

@@ -30,12 +30,31 @@ class TurnSpan(Struct, frozen=True, kw_only=True):
     generated_tokens: int
 
 
+class HostWindow(Struct, frozen=True, kw_only=True):
+    """The part of one machine in a window."""
+
+    host: str
+    """Its name, `local` for this one."""
+    source: str
+    whole: Window
+
+
 class TurnWindows(Struct, frozen=True, kw_only=True):
     """The energy of a turn and of its phases; the phases add up to the whole."""
 
     turn: Window
     prefill: Window | Missing
     decode: Window | Missing
+    hosts: tuple[HostWindow, ...] = ()
+    """The parts of several machines, which add up to the whole; none where there is one machine."""
+
+    def with_clock(self, half_width_s: float) -> TurnWindows:
+        """The same, of a machine whose clock is known to ±`half_width_s` on ours."""
+        prefill, decode = (
+            part if isinstance(part, Missing) else window.with_clock(part, half_width_s)
+            for part in (self.prefill, self.decode)
+        )
+        return TurnWindows(turn=window.with_clock(self.turn, half_width_s), prefill=prefill, decode=decode)
 
 
 class ChannelEstimator:

@@ -13,6 +13,18 @@ from edgetop.core.records import Missing, Scope
 __all__ = ["J_PER_WH", "WH_PER_KWH", "Energy", "Figure", "cost", "figure", "hours_left", "reciprocal"]
 
 
+class HostEnergy(Struct, frozen=True, kw_only=True):
+    """The part of one of several machines in the gross energy."""
+
+    host: str
+    """Its name, `local` for the machine that edgetop runs on."""
+    source: str
+    gross_j: Figure
+    mean_w: Figure
+    share: float
+    """Of the gross energy of all machines, from 0 to 1."""
+
+
 class Energy(Struct, frozen=True, kw_only=True):
     """The energy of a turn, a session or a test.
 
@@ -43,6 +55,8 @@ class Energy(Struct, frozen=True, kw_only=True):
     """From submission to the first token, over the prompt tokens evaluated."""
     tokens_per_wh: Figure | None
     missing: dict[str, Missing] = {}
+    hosts: tuple[HostEnergy, ...] = ()
+    """The parts of several machines whose energies were added up; empty where there is one."""
 
 
 def figure(quantity: Quantity) -> Figure:

@@ -25,6 +25,8 @@ GRADES_AT_BEST: dict[str, tuple[Letter, str, str]] = {
     "slow": ("B", "the sensor is slow", "use a faster meter or longer turns"),
     "opt-in": ("B", "this meter's meaning differs between machines", "check it against an outside meter"),
     "includes-cpu": ("B", "it does not cover the whole device", "use an outside meter"),
+    "uncounted": ("C", "a model process that does not say what it generates used the device too", "watch it alone"),
+    "running-only": ("C", "only tokens of running requests were seen", "start llama-server with --metrics"),
     "bridged": ("C", "readings were missing for a part of it", "see the sensor's failures in edgetop doctor"),
     "generic-calibration": ("C", "the calibration is another board's", "run edgetop calibrate"),
     "early-firmware": ("C", "the firmware reports some rails wrongly", "update the firmware"),
@@ -43,6 +45,7 @@ _WIDEST: dict[str, tuple[str, str]] = {
     "sampling": ("the sensor sees only moments of a changing load", "generate more tokens, or use a faster meter"),
     "baseline": ("the idle power is not known well enough", "leave the loaded model quiet for longer"),
     "gaps": ("readings were missing", "see the sensor's failures in edgetop doctor"),
+    "clock": ("the other hosts' clocks are known no better", "generate more tokens, or use a quicker line to them"),
 }
 
 

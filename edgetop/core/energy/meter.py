@@ -29,6 +29,8 @@ class Meter(Struct, frozen=True, kw_only=True):
     poll_s: float
     """How often it is read."""
     source: str = ""
+    host: str = ""
+    """The machine that it measures; empty for this one."""
     window_s: float | None = None
     """Span that one reading averages over; 0 for a point reading, `None` when not known (then the update period)."""
     update_s: float | None = None
@@ -83,8 +85,9 @@ def meter_of(info: SourceInfo, channel: Channel) -> Meter | None:
         name=channel.name,
         kind=kind,
         scope=channel.scope,
-        poll_s=info.period_s,
+        poll_s=number("poll_s") or info.period_s,
         source=info.name,
+        host=text("host"),
         window_s=number("window_s"),
         update_s=number("update_s"),
         gain=GAIN_UNKNOWN if gain is None else gain,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import hypot
 
-import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.energy import uncertainty, window
-from edgetop.core.energy.estimate import TurnSpan, TurnWindows
-from edgetop.core.energy.figures import J_PER_WH, Energy, Figure, figure, reciprocal
+from edgetop.core.energy.estimate import HostWindow, TurnSpan, TurnWindows
+from edgetop.core.energy.figures import J_PER_WH, Energy, Figure, HostEnergy, figure, reciprocal
 from edgetop.core.energy.grade import BRIDGED_FROM, graded
 from edgetop.core.energy.uncertainty import Quantity
 from edgetop.core.energy.window import Window
@@ -50,6 +50,7 @@ def turn_energy(turn: TurnWindows | Missing, span: TurnSpan, basis: Basis) -> En
         Share(energy=prefill, tokens=span.evaluated_tokens),
         Share(energy=decode, tokens=span.generated_tokens - 1),
         basis,
+        hosts=turn.hosts,
     )
 
 
@@ -60,6 +61,7 @@ class TurnSum(Struct, frozen=True, kw_only=True):
     generated_tokens: int
     prefill: Share
     decode: Share
+    hosts: tuple[HostWindow, ...] = ()
 
     def plus(self, turn: TurnWindows, span: TurnSpan) -> TurnSum:
         """The sum with one more turn. A phase without energy is left out with its tokens."""
@@ -68,6 +70,10 @@ class TurnSum(Struct, frozen=True, kw_only=True):
             generated_tokens=self.generated_tokens + span.generated_tokens,
             prefill=_joined(self.prefill, turn.prefill, span.evaluated_tokens),
             decode=_joined(self.decode, turn.decode, max(0, span.generated_tokens - 1)),
+            hosts=tuple(
+                replace(before, whole=window.in_sequence((before.whole, more.whole)))
+                for before, more in zip(self.hosts, turn.hosts, strict=True)
+            ),
         )
 
 
@@ -79,12 +85,13 @@ def sum_of(turn: TurnWindows, span: TurnSpan) -> TurnSum:
         generated_tokens=span.generated_tokens,
         prefill=_joined(nothing, turn.prefill, span.evaluated_tokens),
         decode=_joined(nothing, turn.decode, max(0, span.generated_tokens - 1)),
+        hosts=turn.hosts,
     )
 
 
 def session_energy(turns: TurnSum, basis: Basis) -> Energy | Missing:
     """The `energy` object of several turns together, or why there is none."""
-    return _energy(turns.whole, turns.generated_tokens, turns.prefill, turns.decode, basis)
+    return _energy(turns.whole, turns.generated_tokens, turns.prefill, turns.decode, basis, hosts=turns.hosts)
 
 
 def pauses_j(whole: Window, turns: Sequence[Window]) -> float:
@@ -97,7 +104,7 @@ def cross_checked(quantity: Quantity, other_j: float) -> tuple[Quantity, bool]:
     u_j = uncertainty.disagreement_j(quantity.value, other_j)
     if u_j == 0:
         return quantity, False
-    u = msgspec.structs.replace(quantity.u, disagreement=hypot(quantity.u.disagreement, u_j))
+    u = replace(quantity.u, disagreement=hypot(quantity.u.disagreement, u_j))
     return Quantity(value=quantity.value, u=u), True
 
 
@@ -109,7 +116,9 @@ def _joined(share: Share, part: Window | Missing, tokens: int) -> Share:
     return Share(energy=uncertainty.summed((share.energy, part.gross)), tokens=share.tokens + tokens)
 
 
-def _energy(whole: Window, generated: int, prefill: Share, decode: Share, basis: Basis) -> Energy | Missing:
+def _energy(
+    whole: Window, generated: int, prefill: Share, decode: Share, basis: Basis, *, hosts: Sequence[HostWindow]
+) -> Energy | Missing:
     gross, disagrees = (whole.gross, False) if basis.other_j is None else cross_checked(whole.gross, basis.other_j)
     flags = _flags(whole, basis.flags, disagrees)
     grade = graded(gross, basis.scope, basis.averaged, flags)
@@ -151,6 +160,18 @@ def _energy(whole: Window, generated: int, prefill: Share, decode: Share, basis:
         prefill_j_per_token=per_token("prefill_j_per_token", prefill),
         tokens_per_wh=tokens_per_wh,
         missing=missing,
+        hosts=tuple(_of_host(part, whole.gross.value) for part in hosts),
+    )
+
+
+def _of_host(part: HostWindow, of_all_j: float) -> HostEnergy:
+    gross = part.whole.gross
+    return HostEnergy(
+        host=part.host,
+        source=part.source,
+        gross_j=figure(gross),
+        mean_w=figure(gross.scaled(1 / part.whole.length_s)),
+        share=gross.value / of_all_j if of_all_j > 0 else 0.0,
     )
 
 

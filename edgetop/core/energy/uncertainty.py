@@ -4,7 +4,8 @@ A component is one standard uncertainty in the unit of the value. The combined o
 the value ± 2u. Components that are the same for every window of one meter (gain, offset, disagreement between two
 meters) are systematic: they cancel when windows of one meter are compared, and add up linearly when windows are
 summed. The others are random and add up in quadrature; only the baseline, random between sessions, is shared by the
-turns around it and is summed linearly too.
+turns around it and is summed linearly too. So is what is not known of another machine's clock: it changes slowly, and
+the clocks of several machines cut the work short alike.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Components(Struct, frozen=True, kw_only=True):
     """From what a point sensor does not see between its readings."""
     baseline: float = 0.0
     gaps: float = 0.0
+    clock: float = 0.0
+    """From not knowing when another machine's readings were taken, on the clock of ours."""
 
     @property
     def systematic(self) -> float:
@@ -43,7 +46,7 @@ class Components(Struct, frozen=True, kw_only=True):
     @property
     def random(self) -> float:
         """The combined part that differs from window to window."""
-        return hypot(self.quantisation, self.edges, self.sampling, self.baseline, self.gaps)
+        return hypot(self.quantisation, self.edges, self.sampling, self.baseline, self.gaps, self.clock)
 
     @property
     def combined(self) -> float:
@@ -84,7 +87,7 @@ def summed(quantities: Iterable[Quantity]) -> Quantity:
     def quadrature(name: str) -> float:
         return hypot(*(getattr(term.u, name) for term in terms))
 
-    shared = ("gain", "offset", "disagreement", "baseline")
+    shared = ("gain", "offset", "disagreement", "baseline", "clock")
     parts = {name: linear(name) if name in shared else quadrature(name) for name in Components.__struct_fields__}
     return Quantity(value=sum(term.value for term in terms), u=Components(**parts))
 
@@ -124,6 +127,15 @@ def sampling_j(length_s: float, deviation_w: float, effective: float) -> float:
 def extended_edge_j(net_w: float, update_s: float, poll_s: float) -> float:
     """|P_net|·max(U,τ)/√12: what is left of the edges when lead and tail are taken in (factor c = 1: Monte-Carlo)."""
     return abs(net_w) * max(update_s, poll_s) / sqrt(12)
+
+
+def clock_j(contrast_w: float, half_width_s: float) -> float:
+    """|ΔP|·h/√3: the whole curve is too early or too late by up to h, so that what it shows of the work is cut short.
+
+    A shift by δ loses |δ|·ΔP at one end of the window, whichever way it goes, ΔP being the step of the power at the
+    ends. δ is taken as uniform within ±h.
+    """
+    return abs(contrast_w) * half_width_s / sqrt(3)
 
 
 def disagreement_j(energy_j: float, other_j: float) -> float:

@@ -18,6 +18,7 @@ from math import sqrt
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.energy import uncertainty
 from edgetop.core.energy.baseline import BaselineTracker, IdlePower
@@ -209,6 +210,17 @@ def _power(curve: Curve, power_w: float, u_w: float) -> Quantity:
             baseline=u_w,
         ),
     )
+
+
+def with_clock(seen: Window, half_width_s: float) -> Window:
+    """A window of another machine's meter, whose clock is known to ±`half_width_s` on ours."""
+    above = seen.gross if seen.net is None else seen.net
+    u_j = uncertainty.clock_j(above.value / seen.length_s, half_width_s)
+
+    def widened(quantity: Quantity) -> Quantity:
+        return replace(quantity, u=replace(quantity.u, clock=u_j))
+
+    return replace(seen, gross=widened(seen.gross), net=None if seen.net is None else widened(seen.net))
 
 
 def together(windows: Iterable[Window]) -> Window:
