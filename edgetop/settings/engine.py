@@ -27,6 +27,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
             "full_context": settings[options.FULL_CONTEXT],
             "template_name": settings[options.TEMPLATE],
             "template_args": dict(template_args),
+            "rpc_servers": settings[options.RPC],
         },
         EngineSettings,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar, get_args
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -27,6 +27,8 @@ Section = Literal[
     "progress",
     "general",
 ]
+SECTIONS: Final[tuple[Section, ...]] = get_args(Section)
+"""In the order in which they are shown; each is a table of the configuration file."""
 KEY_VALUE = "KEY=VALUE"
 CURRENCY_CHARACTERS = 8
 
@@ -37,7 +39,10 @@ class Option(Generic[T_co]):
     The variable is EDGETOP_ and the name in capitals; the key is the name, in the table named after the section.
     """
 
-    __slots__ = ("also_env", "default", "flag_only", "flags", "help", "join", "metavar", "name", "parse", "section")
+    __slots__ = (
+        "about", "also_env", "default", "example", "flag_only", "flags", "help", "join", "metavar", "name", "parse",
+        "section",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +51,8 @@ class Option(Generic[T_co]):
         *flags: str,
         default: T_co,
         help: str,  # noqa: A002 - as argparse names it
+        about: str = "",
+        example: str = "",
         parse: Callable[[str], T_co],
         metavar: str = "",
         join: Callable[[Iterable[T_co]], T_co] | None = None,
@@ -58,6 +65,10 @@ class Option(Generic[T_co]):
         """Empty for a setting of the environment and the configuration file only."""
         self.default = default
         self.help = help
+        self.about = about
+        """Sentences beyond `help` for the manual: when to use it, and what to know about it."""
+        self.example = example
+        """A text that its parser reads, for the manual, where there is no default to show one."""
         self.parse = parse
         """Reads one text. Raises ValueError with what was expected, such as `a number from 0 to 1`."""
         self.metavar = metavar
@@ -73,6 +84,11 @@ class Option(Generic[T_co]):
     def env(self) -> str:
         """The variable of the environment."""
         return f"EDGETOP_{self.name.upper()}"
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words it can be, if it is one of a few."""
+        return self.parse.names if isinstance(self.parse, OneOf) else ()
 
     @property
     def is_switch(self) -> bool:
@@ -173,15 +189,17 @@ def currency(value: str) -> str:
     return value
 
 
-def one_of(*names: str) -> Callable[[str], str]:
-    """One of some words."""
+class OneOf:
+    """Reads one of some words, which it can name."""
 
-    def parse(value: str) -> str:
-        if value not in names:
-            raise ValueError(f"one of {', '.join(names)}")
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def __call__(self, value: str) -> str:
+        """The word. Raises ValueError."""
+        if value not in self.names:
+            raise ValueError(f"one of {', '.join(self.names)}")
         return value
-
-    return parse
 
 
 Scalar = bool | int | float | str

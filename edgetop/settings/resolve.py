@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
 from edgetop.settings.option import Option
+
+if TYPE_CHECKING:
+    from edgetop.settings.keys import KeyChoice
 
 T = TypeVar("T")
 DEFAULT = "default"
@@ -29,13 +33,23 @@ class Origin(NamedTuple):
 class Settings:
     """The value of every setting: `settings[options.CTX]`."""
 
-    def __init__(self, resolved: Mapping[str, Origin], config_file: Path | None) -> None:
+    def __init__(
+        self, resolved: Mapping[str, Origin], config_file: Path | None, keys: tuple[KeyChoice, ...] = ()
+    ) -> None:
         self._resolved = resolved
+        self.keys = keys
+        """What the configuration file says of keys; the screens know which there are."""
         self.config_file = config_file
         """The configuration file that was read; `None` if there is none."""
 
     def __getitem__(self, option: Option[T]) -> T:
         return cast("T", self._resolved[option.name].value)
+
+    def changed(self, option: Option[T], value: T, origin: str) -> Settings:
+        """These settings with one of another value."""
+        other = copy.copy(self)
+        other._resolved = {**self._resolved, option.name: Origin(value, origin)}  # noqa: SLF001 - of the same class
+        return other
 
     def origin(self, option: Option[T]) -> str:
         """Where the value comes from, for a person."""
@@ -50,11 +64,23 @@ def resolve(flags: Mapping[str, Sequence[str] | str | None], environment: Mappin
     """
     config_file = _config_file(flags, environment)
     config = _read_config(config_file) if config_file is not None else {}
+    keys = config.pop("keys", None)
     resolved = {
         option.name: _resolve_one(option, flags.get(option.name), environment, config, config_file)
         for option in options.OPTIONS
     }
-    return Settings(resolved, config_file)
+    return Settings(resolved, config_file, () if keys is None else _key_choices(keys, config_file))
+
+
+def _key_choices(table: object, config_file: Path | None) -> tuple[KeyChoice, ...]:
+    from edgetop.settings.keys import key_choices  # noqa: PLC0415 - few configuration files have such a table
+
+    return key_choices(table, str(config_file))
+
+
+def read_value(option: Option[T], texts: Sequence[str], where: str) -> T:
+    """The value that texts mean for a setting. Raises UsageError that begins with `where`."""
+    return cast("T", _parsed(option, texts, where).value)
 
 
 def default_config_file() -> Path:
@@ -97,8 +123,10 @@ def _read_config(file: Path) -> dict[str, dict[str, object]]:
         for option in options.OPTIONS
         if not option.flag_only and option is not options.CONFIG
     }
-    sections = {section for section, _ in known}
+    sections = {section for section, _ in known} | {"keys"}
     for section, table in tables.items():
+        if section == "keys":
+            continue
         if section not in sections or not isinstance(table, dict):
             raise _unknown(file, f"table [{section}]", section, sections)
         for name in table:

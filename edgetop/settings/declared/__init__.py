@@ -1,0 +1,1 @@
+"""The settings, by subject; `edgetop.settings.options` brings them together."""
