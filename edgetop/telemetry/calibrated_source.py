@@ -47,9 +47,10 @@ class Calibratable(Struct, frozen=True, kw_only=True):
 def calibratable(info: SourceInfo) -> Calibratable | None:
     """The total in W that a calibration of this source corrects.
 
-    `None` for gauges, for counters, for rails without a total, and for what is a part of a sum over several sources.
+    `None` for gauges, for counters, for rails without a total, for what is a part of a sum over several sources, and
+    for another machine's, which is calibrated there.
     """
-    if info.kind != "power":
+    if info.kind != "power" or "host" in info.properties:
         return None
     for channel in info.channels:
         known = of_channel(info, channel.name)

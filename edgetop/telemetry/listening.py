@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import sys
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +26,12 @@ _FORWARDERS = frozenset(
 _ALL_SOCKETS_READ = 4096
 
 
-class _Listener(NamedTuple):
+class Listener(NamedTuple):
+    """A TCP socket on which somebody of this machine listens."""
+
+    address: str
+    """An IP address; `0.0.0.0` or `::` for all of the machine's."""
+    port: int
     inode: str
     uid: int
 
@@ -35,12 +43,12 @@ def listening_pid(host: Host, port: int, programs: Collection[str] = ()) -> int 
     """
     if host.system != "linux":
         return _of_psutil(port)
-    listeners = list(_listeners(host, port))
+    listeners = [listener for listener in listeners_of(host) if listener.port == port]
     if not listeners:
         return Missing(f"nobody listens on port {port} of this machine")
     inodes = {listener.inode for listener in listeners}
     pids = _pids(host)
-    pid = next((pid for pid in pids if not inodes.isdisjoint(_sockets(host, pid))), None)
+    pid = next((pid for pid in pids if not inodes.isdisjoint(sockets_of(host, pid))), None)
     if pid is None:
         uids = {listener.uid for listener in listeners}
         pid = _by_name(host, [pid for pid in pids if _uid(host, pid) in uids], programs)
@@ -73,12 +81,23 @@ def descendants(host: Host, pid: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _listeners(host: Host, port: int) -> Iterator[_Listener]:
+def listeners_of(host: Host) -> Iterator[Listener]:
+    """All TCP sockets of this machine on which somebody listens, as Linux tells them."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in _text(host.path(table)).splitlines()[1:]:
             fields = line.split()
-            if len(fields) > 9 and fields[3] == _LISTEN and fields[1].rpartition(":")[2] == f"{port:04X}":
-                yield _Listener(fields[9], int(fields[7]) if fields[7].isdecimal() else -1)
+            if len(fields) > 9 and fields[3] == _LISTEN:
+                address, _, port = fields[1].rpartition(":")
+                with suppress(ValueError):
+                    uid = int(fields[7]) if fields[7].isdecimal() else -1
+                    yield Listener(_address(address), int(port, 16), fields[9], uid)
+
+
+def _address(digits: str) -> str:
+    """An address as the kernel prints it: words of 32 bits, each in the byte order of the machine."""
+    words = [bytes.fromhex(digits[begin : begin + 8]) for begin in range(0, len(digits), 8)]
+    packed = b"".join(words if sys.byteorder == "big" else (word[::-1] for word in words))
+    return str(ipaddress.ip_address(packed))
 
 
 def _pids(host: Host) -> list[int]:
@@ -88,7 +107,7 @@ def _pids(host: Host) -> list[int]:
         return []
 
 
-def _sockets(host: Host, pid: int) -> set[str]:
+def sockets_of(host: Host, pid: int) -> set[str]:
     """Inodes of the sockets that a process holds; none where it may not be looked into."""
     found: set[str] = set()
     try:

@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from edgetop.core.records import Missing
 from edgetop.telemetry.plugs import is_plug, plug
-from edgetop.telemetry.power_stream import exec_source, stream_source
+from edgetop.telemetry.power_hosts import probe_of
+from edgetop.telemetry.power_stream import exec_source
 from edgetop.telemetry.source import Absent, Host, Probe, Source, SourceLost
 
 NO_POWER = "none"
@@ -18,11 +19,11 @@ class PowerChoice(Struct, frozen=True, kw_only=True):
     """What `--power`, `--power-exec` and `--power-stream` say."""
 
     name: str | None = None
-    """A source or channel by name, a plug's address such as `shelly:HOST`, or `none`."""
+    """A source or channel by name, a plug's address such as `shelly:HOST`, hosts such as `local+pi2`, or `none`."""
     command: str | None = None
     """A program that prints one reading each time it is run."""
-    stream: str | None = None
-    """A program that goes on printing readings, or `tcp:HOST:PORT`, or `unix:PATH`."""
+    streams: tuple[str, ...] = ()
+    """Programs that go on printing readings, or `tcp:HOST:PORT`, or `unix:PATH`; `pi2=` before one names its host."""
 
     @property
     def headline(self) -> str | None:
@@ -34,15 +35,16 @@ class PowerChoice(Struct, frozen=True, kw_only=True):
     @property
     def probes(self) -> list[tuple[str, Probe]]:
         """Probes for what the person brought along, by the name of the source."""
+        if self.name == NO_POWER:
+            return []
         wanted: list[tuple[str, Callable[[Host], Source]]] = []
-        name, command, stream = self.name, self.command, self.stream
+        name, command = self.name, self.command
         if name is not None and is_plug(name):
             wanted.append((self.headline or name, lambda _host: plug(name)))
         if command is not None:
             wanted.append(("power.exec", lambda host: exec_source(command, host)))
-        if stream is not None:
-            wanted.append(("power.stream", lambda host: stream_source(stream, host)))
-        return [(source, _probe(source, opened)) for source, opened in wanted]
+        probes = [(source, _probe(source, opened)) for source, opened in wanted]
+        return [*probes, ("power.stream", probe_of(self.streams))] if self.streams else probes
 
 
 def _probe(name: str, opened: Callable[[Host], Source]) -> Probe:

@@ -33,6 +33,9 @@ class Feed(Protocol):
     def receive(self, timeout_s: float) -> bytes | None:
         """What has come, waiting for it up to `timeout_s`; empty when nothing did, `None` at the end."""
 
+    def send(self, line: str) -> bool:
+        """Say something to whoever prints, without waiting; false when nobody can be told now."""
+
     def why_ended(self) -> str:
         """After `receive` gave `None`: how it ended, in one line."""
 
@@ -43,8 +46,10 @@ class Feed(Protocol):
 class ProgramFeed:
     """The standard output of a program, run without a shell in a process group of its own."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
+    def __init__(self, argv: Sequence[str], *, listens: bool = False) -> None:
+        """`listens` gives it an input, for `send`; else it finds the end of its input at once."""
         self._argv = tuple(argv)
+        self._listens = listens
         self.name = shlex.join(self._argv)
         self._process: subprocess.Popen[bytes] | None = None
         self._ending: weakref.finalize[[subprocess.Popen[bytes]], ProgramFeed] | None = None
@@ -55,7 +60,7 @@ class ProgramFeed:
         try:
             self._process = subprocess.Popen(
                 self._argv,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if self._listens else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
@@ -63,6 +68,8 @@ class ProgramFeed:
             )
         except OSError as error:
             raise SourceLost(f"{self._argv[0]}: {error.strerror}", "check the command") from error
+        if self._process.stdin is not None:
+            os.set_blocking(self._process.stdin.fileno(), False)
         # Also when nobody closes this, as after an error in the screen, the program must not go on for ever.
         self._ending = weakref.finalize(self, _end, self._process)
 
@@ -71,6 +78,17 @@ class ProgramFeed:
         if self._process is None or self._process.stdout is None:
             return None
         return _receive(self._process.stdout.fileno(), timeout_s)
+
+    def send(self, line: str) -> bool:
+        """See `Feed.send`."""
+        if self._process is None or self._process.stdin is None:
+            return False
+        data = line.encode()
+        try:
+            # Shorter than what a pipe takes whole or not at all.
+            return os.write(self._process.stdin.fileno(), data) == len(data)
+        except OSError:
+            return False
 
     def wait(self, timeout_s: float) -> int | None:
         """The exit status after the end of the output; `None` when the program goes on for longer than `timeout_s`."""
@@ -124,6 +142,16 @@ class SocketFeed:
         """See `Feed.receive`."""
         return None if self._socket is None else _receive(self._socket.fileno(), timeout_s)
 
+    def send(self, line: str) -> bool:
+        """See `Feed.send`."""
+        if self._socket is None:
+            return False
+        data = line.encode()
+        try:
+            return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) == len(data)
+        except OSError:
+            return False
+
     def why_ended(self) -> str:
         """See `Feed.why_ended`."""
         return f"{self.name} closed the connection"
@@ -135,7 +163,7 @@ class SocketFeed:
             self._socket = None
 
 
-def parse_command(text: str) -> ProgramFeed:
+def parse_command(text: str, *, listens: bool = False) -> ProgramFeed:
     """The program that `text` names, with its arguments, split as a shell would and run without one.
 
     Raises ValueError, with a line for the user, when there is none.
@@ -146,7 +174,7 @@ def parse_command(text: str) -> ProgramFeed:
         raise ValueError(f"{text!r} is not a command: {str(error).lower()}") from error
     if not argv:
         raise ValueError("the command is empty: name a program that prints power")
-    return ProgramFeed(argv)
+    return ProgramFeed(argv, listens=listens)
 
 
 def parse_stream(text: str) -> Feed:
@@ -162,7 +190,7 @@ def parse_stream(text: str) -> Feed:
         if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
             raise ValueError(f"{text!r} is not an address: write tcp:HOST:PORT")
         return SocketFeed((host.strip("[]"), int(port)))
-    return parse_command(text)
+    return parse_command(text, listens=True)
 
 
 def _receive(fd: int, timeout_s: float) -> bytes | None:
@@ -178,8 +206,9 @@ def _receive(fd: int, timeout_s: float) -> bytes | None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a program and what it started: politely, then not."""
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
     if process.poll() is None:
         _signal_group(process, signal.SIGTERM)
         try:

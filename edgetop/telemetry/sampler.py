@@ -18,7 +18,7 @@ from math import isfinite
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.records import Event, Missing, Record, Sampled, SourceAdded, SourceMissing
 from edgetop.telemetry.registry import Inventory
-from edgetop.telemetry.source import Source, SourceLost, Values
+from edgetop.telemetry.source import Source, SourceLost, StampedSource, Values
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """How long a lost source is left alone before it is tried again; the last one from then on."""
@@ -131,11 +131,13 @@ class Followed:
 
     def __init__(self, source: Source, clock: Clock) -> None:
         self.source = source
+        self._stamping = source if isinstance(source, StampedSource) else None
         self.due_us = clock()
         self._clock = clock
         self._period_us = max(1, round(source.info.period_s * US_PER_S))
         self._failures = 0
         self._read_us = self.due_us
+        self._stamped_us = 0
 
     def is_half_due(self, now_us: int) -> bool:
         """Whether half a period has passed since it was read; a lost source is left alone."""
@@ -145,9 +147,15 @@ class Followed:
         """Read the source, whatever it does, and set when it is due again."""
         before_us = self._clock()
         try:
-            values = self.source.read()
-            after_us = self._clock()
-            sampled = self._sampled(before_us, after_us, values)
+            if self._stamping is not None:
+                stamped = self._stamping.read_stamped()
+                after_us = self._clock()
+                # One that is no later than what was noted before cannot be told apart from it any more.
+                read = [self._at(each.t_us, each.values) for each in stamped if each.t_us > self._stamped_us]
+            else:
+                values = self.source.read()
+                after_us = self._clock()
+                read = [self._sampled(before_us, after_us, values)]
         except SourceLost as lost:
             return self._lost(lost.missing)
         except Exception as error:  # noqa: BLE001 - whatever a driver does, the other sources are read on
@@ -157,21 +165,25 @@ class Followed:
         # however long a reading took, and no rate is reckoned over an instant.
         self._read_us = after_us
         self.due_us = ((after_us + self._period_us // 2) // self._period_us + 1) * self._period_us
-        if not self._failures:
-            return [sampled]
+        if not self._failures or not read:
+            return [*read]
         self._failures = 0
         name = self.source.info.name
-        return [Event(t_us=after_us, kind="sensor_back", text=f"{name} answers again.", data={"source": name}), sampled]
+        return [Event(t_us=after_us, kind="sensor_back", text=f"{name} answers again.", data={"source": name}), *read]
 
     def _sampled(self, before_us: int, after_us: int, values: Values) -> Sampled:
         if after_us - before_us > self._period_us // 2:
             values = (Missing(TOO_SLOW),) * len(values)
+        return self._at((before_us + after_us) // 2, values)
+
+    def _at(self, t_us: int, values: Values) -> Sampled:
+        self._stamped_us = max(t_us, self._stamped_us)
         channels = self.source.info.channels
         read = [value if isinstance(value, Missing) or isfinite(value) else Missing(NO_NUMBER) for value in values]
         reasons = [value.reason if isinstance(value, Missing) else "" for value in read]
         return Sampled(
             source=self.source.info.name,
-            t_us=(before_us + after_us) // 2,
+            t_us=t_us,
             values=tuple(
                 None if isinstance(value, Missing) else round(value, channel.digits)
                 for value, channel in zip(read, channels, strict=True)
@@ -180,7 +192,7 @@ class Followed:
         )
 
     def _lost(self, missing: Missing) -> list[Record]:
-        now_us = self._clock()
+        now_us = self._stamped_us = max(self._clock(), self._stamped_us)
         info = self.source.info
         wait_s = max(RETRY_S[min(self._failures, len(RETRY_S) - 1)], info.period_s)
         self.due_us = now_us + round(wait_s * US_PER_S)

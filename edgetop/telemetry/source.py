@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -92,6 +92,21 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Give back what is held open. Reading afterwards is an error."""
+
+
+class Stamped(Struct, frozen=True):
+    """Values, and when they were measured on edgetop's clock, in microseconds."""
+
+    t_us: int
+    values: Values
+
+
+@runtime_checkable
+class StampedSource(Source, Protocol):
+    """A source whose readings were taken elsewhere, at times of their own, and come several at once or not at all."""
+
+    def read_stamped(self) -> Sequence[Stamped]:
+        """Give what has come, in order of time, instead of `read`. Raises SourceLost when nothing can come now."""
 
 
 Probe = Callable[[Host], Iterator[Source | Absent]]
