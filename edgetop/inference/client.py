@@ -73,6 +73,7 @@ class EngineProcess:
         self._unanswered: deque[tuple[int, Command]] = deque()
         self._greeted = False
         self._tokens_since_load = 0
+        self._rpc_servers: tuple[str, ...] = ()
         self._ended = False
         self._closed = False
         self._death: EngineDeath | None = None
@@ -142,6 +143,8 @@ class EngineProcess:
         """
         if isinstance(command, Load) and self._names_files:
             command = msgspec.structs.replace(command, path=str(Path(command.path).absolute()))
+        if isinstance(command, Load):
+            self._rpc_servers = command.settings.rpc_servers
         self._flags.clear(self._sent)
         if not isinstance(command, Quit):
             self._unanswered.append((self._sent, command))
@@ -177,7 +180,13 @@ class EngineProcess:
         code = self._process.wait()
         before, now = self._oom_kills, oom_kills(self._sysroot)
         oom_killed = now > before if now is not None and before is not None else None
-        self._death = explain(code, self._phase(), last_lines(self._output_tail()), oom_killed=oom_killed)
+        self._death = explain(
+            code,
+            self._phase(),
+            last_lines(self._output_tail()),
+            oom_killed=oom_killed,
+            rpc_servers=self._rpc_servers,
+        )
         return self._death
 
     def close(self, timeout_s: float = 2.0) -> None:

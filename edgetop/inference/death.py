@@ -14,7 +14,10 @@ Phase = Literal["starting", "idle", "loading", "first_decode", "generating"]
 reported, since the first one comes from the prefill."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
-_TELLING = re.compile(r"GGML_ASSERT|GGML_ABORT|what\(\):|terminate called|out of memory|Error", re.IGNORECASE)
+_RPC = re.compile(r"\bggml-rpc\b|\bRPC\b")
+_TELLING = re.compile(
+    r"GGML_ASSERT|GGML_ABORT|\bRPC\b|Failed to connect to|what\(\):|terminate called|out of memory|Error", re.IGNORECASE
+)
 _NO_MEMORY = re.compile(r"bad_alloc|out of memory|MemoryError|failed to allocate", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _PHASE_WORDS: dict[Phase, str] = {
@@ -42,6 +45,8 @@ class EngineDeath(Struct, frozen=True, kw_only=True):
     """Such as `SIGSEGV`; `None` when it left by itself."""
     exit_code: int | None = None
     out_of_memory: bool = False
+    of_rpc: bool = False
+    """It was ended for what an RPC server did or did not do."""
     last_words: tuple[str, ...] = ()
     """The last lines it printed, without control characters."""
 
@@ -49,7 +54,8 @@ class EngineDeath(Struct, frozen=True, kw_only=True):
     def crashed_in_first_decode(self) -> bool:
         """A crash in the first decode after a load; `use_extra_bufts=False` may be what it needs."""
         crashes = {crash.name for crash in _CRASHES}
-        return self.phase == "first_decode" and self.signal_name in crashes and not self.out_of_memory
+        blamed = self.out_of_memory or self.of_rpc
+        return self.phase == "first_decode" and self.signal_name in crashes and not blamed
 
 
 def oom_kills(sysroot: Path) -> int | None:
@@ -69,11 +75,19 @@ def last_lines(output: bytes) -> tuple[str, ...]:
     return tuple([line for line in lines if line][-LAST_WORDS_LINES:])
 
 
-def explain(return_code: int, phase: Phase, last_words: tuple[str, ...], *, oom_killed: bool | None) -> EngineDeath:
+def explain(
+    return_code: int,
+    phase: Phase,
+    last_words: tuple[str, ...],
+    *,
+    oom_killed: bool | None,
+    rpc_servers: tuple[str, ...] = (),
+) -> EngineDeath:
     """Put a death into words.
 
     `return_code` is negative for a signal, as in `subprocess`; `oom_killed` says whether the kernel's count of
-    processes killed for memory rose during the worker's life, `None` if that is not known.
+    processes killed for memory rose during the worker's life, `None` if that is not known. `rpc_servers` are those that
+    hold layers of its model.
     """
     fatal = _signal(return_code)
     telling = next((line for line in reversed(last_words) if _TELLING.search(line)), "")
@@ -91,14 +105,18 @@ def explain(return_code: int, phase: Phase, last_words: tuple[str, ...], *, oom_
         what = f"The engine crashed {where} ({fatal.name})"
     else:
         what = f"The engine was ended by {fatal.name} {where}"
+    of_rpc = bool(rpc_servers and _RPC.search(telling))
     told = _SOURCE_FOLDER.sub("", telling) or (last_words[-1] if last_words and fatal is None else "")
     return EngineDeath(
         what=f"{what}: {told}" if told else f"{what}.",
-        mend=_mend(fatal, phase, out_of_memory=out_of_memory, oom_killed=oom_killed),
+        mend=f"Look whether the RPC servers at {', '.join(rpc_servers)} run, then load the model again."
+        if of_rpc
+        else _mend(fatal, phase, out_of_memory=out_of_memory, oom_killed=oom_killed),
         phase=phase,
         signal_name=fatal.name if fatal is not None else None,
         exit_code=return_code if fatal is None else None,
         out_of_memory=out_of_memory,
+        of_rpc=of_rpc,
         last_words=last_words,
     )
 

@@ -172,6 +172,13 @@ class ScoreFailed(Struct, frozen=True, kw_only=True, tag="score_failed"):
     mend: str = ""
 
 
+class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):
+    """What was asked for takes longer than usual, for a reason that the person should know."""
+
+    text: str
+    """One line: what is waited for."""
+
+
 class Log(Struct, frozen=True, kw_only=True, tag="log"):
     """A warning or an error from the engine library."""
 
@@ -183,6 +190,7 @@ Report = (
     Hello
     | LoadProgress
     | LoadFailed
+    | Waiting
     | Log
     | ModelLoaded
     | Prefill

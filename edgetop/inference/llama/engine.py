@@ -15,6 +15,7 @@ from edgetop.inference.llama.library import Library, LibraryError, engine_info, 
 from edgetop.inference.llama.library_log import LibraryLog, to_reports
 from edgetop.inference.llama.measurement import Measurement
 from edgetop.inference.llama.model import LoadedModel, LoadError, load_model
+from edgetop.inference.llama.rpc import RpcServers
 from edgetop.inference.llama.turn import Turn
 from edgetop.inference.model_file import check_model_file
 from edgetop.inference.protocol import (
@@ -50,6 +51,7 @@ class LlamaEngine:
             return
         self._log = LibraryLog(self._library)
         self._library.llama_backend_init()
+        self._rpc = RpcServers(self._library)
 
     @property
     def info(self) -> EngineInfo:
@@ -65,7 +67,9 @@ class LlamaEngine:
             report(failed)
             return
         try:
-            self._loaded = load_model(self._library, self._log, command, stop=stop, progress=_Progress(report).tell)
+            self._loaded = load_model(
+                self._library, self._log, command, rpc=self._rpc, stop=stop, progress=_Progress(report).tell
+            )
         except LoadError as error:
             for log in error.logs:
                 report(log)

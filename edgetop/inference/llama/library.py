@@ -77,6 +77,7 @@ def engine_info(library: Library) -> EngineInfo:
         version=library.llama_version().decode("utf-8", "replace"),
         system_info=library.llama_print_system_info().decode("utf-8", "replace").strip(" |"),
         devices=_devices(library),
+        rpc=bool(library.llama_supports_rpc()),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,9 @@ _BUFFER = re.compile(
     r":\s+(?P<name>\S+(?: \S+)*?)\s+(?P<kind>model|KV|RS|compute|output)\s+buffer size\s+=\s+(?P<mib>[\d.]+) MiB"
 )
 _OFFLOADED = re.compile(r"offloaded (\d+)/\d+ layers to GPU")
+_LAYER = re.compile(r"layer\s+(\d+) assigned to device (\S+),")
+_ASSIGNED = b" assigned to device "
+"""In the one kind of line that is wanted although it is there for debugging."""
 _MIB = 2**20
 
 
@@ -41,7 +45,7 @@ class LibraryLog:
 
     def _take(self, level: int, text: bytes | None, _: object) -> None:
         # Called from the library's threads too; appending is all that is safe here.
-        if text and level in {_INFO, _WARNING, _ERROR}:
+        if text and (level in {_INFO, _WARNING, _ERROR} or _ASSIGNED in text):
             self._lines.append(Line(level, text.decode("utf-8", "replace").strip()[:_LINE_CHARACTERS]))
 
     def take(self) -> list[Line]:
@@ -93,3 +97,13 @@ def offloaded_layers(lines: list[Line]) -> int:
     """Layers that went to an accelerator, from `offloaded 31/31 layers to GPU`; 0 when nothing says so."""
     matches = (_OFFLOADED.search(line.text) for line in lines)
     return next((int(match[1]) for match in matches if match), 0)
+
+
+def layer_devices(lines: Sequence[Line]) -> dict[str, list[int]]:
+    """The layers on each device, from `layer  14 assigned to device RPC0, is_swa = 0`."""
+    found: dict[str, list[int]] = {}
+    for line in lines:
+        match = _LAYER.search(line.text)
+        if match is not None:
+            found.setdefault(match[2], []).append(int(match[1]))
+    return found

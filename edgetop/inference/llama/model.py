@@ -24,6 +24,7 @@ from edgetop.inference.llama.library_log import (
 )
 from edgetop.inference.llama.load_errors import LoadFailure, explain
 from edgetop.inference.llama.parameters import context_parameters, model_parameters
+from edgetop.inference.llama.rpc import RpcError, RpcServers, layer_shares
 from edgetop.inference.llama.vocabulary import Vocabulary
 from edgetop.inference.protocol import Load, LoadFailed, Log
 
@@ -67,12 +68,20 @@ class LoadedModel(Struct, frozen=True, kw_only=True):
 
 
 def load_model(
-    library: Library, log: LibraryLog, command: Load, *, stop: Stop, progress: Callable[[float], None]
+    library: Library,
+    log: LibraryLog,
+    command: Load,
+    *,
+    rpc: RpcServers,
+    stop: Stop,
+    progress: Callable[[float], None],
 ) -> LoadedModel:
     """Load a model and make its context. `progress` is told the share of the weights loaded. Raises LoadError."""
     log.take()
-    if command.settings.rpc_servers:
-        raise LoadError(_failed("unsupported", "edgetop does not offload to RPC servers yet.", "Leave --rpc out."))
+    try:
+        rpc.connect(command.settings.rpc_servers)
+    except RpcError as error:
+        raise LoadError(_failed("failed", str(error), error.mend)) from None
     handle = _load_weights(library, command, stop, progress)
     lines = log.take()
     if not handle:
@@ -84,6 +93,7 @@ def load_model(
         library.llama_model_free(handle)
         raise
     n_gpu_layers = offloaded_layers(lines)
+    layers = layer_shares(library, lines) if command.settings.rpc_servers else ()
     lines += log.take()
     if not context_handle:
         library.llama_model_free(handle)
@@ -96,7 +106,7 @@ def load_model(
         vocabulary=Vocabulary(library, handle),
         info=_model_info(library, handle, command.path),
         settings=replace(chosen, n_ctx=context.n_ctx, n_ubatch=context.n_ubatch, n_gpu_layers=n_gpu_layers),
-        memory=memory_breakdown(lines),
+        memory=replace(memory_breakdown(lines), layers=layers),
         logs=tuple(to_reports(lines)),
     )
 

@@ -37,6 +37,10 @@ class Channel(io.RawIOBase):
         self._socket = connected
         self._stopped = stopped
         self._silence_s = silence_s
+        self._readable = select.poll()
+        self._readable.register(connected, select.POLLIN)
+        self._holds_back = isinstance(connected, ssl.SSLSocket)
+        """Bytes may wait above the socket, where it does not know of them."""
         self.received_us = monotonic_us()
         """When the last bytes were received."""
 
@@ -54,10 +58,15 @@ class Channel(io.RawIOBase):
         while True:
             if self._stopped():
                 raise Stopped
+            # Most chunks have to be waited for; to find that out by trying costs more than to ask.
+            if not self._holds_back and not self._readable.poll(_LOOK_MS):
+                self._require_patience(begin_s)
+                continue
             try:
                 received = self._socket.recv_into(buffer)
             except _WANT_READ:
-                self._wait(select.POLLIN, begin_s)
+                self._require_patience(begin_s)
+                self._readable.poll(_LOOK_MS)
             else:
                 self.received_us = monotonic_us()
                 return received
@@ -72,7 +81,10 @@ class Channel(io.RawIOBase):
             try:
                 remaining = remaining[self._socket.send(remaining) :]
             except _WANT_WRITE:
-                self._wait(select.POLLOUT, begin_s)
+                self._require_patience(begin_s)
+                writable = select.poll()
+                writable.register(self._socket, select.POLLOUT)
+                writable.poll(_LOOK_MS)
             else:
                 begin_s = time.monotonic()
 
@@ -84,13 +96,10 @@ class Channel(io.RawIOBase):
         self._socket.close()
         super().close()
 
-    def _wait(self, event: int, begin_s: float) -> None:
+    def _require_patience(self, begin_s: float) -> None:
         if time.monotonic() - begin_s > self._silence_s:
             raise ServerFailure(
                 f"The server said nothing for {self._silence_s:g} s.",
                 "Look whether it hangs; --server-timeout gives it longer.",
                 cause="silent",
             )
-        poll = select.poll()
-        poll.register(self._socket, event)
-        poll.poll(_LOOK_MS)

@@ -9,9 +9,10 @@ from msgspec import Meta, Struct
 
 from edgetop.core.engine import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
 from edgetop.core.records import StopReason
-from edgetop.inference.protocol import Generate
+from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.server.exchange import Exchange
 from edgetop.inference.server.failure import ServerFailure, quoted
+from edgetop.inference.server.token_measurement import Tested
 
 Count = Annotated[int, Meta(ge=0, le=2**40)]
 """A number of tokens or bytes that may be believed."""
@@ -117,6 +118,9 @@ class Dialect(Protocol):
 
     def stream(self) -> AnswerStream:
         """For one answer."""
+
+    def test(self, exchange: Exchange, command: Measure, found: Found) -> Tested:
+        """A prompt and a reply of set lengths. Raises ServerFailure, also where this kind of server has no such."""
 
 
 MakeDialect = Callable[[], Dialect]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgetop.core.clock import monotonic_us, seconds
 from edgetop.core.engine import EngineInfo, EngineSettings
-from edgetop.core.records import ModelLoaded, TurnFinished
+from edgetop.core.records import ModelLoaded, StopReason, TurnFinished
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.protocol import (
     Choose,
@@ -17,17 +17,20 @@ from edgetop.inference.protocol import (
     Measure,
     Perplexity,
     ScoreFailed,
+    Waiting,
 )
 from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_of
 from edgetop.inference.server.detection import detect
 from edgetop.inference.server.dialect import Dialect, Found, choose
 from edgetop.inference.server.exchange import Exchange
 from edgetop.inference.server.failure import ServerFailure, Stopped
+from edgetop.inference.server.token_measurement import report_test
 from edgetop.inference.server.turn import Turn
 
 ANY_MODEL = Path()
 """In place of a model's name: the one that the server has loaded, or its only one."""
-NOT_WITH_A_SERVER = "Random tokens and texts cannot be measured with a server: it takes conversations only."
+NO_LIKELIHOODS = "A server tells no likelihoods, so that quality cannot be scored with it."
+_NOT_LOADED = "No model is loaded: load one first."
 _MEND = "Leave --server out and name a model file."
 
 
@@ -51,7 +54,7 @@ class ServerEngine:
         self._ready = None
         try:
             key = key_of(self._choice, os.environ.get(KEY_VARIABLE))
-            exchange = self._exchange(stop, key)
+            exchange = self._exchange(stop, key, report)
             dialect = detect(exchange, self._choice.kind)
             dialect.wait(exchange, self._choice.loading_s)
             wanted = None if command.path == str(ANY_MODEL) else command.path
@@ -84,35 +87,54 @@ class ServerEngine:
     def generate(self, command: Generate, stop: Stop, report: Reporter) -> None:
         """Answer; the last report is TurnFinished."""
         if self._ready is None:
-            report(_failed(command.turn, "No model is loaded: load one first."))
+            report(_failed(command.turn, _NOT_LOADED))
             return
         dialect, found, settings, key = self._ready
-        Turn(self._exchange(stop, key), dialect, found, settings, command=command, report=report).run()
+        exchange = self._exchange(stop, key, report)
+        loading_s = self._choice.loading_s
+        Turn(exchange, dialect, found, settings, command=command, report=report, loading_s=loading_s).run()
 
-    def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:  # noqa: ARG002 - the engines' signature
-        """Servers take no tokens; the last report is TurnFinished."""
-        report(_failed(command.turn, f"{NOT_WITH_A_SERVER} {_MEND}"))
+    def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
+        """Let the server do a test, where its kind has such; the last report is TurnFinished."""
+        if self._ready is None:
+            report(_failed(command.turn, _NOT_LOADED))
+            return
+        dialect, found, _, key = self._ready
+        try:
+            tested = dialect.test(self._exchange(stop, key, report), command, found)
+        except Stopped:
+            report(_failed(command.turn, "", "cancelled"))
+        except ServerFailure as failure:
+            reason: StopReason = "context_full" if failure.cause == "context" else "failed"
+            report(_failed(command.turn, failure.sentence, reason))
+        else:
+            report_test(command, tested, report)
 
     def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:  # noqa: ARG002 - the same
         """Servers give no likelihoods; the last report is ScoreFailed."""
-        report(ScoreFailed(message=NOT_WITH_A_SERVER, mend=_MEND))
+        report(ScoreFailed(message=NO_LIKELIHOODS, mend=_MEND))
 
     def close(self) -> None:
         """Nothing is held: each request has a connection of its own."""
 
-    def _exchange(self, stop: Stop, key: str) -> Exchange:
-        timeout_s = self._choice.timeout_s
-        return Exchange(self._address, key=key, silence_s=timeout_s, stopped=lambda: stop.requested)
+    def _exchange(self, stop: Stop, key: str, report: Reporter) -> Exchange:
+        return Exchange(
+            self._address,
+            key=key,
+            silence_s=self._choice.timeout_s,
+            stopped=lambda: stop.requested,
+            on_loading=lambda: report(Waiting(text="The server is still loading its model, and is waited for.")),
+        )
 
     def _info(self, name: str, version: str) -> EngineInfo:
         return EngineInfo(name=name, version=version, server=str(self._address), stamps="arrival")
 
 
-def _failed(turn: int, error: str) -> TurnFinished:
+def _failed(turn: int, error: str, reason: StopReason = "failed") -> TurnFinished:
     return TurnFinished(
         turn=turn,
         t_us=monotonic_us(),
-        stop_reason="failed",
+        stop_reason=reason,
         prompt_tokens=0,
         cached_tokens=0,
         generated_tokens=0,

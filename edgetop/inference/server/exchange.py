@@ -23,6 +23,8 @@ from edgetop.inference.server.failure import Cause, ServerFailure, Stopped, quot
 CONNECT_S = 5.0
 LOOK_S = 0.02
 """How soon a stop is noticed."""
+AGAIN_S = 0.5
+"""How soon a server that still loads is asked again."""
 PIECE_BYTES = 65536
 DOCUMENT_BYTES_MAX = 16 * 2**20
 """Ollama tells the whole vocabulary of a model in one document, if it is asked to."""
@@ -84,8 +86,20 @@ class Answer:
 class Exchange:
     """Asks one server."""
 
-    def __init__(self, address: Address, *, key: str = "", silence_s: float, stopped: Callable[[], bool]) -> None:
-        """`stopped` is asked while waiting; `silence_s` is how long the server may say nothing."""
+    def __init__(
+        self,
+        address: Address,
+        *,
+        key: str = "",
+        silence_s: float,
+        stopped: Callable[[], bool],
+        on_loading: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`stopped` is asked while waiting; `silence_s` is how long the server may say nothing.
+
+        `on_loading` is called once if the server is found still loading its model.
+        """
+        self._on_loading = on_loading
         self.address = address
         self._key = key
         self._silence_s = silence_s
@@ -115,8 +129,13 @@ class Exchange:
             self.require_success(answer)
             return decode(answer.document(), kind)
 
-    def rest(self, wait_s: float) -> None:
-        """Wait before asking again. Raises Stopped."""
+    def wait_for_model(self) -> None:
+        """Wait a little before a server that still loads its model is asked again. Raises Stopped."""
+        on_loading, self._on_loading = self._on_loading, lambda: None
+        on_loading()
+        self._rest(AGAIN_S)
+
+    def _rest(self, wait_s: float) -> None:
         end_s = time.monotonic() + wait_s
         while (remaining_s := end_s - time.monotonic()) > 0:
             if self._stopped():
@@ -268,11 +287,11 @@ def _meaning(address: Address, status: int, words: str, retry_after: str) -> tup
     if status == 404:
         mend = "Choose one of its models with --model (`edgetop models --server URL` lists them)."
         return f"The server at {address} does not have it (404)", mend, "missing"
-    if status == 429:
-        when = f"in {retry_after} s" if retry_after.isdecimal() and len(retry_after) < 6 else "later"
-        return "The server takes no more requests now (429)", f"Try again {when}.", "refused"
-    if status == 503:
+    if status == 503 and not retry_after:
         return "The server is not ready (503)", "Wait until it has loaded its model.", "loading"
+    if status in {429, 503}:
+        when = f"in {retry_after} s" if retry_after.isdecimal() and len(retry_after) < 6 else "later"
+        return f"The server takes no more requests now ({status})", f"Try again {when}.", "refused"
     return (
         f"The server answered with an error ({status})",
         "Look into its log.",

@@ -8,14 +8,14 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from edgetop.core.engine import EngineSettings, MemoryBreakdown, ModelInfo
-from edgetop.inference.protocol import Generate
+from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.server.dialect import Count, Found, Offer, Question
 from edgetop.inference.server.exchange import Exchange
 from edgetop.inference.server.failure import ServerFailure
+from edgetop.inference.server.llama_server_measurement import run_test
 from edgetop.inference.server.openai_api import told
 from edgetop.inference.server.openai_chat import PATH, ChatStream, messages_of, sampling_of
-
-_AGAIN_S = 0.5
+from edgetop.inference.server.token_measurement import Tested
 
 
 class _Meta(Struct):
@@ -132,6 +132,10 @@ class LlamaServerDialect:
         """For one answer."""
         return ChatStream("timings")
 
+    def test(self, exchange: Exchange, command: Measure, found: Found) -> Tested:
+        """Random tokens for a prompt, and the tokens that it answers with. Raises ServerFailure."""
+        return run_test(exchange, command, found)
+
 
 def _offer(model: _Model) -> Offer:
     meta = model.meta or _Meta()
@@ -159,7 +163,7 @@ def _once_loaded(exchange: Exchange, path: str, loading_s: float) -> Props:
                 raise ServerFailure(
                     f"The server still loads its model after {loading_s:g} s.", "Ask again when it is done."
                 ) from failure
-        exchange.rest(_AGAIN_S)
+        exchange.wait_for_model()
 
 
 def _file_name(name: str) -> str:

@@ -8,12 +8,14 @@ from msgspec import Struct
 
 from edgetop.core.engine import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
 from edgetop.core.records import StopReason
-from edgetop.inference.protocol import Generate
+from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.server.dialect import Count, Delta, Found, Offer, Question
 from edgetop.inference.server.exchange import Exchange, decode, error_words
 from edgetop.inference.server.failure import ServerFailure, Stopped
 from edgetop.inference.server.lines import NdjsonReader
+from edgetop.inference.server.ollama_measurement import run_test
 from edgetop.inference.server.openai_chat import failure_in_stream, messages_of
+from edgetop.inference.server.token_measurement import Tested
 
 _NS_PER_MS = 1e6
 _THINKING = "enable_thinking"
@@ -153,6 +155,10 @@ class OllamaDialect:
     def stream(self) -> OllamaStream:
         """For one answer."""
         return OllamaStream()
+
+    def test(self, exchange: Exchange, command: Measure, found: Found) -> Tested:
+        """Words for a prompt, and a reply that hardly ends by itself. Raises ServerFailure."""
+        return run_test(exchange, command, model=found.name, options=_options(found.settings))
 
     @staticmethod
     def _running(exchange: Exchange) -> list[_Model]:

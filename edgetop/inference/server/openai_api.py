@@ -9,12 +9,14 @@ from __future__ import annotations
 from msgspec import Struct
 
 from edgetop.core.engine import EngineSettings, ModelInfo
-from edgetop.inference.protocol import Generate
+from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.server.dialect import Count, Found, Offer, Question
 from edgetop.inference.server.exchange import Exchange
 from edgetop.inference.server.failure import ServerFailure, Stopped
 from edgetop.inference.server.openai_chat import PATH, ChatStream, messages_of, sampling_of
+from edgetop.inference.server.token_measurement import Tested
 
+CONVERSATIONS_ONLY = "This server takes conversations only, not a set number of tokens."
 _COUNTING = frozenset({"vllm", "sglang"})
 """Owners of models, as they name themselves, that count the tokens of each chunk when they are asked to."""
 _NOT_FOR_CHAT = frozenset({"embeddings", "embedding"})
@@ -138,6 +140,15 @@ class OpenAiDialect:
     def stream(self) -> ChatStream:
         """For one answer."""
         return ChatStream("usage" if self._counts else "nothing")
+
+    def test(
+        self,
+        exchange: Exchange,  # noqa: ARG002 - nothing is asked
+        command: Measure,  # noqa: ARG002 - whatever it is
+        found: Found,  # noqa: ARG002 - the same
+    ) -> Tested:
+        """The API has no prompts of a set number of tokens and no replies of a set length."""
+        raise ServerFailure(CONVERSATIONS_ONLY, "Measure it with --prompts.", cause="missing")
 
     def _studio_models(self, exchange: Exchange) -> dict[str, _StudioModel]:
         try:

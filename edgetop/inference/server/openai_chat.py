@@ -23,7 +23,9 @@ _DONE = b"[DONE]"
 _STOP_REASONS: dict[str, StopReason] = {"length": "max_tokens"}
 
 
-class _Timings(Struct):
+class Timings(Struct):
+    """What llama-server counts and measures of an answer so far."""
+
     cache_n: Count | None = None
     prompt_n: Count | None = None
     prompt_ms: float | None = None
@@ -67,7 +69,7 @@ class _Choice(Struct):
 class _Chunk(Struct):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
-    timings: _Timings | None = None
+    timings: Timings | None = None
     prompt_progress: _PromptProgress | None = None
     error: object = None
     kind: object = field(default=None, name="object")
@@ -138,10 +140,10 @@ class ChatStream:
             prompt_tokens=usage.prompt_tokens,
             cached_tokens=timings.cache_n if timings is not None else details.cached_tokens if details else None,
             total_tokens=usage.completion_tokens,
-            perf=None if timings is None else _perf(timings),
+            perf=None if timings is None else perf_of(timings),
         )
 
-    def _generated(self, timings: _Timings | None, usage: _Usage) -> int | None:
+    def _generated(self, timings: Timings | None, usage: _Usage) -> int | None:
         match self._counted_by:
             case "timings":
                 return None if timings is None else timings.predicted_n
@@ -169,7 +171,7 @@ def _stop_reason(choice: _Choice) -> StopReason | None:
     return _STOP_REASONS.get(choice.finish_reason, "end_of_generation")
 
 
-def _perf(timings: _Timings) -> EnginePerf | None:
+def perf_of(timings: Timings) -> EnginePerf | None:
     """The server's own counters. How many tokens its rate is of follows from the rate.
 
     llama-server divides by the tokens after the first one since 2026, before that by all of them.

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from edgetop.core.clock import monotonic_us
+from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.core.engine import EnginePerf, EngineSettings
 from edgetop.core.records import Prefill, StopReason, TurnFinished
 from edgetop.inference.engine import Reporter
 from edgetop.inference.protocol import Generate
-from edgetop.inference.server.dialect import AnswerStream, Delta, Dialect, Found, Progress
+from edgetop.inference.server.dialect import Delta, Dialect, Found, Progress, Question
 from edgetop.inference.server.exchange import Answer, Exchange
-from edgetop.inference.server.failure import ServerFailure, Stopped, quoted
+from edgetop.inference.server.failure import ServerFailure, Stopped
 from edgetop.inference.server.reply import ArrivingReply
-
-ANSWER_BYTES_MAX = 2**30
-"""A chunk says some hundred bytes for each token; more than this is no answer any more."""
-_STREAMS = frozenset({"text/event-stream", "application/x-ndjson", "application/stream+json", ""})
-_DOCUMENT = "application/json"
+from edgetop.inference.server.stream import deltas_of
 
 
 class Turn:
@@ -32,7 +26,10 @@ class Turn:
         *,
         command: Generate,
         report: Reporter,
+        loading_s: float,
     ) -> None:
+        """`loading_s` is how long the server may be loading its model before it answers."""
+        self._loading_s = loading_s
         self._exchange = exchange
         self._dialect = dialect
         self._found = found
@@ -65,9 +62,8 @@ class Turn:
 
     def _ask(self) -> None:
         question = self._dialect.question(self._command, self._found, self._settings)
-        with self._exchange.ask("POST", question.path, question.body) as answer:
-            self._exchange.require_success(answer)
-            for t_us, delta in _deltas(answer, self._dialect.stream()):
+        with self._answer(question) as answer:
+            for t_us, delta in deltas_of(answer, self._dialect.stream()):
                 self._take(t_us, delta)
                 if delta.done:
                     return
@@ -75,6 +71,22 @@ class Turn:
             raise ServerFailure(
                 "The server ended its answer without saying that it is complete.", "Look whether it still runs."
             )
+
+    def _answer(self, question: Question) -> Answer:
+        """The answer that begins; a server that was started anew is waited for until it has loaded its model."""
+        deadline_us = monotonic_us() + round(self._loading_s * US_PER_S)
+        while True:
+            answer = self._exchange.ask("POST", question.path, question.body)
+            try:
+                self._exchange.require_success(answer)
+            except ServerFailure as failure:
+                answer.hang_up()
+                loads = failure.cause == "loading" and "loading" in failure.what.lower()
+                if not loads or monotonic_us() >= deadline_us:
+                    raise
+            else:
+                return answer
+            self._exchange.wait_for_model()
 
     def _take(self, t_us: int, delta: Delta) -> None:
         if delta.progress is not None:
@@ -145,23 +157,3 @@ class Turn:
             error=error,
             counted=counted,
         )
-
-
-def _deltas(answer: Answer, stream: AnswerStream) -> Iterator[tuple[int, Delta]]:
-    """What an answer says, each with the stamp of its arrival. Raises ServerFailure."""
-    media = answer.header("Content-Type").partition(";")[0].strip().lower()
-    if media == _DOCUMENT:
-        stream.as_document()
-    elif media not in _STREAMS:
-        raise ServerFailure(
-            f"The server answered with {quoted(media)}, not with a stream of text.", "Check the address after --server."
-        )
-    size = 0
-    for piece in answer.pieces():
-        size += len(piece)
-        if size > ANSWER_BYTES_MAX:
-            raise ServerFailure("The server's answer does not end.")
-        for delta in stream.feed(piece):
-            yield answer.received_us, delta
-    for delta in stream.finish():
-        yield answer.received_us, delta
