@@ -10,7 +10,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.bench.conditions import TEMPERATURE_PREFIX
-from edgetop.bench.plan import Plan, PromptTest, Run, Test, TokenTest
+from edgetop.bench.plan import WARMUP_REPLY, Plan, PromptTest, Run, Test, TokenTest
 from edgetop.bench.rest import RestWatch
 from edgetop.core.clock import monotonic_us
 from edgetop.core.errors import EdgetopError, ModelError
@@ -25,6 +25,7 @@ from edgetop.session.snapshot import Reading, Snapshot
 
 WAIT_S = 0.1
 """How soon an interruption is noticed."""
+WARMUP_QUESTION = "Count from one to ten."
 LOOK_S = 1.0
 """How often the idle device is looked at."""
 
@@ -81,13 +82,22 @@ class Measurement:
         notes = self._rest(live)
         if self._plan.warmup:
             self._say("warm-up")
-            self._measure(live, self._plan.warmup_test, repetition=0, warmup=True)
+            self._warm_up(live)
+        undone: dict[str, str] = {}
         for repetition in range(1, self._run.repetitions + 1):
             for test in self._plan.tests:
+                if test.name in undone:
+                    continue
                 self._say(test.name if self._run.repetitions == 1 else f"{test.name}, {repetition}")
-                self._do_test(live, test, (self._run.round - 1) * self._run.repetitions + repetition)
+                try:
+                    self._do_test(live, test, (self._run.round - 1) * self._run.repetitions + repetition)
+                except RunFailedError as error:
+                    # What a server cannot do, it says; the other tests may still be done.
+                    if not self._plan.server or live.conversation.phase != "ready":
+                        raise
+                    undone[test.name] = f"could not do {test.name}: {error}"
                 live.settle()
-        return notes
+        return [*notes, *undone.values()]
 
     def close(self) -> tuple[Path | None, str]:
         """End the session; where it was saved, or why not."""
@@ -145,6 +155,15 @@ class Measurement:
 
     def _note(self, live: LiveSession, verdict: str) -> None:
         live.recorder.record(Event(t_us=monotonic_us(), kind="cool_down_cut_short", text=f"The run {verdict}."))
+
+    def _warm_up(self, live: LiveSession) -> None:
+        if any(isinstance(test, TokenTest) for test in self._plan.tests) or not self._plan.server:
+            self._measure(live, self._plan.warmup_test, repetition=0, warmup=True)
+            return
+        # A server that takes conversations only.
+        live.conversation.sampling = replace(live.conversation.sampling, max_tokens=WARMUP_REPLY)
+        live.conversation.submit(WARMUP_QUESTION, warmup=True)
+        self._finish_turn(live)
 
     def _do_test(self, live: LiveSession, test: Test, repetition: int) -> None:
         if isinstance(test, TokenTest):

@@ -135,6 +135,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     cool_down: CoolDown = CoolDown()
     quality: QualityPlan | None = None
     seed: int = 0
+    server: str = ""
+    """Address of the server whose models they are; empty for models of our own engine."""
 
     @property
     def identity(self) -> str:

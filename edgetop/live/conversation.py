@@ -8,7 +8,7 @@ to be shown goes to a listener; what is to be remembered goes to the recorder.
 from __future__ import annotations
 
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,7 @@ from edgetop.inference.protocol import (
     Report,
     ScoreFailed,
     TextScored,
+    Waiting,
 )
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
@@ -44,6 +45,9 @@ UNRESPONSIVE_AFTER_S = 3.0
 """A stop that takes longer than this is said to the person; the engine answers within 50 ms when it is well."""
 STUCK_AFTER_S = 60.0
 """No report for this long while answering, and no processor time used either: the engine is stuck."""
+
+CLEARED, TAKEN_BACK, RESUMED = "conversation_cleared", "turn_taken_back", "conversation_resumed"
+"""Kinds of the events that say what the messages are besides the turns; by them a session can be gone on with."""
 
 
 class Notice(Struct, frozen=True, kw_only=True):
@@ -81,6 +85,10 @@ class Conversation:
         self.load_fraction = 0.0
         self.turn = 0
         """Number of the current or last turn, from 1."""
+        self.counted_tokens: int | None = None
+        """Tokens of the messages, as the engine has counted them; `None` while it has not."""
+        self._asked: list[int] = []
+        """The turn of each prompt among the messages; 0 for one of an earlier session."""
         self._on_load = on_load
         self._start_engine = start_engine
         self._record = record
@@ -132,6 +140,7 @@ class Conversation:
         """Ask. The conversation must be `ready`. `task` and `warmup` are a benchmark's (`TurnStarted`)."""
         self.messages.append(ChatMessage("user", prompt))
         self._generate(prompt, task=task, warmup=warmup)
+        self._asked.append(self.turn)
 
     def measure(self, command: Measure, *, task: str, warmup: bool = False) -> None:
         """Let the engine evaluate random tokens, as a turn of its own. The conversation must be `ready`."""
@@ -151,7 +160,47 @@ class Conversation:
             return False
         while self.messages[-1].role != "user":
             self.messages.pop()
-        self._generate(self.messages[-1].content, retry_of=self.turn)
+        self._answer_in_place(self.messages[-1].content)
+        return True
+
+    def ask_instead(self, prompt: str) -> bool:
+        """Ask in place of the last prompt and its answer. False if there is none or the model is busy."""
+        if self.phase != "ready" or not self._asked:
+            return False
+        self._drop_last_turn()
+        self.messages.append(ChatMessage("user", prompt))
+        self._answer_in_place(prompt)
+        return True
+
+    def take_back(self) -> bool:
+        """Forget the last prompt and its answer. False if there is none or the model is busy."""
+        if self._is_busy or not self._asked:
+            return False
+        self._drop_last_turn()
+        self._event(TAKEN_BACK, "The last turn was taken back.")
+        self._asked.pop()
+        return True
+
+    @property
+    def _is_busy(self) -> bool:
+        """The messages are being answered, or will be when the engine is there again."""
+        return self.phase in {"answering", "stopping", "scoring"} or self._answer_after_load
+
+    @property
+    def last_prompt(self) -> str | None:
+        """What was asked last."""
+        return next((message.content for message in reversed(self.messages) if message.role == "user"), None)
+
+    def resume(self, messages: Sequence[ChatMessage], *, system: str | None, session_id: str) -> bool:
+        """Go on with the conversation of an earlier session in place of this one. False if the model is busy."""
+        if self._is_busy:
+            return False
+        self.messages = list(messages)
+        self.system = system
+        self._asked = [0 for message in messages if message.role == "user"]
+        self.counted_tokens = None
+        text = f"The conversation of session {session_id} goes on."
+        self._record(Event(t_us=self._clock(), kind=RESUMED, text=text, data={"session": session_id}))
         return True
 
     def go_on(self) -> bool:
@@ -175,7 +224,12 @@ class Conversation:
 
     def clear(self) -> None:
         """Forget the messages. The session keeps what was recorded."""
+        if self.messages:
+            self._event(CLEARED, "The conversation was begun anew.")
         self.messages.clear()
+        self._asked.clear()
+        self._answer_after_load = False
+        self.counted_tokens = None
 
     def end_turn(self) -> None:
         """End a turn under way as cancelled, waiting for the engine's word up to a second."""
@@ -256,17 +310,22 @@ class Conversation:
                 self.load_fraction = report.fraction
             case TextScored() | ChoicesScored() | ScoreFailed():
                 self.phase = "ready"
-            case Log():
-                if report.level == "error":
-                    self._event("engine_log", report.text)
+            case Waiting() | Log():
+                self._note(report)
         self._listener(report)
         if self._next_load is not None and self.phase in {"ready", "no_model"}:
             (path, settings), self._next_load = self._next_load, None
             self.load(path, settings)
         elif self._answer_after_load and self.phase == "ready":
             self._answer_after_load = False
-            prompt = "" if self._continues else self.messages[-1].content
-            self._generate(prompt, retry_of=self.turn, continues=self._continues)
+            self._answer_once_more()
+
+    def _note(self, report: Waiting | Log) -> None:
+        if isinstance(report, Waiting):
+            self._event("waiting", report.text)
+            self._tell(report.text, "", "note")
+        elif report.level == "error":
+            self._event("engine_log", report.text)
 
     def _take_of_turn(self, report: Prefill | Tokens | TurnFinished) -> None:
         self._record(report)
@@ -279,6 +338,29 @@ class Conversation:
                     self._reply.extend(report.pieces)
             case TurnFinished():
                 self._close_reply()
+                if not self._measures:
+                    self.counted_tokens = report.context_used if report.generated_tokens else None
+
+    def _answer_once_more(self) -> None:
+        """Answer what a dead engine left unanswered."""
+        prompt = "" if self._continues else self.messages[-1].content
+        self._generate(prompt, retry_of=self.turn, continues=self._continues)
+        if not self._continues:
+            self._asked[-1] = self.turn
+
+    def _answer_in_place(self, prompt: str) -> None:
+        """Answer the last prompt in place of the turn that had it."""
+        replaced = self._asked[-1]
+        if not replaced:
+            # Of a turn of another session, no turn of this one can say that it takes its place.
+            self._event(TAKEN_BACK, "The last turn of the earlier session was taken back.")
+        self._generate(prompt, retry_of=replaced or None)
+        self._asked[-1] = self.turn
+
+    def _drop_last_turn(self) -> None:
+        while self.messages.pop().role != "user":
+            pass
+        self.counted_tokens = None
 
     def _begin_turn(
         self, prompt: str, *, retry_of: int | None = None, continues: bool = False, task: str = "", warmup: bool = False

@@ -9,14 +9,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.core.records import DeviceInfo
+from edgetop.core.clock import US_PER_S
+from edgetop.core.records import DeviceInfo, ModelLoaded
 from edgetop.fit.experience import Experience
 from edgetop.fit.machine_profile import machine_key
 from edgetop.session.folder import FILE_SUFFIX
 
 if TYPE_CHECKING:
     from edgetop.session.predictions import Outcome
+    from edgetop.session.session import Session
 
+TURNS_MAX = 40
+"""Of one load, the newest."""
 SESSIONS_MAX = 200
 """The newest ones; older ones say little of today's engine and today's machine."""
 
@@ -60,6 +64,68 @@ def experience_of(outcome: Outcome) -> Experience | None:
         decode_j_per_token=outcome.decode_j_per_token,
         prefill_j_per_token=outcome.prefill_j_per_token,
         energy_scope=outcome.energy_scope,
+    )
+
+
+def experience_of_session(session: Session, t_us: int) -> tuple[Experience, ...]:
+    """What a session that goes on teaches of its machine, each model for itself, the last one first.
+
+    Turns that something disturbed are left out, as those of recorded sessions are.
+    """
+    if session.header is None:
+        return ()
+    found = []
+    until_us = t_us
+    for load in reversed(session.loads):
+        run = _run(session, load, until_us, t_us)
+        until_us = load.t_us - 1
+        if run is not None:
+            found.append(run)
+    return tuple(found)
+
+
+def _run(session: Session, load: ModelLoaded, until_us: int, now_us: int) -> Experience | None:
+    """The newest turns of one load together; `None` where too little was decoded to be measured."""
+    from edgetop.session.predictions import DISTURBED, GENERATED_MIN, PREFILLED_MIN  # noqa: PLC0415 - see above
+    from edgetop.session.summary import account_of  # noqa: PLC0415 - see above
+
+    last = session.turn_at(until_us)
+    turns = [] if last is None else range(max(0, last + 1 - TURNS_MAX), last + 1)
+    progresses = [
+        session.turns[index].progress(now_us)
+        for index in turns
+        if session.turns[index].started.t_us >= load.t_us
+        and account_of(session, index, now_us).figures.limited_by not in DISTURBED
+    ]
+    decoded = [each for each in progresses if each.after_first and each.decode_us]
+    generated = sum(each.generated for each in decoded)
+    decode_us = sum(each.decode_us for each in decoded)
+    header = session.header
+    if header is None or generated < GENERATED_MIN:
+        return None
+    evaluated, prefill_us = sum(each.evaluated for each in decoded), sum(each.prefill_us for each in decoded)
+    prediction = session.prediction_at(until_us)
+    return Experience(
+        session="this session",
+        measured_at=header.started_at,
+        machine_key=machine_key(header.device),
+        model_name=load.model.name,
+        architecture=load.model.architecture,
+        parameters=load.model.parameters or 0,
+        size_bytes=load.model.size_bytes or 0,
+        file_type=load.model.quantization,
+        weight_bytes_per_token=None if prediction is None else prediction.bytes_per_token,
+        threads=load.settings.n_threads or 1,
+        gpu_layers=load.settings.n_gpu_layers or 0,
+        type_k=load.settings.type_k,
+        type_v=load.settings.type_v,
+        depth_tokens=round(sum((each.prompt_tokens or 0) + each.generated / 2 for each in decoded) / len(decoded)),
+        decode_tokens=generated,
+        decode_tokens_per_s=sum(each.after_first or 0 for each in decoded) * US_PER_S / decode_us,
+        prefill_tokens=round(evaluated / len(decoded)),
+        prefill_tokens_per_s=(
+            evaluated * US_PER_S / prefill_us if prefill_us and evaluated >= PREFILLED_MIN * len(decoded) else None
+        ),
     )
 
 

@@ -87,6 +87,9 @@ class LiveSession:
         self._spawner = _spawner()
         choice = ServerChoice.of_engine(options.engine_name)
         self._place = None if choice is None else ServerPlace(choice.address)
+        self._foretells = self._place is None and not options.engine.rpc_servers
+        """Predictions are of this machine alone."""
+        self._warned_of_rpc = False
         self._host = Host(sysroot=options.sysroot, worker_pid=self._worker_pid)
         if self._place is not None:
             self._host = replace(self._host, helper_pids=self._place.helper_pids, no_worker=self._place.missing)
@@ -115,7 +118,7 @@ class LiveSession:
             listener=listener,
             system=options.system,
             sampling=options.sampling,
-            on_load=self._forecast.begin if self._place is None else lambda _name: None,
+            on_load=self._forecast.begin if self._foretells else lambda _name: None,
         )
         self.tuned: TunedModel | None = None
         """The defaults that the model asked for last was tuned to, if it was."""
@@ -207,8 +210,15 @@ class LiveSession:
 
     def _record(self, record: Record) -> None:
         self.recorder.record(record)
-        if isinstance(record, ModelLoaded) and self._place is None:
+        if not isinstance(record, ModelLoaded):
+            return
+        if self._foretells:
             self._forecast.loaded(record)
+        if record.settings.rpc_servers and not self._warned_of_rpc:
+            from edgetop.live.rpc_notice import rpc_notice  # noqa: PLC0415 - few have RPC servers
+
+            self._warned_of_rpc = True
+            self._listener(rpc_notice(record.settings.rpc_servers))
 
     def _foresee(self, load: ModelLoaded, facts: ModelFacts) -> Prediction:
         from edgetop.live.own_machine import foresee  # noqa: PLC0415 - in a thread, when the first frame is long drawn

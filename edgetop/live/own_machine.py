@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from edgetop.core.prediction import Prediction
 from edgetop.core.records import DeviceInfo, Missing, ModelLoaded
 from edgetop.fit.assessment import Place, Talk, predict
 from edgetop.fit.devices import default_file, load_devices
+from edgetop.fit.experience import Experience
 from edgetop.fit.machine import Machine
 from edgetop.fit.machine_profile import (
     FILE_NAME,
@@ -40,10 +41,18 @@ def profile_file(sessions: Path) -> Path:
     return sessions.parent / FILE_NAME
 
 
-def own_place(host: Host, sessions: Path, *, probe: Probe, tell: Callable[[str, str], None]) -> Place:
+def own_place(
+    host: Host,
+    sessions: Path,
+    *,
+    probe: Probe,
+    tell: Callable[[str, str], None],
+    lately: Sequence[Experience] = (),
+) -> Place:
     """This machine now, with what the sessions in a folder tell of it.
 
-    `tell` hears what went wrong, and how to mend it.
+    `lately` is what a session has taught that is not in the folder yet. `tell` hears what went wrong, and how to mend
+    it.
     """
     device = describe(host)
     threads = decode_threads(host.sysroot)
@@ -56,7 +65,7 @@ def own_place(host: Host, sessions: Path, *, probe: Probe, tell: Callable[[str, 
         threads=threads,
         room=rooms[0] if rooms else None,
         gpu_room=max(rooms[1:], key=lambda room: room.available_bytes, default=None),
-        experience=experience_in(sessions, device, limit=EXPERIENCE_SESSIONS),
+        experience=(*lately, *experience_in(sessions, device, limit=EXPERIENCE_SESSIONS)),
         battery_j=battery_j(host),
     )
 

@@ -10,7 +10,18 @@ from msgspec.structs import replace
 
 from edgetop import __version__
 from edgetop.core.clock import Clock, monotonic_us
-from edgetop.core.records import BenchRun, DeviceInfo, Event, ModelLoaded, Record, SessionStarted, Tokens, TurnStarted
+from edgetop.core.records import (
+    BenchRun,
+    DeviceInfo,
+    Event,
+    ModelLoaded,
+    Record,
+    ServiceSeen,
+    SessionKind,
+    SessionStarted,
+    Tokens,
+    TurnStarted,
+)
 from edgetop.session.journal import Journal
 from edgetop.session.session import Session, new_session_id
 from edgetop.session.store import Store
@@ -19,7 +30,8 @@ from edgetop.session.store import Store
 class Recorder:
     """Folds records into a session and, unless told not to, writes each to a journal.
 
-    The journal is opened with the first model, whose name its file carries; a session without a model is not kept.
+    The journal is opened with the first model, whose name its file carries, or with the first model process or server
+    that is watched; a session without either is not kept.
     """
 
     def __init__(
@@ -31,6 +43,7 @@ class Recorder:
         power: str | None = None,
         output: Path | None = None,
         bench: BenchRun | None = None,
+        kind: SessionKind = "chat",
         on_trouble: Callable[[str], None] = lambda _text: None,
         clock: Clock = monotonic_us,
     ) -> None:
@@ -58,6 +71,7 @@ class Recorder:
                 text_recorded=text_recorded,
                 power=power,
                 bench=bench,
+                kind=kind,
             )
         )
 
@@ -84,6 +98,8 @@ class Recorder:
         self._before_journal.append(record)
         if isinstance(record, ModelLoaded):
             self._open_journal(self._store, record.model.name)
+        elif isinstance(record, ServiceSeen):
+            self._open_journal(self._store, f"watch {record.kind}")
 
     def check(self) -> None:
         """Say so, once each, when writing fails and when it works again; to be called about once a second."""
@@ -91,7 +107,7 @@ class Recorder:
         if trouble and not self._trouble_told:
             self._trouble_told = True
             self.record(Event(t_us=self._clock(), kind="recording_paused", text=trouble))
-            self._on_trouble(f"{trouble} The chat goes on, and what happens is kept in memory until it can be written.")
+            self._on_trouble(f"{trouble} All goes on, and what happens is kept in memory until it can be written.")
         elif self._trouble_told and not trouble:
             self._trouble_told = False
             self.record(

@@ -170,6 +170,7 @@ def _engine_facts(load: LoadEntry) -> list[tuple[str, str]]:
         ("batch", _number(chosen.n_batch)),
         ("ubatch", _number(chosen.n_ubatch)),
         ("GPU layers", _number(chosen.n_gpu_layers)),
+        ("layers", "; ".join(share.words(load.model.n_layer) for share in load.memory.layers)),
         ("KV types", f"{chosen.type_k}/{chosen.type_v}"),
         ("flash attention", chosen.flash_attention),
         ("load mode", chosen.load_mode),

@@ -1,0 +1,148 @@
+"""A session without a model of its own: this device, and the model processes and servers that others use on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from msgspec import Struct
+
+from edgetop.core.clock import monotonic_us
+from edgetop.core.records import Missing
+from edgetop.inference.server.address import Address
+from edgetop.live.priority import give_way
+from edgetop.live.recorder import Recorder
+from edgetop.live.service_watch import ServiceWatch
+from edgetop.live.watched_service import ServiceRow
+from edgetop.session.session import Session
+from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.session.store import Store
+from edgetop.telemetry.device import describe
+from edgetop.telemetry.power_choice import NO_POWER, PowerChoice
+from edgetop.telemetry.registry import Inventory, probes_of, take_inventory
+from edgetop.telemetry.sampler import Sampler
+from edgetop.telemetry.source import Host
+from edgetop.telemetry.watched_use import probe as probe_watched
+
+NOTHING_RUNS = Missing("no model process was found on this machine")
+
+
+class WatchOptions(Struct, frozen=True, kw_only=True):
+    """What is watched, and how it is recorded."""
+
+    servers: tuple[Address, ...] = ()
+    """Servers to ask besides those that are found on this machine."""
+    key: str = ""
+    """Sent to these servers alone, and never recorded."""
+    sysroot: Path = Path("/")
+    power: PowerChoice = PowerChoice()
+    record: bool = True
+    output: Path | None = None
+
+
+class WatchSession:
+    """Starts everything, and brings together what comes in when `pump` is called, about once a second."""
+
+    def __init__(self, options: WatchOptions, store: Store, on_trouble: Callable[[str], None]) -> None:
+        self.store = store
+        """Where sessions are kept, whether or not this one is."""
+        self._options = options
+        give_way()
+        self._watch: ServiceWatch | None = None
+        self._host = Host(
+            sysroot=options.sysroot,
+            worker_pid=self._first_pid,
+            helper_pids=self._other_pids,
+            no_worker=lambda: NOTHING_RUNS,
+        )
+        self.recorder = Recorder(
+            device=describe(self._host),
+            store=store if options.record else None,
+            text_recorded=False,
+            power=options.power.headline,
+            output=options.output,
+            kind="watch",
+            on_trouble=on_trouble,
+        )
+        self._watch = ServiceWatch(
+            self._host, options.servers, key=options.key, elsewhere_counts=bool(options.power.streams)
+        )
+        self._watch.start()
+        self._sampler: Sampler | None = None
+        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgetop-start")
+        self._inventory: Future[Inventory] | None = self._background.submit(self._look_for_sensors)
+
+    @property
+    def session(self) -> Session:
+        """The session so far."""
+        return self.recorder.session
+
+    @property
+    def rows(self) -> Sequence[ServiceRow]:
+        """The services as they were at the last look."""
+        return () if self._watch is None else self._watch.rows
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether everything has been looked for and the sensors are being read."""
+        return self._watch is not None and self._watch.rounds > 0 and self._sampler is not None
+
+    def now_us(self) -> int:
+        """Microseconds since the session began."""
+        return self.session.relative(monotonic_us())
+
+    def snapshot(self) -> Snapshot:
+        """The session as it is now."""
+        return snapshot(self.session, self.now_us())
+
+    def pump(self) -> None:
+        """Take in what was seen and read since the call before."""
+        if self._sampler is None and self._inventory is not None and self._inventory.done():
+            self._start_sampler()
+        if self._sampler is not None:
+            for record in self._sampler.drain():
+                self.recorder.record(record)
+        if self._watch is not None:
+            for record in self._watch.drain():
+                self.recorder.record(record)
+
+    def check(self) -> None:
+        """Look after the recording; to be called about once a second."""
+        self.recorder.check()
+
+    def close(self) -> Path | None:
+        """End the reading and save the session; its path, or `None` if there was nothing to keep.
+
+        Raises StoreError when the session can be written nowhere.
+        """
+        self._start_sampler()
+        if self._watch is not None:
+            self._watch.stop()
+        if self._sampler is not None:
+            self._sampler.stop()
+        self.pump()
+        self._background.shutdown(wait=False)
+        return self.recorder.finish()
+
+    def _look_for_sensors(self) -> Inventory:
+        power = self._options.power
+        families = [
+            (family, probe_watched if family == "processes" else probe)
+            for family, probe in probes_of(power=power.name != NO_POWER)
+        ]
+        return take_inventory(self._host, [*power.probes, *families])
+
+    def _start_sampler(self) -> None:
+        if self._inventory is None:
+            return
+        inventory, self._inventory = self._inventory, None
+        self._sampler = Sampler(inventory.result())
+        self._sampler.start()
+
+    def _first_pid(self) -> int | None:
+        pids = () if self._watch is None else self._watch.pids
+        return next(iter(pids), None)
+
+    def _other_pids(self) -> tuple[int, ...]:
+        return () if self._watch is None else self._watch.pids[1:]
