@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import TurnFigures
 from edgetop.core.format import format_bytes, format_rate, format_seconds
 from edgetop.core.records import ModelLoaded, TurnFinished
+from edgetop.session.turn import Turn
 from edgetop.tui.glyphs import GlyphLevel, glyphs_for
 
 STOP_WORDS = {
     "cancelled": "stopped",
     "max_tokens": "token limit reached",
-    "context_full": "the context is full: /clear begins anew",
+    "context_full": "the context is full: /undo or /clear makes room",
     "engine_died": "the engine died",
     "stop_string": "stop string",
 }
@@ -28,6 +30,18 @@ def figures_line(figures: TurnFigures, finished: TurnFinished, level: GlyphLevel
     return f" {glyphs_for(level).dot} ".join(parts)
 
 
+def thought_words(turn: Turn, index: int) -> str:
+    """How long the part of a reply with this index thought, until the answer began or the turn ended."""
+    begin = sum(span.tokens for span in turn.reply[:index])
+    tokens = turn.reply[index].tokens
+    stamps = turn.token_t_us
+    if not tokens or begin >= len(stamps):
+        return "thought"
+    span_s = (stamps[min(begin + tokens, len(stamps) - 1)] - stamps[begin]) / US_PER_S
+    unit = "token" if turn.counted else "chunk"
+    return f"thought for {format_seconds(span_s)}, {tokens} {unit}{'' if tokens == 1 else 's'}"
+
+
 def loaded_line(loaded: ModelLoaded) -> str:
     """What was loaded, how long it took, and with which settings."""
     model, settings = loaded.model, loaded.settings
@@ -38,6 +52,7 @@ def loaded_line(loaded: ModelLoaded) -> str:
         known.append(f"{settings.n_threads} thread{'' if settings.n_threads == 1 else 's'}")
     if loaded.engine.server:
         known.append(f"{loaded.engine.name} at {loaded.engine.server}")
+    known += [share.words(model.n_layer) for share in loaded.memory.layers]
     size = "" if model.size_bytes is None else f", {format_bytes(model.size_bytes)}"
     told = f"; {', '.join(known)}" if known else ""
     name = " ".join(part for part in (model.name, model.quantization) if part)

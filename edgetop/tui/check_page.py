@@ -8,6 +8,7 @@ from pathlib import Path
 from edgetop.core.energy.supply import Price
 from edgetop.fit.assessment import Place
 from edgetop.inference.catalog import find_models
+from edgetop.live.experience import experience_of_session
 from edgetop.live.live_session import LiveSession
 from edgetop.live.own_machine import own_place
 from edgetop.live.survey import Survey
@@ -17,9 +18,13 @@ from edgetop.tui.glyphs import GlyphLevel
 
 
 def check_page(live: LiveSession, level: GlyphLevel, price: Price | None) -> CheckScreen:
-    """Every model that is found, with a short and a long context."""
+    """Every model that is found, with a short and a long context.
+
+    What this session has measured counts too: it is asked here, since a session is used by one thread alone.
+    """
     # Measuring the memory takes all cores for half a second, which an answer under way would not forgive.
     idle = live.conversation.phase in {"ready", "no_model"}
+    lately = experience_of_session(live.session, live.now_us())
 
     def models() -> Iterator[tuple[str, Path]]:
         yield from (
@@ -32,6 +37,7 @@ def check_page(live: LiveSession, level: GlyphLevel, price: Price | None) -> Che
             live.store.folder,
             probe="once" if idle else "never",
             tell=lambda *_: None,
+            lately=lately,
         )
 
     survey = Survey(models, place, wish=live.options.engine)

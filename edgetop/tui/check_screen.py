@@ -8,10 +8,9 @@ from typing import ClassVar, NamedTuple
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import Screen
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option
 from textual.worker import get_current_worker
@@ -19,9 +18,13 @@ from textual.worker import get_current_worker
 from edgetop.core.text import literal
 from edgetop.fit.wording import page
 from edgetop.live.survey import Survey, Surveyed
+from edgetop.tui.bindings import bindings
 from edgetop.tui.check_table import COLUMNS, Column, heading, line_of_row, sorted_rows, widths
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keymap import PAGE_KEYS
+from edgetop.tui.keyed_screen import KeyedScreen
+from edgetop.tui.keymap import places
+from edgetop.tui.page_keys import CHECK, SORT_COLUMNS
+from edgetop.tui.widgets.key_bar import KeyBar
 from edgetop.tui.widgets.lines import LinesWidget, Span, fit, for_level, joined, line_of
 from edgetop.tui.wrap import wrap
 
@@ -39,27 +42,21 @@ class CheckChoice(NamedTuple):
     n_ctx: int | None
 
 
-class CheckScreen(Screen[CheckChoice | None]):
+class CheckScreen(KeyedScreen[CheckChoice | None]):
     """Enter chooses, Esc goes back; a column's letter sorts by it, and turns the order round when pressed again."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,f8", "close", "close"),
-        *PAGE_KEYS,
-        Binding("j", "move(1)", show=False),
-        Binding("k", "move(-1)", show=False),
-        Binding("space", "page_details", show=False),
-        *(Binding(column.key, f"sort('{column.name}')", show=False) for column in COLUMNS if column.key),
-    ]
+    TABLE = CHECK
+    BINDINGS: ClassVar[list[Binding]] = bindings(CHECK)  # type: ignore[assignment]
     DEFAULT_CSS = """
     CheckScreen { layout: vertical;
-        #check-title, #check-heading, #check-keys { height: 1; width: 100%; padding: 0 1; }
+        #check-title, #check-heading { height: 1; width: 100%; padding: 0 1; }
         OptionList { height: 1fr; padding: 0 1; background: $background; scrollbar-size: 1 1;
             &, &:focus { border: none; }
             & > .option-list--option { padding: 0; }
         }
         &.ascii OptionList { scrollbar-size: 0 0; }
-        #check-details { height: 50%; padding: 0 1; border-top: solid $panel-lighten-2; scrollbar-size: 1 1; }
-        &.ascii #check-details { border-top: ascii $panel-lighten-2; scrollbar-size: 0 0; }
+        #check-details { height: 50%; padding: 0 1; border-top: solid $edge; scrollbar-size: 1 1; }
+        &.ascii #check-details { border-top: ascii $edge; scrollbar-size: 0 0; }
         &.small #check-details { display: none; }
     }
     """
@@ -93,7 +90,7 @@ class CheckScreen(Screen[CheckChoice | None]):
         yield OptionList(id="check-rows")
         with VerticalScroll(id="check-details", can_focus=False):
             yield Static()
-        yield LinesWidget(id="check-keys")
+        yield KeyBar(id="check-keys")
 
     def on_mount(self) -> None:
         """Look at the models without holding up the screen."""
@@ -155,11 +152,16 @@ class CheckScreen(Screen[CheckChoice | None]):
         title = joined(
             [line_of(Span("check", "title")), line_of(state), line_of(order), line_of(Span(what, "dim"))], width
         )
-        keys = [("Enter", self._enter_does), ("Esc", "back"), *([] if self.has_class("small") else [("Space", "more")])]
-        keys += [(column.key, column.short) for column in COLUMNS if column.key and column.name in columns]
-        line = joined([line_of(Span(key, "key"), f" {does}") for key, does in keys], width)
+        useless = {name for name, column in SORT_COLUMNS.items() if column not in columns}
+        useless |= {"page_details"} if self.has_class("small") else set()
+        shown_keys = [
+            place._replace(label=self._enter_does) if place.actions[0].name == "choose" else place
+            for place in places(self.keys.keys)
+            if place.actions[0].name not in useless
+        ]
+        self.query_one(KeyBar).show_keys(shown_keys, self._level)
         head = line_of(Span(heading(columns, self._column), "dim"))
-        for name, shown in (("title", title), ("heading", head), ("keys", line)):
+        for name, shown in (("title", title), ("heading", head)):
             self.query_one(f"#check-{name}", LinesWidget).show_lines([for_level(fit(shown, width), self._level)])
 
     @on(OptionList.OptionHighlighted)
@@ -210,6 +212,10 @@ class CheckScreen(Screen[CheckChoice | None]):
     def action_close(self) -> None:
         """Go back without a choice."""
         self.dismiss(None)
+
+    def action_choose(self) -> None:
+        """Take the chosen row."""
+        self.query_one(OptionList).action_select()
 
     def action_move(self, rows: int) -> None:
         """Go up or down the table."""

@@ -27,9 +27,7 @@ class Column(NamedTuple):
 
     name: str
     short: str
-    """Its word in the line of keys."""
-    key: str
-    """What sorts by it; empty if nothing does."""
+    """Its name in a sentence."""
     width: int
     """0 for the one that takes the rest."""
     importance: int
@@ -103,17 +101,17 @@ def _basis(assessment: Assessment) -> str:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("fits", "fit", "f", max(map(len, FITS)), 9, _fit, _by_fit, right=False),
-    Column("model", "name", "n", 0, 10, None, lambda _each: (), right=False),
-    Column("quant", "quant", "", 7, 3, lambda each: each.facts.file_type, lambda _each: (), right=False),
-    Column("size", "size", "s", 5, 2, _size, lambda each: (float(each.facts.size_bytes),)),
-    Column("bits", "bits", "b", 4, 1, _bits, lambda each: (each.facts.bits_per_weight or 0.0,)),
-    Column("ctx", "context", "c", 6, 5, _context, lambda each: (float(each.settings.n_ctx or 0),)),
-    Column("memory", "memory", "m", 6, 7, _memory, _by_memory),
-    Column("tok/s", "decode", "d", 5, 8, _speed, _by_speed),
-    Column("J/tok", "energy", "e", 5, 4, _energy, _by_energy),
-    Column("reading", "reading", "r", len(PACES[0]), 6, _pace, _by_pace, right=False),
-    Column("basis", "basis", "", 12, 0, _basis, lambda _each: (), right=False),
+    Column("fits", "fit", max(map(len, FITS)), 9, _fit, _by_fit, right=False),
+    Column("model", "name", 0, 10, None, lambda _each: (), right=False),
+    Column("quant", "quant", 7, 3, lambda each: each.facts.file_type, lambda _each: (), right=False),
+    Column("size", "size", 5, 2, _size, lambda each: (float(each.facts.size_bytes),)),
+    Column("bits", "bits", 4, 1, _bits, lambda each: (each.facts.bits_per_weight or 0.0,)),
+    Column("ctx", "context", 6, 5, _context, lambda each: (float(each.settings.n_ctx or 0),)),
+    Column("memory", "memory", 6, 7, _memory, _by_memory),
+    Column("tok/s", "decode", 5, 8, _speed, _by_speed),
+    Column("J/tok", "energy", 5, 4, _energy, _by_energy),
+    Column("reading", "reading", len(PACES[0]), 6, _pace, _by_pace, right=False),
+    Column("basis", "basis", 12, 0, _basis, lambda _each: (), right=False),
 )
 """From left to right, the first one being what rows are sorted by at first."""
 

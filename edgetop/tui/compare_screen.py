@@ -7,50 +7,40 @@ from typing import ClassVar
 
 from textual import events, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import VerticalScroll
-from textual.screen import Screen
 
 from edgetop.session.comparison.compare import compare
 from edgetop.session.comparison.comparison import Comparison
 from edgetop.session.comparison.figures import BY_NAME
 from edgetop.session.comparison.result import Result
 from edgetop.session.comparison.wording import alike_text, interval_text, named, order_of
+from edgetop.tui.bindings import bindings
 from edgetop.tui.comparison_text import Layout, Piece, front_lines, layouts, paragraph, speed_lines, table_lines
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, joined, line_of, spread
+from edgetop.tui.keyed_screen import KeyedScreen
+from edgetop.tui.keymap import places
+from edgetop.tui.page_keys import COMPARE
+from edgetop.tui.themes import next_theme
+from edgetop.tui.widgets.key_bar import KeyBar
+from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, line_of, spread
 
 Replay = Callable[[Result, Result], None]
 """Opens the replay of the base and of another result beside it."""
 CURSOR_COLUMNS = 2
 
 
-class CompareScreen(Screen[None]):
+class CompareScreen(KeyedScreen[None]):
     """Results side by side; the figures that there is no room for are a key away."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,f5", "close", "close"),
-        Binding("j,down", "move(1)", show=False),
-        Binding("k,up", "move(-1)", show=False),
-        Binding("pagedown,space", "page(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("home", "top", show=False),
-        Binding("end,G", "bottom", show=False),
-        Binding("left", "figures(-1)", show=False),
-        Binding("right", "figures(1)", show=False),
-        Binding("b", "choose_base", show=False),
-        Binding("s", "sort", show=False),
-        Binding("enter,f6", "replay", show=False),
-        Binding("t", "next_theme", show=False),
-        Binding("g", "next_glyphs", show=False),
-    ]
+    TABLE = COMPARE
+    BINDINGS: ClassVar[list[Binding]] = bindings(COMPARE)  # type: ignore[assignment]
     DEFAULT_CSS = """
     CompareScreen { layout: vertical; background: $background; }
     CompareScreen > #compare-head { height: 1; width: 100%; padding: 0 1; }
     CompareScreen > VerticalScroll { height: 1fr; padding: 0 1; scrollbar-size: 1 1; }
     CompareScreen.ascii > VerticalScroll { scrollbar-size: 0 0; }
     CompareScreen #compare-body { width: 100%; height: auto; }
-    CompareScreen > #compare-keys { height: 1; width: 100%; padding: 0 1; }
     """
 
     def __init__(self, comparison: Comparison, *, level: GlyphLevel, replay: Replay | None = None) -> None:
@@ -76,7 +66,7 @@ class CompareScreen(Screen[None]):
         yield LinesWidget(id="compare-head")
         with VerticalScroll(can_focus=False):
             yield LinesWidget(id="compare-body")
-        yield LinesWidget(id="compare-keys")
+        yield KeyBar(id="compare-keys")
 
     def on_mount(self) -> None:
         """Draw when the sizes are known."""
@@ -148,10 +138,7 @@ class CompareScreen(Screen[None]):
 
     def action_next_theme(self) -> None:
         """Change to the next theme."""
-        names = [name for name in self.app.available_themes if name.startswith("edgetop-")]
-        here = names.index(self.app.theme) if self.app.theme in names else -1
-        if names:
-            self.app.theme = names[(here + 1) % len(names)]
+        next_theme(self.app)
 
     def action_next_glyphs(self) -> None:
         """Change between braille, block and ASCII."""
@@ -188,9 +175,11 @@ class CompareScreen(Screen[None]):
         lines = self._body(blocks[self._block])
         body.styles.height = len(lines)
         body.show_lines([for_level(line, self._level) for line in lines])
-        head, keys = self.query_one("#compare-head", LinesWidget), self.query_one("#compare-keys", LinesWidget)
+        head = self.query_one("#compare-head", LinesWidget)
         head.show_lines([for_level(self._head(blocks, head.content_size.width), self._level)])
-        keys.show_lines([for_level(self._keys(keys.content_size.width), self._level)])
+        useless = set() if self._replay is not None else {"replay"}
+        shown = [place for place in places(self.keys.keys) if place.actions[0].name not in useless]
+        self.query_one(KeyBar).show_keys(shown, self._level)
 
     def _body(self, layout: Layout) -> list[Line]:
         comparison, width, level = self._comparison, self._width(), self._level
@@ -245,12 +234,6 @@ class CompareScreen(Screen[None]):
         if self._working:
             rights = ["comparing again ..."]
         return fit(spread(title, [line_of(Span(each, "dim")) for each in rights], width), width)
-
-    def _keys(self, width: int) -> Line:
-        keys = [("Esc", "Back"), ("<- ->", "Figures"), ("b", "Base"), ("s", "Sort"), ("g", "Glyphs"), ("t", "Theme")]
-        if self._replay is not None:
-            keys.insert(1, ("Enter", "Replay"))
-        return fit(joined([line_of(Span(key, "key"), f" {label}") for key, label in keys], width), width)
 
     def _scroll(self, lines: int) -> None:
         page = self.query_one(VerticalScroll)

@@ -5,40 +5,48 @@ The live screen has the widgets, the keys and the time; here are prompts, comman
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgetop.core.engine import EngineSettings
-from edgetop.core.errors import EdgetopError
-from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant
 from edgetop.core.records import ModelLoaded, Part, Tokens, TurnFinished
 from edgetop.inference.protocol import LoadFailed, Report
+from edgetop.live.chat_commands import BUSY, ChatCommands
+from edgetop.live.context_room import room_for
 from edgetop.live.conversation import Notice
+from edgetop.live.conversation_text import code_blocks, harmless
 from edgetop.live.live_session import LiveSession
 from edgetop.session.snapshot import Snapshot
-from edgetop.tui import slash
-from edgetop.tui.chat_lines import figures_line, loaded_line
+from edgetop.session.turn import Turn
+from edgetop.tui.chat_lines import figures_line, loaded_line, thought_words
+from edgetop.tui.clipboard import TEXT_MAX_BYTES, TooLongError, clipboard_sequence, what_is_needed, write_to_terminal
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.widgets.chat_view import ChatView
 from edgetop.tui.widgets.prompt import Prompt
+from edgetop.tui.widgets.searched_chat import SearchedChat
 
-LOAD_FILE_BYTES = 2**18
-"""More text than this fits into no context that such a device holds."""
+TOLD_S = 4.0
+"""What the person does with a part of the chat that has been read is told over it."""
 CONTEXT_WARNING_SHARE = 0.8
 """An answer of some length would not fit into what is left."""
-BUSY = "The model is still answering; Ctrl+C stops it."
 
 
 class Dialogue:
     """Prompts and commands into a conversation, its answers into a chat view."""
 
-    def __init__(self, live: LiveSession, chat: ChatView, prompt: Prompt, level: GlyphLevel) -> None:
+    def __init__(self, live: LiveSession, chat: SearchedChat, prompt: Prompt, level: GlyphLevel) -> None:
         self.level: GlyphLevel = level
         self._live = live
         self._chat = chat
         self._prompt = prompt
+        self._commands = ChatCommands(live, self)
         self._text: list[tuple[Part, str]] = []
+        self._thinks = False
+        """The text that came last was reasoning."""
         self._waiting_prompt: str | None = None
         self._warned_of_context = False
+        self._sent_anyway: str | None = None
+        """A prompt that was told not to fit; sent once more, it is sent."""
 
     # What the engine says
 
@@ -46,11 +54,17 @@ class Dialogue:
         """Show what the conversation has to tell; text is gathered until `flush`."""
         match said:
             case Tokens():
+                if said.part == "answer":
+                    self._end_thought()
+                self._thinks = said.part == "reasoning"
                 self._text.append((said.part, "".join(said.pieces)))
             case TurnFinished():
+                self._end_thought()
                 self.flush()
                 now = self._live.snapshot()
                 self._chat.finish("" if now.turn is None else figures_line(now.turn.figures, said, self.level))
+                if said.stop_reason == "context_full" and not said.generated_tokens and said.error:
+                    self.say(f"{said.error} /undo takes the last prompt back.")
                 self._warn_of_context(now)
             case ModelLoaded():
                 self._loaded(said)
@@ -72,6 +86,15 @@ class Dialogue:
             if text:
                 self._chat.append_text(text, part)
             run = run[count:]
+
+    def _end_thought(self) -> None:
+        """Fold the reasoning that has just ended, and say how long it was."""
+        if self._thinks:
+            self._thinks = False
+            self.flush()
+            turn = self._live.session.turns[-1]
+            parts = [span.part for span in turn.reply]
+            self._chat.tell_thought(thought_words(turn, len(parts) - 1 - parts[::-1].index("reasoning")))
 
     def _loaded(self, loaded: ModelLoaded) -> None:
         self.say(loaded_line(loaded))
@@ -106,12 +129,17 @@ class Dialogue:
 
     # What the person says
 
-    def ask(self, prompt: str) -> None:
-        """Send a prompt, now or when the model is there; where it cannot be sent, give it back and say why."""
+    def ask(self, prompt: str, *, instead: bool = False) -> None:
+        """Send a prompt, now or when the model is there; where it cannot be sent, give it back and say why.
+
+        With `instead` it takes the place of the last one.
+        """
         refusal = ""
         match self._live.conversation.phase:
             case "ready":
-                self._submit(prompt)
+                self._submit(prompt, instead=instead)
+            case "starting" | "loading" if instead:
+                refusal = "The model is still being loaded."
             case "starting" | "loading" if self._waiting_prompt is None:
                 self._waiting_prompt = prompt
                 self.say("The model is still being loaded; your prompt is sent when it is there.")
@@ -125,32 +153,90 @@ class Dialogue:
                 refusal = "No model is loaded; F4 or /model chooses one."
         if refusal:
             self.say(refusal)
-            self._prompt.put(prompt)
+            self.edit(prompt) if instead else self.put(prompt)
 
     def carry_out(self, name: str, argument: str) -> None:
         """Carry out a command that needs nothing of the screen."""
-        match name:
-            case "model":
-                self._load_named(argument)
-            case "system":
-                self._set_system(argument)
-            case "set":
-                self._set_sampling(argument)
-            case "clear" | "retry" | "continue" | "reload":
-                self._change_conversation(name)
-            case "load":
-                self._load_text(argument)
-            case "stats":
-                self.say(self._stats())
-            case _:
-                self.say(f"There is no command /{name}; /help lists them. Two slashes begin a prompt with one.")
-                self._prompt.put(f"/{name} {argument}".rstrip())
+        if not self._commands.carry_out(name, argument):
+            self.say(f"There is no command /{name}; /help lists them. Two slashes begin a prompt with one.")
+            self._prompt.put(f"/{name} {argument}".rstrip())
 
     def load(self, path: Path, settings: EngineSettings) -> None:
         """Load a model, in place of the one there is."""
-        self._live.conversation.load(path, settings)
-        if self._live.tuned is not None:
-            self.say(f"{self._live.tuned.label}: {self._live.tuned.words}.")
+        self._commands.load(path, settings)
+
+    def resume(self, path: Path) -> None:
+        """Go on with the conversation in a session file."""
+        self._commands.resume(path)
+        self._chat.action_to_end()
+
+    def copy_read_answer(self) -> None:
+        """Copy the answer in view, or the last one where the view follows the end."""
+        answer = self._chat.answer_in_view
+        if answer is None:
+            self._commands.carry_out("copy", "")
+        else:
+            self.copy(harmless(answer), "the answer in view")
+
+    def copy_read_code(self) -> None:
+        """Copy the last code of the answer in view, or of the conversation where the view follows the end."""
+        answer = self._chat.answer_in_view
+        blocks = [] if answer is None else code_blocks(answer)
+        if blocks:
+            self.copy(harmless(blocks[-1]), "the code in view")
+        else:
+            self._commands.carry_out("copy", "code")
+
+    # What the commands do to the screen (`ChatPlace`)
+
+    def put(self, text: str) -> None:
+        """Give the person a text to change and to send."""
+        self._prompt.put(text)
+
+    def edit(self, text: str) -> None:
+        """Give the last prompt back; what is sent then takes its place."""
+        self._prompt.change_last(text)
+
+    def begin_anew(self) -> None:
+        """Forget what was shown."""
+        self._chat.clear()
+        self._warned_of_context = False
+
+    def remove_last_turn(self) -> None:
+        """Forget the last prompt and what followed it."""
+        self._chat.remove_last_turn()
+
+    def go_on_with_answer(self) -> None:
+        """What comes next belongs to the last answer."""
+        self._chat.go_on_with_reply()
+
+    def show_turns(self, turns: Sequence[Turn]) -> None:
+        """Show turns of an earlier session in place of what is shown."""
+        from edgetop.tui.recorded_chat import write_turns  # noqa: PLC0415 - only when asked for
+
+        write_turns(self._chat, turns, self.level)
+        self._warned_of_context = False
+
+    def growing_answer(self) -> str:
+        """What has come of the answer that is being given."""
+        self.flush()
+        return self._chat.growing_answer
+
+    def copy(self, text: str, what: str) -> None:
+        """Send a harmless text to the terminal's clipboard, and say so."""
+        try:
+            sequence = clipboard_sequence(text, os.environ)
+        except TooLongError:
+            self.say(
+                f"{what[0].upper()}{what[1:]} is longer than terminals take into their clipboard "
+                f"({TEXT_MAX_BYTES} bytes); /save FILE writes the conversation to a file."
+            )
+            return
+        write_to_terminal(self._chat.app, sequence)
+        count = f"{len(text)} character{'' if len(text) == 1 else 's'}"
+        if not self._chat.following:  # the note will be out of view
+            self._chat.app.notify(f"Copied {what}, {count}.", timeout=TOLD_S, markup=False)
+        self.say(f"Copied {what}, {count}; {what_is_needed(os.environ)}.")
 
     def say(self, text: str) -> None:
         """A note in the chat."""
@@ -161,84 +247,38 @@ class Dialogue:
         again = "/reload starts the engine again." if self._live.conversation.phase == "dead" else ""
         self.say("\n".join(line for line in (what, f"{mend} {again}".strip()) if line))
 
-    def _submit(self, prompt: str) -> None:
+    def _submit(self, prompt: str, *, instead: bool = False) -> None:
+        conversation = self._live.conversation
+        if instead and conversation.ask_instead(prompt):
+            self._chat.remove_last_turn()
+            self._chat.add_message("user", prompt)
+            return
+        if prompt != self._sent_anyway and (refusal := self._refusal_of_size(prompt)):
+            self._sent_anyway = prompt
+            self.say(refusal)
+            self._prompt.put(prompt)
+            return
+        self._sent_anyway = None
         self._chat.add_message("user", prompt)
-        self._live.conversation.submit(prompt)
+        conversation.submit(prompt)
 
-    def _change_conversation(self, name: str) -> None:
-        conversation = self._live.conversation
-        if conversation.phase in {"answering", "stopping"}:
-            self.say(BUSY)
-        elif name == "clear":
-            conversation.clear()
-            self._chat.clear()
-            self._warned_of_context = False
-        elif name == "reload":
-            conversation.reload()
-            if conversation.phase != "loading":
-                self.say("No model has been loaded yet; F4 or /model chooses one.")
-        elif name == "retry":
-            if conversation.retry():
-                self.say("Once more:")
-            else:
-                self.say("There is no prompt to answer once more.")
-        elif not conversation.go_on():
-            self.say("There is no answer to go on with.")
-
-    def _set_system(self, text: str) -> None:
-        conversation = self._live.conversation
-        if text:
-            conversation.system = None if text == "-" else text
-        self.say(f"System prompt: {conversation.system}" if conversation.system else "There is no system prompt.")
-
-    def _set_sampling(self, argument: str) -> None:
-        conversation = self._live.conversation
-        if not argument:
-            self.say(f"Sampling: {slash.settings_words(conversation.sampling)}.")
-            return
-        try:
-            conversation.sampling = slash.with_setting(conversation.sampling, argument)
-        except slash.SettingError as error:
-            self.say(str(error))
-        else:
-            self.say(f"From the next prompt on: {argument}.")
-
-    def _load_text(self, name: str) -> None:
-        try:
-            path = Path(name).expanduser()
-            if not path.is_file():
-                self.say(f"{name or 'Nothing'} is no file; /load FILE puts a file's text into the prompt.")
-                return
-            with path.open("rb") as file:
-                data = file.read(LOAD_FILE_BYTES + 1)
-        except (OSError, RuntimeError) as error:
-            self.say(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.")
-            return
-        if len(data) > LOAD_FILE_BYTES:
-            self.say(f"{name} is longer than {format_bytes(LOAD_FILE_BYTES)}, more than a context holds.")
-            return
-        self._prompt.put(data.decode("utf-8", "replace"))
-
-    def _load_named(self, name: str) -> None:
-        from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only when asked for
-
-        try:
-            path = resolve(name, folders=self._live.options.model_folders)
-        except EdgetopError as error:
-            self.say(f"{error.what}\n{error.mend}".rstrip())
-        else:
-            self.load(path, self._live.settings_for(path))
-
-    def _stats(self) -> str:
-        summary = self._live.snapshot().summary
-        energy = summary.energy
-        if energy is not None and energy.j_per_token is not None:
-            spent = f"{format_significant(energy.j_per_token.value)} J/token gross, grade {energy.grade}"
-        else:
-            spent = f"n/a ({summary.energy_missing or 'no figure yet'})"
+    def _refusal_of_size(self, prompt: str) -> str:
+        """Why a prompt cannot be sent as far as can be told; empty where it may fit."""
+        conversation, now = self._live.conversation, self._live.snapshot()
+        if now.n_ctx is None or now.load is None or now.load.settings.full_context == "shift":
+            return ""
+        room = room_for(
+            prompt,
+            conversation.messages,
+            conversation.system,
+            counted_tokens=conversation.counted_tokens,
+            session=self._live.session,
+            n_ctx=now.n_ctx,
+        )
+        if not room.cannot_fit:
+            return ""
         return (
-            f"{summary.turns} turn{'' if summary.turns == 1 else 's'}, {summary.generated_tokens} tokens at "
-            f"{format_rate(summary.decode_tokens_per_s)}; prefill {format_rate(summary.prefill_tokens_per_s)}, "
-            f"first token {format_seconds(summary.first_token_s)}.\n"
-            f"Most memory {format_bytes(summary.memory.rss_peak_bytes)}. Energy {spent}."
+            f"This does not fit: the conversation would have about {room.needed} tokens, {room.excess} too many for "
+            f"the context of {room.n_ctx}.\n/clear begins anew, /undo takes the last turn back, a shorter prompt may "
+            "fit; Enter once more sends it all the same."
         )

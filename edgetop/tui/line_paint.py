@@ -17,7 +17,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-_RESET = "\x1b[0m"
+from edgetop.tui.sgr import shortened
 
 
 class _CellsUpdate(CompositorUpdate):
@@ -27,18 +27,8 @@ class _CellsUpdate(CompositorUpdate):
         self._cells = cells
 
     def render_segments(self, console: Console) -> str:
-        """The escape sequences that draw the strips. Strips of one style in a row name it once."""
-        sequences: list[str] = []
-        style = ""
-        for x, y, strip in self._cells:
-            drawn = strip.render(console)
-            if style and drawn.startswith(style):
-                sequences[-1] = sequences[-1].removesuffix(_RESET)
-                drawn = drawn.removeprefix(style)
-            else:
-                style = _only_style(drawn)
-            sequences.append(f"\x1b[{y + 1};{x + 1}H{drawn}")
-        return "".join(sequences)
+        """The escape sequences that draw the strips."""
+        return shortened("".join(f"\x1b[{y + 1};{x + 1}H{strip.render(console)}" for x, y, strip in self._cells))
 
 
 def paint(widget: Widget, changes: Sequence[Region]) -> None:
@@ -80,10 +70,3 @@ def _origin_in_full_view(widget: Widget, regions: Sequence[Region]) -> Region | 
         if not place.contains_region(on_screen) or any(visible.overlaps(on_screen) for _, visible, _ in over):
             return None
     return place
-
-
-def _only_style(drawn: str) -> str:
-    """The escape sequence at the beginning, where `drawn` is one text in one style."""
-    if drawn.count("\x1b") == 2 and drawn.startswith("\x1b[") and drawn.endswith(_RESET):
-        return drawn[: drawn.index("m") + 1]
-    return ""

@@ -6,6 +6,7 @@ so many ticks draws the panes. Nothing else wakes this process up while a model 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -13,8 +14,7 @@ from msgspec.structs import replace
 from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal, Vertical
-from textual.screen import Screen
+from textual.containers import Horizontal
 from textual.timer import Timer
 
 from edgetop.core.clock import US_PER_S
@@ -26,22 +26,29 @@ from edgetop.inference.server.address import ServerChoice
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
 from edgetop.live.live_session import LiveSession
 from edgetop.tui import slash
+from edgetop.tui.bindings import bindings
+from edgetop.tui.chat_actions import ChatActions
+from edgetop.tui.completion import Completion
 from edgetop.tui.dialogue import Dialogue
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.help_screen import HelpScreen
-from edgetop.tui.keymap import bindings
+from edgetop.tui.keyed_screen import KeyedScreen
+from edgetop.tui.keymap import LIVE
+from edgetop.tui.looks import Looks
 from edgetop.tui.model_picker import ModelChoice, ModelPicker
+from edgetop.tui.pane_actions import PaneActions
+from edgetop.tui.remembered import Remembered
 from edgetop.tui.themes import next_theme
 from edgetop.tui.view import Recording, View, view_of
-from edgetop.tui.widgets import energy_pane, memory_pane, power_pane, tokens_pane
-from edgetop.tui.widgets.chat_view import ChatView
+from edgetop.tui.widgets.chat_box import ChatBox
 from edgetop.tui.widgets.key_line import KeyLine
-from edgetop.tui.widgets.pane import Pane
+from edgetop.tui.widgets.pane_column import PaneColumn
 from edgetop.tui.widgets.prompt import Prompt
 from edgetop.tui.widgets.top_meters import Layout, TopMeters
 
 if TYPE_CHECKING:
+    from edgetop.settings.resolve import Settings
     from edgetop.tui.check_screen import CheckChoice
+    from edgetop.tui.settings_desk import SettingsDesk
 
 TICK_S = 0.25
 """Text is appended this often; more would cost tokens, less would look like stuttering."""
@@ -49,50 +56,61 @@ IDLE_TICK_S = 0.5
 DELAYS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Refresh intervals of the panes that the keys walk through."""
 WIDE_COLUMNS, WIDE_ROWS = 100, 24
-TALL_ROWS = 32
 SMALL_COLUMNS, SMALL_ROWS = 60, 16
 
 
-class LiveScreen(Screen[None]):
+class LiveScreen(PaneActions, ChatActions, KeyedScreen[None]):
     """Chat with the model, and watch it."""
 
-    BINDINGS: ClassVar[list[Binding]] = bindings()  # type: ignore[assignment]
+    TABLE = LIVE
+    SLASH_COMMANDS = slash.COMMANDS
+    BINDINGS: ClassVar[list[Binding]] = bindings(LIVE)  # type: ignore[assignment]
     DEFAULT_CSS = """
     LiveScreen {
         layout: vertical;
         #body { height: 1fr; }
-        #chat-box { width: 1fr; border: round $panel-lighten-2; padding: 0 1;
+        #chat-box { width: 1fr; border: round $edge; padding: 0 1;
             border-title-style: bold; border-title-color: $foreground; }
-        #chat-box.block { border: solid $panel-lighten-2; }
-        #chat-box.ascii { border: ascii $panel-lighten-2; }
+        #chat-box.block { border: solid $edge; }
+        #chat-box.ascii { border: ascii $edge; }
         #panes { width: 50; }
-        #tokens { height: 1fr; }
-        #memory, #power { height: 5; }
-        #energy { height: 4; }
-        &.tall #power { height: 8; }
-        &.tall #energy { height: 7; }
         &.folded #panes { display: none; }
+        &.zoomed #panes { display: block; width: 1fr; }
+        &.zoomed #chat-box { display: none; }
         &.small KeyLine { display: none; }
         &.small #chat-box { border: none; padding: 0; }
     }
     """
 
     def __init__(
-        self, live: LiveSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
+        self,
+        live: LiveSession,
+        *,
+        level: GlyphLevel,
+        delay_s: float = 1.0,
+        price: Price | None = None,
+        remembered: Remembered | None = None,
     ) -> None:
         super().__init__()
         self._live = live
         self._level: GlyphLevel = level
         self._delay_s = delay_s
         self._price = price
+        self.settings: Settings | None = None
+        """What edgetop was started with."""
+        self.desk: SettingsDesk | None = None
+        """The settings as they were changed, once their page has been opened."""
         self._paused = False
         self._timer: Timer | None = None
         self._timer_s = 0.0
         self._since_draw_s = 0.0
         self._since_check_s = 0.0
-        self._chat = ChatView(level, id="chat")
-        self._prompt = Prompt(level, completions=slash.completions, id="prompt")
+        self._box = ChatBox(level, completions=Completion(live), id="chat-box")
+        self._chat, self._prompt = self._box.chat, self._box.prompt
         self._dialogue = Dialogue(live, self._chat, self._prompt, level)
+        self._remembered = remembered or Remembered()
+        self._panes = PaneColumn(id="panes")
+        self._panes.take(self._remembered.arrangement)
         self._stop_asked_us: int | None = None
         """When the person last asked for a stop that has not happened yet."""
 
@@ -100,19 +118,13 @@ class LiveScreen(Screen[None]):
         """Meters, chat and panes, key line."""
         yield TopMeters(id="top")
         with Horizontal(id="body"):
-            with Vertical(id="chat-box"):
-                yield self._chat
-                yield self._prompt
-            with Vertical(id="panes"):
-                yield Pane(tokens_pane.TITLE, tokens_pane.draw, id="tokens")
-                yield Pane(memory_pane.TITLE, memory_pane.draw, id="memory")
-                yield Pane(power_pane.TITLE, power_pane.draw, id="power")
-                yield Pane(energy_pane.TITLE, energy_pane.draw, id="energy")
+            yield self._box
+            yield self._panes
         yield KeyLine(id="keys")
 
     def on_mount(self) -> None:
         """Begin to tick."""
-        self.query_one("#chat-box").border_title = "chat"
+        self._box.border_title = "chat"
         self._apply_glyphs()
         self._prompt.focus()
         self._tick_every(TICK_S)
@@ -125,7 +137,6 @@ class LiveScreen(Screen[None]):
         folded = small or columns < WIDE_COLUMNS or rows < WIDE_ROWS
         self.set_class(small, "small")
         self.set_class(folded, "folded")
-        self.set_class(rows >= TALL_ROWS, "tall")
         self.call_after_refresh(self._draw)
 
     # Time
@@ -155,12 +166,11 @@ class LiveScreen(Screen[None]):
         self._since_draw_s = 0.0
         if not self.is_mounted or not self.size.width:
             return
-        view = self._view()
+        view = self._panes.with_layout(self._view())
         self.query_one(TopMeters).show(view, self._layout)
-        if not self.has_class("folded"):
-            for pane in self.query(Pane):
-                pane.show(view)
-        self.query_one(KeyLine).show(view, delay_s=self._delay_s)
+        if self._panes.zoomed or not self.has_class("folded"):
+            self._panes.show(view)
+        self.query_one(KeyLine).show(view, delay_s=self._delay_s, keys=self.keys)
 
     def _view(self) -> View:
         live = self._live
@@ -174,8 +184,8 @@ class LiveScreen(Screen[None]):
             recording=recording,
             load_fraction=live.conversation.load_fraction if phase == "loading" else None,
             paused=self._paused,
-            hidden=frozenset(pane.title for pane in self.query(Pane) if not pane.display),
             price=self._price,
+            traces=self._panes.traces,
         )
         if phase == "no_model" and view.snapshot.phase == "starting":
             # The engine waits for a model that nobody has chosen yet, which is nothing that a session records.
@@ -199,23 +209,39 @@ class LiveScreen(Screen[None]):
         text = message.text
         match slash.parse(text):
             case None:
-                self._dialogue.ask(text.removeprefix("/") if text.startswith("//") else text)
+                prompt = text.removeprefix("/") if text.startswith("//") else text
+                self._dialogue.ask(prompt, instead=message.instead)
             case ("help", _):
                 self.action_help()
             case ("model", ""):
                 self.action_choose_model()
+            case ("open", ""):
+                self.action_sessions()
             case ("quit", _):
                 self.app.exit()
             case (name, argument):
                 self._dialogue.carry_out(name, argument)
-        self._wake()
+        self.wake()
+
+    def run_command(self, command: slash.SlashCommand) -> None:
+        """Carry out a command, or begin one that needs an argument in the prompt."""
+        if command.argument and not command.argument.startswith("["):
+            self.action_enter_prompt()
+            self._prompt.put(f"/{command.name} ")
+        else:
+            self.post_message(Prompt.Submitted(f"/{command.name}"))
 
     def load(self, path: Path, settings: EngineSettings) -> None:
         """Load a model, in place of the one there is."""
         self._dialogue.load(path, settings)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def resume(self, path: Path) -> None:
+        """Go on with the conversation of a recorded session."""
+        self._dialogue.resume(path)
+        self.wake()
+
+    def wake(self) -> None:
         """Something begins: look soon what has come of it."""
         self._tick_every(min(TICK_S, self._delay_s))
         self._draw_soon()
@@ -246,10 +272,6 @@ class LiveScreen(Screen[None]):
         """Leave; the session is saved on the way out."""
         self.app.exit()
 
-    def action_help(self) -> None:
-        """Show keys and commands."""
-        self.app.push_screen(HelpScreen(self._level))
-
     def action_choose_model(self) -> None:
         """Show the models of this machine, and load the chosen one."""
         options = self._live.options
@@ -260,7 +282,7 @@ class LiveScreen(Screen[None]):
         """Show what was recorded, to compare and to replay it."""
         from edgetop.tui.session_pages import open_sessions  # noqa: PLC0415 - few sessions need it
 
-        open_sessions(self.app, self._live.store, self._level, self._price)
+        open_sessions(self.app, self._live.store, self._level, self._price, go_on=self.resume)
 
     def action_check(self) -> None:
         """Show how the models of this machine would do, and load the chosen one."""
@@ -277,15 +299,25 @@ class LiveScreen(Screen[None]):
             self.load(choice.path, self._live.settings_for(choice.path))
 
     def action_leave_prompt(self) -> None:
-        """Give the keyboard to the panes."""
+        """Give the keyboard to the panes; a search and a change of the last prompt end with it."""
+        self._box.end_search()
+        self._prompt.give_up_change()
+        self._panes.zoom(on=False)
+        self.panes_changed()
         self._chat.focus()
-        self.query_one(KeyLine).in_panes = True
         self._draw_soon()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """The keys of the panes work while the prompt does not have the keyboard."""
+        self._panes.has_keys = self.query_one(KeyLine).in_panes = event.widget is not self._prompt
+        self.panes_changed()
 
     def action_enter_prompt(self) -> None:
         """Give the keyboard to the prompt."""
+        self._box.end_search()
+        self._panes.zoom(on=False)
+        self.panes_changed()
         self._prompt.focus()
-        self.query_one(KeyLine).in_panes = False
         self._draw_soon()
 
     def action_pause(self) -> None:
@@ -306,30 +338,37 @@ class LiveScreen(Screen[None]):
         self._delay_s = DELAYS_S[min(max(nearest + step, 0), len(DELAYS_S) - 1)]
         self._draw()
 
-    def action_toggle_pane(self, number: int) -> None:
-        """Show or hide a pane."""
-        pane = self.query(Pane)[number - 1]
-        pane.display = not pane.display
-        self.query_one("#panes").display = any(each.display for each in self.query(Pane))
-        self._draw_soon()
-
     def action_next_theme(self) -> None:
         """Change to the next theme."""
         next_theme(self.app)
+        self._remembered.change(theme=self.app.theme)
         self._draw_soon()
 
     def action_next_glyphs(self) -> None:
         """Change between braille, block and ASCII."""
-        self._level = LEVELS[(LEVELS.index(self._level) + 1) % len(LEVELS)]
+        self.look(self.looks._replace(level=LEVELS[(LEVELS.index(self._level) + 1) % len(LEVELS)]))
+        self._remembered.choose_level(self._level)
+
+    def action_settings(self) -> None:
+        """Show the settings, to change and to write them."""
+        from edgetop.tui.settings_page import open_settings  # noqa: PLC0415 - few sessions need it
+
+        open_settings(self, self._live)
+
+    @property
+    def looks(self) -> Looks:
+        """How it is drawn now."""
+        return Looks(self._level, self._delay_s, self._price)
+
+    def look(self, looks: Looks) -> None:
+        """Draw it in another way."""
+        self._level, self._delay_s, self._price = looks
         self._apply_glyphs()
         self._draw_soon()
 
     def _apply_glyphs(self) -> None:
-        box = self.query_one("#chat-box")
-        box.remove_class(*LEVELS).add_class(self._level)
         self._dialogue.level = self._level
-        self._chat.set_level(self._level)
-        self._prompt.set_level(self._level)
+        self._box.set_level(self._level)
 
     def action_screenshot(self) -> None:
         """Save what is on the screen as SVG in the working folder."""
@@ -340,21 +379,19 @@ class LiveScreen(Screen[None]):
         else:
             self._dialogue.say(f"The screen is saved as {path}.")
 
-    def action_scroll_chat(self, lines: int) -> None:
-        """Move the chat by lines."""
-        self._chat.action_move(lines)
+    def pane_columns(self) -> Sequence[PaneColumn]:
+        """What the keys of the panes act upon."""
+        return (self._panes,)
 
-    def action_page_chat(self, pages: int) -> None:
-        """Move the chat by pages."""
-        self._chat.action_page(pages)
+    def give_keys_to_panes(self) -> None:
+        """Take the keyboard from the prompt."""
+        self._chat.focus()
 
-    def action_chat_top(self) -> None:
-        """Show the beginning of the chat."""
-        self._chat.action_to_top()
-
-    def action_chat_end(self) -> None:
-        """Show the end of the chat."""
-        self._chat.action_to_end()
+    def panes_changed(self) -> None:
+        """Make room for a zoomed pane, or take it back, and remember the rest."""
+        self.set_class(bool(self._panes.zoomed), "zoomed")
+        self._remembered.change(**self._panes.arrangement)
+        self._draw_soon()
 
     def _draw_soon(self) -> None:
         self.call_after_refresh(self._draw)

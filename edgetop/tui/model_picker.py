@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.containers import Vertical
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -18,8 +18,10 @@ from edgetop.core.format import format_bytes
 from edgetop.core.text import one_line
 from edgetop.inference.catalog import FoundModel, find_models
 from edgetop.inference.server.address import ServerChoice
+from edgetop.tui.bindings import bindings
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keymap import PAGE_KEYS
+from edgetop.tui.keyed_screen import KeyedScreen
+from edgetop.tui.page_keys import PICKER
 from edgetop.tui.widgets.lines import shortened
 from edgetop.tui.wrap import fit
 
@@ -35,15 +37,11 @@ class ModelChoice(NamedTuple):
     path: Path
 
 
-class ModelPicker(ModalScreen[ModelChoice | None]):
+class ModelPicker(KeyedScreen[ModelChoice | None], ModalScreen[ModelChoice | None]):
     """A list of what was found, with where and how large; Enter chooses, Esc leaves things as they are."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,f4", "close", "close"),
-        *PAGE_KEYS,
-        Binding("j", "cursor_down", show=False),
-        Binding("k", "cursor_up", show=False),
-    ]
+    TABLE = PICKER
+    BINDINGS: ClassVar[list[Binding]] = bindings(PICKER)  # type: ignore[assignment]
     DEFAULT_CSS = """
     ModelPicker { align: center middle; }
     ModelPicker > Vertical { width: 80; max-width: 100%; height: auto; max-height: 80%; border: round $accent;
@@ -69,7 +67,7 @@ class ModelPicker(ModalScreen[ModelChoice | None]):
     def compose(self) -> ComposeResult:
         """The list, empty until the folders have been looked through."""
         with Vertical() as box:
-            box.border_title = "models: Enter loads, Esc closes"
+            box.border_title = f"models: {self.keys.key_of('choose')} loads, {self.keys.key_of('close')} closes"
             yield OptionList(Option("looking ...", disabled=True))
 
     def on_mount(self) -> None:
@@ -128,6 +126,10 @@ class ModelPicker(ModalScreen[ModelChoice | None]):
     def action_close(self) -> None:
         """Go back without a choice."""
         self.dismiss(None)
+
+    def action_choose(self) -> None:
+        """Take the highlighted model."""
+        self.query_one(OptionList).action_select()
 
     def action_cursor_down(self) -> None:
         """Go down the list."""

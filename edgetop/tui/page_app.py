@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen, ScreenResultType
 
 from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
-from edgetop.tui.themed_app import ThemedApp
+from edgetop.tui.themed_app import OWN, Controls, ThemedApp
 from edgetop.tui.themes import DEFAULT_THEME, load_themes
 
 Result = TypeVar("Result")
@@ -27,9 +27,14 @@ class PageApp(ThemedApp[ScreenResultType], Generic[ScreenResultType]):
     ]
 
     def __init__(
-        self, make_screen: MakeScreen[ScreenResultType], *, level: GlyphLevel, theme: str = DEFAULT_THEME
+        self,
+        make_screen: MakeScreen[ScreenResultType],
+        *,
+        level: GlyphLevel,
+        theme: str = DEFAULT_THEME,
+        controls: Controls = OWN,
     ) -> None:
-        super().__init__(theme)
+        super().__init__(theme, controls)
         self._make_screen = make_screen
         self._level: GlyphLevel = level
 
@@ -45,7 +50,11 @@ class PageApp(ThemedApp[ScreenResultType], Generic[ScreenResultType]):
 
 
 def run_page(
-    make_screen: MakeScreen[Result], *, theme: str | None = None, level: GlyphLevel | None = None
+    make_screen: MakeScreen[Result],
+    *,
+    theme: str | None = None,
+    level: GlyphLevel | None = None,
+    controls: Controls = OWN,
 ) -> Result | None:
     """Run a screen until it is dismissed or the person quits; what it was dismissed with, or `None`.
 
@@ -56,6 +65,7 @@ def run_page(
         make_screen,
         level=level or detect_level(without_coerced_locale(os.environ)),
         theme=theme or DEFAULT_THEME,
+        controls=controls,
     )
     app.run_to_end()
     return app.return_value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edgetop.core.figures import TurnFigures, decode_tokens_per_s, first_token_s
-from edgetop.core.records import Part
+from edgetop.core.records import TurnFinished
 from edgetop.session.session import Session
 from edgetop.session.turn import Turn
-from edgetop.tui.chat_lines import figures_line, loaded_line
+from edgetop.tui.chat_lines import figures_line, loaded_line, thought_words
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.widgets.chat_view import ChatView
 
@@ -76,31 +76,58 @@ class RecordedChat:
     def _go_on(self, turn: Turn, t_us: int) -> None:
         """Append what the turn has got until `t_us`."""
         tokens = bisect_right(turn.token_t_us, t_us)
-        for part, text in reply_between(turn, self._tokens, tokens):
-            self._chat.append_text(text, part)
+        _append(self._chat, turn, self._tokens, tokens)
         self._tokens = tokens
         finished = turn.finished_at(t_us)
-        if finished is None:
-            return
-        progress = turn.progress(t_us)
-        figures = TurnFigures(
-            generated_tokens=progress.generated,
-            decode_tokens_per_s=decode_tokens_per_s(progress),
-            first_token_s=first_token_s(progress),
-        )
-        self._chat.finish(figures_line(figures, finished, self._level))
-        self._closed = True
+        if finished is not None:
+            _finish(self._chat, turn, finished, self._level)
+            self._closed = True
 
 
-def reply_between(turn: Turn, begin: int, end: int) -> Iterator[tuple[Part, str]]:
-    """The text of the tokens from index `begin` to before `end`, by the parts of the reply they belong to."""
+def write_turns(chat: ChatView, turns: Sequence[Turn], level: GlyphLevel) -> None:
+    """Show whole turns in place of what is shown; one without a prompt went on with the answer before it."""
+    with chat.at_once():
+        chat.clear()
+        for turn in turns:
+            if turn.started.prompt:
+                chat.add_message("user", turn.started.prompt)
+            else:
+                chat.go_on_with_reply()
+            _append(chat, turn, 0, len(turn.token_t_us))
+            if turn.finished is not None:
+                _finish(chat, turn, turn.finished, level)
+
+
+def _append(chat: ChatView, turn: Turn, begin: int, end: int) -> None:
+    """Append the tokens from index `begin` to before `end`."""
+    for index, text in reply_between(turn, begin, end):
+        part = turn.reply[index].part
+        if part == "answer" and index and turn.reply[index - 1].part == "reasoning":
+            chat.tell_thought(thought_words(turn, index - 1))
+        chat.append_text(text, part)
+
+
+def _finish(chat: ChatView, turn: Turn, finished: TurnFinished, level: GlyphLevel) -> None:
+    if turn.reply and turn.reply[-1].part == "reasoning":
+        chat.tell_thought(thought_words(turn, len(turn.reply) - 1))
+    progress = turn.progress(finished.t_us)
+    figures = TurnFigures(
+        generated_tokens=progress.generated,
+        decode_tokens_per_s=decode_tokens_per_s(progress),
+        first_token_s=first_token_s(progress),
+    )
+    chat.finish(figures_line(figures, finished, level))
+
+
+def reply_between(turn: Turn, begin: int, end: int) -> Iterator[tuple[int, str]]:
+    """The text of the tokens from index `begin` to before `end`, and which span of the reply each part of it is of."""
     first = 0
-    for span in turn.reply:
+    for index, span in enumerate(turn.reply):
         low, high = max(begin, first), min(end, first + span.tokens)
         if low < high:
             chars = turn.token_chars
             start = sum(chars[first:low])
             text = span.text[start : start + sum(chars[low:high])]
             if text:
-                yield span.part, text
+                yield index, text
         first += span.tokens

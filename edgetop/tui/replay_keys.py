@@ -1,47 +1,55 @@
-"""Every key of replay, in one table that feeds the bindings, the key line and the help."""
+"""The keys of replay, in one table that feeds bindings, key line, help, palette and remapping."""
 
 from __future__ import annotations
 
-from edgetop.tui.keymap import KeyAction
+from edgetop.tui.keymap import PAGE, KeyAction, ScreenKeys
 
 KEYS: tuple[KeyAction, ...] = (
-    KeyAction("play_or_pause", ("space",), "play or pause"),
-    KeyAction("step(1)", ("right",), "the next token"),
-    KeyAction("step(-1)", ("left",), "the token before"),
-    KeyAction("jump_turn(1)", ("right_square_bracket",), "the next turn"),
-    KeyAction("jump_turn(-1)", ("left_square_bracket",), "the beginning of the turn, or the turn before"),
-    KeyAction("scrub(1)", ("full_stop", "shift+right"), "a hundredth of the way on"),
-    KeyAction("scrub(-1)", ("comma", "shift+left"), "a hundredth of the way back"),
+    KeyAction("play_or_pause", ("space",), "play or pause", "Play", named="play"),
+    KeyAction("flip", ("tab",), "the next session, where not all have room", "Next", named="next_session"),
+    KeyAction("step(-1)", ("left",), "the token before", "Token", named="previous_token"),
+    KeyAction("step(1)", ("right",), "the next token", "Token", named="next_token"),
+    KeyAction(
+        "jump_turn(-1)",
+        ("left_square_bracket",),
+        "the beginning of the turn, or the turn before",
+        "Turn",
+        named="previous_turn",
+    ),
+    KeyAction("jump_turn(1)", ("right_square_bracket",), "the next turn", "Turn", named="next_turn"),
+    KeyAction("change_speed(-1)", ("minus", "less_than_sign"), "slower, down to 0.25x", "Speed", named="slower"),
+    KeyAction(
+        "change_speed(1)", ("plus", "equals_sign", "greater_than_sign"), "faster, up to 64x", "Speed", named="faster"
+    ),
+    KeyAction("align", ("a",), "align by wall time, by turn, or by token", "Align"),
+    KeyAction("help", ("f1", "question_mark", "h"), "help", "Help"),
+    KeyAction("close", ("q", "escape"), "leave the replay", "Quit"),
+    KeyAction("scrub(1)", ("full_stop", "shift+right"), "a hundredth of the way on", named="scrub_on"),
+    KeyAction("scrub(-1)", ("comma", "shift+left"), "a hundredth of the way back", named="scrub_back"),
     KeyAction("to_start", ("home",), "the beginning"),
     KeyAction("to_end", ("end",), "the end"),
-    KeyAction("change_speed(1)", ("plus", "equals_sign", "greater_than_sign"), "faster, up to 64x"),
-    KeyAction("change_speed(-1)", ("minus", "less_than_sign"), "slower, down to 0.25x"),
-    KeyAction("align", ("a",), "align by wall time, by turn, or by token"),
-    KeyAction("flip", ("tab",), "the next session, where not all have room"),
-    KeyAction("toggle_pane(1)", ("1",), "show or hide tokens"),
-    KeyAction("toggle_pane(2)", ("2",), "show or hide memory"),
-    KeyAction("toggle_pane(3)", ("3",), "show or hide power"),
-    KeyAction("toggle_pane(4)", ("4",), "show or hide energy"),
-    KeyAction("scroll_chat(1)", ("j", "down"), "chat: a line down"),
-    KeyAction("scroll_chat(-1)", ("k", "up"), "chat: a line up"),
-    KeyAction("page_chat(1)", ("pagedown",), "chat: a page down"),
-    KeyAction("page_chat(-1)", ("pageup",), "chat: a page up"),
+    KeyAction("zoom_pane", ("z",), "one pane, all of the room; z again: all panes"),
+    KeyAction("toggle_pane(1)", ("1",), "show or hide tokens", named="toggle_tokens"),
+    KeyAction("toggle_pane(2)", ("2",), "show or hide memory", named="toggle_memory"),
+    KeyAction("toggle_pane(3)", ("3",), "show or hide power", named="toggle_power"),
+    KeyAction("toggle_pane(4)", ("4",), "show or hide energy", named="toggle_energy"),
+    KeyAction("focus_pane(1)", ("p",), "the next pane", named="next_pane"),
+    KeyAction("focus_pane(-1)", ("P",), "the pane before", named="previous_pane"),
+    KeyAction("move_pane(1)", ("right_curly_bracket", "shift+down"), "move the pane down", named="pane_down"),
+    KeyAction("move_pane(-1)", ("left_curly_bracket", "shift+up"), "move the pane up", named="pane_up"),
+    KeyAction("change_span(-1)", ("left_parenthesis",), "graphs: a shorter time", named="shorter_time"),
+    KeyAction(
+        "change_span(1)", ("right_parenthesis",), "graphs: a longer time, up to the whole session", named="longer_time"
+    ),
+    KeyAction("scroll_chat(1)", ("j", "down"), "chat: a line down", named="chat_down"),
+    KeyAction("scroll_chat(-1)", ("k", "up"), "chat: a line up", named="chat_up"),
+    KeyAction("page_chat(1)", ("pagedown",), "chat: a page down", named="chat_page_down"),
+    KeyAction("page_chat(-1)", ("pageup",), "chat: a page up", named="chat_page_up"),
     KeyAction("next_theme", ("t",), "next theme"),
     KeyAction("next_glyphs", ("g",), "glyphs: braille, block, ASCII"),
-    KeyAction("help", ("f1", "question_mark", "h"), "help"),
-    KeyAction("close", ("q", "escape"), "leave the replay"),
+    *PAGE[1:],
 )
-LABELS: tuple[tuple[str, str, str], ...] = (
-    ("play_or_pause", "Space", "Play"),
-    ("flip", "Tab", "Next"),
-    ("step", "←→", "Token"),
-    ("jump_turn", "[ ]", "Turn"),
-    ("change_speed", "- +", "Speed"),
-    ("align", "a", "Align"),
-    ("help", "F1", "Help"),
-    ("close", "q", "Quit"),
-)
-"""Actions in the key line: their keys, and a word."""
+REPLAY = ScreenKeys("replay", "Replay", KEYS)
 ABOUT: tuple[tuple[str, str], ...] = (
     ("time", "all sessions begin together and go by their own clocks"),
     ("turn", "each turn of all begins together; who is done with it first waits"),

@@ -16,7 +16,6 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
-from textual.screen import Screen
 from textual.timer import Timer
 
 from edgetop.core.clock import Clock, monotonic_us
@@ -27,15 +26,17 @@ from edgetop.session.player import Player
 from edgetop.session.preparation import prepare
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.tui.bindings import bindings
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.help_screen import HelpScreen, keys_in_words
-from edgetop.tui.keymap import PAGE_KEYS, bindings
+from edgetop.tui.keyed_screen import KeyedScreen
+from edgetop.tui.keymap import places
+from edgetop.tui.pane_actions import PaneActions
 from edgetop.tui.replay_headings import headings
-from edgetop.tui.replay_keys import ABOUT, KEYS, LABELS
+from edgetop.tui.replay_keys import REPLAY
 from edgetop.tui.themes import next_theme
-from edgetop.tui.widgets.key_line import key_and_label
-from edgetop.tui.widgets.lines import LinesWidget, Span, fit, for_level, joined, line_of, spread
-from edgetop.tui.widgets.pane import Pane
+from edgetop.tui.widgets.key_bar import KeyBar
+from edgetop.tui.widgets.lines import Span, line_of
+from edgetop.tui.widgets.pane_column import PaneColumn
 from edgetop.tui.widgets.replay_column import ReplayColumn
 from edgetop.tui.widgets.replay_transport import Transport, TransportLine
 
@@ -46,17 +47,16 @@ PREPARING_US, BREATHING_S = 15_000, 0.001
 SIDE_BY_SIDE_COLUMNS = 100
 """Where the screen has less than this, one session at a time is shown."""
 COLUMN_LEAST = 48
-HELP = (("Replay", keys_in_words(KEYS)), ("Words", ABOUT))
 
 
-class ReplayScreen(Screen[None]):
+class ReplayScreen(PaneActions, KeyedScreen[None]):
     """Plays sessions that were recorded; their files are not touched."""
 
-    BINDINGS: ClassVar[list[Binding]] = [*bindings(KEYS), *PAGE_KEYS]  # type: ignore[assignment]
+    TABLE = REPLAY
+    BINDINGS: ClassVar[list[Binding]] = bindings(REPLAY)  # type: ignore[assignment]
     DEFAULT_CSS = """
     ReplayScreen { layout: vertical;
         #columns { height: 1fr; }
-        #keys { height: 1; padding: 0 1; }
     }
     """
 
@@ -68,12 +68,14 @@ class ReplayScreen(Screen[None]):
         alignment: AlignmentName = "turn",
         price: Price | None = None,
         clock: Clock = monotonic_us,
+        frame_s: float = FRAME_S,
     ) -> None:
-        """`sessions` are one or more, and complete; nothing is added to them any more."""
+        """`sessions` are one or more, and complete; nothing is added to them. A frame is drawn every `frame_s`."""
         super().__init__()
         self.player = Player(sessions, alignment)
         self._level: GlyphLevel = level
         self._clock = clock
+        self.frame_s = frame_s
         self._drawn_us = 0
         self._drawing = False
         self._first = 0
@@ -92,14 +94,14 @@ class ReplayScreen(Screen[None]):
         with Horizontal(id="columns"):
             yield from self._columns
         yield TransportLine(id="transport")
-        yield LinesWidget(id="keys")
+        yield KeyBar(id="keys")
 
     def on_mount(self) -> None:
         """Show the beginning, and prepare for all else."""
         next(self._preparation)
         # The first finished answer would wait for it.
         self.call_after_refresh(import_module, "edgetop.tui.markdown")
-        self._timer = self.set_interval(FRAME_S, self._tick, pause=True)
+        self._timer = self.set_interval(self.frame_s, self._tick, pause=True)
         self._draw_soon()
         self.run_worker(self._prepare())
 
@@ -180,20 +182,16 @@ class ReplayScreen(Screen[None]):
         )
 
     def _draw_keys(self) -> None:
-        line = self.query_one("#keys", LinesWidget)
-        width = line.content_size.width
-        if width < 1:
-            return
         useless = {"align"} if len(self._columns) == 1 else set()
         if self._shown(self.size.width) == len(self._columns):
-            useless.add("flip")
-        keys = [
-            key_and_label(keys, "Pause" if label == "Play" and self.player.playing else label)
-            for action, keys, label in LABELS
-            if action not in useless
+            useless.add("next_session")
+        shown = [
+            place._replace(label="Pause") if place.label == "Play" and self.player.playing else place
+            for place in places(self.keys.keys)
+            if place.actions[0].name not in useless
         ]
         told = line_of(Span("" if self.prepared else "adding up energy", "dim"))
-        line.show_lines([for_level(fit(spread(joined(keys, width), [told], width), width), self._level)])
+        self.query_one(KeyBar).show_keys(shown, self._level, rights=[told])
 
     @on(TransportLine.Scrubbed)
     def _on_scrubbed(self, message: TransportLine.Scrubbed) -> None:
@@ -254,11 +252,14 @@ class ReplayScreen(Screen[None]):
             self._first = (self._first + 1) % len(self._columns)
             self._fit_in(*self.size)
 
-    def action_toggle_pane(self, number: int) -> None:
-        """Show or hide a pane of every session."""
+    def pane_columns(self) -> Sequence[PaneColumn]:
+        """Those of every session."""
+        return [column.panes for column in self._columns]
+
+    def panes_changed(self) -> None:
+        """Make room for a zoomed pane, or take it back."""
         for column in self._columns:
-            pane = list(column.query(Pane))[number - 1]
-            pane.display = not pane.display
+            column.fit_panes()
         self._draw_soon()
 
     def action_scroll_chat(self, lines: int) -> None:
@@ -282,10 +283,6 @@ class ReplayScreen(Screen[None]):
         for column in self._columns:
             column.set_level(self._level)
         self._draw_soon()
-
-    def action_help(self) -> None:
-        """Show the keys."""
-        self.app.push_screen(HelpScreen(self._level, HELP))
 
     def action_close(self) -> None:
         """Leave."""

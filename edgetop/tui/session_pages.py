@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,14 @@ from edgetop.tui.glyphs import GlyphLevel
 TOLD_S = 8.0
 
 
-def open_sessions(app: App[Any], store: Store, level: GlyphLevel, price: Price | None = None) -> None:
-    """Open the list of recorded sessions."""
+def open_sessions(
+    app: App[Any],
+    store: Store,
+    level: GlyphLevel,
+    price: Price | None = None,
+    go_on: Callable[[Path], None] | None = None,
+) -> None:
+    """Open the list of recorded sessions; `go_on` brings the conversation of one into the chat, where there is one."""
     from edgetop.tui.sessions_screen import SessionsScreen  # noqa: PLC0415 - few sessions of the live screen need it
 
     def replay(paths: Sequence[Path]) -> None:
@@ -32,7 +38,7 @@ def open_sessions(app: App[Any], store: Store, level: GlyphLevel, price: Price |
     def hold_against(paths: Sequence[Path]) -> None:
         open_comparison(app, paths, level, price)
 
-    app.push_screen(SessionsScreen(store, level, replay=replay, compare=hold_against))
+    app.push_screen(SessionsScreen(store, level, replay=replay, compare=hold_against, go_on=go_on))
 
 
 def open_comparison(app: App[Any], paths: Sequence[Path], level: GlyphLevel, price: Price | None = None) -> None:

@@ -4,58 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Literal
 
 from textual import events, on, work
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.screen import Screen
+from textual.binding import Binding
 
 from edgetop.core.errors import EdgetopError
 from edgetop.core.text import one_line
 from edgetop.session.labels import LabelError, changed_tags, write_labels
 from edgetop.session.listing import COLUMNS, SessionEntry, entry_of
 from edgetop.session.store import ListedSession, Store
+from edgetop.tui.bindings import bindings
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keymap import PAGE_KEYS
+from edgetop.tui.keyed_screen import KeyedScreen
+from edgetop.tui.keymap import places
+from edgetop.tui.page_keys import SESSIONS
 from edgetop.tui.sessions_table import Placed, heading_line, placed, row_line, sorted_entries
 from edgetop.tui.widgets.input_line import InputLine
+from edgetop.tui.widgets.key_bar import KeyBar
 from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, joined, line_of, spread
 
 Open = Callable[[Sequence[Path]], None]
 """Opens sessions, one or several."""
 Asked = Literal["", "filter", "tags", "delete"]
 """What the bottom line asks for."""
-KEYS: Final = (
-    ("Enter", "Replay"), ("m", "Mark"), ("c", "Compare"), ("/", "Filter"), ("s", "Sort"), ("r", "Reverse"),
-    ("t", "Tags"), ("d", "Delete"), ("Esc", "Back"),
-)  # fmt: skip
 
 
-class SessionsScreen(Screen[None]):
+class SessionsScreen(KeyedScreen[None]):
     """What is on disk is read when the screen opens and after each change. Esc goes back."""
 
     AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,f3", "close", "close"),
-        *PAGE_KEYS,
-        Binding("down,j", "move(1)", show=False),
-        Binding("up,k", "move(-1)", show=False),
-        Binding("pagedown", "page(1)", show=False),
-        Binding("pageup", "page(-1)", show=False),
-        Binding("home,g", "move(-1000000)", show=False),
-        Binding("end,G", "move(1000000)", show=False),
-        Binding("s,greater_than_sign", "sort(1)", show=False),
-        Binding("S,less_than_sign", "sort(-1)", show=False),
-        Binding("r,I", "reverse", show=False),
-        Binding("slash", "filter", show=False),
-        Binding("m,space", "mark", show=False),
-        Binding("U", "unmark", show=False),
-        Binding("c,f5", "compare", show=False),
-        Binding("enter,f6", "replay", show=False),
-        Binding("t", "tags", show=False),
-        Binding("d,delete", "delete", show=False),
-    ]
+    TABLE = SESSIONS
+    BINDINGS: ClassVar[list[Binding]] = bindings(SESSIONS)  # type: ignore[assignment]
     DEFAULT_CSS = """
     SessionsScreen { layout: vertical; }
     SessionsScreen LinesWidget { height: 1; width: 100%; padding: 0 1; }
@@ -65,13 +46,25 @@ class SessionsScreen(Screen[None]):
     SessionsScreen.asking > #keys { display: none; }
     """
 
-    def __init__(self, store: Store, level: GlyphLevel, *, replay: Open, compare: Open) -> None:
-        """`replay` gets the marked sessions, or else the chosen one; `compare` gets the marked ones, two or more."""
+    def __init__(
+        self,
+        store: Store,
+        level: GlyphLevel,
+        *,
+        replay: Open,
+        compare: Open,
+        go_on: Callable[[Path], None] | None = None,
+    ) -> None:
+        """`replay` gets the marked sessions, or else the chosen one; `compare` gets the marked ones, two or more.
+
+        `go_on` gets the one whose conversation the chat below is to go on with; `None` where there is no chat.
+        """
         super().__init__(classes=level)
         self._store = store
         self._level: GlyphLevel = level
         self._replay = replay
         self._compare = compare
+        self._go_on = go_on
         self._all: list[SessionEntry] | None = None
         self._shown: list[SessionEntry] = []
         self._columns: list[Placed] = []
@@ -89,7 +82,7 @@ class SessionsScreen(Screen[None]):
         yield LinesWidget(id="title")
         yield LinesWidget(id="heading")
         yield LinesWidget(id="sessions")
-        yield LinesWidget(id="keys")
+        yield KeyBar(id="keys")
         yield InputLine(self._level, id="input")
 
     def on_mount(self) -> None:
@@ -138,7 +131,10 @@ class SessionsScreen(Screen[None]):
         self._show("title", [self._title()])
         self._show("heading", [heading])
         self._show("sessions", self._rows())
-        self._show("keys", [self._said or self._keys()])
+        if self._said:
+            self.query_one(KeyBar).say(self._said, self._level)
+        else:
+            self.query_one(KeyBar).show_keys(places(self.keys.keys), self._level)
 
     def _show(self, name: str, lines: Sequence[Line]) -> None:
         shown = [for_level(fit(line, self._width), self._level) for line in lines]
@@ -171,9 +167,6 @@ class SessionsScreen(Screen[None]):
             )
             for index, entry in enumerate(self._shown[self._top : self._top + self._height], self._top)
         ]
-
-    def _keys(self) -> Line:
-        return joined([line_of(Span(name, "key"), f" {label}") for name, label in KEYS], self._width)
 
     def _scroll(self) -> None:
         """Keep the chosen row in view."""
@@ -289,6 +282,19 @@ class SessionsScreen(Screen[None]):
             self._replay((chosen.listed.path,))
         elif chosen is not None:
             self._say(chosen.listed.problem)
+
+    def action_go_on(self) -> None:
+        """Go back to the chat, and there on with the conversation of the chosen session."""
+        chosen = self._chosen
+        if chosen is None:
+            return
+        if self._go_on is None:
+            self._say("There is no chat here to go on in; `edgetop` opens one.")
+        elif chosen.listed.head is None:
+            self._say(chosen.listed.problem)
+        else:
+            self.dismiss()
+            self._go_on(chosen.listed.path)
 
     # Questions
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from textual.app import App
 from textual.color import Color, ColorParseError
 from textual.theme import BUILTIN_THEMES, Theme
+
+from edgetop.tui.theme_files import theme_files
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -18,30 +20,30 @@ else:
 
 PREFIX = "edgetop-"
 DEFAULT_THEME = "edgetop-dark"
-_PACKAGE = Path(__file__).resolve().parents[1]
-SHIPPED_FOLDERS = (_PACKAGE / "data" / "themes", _PACKAGE.parent / "themes")
-"""In an installed wheel, and in a checkout."""
 QUIET = "quiet"
 """Variable of the colour for text of second rank: the foreground, a little nearer to the background."""
 QUIET_SHARE = 0.7
+EDGE = "edge"
+"""Variable of the colour for borders: as near to the background as WCAG 2.1 (1.4.11) lets it be."""
+EDGE_CONTRAST = 3.0
 ROLES = (
     "primary", "secondary", "accent", "foreground", "background", "surface", "panel", "success", "warning", "error",
 )  # fmt: skip
 
 
+class ThemeError(ValueError):
+    """A file that is no theme; the text says in one line why."""
+
+
 def load_themes() -> list[Theme]:
     """All themes that can be read; a person's own replaces one of ours of the same name."""
-    paths = {path.stem: path for folder in _folders() for path in sorted(folder.glob("*.toml"))}
-    return [theme for path in paths.values() if (theme := _read(path)) is not None]
+    return [theme for path in theme_files().values() if (theme := _read(path)) is not None]
 
 
 def load_theme(name: str) -> Theme | None:
     """The theme of a name, without reading the others; `None` if there is none that can be read."""
-    for folder in reversed(_folders()):
-        path = folder / f"{name.removeprefix(PREFIX)}.toml"
-        if path.is_file():
-            return _read(path)
-    return None
+    path = theme_files().get(name.removeprefix(PREFIX))
+    return None if path is None else _read(path)
 
 
 def next_theme(app: App[Any]) -> None:
@@ -51,28 +53,61 @@ def next_theme(app: App[Any]) -> None:
     app.theme = names[(here + 1) % len(names)]
 
 
-def _folders() -> list[Path]:
-    shipped = next((folder for folder in SHIPPED_FOLDERS if folder.is_dir()), None)
-    own = platformdirs.user_config_path("edgetop", appauthor=False) / "themes"
-    return [own] if shipped is None else [shipped, own]
+def read_theme(path: Path) -> Theme:
+    """The theme in a file. Raises ThemeError."""
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise ThemeError(f"it cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a mistake in TOML and one in UTF-8 are such
+        raise ThemeError(f"it is not TOML: {error}") from None
+    table = data.get("colors")
+    if not isinstance(table, dict):
+        raise ThemeError("it has no table [colors]")
+    colors: dict[str, Any] = {}
+    for role in ROLES:
+        if not isinstance(table.get(role), str):
+            raise ThemeError(f"it has no colour {role} in [colors]")
+        try:
+            Color.parse(table[role])
+        except ColorParseError:
+            raise ThemeError(f"{role} = {table[role]!r} is no colour, such as #87d787") from None
+        colors[role] = table[role]
+    dark, ansi = bool(data.get("dark", True)), bool(data.get("ansi", False))
+    # Colours of cursors and scrollbars, which Textual cannot derive from colours that only the terminal knows.
+    variables = BUILTIN_THEMES["ansi-dark" if dark else "ansi-light"].variables if ansi else {}
+    made = dict.fromkeys((QUIET, EDGE), colors["foreground"]) if ansi else _made(colors)
+    theme = Theme(name=f"{PREFIX}{path.stem}", dark=dark, ansi=ansi, variables={**variables, **made}, **colors)
+    theme.to_color_system().generate()
+    return theme
 
 
 def _read(path: Path) -> Theme | None:
     """A theme, or `None` for a file that is none: a mistake in a theme must not keep the screen from opening."""
     try:
-        with path.open("rb") as file:
-            data: dict[str, Any] = tomllib.load(file)
-        colors: dict[str, Any] = {role: str(data["colors"][role]) for role in ROLES}
-        dark, ansi = bool(data.get("dark", True)), bool(data.get("ansi", False))
-        # Colours of cursors and scrollbars, which Textual cannot derive from colours that only the terminal knows.
-        variables = BUILTIN_THEMES["ansi-dark" if dark else "ansi-light"].variables if ansi else {}
-        quiet = {QUIET: colors["foreground"] if ansi else _quiet(colors["foreground"], colors["background"])}
-        theme = Theme(name=f"{PREFIX}{path.stem}", dark=dark, ansi=ansi, variables={**variables, **quiet}, **colors)
-        theme.to_color_system().generate()
-    except (OSError, ValueError, KeyError, TypeError, ColorParseError):
+        return read_theme(path)
+    except ThemeError:
         return None
-    return theme
 
 
-def _quiet(foreground: str, background: str) -> str:
-    return Color.parse(background).blend(Color.parse(foreground), QUIET_SHARE).hex
+def _made(colors: Mapping[str, str]) -> dict[str, str]:
+    """The colours between background and foreground."""
+    background, surface, foreground = (Color.parse(colors[role]) for role in ("background", "surface", "foreground"))
+    steps = (background.blend(foreground, share / 20) for share in range(1, 21))
+    seen = (edge for edge in steps if min(contrast(edge, ground) for ground in (background, surface)) >= EDGE_CONTRAST)
+    return {QUIET: background.blend(foreground, QUIET_SHARE).hex, EDGE: next(seen, foreground).hex}
+
+
+def contrast(one: Color, other: Color) -> float:
+    """The ratio of two colours' luminances, from 1 to 21 (WCAG 2.1, contrast ratio)."""
+    brighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (brighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(color: Color) -> float:
+    """Relative luminance, WCAG 2.1."""
+    red, green, blue = (
+        channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+        for channel in (each / 255 for each in color.rgb)
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue

@@ -1,55 +1,25 @@
 """The lines of a chat, laid out for a width only where somebody looks.
 
 A transcript is a row of blocks; a place in it is a block and a line of that block, so nothing above the place has to be
-laid out to draw what is below it, and a chat of any length follows a change of width at once.
+laid out to draw what is below it, and a chat of any length follows a change of width at once. Reasoning is folded to
+one line until somebody opens it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from itertools import takewhile
-from typing import Literal, NamedTuple
-
-from rich.segment import Segment
 
 from edgetop.core.records import Part
 from edgetop.core.text import literal
+from edgetop.tui.chat_block import Block, BlockKind, Place, Role, Row, StyledLine, plain_text
 from edgetop.tui.glyphs import Glyphs
-from edgetop.tui.wrap import TAB, wrap
+from edgetop.tui.wrap import TAB, fit, wrap
 
-Role = Literal["user", "assistant", "note", "system", "figures"]
-BlockKind = Literal["user", "assistant", "reasoning", "note", "system", "figures"]
-StyledLine = tuple[Segment, ...]
 RenderMarkdown = Callable[[str, int], "list[StyledLine] | None"]
 """Lines of at most that many cells for a Markdown text; `None` when it is to be shown as it is."""
-
-
-class Place(NamedTuple):
-    """A line of a block; the blank line above a block counts as its line 0."""
-
-    block: int
-    line: int
-
-
-class Row(NamedTuple):
-    """One line as it is drawn: plain text in the style of its block, or styled segments."""
-
-    kind: BlockKind
-    content: str | StyledLine
-
-
-@dataclass(slots=True, eq=False)
-class _Block:
-    message: int
-    kind: BlockKind
-    text: str = ""
-    markdown: bool = False
-    width: int = 0
-    """The width that `lines` are for; 0 while they are not laid out."""
-    lines: list[str | StyledLine] = field(default_factory=list)
-    unread: str = ""
-    """A carriage return at the end of the growing text: half a line break, until the next piece tells."""
+FOLDED_TAIL = 2_000
+"""Characters at the end of a growing thought that its last line is taken from."""
 
 
 class Transcript:
@@ -58,9 +28,19 @@ class Transcript:
     def __init__(self, glyphs: Glyphs, render_markdown: RenderMarkdown) -> None:
         self._glyphs = glyphs
         self._render_markdown = render_markdown
-        self._blocks: list[_Block] = []
+        self._blocks: list[Block] = []
         self._messages = 0
         self._width = 1
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The blocks from the first on."""
+        return self._blocks
+
+    @property
+    def width(self) -> int:
+        """The cells that lines are laid out for."""
+        return self._width
 
     @property
     def end(self) -> Place:
@@ -86,8 +66,13 @@ class Transcript:
     def add(self, role: Role, text: str = "") -> int:
         """Append a message; the number it is known by."""
         self._messages += 1
-        self._blocks.append(_Block(self._messages, role, _without_blank_lines(text)))
+        self._blocks.append(Block(self._messages, role, _without_blank_lines(text)))
         return self._messages
+
+    def reopen_reply(self) -> int | None:
+        """The number of the last message if it is a reply, to go on with it."""
+        last = self._blocks[-1] if self._blocks else None
+        return last.message if last is not None and last.kind in {"assistant", "reasoning", "figures"} else None
 
     def open_reply(self) -> int:
         """Begin a reply that has no text yet; the number it is known by."""
@@ -102,26 +87,43 @@ class Transcript:
             text = text.lstrip("\r\n")
             if not text:
                 return
-            last = _Block(message, kind)
+            last = Block(message, kind, folded=kind == "reasoning")
             self._blocks.append(last)
         last.text += text
-        if last.width == self._width:
+        if last.folded:
+            last.width = 0
+        elif last.width == self._width:
             self._grow(last, text)
+
+    def tell_thought(self, message: int, words: str) -> None:
+        """Say how long the reasoning was that a reply has come to the end of."""
+        for block in self._of(message):
+            if block.kind == "reasoning" and not block.told:
+                block.told = words
+                block.width = 0
 
     def close_reply(self, message: int, figures: str) -> None:
         """End a reply: its answer is Markdown from now on, and `figures` stand below it."""
+        self.tell_thought(message, "thought")
         for block in self._of(message):
             block.text = _without_blank_lines(block.text)
             block.markdown = block.kind == "assistant"
             block.width = 0
         if figures:
-            self._blocks.append(_Block(message, "figures", figures))
+            self._blocks.append(Block(message, "figures", figures))
 
-    def remove_last(self) -> None:
-        """Remove the last message with all that belongs to it."""
-        if self._blocks:
-            for block in self._of(self._blocks[-1].message):
-                self._blocks.remove(block)
+    def set_folded(self, index: int, *, folded: bool) -> None:
+        """Fold a block of reasoning to one line, or open it."""
+        block = self._blocks[index]
+        if block.kind == "reasoning" and block.folded != folded:
+            block.folded = folded
+            block.width = 0
+
+    def remove_last_turn(self) -> None:
+        """Remove the last prompt and everything after it."""
+        last = next((index for index, block in reversed(list(enumerate(self._blocks))) if block.kind == "user"), None)
+        if last is not None:
+            del self._blocks[last:]
 
     def clear(self) -> None:
         """Remove every message."""
@@ -150,14 +152,14 @@ class Transcript:
         while count > line and block > 0:
             count -= line
             block -= 1
-            line = self._height(block)
+            line = self.height(block)
         return Place(block, max(0, line - count))
 
     def place_below(self, place: Place, count: int) -> Place:
         """The place `count` lines below, or the end."""
         block, line = place
         while block < len(self._blocks):
-            left = self._height(block) - line
+            left = self.height(block) - line
             if count < left:
                 return Place(block, line + count)
             count -= left
@@ -168,18 +170,36 @@ class Transcript:
         """`place`, or the line nearest to it that there is after a block has become shorter or is gone."""
         if place.block >= len(self._blocks):
             return self.end
-        return Place(place.block, min(place.line, self._height(place.block) - 1))
+        return Place(place.block, min(place.line, self.height(place.block) - 1))
 
     def lines_below(self, place: Place, limit: int) -> int:
         """Lines from `place` to the end, counted up to `limit`."""
         block, line = place
         count = -line
         while block < len(self._blocks) and count < limit:
-            count += self._height(block)
+            count += self.height(block)
             block += 1
         return min(count, limit)
 
-    def _of(self, message: int) -> list[_Block]:
+    def height(self, index: int) -> int:
+        """Lines of a block, with the blank one above it."""
+        return self._gap(index) + len(self._laid_out(index).lines)
+
+    def lines_of(self, index: int, begin: int = 0, end: int | None = None) -> tuple[int, Sequence[str]]:
+        """Blank lines above a block, and its lines from `begin` to before `end` without what stands before each."""
+        block = self._laid_out(index)
+        return self._gap(index), [
+            plain_text(content)[self.prefix_of(index, number) :]
+            for number, content in enumerate(block.lines[begin:end], begin)
+        ]
+
+    def prefix_of(self, index: int, line: int) -> int:
+        """Characters at the beginning of a line that its author did not write."""
+        block = self._blocks[index]
+        plain = not block.lines or isinstance(block.lines[0], str)
+        return len(self._prefix(block.kind)[min(line, 1)]) if plain else 0
+
+    def _of(self, message: int) -> list[Block]:
         """The blocks of a message, which is one of the last."""
         found = list(takewhile(lambda block: block.message >= message, reversed(self._blocks)))
         return [block for block in reversed(found) if block.message == message]
@@ -187,9 +207,6 @@ class Transcript:
     def _gap(self, index: int) -> int:
         """Figures stand directly below what they are about; everything else below a blank line."""
         return 0 if index == 0 or self._blocks[index].kind == "figures" else 1
-
-    def _height(self, index: int) -> int:
-        return self._gap(index) + len(self._laid_out(index).lines)
 
     def _prefix(self, kind: BlockKind) -> tuple[str, str]:
         """What stands before the first and before the other lines of a block; it tells who speaks without colour."""
@@ -205,9 +222,13 @@ class Transcript:
     def _literal(self, text: str) -> str:
         return literal(text, ascii=self._glyphs.level == "ascii").replace("\t", TAB)
 
-    def _laid_out(self, index: int) -> _Block:
+    def _laid_out(self, index: int) -> Block:
         block = self._blocks[index]
-        if block.width != self._width:
+        if block.folded:
+            if block.width != self._width:
+                block.lines = [self._folded_line(block)]
+                block.width = self._width
+        elif block.width != self._width:
             styled = self._render_markdown(block.text, self._width) if block.markdown else None
             if not styled:
                 block.lines = [""]
@@ -218,7 +239,7 @@ class Transcript:
             block.width = self._width
         return block
 
-    def _grow(self, block: _Block, text: str) -> None:
+    def _grow(self, block: Block, text: str) -> None:
         text = block.unread + text
         block.unread = "\r" if text.endswith("\r") else ""
         first, other = self._prefix(block.kind)
@@ -228,6 +249,16 @@ class Transcript:
         for paragraph in (last + self._literal(text.removesuffix("\r"))).split("\n"):
             for line in wrap(paragraph, width):
                 lines.append((other if lines else first) + line)
+
+    def _folded_line(self, block: Block) -> str:
+        """What a thought is told by: how long it was, or its last line while it goes on."""
+        prefix, _ = self._prefix(block.kind)
+        width = self._width - len(prefix)
+        if not block.told:
+            paragraph = self._literal(block.text[-FOLDED_TAIL:].rstrip()).rpartition("\n")[2]
+            return prefix + wrap(paragraph, width)[-1]
+        opens = f"{block.told} {self._glyphs.dot} o opens"
+        return prefix + (opens if len(opens) <= width else fit(block.told, width).rstrip())
 
 
 def _without_blank_lines(text: str) -> str:

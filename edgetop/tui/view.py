@@ -9,16 +9,11 @@ from msgspec import Struct
 
 from edgetop.core.energy.supply import Price
 from edgetop.core.records import DeviceInfo, Missing
-from edgetop.session.energy_account import energy_account
-from edgetop.session.history import decode_rate_history
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.traces import Traces
 from edgetop.tui.widgets.lines import Line
-
-HISTORY_STEPS = 120
-HISTORY_STEP_US = 1_000_000
-"""Graphs show the last two minutes, a value a second."""
 
 Recording = Literal["recording", "off", "trouble", "replay"]
 
@@ -29,8 +24,8 @@ class View(Struct, frozen=True, kw_only=True):
     snapshot: Snapshot
     device: DeviceInfo
     level: GlyphLevel
-    speed_history: list[float | None]
-    power_history: list[float | None]
+    traces: Traces
+    """What the graphs show."""
     recording: Recording = "recording"
     load_fraction: float | None = None
     """How far a load has come; `None` when nothing is being loaded or it is not known."""
@@ -40,6 +35,10 @@ class View(Struct, frozen=True, kw_only=True):
     """What stands in the status line instead of model and device: a name, and facts, the most telling first."""
     hidden: frozenset[str] = frozenset()
     """Titles of the panes that the person does not want to see."""
+    order: tuple[str, ...] = ()
+    """Titles of the panes from the top; empty for the usual order."""
+    focus: str = ""
+    """Title of the pane that the keys act upon; empty while they do not."""
     price: Price | None = None
     """What energy costs, if the person said so."""
 
@@ -86,31 +85,23 @@ def view_of(
     load_fraction: float | None = None,
     paused: bool = False,
     heading: tuple[Line, ...] = (),
-    hidden: frozenset[str] = frozenset(),
     price: Price | None = None,
+    traces: Traces | None = None,
 ) -> View:
-    """The session as it was at `t_us` microseconds since it began."""
+    """The session as it was at `t_us` microseconds since it began.
+
+    Whoever draws it again and again gives the same `traces` each time, so that graphs cost only what is new in them.
+    """
     header = session.header
     now = snapshot(session, t_us)
-    # While nothing is decoded the graph stands still: it shows what was done last, and costs nothing.
-    speed_until_us = t_us
-    index = session.turn_at(t_us)
-    if index is not None and now.turn is not None and not now.turn.running and session.turns[index].token_t_us:
-        speed_until_us = min(t_us, session.turns[index].token_t_us[-1])
     return View(
         snapshot=now,
         device=header.device if header is not None else DeviceInfo(hostname=""),
         level=level,
-        speed_history=decode_rate_history(session, speed_until_us, HISTORY_STEPS, HISTORY_STEP_US),
-        power_history=(
-            []
-            if isinstance(now.power, Missing)
-            else energy_account(session, t_us).power_history(HISTORY_STEPS, HISTORY_STEP_US)
-        ),
+        traces=(Traces() if traces is None else traces).at(session, now),
         recording=recording,
         load_fraction=load_fraction,
         paused=paused,
         heading=heading,
-        hidden=hidden,
         price=price,
     )

@@ -2,13 +2,13 @@
 
 What is on the screen is compared line by line with what should be, and only cells that differ are painted. When a reply
 grows past the bottom the view moves by half a page at once, since every move paints the whole view. There is no
-scrollbar and no timer; the terminal's own selection (Shift and drag) copies text.
+scrollbar and no timer. Who has moved up stays at the same text, whatever the size of the view.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import zip_longest
 from typing import ClassVar
@@ -17,14 +17,15 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
 from edgetop.core.records import Part
+from edgetop.tui.chat_block import BlockKind, Place, Role, Row, StyledLine, changed_cells, marked_segments
 from edgetop.tui.glyphs import GlyphLevel, glyphs_for
 from edgetop.tui.line_paint import paint
-from edgetop.tui.transcript import BlockKind, Place, Role, Row, StyledLine, Transcript
+from edgetop.tui.reading_place import ReadingPlace, line_of, reading_place
+from edgetop.tui.transcript import Transcript
 from edgetop.tui.wrap import fit
 
 MARKDOWN_SIZE_MAX = 12_000
@@ -62,6 +63,8 @@ class ChatView(Widget, can_focus=True):
         self._transcript = Transcript(self._glyphs, self._render_markdown)
         self._reply: int | None = None
         self._top = Place(0, 0)
+        self._read: ReadingPlace | None = None
+        """What stood at the top when the view was last resized; `None` since it was moved."""
         self._following = True
         self._held = False
         self._rows: list[Row | None] = []
@@ -88,9 +91,13 @@ class ChatView(Widget, can_focus=True):
         """Append a whole message and return its number. A message of the person brings the end into view."""
         number = self._transcript.add(role, text)
         if role == "user":
-            self._following = True
-        self._show()
+            self._following, self._read = True, None
+        self._show(page=role != "user")
         return number
+
+    def go_on_with_reply(self) -> None:
+        """Let the next text belong to the last reply, which was stopped."""
+        self._reply = self._transcript.reopen_reply()
 
     def append_text(self, text: str, part: Part = "answer") -> None:
         """Append to the growing reply, beginning one if there is none. Call it a few times a second, not per token."""
@@ -99,24 +106,60 @@ class ChatView(Widget, can_focus=True):
         self._transcript.extend(self._reply, text, part)
         self._show()
 
+    def tell_thought(self, words: str) -> None:
+        """The reasoning of the growing reply has ended: fold it to these words."""
+        if self._reply is not None:
+            self._transcript.tell_thought(self._reply, words)
+            self._show()
+
     def finish(self, figures: str = "") -> None:
         """End the growing reply: draw its Markdown, and one line of figures below it."""
         reply = self._transcript.open_reply() if self._reply is None else self._reply
         self._reply = None
-        self._transcript.close_reply(reply, figures)
+        with self._at_same_text():
+            self._transcript.close_reply(reply, figures)
         self._show(page=True)
 
-    def remove_last(self) -> None:
-        """Remove the last message, for a reply with its reasoning and its figures."""
+    def remove_last_turn(self) -> None:
+        """Remove the last prompt and everything after it."""
         self._reply = None
-        self._transcript.remove_last()
+        self._transcript.remove_last_turn()
+        self._fill()
         self._show(page=True)
+
+    def toggle_thoughts(self) -> bool:
+        """Open or fold the reasoning that is in view, or else the last one; False where there is none."""
+        blocks = self._transcript.blocks
+        below = self._transcript.place_below(self._top, self.size.height)
+        in_view = range(self._top.block, min(len(blocks), below.block + (below.line > 0)))
+        thoughts = [index for index in in_view if blocks[index].kind == "reasoning"]
+        if not thoughts:
+            thoughts = [index for index, block in enumerate(blocks) if block.kind == "reasoning"][-1:]
+        self._fold(thoughts, folded=not any(blocks[index].folded for index in thoughts))
+        return bool(thoughts)
+
+    def _fold(self, thoughts: Sequence[int], *, folded: bool) -> None:
+        for index in thoughts:
+            self._transcript.set_folded(index, folded=folded)
+        if self._following and not folded:
+            # The beginning of what was opened is wanted, not the end of the chat.
+            self._following = False
+        self._show(page=True)
+        self.action_move(0)
+
+    def on_click(self, event: events.Click) -> None:
+        """Open or fold reasoning that is clicked on."""
+        place = self._transcript.place_below(self._top, event.y)
+        if place.block < len(self._transcript.blocks):
+            block = self._transcript.blocks[place.block]
+            if block.kind == "reasoning":
+                self._fold([place.block], folded=not block.folded)
 
     def clear(self) -> None:
         """Remove every message."""
         self._reply = None
         self._transcript.clear()
-        self._following = True
+        self._following, self._read = True, None
         self._show()
 
     def set_level(self, level: GlyphLevel) -> None:
@@ -132,6 +175,8 @@ class ChatView(Widget, can_focus=True):
         row = self._rows[y] if y < len(self._rows) else None
         if row is None:
             return Strip.blank(width, blank)
+        if row.marks:
+            return Strip(marked_segments(row, self._style(row.kind))).adjust_cell_length(width, blank)
         if isinstance(row.content, tuple):
             return Strip(row.content).adjust_cell_length(width, blank)
         style = self._style(row.kind)
@@ -152,13 +197,26 @@ class ChatView(Widget, can_focus=True):
     def action_move(self, lines: int) -> None:
         """Move the view by lines, downward where positive."""
         if lines < 0:
-            self._top = self._transcript.place_above(self._top, -lines)
+            self._move_to(self._transcript.place_above(self._top, -lines))
         else:
             lowest = self._transcript.place_above(self._transcript.end, self.size.height)
-            self._top = max(self._top, min(lowest, self._transcript.place_below(self._top, lines)))
+            self._move_to(max(self._top, min(lowest, self._transcript.place_below(self._top, lines))))
         height = self.size.height
         self._following = self._transcript.lines_below(self._top, height + 1) <= height
         self._show()
+
+    def _move_to(self, place: Place) -> None:
+        self._top, self._read, self._following = place, None, False
+
+    @contextmanager
+    def _at_same_text(self) -> Iterator[None]:
+        """What is laid out anew inside leaves the text at the top where it is, unless the view follows the end."""
+        if self._read is None and not self._following:
+            self._read = reading_place(self._transcript, self._top)
+        yield
+        if self._read is not None:
+            lowest = self._transcript.place_above(self._transcript.end, self.size.height)
+            self._top = min(lowest, line_of(self._transcript, self._read))
 
     def action_page(self, pages: int) -> None:
         """Move the view by pages that overlap by a line."""
@@ -166,12 +224,13 @@ class ChatView(Widget, can_focus=True):
 
     def action_to_top(self) -> None:
         """Show the first message."""
-        self._top = Place(0, 0)
+        self._move_to(Place(0, 0))
         self.action_move(0)
 
     def action_to_end(self) -> None:
         """Show the newest message, and follow it."""
-        self._following = True
+        self._following, self._read = True, None
+        self._fill()
         self._show(page=True)
 
     def _on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
@@ -183,12 +242,17 @@ class ChatView(Widget, can_focus=True):
         self.action_move(_WHEEL_LINES)
 
     def _on_resize(self) -> None:
-        self._transcript.set_width(self.size.width)
+        with self._at_same_text():
+            self._transcript.set_width(self.size.width)
         self._rows = []
-        if self._following:
-            self._top = Place(0, 0)  # so that the page is filled, where it has become higher
+        self._fill()
         self._show(page=True)
         self.refresh()
+
+    def _fill(self) -> None:
+        """Let the page be full where it has become higher, or the chat shorter."""
+        if self._following:
+            self._top = Place(0, 0)
 
     def _show(self, *, page: bool = False) -> None:
         """Bring the view up to date. Room is left below a growing reply, unless the end is to fill the `page`."""
@@ -205,10 +269,14 @@ class ChatView(Widget, can_focus=True):
                 self._top = transcript.place_above(
                     transcript.end, height if page or not below else height - height // 2
                 )
-        rows = transcript.rows(self._top, height)
+        rows = self.rows_in_view()
         changed = enumerate(zip_longest(self._rows, rows))
         self._rows = rows
-        paint(self, [_changed_cells(y, before, after, width) for y, (before, after) in changed if before != after])
+        paint(self, [changed_cells(y, before, after, width) for y, (before, after) in changed if before != after])
+
+    def rows_in_view(self) -> list[Row | None]:
+        """The lines from the top of the view to its bottom."""
+        return self._transcript.rows(self._top, self.size.height)
 
     def _style(self, role: str) -> Style:
         style = self._styles_of.get(role)
@@ -223,22 +291,3 @@ class ChatView(Widget, can_focus=True):
 
         roles = {role: self._style(role) for role in _MARKDOWN_ROLES}
         return render_markdown(text, width, self._style("assistant"), roles, self._glyphs)
-
-
-def _changed_cells(y: int, before: Row | None, after: Row | None, width: int) -> Region:
-    """The part of line `y` to paint anew; only what is added or lost at the end, where the rest is plain and stays."""
-    start, old, new = 0, _plain(before), _plain(after)
-    if before and after and before.kind == after.kind and old and new and old.isascii() and new.isascii():
-        start = len(old) if new.startswith(old) else len(new) if old.startswith(new) else 0
-    end = min(width, max(_cells(before), _cells(after)))
-    return Region(start, y, end - start, 1) if end > start else Region()
-
-
-def _plain(row: Row | None) -> str:
-    return row.content if row and isinstance(row.content, str) else ""
-
-
-def _cells(row: Row | None) -> int:
-    if row is None:
-        return 0
-    return cell_len(row.content) if isinstance(row.content, str) else Strip(row.content).cell_length

@@ -8,6 +8,7 @@ from edgetop.core.format import format_duration, format_significant
 from edgetop.core.records import Missing
 from edgetop.session.channels import BATTERY_ENERGY
 from edgetop.tui.view import PaneText, View
+from edgetop.tui.widgets import served_panes
 from edgetop.tui.widgets.lines import Line, Span, joined, line_of
 from edgetop.tui.wrap import wrap
 
@@ -17,7 +18,9 @@ SHORT = "J/t"
 
 def draw(view: View, width: int, height: int) -> PaneText:
     """Net, phases, turn and session; or the reason."""
-    energy, reason = _latest(view)
+    if view.snapshot.watch is not None:
+        return served_panes.energy_text(view, view.snapshot.watch, width, height)
+    energy, reason = latest(view)
     if energy is None:
         return PaneText(headline(view), [line_of(Span(row, "dim")) for row in wrap(f"{reason}.", width)])
     lines = [
@@ -37,7 +40,9 @@ def draw(view: View, width: int, height: int) -> PaneText:
 
 def headline(view: View) -> Line:
     """Energy per token, gross, with its interval and grade; three dots while readings are still to come."""
-    energy, _ = _latest(view)
+    if view.snapshot.watch is not None:
+        return served_panes.energy_headline(view, view.snapshot.watch)
+    energy, _ = latest(view)
     if energy is None or energy.j_per_token is None:
         return line_of(Span("n/a", "dim"))
     figure = energy.j_per_token
@@ -52,14 +57,16 @@ def headline(view: View) -> Line:
 
 def beside(view: View) -> list[Line]:
     """What stands beside the headline where the pane is folded into a line, the longest first."""
-    energy, reason = _latest(view)
+    if view.snapshot.watch is not None:
+        return served_panes.energy_beside(view.snapshot.watch)
+    energy, reason = latest(view)
     if energy is None:
         return [line_of(Span(reason, "dim")), line_of(Span("power is not known", "dim"))]
     net = line_of("net ", _per_token(energy.net_j_per_token))
     return [line_of(*net, "  turn ", _value(energy.gross_j, "J")), net]
 
 
-def _latest(view: View) -> tuple[Energy | None, str]:
+def latest(view: View) -> tuple[Energy | None, str]:
     """The energy of the current or last turn, else of the session; and why there is none."""
     turn, summary = view.snapshot.turn, view.snapshot.summary
     if turn is not None and turn.figures.energy is not None:

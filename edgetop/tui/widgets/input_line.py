@@ -7,7 +7,7 @@ from textual.message import Message
 
 from edgetop.core.text import one_line
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.widgets.lines import LinesWidget, Span, fit, for_level, line_of, width_of
+from edgetop.tui.widgets.lines import LinesWidget, Span, fit, for_level, line_of, spread, width_of
 
 LONGEST = 400
 
@@ -36,12 +36,23 @@ class InputLine(LinesWidget, can_focus=True):
         super().__init__(id=id)
         self._level: GlyphLevel = level
         self._label = ""
+        self._told = ""
         self.text = ""
 
     def ask(self, label: str, text: str = "") -> None:
         """Begin, with a label before the text and the text that is to be changed."""
         self._label, self.text = label, text
         self.focus()
+        self._write()
+
+    def tell(self, words: str) -> None:
+        """Say something about the text, at the end of the line."""
+        self._told = words
+        self._write()
+
+    def set_level(self, level: GlyphLevel) -> None:
+        """Draw with other glyphs."""
+        self._level = level
         self._write()
 
     def on_resize(self, _event: events.Resize) -> None:
@@ -83,11 +94,13 @@ class InputLine(LinesWidget, can_focus=True):
         if not width:
             return
         label = line_of(Span(f"{self._label} ", "title"))
-        room = max(1, width - width_of(label) - 1)
+        told = line_of(Span(f" {self._told}", "dim")) if self._told else ()
+        room = max(1, width - width_of(label) - width_of(told) - 1)
         shown = line_of(self.text)
         # The end is what is being typed, so that is what must be seen.
         text = self.text
         while width_of(shown) > room:
             text = text[1:]
             shown = line_of(text)
-        self.show_lines([for_level(fit((*label, *shown, Span("_", "accent")), width), self._level)])
+        typed = (*label, *shown, Span("_", "accent"))
+        self.show_lines([for_level(fit(spread(typed, [told], width), width), self._level)])

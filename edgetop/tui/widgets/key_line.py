@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgetop.core.format import format_bytes_short
-from edgetop.tui.keymap import KEYS, key_name
+from edgetop.tui.keymap import LIVE, Place, ScreenKeys, places
 from edgetop.tui.view import View
-from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, joined, line_of, spread, width_of
+from edgetop.tui.widgets.key_bar import KeyBar, keys_in_line
+from edgetop.tui.widgets.lines import Line, Span, fit, for_level, line_of, spread, width_of
 
-COST_COLUMNS = 78
-"""Where there is so much room, our own cost stands beside the keys, and the last of these may be left to the help."""
+KEYS_COLUMNS = 58
+"""Where the keys have so much room left, our own cost stands beside them; keys without room are left to the help."""
 
 
-class KeyLine(LinesWidget):
-    """One line."""
+class KeyLine(KeyBar):
+    """One line, and what changes it: who has the keyboard."""
 
-    DEFAULT_CSS = """
-    KeyLine { height: 1; width: 100%; padding: 0 1; }
-    """
     in_panes = False
     """The panes have the keyboard, not the prompt."""
 
-    def show(self, view: View, *, delay_s: float) -> None:
+    def show(self, view: View, *, delay_s: float, keys: ScreenKeys = LIVE) -> None:
         """Draw the keys that work now, how often the panes are drawn, and our own cost."""
         width = self.content_size.width
         if width > 0:
-            self.show_lines([draw(view, width, in_panes=self.in_panes, delay_s=delay_s)])
+            self.show_keys(
+                shown_places(keys, in_panes=self.in_panes),
+                view.level,
+                before=_paused(view, keys),
+                rights=_own_cost(view, delay_s),
+                kept=_kept(view, width, delay_s),
+            )
 
 
-def draw(view: View, width: int, *, in_panes: bool, delay_s: float) -> Line:
+def draw(view: View, width: int, *, in_panes: bool, delay_s: float, keys: ScreenKeys = LIVE) -> Line:
     """The line in `width` cells. What is left out where there is little room is in the help."""
-    paused = line_of(Span("PAUSED: Space goes on", "warning")) if view.paused else ()
-    mode = key_and_label("i", "Prompt") if in_panes else key_and_label("Esc", "Panes")
-    labelled = [key_and_label(key_name(key.keys[0]), key.label) for key in KEYS if key.label]
-    own = [line_of(Span(words, "dim")) for words in _own_cost(view, delay_s)]
-    kept = 2 + width_of(own[-1]) if width >= COST_COLUMNS else 0
-    keys = joined([paused, mode, *labelled], width - kept)
-    return for_level(fit(spread(keys, own, width), width), view.level)
+    rights = _own_cost(view, delay_s)
+    left = width - _kept(view, width, delay_s)
+    line = keys_in_line(shown_places(keys, in_panes=in_panes), left, _paused(view, keys)).line
+    return for_level(fit(spread(line, rights, width), width), view.level)
+
+
+def shown_places(keys: ScreenKeys, *, in_panes: bool) -> list[Place]:
+    """The way into the other mode, and the keys of this one."""
+    other, label = ("enter_prompt", "Prompt") if in_panes else ("leave_prompt", "Panes")
+    first = [Place(keys.key_of(other), label, (key,)) for key in keys.keys if key.name == other and key.keys]
+    return [*first, *places(keys.keys, typing=not in_panes)]
 
 
 def key_and_label(name: str, label: str) -> Line:
@@ -43,9 +53,19 @@ def key_and_label(name: str, label: str) -> Line:
     return line_of(Span(name, "key"), f" {label}")
 
 
-def _own_cost(view: View, delay_s: float) -> list[str]:
+def _paused(view: View, keys: ScreenKeys) -> Line:
+    return line_of(Span(f"PAUSED: {keys.key_of('pause')} goes on", "warning")) if view.paused else ()
+
+
+def _kept(view: View, width: int, delay_s: float) -> int:
+    """Cells that the keys leave to our own cost."""
+    needed = (2 + width_of(words) for words in _own_cost(view, delay_s))
+    return next((cells for cells in needed if width - cells >= KEYS_COLUMNS), 0)
+
+
+def _own_cost(view: View, delay_s: float) -> Sequence[Line]:
     """What edgetop costs and how often it draws, the longest words first."""
     cost = view.snapshot.own_cost
     percent = "n/a" if cost.cpu_percent is None else f"{cost.cpu_percent:.1f} % cpu"
     words = f"edgetop {percent} {format_bytes_short(cost.rss_bytes)}"
-    return [f"{words} · every {delay_s:g} s", words, f"edgetop {percent}"]
+    return [line_of(Span(each, "dim")) for each in (f"{words} · every {delay_s:g} s", words, f"edgetop {percent}")]

@@ -7,6 +7,7 @@ each new figure, would be paid for by the model that decodes on the same cores.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import ClassVar, Literal, NamedTuple
 
 from rich.cells import cell_len
@@ -21,7 +22,9 @@ from edgetop.tui import wrap
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.line_paint import paint
 
-Role = Literal["text", "dim", "title", "headline", "good", "warning", "bad", "graph", "accent", "border", "key"]
+Role = Literal[
+    "text", "dim", "title", "headline", "good", "warning", "bad", "graph", "prefill", "accent", "border", "key"
+]  # fmt: skip
 
 
 class Span(NamedTuple):
@@ -32,6 +35,8 @@ class Span(NamedTuple):
 
 
 Line = tuple[Span, ...]
+NEAR_CELLS = 6
+"""To move the cursor takes as many bytes as to write so many cells again."""
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 """At an end of a span they would make one character of it and its neighbour, of another width."""
 
@@ -99,6 +104,39 @@ _IN_ASCII = str.maketrans({
 })  # fmt: skip
 
 
+def changed_runs(before: Line, after: Line) -> list[tuple[int, int]]:
+    """Where two lines of one width differ, as cells from and to; runs that are near each other are one."""
+    old, new = _cells(before), _cells(after)
+    if len(old) != width_of(before) or len(new) != width_of(after):
+        # Characters that are of another width together than one by one.
+        return [(0, width_of(after))]
+    runs: list[tuple[int, int]] = []
+    for column, (old_cell, new_cell) in enumerate(zip(old, new, strict=True)):
+        if old_cell == new_cell:
+            continue
+        if runs and column - runs[-1][1] < NEAR_CELLS:
+            runs[-1] = (runs[-1][0], column + 1)
+        else:
+            runs.append((column, column + 1))
+    return runs
+
+
+def _cells(line: Line) -> list[tuple[str, Role]]:
+    """What each cell shows; a wide character in all of its cells, and in each what combines with it."""
+    cells: list[tuple[str, Role]] = []
+    for span in line:
+        if span.text.isascii():
+            cells += [(character, span.role) for character in span.text]
+            continue
+        for character in span.text:
+            width = cell_len(character)
+            cells += [(character * (part + 1), span.role) for part in range(width)]
+            if not width:
+                # It may belong to a wide character, and then to both of its cells.
+                cells[-2:] = [(shown + character, role) for shown, role in cells[-2:]]
+    return cells
+
+
 def for_level(line: Line, level: GlyphLevel) -> Line:
     """`line` with the characters of `level`, each as wide as before; letters of names stay as they are."""
     if level != "ascii":
@@ -111,7 +149,7 @@ class LinesWidget(Widget):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "lines--text", "lines--dim", "lines--title", "lines--headline", "lines--good", "lines--warning", "lines--bad",
-        "lines--graph", "lines--accent", "lines--border", "lines--key",
+        "lines--graph", "lines--prefill", "lines--accent", "lines--border", "lines--key",
     }  # fmt: skip
     DEFAULT_CSS = """
     LinesWidget .lines--dim { color: $quiet; }
@@ -121,8 +159,9 @@ class LinesWidget(Widget):
     LinesWidget .lines--warning { color: $warning; text-style: bold; }
     LinesWidget .lines--bad { color: $error; text-style: bold; }
     LinesWidget .lines--graph { color: $primary; }
+    LinesWidget .lines--prefill { color: $secondary; }
     LinesWidget .lines--accent { color: $accent; }
-    LinesWidget .lines--border { color: $panel-lighten-2; }
+    LinesWidget .lines--border { color: $edge; }
     LinesWidget .lines--key { color: $background; background: $primary; }
     """
 
@@ -144,11 +183,11 @@ class LinesWidget(Widget):
             return
         self._lines = new
         width = self.size.width
-        changed = [
-            Region(0, y, width, 1)
-            for y in range(max(len(new), len(old)))
-            if y >= len(new) or y >= len(old) or new[y] != old[y]
-        ]
+        changed = []
+        for y, (before, after) in enumerate(zip_longest(old, new, fillvalue=())):
+            if before != after:
+                runs = changed_runs(fit(before, width), fit(after, width))
+                changed += [Region(begin, y, end - begin, 1) for begin, end in runs]
         paint(self, changed)
 
     def notify_style_update(self) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from edgetop.core.format import format_bytes_short
+from edgetop.session.channels import ENGINE_RSS
+from edgetop.tui.history_chart import Axis, history_chart
+from edgetop.tui.traces import Trace
 from edgetop.tui.view import PaneText, View
-from edgetop.tui.widgets.lines import Line, Span, line_of
+from edgetop.tui.widgets.lines import Line, Role, Span, line_of
 from edgetop.tui.wrap import wrap
 
 TITLE = "memory"
 SHORT = "mem"
+CHART_ROWS = 4
+"""Below this there are no axes, which a graph of something that hardly moves would say nothing without."""
 
 
 def draw(view: View, width: int, height: int) -> PaneText:
@@ -28,9 +33,14 @@ def draw(view: View, width: int, height: int) -> PaneText:
     )  # fmt: skip
     gpu = line_of(*_gpu(view))
     lines = [reserved, resident, *([gpu] if gpu else []), machine]
+    if view.snapshot.watch is not None:
+        # What others reserved is not known; what they hold is.
+        lines.remove(reserved)
     if len(lines) > height:
         lines.remove(resident)
-    why = _why_not_measured(view)
+    why = why_not_measured(view)
+    if not why and height >= len(lines) + 1 + CHART_ROWS:
+        lines = [*chart(view, width, height - len(lines) - 1), bar(view, width), *lines]
     if why:
         # Of a server whose process is not ours to see, the reason stands in place of what is not known.
         lines = [reserved, *(line_of(Span(row, "dim")) for row in wrap(why, width)), machine][:height]
@@ -49,6 +59,9 @@ def headline(view: View) -> Line:
 def beside(view: View) -> list[Line]:
     """What stands beside the headline where the pane is folded into a line, the longest first."""
     memory = view.snapshot.memory
+    if view.snapshot.watch is not None:
+        mapped, private = (format_bytes_short(size) for size in (memory.mapped_bytes, memory.anonymous_bytes))
+        return [line_of(Span(f"mapped {mapped} + private {private}", "dim"))]
     kv = f"kv {format_bytes_short(memory.kv_bytes)}"
     parts = f"weights {format_bytes_short(memory.weights_bytes)}  {kv}"
     parts_all = f"{parts}  compute {format_bytes_short(memory.compute_bytes)}"
@@ -57,7 +70,48 @@ def beside(view: View) -> list[Line]:
     return [line_of(Span(words, "dim")) for words in choices]
 
 
-def _why_not_measured(view: View) -> str:
+def chart(view: View, width: int, height: int) -> list[Line]:
+    """The history of what is resident."""
+    rss_bytes = view.snapshot.memory.rss_bytes or 0
+    unit, name = (2**30, "GiB") if rss_bytes >= 2**30 else (2**20, "MiB")
+
+    def trace_of(columns: int) -> Trace:
+        return view.traces.channel(ENGINE_RSS, columns, unit=unit)
+
+    return history_chart(trace_of, Axis(f"{name} resident"), width, height, view.level)
+
+
+def bar(view: View, width: int) -> Line:
+    """The machine's memory from edge to edge, each part by its first letter: weights, kv, compute, rest, others.
+
+    Where not all that was reserved is resident, or in the machine's memory at all, the engine is one part.
+    """
+    memory, total, used = view.snapshot.memory, view.value("memory.total"), view.value("memory.used")
+    rss = memory.rss_bytes
+    if rss is None or not total:
+        return line_of(Span("how the memory is shared is not known", "dim"))
+    parts: list[tuple[str, float, Role]] = [("e", rss, "graph")]
+    if memory.rest_bytes is not None:
+        parts = [
+            ("w", memory.weights_bytes or 0, "graph"),
+            ("k", memory.kv_bytes or 0, "accent"),
+            ("c", memory.compute_bytes or 0, "prefill"),
+            ("r", memory.rest_bytes, "warning"),
+        ]
+    # What is mapped from the model's file counts as free to the kernel, and is not among what is used.
+    own_used = rss if memory.anonymous_bytes is None else memory.anonymous_bytes
+    parts.append(("o", max(0.0, (used or 0.0) - own_used), "dim"))
+    room = width - 2
+    spans, filled, sum_bytes = [Span("[", "title")], 0, 0.0
+    for letter, size_bytes, role in parts:
+        sum_bytes += size_bytes
+        until = min(room, round(sum_bytes / total * room))
+        spans.append(Span(letter * (until - filled), role))
+        filled = max(filled, until)
+    return (*spans, Span(" " * (room - filled)), Span("]", "title"))
+
+
+def why_not_measured(view: View) -> str:
     """Why the engine's memory is not known although there may be a model; empty where it is, or none is loaded."""
     missing = view.missing("engine.rss")
     if missing is None or view.snapshot.load is None or not view.snapshot.load.engine.server:

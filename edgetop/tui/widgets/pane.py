@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.view import PaneDrawing, PaneText, View
-from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, line_of, width_of
+from edgetop.tui.widgets.lines import Line, LinesWidget, Role, Span, fit, for_level, line_of, width_of
+from edgetop.tui.widgets.pane_kind import PaneKind
 
 _CORNERS: dict[GlyphLevel, str] = {"braille": "╭╮╰╯─│", "block": "┌┐└┘─│", "ascii": "++++-|"}
+_FOCUSED_CORNERS: dict[GlyphLevel, str] = {"braille": "┏┓┗┛━┃", "block": "╔╗╚╝═║", "ascii": "####=#"}
+"""Of the pane that the keys act upon, which is to be told without colour too."""
 BORDER_COLUMNS, BORDER_ROWS = 4, 2
 """What a pane is wider and higher than the text in it."""
 
@@ -18,15 +21,24 @@ class Pane(LinesWidget):
     Pane { height: 5; width: 100%; }
     """
 
-    def __init__(self, title: str, drawing: PaneDrawing, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id, classes=title)
-        self.title = title
-        self._drawing = drawing
+    def __init__(self, kind: PaneKind) -> None:
+        super().__init__(id=kind.title)
+        self.title = kind.title
+        self._kind = kind
+        self._shown: View | None = None
+        self._zoomed = False
 
-    def show(self, view: View) -> None:
-        """Draw `view` if the pane can be seen."""
+    def show(self, view: View, *, zoomed: bool = False) -> None:
+        """Draw `view` if the pane can be seen; `zoomed` with all that there is to say."""
+        self._shown, self._zoomed = view, zoomed
         if self.display and self.size.width > BORDER_COLUMNS and self.size.height > BORDER_ROWS:
-            self.show_lines(boxed(self.title, self._drawing, view, self.size.width, self.size.height))
+            drawing = self._kind.all_of if zoomed else self._kind.draw
+            self.show_lines(boxed(self.title, drawing, view, self.size.width, self.size.height))
+
+    def on_resize(self) -> None:
+        """Fill the new size with what was shown last."""
+        if self._shown is not None:
+            self.show(self._shown, zoomed=self._zoomed)
 
 
 def boxed(title: str, drawing: PaneDrawing, view: View, width: int, height: int) -> list[Line]:
@@ -34,24 +46,26 @@ def boxed(title: str, drawing: PaneDrawing, view: View, width: int, height: int)
     inner_width, inner_height = width - BORDER_COLUMNS, height - BORDER_ROWS
     text = drawing(view, inner_width, inner_height)
     lines = [*text.lines, *[()] * inner_height][:inner_height]
-    corners = _CORNERS[view.level]
-    side = Span(corners[5], "border")
+    focused = view.focus == title
+    corners = (_FOCUSED_CORNERS if focused else _CORNERS)[view.level]
+    role: Role = "accent" if focused else "border"
+    side = Span(corners[5], role)
     return [
         for_level(line, view.level)
         for line in (
-            _top(title, text, corners, width),
+            _top(title, text, corners, role, width),
             *((side, Span(" "), *fit(line, inner_width), Span(" "), side) for line in lines),
-            (Span(corners[2] + corners[4] * (width - 2) + corners[3], "border"),),
+            (Span(corners[2] + corners[4] * (width - 2) + corners[3], role),),
         )
     ]
 
 
-def _top(title: str, text: PaneText, corners: str, width: int) -> Line:
-    left = (Span(corners[0] + corners[4] + " ", "border"), *line_of(Span(title, "title")), Span(" "))
-    corner = Span(corners[1], "border")
+def _top(title: str, text: PaneText, corners: str, role: Role, width: int) -> Line:
+    left = (Span(corners[0] + corners[4] + " ", role), *line_of(Span(title, "title")), Span(" "))
+    corner = Span(corners[1], role)
     for headline in (text.headline, text.headline[:1]):
         right = (Span(" "), *headline, Span(" "), corner)
         rule = width - width_of(left) - width_of(right)
         if rule >= 0:
-            return (*left, Span(corners[4] * rule, "border"), *right)
+            return (*left, Span(corners[4] * rule, role), *right)
     return (*fit(left, width - 1), corner)

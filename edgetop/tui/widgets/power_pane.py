@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from edgetop.core.format import format_significant
 from edgetop.core.records import Missing
-from edgetop.tui.glyphs import plot
+from edgetop.tui.history_chart import Axis, history_chart
+from edgetop.tui.rail_stack import rail_stack
 from edgetop.tui.view import PaneText, View
 from edgetop.tui.widgets.lines import Line, Span, joined, line_of
 from edgetop.tui.wrap import wrap
 
 TITLE = "power"
 SHORT = "pwr"
-SIDE_COLUMNS = 14
+STACK_ROWS = 10
+"""From here on rails are shown as a stack."""
 SCOPE_WORDS = {
     "wall": "at the wall",
     "dc_in": "DC input",
@@ -31,17 +33,17 @@ def draw(view: View, width: int, height: int) -> PaneText:
     power = view.snapshot.power
     if isinstance(power, Missing):
         return PaneText(headline(view), _reason(power, width, height))
+    if height >= STACK_ROWS and (stack := rail_stack(view, width, height)):
+        return PaneText(headline(view), stack)
     rails = _rails(view, width)
-    known = [watts for watts in view.power_history if watts is not None]
-    side = [_idle_words(power.idle_w), f"top {format_significant(max(known))} W" if known else ""]
-    columns = max(1, width - SIDE_COLUMNS - 1)
-    graph_height = max(1, height - len(rails))
-    rows = plot(view.power_history, columns, graph_height, 0.0, max(known, default=0.0), view.level)
-    lines = [
-        line_of(Span(row, "graph"), " ", Span((side[index] if index < len(side) else "").ljust(SIDE_COLUMNS), "dim"))
-        for index, row in enumerate(rows)
-    ]
-    return PaneText(headline(view), [*lines, *rails])
+    return PaneText(headline(view), [*chart(view, width, max(1, height - len(rails))), *rails])
+
+
+def chart(view: View, width: int, height: int) -> list[Line]:
+    """The history of the power, with the idle power in words."""
+    power = view.snapshot.power
+    idle_w = None if isinstance(power, Missing) else power.idle_w
+    return history_chart(view.traces.power, Axis("W", [_idle_words(idle_w)]), width, height, view.level)
 
 
 def headline(view: View) -> Line:
@@ -60,9 +62,11 @@ def beside(view: View) -> list[Line]:
         choices = (*((f"{power.reason}: {power.mend}",) if power.mend else ()), power.reason, "edgetop doctor says why")
         return [line_of(Span(words, "dim")) for words in choices]
     idle = _idle_words(power.idle_w)
-    rails = _rail_words(view)
-    choices = (f"{'  '.join(rails)} W  {idle}",) if rails else ()
-    return [line_of(Span(words, "dim")) for words in (*choices, idle)]
+    rails = "  ".join(_rail_words(view))
+    shares = "  ".join(_host_words(view, watts=False))
+    both = [words for words in ("  ".join(_host_words(view)), f"{rails} W" if rails else "") if words]
+    beside_idle = ["  ".join([*words, idle]) for words in (both, [shares] if shares else []) if words]
+    return [line_of(Span(words, "dim")) for words in (*beside_idle, *([shares] if shares else []), idle)]
 
 
 def _idle_words(idle_w: float | None) -> str:
@@ -73,17 +77,36 @@ def _rail_words(view: View) -> list[str]:
     return [f"{channel.removeprefix('power.')} {format_significant(watts)}" for channel, watts in view.rails()]
 
 
+def _host_words(view: View, *, watts: bool = True) -> list[str]:
+    """The machines that the power is the sum of, with what each draws and its share, or the share alone."""
+    power = view.snapshot.power
+    if isinstance(power, Missing) or power.power_w <= 0:
+        return []
+    return [
+        f"{each.host} {f'{format_significant(each.power_w)} W ' if watts else ''}"
+        f"{100 * each.power_w / power.power_w:.0f} %"
+        for each in power.hosts
+    ]
+
+
 def _rails(view: View, width: int) -> list[Line]:
-    """The other readings in watts, as many as there is room for, and how many there are besides."""
-    words = _rail_words(view)
+    """The hosts of a sum, and the other readings in watts."""
+    hosts = _host_words(view)
+    if not joined([line_of("  ".join(hosts))], width):
+        hosts = _host_words(view, watts=False)
+    return [*_fitting(hosts, "", "hosts", width), *_fitting(_rail_words(view), " W", "rails", width)]
+
+
+def _fitting(words: list[str], unit: str, what: str, width: int) -> list[Line]:
+    """As many as there is room for, and how many there are besides."""
     if not words:
         return []
     for count in range(len(words), 0, -1):
         more = f"  and {len(words) - count} more" if count < len(words) else ""
-        line = line_of(Span(f"{'  '.join(words[:count])} W{more}", "dim"))
+        line = line_of(Span(f"{'  '.join(words[:count])}{unit}{more}", "dim"))
         if joined([line], width):
             return [line]
-    return [line_of(Span(f"{len(words)} rails", "dim"))]
+    return [line_of(Span(f"{len(words)} {what}", "dim"))]
 
 
 def _reason(missing: Missing, width: int, height: int) -> list[Line]:

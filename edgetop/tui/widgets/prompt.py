@@ -17,7 +17,7 @@ from edgetop.tui.glyphs import GlyphLevel
 
 HISTORY_MAX = 200
 
-_LEFT_TO_THE_SCREEN = {"f6", "f7", "ctrl+c,super+c", "pageup", "pagedown"}
+_LEFT_TO_THE_SCREEN = {"f6", "f7", "ctrl+c,super+c", "ctrl+z,super+z", "pageup", "pagedown"}
 """Keys of TextArea that mean something else on the screens of edgetop."""
 _ONLY_INSIDE = {"ctrl+v"}
 """Pastes what this process has copied, past `literal`; the terminal's own paste arrives as an event."""
@@ -31,9 +31,12 @@ class Prompt(TextArea, inherit_bindings=False):
     """Enter sends; Alt+Enter and Ctrl+J begin a new line. Whatever comes in is shown and sent as `literal` gives it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        binding
-        for binding in TextArea.BINDINGS
-        if isinstance(binding, Binding) and binding.key not in _LEFT_TO_THE_SCREEN | _ONLY_INSIDE
+        *(
+            binding
+            for binding in TextArea.BINDINGS
+            if isinstance(binding, Binding) and binding.key not in _LEFT_TO_THE_SCREEN | _ONLY_INSIDE
+        ),
+        Binding("ctrl+underscore", "undo", show=False),
     ]
     DEFAULT_CSS = """
     Prompt {
@@ -41,11 +44,11 @@ class Prompt(TextArea, inherit_bindings=False):
         max-height: 6;
         padding: 0;
         border: none;
-        border-top: solid $panel-lighten-2;
+        border-top: solid $edge;
         background: transparent;
         scrollbar-size: 0 0;
         &:focus { border: none; border-top: solid $accent; }
-        &.ascii { border-top: ascii $panel-lighten-2; }
+        &.ascii { border-top: ascii $edge; }
         &.ascii:focus { border-top: ascii $accent; }
     }
     """
@@ -53,9 +56,11 @@ class Prompt(TextArea, inherit_bindings=False):
     class Submitted(Message):
         """The person has sent a prompt."""
 
-        def __init__(self, text: str) -> None:
+        def __init__(self, text: str, *, instead: bool = False) -> None:
+            """`instead`: in place of the last prompt."""
             super().__init__()
             self.text = text
+            self.instead = instead
 
     def __init__(
         self,
@@ -72,12 +77,38 @@ class Prompt(TextArea, inherit_bindings=False):
         self._history: list[str] = []
         self._recalled = 0
         self._draft = ""
+        self._changes_last = False
+        self._draft_before = ""
         self.set_level(level)
 
     def set_level(self, level: GlyphLevel) -> None:
         """Draw with other glyphs."""
         self._ascii = level == "ascii"
         self.set_class(self._ascii, "ascii")
+
+    def change_last(self, text: str) -> None:
+        """Give the last prompt back to be changed; what was typed comes back when that is given up."""
+        if not self._changes_last:
+            self._draft_before = self.text
+        self._set_changes_last(on=True)
+        self.put(text)
+
+    def give_up_change(self) -> bool:
+        """Leave the last prompt as it was; False if it is not being changed."""
+        if not self._changes_last:
+            return False
+        self._set_changes_last(on=False)
+        self.put(self._draft_before)
+        return True
+
+    def _on_text_area_changed(self) -> None:
+        """Who has deleted all of the last prompt asks something new."""
+        if self._changes_last and not self.text:
+            self._set_changes_last(on=False)
+
+    def _set_changes_last(self, *, on: bool) -> None:
+        self._changes_last = on
+        self.border_title = " edit the last prompt; Esc gives up " if on else None
 
     def put(self, text: str) -> None:
         """Replace what is typed, with the cursor at the end."""
@@ -122,7 +153,9 @@ class Prompt(TextArea, inherit_bindings=False):
             self._history = [*self._history, text][-HISTORY_MAX:]
         self._recalled = len(self._history)
         self.load_text("")
-        self.post_message(self.Submitted(text))
+        instead, self._draft_before = self._changes_last, ""
+        self._set_changes_last(on=False)
+        self.post_message(self.Submitted(text, instead=instead))
 
     def _recall(self, step: int) -> None:
         """Go through earlier prompts; what was being typed comes after the newest of them."""

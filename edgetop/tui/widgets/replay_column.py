@@ -13,17 +13,17 @@ from edgetop.session.snapshot import Snapshot
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.recorded_chat import RecordedChat
 from edgetop.tui.view import view_of
-from edgetop.tui.widgets import energy_pane, memory_pane, power_pane, tokens_pane
 from edgetop.tui.widgets.chat_view import ChatView
 from edgetop.tui.widgets.lines import Line
-from edgetop.tui.widgets.pane import Pane
+from edgetop.tui.widgets.pane_column import PaneColumn
 from edgetop.tui.widgets.top_meters import Layout, TopMeters
 
 Arrangement = Literal["beside", "stacked", "folded", "small"]
 """Panes beside the chat, below it, folded into lines above it, or one line for everything."""
 BESIDE_COLUMNS, BESIDE_ROWS = 96, 22
 STACKED_COLUMNS, STACKED_ROWS = 48, 30
-TALL_ROWS = 40
+TALL_ROWS, TALL_MORE = 40, 6
+"""Where there are so many rows, panes below the chat have more than they need."""
 SMALL_COLUMNS, SMALL_ROWS = 48, 14
 
 
@@ -33,22 +33,17 @@ class ReplayColumn(Vertical):
     DEFAULT_CSS = """
     ReplayColumn { width: 1fr; height: 1fr;
         .body { height: 1fr; layout: horizontal; }
-        .chat-box { width: 1fr; height: 1fr; border: round $panel-lighten-2; padding: 0 1;
+        .chat-box { width: 1fr; height: 1fr; border: round $edge; padding: 0 1;
             border-title-style: bold; border-title-color: $foreground; }
-        .chat-box.block { border: solid $panel-lighten-2; }
-        .chat-box.ascii { border: ascii $panel-lighten-2; }
+        .chat-box.block { border: solid $edge; }
+        .chat-box.ascii { border: ascii $edge; }
         .panes { width: 50; height: 1fr; }
-        .tokens { height: 1fr; }
-        .memory, .power { height: 5; }
-        .energy { height: 6; }
         &.stacked .body { layout: vertical; }
-        &.stacked .panes { width: 100%; height: auto; }
-        &.stacked .tokens { height: 6; }
-        &.stacked .memory { height: 4; }
-        &.stacked .energy { height: 6; }
-        &.stacked.tall .tokens, &.stacked.tall .power, &.stacked.tall .energy { height: 7; }
+        &.stacked .panes { width: 100%; }
         &.folded .panes, &.small .panes { display: none; }
         &.small .chat-box { border: none; padding: 0; }
+        &.zoomed .panes { display: block; width: 1fr; }
+        &.zoomed .chat-box { display: none; }
     }
     """
 
@@ -61,6 +56,8 @@ class ReplayColumn(Vertical):
         self._level: GlyphLevel = level
         self._price = price
         self._arrangement: Arrangement = "folded"
+        self._tall = False
+        self.panes = PaneColumn(classes="panes")
         self.chat = ChatView(level)
         self._recorded = RecordedChat(session, self.chat, level)
 
@@ -71,16 +68,21 @@ class ReplayColumn(Vertical):
             with Vertical(classes=f"chat-box {self._level}") as box:
                 box.border_title = "chat"
                 yield self.chat
-            with Vertical(classes="panes"):
-                for pane in (tokens_pane, memory_pane, power_pane, energy_pane):
-                    yield Pane(pane.TITLE, pane.draw)
+            yield self.panes
 
     def lay_out(self, columns: int, rows: int) -> None:
         """Choose the arrangement that `columns` by `rows` cells have room for."""
         self._arrangement = arrangement(columns, rows)
+        self._tall = rows >= TALL_ROWS
+        self.fit_panes()
+
+    def fit_panes(self) -> None:
+        """Give the panes the room that they have in the arrangement, or all of it to a zoomed one."""
         for name in ("beside", "stacked", "folded", "small"):
             self.set_class(name == self._arrangement, name)
-        self.set_class(rows >= TALL_ROWS, "tall")
+        self.set_class(bool(self.panes.zoomed), "zoomed")
+        stacked = self._arrangement == "stacked" and not self.panes.zoomed
+        self.panes.styles.height = self.panes.rows_least + (TALL_MORE if self._tall else 0) if stacked else "1fr"
 
     def set_level(self, level: GlyphLevel) -> None:
         """Draw with other glyphs."""
@@ -97,16 +99,16 @@ class ReplayColumn(Vertical):
             self._level,
             recording="replay",
             heading=self._heading,
-            hidden=frozenset(pane.title for pane in self.query(Pane) if not pane.display),
             price=self._price,
+            traces=self.panes.traces,
         )
+        view = self.panes.with_layout(view)
         layout: Layout = (
             "small" if self._arrangement == "small" else "narrow" if self._arrangement == "folded" else "wide"
         )
         self.query_one(TopMeters).show(view, layout)
-        if layout == "wide":
-            for pane in self.query(Pane):
-                pane.show(view)
+        if layout == "wide" or self.panes.zoomed:
+            self.panes.show(view)
         self._recorded.show(t_us)
         return view.snapshot
 

@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 from edgetop.core.figures import TurnFigures
-from edgetop.core.format import format_duration, format_rate, format_seconds, format_significant
+from edgetop.core.format import format_rate, format_seconds, format_significant
 from edgetop.session.limits import BOUNDS
 from edgetop.session.snapshot import TurnView
-from edgetop.tui.glyphs import capacity, plot
-from edgetop.tui.view import HISTORY_STEP_US, PaneText, View
-from edgetop.tui.widgets.lines import Line, Span, line_of
+from edgetop.tui.history_chart import Axis, history_chart
+from edgetop.tui.view import PaneText, View
+from edgetop.tui.widgets import served_panes
+from edgetop.tui.widgets.lines import Line, Role, Span, line_of
 from edgetop.tui.wrap import wrap
 
 TITLE = "tokens"
 SHORT = "tok"
-SIDE_COLUMNS = 12
+CHART_ROWS = 5
+"""With less than this the graph has no axes, so that other lines come after it."""
 _UNREMARKABLE = ("unknown", *BOUNDS)
 
 
 def draw(view: View, width: int, height: int) -> PaneText:
     """The decode rate with its history, prefill, first token, gaps, and the limit."""
     turn = view.snapshot.turn
+    if view.snapshot.watch is not None:
+        return served_panes.tokens_text(view, view.snapshot.watch, width, height)
     if turn is None:
         return PaneText(line_of(Span("no turn yet", "dim")), [line_of(row) for row in wrap(_waiting(view), width)])
+    lines = [*phase_lines(view, turn), *limit_lines(view, width)]
+    mend = mend_lines(view, width)
+    if height - len(lines) - len(mend) >= CHART_ROWS:
+        lines += mend
+    return PaneText(headline(view), [*chart(view, width, height - len(lines)), *lines])
+
+
+def phase_lines(view: View, turn: TurnView) -> list[Line]:
+    """Prefill and first token, and the gaps between tokens."""
     figures = turn.figures
-    limit = view.snapshot.limit
-    lines: list[Line] = [
+    return [
         line_of("prefill ", Span(_prefill(turn), "accent"), " · first token ", format_seconds(figures.first_token_s)),
         line_of(f"between {_stamped(view)} ", _gap_words(figures)),
-        *(
-            line_of(Span(row, "dim" if limit.name in _UNREMARKABLE else "warning"))
-            for row in wrap(limit.sentence, width)
-        ),
     ]
-    return PaneText(headline(view), [*_graph(view, width, height - len(lines)), *lines])
+
+
+def limit_lines(view: View, width: int) -> list[Line]:
+    """What limits the speed."""
+    limit = view.snapshot.limit
+    role: Role = "dim" if limit.name in _UNREMARKABLE else "warning"
+    return [line_of(Span(row, role)) for row in wrap(limit.sentence, width)]
+
+
+def mend_lines(view: View, width: int) -> list[Line]:
+    """What can be done about it."""
+    mend = view.snapshot.limit.mend
+    return [line_of(Span(row, "dim")) for row in wrap(f"What to do: {mend}.", width)] if mend else []
 
 
 def headline(view: View) -> Line:
     """The rate that counts now: prefill while the prompt is read, then decode."""
     turn = view.snapshot.turn
+    if view.snapshot.watch is not None:
+        return served_panes.tokens_headline(view.snapshot.watch)
     if turn is None:
         return line_of(Span("n/a", "dim"))
     if view.snapshot.phase == "prefill":
@@ -55,6 +77,8 @@ def beside(view: View) -> list[Line]:
     A known limit takes the place of the gaps: it says what to do, and the gaps are in `/stats`.
     """
     turn = view.snapshot.turn
+    if view.snapshot.watch is not None:
+        return served_panes.tokens_beside(view.snapshot.watch)
     if turn is None:
         return [line_of(Span(_waiting(view), "dim"))]
     figures, limit = turn.figures, view.snapshot.limit
@@ -87,27 +111,13 @@ def _gap_words(figures: TurnFigures) -> str:
     return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
 
 
-def _graph(view: View, width: int, height: int) -> list[Line]:
-    """The history of the decode rate. Its axis begins at 0; beside it stand its top and the time that it shows."""
-    if height < 1:
-        return []
-    known = [rate for rate in view.speed_history if rate is not None]
-    top = max(known, default=0.0)
-    mean = view.snapshot.summary.decode_tokens_per_s
-    side = [f"mean {format_significant(mean)}" if mean else "mean n/a"]
-    if view.snapshot.turn is not None and view.snapshot.turn.recent_tokens_per_s is not None:
-        side.insert(0, f"now {format_significant(view.snapshot.turn.recent_tokens_per_s)}")
-    if known and height > len(side):
-        side.insert(0, f"top {format_significant(top)}")
-    columns = max(1, width - SIDE_COLUMNS - 1)
-    if height > len(side):
-        steps = min(capacity(columns, view.level), len(view.speed_history))
-        side += [""] * (height - len(side) - 1) + [format_duration(steps * HISTORY_STEP_US / 1e6)]
-    rows = plot(view.speed_history, columns, height, 0.0, top, view.level)
-    return [
-        line_of(Span(row, "graph"), " ", Span((side[index] if index < len(side) else "").ljust(SIDE_COLUMNS), "dim"))
-        for index, row in enumerate(rows)
-    ]
+def chart(view: View, width: int, height: int) -> list[Line]:
+    """The history of the decode rate; where the prompt was read it is shaded."""
+    turn, mean = view.snapshot.turn, view.snapshot.summary.decode_tokens_per_s
+    notes = [f"mean {format_significant(mean)}" if mean else "mean n/a"]
+    if turn is not None and turn.recent_tokens_per_s is not None:
+        notes.insert(0, f"now {format_significant(turn.recent_tokens_per_s)}")
+    return history_chart(view.traces.speed, Axis("tok/s", notes), width, height, view.level, shaded=True)
 
 
 def _waiting(view: View) -> str:

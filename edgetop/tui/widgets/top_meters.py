@@ -24,6 +24,7 @@ from edgetop.tui.widgets.lines import (
     spread,
     width_of,
 )
+from edgetop.tui.widgets.pane_kind import TITLES, PaneKind, kind_of
 
 Layout = Literal["wide", "narrow", "small"]
 
@@ -31,6 +32,8 @@ BAR_COLUMNS_LEAST = 9
 """Where a core would have less than this, one bar stands for all cores and one for the busiest of them."""
 BAR_ROWS = 2
 HIGH_SHARE, FULL_SHARE = 0.8, 0.95
+POWER_STEPS = 60
+"""In so many steps the most power in the time of the graphs is looked for."""
 PHASE_WORDS = {
     "loading": "loading a model",
     "starting": "starting",
@@ -62,11 +65,16 @@ def draw(view: View, width: int, layout: Layout) -> list[Line]:
     lines = [small_line(view, width)] if layout == "small" else [status_line(view, width), *_bars(view, width)]
     if layout == "narrow":
         lines += [
-            spread(line_of(Span(f"{pane.SHORT} ", "title"), *pane.headline(view)), pane.beside(view), width)
-            for pane in (tokens_pane, memory_pane, power_pane, energy_pane)
-            if pane.TITLE not in view.hidden
+            spread((*_folded_name(kind, view), *kind.headline(view)), kind.beside(view), width)
+            for kind in map(kind_of, view.order or TITLES)
+            if kind.title not in view.hidden
         ]
     return [for_level(fit(line, width), view.level) for line in lines]
+
+
+def _folded_name(kind: PaneKind, view: View) -> Line:
+    """A pane's name in four cells, marked where the keys act upon the pane."""
+    return (Span(f"{kind.short}>", "key"),) if view.focus == kind.title else (Span(f"{kind.short} ", "title"),)
 
 
 def status_line(view: View, width: int) -> Line:
@@ -139,6 +147,8 @@ def _phase_words(view: View) -> str:
 def _model(view: View) -> list[str]:
     """The model's name and more of it, the most telling first."""
     load = view.snapshot.load
+    if view.snapshot.watch is not None:
+        return ["watch"]
     if load is None or view.snapshot.phase in PHASE_WORDS:
         return [_phase_words(view) if view.snapshot.phase in PHASE_WORDS else view.snapshot.phase]
     count = load.settings.n_threads
@@ -233,6 +243,6 @@ def _power_bar(view: View) -> _Bar:
     power = view.snapshot.power
     if isinstance(power, Missing):
         return "Pwr", None, ("n/a",)
-    top = max([power.power_w, *(watts for watts in view.power_history if watts is not None)])
+    top = max([power.power_w, *(watts for watts in view.traces.power(POWER_STEPS).values if watts is not None)])
     share = 0.75 * power.power_w / top if top > 0 else 0.0
     return "Pwr", share, (f"{format_significant(power.power_w)} W",)
