@@ -17,7 +17,6 @@ if TYPE_CHECKING:  # importing `typing` would take as long as all the rest
     from argparse import Namespace
     from collections.abc import Callable, Sequence
 
-    from edgetop.settings.parser import Parser
     from edgetop.settings.resolve import Settings
 
 EXIT_INTERRUPTED = 130
@@ -47,37 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(given: list[str]) -> int:
+    if given[:1] == ["__complete"]:
+        from edgetop.commands.completing import tell_candidates
+
+        return tell_candidates(given[1:])
+    from edgetop.commands.parsers import parser_of
     from edgetop.commands.verbs import DEFAULT_VERB, VERBS
-    from edgetop.settings.parser import Parser, add_options, given_flags
+    from edgetop.settings.parser import given_flags
     from edgetop.settings.resolve import resolve
 
     named = given[0] if given and given[0] in VERBS else ""
     if not named and given and not given[0].startswith("-"):
         raise _unknown_verb(given[0])
     verb = named or DEFAULT_VERB
-    parser = Parser(prog=f"edgetop {named}".strip(), description=VERBS[verb].help, allow_abbrev=False)
-    if not named:
-        _describe_all(parser)
-    VERBS[verb].add_arguments(parser)
-    add_options(parser, VERBS[verb].sections, VERBS[verb].replaced)
-    arguments = parser.parse_args(given[1:] if named else given)
+    arguments = parser_of(named).parse_args(given[1:] if named else given)
     settings = resolve(given_flags(arguments))
     execute: Callable[[Namespace, Settings], int] = importlib.import_module(f"edgetop.commands.{verb}").execute
     return execute(arguments, settings)
-
-
-def _describe_all(parser: Parser) -> None:
-    """Let the help without a verb tell of all verbs."""
-    from argparse import RawDescriptionHelpFormatter
-
-    from edgetop.commands.verbs import DEFAULT_VERB, VERBS
-
-    width = max(len(name) for name in VERBS)
-    verbs = "\n".join(f"  edgetop {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
-    parser.formatter_class = RawDescriptionHelpFormatter
-    parser.description = f"A terminal monitor for language models on small devices.\n\n{verbs}"
-    parser.epilog = f"Without a verb: {DEFAULT_VERB}, whose options these are. `edgetop VERB --help` tells the others'."
-    parser.add_argument("-V", "--version", action="version", version=f"edgetop {__version__}")
 
 
 def _unknown_verb(given: str) -> Exception:

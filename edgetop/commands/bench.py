@@ -22,6 +22,7 @@ from edgetop.commands.bench_folder import find_log, list_logs
 from edgetop.commands.bench_output import require_plotting, write_report, write_results
 from edgetop.commands.bench_plan import plan_of, say_sizes
 from edgetop.commands.bench_quality import score_quality
+from edgetop.commands.bench_server import require_same_server
 from edgetop.commands.bench_wishes import presentation_of, wishes_of
 from edgetop.commands.console import clear_progress, say, say_trouble, show_progress, write_data
 from edgetop.commands.conversing import ENDING_SIGNALS, live_options, price_of
@@ -124,6 +125,7 @@ def _log(arguments: argparse.Namespace, settings: Settings, folder: Path) -> Run
     """The benchmark to go on with, or the one that is asked for."""
     if arguments.resume is not None:
         log = find_log(folder, arguments.resume)
+        require_same_server(log.plan.server, settings)
         log.forget_failures()
         return log
     plan = plan_of(wishes_of(arguments), settings, quiet=settings[options.QUIET])

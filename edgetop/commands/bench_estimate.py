@@ -10,6 +10,7 @@ from edgetop.bench.plan import ModelFile, Plan, Run, Setting, engine_settings
 from edgetop.bench.run_log import RunLog
 from edgetop.commands.bench_power import power_headline
 from edgetop.commands.console import say
+from edgetop.commands.server_choice import has_own_engine
 from edgetop.core.errors import ModelError
 from edgetop.core.format import format_bytes, format_duration
 from edgetop.core.records import Missing
@@ -30,7 +31,7 @@ TALK = Talk(prompt_tokens=512, answer_tokens=128)
 def say_estimate(log: RunLog | Plan, runs: Sequence[Run], settings: Settings, store: Store) -> None:
     """Say how long what remains will take, and which settings are not expected to fit; `log` or a plan not begun."""
     plan, unscored = (log, _models_to_score(log)) if isinstance(log, Plan) else (log.plan, log.unscored)
-    if settings[options.ENGINE] != "llama" or not (runs or unscored):
+    if not has_own_engine(settings) or not (runs or unscored):
         return
     place = own_place(Host(sysroot=settings[options.SYSROOT]), store.folder, probe="once", tell=lambda *_: None)
     expected = {each.key: _expected(each, plan.n_ctx, place) for each in plan.settings}

@@ -12,7 +12,9 @@ from msgspec.structs import replace
 from edgetop.bench.plan import CoolDown, ModelFile, Plan, QualityPlan, settings_of, token_tests
 from edgetop.bench.plan_file import Wishes
 from edgetop.bench.texts import prompt_tests, reading_text
+from edgetop.commands.bench_server import has_server, server_plan
 from edgetop.commands.console import clear_progress, say, show_progress
+from edgetop.commands.server_choice import has_own_engine
 from edgetop.core.errors import UsageError
 from edgetop.core.format import format_bytes
 from edgetop.fit.model_file import read_facts
@@ -31,7 +33,12 @@ def plan_of(wishes: Wishes, settings: Settings, *, quiet: bool = False, make: bo
 
     Raises ModelError for a model that is not found, QuantizationError and UsageError.
     """
-    models = _models(wishes, settings, quiet=quiet, make=make)
+    server = ""
+    if has_server(settings):
+        wishes, found, server = server_plan(wishes, settings, quiet=quiet)
+        models = _told_apart(found)
+    else:
+        models = _models(wishes, settings, quiet=quiet, make=make)
     cool_down = CoolDown()
     if wishes.idle_s is not None:
         cool_down = replace(cool_down, idle_s=wishes.idle_s)
@@ -58,6 +65,7 @@ def plan_of(wishes: Wishes, settings: Settings, *, quiet: bool = False, make: bo
         cool_down=cool_down,
         quality=_quality(wishes.quality),
         seed=wishes.seed,
+        server=server,
     )
 
 
@@ -69,7 +77,7 @@ def level_folder() -> Path:
 
 def say_sizes(wishes: Wishes, settings: Settings) -> None:
     """Say how much the levels take that have to be made. Raises as `plan_of`."""
-    if settings[options.ENGINE] != "llama":
+    if not has_own_engine(settings):
         return
     for path in _found(wishes, settings):
         for level in _levels(wishes):

@@ -1,4 +1,4 @@
-"""`edgetop`: the live screen; without a terminal, one question and its answer."""
+"""`edgetop`: the live screen, or a chat in lines; without a terminal, one question and its answer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetop.commands.console import say
-from edgetop.commands.page import chosen_theme, is_terminal, obey_no_color
+from edgetop.commands.page import chosen_controls, chosen_theme, is_terminal, obey_no_color, shows_screens
 from edgetop.commands.prompts import given_prompts, read_prompt
 from edgetop.commands.server_choice import has_own_engine, named_model, server_choice
 from edgetop.core.errors import ModelError, UsageError
@@ -29,14 +29,19 @@ DEFAULT_QUESTION = "Explain in two sentences what a language model does."
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or answer without one."""
     prompts = given_prompts(arguments)
-    if not prompts and is_terminal():
-        return _open_screen(settings)
+    wanted = getattr(arguments, "goes_on_with", None)
+    if wanted is not None and (prompts or not shows_screens(settings)):
+        raise UsageError("--continue goes on with a conversation on the live screen", "leave out --prompt and --plain")
+    if not prompts and shows_screens(settings):
+        return _open_screen(settings, None if wanted is None else _session(wanted, settings))
+    if not prompts and (settings[options.PLAIN] or is_terminal()):
+        return _talk_in_lines(settings)
     from edgetop.commands.run import answer  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
 
     return answer(prompts or [_piped_question() or DEFAULT_QUESTION], settings)
 
 
-def _open_screen(settings: Settings) -> int:
+def _open_screen(settings: Settings, goes_on_with: Path | None) -> int:
     model = _model(settings)
     obey_no_color(settings)
     from edgetop.tui.app import run_screen  # noqa: PLC0415 - Textual is slow to import
@@ -49,6 +54,9 @@ def _open_screen(settings: Settings) -> int:
         level="ascii" if settings[options.ASCII] else None,
         delay_s=settings[options.DELAY],
         price=None if price_per_kwh is None else (price_per_kwh, settings[options.CURRENCY]),
+        settings=settings,
+        controls=chosen_controls(settings),
+        goes_on_with=goes_on_with,
     )
     if saved is not None:
         from edgetop.session.disk import load_head  # noqa: PLC0415 - at the end
@@ -58,6 +66,28 @@ def _open_screen(settings: Settings) -> int:
             remember_model(Path(loads[-1].model.path))
         say(f"session: {saved}")
     return 0
+
+
+def _session(wanted: str, settings: Settings) -> Path:
+    """The session whose conversation goes on: the one that is meant, else the last with text. Raises StoreError."""
+    from edgetop.commands.storage import open_store  # noqa: PLC0415 - few starts need it
+    from edgetop.session.store import StoreError  # noqa: PLC0415 - the same
+
+    store = open_store(settings)
+    if wanted:
+        return store.find(wanted)
+    for each in store.list():
+        head = each.head
+        if head is not None and head.text_recorded and head.summary.turns and head.bench is None:
+            return each.path
+    raise StoreError("There is no conversation to go on with yet.", "Every chat is recorded; ask something first.")
+
+
+def _talk_in_lines(settings: Settings) -> int:
+    model = _model(settings)
+    from edgetop.commands.plain import talk  # noqa: PLC0415 - with engine and sensors
+
+    return talk(model, settings)
 
 
 def _prepare(settings: Settings) -> tuple[LiveOptions, Store]:

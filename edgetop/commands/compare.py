@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetop.commands.compare_data import write_csv, write_json_object, write_markdown
 from edgetop.commands.console import say, say_trouble, write_data
-from edgetop.commands.page import is_terminal, show_page
+from edgetop.commands.page import show_page, shows_screens
 from edgetop.commands.session_import import IMPORTED_FOLDER
 from edgetop.commands.storage import open_store
 from edgetop.core.errors import UsageError
@@ -43,7 +43,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     comparison = compare_named(arguments.results, arguments.base, store)
     if any(threshold.relative for threshold in thresholds) and len(comparison.rows) < 2:
         raise UsageError("a limit in per cent needs something to compare with", "name two sessions or more")
-    if arguments.format is None and not thresholds and is_terminal():
+    if arguments.format is None and not thresholds and shows_screens(settings):
         _show(comparison, settings)
         return 0
     match arguments.format:

@@ -53,7 +53,7 @@ def live_options(settings: Settings) -> LiveOptions:
     server = server_choice(settings)
     return LiveOptions(
         engine=engine_settings(settings),
-        left_open=left_open(settings) if server is None else frozenset(),
+        left_open=left_open(settings) if server is None and not settings[options.RPC] else frozenset(),
         sampling=sampling_settings(settings),
         system=settings[options.SYSTEM],
         sysroot=settings[options.SYSROOT],
@@ -77,7 +77,7 @@ def power_choice(settings: Settings) -> PowerChoice:
     return PowerChoice(
         name=settings[options.POWER],
         command=settings[options.POWER_EXEC],
-        stream=settings[options.POWER_STREAM],
+        streams=settings[options.POWER_STREAM],
     )
 
 
@@ -151,8 +151,13 @@ class _Talk:
         while not self.live.senses:
             self.live.pump(wait_s=WAIT_S)
         clear_progress()
-        if not self._quiet and conversation.model is not None and conversation.model.model.template_note:
-            say(conversation.model.model.template_note)
+        loaded = conversation.model
+        if self._quiet or loaded is None:
+            return
+        if loaded.model.template_note:
+            say(loaded.model.template_note)
+        for share in loaded.memory.layers:
+            say(share.words(loaded.model.n_layer))
 
     def ask(self, prompt: str) -> None:
         self.live.conversation.submit(prompt)

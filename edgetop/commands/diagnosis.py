@@ -122,6 +122,12 @@ def reinstall(cmake_args: str) -> str:
     return f"CMAKE_ARGS='{cmake_args}' pip install --force-reinstall --no-deps --no-cache-dir llama-cpp-python"
 
 
+def rpc_build(machine: str) -> str:
+    """Say how to build llama.cpp with RPC on a machine (`platform.machine`)."""
+    native = "-DGGML_NATIVE=OFF " if machine in {"x86_64", "amd64"} else ""
+    return reinstall(f"-DGGML_RPC=ON {native}-DLLAVA_BUILD=OFF")
+
+
 def find_sensors(sysroot: Path, power: PowerChoice) -> Inventory:
     """Probe every kind of sensor once, as a live session would."""
     return take_inventory(Host(sysroot=sysroot), [*power.probes, *probes_of(power=power.name != NO_POWER)])

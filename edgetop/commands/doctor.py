@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from edgetop import __version__
 from edgetop.commands.console import write_data
@@ -20,11 +19,13 @@ from edgetop.commands.diagnosis import (
     examine_engine,
     examine_sensors,
     examine_terminal,
+    rpc_build,
 )
 from edgetop.commands.listing import table, write_json
 from edgetop.commands.power_findings import PowerFindings, absent_rows, headline_rows, is_of_power, source_rows
 from edgetop.commands.server_choice import server_choice
 from edgetop.commands.server_models import survey_rows
+from edgetop.commands.settings_listing import settings_by_name, settings_rows
 from edgetop.commands.storage import open_store
 from edgetop.core.records import Missing
 from edgetop.fit.machine_profile import machine_key
@@ -37,6 +38,7 @@ from edgetop.telemetry.device import describe
 from edgetop.telemetry.source import Host
 
 CHANNELS_SHOWN = 4
+RPC_THERE = "yes: --rpc HOST:PORT,... gives layers to ggml-rpc-server on other machines, on networks that you trust"
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -60,7 +62,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
                 **({} if server is None else {"server": server}),
                 "sensors": sensors,
                 "terminal": terminal,
-                "settings": _settings_by_name(settings),
+                "settings": settings_by_name(settings),
                 "tuned": tuned,
                 "folders": dict(folders),
             }
@@ -71,7 +73,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         _print("sensors", _sensor_rows(sensors))
         _print("power", _power_rows(sensors.power))
         _print("terminal", _terminal_rows(terminal))
-        _print("settings", _settings_rows(settings))
+        _print("settings", [["", *row] for row in settings_rows(settings)])
         _print("tuned", _tuned_rows(tuned))
         _print("folders", [["", name, text] for name, text in folders])
     if server is not None:
@@ -95,6 +97,7 @@ def _engine_rows(found: EngineFindings) -> list[list[str]]:
             ["", "built for", found.info.system_info],
             ["", "devices", ", ".join(found.info.devices) or "CPU"],
             ["", "GPU offload", ", ".join(found.gpus) or "no: this build has no GPU backend, or finds no GPU"],
+            ["", "RPC", RPC_THERE if found.info.rpc else f"no: {rpc_build(platform.machine())}"],
         ]
     return rows + _advice_rows(found.advice)
 
@@ -127,20 +130,6 @@ def _terminal_rows(found: TerminalFindings) -> list[list[str]]:
         ["", "over SSH", "yes" if found.over_ssh else "no"],
         *_advice_rows(found.advice),
     ]
-
-
-def _settings_rows(settings: Settings) -> list[list[str]]:
-    return [
-        ["", f"{option.section}.{option.name}", f"{_shown(settings[option])} ({settings.origin(option)})"]
-        for option in options.OPTIONS
-    ]
-
-
-def _settings_by_name(settings: Settings) -> dict[str, Any]:
-    return {
-        option.name: {"value": _plain(settings[option]), "origin": settings.origin(option)}
-        for option in options.OPTIONS
-    }
 
 
 def _folders(settings: Settings) -> list[tuple[str, str]]:
@@ -177,25 +166,3 @@ def _writable(folder: Path) -> str:
 
 def _advice_rows(advice: Sequence[Advice]) -> list[list[str]]:
     return [row for each in advice for row in (["!", "", each.what], ["", "", f"-> {each.mend}"])]
-
-
-def _shown(value: object) -> str:
-    match value:
-        case None:
-            return "not set"
-        case bool():
-            return "yes" if value else "no"
-        case tuple():
-            return (
-                ", ".join(f"{part[0]}={part[1]}" if isinstance(part, tuple) else str(part) for part in value) or "none"
-            )
-    return str(value)
-
-
-def _plain(value: object) -> object:
-    match value:
-        case Path():
-            return str(value)
-        case tuple():
-            return [_plain(part) for part in value]
-    return value

@@ -6,6 +6,7 @@ from edgetop.core.energy.figures import Energy, Figure
 from edgetop.core.energy.supply import Price, battery_hours, cost_of
 from edgetop.core.figures import Summary
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
+from edgetop.core.text import one_line
 
 
 def energy_text(summary: Summary) -> str:
@@ -16,8 +17,14 @@ def energy_text(summary: Summary) -> str:
     return (
         f"{with_interval(energy.j_per_token)} J/token gross, net {with_interval(energy.net_j_per_token)}, "
         f"in all {with_interval(energy.gross_j)} J ({energy.scope.replace('_', ' ')}, {energy.source}, "
-        f"grade {energy.grade}: {energy.grade_reason})"
+        f"grade {energy.grade}: {energy.grade_reason}){hosts_text(energy)}"
     )
+
+
+def hosts_text(energy: Energy) -> str:
+    """Say what part each host had in the gross energy; empty where there is one machine."""
+    parts = [f"{one_line(part.host)} {100 * part.share:.0f} %" for part in energy.hosts]
+    return f", of which {', '.join(parts)}" if parts else ""
 
 
 def cost_text(energy: Energy, price: Price) -> str:

@@ -12,7 +12,9 @@ from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
 if TYPE_CHECKING:
+    from edgetop.tui.key_tables import KeyTables
     from edgetop.tui.page_app import MakeScreen
+    from edgetop.tui.themed_app import Controls
 
 THEME_PREFIX = "edgetop-"
 Result = TypeVar("Result")
@@ -21,6 +23,11 @@ Result = TypeVar("Result")
 def is_terminal() -> bool:
     """Whether a person sits before both ends of us."""
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def shows_screens(settings: Settings) -> bool:
+    """Whether a person sits there who wants screens, on a terminal that can show them."""
+    return is_terminal() and not settings[options.PLAIN] and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def show_page(make_screen: MakeScreen[Result], settings: Settings) -> Result | None:
@@ -32,7 +39,29 @@ def show_page(make_screen: MakeScreen[Result], settings: Settings) -> Result | N
     obey_no_color(settings)
     from edgetop.tui.page_app import run_page  # noqa: PLC0415 - Textual is slow to import, and reads NO_COLOR then
 
-    return run_page(make_screen, theme=chosen_theme(settings), level="ascii" if settings[options.ASCII] else None)
+    return run_page(
+        make_screen,
+        theme=chosen_theme(settings),
+        level="ascii" if settings[options.ASCII] else None,
+        controls=chosen_controls(settings),
+    )
+
+
+def chosen_controls(settings: Settings) -> Controls:
+    """The keys that the configuration file wants, and whether the screens have the mouse.
+
+    Raises UsageError for a screen or an action that there is not, and for a key that would do two things.
+    """
+    from edgetop.tui.themed_app import Controls  # noqa: PLC0415 - Textual is slow to import
+
+    return Controls(chosen_keys(settings), mouse=settings[options.MOUSE])
+
+
+def chosen_keys(settings: Settings) -> KeyTables:
+    """The keys of all screens, with those that the configuration file wants. Raises UsageError as `chosen_controls`."""
+    from edgetop.tui.key_tables import TABLES, remapped  # noqa: PLC0415 - only where a screen or its keys are shown
+
+    return remapped(settings.keys, str(settings.config_file)) if settings.keys else TABLES
 
 
 def obey_no_color(settings: Settings) -> None:
@@ -42,16 +71,24 @@ def obey_no_color(settings: Settings) -> None:
 
 
 def chosen_theme(settings: Settings) -> str | None:
-    """Name of the theme that was asked for, if one was. Raises UsageError when there is none of that name."""
-    from edgetop.tui.themes import load_themes  # noqa: PLC0415 - the same
+    """Name of the theme that was asked for, if one was. Raises UsageError when there is none, or it is no theme."""
+    from edgetop.tui.theme_files import theme_files  # noqa: PLC0415 - only where a screen is opened
 
-    name = settings[options.THEME]
-    if name is None:
+    asked = settings[options.THEME]
+    if asked is None:
         return None
-    known = [theme.name.removeprefix(THEME_PREFIX) for theme in load_themes()]
-    if name.removeprefix(THEME_PREFIX) not in known:
-        close = difflib.get_close_matches(name, known, n=1)
+    name, files = asked.removeprefix(THEME_PREFIX), theme_files()
+    if name not in files:
+        close = difflib.get_close_matches(name, files, n=1)
         raise UsageError(
-            f"there is no theme {name!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            f"there is no theme {asked!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(files)}"
         )
-    return THEME_PREFIX + name.removeprefix(THEME_PREFIX)
+    from edgetop.tui.themes import ThemeError, read_theme  # noqa: PLC0415 - Textual is slow to import
+
+    try:
+        read_theme(files[name])
+    except ThemeError as error:
+        raise UsageError(
+            f"the theme {files[name]} cannot be used: {error}", "mend it, or choose another one with --theme"
+        ) from None
+    return THEME_PREFIX + name

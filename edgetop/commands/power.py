@@ -1,58 +1,36 @@
-"""`edgetop power`: what this machine draws now, by every source that says so."""
+"""`edgetop power`: what this machine draws now, by every source that says so, once or as a stream."""
 
 from __future__ import annotations
 
 import argparse
 
-from edgetop.commands.console import clear_progress, show_progress, write_data
-from edgetop.commands.conversing import power_choice
-from edgetop.commands.diagnosis import find_sensors
-from edgetop.commands.listing import table, write_json
-from edgetop.commands.power_findings import (
-    ChannelFindings,
-    PowerFindings,
-    absent_rows,
-    examine_power,
-    headline_rows,
-    reading_text,
-    scope_text,
-)
-from edgetop.core.format import format_significant
+from edgetop.core.errors import UsageError
 from edgetop.settings import options
+from edgetop.settings.option import real
 from edgetop.settings.resolve import Settings
 
-HEADINGS = ["SOURCE", "CHANNEL", "POWER", "SCOPE", ""]
+INTERVALS_S = (0.02, 60.0)
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Read all sources for a second or so and print one table."""
-    choice = power_choice(settings)
-    show_progress("reading power")
-    found = examine_power(find_sensors(settings[options.SYSROOT], choice), choice)
-    clear_progress()
-    if arguments.json:
-        write_json(found)
-    else:
-        _print(found)
-    return 0
+    """Print one table, or go on printing for another edgetop, for which little is to be imported."""
+    if arguments.stream:
+        from edgetop.commands.power_stream import stream_power  # noqa: PLC0415 - see above
+        from edgetop.telemetry.power_choice import PowerChoice  # noqa: PLC0415
+
+        choice = PowerChoice(name=settings[options.POWER], command=settings[options.POWER_EXEC])
+        return stream_power(settings[options.SYSROOT], choice, _interval_s(arguments.interval))
+    if arguments.interval is not None:
+        raise UsageError("--interval is for a stream", "add --stream, or leave it out")
+    from edgetop.commands.power_table import print_power  # noqa: PLC0415 - a stream has no use for it
+
+    return print_power(settings, as_json=arguments.json)
 
 
-def _print(found: PowerFindings) -> None:
-    if found.sources:
-        rows = [
-            [source.name, channel.name, reading_text(channel), scope_text(channel.scope), _remark(channel)]
-            for source in found.sources
-            for channel in source.channels
-        ]
-        write_data(table([HEADINGS, *rows]) + "\n")
-    write_data(table([*absent_rows(found.absent), *headline_rows(found)]))
-
-
-def _remark(channel: ChannelFindings) -> str:
-    words = ["headline"] if channel.is_headline else []
-    if channel.unit == "J":
-        words.append("rate of a counter")
-    if channel.sensor_w is not None:
-        words.append(f"calibrated, {format_significant(channel.sensor_w)} W before")
-    words += channel.flags
-    return ", ".join(words)
+def _interval_s(given: str | None) -> float | None:
+    if given is None:
+        return None
+    try:
+        return real(*INTERVALS_S)(given)
+    except ValueError as error:
+        raise UsageError(f"--interval: {given!r} cannot be used", f"expected is {error}") from None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from edgetop.core.energy.hosts import LOCAL, hosts_of
 from edgetop.core.energy.meter import Meter
 from edgetop.core.energy.scope import Headline
 from edgetop.core.format import format_significant
@@ -197,8 +198,11 @@ def _headline(headline: Headline, sources: Sequence[PowerSourceFindings], choice
     channels = [channel for source in sources for channel in source.channels]
     powers = [channel.power_w for channel in channels if channel.name in names]
     known = [power_w for power_w in powers if power_w is not None]
+    hosts = hosts_of(headline)
     scopes = {channel.scope for channel in channels if channel.scope != "component" and "opt-in" not in channel.flags}
-    if choice.headline is not None:
+    if len(hosts) > 1:
+        why = f"the sum of {len(hosts)} hosts: {', '.join(hosts)}{'' if LOCAL in hosts else '; not this machine'}"
+    elif choice.headline is not None:
         why = "chosen with --power"
     elif len(scopes) > 1:
         why = "the widest scope that is read here"

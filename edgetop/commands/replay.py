@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from edgetop.commands.console import write_data
 from edgetop.commands.energy_text import with_interval
 from edgetop.commands.listing import table, write_json
-from edgetop.commands.page import is_terminal, show_page
+from edgetop.commands.page import show_page, shows_screens
 from edgetop.commands.storage import open_store
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.supply import Price
@@ -25,7 +25,7 @@ from edgetop.session.player import Player
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.settings import options
-from edgetop.settings.resolve import Settings
+from edgetop.settings.resolve import DEFAULT, Settings
 
 if TYPE_CHECKING:
     from edgetop.tui.glyphs import GlyphLevel
@@ -38,7 +38,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     paths = _paths(arguments, settings)
     sessions = [load(path) for path in paths]
     alignment: AlignmentName = arguments.align or ("time" if len(sessions) == 1 else "turn")
-    if is_terminal() and not arguments.json and not positions:
+    if shows_screens(settings) and not arguments.json and not positions:
         _open_screen(sessions, alignment, settings)
         return 0
     player = Player(sessions, alignment)
@@ -73,9 +73,11 @@ def _open_screen(sessions: Sequence[Session], alignment: AlignmentName, settings
     price = None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
 
     def make_screen(level: GlyphLevel) -> ReplayScreen:
-        from edgetop.tui.replay_screen import ReplayScreen  # noqa: PLC0415 - Textual is slow to import
+        from edgetop.tui.replay_screen import FRAME_S, ReplayScreen  # noqa: PLC0415 - Textual is slow to import
 
-        return ReplayScreen(sessions, level=level, alignment=alignment, price=price)
+        # Without a word from the person replay is smoother than the live screen, since no model decodes beside it.
+        frame_s = FRAME_S if settings.origin(options.DELAY) == DEFAULT else settings[options.DELAY]
+        return ReplayScreen(sessions, level=level, alignment=alignment, price=price, frame_s=frame_s)
 
     show_page(make_screen, settings)
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from edgetop.commands.console import say, say_trouble, write_data
 from edgetop.commands.energy_text import energy_text
 from edgetop.commands.listing import table, write_json
+from edgetop.commands.watch_figures_text import figure_rows
 from edgetop.core.clock import US_PER_S
 from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
 from edgetop.core.text import one_line
 from edgetop.session.disk import load_file
-from edgetop.session.file import SessionFile, TurnEntry
+from edgetop.session.file import ServiceEntry, SessionFile, TurnEntry
 from edgetop.session.listing import models_of
 from edgetop.session.schema import validate
 from edgetop.session.store import Store
@@ -28,6 +29,8 @@ def show(path: Path, *, as_json: bool) -> int:
         write_json(file)
         return 0
     write_data(table(_overview(path, file)))
+    if file.services:
+        write_data("\n" + table([_SERVICE_HEADINGS, *map(_service_cells, file.services)]))
     if file.turns:
         write_data("\n" + table([_TURN_HEADINGS, *(_turn_cells(turn) for turn in file.turns)]))
     if file.events:
@@ -53,6 +56,8 @@ def _overview(path: Path, file: SessionFile) -> list[list[str]]:
         rows.append(
             ["settings", f"context {chosen.n_ctx}, threads {chosen.n_threads}, KV {chosen.type_k}/{chosen.type_v}"]
         )
+    if file.watch is not None:
+        return [*rows, ["memory peak", format_bytes(summary.memory.rss_peak_bytes)], *figure_rows(file.watch)]
     rows += [
         ["decode", format_rate(summary.decode_tokens_per_s)],
         ["prefill", format_rate(summary.prefill_tokens_per_s)],
@@ -63,6 +68,20 @@ def _overview(path: Path, file: SessionFile) -> list[list[str]]:
         ["energy", energy_text(summary)],
     ]
     return rows
+
+
+_SERVICE_HEADINGS = ["#", "PROGRAM", "MODEL", "WHERE", "TOKENS COUNTED"]
+
+
+def _service_cells(service: ServiceEntry) -> list[str]:
+    why = "" if service.no_count is None else f": {service.no_count.reason}"
+    return [
+        str(service.number),
+        f"{service.kind} {service.version}".strip(),
+        ", ".join(service.models),
+        service.address or (f"pid {service.pid}" if service.pid is not None else ""),
+        f"{service.counts}{why}",
+    ]
 
 
 _TURN_HEADINGS = ["TURN", "PROMPT", "TOKENS", "DECODE", "PREFILL", "FIRST TOKEN", "ENDED"]

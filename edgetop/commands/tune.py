@@ -22,7 +22,7 @@ from edgetop.commands.console import clear_progress, say, say_trouble, show_prog
 from edgetop.commands.conversing import live_options
 from edgetop.commands.listing import write_rows
 from edgetop.commands.storage import open_store
-from edgetop.core.errors import EdgetopError, ModelError
+from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.records import Missing
 from edgetop.fit.machine_profile import machine_key
 from edgetop.inference.catalog import resolve
@@ -84,6 +84,10 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _model(named: str | None, settings: Settings) -> Path:
+    if settings[options.SERVER] is not None:
+        raise UsageError(
+            "a server's settings are not ours to change", "leave --server (EDGETOP_SERVER) out and name a model file"
+        )
     if settings[options.ENGINE] == "llama":
         return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
     if named is None:

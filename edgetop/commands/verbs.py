@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from edgetop.commands.bench_arguments import add_bench
 from edgetop.settings.option import Option, Section
-from edgetop.settings.options import CTX
+from edgetop.settings.options import CTX, DELAY, SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT
 
 _SESSION_HELP = "a file, a number of the list, the beginning of an id, a tag, or part of a model's name"
 _SESSIONS_HELP = f"{_SESSION_HELP}; also a tag of several, a range such as 1-4, a folder, or a pattern such as '*q4*'"
@@ -37,6 +37,14 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--file", dest="prompts", action=PromptAction, default=[], metavar="FILE",
         help="ask what a file says, without a screen",
+    )  # fmt: skip
+
+
+def _add_chat(parser: argparse.ArgumentParser) -> None:
+    _add_prompts(parser)
+    parser.add_argument(
+        "--continue", dest="goes_on_with", nargs="?", const="", metavar="SESSION",
+        help=f"go on with the conversation of a recorded session, by default the last one; {_SESSION_HELP}",
     )  # fmt: skip
 
 
@@ -121,6 +129,18 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     _add_formats(parser)
 
 
+def _add_power(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--stream", action="store_true",
+        help="go on printing, for --power-stream of another edgetop: header, then readings with sequence and age",
+    )  # fmt: skip
+    parser.add_argument(
+        "--interval", metavar="SECONDS",
+        help="between the readings of a stream; by default that of the sensor",
+    )  # fmt: skip
+    _add_json(parser)
+
+
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
@@ -189,6 +209,37 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
     _add_formats(parser)
 
 
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--template", action="store_true", help="print a configuration file with every setting in it")
+    _add_json(parser)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    change = actions.add_parser("set", help="write a value into the configuration file", allow_abbrev=False)
+    change.add_argument("name", metavar="NAME", help="of the setting, such as ctx or screen.theme")
+    change.add_argument("values", metavar="VALUE", nargs=argparse.REMAINDER, help="one; several where it takes several")
+    removal = actions.add_parser("unset", help="take a setting out of the configuration file", allow_abbrev=False)
+    removal.add_argument("name", metavar="NAME", help="of the setting")
+
+
+def _add_completion(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
+
+
+def _add_nothing(parser: argparse.ArgumentParser) -> None:
+    """Leave the parser as it is."""
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server", dest="servers", action="append", default=[], metavar="URL",
+        help="watch this server too, such as http://127.0.0.1:8080; may be given several times; those of this machine "
+        "are found without",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", metavar="N", help="print a line a second instead of opening the screen, for so long"
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object a second and a summary at the end")
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -209,16 +260,14 @@ class Verb(NamedTuple):
     add_arguments: Callable[[argparse.ArgumentParser], None]
     """Gives a parser what is not a setting."""
     replaced: tuple[Option[object], ...] = ()
-    """Settings of the sections whose flags mean something more with this verb, and are among the arguments."""
+    """Settings of the sections whose flags mean nothing to this verb, or something more and are among the arguments."""
 
 
 _MODEL: tuple[Section, ...] = (
     "model", "search", "server", "engine", "sampling", "recording", "storage", "device", "price", "progress", "general",
 )  # fmt: skip
 VERBS: dict[str, Verb] = {
-    "chat": Verb(
-        "the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen"), _add_prompts
-    ),
+    "chat": Verb("the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen"), _add_chat),
     "run": Verb("one or more prompts without a screen; the reply goes to stdout", _MODEL, _add_run),
     "models": Verb(
         "GGUF models found on this machine, or what a server offers", ("search", "server", "general"), _add_formats
@@ -226,23 +275,29 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb(
         "sensors, engine, terminal: what works, what not, and how to mend it", (*_MODEL, "screen"), _add_json
     ),
-    "power": Verb("what this machine draws now, by every sensor that says so", ("device", "general"), _add_json),
+    "power": Verb("what this machine draws now, by every sensor that says so", ("device", "general"), _add_power),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
         ("search", "engine", "storage", "screen", "device", "price", "fit", "general"),
         _add_check,
-        (CTX,),
+        (CTX, DELAY),
     ),
     "bench": Verb(
         "repeatable measurement: speed, energy, memory and quality over models and settings",
-        ("search", "storage", "device", "price", "fit", "progress", "general"),
+        ("search", "server", "storage", "device", "price", "fit", "progress", "general"),
         add_bench,
     ),
     "tune": Verb(
         "find threads, pieces of prefill and KV cache type for a model here, for speed or for energy",
         ("search", "storage", "device", "progress", "general"),
         _add_tune,
+    ),
+    "watch": Verb(
+        "this device and the model servers that run on it, without a model of its own",
+        ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
+        _add_watch,
+        (SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT),
     ),
     "sessions": Verb(
         "recorded sessions: list, show, tag, note, export, rm, validate, recompute, recover",
@@ -253,6 +308,7 @@ VERBS: dict[str, Verb] = {
         "sessions and bench results against each other: differences, noise, and what is not alike",
         ("storage", "screen", "general"),
         _add_compare,
+        (DELAY,),
     ),
     "replay": Verb(
         "sessions played again, one or several side by side at one play head",
@@ -260,5 +316,9 @@ VERBS: dict[str, Verb] = {
         _add_replay,
     ),
     "report": Verb("sessions as one HTML file that opens offline", ("storage", "general"), _add_report),
+    "config": Verb("settings: what holds and why; write them into the configuration file", ("general",), _add_config),
+    "keys": Verb("every action of the screens, and its keys; [keys] of the configuration", ("general",), _add_json),
+    "completion": Verb("a script that has Tab complete these command lines", (), _add_completion),
+    "man": Verb("the manual page: `edgetop man | man -l -`", (), _add_nothing),
 }
 DEFAULT_VERB = "chat"
