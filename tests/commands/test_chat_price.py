@@ -22,7 +22,7 @@ def test_the_screen_is_told_what_energy_costs(
         return None
 
     machine.script(replies=[])
-    monkeypatch.setattr(chat, "is_terminal", lambda: True)
+    monkeypatch.setattr(chat, "shows_screens", lambda _settings: True)
     monkeypatch.setattr(app, "run_screen", run_screen)
     assert machine.run("chat", *arguments).code == 0
     assert told == [price]

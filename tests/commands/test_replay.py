@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from edgetop.session.player import Player
 from edgetop.session.preparation import prepare
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.settings.resolve import Settings
+from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.replay_screen import ReplayScreen
 from edgetop.tui.view import View, view_of
 from edgetop.tui.widgets import energy_pane, memory_pane, power_pane, tokens_pane, top_meters
 from tests.commands.machine import Machine
@@ -148,3 +152,18 @@ def test_live_replay_and_the_list_of_sessions_tell_one_story(machine: Machine, t
     for name in ("prefill", "first token", "limited by", "memory peak"):
         assert told[name] == replayed[name]
     assert replayed["J/token"][0] in told["energy"][0]
+
+
+@pytest.mark.parametrize(("arguments", "frame_s"), [([], 0.25), (["-d", "2"], 2.0)])
+def test_the_screen_draws_as_often_as_was_asked_for(
+    machine: Machine, files: tuple[str, str], monkeypatch: pytest.MonkeyPatch, arguments: list[str], frame_s: float
+) -> None:
+    made: list[ReplayScreen] = []
+    monkeypatch.setattr("edgetop.commands.replay.shows_screens", lambda *_: True)
+
+    def show(make_screen: Callable[[GlyphLevel], ReplayScreen], _settings: Settings) -> None:
+        made.append(make_screen("ascii"))
+
+    monkeypatch.setattr("edgetop.commands.replay.show_page", show)
+    machine.run("replay", *files, *arguments)
+    assert made[0].frame_s == frame_s

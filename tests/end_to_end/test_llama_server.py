@@ -94,3 +94,26 @@ def test_the_screen_chats_with_a_server_and_outlives_it(
     assert first.figures.generated_tokens == 8
     assert second.end is not None
     assert second.end.stop_reason == "failed"
+
+
+def test_a_benchmark_of_a_server_is_kept_compared_replayed_and_reported(home: Household, small_model: Path) -> None:
+    with llama_server(small_model) as (url, _):
+        bench = home.run(
+            *("bench", "--server", url, "-p", "32", "-n", "8", "-d", "0,32", "-r", "2", "--power", "none", "-o", "json")
+        )
+    assert bench.returncode == 0, bench.stderr
+    rows = {row["test"]: row for row in json.loads(bench.stdout)}
+    assert set(rows) == {"pp32", "tg8", "pp32@d32", "tg8@d32"}
+    assert all(len(row["samples_ts"]) == 2 and row["avg_ts"] > 0 for row in rows.values())
+    (path,) = home.session_paths
+    pp = next(turn for turn in home.only_session().turns if turn.task == "pp32")
+    assert pp.end is not None
+    assert pp.end.perf is not None
+    assert pp.end.perf.prefill_tokens == pp.figures.prompt_tokens == 32
+    assert pp.figures.prefill_tokens_per_s == pytest.approx(32 / pp.end.perf.prefill_ms * 1000, rel=0.05)
+    for verb in (("sessions", "validate"), ("compare", str(path)), ("report", "-o", str(home.folder / "report.html"))):
+        ran = home.run(*verb, str(path))
+        assert ran.returncode == 0, (verb, ran.stdout, ran.stderr)
+    replayed = home.run("replay", str(path))
+    assert replayed.returncode == 0, replayed.stderr
+    assert "SmolLM2-135M-Instruct" in replayed.stdout

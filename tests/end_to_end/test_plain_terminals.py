@@ -65,3 +65,38 @@ def test_no_colours_are_written_where_none_are_wanted(open_terminal: Open, home:
     plain = open_terminal(command)
     visit(plain)
     assert colours(plain.written) == set()
+
+
+EXTENDED = {"5": 256, "2": 2**24}
+
+
+def colour_depth(written: bytes) -> int:
+    """How many colours a terminal must have for what was written: 16, 256 or all of them."""
+    extended = re.compile(r"(?:38|48)[;:](?:(5)[;:]\d+|(2)[;:]\d+[;:]\d+[;:]\d+)|\d+")
+    kinds = {match[1] or match[2] for parameters in colours(written) for match in extended.finditer(parameters)}
+    return max((EXTENDED[kind] for kind in kinds if kind), default=16)
+
+
+@pytest.mark.parametrize(
+    ("said", "depth"),
+    [
+        ({"TERM": "xterm"}, 16),
+        ({"TERM": "screen"}, 16),
+        ({"TERM": "tmux"}, 16),
+        ({"TERM": "linux"}, 16),
+        ({"TERM": "tmux-256color"}, 256),
+        ({"TERM": "xterm-256color"}, 256),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor"}, 2**24),
+        ({"TERM": "xterm", "EDGETOP_THEME": "ansi"}, 16),
+        ({"TERM": "xterm-256color", "COLORTERM": "truecolor", "EDGETOP_THEME": "light"}, 2**24),
+    ],
+    ids=["xterm", "screen", "tmux", "linux", "tmux-256", "xterm-256", "true colour", "own colours", "light"],
+)
+def test_no_terminal_is_asked_for_colours_that_it_has_not(
+    said: dict[str, str], depth: int, open_terminal: Open, home: Household
+) -> None:
+    command = home.scripted(_REPLY)
+    home.environment.update(said)
+    terminal = open_terminal(command)
+    visit(terminal)
+    assert colour_depth(terminal.written) == depth

@@ -8,7 +8,7 @@ import pytest
 
 from edgetop.core.engine import EngineSettings
 from edgetop.core.records import ModelLoaded
-from edgetop.inference.protocol import LoadFailed
+from edgetop.inference.protocol import ChatMessage, LoadFailed
 from edgetop.inference.scripted import Accident, Reply, Script
 from edgetop.live.conversation import STUCK_AFTER_S, UNRESPONSIVE_AFTER_S
 from tests.eventually import eventually
@@ -60,6 +60,69 @@ def test_a_retry_answers_the_last_prompt_in_place_of_its_answer(talk: Begin) -> 
     chat.reach("ready")
     assert chat.said == [("user", "How?"), ("assistant", "Better.")]
     assert [(turn.prompt, turn.retry_of) for turn in chat.begun] == [("How?", None), ("How?", 1)]
+
+
+def test_a_prompt_asked_instead_takes_the_place_of_the_last_turn(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text="One."), Reply(text="Two."), Reply(text="Three."))))
+    chat.load()
+    chat.ask("First?")
+    chat.ask("Second?")
+    assert chat.conversation.ask_instead("Second, changed?")
+    chat.reach("ready")
+    assert chat.said[2:] == [("user", "Second, changed?"), ("assistant", "Three.")]
+    assert [(turn.prompt, turn.retry_of) for turn in chat.begun[1:]] == [("Second?", None), ("Second, changed?", 2)]
+
+
+def test_a_turn_that_was_taken_back_is_not_sent_again_and_the_one_before_can_be_retried(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text="One."), Reply(text="Two."), Reply(text="Once more."))))
+    chat.load()
+    chat.ask("First?")
+    chat.ask("Second?")
+    assert chat.conversation.counted_tokens == chat.ended[-1].context_used
+    assert chat.conversation.take_back()
+    assert chat.said == [("user", "First?"), ("assistant", "One.")]
+    assert chat.events.count("turn_taken_back") == 1
+    assert not chat.conversation.counted_tokens
+    assert chat.conversation.last_prompt == "First?"
+    assert chat.conversation.retry()
+    chat.reach("ready")
+    assert chat.said == [("user", "First?"), ("assistant", "Once more.")]
+    assert chat.begun[-1].retry_of == 1
+    assert chat.conversation.take_back()
+    assert not chat.conversation.take_back()
+    assert not chat.conversation.ask_instead("Anything?")
+    assert not chat.conversation.last_prompt
+
+
+def test_messages_are_not_changed_while_they_are_answered(talk: Begin) -> None:
+    chat = talk(slow(Reply(text=LONG)))
+    chat.load()
+    chat.conversation.submit("Count.")
+    assert not chat.conversation.take_back()
+    assert not chat.conversation.ask_instead("Stop.")
+    assert not chat.conversation.resume([], system=None, session_id="a")
+    assert chat.said == [("user", "Count.")]
+
+
+def test_an_earlier_conversation_is_gone_on_with(talk: Begin) -> None:
+    chat = talk(Script(replies=(Reply(text="Of course."), Reply(text="Differently."))))
+    chat.load()
+    earlier = [ChatMessage("user", "Remember me?"), ChatMessage("assistant", "Yes.")]
+    assert chat.conversation.resume(earlier, system="Be kind.", session_id="abc")
+    chat.ask("Still?")
+    assert chat.said == [
+        *[(each.role, each.content) for each in earlier],
+        ("user", "Still?"),
+        ("assistant", "Of course."),
+    ]
+    assert chat.begun[-1].system == "Be kind."
+    # A turn of the earlier session has no number here, so that an event says that it was taken back.
+    assert chat.conversation.take_back()
+    assert chat.conversation.retry()
+    chat.reach("ready")
+    assert chat.begun[-1].retry_of is None
+    assert chat.said == [("user", "Remember me?"), ("assistant", "Differently.")]
+    assert chat.events.count("turn_taken_back") == 2
 
 
 def test_there_is_nothing_to_retry_or_to_go_on_with_at_first_and_while_busy(talk: Begin) -> None:

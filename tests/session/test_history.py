@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgetop.core.records import Channel, Record, SourceAdded, SourceInfo, Tokens
-from edgetop.session.history import channel_history, decode_rate_history
+from edgetop.session.history import channel_history, decode_rate_history, phase_history
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from tests.session.recordings import HEAD, MS, S, fold, sample, turn
@@ -148,3 +148,23 @@ def test_the_peak_of_the_gpus_is_the_sum_of_theirs_and_that_of_swap_the_machines
     ])  # fmt: skip
     assert snapshot(session, 9 * S).summary.memory.gpu_peak_bytes == 350
     assert snapshot(session, 2 * S).summary.memory.gpu_peak_bytes == 340
+
+
+def test_phases_are_told_by_the_longer_part_of_a_step_and_turns_by_where_they_begin() -> None:
+    session = fold(
+        [
+            *HEAD,
+            *turn(at_us=1 * S, prefill_us=2 * S, gaps_us=[500 * MS] * 4),  # tokens from 3.051 to 5.051 s
+            *turn(2, at_us=8 * S, prefill_us=300 * MS, gaps_us=[700 * MS] * 3, finished=False),
+        ]
+    )
+    told = phase_history(session, 9 * S + 500 * MS, 10, S)
+    phases = ["", "prefill", "prefill", "decode", "decode", "decode", "", "", "decode", "decode"]
+    assert [each.phase for each in told] == phases
+    assert [at for at, each in enumerate(told) if each.turn_begins] == [1, 8]
+
+
+def test_nothing_of_a_turn_shows_before_it_happens() -> None:
+    session = fold([*HEAD, *turn(at_us=1 * S, prefill_us=2 * S, gaps_us=[500 * MS] * 4)])
+    told = phase_history(session, 2 * S + 500 * MS, 4, S)
+    assert [each.phase for each in told] == ["", "", "prefill", "prefill"]

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from edgetop.core.records import Missing
+from edgetop.telemetry.power_connection import Connection
 from edgetop.telemetry.power_feed import ProgramFeed, parse_command, parse_stream
-from edgetop.telemetry.power_stream import ExecSource, StreamSource, exec_source, stream_source
+from edgetop.telemetry.power_stream import ExecSource, StreamSource, exec_source
 from edgetop.telemetry.source import Host, SourceLost, Values
 
 HEADER = "# edgetop-power/1 kind=power unit=W scope=wall update=1.0"
@@ -56,6 +57,9 @@ class ScriptedFeed:
         chunk = self.chunks.pop(0) if self.chunks else ""
         return None if chunk is None else chunk.encode()
 
+    def send(self, line: str) -> bool:
+        return False
+
     def why_ended(self) -> str:
         return "meter exited with status 1"
 
@@ -65,7 +69,11 @@ class ScriptedFeed:
 
 def stream(moment: Moment, *chunks: str | None) -> tuple[StreamSource, ScriptedFeed]:
     feed = ScriptedFeed(*chunks)
-    return StreamSource(feed, moment.host, wall_clock=moment.wall), feed
+    return StreamSource(Connection(feed, moment.clock_us), moment.host, wall_clock=moment.wall), feed
+
+
+def open_stream(text: str) -> StreamSource:
+    return StreamSource(Connection(parse_stream(text), Host().clock), Host())
 
 
 def python(code: str) -> str:
@@ -214,7 +222,7 @@ def test_a_stream_without_header_or_reading_is_no_source_and_is_ended(
 ) -> None:
     feed = ScriptedFeed(*chunks)
     with pytest.raises(SourceLost, match=said):
-        StreamSource(feed, Moment().host)
+        StreamSource(Connection(feed, Moment().clock_us), Moment().host)
     assert feed.closed == 1
 
 
@@ -227,7 +235,7 @@ print({HEADER!r}, 21.5, sep="\\n", flush=True)
 open({str(pids)!r}, "w").write(f"{{os.getpid()}} {{child.pid}}\\n")
 child.wait()
 """
-    source = stream_source(python(code), Host())
+    source = open_stream(python(code))
     assert source.read() == (21.5,)
     until(lambda: pids.exists() and pids.read_text().endswith("\n"))
     program, child = map(int, pids.read_text().split())
@@ -244,7 +252,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print({HEADER!r}, os.getpid() / 1e4, sep="\\n", flush=True)
 signal.pause()
 """
-    source = stream_source(python(code), Host())
+    source = open_stream(python(code))
     (value,) = source.read()
     assert isinstance(value, float)
     pid = round(value * 1e4)
@@ -256,7 +264,7 @@ signal.pause()
 def test_a_program_that_dies_is_lost_with_its_status_and_started_again() -> None:
     moment = Moment()
     code = f"import sys; print({HEADER!r}, 5, sep='\\n', flush=True); sys.exit(3)"
-    source = StreamSource(parse_stream(python(code)), moment.host, wall_clock=moment.wall)
+    source = StreamSource(Connection(parse_stream(python(code)), moment.clock_us), moment.host, wall_clock=moment.wall)
 
     def is_lost() -> bool:
         try:
@@ -292,7 +300,7 @@ def test_a_socket_is_a_stream_that_may_be_dropped_and_taken_up_again(family: str
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     moment = Moment()
-    source = StreamSource(parse_stream(text), moment.host, wall_clock=moment.wall)
+    source = StreamSource(Connection(parse_stream(text), moment.clock_us), moment.host, wall_clock=moment.wall)
     assert source.read() == (30.0,)
     connections[0].close()
     with pytest.raises(SourceLost, match="closed the connection"):
@@ -304,7 +312,7 @@ def test_a_socket_is_a_stream_that_may_be_dropped_and_taken_up_again(family: str
     connections[1].close()
     server.close()
     with pytest.raises(SourceLost, match="refused"):
-        stream_source(text, Host())
+        open_stream(text)
 
 
 @pytest.mark.parametrize("text", ["tcp:host", "tcp::80", "tcp:host:0", "tcp:host:70000", "", "'unbalanced", "  "])

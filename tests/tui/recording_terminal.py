@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyte
+from pyte.screens import Char
 from textual.app import App
 from textual.drivers.headless_driver import HeadlessDriver
 
@@ -20,11 +21,13 @@ class Terminal(pyte.Screen):
         self._stream.feed(data)
 
     def cells(self) -> list[list[tuple[str, str, str, bool]]]:
-        """Every cell: its character, its colours, whether it is bold."""
-        return [
-            [(cell.data, cell.fg, cell.bg, cell.bold) for cell in map(self.buffer[y].__getitem__, range(self.columns))]
-            for y in range(self.lines)
-        ]
+        """Every cell: its character, its colours, whether it is bold. A blank has no letter that could be seen."""
+        return [[_seen(self.buffer[y][x]) for x in range(self.columns)] for y in range(self.lines)]
+
+
+def _seen(cell: Char) -> tuple[str, str, str, bool]:
+    blank = not cell.data.strip()
+    return (cell.data, "" if blank else cell.fg, cell.bg, not blank and cell.bold)
 
 
 def attach_terminal(app: App[None]) -> Terminal:

@@ -15,6 +15,7 @@ from edgetop.live.live_session import LiveOptions
 from edgetop.session.store import Store
 from edgetop.tui.app import EdgetopApp
 from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.themed_app import OWN, Controls
 from edgetop.tui.widgets.prompt import Prompt
 
 StartApp = Callable[..., EdgetopApp]
@@ -27,6 +28,9 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
     """Makes applications whose engines play `replies`, and ends their sessions after the test."""
     monkeypatch.setattr("edgetop.live.live_session.give_way", lambda: None)  # the tests' own process keeps its priority
     monkeypatch.setattr("platformdirs.user_config_path", lambda *_args, **_named: tmp_path / "config")
+    monkeypatch.setattr("platformdirs.user_state_path", lambda *_args, **_named: tmp_path / "state")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "welcomed").touch()
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
@@ -40,6 +44,8 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
         tokens_per_s: float = FAST,
         model: Path | None = Path("scripted.gguf"),
         level: GlyphLevel = "braille",
+        controls: Controls = OWN,
+        goes_on_with: Path | None = None,
         **script: Any,
     ) -> EdgetopApp:
         if replies:
@@ -50,7 +56,10 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
         options = LiveOptions(
             engine_name=f"scripted:{file}", sysroot=tmp_path / "machine", model_folders=(tmp_path / "shelf",)
         )
-        app = EdgetopApp(lambda: (options, Store(tmp_path / "sessions")), model=model, level=level)
+        store = Store(tmp_path / "sessions")
+        app = EdgetopApp(
+            lambda: (options, store), model=model, level=level, controls=controls, goes_on_with=goes_on_with
+        )
         started.append(app)
         return app
 

@@ -39,6 +39,7 @@ from edgetop.session.store import Store
 from edgetop.tui.app import EdgetopApp
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.live_screen import LiveScreen
+from edgetop.tui.remembered import Remembered
 from edgetop.tui.themes import DEFAULT_THEME, load_themes
 from edgetop.tui.view import View, view_of
 
@@ -243,14 +244,17 @@ class StillLive:
     def play(self, hear: Callable[[Report | Notice], None], ask: Callable[[str], object]) -> None:
         """Let everything happen at once, in order."""
         for record in self._records:
-            self.session.apply(record)
-            if isinstance(record, SourceAdded | SourceMissing):
-                continue
-            self._now_us = max(self._now_us, _stamp(record))
+            self.take(record)
             if isinstance(record, TurnStarted):
                 ask(record.prompt or "")
             elif isinstance(record, ModelLoaded | Tokens | TurnFinished):
                 hear(record)
+
+    def take(self, record: Record) -> None:
+        """Let one thing happen."""
+        self.session.apply(record)
+        if not isinstance(record, SourceAdded | SourceMissing):
+            self._now_us = max(self._now_us, _stamp(record))
 
     def now_us(self) -> int:
         return self._now_us
@@ -271,8 +275,14 @@ class StillLive:
 class StillApp(EdgetopApp):
     """The application over a session that stands still."""
 
-    def __init__(self, records: Iterable[Record], level: GlyphLevel = "braille", theme: str = DEFAULT_THEME) -> None:
-        super().__init__(self._nothing, model=None, level=level, theme=theme)
+    def __init__(
+        self,
+        records: Iterable[Record],
+        level: GlyphLevel = "braille",
+        theme: str = DEFAULT_THEME,
+        remembered: Remembered | None = None,
+    ) -> None:
+        super().__init__(self._nothing, model=None, level=level, theme=theme, remembered=remembered)
         self.still = StillLive(records)
         self.played = False
         """Everything has happened, and was drawn."""
@@ -283,11 +293,28 @@ class StillApp(EdgetopApp):
 
     def _start(self) -> None:
         live = cast("LiveSession", self.still)
-        self.live_screen = self._live_screen = LiveScreen(live, level=self._level, delay_s=self._delay_s)
+        self.live_screen = self._live_screen = LiveScreen(
+            live, level=self._level, delay_s=self._delay_s, remembered=self._remembered
+        )
         self.switch_screen(self.live_screen)
         for theme in load_themes():
             self.register_theme(theme)
         self.live_screen.call_after_refresh(self._play)
+
+    def happen(self, record: Record, *, shown: bool = True) -> None:
+        """Let one more thing happen, and append what is said to the chat if it is to be shown now."""
+        screen = self.live_screen
+        self.still.take(record)
+        if isinstance(record, TurnStarted):
+            screen._chat.add_message("user", record.prompt or "")
+        elif isinstance(record, ModelLoaded | Tokens | TurnFinished):
+            screen.hear(record)
+        if shown:
+            screen._dialogue.flush()
+
+    def draw(self) -> None:
+        """Draw the panes."""
+        self.live_screen._draw()
 
     def _play(self) -> None:
         screen = self.live_screen

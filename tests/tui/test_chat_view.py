@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
 import pytest
 from rich.cells import cell_len
@@ -11,6 +12,7 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Static
 
+from edgetop.tui.chat_block import Place
 from edgetop.tui.widgets.chat_view import ChatView
 from tests.tui.hostile import HOSTILE_REPLIES, acts_on_a_terminal
 from tests.tui.recording_terminal import attach_terminal
@@ -206,14 +208,15 @@ async def test_the_wheel_moves_the_view() -> None:
         assert lines(chat)[3] == before
 
 
-async def test_clear_and_remove_last() -> None:
+async def test_clear_and_remove_the_last_turn() -> None:
     app = ChatApp()
     async with app.run_test(size=(80, 24)):
         chat = app.chat
         chat.add_message("user", "hello")
+        chat.add_message("user", "hello?")
         chat.append_text("hi")
         chat.finish("1 tok")
-        chat.remove_last()
+        chat.remove_last_turn()
         assert [line for line in lines(chat) if line] == ["you  hello"]
         chat.clear()
         assert not any(lines(chat))
@@ -242,7 +245,89 @@ async def test_ascii_glyphs_replace_the_others() -> None:
         chat.append_text("- item", "answer")
         chat.finish()
         chat.add_message("note", "aside")
+        chat.toggle_thoughts()
         assert lines(chat)[0] == "│ hm␛"
         chat.set_level("ascii")
         assert lines(chat)[0] == "| hm^["
         assert "".join(lines(chat)).isascii()
+
+
+async def test_reasoning_that_is_opened_begins_in_view_and_is_folded_again() -> None:
+    app = ChatApp()
+    async with app.run_test(size=(80, 24)) as pilot:
+        chat = app.chat
+        chat.append_text("first thought\n" + "thought\n" * 40, "reasoning")
+        chat.tell_thought("thought for 3.2 s, 120 tokens")
+        chat.append_text("answer\n" * 10)
+        chat.finish("10 tok")
+        await pilot.pause()
+        folded = lines(chat)
+        assert folded[0] == "│ thought for 3.2 s, 120 tokens · o opens"
+        assert chat.toggle_thoughts()
+        assert lines(chat)[:2] == ["│ first thought", "│ thought"]
+        assert not follows(chat)
+        assert chat.toggle_thoughts()
+        assert lines(chat) == folded
+        assert follows(chat)
+
+
+async def test_who_has_moved_up_stays_at_the_same_text_through_every_size() -> None:
+    app = ChatApp()
+    async with app.run_test(size=(120, 36)) as pilot:
+        chat = app.chat
+        chat.append_text("**Markdown** of some *length*. " * 30 + "\n\n" + "\n".join(f"{n} " * 30 for n in range(40)))
+        chat.finish()
+        for number in range(20):
+            chat.add_message("user", f"question {number} " * 20)
+        chat.action_move(-30)
+        before = lines(chat)
+        words = before[0].split()[:3]
+        for size in ((80, 24), (40, 12), (61, 19), (160, 48), (41, 12), (79, 30)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            text = " ".join(" ".join(lines(chat)[:2]).split())
+            assert " ".join(words) in text
+            assert not follows(chat)
+        await pilot.resize_terminal(120, 36)
+        await pilot.pause()
+        assert lines(chat) == before
+
+
+async def test_a_page_that_has_become_higher_is_filled() -> None:
+    app = ChatApp()
+    async with app.run_test(size=(80, 12)) as pilot:
+        chat = app.chat
+        chat.append_text(NUMBERED)
+        chat.finish()
+        chat.action_to_end()
+        chat.action_move(-1)
+        await pilot.resize_terminal(80, 40)
+        await pilot.pause()
+        assert lines(chat)[-1] == "line 59"
+        await pilot.resize_terminal(80, 12)
+        await pilot.pause()
+        assert lines(chat)[0] == "line 47"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_nothing_is_lost_when_the_size_changes_while_text_streams(seed: int) -> None:
+    random = Random(seed)  # noqa: S311 - sizes
+    text = "".join(
+        random.choice(["word ", "中文 ", "a-very-long-word-without-a-blank ", "\n", "\t"]) for _ in range(600)
+    )
+    app = ChatApp()
+    async with app.run_test(size=(120, 36)) as pilot:
+        chat = app.chat
+        sent = 0
+        while sent < len(text):
+            size = random.randint(1, 80)
+            chat.append_text(text[sent : sent + size])
+            sent += size
+            if random.random() < 0.5:
+                await pilot.resize_terminal(random.randint(40, 160), random.randint(12, 48))
+        await pilot.pause()
+        chat.finish("all")
+        chat.action_to_end()
+        whole = "".join(row.plain for row in chat._transcript.rows(Place(0, 0), 10_000) if row is not None)
+        assert "".join(whole.split()) == "".join(text.split()) + "all"
+        assert lines(chat)[-1].strip() == "all"

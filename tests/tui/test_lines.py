@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import random
+from typing import get_args
+
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -10,6 +13,7 @@ from edgetop.tui.themes import QUIET
 from edgetop.tui.widgets.lines import (
     Line,
     LinesWidget,
+    Role,
     Span,
     fit,
     for_level,
@@ -89,3 +93,31 @@ async def test_only_lines_that_changed_are_written() -> None:
         widget.show_lines(lines[:5])
         await pilot.pause()
         assert [row.strip() for row in terminal.display[4:9]] == ["line 4", "", "", "", ""]
+
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+def random_line(chance: random.Random) -> Line:
+    """Some words of several widths and roles."""
+    words = [
+        chance.choice(["", "a", "12", "tok/s ", "文字", "e\u0301", "·", "      ", "⣿", "❤\ufe0f"]) for _ in range(9)
+    ]
+    return line_of(*(Span(word, chance.choice(ROLES)) for word in words))
+
+
+async def test_however_lines_change_they_look_as_if_drawn_at_once() -> None:
+    chance = random.Random(1)  # noqa: S311 - the same every time
+    app = LinesApp()
+    terminal = attach_terminal(app)
+    async with app.run_test(headless=False, size=(80, 24)) as pilot:
+        widget = app.query_one(LinesWidget)
+        for _ in range(40):
+            lines = [random_line(chance) for _ in range(chance.randrange(20))]
+            widget.show_lines(lines)
+            await pilot.pause()
+            # What stood there before shows nowhere: the same cells come from painting everything anew.
+            grown = terminal.cells()
+            widget.refresh()
+            await pilot.pause()
+            assert grown == terminal.cells()

@@ -9,8 +9,9 @@ from textual.widgets import OptionList
 
 from edgetop.inference.protocol import LoadFailed
 from edgetop.inference.scripted import Accident, Reply
+from edgetop.live import chat_commands
 from edgetop.session.disk import load_file
-from edgetop.tui import dialogue, live_screen
+from edgetop.tui import live_screen
 from edgetop.tui.app import EdgetopApp
 from edgetop.tui.live_screen import LiveScreen
 from edgetop.tui.widgets.chat_view import ChatView
@@ -118,14 +119,15 @@ async def test_digits_show_and_hide_panes_in_both_layouts(start_app: StartApp) -
         await pilot.press("escape")
         for number, pane in enumerate(app.screen.query(Pane), 1):
             await pilot.press(str(number))
-            await until(pilot, lambda pane=pane: f"─ {pane.title} ─" not in text_of(app), f"{pane.title} is gone")  # type: ignore[misc]
+            gone = re.compile(f"[─━] {pane.title} [─━]")
+            await until(pilot, lambda gone=gone: not gone.search(text_of(app)), f"{pane.title} is gone")  # type: ignore[misc]
         # Without a pane the chat has all the room.
         await until(pilot, lambda: app.screen.query_one(ChatView).size.width == 116, "the chat is wide")
         await pilot.resize_terminal(80, 24)
-        await until(pilot, lambda: not re.search(r"(?m)^ (tok|mem|pwr|J/t) ", text_of(app)), "no pane is folded")
+        await until(pilot, lambda: not re.search(r"(?m)^ (tok|mem|pwr|J/t)[ >]", text_of(app)), "no pane is folded")
         await pilot.press("2", "4")
-        await until_shown(pilot, "\n mem ", "\n J/t ")
-        assert "\n tok " not in text_of(app)
+        await until_shown(pilot, "\n mem>", "\n J/t ")
+        assert "\n tok" not in text_of(app)
 
 
 async def test_a_pause_stops_the_figures_and_is_shown(start_app: StartApp) -> None:
@@ -176,7 +178,7 @@ async def test_themes_and_glyphs_are_changed_in_place(start_app: StartApp) -> No
         assert app.theme == names[0] == "edgetop-dark"
         assert len(set(names)) == 6
         await pilot.press("g")
-        await until_shown(pilot, "┌─ chat ─", "┌─ tokens ─")
+        await until_shown(pilot, "┌─ chat ─", "╔═ tokens ═", "┌─ memory ─")
         await pilot.press("g")
         await until(pilot, lambda: text_of(app).isascii(), "all of the screen is ASCII")
         await pilot.press("f1")
@@ -304,7 +306,7 @@ async def test_retry_continue_and_clear_change_the_conversation(start_app: Start
 async def test_a_file_is_put_into_the_prompt(start_app: StartApp, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("notes.txt").write_bytes("Line one\r\nLine \x1b[31mtwo\xff".encode("latin-1"))
     Path("long.txt").write_bytes(bytes(11))
-    monkeypatch.setattr(dialogue, "LOAD_FILE_BYTES", 10)
+    monkeypatch.setattr(chat_commands, "LOAD_FILE_BYTES", 10)
     app = start_app()
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, LOADED)
@@ -315,7 +317,7 @@ async def test_a_file_is_put_into_the_prompt(start_app: StartApp, monkeypatch: p
         ):
             await say(pilot, f"/load {name}")
             await until_said(pilot, said)
-        monkeypatch.setattr(dialogue, "LOAD_FILE_BYTES", 1000)
+        monkeypatch.setattr(chat_commands, "LOAD_FILE_BYTES", 1000)
         await say(pilot, "/load notes.txt")
         await until(pilot, lambda: prompt_of(app).text != "", "the prompt is filled")
         assert prompt_of(app).text == "Line one\nLine ␛[31mtwo\ufffd"

@@ -16,6 +16,8 @@ from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.view import PaneDrawing, View, view_of
 from edgetop.tui.widgets import energy_pane, memory_pane, power_pane, tokens_pane
 from edgetop.tui.widgets.pane import boxed
+from edgetop.tui.widgets.pane_kind import PANES as PANE_KINDS
+from edgetop.tui.widgets.pane_kind import TOKENS, PaneKind
 from tests.tui.hostile import acts_on_a_terminal, hostile_text
 from tests.tui.still_life import (
     LOADED,
@@ -71,7 +73,8 @@ def test_during_prefill_the_headline_is_the_prefill_rate_and_how_far_it_is() -> 
 def test_while_tokens_come_the_headline_is_the_decode_rate_and_the_graph_has_its_axis() -> None:
     text = drawn(tokens_pane.draw, still_view())
     assert "decode 6.46 tok/s" in text.splitlines()[0]
-    for words in ("top 7.36", "now 7.12", "mean 6.46", "1 min 6 s", "prefill 62.5 tok/s", "first token 0.41 s", "p99"):
+    axes = ("   10┤", "    0┤", "-2 min", "tok/s · now 7.12 · mean 6.46")
+    for words in (*axes, "prefill 62.5 tok/s", "first token 0.41 s", "p99"):
         assert words in text
 
 
@@ -82,9 +85,9 @@ def test_after_the_turn_its_figures_stay_and_nothing_is_now() -> None:
 
 
 def test_a_time_without_tokens_stays_blank_in_the_graph() -> None:
-    lowest = drawn(tokens_pane.draw, still_view(level="ascii")).splitlines()[8]
-    # A character a second; the first answer ended 23 s before the second one began.
-    assert re.search(r"\|{5} {22,24}\|", lowest)
+    lowest = drawn(tokens_pane.draw, still_view(level="ascii")).splitlines()[6]
+    # Three seconds a character; the first answer ended 23 s before the second one began.
+    assert re.search(r" 0\+ +\|{4} {6,8}\|{2,3} \|$", lowest)
 
 
 def test_the_sentence_on_what_limits_the_speed_is_never_cut() -> None:
@@ -94,6 +97,40 @@ def test_the_sentence_on_what_limits_the_speed_is_never_cut() -> None:
     for height in (6, 8, 13):
         words = drawn(tokens_pane.draw, limited, height=height).replace("│", " ").split()
         assert sentence in " ".join(words)
+
+
+def test_what_can_be_done_about_a_limit_stands_below_it_where_there_is_room_and_always_when_zoomed() -> None:
+    limit = Limit("contention", "Other processes used 31 % of the processor.", "close them, or leave them a core")
+    view = replace(still_view(), snapshot=replace(still_view().snapshot, limit=limit))
+
+    def words(drawing: PaneDrawing, height: int) -> str:
+        return " ".join(drawn(drawing, view, height=height).replace("│", " ").split())
+
+    told = "What to do: close them, or leave them a core."
+    assert told in words(tokens_pane.draw, 13)
+    assert told not in words(tokens_pane.draw, 8)
+    assert "Close them, or leave them a core." in words(TOKENS.all_of, 14)
+
+
+@pytest.mark.parametrize("kind", PANE_KINDS, ids=[kind.title for kind in PANE_KINDS])
+@pytest.mark.parametrize("power", [True, False])
+@pytest.mark.parametrize("until_us", [0, TURN_1_US + 300_000, NOW_US])
+def test_a_zoomed_pane_fits_into_any_room_with_any_glyphs(kind: PaneKind, power: bool, until_us: int) -> None:
+    for level in LEVELS:
+        view = still_view(until_us=until_us, power=power, level=level)
+        for width, height in ((160, 40), (80, 16), (40, 9), (12, 5)):
+            lines = drawn(kind.all_of, view, width, height).splitlines()
+            assert len(lines) == height
+            assert {cell_len(line) for line in lines} == {width}
+            assert level != "ascii" or "\n".join(lines).isascii()
+
+
+def test_memory_has_a_bar_and_a_history_where_there_is_room() -> None:
+    rows = drawn(memory_pane.draw, still_view(level="ascii"), height=10).splitlines()
+    assert re.fullmatch(r"\| \[w+k+c*r*o+ +\] \|", rows[5])
+    assert "GiB resident" in rows[4]
+    assert re.search(r"2\+ +\|+", rows[1]) or re.search(r"0\+ +\.?\|+", rows[2])
+    assert "[" not in drawn(memory_pane.draw, still_view(level="ascii"), height=6)
 
 
 def test_memory_says_what_is_reserved_resident_and_left() -> None:
@@ -124,7 +161,7 @@ def test_what_memory_is_not_known_reads_na_and_never_zero() -> None:
 def test_power_shows_what_it_covers_its_rails_and_the_idle_power() -> None:
     text = drawn(power_pane.draw, still_view(), height=8)
     assert "8.69 W  board rails" in text.splitlines()[0]
-    for words in ("core 6.12  ddr 1.26  3v3 0.400 W", "idle 3.10 W", "top 8.97 W"):
+    for words in ("core 6.12  ddr 1.26  3v3 0.400 W", "W · idle 3.10 W", "   10┤"):
         assert words in text
 
 

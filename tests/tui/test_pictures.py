@@ -12,11 +12,12 @@ import pytest
 from rich.cells import cell_len
 
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from tests.tui.looking import rows_of, until_shown
+from edgetop.tui.widgets.pane_kind import TITLES
+from tests.tui.looking import rows_of, text_of, until, until_shown
 from tests.tui.still_life import StillApp, still_records
 
 GOLDEN = Path(__file__).with_name("golden")
-SIZES = ((120, 36), (80, 24), (40, 12))
+SIZES = ((160, 48), (120, 36), (80, 24), (60, 20), (40, 12))
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -44,3 +45,20 @@ async def test_without_power_the_screen_says_why_where_the_figures_would_be() ->
     assert drawn[2].endswith("Pwr[           n/a]")
     assert drawn[5].endswith("virtual machine: power sensors stay with the host")
     assert drawn[6].endswith("No energy per token, since power is not known")
+
+
+@pytest.mark.parametrize(
+    ("title", "size", "level"),
+    [("power", (120, 36), "braille"), ("energy", (80, 24), "ascii"), ("tokens", (40, 12), "block")],
+)
+async def test_a_zoomed_pane_looks_as_in_the_picture(title: str, size: tuple[int, int], level: GlyphLevel) -> None:
+    app = StillApp(still_records(), level=level)
+    async with app.run_test(size=size) as pilot:
+        await until_shown(pilot, "6.46 tok/s", "token by")
+        await pilot.press("escape", *["tab"] * TITLES.index(title), "z")
+        await until(pilot, lambda: "token by" not in text_of(app) and f" {title} " in text_of(app), "zoomed")
+        drawn = rows_of(app)
+    picture = GOLDEN / f"zoom-{title}-{size[0]}x{size[1]}-{level}.txt"
+    if os.environ.get("EDGETOP_WRITE_PICTURES"):
+        picture.write_text("\n".join(drawn) + "\n", encoding="utf-8")
+    assert drawn == picture.read_text(encoding="utf-8").splitlines()

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 from textual import events, on
 from textual._xterm_parser import XTermParser
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
+from textual.binding import BindingType
 from textual.widgets import Static
 
+from edgetop.tui.themed_app import ThemedApp
 from edgetop.tui.widgets.prompt import Prompt
 from tests.tui.hostile import acts_on_a_terminal
 
@@ -16,8 +19,12 @@ def complete(text: str) -> Sequence[str]:
     return [name for name in ("/clear", "/stats", "/system") if text.startswith("/") and name.startswith(text)]
 
 
-class PromptApp(App[None]):
-    BINDINGS = [("f6", "note('f6')", ""), ("ctrl+c", "note('ctrl+c')", ""), ("escape", "note('escape')", "")]
+class PromptApp(ThemedApp[None]):
+    BINDINGS: ClassVar[list[BindingType]] = [
+        ("f6", "note('f6')", ""),
+        ("ctrl+c", "note('ctrl+c')", ""),
+        ("escape", "note('escape')", ""),
+    ]
 
     def __init__(self) -> None:
         super().__init__()

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.engine import SamplingSettings
-from edgetop.tui.slash import COMMANDS, SettingError, completions, parse, settings_words, with_setting
+from edgetop.live.sampling_words import SettingError, settings_words, with_setting
+from edgetop.tui.slash import COMMANDS, completions, parse
 
 
 @pytest.mark.parametrize(

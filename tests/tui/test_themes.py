@@ -1,20 +1,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from textual.color import Color
 from textual.theme import Theme
 
+from edgetop.commands.page import chosen_theme
+from edgetop.core.errors import UsageError
+from edgetop.settings import options
+from edgetop.settings.resolve import resolve
 from edgetop.tui import themes
 from edgetop.tui.app import EdgetopApp
-from edgetop.tui.themes import DEFAULT_THEME, PREFIX, QUIET, ROLES, load_theme, load_themes
+from edgetop.tui.themes import (
+    DEFAULT_THEME,
+    EDGE,
+    PREFIX,
+    QUIET,
+    ROLES,
+    ThemeError,
+    load_theme,
+    load_themes,
+    read_theme,
+)
+from edgetop.tui.widgets.lines import LinesWidget, Role
 from tests.tui.looking import until_shown
 from tests.tui.still_life import StillApp, still_records
 
 SHIPPED = Path(__file__).resolve().parents[2] / "themes"
 WCAG_AA = 4.5
 """Least contrast of text, WCAG 2.1, success criterion 1.4.3."""
+WCAG_GRAPHICS = 3.0
+"""Least contrast of what is drawn and means something, WCAG 2.1, success criterion 1.4.11."""
+DRAWN: tuple[Role, ...] = ("graph", "prefill", "border")
 NAMES = sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
@@ -67,6 +88,90 @@ def test_quiet_text_is_quieter_than_text() -> None:
         roles = colours(theme)
         if name != "ansi":
             assert contrast(roles[QUIET], roles["background"]) < contrast(roles["foreground"], roles["background"])
+
+
+async def test_every_role_can_be_told_from_what_it_stands_on_as_it_is_drawn() -> None:
+    app = StillApp(still_records())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "decode 6.46 tok/s")
+        for name in [name for name in NAMES if name != "ansi"]:
+            app.theme = f"{PREFIX}{name}"
+            await pilot.pause()
+            for widget in app.screen.query(LinesWidget):
+                for role in get_args(Role):
+                    style = widget._style(role)
+                    assert style.color is not None
+                    assert style.bgcolor is not None
+                    found = contrast(style.color.get_truecolor().hex, style.bgcolor.get_truecolor().hex)
+                    least = WCAG_GRAPHICS if role in DRAWN else WCAG_AA
+                    assert found >= least, f"{name}: {role} in {widget.id or type(widget).__name__}"
+            box = app.screen.query_one("#chat-box")
+            border = box.styles.border_top[1].hex
+            assert contrast(border, box.background_colors[1].hex) >= WCAG_GRAPHICS, name
+
+
+@given(st.tuples(*[st.integers(0, 255)] * 3), st.tuples(*[st.integers(0, 255)] * 3))
+def test_the_contrast_is_that_of_the_standard(one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
+    colors = Color(*one), Color(*other)
+    assert themes.contrast(*colors) == pytest.approx(contrast(colors[0].hex, colors[1].hex))
+
+
+def test_borders_are_drawn_in_between_text_and_background() -> None:
+    for name in [name for name in NAMES if name != "ansi"]:
+        theme = load_theme(name)
+        assert theme is not None
+        roles = colours(theme)
+        edge = contrast(theme.variables[EDGE], roles["background"])
+        assert WCAG_GRAPHICS <= edge < contrast(roles["foreground"], roles["background"])
+
+
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        ("not toml [", "it is not TOML: "),
+        ("dark = true\n", "it has no table [colors]"),
+        ("[colors]\nprimary = 3\n", "it has no colour primary in [colors]"),
+        ((SHIPPED / "dark.toml").read_text().replace("#e5c07b", "mud"), "warning = 'mud' is no colour"),
+    ],
+)
+def test_a_broken_theme_says_in_one_line_what_is_wrong(broken: str, why: str, own_folder: Path) -> None:
+    file = own_folder / "mine.toml"
+    file.write_text(broken)
+    with pytest.raises(ThemeError) as refused:
+        read_theme(file)
+    assert str(refused.value).startswith(why)
+    assert "\n" not in str(refused.value)
+    settings = resolve({"theme": "mine"}, {})
+    with pytest.raises(UsageError) as told:
+        chosen_theme(settings)
+    assert str(file) in told.value.what
+    assert "--theme" in told.value.mend
+
+
+def test_a_theme_of_ones_own_is_found_by_its_name(own_folder: Path) -> None:
+    (own_folder / "mine.toml").write_text((SHIPPED / "dark.toml").read_text())
+    assert chosen_theme(resolve({"theme": "mine"}, {})) == "edgetop-mine"
+    assert chosen_theme(resolve({"theme": "edgetop-mine"}, {})) == "edgetop-mine"
+    with pytest.raises(UsageError) as refused:
+        chosen_theme(resolve({"theme": "mina"}, {}))
+    assert refused.value.mend == "did you mean mine?"
+
+
+def test_the_manual_names_every_theme_that_is_shipped() -> None:
+    for name in NAMES:
+        assert name in options.THEME.about
+
+
+async def test_the_key_goes_on_to_a_theme_of_ones_own(own_folder: Path) -> None:
+    (own_folder / "zebra.toml").write_text((SHIPPED / "dark.toml").read_text())
+    app = EdgetopApp(StillApp._nothing, model=None, level="braille", theme="edgetop-mono")
+    for theme in load_themes():
+        app.register_theme(theme)
+    seen = []
+    for _ in range(len(NAMES) + 1):
+        themes.next_theme(app)
+        seen.append(app.theme)
+    assert set(seen) == {f"{PREFIX}{name}" for name in (*NAMES, "zebra")}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.segment import Segment
 
+from edgetop.tui.chat_block import Place, StyledLine
 from edgetop.tui.glyphs import LEVELS, GlyphLevel, glyphs_for
-from edgetop.tui.transcript import Place, StyledLine, Transcript
+from edgetop.tui.transcript import Transcript
 from tests.tui.hostile import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
 TOP = Place(0, 0)
@@ -42,7 +43,7 @@ def test_says_who_speaks_without_colour() -> None:
         "you  Explain what a ",
         "     PMIC does.",
         "",
-        "│ Let me see",
+        "│ thought · o opens",
         "",
         "It makes voltages.",
         " 148 tok",
@@ -124,15 +125,17 @@ def test_only_what_is_looked_at_is_laid_out_again(long_chat: Transcript) -> None
     assert [block.width for block in long_chat._blocks].count(5) <= 6
 
 
-def test_removing_the_last_message_takes_its_figures_too() -> None:
+def test_removing_the_last_turn_takes_everything_after_its_prompt() -> None:
     chat = transcript(40)
     chat.add("user", "hello")
+    chat.add("note", "loaded")
+    chat.add("user", "and now?")
     reply = chat.open_reply()
     chat.extend(reply, "thinking", "reasoning")
     chat.extend(reply, "hi", "answer")
     chat.close_reply(reply, "2 tok")
-    chat.remove_last()
-    assert shown(chat) == ["you  hello"]
+    chat.remove_last_turn()
+    assert shown(chat) == ["you  hello", "", "· loaded"]
 
 
 def test_markdown_is_asked_for_once_when_the_reply_is_finished() -> None:

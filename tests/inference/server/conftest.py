@@ -12,7 +12,7 @@ import pytest
 from edgetop.core.engine import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Prefill, Tokens, TurnFinished
 from edgetop.inference.engine import Stop
-from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed, Report
+from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed, Measure, Report
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice
 from edgetop.inference.server.engine import ServerEngine
 from edgetop.inference.stop_flag import StopFlags
@@ -54,6 +54,13 @@ class Asking:
             continue_reply=continue_reply,
         )
         self.engine.generate(command, self.stop, self.reports.append)
+        last = self.reports[-1]
+        assert isinstance(last, TurnFinished)
+        return last
+
+    def measure(self, **test: int) -> TurnFinished:
+        self.reports.clear()
+        self.engine.measure(Measure(turn=1, **test), self.stop, self.reports.append)
         last = self.reports[-1]
         assert isinstance(last, TurnFinished)
         return last

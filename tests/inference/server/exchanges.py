@@ -129,3 +129,26 @@ USAGE_AT_END = (
 )
 """The end of a stream in the form of https://platform.openai.com/docs/api-reference/chat-streaming, for those recorded
 streams whose source breaks off; the number of tokens is the test's."""
+
+# The same llama-server, `/completion` with the tokens 5, 900 and 77 for a prompt and three to generate; the settings in
+# the last event are left out.
+LLAMA_COMPLETION = (
+    b'data: {"index":0,"content":"","tokens":[0],"stop":false,"id_slot":-1,"tokens_predicted":0,"tokens_evaluated":3,"timings":{"cache_n":0,"prompt_n":0,"prompt_ms":0.0,"prompt_per_token_ms":0.0,"prompt_per_second":0.0,"predicted_n":0,"predicted_ms":0.0,"predicted_per_token_ms":0.0,"predicted_per_second":0.0},"prompt_progress":{"total":3,"cache":0,"processed":0,"time_ms":0}}\n\n',  # noqa: E501
+    b'data: {"index":0,"content":"","tokens":[0],"stop":false,"id_slot":-1,"tokens_predicted":0,"tokens_evaluated":3,"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":58.832,"prompt_per_token_ms":19.610666666666667,"prompt_per_second":50.99265705738374,"predicted_n":0,"predicted_ms":0.0,"predicted_per_token_ms":0.0,"predicted_per_second":0.0},"prompt_progress":{"total":3,"cache":0,"processed":3,"time_ms":58}}\n\n',  # noqa: E501
+    b'data: {"index":0,"content":"\\n","tokens":[198],"stop":false,"id_slot":-1,"tokens_predicted":1,"tokens_evaluated":3,"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":59.03,"prompt_per_token_ms":19.676666666666666,"prompt_per_second":50.82161612739286,"predicted_n":1,"predicted_ms":0.001,"predicted_per_token_ms":0.0,"predicted_per_second":0.0}}\n\n',  # noqa: E501
+    b'data: {"index":0,"content":"\\n","tokens":[198],"stop":false,"id_slot":-1,"tokens_predicted":2,"tokens_evaluated":3,"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":59.03,"prompt_per_token_ms":19.676666666666666,"prompt_per_second":50.82161612739286,"predicted_n":2,"predicted_ms":19.796,"predicted_per_token_ms":19.796,"predicted_per_second":50.515255607193374}}\n\n',  # noqa: E501
+    b'data: {"index":0,"content":"The","tokens":[504],"stop":false,"id_slot":-1,"tokens_predicted":3,"tokens_evaluated":3,"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":59.03,"prompt_per_token_ms":19.676666666666666,"prompt_per_second":50.82161612739286,"predicted_n":3,"predicted_ms":43.176,"predicted_per_token_ms":21.588,"predicted_per_second":46.32203075782842}}\n\n',  # noqa: E501
+    b'data: {"index":0,"content":"","tokens":[],"id_slot":0,"stop":true,"tokens_predicted":3,"tokens_evaluated":3,"has_new_line":true,"truncated":false,"stop_type":"limit","stopping_word":"","tokens_cached":5,"timings":{"cache_n":0,"prompt_n":3,"prompt_ms":59.03,"prompt_per_token_ms":19.676666666666666,"prompt_per_second":50.82161612739286,"predicted_n":3,"predicted_ms":43.176,"predicted_per_token_ms":21.588,"predicted_per_second":46.32203075782842}}\n\n',  # noqa: E501
+)
+
+# LM Studio 0.3.6, a whole answer, which ends without the counts although they were asked for:
+# https://github.com/lmstudio-ai/lmstudio-bug-tracker/issues/676. The source prints what stands behind `data: `, which
+# is put before it again here.
+STUDIO_WITHOUT_USAGE = (
+    b'data: {"id":"chatcmpl-um3b2l9t12bzrtha63q8","object":"chat.completion.chunk","created":1747835957,"model":"gemma-2-2b-it-abliterated","system_fingerprint":"gemma-2-2b-it-abliterated","choices":[{"index":0,"delta":{"role":"assistant","content":"\\n"},"logprobs":null,"finish_reason":null}]}\n\n'  # noqa: E501
+    b'data: {"id":"chatcmpl-um3b2l9t12bzrtha63q8","object":"chat.completion.chunk","created":1747835957,"model":"gemma-2-2b-it-abliterated","system_fingerprint":"gemma-2-2b-it-abliterated","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}]}\n\n'  # noqa: E501
+    b"data: [DONE]\n\n"
+)
+
+# vLLM, `/v1/models`: the readme of https://github.com/cbtham/rhoai-genai-workshop
+VLLM_MODELS = b'{"object":"list","data":[{"id":"qwen3-4b-quantizedw4a16","object":"model","created":1743010793,"owned_by":"vllm","root":"/mnt/models","parent":null,"max_model_len":4096,"permission":[{"id":"modelperm-09f199065a2846ec8bbfabea78f72349","object":"model_permission","created":1743010793,"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}]}'  # noqa: E501

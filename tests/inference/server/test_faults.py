@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
-from edgetop.inference.protocol import LoadFailed, Measure, Perplexity, ScoreFailed
+from edgetop.inference.protocol import LoadFailed, Perplexity, ScoreFailed, Waiting
 from edgetop.inference.server.address import KEY_VARIABLE
 from edgetop.inference.server.lines import LINE_BYTES_MAX
 from tests.eventually import eventually
@@ -140,6 +141,109 @@ def test_an_endless_answer_ends_with_the_mark_of_its_end(wire: WireServer, asked
     assert asked.ask().stop_reason == "end_of_generation"
 
 
+def test_an_answer_that_never_begins_for_loading_is_given_up(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    as_llama_server(wire)
+    asked = asking(loading_s=0.0)
+    asked.load()
+    wire.answers[CHAT] = document({"error": {"message": "Loading model"}}, "503 Busy")
+    assert "not ready (503): Loading model." in asked.ask().error
+
+
+WHOLE = b"".join(exchanges.LLAMA_CHAT)
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [WHOLE[at : at + 1] for at in range(len(WHOLE))],
+        [WHOLE.replace(b"\n", b"\r\n")],
+        [WHOLE.replace(b"\n", b"\r")],
+        [b": ping\n\n" + event + b":\n\n" for event in exchanges.LLAMA_CHAT],
+        [b"event: message\nid: 7\nretry: 3\n" + event for event in exchanges.LLAMA_CHAT],
+        [b"\xef\xbb\xbf" + WHOLE],
+        [b": " + b"x" * 2**20 + b"\n\n" + WHOLE],
+        [WHOLE.replace(b"data: ", b"data:")],
+        [WHOLE.rstrip(b"\n")],
+    ],
+    ids=["byte by byte", "CR LF", "CR", "pings", "other fields", "BOM", "long comment", "no space", "no last line"],
+)
+def test_the_ways_to_write_a_stream_make_no_difference(pieces: list[bytes], wire: WireServer, asked: Asking) -> None:
+    wire.answers[CHAT] = stream(*pieces)
+    finished = asked.ask()
+    assert (asked.text(), finished.error) == ("Bonjour", "")
+    assert (finished.generated_tokens, finished.stop_reason) == (2, "end_of_generation")
+
+
+def test_a_stream_of_any_length_told_or_not_is_read(wire: WireServer, asked: Asking) -> None:
+    for answer in (
+        [head(media="text/event-stream", Content_Length=str(len(WHOLE))), WHOLE],
+        [head(media="text/event-stream"), WHOLE],
+    ):
+        wire.answers[CHAT] = [*answer, _end]
+        assert (asked.ask().error, asked.text()) == ("", "Bonjour")
+    wire.answers[CHAT] = [
+        head(media="text/event-stream", Content_Length=str(len(WHOLE) + 9)),
+        *exchanges.LLAMA_CHAT[:4],
+        _end,
+    ]
+    check_kept(asked, asked.ask())
+
+
+def _end(connection: socket.socket) -> None:
+    connection.shutdown(socket.SHUT_RDWR)
+
+
+def test_half_a_character_is_no_reason_to_give_up(wire: WireServer, asked: Asking) -> None:
+    half = exchanges.LLAMA_CHAT[2].replace(b"Bon", b"B\xc3")
+    wire.answers[CHAT] = stream(*exchanges.LLAMA_CHAT[:2], half, *exchanges.LLAMA_CHAT[3:])
+    assert asked.ask().error == ""
+    assert asked.text() == "B\ufffdjour"
+
+
+def test_a_packed_answer_is_refused_in_words(wire: WireServer, asked: Asking) -> None:
+    packed = gzip.compress(WHOLE)
+    wire.answers[CHAT] = [
+        head(media="text/event-stream", Content_Encoding="gzip", Content_Length=str(len(packed))),
+        packed,
+    ]
+    finished = asked.ask()
+    assert "packed its answer (gzip)" in finished.error
+    assert one_line(finished.error)
+    assert "accept-encoding" not in wire.last(CHAT).headers or wire.last(CHAT).headers["accept-encoding"] == "identity"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [("200 OK", gzip.compress(b"{}")), ("200 OK", bytes(range(256)) * 8), ("502 Bad", b"\0" * 99)]
+)
+def test_binary_in_place_of_a_document_is_refused_in_words(
+    status: str, body: bytes, wire: WireServer, asking: Callable[..., Asking]
+) -> None:
+    wire.answers |= {path: document(body, status) for path in ("GET /props", "GET /api/version", "GET /v1/models")}
+    failed = asking().load()
+    assert isinstance(failed, LoadFailed)
+    assert one_line(failed.message)
+
+
+def test_a_huge_chunk_is_given_up_within_bounds(wire: WireServer, asked: Asking) -> None:
+    wire.answers[CHAT] = [*stream(*BEGINNING, end=False), b"7fffffff\r\n", *[b"x" * 2**20] * 5, wire.hang]
+    finished = asked.ask()
+    check_kept(asked, finished)
+    assert "more than 4 MiB" in finished.error
+
+
+def test_a_slow_server_is_borne_as_long_as_it_goes_on(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    as_llama_server(wire)
+    asked = asking(timeout_s=1.0)
+    asked.load()
+    slow = threading.Event()
+
+    def wait(_: socket.socket) -> None:
+        slow.wait(0.3)
+
+    wire.answers[CHAT] = stream(*(step for event in exchanges.LLAMA_CHAT for step in (event, wait)))
+    assert (asked.ask().error, asked.text()) == ("", "Bonjour")
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "body", "told"),
     [
@@ -148,7 +252,7 @@ def test_an_endless_answer_ends_with_the_mark_of_its_end(wire: WireServer, asked
         ("404 Not Found", {}, {"error": 'model "x" not found'}, 'does not have it (404): model "x" not found.'),
         ("429 Too Many Requests", {"Retry_After": "7"}, {"error": {"message": "busy"}}, "Try again in 7 s."),
         ("429 Too Many Requests", {"Retry_After": "soon\x1b[2J"}, {}, "Try again later."),
-        ("503 Service Unavailable", {}, {"error": {"message": "Loading model"}}, "not ready (503): Loading model."),
+        ("503 Service Unavailable", {"Retry_After": "9"}, {"message": "full"}, "(503): full. Try again in 9 s."),
         ("500 Internal Server Error", {}, {"detail": "boom"}, "with an error (500): boom."),
         ("422 Unprocessable", {}, {"detail": [{"msg": "maximum context length is 4096 tokens"}]}, "does not fit"),
         ("418 Teapot", {}, b"<html>\x1b]0;owned\x07</html>", "with an error (418): <html>␛]0;owned␇</html>."),
@@ -185,6 +289,27 @@ def test_a_server_that_still_loads_is_waited_for(wire: WireServer, asking: Calla
     wire.answers["GET /props"] = _Changing(lambda: next(answers, list(props)))
     assert isinstance(asking().load(), ModelLoaded)
     assert wire.asked.count("GET /props") >= 4
+
+
+def test_a_server_that_was_started_anew_is_waited_for_in_the_middle_of_a_conversation(
+    wire: WireServer, asked: Asking
+) -> None:
+    loading = document({"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}, "503 Busy")
+    answers: Iterator[list[Step]] = iter([loading, loading])
+    wire.answers[CHAT] = _Changing(lambda: next(answers, stream(*exchanges.LLAMA_CHAT)))
+    finished = asked.ask()
+    assert (finished.stop_reason, asked.text(), wire.asked.count(CHAT)) == ("end_of_generation", "Bonjour", 3)
+    assert len(asked.of(Waiting)) == 1, "said once"
+
+
+def test_a_stop_is_heard_while_a_server_loads(wire: WireServer, asked: Asking) -> None:
+    wire.answers[CHAT] = document({"error": {"message": "Loading model"}}, "503 Busy")
+    turn = threading.Thread(target=asked.ask)
+    turn.start()
+    eventually(lambda: asked.of(Waiting), "it is waited for")
+    asked.request_stop()
+    turn.join(60)
+    assert [finished.stop_reason for finished in asked.of(TurnFinished)] == ["cancelled"]
 
 
 def test_a_server_that_never_gets_ready_is_given_up(wire: WireServer, asking: Callable[..., Asking]) -> None:
@@ -266,15 +391,12 @@ def test_only_known_paths_of_the_one_address_are_asked(wire: WireServer, asking:
     assert set(wire.asked) == {"GET /props", "GET /v1/models", CHAT}
 
 
-def test_benchmarks_and_scores_say_that_a_server_takes_none(asked: Asking) -> None:
+def test_scores_say_that_a_server_tells_no_likelihoods(asked: Asking) -> None:
     asked.reports.clear()
-    asked.engine.measure(Measure(turn=3, n_gen=8), asked.stop, asked.reports.append)
     asked.engine.score(Perplexity(text="x"), asked.stop, asked.reports.append)
-    finished, failed = asked.reports
-    assert isinstance(finished, TurnFinished)
+    (failed,) = asked.reports
     assert isinstance(failed, ScoreFailed)
-    assert (finished.stop_reason, "with a server" in finished.error) == ("failed", True)
-    assert "with a server" in failed.message
+    assert "no likelihoods" in failed.message
 
 
 def test_a_head_without_end_is_bounded(wire: WireServer, asked: Asking) -> None:

@@ -36,11 +36,7 @@ def as_ollama(wire: WireServer) -> None:
 
 
 def as_vllm(wire: WireServer) -> None:
-    models = {
-        "object": "list",
-        "data": [{"id": "qwen3", "object": "model", "owned_by": "vllm", "max_model_len": 40960}],
-    }
-    wire.answers |= {"GET /v1/models": document(models), CHAT: stream(*exchanges.VLLM_COUNTED)}
+    wire.answers |= {"GET /v1/models": document(exchanges.VLLM_MODELS), CHAT: stream(*exchanges.VLLM_COUNTED)}
 
 
 def as_lm_studio(wire: WireServer) -> None:
@@ -172,7 +168,7 @@ def test_vllm_counts_the_tokens_of_each_chunk(wire: WireServer, asking: Callable
     asked = asking()
     loaded = asked.load()
     assert isinstance(loaded, ModelLoaded)
-    assert (loaded.engine.name, loaded.settings.n_ctx) == ("vLLM", 40960)
+    assert (loaded.engine.name, loaded.settings.n_ctx) == ("vLLM", 4096)
     finished = asked.ask()
     options = wire.last(CHAT).document["stream_options"]
     assert options == {"include_usage": True, "continuous_usage_stats": True}
@@ -229,6 +225,16 @@ def test_a_server_that_tells_no_counts_leaves_them_unknown(wire: WireServer, ask
     asked.load()
     finished = asked.ask()
     assert (finished.generated_tokens, finished.counted) == (3, False)
+
+
+def test_lm_studio_of_before_it_told_counts_ends_without_them(wire: WireServer, asking: Callable[..., Asking]) -> None:
+    as_lm_studio(wire)
+    wire.answers[CHAT] = stream(exchanges.STUDIO_WITHOUT_USAGE)
+    asked = asking()
+    asked.load()
+    finished = asked.ask()
+    assert (finished.stop_reason, finished.generated_tokens, finished.counted) == ("end_of_generation", 1, False)
+    assert (finished.perf, finished.error) == (None, "")
 
 
 def test_a_server_that_answers_at_once_is_read_all_the_same(wire: WireServer, asking: Callable[..., Asking]) -> None:

@@ -1,0 +1,232 @@
+"""Looks at servers in use by others: what is counted, what is not, and what is never read."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetop.core.records import Missing
+from edgetop.core.token_counts import NOT_RUNNING, TOO_FAST
+from edgetop.inference.server import usage as usage_module
+from edgetop.inference.server.address import Address
+from edgetop.inference.server.prometheus import parse_metrics
+from edgetop.inference.server.usage import ServerLook, ServerObserver, Usage
+from edgetop.inference.server.usage_readers import recognise
+from tests.inference.server.exchanges import OLLAMA_PS
+from tests.inference.server.usage_texts import PROPS, VLLM_METRICS, llama_metrics, llama_slots
+from tests.inference.server.wire_server import WireServer, document, reset, serving
+
+NOT_SUPPORTED = {"error": {"code": 501, "message": "This server does not support it.", "type": "not_supported_error"}}
+
+
+def observer(wire: WireServer, key: str = "") -> ServerObserver:
+    return ServerObserver(Address.parse(wire.url), recognise, key=key)
+
+
+def llama(wire: WireServer, *, metrics: bytes | None, slots: list[dict[str, object]] | None) -> None:
+    off = document(NOT_SUPPORTED, "501 Not Implemented")
+    wire.answers["GET /props"] = document(PROPS)
+    wire.answers["GET /health"] = document({"status": "ok"})
+    wire.answers["GET /metrics"] = off if metrics is None else document(metrics, media="text/plain")
+    wire.answers["GET /slots"] = off if slots is None else document(slots)
+
+
+def usage_of(look: ServerLook) -> Usage:
+    assert look.usage is not None, look.trouble
+    return look.usage
+
+
+def test_llama_server_counts_ended_and_running_requests(wire: WireServer) -> None:
+    watched = observer(wire)
+    llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+    usage = usage_of(watched.look())
+    assert (usage.kind, usage.version, usage.models) == (
+        "llama-server", "b6123-deadbeef", ("SmolLM2-135M-Instruct.Q4_1.gguf",),
+    )  # fmt: skip
+    assert (usage.tokens, usage.prompt_tokens, usage.running, usage.waiting, usage.counts) == (162, 33, 1, 0, "all")
+    assert [(slot.doing, slot.generated, slot.context_used) for slot in usage.slots] == [
+        ("idle", None, None), ("decode", 42, 75),
+    ]  # fmt: skip
+    assert usage.context_share == pytest.approx(75 / 1024)
+    llama(wire, metrics=llama_metrics(240), slots=llama_slots(None))
+    assert usage_of(watched.look()).tokens == 240
+
+
+def test_no_word_of_the_users_is_kept(wire: WireServer) -> None:
+    llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+    assert "secret" not in repr(observer(wire).look())
+
+
+def test_nothing_but_figures_is_asked_for_and_a_key_only_where_it_belongs(wire: WireServer) -> None:
+    llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+    observer(wire).look()
+    assert set(wire.asked) == {"GET /props", "GET /metrics", "GET /slots"}
+    assert all("authorization" not in request.headers for request in wire.requests)
+    observer(wire, key="k1").look()
+    assert wire.requests[-1].headers["authorization"] == "Bearer k1"
+
+
+def test_a_request_that_ends_between_two_questions_is_not_counted_twice(wire: WireServer) -> None:
+    llama(wire, metrics=llama_metrics(0), slots=llama_slots(50))
+    answers = [document(llama_metrics(ended), media="text/plain") for ended in (0, 60, 60, 60, 60, 60)]
+
+    def next_answer(connection: object) -> None:
+        step = answers.pop(0)[0]
+        assert isinstance(step, bytes)
+        connection.sendall(step)  # type: ignore[attr-defined]
+        # The request that had 50 tokens has ended with 60.
+        wire.answers["GET /slots"] = document(llama_slots(None))
+
+    wire.answers["GET /metrics"] = [next_answer]
+    assert usage_of(observer(wire).look()).tokens == 60
+
+
+def test_a_server_that_is_never_still_is_told_so(wire: WireServer) -> None:
+    llama(wire, metrics=llama_metrics(0), slots=llama_slots(50))
+    ended = iter(range(100))
+
+    def other_answer(connection: object) -> None:
+        step = document(llama_metrics(next(ended)), media="text/plain")[0]
+        assert isinstance(step, bytes)
+        connection.sendall(step)  # type: ignore[attr-defined]
+
+    wire.answers["GET /metrics"] = [other_answer]
+    assert usage_of(observer(wire).look()).tokens is TOO_FAST
+
+
+def test_without_slots_a_request_counts_when_it_has_ended_and_that_is_uncertain(wire: WireServer) -> None:
+    watched = observer(wire)
+    llama(wire, metrics=llama_metrics(100, running=0), slots=None)
+    usage = usage_of(watched.look())
+    assert (usage.tokens, usage.counts, usage.unsure) == (100, "ended", 0)
+    assert usage.no_count is not None
+    assert usage.no_count.mend == "start it with --slots"
+    llama(wire, metrics=llama_metrics(180, running=2), slots=None)
+    assert usage_of(watched.look()).unsure >= 2 * 80
+    assert wire.asked.count("GET /slots") == 1, "it is not asked for again and again"
+
+
+def test_without_metrics_running_requests_are_counted_as_far_as_they_are_seen(wire: WireServer) -> None:
+    watched = observer(wire)
+    llama(wire, metrics=None, slots=llama_slots(10))
+    usage = usage_of(watched.look())
+    assert (usage.tokens, usage.counts) == (10, "running")
+    assert usage.no_count is not None
+    assert usage.no_count.mend == "start llama-server with --metrics"
+    llama(wire, metrics=None, slots=llama_slots(30))
+    watched.look()
+    llama(wire, metrics=None, slots=llama_slots(5, task=2))
+    usage = usage_of(watched.look())
+    assert usage.tokens == 35
+    assert usage.unsure >= 20
+
+
+def test_without_both_the_reason_is_told(wire: WireServer) -> None:
+    llama(wire, metrics=None, slots=None)
+    usage = usage_of(observer(wire).look())
+    assert usage.counts == "nothing"
+    assert usage.no_count == Missing("llama-server does not count its tokens", "start it with --metrics")
+
+
+def test_vllm_is_counted_over_all_its_engines(wire: WireServer) -> None:
+    wire.answers["GET /metrics"] = document(VLLM_METRICS, media="text/plain; version=0.0.4")
+    wire.answers["GET /v1/models"] = document({"data": [{"id": "unsloth/Llama-3.2-1B-Instruct"}]})
+    wire.answers["GET /version"] = document({"version": "0.11.0"})
+    usage = usage_of(observer(wire).look())
+    assert (usage.kind, usage.version, usage.models) == ("vllm", "0.11.0", ("unsloth/Llama-3.2-1B-Instruct",))
+    assert (usage.tokens, usage.prompt_tokens, usage.running, usage.waiting) == (7_307_244, 12_345, 3, 2)
+    assert usage.context_share == 0.25
+
+
+def test_ollama_shows_what_is_loaded_and_says_that_it_counts_nothing(wire: WireServer) -> None:
+    wire.answers["GET /api/version"] = document({"version": "0.12.3"})
+    wire.answers["GET /api/ps"] = document(OLLAMA_PS)
+    usage = usage_of(observer(wire).look())
+    assert (usage.kind, usage.version, usage.models) == ("ollama", "0.12.3", ("mistral:latest",))
+    assert isinstance(usage.tokens, Missing)
+    assert "does not tell" in usage.tokens.reason
+
+
+def test_any_other_server_is_shown_without_a_count(wire: WireServer) -> None:
+    wire.answers["GET /v1/models"] = document({"data": [{"id": "a"}, {"id": "/m/b.gguf"}]})
+    usage = usage_of(observer(wire).look())
+    assert (usage.kind, usage.models, usage.counts) == ("openai", ("a", "b.gguf"), "nothing")
+
+
+def test_a_server_that_ends_and_comes_back(wire: WireServer) -> None:
+    watched = observer(wire)
+    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    assert watched.look().told == 100
+    with serving() as other:
+        gone = ServerObserver(Address.parse(other.url), recognise)
+        llama(other, metrics=llama_metrics(100), slots=llama_slots(None))
+        assert gone.look().told == 100
+    look = gone.look()
+    assert (look.state, look.told) == ("down", NOT_RUNNING)
+    llama(wire, metrics=llama_metrics(3), slots=llama_slots(None))
+    assert watched.look().told == 3
+
+
+def test_a_busy_server_is_told_from_a_hung_one(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(usage_module, "LOOK_S", 60.0)
+    monkeypatch.setattr(usage_module, "HEALTH_S", 60.0)
+    watched = observer(wire)
+    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    assert watched.look().told == 100
+    monkeypatch.setattr(usage_module, "LOOK_S", 0.2)
+    wire.answers["GET /metrics"] = [wire.hang]
+    look = watched.look()
+    assert look.state == "busy"
+    assert isinstance(look.told, Missing)
+    wire.answers["GET /health"] = [wire.hang]
+    monkeypatch.setattr(usage_module, "HEALTH_S", 0.2)
+    assert watched.look().state == "silent"
+    monkeypatch.setattr(usage_module, "LOOK_S", 60.0)
+    llama(wire, metrics=llama_metrics(130), slots=llama_slots(None))
+    assert watched.look().told == 130
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("503 Service Unavailable", "loading"), ("401 Unauthorized", "refuses"), ("500 Oh", "refuses")],
+)
+def test_refusals_are_told(wire: WireServer, status: str, state: str) -> None:
+    watched = observer(wire)
+    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    watched.look()
+    wire.answers["GET /metrics"] = document({"error": {"message": "Loading model"}}, status)
+    look = watched.look()
+    assert look.state == state
+    assert look.trouble is not None
+
+
+@pytest.mark.parametrize("slots", [b"[]]", b'[{"id": "x"}]', b"\xff\xfe", b'[{"id": -1}]', b'{"a": 1}'])
+def test_garbage_ends_in_a_reason(wire: WireServer, slots: bytes) -> None:
+    llama(wire, metrics=llama_metrics(100), slots=None)
+    wire.answers["GET /slots"] = document(slots)
+    look = observer(wire).look()
+    assert look.usage is None
+    assert look.trouble is not None
+
+
+def test_a_connection_that_breaks_is_told_and_tried_again(wire: WireServer) -> None:
+    watched = observer(wire)
+    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    wire.answers["GET /metrics"] = [reset]
+    assert watched.look().usage is None
+    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    assert watched.look().told == 100
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=200))
+def test_any_text_is_read_as_metrics_without_an_accident(text: str) -> None:
+    parse_metrics(text)
+    parse_metrics(f"a_total {text}\nb_total{{x={json.dumps(text)}}} 2")
+
+
+def test_metrics_are_read_by_name() -> None:
+    text = 'a 1\na{l="}"} 2 1395066363000\nb NaN\nc +Inf\nd  3e2 \n# a 9\ne{x="\\"y"} 4\n'
+    assert parse_metrics(text) == {"a": 3.0, "d": 300.0, "e": 4.0}

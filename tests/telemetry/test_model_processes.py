@@ -1,0 +1,248 @@
+"""Model processes of a made up `/proc`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from edgetop.core.records import Missing
+from edgetop.telemetry.listening import listeners_of
+from edgetop.telemetry.model_processes import LEAST_BYTES, LOOK_AGAIN, ModelProcess, ModelProcesses
+from edgetop.telemetry.model_programs import model_of, port_of, program_of
+from edgetop.telemetry.nvml import Nvml
+from edgetop.telemetry.nvml_processes import GpuProcesses
+from edgetop.telemetry.source import Host
+from edgetop.telemetry.watched_use import ENDED, GroupUse
+from tests.telemetry.test_listening import HEADING
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+GGUF = "/srv/models/My Model-Q4_K_M.gguf"
+
+
+class Proc:
+    """A `/proc` with processes in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "proc"
+        (self.root / "net").mkdir(parents=True)
+        self.now_us = 0
+        self.host = Host(sysroot=root, system="linux", own_pid=1, clock=lambda: self.now_us)
+        self.lines = [HEADING]
+
+    def process(
+        self,
+        pid: int,
+        *arguments: str,
+        parent: int = 1,
+        uid: int = 1000,
+        mapped: str | None = "",
+        ports: tuple[int, ...] | None = (),
+        resident_bytes: int = 4 * LEAST_BYTES,
+        started: int = 0,
+        cpu_ticks: int = 0,
+    ) -> None:
+        """`mapped` and `ports` of `None` may not be looked at."""
+        folder = self.root / str(pid)
+        folder.mkdir(exist_ok=True)
+        (folder / "cmdline").write_text("".join(f"{argument}\0" for argument in arguments))
+        fields = ["S", str(parent), *["0"] * 9, str(cpu_ticks), "0", "0", "0", "20", "0", "7", "0", str(started or pid)]
+        (folder / "stat").write_text(
+            f"{pid} (a (b) c) {' '.join([*fields, '0', str(resident_bytes // PAGE_BYTES)])} 0\n"
+        )
+        (folder / "status").write_text(f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
+        if mapped is not None:
+            lines = ["7f00-7f01 r-xp 00000000 08:01 1    /usr/lib/libc.so.6"]
+            lines += [f"7f02-7f03 r--s 00000000 08:01 2    {mapped}"] if mapped else []
+            (folder / "maps").write_text("\n".join(lines) + "\n")
+        if ports is None:
+            return
+        (folder / "fd").mkdir(exist_ok=True)
+        for port in ports:
+            (folder / "fd" / str(port)).symlink_to(f"socket:[{pid}{port}]")
+            self.listen(port, f"{pid}{port}", uid=uid)
+
+    def listen(self, port: int, inode: str, *, uid: int = 1000, address: str = "0100007F") -> None:
+        queues = "00000000:00000000 00:00000000 00000000"
+        self.lines.append(f"   0: {address}:{port:04X} 00000000:0000 0A {queues} {uid:5d} 0 {inode} 1\n")
+        (self.root / "net" / "tcp").write_text("".join(self.lines))
+
+    def gone(self, pid: int) -> None:
+        for file in sorted((self.root / str(pid)).rglob("*"), reverse=True):
+            file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
+        (self.root / str(pid)).rmdir()
+
+    def found(self) -> dict[int, ModelProcess]:
+        return {process.pid: process for process in ModelProcesses(self.host).look()}
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> Proc:
+    return Proc(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "port"),
+    [
+        ("/opt/llama.cpp/llama-server -m a.gguf", "llama-server", 8080),
+        ("llama-cli -m a.gguf -p hi", "llama-cli", None),
+        ("/usr/local/bin/ollama serve", "ollama", 11434),
+        ("/usr/local/bin/ollama runner --model /x/blobs/sha256-1 --port 40001", "ollama runner", None),
+        ("./koboldcpp-linux-x64 --model a.gguf", "koboldcpp", 5001),
+        ("python3 /srv/koboldcpp.py a.gguf", "koboldcpp", 5001),
+        ("/opt/LM Studio/lm-studio --type=utility", "lm-studio", 1234),
+        ("/usr/bin/python3.11 /usr/local/bin/vllm serve Qwen/Qwen3-0.6B", "vllm", 8000),
+        ("python -m vllm.entrypoints.openai.api_server --model m", "vllm", 8000),
+        ("VLLM::EngineCore", "vllm worker", None),
+        ("python3 -m llama_cpp.server --model a.gguf", "llama_cpp.server", 8000),
+        ("python3 -m mlc_llm serve HF://mlc-ai/x", "mlc_llm", 8000),
+        ("/srv/llava.llamafile -ngl 0", "llamafile", 8080),
+        ("rpc-server -p 50052", "rpc-server", None),
+    ],
+)
+def test_programs_are_known_by_their_command_lines(line: str, kind: str, port: int | None) -> None:
+    arguments = ["/opt/LM Studio/lm-studio", "--type=utility"] if "LM Studio" in line else line.split()
+    program = program_of(arguments)
+    assert program is not None
+    assert (program.kind, program.port) == (kind, port)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["ollama run tiny", "vim llama-server.conf", "python3 app.py", "llama-swap --config c", "grep ollama serve", ""],
+)
+def test_other_programs_are_not(line: str) -> None:
+    assert program_of(line.split()) is None
+
+
+def test_models_and_ports_are_read_from_command_lines() -> None:
+    assert model_of(["llama-server", "-c", "4096", "-m", "/m/a.gguf"]) == "/m/a.gguf"
+    assert model_of(["llama-server", "--model=/m/a.gguf"]) == "/m/a.gguf"
+    assert model_of(["vllm", "serve", "Qwen/Qwen3-0.6B", "--port", "1"]) == "Qwen/Qwen3-0.6B"
+    assert model_of(["python3", "-m", "llama_cpp.server", "--model", "x.gguf"]) == "x.gguf"
+    assert model_of(["python3", "-m", "edgetop.inference.worker"]) == ""
+    assert model_of(["ollama", "serve"]) == ""
+    assert port_of(["llama-server", "--port", "9001"]) == 9001
+    assert port_of(["llama-server", "--port=9002"]) == 9002
+    assert port_of(["llama-server", "--port"]) is None
+    assert port_of(["llama-server", "--port", "99999999999"]) is None
+
+
+def test_a_server_is_found_with_its_model_and_port(proc: Proc) -> None:
+    proc.process(10, "/opt/llama-server", "-m", GGUF, ports=(9001,), mapped=GGUF)
+    proc.process(11, "bash")
+    found = proc.found()
+    assert list(found) == [10]
+    assert (found[10].kind, found[10].model, found[10].addresses) == ("llama-server", GGUF, (("127.0.0.1", 9001),))
+    assert found[10].threads == 7
+
+
+def test_an_unknown_program_is_one_when_it_has_a_model_mapped(proc: Proc) -> None:
+    proc.process(10, "/usr/bin/python3", "app.py", mapped=GGUF, ports=(5000,))
+    proc.process(11, "/usr/bin/python3", "small.py", mapped=GGUF, resident_bytes=LEAST_BYTES // 2)
+    found = proc.found()
+    assert list(found) == [10]
+    assert (found[10].kind, found[10].model) == ("python3", GGUF)
+    assert found[10].addresses == (), "what listens there may not be asked: nobody knows what it is"
+
+
+def test_workers_belong_to_their_server(proc: Proc) -> None:
+    blob = "/var/lib/ollama/blobs/sha256-" + "ab" * 32
+    proc.process(20, "ollama", "serve", ports=(11434,))
+    proc.process(21, "ollama", "runner", "--port", "40001", parent=20, mapped=blob, ports=(40001,))
+    proc.process(30, "python3", "/usr/bin/vllm", "serve", "Qwen/Qwen3-0.6B", ports=(8000, 8001))
+    proc.process(31, "VLLM::EngineCore", parent=30)
+    found = proc.found()
+    assert sorted(found) == [20, 30]
+    assert found[20].workers == (21,)
+    assert found[20].model == blob
+    assert (found[30].workers, found[30].addresses) == ((31,), (("127.0.0.1", 8000),))
+
+
+def test_a_server_of_another_user_is_shown_with_what_is_known(proc: Proc) -> None:
+    proc.process(20, "ollama", "serve", uid=997, mapped=None, ports=None)
+    proc.listen(11434, "555", uid=997, address="00000000")
+    proc.process(30, "llama-server", "-m", "b.gguf", "--port", "9009", uid=998, mapped=None, ports=None)
+    proc.listen(9009, "556", uid=1000)
+    found = proc.found()
+    assert (found[20].is_open, found[20].addresses) == (False, (("127.0.0.1", 11434),))
+    assert found[30].addresses == (), "who listens there is somebody else"
+    assert "container" in found[30].port_missing
+    assert found[30].model == "b.gguf"
+
+
+def test_a_process_that_loads_a_model_later_is_found_then(proc: Proc) -> None:
+    proc.process(10, "/usr/bin/python3", "app.py")
+    processes = ModelProcesses(proc.host)
+    assert processes.look() == ()
+    proc.process(10, "/usr/bin/python3", "app.py", mapped=GGUF)
+    looks = [bool(processes.look()) for _ in range(LOOK_AGAIN)]
+    assert looks[-1]
+    assert not looks[0]
+
+
+def test_hostile_names_do_no_harm(proc: Proc) -> None:
+    proc.process(10, "llama-server", "-m", "\x1b[2J\udcff.gguf".encode("utf-8", "replace").decode())
+    proc.process(11, *["-m"] * 9000)
+    (proc.root / "12").mkdir()
+    (proc.root / "12" / "cmdline").write_bytes(b"llama-server\0\xff\xfe\0")
+    (proc.root / "12" / "stat").write_text("garbage")
+    assert list(proc.found()) == [10]
+
+
+def test_addresses_are_read_in_the_byte_order_of_the_machine(proc: Proc) -> None:
+    proc.listen(80, "1", address="00000000")
+    proc.listen(81, "2", address="0100007F")
+    (proc.root / "net" / "tcp6").write_text(
+        HEADING + f"   0: {'0' * 24}01000000:0052 {'0' * 32}:0000 0A 0:0 0:0 0 0 0 3 1\n"
+    )
+    assert {each.address for each in listeners_of(proc.host)} == {"0.0.0.0", "127.0.0.1", "::1"}  # noqa: S104
+
+
+def test_what_a_group_takes_is_added_up(proc: Proc) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    proc.process(20, "ollama", "serve", resident_bytes=100 * 2**20)
+    proc.process(21, "ollama", "runner", resident_bytes=300 * 2**20)
+    use = GroupUse(proc.host)
+    assert use.read((20, 21))[0] == 400 * 2**20
+    proc.now_us = 2_000_000
+    proc.process(21, "ollama", "runner", resident_bytes=300 * 2**20, cpu_ticks=3 * ticks)
+    resident_bytes, cpu_percent = use.read((20, 21))
+    assert resident_bytes == 400 * 2**20
+    assert cpu_percent == pytest.approx(150.0)
+    proc.gone(20)
+    proc.gone(21)
+    assert use.read((20, 21)) == (ENDED, ENDED)
+
+
+def test_without_a_driver_no_process_holds_gpu_memory() -> None:
+    assert GpuProcesses(lambda: Missing("no driver")).bytes_by_pid() == {}
+
+
+class FakeNvml:
+    """Two GPUs, one of which does not tell its processes."""
+
+    class NVMLError(Exception):
+        pass
+
+    NVMLError_GpuIsLost = NVMLError
+
+    def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
+        pass
+
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - the same
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802 - the same
+        return index
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[SimpleNamespace]:  # noqa: N802 - the same
+        if handle == 1:
+            raise self.NVMLError
+        return [SimpleNamespace(pid=20, usedGpuMemory=100), SimpleNamespace(pid=21, usedGpuMemory=None)]
+
+
+def test_gpu_memory_is_added_up_over_the_gpus_that_tell_it() -> None:
+    assert GpuProcesses(lambda: Nvml(FakeNvml())).bytes_by_pid() == {20: 200}

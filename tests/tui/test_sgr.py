@@ -1,0 +1,63 @@
+"""Fewer bytes, the same picture."""
+
+from __future__ import annotations
+
+import pyte
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.color import Color, ColorSystem
+from rich.style import Style
+
+from edgetop.tui.sgr import shortened
+
+COLUMNS = 200
+colours = st.one_of(
+    st.none(),
+    st.sampled_from(["red", "bright_blue", "default", "color(200)"]).map(Color.parse),
+    st.tuples(*[st.integers(0, 255)] * 3).map(lambda rgb: Color.from_rgb(*rgb)),
+)
+styles = st.builds(
+    lambda fore, back, bold, reverse, underline: Style(
+        color=fore, bgcolor=back, bold=bold or None, reverse=reverse or None, underline=underline or None
+    ),
+    colours, colours, st.booleans(), st.booleans(), st.booleans(),
+)  # fmt: skip
+texts = st.text("abc ·│", max_size=5)
+
+
+def picture(written: str) -> list[tuple[object, ...]]:
+    """The cells of the first line, with all that is seen of them: of a blank, no colour of letters."""
+    screen = pyte.Screen(COLUMNS, 1)
+    pyte.Stream(screen).feed(written)
+    cells = [screen.buffer[0][column] for column in range(COLUMNS)]
+    return [
+        tuple(cell._replace(fg="", bold=False) if cell.data == " " and not cell.reverse else cell) for cell in cells
+    ]
+
+
+def plain_after(written: str) -> bool:
+    """Whether what is written next has no style."""
+    screen = pyte.Screen(COLUMNS, 1)
+    pyte.Stream(screen).feed(written + "\x1b[1;1HX")
+    return tuple(screen.buffer[0][0]) == tuple(pyte.screens.Char("X"))
+
+
+@given(st.lists(st.tuples(texts, styles), max_size=12))
+def test_the_picture_is_the_same_and_no_longer(pieces: list[tuple[str, Style]]) -> None:
+    drawn = "".join(style.render(text, color_system=ColorSystem.TRUECOLOR) for text, style in pieces)
+    short = shortened(drawn)
+    assert picture(short) == picture(drawn)
+    assert len(short) <= len(drawn)
+    assert plain_after(short)
+
+
+def test_only_what_changes_is_said() -> None:
+    drawn = (
+        "\x1b[1;38;2;1;2;3;48;2;9;9;9mA\x1b[0m\x1b[1;38;2;7;7;7;48;2;9;9;9mB\x1b[0m\x1b[38;2;7;7;7;48;2;9;9;9mC\x1b[0m"
+    )
+    assert shortened(drawn) == ("\x1b[1;38;2;1;2;3;48;2;9;9;9mA\x1b[38;2;7;7;7mB\x1b[0;38;2;7;7;7;48;2;9;9;9mC\x1b[0m")
+
+
+def test_a_style_outlives_a_move_of_the_cursor() -> None:
+    drawn = "\x1b[2;3H\x1b[1mA\x1b[0m\x1b[4;5H\x1b[1m  B\x1b[0m"
+    assert shortened(drawn) == "\x1b[2;3H\x1b[1mA\x1b[4;5H  B\x1b[0m"

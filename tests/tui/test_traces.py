@@ -1,0 +1,73 @@
+"""What graphs show over any span, at a cost that does not grow with the session."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.history import begun, second
+from edgetop.core.records import TurnFinished
+from edgetop.session.session import Session
+from edgetop.session.snapshot import snapshot
+from edgetop.tui.traces import SPANS, Traces
+from tests.tui.still_life import NOW_US, TURN_1_US, TURN_2_US, S, folded, still_records
+
+
+def at(traces: Traces, session: Session, t_us: int) -> Traces:
+    return traces.at(session, snapshot(session, t_us))
+
+
+def work(length_s: int, span: str) -> int:
+    """Steps computed for twenty draws after so much of a session."""
+    session, traces = begun(), Traces(span)
+    for at_s in range(length_s + 1):
+        second(session, at_s)
+    counts = []
+    for at_s in range(length_s + 1, length_s + 21):
+        second(session, at_s)
+        now = at(traces, session, at_s * S)
+        now.speed(100)
+        now.power(100)
+        now.channel("engine.rss", 100)
+        counts.append(now.work)
+    return counts[-1] - counts[0]
+
+
+@pytest.mark.parametrize("span", [name for name, length_us in SPANS if length_us])
+def test_a_draw_in_a_long_session_takes_no_more_steps_than_in_a_short_one(span: str) -> None:
+    assert work(6000, span) <= work(600, span) + 3
+
+
+def test_the_whole_of_a_longer_session_takes_fewer_steps_since_they_are_longer() -> None:
+    assert work(6000, "session") <= work(600, "session")
+
+
+@pytest.mark.parametrize("span", [name for name, _ in SPANS])
+def test_what_was_kept_from_draw_to_draw_is_what_a_single_look_shows(span: str) -> None:
+    session, kept = folded(still_records()), Traces(span)
+    for t_us in range(TURN_1_US, NOW_US + 1, S // 2):
+        now = at(kept, session, t_us)
+        shown = [now.speed(60).values, now.power(60).values, now.channel("engine.rss", 60).values]
+        now.turns(5)
+    alone = at(Traces(span), session, NOW_US)
+    assert shown == [alone.speed(60).values, alone.power(60).values, alone.channel("engine.rss", 60).values]
+    assert now.turns(5) == alone.turns(5)
+
+
+def test_time_that_goes_back_shows_nothing_of_what_comes_later() -> None:
+    session, traces = folded(still_records()), Traces("30 s")
+    at(traces, session, NOW_US).speed(60)
+    early = at(traces, session, TURN_1_US - S)
+    assert set(early.speed(60).values) == {None}
+    assert early.turns(5) == []
+    assert [turn.number for turn in at(traces, session, TURN_2_US + S).turns(1)] == [2]
+
+
+def test_while_nothing_is_generated_the_speed_stands_still_and_says_when() -> None:
+    session = folded(still_records(until_us=TURN_2_US - S))
+    finished = session.turns[0].finished
+    assert isinstance(finished, TurnFinished)
+    last_us = session.turns[0].token_t_us[-1]
+    for t_us in (finished.t_us + S, TURN_2_US - 2 * S):
+        trace = at(Traces(), session, t_us).speed(60)
+        assert (trace.end_us, trace.is_now) == (last_us, False)
+    assert at(Traces(), session, TURN_1_US + 3 * S).speed(60).is_now
