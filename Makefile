@@ -13,9 +13,9 @@ MACHINE := $(shell uname -m)
 # A build for exactly this CPU crashes on x86-64 machines with AMX when GCC is older than 13, and gains little over AVX2.
 # On Arm it is what brings the dot-product instructions, which make decoding several times as fast.
 ifeq ($(filter x86_64 amd64,$(MACHINE)),)
-CMAKE_ARGS ?= -DLLAVA_BUILD=OFF
+CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DGGML_RPC=ON
 else
-CMAKE_ARGS ?= -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF
+CMAKE_ARGS ?= -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DGGML_RPC=ON
 endif
 export CMAKE_ARGS
 

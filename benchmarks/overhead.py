@@ -1,253 +1,338 @@
-"""What edgetop itself costs: decode speed under `edgetop run` and under the full screen, against the bare engine.
+"""What edgetop itself costs: decode speed under its screen against the same without, and under other monitors.
 
-    python benchmarks/overhead.py [--rounds 8] [--tokens 256] [--threads 2]
+    python -m benchmarks.overhead [--answers 4] [--tokens 1200] [--threads 1 2] [--only screen ssh btop]
 
-Each round runs the three once, in an order drawn anew, with the same model, prompt and greedy sampling; ratios are
-taken within a round, so that what the machine does to all of them cancels. Nothing else should run meanwhile.
+Under each condition the screen is stopped and continued in turn while the model answers (`benchmarks.pulses`), with the
+same model and greedy sampling:
+
+    screen      the live screen in a terminal of 120 by 36 cells that somebody looks at
+    tmux        the same in a tmux that nobody is attached to
+    ssh         the same over OpenSSH on the loopback
+    long chat   the same below 10,000 lines of chat
+    btop, htop  that monitor at its defaults beside the bare engine, where it is installed
+
+Nothing else should run meanwhile. Printed are the ratio of speeds with its 95 % interval, and of the screen's process
+its share of one core and the bytes it writes to its terminal, while text streams (in an answer in which nothing is
+stopped) and while nothing happens.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextlib
 import os
-import pty
 import random
 import select
+import shutil
 import signal
-import statistics
-import struct
-import subprocess
 import sys
 import tempfile
-import termios
 import time
 from collections.abc import Callable, Sequence
-from fcntl import ioctl
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.pulses import Stretch, median_interval, pulse, ratios
+from benchmarks.terminal import COLUMNS, DEADLINE_S, ROWS, Terminal, Use, cpu_percent, resident_mib, use_of
+from edgetop.core.clock import US_PER_S
 from edgetop.core.engine import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.catalog import demo_model
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed
 from edgetop.session.disk import load as load_session
-from edgetop.session.snapshot import snapshot
+from tests.end_to_end.household import Household
+from tests.end_to_end.sshd import Sshd
+from tests.end_to_end.tmux import Tmux
 
 PROMPT = "Write a long story about a lighthouse keeper and the sea."
-COLUMNS, ROWS = 120, 36
-DEADLINE_S = 180.0
+LONG_CHAT_LINES = 10_000
+STATS_LINES = 2
+"""Of chat, at least, that each `/stats` leaves."""
+IDLE_S = 10.0
+F10 = "\x1b[21~"
+SCREENS = ("screen", "tmux", "ssh", "long chat")
+MONITORS = ("btop", "htop")
+_EDGETOP = """
+import signal, sys
+from edgetop.cli import main
+real = signal.signal
+signal.signal = lambda number, handler: None if number == signal.SIGCONT else real(number, handler)
+sys.exit(main(sys.argv[1:]))
+"""
+"""edgetop, but for what it does when it goes on after a stop: it would draw the whole screen anew."""
 
 
-class ScreenRun(NamedTuple):
-    """What one run under the screen showed."""
+class Taken(NamedTuple):
+    """What a monitor took of the machine for a while."""
 
-    decode_tokens_per_s: float
     cpu_percent: float
+    """Of one core."""
+    bytes_per_s: float | None
+    """To its terminal; `None` where nobody sees that."""
+
+    @staticmethod
+    def between(before: Use, after: Use, terminal: Terminal | Detached) -> Taken:
+        """Between two moments."""
+        if isinstance(terminal, Detached):
+            return Taken(cpu_percent(before, after), None)
+        written = terminal.bytes_between(before.t_us, after.t_us)
+        return Taken(cpu_percent(before, after), written / (after.t_us - before.t_us) * US_PER_S)
+
+
+class Cost(NamedTuple):
+    """What was found under one condition."""
+
+    ratios: list[float]
+    tokens_per_s: float
+    streaming: Taken
+    idle: Taken
     rss_mib: float
-    streaming_bytes_per_s: float
-    first_frame_s: float
-    whole_screen_s: float
 
 
-def bare(model: Path, tokens: int, threads: int) -> float:
-    """Decode speed of the worker with nobody but this script listening."""
-    sampling = SamplingSettings(temperature=0.0, max_tokens=tokens, seed=1)
-    generate = Generate(turn=1, messages=(ChatMessage("user", PROMPT),), sampling=sampling)
-    stamps: list[int] = []
-    with EngineProcess.start() as engine:
-        engine.send(Load(path=str(model), settings=EngineSettings(n_threads=threads)))
-        while True:
-            select.select([engine], [], [], DEADLINE_S)
-            for report in engine.receive():
-                match report:
-                    case ModelLoaded():
-                        engine.send(generate)
-                    case Tokens():
-                        stamps += report.t_us
-                    case TurnFinished():
-                        return (len(stamps) - 1) / (stamps[-1] - stamps[0]) * 1e6
-                    case LoadFailed():
-                        raise SystemExit(report.message)
-            if engine.death() is not None:
-                raise SystemExit(engine.death())
+class Setting(NamedTuple):
+    """What all conditions have in common."""
+
+    model: Path
+    threads: int
+    answers: int
+    tokens: int
+    chance: random.Random
 
 
-def headless(model: Path, tokens: int, threads: int, folder: Path) -> float:
-    """Decode speed under `edgetop run`."""
-    arguments = [*_edgetop(model, tokens, threads), "--json", "-p", PROMPT]
-    arguments.insert(3, "run")
-    done = subprocess.run(arguments, env=_environment(folder), capture_output=True, check=True, timeout=DEADLINE_S)
-    return float(json.loads(done.stdout)["summary"]["decode_tokens_per_s"])
+class Detached:
+    """A tmux that nobody is attached to, as far as a benchmark uses a terminal."""
+
+    def __init__(self, command: Sequence[str], home: Household) -> None:
+        self._home = home
+        self._window = Tmux(command, environment=home.environment, folder=home.folder, columns=COLUMNS, rows=ROWS)
+
+    def type(self, text: str) -> None:
+        """Type."""
+        self._window.press(*(["F10"] if text == F10 else ["-l", text]))
+
+    def drain(self, for_s: float) -> None:
+        """Wait: what is written goes to tmux."""
+        time.sleep(for_s)
+
+    def close(self) -> None:
+        """Wait until the screen has ended, and end tmux."""
+        self._home.everyone_gone()
+        self._window.close()
 
 
-def under_screen(model: Path, tokens: int, threads: int, folder: Path) -> ScreenRun:
-    """Decode speed under the live screen in a terminal of its own, and what the screen took."""
-    before = set(folder.rglob("*.json"))
-    started_s = time.monotonic()
-    pid, fd = pty.fork()
-    if pid == 0:
-        arguments = _edgetop(model, tokens, threads)
-        os.execvpe(arguments[0], arguments, _environment(folder))  # noqa: S606 - a terminal needs a forked child
-    ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    terminal = _Terminal(fd)
-    terminal.until(lambda: b"starting" in terminal.output)
-    first_frame_s = time.monotonic() - started_s
-    terminal.until(lambda: b"Help" in terminal.output)
-    whole_screen_s = time.monotonic() - started_s
-    terminal.until(lambda: b"loaded in" in terminal.output)
-    terminal.quiet(1.5)
-    os.write(fd, PROMPT.encode() + b"\r")
-    # The line of figures below the answer ends the turn.
-    terminal.until(lambda: b"first token" in terminal.since_mark(b"tok ") and _turn_ended(folder))
-    terminal.quiet(1.5)
-    os.write(fd, b"\x1b[21~")  # F10
-    terminal.drain_to_end()
-    os.waitpid(pid, 0)
-    (path,) = set(folder.rglob("*.json")) - before
-    session = load_session(path)
-    figures = snapshot(session, session.end_us)
-    stamps = session.turns[0].token_t_us
-    _, cpu = session.window("edgetop.cpu", stamps[0] + 1_000_000, stamps[-1])
-    _, rss = session.window("edgetop.rss", stamps[0], stamps[-1])
-    absolute = [session.start_us + stamp for stamp in (stamps[0], stamps[-1])]
-    streamed = sum(count for t_us, count in terminal.chunks if absolute[0] <= t_us <= absolute[1])
-    assert figures.summary.decode_tokens_per_s is not None  # noqa: S101 - the run has tokens
-    return ScreenRun(
-        decode_tokens_per_s=figures.summary.decode_tokens_per_s,
-        cpu_percent=statistics.fmean(cpu) if cpu else float("nan"),
-        rss_mib=max(rss, default=float("nan")) / 2**20,
-        streaming_bytes_per_s=streamed / (stamps[-1] - stamps[0]) * 1e6,
-        first_frame_s=first_frame_s,
-        whole_screen_s=whole_screen_s,
+def screen_cost(setting: Setting, condition: str) -> Cost:
+    """What the live screen costs under a condition."""
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        home = Household(Path(name))
+        home.environment["COLORTERM"] = "truecolor"
+        command = [
+            *(sys.executable, "-c", _EDGETOP),
+            *("-m", str(setting.model), "--threads", str(setting.threads), "--temp", "0", "--seed", "1"),
+            *("--max-tokens", str(setting.tokens)),
+        ]
+        stack.callback(home.end)
+        if condition == "ssh":
+            server = Sshd(home.folder)
+            stack.callback(server.close)
+            command = server.command(command, home.environment, terminal=True)
+        terminal = Detached(command, home) if condition == "tmux" else Terminal(command, home.environment)
+        return _measured(setting, home, terminal, long_chat=condition == "long chat")
+
+
+def _measured(setting: Setting, home: Household, terminal: Terminal | Detached, *, long_chat: bool) -> Cost:
+    _wait(terminal, lambda: _recorded(home, "model"))
+    screen = home.screen().pid
+    terminal.drain(2.0)
+    for _ in range(LONG_CHAT_LINES // STATS_LINES if long_chat else 0):
+        terminal.type("/stats\r")
+        terminal.drain(0.002)
+    terminal.drain(3.0)
+    idle = [use_of(screen)]
+    terminal.drain(IDLE_S)
+    idle.append(use_of(screen))
+    streaming: list[Use] = []
+    stretches: list[list[Stretch]] = []
+    for number in range(1, setting.answers + 2):
+        if not long_chat:
+            terminal.type("/clear\r")
+            terminal.drain(0.5)
+        terminal.type(f"{PROMPT}\r")
+        _wait(terminal, lambda turn=number: _recorded(home, "turn") == turn)  # type: ignore[misc]
+        terminal.drain(1.0)
+
+        def going(turn: int = number) -> bool:
+            return _recorded(home, "turn_end") < turn
+
+        if number == 1:
+            while going():
+                streaming.append(use_of(screen))
+                terminal.drain(1.0)
+        else:
+            stretches.append(pulse(screen, terminal.drain, going, setting.chance))
+    rss_mib = resident_mib(screen)
+    terminal.type(F10)
+    terminal.close()
+    home.everyone_gone()
+    session = load_session(home.session_paths[0])
+    stamps = [[session.start_us + t_us for t_us in turn.token_t_us] for turn in session.turns]
+    return Cost(
+        ratios=[ratio for one, times in zip(stretches, stamps[1:], strict=True) for ratio in ratios(one, times)],
+        tokens_per_s=_rate(stamps[0]),
+        streaming=Taken.between(streaming[0], streaming[-1], terminal),
+        idle=Taken.between(idle[0], idle[1], terminal),
+        rss_mib=rss_mib,
     )
 
 
-def import_textual_s() -> float:
-    """How long the bare import of the screen library takes."""
-    started_s = time.monotonic()
-    subprocess.run([sys.executable, "-c", "import textual.app"], check=True)
-    return time.monotonic() - started_s
+def monitor_cost(setting: Setting, monitor: str) -> Cost:
+    """What another monitor costs beside the bare engine, of which nobody but this script hears."""
+    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
+    terminal = Terminal([monitor], environment)
+    try:
+        terminal.drain(3.0)
+        idle = [use_of(terminal.pid)]
+        terminal.drain(IDLE_S)
+        idle.append(use_of(terminal.pid))
+        streaming: list[Use] = []
+        found: list[float] = []
+        speed = float("nan")
+        with EngineProcess.start() as engine:
+            talk = _BareTalk(engine, terminal, setting)
+            talk.load()
+            for number in range(1, setting.answers + 2):
+                talk.ask(number)
+                if number == 1:
+                    while talk.answering:
+                        streaming.append(use_of(terminal.pid))
+                        talk.drain(1.0)
+                    speed = _rate(talk.stamps)
+                else:
+                    stretches = pulse(terminal.pid, talk.drain, lambda: talk.answering, setting.chance)
+                    found += ratios(stretches, talk.stamps)
+        return Cost(
+            ratios=found,
+            tokens_per_s=speed,
+            streaming=Taken.between(streaming[0], streaming[-1], terminal),
+            idle=Taken.between(idle[0], idle[1], terminal),
+            rss_mib=resident_mib(terminal.pid),
+        )
+    finally:
+        os.kill(terminal.pid, signal.SIGKILL)
+        terminal.close()
 
 
-class _Terminal:
-    """The other end of the screen's terminal: takes what comes, and answers nothing."""
+class _BareTalk:
+    """The engine without a screen, while a terminal is drained beside it."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.output = bytearray()
-        self.chunks: list[tuple[int, int]] = []
+    def __init__(self, engine: EngineProcess, terminal: Terminal, setting: Setting) -> None:
+        self.answering = False
+        self.stamps: list[int] = []
+        self._engine = engine
+        self._terminal = terminal
+        self._setting = setting
+        self._loaded = False
 
-    def since_mark(self, mark: bytes) -> bytes:
-        return bytes(self.output[self.output.rfind(mark) :])
+    def load(self) -> None:
+        """Load the model."""
+        setting = self._setting
+        self._engine.send(Load(path=str(setting.model), settings=EngineSettings(n_threads=setting.threads)))
+        while not self._loaded:
+            self.drain(0.2)
 
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline_s = time.monotonic() + DEADLINE_S
-        while not condition():
-            if time.monotonic() > deadline_s or not self._take(0.5):
-                raise SystemExit(f"the screen did not come so far: {bytes(self.output[-400:])!r}")
+    def ask(self, turn: int) -> None:
+        """Ask the question, in a conversation of its own."""
+        sampling = SamplingSettings(temperature=0.0, max_tokens=self._setting.tokens, seed=1)
+        self.stamps, self.answering = [], True
+        self._engine.send(Generate(turn=turn, messages=(ChatMessage("user", PROMPT),), sampling=sampling))
+        while not self.stamps:
+            self.drain(0.2)
 
-    def quiet(self, for_s: float) -> None:
+    def drain(self, for_s: float) -> None:
+        """Take what terminal and engine say for so long."""
         end_s = time.monotonic() + for_s
         while (left_s := end_s - time.monotonic()) > 0:
-            self._take(left_s)
+            ready, _, _ = select.select([self._terminal.fileno(), self._engine.fileno()], [], [], left_s)
+            if self._terminal.fileno() in ready:
+                self._terminal.take(0)
+            if self._engine.fileno() in ready:
+                self._hear()
 
-    def drain_to_end(self) -> None:
-        while self._take(5.0):
-            pass
-
-    def _take(self, wait_s: float) -> bool:
-        ready, _, _ = select.select([self._fd], [], [], wait_s)
-        if not ready:
-            return True
-        try:
-            data = os.read(self._fd, 65536)
-        except OSError:
-            return False
-        self.chunks.append((time.monotonic_ns() // 1000, len(data)))
-        self.output += data
-        return bool(data)
-
-
-def _turn_ended(folder: Path) -> bool:
-    return any(b'"turn_end"' in journal.read_bytes() for journal in folder.rglob("*.journal"))
+    def _hear(self) -> None:
+        for report in self._engine.receive():
+            match report:
+                case ModelLoaded():
+                    self._loaded = True
+                case Tokens():
+                    self.stamps += report.t_us
+                case TurnFinished():
+                    self.answering = False
+                case LoadFailed():
+                    raise SystemExit(report.message)
+        if self._engine.death() is not None:
+            raise SystemExit(self._engine.death())
 
 
-def _edgetop(model: Path, tokens: int, threads: int) -> list[str]:
-    settings = ["--threads", str(threads), "--temp", "0", "--seed", "1", "--max-tokens", str(tokens)]
-    return [sys.executable, "-m", "edgetop", "-m", str(model), *settings]
+def _rate(stamps_us: Sequence[int]) -> float:
+    return (len(stamps_us) - 1) / (stamps_us[-1] - stamps_us[0]) * US_PER_S
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    return {
-        **os.environ,
-        "EDGETOP_DATA_DIR": str(folder),
-        "XDG_STATE_HOME": str(folder / "state"),
-        "XDG_CONFIG_HOME": str(folder / "config"),
-        "LANG": "C.UTF-8",
-        "TERM": "xterm-256color",
-        "COLORTERM": "truecolor",
-    }
+def _recorded(home: Household, kind: str) -> int:
+    """How many records of a kind the journal has."""
+    return sum(path.read_bytes().count(b'"type":"%s"' % kind.encode()) for path in home.journal_paths)
 
 
-def ratio_words(name: str, these: Sequence[float], base: Sequence[float], seed: int = 1) -> str:
-    """The median of the ratios within rounds, with its 95 % bootstrap interval."""
-    ratios = [this / one for this, one in zip(these, base, strict=True)]
-    generator = random.Random(seed)  # noqa: S311 - not for secrets
-    medians = sorted(statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(4000))
-    low, high = medians[100], medians[-101]
-    return f"{name}: {statistics.median(ratios):.3f} ({low:.3f} to {high:.3f})"
+def _wait(terminal: Terminal | Detached, condition: Callable[[], object]) -> None:
+    deadline_s = time.monotonic() + DEADLINE_S
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise SystemExit("the screen did not come so far")
+        terminal.drain(0.2)
 
 
 def main() -> None:
+    conditions = [*SCREENS, *MONITORS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--answers", type=int, default=4, help="in which the screen is stopped and continued")
+    parser.add_argument("--tokens", type=int, default=1200, help="of an answer")
+    parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, 2, os.cpu_count() or 1}))
+    parser.add_argument("--only", nargs="+", choices=conditions, default=conditions)
     parser.add_argument("--model", type=Path, default=demo_model())
-    options = parser.parse_args()
-    if options.model is None:
+    chosen = parser.parse_args()
+    if chosen.model is None:
         raise SystemExit("no model: name one with --model, or install the demo model")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    order = random.Random(1)  # noqa: S311 - not for secrets
-    speeds: dict[str, list[float]] = {"bare": [], "run": [], "screen": []}
-    screens: list[ScreenRun] = []
-    imports_s: list[float] = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+    chance = random.Random(1)  # noqa: S311 - not for secrets
+    print("| condition | threads | tokens/s | with / without | pairs | cpu busy, idle | B/s busy, idle | MiB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for threads in chosen.threads:
+        setting = Setting(chosen.model, threads, chosen.answers, chosen.tokens, chance)
+        for condition in chance.sample(chosen.only, len(chosen.only)):
+            if condition not in MONITORS:
+                cost = screen_cost(setting, condition)
+            elif shutil.which(condition):
+                cost = monitor_cost(setting, condition)
+            else:
+                continue
+            print(row(condition, threads, cost), flush=True)
 
-        def screen() -> float:
-            screens.append(under_screen(options.model, options.tokens, options.threads, folder))
-            return screens[-1].decode_tokens_per_s
 
-        runs: dict[str, Callable[[], float]] = {
-            "bare": lambda: bare(options.model, options.tokens, options.threads),
-            "run": lambda: headless(options.model, options.tokens, options.threads, folder),
-            "screen": screen,
-        }
-        for number in range(options.rounds):
-            for kind in order.sample(sorted(runs), len(runs)):
-                speeds[kind].append(runs[kind]())
-            imports_s.append(import_textual_s())
-            print(f"round {number + 1}: " + "  ".join(f"{kind} {speeds[kind][-1]:.1f}" for kind in runs), flush=True)
-    print(
-        "decode tok/s, median: " + "  ".join(f"{kind} {statistics.median(each):.1f}" for kind, each in speeds.items())
+def row(condition: str, threads: int, cost: Cost) -> str:
+    """A line of the table."""
+    ratio = median_interval(cost.ratios)
+    cells = (
+        condition,
+        str(threads),
+        f"{cost.tokens_per_s:.1f}",
+        f"{ratio.middle:.4f} ({ratio.low:.4f} to {ratio.high:.4f})",
+        str(len(cost.ratios)),
+        f"{cost.streaming.cpu_percent:.1f} %, {cost.idle.cpu_percent:.1f} %",
+        "not seen"
+        if cost.streaming.bytes_per_s is None or cost.idle.bytes_per_s is None
+        else f"{cost.streaming.bytes_per_s:.0f}, {cost.idle.bytes_per_s:.0f}",
+        f"{cost.rss_mib:.0f}",
     )
-    print(ratio_words("edgetop run / bare", speeds["run"], speeds["bare"]))
-    print(ratio_words("screen / bare", speeds["screen"], speeds["bare"]))
-    print(
-        f"screen process while streaming: {statistics.median(run.cpu_percent for run in screens):.1f} % of a core, ",
-        end="",
-    )
-    print(f"{max(run.rss_mib for run in screens):.0f} MiB at most")
-    print(f"to the terminal while streaming: {statistics.median(run.streaming_bytes_per_s for run in screens):.0f} B/s")
-    base_s = statistics.median(imports_s)
-    first, whole = (
-        statistics.median(getattr(run, name) for run in screens) / base_s
-        for name in ("first_frame_s", "whole_screen_s")
-    )
-    print(f"first frame: {first:.2f} times `import textual.app` ({base_s:.2f} s); the whole screen: {whole:.2f} times")
+    return f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
