@@ -122,7 +122,7 @@ def test_without_power_the_folded_lines_say_why() -> None:
 def test_the_small_line_tells_trouble_before_figures() -> None:
     view = replace(still_view(), recording="trouble", paused=True)
     assert drawn(view, 40, "small")[0].startswith("PAUSED  ! not recording  6.46 tok/s")
-    assert drawn(still_view(), 40, "small")[0].split("  ")[:3] == ["6.46 tok/s", "ctx 154/4096", "mem 1.3G"]
+    assert drawn(still_view(), 40, "small")[0].split("  ")[:3] == ["6.46 tok/s", "1.46 ± 0.064 J/t", "mem 1.3G"]
 
 
 @pytest.mark.parametrize("columns", [20, 40, 58, 78, 118])

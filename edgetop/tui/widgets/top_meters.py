@@ -101,16 +101,16 @@ def status_line(view: View, width: int) -> Line:
 def small_line(view: View, width: int) -> Line:
     """As much as fits on the one line of the smallest screen, the most urgent first."""
     phase, context, n_ctx = view.snapshot.phase, view.snapshot.context_used, view.snapshot.n_ctx
-    energy = energy_pane.headline(view)[:1]
+    energy = [span for span in energy_pane.headline(view)[:1] if span.role == "headline"]
     parts = [
         *view.heading[:1],
         line_of(Span("PAUSED" if view.paused else "", "warning")),
         line_of(Span("! not recording" if view.recording == "trouble" else "", "bad")),
         line_of(Span(_phase_words(view), "warning")) if phase in PHASE_WORDS else tokens_pane.headline(view)[-1:],
+        *(line_of(span._replace(text=span.text.replace("J/token", "J/t"))) for span in energy),
         line_of(f"ctx {context}/{n_ctx}") if context is not None and n_ctx else (),
         line_of("mem ", *memory_pane.headline(view)[:1]),
         power_pane.headline(view)[:1] if not isinstance(view.snapshot.power, Missing) else (),
-        energy if energy and energy[0].role == "headline" else (),
     ]
     return joined(parts, width)
 
