@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import TurnFigures
-from edgetop.core.format import format_bytes, format_rate, format_seconds
+from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant
 from edgetop.core.records import ModelLoaded, TurnFinished
 from edgetop.session.turn import Turn
 from edgetop.tui.glyphs import GlyphLevel, glyphs_for
@@ -19,9 +19,12 @@ STOP_WORDS = {
 
 
 def figures_line(figures: TurnFigures, finished: TurnFinished, level: GlyphLevel) -> str:
-    """What stands below an answer: how much it was, how fast, and why it ended where that is worth a word."""
+    """What stands below an answer: how much, how fast, its energy once that is final, and why it ended if strange."""
     unit = "tok" if finished.counted or not figures.generated_tokens else "chunks"
     parts = [f"{figures.generated_tokens} {unit}", format_rate(figures.decode_tokens_per_s)]
+    energy = figures.energy
+    if energy is not None and energy.final and energy.j_per_token is not None:
+        parts.append(f"{format_significant(energy.j_per_token.value)} J/tok")
     parts.append(f"first token {format_seconds(figures.first_token_s)}")
     if finished.stop_reason == "failed":
         parts.append(finished.error or "failed")

@@ -8,15 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+from msgspec.structs import replace
+
+from edgetop.core.clock import US_PER_S
 from edgetop.core.engine import EngineSettings
-from edgetop.core.records import ModelLoaded, Part, Tokens, TurnFinished
+from edgetop.core.figures import TurnFigures
+from edgetop.core.records import Missing, ModelLoaded, Part, Tokens, TurnFinished
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.chat_commands import BUSY, ChatCommands
 from edgetop.live.context_room import room_for
 from edgetop.live.conversation import Notice
 from edgetop.live.conversation_text import code_blocks, harmless
-from edgetop.live.live_session import LiveSession
+from edgetop.live.live_session import SETTLE_S, LiveSession
+from edgetop.session.energy_account import energy_account
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.turn import Turn
 from edgetop.tui.chat_lines import figures_line, loaded_line, thought_words
@@ -29,6 +35,14 @@ TOLD_S = 4.0
 """What the person does with a part of the chat that has been read is told over it."""
 CONTEXT_WARNING_SHARE = 0.8
 """An answer of some length would not fit into what is left."""
+
+
+class Unsettled(NamedTuple):
+    """An answer that has ended, for whose energy readings are still to come."""
+
+    reply: int
+    figures: TurnFigures
+    finished: TurnFinished
 
 
 class Dialogue:
@@ -45,6 +59,7 @@ class Dialogue:
         """The text that came last was reasoning."""
         self._waiting_prompt: str | None = None
         self._warned_of_context = False
+        self._unsettled: list[Unsettled] = []
         self._sent_anyway: str | None = None
         """A prompt that was told not to fit; sent once more, it is sent."""
 
@@ -62,7 +77,9 @@ class Dialogue:
                 self._end_thought()
                 self.flush()
                 now = self._live.snapshot()
-                self._chat.finish("" if now.turn is None else figures_line(now.turn.figures, said, self.level))
+                reply = self._chat.finish("" if now.turn is None else figures_line(now.turn.figures, said, self.level))
+                if now.turn is not None:
+                    self._unsettled.append(Unsettled(reply, now.turn.figures, said))
                 if said.stop_reason == "context_full" and not said.generated_tokens and said.error:
                     self.say(f"{said.error} /undo takes the last prompt back.")
                 self._warn_of_context(now)
@@ -86,6 +103,22 @@ class Dialogue:
             if text:
                 self._chat.append_text(text, part)
             run = run[count:]
+
+    def settle(self, t_us: int) -> None:
+        """Put the energy below the answers for which it has become final by `t_us`."""
+        for answer in self._unsettled[:]:
+            session = self._live.session
+            turn = next(turn for turn in reversed(session.turns) if turn.started.turn == answer.finished.turn)
+            energy = energy_account(session, t_us).turn(turn)
+            if isinstance(energy, Missing):
+                given_up = t_us - session.relative(answer.finished.t_us) > SETTLE_S * US_PER_S
+            else:
+                given_up = energy.final
+                if given_up:
+                    figures = replace(answer.figures, energy=energy)
+                    self._chat.tell_figures(answer.reply, figures_line(figures, answer.finished, self.level))
+            if given_up:
+                self._unsettled.remove(answer)
 
     def _end_thought(self) -> None:
         """Fold the reasoning that has just ended, and say how long it was."""

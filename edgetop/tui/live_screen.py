@@ -171,6 +171,7 @@ class LiveScreen(PaneActions, ChatActions, KeyedScreen[None]):
         if self._panes.zoomed or not self.has_class("folded"):
             self._panes.show(view)
         self.query_one(KeyLine).show(view, delay_s=self._delay_s, keys=self.keys)
+        self._dialogue.settle(view.snapshot.t_us)
 
     def _view(self) -> View:
         live = self._live

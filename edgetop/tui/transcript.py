@@ -112,6 +112,13 @@ class Transcript:
         if figures:
             self._blocks.append(Block(message, "figures", figures))
 
+    def tell_figures(self, message: int, figures: str) -> None:
+        """Other figures below a reply that has ended; nothing where it is there no more."""
+        for block in self._of(message):
+            if block.kind == "figures":
+                block.text = figures
+                block.width = 0
+
     def set_folded(self, index: int, *, folded: bool) -> None:
         """Fold a block of reasoning to one line, or open it."""
         block = self._blocks[index]

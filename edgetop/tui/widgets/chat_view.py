@@ -112,13 +112,20 @@ class ChatView(Widget, can_focus=True):
             self._transcript.tell_thought(self._reply, words)
             self._show()
 
-    def finish(self, figures: str = "") -> None:
-        """End the growing reply: draw its Markdown, and one line of figures below it."""
+    def finish(self, figures: str = "") -> int:
+        """End the growing reply: draw its Markdown, and one line of figures below it. The number of the reply."""
         reply = self._transcript.open_reply() if self._reply is None else self._reply
         self._reply = None
         with self._at_same_text():
             self._transcript.close_reply(reply, figures)
         self._show(page=True)
+        return reply
+
+    def tell_figures(self, reply: int, figures: str) -> None:
+        """Show other figures below a reply that has ended."""
+        with self._at_same_text():
+            self._transcript.tell_figures(reply, figures)
+        self._show()
 
     def remove_last_turn(self) -> None:
         """Remove the last prompt and everything after it."""
