@@ -147,8 +147,8 @@ class ChatCommands:
                 place.remove_last_turn()
             case "undo":
                 place.say("There is no turn to take back.")
-            case "edit" if conversation.last_prompt is not None:
-                place.edit(conversation.last_prompt)
+            case "edit" if conversation.history.last_prompt is not None:
+                place.edit(conversation.history.last_prompt)
             case "edit":
                 place.say("There is no prompt to change.")
             case "continue" if conversation.go_on():
@@ -219,7 +219,7 @@ class ChatCommands:
 
     def _save(self, name: str, *, over: bool) -> None:
         conversation = self._live.conversation
-        if not name or not conversation.messages:
+        if not name or not conversation.history.messages:
             self._place.say(
                 "There is nothing to save yet." if name else "/save FILE writes the conversation to a file."
             )
@@ -236,7 +236,7 @@ class ChatCommands:
             self._place.say(f"The conversation is saved as {path} ({written} characters).")
 
     def _copy(self, argument: str) -> None:
-        messages = self._live.conversation.messages
+        messages = self._live.conversation.history.messages
         answers = [message.content for message in messages if message.role == "assistant"]
         growing = self._place.growing_answer()
         if growing:
@@ -265,7 +265,7 @@ class ChatCommands:
         conversation = self._live.conversation
         loaded = conversation.model
         model = "" if loaded is None else f"{loaded.model.name} {loaded.model.quantization}"
-        return as_markdown(conversation.messages, system=conversation.system, model=one_line(model))
+        return as_markdown(conversation.history.messages, system=conversation.system, model=one_line(model))
 
     def _stats(self) -> str:
         summary = self._live.snapshot().summary

@@ -38,6 +38,7 @@ from edgetop.inference.protocol import (
     TextScored,
     Waiting,
 )
+from edgetop.live.chat_history import OF_EARLIER_SESSION, ChatHistory
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
 
@@ -79,16 +80,12 @@ class Conversation:
         self.phase: Phase = "starting"
         self.system = system
         self.sampling = sampling or SamplingSettings()
-        self.messages: list[ChatMessage] = []
-        """The turns so far, without the system prompt. The last one grows while the model answers."""
+        self.history = ChatHistory()
+        """What the engine is asked to go on from."""
         self.model: ModelLoaded | None = None
         self.load_fraction = 0.0
         self.turn = 0
         """Number of the current or last turn, from 1."""
-        self.counted_tokens: int | None = None
-        """Tokens of the messages, as the engine has counted them; `None` while it has not."""
-        self._asked: list[int] = []
-        """The turn of each prompt among the messages; 0 for one of an earlier session."""
         self._on_load = on_load
         self._start_engine = start_engine
         self._record = record
@@ -138,9 +135,8 @@ class Conversation:
 
     def submit(self, prompt: str, *, task: str = "", warmup: bool = False) -> None:
         """Ask. The conversation must be `ready`. `task` and `warmup` are a benchmark's (`TurnStarted`)."""
-        self.messages.append(ChatMessage("user", prompt))
+        self.history.ask(prompt, self.turn + 1)
         self._generate(prompt, task=task, warmup=warmup)
-        self._asked.append(self.turn)
 
     def measure(self, command: Measure, *, task: str, warmup: bool = False) -> None:
         """Let the engine evaluate random tokens, as a turn of its own. The conversation must be `ready`."""
@@ -156,29 +152,27 @@ class Conversation:
 
     def retry(self) -> bool:
         """Answer the last prompt once more in place of its answer. False if there is none or the model is busy."""
-        if self.phase != "ready" or not any(message.role == "user" for message in self.messages):
-            return False
-        while self.messages[-1].role != "user":
-            self.messages.pop()
-        self._answer_in_place(self.messages[-1].content)
-        return True
+        prompt = self.history.last_prompt
+        return prompt is not None and self.ask_instead(prompt)
 
     def ask_instead(self, prompt: str) -> bool:
         """Ask in place of the last prompt and its answer. False if there is none or the model is busy."""
-        if self.phase != "ready" or not self._asked:
+        replaced = self.history.turn_of_last_prompt
+        if self.phase != "ready" or replaced is None:
             return False
-        self._drop_last_turn()
-        self.messages.append(ChatMessage("user", prompt))
-        self._answer_in_place(prompt)
+        if replaced == OF_EARLIER_SESSION:
+            # Of a turn of another session, no turn of this one can say that it takes its place.
+            self._event(TAKEN_BACK, "The last turn of the earlier session was taken back.")
+        self.history.ask_again(prompt, self.turn + 1)
+        self._generate(prompt, retry_of=replaced or None)
         return True
 
     def take_back(self) -> bool:
         """Forget the last prompt and its answer. False if there is none or the model is busy."""
-        if self._is_busy or not self._asked:
+        if self._is_busy or self.history.turn_of_last_prompt is None:
             return False
-        self._drop_last_turn()
+        self.history.take_back()
         self._event(TAKEN_BACK, "The last turn was taken back.")
-        self._asked.pop()
         return True
 
     @property
@@ -186,26 +180,19 @@ class Conversation:
         """The messages are being answered, or will be when the engine is there again."""
         return self.phase in {"answering", "stopping", "scoring"} or self._answer_after_load
 
-    @property
-    def last_prompt(self) -> str | None:
-        """What was asked last."""
-        return next((message.content for message in reversed(self.messages) if message.role == "user"), None)
-
     def resume(self, messages: Sequence[ChatMessage], *, system: str | None, session_id: str) -> bool:
         """Go on with the conversation of an earlier session in place of this one. False if the model is busy."""
         if self._is_busy:
             return False
-        self.messages = list(messages)
+        self.history.replace(messages)
         self.system = system
-        self._asked = [0 for message in messages if message.role == "user"]
-        self.counted_tokens = None
         text = f"The conversation of session {session_id} goes on."
         self._record(Event(t_us=self._clock(), kind=RESUMED, text=text, data={"session": session_id}))
         return True
 
     def go_on(self) -> bool:
         """Let the model go on with an answer that was stopped. False if there is none."""
-        if self.phase != "ready" or not self.messages or self.messages[-1].role != "assistant":
+        if self.phase != "ready" or not self.history.ends_with_answer:
             return False
         self._generate("", continues=True)
         return True
@@ -224,12 +211,10 @@ class Conversation:
 
     def clear(self) -> None:
         """Forget the messages. The session keeps what was recorded."""
-        if self.messages:
+        if self.history.messages:
             self._event(CLEARED, "The conversation was begun anew.")
-        self.messages.clear()
-        self._asked.clear()
+        self.history = ChatHistory()
         self._answer_after_load = False
-        self.counted_tokens = None
 
     def end_turn(self) -> None:
         """End a turn under way as cancelled, waiting for the engine's word up to a second."""
@@ -339,28 +324,15 @@ class Conversation:
             case TurnFinished():
                 self._close_reply()
                 if not self._measures:
-                    self.counted_tokens = report.context_used if report.generated_tokens else None
+                    self.history.counted_tokens = report.context_used if report.generated_tokens else None
 
     def _answer_once_more(self) -> None:
         """Answer what a dead engine left unanswered."""
-        prompt = "" if self._continues else self.messages[-1].content
-        self._generate(prompt, retry_of=self.turn, continues=self._continues)
+        replaced = self.turn
+        prompt = self.history.last_prompt or ""
         if not self._continues:
-            self._asked[-1] = self.turn
-
-    def _answer_in_place(self, prompt: str) -> None:
-        """Answer the last prompt in place of the turn that had it."""
-        replaced = self._asked[-1]
-        if not replaced:
-            # Of a turn of another session, no turn of this one can say that it takes its place.
-            self._event(TAKEN_BACK, "The last turn of the earlier session was taken back.")
-        self._generate(prompt, retry_of=replaced or None)
-        self._asked[-1] = self.turn
-
-    def _drop_last_turn(self) -> None:
-        while self.messages.pop().role != "user":
-            pass
-        self.counted_tokens = None
+            self.history.ask_again(prompt, self.turn + 1)
+        self._generate("" if self._continues else prompt, retry_of=replaced, continues=self._continues)
 
     def _begin_turn(
         self, prompt: str, *, retry_of: int | None = None, continues: bool = False, task: str = "", warmup: bool = False
@@ -392,20 +364,15 @@ class Conversation:
         self.engine.send(
             Generate(
                 turn=self.turn,
-                messages=head + tuple(self.messages),
+                messages=head + tuple(self.history.messages),
                 sampling=self.sampling,
                 continue_reply=continues,
             )
         )
 
     def _close_reply(self) -> None:
-        reply = "".join(self._reply)
-        if self._measures:
-            pass  # nobody asked and nothing was said
-        elif self._continues:
-            self.messages[-1] = ChatMessage("assistant", self.messages[-1].content + reply)
-        else:
-            self.messages.append(ChatMessage("assistant", reply))
+        if not self._measures:  # where nobody asked, nothing was said
+            self.history.answer("".join(self._reply), continued=self._continues)
         self.phase = "ready"
 
     # When the engine dies
@@ -441,7 +408,7 @@ class Conversation:
         self._event("engine_restarted", text)
         self._tell(text, "Build llama.cpp with GGML_NATIVE=OFF to have it right from the start.", "warning")
         if not self._continues:
-            self.messages.pop()  # the empty answer
+            self.history.drop_answer()  # which is empty
         self._answer_after_load = True
         self.load(path, replace(self._settings, use_extra_bufts=False))
 

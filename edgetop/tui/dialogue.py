@@ -302,9 +302,9 @@ class Dialogue:
             return ""
         room = room_for(
             prompt,
-            conversation.messages,
+            conversation.history.messages,
             conversation.system,
-            counted_tokens=conversation.counted_tokens,
+            counted_tokens=conversation.history.counted_tokens,
             session=self._live.session,
             n_ctx=now.n_ctx,
         )

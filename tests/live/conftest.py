@@ -60,7 +60,7 @@ class Talk:
         """Ask, and wait for the answer."""
         self.conversation.submit(prompt)
         self.reach("ready")
-        return self.conversation.messages[-1].content
+        return self.conversation.history.messages[-1].content
 
     def reach(self, *phases: Phase) -> None:
         """Receive until the conversation is in one of these phases."""
@@ -82,7 +82,7 @@ class Talk:
     @property
     def said(self) -> list[tuple[str, str]]:
         """The messages, each as who and what."""
-        return [(message.role, message.content) for message in self.conversation.messages]
+        return [(message.role, message.content) for message in self.conversation.history.messages]
 
     @property
     def notices(self) -> list[Notice]:

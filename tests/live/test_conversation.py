@@ -78,12 +78,12 @@ def test_a_turn_that_was_taken_back_is_not_sent_again_and_the_one_before_can_be_
     chat.load()
     chat.ask("First?")
     chat.ask("Second?")
-    assert chat.conversation.counted_tokens == chat.ended[-1].context_used
+    assert chat.conversation.history.counted_tokens == chat.ended[-1].context_used
     assert chat.conversation.take_back()
     assert chat.said == [("user", "First?"), ("assistant", "One.")]
     assert chat.events.count("turn_taken_back") == 1
-    assert not chat.conversation.counted_tokens
-    assert chat.conversation.last_prompt == "First?"
+    assert not chat.conversation.history.counted_tokens
+    assert chat.conversation.history.last_prompt == "First?"
     assert chat.conversation.retry()
     chat.reach("ready")
     assert chat.said == [("user", "First?"), ("assistant", "Once more.")]
@@ -91,7 +91,7 @@ def test_a_turn_that_was_taken_back_is_not_sent_again_and_the_one_before_can_be_
     assert chat.conversation.take_back()
     assert not chat.conversation.take_back()
     assert not chat.conversation.ask_instead("Anything?")
-    assert not chat.conversation.last_prompt
+    assert not chat.conversation.history.last_prompt
 
 
 def test_messages_are_not_changed_while_they_are_answered(talk: Begin) -> None:

@@ -95,7 +95,7 @@ def test_without_text_neither_prompt_nor_reply_reaches_the_disk(begin: Callable[
     life = begin(Script(replies=(Reply(text=SECRET_ANSWER),)), text_recorded=False, system="Speak of no oak.")
     life.load()
     life.ask(SECRET_QUESTION)
-    assert life.live.conversation.messages[-1].content == SECRET_ANSWER, "the conversation itself knows"
+    assert life.live.conversation.history.messages[-1].content == SECRET_ANSWER, "the conversation itself knows"
     (journal,) = life.store.folder.glob("*.journal")
     eventually(lambda: b'"turn_end"' in journal.read_bytes(), "the turn is in the journal")
     written = journal.read_bytes()

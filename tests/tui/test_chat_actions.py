@@ -55,7 +55,7 @@ def chat_of(app: EdgetopApp) -> SearchedChat:
 
 def messages_of(app: EdgetopApp) -> list[str]:
     assert app._live is not None
-    return [message.content for message in app._live.conversation.messages]
+    return [message.content for message in app._live.conversation.history.messages]
 
 
 async def test_answers_code_and_conversation_are_copied(start_app: StartApp, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -289,17 +289,17 @@ async def test_retry_continue_and_clear_change_the_conversation(start_app: Start
             await say(pilot, command)
         await until_said(pilot, "There is no prompt to answer once more.", "There is no answer to go on with.")
         await say(pilot, "Hello.")
-        await until(pilot, lambda: len(conversation.messages) == 2, "the first answer")
+        await until(pilot, lambda: len(conversation.history.messages) == 2, "the first answer")
         await say(pilot, "/retry")
         await until_shown(pilot, "Once more:", "Second.")
         await until(pilot, lambda: conversation.phase == "ready", "the second answer is over")
-        assert [message.content for message in conversation.messages] == ["Hello.", "Second."]
+        assert [message.content for message in conversation.history.messages] == ["Hello.", "Second."]
         await say(pilot, "/continue")
         await until(pilot, lambda: conversation.phase == "ready" and "Third." in text_of(app), "it has gone on")
-        assert [message.content for message in conversation.messages] == ["Hello.", "Second.Third."]
+        assert [message.content for message in conversation.history.messages] == ["Hello.", "Second.Third."]
         await say(pilot, "/clear")
         await until(pilot, lambda: "Hello." not in text_of(app), "the chat is empty")
-        assert conversation.messages == []
+        assert conversation.history.messages == []
         assert len(live_of(app)._live.session.turns) == 3
 
 
