@@ -183,7 +183,8 @@ class LiveSession:
         while monotonic_us() < deadline_us:
             now = self.snapshot()
             energy = None if now.turn is None else now.turn.figures.energy
-            if isinstance(now.power, Missing) or (energy is not None and energy.final):
+            # Power is missing as well while a busy machine keeps the sampler waiting; then the energy is only begun.
+            if isinstance(now.power, Missing) if energy is None else energy.final:
                 return
             self.pump(wait_s=0.1)
 

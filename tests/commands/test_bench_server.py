@@ -31,8 +31,10 @@ def test_tests_of_tokens_are_done_by_a_llama_server(machine: Machine, llama_serv
     ran = machine.run("bench", "--server", llama_server.url, "-p", "3", "-n", "2", "--pg", "3,2", "--no-warmup", *QUICK)
     assert ran.code == 0, ran.stderr
     # The recorded answer has three tokens, so that a test of the prompt alone, which draws one, does not come about.
-    (row,) = ran.json()
-    assert row["test"] == "pp3+tg2"
+    # They may arrive at one moment, and then there is no rate of the reply alone.
+    rows = {row["test"]: row for row in ran.json()}
+    assert rows.keys() <= {"pp3+tg2", "tg2"}
+    row = rows["pp3+tg2"]
     assert (row["server"], row["stamps"], row["backends"]) == (llama_server.url, "arrival", "")
     assert (len(row["samples_ts"]), row["setting"]) == (2, "SmolLM2-135M-Instruct.Q4_1")
     told = "round 1: it could not do pp3: The server generated 3 tokens of the 1 that the test has."

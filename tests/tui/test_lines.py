@@ -6,10 +6,10 @@ from typing import get_args
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
-from textual.app import App, ComposeResult
+from textual.app import ComposeResult
 
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.themes import QUIET
+from edgetop.tui.themed_app import ThemedApp
 from edgetop.tui.widgets.lines import (
     Line,
     LinesWidget,
@@ -65,10 +65,7 @@ def test_parts_without_room_are_left_out_and_others_move_up() -> None:
     assert text_of(joined(parts, 10)) == "one  two"
 
 
-class LinesApp(App[None]):
-    def get_theme_variable_defaults(self) -> dict[str, str]:
-        return {QUIET: "#808080"}
-
+class LinesApp(ThemedApp[None]):
     def compose(self) -> ComposeResult:
         yield LinesWidget()
 
