@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgetop.core.energy.figures import Energy, Figure
+from edgetop.core.energy.figure import with_interval
+from edgetop.core.energy.figures import Energy
 from edgetop.core.energy.supply import Price, battery_hours, cost_of
 from edgetop.core.figures import Summary
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
@@ -44,11 +45,3 @@ def battery_text(energy: Energy | None, remaining_j: float | None) -> str:
         return ""
     low, middle, high = (format_duration(each * 3600) for each in (hours.low, hours.value, hours.high))
     return f"{middle} left ({low} to {high}) at {format_significant(energy.mean_w.value)} W"
-
-
-def with_interval(figure: Figure | None) -> str:
-    """A figure and the interval it lies in."""
-    if figure is None:
-        return NOT_AVAILABLE
-    value = format_significant(figure.value)
-    return f"{value} ({format_significant(figure.low, 2)} to {format_significant(figure.high, 2)})"

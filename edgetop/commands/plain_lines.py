@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from edgetop.commands.energy_text import with_interval
+from edgetop.core.energy.figure import with_interval
 from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
 from edgetop.core.records import TurnFinished
 from edgetop.core.text import one_line

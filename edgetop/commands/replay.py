@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetop.commands.console import write_data
-from edgetop.commands.energy_text import with_interval
 from edgetop.commands.listing import table, write_json
 from edgetop.commands.page import show_page, shows_screens
 from edgetop.commands.storage import open_store
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.figure import with_interval
 from edgetop.core.energy.supply import Price
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import Summary

@@ -8,7 +8,6 @@ from pathlib import Path
 from edgetop.commands.console import say, say_trouble, write_data
 from edgetop.commands.energy_text import energy_text
 from edgetop.commands.listing import table, write_json
-from edgetop.commands.watch_figures_text import figure_rows
 from edgetop.core.clock import US_PER_S
 from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
 from edgetop.core.text import one_line
@@ -17,6 +16,7 @@ from edgetop.session.file import ServiceEntry, SessionFile, TurnEntry
 from edgetop.session.listing import models_of
 from edgetop.session.schema import validate
 from edgetop.session.store import Store
+from edgetop.session.watch_wording import figure_rows
 
 PROMPT_CHARACTERS = 60
 EVENTS_SHOWN = 20

@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 
 from edgetop.commands.console import write_data
-from edgetop.commands.energy_text import with_interval
 from edgetop.commands.listing import table
-from edgetop.commands.watch_figures_text import figure_rows
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.figure import with_interval
 from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_clock, format_rate, format_significant
 from edgetop.core.records import Missing
 from edgetop.core.text import one_line
@@ -20,6 +19,7 @@ from edgetop.live.watch_session import WatchSession
 from edgetop.live.watched_service import ServiceRow
 from edgetop.session.codec import encode_value
 from edgetop.session.snapshot import Snapshot
+from edgetop.session.watch_wording import figure_rows
 from edgetop.telemetry.model_programs import LOOKED_FOR
 
 

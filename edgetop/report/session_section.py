@@ -19,6 +19,7 @@ from edgetop.core.format import (
 )
 from edgetop.report.measurements import Fact, because
 from edgetop.session.file import LoadEntry, SessionFile, TurnEntry
+from edgetop.session.watch_wording import figure_rows
 
 MISSING_SHOWN = 5
 ROUTINE_EVENTS = frozenset({"model_loading", "session_ended"})
@@ -69,6 +70,7 @@ def facts_of(file: SessionFile) -> dict[str, list[Fact]]:
         "Model": [] if load is None else _model_facts(load),
         "Engine and settings": [] if load is None else _engine_facts(load),
         "Sampling": _sampling_facts(file.turns),
+        "Servers that were watched": _watch_facts(file),
         "Session": [
             ("id", file.id),
             ("started", file.started_at),
@@ -82,6 +84,20 @@ def facts_of(file: SessionFile) -> dict[str, list[Fact]]:
         for subject, facts in subjects.items()
         if any(value for _, value in facts)
     }
+
+
+def _watch_facts(file: SessionFile) -> list[tuple[str, str]]:
+    """The servers, and what they did for all their users."""
+    if file.watch is None:
+        return []
+    services = [
+        (
+            f"{service.number}",
+            " ".join(part for part in (service.kind, service.version, service.address, *service.models) if part),
+        )
+        for service in file.services
+    ]
+    return [*services, *((name, value) for name, value in figure_rows(file.watch))]
 
 
 def sources_of(file: SessionFile) -> Iterator[SourceText]:

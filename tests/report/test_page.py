@@ -10,13 +10,18 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from edgetop.core.energy.figure import with_interval
 from edgetop.core.format import format_rate
 from edgetop.core.text import literal, one_line
 from edgetop.report.page import report_page, script_data
 from edgetop.session.comparison.compare import compare
 from edgetop.session.comparison.from_session import result_of
 from edgetop.session.comparison.result import Measured, Result
+from edgetop.session.conversion import to_file
 from tests.report.subjects import HOSTILE, ONE, OTHER, WRITTEN_AT, example, hostile, page_of, recorded
+from tests.session.power_recordings import SENSORS
+from tests.session.recordings import S, event, fold
+from tests.session.watch_recordings import watch
 
 NOT_OURS = "<script>window"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -205,3 +210,13 @@ def test_a_bench_result_stands_beside_sessions_without_a_section() -> None:
     outline = Outline(page)
     assert [each["href"] for each in outline.names("a")] == ["#session-A"]
     assert "B is not in it" in outline.text
+
+
+def test_a_watch_tells_its_servers_and_the_energy_over_all_their_users() -> None:
+    file = to_file(fold([*watch(SENSORS["fast point"], 2).records, event("session_ended", 200 * S)]))
+    assert file.watch is not None
+    assert file.watch.energy is not None
+    text = Outline(page_of(file)).text
+    assert "Servers that were watched" in text
+    assert file.services[0].kind in text
+    assert with_interval(file.watch.energy.j_per_token) in text

@@ -6,6 +6,8 @@ from math import isfinite
 
 from msgspec import Struct
 
+from edgetop.core.format import NOT_AVAILABLE, format_significant
+
 J_PER_WH = 3600.0
 WH_PER_KWH = 1000.0
 
@@ -18,6 +20,14 @@ class Figure(Struct, frozen=True, kw_only=True):
     high: float
     u_systematic: float
     u_random: float
+
+
+def with_interval(figure: Figure | None) -> str:
+    """A figure and the interval it lies in."""
+    if figure is None:
+        return NOT_AVAILABLE
+    value = format_significant(figure.value)
+    return f"{value} ({format_significant(figure.low, 2)} to {format_significant(figure.high, 2)})"
 
 
 def reciprocal(of: Figure, factor: float) -> Figure | None:

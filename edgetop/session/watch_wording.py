@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgetop.commands.energy_text import with_interval
+from edgetop.core.energy.figure import with_interval
 from edgetop.core.energy.served import ServedEnergy
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_rate
 from edgetop.core.watch_figures import WatchFigures
