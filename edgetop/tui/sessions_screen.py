@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from textual import events, on, work
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding
 
@@ -17,34 +17,24 @@ from edgetop.session.listing import COLUMNS, SessionEntry, entry_of
 from edgetop.session.store import ListedSession, Store
 from edgetop.tui.bindings import bindings
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keyed_screen import KeyedScreen
-from edgetop.tui.keymap import places
+from edgetop.tui.list_page import ListPage
 from edgetop.tui.page_keys import SESSIONS
 from edgetop.tui.sessions_table import Placed, heading_line, placed, row_line, sorted_entries
 from edgetop.tui.widgets.input_line import InputLine
 from edgetop.tui.widgets.key_bar import KeyBar
-from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, joined, line_of, spread
+from edgetop.tui.widgets.lines import Line, LinesWidget, Span, line_of
 
 Open = Callable[[Sequence[Path]], None]
 """Opens sessions, one or several."""
-Asked = Literal["", "filter", "tags", "delete"]
-"""What the bottom line asks for."""
+TAGS, DELETE = "tags", "delete"
+"""What the bottom line asks for besides a filter."""
 
 
-class SessionsScreen(KeyedScreen[None]):
+class SessionsScreen(ListPage):
     """What is on disk is read when the screen opens and after each change. Esc goes back."""
 
-    AUTO_FOCUS = ""
     TABLE = SESSIONS
     BINDINGS: ClassVar[list[Binding]] = bindings(SESSIONS)  # type: ignore[assignment]
-    DEFAULT_CSS = """
-    SessionsScreen { layout: vertical; }
-    SessionsScreen LinesWidget { height: 1; width: 100%; padding: 0 1; }
-    SessionsScreen > #sessions { height: 1fr; }
-    SessionsScreen > InputLine { display: none; }
-    SessionsScreen.asking > InputLine { display: block; }
-    SessionsScreen.asking > #keys { display: none; }
-    """
 
     def __init__(
         self,
@@ -59,9 +49,8 @@ class SessionsScreen(KeyedScreen[None]):
 
         `go_on` gets the one whose conversation the chat below is to go on with; `None` where there is no chat.
         """
-        super().__init__(classes=level)
+        super().__init__(level)
         self._store = store
-        self._level: GlyphLevel = level
         self._replay = replay
         self._compare = compare
         self._go_on = go_on
@@ -69,19 +58,14 @@ class SessionsScreen(KeyedScreen[None]):
         self._shown: list[SessionEntry] = []
         self._columns: list[Placed] = []
         self._by, self._reverse = COLUMNS[0], False
-        self._words: list[str] = []
-        self._words_before: list[str] = []
         self._marked: list[Path] = []
         """In the order in which they were marked."""
-        self._at = self._top = 0
-        self._asked: Asked = ""
-        self._said: Line = ()
 
     def compose(self) -> ComposeResult:
         """Title, headings, list, and keys or a question."""
         yield LinesWidget(id="title")
         yield LinesWidget(id="heading")
-        yield LinesWidget(id="sessions")
+        yield LinesWidget(id="list")
         yield KeyBar(id="keys")
         yield InputLine(self._level, id="input")
 
@@ -128,27 +112,13 @@ class SessionsScreen(KeyedScreen[None]):
             return
         self._scroll()
         heading = heading_line(self._columns, self._by, reverse=self._reverse, level=self._level)
-        self._show("title", [self._title()])
-        self._show("heading", [heading])
-        self._show("sessions", self._rows())
-        if self._said:
-            self.query_one(KeyBar).say(self._said, self._level)
-        else:
-            self.query_one(KeyBar).show_keys(places(self.keys.keys), self._level)
-
-    def _show(self, name: str, lines: Sequence[Line]) -> None:
-        shown = [for_level(fit(line, self._width), self._level) for line in lines]
-        self.query_one(f"#{name}", LinesWidget).show_lines(shown)
-
-    def _title(self) -> Line:
         count = f"{len(self._shown)} of {len(self._all or ())}" if self._words else f"{len(self._all or ())}"
-        parts = [
-            line_of(Span("sessions", "title"), f" {count}"),
-            line_of(Span(f"filter: {' '.join(self._words)}", "accent")) if self._words else (),
-            line_of(Span(f"{len(self._marked)} marked", "warning")) if self._marked else (),
-        ]
-        where = [line_of(Span(one_line(str(self._store.folder)), "dim"))]
-        return spread(joined(parts, self._width), where, self._width)
+        marked = line_of(Span(f"{len(self._marked)} marked", "warning")) if self._marked else ()
+        title = self._title(line_of(Span("sessions", "title"), f" {count}"), marked, where=str(self._store.folder))
+        self._show("title", [title])
+        self._show("heading", [heading])
+        self._show("list", self._rows())
+        self._show_keys()
 
     def _rows(self) -> list[Line]:
         if self._all is None:
@@ -174,61 +144,25 @@ class SessionsScreen(KeyedScreen[None]):
         self._top = min(max(self._top, self._at - height + 1, 0), self._at, max(0, len(self._shown) - height))
 
     @property
-    def _width(self) -> int:
-        return max(0, self.size.width - 2)
-
-    @property
-    def _height(self) -> int:
-        return self.query_one("#sessions", LinesWidget).size.height
+    def _row_count(self) -> int:
+        return len(self._shown)
 
     @property
     def _chosen(self) -> SessionEntry | None:
         return self._shown[self._at] if self._at < len(self._shown) else None
 
-    def _say(self, text: str) -> None:
-        """Say something in the place of the keys, until the next key."""
-        self._said = line_of(Span(one_line(text), "warning"))
-        self._draw()
-
     # Keys
 
-    def on_key(self, _event: events.Key) -> None:
-        """What was said has been read."""
-        if self._said:
-            self._said = ()
-            self._draw()
-
-    def on_mouse_scroll_down(self, _event: events.MouseScrollDown) -> None:
-        """Go down."""
-        self.action_move(3)
-
-    def on_mouse_scroll_up(self, _event: events.MouseScrollUp) -> None:
-        """Go up."""
-        self.action_move(-3)
-
-    def on_click(self, event: events.Click) -> None:
-        """Choose a row; a click on the chosen one replays it."""
-        region = self.query_one("#sessions", LinesWidget).region
-        index = self._top + event.screen_y - region.y
-        if not region.contains(event.screen_x, event.screen_y) or index >= len(self._shown):
-            return
-        if event.chain > 1:
+    def _open_row(self, index: int, *, twice: bool) -> None:
+        if twice:
             self.action_replay()
         else:
             self.action_move(index - self._at)
-
-    def action_close(self) -> None:
-        """Go back."""
-        self.dismiss()
 
     def action_move(self, rows: int) -> None:
         """Choose another row."""
         self._at = max(0, min(self._at + rows, len(self._shown) - 1))
         self._draw()
-
-    def action_page(self, pages: int) -> None:
-        """Go on or back by what is in view."""
-        self.action_move(pages * max(1, self._height - 1))
 
     def action_sort(self, step: int) -> None:
         """Sort by the next column that is shown: rates from the greatest down, all else from the least up."""
@@ -298,62 +232,33 @@ class SessionsScreen(KeyedScreen[None]):
 
     # Questions
 
-    def action_filter(self) -> None:
-        """Ask for words that a session must have."""
-        self._words_before = self._words
-        self._ask("filter", "Filter:", " ".join(self._words))
-
     def action_tags(self) -> None:
         """Ask for the tags of the chosen session."""
         chosen = self._chosen
         if chosen is not None and chosen.listed.head is not None:
-            self._ask("tags", f"Tags of {chosen.listed.number}:", " ".join(chosen.tags))
+            self._ask(TAGS, f"Tags of {chosen.listed.number}:", " ".join(chosen.tags))
 
     def action_delete(self) -> None:
         """Ask whether to delete the marked sessions, or the chosen one."""
         targets = self._to_delete()
         if targets:
             what = f"{len(targets)} marked sessions" if len(targets) > 1 else f"{_named(targets[0])}"
-            self._ask("delete", f"Delete {what} for good? y/N:")
+            self._ask(DELETE, f"Delete {what} for good? y/N:")
 
     def _to_delete(self) -> list[SessionEntry]:
         chosen = self._chosen
         marked = [entry for entry in self._all or () if entry.listed.path in self._marked]
         return marked or ([chosen] if chosen is not None else [])
 
-    def _ask(self, asked: Asked, label: str, text: str = "") -> None:
-        self._asked = asked
-        self.add_class("asking")
-        self.query_one(InputLine).ask(label, text)
-
-    def _asked_no_more(self) -> Asked:
-        asked, self._asked = self._asked, ""
-        self.remove_class("asking")
-        self.set_focus(None)
-        return asked
-
-    @on(InputLine.Changed)
-    def _on_changed(self, message: InputLine.Changed) -> None:
-        if self._asked == "filter" and type(message) is InputLine.Changed:
-            self._words = message.text.split()
-            self._arrange()
-
-    @on(InputLine.Cancelled)
-    def _on_cancelled(self) -> None:
-        if self._asked_no_more() == "filter":
-            self._words = self._words_before
+    def _filter(self, words: list[str]) -> None:
+        self._words = words
         self._arrange()
 
-    @on(InputLine.Submitted)
-    def _on_submitted(self, message: InputLine.Submitted) -> None:
-        match self._asked_no_more():
-            case "filter":
-                self._words = message.text.split()
-            case "tags":
-                self._write_tags(message.text.split())
-            case "delete" if message.text.strip().casefold() in {"y", "yes"}:
-                self._remove()
-        self._arrange()
+    def _answer(self, asked: str, text: str) -> None:
+        if asked == TAGS:
+            self._write_tags(text.split())
+        elif asked == DELETE and text.strip().casefold() in {"y", "yes"}:
+            self._remove()
 
     def _write_tags(self, words: Sequence[str]) -> None:
         chosen = self._chosen

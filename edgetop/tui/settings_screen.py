@@ -2,67 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar
 
-from textual import events, on
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 
 from edgetop.core.errors import EdgetopError
-from edgetop.core.text import one_line
 from edgetop.settings.option import Option
 from edgetop.tui.bindings import bindings
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keyed_screen import KeyedScreen
-from edgetop.tui.keymap import places
+from edgetop.tui.list_page import ListPage
 from edgetop.tui.page_keys import SETTINGS
 from edgetop.tui.settings_desk import SettingsDesk
 from edgetop.tui.settings_table import Row, about_lines, row_line, rows_of
 from edgetop.tui.widgets.input_line import LONGEST, InputLine
 from edgetop.tui.widgets.key_bar import KeyBar
-from edgetop.tui.widgets.lines import Line, LinesWidget, Span, fit, for_level, joined, line_of, spread
+from edgetop.tui.widgets.lines import LinesWidget, Span, line_of
 
 Attempt = Callable[[], str]
 """Something that says what came of it, or raises EdgetopError."""
-Asked = Literal["", "filter", "value"]
-"""What the bottom line asks for."""
+VALUE = "value"
+"""What the bottom line asks for besides a filter."""
 TALL_ROWS = 20
 ABOUT_ROWS, ABOUT_ROWS_SMALL = 6, 3
 
 
-class SettingsScreen(KeyedScreen[None]):
+class SettingsScreen(ListPage):
     """Esc goes back; what was changed stays as it is, and is gone at the end unless it was written."""
 
-    AUTO_FOCUS = ""
     TABLE = SETTINGS
     BINDINGS: ClassVar[list[Binding]] = bindings(SETTINGS)  # type: ignore[assignment]
     DEFAULT_CSS = """
-    SettingsScreen { layout: vertical; }
-    SettingsScreen LinesWidget { height: 1; width: 100%; padding: 0 1; }
-    SettingsScreen > #settings { height: 1fr; }
     SettingsScreen > #about { height: 3; }
     SettingsScreen.high > #about { height: 7; padding: 1 1 0 1; }
-    SettingsScreen > InputLine { display: none; }
-    SettingsScreen.asking > InputLine { display: block; }
-    SettingsScreen.asking > #keys { display: none; }
     """
 
     def __init__(self, desk: SettingsDesk, level: GlyphLevel) -> None:
-        super().__init__(classes=level)
+        super().__init__(level, at=1)
         self._desk = desk
-        self._level: GlyphLevel = level
-        self._words: list[str] = []
-        self._words_before: list[str] = []
         self._rows: list[Row] = rows_of(())
-        self._at, self._top = 1, 0
-        self._asked: Asked = ""
-        self._said: Line = ()
 
     def compose(self) -> ComposeResult:
         """Title, list, what the chosen setting is, and keys or a question."""
         yield LinesWidget(id="title")
-        yield LinesWidget(id="settings")
+        yield LinesWidget(id="list")
         yield LinesWidget(id="about")
         yield KeyBar(id="keys")
         yield InputLine(self._level, id="input")
@@ -78,34 +63,20 @@ class SettingsScreen(KeyedScreen[None]):
         if not self.is_mounted or not self._width:
             return
         self._scroll()
-        self._show("title", [self._title()])
+        changed = len(self._desk.changed())
+        unwritten = line_of(Span(f"{changed} not written", "warning")) if changed else ()
+        title = self._title(line_of(Span("settings", "title")), unwritten, where=str(self._desk.file))
+        self._show("title", [title])
         shown = range(self._top, min(self._top + self._height, len(self._rows)))
         nothing = line_of(Span("no setting has this in its name or description", "dim"))
         rows = [
             row_line(self._rows[index], self._desk, self._width, chosen=index == self._at, level=self._level)
             for index in shown
         ]
-        self._show("settings", rows or [nothing])
+        self._show("list", rows or [nothing])
         height = ABOUT_ROWS if self.has_class("high") else ABOUT_ROWS_SMALL
         self._show("about", about_lines(self._row, self._desk, self._width, height))
-        if self._said:
-            self.query_one(KeyBar).say(self._said, self._level)
-        else:
-            self.query_one(KeyBar).show_keys(places(self.keys.keys), self._level)
-
-    def _show(self, name: str, lines: Sequence[Line]) -> None:
-        shown = [for_level(fit(line, self._width), self._level) for line in lines]
-        self.query_one(f"#{name}", LinesWidget).show_lines(shown)
-
-    def _title(self) -> Line:
-        changed = len(self._desk.changed())
-        parts = [
-            line_of(Span("settings", "title")),
-            line_of(Span(f"filter: {' '.join(self._words)}", "accent")) if self._words else (),
-            line_of(Span(f"{changed} not written", "warning")) if changed else (),
-        ]
-        where = [line_of(Span(one_line(str(self._desk.file)), "dim"))]
-        return spread(joined(parts, self._width), where, self._width)
+        self._show_keys()
 
     def _scroll(self) -> None:
         """Keep the chosen row in view, and the heading above the first one."""
@@ -115,12 +86,8 @@ class SettingsScreen(KeyedScreen[None]):
         self._top = max(0, self._top)
 
     @property
-    def _width(self) -> int:
-        return max(0, self.size.width - 2)
-
-    @property
-    def _height(self) -> int:
-        return self.query_one("#settings", LinesWidget).size.height
+    def _row_count(self) -> int:
+        return len(self._rows)
 
     @property
     def _row(self) -> Row | None:
@@ -130,42 +97,14 @@ class SettingsScreen(KeyedScreen[None]):
     def _chosen(self) -> Option[object] | None:
         return self._row if isinstance(self._row, Option) else None
 
-    def _say(self, text: str, *, trouble: bool = False) -> None:
-        """Say something in the place of the keys, until the next key."""
-        self._said = line_of(Span(one_line(text), "warning" if trouble else "accent"))
-        self._draw()
-
     # Keys
 
-    def on_key(self, _event: events.Key) -> None:
-        """What was said has been read."""
-        if self._said:
-            self._said = ()
-            self._draw()
-
-    def on_mouse_scroll_down(self, _event: events.MouseScrollDown) -> None:
-        """Go down."""
-        self.action_move(3)
-
-    def on_mouse_scroll_up(self, _event: events.MouseScrollUp) -> None:
-        """Go up."""
-        self.action_move(-3)
-
-    def on_click(self, event: events.Click) -> None:
-        """Choose a row; a double click changes it."""
-        region = self.query_one("#settings", LinesWidget).region
-        index = self._top + event.screen_y - region.y
-        if not region.contains(event.screen_x, event.screen_y) or index >= len(self._rows):
-            return
+    def _open_row(self, index: int, *, twice: bool) -> None:
         if isinstance(self._rows[index], Option):
             self._at = index
             self._draw()
-            if event.chain > 1:
+            if twice:
                 self.action_edit()
-
-    def action_close(self) -> None:
-        """Go back."""
-        self.dismiss()
 
     def action_move(self, rows: int) -> None:
         """Choose another setting."""
@@ -174,10 +113,6 @@ class SettingsScreen(KeyedScreen[None]):
             at += 1 if rows > 0 or at == 0 else -1
         self._at = at
         self._draw()
-
-    def action_page(self, pages: int) -> None:
-        """Go on or back by what is in view."""
-        self.action_move(pages * max(1, self._height - 1))
 
     def action_step(self) -> None:
         """Switch the chosen setting, or go on to the next of its values."""
@@ -195,9 +130,9 @@ class SettingsScreen(KeyedScreen[None]):
             return
         text = self._desk.text(option)
         if text is None or len(text) > LONGEST:
-            self._say(f"{option.name} has more than one line; change it in {self._desk.file}", trouble=True)
+            self._say(f"{option.name} has more than one line; change it in {self._desk.file}")
         else:
-            self._ask("value", f"{option.name}:", text)
+            self._ask(VALUE, f"{option.name}:", text)
 
     def action_reset(self) -> None:
         """Go back to the default."""
@@ -217,12 +152,7 @@ class SettingsScreen(KeyedScreen[None]):
         if changed:
             self._attempt(lambda: self._desk.write(changed))
         else:
-            self._say("nothing was changed")
-
-    def action_filter(self) -> None:
-        """Ask for words that a setting must have."""
-        self._words_before = self._words
-        self._ask("filter", "Filter:", " ".join(self._words))
+            self._say("nothing was changed", "accent")
 
     # Questions
 
@@ -230,20 +160,9 @@ class SettingsScreen(KeyedScreen[None]):
         try:
             said = change()
         except EdgetopError as error:
-            self._say(f"{error.what}; {error.mend}", trouble=True)
+            self._say(f"{error.what}; {error.mend}")
         else:
-            self._say(said)
-
-    def _ask(self, asked: Asked, label: str, text: str) -> None:
-        self._asked = asked
-        self.add_class("asking")
-        self.query_one(InputLine).ask(label, text)
-
-    def _asked_no_more(self) -> Asked:
-        asked, self._asked = self._asked, ""
-        self.remove_class("asking")
-        self.set_focus(None)
-        return asked
+            self._say(said, "accent")
 
     def _filter(self, words: list[str]) -> None:
         """Show the settings with these words; the one that is called so is chosen, else the one that was, if it can."""
@@ -256,21 +175,7 @@ class SettingsScreen(KeyedScreen[None]):
         self._top = 0
         self._draw()
 
-    @on(InputLine.Changed)
-    def _on_changed(self, message: InputLine.Changed) -> None:
-        if self._asked == "filter" and type(message) is InputLine.Changed:
-            self._filter(message.text.split())
-
-    @on(InputLine.Cancelled)
-    def _on_cancelled(self) -> None:
-        if self._asked_no_more() == "filter":
-            self._filter(self._words_before)
-
-    @on(InputLine.Submitted)
-    def _on_submitted(self, message: InputLine.Submitted) -> None:
+    def _answer(self, asked: str, text: str) -> None:
         option = self._chosen
-        match self._asked_no_more():
-            case "filter":
-                self._filter(message.text.split())
-            case "value" if option is not None:
-                self._attempt(lambda: self._desk.change(option, message.text))
+        if asked == VALUE and option is not None:
+            self._attempt(lambda: self._desk.change(option, text))
