@@ -6,6 +6,7 @@ around it.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from copy import copy
 from itertools import pairwise
 from math import hypot, sqrt
@@ -70,8 +71,9 @@ class BaselineTracker:
     def __init__(self, curve: Curve) -> None:
         self._curve = curve
         self._spans: list[Quiet] = []
-        self._measured: dict[int, tuple[Baseline, ...]] = {}
-        """By index of the closed span; valid for one revision of the curve."""
+        self._settled: list[Baseline] = []
+        """Of the first spans, which no reading to come belongs to; valid for one revision of the curve."""
+        self._settled_spans = 0
         self._revision = curve.revision
         self._baselines_of: tuple[int | None, ...] = ()
         self._found: list[Baseline] = []
@@ -88,7 +90,7 @@ class BaselineTracker:
         self._curve = curve
         # Of the spans only the last one may change.
         self._spans = [*self._spans[:-1], *map(copy, self._spans[-1:])]
-        self._measured = self._measured.copy()
+        self._settled = self._settled.copy()
 
     def quiet_from(self, t_us: int, temperature_c: float | None = None) -> None:
         """The model is loaded and has nothing to do from now on."""
@@ -120,7 +122,8 @@ class BaselineTracker:
                 f"leave the loaded model without work for {need_s:.0f} s, before or after a turn",
             )
         before = next((b for b in reversed(baselines) if b.end_us <= start_us), None)
-        after = next((b for b in baselines if b.start_us >= end_us), None)
+        after_at = bisect_left(baselines, end_us, key=lambda baseline: baseline.start_us)
+        after = baselines[after_at] if after_at < len(baselines) else None
         around = [b for b in (before, after) if b is not None]
         if not around:
             return Missing("the window lies inside a quiet span", "")
@@ -157,8 +160,7 @@ class BaselineTracker:
     def is_settled(self, end_us: int) -> bool:
         """Whether the idle power of a window that ends at `end_us` stays as it is while the curve's revision does."""
         self._baselines()
-        settled = [b for measured in self._measured.values() for b in measured]
-        return any(b.full for b in settled) and any(b.start_us >= end_us for b in settled)
+        return any(b.full for b in self._settled) and self._settled[-1].start_us >= end_us
 
     def _baselines(self) -> list[Baseline]:
         curve, last = self._curve, self._spans[-1] if self._spans else None
@@ -173,18 +175,16 @@ class BaselineTracker:
 
     def _measure_all(self) -> list[Baseline]:
         if self._revision != self._curve.revision:
-            self._measured.clear()
+            self._settled, self._settled_spans = [], 0
             self._revision = self._curve.revision
-        found: list[Baseline] = []
-        for index, span in enumerate(self._spans):
-            if index in self._measured:
-                found.extend(self._measured[index])
-                continue
-            measured = self._measure(span)
-            found.extend(measured)
-            if span.end_us is not None and self._curve.is_settled(span.end_us):
-                self._measured[index] = measured
-        return found
+        while self._settled_spans < len(self._spans):
+            span = self._spans[self._settled_spans]
+            if span.end_us is None or not self._curve.is_settled(span.end_us):
+                break
+            self._settled.extend(self._measure(span))
+            self._settled_spans += 1
+        later = self._spans[self._settled_spans :]
+        return [*self._settled, *(baseline for span in later for baseline in self._measure(span))]
 
     def _measure(self, span: Quiet) -> tuple[Baseline, ...]:
         """Up to two baselines of a quiet span: one near its beginning, one near its end."""
