@@ -25,7 +25,7 @@ PAUSE_S = (0.03, 0.25)
 """Between two keys, as a fast and a slow hand leave them."""
 ECHO_DEADLINE_S = 10.0
 PROMPT = "Write a very long story about a lighthouse keeper and the sea, in many chapters."
-CTRL_U, CTRL_C, F10 = "\x15", "\x03", "\x1b[21~"
+CTRL_U, F9, F10 = "\x15", "\x1b[20~", "\x1b[21~"
 
 
 def echo_s(terminal: Terminal, letter: str) -> float:
@@ -85,7 +85,7 @@ def main() -> None:
             terminal.type(f"{PROMPT}\r")
             terminal.drain(1.0)
             busy += typed(terminal, len(LETTERS), chance)
-            terminal.type(CTRL_C)
+            terminal.type(F9)
             terminal.drain(1.0)
         tell("decoding", busy)
         terminal.type(F10)

@@ -47,8 +47,8 @@ from tests.end_to_end.tmux import Tmux
 
 PROMPT = "Write a long story about a lighthouse keeper and the sea."
 LONG_CHAT_LINES = 10_000
-STATS_LINES = 2
-"""Of chat, at least, that each `/stats` leaves."""
+SET_LINES = 4
+"""Of chat, at least, that each `/set` leaves."""
 IDLE_S = 10.0
 F10 = "\x1b[21~"
 SCREENS = ("screen", "tmux", "ssh", "long chat")
@@ -144,8 +144,8 @@ def _measured(setting: Setting, home: Household, terminal: Terminal | Detached, 
     _wait(terminal, lambda: _recorded(home, "model"))
     screen = home.screen().pid
     terminal.drain(2.0)
-    for _ in range(LONG_CHAT_LINES // STATS_LINES if long_chat else 0):
-        terminal.type("/stats\r")
+    for _ in range(LONG_CHAT_LINES // SET_LINES if long_chat else 0):
+        terminal.type("/set\r")
         terminal.drain(0.002)
     terminal.drain(3.0)
     idle = [use_of(screen)]

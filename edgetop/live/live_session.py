@@ -24,6 +24,7 @@ from edgetop.live.prediction import Forecast
 from edgetop.live.priority import give_way
 from edgetop.live.recorder import Recorder
 from edgetop.live.server_place import ServerPlace
+from edgetop.session.energy_account import energy_account
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import RecoveredJournal, Store
@@ -183,8 +184,10 @@ class LiveSession:
         while monotonic_us() < deadline_us:
             now = self.snapshot()
             energy = None if now.turn is None else now.turn.figures.energy
-            # Power is missing as well while a busy machine keeps the sampler waiting; then the energy is only begun.
-            if isinstance(now.power, Missing) if energy is None else energy.final:
+            # Without a source of power; one that only comes late is missing for a while as well.
+            if isinstance(energy_account(self.session, now.t_us).headline, Missing):
+                return
+            if energy is not None and energy.final:
                 return
             self.pump(wait_s=0.1)
 

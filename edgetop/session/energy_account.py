@@ -276,6 +276,7 @@ class EnergyAccount:
             last_us=self._until_us if end_us is None else end_us,
             evaluated_tokens=progress.evaluated,
             generated_tokens=progress.generated,
+            over=finished or _has_ended(self._session, self._until_us),
         )
         enough = is_prompt or progress.generated > 1
         figures = self._measured(span) if enough else MeasuredTurn(windows=NO_REPLY, span=span)

@@ -127,7 +127,7 @@ class CheckScreen(KeyedScreen[CheckChoice | None]):
             self._after()
 
     def _write(self) -> None:
-        if not self.is_mounted or not self.size.width:
+        if not self.is_whole:
             return
         chosen = self._chosen()
         self._rows = sorted_rows(self._rows, self._column, reverse=self._reverse)

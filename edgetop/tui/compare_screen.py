@@ -167,7 +167,7 @@ class CompareScreen(KeyedScreen[None]):
         return layouts(self._comparison, self._width(), self._level)
 
     def _draw(self) -> None:
-        if not self.is_mounted or self.query_one("#compare-body").size.width <= CURSOR_COLUMNS:
+        if not self.is_whole or self.query_one("#compare-body").size.width <= CURSOR_COLUMNS:
             return
         blocks = self._layouts()
         self._block = min(self._block, len(blocks) - 1)

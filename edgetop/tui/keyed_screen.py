@@ -11,6 +11,7 @@ from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.key_tables import TABLES
 from edgetop.tui.keymap import ScreenKeys
 from edgetop.tui.slash import SlashCommand
+from edgetop.tui.widgets.key_bar import KeyBar
 
 
 class KeyedScreen(Screen[ScreenResultType]):
@@ -27,6 +28,11 @@ class KeyedScreen(Screen[ScreenResultType]):
         tables = getattr(self.app, "key_tables", TABLES)
         keys: ScreenKeys = tables.get(self.TABLE.name, self.TABLE)
         return keys
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything is there to be drawn on: a screen is taken apart from its last line up while it closes."""
+        return self.is_mounted and self.size.width > 0 and bool(self.query(KeyBar))
 
     def action_help(self) -> None:
         """Show what the keys do."""

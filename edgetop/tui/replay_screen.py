@@ -154,7 +154,7 @@ class ReplayScreen(PaneActions, KeyedScreen[None]):
 
     def _draw(self) -> None:
         self._drawing = False
-        if not self.is_mounted or not self.size.width:
+        if not self.is_whole:
             return
         player = self.player
         moments = player.moments

@@ -108,7 +108,7 @@ class SessionsScreen(ListPage):
         self._draw()
 
     def _draw(self) -> None:
-        if not self.is_mounted or not self._width:
+        if not self.is_whole:
             return
         self._scroll()
         heading = heading_line(self._columns, self._by, reverse=self._reverse, level=self._level)

@@ -60,7 +60,7 @@ class SettingsScreen(ListPage):
     # Drawing
 
     def _draw(self) -> None:
-        if not self.is_mounted or not self._width:
+        if not self.is_whole:
             return
         self._scroll()
         changed = len(self._desk.changed())

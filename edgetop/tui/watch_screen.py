@@ -106,7 +106,7 @@ class WatchScreen(PaneActions, KeyedScreen[None]):
 
     def _draw(self) -> None:
         self._since_draw_s = 0.0
-        if not self.is_mounted or not self.size.width:
+        if not self.is_whole:
             return
         view = self._panes.with_layout(self._view())
         self.query_one(TopMeters).show(view, self._layout)

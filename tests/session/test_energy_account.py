@@ -98,6 +98,19 @@ def test_the_intervals_hold_the_truth_in_95_of_100_runs(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SENSORS)
+def test_no_energy_is_final_before_the_account_has_come_to_the_end_of_the_turn(kind: str) -> None:
+    """The account runs behind: of a turn that is over it may have seen the greater part only."""
+    session = fold(ended(recorded(kind).records))
+    last = account_of(session, 0, session.end_us).figures.energy
+    assert last is not None
+    finished = session.turns[0].finished
+    assert finished is not None
+    for late_us in range(0, 12 * S, S // 50):
+        energy = account_of(session, 0, finished.t_us + late_us).figures.energy
+        assert energy is None or not energy.final or energy.gross_j.value == pytest.approx(last.gross_j.value, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", SENSORS)
 def test_a_session_read_back_has_the_figures_that_the_live_one_had_at_every_moment(kind: str) -> None:
     """Records come late and in portions while the session grows; a snapshot is taken once a second meanwhile."""
     chance = random.Random(7)  # noqa: S311 - the same every time

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from copy import copy
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.energy import window
 from edgetop.core.energy.baseline import BaselineTracker, IdlePower
@@ -28,6 +29,8 @@ class TurnSpan(Struct, frozen=True, kw_only=True):
     evaluated_tokens: int
     """Prompt tokens, those reused from the KV cache not among them."""
     generated_tokens: int
+    over: bool = True
+    """Whether the turn has ended; of one that goes on, no energy is final."""
 
 
 class HostWindow(Struct, frozen=True, kw_only=True):
@@ -113,6 +116,7 @@ class ChannelEstimator:
         whole = self.window(start_us, end_us, temperature_c)
         if isinstance(whole, Missing):
             return whole
+        whole = replace(whole, final=whole.final and span.over)
         extended = whole.method == "extended"
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         middle_us = end_us if span.first_token_us is None else span.first_token_us
