@@ -7,4 +7,4 @@ times a second needs. A person's own setting wins.
 import os
 
 os.environ.setdefault("TEXTUAL_ANIMATIONS", "none")
-os.environ.setdefault("TEXTUAL_FPS", "20")
+os.environ.setdefault("TEXTUAL_FPS", "120")

@@ -32,7 +32,7 @@ class KeyedScreen(Screen[ScreenResultType]):
     @property
     def is_whole(self) -> bool:
         """Whether everything is there to be drawn on: a screen is taken apart from its last line up while it closes."""
-        return self.is_mounted and self.size.width > 0 and bool(self.query(KeyBar))
+        return self.is_mounted and any(isinstance(child, KeyBar) for child in self.children) and self.size.width > 0
 
     def action_help(self) -> None:
         """Show what the keys do."""

@@ -33,6 +33,7 @@ from edgetop.tui.dialogue import Dialogue
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.keyed_screen import KeyedScreen
 from edgetop.tui.keymap import LIVE
+from edgetop.tui.line_paint import together
 from edgetop.tui.looks import Looks
 from edgetop.tui.model_picker import ModelChoice, ModelPicker
 from edgetop.tui.pane_actions import PaneActions
@@ -150,6 +151,12 @@ class LiveScreen(PaneActions, ChatActions, KeyedScreen[None]):
         self._timer = self.set_interval(interval_s, self._tick)
 
     def _tick(self) -> None:
+        with together(self):
+            self._take_in()
+        busy = self._live.conversation.phase in {"answering", "stopping", "loading", "starting"}
+        self._tick_every(min(TICK_S, self._delay_s) if busy else min(IDLE_TICK_S, self._delay_s))
+
+    def _take_in(self) -> None:
         self._live.pump()
         self._dialogue.flush()
         self._since_check_s += self._timer_s
@@ -159,8 +166,6 @@ class LiveScreen(PaneActions, ChatActions, KeyedScreen[None]):
         self._since_draw_s += self._timer_s
         if self._since_draw_s >= self._delay_s and not self._paused:
             self._draw()
-        busy = self._live.conversation.phase in {"answering", "stopping", "loading", "starting"}
-        self._tick_every(min(TICK_S, self._delay_s) if busy else min(IDLE_TICK_S, self._delay_s))
 
     def _draw(self) -> None:
         self._since_draw_s = 0.0

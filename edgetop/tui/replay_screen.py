@@ -30,6 +30,7 @@ from edgetop.tui.bindings import bindings
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.keyed_screen import KeyedScreen
 from edgetop.tui.keymap import places
+from edgetop.tui.line_paint import together
 from edgetop.tui.pane_actions import PaneActions
 from edgetop.tui.replay_headings import headings
 from edgetop.tui.replay_keys import REPLAY
@@ -132,7 +133,8 @@ class ReplayScreen(PaneActions, KeyedScreen[None]):
         self._drawn_us = now_us
         if not self.player.playing and self._timer is not None:
             self._timer.pause()
-        self._draw()
+        with together(self):
+            self._draw()
 
     async def _prepare(self) -> None:
         """Prepare all moments of the sessions; between two portions of that work all else has its turn."""

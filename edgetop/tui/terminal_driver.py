@@ -1,11 +1,55 @@
-"""Textual's driver of a terminal, for processes that are also stopped from outside, and with a quieter mouse."""
+"""Textual's driver of a terminal, for processes that are also stopped from outside, and idle while nothing is typed."""
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+from codecs import getincrementaldecoder
+from selectors import EVENT_READ, DefaultSelector
+from typing import TYPE_CHECKING, Any
+
+from textual._xterm_parser import XTermParser
 from textual.drivers.linux_driver import LinuxDriver
+
+if TYPE_CHECKING:
+    from textual.app import App
 
 BUTTON_EVENTS, ANY_EVENTS = 1002, 1003
 """Modes of xterm's mouse: presses, releases and drags; and every move as well."""
+PENDING_S = 0.1
+"""For so long the rest of a sequence may take to come; an escape alone is then the key."""
+READ_SIZE = 4096
+
+
+class WakingEvent(threading.Event):
+    """An event that a selector can wait for, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+
+    def fileno(self) -> int:
+        """Can be read from once the event is set."""
+        return self._reader
+
+    def set(self) -> None:
+        """Set it, and wake who selects."""
+        if not self.is_set():
+            super().set()
+            os.write(self._writer, b"!")
+
+    def clear(self) -> None:
+        """Take it back."""
+        if self.is_set():
+            super().clear()
+            os.read(self._reader, 1)
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        os.close(self._reader)
+        os.close(self._writer)
 
 
 class TerminalDriver(LinuxDriver):
@@ -15,8 +59,48 @@ class TerminalDriver(LinuxDriver):
     sends it, it would take the terminal a second time on SIGCONT, with threads that nobody ends any more.
 
     Every move of the mouse would cost some 3 ms of a core that a model decodes on, a third of it while the hand moves,
-    and nothing here looks different under the pointer.
+    and nothing here looks different under the pointer. Textual also looks ten times a second whether its thread for the
+    keyboard is to end, which takes as much of that core as all sensors do; here the thread sleeps until a key comes.
     """
+
+    def __init__(
+        self, app: App[Any], *, debug: bool = False, mouse: bool = True, size: tuple[int, int] | None = None
+    ) -> None:
+        super().__init__(app, debug=debug, mouse=mouse, size=size)
+        self.exit_event: WakingEvent = WakingEvent()
+
+    def run_input_thread(self) -> None:
+        """Hand on what is typed, until `exit_event`."""
+        parser = XTermParser(self._debug)
+        decode = getincrementaldecoder("utf-8")("replace").decode
+        with DefaultSelector() as selector:
+            selector.register(self.fileno, EVENT_READ)
+            selector.register(self.exit_event, EVENT_READ)
+            while not self.exit_event.is_set():
+                for key, _ in selector.select(None if parser._timeout_time is None else PENDING_S):  # noqa: SLF001
+                    if key.fileobj is self.exit_event:
+                        continue
+                    data = self._read()
+                    if not data:
+                        selector.unregister(self.fileno)
+                        os.kill(os.getpid(), signal.SIGHUP)
+                    elif text := decode(data):
+                        for event in parser.feed(text):
+                            self.process_message(event)
+                for event in parser.tick():
+                    self.process_message(event)
+
+    def _read(self) -> bytes:
+        """What was typed; nothing where the terminal is gone, which the system does not tell everyone by a signal."""
+        try:
+            return os.read(self.fileno, READ_SIZE)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """See LinuxDriver."""
+        super().close()
+        self.exit_event.close()
 
     def _sigcont_application(self, *args: object) -> None:
         if not self._must_signal_resume:

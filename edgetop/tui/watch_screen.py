@@ -15,6 +15,7 @@ from edgetop.live.watch_session import WatchSession
 from edgetop.tui.bindings import bindings
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.keyed_screen import KeyedScreen
+from edgetop.tui.line_paint import together
 from edgetop.tui.live_screen import DELAYS_S, SMALL_COLUMNS, SMALL_ROWS, WIDE_COLUMNS, WIDE_ROWS
 from edgetop.tui.pane_actions import PaneActions
 from edgetop.tui.services_list import lines_of
@@ -102,7 +103,8 @@ class WatchScreen(PaneActions, KeyedScreen[None]):
         self._watch.check()
         self._since_draw_s += TICK_S
         if self._since_draw_s >= self._delay_s and not self._paused:
-            self._draw()
+            with together(self):
+                self._draw()
 
     def _draw(self) -> None:
         self._since_draw_s = 0.0

@@ -177,7 +177,9 @@ class ChatView(Widget, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Line `y` of the view as Textual draws it."""
-        width = self.size.width
+        return self._strip(y, self.size.width)
+
+    def _strip(self, y: int, width: int) -> Strip:
         blank = self._style("assistant")
         row = self._rows[y] if y < len(self._rows) else None
         if row is None:
@@ -279,7 +281,8 @@ class ChatView(Widget, can_focus=True):
         rows = self.rows_in_view()
         changed = enumerate(zip_longest(self._rows, rows))
         self._rows = rows
-        paint(self, [changed_cells(y, before, after, width) for y, (before, after) in changed if before != after])
+        regions = [changed_cells(y, before, after, width) for y, (before, after) in changed if before != after]
+        paint(self, regions, lambda y: self._strip(y, width))
 
     def rows_in_view(self) -> list[Row | None]:
         """The lines from the top of the view to its bottom."""

@@ -64,6 +64,8 @@ class KeyBar(LinesWidget):
         self._actions: dict[int, str] = {}
         self._write: Callable[[int], None] = lambda _width: None
         """Writes what is to be shown in so many cells: it may be asked for while the line is hidden."""
+        self._chosen: tuple[object, KeysInLine] = (None, KeysInLine((), {}))
+        """The last choice of keys, which is the same as long as what it was made of."""
 
     def show_keys(
         self,
@@ -77,8 +79,11 @@ class KeyBar(LinesWidget):
         """Show keys behind `before`, and at the end the first of `rights` that has room; `kept` cells are its own."""
 
         def write(width: int) -> None:
-            line, self._actions = keys_in_line(places, width - kept, before)
-            self.show_lines([for_level(fit(spread(line, rights, width), width), level)])
+            made_of = (places, width - kept, before)
+            if self._chosen[0] != made_of:
+                self._chosen = (made_of, keys_in_line(places, width - kept, before))
+            line, self._actions = self._chosen[1]
+            self.show_lines([for_level(fit(spread(line, rights, width), width), level)], width)
 
         self._show(write)
 
@@ -87,7 +92,7 @@ class KeyBar(LinesWidget):
 
         def write(width: int) -> None:
             self._actions = {}
-            self.show_lines([for_level(fit(line, width), level)])
+            self.show_lines([for_level(fit(line, width), level)], width)
 
         self._show(write)
 

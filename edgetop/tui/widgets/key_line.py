@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from edgetop.core.format import format_bytes_short
 from edgetop.tui.keymap import LIVE, Place, ScreenKeys, places
@@ -41,7 +42,8 @@ def draw(view: View, width: int, *, in_panes: bool, delay_s: float, keys: Screen
     return for_level(fit(spread(line, rights, width), width), view.level)
 
 
-def shown_places(keys: ScreenKeys, *, in_panes: bool) -> list[Place]:
+@lru_cache(maxsize=8)
+def shown_places(keys: ScreenKeys, *, in_panes: bool) -> Sequence[Place]:
     """The way into the other mode, and the keys of this one."""
     other, label = ("enter_prompt", "Prompt") if in_panes else ("leave_prompt", "Panes")
     first = [Place(keys.key_of(other), label, (key,)) for key in keys.keys if key.name == other and key.keys]

@@ -6,8 +6,10 @@ each new figure, would be paid for by the model that decodes on the same cores.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from itertools import zip_longest
+from functools import lru_cache
+from itertools import repeat, zip_longest
 from typing import ClassVar, Literal, NamedTuple
 
 from rich.cells import cell_len
@@ -37,6 +39,8 @@ class Span(NamedTuple):
 Line = tuple[Span, ...]
 NEAR_CELLS = 6
 """To move the cursor takes as many bytes as to write so many cells again."""
+_ONE_CELL_EACH = re.compile(r"[ -~·°±−…←→●\u2500-\u259f\u2800-\u28ff]*").fullmatch
+"""Text that takes a cell for each character: letters without accents, signs of our own, boxes, blocks and braille."""
 _JOINERS = "\u200c\u200d\ufe0e\ufe0f"
 """At an end of a span they would make one character of it and its neighbour, of another width."""
 
@@ -104,12 +108,12 @@ _IN_ASCII = str.maketrans({
 })  # fmt: skip
 
 
-def changed_runs(before: Line, after: Line) -> list[tuple[int, int]]:
-    """Where two lines of one width differ, as cells from and to; runs that are near each other are one."""
+def changed_runs(before: Line, after: Line, width: int) -> list[tuple[int, int]]:
+    """Where two lines of `width` cells differ, as cells from and to; runs that are near each other are one."""
     old, new = _cells(before), _cells(after)
-    if len(old) != width_of(before) or len(new) != width_of(after):
+    if len(old) != width or len(new) != width:
         # Characters that are of another width together than one by one.
-        return [(0, width_of(after))]
+        return [(0, width)]
     runs: list[tuple[int, int]] = []
     for column, (old_cell, new_cell) in enumerate(zip(old, new, strict=True)):
         if old_cell == new_cell:
@@ -121,12 +125,13 @@ def changed_runs(before: Line, after: Line) -> list[tuple[int, int]]:
     return runs
 
 
-def _cells(line: Line) -> list[tuple[str, Role]]:
+@lru_cache(maxsize=128)
+def _cells(line: Line) -> Sequence[tuple[str, Role]]:
     """What each cell shows; a wide character in all of its cells, and in each what combines with it."""
     cells: list[tuple[str, Role]] = []
     for span in line:
-        if span.text.isascii():
-            cells += [(character, span.role) for character in span.text]
+        if _ONE_CELL_EACH(span.text):
+            cells += zip(span.text, repeat(span.role))
             continue
         for character in span.text:
             width = cell_len(character)
@@ -168,6 +173,8 @@ class LinesWidget(Widget):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id, classes=classes)
         self._lines: tuple[Line, ...] = ()
+        self._fitted: tuple[int, Sequence[Line]] | None = None
+        """The lines cut and padded to so many cells."""
         self._role_styles: dict[Role, Style] = {}
 
     @property
@@ -175,20 +182,29 @@ class LinesWidget(Widget):
         """What the lines say, without styles."""
         return ["".join(span.text for span in line) for line in self._lines]
 
-    def show_lines(self, lines: Sequence[Line]) -> None:
-        """Show `lines` from the top; only those that differ from before are painted."""
+    def show_lines(self, lines: Sequence[Line], fitted_to: int | None = None) -> None:
+        """Show `lines` from the top; only those that differ from before are painted.
+
+        `fitted_to` is their width where that is known to be the widget's, and each of them has exactly so many cells.
+        """
         new = tuple(lines)
-        old = self._lines
-        if new == old:
+        if new == self._lines:
             return
-        self._lines = new
-        width = self.size.width
+        width = self.size.width if fitted_to is None else fitted_to
+        old = self._fitted_to(width)
+        self._lines, self._fitted = new, None if fitted_to is None else (width, new)
+        blank = (Span(" " * width),)
         changed = []
-        for y, (before, after) in enumerate(zip_longest(old, new, fillvalue=())):
+        for y, (before, after) in enumerate(zip_longest(old, self._fitted_to(width), fillvalue=blank)):
             if before != after:
-                runs = changed_runs(fit(before, width), fit(after, width))
-                changed += [Region(begin, y, end - begin, 1) for begin, end in runs]
-        paint(self, changed)
+                changed += [Region(begin, y, end - begin, 1) for begin, end in changed_runs(before, after, width)]
+        paint(self, changed, lambda y: self._strip(y, width))
+
+    def _fitted_to(self, width: int) -> Sequence[Line]:
+        """The lines in `width` cells each."""
+        if self._fitted is None or self._fitted[0] != width:
+            self._fitted = (width, [fit(line, width) for line in self._lines])
+        return self._fitted[1]
 
     def notify_style_update(self) -> None:
         """Styles are looked up again, since the theme may be another one."""
@@ -197,11 +213,12 @@ class LinesWidget(Widget):
 
     def render_line(self, y: int) -> Strip:
         """One line, as wide as the widget."""
-        width = self.size.width
+        return self._strip(y, self.size.width)
+
+    def _strip(self, y: int, width: int) -> Strip:
         if y >= len(self._lines):
             return Strip.blank(width, self.rich_style)
-        line = fit(self._lines[y], width)
-        return Strip([Segment(span.text, self._style(span.role)) for span in line], width)
+        return Strip([Segment(span.text, self._style(span.role)) for span in self._fitted_to(width)[y]], width)
 
     def _style(self, role: Role) -> Style:
         style = self._role_styles.get(role)

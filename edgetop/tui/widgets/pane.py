@@ -31,9 +31,10 @@ class Pane(LinesWidget):
     def show(self, view: View, *, zoomed: bool = False) -> None:
         """Draw `view` if the pane can be seen; `zoomed` with all that there is to say."""
         self._shown, self._zoomed = view, zoomed
-        if self.display and self.size.width > BORDER_COLUMNS and self.size.height > BORDER_ROWS:
+        width, height = self.size
+        if self.display and width > BORDER_COLUMNS and height > BORDER_ROWS:
             drawing = self._kind.all_of if zoomed else self._kind.draw
-            self.show_lines(boxed(self.title, drawing, view, self.size.width, self.size.height))
+            self.show_lines(boxed(self.title, drawing, view, width, height), width)
 
     def on_resize(self) -> None:
         """Fill the new size with what was shown last."""

@@ -57,7 +57,7 @@ class TopMeters(LinesWidget):
             return
         lines = draw(view, width, layout)
         self.styles.height = len(lines)
-        self.show_lines(lines)
+        self.show_lines(lines, width)
 
 
 def draw(view: View, width: int, layout: Layout) -> list[Line]:
