@@ -11,9 +11,10 @@ same model and greedy sampling:
     long chat   the same below 10,000 lines of chat
     btop, htop  that monitor at its defaults beside the bare engine, where it is installed
 
-Nothing else should run meanwhile. Printed are the ratio of speeds with its 95 % interval, and of the screen's process
-its share of one core and the bytes it writes to its terminal, while text streams (in an answer in which nothing is
-stopped) and while nothing happens.
+Nothing else should run meanwhile. Printed are the ratio of speeds with its 95 % interval; for how much of a second the
+decoding threads waited longer for a core than without, which bounds the loss of speed more sharply; and of the screen's
+process its share of one core and the bytes it writes to its terminal, while text streams (in an answer in which nothing
+is stopped) and while nothing happens.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.pulses import Stretch, median_interval, pulse, ratios
+import psutil
+
+from benchmarks.pulses import Stretch, mean_interval, median_interval, pulse, ratios, waits
 from benchmarks.terminal import COLUMNS, DEADLINE_S, ROWS, Terminal, Use, cpu_percent, resident_mib, use_of
 from edgetop.core.clock import US_PER_S
 from edgetop.core.engine import EngineSettings, SamplingSettings
@@ -84,6 +87,7 @@ class Cost(NamedTuple):
     """What was found under one condition."""
 
     ratios: list[float]
+    waits: list[float]
     tokens_per_s: float
     streaming: Taken
     idle: Taken
@@ -143,6 +147,7 @@ def screen_cost(setting: Setting, condition: str) -> Cost:
 def _measured(setting: Setting, home: Household, terminal: Terminal | Detached, *, long_chat: bool) -> Cost:
     _wait(terminal, lambda: _recorded(home, "model"))
     screen = home.screen().pid
+    engine = _engine_of(screen)
     terminal.drain(2.0)
     for _ in range(LONG_CHAT_LINES // SET_LINES if long_chat else 0):
         terminal.type("/set\r")
@@ -169,7 +174,7 @@ def _measured(setting: Setting, home: Household, terminal: Terminal | Detached, 
                 streaming.append(use_of(screen))
                 terminal.drain(1.0)
         else:
-            stretches.append(pulse(screen, terminal.drain, going, setting.chance))
+            stretches.append(pulse(screen, engine, terminal.drain, going, setting.chance))
     rss_mib = resident_mib(screen)
     terminal.type(F10)
     terminal.close()
@@ -178,6 +183,7 @@ def _measured(setting: Setting, home: Household, terminal: Terminal | Detached, 
     stamps = [[session.start_us + t_us for t_us in turn.token_t_us] for turn in session.turns]
     return Cost(
         ratios=[ratio for one, times in zip(stretches, stamps[1:], strict=True) for ratio in ratios(one, times)],
+        waits=[wait for one in stretches for wait in waits(one)],
         tokens_per_s=_rate(stamps[0]),
         streaming=Taken.between(streaming[0], streaming[-1], terminal),
         idle=Taken.between(idle[0], idle[1], terminal),
@@ -196,6 +202,7 @@ def monitor_cost(setting: Setting, monitor: str) -> Cost:
         idle.append(use_of(terminal.pid))
         streaming: list[Use] = []
         found: list[float] = []
+        waited: list[float] = []
         speed = float("nan")
         with EngineProcess.start() as engine:
             talk = _BareTalk(engine, terminal, setting)
@@ -208,10 +215,13 @@ def monitor_cost(setting: Setting, monitor: str) -> Cost:
                         talk.drain(1.0)
                     speed = _rate(talk.stamps)
                 else:
-                    stretches = pulse(terminal.pid, talk.drain, lambda: talk.answering, setting.chance)
+                    worker = _engine_of(os.getpid())
+                    stretches = pulse(terminal.pid, worker, talk.drain, lambda: talk.answering, setting.chance)
                     found += ratios(stretches, talk.stamps)
+                    waited += waits(stretches)
         return Cost(
             ratios=found,
+            waits=waited,
             tokens_per_s=speed,
             streaming=Taken.between(streaming[0], streaming[-1], terminal),
             idle=Taken.between(idle[0], idle[1], terminal),
@@ -273,6 +283,12 @@ class _BareTalk:
             raise SystemExit(self._engine.death())
 
 
+def _engine_of(pid: int) -> int:
+    """The process in which the model of a process is."""
+    worker = next(child for child in psutil.Process(pid).children() if "edgetop.inference.worker" in child.cmdline())
+    return worker.pid
+
+
 def _rate(stamps_us: Sequence[int]) -> float:
     return (len(stamps_us) - 1) / (stamps_us[-1] - stamps_us[0]) * US_PER_S
 
@@ -303,8 +319,10 @@ def main() -> None:
         raise SystemExit("no model: name one with --model, or install the demo model")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     chance = random.Random(1)  # noqa: S311 - not for secrets
-    print("| condition | threads | tokens/s | with / without | pairs | cpu busy, idle | B/s busy, idle | MiB |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| condition | threads | tokens/s | with / without | waits, ms/s | pairs | cpu busy, idle | B/s busy, idle | MiB |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for threads in chosen.threads:
         setting = Setting(chosen.model, threads, chosen.answers, chosen.tokens, chance)
         for condition in chance.sample(chosen.only, len(chosen.only)):
@@ -319,12 +337,13 @@ def main() -> None:
 
 def row(condition: str, threads: int, cost: Cost) -> str:
     """A line of the table."""
-    ratio = median_interval(cost.ratios)
+    ratio, wait = median_interval(cost.ratios), mean_interval([1000 * share for share in cost.waits])
     cells = (
         condition,
         str(threads),
         f"{cost.tokens_per_s:.1f}",
         f"{ratio.middle:.4f} ({ratio.low:.4f} to {ratio.high:.4f})",
+        f"{wait.middle:.1f} ({wait.low:.1f} to {wait.high:.1f})",
         str(len(cost.ratios)),
         f"{cost.streaming.cpu_percent:.1f} %, {cost.idle.cpu_percent:.1f} %",
         "not seen"

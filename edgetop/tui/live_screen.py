@@ -25,6 +25,7 @@ from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
 from edgetop.live.live_session import LiveSession
+from edgetop.settings.declared.screen import DELAY
 from edgetop.tui import slash
 from edgetop.tui.bindings import bindings
 from edgetop.tui.chat_actions import ChatActions
@@ -36,6 +37,7 @@ from edgetop.tui.keymap import LIVE
 from edgetop.tui.line_paint import together
 from edgetop.tui.looks import Looks
 from edgetop.tui.model_picker import ModelChoice, ModelPicker
+from edgetop.tui.pace import Pace
 from edgetop.tui.pane_actions import PaneActions
 from edgetop.tui.remembered import Remembered
 from edgetop.tui.themes import next_theme
@@ -52,8 +54,9 @@ if TYPE_CHECKING:
     from edgetop.tui.settings_desk import SettingsDesk
 
 TICK_S = 0.25
-"""Text is appended this often; more would cost tokens, less would look like stuttering."""
 IDLE_TICK_S = 0.5
+DECODING, BEGINNING = frozenset({"answering", "stopping"}), frozenset({"loading", "starting"})
+"""Phases of a conversation in which there is something to see."""
 DELAYS_S = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Refresh intervals of the panes that the keys walk through."""
 WIDE_COLUMNS, WIDE_ROWS = 100, 24
@@ -101,6 +104,7 @@ class LiveScreen(PaneActions, ChatActions, KeyedScreen[None]):
         """What edgetop was started with."""
         self.desk: SettingsDesk | None = None
         """The settings as they were changed, once their page has been opened."""
+        self._pace = Pace(DELAY.default)
         self._paused = False
         self._timer: Timer | None = None
         self._timer_s = 0.0
@@ -151,10 +155,11 @@ class LiveScreen(PaneActions, ChatActions, KeyedScreen[None]):
         self._timer = self.set_interval(interval_s, self._tick)
 
     def _tick(self) -> None:
-        with together(self):
+        with self._pace.measured(), together(self):
             self._take_in()
-        busy = self._live.conversation.phase in {"answering", "stopping", "loading", "starting"}
-        self._tick_every(min(TICK_S, self._delay_s) if busy else min(IDLE_TICK_S, self._delay_s))
+        phase = self._live.conversation.phase
+        tick_s = self._pace.text_every_s if phase in DECODING else TICK_S if phase in BEGINNING else IDLE_TICK_S
+        self._tick_every(min(tick_s, self._delay_s))
 
     def _take_in(self) -> None:
         self._live.pump()
@@ -164,18 +169,25 @@ class LiveScreen(PaneActions, ChatActions, KeyedScreen[None]):
             self._since_check_s = 0.0
             self._live.check()
         self._since_draw_s += self._timer_s
-        if self._since_draw_s >= self._delay_s and not self._paused:
+        if self._since_draw_s >= self._draw_every_s and not self._paused:
             self._draw()
+
+    @property
+    def _draw_every_s(self) -> float:
+        if self._live.conversation.phase in DECODING:
+            return self._pace.panes_every_s(self._delay_s)
+        return self._delay_s
 
     def _draw(self) -> None:
         self._since_draw_s = 0.0
+        self._pace.draws()
         if not self.is_whole:
             return
         view = self._panes.with_layout(self._view())
         self.query_one(TopMeters).show(view, self._layout)
         if self._panes.zoomed or not self.has_class("folded"):
             self._panes.show(view)
-        self.query_one(KeyLine).show(view, delay_s=self._delay_s, keys=self.keys)
+        self.query_one(KeyLine).show(view, delay_s=self._draw_every_s, keys=self.keys)
         self._dialogue.settle(view.snapshot.t_us)
 
     def _view(self) -> View:

@@ -12,11 +12,13 @@ from textual.containers import Horizontal, Vertical
 
 from edgetop.core.energy.supply import Price
 from edgetop.live.watch_session import WatchSession
+from edgetop.settings.declared.screen import DELAY
 from edgetop.tui.bindings import bindings
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.keyed_screen import KeyedScreen
 from edgetop.tui.line_paint import together
 from edgetop.tui.live_screen import DELAYS_S, SMALL_COLUMNS, SMALL_ROWS, WIDE_COLUMNS, WIDE_ROWS
+from edgetop.tui.pace import Pace
 from edgetop.tui.pane_actions import PaneActions
 from edgetop.tui.services_list import lines_of
 from edgetop.tui.themes import next_theme
@@ -64,6 +66,7 @@ class WatchScreen(PaneActions, KeyedScreen[None]):
         self._level: GlyphLevel = level
         self._delay_s = delay_s
         self._price = price
+        self._pace = Pace(DELAY.default)
         self._paused = False
         self._since_draw_s = 0.0
         self._skipped = 0
@@ -99,15 +102,21 @@ class WatchScreen(PaneActions, KeyedScreen[None]):
         self._draw_soon()
 
     def _tick(self) -> None:
-        self._watch.pump()
-        self._watch.check()
         self._since_draw_s += TICK_S
-        if self._since_draw_s >= self._delay_s and not self._paused:
-            with together(self):
+        with self._pace.measured(), together(self):
+            self._watch.pump()
+            self._watch.check()
+            if self._since_draw_s >= self._draw_every_s and not self._paused:
                 self._draw()
+
+    @property
+    def _draw_every_s(self) -> float:
+        # Whether a model that others use decodes just now is told by its server too late to act upon.
+        return self._pace.panes_every_s(self._delay_s)
 
     def _draw(self) -> None:
         self._since_draw_s = 0.0
+        self._pace.draws()
         if not self.is_whole:
             return
         view = self._panes.with_layout(self._view())
@@ -115,7 +124,7 @@ class WatchScreen(PaneActions, KeyedScreen[None]):
         if self._panes.zoomed or not self.has_class("folded"):
             self._panes.show(view)
         self._draw_services()
-        self.query_one(KeyLine).show(view, delay_s=self._delay_s, keys=self.keys)
+        self.query_one(KeyLine).show(view, delay_s=self._draw_every_s, keys=self.keys)
 
     def _draw_services(self) -> None:
         width, height = self._services.size
