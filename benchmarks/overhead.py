@@ -53,6 +53,12 @@ LONG_CHAT_LINES = 10_000
 SET_LINES = 4
 """Of chat, at least, that each `/set` leaves."""
 IDLE_S = 10.0
+QUIET_PERCENT = 3.0
+"""Of a core: the screen has nothing more to do."""
+HEADINGS = (
+    "condition", "threads", "tokens/s", "with / without", "waits, ms/s", "pairs", "cpu busy, idle", "B/s busy, idle",
+    "MiB",
+)  # fmt: skip
 F10 = "\x1b[21~"
 SCREENS = ("screen", "tmux", "ssh", "long chat")
 MONITORS = ("btop", "htop")
@@ -130,8 +136,10 @@ def screen_cost(setting: Setting, condition: str) -> Cost:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         home = Household(Path(name))
         home.environment["COLORTERM"] = "truecolor"
+        program = home.folder / "pulsed.py"
+        program.write_text(_EDGETOP)
         command = [
-            *(sys.executable, "-c", _EDGETOP),
+            *(sys.executable, str(program)),
             *("-m", str(setting.model), "--threads", str(setting.threads), "--temp", "0", "--seed", "1"),
             *("--max-tokens", str(setting.tokens)),
         ]
@@ -152,7 +160,7 @@ def _measured(setting: Setting, home: Household, terminal: Terminal | Detached, 
     for _ in range(LONG_CHAT_LINES // SET_LINES if long_chat else 0):
         terminal.type("/set\r")
         terminal.drain(0.002)
-    terminal.drain(3.0)
+    _quiet(screen, terminal)
     idle = [use_of(screen)]
     terminal.drain(IDLE_S)
     idle.append(use_of(screen))
@@ -298,6 +306,15 @@ def _recorded(home: Household, kind: str) -> int:
     return sum(path.read_bytes().count(b'"type":"%s"' % kind.encode()) for path in home.journal_paths)
 
 
+def _quiet(screen: int, terminal: Terminal | Detached) -> None:
+    """Wait until what was typed has been worked off."""
+    percent = 100.0
+    while percent > QUIET_PERCENT:
+        before = use_of(screen)
+        terminal.drain(1.5)
+        percent = cpu_percent(before, use_of(screen))
+
+
 def _wait(terminal: Terminal | Detached, condition: Callable[[], object]) -> None:
     deadline_s = time.monotonic() + DEADLINE_S
     while not condition():
@@ -319,10 +336,7 @@ def main() -> None:
         raise SystemExit("no model: name one with --model, or install the demo model")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     chance = random.Random(1)  # noqa: S311 - not for secrets
-    print(
-        "| condition | threads | tokens/s | with / without | waits, ms/s | pairs | cpu busy, idle | B/s busy, idle | MiB |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(HEADINGS)} |\n{'|---' * len(HEADINGS)}|")
     for threads in chosen.threads:
         setting = Setting(chosen.model, threads, chosen.answers, chosen.tokens, chance)
         for condition in chance.sample(chosen.only, len(chosen.only)):

@@ -5,7 +5,7 @@ monitor costs. Stretches of a second beside each other in one answer hardly do, 
 after a few minutes. A stopped process takes nothing, as if it were not there; what it could not take in while it stood
 still it takes in when it goes on, so that the cost is told rather too high than too low.
 
-Where the speed scatters by more than the cost, the kernel tells the cost itself: how long the decoding threads were ready
+Where the speed scatters by more than the cost, the kernel tells the cost itself: how long decoding threads were ready
 to run and had no core. They wait for each other, so the speed falls by at most the sum of what each of them waited.
 """
 
