@@ -23,7 +23,7 @@ READ_SIZE = 4096
 
 
 class WakingEvent(threading.Event):
-    """An event that a selector can wait for, too."""
+    """An event that a selector can wait for, too; it has its two descriptors as long as the process runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -45,11 +45,6 @@ class WakingEvent(threading.Event):
         if self.is_set():
             super().clear()
             os.read(self._reader, 1)
-
-    def close(self) -> None:
-        """Give the descriptors back."""
-        os.close(self._reader)
-        os.close(self._writer)
 
 
 class TerminalDriver(LinuxDriver):
@@ -96,11 +91,6 @@ class TerminalDriver(LinuxDriver):
             return os.read(self.fileno, READ_SIZE)
         except OSError:
             return b""
-
-    def close(self) -> None:
-        """See LinuxDriver."""
-        super().close()
-        self.exit_event.close()
 
     def _sigcont_application(self, *args: object) -> None:
         if not self._must_signal_resume:

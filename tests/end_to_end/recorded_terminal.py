@@ -60,8 +60,12 @@ class RecordedTerminal:
         code: int | None = self._child.exitstatus
         return code
 
+    def hang_up(self) -> None:
+        """Take the terminal away; the system tells nobody but the program that it started."""
+        self._child.ptyproc.fileobj.close()
+
     def close(self) -> None:
-        """Take the terminal away."""
+        """Take the terminal away, and end the program."""
         self._child.close(force=True)
 
     def _has_ended(self) -> bool:

@@ -1,4 +1,4 @@
-"""A process that is stopped from outside and goes on, and one whose terminal takes nothing any more."""
+"""A process that is stopped from outside and goes on, and one whose terminal takes nothing any more or is gone."""
 
 from __future__ import annotations
 
@@ -61,6 +61,22 @@ def test_a_terminal_that_is_stuck_does_not_keep_the_session_from_being_saved(
     screen = home.screen()
     eventually(lambda: waits_for_terminal(screen), "the screen waits for the terminal")
     screen.send_signal(signal.SIGTERM)
+    home.everyone_gone()
+    (turn,) = home.only_session().turns
+    assert turn.figures.stop_reason == "cancelled"
+    assert "word20 " in reply_of(turn)
+
+
+def test_a_terminal_that_is_gone_ends_the_session_in_good_order(
+    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: Household
+) -> None:
+    """Below a shell that keeps the signal to itself, as `nohup` and some launchers do."""
+    shell = ["/bin/sh", "-c", 'trap "" HUP; "$@"; true', "sh"]
+    terminal = open_terminal([*shell, *home.scripted(Reply(text=words(5000)))])
+    terminal.sees("loaded in")
+    terminal.type("Count.")
+    terminal.sees("word20 ")
+    terminal.hang_up()
     home.everyone_gone()
     (turn,) = home.only_session().turns
     assert turn.figures.stop_reason == "cancelled"
