@@ -62,7 +62,9 @@ class RecordedTerminal:
 
     def hang_up(self) -> None:
         """Take the terminal away; the system tells nobody but the program that it started."""
-        self._child.ptyproc.fileobj.close()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        os.dup2(nothing, self._child.child_fd)
+        os.close(nothing)
 
     def close(self) -> None:
         """Take the terminal away, and end the program."""

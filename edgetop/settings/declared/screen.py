@@ -18,7 +18,8 @@ DELAY: Final = Option[float](
     metavar="SECONDS",
     parse=real(DELAY_MIN_S, 60),
     help="time between two updates of the panes (seconds, not tenths)",
-    about="The chat is drawn a few times a second whatever this is. Keys: + and -.",
+    about="The chat is drawn a few times a second whatever this is. Where a draw takes long, the panes are drawn more "
+    "rarely while a model decodes, unless this is below a second. Keys: + and -.",
 )
 
 THEME: Final = Option[str | None](
