@@ -4,8 +4,10 @@
 
 A llama-server (the `xllamacpp` wheel's) answers the same question in turn to `edgetop run --server` and to curl, or to
 a bare reader where there is no curl. Both rates are the server's own, (tokens - 1) / its milliseconds, since a client
-can only slow a server down; beside them stands the rate that edgetop's stamps of arrival give. Leave the machine alone
-meanwhile.
+can only slow a server down; beside them stands the rate that edgetop's stamps of arrival give. Speeds of answers
+scatter by more than what a client costs, so the kernel is asked too how long the server's threads were ready to run and
+had no core: while they decode they wait for each other, so the speed falls by at most what they all waited. Leave the
+machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -19,11 +21,13 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_REPOSITORY))
 
-from tests.llama_server import llama_server  # noqa: E402 - from the folder above
+from benchmarks.pulses import Interval, mean_interval, median_interval, waited_s  # noqa: E402 - from the folder above
+from tests.llama_server import llama_server  # noqa: E402
 
 GOAL = 0.99
 QUESTION = "Write a long story about the sea and all who live in it."
@@ -32,33 +36,56 @@ _READER = (
 )
 
 
+class Answered(NamedTuple):
+    """How an answer went."""
+
+    rate: float
+    """Tokens per second as the server counts them."""
+    arrived: float
+    """The same by the client's own stamps."""
+    decode_s: float
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128)
     options = parser.parse_args()
-    ratios, errors = [], []
-    with llama_server(options.model.absolute()) as (url, _), tempfile.TemporaryDirectory() as home:
+    ratios, errors, waits = [], [], []
+    with llama_server(options.model.absolute()) as (url, server), tempfile.TemporaryDirectory() as home:
         by_curl(url, options.tokens)  # warm
         for number in range(options.rounds):
-            order = (by_curl, by_edgetop) if number % 2 else (by_edgetop, by_curl)
-            rates = {ask: ask(url, options.tokens, home) for ask in order}
-            curl, (edgetop, arrived) = rates[by_curl][0], rates[by_edgetop]
-            ratios.append(edgetop / curl)
-            errors.append(arrived / edgetop - 1)
+            answers, shares = {}, {}
+            for ask in (by_curl, by_edgetop) if number % 2 else (by_edgetop, by_curl):
+                before_s = waited_s(server)
+                answers[ask] = ask(url, options.tokens, home)
+                shares[ask] = (waited_s(server) - before_s) / answers[ask].decode_s
+            curl, edgetop = answers[by_curl], answers[by_edgetop]
+            ratios.append(edgetop.rate / curl.rate)
+            errors.append(edgetop.arrived / edgetop.rate - 1)
+            waits.append((shares[by_edgetop] - shares[by_curl]) * 1000)
             print(
-                f"round {number + 1}: curl {curl:.2f} tok/s, edgetop {edgetop:.2f} tok/s, by its stamps {arrived:.2f}"
+                f"round {number + 1}: curl {curl.rate:.2f} tok/s, edgetop {edgetop.rate:.2f} tok/s, by its stamps "
+                f"{edgetop.arrived:.2f}; the server waited {shares[by_curl] * 1000:.1f} and "
+                f"{shares[by_edgetop] * 1000:.1f} ms/s",
+                flush=True,
             )
-    middle = statistics.median(ratios)
-    print(f"\nedgetop over curl: median {middle:.4f}, from {min(ratios):.4f} to {max(ratios):.4f}; goal {GOAL}")
+    ratio = median_interval(ratios)
+    print(f"\nedgetop over curl: median {_told(ratio, 4)}; goal {GOAL}")
+    print(f"the server waited longer for a core than with curl: mean {_told(mean_interval(waits), 1)} ms/s")
     worst = max(errors, key=abs)
     print(f"its stamps against the server's own rate: median {statistics.median(errors):+.2%}, at worst {worst:+.2%}")
-    return 0 if middle >= GOAL else 1
+    return 0 if ratio.middle >= GOAL else 1
 
 
-def by_curl(url: str, tokens: int, _home: str = "") -> tuple[float, float]:
-    """The server's rate while curl reads."""
+def _told(interval: Interval, digits: int) -> str:
+    middle, low, high = (f"{value:.{digits}f}" for value in interval)
+    return f"{middle} ({low} to {high})"
+
+
+def by_curl(url: str, tokens: int, _home: str = "") -> Answered:
+    """While curl reads."""
     body = json.dumps(
         {
             "messages": [{"role": "user", "content": QUESTION}],
@@ -77,11 +104,11 @@ def by_curl(url: str, tokens: int, _home: str = "") -> tuple[float, float]:
     timed = [line for line in lines if '"timings"' in line]
     timings = json.loads(timed[-1].removeprefix("data: "))["timings"]
     rate = (timings["predicted_n"] - 1) / timings["predicted_ms"] * 1000
-    return rate, rate
+    return Answered(rate, rate, timings["predicted_ms"] / 1000)
 
 
-def by_edgetop(url: str, tokens: int, home: str) -> tuple[float, float]:
-    """The server's rate while edgetop reads, and the one by edgetop's stamps."""
+def by_edgetop(url: str, tokens: int, home: str) -> Answered:
+    """While edgetop reads."""
     command = [
         *(sys.executable, "-m", "edgetop", "run", "--json", "-q", "--server", url, "--temp", "0", "--power", "none"),
         *("-n", str(tokens), "-p", QUESTION),
@@ -91,7 +118,8 @@ def by_edgetop(url: str, tokens: int, home: str) -> tuple[float, float]:
     path = json.loads(run.stdout)["session"]
     (turn,) = json.loads(Path(path).read_text("utf-8"))["turns"]
     perf = turn["end"]["perf"]
-    return perf["decode_tokens"] / perf["decode_ms"] * 1000, turn["figures"]["decode_tokens_per_s"]
+    decode_s = perf["decode_ms"] / 1000
+    return Answered(perf["decode_tokens"] / decode_s, turn["figures"]["decode_tokens_per_s"], decode_s)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ LOOK_S = 0.02
 """How soon a stop is noticed."""
 AGAIN_S = 0.5
 """How soon a server that still loads is asked again."""
+GATHER_US = 100_000
+"""How long the pieces of a stream are put aside before they are looked into together, each with its own stamp."""
 PIECE_BYTES = 65536
 DOCUMENT_BYTES_MAX = 16 * 2**20
 """Ollama tells the whole vocabulary of a model in one document, if it is asked to."""
@@ -51,6 +53,16 @@ class Answer:
     def received_us(self) -> int:
         """When the bytes of the last piece were received."""
         return self._channel.received_us
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the last piece was all that has come so far."""
+        return self._channel.is_drained
+
+    def stream(self) -> Iterator[bytes]:
+        """The body as it comes, a few pieces after each other. Raises ServerFailure where it breaks off."""
+        self._channel.gather_us = GATHER_US
+        yield from self.pieces()
 
     def pieces(self) -> Iterator[bytes]:
         """The body as it comes. Raises ServerFailure where it breaks off."""

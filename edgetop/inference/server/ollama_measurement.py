@@ -91,7 +91,7 @@ def _ask(exchange: Exchange, body: object) -> _Asked:
     end = _Line()
     with exchange.ask("POST", PATH, body) as answer:
         exchange.require_success(answer)
-        for piece in answer.pieces():
+        for piece in answer.stream():
             for document in reader.feed(piece):
                 end = decode(document, _Line)
                 if end.error is not None:

@@ -1,4 +1,4 @@
-"""The text of a reply as it arrives from a server, on its way to the screen, a few chunks together.
+"""The text of a reply as it arrives from a server, on its way to the screen.
 
 The stamp of a token is when the text that holds it arrived. Of a chunk that holds several tokens the first one has the
 text and all have the same stamp; where the server does not say how many a chunk holds, the chunk stands for itself.
@@ -10,7 +10,6 @@ from itertools import groupby
 
 from edgetop.core.records import Part, Tokens
 from edgetop.inference.engine import Reporter
-from edgetop.inference.reply_stream import FLUSH_PERIOD_US
 from edgetop.inference.reply_text import Piece, ReplyText
 
 TOKENS_IN_CHUNK_MAX = 4096
@@ -30,7 +29,6 @@ class ArrivingReply:
         """Takes out the marks of a reasoning part that the server left in the answer."""
         self._pieces: list[Piece] = []
         self._waiting = _NOTHING
-        self._due_us = 0
         self.chunks = 0
         """Chunks with text that have come."""
         self.tokens = 0
@@ -52,8 +50,6 @@ class ArrivingReply:
         self._waiting = (text, part, t_us) if held == 0 else _NOTHING
         for number in range(held):
             self._give(t_us, text if number == 0 else "", part)
-        if t_us >= self._due_us:
-            self.flush()
 
     def finish(self) -> None:
         """Report everything: the reply has ended."""
@@ -94,4 +90,3 @@ class ArrivingReply:
                     counted=self.counted,
                 )
             )
-            self._due_us = stamps[-1] + FLUSH_PERIOD_US

@@ -30,7 +30,7 @@ def deltas_of(answer: Answer, stream: AnswerStream) -> Iterator[tuple[int, Delta
             f"The server answered with {quoted(media)}, not with a stream of text.", "Check the address after --server."
         )
     size = 0
-    for piece in answer.pieces():
+    for piece in answer.stream():
         size += len(piece)
         if size > ANSWER_BYTES_MAX:
             raise ServerFailure("The server's answer does not end.")

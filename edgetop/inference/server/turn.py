@@ -67,6 +67,8 @@ class Turn:
                 self._take(t_us, delta)
                 if delta.done:
                     return
+                if answer.is_drained:
+                    self._reply.flush()
         if self._stop_reason is None:
             raise ServerFailure(
                 "The server ended its answer without saying that it is complete.", "Look whether it still runs."
