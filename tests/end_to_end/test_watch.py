@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import pairwise
 from math import isnan
 from pathlib import Path
@@ -32,6 +33,8 @@ from tests.llama_server import llama_server
 from tests.served_board import ServedBoard, served_board
 
 LOOK_S = 0.1
+WORDS = ("sea", "sand", "ice")
+ROUNDS_MAX = 20
 
 
 def ask(url: str, prompt: str, tokens: int) -> int:
@@ -56,6 +59,12 @@ def counted_j(session: Session, board: ServedBoard) -> float:
     )
 
 
+def is_well_known(watch: WatchSession) -> bool:
+    """Whether its energy has an interval far from being too wide to be told."""
+    energy = watch_figures(watch.session, watch.now_us()).energy
+    return energy is not None and energy.gross_j.high - energy.gross_j.low < energy.gross_j.value / 2
+
+
 @pytest.mark.parametrize("kind", ["rapl", "ina3221"])
 def test_tokens_and_energy_of_other_users_are_counted(
     small_model: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -72,15 +81,23 @@ def test_tokens_and_energy_of_other_users_are_counted(
             watch.pump()
             return watch_figures(watch.session, watch.now_us()).generated_tokens
 
+        def has_counted(tokens: int) -> bool:
+            return generated() == tokens
+
         try:
             eventually(lambda: generated() == 0 and watch.has_looked, "the server is looked at")
-            with ThreadPoolExecutor(2) as users:
-                asked = [users.submit(ask, url, f"Tell a story about {word}.", 60) for word in ("sea", "sand", "ice")]
-                while not all(each.done() for each in asked):
-                    watch.pump()
-                    time.sleep(LOOK_S)
-                received = sum(each.result() for each in asked)
-            eventually(lambda: generated() == received, "all tokens are counted", told=lambda: f"{generated()}")
+            received = 0
+            # A sensor that sees moments only needs the longer, the more the load changed.
+            for _ in range(ROUNDS_MAX):
+                with ThreadPoolExecutor(2) as users:
+                    asked = [users.submit(ask, url, f"Tell a story about {word}.", 60) for word in WORDS]
+                    while not all(each.done() for each in asked):
+                        watch.pump()
+                        time.sleep(LOOK_S)
+                    received += sum(each.result() for each in asked)
+                eventually(partial(has_counted, received), "all tokens are counted", told=lambda: f"{generated()}")
+                if is_well_known(watch):
+                    break
         finally:
             path = watch.close()
     assert path is not None
