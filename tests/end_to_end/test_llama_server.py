@@ -85,7 +85,7 @@ def test_the_screen_chats_with_a_server_and_outlives_it(
         window = open_tmux(command, columns=columns, rows=rows)
         window.sees("loaded in")
         window.type("Say hi.")
-        window.sees("8 tok")
+        window.sees(r" 8 tok ·")
     window.type("Again.")
     window.sees("nobody")
     window.press("F10")
