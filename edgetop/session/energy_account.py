@@ -27,7 +27,7 @@ from edgetop.session.channel_feed import ChannelFeed
 from edgetop.session.energy_sum import NO_REPLY, EnergySum, MeasuredTurn, by_host
 from edgetop.session.limits import limit_between
 from edgetop.session.meters import cross_check_of, headline_of, meters_of
-from edgetop.session.quiet import Moment, moments_of
+from edgetop.session.quiet import Moments
 from edgetop.session.series import LARGEST
 from edgetop.session.session import Session
 from edgetop.session.turn import Turn
@@ -85,9 +85,9 @@ class EnergyAccount:
         self._feeds = [ChannelFeed(session, meter) for meter in chosen]
         other = cross_check_of(self._meters, chosen)
         self._other = None if other is None else ChannelFeed(session, other)
-        self._moments: list[Moment] = []
+        self._all_moments = Moments(session)
+        self._moments = self._all_moments.all()
         self._moments_fed = 0
-        self._grown: tuple[object, ...] = ()
         self._until_us = -2 * LARGEST
         self._revisions: list[int] = []
         self._taken: tuple[int, ...] = ()
@@ -248,15 +248,11 @@ class EnergyAccount:
 
     def _take_moments(self) -> bool:
         """Look for new moments; false when one lies among those that the estimators know already."""
-        session = self._session
-        finished = bool(session.turns) and session.turns[-1].finished is not None
-        grown = (len(session.loads), len(session.turns), finished, len(session.events))
-        if grown == self._grown:
+        moments = self._all_moments.all()
+        if moments is self._moments:
             return True
-        self._grown = grown
-        known = self._moments[: self._moments_fed]
-        self._moments = moments_of(session)
-        return self._moments[: self._moments_fed] == known
+        known, self._moments = self._moments[: self._moments_fed], moments
+        return moments[: self._moments_fed] == known
 
     def _figures(self, turn: Turn) -> MeasuredTurn:
         kept = self._kept.get(turn)

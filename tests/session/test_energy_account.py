@@ -27,7 +27,7 @@ from edgetop.core.records import (
 from edgetop.session.codec import decode_file, encode_file
 from edgetop.session.conversion import to_file, to_session
 from edgetop.session.energy_account import BEHIND_US, PowerNow, energy_account
-from edgetop.session.quiet import Moment, moments_of
+from edgetop.session.quiet import Moment, Moments
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.summary import account_of
@@ -203,7 +203,7 @@ def test_a_turn_begins_and_ends_the_quiet_and_a_dead_engine_leaves_none() -> Non
             stop_reason="engine_died",
         ),
     ]
-    moments = moments_of(fold([STARTED, *died]))
+    moments = Moments(fold([STARTED, *died])).all()
     end_us = fold([STARTED, *died]).turns[0].last_us
     assert moments == [
         Moment(500_000, "quiet"),
@@ -232,7 +232,7 @@ def test_turns_that_follow_each_other_without_a_pause_are_not_quiet() -> None:
         turn_end(1, 10 * S),
         *second,
     ]
-    moments = moments_of(fold([STARTED, LOADED, *together]))
+    moments = Moments(fold([STARTED, LOADED, *together])).all()
     assert [moment.what for moment in moments] == ["quiet", "busy", "quiet", "busy", "quiet"]
     assert moments[2].t_us == moments[3].t_us == 10 * S
 

@@ -74,6 +74,10 @@ class BaselineTracker:
         self._settled: list[Baseline] = []
         """Of the first spans, which no reading to come belongs to; valid for one revision of the curve."""
         self._settled_spans = 0
+        self._settled_full = False
+        """One of those is full."""
+        self._full = False
+        """One of `_found` is."""
         self._revision = curve.revision
         self._baselines_of: tuple[int | None, ...] = ()
         self._found: list[Baseline] = []
@@ -115,7 +119,7 @@ class BaselineTracker:
         u² = u_b² + (P2-P1)²/12, the drift between the two being uniform. With one of the two, that one.
         """
         baselines = self._baselines()
-        if not any(baseline.full for baseline in baselines):
+        if not self._full:
             need_s = max(FIRST_AT_LEAST_S, FIRST_UPDATES * self._curve.update_s) + self._curve.tail_s
             return Missing(
                 "no idle baseline has been measured yet",
@@ -144,7 +148,8 @@ class BaselineTracker:
     @property
     def is_known(self) -> bool:
         """Whether the idle power was measured long enough to stand alone."""
-        return any(baseline.full for baseline in self._baselines())
+        self._baselines()
+        return self._full
 
     def latest(self) -> Baseline | None:
         """The newest baseline, for the line in the power graph."""
@@ -160,31 +165,35 @@ class BaselineTracker:
     def is_settled(self, end_us: int) -> bool:
         """Whether the idle power of a window that ends at `end_us` stays as it is while the curve's revision does."""
         self._baselines()
-        return any(b.full for b in self._settled) and self._settled[-1].start_us >= end_us
+        return self._settled_full and self._settled[-1].start_us >= end_us
 
     def _baselines(self) -> list[Baseline]:
         curve, last = self._curve, self._spans[-1] if self._spans else None
         state = (curve.revision, curve.asked_us, len(self._spans), None if last is None else last.end_us)
         if state != self._baselines_of:
             self._baselines_of = state
-            found = self._measure_all()
+            found, later = self._measure_all()
             # Until one is full enough to stand alone, none of them is used.
-            self._changes += found != self._found and any(baseline.full for baseline in found)
+            self._full = self._settled_full or any(baseline.full for baseline in later)
+            self._changes += found != self._found and self._full
             self._found = found
         return self._found
 
-    def _measure_all(self) -> list[Baseline]:
+    def _measure_all(self) -> tuple[list[Baseline], list[Baseline]]:
+        """All baselines, and those among them that are not settled."""
         if self._revision != self._curve.revision:
-            self._settled, self._settled_spans = [], 0
+            self._settled, self._settled_spans, self._settled_full = [], 0, False
             self._revision = self._curve.revision
         while self._settled_spans < len(self._spans):
             span = self._spans[self._settled_spans]
             if span.end_us is None or not self._curve.is_settled(span.end_us):
                 break
-            self._settled.extend(self._measure(span))
+            measured = self._measure(span)
+            self._settled.extend(measured)
+            self._settled_full = self._settled_full or any(baseline.full for baseline in measured)
             self._settled_spans += 1
-        later = self._spans[self._settled_spans :]
-        return [*self._settled, *(baseline for span in later for baseline in self._measure(span))]
+        later = [baseline for span in self._spans[self._settled_spans :] for baseline in self._measure(span)]
+        return [*self._settled, *later], later
 
     def _measure(self, span: Quiet) -> tuple[Baseline, ...]:
         """Up to two baselines of a quiet span: one near its beginning, one near its end."""
