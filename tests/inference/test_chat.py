@@ -32,7 +32,9 @@ def test_a_loaded_model_says_what_it_is_and_what_was_chosen(real: Talk) -> None:
     assert settings.n_ubatch == 512
     assert settings.n_threads is not None
     assert settings.n_threads >= 1
+    elsewhere = [device for device in hello.engine.devices if not device.startswith(("CPU", "BLAS"))]
     assert settings.n_gpu_layers is not None
+    assert (settings.n_gpu_layers > 0) == bool(elsewhere)
     # 30 layers, 2048 cells, K and V of 192 half-precision numbers each.
     assert memory.kv_bytes == 30 * 2048 * 2 * 192 * 2
     assert memory.weights_bytes == pytest.approx(92.1 * 2**20, rel=0.7)

@@ -38,6 +38,13 @@ def test_layers_on_an_accelerator_are_counted() -> None:
     assert offloaded_layers([]) == 0
 
 
+def test_layers_that_stay_on_the_cpu_are_not_counted() -> None:
+    stayed = [Line(1, f"load_tensors: layer {number:3d} assigned to device CPU, is_swa = 0") for number in range(31)]
+    assert offloaded_layers([*stayed, *LINES]) == 0
+    gone = Line(1, "load_tensors: layer  30 assigned to device CUDA0, is_swa = 0")
+    assert offloaded_layers([*stayed[:30], gone, *LINES]) == 1
+
+
 def test_warnings_and_errors_are_reported_once_each() -> None:
     lines = [Line(3, "odd token"), Line(3, "odd token"), Line(2, "fine"), Line(4, "no memory")]
     assert [(log.level, log.text) for log in to_reports(lines)] == [("warning", "odd token"), ("error", "no memory")]

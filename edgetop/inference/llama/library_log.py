@@ -94,7 +94,14 @@ def memory_breakdown(lines: list[Line]) -> MemoryBreakdown:
 
 
 def offloaded_layers(lines: list[Line]) -> int:
-    """Layers that went to an accelerator, from `offloaded 31/31 layers to GPU`; 0 when nothing says so."""
+    """Layers that went to an accelerator or to another machine; 0 when nothing says so.
+
+    A library built with RPC says `offloaded 31/31 layers to GPU` of layers that stay on the CPU, too, so that the
+    device of each layer goes before.
+    """
+    by_device = layer_devices(lines)
+    if by_device:
+        return sum(len(set(layers)) for device, layers in by_device.items() if device != "CPU")
     matches = (_OFFLOADED.search(line.text) for line in lines)
     return next((int(match[1]) for match in matches if match), 0)
 

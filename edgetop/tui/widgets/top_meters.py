@@ -158,7 +158,7 @@ def _model(view: View) -> list[str]:
     return [
         name or "unnamed model",
         format_bytes_short(load.model.size_bytes),
-        f"{layers} layers on GPU" if layers else threads,
+        f"{layers} layers {'offloaded' if load.settings.rpc_servers else 'on GPU'}" if layers else threads,
     ]
 
 
