@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from codecs import getincrementaldecoder
-from selectors import EVENT_READ, DefaultSelector
+from selectors import EVENT_READ, SelectSelector
 from typing import TYPE_CHECKING, Any
 
 from textual._xterm_parser import XTermParser
@@ -68,7 +68,8 @@ class TerminalDriver(LinuxDriver):
         """Hand on what is typed, until `exit_event`."""
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
-        with DefaultSelector() as selector:
+        # The one kind that takes any terminal: those of macOS are none for its kqueue.
+        with SelectSelector() as selector:
             selector.register(self.fileno, EVENT_READ)
             selector.register(self.exit_event, EVENT_READ)
             while not self.exit_event.is_set():
