@@ -1,7 +1,7 @@
 """How things look on a terminal; the only room that knows Textual.
 
-Textual reads these variables once, when it is imported: no animations, and no more frames than text flushed a few
-times a second needs. A person's own setting wins.
+Textual reads these variables once, when it is imported: no animations, and so many frames a second that a key is not
+kept waiting for the next one; without a change there is no frame. A person's own setting wins.
 """
 
 import os

@@ -3,7 +3,8 @@
 Textual composes every widget that shares a line with a change, which takes about 3 ms for one grown line, and writes
 the line from the widget's left edge on. Here only the changed cells are drawn and written. The widget's lines
 are what it gives to Textual for any later repaint, so both draw the same as long as the widget has no
-opacity, tint or hatch. This is the one module that touches what Textual 8.2.8 keeps private.
+opacity, tint or hatch. Besides the driver of the terminal this is the one module that touches what Textual 8.2.8 keeps
+private.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from rich.console import Console
+from rich.console import COLOR_SYSTEMS, Console
 from rich.segment import Segment
 from textual._compositor import CompositorUpdate
 from textual.geometry import Region
@@ -74,7 +75,7 @@ class _CellsUpdate(CompositorUpdate):
 
     def render_segments(self, console: Console) -> str:
         """The escape sequences that draw them."""
-        colors = console._color_system  # noqa: SLF001
+        colors = COLOR_SYSTEMS.get(console.color_system or "")
         return written(run for cells in self._cells for run in cells.runs(colors))
 
 

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from edgetop.tui.settings_desk import SettingsDesk
 
 TICK_S = 0.25
+"""While a model loads."""
 IDLE_TICK_S = 0.5
 DECODING, BEGINNING = frozenset({"answering", "stopping"}), frozenset({"loading", "starting"})
 """Phases of a conversation in which there is something to see."""

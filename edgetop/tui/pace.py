@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 TEXT_SHARE = 0.0025
 PANES_SHARE = 0.0025
-"""Of one core; together with the sensors and the journal the screen stays below one percent."""
+"""Of one core. Sensors and the journal take as much again and more, and all of it is to stay below one percent."""
 TEXT_STEPS_S = (0.25, 0.35, 0.5)
 """More often than the first would cost tokens that nobody reads the sooner for; more rarely than the last stutters."""
 PANES_STEP_S = 0.5

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from edgetop.inference.reply_stream import FLUSH_PERIOD_US
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.channel import Channel
 from edgetop.inference.server.failure import Cause, ServerFailure, Stopped, quoted
@@ -25,8 +26,6 @@ LOOK_S = 0.02
 """How soon a stop is noticed."""
 AGAIN_S = 0.5
 """How soon a server that still loads is asked again."""
-GATHER_US = 100_000
-"""How long the pieces of a stream are put aside before they are looked into together, each with its own stamp."""
 PIECE_BYTES = 65536
 DOCUMENT_BYTES_MAX = 16 * 2**20
 """Ollama tells the whole vocabulary of a model in one document, if it is asked to."""
@@ -60,8 +59,8 @@ class Answer:
         return self._channel.is_drained
 
     def stream(self) -> Iterator[bytes]:
-        """The body as it comes, a few pieces after each other. Raises ServerFailure where it breaks off."""
-        self._channel.gather_us = GATHER_US
+        """The body as it comes, a few pieces together, each with its stamp. Raises ServerFailure if it breaks off."""
+        self._channel.gather_us = FLUSH_PERIOD_US
         yield from self.pieces()
 
     def pieces(self) -> Iterator[bytes]:
