@@ -92,18 +92,20 @@ def _as_json(path: Path, shown: Snapshot) -> dict[str, object]:
 
 
 def _as_text(paths: Sequence[Path], shown: Sequence[Snapshot]) -> str:
-    """A row for each figure, a column for each session."""
+    """A row for each figure that one of the sessions has, a column for each session."""
     columns = [_figures(path, each) for path, each in zip(paths, shown, strict=True)]
-    return table([[name, *(column[name] for column in columns)] for name in columns[0]])
+    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    return table([row for row in rows if any(row[1:])])
 
 
 def _figures(path: Path, shown: Snapshot) -> dict[str, str]:
     summary, load = shown.summary, shown.load
+    threads = None if load is None else load.settings.n_threads
     return {
         "session": path.stem,
         "at": format_duration(shown.t_us / US_PER_S),
         "model": "no model" if load is None else f"{load.model.name} {load.model.quantization}".strip(),
-        "threads": "" if load is None else f"{load.settings.n_threads}",
+        "threads": "" if threads is None else f"{threads}",
         "turns": f"{summary.turns}",
         "tokens": f"{summary.generated_tokens}",
         "decode": format_rate(summary.decode_tokens_per_s),

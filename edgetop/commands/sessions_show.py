@@ -12,7 +12,7 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
 from edgetop.core.text import one_line
 from edgetop.session.disk import load_file
-from edgetop.session.file import ServiceEntry, SessionFile, TurnEntry
+from edgetop.session.file import LoadEntry, ServiceEntry, SessionFile, TurnEntry
 from edgetop.session.listing import models_of
 from edgetop.session.schema import validate
 from edgetop.session.store import Store
@@ -52,10 +52,7 @@ def _overview(path: Path, file: SessionFile) -> list[list[str]]:
         ["model", models_of(file) or "none was loaded"],
     ]
     if file.loads:
-        chosen = file.loads[-1].settings
-        rows.append(
-            ["settings", f"context {chosen.n_ctx}, threads {chosen.n_threads}, KV {chosen.type_k}/{chosen.type_v}"]
-        )
+        rows.append(["settings", _settings(file.loads[-1])])
     if file.watch is not None:
         return [*rows, ["memory peak", format_bytes(summary.memory.rss_peak_bytes)], *figure_rows(file.watch)]
     rows += [
@@ -68,6 +65,17 @@ def _overview(path: Path, file: SessionFile) -> list[list[str]]:
         ["energy", energy_text(summary)],
     ]
     return rows
+
+
+def _settings(load: LoadEntry) -> str:
+    """What is known of them; a server does not tell all of its own."""
+    chosen = load.settings
+    known = [
+        "" if chosen.n_ctx is None else f"context {chosen.n_ctx}",
+        "" if chosen.n_threads is None else f"threads {chosen.n_threads}",
+        "" if load.engine.server else f"KV {chosen.type_k}/{chosen.type_v}",
+    ]
+    return ", ".join(part for part in known if part)
 
 
 _SERVICE_HEADINGS = ["#", "PROGRAM", "MODEL", "WHERE", "TOKENS COUNTED"]

@@ -114,6 +114,8 @@ def test_a_benchmark_of_a_server_is_kept_compared_replayed_and_reported(home: Ho
     for verb in (("sessions", "validate"), ("compare", str(path)), ("report", "-o", str(home.folder / "report.html"))):
         ran = home.run(*verb, str(path))
         assert ran.returncode == 0, (verb, ran.stdout, ran.stderr)
-    replayed = home.run("replay", str(path))
-    assert replayed.returncode == 0, replayed.stderr
-    assert "SmolLM2-135M-Instruct" in replayed.stdout
+    for words in ("replay", "sessions show"):
+        ran = home.run(*words.split(), str(path))
+        assert ran.returncode == 0, (words, ran.stderr)
+        assert "SmolLM2-135M-Instruct" in ran.stdout
+        assert "None" not in ran.stdout, "what the server did not tell is left out"
