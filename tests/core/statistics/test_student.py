@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from math import inf
+from math import atan2, cos, inf, pi, sin, sqrt
 
 import pytest
 from hypothesis import given
@@ -23,6 +23,46 @@ def test_without_end_of_freedom_it_is_the_normal_distribution() -> None:
     assert quantile(0.95, inf) == pytest.approx(1.95996, abs=1e-5)
     assert two_sided_p(1.95996, inf) == pytest.approx(0.05, abs=1e-6)
     assert two_sided_p(1.96, 999.0) == pytest.approx(two_sided_p(1.96, 1000.0), abs=5e-4)
+
+
+def _closed_form(t: float, freedom: int) -> float:
+    """Abramowitz and Stegun, 26.7.3 and 26.7.4, for whole degrees of freedom."""
+    angle = atan2(t, sqrt(freedom))
+    term = cos(angle) if freedom % 2 else 1.0
+    total = term if freedom > 1 else 0.0
+    for k in range(3 if freedom % 2 else 2, freedom - 1, 2):
+        term *= (k - 1) / k * cos(angle) ** 2
+        total += term
+    return 1 - (2 / pi * (angle + sin(angle) * total) if freedom % 2 else sin(angle) * total)
+
+
+@given(st.integers(1, 200), st.floats(0, 50))
+def test_whole_degrees_of_freedom_have_a_closed_form(freedom: int, t: float) -> None:
+    assert two_sided_p(t, freedom) == pytest.approx(_closed_form(t, freedom), abs=1e-12)
+
+
+@given(st.floats(0, 1e9))
+def test_one_and_two_degrees_of_freedom_are_exact_far_out(t: float) -> None:
+    assert two_sided_p(t, 1) == pytest.approx(2 / pi * atan2(1, t), rel=1e-12)
+    assert two_sided_p(t, 2) == pytest.approx(2 / (2 + t * t + t * sqrt(2 + t * t)), rel=1e-12)
+
+
+@given(st.floats(1, inf))
+def test_zero_is_always_reached_and_infinity_never(freedom: float) -> None:
+    assert two_sided_p(0, freedom) == 1
+    assert two_sided_p(inf, freedom) == 0
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1, 998), st.floats(0, 900))
+def test_more_freedom_has_thinner_tails(t: float, freedom: float, more: float) -> None:
+    fewer, greater = two_sided_p(t, freedom), two_sided_p(t, min(999.0, freedom + more))
+    assert greater <= fewer * (1 + 1e-11)
+    assert two_sided_p(-t, freedom) == fewer
+
+
+@given(st.floats(0.01, 0.9999), st.floats(1, 2000))
+def test_a_quantile_is_where_the_chance_is_left(confidence: float, freedom: float) -> None:
+    assert two_sided_p(quantile(confidence, freedom), freedom) == pytest.approx(1 - confidence, rel=1e-7)
 
 
 @given(st.floats(1, 900), st.floats(0, 50), st.floats(0.001, 10))
