@@ -26,7 +26,7 @@ from edgetop.session.comparison.figures import DECODE
 from edgetop.session.comparison.reading import read_results
 from edgetop.session.comparison.result import Result
 from edgetop.session.disk import write_atomically
-from tests.session.comparison.simulated import result, session_file
+from tests.support.simulated_results import result, session_file
 
 DIFFERENT = ("better", "worse")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.terminal import Terminal
 from edgetop.core.percentile import percentile
 from edgetop.inference.catalog import demo_model
-from tests.end_to_end.household import Household
+from tests.support.isolated_home import IsolatedHome
 
 LETTERS = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 PAUSE_S = (0.03, 0.25)
@@ -70,7 +70,7 @@ def main() -> None:
     chosen = parser.parse_args()
     chance = random.Random(1)  # noqa: S311 - not for secrets
     with tempfile.TemporaryDirectory() as name:
-        home = Household(Path(name))
+        home = IsolatedHome(Path(name))
         home.environment["COLORTERM"] = "truecolor"
         command = home.command(
             *("-m", str(chosen.model), "--threads", str(chosen.threads), "--ctx", "8k", "--temp", "0.8"),

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgetop.fit.model_file import read_facts
-from tests.core.gguf_file import ARRAY, F32, STRING, U32, array, gguf, pair, tensor, text, u32
+from tests.support.gguf_files import ARRAY, F32, STRING, U32, array, gguf, pair, tensor, text, u32
 
 SIZE_BYTES = 5 * 10**9
 CASES = {

@@ -15,7 +15,7 @@ from edgetop.core.records import Channel, Record, Sampled, SourceAdded, SourceIn
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.tui.traces import SPANS, Traces
-from tests.session.recordings import ENGINE, LOADED, START_US, STARTED, S, fold
+from tests.support.recorded_sessions import ENGINE, LOADED, START_US, STARTED, S, fold
 
 LENGTHS_S = {"10 min": 600, "1 h": 3600, "10 h": 36_000}
 TURN_S, TOKENS, TOKEN_US = 15, 100, 100_000

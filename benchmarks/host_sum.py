@@ -26,8 +26,8 @@ from edgetop.core.energy.figures import Energy, Figure
 from edgetop.core.records import Record, Sampled
 from edgetop.session.session import Session
 from edgetop.session.summary import account_of
-from tests.live.simulated_hosts import HostFeed, Path, Ran, run
-from tests.session.recordings import fold
+from tests.support.recorded_sessions import fold
+from tests.support.simulated_hosts import HostFeed, Path, Ran, run
 
 ONE_WAY = Path(there_us=200, back_us=800_000, jitter_us=100)
 

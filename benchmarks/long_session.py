@@ -6,7 +6,7 @@ import random
 
 from edgetop.core.records import Channel, Prefill, Sampled, SourceAdded, SourceInfo, Tokens, TurnFinished, TurnStarted
 from edgetop.session.session import Session
-from tests.session.recordings import CPU, ENGINE, LOADED, MEMORY, OWN, START_US, STARTED, S, fold
+from tests.support.recorded_sessions import CPU, ENGINE, LOADED, MEMORY, OWN, START_US, STARTED, S, fold
 
 POWER_HZ, OTHERS_HZ = 50, 10
 TOKENS_PER_TURN = 500

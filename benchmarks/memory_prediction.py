@@ -68,8 +68,8 @@ def main() -> None:
     for model in options.models:
         rows += measure(model, model.stem, contexts, kv_types)
     if options.tiny:
-        from tests.fit.gguf_architectures import ARCHITECTURES  # noqa: PLC0415 - only with the tests at hand
-        from tests.fit.gguf_files import write_model  # noqa: PLC0415
+        from tests.support.gguf_architectures import ARCHITECTURES  # noqa: PLC0415 - only with the tests at hand
+        from tests.support.gguf_files import write_model  # noqa: PLC0415
 
         with tempfile.TemporaryDirectory() as folder:
             for name in ARCHITECTURES:

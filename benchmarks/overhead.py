@@ -44,9 +44,9 @@ from edgetop.inference.catalog import demo_model
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed
 from edgetop.session.disk import load as load_session
-from tests.end_to_end.household import Household
-from tests.end_to_end.sshd import Sshd
-from tests.end_to_end.tmux import Tmux
+from tests.support.isolated_home import IsolatedHome
+from tests.support.sshd import Sshd
+from tests.support.tmux import Tmux
 
 PROMPT = "Write a long story about a lighthouse keeper and the sea."
 LONG_CHAT_LINES = 10_000
@@ -113,7 +113,7 @@ class Setting(NamedTuple):
 class Detached:
     """A tmux that nobody is attached to, as far as a benchmark uses a terminal."""
 
-    def __init__(self, command: Sequence[str], home: Household) -> None:
+    def __init__(self, command: Sequence[str], home: IsolatedHome) -> None:
         self._home = home
         self._window = Tmux(command, environment=home.environment, folder=home.folder, columns=COLUMNS, rows=ROWS)
 
@@ -134,7 +134,7 @@ class Detached:
 def screen_cost(setting: Setting, condition: str) -> Cost:
     """What the live screen costs under a condition."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        home = Household(Path(name))
+        home = IsolatedHome(Path(name))
         home.environment["COLORTERM"] = "truecolor"
         program = home.folder / "pulsed.py"
         program.write_text(_EDGETOP)
@@ -152,7 +152,7 @@ def screen_cost(setting: Setting, condition: str) -> Cost:
         return _measured(setting, home, terminal, long_chat=condition == "long chat")
 
 
-def _measured(setting: Setting, home: Household, terminal: Terminal | Detached, *, long_chat: bool) -> Cost:
+def _measured(setting: Setting, home: IsolatedHome, terminal: Terminal | Detached, *, long_chat: bool) -> Cost:
     _wait(terminal, lambda: _recorded(home, "model"))
     screen = home.screen().pid
     engine = _engine_of(screen)
@@ -301,7 +301,7 @@ def _rate(stamps_us: Sequence[int]) -> float:
     return (len(stamps_us) - 1) / (stamps_us[-1] - stamps_us[0]) * US_PER_S
 
 
-def _recorded(home: Household, kind: str) -> int:
+def _recorded(home: IsolatedHome, kind: str) -> int:
     """How many records of a kind the journal has."""
     return sum(path.read_bytes().count(b'"type":"%s"' % kind.encode()) for path in home.journal_paths)
 

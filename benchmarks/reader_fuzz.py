@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 
 from edgetop.core.gguf import read_header
-from tests.fit.header_mutation import DATA_BYTES, examine, good_headers, mutated
+from tests.support.mutated_gguf import DATA_BYTES, examine, good_headers, mutated
 
 HEADER_BYTES_MAX = 16 * 2**20
 FINDING = Path("build/finding.gguf")

@@ -27,7 +27,7 @@ _REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_REPOSITORY))
 
 from benchmarks.pulses import Interval, median_interval, waited_s  # noqa: E402 - from the folder above
-from tests.llama_server import llama_server  # noqa: E402
+from tests.support.llama_cpp_servers import llama_server  # noqa: E402
 
 GOAL = 0.99
 QUESTION = "Write a long story about the sea and all who live in it."

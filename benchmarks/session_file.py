@@ -23,7 +23,7 @@ from edgetop.session.conversion import to_file
 from edgetop.session.disk import load, load_head, save
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from tests.session.recordings import HEAD, MEMORY, MS, OWN, START_US, S, an_hour, fold, sample, turn
+from tests.support.recorded_sessions import HEAD, MEMORY, MS, OWN, START_US, S, an_hour, fold, sample, turn
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from edgetop.session.disk import save
 from edgetop.session.listing import entry_of
 from edgetop.session.store import Store
 from edgetop.tui.sessions_table import placed, row_line
-from tests.session.recordings import an_hour
+from tests.support.recorded_sessions import an_hour
 
 COUNTS = (1, 20, 200, 1000)
 COLUMNS, ROWS = 120, 36

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from tests.inference.server.stream_mutation import STREAMS, examine, mutated
+from tests.support.mutated_streams import STREAMS, examine, mutated
 
 FINDING = Path("build/finding.stream")
 

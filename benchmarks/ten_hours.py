@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.long_session import WORDS
 from benchmarks.terminal import resident_mib
 from edgetop.core.records import Prefill, Record, Sampled, Tokens, TurnFinished, TurnStarted
-from tests.tui.still_life import LOADED, S, StillApp, still_records
+from tests.support.demo_session import LOADED, DemoApp, S, demo_records
 
 TOKENS_PER_S, TOKENS_PER_TURN = 55, 500
 PAUSE_S = 2
@@ -88,7 +88,7 @@ class Simulation:
 
 async def measure(lengths_h: list[float]) -> None:
     """Print a line for each length."""
-    app = StillApp(still_records(until_us=LOADED.t_us))
+    app = DemoApp(demo_records(until_us=LOADED.t_us))
     async with app.run_test(size=(120, 36)) as pilot:
         while not app.played:
             await pilot.pause()
@@ -114,7 +114,7 @@ async def measure(lengths_h: list[float]) -> None:
             )
 
 
-def second(app: StillApp, simulation: Simulation, *, drawn: bool) -> None:
+def second(app: DemoApp, simulation: Simulation, *, drawn: bool) -> None:
     """Let a second happen, drawn or not."""
     for record in simulation.next_second():
         app.happen(record, shown=isinstance(record, Tokens) and drawn)

@@ -1,7 +1,7 @@
 """Draws the README's pictures: `python -m docs.make_pictures`, from the root of a checkout.
 
 The screens are the real ones. The session on them is made up, since the machine that draws the pictures has neither the
-board nor the meter: `tests/tui/still_life.py`, the same as in the tests, so that the pictures are never stale.
+board nor the meter: `tests/support/demo_session.py`, the same as in the tests, so that the pictures are never stale.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import re
 from pathlib import Path
 
-from tests.tui.still_life import StillApp, still_records
+from tests.support.demo_session import DemoApp, demo_records
 
 FOLDER = Path(__file__).parent
 PICTURES = {"screen.svg": (120, 36), "screen-narrow.svg": (80, 24)}
@@ -18,7 +18,7 @@ PICTURES = {"screen.svg": (120, 36), "screen-narrow.svg": (80, 24)}
 
 async def draw(size: tuple[int, int]) -> str:
     """The live screen in `size` cells as SVG."""
-    app = StillApp(still_records())
+    app = DemoApp(demo_records())
     async with app.run_test(size=size) as pilot:
         while not app.played:
             await pilot.pause()

@@ -1,9 +1,8 @@
 """Records the examples in `sessions/`: `python -m docs.record_examples`, from the root of a checkout.
 
 The engine and the model are real, and so are its speed and its memory. The power is not: this machine has no meter, so
-a virtual board (`tests/virtual_board.py`) computes it from the processor time that the engine takes. Each file says so
-in its device, in a tag and in its notes. What would tell of the machine or of its user is taken out.
-"""
+a virtual board (`tests/support/virtual_board.py`) computes it from the processor time that the engine takes. Each file
+says so in its device, in a tag and in its notes. What would tell of the machine or of its user is taken out.
 
 from __future__ import annotations
 
@@ -116,7 +115,7 @@ def model_file(quantization: str, folder: Path) -> Path:
 @contextmanager
 def virtual_board(root: Path) -> Iterator[None]:
     """A virtual board below `root`, which shows the real machine's processor and memory besides."""
-    command = [sys.executable, "-m", "tests.virtual_board", "--root", str(root), "--kind", SENSOR_KIND]
+    command = [sys.executable, "-m", "tests.support.virtual_board", "--root", str(root), "--kind", SENSOR_KIND]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as board:
         try:
             if board.stdout is None or board.stdout.readline() != "ready\n":

@@ -19,7 +19,7 @@ import pytest
 
 from edgetop import __version__, cli
 from edgetop.session.schema import validate
-from tests.core.gguf_file import small_gguf
+from tests.support.gguf_files import small_gguf
 
 HOSTILE = "[/ [b + \x1b]0;x\x07 \x1b[2J \u202eabc \ud800 " + "x" * 10_000
 DEADLINE_S = 60

@@ -13,7 +13,7 @@ from edgetop.core.energy.figures import Figure
 from edgetop.core.quality import Quality, Score
 from edgetop.core.records import DeviceInfo
 from edgetop.session.file import LoadEntry
-from tests.session.recordings import LOADED
+from tests.support.recorded_sessions import LOADED
 
 PP, TG = TokenTest(n_prompt=512), TokenTest(n_gen=128)
 LOAD = LoadEntry(

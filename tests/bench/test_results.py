@@ -13,7 +13,7 @@ from edgetop.bench.plan import ModelFile, Plan, PromptTest, Test, TokenTest, set
 from edgetop.bench.results import PlanResult, results_of
 from edgetop.bench.run_log import FinishedRun
 from edgetop.core.energy.figures import Figure
-from tests.bench.made_sessions import DECODE_W, IDLE_W, PREFILL_W, MadeSession
+from tests.support.bench_sessions import DECODE_W, IDLE_W, PREFILL_W, MadeSession
 
 PP, TG = TokenTest(n_prompt=500), TokenTest(n_gen=60)
 BOTH, DEEP = TokenTest(n_prompt=300, n_gen=40), TokenTest(n_gen=40, depth=256)

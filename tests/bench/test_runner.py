@@ -13,7 +13,7 @@ from edgetop.bench.run_log import RunLog
 from edgetop.inference.quantization import content_key
 from edgetop.session.disk import load_file
 from tests.bench.conftest import Bench
-from tests.telemetry.sysfs_tree import plant
+from tests.support.fake_sysfs import plant
 from tests.telemetry.test_jetson import ORIN_NANO
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from edgetop import cli
-from tests.telemetry.sysfs_tree import plant
+from tests.support.fake_sysfs import plant
 from tests.telemetry.test_jetson import ORIN_NANO
 
 CURRENT = "/sys/class/hwmon/hwmon1/curr1_input"

@@ -7,27 +7,27 @@ from collections.abc import Iterator
 import pytest
 
 from tests.commands.machine import Machine
-from tests.inference.server import exchanges
 from tests.inference.server.test_kinds import CHAT, as_llama_server, as_lm_studio, as_ollama
-from tests.inference.server.wire_server import WireServer, document, serving, stream
+from tests.support import server_replies
+from tests.support.loopback_server import LoopbackServer, document, loopback_server, stream
 
 QUICK = ("-r", "2", "--power", "none", "-o", "json")
 
 
 @pytest.fixture
-def wire() -> Iterator[WireServer]:
-    with serving() as server:
+def wire() -> Iterator[LoopbackServer]:
+    with loopback_server() as server:
         yield server
 
 
 @pytest.fixture
-def llama_server(wire: WireServer) -> WireServer:
+def llama_server(wire: LoopbackServer) -> LoopbackServer:
     as_llama_server(wire)
-    wire.answers["POST /completion"] = stream(*exchanges.LLAMA_COMPLETION)
+    wire.answers["POST /completion"] = stream(*server_replies.LLAMA_COMPLETION)
     return wire
 
 
-def test_tests_of_tokens_are_done_by_a_llama_server(machine: Machine, llama_server: WireServer) -> None:
+def test_tests_of_tokens_are_done_by_a_llama_server(machine: Machine, llama_server: LoopbackServer) -> None:
     ran = machine.run("bench", "--server", llama_server.url, "-p", "3", "-n", "2", "--pg", "3,2", "--no-warmup", *QUICK)
     assert ran.code == 0, ran.stderr
     # The recorded answer has three tokens, so that a test of the prompt alone, which draws one, does not come about.
@@ -56,7 +56,7 @@ def test_tests_of_tokens_are_done_by_a_llama_server(machine: Machine, llama_serv
     ],
 )
 def test_what_a_server_decides_by_itself_is_refused(
-    arguments: tuple[str, ...], why: str, machine: Machine, llama_server: WireServer
+    arguments: tuple[str, ...], why: str, machine: Machine, llama_server: LoopbackServer
 ) -> None:
     ran = machine.run("bench", "--server", llama_server.url, *arguments, *QUICK)
     assert ran.code == 2
@@ -65,14 +65,14 @@ def test_what_a_server_decides_by_itself_is_refused(
     assert "POST /completion" not in llama_server.asked
 
 
-def test_ollama_lets_threads_be_chosen_and_no_depth(machine: Machine, wire: WireServer) -> None:
+def test_ollama_lets_threads_be_chosen_and_no_depth(machine: Machine, wire: LoopbackServer) -> None:
     as_ollama(wire)
     assert machine.run("bench", "--server", wire.url, "-d", "64", *QUICK).code == 2
     ran = machine.run("bench", "--server", wire.url, "-t", "1,2", "--dry-run", *QUICK)
     assert ran.code == 0, ran.stderr
 
 
-def test_a_server_of_conversations_is_measured_with_prompts(machine: Machine, wire: WireServer) -> None:
+def test_a_server_of_conversations_is_measured_with_prompts(machine: Machine, wire: LoopbackServer) -> None:
     as_lm_studio(wire)
     ran = machine.run("bench", "--server", wire.url, "--max-tokens", "4", *QUICK)
     assert "LM Studio: it takes conversations only" in ran.stderr
@@ -81,7 +81,7 @@ def test_a_server_of_conversations_is_measured_with_prompts(machine: Machine, wi
     assert wire.last(CHAT).document["max_tokens"] == 4
 
 
-def test_a_model_that_is_not_there_is_named_with_those_that_are(machine: Machine, llama_server: WireServer) -> None:
+def test_a_model_that_is_not_there_is_named_with_those_that_are(machine: Machine, llama_server: LoopbackServer) -> None:
     ran = machine.run("bench", "--server", llama_server.url, "-m", "no-such", *QUICK)
     assert ran.code == 3
     assert "no-such" in ran.stderr
@@ -95,7 +95,9 @@ def test_a_server_that_is_not_there_ends_before_anything_is_measured(machine: Ma
 
 
 @pytest.mark.parametrize("server", ["", "http://127.0.0.1:1"])
-def test_a_benchmark_goes_on_with_its_own_server_only(server: str, machine: Machine, llama_server: WireServer) -> None:
+def test_a_benchmark_goes_on_with_its_own_server_only(
+    server: str, machine: Machine, llama_server: LoopbackServer
+) -> None:
     machine.run("bench", "--server", llama_server.url, "-p", "0", "-n", "2", "--no-warmup", *QUICK)
     ran = machine.run("bench", "--resume", *(("--server", server) if server else ()), *QUICK)
     assert ran.code == 2
@@ -109,7 +111,7 @@ def test_a_server_is_not_tuned(machine: Machine, monkeypatch: pytest.MonkeyPatch
     assert "not ours to change" in ran.stderr
 
 
-def test_a_run_that_the_server_leaves_is_told(machine: Machine, llama_server: WireServer) -> None:
+def test_a_run_that_the_server_leaves_is_told(machine: Machine, llama_server: LoopbackServer) -> None:
     llama_server.answers["POST /completion"] = document({"error": {"message": "busy"}}, "429 Too Many", Retry_After="7")
     ran = machine.run("bench", "--server", llama_server.url, "-p", "3", "-n", "2", "--no-warmup", *QUICK)
     assert ran.code == 1

@@ -19,7 +19,7 @@ from edgetop.telemetry.calibration import load_all
 from edgetop.telemetry.registry import Inventory
 from tests.commands.machine import CURRENT, IDENTITY, JETSON, VOLTS, Machine
 from tests.live.test_sensor_watch import power_source
-from tests.telemetry.sysfs_tree import below
+from tests.support.fake_sysfs import below
 
 POINTS = ("--point", "5:6", "--point", "10:11.5")
 COUNTER: dict[str, str | int] = below(

@@ -24,9 +24,9 @@ from edgetop.fit.memory import largest_context, memory_need
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.speed import predict_speed
 from tests.commands.machine import Machine, Ran
-from tests.fit.example import GIB, MACHINE, by_hand, figure, llama_facts, need_of, place_of, without_speed
-from tests.fit.gguf_files import write_model
-from tests.tui.hostile import HOSTILE_REPLIES, acts_on_a_terminal
+from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, need_of, place_of, without_speed
+from tests.support.gguf_files import write_model
+from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal
 
 __all__ = ["by_hand"]
 GOLDEN = Path(__file__).with_name("golden")

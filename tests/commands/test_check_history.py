@@ -14,8 +14,8 @@ from edgetop.session.disk import save
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.source import Host
 from tests.commands.machine import JETSON, Machine
-from tests.session.recordings import ENGINE, HEAD, MS, S, fold, sample, turn
 from tests.session.test_predictions import PREDICTED, figure
+from tests.support.recorded_sessions import ENGINE, HEAD, MS, S, fold, sample, turn
 
 
 @pytest.fixture

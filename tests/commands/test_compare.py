@@ -15,8 +15,8 @@ from edgetop.session.codec import encode_file
 from edgetop.session.disk import write_atomically
 from edgetop.session.store import Store
 from tests.commands.machine import Machine
-from tests.session.comparison.simulated import session_file
 from tests.session.comparison.test_reading import OLLAMA, PP, TG
+from tests.support.simulated_results import session_file
 
 
 @pytest.fixture

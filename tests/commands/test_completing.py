@@ -15,7 +15,7 @@ from edgetop.commands.completion import BASH, FISH, SCRIPTS, ZSH, execute
 from edgetop.commands.parsers import actions_of, parser_of
 from edgetop.commands.verbs import VERBS
 from edgetop.settings import options
-from tests.core.gguf_file import small_gguf
+from tests.support.gguf_files import small_gguf
 from tests.test_cli import DEADLINE_S, Shell
 
 THEMES = {path.stem for path in (Path(__file__).resolve().parents[2] / "themes").glob("*.toml")}

@@ -6,7 +6,7 @@ import pytest
 
 from edgetop.commands.power_findings import is_of_power
 from tests.commands.machine import JETSON, VOLTS, Machine
-from tests.telemetry.sysfs_tree import below
+from tests.support.fake_sysfs import below
 
 BATTERY: dict[str, str | int] = below(
     "/sys/class/power_supply/BAT0",

@@ -21,7 +21,7 @@ from edgetop.telemetry.power_text import Header, parse_header
 from edgetop.telemetry.rapl import probe as rapl
 from edgetop.telemetry.source import Absent, Host
 from tests.commands.machine import CURRENT, JETSON, Machine
-from tests.telemetry.sysfs_tree import plant
+from tests.support.fake_sysfs import plant
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ZONE = "/sys/class/powercap/intel-rapl:{}"

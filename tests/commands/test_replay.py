@@ -22,16 +22,16 @@ from edgetop.tui.replay_screen import ReplayScreen
 from edgetop.tui.view import View, view_of
 from edgetop.tui.widgets import energy_pane, memory_pane, power_pane, tokens_pane, top_meters
 from tests.commands.machine import Machine
-from tests.tui.replayed import END_US, recorded, slower
-from tests.tui.still_life import S, folded
+from tests.support.demo_session import END_US, S, ended_records, slowed_down
+from tests.support.recorded_sessions import fold
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[str, str]:
     """Two recorded sessions, the second one slower and longer by half."""
     paths = tmp_path / "quick.json", tmp_path / "slow.json"
-    save(paths[0], folded(recorded()))
-    save(paths[1], folded(slower(recorded())))
+    save(paths[0], fold(ended_records()))
+    save(paths[1], fold(slowed_down(ended_records())))
     return str(paths[0]), str(paths[1])
 
 
@@ -121,7 +121,7 @@ def as_json(value: object) -> Any:
 def test_live_replay_and_the_list_of_sessions_tell_one_story(machine: Machine, tmp_path: Path) -> None:
     # Live: the session grows, and is looked at every second of it, as the screen does.
     live, seen = Session(), -1
-    for record in recorded():
+    for record in ended_records():
         live.apply(record)
         if live.end_us // S > seen:
             seen = live.end_us // S

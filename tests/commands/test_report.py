@@ -7,7 +7,7 @@ import pytest
 
 from edgetop.commands.report import default_name
 from tests.commands.machine import Machine
-from tests.report.subjects import FOLDER, ONE, OTHER
+from tests.support.shipped_sessions import FOLDER, ONE, OTHER
 
 PATHS = (str(FOLDER / f"{ONE}.json"), str(FOLDER / f"{OTHER}.json"))
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgetop.core.energy.grade import Letter
 from tests.commands.machine import Machine
-from tests.telemetry.sysfs_tree import below
+from tests.support.fake_sysfs import below
 
 NAMES = {
     "scope", "source", "method", "grade", "flags", "gross_j", "net_j", "idle_w", "mean_w", "peak_w", "j_per_token",

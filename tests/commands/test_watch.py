@@ -11,13 +11,13 @@ import pytest
 from edgetop.session.disk import load_file
 from tests.commands.machine import JETSON, Machine
 from tests.inference.server.test_usage import llama
-from tests.inference.server.usage_texts import llama_metrics, llama_slots
-from tests.inference.server.wire_server import WireServer, serving
+from tests.support.loopback_server import LoopbackServer, loopback_server
+from tests.support.server_usage import llama_metrics, llama_slots
 
 
 @pytest.fixture
-def wire() -> Iterator[WireServer]:
-    with serving() as server:
+def wire() -> Iterator[LoopbackServer]:
+    with loopback_server() as server:
         llama(server, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
         yield server
 
@@ -30,7 +30,9 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     return machine
 
 
-def test_json_is_a_reading_a_line_and_a_summary_at_the_end(board: Machine, wire: WireServer, tmp_path: Path) -> None:
+def test_json_is_a_reading_a_line_and_a_summary_at_the_end(
+    board: Machine, wire: LoopbackServer, tmp_path: Path
+) -> None:
     output = tmp_path / "watched.json"
     ran = board.run("watch", "--json", "--seconds", "0.3", "--server", wire.url, "-o", str(output))
     assert ran.code == 0, ran.stderr
@@ -46,7 +48,7 @@ def test_json_is_a_reading_a_line_and_a_summary_at_the_end(board: Machine, wire:
     assert "secret" not in ran.stdout
 
 
-def test_text_is_a_line_a_second_and_tables_at_the_end(board: Machine, wire: WireServer) -> None:
+def test_text_is_a_line_a_second_and_tables_at_the_end(board: Machine, wire: LoopbackServer) -> None:
     ran = board.run("watch", "--seconds", "0.3", "--server", wire.url, "--no-record")
     assert ran.code == 0, ran.stderr
     assert "1 model process" in ran.stdout
@@ -57,7 +59,7 @@ def test_text_is_a_line_a_second_and_tables_at_the_end(board: Machine, wire: Wir
     assert not list((board.root.parent / "data").rglob("*.json"))
 
 
-def test_a_recorded_watch_is_listed_and_shown(board: Machine, wire: WireServer) -> None:
+def test_a_recorded_watch_is_listed_and_shown(board: Machine, wire: LoopbackServer) -> None:
     assert board.run("watch", "--seconds", "0.3", "--server", wire.url, "-q").stderr == ""
     assert "watch: llama-server" in board.run("sessions", "list").stdout
     shown = board.run("sessions", "show", "1").stdout

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edgetop.core.gguf import GgufArray, GgufError, read_header
 from edgetop.core.gguf_types import FILE_TYPES, TENSOR_TYPES
-from tests.core.gguf_file import ARRAY, F32, STRING, U32, U64, array, gguf, pair, small_gguf, tensor, text, u32
+from tests.support.gguf_files import ARRAY, F32, STRING, U32, U64, array, gguf, pair, small_gguf, tensor, text, u32
 
 
 def test_a_header_tells_what_the_model_is() -> None:

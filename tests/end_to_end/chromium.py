@@ -13,7 +13,7 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 FLAGS = (
     "--headless=new",

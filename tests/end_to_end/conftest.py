@@ -8,22 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.household import Household
 from tests.end_to_end.recorded_terminal import RecordedTerminal
-from tests.end_to_end.sshd import NoSshError, Sshd
-from tests.end_to_end.tmux import Tmux
+from tests.support.isolated_home import IsolatedHome
+from tests.support.sshd import NoSshError, Sshd
+from tests.support.tmux import Tmux
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Household]:
+def home(tmp_path: Path) -> Iterator[IsolatedHome]:
     """A home folder in which nothing is left running after the test."""
-    household = Household(tmp_path)
-    yield household
-    household.end()
+    isolated = IsolatedHome(tmp_path)
+    yield isolated
+    isolated.end()
 
 
 @pytest.fixture
-def open_tmux(home: Household) -> Iterator[Callable[..., Tmux]]:
+def open_tmux(home: IsolatedHome) -> Iterator[Callable[..., Tmux]]:
     """Starts programs in windows of tmux."""
     if shutil.which("tmux") is None:
         pytest.skip("install tmux")
@@ -39,7 +39,7 @@ def open_tmux(home: Household) -> Iterator[Callable[..., Tmux]]:
 
 
 @pytest.fixture
-def open_terminal(home: Household) -> Iterator[Callable[[Sequence[str]], RecordedTerminal]]:
+def open_terminal(home: IsolatedHome) -> Iterator[Callable[[Sequence[str]], RecordedTerminal]]:
     """Starts programs on terminals that keep every byte."""
     opened: list[RecordedTerminal] = []
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pexpect
 import pyte
 
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 _READ_BYTES = 65536
 

@@ -11,21 +11,21 @@ from typing import Any
 import pytest
 
 from edgetop.bench.run_log import FinishedRun, read_runs
-from tests.end_to_end.household import Household
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
 
 PLAN = ("-m", "a.gguf", "-m", "b.gguf", "-t", "1,2", "-p", "64", "-n", "40", "-r", "2", "--power", "none")
 RUNS = 8
 TOKENS_PER_S = 100.0
 
 
-def runs_of(home: Household) -> list[FinishedRun]:
+def runs_of(home: IsolatedHome) -> list[FinishedRun]:
     """What of the one plan has been done."""
     return [run for folder in home.data.glob("benches/*") for run in read_runs(folder)]
 
 
 def begin(
-    home: Household, *arguments: str, limit: tuple[str, int] | None = None, real: bool = False
+    home: IsolatedHome, *arguments: str, limit: tuple[str, int] | None = None, real: bool = False
 ) -> subprocess.Popen[str]:
     """Start edgetop; `limit` is a resource of setrlimit(2) and how much of it there is."""
     command = [*(home.command() if real else home.scripted(tokens_per_s=TOKENS_PER_S)), "bench", *arguments]
@@ -50,7 +50,7 @@ def table(stdout: str) -> list[tuple[str, str, int, list[str]]]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str, int, list[str]]]:
-    home = Household(tmp_path_factory.mktemp("uninterrupted"))
+    home = IsolatedHome(tmp_path_factory.mktemp("uninterrupted"))
     done, _ = begin(home, *PLAN, "-o", "json").communicate()
     return table(done)
 
@@ -58,7 +58,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, s
 @pytest.mark.parametrize("after", [0, 3, 6])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_run_under_way_is_lost_and_no_other(
-    number: signal.Signals, after: int, home: Household, uninterrupted: list[tuple[str, str, int, list[str]]]
+    number: signal.Signals, after: int, home: IsolatedHome, uninterrupted: list[tuple[str, str, int, list[str]]]
 ) -> None:
     running = begin(home, *PLAN, "-o", "json")
     eventually(lambda: len(runs_of(home)) >= after and home.journal_paths, "a run is under way", told=lambda: "")
@@ -83,7 +83,7 @@ def test_the_run_under_way_is_lost_and_no_other(
     assert home.journal_paths == [], "what was cut off is restored as a session of its own"
 
 
-def test_the_second_interruption_ends_at_once(home: Household) -> None:
+def test_the_second_interruption_ends_at_once(home: IsolatedHome) -> None:
     running = begin(home, *PLAN)
     eventually(lambda: home.journal_paths, "a run is under way")
     running.send_signal(signal.SIGINT)
@@ -97,7 +97,7 @@ def no_file_larger_than(size_bytes: int) -> tuple[str, int]:
     return "RLIMIT_FSIZE", size_bytes
 
 
-def test_a_full_disk_is_told_and_what_did_not_fit_is_measured_later(home: Household) -> None:
+def test_a_full_disk_is_told_and_what_did_not_fit_is_measured_later(home: IsolatedHome) -> None:
     small = ("-t", "1,2", "-p", "64", "-n", "40", "-r", "1", "--power", "none")
     running = begin(home, *small, limit=no_file_larger_than(4096))
     printed, told = running.communicate()
@@ -113,7 +113,7 @@ def test_a_full_disk_is_told_and_what_did_not_fit_is_measured_later(home: Househ
     ]  # fmt: skip
 
 
-def test_a_disk_without_room_for_the_plan_is_told_in_two_lines(home: Household) -> None:
+def test_a_disk_without_room_for_the_plan_is_told_in_two_lines(home: IsolatedHome) -> None:
     running = begin(home, *PLAN, limit=no_file_larger_than(256))
     _, told = running.communicate()
     assert running.returncode == 1
@@ -123,7 +123,7 @@ def test_a_disk_without_room_for_the_plan_is_told_in_two_lines(home: Household) 
 
 
 def test_a_context_that_memory_cannot_hold_fails_its_run_and_the_next_one_is_tried(
-    home: Household, small_model: Path
+    home: IsolatedHome, small_model: Path
 ) -> None:
     """The KV cache of 300,000 tokens takes 6.6 GiB in f16 and twice as much in f32."""
     running = begin(

@@ -13,10 +13,10 @@ import pytest
 
 from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.inference.scripted import Reply
-from tests.end_to_end.household import Household, kinds, last_token_us, reply_of, words
-from tests.end_to_end.sshd import Sshd
-from tests.end_to_end.tmux import Tmux
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome, kinds, last_token_us, reply_of, words
+from tests.support.sshd import Sshd
+from tests.support.tmux import Tmux
 
 _LONG = Reply(text=words(5000))
 
@@ -35,7 +35,7 @@ def begin_answer(window: Tmux) -> int:
 
 
 def test_after_sigkill_the_worker_goes_and_the_next_start_restores_the_session(
-    open_tmux: Callable[..., Tmux], home: Household, small_model: Path
+    open_tmux: Callable[..., Tmux], home: IsolatedHome, small_model: Path
 ) -> None:
     window = open_tmux(home.command("-m", str(small_model), "--temp", "0", "--threads", "1"))
     window.sees("loaded in")
@@ -62,7 +62,7 @@ def test_after_sigkill_the_worker_goes_and_the_next_start_restores_the_session(
     assert again.exit_code() == 0
 
 
-def test_sigkill_loses_less_than_a_second(open_tmux: Callable[..., Tmux], home: Household) -> None:
+def test_sigkill_loses_less_than_a_second(open_tmux: Callable[..., Tmux], home: IsolatedHome) -> None:
     window = open_tmux(home.scripted(_LONG, tokens_per_s=50))
     begin_answer(window)
     screen = home.screen()
@@ -79,7 +79,7 @@ def test_sigkill_loses_less_than_a_second(open_tmux: Callable[..., Tmux], home: 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_ending_signals_save_the_session(
-    number: signal.Signals, open_tmux: Callable[..., Tmux], home: Household
+    number: signal.Signals, open_tmux: Callable[..., Tmux], home: IsolatedHome
 ) -> None:
     window = open_tmux(home.scripted(_LONG))
     shown = begin_answer(window)
@@ -95,7 +95,7 @@ def test_ending_signals_save_the_session(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_ending_signals_save_the_session_of_a_run_without_a_screen(number: signal.Signals, home: Household) -> None:
+def test_ending_signals_save_the_session_of_a_run_without_a_screen(number: signal.Signals, home: IsolatedHome) -> None:
     command = [*home.scripted(_LONG), "run", "-p", "Count."]
     run = subprocess.Popen(
         command, env=home.environment, cwd=home.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
@@ -112,7 +112,7 @@ def test_ending_signals_save_the_session_of_a_run_without_a_screen(number: signa
 
 
 def test_a_defect_of_the_screen_keeps_the_session_and_is_a_failure(
-    open_tmux: Callable[..., Tmux], home: Household
+    open_tmux: Callable[..., Tmux], home: IsolatedHome
 ) -> None:
     python = home.scripted(_LONG)[0]
     broken = (
@@ -129,7 +129,7 @@ def test_a_defect_of_the_screen_keeps_the_session_and_is_a_failure(
 
 
 def test_a_dropped_ssh_line_saves_the_session_and_leaves_no_process(
-    open_tmux: Callable[..., Tmux], home: Household, sshd: Sshd
+    open_tmux: Callable[..., Tmux], home: IsolatedHome, sshd: Sshd
 ) -> None:
     window = open_tmux(
         sshd.command(home.scripted(Reply(text="A short reply."), _LONG), home.environment, terminal=True)

@@ -8,15 +8,15 @@ from typing import Literal
 import pytest
 
 from edgetop.inference.scripted import Accident, Reply
-from tests.end_to_end.household import Household, kinds, reply_of
-from tests.end_to_end.tmux import Tmux
+from tests.support.isolated_home import IsolatedHome, kinds, reply_of
+from tests.support.tmux import Tmux
 
 _ANSWER = "Paris is the capital of France."
 
 
 @pytest.mark.parametrize("kind", ["segfault", "abort"])
 def test_a_crash_in_the_first_decode_is_mended_by_itself(
-    kind: Literal["segfault", "abort"], open_tmux: Callable[..., Tmux], home: Household
+    kind: Literal["segfault", "abort"], open_tmux: Callable[..., Tmux], home: IsolatedHome
 ) -> None:
     accident = Accident(kind=kind, at_token=1, unless_extra_bufts_off=True)
     window = open_tmux(home.scripted(Reply(text=_ANSWER, accident=accident)))
@@ -39,7 +39,7 @@ def test_a_crash_in_the_first_decode_is_mended_by_itself(
     assert kinds(file).count("engine_died") == kinds(file).count("engine_restarted") == 1
 
 
-def test_without_a_screen_a_crash_in_the_first_decode_is_mended_by_itself(home: Household) -> None:
+def test_without_a_screen_a_crash_in_the_first_decode_is_mended_by_itself(home: IsolatedHome) -> None:
     accident = Accident(kind="segfault", unless_extra_bufts_off=True)
     home.scripted(Reply(text=_ANSWER, accident=accident))
     run = home.run("run", "-p", "What is the capital of France?")
@@ -48,7 +48,7 @@ def test_without_a_screen_a_crash_in_the_first_decode_is_mended_by_itself(home: 
     assert "engine_restarted" in kinds(home.only_session())
 
 
-def test_an_engine_that_crashes_every_time_is_not_tried_for_ever(home: Household) -> None:
+def test_an_engine_that_crashes_every_time_is_not_tried_for_ever(home: IsolatedHome) -> None:
     home.scripted(Reply(text=_ANSWER, accident=Accident(kind="segfault")))
     run = home.run("run", "-p", "What is the capital of France?")
     assert run.returncode == 1

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from edgetop.inference.scripted import Reply
-from tests.end_to_end.household import Household, reply_of
 from tests.end_to_end.recorded_terminal import RecordedTerminal
+from tests.support.isolated_home import IsolatedHome, reply_of
 
 Open = Callable[[Sequence[str]], RecordedTerminal]
 
@@ -65,7 +65,7 @@ def converse(terminal: RecordedTerminal, prompts: int) -> list[str]:
     return screens
 
 
-def test_hostile_replies_are_shown_literally(open_terminal: Open, home: Household) -> None:
+def test_hostile_replies_are_shown_literally(open_terminal: Open, home: IsolatedHome) -> None:
     tame = open_terminal(home.scripted(Reply(text=wrapped("tame"))))
     converse(tame, 1)
     tame.press("\x1b[21~")
@@ -95,7 +95,7 @@ def test_hostile_replies_are_shown_literally(open_terminal: Open, home: Househol
     assert [one_mark(reply_of(turn)) for turn in home.only_session().turns] == told
 
 
-def test_without_a_terminal_hostile_replies_are_literal_too(home: Household) -> None:
+def test_without_a_terminal_hostile_replies_are_literal_too(home: IsolatedHome) -> None:
     home.scripted(*(Reply(text=wrapped(payload)) for payload in LITERAL))
     prompts = [argument for number in range(len(LITERAL)) for argument in ("-p", f"question {number}")]
     run = home.run("run", *prompts)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.household import Household, reply_of
-from tests.end_to_end.tmux import Tmux
-from tests.llama_server import llama_server
+from tests.support.isolated_home import IsolatedHome, reply_of
+from tests.support.llama_cpp_servers import llama_server
+from tests.support.tmux import Tmux
 
 KEY = "open-sesame-4711"
 
 
-def test_a_turn_is_recorded_as_one_of_that_server(home: Household, small_model: Path) -> None:
+def test_a_turn_is_recorded_as_one_of_that_server(home: IsolatedHome, small_model: Path) -> None:
     with llama_server(small_model) as (url, pid):
         run = home.run(
             *("run", "--json", "--server", url, "-n", "24", "--temp", "0", "--power", "none"),
@@ -41,7 +41,7 @@ def test_a_turn_is_recorded_as_one_of_that_server(home: Household, small_model: 
     home.everyone_gone()
 
 
-def test_a_key_is_asked_for_sent_and_kept_secret(home: Household, small_model: Path) -> None:
+def test_a_key_is_asked_for_sent_and_kept_secret(home: IsolatedHome, small_model: Path) -> None:
     with llama_server(small_model, api_keys=[KEY]) as (url, _):
         without = home.run("run", "--server", url, "-p", "Hi")
         assert without.returncode == 3
@@ -59,7 +59,7 @@ def test_a_key_is_asked_for_sent_and_kept_secret(home: Household, small_model: P
     assert json.loads(doctor.stdout)["server"]["kind"] == "llama-server"
 
 
-def test_the_models_of_a_server_are_listed(home: Household, small_model: Path) -> None:
+def test_the_models_of_a_server_are_listed(home: IsolatedHome, small_model: Path) -> None:
     with llama_server(small_model) as (url, _):
         run = home.run("models", "--server", url, "--json")
     assert run.returncode == 0, run.stderr
@@ -67,7 +67,7 @@ def test_the_models_of_a_server_are_listed(home: Household, small_model: Path) -
     assert (model["name"], model["kind"], model["parameters"]) == (str(small_model), "llama-server", 134515008)
 
 
-def test_a_server_that_is_not_there_ends_in_two_lines(home: Household) -> None:
+def test_a_server_that_is_not_there_ends_in_two_lines(home: IsolatedHome) -> None:
     run = home.run("run", "--server", "http://127.0.0.1:1", "-p", "Hi")
     assert run.returncode == 3
     assert run.stderr.splitlines()[-2:] == [
@@ -78,7 +78,7 @@ def test_a_server_that_is_not_there_ends_in_two_lines(home: Household) -> None:
 
 @pytest.mark.parametrize(("columns", "rows"), [(120, 36), (80, 24), (40, 12)])
 def test_the_screen_chats_with_a_server_and_outlives_it(
-    columns: int, rows: int, home: Household, small_model: Path, open_tmux: Callable[..., Tmux]
+    columns: int, rows: int, home: IsolatedHome, small_model: Path, open_tmux: Callable[..., Tmux]
 ) -> None:
     with llama_server(small_model) as (url, _):
         command = home.command("--server", url, "-n", "8", "--temp", "0", "--power", "none")
@@ -96,7 +96,7 @@ def test_the_screen_chats_with_a_server_and_outlives_it(
     assert second.end.stop_reason == "failed"
 
 
-def test_a_benchmark_of_a_server_is_kept_compared_replayed_and_reported(home: Household, small_model: Path) -> None:
+def test_a_benchmark_of_a_server_is_kept_compared_replayed_and_reported(home: IsolatedHome, small_model: Path) -> None:
     with llama_server(small_model) as (url, _):
         bench = home.run(
             *("bench", "--server", url, "-p", "32", "-n", "8", "-d", "0,32", "-r", "2", "--power", "none", "-o", "json")

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from edgetop.inference.scripted import Reply
-from tests.end_to_end.household import Household
 from tests.end_to_end.recorded_terminal import RecordedTerminal
+from tests.support.isolated_home import IsolatedHome
 
 F10 = "\x1b[21~"
 TRACKING = re.compile(rb"\x1b\[\?(100[0-3])([hl])")
@@ -21,7 +21,7 @@ def click(terminal: RecordedTerminal, words: str) -> None:
 
 
 def test_a_click_does_what_the_key_does_and_moves_are_not_even_asked_for(
-    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: Household
+    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: IsolatedHome
 ) -> None:
     terminal = open_terminal(home.scripted(Reply(text="It is.")))
     terminal.sees("loaded in")
@@ -38,7 +38,7 @@ def test_a_click_does_what_the_key_does_and_moves_are_not_even_asked_for(
 
 
 def test_without_the_mouse_the_terminal_keeps_it(
-    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: Household
+    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: IsolatedHome
 ) -> None:
     terminal = open_terminal([*home.scripted(Reply(text="It is.")), "--no-mouse"])
     terminal.sees("loaded in")

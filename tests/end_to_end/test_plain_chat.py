@@ -12,21 +12,21 @@ from pathlib import Path
 import pytest
 
 from edgetop.inference.scripted import Accident, Reply
-from tests.end_to_end.household import Household
 from tests.end_to_end.recorded_terminal import RecordedTerminal
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
 
 Open = Callable[[Sequence[str]], RecordedTerminal]
 LONG = Reply(text="word " * 20_000)
 PARIS, ROME = Reply(text="Paris is the capital."), Reply(text="Rome.")
 
 
-def texts(home: Household) -> list[str]:
+def texts(home: IsolatedHome) -> list[str]:
     """The answers in the one session."""
     return ["".join(span.text for span in turn.reply) for turn in home.only_session().turns]
 
 
-def test_a_pipe_is_answered_line_by_line(home: Household) -> None:
+def test_a_pipe_is_answered_line_by_line(home: IsolatedHome) -> None:
     home.scripted(PARIS, ROME)
     ran = home.run("--plain", stdin="Capital of France?\n\n//usr?\n/stats\n/nothing\n/help\n/quit\nnever asked\n")
     assert (ran.returncode, ran.stdout) == (0, "Paris is the capital.\nRome.\n")
@@ -40,7 +40,7 @@ def test_a_pipe_is_answered_line_by_line(home: Household) -> None:
     assert [turn.prompt for turn in home.only_session().turns] == ["Capital of France?", "/usr?"]
 
 
-def test_commands_change_the_conversation(home: Household) -> None:
+def test_commands_change_the_conversation(home: IsolatedHome) -> None:
     home.scripted(PARIS, ROME)
     (home.folder / "notes.txt").write_text("First line.\nSecond line.\n")
     told = "One?\n/retry\n/edit\nTwo?\n/load notes.txt\nSum it up.\n/set temperature 0.1\n/system Be brief.\n"
@@ -54,7 +54,7 @@ def test_commands_change_the_conversation(home: Household) -> None:
     assert "One?" not in saved
 
 
-def test_why_energy_is_missing_is_said_once(home: Household) -> None:
+def test_why_energy_is_missing_is_said_once(home: IsolatedHome) -> None:
     home.scripted(PARIS)
     (home.folder / "machine").mkdir()
     home.environment["EDGETOP_SYSROOT"] = str(home.folder / "machine")
@@ -63,13 +63,13 @@ def test_why_energy_is_missing_is_said_once(home: Household) -> None:
     assert lines[1].endswith("energy n/a]")
 
 
-def test_a_reply_cannot_steer_the_terminal(home: Household) -> None:
+def test_a_reply_cannot_steer_the_terminal(home: IsolatedHome) -> None:
     home.scripted(Reply(text="\x1b[2J\x07 \u202eabc"))
     ran = home.run("--plain", stdin="x\n")
     assert ran.stdout == "␛[2J␇ <U+202E>abc\n"
 
 
-def test_an_engine_that_dies_is_told_and_starts_again(home: Household) -> None:
+def test_an_engine_that_dies_is_told_and_starts_again(home: IsolatedHome) -> None:
     home.scripted(Reply(text="Once upon a time", accident=Accident(kind="segfault", at_token=2)), PARIS)
     ran = home.run("--plain", stdin="x\nnot sent\n/reload\n")
     assert "The engine is gone; /reload starts it again." in ran.stderr
@@ -78,7 +78,7 @@ def test_an_engine_that_dies_is_told_and_starts_again(home: Household) -> None:
     assert [turn.end.stop_reason for turn in home.only_session().turns if turn.end] == ["engine_died"]
 
 
-def test_without_a_model_it_says_how_to_get_one(home: Household) -> None:
+def test_without_a_model_it_says_how_to_get_one(home: IsolatedHome) -> None:
     home.scripted(PARIS)
     ran = home.run("--plain", "-m", "gone", stdin="x\n")
     assert ran.returncode == 0
@@ -87,14 +87,14 @@ def test_without_a_model_it_says_how_to_get_one(home: Household) -> None:
     assert (ran.returncode, ran.stdout) == (3, "")
 
 
-def plain(open_terminal: Open, home: Household, *replies: Reply, tokens_per_s: float = 200.0) -> RecordedTerminal:
+def plain(open_terminal: Open, home: IsolatedHome, *replies: Reply, tokens_per_s: float = 200.0) -> RecordedTerminal:
     """The chat on a terminal, up to its first prompt."""
     terminal = open_terminal([*home.scripted(*replies, tokens_per_s=tokens_per_s), "--plain"])
     terminal.sees(r"Type a prompt.*\n+you>")
     return terminal
 
 
-def test_a_terminal_gets_lines_and_nothing_else(open_terminal: Open, home: Household) -> None:
+def test_a_terminal_gets_lines_and_nothing_else(open_terminal: Open, home: IsolatedHome) -> None:
     terminal = plain(open_terminal, home, PARIS, ROME)
     terminal.type("Capital of France?")
     terminal.sees(r"(?s)Paris is the capital.\n\[\d+ tokens.*\]\n+you>\s*$")
@@ -109,7 +109,7 @@ def test_a_terminal_gets_lines_and_nothing_else(open_terminal: Open, home: House
     assert texts(home) == ["Paris is the capital.", "Rome."]
 
 
-def test_a_dumb_terminal_gets_lines_by_itself(open_terminal: Open, home: Household) -> None:
+def test_a_dumb_terminal_gets_lines_by_itself(open_terminal: Open, home: IsolatedHome) -> None:
     home.environment["TERM"] = "dumb"
     terminal = open_terminal(home.scripted(PARIS))
     terminal.sees(r"you>")
@@ -120,7 +120,7 @@ def test_a_dumb_terminal_gets_lines_by_itself(open_terminal: Open, home: Househo
     assert b"\x1b" not in terminal.written
 
 
-def test_ctrl_c_stops_an_answer_and_empties_a_line(open_terminal: Open, home: Household) -> None:
+def test_ctrl_c_stops_an_answer_and_empties_a_line(open_terminal: Open, home: IsolatedHome) -> None:
     terminal = plain(open_terminal, home, LONG, PARIS, tokens_per_s=50)
     terminal.type("Go on and on.")
     terminal.sees(r"word word word")
@@ -138,7 +138,7 @@ def test_ctrl_c_stops_an_answer_and_empties_a_line(open_terminal: Open, home: Ho
     ]
 
 
-def test_the_last_prompt_is_given_back_to_be_changed(open_terminal: Open, home: Household) -> None:
+def test_the_last_prompt_is_given_back_to_be_changed(open_terminal: Open, home: IsolatedHome) -> None:
     terminal = plain(open_terminal, home, PARIS, ROME)
     terminal.type("Capital of France?")
     terminal.sees(r"(?s)Paris is the capital.\n\[.*\]\n+you>")
@@ -154,7 +154,7 @@ def test_the_last_prompt_is_given_back_to_be_changed(open_terminal: Open, home: 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("answering", [True, False])
 def test_a_signal_ends_it_and_the_session_is_saved(
-    number: signal.Signals, answering: bool, open_terminal: Open, home: Household
+    number: signal.Signals, answering: bool, open_terminal: Open, home: IsolatedHome
 ) -> None:
     terminal = plain(open_terminal, home, LONG, tokens_per_s=50)
     if answering:
@@ -167,7 +167,7 @@ def test_a_signal_ends_it_and_the_session_is_saved(
         assert [turn.end.stop_reason for turn in home.only_session().turns if turn.end] == ["cancelled"]
 
 
-def test_an_engine_that_dies_while_one_types_is_told_after_the_line(open_terminal: Open, home: Household) -> None:
+def test_an_engine_that_dies_while_one_types_is_told_after_the_line(open_terminal: Open, home: IsolatedHome) -> None:
     terminal = plain(open_terminal, home, PARIS)
     home.worker().kill()
     terminal.press("half a ")
@@ -185,7 +185,7 @@ def test_an_engine_that_dies_while_one_types_is_told_after_the_line(open_termina
     assert terminal.exit_code() == 0
 
 
-def test_the_real_model_answers(home: Household, small_model: Path) -> None:
+def test_the_real_model_answers(home: IsolatedHome, small_model: Path) -> None:
     told = "Say hello.\n/stats\n"
     ran = home.run("--plain", "-m", str(small_model), "-n", "6", "--ctx", "512", "--temp", "0", stdin=told)
     assert ran.returncode == 0

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from edgetop.inference.scripted import Reply
-from tests.end_to_end.household import Household
 from tests.end_to_end.recorded_terminal import RecordedTerminal
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
 
 Open = Callable[[Sequence[str]], RecordedTerminal]
 
@@ -35,7 +35,7 @@ def visit(terminal: RecordedTerminal) -> None:
 
 @pytest.mark.parametrize("said", [{"LANG": "C"}, {"LANG": "C.UTF-8", "TERM": "linux"}], ids=["C", "linux"])
 def test_only_ascii_is_written_where_nothing_else_can_be_shown(
-    said: dict[str, str], open_terminal: Open, home: Household
+    said: dict[str, str], open_terminal: Open, home: IsolatedHome
 ) -> None:
     command = home.scripted(_REPLY)
     home.environment.update(said)
@@ -55,7 +55,7 @@ def colours(written: bytes) -> set[str]:
     return chosen
 
 
-def test_no_colours_are_written_where_none_are_wanted(open_terminal: Open, home: Household) -> None:
+def test_no_colours_are_written_where_none_are_wanted(open_terminal: Open, home: IsolatedHome) -> None:
     command = home.scripted(_REPLY)
     coloured = open_terminal(command)
     visit(coloured)
@@ -93,7 +93,7 @@ def colour_depth(written: bytes) -> int:
     ids=["xterm", "screen", "tmux", "linux", "tmux-256", "xterm-256", "true colour", "own colours", "light"],
 )
 def test_no_terminal_is_asked_for_colours_that_it_has_not(
-    said: dict[str, str], depth: int, open_terminal: Open, home: Household
+    said: dict[str, str], depth: int, open_terminal: Open, home: IsolatedHome
 ) -> None:
     command = home.scripted(_REPLY)
     home.environment.update(said)

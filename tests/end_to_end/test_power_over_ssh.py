@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from edgetop.inference.scripted import Reply
-from tests.end_to_end.household import Household
-from tests.end_to_end.sshd import Sshd
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
+from tests.support.sshd import Sshd
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -24,7 +24,7 @@ def board(tmp_path: Path) -> Iterator[Path]:
     """The tree of a board in a process of its own."""
     root = tmp_path / "board"
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.virtual_board", "--root", str(root), "--kind", "ina3221"],
+        [sys.executable, "-m", "tests.support.virtual_board", "--root", str(root), "--kind", "ina3221"],
         cwd=REPOSITORY,
         stdout=subprocess.PIPE,
         text=True,
@@ -36,13 +36,13 @@ def board(tmp_path: Path) -> Iterator[Path]:
     process.communicate(timeout=10)
 
 
-def stream(home: Household, sshd: Sshd, board: Path) -> str:
+def stream(home: IsolatedHome, sshd: Sshd, board: Path) -> str:
     environment = {**home.environment, "EDGETOP_SYSROOT": str(board)}
     return f"pi2={shlex.join(sshd.command(home.command('power', '--stream'), environment))}"
 
 
 def test_the_power_of_a_board_comes_over_ssh_into_the_session_and_nothing_is_left_there(
-    home: Household, sshd: Sshd, board: Path
+    home: IsolatedHome, sshd: Sshd, board: Path
 ) -> None:
     home.scripted(Reply(text="word " * 60), tokens_per_s=20.0)
     ran = home.run("run", "-m", "any.gguf", "-p", "Go.", "--json", "--power-stream", stream(home, sshd, board))
@@ -55,7 +55,7 @@ def test_the_power_of_a_board_comes_over_ssh_into_the_session_and_nothing_is_lef
 
 
 def test_doctor_and_power_name_the_hosts_of_the_sum_and_those_that_are_missed(
-    home: Household, sshd: Sshd, board: Path
+    home: IsolatedHome, sshd: Sshd, board: Path
 ) -> None:
     told = home.run("power", "--power-stream", stream(home, sshd, board), "--sysroot", str(board))
     assert "the sum of 2 hosts: local, pi2" in told.stdout, told.stderr

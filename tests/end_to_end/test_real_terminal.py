@@ -8,9 +8,9 @@ from pathlib import Path
 
 from edgetop.core.format import format_rate
 from edgetop.session.file import TurnEntry
-from tests.end_to_end.household import Household, kinds, reply_of
-from tests.end_to_end.tmux import Tmux
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome, kinds, reply_of
+from tests.support.tmux import Tmux
 
 _FIGURES = r"\d+ tok · [\d.]+ tok/s · first token [\d.]+ m?s"
 _STORY = "Tell a very long story about a river."
@@ -45,7 +45,7 @@ def figures_of(turn: TurnEntry) -> str:
     return f"{turn.figures.generated_tokens} tok · {format_rate(turn.figures.decode_tokens_per_s)}"
 
 
-def test_chat_stop_resize_and_quit(open_tmux: Callable[..., Tmux], home: Household, small_model: Path) -> None:
+def test_chat_stop_resize_and_quit(open_tmux: Callable[..., Tmux], home: IsolatedHome, small_model: Path) -> None:
     window = open_tmux(home.command("-m", str(small_model), "--temp", "0", "--threads", "1"))
     window.sees("loaded in")
     window.type("/set max_tokens 40")
@@ -96,7 +96,7 @@ def test_chat_stop_resize_and_quit(open_tmux: Callable[..., Tmux], home: Househo
 
 
 def test_a_worker_killed_in_the_middle_of_an_answer_can_be_reloaded(
-    open_tmux: Callable[..., Tmux], home: Household, small_model: Path
+    open_tmux: Callable[..., Tmux], home: IsolatedHome, small_model: Path
 ) -> None:
     window = open_tmux(home.command("-m", str(small_model), "--temp", "0", "--threads", "1"))
     window.sees("loaded in")

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from edgetop.core.format import format_rate
 from edgetop.inference.scripted import Reply
 from edgetop.session.disk import load_file
-from tests.end_to_end.household import Household
-from tests.end_to_end.tmux import Tmux
+from tests.support.isolated_home import IsolatedHome
+from tests.support.tmux import Tmux
 
 
-def test_two_recordings_are_played_beside_each_other(open_tmux: Callable[..., Tmux], home: Household) -> None:
+def test_two_recordings_are_played_beside_each_other(open_tmux: Callable[..., Tmux], home: IsolatedHome) -> None:
     paths = [home.folder / name for name in ("quick.json", "slow.json")]
     for path, tokens_per_s in zip(paths, (400.0, 40.0), strict=True):
         home.scripted(Reply(text="One answer of some words. " * 4), tokens_per_s=tokens_per_s)

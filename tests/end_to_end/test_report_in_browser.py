@@ -10,7 +10,7 @@ import pytest
 from edgetop.core.text import literal
 from edgetop.session.file import SessionFile
 from tests.end_to_end.chromium import Browser, browser
-from tests.report.subjects import HOSTILE, ONE, OTHER, example, hostile, page_of
+from tests.support.shipped_sessions import HOSTILE, ONE, OTHER, example, hostile, page_of
 
 DESKTOP, PHONE = 1280, 360
 PLOTS = ["plot-energy", "plot-speed", "plot-A", "plot-B"]

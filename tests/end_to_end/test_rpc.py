@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.end_to_end.household import Household
-from tests.rpc_server import rpc_server
+from tests.support.isolated_home import IsolatedHome
+from tests.support.llama_cpp_servers import rpc_server
 
 
-def test_a_split_model_is_recorded_with_its_layers_and_warned_of_once(home: Household, small_model: Path) -> None:
+def test_a_split_model_is_recorded_with_its_layers_and_warned_of_once(home: IsolatedHome, small_model: Path) -> None:
     with rpc_server() as (first, _), rpc_server() as (second, _):
         run = home.run(
             *("run", "-m", str(small_model), "--rpc", f"{first},{second}", "-n", "4", "--temp", "0"),
@@ -26,7 +26,7 @@ def test_a_split_model_is_recorded_with_its_layers_and_warned_of_once(home: Hous
     assert [turn.figures.generated_tokens for turn in file.turns] == [4, 4]
 
 
-def test_doctor_says_whether_there_is_rpc(home: Household) -> None:
+def test_doctor_says_whether_there_is_rpc(home: IsolatedHome) -> None:
     run = home.run("doctor", "--power", "none")
     rpc = next(line for line in run.stdout.splitlines() if line.split()[:1] == ["RPC"])
     there = json.loads(home.run("doctor", "--json", "--power", "none").stdout)["engine"]["info"]["rpc"]
@@ -34,7 +34,7 @@ def test_doctor_says_whether_there_is_rpc(home: Household) -> None:
     assert ("-DGGML_RPC=ON" in rpc) != there
 
 
-def test_a_server_that_is_not_there_ends_in_two_lines(home: Household, small_model: Path) -> None:
+def test_a_server_that_is_not_there_ends_in_two_lines(home: IsolatedHome, small_model: Path) -> None:
     run = home.run("run", "-m", str(small_model), "--rpc", "127.0.0.1:1", "-p", "Hi", "--power", "none")
     assert run.returncode == 3
     what, mend = run.stderr.splitlines()[-2:]

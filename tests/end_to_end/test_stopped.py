@@ -10,15 +10,15 @@ from pathlib import Path
 import psutil
 
 from edgetop.inference.scripted import Reply
-from tests.end_to_end.household import Household, reply_of, words
 from tests.end_to_end.recorded_terminal import RecordedTerminal
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome, reply_of, words
 
 ESCAPE, F10 = "\x1b", "\x1b[21~"
 
 
 def test_the_screen_is_whole_again_and_ends_in_good_order(
-    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: Household
+    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: IsolatedHome
 ) -> None:
     terminal = open_terminal(home.scripted(Reply(text=words(60)), Reply(text="And an end.")))
     terminal.sees("loaded in")
@@ -48,7 +48,7 @@ def draws_anew(terminal: RecordedTerminal, begin: int) -> bool:
 
 
 def test_a_terminal_that_is_stuck_does_not_keep_the_session_from_being_saved(
-    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: Household
+    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: IsolatedHome
 ) -> None:
     terminal = open_terminal(home.scripted(Reply(text=words(5000))))
     terminal.sees("loaded in")
@@ -68,7 +68,7 @@ def test_a_terminal_that_is_stuck_does_not_keep_the_session_from_being_saved(
 
 
 def test_a_terminal_that_is_gone_ends_the_session_in_good_order(
-    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: Household
+    open_terminal: Callable[[Sequence[str]], RecordedTerminal], home: IsolatedHome
 ) -> None:
     """Below a shell that keeps the signal to itself, as `nohup` and some launchers do."""
     shell = ["/bin/sh", "-c", 'trap "" HUP; "$@"; true', "sh"]

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import psutil
 
 from edgetop.inference.scripted import Reply
-from tests.end_to_end.household import Household, reply_of, words
-from tests.end_to_end.tmux import Tmux
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome, reply_of, words
+from tests.support.tmux import Tmux
 
 
 def test_the_screen_goes_to_the_shell_and_comes_back_whole_while_the_model_goes_on(
-    open_tmux: Callable[..., Tmux], home: Household
+    open_tmux: Callable[..., Tmux], home: IsolatedHome
 ) -> None:
     command = home.scripted(Reply(text=words(150)), Reply(text="And an end."), tokens_per_s=60)
     window = open_tmux(["bash", "--norc", "--noprofile", "-i"])

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.household import Household
-from tests.end_to_end.tmux import Tmux
-from tests.eventually import eventually
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
+from tests.support.tmux import Tmux
 
 FIGURES = r"\d+ tok · [\d.]+ tok/s"
 ENERGY = r"energy ─+ [\d.]+ ± [\d.]+ J/token"
@@ -54,10 +54,10 @@ class Walk:
 
 
 @pytest.fixture
-def board(home: Household) -> Iterator[Path]:
+def board(home: IsolatedHome) -> Iterator[Path]:
     """A board whose power is computed from what the model's process does."""
     root = home.folder / "board"
-    program = [sys.executable, "-m", "tests.virtual_board", "--root", str(root), "--kind", "ina3221"]
+    program = [sys.executable, "-m", "tests.support.virtual_board", "--root", str(root), "--kind", "ina3221"]
     process = subprocess.Popen(program, env={**home.environment, "EDGETOP_DATA_DIR": ""}, stdin=subprocess.DEVNULL)
     try:
         eventually(lambda: any(root.rglob("in*_input")) or any(root.rglob("curr*_input")), "the board has its sensor")
@@ -67,7 +67,7 @@ def board(home: Household) -> Iterator[Path]:
         process.wait(10)
 
 
-def test_the_first_day(open_tmux: Callable[..., Tmux], home: Household, small_model: Path, board: Path) -> None:
+def test_the_first_day(open_tmux: Callable[..., Tmux], home: IsolatedHome, small_model: Path, board: Path) -> None:
     for name in ("first-q4_1.gguf", "second-q4_1.gguf"):
         shutil.copyfile(small_model, home.folder / name)
     common = ("--sysroot", str(board), "--threads", "1", "--temp", "0", "--max-tokens", "60")

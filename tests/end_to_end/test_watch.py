@@ -25,12 +25,12 @@ from edgetop.session.schema import validate
 from edgetop.session.session import Session
 from edgetop.session.store import Store
 from edgetop.session.watch_account import watch_figures
-from tests.eventually import eventually
 from tests.inference.server.test_usage import llama
-from tests.inference.server.usage_texts import llama_metrics, llama_slots
-from tests.inference.server.wire_server import serving
-from tests.llama_server import llama_server
-from tests.served_board import ServedBoard, served_board
+from tests.support.eventually import eventually
+from tests.support.llama_cpp_servers import llama_server
+from tests.support.loopback_server import loopback_server
+from tests.support.server_usage import llama_metrics, llama_slots
+from tests.support.virtual_board import ProcessBoard, process_board
 
 LOOK_S = 0.1
 WORDS = ("sea", "sand", "ice")
@@ -47,13 +47,13 @@ def ask(url: str, prompt: str, tokens: int) -> int:
         return int(json.loads(answer.read())["usage"]["completion_tokens"])
 
 
-def counted_j(session: Session, board: ServedBoard) -> float:
+def counted_j(session: Session, board: ProcessBoard) -> float:
     """What the board truly took in the time that counts: between looks that both know their count."""
     stamps_us, counts = session.window(channels.SERVED_TOKENS, 0, session.end_us)
     known = [(t_us, not isnan(count)) for t_us, count in zip(stamps_us, counts, strict=True)]
     start_us = session.start_us
     return sum(
-        board.energy_j(start_us + begin_us, start_us + end_us)
+        board.truth.energy_j(start_us + begin_us, start_us + end_us)
         for (begin_us, first), (end_us, last) in pairwise(known)
         if first and last
     )
@@ -70,7 +70,7 @@ def test_tokens_and_energy_of_other_users_are_counted(
     small_model: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgetop.live.watch_session.give_way", lambda: None)
-    with llama_server(small_model, n_parallel=2) as (url, pid), served_board(tmp_path / "root", kind, pid) as board:
+    with llama_server(small_model, n_parallel=2) as (url, pid), process_board(tmp_path / "root", kind, pid) as board:
         watch = WatchSession(
             WatchOptions(servers=(Address.parse(url),), sysroot=tmp_path / "root"),
             Store(tmp_path / "sessions"),
@@ -115,7 +115,7 @@ def test_tokens_and_energy_of_other_users_are_counted(
 
 
 def test_a_signal_ends_the_watch_and_saves_it(tmp_path: Path) -> None:
-    with serving() as wire:
+    with loopback_server() as wire:
         llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
         environment = {**os.environ, "EDGETOP_DATA_DIR": str(tmp_path / "data"), "XDG_CONFIG_HOME": str(tmp_path)}
         output = tmp_path / "watched.json"

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from edgetop.core.format import format_rate
-from tests.end_to_end.household import Household, reply_of
+from tests.support.isolated_home import IsolatedHome, reply_of
 
 
-def test_answers_one_question_and_ends(home: Household, small_model: Path) -> None:
+def test_answers_one_question_and_ends(home: IsolatedHome, small_model: Path) -> None:
     run = home.run("-m", str(small_model), "-n", "24", "--temp", "0", "--threads", "1")
     assert run.returncode == 0, run.stderr
     file = home.only_session()
@@ -25,14 +25,14 @@ def test_answers_one_question_and_ends(home: Household, small_model: Path) -> No
     home.everyone_gone()
 
 
-def test_the_question_may_come_through_a_pipe(home: Household, small_model: Path) -> None:
+def test_the_question_may_come_through_a_pipe(home: IsolatedHome, small_model: Path) -> None:
     run = home.run("-m", str(small_model), "-n", "8", "--threads", "1", stdin="What is a river?\n")
     assert run.returncode == 0, run.stderr
     (turn,) = home.only_session().turns
     assert turn.prompt == "What is a river?"
 
 
-def test_the_decode_rate_is_that_of_the_session_and_of_the_engine(home: Household, small_model: Path) -> None:
+def test_the_decode_rate_is_that_of_the_session_and_of_the_engine(home: IsolatedHome, small_model: Path) -> None:
     run = home.run(
         *("run", "--json", "-m", str(small_model), "-n", "129", "--temp", "0", "--threads", "1"),
         *("-p", "Write a long story about the sea and all who live in it."),
@@ -69,21 +69,21 @@ def test_the_decode_rate_is_that_of_the_session_and_of_the_engine(home: Househol
     ],
     ids=["missing", "empty", "text", "pointer"],
 )
-def test_a_bad_model_ends_with_code_3_and_two_lines(content: bytes | None, told: str, home: Household) -> None:
+def test_a_bad_model_ends_with_code_3_and_two_lines(content: bytes | None, told: str, home: IsolatedHome) -> None:
     model = home.folder / "bad.gguf"
     if content is not None:
         model.write_bytes(content)
     check_refusal(home, model, told)
 
 
-def test_a_model_that_is_cut_off_ends_with_code_3_and_two_lines(home: Household, small_model: Path) -> None:
+def test_a_model_that_is_cut_off_ends_with_code_3_and_two_lines(home: IsolatedHome, small_model: Path) -> None:
     model = home.folder / "cut.gguf"
     with small_model.open("rb") as whole:
         model.write_bytes(whole.read(4 * 2**20))
     check_refusal(home, model, "cut off or damaged")
 
 
-def check_refusal(home: Household, model: Path, told: str) -> None:
+def check_refusal(home: IsolatedHome, model: Path, told: str) -> None:
     for arguments in (("run", "-m", str(model), "-p", "Hello."), ("-m", str(model))):
         run = home.run(*arguments)
         assert run.returncode == 3, run.stderr

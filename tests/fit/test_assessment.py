@@ -8,7 +8,17 @@ from edgetop.core.engine import EngineSettings, MemoryBreakdown
 from edgetop.core.records import Missing
 from edgetop.fit.assessment import Place, Talk, assess, predict
 from edgetop.fit.machine import Power, Processor
-from tests.fit.example import GIB, KV_ROW_BYTES, MACHINE, WATTS, by_hand, figure, llama_facts, place_of, without_speed
+from tests.support.example_machine import (
+    GIB,
+    KV_ROW_BYTES,
+    MACHINE,
+    WATTS,
+    by_hand,
+    figure,
+    llama_facts,
+    place_of,
+    without_speed,
+)
 
 __all__ = ["by_hand"]
 pytestmark = pytest.mark.usefixtures("by_hand")

@@ -11,8 +11,8 @@ from edgetop.core.engine import EngineSettings
 from edgetop.core.records import Missing
 from edgetop.fit.calibration import FAMILY_RUNS, RUNS_MAX, Run, corrected, factor_for, kept, learn, run_of
 from edgetop.fit.token_time import TokenTime
-from tests.fit.example import llama_facts
 from tests.fit.test_speed import MACHINE
+from tests.support.example_machine import llama_facts
 
 FACTS = llama_facts()
 

@@ -28,9 +28,9 @@ from edgetop.fit.model_file import read_facts
 from edgetop.fit.repacking import features_of
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello
-from tests.fit.gguf_architectures import ARCHITECTURES, Architecture, llama
-from tests.fit.gguf_files import model_bytes, write_model
 from tests.inference.conftest import Talk
+from tests.support.gguf_architectures import ARCHITECTURES, Architecture, llama
+from tests.support.gguf_files import model_bytes, write_model
 
 AVX2 = frozenset({"AVX2"})
 ROUNDING_BYTES = 6 * 5300

@@ -13,10 +13,9 @@ from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Value, read_head
 from edgetop.fit.architectures import ARCHITECTURES as KNOWN
 from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.fit.model_file import read_facts
-from tests.fit.gguf_architectures import ARCHITECTURES, deepseek2, llama
-from tests.fit.gguf_blocks import N_EMBD, N_VOCAB, Setting
-from tests.fit.gguf_files import TEMPLATE, all_metadata, file_bytes, model_bytes, write_model
 from tests.fit.llama_verdict import llama_verdicts
+from tests.support.gguf_architectures import ARCHITECTURES, N_EMBD, N_VOCAB, Setting, deepseek2, llama
+from tests.support.gguf_files import TEMPLATE, all_metadata, file_bytes, model_bytes, write_model
 
 EMBEDDING = N_EMBD * N_VOCAB
 F32_BYTES = 4

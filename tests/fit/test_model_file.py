@@ -12,10 +12,23 @@ import pytest
 
 from edgetop.core.errors import ModelError
 from edgetop.fit.model_file import models_in, read_facts
-from tests.core.gguf_file import ARRAY, STRING, U32, U64, array, gguf, pair, tensor, text, u32
-from tests.fit.gguf_blocks import Setting
-from tests.fit.gguf_files import model_bytes, write_model, write_split
 from tests.fit.llama_verdict import llama_verdicts
+from tests.support.gguf_architectures import Setting
+from tests.support.gguf_files import (
+    ARRAY,
+    STRING,
+    U32,
+    U64,
+    array,
+    gguf,
+    model_bytes,
+    pair,
+    tensor,
+    text,
+    u32,
+    write_model,
+    write_split,
+)
 
 HUGE = struct.pack("<Q", 2**62)
 

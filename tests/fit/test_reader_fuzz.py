@@ -11,9 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgetop.core.gguf import GgufArray, GgufError, GgufIncompleteError, read_header
-from tests.core.gguf_file import ARRAY, STRING, array, gguf, pair, text
-from tests.fit.gguf_files import model_bytes
-from tests.fit.header_mutation import DATA_BYTES, examine, good_headers, mutated
+from tests.support.gguf_files import ARRAY, STRING, array, gguf, model_bytes, pair, text
+from tests.support.mutated_gguf import DATA_BYTES, examine, good_headers, mutated
 
 HEADERS = good_headers()
 

@@ -16,10 +16,9 @@ from edgetop.fit.http_get import Credential, Patience, get, is_loopback
 from edgetop.fit.http_ranges import RemoteFile
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.remote_model import WINDOW_BYTES, fetch_facts
-from tests.core.gguf_file import ARRAY, STRING, array, gguf, pair, tensor, text
-from tests.fit.gguf_architectures import llama
-from tests.fit.gguf_files import model_bytes, write_split
 from tests.fit.range_server import CHUNK_BYTES, Handler, RangeServer, range_server
+from tests.support.gguf_architectures import llama
+from tests.support.gguf_files import ARRAY, STRING, array, gguf, model_bytes, pair, tensor, text, write_split
 
 QUICK = Patience(connect_s=20, idle_s=20, total_s=60)
 TOKEN = "hf_secret"

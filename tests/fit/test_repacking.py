@@ -9,7 +9,7 @@ import pytest
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.fit.repacking import features_of, repacking, usual_features
-from tests.fit.gguf_files import write_model
+from tests.support.gguf_files import write_model
 
 AVX2, AVX512 = frozenset({"AVX2"}), frozenset({"AVX2", "AVX512"})
 PI_4, PI_5 = frozenset({"NEON"}), frozenset({"NEON", "DOTPROD"})

@@ -11,7 +11,7 @@ from edgetop.core.engine import EngineSettings
 from edgetop.fit.memory import MemoryNeed, memory_need
 from edgetop.fit.model_file import read_facts
 from edgetop.inference.dry_load import dry_load
-from tests.fit.gguf_files import write_model
+from tests.support.gguf_files import write_model
 
 ALLOCATED_WITHIN, RESIDENT_WITHIN = 0.02, 0.05
 

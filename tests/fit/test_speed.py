@@ -11,8 +11,8 @@ from edgetop.fit.band import banded
 from edgetop.fit.machine import Learned, Machine, Processor
 from edgetop.fit.quant_speed import AVX2
 from edgetop.fit.speed import START_S, SpeedPrediction, predict_speed
-from tests.fit.example import llama_facts
 from tests.fit.runs import KEY, run_of_model
+from tests.support.example_machine import llama_facts
 
 FACTS = llama_facts()
 MACHINE = Machine(

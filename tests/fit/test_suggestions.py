@@ -11,7 +11,7 @@ from edgetop.fit.assessment import Assessment, Place, Talk, assess
 from edgetop.fit.requantization import MIXES, requantized
 from edgetop.fit.suggestions import GAIN_MIN, Choices, Suggestion, suggest
 from edgetop.fit.wording import suggestion_lines
-from tests.fit.example import GIB, MACHINE, by_hand, figure, llama_facts, place_of, without_speed
+from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, place_of, without_speed
 
 __all__ = ["by_hand"]
 pytestmark = pytest.mark.usefixtures("by_hand")

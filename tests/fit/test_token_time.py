@@ -11,7 +11,7 @@ from edgetop.fit.band import banded
 from edgetop.fit.machine import Machine, Processor
 from edgetop.fit.quant_speed import AVX2, Kernels, gpu_kernels
 from edgetop.fit.token_time import TokenTime, decode_time, offloaded_share, prefill_time, weights_by_type
-from tests.fit.example import llama_facts
+from tests.support.example_machine import llama_facts
 
 KERNELS = Kernels(
     decode_s={"q8_0": 10e-12, "q4_0": 5e-12, "q4_1": 50e-12}, decode_other_s=100e-12,

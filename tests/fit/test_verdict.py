@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from edgetop.fit.memory import MemoryNeed
 from edgetop.fit.memory_room import MemoryRoom
 from edgetop.fit.verdict import Thresholds, judge
-from tests.fit.example import GIB, figure, room_of
+from tests.support.example_machine import GIB, figure, room_of
 
 MIB = 2**20
 

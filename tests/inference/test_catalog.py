@@ -14,7 +14,7 @@ from edgetop.inference import catalog, hub, last_model, model_folders
 from edgetop.inference.catalog import FoundModel, find_models, resolve
 from edgetop.inference.model_folders import Place, ScanLimits, gguf_files
 from edgetop.inference.model_header import read_model_header
-from tests.core.gguf_file import small_gguf
+from tests.support.gguf_files import small_gguf
 
 DIGEST = "a" * 64
 

@@ -12,10 +12,10 @@ from edgetop.core.engine import EngineSettings, MemoryBreakdown
 from edgetop.core.records import Missing, ModelLoaded
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.dry_load import dry_load
-from tests.fit.gguf_architectures import ARCHITECTURES
-from tests.fit.gguf_files import write_model
 from tests.inference.conftest import Talk
 from tests.inference.tiny_gguf import write_tiny_gguf
+from tests.support.gguf_architectures import ARCHITECTURES
+from tests.support.gguf_files import write_model
 
 ROUNDING_BYTES = 2**20 // 200 + 1
 """Half of the last decimal of the library's log, which is what a real load reports."""

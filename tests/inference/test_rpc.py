@@ -18,7 +18,7 @@ from edgetop.inference.llama.library_log import Line, layer_devices
 from edgetop.inference.llama.rpc import RpcError, RpcServers, greet
 from edgetop.inference.protocol import Hello, LoadFailed
 from tests.inference.conftest import Talk
-from tests.rpc_server import rpc_server
+from tests.support.llama_cpp_servers import rpc_server
 
 QUESTIONS = ("Name three colours.", "What is a river?", "Say hi.")
 

@@ -17,7 +17,7 @@ from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Report
 from edgetop.inference.scripted import Script
 from edgetop.live.conversation import Conversation, Notice, Phase
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 T = TypeVar("T")
 MODEL = Path("model.gguf")

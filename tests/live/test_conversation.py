@@ -11,8 +11,8 @@ from edgetop.core.records import ModelLoaded
 from edgetop.inference.protocol import ChatMessage, LoadFailed
 from edgetop.inference.scripted import Accident, Reply, Script
 from edgetop.live.conversation import STUCK_AFTER_S, UNRESPONSIVE_AFTER_S
-from tests.eventually import eventually
 from tests.live.conftest import MODEL, Talk
+from tests.support.eventually import eventually
 
 Begin = Callable[[Script], Talk]
 LONG = " ".join(f"word{number}" for number in range(2000))

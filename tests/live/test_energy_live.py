@@ -27,8 +27,8 @@ from edgetop.telemetry.power_choice import PowerChoice
 from edgetop.telemetry.rapl import PERMISSION_MEND
 from edgetop.tui.view import view_of
 from edgetop.tui.widgets import energy_pane, power_pane
-from tests.telemetry.sysfs_tree import deny, plant
-from tests.virtual_board import Truth
+from tests.support.fake_sysfs import deny, plant
+from tests.support.virtual_board import Truth
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEADLINE_S = 90.0
@@ -52,7 +52,7 @@ class Board:
         root.mkdir()
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tests.virtual_board", "--root", str(root), "--kind", kind),
+                *(sys.executable, "-m", "tests.support.virtual_board", "--root", str(root), "--kind", kind),
                 *("--worker-of", str(os.getpid()), "--seed", str(seed), "--log", str(self._log)),
             ],
             cwd=REPOSITORY,
@@ -65,7 +65,7 @@ class Board:
     def truth(self) -> Truth:
         """End the board and read what it kept to itself."""
         self.stop()
-        return Truth(self._log)
+        return Truth.read(self._log)
 
     def stop(self) -> None:
         """End the board."""

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from edgetop.core.records import Record
 from edgetop.fit.machine_profile import machine_key
 from edgetop.live.experience import experience_of_session
-from tests.session.recordings import CPU, ENGINE, HEAD, LOADED, MS, START_US, STARTED, S, fold, sample, turn
+from tests.support.recorded_sessions import CPU, ENGINE, HEAD, LOADED, MS, START_US, STARTED, S, fold, sample, turn
 
 
 def test_the_turns_of_a_model_are_taken_together() -> None:

@@ -14,8 +14,8 @@ from edgetop.live.live_session import LiveOptions, LiveSession
 from edgetop.session.disk import load_file
 from edgetop.session.schema import validate
 from edgetop.session.store import Store
-from tests.eventually import eventually
 from tests.live.conftest import MODEL
+from tests.support.eventually import eventually
 
 SECRET_QUESTION, SECRET_ANSWER = "Where is the treasure?", "Below the old oak tree."
 

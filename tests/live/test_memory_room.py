@@ -11,8 +11,7 @@ from edgetop.fit.memory_room import CONTIGUOUS_MAX_BYTES, MemoryRoom
 from edgetop.live.memory_room import memory_rooms
 from edgetop.telemetry.nvml import NO_LIBRARY, Nvml
 from edgetop.telemetry.source import Host
-from tests.telemetry.machines import JETSON, PI_5, meminfo
-from tests.telemetry.sysfs_tree import below, plant
+from tests.support.fake_sysfs import JETSON, PI_5, below, meminfo, plant
 from tests.telemetry.test_nvml import DESKTOP, FakeLibrary
 
 GIB = 2**30

@@ -21,8 +21,8 @@ from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import account_of
 from edgetop.tui.view import view_of
 from edgetop.tui.widgets import power_pane
-from tests.live.simulated_hosts import HostFeed, Path, Ran, run
-from tests.session.recordings import START_US, S, fold
+from tests.support.recorded_sessions import START_US, S, fold
+from tests.support.simulated_hosts import HostFeed, Path, Ran, run
 
 SEEDS = 60
 

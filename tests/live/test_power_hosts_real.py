@@ -47,7 +47,7 @@ def stream(board: Board, *, offset_s: float, drift_ppm: float, seed: int) -> str
         *("--delay-ms", "40", "--jitter-ms", "10"),
     ]
     edgetop = [sys.executable, "-m", "edgetop", "power", "--stream", "--sysroot", str(board.root)]
-    command = [sys.executable, "-m", "tests.distant_line", *line, "--", *edgetop]
+    command = [sys.executable, "-m", "tests.support.delayed_link", *line, "--", *edgetop]
     return f"{board.root.name}={shlex.join(command)}"
 
 
@@ -56,7 +56,7 @@ def line_to(board: Board) -> psutil.Process:
     (line,) = [
         process
         for process in psutil.Process().children()
-        if {"tests.distant_line", str(board.root)} <= set(process.cmdline())
+        if {"tests.support.delayed_link", str(board.root)} <= set(process.cmdline())
     ]
     return line
 

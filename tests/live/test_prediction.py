@@ -27,10 +27,10 @@ from edgetop.session.disk import load, load_file, save
 from edgetop.session.store import Store
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.source import Host
-from tests.eventually import eventually
-from tests.fit.gguf_files import write_model
-from tests.session.recordings import HEAD, MS, fold, turn
 from tests.session.test_predictions import PREDICTED, PREDICTION
+from tests.support.eventually import eventually
+from tests.support.gguf_files import write_model
+from tests.support.recorded_sessions import HEAD, MS, fold, turn
 
 
 class Later(Executor):

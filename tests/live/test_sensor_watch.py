@@ -10,7 +10,7 @@ from edgetop.core.records import Channel, Missing, SourceInfo
 from edgetop.live.sensor_watch import MeanPower, SensorWatch
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.source import Absent, SourceLost
-from tests.telemetry.sources import FakeSource
+from tests.support.fake_sources import FakeSource
 
 
 def power_source(name: str, read: object, *, unit: str = "W", period_s: float = 0.01) -> FakeSource:

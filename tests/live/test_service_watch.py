@@ -13,11 +13,11 @@ from edgetop.inference.server.address import Address
 from edgetop.live.service_watch import FIND_EVERY, ServiceWatch
 from edgetop.session.session import Session
 from edgetop.session.watch_account import watch_figures
-from tests.inference.server.exchanges import OLLAMA_PS
 from tests.inference.server.test_usage import llama
-from tests.inference.server.usage_texts import llama_metrics, llama_slots
-from tests.inference.server.wire_server import WireServer, document, serving
-from tests.session.recordings import STARTED
+from tests.support.loopback_server import LoopbackServer, document, loopback_server
+from tests.support.recorded_sessions import STARTED
+from tests.support.server_replies import OLLAMA_PS
+from tests.support.server_usage import llama_metrics, llama_slots
 from tests.telemetry.test_model_processes import GGUF, Proc
 
 S = 1_000_000
@@ -57,16 +57,16 @@ def proc(tmp_path: Path) -> Proc:
 
 
 @pytest.fixture
-def wire() -> Iterator[WireServer]:
-    with serving() as server:
+def wire() -> Iterator[LoopbackServer]:
+    with loopback_server() as server:
         yield server
 
 
-def port_of(wire: WireServer) -> int:
+def port_of(wire: LoopbackServer) -> int:
     return Address.parse(wire.url).port
 
 
-def test_a_server_of_this_machine_is_found_and_counted(proc: Proc, wire: WireServer) -> None:
+def test_a_server_of_this_machine_is_found_and_counted(proc: Proc, wire: LoopbackServer) -> None:
     proc.process(10, "llama-server", "-m", GGUF, ports=(port_of(wire),), mapped=GGUF)
     llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched = Watched(proc)
@@ -86,8 +86,8 @@ def test_a_server_of_this_machine_is_found_and_counted(proc: Proc, wire: WireSer
     assert "secret" not in repr(watched.records)
 
 
-def test_the_sum_is_over_all_servers_and_one_that_counts_nothing_is_told(proc: Proc, wire: WireServer) -> None:
-    with serving() as ollama, serving() as second:
+def test_the_sum_is_over_all_servers_and_one_that_counts_nothing_is_told(proc: Proc, wire: LoopbackServer) -> None:
+    with loopback_server() as ollama, loopback_server() as second:
         proc.process(10, "llama-server", "-m", GGUF, ports=(port_of(wire),))
         proc.process(11, "llama-server", "-m", GGUF, ports=(port_of(second),))
         proc.process(12, "ollama", "serve", ports=(port_of(ollama),))
@@ -105,7 +105,7 @@ def test_the_sum_is_over_all_servers_and_one_that_counts_nothing_is_told(proc: P
     assert [row.kind for row in watched.watch.rows] == ["llama-server", "llama-server", "ollama"]
 
 
-def test_a_server_that_is_given_is_the_process_that_listens_there(proc: Proc, wire: WireServer) -> None:
+def test_a_server_that_is_given_is_the_process_that_listens_there(proc: Proc, wire: LoopbackServer) -> None:
     proc.process(10, "python3", "app.py", ports=(port_of(wire),), mapped=GGUF)
     llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched = Watched(proc, wire.url)
@@ -115,8 +115,8 @@ def test_a_server_that_is_given_is_the_process_that_listens_there(proc: Proc, wi
     assert row.resident_bytes is not None
 
 
-def test_only_a_server_that_was_given_gets_the_key(proc: Proc, wire: WireServer) -> None:
-    with serving() as found:
+def test_only_a_server_that_was_given_gets_the_key(proc: Proc, wire: LoopbackServer) -> None:
+    with loopback_server() as found:
         proc.process(10, "llama-server", ports=(port_of(found),))
         for server in (wire, found):
             llama(server, metrics=llama_metrics(1), slots=llama_slots(None))
@@ -125,7 +125,7 @@ def test_only_a_server_that_was_given_gets_the_key(proc: Proc, wire: WireServer)
     assert {request.headers.get("authorization") for request in wire.requests} == {"Bearer k1"}
 
 
-def test_what_listens_without_being_a_known_server_is_never_asked(proc: Proc, wire: WireServer) -> None:
+def test_what_listens_without_being_a_known_server_is_never_asked(proc: Proc, wire: LoopbackServer) -> None:
     proc.process(10, "python3", "notebook.py", ports=(port_of(wire),), mapped=GGUF)
     proc.process(11, "rpc-server", ports=(50052,))
     watched = Watched(proc)
@@ -135,7 +135,7 @@ def test_what_listens_without_being_a_known_server_is_never_asked(proc: Proc, wi
 
 
 def test_a_server_that_is_started_anew_leaves_a_hole_and_counts_on(proc: Proc) -> None:
-    with serving() as first:
+    with loopback_server() as first:
         port = port_of(first)
         proc.process(10, "llama-server", "-m", GGUF, ports=(port,))
         llama(first, metrics=llama_metrics(100), slots=llama_slots(None))
@@ -167,7 +167,7 @@ def test_a_process_that_is_no_server_is_followed_until_it_ends(proc: Proc) -> No
 
 
 def test_a_server_elsewhere_is_shown_but_its_tokens_are_not_this_machines(
-    proc: Proc, wire: WireServer, monkeypatch: pytest.MonkeyPatch
+    proc: Proc, wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgetop.inference.server.address.Address.is_loopback", False)
     monkeypatch.setattr("edgetop.live.server_place._is_own", lambda _host: False)

@@ -25,8 +25,8 @@ from edgetop.session.comparison.comparison import Comparison
 from edgetop.session.comparison.figures import DECODE, J_PER_TOKEN
 from edgetop.session.comparison.result import Measured, Result, Speed
 from edgetop.session.conversion import to_session
-from tests.report.subjects import HOSTILE, example
-from tests.session.recordings import HEAD, fold, turn
+from tests.support.recorded_sessions import HEAD, fold, turn
+from tests.support.shipped_sessions import HOSTILE, example
 
 
 def result(name: str, tokens_per_s: float, j_per_token: float | None = None, **more: Any) -> Result:

@@ -18,10 +18,9 @@ from edgetop.session.comparison.compare import compare
 from edgetop.session.comparison.from_session import result_of
 from edgetop.session.comparison.result import Measured, Result
 from edgetop.session.conversion import to_file
-from tests.report.subjects import HOSTILE, ONE, OTHER, WRITTEN_AT, example, hostile, page_of, recorded
-from tests.session.power_recordings import SENSORS
-from tests.session.recordings import S, event, fold
-from tests.session.watch_recordings import watch
+from tests.support.recorded_power import SENSORS, record_watch
+from tests.support.recorded_sessions import S, event, fold
+from tests.support.shipped_sessions import HOSTILE, ONE, OTHER, WRITTEN_AT, example, hostile, page_of, recorded
 
 NOT_OURS = "<script>window"
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -213,7 +212,7 @@ def test_a_bench_result_stands_beside_sessions_without_a_section() -> None:
 
 
 def test_a_watch_tells_its_servers_and_the_energy_over_all_their_users() -> None:
-    file = to_file(fold([*watch(SENSORS["fast point"], 2).records, event("session_ended", 200 * S)]))
+    file = to_file(fold([*record_watch(SENSORS["fast point"], 2).records, event("session_ended", 200 * S)]))
     assert file.watch is not None
     assert file.watch.energy is not None
     text = Outline(page_of(file)).text

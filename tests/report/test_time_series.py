@@ -9,9 +9,9 @@ from edgetop.core.energy.scope import Headline
 from edgetop.core.records import Missing, Sampled
 from edgetop.report.time_series import COLUMNS, History, drawn, time_series
 from edgetop.session.energy_account import EnergyAccount
-from tests.session import recordings
-from tests.session.power_recordings import SENSORS, record
-from tests.session.recordings import HEAD, MEMORY, S, an_hour, fold, sample, turn
+from tests.support import recorded_sessions
+from tests.support.recorded_power import SENSORS, record
+from tests.support.recorded_sessions import HEAD, MEMORY, S, an_hour, fold, sample, turn
 
 values = st.lists(st.none() | st.floats(-1e6, 1e6).map(lambda value: float(f"{value:.5g}")), max_size=200)
 
@@ -57,7 +57,7 @@ def test_power_is_that_of_the_headline_with_the_readings_that_failed_left_out() 
     begin_us, end_us = 5 * S, 9 * S
     failed = [
         Sampled(source=each.source, t_us=each.t_us, values=(None,), reasons=("asleep",))
-        if isinstance(each, Sampled) and begin_us < each.t_us - recordings.START_US < end_us
+        if isinstance(each, Sampled) and begin_us < each.t_us - recorded_sessions.START_US < end_us
         else each
         for each in made.records
     ]
@@ -86,7 +86,7 @@ def test_without_a_meter_the_reason_stands_for_the_power() -> None:
 def test_memory_has_a_gap_where_it_was_not_read() -> None:
     there, lost = (100 * 2**20, 0, 0), (None, None, None)
     readings = [
-        sample(recordings.ENGINE, second * S, *(lost if 4 <= second <= 6 else there)) for second in range(1, 10)
+        sample(recorded_sessions.ENGINE, second * S, *(lost if 4 <= second <= 6 else there)) for second in range(1, 10)
     ]
     series = time_series(fold([*HEAD, sample(MEMORY, 0, 1, 1), *readings]))
     assert series.resident is not None

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from edgetop.session.alignment import ALIGNMENTS, AlignmentName, aligned, token_after, token_before, tokens_until
 from edgetop.session.session import Session
-from tests.session.recordings import HEAD, MS, S, event, fold, recordings, turn
+from tests.support.recorded_sessions import HEAD, MS, S, event, fold, recordings, turn
 
 _sessions = st.lists(recordings().map(fold), min_size=1, max_size=3)
 

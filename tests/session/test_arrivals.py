@@ -12,7 +12,7 @@ from edgetop.session.conversion import to_file, to_session
 from edgetop.session.file import SessionFile
 from edgetop.session.session import Session
 from edgetop.session.snapshot import TurnView, snapshot
-from tests.session.recordings import LOADED, MS, START_US, STARTED, S, fold
+from tests.support.recorded_sessions import LOADED, MS, START_US, STARTED, S, fold
 
 
 def arriving(

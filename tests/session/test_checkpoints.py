@@ -18,8 +18,8 @@ from edgetop.session.preparation import prepare
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.tui.view import view_of
-from tests.session.power_recordings import SENSORS, record
-from tests.session.recordings import S, event, fold, recordings
+from tests.support.recorded_power import SENSORS, record
+from tests.support.recorded_sessions import S, event, fold, recordings
 
 
 @pytest.fixture(autouse=True, scope="module")

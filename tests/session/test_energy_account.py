@@ -33,8 +33,8 @@ from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.summary import account_of
 from edgetop.tui.view import view_of
 from edgetop.tui.widgets import energy_pane, power_pane
-from tests.session.power_recordings import SENSORS, Recorded, record
-from tests.session.recordings import LOADED, START_US, STARTED, S, event, fold, turn
+from tests.support.recorded_power import SENSORS, RecordedTurns, record
+from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold, turn
 
 SEEDS = 80
 """Of each kind of sensor: 400 runs in all."""
@@ -77,7 +77,7 @@ def panes(session: Session, t_us: int) -> str:
 
 
 @cache
-def recorded(kind: str, seed: int = 1) -> Recorded:
+def recorded(kind: str, seed: int = 1) -> RecordedTurns:
     """Three turns, the second one soon after the first."""
     return record(SENSORS[kind], seed, (4.0, 3.0, 5.0), pause_s=6.0)
 
@@ -251,7 +251,7 @@ def test_a_machine_that_slept_in_a_turn_has_no_figure_for_it_alone() -> None:
 Change = Callable[[Sampled], Sampled]
 
 
-def with_readings(run: Recorded, change: Change) -> list[Record]:
+def with_readings(run: RecordedTurns, change: Change) -> list[Record]:
     return ended([change(each) if isinstance(each, Sampled) else each for each in run.records])
 
 

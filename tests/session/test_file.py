@@ -16,7 +16,7 @@ from edgetop.session.conversion import to_file, to_session
 from edgetop.session.disk import LARGEST_FILE_BYTES, load, load_file, load_head, rewrite, save
 from edgetop.session.schema import validate
 from edgetop.session.session import Session
-from tests.session.recordings import (
+from tests.support.recorded_sessions import (
     CPU,
     HEAD,
     MEMORY,

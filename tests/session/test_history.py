@@ -10,7 +10,7 @@ from edgetop.core.records import Channel, Record, SourceAdded, SourceInfo, Token
 from edgetop.session.history import channel_history, decode_rate_history, phase_history
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from tests.session.recordings import HEAD, MS, S, fold, sample, turn
+from tests.support.recorded_sessions import HEAD, MS, S, fold, sample, turn
 
 POWER = SourceInfo(
     name="power", driver="fake", kind="power", period_s=0.5, channels=(Channel(name="power.x", unit="W"),)

@@ -17,7 +17,7 @@ from edgetop.session.conversion import to_file
 from edgetop.session.journal import Journal, UnreadableLine, read_journal
 from edgetop.session.store import Store
 from tests.session.conditions import disk_of, eventually
-from tests.session.recordings import HEAD, START_US, event, fold, recordings, turn
+from tests.support.recorded_sessions import HEAD, START_US, event, fold, recordings, turn
 
 
 def _read(path: Path) -> list[Record | UnreadableLine]:

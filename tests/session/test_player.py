@@ -9,8 +9,8 @@ from edgetop.session.differences import Differences, differences
 from edgetop.session.player import SPEEDS, Player
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from tests.session.recordings import ENGINE, HEAD, MS, S, fold, recordings, sample, turn
 from tests.session.test_alignment import quick, slow
+from tests.support.recorded_sessions import ENGINE, HEAD, MS, S, fold, recordings, sample, turn
 
 
 def test_time_passes_only_while_it_plays_and_at_its_speed() -> None:

@@ -15,7 +15,7 @@ from edgetop.session.disk import load, load_head, save
 from edgetop.session.predictions import outcome_of, records_of
 from edgetop.session.session import REFUSED, Session
 from edgetop.session.snapshot import Snapshot, snapshot
-from tests.session.recordings import CPU, ENGINE, HEAD, LOADED, MS, START_US, S, fold, sample, turn
+from tests.support.recorded_sessions import CPU, ENGINE, HEAD, LOADED, MS, START_US, S, fold, sample, turn
 
 TENTH = 100 * MS
 """The gap between two tokens: ten a second."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edgetop.core.records import Event, Record, TurnFinished, TurnStarted
 from edgetop.session.quiet import Moments
 from edgetop.session.session import Session
-from tests.session.recordings import LOADED, START_US, STARTED
+from tests.support.recorded_sessions import LOADED, START_US, STARTED
 
 EVENTS = ("suspended", "engine_died", "model_loading", "throttled")
 _steps = st.lists(

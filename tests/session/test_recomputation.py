@@ -13,9 +13,9 @@ from edgetop.session.codec import decode_file, encode_file
 from edgetop.session.conversion import to_file
 from edgetop.session.file import SessionFile
 from edgetop.session.recomputation import changes, recomputed
-from tests.session.power_recordings import SENSORS, record
-from tests.session.recordings import fold
 from tests.session.test_energy_account import ended
+from tests.support.recorded_power import SENSORS, record
+from tests.support.recorded_sessions import fold
 
 RAIL = SourceInfo(
     name="power.rail",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgetop.session.history import decode_rate_history, phase_history
 from edgetop.session.rolling_history import RollingHistory
 from edgetop.session.session import Session
-from tests.session.recordings import HEAD, MS, S, fold, turn
+from tests.support.recorded_sessions import HEAD, MS, S, fold, turn
 
 
 def numbers(t_us: int, steps: int, step_us: int) -> list[int]:

@@ -9,7 +9,7 @@ import pytest
 from edgetop.session.codec import encode_file
 from edgetop.session.conversion import to_file
 from edgetop.session.schema import SCHEMA_PATH, schema, schema_text
-from tests.session.recordings import HEAD, MEMORY, S, event, fold, sample, turn
+from tests.support.recorded_sessions import HEAD, MEMORY, S, event, fold, sample, turn
 
 
 def _document() -> dict[str, Any]:

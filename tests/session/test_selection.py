@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from edgetop.session.disk import load_head
 from edgetop.session.labels import LabelError, changed_tags, write_labels
 from edgetop.session.store import Store, StoreError
-from tests.session.recordings import LOADED, STARTED, fold, turn
+from tests.support.recorded_sessions import LOADED, STARTED, fold, turn
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from edgetop.core.records import Missing, Prefill, Record, SourceAdded, Tokens
 from edgetop.session.conversion import to_file
 from edgetop.session.session import REFUSED, Session
-from tests.session.recordings import (
+from tests.support.recorded_sessions import (
     CPU,
     HEAD,
     MEMORY,

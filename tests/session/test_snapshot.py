@@ -23,7 +23,7 @@ from edgetop.core.records import (
 from edgetop.session.conversion import to_file
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
-from tests.session.recordings import (
+from tests.support.recorded_sessions import (
     CPU,
     ENGINE,
     HEAD,

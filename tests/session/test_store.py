@@ -15,7 +15,7 @@ from edgetop.session.schema import validate
 from edgetop.session.session import Session
 from edgetop.session.store import Store, StoreError
 from tests.session.conditions import disk_of, eventually
-from tests.session.recordings import HEAD, LOADED, STARTED, S, event, fold, turn
+from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, turn
 
 RECORDS: list[Record] = [*HEAD, *turn(), event("throttled", 3 * S)]
 

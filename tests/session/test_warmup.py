@@ -17,9 +17,9 @@ from edgetop.session.conversion import to_file, to_session
 from edgetop.session.disk import load_file
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import account_of
-from tests.bench.made_sessions import PREFILL_W, MadeSession
-from tests.session.power_recordings import SENSORS, record
-from tests.session.recordings import HEAD, MS, S, event, fold, turn
+from tests.support.bench_sessions import PREFILL_W, MadeSession
+from tests.support.recorded_power import SENSORS, record
+from tests.support.recorded_sessions import HEAD, MS, S, event, fold, turn
 
 
 def as_warmups(records: Iterable[Record], numbers: Iterable[int]) -> list[Record]:

@@ -18,9 +18,8 @@ from edgetop.session.service_rates import rate_history, recent_rate
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.watch_account import watch_figures
-from tests.session.power_recordings import SENSORS
-from tests.session.recordings import START_US, STARTED, S, event, fold
-from tests.session.watch_recordings import IDLE_W, SEEN, SERVERS, TOKENS_PER_S, look, watch
+from tests.support.recorded_power import IDLE_W, SEEN, SENSORS, SERVERS, TOKENS_PER_S, record_watch, usage_reading
+from tests.support.recorded_sessions import START_US, STARTED, S, event, fold
 
 SEEDS = 40
 MISSES_AT_MOST = 4
@@ -46,7 +45,7 @@ def value(figure: Figure | None) -> float:
 def test_the_energy_per_token_lies_in_its_interval(name: str) -> None:
     gross_missed = net_missed = 0
     for seed in range(SEEDS):
-        watched = watch(SENSORS[name], seed)
+        watched = record_watch(SENSORS[name], seed)
         energy = energy_of(fold(watched.records))
         gross, net = watched.gross_j / watched.tokens, watched.net_j / watched.tokens
         gross_missed += not energy.j_per_token.low <= gross <= energy.j_per_token.high
@@ -61,7 +60,7 @@ def test_the_energy_per_token_lies_in_its_interval(name: str) -> None:
 
 
 def test_tokens_rate_and_idle_power_are_those_of_the_truth() -> None:
-    watched = watch(SENSORS["fast point"], 1)
+    watched = record_watch(SENSORS["fast point"], 1)
     session = fold(watched.records)
     figures = end_figures(session)
     assert figures.generated_tokens == pytest.approx(watched.tokens, abs=2)
@@ -76,7 +75,7 @@ def test_tokens_rate_and_idle_power_are_those_of_the_truth() -> None:
 
 
 def test_asking_in_between_changes_nothing_and_going_back_gives_the_same() -> None:
-    records = watch(SENSORS["counter"], 3).records
+    records = record_watch(SENSORS["counter"], 3).records
     asked, session = Session(), fold(records)
     seen: dict[int, WatchFigures] = {}
     for number, record in enumerate(records):
@@ -92,7 +91,7 @@ def test_asking_in_between_changes_nothing_and_going_back_gives_the_same() -> No
 
 
 def test_a_file_holds_what_was_watched_and_gives_it_again(tmp_path: Path) -> None:
-    session = fold([*watch(SENSORS["fast point"], 2).records, event("session_ended", 200 * S)])
+    session = fold([*record_watch(SENSORS["fast point"], 2).records, event("session_ended", 200 * S)])
     path = tmp_path / "watched.json"
     save(path, session)
     assert validate(path) == []
@@ -108,7 +107,11 @@ def test_a_file_holds_what_was_watched_and_gives_it_again(tmp_path: Path) -> Non
 def looks(*told: tuple[float, float | None, float]) -> Session:
     head: list[Record] = [SEEN, SourceAdded(source=SERVERS)]
     session = Session()
-    for record in [_started(), *head, *(look(START_US + round(t_s * S), tokens, on) for t_s, tokens, on in told)]:
+    for record in [
+        _started(),
+        *head,
+        *(usage_reading(START_US + round(t_s * S), tokens, on) for t_s, tokens, on in told),
+    ]:
         session.apply(record)
     return session
 
@@ -146,7 +149,7 @@ def test_without_power_the_reason_is_told_and_tokens_are_counted_all_the_same() 
 
 
 def test_few_tokens_make_no_figure() -> None:
-    session = fold(watch(SENSORS["fast point"], 2, requests=1).records)
+    session = fold(record_watch(SENSORS["fast point"], 2, requests=1).records)
     before_us = round((SENSORS["fast point"].quiet_s + 0.4) * S)
     figures = watch_figures(session, before_us)
     assert figures.energy is None

@@ -11,7 +11,7 @@ from edgetop.core.records import Missing
 from edgetop.telemetry.battery import ON_CHARGER, probe
 from edgetop.telemetry.power_properties import of_channel
 from edgetop.telemetry.source import Host, SourceLost
-from tests.telemetry.sysfs_tree import absences, below, deny, plant, readings, sources
+from tests.support.fake_sysfs import absences, below, deny, plant, readings, sources
 
 SUPPLY = "/sys/class/power_supply"
 UEVENT = """\

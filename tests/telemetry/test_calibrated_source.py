@@ -12,8 +12,8 @@ from edgetop.telemetry.jetson import probe
 from edgetop.telemetry.power_properties import PowerProperties, of_channel, to_properties
 from edgetop.telemetry.registry import Inventory, take_inventory
 from edgetop.telemetry.source import Host, Source
-from tests.telemetry.sources import FakeSource
-from tests.telemetry.sysfs_tree import plant, readings
+from tests.support.fake_sources import FakeSource
+from tests.support.fake_sysfs import plant, readings
 from tests.telemetry.test_jetson import AGX_ORIN, ORIN_NANO
 from tests.telemetry.test_registry import of
 

@@ -11,8 +11,7 @@ import pytest
 
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.source import Host
-from tests.telemetry.machines import BARE_VM, JETSON, LAPTOP, PI_5
-from tests.telemetry.sysfs_tree import plant
+from tests.support.fake_sysfs import BARE_VM, JETSON, LAPTOP, PI_5, plant
 
 
 def test_a_raspberry_pi(tmp_path: Path) -> None:

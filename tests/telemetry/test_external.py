@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.telemetry.external import probe
-from tests.telemetry.sysfs_tree import absences, plant
+from tests.support.fake_sysfs import absences, plant
 
 
 @pytest.mark.parametrize(

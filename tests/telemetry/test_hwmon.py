@@ -11,7 +11,7 @@ from edgetop.core.records import Missing
 from edgetop.telemetry.hwmon import probe
 from edgetop.telemetry.power_properties import of_channel
 from edgetop.telemetry.source import SourceLost
-from tests.telemetry.sysfs_tree import absences, adding, below, deny, no_pause, plant, readings, sources
+from tests.support.fake_sysfs import absences, adding, below, deny, no_pause, plant, readings, sources
 
 HWMON = "/sys/class/hwmon"
 

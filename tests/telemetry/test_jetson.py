@@ -13,7 +13,7 @@ from edgetop.telemetry.jetson import probe
 from edgetop.telemetry.jetson_platform import l4t_version, power_mode
 from edgetop.telemetry.power_properties import of_channel
 from edgetop.telemetry.source import Host, SourceLost
-from tests.telemetry.sysfs_tree import absences, below, deny, no_pause, plant, readings, sources
+from tests.support.fake_sysfs import absences, below, deny, no_pause, plant, readings, sources
 
 CHIP_40 = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
 CHIP_41 = "/sys/bus/i2c/drivers/ina3221/1-0041/hwmon/hwmon4"

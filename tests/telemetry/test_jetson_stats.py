@@ -8,7 +8,7 @@ import pytest
 from edgetop.core.records import Missing
 from edgetop.telemetry.jetson_stats import probe
 from edgetop.telemetry.source import Host, SourceLost
-from tests.telemetry.sysfs_tree import absences, plant, readings, sources
+from tests.support.fake_sysfs import absences, plant, readings, sources
 
 
 class JtopException(Exception):  # noqa: N818 (jtop's own name)

@@ -11,8 +11,7 @@ import pytest
 from edgetop.core.records import Missing
 from edgetop.telemetry.memory import MachineMemory, probe
 from edgetop.telemetry.source import Host, SourceLost
-from tests.telemetry.machines import JETSON, PI_5, Tree, meminfo
-from tests.telemetry.sysfs_tree import absences, below, deny, plant, readings, sources
+from tests.support.fake_sysfs import JETSON, PI_5, Tree, absences, below, deny, meminfo, plant, readings, sources
 
 GIB = 2**30
 MACHINE: Tree = {"/proc/meminfo": meminfo(8 * 2**20, 6 * 2**20)}

@@ -11,7 +11,7 @@ from edgetop.core.records import Missing
 from edgetop.telemetry import nvml
 from edgetop.telemetry.nvml import Nvml, probe
 from edgetop.telemetry.source import Host, SourceLost
-from tests.telemetry.sysfs_tree import absences, readings, sources
+from tests.support.fake_sysfs import absences, readings, sources
 
 GIB = 2**30
 

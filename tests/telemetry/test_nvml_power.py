@@ -17,7 +17,7 @@ from edgetop.telemetry.nvml import Nvml
 from edgetop.telemetry.nvml_power import Gpu, Timing, probe
 from edgetop.telemetry.power_properties import of_channel
 from edgetop.telemetry.source import Host, Source, SourceLost
-from tests.telemetry.sysfs_tree import absences, no_pause, readings, sources
+from tests.support.fake_sysfs import absences, no_pause, readings, sources
 
 NOT_SUPPORTED = 3
 PASCAL, VOLTA, TURING, AMPERE, ADA, HOPPER, BLACKWELL = 4, 5, 6, 7, 8, 9, 10

@@ -13,7 +13,7 @@ import pytest
 from edgetop.core.records import Missing
 from edgetop.telemetry.processes import EngineProcessUse, OwnUse, cpu_time_s, probe
 from edgetop.telemetry.source import Host, SourceLost
-from tests.telemetry.sysfs_tree import readings, sources
+from tests.support.fake_sysfs import readings, sources
 
 MIB = 2**20
 RATE = Missing("a rate needs two readings")

@@ -17,8 +17,19 @@ from edgetop.core.records import Missing
 from edgetop.telemetry import processor
 from edgetop.telemetry.processor import CoreTimes, ProcessorLoad, parse_stat, probe
 from edgetop.telemetry.source import Host, SourceLost
-from tests.telemetry.machines import BARE_VM, IDLE, JETSON, LAPTOP, PI_5, proc_stat
-from tests.telemetry.sysfs_tree import absences, deny, plant, readings, sources
+from tests.support.fake_sysfs import (
+    BARE_VM,
+    IDLE,
+    JETSON,
+    LAPTOP,
+    PI_5,
+    absences,
+    deny,
+    plant,
+    proc_stat,
+    readings,
+    sources,
+)
 
 OWN, WORKER = 10, 20
 Ticks = tuple[int, ...]

@@ -13,7 +13,7 @@ from edgetop.telemetry.power_properties import of_channel
 from edgetop.telemetry.rapl import PERMISSION_MEND, probe
 from edgetop.telemetry.rapl_zones import same_meter
 from edgetop.telemetry.source import Host, Source, SourceLost
-from tests.telemetry.sysfs_tree import absences, adding, below, deny, no_pause, plant, readings, sources
+from tests.support.fake_sysfs import absences, adding, below, deny, no_pause, plant, readings, sources
 
 POWERCAP = "/sys/class/powercap"
 CLIENT_WRAP_UJ, SERVER_WRAP_UJ = 262143328850, 65532610987

@@ -14,7 +14,7 @@ from edgetop.telemetry.pi_mailbox import Gencmd, MailboxError, checked
 from edgetop.telemetry.power_properties import of_channel
 from edgetop.telemetry.raspberry_pi import parse_pmic, probe
 from edgetop.telemetry.source import Host, Source, SourceLost
-from tests.telemetry.sysfs_tree import absences, plant, readings, sources
+from tests.support.fake_sysfs import absences, plant, readings, sources
 
 NAMES = (
     "3V7_WL_SW 3V3_SYS 1V8_SYS DDR_VDD2 DDR_VDDQ 1V1_SYS 0V8_SW VDD_CORE 3V3_DAC 3V3_ADC 0V8_AON HDMI".split()  # noqa: SIM905

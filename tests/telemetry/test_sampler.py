@@ -14,7 +14,7 @@ from edgetop.core.records import Event, Missing, Record, Sampled, SourceAdded, S
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.sampler import RETRY_S, Sampler, boot_clock_us
 from edgetop.telemetry.source import Absent, SourceLost
-from tests.telemetry.sources import FakeClock, FakeSource
+from tests.support.fake_sources import FakeClock, FakeSource
 
 S = 1_000_000
 WAIT_S = 10.0

@@ -11,8 +11,21 @@ from edgetop.core.records import Missing
 from edgetop.session.channels import SINCE_BOOT_SUFFIX, THROTTLE_PREFIX
 from edgetop.telemetry.source import SourceLost
 from edgetop.telemetry.thermal import probe
-from tests.telemetry.machines import BARE_VM, JETSON, LAPTOP, PI_5, Tree, cooler, zone
-from tests.telemetry.sysfs_tree import absences, below, deny, plant, readings, sources
+from tests.support.fake_sysfs import (
+    BARE_VM,
+    JETSON,
+    LAPTOP,
+    PI_5,
+    Tree,
+    absences,
+    below,
+    cooler,
+    deny,
+    plant,
+    readings,
+    sources,
+    zone,
+)
 
 OFF = Missing("the sensor is switched off")
 

@@ -13,8 +13,8 @@ from edgetop.tui.app import EdgetopApp
 from edgetop.tui.sessions_screen import SessionsScreen
 from edgetop.tui.widgets.prompt import Prompt
 from edgetop.tui.widgets.searched_chat import SearchedChat
-from tests.tui.looking import rows_of, said_in, text_of, until, until_said, until_shown
 from tests.tui.recording_terminal import Terminal, attach_terminal
+from tests.tui.screen_text import rows_of, said_in, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import SLOW, StartApp, say, start_app
 
 __all__ = ["start_app"]

@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from edgetop.tui.chat_block import Place
 from edgetop.tui.widgets.chat_view import ChatView
-from tests.tui.hostile import HOSTILE_REPLIES, acts_on_a_terminal
+from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal
 from tests.tui.recording_terminal import attach_terminal
 
 

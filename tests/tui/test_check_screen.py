@@ -16,9 +16,9 @@ from edgetop.live.survey import Survey, Surveyed
 from edgetop.tui.check_screen import CheckChoice, CheckScreen
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.page_app import PageApp
-from tests.fit.example import by_hand, llama_facts, place_of
-from tests.tui.hostile import HOSTILE_REPLIES, acts_on_a_terminal
-from tests.tui.looking import rows_of, text_of, until, until_shown
+from tests.support.example_machine import by_hand, llama_facts, place_of
+from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal
+from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 GOLDEN = Path(__file__).with_name("golden")
 SIZES = ((120, 36), (80, 24), (40, 12))

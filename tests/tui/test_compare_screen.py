@@ -22,9 +22,9 @@ from edgetop.tui.compare_screen import CompareScreen
 from edgetop.tui.comparison_text import front_lines, layouts, speed_lines, table_lines
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.page_app import PageApp
-from tests.session.comparison.simulated import result
-from tests.tui.hostile import acts_on_a_terminal, hostile_text
-from tests.tui.looking import rows_of, text_of, until, until_shown
+from tests.support.hostile_text import acts_on_a_terminal, hostile_text
+from tests.support.simulated_results import result
+from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 GOLDEN = Path(__file__).with_name("golden")
 SIZES = ((120, 36), (80, 24), (40, 12))

@@ -19,7 +19,7 @@ from edgetop.tui.live_screen import LiveScreen
 from edgetop.tui.view import View
 from edgetop.tui.widgets import energy_pane
 from edgetop.tui.widgets.pane import Pane
-from tests.tui.still_life import StillLive, still_records, still_view, with_readings
+from tests.support.demo_session import DemoLiveSession, demo_records, demo_view, with_readings
 
 PRICE = Price(per_kwh=0.30, currency="EUR")
 
@@ -29,7 +29,7 @@ def lines(view: View, width: int = 46) -> list[str]:
 
 
 def priced(level: GlyphLevel = "braille") -> View:
-    return replace(still_view(level=level), price=PRICE)
+    return replace(demo_view(level=level), price=PRICE)
 
 
 def on_battery(view: View) -> View:
@@ -58,8 +58,8 @@ def test_a_price_adds_what_a_million_tokens_and_the_session_cost() -> None:
 
 
 def test_without_a_price_no_money_is_shown() -> None:
-    assert not [line for line in lines(still_view()) if "EUR" in line]
-    assert len(lines(priced())) == len(lines(still_view())) + 1
+    assert not [line for line in lines(demo_view()) if "EUR" in line]
+    assert len(lines(priced())) == len(lines(demo_view())) + 1
 
 
 def test_ascii_has_no_plus_minus_sign() -> None:
@@ -69,7 +69,7 @@ def test_ascii_has_no_plus_minus_sign() -> None:
 
 
 def test_a_battery_shows_the_hours_that_are_left_at_this_power() -> None:
-    view = on_battery(still_view())
+    view = on_battery(demo_view())
     (battery,) = [line for line in lines(view) if "battery" in line and " h " in line]
     energy = view.snapshot.turn and view.snapshot.turn.figures.energy
     assert energy
@@ -78,14 +78,14 @@ def test_a_battery_shows_the_hours_that_are_left_at_this_power() -> None:
 
 
 def test_other_scopes_and_an_unknown_charge_show_no_hours() -> None:
-    charged = with_readings(still_view(), {"battery.energy": 50 * J_PER_WH})
-    unknown = with_readings(on_battery(still_view()), {"battery.energy": None})
+    charged = with_readings(demo_view(), {"battery.energy": 50 * J_PER_WH})
+    unknown = with_readings(on_battery(demo_view()), {"battery.energy": None})
     for view in (charged, unknown):
         assert not [line for line in lines(view) if " h " in line]
 
 
 async def test_the_price_of_the_command_line_reaches_the_pane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    still = StillLive(still_records())
+    still = DemoLiveSession(demo_records())
     monkeypatch.setattr(live_session, "LiveSession", lambda *_arguments: still)
     monkeypatch.setattr(LiveScreen, "action_choose_model", lambda _screen: None)
     app = EdgetopApp(

@@ -12,7 +12,7 @@ from edgetop.tui.glyphs import LEVELS, GlyphLevel, capacity
 from edgetop.tui.history_chart import LABEL_COLUMNS, Axis, history_chart
 from edgetop.tui.rail_stack import rail_stack
 from edgetop.tui.traces import SPANS, Trace, Traces, nice_top
-from tests.tui.still_life import S, still_view
+from tests.support.demo_session import S, demo_view
 
 IDLE = StepPhase("", turn_begins=False)
 
@@ -105,7 +105,7 @@ def test_what_wavers_around_a_step_of_the_axis_does_not_make_it_jitter() -> None
 
 
 def test_every_span_shows_its_time_and_all_of_a_session_fits() -> None:
-    view = still_view(level="ascii")
+    view = demo_view(level="ascii")
     for name, length_us in SPANS:
         view.traces.span = name
         shown = view.traces.power(40)
@@ -116,7 +116,7 @@ def test_every_span_shows_its_time_and_all_of_a_session_fits() -> None:
 
 
 def test_rails_stand_upon_each_other_in_their_own_patterns_and_names() -> None:
-    lines = ["".join(span.text for span in line) for line in rail_stack(still_view(level="ascii"), 46, 12)]
+    lines = ["".join(span.text for span in line) for line in rail_stack(demo_view(level="ascii"), 46, 12)]
     assert lines[-1].split("  ") == ["# core 6.12 W", "% ddr 1.26 W", "+ 3v3 0.400 W"]
     column = [line[-1] for line in lines[:9]]
     assert column == [" ", " ", "%", "%", *"#####"]
@@ -124,4 +124,4 @@ def test_rails_stand_upon_each_other_in_their_own_patterns_and_names() -> None:
 
 
 def test_rails_of_another_sensor_are_not_put_upon_each_other() -> None:
-    assert rail_stack(still_view(power=False), 46, 12) == []
+    assert rail_stack(demo_view(power=False), 46, 12) == []

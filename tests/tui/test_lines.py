@@ -23,7 +23,7 @@ from edgetop.tui.widgets.lines import (
     spread,
     width_of,
 )
-from tests.tui.hostile import acts_on_a_terminal, hostile_text
+from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 from tests.tui.recording_terminal import attach_terminal
 
 

@@ -17,7 +17,7 @@ from edgetop.tui.live_screen import LiveScreen
 from edgetop.tui.widgets.chat_view import ChatView
 from edgetop.tui.widgets.pane import Pane
 from edgetop.tui.widgets.prompt import Prompt
-from tests.tui.looking import rows_of, text_of, until, until_said, until_shown
+from tests.tui.screen_text import rows_of, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import SLOW, StartApp, say, start_app
 
 __all__ = ["start_app"]

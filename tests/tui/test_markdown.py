@@ -8,7 +8,7 @@ from rich.style import Style
 
 from edgetop.tui.glyphs import LEVELS, GlyphLevel, glyphs_for
 from edgetop.tui.markdown import ROLES, StyledLine, render_markdown
-from tests.tui.hostile import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
+from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
 ROLE_STYLES = {role: Style(color=f"color({number})") for number, role in enumerate(ROLES, 20)}
 

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from edgetop.inference.catalog import FoundModel
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.model_picker import entry
-from tests.tui.hostile import acts_on_a_terminal, hostile_text
+from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 
 
 def found(name: str, *, missing: tuple[int, ...] = ()) -> FoundModel:

@@ -23,7 +23,7 @@ from edgetop.tui.themed_app import Controls
 from edgetop.tui.widgets.key_line import KeyLine
 from edgetop.tui.widgets.pane_column import PaneColumn
 from edgetop.tui.widgets.prompt import Prompt
-from tests.tui.looking import rows_of, text_of, until, until_said, until_shown
+from tests.tui.screen_text import rows_of, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import StartApp, start_app
 
 __all__ = ["start_app"]

@@ -15,9 +15,8 @@ from edgetop.tui.remembered import Remembered
 from edgetop.tui.widgets.chat_view import ChatView
 from edgetop.tui.widgets.pane_column import PaneColumn
 from edgetop.tui.widgets.pane_kind import PANES, TITLES, heights, kind_of
-from tests.tui.looking import rows_of, text_of, until, until_shown
-from tests.tui.replayed import ReplayApp, pair
-from tests.tui.still_life import StillApp, still_records
+from tests.support.demo_session import DemoApp, ReplayApp, demo_records, two_sessions
+from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 WIDE, NARROW, SMALL = (120, 36), (80, 24), (40, 12)
 
@@ -46,7 +45,7 @@ def test_rows_are_shared_so_that_none_is_lost_and_who_is_shown_has_what_it_needs
 
 
 async def test_the_focus_is_seen_only_while_the_keys_act_on_panes_and_goes_round() -> None:
-    app = StillApp(still_records())
+    app = DemoApp(demo_records())
     async with app.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: panes_of(app) == [*TITLES], "no focus")
         await pilot.press("escape")
@@ -60,7 +59,7 @@ async def test_the_focus_is_seen_only_while_the_keys_act_on_panes_and_goes_round
 
 
 async def test_a_pane_is_zoomed_over_the_chat_and_back_and_the_prompt_brings_all_back() -> None:
-    app = StillApp(still_records())
+    app = DemoApp(demo_records())
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "6.46 tok/s", "token by")
         await pilot.press("escape", "z")
@@ -82,7 +81,7 @@ async def test_a_pane_is_zoomed_over_the_chat_and_back_and_the_prompt_brings_all
 @pytest.mark.parametrize("size", [NARROW, SMALL])
 @pytest.mark.parametrize("level", ["braille", "ascii"])
 async def test_where_panes_are_folded_a_zoom_opens_one_over_the_chat(size: tuple[int, int], level: Any) -> None:
-    app = StillApp(still_records(), level=level)
+    app = DemoApp(demo_records(), level=level)
     async with app.run_test(size=size) as pilot:
         await until_shown(pilot, "6.46 tok/s", "token by")
         await pilot.press("escape", "tab", "tab")
@@ -98,7 +97,7 @@ async def test_where_panes_are_folded_a_zoom_opens_one_over_the_chat(size: tuple
 
 
 async def test_panes_change_places_and_keep_their_numbers() -> None:
-    app = StillApp(still_records())
+    app = DemoApp(demo_records())
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "6.46 tok/s")
         await pilot.press("escape", "right_curly_bracket", "shift+down")
@@ -114,7 +113,7 @@ async def test_panes_change_places_and_keep_their_numbers() -> None:
 
 
 async def test_without_a_pane_there_is_nothing_to_focus_or_zoom() -> None:
-    app = StillApp(still_records())
+    app = DemoApp(demo_records())
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "6.46 tok/s")
         await pilot.press("escape", "1", "2", "3", "4")
@@ -127,7 +126,7 @@ async def test_without_a_pane_there_is_nothing_to_focus_or_zoom() -> None:
 
 
 async def test_the_time_of_the_graphs_is_changed_by_key_and_said_at_their_axis() -> None:
-    app = StillApp(still_records())
+    app = DemoApp(demo_records())
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "-2 min")
         await pilot.press("escape", "greater_than_sign")
@@ -139,7 +138,7 @@ async def test_the_time_of_the_graphs_is_changed_by_key_and_said_at_their_axis()
 
 
 async def test_replay_has_the_same_panes_and_keys_for_all_sessions_at_once() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=(160, 48)) as pilot:
         await until(pilot, lambda: panes_of(app) == sorted([*TITLES] * 2, key=TITLES.index), "the panes of both")
         await pilot.press("end", "p", "p", "z")
@@ -152,7 +151,7 @@ async def test_replay_has_the_same_panes_and_keys_for_all_sessions_at_once() -> 
 
 async def test_an_arrangement_is_found_again(tmp_path: Path) -> None:
     file = tmp_path / "layout.json"
-    app = StillApp(still_records(), remembered=Remembered(file))
+    app = DemoApp(demo_records(), remembered=Remembered(file))
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "6.46 tok/s")
         await pilot.press("escape", "right_curly_bracket", "4", "greater_than_sign", "t", "g")
@@ -161,7 +160,7 @@ async def test_an_arrangement_is_found_again(tmp_path: Path) -> None:
     found = Remembered(file)
     assert (found.level, found.arrangement.theme) == ("block", theme)
     assert Remembered(file, "ascii").level == "ascii"
-    app = StillApp(still_records(), remembered=found)
+    app = DemoApp(demo_records(), remembered=found)
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "6.46 tok/s", "-10 min")
         assert panes_of(app) == ["memory", "tokens", "power"]

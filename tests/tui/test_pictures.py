@@ -13,8 +13,8 @@ from rich.cells import cell_len
 
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.widgets.pane_kind import TITLES
-from tests.tui.looking import rows_of, text_of, until, until_shown
-from tests.tui.still_life import StillApp, still_records
+from tests.support.demo_session import DemoApp, demo_records
+from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 GOLDEN = Path(__file__).with_name("golden")
 SIZES = ((160, 48), (120, 36), (80, 24), (60, 20), (40, 12))
@@ -23,7 +23,7 @@ SIZES = ((160, 48), (120, 36), (80, 24), (60, 20), (40, 12))
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("size", SIZES, ids=[f"{columns}x{rows}" for columns, rows in SIZES])
 async def test_the_screen_looks_as_in_the_picture(size: tuple[int, int], level: GlyphLevel) -> None:
-    app = StillApp(still_records(), level=level)
+    app = DemoApp(demo_records(), level=level)
     async with app.run_test(size=size) as pilot:
         await until_shown(pilot, "6.46 tok/s", "token by")
         drawn = rows_of(app)
@@ -38,7 +38,7 @@ async def test_the_screen_looks_as_in_the_picture(size: tuple[int, int], level: 
 
 
 async def test_without_power_the_screen_says_why_where_the_figures_would_be() -> None:
-    app = StillApp(still_records(power=False))
+    app = DemoApp(demo_records(power=False))
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "6.46 tok/s", "token by")
         drawn = rows_of(app)
@@ -52,7 +52,7 @@ async def test_without_power_the_screen_says_why_where_the_figures_would_be() ->
     [("power", (120, 36), "braille"), ("energy", (80, 24), "ascii"), ("tokens", (40, 12), "block")],
 )
 async def test_a_zoomed_pane_looks_as_in_the_picture(title: str, size: tuple[int, int], level: GlyphLevel) -> None:
-    app = StillApp(still_records(), level=level)
+    app = DemoApp(demo_records(), level=level)
     async with app.run_test(size=size) as pilot:
         await until_shown(pilot, "6.46 tok/s", "token by")
         await pilot.press("escape", *["tab"] * TITLES.index(title), "z")

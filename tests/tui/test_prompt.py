@@ -12,7 +12,7 @@ from textual.widgets import Static
 
 from edgetop.tui.themed_app import ThemedApp
 from edgetop.tui.widgets.prompt import Prompt
-from tests.tui.hostile import acts_on_a_terminal
+from tests.support.hostile_text import acts_on_a_terminal
 
 
 def complete(text: str) -> Sequence[str]:

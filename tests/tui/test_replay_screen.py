@@ -21,9 +21,9 @@ from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.recorded_chat import NOT_RECORDED
 from edgetop.tui.widgets.replay_column import ReplayColumn
 from edgetop.tui.widgets.replay_transport import TransportLine
-from tests.tui.looking import rows_of, text_of, until, until_shown
-from tests.tui.replayed import ReplayApp, pair, recorded
-from tests.tui.still_life import TURN_1_US, TURN_2_US, S, StillApp, folded
+from tests.support.demo_session import TURN_1_US, TURN_2_US, DemoApp, ReplayApp, S, ended_records, two_sessions
+from tests.support.recorded_sessions import fold
+from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 GOLDEN = Path(__file__).with_name("golden")
 SIZES = ((120, 36), (80, 24), (40, 12))
@@ -52,7 +52,7 @@ def chats(app: ReplayApp) -> list[str]:
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("size", SIZES, ids=[f"{columns}x{rows}" for columns, rows in SIZES])
 async def test_replay_looks_as_in_the_picture(size: tuple[int, int], level: GlyphLevel) -> None:
-    app = ReplayApp(pair(), level=level)
+    app = ReplayApp(two_sessions(), level=level)
     async with app.run_test(size=size) as pilot:
         await until_prepared(pilot, app)
         await pilot.press("right_square_bracket", "right_square_bracket", *["right"] * 30)
@@ -69,13 +69,13 @@ async def test_replay_looks_as_in_the_picture(size: tuple[int, int], level: Glyp
 
 
 async def test_a_single_session_looks_like_the_live_screen() -> None:
-    app = ReplayApp([folded(recorded())])
+    app = ReplayApp([fold(ended_records())])
     async with app.run_test(size=WIDE) as pilot:
         await until_prepared(pilot, app)
         await pilot.press("end")
         await until_shown(pilot, "token by")
         drawn = text_of(app)
-    live = StillApp(recorded())
+    live = DemoApp(ended_records())
     async with live.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: live.played, "all was played")
         shown = text_of(live)
@@ -86,13 +86,13 @@ async def test_a_single_session_looks_like_the_live_screen() -> None:
 
 
 async def test_the_chat_at_the_end_is_the_one_that_was_live() -> None:
-    live = StillApp(recorded())
+    live = DemoApp(ended_records())
     async with live.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: live.played, "all was played")
         blocks = live.live_screen._chat._transcript._blocks
         # The energy that comes below an answer later is in the panes of a replay.
         was = [(block.kind, re.sub(r" · [\d.]+ J/tok", "", block.text)) for block in blocks]
-    app = ReplayApp([folded(recorded())])
+    app = ReplayApp([fold(ended_records())])
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("end")
         await until_shown(pilot, "token by")
@@ -101,7 +101,7 @@ async def test_the_chat_at_the_end_is_the_one_that_was_live() -> None:
 
 
 async def test_it_plays_by_the_clock_at_its_speed_until_it_is_paused() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         player = app.replay.player
         await pilot.press("a", "a")
@@ -124,7 +124,7 @@ async def test_it_plays_by_the_clock_at_its_speed_until_it_is_paused() -> None:
 
 
 async def test_it_stops_by_itself_at_the_end() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("space")
         app.now_us += 1000 * S
@@ -134,7 +134,7 @@ async def test_it_stops_by_itself_at_the_end() -> None:
 
 
 async def test_tokens_appear_and_go_with_the_head_as_they_were_decoded() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("right_square_bracket")
         await until(pilot, lambda: "user: Explain what a PMIC does." in chats(app)[0], "the prompt")
@@ -153,7 +153,7 @@ async def test_tokens_appear_and_go_with_the_head_as_they_were_decoded() -> None
 
 
 async def test_alignment_changes_with_a_key_and_the_first_session_stays() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         player = app.replay.player
         await until_shown(pilot, "align: turn")
@@ -168,7 +168,7 @@ async def test_alignment_changes_with_a_key_and_the_first_session_stays() -> Non
 
 
 async def test_the_differences_follow_the_head() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         await until_prepared(pilot, app)
         assert "tok/s" not in transport(app)
@@ -178,7 +178,7 @@ async def test_the_differences_follow_the_head() -> None:
 
 
 async def test_the_bar_is_clicked_and_dragged() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         line, player = app.replay.query_one(TransportLine), app.replay.player
         await until_shown(pilot, "00:00 / ")
@@ -198,7 +198,7 @@ async def test_the_bar_is_clicked_and_dragged() -> None:
 
 @pytest.mark.parametrize("size", [NARROW, SMALL])
 async def test_below_100_columns_a_key_flips_from_one_session_to_the_next(size: tuple[int, int]) -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: rows_of(app)[0].startswith(" A "), "the first session")
         await pilot.press("tab")
@@ -209,7 +209,7 @@ async def test_below_100_columns_a_key_flips_from_one_session_to_the_next(size: 
 
 
 async def test_as_many_sessions_stand_side_by_side_as_have_room() -> None:
-    app = ReplayApp([*pair(), *pair()])
+    app = ReplayApp([*two_sessions(), *two_sessions()])
     async with app.run_test(size=(144, 40)) as pilot:
         await until(pilot, lambda: len(chats(app)) == 3, "three columns")
         await pilot.press("tab")
@@ -222,7 +222,7 @@ async def test_as_many_sessions_stand_side_by_side_as_have_room() -> None:
 
 
 async def test_what_differs_stands_above_each_session() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "A  Q4_K_M · raspberrypi5 · 4 threads", "B  Q8_0 · raspberrypi5 · 4 threads")
 
@@ -238,7 +238,7 @@ async def test_hostile_names_and_prompts_stay_text() -> None:
         session.turns[0].started = replace(session.turns[0].started, prompt=hostile)
         return session
 
-    app = ReplayApp([spoilt(session) for session in pair()])
+    app = ReplayApp([spoilt(session) for session in two_sessions()])
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("right_square_bracket")
         await until_shown(pilot, f"you  {harmless}", f"A  {harmless}Q4_K_M")
@@ -252,17 +252,17 @@ async def test_a_session_without_text_says_so() -> None:
         else replace(each, pieces=("",) * len(each.pieces))
         if isinstance(each, Tokens)
         else each
-        for each in recorded()
+        for each in ended_records()
     ]
-    app = ReplayApp([folded(records)])
+    app = ReplayApp([fold(records)])
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("end")
         await until_shown(pilot, NOT_RECORDED, "tok/s · first token")
 
 
 async def test_a_session_without_a_model_or_a_turn_is_played_too() -> None:
-    records = [each for each in recorded() if not isinstance(each, ModelLoaded | TurnStarted)]
-    app = ReplayApp([folded(records), folded(records)])
+    records = [each for each in ended_records() if not isinstance(each, ModelLoaded | TurnStarted)]
+    app = ReplayApp([fold(records), fold(records)])
     async with app.run_test(size=NARROW) as pilot:
         await pilot.press("end", "left", "right_square_bracket", "space")
         await until_shown(pilot, "A  raspberrypi5 · no model", "turn 0/0", "B−A  0B RSS")
@@ -270,7 +270,7 @@ async def test_a_session_without_a_model_or_a_turn_is_played_too() -> None:
 
 @pytest.mark.parametrize("key", ["q", "escape", "f10", "ctrl+c", "ctrl+q"])
 async def test_every_key_that_quits_elsewhere_quits(key: str) -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=NARROW) as pilot:
         await until_shown(pilot, "align: turn")
         await pilot.press(key)
@@ -279,7 +279,7 @@ async def test_every_key_that_quits_elsewhere_quits(key: str) -> None:
 
 
 async def test_the_help_knows_the_keys_of_replay() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "align: turn")
         await pilot.press("f1")
@@ -289,7 +289,7 @@ async def test_the_help_knows_the_keys_of_replay() -> None:
 
 
 async def test_panes_glyphs_and_themes_change_by_the_keys_of_the_live_screen() -> None:
-    app = ReplayApp(pair())
+    app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "─ memory ─")
         await pilot.press("2")

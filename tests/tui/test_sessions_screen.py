@@ -16,8 +16,8 @@ from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.page_app import PageApp
 from edgetop.tui.sessions_screen import SessionsScreen
 from tests.session.test_recomputation import with_energy
-from tests.tui.hostile import acts_on_a_terminal
-from tests.tui.looking import rows_of, text_of, until, until_shown
+from tests.support.hostile_text import acts_on_a_terminal
+from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 GOLDEN = Path(__file__).with_name("golden")
 SIZES = ((120, 36), (80, 24), (40, 12))

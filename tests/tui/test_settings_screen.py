@@ -20,8 +20,8 @@ from edgetop.tui.page_app import PageApp
 from edgetop.tui.settings_desk import SettingsDesk, effect_of
 from edgetop.tui.settings_screen import SettingsScreen
 from edgetop.tui.settings_table import rows_of
-from tests.tui.looking import rows_of as drawn_rows
-from tests.tui.looking import text_of, until, until_shown
+from tests.tui.screen_text import rows_of as drawn_rows
+from tests.tui.screen_text import text_of, until, until_shown
 from tests.tui.scripted_app import StartApp, say, start_app
 
 __all__ = ["start_app"]

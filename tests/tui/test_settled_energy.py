@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from edgetop.core.records import Sampled, TurnFinished, TurnStarted
-from tests.tui.looking import said_in
-from tests.tui.still_life import StillApp, still_records
+from tests.support.demo_session import DemoApp, demo_records
+from tests.tui.screen_text import said_in
 
-RECORDS = still_records()
+RECORDS = demo_records()
 ENDED = next(index for index, record in enumerate(RECORDS) if isinstance(record, TurnFinished)) + 1
 NEXT = next(index for index, record in enumerate(RECORDS) if isinstance(record, TurnStarted) and record.turn == 2) + 1
 
 
 async def test_the_energy_of_an_answer_comes_below_it_when_it_is_final() -> None:
-    app = StillApp(RECORDS[:ENDED])
+    app = DemoApp(RECORDS[:ENDED])
     async with app.run_test(size=(120, 36)) as pilot:
         while not app.played:
             await pilot.pause()
@@ -24,12 +24,12 @@ async def test_the_energy_of_an_answer_comes_below_it_when_it_is_final() -> None
 
 
 async def test_an_answer_that_was_followed_at_once_by_a_prompt_has_its_energy_too() -> None:
-    app = StillApp(RECORDS[:ENDED])
+    app = DemoApp(RECORDS[:ENDED])
     (begun,) = [record for record in RECORDS if isinstance(record, TurnStarted) and record.turn == 2]
     async with app.run_test(size=(120, 36)) as pilot:
         while not app.played:
             await pilot.pause()
-        app.happen(TurnStarted(turn=2, t_us=app.still.now_us() + 1, prompt=begun.prompt))
+        app.happen(TurnStarted(turn=2, t_us=app.demo.now_us() + 1, prompt=begun.prompt))
         for record in RECORDS[ENDED:NEXT]:
             if isinstance(record, Sampled):
                 app.happen(record)
@@ -38,7 +38,7 @@ async def test_an_answer_that_was_followed_at_once_by_a_prompt_has_its_energy_to
 
 
 async def test_without_power_there_is_no_word_of_energy() -> None:
-    app = StillApp(still_records(power=False))
+    app = DemoApp(demo_records(power=False))
     async with app.run_test(size=(120, 36)) as pilot:
         while not app.played:
             await pilot.pause()

@@ -27,8 +27,8 @@ from edgetop.tui.themes import (
     read_theme,
 )
 from edgetop.tui.widgets.lines import LinesWidget, Role
-from tests.tui.looking import until_shown
-from tests.tui.still_life import StillApp, still_records
+from tests.support.demo_session import DemoApp, demo_records
+from tests.tui.screen_text import until_shown
 
 SHIPPED = Path(__file__).resolve().parents[2] / "themes"
 WCAG_AA = 4.5
@@ -91,7 +91,7 @@ def test_quiet_text_is_quieter_than_text() -> None:
 
 
 async def test_every_role_can_be_told_from_what_it_stands_on_as_it_is_drawn() -> None:
-    app = StillApp(still_records())
+    app = DemoApp(demo_records())
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "decode 6.46 tok/s")
         for name in [name for name in NAMES if name != "ansi"]:
@@ -164,7 +164,7 @@ def test_the_manual_names_every_theme_that_is_shipped() -> None:
 
 async def test_the_key_goes_on_to_a_theme_of_ones_own(own_folder: Path) -> None:
     (own_folder / "zebra.toml").write_text((SHIPPED / "dark.toml").read_text())
-    app = EdgetopApp(StillApp._nothing, model=None, level="braille", theme="edgetop-mono")
+    app = EdgetopApp(DemoApp._nothing, model=None, level="braille", theme="edgetop-mono")
     for theme in load_themes():
         app.register_theme(theme)
     seen = []
@@ -203,7 +203,7 @@ def test_a_theme_of_ones_own_stands_beside_ours_or_in_place_of_one(own_folder: P
 
 
 async def test_the_screen_can_be_drawn_in_every_theme() -> None:
-    app = StillApp(still_records())
+    app = DemoApp(demo_records())
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "decode 6.46 tok/s")
         for name in NAMES:
@@ -214,6 +214,6 @@ async def test_the_screen_can_be_drawn_in_every_theme() -> None:
 
 async def test_a_theme_that_cannot_be_read_leaves_the_default(own_folder: Path) -> None:
     (own_folder / "mine.toml").write_text("[")
-    app = EdgetopApp(StillApp._nothing, model=None, level="braille", theme="edgetop-mine")
+    app = EdgetopApp(DemoApp._nothing, model=None, level="braille", theme="edgetop-mine")
     assert app.theme == DEFAULT_THEME
     assert themes.load_theme("mine") is None

@@ -14,8 +14,8 @@ from edgetop.tui.view import View
 from edgetop.tui.widgets.key_line import draw as draw_keys
 from edgetop.tui.widgets.lines import Line
 from edgetop.tui.widgets.top_meters import Layout, bar, draw
-from tests.tui.hostile import acts_on_a_terminal, hostile_text
-from tests.tui.still_life import S, happening, still_view, with_readings
+from tests.support.demo_session import S, demo_event, demo_view, with_readings
+from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 
 
 def text_of(line: Line) -> str:
@@ -36,14 +36,14 @@ def with_cores(view: View, count: int) -> View:
 def test_every_line_fills_its_columns_whatever_the_machine(columns: int, layout: Layout, cores: int) -> None:
     for level in LEVELS:
         for power in (True, False):
-            lines = drawn(with_cores(still_view(level=level, power=power), cores), columns, layout)
+            lines = drawn(with_cores(demo_view(level=level, power=power), cores), columns, layout)
             assert len(lines) == {"wide": 3, "narrow": 7, "small": 1}[layout]
             assert {cell_len(line) for line in lines} == {columns}
             assert level != "ascii" or "".join(lines).isascii()
 
 
 def test_cores_stand_below_each_other_as_in_htop() -> None:
-    _, first, second = drawn(with_cores(still_view(), 4), 118, "wide")
+    _, first, second = drawn(with_cores(demo_view(), 4), 118, "wide")
     assert re.match(r" 1\[\|+ +10%\]  3\[\|+ +12%\] ", first)
     assert re.match(r" 2\[\|+ +11%\]  4\[\|+ +13%\] ", second)
 
@@ -52,7 +52,7 @@ def test_cores_stand_below_each_other_as_in_htop() -> None:
 def test_more_cores_than_there_is_room_for_become_their_mean_and_the_busiest(
     columns: int, layout: Layout, cores: int
 ) -> None:
-    _, first, second, *_ = drawn(with_cores(still_view(), cores), columns, layout)
+    _, first, second, *_ = drawn(with_cores(demo_view(), cores), columns, layout)
     assert re.match(rf"{cores} CPUs\[\|+ +55%\]", first)
     assert re.match(rf"busiest\[\|+ +{9 + cores}%\]", second)
 
@@ -74,15 +74,15 @@ def test_a_missing_reading_is_an_empty_bar_that_says_so() -> None:
 
 
 def test_the_status_line_names_model_device_and_recording() -> None:
-    (line, *_) = drawn(still_view(), 118, "wide")
+    (line, *_) = drawn(demo_view(), 118, "wide")
     assert line.startswith("edgetop  SmolLM2-1.7B-Instruct Q4_K_M · 0.99G · 4 threads   raspberrypi5 · 8.0G · ondemand")
     assert "61 °C" in line
     assert line.endswith("● rec 00:01:07")
-    assert "°C" not in drawn(with_readings(still_view(), {"temperature.cpu": None}), 118, "wide")[0]
+    assert "°C" not in drawn(with_readings(demo_view(), {"temperature.cpu": None}), 118, "wide")[0]
 
 
 def test_whether_it_is_recorded_outlives_a_name_of_any_length() -> None:
-    view = still_view()
+    view = demo_view()
     load = view.snapshot.load
     assert load is not None
     named = replace(load, model=replace(load.model, name="x" * 200))
@@ -98,36 +98,36 @@ def test_whether_it_is_recorded_outlives_a_name_of_any_length() -> None:
     [("model_loading", "loading a model 45%"), ("load_failed", "no model"), ("engine_died", "the engine is gone")],
 )
 def test_without_a_model_the_status_says_what_is_the_matter(kind: str, says: str) -> None:
-    view = still_view(more=[happening(kind)])
+    view = demo_view(more=[demo_event(kind)])
     view = replace(view, load_fraction=0.45 if kind == "model_loading" else None)
     assert says in drawn(view, 118, "wide")[0]
     assert drawn(view, 40, "small")[0].startswith(says)
 
 
 def test_panes_fold_into_lines_that_lose_their_longest_words_first() -> None:
-    wide, narrow = drawn(still_view(), 78, "narrow"), drawn(still_view(), 58, "narrow")
+    wide, narrow = drawn(demo_view(), 78, "narrow"), drawn(demo_view(), 58, "narrow")
     assert [line[:4] for line in wide[3:]] == [line[:4] for line in narrow[3:]] == ["tok ", "mem ", "pwr ", "J/t "]
     assert re.search(r"^tok decode 6.46 tok/s +first token 0.41 s · p50 \d+  p95 \d+  p99 \d+ ms$", wide[3])
     assert re.search(r"^tok decode 6.46 tok/s +first token 0.41 s$", narrow[3])
-    hidden = replace(still_view(), hidden=frozenset({"memory", "energy"}))
+    hidden = replace(demo_view(), hidden=frozenset({"memory", "energy"}))
     assert [line[:4] for line in drawn(hidden, 78, "narrow")[3:]] == ["tok ", "pwr "]
 
 
 def test_without_power_the_folded_lines_say_why() -> None:
-    lines = drawn(still_view(power=False), 78, "narrow")
+    lines = drawn(demo_view(power=False), 78, "narrow")
     assert re.search(r"^pwr n/a +virtual machine: power sensors stay with the host$", lines[5])
     assert re.search(r"^J/t n/a +No energy per token, since power is not known$", lines[6])
 
 
 def test_the_small_line_tells_trouble_before_figures() -> None:
-    view = replace(still_view(), recording="trouble", paused=True)
+    view = replace(demo_view(), recording="trouble", paused=True)
     assert drawn(view, 40, "small")[0].startswith("PAUSED  ! not recording  6.46 tok/s")
-    assert drawn(still_view(), 40, "small")[0].split("  ")[:3] == ["6.46 tok/s", "1.46 ± 0.064 J/t", "mem 1.3G"]
+    assert drawn(demo_view(), 40, "small")[0].split("  ")[:3] == ["6.46 tok/s", "1.46 ± 0.064 J/t", "mem 1.3G"]
 
 
 @pytest.mark.parametrize("columns", [20, 40, 58, 78, 118])
 def test_the_key_line_shows_a_pause_at_every_width_and_its_cost_where_there_is_room(columns: int) -> None:
-    view = replace(still_view(level="ascii"), paused=True)
+    view = replace(demo_view(level="ascii"), paused=True)
     line = text_of(draw_keys(view, columns, in_panes=True, delay_s=2.0))
     assert cell_len(line) == columns
     assert line.isascii()
@@ -140,7 +140,7 @@ def test_the_key_line_shows_a_pause_at_every_width_and_its_cost_where_there_is_r
 
 @given(hostile_text, hostile_text, st.sampled_from(LEVELS), st.integers(1, 130))
 def test_names_cannot_leave_their_line(model: str, host: str, level: GlyphLevel, columns: int) -> None:
-    view = still_view(until_us=3 * S, level=level, power=False)
+    view = demo_view(until_us=3 * S, level=level, power=False)
     load = view.snapshot.load
     assert load is not None
     named = replace(load, model=replace(load.model, name=model, quantization=host))

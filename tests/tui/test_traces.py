@@ -9,7 +9,8 @@ from edgetop.core.records import TurnFinished
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.tui.traces import SPANS, Traces
-from tests.tui.still_life import NOW_US, TURN_1_US, TURN_2_US, S, folded, still_records
+from tests.support.demo_session import NOW_US, TURN_1_US, TURN_2_US, S, demo_records
+from tests.support.recorded_sessions import fold
 
 
 def at(traces: Traces, session: Session, t_us: int) -> Traces:
@@ -43,7 +44,7 @@ def test_the_whole_of_a_longer_session_takes_fewer_steps_since_they_are_longer()
 
 @pytest.mark.parametrize("span", [name for name, _ in SPANS])
 def test_what_was_kept_from_draw_to_draw_is_what_a_single_look_shows(span: str) -> None:
-    session, kept = folded(still_records()), Traces(span)
+    session, kept = fold(demo_records()), Traces(span)
     for t_us in range(TURN_1_US, NOW_US + 1, S // 2):
         now = at(kept, session, t_us)
         shown = [now.speed(60).values, now.power(60).values, now.channel("engine.rss", 60).values]
@@ -54,7 +55,7 @@ def test_what_was_kept_from_draw_to_draw_is_what_a_single_look_shows(span: str) 
 
 
 def test_time_that_goes_back_shows_nothing_of_what_comes_later() -> None:
-    session, traces = folded(still_records()), Traces("30 s")
+    session, traces = fold(demo_records()), Traces("30 s")
     at(traces, session, NOW_US).speed(60)
     early = at(traces, session, TURN_1_US - S)
     assert set(early.speed(60).values) == {None}
@@ -63,7 +64,7 @@ def test_time_that_goes_back_shows_nothing_of_what_comes_later() -> None:
 
 
 def test_while_nothing_is_generated_the_speed_stands_still_and_says_when() -> None:
-    session = folded(still_records(until_us=TURN_2_US - S))
+    session = fold(demo_records(until_us=TURN_2_US - S))
     finished = session.turns[0].finished
     assert isinstance(finished, TurnFinished)
     last_us = session.turns[0].token_t_us[-1]

@@ -9,7 +9,7 @@ from rich.segment import Segment
 from edgetop.tui.chat_block import Place, StyledLine
 from edgetop.tui.glyphs import LEVELS, GlyphLevel, glyphs_for
 from edgetop.tui.transcript import Transcript
-from tests.tui.hostile import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
+from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
 TOP = Place(0, 0)
 

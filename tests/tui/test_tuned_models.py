@@ -15,7 +15,7 @@ from edgetop.telemetry.device import describe
 from edgetop.telemetry.source import Host
 from edgetop.tui.app import EdgetopApp
 from edgetop.tui.live_screen import LiveScreen
-from tests.tui.looking import until, until_said, until_shown
+from tests.tui.screen_text import until, until_said, until_shown
 from tests.tui.scripted_app import StartApp, say, start_app
 
 __all__ = ["start_app"]

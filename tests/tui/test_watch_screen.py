@@ -20,9 +20,9 @@ from edgetop.tui.widgets.lines import width_of
 from edgetop.tui.widgets.pane import Pane
 from edgetop.tui.widgets.top_meters import TopMeters
 from tests.inference.server.test_usage import llama
-from tests.inference.server.usage_texts import llama_metrics, llama_slots
-from tests.inference.server.wire_server import WireServer, serving
-from tests.tui.looking import until, until_shown
+from tests.support.loopback_server import LoopbackServer, loopback_server
+from tests.support.server_usage import llama_metrics, llama_slots
+from tests.tui.screen_text import until, until_shown
 
 ROW = ServiceRow(
     number=1,
@@ -77,8 +77,8 @@ def plain(width: int, *rows: ServiceRow, looked: bool = True) -> list[str]:
 
 
 @pytest.fixture
-def wire() -> Iterator[WireServer]:
-    with serving() as server:
+def wire() -> Iterator[LoopbackServer]:
+    with loopback_server() as server:
         llama(server, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
         yield server
 
@@ -143,7 +143,7 @@ def test_without_services_it_says_what_it_looks_for() -> None:
 
 @pytest.mark.parametrize("size", [(160, 48), (120, 36), (80, 24), (60, 20), (40, 12)])
 async def test_server_rate_and_device_are_on_the_screen_at_every_size(
-    start_watch: StartWatch, wire: WireServer, size: tuple[int, int]
+    start_watch: StartWatch, wire: LoopbackServer, size: tuple[int, int]
 ) -> None:
     app = start_watch(wire.url)
     async with app.run_test(size=size) as pilot:
@@ -157,7 +157,7 @@ async def test_server_rate_and_device_are_on_the_screen_at_every_size(
         assert "watch" in meters[0]
 
 
-async def test_leaving_saves_the_session(start_watch: StartWatch, wire: WireServer) -> None:
+async def test_leaving_saves_the_session(start_watch: StartWatch, wire: LoopbackServer) -> None:
     app = start_watch(wire.url)
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "slot 1 decode")
@@ -170,7 +170,7 @@ async def test_leaving_saves_the_session(start_watch: StartWatch, wire: WireServ
     assert session.header.kind == "watch"
 
 
-async def test_the_keys_of_the_panes_work(start_watch: StartWatch, wire: WireServer) -> None:
+async def test_the_keys_of_the_panes_work(start_watch: StartWatch, wire: LoopbackServer) -> None:
     app = start_watch(wire.url)
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "slot 1 decode")

@@ -16,7 +16,7 @@ from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed, 
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice
 from edgetop.inference.server.engine import ServerEngine
 from edgetop.inference.stop_flag import StopFlags
-from tests.inference.server.wire_server import WireServer, serving
+from tests.support.loopback_server import LoopbackServer, loopback_server
 
 
 class Asking:
@@ -85,13 +85,13 @@ class Asking:
 
 
 @pytest.fixture
-def wire() -> Iterator[WireServer]:
-    with serving() as server:
+def wire() -> Iterator[LoopbackServer]:
+    with loopback_server() as server:
         yield server
 
 
 @pytest.fixture
-def asking(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Asking]]:
+def asking(wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Asking]]:
     """Makes engines that ask the server of the test."""
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
     fd = StopFlags.create()

@@ -16,18 +16,18 @@ from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import LoadFailed, Perplexity, ScoreFailed, Waiting
 from edgetop.inference.server.address import KEY_VARIABLE
 from edgetop.inference.server.lines import LINE_BYTES_MAX
-from tests.eventually import eventually
-from tests.inference.server import exchanges
 from tests.inference.server.conftest import Asking
 from tests.inference.server.test_kinds import CHAT, as_llama_server
-from tests.inference.server.wire_server import Step, WireServer, chunk, document, head, reset, serving, stream
+from tests.support import server_replies
+from tests.support.eventually import eventually
+from tests.support.loopback_server import LoopbackServer, Step, chunk, document, head, loopback_server, reset, stream
 
-BEGINNING = exchanges.LLAMA_CHAT[:4]
+BEGINNING = server_replies.LLAMA_CHAT[:4]
 """Two tokens, `Bonjour`, and no end."""
 
 
 @pytest.fixture
-def asked(wire: WireServer, asking: Callable[..., Asking]) -> Asking:
+def asked(wire: LoopbackServer, asking: Callable[..., Asking]) -> Asking:
     """A model of llama-server, loaded."""
     as_llama_server(wire)
     loaded = asking()
@@ -61,7 +61,7 @@ def test_there_is_no_such_host(asking: Callable[..., Asking]) -> None:
     assert "cannot be reached" in failed.message
 
 
-def test_what_listens_speaks_something_else(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_what_listens_speaks_something_else(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     wire.answers |= {f"GET {path}": [b"SSH-2.0-OpenSSH_9.2\r\n"] for path in ("/props", "/api/version", "/v1/models")}
     failed = asking().load()
     assert isinstance(failed, LoadFailed)
@@ -92,7 +92,7 @@ def test_what_listens_speaks_something_else(wire: WireServer, asking: Callable[.
     ],
 )  # fmt: skip
 def test_an_answer_that_breaks_in_the_middle_is_kept(
-    end: list[Step], told: str, wire: WireServer, asked: Asking
+    end: list[Step], told: str, wire: LoopbackServer, asked: Asking
 ) -> None:
     wire.answers[CHAT] = [*stream(*BEGINNING, end=False), *end]
     finished = asked.ask()
@@ -100,7 +100,7 @@ def test_an_answer_that_breaks_in_the_middle_is_kept(
     assert told in finished.error
 
 
-def test_a_server_that_falls_silent_is_given_up(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_server_that_falls_silent_is_given_up(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_llama_server(wire)
     asked = asking(timeout_s=1.0)
     asked.load()
@@ -112,7 +112,7 @@ def test_a_server_that_falls_silent_is_given_up(wire: WireServer, asking: Callab
     assert wire.hung_up.wait(60)
 
 
-def test_a_stop_hangs_up_and_keeps_what_was_said(wire: WireServer, asked: Asking) -> None:
+def test_a_stop_hangs_up_and_keeps_what_was_said(wire: LoopbackServer, asked: Asking) -> None:
     wire.answers[CHAT] = [*stream(*BEGINNING, end=False), wire.hang]
     turn = threading.Thread(target=asked.ask)
     turn.start()
@@ -125,7 +125,7 @@ def test_a_stop_hangs_up_and_keeps_what_was_said(wire: WireServer, asked: Asking
     assert asked.text() == "Bonjour"
 
 
-def test_a_stop_is_heard_before_the_server_has_answered_at_all(wire: WireServer, asked: Asking) -> None:
+def test_a_stop_is_heard_before_the_server_has_answered_at_all(wire: LoopbackServer, asked: Asking) -> None:
     wire.answers[CHAT] = [wire.hang]
     turn = threading.Thread(target=asked.ask)
     turn.start()
@@ -136,12 +136,14 @@ def test_a_stop_is_heard_before_the_server_has_answered_at_all(wire: WireServer,
     assert (finished.stop_reason, finished.generated_tokens) == ("cancelled", 0)
 
 
-def test_an_endless_answer_ends_with_the_mark_of_its_end(wire: WireServer, asked: Asking) -> None:
-    wire.answers[CHAT] = [*stream(*exchanges.LLAMA_CHAT, end=False), wire.hang]
+def test_an_endless_answer_ends_with_the_mark_of_its_end(wire: LoopbackServer, asked: Asking) -> None:
+    wire.answers[CHAT] = [*stream(*server_replies.LLAMA_CHAT, end=False), wire.hang]
     assert asked.ask().stop_reason == "end_of_generation"
 
 
-def test_an_answer_that_never_begins_for_loading_is_given_up(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_an_answer_that_never_begins_for_loading_is_given_up(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
     as_llama_server(wire)
     asked = asking(loading_s=0.0)
     asked.load()
@@ -149,7 +151,7 @@ def test_an_answer_that_never_begins_for_loading_is_given_up(wire: WireServer, a
     assert "not ready (503): Loading model." in asked.ask().error
 
 
-WHOLE = b"".join(exchanges.LLAMA_CHAT)
+WHOLE = b"".join(server_replies.LLAMA_CHAT)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +160,8 @@ WHOLE = b"".join(exchanges.LLAMA_CHAT)
         [WHOLE[at : at + 1] for at in range(len(WHOLE))],
         [WHOLE.replace(b"\n", b"\r\n")],
         [WHOLE.replace(b"\n", b"\r")],
-        [b": ping\n\n" + event + b":\n\n" for event in exchanges.LLAMA_CHAT],
-        [b"event: message\nid: 7\nretry: 3\n" + event for event in exchanges.LLAMA_CHAT],
+        [b": ping\n\n" + event + b":\n\n" for event in server_replies.LLAMA_CHAT],
+        [b"event: message\nid: 7\nretry: 3\n" + event for event in server_replies.LLAMA_CHAT],
         [b"\xef\xbb\xbf" + WHOLE],
         [b": " + b"x" * 2**20 + b"\n\n" + WHOLE],
         [WHOLE.replace(b"data: ", b"data:")],
@@ -167,14 +169,16 @@ WHOLE = b"".join(exchanges.LLAMA_CHAT)
     ],
     ids=["byte by byte", "CR LF", "CR", "pings", "other fields", "BOM", "long comment", "no space", "no last line"],
 )
-def test_the_ways_to_write_a_stream_make_no_difference(pieces: list[bytes], wire: WireServer, asked: Asking) -> None:
+def test_the_ways_to_write_a_stream_make_no_difference(
+    pieces: list[bytes], wire: LoopbackServer, asked: Asking
+) -> None:
     wire.answers[CHAT] = stream(*pieces)
     finished = asked.ask()
     assert (asked.text(), finished.error) == ("Bonjour", "")
     assert (finished.generated_tokens, finished.stop_reason) == (2, "end_of_generation")
 
 
-def test_a_stream_of_any_length_told_or_not_is_read(wire: WireServer, asked: Asking) -> None:
+def test_a_stream_of_any_length_told_or_not_is_read(wire: LoopbackServer, asked: Asking) -> None:
     for answer in (
         [head(media="text/event-stream", Content_Length=str(len(WHOLE))), WHOLE],
         [head(media="text/event-stream"), WHOLE],
@@ -183,7 +187,7 @@ def test_a_stream_of_any_length_told_or_not_is_read(wire: WireServer, asked: Ask
         assert (asked.ask().error, asked.text()) == ("", "Bonjour")
     wire.answers[CHAT] = [
         head(media="text/event-stream", Content_Length=str(len(WHOLE) + 9)),
-        *exchanges.LLAMA_CHAT[:4],
+        *server_replies.LLAMA_CHAT[:4],
         _end,
     ]
     check_kept(asked, asked.ask())
@@ -193,14 +197,14 @@ def _end(connection: socket.socket) -> None:
     connection.shutdown(socket.SHUT_RDWR)
 
 
-def test_half_a_character_is_no_reason_to_give_up(wire: WireServer, asked: Asking) -> None:
-    half = exchanges.LLAMA_CHAT[2].replace(b"Bon", b"B\xc3")
-    wire.answers[CHAT] = stream(*exchanges.LLAMA_CHAT[:2], half, *exchanges.LLAMA_CHAT[3:])
+def test_half_a_character_is_no_reason_to_give_up(wire: LoopbackServer, asked: Asking) -> None:
+    half = server_replies.LLAMA_CHAT[2].replace(b"Bon", b"B\xc3")
+    wire.answers[CHAT] = stream(*server_replies.LLAMA_CHAT[:2], half, *server_replies.LLAMA_CHAT[3:])
     assert asked.ask().error == ""
     assert asked.text() == "B\ufffdjour"
 
 
-def test_a_packed_answer_is_refused_in_words(wire: WireServer, asked: Asking) -> None:
+def test_a_packed_answer_is_refused_in_words(wire: LoopbackServer, asked: Asking) -> None:
     packed = gzip.compress(WHOLE)
     wire.answers[CHAT] = [
         head(media="text/event-stream", Content_Encoding="gzip", Content_Length=str(len(packed))),
@@ -216,7 +220,7 @@ def test_a_packed_answer_is_refused_in_words(wire: WireServer, asked: Asking) ->
     ("status", "body"), [("200 OK", gzip.compress(b"{}")), ("200 OK", bytes(range(256)) * 8), ("502 Bad", b"\0" * 99)]
 )
 def test_binary_in_place_of_a_document_is_refused_in_words(
-    status: str, body: bytes, wire: WireServer, asking: Callable[..., Asking]
+    status: str, body: bytes, wire: LoopbackServer, asking: Callable[..., Asking]
 ) -> None:
     wire.answers |= {path: document(body, status) for path in ("GET /props", "GET /api/version", "GET /v1/models")}
     failed = asking().load()
@@ -224,14 +228,14 @@ def test_binary_in_place_of_a_document_is_refused_in_words(
     assert one_line(failed.message)
 
 
-def test_a_huge_chunk_is_given_up_within_bounds(wire: WireServer, asked: Asking) -> None:
+def test_a_huge_chunk_is_given_up_within_bounds(wire: LoopbackServer, asked: Asking) -> None:
     wire.answers[CHAT] = [*stream(*BEGINNING, end=False), b"7fffffff\r\n", *[b"x" * 2**20] * 5, wire.hang]
     finished = asked.ask()
     check_kept(asked, finished)
     assert "more than 4 MiB" in finished.error
 
 
-def test_a_slow_server_is_borne_as_long_as_it_goes_on(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_slow_server_is_borne_as_long_as_it_goes_on(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_llama_server(wire)
     asked = asking(timeout_s=1.0)
     asked.load()
@@ -240,7 +244,7 @@ def test_a_slow_server_is_borne_as_long_as_it_goes_on(wire: WireServer, asking: 
     def wait(_: socket.socket) -> None:
         slow.wait(0.3)
 
-    wire.answers[CHAT] = stream(*(step for event in exchanges.LLAMA_CHAT for step in (event, wait)))
+    wire.answers[CHAT] = stream(*(step for event in server_replies.LLAMA_CHAT for step in (event, wait)))
     assert (asked.ask().error, asked.text()) == ("", "Bonjour")
 
 
@@ -259,7 +263,7 @@ def test_a_slow_server_is_borne_as_long_as_it_goes_on(wire: WireServer, asking: 
     ],
 )  # fmt: skip
 def test_what_a_status_means_is_said(
-    status: str, headers: dict[str, str], body: object, told: str, *, wire: WireServer, asked: Asking
+    status: str, headers: dict[str, str], body: object, told: str, *, wire: LoopbackServer, asked: Asking
 ) -> None:
     wire.answers[CHAT] = document(body, status, **headers)
     finished = asked.ask()
@@ -267,20 +271,20 @@ def test_what_a_status_means_is_said(
     assert one_line(finished.error)
 
 
-def test_a_redirect_is_told_and_not_followed(wire: WireServer, asked: Asking) -> None:
-    with serving() as other:
+def test_a_redirect_is_told_and_not_followed(wire: LoopbackServer, asked: Asking) -> None:
+    with loopback_server() as other:
         location = f"{other.url}/v1/chat/completions"
         wire.answers[CHAT] = document({}, "307 Temporary Redirect", Location=location)
         assert f"sends us on to {location}" in asked.ask().error
         assert other.asked == []
 
 
-def test_a_page_in_place_of_a_stream_is_no_answer(wire: WireServer, asked: Asking) -> None:
+def test_a_page_in_place_of_a_stream_is_no_answer(wire: LoopbackServer, asked: Asking) -> None:
     wire.answers[CHAT] = document(b"<html>sign in</html>", media="text/html; charset=utf-8")
     assert "with text/html, not with a stream" in asked.ask().error
 
 
-def test_a_server_that_still_loads_is_waited_for(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_server_that_still_loads_is_waited_for(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_llama_server(wire)
     props = wire.answers["GET /props"]
     answers: Iterator[list[Step]] = iter(
@@ -292,17 +296,17 @@ def test_a_server_that_still_loads_is_waited_for(wire: WireServer, asking: Calla
 
 
 def test_a_server_that_was_started_anew_is_waited_for_in_the_middle_of_a_conversation(
-    wire: WireServer, asked: Asking
+    wire: LoopbackServer, asked: Asking
 ) -> None:
     loading = document({"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}}, "503 Busy")
     answers: Iterator[list[Step]] = iter([loading, loading])
-    wire.answers[CHAT] = _Changing(lambda: next(answers, stream(*exchanges.LLAMA_CHAT)))
+    wire.answers[CHAT] = _Changing(lambda: next(answers, stream(*server_replies.LLAMA_CHAT)))
     finished = asked.ask()
     assert (finished.stop_reason, asked.text(), wire.asked.count(CHAT)) == ("end_of_generation", "Bonjour", 3)
     assert len(asked.of(Waiting)) == 1, "said once"
 
 
-def test_a_stop_is_heard_while_a_server_loads(wire: WireServer, asked: Asking) -> None:
+def test_a_stop_is_heard_while_a_server_loads(wire: LoopbackServer, asked: Asking) -> None:
     wire.answers[CHAT] = document({"error": {"message": "Loading model"}}, "503 Busy")
     turn = threading.Thread(target=asked.ask)
     turn.start()
@@ -312,7 +316,7 @@ def test_a_stop_is_heard_while_a_server_loads(wire: WireServer, asked: Asking) -
     assert [finished.stop_reason for finished in asked.of(TurnFinished)] == ["cancelled"]
 
 
-def test_a_server_that_never_gets_ready_is_given_up(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_server_that_never_gets_ready_is_given_up(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     wire.answers["GET /props"] = document({"error": {"message": "Loading model", "code": 503}}, "503 Busy")
     failed = asking(loading_s=0.6).load()
     assert isinstance(failed, LoadFailed)
@@ -330,7 +334,7 @@ class _Changing(list[Step]):
         return iter(self._answer())
 
 
-def test_hostile_text_stays_text(wire: WireServer, asked: Asking) -> None:
+def test_hostile_text_stays_text(wire: LoopbackServer, asked: Asking) -> None:
     said = "\x1b[2J\u202eevil \ud83d half"
     event = json.dumps({"choices": [{"delta": {"content": said}, "finish_reason": "stop"}]}).encode()
     wire.answers[CHAT] = stream(b"data: " + event + b"\n\ndata: [DONE]\n\n")
@@ -338,7 +342,7 @@ def test_hostile_text_stays_text(wire: WireServer, asked: Asking) -> None:
     assert asked.text() == "\x1b[2J\u202eevil ? half"
 
 
-def test_a_hostile_model_name_is_shown_in_one_line(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_hostile_model_name_is_shown_in_one_line(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     wire.answers["GET /v1/models"] = document({"data": [{"id": "a\n\x1b[31mb"}, {"id": "c"}]})
     failed = asking().load()
     assert isinstance(failed, LoadFailed)
@@ -346,7 +350,7 @@ def test_a_hostile_model_name_is_shown_in_one_line(wire: WireServer, asking: Cal
 
 
 def test_the_key_is_sent_and_nowhere_else(
-    wire: WireServer, asking: Callable[..., Asking], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    wire: LoopbackServer, asking: Callable[..., Asking], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     as_llama_server(wire)
     monkeypatch.setenv(KEY_VARIABLE, "secret-of-variable")
@@ -364,7 +368,7 @@ def test_the_key_is_sent_and_nowhere_else(
 
 @pytest.mark.parametrize("content", [b"two\nlines", b"bell\x07", "schlüssel".encode(), b"x" * 9000])
 def test_a_key_that_is_none_is_refused_without_being_shown(
-    content: bytes, asking: Callable[..., Asking], wire: WireServer, tmp_path: Path
+    content: bytes, asking: Callable[..., Asking], wire: LoopbackServer, tmp_path: Path
 ) -> None:
     file = tmp_path / "key"
     file.write_bytes(content)
@@ -375,7 +379,7 @@ def test_a_key_that_is_none_is_refused_without_being_shown(
 
 
 def test_proxies_of_the_environment_are_not_used(
-    wire: WireServer, asking: Callable[..., Asking], monkeypatch: pytest.MonkeyPatch
+    wire: LoopbackServer, asking: Callable[..., Asking], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_llama_server(wire)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
@@ -383,7 +387,7 @@ def test_proxies_of_the_environment_are_not_used(
     assert isinstance(asking().load(), ModelLoaded)
 
 
-def test_only_known_paths_of_the_one_address_are_asked(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_only_known_paths_of_the_one_address_are_asked(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_llama_server(wire)
     asked = asking(url=f"{wire.url}/v1/")
     asked.load()
@@ -399,6 +403,6 @@ def test_scores_say_that_a_server_tells_no_likelihoods(asked: Asking) -> None:
     assert "no likelihoods" in failed.message
 
 
-def test_a_head_without_end_is_bounded(wire: WireServer, asked: Asking) -> None:
+def test_a_head_without_end_is_bounded(wire: LoopbackServer, asked: Asking) -> None:
     wire.answers[CHAT] = [head()[:-2], *[b"X-Filler: " + b"x" * 60000 + b"\r\n"] * 200]
     assert "does not speak HTTP" in asked.ask().error

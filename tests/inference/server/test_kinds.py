@@ -7,39 +7,39 @@ import pytest
 
 from edgetop.core.records import ModelLoaded
 from edgetop.inference.protocol import LoadFailed
-from tests.inference.server import exchanges
 from tests.inference.server.conftest import Asking
-from tests.inference.server.wire_server import WireServer, document, stream
+from tests.support import server_replies
+from tests.support.loopback_server import LoopbackServer, document, stream
 
 CHAT = "POST /v1/chat/completions"
 
 
-def as_llama_server(wire: WireServer) -> None:
+def as_llama_server(wire: LoopbackServer) -> None:
     wire.answers |= {
-        "GET /props": document(exchanges.LLAMA_PROPS),
-        "GET /v1/models": document(exchanges.LLAMA_MODELS),
-        CHAT: stream(*exchanges.LLAMA_CHAT),
+        "GET /props": document(server_replies.LLAMA_PROPS),
+        "GET /v1/models": document(server_replies.LLAMA_MODELS),
+        CHAT: stream(*server_replies.LLAMA_CHAT),
     }
 
 
-def as_ollama(wire: WireServer) -> None:
-    running = exchanges.OLLAMA_PS.replace(b"mistral:latest", b"gemma2:2b")
+def as_ollama(wire: LoopbackServer) -> None:
+    running = server_replies.OLLAMA_PS.replace(b"mistral:latest", b"gemma2:2b")
     tags = json.dumps({"models": [{"name": "gemma2:2b", "size": 1629518495}, {"name": "other", "size": 1}]}).encode()
     wire.answers |= {
         "GET /api/version": document({"version": "0.12.6"}),
         "GET /api/tags": document(tags),
         "GET /api/ps": document(running),
-        "POST /api/show": document(exchanges.OLLAMA_SHOW),
-        "POST /api/generate": document(exchanges.OLLAMA_LOADED),
-        "POST /api/chat": stream(exchanges.OLLAMA_CHAT, media="application/x-ndjson"),
+        "POST /api/show": document(server_replies.OLLAMA_SHOW),
+        "POST /api/generate": document(server_replies.OLLAMA_LOADED),
+        "POST /api/chat": stream(server_replies.OLLAMA_CHAT, media="application/x-ndjson"),
     }
 
 
-def as_vllm(wire: WireServer) -> None:
-    wire.answers |= {"GET /v1/models": document(exchanges.VLLM_MODELS), CHAT: stream(*exchanges.VLLM_COUNTED)}
+def as_vllm(wire: LoopbackServer) -> None:
+    wire.answers |= {"GET /v1/models": document(server_replies.VLLM_MODELS), CHAT: stream(*server_replies.VLLM_COUNTED)}
 
 
-def as_lm_studio(wire: WireServer) -> None:
+def as_lm_studio(wire: LoopbackServer) -> None:
     models = {
         "data": [
             {"id": "qwen2-vl-7b-instruct", "object": "model", "owned_by": "organization_owner"},
@@ -47,16 +47,16 @@ def as_lm_studio(wire: WireServer) -> None:
         ]
     }
     wire.answers |= {
-        "GET /props": [exchanges.STUDIO_UNEXPECTED],
-        "GET /api/version": [exchanges.STUDIO_UNEXPECTED],
+        "GET /props": [server_replies.STUDIO_UNEXPECTED],
+        "GET /api/version": [server_replies.STUDIO_UNEXPECTED],
         "GET /v1/models": document(models),
-        "GET /api/v0/models": document(exchanges.STUDIO_MODELS),
-        CHAT: stream(exchanges.STUDIO_REASONING, exchanges.USAGE_AT_END % 4),
+        "GET /api/v0/models": document(server_replies.STUDIO_MODELS),
+        CHAT: stream(server_replies.STUDIO_REASONING, server_replies.USAGE_AT_END % 4),
     }
 
 
 def test_llama_server_counts_its_tokens_and_tells_of_the_prompt(
-    wire: WireServer, asking: Callable[..., Asking]
+    wire: LoopbackServer, asking: Callable[..., Asking]
 ) -> None:
     as_llama_server(wire)
     asked = asking()
@@ -80,9 +80,9 @@ def test_llama_server_counts_its_tokens_and_tells_of_the_prompt(
     assert (sent["timings_per_token"], sent["return_progress"], sent["temperature"]) == (True, True, 0)
 
 
-def test_older_llama_servers_divide_by_all_tokens(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_older_llama_servers_divide_by_all_tokens(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_llama_server(wire)
-    wire.answers[CHAT] = stream(exchanges.LLAMA_SPECULATIVE, b"data: [DONE]\n\n")
+    wire.answers[CHAT] = stream(server_replies.LLAMA_SPECULATIVE, b"data: [DONE]\n\n")
     asked = asking()
     asked.load()
     finished = asked.ask()
@@ -91,10 +91,12 @@ def test_older_llama_servers_divide_by_all_tokens(wire: WireServer, asking: Call
     assert asked.text("reasoning") == ' word "'
 
 
-def test_tokens_before_the_first_chunk_with_text_are_its_own(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_tokens_before_the_first_chunk_with_text_are_its_own(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
     # The recorded stream begins at its eighth token: a chunk that holds eight, then one that holds one.
     as_llama_server(wire)
-    wire.answers[CHAT] = stream(exchanges.LLAMA_SPECULATIVE, b"data: [DONE]\n\n")
+    wire.answers[CHAT] = stream(server_replies.LLAMA_SPECULATIVE, b"data: [DONE]\n\n")
     asked = asking()
     asked.load()
     finished = asked.ask()
@@ -103,7 +105,7 @@ def test_tokens_before_the_first_chunk_with_text_are_its_own(wire: WireServer, a
     assert len(set(asked.stamps[:8])) == 1
 
 
-def test_template_arguments_go_with_the_request(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_template_arguments_go_with_the_request(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_llama_server(wire)
     asked = asking()
     asked.load(template_args={"enable_thinking": False})
@@ -111,9 +113,9 @@ def test_template_arguments_go_with_the_request(wire: WireServer, asking: Callab
     assert wire.last(CHAT).document["chat_template_kwargs"] == {"enable_thinking": False}
 
 
-def test_a_conversation_that_is_too_long_says_by_how_much(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_conversation_that_is_too_long_says_by_how_much(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_llama_server(wire)
-    wire.answers[CHAT] = document(exchanges.LLAMA_TOO_LONG, "400 Bad Request")
+    wire.answers[CHAT] = document(server_replies.LLAMA_TOO_LONG, "400 Bad Request")
     asked = asking()
     asked.load()
     finished = asked.ask()
@@ -122,7 +124,7 @@ def test_a_conversation_that_is_too_long_says_by_how_much(wire: WireServer, aski
     assert "Clear it" in finished.error
 
 
-def test_ollama_tells_its_counts_at_the_end(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_ollama_tells_its_counts_at_the_end(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_ollama(wire)
     asked = asking()
     loaded = asked.load(n_ctx=4096)
@@ -145,10 +147,10 @@ def test_ollama_tells_its_counts_at_the_end(wire: WireServer, asking: Callable[.
     assert asked.prefills == []
 
 
-def test_ollama_has_a_field_of_its_own_for_thinking(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_ollama_has_a_field_of_its_own_for_thinking(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_ollama(wire)
     thinking = b'{"message":{"role":"assistant","content":"","thinking":"Hm"},"done":false}\n'
-    wire.answers["POST /api/chat"] = stream(thinking, exchanges.OLLAMA_CHAT, media="application/x-ndjson")
+    wire.answers["POST /api/chat"] = stream(thinking, server_replies.OLLAMA_CHAT, media="application/x-ndjson")
     asked = asking()
     asked.load(template_args={"enable_thinking": True})
     asked.ask()
@@ -156,14 +158,14 @@ def test_ollama_has_a_field_of_its_own_for_thinking(wire: WireServer, asking: Ca
     assert (asked.text("reasoning"), asked.text()) == ("Hm", "Hello!")
 
 
-def test_the_model_that_ollama_has_loaded_is_taken(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_the_model_that_ollama_has_loaded_is_taken(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_ollama(wire)
     loaded = asking().load()
     assert isinstance(loaded, ModelLoaded)
     assert loaded.model.name == "gemma2:2b"
 
 
-def test_vllm_counts_the_tokens_of_each_chunk(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_vllm_counts_the_tokens_of_each_chunk(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_vllm(wire)
     asked = asking()
     loaded = asked.load()
@@ -180,10 +182,10 @@ def test_vllm_counts_the_tokens_of_each_chunk(wire: WireServer, asking: Callable
 
 
 def test_vllm_that_leaves_out_the_reason_is_followed_to_its_end(
-    wire: WireServer, asking: Callable[..., Asking]
+    wire: LoopbackServer, asking: Callable[..., Asking]
 ) -> None:
     as_vllm(wire)
-    wire.answers[CHAT] = stream(exchanges.VLLM_WITHOUT_REASON, exchanges.USAGE_AT_END % 3)
+    wire.answers[CHAT] = stream(server_replies.VLLM_WITHOUT_REASON, server_replies.USAGE_AT_END % 3)
     asked = asking()
     asked.load()
     finished = asked.ask()
@@ -192,7 +194,7 @@ def test_vllm_that_leaves_out_the_reason_is_followed_to_its_end(
 
 
 def test_lm_studio_answers_200_to_everything_and_is_told_apart_all_the_same(
-    wire: WireServer, asking: Callable[..., Asking]
+    wire: LoopbackServer, asking: Callable[..., Asking]
 ) -> None:
     as_lm_studio(wire)
     asked = asking()
@@ -208,28 +210,30 @@ def test_lm_studio_answers_200_to_everything_and_is_told_apart_all_the_same(
 
 
 def test_chunks_that_hold_several_tokens_are_not_taken_for_tokens(
-    wire: WireServer, asking: Callable[..., Asking]
+    wire: LoopbackServer, asking: Callable[..., Asking]
 ) -> None:
     as_lm_studio(wire)
-    wire.answers[CHAT] = stream(exchanges.STUDIO_REASONING, exchanges.USAGE_AT_END % 31)
+    wire.answers[CHAT] = stream(server_replies.STUDIO_REASONING, server_replies.USAGE_AT_END % 31)
     asked = asking()
     asked.load()
     finished = asked.ask()
     assert (len(asked.stamps), finished.generated_tokens, finished.counted) == (3, 31, True)
 
 
-def test_a_server_that_tells_no_counts_leaves_them_unknown(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_server_that_tells_no_counts_leaves_them_unknown(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_lm_studio(wire)
-    wire.answers[CHAT] = stream(exchanges.STUDIO_REASONING, b"data: [DONE]\n\n")
+    wire.answers[CHAT] = stream(server_replies.STUDIO_REASONING, b"data: [DONE]\n\n")
     asked = asking()
     asked.load()
     finished = asked.ask()
     assert (finished.generated_tokens, finished.counted) == (3, False)
 
 
-def test_lm_studio_of_before_it_told_counts_ends_without_them(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_lm_studio_of_before_it_told_counts_ends_without_them(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
     as_lm_studio(wire)
-    wire.answers[CHAT] = stream(exchanges.STUDIO_WITHOUT_USAGE)
+    wire.answers[CHAT] = stream(server_replies.STUDIO_WITHOUT_USAGE)
     asked = asking()
     asked.load()
     finished = asked.ask()
@@ -237,7 +241,9 @@ def test_lm_studio_of_before_it_told_counts_ends_without_them(wire: WireServer, 
     assert (finished.perf, finished.error) == (None, "")
 
 
-def test_a_server_that_answers_at_once_is_read_all_the_same(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_server_that_answers_at_once_is_read_all_the_same(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
     as_lm_studio(wire)
     whole = {
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi there"}, "finish_reason": "stop"}],
@@ -250,7 +256,7 @@ def test_a_server_that_answers_at_once_is_read_all_the_same(wire: WireServer, as
     assert asked.text() == "Hi there"
 
 
-def test_marks_of_reasoning_in_the_answer_are_taken_out(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_marks_of_reasoning_in_the_answer_are_taken_out(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_lm_studio(wire)
     pieces = ["<th", "ink>", "Let me", " see", "</think>", "\n", "Yes."]
     chunks = [
@@ -266,7 +272,7 @@ def test_marks_of_reasoning_in_the_answer_are_taken_out(wire: WireServer, asking
 
 @pytest.mark.parametrize("play", [as_llama_server, as_ollama, as_vllm, as_lm_studio])
 def test_a_model_that_is_not_there_is_named_with_those_that_are(
-    play: Callable[[WireServer], None], wire: WireServer, asking: Callable[..., Asking]
+    play: Callable[[LoopbackServer], None], wire: LoopbackServer, asking: Callable[..., Asking]
 ) -> None:
     play(wire)
     failed = asking().load("no-such-model")
@@ -275,7 +281,9 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(
     assert failed.mend.startswith("It offers ")
 
 
-def test_several_models_of_which_none_is_loaded_are_a_choice(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_several_models_of_which_none_is_loaded_are_a_choice(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
     as_ollama(wire)
     wire.answers["GET /api/ps"] = document({"models": []})
     failed = asking().load()
@@ -283,7 +291,9 @@ def test_several_models_of_which_none_is_loaded_are_a_choice(wire: WireServer, a
     assert "gemma2:2b, other" in failed.mend
 
 
-def test_the_kind_can_be_named_and_then_nothing_else_is_tried(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_the_kind_can_be_named_and_then_nothing_else_is_tried(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
     as_llama_server(wire)
     loaded = asking(kind="openai").load()
     assert isinstance(loaded, ModelLoaded)
@@ -291,7 +301,9 @@ def test_the_kind_can_be_named_and_then_nothing_else_is_tried(wire: WireServer, 
     assert "GET /props" not in wire.asked
 
 
-def test_an_answer_is_gone_on_with_only_where_the_server_can(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_an_answer_is_gone_on_with_only_where_the_server_can(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
     as_lm_studio(wire)
     asked = asking()
     asked.load()

@@ -12,7 +12,7 @@ from edgetop.inference.server.failure import ServerFailure
 from edgetop.inference.server.lines import LineSplitter, NdjsonReader, SseReader
 from edgetop.inference.server.ollama import OllamaStream
 from edgetop.inference.server.openai_chat import ChatStream
-from tests.inference.server import exchanges
+from tests.support import server_replies
 
 MESSY = st.lists(
     st.one_of(
@@ -20,7 +20,14 @@ MESSY = st.lists(
         st.sampled_from(
             [b"data: ", b"data:", b"\n", b"\r", b"\r\n", b": ping\n\n", b"event: error\n", b"[DONE]", b"{}"]
         ),
-        st.sampled_from([*exchanges.LLAMA_CHAT, *exchanges.VLLM_COUNTED, exchanges.OLLAMA_CHAT, exchanges.OLLAMA_SHOW]),
+        st.sampled_from(
+            [
+                *server_replies.LLAMA_CHAT,
+                *server_replies.VLLM_COUNTED,
+                server_replies.OLLAMA_CHAT,
+                server_replies.OLLAMA_SHOW,
+            ]
+        ),
     ),
     max_size=12,
 ).map(b"".join)

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edgetop.core.records import ModelLoaded
-from tests.inference.server import exchanges
 from tests.inference.server.conftest import Asking
 from tests.inference.server.test_kinds import as_llama_server, as_lm_studio, as_ollama
-from tests.inference.server.wire_server import Step, WireServer, stream
+from tests.support import server_replies
+from tests.support.loopback_server import LoopbackServer, Step, stream
 
 COMPLETION = "POST /completion"
 GENERATE = "POST /api/generate"
@@ -41,23 +41,23 @@ def ollama_answer(*, prompt: int, replied: int, lines: int, cached: int | None =
 
 
 @pytest.fixture
-def llama_server(wire: WireServer, asking: Callable[..., Asking]) -> Asking:
+def llama_server(wire: LoopbackServer, asking: Callable[..., Asking]) -> Asking:
     as_llama_server(wire)
-    wire.answers[COMPLETION] = stream(*exchanges.LLAMA_COMPLETION)
+    wire.answers[COMPLETION] = stream(*server_replies.LLAMA_COMPLETION)
     asked = asking()
     assert isinstance(asked.load(), ModelLoaded)
     return asked
 
 
 @pytest.fixture
-def ollama(wire: WireServer, asking: Callable[..., Asking]) -> Asking:
+def ollama(wire: LoopbackServer, asking: Callable[..., Asking]) -> Asking:
     as_ollama(wire)
     asked = asking()
     assert isinstance(asked.load(n_ctx=1024), ModelLoaded)
     return asked
 
 
-def test_a_prompt_is_timed_by_the_server_and_a_reply_by_its_arrival(wire: WireServer, llama_server: Asking) -> None:
+def test_a_prompt_is_timed_by_the_server_and_a_reply_by_its_arrival(wire: LoopbackServer, llama_server: Asking) -> None:
     finished = llama_server.measure(n_prompt=3, n_gen=2)
     begin, end = llama_server.prefills
     assert (begin.done, begin.total, begin.cached, end.done) == (0, 3, 0, 3)
@@ -75,7 +75,7 @@ def test_a_prompt_is_timed_by_the_server_and_a_reply_by_its_arrival(wire: WireSe
     assert "id_slot" not in sent
 
 
-def test_a_reply_alone_begins_with_its_first_token(wire: WireServer, llama_server: Asking) -> None:
+def test_a_reply_alone_begins_with_its_first_token(wire: LoopbackServer, llama_server: Asking) -> None:
     llama_server.measure(n_gen=2)
     (begin,) = llama_server.prefills
     assert (begin.total, begin.done) == (0, 0)
@@ -83,7 +83,9 @@ def test_a_reply_alone_begins_with_its_first_token(wire: WireServer, llama_serve
     assert len(wire.last(COMPLETION).document["prompt"]) == 1  # type: ignore[arg-type]
 
 
-def test_the_same_test_has_the_same_tokens_and_another_seed_has_others(wire: WireServer, llama_server: Asking) -> None:
+def test_the_same_test_has_the_same_tokens_and_another_seed_has_others(
+    wire: LoopbackServer, llama_server: Asking
+) -> None:
     prompts = []
     for seed in (1, 1, 2):
         llama_server.measure(n_prompt=3, n_gen=2, seed=seed)
@@ -91,20 +93,20 @@ def test_the_same_test_has_the_same_tokens_and_another_seed_has_others(wire: Wir
     assert prompts[0] == prompts[1] != prompts[2]
 
 
-def test_a_depth_has_to_be_in_the_servers_cache(wire: WireServer, llama_server: Asking) -> None:
+def test_a_depth_has_to_be_in_the_servers_cache(wire: LoopbackServer, llama_server: Asking) -> None:
     first = llama_server.measure(depth=8)
     assert (first.stop_reason, first.cached_tokens) == ("failed", 0), "three tokens came where one was to come"
     finished = llama_server.measure(n_prompt=3, n_gen=2, depth=8)
     assert "kept 0 of the 8 tokens" in finished.error
     sent = wire.last(COMPLETION).document
     assert (sent["cache_prompt"], sent["id_slot"]) == (True, 0)
-    kept = [event.replace(b'"cache_n":0', b'"cache_n":8') for event in exchanges.LLAMA_COMPLETION]
+    kept = [event.replace(b'"cache_n":0', b'"cache_n":8') for event in server_replies.LLAMA_COMPLETION]
     wire.answers[COMPLETION] = stream(*kept)
     finished = llama_server.measure(n_prompt=3, n_gen=2, depth=8)
     assert (finished.error, finished.prompt_tokens, finished.cached_tokens) == ("", 11, 8)
 
 
-def test_a_test_that_the_context_does_not_hold_is_not_asked_for(wire: WireServer, llama_server: Asking) -> None:
+def test_a_test_that_the_context_does_not_hold_is_not_asked_for(wire: LoopbackServer, llama_server: Asking) -> None:
     finished = llama_server.measure(n_prompt=2000, n_gen=49)
     assert finished.stop_reason == "context_full"
     assert "takes 2049 tokens and the server's context holds 2048" in finished.error
@@ -114,15 +116,15 @@ def test_a_test_that_the_context_does_not_hold_is_not_asked_for(wire: WireServer
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (stream(*exchanges.LLAMA_COMPLETION[:4]), "without saying how long"),
-        (stream(*exchanges.LLAMA_COMPLETION[:3], exchanges.LLAMA_COMPLETION[5]), ""),
-        (stream(*exchanges.LLAMA_COMPLETION[:4], b'data: {"error":{"message":"boom"}}\n\n'), "boom"),
+        (stream(*server_replies.LLAMA_COMPLETION[:4]), "without saying how long"),
+        (stream(*server_replies.LLAMA_COMPLETION[:3], server_replies.LLAMA_COMPLETION[5]), ""),
+        (stream(*server_replies.LLAMA_COMPLETION[:4], b'data: {"error":{"message":"boom"}}\n\n'), "boom"),
         (stream(b"data: []\n\n"), "cannot be read"),
     ],
     ids=["ended early", "tokens without text", "error", "no object"],
 )
 def test_a_test_that_breaks_off_gives_no_figure(
-    answer: list[Step], told: str, wire: WireServer, llama_server: Asking
+    answer: list[Step], told: str, wire: LoopbackServer, llama_server: Asking
 ) -> None:
     wire.answers[COMPLETION] = answer
     finished = llama_server.measure(n_prompt=3, n_gen=2)
@@ -132,7 +134,7 @@ def test_a_test_that_breaks_off_gives_no_figure(
 
 
 def test_ollama_is_asked_again_with_fewer_words_until_the_prompt_has_its_length(
-    wire: WireServer, ollama: Asking
+    wire: LoopbackServer, ollama: Asking
 ) -> None:
     wire.answers[GENERATE] = InTurn(
         ollama_answer(prompt=65, replied=1, lines=1), ollama_answer(prompt=64, replied=1, lines=1, cached=0)
@@ -149,7 +151,7 @@ def test_ollama_is_asked_again_with_fewer_words_until_the_prompt_has_its_length(
     assert end.t_us - begin.t_us <= 250_000
 
 
-def test_ollama_lines_that_hold_several_tokens_end_with_the_last_of_them(wire: WireServer, ollama: Asking) -> None:
+def test_ollama_lines_that_hold_several_tokens_end_with_the_last_of_them(wire: LoopbackServer, ollama: Asking) -> None:
     wire.answers[GENERATE] = ollama_answer(prompt=60, replied=5, lines=3)
     finished = ollama.measure(n_gen=4)
     assert finished.generated_tokens == len(ollama.stamps) == 4
@@ -169,7 +171,7 @@ def test_ollama_lines_that_hold_several_tokens_end_with_the_last_of_them(wire: W
     ],
 )
 def test_what_ollama_does_not_tell_is_no_figure(
-    answer: list[Step], test: dict[str, int], told: str, wire: WireServer, ollama: Asking
+    answer: list[Step], test: dict[str, int], told: str, wire: LoopbackServer, ollama: Asking
 ) -> None:
     wire.answers[GENERATE] = answer
     finished = ollama.measure(**test)
@@ -177,13 +179,13 @@ def test_what_ollama_does_not_tell_is_no_figure(
     assert told in finished.error
 
 
-def test_a_server_of_conversations_says_so(wire: WireServer, asking: Callable[..., Asking]) -> None:
+def test_a_server_of_conversations_says_so(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
     as_lm_studio(wire)
     asked = asking()
     asked.load()
     assert "conversations only" in asked.measure(n_gen=8).error
 
 
-def test_a_stop_ends_a_test(wire: WireServer, llama_server: Asking) -> None:
+def test_a_stop_ends_a_test(wire: LoopbackServer, llama_server: Asking) -> None:
     llama_server.request_stop()
     assert llama_server.measure(n_gen=8).stop_reason == "cancelled"

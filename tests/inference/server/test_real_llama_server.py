@@ -19,9 +19,9 @@ from edgetop.inference.server.address import Address, ServerChoice
 from edgetop.inference.server.exchange import Exchange
 from edgetop.inference.server.llama_server import LlamaServerDialect
 from edgetop.inference.server.stream import deltas_of
-from tests.eventually import eventually
 from tests.inference.conftest import Talk
-from tests.llama_server import llama_server
+from tests.support.eventually import eventually
+from tests.support.llama_cpp_servers import llama_server
 
 TOKENS = 48
 TOLERANCE = 0.02

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from tests.inference.server.stream_mutation import STREAMS, examine, mutated, readers
+from tests.support.mutated_streams import STREAMS, examine, mutated, readers
 
 
 def test_each_recorded_stream_is_read_by_a_reader() -> None:

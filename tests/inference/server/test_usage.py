@@ -15,18 +15,18 @@ from edgetop.inference.server.address import Address
 from edgetop.inference.server.prometheus import parse_metrics
 from edgetop.inference.server.usage import ServerLook, ServerObserver, Usage
 from edgetop.inference.server.usage_readers import recognise
-from tests.inference.server.exchanges import OLLAMA_PS
-from tests.inference.server.usage_texts import PROPS, VLLM_METRICS, llama_metrics, llama_slots
-from tests.inference.server.wire_server import WireServer, document, reset, serving
+from tests.support.loopback_server import LoopbackServer, document, loopback_server, reset
+from tests.support.server_replies import OLLAMA_PS
+from tests.support.server_usage import PROPS, VLLM_METRICS, llama_metrics, llama_slots
 
 NOT_SUPPORTED = {"error": {"code": 501, "message": "This server does not support it.", "type": "not_supported_error"}}
 
 
-def observer(wire: WireServer, key: str = "") -> ServerObserver:
+def observer(wire: LoopbackServer, key: str = "") -> ServerObserver:
     return ServerObserver(Address.parse(wire.url), recognise, key=key)
 
 
-def llama(wire: WireServer, *, metrics: bytes | None, slots: list[dict[str, object]] | None) -> None:
+def llama(wire: LoopbackServer, *, metrics: bytes | None, slots: list[dict[str, object]] | None) -> None:
     off = document(NOT_SUPPORTED, "501 Not Implemented")
     wire.answers["GET /props"] = document(PROPS)
     wire.answers["GET /health"] = document({"status": "ok"})
@@ -39,7 +39,7 @@ def usage_of(look: ServerLook) -> Usage:
     return look.usage
 
 
-def test_llama_server_counts_ended_and_running_requests(wire: WireServer) -> None:
+def test_llama_server_counts_ended_and_running_requests(wire: LoopbackServer) -> None:
     watched = observer(wire)
     llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
     usage = usage_of(watched.look())
@@ -55,12 +55,12 @@ def test_llama_server_counts_ended_and_running_requests(wire: WireServer) -> Non
     assert usage_of(watched.look()).tokens == 240
 
 
-def test_no_word_of_the_users_is_kept(wire: WireServer) -> None:
+def test_no_word_of_the_users_is_kept(wire: LoopbackServer) -> None:
     llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
     assert "secret" not in repr(observer(wire).look())
 
 
-def test_nothing_but_figures_is_asked_for_and_a_key_only_where_it_belongs(wire: WireServer) -> None:
+def test_nothing_but_figures_is_asked_for_and_a_key_only_where_it_belongs(wire: LoopbackServer) -> None:
     llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
     observer(wire).look()
     assert set(wire.asked) == {"GET /props", "GET /metrics", "GET /slots"}
@@ -69,7 +69,7 @@ def test_nothing_but_figures_is_asked_for_and_a_key_only_where_it_belongs(wire: 
     assert wire.requests[-1].headers["authorization"] == "Bearer k1"
 
 
-def test_a_request_that_ends_between_two_questions_is_not_counted_twice(wire: WireServer) -> None:
+def test_a_request_that_ends_between_two_questions_is_not_counted_twice(wire: LoopbackServer) -> None:
     llama(wire, metrics=llama_metrics(0), slots=llama_slots(50))
     answers = [document(llama_metrics(ended), media="text/plain") for ended in (0, 60, 60, 60, 60, 60)]
 
@@ -84,7 +84,7 @@ def test_a_request_that_ends_between_two_questions_is_not_counted_twice(wire: Wi
     assert usage_of(observer(wire).look()).tokens == 60
 
 
-def test_a_server_that_is_never_still_is_told_so(wire: WireServer) -> None:
+def test_a_server_that_is_never_still_is_told_so(wire: LoopbackServer) -> None:
     llama(wire, metrics=llama_metrics(0), slots=llama_slots(50))
     ended = iter(range(100))
 
@@ -97,7 +97,7 @@ def test_a_server_that_is_never_still_is_told_so(wire: WireServer) -> None:
     assert usage_of(observer(wire).look()).tokens is TOO_FAST
 
 
-def test_without_slots_a_request_counts_when_it_has_ended_and_that_is_uncertain(wire: WireServer) -> None:
+def test_without_slots_a_request_counts_when_it_has_ended_and_that_is_uncertain(wire: LoopbackServer) -> None:
     watched = observer(wire)
     llama(wire, metrics=llama_metrics(100, running=0), slots=None)
     usage = usage_of(watched.look())
@@ -109,7 +109,7 @@ def test_without_slots_a_request_counts_when_it_has_ended_and_that_is_uncertain(
     assert wire.asked.count("GET /slots") == 1, "it is not asked for again and again"
 
 
-def test_without_metrics_running_requests_are_counted_as_far_as_they_are_seen(wire: WireServer) -> None:
+def test_without_metrics_running_requests_are_counted_as_far_as_they_are_seen(wire: LoopbackServer) -> None:
     watched = observer(wire)
     llama(wire, metrics=None, slots=llama_slots(10))
     usage = usage_of(watched.look())
@@ -124,14 +124,14 @@ def test_without_metrics_running_requests_are_counted_as_far_as_they_are_seen(wi
     assert usage.unsure >= 20
 
 
-def test_without_both_the_reason_is_told(wire: WireServer) -> None:
+def test_without_both_the_reason_is_told(wire: LoopbackServer) -> None:
     llama(wire, metrics=None, slots=None)
     usage = usage_of(observer(wire).look())
     assert usage.counts == "nothing"
     assert usage.no_count == Missing("llama-server does not count its tokens", "start it with --metrics")
 
 
-def test_vllm_is_counted_over_all_its_engines(wire: WireServer) -> None:
+def test_vllm_is_counted_over_all_its_engines(wire: LoopbackServer) -> None:
     wire.answers["GET /metrics"] = document(VLLM_METRICS, media="text/plain; version=0.0.4")
     wire.answers["GET /v1/models"] = document({"data": [{"id": "unsloth/Llama-3.2-1B-Instruct"}]})
     wire.answers["GET /version"] = document({"version": "0.11.0"})
@@ -141,7 +141,7 @@ def test_vllm_is_counted_over_all_its_engines(wire: WireServer) -> None:
     assert usage.context_share == 0.25
 
 
-def test_ollama_shows_what_is_loaded_and_says_that_it_counts_nothing(wire: WireServer) -> None:
+def test_ollama_shows_what_is_loaded_and_says_that_it_counts_nothing(wire: LoopbackServer) -> None:
     wire.answers["GET /api/version"] = document({"version": "0.12.3"})
     wire.answers["GET /api/ps"] = document(OLLAMA_PS)
     usage = usage_of(observer(wire).look())
@@ -150,17 +150,17 @@ def test_ollama_shows_what_is_loaded_and_says_that_it_counts_nothing(wire: WireS
     assert "does not tell" in usage.tokens.reason
 
 
-def test_any_other_server_is_shown_without_a_count(wire: WireServer) -> None:
+def test_any_other_server_is_shown_without_a_count(wire: LoopbackServer) -> None:
     wire.answers["GET /v1/models"] = document({"data": [{"id": "a"}, {"id": "/m/b.gguf"}]})
     usage = usage_of(observer(wire).look())
     assert (usage.kind, usage.models, usage.counts) == ("openai", ("a", "b.gguf"), "nothing")
 
 
-def test_a_server_that_ends_and_comes_back(wire: WireServer) -> None:
+def test_a_server_that_ends_and_comes_back(wire: LoopbackServer) -> None:
     watched = observer(wire)
     llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     assert watched.look().told == 100
-    with serving() as other:
+    with loopback_server() as other:
         gone = ServerObserver(Address.parse(other.url), recognise)
         llama(other, metrics=llama_metrics(100), slots=llama_slots(None))
         assert gone.look().told == 100
@@ -170,7 +170,7 @@ def test_a_server_that_ends_and_comes_back(wire: WireServer) -> None:
     assert watched.look().told == 3
 
 
-def test_a_busy_server_is_told_from_a_hung_one(wire: WireServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage_module, "LOOK_S", 60.0)
     monkeypatch.setattr(usage_module, "HEALTH_S", 60.0)
     watched = observer(wire)
@@ -193,7 +193,7 @@ def test_a_busy_server_is_told_from_a_hung_one(wire: WireServer, monkeypatch: py
     ("status", "state"),
     [("503 Service Unavailable", "loading"), ("401 Unauthorized", "refuses"), ("500 Oh", "refuses")],
 )
-def test_refusals_are_told(wire: WireServer, status: str, state: str) -> None:
+def test_refusals_are_told(wire: LoopbackServer, status: str, state: str) -> None:
     watched = observer(wire)
     llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched.look()
@@ -204,7 +204,7 @@ def test_refusals_are_told(wire: WireServer, status: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("slots", [b"[]]", b'[{"id": "x"}]', b"\xff\xfe", b'[{"id": -1}]', b'{"a": 1}'])
-def test_garbage_ends_in_a_reason(wire: WireServer, slots: bytes) -> None:
+def test_garbage_ends_in_a_reason(wire: LoopbackServer, slots: bytes) -> None:
     llama(wire, metrics=llama_metrics(100), slots=None)
     wire.answers["GET /slots"] = document(slots)
     look = observer(wire).look()
@@ -212,7 +212,7 @@ def test_garbage_ends_in_a_reason(wire: WireServer, slots: bytes) -> None:
     assert look.trouble is not None
 
 
-def test_a_connection_that_breaks_is_told_and_tried_again(wire: WireServer) -> None:
+def test_a_connection_that_breaks_is_told_and_tried_again(wire: LoopbackServer) -> None:
     watched = observer(wire)
     llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     wire.answers["GET /metrics"] = [reset]

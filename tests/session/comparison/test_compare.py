@@ -13,7 +13,7 @@ from edgetop.session.comparison.compare import compare
 from edgetop.session.comparison.comparison import Cell, Comparison
 from edgetop.session.comparison.from_session import result_of
 from edgetop.session.comparison.result import Measured, Result
-from tests.session.comparison.simulated import energy_of, result, session_file, with_summary
+from tests.support.simulated_results import energy_of, result, session_file, with_summary
 
 DIFFERENT = ("better", "worse")
 

@@ -17,7 +17,7 @@ from edgetop.session.comparison import figures
 from edgetop.session.comparison.from_llama_bench import quantization_of
 from edgetop.session.comparison.reading import read_results
 from edgetop.session.disk import write_atomically
-from tests.session.comparison.simulated import session_file
+from tests.support.simulated_results import session_file
 
 # As llama-bench writes it, some fields left out.
 TEST: dict[str, Any] = {

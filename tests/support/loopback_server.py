@@ -27,7 +27,7 @@ class Request(NamedTuple):
         return loaded
 
 
-class WireServer:
+class LoopbackServer:
     """What it answers, and what it was asked."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ def stream(*pieces: Step, media: str = "text/event-stream", end: bool = True) ->
 class _Server(ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
-    wire: WireServer
+    wire: LoopbackServer
 
 
 class _Handler(StreamRequestHandler):
@@ -126,9 +126,9 @@ class _Handler(StreamRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[WireServer]:
+def loopback_server() -> Iterator[LoopbackServer]:
     """A running server."""
-    wire = WireServer()
+    wire = LoopbackServer()
     with _Server(("127.0.0.1", 0), _Handler) as server:
         server.wire = wire
         wire.url = f"http://127.0.0.1:{server.server_address[1]}"

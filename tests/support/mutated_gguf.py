@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufIncompleteError, read_header
 from edgetop.fit.model_facts import facts_of
-from tests.fit.gguf_architectures import ARCHITECTURES
-from tests.fit.gguf_files import model_bytes
+from tests.support.gguf_architectures import ARCHITECTURES
+from tests.support.gguf_files import model_bytes
 
 DATA_BYTES = 2**40
 """So that a header whose tensors grow is not refused for that alone."""

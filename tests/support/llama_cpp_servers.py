@@ -1,18 +1,62 @@
-"""A real RPC server of llama.cpp in a process of its own, where the installed library was built with RPC."""
+"""Real servers of llama.cpp, each in a process of its own: llama-server and the RPC server."""
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from edgetop.inference.llama.rpc import RpcError, greet
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
-_PROGRAM = """
+_LLAMA_SERVER = """
+import json, sys, xllamacpp
+chosen = json.loads(sys.argv[1])
+params = xllamacpp.CommonParams()
+params.model.path = chosen.pop("model")
+params.port, params.verbosity, params.warmup, params.endpoint_metrics = 0, 0, False, True
+params.n_ctx, params.n_parallel = 1024, 1
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+for name, value in chosen.items():
+    setattr(params, name, value)
+server = xllamacpp.Server(params)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def llama_server(model: Path, **settings: object) -> Iterator[tuple[str, int]]:
+    """Its address and process. `settings` are fields of xllamacpp's CommonParams. Skips where it is not installed."""
+    if importlib.util.find_spec("xllamacpp") is None:
+        pytest.skip("install xllamacpp")
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LLAMA_SERVER, json.dumps({"model": str(model), **settings})],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        url = process.stdout.readline().strip()
+        assert url.startswith("http://"), "the server did not start"
+        yield url, process.pid
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+_RPC_SERVER = """
 import ctypes, socket, sys
 from edgetop.inference.llama.library import import_library
 library = import_library()
@@ -42,7 +86,7 @@ serve(f"127.0.0.1:{port}".encode(), None, 1, 1, ctypes.cast(devices, pointer))
 def rpc_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Its address `host:port` and its process, with the processor as its device and one thread. Skips without RPC."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", _RPC_SERVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stderr is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 
 class NoSshError(Exception):

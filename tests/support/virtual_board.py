@@ -1,6 +1,6 @@
 """A board that does not exist, for a run that does.
 
-    python -m tests.virtual_board --root DIR --kind {ina3221,rapl,acpi} [--worker-of PID] [--seed N] [--log FILE]
+    python -m tests.support.virtual_board --root DIR --kind {ina3221,rapl,acpi} [--worker-of PID] [--log FILE]
 
 It plants the power sensor of a board below DIR and keeps it current: what edgetop's worker really does (its processor
 time) makes the board's power, and a sensor with errors of gain and zero, steps and an averaging window makes the
@@ -20,10 +20,12 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -189,15 +191,28 @@ class Board:
 
 
 class Truth:
-    """The log of a board, read back."""
+    """The true energy of a board, of which a straight line from one note to the next is exact."""
 
-    def __init__(self, log: Path) -> None:
-        lines = [line.split() for line in log.read_text().splitlines()]
-        self._t_us = [int(t_us) for t_us, _ in lines]
-        self._energy_j = [float(energy_j) for _, energy_j in lines]
+    def __init__(self) -> None:
+        self._t_us: list[int] = []
+        self._energy_j: list[float] = []
+
+    @classmethod
+    def read(cls, log: Path) -> Truth:
+        """The log of a board that ran in a process of its own."""
+        truth = cls()
+        for line in log.read_text().splitlines():
+            t_us, energy_j = line.split()
+            truth.note(int(t_us), float(energy_j))
+        return truth
+
+    def note(self, t_us: int, energy_j: float) -> None:
+        """The energy since the board began."""
+        self._t_us.append(t_us)
+        self._energy_j.append(energy_j)
 
     def energy_j(self, start_us: int, end_us: int) -> float:
-        """True energy between two moments of CLOCK_MONOTONIC, both within the log."""
+        """True energy between two moments of CLOCK_MONOTONIC, both within the notes."""
         return self._until_j(end_us) - self._until_j(start_us)
 
     def _until_j(self, t_us: int) -> float:
@@ -234,10 +249,56 @@ def _read(path: str) -> bytes:
     return b""
 
 
+class ProcessBoard:
+    """A board in this process whose power follows another one, for a watch of servers."""
+
+    def __init__(self, root: Path, kind: str, pid: int, seed: int) -> None:
+        chance = random.Random(seed)  # noqa: S311 - the same every time
+        plant(root / "proc/device-tree/model", f"Virtual board ({kind})")
+        (root / "proc" / str(pid)).symlink_to(f"/proc/{pid}")
+        (root / "proc/net").mkdir(parents=True, exist_ok=True)
+        for table in ("tcp", "tcp6", "stat", "meminfo"):
+            where = f"net/{table}" if table.startswith("tcp") else table
+            if not (root / "proc" / where).exists():
+                (root / "proc" / where).symlink_to(f"/proc/{where}")
+        self._pid = pid
+        self._board = Board(KINDS[kind](root, chance), chance)
+        self._used_s = _cpu_s(pid) or 0.0
+        self.truth = Truth()
+        self.step()
+
+    def step(self) -> None:
+        """Go on to now."""
+        used_s = _cpu_s(self._pid) or self._used_s
+        busy_s, self._used_s = used_s - self._used_s, used_s
+        now_us = time.monotonic_ns() // 1000
+        self._board.step(now_us / 1e6, busy_s)
+        self.truth.note(now_us, self._board.energy_j)
+
+
+@contextmanager
+def process_board(root: Path, kind: str, pid: int, seed: int = 1) -> Iterator[ProcessBoard]:
+    """A board that goes on until the end."""
+    board = ProcessBoard(root, kind, pid, seed)
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(TICK_S):
+            board.step()
+
+    thread = threading.Thread(target=go_on, daemon=True)
+    thread.start()
+    try:
+        yield board
+    finally:
+        ended.set()
+        thread.join()
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Be the board until a signal comes or whoever started it ends; say `ready` once the sensor can be read."""
     started_by = os.getppid()
-    parser = argparse.ArgumentParser(prog="python -m tests.virtual_board")
+    parser = argparse.ArgumentParser(prog="python -m tests.support.virtual_board")
     parser.add_argument("--root", type=Path, required=True, help="folder for the tree; it stands for /")
     parser.add_argument("--kind", choices=sorted(KINDS), required=True)
     parser.add_argument("--worker-of", type=int, default=started_by, help="process id of edgetop (default: ours)")

@@ -1,6 +1,6 @@
 """A line to a host far away, for a command that runs here.
 
-    python -m tests.distant_line --offset-s 7200 --drift-ppm 50 --delay-ms 40 --jitter-ms 20 --seed 1 -- COMMAND ...
+    python -m tests.support.delayed_link --offset-s 7200 --drift-ppm 50 --delay-ms 40 --jitter-ms 20 -- COMMAND ...
 
 What the command prints comes later, and pings reach it later, by a delay of each direction's own with jitter on top.
 The times that it tells of its monotonic clock are changed to those of a clock that is off and drifts.
@@ -52,7 +52,7 @@ class Delay:
 
 def main() -> None:
     """Run the command until one of the two ends closes."""
-    parser = argparse.ArgumentParser(prog="python -m tests.distant_line")
+    parser = argparse.ArgumentParser(prog="python -m tests.support.delayed_link")
     parser.add_argument("--offset-s", type=float, default=0.0)
     parser.add_argument("--drift-ppm", type=float, default=0.0)
     parser.add_argument("--delay-ms", type=float, default=0.0)

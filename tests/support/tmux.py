@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 _numbers = itertools.count(1)
 _ENDED = r"exit code (\d+)"

@@ -25,7 +25,7 @@ from edgetop.core.records import (
 from edgetop.session.codec import encode_file
 from edgetop.session.conversion import to_file
 from edgetop.session.disk import write_atomically
-from tests.session.recordings import LOADED, STARTED, S, fold
+from tests.support.recorded_sessions import LOADED, STARTED, S, fold
 
 IDLE_W, PREFILL_W, DECODE_W = 4.0, 12.0, 9.0
 READ_EVERY_US = 50_000

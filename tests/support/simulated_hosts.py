@@ -19,7 +19,7 @@ from edgetop.telemetry.host_stream import HostSource
 from edgetop.telemetry.power_connection import Connection
 from edgetop.telemetry.sampler import Followed
 from edgetop.telemetry.source import Host
-from tests.session.recordings import LOADED, START_US, STARTED, S, event, fold
+from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold
 
 STEP_US = 5_000
 PREFILL_US, TOKEN_US = 400_000, 100_000

@@ -18,14 +18,14 @@ from edgetop.inference.scripted import Reply, Script
 from edgetop.session.disk import load_file
 from edgetop.session.file import SessionFile, TurnEntry
 from edgetop.session.schema import validate
-from tests.eventually import eventually
+from tests.support.eventually import eventually
 
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _WORKER = "edgetop.inference.worker"
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TMPDIR")
 
 
-class Household:
+class IsolatedHome:
     """One test's home. Whatever runs for it is known by its data folder."""
 
     def __init__(self, folder: Path) -> None:

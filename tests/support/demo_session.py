@@ -1,4 +1,4 @@
-"""A made-up session on a made-up board, and the live screen over it without engine, sensors or clock.
+"""A made-up session on a made-up board, and the screens over it without engine, sensors or clock.
 
 Everything is written out, so that a picture of it is the same on every machine.
 """
@@ -39,9 +39,12 @@ from edgetop.session.store import Store
 from edgetop.tui.app import EdgetopApp
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.live_screen import LiveScreen
+from edgetop.tui.page_app import PageApp
 from edgetop.tui.remembered import Remembered
+from edgetop.tui.replay_screen import ReplayScreen
 from edgetop.tui.themes import DEFAULT_THEME, load_themes
 from edgetop.tui.view import View, view_of
+from tests.support.recorded_sessions import fold
 
 S = 1_000_000
 GIB = 2**30
@@ -167,7 +170,7 @@ def _power(t_us: int, busy: bool) -> Sampled:
     return Sampled(source="PMIC", t_us=t_us, values=(board, 0.68 * board, 0.14 * board, 0.4))
 
 
-def still_records(*, until_us: int = NOW_US, power: bool = True) -> list[Record]:
+def demo_records(*, until_us: int = NOW_US, power: bool = True) -> list[Record]:
     """What was recorded until then: a model loaded, a turn answered, and from 62 s on a second turn."""
     sources = (_CPU, _MEMORY, _ENGINE, _FAULTS, _HEAT, _OWN, _OWN_MEMORY, *((PMIC,) if power else ()))
     head: list[Record] = [STARTED, *(SourceAdded(source=source) for source in sources)]
@@ -186,22 +189,14 @@ def _stamp(record: Record) -> int:
     return record.t_us[0] if isinstance(record.t_us, tuple) else record.t_us
 
 
-def folded(records: Iterable[Record]) -> Session:
-    """The session of the records."""
-    session = Session()
-    for record in records:
-        session.apply(record)
-    return session
-
-
-def still_view(
+def demo_view(
     *, until_us: int = NOW_US, power: bool = True, level: GlyphLevel = "braille", more: Sequence[Record] = ()
 ) -> View:
     """What the panes draw from at that moment, with `more` records at the end."""
-    return view_of(folded([*still_records(until_us=until_us, power=power), *more]), until_us, level)
+    return view_of(fold([*demo_records(until_us=until_us, power=power), *more]), until_us, level)
 
 
-def happening(kind: str, t_us: int = NOW_US) -> Event:
+def demo_event(kind: str, t_us: int = NOW_US) -> Event:
     """An event of a kind."""
     return Event(t_us=t_us, kind=kind, text=kind)
 
@@ -230,7 +225,7 @@ class _StillRecorder:
     trouble = ""
 
 
-class StillLive:
+class DemoLiveSession:
     """Stands where the live session stands, and holds records instead of an engine."""
 
     def __init__(self, records: Iterable[Record]) -> None:
@@ -272,7 +267,7 @@ class StillLive:
         return None
 
 
-class StillApp(EdgetopApp):
+class DemoApp(EdgetopApp):
     """The application over a session that stands still."""
 
     def __init__(
@@ -283,16 +278,16 @@ class StillApp(EdgetopApp):
         remembered: Remembered | None = None,
     ) -> None:
         super().__init__(self._nothing, model=None, level=level, theme=theme, remembered=remembered)
-        self.still = StillLive(records)
+        self.demo = DemoLiveSession(records)
         self.played = False
         """Everything has happened, and was drawn."""
 
     @staticmethod
     def _nothing() -> tuple[LiveOptions, Store]:
-        raise AssertionError("a still life has no engine")
+        raise AssertionError("a demo session has no engine")
 
     def _start(self) -> None:
-        live = cast("LiveSession", self.still)
+        live = cast("LiveSession", self.demo)
         self.live_screen = self._live_screen = LiveScreen(
             live, level=self._level, delay_s=self._delay_s, remembered=self._remembered
         )
@@ -304,7 +299,7 @@ class StillApp(EdgetopApp):
     def happen(self, record: Record, *, shown: bool = True) -> None:
         """Let one more thing happen, and append what is said to the chat if it is to be shown now."""
         screen = self.live_screen
-        self.still.take(record)
+        self.demo.take(record)
         if isinstance(record, TurnStarted):
             screen._chat.add_message("user", record.prompt or "")
         elif isinstance(record, ModelLoaded | Tokens | TurnFinished):
@@ -318,7 +313,47 @@ class StillApp(EdgetopApp):
 
     def _play(self) -> None:
         screen = self.live_screen
-        self.still.play(screen.hear, lambda prompt: screen._chat.add_message("user", prompt))
+        self.demo.play(screen.hear, lambda prompt: screen._chat.add_message("user", prompt))
         screen._dialogue.flush()
         screen._draw()
         self.played = True
+
+
+END_US = 80 * S
+"""After the second answer."""
+ENDED = Event(t_us=END_US, kind="session_ended", text="The session ended.")
+
+
+def ended_records() -> list[Record]:
+    """A session of two turns, from the beginning to its end."""
+    return [*demo_records(until_us=END_US - 1), ENDED]
+
+
+def slowed_down(records: Sequence[Record], by: float = 1.5, quantization: str = "Q8_0") -> list[Record]:
+    """The same on a model of another quantization, for which everything takes longer."""
+
+    def later(record: Record) -> Record:
+        if isinstance(record, SourceAdded | SourceMissing):
+            return record
+        if isinstance(record, Tokens):
+            return replace(record, t_us=tuple(round(by * t_us) for t_us in record.t_us))
+        moved = replace(record, t_us=round(by * record.t_us))
+        if isinstance(moved, ModelLoaded):
+            return replace(moved, model=replace(moved.model, quantization=quantization))
+        return moved
+
+    return [later(record) for record in records]
+
+
+def two_sessions() -> list[Session]:
+    """The two, the second one slower."""
+    return [fold(ended_records()), fold(slowed_down(ended_records()))]
+
+
+class ReplayApp(PageApp[None]):
+    """The replay screen as `edgetop replay` opens it."""
+
+    def __init__(self, sessions: Sequence[Session], level: GlyphLevel = "braille") -> None:
+        self.now_us = 0
+        self.replay = ReplayScreen(sessions, level=level, clock=lambda: self.now_us)
+        super().__init__(lambda _: self.replay, level=level)

@@ -11,16 +11,16 @@ from edgetop.inference.server.failure import ServerFailure
 from edgetop.inference.server.llama_server_measurement import CompletionStream
 from edgetop.inference.server.ollama import OllamaStream
 from edgetop.inference.server.openai_chat import ChatStream
-from tests.inference.server import exchanges
+from tests.support import server_replies
 
 Outcome = Literal["read", "refused"]
 
 WORDS_MAX = 1000
 _SSE = [
-    b"".join(exchanges.LLAMA_CHAT), b"".join(exchanges.VLLM_COUNTED), exchanges.VLLM_WITHOUT_REASON,
-    exchanges.STUDIO_REASONING, exchanges.LLAMA_SPECULATIVE, b"".join(exchanges.LLAMA_COMPLETION),
+    b"".join(server_replies.LLAMA_CHAT), b"".join(server_replies.VLLM_COUNTED), server_replies.VLLM_WITHOUT_REASON,
+    server_replies.STUDIO_REASONING, server_replies.LLAMA_SPECULATIVE, b"".join(server_replies.LLAMA_COMPLETION),
 ]  # fmt: skip
-STREAMS = [*_SSE, exchanges.OLLAMA_CHAT]
+STREAMS = [*_SSE, server_replies.OLLAMA_CHAT]
 _PARTS = (
     b"data: ", b"\n", b"\n\n", b"\r\n", b"\r", b"[DONE]", b"null", b"{", b"}", b"[", b"]", b'"', b"\\", b"\\ud83d",
     b"\\u0000", b"-1", b"1e999", b"99999999999999999999", b"NaN", b"\xff", b"\xf0\x9f", b"\0", b"\xef\xbb\xbf",
