@@ -3,8 +3,8 @@
 The engine and the model are real, and so are its speed and its memory. The power is not: this machine has no meter, so
 a virtual board (`tests/support/virtual_board.py`) computes it from the processor time that the engine takes. Each file
 says so in its device, in a tag and in its notes. What would tell of the machine or of its user is taken out.
-
 """
+
 from __future__ import annotations
 
 import argparse

@@ -13,8 +13,7 @@ from edgetop.bench.run_log import RunLog
 from edgetop.inference.quantization import content_key
 from edgetop.session.disk import load_file
 from tests.bench.conftest import Bench
-from tests.support.fake_sysfs import plant
-from tests.telemetry.test_jetson import ORIN_NANO
+from tests.support.fake_sysfs import ORIN_NANO, plant
 
 
 def test_every_run_is_a_session_that_says_which_part_it_is(bench: Bench) -> None:

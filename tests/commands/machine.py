@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from edgetop import cli
-from tests.support.fake_sysfs import plant
-from tests.telemetry.test_jetson import ORIN_NANO
+from tests.support.fake_sysfs import ORIN_NANO, plant
 
 CURRENT = "/sys/class/hwmon/hwmon1/curr1_input"
 IDENTITY: dict[str, str | int] = {"/etc/machine-id": "0123456789abcdef"}

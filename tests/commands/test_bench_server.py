@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.commands.machine import Machine
-from tests.inference.server.test_kinds import CHAT, as_llama_server, as_lm_studio, as_ollama
 from tests.support import server_replies
 from tests.support.loopback_server import LoopbackServer, document, loopback_server, stream
+from tests.support.server_replies import CHAT, as_llama_server, as_lm_studio, as_ollama
 
 QUICK = ("-r", "2", "--power", "none", "-o", "json")
 

@@ -18,7 +18,7 @@ from edgetop.telemetry.calibrated_source import calibratable
 from edgetop.telemetry.calibration import load_all
 from edgetop.telemetry.registry import Inventory
 from tests.commands.machine import CURRENT, IDENTITY, JETSON, VOLTS, Machine
-from tests.live.test_sensor_watch import power_source
+from tests.support.fake_sources import power_source
 from tests.support.fake_sysfs import below
 
 POINTS = ("--point", "5:6", "--point", "10:11.5")

@@ -14,8 +14,7 @@ from edgetop.session.disk import save
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.source import Host
 from tests.commands.machine import JETSON, Machine
-from tests.session.test_predictions import PREDICTED, figure
-from tests.support.recorded_sessions import ENGINE, HEAD, MS, S, fold, sample, turn
+from tests.support.recorded_sessions import ENGINE, HEAD, MS, PREDICTED, S, figure_around, fold, sample, turn
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def recorded(machine: Machine, tmp_path: Path) -> Machine:
 def write(path: Path, device: DeviceInfo, rate: float) -> None:
     started = HEAD[0]
     assert isinstance(started, SessionStarted)
-    prediction = replace(PREDICTED.prediction, decode_tokens_per_s=figure(rate), decode_s_per_position=0.0)
+    prediction = replace(PREDICTED.prediction, decode_tokens_per_s=figure_around(rate), decode_s_per_position=0.0)
     records = [
         replace(started, device=device, session_id=path.stem[-1] * 12), *HEAD[1:],
         replace(PREDICTED, prediction=prediction), *turn(gaps_us=(100 * MS,) * 40),

@@ -15,7 +15,7 @@ from edgetop.session.codec import encode_file
 from edgetop.session.disk import write_atomically
 from edgetop.session.store import Store
 from tests.commands.machine import Machine
-from tests.session.comparison.test_reading import OLLAMA, PP, TG
+from tests.support.benchmark_outputs import OLLAMA, PP, TG
 from tests.support.simulated_results import session_file
 
 

@@ -16,7 +16,7 @@ from edgetop.commands.parsers import actions_of, parser_of
 from edgetop.commands.verbs import VERBS
 from edgetop.settings import options
 from tests.support.gguf_files import small_gguf
-from tests.test_cli import DEADLINE_S, Shell
+from tests.support.isolated_home import DEADLINE_S, Shell
 
 THEMES = {path.stem for path in (Path(__file__).resolve().parents[2] / "themes").glob("*.toml")}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.settings import options
-from tests.test_cli import Shell
+from tests.support.isolated_home import Shell
 
 if sys.version_info >= (3, 11):
     import tomllib

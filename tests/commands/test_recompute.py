@@ -8,7 +8,7 @@ import pytest
 from edgetop.session.codec import encode_file
 from edgetop.session.disk import load_file
 from tests.commands.machine import Machine
-from tests.session.test_recomputation import with_energy
+from tests.support.recorded_power import with_energy
 
 
 @pytest.fixture

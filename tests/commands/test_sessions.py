@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from edgetop.session.codec import encode_file
 from edgetop.session.disk import load_head
 from tests.commands.machine import Machine
-from tests.session.test_recomputation import with_energy
+from tests.support.recorded_power import with_energy
 
 BOARDS = ("Raspberry Pi 5", "Jetson Orin Nano", "\x1b[2J=evil|")
 

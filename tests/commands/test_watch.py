@@ -10,15 +10,14 @@ import pytest
 
 from edgetop.session.disk import load_file
 from tests.commands.machine import JETSON, Machine
-from tests.inference.server.test_usage import llama
 from tests.support.loopback_server import LoopbackServer, loopback_server
-from tests.support.server_usage import llama_metrics, llama_slots
+from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 
 
 @pytest.fixture
 def wire() -> Iterator[LoopbackServer]:
     with loopback_server() as server:
-        llama(server, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+        serve_usage(server, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
         yield server
 
 

@@ -25,11 +25,10 @@ from edgetop.session.schema import validate
 from edgetop.session.session import Session
 from edgetop.session.store import Store
 from edgetop.session.watch_account import watch_figures
-from tests.inference.server.test_usage import llama
 from tests.support.eventually import eventually
 from tests.support.llama_cpp_servers import llama_server
 from tests.support.loopback_server import loopback_server
-from tests.support.server_usage import llama_metrics, llama_slots
+from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 from tests.support.virtual_board import ProcessBoard, process_board
 
 LOOK_S = 0.1
@@ -116,7 +115,7 @@ def test_tokens_and_energy_of_other_users_are_counted(
 
 def test_a_signal_ends_the_watch_and_saves_it(tmp_path: Path) -> None:
     with loopback_server() as wire:
-        llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+        serve_usage(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
         environment = {**os.environ, "EDGETOP_DATA_DIR": str(tmp_path / "data"), "XDG_CONFIG_HOME": str(tmp_path)}
         output = tmp_path / "watched.json"
         process = subprocess.Popen(

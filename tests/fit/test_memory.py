@@ -28,7 +28,7 @@ from edgetop.fit.model_file import read_facts
 from edgetop.fit.repacking import features_of
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello
-from tests.inference.conftest import Talk
+from tests.support.engine_worker import EngineWorker
 from tests.support.gguf_architectures import ARCHITECTURES, Architecture, llama
 from tests.support.gguf_files import model_bytes, write_model
 
@@ -44,13 +44,13 @@ SETTINGS = (
 
 
 @pytest.fixture(scope="module")
-def talk() -> Iterator[Talk]:
+def talk() -> Iterator[EngineWorker]:
     with EngineProcess.start() as engine:
-        yield Talk(engine)
+        yield EngineWorker(engine)
 
 
 @pytest.fixture(scope="module")
-def features(talk: Talk) -> frozenset[str]:
+def features(talk: EngineWorker) -> frozenset[str]:
     greeting = talk.until(Hello)
     return features_of(greeting.engine.system_info)
 
@@ -101,7 +101,7 @@ MODELS: dict[str, Architecture] = {
 
 @pytest.mark.parametrize("name", [name for name, made in MODELS.items() if made.name in CHECKED])
 def test_the_formulas_say_what_the_library_allocates(
-    talk: Talk, features: frozenset[str], tmp_path: Path, name: str
+    talk: EngineWorker, features: frozenset[str], tmp_path: Path, name: str
 ) -> None:
     # The library wants special tokens of a model that is called after Phi 3.
     path = write_model(tmp_path / "tiny.gguf", MODELS[name], metadata={"general.name": "Tiny"})
@@ -122,7 +122,9 @@ def test_the_formulas_say_what_the_library_allocates(
 
 
 @pytest.mark.parametrize("weights", ["q4_0", "q8_0", "q4_K", "f16"])
-def test_repacked_weights_are_told_apart(talk: Talk, features: frozenset[str], tmp_path: Path, weights: str) -> None:
+def test_repacked_weights_are_told_apart(
+    talk: EngineWorker, features: frozenset[str], tmp_path: Path, weights: str
+) -> None:
     path = write_model(tmp_path / "tiny.gguf", "mixtral", weights=weights)
     loaded = talk.load(path, SETTINGS[0])
     assert isinstance(loaded, ModelLoaded)

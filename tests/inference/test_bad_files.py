@@ -14,16 +14,16 @@ from edgetop.core.engine import EngineSettings
 from edgetop.core.records import ModelLoaded
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello, LoadFailed
-from tests.inference.conftest import Talk
 from tests.inference.tiny_gguf import write_tiny_gguf
+from tests.support.engine_worker import EngineWorker
 
 SMALL = EngineSettings(n_ctx=256, n_threads=1)
 
 
 @pytest.fixture(scope="module")
-def talk() -> Iterator[Talk]:
+def talk() -> Iterator[EngineWorker]:
     with EngineProcess.start() as engine:
-        yield Talk(engine)
+        yield EngineWorker(engine)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return write_tiny_gguf(tmp_path_factory.mktemp("good") / "good.gguf").read_bytes()
 
 
-def failure(talk: Talk, path: Path, settings: EngineSettings = SMALL) -> LoadFailed:
+def failure(talk: EngineWorker, path: Path, settings: EngineSettings = SMALL) -> LoadFailed:
     failed = talk.load(path, settings)
     assert isinstance(failed, LoadFailed), failed
     assert failed.message
@@ -63,7 +63,9 @@ DAMAGES: dict[str, Damage] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_refused_with_its_reason(talk: Talk, good: bytes, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_refused_with_its_reason(
+    talk: EngineWorker, good: bytes, tmp_path: Path, damage: str
+) -> None:
     make, reason, told = DAMAGES[damage]
     path = tmp_path / "bad.gguf"
     path.write_bytes(make(good))
@@ -72,7 +74,7 @@ def test_a_damaged_file_is_refused_with_its_reason(talk: Talk, good: bytes, tmp_
     assert told in failed.message
 
 
-def test_a_path_that_is_no_file_is_refused(talk: Talk, tmp_path: Path) -> None:
+def test_a_path_that_is_no_file_is_refused(talk: EngineWorker, tmp_path: Path) -> None:
     assert failure(talk, tmp_path / "nothing.gguf").reason == "missing"
     assert failure(talk, tmp_path).reason == "not_a_model"
 
@@ -87,7 +89,9 @@ WRONG_METADATA = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_METADATA)
-def test_a_model_that_contradicts_itself_is_refused_with_its_reason(talk: Talk, tmp_path: Path, wrong: str) -> None:
+def test_a_model_that_contradicts_itself_is_refused_with_its_reason(
+    talk: EngineWorker, tmp_path: Path, wrong: str
+) -> None:
     changes, reason, told = WRONG_METADATA[wrong]
     failed = failure(talk, write_tiny_gguf(tmp_path / "bad.gguf", **changes))  # type: ignore[arg-type]
     assert failed.reason == reason
@@ -98,7 +102,7 @@ def test_a_model_that_contradicts_itself_is_refused_with_its_reason(talk: Talk, 
 def test_a_block_count_that_makes_the_library_abort_is_explained(tmp_path: Path, block_count: int) -> None:
     path = write_tiny_gguf(tmp_path / "bad.gguf", block_count=block_count)
     with EngineProcess.start() as engine:
-        talk = Talk(engine)
+        talk = EngineWorker(engine)
         with pytest.raises(AssertionError):
             talk.load(path, SMALL)
         death = talk.death()
@@ -111,7 +115,7 @@ def test_a_block_count_that_makes_the_library_abort_is_explained(tmp_path: Path,
 
 @pytest.mark.parametrize("context_length", [0, 2**31])
 def test_a_context_length_that_cannot_be_true_is_not_taken_over(
-    talk: Talk, tmp_path: Path, context_length: int
+    talk: EngineWorker, tmp_path: Path, context_length: int
 ) -> None:
     loaded = talk.load(
         write_tiny_gguf(tmp_path / "odd.gguf", context_length=context_length), EngineSettings(n_threads=1)
@@ -121,7 +125,7 @@ def test_a_context_length_that_cannot_be_true_is_not_taken_over(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prlimit")
-def test_a_context_beyond_memory_is_refused_as_such(start: Callable[..., Talk], tmp_path: Path) -> None:
+def test_a_context_beyond_memory_is_refused_as_such(start: Callable[..., EngineWorker], tmp_path: Path) -> None:
     talk = start()
     talk.until(Hello)
     resource.prlimit(talk.engine.pid, resource.RLIMIT_AS, (2**30, 2**30))
@@ -130,14 +134,16 @@ def test_a_context_beyond_memory_is_refused_as_such(start: Callable[..., Talk], 
     assert failed.reason == "no_memory"
 
 
-def test_a_quantized_cache_without_flash_attention_is_refused_with_the_way_out(talk: Talk, tmp_path: Path) -> None:
+def test_a_quantized_cache_without_flash_attention_is_refused_with_the_way_out(
+    talk: EngineWorker, tmp_path: Path
+) -> None:
     path = write_tiny_gguf(tmp_path / "good.gguf")
     settings = EngineSettings(n_ctx=256, n_threads=1, type_k="q8_0", type_v="q4_0", flash_attention="off")
     failed = failure(talk, path, settings)
     assert "flash attention" in failed.message
 
 
-def test_after_a_failed_load_there_is_no_model_and_a_good_one_loads(talk: Talk, tmp_path: Path) -> None:
+def test_after_a_failed_load_there_is_no_model_and_a_good_one_loads(talk: EngineWorker, tmp_path: Path) -> None:
     failure(talk, tmp_path / "nothing.gguf")
     finished = talk.ask("Hello")
     assert (finished.stop_reason, finished.error) == ("failed", "No model is loaded: load one first.")

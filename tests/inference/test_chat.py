@@ -10,14 +10,14 @@ import pytest
 from edgetop.core.engine import EngineSettings
 from edgetop.core.records import ModelLoaded, Prefill, Tokens, TurnFinished
 from edgetop.inference.protocol import ChatMessage, Hello, Load, LoadFailed, LoadProgress
-from tests.inference.conftest import Talk
 from tests.inference.tiny_gguf import write_tiny_gguf
+from tests.support.engine_worker import EngineWorker
 
 STORY = "Tell a very long story about a lighthouse."
 LONG_PROMPT = "The quick brown fox jumps over the lazy dog. " * 150
 
 
-def test_a_loaded_model_says_what_it_is_and_what_was_chosen(real: Talk) -> None:
+def test_a_loaded_model_says_what_it_is_and_what_was_chosen(real: EngineWorker) -> None:
     hello = next(report for report in real.reports if isinstance(report, Hello))
     loaded = next(report for report in real.reports if isinstance(report, ModelLoaded))
     assert hello.engine.name == "llama.cpp"
@@ -42,7 +42,7 @@ def test_a_loaded_model_says_what_it_is_and_what_was_chosen(real: Talk) -> None:
     assert memory.compute_bytes < 40 * 2**20, "one row of logits is enough for chat"
 
 
-def test_the_second_turn_reuses_the_first_ones_tokens(real: Talk) -> None:
+def test_the_second_turn_reuses_the_first_ones_tokens(real: EngineWorker) -> None:
     first = real.ask("Name three colours.", turn=1, max_tokens=12, temperature=0.0)
     assert (first.stop_reason, first.generated_tokens, len(real.stamps)) == ("max_tokens", 12, 12)
     assert first.seed is None
@@ -56,7 +56,7 @@ def test_the_second_turn_reuses_the_first_ones_tokens(real: Talk) -> None:
     assert prefills[-1].done == prefills[-1].total == second.prompt_tokens - second.cached_tokens
 
 
-def test_stamps_lie_between_the_prefills_end_and_the_turns_end(real: Talk) -> None:
+def test_stamps_lie_between_the_prefills_end_and_the_turns_end(real: EngineWorker) -> None:
     finished = real.ask("Count to ten.", max_tokens=8)
     end_of_prefill = [report for report in real.reports if isinstance(report, Prefill)][-1]
     assert real.stamps[0] == end_of_prefill.t_us
@@ -64,7 +64,7 @@ def test_stamps_lie_between_the_prefills_end_and_the_turns_end(real: Talk) -> No
     assert real.stamps[-1] <= finished.t_us
 
 
-def test_our_stamps_agree_with_the_librarys_counters(real: Talk) -> None:
+def test_our_stamps_agree_with_the_librarys_counters(real: EngineWorker) -> None:
     finished = real.ask(STORY, max_tokens=120, seed=1)
     assert finished.perf is not None
     assert finished.generated_tokens == 120
@@ -76,7 +76,7 @@ def test_our_stamps_agree_with_the_librarys_counters(real: Talk) -> None:
     assert finished.perf.prefill_tokens == finished.prompt_tokens - finished.cached_tokens
 
 
-def test_a_seed_gives_the_same_reply_again_and_another_one_does_not(real: Talk) -> None:
+def test_a_seed_gives_the_same_reply_again_and_another_one_does_not(real: EngineWorker) -> None:
     texts = []
     for seed in (7, 7, 7, 8):
         # The first round fills the cache, so that the others begin alike to the last bit.
@@ -86,7 +86,7 @@ def test_a_seed_gives_the_same_reply_again_and_another_one_does_not(real: Talk) 
     assert texts[1] == texts[2] != texts[3]
 
 
-def test_a_drawn_seed_is_recorded_and_repeats_the_reply(real: Talk) -> None:
+def test_a_drawn_seed_is_recorded_and_repeats_the_reply(real: EngineWorker) -> None:
     drawn = real.ask(STORY, max_tokens=16, temperature=1.0)
     drawn = real.ask(STORY, max_tokens=16, temperature=1.0)
     text = real.text
@@ -95,7 +95,7 @@ def test_a_drawn_seed_is_recorded_and_repeats_the_reply(real: Talk) -> None:
     assert real.text == text
 
 
-def test_a_stop_string_ends_the_reply_before_it(real: Talk) -> None:
+def test_a_stop_string_ends_the_reply_before_it(real: EngineWorker) -> None:
     question = "Repeat exactly: one, two, three, four"
     real.ask(question, max_tokens=30, temperature=0.0)
     whole = real.text
@@ -106,13 +106,13 @@ def test_a_stop_string_ends_the_reply_before_it(real: Talk) -> None:
     assert finished.generated_tokens == len(real.stamps)
 
 
-def test_a_reply_ends_at_the_models_end_of_generation(real: Talk) -> None:
+def test_a_reply_ends_at_the_models_end_of_generation(real: EngineWorker) -> None:
     finished = real.ask("Say hi.", max_tokens=400, temperature=0.0)
     assert finished.stop_reason == "end_of_generation"
     assert "<|" not in real.text
 
 
-def test_characters_of_several_tokens_come_out_whole(real: Talk) -> None:
+def test_characters_of_several_tokens_come_out_whole(real: EngineWorker) -> None:
     said = ("Write an emoji.", ChatMessage("assistant", "😀 and ü and 漢 and 😀 and ü and 漢 and 😀 and ü and"))
     real.ask(*said, continue_reply=True, max_tokens=20, temperature=0.0)
     assert "\ufffd" not in real.text
@@ -120,7 +120,7 @@ def test_characters_of_several_tokens_come_out_whole(real: Talk) -> None:
     assert any("" in tokens.pieces for tokens in real.tokens), "a piece is empty while its character is incomplete"
 
 
-def test_a_continued_reply_begins_where_it_stopped(real: Talk) -> None:
+def test_a_continued_reply_begins_where_it_stopped(real: EngineWorker) -> None:
     begun = real.ask("Count from one to twenty in words.", max_tokens=10, temperature=0.0)
     text = real.text
     said = ("Count from one to twenty in words.", ChatMessage("assistant", text))
@@ -128,7 +128,7 @@ def test_a_continued_reply_begins_where_it_stopped(real: Talk) -> None:
     assert finished.prompt_tokens >= begun.prompt_tokens + 9
 
 
-def test_stopped_in_the_middle_of_decoding_it_goes_on_with_the_next_turn(real: Talk) -> None:
+def test_stopped_in_the_middle_of_decoding_it_goes_on_with_the_next_turn(real: EngineWorker) -> None:
     real.say(STORY, turn=1)
     real.until(Tokens)
     real.engine.stop()
@@ -140,7 +140,7 @@ def test_stopped_in_the_middle_of_decoding_it_goes_on_with_the_next_turn(real: T
     assert again.cached_tokens == again.prompt_tokens - 1
 
 
-def test_stopped_in_the_middle_of_a_prefill_it_goes_on_with_the_next_turn(real: Talk) -> None:
+def test_stopped_in_the_middle_of_a_prefill_it_goes_on_with_the_next_turn(real: EngineWorker) -> None:
     real.say(LONG_PROMPT, turn=1)
     real.until(Prefill)
     real.engine.stop()
@@ -151,19 +151,19 @@ def test_stopped_in_the_middle_of_a_prefill_it_goes_on_with_the_next_turn(real: 
     assert real.ask("Say hi.", turn=2, max_tokens=3).stop_reason == "max_tokens"
 
 
-def test_penalties_and_all_samplers_together_make_a_reply(real: Talk) -> None:
+def test_penalties_and_all_samplers_together_make_a_reply(real: EngineWorker) -> None:
     finished = real.ask(
         STORY, max_tokens=12, repeat_penalty=1.3, frequency_penalty=0.2, presence_penalty=0.1, repeat_last_n=-1
     )
     assert finished.stop_reason == "max_tokens"
 
 
-def test_no_tokens_wanted_gives_none(real: Talk) -> None:
+def test_no_tokens_wanted_gives_none(real: EngineWorker) -> None:
     finished = real.ask("Hello", max_tokens=0)
     assert (finished.stop_reason, finished.generated_tokens, real.text) == ("max_tokens", 0, "")
 
 
-def test_a_conversation_beyond_the_context_is_refused_with_both_numbers(real: Talk) -> None:
+def test_a_conversation_beyond_the_context_is_refused_with_both_numbers(real: EngineWorker) -> None:
     finished = real.ask(LONG_PROMPT * 2, max_tokens=4)
     assert finished.stop_reason == "context_full"
     assert f"{finished.prompt_tokens} tokens" in finished.error
@@ -176,7 +176,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
 
 
-def test_a_full_context_ends_the_reply_when_that_is_the_choice(start: Callable[..., Talk], tiny: Path) -> None:
+def test_a_full_context_ends_the_reply_when_that_is_the_choice(start: Callable[..., EngineWorker], tiny: Path) -> None:
     talk = start()
     assert isinstance(talk.load(tiny, EngineSettings(n_ctx=256, n_threads=1, full_context="stop")), ModelLoaded)
     finished = talk.ask("Hello", temperature=0.0)
@@ -185,7 +185,7 @@ def test_a_full_context_ends_the_reply_when_that_is_the_choice(start: Callable[.
     assert finished.error == ""
 
 
-def test_a_full_context_is_shifted_when_that_is_the_choice(start: Callable[..., Talk], tiny: Path) -> None:
+def test_a_full_context_is_shifted_when_that_is_the_choice(start: Callable[..., EngineWorker], tiny: Path) -> None:
     talk = start()
     assert isinstance(talk.load(tiny, EngineSettings(n_ctx=256, n_threads=1, full_context="shift")), ModelLoaded)
     finished = talk.ask(ChatMessage("system", "Be brief."), "Hello", max_tokens=700, temperature=0.0)
@@ -198,7 +198,9 @@ def test_a_full_context_is_shifted_when_that_is_the_choice(start: Callable[..., 
 
 
 @pytest.mark.parametrize("kv", [("q8_0", "q8_0"), ("q8_0", "q4_0"), ("f32", "bf16")])
-def test_every_kind_of_cache_answers(start: Callable[..., Talk], small_model: Path, kv: tuple[str, str]) -> None:
+def test_every_kind_of_cache_answers(
+    start: Callable[..., EngineWorker], small_model: Path, kv: tuple[str, str]
+) -> None:
     talk = start()
     key, value = kv
     settings = EngineSettings(n_ctx=256, type_k=key, type_v=value)  # type: ignore[arg-type]
@@ -208,7 +210,7 @@ def test_every_kind_of_cache_answers(start: Callable[..., Talk], small_model: Pa
     assert talk.ask("Say hi.", max_tokens=4).error == ""
 
 
-def test_a_load_is_cancelled_and_the_next_one_succeeds(start: Callable[..., Talk], small_model: Path) -> None:
+def test_a_load_is_cancelled_and_the_next_one_succeeds(start: Callable[..., EngineWorker], small_model: Path) -> None:
     talk = start()
     talk.until(Hello)
     talk.engine.send(Load(path=str(small_model), settings=EngineSettings(n_ctx=256)))
@@ -230,7 +232,7 @@ def test_a_load_is_cancelled_and_the_next_one_succeeds(start: Callable[..., Talk
     ],
 )
 def test_a_model_without_a_working_template_says_so_and_answers(
-    start: Callable[..., Talk], tmp_path: Path, template: str | None, source: str, note: str
+    start: Callable[..., EngineWorker], tmp_path: Path, template: str | None, source: str, note: str
 ) -> None:
     talk = start()
     loaded = talk.load(write_tiny_gguf(tmp_path / "m.gguf", template=template), EngineSettings(n_ctx=256, n_threads=1))
@@ -240,7 +242,9 @@ def test_a_model_without_a_working_template_says_so_and_answers(
     assert talk.ask("Hello", max_tokens=3).error == ""
 
 
-def test_named_templates_and_template_arguments_reach_the_prompt(start: Callable[..., Talk], tmp_path: Path) -> None:
+def test_named_templates_and_template_arguments_reach_the_prompt(
+    start: Callable[..., EngineWorker], tmp_path: Path
+) -> None:
     named = "{{ messages[0].content }}{% if enable_thinking %}" + "T" * 50 + "{% endif %}"
     path = write_tiny_gguf(tmp_path / "m.gguf", named={"brief": named})
     talk = start()
@@ -253,7 +257,9 @@ def test_named_templates_and_template_arguments_reach_the_prompt(start: Callable
 
 
 @pytest.mark.parametrize("written", ["", "{{ bos_token }}"])
-def test_a_prompt_begins_with_one_beginning_token(start: Callable[..., Talk], tmp_path: Path, written: str) -> None:
+def test_a_prompt_begins_with_one_beginning_token(
+    start: Callable[..., EngineWorker], tmp_path: Path, written: str
+) -> None:
     path = write_tiny_gguf(tmp_path / "m.gguf", template=written + "{{ messages[0].content }}")
     talk = start()
     talk.load(path, EngineSettings(n_ctx=256, n_threads=1))

@@ -18,9 +18,9 @@ from edgetop.core.records import ModelLoaded, Prefill, Tokens, TurnFinished
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import ChatMessage, Generate, Hello, Load, LoadFailed, LoadProgress, Report
 from edgetop.inference.scripted import Accident, Reply, Script
-from tests.inference.conftest import DEADLINE_S, Talk
+from tests.support.engine_worker import DEADLINE_S, EngineWorker
 
-Scripted = Callable[..., Talk]
+Scripted = Callable[..., EngineWorker]
 LONG = "word " * 2000
 SLOW = Script(replies=(Reply(text=LONG),), tokens_per_s=50.0)
 
@@ -51,7 +51,7 @@ def test_a_lone_surrogate_in_a_reply_arrives_as_replacement_characters(scripted:
     talk = scripted(Script(replies=(Reply(text="a@b"),)))
     path = next(Path(argument[len("scripted:") :]) for argument in _arguments(talk) if argument.startswith("scripted:"))
     path.write_text(path.read_text().replace("a@b", "a\\ud800b"))
-    again = Talk(EngineProcess.start(engine=f"scripted:{path}"))
+    again = EngineWorker(EngineProcess.start(engine=f"scripted:{path}"))
     again.load(path)
     again.ask("Hello")
     again.engine.close()
@@ -59,7 +59,7 @@ def test_a_lone_surrogate_in_a_reply_arrives_as_replacement_characters(scripted:
     assert "\ufffd" in again.text
 
 
-def _arguments(talk: Talk) -> list[str]:
+def _arguments(talk: EngineWorker) -> list[str]:
     return psutil.Process(talk.engine.pid).cmdline()
 
 
@@ -180,7 +180,7 @@ def test_sending_to_a_dead_worker_is_harmless(scripted: Scripted) -> None:
     assert death.phase == "idle"
 
 
-def test_a_worker_that_cannot_start_says_why(tmp_path: Path, start: Callable[..., Talk]) -> None:
+def test_a_worker_that_cannot_start_says_why(tmp_path: Path, start: Callable[..., EngineWorker]) -> None:
     talk = start(f"scripted:{tmp_path / 'nothing.json'}")
     death = talk.death()
     assert death.phase == "starting"

@@ -12,8 +12,8 @@ from edgetop.core.engine import EngineSettings, MemoryBreakdown
 from edgetop.core.records import Missing, ModelLoaded
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.dry_load import dry_load
-from tests.inference.conftest import Talk
 from tests.inference.tiny_gguf import write_tiny_gguf
+from tests.support.engine_worker import EngineWorker
 from tests.support.gguf_architectures import ARCHITECTURES
 from tests.support.gguf_files import write_model
 
@@ -22,9 +22,9 @@ ROUNDING_BYTES = 2**20 // 200 + 1
 
 
 @pytest.fixture(scope="module")
-def talk() -> Iterator[Talk]:
+def talk() -> Iterator[EngineWorker]:
     with EngineProcess.start() as engine:
-        yield Talk(engine)
+        yield EngineWorker(engine)
 
 
 def sizes(memory: MemoryBreakdown) -> dict[str, int]:
@@ -32,7 +32,7 @@ def sizes(memory: MemoryBreakdown) -> dict[str, int]:
     return {label: size for label, size in memory.by_buffer.items() if size > ROUNDING_BYTES}
 
 
-def assert_same(talk: Talk, path: Path, settings: EngineSettings) -> MemoryBreakdown:
+def assert_same(talk: EngineWorker, path: Path, settings: EngineSettings) -> MemoryBreakdown:
     dry = dry_load(path, settings)
     real = talk.load(path, settings)
     assert isinstance(dry, MemoryBreakdown), dry
@@ -42,7 +42,7 @@ def assert_same(talk: Talk, path: Path, settings: EngineSettings) -> MemoryBreak
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_a_dry_load_names_the_buffers_and_sizes_of_a_real_one(talk: Talk, tmp_path: Path, kind: str) -> None:
+def test_a_dry_load_names_the_buffers_and_sizes_of_a_real_one(talk: EngineWorker, tmp_path: Path, kind: str) -> None:
     assert_same(talk, write_model(tmp_path / "tiny.gguf", kind), EngineSettings(n_ctx=2048, n_threads=1))
 
 
@@ -54,13 +54,15 @@ def test_a_dry_load_names_the_buffers_and_sizes_of_a_real_one(talk: Talk, tmp_pa
         EngineSettings(n_ctx=512, n_outputs_max=64, n_batch=64),
     ],
 )
-def test_every_setting_that_takes_memory_counts(talk: Talk, small_model: Path, settings: EngineSettings) -> None:
+def test_every_setting_that_takes_memory_counts(
+    talk: EngineWorker, small_model: Path, settings: EngineSettings
+) -> None:
     memory = assert_same(talk, small_model, settings)
     parts = (memory.weights_bytes, memory.kv_bytes, memory.compute_bytes, memory.output_bytes)
     assert sum(part or 0 for part in parts) == sum(memory.by_buffer.values())
 
 
-def test_a_window_may_be_kept_whole_and_repacking_left_out(talk: Talk, tmp_path: Path) -> None:
+def test_a_window_may_be_kept_whole_and_repacking_left_out(talk: EngineWorker, tmp_path: Path) -> None:
     gemma = write_model(tmp_path / "gemma.gguf", "gemma3")
     short = assert_same(talk, gemma, EngineSettings(n_ctx=4096))
     full = assert_same(talk, gemma, EngineSettings(n_ctx=4096, swa_full=True))
@@ -71,7 +73,7 @@ def test_a_window_may_be_kept_whole_and_repacking_left_out(talk: Talk, tmp_path:
     assert "CPU_REPACK model" not in plain.by_buffer
 
 
-def test_weights_that_are_copied_are_not_mapped(talk: Talk, tmp_path: Path) -> None:
+def test_weights_that_are_copied_are_not_mapped(talk: EngineWorker, tmp_path: Path) -> None:
     whole = write_model(tmp_path / "whole.gguf", "mixtral")
     copied = assert_same(talk, whole, EngineSettings(n_ctx=512, load_mode="copy"))
     assert "CPU_Mapped model" not in copied.by_buffer

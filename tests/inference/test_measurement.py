@@ -10,11 +10,11 @@ import pytest
 from edgetop.core.engine import EngineSettings
 from edgetop.core.records import ModelLoaded, Prefill, TurnFinished
 from edgetop.inference.protocol import Measure
-from tests.inference.conftest import Talk
 from tests.inference.tiny_gguf import write_tiny_gguf
+from tests.support.engine_worker import EngineWorker
 
 
-def measure(talk: Talk, command: Measure) -> TurnFinished:
+def measure(talk: EngineWorker, command: Measure) -> TurnFinished:
     talk.reports.clear()
     talk.engine.send(command)
     finished: TurnFinished = talk.until(TurnFinished)
@@ -22,14 +22,14 @@ def measure(talk: Talk, command: Measure) -> TurnFinished:
 
 
 @pytest.fixture
-def talk(start: Callable[..., Talk], tmp_path: Path) -> Talk:
+def talk(start: Callable[..., EngineWorker], tmp_path: Path) -> EngineWorker:
     worker = start()
     settings = EngineSettings(n_ctx=512, n_ubatch=64)
     assert isinstance(worker.load(write_tiny_gguf(tmp_path / "tiny.gguf"), settings), ModelLoaded)
     return worker
 
 
-def test_a_test_evaluates_as_many_tokens_as_were_asked_for(talk: Talk) -> None:
+def test_a_test_evaluates_as_many_tokens_as_were_asked_for(talk: EngineWorker) -> None:
     finished = measure(talk, Measure(turn=3, n_prompt=150, n_gen=20, depth=100))
     assert (finished.stop_reason, finished.turn, finished.error) == ("max_tokens", 3, "")
     assert (finished.prompt_tokens, finished.cached_tokens, finished.generated_tokens) == (250, 100, 20)
@@ -46,20 +46,20 @@ def test_a_test_evaluates_as_many_tokens_as_were_asked_for(talk: Talk) -> None:
 
 
 @pytest.mark.parametrize(("n_prompt", "n_gen"), [(32, 0), (0, 8)])
-def test_a_prompt_or_a_reply_alone_is_a_test_too(talk: Talk, n_prompt: int, n_gen: int) -> None:
+def test_a_prompt_or_a_reply_alone_is_a_test_too(talk: EngineWorker, n_prompt: int, n_gen: int) -> None:
     for _ in range(2):
         finished = measure(talk, Measure(turn=1, n_prompt=n_prompt, n_gen=n_gen))
         assert (finished.prompt_tokens, finished.generated_tokens) == (n_prompt, n_gen)
         assert finished.context_used == n_prompt + n_gen, "each test begins with an empty cache"
 
 
-def test_a_test_larger_than_the_context_is_refused(talk: Talk) -> None:
+def test_a_test_larger_than_the_context_is_refused(talk: EngineWorker) -> None:
     finished = measure(talk, Measure(turn=1, n_prompt=300, n_gen=200, depth=100))
     assert finished.stop_reason == "context_full"
     assert "600" in finished.error
 
 
-def test_a_test_can_be_stopped(start: Callable[..., Talk], small_model: Path) -> None:
+def test_a_test_can_be_stopped(start: Callable[..., EngineWorker], small_model: Path) -> None:
     worker = start()
     assert isinstance(worker.load(small_model, EngineSettings(n_ctx=4096)), ModelLoaded)
     worker.reports.clear()
@@ -70,5 +70,5 @@ def test_a_test_can_be_stopped(start: Callable[..., Talk], small_model: Path) ->
     assert finished.stop_reason == "cancelled"
 
 
-def test_without_a_model_there_is_nothing_to_measure(start: Callable[..., Talk]) -> None:
+def test_without_a_model_there_is_nothing_to_measure(start: Callable[..., EngineWorker]) -> None:
     assert "load one first" in measure(start(), Measure(turn=1, n_gen=1)).error

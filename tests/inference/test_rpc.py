@@ -17,7 +17,7 @@ from edgetop.inference.llama.library import import_library
 from edgetop.inference.llama.library_log import Line, layer_devices
 from edgetop.inference.llama.rpc import RpcError, RpcServers, greet
 from edgetop.inference.protocol import Hello, LoadFailed
-from tests.inference.conftest import Talk
+from tests.support.engine_worker import EngineWorker
 from tests.support.llama_cpp_servers import rpc_server
 
 QUESTIONS = ("Name three colours.", "What is a river?", "Say hi.")
@@ -91,7 +91,7 @@ def test_layers_are_read_from_the_log_and_told_in_words() -> None:
 
 
 def test_a_model_split_over_two_servers_says_the_same_as_a_local_one(
-    start: Callable[..., Talk], small_model: Path
+    start: Callable[..., EngineWorker], small_model: Path
 ) -> None:
     with rpc_server() as (first, _), rpc_server() as (second, _):
         split, local = start(), start()
@@ -109,7 +109,7 @@ def test_a_model_split_over_two_servers_says_the_same_as_a_local_one(
             assert (ours.prompt_tokens, ours.stop_reason) == (theirs.prompt_tokens, theirs.stop_reason)
 
 
-def test_a_server_that_dies_in_the_middle_is_named(start: Callable[..., Talk], small_model: Path) -> None:
+def test_a_server_that_dies_in_the_middle_is_named(start: Callable[..., EngineWorker], small_model: Path) -> None:
     with ExitStack() as running:
         servers = [running.enter_context(rpc_server()) for _ in range(2)]
         addresses = tuple(address for address, _ in servers)
@@ -128,7 +128,7 @@ def test_a_server_that_dies_in_the_middle_is_named(start: Callable[..., Talk], s
     assert "nobody listens there" in again.message
 
 
-def test_the_library_says_whether_it_was_built_with_rpc(start: Callable[..., Talk]) -> None:
+def test_the_library_says_whether_it_was_built_with_rpc(start: Callable[..., EngineWorker]) -> None:
     library = import_library()
     talk = start()
     assert talk.until(Hello).engine.rpc == bool(library.llama_supports_rpc())

@@ -12,35 +12,35 @@ from edgetop.core.engine import EngineSettings
 from edgetop.core.records import ModelLoaded
 from edgetop.inference.protocol import ChoicesScored, Choose, Perplexity, Question, ScoreFailed, TextScored
 from edgetop.inference.quantization import make_level
-from tests.inference.conftest import Talk
 from tests.inference.tiny_gguf import SPECIAL, write_tiny_gguf
+from tests.support.engine_worker import EngineWorker
 
 N_VOCAB = len(SPECIAL) + 256
 SCORING = EngineSettings(n_ctx=256, n_outputs_max=64)
 TEXT = (Path(__file__).parents[2] / "LICENSE").read_text("utf-8")
 
 
-def score(talk: Talk, command: Perplexity) -> TextScored:
+def score(talk: EngineWorker, command: Perplexity) -> TextScored:
     scored = ask(talk, command)
     assert isinstance(scored, TextScored), scored
     return scored
 
 
-def ask(talk: Talk, command: Perplexity | Choose) -> TextScored | ChoicesScored | ScoreFailed:
+def ask(talk: EngineWorker, command: Perplexity | Choose) -> TextScored | ChoicesScored | ScoreFailed:
     talk.reports.clear()
     talk.engine.send(command)
     said: TextScored | ChoicesScored | ScoreFailed = talk.until(TextScored, ChoicesScored, ScoreFailed)
     return said
 
 
-def loaded(start: Callable[..., Talk], path: Path) -> Talk:
+def loaded(start: Callable[..., EngineWorker], path: Path) -> EngineWorker:
     talk = start()
     assert isinstance(talk.load(path, SCORING), ModelLoaded)
     return talk
 
 
 def test_a_model_to_which_all_tokens_are_alike_has_the_perplexity_of_its_vocabulary(
-    start: Callable[..., Talk], tmp_path: Path
+    start: Callable[..., EngineWorker], tmp_path: Path
 ) -> None:
     talk = loaded(start, write_tiny_gguf(tmp_path / "even.gguf", weight_scale=0.0))
     scored = score(talk, Perplexity(text=TEXT, chunks=3))
@@ -55,7 +55,7 @@ def test_a_model_to_which_all_tokens_are_alike_has_the_perplexity_of_its_vocabul
 
 
 def test_a_model_does_not_diverge_from_itself_and_a_coarser_one_does(
-    start: Callable[..., Talk], small_model: Path, tmp_path: Path
+    start: Callable[..., EngineWorker], small_model: Path, tmp_path: Path
 ) -> None:
     reference = str(tmp_path / "reference")
     talk = loaded(start, small_model)
@@ -74,7 +74,7 @@ def test_a_model_does_not_diverge_from_itself_and_a_coarser_one_does(
     assert other.divergence.top_agreement < again.divergence.top_agreement
 
 
-def test_the_real_model_knows_a_capital(start: Callable[..., Talk], small_model: Path) -> None:
+def test_the_real_model_knows_a_capital(start: Callable[..., EngineWorker], small_model: Path) -> None:
     talk = loaded(start, small_model)
     question = Question("Question: What is the capital of France?\nAnswer:", (" Paris", " Berlin", " a kind of fish"))
     chosen = ask(talk, Choose(questions=(question, question)))
@@ -94,7 +94,7 @@ def test_the_real_model_knows_a_capital(start: Callable[..., Talk], small_model:
     ],
 )
 def test_what_cannot_be_scored_says_why(
-    start: Callable[..., Talk], tmp_path: Path, command: Perplexity, said: str
+    start: Callable[..., EngineWorker], tmp_path: Path, command: Perplexity, said: str
 ) -> None:
     talk = loaded(start, write_tiny_gguf(tmp_path / "tiny.gguf"))
     failed = ask(talk, command)
@@ -102,7 +102,7 @@ def test_what_cannot_be_scored_says_why(
     assert said in failed.message
 
 
-def test_a_reference_of_another_text_is_refused(start: Callable[..., Talk], tmp_path: Path) -> None:
+def test_a_reference_of_another_text_is_refused(start: Callable[..., EngineWorker], tmp_path: Path) -> None:
     talk = loaded(start, write_tiny_gguf(tmp_path / "tiny.gguf"))
     reference = str(tmp_path / "reference")
     score(talk, Perplexity(text=TEXT, chunks=1, reference=reference, write_reference=True))
@@ -111,7 +111,7 @@ def test_a_reference_of_another_text_is_refused(start: Callable[..., Talk], tmp_
     assert "another text" in failed.message
 
 
-def test_scoring_can_be_stopped(start: Callable[..., Talk], small_model: Path) -> None:
+def test_scoring_can_be_stopped(start: Callable[..., EngineWorker], small_model: Path) -> None:
     talk = loaded(start, small_model)
     talk.reports.clear()
     talk.engine.send(Perplexity(text=TEXT * 20))

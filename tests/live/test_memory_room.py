@@ -11,8 +11,8 @@ from edgetop.fit.memory_room import CONTIGUOUS_MAX_BYTES, MemoryRoom
 from edgetop.live.memory_room import memory_rooms
 from edgetop.telemetry.nvml import NO_LIBRARY, Nvml
 from edgetop.telemetry.source import Host
+from tests.support.fake_nvml import DESKTOP, FakeLibrary
 from tests.support.fake_sysfs import JETSON, PI_5, below, meminfo, plant
-from tests.telemetry.test_nvml import DESKTOP, FakeLibrary
 
 GIB = 2**30
 RELEASE = "# R36 (release), REVISION: {}, GCID: 38968081, BOARD: generic, EABI: aarch64"

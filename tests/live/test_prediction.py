@@ -27,10 +27,9 @@ from edgetop.session.disk import load, load_file, save
 from edgetop.session.store import Store
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.source import Host
-from tests.session.test_predictions import PREDICTED, PREDICTION
 from tests.support.eventually import eventually
 from tests.support.gguf_files import write_model
-from tests.support.recorded_sessions import HEAD, MS, fold, turn
+from tests.support.recorded_sessions import HEAD, MS, PREDICTED, PREDICTION, fold, turn
 
 
 class Later(Executor):

@@ -1,30 +1,15 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import count
 
 import pytest
 
 from edgetop.core.energy.scope import Headline
-from edgetop.core.records import Channel, Missing, SourceInfo
+from edgetop.core.records import Missing
 from edgetop.live.sensor_watch import MeanPower, SensorWatch
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.source import Absent, SourceLost
-from tests.support.fake_sources import FakeSource
-
-
-def power_source(name: str, read: object, *, unit: str = "W", period_s: float = 0.01) -> FakeSource:
-    answers = read if isinstance(read, Iterator) else None
-    fake = FakeSource(name, read=lambda: next(answers) if answers is not None else read)
-    fake.info = SourceInfo(
-        name=name,
-        driver="fake",
-        kind="power" if unit == "W" else "energy",
-        period_s=period_s,
-        channels=(Channel(name=f"{name}.all", unit=unit, digits=3, scope="module"),),
-        properties={"total": True},
-    )
-    return fake
+from tests.support.fake_sources import FakeSource, power_source
 
 
 def watched(

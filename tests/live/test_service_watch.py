@@ -13,12 +13,11 @@ from edgetop.inference.server.address import Address
 from edgetop.live.service_watch import FIND_EVERY, ServiceWatch
 from edgetop.session.session import Session
 from edgetop.session.watch_account import watch_figures
-from tests.inference.server.test_usage import llama
+from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.loopback_server import LoopbackServer, document, loopback_server
 from tests.support.recorded_sessions import STARTED
 from tests.support.server_replies import OLLAMA_PS
-from tests.support.server_usage import llama_metrics, llama_slots
-from tests.telemetry.test_model_processes import GGUF, Proc
+from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 
 S = 1_000_000
 
@@ -26,7 +25,7 @@ S = 1_000_000
 class Watched:
     """A watch of a made up machine, on a clock that goes on by a second a round, and the session it gives."""
 
-    def __init__(self, proc: Proc, *given: str, key: str = "") -> None:
+    def __init__(self, proc: FakeProcesses, *given: str, key: str = "") -> None:
         self.proc = proc
         proc.now_us = STARTED.t_us
         self.session = Session()
@@ -52,8 +51,8 @@ class Watched:
 
 
 @pytest.fixture
-def proc(tmp_path: Path) -> Proc:
-    return Proc(tmp_path)
+def proc(tmp_path: Path) -> FakeProcesses:
+    return FakeProcesses(tmp_path)
 
 
 @pytest.fixture
@@ -66,14 +65,14 @@ def port_of(wire: LoopbackServer) -> int:
     return Address.parse(wire.url).port
 
 
-def test_a_server_of_this_machine_is_found_and_counted(proc: Proc, wire: LoopbackServer) -> None:
-    proc.process(10, "llama-server", "-m", GGUF, ports=(port_of(wire),), mapped=GGUF)
-    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+def test_a_server_of_this_machine_is_found_and_counted(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "llama-server", "-m", MODEL_PATH, ports=(port_of(wire),), mapped=MODEL_PATH)
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched = Watched(proc)
     watched.round(2)
-    llama(wire, metrics=llama_metrics(100, running=1), slots=llama_slots(40))
+    serve_usage(wire, metrics=llama_metrics(100, running=1), slots=llama_slots(40))
     watched.round()
-    llama(wire, metrics=llama_metrics(160), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(160), slots=llama_slots(None))
     watched.round()
     assert watched.generated == 60
     service = watched.session.services[1]
@@ -86,28 +85,30 @@ def test_a_server_of_this_machine_is_found_and_counted(proc: Proc, wire: Loopbac
     assert "secret" not in repr(watched.records)
 
 
-def test_the_sum_is_over_all_servers_and_one_that_counts_nothing_is_told(proc: Proc, wire: LoopbackServer) -> None:
+def test_the_sum_is_over_all_servers_and_one_that_counts_nothing_is_told(
+    proc: FakeProcesses, wire: LoopbackServer
+) -> None:
     with loopback_server() as ollama, loopback_server() as second:
-        proc.process(10, "llama-server", "-m", GGUF, ports=(port_of(wire),))
-        proc.process(11, "llama-server", "-m", GGUF, ports=(port_of(second),))
+        proc.process(10, "llama-server", "-m", MODEL_PATH, ports=(port_of(wire),))
+        proc.process(11, "llama-server", "-m", MODEL_PATH, ports=(port_of(second),))
         proc.process(12, "ollama", "serve", ports=(port_of(ollama),))
         ollama.answers["GET /api/version"] = document({"version": "0.12.3"})
         ollama.answers["GET /api/ps"] = document(OLLAMA_PS)
-        llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
-        llama(second, metrics=llama_metrics(7), slots=llama_slots(None))
+        serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+        serve_usage(second, metrics=llama_metrics(7), slots=llama_slots(None))
         watched = Watched(proc)
         watched.round()
-        llama(wire, metrics=llama_metrics(130), slots=llama_slots(None))
-        llama(second, metrics=llama_metrics(9, running=1), slots=llama_slots(5))
+        serve_usage(wire, metrics=llama_metrics(130), slots=llama_slots(None))
+        serve_usage(second, metrics=llama_metrics(9, running=1), slots=llama_slots(5))
         watched.round()
     assert watched.generated == 30 + 2 + 5
     assert watched.session.services[3].counts == "nothing"
     assert [row.kind for row in watched.watch.rows] == ["llama-server", "llama-server", "ollama"]
 
 
-def test_a_server_that_is_given_is_the_process_that_listens_there(proc: Proc, wire: LoopbackServer) -> None:
-    proc.process(10, "python3", "app.py", ports=(port_of(wire),), mapped=GGUF)
-    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+def test_a_server_that_is_given_is_the_process_that_listens_there(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "python3", "app.py", ports=(port_of(wire),), mapped=MODEL_PATH)
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched = Watched(proc, wire.url)
     watched.round()
     (row,) = watched.watch.rows
@@ -115,18 +116,18 @@ def test_a_server_that_is_given_is_the_process_that_listens_there(proc: Proc, wi
     assert row.resident_bytes is not None
 
 
-def test_only_a_server_that_was_given_gets_the_key(proc: Proc, wire: LoopbackServer) -> None:
+def test_only_a_server_that_was_given_gets_the_key(proc: FakeProcesses, wire: LoopbackServer) -> None:
     with loopback_server() as found:
         proc.process(10, "llama-server", ports=(port_of(found),))
         for server in (wire, found):
-            llama(server, metrics=llama_metrics(1), slots=llama_slots(None))
+            serve_usage(server, metrics=llama_metrics(1), slots=llama_slots(None))
         Watched(proc, wire.url, key="k1").round()
         assert {request.headers.get("authorization") for request in found.requests} == {None}
     assert {request.headers.get("authorization") for request in wire.requests} == {"Bearer k1"}
 
 
-def test_what_listens_without_being_a_known_server_is_never_asked(proc: Proc, wire: LoopbackServer) -> None:
-    proc.process(10, "python3", "notebook.py", ports=(port_of(wire),), mapped=GGUF)
+def test_what_listens_without_being_a_known_server_is_never_asked(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "python3", "notebook.py", ports=(port_of(wire),), mapped=MODEL_PATH)
     proc.process(11, "rpc-server", ports=(50052,))
     watched = Watched(proc)
     watched.round(FIND_EVERY + 1)
@@ -134,14 +135,14 @@ def test_what_listens_without_being_a_known_server_is_never_asked(proc: Proc, wi
     assert [row.state for row in watched.watch.rows] == [None, None]
 
 
-def test_a_server_that_is_started_anew_leaves_a_hole_and_counts_on(proc: Proc) -> None:
+def test_a_server_that_is_started_anew_leaves_a_hole_and_counts_on(proc: FakeProcesses) -> None:
     with loopback_server() as first:
         port = port_of(first)
-        proc.process(10, "llama-server", "-m", GGUF, ports=(port,))
-        llama(first, metrics=llama_metrics(100), slots=llama_slots(None))
+        proc.process(10, "llama-server", "-m", MODEL_PATH, ports=(port,))
+        serve_usage(first, metrics=llama_metrics(100), slots=llama_slots(None))
         watched = Watched(proc)
         watched.round()
-        llama(first, metrics=llama_metrics(150), slots=llama_slots(None))
+        serve_usage(first, metrics=llama_metrics(150), slots=llama_slots(None))
         watched.round()
     watched.round()
     assert watched.watch.rows[0].state == "down"
@@ -151,8 +152,8 @@ def test_a_server_that_is_started_anew_leaves_a_hole_and_counts_on(proc: Proc) -
     assert "ended" in figures.left_out
 
 
-def test_a_process_that_is_no_server_is_followed_until_it_ends(proc: Proc) -> None:
-    proc.process(10, "llama-cli", "-m", GGUF, mapped=GGUF)
+def test_a_process_that_is_no_server_is_followed_until_it_ends(proc: FakeProcesses) -> None:
+    proc.process(10, "llama-cli", "-m", MODEL_PATH, mapped=MODEL_PATH)
     watched = Watched(proc)
     watched.round(2)
     assert watched.session.services[1].kind == "llama-cli"
@@ -161,17 +162,17 @@ def test_a_process_that_is_no_server_is_followed_until_it_ends(proc: Proc) -> No
     watched.round(FIND_EVERY)
     assert watched.watch.rows == ()
     assert watched.events == ["service_ended"]
-    proc.process(11, "llama-cli", "-m", GGUF, mapped=GGUF)
+    proc.process(11, "llama-cli", "-m", MODEL_PATH, mapped=MODEL_PATH)
     watched.round(FIND_EVERY)
     assert list(watched.session.services) == [1, 2], "a number is not given twice"
 
 
 def test_a_server_elsewhere_is_shown_but_its_tokens_are_not_this_machines(
-    proc: Proc, wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+    proc: FakeProcesses, wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgetop.inference.server.address.Address.is_loopback", False)
     monkeypatch.setattr("edgetop.live.server_place._is_own", lambda _host: False)
-    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched = Watched(proc, wire.url)
     watched.round(2)
     assert watched.generated is None
@@ -181,7 +182,7 @@ def test_a_server_elsewhere_is_shown_but_its_tokens_are_not_this_machines(
     assert watched.watch.rows[0].state == "answers"
 
 
-def test_without_any_model_process_nothing_is_recorded_of_services(proc: Proc) -> None:
+def test_without_any_model_process_nothing_is_recorded_of_services(proc: FakeProcesses) -> None:
     watched = Watched(proc)
     watched.round(2)
     assert watched.session.services == {}

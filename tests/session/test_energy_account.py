@@ -33,7 +33,7 @@ from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.summary import account_of
 from edgetop.tui.view import view_of
 from edgetop.tui.widgets import energy_pane, power_pane
-from tests.support.recorded_power import SENSORS, RecordedTurns, record
+from tests.support.recorded_power import SENSORS, RecordedTurns, ended, record, stamp_of
 from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold, turn
 
 SEEDS = 80
@@ -42,20 +42,6 @@ SEEDS = 80
 
 def at_end(session: Session) -> Snapshot:
     return snapshot(session, session.end_us)
-
-
-def ended(records: Sequence[Record]) -> list[Record]:
-    return [*records, event("session_ended", last_us(records) - START_US + 1)]
-
-
-def last_us(records: Iterable[Record]) -> int:
-    return max(stamp_of(record) for record in records)
-
-
-def stamp_of(record: Record) -> int:
-    if isinstance(record, SourceAdded | SourceMissing):
-        return START_US
-    return record.t_us if isinstance(record.t_us, int) else max(record.t_us)
 
 
 def energy_of(session: Session, number: int = 1) -> Energy:

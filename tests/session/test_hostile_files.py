@@ -30,8 +30,7 @@ from edgetop.session.series import LARGEST, MissingRun
 from edgetop.session.snapshot import snapshot
 from edgetop.session.store import Store
 from tests.session.mutation import mutants, opened
-from tests.session.test_energy_account import ended
-from tests.support.recorded_power import SENSORS, record
+from tests.support.recorded_power import SENSORS, ended, record
 from tests.support.recorded_sessions import HEAD, LOADED, MEMORY, START_US, S, event, fold, sample, turn
 
 MUTANTS = int(os.environ.get("EDGETOP_MUTANTS", "4000"))

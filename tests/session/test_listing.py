@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from edgetop.core.energy.figures import Figure
 from edgetop.session.listing import COLUMNS, SessionEntry, energy_cell, entry_of, figure_text
 from edgetop.session.store import ListedSession
-from tests.session.test_recomputation import with_energy
+from tests.support.recorded_power import with_energy
 
 
 def entry(*, tags: tuple[str, ...] = ("baseline", "fan off"), board: str = "Raspberry Pi 5") -> SessionEntry:

@@ -7,41 +7,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.energy.figure import Figure
 from edgetop.core.prediction import Prediction
-from edgetop.core.records import Event, Predicted, Record, TurnStarted
+from edgetop.core.records import Event, Record, TurnStarted
 from edgetop.session.conversion import to_file, to_session
 from edgetop.session.disk import load, load_head, save
 from edgetop.session.predictions import outcome_of, records_of
 from edgetop.session.session import REFUSED, Session
 from edgetop.session.snapshot import Snapshot, snapshot
-from tests.support.recorded_sessions import CPU, ENGINE, HEAD, LOADED, MS, START_US, S, fold, sample, turn
+from tests.support.recorded_sessions import (
+    CPU,
+    ENGINE,
+    HEAD,
+    LOADED,
+    MS,
+    PREDICTED,
+    PREDICTION,
+    START_US,
+    S,
+    figure_around,
+    fold,
+    sample,
+    turn,
+)
 
 TENTH = 100 * MS
 """The gap between two tokens: ten a second."""
-
-
-def figure(value: float, off: float = 0.2) -> Figure:
-    return Figure(
-        value=value, low=value * (1 - off), high=value * (1 + off), u_systematic=value * off / 2, u_random=0.0
-    )
-
-
-PREDICTION = Prediction(
-    memory_bytes=500_000_000,
-    decode_tokens_per_s=figure(11.0),
-    decode_s_per_position=1e-5,
-    prefill_tokens_per_s=figure(300.0),
-    first_token_s=figure(2.0),
-    depth_tokens=500,
-    prompt_tokens=600,
-    basis="formula",
-    limited_by="memory-bandwidth",
-    bytes_per_token=100_000_000,
-    bytes_per_position=10_000,
-    bandwidth_bytes_per_s=2e9,
-)
-PREDICTED = Predicted(t_us=LOADED.t_us + 20 * MS, prediction=PREDICTION)
 
 
 def session_of(*records: Record, prediction: Prediction = PREDICTION, gaps: int = 40) -> Session:
@@ -73,7 +63,7 @@ def test_turns_of_a_model_nobody_predicted_say_nothing_of_the_bandwidth() -> Non
         ({}, "memory-bandwidth"),
         ({"limited_by": "compute"}, "compute"),
         ({"limited_by": "compute", "bandwidth_bytes_per_s": 1.2e9}, "memory-bandwidth"),
-        ({"decode_tokens_per_s": figure(50.0)}, "unknown"),
+        ({"decode_tokens_per_s": figure_around(50.0)}, "unknown"),
         ({"bandwidth_bytes_per_s": None}, "unknown"),
         ({"limited_by": "unknown"}, "unknown"),
     ],
@@ -163,7 +153,7 @@ def test_records_give_the_median_error_and_how_often_the_band_held() -> None:
 
 @given(depth=st.integers(0, 100_000), slope=st.floats(0, 1e-3), rate=st.floats(0.01, 10_000), off=st.floats(0.01, 0.9))
 def test_a_rate_at_another_depth_keeps_its_relative_band(depth: int, slope: float, rate: float, off: float) -> None:
-    prediction = replace(PREDICTION, decode_tokens_per_s=figure(rate, off), decode_s_per_position=slope)
+    prediction = replace(PREDICTION, decode_tokens_per_s=figure_around(rate, off), decode_s_per_position=slope)
     moved = prediction.decode_at(depth)
     if moved is None:
         assert 1 / rate <= slope * (PREDICTION.depth_tokens - depth) * (1 + 1e-9)
@@ -174,7 +164,7 @@ def test_a_rate_at_another_depth_keeps_its_relative_band(depth: int, slope: floa
 
 
 def _rate(tokens_per_s: float) -> Prediction:
-    return replace(PREDICTION, decode_tokens_per_s=figure(tokens_per_s), decode_s_per_position=0.0)
+    return replace(PREDICTION, decode_tokens_per_s=figure_around(tokens_per_s), decode_s_per_position=0.0)
 
 
 def _last(session: Session) -> Snapshot:

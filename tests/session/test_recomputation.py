@@ -2,44 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import pytest
 from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
-from edgetop.core.records import Channel, Sampled, SourceAdded, SourceInfo
-from edgetop.session.codec import decode_file, encode_file
-from edgetop.session.conversion import to_file
-from edgetop.session.file import SessionFile
 from edgetop.session.recomputation import changes, recomputed
-from tests.session.test_energy_account import ended
-from tests.support.recorded_power import SENSORS, record
-from tests.support.recorded_sessions import fold
-
-RAIL = SourceInfo(
-    name="power.rail",
-    driver="test",
-    kind="power",
-    period_s=0.05,
-    channels=(Channel(name="power.rail", unit="W", digits=3, scope="component"),),
-    properties={"window_s": 0.0, "gain": 0.01},
-)
-
-
-@cache
-def with_energy(kind: str = "fast point") -> SessionFile:
-    """A file with two turns, their energy by one kind of sensor, and half its readings as those of a rail."""
-    recorded = record(SENSORS[kind], seed=1, turns_s=(7.0, 6.0))
-    rail = [
-        Sampled(source=RAIL.name, t_us=each.t_us, values=tuple(None if w is None else w / 2 for w in each.values))
-        for each in recorded.records
-        if isinstance(each, Sampled)
-    ]
-    session = fold([*ended(recorded.records)[:2], SourceAdded(source=RAIL), *ended(recorded.records)[2:]])
-    for each in rail:
-        session.apply(each)
-    return decode_file(b"".join(encode_file(to_file(session))))
+from tests.support.recorded_power import SENSORS, with_energy
 
 
 @pytest.mark.parametrize("kind", SENSORS)

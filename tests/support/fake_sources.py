@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from edgetop.core.records import Channel, SourceInfo
@@ -54,3 +54,17 @@ class FakeSource:
 
     def close(self) -> None:
         self.closed += 1
+
+
+def power_source(name: str, read: object, *, unit: str = "W", period_s: float = 0.01) -> FakeSource:
+    answers = read if isinstance(read, Iterator) else None
+    fake = FakeSource(name, read=lambda: next(answers) if answers is not None else read)
+    fake.info = SourceInfo(
+        name=name,
+        driver="fake",
+        kind="power" if unit == "W" else "energy",
+        period_s=period_s,
+        channels=(Channel(name=f"{name}.all", unit=unit, digits=3, scope="module"),),
+        properties={"total": True},
+    )
+    return fake

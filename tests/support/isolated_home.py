@@ -7,13 +7,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
 
+from edgetop import cli
 from edgetop.inference.scripted import Reply, Script
 from edgetop.session.disk import load_file
 from edgetop.session.file import SessionFile, TurnEntry
@@ -162,3 +164,68 @@ def _arguments(process: psutil.Process) -> Sequence[str]:
         return process.cmdline()
     except psutil.Error:
         return ()
+
+
+DEADLINE_S = 60
+
+
+class Shell:
+    """Runs edgetop in an empty home, below a script instead of a model."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder / "home"),
+            "XDG_STATE_HOME": str(folder / "state"),
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "EDGETOP_DATA_DIR": str(folder / "data"),
+            "LANG": "C.UTF-8",
+            "PYTHONPATH": str(Path(cli.__file__).parents[1]),
+        }
+
+    def script(self, **script: Any) -> None:
+        """Let the engine play this script."""
+        file = self.folder / "script.json"
+        file.write_text(json.dumps(script))
+        self.environment["EDGETOP_ENGINE"] = f"scripted:{file}"
+
+    def start(self, *arguments: str, **more: Any) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "edgetop", *arguments],
+            stdin=more.pop("stdin", subprocess.DEVNULL),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env=self.environment,
+            **more,
+        )
+
+    def run(
+        self, *arguments: str, told: str | None = None, environment: Mapping[str, str] | None = None
+    ) -> FinishedCommand:
+        ran = subprocess.run(
+            [sys.executable, "-m", "edgetop", *arguments],
+            input=b"" if told is None else told.encode(),
+            capture_output=True,
+            cwd=self.folder,
+            env={**self.environment, **(environment or {})},
+            timeout=DEADLINE_S,
+            check=False,
+        )
+        return FinishedCommand(ran.returncode, ran.stdout, ran.stderr)
+
+    def sessions(self) -> list[Path]:
+        return sorted((self.folder / "data/sessions").glob("*.json"))
+
+
+class FinishedCommand:
+    """How a command ended."""
+
+    def __init__(self, code: int, stdout: bytes, stderr: bytes) -> None:
+        self.code = code
+        self.stdout = stdout.decode()
+        self.stderr = stderr.decode()
+
+    def json(self) -> Any:
+        return json.loads(self.stdout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import pi
 
 import msgspec
@@ -19,12 +20,16 @@ from edgetop.core.records import (
     ServiceSeen,
     SourceAdded,
     SourceInfo,
+    SourceMissing,
     Tokens,
     TurnFinished,
     TurnStarted,
 )
 from edgetop.session import channels
-from tests.support.recorded_sessions import LOADED, STARTED, S
+from edgetop.session.codec import decode_file, encode_file
+from edgetop.session.conversion import to_file
+from edgetop.session.file import SessionFile
+from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold
 
 STEP_S = 0.001
 IDLE_W, PREFILL_W, DECODE_W = 4.0, 11.0, 9.0
@@ -282,3 +287,42 @@ def record_watch(sensor: Sensor, seed: int, requests: int = 4) -> Watched:
         tokens=between(tokens),
         generating_s=between(busy_s),
     )
+
+
+def ended(records: Sequence[Record]) -> list[Record]:
+    return [*records, event("session_ended", last_us(records) - START_US + 1)]
+
+
+def last_us(records: Iterable[Record]) -> int:
+    return max(stamp_of(record) for record in records)
+
+
+def stamp_of(record: Record) -> int:
+    if isinstance(record, SourceAdded | SourceMissing):
+        return START_US
+    return record.t_us if isinstance(record.t_us, int) else max(record.t_us)
+
+
+RAIL = SourceInfo(
+    name="power.rail",
+    driver="test",
+    kind="power",
+    period_s=0.05,
+    channels=(Channel(name="power.rail", unit="W", digits=3, scope="component"),),
+    properties={"window_s": 0.0, "gain": 0.01},
+)
+
+
+@cache
+def with_energy(kind: str = "fast point") -> SessionFile:
+    """A file with two turns, their energy by one kind of sensor, and half its readings as those of a rail."""
+    recorded = record(SENSORS[kind], seed=1, turns_s=(7.0, 6.0))
+    rail = [
+        Sampled(source=RAIL.name, t_us=each.t_us, values=tuple(None if w is None else w / 2 for w in each.values))
+        for each in recorded.records
+        if isinstance(each, Sampled)
+    ]
+    session = fold([*ended(recorded.records)[:2], SourceAdded(source=RAIL), *ended(recorded.records)[2:]])
+    for each in rail:
+        session.apply(each)
+    return decode_file(b"".join(encode_file(to_file(session))))

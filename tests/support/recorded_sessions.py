@@ -8,7 +8,9 @@ from math import nan
 
 from hypothesis import strategies as st
 
+from edgetop.core.energy.figure import Figure
 from edgetop.core.engine import EngineInfo, EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
+from edgetop.core.prediction import Prediction
 from edgetop.core.records import (
     Channel,
     DeviceInfo,
@@ -16,6 +18,7 @@ from edgetop.core.records import (
     Missing,
     ModelLoaded,
     Part,
+    Predicted,
     Prefill,
     Record,
     Sampled,
@@ -255,3 +258,27 @@ def an_hour() -> Session:
             )
         )
     return session
+
+
+def figure_around(value: float, off: float = 0.2) -> Figure:
+    return Figure(
+        value=value, low=value * (1 - off), high=value * (1 + off), u_systematic=value * off / 2, u_random=0.0
+    )
+
+
+PREDICTION = Prediction(
+    memory_bytes=500_000_000,
+    decode_tokens_per_s=figure_around(11.0),
+    decode_s_per_position=1e-5,
+    prefill_tokens_per_s=figure_around(300.0),
+    first_token_s=figure_around(2.0),
+    depth_tokens=500,
+    prompt_tokens=600,
+    basis="formula",
+    limited_by="memory-bandwidth",
+    bytes_per_token=100_000_000,
+    bytes_per_position=10_000,
+    bandwidth_bytes_per_s=2e9,
+)
+
+PREDICTED = Predicted(t_us=LOADED.t_us + 20 * MS, prediction=PREDICTION)

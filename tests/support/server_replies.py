@@ -5,7 +5,10 @@ What a source left out of an exchange is left out here too: the tests say so whe
 
 from __future__ import annotations
 
+import json
 from textwrap import dedent
+
+from tests.support.loopback_server import LoopbackServer, document, stream
 
 # Ollama 0.3 with gemma2:2b: https://qiita.com/7shi/items/be2ca03a654f4d26ba5f, an abridged print of the chunks of a
 # stream; the form on the wire (one object a line) is that of https://github.com/ollama/ollama/blob/main/docs/api.md.
@@ -152,3 +155,47 @@ STUDIO_WITHOUT_USAGE = (
 
 # vLLM, `/v1/models`: the readme of https://github.com/cbtham/rhoai-genai-workshop
 VLLM_MODELS = b'{"object":"list","data":[{"id":"qwen3-4b-quantizedw4a16","object":"model","created":1743010793,"owned_by":"vllm","root":"/mnt/models","parent":null,"max_model_len":4096,"permission":[{"id":"modelperm-09f199065a2846ec8bbfabea78f72349","object":"model_permission","created":1743010793,"allow_create_engine":false,"allow_sampling":true,"allow_logprobs":true,"allow_search_indices":false,"allow_view":true,"allow_fine_tuning":false,"organization":"*","group":null,"is_blocking":false}]}]}'  # noqa: E501
+
+
+CHAT = "POST /v1/chat/completions"
+
+
+def as_llama_server(wire: LoopbackServer) -> None:
+    wire.answers |= {
+        "GET /props": document(LLAMA_PROPS),
+        "GET /v1/models": document(LLAMA_MODELS),
+        CHAT: stream(*LLAMA_CHAT),
+    }
+
+
+def as_ollama(wire: LoopbackServer) -> None:
+    running = OLLAMA_PS.replace(b"mistral:latest", b"gemma2:2b")
+    tags = json.dumps({"models": [{"name": "gemma2:2b", "size": 1629518495}, {"name": "other", "size": 1}]}).encode()
+    wire.answers |= {
+        "GET /api/version": document({"version": "0.12.6"}),
+        "GET /api/tags": document(tags),
+        "GET /api/ps": document(running),
+        "POST /api/show": document(OLLAMA_SHOW),
+        "POST /api/generate": document(OLLAMA_LOADED),
+        "POST /api/chat": stream(OLLAMA_CHAT, media="application/x-ndjson"),
+    }
+
+
+def as_vllm(wire: LoopbackServer) -> None:
+    wire.answers |= {"GET /v1/models": document(VLLM_MODELS), CHAT: stream(*VLLM_COUNTED)}
+
+
+def as_lm_studio(wire: LoopbackServer) -> None:
+    models = {
+        "data": [
+            {"id": "qwen2-vl-7b-instruct", "object": "model", "owned_by": "organization_owner"},
+            {"id": "meta-llama-3.1-8b-instruct", "object": "model", "owned_by": "organization_owner"},
+        ]
+    }
+    wire.answers |= {
+        "GET /props": [STUDIO_UNEXPECTED],
+        "GET /api/version": [STUDIO_UNEXPECTED],
+        "GET /v1/models": document(models),
+        "GET /api/v0/models": document(STUDIO_MODELS),
+        CHAT: stream(STUDIO_REASONING, USAGE_AT_END % 4),
+    }

@@ -7,6 +7,8 @@ Metrics") and in the exposition of prometheus_client, with counters in the expon
 
 from __future__ import annotations
 
+from tests.support.loopback_server import LoopbackServer, document
+
 PROPS = {
     "default_generation_settings": {"params": {"seed": 4294967295}, "n_ctx": 512},
     "total_slots": 2,
@@ -83,3 +85,14 @@ vllm:generation_tokens_total{engine="1",model_name="odd \\"name} 9\\""} 100.0
 vllm:iteration_tokens_total_bucket{le="1.0",model_name="unsloth/Llama-3.2-1B-Instruct"} 3.0
 vllm:iteration_tokens_total_bucket{le="+Inf",model_name="unsloth/Llama-3.2-1B-Instruct"} 3.0
 """
+
+
+NOT_SUPPORTED = {"error": {"code": 501, "message": "This server does not support it.", "type": "not_supported_error"}}
+
+
+def serve_usage(wire: LoopbackServer, *, metrics: bytes | None, slots: list[dict[str, object]] | None) -> None:
+    off = document(NOT_SUPPORTED, "501 Not Implemented")
+    wire.answers["GET /props"] = document(PROPS)
+    wire.answers["GET /health"] = document({"status": "ok"})
+    wire.answers["GET /metrics"] = off if metrics is None else document(metrics, media="text/plain")
+    wire.answers["GET /slots"] = off if slots is None else document(slots)

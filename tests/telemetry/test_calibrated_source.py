@@ -13,8 +13,7 @@ from edgetop.telemetry.power_properties import PowerProperties, of_channel, to_p
 from edgetop.telemetry.registry import Inventory, take_inventory
 from edgetop.telemetry.source import Host, Source
 from tests.support.fake_sources import FakeSource
-from tests.support.fake_sysfs import plant, readings
-from tests.telemetry.test_jetson import AGX_ORIN, ORIN_NANO
+from tests.support.fake_sysfs import AGX_ORIN, ORIN_NANO, plant, readings
 from tests.telemetry.test_registry import of
 
 MACHINE = {"/etc/machine-id": "0123456789abcdef"}

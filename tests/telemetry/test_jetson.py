@@ -13,45 +13,21 @@ from edgetop.telemetry.jetson import probe
 from edgetop.telemetry.jetson_platform import l4t_version, power_mode
 from edgetop.telemetry.power_properties import of_channel
 from edgetop.telemetry.source import Host, SourceLost
-from tests.support.fake_sysfs import absences, below, deny, no_pause, plant, readings, sources
-
-CHIP_40 = "/sys/bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon3"
-CHIP_41 = "/sys/bus/i2c/drivers/ina3221/1-0041/hwmon/hwmon4"
-
-
-def rail(number: int, label: str, millivolts: int, milliamperes: int) -> dict[str, str | int]:
-    return {f"in{number}_label": label, f"in{number}_input": millivolts, f"curr{number}_input": milliamperes}
-
-
-AGX_ORIN = {
-    **below(
-        CHIP_40,
-        {
-            "name": "ina3221",
-            **rail(1, "VDD_GPU_SOC", 12008, 280),
-            **rail(2, "VDD_CPU_CV", 12008, 40),
-            **rail(3, "VIN_SYS_5V0", 4968, 980),
-            "in7_label": "sum of shunt voltages",
-            "in7_input": 760,
-            "curr4_input": 360,
-        },
-    ),
-    **below(CHIP_41, {"name": "ina3221", **rail(1, "NC", 0, 0), **rail(2, "VDDQ_VDD2_1V8AO", 4968, 80)}),
-}
-ORIN_NANO = below(
-    "/sys/class/hwmon/hwmon1",
-    {
-        "name": "ina3221",
-        **rail(1, "VDD_IN", 4968, 1520),
-        **rail(2, "VDD_CPU_GPU_CV", 4960, 1784),
-        **rail(3, "VDD_SOC", 4960, 496),
-        "shunt1_resistor": 5000,
-        "shunt2_resistor": 5000,
-        "shunt3_resistor": 5000,
-        "update_interval": 7,
-        "samples": 1,
-    },
+from tests.support.fake_sysfs import (
+    AGX_ORIN,
+    CHIP_40,
+    CHIP_41,
+    ORIN_NANO,
+    absences,
+    below,
+    deny,
+    no_pause,
+    plant,
+    rail,
+    readings,
+    sources,
 )
+
 THOR = {
     **below(
         "/sys/class/hwmon/hwmon2",

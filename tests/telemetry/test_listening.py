@@ -14,8 +14,7 @@ import pytest
 from edgetop.core.records import Missing
 from edgetop.telemetry.listening import descendants, listening_pid
 from edgetop.telemetry.source import Host
-
-HEADING = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+from tests.support.fake_processes import TCP_HEADING
 
 
 class Proc:
@@ -25,7 +24,7 @@ class Proc:
         self.root = root / "proc"
         (self.root / "net").mkdir(parents=True)
         self.host = Host(sysroot=root, system="linux")
-        self.lines = [HEADING]
+        self.lines = [TCP_HEADING]
 
     def process(
         self, pid: int, name: str, *, parent: int = 1, uid: int = 1000, sockets: tuple[int, ...] | None = ()

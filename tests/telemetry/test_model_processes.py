@@ -10,77 +10,17 @@ import pytest
 
 from edgetop.core.records import Missing
 from edgetop.telemetry.listening import listeners_of
-from edgetop.telemetry.model_processes import LEAST_BYTES, LOOK_AGAIN, ModelProcess, ModelProcesses
+from edgetop.telemetry.model_processes import LEAST_BYTES, LOOK_AGAIN, ModelProcesses
 from edgetop.telemetry.model_programs import model_of, port_of, program_of
 from edgetop.telemetry.nvml import Nvml
 from edgetop.telemetry.nvml_processes import GpuProcesses
-from edgetop.telemetry.source import Host
 from edgetop.telemetry.watched_use import ENDED, GroupUse
-from tests.telemetry.test_listening import HEADING
-
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-GGUF = "/srv/models/My Model-Q4_K_M.gguf"
-
-
-class Proc:
-    """A `/proc` with processes in it."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root / "proc"
-        (self.root / "net").mkdir(parents=True)
-        self.now_us = 0
-        self.host = Host(sysroot=root, system="linux", own_pid=1, clock=lambda: self.now_us)
-        self.lines = [HEADING]
-
-    def process(
-        self,
-        pid: int,
-        *arguments: str,
-        parent: int = 1,
-        uid: int = 1000,
-        mapped: str | None = "",
-        ports: tuple[int, ...] | None = (),
-        resident_bytes: int = 4 * LEAST_BYTES,
-        started: int = 0,
-        cpu_ticks: int = 0,
-    ) -> None:
-        """`mapped` and `ports` of `None` may not be looked at."""
-        folder = self.root / str(pid)
-        folder.mkdir(exist_ok=True)
-        (folder / "cmdline").write_text("".join(f"{argument}\0" for argument in arguments))
-        fields = ["S", str(parent), *["0"] * 9, str(cpu_ticks), "0", "0", "0", "20", "0", "7", "0", str(started or pid)]
-        (folder / "stat").write_text(
-            f"{pid} (a (b) c) {' '.join([*fields, '0', str(resident_bytes // PAGE_BYTES)])} 0\n"
-        )
-        (folder / "status").write_text(f"Name:\tx\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
-        if mapped is not None:
-            lines = ["7f00-7f01 r-xp 00000000 08:01 1    /usr/lib/libc.so.6"]
-            lines += [f"7f02-7f03 r--s 00000000 08:01 2    {mapped}"] if mapped else []
-            (folder / "maps").write_text("\n".join(lines) + "\n")
-        if ports is None:
-            return
-        (folder / "fd").mkdir(exist_ok=True)
-        for port in ports:
-            (folder / "fd" / str(port)).symlink_to(f"socket:[{pid}{port}]")
-            self.listen(port, f"{pid}{port}", uid=uid)
-
-    def listen(self, port: int, inode: str, *, uid: int = 1000, address: str = "0100007F") -> None:
-        queues = "00000000:00000000 00:00000000 00000000"
-        self.lines.append(f"   0: {address}:{port:04X} 00000000:0000 0A {queues} {uid:5d} 0 {inode} 1\n")
-        (self.root / "net" / "tcp").write_text("".join(self.lines))
-
-    def gone(self, pid: int) -> None:
-        for file in sorted((self.root / str(pid)).rglob("*"), reverse=True):
-            file.rmdir() if file.is_dir() and not file.is_symlink() else file.unlink()
-        (self.root / str(pid)).rmdir()
-
-    def found(self) -> dict[int, ModelProcess]:
-        return {process.pid: process for process in ModelProcesses(self.host).look()}
+from tests.support.fake_processes import MODEL_PATH, TCP_HEADING, FakeProcesses
 
 
 @pytest.fixture
-def proc(tmp_path: Path) -> Proc:
-    return Proc(tmp_path)
+def proc(tmp_path: Path) -> FakeProcesses:
+    return FakeProcesses(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -130,25 +70,29 @@ def test_models_and_ports_are_read_from_command_lines() -> None:
     assert port_of(["llama-server", "--port", "99999999999"]) is None
 
 
-def test_a_server_is_found_with_its_model_and_port(proc: Proc) -> None:
-    proc.process(10, "/opt/llama-server", "-m", GGUF, ports=(9001,), mapped=GGUF)
+def test_a_server_is_found_with_its_model_and_port(proc: FakeProcesses) -> None:
+    proc.process(10, "/opt/llama-server", "-m", MODEL_PATH, ports=(9001,), mapped=MODEL_PATH)
     proc.process(11, "bash")
     found = proc.found()
     assert list(found) == [10]
-    assert (found[10].kind, found[10].model, found[10].addresses) == ("llama-server", GGUF, (("127.0.0.1", 9001),))
+    assert (found[10].kind, found[10].model, found[10].addresses) == (
+        "llama-server",
+        MODEL_PATH,
+        (("127.0.0.1", 9001),),
+    )
     assert found[10].threads == 7
 
 
-def test_an_unknown_program_is_one_when_it_has_a_model_mapped(proc: Proc) -> None:
-    proc.process(10, "/usr/bin/python3", "app.py", mapped=GGUF, ports=(5000,))
-    proc.process(11, "/usr/bin/python3", "small.py", mapped=GGUF, resident_bytes=LEAST_BYTES // 2)
+def test_an_unknown_program_is_one_when_it_has_a_model_mapped(proc: FakeProcesses) -> None:
+    proc.process(10, "/usr/bin/python3", "app.py", mapped=MODEL_PATH, ports=(5000,))
+    proc.process(11, "/usr/bin/python3", "small.py", mapped=MODEL_PATH, resident_bytes=LEAST_BYTES // 2)
     found = proc.found()
     assert list(found) == [10]
-    assert (found[10].kind, found[10].model) == ("python3", GGUF)
+    assert (found[10].kind, found[10].model) == ("python3", MODEL_PATH)
     assert found[10].addresses == (), "what listens there may not be asked: nobody knows what it is"
 
 
-def test_workers_belong_to_their_server(proc: Proc) -> None:
+def test_workers_belong_to_their_server(proc: FakeProcesses) -> None:
     blob = "/var/lib/ollama/blobs/sha256-" + "ab" * 32
     proc.process(20, "ollama", "serve", ports=(11434,))
     proc.process(21, "ollama", "runner", "--port", "40001", parent=20, mapped=blob, ports=(40001,))
@@ -161,7 +105,7 @@ def test_workers_belong_to_their_server(proc: Proc) -> None:
     assert (found[30].workers, found[30].addresses) == ((31,), (("127.0.0.1", 8000),))
 
 
-def test_a_server_of_another_user_is_shown_with_what_is_known(proc: Proc) -> None:
+def test_a_server_of_another_user_is_shown_with_what_is_known(proc: FakeProcesses) -> None:
     proc.process(20, "ollama", "serve", uid=997, mapped=None, ports=None)
     proc.listen(11434, "555", uid=997, address="00000000")
     proc.process(30, "llama-server", "-m", "b.gguf", "--port", "9009", uid=998, mapped=None, ports=None)
@@ -173,17 +117,17 @@ def test_a_server_of_another_user_is_shown_with_what_is_known(proc: Proc) -> Non
     assert found[30].model == "b.gguf"
 
 
-def test_a_process_that_loads_a_model_later_is_found_then(proc: Proc) -> None:
+def test_a_process_that_loads_a_model_later_is_found_then(proc: FakeProcesses) -> None:
     proc.process(10, "/usr/bin/python3", "app.py")
     processes = ModelProcesses(proc.host)
     assert processes.look() == ()
-    proc.process(10, "/usr/bin/python3", "app.py", mapped=GGUF)
+    proc.process(10, "/usr/bin/python3", "app.py", mapped=MODEL_PATH)
     looks = [bool(processes.look()) for _ in range(LOOK_AGAIN)]
     assert looks[-1]
     assert not looks[0]
 
 
-def test_hostile_names_do_no_harm(proc: Proc) -> None:
+def test_hostile_names_do_no_harm(proc: FakeProcesses) -> None:
     proc.process(10, "llama-server", "-m", "\x1b[2J\udcff.gguf".encode("utf-8", "replace").decode())
     proc.process(11, *["-m"] * 9000)
     (proc.root / "12").mkdir()
@@ -192,16 +136,16 @@ def test_hostile_names_do_no_harm(proc: Proc) -> None:
     assert list(proc.found()) == [10]
 
 
-def test_addresses_are_read_in_the_byte_order_of_the_machine(proc: Proc) -> None:
+def test_addresses_are_read_in_the_byte_order_of_the_machine(proc: FakeProcesses) -> None:
     proc.listen(80, "1", address="00000000")
     proc.listen(81, "2", address="0100007F")
     (proc.root / "net" / "tcp6").write_text(
-        HEADING + f"   0: {'0' * 24}01000000:0052 {'0' * 32}:0000 0A 0:0 0:0 0 0 0 3 1\n"
+        TCP_HEADING + f"   0: {'0' * 24}01000000:0052 {'0' * 32}:0000 0A 0:0 0:0 0 0 0 3 1\n"
     )
     assert {each.address for each in listeners_of(proc.host)} == {"0.0.0.0", "127.0.0.1", "::1"}  # noqa: S104
 
 
-def test_what_a_group_takes_is_added_up(proc: Proc) -> None:
+def test_what_a_group_takes_is_added_up(proc: FakeProcesses) -> None:
     ticks = os.sysconf("SC_CLK_TCK")
     proc.process(20, "ollama", "serve", resident_bytes=100 * 2**20)
     proc.process(21, "ollama", "runner", resident_bytes=300 * 2**20)

@@ -14,9 +14,9 @@ from edgetop.session import channels
 from edgetop.telemetry import nvml, registry
 from edgetop.telemetry.registry import probes_of, take_inventory
 from edgetop.telemetry.source import Absent, Host, Probe, Source
+from tests.support.fake_nvml import DESKTOP, connect_to
 from tests.support.fake_sources import FakeSource
 from tests.support.fake_sysfs import BARE_VM, JETSON, LAPTOP, PI_5, Tree, plant
-from tests.telemetry.test_nvml import DESKTOP, connect_to
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from edgetop.session.store import Store
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.page_app import PageApp
 from edgetop.tui.sessions_screen import SessionsScreen
-from tests.session.test_recomputation import with_energy
 from tests.support.hostile_text import acts_on_a_terminal
+from tests.support.recorded_power import with_energy
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 GOLDEN = Path(__file__).with_name("golden")

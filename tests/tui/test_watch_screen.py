@@ -19,9 +19,8 @@ from edgetop.tui.watch_app import WatchApp
 from edgetop.tui.widgets.lines import width_of
 from edgetop.tui.widgets.pane import Pane
 from edgetop.tui.widgets.top_meters import TopMeters
-from tests.inference.server.test_usage import llama
 from tests.support.loopback_server import LoopbackServer, loopback_server
-from tests.support.server_usage import llama_metrics, llama_slots
+from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 from tests.tui.screen_text import until, until_shown
 
 ROW = ServiceRow(
@@ -79,7 +78,7 @@ def plain(width: int, *rows: ServiceRow, looked: bool = True) -> list[str]:
 @pytest.fixture
 def wire() -> Iterator[LoopbackServer]:
     with loopback_server() as server:
-        llama(server, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+        serve_usage(server, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
         yield server
 
 

@@ -17,10 +17,10 @@ from edgetop.inference.protocol import LoadFailed, Perplexity, ScoreFailed, Wait
 from edgetop.inference.server.address import KEY_VARIABLE
 from edgetop.inference.server.lines import LINE_BYTES_MAX
 from tests.inference.server.conftest import Asking
-from tests.inference.server.test_kinds import CHAT, as_llama_server
 from tests.support import server_replies
 from tests.support.eventually import eventually
 from tests.support.loopback_server import LoopbackServer, Step, chunk, document, head, loopback_server, reset, stream
+from tests.support.server_replies import CHAT, as_llama_server
 
 BEGINNING = server_replies.LLAMA_CHAT[:4]
 """Two tokens, `Bonjour`, and no end."""

@@ -10,49 +10,7 @@ from edgetop.inference.protocol import LoadFailed
 from tests.inference.server.conftest import Asking
 from tests.support import server_replies
 from tests.support.loopback_server import LoopbackServer, document, stream
-
-CHAT = "POST /v1/chat/completions"
-
-
-def as_llama_server(wire: LoopbackServer) -> None:
-    wire.answers |= {
-        "GET /props": document(server_replies.LLAMA_PROPS),
-        "GET /v1/models": document(server_replies.LLAMA_MODELS),
-        CHAT: stream(*server_replies.LLAMA_CHAT),
-    }
-
-
-def as_ollama(wire: LoopbackServer) -> None:
-    running = server_replies.OLLAMA_PS.replace(b"mistral:latest", b"gemma2:2b")
-    tags = json.dumps({"models": [{"name": "gemma2:2b", "size": 1629518495}, {"name": "other", "size": 1}]}).encode()
-    wire.answers |= {
-        "GET /api/version": document({"version": "0.12.6"}),
-        "GET /api/tags": document(tags),
-        "GET /api/ps": document(running),
-        "POST /api/show": document(server_replies.OLLAMA_SHOW),
-        "POST /api/generate": document(server_replies.OLLAMA_LOADED),
-        "POST /api/chat": stream(server_replies.OLLAMA_CHAT, media="application/x-ndjson"),
-    }
-
-
-def as_vllm(wire: LoopbackServer) -> None:
-    wire.answers |= {"GET /v1/models": document(server_replies.VLLM_MODELS), CHAT: stream(*server_replies.VLLM_COUNTED)}
-
-
-def as_lm_studio(wire: LoopbackServer) -> None:
-    models = {
-        "data": [
-            {"id": "qwen2-vl-7b-instruct", "object": "model", "owned_by": "organization_owner"},
-            {"id": "meta-llama-3.1-8b-instruct", "object": "model", "owned_by": "organization_owner"},
-        ]
-    }
-    wire.answers |= {
-        "GET /props": [server_replies.STUDIO_UNEXPECTED],
-        "GET /api/version": [server_replies.STUDIO_UNEXPECTED],
-        "GET /v1/models": document(models),
-        "GET /api/v0/models": document(server_replies.STUDIO_MODELS),
-        CHAT: stream(server_replies.STUDIO_REASONING, server_replies.USAGE_AT_END % 4),
-    }
+from tests.support.server_replies import CHAT, as_llama_server, as_lm_studio, as_ollama, as_vllm
 
 
 def test_llama_server_counts_its_tokens_and_tells_of_the_prompt(

@@ -9,9 +9,9 @@ import pytest
 
 from edgetop.core.records import ModelLoaded
 from tests.inference.server.conftest import Asking
-from tests.inference.server.test_kinds import as_llama_server, as_lm_studio, as_ollama
 from tests.support import server_replies
 from tests.support.loopback_server import LoopbackServer, Step, stream
+from tests.support.server_replies import as_llama_server, as_lm_studio, as_ollama
 
 COMPLETION = "POST /completion"
 GENERATE = "POST /api/generate"

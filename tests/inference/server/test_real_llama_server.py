@@ -19,7 +19,7 @@ from edgetop.inference.server.address import Address, ServerChoice
 from edgetop.inference.server.exchange import Exchange
 from edgetop.inference.server.llama_server import LlamaServerDialect
 from edgetop.inference.server.stream import deltas_of
-from tests.inference.conftest import Talk
+from tests.support.engine_worker import EngineWorker
 from tests.support.eventually import eventually
 from tests.support.llama_cpp_servers import llama_server
 
@@ -35,7 +35,7 @@ def server(small_model: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def talk(start: Callable[..., Talk], server: str) -> Talk:
+def talk(start: Callable[..., EngineWorker], server: str) -> EngineWorker:
     talk = start(ServerChoice(url=server).engine_name)
     assert isinstance(talk.load("."), ModelLoaded)
     return talk
@@ -74,14 +74,14 @@ def test_the_rate_is_that_of_the_server(server: str) -> None:
     assert median(slopes) == pytest.approx(1, rel=TOLERANCE)
 
 
-def test_the_tokens_of_a_rate_are_counted_as_the_server_counts_them(talk: Talk) -> None:
+def test_the_tokens_of_a_rate_are_counted_as_the_server_counts_them(talk: EngineWorker) -> None:
     finished = talk.ask("Write a long story about the sea.", temperature=0, max_tokens=24)
     assert finished.perf is not None
     assert finished.generated_tokens == len(talk.stamps) == 24
     assert finished.perf.decode_tokens == 23, "the first one is the prompt's, for the server and for us"
 
 
-def test_the_prompt_is_followed_and_its_cached_part_known(talk: Talk) -> None:
+def test_the_prompt_is_followed_and_its_cached_part_known(talk: EngineWorker) -> None:
     first = talk.ask("What is a river? Answer in a word.", max_tokens=2, temperature=0)
     second = talk.ask("What is a river? Answer in a sentence.", max_tokens=2, temperature=0)
     assert second.cached_tokens > 0
@@ -91,7 +91,7 @@ def test_the_prompt_is_followed_and_its_cached_part_known(talk: Talk) -> None:
 
 
 def test_the_same_prompts_give_the_same_text_as_our_own_engine(
-    talk: Talk, start: Callable[..., Talk], small_model: Path
+    talk: EngineWorker, start: Callable[..., EngineWorker], small_model: Path
 ) -> None:
     """The two llama.cpp are of different builds, whose sums are rounded differently: a choice between tokens that are
     all but equally likely may fall otherwise, as it does in our own engine without flash attention. Such prompts tell
@@ -113,7 +113,7 @@ def test_the_same_prompts_give_the_same_text_as_our_own_engine(
     assert firm >= 2
 
 
-def test_a_stop_frees_the_server(talk: Talk, server: str) -> None:
+def test_a_stop_frees_the_server(talk: EngineWorker, server: str) -> None:
     talk.say("Write a long story about the sea and all who live in it.", temperature=0, max_tokens=900)
     talk.until(Tokens)
     talk.engine.stop()
@@ -124,7 +124,7 @@ def test_a_stop_frees_the_server(talk: Talk, server: str) -> None:
     eventually(lambda: not json.loads(told(f"{server}/slots"))[0]["is_processing"], "the server has stopped too")
 
 
-def test_the_server_counts_what_we_count(talk: Talk, server: str) -> None:
+def test_the_server_counts_what_we_count(talk: EngineWorker, server: str) -> None:
     def generated() -> int:
         (count,) = re.findall(r"^llamacpp:tokens_predicted_total (\d+)", told(f"{server}/metrics"), re.MULTILINE)
         return int(count)
@@ -134,7 +134,7 @@ def test_the_server_counts_what_we_count(talk: Talk, server: str) -> None:
     assert generated() - before == finished.generated_tokens == 5
 
 
-def test_template_arguments_reach_the_template(start: Callable[..., Talk], small_model: Path) -> None:
+def test_template_arguments_reach_the_template(start: Callable[..., EngineWorker], small_model: Path) -> None:
     template = (
         "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}"
         "{% if shout %}{{ 'Answer in capitals, loud and clear, as if nobody could hear you.\\n' }}{% endif %}"
@@ -149,7 +149,7 @@ def test_template_arguments_reach_the_template(start: Callable[..., Talk], small
     assert lengths[1] > lengths[0] + 8
 
 
-def test_an_overlong_conversation_is_told(talk: Talk) -> None:
+def test_an_overlong_conversation_is_told(talk: EngineWorker) -> None:
     finished = talk.ask("word " * 2000, max_tokens=4)
     assert finished.stop_reason == "context_full"
     assert "1024 tokens" in finished.error

@@ -17,21 +17,11 @@ from edgetop.inference.server.usage import ServerLook, ServerObserver, Usage
 from edgetop.inference.server.usage_readers import recognise
 from tests.support.loopback_server import LoopbackServer, document, loopback_server, reset
 from tests.support.server_replies import OLLAMA_PS
-from tests.support.server_usage import PROPS, VLLM_METRICS, llama_metrics, llama_slots
-
-NOT_SUPPORTED = {"error": {"code": 501, "message": "This server does not support it.", "type": "not_supported_error"}}
+from tests.support.server_usage import VLLM_METRICS, llama_metrics, llama_slots, serve_usage
 
 
 def observer(wire: LoopbackServer, key: str = "") -> ServerObserver:
     return ServerObserver(Address.parse(wire.url), recognise, key=key)
-
-
-def llama(wire: LoopbackServer, *, metrics: bytes | None, slots: list[dict[str, object]] | None) -> None:
-    off = document(NOT_SUPPORTED, "501 Not Implemented")
-    wire.answers["GET /props"] = document(PROPS)
-    wire.answers["GET /health"] = document({"status": "ok"})
-    wire.answers["GET /metrics"] = off if metrics is None else document(metrics, media="text/plain")
-    wire.answers["GET /slots"] = off if slots is None else document(slots)
 
 
 def usage_of(look: ServerLook) -> Usage:
@@ -41,7 +31,7 @@ def usage_of(look: ServerLook) -> Usage:
 
 def test_llama_server_counts_ended_and_running_requests(wire: LoopbackServer) -> None:
     watched = observer(wire)
-    llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+    serve_usage(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
     usage = usage_of(watched.look())
     assert (usage.kind, usage.version, usage.models) == (
         "llama-server", "b6123-deadbeef", ("SmolLM2-135M-Instruct.Q4_1.gguf",),
@@ -51,17 +41,17 @@ def test_llama_server_counts_ended_and_running_requests(wire: LoopbackServer) ->
         ("idle", None, None), ("decode", 42, 75),
     ]  # fmt: skip
     assert usage.context_share == pytest.approx(75 / 1024)
-    llama(wire, metrics=llama_metrics(240), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(240), slots=llama_slots(None))
     assert usage_of(watched.look()).tokens == 240
 
 
 def test_no_word_of_the_users_is_kept(wire: LoopbackServer) -> None:
-    llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+    serve_usage(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
     assert "secret" not in repr(observer(wire).look())
 
 
 def test_nothing_but_figures_is_asked_for_and_a_key_only_where_it_belongs(wire: LoopbackServer) -> None:
-    llama(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
+    serve_usage(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
     observer(wire).look()
     assert set(wire.asked) == {"GET /props", "GET /metrics", "GET /slots"}
     assert all("authorization" not in request.headers for request in wire.requests)
@@ -70,7 +60,7 @@ def test_nothing_but_figures_is_asked_for_and_a_key_only_where_it_belongs(wire: 
 
 
 def test_a_request_that_ends_between_two_questions_is_not_counted_twice(wire: LoopbackServer) -> None:
-    llama(wire, metrics=llama_metrics(0), slots=llama_slots(50))
+    serve_usage(wire, metrics=llama_metrics(0), slots=llama_slots(50))
     answers = [document(llama_metrics(ended), media="text/plain") for ended in (0, 60, 60, 60, 60, 60)]
 
     def next_answer(connection: object) -> None:
@@ -85,7 +75,7 @@ def test_a_request_that_ends_between_two_questions_is_not_counted_twice(wire: Lo
 
 
 def test_a_server_that_is_never_still_is_told_so(wire: LoopbackServer) -> None:
-    llama(wire, metrics=llama_metrics(0), slots=llama_slots(50))
+    serve_usage(wire, metrics=llama_metrics(0), slots=llama_slots(50))
     ended = iter(range(100))
 
     def other_answer(connection: object) -> None:
@@ -99,33 +89,33 @@ def test_a_server_that_is_never_still_is_told_so(wire: LoopbackServer) -> None:
 
 def test_without_slots_a_request_counts_when_it_has_ended_and_that_is_uncertain(wire: LoopbackServer) -> None:
     watched = observer(wire)
-    llama(wire, metrics=llama_metrics(100, running=0), slots=None)
+    serve_usage(wire, metrics=llama_metrics(100, running=0), slots=None)
     usage = usage_of(watched.look())
     assert (usage.tokens, usage.counts, usage.unsure) == (100, "ended", 0)
     assert usage.no_count is not None
     assert usage.no_count.mend == "start it with --slots"
-    llama(wire, metrics=llama_metrics(180, running=2), slots=None)
+    serve_usage(wire, metrics=llama_metrics(180, running=2), slots=None)
     assert usage_of(watched.look()).unsure >= 2 * 80
     assert wire.asked.count("GET /slots") == 1, "it is not asked for again and again"
 
 
 def test_without_metrics_running_requests_are_counted_as_far_as_they_are_seen(wire: LoopbackServer) -> None:
     watched = observer(wire)
-    llama(wire, metrics=None, slots=llama_slots(10))
+    serve_usage(wire, metrics=None, slots=llama_slots(10))
     usage = usage_of(watched.look())
     assert (usage.tokens, usage.counts) == (10, "running")
     assert usage.no_count is not None
     assert usage.no_count.mend == "start llama-server with --metrics"
-    llama(wire, metrics=None, slots=llama_slots(30))
+    serve_usage(wire, metrics=None, slots=llama_slots(30))
     watched.look()
-    llama(wire, metrics=None, slots=llama_slots(5, task=2))
+    serve_usage(wire, metrics=None, slots=llama_slots(5, task=2))
     usage = usage_of(watched.look())
     assert usage.tokens == 35
     assert usage.unsure >= 20
 
 
 def test_without_both_the_reason_is_told(wire: LoopbackServer) -> None:
-    llama(wire, metrics=None, slots=None)
+    serve_usage(wire, metrics=None, slots=None)
     usage = usage_of(observer(wire).look())
     assert usage.counts == "nothing"
     assert usage.no_count == Missing("llama-server does not count its tokens", "start it with --metrics")
@@ -158,15 +148,15 @@ def test_any_other_server_is_shown_without_a_count(wire: LoopbackServer) -> None
 
 def test_a_server_that_ends_and_comes_back(wire: LoopbackServer) -> None:
     watched = observer(wire)
-    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     assert watched.look().told == 100
     with loopback_server() as other:
         gone = ServerObserver(Address.parse(other.url), recognise)
-        llama(other, metrics=llama_metrics(100), slots=llama_slots(None))
+        serve_usage(other, metrics=llama_metrics(100), slots=llama_slots(None))
         assert gone.look().told == 100
     look = gone.look()
     assert (look.state, look.told) == ("down", NOT_RUNNING)
-    llama(wire, metrics=llama_metrics(3), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(3), slots=llama_slots(None))
     assert watched.look().told == 3
 
 
@@ -174,7 +164,7 @@ def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch
     monkeypatch.setattr(usage_module, "LOOK_S", 60.0)
     monkeypatch.setattr(usage_module, "HEALTH_S", 60.0)
     watched = observer(wire)
-    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     assert watched.look().told == 100
     monkeypatch.setattr(usage_module, "LOOK_S", 0.2)
     wire.answers["GET /metrics"] = [wire.hang]
@@ -185,7 +175,7 @@ def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch
     monkeypatch.setattr(usage_module, "HEALTH_S", 0.2)
     assert watched.look().state == "silent"
     monkeypatch.setattr(usage_module, "LOOK_S", 60.0)
-    llama(wire, metrics=llama_metrics(130), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(130), slots=llama_slots(None))
     assert watched.look().told == 130
 
 
@@ -195,7 +185,7 @@ def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch
 )
 def test_refusals_are_told(wire: LoopbackServer, status: str, state: str) -> None:
     watched = observer(wire)
-    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched.look()
     wire.answers["GET /metrics"] = document({"error": {"message": "Loading model"}}, status)
     look = watched.look()
@@ -205,7 +195,7 @@ def test_refusals_are_told(wire: LoopbackServer, status: str, state: str) -> Non
 
 @pytest.mark.parametrize("slots", [b"[]]", b'[{"id": "x"}]', b"\xff\xfe", b'[{"id": -1}]', b'{"a": 1}'])
 def test_garbage_ends_in_a_reason(wire: LoopbackServer, slots: bytes) -> None:
-    llama(wire, metrics=llama_metrics(100), slots=None)
+    serve_usage(wire, metrics=llama_metrics(100), slots=None)
     wire.answers["GET /slots"] = document(slots)
     look = observer(wire).look()
     assert look.usage is None
@@ -214,10 +204,10 @@ def test_garbage_ends_in_a_reason(wire: LoopbackServer, slots: bytes) -> None:
 
 def test_a_connection_that_breaks_is_told_and_tried_again(wire: LoopbackServer) -> None:
     watched = observer(wire)
-    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     wire.answers["GET /metrics"] = [reset]
     assert watched.look().usage is None
-    llama(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     assert watched.look().told == 100
 
 

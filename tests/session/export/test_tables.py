@@ -20,8 +20,8 @@ from edgetop.session.export.csv import FORMULA_STARTS, csv_cell, csv_pieces
 from edgetop.session.export.parquet import NoParquetError, require_parquet, write_parquet
 from edgetop.session.export.tables import Table, TableColumn, tables_of
 from edgetop.session.file import SessionFile
-from tests.session.test_recomputation import with_energy
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
+from tests.support.recorded_power import with_energy
 from tests.support.recorded_sessions import CPU, HEAD, MEMORY, S, fold, recordings, sample, turn
 
 
