@@ -26,14 +26,18 @@ from math import exp, log, sqrt
 from pathlib import Path
 from statistics import fmean, median, stdev
 
+from benchmarks import run_benchmark
 from edgetop.bench.texts import reading_text
 from edgetop.core.statistics.student import quantile
+from tests.support.requirements import need_program
 
 TESTS = ("pp512", "tg128")
 
 
 def main() -> None:
     options = _options()
+    for program in ("llama-bench", "llama-perplexity"):
+        need_program(program, "it as the first lines of this module say", path=str(options.programs))
     environment = _environment(options.programs)
     with tempfile.TemporaryDirectory() as folder:
         data = {**environment, "EDGETOP_DATA_DIR": folder}
@@ -141,4 +145,4 @@ def _output(command: list[str], environment: Mapping[str, str], *, with_errors: 
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -21,6 +21,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from benchmarks import run_benchmark
 from edgetop.bench.means import combined, interval_of
 from edgetop.bench.plan import ModelFile, Order, Plan, TokenTest, runs_of, settings_of
 from edgetop.core.energy.figures import Figure
@@ -136,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks import run_benchmark
+
 
 class Cost(NamedTuple):
     """Of one run, in seconds."""
@@ -71,4 +73,4 @@ def _run(command: list[str]) -> Cost:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

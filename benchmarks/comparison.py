@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks import run_benchmark
 from edgetop.session.codec import encode_file
 from edgetop.session.comparison.compare import compare
 from edgetop.session.comparison.figures import DECODE
@@ -149,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

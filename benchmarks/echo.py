@@ -15,10 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.terminal import Terminal
+from benchmarks import run_benchmark
 from edgetop.core.percentile import percentile
-from edgetop.inference.catalog import demo_model
 from tests.support.isolated_home import IsolatedHome
+from tests.support.requirements import need_demo_model
+from tests.support.timed_terminal import Terminal
 
 LETTERS = "абвгдежзийклмнопрстуфхцчшщъыьэюя"
 PAUSE_S = (0.03, 0.25)
@@ -66,14 +67,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keys", type=int, default=400)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--model", type=Path, default=demo_model())
+    parser.add_argument("--model", type=Path, help="(default: the demo model)")
     chosen = parser.parse_args()
+    model = chosen.model or need_demo_model()
     chance = random.Random(1)  # noqa: S311 - not for secrets
     with tempfile.TemporaryDirectory() as name:
         home = IsolatedHome(Path(name))
         home.environment["COLORTERM"] = "truecolor"
         command = home.command(
-            *("-m", str(chosen.model), "--threads", str(chosen.threads), "--ctx", "8k", "--temp", "0.8"),
+            *("-m", str(model), "--threads", str(chosen.threads), "--ctx", "8k", "--temp", "0.8"),
             *("--max-tokens", "7000"),
         )
         terminal = Terminal(command, home.environment)
@@ -93,4 +95,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -22,6 +22,7 @@ from statistics import fmean, median
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import run_benchmark
 from edgetop.core.energy.estimate import ChannelEstimator, TurnSpan, TurnWindows
 from edgetop.core.energy.meter import Meter
 from edgetop.core.energy.uncertainty import Quantity
@@ -299,4 +300,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks import run_benchmark
 from edgetop.fit.model_file import read_facts
 from tests.support.gguf_files import ARRAY, F32, STRING, U32, array, gguf, pair, tensor, text, u32
 
@@ -104,4 +105,4 @@ def measured(name: str, path: Path, repeat: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -8,9 +8,11 @@ Three graphs of 200 values each are drawn once a second for a minute, as a zoome
 
 from __future__ import annotations
 
+import argparse
 import time
 from statistics import median
 
+from benchmarks import run_benchmark
 from edgetop.core.records import Channel, Record, Sampled, SourceAdded, SourceInfo, Tokens, TurnFinished, TurnStarted
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
@@ -79,6 +81,7 @@ def cost(length_s: int, span: str) -> tuple[float, float]:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print(f"{'span':8} {'session':>8} {'steps a draw':>13} {'ms a draw':>10}")
     for span, _ in SPANS:
         for name, length_s in LENGTHS_S.items():
@@ -87,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

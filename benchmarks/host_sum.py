@@ -22,6 +22,7 @@ from statistics import fmean, median
 
 from msgspec.structs import replace
 
+from benchmarks import run_benchmark
 from edgetop.core.energy.figures import Energy, Figure
 from edgetop.core.records import Record, Sampled
 from edgetop.session.session import Session
@@ -99,4 +100,4 @@ def _with(ran: Ran, records: list[Record]) -> Ran:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

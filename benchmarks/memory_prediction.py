@@ -22,6 +22,7 @@ from typing import get_args
 
 from msgspec import Struct
 
+from benchmarks import run_benchmark
 from edgetop.core.engine import EngineSettings, KvType, SamplingSettings
 from edgetop.core.records import Missing, ModelLoaded, TurnFinished
 from edgetop.fit.memory import MemoryNeed, memory_need
@@ -30,6 +31,8 @@ from edgetop.fit.model_file import read_facts
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.dry_load import dry_load
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed
+from tests.support.gguf_architectures import ARCHITECTURES
+from tests.support.gguf_files import write_model
 
 PROMPT_TOKENS = 620
 """More than the 512 of a micro-batch, so that its whole buffer is touched."""
@@ -68,9 +71,6 @@ def main() -> None:
     for model in options.models:
         rows += measure(model, model.stem, contexts, kv_types)
     if options.tiny:
-        from tests.support.gguf_architectures import ARCHITECTURES  # noqa: PLC0415 - only with the tests at hand
-        from tests.support.gguf_files import write_model  # noqa: PLC0415
-
         with tempfile.TemporaryDirectory() as folder:
             for name in ARCHITECTURES:
                 path = write_model(Path(folder) / f"{name}.gguf", name)
@@ -192,4 +192,4 @@ def _wait(engine: EngineProcess, *kinds: type[object]) -> object:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

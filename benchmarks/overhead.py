@@ -2,8 +2,8 @@
 
     python -m benchmarks.overhead [--answers 4] [--tokens 1200] [--threads 1 2] [--only screen ssh btop]
 
-Under each condition the screen is stopped and continued in turn while the model answers (`benchmarks.pulses`), with the
-same model and greedy sampling:
+Under each condition the screen is stopped and continued in turn while the model answers
+(`tests.support.monitor_pulses`), with the same model and greedy sampling:
 
     screen      the live screen in a terminal of 120 by 36 cells that somebody looks at
     tmux        the same in a tmux that nobody is attached to
@@ -24,7 +24,6 @@ import contextlib
 import os
 import random
 import select
-import shutil
 import signal
 import sys
 import tempfile
@@ -35,17 +34,18 @@ from typing import NamedTuple
 
 import psutil
 
-from benchmarks.pulses import Stretch, mean_interval, median_interval, pulse, ratios, waits
-from benchmarks.terminal import COLUMNS, DEADLINE_S, ROWS, Terminal, Use, cpu_percent, resident_mib, use_of
+from benchmarks import run_benchmark
 from edgetop.core.clock import US_PER_S
 from edgetop.core.engine import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
-from edgetop.inference.catalog import demo_model
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed
 from edgetop.session.disk import load as load_session
 from tests.support.isolated_home import IsolatedHome
+from tests.support.monitor_pulses import Stretch, mean_interval, median_interval, pulse, ratios, waits
+from tests.support.requirements import NotInstalledError, need_demo_model, need_program
 from tests.support.sshd import Sshd
+from tests.support.timed_terminal import COLUMNS, DEADLINE_S, ROWS, Terminal, Use, cpu_percent, resident_mib, use_of
 from tests.support.tmux import Tmux
 
 PROMPT = "Write a long story about a lighthouse keeper and the sea."
@@ -202,7 +202,7 @@ def _measured(setting: Setting, home: IsolatedHome, terminal: Terminal | Detache
 def monitor_cost(setting: Setting, monitor: str) -> Cost:
     """What another monitor costs beside the bare engine, of which nobody but this script hears."""
     environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
-    terminal = Terminal([monitor], environment)
+    terminal = Terminal([need_program(monitor)], environment)
     try:
         terminal.drain(3.0)
         idle = [use_of(terminal.pid)]
@@ -330,21 +330,19 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1200, help="of an answer")
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, 2, os.cpu_count() or 1}))
     parser.add_argument("--only", nargs="+", choices=conditions, default=conditions)
-    parser.add_argument("--model", type=Path, default=demo_model())
+    parser.add_argument("--model", type=Path, help="(default: the demo model)")
     chosen = parser.parse_args()
-    if chosen.model is None:
-        raise SystemExit("no model: name one with --model, or install the demo model")
+    model = chosen.model or need_demo_model()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     chance = random.Random(1)  # noqa: S311 - not for secrets
     print(f"| {' | '.join(HEADINGS)} |\n{'|---' * len(HEADINGS)}|")
     for threads in chosen.threads:
-        setting = Setting(chosen.model, threads, chosen.answers, chosen.tokens, chance)
+        setting = Setting(model, threads, chosen.answers, chosen.tokens, chance)
         for condition in chance.sample(chosen.only, len(chosen.only)):
-            if condition not in MONITORS:
-                cost = screen_cost(setting, condition)
-            elif shutil.which(condition):
-                cost = monitor_cost(setting, condition)
-            else:
+            try:
+                cost = (monitor_cost if condition in MONITORS else screen_cost)(setting, condition)
+            except NotInstalledError as missing:
+                print(f"{condition} is left out: {missing}", file=sys.stderr)
                 continue
             print(row(condition, threads, cost), flush=True)
 
@@ -369,4 +367,4 @@ def row(condition: str, threads: int, cost: Cost) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -19,7 +19,7 @@ from statistics import median
 
 from msgspec import Struct
 
-from benchmarks.published_models import facts_of_published
+from benchmarks import run_benchmark
 from edgetop.core.energy.figure import Figure
 from edgetop.core.engine import EngineSettings
 from edgetop.core.records import Missing
@@ -27,6 +27,7 @@ from edgetop.fit.devices import DeviceTable, find_device, load_devices, machine_
 from edgetop.fit.energy import predict_energy
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.speed import predict_speed
+from tests.support.published_models import facts_of_published
 
 DEVICES = {
     "Jetson Orin Nano Super 8GB": "orin-nano-super",
@@ -226,4 +227,4 @@ def _group(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

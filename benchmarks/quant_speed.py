@@ -20,6 +20,7 @@ from typing import NamedTuple
 import gguf
 import numpy as np
 
+from benchmarks import run_benchmark
 from edgetop.core.records import Missing
 from edgetop.fit.machine_profile import MachineProfile, measure_machine
 from edgetop.fit.model_facts import ModelFacts
@@ -228,4 +229,4 @@ def _rates(profile: MachineProfile) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -18,8 +18,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks import run_benchmark
 from edgetop.core.gguf import read_header
 from tests.support.mutated_gguf import DATA_BYTES, examine, good_headers, mutated
+from tests.support.requirements import need_module
 
 HEADER_BYTES_MAX = 16 * 2**20
 FINDING = Path("build/finding.gguf")
@@ -75,6 +77,7 @@ def mutation(inputs: int, seed: int, real: Path | None) -> dict[str, object]:
 
 def guided(inputs: int) -> None:
     """Let atheris look for inputs that reach new lines of the reader; it reports and exits by itself."""
+    need_module("atheris")
     import atheris  # noqa: PLC0415 - an extra of this benchmark alone
 
     corpus = Path("build/reader_corpus")
@@ -92,4 +95,4 @@ def guided(inputs: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -25,8 +25,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.long_session import long_session
+from benchmarks import run_benchmark
 from edgetop.session.disk import load, save
+from tests.support.long_sessions import long_session
 
 
 def main() -> None:
@@ -95,4 +96,4 @@ def _tell(what: str, spans_s: Sequence[float]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

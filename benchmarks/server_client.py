@@ -1,6 +1,6 @@
 """What the client costs: the server's decode rate while edgetop reads its stream, against curl reading the same one.
 
-    python benchmarks/server_client.py MODEL.gguf [--rounds N] [--tokens N]
+    python -m benchmarks.server_client MODEL.gguf [--rounds N] [--tokens N]
 
 A llama-server (the `xllamacpp` wheel's) answers the same question in turn to `edgetop run --server` and to curl, or to
 a bare reader where there is no curl. Both rates are the server's own, (tokens - 1) / its milliseconds, since a client
@@ -23,12 +23,11 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import run_benchmark
+from tests.support.llama_cpp_servers import llama_server
+from tests.support.monitor_pulses import Interval, median_interval, waited_s
+
 _REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(_REPOSITORY))
-
-from benchmarks.pulses import Interval, median_interval, waited_s  # noqa: E402 - from the folder above
-from tests.support.llama_cpp_servers import llama_server  # noqa: E402
-
 GOAL = 0.99
 QUESTION = "Write a long story about the sea and all who live in it."
 _READER = (
@@ -123,4 +122,4 @@ def by_edgetop(url: str, tokens: int, home: str) -> Answered:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_benchmark(main)

@@ -18,12 +18,14 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from benchmarks import run_benchmark
 from edgetop.core.records import Tokens
 from edgetop.session.conversion import to_file
 from edgetop.session.disk import load, load_head, save
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from tests.support.recorded_sessions import HEAD, MEMORY, MS, OWN, START_US, S, an_hour, fold, sample, turn
+from tests.support.long_sessions import an_hour
+from tests.support.recorded_sessions import HEAD, MEMORY, MS, OWN, START_US, S, fold, sample, turn
 
 
 def main() -> None:
@@ -79,4 +81,4 @@ def _tell(what: str, span_s: float) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -19,11 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from benchmarks import run_benchmark
 from edgetop.session.disk import save
 from edgetop.session.listing import entry_of
 from edgetop.session.store import Store
 from edgetop.tui.sessions_table import placed, row_line
-from tests.support.recorded_sessions import an_hour
+from tests.support.long_sessions import an_hour
 
 COUNTS = (1, 20, 200, 1000)
 COLUMNS, ROWS = 120, 36
@@ -87,4 +88,4 @@ def _timed(work: Callable[[], object], repeat: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

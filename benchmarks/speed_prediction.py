@@ -29,6 +29,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from benchmarks import run_benchmark
 from edgetop.core.energy.figure import Figure
 from edgetop.core.engine import EngineSettings
 from edgetop.core.records import DeviceInfo, Missing
@@ -327,4 +328,4 @@ def _now() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

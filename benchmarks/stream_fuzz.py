@@ -18,7 +18,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks import run_benchmark
 from tests.support.mutated_streams import STREAMS, examine, mutated
+from tests.support.requirements import need_module
 
 FINDING = Path("build/finding.stream")
 
@@ -64,6 +66,7 @@ def mutation(inputs: int, seed: int) -> dict[str, object]:
 
 def guided(inputs: int) -> None:
     """Let atheris look for inputs that reach new lines of the readers; it reports and exits by itself."""
+    need_module("atheris")
     import atheris  # noqa: PLC0415 - an extra of this benchmark alone
 
     corpus = Path("build/stream_corpus")
@@ -81,4 +84,4 @@ def guided(inputs: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

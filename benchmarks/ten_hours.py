@@ -19,10 +19,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.long_session import WORDS
-from benchmarks.terminal import resident_mib
+from benchmarks import run_benchmark
 from edgetop.core.records import Prefill, Record, Sampled, Tokens, TurnFinished, TurnStarted
 from tests.support.demo_session import LOADED, DemoApp, S, demo_records
+from tests.support.long_sessions import WORDS
+from tests.support.timed_terminal import resident_mib
 
 TOKENS_PER_S, TOKENS_PER_TURN = 55, 500
 PAUSE_S = 2
@@ -134,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

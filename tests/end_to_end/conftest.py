@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,7 +9,8 @@ import pytest
 
 from tests.end_to_end.recorded_terminal import RecordedTerminal
 from tests.support.isolated_home import IsolatedHome
-from tests.support.sshd import NoSshError, Sshd
+from tests.support.requirements import need_program
+from tests.support.sshd import Sshd
 from tests.support.tmux import Tmux
 
 
@@ -25,8 +25,7 @@ def home(tmp_path: Path) -> Iterator[IsolatedHome]:
 @pytest.fixture
 def open_tmux(home: IsolatedHome) -> Iterator[Callable[..., Tmux]]:
     """Starts programs in windows of tmux."""
-    if shutil.which("tmux") is None:
-        pytest.skip("install tmux")
+    need_program("tmux")
     opened: list[Tmux] = []
 
     def open_window(command: Sequence[str], columns: int = 120, rows: int = 36) -> Tmux:
@@ -57,9 +56,6 @@ def sshd(tmp_path: Path) -> Iterator[Sshd]:
     """A server of one's own."""
     folder = tmp_path / "ssh"
     folder.mkdir(mode=0o700)
-    try:
-        server = Sshd(folder)
-    except NoSshError as lack:
-        pytest.skip(str(lack))
+    server = Sshd(folder)
     yield server
     server.close()

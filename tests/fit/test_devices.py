@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import pytest
 
-from benchmarks.published_models import facts_of_published
 from edgetop.core.engine import EngineSettings
 from edgetop.core.errors import UsageError
 from edgetop.fit.devices import device_of_model, find_device, load_devices, machine_of, mode_of
 from edgetop.fit.energy import EnergyPrediction, predict_energy
 from edgetop.fit.speed import SpeedPrediction, predict_speed
+from tests.support.published_models import facts_of_published
 
 TABLE = load_devices()
 OWN = """

@@ -10,8 +10,9 @@ from edgetop.core.records import Missing, Sampled
 from edgetop.report.time_series import COLUMNS, History, drawn, time_series
 from edgetop.session.energy_account import EnergyAccount
 from tests.support import recorded_sessions
+from tests.support.long_sessions import an_hour
 from tests.support.recorded_power import SENSORS, record
-from tests.support.recorded_sessions import HEAD, MEMORY, S, an_hour, fold, sample, turn
+from tests.support.recorded_sessions import HEAD, MEMORY, S, fold, sample, turn
 
 values = st.lists(st.none() | st.floats(-1e6, 1e6).map(lambda value: float(f"{value:.5g}")), max_size=200)
 

@@ -16,19 +16,8 @@ from edgetop.session.conversion import to_file, to_session
 from edgetop.session.disk import LARGEST_FILE_BYTES, load, load_file, load_head, rewrite, save
 from edgetop.session.schema import validate
 from edgetop.session.session import Session
-from tests.support.recorded_sessions import (
-    CPU,
-    HEAD,
-    MEMORY,
-    START_US,
-    S,
-    an_hour,
-    event,
-    fold,
-    recordings,
-    sample,
-    turn,
-)
+from tests.support.long_sessions import an_hour
+from tests.support.recorded_sessions import CPU, HEAD, MEMORY, START_US, S, event, fold, recordings, sample, turn
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -10,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from edgetop.inference.llama.rpc import RpcError, greet
 from tests.support.eventually import eventually
+from tests.support.requirements import NotInstalledError, need_module
 
 _LLAMA_SERVER = """
 import json, sys, xllamacpp
@@ -33,9 +31,8 @@ sys.stdin.read()
 
 @contextmanager
 def llama_server(model: Path, **settings: object) -> Iterator[tuple[str, int]]:
-    """Its address and process. `settings` are fields of xllamacpp's CommonParams. Skips where it is not installed."""
-    if importlib.util.find_spec("xllamacpp") is None:
-        pytest.skip("install xllamacpp")
+    """Its address and process. `settings` are fields of xllamacpp's CommonParams. Raises NotInstalledError."""
+    need_module("xllamacpp")
     process = subprocess.Popen(
         [sys.executable, "-c", _LLAMA_SERVER, json.dumps({"model": str(model), **settings})],
         stdin=subprocess.PIPE,
@@ -84,7 +81,7 @@ serve(f"127.0.0.1:{port}".encode(), None, 1, 1, ctypes.cast(devices, pointer))
 
 @contextmanager
 def rpc_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Its address `host:port` and its process, with the processor as its device and one thread. Skips without RPC."""
+    """Its address `host:port` and its process, with the processor as its device. Raises NotInstalledError."""
     process = subprocess.Popen(
         [sys.executable, "-c", _RPC_SERVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -95,7 +92,7 @@ def rpc_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
         if not port:
             words = process.stderr.read()
             assert words.strip().endswith("no RPC"), words
-            pytest.skip("this llama.cpp was built without RPC (-DGGML_RPC=ON)")
+            raise NotInstalledError("this llama.cpp was built without RPC (-DGGML_RPC=ON)")
         address = f"127.0.0.1:{port}"
         eventually(lambda: _answers(address), "the RPC server answers")
         yield address, process

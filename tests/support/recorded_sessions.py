@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable
 from math import nan
 
@@ -192,72 +191,6 @@ def recordings(draw: st.DrawFn) -> list[Record]:
                 ModelLoaded(t_us=t_us, load_s=1.5, model=LOADED.model, engine=LOADED.engine, settings=LOADED.settings)
             )
     return records
-
-
-def an_hour() -> Session:
-    """10 samples a second in ten channels of five sources and 200,000 tokens in 400 turns, as random as real ones."""
-    chance = random.Random(1)  # noqa: S311 - the same every time
-    sources = (
-        SourceInfo(
-            name="cpu",
-            driver="x",
-            period_s=0.1,
-            channels=tuple(Channel(name=f"cpu.{core}", unit="%", digits=1) for core in range(4)),
-        ),
-        SourceInfo(
-            name="memory",
-            driver="x",
-            period_s=0.1,
-            channels=(Channel(name="memory.available", unit="B"), Channel(name="swap.used", unit="B")),
-        ),
-        SourceInfo(
-            name="engine",
-            driver="x",
-            period_s=0.1,
-            channels=(Channel(name="engine.rss", unit="B"), Channel(name="engine.major_faults", unit="1/s", digits=1)),
-        ),
-        SourceInfo(
-            name="power", driver="x", period_s=0.1, channels=(Channel(name="power.VDD_IN", unit="W", digits=3),)
-        ),
-        SourceInfo(name="heat", driver="x", period_s=0.1, channels=(Channel(name="temp.cpu", unit="Cel", digits=1),)),
-    )
-    session = fold([STARTED, *(SourceAdded(source=source) for source in sources), LOADED])
-    available, rss = 4_000_000_000, 1_500_000_000
-    for index in range(36_000):
-        available += 4096 * chance.randrange(-50, 50)
-        rss += 4096 * chance.randrange(-5, 5)
-        values = (
-            tuple(chance.uniform(0, 100) for _ in range(4)),
-            (available, 0.0),
-            (rss, 0.0),
-            (chance.uniform(3, 12),),
-            (chance.uniform(40, 80),),
-        )
-        for source, read in zip(sources, values, strict=True):
-            t_us = START_US + index * 100_000 + chance.randrange(900)
-            session.apply(Sampled(source=source.name, t_us=t_us, values=read))
-    t_us = START_US + S
-    for number in range(1, 401):
-        t_us += 20_000
-        session.apply(TurnStarted(turn=number, t_us=t_us, prompt="Explain what a PMIC does. " * 4))
-        stamps = []
-        for _ in range(500):
-            t_us += chance.randrange(15_000, 20_000)
-            stamps.append(t_us)
-        pieces = tuple(chance.choice((" the", " model", "ing", ".", " integrated", " a", "\n")) for _ in stamps)
-        session.apply(Tokens(turn=number, t_us=tuple(stamps), pieces=pieces))
-        session.apply(
-            TurnFinished(
-                turn=number,
-                t_us=t_us,
-                stop_reason="max_tokens",
-                prompt_tokens=30,
-                cached_tokens=0,
-                generated_tokens=500,
-                context_used=530,
-            )
-        )
-    return session
 
 
 def figure_around(value: float, off: float = 0.2) -> Figure:

@@ -12,20 +12,16 @@ from pathlib import Path
 import psutil
 
 from tests.support.eventually import eventually
-
-
-class NoSshError(Exception):
-    """OpenSSH is not installed here."""
+from tests.support.requirements import need_program
 
 
 class Sshd:
     """A server of OpenSSH on the loopback that knows one key."""
 
     def __init__(self, folder: Path) -> None:
-        """Keys, configuration and log are put into `folder`. Raises NoSshError."""
-        server = shutil.which("sshd", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-        if server is None or shutil.which("ssh") is None:
-            raise NoSshError("install openssh-server and openssh-client")
+        """Keys, configuration and log are put into `folder`. Raises NotInstalledError."""
+        server = need_program("sshd", "openssh-server", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+        need_program("ssh", "openssh-client")
         self._folder = folder
         self._port = unused_port()
         for name in ("host_key", "user_key"):

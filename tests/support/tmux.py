@@ -10,13 +10,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.support.eventually import eventually
+from tests.support.requirements import need_program
 
 _numbers = itertools.count(1)
 _ENDED = r"exit code (\d+)"
 
 
 class Tmux:
-    """One window of a tmux server that nobody else uses. What a program leaves on it stays after its end."""
+    """One window of a tmux server that nobody else uses. What a program leaves on it stays after its end.
+
+    Raises NotInstalledError.
+    """
 
     _SHELL = ("sh", "-c", '"$@"; echo "exit code $?"; exec cat', "sh")
     """tmux itself loses the exit code of a program every now and then."""
@@ -30,6 +34,7 @@ class Tmux:
         columns: int = 120,
         rows: int = 36,
     ) -> None:
+        need_program("tmux")
         self._socket = f"edgetop-test-{os.getpid()}-{next(_numbers)}"
         self._environment = dict(environment)
         self._tmux(
