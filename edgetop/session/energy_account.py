@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from copy import copy
 from math import isnan
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,7 +30,7 @@ from edgetop.session.limits import limit_between
 from edgetop.session.meters import cross_check_of, headline_of, meters_of
 from edgetop.session.quiet import Moments
 from edgetop.session.series import LARGEST
-from edgetop.session.session import Session
+from edgetop.session.session import PerSession, Session
 from edgetop.session.turn import Turn
 
 BEHIND_US = 800_000
@@ -337,12 +338,12 @@ class EnergyAccounts:
         return self._account
 
 
+ENERGY_ACCOUNTS: Final = PerSession(EnergyAccounts)
+
+
 def energy_account(session: Session, t_us: int) -> EnergyAccount:
     """The session's account as it stands at `t_us`."""
-    accounts = session.energy_accounts
-    if not isinstance(accounts, EnergyAccounts):
-        accounts = session.energy_accounts = EnergyAccounts(session)
-    return accounts.at(account_moment(session, t_us))
+    return ENERGY_ACCOUNTS.of(session).at(account_moment(session, t_us))
 
 
 def account_moment(session: Session, t_us: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from edgetop.session.checkpoints import Checkpoints
+from edgetop.session.energy_account import ENERGY_ACCOUNTS
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 
@@ -22,7 +23,7 @@ def prepare(sessions: Sequence[Session]) -> Iterator[None]:
     for session in {id(session): session for session in sessions}.values():
         checkpoints = Checkpoints(session)
         checkpoints.patient = False
-        session.energy_accounts = checkpoints
+        ENERGY_ACCOUNTS.replace(session, checkpoints)
         unready.append((session, checkpoints))
     for session, _ in unready:
         for look in range(LOOKS + 1):

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Generic, TypeVar, cast
 from uuid import uuid4
 
 from msgspec.structs import replace
@@ -35,8 +36,9 @@ from edgetop.core.records import (
 )
 from edgetop.session.numbers import number_problems
 from edgetop.session.series import LARGEST, Series
-from edgetop.session.totals import SettledTurns, TokenGapRow
 from edgetop.session.turn import Turn
+
+T = TypeVar("T")
 
 REFUSED = "record_refused"
 """Kind of the event that says a record did not fit what came before; one for each reason."""
@@ -45,6 +47,23 @@ REFUSED = "record_refused"
 def new_session_id() -> str:
     """A new random name for a session: 12 hexadecimal digits."""
     return uuid4().hex[:12]
+
+
+class PerSession(Generic[T]):
+    """A value derived from a session, made when it is first asked for and kept as long as the session."""
+
+    def __init__(self, make: Callable[[Session], T]) -> None:
+        self._make = make
+
+    def of(self, session: Session) -> T:
+        """The value that belongs to this session."""
+        if self not in session.derived:
+            self.replace(session, self._make(session))
+        return cast("T", session.derived[self])
+
+    def replace(self, session: Session, value: T) -> None:
+        """Keep another value from now on."""
+        session.derived[self] = value
 
 
 class UnfittingError(Exception):
@@ -76,14 +95,8 @@ class Session:
         """By their stamps."""
         self.end_us = 0
         """The latest stamp."""
-        self.settled = SettledTurns()
-        """Sums over ended turns, kept by `edgetop.session.summary`."""
-        self.token_gaps = TokenGapRow()
-        """Gaps between tokens, kept by the same."""
-        self.energy_accounts: object = None
-        """The energy of its turns, kept by `edgetop.session.energy_account`."""
-        self.watch_account: object = None
-        """What watched servers did and at what energy, kept by `edgetop.session.watch_account`."""
+        self.derived: dict[object, object] = {}
+        """What `PerSession` keeps for the modules that compute figures from this session."""
         self._channels: dict[str, tuple[Series, int]] = {}
         self._refused: set[str] = set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
@@ -31,8 +32,8 @@ from edgetop.session.bandwidth import decode_traffic
 from edgetop.session.energy_account import energy_account
 from edgetop.session.limits import UNKNOWN, Limit, limit_between, limit_of_machine
 from edgetop.session.series import Extent
-from edgetop.session.session import Session
-from edgetop.session.totals import Totals
+from edgetop.session.session import PerSession, Session
+from edgetop.session.totals import SettledTurns, TokenGapRow, Totals
 
 SETTLED_US = 5 * US_PER_S
 """This long after its end nothing about a turn changes any more: sources hand over their readings sooner."""
@@ -62,6 +63,10 @@ class Sums(Struct, frozen=True, kw_only=True):
     """Of the last turn."""
 
 
+_SETTLED: Final = PerSession(lambda _session: SettledTurns())
+_TOKEN_GAPS: Final = PerSession(lambda _session: TokenGapRow())
+
+
 def add_up(session: Session, t_us: int) -> Sums:
     """Sums over all turns until `t_us` but a benchmark's warm-ups.
 
@@ -70,7 +75,7 @@ def add_up(session: Session, t_us: int) -> Sums:
     index = session.turn_at(t_us)
     if index is None:
         return Sums()
-    turns, settled = session.turns, session.settled
+    turns, settled = session.turns, _SETTLED.of(session)
     count = bisect_right(turns, t_us - SETTLED_US, hi=index, key=lambda turn: turn.last_us)
     for turn in turns[len(settled.totals) - 1 : count]:
         progress = turn.progress(turn.last_us)
@@ -96,7 +101,7 @@ def add_up(session: Session, t_us: int) -> Sums:
     return Sums(
         totals=totals,
         first_token_us=tuple(first_token_us),
-        gaps_us=tuple(session.token_gaps.until(turns, index, generated)),
+        gaps_us=tuple(_TOKEN_GAPS.of(session).until(turns, index, generated)),
         last=last,
     )
 
@@ -177,7 +182,7 @@ def _account(session: Session, index: int, progress: TurnProgress, t_us: int) ->
 
 def _gaps(session: Session, index: int, progress: TurnProgress) -> TokenGaps | None:
     """Between the tokens of a turn, where each has a stamp of its own."""
-    pieces = session.token_gaps.of_turn(session.turns, index, progress.stamps)
+    pieces = _TOKEN_GAPS.of(session).of_turn(session.turns, index, progress.stamps)
     return token_gaps(*pieces) if progress.one_each else None
 
 

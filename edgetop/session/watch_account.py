@@ -11,6 +11,8 @@ kept in sums, so that asking once a second costs little however long the session
 
 from __future__ import annotations
 
+from typing import Final
+
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -39,7 +41,7 @@ from edgetop.session.limits import limit_between
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.quiet import Moment
 from edgetop.session.server_looks import Look, grown_until, look_at, reason_at
-from edgetop.session.session import Session
+from edgetop.session.session import PerSession, Session
 
 APART_US = 15 * US_PER_S
 """Two looks further apart tell nothing of the time between them."""
@@ -281,12 +283,16 @@ class WatchAccount:
         return net_of(group, Quantity(value=power_w, u=Components(baseline=u_w)))
 
 
+_ACCOUNT: Final = PerSession(WatchAccount)
+
+
 def watch_account(session: Session, t_us: int) -> WatchAccount:
     """The session's account as it stands at `t_us`."""
-    account = session.watch_account
-    if not isinstance(account, WatchAccount) or not account.advance(t_us):
-        account = session.watch_account = WatchAccount(session)
+    account = _ACCOUNT.of(session)
+    if not account.advance(t_us):
+        account = WatchAccount(session)
         account.advance(t_us)
+        _ACCOUNT.replace(session, account)
     return account
 
 

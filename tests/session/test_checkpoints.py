@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgetop.core.records import Missing, Record
 from edgetop.session import checkpoints, ordered, series
 from edgetop.session.checkpoints import NOT_REACHED, Checkpoints
-from edgetop.session.energy_account import EnergyAccount
+from edgetop.session.energy_account import ENERGY_ACCOUNTS, EnergyAccount
 from edgetop.session.preparation import prepare
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
@@ -113,7 +113,8 @@ def test_a_revised_period_late_in_a_session_leaves_a_mark_where_it_happened() ->
 
 def test_a_patient_one_goes_through_as_much_as_it_must() -> None:
     session = fold(powered("counter"))
-    session.energy_accounts = marks = Checkpoints(session)
+    marks = Checkpoints(session)
+    ENERGY_ACCOUNTS.replace(session, marks)
     assert snapshot(session, 20 * S) == fresh("counter", 20 * S)
     assert not marks.complete
     assert snapshot(session, 60 * S) == fresh("counter", 60 * S)
