@@ -45,13 +45,20 @@ def figures_of(turn: TurnEntry) -> str:
     return f"{turn.figures.generated_tokens} tok · {format_rate(turn.figures.decode_tokens_per_s)}"
 
 
+def screen_after(window: Tmux, pattern: str) -> str:
+    """The screen with the figures of a turn, once the panes, drawn more rarely than the chat, have them as well."""
+    rate = re.search(r"[\d.]+ tok/s", window.sees(pattern)[0])
+    assert rate is not None
+    window.sees(rf"decode {re.escape(rate[0])}")
+    return window.text
+
+
 def test_chat_stop_resize_and_quit(open_tmux: Callable[..., Tmux], home: IsolatedHome, small_model: Path) -> None:
     window = open_tmux(home.command("-m", str(small_model), "--temp", "0", "--threads", "1"))
     window.sees("loaded in")
     window.type("/set max_tokens 40")
     window.type("Say hello.")
-    window.sees(_FIGURES)
-    first_screen = window.text
+    first_screen = screen_after(window, _FIGURES)
     window.type("/set max_tokens none")
     window.type(_STORY)
     window.sees(rf"you  {_STORY}[\s\S]*[Rr]iver")
@@ -60,8 +67,7 @@ def test_chat_stop_resize_and_quit(open_tmux: Callable[..., Tmux], home: Isolate
     grown_from = context_used(window.text)
     eventually(lambda: context_used(window.text) > grown_from, "the answer grows on", told=lambda: window.text)
     window.press("C-c")
-    window.sees(rf"{_FIGURES} · stopped")
-    second_screen = window.text
+    second_screen = screen_after(window, rf"{_FIGURES} · stopped")
     window.press("F10")
     assert window.exit_code() == 0
     home.everyone_gone()
