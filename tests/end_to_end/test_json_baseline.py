@@ -75,6 +75,8 @@ RUN = (*TIMES, *ENERGY, *MEMORY, "*.id", "*.hostname")
 RECORDED = (
     *RUN,
     "*.series.-.values.*",
+    "any *.values.engine.*",
+    "any *.values.edgetop.*",
     "*.series.-.absent.*",
     "any *.series.-.missing",
     "any *.reasons",
