@@ -27,8 +27,8 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 from benchmarks import run_benchmark
-from edgetop.bench.texts import reading_text
-from edgetop.core.statistics.student import quantile
+from edgetop.bench.prompts import reading_text
+from edgetop.core.statistics import quantile
 from tests.support.requirements import need_program
 
 TESTS = ("pp512", "tg128")

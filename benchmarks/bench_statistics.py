@@ -22,10 +22,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from benchmarks import run_benchmark
-from edgetop.bench.means import combined, interval_of
 from edgetop.bench.plan import ModelFile, Order, Plan, TokenTest, runs_of, settings_of
-from edgetop.core.energy.figures import Figure
-from edgetop.core.statistics.welch import welch_difference
+from edgetop.bench.results import combined, interval_of
+from edgetop.core.quantity import Interval
+from edgetop.core.statistics import welch_difference
 
 Array = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int], Array]
@@ -99,7 +99,7 @@ def drifted(order: Order, settings: int, repetitions: int, plans: int, chance: n
 
 
 def _told_apart(first: Sequence[float], second: Sequence[float]) -> bool:
-    """As `edgetop.bench.answers` does it for two settings."""
+    """As `edgetop.bench.conclusions` does it for two settings."""
     spreads = []
     for values in (first, second):
         interval = interval_of(values)
@@ -107,9 +107,9 @@ def _told_apart(first: Sequence[float], second: Sequence[float]) -> bool:
     return welch_difference(log(fmean(first) / fmean(second)), *spreads).p_value < 1 - 0.95
 
 
-def _figure(value: float, u_systematic: float, u_random: float) -> Figure:
+def _figure(value: float, u_systematic: float, u_random: float) -> Interval:
     reach = 2 * (u_systematic**2 + u_random**2) ** 0.5
-    return Figure(value=value, low=value - reach, high=value + reach, u_systematic=u_systematic, u_random=u_random)
+    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=u_systematic, u_random=u_random)
 
 
 def main() -> None:

@@ -21,12 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import run_benchmark
-from edgetop.session.codec import encode_file
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.figures import DECODE
-from edgetop.session.comparison.reading import read_results
-from edgetop.session.comparison.result import Result
-from edgetop.session.disk import write_atomically
+from edgetop.core.figures import DECODE
+from edgetop.io.files import write_atomically
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.reading import read_results
+from edgetop.session.compare.result import Result
+from edgetop.session.file_io import encode_file
 from tests.support.simulated_results import result, session_file
 
 DIFFERENT = ("better", "worse")

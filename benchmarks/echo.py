@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from benchmarks import run_benchmark
-from edgetop.core.percentile import percentile
+from edgetop.core.statistics import percentile
 from tests.support.isolated_home import IsolatedHome
 from tests.support.requirements import need_demo_model
 from tests.support.timed_terminal import Terminal

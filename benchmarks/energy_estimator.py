@@ -23,10 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import run_benchmark
-from edgetop.core.energy.estimate import ChannelEstimator, TurnSpan, TurnWindows
-from edgetop.core.energy.meter import Meter
-from edgetop.core.energy.uncertainty import Quantity
-from edgetop.core.energy.window import Extension, Window, measure
+from edgetop.core.energy.windows import ChannelEstimator, Extension, TurnSpan, TurnWindows, Window, measure
+from edgetop.core.quantity import Quantity
+from edgetop.core.sources import Meter
 
 STEP_S = 0.001
 IDLE_W, PREFILL_W, DECODE_W = 4.0, 11.0, 9.0

@@ -13,10 +13,11 @@ import time
 from statistics import median
 
 from benchmarks import run_benchmark
-from edgetop.core.records import Channel, Record, Sampled, SourceAdded, SourceInfo, Tokens, TurnFinished, TurnStarted
+from edgetop.core.records import Record, Sampled, SourceAdded, Tokens, TurnFinished, TurnStarted
+from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from edgetop.tui.traces import SPANS, Traces
+from edgetop.tui.panes.view import SPANS, ChartHistory
 from tests.support.recorded_sessions import ENGINE, LOADED, START_US, STARTED, S, fold
 
 LENGTHS_S = {"10 min": 600, "1 h": 3600, "10 h": 36_000}
@@ -62,7 +63,7 @@ def second(session: Session, at_s: int) -> None:
 
 def cost(length_s: int, span: str) -> tuple[float, float]:
     """Milliseconds (median) and steps (mean) per draw."""
-    session, traces = begun(), Traces(span)
+    session, traces = begun(), ChartHistory(span)
     for at_s in range(length_s):
         second(session, at_s)
     spent_ms, work = [], 0

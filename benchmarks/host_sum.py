@@ -23,10 +23,11 @@ from statistics import fmean, median
 from msgspec.structs import replace
 
 from benchmarks import run_benchmark
-from edgetop.core.energy.figures import Energy, Figure
+from edgetop.core.energy.tokens import Energy
+from edgetop.core.quantity import Interval
 from edgetop.core.records import Record, Sampled
 from edgetop.session.session import Session
-from edgetop.session.summary import account_of
+from edgetop.session.summary import turn_result
 from tests.support.recorded_sessions import fold
 from tests.support.simulated_hosts import HostFeed, Path, Ran, run
 
@@ -53,7 +54,7 @@ def main() -> None:
 def _print(label: str, runs: Iterable[Ran], *, random_alone: bool = False) -> None:
     held, held_each, bias, widths, clocks = [], [], [], [], []
 
-    def reach_j(figure: Figure) -> float:
+    def reach_j(figure: Interval) -> float:
         return 2 * figure.u_random if random_alone else figure.high - figure.value
 
     for ran in runs:
@@ -73,7 +74,7 @@ def _print(label: str, runs: Iterable[Ran], *, random_alone: bool = False) -> No
 
 
 def _energy(session: Session) -> Energy:
-    energy = account_of(session, 0, session.end_us).figures.energy
+    energy = turn_result(session, 0, session.end_us).figures.energy
     if energy is None:
         raise SystemExit("a run has no energy: the model of the hosts is broken")
     return energy

@@ -23,13 +23,14 @@ from typing import get_args
 from msgspec import Struct
 
 from benchmarks import run_benchmark
-from edgetop.core.engine import EngineSettings, KvType, SamplingSettings
-from edgetop.core.records import Missing, ModelLoaded, TurnFinished
+from edgetop.core.engine_settings import EngineSettings, KvType, SamplingSettings
+from edgetop.core.records import ModelLoaded, TurnFinished
+from edgetop.core.sources import Unavailable
 from edgetop.fit.memory import MemoryNeed, memory_need
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.inference.client import EngineProcess
-from edgetop.inference.dry_load import dry_load
+from edgetop.inference.llama.dry_load import dry_load
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed
 from tests.support.gguf_architectures import ARCHITECTURES
 from tests.support.gguf_files import write_model
@@ -50,8 +51,8 @@ class Row(Struct, frozen=True):
     """One model with one choice of settings."""
 
     model: str
-    dry: MemoryNeed | Missing
-    formula: MemoryNeed | Missing
+    dry: MemoryNeed | Unavailable
+    formula: MemoryNeed | Unavailable
     measured: Measured
     dry_s: float
     formula_s: float
@@ -87,7 +88,7 @@ def measure(path: Path, name: str, contexts: list[int] | tuple[int, ...], kv_typ
             # One thread, so that neighbours do not stop it at barriers; the memory is the same.
             settings = EngineSettings(n_ctx=n_ctx, type_k=kv_type, type_v=kv_type, n_threads=1)
             row = _row(path, name, facts, settings)
-            if isinstance(row, Missing):
+            if isinstance(row, Unavailable):
                 print(f"{name} {n_ctx} {kv_type}: {row.reason}", file=sys.stderr)
                 continue
             rows.append(row)
@@ -95,19 +96,21 @@ def measure(path: Path, name: str, contexts: list[int] | tuple[int, ...], kv_typ
     return rows
 
 
-def _row(path: Path, name: str, facts: ModelFacts, settings: EngineSettings) -> Row | Missing:
+def _row(path: Path, name: str, facts: ModelFacts, settings: EngineSettings) -> Row | Unavailable:
     begin = time.perf_counter()
     told = dry_load(path, settings)
     dry_s = time.perf_counter() - begin
     begin = time.perf_counter()
     formula = memory_need(facts, settings)
     formula_s = time.perf_counter() - begin
-    dry = told if isinstance(told, Missing) else memory_need(facts, settings, allocated=told)
+    dry = told if isinstance(told, Unavailable) else memory_need(facts, settings, allocated=told)
     measured = load_and_ask(path, settings, prompt_words=PROMPT_TOKENS, facts=facts)
-    return measured if isinstance(measured, Missing) else Row(name, dry, formula, measured, dry_s, formula_s)
+    return measured if isinstance(measured, Unavailable) else Row(name, dry, formula, measured, dry_s, formula_s)
 
 
-def load_and_ask(path: Path, settings: EngineSettings, *, prompt_words: int, facts: ModelFacts) -> Measured | Missing:
+def load_and_ask(
+    path: Path, settings: EngineSettings, *, prompt_words: int, facts: ModelFacts
+) -> Measured | Unavailable:
     """Load a model, fill at least one micro-batch, draw a few tokens, and read what it took."""
     # A tiny model has a token per byte, others one per word.
     letters = facts.n_vocab is not None and facts.n_vocab < 1000
@@ -117,13 +120,13 @@ def load_and_ask(path: Path, settings: EngineSettings, *, prompt_words: int, fac
         engine.send(Load(path=str(path), settings=settings))
         loaded = _wait(engine, ModelLoaded, LoadFailed)
         if isinstance(loaded, LoadFailed):
-            return Missing(loaded.message, loaded.mend)
+            return Unavailable(loaded.message, loaded.hint)
         assert isinstance(loaded, ModelLoaded)  # noqa: S101 - _wait gives no other
         sampling = SamplingSettings(max_tokens=8)
         engine.send(Generate(turn=0, messages=(ChatMessage("user", question),), sampling=sampling))
         finished = _wait(engine, TurnFinished)
         if isinstance(finished, TurnFinished) and finished.error:
-            return Missing(finished.error)
+            return Unavailable(finished.error)
         return Measured(sum(loaded.memory.by_buffer.values()), peak_bytes(engine.pid))
 
 
@@ -156,8 +159,8 @@ def _print_line(name: str, rows: list[Row]) -> None:
     print(f"| {name} | {len(rows)} | {' | '.join(cells)} | {min(peaks):.0f} to {max(peaks):.0f} MiB |")
 
 
-def _error(need: MemoryNeed | Missing, row: Row, *, peak: bool) -> float | None:
-    if isinstance(need, Missing):
+def _error(need: MemoryNeed | Unavailable, row: Row, *, peak: bool) -> float | None:
+    if isinstance(need, Unavailable):
         return None
     if peak:
         return need.total_bytes / row.measured.peak_bytes - 1

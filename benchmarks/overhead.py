@@ -36,11 +36,11 @@ import psutil
 
 from benchmarks import run_benchmark
 from edgetop.core.clock import US_PER_S
-from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed
-from edgetop.session.disk import load as load_session
+from edgetop.session.file_io import load as load_session
 from tests.support.isolated_home import IsolatedHome
 from tests.support.monitor_pulses import Stretch, mean_interval, median_interval, pulse, ratios, waits
 from tests.support.requirements import NotInstalledError, need_demo_model, need_program

@@ -20,9 +20,9 @@ from statistics import median
 from msgspec import Struct
 
 from benchmarks import run_benchmark
-from edgetop.core.energy.figure import Figure
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import Missing
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.quantity import Interval
+from edgetop.core.sources import Unavailable
 from edgetop.fit.devices import DeviceTable, find_device, load_devices, machine_of, mode_of
 from edgetop.fit.energy import predict_energy
 from edgetop.fit.model_facts import ModelFacts
@@ -83,8 +83,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """A prediction beside what was published."""
 
     row: Row
-    speed: Figure
-    energy: Figure | None
+    speed: Interval
+    energy: Interval | None
 
     @property
     def error(self) -> float:
@@ -181,14 +181,14 @@ def _outcome(row: Row, table: DeviceTable) -> Outcome:
         depth_tokens=row.depth_tokens,
         prompt_tokens=0,
     )
-    if isinstance(speed, Missing):
+    if isinstance(speed, Unavailable):
         raise SystemExit(f"{row.name}: {speed.reason}")
     energy = None
     if row.j_per_token is not None:
         found = predict_energy(
             row.facts, machine, speed, settings=EngineSettings(), threads=row.threads, depth_tokens=row.depth_tokens
         )
-        energy = None if isinstance(found, Missing) else found.decode_j_per_token
+        energy = None if isinstance(found, Unavailable) else found.decode_j_per_token
     return Outcome(row=row, speed=speed.decode_tokens_per_s, energy=energy)
 
 

@@ -21,11 +21,11 @@ import gguf
 import numpy as np
 
 from benchmarks import run_benchmark
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
+from edgetop.fit.machine import AVX2, REFERENCE_DIGITS_PER_S, threads_worth
 from edgetop.fit.machine_profile import MachineProfile, measure_machine
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
-from edgetop.fit.quant_speed import AVX2, REFERENCE_DIGITS_PER_S, threads_worth
 from edgetop.inference.llama.library import Handle, Library, import_library
 from edgetop.inference.threads import decode_threads
 
@@ -105,7 +105,7 @@ def main() -> None:
     paths = _models(library, arguments.folder)
     threads = sorted({1, decode_threads()})
     profile = measure_machine("", max(threads))
-    if isinstance(profile, Missing):
+    if isinstance(profile, Unavailable):
         raise SystemExit(profile.reason)
     print(f"core {profile.digits_per_s / REFERENCE_DIGITS_PER_S:.2f} of the reference; reads {_rates(profile)}")
     _report_types(library, paths, threads, profile, arguments.seconds)

@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import run_benchmark
-from edgetop.session.disk import load, save
+from edgetop.session.file_io import load, save
 from tests.support.long_sessions import long_session
 
 
@@ -53,14 +53,14 @@ def main() -> None:
 
 async def measure(path: Path, seeks: int) -> None:
     import_s = time.process_time()
-    from edgetop.tui.page_app import PageApp  # noqa: PLC0415 - to be measured
-    from edgetop.tui.replay_screen import ReplayScreen  # noqa: PLC0415 - the same
+    from edgetop.tui.app import SingleScreenApp  # noqa: PLC0415 - to be measured
+    from edgetop.tui.screens.replay import ReplayScreen  # noqa: PLC0415 - the same
 
     begin_s = time.process_time()
     session = load(path)
     loaded_s = time.process_time()
     screen = ReplayScreen([session], level="braille")
-    app = PageApp(lambda _: screen, level="braille")
+    app = SingleScreenApp(lambda _: screen, level="braille")
     async with app.run_test(size=(120, 36)) as pilot:
         while not screen.query("TopMeters").first().plain:  # type: ignore[attr-defined]
             await pilot.pause()

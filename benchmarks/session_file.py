@@ -20,8 +20,8 @@ from statistics import median
 
 from benchmarks import run_benchmark
 from edgetop.core.records import Tokens
-from edgetop.session.conversion import to_file
-from edgetop.session.disk import load, load_head, save
+from edgetop.session.file import to_file
+from edgetop.session.file_io import load, load_head, save
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from tests.support.long_sessions import an_hour

@@ -20,10 +20,9 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import run_benchmark
-from edgetop.session.disk import save
-from edgetop.session.listing import entry_of
-from edgetop.session.store import Store
-from edgetop.tui.sessions_table import placed, row_line
+from edgetop.session.file_io import save
+from edgetop.session.store import Store, entry_of
+from edgetop.tui.screens.sessions import placed, row_line
 from tests.support.long_sessions import an_hour
 
 COUNTS = (1, 20, 200, 1000)

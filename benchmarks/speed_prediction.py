@@ -30,17 +30,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from benchmarks import run_benchmark
-from edgetop.core.energy.figure import Figure
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import DeviceInfo, Missing
-from edgetop.fit.calibration import Run, learn, run_of
-from edgetop.fit.experience import Experience
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.prediction import PastRun
+from edgetop.core.quantity import Interval
+from edgetop.core.records import DeviceInfo
+from edgetop.core.sources import Unavailable
+from edgetop.fit.devices import this_machine
+from edgetop.fit.learning import TimingSample, learn, run_of
 from edgetop.fit.machine import Machine
 from edgetop.fit.machine_profile import MachineProfile, measure_machine
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.fit.speed import predict_speed
-from edgetop.fit.this_machine import this_machine
 from edgetop.inference.llama.library import Handle, Library, import_library
 
 LEVELS = {"F16": 1, "Q8_0": 7, "Q4_K_M": 15, "Q4_1": 3, "Q4_0": 2, "Q2_K": 10}
@@ -176,7 +177,7 @@ def _quantized(library: Library, model: Path, folder: Path, level: str) -> Path:
 def _measure(library: Library, paths: dict[str, Path], limit_s: float) -> Rounds:
     begin_s = time.monotonic()
     profile = measure_machine(KEY, max(THREADS))
-    if isinstance(profile, Missing):
+    if isinstance(profile, Unavailable):
         raise SystemExit(profile.reason)
     loaded = {level: Loaded(library, path) for level, path in paths.items()}
     state: bytes | None = None
@@ -189,19 +190,19 @@ def _measure(library: Library, paths: dict[str, Path], limit_s: float) -> Rounds
     return Rounds(profile=profile, cases=cases, blocks_s=tuple(blocks_s))
 
 
-def _machine(profile: MachineProfile, runs: Sequence[Run] = ()) -> Machine:
+def _machine(profile: MachineProfile, runs: Sequence[TimingSample] = ()) -> Machine:
     device = DeviceInfo(hostname="", cores_physical=max(THREADS))
     return replace(this_machine(device, profile, {}), learned=learn(runs, profile.bandwidth_bytes_per_s), key=KEY)
 
 
 def _predicted(
-    facts: ModelFacts, case: Case, machine: Machine, experience: Sequence[Experience] = ()
-) -> tuple[Figure, str]:
+    facts: ModelFacts, case: Case, machine: Machine, experience: Sequence[PastRun] = ()
+) -> tuple[Interval, str]:
     speed = predict_speed(
         facts, machine, settings=EngineSettings(), threads=case.threads, depth_tokens=case.depth, prompt_tokens=0,
         experience=experience,
     )  # fmt: skip
-    if isinstance(speed, Missing):
+    if isinstance(speed, Unavailable):
         raise SystemExit(speed.reason)
     return speed.decode_tokens_per_s, speed.basis
 
@@ -261,13 +262,13 @@ def _report_other_sittings(sittings: Sequence[Rounds], facts: dict[str, ModelFac
 
 def _calibrated(
     first: dict[Case, float], case: Case, facts: dict[str, ModelFacts], profile: MachineProfile
-) -> Figure | None:
+) -> Interval | None:
     if case.level in CALIBRATED_ON:
         return None
     return _predicted(facts[case.level], case, _machine(profile, _runs(first, facts, profile)))[0]
 
 
-def _runs(rates: dict[Case, float], facts: dict[str, ModelFacts], profile: MachineProfile) -> list[Run]:
+def _runs(rates: dict[Case, float], facts: dict[str, ModelFacts], profile: MachineProfile) -> list[TimingSample]:
     """What the quantizations that teach have taught."""
     machine = _machine(profile)
     runs = [
@@ -278,19 +279,19 @@ def _runs(rates: dict[Case, float], facts: dict[str, ModelFacts], profile: Machi
         for each, rate in rates.items()
         if each.level in CALIBRATED_ON
     ]  # fmt: skip
-    return [run for run in runs if not isinstance(run, Missing)]
+    return [run for run in runs if not isinstance(run, Unavailable)]
 
 
 def _repeated(
     first: dict[Case, float], case: Case, facts: dict[str, ModelFacts], profile: MachineProfile
-) -> Figure | None:
+) -> Interval | None:
     """From the same case: how well it can be known at all beside what else goes on here."""
     return _from_one(case, first[case], case, facts, profile)
 
 
 def _other_depth(
     first: dict[Case, float], case: Case, facts: dict[str, ModelFacts], profile: MachineProfile
-) -> Figure | None:
+) -> Interval | None:
     """From the same model with the same threads at the other depth."""
     known = Case(case.level, case.threads, next(depth for depth in DEPTHS if depth != case.depth))
     return _from_one(known, first[known], case, facts, profile)
@@ -298,15 +299,15 @@ def _other_depth(
 
 def _other_threads(
     first: dict[Case, float], case: Case, facts: dict[str, ModelFacts], profile: MachineProfile
-) -> Figure | None:
+) -> Interval | None:
     """From the same model at the same depth with the other number of threads."""
     known = Case(case.level, next(count for count in THREADS if count != case.threads), case.depth)
     return _from_one(known, first[known], case, facts, profile)
 
 
-def _from_one(known: Case, rate: float, case: Case, facts: dict[str, ModelFacts], profile: MachineProfile) -> Figure:
+def _from_one(known: Case, rate: float, case: Case, facts: dict[str, ModelFacts], profile: MachineProfile) -> Interval:
     model = facts[known.level]
-    run = Experience(
+    run = PastRun(
         session="", measured_at=_now(), machine_key=KEY, model_name=model.name, architecture=model.architecture,
         parameters=model.parameters, size_bytes=model.tensor_bytes, file_type=model.file_type,
         weight_bytes_per_token=model.weight_bytes_per_token, threads=known.threads, depth_tokens=known.depth,

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgetop.settings import options
-from edgetop.settings.lookup import is_of_file
-from edgetop.settings.option import SECTIONS, Option
-from edgetop.settings.parser import TITLES
-from edgetop.settings.shown import NOT_SET, shown
-from edgetop.settings.template import in_words
+from edgetop.settings.config_file import NOT_SET, in_words, shown
+from edgetop.settings.option import SECTIONS, TITLES, Option
+from edgetop.settings.resolve import is_of_file
 
 FILE = Path(__file__).with_name("settings.md")
 HEAD = """\

@@ -24,15 +24,13 @@ import llama_cpp
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, monotonic_us
-from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
+from edgetop.core.sources import CPU_OTHERS
 from edgetop.inference.protocol import LoadFailed, Report
+from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.live.live_session import LiveOptions, LiveSession
-from edgetop.session.channels import CPU_OTHERS
-from edgetop.session.codec import encode_file
-from edgetop.session.conversion import to_file
-from edgetop.session.disk import load
-from edgetop.session.file import LoadEntry, SeriesEntry, SessionFile
+from edgetop.session.file import LoadEntry, SeriesEntry, SessionFile, to_file
+from edgetop.session.file_io import encode_file, load
 from edgetop.session.limits import OTHERS_PERCENT, mean_of_present
 from edgetop.session.session import Session
 from edgetop.session.store import Store

@@ -19,8 +19,7 @@ from pathlib import Path
 from docs.record_examples import ROOT, SHIPPED, locked, model_file, presentable, telltales, virtual_board
 from edgetop import cli
 from edgetop.commands.report import report_of
-from edgetop.session.codec import encode_file
-from edgetop.session.disk import load_file
+from edgetop.session.file_io import encode_file, load_file
 
 LEVELS = "F16,Q8_0,Q5_K_M,Q4_K_M,Q4_0,Q2_K"
 TARGET = ROOT / "sessions/study"

@@ -1,4 +1,4 @@
-"""The command line: which verb is meant, its options, and what becomes of an error.
+"""Finds the verb, parses, turns errors into exit codes.
 
 Everything is imported when it is needed, so that `--version` and `--help` are quick.
 """
@@ -13,11 +13,13 @@ import sys
 from edgetop import __version__
 
 TYPE_CHECKING = False
-if TYPE_CHECKING:  # importing `typing` would take as long as all the rest
+
+if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Sequence
 
     from edgetop.settings.resolve import Settings
+
 
 EXIT_INTERRUPTED = 130
 
@@ -47,12 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(given: list[str]) -> int:
     if given[:1] == ["__complete"]:
-        from edgetop.commands.completing import tell_candidates
+        from edgetop.commands.completion import tell_candidates
 
         return tell_candidates(given[1:])
-    from edgetop.commands.parsers import parser_of
+    from edgetop.commands.command_line import given_flags, parser_of
     from edgetop.commands.verbs import DEFAULT_VERB, VERBS
-    from edgetop.settings.parser import given_flags
     from edgetop.settings.resolve import resolve
 
     named = given[0] if given and given[0] in VERBS else ""
@@ -73,8 +74,8 @@ def _unknown_verb(given: str) -> Exception:
     from edgetop.core.text import one_line
 
     close = difflib.get_close_matches(given, VERBS, n=1)
-    mend = f"did you mean edgetop {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}; a model goes after -m"
-    return UsageError(f"there is no verb {one_line(given)!r}", mend)
+    hint = f"did you mean edgetop {close[0]}?" if close else f"the verbs are {', '.join(VERBS)}; a model goes after -m"
+    return UsageError(f"there is no verb {one_line(given)!r}", hint)
 
 
 def _wants_trace(given: Sequence[str]) -> bool:
@@ -82,7 +83,7 @@ def _wants_trace(given: Sequence[str]) -> bool:
 
 
 def _tell(error: Exception, *, traced: bool) -> int:
-    """Say in two lines what happened and how to mend it, and return the exit code."""
+    """Say in two lines what happened and how to fix it, and return the exit code."""
     from edgetop.core.errors import EdgetopError
     from edgetop.core.text import one_line
 
@@ -91,14 +92,14 @@ def _tell(error: Exception, *, traced: bool) -> int:
 
         traceback.print_exception(error)
     if isinstance(error, EdgetopError):
-        what, mend, code = error.what, error.mend, error.exit_code
+        what, hint, code = error.what, error.hint, error.exit_code
     elif isinstance(error, OSError):
-        what, mend, code = f"{error.filename or 'the system'}: {error.strerror or error}", "", 1
+        what, hint, code = f"{error.filename or 'the system'}: {error.strerror or error}", "", 1
     else:
-        what, mend, code = f"edgetop has a defect: {type(error).__name__}: {error}", "", 1
-    if not mend and not traced:
-        mend = "the same command with -v shows where this comes from"
+        what, hint, code = f"edgetop has a defect: {type(error).__name__}: {error}", "", 1
+    if not hint and not traced:
+        hint = "the same command with -v shows where this comes from"
     sys.stderr.write(f"edgetop: {one_line(what)}\n")
-    if mend:
-        sys.stderr.write(f"         {one_line(mend)}\n")
+    if hint:
+        sys.stderr.write(f"         {one_line(hint)}\n")
     return code

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from edgetop import __version__, cli
-from edgetop.session.schema import validate
+from edgetop.session.file_check import validate
 from tests.support.gguf_files import small_gguf
 from tests.support.isolated_home import DEADLINE_S, Shell
 
@@ -159,7 +159,7 @@ def test_a_model_that_cannot_be_loaded_is_two_lines_and_exit_3(shell: Shell, con
 
 
 def test_a_failed_load_prints_no_reply_but_an_object(shell: Shell) -> None:
-    shell.script(load_fails={"reason": "no_memory", "message": "too large", "mend": "smaller"})
+    shell.script(load_fails={"reason": "no_memory", "message": "too large", "hint": "smaller"})
     ran = shell.run("run", "--json", "-p", "x")
     assert ran.code == 3
     assert ran.json()["model"] is None

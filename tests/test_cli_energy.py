@@ -1,18 +1,19 @@
 from __future__ import annotations
 
-from edgetop.commands.energy_text import energy_text
-from edgetop.core.energy.figures import Energy, Figure
+from edgetop.commands.output import energy_text
+from edgetop.core.energy.tokens import Energy
 from edgetop.core.figures import Summary
+from edgetop.core.quantity import Interval
 
 
-def figure(value: float, reach: float) -> Figure:
-    return Figure(value=value, low=value - reach, high=value + reach, u_systematic=reach / 2, u_random=0)
+def figure(value: float, reach: float) -> Interval:
+    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=reach / 2, u_random=0)
 
 
 def test_energy_says_interval_scope_source_and_grade() -> None:
     energy = Energy(
         scope="board_input", source="power.VDD_IN", method="strict", grade="B", grade_reason="gain within 5 %",
-        grade_mend="", flags=(), final=True, estimated_share=0, gross_j=figure(106, 7), net_j=None, idle_w=None,
+        grade_hint="", flags=(), final=True, estimated_share=0, gross_j=figure(106, 7), net_j=None, idle_w=None,
         mean_w=figure(8.9, 0.5), peak_w=figure(9.4, 0.5), j_per_token=figure(0.72, 0.05), net_j_per_token=None,
         decode_j_per_token=None, prefill_j_per_token=None, tokens_per_wh=None,
     )  # fmt: skip

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from edgetop.session.disk import load_file
 from edgetop.session.file import SessionFile
-from edgetop.session.recomputation import changes, recomputed
-from edgetop.session.schema import validate
+from edgetop.session.file_check import changes, recomputed, validate
+from edgetop.session.file_io import load_file
 
 FOLDER = Path(__file__).resolve().parents[1] / "sessions"
 EXAMPLES = sorted(FOLDER.glob("*.json"))

@@ -18,10 +18,13 @@ def imported_by(statement: str) -> set[str]:
     ("statement", "kept_out"),
     [
         ("import edgetop.cli", {"argparse", "typing", "msgspec", "textual", "psutil"}),
-        ("import edgetop.commands.verbs, edgetop.settings.parser", {"msgspec", "textual", "psutil", "platformdirs"}),
+        (
+            "import edgetop.commands.verbs, edgetop.commands.command_line",
+            {"msgspec", "textual", "psutil", "platformdirs"},
+        ),
         ("import edgetop.commands.models", {"textual", "psutil", "llama_cpp", "numpy"}),
         ("import edgetop.commands.check", {"textual", "psutil", "llama_cpp", "numpy", "jinja2", "asyncio", "socket"}),
-        ("import edgetop.live.live_session", {"textual", "rich", "llama_cpp", "numpy", "jinja2", "huggingface_hub"}),
+        ("import edgetop.live.chat_session", {"textual", "rich", "llama_cpp", "numpy", "jinja2", "huggingface_hub"}),
         ("import edgetop.tui.app", {"llama_cpp", "numpy", "jinja2", "huggingface_hub"}),
         ("import edgetop.inference.worker", {"textual", "rich", "numpy"}),
     ],

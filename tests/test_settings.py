@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.commands.command_line import Parser, add_options, given_flags
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
 from edgetop.settings import resolve as resolving
-from edgetop.settings.engine import engine_settings, sampling_settings
 from edgetop.settings.option import token_count
-from edgetop.settings.parser import Parser, add_options, given_flags
-from edgetop.settings.resolve import Settings, resolve
+from edgetop.settings.resolve import Settings, engine_settings, resolve, sampling_settings
 
 
 @pytest.fixture(autouse=True)
@@ -102,7 +101,7 @@ def test_an_output_file_is_of_one_run_and_not_of_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "what", "mend"),
+    ("flags", "what", "hint"),
     [
         ({"ctx": "4z"}, "--ctx: '4z' cannot be used", "4096 or 4k"),
         ({"ctx": "0"}, "--ctx", "a number of tokens"),
@@ -114,33 +113,33 @@ def test_an_output_file_is_of_one_run_and_not_of_the_environment() -> None:
         ({"config": "/nowhere.toml"}, "there is no configuration file", "leave it out"),
     ],
 )
-def test_a_bad_value_is_told_with_what_was_expected(flags: dict[str, str | list[str]], what: str, mend: str) -> None:
+def test_a_bad_value_is_told_with_what_was_expected(flags: dict[str, str | list[str]], what: str, hint: str) -> None:
     with pytest.raises(UsageError) as refused:
         resolved(flags)
     assert what in refused.value.what
-    assert mend in refused.value.mend
+    assert hint in refused.value.hint
     assert refused.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "mend"),
+    ("text", "what", "hint"),
     [
         ("[engine]\nthread = 4\n", "no setting 'thread' in [engine]", "did you mean threads?"),
         ("[motor]\nx = 1\n", "no table [motor]", "known are"),
         ("engine = 3\n", "no table [engine]", ""),
-        ("[engine\n", "is not TOML", "mend that line"),
+        ("[engine\n", "is not TOML", "fix that line"),
         ("[engine]\nctx = [1, 2]\n", "only one value", "TOKENS"),
         ("[recording]\noutput = 'x'\n", "no setting 'output'", ""),
         ("[general]\nconfig = 'x'\n", "no setting 'config'", ""),
     ],
 )
-def test_a_mistake_in_the_file_names_the_file(tmp_path: Path, text: str, what: str, mend: str) -> None:
+def test_a_mistake_in_the_file_names_the_file(tmp_path: Path, text: str, what: str, hint: str) -> None:
     config = config_file(tmp_path, text)
     with pytest.raises(UsageError) as refused:
         resolved({}, {}, config)
     assert str(config) in refused.value.what
     assert what in refused.value.what
-    assert mend in refused.value.mend
+    assert hint in refused.value.hint
 
 
 def test_the_engine_gets_every_setting_of_its_own() -> None:

@@ -1,4 +1,4 @@
-"""What a plan will take, before it starts: time, disk and memory, from the predictions of `edgetop check`."""
+"""Time, disk and memory a plan will take."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from edgetop.bench.plan import ModelFile, Plan, PromptTest, Run, Test, TokenTest
-from edgetop.bench.questions import QUESTIONS, prompt_of
+from edgetop.bench.prompts import QUESTIONS, prompt_of
 
 RUN_OVERHEAD_S = 4.0
 """Starting the engine's process, finding sensors, saving the session."""
+
 REST_WITHOUT_POWER_S = 1.0
+
 SETTLE_S = 1.0
 """After each test, where power is measured, until its last readings have come."""
+
 SESSION_BYTES_PER_S = 2_000
 """A session with ten channels takes about 6 MB an hour (`benchmarks/session_file.py`)."""
+
 CHARACTERS_PER_TOKEN = 4
 
 

@@ -1,20 +1,32 @@
-"""Rows as text: llama-bench's formats, with edgetop's fields behind them."""
+"""Llama-bench rows as JSON, CSV, SQL, Markdown.
+
+The fields down to `stddev_ts`, `samples_ns` and `samples_ts` are those of llama.cpp's tools/llama-bench, in its order;
+what edgetop does not set stands there with llama.cpp's default. A figure that is not known is null.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, Literal
 
 import msgspec
 
+from edgetop.bench.plan import TokenTest
+from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.core.format import format_bytes
+from edgetop.core.quantity import Interval
 from edgetop.core.text import one_line
 
 Format = Literal["table", "md", "csv", "json", "jsonl", "sql"]
+
 FORMATS: tuple[Format, ...] = ("table", "md", "csv", "json", "jsonl", "sql")
+
 TABLE = "edgetop_bench"
+
 _TEXT_MEANS_FORMULA = ("=", "+", "-", "@")
 
 
@@ -136,3 +148,149 @@ def _joules(figure: Mapping[str, float] | None) -> str:
     if figure is None:
         return "n/a"
     return f"{figure['value']:.3g} ± {(figure['high'] - figure['low']) / 2:.2g}"
+
+
+_FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+"""As llama.cpp's enum llama_flash_attn_type numbers them."""
+
+
+def rows_of(result: PlanResult) -> list[dict[str, Any]]:
+    """One row for each setting and test; one without a test for a setting of which only the quality is known."""
+    rows = []
+    for setting in result.settings:
+        rows += [_row(result, setting, test) for test in setting.tests]
+        if setting.quality is not None and not setting.tests:
+            rows.append(_row(result, setting, None))
+    return [{name: _encodable(value) for name, value in row.items()} for row in rows]
+
+
+def _row(result: PlanResult, setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
+    return {
+        **_configuration(result, setting),
+        **_measured(setting, test),
+        **_energy(setting, test),
+        **_surroundings(result, setting, test),
+    }
+
+
+def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]:
+    """llama-bench's fields down to `fit_min_ctx`, in its order."""
+    load, device = setting.load, result.device
+    model = None if load is None else load.model
+    chosen = None if load is None else load.settings
+    names = [] if load is None else list(dict.fromkeys(name.split(":")[0] for name in load.engine.devices))
+    backends = [name for name in names if name != "CPU"]
+    return {
+        "build_commit": "",
+        "build_number": 0,
+        "cpu_info": "" if device is None else device.cpu,
+        "gpu_info": "",
+        "backends": "" if load is not None and load.engine.server else ",".join(backends) or "CPU",
+        "model_filename": Path(setting.setting.model.path).name,
+        "model_type": "" if model is None else f"{model.architecture} {model.quantization}".strip(),
+        "model_size": None if model is None else model.size_bytes,
+        "model_n_params": None if model is None else model.parameters,
+        "n_batch": None if chosen is None else chosen.n_batch,
+        "n_ubatch": None if chosen is None else chosen.n_ubatch,
+        "n_threads": None if chosen is None else chosen.n_threads,
+        "cpu_mask": "0x0",
+        "cpu_strict": False,
+        "poll": 50,
+        "type_k": setting.setting.kv_type,
+        "type_v": setting.setting.kv_type,
+        "n_gpu_layers": None if chosen is None else chosen.n_gpu_layers,
+        "n_cpu_moe": 0,
+        "split_mode": "layer",
+        "main_gpu": 0,
+        "no_kv_offload": chosen is not None and not chosen.offload_kqv,
+        "flash_attn": _FLASH_ATTENTION[chosen.flash_attention if chosen is not None else "auto"],
+        "devices": "auto",
+        "tensor_split": "0.00",
+        "tensor_buft_overrides": "none",
+        "load_mode": "auto" if chosen is None else chosen.load_mode,
+        "lazy_mode": "auto",
+        "embeddings": False,
+        "no_op_offload": 0,
+        "no_host": False,
+        "repack": chosen is None or chosen.use_extra_bufts,
+        "fit_target": 0,
+        "fit_min_ctx": 0,
+    }
+
+
+def _measured(setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
+    """llama-bench's fields from `n_prompt` on, and what edgetop knows of the same.
+
+    The deviations of a single repetition are 0, as there; `ts_low` and `ts_high` are null then.
+    """
+    shape = test.test if test is not None and isinstance(test.test, TokenTest) else None
+    durations = [] if test is None else [each.duration_ns for each in test.repetitions]
+    return {
+        "n_prompt": 0 if shape is None else shape.n_prompt,
+        "n_gen": 0 if shape is None else shape.n_gen,
+        "n_depth": 0 if shape is None else shape.depth,
+        "test_time": setting.measured_at,
+        "avg_ns": round(fmean(durations)) if durations else None,
+        "stddev_ns": round(stdev(durations)) if len(durations) > 1 else 0,
+        "avg_ts": None if test is None else test.tokens_per_s.mean,
+        "stddev_ts": 0.0 if test is None else test.tokens_per_s.deviation or 0.0,
+        "samples_ns": durations,
+        "samples_ts": [] if test is None else [each.tokens_per_s for each in test.repetitions],
+        "test": "" if test is None else test.test.name,
+        "setting": setting.setting.key,
+        "ts_low": None if test is None else test.tokens_per_s.low,
+        "ts_high": None if test is None else test.tokens_per_s.high,
+        "first_token_s": None if test is None or test.first_token_s is None else test.first_token_s.mean,
+    }
+
+
+def _energy(setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
+    return {
+        "j_per_token": None if test is None else _interval(test.j_per_token),
+        "net_j_per_token": None if test is None else _interval(test.net_j_per_token),
+        "energy_scope": setting.energy_scope,
+        "energy_source": setting.energy_source or None,
+        "energy_grade": setting.energy_grade,
+        "idle_w": setting.idle_w,
+        "energy_missing": "" if test is None else test.energy_missing,
+    }
+
+
+def _surroundings(result: PlanResult, setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
+    load, device, quality = setting.load, result.device, setting.quality
+    divergence = None if quality is None else quality.kl_divergence
+    accuracy = None if quality is None else quality.accuracy
+    return {
+        "load_s": None if setting.load_s is None else setting.load_s.mean,
+        "rss_peak_bytes": setting.rss_peak_bytes,
+        "bandwidth_use": setting.bandwidth_use,
+        "bits_per_weight": None if load is None else load.model.bits_per_weight,
+        "n_ctx": None if load is None else load.settings.n_ctx,
+        "n_threads_batch": None if load is None else load.settings.n_threads_batch,
+        "perplexity": None if quality is None else quality.perplexity.value,
+        "kl_divergence": None if divergence is None else divergence.value,
+        "top_agreement": None if quality is None else quality.top_agreement,
+        "accuracy": None if accuracy is None else accuracy.value,
+        "quality_reference": None if quality is None else quality.reference or None,
+        "temperature_begin_c": None if test is None else test.temperature_begin_c,
+        "temperature_end_c": None if test is None else test.temperature_end_c,
+        "flags": [] if test is None else list(test.flags),
+        "problems": list(setting.problems),
+        "engine": "" if load is None else f"{load.engine.name} {load.engine.version}".strip(),
+        "server": "" if load is None else load.engine.server,
+        "stamps": "" if load is None else load.engine.stamps,
+        "device": "" if device is None else device.model or device.cpu,
+        "power_mode": "" if device is None else device.power_mode or device.governor,
+        "sessions": [Path(path).name for path in setting.sessions],
+    }
+
+
+def _encodable(value: Any) -> Any:  # noqa: ANN401 - any of a row's values
+    """Text from file names may hold lone surrogates, which JSON in UTF-8 cannot."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")
+    return [_encodable(each) for each in value] if isinstance(value, list) else value
+
+
+def _interval(figure: Interval | None) -> dict[str, float] | None:
+    return None if figure is None else {"value": figure.value, "low": figure.low, "high": figure.high}

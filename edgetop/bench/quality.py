@@ -1,4 +1,4 @@
-"""Scores of quality for the levels of a model, each held against the most precise one."""
+"""Perplexity, KL divergence and accuracy of levels."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgetop.bench.plan import ModelFile, QualityPlan
-from edgetop.bench.questions import QUESTIONS, prompt_of
+from edgetop.bench.prompts import QUESTIONS, prompt_of
 from edgetop.bench.run_log import quality_key
 from edgetop.core.clock import monotonic_us
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError
-from edgetop.core.quality import Quality, Score
-from edgetop.core.records import BenchRun, Scored
+from edgetop.core.records import BenchRun, Quality, Score, Scored
 from edgetop.inference.protocol import (
     ChoiceScore,
     ChoicesScored,
     Choose,
     LoadFailed,
+    MultipleChoiceQuestion,
     Perplexity,
-    Question,
     Report,
     ScoreFailed,
     ScoreProgress,
     TextScored,
 )
+from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.live.live_session import LiveOptions, LiveSession
 from edgetop.session.store import Store
 
 OUTPUTS_AT_ONCE = 64
 """Positions whose logits the context holds at once."""
+
 WAIT_S = 0.1
 
 
@@ -113,7 +113,7 @@ class QualityScorer:
         if self._plan.questions:
             self._tell(f"questions to {model.label}")
             live.conversation.score(
-                Choose(questions=tuple(Question(prompt_of(each), each.choices) for each in QUESTIONS))
+                Choose(questions=tuple(MultipleChoiceQuestion(prompt_of(each), each.choices) for each in QUESTIONS))
             )
             chosen = self._said if self._wait(live) else None
             if not isinstance(chosen, ChoicesScored):
@@ -150,7 +150,7 @@ class QualityScorer:
             case TextScored() | ChoicesScored():
                 self._said = said
             case ScoreFailed() | LoadFailed():
-                self._failure = f"{said.message} {said.mend}".strip()
+                self._failure = f"{said.message} {said.hint}".strip()
             case Notice() if said.severity == "error":
                 self._failure = self._failure or said.text
             case ScoreProgress():
@@ -164,7 +164,7 @@ def _closed(live: LiveSession) -> Path | None:
     try:
         return live.close()
     except EdgetopError as error:
-        raise QualityError(error.what, error.mend) from None
+        raise QualityError(error.what, error.hint) from None
 
 
 def accuracy_of(scores: Sequence[ChoiceScore]) -> Score:

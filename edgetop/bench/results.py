@@ -1,29 +1,291 @@
-"""From the sessions of a plan to its results: for each setting and test the repetitions, their mean and interval."""
+"""From sessions to repetitions, conditions and means."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import hypot, isnan, sqrt
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.conditions import flags_of, happenings_of
-from edgetop.bench.means import Interval, combined, interval_of
-from edgetop.bench.plan import Plan, PromptTest, Setting, Test
-from edgetop.bench.repetitions import Repetition, done_in
+from edgetop.bench.plan import Plan, PromptTest, Setting, Test, TokenTest
 from edgetop.bench.run_log import FinishedRun, quality_key
-from edgetop.core.energy.figures import Figure
-from edgetop.core.energy.grade import Letter
-from edgetop.core.quality import Quality
-from edgetop.core.records import DeviceInfo, Scope
-from edgetop.session.codec import SessionFileError
-from edgetop.session.conversion import to_session
-from edgetop.session.disk import load_file, load_head
-from edgetop.session.file import LoadEntry, SessionFile
+from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.uncertainty import Letter
+from edgetop.core.figures import LimitedBy
+from edgetop.core.quantity import Interval
+from edgetop.core.records import DeviceInfo, Quality
+from edgetop.core.sources import Scope
+from edgetop.core.statistics import quantile
+from edgetop.session.file import LoadEntry, SessionFile, TurnEntry, to_session
+from edgetop.session.file_io import SessionFileError, load_file, load_head
+from edgetop.session.limits import limit_between
 from edgetop.session.session import Session
+
+DISTURBING: tuple[LimitedBy, ...] = ("throttled", "contention", "paging", "swap")
+"""What makes a repetition something else than a measurement of the setting."""
+
+NOTABLE_EVENTS = frozenset(
+    {"suspended", "sensor_lost", "engine_restarted", "engine_stuck", "recording_paused", "record_refused"}
+)
+"""Events that a reader of a run's figures must know."""
+
+TEMPERATURE_PREFIX = "temperature."
+
+FREQUENCY = "cpu.frequency"
+
+BATTERY_POWER = "power.battery"
+"""Above 0 while the batteries give power; missing while a charger does."""
+
+FREQUENCY_SPREAD = 0.1
+"""Clocks that differ by more than this share of the highest are told."""
+
+LEAST_LOOK_US = 1_200_000
+"""The sensors of load are read once a second, each for the second gone by: a shorter test is judged by the next one."""
+
+STALE_US = 10_000_000
+"""A temperature or the state of a battery that is older says nothing of a moment."""
+
+HZ_PER_GHZ = 1e9
+
+
+class Conditions(Struct, frozen=True, kw_only=True):
+    """Of one repetition."""
+
+    disturbances: tuple[str, ...] = ()
+    """Such as `throttled`, `contention`, `suspended` or `on battery`."""
+    temperature_begin_c: float | None = None
+    """Of the hottest sensor when the test began; `None` without one."""
+    temperature_end_c: float | None = None
+    frequency_least_hz: float | None = None
+    """Of the fastest cores while the test ran; `None` if it was not read then."""
+    frequency_most_hz: float | None = None
+
+
+def conditions_between(session: Session, begin_us: int, end_us: int) -> Conditions:
+    """The conditions of a test from `begin_us` to `end_us`, both since the session began."""
+    looked_us = max(end_us, begin_us + LEAST_LOOK_US)
+    limit = limit_between(session, begin_us, looked_us).name
+    disturbances: list[str] = [limit] if limit in DISTURBING else []
+    if any(event.kind == "suspended" and begin_us <= event.t_us <= end_us for event in session.events):
+        disturbances.append("suspended")
+    battery_w = _latest(session, BATTERY_POWER, looked_us)
+    if battery_w is not None and battery_w > 0:
+        disturbances.append("on battery")
+    clocks_hz = [value for value in session.window(FREQUENCY, begin_us, end_us)[1] if value > 0]
+    return Conditions(
+        disturbances=tuple(disturbances),
+        temperature_begin_c=_hottest_c(session, begin_us),
+        temperature_end_c=_hottest_c(session, end_us),
+        frequency_least_hz=min(clocks_hz, default=None),
+        frequency_most_hz=max(clocks_hz, default=None),
+    )
+
+
+def flags_of(conditions: Iterable[Conditions]) -> tuple[str, ...]:
+    """What disturbed how many of several repetitions, in words."""
+    of_all = list(conditions)
+    kinds = dict.fromkeys(kind for each in of_all for kind in each.disturbances)
+    flags = [f"{kind} in {sum(kind in each.disturbances for each in of_all)} of {len(of_all)}" for kind in kinds]
+    least_hz = min((each.frequency_least_hz for each in of_all if each.frequency_least_hz is not None), default=0.0)
+    most_hz = max((each.frequency_most_hz for each in of_all if each.frequency_most_hz is not None), default=0.0)
+    if least_hz < (1 - FREQUENCY_SPREAD) * most_hz:
+        flags.append(f"clock from {least_hz / HZ_PER_GHZ:.2f} to {most_hz / HZ_PER_GHZ:.2f} GHz")
+    return tuple(flags)
+
+
+def happenings_of(session: Session) -> list[str]:
+    """What happened in a run that a reader of its figures must know, each in one sentence."""
+    return [event.text for event in session.events if event.kind in NOTABLE_EVENTS]
+
+
+def _hottest_c(session: Session, t_us: int) -> float | None:
+    names = [name for name in session.channels() if name.startswith(TEMPERATURE_PREFIX)]
+    return max((value for name in names if (value := _latest(session, name, t_us)) is not None), default=None)
+
+
+def _latest(session: Session, channel: str, t_us: int) -> float | None:
+    """The last reading before a moment; `None` if it is missing or old."""
+    _, values = session.window(channel, t_us - STALE_US, t_us)
+    return values[-1] if values and not isnan(values[-1]) else None
+
+
+CONFIDENCE = 0.95
+
+COVERAGE_FACTOR = 2.0
+"""Of a sensor's own uncertainty, as everywhere else (GUM, JCGM 100:2008, 6.2)."""
+
+
+class MeanInterval(Struct, frozen=True, kw_only=True):
+    """A mean over repetitions."""
+
+    mean: float
+    deviation: float | None
+    """Standard deviation of one repetition (n - 1); `None` for a single one."""
+    low: float | None
+    """95 % interval of the mean by Student's t; `None` for a single repetition."""
+    high: float | None
+
+
+def interval_of(values: Sequence[float]) -> MeanInterval:
+    """Mean, standard deviation and the 95 % interval of the mean of at least one value above 0, by Student's t."""
+    mean = fmean(values)
+    if len(values) < 2:
+        return MeanInterval(mean=mean, deviation=None, low=None, high=None)
+    deviation = stdev(values)
+    reach = quantile(CONFIDENCE, len(values) - 1) * deviation / sqrt(len(values))
+    return MeanInterval(mean=mean, deviation=deviation, low=max(0.0, mean - reach), high=mean + reach)
+
+
+def combined(figures: Sequence[Interval]) -> Interval:
+    """The mean of the same figure of at least one repetition.
+
+    What the sensor gets wrong in the same way each time stays; the rest falls with the square root of their number, and
+    is taken from their scatter where that says more than the sensor does.
+    """
+    value = fmean(figure.value for figure in figures)
+    systematic = fmean(figure.u_systematic for figure in figures)
+    random = sqrt(sum(figure.u_random**2 for figure in figures)) / len(figures)
+    factor = COVERAGE_FACTOR
+    if len(figures) > 1:
+        scatter = stdev(figure.value for figure in figures) / sqrt(len(figures))
+        if scatter > random:
+            random, factor = scatter, quantile(CONFIDENCE, len(figures) - 1)
+    return _figure(value, systematic, random, reach=hypot(COVERAGE_FACTOR * systematic, factor * random))
+
+
+def per_token(energies_j: Sequence[Interval], tokens: int) -> Interval:
+    """The energy of turns that follow each other, by the same sensor, over their tokens."""
+    value = sum(figure.value for figure in energies_j) / tokens
+    systematic = sum(figure.u_systematic for figure in energies_j) / tokens
+    random = sqrt(sum(figure.u_random**2 for figure in energies_j)) / tokens
+    return _figure(value, systematic, random, reach=COVERAGE_FACTOR * hypot(systematic, random))
+
+
+def _figure(value: float, systematic: float, random: float, *, reach: float) -> Interval:
+    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=systematic, u_random=random)
+
+
+NS_PER_US = 1000
+
+
+class Repetition(Struct, frozen=True, kw_only=True):
+    """One test done once."""
+
+    round: int
+    tokens_per_s: float
+    duration_ns: int
+    """Of a test of tokens, as llama-bench measures it; of prompts, from submitting each to its last token."""
+    j_per_token: Interval | None = None
+    """Gross, over the tokens that the test is about: of prompts, those generated."""
+    net_j_per_token: Interval | None = None
+    energy_source: str = ""
+    """Which sensors the energy is from; empty without one."""
+    energy_missing: str = ""
+    """Why `j_per_token` is not there; empty when it is."""
+    first_token_s: float | None = None
+    """In the mean of its turns."""
+    conditions: Conditions = Conditions()
+
+
+class TestRepetitions(Struct, frozen=True, kw_only=True):
+    """A test as one session has it."""
+
+    repetitions: tuple[Repetition, ...]
+    without_rate: int
+    """Repetitions that cannot be counted, such as an answer of a single token."""
+
+
+def done_in(test: Test, number: int, file: SessionFile, session: Session) -> TestRepetitions:
+    """The repetitions of a test in the session of round `number`; `session` is that of `file`."""
+    turns = [turn for turn in file.turns if turn.task == test.name and not turn.warmup]
+    size = 1 if isinstance(test, TokenTest) else len(test.prompts)
+    groups = [turns[begin : begin + size] for begin in range(0, len(turns), size)]
+    found = [_repetition(test, number, group, session) if len(group) == size else None for group in groups]
+    repetitions = tuple(each for each in found if each is not None)
+    return TestRepetitions(repetitions=repetitions, without_rate=len(found) - len(repetitions))
+
+
+class _Timing(Struct, frozen=True, kw_only=True):
+    """What a repetition is counted by."""
+
+    tokens: int
+    """That energy is divided by."""
+    tokens_per_s: float
+    duration_us: int
+    begin_us: int
+    end_us: int
+
+
+def _repetition(test: Test, number: int, turns: Sequence[TurnEntry], session: Session) -> Repetition | None:
+    if any(turn.end is None or turn.end.error for turn in turns):
+        return None
+    timing = _token_timing(test, turns[0]) if isinstance(test, TokenTest) else _prompt_timing(turns)
+    if timing is None:
+        return None
+    energies = [energy for turn in turns if (energy := turn.figures.energy) is not None]
+    gross = [energy.gross_j for energy in energies]
+    net = [energy.net_j for energy in energies if energy.net_j is not None]
+    first_s = [turn.figures.first_token_s for turn in turns if turn.figures.first_token_s is not None]
+    whole = len(gross) == len(turns)
+    return Repetition(
+        round=number,
+        tokens_per_s=timing.tokens_per_s,
+        duration_ns=timing.duration_us * NS_PER_US,
+        j_per_token=per_token(gross, timing.tokens) if whole else None,
+        net_j_per_token=per_token(net, timing.tokens) if len(net) == len(turns) else None,
+        energy_source=energies[0].source if whole else "",
+        energy_missing=next((turn.figures.energy_missing for turn in turns if turn.figures.energy is None), ""),
+        first_token_s=fmean(first_s) if first_s else None,
+        conditions=conditions_between(session, timing.begin_us, timing.end_us),
+    )
+
+
+def _token_timing(test: TokenTest, turn: TurnEntry) -> _Timing | None:
+    """llama-bench's: all tokens over the time from before the first decode call to after the last one."""
+    begin_us = turn.stamps.prefill_us
+    end_us = turn.stamps.last_token_us if test.n_gen else _end_of_prefill_us(turn)
+    complete = turn.figures.generated_tokens == test.n_gen
+    if begin_us is None or end_us is None or end_us <= begin_us or not complete:
+        return None
+    tokens = test.n_prompt + test.n_gen
+    return _Timing(
+        tokens=tokens,
+        tokens_per_s=tokens * US_PER_S / (end_us - begin_us),
+        duration_us=end_us - begin_us,
+        begin_us=begin_us,
+        end_us=end_us,
+    )
+
+
+def _prompt_timing(turns: Sequence[TurnEntry]) -> _Timing | None:
+    """Decode speed over all turns: the tokens but the first of each, over the time from its first to its last."""
+    intervals = decode_us = duration_us = 0
+    for turn in turns:
+        stamps = turn.stamps
+        if stamps.first_token_us is None or stamps.last_token_us is None:
+            return None
+        intervals += turn.figures.generated_tokens - 1
+        decode_us += stamps.last_token_us - stamps.first_token_us
+        duration_us += stamps.last_token_us - stamps.submitted_us
+    if intervals < 1 or decode_us <= 0:
+        return None
+    return _Timing(
+        tokens=sum(turn.figures.generated_tokens for turn in turns),
+        tokens_per_s=intervals * US_PER_S / decode_us,
+        duration_us=duration_us,
+        begin_us=turns[0].stamps.submitted_us,
+        end_us=turns[-1].stamps.last_token_us or turns[-1].stamps.submitted_us,
+    )
+
+
+def _end_of_prefill_us(turn: TurnEntry) -> int | None:
+    if turn.prefill is None or not turn.prefill.done or turn.prefill.done[-1] < turn.prefill.total:
+        return None
+    return turn.stamps.submitted_us + sum(turn.prefill.dt_us)
 
 
 class TestResult(Struct, frozen=True, kw_only=True):
@@ -32,13 +294,13 @@ class TestResult(Struct, frozen=True, kw_only=True):
     test: Test
     repetitions: tuple[Repetition, ...]
     """At least one."""
-    tokens_per_s: Interval
-    j_per_token: Figure | None = None
+    tokens_per_s: MeanInterval
+    j_per_token: Interval | None = None
     """Gross, over those repetitions whose energy is known; a flag says so where it is not that of all."""
-    net_j_per_token: Figure | None = None
+    net_j_per_token: Interval | None = None
     energy_missing: str = ""
     """Why `j_per_token` is not there; empty when it is."""
-    first_token_s: Interval | None = None
+    first_token_s: MeanInterval | None = None
     """Of prompts only."""
     temperature_begin_c: float | None = None
     """Of the hottest sensor, in the mean of the repetitions."""
@@ -53,7 +315,7 @@ class SettingResult(Struct, frozen=True, kw_only=True):
     setting: Setting
     load: LoadEntry | None = None
     """As it was loaded the last time."""
-    load_s: Interval | None = None
+    load_s: MeanInterval | None = None
     rss_peak_bytes: int | None = None
     bandwidth_use: float | None = None
     """Of decoding; `None` where this machine's bandwidth is not known."""

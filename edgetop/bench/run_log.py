@@ -1,4 +1,4 @@
-"""What of a plan has been done: one line a run, written when it is over, so that an interruption costs no other run."""
+"""What of a plan is done, on disk."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from edgetop.bench.plan import ModelFile, Plan, Run, runs_of
 from edgetop.core.errors import EdgetopError
-from edgetop.session.disk import write_atomically
+from edgetop.io.files import write_atomically
 
 PLAN_FILE = "plan.json"
+
 RUNS_FILE = "runs.jsonl"
 
 

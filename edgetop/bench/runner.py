@@ -1,27 +1,316 @@
-"""Carries a plan out, run by run; each run is a session of its own."""
+"""Carries a plan out: load, cool-down, warm-up, tests."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable
+from math import sqrt
+from pathlib import Path
+from statistics import fmean, stdev
 
+from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.measurement import (
-    InterruptedRunError,
-    Measurement,
-    NotLoadedError,
-    Progress,
-    RunFailedError,
-    Tell,
-)
-from edgetop.bench.plan import Plan, Run, engine_settings, runs_of
+from edgetop.bench.plan import WARMUP_REPLY, CoolDown, Plan, PromptTest, Run, Test, TokenTest, engine_settings, runs_of
+from edgetop.bench.results import TEMPERATURE_PREFIX
 from edgetop.bench.run_log import FinishedRun, RunLog
-from edgetop.core.engine import SamplingSettings
-from edgetop.core.records import BenchRun
-from edgetop.inference.protocol import Report
+from edgetop.core.clock import monotonic_us
+from edgetop.core.engine_settings import SamplingSettings
+from edgetop.core.errors import EdgetopError, ModelError
+from edgetop.core.records import BenchRun, Event, TurnFinished
+from edgetop.core.sources import Unavailable
+from edgetop.inference.model_file import content_key
+from edgetop.inference.protocol import LoadFailed, Measure, Report
+from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.live.live_session import LiveOptions, LiveSession
+from edgetop.session.energy import energy_of
+from edgetop.session.meters import headline_of, meters_of
+from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.session.store import Store
+
+LOOKED_BACK_S = 10.0
+"""Rest is judged over this long."""
+
+_S_PER_MIN = 60.0
+
+
+class RestWatch:
+    """Collects temperature and power while the device idles."""
+
+    def __init__(self, cool_down: CoolDown, *, has_power: bool, now_s: float) -> None:
+        self._cool_down = cool_down
+        self._has_power = has_power
+        self._begin_s = now_s
+        self._temperatures: deque[tuple[float, float]] = deque()
+        self._powers: deque[tuple[float, float]] = deque()
+        self._idle_known = False
+
+    def note(
+        self, now_s: float, temperature_c: float | None, power_w: float | None, *, idle_known: bool = False
+    ) -> None:
+        """Take in what was read now, `None` being no reading, and whether it is enough for the idle power of a turn."""
+        self._idle_known = idle_known
+        for readings, value in ((self._temperatures, temperature_c), (self._powers, power_w)):
+            if value is not None:
+                readings.append((now_s, value))
+            while readings and readings[0][0] < now_s - LOOKED_BACK_S:
+                readings.popleft()
+
+    def verdict(self, now_s: float) -> str | None:
+        """`None` while it is not at rest; empty when it is; a note when the time is up."""
+        waited_s = now_s - self._begin_s
+        restless = self._restless(waited_s)
+        if not restless:
+            return ""
+        if waited_s < self._cool_down.limit_s:
+            return None
+        return f"began after {waited_s:.0f} s though {restless}"
+
+    def _restless(self, waited_s: float) -> str:
+        """What has not come to rest; empty if all has."""
+        idle_s = self._cool_down.idle_s
+        # A sensor that does not answer any more need not be waited for.
+        if self._has_power and (waited_s < idle_s or (idle_s > 0 and self._powers and not self._idle_known)):
+            return "the idle power was not yet known"
+        if len(self._temperatures) > 1:
+            (begin_s, begin_c), (end_s, end_c) = self._temperatures[0], self._temperatures[-1]
+            span_s = end_s - begin_s
+            if waited_s < LOOKED_BACK_S:
+                return "the temperature was not yet watched long enough"
+            slope = (end_c - begin_c) / span_s * _S_PER_MIN if span_s > 0 else 0.0
+            if abs(slope) > self._cool_down.temperature_slope_c_per_min:
+                return f"the temperature still went {'up' if slope > 0 else 'down'} by {abs(slope):.1f} °C a minute"
+        powers = [power for _, power in self._powers]
+        if len(powers) > 3:
+            # The halves are compared, since a single reading of an idle device may well be twice the next one.
+            halves = powers[: len(powers) // 2], powers[len(powers) // 2 :]
+            earlier, later = map(fmean, halves)
+            noise_w = sqrt(sum(stdev(half) ** 2 / len(half) for half in halves))
+            drift_w = abs(later - earlier)
+            if drift_w > max(self._cool_down.power_spread * fmean(powers), 2 * noise_w):
+                return f"the idle power still went from {earlier:.2f} to {later:.2f} W"
+        return ""
+
+
+WAIT_S = 0.1
+"""How soon an interruption is noticed."""
+
+WARMUP_QUESTION = "Count from one to ten."
+
+LOOK_S = 1.0
+"""How often the idle device is looked at."""
+
+
+class Progress(Struct, frozen=True, kw_only=True):
+    """What is going on."""
+
+    run: int
+    """From 1, of those that remained when it began."""
+    runs: int
+    setting: str
+    doing: str
+    """Such as `loading`, `waiting for the device to come to rest`, or a test's name."""
+
+
+Tell = Callable[[Progress | Notice], None]
+
+
+class RunFailedError(Exception):
+    """The run cannot go on; the message says why."""
+
+
+class NotLoadedError(RunFailedError):
+    """The model cannot be loaded."""
+
+
+class InterruptedRunError(Exception):
+    """The person wants it to end."""
+
+
+class Measurement:
+    """One run under way. Every step raises InterruptedRunError soon after the person wants it to end."""
+
+    def __init__(
+        self, plan: Plan, run: Run, progress: Progress, *, tell: Tell, interrupted: Callable[[], bool]
+    ) -> None:
+        self._plan = plan
+        self._run = run
+        self._progress = progress
+        self._tell = tell
+        self._interrupted = interrupted
+        self._live: LiveSession | None = None
+        self._failure = ""
+        self._load_failed = False
+        self.crashed_in_first_decode = False
+
+    def do(self, begin: Callable[[Callable[[Report | Notice], None]], LiveSession]) -> list[str]:
+        """Begin the session, load, rest, warm up, test; what a reader of the figures must know.
+
+        `begin` takes the listener of the session. Raises RunFailedError.
+        """
+        live = self._live = begin(self._hear)
+        self._load(live)
+        notes = self._rest(live)
+        if self._plan.warmup:
+            self._say("warm-up")
+            self._warm_up(live)
+        undone: dict[str, str] = {}
+        for repetition in range(1, self._run.repetitions + 1):
+            for test in self._plan.tests:
+                if test.name in undone:
+                    continue
+                self._say(test.name if self._run.repetitions == 1 else f"{test.name}, {repetition}")
+                try:
+                    self._do_test(live, test, (self._run.round - 1) * self._run.repetitions + repetition)
+                except RunFailedError as error:
+                    # What a server cannot do, it says; the other tests may still be done.
+                    if not self._plan.server or live.conversation.phase != "ready":
+                        raise
+                    undone[test.name] = f"could not do {test.name}: {error}"
+                live.settle()
+        return [*notes, *undone.values()]
+
+    def close(self) -> tuple[Path | None, str]:
+        """End the session; where it was saved, or why not."""
+        if self._live is None:
+            return None, ""
+        live, self._live = self._live, None
+        try:
+            return live.close(), ""
+        except EdgetopError as error:
+            return None, error.what
+
+    def _load(self, live: LiveSession) -> None:
+        self._say("loading")
+        self._require_same_file()
+        live.conversation.load(Path(self._run.setting.model.path), live.options.engine)
+        self._wait(live, {"ready", "no_model", "dead"})
+        if live.conversation.phase != "ready":
+            reason = self._failure or "The model was not loaded."
+            # An engine that was killed while it loaded may have more room the next time.
+            raise NotLoadedError(reason) if self._load_failed else RunFailedError(reason)
+        while not live.senses:
+            self._pump(live)
+
+    def _require_same_file(self) -> None:
+        """Whether the model is still the one that the plan began with; that it is gone, the engine says better."""
+        model = self._run.setting.model
+        try:
+            changed = bool(model.content) and content_key(Path(model.path)) != model.content
+        except ModelError:
+            return
+        if changed:
+            raise NotLoadedError(f"{model.path} is not the file any more that the plan began with.")
+
+    def _rest(self, live: LiveSession) -> list[str]:
+        """Wait until the device is at rest with the model loaded; what is to be noted about it."""
+        self._say("waiting for the device to come to rest")
+        has_power = not isinstance(headline_of(live.session, meters_of(live.session)), Unavailable)
+        watch = RestWatch(self._plan.cool_down, has_power=has_power, now_s=time.monotonic())
+        while True:
+            if live.conversation.phase != "ready":
+                raise RunFailedError(self._failure or "The engine stopped.")
+            now = live.snapshot()
+            power_w = None if isinstance(now.power, Unavailable) else now.power.power_w
+            idle_known = has_power and energy_of(live.session, now.t_us).knows_idle
+            watch.note(time.monotonic(), _hottest_c(now), power_w, idle_known=idle_known)
+            verdict = watch.verdict(time.monotonic())
+            if verdict is not None:
+                if verdict:
+                    self._note(live, verdict)
+                return [verdict] if verdict else []
+            end_s = time.monotonic() + LOOK_S
+            while time.monotonic() < end_s:
+                self._pump(live)
+            live.check()
+
+    def _note(self, live: LiveSession, verdict: str) -> None:
+        live.recorder.record(Event(t_us=monotonic_us(), kind="cool_down_cut_short", text=f"The run {verdict}."))
+
+    def _warm_up(self, live: LiveSession) -> None:
+        if any(isinstance(test, TokenTest) for test in self._plan.tests) or not self._plan.server:
+            self._measure(live, self._plan.warmup_test, repetition=0, warmup=True)
+            return
+        # A server that takes conversations only.
+        live.conversation.sampling = replace(live.conversation.sampling, max_tokens=WARMUP_REPLY)
+        live.conversation.submit(WARMUP_QUESTION, warmup=True)
+        self._finish_turn(live)
+
+    def _do_test(self, live: LiveSession, test: Test, repetition: int) -> None:
+        if isinstance(test, TokenTest):
+            self._measure(live, test, repetition=repetition)
+        else:
+            self._converse(live, test)
+
+    def _measure(self, live: LiveSession, test: TokenTest, *, repetition: int, warmup: bool = False) -> None:
+        if test.depth:
+            # By itself, so that its energy and time are no part of the test's.
+            live.conversation.measure(Measure(turn=0, depth=test.depth), task=f"fill@d{test.depth}", warmup=True)
+            self._finish_turn(live)
+        command = Measure(
+            turn=0, n_prompt=test.n_prompt, n_gen=test.n_gen, depth=test.depth, seed=self._plan.seed + repetition
+        )
+        live.conversation.measure(command, task=test.name, warmup=warmup)
+        self._finish_turn(live)
+
+    def _converse(self, live: LiveSession, test: PromptTest) -> None:
+        conversation = live.conversation
+        conversation.clear()
+        conversation.sampling = replace(conversation.sampling, max_tokens=test.max_tokens)
+        for prompt in test.prompts:
+            conversation.submit(prompt, task=test.name)
+            self._finish_turn(live)
+
+    def _finish_turn(self, live: LiveSession) -> None:
+        self._failure = ""
+        self._wait(live, {"ready", "no_model", "dead"})
+        if live.conversation.phase != "ready" or self._failure:
+            death = live.conversation.engine.death()
+            self.crashed_in_first_decode = death is not None and death.crashed_in_first_decode
+            raise RunFailedError(self._failure or "The engine stopped.")
+
+    def _wait(self, live: LiveSession, phases: set[str]) -> None:
+        checked_s = time.monotonic()
+        while live.conversation.phase not in phases:
+            self._pump(live)
+            if time.monotonic() - checked_s >= LOOK_S:
+                checked_s = time.monotonic()
+                live.check()
+
+    def _pump(self, live: LiveSession) -> None:
+        if self._interrupted():
+            raise InterruptedRunError
+        live.pump(wait_s=WAIT_S)
+
+    def _say(self, doing: str) -> None:
+        self._tell(replace(self._progress, doing=doing))
+
+    def _hear(self, said: Report | Notice) -> None:
+        match said:
+            case LoadFailed():
+                self._failure = said.message
+                phase = "dead" if self._live is None else self._live.conversation.phase
+                self._load_failed = phase == "no_model" and said.reason not in {"no_memory", "cancelled"}
+            case TurnFinished() if said.stop_reason != "engine_died":
+                # An engine that died may be started again and answer; if not, a notice says so.
+                self._failure = said.error
+            case Notice() if said.severity == "error":
+                self._failure = self._failure or said.text
+            case Notice():
+                self._tell(said)
+            case _:
+                return
+
+
+def _hottest_c(now: Snapshot) -> float | None:
+    temperatures = [
+        reading.value
+        for name, reading in now.readings.items()
+        if name.startswith(TEMPERATURE_PREFIX) and isinstance(reading, Reading)
+    ]
+    return max(temperatures, default=None)
+
 
 PLAIN = "ran without repacked weights and AMX, since llama.cpp crashed with them"
 

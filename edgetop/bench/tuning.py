@@ -1,4 +1,4 @@
-"""Which of several settings is the best one for speed or for energy, with few and short repetitions.
+"""Edgetop tune: candidates, rounds, choice.
 
 The candidates take turns, in rounds, and what is hopeless is left out of the later ones. What cannot be told from the
 best one by then is as good, and the first in the order of preference is chosen: fewer threads, less memory.
@@ -6,23 +6,35 @@ best one by then is as good, and the first in the order of preference is chosen:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import exp, log
+from pathlib import Path
 from statistics import fmean, stdev
+from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from edgetop.bench.plan import Setting, TokenTest
-from edgetop.core.statistics.bootstrap import CONFIDENCE
-from edgetop.core.statistics.repetitions import SPREAD_LEAST
-from edgetop.core.statistics.welch import welch_difference
+from edgetop.bench.plan import CoolDown, Plan, Setting, TokenTest
+from edgetop.bench.results import PlanResult, Repetition, results_of
+from edgetop.bench.run_log import RunLog
+from edgetop.bench.runner import Runner, Tell
+from edgetop.core.bootstrap import SPREAD_LEAST
+from edgetop.core.engine_settings import KvType
+from edgetop.core.statistics import CONFIDENCE, welch_difference
+from edgetop.live.chat_session import LiveOptions
+from edgetop.session.store import Store
 
 ROUNDS_LEAST = 2
 """Nothing is left out before; a single repetition may have met with another program."""
+
 HOPELESS = 1.05
 """Left out is what costs this much more even in its best round than the leader in its worst."""
+
 EQUAL_AT_MOST = 1.02
 """A difference that nobody would notice, even where it is surely one."""
+
 NOISE_AT_MOST = 1.10
 """What costs more than this is not taken for as good, however noisy the machine."""
 
@@ -45,7 +57,7 @@ class Stage(Struct, frozen=True, kw_only=True):
     """At least one, in the order of preference."""
 
 
-class Standing(Struct, frozen=True, kw_only=True):
+class CandidateResult(Struct, frozen=True, kw_only=True):
     """How a candidate did."""
 
     setting: Setting
@@ -76,7 +88,7 @@ class StageResult(Struct, frozen=True, kw_only=True):
     """The answer to one question."""
 
     stage: Stage
-    standings: tuple[Standing, ...]
+    standings: tuple[CandidateResult, ...]
     """In the order of the candidates."""
     chosen: Setting
     reason: str
@@ -94,7 +106,7 @@ class NothingMeasuredError(Exception):
 
 def choose(stage: Stage, rounds: int, measure: Measure) -> StageResult:
     """Answer one question with at most so many rounds. Raises NothingMeasuredError."""
-    standings = {setting.key: Standing(setting=setting) for setting in stage.candidates}
+    standings = {setting.key: CandidateResult(setting=setting) for setting in stage.candidates}
     for number in range(1, rounds + 1):
         racing = [each.setting for each in standings.values() if _races(each)]
         if len(racing) < 2 and number > 1:
@@ -108,17 +120,17 @@ def choose(stage: Stage, rounds: int, measure: Measure) -> StageResult:
     return _result(stage, list(standings.values()))
 
 
-def _races(standing: Standing) -> bool:
+def _races(standing: CandidateResult) -> bool:
     return not standing.failure and standing.left_out_after is None
 
 
-def _with(standing: Standing, found: Sample | str) -> Standing:
+def _with(standing: CandidateResult, found: Sample | str) -> CandidateResult:
     if isinstance(found, str):
-        return Standing(setting=standing.setting, samples=standing.samples, failure=found)
-    return Standing(setting=standing.setting, samples=(*standing.samples, found))
+        return CandidateResult(setting=standing.setting, samples=standing.samples, failure=found)
+    return CandidateResult(setting=standing.setting, samples=(*standing.samples, found))
 
 
-def _judged(standing: Standing, standings: Mapping[str, Standing], number: int) -> Standing:
+def _judged(standing: CandidateResult, standings: Mapping[str, CandidateResult], number: int) -> CandidateResult:
     """The same, left out if it is hopeless."""
     racing = [each for each in standings.values() if _races(each)]
     if not _races(standing) or not racing:
@@ -126,10 +138,10 @@ def _judged(standing: Standing, standings: Mapping[str, Standing], number: int) 
     leader = min(racing, key=lambda each: each.cost)
     if standing is leader or min(standing.costs) <= HOPELESS * max(leader.costs):
         return standing
-    return Standing(setting=standing.setting, samples=standing.samples, left_out_after=number)
+    return CandidateResult(setting=standing.setting, samples=standing.samples, left_out_after=number)
 
 
-def _result(stage: Stage, standings: Sequence[Standing]) -> StageResult:
+def _result(stage: Stage, standings: Sequence[CandidateResult]) -> StageResult:
     racing = [each for each in standings if _races(each)]
     if not racing:
         raise NothingMeasuredError(next((each.failure for each in standings if each.failure), "nothing was measured"))
@@ -147,7 +159,7 @@ def _result(stage: Stage, standings: Sequence[Standing]) -> StageResult:
     return StageResult(stage=stage, standings=tuple(standings), chosen=chosen.setting, reason=reason)
 
 
-def is_as_good(candidate: Standing, best: Standing) -> bool:
+def is_as_good(candidate: CandidateResult, best: CandidateResult) -> bool:
     """Whether a candidate cannot be told from the best one, or differs by nothing that counts."""
     ratio = candidate.cost / best.cost
     if ratio <= EQUAL_AT_MOST:
@@ -158,7 +170,151 @@ def is_as_good(candidate: Standing, best: Standing) -> bool:
     return difference.p_value >= 1 - CONFIDENCE
 
 
-def _uncertainty(standing: Standing) -> tuple[float, float]:
+def _uncertainty(standing: CandidateResult) -> tuple[float, float]:
     """Relative standard uncertainty of the mean, and its degrees of freedom."""
     count = len(standing.costs)
     return max(SPREAD_LEAST, (standing.spread or 0.0) / count**0.5), count - 1
+
+
+KV_TYPES: tuple[KvType, ...] = ("q8_0", "f16")
+"""The one that takes less memory first. Others cost noticeable quality."""
+
+UBATCHES = (128, 256, 512)
+"""llama.cpp's default is the last one."""
+
+FEW_CORES = 8
+"""Up to so many cores, every number of threads is tried; beyond, powers of two."""
+
+
+class Probe(Struct, frozen=True, kw_only=True):
+    """How fast the model is about, found out first so that tests are neither too short nor too long."""
+
+    prefill_tokens_per_s: float
+    decode_tokens_per_s: float
+
+
+class Lengths(Struct, frozen=True, kw_only=True):
+    """Tokens of the tests."""
+
+    n_prompt: int
+    n_gen: int
+
+
+def lengths_for(probe: Probe, *, test_s: float) -> Lengths:
+    """Tests of about `test_s` seconds, within what says something at all."""
+    return Lengths(
+        n_prompt=_bounded(probe.prefill_tokens_per_s * test_s, 64, 512),
+        n_gen=_bounded(probe.decode_tokens_per_s * test_s, 16, 128),
+    )
+
+
+def thread_counts(physical: int, logical: int) -> tuple[int, ...]:
+    """Numbers of threads worth trying, in ascending order."""
+    counts = set(range(1, physical + 1)) if physical <= FEW_CORES else {2**power for power in range(20)}
+    return tuple(sorted({count for count in counts if count <= physical} | {physical, max(physical, logical)}))
+
+
+def answers(
+    start: Setting, threads: tuple[int, ...], lengths: Lengths, rounds: int, measure: Measure
+) -> Iterator[StageResult]:
+    """Answer one question after the other: threads, threads of prefill, its pieces, type of the KV cache.
+
+    `start` is the model as it is run where nothing was chosen. Raises NothingMeasuredError.
+    """
+    decode, prefill = TokenTest(n_gen=lengths.n_gen), TokenTest(n_prompt=lengths.n_prompt)
+    deep = TokenTest(n_gen=lengths.n_gen, depth=lengths.n_prompt)
+    yield (found := _ask("threads", decode, [replace(start, threads=count) for count in threads], rounds, measure))
+    chosen = found.chosen
+    counts = sorted({chosen.threads or 1, *threads[-2:]})
+    yield (
+        found := _ask(
+            "prefill threads", prefill, [replace(chosen, threads_batch=count) for count in counts], rounds, measure
+        )
+    )
+    chosen = found.chosen
+    sizes = [size for size in UBATCHES if size <= lengths.n_prompt]
+    if len(sizes) > 1:
+        yield (found := _ask("ubatch", prefill, [replace(chosen, ubatch=size) for size in sizes], rounds, measure))
+        chosen = found.chosen
+    yield _ask("kv cache", deep, [replace(chosen, kv_type=kind) for kind in KV_TYPES], rounds, measure)
+
+
+def _ask(name: str, test: TokenTest, candidates: list[Setting], rounds: int, measure: Measure) -> StageResult:
+    return choose(Stage(name=name, test=test, candidates=tuple(candidates)), rounds, measure)
+
+
+def _bounded(value: float, least: int, most: int) -> int:
+    """A multiple of 16 next to a value."""
+    return min(most, max(least, round(value / 16) * 16))
+
+
+PROBE_PROMPT, PROBE_REPLY = 64, 16
+
+
+class TuningInterruptedError(Exception):
+    """The person wants it to end."""
+
+
+class TuningRuns:
+    """Measures settings of one model."""
+
+    def __init__(
+        self,
+        live: LiveOptions,
+        goal: Literal["speed", "energy"],
+        cool_down: CoolDown,
+        *,
+        tell: Tell,
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._live = live
+        self._goal = goal
+        self._cool_down = cool_down
+        self._tell = tell
+        self._interrupted = interrupted
+        self._folder = tempfile.TemporaryDirectory(prefix="edgetop-tune-")
+
+    def close(self) -> None:
+        """Delete the sessions."""
+        self._folder.cleanup()
+
+    def probe(self, setting: Setting) -> Probe:
+        """How fast the model is about. Raises NothingMeasuredError and TuningInterruptedError."""
+        tests = (TokenTest(n_prompt=PROBE_PROMPT), TokenTest(n_gen=PROBE_REPLY))
+        result = self._carry_out([setting], tests, 0).settings[0]
+        found = [result.test(test.name) for test in tests]
+        if found[0] is None or found[1] is None:
+            raise NothingMeasuredError(_why(result.problems))
+        return Probe(prefill_tokens_per_s=found[0].tokens_per_s.mean, decode_tokens_per_s=found[1].tokens_per_s.mean)
+
+    def measure(self, settings: Sequence[Setting], test: TokenTest, number: int) -> Mapping[str, Sample | str]:
+        """See `edgetop.bench.tuning.Measure`. Raises TuningInterruptedError."""
+        samples: dict[str, Sample | str] = {}
+        for result in self._carry_out(settings, (test,), number).settings:
+            found = result.test(test.name)
+            samples[result.setting.key] = _why(result.problems) if found is None else self._sample(found.repetitions[0])
+        return samples
+
+    def _sample(self, repetition: Repetition) -> Sample | str:
+        disturbed = bool(repetition.conditions.disturbances)
+        if self._goal == "speed":
+            return Sample(cost=1 / repetition.tokens_per_s, disturbed=disturbed)
+        figure = repetition.j_per_token
+        if figure is None:
+            return f"its energy is not known: {repetition.energy_missing}"
+        return Sample(cost=figure.value, disturbed=disturbed) if figure.value > 0 else "its energy is not above 0"
+
+    def _carry_out(self, settings: Sequence[Setting], tests: tuple[TokenTest, ...], number: int) -> PlanResult:
+        plan = Plan(
+            name="tune", settings=tuple(settings), tests=tests, repetitions=1, cool_down=self._cool_down, seed=number
+        )
+        folder = Path(self._folder.name)
+        log = RunLog(folder, plan)
+        runner = Runner(log, Store(folder / "sessions"), self._live, tell=self._tell, interrupted=self._interrupted)
+        if not runner.run():
+            raise TuningInterruptedError
+        return results_of(plan, log.finished)
+
+
+def _why(problems: Sequence[str]) -> str:
+    return problems[-1].removeprefix("round 1: ") if problems else "it gave no rate"

@@ -1,41 +1,250 @@
-"""`edgetop bench`: speed, energy, memory and quality over models and settings, so that the figures can be published."""
+"""Verb bench: estimate, run, print, resume."""
 
 from __future__ import annotations
 
 import argparse
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
-from types import FrameType
 
 from msgspec.structs import replace
 
-from edgetop.bench.answers import answers_of
-from edgetop.bench.measurement import Progress
-from edgetop.bench.plan import runs_of
+from edgetop.bench.conclusions import Answers, answers_of
+from edgetop.bench.estimate import Expected, estimate
+from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
+from edgetop.bench.plan import ModelFile, Plan, Run, Setting, engine_settings, runs_of
+from edgetop.bench.quality import QualityError, QualityScorer
 from edgetop.bench.results import PlanResult, results_of
-from edgetop.bench.run_log import RunLog
-from edgetop.bench.runner import Runner
-from edgetop.commands.bench_estimate import say_estimate
-from edgetop.commands.bench_folder import find_log, list_logs
-from edgetop.commands.bench_output import require_plotting, write_report, write_results
-from edgetop.commands.bench_plan import plan_of, say_sizes
-from edgetop.commands.bench_quality import score_quality
-from edgetop.commands.bench_server import require_same_server
-from edgetop.commands.bench_wishes import presentation_of, wishes_of
-from edgetop.commands.console import clear_progress, say, say_trouble, show_progress, write_data
-from edgetop.commands.conversing import ENDING_SIGNALS, live_options, price_of
-from edgetop.commands.listing import table
-from edgetop.commands.storage import open_store
-from edgetop.fit.reading_speed import Reader
+from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunLog, quality_key, read_plan
+from edgetop.bench.runner import Progress, Runner
+from edgetop.commands.bench_request import bench_request, plan_of, presentation_of, require_same_server, say_sizes
+from edgetop.commands.exit import interruptible
+from edgetop.commands.inputs import has_own_engine, live_options, open_store, price_of
+from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
+from edgetop.commands.power_findings import power_headline
+from edgetop.core.errors import EdgetopError, ModelError, UsageError
+from edgetop.core.format import format_bytes, format_duration
+from edgetop.core.sources import Unavailable
+from edgetop.core.text import one_line
+from edgetop.fit.assessment import Reader, RunTarget, Workload, assess
+from edgetop.fit.model_file import read_facts
+from edgetop.io.files import write_atomically
+from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
+from edgetop.live.this_machine import own_place
 from edgetop.session.store import Store
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
+from edgetop.telemetry.host import Host
+
+LOAD_BYTES_PER_S = 500e6
+"""Of an SD card or an eMMC it is a fifth of this, of an NVMe drive several times; said as an estimate."""
+
+KEYS_SHOWN = 3
+
+TALK = Workload(prompt_tokens=512, answer_tokens=128)
+
+
+def say_estimate(log: RunLog | Plan, runs: Sequence[Run], settings: Settings, store: Store) -> None:
+    """Say how long what remains will take, and which settings are not expected to fit; `log` or a plan not begun."""
+    plan, unscored = (log, _models_to_score(log)) if isinstance(log, Plan) else (log.plan, log.unscored)
+    if not has_own_engine(settings) or not (runs or unscored):
+        return
+    place = own_place(Host(sysroot=settings[options.SYSROOT]), store.folder, probe="once", tell=lambda *_: None)
+    expected = {each.key: _expected(each, plan.n_ctx, place) for each in plan.settings}
+    has_power = not isinstance(power_headline(settings), Unavailable)
+    found = estimate(plan, runs, expected, has_power=has_power, unscored=unscored)
+    words = [f"{found.runs} run{'s' if found.runs != 1 else ''}"]
+    words += [f"scores of {len(unscored)} model{'s' if len(unscored) != 1 else ''}"] if unscored else []
+    if found.duration_s is not None:
+        words.append(f"about {format_duration(found.duration_s)}")
+    if found.memory_bytes is not None:
+        words.append(f"up to {format_bytes(found.memory_bytes)} of memory")
+    if found.session_bytes:
+        words.append(f"{format_bytes(found.session_bytes)} of sessions")
+    print_status(", ".join(words))
+    for key in found.too_large:
+        print_status(f"{key} is not expected to fit into memory; it is tried all the same")
+    if found.unknown:
+        more = f" and {len(found.unknown) - KEYS_SHOWN} more" if len(found.unknown) > KEYS_SHOWN else ""
+        print_status(
+            f"the speed of {', '.join(found.unknown[:KEYS_SHOWN])}{more} is not known yet, so the time is not either"
+        )
+
+
+def _models_to_score(plan: Plan) -> list[ModelFile]:
+    return [] if plan.quality is None else list(dict.fromkeys(each.model for each in plan.settings))
+
+
+def _expected(setting: Setting, n_ctx: int, place: RunTarget) -> Expected:
+    try:
+        facts = read_facts(Path(setting.model.path))
+    except ModelError:
+        return Expected()
+    found = assess(facts, engine_settings(setting, n_ctx), TALK, place)
+    speed, need = found.speed, found.need
+    prefill = None if isinstance(speed, Unavailable) else speed.prefill_tokens_per_s
+    return Expected(
+        prefill_tokens_per_s=None if prefill is None else prefill.value,
+        decode_tokens_per_s=None if isinstance(speed, Unavailable) else speed.decode_tokens_per_s.value,
+        load_s=facts.size_bytes / LOAD_BYTES_PER_S,
+        memory_bytes=None if isinstance(need, Unavailable) else need.total_bytes,
+        fits=None if found.verdict.fit is None else found.verdict.fit != "does not fit",
+    )
+
+
+def find_log(folder: Path, identity: str) -> RunLog:
+    """The benchmark whose identity begins so; `last` is the one begun last. Raises UsageError."""
+    paths = _paths(folder)
+    found = paths[:1] if identity == "last" else [path for path in paths if path.name.startswith(identity)]
+    if not found:
+        raise UsageError(f"no benchmark is called {identity!r}", "`edgetop bench --list` shows those there are")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} benchmarks begin with {identity!r}", "give more of its identity")
+    return RunLog(folder, read_plan(found[0]), path=found[0])
+
+
+def list_logs(folder: Path) -> list[list[str]]:
+    """One row for each: identity, name, runs done, runs in all, when it was begun."""
+    rows = []
+    for path in _paths(folder):
+        begun = datetime.fromtimestamp((path / PLAN_FILE).stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+        try:
+            log = RunLog(folder, read_plan(path), path=path)
+        except BenchFolderError as error:
+            rows.append([path.name, error.what, "", "", begun])
+            continue
+        rows.append([path.name, log.plan.name, str(log.done), str(len(runs_of(log.plan))), begun])
+    return rows
+
+
+def _paths(folder: Path) -> list[Path]:
+    """Newest first."""
+    paths = [path.parent for path in folder.glob(f"*/{PLAN_FILE}")]
+    return sorted(paths, key=lambda path: -(path / PLAN_FILE).stat().st_mtime)
+
+
+def write_results(result: PlanResult, answers: Answers, form: str, *, quiet: bool) -> None:
+    """Print results as data; what went wrong goes to stderr, and into the data of those forms that have room for it."""
+    rows = rows_of(result)
+    match form:
+        case "json":
+            write_data(as_json(rows))
+        case "jsonl":
+            write_data(as_jsonl(rows))
+        case "csv":
+            write_data(as_csv(rows))
+        case "sql":
+            write_data(as_sql(rows))
+        case "md":
+            write_data("\n".join([as_markdown(rows), "".join(f"- {one_line(each)}\n" for each in answers.sentences)]))
+        case _:
+            if rows:
+                write_data(table(as_cells(rows)) + "\n")
+            write_data("".join(f"{one_line(sentence)}\n" for sentence in answers.sentences))
+    if not quiet or form == "table":
+        for setting in result.settings:
+            for problem in setting.problems:
+                print_status(f"{setting.setting.key}: {problem}")
+
+
+def require_plotting() -> None:
+    """Whether reports can be written, known before hours are spent on measuring. Raises UsageError."""
+    if find_spec("plotly") is None:
+        raise UsageError(
+            "a report needs plotly, which is not installed", "pip install 'edgetop[report]', or leave --report out"
+        )
+
+
+def write_report(result: PlanResult, output: Path) -> None:
+    """Write the HTML report of a plan's sessions and say where it is. Raises EdgetopError."""
+    from edgetop.commands.report import report_of  # noqa: PLC0415 - brings the plotting library
+
+    sessions = [Path(path) for each in result.settings for path in each.sessions]
+    if not sessions:
+        return
+    try:
+        write_atomically(output, [report_of(sessions).encode("utf-8", "replace")])
+    except OSError as error:
+        raise EdgetopError(f"{output}: {error.strerror}", "name a file that can be written with --report") from None
+    print_status(f"report: {output}")
+
+
+def score_quality(
+    log: RunLog, store: Store, live: LiveOptions, *, quiet: bool, interrupted: Callable[[], bool]
+) -> bool:
+    """Score every model of a plan that asks for it; False when interrupted.
+
+    The levels of one model are held against the most precise of them. All are scored or none: what the others are held
+    against is kept only as long as this takes.
+    """
+    plan = log.plan
+    if plan.quality is None:
+        return True
+
+    def tell(text: str) -> None:
+        if not quiet:
+            show_progress(f"quality: {text}")
+
+    threads = max((each.threads for each in plan.settings if each.threads is not None), default=None)
+    for family in families_of(log.unscored):
+        scorer = QualityScorer(
+            plan.quality, plan.identity, store, live, folder=log.path / "reference", tell=tell, interrupted=interrupted
+        )
+        try:
+            if not _score_family(log, scorer, family, threads):
+                return False
+        finally:
+            scorer.close()
+            clear_progress()
+    return True
+
+
+def families_of(models: Sequence[ModelFile]) -> list[list[ModelFile]]:
+    """The levels of each model together, the most precise, which is the largest file, first.
+
+    They are known by their architecture, vocabulary and number of weights; what cannot be read is one family.
+    """
+    families: dict[tuple[object, ...], list[ModelFile]] = {}
+    for model in models:
+        try:
+            facts = read_facts(Path(model.path))
+            key: tuple[object, ...] = (facts.architecture, facts.n_vocab, facts.parameters)
+        except ModelError:
+            key = ()
+        families.setdefault(key, []).append(model)
+    return [sorted(family, key=_size_bytes, reverse=True) for family in families.values()]
+
+
+def _score_family(log: RunLog, scorer: QualityScorer, family: Sequence[ModelFile], threads: int | None) -> bool:
+    for model in family:
+        key = quality_key(model)
+        try:
+            scored = scorer.score(model, threads=threads)
+        except QualityError as error:
+            clear_progress()
+            print_error(f"quality of {model.label}: {error.what}", error.hint)
+            log.add(FinishedRun(setting=key, round=1, outcome="failed", reason=error.what))
+            continue
+        if scored is None:
+            return False
+        _, path = scored
+        log.add(FinishedRun(setting=key, round=1, outcome="measured", session=str(path or "")))
+    return True
+
+
+def _size_bytes(model: ModelFile) -> int:
+    try:
+        return Path(model.path).stat().st_size
+    except OSError:
+        return 0
+
 
 EXIT_INTERRUPTED = 130
+
 EXIT_NOT_LOADED = 3
+
 REPORT_FILE = "report.html"
 """Of a study, in the plan's folder, unless another file is named."""
 
@@ -71,7 +280,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if report is not None:
         write_report(result, report)
     if not finished:
-        say(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
+        print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return EXIT_INTERRUPTED
     return _exit_code(result, log)
 
@@ -87,7 +296,7 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
 
     def tell(said: Progress | Notice) -> None:
         if isinstance(said, Notice):
-            say_trouble(said.text, said.mend)
+            print_error(said.text, said.hint)
         elif not quiet:
             show_progress(f"{said.run}/{said.runs}  {said.setting}: {said.doing}")
 
@@ -101,26 +310,6 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
             clear_progress()
 
 
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Whether an ending signal has come; the second Ctrl+C ends at once."""
-    asked = False
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    heard = [number for number in ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heard}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _log(arguments: argparse.Namespace, settings: Settings, folder: Path) -> RunLog:
     """The benchmark to go on with, or the one that is asked for."""
     if arguments.resume is not None:
@@ -128,7 +317,7 @@ def _log(arguments: argparse.Namespace, settings: Settings, folder: Path) -> Run
         require_same_server(log.plan.server, settings)
         log.forget_failures()
         return log
-    plan = plan_of(wishes_of(arguments), settings, quiet=settings[options.QUIET])
+    plan = plan_of(bench_request(arguments), settings, quiet=settings[options.QUIET])
     log = RunLog(folder, plan)
     if arguments.again or not (log.remaining(runs_of(plan)) or log.unscored):
         log.begin_again()
@@ -137,7 +326,7 @@ def _log(arguments: argparse.Namespace, settings: Settings, folder: Path) -> Run
 
 def _foretell(arguments: argparse.Namespace, settings: Settings, store: Store) -> None:
     """Say what a plan would take; levels that are not there yet are not made."""
-    wishes = wishes_of(arguments)
+    wishes = bench_request(arguments)
     say_sizes(wishes, settings)
     plan = plan_of(wishes, settings, quiet=True, make=False)
     say_estimate(plan, runs_of(plan), settings, store)
@@ -145,7 +334,7 @@ def _foretell(arguments: argparse.Namespace, settings: Settings, store: Store) -
 
 def _say_beginning(log: RunLog) -> None:
     done = f", {log.done} of {len(runs_of(log.plan))} runs done already" if log.done else ""
-    say(f"plan {log.plan.identity}{done}")
+    print_status(f"plan {log.plan.identity}{done}")
 
 
 def _exit_code(result: PlanResult, log: RunLog) -> int:

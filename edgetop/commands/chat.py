@@ -1,4 +1,4 @@
-"""`edgetop`: the live screen, or a chat in lines; without a terminal, one question and its answer."""
+"""Verb chat."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.console import say
-from edgetop.commands.page import chosen_controls, chosen_theme, is_terminal, obey_no_color, shows_screens
-from edgetop.commands.prompts import given_prompts, read_prompt
-from edgetop.commands.server_choice import has_own_engine, named_model, server_choice
+from edgetop.commands.inputs import given_prompts, has_own_engine, named_model, read_prompt, server_choice
+from edgetop.commands.output import print_status
+from edgetop.commands.screens import chosen_controls, chosen_theme, is_terminal, obey_no_color, shows_screens
 from edgetop.core.errors import ModelError, UsageError
-from edgetop.inference.catalog import resolve
-from edgetop.inference.last_model import last_model, remember_model
+from edgetop.inference.catalog import last_model, remember_model, resolve
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
 if TYPE_CHECKING:
-    from edgetop.live.live_session import LiveOptions
+    from edgetop.live.chat_session import LiveOptions
     from edgetop.session.store import Store
+
 
 DEFAULT_QUESTION = "Explain in two sentences what a language model does."
 
@@ -36,7 +35,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return _open_screen(settings, None if wanted is None else _session(wanted, settings))
     if not prompts and (settings[options.PLAIN] or is_terminal()):
         return _talk_in_lines(settings)
-    from edgetop.commands.run import answer  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
+    from edgetop.commands.run import (  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
+        answer,
+    )
 
     return answer(prompts or [_piped_question() or DEFAULT_QUESTION], settings)
 
@@ -59,18 +60,18 @@ def _open_screen(settings: Settings, goes_on_with: Path | None) -> int:
         goes_on_with=goes_on_with,
     )
     if saved is not None:
-        from edgetop.session.disk import load_head  # noqa: PLC0415 - at the end
+        from edgetop.session.file_io import load_head  # noqa: PLC0415 - at the end
 
         loads = load_head(saved).loads
         if loads and has_own_engine(settings):
             remember_model(Path(loads[-1].model.path))
-        say(f"session: {saved}")
+        print_status(f"session: {saved}")
     return 0
 
 
 def _session(wanted: str, settings: Settings) -> Path:
     """The session whose conversation goes on: the one that is meant, else the last with text. Raises StoreError."""
-    from edgetop.commands.storage import open_store  # noqa: PLC0415 - few starts need it
+    from edgetop.commands.inputs import open_store  # noqa: PLC0415 - few starts need it
     from edgetop.session.store import StoreError  # noqa: PLC0415 - the same
 
     store = open_store(settings)
@@ -92,8 +93,10 @@ def _talk_in_lines(settings: Settings) -> int:
 
 def _prepare(settings: Settings) -> tuple[LiveOptions, Store]:
     """What the session needs; imported while the screen's first frame is already there."""
-    from edgetop.commands.conversing import live_options  # noqa: PLC0415 - with engine and sensors
-    from edgetop.commands.storage import open_store  # noqa: PLC0415 - the same
+    from edgetop.commands.inputs import (  # noqa: PLC0415
+        live_options,
+        open_store,
+    )
 
     return live_options(settings), open_store(settings)
 

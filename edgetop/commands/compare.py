@@ -1,4 +1,4 @@
-"""`edgetop compare`: sessions and bench results against each other, as a screen or as text."""
+"""Verb compare."""
 
 from __future__ import annotations
 
@@ -7,32 +7,141 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgetop.commands.compare_data import write_csv, write_json_object, write_markdown
-from edgetop.commands.console import say, say_trouble, write_data
-from edgetop.commands.page import show_page, shows_screens
-from edgetop.commands.session_import import IMPORTED_FOLDER
-from edgetop.commands.storage import open_store
+from edgetop.commands.inputs import open_store
+from edgetop.commands.output import print_error, print_status, write_data, write_json, write_rows
+from edgetop.commands.screens import show_page, shows_screens
+from edgetop.commands.session_files import IMPORTED_FOLDER
 from edgetop.core.errors import UsageError
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.comparison import Comparison
-from edgetop.session.comparison.reading import read_all
-from edgetop.session.comparison.result import Result
-from edgetop.session.comparison.thresholds import Threshold, judge, parse
-from edgetop.session.comparison.wording import alike_text
+from edgetop.core.figures import BY_NAME
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.reading import read_all
+from edgetop.session.compare.result import Cell, Comparison, Result
+from edgetop.session.compare.wording import (
+    LimitResult,
+    Threshold,
+    alike_text,
+    cell_text,
+    flags_text,
+    full_title,
+    heading,
+    judge,
+    label_of,
+    parse,
+)
 from edgetop.session.store import Store, StoreError
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
-from edgetop.tui.comparison_text import Piece, front_lines, layouts, paragraph, speed_lines, table_lines
+from edgetop.tui.comparison_text import TextPiece, front_lines, layouts, paragraph, speed_lines, table_lines
 from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
 
 if TYPE_CHECKING:
     from textual.screen import Screen
 
+
+DESCRIPTION = (
+    "name", "origin", "kind", "when", "device", "host", "model", "quantization", "bits_per_weight", "size_bytes",
+    "threads", "gpu_layers", "kv_types", "n_ctx", "depth", "power_mode", "engine", "prompts", "turns",
+    "generated_tokens", "energy_scope", "energy_source", "energy_method", "energy_grade",
+)  # fmt: skip
+"""What JSON and CSV say of each result, under the names of `Result`."""
+
+CELL = ("value", "low", "high", "change_percent", "change_low", "change_high", "p_value", "verdict", "why", "best")
+
+
+def write_json_object(comparison: Comparison, limits: Sequence[LimitResult]) -> None:
+    """Print the comparison as one JSON object."""
+    write_json(
+        {
+            "base": comparison.base,
+            "results": [
+                {
+                    **_described(row.result),
+                    "title": full_title(comparison, index),
+                    "tags": row.result.tags,
+                    "flags": row.flags,
+                    "on_front": row.on_front,
+                    "figures": {name: _figure(cell, row.result, name) for name, cell in row.cells.items()},
+                    "speed": row.result.speed,
+                }
+                for index, row in enumerate(comparison.rows)
+            ],
+            "groups": comparison.groups,
+            "differing": comparison.differing,
+            "alike": comparison.alike,
+            "front": comparison.front,
+            "front_note": comparison.front_note,
+            "limits": limits,
+            "notes": comparison.notes,
+        }
+    )
+
+
+def write_csv(comparison: Comparison) -> None:
+    """Print a row for each figure of each result."""
+    rows = [
+        {
+            **_described(row.result),
+            "is_base": row.is_base,
+            "on_front": row.on_front,
+            "flags": flags_text(row),
+            "figure": name,
+            "unit": BY_NAME[name].unit,
+            **{field: getattr(cell, field) for field in CELL},
+            "repetitions": cell.repetitions,
+            "missing": cell.missing,
+        }
+        for row in comparison.rows
+        for name, cell in row.cells.items()
+    ]
+    write_rows(rows, "csv", {})
+
+
+def write_markdown(comparison: Comparison) -> None:
+    """Print a table with a column for each figure."""
+    shown = {
+        "label": "",
+        "result": "result",
+        **{name: heading(name) for name in comparison.figures},
+        "flags": "not alike",
+    }
+    rows: list[dict[str, Any]] = []
+    for index, row in enumerate(comparison.rows):
+        cells = {name: _words(row.cells[name], name, is_base=row.is_base) for name in comparison.figures}
+        title = full_title(comparison, index) + (" (base)" if row.is_base else "")
+        rows.append({"label": label_of(index), "result": title, **cells, "flags": flags_text(row)})
+    write_rows(rows, "md", shown)
+
+
+def _words(cell: Cell, name: str, *, is_base: bool) -> str:
+    said = cell_text(cell, name)
+    return said.value if is_base or not said.change else f"{said.value}, {said.change}"
+
+
+def _described(result: Result) -> dict[str, Any]:
+    return {field: getattr(result, field) for field in DESCRIPTION}
+
+
+def _figure(cell: Cell, result: Result, name: str) -> dict[str, Any]:
+    if cell.value is None:
+        return {"value": None, "missing": cell.missing}
+    measured = result.figures[name]
+    return {
+        **{field: getattr(cell, field) for field in CELL},
+        "unit": BY_NAME[name].unit,
+        "repetitions": measured.repetitions,
+        "u_random": measured.u_random,
+        "u_systematic": measured.u_systematic,
+    }
+
+
 EXIT_CROSSED = 6
+
 RESULTS_MOST = 1000
+
 SPEED_ROWS = 20
+
 WIDTH_LEAST, WIDTH_PIPED = 40, 120
 
 
@@ -86,7 +195,7 @@ def find(text: str, store: Store) -> Sequence[Path]:
 
 def as_text(comparison: Comparison, width: int, level: GlyphLevel) -> str:
     """The table, as many times as the width needs, both plots, and how the figures were made."""
-    parts: list[Sequence[tuple[Piece, ...]]] = [
+    parts: list[Sequence[tuple[TextPiece, ...]]] = [
         paragraph(alike_text(comparison, " * " if level == "ascii" else " · "), width),
         *(
             [line.pieces for line in table_lines(comparison, layout, width, level)]
@@ -103,8 +212,8 @@ def as_text(comparison: Comparison, width: int, level: GlyphLevel) -> str:
 
 def _show(comparison: Comparison, settings: Settings) -> None:
     def make_screen(level: GlyphLevel) -> Screen[None]:
-        from edgetop.tui.compare_screen import CompareScreen  # noqa: PLC0415 - Textual is slow to import
-        from edgetop.tui.session_pages import replay_results  # noqa: PLC0415 - the same
+        from edgetop.tui.screens.compare import CompareScreen  # noqa: PLC0415 - Textual is slow to import
+        from edgetop.tui.screens.sessions import replay_results  # noqa: PLC0415 - the same
 
         def replay(base: Result, chosen: Result) -> None:
             replay_results(screen.app, base, chosen, level)
@@ -120,9 +229,9 @@ def _exit_code(comparison: Comparison, thresholds: Sequence[Threshold], *, missi
     for verdict in judge(comparison, thresholds):
         if verdict.finding == "crossed" or (verdict.finding == "absent" and not missing_ok):
             failed = True
-            say_trouble(verdict.text)
+            print_error(verdict.text)
         elif verdict.text:
-            say(f"edgetop: {verdict.text}")
+            print_status(f"edgetop: {verdict.text}")
     return EXIT_CROSSED if failed else 0
 
 

@@ -1,17 +1,13 @@
-"""`edgetop config`: what is set, where, and changes to the configuration file."""
+"""Verb config."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from edgetop.commands.console import say, write_data
-from edgetop.commands.listing import table, write_json
-from edgetop.commands.settings_listing import settings_by_name, settings_rows
-from edgetop.settings.config_file import set_in_file, unset_in_file
-from edgetop.settings.lookup import setting_named
-from edgetop.settings.resolve import Settings, default_config_file
-from edgetop.settings.template import config_template
+from edgetop.commands.output import print_status, table, write_data, write_json
+from edgetop.settings.config_file import config_template, set_in_file, settings_by_name, settings_rows, unset_in_file
+from edgetop.settings.resolve import Settings, default_config_file, setting_named
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -27,17 +23,19 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         write_json({"file": str(file), "exists": file.is_file(), "settings": settings_by_name(settings)})
     else:
         write_data(table(settings_rows(settings)))
-        say(f"file: {file}{'' if file.is_file() else ' (there is none; `edgetop config --template` prints one)'}")
+        print_status(
+            f"file: {file}{'' if file.is_file() else ' (there is none; `edgetop config --template` prints one)'}"
+        )
     return 0
 
 
 def _set(file: Path, name: str, values: list[str]) -> None:
     option = setting_named(name)
     set_in_file(file, option, values)
-    say(f"{file}: {option.section}.{option.name} is set")
+    print_status(f"{file}: {option.section}.{option.name} is set")
 
 
 def _unset(file: Path, name: str) -> None:
     option = setting_named(name)
     found = unset_in_file(file, option)
-    say(f"{file}: {option.section}.{option.name} {'is taken out' if found else 'was not there'}")
+    print_status(f"{file}: {option.section}.{option.name} {'is taken out' if found else 'was not there'}")

@@ -1,43 +1,152 @@
-"""`edgetop doctor`: sensors, engine, terminal; what works, what not, and how to mend it."""
+"""Verb doctor."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
-from collections.abc import Sequence
+import select
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from msgspec import Struct
+
 from edgetop import __version__
-from edgetop.commands.console import write_data
-from edgetop.commands.conversing import live_options, power_choice
-from edgetop.commands.diagnosis import (
-    Advice,
-    EngineFindings,
+from edgetop.commands.inputs import live_options, open_store, power_choice, server_choice
+from edgetop.commands.output import table, write_data, write_json
+from edgetop.commands.power_findings import (
+    PowerFindings,
     SensorFindings,
-    TerminalFindings,
-    examine_engine,
+    absent_rows,
     examine_sensors,
-    examine_terminal,
-    rpc_build,
+    headline_rows,
+    is_of_power,
+    source_rows,
 )
-from edgetop.commands.listing import table, write_json
-from edgetop.commands.power_findings import PowerFindings, absent_rows, headline_rows, is_of_power, source_rows
-from edgetop.commands.server_choice import server_choice
-from edgetop.commands.server_models import survey_rows
-from edgetop.commands.settings_listing import settings_by_name, settings_rows
-from edgetop.commands.storage import open_store
-from edgetop.core.records import Missing
-from edgetop.fit.machine_profile import machine_key
+from edgetop.core.engine_settings import EngineInfo
+from edgetop.core.records import machine_key
+from edgetop.core.sources import Unavailable
+from edgetop.core.text import one_line
 from edgetop.inference.catalog import find_models
-from edgetop.inference.server.survey import survey
+from edgetop.inference.client import EngineProcess
+from edgetop.inference.llama.library import Advice, engine_advice, rpc_build
+from edgetop.inference.protocol import Hello
+from edgetop.inference.server.detection import ServerProbe, survey
 from edgetop.live.tuned import TunedError, TunedModel, load_tuned, tuned_file
 from edgetop.settings import options
+from edgetop.settings.config_file import settings_by_name, settings_rows
 from edgetop.settings.resolve import Settings, default_config_file
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.source import Host
+from edgetop.telemetry.host import Host
+from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
+
+ENGINE_START_S = 20.0
+"""The library is read from a slow card at most this long."""
+
+SMALLEST_SCREEN = (60, 16)
+"""Columns and lines below which only a status line and the chat are shown."""
+
+_NOT_GPUS = ("CPU", "BLAS", "ACCEL")
+
+
+class EngineFindings(Struct, frozen=True, kw_only=True):
+    """The engine library, as its worker process reports it."""
+
+    info: EngineInfo | None = None
+    problem: str = ""
+    """Why there is none, in one line."""
+    gpus: tuple[str, ...] = ()
+    """Devices that layers can be offloaded to."""
+    advice: tuple[Advice, ...] = ()
+
+
+class TerminalFindings(Struct, frozen=True, kw_only=True):
+    """The terminal as edgetop sees it."""
+
+    is_terminal: bool
+    columns: int
+    lines: int
+    term: str
+    colors: str
+    utf8: bool
+    glyphs: GlyphLevel
+    over_ssh: bool
+    advice: tuple[Advice, ...] = ()
+
+
+def examine_engine(engine: str, sysroot: Path, *, has_nvidia: bool) -> EngineFindings:
+    """Start a worker without a model and let it say what it is."""
+    try:
+        worker = EngineProcess.start(engine=engine, sysroot=sysroot)
+    except OSError as error:
+        return EngineFindings(problem=f"a worker process cannot be started: {error.strerror or error}")
+    with worker:
+        deadline_s = time.monotonic() + ENGINE_START_S
+        while time.monotonic() < deadline_s:
+            select.select([worker], [], [], 1.0)
+            for report in worker.receive():
+                if isinstance(report, Hello):
+                    gpus = tuple(device for device in report.engine.devices if not device.startswith(_NOT_GPUS))
+                    advice = tuple(engine_advice(report.engine, platform.machine(), has_nvidia=has_nvidia and not gpus))
+                    return EngineFindings(info=report.engine, gpus=gpus, advice=advice)
+            death = worker.death()
+            if death is not None:
+                return EngineFindings(problem=death.what, advice=(Advice("the engine does not start", death.hint),))
+    return EngineFindings(problem=f"the engine does not answer within {ENGINE_START_S:.0f} s")
+
+
+def examine_terminal(environment: Mapping[str, str] = os.environ) -> TerminalFindings:
+    """Look at size, colours and characters."""
+    columns, lines = shutil.get_terminal_size()
+    locale = next((environment[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(name)), "")
+    utf8 = "utf8" in locale.lower().replace("-", "")
+    is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    advice = []
+    if not utf8:
+        advice.append(Advice("the locale is not UTF-8, so the screen is drawn with ASCII", "export LC_ALL=C.UTF-8"))
+    if is_terminal and (columns < SMALLEST_SCREEN[0] or lines < SMALLEST_SCREEN[1]):
+        advice.append(Advice("the terminal is too small for the panes", "make it 80x24 or larger"))
+    return TerminalFindings(
+        is_terminal=is_terminal,
+        columns=columns,
+        lines=lines,
+        term=environment.get("TERM", ""),
+        colors=color_depth(environment),
+        utf8=utf8,
+        glyphs=detect_level(without_coerced_locale(environment)),
+        over_ssh=bool(environment.get("SSH_CONNECTION") or environment.get("SSH_TTY")),
+        advice=tuple(advice),
+    )
+
+
+def color_depth(environment: Mapping[str, str]) -> str:
+    """Say how many colours the environment promises."""
+    term = environment.get("TERM", "dumb")
+    if environment.get("NO_COLOR"):
+        return "none (NO_COLOR)"
+    if environment.get("COLORTERM", "").lower() in {"truecolor", "24bit"}:
+        return "16 million"
+    if term in {"dumb", ""}:
+        return "none"
+    return "256" if "256color" in term else "16"
+
+
+def survey_rows(found: ServerProbe) -> list[list[str]]:
+    """What a server is, for `edgetop doctor`."""
+    if found.problem:
+        return [["no", "server", found.problem], *([["", "", f"-> {found.hint}"]] if found.hint else [])]
+    names = ", ".join(one_line(offer.name) for offer in found.offers) or "none"
+    return [
+        ["ok", "server", f"{found.kind} {one_line(found.version)}".strip() + f" at {found.server}"],
+        ["", "models", names],
+    ]
+
 
 CHANNELS_SHOWN = 4
+
 RPC_THERE = "yes: --rpc HOST:PORT,... gives layers to ggml-rpc-server on other machines, on networks that you trust"
 
 
@@ -142,18 +251,18 @@ def _folders(settings: Settings) -> list[tuple[str, str]]:
     ]
 
 
-def _tuned(settings: Settings) -> list[TunedModel] | Missing:
+def _tuned(settings: Settings) -> list[TunedModel] | Unavailable:
     """Defaults of the models that were tuned on this machine; they hold where a setting is the default."""
     machine = machine_key(describe(Host(sysroot=settings[options.SYSROOT])))
     try:
         known = load_tuned(tuned_file(open_store(settings).folder))
     except TunedError as error:
-        return Missing(error.what, error.mend)
+        return Unavailable(error.what, error.hint)
     return [each for each in known if each.machine == machine]
 
 
-def _tuned_rows(found: list[TunedModel] | Missing) -> list[list[str]]:
-    if isinstance(found, Missing):
+def _tuned_rows(found: list[TunedModel] | Unavailable) -> list[list[str]]:
+    if isinstance(found, Unavailable):
         return absent_rows({"defaults": found})
     rows = [["ok", each.label, f"{each.words} ({each.tuned_at[:10]})"] for each in found]
     return rows or [["", "none", "`edgetop tune MODEL` finds the best settings of a model here"]]
@@ -165,4 +274,4 @@ def _writable(folder: Path) -> str:
 
 
 def _advice_rows(advice: Sequence[Advice]) -> list[list[str]]:
-    return [row for each in advice for row in (["!", "", each.what], ["", "", f"-> {each.mend}"])]
+    return [row for each in advice for row in (["!", "", each.what], ["", "", f"-> {each.hint}"])]

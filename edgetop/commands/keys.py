@@ -1,14 +1,13 @@
-"""`edgetop keys`: every action of every screen, its keys, and what it does."""
+"""Verb keys."""
 
 from __future__ import annotations
 
 import argparse
 
-from edgetop.commands.console import write_data
-from edgetop.commands.listing import table, write_json
-from edgetop.commands.page import chosen_keys
+from edgetop.commands.output import table, write_data, write_json
+from edgetop.commands.screens import chosen_keys
 from edgetop.settings.resolve import Settings
-from edgetop.tui.keymap import KeyAction, ScreenKeys, key_name, prompt_takes
+from edgetop.tui.keys import KeyAction, ScreenKeys, key_name, prompt_takes
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:

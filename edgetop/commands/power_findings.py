@@ -1,20 +1,23 @@
-"""What this machine says of its own power: each source with a reading now, and which one a session goes by."""
+"""What each power source reads now, for power, doctor, calibrate, bench."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from msgspec import Struct
 
-from edgetop.core.energy.hosts import LOCAL, hosts_of
-from edgetop.core.energy.meter import Meter
-from edgetop.core.energy.scope import Headline
+from edgetop.commands.inputs import power_choice
+from edgetop.commands.output import clear_progress, show_progress, table, write_data, write_json
+from edgetop.core.energy.scopes import LOCAL, Headline, hosts_of
 from edgetop.core.format import format_significant
-from edgetop.core.records import Missing, Scope, SourceInfo, SourceKind
-from edgetop.live.sensor_watch import SensorWatch, Span
-from edgetop.telemetry.calibrated_source import AS_READ, NOTE, calibratable
-from edgetop.telemetry.power_choice import PowerChoice
-from edgetop.telemetry.registry import POWER_FAMILIES, Inventory
+from edgetop.core.sources import Meter, Scope, SourceInfo, SourceKind, Unavailable
+from edgetop.live.sensor_session import SensorSession, Span
+from edgetop.settings import options
+from edgetop.settings.resolve import Settings
+from edgetop.telemetry.calibration import AS_READ, NOTE, calibratable
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.registry import NO_POWER, POWER_FAMILIES, Inventory, PowerChoice, probes_of, take_inventory
 
 LEAST_S, MOST_S = 1.0, 6.0
 """Readings are taken for a second, and on until plugs and slow counters have answered, but no longer than this."""
@@ -29,7 +32,7 @@ class ChannelFindings(Struct, frozen=True, kw_only=True):
     unit: str
     """Of its readings: W, or J for a counter, whose rate `power_w` is."""
     power_w: float | None
-    missing: Missing | None = None
+    missing: Unavailable | None = None
     """Why `power_w` is null."""
     sensor_w: float | None = None
     """What the sensor reads without the calibration; null where there is none."""
@@ -71,14 +74,14 @@ class PowerFindings(Struct, frozen=True, kw_only=True):
 
     sources: tuple[PowerSourceFindings, ...]
     headline: HeadlineFindings | None
-    headline_missing: Missing | None
+    headline_missing: Unavailable | None
     """Why there is no headline, and what would give one."""
-    absent: dict[str, Missing]
+    absent: dict[str, Unavailable]
 
 
 def examine_power(inventory: Inventory, choice: PowerChoice) -> PowerFindings:
     """Read the inventory's sources for a moment and close them."""
-    watch = SensorWatch(inventory, choice.headline)
+    watch = SensorSession(inventory, choice.headline)
     try:
         span = watch.look(LEAST_S, MOST_S)
         headline = watch.headline
@@ -93,8 +96,8 @@ def examine_power(inventory: Inventory, choice: PowerChoice) -> PowerFindings:
         watch.close()
     return PowerFindings(
         sources=sources,
-        headline=None if isinstance(headline, Missing) else _headline(headline, sources, choice),
-        headline_missing=headline if isinstance(headline, Missing) else None,
+        headline=None if isinstance(headline, Unavailable) else _headline(headline, sources, choice),
+        headline_missing=headline if isinstance(headline, Unavailable) else None,
         absent={each.name: each.missing for each in inventory.absent if is_of_power(each.name)},
     )
 
@@ -127,20 +130,20 @@ def source_rows(source: PowerSourceFindings) -> list[list[str]]:
     return rows
 
 
-def absent_rows(absent: Mapping[str, Missing]) -> list[list[str]]:
-    """What is not there, for a person: why, and what would mend it."""
+def absent_rows(absent: Mapping[str, Unavailable]) -> list[list[str]]:
+    """What is not there, for a person: why, and what would fix it."""
     rows = []
     for name, missing in absent.items():
         rows.append(["no", name, missing.reason])
-        if missing.mend:
-            rows.append(["", "", f"-> {missing.mend}"])
+        if missing.hint:
+            rows.append(["", "", f"-> {missing.hint}"])
     return rows
 
 
 def headline_rows(found: PowerFindings) -> list[list[str]]:
     """The headline for a person, or why there is none."""
     if found.headline is None:
-        missing = found.headline_missing or Missing("there is no power reading")
+        missing = found.headline_missing or Unavailable("there is no power reading")
         return absent_rows({"headline": missing})
     headline = found.headline
     power = "no reading now" if headline.power_w is None else f"{format_significant(headline.power_w)} W"
@@ -154,7 +157,7 @@ def scope_text(scope: Scope) -> str:
 
 
 def _source(
-    watch: SensorWatch, span: Span, info: SourceInfo, meters: Sequence[Meter], headline: Sequence[str]
+    watch: SensorSession, span: Span, info: SourceInfo, meters: Sequence[Meter], headline: Sequence[str]
 ) -> PowerSourceFindings:
     note = info.properties.get(NOTE, "")
     return PowerSourceFindings(
@@ -168,9 +171,9 @@ def _source(
     )
 
 
-def _channel(watch: SensorWatch, span: Span, info: SourceInfo, meter: Meter, *, is_headline: bool) -> ChannelFindings:
+def _channel(watch: SensorSession, span: Span, info: SourceInfo, meter: Meter, *, is_headline: bool) -> ChannelFindings:
     power = watch.power(meter, span)
-    power_w = None if isinstance(power, Missing) else power.mean_w
+    power_w = None if isinstance(power, Unavailable) else power.mean_w
     total = calibratable(info)
     corrected = total is not None and total.channel.name == meter.name and total.line is not AS_READ
     channel = watch.session.channel(meter.name)
@@ -180,7 +183,7 @@ def _channel(watch: SensorWatch, span: Span, info: SourceInfo, meter: Meter, *, 
         scope=meter.scope,
         unit="J" if meter.kind == "energy" else "W",
         power_w=power_w,
-        missing=power if isinstance(power, Missing) else None,
+        missing=power if isinstance(power, Unavailable) else None,
         sensor_w=total.sensor_w(power_w) if total is not None and corrected and power_w is not None else None,
         is_headline=is_headline,
         window_s=meter.window_s,
@@ -239,3 +242,75 @@ def _channel_lines(channel: ChannelFindings) -> list[str]:
 
 def _span_text(span_s: float) -> str:
     return f"{format_significant(span_s * 1000, 2)} ms" if span_s < 0.1 else f"{format_significant(span_s, 2)} s"
+
+
+def power_headline(settings: Settings) -> Headline | Unavailable:
+    """The meters that would stand for the device, or why there are none and what would give one."""
+    choice = power_choice(settings)
+    probes = [*choice.probes, *probes_of(power=choice.name != NO_POWER)]
+    watch = SensorSession(take_inventory(Host(sysroot=settings[options.SYSROOT]), probes), choice.headline)
+    try:
+        return watch.headline
+    finally:
+        watch.close()
+
+
+class SensorFindings(Struct, frozen=True, kw_only=True):
+    """What can be read here, and what not."""
+
+    sources: tuple[SourceInfo, ...]
+    absent: dict[str, Unavailable]
+    power: PowerFindings
+    """Of the same sources and absences those of power, with readings."""
+
+
+def find_sensors(sysroot: Path, power: PowerChoice) -> Inventory:
+    """Probe every kind of sensor once, as a live session would."""
+    return take_inventory(Host(sysroot=sysroot), [*power.probes, *probes_of(power=power.name != NO_POWER)])
+
+
+def examine_sensors(sysroot: Path, power: PowerChoice) -> SensorFindings:
+    """Find all sensors, and read those of power for a moment."""
+    inventory = find_sensors(sysroot, power)
+    return SensorFindings(
+        sources=tuple(source.info for source in inventory.sources),
+        absent={absent.name: absent.missing for absent in inventory.absent},
+        power=examine_power(inventory, power),
+    )
+
+
+HEADINGS = ["SOURCE", "CHANNEL", "POWER", "SCOPE", ""]
+
+
+def print_power(settings: Settings, *, as_json: bool) -> int:
+    """Read all sources for a second or so and print one table."""
+    choice = power_choice(settings)
+    show_progress("reading power")
+    found = examine_power(find_sensors(settings[options.SYSROOT], choice), choice)
+    clear_progress()
+    if as_json:
+        write_json(found)
+    else:
+        _print(found)
+    return 0
+
+
+def _print(found: PowerFindings) -> None:
+    if found.sources:
+        rows = [
+            [source.name, channel.name, reading_text(channel), scope_text(channel.scope), _remark(channel)]
+            for source in found.sources
+            for channel in source.channels
+        ]
+        write_data(table([HEADINGS, *rows]) + "\n")
+    write_data(table([*absent_rows(found.absent), *headline_rows(found)]))
+
+
+def _remark(channel: ChannelFindings) -> str:
+    words = ["headline"] if channel.is_headline else []
+    if channel.unit == "J":
+        words.append("rate of a counter")
+    if channel.sensor_w is not None:
+        words.append(f"calibrated, {format_significant(channel.sensor_w)} W before")
+    words += channel.flags
+    return ", ".join(words)

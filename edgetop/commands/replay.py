@@ -1,4 +1,4 @@
-"""`edgetop replay`: recorded sessions at one play head; without a terminal, their figures side by side."""
+"""Verb replay."""
 
 from __future__ import annotations
 
@@ -7,29 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.console import write_data
-from edgetop.commands.listing import table, write_json
-from edgetop.commands.page import show_page, shows_screens
-from edgetop.commands.storage import open_store
+from edgetop.commands.inputs import open_store
+from edgetop.commands.output import table, write_data, write_json
+from edgetop.commands.screens import show_page, shows_screens
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.figure import with_interval
-from edgetop.core.energy.supply import Price
+from edgetop.core.energy.duty import Price
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import Summary
 from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
+from edgetop.core.quantity import with_interval
 from edgetop.core.text import one_line
-from edgetop.session.alignment import AlignmentName
-from edgetop.session.disk import load
-from edgetop.session.examples import example_pair
-from edgetop.session.player import Player
+from edgetop.session.file_io import load
+from edgetop.session.replay import AlignmentName, Player
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.session.store import example_pair
 from edgetop.settings import options
 from edgetop.settings.resolve import DEFAULT, Settings
 
 if TYPE_CHECKING:
     from edgetop.tui.glyphs import GlyphLevel
-    from edgetop.tui.replay_screen import ReplayScreen
+    from edgetop.tui.screens.replay import ReplayScreen
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -73,7 +71,7 @@ def _open_screen(sessions: Sequence[Session], alignment: AlignmentName, settings
     price = None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
 
     def make_screen(level: GlyphLevel) -> ReplayScreen:
-        from edgetop.tui.replay_screen import FRAME_S, ReplayScreen  # noqa: PLC0415 - Textual is slow to import
+        from edgetop.tui.screens.replay import FRAME_S, ReplayScreen  # noqa: PLC0415 - Textual is slow to import
 
         # Without a word from the person replay is smoother than the live screen, since no model decodes beside it.
         frame_s = FRAME_S if settings.origin(options.DELAY) == DEFAULT else settings[options.DELAY]

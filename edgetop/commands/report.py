@@ -1,4 +1,4 @@
-"""`edgetop report`: sessions as one HTML file that opens offline."""
+"""Verb report."""
 
 from __future__ import annotations
 
@@ -8,20 +8,22 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edgetop.commands.console import say, write_data
-from edgetop.commands.storage import open_store
+from edgetop.commands.inputs import open_store
+from edgetop.commands.output import print_status, write_data
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import format_bytes
+from edgetop.io.files import write_atomically
 from edgetop.report.page import Recorded, report_page
-from edgetop.session.codec import SessionFileError
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.reading import read_all
-from edgetop.session.conversion import to_session
-from edgetop.session.disk import load_file, write_atomically
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.reading import read_all
+from edgetop.session.file import to_session
+from edgetop.session.file_io import SessionFileError, load_file
 from edgetop.settings.resolve import Settings
 
 STDOUT = "-"
+
 NAMES_IN_FILE_NAME = 3
+
 NAME_CHARACTERS = 100
 
 
@@ -40,7 +42,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         write_atomically(output, [html.encode()])
     except OSError as error:
         raise EdgetopError(f"{output}: {error.strerror}", "name a file that can be written with -o") from None
-    say(f"report: {output}, {format_bytes(output.stat().st_size)}")
+    print_status(f"report: {output}, {format_bytes(output.stat().st_size)}")
     return 0
 
 

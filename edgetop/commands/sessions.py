@@ -1,27 +1,253 @@
-"""`edgetop sessions`: what was recorded, and what can be done with it."""
+"""Verb sessions: list, show, tag, note, rm, validate, recover."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from edgetop.commands.console import say
-from edgetop.commands.listing import write_rows
-from edgetop.commands.recompute import recompute
-from edgetop.commands.session_export import export
-from edgetop.commands.session_import import import_results
-from edgetop.commands.sessions_labels import note, tag
-from edgetop.commands.sessions_removal import remove
-from edgetop.commands.sessions_show import recover, show, validate_files
-from edgetop.commands.storage import open_store
-from edgetop.session.listing import COLUMNS, SessionEntry, energy_cell, entry_of
-from edgetop.session.store import Store
+from edgetop.commands.inputs import open_store
+from edgetop.commands.output import energy_text, print_error, print_status, table, write_data, write_json, write_rows
+from edgetop.commands.session_files import export, import_results, recompute
+from edgetop.core.clock import US_PER_S
+from edgetop.core.errors import EdgetopError, UsageError
+from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
+from edgetop.core.text import literal, one_line
+from edgetop.session.file import LoadEntry, ServiceEntry, SessionFile, TurnEntry
+from edgetop.session.file_check import validate
+from edgetop.session.file_io import SessionFileError, load_file, load_head
+from edgetop.session.store import (
+    COLUMNS,
+    LabelError,
+    SessionEntry,
+    Store,
+    StoreError,
+    changed_tags,
+    energy_cell,
+    entry_of,
+    models_of,
+    write_labels,
+)
+from edgetop.session.watch import figure_rows
 from edgetop.settings.resolve import Settings
 
-SHOWN = {column.heading: column.heading for column in COLUMNS}
+PROMPT_CHARACTERS = 60
 
+EVENTS_SHOWN = 20
+
+
+def show(path: Path, *, as_json: bool) -> int:
+    """Print a session: what it ran on, its figures, its turns and events. Raises SessionFileError."""
+    file = load_file(path)
+    if as_json:
+        write_json(file)
+        return 0
+    write_data(table(_overview(path, file)))
+    if file.services:
+        write_data("\n" + table([_SERVICE_HEADINGS, *map(_service_cells, file.services)]))
+    if file.turns:
+        write_data("\n" + table([_TURN_HEADINGS, *(_turn_cells(turn) for turn in file.turns)]))
+    if file.events:
+        write_data(
+            "\n" + table([[format_seconds(event.t_us / US_PER_S), event.text] for event in file.events[:EVENTS_SHOWN]])
+        )
+    if len(file.events) > EVENTS_SHOWN:
+        write_data(f"and {len(file.events) - EVENTS_SHOWN} more events\n")
+    return 0
+
+
+def _overview(path: Path, file: SessionFile) -> list[list[str]]:
+    summary, device = file.summary, file.device
+    machine = ", ".join(text for text in (device.hostname, device.model or device.cpu, device.system) if text)
+    rows = [
+        ["session", f"{file.id}, {path}"],
+        ["started", f"{file.started_at}, {format_duration(file.duration_us / US_PER_S)} long"],
+        ["device", machine],
+        ["model", models_of(file) or "none was loaded"],
+    ]
+    if file.loads:
+        rows.append(["settings", _settings(file.loads[-1])])
+    if file.watch is not None:
+        return [*rows, ["memory peak", format_bytes(summary.memory.rss_peak_bytes)], *figure_rows(file.watch)]
+    rows += [
+        ["decode", format_rate(summary.decode_tokens_per_s)],
+        ["prefill", format_rate(summary.prefill_tokens_per_s)],
+        ["first token", format_seconds(summary.first_token_s)],
+        ["load", format_seconds(summary.load_s)],
+        ["limited by", summary.limited_by],
+        ["memory peak", format_bytes(summary.memory.rss_peak_bytes)],
+        ["energy", energy_text(summary)],
+    ]
+    return rows
+
+
+def _settings(load: LoadEntry) -> str:
+    """What is known of them; a server does not tell all of its own."""
+    chosen = load.settings
+    known = [
+        "" if chosen.n_ctx is None else f"context {chosen.n_ctx}",
+        "" if chosen.n_threads is None else f"threads {chosen.n_threads}",
+        "" if load.engine.server else f"KV {chosen.type_k}/{chosen.type_v}",
+    ]
+    return ", ".join(part for part in known if part)
+
+
+_SERVICE_HEADINGS = ["#", "PROGRAM", "MODEL", "WHERE", "TOKENS COUNTED"]
+
+
+def _service_cells(service: ServiceEntry) -> list[str]:
+    why = "" if service.no_count is None else f": {service.no_count.reason}"
+    return [
+        str(service.number),
+        f"{service.kind} {service.version}".strip(),
+        ", ".join(service.models),
+        service.address or (f"pid {service.pid}" if service.pid is not None else ""),
+        f"{service.counts}{why}",
+    ]
+
+
+_TURN_HEADINGS = ["TURN", "PROMPT", "TOKENS", "DECODE", "PREFILL", "FIRST TOKEN", "ENDED"]
+
+
+def _turn_cells(turn: TurnEntry) -> list[str]:
+    figures = turn.figures
+    prompt = "(not recorded)" if turn.prompt is None else one_line(turn.prompt)
+    if len(prompt) > PROMPT_CHARACTERS:
+        prompt = prompt[: PROMPT_CHARACTERS - 3] + "..."
+    return [
+        str(turn.turn),
+        prompt,
+        str(figures.generated_tokens),
+        format_rate(figures.decode_tokens_per_s),
+        format_rate(figures.prefill_tokens_per_s),
+        format_seconds(figures.first_token_s),
+        (figures.stop_reason or "not ended").replace("_", " "),
+    ]
+
+
+def validate_files(paths: Sequence[Path], *, as_json: bool) -> int:
+    """Print what is wrong with session files; 1 if anything is."""
+    problems = {str(path): validate(path) for path in paths}
+    if as_json:
+        write_json([{"path": path, "problems": found} for path, found in problems.items()])
+    else:
+        for path, found in problems.items():
+            for line in found or [f"{path}: is valid"]:
+                write_data(f"{one_line(line)}\n")
+    return 1 if any(problems.values()) else 0
+
+
+def recover(store: Store, *, as_json: bool) -> int:
+    """Save what edgetops that died have left, and print where; 1 if something could not be saved."""
+    recovered = store.recover()
+    if as_json:
+        write_json(recovered)
+    elif not recovered:
+        print_status("nothing to recover")
+    else:
+        for each in recovered:
+            if each.path is not None:
+                write_data(f"{one_line(str(each.path))}\n")
+            if each.unreadable:
+                print_error(f"{len(each.unreadable)} lines of {each.journal.name} could not be read")
+            if each.problem:
+                print_error(each.problem)
+    return 1 if any(each.path is None for each in recovered) else 0
+
+
+def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
+    """Add and take away tags, `+name` or `name` and `-name`, and print the tags there are then.
+
+    Raises UsageError for what cannot be a tag, SessionFileError and EdgetopError.
+    """
+    told: dict[str, list[str]] = {}
+    for path in paths:
+        tags = load_head(path).tags
+        try:
+            wanted = changed_tags(tags, changes)
+        except LabelError as error:
+            raise UsageError(str(error), "such as: edgetop sessions tag 1 +baseline -draft") from None
+        if wanted != tags:
+            _write(path, tags=wanted)
+        told[str(path)] = list(wanted)
+    if as_json:
+        write_json([{"path": path, "tags": tags} for path, tags in told.items()])
+        return 0
+    for name, names in told.items():
+        if len(told) > 1:
+            write_data(f"{one_line(name)}: {one_line(' '.join(names))}\n")
+        elif names:
+            write_data(f"{one_line(' '.join(names))}\n")
+        else:
+            print_status(f"{name} has no tags")
+    return 0
+
+
+def note(path: Path, words: Sequence[str]) -> int:
+    """Print the note of a session, or put another one in its place. Raises SessionFileError and EdgetopError."""
+    if words:
+        _write(path, notes=" ".join(words).strip())
+        return 0
+    notes = load_head(path).notes
+    if notes:
+        write_data(f"{literal(notes)}\n")
+    else:
+        print_status(f"{path} has no note")
+    return 0
+
+
+def _write(path: Path, *, tags: tuple[str, ...] | None = None, notes: str | None = None) -> None:
+    try:
+        write_labels(path, tags=tags, notes=notes)
+    except OSError as error:
+        raise EdgetopError(f"{path}: {error.strerror}", "make the file and its folder writable") from None
+
+
+def remove(store: Store, paths: Sequence[Path], *, yes: bool) -> int:
+    """Delete session files and print the path of each that is gone; 1 if one could not be, or if nothing is wanted.
+
+    Asks on a terminal. Raises UsageError where there is none and `yes` was not said.
+    """
+    if not yes:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise UsageError("there is nobody to ask whether to delete sessions", "add --yes to delete them unasked")
+        if not _wanted(paths):
+            print_status("nothing is deleted")
+            return 1
+    failed = False
+    for path in paths:
+        try:
+            store.remove(path)
+        except StoreError as error:
+            failed = True
+            print_error(error.what, error.hint)
+        except OSError as error:
+            failed = True
+            print_error(f"{path}: {error.strerror}", "it is still there")
+        else:
+            write_data(f"{one_line(str(path))}\n")
+    return 1 if failed else 0
+
+
+def _wanted(paths: Sequence[Path]) -> bool:
+    sys.stderr.write(table([_told(path) for path in paths]))
+    sys.stderr.write(f"Delete {'this session' if len(paths) == 1 else f'these {len(paths)} sessions'} for good? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().casefold() in {"y", "yes"}
+
+
+def _told(path: Path) -> list[str]:
+    try:
+        head = load_head(path)
+        size = format_bytes(path.stat().st_size)
+    except (SessionFileError, OSError):
+        return [str(path), "", "", "cannot be read"]
+    return [str(path), head.started_at[:16].replace("T", " "), size, models_of(head) or "no model"]
+
+
+SHOWN = {column.heading: column.heading for column in COLUMNS}
 
 Action = Callable[[Store, argparse.Namespace], int]
 
@@ -36,9 +262,9 @@ def _list(store: Store, arguments: argparse.Namespace) -> int:
     listed = store.list()
     entries = [entry for each in listed if (entry := entry_of(each)).matches(words)]
     if not listed and chosen is None:
-        say(f"no sessions in {store.folder} yet; `edgetop` or `edgetop run` records one")
+        print_status(f"no sessions in {store.folder} yet; `edgetop` or `edgetop run` records one")
     elif not entries and chosen is None:
-        say(f"none of {len(listed)} sessions has {' '.join(words)} in its tags, model, quantization or device")
+        print_status(f"none of {len(listed)} sessions has {' '.join(words)} in its tags, model, quantization or device")
     else:
         write_rows([_row(entry, chosen) for entry in entries], chosen, SHOWN)
     return 0

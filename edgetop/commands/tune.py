@@ -1,4 +1,4 @@
-"""`edgetop tune`: threads, pieces of prefill and KV cache type for a model on this machine, for speed or for energy."""
+"""Verb tune."""
 
 from __future__ import annotations
 
@@ -10,24 +10,29 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgetop.bench.measurement import Progress
 from edgetop.bench.plan import CoolDown, ModelFile, Setting
-from edgetop.bench.tuning import NothingMeasuredError, StageResult, Standing
-from edgetop.bench.tuning_runs import TuningInterruptedError, TuningRuns
-from edgetop.bench.tuning_stages import answers, lengths_for, thread_counts
-from edgetop.commands.bench import EXIT_INTERRUPTED, interruptible
-from edgetop.commands.bench_power import power_headline
-from edgetop.commands.bench_wishes import parsed_one
-from edgetop.commands.console import clear_progress, say, say_trouble, show_progress
-from edgetop.commands.conversing import live_options
-from edgetop.commands.listing import write_rows
-from edgetop.commands.storage import open_store
+from edgetop.bench.runner import Progress
+from edgetop.bench.tuning import (
+    CandidateResult,
+    NothingMeasuredError,
+    StageResult,
+    TuningInterruptedError,
+    TuningRuns,
+    answers,
+    lengths_for,
+    thread_counts,
+)
+from edgetop.commands.bench import EXIT_INTERRUPTED
+from edgetop.commands.command_line import parsed_one
+from edgetop.commands.exit import interruptible
+from edgetop.commands.inputs import live_options, open_store
+from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, write_rows
+from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
-from edgetop.core.records import Missing
-from edgetop.fit.machine_profile import machine_key
-from edgetop.inference.catalog import resolve
-from edgetop.inference.last_model import last_model
-from edgetop.inference.quantization import content_key
+from edgetop.core.records import machine_key
+from edgetop.core.sources import Unavailable
+from edgetop.inference.catalog import last_model, resolve
+from edgetop.inference.model_file import content_key
 from edgetop.inference.threads import decode_threads
 from edgetop.live.conversation import Notice
 from edgetop.live.tuned import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
@@ -35,14 +40,18 @@ from edgetop.settings import options
 from edgetop.settings.option import integer, real
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.source import Host
+from edgetop.telemetry.host import Host
 
 ROUNDS = 5
+
 TEST_S = {"speed": 2.0, "energy": 6.0}
 """Length of a test; the slowest sensors of power tell apart little less than the second."""
+
 COOL_DOWN = {"speed": CoolDown(idle_s=0, limit_s=0), "energy": CoolDown(limit_s=40)}
+
 SHOWN = {"asked": "QUESTION", "value": "SETTING", "by": "TEST", "measured": "MEASURED", "what": ""}
 """Not the names of JSON, which has the same values as data."""
+
 TUNED_SHOWN = {"label": "MODEL", "words": "SETTINGS", "when": "TUNED"}
 
 
@@ -57,7 +66,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     key = content_key(path)
     if arguments.remove:
         removed = remove_tuned(file, key, machine)
-        say(f"{path.name} has the usual settings again" if removed else f"{path.name} was not tuned on this machine")
+        print_status(
+            f"{path.name} has the usual settings again" if removed else f"{path.name} was not tuned on this machine"
+        )
         return 0
     goal: Goal = arguments.goal
     if goal == "energy":
@@ -67,19 +78,19 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     try:
         found = _tune(path, key, settings, goal, rounds=rounds, test_s=test_s)
     except TuningInterruptedError:
-        say("interrupted; nothing was saved")
+        print_status("interrupted; nothing was saved")
         return EXIT_INTERRUPTED
     except NothingMeasuredError as error:
         raise EdgetopError(f"{path.name} could not be measured: {error}", "see `edgetop doctor`") from None
     write_rows(list(_rows(found, goal)), arguments.format, SHOWN)
     tuned = _tuned(path, key, machine, goal, found[-1].chosen)
-    say(f"{path.name}: {tuned.words}")
+    print_status(f"{path.name}: {tuned.words}")
     _warn_of_disturbances(found)
     if arguments.dry_run:
-        say("not saved, since --dry-run was given")
+        print_status("not saved, since --dry-run was given")
         return 0
     save_tuned(file, tuned)
-    say(f"saved in {file}; these are its defaults on this machine, and whatever you set yourself still wins")
+    print_status(f"saved in {file}; these are its defaults on this machine, and whatever you set yourself still wins")
     return 0
 
 
@@ -97,8 +108,8 @@ def _model(named: str | None, settings: Settings) -> Path:
 
 def _require_power(settings: Settings) -> None:
     headline = power_headline(settings)
-    if isinstance(headline, Missing):
-        raise EdgetopError(f"no energy can be measured here: {headline.reason}", headline.mend or "tune for speed")
+    if isinstance(headline, Unavailable):
+        raise EdgetopError(f"no energy can be measured here: {headline.reason}", headline.hint or "tune for speed")
 
 
 def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, test_s: float) -> list[StageResult]:
@@ -107,7 +118,7 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
 
     def tell(said: Progress | Notice) -> None:
         if isinstance(said, Notice):
-            say_trouble(said.text, said.mend)
+            print_error(said.text, said.hint)
         elif not quiet:
             show_progress(f"{question}  {said.setting}: {said.doing}")
 
@@ -124,7 +135,7 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
                 found.append(result)
                 question = f"{len(found)} answered"
                 if not quiet:
-                    say(f"{result.stage.name}: {_value(result, result.chosen)}, since {result.reason}")
+                    print_status(f"{result.stage.name}: {_value(result, result.chosen)}, since {result.reason}")
         finally:
             runs.close()
             clear_progress()
@@ -135,7 +146,7 @@ def _warn_of_disturbances(found: Sequence[StageResult]) -> None:
     samples = [sample for result in found for standing in result.standings for sample in standing.samples]
     disturbed = sum(sample.disturbed for sample in samples)
     if 2 * disturbed > len(samples):
-        say_trouble(
+        print_error(
             f"{disturbed} of {len(samples)} repetitions were disturbed by other programs, heat or a lack of memory",
             "what was found holds for such times; tune again when the device is at rest",
         )
@@ -193,7 +204,7 @@ def _value(result: StageResult, setting: Setting) -> str:
             return setting.kv_type
 
 
-def _measured(standing: Standing, goal: Goal) -> str:
+def _measured(standing: CandidateResult, goal: Goal) -> str:
     if not standing.samples:
         return "n/a"
     spread = "" if standing.spread is None else f" ± {100 * standing.spread:.1f} %"
@@ -201,7 +212,7 @@ def _measured(standing: Standing, goal: Goal) -> str:
     return f"{value}{spread}"
 
 
-def _fate(standing: Standing) -> str:
+def _fate(standing: CandidateResult) -> str:
     if standing.failure:
         return standing.failure
     return "" if standing.left_out_after is None else f"left out after round {standing.left_out_after}"
@@ -225,6 +236,6 @@ def _show(file: Path, machine: str, form: str | None) -> None:
         if each.machine == machine
     ]
     if not rows and form is None:
-        say("no model was tuned on this machine in its present power mode; `edgetop tune MODEL` does it")
+        print_status("no model was tuned on this machine in its present power mode; `edgetop tune MODEL` does it")
         return
     write_rows(rows, form, TUNED_SHOWN)

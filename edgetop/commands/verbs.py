@@ -1,4 +1,4 @@
-"""The verbs and what each takes, apart from their modules: `--help` need not import what those stand on."""
+"""Every verb: help, options, arguments; light, for `--help`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,55 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from edgetop.commands.bench_arguments import add_bench
 from edgetop.settings.option import Option, Section
 from edgetop.settings.options import CTX, DELAY, SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT
 
+
+def add_bench(parser: argparse.ArgumentParser) -> None:
+    """The arguments of `edgetop bench`."""
+    add = parser.add_argument
+    several: dict[str, Any] = {"action": "append", "default": []}
+    add("-m", "--model", dest="models", metavar="MODEL", help="a model; may be given several times", **several)
+    add("--quant", metavar="LEVEL,...", help="make these levels of each model, such as Q8_0,Q4_K_M,Q2_K", **several)
+    add("-p", "--n-prompt", metavar="N,...", help="tokens of a prompt, 0 for no such test; 512", **several)
+    add("-n", "--n-gen", metavar="N,...", help="tokens of a reply, 0 for no such test; 128", **several)
+    add("--pg", dest="pairs", metavar="N,N", help="a prompt and a reply in one test", **several)
+    add("-d", "--n-depth", metavar="N,...", help="tokens that the context holds before; 0", **several)
+    add("-r", "--repetitions", metavar="N", help="how often each test is done; 5")
+    add("-t", "--threads", metavar="N,...", help="threads; the physical cores that are ours", **several)
+    add("--threads-batch", metavar="N,...", help="threads for prefill; as many as for decoding", **several)
+    add("--kv-type", metavar="TYPE,...", help="types of the KV cache; f16", **several)
+    add("--gpu-layers", metavar="N,...", help="layers to offload", **several)
+    add("--batch", metavar="N,...", help="largest number of tokens in one decode call", **several)
+    add("--ubatch", metavar="N,...", help="tokens computed together in prefill", **several)
+    add("--prompts", action="store_true", help="real prompts, too: short, long, summary, code, several turns")
+    add("--max-tokens", metavar="N", help="at most so many tokens of an answer to a prompt")
+    add(
+        "--quality", nargs="?", const=True, metavar="FILE",
+        help="perplexity, divergence from the most precise level and questions; on a text of your own if you name one",
+    )  # fmt: skip
+    add("--study", action="store_true", help="levels, threads, prompts and quality: the whole study, in one command")
+    add("--plan", metavar="FILE", help="a TOML file that says all of this; flags say it over")
+    add("--order", choices=["interleaved", "blocks"], help="settings take turns (interleaved), or one after the other")
+    add("--no-warmup", action="store_true", help="do not warm up before a test")
+    add("--idle", metavar="SECONDS", help="idle time before a run where power is measured; 11")
+    add("--cool-down-limit", metavar="SECONDS", help="wait at most so long for the device to come to rest; 120")
+    add("--seed", metavar="N", help="of random tokens; 0")
+    add(
+        "-o", "--output", dest="output_format", default="table", choices=["table", "md", "csv", "json", "jsonl", "sql"],
+        help="form of the results; llama-bench's field names, with ours behind them",
+    )  # fmt: skip
+    add("--report", metavar="FILE", help="write an HTML report as well")
+    add("--device-price", metavar="AMOUNT", help="what the device costs, for the cost of a million tokens with --price")
+    add("--device-years", metavar="N", help="how long it will be used; 4")
+    add("--resume", nargs="?", const="last", metavar="ID", help="go on with a benchmark that was interrupted")
+    add("--again", action="store_true", help="measure all of it once more, even if it was begun before")
+    add("--list", action="store_true", help="benchmarks that were begun")
+    add("--dry-run", action="store_true", help="say how long it would take, and measure nothing")
+
+
 _SESSION_HELP = "a file, a number of the list, the beginning of an id, a tag, or part of a model's name"
+
 _SESSIONS_HELP = f"{_SESSION_HELP}; also a tag of several, a range such as 1-4, a folder, or a pattern such as '*q4*'"
 
 
@@ -266,6 +310,7 @@ class Verb(NamedTuple):
 _MODEL: tuple[Section, ...] = (
     "model", "search", "server", "engine", "sampling", "recording", "storage", "device", "price", "progress", "general",
 )  # fmt: skip
+
 VERBS: dict[str, Verb] = {
     "chat": Verb("the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen"), _add_chat),
     "run": Verb("one or more prompts without a screen; the reply goes to stdout", _MODEL, _add_run),
@@ -273,7 +318,7 @@ VERBS: dict[str, Verb] = {
         "GGUF models found on this machine, or what a server offers", ("search", "server", "general"), _add_formats
     ),
     "doctor": Verb(
-        "sensors, engine, terminal: what works, what not, and how to mend it", (*_MODEL, "screen"), _add_json
+        "sensors, engine, terminal: what works, what not, and how to fix it", (*_MODEL, "screen"), _add_json
     ),
     "power": Verb("what this machine draws now, by every sensor that says so", ("device", "general"), _add_power),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
@@ -321,4 +366,5 @@ VERBS: dict[str, Verb] = {
     "completion": Verb("a script that has Tab complete these command lines", (), _add_completion),
     "man": Verb("the manual page: `edgetop man | man -l -`", (), _add_nothing),
 }
+
 DEFAULT_VERB = "chat"

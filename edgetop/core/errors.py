@@ -1,4 +1,4 @@
-"""What went wrong, in the words a person reads: one line what, one line how to mend it."""
+"""Errors with message, hint and exit code."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ class EdgetopError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, mend: str = "") -> None:
+    def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what)
         self.what = what
-        self.mend = mend
+        self.hint = hint
 
 
 class UsageError(EdgetopError):

@@ -1,4 +1,4 @@
-"""The figures of a turn and of a session: their names, and the one place where each is computed.
+"""The table of figures; summary structs of turn, session and watch.
 
 The screen, the session file, reports and comparisons all take them from here. A figure that cannot be computed is
 `None`, never 0.
@@ -6,30 +6,22 @@ The screen, the session file, reports and comparisons all take them from here. A
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
 from typing import Literal
 
 from msgspec import Struct
 
-from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.figures import Energy
-from edgetop.core.percentile import percentile_of_pieces
+from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.records import StopReason
 
 LimitedBy = Literal["memory-bandwidth", "compute", "throttled", "contention", "paging", "swap", "unknown"]
 
 ENERGY_MISSING = "no power source was recorded"
+
 BANDWIDTH_MISSING = "the memory bandwidth of this machine has not been measured: `edgetop check MODEL` does it"
-RECENT_US = 2 * US_PER_S
-"""The recent decode rate looks this far back, or two gaps where tokens are rarer."""
-BATCH_US = 250_000
-"""Tokens reach the session some at a time; only a longer silence than this is a stall."""
-US_PER_MS = 1000
 
 
 class TokenGaps(Struct, frozen=True, kw_only=True):
-    """Milliseconds between one token and the next. Percentiles are interpolated (`edgetop.core.percentile`)."""
+    """Milliseconds between one token and the next. Percentiles are interpolated (`edgetop.core.statistics`)."""
 
     p50: float
     p95: float
@@ -109,115 +101,77 @@ class Summary(Struct, frozen=True, kw_only=True):
     own_cost: OwnCost = OwnCost()
 
 
-class TurnProgress(Struct, frozen=True, kw_only=True):
-    """How far a turn has come at a moment; stamps in microseconds on one clock."""
+class WatchFigures(Struct, frozen=True, kw_only=True):
+    """What the servers did for all their users together, from the first look at them on.
 
-    submitted_us: int
-    prefill_begin_us: int | None = None
-    """When the first prompt token was about to be evaluated."""
-    prefill_end_us: int | None = None
-    """When the last of the `evaluated` ones was."""
-    evaluated: int = 0
-    to_evaluate: int | None = None
-    cached: int | None = None
-    generated: int = 0
-    counted: bool = True
-    """False while a server has not said how many tokens its chunks hold: `generated` is then the number of chunks."""
-    first_tokens: int = 1
-    """Tokens of the first stamp; more than one where a server sends several together."""
-    stamps: int = 0
-    """How many of the turn's stamps lie before the moment: as many as tokens, or as chunks."""
-    one_each: bool = True
-    """Every stamp is that of one token, so that the gaps between them are gaps between tokens."""
-    first_us: int | None = None
-    last_us: int | None = None
-    """The first and the last of the `stamps`."""
-
-    @property
-    def after_first(self) -> int | None:
-        """Tokens that came after the first stamp; `None` where they have not been counted."""
-        return max(0, self.generated - self.first_tokens) if self.counted else None
-
-    @property
-    def prefill_us(self) -> int:
-        """Time the `evaluated` tokens took, 0 if none has been evaluated."""
-        if self.prefill_begin_us is None or self.prefill_end_us is None:
-            return 0
-        return self.prefill_end_us - self.prefill_begin_us
-
-    @property
-    def decode_us(self) -> int:
-        """Time from the first to the last token, 0 if there are fewer than two."""
-        if self.first_us is None or self.last_us is None:
-            return 0
-        return self.last_us - self.first_us
-
-    @property
-    def first_token_us(self) -> int | None:
-        """Time from submitting to the first token."""
-        return None if self.first_us is None else self.first_us - self.submitted_us
-
-    @property
-    def prompt_tokens(self) -> int | None:
-        """All tokens of the prompt, reused ones among them."""
-        if self.cached is None or self.to_evaluate is None:
-            return None
-        return self.cached + self.to_evaluate
-
-
-def tokens_per_s(tokens: int, span_us: int) -> float | None:
-    """`tokens` in `span_us` microseconds as a rate; `None` without tokens or time."""
-    if tokens <= 0 or span_us <= 0:
-        return None
-    return tokens * US_PER_S / span_us
-
-
-def decode_tokens_per_s(progress: TurnProgress) -> float | None:
-    """(generated - 1) / (last token - first token): the first token is the prefill's.
-
-    Of tokens that arrive together the first ones are left out together. `None` where they have not been counted.
+    A figure that is not known is `None`, never 0.
     """
-    return None if progress.after_first is None else tokens_per_s(progress.after_first, progress.decode_us)
+
+    watched_s: float = 0.0
+    """From the first look at a server that counts its tokens to the last one."""
+    left_out_s: float = 0.0
+    """Of that, the time in which it is not known what was generated: a server was started anew, or did not answer."""
+    left_out: str = ""
+    """Why, the last time."""
+    generating_s: float = 0.0
+    """Time in which a request was under way, or tokens came."""
+    generated_tokens: int | None = None
+    prompt_tokens: int | None = None
+    """Prompt tokens evaluated; those reused from the KV cache are not among them, as far as the servers tell."""
+    tokens_per_s: float | None = None
+    """Generated tokens over `generating_s`: of all requests together, their prefill included."""
+    energy: ServedEnergy | None = None
+    energy_missing: str = "no power source was recorded"
+    """Why `energy` is null, and what would give it; empty when it is there."""
 
 
-def prefill_tokens_per_s(progress: TurnProgress) -> float | None:
-    """Tokens evaluated / time from the beginning of the prefill to the logits of the last of them."""
-    return tokens_per_s(progress.evaluated, progress.prefill_us)
+Unit = Literal["tok/s", "s", "ms", "J", "bytes"]
+
+DECODE, PREFILL, FIRST_TOKEN = "decode_tokens_per_s", "prefill_tokens_per_s", "first_token_s"
+
+GAP_P95, LOAD, RSS_PEAK = "token_gap_ms.p95", "load_s", "memory.rss_peak_bytes"
+
+J_PER_TOKEN, NET_J_PER_TOKEN = "energy.j_per_token", "energy.net_j_per_token"
+
+DECODE_J_PER_TOKEN = "energy.decode_j_per_token"  # noqa: S105 - no password
+
+LEAST, MOST = 1e-12, 1e18
+"""No figure in its own unit is below or above; what is, was not measured."""
+
+REPETITIONS_LEAST = 3
+"""With fewer turns or repetitions their spread is not known."""
 
 
-def first_token_s(progress: TurnProgress) -> float | None:
-    """Seconds from submitting to the first token."""
-    return None if progress.first_token_us is None else progress.first_token_us / US_PER_S
+class ComparedFigure(Struct, frozen=True, kw_only=True):
+    """One figure."""
+
+    name: str
+    heading: str
+    """Short, for a column."""
+    label: str
+    """In words."""
+    unit: Unit
+    higher_is_better: bool = False
+    share: int = 1
+    """Of the false alarms that a row of figures is allowed, in proportion to the others' shares."""
 
 
-def token_gaps(*pieces: Sequence[int]) -> TokenGaps | None:
-    """Percentiles of the union of ascending sequences of gaps in microseconds.
+FIGURES: tuple[ComparedFigure, ...] = (
+    ComparedFigure(name=DECODE, heading="decode", label="decode speed", unit="tok/s", higher_is_better=True, share=5),
+    ComparedFigure(name=PREFILL, heading="prefill", label="prefill speed", unit="tok/s", higher_is_better=True),
+    ComparedFigure(name=FIRST_TOKEN, heading="first", label="time to the first token", unit="s"),
+    ComparedFigure(name=GAP_P95, heading="gap p95", label="gap between tokens, 95 % are shorter", unit="ms"),
+    ComparedFigure(name=LOAD, heading="load", label="model load", unit="s"),
+    ComparedFigure(name=J_PER_TOKEN, heading="J/tok", label="energy per token, gross", unit="J", share=5),
+    ComparedFigure(name=NET_J_PER_TOKEN, heading="net J/tok", label="energy per token, net of idle", unit="J"),
+    ComparedFigure(name=DECODE_J_PER_TOKEN, heading="dec J/tok", label="energy per decoded token", unit="J"),
+    ComparedFigure(name=RSS_PEAK, heading="memory", label="peak memory of the engine", unit="bytes"),
+)
 
-    `None` without gaps, and where more than one gap in a hundred is 0: tokens that arrived together tell nothing of the
-    time between them, and what is left are gaps between chunks.
-    """
-    together = sum(bisect_right(piece, 0) for piece in pieces)
-    if together * 100 > sum(map(len, pieces)):
-        return None
-    p50, p95, p99, largest = (percentile_of_pieces(pieces, percent) for percent in (50, 95, 99, 100))
-    if p50 is None or p95 is None or p99 is None or largest is None:
-        return None
-    return TokenGaps(p50=p50 / US_PER_MS, p95=p95 / US_PER_MS, p99=p99 / US_PER_MS, max=largest / US_PER_MS)
+BY_NAME: dict[str, ComparedFigure] = {figure.name: figure for figure in FIGURES}
+"""In the order of `FIGURES`."""
 
 
-def recent_tokens_per_s(stamps_us: Sequence[int], count: int, now_us: int) -> float | None:
-    """Decode rate over the last two seconds, or the last two gaps where tokens are rarer; `None` before two tokens.
-
-    `stamps_us` are ascending and the first `count` of them have happened. The rate is never more than it would be if
-    the next token came now, so that a stall shows while it lasts.
-    """
-    if count < 2:
-        return None
-    begin = max(0, min(bisect_left(stamps_us, now_us - RECENT_US, 0, count), count - 3))
-    gaps = count - 1 - begin
-    first_us = stamps_us[begin]
-    achieved = tokens_per_s(gaps, stamps_us[count - 1] - first_us)
-    at_best = tokens_per_s(gaps + 1, now_us - BATCH_US - first_us)
-    if achieved is None or at_best is None:
-        return achieved
-    return min(achieved, at_best)
+def is_plausible(value: float) -> bool:
+    """Whether a value, as a file states it, can be that of a figure; NaN, zero and negative ones cannot."""
+    return LEAST <= value <= MOST

@@ -1,4 +1,4 @@
-"""Numbers as people read them; the same wherever edgetop shows one.
+"""Numbers, units and intervals as people read them.
 
 A missing number is `None` and reads `n/a`; it is never a zero.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 NOT_AVAILABLE = "n/a"
+
 LEAST, MOST = 1e-9, 1e18
 """No figure of ours is beyond these; a file that was tampered with may say so, and must not fill the screen."""
 

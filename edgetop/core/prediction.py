@@ -1,4 +1,9 @@
-"""What was expected of a model before it ran, to be held against what came of it."""
+"""What is expected of a run; a past run to learn from.
+
+A run is carried over to another depth, another number of threads or another size of the same quantization by the ratio
+of the two predicted times; what the formulas get wrong in the same way for both cancels out. The further it is carried,
+the wider the band.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +11,11 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from edgetop.core.energy.figure import Figure
+from edgetop.core.quantity import Interval, scaled
+from edgetop.core.sources import Scope
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+
 SpeedLimit = Literal["memory-bandwidth", "compute", "unknown"]
 
 
@@ -20,14 +27,14 @@ class Prediction(Struct, frozen=True, kw_only=True):
 
     memory_bytes: Count | None = None
     """What the process that holds the model was expected to have resident at its peak."""
-    decode_tokens_per_s: Figure | None = None
+    decode_tokens_per_s: Interval | None = None
     """At `depth_tokens`."""
     decode_s_per_position: float = 0.0
     """What each token more in the KV cache adds to the time of a token."""
-    prefill_tokens_per_s: Figure | None = None
-    first_token_s: Figure | None = None
+    prefill_tokens_per_s: Interval | None = None
+    first_token_s: Interval | None = None
     """For a prompt of `prompt_tokens`."""
-    decode_j_per_token: Figure | None = None
+    decode_j_per_token: Interval | None = None
     depth_tokens: Count
     """Tokens in the KV cache while decoding."""
     prompt_tokens: Count
@@ -42,7 +49,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     bandwidth_bytes_per_s: float | None = None
     """Of the memory the weights lie in, with as many threads as decode; `None` if it was never measured or stated."""
 
-    def decode_at(self, depth_tokens: float) -> Figure | None:
+    def decode_at(self, depth_tokens: float) -> Interval | None:
         """The decode rate with so many tokens in the KV cache; `None` where it cannot be told."""
         rate = self.decode_tokens_per_s
         if rate is None or rate.value <= 0:
@@ -50,19 +57,43 @@ class Prediction(Struct, frozen=True, kw_only=True):
         token_s = 1 / rate.value + self.decode_s_per_position * (depth_tokens - self.depth_tokens)
         return scaled(rate, 1 / token_s / rate.value) if token_s > 0 else None
 
-    def first_token_at(self, evaluated_tokens: float) -> Figure | None:
+    def first_token_at(self, evaluated_tokens: float) -> Interval | None:
         """The time to the first token of a prompt of which so many tokens are evaluated."""
         if self.first_token_s is None or not self.prompt_tokens:
             return None
         return scaled(self.first_token_s, evaluated_tokens / self.prompt_tokens)
 
 
-def scaled(figure: Figure, factor: float) -> Figure:
-    """A figure times an exact factor above 0."""
-    return Figure(
-        value=figure.value * factor,
-        low=figure.low * factor,
-        high=figure.high * factor,
-        u_systematic=figure.u_systematic * factor,
-        u_random=figure.u_random * factor,
-    )
+class PastRun(Struct, frozen=True, kw_only=True):
+    """One measured run of a recorded session. Rates are of the whole run."""
+
+    session: str
+    """Where it is recorded, in words for a person: the session's name."""
+    measured_at: str
+    """Wall clock, ISO 8601."""
+    machine_key: str
+    """`edgetop.core.records.machine_key` of the device as it was then, power mode among it."""
+    model_name: str
+    architecture: str
+    parameters: int
+    size_bytes: int
+    """Bytes of all weights, as the engine says."""
+    file_type: str
+    """llama.cpp's label of the quantization, such as `Q4_K_M`."""
+    weight_bytes_per_token: int | None = None
+    """`None` where the model's file is no longer there to be asked."""
+    threads: int
+    gpu_layers: int = 0
+    type_k: str = "f16"
+    type_v: str = "f16"
+    depth_tokens: int
+    """Mean number of tokens in the KV cache while the reply was decoded."""
+    decode_tokens: int
+    decode_tokens_per_s: float
+    prefill_tokens: int = 0
+    prefill_tokens_per_s: float | None = None
+    decode_j_per_token: float | None = None
+    prefill_j_per_token: float | None = None
+    energy_scope: Scope | None = None
+    disturbed: bool = False
+    """Throttled, paging, swapping or beside other busy processes: not what the device can do."""

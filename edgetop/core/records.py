@@ -1,4 +1,4 @@
-"""The timeline: everything that happens in a session, as a union of small frozen records.
+"""The timeline's records, once for journal and file; number bounds; device key.
 
 A session is the fold of these records, in order. The live screen folds them as they come, the journal keeps one a
 line, and recovery folds the journal again, so all of them arrive at the same session.
@@ -8,11 +8,13 @@ line, and recovery folds the journal again, so all of them arrive at the same se
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from typing import Final, Literal
 
 from msgspec import Struct
 
-from edgetop.core.engine import (
+from edgetop.core.engine_settings import (
     EngineInfo,
     EnginePerf,
     EngineSettings,
@@ -21,65 +23,51 @@ from edgetop.core.engine import (
     SamplingSettings,
 )
 from edgetop.core.prediction import Prediction
-from edgetop.core.quality import Quality
+from edgetop.core.sources import SourceInfo, Unavailable
+
+
+class Score(Struct, frozen=True, kw_only=True):
+    """A score and its standard error."""
+
+    value: float
+    error: float
+
+
+class Quality(Struct, frozen=True, kw_only=True):
+    """Scores of one model on one text and one set of questions."""
+
+    text: str
+    """Its name: `built-in`, or the file's name."""
+    text_digest: str
+    """SHA-256 of the text; scores of different texts cannot be compared."""
+    n_ctx: int
+    """Tokens in a chunk; the second half of each is scored."""
+    tokens: int
+    """Positions that were scored."""
+    perplexity: Score
+    """exp of the mean negative log-likelihood of the next token: lower is better."""
+    reference: str = ""
+    """The level that this one was compared with; empty if it is the reference itself, or there is none."""
+    kl_divergence: Score | None = None
+    """Mean Kullback-Leibler divergence from the reference's predictions, in nats."""
+    kl_p99: float | None = None
+    top_agreement: float | None = None
+    """Share of positions where the likeliest token is the reference's."""
+    questions: int = 0
+    accuracy: Score | None = None
+    """Share of multiple-choice questions whose right answer is the likeliest per byte."""
+
 
 FORMAT_VERSION = 1
 
 StopReason = Literal[
     "end_of_generation", "max_tokens", "stop_string", "cancelled", "context_full", "engine_died", "failed"
 ]
-Part = Literal["answer", "reasoning"]
-Scope = Literal[
-    "wall",
-    "dc_in",
-    "board_input",
-    "module",
-    "platform",
-    "battery",
-    "board_rails",
-    "cpu_package",
-    "gpu_board",
-    "component",
-]
-"""What a power reading covers, widest first; the first available is the headline."""
-SourceKind = Literal["gauge", "power", "energy"]
+
+ReplyPart = Literal["answer", "reasoning"]
+
 SessionKind = Literal["chat", "watch"]
 """Whether a model of our own answered, or model servers and processes of others were watched."""
-
-
-class Missing(Struct, frozen=True):
-    """Why a reading is not there, and what would bring it."""
-
-    reason: str
-    mend: str = ""
-
-
-class Channel(Struct, frozen=True, kw_only=True):
-    """One quantity that a source reads."""
-
-    name: str
-    """Dotted and unique in a session: `memory.available`, `cpu.0`, `power.VDD_IN`."""
-    unit: str
-    """`%`, `B`, `W`, `J`, `Cel`, `Hz`, `1/s` or `1`."""
-    label: str = ""
-    """As the device names it, where that differs."""
-    digits: int = 0
-    """Decimal places that mean anything; recorded values are rounded to them."""
-    scope: Scope | None = None
-
-
-class SourceInfo(Struct, frozen=True, kw_only=True):
-    """Where readings come from."""
-
-    name: str
-    driver: str
-    """The interface, such as `procfs` or `hwmon ina3221`."""
-    path: str = ""
-    kind: SourceKind = "gauge"
-    period_s: float
-    channels: tuple[Channel, ...]
-    properties: dict[str, str | float | bool] = {}
-    """What an estimator or a reader must know besides: window, gain, offset, calibration."""
 
 
 class DeviceInfo(Struct, frozen=True, kw_only=True):
@@ -160,7 +148,7 @@ class SourceMissing(Struct, frozen=True, kw_only=True, tag="no_source"):
     """A kind of reading that this machine does not give, and why."""
 
     name: str
-    missing: Missing
+    missing: Unavailable
 
 
 TokensCounted = Literal["all", "ended", "running", "nothing"]
@@ -186,7 +174,7 @@ class ServiceSeen(Struct, frozen=True, kw_only=True, tag="service"):
     """Its process on this machine, where that is known."""
     models: tuple[str, ...] = ()
     counts: TokensCounted = "nothing"
-    no_count: Missing | None = None
+    no_count: Unavailable | None = None
     """Why it does not count all of them, and what would make it."""
 
 
@@ -226,7 +214,7 @@ class Tokens(Struct, frozen=True, kw_only=True, tag="tokens"):
     turn: int
     t_us: tuple[int, ...]
     pieces: tuple[str, ...]
-    part: Part = "answer"
+    part: ReplyPart = "answer"
     counted: bool = True
     """False: each piece is a chunk of which a server does not say how many tokens it holds."""
 
@@ -287,3 +275,65 @@ Record = (
     | Sampled
     | Event
 )
+
+LARGEST: Final = 2**53
+"""Whole numbers up to here are exact in every JSON reader; as microseconds they are 285 years."""
+
+LARGEST_FRACTION: Final = 1e30
+"""Squares of these, and products of several, are still finite."""
+
+COLUMNS: Final = frozenset({"dt_us", "chars", "done", "values", "missing"})
+"""Fields that are not gone through: they are long, and have their bounds in their types or are judged as a whole."""
+
+PERIODS_S: Final = (1e-6, 1e7)
+"""How often a source can be read: once a microsecond, which is the clock's step, to once in four months."""
+
+
+def number_problems(value: object, place: str = "$") -> Iterator[str]:
+    """Where a number below `place` is beyond all bounds, each in one line that begins with the place.
+
+    Goes through structs, mappings and sequences, but not through columns.
+    """
+    match value:
+        case bool() | str() | None:
+            return
+        case int():
+            if not -LARGEST <= value <= LARGEST:
+                yield f"{place}: a whole number beyond 2^53"
+        case float():
+            # Also true of NaN, which no comparison holds for.
+            if not -LARGEST_FRACTION <= value <= LARGEST_FRACTION:
+                yield f"{place}: a number beyond {LARGEST_FRACTION:g}"
+        case _:
+            for step, part in _parts(value):
+                yield from number_problems(part, f"{place}{step}")
+            if isinstance(value, SourceInfo) and not PERIODS_S[0] <= value.period_s <= PERIODS_S[1]:
+                yield f"{place}.period_s: a period of {value.period_s:g} s, in which nothing can be read"
+
+
+def _parts(value: object) -> Iterator[tuple[str, object]]:
+    """The parts of a value, each with its step in a path."""
+    match value:
+        case Struct():
+            names = (name for name in value.__struct_fields__ if name not in COLUMNS)
+            yield from ((f".{name}", getattr(value, name)) for name in names)
+        case Mapping():
+            yield from ((f".{name}", each) for name, each in value.items())
+        case list() | tuple():
+            yield from ((f"[{index}]", each) for index, each in enumerate(value))
+
+
+def machine_key(device: DeviceInfo) -> str:
+    """What tells a machine in one power mode from another: model, CPU, cores, memory, power mode and governor.
+
+    The name of the host is not in it, nor what changes with an update of the system.
+    """
+    parts = (
+        device.model, device.cpu, device.cores_physical, device.cores_logical, _gib(device.memory_bytes),
+        device.power_mode, device.governor,
+    )  # fmt: skip
+    return sha256("\n".join("" if part is None else str(part) for part in parts).encode()).hexdigest()[:24]
+
+
+def _gib(size_bytes: int | None) -> int | None:
+    return None if size_bytes is None else round(size_bytes / 2**30)

@@ -1,4 +1,4 @@
-"""Hostile text made harmless.
+"""Hostile text made harmless for a terminal.
 
 A model, a GGUF header, a file or a sensor may say anything, escape sequences and invisible characters among it. What
 `literal` returns can be written to a terminal: it moves no cursor, reorders no line and hides nothing.

@@ -1,4 +1,4 @@
-"""Counts of generated tokens that servers tell, put together into one that never falls.
+"""One rising token count from what servers report.
 
 A server's count begins at 0 when it is started, and may be unknown at a look. The count made here goes on over all of
 that; where what was generated between two looks is not known, the later one of them gives no count.
@@ -11,16 +11,19 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
 
 NOT_RUNNING: Final = "not running"
 """In place of a count: nobody listens at the server's address, so that it generates nothing."""
-Told = int | Literal["not running"] | Missing
+
+ReportedCount = int | Literal["not running"] | Unavailable
 """What one look at a server gave: the tokens it has generated since it was started, or why that is not known."""
 
-STARTED_ANEW = Missing("the server was started anew: what it had generated before that is not known")
-ENDED = Missing("the server ended: what it had generated last is not known")
-TOO_FAST = Missing("requests end faster than the server can be asked")
+STARTED_ANEW = Unavailable("the server was started anew: what it had generated before that is not known")
+
+ENDED = Unavailable("the server ended: what it had generated last is not known")
+
+TOO_FAST = Unavailable("requests end faster than the server can be asked")
 
 
 class _Server(Struct):
@@ -36,7 +39,7 @@ class TokenSum:
         self.total = 0
         self._servers: dict[Hashable, _Server] = {}
 
-    def look(self, told: Mapping[Hashable, Told]) -> int | Missing:
+    def look(self, told: Mapping[Hashable, ReportedCount]) -> int | Unavailable:
         """Take in a look at all servers; the sum, or why it is not known what was generated since the look before.
 
         A server that is left out is not watched any more. One that comes new counts from now on.
@@ -45,10 +48,10 @@ class TokenSum:
         reasons = [self._take(self._servers[name], count) for name, count in told.items()]
         return next((reason for reason in reasons if reason is not None), self.total)
 
-    def _take(self, server: _Server, count: Told) -> Missing | None:
+    def _take(self, server: _Server, count: ReportedCount) -> Unavailable | None:
         """Add what a server has generated since the look before, or say why that is not known."""
         last, state = server.last, server.state
-        if isinstance(count, Missing):
+        if isinstance(count, Unavailable):
             server.state = "unknown"
             return count
         if count == NOT_RUNNING:

@@ -1,38 +1,165 @@
-"""Everything there is to say of one model with one context on one machine, without loading it."""
+"""All predictions of a model here; fits, fast enough.
+
+Adults read English non-fiction silently at 238 words a minute in the mean, most of them at 175 to 300 (Brysbaert 2019,
+"How many words do we read per minute?", Journal of Memory and Language 109, 104047, a meta-analysis of 190 studies).
+"""
 
 from __future__ import annotations
 
 from math import sqrt
+from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.energy.figure import J_PER_WH, Figure, cost, hours_left
-from edgetop.core.energy.supply import TOKENS, Price
-from edgetop.core.engine import EngineSettings, MemoryBreakdown, default_n_ctx
-from edgetop.core.prediction import Prediction
-from edgetop.core.records import Missing
-from edgetop.fit.band import banded, sigma_of
+from edgetop.core.energy.duty import TOKENS, Price
+from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, default_n_ctx
+from edgetop.core.prediction import PastRun, Prediction
+from edgetop.core.quantity import J_PER_WH, Interval, banded, cost, hours_left, sigma_of
+from edgetop.core.sources import Unavailable
 from edgetop.fit.energy import EnergyPrediction, predict_energy
-from edgetop.fit.experience import Experience
 from edgetop.fit.machine import Machine
-from edgetop.fit.memory import MemoryNeed, largest_context, memory_need
-from edgetop.fit.memory_room import MemoryRoom
+from edgetop.fit.memory import MemoryNeed, MemoryRoom, largest_context, memory_need
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.speed import SpeedPrediction, predict_speed
-from edgetop.fit.verdict import Thresholds, Verdict, judge
+
+Pace = Literal["comfortable", "usable", "too slow for reading"]
+
+WORDS_PER_MINUTE = 238.0
+
+SLOW_SHARE = 175.0 / 238.0
+
+FAST_SHARE = 300.0 / 238.0
+"""Slow and fast readers, by the mean one."""
+
+TOKENS_PER_WORD = 1.3
+"""Of English text with the vocabularies in use, 30,000 tokens and more; other languages take more tokens per word."""
+
+
+class Reader(Struct, frozen=True, kw_only=True):
+    """Who reads along."""
+
+    words_per_minute: float = WORDS_PER_MINUTE
+    tokens_per_word: float = TOKENS_PER_WORD
+
+    @property
+    def tokens_per_s(self) -> float:
+        """The rate at which tokens are read: 5.2 a second by default."""
+        return self.words_per_minute / 60 * self.tokens_per_word
+
+
+def pace_of(decode_tokens_per_s: float, reader: Reader) -> Pace:
+    """How it is to read along: comfortable if even a fast reader never waits, too slow if a slow one does."""
+    share = decode_tokens_per_s / reader.tokens_per_s
+    if share >= FAST_SHARE:
+        return "comfortable"
+    return "usable" if share >= SLOW_SHARE else "too slow for reading"
+
+
+Fit = Literal["fits", "tight", "does not fit"]
+
+MARGIN_SHARE = 0.10
+
+MARGIN_BYTES_MAX = 2**30
+"""What llama.cpp itself leaves free on a device when it fits a model to it (--fit-target)."""
+
+FITS: tuple[Fit, ...] = ("fits", "tight", "does not fit")
+
+PACES: tuple[Pace, ...] = ("comfortable", "usable", "too slow for reading")
+"""From good to bad."""
+
+
+class Thresholds(Struct, frozen=True, kw_only=True):
+    """Where one word of the verdict ends and the next one begins."""
+
+    margin_share: float = MARGIN_SHARE
+    """Share of the memory that should stay free, but never more than 1 GiB of it. With less, another program that is
+    started pushes the weights out of memory, and each token waits for the disk."""
+    reader: Reader = Reader()
+
+    def margin_bytes(self, room: MemoryRoom) -> int:
+        """What should stay free of this room."""
+        return min(MARGIN_BYTES_MAX, round(self.margin_share * room.total_bytes))
+
+
+class FitVerdict(Struct, frozen=True, kw_only=True):
+    """A model with its settings on a machine, in words. `None` where there is nothing to judge by."""
+
+    fit: Fit | None
+    left_bytes: int | None
+    """Room less need, negative where it does not fit."""
+    pace: Pace | None
+    pace_at_worst: Pace | None
+    pace_at_best: Pace | None
+    """By the ends of the predicted interval."""
+
+    @property
+    def words(self) -> str:
+        """`fits, comfortable`; what is not known is said to be so."""
+        return f"{self.fit or 'room not known'}, {self.pace or 'speed not known'}"
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Smaller is better; what is not known comes after what is good and before what is bad."""
+        fit = 1 if self.fit is None else FITS.index(self.fit)
+        return fit, 1 if self.pace is None else PACES.index(self.pace)
+
+
+def judge(
+    need: MemoryNeed | None,
+    room: MemoryRoom | None,
+    decode_tokens_per_s: Interval | None,
+    thresholds: Thresholds,
+    *,
+    gpu_room: MemoryRoom | None = None,
+) -> FitVerdict:
+    """The verdict on what is needed, what there is and how fast it would be.
+
+    `gpu_room` is that of a GPU with memory of its own, where the model takes some of it.
+    """
+    fit, left_bytes = _fit(need, room, gpu_room, thresholds)
+    speed, reader = decode_tokens_per_s, thresholds.reader
+    return FitVerdict(
+        fit=fit,
+        left_bytes=left_bytes,
+        pace=None if speed is None else pace_of(speed.value, reader),
+        pace_at_worst=None if speed is None else pace_of(speed.low, reader),
+        pace_at_best=None if speed is None else pace_of(speed.high, reader),
+    )
+
+
+def _fit(
+    need: MemoryNeed | None, room: MemoryRoom | None, gpu_room: MemoryRoom | None, thresholds: Thresholds
+) -> tuple[Fit | None, int | None]:
+    """The fit and what is left, in the tighter of the two memories."""
+    if need is None or room is None:
+        return None, None
+    on_gpu_bytes = need.gpu_bytes if gpu_room is not None else 0
+    sides = [(room, need.needed_bytes - on_gpu_bytes)]
+    if gpu_room is not None and on_gpu_bytes:
+        sides.append((gpu_room, on_gpu_bytes))
+    judged: list[tuple[int, int]] = []
+    for side, needed_bytes in sides:
+        left_bytes = side.available_bytes - needed_bytes
+        block_bytes = side.largest_block_bytes
+        too_large = block_bytes is not None and need.gpu_block_bytes > block_bytes
+        bad = 2 if left_bytes < 0 or too_large else 1 if left_bytes < thresholds.margin_bytes(side) else 0
+        judged.append((-bad, left_bytes))
+    bad, left_bytes = min(judged)
+    return FITS[-bad], left_bytes
+
 
 NOT_PREDICTED = "not predicted"
 
 
-class Talk(Struct, frozen=True, kw_only=True):
+class Workload(Struct, frozen=True, kw_only=True):
     """What the model is to do: a prompt of so many tokens and an answer of so many."""
 
     prompt_tokens: int = 512
     answer_tokens: int = 256
 
 
-class Place(Struct, frozen=True, kw_only=True):
+class RunTarget(Struct, frozen=True, kw_only=True):
     """Where the model is to run, and by what it is judged there."""
 
     machine: Machine
@@ -42,7 +169,7 @@ class Place(Struct, frozen=True, kw_only=True):
     """`None` where it is not known how much memory there is."""
     gpu_room: MemoryRoom | None = None
     """Of a GPU with memory of its own."""
-    experience: tuple[Experience, ...] = ()
+    experience: tuple[PastRun, ...] = ()
     """Own runs on this machine."""
     thresholds: Thresholds = Thresholds()
     price: Price | None = None
@@ -58,26 +185,26 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """What was asked for."""
     settings: EngineSettings
     """The same with context, threads and layers on a GPU as they would be."""
-    talk: Talk
-    need: MemoryNeed | Missing
+    talk: Workload
+    need: MemoryNeed | Unavailable
     room: MemoryRoom | None
     largest_context: int | None
     """The longest context that fits, at most the one it was trained for; `None` if not even the shortest does."""
-    speed: SpeedPrediction | Missing
-    energy: EnergyPrediction | Missing
-    answer_s: Figure | None
+    speed: SpeedPrediction | Unavailable
+    energy: EnergyPrediction | Unavailable
+    answer_s: Interval | None
     """From sending the prompt to the last token of the answer."""
-    answer_j: Figure | None
-    battery_hours: Figure | None
+    answer_j: Interval | None
+    battery_hours: Interval | None
     """Decoding all the time."""
-    price_per_million: Figure | None
+    price_per_million: Interval | None
     """Of a million tokens, prompts of this length included."""
-    verdict: Verdict
+    verdict: FitVerdict
 
     @property
-    def decode(self) -> Figure | None:
+    def decode(self) -> Interval | None:
         """The decode rate, if it can be predicted."""
-        return None if isinstance(self.speed, Missing) else self.speed.decode_tokens_per_s
+        return None if isinstance(self.speed, Unavailable) else self.speed.decode_tokens_per_s
 
     @property
     def verify_command(self) -> tuple[str, ...]:
@@ -97,8 +224,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
 def assess(
     facts: ModelFacts,
     wish: EngineSettings,
-    talk: Talk,
-    place: Place,
+    talk: Workload,
+    place: RunTarget,
     *,
     allocated: MemoryBreakdown | None = None,
     memory_of: Assessment | None = None,
@@ -114,9 +241,9 @@ def assess(
         need = memory_need(facts, settings, allocated=allocated)
         longest = None if place.room is None else largest_context(facts, settings, place.room)
     speed, energy = _figures(facts, settings, talk, place)
-    decode = None if isinstance(speed, Missing) else speed.decode_tokens_per_s
+    decode = None if isinstance(speed, Unavailable) else speed.decode_tokens_per_s
     answer_s = _answer_s(speed, talk)
-    answer_j = None if isinstance(energy, Missing) else energy.answer_j(talk.prompt_tokens, talk.answer_tokens)
+    answer_j = None if isinstance(energy, Unavailable) else energy.answer_j(talk.prompt_tokens, talk.answer_tokens)
     return Assessment(
         facts=facts,
         wish=wish,
@@ -136,36 +263,42 @@ def assess(
             else cost(answer_j, place.price.per_kwh * TOKENS / talk.answer_tokens)
         ),
         verdict=judge(
-            None if isinstance(need, Missing) else need, place.room, decode, place.thresholds, gpu_room=place.gpu_room
+            None if isinstance(need, Unavailable) else need,
+            place.room,
+            decode,
+            place.thresholds,
+            gpu_room=place.gpu_room,
         ),
     )
 
 
-def predict(facts: ModelFacts, settings: EngineSettings, talk: Talk, place: Place) -> Prediction:
+def predict(facts: ModelFacts, settings: EngineSettings, talk: Workload, place: RunTarget) -> Prediction:
     """What is expected of a model that has been loaded with these settings, to be recorded beside what it does."""
     need = memory_need(facts, settings)
     speed, energy = _figures(facts, settings, talk, place)
     depth_tokens = decode_depth(talk, settings)
-    known = None if isinstance(speed, Missing) else speed
+    known = None if isinstance(speed, Unavailable) else speed
     return Prediction(
-        memory_bytes=None if isinstance(need, Missing) else need.total_bytes,
+        memory_bytes=None if isinstance(need, Unavailable) else need.total_bytes,
         decode_tokens_per_s=None if known is None else known.decode_tokens_per_s,
         decode_s_per_position=_s_per_position(facts, settings, talk, place),
         prefill_tokens_per_s=None if known is None else known.prefill_tokens_per_s,
         first_token_s=None if known is None else known.first_token_s,
-        decode_j_per_token=None if isinstance(energy, Missing) else energy.decode_j_per_token,
+        decode_j_per_token=None if isinstance(energy, Unavailable) else energy.decode_j_per_token,
         depth_tokens=depth_tokens,
         prompt_tokens=talk.prompt_tokens,
         basis=NOT_PREDICTED if known is None else known.basis,
         limited_by="unknown" if known is None else known.limited_by,
         bytes_per_token=facts.weight_bytes_per_token,
         # Layers with a sliding window hold no more than the window, so this is the mean over the context.
-        bytes_per_position=0 if isinstance(need, Missing) else need.kv_bytes // (settings.n_ctx or default_n_ctx(None)),
+        bytes_per_position=0
+        if isinstance(need, Unavailable)
+        else need.kv_bytes // (settings.n_ctx or default_n_ctx(None)),
         bandwidth_bytes_per_s=_bandwidth_bytes_per_s(place.machine, settings),
     )
 
 
-def settled(facts: ModelFacts, wish: EngineSettings, place: Place) -> EngineSettings:
+def settled(facts: ModelFacts, wish: EngineSettings, place: RunTarget) -> EngineSettings:
     """The settings with the context, the threads and the layers on a GPU that a load there would choose."""
     n_threads = wish.n_threads or place.threads
     every_layer = (facts.n_layer or 0) + 1  # the output matrix counts as one
@@ -179,17 +312,17 @@ def settled(facts: ModelFacts, wish: EngineSettings, place: Place) -> EngineSett
     )
 
 
-def decode_depth(talk: Talk, settings: EngineSettings) -> int:
+def decode_depth(talk: Workload, settings: EngineSettings) -> int:
     """Tokens in the KV cache in the middle of the answer."""
     return min(talk.prompt_tokens + talk.answer_tokens // 2, (settings.n_ctx or default_n_ctx(None)) - 1)
 
 
 def _figures(
-    facts: ModelFacts, settings: EngineSettings, talk: Talk, place: Place
-) -> tuple[SpeedPrediction | Missing, EnergyPrediction | Missing]:
+    facts: ModelFacts, settings: EngineSettings, talk: Workload, place: RunTarget
+) -> tuple[SpeedPrediction | Unavailable, EnergyPrediction | Unavailable]:
     depth_tokens = decode_depth(talk, settings)
     speed = _speed(facts, settings, talk, place, depth_tokens)
-    if isinstance(speed, Missing):
+    if isinstance(speed, Unavailable):
         return speed, speed
     energy = predict_energy(
         facts,
@@ -204,8 +337,8 @@ def _figures(
 
 
 def _speed(
-    facts: ModelFacts, settings: EngineSettings, talk: Talk, place: Place, depth_tokens: int
-) -> SpeedPrediction | Missing:
+    facts: ModelFacts, settings: EngineSettings, talk: Workload, place: RunTarget, depth_tokens: int
+) -> SpeedPrediction | Unavailable:
     return predict_speed(
         facts,
         place.machine,
@@ -217,11 +350,11 @@ def _speed(
     )
 
 
-def _s_per_position(facts: ModelFacts, settings: EngineSettings, talk: Talk, place: Place) -> float:
+def _s_per_position(facts: ModelFacts, settings: EngineSettings, talk: Workload, place: RunTarget) -> float:
     """How much longer a token takes for each token more in the KV cache, from the ends of the context."""
     deep = (settings.n_ctx or default_n_ctx(None)) - 1
     ends = [_speed(facts, settings, talk, place, depth) for depth in (0, deep)]
-    times_s = [1 / end.decode_tokens_per_s.value for end in ends if not isinstance(end, Missing)]
+    times_s = [1 / end.decode_tokens_per_s.value for end in ends if not isinstance(end, Unavailable)]
     return (times_s[1] - times_s[0]) / deep if len(times_s) == 2 and deep > 0 else 0.0
 
 
@@ -233,14 +366,14 @@ def _bandwidth_bytes_per_s(machine: Machine, settings: EngineSettings) -> float 
     return None if figure is None else figure.value
 
 
-def _answer_s(speed: SpeedPrediction | Missing, talk: Talk) -> Figure | None:
+def _answer_s(speed: SpeedPrediction | Unavailable, talk: Workload) -> Interval | None:
     """First token, then one gap for each further one. Both ends are taken as one: a slow machine is slow at both."""
-    if isinstance(speed, Missing) or speed.first_token_s is None:
+    if isinstance(speed, Unavailable) or speed.first_token_s is None:
         return None
     first, decode, gaps = speed.first_token_s, speed.decode_tokens_per_s, max(0, talk.answer_tokens - 1)
     if decode.low <= 0:
         return None
-    return Figure(
+    return Interval(
         value=first.value + gaps / decode.value,
         low=first.low + gaps / decode.high,
         high=first.high + gaps / decode.low,
@@ -249,8 +382,10 @@ def _answer_s(speed: SpeedPrediction | Missing, talk: Talk) -> Figure | None:
     )
 
 
-def _battery_hours(battery_j: float | None, energy: EnergyPrediction | Missing, decode: Figure | None) -> Figure | None:
-    if battery_j is None or isinstance(energy, Missing) or decode is None or decode.value <= 0:
+def _battery_hours(
+    battery_j: float | None, energy: EnergyPrediction | Unavailable, decode: Interval | None
+) -> Interval | None:
+    if battery_j is None or isinstance(energy, Unavailable) or decode is None or decode.value <= 0:
         return None
     joules = energy.decode_j_per_token
     # The energy was made from the power and the speed, so the speed's error is in it and cancels out.

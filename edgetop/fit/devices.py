@@ -1,4 +1,4 @@
-"""The table of devices: what is published of boards and computers, extended and overridden by the user's own file.
+"""The device table; this machine from profile and table.
 
 `devices.toml` beside this module says how a device is described, and where each figure comes from.
 """
@@ -12,26 +12,45 @@ from typing import Annotated
 import msgspec
 import platformdirs
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from edgetop.core.energy.figure import Figure
 from edgetop.core.errors import UsageError
-from edgetop.core.records import Scope
+from edgetop.core.quantity import Interval, banded
+from edgetop.core.records import DeviceInfo, machine_key
+from edgetop.core.sources import Scope
 from edgetop.core.text import one_line
-from edgetop.fit.band import banded
-from edgetop.fit.machine import Machine, Power, Processor
-from edgetop.fit.quant_speed import KERNELS, KernelSet, gpu_kernels
+from edgetop.fit.learning import learn
+from edgetop.fit.machine import (
+    KERNELS,
+    REFERENCE_DIGITS_PER_S,
+    Kernels,
+    KernelSet,
+    Machine,
+    Power,
+    Processor,
+    gpu_kernels,
+)
+from edgetop.fit.machine_profile import MachineProfile
+from edgetop.fit.memory import Features, usual_features
 
 TABLE = Path(__file__).with_name("devices.toml")
+
 FILE_NAME = "devices.toml"
+
 LARGEST_FILE_BYTES = 2**20
+
 THREADS_MAX = 512
+
 SIGMA = 0.20
 """Deviation of the logarithm of speeds from published figures, where a device does not state its own: boards differ by
 memory chips, cooling, system and version of the engine. See `benchmarks/published_figures.py`."""
+
 POWER_SIGMA = 0.15
+
 PREFILL_SIGMA = 0.35
 
 Positive = Annotated[float, Meta(gt=0, lt=1e9)]
+
 Sigma = Annotated[float, Meta(gt=0, le=2)]
 
 
@@ -220,26 +239,26 @@ def _power(facts: PowerFacts) -> Power:
     )
 
 
-def _flops(gflops: float | None) -> Figure | None:
+def _flops(gflops: float | None) -> Interval | None:
     return None if gflops is None else banded(gflops * 1e9, PREFILL_SIGMA)
 
 
 def _read(file: Path) -> dict[str, Device]:
-    mend = f"mend {file}, or remove it; the table that comes with edgetop shows how devices are described"
+    hint = f"fix {file}, or remove it; the table that comes with edgetop shows how devices are described"
     try:
         with file.open("rb") as opened:
             content = opened.read(LARGEST_FILE_BYTES + 1)
         if len(content) > LARGEST_FILE_BYTES:
-            raise UsageError(f"{file}: larger than any table of devices", mend)
+            raise UsageError(f"{file}: larger than any table of devices", hint)
         devices = msgspec.toml.decode(content, type=dict[str, Device])
     except OSError as error:
-        raise UsageError(f"{file}: {error.strerror}", mend) from None
+        raise UsageError(f"{file}: {error.strerror}", hint) from None
     except (ValueError, RecursionError) as error:  # of the TOML, of its text encoding, of what it describes
-        raise UsageError(f"{file}: {one_line(str(error))}", mend) from None
+        raise UsageError(f"{file}: {one_line(str(error))}", hint) from None
     for name, device in devices.items():
         problem = _problem(device)
         if problem:
-            raise UsageError(f"{file}: {one_line(name)}: {problem}", mend)
+            raise UsageError(f"{file}: {one_line(name)}: {problem}", hint)
     return {name: msgspec.structs.replace(device, name=name) for name, device in devices.items()}
 
 
@@ -263,3 +282,96 @@ def _problem(device: Device) -> str:
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+MEASURED_SIGMA = 0.08
+"""Deviation of the logarithm of one measured bandwidth."""
+
+UNMEASURED_BYTES_PER_S, UNMEASURED_SIGMA = 15e9, 0.7
+"""A single channel of DDR4 or LPDDR4X as it is really read; with the band, from a Pi 4 to a workstation."""
+
+SPEEDS = (0.1, 2.5)
+"""Cores relative to the one the constants were found on; beyond, the probe was disturbed."""
+
+PREFILL_BY_CORES_SIGMA = 0.35
+
+
+def this_machine(
+    device: DeviceInfo,
+    profile: MachineProfile | None,
+    table: DeviceTable,
+    *,
+    features: Features | None = None,
+    gpu_offload: bool = True,
+) -> Machine:
+    """What is known of the machine we run on.
+
+    What was measured goes before the table, and the table, if it has this model, before general figures. `features`
+    are the instructions that the engine uses; `gpu_offload` is whether it can use a GPU at all.
+    """
+    known = device_of_model(table, device.model)
+    listed = None if known is None else machine_of(known, device.power_mode or None, strict=False)
+    kernels = _kernels(features if features is not None else usual_features(), profile)
+    cpu = Processor(
+        name=device.cpu or "CPU",
+        bandwidth_bytes_per_s={1: banded(UNMEASURED_BYTES_PER_S, UNMEASURED_SIGMA)},
+        kernels=kernels,
+    )
+    machine = Machine(
+        name=device.model or device.cpu or "this machine",
+        power_mode=device.power_mode,
+        cpu=cpu,
+        cores=device.cores_physical,
+        memory_bytes=device.memory_bytes,
+        key=machine_key(device),
+        basis="formula",
+        explanation="nothing of this machine has been measured yet",
+    )
+    if listed is not None:
+        machine = replace(
+            machine,
+            cpu=listed.cpu or cpu,
+            gpu=listed.gpu if gpu_offload else None,
+            gpu_shares_memory=listed.gpu_shares_memory,
+            power=listed.power,
+            price_usd=listed.price_usd,
+            basis="device table",
+            explanation=listed.explanation,
+            sources=listed.sources,
+        )
+    return machine if profile is None else _measured(machine, cpu, profile)
+
+
+def _measured(machine: Machine, own_cpu: Processor, profile: MachineProfile) -> Machine:
+    """With the bandwidth of the profile; the processor of the table keeps its arithmetic where it has any."""
+    listed = machine.cpu if machine.cpu is not None and machine.cpu.kernels is not None else own_cpu
+    cpu = replace(
+        listed,
+        bandwidth_bytes_per_s={
+            threads: banded(rate, MEASURED_SIGMA) for threads, rate in sorted(profile.bandwidth_bytes_per_s.items())
+        },
+    )
+    on_gpu = machine.gpu is not None
+    rate = max(profile.bandwidth_bytes_per_s.values())
+    measured = f"memory read at {rate / 1e9:.3g} GB/s, measured {profile.measured_at[:10]}"
+    return replace(
+        machine,
+        cpu=cpu,
+        learned=learn(profile.runs, profile.bandwidth_bytes_per_s),
+        basis="device table" if on_gpu else "formula",
+        explanation=f"{machine.explanation}; {measured}" if on_gpu else measured,
+    )
+
+
+def _kernels(features: Features, profile: MachineProfile | None) -> Kernels:
+    """The arithmetic of the instructions there are, at the speed that the probe showed."""
+    kind: KernelSet = "plain"
+    if "AVX2" in features:
+        kind = "avx2"
+    elif features & {"DOTPROD", "MATMUL_INT8"}:
+        kind = "arm-dotprod"
+    kernels = KERNELS[kind]
+    if profile is None or kind != "avx2":
+        return kernels
+    speed = profile.digits_per_s / REFERENCE_DIGITS_PER_S
+    return kernels.scaled(min(max(speed, SPEEDS[0]), SPEEDS[1]))

@@ -1,4 +1,4 @@
-"""What a token will cost in joules: from own sessions, else from the power in the device table; never from nothing."""
+"""Predicted joules per token."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from math import hypot
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.energy.figure import Figure
-from edgetop.core.energy.scope import OUTSIDE, WIDEST_FIRST
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import Missing, Scope
-from edgetop.fit.band import banded, sigma_of
-from edgetop.fit.experience import Carried, Experience, Kinship, Runs, carry, related
-from edgetop.fit.machine import Basis, Machine
+from edgetop.core.energy.scopes import WIDEST_FIRST
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.prediction import PastRun
+from edgetop.core.quantity import Interval, banded, sigma_of
+from edgetop.core.sources import OUTSIDE, Scope, Unavailable
+from edgetop.fit.learning import Extrapolated, Runs, Similarity, extrapolate, related
+from edgetop.fit.machine import Machine, PredictionBasis
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.speed import SpeedPrediction, engine_gpu_layers
 from edgetop.fit.token_time import offloaded_share
 
 _PREFILL_POWER_SIGMA = 0.2
 """A prefill computes more and reads less; where it was never metered, it is taken to draw what decoding does."""
+
 _OTHER_THREADS_SIGMA = 0.2
 
 
 class EnergyPrediction(Struct, frozen=True, kw_only=True):
     """Joules per token, gross, with a band that holds in 8 cases of 10."""
 
-    decode_j_per_token: Figure
-    prefill_j_per_token: Figure | None
+    decode_j_per_token: Interval
+    prefill_j_per_token: Interval | None
     scope: Scope
     """What the joules cover; figures of different scopes cannot be compared."""
-    basis: Basis
+    basis: PredictionBasis
     explanation: str
 
-    def answer_j(self, prompt_tokens: int, reply_tokens: int) -> Figure | None:
+    def answer_j(self, prompt_tokens: int, reply_tokens: int) -> Interval | None:
         """Joules for reading a prompt and writing a reply; `None` where reading cannot be predicted.
 
         The first token of the reply comes with the prompt. Both parts are taken to be off in the same direction.
@@ -42,7 +43,7 @@ class EnergyPrediction(Struct, frozen=True, kw_only=True):
         if self.prefill_j_per_token is None:
             return None
         parts = ((self.prefill_j_per_token, prompt_tokens), (self.decode_j_per_token, max(0, reply_tokens - 1)))
-        return Figure(
+        return Interval(
             value=sum(figure.value * count for figure, count in parts),
             low=sum(figure.low * count for figure, count in parts),
             high=sum(figure.high * count for figure, count in parts),
@@ -59,8 +60,8 @@ def predict_energy(
     settings: EngineSettings,
     threads: int,
     depth_tokens: int,
-    experience: Sequence[Experience] = (),
-) -> EnergyPrediction | Missing:
+    experience: Sequence[PastRun] = (),
+) -> EnergyPrediction | Unavailable:
     """Predict for the speed that was predicted. Missing where no power of this machine has ever been seen."""
     runs = _metered_runs(facts, machine, settings, threads, experience)
     own = _from_runs(runs, speed, depth_tokens)
@@ -70,7 +71,7 @@ def predict_energy(
     on_gpu = offloaded_share(facts, machine, settings) > 0.5
     decode_w = None if power is None else power.decoding(0 if on_gpu else threads)
     if power is None or decode_w is None:
-        return Missing(
+        return Unavailable(
             f"no power of {machine.name} has been recorded, and the device table has none",
             f"run the model once with a power source: {OUTSIDE}",
         )
@@ -91,7 +92,7 @@ def predict_energy(
 
 
 def _metered_runs(
-    facts: ModelFacts, machine: Machine, settings: EngineSettings, threads: int, experience: Sequence[Experience]
+    facts: ModelFacts, machine: Machine, settings: EngineSettings, threads: int, experience: Sequence[PastRun]
 ) -> Runs:
     """The related runs with the widest scope that was metered."""
     metered = [run for run in experience if run.decode_j_per_token and run.energy_scope]
@@ -108,10 +109,10 @@ def _metered_runs(
 
 def _from_runs(runs: Runs, speed: SpeedPrediction, depth_tokens: int) -> EnergyPrediction | None:
     """Own power times the predicted time: power hardly depends on the depth, the time does."""
-    decode_w = _widened(carry(runs, _decode_w, _unchanged))
+    decode_w = _widened(extrapolate(runs, _decode_w, _unchanged))
     if decode_w is None or decode_w.runs[0].energy_scope is None:
         return None
-    prefill_w = _widened(carry(runs, _prefill_w, _unchanged))
+    prefill_w = _widened(extrapolate(runs, _prefill_w, _unchanged))
     return EnergyPrediction(
         decode_j_per_token=_over(banded(decode_w.value, decode_w.sigma), speed.decode_tokens_per_s),
         prefill_j_per_token=_own_prefill(prefill_w, decode_w, speed),
@@ -124,7 +125,7 @@ def _from_runs(runs: Runs, speed: SpeedPrediction, depth_tokens: int) -> EnergyP
     )
 
 
-def _own_prefill(prefill_w: Carried | None, decode_w: Carried, speed: SpeedPrediction) -> Figure | None:
+def _own_prefill(prefill_w: Extrapolated | None, decode_w: Extrapolated, speed: SpeedPrediction) -> Interval | None:
     if speed.prefill_tokens_per_s is None:
         return None
     if prefill_w is not None:
@@ -132,28 +133,28 @@ def _own_prefill(prefill_w: Carried | None, decode_w: Carried, speed: SpeedPredi
     return _over(banded(decode_w.value, hypot(decode_w.sigma, _PREFILL_POWER_SIGMA)), speed.prefill_tokens_per_s)
 
 
-def _widened(power_w: Carried | None) -> Carried | None:
+def _widened(power_w: Extrapolated | None) -> Extrapolated | None:
     """Power with another number of threads is known less well than speed, which the formulas carry over."""
     if power_w is None or power_w.kinship != "other threads":
         return power_w
     return replace(power_w, sigma=hypot(power_w.sigma, _OTHER_THREADS_SIGMA))
 
 
-def _decode_w(run: Experience) -> float | None:
+def _decode_w(run: PastRun) -> float | None:
     return None if run.decode_j_per_token is None else run.decode_j_per_token * run.decode_tokens_per_s
 
 
-def _prefill_w(run: Experience) -> float | None:
+def _prefill_w(run: PastRun) -> float | None:
     if run.prefill_j_per_token is None or run.prefill_tokens_per_s is None:
         return None
     return run.prefill_j_per_token * run.prefill_tokens_per_s
 
 
-def _unchanged(_: Experience, __: Kinship) -> float:
+def _unchanged(_: PastRun, __: Similarity) -> float:
     return 1.0
 
 
-def _over(power_w: Figure, tokens_per_s: Figure) -> Figure:
+def _over(power_w: Interval, tokens_per_s: Interval) -> Interval:
     """Joules per token. Faster runs draw more, so that the errors partly cancel; they are added anyway."""
     sigma = hypot(sigma_of(power_w), sigma_of(tokens_per_s))
     return banded(power_w.value / tokens_per_s.value, sigma)

@@ -1,41 +1,239 @@
-"""The memory that a model takes while it runs, and the longest context that a machine has room for."""
+"""Memory needed and available; longest context.
+
+The library decides it by the type of a tensor and the instructions of the processor it was built for
+(ggml_repack_get_optimal_repack_type in ggml-cpu/repack.cpp of llama.cpp 0c1e57098). The copy lies in ordinary memory
+beside the mapped file, whose pages then are not read again.
+"""
 
 from __future__ import annotations
 
+import platform
+import re
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings, KvType, MemoryBreakdown, default_n_ctx
-from edgetop.core.gguf import GgufArray
-from edgetop.core.records import Missing
-from edgetop.fit.compute_buffers import compute_buffer, micro_batch
-from edgetop.fit.kv_cache import CELLS_STEP, block_elements, kv_bytes
-from edgetop.fit.layers import layers_of
-from edgetop.fit.memory_room import MemoryRoom
+from edgetop.core.engine_settings import EngineSettings, KvType, MemoryBreakdown, default_n_ctx
+from edgetop.core.gguf import GgufArray, Tensor
+from edgetop.core.sources import Unavailable
+from edgetop.fit.compute_buffer import compute_buffer, micro_batch
+from edgetop.fit.kv_cache import CELLS_STEP, block_elements, kv_bytes, layers_of
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.repacking import Features, Repacking, in_place_bytes, repacking, usual_features
+
+RoomLimit = Literal["MemAvailable", "cgroup", "gpu", "shared with the GPU"]
+
+CONTIGUOUS_MAX_BYTES = 1_100_000_000
+"""About the largest block that CUDA could allocate on L4T R36.4.7, whatever was free
+(https://www.smolhub.com/posts/jetson-nano-super-benchmark-non-reasoning/)."""
+
+_TRAPPED = re.compile(r"36\.4\.7(\.|$)")
+
+TRAP_NOTE = (
+    "Jetson Linux R36.4.7 fails to give the GPU more than about 1.1 GB in one piece (NvMapMemAllocInternalTagged: "
+    "error 12), whatever is free: update to R36.5 (JetPack 6.2.2), or use --gpu-layers 0."
+)
+
+SWAP_NOTE = "Swap is not counted: a model that is paged in and out decodes a hundred times slower."
+
+ZRAM_NOTE = "The swap here is zram: it lies in this memory itself, and quantized weights hardly compress."
+
+SHARED_NOTE = "The GPU has no memory of its own: what it takes is missing for everything else."
+
+
+class MemoryRoom(Struct, frozen=True, kw_only=True):
+    """What is free for a model now. Swap is not room."""
+
+    available_bytes: int
+    limit: RoomLimit
+    """What sets `available_bytes`."""
+    total_bytes: int
+    """All there is, free or not."""
+    name: str = ""
+    """Which GPU it is; empty for main memory."""
+    largest_block_bytes: int | None = None
+    """The largest single allocation on the GPU that works, whatever is free; `None` if nothing is known to limit it."""
+    notes: tuple[str, ...] = ()
+    """What a person should know beside the number, one sentence each."""
+
+
+def main_memory(
+    *,
+    available_bytes: int,
+    total_bytes: int,
+    limited_by_group: bool = False,
+    shared_with_gpu: bool = False,
+    l4t_version: str = "",
+    swap_bytes: int = 0,
+    swap_is_zram: bool = False,
+) -> MemoryRoom:
+    """The room in main memory. `l4t_version` is a Jetson's, such as `36.4.7`."""
+    notes = []
+    trapped = shared_with_gpu and bool(_TRAPPED.match(l4t_version))
+    if shared_with_gpu:
+        notes.append(SHARED_NOTE)
+    if trapped:
+        notes.append(TRAP_NOTE)
+    if swap_bytes > 0:
+        notes.append(ZRAM_NOTE if swap_is_zram else SWAP_NOTE)
+    limit: RoomLimit = "cgroup" if limited_by_group else "shared with the GPU" if shared_with_gpu else "MemAvailable"
+    return MemoryRoom(
+        available_bytes=available_bytes,
+        limit=limit,
+        total_bytes=total_bytes,
+        largest_block_bytes=CONTIGUOUS_MAX_BYTES if trapped else None,
+        notes=tuple(notes),
+    )
+
+
+def gpu_memory(*, name: str, free_bytes: int, total_bytes: int) -> MemoryRoom:
+    """The room in a GPU's own memory."""
+    return MemoryRoom(available_bytes=free_bytes, limit="gpu", total_bytes=total_bytes, name=name)
+
+
+Features = frozenset[str]
+"""Instructions that the library was built for and the processor has, by ggml's names: AVX2, AVX512, NEON, DOTPROD,
+MATMUL_INT8."""
+
+_ALIGNMENT_BYTES = 32
+
+_FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]*) = 1\b")
+
+_BLOCK = re.compile(r"blk\.(\d{1,6})\.(.+)")
+
+_X86_64 = frozenset({"AVX2"})
+
+_AARCH64 = frozenset({"NEON", "DOTPROD"})
+
+_NOT_MULTIPLIED = ("conv1d", "shortconv.conv", "_norm", "rope", "altup", "ssm_a", "ssm_d")
+
+_ROWS_X86 = {"q4_0": 8, "q4_K": 8, "iq4_nl": 8, "mxfp4": 8}
+
+_ROWS_AVX512 = {"q2_K": 8}
+
+_ROWS_ARM = {
+    "q4_0": 4,
+    "q4_K": 8,
+    "q5_K": 8,
+    "q6_K": 8,
+    "iq4_nl": 4,
+    "mxfp4": 4,
+    "q8_0": 4,
+    "q1_0": 4,
+}
+"""By type: the number of rows of a matrix has to be a multiple of this one."""
+
+
+class Repacking(Struct, frozen=True):
+    """What is kept twice, in bytes."""
+
+    size_bytes: int
+    """Size of all copies."""
+    copied: frozenset[str]
+    """Names of the tensors of which only the copy is read."""
+    in_place: frozenset[str]
+    """Names of the tensors that are used as they lie in the file."""
+
+
+def features_of(system_info: str) -> Features:
+    """The instructions in what the library says of itself: `CPU : SSE3 = 1 | AVX2 = 1 | REPACK = 1`."""
+    return frozenset(_FEATURE.findall(system_info))
+
+
+def usual_features(machine: str = "") -> Features:
+    """What the published builds use on such a machine (`x86_64`, `aarch64`; this one's by default).
+
+    They are built for any processor of the last ten years: AVX2 and no AVX-512 on a PC; on Arm since the Cortex-A76,
+    that is, a Raspberry Pi 5 and any Jetson Orin, but not a Raspberry Pi 4.
+    """
+    machine = (machine or platform.machine()).lower()
+    if machine in {"x86_64", "amd64"}:
+        return _X86_64
+    return _AARCH64 if machine in {"aarch64", "arm64"} else frozenset()
+
+
+def repacking(facts: ModelFacts, features: Features, *, wanted: bool = True) -> Repacking:
+    """What is repacked on a processor with these instructions; nothing unless `wanted` (`use_extra_bufts`)."""
+    rows = _rows_by_type(features) if wanted else {}
+    tied = not any(tensor.name == "output.weight" for tensor in facts.tensors)
+    copies_bytes = 0
+    copied, in_place = set(), set()
+    ahead = max(0, facts.header.whole(f"{facts.architecture}.nextn_predict_layers") or 0)
+    n_layer = (facts.n_layer or 0) - ahead
+    for tensor in facts.tensors:
+        block = _BLOCK.match(tensor.name)
+        if ahead and block is not None and int(block[1]) >= n_layer:
+            continue  # predicts further tokens; the library leaves it alone
+        size_bytes = -(-tensor.size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+        if tensor.name == "token_embd.weight":
+            in_place.add(tensor.name)  # rows are looked up in it
+            copies_bytes += size_bytes if tied and _fits(tensor, rows) else 0
+        elif _is_multiplied(tensor) and _fits(tensor, rows):
+            copies_bytes += size_bytes
+            copied.add(tensor.name)
+        else:
+            in_place.add(tensor.name)
+    return Repacking(copies_bytes, frozenset(copied), frozenset(in_place))
+
+
+def in_place_bytes(facts: ModelFacts, repacked: Repacking) -> int:
+    """Bytes of the weights that are used as they lie in the file, each aligned as in memory."""
+    used = (tensor.size_bytes for tensor in facts.tensors if tensor.name in repacked.in_place)
+    return sum(-(-size // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES for size in used)
+
+
+def _rows_by_type(features: Features) -> dict[str, int]:
+    rows: dict[str, int] = {}
+    if "AVX2" in features:
+        rows |= _ROWS_X86
+    if "AVX512" in features:
+        rows |= _ROWS_AVX512
+    if "NEON" in features and features & {"DOTPROD", "MATMUL_INT8"}:
+        rows |= _ROWS_ARM
+    return rows
+
+
+def _fits(tensor: Tensor, rows: dict[str, int]) -> bool:
+    multiple = rows.get(tensor.type_name)
+    return multiple is not None and len(tensor.shape) > 1 and tensor.shape[1] % multiple == 0
+
+
+def _is_multiplied(tensor: Tensor) -> bool:
+    """Whether the tensor is a matrix, or a stack of experts, that activations are multiplied with."""
+    if tensor.name == "output.weight":
+        return True
+    block = _BLOCK.fullmatch(tensor.name)
+    if block is None or not block[2].endswith(".weight") or any(word in block[2] for word in _NOT_MULTIPLIED):
+        return False
+    return len(tensor.shape) == 2 or (len(tensor.shape) == 3 and "_exps" in block[2])
+
 
 MemoryBasis = Literal["llama.cpp", "formula"]
 
 WORKER_BYTES = 31 * 2**20
 """Interpreter and library, measured by benchmarks/memory_prediction.py: CPU build of llama-cpp-python 0.3.36, Python
 3.11, x86-64."""
+
 _NODE_BYTES = 2 * 410
 """Two descriptions of the graph are kept, each with room for all nodes: a ggml_object, a ggml_tensor, two pointers and
 the share of a hash table (ggml_tensor_overhead and ggml_graph_overhead_custom)."""
+
 _NODES_PER_TOKEN = {
     **dict.fromkeys(("qwen3next", "qwen35", "qwen35moe", "kimi-linear", "bailingmoe3", "nanbeige"), 40),
     **dict.fromkeys(("kimi-k3", "glm5-next"), 160),
 }
 """Architectures whose graphs grow with the micro-batch (llama_context::graph_max_nodes)."""
+
 _TOKEN_BYTES, _TOKEN_BYTES_BPE, _MERGE_BYTES, _TOKEN_BYTES_UNIGRAM = 150, 290, 65, 530
 """What a vocabulary takes per token and per merge; fitted to the 19 vocabularies in llama.cpp's models folder, of which
 each is met within 15 %."""
+
 MAPPED_NOTE = "Weights are mapped: they count against available memory while the model runs."
+
 _LOGIT_BYTES = 4
+
 _N_CTX_MAX = 2**24
+
 _KV_TYPES: tuple[KvType, ...] = ("f16", "q8_0", "q4_0")
 
 
@@ -87,7 +285,7 @@ def memory_need(
     *,
     allocated: MemoryBreakdown | None = None,
     features: Features | None = None,
-) -> MemoryNeed | Missing:
+) -> MemoryNeed | Unavailable:
     """The memory that a model takes with these settings, or why it is not known.
 
     `allocated` is what the library said it would allocate; without it formulas answer. `features` are the processor's
@@ -112,9 +310,9 @@ def memory_need(
         n_ubatch=micro_batch(settings, n_ctx),
     )
     buffer = compute_buffer(facts, settings, n_ctx=n_ctx)
-    if isinstance(cache, Missing):
+    if isinstance(cache, Unavailable):
         return cache
-    if isinstance(buffer, Missing):
+    if isinstance(buffer, Unavailable):
         return buffer
     gpu_share = _gpu_share(facts, settings)
     weights_bytes = round(facts.tensor_bytes * gpu_share)
@@ -145,7 +343,7 @@ def largest_context(
 
     def fits(n_ctx: int) -> bool:
         need = memory_need(facts, replace(settings, n_ctx=n_ctx), features=features)
-        return not isinstance(need, Missing) and need.needed_bytes <= room.available_bytes
+        return not isinstance(need, Unavailable) and need.needed_bytes <= room.available_bytes
 
     low, high = 0, max(1, most // CELLS_STEP)  # in steps; `low` fits, but for 0
     if fits(high * CELLS_STEP):
@@ -161,14 +359,14 @@ def fitting_kv_type(
 ) -> KvType | None:
     """The most exact type for keys and values with which this context fits into the room; `None` if none does."""
     layers = layers_of(facts)
-    if isinstance(layers, Missing):
+    if isinstance(layers, Unavailable):
         return None
     lengths = {length for layer in layers if layer.keeps_kv for length in (layer.key_length, layer.value_length)}
     for kv_type in _KV_TYPES:
         if any(length % block_elements(kv_type) for length in lengths):
             continue  # the library refuses it
         need = memory_need(facts, replace(settings, type_k=kv_type, type_v=kv_type), features=features)
-        if not isinstance(need, Missing) and need.needed_bytes <= room.available_bytes:
+        if not isinstance(need, Unavailable) and need.needed_bytes <= room.available_bytes:
             return kv_type
     return None
 

@@ -1,16 +1,279 @@
-"""What is known of a model from the headers of its files alone."""
+"""What headers say: shape, weights per token, can it load.
+
+The bounds are llama.cpp's own (llama-model.cpp and llama-hparams.h of llama.cpp 0c1e57098). What it loads silently,
+such as a context length of 0, is let through here as well.
+
+Tensor names are llama.cpp's, and its graphs say what is multiplied, what is looked up by rows and what is left alone
+(llama-arch.cpp and src/models of llama.cpp 0c1e57098).
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Literal
 
 from msgspec import Struct
 
 from edgetop.core.errors import ModelError
-from edgetop.core.gguf import GgufHeader, Tensor, Value
+from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Tensor, Value
 from edgetop.core.text import one_line
-from edgetop.fit.loadable import check_loadable
-from edgetop.fit.weight_use import shape_of, uses_of
+
+_NAMES = """
+    afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bert bitnet bloom chameleon
+    chatglm clip codeshell cogvlm cohere2 cohere2moe command-r dbrx deci deepseek deepseek2 deepseek2-ocr
+    deepseek32 deepseek4 dflash dots1 dots3note dream eagle3 ernie4_5 ernie4_5-moe eurobert exaone exaone-moe
+    exaone4 falcon falcon-h1 gemma gemma-embedding gemma2 gemma3 gemma3n gemma4 gemma4-assistant glm-dsa glm4
+    glm4moe glm5-next gpt-oss gpt2 gptj gptneox granite granite_swa granitehybrid granitemoe graniteswitch grok
+    grovemoe hrm_text hunyuan-dense hunyuan-moe hunyuan_vl hy_v3 hy_v4 internlm2 jais jais2 jamba jina-bert-v2
+    jina-bert-v3 kimi-k3 kimi-linear laguna lfm2 lfm2moe llada llada-moe llama llama-embed llama4 maincoder
+    mamba mamba2 maple mellum mimo2 minicpm minicpm3 minimax-01 minimax-m2 minimax-m3 mistral3 mistral4
+    modern-bert mpt muse-glimmer nanbeige nemotron nemotron_h nemotron_h_moe neo-bert nomic-bert nomic-bert-moe
+    olmo olmo2 olmoe openelm orion paddleocr pangu-embedded phi2 phi3 phimoe plamo plamo2 plamo3 plm pockettts
+    qwen qwen2 qwen2moe qwen2vl qwen3 qwen35 qwen35moe qwen3moe qwen3next qwen3tts qwen3vl qwen3vlmoe qwen4exp
+    refact rnd1 rwkv6 rwkv6qwen2 rwkv7 seed_oss smallthinker smollm3 spark2_5 stablelm starcoder starcoder2
+    step35 t5 t5encoder talkie wavtokenizer-dec xverse
+"""
+
+ARCHITECTURES = frozenset(_NAMES.split())
+
+LAYERS_MAX = 512
+
+EXPERTS_MAX = 1024
+
+_METADATA_OFFSET = 24
+
+_BLOCK = re.compile(r"blk\.(\d{1,6})\.")
+
+_ATTENTION = re.compile(r"blk\.(\d{1,6})\.attn_(?:q|qkv)\.weight")
+
+_PER_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_length", "expert_used_count")
+
+
+def check_loadable(header: GgufHeader) -> None:
+    """Raise GgufError, with the offset of the key that says it, for a model that llama.cpp cannot load.
+
+    `header` has the metadata and the tensors of all files of a model.
+    """
+    architecture = header.architecture
+    if not architecture:
+        raise GgufError(_offset(header, "general.architecture"), "the file does not say its architecture")
+    if architecture not in ARCHITECTURES:
+        raise GgufError(
+            _offset(header, "general.architecture"), f"llama.cpp does not know the architecture {architecture!r}"
+        )
+    if header.is_projector:
+        return
+    n_layer = _required(header, "block_count", LAYERS_MAX)
+    if header.tensors:
+        _required(header, "embedding_length", 2**32 - 1)
+        _required(header, "context_length", 2**32 - 1, lowest=0)
+    _check_layers(header, n_layer)
+    _check_experts(header)
+
+
+def _required(header: GgufHeader, key: str, highest: int, *, lowest: int = 1) -> int:
+    full = f"{header.architecture}.{key}"
+    number = header.whole(full)
+    if number is None:
+        said = "is not there" if full not in header.metadata else "is not a whole number"
+        raise GgufError(_offset(header, full), f"{full} {said}")
+    if not lowest <= number <= highest:
+        raise GgufError(_offset(header, full), f"{full} is {number}, and llama.cpp takes {lowest} to {highest}")
+    return number
+
+
+def _check_layers(header: GgufHeader, n_layer: int) -> None:
+    name = header.architecture
+    ahead = header.whole(f"{name}.nextn_predict_layers") or 0
+    if not 0 <= ahead < n_layer:
+        key = f"{name}.nextn_predict_layers"
+        raise GgufError(_offset(header, key), f"{key} is {ahead} of {n_layer} layers")
+    for short in _PER_LAYER:
+        key = f"{name}.{short}"
+        value = header.metadata.get(key)
+        if isinstance(value, GgufArray) and value.length != n_layer:
+            raise GgufError(_offset(header, key), f"{key} has {value.length} values for {n_layer} layers")
+        numbers = header.whole_numbers(key)
+        if value is not None and (numbers is None or not all(0 <= number < 2**32 for number in numbers)):
+            raise GgufError(_offset(header, key), f"{key} is not a count")
+    there = {int(block[1]) for tensor in header.tensors if (block := _BLOCK.match(tensor.name))}
+    lacking = set(range(n_layer - ahead)) - there
+    if there and lacking and name != "deci":  # whose pruned layers may be empty
+        key = f"{name}.block_count"
+        raise GgufError(_offset(header, key), f"{key} is {n_layer}, but there are no tensors of layer {min(lacking)}")
+    _check_heads(header, n_layer)
+
+
+def _check_heads(header: GgufHeader, n_layer: int) -> None:
+    key = f"{header.architecture}.attention.head_count"
+    heads = header.n_head
+    if heads is None:
+        return
+    for tensor in header.tensors:
+        block = _ATTENTION.match(tensor.name)
+        if block and int(block[1]) < n_layer and not heads[int(block[1]) if len(heads) > 1 else 0]:
+            raise GgufError(_offset(header, key), f"{key} is 0, but layer {block[1]} attends")
+
+
+def _check_experts(header: GgufHeader) -> None:
+    name = header.architecture
+    key = f"{name}.expert_count"
+    n_expert = header.whole(key) or 0
+    if not 0 <= n_expert <= EXPERTS_MAX:
+        raise GgufError(_offset(header, key), f"{key} is {n_expert}, and llama.cpp takes 0 to {EXPERTS_MAX}")
+    key = f"{name}.expert_used_count"
+    used = max(header.whole_numbers(key) or (0,))
+    if name.startswith("hunyuan") and n_expert <= 1:
+        return  # llama.cpp takes these for dense
+    if used > n_expert or (n_expert and not used):
+        raise GgufError(_offset(header, key), f"{key} is {used} of {n_expert} experts")
+
+
+def _offset(header: GgufHeader, key: str) -> int:
+    """Where a key stands, or where the metadata begin for one that is not there."""
+    return header.key_offsets.get(key, _METADATA_OFFSET)
+
+
+_HINTS = (
+    ("Git LFS", "run `git lfs pull` in its folder"),
+    ("web page", "check the address, and download it again"),
+    ("truncated", "the file is cut off; download it again"),
+    ("empty", "download it again"),
+    ("does not know the architecture", "look for a newer edgetop, or choose another model"),
+    ("is not supported", "look for a newer edgetop, or download the model again"),
+    ("big endian", "convert it with llama.cpp's gguf_convert_endian.py"),
+    ("before GGUF", "download a GGUF of the model"),
+    ("not a GGUF file", "name a file in GGUF format"),
+)
+
+_WHAT_MAX = 200
+"""A key of the file may be in it, and as long as 65,535 bytes."""
+
+_HINT = "download it again, or choose another model"
+
+
+def refused(shown: str, error: GgufError) -> ModelError:
+    """The error for a person, of a file that is `shown` as they named it."""
+    hint = next((hint for word, hint in _HINTS if word in error.reason), _HINT)
+    what = one_line(error.reason.partition("; ")[0][:_WHAT_MAX])
+    return ModelError(f"{one_line(shown)} cannot be read: {what} (at byte {error.offset})", hint)
+
+
+def check_part(shown: str, header: GgufHeader, part: int, count: int) -> None:
+    """Raise ModelError unless a header says that its file is the wanted part, from 1, of a split model."""
+    number = (header.whole("split.no") or 0) + 1
+    if (number, header.split_count) != (part, count):
+        raise ModelError(
+            f"{one_line(shown)} says that it is part {number} of {header.split_count}, not {part} of {count}",
+            "the parts have been mixed up; download the model again",
+        )
+
+
+Use = Literal["multiplied", "looked up", "unused", "not loaded"]
+
+_BLOCK_TENSOR = re.compile(r"blk\.(\d{1,6})\.(.+)")
+
+_EXPERTS = re.compile(r"ffn_(?:gate|up|down|gate_up)_(?:ch)?exps\.")
+
+_LOOKED_UP = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
+
+_NOT_FOR_DECODING = ("enc.", "cls.", "dense_2.", "dense_3.")
+"""The encoder of T5 runs once per prompt; the others make classes or embeddings."""
+
+_KEY_OR_VALUE = re.compile(r"attn_(?:k|v|k_norm|v_norm)\.")
+
+
+class ModelShape(Struct, frozen=True, kw_only=True):
+    """What the use of a tensor depends on beside its name."""
+
+    n_layer: int
+    n_layer_ahead: int
+    """Layers at the end that predict tokens further ahead (MTP); plain decoding leaves them alone."""
+    n_layer_shared_kv: int
+    """Layers at the end that attend to the keys and values of an earlier one and compute none."""
+    n_expert: int
+    n_expert_used: tuple[int, ...]
+    """Experts a token uses, one number for all layers or one per layer; empty where the file does not say."""
+    tied: bool
+    """The token embedding is the output matrix too."""
+
+
+class TensorUse(Struct, frozen=True):
+    """How a tensor takes part in decoding one token."""
+
+    use: Use
+    share: float
+    """Part of its bytes that is read, 0 to 1."""
+
+
+_WHOLE = TensorUse("multiplied", 1.0)
+
+_UNUSED = TensorUse("unused", 0.0)
+
+_NOT_LOADED = TensorUse("not loaded", 0.0)
+
+
+def shape_of(header: GgufHeader) -> ModelShape:
+    """The shape of a model whose metadata and tensors, of all files, are in one header."""
+
+    def count(key: str) -> int:
+        return max(0, header.whole(f"{header.architecture}.{key}") or 0)
+
+    embeds = count("pooling_type") > 0 or header.metadata.get(f"{header.architecture}.attention.causal") is False
+    return ModelShape(
+        n_layer=count("block_count"),
+        n_layer_ahead=count("nextn_predict_layers"),
+        n_layer_shared_kv=count("attention.shared_kv_layers"),
+        n_expert=count("expert_count"),
+        n_expert_used=header.whole_numbers(f"{header.architecture}.expert_used_count") or (),
+        tied=not embeds and not any(tensor.name == "output.weight" for tensor in header.tensors),
+    )
+
+
+def uses_of(tensors: Sequence[Tensor], shape: ModelShape) -> list[TensorUse]:
+    """How much of each tensor decoding one token reads."""
+    return [_use_of(tensor, shape) for tensor in tensors]
+
+
+def _use_of(tensor: Tensor, shape: ModelShape) -> TensorUse:
+    name = tensor.name
+    if name == "token_embd.weight":
+        return _WHOLE if shape.tied else _row(tensor)
+    if name in _LOOKED_UP:
+        return _row(tensor)
+    if name.startswith(_NOT_FOR_DECODING):
+        return _UNUSED
+    block = _BLOCK_TENSOR.fullmatch(name)
+    return _WHOLE if block is None else _use_in_block(tensor, int(block[1]), block[2], shape)
+
+
+def _use_in_block(tensor: Tensor, layer: int, name: str, shape: ModelShape) -> TensorUse:
+    if shape.n_layer - shape.n_layer_ahead <= layer < shape.n_layer:
+        return _NOT_LOADED
+    if shape.n_layer - shape.n_layer_shared_kv <= layer < shape.n_layer and _KEY_OR_VALUE.match(name):
+        return _UNUSED
+    if name.startswith("vis_"):  # CogVLM's experts for images
+        return _UNUSED
+    if _EXPERTS.match(name) and tensor.shape:
+        return TensorUse("multiplied", _share(shape, layer, tensor.shape[-1]))
+    if name.startswith("ffn_gate_tid2eid"):  # a token's experts, from a table
+        return _row(tensor)
+    return _WHOLE
+
+
+def _share(shape: ModelShape, layer: int, n_expert: int) -> float:
+    """Part of the experts that one token uses in a layer; all of them where the file does not say."""
+    used = shape.n_expert_used
+    if not used:
+        return 1.0
+    number = used[layer] if layer < len(used) else used[0]
+    return min(1.0, max(0, number) / n_expert)
+
+
+def _row(tensor: Tensor) -> TensorUse:
+    return TensorUse("looked up", tensor.shape[0] / tensor.elements if tensor.shape else 1.0)
+
 
 _TEXT_MAX = 200
 """Of a name or a license, in characters; a file may hold any number."""

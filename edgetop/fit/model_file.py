@@ -1,4 +1,4 @@
-"""The facts of a model on this machine, from the headers of its files alone."""
+"""Facts from files on this machine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import BinaryIO
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
-from edgetop.core.hub_names import part_of
+from edgetop.core.model_names import part_of
 from edgetop.core.text import one_line
-from edgetop.fit.model_facts import ModelFacts, facts_of
-from edgetop.fit.refusal import check_part, refused
+from edgetop.fit.model_facts import ModelFacts, check_part, facts_of, refused
 
 HEADER_BYTES_MAX = 256 * 2**20
 """As much of a file is mapped; the largest headers, with vocabulary and merges, have about 20 MiB."""
+
 _PARTS_NAMED = 5
 
 

@@ -1,4 +1,4 @@
-"""How fast a model will run: from own sessions, else from bytes, bandwidth and arithmetic."""
+"""Predicted rates and first token."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from edgetop.core.energy.figure import Figure
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.format import format_bytes
-from edgetop.core.records import Missing
-from edgetop.fit.band import banded
-from edgetop.fit.calibration import corrected, factor_for
-from edgetop.fit.experience import Carried, Experience, Kinship, carry, related
-from edgetop.fit.machine import Basis, Machine
+from edgetop.core.prediction import PastRun
+from edgetop.core.quantity import Interval, banded
+from edgetop.core.sources import Unavailable
+from edgetop.fit.learning import Extrapolated, Similarity, corrected, extrapolate, factor_for, related
+from edgetop.fit.machine import Machine, PredictionBasis
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.token_time import (
-    SpeedLimit,
-    TokenTime,
-    decode_time,
-    family_of,
-    offloaded_share,
-    prefill_time,
-)
+from edgetop.fit.token_time import SpeedLimit, TokenTime, decode_time, family_of, offloaded_share, prefill_time
 
 START_S = 0.02
 """Template, tokenizer and sampling of the first token; by judgement."""
@@ -31,13 +23,13 @@ START_S = 0.02
 class SpeedPrediction(Struct, frozen=True, kw_only=True):
     """How fast a model will be; every figure with a band that holds in 8 cases of 10."""
 
-    decode_tokens_per_s: Figure
+    decode_tokens_per_s: Interval
     """At the depth asked for."""
-    prefill_tokens_per_s: Figure | None
+    prefill_tokens_per_s: Interval | None
     """`None` where nothing is known of the machine's arithmetic."""
-    first_token_s: Figure | None
+    first_token_s: Interval | None
     """Reading the prompt asked for and making the first token; loading the model is not in it."""
-    basis: Basis
+    basis: PredictionBasis
     explanation: str
     """One line: the inputs it was made from."""
     prefill_explanation: str = ""
@@ -47,7 +39,7 @@ class SpeedPrediction(Struct, frozen=True, kw_only=True):
 class _Rate(Struct, frozen=True, kw_only=True):
     seconds: float
     sigma: float
-    basis: Basis
+    basis: PredictionBasis
     explanation: str
 
 
@@ -59,8 +51,8 @@ def predict_speed(
     threads: int,
     depth_tokens: int,
     prompt_tokens: int,
-    experience: Sequence[Experience] = (),
-) -> SpeedPrediction | Missing:
+    experience: Sequence[PastRun] = (),
+) -> SpeedPrediction | Unavailable:
     """Predict for one token at `depth_tokens` in the KV cache and for a prompt of `prompt_tokens`.
 
     Own runs of the same model come first; then own runs of others or this machine's calibration, whichever has the
@@ -68,7 +60,7 @@ def predict_speed(
     run on.
     """
     time = decode_time(facts, machine, settings, threads=threads, depth_tokens=depth_tokens)
-    if isinstance(time, Missing):
+    if isinstance(time, Unavailable):
         return time
     foreseen = _Foreseen(facts, machine, settings, threads, experience)
     decode = foreseen.decode(time, depth_tokens)
@@ -93,7 +85,7 @@ class _Foreseen:
         machine: Machine,
         settings: EngineSettings,
         threads: int,
-        experience: Sequence[Experience],
+        experience: Sequence[PastRun],
     ) -> None:
         self._facts, self._machine, self._settings, self._threads = facts, machine, settings, threads
         self._on_gpu = offloaded_share(facts, machine, settings) > 0.5
@@ -111,7 +103,7 @@ class _Foreseen:
         return 0 if self._on_gpu else self._threads
 
     def decode(self, time: TokenTime, depth_tokens: int) -> _Rate:
-        carried = carry(
+        carried = extrapolate(
             self._runs,
             lambda run: 1 / run.decode_tokens_per_s if run.decode_tokens_per_s > 0 else None,
             lambda run, kinship: time.total_s / self._run_decode_s(run, kinship),
@@ -141,7 +133,7 @@ class _Foreseen:
         if found is None:
             return self._prefill_without_formula(prompt_tokens)
         seconds, sigma = found
-        carried = carry(
+        carried = extrapolate(
             self._runs,
             lambda run: run.prefill_tokens / run.prefill_tokens_per_s if run.prefill_tokens_per_s else None,
             lambda run, kinship: seconds / self._run_prefill_s(run, kinship),
@@ -164,7 +156,7 @@ class _Foreseen:
 
     def _prefill_without_formula(self, prompt_tokens: int) -> _Rate | None:
         """Own runs of the same model, by the number of tokens."""
-        carried = carry(
+        carried = extrapolate(
             {"same": self._runs.get("same", ())},
             lambda run: run.prefill_tokens / run.prefill_tokens_per_s if run.prefill_tokens_per_s else None,
             lambda run, _: prompt_tokens / run.prefill_tokens if run.prefill_tokens else 0.0,
@@ -176,18 +168,18 @@ class _Foreseen:
             explanation=_carried_words(carried, f"carried to a prompt of {prompt_tokens} tokens"),
         )  # fmt: skip
 
-    def _run_decode_s(self, run: Experience, kinship: Kinship) -> float:
+    def _run_decode_s(self, run: PastRun, kinship: Similarity) -> float:
         """What the formulas say of an own run; of another model as of this one, by the bytes it reads.
 
         Infinite where they say nothing, so that the run teaches nothing.
         """
         threads = run.threads if kinship == "other threads" else self._threads
         time = decode_time(self._facts, self._machine, self._settings, threads=threads, depth_tokens=run.depth_tokens)
-        if isinstance(time, Missing):
+        if isinstance(time, Unavailable):
             return float("inf")
         return time.total_s / (self._size_ratio(run) if kinship == "other size" else 1.0)
 
-    def _run_prefill_s(self, run: Experience, kinship: Kinship) -> float:
+    def _run_prefill_s(self, run: PastRun, kinship: Similarity) -> float:
         if run.prefill_tokens <= 0:
             return float("inf")
         threads = run.threads if kinship == "other threads" else self._threads
@@ -198,7 +190,7 @@ class _Foreseen:
             return float("inf")
         return found[0] / (self._size_ratio(run) if kinship == "other size" else 1.0)
 
-    def _size_ratio(self, run: Experience) -> float:
+    def _size_ratio(self, run: PastRun) -> float:
         return self._facts.weight_bytes_per_token / (run.weight_bytes_per_token or run.size_bytes)
 
     def _words(self, time: TokenTime, depth_tokens: int) -> str:
@@ -223,5 +215,5 @@ def engine_gpu_layers(facts: ModelFacts, machine: Machine, settings: EngineSetti
     return (facts.n_layer or 0) if wanted is None or wanted < 0 else min(wanted, facts.n_layer or wanted)
 
 
-def _carried_words(carried: Carried, how: str) -> str:
+def _carried_words(carried: Extrapolated, how: str) -> str:
     return f"{carried.words}, {how}"

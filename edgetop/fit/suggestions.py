@@ -1,34 +1,116 @@
-"""What would make it better: each change is assessed by the same predictors, and only what helps is suggested."""
+"""Changes that would help."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings, KvType
-from edgetop.core.records import Missing
-from edgetop.fit.assessment import Assessment, Place, assess
-from edgetop.fit.kv_cache import block_elements
-from edgetop.fit.layers import layers_of
+from edgetop.core.engine_settings import EngineSettings, KvType
+from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufHeader, Tensor
+from edgetop.core.sources import Unavailable
+from edgetop.fit.assessment import FITS, Assessment, RunTarget, assess
+from edgetop.fit.kv_cache import block_elements, layers_of
 from edgetop.fit.memory import fitting_kv_type
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.requantization import MIXES, requantized
-from edgetop.fit.verdict import FITS
+from edgetop.fit.model_facts import ModelFacts, facts_of
+
+_PACKING = {packing.name: packing for packing in TENSOR_TYPES.values()}
+
+_NUMBERS = {label: number for number, label in FILE_TYPES.items()}
+
+_INSTEAD = {"q2_K": "q4_0", "q3_K": "q4_0", "q4_K": "q5_0", "q5_K": "q5_1", "q6_K": "q8_0"}
+"""What llama.cpp takes where a row does not divide into blocks of 256 (llama-quant.cpp, tensor_type_fallback)."""
+
+
+class Mix(NamedTuple):
+    """How llama.cpp makes a quantization."""
+
+    usual: str
+    sensitive: str
+    """For half of the value and down projections."""
+    output: str
+
+
+MIXES: dict[str, Mix] = {
+    "Q8_0": Mix("q8_0", "q8_0", "q8_0"),
+    "Q6_K": Mix("q6_K", "q6_K", "q6_K"),
+    "Q5_K_M": Mix("q5_K", "q6_K", "q6_K"),
+    "Q4_K_M": Mix("q4_K", "q6_K", "q6_K"),
+    "Q4_0": Mix("q4_0", "q4_0", "q6_K"),
+    "Q3_K_M": Mix("q3_K", "q5_K", "q6_K"),
+    "Q2_K": Mix("q2_K", "q3_K", "q6_K"),
+}
+"""After llama_tensor_get_type in llama-quant.cpp, the largest first; the exceptions of single architectures and of very
+large models are left out, which moves the size by a few per cent."""
+
+
+def requantized(facts: ModelFacts, label: str) -> ModelFacts:
+    """The facts of the same model with the label of another quantization, one of MIXES."""
+    mix = MIXES[label]
+    tied = all(tensor.name != "output.weight" for tensor in facts.tensors)
+    tensors = tuple(_requantized(tensor, mix, tied=tied) for tensor in facts.tensors)
+    metadata = {**facts.metadata, "general.file_type": _NUMBERS[label]}
+    weights_bytes = sum(tensor.size_bytes for tensor in tensors)
+    made = facts_of(
+        [GgufHeader(3, metadata, tensors, 0)],
+        source=facts.source,
+        sizes_bytes=[facts.size_bytes - facts.tensor_bytes + weights_bytes],
+        files=facts.files,
+    )
+    return replace(made, name=facts.name)
+
+
+def _requantized(tensor: Tensor, mix: Mix, *, tied: bool) -> Tensor:
+    # Norms, biases and the router of a mixture of experts stay as they are.
+    if len(tensor.shape) < 2 or not tensor.name.endswith("weight") or "_norm" in tensor.name:
+        return tensor
+    if "ffn_gate_inp" in tensor.name or tensor.type_name not in _PACKING:
+        return tensor
+    kind = _divisible(_kind_of(tensor.name, mix, tied=tied), tensor.shape[0])
+    packing = _PACKING[kind]
+    size_bytes = tensor.elements // packing.block_elements * packing.block_bytes
+    return Tensor(tensor.name, tensor.shape, kind, tensor.offset, size_bytes)
+
+
+def _kind_of(name: str, mix: Mix, *, tied: bool) -> str:
+    if name == "output.weight" or (tied and name == "token_embd.weight"):
+        return mix.output
+    layer = name.split(".")[1] if name.startswith("blk.") else ""
+    if any(part in name for part in ("attn_v.", "ffn_down")) and layer.isdigit() and int(layer) % 2:
+        return mix.sensitive
+    return mix.usual
+
+
+def _divisible(kind: str, row: int) -> str:
+    """`kind`, or what takes its place where rows do not divide into its blocks."""
+    if row % _PACKING[kind].block_elements == 0:
+        return kind
+    kind = _INSTEAD.get(kind, kind)
+    return kind if row % _PACKING[kind].block_elements == 0 else "f16"
+
 
 Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
 """From what costs least to give up to what costs most."""
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
+
 COSTS_QUALITY: frozenset[Kind] = frozenset({"kv type", "context", "quantization", "model"})
+
 SUGGESTIONS_MAX = 3
+
 GAIN_MIN = 0.05
 """A gain below this is less than what predictions of the same model differ by."""
+
 N_CTX_MIN = 512
+
 THREADS_TRIED = 32
+
 MODELS_TRIED = 12
+
 TIGHT, DOES_NOT_FIT = FITS.index("tight"), FITS.index("does not fit")
+
 BAD_QUANTIZATIONS = ("Q3_K_M", "Q2_K")
 """Answers suffer visibly; suggested only where nothing better fits."""
 
@@ -47,13 +129,13 @@ class Suggestion(Struct, frozen=True, kw_only=True):
 class Choices(Struct, frozen=True, kw_only=True):
     """What else there is."""
 
-    modes: dict[str, Place] = {}
+    modes: dict[str, RunTarget] = {}
     """The other power modes of the device, by name."""
     others: tuple[ModelFacts, ...] = ()
     """Further models that could be taken."""
 
 
-def suggest(before: Assessment, place: Place, choices: Choices | None = None) -> tuple[Suggestion, ...]:
+def suggest(before: Assessment, place: RunTarget, choices: Choices | None = None) -> tuple[Suggestion, ...]:
     """The changes that help most, at most three, each of another kind.
 
     Where model and machine go well together nothing is suggested that would cost quality.
@@ -66,7 +148,7 @@ def suggest(before: Assessment, place: Place, choices: Choices | None = None) ->
     return tuple(sorted(found.values(), key=_order)[:SUGGESTIONS_MAX])
 
 
-def _tried(before: Assessment, place: Place, choices: Choices) -> Iterator[Suggestion]:
+def _tried(before: Assessment, place: RunTarget, choices: Choices) -> Iterator[Suggestion]:
     yield from _threads(before, place)
     if place.machine.gpu is not None and before.settings.n_gpu_layers == 0:
         after = _ask(before, place, replace(before.wish, n_gpu_layers=None))
@@ -82,7 +164,7 @@ def _tried(before: Assessment, place: Place, choices: Choices) -> Iterator[Sugge
     yield from _models(before, place, choices.others)
 
 
-def _threads(before: Assessment, place: Place) -> Iterator[Suggestion]:
+def _threads(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     cores = min(max(place.threads, place.machine.cores or 0), THREADS_TRIED)
     for count in range(1, cores + 1):
         if count != before.settings.n_threads:
@@ -91,10 +173,10 @@ def _threads(before: Assessment, place: Place) -> Iterator[Suggestion]:
             yield Suggestion(kind="threads", flag=f"--threads {count}", words=_plural(count, "thread"), after=after)
 
 
-def _kv_types(before: Assessment, place: Place) -> Iterator[Suggestion]:
+def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     """q8_0, whose loss is not heard of; a smaller type where only that would fit."""
     settings, layers = before.settings, layers_of(before.facts)
-    if not {settings.type_k, settings.type_v} & {"f32", "f16", "bf16"} or isinstance(layers, Missing):
+    if not {settings.type_k, settings.type_v} & {"f32", "f16", "bf16"} or isinstance(layers, Unavailable):
         return
     kinds: list[KvType] = []
     lengths = {length for each in layers if each.keeps_kv for length in (each.key_length, each.value_length)}
@@ -108,7 +190,7 @@ def _kv_types(before: Assessment, place: Place) -> Iterator[Suggestion]:
         yield Suggestion(kind="kv type", flag=f"--kv-type {kind}", words=f"KV cache in {kind}", after=after)
 
 
-def _contexts(before: Assessment, place: Place) -> Iterator[Suggestion]:
+def _contexts(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     if before.verdict.fit in {None, "fits"}:
         return
     n_ctx = (before.settings.n_ctx or 0) // 2
@@ -120,7 +202,7 @@ def _contexts(before: Assessment, place: Place) -> Iterator[Suggestion]:
         n_ctx //= 2
 
 
-def _quantizations(before: Assessment, place: Place) -> Iterator[Suggestion]:
+def _quantizations(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     facts, fitting = before.facts, before.verdict.fit != "does not fit"
     for label in MIXES:
         if label in BAD_QUANTIZATIONS and fitting:
@@ -132,7 +214,7 @@ def _quantizations(before: Assessment, place: Place) -> Iterator[Suggestion]:
             yield Suggestion(kind="quantization", flag="", words=f"the same model in {label}", after=after)
 
 
-def _models(before: Assessment, place: Place, others: Sequence[ModelFacts]) -> Iterator[Suggestion]:
+def _models(before: Assessment, place: RunTarget, others: Sequence[ModelFacts]) -> Iterator[Suggestion]:
     facts = before.facts
     smaller = [
         other
@@ -146,7 +228,7 @@ def _models(before: Assessment, place: Place, others: Sequence[ModelFacts]) -> I
         yield Suggestion(kind="model", flag=f"-m {other.source}", words=label, after=after)
 
 
-def _ask(before: Assessment, place: Place, settings: EngineSettings) -> Assessment:
+def _ask(before: Assessment, place: RunTarget, settings: EngineSettings) -> Assessment:
     return assess(before.facts, settings, before.talk, place)
 
 
@@ -180,7 +262,7 @@ def _saved(before: float | None, after: float | None) -> float:
 
 
 def _needed_bytes(assessment: Assessment) -> float | None:
-    return None if isinstance(assessment.need, Missing) else assessment.need.needed_bytes
+    return None if isinstance(assessment.need, Unavailable) else assessment.need.needed_bytes
 
 
 def _token_s(assessment: Assessment) -> float | None:
@@ -189,7 +271,7 @@ def _token_s(assessment: Assessment) -> float | None:
 
 
 def _token_j(assessment: Assessment) -> float | None:
-    return None if isinstance(assessment.energy, Missing) else assessment.energy.decode_j_per_token.value
+    return None if isinstance(assessment.energy, Unavailable) else assessment.energy.decode_j_per_token.value
 
 
 def _plural(count: int, what: str) -> str:

@@ -1,4 +1,4 @@
-"""The time of one token and of one prompt, part by part, from what a processor reads and computes."""
+"""Time of a token and a prompt, by parts."""
 
 from __future__ import annotations
 
@@ -7,22 +7,20 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edgetop.core.energy.figure import Figure
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import Missing
-from edgetop.fit.band import sigma_of
-from edgetop.fit.kv_cache import row_bytes
-from edgetop.fit.layers import layers_of
-from edgetop.fit.machine import Machine, Processor
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.quant_speed import KV_DECODE, KV_PREFILL, Kernels, threads_worth
-from edgetop.fit.weight_use import shape_of, uses_of
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.quantity import Interval, sigma_of
+from edgetop.core.sources import Unavailable
+from edgetop.fit.kv_cache import layers_of, row_bytes
+from edgetop.fit.machine import KV_DECODE, KV_PREFILL, Kernels, Machine, Processor, threads_worth
+from edgetop.fit.model_facts import ModelFacts, shape_of, uses_of
 
 SpeedLimit = Literal["memory-bandwidth", "compute"]
 
 _REPACKED = frozenset({"q4_0", "q4_K", "iq4_nl"})
+
 _NOT_REPACKED = "q4_1"
 """Types that are fast because they are repacked take as long as this one when they are not."""
+
 _UNKNOWN_SHAPE_SIGMA = 0.15
 """For models whose keys and values are not known."""
 
@@ -64,7 +62,7 @@ class _Attention(Struct, frozen=True):
 
 def decode_time(
     facts: ModelFacts, machine: Machine, settings: EngineSettings, *, threads: int, depth_tokens: float
-) -> TokenTime | Missing:
+) -> TokenTime | Unavailable:
     """The time of a token with `depth_tokens` in the KV cache; GPU and CPU share the layers as the settings ask."""
     share = offloaded_share(facts, machine, settings)
     attention = _attention(facts, settings, depth_tokens)
@@ -73,7 +71,7 @@ def decode_time(
         if part <= 0:
             continue
         if processor is None or (bandwidth := processor.bandwidth(count)) is None:
-            return Missing(
+            return Unavailable(
                 f"nothing is known of how fast {machine.name} reads its memory",
                 "measure it on the device itself, or describe the device in devices.toml",
             )
@@ -130,7 +128,7 @@ def family_of(facts: ModelFacts) -> str:
 def _decode(
     facts: ModelFacts,
     processor: Processor,
-    bandwidth: Figure,
+    bandwidth: Interval,
     settings: EngineSettings,
     *,
     threads: int,
@@ -203,7 +201,7 @@ def _prefill(
 
 def _attention(facts: ModelFacts, settings: EngineSettings, depth_tokens: float) -> _Attention:
     layers = layers_of(facts)
-    if isinstance(layers, Missing):
+    if isinstance(layers, Unavailable):
         return _Attention(0.0, 0.0, 0.0, known=False)
     heads = rows = size_bytes = 0.0
     for layer in layers:

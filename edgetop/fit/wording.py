@@ -1,4 +1,4 @@
-"""An assessment in the words a person reads, the same on paper and on the screen.
+"""An assessment in words.
 
 Names from a model's header are in it as they are: whoever writes them to a terminal makes them harmless.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from edgetop.core.energy.figure import Figure
 from edgetop.core.format import (
     NOT_AVAILABLE,
     format_bytes,
@@ -17,14 +16,16 @@ from edgetop.core.format import (
     format_seconds,
     format_significant,
 )
-from edgetop.core.records import Missing
-from edgetop.fit.assessment import Assessment, Place
+from edgetop.core.quantity import Interval
+from edgetop.core.sources import Unavailable
+from edgetop.fit.assessment import Assessment, RunTarget
 from edgetop.fit.machine import Machine
 from edgetop.fit.memory import MemoryNeed
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.suggestions import Suggestion
 
 TYPES_TOLD = 4
+
 CHANGED = 0.01
 
 
@@ -35,7 +36,9 @@ class Entry(NamedTuple):
     text: str
 
 
-def page(assessment: Assessment, place: Place, suggestions: tuple[Suggestion, ...], *, currency: str) -> list[Entry]:
+def page(
+    assessment: Assessment, place: RunTarget, suggestions: tuple[Suggestion, ...], *, currency: str
+) -> list[Entry]:
     """Everything there is to say, in the order in which it is asked."""
     return [
         Entry("model", headline(assessment.facts)),
@@ -85,10 +88,10 @@ def machine_lines(machine: Machine) -> list[str]:
     return [f"{machine.name}{mode}", machine.explanation]
 
 
-def memory_lines(assessment: Assessment, place: Place) -> list[str]:
+def memory_lines(assessment: Assessment, place: RunTarget) -> list[str]:
     """Need by part against room."""
     need, room = assessment.need, assessment.room
-    if isinstance(need, Missing):
+    if isinstance(need, Unavailable):
         return _missing_lines(need)
     if room is None:
         lines = [f"{format_bytes(need.needed_bytes)}; how much is free is not known"]
@@ -133,10 +136,10 @@ def parts_text(need: MemoryNeed, assessment: Assessment) -> str:
     return " · ".join(f"{name} {format_bytes(size)}" for name, size in parts if size)
 
 
-def speed_lines(assessment: Assessment, place: Place) -> list[str]:
+def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
     """Rates with their bands, against reading speed."""
     speed, talk = assessment.speed, assessment.talk
-    if isinstance(speed, Missing):
+    if isinstance(speed, Unavailable):
         return _missing_lines(speed)
     reading = place.thresholds.reader.tokens_per_s
     times = format_significant(speed.decode_tokens_per_s.value / reading, 2)
@@ -156,7 +159,7 @@ def speed_lines(assessment: Assessment, place: Place) -> list[str]:
 def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:
     """Joules, battery and price, or why there are none."""
     energy, talk = assessment.energy, assessment.talk
-    if isinstance(energy, Missing):
+    if isinstance(energy, Unavailable):
         return _missing_lines(energy)
     decode = f"decode {banded(energy.decode_j_per_token, 'J/token')} gross, {energy.scope.replace('_', ' ')}"
     lines = [
@@ -204,11 +207,15 @@ def effect_text(before: Assessment, after: Assessment) -> str:
     parts: list[str] = []
     if after.verdict.fit != before.verdict.fit:
         parts.append(f"{after.verdict.fit or 'room not known'} instead of {before.verdict.fit or 'room not known'}")
-    if before.verdict.fit != "fits" and not isinstance(before.need, Missing) and not isinstance(after.need, Missing):
+    if (
+        before.verdict.fit != "fits"
+        and not isinstance(before.need, Unavailable)
+        and not isinstance(after.need, Unavailable)
+    ):
         parts += _instead(before.need.needed_bytes, after.need.needed_bytes, format_bytes, "")
     if before.decode is not None and after.decode is not None:
         parts += _instead(before.decode.value, after.decode.value, format_significant, " tok/s")
-    if not isinstance(before.energy, Missing) and not isinstance(after.energy, Missing):
+    if not isinstance(before.energy, Unavailable) and not isinstance(after.energy, Unavailable):
         was_j, now_j = before.energy.decode_j_per_token.value, after.energy.decode_j_per_token.value
         parts += _instead(was_j, now_j, format_significant, " J/token")
     if after.verdict.pace != before.verdict.pace and after.verdict.pace is not None:
@@ -219,12 +226,12 @@ def effect_text(before: Assessment, after: Assessment) -> str:
 def basis_lines(assessment: Assessment) -> list[str]:
     """What the figures rest on."""
     need, speed, energy = assessment.need, assessment.speed, assessment.energy
-    lines = [] if isinstance(need, Missing) else [f"memory: {_MEMORY_BASIS[need.basis]}"]
-    if not isinstance(speed, Missing):
+    lines = [] if isinstance(need, Unavailable) else [f"memory: {_MEMORY_BASIS[need.basis]}"]
+    if not isinstance(speed, Unavailable):
         lines.append(f"speed: {speed.basis}: {speed.explanation}")
         if speed.prefill_explanation:
             lines.append(f"prefill: {speed.prefill_explanation}")
-    if not isinstance(energy, Missing):
+    if not isinstance(energy, Unavailable):
         lines.append(f"energy: {energy.basis}: {energy.explanation}")
     return lines
 
@@ -235,7 +242,7 @@ _MEMORY_BASIS = {
 }
 
 
-def banded(figure: Figure | None, unit: str = "") -> str:
+def banded(figure: Interval | None, unit: str = "") -> str:
     """A value with its interval: 12.4 (10 to 15) tok/s."""
     if figure is None:
         return NOT_AVAILABLE
@@ -243,7 +250,7 @@ def banded(figure: Figure | None, unit: str = "") -> str:
     return f"{format_significant(figure.value)} ({low} to {high}) {unit}".rstrip()
 
 
-def _seconds(figure: Figure | None) -> str:
+def _seconds(figure: Interval | None) -> str:
     if figure is None:
         return NOT_AVAILABLE
     return f"{format_seconds(figure.value)} ({format_seconds(figure.low)} to {format_seconds(figure.high)})"
@@ -253,8 +260,8 @@ def _instead(was: float, now: float, text: Callable[[float], str], unit: str) ->
     return [f"{text(now)}{unit} instead of {text(was)}"] if was > 0 and abs(now / was - 1) >= CHANGED else []
 
 
-def _missing_lines(missing: Missing) -> list[str]:
-    return [f"{NOT_AVAILABLE}: {missing.reason}", *([missing.mend] if missing.mend else [])]
+def _missing_lines(missing: Unavailable) -> list[str]:
+    return [f"{NOT_AVAILABLE}: {missing.reason}", *([missing.hint] if missing.hint else [])]
 
 
 def _labelled(label: str, lines: list[str]) -> list[Entry]:

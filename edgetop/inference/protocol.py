@@ -1,11 +1,11 @@
-"""What edgetop and its worker process say to each other.
+"""Commands and reports, types only.
 
 The two share a socket pair. A message is a four-byte big-endian length and that many bytes of msgpack: one of the
 structs below, told apart by its tag. Commands go to the worker, reports come back; the records of a turn are sent as
 they will be recorded.
 
 Stopping does not go through the socket, since the worker does not read it while it computes: both sides map one
-shared page, in which each command has a flag of its own (`edgetop.inference.stop_flag`).
+shared page, in which each command has a flag of its own (`edgetop.inference.engine`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edgetop.core.engine import EngineInfo, EngineSettings, SamplingSettings
+from edgetop.core.engine_settings import EngineInfo, EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Prefill, Tokens, TurnFinished
 
 Role = Literal["system", "user", "assistant"]
@@ -74,7 +74,7 @@ class Perplexity(Struct, frozen=True, kw_only=True, tag="perplexity"):
     write_reference: bool = False
 
 
-class Question(Struct, frozen=True):
+class MultipleChoiceQuestion(Struct, frozen=True):
     """A prompt and the ways it may go on, of which one is right."""
 
     prompt: str
@@ -87,7 +87,7 @@ class Choose(Struct, frozen=True, kw_only=True, tag="choose"):
     Answered by ScoreProgress*, then ChoicesScored or ScoreFailed.
     """
 
-    questions: tuple[Question, ...]
+    questions: tuple[MultipleChoiceQuestion, ...]
 
 
 class Quit(Struct, frozen=True, tag="quit"):
@@ -116,8 +116,8 @@ class LoadFailed(Struct, frozen=True, kw_only=True, tag="load_failed"):
     reason: Literal["missing", "not_a_model", "unsupported", "no_memory", "cancelled", "failed"]
     message: str
     """One line: what."""
-    mend: str
-    """One line: how to mend it."""
+    hint: str
+    """One line: how to fix it."""
 
 
 class ScoreProgress(Struct, frozen=True, tag="score_progress"):
@@ -169,7 +169,7 @@ class ScoreFailed(Struct, frozen=True, kw_only=True, tag="score_failed"):
 
     message: str
     """One line: what."""
-    mend: str = ""
+    hint: str = ""
 
 
 class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):

@@ -1,9 +1,14 @@
-"""Other quantization levels of a model file, kept so that each is made once."""
+"""Makes other quantization levels, in a child process.
+
+A process of its own: the library aborts on some files, and what it holds goes with the process.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import argparse
+import ctypes
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +19,85 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edgetop.core.errors import EdgetopError, ModelError
+from edgetop.core.errors import EdgetopError
 from edgetop.core.format import format_bytes
-from edgetop.inference.llama.quantizer import LEVELS, QuantizerReport
+from edgetop.inference.llama.library import Library, LibraryError, import_library
+from edgetop.inference.llama.log import LibraryLog, errors
+from edgetop.inference.model_file import content_key
 
-__all__ = ["LEVELS", "MadeLevel", "QuantizationError", "content_key", "level_path", "make_level", "size_of_level"]
+LEVELS: dict[str, str] = {
+    "F32": "LLAMA_FTYPE_ALL_F32",
+    **{
+        name: f"LLAMA_FTYPE_MOSTLY_{name}"
+        for name in (
+            "F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q5_K_S", "Q5_1", "Q5_0", "Q4_K_M", "Q4_K_S", "Q4_1", "Q4_0",
+            "IQ4_NL", "IQ4_XS", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "Q2_K_S",
+        )
+    },
+}  # fmt: skip
+"""Levels that need no importance matrix, the most precise first, and llama.cpp's names of them."""
 
-_SAMPLE_BYTES = 2**20
-_SAMPLES = 16
+_LAST_LINES = 8
+
+_SIZE = re.compile(r"quant size\s*=\s*([\d.]+) MiB")
+
+_FALLBACK = re.compile(r"(\d+) of (\d+) tensor")
+
+
+class QuantizerReport(Struct, frozen=True, kw_only=True):
+    """What became of it; the process prints it as JSON."""
+
+    size_bytes: int | None = None
+    """Of the weights, to 0.01 MiB."""
+    fallback_tensors: int = 0
+    """Tensors whose rows do not divide into the level's blocks, and that got another type."""
+    complaints: tuple[str, ...] = ()
+    """Of the library; none if it worked."""
+
+
+def quantize(
+    library: Library, source: str, target: str, level: str, *, threads: int = 0, dry_run: bool = False
+) -> QuantizerReport:
+    """Write `source` at another level to `target`, or only say how large that would be."""
+    log = LibraryLog(library)
+    params = library.llama_model_quantize_default_params()
+    params.ftype = getattr(library, LEVELS[level])
+    params.nthread = threads
+    params.allow_requantize = True
+    params.dry_run = dry_run
+    code = library.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
+    lines = log.take()
+    if code != 0:
+        return QuantizerReport(complaints=tuple(errors(lines)) or (f"llama_model_quantize returned {code}",))
+    said = "\n".join(line.text for line in lines[-_LAST_LINES:])
+    size, fallback = _SIZE.search(said), _FALLBACK.search(said)
+    return QuantizerReport(
+        size_bytes=None if size is None else round(float(size[1]) * 2**20),
+        fallback_tensors=0 if fallback is None else int(fallback[1]),
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Quantize one file and print a QuantizerReport."""
+    parser = argparse.ArgumentParser(prog="edgetop.inference.quantization")
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.add_argument("level", choices=LEVELS)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--dry-run", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        report = quantize(
+            import_library(), options.source, options.target, options.level,
+            threads=options.threads, dry_run=options.dry_run,
+        )  # fmt: skip
+    except LibraryError as error:
+        report = QuantizerReport(complaints=(str(error),))
+    sys.stdout.buffer.write(msgspec.json.encode(report))
+
+
 _DRY_RUN_TIMEOUT_S = 120.0
+
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -30,7 +105,7 @@ class QuantizationError(EdgetopError):
     """A level that could not be made."""
 
 
-class MadeLevel(Struct, frozen=True, kw_only=True):
+class QuantizedModel(Struct, frozen=True, kw_only=True):
     """A model file at a level."""
 
     path: Path
@@ -41,7 +116,7 @@ class MadeLevel(Struct, frozen=True, kw_only=True):
     """Tensors that got another type than the level's; known only when it was made now."""
 
 
-def make_level(source: Path, level: str, folder: Path, *, threads: int = 0) -> MadeLevel:
+def quantize_model(source: Path, level: str, folder: Path, *, threads: int = 0) -> QuantizedModel:
     """The model of `source` at `level` (a key of LEVELS), below `folder`.
 
     Files are found again by the content of their source. A file is complete or not there. Raises QuantizationError,
@@ -49,7 +124,7 @@ def make_level(source: Path, level: str, folder: Path, *, threads: int = 0) -> M
     """
     target = level_path(source, level, folder)
     if target.is_file():
-        return MadeLevel(path=target, level=level, made_now=False)
+        return QuantizedModel(path=target, level=level, made_now=False)
     size_bytes = size_of_level(source, level)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,27 +151,13 @@ def make_level(source: Path, level: str, folder: Path, *, threads: int = 0) -> M
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
-    return MadeLevel(path=target, level=level, made_now=True, fallback_tensors=report.fallback_tensors)
+    return QuantizedModel(path=target, level=level, made_now=True, fallback_tensors=report.fallback_tensors)
 
 
 def size_of_level(source: Path, level: str) -> int | None:
     """Bytes of the weights at a level, computed without making it; `None` if llama.cpp does not say."""
     report = _run(source, Path(os.devnull), level, dry_run=True, timeout_s=_DRY_RUN_TIMEOUT_S)
     return report.size_bytes
-
-
-def content_key(path: Path) -> str:
-    """A short digest of a model file: its size, its beginning and samples from all of it. Raises ModelError."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            digest = hashlib.sha256(str(size).encode())
-            for index in range(_SAMPLES):
-                file.seek(max(0, size - _SAMPLE_BYTES) * index // (_SAMPLES - 1))
-                digest.update(file.read(_SAMPLE_BYTES))
-    except OSError as error:
-        raise ModelError(f"{path}: {error.strerror or error}.", "Check the path.") from None
-    return digest.hexdigest()[:12]
 
 
 def level_path(source: Path, level: str, folder: Path) -> Path:
@@ -115,7 +176,7 @@ def _run(
     source: Path, target: Path, level: str, *, threads: int = 0, dry_run: bool = False, timeout_s: float | None = None
 ) -> QuantizerReport:
     command = [
-        *(sys.executable, "-m", "edgetop.inference.llama.quantizer"),
+        *(sys.executable, "-m", "edgetop.inference.quantization"),
         *(str(source.absolute()), str(target.absolute()), level, "--threads", str(threads)),
         *(["--dry-run"] if dry_run else []),
     ]
@@ -129,3 +190,7 @@ def _run(
         return QuantizerReport(complaints=("it took too long",))
     except (OSError, msgspec.DecodeError):
         return QuantizerReport(complaints=("llama.cpp ended by a defect of its own or for lack of memory",))
+
+
+if __name__ == "__main__":
+    main()

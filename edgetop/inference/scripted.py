@@ -1,4 +1,4 @@
-"""An engine that plays a script, for tests of the screen and of recovery.
+"""Scripted engine for tests.
 
 It runs in the same worker process behind the same protocol as the real one, so that what a test sees of processes,
 pipes, stamps and deaths is real; only the text is made up.
@@ -17,7 +17,7 @@ from typing import Literal
 import msgspec
 
 from edgetop.core.clock import monotonic_us
-from edgetop.core.engine import EngineInfo, EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
+from edgetop.core.engine_settings import EngineInfo, EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
 from edgetop.core.records import ModelLoaded, Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.protocol import (
@@ -35,13 +35,14 @@ from edgetop.inference.protocol import (
     ScoreProgress,
     TextScored,
 )
-from edgetop.inference.reply_stream import ReplyStream
+from edgetop.inference.reply import ReplyBatcher
 
 _TICK_S = 0.002
+
 _CHARACTERS_PER_TOKEN = 4
 
 
-class Accident(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class InjectedFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the worker comes to grief."""
 
     kind: Literal["segfault", "abort", "kill", "hang", "error"]
@@ -57,7 +58,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What one turn answers. Lone surrogates in JSON stand for bytes that are no UTF-8."""
 
     text: str
-    accident: Accident | None = None
+    accident: InjectedFault | None = None
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -69,7 +70,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     prefill_tokens_per_s: float = 20_000.0
     load_s: float = 0.0
     load_fails: LoadFailed | None = None
-    load_accident: Accident | None = None
+    load_accident: InjectedFault | None = None
     n_ctx: int = 4096
     perplexity: float = 20.0
     kl_mean: float = 0.01
@@ -108,7 +109,7 @@ class ScriptedEngine:
         for step in range(11):
             if not _wait_until(begin_us + int(step * self._script.load_s * 100_000), stop):
                 cancelled = "Loading was cancelled."
-                report(LoadFailed(reason="cancelled", message=cancelled, mend="Load the model again."))
+                report(LoadFailed(reason="cancelled", message=cancelled, hint="Load the model again."))
                 return
             report(LoadProgress(step / 10))
         if self._script.load_fails is not None:
@@ -159,7 +160,7 @@ class ScriptedEngine:
         begin_us = monotonic_us()
         report(Prefill(turn=command.turn, t_us=begin_us, done=0, total=total, cached=cached))
         pieces = split_tokens(reply.text)[: command.sampling.max_tokens]
-        stream = ReplyStream(command.turn, report, stop=command.sampling.stop)
+        stream = ReplyBatcher(command.turn, report, stop=command.sampling.stop)
         reason: StopReason = "end_of_generation"
         generated = 0
         due_us = begin_us + int(total / self._script.prefill_tokens_per_s * 1e6)
@@ -270,7 +271,7 @@ class ScriptedEngine:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _happen(self, accident: Accident | None) -> None:
+    def _happen(self, accident: InjectedFault | None) -> None:
         if accident is None or (accident.unless_extra_bufts_off and not self._settings.use_extra_bufts):
             return
         if accident.last_words:

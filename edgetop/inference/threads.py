@@ -1,4 +1,4 @@
-"""How many threads to decode with: the physical cores that affinity and cgroup leave us.
+"""Physical cores that affinity and cgroup allow.
 
 A second thread on the same core shares its arithmetic units and gains nothing, and threads beyond the quota of a
 cgroup are stopped in the middle of a barrier while the others spin.

@@ -1,4 +1,4 @@
-"""The process that the model runs in: `python -m edgetop.inference.worker --socket FD --stop FD --engine NAME`.
+"""The process that decodes.
 
 It is single-threaded: it waits for a command, carries it out and sends reports. What libraries print on its standard
 output and error goes to a file that the parent keeps, for the last words of a worker that dies.
@@ -15,11 +15,10 @@ import socket
 from collections.abc import Iterator
 
 from edgetop.inference import wire
-from edgetop.inference.engine import Engine, Stop
-from edgetop.inference.outbox import Outbox, ParentGoneError
-from edgetop.inference.parent_death import die_with_parent
+from edgetop.inference.child_process import die_with_parent
+from edgetop.inference.engine import Engine, Stop, StopFlags
 from edgetop.inference.protocol import Choose, Command, Generate, Hello, Load, Measure, Perplexity, Quit
-from edgetop.inference.stop_flag import StopFlags
+from edgetop.inference.wire import ParentGoneError, ReportSender
 
 _RECEIVE_BYTES = 65536
 
@@ -61,7 +60,7 @@ def commands(connection: socket.socket) -> Iterator[Command]:
         yield from reader.feed(data)
 
 
-def serve(connection: socket.socket, flags: StopFlags, engine: Engine, outbox: Outbox) -> None:
+def serve(connection: socket.socket, flags: StopFlags, engine: Engine, outbox: ReportSender) -> None:
     """Carry out commands until there are no more."""
     for number, command in enumerate(commands(connection)):
         stop = Stop(flags, number)
@@ -105,7 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     flags = StopFlags(options.stop)
     os.close(options.stop)
     try:
-        outbox = Outbox(connection)
+        outbox = ReportSender(connection)
         engine = make_engine(options.engine)
         outbox.send(Hello(pid=os.getpid(), engine=engine.info))
         serve(connection, flags, engine, outbox)

@@ -1,32 +1,80 @@
-"""What a person can tell a conversation behind a slash, besides what belongs to a screen.
+"""Slash commands, for screen and lines.
 
 The commands know nothing of how a chat is shown: a `ChatPlace` shows it, on the live screen or line by line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from edgetop.core.engine import EngineSettings
+from msgspec.structs import replace
+
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant
 from edgetop.core.text import one_line
-from edgetop.live.context_room import estimated_tokens
-from edgetop.live.conversation_text import as_markdown, code_blocks, harmless
-from edgetop.live.live_session import LiveSession
-from edgetop.live.sampling_words import SettingError, settings_words, with_setting
+from edgetop.live.chat_session import LiveSession
+from edgetop.live.history import as_markdown, code_blocks, estimated_tokens, harmless
 from edgetop.session.turn import Turn
+
+
+class SettingError(ValueError):
+    """A sampling setting that cannot be; the text says why."""
+
+
+PARSERS: dict[str, Callable[[str], float | int | None]] = {
+    "temperature": float,
+    "top_k": int,
+    "top_p": float,
+    "min_p": float,
+    "repeat_penalty": float,
+    "frequency_penalty": float,
+    "presence_penalty": float,
+    "repeat_last_n": int,
+    "seed": lambda text: None if text == "random" else int(text),
+    "max_tokens": lambda text: None if text == "none" else int(text),
+}
+"""By the name of each setting, what reads its value."""
+
+_LEAST = {"temperature": 0.0, "top_k": 0, "top_p": 0.0, "min_p": 0.0, "repeat_penalty": 0.0, "max_tokens": 1, "seed": 0}
+
+_MOST = {"top_p": 1.0, "min_p": 1.0, "seed": 2**32 - 2}
+
+
+def settings_words(sampling: SamplingSettings) -> str:
+    """The present settings, in the words that `with_setting` takes."""
+    absent = {"seed": "random", "max_tokens": "none"}
+    values = {name: getattr(sampling, name) for name in PARSERS}
+    return ", ".join(f"{name} {absent[name] if value is None else value}" for name, value in values.items())
+
+
+def with_setting(sampling: SamplingSettings, argument: str) -> SamplingSettings:
+    """`sampling` with one setting changed, as in `temperature 0.2`. Raises SettingError."""
+    name, _, text = argument.partition(" ")
+    name = {"temp": "temperature"}.get(name, name)
+    if name not in PARSERS:
+        raise SettingError(f"There is no setting {name!r}. There are: {', '.join(PARSERS)}.")
+    try:
+        value = PARSERS[name](text.strip())
+    except ValueError:
+        raise SettingError(f"{name} wants a number.") from None
+    if value is not None and not _LEAST.get(name, -2.0) <= value <= _MOST.get(name, 1e9):
+        raise SettingError(f"{name} cannot be {text.strip()}.")
+    return replace(sampling, **{name: value})
+
 
 LOAD_FILE_BYTES = 2**18
 """More text than this fits into no context that such a device holds."""
+
 BUSY = "The model is still answering; Ctrl+C stops it."
+
 _BINARY_SHARE = 0.1
 """A file in which more than this of the characters are controls or no text at all is not text."""
 
 
-class ChatPlace(Protocol):
+class ChatView(Protocol):
     """Where a chat is shown and typed."""
 
     def say(self, text: str) -> None:
@@ -60,7 +108,7 @@ class ChatPlace(Protocol):
 class ChatCommands:
     """Carries out commands; what is to be told goes to the place."""
 
-    def __init__(self, live: LiveSession, place: ChatPlace) -> None:
+    def __init__(self, live: LiveSession, place: ChatView) -> None:
         self._live = live
         self._place = place
 
@@ -97,14 +145,18 @@ class ChatCommands:
 
     def resume(self, path: Path) -> None:
         """Go on with the conversation in a session file."""
-        from edgetop.live.resumption import NAME_LENGTH, find_in, recorded_conversation  # noqa: PLC0415 - only when asked for
-        from edgetop.session.disk import load  # noqa: PLC0415 - the same
+        from edgetop.live.history import (  # noqa: PLC0415 - only when asked for
+            NAME_LENGTH,
+            find_in,
+            recorded_conversation,
+        )
+        from edgetop.session.file_io import load  # noqa: PLC0415 - the same
 
         live = self._live
         try:
             found = recorded_conversation(load(path), find_in(live.store))
         except EdgetopError as error:
-            self._place.say(f"{error.what}\n{error.mend}".rstrip())
+            self._place.say(f"{error.what}\n{error.hint}".rstrip())
             return
         messages = found.messages
         if not live.conversation.resume(messages, system=found.system, session_id=found.session_id):
@@ -181,7 +233,7 @@ class ChatCommands:
         try:
             path = resolve(name, folders=self._live.options.model_folders)
         except EdgetopError as error:
-            self._place.say(f"{error.what}\n{error.mend}".rstrip())
+            self._place.say(f"{error.what}\n{error.hint}".rstrip())
         else:
             self.load(path, self._live.settings_for(path))
 
@@ -189,7 +241,7 @@ class ChatCommands:
         try:
             path = self._live.store.find(text)
         except EdgetopError as error:
-            self._place.say(f"{error.what}\n{error.mend}".rstrip())
+            self._place.say(f"{error.what}\n{error.hint}".rstrip())
         else:
             self.resume(path)
 

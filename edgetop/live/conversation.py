@@ -1,4 +1,4 @@
-"""A conversation with a model that lives in another process, and may die there.
+"""Drives one engine: ask, stop, retry, restart.
 
 The conversation keeps the messages, sends the commands and follows the reports. It has no thread and no timer: whoever
 drives it calls `receive` a few times a second, or when `fileno` is readable, and `check` about once a second. What is
@@ -17,10 +17,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
-from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
+from edgetop.inference.child_process import WorkerExit
 from edgetop.inference.client import EngineProcess
-from edgetop.inference.death import EngineDeath
 from edgetop.inference.protocol import (
     ChatMessage,
     ChoicesScored,
@@ -38,24 +38,22 @@ from edgetop.inference.protocol import (
     TextScored,
     Waiting,
 )
-from edgetop.live.chat_history import OF_EARLIER_SESSION, ChatHistory
+from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, TAKEN_BACK, ChatHistory
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
 
 UNRESPONSIVE_AFTER_S = 3.0
 """A stop that takes longer than this is said to the person; the engine answers within 50 ms when it is well."""
+
 STUCK_AFTER_S = 60.0
 """No report for this long while answering, and no processor time used either: the engine is stuck."""
 
-CLEARED, TAKEN_BACK, RESUMED = "conversation_cleared", "turn_taken_back", "conversation_resumed"
-"""Kinds of the events that say what the messages are besides the turns; by them a session can be gone on with."""
-
 
 class Notice(Struct, frozen=True, kw_only=True):
-    """Something to tell the person: one line what, one line how to mend it."""
+    """Something to tell the person: one line what, one line how to fix it."""
 
     text: str
-    mend: str = ""
+    hint: str = ""
     severity: Literal["note", "warning", "error"] = "note"
 
 
@@ -377,7 +375,7 @@ class Conversation:
 
     # When the engine dies
 
-    def _died(self, death: EngineDeath) -> None:
+    def _died(self, death: WorkerExit) -> None:
         was_answering = self.phase in {"answering", "stopping"}
         was_loading = self.phase in {"starting", "loading"}
         self._event("engine_died", death.what)
@@ -399,11 +397,11 @@ class Conversation:
         ):
             self._retry_without_extra_buffers(self._path, death)
         elif was_loading:
-            self._listener(LoadFailed(reason="failed", message=death.what, mend=death.mend))
+            self._listener(LoadFailed(reason="failed", message=death.what, hint=death.hint))
         else:
-            self._tell(death.what, death.mend, "error")
+            self._tell(death.what, death.hint, "error")
 
-    def _retry_without_extra_buffers(self, path: Path, death: EngineDeath) -> None:
+    def _retry_without_extra_buffers(self, path: Path, death: WorkerExit) -> None:
         text = f"{death.what} Trying once more without repacked weights and AMX."
         self._event("engine_restarted", text)
         self._tell(text, "Build llama.cpp with GGML_NATIVE=OFF to have it right from the start.", "warning")
@@ -433,8 +431,8 @@ class Conversation:
     def _event(self, kind: str, text: str) -> None:
         self._record(Event(t_us=self._clock(), kind=kind, text=text))
 
-    def _tell(self, text: str, mend: str, severity: Literal["note", "warning", "error"]) -> None:
-        self._listener(Notice(text=text, mend=mend, severity=severity))
+    def _tell(self, text: str, hint: str, severity: Literal["note", "warning", "error"]) -> None:
+        self._listener(Notice(text=text, hint=hint, severity=severity))
 
     def _mark_progress(self) -> None:
         self._progress_us, self._progress_cpu_s = self._clock(), None

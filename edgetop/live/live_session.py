@@ -1,285 +1,147 @@
-"""A session while it grows: engine, sampler and recorder together, for a screen or for a command without one."""
+"""Records a live session: journal, sensors, clock, saving."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.clock import US_PER_S, monotonic_us
-from edgetop.core.engine import EngineSettings, SamplingSettings
-from edgetop.core.prediction import Prediction
-from edgetop.core.records import BenchRun, Missing, ModelLoaded, Record
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.inference.client import EngineProcess
-from edgetop.inference.protocol import Report
-from edgetop.inference.server.address import ServerChoice
-from edgetop.live.conversation import Conversation, Notice
-from edgetop.live.prediction import Forecast
-from edgetop.live.priority import give_way
-from edgetop.live.recorder import Recorder
-from edgetop.live.server_place import ServerPlace
-from edgetop.session.energy_account import energy_account
-from edgetop.session.session import Session
-from edgetop.session.snapshot import Snapshot, snapshot
-from edgetop.session.store import RecoveredJournal, Store
-from edgetop.telemetry.device import describe
-from edgetop.telemetry.elsewhere import elsewhere
-from edgetop.telemetry.power_choice import NO_POWER, PowerChoice
-from edgetop.telemetry.registry import Inventory, probes_of, take_inventory
-from edgetop.telemetry.sampler import Sampler
-from edgetop.telemetry.source import Host
-
-if TYPE_CHECKING:
-    from edgetop.live.tuned import TunedModel
-
-SETTLE_S = 5.0
-"""Longer than the lag of any sensor that gives a turn a figure."""
+from edgetop import __version__
+from edgetop.core.clock import Clock, monotonic_us
+from edgetop.core.records import (
+    BenchRun,
+    DeviceInfo,
+    Event,
+    ModelLoaded,
+    Record,
+    ServiceSeen,
+    SessionKind,
+    SessionStarted,
+    Tokens,
+    TurnStarted,
+)
+from edgetop.session.journal import Journal
+from edgetop.session.session import Session, new_session_id
+from edgetop.session.store import Store
 
 
-class LiveOptions(Struct, frozen=True, kw_only=True):
-    """How a live session is run, besides the model."""
+class Recorder:
+    """Folds records into a session and, unless told not to, writes each to a journal.
 
-    engine: EngineSettings = EngineSettings()
-    left_open: frozenset[str] = frozenset()
-    """Fields of `engine` that the person did not choose: a tuned model has its own defaults for them."""
-    sampling: SamplingSettings = SamplingSettings()
-    system: str | None = None
-    sysroot: Path = Path("/")
-    power: PowerChoice = PowerChoice()
-    record: bool = True
-    text_recorded: bool = True
-    output: Path | None = None
-    model_folders: tuple[Path, ...] = ()
-    """Where to look for models besides the usual places, when another one is asked for."""
-    bench: BenchRun | None = None
-    """Which part of a benchmark the session is."""
-    engine_name: str = "llama"
-    """`llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests."""
-
-
-@cache
-def _spawner() -> ThreadPoolExecutor:
-    """The thread that starts engines, for all sessions of this process.
-
-    Linux threads have their own niceness, and what a thread spawns inherits it: this one is started before ours gives
-    way to the model. It lives as long as the process, since the kernel ends a worker with the thread that started it.
-    """
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgetop-spawner")
-
-
-class LiveSession:
-    """Starts everything, and brings together what comes in when `pump` is called.
-
-    The driver calls `pump` a few times a second while something is under way and about once a second otherwise; nothing
-    here wakes it up, so that the screen alone decides how often it takes a core from the model.
+    The journal is opened with the first model, whose name its file carries, or with the first model process or server
+    that is watched; a session without either is not kept.
     """
 
-    def __init__(self, options: LiveOptions, store: Store, listener: Callable[[Report | Notice], None]) -> None:
-        self.options = options
-        self.store = store
-        """Where sessions are kept, whether or not this one is."""
-        self._listener = listener
-        self._spawner = _spawner()
-        choice = ServerChoice.of_engine(options.engine_name)
-        self._place = None if choice is None else ServerPlace(choice.address)
-        self._foretells = self._place is None and not options.engine.rpc_servers
-        """Predictions are of this machine alone."""
-        self._warned_of_rpc = False
-        self._host = Host(sysroot=options.sysroot, worker_pid=self._worker_pid)
-        if self._place is not None:
-            self._host = replace(self._host, helper_pids=self._place.helper_pids, no_worker=self._place.missing)
-            self._place.use(self._host)
-        self._conversation: Conversation | None = None
-        first_engine = self._spawn_engine()
-        self._first_engine: EngineProcess | None = first_engine
-        give_way()
-        self.recorder = Recorder(
-            device=describe(self._host),
-            store=store if options.record else None,
-            text_recorded=options.text_recorded,
-            power=options.power.headline,
-            output=options.output,
-            bench=options.bench,
-            on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
-        )
-        # Looking for sensors and reading the journals of an edgetop that died may take a second, so they happen beside
-        # the loading of the model.
-        self._background = ThreadPoolExecutor(max_workers=3, thread_name_prefix="edgetop-start")
-        self._forecast = Forecast(self._background, self._foresee)
+    def __init__(
+        self,
+        *,
+        device: DeviceInfo,
+        store: Store | None,
+        text_recorded: bool = True,
+        power: str | None = None,
+        output: Path | None = None,
+        bench: BenchRun | None = None,
+        kind: SessionKind = "chat",
+        on_trouble: Callable[[str], None] = lambda _text: None,
+        clock: Clock = monotonic_us,
+    ) -> None:
+        """Begin a session.
+
+        `store` is `None` for one that is not to be kept; `output` names its file instead of the store, `power` the
+        source of power that the person chose, and `bench` the part of a benchmark that the session is.
+        """
+        self.session = Session()
         self._store = store
-        self.conversation = self._conversation = Conversation(
-            start_engine=self._next_engine,
-            record=self._record,
-            listener=listener,
-            system=options.system,
-            sampling=options.sampling,
-            on_load=self._forecast.begin if self._foretells else lambda _name: None,
+        self._output = output
+        self._text_recorded = text_recorded
+        self._on_trouble = on_trouble
+        self._clock = clock
+        self._journal: Journal | None = None
+        self._before_journal: list[Record] = []
+        self._trouble_told = False
+        self.record(
+            SessionStarted(
+                t_us=clock(),
+                session_id=new_session_id(),
+                started_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
+                edgetop_version=__version__,
+                device=device,
+                text_recorded=text_recorded,
+                power=power,
+                bench=bench,
+                kind=kind,
+            )
         )
-        self.tuned: TunedModel | None = None
-        """The defaults that the model asked for last was tuned to, if it was."""
-        self._sampler: Sampler | None = None
-        self._inventory: Future[Inventory] | None = self._background.submit(self._look_for_sensors)
-        self._recovery: Future[list[RecoveredJournal]] | None = self._background.submit(store.recover)
 
     @property
-    def session(self) -> Session:
-        """The session so far."""
-        return self.recorder.session
-
-    def settings_for(self, path: Path) -> EngineSettings:
-        """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default."""
-        self.tuned = None
-        header = self.session.header
-        if not self.options.left_open or header is None:
-            return self.options.engine
-        from edgetop.fit.machine_profile import machine_key  # noqa: PLC0415 - a benchmark has no use for it
-        from edgetop.live import tuned  # noqa: PLC0415 - the same
-
-        try:
-            file = tuned.tuned_file(self._store.folder)
-            self.tuned = tuned.tuned_for(path, machine_key(header.device), file)
-        except tuned.TunedError as error:
-            self._listener(Notice(text=error.what, mend=error.mend, severity="warning"))
-        if self.tuned is None:
-            return self.options.engine
-        return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
-
-    def now_us(self) -> int:
-        """Microseconds since the session began."""
-        return self.session.relative(monotonic_us())
-
-    def snapshot(self) -> Snapshot:
-        """The session as it is now."""
-        return snapshot(self.session, self.now_us())
-
-    def pump(self, wait_s: float = 0.0) -> None:
-        """Take in reports and readings, waiting at most `wait_s` for the first report."""
-        self.conversation.receive(wait_s=wait_s)
-        self._take_forecast()
-        self._take_samples()
+    def kept(self) -> bool:
+        """Whether the session is to be kept at all."""
+        return self._store is not None
 
     @property
-    def senses(self) -> bool:
-        """Whether the sensors have been found and are being read."""
-        return self._sampler is not None
+    def trouble(self) -> str:
+        """Why nothing can be written at present; empty when all is well."""
+        return self._journal.trouble if self._journal is not None else ""
+
+    def record(self, record: Record) -> None:
+        """Add one record to the session and the journal."""
+        if not self._text_recorded:
+            record = _without_text(record)
+        self.session.apply(record)
+        if self._store is None:
+            return
+        if self._journal is not None:
+            self._journal.append(record)
+            return
+        self._before_journal.append(record)
+        if isinstance(record, ModelLoaded):
+            self._open_journal(self._store, record.model.name)
+        elif isinstance(record, ServiceSeen):
+            self._open_journal(self._store, f"watch {record.kind}")
 
     def check(self) -> None:
-        """Look after the engine, the recording and what an earlier edgetop left; to be called about once a second."""
-        self._tell_recovered()
-        self.conversation.check()
-        self.recorder.check()
+        """Say so, once each, when writing fails and when it works again; to be called about once a second."""
+        trouble = self.trouble
+        if trouble and not self._trouble_told:
+            self._trouble_told = True
+            self.record(Event(t_us=self._clock(), kind="recording_paused", text=trouble))
+            self._on_trouble(f"{trouble} All goes on, and what happens is kept in memory until it can be written.")
+        elif self._trouble_told and not trouble:
+            self._trouble_told = False
+            self.record(
+                Event(t_us=self._clock(), kind="recording_resumed", text="Recording goes on; nothing was lost.")
+            )
+            self._on_trouble("Recording goes on; nothing was lost.")
 
-    def settle(self, limit_s: float = SETTLE_S) -> None:
-        """Go on reading after a turn until its energy is final, for at most `limit_s`; return at once without power.
+    def finish(self) -> Path | None:
+        """Turn the journal into the session's file and return its path; `None` if there is nothing to keep.
 
-        A sensor that averages or comes late has a part of the turn only in its next readings.
+        Raises StoreError when the file can be written nowhere; the journal, if there is one on the disk, stays then.
         """
-        deadline_us = monotonic_us() + round(limit_s * US_PER_S)
-        while monotonic_us() < deadline_us:
-            now = self.snapshot()
-            energy = None if now.turn is None else now.turn.figures.energy
-            # Without a source of power; one that only comes late is missing for a while as well.
-            if isinstance(energy_account(self.session, now.t_us).headline, Missing):
-                return
-            if energy is not None and energy.final:
-                return
-            self.pump(wait_s=0.1)
-
-    def close(self) -> Path | None:
-        """End the engine and the sampler and save the session; its path, or `None` if there was nothing to keep.
-
-        Raises StoreError when the session can be written nowhere.
-        """
-        self.conversation.end_turn()
-        self._take_forecast()
-        self._start_sampler()
-        if self._sampler is not None:
-            # While the engine still lives, since the last reading is to show what it holds.
-            self._sampler.stop()
-        self._take_samples()
-        self.conversation.close()
-        self._background.shutdown(wait=False)
-        path = self.recorder.finish()
-        if path is not None and self._forecast.facts is not None and self.session.predictions:
-            from edgetop.live.learning import learn_from  # noqa: PLC0415 - at the end
-
-            learn_from(path, self._forecast.facts, self._host, self._store.folder)
+        if self._journal is None or self._store is None:
+            return None
+        self.record(Event(t_us=self._clock(), kind="session_ended", text="The session was closed."))
+        path = self._store.finish(self.session, self._journal, output=self._output)
+        self._journal = None
+        self._store = None
         return path
 
-    def _record(self, record: Record) -> None:
-        self.recorder.record(record)
-        if not isinstance(record, ModelLoaded):
-            return
-        if self._foretells:
-            self._forecast.loaded(record)
-        if record.settings.rpc_servers and not self._warned_of_rpc:
-            from edgetop.live.rpc_notice import rpc_notice  # noqa: PLC0415 - few have RPC servers
+    def _open_journal(self, store: Store, model_name: str) -> None:
+        header = self.session.header
+        assert header is not None  # noqa: S101 - recorded by __init__
+        self._journal = store.new_journal(header.session_id, header.started_at, model_name)
+        for record in self._before_journal:
+            self._journal.append(record)
+        self._before_journal.clear()
 
-            self._warned_of_rpc = True
-            self._listener(rpc_notice(record.settings.rpc_servers))
 
-    def _foresee(self, load: ModelLoaded, facts: ModelFacts) -> Prediction:
-        from edgetop.live.own_machine import foresee  # noqa: PLC0415 - in a thread, when the first frame is long drawn
-
-        return foresee(load, facts, self._host, self._store.folder)
-
-    def _take_forecast(self) -> None:
-        predicted = self._forecast.take()
-        if predicted is not None:
-            self.recorder.record(predicted)
-
-    def _tell_recovered(self) -> None:
-        if self._recovery is None or not self._recovery.done():
-            return
-        recovery, self._recovery = self._recovery, None
-        for recovered in recovery.result():
-            if recovered.path is not None:
-                self._listener(Notice(text=f"A session that was cut off has been restored: {recovered.path.name}"))
-            else:
-                self._listener(Notice(text=f"A journal could not be restored: {recovered.problem}", severity="warning"))
-
-    def _take_samples(self) -> None:
-        if self._sampler is None and self._inventory is not None and self._inventory.done():
-            self._start_sampler()
-        if self._sampler is not None:
-            for record in self._sampler.drain():
-                self.recorder.record(record)
-
-    def _look_for_sensors(self) -> Inventory:
-        power = self.options.power
-        found_here = probes_of(power=power.name != NO_POWER)
-        place = self._place
-        if place is not None and not place.is_here:
-            found_here = [(family, probe) for family, probe in found_here if family == "processes"]
-            found_here += elsewhere(place.elsewhere, place.power_elsewhere)
-        return take_inventory(self._host, [*power.probes, *found_here])
-
-    def _start_sampler(self) -> None:
-        if self._inventory is None:
-            return
-        inventory, self._inventory = self._inventory, None
-        self._sampler = Sampler(inventory.result())
-        self._sampler.start()
-
-    def _worker_pid(self) -> int | None:
-        conversation = self._conversation
-        if conversation is None or conversation.phase == "dead":
-            return None
-        if self._place is not None:
-            return self._place.pid()
-        return conversation.engine.pid
-
-    def _spawn_engine(self) -> EngineProcess:
-        options = self.options
-        spawned = self._spawner.submit(EngineProcess.start, engine=options.engine_name, sysroot=options.sysroot)
-        return spawned.result()
-
-    def _next_engine(self) -> EngineProcess:
-        engine, self._first_engine = self._first_engine, None
-        return engine or self._spawn_engine()
+def _without_text(record: Record) -> Record:
+    match record:
+        case TurnStarted():
+            return replace(record, prompt=None, system=None)
+        case Tokens():
+            return replace(record, pieces=("",) * len(record.pieces))
+        case _:
+            return record

@@ -1,4 +1,4 @@
-"""What `edgetop tune` found for models on this machine, kept as their defaults here.
+"""Tuned defaults per model and machine.
 
 They stand where a person has left a setting open: whatever a flag, the environment or the configuration file says wins.
 """
@@ -13,18 +13,22 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings, KvType
+from edgetop.core.engine_settings import EngineSettings, KvType
 from edgetop.core.errors import EdgetopError, ModelError
-from edgetop.inference.quantization import content_key
-from edgetop.session.disk import write_atomically
+from edgetop.inference.model_file import content_key
+from edgetop.io.files import write_atomically
 
 FILE_NAME = "tuned.json"
+
 LARGEST_FILE_BYTES = 2**20
+
 TUNED_MAX = 500
 """Models of one user's machines; the newest stay."""
 
 Goal = Literal["speed", "energy"]
+
 Count = Annotated[int, Meta(ge=1, le=2**20)]
+
 Words = Annotated[str, Meta(max_length=1000)]
 
 
@@ -74,7 +78,7 @@ def tuned_file(sessions: Path) -> Path:
 
 def load_tuned(file: Path) -> tuple[TunedModel, ...]:
     """All defaults in a file, none where there is no file. Raises TunedError."""
-    mend = f"Remove {file}, and tune again."
+    hint = f"Remove {file}, and tune again."
     try:
         with file.open("rb") as opened:
             content = opened.read(LARGEST_FILE_BYTES + 1)
@@ -83,11 +87,11 @@ def load_tuned(file: Path) -> tuple[TunedModel, ...]:
     except OSError as error:
         raise TunedError(f"{file}: {error.strerror or error}.", f"Make {file} readable.") from None
     if len(content) > LARGEST_FILE_BYTES:
-        raise TunedError(f"{file} is larger than any of ours.", mend)
+        raise TunedError(f"{file} is larger than any of ours.", hint)
     try:
         return msgspec.json.decode(content, type=_TunedFile).models
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TunedError(f"{file} cannot be used: {error}.", mend) from None
+        raise TunedError(f"{file} cannot be used: {error}.", hint) from None
 
 
 def save_tuned(file: Path, tuned: TunedModel) -> None:

@@ -1,4 +1,4 @@
-"""A session without a model of its own: this device, and the model processes and servers that others use on it."""
+"""A session without a model of its own."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgetop.core.clock import monotonic_us
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
+from edgetop.inference.child_process import lower_priority
 from edgetop.inference.server.address import Address
-from edgetop.live.priority import give_way
-from edgetop.live.recorder import Recorder
-from edgetop.live.service_watch import ServiceWatch
-from edgetop.live.watched_service import ServiceRow
+from edgetop.live.live_session import Recorder
+from edgetop.live.server_monitor import ServerMonitor, ServerStatus
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import Store
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.power_choice import NO_POWER, PowerChoice
-from edgetop.telemetry.registry import Inventory, probes_of, take_inventory
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.processes import watched_probe as probe_watched
+from edgetop.telemetry.registry import NO_POWER, Inventory, PowerChoice, probes_of, take_inventory
 from edgetop.telemetry.sampler import Sampler
-from edgetop.telemetry.source import Host
-from edgetop.telemetry.watched_use import probe as probe_watched
 
-NOTHING_RUNS = Missing("no model process was found on this machine")
+NOTHING_RUNS = Unavailable("no model process was found on this machine")
 
 
 class WatchOptions(Struct, frozen=True, kw_only=True):
@@ -48,8 +46,8 @@ class WatchSession:
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._options = options
-        give_way()
-        self._watch: ServiceWatch | None = None
+        lower_priority()
+        self._watch: ServerMonitor | None = None
         self._host = Host(
             sysroot=options.sysroot,
             worker_pid=self._first_pid,
@@ -65,7 +63,7 @@ class WatchSession:
             kind="watch",
             on_trouble=on_trouble,
         )
-        self._watch = ServiceWatch(
+        self._watch = ServerMonitor(
             self._host, options.servers, key=options.key, elsewhere_counts=bool(options.power.streams)
         )
         self._watch.start()
@@ -79,7 +77,7 @@ class WatchSession:
         return self.recorder.session
 
     @property
-    def rows(self) -> Sequence[ServiceRow]:
+    def rows(self) -> Sequence[ServerStatus]:
         """The services as they were at the last look."""
         return () if self._watch is None else self._watch.rows
 

@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, which opens offline and cannot ask the network for anything.
+"""The page: template, scripts, content security policy, sections.
 
 Its content security policy names the two scripts by their hashes and forbids all addresses, so that nothing a session
 holds could run or be fetched even if it came into the page unescaped. Every text goes through `literal` and through
@@ -21,22 +21,36 @@ from msgspec.structs import replace
 
 from edgetop import __version__
 from edgetop.core.text import literal
-from edgetop.report.captions import Caption, energy_caption, session_caption, session_windows, speed_caption
-from edgetop.report.comparison_table import comparison_table, keys_of, names_of
-from edgetop.report.figures import Spec, energy_against_speed, plotly_script, session_over_time, speed_over_time
-from edgetop.report.measurements import Fact, Measurement, energy_basis, energy_measurements, measurements_of
+from edgetop.report.comparison_section import comparison_table, keys_of, names_of
+from edgetop.report.plots import (
+    Caption,
+    Spec,
+    energy_against_speed,
+    energy_caption,
+    plotly_script,
+    session_caption,
+    session_over_time,
+    session_windows,
+    speed_caption,
+    speed_over_time,
+)
 from edgetop.report.session_section import (
     TURN_HEADINGS,
+    Fact,
+    Measurement,
     SourceText,
     TurnText,
     absent_of,
+    energy_basis,
+    energy_measurements,
     events_of,
     facts_of,
+    measurements_of,
     sources_of,
     turns_of,
 )
 from edgetop.report.time_series import time_series
-from edgetop.session.comparison.comparison import Comparison
+from edgetop.session.compare.result import Comparison
 from edgetop.session.file import SessionFile
 from edgetop.session.session import Session
 

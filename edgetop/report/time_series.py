@@ -1,4 +1,4 @@
-"""What a session did over time, in few enough points to be drawn and with every gap left a gap.
+"""A session's curves, decimated for drawing, gaps kept.
 
 All curves come from the histories that the live screen draws, in steps as fine as the readings where the session is
 short; a long one is thinned to the least and the greatest value in each column of the picture.
@@ -12,20 +12,24 @@ from math import ceil
 from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.scope import Headline
-from edgetop.core.records import Missing
-from edgetop.session.channels import ENGINE_ANONYMOUS, ENGINE_RSS
-from edgetop.session.energy_account import EnergyAccount
+from edgetop.core.energy.scopes import Headline
+from edgetop.core.sources import ENGINE_ANONYMOUS, ENGINE_RSS, Unavailable
+from edgetop.session.energy import SessionEnergy
 from edgetop.session.history import channel_history, decode_rate_history
 from edgetop.session.session import Session
 
 COLUMNS = 600
 """Of a picture: about a column for each pixel that a wide page gives it."""
+
 FINE_STEPS = 12_000
 """The most steps that a history is asked for, twenty to a column."""
+
 SPEED_STEP_US = 250_000
+
 POWER_STEP_US = 50_000
+
 MEMORY_STEP_US = US_PER_S
+
 MIB = 2**20
 
 
@@ -74,7 +78,7 @@ class TimeSeries(Struct, frozen=True, kw_only=True):
     length_s: float
     speed: History
     """Decoded tokens per second; `None` while nothing is decoded."""
-    power: History | Missing
+    power: History | Unavailable
     """The headline meters together, in W."""
     resident: History | None
     """Memory of the process that holds the model, in MiB; `None` where it was not read."""
@@ -97,7 +101,7 @@ def time_series(session: Session) -> TimeSeries:
     )
 
 
-def drawn(history: History, columns: int = COLUMNS) -> Drawn:
+def decimated(history: History, columns: int = COLUMNS) -> Drawn:
     """The curve of a history: each value in the middle of its step, or the extremes of each column if that is less."""
     values = history.values
     if len(values) <= 2 * columns:
@@ -138,8 +142,8 @@ def _speed(session: Session) -> History:
     return History(step_us=step_us, values=tuple(decode_rate_history(session, session.end_us, steps, step_us)))
 
 
-def _power(session: Session) -> History | Missing:
-    account = EnergyAccount(session)
+def _power(session: Session) -> History | Unavailable:
+    account = SessionEnergy(session)
     account.advance(session.end_us)
     headline = account.headline
     if not isinstance(headline, Headline):

@@ -1,4 +1,4 @@
-"""The types of a session file.
+"""The file's layout: session to file and back, structure checks.
 
 A session file is one JSON object. Its first line holds everything but the long parts, so that a list of sessions reads
 one line of each. Stamps are whole microseconds since the session began; columns of stamps hold differences, which are
@@ -10,30 +10,55 @@ else that changes raises the version.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, chain, islice, pairwise
+from math import nan
 from typing import Annotated, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
-from edgetop.core.engine import EngineInfo, EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
-from edgetop.core.figures import Summary, TurnFigures
+from edgetop.core.engine_settings import (
+    EngineInfo,
+    EnginePerf,
+    EngineSettings,
+    MemoryBreakdown,
+    ModelInfo,
+    SamplingSettings,
+)
+from edgetop.core.figures import Summary, TurnFigures, WatchFigures
 from edgetop.core.prediction import Prediction
-from edgetop.core.quality import Quality
 from edgetop.core.records import (
     FORMAT_VERSION,
+    LARGEST,
     BenchRun,
     DeviceInfo,
-    Missing,
-    Part,
+    Event,
+    ModelLoaded,
+    Predicted,
+    Quality,
+    ReplyPart,
+    Scored,
+    ServiceSeen,
     SessionKind,
-    SourceInfo,
+    SessionStarted,
     StopReason,
     TokensCounted,
+    TurnFinished,
+    TurnStarted,
+    number_problems,
 )
-from edgetop.core.watch_figures import WatchFigures
-from edgetop.session.series import LARGEST, MissingRun
+from edgetop.core.sources import SourceInfo, Unavailable
+from edgetop.session.session import Column, MissingRun, Series, Session, UnfittingError
+from edgetop.session.snapshot import snapshot
+from edgetop.session.summary import turn_result
+from edgetop.session.turn import Span, Turn
+from edgetop.session.watch import is_watch, watch_figures
 
 Count = Annotated[int, Meta(ge=0, le=LARGEST)]
+
 Stamp = Annotated[int, Meta(ge=-LARGEST, le=LARGEST, description="Microseconds since the session began.")]
+
 Value = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | Annotated[float, Meta(ge=-LARGEST, le=LARGEST)] | None
 """A reading; whole ones are written without a fraction and read as they are written."""
 
@@ -75,7 +100,7 @@ class ServiceEntry(Struct, frozen=True, kw_only=True):
     pid: Count | None = None
     models: tuple[str, ...] = ()
     counts: TokensCounted = "nothing"
-    no_count: Missing | None = None
+    no_count: Unavailable | None = None
     """Why it does not count all tokens, and what would make it."""
 
 
@@ -103,7 +128,7 @@ class SessionHead(Struct, frozen=True, kw_only=True):
     bench: BenchRun | None = None
     """Which part of a benchmark it is."""
     quality: tuple[QualityEntry, ...] = ()
-    absent: dict[str, Missing] = {}
+    absent: dict[str, Unavailable] = {}
     """Kinds of reading that the machine does not give, and why."""
     kind: SessionKind = "chat"
     services: tuple[ServiceEntry, ...] = ()
@@ -150,7 +175,7 @@ class TokenColumns(Struct, frozen=True, kw_only=True):
 class ReplySpan(Struct, frozen=True, kw_only=True):
     """Tokens in a row of the same part of a reply."""
 
-    part: Part
+    part: ReplyPart
     tokens: Count
     text: str
 
@@ -212,6 +237,16 @@ class SeriesEntry(Struct, frozen=True, kw_only=True):
     """By channel, for the readings that are missing: index of the first, how many, and why."""
 
 
+def with_current_names(data: bytes) -> bytes:
+    """JSON of a session or of a journal's line, with keys of earlier versions under the names they have today.
+
+    A quoted word before a colon is a key wherever it stands: quotes within a text are escaped.
+    """
+    for before, now in _RENAMED_KEYS:
+        data = data.replace(before, now)
+    return data
+
+
 class SessionFile(SessionHead, frozen=True, kw_only=True):
     """A session, whole."""
 
@@ -220,5 +255,298 @@ class SessionFile(SessionHead, frozen=True, kw_only=True):
     series: tuple[SeriesEntry, ...] = ()
 
 
+_RENAMED_KEYS = ((b'"mend":', b'"hint":'), (b'"grade_mend":', b'"grade_hint":'))
+
 LONG_PARTS: Final = ("turns", "events", "series")
 """What does not stand on the first line."""
+
+
+def to_file(session: Session) -> SessionFile:
+    """The file of a session, with the figures at its end. Raises ValueError for a session without a beginning."""
+    header = session.header
+    if header is None:
+        raise ValueError("a session that has not begun cannot be written")
+    return SessionFile(
+        version=header.format_version,
+        id=header.session_id,
+        started_at=header.started_at,
+        clock_us=header.t_us,
+        duration_us=session.end_us,
+        edgetop_version=header.edgetop_version,
+        text_recorded=header.text_recorded,
+        power=header.power,
+        device=header.device,
+        loads=tuple(
+            LoadEntry(
+                t_us=load.t_us,
+                load_s=load.load_s,
+                model=load.model,
+                engine=load.engine,
+                settings=load.settings,
+                memory=load.memory,
+            )
+            for load in session.loads
+        ),
+        predictions=tuple(PredictionEntry(t_us=each.t_us, prediction=each.prediction) for each in session.predictions),
+        bench=header.bench,
+        quality=tuple(QualityEntry(t_us=each.t_us, quality=each.quality) for each in session.scores),
+        absent=dict(session.absent),
+        kind=header.kind,
+        services=tuple(ServiceEntry(**structs.asdict(service)) for service in session.services.values()),
+        watch=watch_figures(session, session.end_us) if is_watch(session) else None,
+        summary=snapshot(session, session.end_us).summary,
+        turns=tuple(_turn_entry(session, index) for index in range(len(session.turns))),
+        events=tuple(
+            EventEntry(t_us=event.t_us, kind=event.kind, text=event.text, data=event.data) for event in session.events
+        ),
+        series=tuple(_series_entry(series) for series in session.series.values()),
+    )
+
+
+def to_session(file: SessionFile) -> Session:
+    """The session of a file. Raises ValueError, naming the place, where its parts do not fit together."""
+    for problem in structure_problems(file):
+        raise ValueError(problem)
+    session = Session()
+    session.header = SessionStarted(
+        t_us=file.clock_us,
+        session_id=file.id,
+        started_at=file.started_at,
+        edgetop_version=file.edgetop_version,
+        device=file.device,
+        text_recorded=file.text_recorded,
+        power=file.power,
+        bench=file.bench,
+        kind=file.kind,
+        format_version=file.version,
+    )
+    session.loads = [
+        ModelLoaded(
+            t_us=load.t_us,
+            load_s=load.load_s,
+            model=load.model,
+            engine=load.engine,
+            settings=load.settings,
+            memory=load.memory,
+        )
+        for load in file.loads
+    ]
+    session.scores = [Scored(t_us=each.t_us, quality=each.quality) for each in file.quality]
+    session.predictions = [Predicted(t_us=each.t_us, prediction=each.prediction) for each in file.predictions]
+    session.turns = [_turn(entry) for entry in file.turns]
+    session.events = [
+        Event(t_us=event.t_us, kind=event.kind, text=event.text, data=event.data) for event in file.events
+    ]
+    for index, entry in enumerate(file.series):
+        try:
+            session.add_series(_series(entry))
+        except UnfittingError as error:
+            raise ValueError(f"$.series[{index}].source: {error}") from None
+    session.absent = dict(file.absent)
+    session.services = {each.number: ServiceSeen(**structs.asdict(each)) for each in file.services}
+    session.end_us = max(
+        file.duration_us,
+        session.end_us,
+        *(load.t_us for load in session.loads),
+        *(each.t_us for each in session.predictions),
+        *(each.t_us for each in session.scores),
+        *(event.t_us for event in session.events),
+        *(service.t_us for service in session.services.values()),
+        *(turn.last_us for turn in session.turns),
+    )
+    return session
+
+
+def structure_problems(file: SessionFile) -> Iterator[str]:
+    """Where the parts of a file do not fit together, each in one line that begins with the place."""
+    yield from number_problems(file)
+    yield from _order_problems("loads", [load.t_us for load in file.loads])
+    yield from _order_problems("quality", [each.t_us for each in file.quality])
+    yield from _order_problems("predictions", [each.t_us for each in file.predictions])
+    yield from _order_problems("turns", [turn.stamps.submitted_us for turn in file.turns])
+    yield from _order_problems("events", [event.t_us for event in file.events])
+    for index, turn in enumerate(file.turns):
+        for problem in _turn_problems(turn):
+            yield f"$.turns[{index}].{problem}"
+    for index, series in enumerate(file.series):
+        for problem in _series_problems(series):
+            yield f"$.series[{index}].{problem}"
+
+
+def _order_problems(name: str, stamps: Sequence[int]) -> Iterator[str]:
+    for index, (earlier, later) in enumerate(pairwise(stamps), 1):
+        if later < earlier:
+            yield f"$.{name}[{index}]: it is stamped before its predecessor"
+
+
+def _turn_problems(turn: TurnEntry) -> Iterator[str]:
+    tokens, prefill, stamps = turn.tokens, turn.prefill, turn.stamps
+    if len(tokens.dt_us) != len(tokens.chars):
+        yield f"tokens: {len(tokens.dt_us)} stamps, but {len(tokens.chars)} numbers of characters"
+    if sum(span.tokens for span in turn.reply) != len(tokens.dt_us):
+        yield f"reply: it does not hold as many tokens as there are stamps, {len(tokens.dt_us)}"
+    if sum(len(span.text) for span in turn.reply) != sum(tokens.chars):
+        yield "tokens.chars: they do not add up to the length of the reply"
+    if prefill is not None and len(prefill.dt_us) != len(prefill.done):
+        yield f"prefill: {len(prefill.dt_us)} stamps, but {len(prefill.done)} numbers of tokens"
+    prefill_dt_us = prefill.dt_us if prefill is not None else ()
+    last_us = stamps.submitted_us + max(sum(tokens.dt_us), sum(prefill_dt_us))
+    if last_us > LARGEST:
+        yield "tokens.dt_us: they add up to more than any clock counts"
+    if (stamps.finished_us is None) != (turn.end is None):
+        yield "end: a turn has both an end and the stamp of it, or neither"
+    if stamps.finished_us is not None and stamps.finished_us < last_us:
+        yield "stamps.finished_us: the turn ended before its last token"
+    expected = _stamps(stamps.submitted_us, prefill_dt_us, tokens.dt_us, stamps.finished_us)
+    if stamps != expected:
+        yield "stamps: they are not those of the prefill and the tokens"
+
+
+def _series_problems(series: SeriesEntry) -> Iterator[str]:
+    count = len(series.dt_us)
+    if any(dt_us < 0 for dt_us in islice(series.dt_us, 1, None)):
+        yield "dt_us: a reading is stamped before its predecessor"
+    if sum(series.dt_us) > LARGEST:
+        yield "dt_us: they add up to more than any clock counts"
+    names = [channel.name for channel in series.source.channels]
+    if set(names) != series.values.keys():
+        yield "values: they are not those of the source's channels"
+    for name in series.missing.keys() - set(names):
+        yield f"missing.{name}: the source has no such channel"
+    for name, values in series.values.items():
+        if len(values) != count:
+            yield f"values.{name}: {len(values)} values for {count} stamps"
+        end = covered = 0
+        for run in series.missing.get(name, ()):
+            read = values[run.start : run.start + run.count] if run.start >= end else ()
+            if run.start < end or run.count < 1 or any(each is not None for each in read):
+                yield f"missing.{name}: they are not the readings that are null"
+            end = run.start + run.count
+            covered += run.count
+        if covered != values.count(None) or end > count:
+            yield f"missing.{name}: they are not the readings that are null"
+
+
+def _differences(stamps_us: Iterable[int], origin_us: int) -> Iterator[int]:
+    return (later - earlier for earlier, later in pairwise(chain((origin_us,), stamps_us)))
+
+
+def _stamps(
+    submitted_us: int, prefill_dt_us: Sequence[int], token_dt_us: Sequence[int], finished_us: int | None
+) -> TurnStamps:
+    return TurnStamps(
+        submitted_us=submitted_us,
+        prefill_us=submitted_us + prefill_dt_us[0] if prefill_dt_us else None,
+        first_token_us=submitted_us + token_dt_us[0] if token_dt_us else None,
+        last_token_us=submitted_us + sum(token_dt_us) if token_dt_us else None,
+        finished_us=finished_us,
+    )
+
+
+def _turn_entry(session: Session, index: int) -> TurnEntry:
+    turn = session.turns[index]
+    started, finished = turn.started, turn.finished
+    prefill_dt_us = tuple(_differences(turn.prefill_t_us, started.t_us))
+    token_dt_us = list(_differences(turn.token_t_us, started.t_us))
+    return TurnEntry(
+        turn=started.turn,
+        prompt=started.prompt,
+        system=started.system,
+        retry_of=started.retry_of,
+        task=started.task,
+        warmup=started.warmup,
+        sampling=started.sampling,
+        stamps=_stamps(started.t_us, prefill_dt_us, token_dt_us, None if finished is None else finished.t_us),
+        figures=turn_result(session, index, session.end_us).figures,
+        end=None
+        if finished is None
+        else TurnEnd(
+            stop_reason=finished.stop_reason,
+            prompt_tokens=finished.prompt_tokens,
+            cached_tokens=finished.cached_tokens,
+            generated_tokens=finished.generated_tokens,
+            context_used=finished.context_used,
+            seed=finished.seed,
+            perf=finished.perf,
+            error=finished.error,
+            counted=finished.counted,
+        ),
+        reply=tuple(ReplySpan(part=span.part, tokens=span.tokens, text=span.text) for span in turn.reply),
+        prefill=None
+        if turn.to_evaluate is None or turn.cached is None
+        else PrefillColumns(
+            total=turn.to_evaluate, cached=turn.cached, dt_us=prefill_dt_us, done=tuple(turn.prefill_done)
+        ),
+        tokens=TokenColumns(dt_us=token_dt_us, chars=list(turn.token_chars), counted=turn.counted),
+    )
+
+
+def _turn(entry: TurnEntry) -> Turn:
+    submitted_us = entry.stamps.submitted_us
+    turn = Turn(
+        TurnStarted(
+            turn=entry.turn,
+            t_us=submitted_us,
+            prompt=entry.prompt,
+            system=entry.system,
+            sampling=entry.sampling,
+            retry_of=entry.retry_of,
+            task=entry.task,
+            warmup=entry.warmup,
+        )
+    )
+    if entry.prefill is not None:
+        turn.to_evaluate, turn.cached = entry.prefill.total, entry.prefill.cached
+        turn.prefill_t_us = _stamp_array(entry.prefill.dt_us, submitted_us)
+        turn.prefill_done = array("q", entry.prefill.done)
+    turn.token_t_us = _stamp_array(entry.tokens.dt_us, submitted_us)
+    turn.token_chars = array("q", entry.tokens.chars)
+    turn.counted = entry.tokens.counted
+    turn.reply = [Span(span.part, span.tokens, span.text) for span in entry.reply]
+    end = entry.end
+    if end is not None and entry.stamps.finished_us is not None:
+        turn.finished = TurnFinished(
+            turn=entry.turn,
+            t_us=entry.stamps.finished_us,
+            stop_reason=end.stop_reason,
+            prompt_tokens=end.prompt_tokens,
+            cached_tokens=end.cached_tokens,
+            generated_tokens=end.generated_tokens,
+            context_used=end.context_used,
+            seed=end.seed,
+            perf=end.perf,
+            error=end.error,
+            counted=end.counted,
+        )
+    return turn
+
+
+def _stamp_array(dt_us: Iterable[int], origin_us: int) -> array[int]:
+    return array("q", islice(accumulate(dt_us, initial=origin_us), 1, None))
+
+
+def _series_entry(series: Series) -> SeriesEntry:
+    return SeriesEntry(
+        source=series.info,
+        dt_us=list(_differences(series.t_us, 0)),
+        values={column.channel.name: _plain_numbers(column) for column in series.columns},
+        missing={column.channel.name: list(column.runs) for column in series.columns if column.runs},
+    )
+
+
+def _plain_numbers(column: Column) -> list[Value]:
+    """The values of a column; whole ones as integers, which JSON writes without `.0`."""
+    return [
+        None if value != value else int(value) if value.is_integer() and abs(value) <= LARGEST else value  # noqa: PLR0124
+        for value in column.values
+    ]
+
+
+def _series(entry: SeriesEntry) -> Series:
+    series = Series(entry.source)
+    series.t_us = _stamp_array(entry.dt_us, 0)
+    for column in series.columns:
+        name = column.channel.name
+        column.values = array("d", [nan if value is None else value for value in entry.values[name]])
+        column.runs = list(entry.missing.get(name, ()))
+    return series

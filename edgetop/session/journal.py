@@ -1,4 +1,4 @@
-"""The journal: every record of a running session, one JSON line each, on disk within half a second.
+"""Journal of a running session, and its recovery.
 
 A journal that was not turned into a session file belongs to an edgetop that died; `edgetop.session.store` recovers it.
 The lock on the file tells whether its edgetop is still alive, since the kernel releases it with the process.
@@ -8,29 +8,38 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
-from edgetop.core.records import Record, TurnFinished
-from edgetop.session.codec import encode_value
+from edgetop.core.records import DeviceInfo, Event, Record, SessionStarted, TurnFinished
+from edgetop.io.files import FILE_SUFFIX, sync_folder
+from edgetop.session.file import with_current_names
+from edgetop.session.file_io import SessionFileError, encode_value, load, save
+from edgetop.session.session import Session
 
 FLUSH_S = 0.4
 """Records wait at most this long before they are given to the kernel, so that less than a second is ever lost."""
+
 SYNC_S = 10.0
 """What the kernel has is forced to the disk this often, and when a turn ends; in between only a power cut loses it."""
+
 RETRY_S = 2.0
 """Pause after a write that failed."""
+
 CLOSE_S = 5.0
 """How long closing waits for a disk that does not answer."""
+
 WRITE_BYTES = 256 * 2**10
 """Lines are written together up to about this size."""
+
 LONGEST_LINE_BYTES = 64 * 2**20
 
 
@@ -203,7 +212,7 @@ def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
                     yield UnreadableLine(number, f"it is longer than {LONGEST_LINE_BYTES / 2**20:.0f} MiB")
                 return
             try:
-                yield decoder.decode(line)
+                yield decoder.decode(with_current_names(line))
             except (msgspec.MsgspecError, RecursionError, ValueError) as error:
                 yield UnreadableLine(number, str(error))
 
@@ -212,3 +221,134 @@ def _sync_data(fd: int) -> None:
     # What cannot be forced to the disk now will be when the journal is closed, or its failure told then.
     with suppress(OSError):
         (os.fsync if not hasattr(os, "fdatasync") else os.fdatasync)(fd)
+
+
+LINES_TOLD = 10
+
+
+class Recovered(Struct, frozen=True):
+    """What the records of a journal gave."""
+
+    session: Session
+    unreadable: tuple[UnreadableLine, ...]
+
+
+def recover_session(lines: Iterable[Record | UnreadableLine], session_id: str, started_at: str) -> Recovered | None:
+    """Fold a journal and end what its edgetop did not come to end; `None` if no record could be read.
+
+    `session_id` and `started_at` are for a journal whose beginning is lost.
+    """
+    session = Session()
+    unreadable: list[UnreadableLine] = []
+    for line in lines:
+        if isinstance(line, UnreadableLine):
+            unreadable.append(line)
+            continue
+        if session.header is None and not isinstance(line, SessionStarted):
+            session.apply(_lost_beginning(line, session_id, started_at))
+        session.apply(line)
+    if session.header is None:
+        return None
+    _end_running_turn(session)
+    text = "Recovered from the journal of an edgetop that ended without saving the session."
+    if unreadable:
+        numbers = ", ".join(str(line.line) for line in unreadable[:LINES_TOLD])
+        more = ", ..." if len(unreadable) > LINES_TOLD else ""
+        text += f" Lines that could not be read: {numbers}{more}."
+    session.apply(Event(t_us=session.start_us + session.end_us, kind="recovered", text=text))
+    return Recovered(session, tuple(unreadable))
+
+
+def _lost_beginning(first: Record, session_id: str, started_at: str) -> SessionStarted:
+    stamp = getattr(first, "t_us", 0)
+    return SessionStarted(
+        t_us=stamp[0] if isinstance(stamp, tuple) else stamp,
+        session_id=session_id,
+        started_at=started_at,
+        edgetop_version="unknown",
+        device=DeviceInfo(hostname="unknown"),
+    )
+
+
+def _end_running_turn(session: Session) -> None:
+    if not session.turns or session.turns[-1].finished is not None:
+        return
+    turn = session.turns[-1]
+    progress = turn.progress(session.end_us)
+    cached = progress.cached or 0
+    session.apply(
+        TurnFinished(
+            turn=turn.started.turn,
+            t_us=session.start_us + session.end_us,
+            stop_reason="failed",
+            prompt_tokens=cached + (progress.to_evaluate or 0),
+            cached_tokens=cached,
+            generated_tokens=progress.generated,
+            context_used=cached + progress.evaluated + progress.generated,
+            error="edgetop ended before the reply did",
+            counted=turn.counted,
+        )
+    )
+
+
+_NAME = re.compile(r"(?P<date>\d{8})-(?P<time>\d{6})-(?:.*-)?(?P<id>[^-]+)")
+
+
+class RecoveredJournal(Struct, frozen=True, kw_only=True):
+    """A journal that was found without an edgetop that writes it."""
+
+    journal: Path
+    path: Path | None = None
+    """The session file made of it; `None` if that failed and the journal is still there."""
+    unreadable: tuple[UnreadableLine, ...] = ()
+    """Lines of the journal that are not in the session."""
+    problem: str = ""
+
+
+def _recover(journal: Path) -> RecoveredJournal | None:
+    """The session of one journal; `None` if its edgetop lives, or if there is nothing in it, when it is deleted."""
+    try:
+        fd = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror}")
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return _recover_locked(fd, journal)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror or error}")
+    finally:
+        os.close(fd)
+
+
+def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
+    if os.fstat(fd).st_nlink == 0:
+        return None  # Its edgetop finished it between our opening and our locking it.
+    path = journal.with_suffix(FILE_SUFFIX)
+    if _is_written(path):
+        # Its edgetop died after it wrote the file and before it deleted the journal.
+        journal.unlink()
+        return None
+    name = _NAME.fullmatch(journal.stem)
+    session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
+    recovered = recover_session(read_journal(fd), session_id, started_at)
+    if recovered is None or not (recovered.session.turns or recovered.session.loads or recovered.session.services):
+        journal.unlink()
+        return None
+    save(path, recovered.session)
+    journal.unlink()
+    sync_folder(journal.parent)
+    return RecoveredJournal(journal=journal, path=path, unreadable=recovered.unreadable)
+
+
+def _is_written(path: Path) -> bool:
+    try:
+        load(path)
+    except SessionFileError:
+        return False
+    return True
+
+
+def _iso(digits: str) -> str:
+    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[8:10]}:{digits[10:12]}:{digits[12:14]}+00:00"

@@ -1,4 +1,4 @@
-"""What held the speed back over a stretch of a session, as far as the readings tell.
+"""What limited the speed; bandwidth used.
 
 The order is that of certainty: a device that says it is throttled, then memory that is being moved to and from the
 disk, then cores that somebody else uses. Where nothing of that kind holds it back, it is the machine itself: its memory
@@ -8,13 +8,14 @@ bandwidth or its arithmetic.
 from __future__ import annotations
 
 from array import array
+from math import isfinite
 
 from msgspec import Struct
 
+from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import LimitedBy
 from edgetop.core.prediction import Prediction
-from edgetop.session.bandwidth import Traffic
-from edgetop.session.channels import (
+from edgetop.core.sources import (
     CPU_OTHERS,
     CPU_STEAL,
     ENGINE_MAJOR_FAULTS,
@@ -23,16 +24,59 @@ from edgetop.session.channels import (
     THROTTLE_PREFIX,
 )
 from edgetop.session.session import Session
+from edgetop.session.turn import TurnProgress
+
+
+class Traffic(Struct, frozen=True):
+    """What was read from memory over some time, and what could have been, in bytes."""
+
+    read_bytes: float = 0.0
+    readable_bytes: float = 0.0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(self.read_bytes + other.read_bytes, self.readable_bytes + other.readable_bytes)
+
+    @property
+    def use(self) -> float | None:
+        """The share of the bandwidth that was used; `None` where nothing is known of it."""
+        share = self.read_bytes / self.readable_bytes if self.readable_bytes > 0 else None
+        return share if share is not None and isfinite(share) else None
+
+
+NO_TRAFFIC = Traffic()
+
+
+def decode_traffic(prediction: Prediction | None, progress: TurnProgress) -> Traffic:
+    """Of a turn's decoding, from the first token to the last.
+
+    Every token reads the weights that take part once, and the keys and values of all tokens before it.
+    """
+    depth_tokens = (progress.prompt_tokens or 0) + progress.generated / 2
+    return traffic(prediction, tokens=progress.after_first or 0, depth_tokens=depth_tokens, span_us=progress.decode_us)
+
+
+def traffic(prediction: Prediction | None, *, tokens: float, depth_tokens: float, span_us: float) -> Traffic:
+    """Of `tokens` decoded in `span_us`, with so many in the KV cache in the mean."""
+    if prediction is None or prediction.bandwidth_bytes_per_s is None or tokens <= 0 or span_us <= 0:
+        return NO_TRAFFIC
+    token_bytes = prediction.bytes_per_token + prediction.bytes_per_position * depth_tokens
+    return Traffic(tokens * token_bytes, prediction.bandwidth_bytes_per_s * span_us / US_PER_S)
+
 
 BOUNDS: tuple[LimitedBy, ...] = ("memory-bandwidth", "compute")
 """Limits of the machine itself: nothing is wrong, and it cannot do better with this model."""
+
 OTHERS_PERCENT = 10.0
 """Of all cores. A process with this share of two cores slowed decoding with two threads by a quarter (measured)."""
+
 STEAL_PERCENT = 5.0
+
 MAJOR_FAULTS_PER_S = 20.0
 """A resident model has none; each is a read from the disk in the middle of a token."""
+
 SWAPPED_BYTES = 16 * 2**20
 """Less than this in swap is the engine's start-up code, not its weights."""
+
 MEMORY_BOUND_USE = 0.6
 """Of the bandwidth that a plain reading loop reaches. Decoding of the lightest quantizations, which hardly compute,
 reached 0.5 to 0.7 of it on x86 and Arm boards (measured and published), and stood still with more threads."""
@@ -43,15 +87,20 @@ class Limit(Struct, frozen=True):
 
     name: LimitedBy
     sentence: str
-    mend: str = ""
+    hint: str = ""
     """What can be done about it, if anything can."""
 
 
 COOL = "cool it, or use fewer threads (--threads N); edgetop doctor shows the cause"
+
 SMALLER = "a smaller quantization or context fits: edgetop check"
+
 CLOSE_OTHERS = "close them, or leave them a core: --threads N"
+
 SHARED_HOST = "another machine size, or a time when the host is quieter"
+
 LIGHTER = "a smaller quantization is faster, more threads are not"
+
 MORE_CORES = "more threads (--threads N) or another quantization: edgetop tune"
 
 UNKNOWN = Limit("unknown", "What limits the speed is not known.")

@@ -1,4 +1,4 @@
-"""Everything edgetop shows of a session at one moment.
+"""Everything shown at time t; keeps the caches per session.
 
 A snapshot is a function of the session and the moment: nothing that happened later shows in it. The live screen takes
 one of the growing session at "now", replay one at the play head; the last one holds the figures of the session file.
@@ -11,18 +11,17 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core import sources
 from edgetop.core.clock import US_PER_S, seconds
-from edgetop.core.figures import OwnCost, Summary, TurnFigures, TurnProgress, recent_tokens_per_s
-from edgetop.core.records import Missing, ModelLoaded
-from edgetop.core.watch_figures import WatchFigures
-from edgetop.session import channels
-from edgetop.session.energy_account import PowerNow, energy_account
+from edgetop.core.figures import OwnCost, Summary, TurnFigures, WatchFigures
+from edgetop.core.records import ModelLoaded
+from edgetop.core.sources import Unavailable
+from edgetop.session.energy import PowerNow, energy_of
 from edgetop.session.limits import BOUNDS, UNKNOWN, Limit, limit_between
-from edgetop.session.service_rates import recent_rate
 from edgetop.session.session import Session
 from edgetop.session.summary import add_up, summary_of
-from edgetop.session.turn import Turn
-from edgetop.session.watch_account import is_watch, watch_account, watch_figures
+from edgetop.session.turn import Turn, TurnProgress, recent_tokens_per_s
+from edgetop.session.watch import is_watch, recent_rate, watch_energy_of, watch_figures
 
 Phase = Literal["starting", "loading", "no_model", "ready", "prefill", "decode", "dead", "ended"]
 
@@ -33,7 +32,9 @@ PHASE_OF_EVENT: dict[str, Phase] = {
     "session_ended": "ended",
 }
 """Events that put the engine into a phase, until a model is loaded or another one of them comes."""
-NOT_READ_YET = Missing("no reading has come yet")
+
+NOT_READ_YET = Unavailable("no reading has come yet")
+
 RECENT_LIMIT_US = 3 * US_PER_S
 """What limits the speed now is read from this much of the immediate past."""
 
@@ -95,11 +96,11 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     turn: TurnView | None
     summary: Summary
     """The session so far, the running turn included."""
-    power: PowerNow | Missing
+    power: PowerNow | Unavailable
     """What the headline source draws, or why that is not known."""
-    readings: dict[str, Reading | Missing]
+    readings: dict[str, Reading | Unavailable]
     """The latest of each channel."""
-    absent: dict[str, Missing]
+    absent: dict[str, Unavailable]
     """Kinds of reading that this machine does not give."""
     memory: MemoryView
     own_cost: OwnCost
@@ -132,11 +133,11 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
         load=load,
         turn=None if turn is None or progress is None else _turn_view(turn, progress, last.figures, t_us),
         summary=summary_of(session, sums, load, t_us),
-        power=_power_of_watch(session, t_us) if watched else energy_account(session, t_us).power_at(t_us),
+        power=_power_of_watch(session, t_us) if watched else energy_of(session, t_us).power_at(t_us),
         readings=readings,
         absent=dict(session.absent),
         memory=_memory_view(load, readings),
-        own_cost=OwnCost(cpu_percent=_value(readings, channels.OWN_CPU), rss_bytes=_bytes(readings, channels.OWN_RSS)),
+        own_cost=OwnCost(cpu_percent=_value(readings, sources.OWN_CPU), rss_bytes=_bytes(readings, sources.OWN_RSS)),
         limit=_limit_now(session, last.limit, t_us) if running else last.limit,
         context_used=_context_used(turn, progress, load, t_us),
         n_ctx=None if load is None else load.settings.n_ctx,
@@ -145,18 +146,18 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
     )
 
 
-def _power_of_watch(session: Session, t_us: int) -> PowerNow | Missing:
+def _power_of_watch(session: Session, t_us: int) -> PowerNow | Unavailable:
     """The power now; the idle power is that of the time in which the servers only waited."""
-    power = energy_account(session, t_us).power_at(t_us)
-    return power if isinstance(power, Missing) else replace(power, idle_w=watch_account(session, t_us).idle_w())
+    power = energy_of(session, t_us).power_at(t_us)
+    return power if isinstance(power, Unavailable) else replace(power, idle_w=watch_energy_of(session, t_us).idle_w())
 
 
-def _watch_view(session: Session, readings: dict[str, Reading | Missing], t_us: int) -> WatchView:
+def _watch_view(session: Session, readings: dict[str, Reading | Unavailable], t_us: int) -> WatchView:
     return WatchView(
         figures=watch_figures(session, t_us),
         recent_tokens_per_s=recent_rate(session, t_us),
-        requests_running=_value(readings, channels.SERVED_RUNNING),
-        requests_waiting=_value(readings, channels.SERVED_WAITING),
+        requests_running=_value(readings, sources.SERVED_RUNNING),
+        requests_waiting=_value(readings, sources.SERVED_WAITING),
     )
 
 
@@ -210,8 +211,8 @@ def _context_used(turn: Turn | None, progress: TurnProgress | None, load: ModelL
     return progress.cached + progress.evaluated + progress.generated
 
 
-def _readings(session: Session, t_us: int) -> dict[str, Reading | Missing]:
-    readings: dict[str, Reading | Missing] = {}
+def _readings(session: Session, t_us: int) -> dict[str, Reading | Unavailable]:
+    readings: dict[str, Reading | Unavailable] = {}
     for series in session.series.values():
         count = series.count_until(t_us)
         for column in series.columns:
@@ -220,17 +221,17 @@ def _readings(session: Session, t_us: int) -> dict[str, Reading | Missing]:
                 continue
             value = column.at(count - 1)
             readings[column.channel.name] = (
-                value if isinstance(value, Missing) else Reading(value, t_us - series.t_us[count - 1])
+                value if isinstance(value, Unavailable) else Reading(value, t_us - series.t_us[count - 1])
             )
     return readings
 
 
-def _memory_view(load: ModelLoaded | None, readings: dict[str, Reading | Missing]) -> MemoryView:
-    rss_bytes = _bytes(readings, channels.ENGINE_RSS)
+def _memory_view(load: ModelLoaded | None, readings: dict[str, Reading | Unavailable]) -> MemoryView:
+    rss_bytes = _bytes(readings, sources.ENGINE_RSS)
     view = MemoryView(
         rss_bytes=rss_bytes,
-        mapped_bytes=_bytes(readings, channels.ENGINE_MAPPED),
-        anonymous_bytes=_bytes(readings, channels.ENGINE_ANONYMOUS),
+        mapped_bytes=_bytes(readings, sources.ENGINE_MAPPED),
+        anonymous_bytes=_bytes(readings, sources.ENGINE_ANONYMOUS),
     )
     if load is None:
         return view
@@ -249,11 +250,11 @@ def _memory_view(load: ModelLoaded | None, readings: dict[str, Reading | Missing
     )
 
 
-def _value(readings: dict[str, Reading | Missing], channel: str) -> float | None:
+def _value(readings: dict[str, Reading | Unavailable], channel: str) -> float | None:
     reading = readings.get(channel)
     return reading.value if isinstance(reading, Reading) else None
 
 
-def _bytes(readings: dict[str, Reading | Missing], channel: str) -> int | None:
+def _bytes(readings: dict[str, Reading | Unavailable], channel: str) -> int | None:
     value = _value(readings, channel)
     return None if value is None else int(value)

@@ -1,27 +1,94 @@
-"""The folder of recorded sessions: journals of running ones, files of ended ones."""
+"""Sessions folder: list, columns, find, select, tag, remove."""
 
 from __future__ import annotations
 
-import fcntl
+import glob
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.tokens import Energy
 from edgetop.core.errors import EdgetopError
-from edgetop.session.codec import SessionFileError
-from edgetop.session.disk import load, load_head, save, sync_folder
-from edgetop.session.file import SessionHead
-from edgetop.session.folder import FILE_SUFFIX, JOURNAL_SUFFIX
-from edgetop.session.journal import Journal, UnreadableLine, read_journal
-from edgetop.session.recovery import recover_session
+from edgetop.core.figures import Summary, WatchFigures
+from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
+from edgetop.core.quantity import Interval
+from edgetop.core.text import one_line
+from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder
+from edgetop.session.file import SessionFile, SessionHead
+from edgetop.session.file_io import SessionFileError, load_head, rewrite, save
+from edgetop.session.journal import Journal, RecoveredJournal, _recover
 from edgetop.session.session import Session
 
-_NAME = re.compile(r"(?P<date>\d{8})-(?P<time>\d{6})-(?:.*-)?(?P<id>[^-]+)")
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+FOLDERS = (_PACKAGE / "data" / "sessions", _PACKAGE.parent / "sessions")
+"""In an installed wheel, and in a checkout."""
+
+PAIR = ("smollm2-135m-q4_1-2-threads", "smollm2-135m-q8_0-2-threads")
+"""Two that differ in their quantization alone."""
+
+
+def example_pair() -> list[Path]:
+    """Two recordings to be looked at side by side. Raises EdgetopError where edgetop was installed without them."""
+    for folder in FOLDERS:
+        paths = [folder / f"{name}{FILE_SUFFIX}" for name in PAIR]
+        if all(path.is_file() for path in paths):
+            return paths
+    raise EdgetopError("the examples are missing from this installation", "record a session, and replay that one")
+
+
+LONGEST_TAG: Final = 40
+
+
+class LabelError(ValueError):
+    """A text that cannot be a tag."""
+
+
+def changed_tags(tags: Sequence[str], changes: Sequence[str]) -> tuple[str, ...]:
+    """The tags after `+name` or `name`, which adds one at the end, and `-name`, which takes one away.
+
+    Raises LabelError for what cannot be a tag, and for taking away what is not there.
+    """
+    kept = list(tags)
+    for change in changes:
+        name = change[1:] if change[:1] in {"+", "-"} else change
+        if change.startswith("-"):
+            if name not in kept:
+                raise LabelError(f"there is no tag {name!r}; there are: {', '.join(kept) or 'none'}")
+            kept = [tag for tag in kept if tag != name]
+        else:
+            _require_tag(name)
+            if name not in kept:
+                kept.append(name)
+    return tuple(kept)
+
+
+def write_labels(path: Path, *, tags: tuple[str, ...] | None = None, notes: str | None = None) -> None:
+    """Put other tags or another note into a session file; all else stays. Raises SessionFileError and OSError."""
+
+    def labelled(file: SessionFile) -> SessionFile:
+        return replace(file, tags=file.tags if tags is None else tags, notes=file.notes if notes is None else notes)
+
+    rewrite(path, labelled)
+
+
+def _require_tag(name: str) -> None:
+    harmless = name == one_line(name) and not any(each.isspace() or each in ",+" for each in name)
+    if not 0 < len(name) <= LONGEST_TAG or not harmless:
+        raise LabelError(
+            f"{one_line(name)!r} cannot be a tag: up to {LONGEST_TAG} characters without blanks and commas"
+        )
+
+
 _CANDIDATES_TOLD = 5
 
 
@@ -39,17 +106,6 @@ class ListedSession(Struct, frozen=True, kw_only=True):
     """Everything but turns, events and series; `None` if the file cannot be read."""
     problem: str = ""
     """Why it cannot, in one line."""
-
-
-class RecoveredJournal(Struct, frozen=True, kw_only=True):
-    """A journal that was found without an edgetop that writes it."""
-
-    journal: Path
-    path: Path | None = None
-    """The session file made of it; `None` if that failed and the journal is still there."""
-    unreadable: tuple[UnreadableLine, ...] = ()
-    """Lines of the journal that are not in the session."""
-    problem: str = ""
 
 
 class Store:
@@ -129,9 +185,7 @@ class Store:
         raise StoreError(f"{len(found)} sessions are meant by {text!r}.", f"Give the number of one: {numbers}{more}.")
 
     def find_all(self, texts: Sequence[str]) -> Sequence[Path]:
-        """The session files that a person means by several words (`edgetop.session.selection`). Raises StoreError."""
-        from edgetop.session.selection import find_all  # noqa: PLC0415 - it stands on the store
-
+        """The session files that a person means by several words (`edgetop.session.store`). Raises StoreError."""
         return find_all(self, texts)
 
     def remove(self, path: Path) -> None:
@@ -172,50 +226,224 @@ def _stem(session_id: str, started_at: str, model_hint: str) -> str:
     return "-".join(part for part in (digits[:8], digits[8:14], model, identity) if part)
 
 
-def _recover(journal: Path) -> RecoveredJournal | None:
-    """The session of one journal; `None` if its edgetop lives, or if there is nothing in it, when it is deleted."""
+MINUTES: Final = len("2026-10-12 14:03")
+
+
+class SessionEntry(Struct, frozen=True, kw_only=True):
+    """A session in a list. An empty text or `None` is not known."""
+
+    listed: ListedSession
+    device: str = ""
+    model: str = ""
+    quantization: str = ""
+    summary: Summary = Summary()
+    watch: WatchFigures | None = None
+    """Of a session that watched the servers of others."""
+    duration_s: float | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def energy(self) -> Energy | None:
+        """Of the whole session."""
+        return self.summary.energy
+
+    @property
+    def j_per_token(self) -> Interval | None:
+        """All-in gross; of a watch over all users, with the time in which the servers waited."""
+        if self.watch is not None:
+            return None if self.watch.energy is None else self.watch.energy.j_per_token
+        return None if self.energy is None else self.energy.j_per_token
+
+    @property
+    def grade(self) -> str:
+        """How far the energy can be trusted; empty where it is not known."""
+        energy = self.energy if self.watch is None else self.watch.energy
+        return "" if energy is None else energy.grade
+
+    @property
+    def started(self) -> str:
+        """To the minute; the name of a file that cannot be read."""
+        head = self.listed.head
+        return self.listed.path.name if head is None else head.started_at[:MINUTES].replace("T", " ")
+
+    def matches(self, words: Iterable[str]) -> bool:
+        """Whether each of the words is part of the device, the model, the quantization or a tag, whatever its case."""
+        texts = [text.casefold() for text in (self.device, self.model, self.quantization, *self.tags)]
+        return all(any(word.casefold() in text for text in texts) for word in words)
+
+
+def entry_of(listed: ListedSession) -> SessionEntry:
+    """What a list says of a session."""
+    head = listed.head
+    if head is None:
+        return SessionEntry(listed=listed)
+    device = head.device
+    return SessionEntry(
+        listed=listed,
+        device=device.model or device.hostname or device.cpu,
+        model=_joined(load.model.name for load in head.loads) or _watched(head),
+        quantization=_joined(load.model.quantization for load in head.loads),
+        summary=head.summary,
+        watch=head.watch,
+        duration_s=head.duration_us / US_PER_S,
+        tags=head.tags,
+    )
+
+
+def models_of(head: SessionHead) -> str:
+    """The models of a session with their quantizations, in the order in which they were loaded."""
+    return _joined(f"{load.model.name} {load.model.quantization}".strip() for load in head.loads) or _watched(head)
+
+
+def _watched(head: SessionHead) -> str:
+    """What was watched: programs with their models."""
+    watched = _joined(" ".join([each.kind, *each.models]) for each in head.services)
+    return f"watch: {watched}" if watched else ""
+
+
+def figure_text(figure: Interval | None, between: str = "±") -> str:
+    """A figure with half its interval: 0.720 ± 0.050."""
+    if figure is None:
+        return NOT_AVAILABLE
+    return f"{format_significant(figure.value)} {between} {format_significant((figure.high - figure.low) / 2, 2)}"
+
+
+def energy_cell(entry: SessionEntry, between: str = "±") -> str:
+    """Energy per token with interval and grade: 0.720 ± 0.050 B."""
+    if entry.j_per_token is None:
+        return NOT_AVAILABLE
+    return f"{figure_text(entry.j_per_token, between)} {entry.grade}"
+
+
+class ListColumn(NamedTuple):
+    """A column of the list: its heading, its text, and what sorts by it."""
+
+    heading: str
+    text: Callable[[SessionEntry], str]
+    rank: Callable[[SessionEntry], float | str | None]
+    """`None` where there is nothing to sort by; such sessions come last."""
+    numeric: bool = False
+    """Aligned to the right."""
+    greatest_first: bool = False
+    """What is looked for is the most of it."""
+
+
+COLUMNS: Final[Sequence[ListColumn]] = (
+    ListColumn("#", lambda entry: str(entry.listed.number), lambda entry: entry.listed.number),
+    ListColumn("STARTED", lambda entry: entry.started, lambda entry: entry.started),
+    ListColumn("DEVICE", lambda entry: one_line(entry.device), lambda entry: entry.device.casefold() or None),
+    ListColumn("MODEL", lambda entry: one_line(entry.model), lambda entry: entry.model.casefold() or None),
+    ListColumn("QUANT", lambda entry: one_line(entry.quantization), lambda entry: entry.quantization or None),
+    ListColumn(
+        "TOK/S",
+        lambda entry: _value_text(entry.summary.decode_tokens_per_s),
+        lambda entry: entry.summary.decode_tokens_per_s,
+        numeric=True,
+        greatest_first=True,
+    ),
+    ListColumn(
+        "J/TOKEN",
+        energy_cell,
+        lambda entry: None if entry.j_per_token is None else entry.j_per_token.value,
+        numeric=True,
+    ),
+    ListColumn("LENGTH", lambda entry: format_duration(entry.duration_s), lambda entry: entry.duration_s, numeric=True),
+    ListColumn("TAGS", lambda entry: one_line(" ".join(entry.tags)), lambda entry: " ".join(entry.tags) or None),
+)
+"""As `edgetop sessions` and the screen of sessions have them."""
+
+
+def _value_text(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else format_significant(value)
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(text for text in texts if text))
+
+
+_RANGE_OF_NUMBERS = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
+
+_PATTERN = re.compile(r"[*?\[]")
+
+
+def find_all(store: Store, texts: Sequence[str]) -> list[Path]:
+    """The session files that a person means, in the order of the words, each once.
+
+    A word is what `Store.find` takes, and besides: a tag of several sessions; `3..7` or `3-7`, all from one number of
+    the list to the other, or `A..B` for any two that `Store.find` takes; a folder, for the session files in it; a
+    pattern such as `*q4*`, of names in the store or of paths. Raises StoreError for a word that means none, and for
+    part of a model's name or of an id that several have.
+    """
+    found: dict[str, Path] = {}
+    for text in texts:
+        for path in _meant(store, text):
+            found.setdefault(os.path.realpath(path), path)
+    return list(found.values())
+
+
+def _meant(store: Store, text: str) -> Iterable[Path]:
+    with suppress(OSError, ValueError):  # such as a name that is too long, or has a NUL
+        if text and Path(text).is_dir():
+            return _inside(Path(text))
+        if Path(text).is_file():
+            return [Path(text)]
+    ends = _ends(text)
+    if ends is not None:
+        return _between(store, *ends)
+    if _PATTERN.search(text):
+        return _matching(store, text)
     try:
-        fd = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror}")
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return _recover_locked(fd, journal)
-    except BlockingIOError:
-        return None
-    except OSError as error:
-        return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror or error}")
-    finally:
-        os.close(fd)
+        return [store.find(text)]
+    except StoreError:
+        tagged = [each.path for each in store.list() if each.head is not None and text in each.head.tags]
+        if not tagged:
+            raise
+        return tagged
 
 
-def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
-    if os.fstat(fd).st_nlink == 0:
-        return None  # Its edgetop finished it between our opening and our locking it.
-    path = journal.with_suffix(FILE_SUFFIX)
-    if _is_written(path):
-        # Its edgetop died after it wrote the file and before it deleted the journal.
-        journal.unlink()
-        return None
-    name = _NAME.fullmatch(journal.stem)
-    session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
-    recovered = recover_session(read_journal(fd), session_id, started_at)
-    if recovered is None or not (recovered.session.turns or recovered.session.loads or recovered.session.services):
-        journal.unlink()
-        return None
-    save(path, recovered.session)
-    journal.unlink()
-    sync_folder(journal.parent)
-    return RecoveredJournal(journal=journal, path=path, unreadable=recovered.unreadable)
+def _inside(folder: Path) -> Sequence[Path]:
+    paths = sorted(folder.glob("[!.]*" + FILE_SUFFIX))
+    if not paths:
+        raise StoreError(f"{folder} has no session files in it.", "`edgetop sessions list` shows those there are.")
+    return paths
 
 
-def _is_written(path: Path) -> bool:
-    try:
-        load(path)
-    except SessionFileError:
-        return False
-    return True
+def _ends(text: str) -> tuple[str, str] | None:
+    """The two ends of a range; `None` for a text that is none."""
+    numbers = _RANGE_OF_NUMBERS.fullmatch(text)
+    if numbers is not None:
+        return numbers[1], numbers[2]
+    first, dots, last = text.partition("..")
+    return (first, last) if first and dots and last and "/" not in text else None
 
 
-def _iso(digits: str) -> str:
-    return f"{digits[:4]}-{digits[4:6]}-{digits[6:8]}T{digits[8:10]}:{digits[10:12]}:{digits[12:14]}+00:00"
+def _between(store: Store, first: str, last: str) -> Sequence[Path]:
+    paths = [each.path for each in store.list()]
+    places = []
+    for end in (first, last):
+        if end.isascii() and end.isdigit():
+            if len(end) > 9 or not 1 <= int(end) <= len(paths):
+                raise StoreError(f"No session has the number {end[:20]}.", f"They go from 1 to {len(paths)}.")
+            places.append(int(end) - 1)
+            continue
+        path = store.find(end)
+        if path not in paths:
+            raise StoreError(f"{path} is not in {store.folder}.", "A range is of sessions in the list.")
+        places.append(paths.index(path))
+    low, high = sorted(places)
+    between = paths[low : high + 1]
+    return between if places[0] <= places[1] else between[::-1]
+
+
+def _matching(store: Store, pattern: str) -> Sequence[Path]:
+    """Names in the store, or else paths; a pattern with a `/` is one of paths."""
+    if os.sep not in pattern:
+        paths = [each.path for each in store.list()]
+        inside = [path for path in paths if fnmatchcase(path.name, pattern) or fnmatchcase(path.stem, pattern)]
+        if inside:
+            return inside
+    named = sorted(glob.glob(pattern))  # noqa: PTH207 - the pattern may begin at the root
+    paths = [Path(name) for name in named if Path(name).is_file()]
+    if not paths:
+        raise StoreError(f"No session matches {pattern!r}.", "`edgetop sessions list` shows those there are.")
+    return paths

@@ -1,22 +1,29 @@
-"""The figures of turns and of a whole session, taken from what was recorded until a moment."""
+"""Figures of turns and session, from running sums."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Sequence
+from array import array
+from bisect import bisect_right, insort
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from edgetop.core import sources
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.figures import Energy
-from edgetop.core.figures import (
-    BANDWIDTH_MISSING,
-    MemoryFigures,
-    OwnCost,
-    Summary,
-    TokenGaps,
-    TurnFigures,
+from edgetop.core.energy.tokens import Energy
+from edgetop.core.figures import BANDWIDTH_MISSING, LimitedBy, MemoryFigures, OwnCost, Summary, TokenGaps, TurnFigures
+from edgetop.core.prediction import Prediction
+from edgetop.core.records import ModelLoaded
+from edgetop.core.sources import Unavailable
+from edgetop.core.statistics import percentile
+from edgetop.session.energy import energy_of
+from edgetop.session.limits import NO_TRAFFIC, UNKNOWN, Limit, Traffic, decode_traffic, limit_between, limit_of_machine
+from edgetop.session.session import PerSession, RunningStats, Session
+from edgetop.session.turn import (
+    Turn,
     TurnProgress,
     decode_tokens_per_s,
     first_token_s,
@@ -24,29 +31,202 @@ from edgetop.core.figures import (
     token_gaps,
     tokens_per_s,
 )
-from edgetop.core.percentile import percentile
-from edgetop.core.prediction import Prediction
-from edgetop.core.records import Missing, ModelLoaded
-from edgetop.session import channels
-from edgetop.session.bandwidth import decode_traffic
-from edgetop.session.energy_account import energy_account
-from edgetop.session.limits import UNKNOWN, Limit, limit_between, limit_of_machine
-from edgetop.session.series import Extent
-from edgetop.session.session import PerSession, Session
-from edgetop.session.totals import SettledTurns, TokenGapRow, Totals
+
+LEAF = 4096
+"""So many numbers in a row are kept sorted too ..."""
+
+FAN = 16
+"""... and so many of these rows merged, and so on: a stretch of millions is made of some dozens of pieces."""
+
+
+class SortedRuns:
+    """A row of whole numbers that only grows."""
+
+    def __init__(self) -> None:
+        self._values = array("q")
+        self._tail: list[int] = []
+        """Those behind the last sorted row of LEAF, ascending."""
+        self._levels: list[list[array[int]]] = []
+        """Sorted blocks of LEAF, LEAF·FAN, LEAF·FAN² ... numbers, each in the order of the row."""
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def extend(self, values: Iterable[int]) -> None:
+        """Append numbers."""
+        for value in values:
+            self._values.append(value)
+            insort(self._tail, value)
+            if len(self._tail) == LEAF:
+                self._add(0, array("q", self._tail))
+                self._tail = []
+
+    def pieces(self, begin: int, end: int) -> list[Sequence[int]]:
+        """Ascending sequences that together hold the numbers from index `begin` to before index `end`."""
+        pieces: list[Sequence[int]] = []
+        loose = array("q")
+        at = begin
+        while at < end:
+            block = self._tail if at + len(self._tail) == end == len(self) else self._block_at(at, end)
+            if block is not None:
+                pieces.append(block)
+                at += len(block)
+            else:
+                edge = min(end, (at // LEAF + 1) * LEAF)
+                loose.extend(self._values[at:edge])
+                at = edge
+        if loose:
+            pieces.append(sorted(loose))
+        return pieces
+
+    def _block_at(self, begin: int, end: int) -> array[int] | None:
+        """The largest block that begins at an index and ends no later than another."""
+        size: int = LEAF * FAN ** (len(self._levels) - 1)
+        for blocks in reversed(self._levels):
+            index, beside = divmod(begin, size)
+            if not beside and begin + size <= end and index < len(blocks):
+                return blocks[index]
+            size //= FAN
+        return None
+
+    def _add(self, level: int, block: array[int]) -> None:
+        if level == len(self._levels):
+            self._levels.append([])
+        blocks = self._levels[level]
+        blocks.append(block)
+        if len(blocks) % FAN == 0:
+            merged = array("q")
+            for each in blocks[-FAN:]:
+                merged.extend(each)
+            self._add(level + 1, array("q", sorted(merged)))
+
+
+class Totals(Struct, frozen=True, kw_only=True):
+    """Sums over the first turns of a session. A benchmark's warm-up counts as a turn gone by and for nothing else."""
+
+    seen: int = 0
+    """Turns of the session, warm-ups among them."""
+    turns: int = 0
+    """Those that the sums are over."""
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    generated_tokens: int = 0
+    evaluated_tokens: int = 0
+    prefill_us: int = 0
+    decode_intervals: int = 0
+    gaps_known: bool = True
+    """Every stamp of those turns is that of one token."""
+    decode_us: int = 0
+    traffic: Traffic = NO_TRAFFIC
+    """Of the decoding of those turns of which it is known."""
+    limited_us: tuple[tuple[LimitedBy, int], ...] = ()
+    """How long the turns took that each limit held back."""
+
+    def plus(self, progress: TurnProgress, limited_by: LimitedBy, traffic: Traffic = NO_TRAFFIC) -> Totals:
+        """With one more turn."""
+        limited_us = dict(self.limited_us)
+        if progress.last_us is not None:
+            limited_us[limited_by] = limited_us.get(limited_by, 0) + progress.last_us - progress.submitted_us
+        prefilled, decoded = progress.prefill_us > 0, progress.decode_us > 0 and progress.counted
+        return Totals(
+            seen=self.seen + 1,
+            turns=self.turns + 1,
+            prompt_tokens=_sum(self.prompt_tokens, progress.prompt_tokens),
+            cached_tokens=_sum(self.cached_tokens, progress.cached),
+            generated_tokens=self.generated_tokens + progress.generated,
+            evaluated_tokens=self.evaluated_tokens + (progress.evaluated if prefilled else 0),
+            prefill_us=self.prefill_us + (progress.prefill_us if prefilled else 0),
+            decode_intervals=self.decode_intervals + (progress.after_first or 0 if decoded else 0),
+            gaps_known=self.gaps_known and progress.one_each,
+            decode_us=self.decode_us + (progress.decode_us if decoded else 0),
+            traffic=self.traffic + traffic,
+            limited_us=tuple(limited_us.items()),
+        )
+
+    def past_warmup(self) -> Totals:
+        """With one more turn that does not count."""
+        return replace(self, seen=self.seen + 1)
+
+    @property
+    def limited_by(self) -> LimitedBy:
+        """What held back the turns that took longest together."""
+        return max(self.limited_us, key=lambda limited: limited[1], default=("unknown", 0))[0]
+
+
+class SettledTurns:
+    """Sums over the first turns of a session, for each number of turns that do not change any more.
+
+    A session keeps them, so that the sums until any moment are those of a number of turns, and little more.
+    """
+
+    def __init__(self) -> None:
+        self.totals = [Totals()]
+        """By number of turns."""
+        self.first_token_us = array("q")
+        """How long the first token took, of those turns that had one and count."""
+        self.first_tokens = array("q", (0,))
+        """By number of turns, how many of them had one."""
+
+    def add(self, first_token_us: int | None, totals: Totals) -> None:
+        """Note how long the first token of the next turn took, if that counts, and the totals with the turn."""
+        self.totals.append(totals)
+        if first_token_us is not None:
+            self.first_token_us.append(first_token_us)
+        self.first_tokens.append(len(self.first_token_us))
+
+
+class TokenGapRow:
+    """The gaps between tokens of the same turn, of all turns but warm-ups in a row."""
+
+    def __init__(self) -> None:
+        self._row = SortedRuns()
+        self._begins: list[int] = []
+        """By turn, where its gaps begin in the row."""
+
+    def of_turn(self, turns: Sequence[Turn], index: int, generated: int) -> list[Sequence[int]]:
+        """Gaps between the first `generated` tokens of a turn, in ascending pieces."""
+        if turns[index].started.warmup:
+            stamps = turns[index].token_t_us[:generated]
+            return [sorted(later - earlier for earlier, later in pairwise(stamps))]
+        self._take(turns, index)
+        begin = self._begins[index]
+        return self._row.pieces(begin, begin + max(0, generated - 1))
+
+    def until(self, turns: Sequence[Turn], index: int, generated: int) -> list[Sequence[int]]:
+        """Gaps in all turns before that of `index`, and between the first `generated` tokens of that one."""
+        self._take(turns, index)
+        own = 0 if turns[index].started.warmup else max(0, generated - 1)
+        return self._row.pieces(0, self._begins[index] + own)
+
+    def _take(self, turns: Sequence[Turn], index: int) -> None:
+        """Take in what turns up to that of `index` have got since the last time: only the last of those taken grows."""
+        for number in range(max(0, len(self._begins) - 1), index + 1):
+            if number == len(self._begins):
+                self._begins.append(len(self._row))
+            if turns[number].started.warmup:
+                continue
+            taken = len(self._row) - self._begins[number]
+            stamps = turns[number].token_t_us
+            if len(stamps) > taken + 1:
+                self._row.extend(later - earlier for earlier, later in pairwise(stamps[taken:]))
+
+
+def _sum(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first if second is None else first + second
+
 
 SETTLED_US = 5 * US_PER_S
 """This long after its end nothing about a turn changes any more: sources hand over their readings sooner."""
 
 
-class TurnAccount(Struct, frozen=True):
+class TurnResult(Struct, frozen=True):
     """The figures of a turn, and what limited it in words."""
 
     figures: TurnFigures = TurnFigures()
     limit: Limit = UNKNOWN
 
 
-def account_of(session: Session, index: int, t_us: int) -> TurnAccount:
+def turn_result(session: Session, index: int, t_us: int) -> TurnResult:
     """The figures of the turn of an index, as far as it had come at `t_us`."""
     return _account(session, index, session.turns[index].progress(t_us), t_us)
 
@@ -59,11 +239,12 @@ class Sums(Struct, frozen=True, kw_only=True):
     """Of the turns that had a first token and count."""
     gaps_us: tuple[Sequence[int], ...] = ()
     """Between tokens of the same turn, in ascending pieces."""
-    last: TurnAccount = TurnAccount()
+    last: TurnResult = TurnResult()
     """Of the last turn."""
 
 
 _SETTLED: Final = PerSession(lambda _session: SettledTurns())
+
 _TOKEN_GAPS: Final = PerSession(lambda _session: TokenGapRow())
 
 
@@ -86,7 +267,7 @@ def add_up(session: Session, t_us: int) -> Sums:
             settled.add(progress.first_token_us, _plus(session, settled.totals[-1], progress, limit))
     totals = settled.totals[count]
     first_token_us = [*settled.first_token_us[: settled.first_tokens[count]]]
-    last = TurnAccount()
+    last = TurnResult()
     generated = 0
     for number in range(count, index + 1):
         progress = turns[number].progress(t_us)
@@ -113,8 +294,8 @@ def _plus(session: Session, totals: Totals, progress: TurnProgress, limit: Limit
 def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int) -> Summary:
     """The figures of a session at `t_us`, with the `sums` over its turns until then and the last model loaded."""
     totals = sums.totals
-    energy, missing = _told(energy_account(session, t_us).turns_together(totals.seen))
-    own_cpu, own_rss = _extent(session, channels.OWN_CPU, t_us), _extent(session, channels.OWN_RSS, t_us)
+    energy, missing = _told(energy_of(session, t_us).turns_together(totals.seen))
+    own_cpu, own_rss = _extent(session, sources.OWN_CPU, t_us), _extent(session, sources.OWN_RSS, t_us)
     first_token_us = percentile(sorted(sums.first_token_us), 50)
     return Summary(
         decode_tokens_per_s=tokens_per_s(totals.decode_intervals, totals.decode_us),
@@ -137,10 +318,10 @@ def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int
     )
 
 
-def _told(energy: Energy | Missing) -> tuple[Energy | None, str]:
+def _told(energy: Energy | Unavailable) -> tuple[Energy | None, str]:
     """The energy, or why there is none and what would give it."""
-    if isinstance(energy, Missing):
-        return None, f"{energy.reason}: {energy.mend}" if energy.mend else energy.reason
+    if isinstance(energy, Unavailable):
+        return None, f"{energy.reason}: {energy.hint}" if energy.hint else energy.reason
     return energy, ""
 
 
@@ -159,11 +340,11 @@ def _prediction(session: Session, progress: TurnProgress) -> Prediction | None:
     return session.prediction_at(progress.submitted_us if progress.last_us is None else progress.last_us)
 
 
-def _account(session: Session, index: int, progress: TurnProgress, t_us: int) -> TurnAccount:
+def _account(session: Session, index: int, progress: TurnProgress, t_us: int) -> TurnResult:
     turn = session.turns[index]
     finished = turn.finished_at(t_us)
     limit = _limit(session, progress)
-    energy, missing = _told(energy_account(session, t_us).turn(turn))
+    energy, missing = _told(energy_of(session, t_us).turn(turn))
     figures = TurnFigures(
         decode_tokens_per_s=decode_tokens_per_s(progress),
         prefill_tokens_per_s=prefill_tokens_per_s(progress),
@@ -177,7 +358,7 @@ def _account(session: Session, index: int, progress: TurnProgress, t_us: int) ->
         energy=energy,
         energy_missing=missing,
     )
-    return TurnAccount(figures, limit)
+    return TurnResult(figures, limit)
 
 
 def _gaps(session: Session, index: int, progress: TurnProgress) -> TokenGaps | None:
@@ -191,9 +372,9 @@ def _memory(session: Session, load: ModelLoaded | None, t_us: int) -> MemoryFigu
         weights_bytes=None if load is None else load.memory.weights_bytes,
         kv_bytes=None if load is None else load.memory.kv_bytes,
         compute_bytes=None if load is None else load.memory.compute_bytes,
-        rss_peak_bytes=_whole(_extent(session, channels.ENGINE_RSS, t_us).most),
-        available_min_bytes=_whole(_extent(session, channels.MEMORY_AVAILABLE, t_us).least),
-        swap_peak_bytes=_whole(_extent(session, channels.SWAP_USED, t_us).most),
+        rss_peak_bytes=_whole(_extent(session, sources.ENGINE_RSS, t_us).most),
+        available_min_bytes=_whole(_extent(session, sources.MEMORY_AVAILABLE, t_us).least),
+        swap_peak_bytes=_whole(_extent(session, sources.SWAP_USED, t_us).most),
         gpu_peak_bytes=_whole(_gpu_peak_bytes(session, t_us)),
     )
 
@@ -203,15 +384,15 @@ def _gpu_peak_bytes(session: Session, t_us: int) -> float | None:
     peaks = [
         _extent(session, name, t_us).most
         for name in session.channels()
-        if name.startswith(channels.GPU_PREFIX) and name.endswith(channels.GPU_MEMORY_USED_SUFFIX)
+        if name.startswith(sources.GPU_PREFIX) and name.endswith(sources.GPU_MEMORY_USED_SUFFIX)
     ]
     return sum(peak for peak in peaks if peak is not None) if any(peak is not None for peak in peaks) else None
 
 
-def _extent(session: Session, channel: str, t_us: int) -> Extent:
+def _extent(session: Session, channel: str, t_us: int) -> RunningStats:
     found = session.find_channel(channel)
     if found is None:
-        return Extent()
+        return RunningStats()
     series, column = found
     return series.columns[column].extent(series.count_until(t_us))
 

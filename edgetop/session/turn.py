@@ -1,13 +1,143 @@
-"""One turn of a session: a prompt, its reply, and the stamps of both."""
+"""One turn, its progress at a moment, its rates and gaps.
+
+The screen, the session file, reports and comparisons all take them from here. A figure that cannot be computed is
+`None`, never 0.
+"""
 
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 
-from edgetop.core.figures import TurnProgress
-from edgetop.core.records import Part, Prefill, Tokens, TurnFinished, TurnStarted
+from msgspec import Struct
+
+from edgetop.core.clock import US_PER_S
+from edgetop.core.figures import TokenGaps
+from edgetop.core.records import Prefill, ReplyPart, Tokens, TurnFinished, TurnStarted
+from edgetop.core.statistics import percentile_of_pieces
+
+RECENT_US = 2 * US_PER_S
+"""The recent decode rate looks this far back, or two gaps where tokens are rarer."""
+
+BATCH_US = 250_000
+"""Tokens reach the session some at a time; only a longer silence than this is a stall."""
+
+US_PER_MS = 1000
+
+
+class TurnProgress(Struct, frozen=True, kw_only=True):
+    """How far a turn has come at a moment; stamps in microseconds on one clock."""
+
+    submitted_us: int
+    prefill_begin_us: int | None = None
+    """When the first prompt token was about to be evaluated."""
+    prefill_end_us: int | None = None
+    """When the last of the `evaluated` ones was."""
+    evaluated: int = 0
+    to_evaluate: int | None = None
+    cached: int | None = None
+    generated: int = 0
+    counted: bool = True
+    """False while a server has not said how many tokens its chunks hold: `generated` is then the number of chunks."""
+    first_tokens: int = 1
+    """Tokens of the first stamp; more than one where a server sends several together."""
+    stamps: int = 0
+    """How many of the turn's stamps lie before the moment: as many as tokens, or as chunks."""
+    one_each: bool = True
+    """Every stamp is that of one token, so that the gaps between them are gaps between tokens."""
+    first_us: int | None = None
+    last_us: int | None = None
+    """The first and the last of the `stamps`."""
+
+    @property
+    def after_first(self) -> int | None:
+        """Tokens that came after the first stamp; `None` where they have not been counted."""
+        return max(0, self.generated - self.first_tokens) if self.counted else None
+
+    @property
+    def prefill_us(self) -> int:
+        """Time the `evaluated` tokens took, 0 if none has been evaluated."""
+        if self.prefill_begin_us is None or self.prefill_end_us is None:
+            return 0
+        return self.prefill_end_us - self.prefill_begin_us
+
+    @property
+    def decode_us(self) -> int:
+        """Time from the first to the last token, 0 if there are fewer than two."""
+        if self.first_us is None or self.last_us is None:
+            return 0
+        return self.last_us - self.first_us
+
+    @property
+    def first_token_us(self) -> int | None:
+        """Time from submitting to the first token."""
+        return None if self.first_us is None else self.first_us - self.submitted_us
+
+    @property
+    def prompt_tokens(self) -> int | None:
+        """All tokens of the prompt, reused ones among them."""
+        if self.cached is None or self.to_evaluate is None:
+            return None
+        return self.cached + self.to_evaluate
+
+
+def tokens_per_s(tokens: int, span_us: int) -> float | None:
+    """`tokens` in `span_us` microseconds as a rate; `None` without tokens or time."""
+    if tokens <= 0 or span_us <= 0:
+        return None
+    return tokens * US_PER_S / span_us
+
+
+def decode_tokens_per_s(progress: TurnProgress) -> float | None:
+    """(generated - 1) / (last token - first token): the first token is the prefill's.
+
+    Of tokens that arrive together the first ones are left out together. `None` where they have not been counted.
+    """
+    return None if progress.after_first is None else tokens_per_s(progress.after_first, progress.decode_us)
+
+
+def prefill_tokens_per_s(progress: TurnProgress) -> float | None:
+    """Tokens evaluated / time from the beginning of the prefill to the logits of the last of them."""
+    return tokens_per_s(progress.evaluated, progress.prefill_us)
+
+
+def first_token_s(progress: TurnProgress) -> float | None:
+    """Seconds from submitting to the first token."""
+    return None if progress.first_token_us is None else progress.first_token_us / US_PER_S
+
+
+def token_gaps(*pieces: Sequence[int]) -> TokenGaps | None:
+    """Percentiles of the union of ascending sequences of gaps in microseconds.
+
+    `None` without gaps, and where more than one gap in a hundred is 0: tokens that arrived together tell nothing of the
+    time between them, and what is left are gaps between chunks.
+    """
+    together = sum(bisect_right(piece, 0) for piece in pieces)
+    if together * 100 > sum(map(len, pieces)):
+        return None
+    p50, p95, p99, largest = (percentile_of_pieces(pieces, percent) for percent in (50, 95, 99, 100))
+    if p50 is None or p95 is None or p99 is None or largest is None:
+        return None
+    return TokenGaps(p50=p50 / US_PER_MS, p95=p95 / US_PER_MS, p99=p99 / US_PER_MS, max=largest / US_PER_MS)
+
+
+def recent_tokens_per_s(stamps_us: Sequence[int], count: int, now_us: int) -> float | None:
+    """Decode rate over the last two seconds, or the last two gaps where tokens are rarer; `None` before two tokens.
+
+    `stamps_us` are ascending and the first `count` of them have happened. The rate is never more than it would be if
+    the next token came now, so that a stall shows while it lasts.
+    """
+    if count < 2:
+        return None
+    begin = max(0, min(bisect_left(stamps_us, now_us - RECENT_US, 0, count), count - 3))
+    gaps = count - 1 - begin
+    first_us = stamps_us[begin]
+    achieved = tokens_per_s(gaps, stamps_us[count - 1] - first_us)
+    at_best = tokens_per_s(gaps + 1, now_us - BATCH_US - first_us)
+    if achieved is None or at_best is None:
+        return achieved
+    return min(achieved, at_best)
 
 
 class Span:
@@ -15,7 +145,7 @@ class Span:
 
     __slots__ = ("_pieces", "part", "tokens")
 
-    def __init__(self, part: Part, tokens: int = 0, text: str = "") -> None:
+    def __init__(self, part: ReplyPart, tokens: int = 0, text: str = "") -> None:
         self.part = part
         self.tokens = tokens
         self._pieces = [text]

@@ -1,21 +1,90 @@
-"""Changes to the configuration file, which leave its comments and its order as they are."""
+"""Values as text and TOML; change the file; template; listing."""
 
 from __future__ import annotations
 
 import os
 import tempfile
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgetop.core.errors import EdgetopError, UsageError
-from edgetop.settings.lookup import is_of_file
-from edgetop.settings.option import Option
-from edgetop.settings.resolve import read_value
-from edgetop.settings.shown import toml_value
+from edgetop.settings import options
+from edgetop.settings.option import SECTIONS, Option
+from edgetop.settings.resolve import Settings, is_of_file, read_value
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
+
+
+TomlValue = bool | int | float | str | list[str] | dict[str, bool | int | float | str]
+
+NOT_SET = "not set"
+
+
+def shown(value: object) -> str:
+    """A value for a person."""
+    match value:
+        case None:
+            return NOT_SET
+        case bool():
+            return "yes" if value else "no"
+        case tuple():
+            return ", ".join(_text(part) for part in value) or "none"
+    return _text(value)
+
+
+def texts_of(value: object) -> list[str]:
+    """A value as texts that its setting's parser reads again; none for a value that is not set."""
+    match value:
+        case None:
+            return []
+        case tuple():
+            return [_text(part) for part in value]
+    return [_text(value)]
+
+
+def plain(value: object) -> object:
+    """A value as JSON has it."""
+    match value:
+        case Path():
+            return str(value)
+        case tuple():
+            return [plain(part) for part in value]
+    return value
+
+
+def toml_value(option: Option[object], texts: Sequence[str]) -> TomlValue:
+    """What stands in the configuration file for texts that the setting's parser has accepted.
+
+    A number that was written in another way, such as 4k, stays a text, and so does a path with ~.
+    """
+    parsed = [option.parse(text) for text in texts]
+    if option.join is None:
+        value = parsed[0]
+        return value if isinstance(value, bool) else _number(value, texts[0])
+    pairs = [pair for several in parsed if isinstance(several, tuple) for pair in several if isinstance(pair, tuple)]
+    return dict(pairs) if pairs else list(texts)
+
+
+def _number(value: object, text: str) -> TomlValue:
+    """The number that `text` is when it is written as numbers are, whole if it is; else `text`."""
+    if not isinstance(value, int | float) or _text(value) != text.strip():
+        return text
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _text(value: object) -> str:
+    match value:
+        case (str() as key, part):
+            return f"{key}={_text(part)}"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(value)
+
 
 NEW_FILE_MODE = 0o644
 
@@ -76,7 +145,7 @@ def _read(file: Path) -> TOMLDocument:
     except OSError as error:
         raise EdgetopError(f"cannot read {file}: {error.strerror}", "make it readable") from None
     except (TOMLKitError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is not TOML: {error}", "mend that line") from None
+        raise UsageError(f"{file} is not TOML: {error}", "fix that line") from None
 
 
 def _replace(file: Path, text: str) -> None:
@@ -99,3 +168,77 @@ def _replace(file: Path, text: str) -> None:
         raise EdgetopError(
             f"cannot write {file}: {error.strerror}", "make the folder writable, or choose another file with --config"
         ) from None
+
+
+COLUMNS = 100
+
+_KEYS = """\
+[keys]
+
+# Keys of the screens by the names of their actions, which `edgetop keys` lists: one key, a list of keys, or
+# "" for none. For one screen only, such as the replay, in a table [keys.replay].
+#next_theme = "ctrl+t"   # an example
+"""
+
+_HEAD = """\
+# edgetop's settings. A flag comes before the environment, the environment before this file.
+# To set one, take away the # before its name. `edgetop config` shows what holds now, and why.
+"""
+
+
+def config_template() -> str:
+    """The text of such a file: it says nothing until a line is uncommented, and then what that line says."""
+    parts = [_HEAD]
+    for section in SECTIONS:
+        chosen = [option for option in options.OPTIONS if option.section == section and is_of_file(option)]
+        if chosen:
+            parts.append(f"[{section}]\n\n" + "\n".join(_entry(option) for option in chosen))
+    return "\n".join([*parts, _KEYS])
+
+
+def _entry(option: Option[object]) -> str:
+    told = textwrap.wrap(" ".join([in_words(option), option.about]).strip(), COLUMNS - 2)
+    default = "" if texts_of(option.default) else "   # an example; not set by default"
+    return "".join(f"# {line}\n" for line in told) + f"#{option.name} = {_example(option)}{default}\n"
+
+
+def _example(option: Option[object]) -> str:
+    """The default as TOML writes it, or something of the right kind where there is none."""
+    texts = texts_of(option.default) or [option.example]
+    return _toml(toml_value(option, texts)) if texts[0] else f'"{option.metavar}"'
+
+
+def _toml(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+            return f'"{escaped}"'
+        case list():
+            return f"[{', '.join(map(_toml, value))}]"
+        case dict():
+            return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items()) + " }"
+    return str(value)
+
+
+def in_words(option: Option[object]) -> str:
+    """What the setting is, as a sentence; for one whose flag switches it off, what `false` means."""
+    if option.is_switch and option.default is True:
+        return f"With false: {option.help}."
+    return f"{option.help[:1].upper()}{option.help[1:]}."
+
+
+def settings_rows(settings: Settings) -> list[list[str]]:
+    """Name and value with its origin, for a table."""
+    return [
+        [f"{option.section}.{option.name}", f"{shown(settings[option])} ({settings.origin(option)})"]
+        for option in options.OPTIONS
+    ]
+
+
+def settings_by_name(settings: Settings) -> dict[str, Any]:
+    """Value and origin by name, for JSON."""
+    return {
+        option.name: {"value": plain(settings[option]), "origin": settings.origin(option)} for option in options.OPTIONS
+    }

@@ -1,6 +1,6 @@
-"""The table [keys] of the configuration file: which keys a person wants for which actions.
+"""Key bindings in the file.
 
-    [keys]
+[keys]
     next_theme = "ctrl+t"
     help = ["F1", "?"]
     screenshot = ""
@@ -35,6 +35,7 @@ class KeyChoice(NamedTuple):
 
 MODIFIERS = ("alt", "ctrl", "shift")
 """In the order in which the screen library writes them."""
+
 _OTHER_NAMES = {"solidus": "slash", "reverse_solidus": "backslash", "commercial_at": "at", "hyphen_minus": "minus",
                 "plus_sign": "plus", "low_line": "underscore"}  # fmt: skip
 
@@ -51,13 +52,17 @@ CHARACTERS: dict[str, str] = {
     _name_of(character): character for character in map(chr, range(0x21, 0x7F)) if not character.isalnum()
 }
 """Keys with a name that type a character, such as `question_mark`, and the character."""
+
 NAMED = ("space", "enter", "tab", "escape", "backspace", "delete", "insert", "home", "end", "pageup", "pagedown", "up",
          "down", "left", "right", *(f"f{number}" for number in range(1, 25)))  # fmt: skip
 """Keys that are called by a name."""
+
 _ALIASES = {"esc": "escape", "return": "enter", "pgup": "pageup", "pgdn": "pagedown", "pgdown": "pagedown",
             "page_up": "pageup", "page_down": "pagedown", "del": "delete", "ins": "insert", " ": "space",
             "bksp": "backspace", "control": "ctrl", "option": "alt", "meta": "alt"}  # fmt: skip
+
 _SAME_TO_A_TERMINAL = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+left_square_bracket": "escape"}
+
 EXPECTED = "a key such as t, ?, space, F5, pgdn, ctrl+t or alt+x"
 
 

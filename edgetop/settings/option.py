@@ -1,4 +1,4 @@
-"""How one setting is declared, and how its text is read.
+"""What an option is; value parsers; sections.
 
 Everything `edgetop --help` needs is imported here, so nothing heavier than `argparse` may be: msgspec alone would
 double the time it takes.
@@ -6,12 +6,15 @@ double the time it takes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_args
 
 T = TypeVar("T")
+
 T_co = TypeVar("T_co", covariant=True)
+
 Section = Literal[
     "model",
     "search",
@@ -27,9 +30,12 @@ Section = Literal[
     "progress",
     "general",
 ]
+
 SECTIONS: Final[tuple[Section, ...]] = get_args(Section)
 """In the order in which they are shown; each is a table of the configuration file."""
+
 KEY_VALUE = "KEY=VALUE"
+
 CURRENCY_CHARACTERS = 8
 
 
@@ -222,3 +228,48 @@ def _scalar(value: str) -> Scalar:
         except ValueError:
             continue
     return value
+
+
+PORT_DEFAULT = 50052
+"""Of llama.cpp's ggml-rpc-server (tools/rpc)."""
+
+SERVERS_MAX = 16
+"""GGML_RPC_MAX_SERVERS of ggml-rpc.h."""
+
+_HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?")
+
+
+def rpc_servers(value: str) -> tuple[str, ...]:
+    """One or several addresses with commas between, each as `host:port`; the port may be left out.
+
+    llama.cpp takes names and IPv4 addresses here. Raises ValueError.
+    """
+    servers = tuple(dict.fromkeys(_server(word.strip()) for word in value.split(",")))
+    if len(servers) > SERVERS_MAX:
+        raise ValueError(f"at most {SERVERS_MAX} RPC servers")
+    return servers
+
+
+def _server(word: str) -> str:
+    host, colon, port = word.partition(":")
+    number = port if colon else str(PORT_DEFAULT)
+    if not _HOST.fullmatch(host) or not number.isascii() or not number.isdecimal() or not 0 < int(number) < 2**16:
+        raise ValueError(f"HOST:PORT, several with commas between, such as 10.0.0.2:{PORT_DEFAULT},10.0.0.3")
+    return f"{host}:{int(number)}"
+
+
+TITLES: dict[Section, str] = {
+    "model": "model",
+    "search": "where models lie",
+    "server": "a server in place of a model of our own",
+    "engine": "engine",
+    "sampling": "replies",
+    "recording": "recording",
+    "storage": "where sessions lie",
+    "screen": "screen",
+    "device": "device",
+    "price": "price of energy",
+    "fit": "what is enough",
+    "progress": "progress",
+    "general": "general",
+}

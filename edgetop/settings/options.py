@@ -1,22 +1,644 @@
-"""Every setting there is: `options.CTX` and all others, and `OPTIONS` with all of them in order.
+"""The table of options, with the engine or sampling field each one sets.
 
 They are declared by subject in `edgetop.settings.declared`; who needs one imports it from here.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
-from edgetop.settings.declared.device import *  # noqa: F403 - all that a module declares is meant
-from edgetop.settings.declared.engine import *  # noqa: F403
-from edgetop.settings.declared.fit import *  # noqa: F403
-from edgetop.settings.declared.general import *  # noqa: F403
-from edgetop.settings.declared.model import *  # noqa: F403
-from edgetop.settings.declared.recording import *  # noqa: F403
-from edgetop.settings.declared.sampling import *  # noqa: F403
-from edgetop.settings.declared.screen import *  # noqa: F403
-from edgetop.settings.declared.server import *  # noqa: F403
-from edgetop.settings.option import SECTIONS, Option
+from edgetop.settings.option import (
+    KEY_VALUE,
+    SECTIONS,
+    OneOf,
+    Option,
+    Scalar,
+    currency,
+    integer,
+    joined,
+    key_value,
+    one_path,
+    one_text,
+    path,
+    real,
+    rpc_servers,
+    switch,
+    text,
+    token_count,
+)
+
+SYSROOT: Final = Option[Path](
+    "sysroot",
+    "device",
+    "--sysroot",
+    default=Path("/"),
+    metavar="DIR",
+    parse=path,
+    help="read /sys and /proc below this folder",
+    about="For a container that has the host's folders mounted elsewhere, and for tests.",
+)
+
+POWER: Final = Option[str | None](
+    "power",
+    "device",
+    "--power",
+    default=None,
+    metavar="NAME",
+    parse=text,
+    help="the power source to go by: a name from `edgetop doctor`, a plug such as shelly:HOST, hosts such as "
+    "local+pi2, or none",
+    about="Without it the source with the widest scope that can be read is gone by: wall before board before "
+    "module before processor package. none switches power and energy off.",
+    example="none",
+)
+
+POWER_EXEC: Final = Option[str | None](
+    "power_exec",
+    "device",
+    "--power-exec",
+    default=None,
+    metavar="CMD",
+    parse=text,
+    help="a program that prints a header and one power reading each time it is run; no shell",
+    about="The header names scope, method and error of the meter; `edgetop power` says what is wrong with one "
+    "that cannot be read.",
+    example="read-my-meter",
+)
+
+POWER_STREAM: Final = Option[tuple[str, ...]](
+    "power_stream",
+    "device",
+    "--power-stream",
+    default=(),
+    metavar="CMD",
+    parse=one_text,
+    join=joined,
+    help="a program that goes on printing power readings, or tcp:HOST:PORT, or unix:PATH; may be given several times, "
+    "once for each host: [NAME=]CMD",
+    about="The same text as of --power-exec, as long as edgetop runs. `edgetop power --stream` prints it for the "
+    'machine it runs on, so that `--power-stream "ssh pi2 edgetop power --stream"` brings the power of that one. '
+    "The hosts of all streams, and this machine where it has power, are added up if all are measured alike; "
+    "--power local+pi2 names those that are to be.",
+    example="pi2=ssh pi2 edgetop power --stream",
+)
+
+PRICE_PER_KWH: Final = Option[float | None](
+    "price_per_kwh",
+    "price",
+    "--price",
+    default=None,
+    metavar="AMOUNT",
+    parse=real(0, 1e9),
+    help="what a kilowatt-hour costs; then energy is told as money, too",
+    about="Money is shown for the session and for a million tokens, gross.",
+    example="0.3",
+)
+
+CURRENCY: Final = Option[str](
+    "currency",
+    "price",
+    "--currency",
+    default="EUR",
+    metavar="NAME",
+    parse=currency,
+    help="what the price is in",
+    about="Three letters such as EUR, or a sign.",
+)
+
+THREADS_MAX = 512
+"""GGML_MAX_N_THREADS of llama.cpp."""
+
+KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+
+CTX: Final = Option[int | None](
+    "ctx",
+    "engine",
+    "--ctx",
+    default=None,
+    metavar="TOKENS",
+    parse=token_count,
+    help="context length, such as 4096 or 4k; chosen from model and memory by default",
+    about="Tokens of prompt and answers together that the model can hold. The KV cache grows with it: `edgetop "
+    "check MODEL --ctx 2k,8k,32k` tells what each would take.",
+    example="4k",
+)
+
+THREADS: Final = Option[int | None](
+    "threads",
+    "engine",
+    "--threads",
+    default=None,
+    metavar="N",
+    parse=integer(1, THREADS_MAX),
+    help="threads for decoding; the physical cores that are ours by default",
+    about="Decoding is bound by memory bandwidth, so more threads than physical cores make it slower. `edgetop "
+    "tune` finds the best number.",
+    example="4",
+)
+
+THREADS_BATCH: Final = Option[int | None](
+    "threads_batch",
+    "engine",
+    "--threads-batch",
+    default=None,
+    metavar="N",
+    parse=integer(1, THREADS_MAX),
+    help="threads for prefill; as many as for decoding by default",
+    about="Prefill is bound by computing, so it may gain from more threads than decoding does.",
+    example="4",
+)
+
+GPU_LAYERS: Final = Option[int | None](
+    "gpu_layers",
+    "engine",
+    "--gpu-layers",
+    default=None,
+    metavar="N",
+    parse=integer(0, 10_000),
+    help="layers to offload to an accelerator, 0 for none; all of them by default",
+    about="Needs a llama.cpp that was built for the accelerator; `edgetop doctor` says whether it was.",
+    example="0",
+)
+
+RPC: Final = Option[tuple[str, ...]](
+    "rpc",
+    "engine",
+    "--rpc",
+    default=(),
+    metavar="HOST:PORT,...",
+    parse=rpc_servers,
+    join=joined,
+    help="llama.cpp's RPC servers, which take layers of the model as GPUs do; may be given several times",
+    about="For a model that one machine does not hold: start `ggml-rpc-server`, of the same llama.cpp, on each of the "
+    "others. RPC is neither encrypted nor guarded, so use it through SSH or on a network that you trust. Needs a "
+    "llama.cpp that was built with it; `edgetop doctor` says whether it was, and how to.",
+    example="192.168.1.5:50052",
+)
+
+KV_TYPE: Final = Option[str](
+    "kv_type",
+    "engine",
+    "--kv-type",
+    default="f16",
+    metavar="TYPE",
+    parse=OneOf(*KV_TYPES),
+    help=f"type of the KV cache: {', '.join(KV_TYPES)}",
+    about="q8_0 halves the memory of the conversation at nearly no loss; types below it cost quality.",
+)
+
+BATCH: Final = Option[int | None](
+    "batch",
+    "engine",
+    "--batch",
+    default=None,
+    metavar="TOKENS",
+    parse=token_count,
+    help="largest number of tokens in one decode call",
+    about="llama.cpp's n_batch. More is of use for long prompts only.",
+    example="2048",
+)
+
+UBATCH: Final = Option[int | None](
+    "ubatch",
+    "engine",
+    "--ubatch",
+    default=None,
+    metavar="TOKENS",
+    parse=token_count,
+    help="tokens computed together in prefill",
+    about="llama.cpp's n_ubatch. The compute buffer grows with it.",
+    example="512",
+)
+
+LOAD_MODE: Final = Option[str](
+    "load_mode",
+    "engine",
+    "--load-mode",
+    default="auto",
+    metavar="MODE",
+    parse=OneOf("auto", "mmap", "mlock", "copy"),
+    help="how the weights come into memory: auto, mmap, mlock or copy",
+    about="mmap maps the file, so that the kernel may drop and read again parts of it; mlock keeps them in "
+    "memory; copy reads the file into memory of its own. auto leaves the choice to llama.cpp.",
+)
+
+FULL_CONTEXT: Final = Option[str](
+    "full_context",
+    "engine",
+    "--full-context",
+    default="stop",
+    metavar="WHAT",
+    parse=OneOf("stop", "shift"),
+    help="when the context is full: stop and say so, or shift (drop the oldest half)",
+    about="After a shift the model has forgotten the oldest half of the conversation, but for the system prompt.",
+)
+
+TEMPLATE: Final = Option[str | None](
+    "template",
+    "engine",
+    "--template",
+    default=None,
+    metavar="NAME",
+    parse=text,
+    help="a chat template of the model other than its default one",
+    about="For models whose file holds several, such as tool_use.",
+    example="tool_use",
+)
+
+TEMPLATE_ARG: Final = Option[tuple[tuple[str, Scalar], ...]](
+    "template_arg",
+    "engine",
+    "--template-arg",
+    default=(),
+    metavar=KEY_VALUE,
+    parse=key_value,
+    join=joined,
+    help="argument for the chat template, such as enable_thinking=false; may be given several times",
+    about="In the configuration file they are a table: template_arg = { enable_thinking = false }.",
+    example="enable_thinking=false",
+)
+
+ENGINE: Final = Option[str](
+    "engine",
+    "engine",
+    default="llama",
+    parse=text,
+    metavar="NAME",
+    help="what computes: llama, or scripted:FILE, which answers from a file and needs no model",
+    about="Not a flag: it is meant for tests of edgetop and of scripts around it.",
+)
+
+WORDS_PER_MINUTE: Final = Option[float](
+    "words_per_minute",
+    "fit",
+    default=238.0,
+    metavar="N",
+    parse=real(10, 10_000),
+    help="how fast you read; 238 is the mean of adults who read English (Brysbaert 2019)",
+    about="`edgetop check` says whether a model writes faster than you read.",
+)
+
+TOKENS_PER_WORD: Final = Option[float](
+    "tokens_per_word",
+    "fit",
+    default=1.3,
+    metavar="N",
+    parse=real(0.1, 100),
+    help="tokens that a word takes; 1.3 is for English",
+    about="More for other languages and for small vocabularies.",
+)
+
+MEMORY_MARGIN: Final = Option[float](
+    "memory_margin",
+    "fit",
+    default=10.0,
+    metavar="PERCENT",
+    parse=real(0, 90),
+    help="share of the memory, at most 1 GiB of it, that should stay free; with less a model is said to fit tightly",
+    about="What the system and other programs may need while a model is loaded.",
+)
+
+CONFIG: Final = Option[Path | None](
+    "config",
+    "general",
+    "--config",
+    default=None,
+    metavar="FILE",
+    parse=path,
+    help="configuration file to read instead of the one in your configuration folder",
+    about="EDGETOP_CONFIG does the same. The usual one is config.toml in your configuration folder, on Linux "
+    "~/.config/edgetop.",
+)
+
+QUIET: Final = Option[bool](
+    "quiet",
+    "progress",
+    "-q",
+    "--quiet",
+    default=False,
+    parse=switch,
+    help="say only what went wrong",
+    about="Figures and progress are left out; replies and data are printed as ever.",
+)
+
+VERBOSE: Final = Option[bool](
+    "verbose",
+    "general",
+    "-v",
+    "--verbose",
+    default=False,
+    parse=switch,
+    help="say more: what the engine logs, and where an error comes from",
+    about="Says where each error comes from, and what llama.cpp logs.",
+)
+
+MODEL: Final = Option[str | None](
+    "model",
+    "model",
+    "-m",
+    "--model",
+    default=None,
+    metavar="MODEL",
+    parse=text,
+    help="a GGUF file, a name from `edgetop models`, or hf:owner/repo[:quant]; the last one used by default",
+    about="A name alone is looked for in the working folder, the folders of --model-dir, the Hugging Face "
+    "cache, llama.cpp's and LM Studio's folders and Ollama's store. hf:owner/repo[:quant] is downloaded "
+    "with huggingface_hub, which the extra `hub` brings. With --server it is the name of one of the "
+    "server's models.",
+    example="phi3-q4.gguf",
+)
+
+MODEL_DIR: Final = Option[tuple[Path, ...]](
+    "model_dir",
+    "search",
+    "--model-dir",
+    default=(),
+    metavar="DIR",
+    parse=one_path,
+    join=joined,
+    help="look for models in this folder too; may be given several times",
+    about="In the environment several folders are separated by colons, in the configuration file they are a list.",
+    example="~/models",
+)
+
+RECORD: Final = Option[bool](
+    "record",
+    "recording",
+    "--no-record",
+    default=True,
+    parse=switch,
+    help="do not record this session",
+    about="The session is then nowhere on disk, not even while it runs.",
+)
+
+TEXT: Final = Option[bool](
+    "text",
+    "recording",
+    "--no-text",
+    default=True,
+    parse=switch,
+    help="record the figures without prompts and replies",
+    about="Figures, stamps and settings are kept, what was said is not.",
+)
+
+OUTPUT: Final = Option[Path | None](
+    "output",
+    "recording",
+    "-o",
+    "--output",
+    default=None,
+    metavar="FILE",
+    parse=path,
+    flag_only=True,
+    help="write the session to this file instead of the sessions folder",
+    about="The sessions folder does not list it; it can be named wherever a session is asked for.",
+)
+
+DATA_DIR: Final = Option[Path | None](
+    "data_dir",
+    "storage",
+    "--data-dir",
+    default=None,
+    metavar="DIR",
+    parse=path,
+    help="keep recorded sessions below this folder instead of your data folder",
+    about="Sessions lie in its folder `sessions`, and what `edgetop tune` has found beside it.",
+    example="~/edgetop",
+)
+
+SYSTEM: Final = Option[str | None](
+    "system",
+    "sampling",
+    "--system",
+    default=None,
+    metavar="TEXT",
+    parse=text,
+    help="system prompt",
+    about="Stands before the conversation and takes part of the context. /system changes it in the chat.",
+    example="Answer briefly.",
+)
+
+MAX_TOKENS: Final = Option[int | None](
+    "max_tokens",
+    "sampling",
+    "-n",
+    "--max-tokens",
+    default=None,
+    metavar="N",
+    parse=token_count,
+    help="stop a reply after this many tokens",
+    about="Without it a reply ends where the model ends it, or where the context is full.",
+    example="500",
+)
+
+SEED: Final = Option[int | None](
+    "seed",
+    "sampling",
+    "--seed",
+    default=None,
+    metavar="N",
+    parse=integer(0, 2**32 - 1),
+    help="seed for drawing tokens; drawn anew for each turn by default, and recorded",
+    about="With the same seed, settings and build of the engine the same prompt gets the same reply.",
+    example="1",
+)
+
+TEMP: Final = Option[float](
+    "temp",
+    "sampling",
+    "--temp",
+    default=0.8,
+    metavar="T",
+    parse=real(0, 100),
+    help="temperature, 0 for greedy",
+    about="How freely tokens are drawn: at 0 always the likeliest one, above 1 more and more unlikely ones.",
+)
+
+TOP_P: Final = Option[float](
+    "top_p",
+    "sampling",
+    "--top-p",
+    default=0.95,
+    metavar="P",
+    parse=real(0, 1),
+    help="nucleus sampling, 1 for off",
+    about="Only the likeliest tokens are drawn from that together have this probability.",
+)
+
+TOP_K: Final = Option[int](
+    "top_k",
+    "sampling",
+    "--top-k",
+    default=40,
+    metavar="K",
+    parse=integer(0),
+    help="draw from the K likeliest tokens, 0 for all",
+    about="Comes before the other filters.",
+)
+
+MIN_P: Final = Option[float](
+    "min_p",
+    "sampling",
+    "--min-p",
+    default=0.05,
+    metavar="P",
+    parse=real(0, 1),
+    help="leave out tokens less likely than P times the likeliest, 0 for off",
+    about="Unlike top_p it keeps more tokens where the model is unsure.",
+)
+
+REPEAT_PENALTY: Final = Option[float](
+    "repeat_penalty",
+    "sampling",
+    "--repeat-penalty",
+    default=1.0,
+    metavar="X",
+    parse=real(0.01, 100),
+    help="make tokens that were said lately less likely, 1 for off",
+    about="Values above 1.2 tend to damage the text.",
+)
+
+STOP: Final = Option[tuple[str, ...]](
+    "stop",
+    "sampling",
+    "--stop",
+    default=(),
+    metavar="TEXT",
+    parse=one_text,
+    join=joined,
+    help="end a reply before this text; may be given several times",
+    about="The text itself is not part of the reply.",
+    example="END",
+)
+
+DELAY_MIN_S = 0.25
+"""More frames than this cost the model tokens, and no one reads them."""
+
+DELAY: Final = Option[float](
+    "delay",
+    "screen",
+    "-d",
+    "--delay",
+    default=1.0,
+    metavar="SECONDS",
+    parse=real(DELAY_MIN_S, 60),
+    help="time between two updates of the panes (seconds, not tenths)",
+    about="The chat is drawn a few times a second whatever this is. Where a draw takes long, the panes are drawn more "
+    "rarely while a model decodes, unless this is below a second. Keys: + and -.",
+)
+
+THEME: Final = Option[str | None](
+    "theme",
+    "screen",
+    "--theme",
+    default=None,
+    metavar="NAME",
+    parse=text,
+    help="colour theme",
+    about="Shipped are dark, light, high-contrast, colour-blind, mono and ansi (the terminal's own colours). "
+    "Your own are files NAME.toml in the folder `themes` of the configuration folder; copy one of those "
+    "that are shipped. Key: t.",
+    example="light",
+)
+
+ASCII: Final = Option[bool](
+    "ascii",
+    "screen",
+    "-U",
+    "--ascii",
+    default=False,
+    parse=switch,
+    help="draw with ASCII characters only",
+    about="Chosen by itself where the locale or the terminal cannot show more. Key: g.",
+)
+
+MOUSE: Final = Option[bool](
+    "mouse",
+    "screen",
+    "--no-mouse",
+    default=True,
+    parse=switch,
+    help="leave the mouse to the terminal, which then selects text with it",
+    about="With the mouse, a click on a key, a pane or a row does what the key for it does, and the wheel scrolls; "
+    "every action has a key, too. Where the screen has the mouse, most terminals select text while Shift is held.",
+)
+
+NO_COLOR: Final = Option[bool](
+    "no_color",
+    "screen",
+    "-C",
+    "--no-color",
+    default=False,
+    parse=switch,
+    also_env="NO_COLOR",
+    help="no colours",
+    about="Nothing on the screen is told by colour alone. NO_COLOR of the environment, if it is set and not "
+    "empty, means the same.",
+)
+
+PLAIN: Final = Option[bool](
+    "plain",
+    "screen",
+    "--plain",
+    default=False,
+    parse=switch,
+    help="lines instead of a screen, for screen readers and logs",
+    about="Nothing is drawn twice, nothing is coloured and no cursor moves: the chat reads a prompt and writes the "
+    "answer and a line of figures, other commands print what they would have shown. Chosen by itself "
+    "where TERM is dumb.",
+)
+
+SERVER: Final = Option[str | None](
+    "server",
+    "server",
+    "--server",
+    default=None,
+    metavar="URL",
+    parse=text,
+    help="let a server answer: llama-server, Ollama or any with the OpenAI chat API, such as http://127.0.0.1:8080; "
+    "--model then is one of its models, and a key is taken from EDGETOP_SERVER_KEY",
+    about="Only this address is ever contacted, and a server on this machine never through a proxy. Its process"
+    " is found by the socket it listens on, so that memory, processor time and power are measured as for "
+    "a model of our own; for a server elsewhere the panes say that they cannot be.",
+    example="http://127.0.0.1:8080",
+)
+
+SERVER_KIND: Final = Option[str](
+    "server_kind",
+    "server",
+    "--server-kind",
+    default="auto",
+    metavar="KIND",
+    parse=OneOf("auto", "llama-server", "ollama", "openai"),
+    help="what the server is: auto asks it; else llama-server, ollama or openai",
+    about="auto asks for addresses that only one kind of server has. Name the kind where a proxy in front of "
+    "the server answers for it.",
+)
+
+SERVER_KEY_FILE: Final = Option[Path | None](
+    "server_key_file",
+    "server",
+    "--server-key-file",
+    default=None,
+    metavar="FILE",
+    parse=path,
+    help="file that holds the server's API key; neither recorded nor shown",
+    about="The file holds nothing but the key. EDGETOP_SERVER_KEY holds a key without a file; it is no setting, "
+    "so that it cannot come into a configuration file that is shown around.",
+    example="~/.config/edgetop/server.key",
+)
+
+SERVER_TIMEOUT: Final = Option[float](
+    "server_timeout",
+    "server",
+    "--server-timeout",
+    default=300.0,
+    metavar="SECONDS",
+    parse=real(1, 86_400),
+    help="how long the server may say nothing before it is given up",
+    about="A server on a small device may read a long prompt for minutes before its first word.",
+)
 
 OPTIONS: Final[tuple[Option[object], ...]] = tuple(
     sorted(

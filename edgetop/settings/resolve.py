@@ -1,4 +1,4 @@
-"""Where a setting's value comes from: flag, else environment, else configuration file, else default."""
+"""Flag, environment, file, default; engine settings from them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
+import msgspec
+
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
 from edgetop.settings.option import Option
@@ -17,7 +20,9 @@ from edgetop.settings.option import Option
 if TYPE_CHECKING:
     from edgetop.settings.keys import KeyChoice
 
+
 T = TypeVar("T")
+
 DEFAULT = "default"
 """The origin of a value that nobody chose."""
 
@@ -116,7 +121,7 @@ def _read_config(file: Path) -> dict[str, dict[str, object]]:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"{file} is not TOML: {error}", "mend that line, or choose another file with --config"
+            f"{file} is not TOML: {error}", "fix that line, or choose another file with --config"
         ) from None
     known: set[tuple[str, str]] = {
         (option.section, option.name)
@@ -137,8 +142,8 @@ def _read_config(file: Path) -> dict[str, dict[str, object]]:
 
 def _unknown(file: Path, what: str, name: str, known: set[str]) -> UsageError:
     close = difflib.get_close_matches(name, known, n=1)
-    mend = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
-    return UsageError(f"{file}: there is no {what}", mend)
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(known))}"
+    return UsageError(f"{file}: there is no {what}", hint)
 
 
 def _resolve_one(
@@ -187,3 +192,74 @@ def _parsed(option: Option[T], texts: Sequence[str], where: str, shown: str = ""
         except ValueError as error:
             raise UsageError(f"{where}: {text!r} cannot be used", f"expected is {error}") from None
     return Origin(option.join(values) if option.join is not None else values[0], shown or where)
+
+
+def setting_named(name: str) -> Option[object]:
+    """The setting of a name: `ctx`, `engine.ctx`, `--ctx` and EDGETOP_CTX mean the same. Raises UsageError."""
+    asked = name.rpartition(".")[2].lstrip("-").replace("-", "_").lower().removeprefix("edgetop_")
+    for option in options.OPTIONS:
+        if asked == option.name or name in option.flags:
+            return option
+    known = [option.name for option in options.OPTIONS]
+    close = difflib.get_close_matches(asked, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else "`edgetop config` lists them"
+    raise UsageError(f"there is no setting {name!r}", hint)
+
+
+def is_of_file(option: Option[object]) -> bool:
+    """Whether the configuration file can hold it."""
+    return not option.flag_only and option is not options.CONFIG
+
+
+def engine_settings(settings: Settings) -> EngineSettings:
+    """How the model is to be run."""
+    template_args = settings[options.TEMPLATE_ARG]
+    return msgspec.convert(
+        {
+            "n_ctx": settings[options.CTX],
+            "n_threads": settings[options.THREADS],
+            "n_threads_batch": settings[options.THREADS_BATCH],
+            "n_batch": settings[options.BATCH],
+            "n_ubatch": settings[options.UBATCH],
+            "n_gpu_layers": settings[options.GPU_LAYERS],
+            "type_k": settings[options.KV_TYPE],
+            "type_v": settings[options.KV_TYPE],
+            "load_mode": settings[options.LOAD_MODE],
+            "full_context": settings[options.FULL_CONTEXT],
+            "template_name": settings[options.TEMPLATE],
+            "template_args": dict(template_args),
+            "rpc_servers": settings[options.RPC],
+        },
+        EngineSettings,
+    )
+
+
+_BY_OPTION: tuple[tuple[Option[object], tuple[str, ...]], ...] = (
+    (options.THREADS, ("n_threads",)),
+    (options.THREADS_BATCH, ("n_threads_batch",)),
+    (options.BATCH, ("n_batch",)),
+    (options.UBATCH, ("n_ubatch",)),
+    (options.KV_TYPE, ("type_k", "type_v")),
+)
+
+
+def left_open(settings: Settings) -> frozenset[str]:
+    """Fields of EngineSettings that neither a flag, nor the environment, nor the configuration file chose a value for.
+
+    Those that `edgetop tune` can find a better default for.
+    """
+    return frozenset(field for option, fields in _BY_OPTION if settings.origin(option) == DEFAULT for field in fields)
+
+
+def sampling_settings(settings: Settings) -> SamplingSettings:
+    """How tokens are drawn."""
+    return SamplingSettings(
+        temperature=settings[options.TEMP],
+        top_k=settings[options.TOP_K],
+        top_p=settings[options.TOP_P],
+        min_p=settings[options.MIN_P],
+        repeat_penalty=settings[options.REPEAT_PENALTY],
+        seed=settings[options.SEED],
+        max_tokens=settings[options.MAX_TOKENS],
+        stop=settings[options.STOP],
+    )

@@ -1,4 +1,4 @@
-"""Batteries: what flows out of them, and how much is left.
+"""Battery power and charge.
 
 A battery's own gauge is the machine's power only while it discharges and no charger is plugged in. It is slow: ACPI
 keeps a reading for a second, some gauges for a minute.
@@ -9,22 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgetop.core.records import Channel, Missing, SourceInfo
-from edgetop.telemetry.power_properties import PowerProperties, to_properties
-from edgetop.telemetry.source import Absent, Host, Source, SourceLost, Values
-from edgetop.telemetry.sysfs_file import SysfsFile, number_of, text_of, why
+from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, to_properties
+from edgetop.telemetry.host import Host, SysfsFile, number_of, text_of, why
+from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
 
 POWER_NAME = "power.battery"
+
 CHARGE_NAME = "battery"
+
 _PERIOD_S = 0.5
+
 _CHARGE_PERIOD_S = 10.0
+
 _WINDOW_S = 1.0
+
 _GAIN = 0.07
+
 _P_MAX_W = 250.0
+
 _J_PER_UWH = 3.6e-3
 
-ON_CHARGER = Missing("on the charger", "unplug the charger to measure from the battery, or use an outside meter")
-_NOT_DISCHARGING = Missing("the battery is not discharging", "unplug the charger, or use an outside meter")
+ON_CHARGER = Unavailable("on the charger", "unplug the charger to measure from the battery, or use an outside meter")
+
+_NOT_DISCHARGING = Unavailable("the battery is not discharging", "unplug the charger, or use an outside meter")
 
 
 class Battery:
@@ -109,13 +116,13 @@ class BatteryPower:
                     discharging += 1
             except OSError as error:
                 lost = why(error, battery.power_path)
-                raise SourceLost(lost.reason, lost.mend) from error
+                raise SourceLost(lost.reason, lost.hint) from error
             except ValueError as error:
                 return (why(error, battery.power_path),)
         if not discharging:
             return (_NOT_DISCHARGING,)
         # Some gauges say 0 until they have measured for the first time.
-        return (power_w if power_w > 0 else Missing("the battery's gauge reads 0 W while it discharges"),)
+        return (power_w if power_w > 0 else Unavailable("the battery's gauge reads 0 W while it discharges"),)
 
     def close(self) -> None:
         """Close the files."""
@@ -145,16 +152,16 @@ class BatteryCharge:
 
     def read(self) -> Values:
         """Joules and percent. Raises SourceLost when neither can be read."""
-        values: list[float | Missing] = [self._remaining_j()]
+        values: list[float | Unavailable] = [self._remaining_j()]
         if len(self._batteries) == 1:
             battery = self._batteries[0]
             try:
                 values.append(battery.level_percent())
             except (OSError, ValueError) as error:
                 values.append(why(error, battery.directory / "capacity"))
-        missing = [value for value in values if isinstance(value, Missing)]
+        missing = [value for value in values if isinstance(value, Unavailable)]
         if len(missing) == len(values):
-            raise SourceLost(missing[0].reason, missing[0].mend)
+            raise SourceLost(missing[0].reason, missing[0].hint)
         return tuple(values)
 
     def close(self) -> None:
@@ -162,19 +169,19 @@ class BatteryCharge:
         for battery in self._batteries:
             battery.close()
 
-    def _remaining_j(self) -> float | Missing:
+    def _remaining_j(self) -> float | Unavailable:
         try:
             return sum(battery.remaining_j() for battery in self._batteries)
         except (OSError, ValueError) as error:
             return why(error, self._batteries[0].directory)
 
 
-def probe(host: Host) -> Iterator[Source | Absent]:
+def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     """Yield the power of the machine's batteries and what is left in them; those of mice and headsets do not count."""
     supplies = sorted(host.path("/sys/class/power_supply").glob("*"))
     directories = [supply for supply in supplies if _is_of_machine(supply)]
     if not directories:
-        yield Absent(name=POWER_NAME, missing=Missing("this machine has no battery"))
+        yield UnavailableSource(name=POWER_NAME, missing=Unavailable("this machine has no battery"))
         return
     chargers = tuple(supply / "online" for supply in supplies if text_of(supply / "type") not in ("Battery", "UPS"))
     batteries = tuple(Battery(directory) for directory in directories)
@@ -182,12 +189,12 @@ def probe(host: Host) -> Iterator[Source | Absent]:
     if failed is None:
         yield BatteryPower(batteries, chargers)
     else:
-        yield Absent(name=POWER_NAME, missing=failed)
+        yield UnavailableSource(name=POWER_NAME, missing=failed)
     charge = BatteryCharge(tuple(Battery(directory) for directory in directories))
     try:
         charge.read()
     except SourceLost as lost:
-        yield Absent(name=CHARGE_NAME, missing=lost.missing)
+        yield UnavailableSource(name=CHARGE_NAME, missing=lost.missing)
     else:
         yield charge
 
@@ -200,14 +207,14 @@ def _is_of_machine(supply: Path) -> bool:
     )
 
 
-def _no_power(batteries: tuple[Battery, ...]) -> Missing | None:
+def _no_power(batteries: tuple[Battery, ...]) -> Unavailable | None:
     for battery in batteries:
         try:
             power_w = battery.power_w()
         except (OSError, ValueError) as error:
             return why(error, battery.power_path)
         if power_w > _P_MAX_W:
-            return Missing(f"{battery.directory} reads {power_w:.0f} W, which cannot be")
+            return Unavailable(f"{battery.directory} reads {power_w:.0f} W, which cannot be")
     return None
 
 

@@ -1,8 +1,12 @@
-"""Calibrations: a sensor's reading as a straight line of what an outside meter shows.
+"""The user's two-point calibrations, fitted, kept and applied.
 
 A sensor that does not see all loads, such as the Raspberry Pi 5's, is compared with a meter in the supply line at two
 loads or more, idle and busy. What comes out, `meter = slope * sensor + intercept`, holds for that device and that
 sensor and is kept in the user's configuration folder.
+
+Corrected is the channel in W that is all of its source; its parts stay as they were measured. A counter in J is not
+corrected: a line has an intercept in watts, which a counter's steps cannot carry without a clock. A source that says
+`calibration_slope` of itself, such as the Raspberry Pi's, applies its calibration on its own.
 """
 
 from __future__ import annotations
@@ -15,16 +19,22 @@ from typing import Literal
 import msgspec
 import platformdirs
 from msgspec import Struct
+from msgspec.structs import replace
 
-from edgetop.telemetry.source import Host
+from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, of_channel, to_properties
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.source import Source, Values
 
 FILE_NAME = "calibration.json"
 
 LINEARITY = 0.05
 """Half-width for the deviation from a straight line while fewer than four points tell little of it. By judgement."""
+
 _ENOUGH_POINTS = 4
+
 _SPREAD = 0.2
 """The points' sensor readings must span this share of the largest one, or the slope is noise."""
+
 _SLOPES = (0.5, 2.0)
 """A sensor further off than this is not miscalibrated: it measures something else. Judgement."""
 
@@ -36,7 +46,7 @@ class Point(Struct, frozen=True, kw_only=True):
     meter_w: float
 
 
-class Line(Struct, frozen=True, kw_only=True):
+class CalibrationLine(Struct, frozen=True, kw_only=True):
     """`meter = slope * sensor + intercept_w`, and how far it can be trusted."""
 
     slope: float
@@ -56,7 +66,7 @@ class Calibration(Struct, frozen=True, kw_only=True):
     """`device_key` of the machine."""
     source: str
     """Name of the source, such as `power.pi`."""
-    line: Line
+    line: CalibrationLine
     points: tuple[Point, ...]
     meter: str = ""
     """The outside meter, in the user's words or as its source is named."""
@@ -78,13 +88,13 @@ class _CalibrationFile(Struct, frozen=True, kw_only=True):
 class CalibrationError(Exception):
     """Points that no line can be trusted through, or a file that cannot be read or written."""
 
-    def __init__(self, reason: str, mend: str) -> None:
+    def __init__(self, reason: str, hint: str) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.mend = mend
+        self.hint = hint
 
 
-def fit(points: Sequence[Point], *, meter_gain: float) -> Line:
+def fit(points: Sequence[Point], *, meter_gain: float) -> CalibrationLine:
     """The least-squares line through `points`.
 
     `meter_gain` is the relative half-width of the outside meter. The line's own adds to it what the points say of the
@@ -123,7 +133,7 @@ def fit(points: Sequence[Point], *, meter_gain: float) -> Line:
     squares = math.fsum((y - slope * x - intercept_w) ** 2 for x, y in zip(sensors, meters, strict=True))
     scatter = math.sqrt(3 * squares / (n - 2)) / mean_meter if n > 2 else 0.0
     deviation = scatter if n >= _ENOUGH_POINTS else max(scatter, LINEARITY)
-    return Line(slope=slope, intercept_w=intercept_w, gain=meter_gain + deviation)
+    return CalibrationLine(slope=slope, intercept_w=intercept_w, gain=meter_gain + deviation)
 
 
 def device_key(host: Host) -> str:
@@ -206,3 +216,116 @@ def _write(file: Path, calibrations: tuple[Calibration, ...]) -> None:
         unfinished.replace(file)
     except OSError as error:
         raise CalibrationError(f"{file}: {error.strerror}", f"make {file.parent} writable") from error
+
+
+SLOPE, INTERCEPT, NOTE = "calibration_slope", "calibration_intercept_w", "calibration_note"
+"""Properties of a source: the line that it applies to its total, and why it does not apply the user's own."""
+
+AS_READ = CalibrationLine(slope=1.0, intercept_w=0.0, gain=0.0)
+
+_FIELDS = frozenset(field.name for field in msgspec.structs.fields(PowerProperties))
+
+
+class CalibrationTarget(Struct, frozen=True, kw_only=True):
+    """What a calibration is fitted on: the total of a source."""
+
+    info: SourceInfo
+    channel: Channel
+
+    @property
+    def line(self) -> CalibrationLine:
+        """What the source makes of its sensor now; `AS_READ` for one that shows what it reads."""
+        slope, intercept_w = self.info.properties.get(SLOPE), self.info.properties.get(INTERCEPT)
+        if not isinstance(slope, float) or not isinstance(intercept_w, float) or slope == 0:
+            return AS_READ
+        known = of_channel(self.info, self.channel.name)
+        return CalibrationLine(slope=slope, intercept_w=intercept_w, gain=known.gain or 0.0)
+
+    def sensor_w(self, shown_w: float) -> float:
+        """What the sensor itself reads, in watts, when the channel shows `shown_w`."""
+        return (shown_w - self.line.intercept_w) / self.line.slope
+
+
+def calibratable(info: SourceInfo) -> CalibrationTarget | None:
+    """The total in W that a calibration of this source corrects.
+
+    `None` for gauges, for counters, for rails without a total, for what is a part of a sum over several sources, and
+    for another machine's, which is calibrated there.
+    """
+    if info.kind != "power" or "host" in info.properties:
+        return None
+    for channel in info.channels:
+        known = of_channel(info, channel.name)
+        if channel.unit == "W" and known.total and not known.adds_up_as:
+            return CalibrationTarget(info=info, channel=channel)
+    return None
+
+
+class OwnCalibrations:
+    """The user's calibrations of this machine."""
+
+    def __init__(self, host: Host, file: Path | None = None) -> None:
+        """Read them from `file`, by default the one in the user's configuration folder."""
+        self._device = device_key(host)
+        self._calibrations: tuple[Calibration, ...] = ()
+        self._trouble = ""
+        try:
+            self._calibrations = load_all(file or default_file())
+        except CalibrationError as error:
+            self._trouble = f"{error.reason}; {error.hint}"
+
+    def applied_to(self, source: Source) -> Source:
+        """The source with its total corrected; the source itself where there is nothing to correct or to tell."""
+        total = calibratable(source.info)
+        if total is None or SLOPE in source.info.properties:
+            return source
+        own = find(self._calibrations, device=self._device, source=source.info.name)
+        if own is not None:
+            return CalibratedSource(source, total, own.line, _corrected_info(total, own))
+        if self._trouble:
+            info = replace(source.info, properties={**source.info.properties, NOTE: self._trouble})
+            return CalibratedSource(source, total, AS_READ, info)
+        return source
+
+
+class CalibratedSource:
+    """A source whose total is corrected by a straight line."""
+
+    def __init__(self, source: Source, total: CalibrationTarget, line: CalibrationLine, info: SourceInfo) -> None:
+        self.info = info
+        self.blocking = source.blocking
+        self._source = source
+        self._place = source.info.channels.index(total.channel)
+        self._line = line
+
+    def read(self) -> Values:
+        """Read the source, its total corrected. Raises SourceLost as it does."""
+        values = list(self._source.read())
+        value = values[self._place]
+        if not isinstance(value, Unavailable):
+            values[self._place] = self._line.corrected_w(value)
+        return tuple(values)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
+
+
+def _corrected_info(total: CalibrationTarget, own: Calibration) -> SourceInfo:
+    info, line, name = total.info, own.line, total.channel.name
+    known = {channel.name: of_channel(info, channel.name) for channel in info.channels}
+    before = known[name]
+    known[name] = replace(
+        before,
+        gain=line.gain,
+        offset_w=0.0,  # the line's intercept takes it in
+        lsb_w=None if before.lsb_w is None else before.lsb_w * line.slope,
+        p_max_w=None if before.p_max_w is None else line.corrected_w(before.p_max_w),
+        calibration=own.title,
+        sum_of=(),  # corrected, it is the sum of its parts no more
+    )
+    others = {key: value for key, value in info.properties.items() if key.partition(".")[0] not in _FIELDS}
+    return replace(
+        info,
+        properties={**others, **to_properties(known), SLOPE: line.slope, INTERCEPT: line.intercept_w},
+    )

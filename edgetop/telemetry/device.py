@@ -7,11 +7,9 @@ import platform
 import re
 
 from edgetop.core.records import DeviceInfo
-from edgetop.telemetry.jetson_platform import power_mode
+from edgetop.telemetry.host import Host, container, is_virtual_machine, text_of
+from edgetop.telemetry.jetson import power_mode
 from edgetop.telemetry.memory import parse_meminfo
-from edgetop.telemetry.source import Host
-from edgetop.telemetry.surroundings import container, is_virtual_machine
-from edgetop.telemetry.sysfs_file import text_of
 
 _ARM_CORES = {
     ("0x41", "0xd03"): "Cortex-A53",
@@ -39,9 +37,12 @@ _ARM_CORES = {
     ("0x51", "0x001"): "Oryon",
 }
 """Implementer and part of `/proc/cpuinfo` (Arm's Main ID Register; names as in lscpu)."""
+
 _EMPTY_DMI = {"", "None", "O.E.M.", "To Be Filled By O.E.M.", "To be filled by O.E.M.", "System manufacturer",
               "System Product Name", "Default string", "Not Specified", "Not Applicable"}  # fmt: skip
+
 _FILE_BYTES, _CPUINFO_BYTES = 4096, 1 << 20
+
 _NAME_BYTES = 256
 
 

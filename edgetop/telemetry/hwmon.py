@@ -1,4 +1,4 @@
-"""Power and energy from the kernel's hardware monitoring: graphics boards, ACPI meters, INA chips, POWER-Z on USB.
+"""Hwmon power: amdgpu, xe, ACPI, INA, POWER-Z.
 
 Only chips whose name is on the list below are asked, since many others have a `power1_input` of something else. Of what
 a chip offers, an energy counter goes before an average, an average before a point reading, and that before volts times
@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from edgetop.core.records import Channel, Missing, Scope, SourceInfo
-from edgetop.telemetry.hwmon_chip import HwmonChip, find_chips
-from edgetop.telemetry.jetson_rails import is_board_sensor
-from edgetop.telemetry.meter_source import Meter, MeterSource, Scaled, VoltsTimesAmperes
-from edgetop.telemetry.power_properties import PowerProperties, SensorFlag, to_properties
-from edgetop.telemetry.source import Absent, Host, Source
-from edgetop.telemetry.sysfs_file import number_of, why
+from edgetop.core.sources import Channel, PowerProperties, Scope, SensorFlag, SourceInfo, Unavailable, to_properties
+from edgetop.telemetry.host import Host, number_of, why
+from edgetop.telemetry.jetson import is_board_sensor
+from edgetop.telemetry.source import Source, UnavailableSource
+from edgetop.telemetry.sysfs import ChannelReader, HwmonChip, MeterSource, Scaled, VoltsTimesAmperes, find_chips
 
 
 class ChipKind(Struct, frozen=True, kw_only=True):
@@ -41,9 +39,11 @@ class ChipKind(Struct, frozen=True, kw_only=True):
 
 _INA = ChipKind(scope="dc_in", gain=0.01, p_max_w=500.0, period_s=0.04, shunt_offset_uv=100.0)
 """The offset is the INA219's largest; later members of the family are better."""
+
 _BOARD = ChipKind(
     scope="gpu_board", gain=0.10, p_max_w=1500.0, period_s=0.05, flags=("partial",), adds_up_as="gpu", blocking=False
 )
+
 _KINDS: dict[str, ChipKind] = {
     "amdgpu": _BOARD,
     "xe": _BOARD,
@@ -65,7 +65,9 @@ _APU = ChipKind(scope="cpu_package", gain=0.10, p_max_w=300.0, period_s=0.05, fl
 
 _FORMS = (("energy", "energy", "input"), ("average", "power", "average"), ("input", "power", "input"))
 """Form, beginning and end of the file's name; the best first."""
+
 _LOOKS, _LOOK_EVERY_S = 25, 0.02
+
 _VOLTAGE_MAX_MV = 100_000
 
 
@@ -82,7 +84,7 @@ class _Reading(Struct, frozen=True, kw_only=True):
     def is_energy(self) -> bool:
         return self.form == "energy"
 
-    def meter(self, chip: HwmonChip, kind: ChipKind) -> Meter:
+    def meter(self, chip: HwmonChip, kind: ChipKind) -> ChannelReader:
         folder = chip.directory
         if self.form == "product":
             return VoltsTimesAmperes(
@@ -91,7 +93,7 @@ class _Reading(Struct, frozen=True, kw_only=True):
         return Scaled(folder / f"{self.file}_{'average' if self.form == 'average' else 'input'}", 1e-6)
 
 
-def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterator[Source | Absent]:
+def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterator[Source | UnavailableSource]:
     """Yield a source for each chip on the list that gives a reading other than zero, an Absent for the others.
 
     The INA chips that belong to a Jetson are left to `edgetop.telemetry.jetson`.
@@ -116,14 +118,14 @@ def is_discrete(chip: HwmonChip) -> bool:
 
 def _probe_chip(
     host: Host, chip: HwmonChip, kind: ChipKind, name: str, pause: Callable[[float], None]
-) -> Source | Absent:
-    last = Missing(f"{chip.directory} has nothing to read power from")
+) -> Source | UnavailableSource:
+    last = Unavailable(f"{chip.directory} has nothing to read power from")
     for readings in _offered(chip, kind):
         failed = _implausible([reading.meter(chip, kind) for reading in readings], readings[0].is_energy, kind, pause)
         if failed is None:
             return _source(host, chip, kind, name, readings)
         last = failed
-    return Absent(name=name, missing=last)
+    return UnavailableSource(name=name, missing=last)
 
 
 def _offered(chip: HwmonChip, kind: ChipKind) -> Iterator[tuple[_Reading, ...]]:
@@ -152,8 +154,8 @@ def _offered(chip: HwmonChip, kind: ChipKind) -> Iterator[tuple[_Reading, ...]]:
 
 
 def _implausible(
-    meters: list[Meter], is_energy: bool, kind: ChipKind, pause: Callable[[float], None]
-) -> Missing | None:
+    meters: list[ChannelReader], is_energy: bool, kind: ChipKind, pause: Callable[[float], None]
+) -> Unavailable | None:
     """Why the first of the meters cannot be used: not readable, frozen counter, nothing but zeros, or beyond belief."""
     meter = meters[0]
     try:
@@ -161,7 +163,7 @@ def _implausible(
         for look in range(_LOOKS + 1):
             value = meter.read() if look else first
             if not is_energy and abs(value) > kind.p_max_w:
-                return Missing(f"{meter.path} reads {value:.0f} W, which cannot be")
+                return Unavailable(f"{meter.path} reads {value:.0f} W, which cannot be")
             if (value != first) if is_energy else (value != 0):
                 return None
             pause(_LOOK_EVERY_S)
@@ -171,8 +173,8 @@ def _implausible(
         for each in meters:
             each.close()
     if is_energy:
-        return Missing(f"{meter.path} stands still")
-    return Missing(f"{meter.path} reads 0 W", "check that the load's current flows through this sensor")
+        return Unavailable(f"{meter.path} stands still")
+    return Unavailable(f"{meter.path} reads 0 W", "check that the load's current flows through this sensor")
 
 
 def _source(host: Host, chip: HwmonChip, kind: ChipKind, name: str, readings: tuple[_Reading, ...]) -> MeterSource:
@@ -208,7 +210,7 @@ def _source(host: Host, chip: HwmonChip, kind: ChipKind, name: str, readings: tu
         properties=to_properties(known),
     )
 
-    def relocate() -> tuple[Meter, ...] | None:
+    def relocate() -> tuple[ChannelReader, ...] | None:
         now = next((other for other in find_chips(host) if other.is_same_device(chip)), None)
         return None if now is None else tuple(reading.meter(now, kind) for reading in readings)
 

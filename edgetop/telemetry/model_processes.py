@@ -1,4 +1,4 @@
-"""Processes of this machine that hold language models, whoever started them.
+"""Finds processes that hold models, their ports and workers.
 
 They are known by their command lines, which everybody may read, and by the model files that they have mapped, which
 their own user may. What may not be read is not known; nothing is guessed.
@@ -6,30 +6,278 @@ their own user may. What may not be read is not known; nothing is guessed.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice, pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+import psutil
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.telemetry.listening import Listener, listeners_of, sockets_of
-from edgetop.telemetry.model_programs import Program, model_of, port_of, program_of
-from edgetop.telemetry.source import Host
+from edgetop.core.sources import Unavailable
+from edgetop.core.text import one_line
+from edgetop.telemetry.host import Host
+
+_LISTEN = "0A"
+"""TCP_LISTEN in `/proc/net/tcp` (proc(5))."""
+
+_SOCKET = re.compile(r"socket:\[(\d+)\]$")
+
+_FORWARDERS = frozenset(
+    {"ssh", "sshd", "autossh", "docker-proxy", "rootlessport", "socat", "kubectl", "nginx", "haproxy"}
+)
+"""Programs that listen for another one, which may be on another machine."""
+
+_ALL_SOCKETS_READ = 4096
+
+
+class Listener(NamedTuple):
+    """A TCP socket on which somebody of this machine listens."""
+
+    address: str
+    """An IP address; `0.0.0.0` or `::` for all of the machine's."""
+    port: int
+    inode: str
+    uid: int
+
+
+def listening_pid(host: Host, port: int, programs: Collection[str] = ()) -> int | Unavailable:
+    """The process that listens on a TCP port of this machine, or why it is not known.
+
+    Where another user's process may not be looked into, it is the one of that user with the name of one of `programs`.
+    """
+    if host.system != "linux":
+        return _of_psutil(port)
+    listeners = [listener for listener in listeners_of(host) if listener.port == port]
+    if not listeners:
+        return Unavailable(f"nobody listens on port {port} of this machine")
+    inodes = {listener.inode for listener in listeners}
+    pids = _pids(host)
+    pid = next((pid for pid in pids if not inodes.isdisjoint(sockets_of(host, pid))), None)
+    if pid is None:
+        uids = {listener.uid for listener in listeners}
+        pid = _by_name(host, [pid for pid in pids if _user_id(host, pid) in uids], programs)
+        if pid is None:
+            return Unavailable(
+                f"the process that listens on port {port} belongs to another user",
+                "run edgetop as that user, or with sudo",
+            )
+    name = _name(host, pid)
+    if name in _FORWARDERS:
+        return Unavailable(f"{one_line(name)} listens on port {port} and passes on to a server that is elsewhere")
+    return pid
+
+
+def descendants(host: Host, pid: int) -> tuple[int, ...]:
+    """The processes that a process has started, and that those have."""
+    if host.system != "linux":
+        try:
+            return tuple(child.pid for child in psutil.Process(pid).children(recursive=True))
+        except psutil.Error:
+            return ()
+    children: dict[int, list[int]] = {}
+    for each in _pids(host):
+        children.setdefault(_parent(host, each), []).append(each)
+    found: list[int] = []
+    waiting = children.get(pid, [])
+    while waiting:
+        found += waiting
+        waiting = [child for each in waiting for child in children.get(each, ()) if child not in found]
+    return tuple(found)
+
+
+def listeners_of(host: Host) -> Iterator[Listener]:
+    """All TCP sockets of this machine on which somebody listens, as Linux tells them."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in _proc_text(host.path(table)).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == _LISTEN:
+                address, _, port = fields[1].rpartition(":")
+                with suppress(ValueError):
+                    uid = int(fields[7]) if fields[7].isdecimal() else -1
+                    yield Listener(_address(address), int(port, 16), fields[9], uid)
+
+
+def _address(digits: str) -> str:
+    """An address as the kernel prints it: words of 32 bits, each in the byte order of the machine."""
+    words = [bytes.fromhex(digits[begin : begin + 8]) for begin in range(0, len(digits), 8)]
+    packed = b"".join(words if sys.byteorder == "big" else (word[::-1] for word in words))
+    return str(ipaddress.ip_address(packed))
+
+
+def _pids(host: Host) -> list[int]:
+    try:
+        return sorted(int(entry.name) for entry in host.path("/proc").iterdir() if entry.name.isdecimal())
+    except OSError:
+        return []
+
+
+def sockets_of(host: Host, pid: int) -> set[str]:
+    """Inodes of the sockets that a process holds; none where it may not be looked into."""
+    found: set[str] = set()
+    try:
+        for number, link in enumerate(host.path(f"/proc/{pid}/fd").iterdir()):
+            if number == _ALL_SOCKETS_READ:
+                break
+            match = _SOCKET.match(str(link.readlink()))
+            if match:
+                found.add(match[1])
+    except OSError:
+        return found
+    return found
+
+
+def _by_name(host: Host, pids: list[int], programs: Collection[str]) -> int | None:
+    """The one process of these with such a name that none of the others has started."""
+    named = {pid for pid in pids if _name(host, pid) in programs}
+    roots = [pid for pid in named if _parent(host, pid) not in named]
+    return roots[0] if len(roots) == 1 else None
+
+
+def _name(host: Host, pid: int) -> str:
+    return _proc_text(host.path(f"/proc/{pid}/comm")).strip()
+
+
+def _user_id(host: Host, pid: int) -> int | None:
+    match = re.search(r"^Uid:\s+(\d+)", _proc_text(host.path(f"/proc/{pid}/status")), re.MULTILINE)
+    return int(match[1]) if match else None
+
+
+def _parent(host: Host, pid: int) -> int:
+    # The command's name may itself hold blanks and parentheses.
+    fields = _proc_text(host.path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return int(fields[1]) if len(fields) > 1 and fields[1].isdecimal() else 0
+
+
+def _proc_text(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""
+
+
+def _of_psutil(port: int) -> int | Unavailable:
+    for process in psutil.process_iter():
+        try:
+            connections = process.net_connections("tcp")
+        except psutil.Error:
+            continue
+        if any(each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port for each in connections):
+            return int(process.pid)
+    return Unavailable(f"the process that listens on port {port} is not shown to us", "run edgetop with sudo")
+
+
+class Program(NamedTuple):
+    """A program that holds a model, or serves those that do."""
+
+    kind: str
+    port: int | None = None
+    """Where it serves HTTP unless told otherwise; `None` for one that is not asked."""
+
+
+class _Rule(NamedTuple):
+    pattern: re.Pattern[str]
+    """Of the executable's name and its arguments, blanks between them."""
+    program: Program
+
+
+_RULES: Final = tuple(
+    _Rule(re.compile(pattern), program)
+    for pattern, program in (
+        (r"llama-server\b", Program("llama-server", 8080)),
+        (r"(\S*\.)?llamafiler?\b", Program("llamafile", 8080)),
+        (r"ollama serve\b", Program("ollama", 11434)),
+        (r"ollama runner\b|ollama_llama_server\b|ollama-llama-server\b", Program("ollama runner")),
+        (r"koboldcpp\S*|python\S* \S*koboldcpp\.py\b", Program("koboldcpp", 5001)),
+        (r"(LM Studio|lm-studio|LM-Studio|llmster)\b", Program("lm-studio", 1234)),
+        (r"vllm serve\b|python\S* \S*/vllm serve\b|python\S* -m vllm\.entrypoints", Program("vllm", 8000)),
+        (r"VLLM::", Program("vllm worker")),
+        (r"python\S* -m llama_cpp\.server\b", Program("llama_cpp.server", 8000)),
+        (r"(python\S* (-m |\S*/))?mlc_llm serve\b", Program("mlc_llm", 8000)),
+        (r"python\S* -m sglang\.launch_server\b", Program("sglang", 30000)),
+        (r"python\S* -m edgetop\.inference\.worker\b", Program("edgetop")),
+        (r"(llama-(?!swap)[a-z0-9-]+|rpc-server|ggml-rpc-server)\b", Program("")),
+    )
+)
+"""The first that fits counts; an empty kind is the executable's own name. Names and ports as in the programs' own
+documentation."""
+
+LOOKED_FOR: Final = (
+    "llama-server and llama.cpp's other programs, llamafile, Ollama, koboldcpp, LM Studio, vLLM, SGLang, MLC, "
+    "llama_cpp.server, and any process that has a .gguf file mapped"
+)
+"""The same for a person."""
+
+_MODEL_FLAGS = frozenset({"-m", "--model", "--model-path", "-hf", "-hfr", "--hf-repo", "--hf"})
+
+_MODEL_AFTER = frozenset({"serve"})
+
+LOOKED_AT = 4096
+"""Characters of a command line that are looked at."""
+
+
+def program_of(arguments: Sequence[str]) -> Program | None:
+    """The program of a command line; `None` for one that is not known to hold a model."""
+    if not arguments or not arguments[0]:
+        return None
+    line = " ".join((_base(arguments[0]), *arguments[1:]))[:LOOKED_AT]
+    for rule in _RULES:
+        if rule.pattern.match(line):
+            return rule.program if rule.program.kind else Program(_base(arguments[0]))
+    return None
+
+
+def model_of(arguments: Sequence[str]) -> str:
+    """The model that a command line names; empty if it names none."""
+    if arguments and _base(arguments[0]).startswith("python") and "-m" in arguments:
+        # Here it names the module that is run.
+        arguments = arguments[arguments.index("-m") + 1 :]
+    for flag, value in pairwise(arguments):
+        if flag in _MODEL_FLAGS or (flag in _MODEL_AFTER and not value.startswith("-")):
+            return value
+    for argument in arguments[1:]:
+        name, _, value = argument.partition("=")
+        if name in _MODEL_FLAGS and value:
+            return value
+    return next((argument for argument in arguments[1:] if argument.endswith(".gguf")), "")
+
+
+def port_of(arguments: Sequence[str]) -> int | None:
+    """The port that a command line names."""
+    for flag, value in zip(arguments, (*arguments[1:], ""), strict=False):
+        name, _, joined = flag.partition("=")
+        text = joined or value
+        if name == "--port" and text.isascii() and text.isdecimal() and 0 < int(text[:6]) < 2**16:
+            return int(text)
+    return None
+
+
+def _base(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")
+
 
 LEAST_BYTES = 48 * 2**20
 """Resident memory that a process of no known program has at least when it holds a model: all of use are larger."""
+
 LOOK_AGAIN: Final = 6
 """A process that holds no model is looked at again at every so many looks: it may load one."""
+
 PROCESSES_MOST = 64
 """Model processes that are followed; a machine with more of them is no edge device."""
+
 LOCAL_HOSTS: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - read, not listened on
 """How a server is asked that listens on all addresses of the machine."""
+
 _MAPPED = re.compile(r"(/[^\n]*?(?:\.gguf|/blobs/sha256-[0-9a-f]{64}|\.safetensors|\.llamafile))$", re.MULTILINE)
+
 _CMDLINE_BYTES, _STAT_BYTES, _MAPS_BYTES, _STATUS_BYTES = 65_536, 1024, 4 * 2**20, 16_384
+
 _PARENT, _USER_TIME, _SYSTEM_TIME, _THREADS, _STARTED, _RESIDENT_PAGES = 1, 11, 12, 17, 19, 21
 """Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 4, 14, 15, 20, 22 and 24)."""
 

@@ -1,17 +1,287 @@
-"""Plugs that measure what the whole device takes from the wall."""
+"""Shelly, Tasmota and Kasa plugs.
+
+Nothing but the address that the user gave is contacted: no proxy, no redirect, no cloud. The exchange as a whole has a
+deadline, so a device that answers a byte at a time does not hold its thread, and a limit of size.
+"""
 
 from __future__ import annotations
 
 import math
 import re
+import socket
+import struct
+import time
 from collections.abc import Callable
+from typing import Any, Protocol
 
+import msgspec
 from msgspec import Struct
 
-from edgetop.core.records import Channel, Missing, SourceInfo
-from edgetop.telemetry.plug_protocols import Kasa, Plug, Shelly, Tasmota
-from edgetop.telemetry.power_properties import PowerProperties, to_properties
+from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, to_properties
 from edgetop.telemetry.source import SourceLost, Values
+
+EXCHANGE_S = 2.0
+
+_ANSWER_BYTES = 65536
+
+_LENGTH = struct.Struct(">I")
+
+_SAME_NETWORK = "check the address, and that this machine is in the plug's network"
+
+
+class NotFoundError(SourceLost):
+    """The plug answers, but has nothing under that path."""
+
+
+class _DeadlineSocket(socket.socket):
+    """A connection on which all receiving ends at one deadline, however slowly the bytes come."""
+
+    deadline_s = 0.0
+
+    def recv_into(self, buffer: Any, nbytes: int = 0, flags: int = 0) -> int:  # noqa: ANN401 - any writable buffer
+        remaining_s = self.deadline_s - time.monotonic()
+        if remaining_s <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(remaining_s)
+        return super().recv_into(buffer, nbytes, flags)
+
+
+def _connect(host: str, port: int) -> _DeadlineSocket:
+    deadline_s = time.monotonic() + EXCHANGE_S
+    plain = socket.create_connection((host, port), timeout=EXCHANGE_S)
+    connection = _DeadlineSocket(fileno=plain.detach())
+    connection.settimeout(EXCHANGE_S)
+    connection.deadline_s = deadline_s
+    return connection
+
+
+def _receive(connection: _DeadlineSocket, size: int) -> bytes:
+    received = bytearray(size)
+    view = memoryview(received)
+    while view:
+        count = connection.recv_into(view)
+        if count == 0:
+            raise ConnectionError("the connection was closed before the end of the answer")
+        view = view[count:]
+    return bytes(received)
+
+
+def exchange(host: str, port: int, question: bytes) -> bytes:
+    """Send `question` and receive an answer over TCP, each after its length in four bytes.
+
+    Raises ConnectionRefusedError when nobody listens, and SourceLost for everything else that fails.
+    """
+    try:
+        with _connect(host, port) as connection:
+            connection.sendall(_LENGTH.pack(len(question)) + question)
+            (length,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
+            if length > _ANSWER_BYTES:
+                raise SourceLost(f"{host} wants to answer with {length} bytes")
+            return _receive(connection, length)
+    except ConnectionRefusedError:
+        raise
+    except OSError as error:
+        raise _unreachable(host, error) from error
+
+
+def get_json(host: str, port: int, path: str) -> object:
+    """The JSON at an HTTP path. Raises NotThereError for status 404 and SourceLost for everything else that fails."""
+    import http.client  # noqa: PLC0415 - 25 ms, and most people have no plug
+
+    connection = http.client.HTTPConnection(host, port)
+    try:
+        connection.sock = _connect(host, port)
+        connection.request("GET", path, headers={"Connection": "close"})
+        response = connection.getresponse()
+        body = response.read(_ANSWER_BYTES + 1)
+    except OSError as error:
+        raise _unreachable(host, error) from error
+    except http.client.HTTPException as error:
+        raise SourceLost(f"{host} does not speak HTTP: {type(error).__name__}") from error
+    finally:
+        connection.close()
+    if response.status == http.client.NOT_FOUND:
+        raise NotFoundError(f"{host} has no {path}")
+    if response.status == http.client.UNAUTHORIZED:
+        raise SourceLost(f"{host} wants a password", "switch its restricted login off, or use --power-exec with curl")
+    if response.status != http.client.OK:
+        raise SourceLost(f"{host} answers {path} with HTTP status {response.status}")
+    return decode_json(host, body)
+
+
+def decode_json(host: str, body: bytes) -> object:
+    """The JSON in an answer of `host`. Raises SourceLost when it is none."""
+    if len(body) > _ANSWER_BYTES:
+        raise SourceLost(f"{host} answers with more than {_ANSWER_BYTES} bytes")
+    try:
+        return msgspec.json.decode(body, type=object)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise SourceLost(f"{host} does not answer in JSON") from error
+
+
+def _unreachable(host: str, error: OSError) -> SourceLost:
+    if isinstance(error, TimeoutError):
+        return SourceLost(f"{host} did not answer within {EXCHANGE_S:g} s", _SAME_NETWORK)
+    return SourceLost(f"{host}: {error.strerror or error}", _SAME_NETWORK)
+
+
+class Plug(Protocol):
+    """One way of asking a plug."""
+
+    @property
+    def lsb_w(self) -> float:
+        """Step of the reading, in watts."""
+
+    def power_w(self) -> float:
+        """What the plug says that it supplies now, in watts, believable or not. Raises SourceLost."""
+
+    def forget(self) -> None:
+        """Ask as if for the first time; the plug may have been replaced or updated."""
+
+
+class Shelly:
+    """A Shelly of any generation; which one shows in what it answers to."""
+
+    lsb_w = 0.1
+    _PATHS = (
+        ("/rpc/Switch.GetStatus?id={0}", "apower"),
+        ("/rpc/PM1.GetStatus?id={0}", "apower"),
+        ("/rpc/EM1.GetStatus?id={0}", "act_power"),
+        ("/status", "meters.{0}.power"),
+        ("/status", "emeters.{0}.power"),
+    )
+    """Generation 2 and later by component, then generation 1."""
+
+    def __init__(self, host: str, port: int | None, outlet: int | None) -> None:
+        self._host, self._port, self._outlet = host, port or 80, outlet or 0
+        self._found: tuple[str, str] | None = None
+
+    def power_w(self) -> float:
+        """See `Plug.power_w`."""
+        if self._found is None:
+            self._found = self._find()
+        path, field = self._found
+        answer = get_json(self._host, self._port, path.format(self._outlet))
+        power_w = _number_at(answer, field.format(self._outlet))
+        if power_w is None or _at(answer, f"meters.{self._outlet}.is_valid") is False:
+            raise SourceLost(f"{self._host} answers without a power reading")
+        return power_w
+
+    def forget(self) -> None:
+        """See `Plug.forget`."""
+        self._found = None
+
+    def _find(self) -> tuple[str, str]:
+        for path, field in self._PATHS:
+            try:
+                answer = get_json(self._host, self._port, path.format(self._outlet))
+            except NotFoundError:
+                continue
+            if _number_at(answer, field.format(self._outlet)) is not None:
+                return path, field
+        raise SourceLost(
+            f"{self._host} has no power meter {self._outlet} that a Shelly would have",
+            "check kind and outlet: shelly:HOST/0, shelly:HOST/1",
+        )
+
+
+class Tasmota:
+    """A plug with the Tasmota firmware. A device with several outlets answers with one number for each."""
+
+    lsb_w = 1.0
+    """Watts are whole unless the user set WattRes."""
+
+    def __init__(self, host: str, port: int | None, outlet: int | None) -> None:
+        self._host, self._port, self._outlet = host, port or 80, outlet
+
+    def power_w(self) -> float:
+        """See `Plug.power_w`."""
+        answer = get_json(self._host, self._port, "/cm?cmnd=Status%208")
+        if _at(answer, "WARNING") is not None:
+            raise SourceLost(f"{self._host} wants a password", "clear it with the command WebPassword 0")
+        power = _at(answer, "StatusSNS.ENERGY.Power")
+        if isinstance(power, list) and self._outlet is None and len(power) > 1:
+            raise SourceLost(f"{self._host} has {len(power)} outlets", "name one: tasmota:HOST/0")
+        field = f"StatusSNS.ENERGY.Power.{self._outlet or 0}" if isinstance(power, list) else "StatusSNS.ENERGY.Power"
+        power_w = _number_at(answer, field)
+        if power_w is None:
+            raise SourceLost(f"{self._host} answers without a power reading", "check that this plug has a meter")
+        return power_w
+
+    def forget(self) -> None:
+        """See `Plug.forget`."""
+
+
+class Kasa:
+    """A TP-Link Kasa plug that still speaks its first local protocol: JSON, enciphered by its own text, on TCP."""
+
+    lsb_w = 0.1
+    _PORT = 9999
+    _KEY = 171
+
+    def __init__(self, host: str, port: int | None, outlet: int | None) -> None:
+        """Raises ValueError when an outlet is named: the protocol's plugs have one."""
+        if outlet is not None:
+            raise ValueError("a Kasa plug has no outlets to choose from: kasa:HOST")
+        self._host, self._port = host, port or self._PORT
+
+    def power_w(self) -> float:
+        """See `Plug.power_w`."""
+        question = self.encipher(b'{"emeter":{"get_realtime":{}}}')
+        try:
+            enciphered = exchange(self._host, self._port, question)
+        except ConnectionRefusedError as error:
+            raise SourceLost(
+                f"{self._host} refuses the local Kasa protocol",
+                "its firmware may want a login: use --power-exec with python-kasa",
+            ) from error
+        answer = decode_json(self._host, self.decipher(enciphered))
+        power_w, power_mw = (_number_at(answer, f"emeter.get_realtime.{field}") for field in ("power", "power_mw"))
+        if power_w is not None:
+            return power_w
+        if power_mw is not None:
+            return power_mw / 1000
+        raise SourceLost(f"{self._host} answers without a power reading", "check that this plug has a meter")
+
+    def forget(self) -> None:
+        """See `Plug.forget`."""
+
+    @classmethod
+    def encipher(cls, plain: bytes) -> bytes:
+        """Combine each byte with the enciphered one before it."""
+        key, enciphered = cls._KEY, bytearray()
+        for byte in plain:
+            key ^= byte
+            enciphered.append(key)
+        return bytes(enciphered)
+
+    @classmethod
+    def decipher(cls, enciphered: bytes) -> bytes:
+        """Undo `encipher`."""
+        return bytes(byte ^ key for byte, key in zip(enciphered, bytes([cls._KEY]) + enciphered, strict=False))
+
+
+def _at(node: object, path: str) -> object:
+    """What lies below `node` at a path of keys and places joined by dots; `None` when there is nothing."""
+    for step in path.split("."):
+        if isinstance(node, dict):
+            node = node.get(step)
+        elif isinstance(node, list) and step.isdigit() and int(step) < len(node):
+            node = node[int(step)]
+        else:
+            return None
+    return node
+
+
+def _number_at(node: object, path: str) -> float | None:
+    value = _at(node, path)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
 
 KINDS: dict[str, Callable[[str, int | None, int | None], Plug]] = {
     "shelly": Shelly,
@@ -27,11 +297,15 @@ _ADDRESS = re.compile(
 )
 
 _PERIOD_S = 0.5
+
 _UPDATE_S = 1.0
+
 _GAIN, _OFFSET_W = 0.03, 0.5
 """By judgement; the makers give no accuracy."""
+
 _P_MAX_W = 4000.0
 """16 A at 250 V."""
+
 _CONFIRMATIONS = 2
 """Plugs are known to read 0 W for a moment; so many more zeros in a row are needed to believe the first."""
 
@@ -106,8 +380,8 @@ class PlugSource:
             properties=to_properties({"power.wall": known}),
         )
         first = self._believed(asked.power_w())
-        if isinstance(first, Missing):
-            raise SourceLost(first.reason, first.mend)
+        if isinstance(first, Unavailable):
+            raise SourceLost(first.reason, first.hint)
 
     def read(self) -> Values:
         """Watts. Raises SourceLost when the plug does not answer."""
@@ -117,12 +391,12 @@ class PlugSource:
             self._plug.forget()
             raise
 
-    def _believed(self, power_w: float) -> float | Missing:
+    def _believed(self, power_w: float) -> float | Unavailable:
         if not math.isfinite(power_w) or not -_OFFSET_W <= power_w <= _P_MAX_W:
-            return Missing(f"the plug says {power_w:g} W, which is not plausible")
+            return Unavailable(f"the plug says {power_w:g} W, which is not plausible")
         self._zeros = self._zeros + 1 if power_w == 0 else 0
         if 0 < self._zeros <= _CONFIRMATIONS:
-            return Missing("the plug says 0 W", "plug this device's supply into it and switch it on")
+            return Unavailable("the plug says 0 W", "plug this device's supply into it and switch it on")
         return power_w
 
     def close(self) -> None:

@@ -1,22 +1,47 @@
-"""Meters that the user brings along: a program run for every reading, or a stream of readings. See `power_text`."""
+"""Sources from meter programs, streams and other hosts.
+
+Each reading is stamped with when it was measured, on our clock, and beside it stands how far off that may be. The
+machine is pinged for it, where it answers: `host_clock` says why lines alone do not tell.
+
+One stream without a name, whose header names no host, is a meter of this machine. Any other is a host: by the name
+given with it (`pi2=COMMAND`), else by the one in its header, else by its place among the streams.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
-from edgetop.core.clock import US_PER_S
-from edgetop.core.records import Missing
-from edgetop.telemetry.power_connection import TIMEOUT_S, Connection, Line
-from edgetop.telemetry.power_feed import ProgramFeed, parse_command
-from edgetop.telemetry.power_text import Header, Reading, describe, parse_header, parse_reading
-from edgetop.telemetry.source import Host, SourceLost, Values
+from edgetop.core.clock import US_PER_S, HostClock
+from edgetop.core.energy.scopes import LOCAL
+from edgetop.core.sources import SourceInfo, Unavailable
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.power_feed import TIMEOUT_S, Connection, Line, ProgramFeed, parse_command, parse_stream
+from edgetop.telemetry.power_text import (
+    HOST_NAME,
+    Header,
+    HostLine,
+    MeterReading,
+    Pong,
+    describe,
+    describe_host,
+    parse_header,
+    parse_host_line,
+    parse_reading,
+)
+from edgetop.telemetry.source import Probe, Source, SourceLost, Stamped, UnavailableSource, Values
 
 _EXEC_PERIOD_S = 1.0
+
 _EXEC_SHARE = 3.0
 """A program is run no more often than it takes three times as long; the sampler drops what takes half a period."""
+
 _STREAM_PERIOD_S = (0.02, 0.5)
+
 _ANSWER_BYTES = 65536
 
 WallClock = Callable[[], float]
@@ -42,8 +67,8 @@ class ExecSource:
         period_s = max(_EXEC_PERIOD_S, self._header.update_s, _EXEC_SHARE * took_s)
         self.info = describe(self._header, name="power.exec", driver="exec", path=program.name, period_s=period_s)
         first = self._reading(lines)
-        if isinstance(first, Missing):
-            raise SourceLost(first.reason, first.mend)
+        if isinstance(first, Unavailable):
+            raise SourceLost(first.reason, first.hint)
 
     def read(self) -> Values:
         """Run the program. Raises SourceLost when it fails, takes too long or says nothing."""
@@ -53,14 +78,14 @@ class ExecSource:
         """End the program if it runs."""
         self._program.close()
 
-    def _reading(self, lines: list[str]) -> float | Missing:
+    def _reading(self, lines: list[str]) -> float | Unavailable:
         try:
             reading = parse_reading(lines[-1], self._header)
         except ValueError as error:
-            return Missing(str(error))
+            return Unavailable(str(error))
         age_s = _age_s(reading, self._wall_clock())
         if age_s > stale_s(self._header):
-            return Missing(f"the reading is {age_s:.0f} s old")
+            return Unavailable(f"the reading is {age_s:.0f} s old")
         return reading.value
 
     def _run(self) -> list[str]:
@@ -93,7 +118,7 @@ class StreamSource:
         self._connection = connection
         self._clock = host.clock
         self._wall_clock = wall_clock
-        self._readings: list[Reading] = []
+        self._readings: list[MeterReading] = []
         self._last, self._last_us = 0.0, 0
         self._header = connection.header if connection.is_open and connection.header else connection.open()
         connection.gather(self._take_all)
@@ -121,12 +146,12 @@ class StreamSource:
             self._last_us = self._clock() - round(_age_s(readings[-1], self._wall_clock()) * US_PER_S)
             return (self._last,)
         if rejected:
-            return (Missing(rejected),)
+            return (Unavailable(rejected),)
         silent_s = (self._clock() - self._last_us) / US_PER_S
         if silent_s > stale_s(self._header):
-            connection.stop(Missing(f"{connection.name} has said nothing for {silent_s:.0f} s", "check the meter"))
+            connection.stop(Unavailable(f"{connection.name} has said nothing for {silent_s:.0f} s", "check the meter"))
         if not connection.is_open:
-            raise SourceLost(connection.ended.reason, connection.ended.mend)
+            raise SourceLost(connection.ended.reason, connection.ended.hint)
         return (self._last,)
 
     def close(self) -> None:
@@ -153,7 +178,7 @@ class StreamSource:
                 self._readings.append(reading)
 
 
-def _age_s(reading: Reading, now_unix_s: float) -> float:
+def _age_s(reading: MeterReading, now_unix_s: float) -> float:
     """Seconds since it was measured; one that claims to come from the future was measured when it was received."""
     return 0.0 if reading.unix_s is None else max(0.0, now_unix_s - reading.unix_s)
 
@@ -169,3 +194,214 @@ def exec_source(command: str, host: Host) -> ExecSource:
     Raises ValueError when it is not a command, SourceLost when it gives no plausible reading.
     """
     return ExecSource(parse_command(command), host)
+
+
+PERIOD_S: Final = (0.25, 0.5)
+"""Readings are handed over this often at most and at least; they are stamped, so that nothing is lost by waiting."""
+
+PING_S = 2.0
+"""In between the clocks drift apart by a fifth of a millisecond at most."""
+
+FIRST_PINGS = 5
+"""So many follow each other at once: the quickest one counts."""
+
+PINGS_KEPT = 8
+"""An answer to an older one is not understood any more."""
+
+PONG_S = 0.3
+
+FIRST_PONG_S = 1.0
+
+SILENT = "it has said nothing for {:.0f} s"
+
+
+class HostSource:
+    """The power of one host, whose readings come several at once. It is started again when it ends or falls silent."""
+
+    blocking = True
+
+    def __init__(self, connection: Connection, name: str, host: Host) -> None:
+        """Wait for a first reading, and before that for the header. Raises SourceLost when they do not come."""
+        self._connection = connection
+        self._clock = host.clock
+        self._header: Header = connection.header if connection.is_open and connection.header else connection.open()
+        self._host_clock = HostClock()
+        self._asked: dict[int, int] = {}
+        """When each ping left that is not answered yet."""
+        self._pings = 0
+        self._ping_due_us = 0
+        self._heard_us = self._stamped_us = 0
+        self._number: int | None = None
+        self.info: SourceInfo = describe_host(
+            self._header,
+            host=name,
+            path=connection.name,
+            period_s=min(max(PERIOD_S[0], self._header.update_s), PERIOD_S[1]),
+        )
+        self._waiting = self._begin()
+        """What came before it was first read."""
+
+    def read(self) -> Values:
+        """See Source: the latest reading."""
+        stamped = self.read_stamped()
+        return stamped[-1].values if stamped else (Unavailable("nothing has come since the last reading"),) * 2
+
+    def read_stamped(self) -> Sequence[Stamped]:
+        """See StampedSource. Raises SourceLost when the stream ended or fell silent."""
+        connection = self._connection
+        if not connection.is_open:
+            connection.reopen()
+            self._waiting = self._begin()
+        lines = connection.receive()
+        if connection.is_open and self._header.answers_pings and self._clock() >= self._ping_due_us:
+            lines += self._ping(PONG_S)
+        waiting, self._waiting = self._waiting, []
+        stamped = [*waiting, *self._understood(lines)]
+        if stamped:
+            return stamped
+        silent_s = (self._clock() - self._heard_us) / US_PER_S
+        if connection.is_open and silent_s > stale_s(self._header):
+            connection.stop(Unavailable(SILENT.format(silent_s)))
+        if not connection.is_open:
+            raise SourceLost(connection.ended.reason, connection.ended.hint)
+        return ()
+
+    def close(self) -> None:
+        """End the program or the connection."""
+        self._connection.close()
+
+    def _begin(self) -> list[Stamped]:
+        """From the header to the first reading; a stream that began anew may be that of a machine started anew."""
+        self._host_clock = HostClock()
+        self._asked.clear()
+        self._number = None
+        self._pings = 0
+        self._heard_us = self._clock()
+        pinged = self._header.answers_pings
+        lines = self._ping(FIRST_PONG_S) if pinged else []
+        found = self._understood(lines)
+        while not found:
+            found = self._understood(self._connection.gather(bool))
+        return found
+
+    def _ping(self, timeout_s: float) -> list[Line]:
+        """Ask for the time there, and give what comes until the answer."""
+        self._pings += 1
+        number = self._pings
+        now_us = self._clock()
+        self._ping_due_us = now_us + (0 if number < FIRST_PINGS else round(PING_S * US_PER_S))
+        self._asked[number] = now_us
+        self._asked.pop(number - PINGS_KEPT, None)
+        if not self._connection.send(f"ping {number}\n"):
+            return []
+        answer = f"pong {number} "
+        return self._connection.gather(lambda lines: any(line.text.startswith(answer) for line in lines), timeout_s)
+
+    def _understood(self, lines: Sequence[Line]) -> list[Stamped]:
+        """The readings among the lines; first all that tell of the clock are taken in."""
+        told: list[tuple[HostLine, Line]] = []
+        rejected = self._connection.rejected
+        self._connection.rejected = ""
+        for line in lines:
+            self._heard_us = line.t_us
+            try:
+                found = parse_host_line(line.text, self._header)
+            except ValueError as error:
+                rejected = str(error)
+                continue
+            if isinstance(found, Pong):
+                asked_us = self._asked.pop(found.number, None)
+                if asked_us is not None:
+                    self._host_clock.answered(asked_us, round(found.told_s * US_PER_S), line.t_us)
+                continue
+            if found.number is not None and self._number is not None and found.number <= self._number:
+                rejected = f"reading {found.number} came after reading {self._number}"
+                continue
+            self._number = found.number
+            if found.sent_s is not None:
+                self._host_clock.arrived(round(found.sent_s * US_PER_S), line.t_us)
+            told.append((found, line))
+        stamped = [each for found, line in told for each in self._stamped(found, line)]
+        if rejected and not stamped:
+            stamped = self._at(self._clock(), Unavailable(rejected))
+        return stamped
+
+    def _stamped(self, found: HostLine, line: Line) -> list[Stamped]:
+        """One line's reading; none of a sign of life."""
+        if found.sent_s is None:
+            # Without its clock a reading is taken to be as old as a line can be.
+            self._host_clock.arrived(line.t_us, line.t_us)
+            measured_us = self._host_clock.here_us(line.t_us)
+        else:
+            measured_us = self._host_clock.here_us(round((found.sent_s - found.age_s) * US_PER_S))
+        if found.missing:
+            return self._at(measured_us, Unavailable(found.missing))
+        if found.value is None:
+            return []
+        age_s = (line.t_us - measured_us) / US_PER_S
+        if age_s > stale_s(self._header):
+            return self._at(line.t_us, Unavailable(f"the reading was {age_s:.0f} s old when it came"))
+        return self._at(measured_us, found.value)
+
+    def _at(self, t_us: int, value: float | Unavailable) -> list[Stamped]:
+        if t_us <= self._stamped_us:
+            return []
+        self._stamped_us = t_us
+        half_width_s = value if isinstance(value, Unavailable) else self._host_clock.half_width_s
+        return [Stamped(t_us, (value, half_width_s))]
+
+
+HOST_TIMEOUT_S = 20.0
+"""A login over a slow line, and Python on a small board, take their time."""
+
+_NAMED = re.compile(rf"({HOST_NAME.pattern})=(.*\S.*)", re.ASCII | re.DOTALL)
+
+
+def probe_of(streams: Sequence[str]) -> Probe:
+    """A probe that starts all streams at once, since each may take seconds, and gives them in their order."""
+
+    def probe(host: Host) -> Iterator[Source | UnavailableSource]:
+        with ThreadPoolExecutor(max_workers=len(streams), thread_name_prefix="edgetop-streams") as pool:
+            opened = [
+                pool.submit(_opened, text, place, len(streams), host) for place, text in enumerate(streams, start=1)
+            ]
+            taken: set[str] = set()
+            for future in opened:
+                found = future.result()
+                name = found.name if isinstance(found, UnavailableSource) else found.info.name
+                if name in taken:
+                    if not isinstance(found, UnavailableSource):
+                        found.close()
+                    found = UnavailableSource(
+                        name=name,
+                        missing=Unavailable("two streams have its name", "give names: --power-stream NAME=COMMAND"),
+                    )
+                taken.add(name)
+                yield found
+
+    return probe
+
+
+def _opened(text: str, place: int, count: int, host: Host) -> Source | UnavailableSource:
+    named = _NAMED.fullmatch(text)
+    name = named[1] if named is not None else ""
+    is_host = bool(name) or count > 1
+    if name == LOCAL:
+        missing = Unavailable(f"{LOCAL!r} is this machine", "give the host another name")
+        return UnavailableSource(name=f"power.host.host-{place}", missing=missing)
+    try:
+        feed = parse_stream(text if named is None else named[2])
+        connection = Connection(feed, host.clock, timeout_s=HOST_TIMEOUT_S if is_host or _is_ssh(text) else TIMEOUT_S)
+        header = connection.open()
+        if is_host or header.host:
+            return HostSource(connection, name or header.host or f"host-{place}", host)
+        return StreamSource(connection, host)
+    except (SourceLost, ValueError) as error:
+        missing = error.missing if isinstance(error, SourceLost) else Unavailable(str(error))
+        return UnavailableSource(
+            name=f"power.host.{name or f'host-{place}'}" if is_host else "power.stream", missing=missing
+        )
+
+
+def _is_ssh(text: str) -> bool:
+    return text.split(maxsplit=1)[0].rpartition("/")[2] == "ssh" if text.strip() else False

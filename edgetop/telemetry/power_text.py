@@ -1,6 +1,6 @@
-"""The text by which any program can be a power meter: a header line that says what it measures, then a reading a line.
+"""The text format of a meter program, parsed and described.
 
-    # edgetop-power/1 kind=power unit=W scope=wall update=1.0 window=1.0 gain=0.01 offset=0.2
+# edgetop-power/1 kind=power unit=W scope=wall update=1.0 window=1.0 gain=0.01 offset=0.2
     12.34
     {"t": 1782936360.25, "w": 12.34}
 
@@ -19,7 +19,7 @@ Another machine, as `edgetop power --stream` speaks for it, says more:
 
 `n` counts its lines, `m` is its own monotonic clock in seconds when it said so and `age` how long before that it had
 measured; the third line is a sign of life. With `clock=monotonic` it answers a line `ping N` on its input with
-`pong N M`, M being its clock. A host without power says `# edgetop-power/1 host=pi2 absent=REASON -> MEND` and ends.
+`pong N M`, M being its clock. A host without power says `# edgetop-power/1 host=pi2 absent=REASON -> HINT` and ends.
 """
 
 from __future__ import annotations
@@ -31,24 +31,36 @@ from typing import Literal, get_args
 import msgspec
 from msgspec import Struct
 
-from edgetop.core.records import Channel, Scope, SourceInfo
-from edgetop.telemetry.power_properties import PowerProperties, SensorFlag, to_properties
+from edgetop.core.sources import Channel, PowerProperties, Scope, SensorFlag, SourceInfo, to_properties
 from edgetop.telemetry.source import SourceLost
 
 MAGIC = "# edgetop-power/1"
+
 EXAMPLE = f"{MAGIC} kind=power unit=W scope=wall update=1.0"
+
 MONOTONIC = "monotonic"
+
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 """What a host may be called."""
+
 _UNITS = {"power": {"W": 1.0, "mW": 1e-3}, "energy": {"J": 1.0, "Wh": 3600.0}}
+
 _NUMBERS = ("update", "window", "gain", "offset", "max", "lsb")
+
 _TEXTS = ("host", "source", "channels", "calibration", "flags", "clock")
+
 _ABSENT = " absent="
-_MEND = " -> "
+
+_HINT = " -> "
+
 _TEXT_CHARACTERS = 200
+
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,2})?", re.ASCII)
+
 _P_MAX_W = 10_000.0
+
 _SLOW_S = 0.5
+
 _CLOCK_AT_MOST_S = 1e10
 """No monotonic clock has run for 300 years."""
 
@@ -76,7 +88,7 @@ class Header(Struct, frozen=True, kw_only=True):
     answers_pings: bool = False
 
 
-class Reading(Struct, frozen=True):
+class MeterReading(Struct, frozen=True):
     """One line, in watts or joules."""
 
     value: float
@@ -126,8 +138,8 @@ def parse_header(line: str) -> Header:
         raise SourceLost(f"the first line is {line[:60]!r}, not a header", f"let the program print first: {EXAMPLE}")
     line, absent, why = line.partition(_ABSENT)
     if absent:
-        reason, _, mend = why[: 2 * _TEXT_CHARACTERS].partition(_MEND)
-        raise SourceLost(f"that host has no power reading: {reason}", mend)
+        reason, _, hint = why[: 2 * _TEXT_CHARACTERS].partition(_HINT)
+        raise SourceLost(f"that host has no power reading: {reason}", hint)
     words: dict[str, str] = {}
     for word in line[len(MAGIC) :].split():
         key, _, value = word.partition("=")
@@ -170,7 +182,7 @@ def parse_header(line: str) -> Header:
 _FLAGS = frozenset(get_args(SensorFlag))
 
 
-def parse_reading(line: str, header: Header) -> Reading:
+def parse_reading(line: str, header: Header) -> MeterReading:
     """Read a line after the header. Raises ValueError, with a reason, for one that cannot be a reading."""
     text = line.strip()
     if text.startswith("{"):
@@ -186,7 +198,7 @@ def parse_reading(line: str, header: Header) -> Reading:
     else:
         raise ValueError(f"{text[:40]!r} is not a reading")
     _require_plausible(value, header)
-    return Reading(value, unix_s)
+    return MeterReading(value, unix_s)
 
 
 def parse_host_line(line: str, header: Header) -> HostLine | Pong:

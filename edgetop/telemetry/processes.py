@@ -1,4 +1,4 @@
-"""The two processes that are ours: the one the model runs in, and this one.
+"""Memory, faults and CPU time of engine, own and watched processes.
 
 They run on this machine whatever the sysroot is, so they are read from the real `/proc`.
 """
@@ -7,25 +7,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 from edgetop.core.clock import US_PER_S
-from edgetop.core.records import Channel, Missing, SourceInfo
-from edgetop.telemetry.source import NO_ENGINE, Absent, Host, Source, SourceLost, Values
-from edgetop.telemetry.sysfs_file import text_of
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
+from edgetop.telemetry.host import NO_ENGINE, Host, text_of
+from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
 
 PERIOD_S = 1.0
+
 PROC = Path("/proc")
-FIRST_READING = Missing("a rate needs two readings")
-NO_FAULTS = Missing("this system does not count page faults of a process")
-NO_SPLIT = Missing("this system does not tell mapped from private memory")
-OLD_KERNEL = Missing("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
-NO_SWAP = Missing("this system does not tell how much of a process is in swap")
+
+FIRST_READING = Unavailable("a rate needs two readings")
+
+NO_FAULTS = Unavailable("this system does not count page faults of a process")
+
+NO_SPLIT = Unavailable("this system does not tell mapped from private memory")
+
+OLD_KERNEL = Unavailable("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
+
+NO_SWAP = Unavailable("this system does not tell how much of a process is in swap")
+
 _STAT_BYTES, _STATUS_BYTES = 1024, 16384
+
 _MAJOR_FAULTS, _USER_TIME, _SYSTEM_TIME, _RESIDENT_PAGES = 9, 11, 12, 21
 """Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 12, 14, 15 and 24)."""
 
@@ -34,7 +42,7 @@ class ProcessUse(NamedTuple):
     """What a process has used since it began, and what it occupies."""
 
     cpu_s: float
-    major_faults: int | Missing
+    major_faults: int | Unavailable
     resident_bytes: int
 
 
@@ -110,7 +118,7 @@ class EngineProcessUse:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _split(self, pid: int) -> tuple[float | Missing, float | Missing, float | Missing]:
+    def _split(self, pid: int) -> tuple[float | Unavailable, float | Unavailable, float | Unavailable]:
         """Resident memory mapped from files, that which is not, and swapped out memory, in bytes."""
         if self._host.system != "linux":
             return (NO_SPLIT, NO_SPLIT, NO_SWAP)
@@ -145,7 +153,7 @@ class OwnUse:
         # `stat` and `os.times` count in ticks of 10 ms, the whole of what this process may take in a second.
         now_us, spent_s = self._host.clock(), time.process_time()
         before, self._before = self._before, (now_us, spent_s)
-        share: float | Missing = FIRST_READING
+        share: float | Unavailable = FIRST_READING
         if before is not None and now_us > before[0]:
             share = 100.0 * (spent_s - before[1]) / ((now_us - before[0]) / US_PER_S)
         return (share, float(use.resident_bytes))
@@ -154,24 +162,24 @@ class OwnUse:
         """Nothing is held open."""
 
 
-def probe(host: Host) -> Iterator[Source | Absent]:
+def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     """Our own processes can always be read."""
     yield EngineProcessUse(host)
     yield OwnUse(host)
 
 
-def _sum(parts: Iterable[float | Missing]) -> float | Missing:
+def _sum(parts: Iterable[float | Unavailable]) -> float | Unavailable:
     """The sum, or the first reason why it is not known."""
     known = 0.0
     for part in parts:
-        if isinstance(part, Missing):
+        if isinstance(part, Unavailable):
             return part
         known += part
     return known
 
 
-def _fault_rate(before: ProcessUse, now: ProcessUse, span_s: float) -> float | Missing:
-    if isinstance(now.major_faults, Missing) or isinstance(before.major_faults, Missing):
+def _fault_rate(before: ProcessUse, now: ProcessUse, span_s: float) -> float | Unavailable:
+    if isinstance(now.major_faults, Unavailable) or isinstance(before.major_faults, Unavailable):
         return NO_FAULTS
     return max(0, now.major_faults - before.major_faults) / span_s
 
@@ -198,3 +206,35 @@ def _sizes_bytes(text: str) -> dict[str, float]:
         if unit == "kB" and number.isdigit():
             sizes[name] = 1024.0 * int(number)
     return sizes
+
+
+ENDED = Unavailable("it has ended")
+
+
+def watched_probe(host: Host) -> Iterator[Source | UnavailableSource]:
+    """The processes of `host.worker_pid` and `host.helper_pids` together, below the sysroot; and this process."""
+    yield EngineProcessUse(host, host.path("/proc"))
+    yield OwnUse(host)
+
+
+class GroupUse:
+    """Memory and processor time of one process and of those that work for it, from reading to reading."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._before: tuple[int, dict[int, ProcessUse]] | None = None
+
+    def read(self, pids: Sequence[int]) -> tuple[float | Unavailable, float | Unavailable]:
+        """Resident bytes, shared pages counted in each process that has them, and per cent of one core."""
+        now_us, proc = self._host.clock(), self._host.path("/proc")
+        found = {pid: process_use(pid, self._host.system, proc) for pid in pids}
+        uses = {pid: use for pid, use in found.items() if use is not None}
+        before, self._before = self._before, (now_us, uses)
+        if not uses:
+            return ENDED, ENDED
+        resident_bytes = float(sum(use.resident_bytes for use in uses.values()))
+        if before is None or before[0] >= now_us:
+            return resident_bytes, FIRST_READING
+        earlier = before[1]
+        spent_s = sum(max(0.0, use.cpu_s - earlier[pid].cpu_s) for pid, use in uses.items() if pid in earlier)
+        return resident_bytes, 100.0 * spent_s * US_PER_S / (now_us - before[0])

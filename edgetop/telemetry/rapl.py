@@ -1,4 +1,8 @@
-"""RAPL through powercap: the energy counters of Intel and AMD processors.
+"""RAPL counters of Intel and AMD.
+
+A zone is told by its name and its parent's, never by its number: children lie beside their parents in
+`/sys/class/powercap`, ids need not be decimal (`intel-rapl:a`), and `psys`, the platform, is a top-level zone like a
+package.
 
 The counters' raw values are passed on in joules, wraps and all; `wrap_j` says where each zone's starts again. The
 accuracy of RAPL has no vendor's figure: the half-widths here are judgement. Packages of different sockets add up,
@@ -8,41 +12,172 @@ since what it covers differs between machines (on some it reads above the batter
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
-from edgetop.core.records import Channel, Missing, Scope, SourceInfo
-from edgetop.telemetry.meter_source import MeterSource, Scaled
-from edgetop.telemetry.power_properties import PowerProperties, SensorFlag, to_properties
-from edgetop.telemetry.rapl_zones import Zone, find_zones, without_duplicates, without_mirrors
-from edgetop.telemetry.source import Absent, Host, Source
-from edgetop.telemetry.surroundings import container, cpu_vendor, is_virtual_machine
-from edgetop.telemetry.sysfs_file import SysfsFile
+from msgspec import Struct
+
+from edgetop.core.sources import Channel, PowerProperties, Scope, SensorFlag, SourceInfo, Unavailable, to_properties
+from edgetop.telemetry.host import Host, SysfsFile, container, cpu_vendor, is_virtual_machine, number_of, text_of
+from edgetop.telemetry.source import Source, UnavailableSource
+from edgetop.telemetry.sysfs import MeterSource, Scaled
+
+_INTERFACES = ("intel-rapl", "intel-rapl-tpmi", "intel-rapl-mmio")
+"""Ways to the same counters, the one to prefer first. AMD's are found under `intel-rapl` too."""
+
+_ZONE_NAME = re.compile(r"package-\d+(-die-\d+)?|psys|core|uncore|dram")
+
+AGREEMENT = 1e-3
+"""Two counters whose steps agree within this share, interval by interval, are one meter."""
+
+_MIN_INTERVALS = 3
+
+_SKEW_S = 0.003
+"""Two zones are read one after the other, and a counter is renewed every millisecond or so."""
+
+_DIE_MAX_W = 1000.0
+
+
+class Zone(Struct, frozen=True, kw_only=True):
+    """One energy counter of the powercap tree."""
+
+    directory: Path
+    interface: str
+    name: str
+    """As the kernel gives it: `package-0`, `core`, `dram`, `psys`."""
+    package: str
+    """The package it is part of, itself for a package; empty for a top-level zone that is none."""
+    wrap_j: float | None
+    """The counter starts again after this much; `None` when the kernel does not say."""
+
+    @property
+    def is_package(self) -> bool:
+        """Whether it is a processor package (or a die that is listed as one)."""
+        return self.name.startswith("package-")
+
+    @property
+    def channel(self) -> str:
+        """Name of the zone's channel: `energy.package-0`, `energy.package-0.dram`, `energy.psys`."""
+        return ".".join(["energy", *([self.package] if self.package not in ("", self.name) else []), self.name])
+
+    @property
+    def energy_file(self) -> Path:
+        """The counter, in microjoules."""
+        return self.directory / "energy_uj"
+
+
+def find_zones(host: Host) -> tuple[Zone, ...]:
+    """Find all zones, packages first; those of a preferred interface before the same ones through another.
+
+    Whether their counters can be read is not asked here.
+    """
+    root = host.path("/sys/class/powercap")
+    try:
+        ids = [entry.name for entry in root.iterdir() if entry.name.startswith("intel-rapl")]
+    except OSError:
+        return ()
+    names = {zone_id: text_of(root / zone_id / "name") for zone_id in ids}
+    zones: list[Zone] = []
+    for zone_id, name in names.items():
+        if not _ZONE_NAME.fullmatch(name) or not (root / zone_id / "energy_uj").exists():
+            continue
+        wrap_uj = number_of(root / zone_id / "max_energy_range_uj")
+        zones.append(
+            Zone(
+                directory=root / zone_id,
+                interface=zone_id.partition(":")[0],
+                name=name,
+                package=name if name.startswith("package-") else names.get(zone_id.rpartition(":")[0], ""),
+                wrap_j=wrap_uj * 1e-6 if wrap_uj is not None and wrap_uj > 0 else None,
+            )
+        )
+    return tuple(sorted(zones, key=lambda zone: (not zone.is_package, zone.channel, _preference(zone))))
+
+
+def without_duplicates(zones: Iterable[Zone]) -> list[Zone]:
+    """Keep the first of the zones that are the same one through different interfaces."""
+    kept: dict[str, Zone] = {}
+    for zone in zones:
+        kept.setdefault(zone.channel, zone)
+    return list(kept.values())
+
+
+def same_meter(a_j: Sequence[float], b_j: Sequence[float], wrap_j: float | None) -> bool:
+    """Whether two counters, read side by side at the same moments, are one: a die that mirrors its socket's counter.
+
+    They are when over at least three intervals in which both moved the steps agree within 0.1 %; or when, besides
+    advancing alike, they stand at the same value as nearly as reading one after the other allows, which two meters
+    that count since the machine was started do not.
+    """
+    steps = [
+        (step(a_before, a_after, wrap_j), step(b_before, b_after, wrap_j))
+        for a_before, a_after, b_before, b_after in zip(a_j, a_j[1:], b_j, b_j[1:], strict=False)
+    ]
+    moved = [(a, b) for a, b in steps if a > 0 and b > 0]
+    if len(moved) < _MIN_INTERVALS or len(moved) < len(steps):
+        return False
+    if all(abs(a - b) <= AGREEMENT * max(a, b) for a, b in moved):
+        return True
+    skew_j = _SKEW_S * _DIE_MAX_W
+    apart = (min(step(a, b, wrap_j), step(b, a, wrap_j)) for a, b in zip(a_j, b_j, strict=False))
+    return all(distance <= skew_j for distance in apart)
+
+
+def step(before_j: float, after_j: float, wrap_j: float | None) -> float:
+    """Joules from one counter value to the next, one wrap allowed for; negative for one that went back."""
+    ahead = after_j - before_j
+    return ahead + wrap_j if ahead < 0 and wrap_j is not None else ahead
+
+
+def without_mirrors(packages: Iterable[Zone], readings: dict[str, Sequence[float]]) -> tuple[list[Zone], list[Zone]]:
+    """Split packages into one per meter and those that only mirror one. `readings` in J, by channel."""
+    kept: list[Zone] = []
+    mirrors: list[Zone] = []
+    for zone in packages:
+        mine = readings[zone.channel]
+        mirrored = any(same_meter(readings[other.channel], mine, zone.wrap_j) for other in kept)
+        (mirrors if mirrored else kept).append(zone)
+    return kept, mirrors
+
+
+def _preference(zone: Zone) -> tuple[int, str]:
+    known = zone.interface in _INTERFACES
+    return (_INTERFACES.index(zone.interface) if known else len(_INTERFACES), str(zone.directory))
+
 
 SOURCE_NAME = "power.rapl"
+
 PSYS_NAME = "power.psys"
 
-PERMISSION_MEND = (
+PERMISSION_HINT = (
     "now: sudo chmod a+r /sys/class/powercap/intel-rapl*:*/energy_uj; for ever: "
     "echo 'z /sys/devices/virtual/powercap/intel-rapl*/intel-rapl*:*/energy_uj 0444 root root' "
     "| sudo tee /etc/tmpfiles.d/edgetop-rapl.conf"
 )
 """The kernel keeps the counters for root since 5.10, because fine readings leak secrets (CVE-2020-8694)."""
+
 _OUTSIDE = "use an outside meter (--power shelly:HOST, or --power-exec CMD)"
 
 _GAIN_INTEL, _GAIN_AMD = 0.05, 0.10
+
 _UPDATE_S = 0.001
+
 _PERIOD_S = 0.05
+
 _COUNTS = 2.0**32
 """The counter behind `energy_uj` has 32 bits, so a wrap is this many steps."""
+
 _P_MAX_W = {"package": 1000.0, "core": 1000.0, "uncore": 500.0, "dram": 500.0, "psys": 2000.0}
 
 _LOOKS, _LOOK_EVERY_S = 25, 0.02
 """A counter that does not move in half a second is frozen: even an idle package takes a joule."""
+
 _COMPARISONS, _COMPARE_EVERY_S = 4, 0.15
 
 
-def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterator[Source | Absent]:
+def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterator[Source | UnavailableSource]:
     """Yield the packages and their parts as one source and `psys` as another; nothing on a processor other than x86.
 
     Takes a few milliseconds; half a second when a counter stands still or there are several packages to be told apart.
@@ -54,12 +189,14 @@ def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterato
         zones = tuple(zone for zone in zones if zone.name != "core")
     if not zones:
         if cpu_vendor(host):
-            yield Absent(name=SOURCE_NAME, missing=_no_zones(host))
+            yield UnavailableSource(name=SOURCE_NAME, missing=_no_zones(host))
         return
     readable = [zone for zone in zones if not _is_denied(zone)]
     if {zone.channel for zone in zones if zone.is_package} - {zone.channel for zone in readable}:
         denied = next(zone for zone in zones if zone.is_package and zone not in readable)
-        yield Absent(name=SOURCE_NAME, missing=Missing(f"{denied.energy_file} may not be read", PERMISSION_MEND))
+        yield UnavailableSource(
+            name=SOURCE_NAME, missing=Unavailable(f"{denied.energy_file} may not be read", PERMISSION_HINT)
+        )
         readable = [zone for zone in readable if zone.name == "psys"]
     live = without_duplicates(_live(readable, pause))
     cpu = [zone for zone in live if zone.name != "psys"]
@@ -69,7 +206,7 @@ def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterato
         cpu = packages + [zone for zone in cpu if not zone.is_package and zone.package not in gone]
         yield _source(SOURCE_NAME, cpu, host, gain=_GAIN_AMD if amd else _GAIN_INTEL, mirrors=mirrors)
     elif any(zone.is_package for zone in readable):
-        yield Absent(name=SOURCE_NAME, missing=_frozen(host))
+        yield UnavailableSource(name=SOURCE_NAME, missing=_frozen(host))
     psys = [zone for zone in live if zone.name == "psys"]
     if psys:
         yield _source(PSYS_NAME, psys, host, gain=_GAIN_AMD if amd else _GAIN_INTEL)
@@ -170,24 +307,24 @@ def _source(name: str, zones: Sequence[Zone], host: Host, *, gain: float, mirror
         properties=properties,
     )
     meters = [Scaled(zone.energy_file, 1e-6) for zone in zones]
-    return MeterSource(info, meters, blocking=False, permission_mend=PERMISSION_MEND)
+    return MeterSource(info, meters, blocking=False, permission_hint=PERMISSION_HINT)
 
 
-def _no_zones(host: Host) -> Missing:
+def _no_zones(host: Host) -> Unavailable:
     if is_virtual_machine(host):
-        return Missing(
+        return Unavailable(
             "virtual machine: the hypervisor passes no energy counters on", f"measure on the host, or {_OUTSIDE}"
         )
     inside = container(host)
     if inside:
-        return Missing(
+        return Unavailable(
             f"{inside} hides /sys/class/powercap",
             "run edgetop on the host, or start the container with --security-opt systempaths=unconfined",
         )
-    return Missing("no RAPL zones in /sys/class/powercap", "sudo modprobe intel_rapl_msr")
+    return Unavailable("no RAPL zones in /sys/class/powercap", "sudo modprobe intel_rapl_msr")
 
 
-def _frozen(host: Host) -> Missing:
+def _frozen(host: Host) -> Unavailable:
     if is_virtual_machine(host):
-        return Missing("virtual machine: its energy counters stand still", f"measure on the host, or {_OUTSIDE}")
-    return Missing("the energy counters stand still", f"restart the machine, or {_OUTSIDE}")
+        return Unavailable("virtual machine: its energy counters stand still", f"measure on the host, or {_OUTSIDE}")
+    return Unavailable("the energy counters stand still", f"restart the machine, or {_OUTSIDE}")

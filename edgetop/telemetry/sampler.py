@@ -1,4 +1,4 @@
-"""Readings of all sources, taken in time by one thread.
+"""Threads that read sources in time, with adaptive periods and stamps.
 
 Sources of one period are read together, so that the processor is woken once for all of them. A source that may block
 has a thread of its own. Readings wait here until `drain` fetches them; nobody is woken for them.
@@ -16,17 +16,22 @@ from contextlib import suppress
 from math import isfinite
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
-from edgetop.core.records import Event, Missing, Record, Sampled, SourceAdded, SourceMissing
+from edgetop.core.records import Event, Record, Sampled, SourceAdded, SourceMissing
+from edgetop.core.sources import Unavailable
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.source import Source, SourceLost, StampedSource, Values
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """How long a lost source is left alone before it is tried again; the last one from then on."""
+
 SUSPEND_US = US_PER_S
 """The machine slept if its boot clock gained this much on the monotonic one."""
+
 STOP_S = 1.0
 """How long `stop` waits for sources that block."""
+
 TOO_SLOW = "the reading took too long to be of any moment"
+
 NO_NUMBER = "the sensor gave no number"
 
 Waiter = Callable[[float], bool]
@@ -54,9 +59,9 @@ class Sampler:
             *(SourceMissing(name=absent.name, missing=absent.missing) for absent in inventory.absent),
         ]
         self._asleep_us = boot_clock() - clock()
-        quick = tuple(Followed(source, clock) for source in inventory.sources if not source.blocking)
-        slow = tuple((Followed(source, clock),) for source in inventory.sources if source.blocking)
-        self.groups: tuple[tuple[Followed, ...], ...] = (quick, *slow) if quick else slow
+        quick = tuple(ScheduledSource(source, clock) for source in inventory.sources if not source.blocking)
+        slow = tuple((ScheduledSource(source, clock),) for source in inventory.sources if source.blocking)
+        self.groups: tuple[tuple[ScheduledSource, ...], ...] = (quick, *slow) if quick else slow
         """The sources that share a thread."""
         self._threads: list[threading.Thread] = []
 
@@ -82,7 +87,7 @@ class Sampler:
             records, self._records = self._records, []
         return records
 
-    def sample(self, group: Sequence[Followed], wait: Waiter) -> None:
+    def sample(self, group: Sequence[ScheduledSource], wait: Waiter) -> None:
         """Read a group of sources, each when it is due, until `wait` says stop."""
         while True:
             now_us = self._clock()
@@ -95,7 +100,7 @@ class Sampler:
             if wait(max(0.0, (due_us - self._clock()) / US_PER_S)):
                 return
 
-    def _run(self, group: Sequence[Followed]) -> None:
+    def _run(self, group: Sequence[ScheduledSource]) -> None:
         try:
             self.sample(group, self._stop.wait)
             self._read_last(group)
@@ -104,7 +109,7 @@ class Sampler:
                 with suppress(Exception):
                     followed.source.close()
 
-    def _read_last(self, group: Sequence[Followed]) -> None:
+    def _read_last(self, group: Sequence[ScheduledSource]) -> None:
         """Read what was not read lately once more, so that the end of a session is in it."""
         now_us = self._clock()
         records = [
@@ -126,7 +131,7 @@ class Sampler:
             self._records.append(Event(t_us=now_us, kind="suspended", text=text, data={"slept_s": slept_s}))
 
 
-class Followed:
+class ScheduledSource:
     """A source, when it is due, and how often in a row it has failed."""
 
     def __init__(self, source: Source, clock: Clock) -> None:
@@ -160,7 +165,7 @@ class Followed:
             return self._lost(lost.missing)
         except Exception as error:  # noqa: BLE001 - whatever a driver does, the other sources are read on
             words = " ".join(f"{type(error).__name__}: {error}".split())
-            return self._lost(Missing(f"reading failed: {words}"))
+            return self._lost(Unavailable(f"reading failed: {words}"))
         # The next multiple of the period that is at least half of one away: sources of like periods stay due together,
         # however long a reading took, and no rate is reckoned over an instant.
         self._read_us = after_us
@@ -173,25 +178,27 @@ class Followed:
 
     def _sampled(self, before_us: int, after_us: int, values: Values) -> Sampled:
         if after_us - before_us > self._period_us // 2:
-            values = (Missing(TOO_SLOW),) * len(values)
+            values = (Unavailable(TOO_SLOW),) * len(values)
         return self._at((before_us + after_us) // 2, values)
 
     def _at(self, t_us: int, values: Values) -> Sampled:
         self._stamped_us = max(t_us, self._stamped_us)
         channels = self.source.info.channels
-        read = [value if isinstance(value, Missing) or isfinite(value) else Missing(NO_NUMBER) for value in values]
-        reasons = [value.reason if isinstance(value, Missing) else "" for value in read]
+        read = [
+            value if isinstance(value, Unavailable) or isfinite(value) else Unavailable(NO_NUMBER) for value in values
+        ]
+        reasons = [value.reason if isinstance(value, Unavailable) else "" for value in read]
         return Sampled(
             source=self.source.info.name,
             t_us=t_us,
             values=tuple(
-                None if isinstance(value, Missing) else round(value, channel.digits)
+                None if isinstance(value, Unavailable) else round(value, channel.digits)
                 for value, channel in zip(read, channels, strict=True)
             ),
             reasons=tuple(reasons) if any(reasons) else (),
         )
 
-    def _lost(self, missing: Missing) -> list[Record]:
+    def _lost(self, missing: Unavailable) -> list[Record]:
         now_us = self._stamped_us = max(self._clock(), self._stamped_us)
         info = self.source.info
         wait_s = max(RETRY_S[min(self._failures, len(RETRY_S) - 1)], info.period_s)

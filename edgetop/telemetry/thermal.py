@@ -1,25 +1,130 @@
-"""Temperatures, and what the kernel says of the device being held back."""
+"""Temperatures and kernel throttling.
+
+What the firmware of a Raspberry Pi says is in `pi_throttle`.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from msgspec import Struct
 
-from edgetop.core.records import Channel, Missing, SourceInfo
-from edgetop.telemetry.hwmon_chip import find_chips, plain_name
-from edgetop.telemetry.kernel_throttling import Throttle, find_throttles
-from edgetop.telemetry.source import Absent, Host, Source, SourceLost, Values
-from edgetop.telemetry.sysfs_file import SysfsFile, number_of, text_of, why
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
+from edgetop.telemetry.host import Host, SysfsFile, number_of, text_of, why
+from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
+from edgetop.telemetry.sysfs import find_chips, plain_name
+
+_COOLING = re.compile(r"(thermal-)?(cpufreq|devfreq)\b.*|Processor|.*-throttle-alert")
+"""Cooling devices that make a processor, a GPU or a memory slower; the others are fans and chargers."""
+
+_OVERCURRENT = {
+    "oc1_event_cnt": ("throttle.undervoltage", "supply below its least voltage"),
+    "oc2_event_cnt": ("throttle.average_overcurrent", "average current above its limit"),
+    "oc3_event_cnt": ("throttle.peak_overcurrent", "current above its limit"),
+}
+"""Counters of the chip `soctherm_oc` (Jetson Linux Developer Guide, Jetson Orin, "Overcurrent Throttling")."""
+
+
+class Throttle(Protocol):
+    """One way to be held back: above 0 while, or if since the reading before, it was."""
+
+    @property
+    def channel(self) -> Channel:
+        """Named `throttle.` and then in words that go behind "The device was throttled:"."""
+
+    def read(self) -> float | Unavailable:
+        """Read once; missing when none of the files can be read."""
+
+    def close(self) -> None:
+        """Close all files."""
+
+
+class ThrottleCount:
+    """How often the device was held back since the reading before, over several counters."""
+
+    def __init__(self, channel: Channel, paths: Sequence[Path]) -> None:
+        self.channel = channel
+        self._files = [SysfsFile(path) for path in paths]
+        self._before: dict[Path, int] = {}
+
+    def read(self) -> float | Unavailable:
+        """Read once; 0 the first time. A counter that goes with its core, or comes with it, is left out."""
+        now = _numbers(self._files)
+        if isinstance(now, Unavailable):
+            self._before = {}
+            return now
+        before, self._before = self._before, now
+        return float(sum(max(0, count - before[path]) for path, count in now.items() if path in before))
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._files:
+            file.close()
+
+
+class CoolingState:
+    """The highest state of several cooling devices; 0 while all run as fast as they can."""
+
+    channel = Channel(name="throttle.passive_cooling", unit="1", label="highest cooling state")
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files = [SysfsFile(path) for path in paths]
+
+    def read(self) -> float | Unavailable:
+        """Read once."""
+        states = _numbers(self._files)
+        return states if isinstance(states, Unavailable) else float(max(states.values()))
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in self._files:
+            file.close()
+
+
+def find_throttles(host: Host) -> Iterator[Throttle]:
+    """Every way to be held back that the kernel of this host can tell."""
+    counts = sorted(host.path("/sys/devices/system/cpu").glob("cpu[0-9]*/thermal_throttle/*_throttle_count"))
+    if counts:
+        label = "thermal throttle events"
+        yield ThrottleCount(Channel(name="throttle.processor_heat", unit="1", label=label), counts)
+    coolers = sorted(host.path("/sys/class/thermal").glob("cooling_device[0-9]*"))
+    states = [cooler / "cur_state" for cooler in coolers if _COOLING.fullmatch(text_of(cooler / "type"))]
+    if states:
+        yield CoolingState(states)
+    for chip in find_chips(host):
+        if chip.name == "soctherm_oc":
+            for file, (name, label) in _OVERCURRENT.items():
+                if chip.has(file):
+                    yield ThrottleCount(Channel(name=name, unit="1", label=label), [chip.directory / file])
+            return
+
+
+def _numbers(files: Sequence[SysfsFile]) -> dict[Path, int] | Unavailable:
+    """What can be read, by path; why nothing can, if so."""
+    numbers: dict[Path, int] = {}
+    problem = Unavailable("there is nothing to read")
+    for file in files:
+        try:
+            numbers[file.path] = file.number()
+        except (OSError, ValueError) as error:
+            problem = why(error, file.path)
+    return numbers or problem
+
 
 PERIOD_S = 2.0
+
 QUICK_US = 2000
-SWITCHED_OFF = Missing("the sensor is switched off")
-NO_SENSOR = Missing("this machine shows no temperature sensor")
+
+SWITCHED_OFF = Unavailable("the sensor is switched off")
+
+NO_SENSOR = Unavailable("this machine shows no temperature sensor")
+
 _CPU_CHIPS = ("coretemp", "k10temp", "zenpower")
 """hwmon drivers whose first sensor is that of the whole processor; other chips repeat a zone or are something else."""
+
 _CPU_LABELS = (
     *_CPU_CHIPS,
     "x86_pkg_temp",
@@ -27,6 +132,7 @@ _CPU_LABELS = (
     "bigcore0-thermal", "acpitz",
 )  # fmt: skip
 """Names under which the processor's temperature goes, best first."""
+
 _LOWEST_C, _HIGHEST_C = -40.0, 150.0
 """A sensor that is switched off reads -256 °C (Jetson) or 0 K, one that is not there 0 °C."""
 
@@ -65,7 +171,7 @@ class Thermals:
     def read(self) -> Values:
         """Read all channels once. Raises SourceLost when nothing answers any more."""
         values = (*(_celsius(file) for file in self._zones), *(throttle.read() for throttle in self._throttles))
-        if all(isinstance(value, Missing) for value in values):
+        if all(isinstance(value, Unavailable) for value in values):
             self.close()
             raise SourceLost("no temperature sensor answers")
         return values
@@ -78,13 +184,13 @@ class Thermals:
             throttle.close()
 
 
-def probe(host: Host) -> Iterator[Source | Absent]:
+def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     """The temperature sensors of this machine, and what its kernel says of throttling."""
     zones, throttles = find_zones(host), list(find_throttles(host))
     try:
         yield Thermals(zones, throttles, host)
     except SourceLost:
-        yield Absent(name="thermal", missing=NO_SENSOR)
+        yield UnavailableSource(name="thermal", missing=NO_SENSOR)
 
 
 def find_zones(host: Host) -> list[Zone]:
@@ -118,7 +224,7 @@ def _plausible(path: Path) -> bool:
     return millidegrees is not None and millidegrees != 0 and _LOWEST_C <= millidegrees / 1000 <= _HIGHEST_C
 
 
-def _celsius(file: SysfsFile) -> float | Missing:
+def _celsius(file: SysfsFile) -> float | Unavailable:
     try:
         celsius = file.number() / 1000
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A comparison as lines of text with roles: what `edgetop compare` prints and what its screen shows.
+"""A comparison as styled lines, printed by `edgetop compare` and shown by its screen; without Textual.
 
 Nothing here needs Textual, so that printing does not wait for it.
 """
@@ -10,25 +10,31 @@ from typing import Literal, NamedTuple
 
 from rich.cells import cell_len
 
+from edgetop.core.figures import DECODE, J_PER_TOKEN
 from edgetop.core.format import format_duration, format_rate
 from edgetop.core.text import one_line
-from edgetop.session.comparison.comparison import Comparison, Row, Verdict
-from edgetop.session.comparison.figures import DECODE, J_PER_TOKEN
-from edgetop.session.comparison.wording import cell_text, flags_text, front_text, heading, label_of, order_of
-from edgetop.tui.chart import Point, scatter, shortened
-from edgetop.tui.glyphs import GlyphLevel, capacity, plot
-from edgetop.tui.wrap import fit, wrap
+from edgetop.session.compare.result import Comparison, Row, Verdict
+from edgetop.session.compare.wording import cell_text, flags_text, front_text, heading, label_of, order_of
+from edgetop.tui.charts import Point, capacity, plot, scatter, shortened
+from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.styled_text import fit_text, wrap
 
 Role = Literal["text", "dim", "title", "good", "bad", "warning", "graph", "accent"]
+
 TITLE_LEAST, TITLE_MOST = 12, 44
+
 GAP = 2
+
 BASE = " (base)"
+
 SCATTER_ROWS = 14
+
 SPEED_SIDE = 14
+
 ROLE_OF: dict[Verdict, Role] = {"better": "good", "worse": "bad", "unlike": "warning"}
 
 
-class Piece(NamedTuple):
+class TextPiece(NamedTuple):
     """Text of a line and what it means."""
 
     text: str
@@ -38,7 +44,7 @@ class Piece(NamedTuple):
 class TableLine(NamedTuple):
     """A line of the table, and the row of the comparison that it belongs to."""
 
-    pieces: tuple[Piece, ...]
+    pieces: tuple[TextPiece, ...]
     row: int | None = None
 
 
@@ -78,12 +84,14 @@ def table_lines(
     """One table: headings, groups, and each row in up to three lines: values, changes, flags."""
     margin = " " * (layout.label_columns + 1)
     headings = "".join(
-        " " * GAP + fit(heading(name), cells) for name, cells in zip(layout.figures, layout.widths, strict=True)
+        " " * GAP + fit_text(heading(name), cells) for name, cells in zip(layout.figures, layout.widths, strict=True)
     )
-    lines = [TableLine((Piece(margin + " " * layout.title_columns + headings, "dim"),))]
+    lines = [TableLine((TextPiece(margin + " " * layout.title_columns + headings, "dim"),))]
     for title, rows in order_of(comparison, sort_by):
         if title:
-            lines.append(TableLine((Piece(fit(_harmless(title), min(width, cell_len(_harmless(title)))), "title"),)))
+            lines.append(
+                TableLine((TextPiece(fit_text(_harmless(title), min(width, cell_len(_harmless(title)))), "title"),))
+            )
         for index in rows:
             lines += _row_lines(comparison, index, layout, width, level)
     return lines
@@ -92,29 +100,29 @@ def table_lines(
 def _row_lines(comparison: Comparison, index: int, layout: Layout, width: int, level: GlyphLevel) -> list[TableLine]:
     margin = " " * (layout.label_columns + 1)
     row = comparison.rows[index]
-    values: list[Piece] = [
-        Piece(f"{label_of(index):<{layout.label_columns}} ", "accent"),
+    values: list[TextPiece] = [
+        TextPiece(f"{label_of(index):<{layout.label_columns}} ", "accent"),
         *_title_pieces(row, layout.title_columns),
     ]
-    changes: list[Piece] = [Piece(margin + " " * layout.title_columns)]
+    changes: list[TextPiece] = [TextPiece(margin + " " * layout.title_columns)]
     for name, cells in zip(layout.figures, layout.widths, strict=True):
         cell = row.cells[name]
         said = cell_text(cell, name, ascii=level == "ascii")
         role: Role = "dim" if cell.value is None else "good" if cell.best else "text"
-        values.append(Piece(" " * GAP + fit(said.value, cells), role))
+        values.append(TextPiece(" " * GAP + fit_text(said.value, cells), role))
         changes.append(
-            Piece(" " * GAP + fit("" if row.is_base else said.change, cells), ROLE_OF.get(cell.verdict, "dim"))
+            TextPiece(" " * GAP + fit_text("" if row.is_base else said.change, cells), ROLE_OF.get(cell.verdict, "dim"))
         )
     lines = [TableLine(tuple(values), index)]
     if any(piece.text.strip() for piece in changes):
         lines.append(TableLine(tuple(changes), index))
     if row.flags:
         wrapped = wrap(f"! {flags_text(row)}", max(10, width - len(margin)))
-        lines += [TableLine((Piece(margin), Piece(part.rstrip(), "warning")), index) for part in wrapped]
+        lines += [TableLine((TextPiece(margin), TextPiece(part.rstrip(), "warning")), index) for part in wrapped]
     return lines
 
 
-def front_lines(comparison: Comparison, width: int, level: GlyphLevel) -> list[tuple[Piece, ...]]:
+def front_lines(comparison: Comparison, width: int, level: GlyphLevel) -> list[tuple[TextPiece, ...]]:
     """Energy per token against tokens per second, and the front in words."""
     points = []
     on_front = set(comparison.front)
@@ -125,17 +133,17 @@ def front_lines(comparison: Comparison, width: int, level: GlyphLevel) -> list[t
             few = len(comparison.rows) <= 26
             points.append(Point(speed, energy, label_of(index) if few or index in on_front else ""))
     scope = (comparison.rows[comparison.front[0]].result.energy_scope or "").replace("_", " ") if on_front else ""
-    lines: list[tuple[Piece, ...]] = []
+    lines: list[tuple[TextPiece, ...]] = []
     if len(points) > 1:
         title = f"J/token ({scope}) against decode tok/s: right and low is better"
-        lines.append((Piece(_shortened(title, width), "title"),))
-        lines += [(Piece(line, "graph"),) for line in scatter(points, min(width, 100), SCATTER_ROWS, level)]
+        lines.append((TextPiece(_shortened(title, width), "title"),))
+        lines += [(TextPiece(line, "graph"),) for line in scatter(points, min(width, 100), SCATTER_ROWS, level)]
     return [*lines, *paragraph(front_text(comparison), width)]
 
 
 def speed_lines(
     comparison: Comparison, width: int, level: GlyphLevel, most: int | None = None
-) -> list[tuple[Piece, ...]]:
+) -> list[tuple[TextPiece, ...]]:
     """Decode speed over time, a line for each session, all on one scale of speed and one of time."""
     shown = [(index, row.result.speed) for index, row in enumerate(comparison.rows) if row.result.speed is not None]
     kept = shown[:most]
@@ -147,7 +155,7 @@ def speed_lines(
     labels = max(len(label_of(index)) for index, _ in kept)
     columns = max(1, width - labels - 1 - SPEED_SIDE)
     said = f"decode speed over {format_duration(longest_s)}, from 0 to {format_rate(top)}"
-    lines: list[tuple[Piece, ...]] = [(Piece(_shortened(said, width), "title"),)]
+    lines: list[tuple[TextPiece, ...]] = [(TextPiece(_shortened(said, width), "title"),)]
     for index, speed in kept:
         assert speed is not None  # noqa: S101 - chosen so
         own = max(1, round(columns * lengths[index] / longest_s))
@@ -156,19 +164,19 @@ def speed_lines(
         decode = comparison.rows[index].cells[DECODE].value if DECODE in comparison.rows[index].cells else None
         lines.append(
             (
-                Piece(f"{label_of(index):<{labels}} ", "accent"),
-                Piece(fit(drawn, columns), "graph"),
-                Piece(f"{format_rate(decode):>{SPEED_SIDE}}", "dim"),
+                TextPiece(f"{label_of(index):<{labels}} ", "accent"),
+                TextPiece(fit_text(drawn, columns), "graph"),
+                TextPiece(f"{format_rate(decode):>{SPEED_SIDE}}", "dim"),
             )
         )
     if len(shown) > len(kept):
-        lines.append((Piece(f"and {len(shown) - len(kept)} more", "dim"),))
+        lines.append((TextPiece(f"and {len(shown) - len(kept)} more", "dim"),))
     return lines
 
 
-def paragraph(text: str, width: int, role: Role = "text") -> list[tuple[Piece, ...]]:
+def paragraph(text: str, width: int, role: Role = "text") -> list[tuple[TextPiece, ...]]:
     """A text, made harmless, in as many lines as it needs; none for an empty one."""
-    return [(Piece(part.rstrip(), role),) for part in wrap(_harmless(text), width)] if text else []
+    return [(TextPiece(part.rstrip(), role),) for part in wrap(_harmless(text), width)] if text else []
 
 
 def _stretched(values: Sequence[float | None], count: int) -> list[float | None]:
@@ -176,12 +184,12 @@ def _stretched(values: Sequence[float | None], count: int) -> list[float | None]
     return [values[place * len(values) // count] for place in range(count)]
 
 
-def _title_pieces(row: Row, width: int) -> list[Piece]:
+def _title_pieces(row: Row, width: int) -> list[TextPiece]:
     """The title, and at the end of it, whatever else is cut, that this is the base."""
     if not row.is_base or width < TITLE_LEAST:
-        return [Piece(_shortened(row.title, width))]
+        return [TextPiece(_shortened(row.title, width))]
     shown = _shortened(row.title, min(width - len(BASE), cell_len(_harmless(row.title))))
-    return [Piece(shown, "title"), Piece(fit(BASE, width - cell_len(shown)), "title")]
+    return [TextPiece(shown, "title"), TextPiece(fit_text(BASE, width - cell_len(shown)), "title")]
 
 
 def _column_width(comparison: Comparison, name: str, level: GlyphLevel) -> int:
@@ -194,7 +202,7 @@ def _column_width(comparison: Comparison, name: str, level: GlyphLevel) -> int:
 
 def _shortened(text: str, width: int) -> str:
     text = _harmless(text)
-    return fit(text, width) if cell_len(text) <= width else fit(text, width - 1) + "~"
+    return fit_text(text, width) if cell_len(text) <= width else fit_text(text, width - 1) + "~"
 
 
 def _harmless(text: str) -> str:

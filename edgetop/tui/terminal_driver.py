@@ -1,4 +1,4 @@
-"""Textual's driver of a terminal, for processes that are also stopped from outside, and idle while nothing is typed."""
+"""Textual's Linux driver for our needs: select instead of polling, mouse clicks only, SIGCONT."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from textual.drivers.linux_driver import LinuxDriver
 if TYPE_CHECKING:
     from textual.app import App
 
+
 BUTTON_EVENTS, ANY_EVENTS = 1002, 1003
 """Modes of xterm's mouse: presses, releases and drags; and every move as well."""
+
 PENDING_S = 0.1
 """For so long the rest of a sequence may take to come; an escape alone is then the key."""
+
 READ_SIZE = 4096
 
 

@@ -1,4 +1,4 @@
-"""Colour themes by role, from TOML files: those that come with edgetop, and the person's own."""
+"""Theme files, roles, contrast; Textual is imported where a theme is built, so that shell completion stays quick."""
 
 from __future__ import annotations
 
@@ -7,25 +7,49 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 from textual.app import App
 from textual.color import Color, ColorParseError
 from textual.theme import BUILTIN_THEMES, Theme
 
-from edgetop.tui.theme_files import theme_files
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+SHIPPED_FOLDERS = (_PACKAGE / "data" / "themes", _PACKAGE.parent / "themes")
+"""In an installed wheel, and in a checkout."""
+
+
+def own_folder() -> Path:
+    """Where a person's own themes are looked for."""
+    return platformdirs.user_config_path("edgetop", appauthor=False) / "themes"
+
+
+def theme_files() -> dict[str, Path]:
+    """The file of every theme by its name; a person's own replaces one of ours of the same name."""
+    shipped = next((folder for folder in SHIPPED_FOLDERS if folder.is_dir()), None)
+    folders = [own_folder()] if shipped is None else [shipped, own_folder()]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
+
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+
 PREFIX = "edgetop-"
+
 DEFAULT_THEME = "edgetop-dark"
+
 QUIET = "quiet"
 """Variable of the colour for text of second rank: the foreground, a little nearer to the background."""
+
 QUIET_SHARE = 0.7
+
 EDGE = "edge"
 """Variable of the colour for borders: as near to the background as WCAG 2.1 (1.4.11) lets it be."""
+
 EDGE_CONTRAST = 3.0
+
 ROLES = (
     "primary", "secondary", "accent", "foreground", "background", "surface", "panel", "success", "warning", "error",
 )  # fmt: skip

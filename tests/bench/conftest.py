@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from edgetop.bench.measurement import Progress
 from edgetop.bench.plan import CoolDown, ModelFile, Plan, settings_of, token_tests
 from edgetop.bench.results import PlanResult, results_of
 from edgetop.bench.run_log import RunLog
-from edgetop.bench.runner import Runner
+from edgetop.bench.runner import Progress, Runner
+from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
-from edgetop.live.live_session import LiveOptions
 from edgetop.session.store import Store
 
 

@@ -7,11 +7,9 @@ from math import sqrt
 
 from edgetop.bench import results
 from edgetop.bench.plan import ModelFile, Setting, TokenTest
-from edgetop.bench.repetitions import Repetition
-from edgetop.bench.results import PlanResult, SettingResult, result_of_test
-from edgetop.core.energy.figures import Figure
-from edgetop.core.quality import Quality, Score
-from edgetop.core.records import DeviceInfo
+from edgetop.bench.results import PlanResult, Repetition, SettingResult, result_of_test
+from edgetop.core.quantity import Interval
+from edgetop.core.records import DeviceInfo, Quality, Score
 from edgetop.session.file import LoadEntry
 from tests.support.recorded_sessions import LOADED
 
@@ -21,9 +19,9 @@ LOAD = LoadEntry(
 )
 
 
-def figure(value: float, u_random: float = 0.0, u_systematic: float = 0.0) -> Figure:
+def figure(value: float, u_random: float = 0.0, u_systematic: float = 0.0) -> Interval:
     reach = 2 * sqrt(u_random**2 + u_systematic**2)
-    return Figure(value=value, low=value - reach, high=value + reach, u_systematic=u_systematic, u_random=u_random)
+    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=u_systematic, u_random=u_random)
 
 
 def measured(test: TokenTest, rates: Sequence[float], energies_j: Sequence[float] | None = None) -> results.TestResult:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from edgetop.bench.answers import Ownership, answers_of
+from edgetop.bench.conclusions import Ownership, answers_of
 from edgetop.bench.plan import TokenTest
-from edgetop.core.energy.supply import Price
-from edgetop.fit.reading_speed import Reader
+from edgetop.core.energy.duty import Price
+from edgetop.fit.assessment import Reader
 from tests.bench.made_results import PP, TG, measured, of_setting, plan_result, quality
 
 STUDY = plan_result(

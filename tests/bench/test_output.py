@@ -10,9 +10,8 @@ import sqlite3
 import msgspec
 import pytest
 
-from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql
-from edgetop.bench.rows import rows_of
-from edgetop.session.comparison.from_llama_bench import read_csv, read_json, results_of
+from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
+from edgetop.session.compare.reading import read_csv, read_json, results_of
 from tests.bench.made_results import PP, TG, measured, of_setting, plan_result, quality
 
 LLAMA_BENCH = [

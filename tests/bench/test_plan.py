@@ -19,7 +19,7 @@ from edgetop.bench.plan import (
     settings_of,
     token_tests,
 )
-from edgetop.bench.texts import prompt_tests, reading_text
+from edgetop.bench.prompts import prompt_tests, reading_text
 
 MODELS = tuple(ModelFile(path=f"/models/{name}.gguf", label=name) for name in ("a", "b", "c"))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.bench.plan_file import LARGEST_BYTES, Wishes, check_wishes, read_wishes
+from edgetop.bench.plan import LARGEST_BYTES, BenchRequest, check_wishes, read_wishes
 from edgetop.core.errors import UsageError
 
 WHOLE = """
@@ -30,7 +30,7 @@ def test_a_plan_says_what_the_flags_say(tmp_path: Path) -> None:
     file = tmp_path / "plan.toml"
     file.write_text(WHOLE)
     wishes = read_wishes(file)
-    assert wishes == Wishes(
+    assert wishes == BenchRequest(
         name="study", models=("smollm2", "/models/b.gguf"), quant=("Q8_0", "Q4_0"), threads=(1, 2),
         kv_type=("f16", "q8_0"), n_prompt=(0,), n_gen=(128,), pairs=((512, 128),), prompts=True, repetitions=7,
         order="blocks", quality="reading.txt", idle_s=12.5,
@@ -56,8 +56,8 @@ def test_a_broken_plan_is_told_in_one_line_that_names_the_place(tmp_path: Path, 
     with pytest.raises(UsageError) as caught:
         read_wishes(file)
     assert told in caught.value.what
-    assert "\n" not in caught.value.what + caught.value.mend
-    assert caught.value.mend
+    assert "\n" not in caught.value.what + caught.value.hint
+    assert caught.value.hint
 
 
 def test_what_is_no_plan_is_told(tmp_path: Path) -> None:
@@ -76,23 +76,23 @@ def test_what_is_no_plan_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wishes", "told"),
     [
-        (Wishes(repetitions=0), "repetitions"),
-        (Wishes(threads=(0,)), "threads"),
-        (Wishes(ubatch=(-1,)), "ubatch"),
-        (Wishes(gpu_layers=(-1,)), "gpu_layers"),
-        (Wishes(idle_s=-1.0), "idle_s"),
-        (Wishes(idle_s=float("nan")), "idle_s"),
-        (Wishes(cool_down_limit_s=float("inf")), "cool_down_limit_s"),
-        (Wishes(seed=-1), "seed"),
-        (Wishes(n_gen=(-5,)), "number of tokens"),
-        (Wishes(pairs=((2**30, 1),)), "number of tokens"),
-        (Wishes(n_prompt=(0,), n_gen=(0,)), "nothing to measure"),
+        (BenchRequest(repetitions=0), "repetitions"),
+        (BenchRequest(threads=(0,)), "threads"),
+        (BenchRequest(ubatch=(-1,)), "ubatch"),
+        (BenchRequest(gpu_layers=(-1,)), "gpu_layers"),
+        (BenchRequest(idle_s=-1.0), "idle_s"),
+        (BenchRequest(idle_s=float("nan")), "idle_s"),
+        (BenchRequest(cool_down_limit_s=float("inf")), "cool_down_limit_s"),
+        (BenchRequest(seed=-1), "seed"),
+        (BenchRequest(n_gen=(-5,)), "number of tokens"),
+        (BenchRequest(pairs=((2**30, 1),)), "number of tokens"),
+        (BenchRequest(n_prompt=(0,), n_gen=(0,)), "nothing to measure"),
     ],
 )
-def test_numbers_that_mean_nothing_are_refused(wishes: Wishes, told: str) -> None:
+def test_numbers_that_mean_nothing_are_refused(wishes: BenchRequest, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         check_wishes(wishes)
 
 
 def test_quality_alone_is_something_to_measure() -> None:
-    check_wishes(Wishes(n_prompt=(0,), n_gen=(0,), quality=True))
+    check_wishes(BenchRequest(n_prompt=(0,), n_gen=(0,), quality=True))

@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edgetop.bench.plan import ModelFile, QualityPlan
+from edgetop.bench.prompts import QUESTIONS, reading_text
 from edgetop.bench.quality import QualityError, QualityScorer, accuracy_of
-from edgetop.bench.questions import QUESTIONS
-from edgetop.bench.texts import reading_text
 from edgetop.inference.protocol import ChoiceScore
-from edgetop.session.disk import load_head
+from edgetop.session.file_io import load_head
 from tests.bench.conftest import Bench
 
 MODELS = tuple(ModelFile(path=f"/models/{name}.gguf", label=name) for name in ("Q8_0", "Q4_0"))
@@ -67,7 +66,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error_and_the_next_one_the_referenc
     bench: Bench, scorer: Callable[..., QualityScorer]
 ) -> None:
     script = dict(bench.script)
-    bench.script["load_fails"] = {"reason": "not_a_model", "message": "It is a picture.", "mend": "Take a model."}
+    bench.script["load_fails"] = {"reason": "not_a_model", "message": "It is a picture.", "hint": "Take a model."}
     made = scorer(questions=False)
     with pytest.raises(QualityError, match="It is a picture"):
         made.score(MODELS[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edgetop.bench.plan import CoolDown
-from edgetop.bench.rest import RestWatch
+from edgetop.bench.runner import RestWatch
 
 COOL_DOWN = CoolDown(idle_s=11, limit_s=60)
 

@@ -12,7 +12,7 @@ from edgetop.bench import results
 from edgetop.bench.plan import ModelFile, Plan, PromptTest, Test, TokenTest, settings_of
 from edgetop.bench.results import PlanResult, results_of
 from edgetop.bench.run_log import FinishedRun
-from edgetop.core.energy.figures import Figure
+from edgetop.core.quantity import Interval
 from tests.support.bench_sessions import DECODE_W, IDLE_W, PREFILL_W, MadeSession
 
 PP, TG = TokenTest(n_prompt=500), TokenTest(n_gen=60)
@@ -51,7 +51,7 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
 
 
-def holds(figure: Figure | None, value: float) -> bool:
+def holds(figure: Interval | None, value: float) -> bool:
     return figure is not None and figure.value == pytest.approx(value, rel=0.02) and figure.low <= value <= figure.high
 
 

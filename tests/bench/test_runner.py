@@ -7,11 +7,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgetop.bench.measurement import Progress
 from edgetop.bench.plan import CoolDown, PromptTest, TokenTest
 from edgetop.bench.run_log import RunLog
-from edgetop.inference.quantization import content_key
-from edgetop.session.disk import load_file
+from edgetop.bench.runner import Progress
+from edgetop.inference.model_file import content_key
+from edgetop.session.file_io import load_file
 from tests.bench.conftest import Bench
 from tests.support.fake_sysfs import ORIN_NANO, plant
 
@@ -62,7 +62,7 @@ def test_an_interruption_costs_only_the_run_under_way(bench: Bench) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_told_once_and_left_out(bench: Bench) -> None:
-    bench.script["load_fails"] = {"reason": "not_a_model", "message": "It is a picture.", "mend": "Take a model."}
+    bench.script["load_fails"] = {"reason": "not_a_model", "message": "It is a picture.", "hint": "Take a model."}
     finished, log = bench.run(bench.plan())
     assert finished
     assert [(run.round, run.outcome, run.reason) for run in log.finished] == [(1, "not_loaded", "It is a picture.")] * 4

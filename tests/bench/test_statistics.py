@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_statistics import COVERED_AT_LEAST, DRIFT, NOISES, coverage, drifted, energy_coverage
-from edgetop.bench.means import combined, interval_of, per_token
+from edgetop.bench.results import combined, interval_of, per_token
 from tests.bench.made_results import figure
 
 PLANS = 3000

@@ -8,8 +8,18 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from edgetop.bench.plan import ModelFile, Setting, TokenTest
-from edgetop.bench.tuning import NothingMeasuredError, Sample, Stage, StageResult, choose
-from edgetop.bench.tuning_stages import Lengths, Probe, answers, lengths_for, thread_counts
+from edgetop.bench.tuning import (
+    Lengths,
+    NothingMeasuredError,
+    Probe,
+    Sample,
+    Stage,
+    StageResult,
+    answers,
+    choose,
+    lengths_for,
+    thread_counts,
+)
 
 MODEL = ModelFile(path="/models/a.gguf", label="a")
 TEST = TokenTest(n_gen=32)

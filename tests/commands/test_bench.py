@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.bench import measurement
+from edgetop.bench import runner
 from tests.commands.machine import Machine, Ran
 
 QUICK = ("-p", "64", "-n", "8", "-r", "2", "--power", "none")
@@ -135,8 +135,8 @@ def test_the_same_command_goes_on_too_and_once_done_measures_anew(machine: Machi
 @pytest.mark.parametrize(
     ("script", "code"),
     [
-        ({"load_fails": {"reason": "not_a_model", "message": "It is a picture.", "mend": "Take a model."}}, 3),
-        ({"load_fails": {"reason": "no_memory", "message": "It is too large.", "mend": "Take less."}}, 1),
+        ({"load_fails": {"reason": "not_a_model", "message": "It is a picture.", "hint": "Take a model."}}, 3),
+        ({"load_fails": {"reason": "no_memory", "message": "It is too large.", "hint": "Take less."}}, 1),
         ({"load_accident": {"kind": "kill"}}, 1),
     ],
 )
@@ -207,17 +207,17 @@ def interrupted_in(doing: str, *, times: int) -> Iterator[None]:
 @contextmanager
 def at(doing: str, times: int, do: Callable[[], None]) -> Iterator[None]:
     """Do something when a step of a run begins for so many times."""
-    say = measurement.Measurement._say
+    say = runner.Measurement._say
     begun: list[str] = []
 
-    def heard(self: measurement.Measurement, what: str) -> None:
+    def heard(self: runner.Measurement, what: str) -> None:
         say(self, what)
         begun.append(what)
         if what == doing and begun.count(doing) == times:
             do()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measurement.Measurement, "_say", heard)
+        patch.setattr(runner.Measurement, "_say", heard)
         yield
 
 

@@ -8,14 +8,12 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from edgetop.commands import calibration_dialogue
-from edgetop.commands.calibrate import parse_point
-from edgetop.commands.calibration_dialogue import measure_points
+from edgetop.commands import calibrate
+from edgetop.commands.calibrate import measure_points, parse_point
 from edgetop.core.errors import EdgetopError, UsageError
-from edgetop.core.records import Missing
-from edgetop.live.sensor_watch import SensorWatch
-from edgetop.telemetry.calibrated_source import calibratable
-from edgetop.telemetry.calibration import load_all
+from edgetop.core.sources import Unavailable
+from edgetop.live.sensor_session import SensorSession
+from edgetop.telemetry.calibration import calibratable, load_all
 from edgetop.telemetry.registry import Inventory
 from tests.commands.machine import CURRENT, IDENTITY, JETSON, VOLTS, Machine
 from tests.support.fake_sources import power_source
@@ -138,19 +136,19 @@ class Person:
             self.load_w = 10.0
         return next(self._answers)
 
-    def readings(self) -> Iterator[tuple[float | Missing, ...]]:
+    def readings(self) -> Iterator[tuple[float | Unavailable, ...]]:
         while True:
             yield (self.load_w,)
 
 
 def dialogue(
-    person: Person, source_readings: Iterator[tuple[float | Missing, ...]], **properties: float
+    person: Person, source_readings: Iterator[tuple[float | Unavailable, ...]], **properties: float
 ) -> list[tuple[float, float]]:
     source = power_source("power.a", source_readings)
     source.info.properties.update(properties)
     total = calibratable(source.info)
     assert total is not None
-    watch = SensorWatch(Inventory((source,), ()))
+    watch = SensorSession(Inventory((source,), ()))
     try:
         points = measure_points(watch, total, 0.1, person.ask)
     finally:
@@ -176,7 +174,7 @@ def test_points_are_of_the_sensor_not_of_what_an_earlier_calibration_made_of_it(
 
 
 def test_an_unsteady_load_is_read_again_unless_it_is_to_be_kept() -> None:
-    def flickering() -> Iterator[tuple[float | Missing, ...]]:
+    def flickering() -> Iterator[tuple[float | Unavailable, ...]]:
         while True:
             yield (4.0,)
             yield (8.0,)
@@ -191,14 +189,14 @@ def test_an_unsteady_load_is_read_again_unless_it_is_to_be_kept() -> None:
 def test_a_sensor_that_gives_nothing_ends_the_dialogue_with_its_reason() -> None:
     person = Person("")
     with pytest.raises(EdgetopError, match="on the charger"):
-        dialogue(person, iter([(Missing("on the charger"),)] * 10_000))
+        dialogue(person, iter([(Unavailable("on the charger"),)] * 10_000))
 
 
 def test_no_answer_saves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     with Path(os.devnull).open() as nothing:
         monkeypatch.setattr(sys, "stdin", nothing)
         with pytest.raises(EdgetopError, match="nothing is saved"):
-            calibration_dialogue.ask_terminal("? ")
+            calibrate.ask_terminal("? ")
 
 
 def test_a_person_is_led_through_it_on_a_terminal(machine: Machine) -> None:

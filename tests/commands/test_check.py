@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.commands import check_place
-from edgetop.core.energy.supply import Price
-from edgetop.core.engine import MemoryBreakdown
-from edgetop.core.records import Missing
-from edgetop.fit.assessment import Place
+from edgetop.commands import check as check_place
+from edgetop.core.energy.duty import Price
+from edgetop.core.engine_settings import MemoryBreakdown
+from edgetop.core.sources import Unavailable
+from edgetop.fit.assessment import RunTarget
 from edgetop.fit.energy import predict_energy
 from edgetop.fit.machine import Power
 from edgetop.fit.memory import largest_context, memory_need
@@ -44,7 +44,7 @@ class Check:
         self.monkeypatch = monkeypatch
         self.at(ROOMY)
 
-    def at(self, place: Place) -> None:
+    def at(self, place: RunTarget) -> None:
         """Let the models run there."""
         self.monkeypatch.setattr("edgetop.commands.check.place_of", lambda *_: place)
 
@@ -183,7 +183,7 @@ def test_llama_cpp_is_asked_where_the_formulas_have_no_answer(check: Check, monk
         asked.append(path)
         return MemoryBreakdown(weights_bytes=123_000_000, kv_bytes=1, compute_bytes=1)
 
-    monkeypatch.setattr("edgetop.inference.dry_load.dry_load", dry_load)
+    monkeypatch.setattr("edgetop.inference.llama.dry_load.dry_load", dry_load)
     model = check.model()
     assert check.run(model, "--json").json()[0]["memory"]["basis"] == "formula"
     assert not asked
@@ -193,12 +193,12 @@ def test_llama_cpp_is_asked_where_the_formulas_have_no_answer(check: Check, monk
     monkeypatch.setattr(
         "edgetop.fit.assessment.memory_need",
         lambda facts, settings, *, allocated=None: (
-            Missing("no formula is known") if allocated is None else need_of(facts, settings, allocated=allocated)
+            Unavailable("no formula is known") if allocated is None else need_of(facts, settings, allocated=allocated)
         ),
     )
     assert check.run(model, "--json").json()[0]["memory"]["basis"] == "llama.cpp"
     assert len(asked) == 2
-    monkeypatch.setattr("edgetop.inference.dry_load.dry_load", lambda *_: Missing("it crashed", "mend it"))
+    monkeypatch.setattr("edgetop.inference.llama.dry_load.dry_load", lambda *_: Unavailable("it crashed", "fix it"))
     ran = check.run(model)
     assert ran.code == 1
     assert "n/a: no formula is known" in ran.stdout
@@ -273,6 +273,6 @@ def test_a_process_of_its_own_answers_without_loading_or_measuring_anything(tmp_
     (found,) = json.loads(ran.stdout)
     assert found["verdict"]["fit"] == "fits"
     assert found["speed"]["decode_tokens_per_s"]["low"] < found["speed"]["decode_tokens_per_s"]["high"]
-    heavy = {"textual", "psutil", "llama_cpp", "numpy", "jinja2", "asyncio", "edgetop.session.disk", "pynvml"}
+    heavy = {"textual", "psutil", "llama_cpp", "numpy", "jinja2", "asyncio", "edgetop.session.file_io", "pynvml"}
     assert not heavy & set(ran.stderr.split())
     assert not (tmp_path / "XDG_DATA_HOME").exists()

@@ -10,9 +10,9 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.records import DeviceInfo, SessionStarted
-from edgetop.session.disk import save
+from edgetop.session.file_io import save
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.source import Host
+from edgetop.telemetry.host import Host
 from tests.commands.machine import JETSON, Machine
 from tests.support.recorded_sessions import ENGINE, HEAD, MS, PREDICTED, S, figure_around, fold, sample, turn
 

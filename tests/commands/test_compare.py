@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from edgetop.commands.compare import EXIT_CROSSED
-from edgetop.commands.session_import import import_results
+from edgetop.commands.session_files import import_results
 from edgetop.core.errors import EdgetopError
-from edgetop.session.codec import encode_file
-from edgetop.session.disk import write_atomically
+from edgetop.io.files import write_atomically
+from edgetop.session.file_io import encode_file
 from edgetop.session.store import Store
 from tests.commands.machine import Machine
 from tests.support.benchmark_outputs import OLLAMA, PP, TG
@@ -129,7 +129,7 @@ def test_a_limit_that_cannot_be_meant_is_wrong_usage(machine: Machine, limit: st
 
 
 @pytest.mark.usefixtures("folder")
-def test_what_cannot_be_read_is_told_in_one_line_and_how_to_mend_it(machine: Machine, folder: Path) -> None:
+def test_what_cannot_be_read_is_told_in_one_line_and_how_to_hint_it(machine: Machine, folder: Path) -> None:
     (folder / "broken.json").write_text("[{")
     ran = machine.run("compare", "q4.json", "broken.json")
     assert ran.code == 1

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.commands import completing
-from edgetop.commands.completing import FILES, FOLDERS, candidates, tell_candidates
-from edgetop.commands.completion import BASH, FISH, SCRIPTS, ZSH, execute
-from edgetop.commands.parsers import actions_of, parser_of
+from edgetop.commands import completion
+from edgetop.commands.command_line import actions_of, parser_of
+from edgetop.commands.completion import BASH, FILES, FISH, FOLDERS, SCRIPTS, ZSH, candidates, execute, tell_candidates
 from edgetop.commands.verbs import VERBS
 from edgetop.settings import options
 from tests.support.gguf_files import small_gguf
@@ -95,10 +94,10 @@ def test_models_and_sessions_are_offered_by_name_and_number(shell: Shell, monkey
 def test_nothing_is_said_where_something_is_wrong(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_words: object, _current: str) -> list[completing.Candidate]:
+    def fail(_words: object, _current: str) -> list[completion.Candidate]:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(completing, "candidates", fail)
+    monkeypatch.setattr(completion, "candidates", fail)
     assert tell_candidates(["bash", "run", ""]) == 0
     assert capsys.readouterr() == ("", "")
 
@@ -106,8 +105,8 @@ def test_nothing_is_said_where_something_is_wrong(
 def test_no_name_can_act_on_the_command_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = [completing.Candidate("a\nb"), completing.Candidate("\x1b[2J"), completing.Candidate("good", "x\x1by\tz\n")]
-    monkeypatch.setattr(completing, "candidates", lambda *_: found)
+    found = [completion.Candidate("a\nb"), completion.Candidate("\x1b[2J"), completion.Candidate("good", "x\x1by\tz\n")]
+    monkeypatch.setattr(completion, "candidates", lambda *_: found)
     tell_candidates(["zsh", ""])
     assert capsys.readouterr().out == "good\tx␛y z\n"
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.cli import main
-from edgetop.tui.key_tables import TABLES
-from edgetop.tui.keymap import key_name
+from edgetop.tui.keys import TABLES, key_name
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_the_keys_of_the_configuration_are_listed_and_told_as_data(
 
 
 @pytest.mark.parametrize(
-    ("text", "what", "mend"),
+    ("text", "what", "hint"),
     [
         ('[keys]\nnext_them = "x"', "there is no action 'next_them'", "did you mean next_theme?"),
         ('[keys]\nstop = "hyper+x"', "[keys] stop: 'hyper+x' is no key", "a key such as"),
@@ -52,11 +51,11 @@ def test_the_keys_of_the_configuration_are_listed_and_told_as_data(
     ],
 )
 def test_what_cannot_be_meant_is_told_in_two_lines(
-    config: Path, capsys: pytest.CaptureFixture[str], text: str, what: str, mend: str
+    config: Path, capsys: pytest.CaptureFixture[str], text: str, what: str, hint: str
 ) -> None:
     config.write_text(text)
     assert main(["keys", "--config", str(config)]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert str(config) in first
     assert what in first
-    assert mend in second
+    assert hint in second

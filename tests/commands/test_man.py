@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from docs import make_settings
-from edgetop.commands.exit_codes import EXIT_CODES
+from edgetop.commands.exit import EXIT_CODES
 from edgetop.commands.man import manual_page
 from edgetop.commands.verbs import VERBS
 from edgetop.settings import options
-from edgetop.settings.lookup import is_of_file
-from edgetop.tui.slash import COMMANDS
+from edgetop.settings.resolve import is_of_file
+from edgetop.tui.chat.slash_commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 

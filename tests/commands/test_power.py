@@ -38,7 +38,7 @@ def test_the_widest_scope_is_the_headline_unless_another_is_chosen(machine: Mach
     assert chosen["power_w"] == pytest.approx(VOLTS * 1.52, abs=0.001)
 
 
-def test_without_a_source_the_reason_and_the_mend_stand_there(machine: Machine) -> None:
+def test_without_a_source_the_reason_and_the_hint_stand_there(machine: Machine) -> None:
     machine.plant({"/proc/cpuinfo": "flags\t\t: hypervisor"})
     found = machine.run("power", "--json").json()
     assert (found["sources"], found["headline"]) == ([], None)

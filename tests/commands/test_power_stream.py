@@ -13,13 +13,13 @@ from typing import IO, Any
 
 import pytest
 
-from edgetop.commands.power_stream import Total
-from edgetop.core.energy.meter import meter_of
-from edgetop.core.energy.scope import Headline
-from edgetop.core.records import Missing
+from edgetop.commands.power import Total
+from edgetop.core.energy.scopes import Headline
+from edgetop.core.sources import Unavailable, meter_of
+from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_text import Header, parse_header
 from edgetop.telemetry.rapl import probe as rapl
-from edgetop.telemetry.source import Absent, Host
+from edgetop.telemetry.source import UnavailableSource
 from tests.commands.machine import CURRENT, JETSON, Machine
 from tests.support.fake_sysfs import plant
 
@@ -194,7 +194,7 @@ def test_little_is_imported_for_it(tmp_path: Path) -> None:
     plant(tmp_path, JETSON)
     code = (
         "import sys, os; from edgetop.telemetry import registry; from edgetop import cli\n"
-        f"import edgetop.commands.power_stream as stream; stream._tell = lambda *_: None\n"
+        f"import edgetop.commands.power as stream; stream._tell = lambda *_: None\n"
         f"cli.main(['power', '--stream', '--sysroot', {str(tmp_path)!r}])\n"
         "print(*sys.modules, file=sys.stderr)"
     )
@@ -225,7 +225,7 @@ def total_of(tmp_path: Path, moment: Moment) -> Total:
             counter.write_text(f"{int(counter.read_text()) + 1000 * (number + 1)}\n")
 
     found = rapl(Host(sysroot=tmp_path, clock=moment), pause=count)
-    sources = [each for each in found if not isinstance(each, Absent)]
+    sources = [each for each in found if not isinstance(each, UnavailableSource)]
     for number, text in first.items():
         (tmp_path / file(number)).write_text(text)
     meters = [meter_of(source.info, channel) for source in sources for channel in source.info.channels]
@@ -253,9 +253,9 @@ def test_counters_of_several_packages_are_one_that_does_not_wrap(tmp_path: Path)
 def test_a_package_that_cannot_be_read_makes_the_sum_absent(tmp_path: Path) -> None:
     plant(tmp_path, {**package(0, 1_000_000), **package(1, 7_000_000)})
     total = total_of(tmp_path, Moment())
-    assert not isinstance(total.read()[0], Missing)
+    assert not isinstance(total.read()[0], Unavailable)
     (tmp_path / file(1)).write_text("\n")
-    assert isinstance(total.read()[0], Missing)
+    assert isinstance(total.read()[0], Unavailable)
 
 
 def test_it_runs_with_its_input_and_output_closed_or_empty(tmp_path: Path) -> None:

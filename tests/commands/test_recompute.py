@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.session.codec import encode_file
-from edgetop.session.disk import load_file
+from edgetop.session.file_io import encode_file, load_file
 from tests.commands.machine import Machine
 from tests.support.recorded_power import with_energy
 

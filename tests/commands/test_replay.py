@@ -10,17 +10,16 @@ import msgspec
 import pytest
 
 from edgetop.core.format import format_rate
-from edgetop.session import examples
-from edgetop.session.disk import load, load_file, save
-from edgetop.session.player import Player
-from edgetop.session.preparation import prepare
+from edgetop.session import store
+from edgetop.session.file_io import load, load_file, save
+from edgetop.session.replay import Player, prepare
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.settings.resolve import Settings
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.replay_screen import ReplayScreen
-from edgetop.tui.view import View, view_of
-from edgetop.tui.widgets import energy_pane, memory_pane, power_pane, tokens_pane, top_meters
+from edgetop.tui.panes import energy, memory, meters, power, tokens
+from edgetop.tui.panes.view import View, view_of
+from edgetop.tui.screens.replay import ReplayScreen
 from tests.commands.machine import Machine
 from tests.support.demo_session import END_US, S, ended_records, slowed_down
 from tests.support.recorded_sessions import fold
@@ -98,8 +97,8 @@ def test_the_demo_plays_two_examples_or_says_that_there_are_none(
 ) -> None:
     ran = machine.run("replay", "--demo")
     assert ran.code == 0
-    assert cells(ran.stdout)["session"] == list(examples.PAIR)
-    monkeypatch.setattr(examples, "FOLDERS", (tmp_path,))
+    assert cells(ran.stdout)["session"] == list(store.PAIR)
+    monkeypatch.setattr(store, "FOLDERS", (tmp_path,))
     ran = machine.run("replay", "--demo")
     assert ran.code != 0
     assert "the examples are missing from this installation" in ran.stderr
@@ -107,8 +106,8 @@ def test_the_demo_plays_two_examples_or_says_that_there_are_none(
 
 def drawn(view: View) -> list[str]:
     """Everything but the chat, as words."""
-    lines = top_meters.draw(view, 120, "wide")[1:]
-    for pane in (tokens_pane, memory_pane, power_pane, energy_pane):
+    lines = meters.draw(view, 120, "wide")[1:]
+    for pane in (tokens, memory, power, energy):
         text = pane.draw(view, 50, 10)
         lines += [text.headline, *text.lines]
     return ["".join(span.text for span in line) for line in lines]

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from edgetop.core.energy.grade import Letter
+from edgetop.core.energy.uncertainty import Letter
 from tests.commands.machine import Machine
 from tests.support.fake_sysfs import below
 

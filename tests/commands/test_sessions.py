@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.session.codec import encode_file
-from edgetop.session.disk import load_head
+from edgetop.session.file_io import encode_file, load_head
 from tests.commands.machine import Machine
 from tests.support.recorded_power import with_energy
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.bench import measurement
+from edgetop.bench import runner
 from tests.commands.machine import JETSON, Machine
 
 QUICK = ("-r", "2", "--test", "0.1")
@@ -117,21 +117,21 @@ def test_for_energy_a_board_with_a_sensor_is_measured(machine: Machine, model: P
 
 
 def test_an_interruption_saves_nothing(machine: Machine, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    say = measurement.Measurement._say
+    say = runner.Measurement._say
 
-    def heard(self: measurement.Measurement, what: str) -> None:
+    def heard(self: runner.Measurement, what: str) -> None:
         say(self, what)
         if what.startswith("tg"):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(measurement.Measurement, "_say", heard)
+    monkeypatch.setattr(runner.Measurement, "_say", heard)
     ran = machine.run("tune", str(model), *QUICK, "--power", "none")
     assert (ran.code, ran.stdout) == (130, "")
     assert "nothing was saved" in ran.stderr
 
 
 def test_a_model_that_cannot_be_loaded_is_told_in_two_lines(machine: Machine, model: Path) -> None:
-    machine.script(load_fails={"reason": "not_a_model", "message": "It is a picture.", "mend": "Take a model."})
+    machine.script(load_fails={"reason": "not_a_model", "message": "It is a picture.", "hint": "Take a model."})
     ran = machine.run("tune", str(model), *QUICK, "--power", "none", "-q")
     assert ran.code == 1
     assert "It is a picture." in ran.stderr

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.session.disk import load_file
+from edgetop.session.file_io import load_file
 from tests.commands.machine import JETSON, Machine
 from tests.support.loopback_server import LoopbackServer, loopback_server
 from tests.support.server_usage import llama_metrics, llama_slots, serve_usage

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from edgetop.core.figures import (
-    TokenGaps,
+from edgetop.core.figures import TokenGaps
+from edgetop.session.turn import (
     TurnProgress,
     decode_tokens_per_s,
     first_token_s,

@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetop.core.gguf import GgufArray, GgufError, read_header
-from edgetop.core.gguf_types import FILE_TYPES, TENSOR_TYPES
+from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufArray, GgufError, read_header
 from tests.support.gguf_files import ARRAY, F32, STRING, U32, U64, array, gguf, pair, small_gguf, tensor, text, u32
 
 

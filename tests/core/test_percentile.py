@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.percentile import percentile, percentile_of_pieces
+from edgetop.core.statistics import percentile, percentile_of_pieces
 
 _numbers = st.lists(st.integers(0, 10**7), max_size=60)
 

@@ -7,10 +7,18 @@ from collections.abc import Hashable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.records import Missing
-from edgetop.core.token_counts import ENDED, NOT_RUNNING, STARTED_ANEW, RequestCount, RunningCount, TokenSum, Told
+from edgetop.core.sources import Unavailable
+from edgetop.core.token_counts import (
+    ENDED,
+    NOT_RUNNING,
+    STARTED_ANEW,
+    ReportedCount,
+    RequestCount,
+    RunningCount,
+    TokenSum,
+)
 
-SILENT = Missing("it does not answer")
+SILENT = Unavailable("it does not answer")
 steps = st.lists(st.tuples(st.integers(0, 500), st.booleans()), min_size=1, max_size=30)
 
 
@@ -39,12 +47,12 @@ told = st.one_of(st.integers(0, 1000), st.just(NOT_RUNNING), st.just(SILENT))
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), told), max_size=40))
-def test_the_sum_never_falls(looks: list[dict[Hashable, Told]]) -> None:
+def test_the_sum_never_falls(looks: list[dict[Hashable, ReportedCount]]) -> None:
     total, before = TokenSum(), 0
     for look in looks:
         found = total.look(look)
         assert total.total >= before
-        assert isinstance(found, Missing) or found == total.total
+        assert isinstance(found, Unavailable) or found == total.total
         before = total.total
 
 

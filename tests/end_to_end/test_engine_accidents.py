@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from edgetop.inference.scripted import Accident, Reply
+from edgetop.inference.scripted import InjectedFault, Reply
 from tests.support.isolated_home import IsolatedHome, kinds, reply_of
 from tests.support.tmux import Tmux
 
@@ -18,7 +18,7 @@ _ANSWER = "Paris is the capital of France."
 def test_a_crash_in_the_first_decode_is_mended_by_itself(
     kind: Literal["segfault", "abort"], open_tmux: Callable[..., Tmux], home: IsolatedHome
 ) -> None:
-    accident = Accident(kind=kind, at_token=1, unless_extra_bufts_off=True)
+    accident = InjectedFault(kind=kind, at_token=1, unless_extra_bufts_off=True)
     window = open_tmux(home.scripted(Reply(text=_ANSWER, accident=accident)))
     window.sees("loaded in")
     window.type("What is the capital of France?")
@@ -40,7 +40,7 @@ def test_a_crash_in_the_first_decode_is_mended_by_itself(
 
 
 def test_without_a_screen_a_crash_in_the_first_decode_is_mended_by_itself(home: IsolatedHome) -> None:
-    accident = Accident(kind="segfault", unless_extra_bufts_off=True)
+    accident = InjectedFault(kind="segfault", unless_extra_bufts_off=True)
     home.scripted(Reply(text=_ANSWER, accident=accident))
     run = home.run("run", "-p", "What is the capital of France?")
     assert run.returncode == 0, run.stderr
@@ -49,7 +49,7 @@ def test_without_a_screen_a_crash_in_the_first_decode_is_mended_by_itself(home: 
 
 
 def test_an_engine_that_crashes_every_time_is_not_tried_for_ever(home: IsolatedHome) -> None:
-    home.scripted(Reply(text=_ANSWER, accident=Accident(kind="segfault")))
+    home.scripted(Reply(text=_ANSWER, accident=InjectedFault(kind="segfault")))
     run = home.run("run", "-p", "What is the capital of France?")
     assert run.returncode == 1
     assert "crashed in its first decode" in run.stderr

@@ -38,7 +38,7 @@ BASELINE = Path(__file__).with_name("baseline")
 INPUT = BASELINE / "input"
 RECORDING = bool(os.environ.get("EDGETOP_RECORD_BASELINE"))
 EXAMPLES = sorted((REPOSITORY / "sessions").glob("*.json"))
-RENAMED = {"mend": "hint", "grade_mend": "grade_hint"}
+RENAMED = {"hint": "hint", "grade_hint": "grade_hint"}
 """Old names that count as the new ones, in the baseline and in what is printed."""
 
 WORD = re.compile(r"(?!\d{4}-\d\d)[A-Za-z0-9][\w.%+:-]*(/[a-z]\w*)?")

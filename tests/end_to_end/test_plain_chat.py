@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.inference.scripted import Accident, Reply
+from edgetop.inference.scripted import InjectedFault, Reply
 from tests.end_to_end.recorded_terminal import RecordedTerminal
 from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome
@@ -70,7 +70,7 @@ def test_a_reply_cannot_steer_the_terminal(home: IsolatedHome) -> None:
 
 
 def test_an_engine_that_dies_is_told_and_starts_again(home: IsolatedHome) -> None:
-    home.scripted(Reply(text="Once upon a time", accident=Accident(kind="segfault", at_token=2)), PARIS)
+    home.scripted(Reply(text="Once upon a time", accident=InjectedFault(kind="segfault", at_token=2)), PARIS)
     ran = home.run("--plain", stdin="x\nnot sent\n/reload\n")
     assert "The engine is gone; /reload starts it again." in ran.stderr
     assert ran.stderr.count("loaded in") == 2

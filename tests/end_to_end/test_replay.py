@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from edgetop.core.format import format_rate
 from edgetop.inference.scripted import Reply
-from edgetop.session.disk import load_file
+from edgetop.session.file_io import load_file
 from tests.support.isolated_home import IsolatedHome
 from tests.support.tmux import Tmux
 

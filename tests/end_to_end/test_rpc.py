@@ -37,6 +37,6 @@ def test_doctor_says_whether_there_is_rpc(home: IsolatedHome) -> None:
 def test_a_server_that_is_not_there_ends_in_two_lines(home: IsolatedHome, small_model: Path) -> None:
     run = home.run("run", "-m", str(small_model), "--rpc", "127.0.0.1:1", "-p", "Hi", "--power", "none")
     assert run.returncode == 3
-    what, mend = run.stderr.splitlines()[-2:]
+    what, hint = run.stderr.splitlines()[-2:]
     assert "127.0.0.1:1 cannot be reached" in what or "built without RPC" in what
-    assert "--rpc" in mend
+    assert "--rpc" in hint

@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
+from edgetop.core import sources
 from edgetop.inference.server.address import Address
 from edgetop.live.watch_session import WatchOptions, WatchSession
-from edgetop.session import channels
-from edgetop.session.disk import load
-from edgetop.session.schema import validate
+from edgetop.session.file_check import validate
+from edgetop.session.file_io import load
 from edgetop.session.session import Session
 from edgetop.session.store import Store
-from edgetop.session.watch_account import watch_figures
+from edgetop.session.watch import watch_figures
 from tests.support.eventually import eventually
 from tests.support.llama_cpp_servers import llama_server
 from tests.support.loopback_server import loopback_server
@@ -48,7 +48,7 @@ def ask(url: str, prompt: str, tokens: int) -> int:
 
 def counted_j(session: Session, board: ProcessBoard) -> float:
     """What the board truly took in the time that counts: between looks that both know their count."""
-    stamps_us, counts = session.window(channels.SERVED_TOKENS, 0, session.end_us)
+    stamps_us, counts = session.window(sources.SERVED_TOKENS, 0, session.end_us)
     known = [(t_us, not isnan(count)) for t_us, count in zip(stamps_us, counts, strict=True)]
     start_us = session.start_us
     return sum(

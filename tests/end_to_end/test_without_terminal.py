@@ -88,8 +88,8 @@ def check_refusal(home: IsolatedHome, model: Path, told: str) -> None:
         run = home.run(*arguments)
         assert run.returncode == 3, run.stderr
         assert run.stdout == ""
-        what, mend = run.stderr.splitlines()
+        what, hint = run.stderr.splitlines()
         assert told in what
-        assert mend.strip()
+        assert hint.strip()
     assert home.session_paths == []
     home.everyone_gone()

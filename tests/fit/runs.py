@@ -6,14 +6,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgetop.fit.experience import Experience
+from edgetop.core.prediction import PastRun
 from edgetop.fit.model_facts import ModelFacts
 
 KEY = "this machine"
 
 
-def run_of_model(facts: ModelFacts, **changes: Any) -> Experience:
-    run = Experience(
+def run_of_model(facts: ModelFacts, **changes: Any) -> PastRun:
+    run = PastRun(
         session="2026-05-01 morning",
         measured_at="2026-05-01T08:00:00+00:00",
         machine_key=KEY,

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.supply import Price
-from edgetop.core.engine import EngineSettings, MemoryBreakdown
-from edgetop.core.records import Missing
-from edgetop.fit.assessment import Place, Talk, assess, predict
+from edgetop.core.energy.duty import Price
+from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
+from edgetop.core.sources import Unavailable
+from edgetop.fit.assessment import RunTarget, Workload, assess, predict
 from edgetop.fit.machine import Power, Processor
 from tests.support.example_machine import (
     GIB,
@@ -23,11 +23,11 @@ from tests.support.example_machine import (
 __all__ = ["by_hand"]
 pytestmark = pytest.mark.usefixtures("by_hand")
 FACTS = llama_facts()
-TALK = Talk(prompt_tokens=500, answer_tokens=201)
+TALK = Workload(prompt_tokens=500, answer_tokens=201)
 POWERED = replace(MACHINE, power=Power(scope="board_input", decode_w={4: figure(WATTS)}))
 
 
-def powered() -> Place:
+def powered() -> RunTarget:
     place = place_of(machine=POWERED)
     return replace(place, price=Price(per_kwh=0.36, currency="EUR"), battery_j=WATTS * 3600)
 
@@ -56,12 +56,12 @@ def test_joules_price_and_battery_follow_from_one_another() -> None:
 
 def test_what_cannot_be_had_is_missing_with_its_reason_and_the_rest_is_there() -> None:
     found = assess(FACTS, EngineSettings(), TALK, place_of(machine=without_speed()))
-    assert isinstance(found.speed, Missing)
+    assert isinstance(found.speed, Unavailable)
     assert found.energy == found.speed
     assert (found.decode, found.answer_s, found.answer_j, found.battery_hours) == (None, None, None, None)
     assert found.verdict.fit == "fits"
     unpowered = assess(FACTS, EngineSettings(), TALK, place_of())
-    assert isinstance(unpowered.energy, Missing)
+    assert isinstance(unpowered.energy, Unavailable)
     assert unpowered.price_per_million is None
     homeless = assess(FACTS, EngineSettings(), TALK, replace(place_of(), room=None))
     assert (homeless.verdict.fit, homeless.largest_context) == (None, None)
@@ -98,7 +98,7 @@ def test_the_command_that_verifies_asks_for_what_was_predicted() -> None:
 def test_what_llama_cpp_says_of_memory_goes_before_the_formulas() -> None:
     told = MemoryBreakdown(weights_bytes=20 * GIB, kv_bytes=1, compute_bytes=1)
     found = assess(FACTS, EngineSettings(), TALK, place_of(), allocated=told)
-    assert not isinstance(found.need, Missing)
+    assert not isinstance(found.need, Unavailable)
     assert found.need.basis == "llama.cpp"
     assert found.verdict.fit == "does not fit"
 

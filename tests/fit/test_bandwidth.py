@@ -7,9 +7,8 @@ from threading import Thread
 
 import pytest
 
-from edgetop.fit import bandwidth
-from edgetop.fit.bandwidth import MIB, buffer_bytes, cpus_for, measure_bandwidth, thread_counts
-from edgetop.fit.compute_probe import measure_core
+from edgetop.fit import machine_profile
+from edgetop.fit.machine_profile import MIB, buffer_bytes, cpus_for, measure_bandwidth, measure_core, thread_counts
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
@@ -121,7 +120,7 @@ def test_a_thread_that_cannot_be_started_ends_the_measurement(tmp_path: Path, mo
 
     monkeypatch.setattr(Thread, "start", start_one)
     with pytest.raises(RuntimeError):
-        bandwidth._rate(0, 0, [None, None], 1.0, lambda: 0.0)
+        machine_profile._rate(0, 0, [None, None], 1.0, lambda: 0.0)
     started[0].join(timeout=60)
     assert not started[0].is_alive()
 

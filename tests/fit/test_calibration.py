@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import Missing
-from edgetop.fit.calibration import FAMILY_RUNS, RUNS_MAX, Run, corrected, factor_for, kept, learn, run_of
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.sources import Unavailable
+from edgetop.fit.learning import FAMILY_RUNS, RUNS_MAX, TimingSample, corrected, factor_for, kept, learn, run_of
 from edgetop.fit.token_time import TokenTime
 from tests.fit.test_speed import MACHINE
 from tests.support.example_machine import llama_facts
@@ -19,8 +19,8 @@ FACTS = llama_facts()
 
 def run(
     measured_s: float, *, threads: int = 2, family: str = "q8_0", weights_s: float = 1.0, attention_s: float = 0.0
-) -> Run:
-    return Run(
+) -> TimingSample:
+    return TimingSample(
         measured_at="2026-05-01T08:00:00+00:00", threads=threads, family=family, weights_s=weights_s,
         attention_s=attention_s, measured_s=measured_s,
     )  # fmt: skip
@@ -122,7 +122,7 @@ def test_a_bench_is_kept_beside_what_the_formulas_say() -> None:
         FACTS, MACHINE, EngineSettings(), threads=2, depth_tokens=0, decode_tokens_per_s=2.0, prompt_tokens=64,
         prefill_tokens_per_s=50.0, measured_at="2026-05-01",
     )  # fmt: skip
-    assert isinstance(found, Run)
+    assert isinstance(found, TimingSample)
     assert (found.family, found.threads, found.measured_s, found.prefill_measured_s) == ("q8_0", 2, 0.5, 0.02)
     assert found.read_s == pytest.approx(FACTS.weight_bytes_per_token / 16e9)
     assert found.bandwidth_bytes_per_s == 16e9
@@ -134,7 +134,7 @@ def test_a_bench_without_a_rate_teaches_nothing() -> None:
     found = run_of(
         FACTS, MACHINE, EngineSettings(), threads=2, depth_tokens=0, decode_tokens_per_s=math.nan, measured_at=""
     )
-    assert isinstance(found, Missing)
+    assert isinstance(found, Unavailable)
 
 
 def test_the_newest_runs_are_kept() -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
 from edgetop.fit.devices import device_of_model, find_device, load_devices, machine_of, mode_of
 from edgetop.fit.energy import EnergyPrediction, predict_energy
@@ -58,7 +58,7 @@ def test_names_titles_and_models_are_found_however_they_are_written() -> None:
 def test_an_unknown_device_says_which_there_are() -> None:
     with pytest.raises(UsageError, match="no device is called 'toaster'") as caught:
         find_device(TABLE, "toaster")
-    assert "pi5" in caught.value.mend
+    assert "pi5" in caught.value.hint
 
 
 def test_a_device_is_known_by_how_it_names_itself() -> None:

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import Missing
-from edgetop.fit.band import banded, sigma_of
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.prediction import PastRun
+from edgetop.core.quantity import banded, sigma_of
+from edgetop.core.sources import Unavailable
 from edgetop.fit.energy import EnergyPrediction, predict_energy
-from edgetop.fit.experience import Experience
 from edgetop.fit.machine import Machine, Power
 from edgetop.fit.speed import SpeedPrediction
 from tests.fit.runs import run_of_model
@@ -21,7 +21,7 @@ POWER = Power(
 METERED = {"decode_j_per_token": 4.0, "prefill_j_per_token": 0.5, "energy_scope": "wall"}
 
 
-def energy(of: Machine, runs: list[Experience], **changes: Any) -> EnergyPrediction | Missing:
+def energy(of: Machine, runs: list[PastRun], **changes: Any) -> EnergyPrediction | Unavailable:
     speed: SpeedPrediction = changes.pop("speed", predict(of))
     threads = changes.pop("threads", 4)
     return predict_energy(
@@ -29,7 +29,7 @@ def energy(of: Machine, runs: list[Experience], **changes: Any) -> EnergyPredict
     )
 
 
-def found(of: Machine, runs: list[Experience], **changes: Any) -> EnergyPrediction:
+def found(of: Machine, runs: list[PastRun], **changes: Any) -> EnergyPrediction:
     prediction = energy(of, runs, **changes)
     assert isinstance(prediction, EnergyPrediction)
     return prediction
@@ -37,9 +37,9 @@ def found(of: Machine, runs: list[Experience], **changes: Any) -> EnergyPredicti
 
 def test_without_any_power_there_is_no_energy_but_a_reason() -> None:
     missing = energy(MACHINE, [run_of_model(FACTS)])
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, Unavailable)
     assert "no power of PC has been recorded" in missing.reason
-    assert missing.mend
+    assert missing.hint
 
 
 def test_the_tables_power_over_the_predicted_speed() -> None:

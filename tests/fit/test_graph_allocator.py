@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.fit.graph_allocator import Graph, Result
+from edgetop.fit.compute_buffer import Graph, GraphTensor
 
 
 def test_a_result_is_freed_after_its_last_reader_and_its_place_taken_again() -> None:
@@ -62,7 +62,7 @@ def test_the_buffer_holds_what_is_alive_at_once_and_never_more_than_everything(
     steps: list[tuple[int, int, bool]],
 ) -> None:
     graph = Graph()
-    results: list[Result] = []
+    results: list[GraphTensor] = []
     sizes: list[int] = []
     read_until: list[int] = []
     for number, (size, back, in_place) in enumerate(steps):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgetop.core.gguf import GgufArray, GgufHeader, Tensor, Value
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
 from edgetop.fit.kv_cache import kv_bytes
 from edgetop.fit.model_facts import ModelFacts, facts_of
 
@@ -90,13 +90,13 @@ def test_layers_that_share_or_only_predict_ahead_keep_nothing() -> None:
 @pytest.mark.parametrize("architecture", ["deepseek32", "minimax-m3"])
 def test_caches_of_which_no_formula_is_known_are_missing_with_the_reason(architecture: str) -> None:
     found = kv_bytes(model(architecture, 2, 64, 4, 2), n_ctx=512)
-    assert isinstance(found, Missing)
+    assert isinstance(found, Unavailable)
     assert architecture in found.reason
 
 
 def test_a_file_that_does_not_tell_its_heads_is_missing() -> None:
     without = {key: value for key, value in SMOLLM2.metadata.items() if "head_count" not in key}
-    assert isinstance(kv_bytes(replace(SMOLLM2, metadata=without), n_ctx=512), Missing)
+    assert isinstance(kv_bytes(replace(SMOLLM2, metadata=without), n_ctx=512), Unavailable)
 
 
 @given(st.integers(1, 2**20), st.integers(1, 2**20))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.records import DeviceInfo, Missing
+from edgetop.core.records import DeviceInfo, machine_key
+from edgetop.core.sources import Unavailable
 from edgetop.fit.machine_profile import (
     LARGEST_FILE_BYTES,
     PROFILES_MAX,
@@ -16,7 +17,6 @@ from edgetop.fit.machine_profile import (
     add_run,
     load_profile,
     load_profiles,
-    machine_key,
     measure_machine,
     save_profile,
 )
@@ -54,7 +54,7 @@ def test_each_machine_and_power_mode_has_its_own(tmp_path: Path) -> None:
 
 def test_a_machine_that_was_never_measured_is_missing(tmp_path: Path) -> None:
     missing = load_profile(tmp_path / "machines.json", PROFILE.key)
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, Unavailable)
     assert "not been measured" in missing.reason
 
 
@@ -65,7 +65,7 @@ def test_only_so_many_profiles_are_kept_and_the_one_just_saved_is_among_them(tmp
     old = replace(PROFILE, measured_at="2020-01-01T00:00:00+00:00")
     save_profile(file, old)
     profiles = load_profiles(file)
-    assert not isinstance(profiles, Missing)
+    assert not isinstance(profiles, Unavailable)
     assert len(profiles) == PROFILES_MAX
     assert old in profiles
 
@@ -103,7 +103,7 @@ def test_a_broken_file_is_missing_with_its_reason_and_is_replaced(tmp_path: Path
     file = tmp_path / "machines.json"
     file.write_bytes(content)
     missing = load_profile(file, PROFILE.key)
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, Unavailable)
     assert str(file) in missing.reason
     save_profile(file, PROFILE)
     assert load_profile(file, PROFILE.key) == PROFILE
@@ -113,7 +113,7 @@ def test_a_broken_file_is_missing_with_its_reason_and_is_replaced(tmp_path: Path
 def test_any_content_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     file = tmp_path_factory.mktemp("hostile") / "machines.json"
     file.write_bytes(content)
-    assert isinstance(load_profiles(file), (Missing, tuple))
+    assert isinstance(load_profiles(file), (Unavailable, tuple))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,5 +171,5 @@ def test_a_machine_that_cannot_be_measured_is_missing(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("edgetop.fit.machine_profile.measure_bandwidth", refuse)
     missing = measure_machine("k", 4)
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, Unavailable)
     assert "too little memory" in missing.reason

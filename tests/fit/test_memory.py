@@ -11,21 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings, MemoryBreakdown
+from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.gguf import GgufArray, read_header
-from edgetop.core.records import Missing, ModelLoaded
-from edgetop.fit.compute_buffers import CHECKED
+from edgetop.core.records import ModelLoaded
+from edgetop.core.sources import Unavailable
+from edgetop.fit.compute_buffer import CHECKED
 from edgetop.fit.memory import (
     MemoryNeed,
+    MemoryRoom,
+    features_of,
     fitting_kv_type,
     largest_context,
+    main_memory,
     memory_need,
     vocabulary_bytes,
 )
-from edgetop.fit.memory_room import MemoryRoom, main_memory
 from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.fit.model_file import read_facts
-from edgetop.fit.repacking import features_of
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello
 from tests.support.engine_worker import EngineWorker
@@ -137,7 +139,7 @@ def test_repacked_weights_are_told_apart(
 def test_where_no_formula_is_known_the_reason_says_so_and_the_library_still_answers(tmp_path: Path, kind: str) -> None:
     facts = read_facts(write_model(tmp_path / "tiny.gguf", kind))
     found = memory_need(facts, SETTINGS[0])
-    assert isinstance(found, Missing)
+    assert isinstance(found, Unavailable)
     assert facts.architecture in found.reason
     told = MemoryBreakdown(weights_bytes=7, kv_bytes=5, compute_bytes=3, output_bytes=1, by_buffer={"CPU KV": 5})
     need = memory_need(facts, SETTINGS[0], allocated=told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgetop.fit.memory_room import (
+from edgetop.fit.memory import (
     CONTIGUOUS_MAX_BYTES,
     SHARED_NOTE,
     SWAP_NOTE,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Value, read_header
-from edgetop.fit.architectures import ARCHITECTURES as KNOWN
+from edgetop.fit.model_facts import ARCHITECTURES as KNOWN
 from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.fit.model_file import read_facts
 from tests.fit.llama_verdict import llama_verdicts

@@ -38,8 +38,8 @@ def refusal(path: Path) -> ModelError:
         read_facts(path)
     assert refused.value.exit_code == 3
     assert refused.value.what
-    assert refused.value.mend
-    assert "\n" not in refused.value.what + refused.value.mend
+    assert refused.value.hint
+    assert "\n" not in refused.value.what + refused.value.hint
     return refused.value
 
 
@@ -66,14 +66,14 @@ def test_a_missing_part_is_named(tmp_path: Path) -> None:
     parts[3].unlink()
     told = refusal(parts[0])
     assert "lacks part 2, 4 of 4" in told.what
-    assert "all parts in one folder" in told.mend
+    assert "all parts in one folder" in told.hint
 
 
 def test_a_part_under_another_name_cannot_lead_to_the_others(tmp_path: Path) -> None:
     part = write_split(tmp_path, "llama", 2)[0].rename(tmp_path / "renamed.gguf")
     told = refusal(part)
     assert "one of 2 parts" in told.what
-    assert "-00001-of-00002.gguf" in told.mend
+    assert "-00001-of-00002.gguf" in told.hint
 
 
 def test_parts_in_the_wrong_order_are_noticed(tmp_path: Path) -> None:
@@ -107,11 +107,11 @@ def test_a_folder_with_no_model_or_several_asks_which(tmp_path: Path) -> None:
     write_model(tmp_path / "b.gguf")
     told = refusal(tmp_path)
     assert "holds 2 models" in told.what
-    assert "a.gguf, b.gguf" in told.mend
+    assert "a.gguf, b.gguf" in told.hint
 
 
 @pytest.mark.parametrize(
-    ("content", "what", "mend"),
+    ("content", "what", "hint"),
     [
         (b"", "the file is empty (at byte 0)", "download it again"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer", "git lfs pull"),
@@ -121,13 +121,13 @@ def test_a_folder_with_no_model_or_several_asks_which(tmp_path: Path) -> None:
         (model_bytes(metadata={"general.architecture": "gnu"}), "does not know the architecture", "newer edgetop"),
     ],
 )
-def test_what_is_no_model_is_told_in_a_line_each(tmp_path: Path, content: bytes, what: str, mend: str) -> None:
+def test_what_is_no_model_is_told_in_a_line_each(tmp_path: Path, content: bytes, what: str, hint: str) -> None:
     path = tmp_path / "bad.gguf"
     path.write_bytes(content)
     told = refusal(path)
     assert what in told.what
     assert "at byte" in told.what
-    assert mend in told.mend
+    assert hint in told.hint
 
 
 def test_a_path_that_leads_to_no_file_is_told(tmp_path: Path) -> None:

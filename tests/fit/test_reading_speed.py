@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.fit.reading_speed import Reader, pace_of
-from edgetop.fit.verdict import MARGIN_SHARE, PACES
+from edgetop.fit.assessment import MARGIN_SHARE, PACES, Reader, pace_of
 from edgetop.settings import options
 
 

@@ -12,15 +12,14 @@ from pathlib import Path
 import pytest
 
 from edgetop.core.errors import ModelError
-from edgetop.fit.http_get import Credential, Patience, get, is_loopback
-from edgetop.fit.http_ranges import RemoteFile
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.remote_model import WINDOW_BYTES, fetch_facts
+from edgetop.fit.remote_model import WINDOW_BYTES, RemoteFile, fetch_facts
+from edgetop.io.http import Credential, Timeouts, get, is_loopback
 from tests.fit.range_server import CHUNK_BYTES, Handler, RangeServer, range_server
 from tests.support.gguf_architectures import llama
 from tests.support.gguf_files import ARRAY, STRING, array, gguf, model_bytes, pair, tensor, text, write_split
 
-QUICK = Patience(connect_s=20, idle_s=20, total_s=60)
+QUICK = Timeouts(connect_s=20, idle_s=20, total_s=60)
 TOKEN = "hf_secret"
 LARGE = gguf(
     [pair("k", ARRAY, array(STRING, [text("x" * 100)] * 40_000)), pair("general.architecture", STRING, text("clip"))],
@@ -37,16 +36,16 @@ def server() -> Iterator[RangeServer]:
         yield served
 
 
-def fetch(source: str, patience: Patience = QUICK, **environment: str) -> ModelFacts:
+def fetch(source: str, patience: Timeouts = QUICK, **environment: str) -> ModelFacts:
     return fetch_facts(source, environment=environment, patience=patience)
 
 
-def refusal(source: str, patience: Patience = QUICK, **environment: str) -> ModelError:
+def refusal(source: str, patience: Timeouts = QUICK, **environment: str) -> ModelError:
     with pytest.raises(ModelError) as refused:
         fetch(source, patience, **environment)
     assert refused.value.what
-    assert refused.value.mend
-    assert "\n" not in refused.value.what + refused.value.mend
+    assert refused.value.hint
+    assert "\n" not in refused.value.what + refused.value.hint
     return refused.value
 
 
@@ -127,7 +126,7 @@ def test_a_remote_file_that_is_no_model_is_told(server: RangeServer, content: by
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "what", "mend"),
+    ("status", "headers", "what", "hint"),
     [
         (401, {}, "may not be read without permission (401)", "HF_TOKEN"),
         (403, {}, "may not be read without permission (403)", "HF_TOKEN"),
@@ -140,13 +139,13 @@ def test_a_remote_file_that_is_no_model_is_told(server: RangeServer, content: by
     ],
 )
 def test_a_refusal_of_the_server_is_told(
-    server: RangeServer, status: int, headers: dict[str, str], what: str, mend: str
+    server: RangeServer, status: int, headers: dict[str, str], what: str, hint: str
 ) -> None:
     server.faults["/m.gguf"] = lambda handler: handler.status(status, **headers)
     told = refusal(f"{server.url}/m.gguf?signature=secret")
     assert what in told.what
-    assert mend in told.mend
-    assert "secret" not in told.what + told.mend
+    assert hint in told.hint
+    assert "secret" not in told.what + told.hint
 
 
 def ranged(value: str, body: bytes = b"GGUF", claimed: int | None = None, **headers: str) -> Callable[[Handler], None]:
@@ -214,7 +213,7 @@ def test_a_server_that_hangs_is_left(server: RangeServer) -> None:
         server.held.wait(600)
 
     server.faults["/m.gguf"] = answer
-    told = refusal(f"{server.url}/m.gguf", Patience(idle_s=0.2))
+    told = refusal(f"{server.url}/m.gguf", Timeouts(idle_s=0.2))
     assert "does not answer" in told.what
 
 
@@ -226,7 +225,7 @@ def test_a_server_that_drips_is_left(server: RangeServer) -> None:
 
     server.faults["/m.gguf"] = answer
     # http.client gives up at a hundred headers; which of the two comes first depends on the machine.
-    told = refusal(f"{server.url}/m.gguf", Patience(total_s=0.5))
+    told = refusal(f"{server.url}/m.gguf", Timeouts(total_s=0.5))
     assert "took longer than 0.5 s" in told.what or "more than 100 headers" in told.what
 
 
@@ -239,7 +238,7 @@ def test_a_body_that_drips_is_left(server: RangeServer) -> None:
             handler.wfile.write(b"G")
 
     server.faults["/m.gguf"] = answer
-    assert "took longer than 0.5 s" in refusal(f"{server.url}/m.gguf", Patience(total_s=0.5)).what
+    assert "took longer than 0.5 s" in refusal(f"{server.url}/m.gguf", Timeouts(total_s=0.5)).what
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 999999 x\r\n\r\n", b"HTTP/1.1 200\r\nA" * 9])
@@ -306,7 +305,7 @@ def test_a_model_on_the_hub_is_found_by_its_quantization(server: RangeServer) ->
     assert told.files == (f"{server.url}/owner/model/resolve/main/m-Q8_0.gguf",)
     missing = refusal("hf:owner/model:Q2_K", HF_ENDPOINT=server.url)
     assert "no quantization Q2_K" in missing.what
-    assert "m-Q4_0.gguf" in missing.mend
+    assert "m-Q4_0.gguf" in missing.hint
 
 
 def test_all_parts_of_a_model_on_the_hub_are_read(server: RangeServer, tmp_path: Path) -> None:
@@ -359,7 +358,7 @@ def test_a_listing_that_names_no_model_is_told(server: RangeServer, listing: byt
 def test_a_repository_that_is_hidden_or_not_there_is_told(server: RangeServer) -> None:
     told = refusal("hf:owner/none", HF_ENDPOINT=server.url)
     assert "there is no repository owner/none to be seen" in told.what
-    assert "HF_TOKEN" in told.mend
+    assert "HF_TOKEN" in told.hint
     assert "does not name a repository" in refusal("hf:owner").what
     assert (
         "HF_TOKEN is not a token"
@@ -382,7 +381,7 @@ def test_the_proxy_of_the_environment_is_used_but_not_for_loopback(
     assert server.paths() == ["/m.gguf", "http://models.invalid/m.gguf"]
     assert [headers.get("proxy-authorization") for _, headers in server.requests] == [None, "Basic bWU6cGFzcw=="]
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
-    assert "only http:// proxies" in refusal("http://models.invalid/m.gguf").mend
+    assert "only http:// proxies" in refusal("http://models.invalid/m.gguf").hint
 
 
 def test_https_is_verified_and_never_left_for_http(

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks.memory_prediction import Measured, load_and_ask
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.fit.memory import MemoryNeed, memory_need
 from edgetop.fit.model_file import read_facts
-from edgetop.inference.dry_load import dry_load
+from edgetop.inference.llama.dry_load import dry_load
 from tests.support.gguf_files import write_model
 
 ALLOCATED_WITHIN, RESIDENT_WITHIN = 0.02, 0.05

@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import Missing
-from edgetop.fit.band import banded
-from edgetop.fit.machine import Learned, Machine, Processor
-from edgetop.fit.quant_speed import AVX2
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.quantity import banded
+from edgetop.core.sources import Unavailable
+from edgetop.fit.machine import AVX2, CorrectionFactor, Machine, Processor
 from edgetop.fit.speed import START_S, SpeedPrediction, predict_speed
 from tests.fit.runs import KEY, run_of_model
 from tests.support.example_machine import llama_facts
@@ -27,7 +26,7 @@ MACHINE = Machine(
     basis="formula",
     explanation="memory read at 20 GB/s, measured 2026-05-01",
 )
-LEARNED = Learned(part="weights", threads=4, factor=1.25, sigma=0.06, runs=6)
+LEARNED = CorrectionFactor(part="weights", threads=4, factor=1.25, sigma=0.06, runs=6)
 
 
 def predict(of: Machine = MACHINE, **changes: Any) -> SpeedPrediction:
@@ -155,7 +154,7 @@ def test_a_gpu_whose_prefill_is_unknown_still_learns_it_from_runs_of_the_same_mo
 def test_nothing_known_of_a_machine_is_missing() -> None:
     nothing = replace(MACHINE, cpu=None)
     speed = predict_speed(FACTS, nothing, settings=EngineSettings(), threads=1, depth_tokens=0, prompt_tokens=0)
-    assert isinstance(speed, Missing)
+    assert isinstance(speed, Unavailable)
 
 
 def _width(speed: SpeedPrediction) -> float:

@@ -5,21 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import Missing
-from edgetop.fit.assessment import Assessment, Place, Talk, assess
-from edgetop.fit.requantization import MIXES, requantized
-from edgetop.fit.suggestions import GAIN_MIN, Choices, Suggestion, suggest
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.sources import Unavailable
+from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
+from edgetop.fit.suggestions import GAIN_MIN, MIXES, Choices, Suggestion, requantized, suggest
 from edgetop.fit.wording import suggestion_lines
 from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, place_of, without_speed
 
 __all__ = ["by_hand"]
 pytestmark = pytest.mark.usefixtures("by_hand")
 LARGE, SMALL = llama_facts(), llama_facts("Llama 1B", n_layer=12, n_embd=2048, source="/models/small.gguf")
-TALK = Talk()
+TALK = Workload()
 
 
-def asked(place: Place, **settings: object) -> tuple[Assessment, dict[str, Suggestion]]:
+def asked(place: RunTarget, **settings: object) -> tuple[Assessment, dict[str, Suggestion]]:
     before = assess(LARGE, EngineSettings(**settings), TALK, place)  # type: ignore[arg-type]
     return before, {
         each.kind: each
@@ -174,5 +173,5 @@ def test_what_may_not_fit_for_all_that_is_known_is_not_suggested(monkeypatch: py
     place = place_of(9 * GIB)
     before = assess(LARGE, EngineSettings(n_ctx=8192), TALK, place)
     assert before.verdict.fit == "does not fit"
-    monkeypatch.setattr("edgetop.fit.assessment.memory_need", lambda *_, **__: Missing("no formula is known"))
+    monkeypatch.setattr("edgetop.fit.assessment.memory_need", lambda *_, **__: Unavailable("no formula is known"))
     assert suggest(before, place, Choices(others=(SMALL,))) == ()

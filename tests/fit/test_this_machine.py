@@ -3,11 +3,10 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.records import DeviceInfo
-from edgetop.fit.devices import load_devices
-from edgetop.fit.machine_profile import MachineProfile, machine_key
-from edgetop.fit.quant_speed import AVX2, REFERENCE_DIGITS_PER_S
-from edgetop.fit.this_machine import this_machine
+from edgetop.core.records import DeviceInfo, machine_key
+from edgetop.fit.devices import load_devices, this_machine
+from edgetop.fit.machine import AVX2, REFERENCE_DIGITS_PER_S
+from edgetop.fit.machine_profile import MachineProfile
 from tests.fit.test_calibration import run
 
 TABLE = load_devices()

@@ -5,11 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings
-from edgetop.core.records import Missing
-from edgetop.fit.band import banded
-from edgetop.fit.machine import Machine, Processor
-from edgetop.fit.quant_speed import AVX2, Kernels, gpu_kernels
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.quantity import banded
+from edgetop.core.sources import Unavailable
+from edgetop.fit.machine import AVX2, Kernels, Machine, Processor, gpu_kernels
 from edgetop.fit.token_time import TokenTime, decode_time, offloaded_share, prefill_time, weights_by_type
 from tests.support.example_machine import llama_facts
 
@@ -123,8 +122,8 @@ def test_the_number_of_threads_does_not_change_a_gpu() -> None:
 
 def test_nothing_known_of_the_memory_is_missing() -> None:
     time = decode_time(FACTS, machine(None), AUTO, threads=1, depth_tokens=0)
-    assert isinstance(time, Missing)
-    assert "devices.toml" in time.mend
+    assert isinstance(time, Unavailable)
+    assert "devices.toml" in time.hint
 
 
 def test_a_prompt_is_multiplied_token_by_token_and_the_output_matrix_once() -> None:

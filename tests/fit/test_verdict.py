@@ -3,9 +3,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgetop.fit.memory import MemoryNeed
-from edgetop.fit.memory_room import MemoryRoom
-from edgetop.fit.verdict import Thresholds, judge
+from edgetop.fit.assessment import Thresholds, judge
+from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from tests.support.example_machine import GIB, figure, room_of
 
 MIB = 2**20

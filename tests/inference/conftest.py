@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import ModelLoaded
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.scripted import Script

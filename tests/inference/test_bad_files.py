@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import ModelLoaded
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello, LoadFailed
@@ -35,8 +35,8 @@ def failure(talk: EngineWorker, path: Path, settings: EngineSettings = SMALL) ->
     failed = talk.load(path, settings)
     assert isinstance(failed, LoadFailed), failed
     assert failed.message
-    assert failed.mend
-    assert "\n" not in failed.message + failed.mend
+    assert failed.hint
+    assert "\n" not in failed.message + failed.hint
     return failed
 
 
@@ -110,7 +110,7 @@ def test_a_block_count_that_makes_the_library_abort_is_explained(tmp_path: Path,
     assert death.signal_name == "SIGABRT"
     assert "GGML_ASSERT" in death.what
     assert "/" not in death.what
-    assert "download it again" in death.mend
+    assert "download it again" in death.hint
 
 
 @pytest.mark.parametrize("context_length", [0, 2**31])

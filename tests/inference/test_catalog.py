@@ -9,11 +9,11 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from edgetop.core import model_names
 from edgetop.core.errors import ModelError
-from edgetop.inference import catalog, hub, last_model, model_folders
-from edgetop.inference.catalog import FoundModel, find_models, resolve
-from edgetop.inference.model_folders import Place, ScanLimits, gguf_files
-from edgetop.inference.model_header import read_model_header
+from edgetop.inference import catalog
+from edgetop.inference.catalog import FoundModel, ScanLimits, SearchRoot, find_models, gguf_files, resolve
+from edgetop.inference.model_file import read_model_header
 from tests.support.gguf_files import small_gguf
 
 DIGEST = "a" * 64
@@ -173,11 +173,11 @@ def test_depth_and_number_of_entries_are_bounded(home: Path) -> None:
     model(home / "m/1/2/deep.gguf")
     for number in range(20):
         model(home / f"m/{number:02}.txt")
-    place = Place(home / "m", "configured folder", depth=1)
+    place = SearchRoot(home / "m", "configured folder", depth=1)
     assert list(gguf_files(place, ScanLimits())) == []
-    assert list(gguf_files(Place(home / "m", "configured folder", depth=2), ScanLimits(entries=5))) == []
-    assert list(gguf_files(Place(home / "m", "configured folder"), ScanLimits(seconds=0))) == []
-    assert len(list(gguf_files(Place(home / "m", "configured folder", depth=2), ScanLimits()))) == 1
+    assert list(gguf_files(SearchRoot(home / "m", "configured folder", depth=2), ScanLimits(entries=5))) == []
+    assert list(gguf_files(SearchRoot(home / "m", "configured folder"), ScanLimits(seconds=0))) == []
+    assert len(list(gguf_files(SearchRoot(home / "m", "configured folder", depth=2), ScanLimits()))) == 1
 
 
 @pytest.mark.parametrize("text", ["phi3-q4", "PHI3-Q4", "phi3-q4.gguf"])
@@ -201,7 +201,7 @@ def test_a_misspelt_name_is_answered_with_close_ones(home: Path, text: str) -> N
     model(home / "m/qwen3-0.6b.gguf")
     with pytest.raises(ModelError) as refused:
         resolve(text, folders=[home / "m"], environment=environment(home))
-    assert refused.value.mend == "did you mean SmolLM2-135M-Instruct.Q4_1?"
+    assert refused.value.hint == "did you mean SmolLM2-135M-Instruct.Q4_1?"
     assert refused.value.exit_code == 3
 
 
@@ -216,7 +216,7 @@ def test_without_a_name_the_last_used_model_comes_before_the_demo(home: Path, mo
 
 
 def test_the_demo_s_package_is_found_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / model_folders.DEMO_PACKAGE
+    package = tmp_path / catalog.DEMO_PACKAGE
     file = model(package / "m.gguf")
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -225,26 +225,26 @@ def test_the_demo_s_package_is_found_without_being_imported(tmp_path: Path, monk
     # Without __init__.py it yields to a package of that name further down the path, as where the demo is installed.
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     importlib.invalidate_caches()
-    assert file in [folder / "m.gguf" for folder in model_folders.demo_folders()]
+    assert file in [folder / "m.gguf" for folder in catalog.demo_folders()]
 
 
 def test_the_last_model_is_remembered_while_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(last_model, "user_state_path", lambda *_a, **_k: tmp_path / "state")
-    assert last_model.last_model() is None
+    monkeypatch.setattr(catalog, "user_state_path", lambda *_a, **_k: tmp_path / "state")
+    assert catalog.last_model() is None
     path = model(tmp_path / "a \udcff.gguf")
-    last_model.remember_model(path)
-    assert last_model.last_model() == path
+    catalog.remember_model(path)
+    assert catalog.last_model() == path
     path.unlink()
-    assert last_model.last_model() is None
+    assert catalog.last_model() is None
     (tmp_path / "state/last-model").write_bytes(b"\0")
-    assert last_model.last_model() is None
+    assert catalog.last_model() is None
 
 
 def test_a_state_folder_that_cannot_be_written_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "state").write_text("a file")
-    monkeypatch.setattr(last_model, "user_state_path", lambda *_a, **_k: tmp_path / "state")
-    last_model.remember_model(tmp_path / "x")
-    assert last_model.last_model() is None
+    monkeypatch.setattr(catalog, "user_state_path", lambda *_a, **_k: tmp_path / "state")
+    catalog.remember_model(tmp_path / "x")
+    assert catalog.last_model() is None
 
 
 FILES = ["README.md", "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "m-Q8_0-00001-of-00002.gguf", "m-Q8_0-00002-of-00002.gguf",
@@ -263,7 +263,7 @@ FILES = ["README.md", "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "m-Q8_0-00001-of-00002.g
     ],
 )
 def test_a_quantization_is_chosen_as_a_whole_word(quantization: str | None, chosen: str | None) -> None:
-    assert hub.choose(FILES, quantization) == chosen
+    assert model_names.choose(FILES, quantization) == chosen
 
 
 @pytest.mark.parametrize("text", ["hf:", "hf:owner", "hf:a/b/c", "hf:a/b:", "hf:../b c"])
@@ -278,7 +278,7 @@ def test_a_model_in_the_cache_is_not_downloaded_again(home: Path, monkeypatch: p
     assert resolve("hf:Owner/repo:q4_0", environment=environment(home)) == here
     with pytest.raises(ModelError) as refused:
         resolve("hf:owner/repo:q8_0", environment=environment(home))
-    assert "edgetop[hub]" in refused.value.mend
+    assert "edgetop[hub]" in refused.value.hint
 
 
 def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[str] | Exception) -> list[str]:
@@ -318,7 +318,7 @@ def test_a_download_that_fails_says_why_in_one_line(
     fake_hub(monkeypatch, tmp_path, FILES)
     with pytest.raises(ModelError, match="no quantization Q2_K") as refused:
         resolve("hf:owner/repo:Q2_K", environment=environment(home))
-    assert "m-Q4_K_M.gguf" in refused.value.mend
+    assert "m-Q4_K_M.gguf" in refused.value.hint
 
 
 def test_a_header_that_cannot_be_read_has_a_reason(tmp_path: Path) -> None:

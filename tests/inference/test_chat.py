@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import ModelLoaded, Prefill, Tokens, TurnFinished
 from edgetop.inference.protocol import ChatMessage, Hello, Load, LoadFailed, LoadProgress
 from tests.inference.tiny_gguf import write_tiny_gguf

@@ -4,11 +4,16 @@ from typing import Any
 
 import pytest
 
-from edgetop.inference.chat_format import ChatFormat, SpecialTokens, TemplateArgs, choose_format
+from edgetop.inference.chat_template import (
+    ChatFormat,
+    Rendered,
+    SpecialTokens,
+    TemplateArgs,
+    TemplateError,
+    choose_format,
+)
 from edgetop.inference.protocol import ChatMessage
-from edgetop.inference.template import render as render_template
-from edgetop.inference.template_messages import Rendered
-from edgetop.inference.template_renderer import TemplateError
+from edgetop.inference.template_process import render as render_template
 
 TOKENS = SpecialTokens(bos="<s>", eos="</s>", chatml=True)
 TEMPLATE = (

@@ -13,11 +13,11 @@ import psutil
 import pytest
 
 from edgetop.core.clock import monotonic_us
-from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Prefill, Tokens, TurnFinished
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import ChatMessage, Generate, Hello, Load, LoadFailed, LoadProgress, Report
-from edgetop.inference.scripted import Accident, Reply, Script
+from edgetop.inference.scripted import InjectedFault, Reply, Script
 from tests.support.engine_worker import DEADLINE_S, EngineWorker
 
 Scripted = Callable[..., EngineWorker]
@@ -99,7 +99,7 @@ def test_a_relative_path_means_the_same_file_for_the_worker(scripted: Scripted) 
     assert talk.until(ModelLoaded).model.path == str(Path.cwd() / "model.gguf")
 
 
-CRASH = Accident(kind="segfault", unless_extra_bufts_off=True)
+CRASH = InjectedFault(kind="segfault", unless_extra_bufts_off=True)
 
 
 def test_a_crash_in_the_first_decode_is_known_as_such(scripted: Scripted) -> None:
@@ -108,7 +108,7 @@ def test_a_crash_in_the_first_decode_is_known_as_such(scripted: Scripted) -> Non
     death = talk.death()
     assert death.what == "The engine crashed in its first decode (SIGSEGV)."
     assert death.crashed_in_first_decode
-    assert death.mend
+    assert death.hint
 
 
 def test_without_extra_buffers_the_same_script_answers(scripted: Scripted) -> None:
@@ -118,7 +118,7 @@ def test_without_extra_buffers_the_same_script_answers(scripted: Scripted) -> No
 
 
 def test_a_crash_later_on_is_not_blamed_on_the_first_decode(scripted: Scripted) -> None:
-    crash = Accident(kind="segfault", at_token=5)
+    crash = InjectedFault(kind="segfault", at_token=5)
     talk = scripted(Script(replies=(Reply(text="A first answer."), Reply(text=LONG, accident=crash))))
     talk.ask("Hello")
     talk.say("Again", turn=1)
@@ -130,7 +130,7 @@ def test_a_crash_later_on_is_not_blamed_on_the_first_decode(scripted: Scripted) 
 
 def test_the_last_words_of_an_abort_are_told_in_one_harmless_line(scripted: Scripted) -> None:
     words = "/build/llama.cpp/src/llama-model.cpp:1328: GGML_ASSERT(n_layer > 0) failed \x1b[2J"
-    talk = scripted(Script(load_accident=Accident(kind="abort", last_words=words)), load=False)
+    talk = scripted(Script(load_accident=InjectedFault(kind="abort", last_words=words)), load=False)
     talk.engine.send(Load(path="model.gguf", settings=EngineSettings()))
     death = talk.death()
     assert death.phase == "loading"
@@ -152,7 +152,7 @@ def test_a_kill_from_outside_is_told(scripted: Scripted) -> None:
 
 
 def test_an_error_of_our_own_is_told_by_its_last_line(scripted: Scripted) -> None:
-    accident = Accident(kind="error", last_words="it went wrong")
+    accident = InjectedFault(kind="error", last_words="it went wrong")
     talk = scripted(Script(replies=(Reply(text="x", accident=accident),)))
     talk.say("Hello")
     death = talk.death()
@@ -161,7 +161,7 @@ def test_an_error_of_our_own_is_told_by_its_last_line(scripted: Scripted) -> Non
 
 
 def test_a_stuck_worker_can_be_killed_and_says_so(scripted: Scripted) -> None:
-    talk = scripted(Script(replies=(Reply(text=LONG, accident=Accident(kind="hang", at_token=3)),)))
+    talk = scripted(Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="hang", at_token=3)),)))
     talk.say("Hello")
     talk.until(Tokens)
     talk.engine.stop()

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.inference.death import explain, last_lines, oom_kills
+from edgetop.inference.child_process import explain_exit, last_lines, oom_kills
 
 
 @pytest.mark.parametrize(
-    ("return_code", "oom_killed", "words", "what", "mend"),
+    ("return_code", "oom_killed", "words", "what", "hint"),
     [
         (
             -signal.SIGSEGV,
@@ -29,18 +29,18 @@ from edgetop.inference.death import explain, last_lines, oom_kills
     ],
 )
 def test_says_what_happened_and_what_to_do(
-    return_code: int, oom_killed: bool | None, words: str, what: str, mend: str
+    return_code: int, oom_killed: bool | None, words: str, what: str, hint: str
 ) -> None:
-    death = explain(return_code, "generating", last_lines(words.encode()), oom_killed=oom_killed)
+    death = explain_exit(return_code, "generating", last_lines(words.encode()), oom_killed=oom_killed)
     assert what in death.what
-    assert mend in death.mend
-    assert "\n" not in death.what + death.mend
+    assert hint in death.hint
+    assert "\n" not in death.what + death.hint
 
 
 def test_a_death_for_memory_in_the_first_decode_is_no_crash_to_work_around() -> None:
     words = last_lines(b"terminate called after throwing an instance of 'std::bad_alloc'")
-    assert not explain(-signal.SIGABRT, "first_decode", words, oom_killed=False).crashed_in_first_decode
-    assert explain(-signal.SIGABRT, "first_decode", (), oom_killed=False).crashed_in_first_decode
+    assert not explain_exit(-signal.SIGABRT, "first_decode", words, oom_killed=False).crashed_in_first_decode
+    assert explain_exit(-signal.SIGABRT, "first_decode", (), oom_killed=False).crashed_in_first_decode
 
 
 def test_reads_the_kernels_count_of_processes_killed_for_memory(tmp_path: Path) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.engine import EngineSettings, MemoryBreakdown
-from edgetop.core.records import Missing, ModelLoaded
+from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
+from edgetop.core.records import ModelLoaded
+from edgetop.core.sources import Unavailable
 from edgetop.inference.client import EngineProcess
-from edgetop.inference.dry_load import dry_load
+from edgetop.inference.llama.dry_load import dry_load
 from tests.inference.tiny_gguf import write_tiny_gguf
 from tests.support.engine_worker import EngineWorker
 from tests.support.gguf_architectures import ARCHITECTURES
@@ -81,15 +82,15 @@ def test_weights_that_are_copied_are_not_mapped(talk: EngineWorker, tmp_path: Pa
 
 def test_a_file_that_makes_the_library_abort_is_missing_with_what_it_said(tmp_path: Path) -> None:
     found = dry_load(write_tiny_gguf(tmp_path / "bad.gguf", block_count=0), EngineSettings())
-    assert isinstance(found, Missing)
+    assert isinstance(found, Unavailable)
     assert "aborted while it loaded the model" in found.reason
     assert "GGML_ASSERT" in found.reason
-    assert "\n" not in found.reason + found.mend
+    assert "\n" not in found.reason + found.hint
 
 
 def test_a_library_that_takes_too_long_is_missing(small_model: Path) -> None:
     found = dry_load(small_model, EngineSettings(), timeout_s=0.0)
-    assert isinstance(found, Missing)
+    assert isinstance(found, Unavailable)
     assert "did not say within 0 s" in found.reason
 
 
@@ -102,11 +103,11 @@ def test_what_the_library_refuses_is_missing_with_its_reason(tmp_path: Path, sma
     }
     for reason, (path, settings) in cases.items():
         found = dry_load(path, settings)
-        assert isinstance(found, Missing), found
+        assert isinstance(found, Unavailable), found
         assert reason in found.reason
-        assert found.mend
+        assert found.hint
     truncated = dry_load(_written(bad, struct.pack("<4sIQQ", b"GGUF", 3, 5, 5)), EngineSettings())
-    assert isinstance(truncated, Missing)
+    assert isinstance(truncated, Unavailable)
 
 
 def _written(path: Path, data: bytes) -> Path:

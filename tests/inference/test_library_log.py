@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from edgetop.inference.llama.library_log import Line, memory_breakdown, offloaded_layers, to_reports
+from edgetop.inference.llama.log import Line, memory_breakdown, offloaded_layers, to_reports
 
 RECORDED = """\
 load_tensors: offloading 30 repeating layers to GPU

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import ModelLoaded, Prefill, TurnFinished
 from edgetop.inference.protocol import Measure
 from tests.inference.tiny_gguf import write_tiny_gguf

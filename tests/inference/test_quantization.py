@@ -8,24 +8,25 @@ import pytest
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import read_header
-from edgetop.inference.quantization import QuantizationError, content_key, make_level, size_of_level
+from edgetop.inference.model_file import content_key
+from edgetop.inference.quantization import QuantizationError, quantize_model, size_of_level
 from tests.inference.tiny_gguf import write_tiny_gguf
 
 
 def test_a_level_is_made_once_and_found_again(small_model: Path, tmp_path: Path) -> None:
-    made = make_level(small_model, "Q8_0", tmp_path)
+    made = quantize_model(small_model, "Q8_0", tmp_path)
     assert made.path.name == "SmolLM2-135M-Instruct.Q8_0.gguf"
     assert made.made_now
     header = read_header(made.path.read_bytes())
     assert header.file_type == "Q8_0"
     assert size_of_level(small_model, "Q8_0") == pytest.approx(header.tensor_bytes, rel=0.001)
-    again = make_level(small_model, "Q8_0", tmp_path)
+    again = quantize_model(small_model, "Q8_0", tmp_path)
     assert (again.path, again.made_now) == (made.path, False)
     assert [path.name for path in made.path.parent.iterdir()] == [made.path.name], "nothing half made is left"
 
 
 def test_rows_that_do_not_divide_into_the_levels_blocks_are_counted(small_model: Path, tmp_path: Path) -> None:
-    assert make_level(small_model, "Q2_K", tmp_path).fallback_tensors > 0
+    assert quantize_model(small_model, "Q2_K", tmp_path).fallback_tensors > 0
 
 
 def test_files_are_told_apart_by_their_content(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_what_cannot_be_made_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     bad.write_bytes(b"GGUF" + bytes(100))
     levels = tmp_path / "levels"
     with pytest.raises(QuantizationError, match=r"could not make Q4_0 of bad\.gguf"):
-        make_level(bad, "Q4_0", levels)
+        quantize_model(bad, "Q4_0", levels)
     assert [path for path in levels.rglob("*") if path.is_file()] == []
     with pytest.raises(QuantizationError, match="no level"):
-        make_level(bad, "Q9_Z", levels)
+        quantize_model(bad, "Q9_Z", levels)

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from edgetop.core.records import Tokens
 from edgetop.inference.protocol import Report
-from edgetop.inference.reply_stream import ReplyStream
+from edgetop.inference.reply import ReplyBatcher
 
 
 def stream_of(stamps: list[int], tokens: list[bytes], stop: tuple[str, ...] = ()) -> list[Tokens]:
     reports: list[Report] = []
-    stream = ReplyStream(3, reports.append, stop=stop)
+    stream = ReplyBatcher(3, reports.append, stop=stop)
     for stamp, token in zip(stamps, tokens, strict=True):
         stream.add(stamp, token)
     stream.finish()
@@ -37,7 +37,7 @@ def test_reasoning_and_answer_leave_in_records_of_their_own() -> None:
 
 def test_a_stop_string_is_noticed_at_its_last_token() -> None:
     reports: list[Report] = []
-    stream = ReplyStream(0, reports.append, stop=("END",))
+    stream = ReplyBatcher(0, reports.append, stop=("END",))
     stream.add(0, b"one ")
     stream.add(1, b"E")
     assert not stream.stopped

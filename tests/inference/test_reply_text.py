@@ -5,8 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.records import Part
-from edgetop.inference.reply_text import REASONING_MARKS, Piece, ReplyText, opened_reasoning
+from edgetop.core.records import ReplyPart
+from edgetop.inference.chat_template import REASONING_TAGS, opened_reasoning
+from edgetop.inference.reply import Piece, ReplyText
 
 
 def push_all(reply: ReplyText, tokens: list[bytes]) -> list[Piece]:
@@ -19,7 +20,7 @@ def cut(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[begin:end] for begin, end in pairwise(places)]
 
 
-def part_text(pieces: list[Piece], part: Part) -> str:
+def part_text(pieces: list[Piece], part: ReplyPart) -> str:
     return "".join(piece.text for piece in pieces if piece.part == part)
 
 
@@ -28,7 +29,7 @@ def test_text_survives_any_cut_into_tokens_with_one_stamp_each(text: str, cuts: 
     tokens = cut(text.encode(), cuts)
     pieces = push_all(ReplyText(), tokens)
     whole = "".join(piece.text for piece in pieces)
-    if not any(text.lstrip().startswith(marks.begin) for marks in REASONING_MARKS):
+    if not any(text.lstrip().startswith(marks.begin) for marks in REASONING_TAGS):
         assert whole == text
     assert [piece.t_us for piece in pieces] == list(range(len(tokens)))
 
@@ -51,9 +52,9 @@ def test_text_that_only_began_like_a_stop_string_is_given_out_when_it_went_anoth
     assert reply.finish() == []
 
 
-@given(st.sampled_from(REASONING_MARKS), st.lists(st.integers(0, 300), max_size=40))
+@given(st.sampled_from(REASONING_TAGS), st.lists(st.integers(0, 300), max_size=40))
 def test_a_reasoning_part_is_told_apart_however_its_marks_are_cut(marks: object, cuts: list[int]) -> None:
-    chosen = next(candidate for candidate in REASONING_MARKS if candidate == marks)
+    chosen = next(candidate for candidate in REASONING_TAGS if candidate == marks)
     text = f"\n{chosen.begin}\nlet me see: 2 < 3\n{chosen.end}\n\nIt is 3."
     # A cut around each mark keeps reasoning and answer in tokens of their own, as tokenizers do.
     edges = [text.index(chosen.begin), text.index(chosen.end), text.index(chosen.end) + len(chosen.end)]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.engine import EngineSettings, LayerShare
+from edgetop.core.engine_settings import EngineSettings, LayerShare
 from edgetop.core.records import ModelLoaded, Tokens
 from edgetop.inference.llama import rpc
 from edgetop.inference.llama.library import import_library
-from edgetop.inference.llama.library_log import Line, layer_devices
+from edgetop.inference.llama.log import Line, layer_devices
 from edgetop.inference.llama.rpc import RpcError, RpcServers, greet
 from edgetop.inference.protocol import Hello, LoadFailed
 from tests.support.engine_worker import EngineWorker
@@ -54,14 +54,14 @@ def test_a_server_tells_its_version() -> None:
 def test_what_listens_is_no_rpc_server(answer: bytes) -> None:
     with listening(answer) as address, pytest.raises(RpcError, match="does not speak") as raised:
         greet(address)
-    assert "same llama.cpp" in raised.value.mend
+    assert "same llama.cpp" in raised.value.hint
 
 
 def test_a_server_that_is_busy_with_another_program_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rpc, "PATIENCE_S", 0.2)
     with listening(None) as address, pytest.raises(RpcError, match=r"does not answer within 0\.2 s") as raised:
         greet(address)
-    assert "one program at a time" in raised.value.mend
+    assert "one program at a time" in raised.value.hint
 
 
 def test_nobody_listens() -> None:
@@ -78,7 +78,7 @@ def test_a_library_without_rpc_says_how_to_build_it() -> None:
     servers.connect(())
     with pytest.raises(RpcError, match="built without RPC") as raised:
         servers.connect(("127.0.0.1:1",))
-    assert "-DGGML_RPC=ON" in raised.value.mend
+    assert "-DGGML_RPC=ON" in raised.value.hint
 
 
 def test_layers_are_read_from_the_log_and_told_in_words() -> None:
@@ -120,7 +120,7 @@ def test_a_server_that_dies_in_the_middle_is_named(start: Callable[..., EngineWo
         servers[1][1].kill()
         death = talk.death()
         assert "RPC" in death.what
-        assert all(address in death.mend for address in addresses)
+        assert all(address in death.hint for address in addresses)
         assert not death.crashed_in_first_decode, "another try without repacked weights would not help"
         again = start().load(small_model, EngineSettings(rpc_servers=addresses))
     assert isinstance(again, LoadFailed)

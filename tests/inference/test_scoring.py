@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import ModelLoaded
-from edgetop.inference.protocol import ChoicesScored, Choose, Perplexity, Question, ScoreFailed, TextScored
-from edgetop.inference.quantization import make_level
+from edgetop.inference.protocol import (
+    ChoicesScored,
+    Choose,
+    MultipleChoiceQuestion,
+    Perplexity,
+    ScoreFailed,
+    TextScored,
+)
+from edgetop.inference.quantization import quantize_model
 from tests.inference.tiny_gguf import SPECIAL, write_tiny_gguf
 from tests.support.engine_worker import EngineWorker
 
@@ -46,7 +53,7 @@ def test_a_model_to_which_all_tokens_are_alike_has_the_perplexity_of_its_vocabul
     scored = score(talk, Perplexity(text=TEXT, chunks=3))
     assert scored.perplexity == pytest.approx(N_VOCAB, rel=1e-5)
     assert (scored.chunks, scored.tokens) == (3, 3 * (256 - 128 - 1))
-    chosen = ask(talk, Choose(questions=(Question("Is it?", (" yes", " no, it is not")),)))
+    chosen = ask(talk, Choose(questions=(MultipleChoiceQuestion("Is it?", (" yes", " no, it is not")),)))
     assert isinstance(chosen, ChoicesScored)
     (answer,) = chosen.scores
     assert answer.tokens == (3 + 3, 4 * 3 + 10), "a byte is a token here, and a space has three"
@@ -66,7 +73,7 @@ def test_a_model_does_not_diverge_from_itself_and_a_coarser_one_does(
     assert again.divergence is not None
     assert again.divergence.kl_mean == pytest.approx(0.0, abs=1e-4)
     assert again.divergence.top_agreement > 0.99
-    coarse = make_level(small_model, "Q2_K", tmp_path)
+    coarse = quantize_model(small_model, "Q2_K", tmp_path)
     assert isinstance(talk.load(coarse.path, SCORING), ModelLoaded)
     other = score(talk, Perplexity(text=TEXT, chunks=2, reference=reference))
     assert other.divergence is not None
@@ -76,7 +83,9 @@ def test_a_model_does_not_diverge_from_itself_and_a_coarser_one_does(
 
 def test_the_real_model_knows_a_capital(start: Callable[..., EngineWorker], small_model: Path) -> None:
     talk = loaded(start, small_model)
-    question = Question("Question: What is the capital of France?\nAnswer:", (" Paris", " Berlin", " a kind of fish"))
+    question = MultipleChoiceQuestion(
+        "Question: What is the capital of France?\nAnswer:", (" Paris", " Berlin", " a kind of fish")
+    )
     chosen = ask(talk, Choose(questions=(question, question)))
     assert isinstance(chosen, ChoicesScored)
     first, second = chosen.scores

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgetop.inference.stop_flag import FLAGS, StopFlags
+from edgetop.inference.engine import FLAGS, StopFlags
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ from typing import Any
 
 import pytest
 
-from edgetop.inference.template import render
-from edgetop.inference.template_messages import NotRendered, Rendered
-from edgetop.inference.template_renderer import TemplateError, TemplateRenderer
+from edgetop.inference.chat_template import NotRendered, Rendered, TemplateError, TemplateRenderer
+from edgetop.inference.template_process import render
 
 
 @pytest.mark.parametrize(

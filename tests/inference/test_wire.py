@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.engine import SamplingSettings
+from edgetop.core.engine_settings import SamplingSettings
 from edgetop.core.records import Tokens
 from edgetop.inference import wire
 from edgetop.inference.protocol import ChatMessage, Command, Generate, Log, Quit, Report

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from edgetop.core.clock import US_PER_S, monotonic_us
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import Event, Record, Tokens, TurnFinished, TurnStarted
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Report

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from edgetop.core.records import DeviceInfo, SessionStarted, Tokens, TurnFinished, TurnStarted
 from edgetop.inference.protocol import ChatMessage
-from edgetop.live.context_room import (
+from edgetop.live.history import (
     BYTES_PER_TOKEN_BOUNDS,
     USUAL_BYTES_PER_TOKEN,
-    Room,
+    ContextEstimate,
     bytes_per_token,
+    estimate_context,
     estimated_tokens,
-    room_for,
 )
 from edgetop.session.session import Session
 
@@ -47,8 +47,10 @@ def test_a_chunk_is_no_token() -> None:
     assert bytes_per_token(session) == USUAL_BYTES_PER_TOKEN
 
 
-def room(prompt: str, *, counted: int | None = None, messages: tuple[ChatMessage, ...] = (), n_ctx: int = 1000) -> Room:
-    return room_for(prompt, messages, None, counted_tokens=counted, session=session_of(), n_ctx=n_ctx)
+def room(
+    prompt: str, *, counted: int | None = None, messages: tuple[ChatMessage, ...] = (), n_ctx: int = 1000
+) -> ContextEstimate:
+    return estimate_context(prompt, messages, None, counted_tokens=counted, session=session_of(), n_ctx=n_ctx)
 
 
 def test_only_what_surely_does_not_fit_is_refused() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgetop.core.engine import EngineSettings
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import ModelLoaded
 from edgetop.inference.protocol import ChatMessage, LoadFailed
-from edgetop.inference.scripted import Accident, Reply, Script
+from edgetop.inference.scripted import InjectedFault, Reply, Script
 from edgetop.live.conversation import STUCK_AFTER_S, UNRESPONSIVE_AFTER_S
 from tests.live.conftest import MODEL, Talk
 from tests.support.eventually import eventually
@@ -162,7 +162,9 @@ def test_a_load_stops_the_answer_under_way(talk: Begin) -> None:
 
 
 def test_a_death_in_the_middle_keeps_what_was_said_and_a_reload_goes_on(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text=LONG, accident=Accident(kind="segfault", at_token=20)),), tokens_per_s=500))
+    chat = talk(
+        Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="segfault", at_token=20)),), tokens_per_s=500)
+    )
     chat.load()
     chat.conversation.submit("Count.")
     chat.reach("dead")
@@ -174,7 +176,7 @@ def test_a_death_in_the_middle_keeps_what_was_said_and_a_reload_goes_on(talk: Be
     assert said[-1] == ("assistant", LONG[:80])
     (notice,) = chat.notices
     assert "SIGSEGV" in notice.text
-    assert notice.mend
+    assert notice.hint
     assert notice.severity == "error"
     assert "engine_died" in chat.events
 
@@ -184,7 +186,7 @@ def test_a_death_in_the_middle_keeps_what_was_said_and_a_reload_goes_on(talk: Be
 
 
 def test_a_crash_in_the_first_decode_is_tried_once_more_without_extra_buffers(talk: Begin) -> None:
-    accident = Accident(kind="segfault", at_token=1, unless_extra_bufts_off=True)
+    accident = InjectedFault(kind="segfault", at_token=1, unless_extra_bufts_off=True)
     chat = talk(Script(replies=(Reply(text="An answer.", accident=accident),)))
     chat.load()
     chat.conversation.submit("Well?")
@@ -198,7 +200,7 @@ def test_a_crash_in_the_first_decode_is_tried_once_more_without_extra_buffers(ta
 
 
 def test_a_crash_that_comes_back_is_left_at_that(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text="An answer.", accident=Accident(kind="abort")),)))
+    chat = talk(Script(replies=(Reply(text="An answer.", accident=InjectedFault(kind="abort")),)))
     chat.load()
     chat.conversation.submit("Well?")
     chat.until(lambda: len(chat.ended) == 2, "it was tried twice")
@@ -208,7 +210,7 @@ def test_a_crash_that_comes_back_is_left_at_that(talk: Begin) -> None:
 
 
 def test_who_stops_the_second_try_is_not_answered_later_on(talk: Begin) -> None:
-    accident = Accident(kind="segfault", unless_extra_bufts_off=True)
+    accident = InjectedFault(kind="segfault", unless_extra_bufts_off=True)
     chat = talk(Script(replies=(Reply(text="An answer.", accident=accident),), load_s=0.5))
     chat.load()
     chat.conversation.submit("Well?")
@@ -220,7 +222,7 @@ def test_who_stops_the_second_try_is_not_answered_later_on(talk: Begin) -> None:
 
 
 def test_a_load_that_waits_for_an_engine_that_dies_is_carried_out(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text=LONG, accident=Accident(kind="hang", at_token=5)),)))
+    chat = talk(Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="hang", at_token=5)),)))
     chat.load()
     chat.conversation.submit("Count.")
     chat.answer_grows()
@@ -231,7 +233,7 @@ def test_a_load_that_waits_for_an_engine_that_dies_is_carried_out(talk: Begin) -
 
 
 def test_an_engine_that_does_not_stop_is_told_of_and_can_be_killed(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text=LONG, accident=Accident(kind="hang", at_token=10)),)))
+    chat = talk(Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="hang", at_token=10)),)))
     chat.load()
     chat.conversation.submit("Count.")
     chat.answer_grows(10)
@@ -252,7 +254,7 @@ def test_an_engine_that_does_not_stop_is_told_of_and_can_be_killed(talk: Begin) 
 
 
 def test_an_engine_that_computes_nothing_for_long_is_ended(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text=LONG, accident=Accident(kind="hang", at_token=10)),)))
+    chat = talk(Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="hang", at_token=10)),)))
     chat.load()
     chat.conversation.submit("Count.")
     chat.answer_grows(10)
@@ -265,16 +267,16 @@ def test_an_engine_that_computes_nothing_for_long_is_ended(talk: Begin) -> None:
 
 
 def test_an_engine_that_dies_while_it_loads_says_so_as_a_failed_load(talk: Begin) -> None:
-    chat = talk(Script(load_accident=Accident(kind="abort", last_words="GGML_ASSERT(tensor) failed")))
+    chat = talk(Script(load_accident=InjectedFault(kind="abort", last_words="GGML_ASSERT(tensor) failed")))
     chat.conversation.load(MODEL, EngineSettings())
     chat.reach("dead")
     (failed,) = [each for each in chat.heard if isinstance(each, LoadFailed)]
     assert "GGML_ASSERT" in failed.message
-    assert failed.mend
+    assert failed.hint
 
 
 def test_a_failed_load_leaves_no_model_and_the_next_one_is_tried(talk: Begin) -> None:
-    refusal = LoadFailed(reason="not_a_model", message="It is none.", mend="Choose another.")
+    refusal = LoadFailed(reason="not_a_model", message="It is none.", hint="Choose another.")
     chat = talk(Script(load_fails=refusal))
     for _ in range(2):
         chat.conversation.load(MODEL, EngineSettings())
@@ -283,8 +285,8 @@ def test_a_failed_load_leaves_no_model_and_the_next_one_is_tried(talk: Begin) ->
     assert chat.events.count("load_failed") == 2
 
 
-@pytest.mark.parametrize("accident", [None, Accident(kind="hang", at_token=10)], ids=["well", "stuck"])
-def test_closing_ends_the_turn_and_the_worker(accident: Accident | None, talk: Begin) -> None:
+@pytest.mark.parametrize("accident", [None, InjectedFault(kind="hang", at_token=10)], ids=["well", "stuck"])
+def test_closing_ends_the_turn_and_the_worker(accident: InjectedFault | None, talk: Begin) -> None:
     chat = talk(slow(Reply(text=LONG, accident=accident)))
     chat.load()
     chat.conversation.submit("Count.")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.inference.protocol import ChatMessage
-from edgetop.live.conversation_text import as_markdown, code_blocks, harmless
+from edgetop.live.history import as_markdown, code_blocks, harmless
 
 
 @given(st.text(st.characters(codec=None)))

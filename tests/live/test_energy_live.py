@@ -13,20 +13,22 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from edgetop.core.energy.figures import Energy, Figure
-from edgetop.core.engine import EngineSettings, SamplingSettings
-from edgetop.core.records import Missing
+from edgetop.core.energy.tokens import Energy
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
+from edgetop.core.quantity import Interval
+from edgetop.core.sources import Unavailable
 from edgetop.inference.scripted import Reply, Script
-from edgetop.live.live_session import LiveOptions, LiveSession
-from edgetop.session.disk import load
+from edgetop.live.chat_session import LiveOptions, LiveSession
+from edgetop.session.file_io import load
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import Store
-from edgetop.session.summary import account_of
-from edgetop.telemetry.power_choice import PowerChoice
-from edgetop.telemetry.rapl import PERMISSION_MEND
-from edgetop.tui.view import view_of
-from edgetop.tui.widgets import energy_pane, power_pane
+from edgetop.session.summary import turn_result
+from edgetop.telemetry.rapl import PERMISSION_HINT
+from edgetop.telemetry.registry import PowerChoice
+from edgetop.tui.panes import energy as energy_pane
+from edgetop.tui.panes import power as power_pane
+from edgetop.tui.panes.view import view_of
 from tests.support.fake_sysfs import deny, plant
 from tests.support.virtual_board import Truth
 
@@ -149,7 +151,7 @@ def same_moment(session: Session, other: Session) -> tuple[Snapshot, Snapshot]:
     return snapshot(session, session.end_us), snapshot(other, session.end_us)
 
 
-def holds(figure: Figure | None, truth: float, widened: float = 1.0) -> bool:
+def holds(figure: Interval | None, truth: float, widened: float = 1.0) -> bool:
     if figure is None:
         return False
     reach = widened * (figure.high - figure.low) / 2
@@ -218,7 +220,7 @@ def test_the_interval_of_a_real_run_holds_the_truth(
     now, again = same_moment(run.live.session, session)
     assert now == again
     for index, turn in enumerate(session.turns):
-        energy = account_of(session, index, session.end_us).figures.energy
+        energy = turn_result(session, index, session.end_us).figures.energy
         assert energy is not None
         start_us, tokens = session.start_us + turn.started.t_us, len(turn.token_t_us)
         first_us, last_us = (session.start_us + turn.token_t_us[index] for index in (0, -1))
@@ -251,7 +253,7 @@ def test_a_sensor_lost_in_the_middle_of_a_turn_leaves_the_session_going_and_says
         (tmp_path / f"root{HWMON}/{file}").unlink()
     run.until(lambda: any(event.kind == "sensor_lost" for event in run.live.session.events))
     run.until(lambda: run.live.conversation.phase == "ready")
-    run.until(lambda: isinstance(run.live.snapshot().power, Missing))
+    run.until(lambda: isinstance(run.live.snapshot().power, Unavailable))
     turn = run.live.snapshot().turn
     assert turn is not None
     assert turn.figures.stop_reason == "end_of_generation"
@@ -280,7 +282,7 @@ def test_permission_withdrawn_in_the_middle_of_a_turn_leaves_no_figure(
         path.write_text(text)
     run.until(lambda: any(event.kind == "sensor_lost" for event in run.live.session.events))
     run.until(lambda: run.live.conversation.phase == "ready")
-    run.until(lambda: isinstance(run.live.snapshot().power, Missing))
+    run.until(lambda: isinstance(run.live.snapshot().power, Unavailable))
     assert "may not be read" in run.panes()
     turn = run.live.snapshot().turn
     assert turn is not None
@@ -302,9 +304,9 @@ def test_a_counter_without_permission_tells_the_commands_in_the_pane(
     run.load(tmp_path / "any.gguf", EngineSettings())
     run.until(lambda: "power.rapl" in run.live.session.absent)
     power = run.live.snapshot().power
-    assert isinstance(power, Missing)
+    assert isinstance(power, Unavailable)
     assert power.reason.endswith("energy_uj may not be read")
-    assert power.mend == PERMISSION_MEND
+    assert power.hint == PERMISSION_HINT
     said = run.panes().replace(" ", "")
     for command in (
         "sudochmoda+r/sys/class/powercap/intel-rapl*:*/energy_uj",
@@ -328,10 +330,10 @@ def test_the_source_that_was_chosen_is_the_headline_or_the_reason(
     power = run.live.snapshot().power
     run.close()
     if expected:
-        assert isinstance(power, Missing)
+        assert isinstance(power, Unavailable)
         assert expected in power.reason
         assert expected in run.panes()
     else:
-        assert not isinstance(power, Missing)
+        assert not isinstance(power, Unavailable)
         assert power.channels == ("power.VDD_IN",)
         assert power.power_w == pytest.approx(5.032, rel=0.01)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.records import Record
-from edgetop.fit.machine_profile import machine_key
-from edgetop.live.experience import experience_of_session
+from edgetop.core.records import Record, machine_key
+from edgetop.live.this_machine import experience_of_session
 from tests.support.recorded_sessions import CPU, ENGINE, HEAD, LOADED, MS, START_US, STARTED, S, fold, sample, turn
 
 

@@ -8,11 +8,11 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.inference.protocol import Report
-from edgetop.inference.scripted import Accident, Reply, Script
+from edgetop.inference.scripted import InjectedFault, Reply, Script
+from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.live.live_session import LiveOptions, LiveSession
-from edgetop.session.disk import load_file
-from edgetop.session.schema import validate
+from edgetop.session.file_check import validate
+from edgetop.session.file_io import load_file
 from edgetop.session.store import Store
 from tests.live.conftest import MODEL
 from tests.support.eventually import eventually
@@ -59,7 +59,7 @@ def begin(
 ) -> Iterator[Callable[..., Life]]:
     """Begins live sessions that are closed after the test."""
     # The priority of this process would stay low for all tests that follow.
-    monkeypatch.setattr("edgetop.live.live_session.give_way", lambda: None)
+    monkeypatch.setattr("edgetop.live.chat_session.give_way", lambda: None)
     begun: list[Life] = []
 
     def start(script: Script | None = None, folder: Path | None = None, **options: object) -> Life:
@@ -170,7 +170,7 @@ def test_the_next_session_restores_one_that_was_cut_off(begin: Callable[..., Lif
 
 
 def test_a_death_leaves_a_session_that_can_be_saved(begin: Callable[..., Life]) -> None:
-    life = begin(Script(replies=(Reply(text="one two three four", accident=Accident(kind="kill", at_token=3)),)))
+    life = begin(Script(replies=(Reply(text="one two three four", accident=InjectedFault(kind="kill", at_token=3)),)))
     life.load()
     life.live.conversation.submit("Count.")
     life.until(lambda: life.live.conversation.phase == "dead", "the engine is dead")

@@ -6,11 +6,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from edgetop.core.records import Missing
-from edgetop.fit.memory_room import CONTIGUOUS_MAX_BYTES, MemoryRoom
-from edgetop.live.memory_room import memory_rooms
-from edgetop.telemetry.nvml import NO_LIBRARY, Nvml
-from edgetop.telemetry.source import Host
+from edgetop.core.sources import Unavailable
+from edgetop.fit.memory import CONTIGUOUS_MAX_BYTES, MemoryRoom
+from edgetop.live.this_machine import memory_rooms
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.nvidia import NO_LIBRARY, Nvml
 from tests.support.fake_nvml import DESKTOP, FakeLibrary
 from tests.support.fake_sysfs import JETSON, PI_5, below, meminfo, plant
 
@@ -18,7 +18,7 @@ GIB = 2**30
 RELEASE = "# R36 (release), REVISION: {}, GCID: 38968081, BOARD: generic, EABI: aarch64"
 
 
-def no_driver() -> Missing:
+def no_driver() -> Unavailable:
     return NO_LIBRARY
 
 
@@ -28,7 +28,7 @@ def desktop_driver() -> Nvml:
 
 def rooms(host: Host) -> tuple[MemoryRoom, ...]:
     found = memory_rooms(host, connect=no_driver)
-    assert not isinstance(found, Missing)
+    assert not isinstance(found, Unavailable)
     return found
 
 
@@ -43,8 +43,8 @@ def test_a_jetson_shares_its_memory_and_one_release_is_a_trap(tmp_path: Path) ->
     assert room.limit == "shared with the GPU"
     assert room.largest_block_bytes == CONTIGUOUS_MAX_BYTES
     assert any("R36.4.7" in note for note in room.notes)
-    (mended,) = rooms(plant(tmp_path / "mended", {**JETSON, "/etc/nv_tegra_release": RELEASE.format("5.0")}))
-    assert mended.largest_block_bytes is None
+    (fixed,) = rooms(plant(tmp_path / "fixed", {**JETSON, "/etc/nv_tegra_release": RELEASE.format("5.0")}))
+    assert fixed.largest_block_bytes is None
 
 
 def test_a_container_has_what_its_group_leaves(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_zram_is_noticed(tmp_path: Path) -> None:
 
 def test_a_gpu_with_its_own_memory_is_a_room_of_its_own(tmp_path: Path) -> None:
     found = memory_rooms(plant(tmp_path, PI_5), connect=desktop_driver)
-    assert not isinstance(found, Missing)
+    assert not isinstance(found, Unavailable)
     gpu = found[1]
     assert (gpu.name, gpu.limit) == ("NVIDIA GeForce RTX 4060", "gpu")
     assert (gpu.available_bytes, gpu.total_bytes) == (5 * GIB, 8 * GIB)
@@ -86,11 +86,11 @@ def test_a_gpu_that_does_not_tell_its_memory_is_left_out(tmp_path: Path) -> None
     silent = {**DESKTOP, "nvmlDeviceGetMemoryInfo": SimpleNamespace()}
     silent["nvmlDeviceGetMemoryInfo"] = FakeLibrary.NVMLError("not supported")
     found = memory_rooms(plant(tmp_path, PI_5), connect=lambda: Nvml(FakeLibrary(silent)))
-    assert not isinstance(found, Missing)
+    assert not isinstance(found, Unavailable)
     assert len(found) == 1
 
 
 def test_without_memory_files_the_reason_is_told(tmp_path: Path) -> None:
     found = memory_rooms(plant(tmp_path, {"/proc/version": "none"}), connect=no_driver)
-    assert isinstance(found, Missing)
+    assert isinstance(found, Unavailable)
     assert "meminfo" in found.reason

@@ -7,20 +7,21 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.figures import Energy
-from edgetop.core.energy.window import Window
-from edgetop.core.records import Missing, Record, Sampled, SessionStarted, SourceMissing
-from edgetop.session.channel_feed import ChannelFeed
-from edgetop.session.codec import decode_file, encode_file
-from edgetop.session.conversion import to_file, to_session
-from edgetop.session.energy_account import PowerNow, energy_account
-from edgetop.session.meters import meters_of
-from edgetop.session.recomputation import changes, recomputed
+from edgetop.core.energy.tokens import Energy
+from edgetop.core.energy.windows import Window
+from edgetop.core.records import Record, Sampled, SessionStarted, SourceMissing
+from edgetop.core.sources import Unavailable
+from edgetop.session.energy import PowerNow
+from edgetop.session.energy import energy_of as energy_account
+from edgetop.session.file import to_file, to_session
+from edgetop.session.file_check import changes, recomputed
+from edgetop.session.file_io import decode_file, encode_file
+from edgetop.session.meters import ChannelFeed, meters_of
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from edgetop.session.summary import account_of
-from edgetop.tui.view import view_of
-from edgetop.tui.widgets import power_pane
+from edgetop.session.summary import turn_result
+from edgetop.tui.panes import power as power_pane
+from edgetop.tui.panes.view import view_of
 from tests.support.recorded_sessions import START_US, S, fold
 from tests.support.simulated_hosts import HostFeed, Path, Ran, run
 
@@ -28,13 +29,13 @@ SEEDS = 60
 
 
 def energy_of(session: Session) -> Energy:
-    figures = account_of(session, 0, session.end_us).figures
+    figures = turn_result(session, 0, session.end_us).figures
     assert figures.energy is not None, figures.energy_missing
     return figures.energy
 
 
 def why_not(session: Session) -> str:
-    figures = account_of(session, 0, session.end_us).figures
+    figures = turn_result(session, 0, session.end_us).figures
     assert figures.energy is None
     return figures.energy_missing
 
@@ -108,9 +109,9 @@ def test_a_host_that_falls_silent_makes_the_sum_absent_and_comes_back() -> None:
     assert [part.host for part in before.hosts] == ["pi2", "pi3"]
     assert sum(part.power_w for part in before.hosts) == pytest.approx(before.power_w)
     silent = energy_account(ran.session, 11 * S).power_at(11 * S)
-    assert isinstance(silent, Missing)
+    assert isinstance(silent, Unavailable)
     assert silent.reason.startswith("pi2: it has said nothing for ")
-    assert "see whether pi2 is up" in silent.mend
+    assert "see whether pi2 is up" in silent.hint
     again = energy_account(ran.session, 19 * S).power_at(19 * S)
     assert isinstance(again, PowerNow)
     assert again.power_w == pytest.approx(sum(part.power_w for part in again.hosts))
@@ -121,7 +122,7 @@ def test_a_host_that_falls_silent_makes_the_sum_absent_and_comes_back() -> None:
 
 def test_a_host_that_was_never_there_is_named_and_leaving_it_out_is_a_choice() -> None:
     ran = run(5, 2)
-    gone = SourceMissing(name="power.host.pi9", missing=Missing("ssh exited with status 255"))
+    gone = SourceMissing(name="power.host.pi9", missing=Unavailable("ssh exited with status 255"))
     records = [*ran.records[:3], gone, *ran.records[3:]]
     assert why_not(fold(records)).startswith("pi9: ssh exited with status 255")
     kept = energy_of(chosen(records, "pi2+pi3"))
@@ -167,10 +168,10 @@ def test_a_span_that_is_no_turn_has_the_uncertainty_of_the_clock_too() -> None:
     (meter,) = meters_of(session)
     feed = ChannelFeed(session, meter)
     feed.advance(session.end_us)
-    span = feed.measured(4 * S, 9 * S, Missing("not asked for"))
+    span = feed.measured(4 * S, 9 * S, Unavailable("not asked for"))
     assert isinstance(span, Window)
     mean_w = span.gross.value / span.length_s
     assert span.gross.u.clock == pytest.approx(mean_w * 0.4 / 3**0.5, rel=0.05)
-    before = feed.measured(-30 * S, -20 * S, Missing("not asked for"))
-    assert isinstance(before, Missing)
+    before = feed.measured(-30 * S, -20 * S, Unavailable("not asked for"))
+    assert isinstance(before, Unavailable)
     assert before.reason.startswith("pi2: ")

@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgetop.core.energy.figures import HostEnergy
-from edgetop.core.engine import EngineSettings, SamplingSettings
-from edgetop.core.records import Missing
-from edgetop.session.disk import load
-from edgetop.session.energy_account import PowerNow
-from edgetop.session.summary import account_of
-from edgetop.telemetry.power_choice import PowerChoice
+from edgetop.core.energy.tokens import HostEnergy
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
+from edgetop.core.sources import Unavailable
+from edgetop.session.energy import PowerNow
+from edgetop.session.file_io import load
+from edgetop.session.summary import turn_result
+from edgetop.telemetry.registry import PowerChoice
 from tests.live.test_energy_live import REPOSITORY, Board, Run, holds, same_moment
 
 
@@ -63,7 +63,7 @@ def line_to(board: Board) -> psutil.Process:
 
 def why_no_power(run: Run) -> str:
     power = run.live.snapshot().power
-    return power.reason if isinstance(power, Missing) else ""
+    return power.reason if isinstance(power, Unavailable) else ""
 
 
 def parts(found: tuple[HostEnergy, ...]) -> list[str]:
@@ -98,7 +98,7 @@ def test_the_sum_of_two_boards_holds_the_truth_and_is_absent_while_one_is_silent
     session = load(path)
     now, again = same_moment(run.live.session, session)
     assert now == again
-    figures = account_of(session, 0, session.end_us).figures.energy
+    figures = turn_result(session, 0, session.end_us).figures.energy
     assert figures is not None
     turn = session.turns[0]
     start_us, last_us = session.start_us + turn.started.t_us, session.start_us + turn.token_t_us[-1]

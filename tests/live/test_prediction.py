@@ -10,23 +10,22 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineInfo, EngineSettings, ModelInfo
+from edgetop.core.engine_settings import EngineInfo, EngineSettings, ModelInfo
 from edgetop.core.errors import ModelError
 from edgetop.core.prediction import Prediction
-from edgetop.core.records import ModelLoaded
-from edgetop.fit.calibration import Run
-from edgetop.fit.machine_profile import MachineProfile, load_profile, machine_key, save_profile
+from edgetop.core.records import ModelLoaded, machine_key
+from edgetop.fit.learning import TimingSample
+from edgetop.fit.machine_profile import MachineProfile, load_profile, save_profile
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.inference.scripted import Script
-from edgetop.live import own_machine
-from edgetop.live.learning import learn_from
-from edgetop.live.live_session import LiveOptions, LiveSession
-from edgetop.live.prediction import Forecast
-from edgetop.session.disk import load, load_file, save
+from edgetop.live import this_machine
+from edgetop.live.chat_session import BackgroundPrediction, LiveOptions, LiveSession
+from edgetop.live.this_machine import learn_from
+from edgetop.session.file_io import load, load_file, save
 from edgetop.session.store import Store
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.source import Host
+from edgetop.telemetry.host import Host
 from tests.support.eventually import eventually
 from tests.support.gguf_files import write_model
 from tests.support.recorded_sessions import HEAD, MS, PREDICTED, PREDICTION, fold, turn
@@ -68,7 +67,7 @@ def foreseen(load: ModelLoaded, facts: ModelFacts) -> Prediction:
 
 def test_the_header_is_read_while_the_model_loads_and_nothing_waits_for_it(tmp_path: Path) -> None:
     path, later = write_model(tmp_path / "tiny.gguf"), Later()
-    forecast = Forecast(later, foreseen, clock=lambda: 77)
+    forecast = BackgroundPrediction(later, foreseen, clock=lambda: 77)
     forecast.begin(path)
     assert len(later.waiting) == 1
     forecast.loaded(loaded(path))
@@ -85,7 +84,7 @@ def test_the_header_is_read_while_the_model_loads_and_nothing_waits_for_it(tmp_p
 def test_the_prediction_is_of_the_model_that_was_loaded_last(tmp_path: Path) -> None:
     small, other = write_model(tmp_path / "small.gguf"), write_model(tmp_path / "other.gguf", "gemma2")
     later = Later()
-    forecast = Forecast(later, foreseen)
+    forecast = BackgroundPrediction(later, foreseen)
     for path in (small, other):
         forecast.begin(path)
         forecast.loaded(loaded(path))
@@ -102,10 +101,10 @@ def test_a_model_that_cannot_be_predicted_is_chatted_with_all_the_same(tmp_path:
         raise error
 
     with ThreadPoolExecutor(max_workers=1) as pool:
-        missing = Forecast(pool, foreseen)
+        missing = BackgroundPrediction(pool, foreseen)
         missing.begin(tmp_path / "absent.gguf")
         missing.loaded(loaded(tmp_path / "absent.gguf"))
-        failing = Forecast(pool, fails)
+        failing = BackgroundPrediction(pool, fails)
         failing.loaded(loaded(write_model(tmp_path / "tiny.gguf")))
     assert missing.take() is None
     assert missing.facts is None
@@ -115,14 +114,14 @@ def test_a_model_that_cannot_be_predicted_is_chatted_with_all_the_same(tmp_path:
 def test_this_machine_s_profile_and_nothing_measured_now_make_the_prediction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_machine, "measure_machine", None)  # would raise
+    monkeypatch.setattr(this_machine, "measure_machine", None)  # would raise
     host = Host(sysroot=tmp_path / "root")
     sessions = tmp_path / "data/sessions"
     facts = read_facts(write_model(tmp_path / "tiny.gguf"))
-    before = own_machine.foresee(loaded(tmp_path), facts, host, sessions)
+    before = this_machine.predict_load(loaded(tmp_path), facts, host, sessions)
     assert before.bandwidth_bytes_per_s == pytest.approx(15e9)  # of any machine
-    save_profile(own_machine.profile_file(sessions), profile_of(host, 5e9))
-    after = own_machine.foresee(loaded(tmp_path), facts, host, sessions)
+    save_profile(this_machine.profile_file(sessions), profile_of(host, 5e9))
+    after = this_machine.predict_load(loaded(tmp_path), facts, host, sessions)
     assert after.bandwidth_bytes_per_s == pytest.approx(5e9)
     assert after.memory_bytes is not None
     assert after.bytes_per_position == after.memory_bytes * 0 + before.bytes_per_position > 0
@@ -130,7 +129,7 @@ def test_this_machine_s_profile_and_nothing_measured_now_make_the_prediction(
 
 def test_the_calibration_learns_from_a_session_that_nothing_disturbed(tmp_path: Path) -> None:
     host, sessions = Host(sysroot=tmp_path / "root"), tmp_path / "sessions"
-    file = own_machine.profile_file(sessions)
+    file = this_machine.profile_file(sessions)
     facts = read_facts(write_model(tmp_path / "tiny.gguf"))
     path = sessions / "one.json"
     save(path, fold([*HEAD, PREDICTED, *turn(gaps_us=(100 * MS,) * 40)]))
@@ -140,7 +139,7 @@ def test_the_calibration_learns_from_a_session_that_nothing_disturbed(tmp_path: 
     profile = load_profile(file, machine_key(describe(host)))
     assert isinstance(profile, MachineProfile)
     run = profile.runs[0]
-    assert isinstance(run, Run)
+    assert isinstance(run, TimingSample)
     assert run.threads == 2
     assert run.measured_s == pytest.approx(0.1)
     save(path, fold([*HEAD, *turn(gaps_us=(100 * MS,) * 40)]))
@@ -160,10 +159,10 @@ def profile_of(host: Host, bandwidth_bytes_per_s: float) -> MachineProfile:
 def test_a_session_keeps_what_was_expected_of_its_model(
     tmp_path: Path, script_file: Callable[[Script], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetop.live.live_session.give_way", lambda: None)
+    monkeypatch.setattr("edgetop.live.chat_session.give_way", lambda: None)
     sysroot, sessions = tmp_path / "root", tmp_path / "data/sessions"
     sysroot.mkdir()
-    save_profile(own_machine.profile_file(sessions), profile_of(Host(sysroot=sysroot), 5e9))
+    save_profile(this_machine.profile_file(sessions), profile_of(Host(sysroot=sysroot), 5e9))
     options = LiveOptions(sysroot=sysroot, engine_name=script_file(Script(tokens_per_s=400.0)))
     live = LiveSession(options, Store(sessions), lambda _said: None)
     try:

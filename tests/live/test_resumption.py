@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from edgetop.core.records import DeviceInfo, SessionStarted, TurnStarted
 from edgetop.inference.protocol import ChatMessage
 from edgetop.inference.scripted import Reply, Script
-from edgetop.live.resumption import EARLIER_MAX, RecordedConversation, ResumptionError, find_in, recorded_conversation
+from edgetop.live.history import EARLIER_MAX, RecordedConversation, ResumptionError, find_in, recorded_conversation
 from edgetop.session.session import Session
 from edgetop.session.store import Store, StoreError
 from tests.live.conftest import Talk

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from edgetop.live.rpc_notice import rpc_notice
+from edgetop.live.chat_session import rpc_notice
 
 
 def test_the_warning_says_how_to_use_rpc_safely() -> None:
@@ -8,7 +8,7 @@ def test_the_warning_says_how_to_use_rpc_safely() -> None:
     assert notice.severity == "warning"
     assert "SECURITY.md" in notice.text
     assert "Memory and power" not in notice.text
-    assert "ssh -L" in notice.mend
+    assert "ssh -L" in notice.hint
 
 
 def test_machines_that_the_panes_do_not_describe_are_named() -> None:

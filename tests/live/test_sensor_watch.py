@@ -4,25 +4,25 @@ from itertools import count
 
 import pytest
 
-from edgetop.core.energy.scope import Headline
-from edgetop.core.records import Missing
-from edgetop.live.sensor_watch import MeanPower, SensorWatch
+from edgetop.core.energy.scopes import Headline
+from edgetop.core.sources import Unavailable
+from edgetop.live.sensor_session import MeanPower, SensorSession
 from edgetop.telemetry.registry import Inventory
-from edgetop.telemetry.source import Absent, SourceLost
+from edgetop.telemetry.source import SourceLost, UnavailableSource
 from tests.support.fake_sources import FakeSource, power_source
 
 
 def watched(
-    *sources: FakeSource, absent: tuple[Absent, ...] = (), most_s: float = 0.1
-) -> dict[str, MeanPower | Missing]:
-    watch = SensorWatch(Inventory(sources, absent))
+    *sources: FakeSource, absent: tuple[UnavailableSource, ...] = (), most_s: float = 0.1
+) -> dict[str, MeanPower | Unavailable]:
+    watch = SensorSession(Inventory(sources, absent))
     span = watch.look(0.1, most_s)
     watch.close()
     return {meter.name: watch.power(meter, span) for meter in watch.meters}
 
 
 def test_power_is_the_mean_of_its_readings_and_a_counter_s_its_rate() -> None:
-    watch = SensorWatch(
+    watch = SensorSession(
         Inventory(
             (
                 power_source("power.a", ((4.0 + 2.0 * (n % 2),) for n in count())),
@@ -50,7 +50,7 @@ def test_it_is_waited_for_a_counter_that_moves_late() -> None:
 
 
 def test_readings_that_fail_are_counted_and_not_averaged() -> None:
-    source = power_source("power.flaky", ((5.0,) if n % 2 else (Missing("busy"),) for n in count()))
+    source = power_source("power.flaky", ((5.0,) if n % 2 else (Unavailable("busy"),) for n in count()))
     shown = watched(source)["power.flaky.all"]
     assert isinstance(shown, MeanPower)
     assert shown.mean_w == 5.0
@@ -58,7 +58,7 @@ def test_readings_that_fail_are_counted_and_not_averaged() -> None:
 
 
 def test_without_a_meter_nothing_is_waited_for() -> None:
-    watch = SensorWatch(Inventory((FakeSource("gauge"),), ()))
+    watch = SensorSession(Inventory((FakeSource("gauge"),), ()))
     _, end_us = watch.look(1e9, 1e9)
     watch.close()
     assert end_us < 1e12
@@ -66,11 +66,11 @@ def test_without_a_meter_nothing_is_waited_for() -> None:
 
 def test_what_gives_no_reading_says_why() -> None:
     told = watched(
-        power_source("power.charging", (Missing("on the charger"),)),
+        power_source("power.charging", (Unavailable("on the charger"),)),
         power_source("power.gone", SourceLost("unplugged")),
         power_source("energy.still", (7.0,), unit="J"),
     )
-    reasons = {name: each.reason for name, each in told.items() if isinstance(each, Missing)}
+    reasons = {name: each.reason for name, each in told.items() if isinstance(each, Unavailable)}
     assert reasons["power.charging.all"] == "on the charger"
     assert reasons["power.gone.all"] == "unplugged"
     assert reasons["energy.still.all"].startswith("the counter has not moved in 0.1")
@@ -78,8 +78,8 @@ def test_what_gives_no_reading_says_why() -> None:
 
 def test_absences_reach_the_headline_and_sources_are_closed() -> None:
     gauge = FakeSource("gauge")
-    missing = Missing("/sys/class/powercap may not be read", "sudo chmod a+r")
-    watch = SensorWatch(Inventory((gauge,), (Absent(name="power.rapl", missing=missing),)))
+    missing = Unavailable("/sys/class/powercap may not be read", "sudo chmod a+r")
+    watch = SensorSession(Inventory((gauge,), (UnavailableSource(name="power.rapl", missing=missing),)))
     assert watch.headline == missing
     watch.close()
     assert gauge.closed == 1
@@ -87,7 +87,7 @@ def test_absences_reach_the_headline_and_sources_are_closed() -> None:
 
 def test_the_headline_is_what_the_person_chose() -> None:
     sources = (power_source("power.a", (1.0,)), power_source("power.b", (2.0,)))
-    watch = SensorWatch(Inventory(sources, ()), chosen="power.b")
+    watch = SensorSession(Inventory(sources, ()), chosen="power.b")
     watch.close()
     headline = watch.headline
     assert isinstance(headline, Headline)
@@ -96,7 +96,7 @@ def test_the_headline_is_what_the_person_chose() -> None:
 
 def test_progress_is_told_the_seconds_that_are_left() -> None:
     left: list[float] = []
-    watch = SensorWatch(Inventory((power_source("power.a", (1.0,)),), ()))
+    watch = SensorSession(Inventory((power_source("power.a", (1.0,)),), ()))
     span = watch.follow(0.2, left.append)
     watch.close()
     assert left == sorted(left, reverse=True)

@@ -6,26 +6,25 @@ import os
 import socket
 from contextlib import closing
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
 from edgetop.inference.server.address import Address
-from edgetop.live.server_place import ServerPlace
-from edgetop.telemetry.elsewhere import elsewhere
-from edgetop.telemetry.registry import take_inventory
-from edgetop.telemetry.source import NO_ENGINE, Host
+from edgetop.live.server_location import ServerLocation
+from edgetop.telemetry.host import NO_ENGINE, Host
+from edgetop.telemetry.registry import elsewhere, take_inventory
 
 
 def test_a_server_on_this_machine_is_measured_by_its_process() -> None:
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        place = ServerPlace(Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        place = ServerLocation(Address.parse(f"http://127.0.0.1:{listener.getsockname()[1]}"))
         assert place.is_here
         assert place.pid() == os.getpid()
         assert place.missing() == NO_ENGINE
 
 
 def test_a_server_elsewhere_leaves_this_machines_gauges_out() -> None:
-    place = ServerPlace(Address.parse("http://pi2.invalid:8080"))
+    place = ServerLocation(Address.parse("http://pi2.invalid:8080"))
     assert not place.is_here
     assert (place.pid(), place.helper_pids()) == (None, ())
     reason = "the server is on pi2.invalid:8080: this machine's readings are not its own"
@@ -34,11 +33,11 @@ def test_a_server_elsewhere_leaves_this_machines_gauges_out() -> None:
     inventory = take_inventory(Host(), elsewhere(place.elsewhere, place.power_elsewhere))
     assert {source.info.name for source in inventory.sources} == {"cpu", "memory"}
     for source in inventory.sources:
-        assert set(source.read()) == {Missing(reason)}
+        assert set(source.read()) == {Unavailable(reason)}
         assert len(source.read()) == len(source.info.channels)
     power = next(absent.missing for absent in inventory.absent if absent.name == "power")
-    assert "ssh pi2.invalid edgetop power --stream" in power.mend
+    assert "ssh pi2.invalid edgetop power --stream" in power.hint
 
 
 def test_this_machine_is_known_by_its_own_name() -> None:
-    assert ServerPlace(Address.parse(f"http://{socket.gethostname()}:8080")).is_here
+    assert ServerLocation(Address.parse(f"http://{socket.gethostname()}:8080")).is_here

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from edgetop.core.records import Event, Record
 from edgetop.inference.server.address import Address
-from edgetop.live.service_watch import FIND_EVERY, ServiceWatch
+from edgetop.live.server_monitor import FIND_EVERY, ServerMonitor
 from edgetop.session.session import Session
-from edgetop.session.watch_account import watch_figures
+from edgetop.session.watch import watch_figures
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.loopback_server import LoopbackServer, document, loopback_server
 from tests.support.recorded_sessions import STARTED
@@ -30,7 +30,7 @@ class Watched:
         proc.now_us = STARTED.t_us
         self.session = Session()
         self.session.apply(replace(STARTED, kind="watch"))
-        self.watch = ServiceWatch(proc.host, [Address.parse(url) for url in given], key=key)
+        self.watch = ServerMonitor(proc.host, [Address.parse(url) for url in given], key=key)
         self.records: list[Record] = []
 
     def round(self, count: int = 1) -> None:
@@ -171,14 +171,14 @@ def test_a_server_elsewhere_is_shown_but_its_tokens_are_not_this_machines(
     proc: FakeProcesses, wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgetop.inference.server.address.Address.is_loopback", False)
-    monkeypatch.setattr("edgetop.live.server_place._is_own", lambda _host: False)
+    monkeypatch.setattr("edgetop.live.server_location._is_own", lambda _host: False)
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched = Watched(proc, wire.url)
     watched.round(2)
     assert watched.generated is None
     missing = watched.session.services[1].no_count
     assert missing is not None
-    assert "--power-stream" in missing.mend
+    assert "--power-stream" in missing.hint
     assert watched.watch.rows[0].state == "answers"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings
-from edgetop.inference.quantization import content_key
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.inference.model_file import content_key
 from edgetop.live.tuned import (
     TUNED_MAX,
     TunedError,

@@ -4,15 +4,15 @@ from math import inf
 
 import pytest
 
+from edgetop.core.figures import DECODE, J_PER_TOKEN, RSS_PEAK
 from edgetop.core.format import NOT_AVAILABLE
-from edgetop.report.comparison_table import comparison_table, keys_of, names_of, percent_text
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.figures import DECODE, J_PER_TOKEN, RSS_PEAK
-from edgetop.session.comparison.result import Measured, Result
+from edgetop.report.comparison_section import comparison_table, keys_of, names_of, percent_text
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.result import RepeatedFigure, Result
 
 
 def result(name: str, *decode: float, **more: object) -> Result:
-    measured = Measured(value=sum(decode) / len(decode), made="mean", repetitions=decode)
+    measured = RepeatedFigure(value=sum(decode) / len(decode), made="mean", repetitions=decode)
     fields = {"name": name, "origin": name, "kind": "session", "figures": {DECODE: measured}, **more}
     return Result(**fields)  # type: ignore[arg-type]
 
@@ -33,7 +33,7 @@ def test_each_cell_has_value_interval_change_and_verdict_in_words() -> None:
 
 
 def test_a_figure_that_is_not_there_says_so_and_why() -> None:
-    with_memory = result("a", 10.0, figures={RSS_PEAK: Measured(value=3 * 2**20, made="single")})
+    with_memory = result("a", 10.0, figures={RSS_PEAK: RepeatedFigure(value=3 * 2**20, made="single")})
     without = result("b", 10.0, absent={RSS_PEAK: "nobody looked"})
     table = comparison_table(compare([with_memory, without]), [True, True])
     column = [heading.short for heading in table.headings].index("memory")
@@ -42,7 +42,7 @@ def test_a_figure_that_is_not_there_says_so_and_why() -> None:
 
 
 def test_energy_of_another_scope_is_shown_and_not_compared() -> None:
-    energy = {J_PER_TOKEN: Measured(value=2.0, made="ratio", repetitions=(2.0,) * 5)}
+    energy = {J_PER_TOKEN: RepeatedFigure(value=2.0, made="ratio", repetitions=(2.0,) * 5)}
     table = comparison_table(
         compare([result("a", 1.0, figures=energy, energy_scope="wall"),
                  result("b", 1.0, figures=energy, energy_scope="module")]), [False, False]

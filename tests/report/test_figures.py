@@ -10,29 +10,22 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
-from edgetop.report.comparison_table import NAME_CHARACTERS, keys_of, names_of
-from edgetop.report.figures import (
-    Spec,
-    energy_against_speed,
-    plain,
-    plotly_script,
-    session_over_time,
-    speed_over_time,
-)
+from edgetop.core.figures import DECODE, J_PER_TOKEN
+from edgetop.report.comparison_section import NAME_CHARACTERS, keys_of, names_of
+from edgetop.report.plots import Spec, energy_against_speed, plain, plotly_script, session_over_time, speed_over_time
 from edgetop.report.time_series import time_series
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.comparison import Comparison
-from edgetop.session.comparison.figures import DECODE, J_PER_TOKEN
-from edgetop.session.comparison.result import Measured, Result, Speed
-from edgetop.session.conversion import to_session
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.result import Comparison, RepeatedFigure, Result
+from edgetop.session.file import to_session
+from edgetop.session.history import Speed
 from tests.support.recorded_sessions import HEAD, fold, turn
 from tests.support.shipped_sessions import HOSTILE, example
 
 
 def result(name: str, tokens_per_s: float, j_per_token: float | None = None, **more: Any) -> Result:
-    figures = {DECODE: Measured(value=tokens_per_s, made="single")}
+    figures = {DECODE: RepeatedFigure(value=tokens_per_s, made="single")}
     if j_per_token is not None:
-        figures[J_PER_TOKEN] = Measured(value=j_per_token, made="single")
+        figures[J_PER_TOKEN] = RepeatedFigure(value=j_per_token, made="single")
     return Result(name=name, origin=name, kind="session", energy_scope="wall", figures=figures, **more)
 
 
@@ -115,4 +108,4 @@ def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EdgetopError) as caught:
         plotly_script()
     assert "plotly" in caught.value.what
-    assert caught.value.mend == "pip install edgetop[report]"
+    assert caught.value.hint == "pip install edgetop[report]"

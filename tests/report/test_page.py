@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.figure import with_interval
 from edgetop.core.format import format_rate
+from edgetop.core.quantity import with_interval
 from edgetop.core.text import literal, one_line
 from edgetop.report.page import report_page, script_data
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.from_session import result_of
-from edgetop.session.comparison.result import Measured, Result
-from edgetop.session.conversion import to_file
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.from_session import session_result
+from edgetop.session.compare.result import RepeatedFigure, Result
+from edgetop.session.file import to_file
 from tests.support.recorded_power import SENSORS, record_watch
 from tests.support.recorded_sessions import S, event, fold
 from tests.support.shipped_sessions import HOSTILE, ONE, OTHER, WRITTEN_AT, example, hostile, page_of, recorded
@@ -202,9 +202,9 @@ def test_a_bench_result_stands_beside_sessions_without_a_section() -> None:
     file = example(ONE)
     bench = Result(
         name="bench", origin="bench.json", kind="llama-bench",
-        figures={"decode_tokens_per_s": Measured(value=50.0, made="mean", repetitions=(49.0, 50.0, 51.0))},
+        figures={"decode_tokens_per_s": RepeatedFigure(value=50.0, made="mean", repetitions=(49.0, 50.0, 51.0))},
     )  # fmt: skip
-    comparison = compare([result_of(file, Path("a.json")), bench])
+    comparison = compare([session_result(file, Path("a.json")), bench])
     page = report_page(comparison, [recorded(file), None], written_at=WRITTEN_AT)
     outline = Outline(page)
     assert [each["href"] for each in outline.names("a")] == ["#session-A"]

@@ -5,10 +5,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.energy.scope import Headline
-from edgetop.core.records import Missing, Sampled
-from edgetop.report.time_series import COLUMNS, History, drawn, time_series
-from edgetop.session.energy_account import EnergyAccount
+from edgetop.core.energy.scopes import Headline
+from edgetop.core.records import Sampled
+from edgetop.core.sources import Unavailable
+from edgetop.report.time_series import COLUMNS, History, decimated, time_series
+from edgetop.session.energy import SessionEnergy
 from tests.support import recorded_sessions
 from tests.support.long_sessions import an_hour
 from tests.support.recorded_power import SENSORS, record
@@ -23,7 +24,7 @@ def history(*steps: float | None) -> History:
 
 @given(values, st.integers(1, 40))
 def test_a_drawn_curve_has_real_values_in_their_order_and_the_extremes(steps: list[float | None], columns: int) -> None:
-    curve = drawn(history(*steps), columns)
+    curve = decimated(history(*steps), columns)
     assert len(curve.values) <= max(len(steps), 5 * columns)
     assert all(earlier < later for earlier, later in pairwise(curve.t_s))
     for t_s, value in zip(curve.t_s, curve.values, strict=True):
@@ -37,7 +38,7 @@ def test_a_drawn_curve_has_real_values_in_their_order_and_the_extremes(steps: li
 
 @given(values, st.integers(1, 40))
 def test_no_line_is_drawn_across_a_gap(steps: list[float | None], columns: int) -> None:
-    curve = drawn(history(*steps), columns)
+    curve = decimated(history(*steps), columns)
     for (begin_s, begin), (end_s, end) in pairwise(zip(curve.t_s, curve.values, strict=True)):
         if begin is not None and end is not None:
             assert None not in steps[int(begin_s) : int(end_s)]
@@ -46,7 +47,7 @@ def test_no_line_is_drawn_across_a_gap(steps: list[float | None], columns: int) 
 def test_a_long_curve_keeps_a_single_spike() -> None:
     steps = [1.0] * (COLUMNS * 20)
     steps[7777] = 50.0
-    assert 50.0 in drawn(history(*steps)).values
+    assert 50.0 in decimated(history(*steps)).values
 
 
 def test_gaps_are_stretches_between_values() -> None:
@@ -70,7 +71,7 @@ def test_power_is_that_of_the_headline_with_the_readings_that_failed_left_out() 
     assert abs(gap_begin_s - 5) < 0.2
     assert abs(gap_end_s - 9) < 0.2
     session = fold(made.records)
-    account = EnergyAccount(session)
+    account = SessionEnergy(session)
     account.advance(session.end_us)
     assert isinstance(account.headline, Headline)
     truth = made.turns[0]
@@ -80,7 +81,7 @@ def test_power_is_that_of_the_headline_with_the_readings_that_failed_left_out() 
 
 def test_without_a_meter_the_reason_stands_for_the_power() -> None:
     series = time_series(fold([*HEAD, *turn()]))
-    assert series.power == Missing("this board has no power sensor", "use an outside meter")
+    assert series.power == Unavailable("this board has no power sensor", "use an outside meter")
     assert series.private is None
 
 
@@ -103,4 +104,4 @@ def test_phases_are_those_of_the_turns_and_close_ones_are_merged() -> None:
     many = time_series(an_hour())
     assert len(many.decodes) <= COLUMNS + 1
     assert many.decodes[-1].end_s <= many.length_s
-    assert len(drawn(many.speed).values) <= 5 * COLUMNS
+    assert len(decimated(many.speed).values) <= 5 * COLUMNS

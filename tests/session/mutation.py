@@ -11,16 +11,13 @@ from typing import Any, Literal
 import msgspec
 
 from edgetop.core.clock import US_PER_S
-from edgetop.session.codec import SessionFileError, decode_file, encode_file
-from edgetop.session.conversion import to_file, to_session
-from edgetop.session.export.csv import csv_pieces
-from edgetop.session.export.tables import tables_of
-from edgetop.session.file import SessionFile
+from edgetop.session.export import csv_pieces, tables_of
+from edgetop.session.file import SessionFile, to_file, to_session
+from edgetop.session.file_io import SessionFileError, decode_file, encode_file
 from edgetop.session.history import decode_rate_history
-from edgetop.session.listing import COLUMNS, entry_of
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from edgetop.session.store import ListedSession
+from edgetop.session.store import COLUMNS, ListedSession, entry_of
 
 Verdict = Literal["opened", "refused"]
 

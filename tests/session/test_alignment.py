@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.session.alignment import ALIGNMENTS, AlignmentName, aligned, token_after, token_before, tokens_until
+from edgetop.session.replay import ALIGNMENTS, AlignmentName, aligned, token_after, token_before, tokens_until
 from edgetop.session.session import Session
 from tests.support.recorded_sessions import HEAD, MS, S, event, fold, recordings, turn
 

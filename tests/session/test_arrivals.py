@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.records import Record, Tokens, TurnFinished, TurnStarted
-from edgetop.session.conversion import to_file, to_session
-from edgetop.session.file import SessionFile
+from edgetop.session.file import SessionFile, to_file, to_session
 from edgetop.session.session import Session
 from edgetop.session.snapshot import TurnView, snapshot
 from tests.support.recorded_sessions import LOADED, MS, START_US, STARTED, S, fold

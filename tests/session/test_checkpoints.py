@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetop.core.records import Missing, Record
-from edgetop.session import checkpoints, ordered, series
-from edgetop.session.checkpoints import NOT_REACHED, Checkpoints
-from edgetop.session.energy_account import ENERGY_ACCOUNTS, EnergyAccount
-from edgetop.session.preparation import prepare
+from edgetop.core.records import Record
+from edgetop.core.sources import Unavailable
+from edgetop.session import energy, summary
+from edgetop.session import session as series
+from edgetop.session.energy import ENERGY_ACCOUNTS, NOT_REACHED, Checkpoints, SessionEnergy
+from edgetop.session.replay import prepare
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
-from edgetop.tui.view import view_of
+from edgetop.tui.panes.view import view_of
 from tests.support.recorded_power import SENSORS, record
 from tests.support.recorded_sessions import S, event, fold, recordings
 
@@ -26,8 +27,8 @@ from tests.support.recorded_sessions import S, event, fold, recordings
 def many_marks() -> object:
     """So many of them that a short session has some."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "READINGS_BETWEEN", 16)
-        patch.setattr(ordered, "LEAF", 8)
+        patch.setattr(energy, "READINGS_BETWEEN", 16)
+        patch.setattr(summary, "LEAF", 8)
         patch.setattr(series, "EXTENT_EVERY", 8)
         yield
 
@@ -90,7 +91,7 @@ def test_what_is_not_reached_yet_lacks_the_energy_and_nothing_else() -> None:
     assert late.summary.token_gap_ms == whole.summary.token_gap_ms
     for _ in preparation:
         shown = snapshot(session, 40 * S)
-        assert shown == whole or isinstance(shown.power, Missing)
+        assert shown == whole or isinstance(shown.power, Unavailable)
     assert snapshot(session, 40 * S) == whole
 
 
@@ -98,7 +99,7 @@ def test_a_revised_period_late_in_a_session_leaves_a_mark_where_it_happened() ->
     slower_than_thought = replace(SENSORS["noisy"], noise=0.0, update_s=0.2, properties={"window_s": 0.0})
     session = fold(record(slower_than_thought, 5, (6.0,)).records)
     marks = Checkpoints(session)
-    plain = EnergyAccount(session)
+    plain = SessionEnergy(session)
     revisions = []
     for t_us in session.series["power.board"].t_us:
         before = plain.revision

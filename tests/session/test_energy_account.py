@@ -10,29 +10,30 @@ from functools import cache
 import msgspec
 import pytest
 
-from edgetop.core.energy.figures import Energy, Figure
+from edgetop.core.energy.tokens import Energy
+from edgetop.core.quantity import Interval
 from edgetop.core.records import (
-    Channel,
     Event,
-    Missing,
     Record,
     Sampled,
     SessionStarted,
     SourceAdded,
-    SourceInfo,
     SourceMissing,
     Tokens,
     TurnFinished,
 )
-from edgetop.session.codec import decode_file, encode_file
-from edgetop.session.conversion import to_file, to_session
-from edgetop.session.energy_account import BEHIND_US, PowerNow, energy_account
-from edgetop.session.quiet import Moment, Moments
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
+from edgetop.session.energy import BEHIND_US, PowerNow
+from edgetop.session.energy import energy_of as energy_account
+from edgetop.session.file import to_file, to_session
+from edgetop.session.file_io import decode_file, encode_file
+from edgetop.session.meters import ActivityLog, Moment
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
-from edgetop.session.summary import account_of
-from edgetop.tui.view import view_of
-from edgetop.tui.widgets import energy_pane, power_pane
+from edgetop.session.summary import turn_result
+from edgetop.tui.panes import energy as energy_pane
+from edgetop.tui.panes import power as power_pane
+from edgetop.tui.panes.view import view_of
 from tests.support.recorded_power import SENSORS, RecordedTurns, ended, record, stamp_of
 from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold, turn
 
@@ -45,12 +46,12 @@ def at_end(session: Session) -> Snapshot:
 
 
 def energy_of(session: Session, number: int = 1) -> Energy:
-    figures = account_of(session, number - 1, session.end_us).figures
+    figures = turn_result(session, number - 1, session.end_us).figures
     assert figures.energy is not None, figures.energy_missing
     return figures.energy
 
 
-def holds(figure: Figure | None, truth: float) -> bool:
+def holds(figure: Interval | None, truth: float) -> bool:
     return figure is not None and figure.low <= truth <= figure.high
 
 
@@ -87,12 +88,12 @@ def test_the_intervals_hold_the_truth_in_95_of_100_runs(kind: str) -> None:
 def test_no_energy_is_final_before_the_account_has_come_to_the_end_of_the_turn(kind: str) -> None:
     """The account runs behind: of a turn that is over it may have seen the greater part only."""
     session = fold(ended(recorded(kind).records))
-    last = account_of(session, 0, session.end_us).figures.energy
+    last = turn_result(session, 0, session.end_us).figures.energy
     assert last is not None
     finished = session.turns[0].finished
     assert finished is not None
     for late_us in range(0, 12 * S, S // 50):
-        energy = account_of(session, 0, finished.t_us + late_us).figures.energy
+        energy = turn_result(session, 0, finished.t_us + late_us).figures.energy
         assert energy is None or not energy.final or energy.gross_j.value == pytest.approx(last.gross_j.value, rel=1e-3)
 
 
@@ -168,7 +169,7 @@ def test_without_quiet_before_a_turn_there_is_no_net_and_a_reason() -> None:
     assert energy.net_j is None
     assert energy.idle_w is None
     assert "no idle baseline" in energy.missing["net_j"].reason
-    assert "leave the loaded model without work" in energy.missing["net_j"].mend
+    assert "leave the loaded model without work" in energy.missing["net_j"].hint
 
 
 def test_quiet_after_the_turn_gives_the_net_of_the_turn_before() -> None:
@@ -189,7 +190,7 @@ def test_a_turn_begins_and_ends_the_quiet_and_a_dead_engine_leaves_none() -> Non
             stop_reason="engine_died",
         ),
     ]
-    moments = Moments(fold([STARTED, *died])).all()
+    moments = ActivityLog(fold([STARTED, *died])).all()
     end_us = fold([STARTED, *died]).turns[0].last_us
     assert moments == [
         Moment(500_000, "quiet"),
@@ -218,7 +219,7 @@ def test_turns_that_follow_each_other_without_a_pause_are_not_quiet() -> None:
         turn_end(1, 10 * S),
         *second,
     ]
-    moments = Moments(fold([STARTED, LOADED, *together])).all()
+    moments = ActivityLog(fold([STARTED, LOADED, *together])).all()
     assert [moment.what for moment in moments] == ["quiet", "busy", "quiet", "busy", "quiet"]
     assert moments[2].t_us == moments[3].t_us == 10 * S
 
@@ -228,7 +229,7 @@ def test_a_machine_that_slept_in_a_turn_has_no_figure_for_it_alone() -> None:
     asleep_us = run.turns[1].submitted_us + S
     records = sorted([*run.records, Event(t_us=START_US + asleep_us, kind="suspended", text="")], key=stamp_of)
     session = fold(ended(records))
-    figures = [account_of(session, index, session.end_us).figures for index in range(len(session.turns))]
+    figures = [turn_result(session, index, session.end_us).figures for index in range(len(session.turns))]
     assert [figure.energy is None for figure in figures] == [False, True, False]
     assert "slept" in figures[1].energy_missing
     assert holds(energy_of(session, 3).gross_j, run.turns[2].gross_j)
@@ -255,11 +256,11 @@ def test_a_sensor_lost_for_good_leaves_the_figure_absent_and_the_panes_say_so() 
     begin_us = run.turns[1].submitted_us + S // 2
     session = fold(with_readings(run, lost_between(begin_us, 10**12)))
     assert holds(energy_of(session, 1).gross_j, run.turns[0].gross_j)
-    figures = account_of(session, 1, session.end_us).figures
+    figures = turn_result(session, 1, session.end_us).figures
     assert figures.energy is None
     assert figures.energy_missing.startswith("the sensor was lost after 0.5 s")
     power = snapshot(session, begin_us + 5 * S).power
-    assert power == Missing("no such device", "see edgetop doctor for the sensor's state")
+    assert power == Unavailable("no such device", "see edgetop doctor for the sensor's state")
     assert "No such device" in panes(session, begin_us + 5 * S)
     total = at_end(session).summary.energy
     assert total is not None
@@ -299,7 +300,7 @@ def test_a_counter_that_stands_still_in_a_turn_gives_no_figure() -> None:
         return reading if reading.t_us - START_US < begin_us else msgspec.structs.replace(reading, values=frozen)
 
     session = fold(with_readings(run, change))
-    figures = account_of(session, 1, session.end_us).figures
+    figures = turn_result(session, 1, session.end_us).figures
     assert figures.energy is None
     assert figures.energy_missing.startswith("the energy counter stands still")
     assert "The energy counter stands still" in panes(session, begin_us + 5 * S)
@@ -320,26 +321,26 @@ def test_the_headline_is_what_was_chosen_by_source_or_channel(chosen: str | None
     session = fold([started, *ended(run.records)[1:]])
     power = snapshot(session, 5 * S).power
     if chosen == "none":
-        assert power == Missing("power was switched off with --power none")
+        assert power == Unavailable("power was switched off with --power none")
         assert "--power none" in panes(session, 5 * S)
     elif chosen == "power.other":
-        assert isinstance(power, Missing)
-        assert power.mend == "choose one of: power.board"
+        assert isinstance(power, Unavailable)
+        assert power.hint == "choose one of: power.board"
     else:
         assert isinstance(power, PowerNow)
         assert power.channels == ("energy.board",)
 
 
 def test_a_sensor_that_only_lacks_permission_is_the_reason_before_all_others() -> None:
-    denied = Missing("energy_uj may not be read", "sudo chmod a+r energy_uj")
+    denied = Unavailable("energy_uj may not be read", "sudo chmod a+r energy_uj")
     session = fold([
         STARTED,
-        SourceMissing(name="power.battery", missing=Missing("this machine has no battery")),
+        SourceMissing(name="power.battery", missing=Unavailable("this machine has no battery")),
         SourceMissing(name="power.rapl", missing=denied),
         LOADED,
     ])  # fmt: skip
     assert snapshot(session, S).power == denied
-    session.apply(SourceMissing(name="power.other", missing=Missing("gone")))
+    session.apply(SourceMissing(name="power.other", missing=Unavailable("gone")))
     assert snapshot(session, S).power == denied
 
 
@@ -387,5 +388,5 @@ def test_a_session_started_record_alone_has_a_reason_for_everything() -> None:
     session = fold([msgspec.structs.replace(STARTED, power=None)])
     assert isinstance(session.header, SessionStarted)
     now = snapshot(session, 0)
-    assert isinstance(now.power, Missing)
+    assert isinstance(now.power, Unavailable)
     assert now.summary.energy is None

@@ -11,10 +11,19 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgetop.core.records import Record, TurnStarted
-from edgetop.session.codec import SessionFileError, decode_file, encode_file
-from edgetop.session.conversion import to_file, to_session
-from edgetop.session.disk import LARGEST_FILE_BYTES, load, load_file, load_head, rewrite, save
-from edgetop.session.schema import validate
+from edgetop.session.file import to_file, to_session
+from edgetop.session.file_check import validate
+from edgetop.session.file_io import (
+    LARGEST_FILE_BYTES,
+    SessionFileError,
+    decode_file,
+    encode_file,
+    load,
+    load_file,
+    load_head,
+    rewrite,
+    save,
+)
 from edgetop.session.session import Session
 from tests.support.long_sessions import an_hour
 from tests.support.recorded_sessions import CPU, HEAD, MEMORY, START_US, S, event, fold, recordings, sample, turn
@@ -114,7 +123,7 @@ def test_fields_of_a_newer_edgetop_survive_a_rewrite(path: Path) -> None:
 
 def test_a_rewrite_does_not_bring_back_what_was_taken_out(path: Path) -> None:
     document = _document(path)
-    document["absent"]["gpu"] = {"reason": "none", "mend": "", "extra": 1}
+    document["absent"]["gpu"] = {"reason": "none", "hint": "", "extra": 1}
     path.write_text(json.dumps(document))
     rewrite(path, lambda file: replace(file, absent={}, events=()))
     assert _document(path)["absent"] == {}

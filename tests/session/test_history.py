@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edgetop.core.records import Channel, Record, SourceAdded, SourceInfo, Tokens
+from edgetop.core.records import Record, SourceAdded, Tokens
+from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session.history import channel_history, decode_rate_history, phase_history
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot

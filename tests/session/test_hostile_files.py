@@ -20,13 +20,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.energy.figures import Figure, reciprocal
 from edgetop.core.format import format_significant
-from edgetop.core.records import Event, Sampled, SourceAdded
-from edgetop.session.codec import SessionFileError, encode_file
-from edgetop.session.conversion import structure_problems, to_file, to_session
-from edgetop.session.disk import load, rewrite
-from edgetop.session.series import LARGEST, MissingRun
+from edgetop.core.quantity import Interval, reciprocal
+from edgetop.core.records import LARGEST, Event, Sampled, SourceAdded
+from edgetop.session.file import structure_problems, to_file, to_session
+from edgetop.session.file_io import SessionFileError, encode_file, load, rewrite
+from edgetop.session.session import MissingRun
 from edgetop.session.snapshot import snapshot
 from edgetop.session.store import Store
 from tests.session.mutation import mutants, opened
@@ -166,8 +165,8 @@ def test_what_is_no_plain_file_is_refused_at_once(tmp_path: Path) -> None:
 _OPEN = """
 import re, sys
 from pathlib import Path
-from edgetop.session.codec import SessionFileError
-from edgetop.session.disk import load, load_head
+from edgetop.session.file_io import SessionFileError
+from edgetop.session.file_io import load, load_head
 for read in (load_head, load):
     try:
         read(Path(sys.argv[1]))
@@ -265,6 +264,6 @@ def test_the_largest_reading_is_kept() -> None:
 
 
 def test_figures_next_to_nothing_have_no_reciprocal_and_a_short_text() -> None:
-    nearly = Figure(value=1e-200, low=9e-201, high=1.1e-200, u_systematic=0.0, u_random=1e-201)
+    nearly = Interval(value=1e-200, low=9e-201, high=1.1e-200, u_systematic=0.0, u_random=1e-201)
     assert reciprocal(nearly, 3600.0) is None
     assert [format_significant(value) for value in (1e-200, 1e30, -1e-300)] == ["1e-200", "1e+30", "-1e-300"]

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.records import Event, Record, TurnFinished
-from edgetop.session.codec import encode_value
-from edgetop.session.conversion import to_file
+from edgetop.session.file import to_file
+from edgetop.session.file_io import encode_value
 from edgetop.session.journal import Journal, UnreadableLine, read_journal
 from edgetop.session.store import Store
 from tests.session.conditions import disk_of, eventually
@@ -146,7 +146,7 @@ _WRITER = """
     import sys, time
     from pathlib import Path
     from edgetop.core.records import DeviceInfo, Event, ModelLoaded, SessionStarted
-    from edgetop.core.engine import EngineInfo, EngineSettings, ModelInfo
+    from edgetop.core.engine_settings import EngineInfo, EngineSettings, ModelInfo
     from edgetop.session.store import Store
 
     journal = Store(Path(sys.argv[1])).new_journal("abcdef", "2026-10-12T14:03:22+00:00", "Tiny")

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.figures import Figure
-from edgetop.session.listing import COLUMNS, SessionEntry, energy_cell, entry_of, figure_text
-from edgetop.session.store import ListedSession
+from edgetop.core.quantity import Interval
+from edgetop.session.store import COLUMNS, ListedSession, SessionEntry, energy_cell, entry_of, figure_text
 from tests.support.recorded_power import with_energy
 
 
@@ -41,7 +40,7 @@ def test_a_board_without_a_name_is_told_by_its_host() -> None:
 
 
 def test_a_figure_stands_with_half_its_interval() -> None:
-    assert figure_text(Figure(value=0.72, low=0.67, high=0.77, u_systematic=0.0, u_random=0.025)) == "0.720 ± 0.050"
+    assert figure_text(Interval(value=0.72, low=0.67, high=0.77, u_systematic=0.0, u_random=0.025)) == "0.720 ± 0.050"
     assert figure_text(None) == "n/a"
 
 

@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.session.alignment import ALIGNMENTS, AlignmentName
-from edgetop.session.differences import Differences, differences
-from edgetop.session.player import SPEEDS, Player
+from edgetop.session.replay import ALIGNMENTS, SPEEDS, AlignmentName, Differences, Player, differences
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from tests.session.test_alignment import quick, slow

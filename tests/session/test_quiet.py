@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.records import Event, Record, TurnFinished, TurnStarted
-from edgetop.session.quiet import Moments
+from edgetop.session.meters import ActivityLog
 from edgetop.session.session import Session
 from tests.support.recorded_sessions import LOADED, START_US, STARTED
 
@@ -47,19 +47,19 @@ def records_of(steps: list[tuple[str, int, bool]]) -> list[tuple[Record, bool]]:
 def test_moments_that_are_kept_up_are_those_of_the_whole(steps: list[tuple[str, int, bool]]) -> None:
     session = Session()
     session.apply(STARTED)
-    kept_up = Moments(session)
+    kept_up = ActivityLog(session)
     for record, looked in records_of(steps):
         session.apply(record)
         if looked:
-            assert kept_up.all() == Moments(session).all()
-    assert kept_up.all() == Moments(session).all()
+            assert kept_up.all() == ActivityLog(session).all()
+    assert kept_up.all() == ActivityLog(session).all()
 
 
 @given(_steps)
 def test_the_list_is_another_one_where_one_that_was_told_has_changed(steps: list[tuple[str, int, bool]]) -> None:
     session = Session()
     session.apply(STARTED)
-    moments = Moments(session)
+    moments = ActivityLog(session)
     before = moments.all()
     told = list(before)
     for record, _ in records_of(steps):

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
-from edgetop.session.recomputation import changes, recomputed
+from edgetop.session.file_check import changes, recomputed
 from tests.support.recorded_power import SENSORS, with_energy
 
 
@@ -68,4 +68,4 @@ def test_power_may_be_left_out() -> None:
 def test_a_source_that_the_session_has_not_is_refused_with_those_it_has() -> None:
     with pytest.raises(EdgetopError, match="no power source called") as refused:
         recomputed(with_energy(), "power.nope")
-    assert "power.board" in refused.value.mend
+    assert "power.board" in refused.value.hint

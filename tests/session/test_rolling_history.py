@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetop.session.history import decode_rate_history, phase_history
-from edgetop.session.rolling_history import RollingHistory
+from edgetop.session.history import RollingHistory, decode_rate_history, phase_history
 from edgetop.session.session import Session
 from tests.support.recorded_sessions import HEAD, MS, S, fold, turn
 

@@ -6,9 +6,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edgetop.session.codec import encode_file
-from edgetop.session.conversion import to_file
-from edgetop.session.schema import SCHEMA_PATH, schema, schema_text
+from edgetop.session.file import to_file
+from edgetop.session.file_check import SCHEMA_PATH, schema, schema_text
+from edgetop.session.file_io import encode_file
 from tests.support.recorded_sessions import HEAD, MEMORY, S, event, fold, sample, turn
 
 
@@ -20,7 +20,7 @@ def _document() -> dict[str, Any]:
 
 
 def test_the_shipped_schema_is_that_of_the_types() -> None:
-    assert SCHEMA_PATH.read_text("utf-8") == schema_text(), "run `python -m edgetop.session.schema`"
+    assert SCHEMA_PATH.read_text("utf-8") == schema_text(), "run `python -m edgetop.session.file_check`"
 
 
 def test_a_written_session_keeps_to_the_schema() -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.session.disk import load_head
-from edgetop.session.labels import LabelError, changed_tags, write_labels
-from edgetop.session.store import Store, StoreError
+from edgetop.session.file_io import load_head
+from edgetop.session.store import LabelError, Store, StoreError, changed_tags, write_labels
 from tests.support.recorded_sessions import LOADED, STARTED, fold, turn
 
 

@@ -5,8 +5,9 @@ from math import isnan
 from hypothesis import given
 from msgspec.structs import replace
 
-from edgetop.core.records import Missing, Prefill, Record, SourceAdded, Tokens
-from edgetop.session.conversion import to_file
+from edgetop.core.records import Prefill, Record, SourceAdded, Tokens
+from edgetop.core.sources import Unavailable
+from edgetop.session.file import to_file
 from edgetop.session.session import REFUSED, Session
 from tests.support.recorded_sessions import (
     CPU,
@@ -62,9 +63,9 @@ def test_a_missing_reading_keeps_its_reason_and_is_no_number() -> None:
     ])  # fmt: skip
     available, swap = session.series["memory"].columns
     assert [available.at(index) for index in range(4)] == [
-        7.0, Missing("asleep"), Missing("the sensor gave no value"), 9.0,
+        7.0, Unavailable("asleep"), Unavailable("the sensor gave no value"), 9.0,
     ]  # fmt: skip
-    assert [swap.at(index) for index in range(4)] == [Missing("no swap"), Missing("no swap"), 5.0, 6.0]
+    assert [swap.at(index) for index in range(4)] == [Unavailable("no swap"), Unavailable("no swap"), 5.0, 6.0]
     assert len(swap.runs) == 1
     stamps, values = session.window("memory.available", 2 * S, 4 * S)
     assert list(stamps) == [2 * S, 3 * S, 4 * S]

@@ -7,20 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.figures import TokenGaps
-from edgetop.core.records import (
-    Channel,
-    Missing,
-    ModelLoaded,
-    Prefill,
-    Record,
-    Sampled,
-    SourceAdded,
-    SourceInfo,
-    SourceMissing,
-    Tokens,
-    TurnStarted,
-)
-from edgetop.session.conversion import to_file
+from edgetop.core.records import ModelLoaded, Prefill, Record, Sampled, SourceAdded, SourceMissing, Tokens, TurnStarted
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
+from edgetop.session.file import to_file
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from tests.support.recorded_sessions import (
@@ -150,9 +139,9 @@ def test_readings_have_their_age_and_missing_ones_their_reason() -> None:
     session = fold([*HEAD, sample(MEMORY, 1 * S, 8e9, None, reasons=("", "no swap"))])
     now = snapshot(session, 1_400 * MS)
     assert now.readings["memory.available"] == Reading(8e9, 400 * MS)
-    assert now.readings["swap.used"] == Missing("no swap")
-    assert isinstance(now.readings["cpu.others"], Missing)
-    assert now.absent["power"].mend == "use an outside meter"
+    assert now.readings["swap.used"] == Unavailable("no swap")
+    assert isinstance(now.readings["cpu.others"], Unavailable)
+    assert now.absent["power"].hint == "use an outside meter"
 
 
 def test_memory_is_told_apart_and_its_extremes_are_kept() -> None:

@@ -7,11 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.records import Record
-from edgetop.session.codec import encode_value
-from edgetop.session.conversion import to_file
-from edgetop.session.disk import load, save
-from edgetop.session.folder import data_folder
-from edgetop.session.schema import validate
+from edgetop.io.files import data_folder
+from edgetop.session.file import to_file
+from edgetop.session.file_check import validate
+from edgetop.session.file_io import encode_value, load, save
 from edgetop.session.session import Session
 from edgetop.session.store import Store, StoreError
 from tests.session.conditions import disk_of, eventually
@@ -79,7 +78,7 @@ def test_when_the_disk_is_full_at_the_end_the_journal_stays_and_can_be_recovered
     eventually(lambda: journal.path.exists() and journal.path.stat().st_size == whole)
     with disk_of(1000), pytest.raises(StoreError) as error:
         store.finish(session, journal)
-    assert str(journal.path) in error.value.mend
+    assert str(journal.path) in error.value.hint
     assert [each.name for each in tmp_path.iterdir()] == [journal.path.name]
     (recovered,) = store.recover()
     assert recovered.path is not None
@@ -206,7 +205,7 @@ def test_of_several_that_could_be_meant_the_numbers_are_told(tmp_path: Path) -> 
     with pytest.raises(StoreError) as error:
         store.find("llama")
     assert error.value.what == "7 sessions are meant by 'llama'."
-    assert error.value.mend == "Give the number of one: 1, 2, 3, 4, 5, ...."
+    assert error.value.hint == "Give the number of one: 1, 2, 3, 4, 5, ...."
 
 
 def test_the_data_folder_can_be_chosen() -> None:

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from edgetop.bench.plan import TokenTest
 from edgetop.core.records import Record, TurnStarted
-from edgetop.session.codec import decode_file, encode_file
-from edgetop.session.conversion import to_file, to_session
-from edgetop.session.disk import load_file
+from edgetop.session.file import to_file, to_session
+from edgetop.session.file_io import decode_file, encode_file, load_file
 from edgetop.session.snapshot import snapshot
-from edgetop.session.summary import account_of
+from edgetop.session.summary import turn_result
 from tests.support.bench_sessions import PREFILL_W, MadeSession
 from tests.support.recorded_power import SENSORS, record
 from tests.support.recorded_sessions import HEAD, MS, S, event, fold, turn
@@ -49,7 +48,7 @@ def test_rates_gaps_and_counts_are_those_of_the_other_turns(turns: list[tuple[bo
 def test_a_warm_up_has_its_own_figures() -> None:
     session = fold([*HEAD, *as_warmups([*turn(1, gaps_us=(50 * MS,) * 4), *turn(2, at_us=9 * S)], [1])])
     snapshot(session, session.end_us)
-    figures = account_of(session, 0, session.end_us).figures
+    figures = turn_result(session, 0, session.end_us).figures
     assert figures.decode_tokens_per_s == pytest.approx(20)
     assert figures.token_gap_ms is not None
     assert figures.token_gap_ms.p50 == pytest.approx(50)
@@ -77,7 +76,7 @@ def test_the_energy_of_a_session_is_without_its_warm_up(kind: str) -> None:
     made = record(SENSORS[kind], 3, (6.0, 4.0))
     ended = event("session_ended", 60 * S)
     session = fold([*as_warmups(made.records, [1]), ended])
-    whole, second = snapshot(session, 60 * S).summary.energy, account_of(session, 1, 60 * S).figures.energy
+    whole, second = snapshot(session, 60 * S).summary.energy, turn_result(session, 1, 60 * S).figures.energy
     assert whole is not None
     assert second is not None
     assert (whole.gross_j, whole.net_j, whole.j_per_token) == (second.gross_j, second.net_j, second.j_per_token)

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.figures import Figure
-from edgetop.core.energy.served import ServedEnergy
-from edgetop.core.records import Missing, Record, SourceAdded, SourceMissing
-from edgetop.core.watch_figures import WatchFigures
-from edgetop.session.conversion import to_file
-from edgetop.session.disk import load, save
-from edgetop.session.schema import validate
-from edgetop.session.service_rates import rate_history, recent_rate
+from edgetop.core.energy.tokens import ServedEnergy
+from edgetop.core.figures import WatchFigures
+from edgetop.core.quantity import Interval
+from edgetop.core.records import Record, SourceAdded, SourceMissing
+from edgetop.core.sources import Unavailable
+from edgetop.session.file import to_file
+from edgetop.session.file_check import validate
+from edgetop.session.file_io import load, save
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from edgetop.session.watch_account import watch_figures
+from edgetop.session.watch import rate_history, recent_rate, watch_figures
 from tests.support.recorded_power import IDLE_W, SEEN, SENSORS, SERVERS, TOKENS_PER_S, record_watch, usage_reading
 from tests.support.recorded_sessions import START_US, STARTED, S, event, fold
 
@@ -36,7 +36,7 @@ def energy_of(session: Session) -> ServedEnergy:
     return figures.energy
 
 
-def value(figure: Figure | None) -> float:
+def value(figure: Interval | None) -> float:
     assert figure is not None
     return figure.value
 
@@ -69,7 +69,7 @@ def test_tokens_rate_and_idle_power_are_those_of_the_truth() -> None:
     energy = energy_of(session)
     assert value(energy.idle_w) == pytest.approx(IDLE_W, abs=0.3)
     now = snapshot(session, session.end_us)
-    assert not isinstance(now.power, Missing)
+    assert not isinstance(now.power, Unavailable)
     assert now.power.idle_w == pytest.approx(IDLE_W, abs=0.3)
     assert now.phase == "ready"
 
@@ -140,7 +140,7 @@ def test_looks_far_apart_tell_nothing_of_the_time_between() -> None:
 def test_without_power_the_reason_is_told_and_tokens_are_counted_all_the_same() -> None:
     session = looks((1, 0, 1), (2, 12, 1), (3, 24, 1))
     session.apply(
-        SourceMissing(name="power", missing=Missing("this board has no power sensor", "use an outside meter"))
+        SourceMissing(name="power", missing=Unavailable("this board has no power sensor", "use an outside meter"))
     )
     figures = end_figures(session)
     assert figures.energy is None

@@ -8,12 +8,9 @@ from hypothesis import strategies as st
 
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.settings import options
-from edgetop.settings.config_file import set_in_file, unset_in_file
-from edgetop.settings.lookup import is_of_file, setting_named
+from edgetop.settings.config_file import config_template, set_in_file, texts_of, unset_in_file
 from edgetop.settings.option import Option
-from edgetop.settings.resolve import read_value, resolve
-from edgetop.settings.shown import texts_of
-from edgetop.settings.template import config_template
+from edgetop.settings.resolve import is_of_file, read_value, resolve, setting_named
 
 OF_FILE = [option for option in options.OPTIONS if is_of_file(option)]
 BEGUN = """\
@@ -106,7 +103,7 @@ def test_a_file_that_cannot_be_changed_is_told_in_two_lines(tmp_path: Path) -> N
     (tmp_path / "loop.toml").symlink_to(tmp_path / "loop.toml")
     with pytest.raises(EdgetopError, match="cannot read") as refused:
         set_in_file(tmp_path / "loop.toml", options.TEMP, ["1"])
-    assert refused.value.mend
+    assert refused.value.hint
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))), st.text(st.characters(exclude_categories=["Cs"])))
@@ -149,4 +146,4 @@ def test_a_name_nearly_right_is_answered_with_the_right_one() -> None:
     assert setting_named("--price") is options.PRICE_PER_KWH
     with pytest.raises(UsageError) as refused:
         setting_named("thread")
-    assert refused.value.mend == "did you mean threads?"
+    assert refused.value.hint == "did you mean threads?"

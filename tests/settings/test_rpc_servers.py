@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgetop.settings.rpc_servers import rpc_servers
+from edgetop.settings.option import rpc_servers
 
 
 def test_addresses_are_read_with_and_without_a_port() -> None:

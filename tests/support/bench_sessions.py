@@ -10,21 +10,20 @@ import msgspec
 from edgetop.bench.plan import PromptTest, TokenTest
 from edgetop.core.records import (
     BenchRun,
-    Channel,
     Event,
     Prefill,
     Record,
     Sampled,
     SourceAdded,
-    SourceInfo,
     SourceMissing,
     Tokens,
     TurnFinished,
     TurnStarted,
 )
-from edgetop.session.codec import encode_file
-from edgetop.session.conversion import to_file
-from edgetop.session.disk import write_atomically
+from edgetop.core.sources import Channel, SourceInfo
+from edgetop.io.files import write_atomically
+from edgetop.session.file import to_file
+from edgetop.session.file_io import encode_file
 from tests.support.recorded_sessions import LOADED, STARTED, S, fold
 
 IDLE_W, PREFILL_W, DECODE_W = 4.0, 12.0, 9.0

@@ -12,38 +12,35 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineInfo, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
+from edgetop.core.engine_settings import EngineInfo, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
 from edgetop.core.records import (
-    Channel,
     DeviceInfo,
     Event,
-    Missing,
     ModelLoaded,
     Prefill,
     Record,
     Sampled,
     SessionStarted,
     SourceAdded,
-    SourceInfo,
     SourceMissing,
     Tokens,
     TurnFinished,
     TurnStarted,
 )
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.inference.protocol import Report
+from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice, Phase
-from edgetop.live.live_session import LiveOptions, LiveSession
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from edgetop.session.store import Store
-from edgetop.tui.app import EdgetopApp
+from edgetop.tui.app import ChatApp, SingleScreenApp
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.live_screen import LiveScreen
-from edgetop.tui.page_app import PageApp
-from edgetop.tui.remembered import Remembered
-from edgetop.tui.replay_screen import ReplayScreen
+from edgetop.tui.panes.column import LayoutStore
+from edgetop.tui.panes.view import View, view_of
+from edgetop.tui.screens.live import LiveScreen
+from edgetop.tui.screens.replay import ReplayScreen
 from edgetop.tui.themes import DEFAULT_THEME, load_themes
-from edgetop.tui.view import View, view_of
 from tests.support.recorded_sessions import fold
 
 S = 1_000_000
@@ -110,7 +107,9 @@ PMIC = SourceInfo(
 )
 NO_POWER = SourceMissing(
     name="power",
-    missing=Missing("virtual machine: power sensors stay with the host", "use an outside meter: --power shelly:HOST"),
+    missing=Unavailable(
+        "virtual machine: power sensors stay with the host", "use an outside meter: --power shelly:HOST"
+    ),
 )
 
 
@@ -267,7 +266,7 @@ class DemoLiveSession:
         return None
 
 
-class DemoApp(EdgetopApp):
+class DemoApp(ChatApp):
     """The application over a session that stands still."""
 
     def __init__(
@@ -275,7 +274,7 @@ class DemoApp(EdgetopApp):
         records: Iterable[Record],
         level: GlyphLevel = "braille",
         theme: str = DEFAULT_THEME,
-        remembered: Remembered | None = None,
+        remembered: LayoutStore | None = None,
     ) -> None:
         super().__init__(self._nothing, model=None, level=level, theme=theme, remembered=remembered)
         self.demo = DemoLiveSession(records)
@@ -350,7 +349,7 @@ def two_sessions() -> list[Session]:
     return [fold(ended_records()), fold(slowed_down(ended_records()))]
 
 
-class ReplayApp(PageApp[None]):
+class ReplayApp(SingleScreenApp[None]):
     """The replay screen as `edgetop replay` opens it."""
 
     def __init__(self, sessions: Sequence[Session], level: GlyphLevel = "braille") -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
+from edgetop.inference.child_process import WorkerExit
 from edgetop.inference.client import EngineProcess
-from edgetop.inference.death import EngineDeath
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed, Report
 
 DEADLINE_S = 120.0
@@ -43,7 +43,7 @@ class EngineWorker:
             select.select([self.engine], [], [], 1.0)
         raise AssertionError(f"no {kinds} among {self.reports[-20:]}")
 
-    def death(self) -> EngineDeath:
+    def death(self) -> WorkerExit:
         """Wait for the worker's end."""
         deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:

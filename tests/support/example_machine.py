@@ -7,17 +7,15 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.figure import Figure
-from edgetop.core.engine import EngineSettings, MemoryBreakdown
-from edgetop.core.gguf import GgufHeader, Tensor, Value
-from edgetop.core.gguf_types import TENSOR_TYPES
-from edgetop.core.records import Missing
-from edgetop.fit.assessment import Place
+from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
+from edgetop.core.gguf import TENSOR_TYPES, GgufHeader, Tensor, Value
+from edgetop.core.prediction import PastRun
+from edgetop.core.quantity import Interval
+from edgetop.core.sources import Unavailable
+from edgetop.fit.assessment import RunTarget
 from edgetop.fit.energy import EnergyPrediction
-from edgetop.fit.experience import Experience
 from edgetop.fit.machine import Machine, Processor
-from edgetop.fit.memory import MemoryNeed
-from edgetop.fit.memory_room import MemoryRoom
+from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.fit.speed import SpeedPrediction
 
@@ -25,8 +23,8 @@ GIB = 2**30
 _PACKING = {packing.name: packing for packing in TENSOR_TYPES.values()}
 
 
-def figure(value: float, off: float = 0.2) -> Figure:
-    return Figure(
+def figure(value: float, off: float = 0.2) -> Interval:
+    return Interval(
         value=value, low=value / (1 + off), high=value * (1 + off), u_systematic=value * off / 2, u_random=0.0
     )
 
@@ -80,8 +78,8 @@ def room_of(available_bytes: int, total_bytes: int = 16 * GIB) -> MemoryRoom:
     return MemoryRoom(available_bytes=available_bytes, limit="MemAvailable", total_bytes=total_bytes)
 
 
-def place_of(available_bytes: int = 14 * GIB, *, machine: Machine = MACHINE, threads: int = 4) -> Place:
-    return Place(machine=machine, threads=threads, room=room_of(available_bytes))
+def place_of(available_bytes: int = 14 * GIB, *, machine: Machine = MACHINE, threads: int = 4) -> RunTarget:
+    return RunTarget(machine=machine, threads=threads, room=room_of(available_bytes))
 
 
 KV_ROW_BYTES = {
@@ -94,7 +92,7 @@ WATTS = 8.0
 
 def need_of(
     facts: ModelFacts, settings: EngineSettings, *, allocated: MemoryBreakdown | None = None
-) -> MemoryNeed | Missing:
+) -> MemoryNeed | Unavailable:
     kv_bytes = (settings.n_ctx or 0) * KV_ROW_BYTES[settings.type_k]
     return MemoryNeed(
         weights_bytes=facts.tensor_bytes if allocated is None else allocated.weights_bytes or 0,
@@ -121,11 +119,11 @@ def speed_of(
     threads: int,
     depth_tokens: int,
     prompt_tokens: int,
-    experience: Sequence[Experience] = (),
-) -> SpeedPrediction | Missing:
+    experience: Sequence[PastRun] = (),
+) -> SpeedPrediction | Unavailable:
     """Weights and keys over bandwidth, and nothing else."""
     if machine.cpu is None:
-        return Missing("nothing is known of its memory bandwidth", "measure it on the device itself")
+        return Unavailable("nothing is known of its memory bandwidth", "measure it on the device itself")
     bandwidth = machine.cpu.bandwidth_bytes_per_s[threads].value
     kv_bytes = depth_tokens * KV_ROW_BYTES[settings.type_k]
     return SpeedPrediction(
@@ -146,10 +144,10 @@ def energy_of(
     settings: EngineSettings,
     threads: int,
     depth_tokens: int,
-    experience: Sequence[Experience] = (),
-) -> EnergyPrediction | Missing:
+    experience: Sequence[PastRun] = (),
+) -> EnergyPrediction | Unavailable:
     if machine.power is None:
-        return Missing("the power of this machine has never been seen", "attach a meter")
+        return Unavailable("the power of this machine has never been seen", "attach a meter")
     return EnergyPrediction(
         decode_j_per_token=figure(WATTS / speed.decode_tokens_per_s.value, off=0.3),
         prefill_j_per_token=figure(WATTS / 50.0),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import SimpleNamespace
 
-from edgetop.core.records import Missing
-from edgetop.telemetry.nvml import Nvml
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry.nvidia import Nvml
 
 GIB = 2**30
 
@@ -70,5 +70,5 @@ class FakeLibrary:
         return call
 
 
-def connect_to(answers: Answers) -> Callable[[], Nvml | Missing]:
+def connect_to(answers: Answers) -> Callable[[], Nvml | Unavailable]:
     return lambda: Nvml(FakeLibrary(answers))

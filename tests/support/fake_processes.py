@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import LEAST_BYTES, ModelProcess, ModelProcesses
-from edgetop.telemetry.source import Host
 
 TCP_HEADING = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 

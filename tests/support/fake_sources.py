@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
-from edgetop.core.records import Channel, SourceInfo
+from edgetop.core.sources import Channel, SourceInfo
 from edgetop.telemetry.source import Values
 
 

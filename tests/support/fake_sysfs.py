@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.telemetry import sysfs_file
-from edgetop.telemetry.source import Absent, Host, Source
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry import host
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.source import Source, UnavailableSource
 
 
 def plant(root: Path, files: Mapping[str, str | int]) -> Host:
@@ -27,17 +28,17 @@ def below(folder: str, files: Mapping[str, str | int]) -> dict[str, str | int]:
     return {f"{folder}/{name}": content for name, content in files.items()}
 
 
-def sources(found: Iterable[Source | Absent]) -> dict[str, Source]:
+def sources(found: Iterable[Source | UnavailableSource]) -> dict[str, Source]:
     """The sources among what a probe yields, by name."""
-    return {each.info.name: each for each in found if not isinstance(each, Absent)}
+    return {each.info.name: each for each in found if not isinstance(each, UnavailableSource)}
 
 
-def absences(found: Iterable[Source | Absent]) -> dict[str, Missing]:
+def absences(found: Iterable[Source | UnavailableSource]) -> dict[str, Unavailable]:
     """What a probe says that it cannot read, by name."""
-    return {each.name: each.missing for each in found if isinstance(each, Absent)}
+    return {each.name: each.missing for each in found if isinstance(each, UnavailableSource)}
 
 
-def readings(source: Source) -> dict[str, float | Missing]:
+def readings(source: Source) -> dict[str, float | Unavailable]:
     """One reading by channel name."""
     return dict(zip((channel.name for channel in source.info.channels), source.read(), strict=True))
 
@@ -60,14 +61,14 @@ def adding(root: Path, steps: Mapping[str, int], wrap: int | None = None) -> Cal
 
 def deny(monkeypatch: pytest.MonkeyPatch, *parts: str) -> None:
     """Refuse to open paths that contain one of `parts`. Tests may run as root, whom no mode bits stop."""
-    really_open = sysfs_file.open_file
+    really_open = host.open_file
 
     def refuse(path: Path) -> int:
         if any(part in str(path) for part in parts):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         return really_open(path)
 
-    monkeypatch.setattr(sysfs_file, "open_file", refuse)
+    monkeypatch.setattr(host, "open_file", refuse)
 
 
 Tree = dict[str, str | int]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgetop.core.gguf_types import SCALARS, TENSOR_TYPES
+from edgetop.core.gguf import SCALARS, TENSOR_TYPES
 from tests.support.gguf_architectures import ARCHITECTURES, N_VOCAB, Architecture, Setting, Shape
 
 U32, F32, STRING, ARRAY, U64 = 4, 6, 8, 9, 10

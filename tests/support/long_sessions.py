@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 
-from edgetop.core.records import Channel, Prefill, Sampled, SourceAdded, SourceInfo, Tokens, TurnFinished, TurnStarted
+from edgetop.core.records import Prefill, Sampled, SourceAdded, Tokens, TurnFinished, TurnStarted
+from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session.session import Session
 from tests.support.recorded_sessions import CPU, ENGINE, LOADED, MEMORY, OWN, START_US, STARTED, S, fold
 

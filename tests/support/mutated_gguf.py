@@ -71,7 +71,7 @@ def examine(data: bytes, size_bytes: int | None = None) -> str:
         assert 0 < len(refused.reason) < 70_000
     elif refused is not None:
         assert refused.what
-        assert refused.mend
+        assert refused.hint
     return "read" if refused is None else "refused"
 
 

@@ -6,11 +6,11 @@ import random
 from typing import Literal
 
 from edgetop.core.text import one_line
-from edgetop.inference.server.dialect import AnswerStream
-from edgetop.inference.server.failure import ServerFailure
-from edgetop.inference.server.llama_server_measurement import CompletionStream
+from edgetop.inference.server.backend import AnswerStream
+from edgetop.inference.server.llama_server import CompletionStream
 from edgetop.inference.server.ollama import OllamaStream
-from edgetop.inference.server.openai_chat import ChatStream
+from edgetop.inference.server.openai import ChatStream
+from edgetop.io.http import RequestError
 from tests.support import server_replies
 
 Outcome = Literal["read", "refused"]
@@ -68,7 +68,7 @@ def _examine(reader: AnswerStream, data: bytes, chance: random.Random) -> Outcom
             begin = end
             assert all(delta.generated is None or delta.generated >= 0 for delta in deltas)
         reader.finish()
-    except ServerFailure as failure:
+    except RequestError as failure:
         words = failure.sentence
         assert one_line(words) == words, "it would act on a terminal, or break the line"
         assert 0 < len(words) < WORDS_MAX, words

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from edgetop.core.gguf import GgufHeader, Tensor, Value
-from edgetop.core.gguf_types import TENSOR_TYPES
+from edgetop.core.gguf import TENSOR_TYPES, GgufHeader, Tensor, Value
 from edgetop.fit.model_facts import ModelFacts, facts_of
 
 MIB = 2**20

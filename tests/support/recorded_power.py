@@ -12,23 +12,21 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from edgetop.core import sources
 from edgetop.core.records import (
-    Channel,
     Prefill,
     Record,
     Sampled,
     ServiceSeen,
     SourceAdded,
-    SourceInfo,
     SourceMissing,
     Tokens,
     TurnFinished,
     TurnStarted,
 )
-from edgetop.session import channels
-from edgetop.session.codec import decode_file, encode_file
-from edgetop.session.conversion import to_file
-from edgetop.session.file import SessionFile
+from edgetop.core.sources import Channel, SourceInfo
+from edgetop.session.file import SessionFile, to_file
+from edgetop.session.file_io import decode_file, encode_file
 from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold
 
 STEP_S = 0.001
@@ -209,11 +207,11 @@ SERVERS = SourceInfo(
     channels=tuple(
         Channel(name=name, unit="1", digits=1)
         for name in (
-            channels.SERVED_TOKENS,
-            channels.SERVED_PROMPT_TOKENS,
-            channels.SERVED_RUNNING,
-            channels.SERVED_WAITING,
-            channels.SERVED_UNSURE,
+            sources.SERVED_TOKENS,
+            sources.SERVED_PROMPT_TOKENS,
+            sources.SERVED_RUNNING,
+            sources.SERVED_WAITING,
+            sources.SERVED_UNSURE,
         )
     ),
 )

@@ -7,28 +7,33 @@ from math import nan
 
 from hypothesis import strategies as st
 
-from edgetop.core.energy.figure import Figure
-from edgetop.core.engine import EngineInfo, EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
+from edgetop.core.engine_settings import (
+    EngineInfo,
+    EnginePerf,
+    EngineSettings,
+    MemoryBreakdown,
+    ModelInfo,
+    SamplingSettings,
+)
 from edgetop.core.prediction import Prediction
+from edgetop.core.quantity import Interval
 from edgetop.core.records import (
-    Channel,
     DeviceInfo,
     Event,
-    Missing,
     ModelLoaded,
-    Part,
     Predicted,
     Prefill,
     Record,
+    ReplyPart,
     Sampled,
     SessionStarted,
     SourceAdded,
-    SourceInfo,
     SourceMissing,
     Tokens,
     TurnFinished,
     TurnStarted,
 )
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.session.session import Session
 
 START_US = 5_000_000_000
@@ -82,7 +87,7 @@ OWN = SourceInfo(
 HEAD: tuple[Record, ...] = (
     STARTED,
     *(SourceAdded(source=source) for source in (MEMORY, CPU, ENGINE, OWN)),
-    SourceMissing(name="power", missing=Missing("this board has no power sensor", "use an outside meter")),
+    SourceMissing(name="power", missing=Unavailable("this board has no power sensor", "use an outside meter")),
     LOADED,
 )
 
@@ -163,7 +168,7 @@ def recordings(draw: st.DrawFn) -> list[Record]:
             records.append(Sampled(source=source.name, t_us=t_us, values=values, reasons=reasons))
         elif kind == "tokens":
             # A single stamp each, so that a recording can be cut at any moment.
-            part: Part = draw(st.sampled_from(("answer", "reasoning")))
+            part: ReplyPart = draw(st.sampled_from(("answer", "reasoning")))
             records.append(Tokens(turn=number, t_us=(t_us,), pieces=(draw(_texts),), part=part))
             generated += 1
         elif kind == "prefill":
@@ -193,8 +198,8 @@ def recordings(draw: st.DrawFn) -> list[Record]:
     return records
 
 
-def figure_around(value: float, off: float = 0.2) -> Figure:
-    return Figure(
+def figure_around(value: float, off: float = 0.2) -> Interval:
+    return Interval(
         value=value, low=value * (1 - off), high=value * (1 + off), u_systematic=value * off / 2, u_random=0.0
     )
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
 from edgetop.report.page import Recorded, report_page
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.from_session import result_of
-from edgetop.session.conversion import to_session
-from edgetop.session.disk import load_file
-from edgetop.session.file import EventEntry, LoadEntry, ReplySpan, SeriesEntry, SessionFile, TurnEntry
-from edgetop.session.series import MissingRun
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.from_session import session_result
+from edgetop.session.file import EventEntry, LoadEntry, ReplySpan, SeriesEntry, SessionFile, TurnEntry, to_session
+from edgetop.session.file_io import load_file
+from edgetop.session.session import MissingRun
 
 FOLDER = Path(__file__).resolve().parents[2] / "sessions"
 ONE, OTHER = "smollm2-135m-q4_1-2-threads", "smollm2-135m-q8_0-2-threads"
@@ -37,7 +36,7 @@ def recorded(file: SessionFile) -> Recorded:
 
 def page_of(*files: SessionFile) -> str:
     """The report of some files, called s0, s1 and so on."""
-    results = [result_of(file, Path(f"/home/someone/secret/s{index}.json")) for index, file in enumerate(files)]
+    results = [session_result(file, Path(f"/home/someone/secret/s{index}.json")) for index, file in enumerate(files)]
     return report_page(compare(results), [recorded(file) for file in files], written_at=WRITTEN_AT)
 
 
@@ -55,7 +54,7 @@ def hostile(file: SessionFile, text: str = HOSTILE) -> SessionFile:
             virtualised=text,
         ),
         loads=tuple(_hostile_load(load, text) for load in file.loads),
-        absent={text: Missing(text, text)},
+        absent={text: Unavailable(text, text)},
         turns=tuple(_hostile_turn(turn, text) for turn in file.turns),
         events=tuple(EventEntry(t_us=at_us, kind=text, text=text) for at_us in (1_000_000, 9_000_000)),
         series=tuple(_hostile_series(entry, text) for entry in file.series),

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from edgetop.core.records import Prefill, Record, SourceAdded, Tokens, TurnFinished, TurnStarted
 from edgetop.session.session import Session
-from edgetop.telemetry.host_stream import HostSource
-from edgetop.telemetry.power_connection import Connection
-from edgetop.telemetry.sampler import Followed
-from edgetop.telemetry.source import Host
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.power_feed import Connection
+from edgetop.telemetry.power_stream import HostSource
+from edgetop.telemetry.sampler import ScheduledSource
 from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold
 
 STEP_US = 5_000
@@ -235,7 +235,7 @@ def run(
     prepare(feeds)
     host = Host(clock=world.clock)
     sources = [HostSource(Connection(feed, world.clock), feed.name, host) for feed in feeds]
-    followed = [Followed(source, world.clock) for source in sources]
+    followed = [ScheduledSource(source, world.clock) for source in sources]
     read: list[Record] = []
     while world.now_us < START_US + length_us:
         each = min(followed, key=lambda one: one.due_us)

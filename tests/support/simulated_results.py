@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 from msgspec.structs import replace
 
-from edgetop.core.energy.figures import Energy, Figure
-from edgetop.core.engine import EngineInfo, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
+from edgetop.core.energy.tokens import Energy
+from edgetop.core.engine_settings import EngineInfo, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
 from edgetop.core.figures import MemoryFigures, Summary, TokenGaps, TurnFigures
+from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo
-from edgetop.session.comparison.from_session import result_of
-from edgetop.session.comparison.result import Result
+from edgetop.session.compare.from_session import session_result
+from edgetop.session.compare.result import Result
 from edgetop.session.file import LoadEntry, PrefillColumns, SessionFile, TokenColumns, TurnEntry, TurnStamps
 
 S = 1_000_000
@@ -109,20 +110,20 @@ def session_file(
 
 def result(seed: int = 1, **described: object) -> Result:
     """The result of such a session."""
-    return result_of(session_file(seed, **described), Path(f"{seed}.json"))  # type: ignore[arg-type]
+    return session_result(session_file(seed, **described), Path(f"{seed}.json"))  # type: ignore[arg-type]
 
 
 def energy_of(joules: float, *, random: float = 0.01, gain: float = 0.04) -> Energy:
     """Energy per token, of a board meter with so much random and systematic uncertainty as shares."""
 
-    def figure(value: float) -> Figure:
+    def figure(value: float) -> Interval:
         reach = 2 * value * (random**2 + gain**2) ** 0.5
-        return Figure(
+        return Interval(
             value=value, low=value - reach, high=value + reach, u_systematic=gain * value, u_random=random * value
         )
 
     return Energy(
-        scope="board_input", source="power.board", method="strict", grade="B", grade_reason="", grade_mend="",
+        scope="board_input", source="power.board", method="strict", grade="B", grade_reason="", grade_hint="",
         flags=(), final=True, estimated_share=0.0, gross_j=figure(joules * TOKENS), net_j=figure(joules * 40),
         idle_w=figure(3.0), mean_w=figure(8.0), peak_w=figure(9.0), j_per_token=figure(joules),
         net_j_per_token=figure(joules * 0.7), decode_j_per_token=figure(joules * 0.95), prefill_j_per_token=None,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable, of_channel
 from edgetop.telemetry.battery import ON_CHARGER, probe
-from edgetop.telemetry.power_properties import of_channel
-from edgetop.telemetry.source import Host, SourceLost
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.source import SourceLost
 from tests.support.fake_sysfs import absences, below, deny, plant, readings, sources
 
 SUPPLY = "/sys/class/power_supply"
@@ -47,7 +47,7 @@ def put(root: Path, name: str, content: str) -> None:
     (root / f"{SUPPLY}/{name}".lstrip("/")).write_text(content)
 
 
-def power(host: Host) -> float | Missing:
+def power(host: Host) -> float | Unavailable:
     return readings(sources(probe(host))["power.battery"])["power.battery"]
 
 
@@ -92,7 +92,7 @@ def test_on_the_charger_there_is_no_figure(tmp_path: Path, file: str, content: s
 def test_a_battery_that_does_not_discharge_gives_no_figure(tmp_path: Path, status: str) -> None:
     host = plant(tmp_path, {**LAPTOP, f"{SUPPLY}/BAT0/status": status})
     value = power(host)
-    assert isinstance(value, Missing)
+    assert isinstance(value, Unavailable)
     assert "not discharging" in value.reason
 
 
@@ -108,7 +108,7 @@ def test_the_charger_may_come_and_go_while_the_source_lives(tmp_path: Path) -> N
 
 def test_zero_while_discharging_is_missing(tmp_path: Path) -> None:
     value = power(plant(tmp_path, {**LAPTOP, f"{SUPPLY}/BAT0/power_now": 0}))
-    assert isinstance(value, Missing)
+    assert isinstance(value, Unavailable)
 
 
 def test_two_batteries_are_one_supply(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_permission_withdrawn_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     deny(monkeypatch, "power_now")
     with pytest.raises(SourceLost) as lost:
         source.read()
-    assert lost.value.missing.mend.startswith("sudo chmod a+r ")
+    assert lost.value.missing.hint.startswith("sudo chmod a+r ")
 
 
 @pytest.mark.parametrize(("content", "says"), [("unknown", "current_now"), ("900000000", "cannot be")])

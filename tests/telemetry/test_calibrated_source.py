@@ -5,19 +5,18 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.records import Channel, Missing, SourceInfo
-from edgetop.telemetry.calibrated_source import calibratable
-from edgetop.telemetry.calibration import Calibration, Line, save
+from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, of_channel, to_properties
+from edgetop.telemetry.calibration import Calibration, CalibrationLine, calibratable, save
+from edgetop.telemetry.host import Host
 from edgetop.telemetry.jetson import probe
-from edgetop.telemetry.power_properties import PowerProperties, of_channel, to_properties
 from edgetop.telemetry.registry import Inventory, take_inventory
-from edgetop.telemetry.source import Host, Source
+from edgetop.telemetry.source import Source
 from tests.support.fake_sources import FakeSource
 from tests.support.fake_sysfs import AGX_ORIN, ORIN_NANO, plant, readings
 from tests.telemetry.test_registry import of
 
 MACHINE = {"/etc/machine-id": "0123456789abcdef"}
-LINE = Line(slope=1.1, intercept_w=0.5, gain=0.06)
+LINE = CalibrationLine(slope=1.1, intercept_w=0.5, gain=0.06)
 OWN = Calibration(
     device="0123456789abcdef", source="power.jetson", line=LINE, points=(), meter="USB meter", made_at="2026-10-12"
 )
@@ -116,7 +115,7 @@ def test_a_source_that_corrects_itself_is_not_corrected_twice(tmp_path: Path) ->
 def test_missing_readings_stay_missing_and_closing_closes_the_sensor(tmp_path: Path) -> None:
     file = tmp_path / "calibration.json"
     save(file, replace(OWN, source="power.lost"))
-    gone = Missing("on the charger")
+    gone = Unavailable("on the charger")
     sensor = meter("power.lost", PowerProperties(total=True))
     sensor._read = lambda: (gone,)
     (source,) = take(plant(tmp_path / "root", MACHINE), file, sensor).sources

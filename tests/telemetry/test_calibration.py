@@ -11,7 +11,7 @@ from edgetop.telemetry.calibration import (
     LINEARITY,
     Calibration,
     CalibrationError,
-    Line,
+    CalibrationLine,
     Point,
     device_key,
     fit,
@@ -20,7 +20,7 @@ from edgetop.telemetry.calibration import (
     remove,
     save,
 )
-from edgetop.telemetry.source import Host
+from edgetop.telemetry.host import Host
 
 
 def points(*pairs: tuple[float, float]) -> list[Point]:
@@ -72,7 +72,7 @@ def test_scatter_about_the_line_widens_the_gain_by_its_uniform_half_width() -> N
 def test_points_that_no_line_can_be_trusted_through_are_refused(pairs: list[tuple[float, float]], said: str) -> None:
     with pytest.raises(CalibrationError, match=said) as refused:
         fit(points(*pairs), meter_gain=0.01)
-    assert refused.value.mend
+    assert refused.value.hint
 
 
 def test_a_calibration_is_found_again_by_device_and_source_only(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_damaged_file_is_told_of_and_not_overwritten(tmp_path: Path, content: 
     file.write_bytes(content)
     with pytest.raises(CalibrationError) as refused:
         load(file, device="board", source="power.pi")
-    assert str(file) in refused.value.mend
+    assert str(file) in refused.value.hint
     with pytest.raises(CalibrationError):
         save(file, calibration("board"))
     assert file.read_bytes() == content
@@ -109,7 +109,7 @@ def test_a_folder_that_cannot_be_made_is_told_of(tmp_path: Path) -> None:
     (tmp_path / "edgetop").write_text("a file in the way")
     with pytest.raises(CalibrationError) as refused:
         save(tmp_path / "edgetop" / "calibration.json", calibration("board"))
-    assert refused.value.mend
+    assert refused.value.hint
 
 
 def test_a_device_is_known_by_its_serial_number_else_by_its_machine_id(tmp_path: Path) -> None:
@@ -124,7 +124,9 @@ def test_a_device_is_known_by_its_serial_number_else_by_its_machine_id(tmp_path:
 
 
 def test_the_generic_form_of_a_line_is_slope_times_sensor_plus_intercept() -> None:
-    assert Line(slope=1.1451, intercept_w=0.5879, gain=0.15).corrected_w(10.7999) == pytest.approx(12.955, abs=5e-4)
+    assert CalibrationLine(slope=1.1451, intercept_w=0.5879, gain=0.15).corrected_w(10.7999) == pytest.approx(
+        12.955, abs=5e-4
+    )
 
 
 def test_removing_takes_one_calibration_and_leaves_the_others(tmp_path: Path) -> None:

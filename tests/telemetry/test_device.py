@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.source import Host
+from edgetop.telemetry.host import Host
 from tests.support.fake_sysfs import BARE_VM, JETSON, LAPTOP, PI_5, plant
 
 

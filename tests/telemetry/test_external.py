@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.telemetry.external import probe
+from edgetop.telemetry.registry import probe
 from tests.support.fake_sysfs import absences, plant
 
 
@@ -24,7 +24,7 @@ def test_a_machine_known_to_have_no_sensor_says_why_and_names_meters(
 ) -> None:
     missing = absences(probe(plant(tmp_path, files), system=system))["power"]
     assert reason in missing.reason
-    assert "--power-exec" in missing.mend
+    assert "--power-exec" in missing.hint
 
 
 def test_other_machines_are_left_to_the_probes(tmp_path: Path) -> None:

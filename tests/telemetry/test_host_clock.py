@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.telemetry.host_clock import DRIFT, SLEW, UNASKED_DELAY_US, HostClock
+from edgetop.core.clock import DRIFT, SLEW, UNASKED_DELAY_US, HostClock
 
 S = 1_000_000
 DELAYS_US = st.integers(0, 400_000)

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.energy.meter import meter_of
-from edgetop.core.records import Event, Missing, Record, Sampled
-from edgetop.telemetry.host_stream import HostSource
-from edgetop.telemetry.power_connection import Connection
+from edgetop.core.records import Event, Record, Sampled
+from edgetop.core.sources import Unavailable, meter_of
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.power_feed import Connection
+from edgetop.telemetry.power_stream import HostSource
 from edgetop.telemetry.power_text import Header, HostLine, Pong, parse_header, parse_host_line
-from edgetop.telemetry.sampler import Followed
-from edgetop.telemetry.source import Host, SourceLost
+from edgetop.telemetry.sampler import ScheduledSource
+from edgetop.telemetry.source import SourceLost
 
 HEADER = "# edgetop-power/1 kind=power unit=W scope=module update=0.1 gain=0.02 offset=0.1 lsb=0.01 host=pi2"
 CLOCKED = f"{HEADER} source=power.jetson channels=power.VDD_IN clock=monotonic"
@@ -134,7 +135,7 @@ def test_the_reason_of_a_host_without_a_reading_now_is_passed_on() -> None:
     line.now_us += S
     line.said.append(f'{{"n":2,"m":{line.there_s:.6f},"age":0.1,"missing":"curr1_input may not be read"}}')
     (stamped,) = host.read_stamped()
-    assert stamped.values[0] == Missing("curr1_input may not be read")
+    assert stamped.values[0] == Unavailable("curr1_input may not be read")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_a_line_that_cannot_be_is_missing_with_the_reason(said: str, reason: str
     line.now_us += S
     line.said.append(said)
     (stamped,) = host.read_stamped()
-    assert isinstance(stamped.values[0], Missing)
+    assert isinstance(stamped.values[0], Unavailable)
     assert reason in stamped.values[0].reason
 
 
@@ -171,7 +172,7 @@ def test_a_reading_that_comes_twice_or_late_is_not_counted_again() -> None:
     line.now_us += S
     line.said.append(line.reading(60.0, age_s=600, number=8))
     (old,) = host.read_stamped()
-    assert isinstance(old.values[0], Missing)
+    assert isinstance(old.values[0], Unavailable)
     assert "601 s old" in old.values[0].reason or "600 s old" in old.values[0].reason
 
 
@@ -209,14 +210,14 @@ def test_a_host_without_power_says_why() -> None:
     line = Line("# edgetop-power/1 host=pi2 absent=the counter may not be read -> sudo chmod a+r /sys/x")
     with pytest.raises(SourceLost) as lost:
         HostSource(Connection(line, line.clock), "pi2", Host(clock=line.clock))
-    assert lost.value.missing == Missing(
+    assert lost.value.missing == Unavailable(
         "that host has no power reading: the counter may not be read", "sudo chmod a+r /sys/x"
     )
 
 
 def test_the_sampler_keeps_the_stamps_in_order_and_tells_of_the_loss_and_the_return() -> None:
     line = Line()
-    followed = Followed(source(line), line.clock)
+    followed = ScheduledSource(source(line), line.clock)
     records: list[Record] = [*followed.read()]
     for _ in range(8):
         line.now_us += 250_000

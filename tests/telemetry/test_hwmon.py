@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable, of_channel
 from edgetop.telemetry.hwmon import probe
-from edgetop.telemetry.power_properties import of_channel
 from edgetop.telemetry.source import SourceLost
 from tests.support.fake_sysfs import absences, adding, below, deny, no_pause, plant, readings, sources
 
@@ -149,7 +148,7 @@ def test_a_file_that_may_not_be_read_gives_the_command(tmp_path: Path, monkeypat
     deny(monkeypatch, "power1_average")
     missing = absences(probe(host, pause=no_pause))["power.power_meter"]
     assert "may not be read" in missing.reason
-    assert missing.mend.startswith("sudo chmod a+r ")
+    assert missing.hint.startswith("sudo chmod a+r ")
 
 
 def test_a_meter_unplugged_is_lost_and_plugged_in_again_is_found_under_another_number(tmp_path: Path) -> None:
@@ -191,5 +190,5 @@ def test_one_bad_input_leaves_the_others(tmp_path: Path) -> None:
     source = sources(probe(plant(tmp_path, tree), pause=no_pause))["power.ina3221"]
     (tmp_path / HWMON.lstrip("/") / "hwmon1/curr1_input").write_text("")
     values = readings(source)
-    assert isinstance(values["power.ina3221.A"], Missing)
+    assert isinstance(values["power.ina3221.A"], Unavailable)
     assert values["power.ina3221.B"] == pytest.approx(0.05)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable, of_channel
 from edgetop.telemetry import hwmon
-from edgetop.telemetry.jetson import probe
-from edgetop.telemetry.jetson_platform import l4t_version, power_mode
-from edgetop.telemetry.power_properties import of_channel
-from edgetop.telemetry.source import Host, SourceLost
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.jetson import l4t_version, power_mode, probe
+from edgetop.telemetry.source import SourceLost
 from tests.support.fake_sysfs import (
     AGX_ORIN,
     CHIP_40,
@@ -157,8 +156,8 @@ def test_a_lost_part_makes_the_sum_missing_not_smaller(tmp_path: Path) -> None:
     source = sources(probe(plant(tmp_path, AGX_ORIN)))["power.jetson"]
     (tmp_path / f"{CHIP_40}/curr2_input".lstrip("/")).unlink()
     values = readings(source)
-    assert isinstance(values["power.total"], Missing)
-    assert isinstance(values["power.VDD_CPU_CV"], Missing)
+    assert isinstance(values["power.total"], Unavailable)
+    assert isinstance(values["power.VDD_CPU_CV"], Unavailable)
     assert values["power.VDD_GPU_SOC"] == pytest.approx(3.36224)
 
 
@@ -200,7 +199,7 @@ def test_a_total_of_zero_is_no_source(tmp_path: Path) -> None:
 
 def test_a_jetson_without_sensors_says_so_and_another_machine_says_nothing(tmp_path: Path) -> None:
     nano = plant(tmp_path / "nano", {"/proc/device-tree/compatible": "nvidia,p3541-0000\0nvidia,tegra210\0"})
-    assert "outside meter" in absences(probe(nano))["power.jetson"].mend
+    assert "outside meter" in absences(probe(nano))["power.jetson"].hint
     assert not list(probe(Host(sysroot=tmp_path / "other")))
 
 

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.telemetry.jetson_stats import probe
-from edgetop.telemetry.source import Host, SourceLost
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.jetson import jtop_probe
+from edgetop.telemetry.source import SourceLost
 from tests.support.fake_sysfs import absences, plant, readings, sources
 
 
@@ -57,7 +58,7 @@ def jetson(tmp_path: Path) -> Host:
 
 
 def test_gpu_load_and_fans_are_taken_and_power_is_not(jetson: Host) -> None:
-    source = sources(probe(jetson, load=library))["jetson_stats"]
+    source = sources(jtop_probe(jetson, load=library))["jetson_stats"]
     assert {channel.label: channel.unit for channel in source.info.channels} == {"GPU": "%", "Fan pwmfan0": "%"}
     assert source.read() == (26.7, 40.0)
     assert source.info.kind == "gauge"
@@ -67,21 +68,21 @@ def test_without_the_service_the_library_is_not_even_imported(tmp_path: Path) ->
     def load() -> SimpleNamespace:
         raise AssertionError
 
-    assert not list(probe(Host(sysroot=tmp_path), load=load))
+    assert not list(jtop_probe(Host(sysroot=tmp_path), load=load))
 
 
 def test_a_missing_extra_is_named(jetson: Host) -> None:
     def load() -> SimpleNamespace:
         raise ImportError
 
-    assert "edgetop[jetson]" in absences(probe(jetson, load=load))["jetson_stats"].mend
+    assert "edgetop[jetson]" in absences(jtop_probe(jetson, load=load))["jetson_stats"].hint
 
 
 def test_a_service_of_another_version_is_absent_with_its_first_line(jetson: Host) -> None:
     class Mismatch(FakeJtop):
         error = "Mismatch version jtop service: [4.2.0] and client: [4.3.1]. Please run:\n\nsudo jtop --install-service"
 
-    missing = absences(probe(jetson, load=lambda: library(Mismatch)))["jetson_stats"]
+    missing = absences(jtop_probe(jetson, load=lambda: library(Mismatch)))["jetson_stats"]
     assert missing.reason.startswith("jtop.service: Mismatch version")
     assert "\n" not in missing.reason
 
@@ -95,7 +96,7 @@ def test_a_service_that_stops_loses_the_source(jetson: Host, way: str) -> None:
             super().__init__()
             clients.append(self)
 
-    source = sources(probe(jetson, load=lambda: library(Remembered)))["jetson_stats"]
+    source = sources(jtop_probe(jetson, load=lambda: library(Remembered)))["jetson_stats"]
     setattr(clients[0], way, way == "broken")
     with pytest.raises(SourceLost, match=r"jtop\.service"):
         source.read()
@@ -105,7 +106,7 @@ def test_an_offline_value_is_missing(jetson: Host) -> None:
     class Offline(FakeJtop):
         initial = {"GPU": -256, "Fan pwmfan0": 40.0}
 
-    source = sources(probe(jetson, load=lambda: library(Offline)))["jetson_stats"]
+    source = sources(jtop_probe(jetson, load=lambda: library(Offline)))["jetson_stats"]
     values = readings(source)
-    assert isinstance(values["gpu.jetson"], Missing)
+    assert isinstance(values["gpu.jetson"], Unavailable)
     assert 40.0 in values.values()

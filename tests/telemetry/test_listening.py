@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.telemetry.listening import descendants, listening_pid
-from edgetop.telemetry.source import Host
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.model_processes import descendants, listening_pid
 from tests.support.fake_processes import TCP_HEADING
 
 
@@ -59,14 +59,14 @@ def test_the_holder_of_the_listening_socket_is_found(proc: Proc, table: str) -> 
     proc.listen(8080, 500, state="01")  # somebody's connection
     proc.listen(8080, 77, table=table)
     assert listening_pid(proc.host, 8080) == 12
-    assert listening_pid(proc.host, 8081) == Missing("nobody listens on port 8081 of this machine")
+    assert listening_pid(proc.host, 8081) == Unavailable("nobody listens on port 8081 of this machine")
 
 
 def test_a_program_that_passes_on_is_not_the_server(proc: Proc) -> None:
     proc.process(12, "ssh", sockets=(77,))
     proc.listen(8080, 77)
     found = listening_pid(proc.host, 8080)
-    assert isinstance(found, Missing)
+    assert isinstance(found, Unavailable)
     assert "ssh listens on port 8080 and passes on" in found.reason
 
 
@@ -77,15 +77,15 @@ def test_another_users_server_is_found_by_user_and_name(proc: Proc) -> None:
     proc.listen(11434, 77, uid=997)
     assert listening_pid(proc.host, 11434, ["ollama"]) == 20
     hidden = listening_pid(proc.host, 11434, ["llama-server"])
-    assert isinstance(hidden, Missing)
-    assert "sudo" in hidden.mend
+    assert isinstance(hidden, Unavailable)
+    assert "sudo" in hidden.hint
 
 
 def test_two_servers_of_another_user_are_not_guessed_between(proc: Proc) -> None:
     proc.process(20, "ollama", uid=997, sockets=None)
     proc.process(30, "ollama", uid=997, sockets=None)
     proc.listen(11434, 77, uid=997)
-    assert isinstance(listening_pid(proc.host, 11434, ["ollama"]), Missing)
+    assert isinstance(listening_pid(proc.host, 11434, ["ollama"]), Unavailable)
 
 
 def test_descendants_are_all_below_a_process(proc: Proc) -> None:

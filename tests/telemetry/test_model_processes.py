@@ -8,13 +8,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.telemetry.listening import listeners_of
-from edgetop.telemetry.model_processes import LEAST_BYTES, LOOK_AGAIN, ModelProcesses
-from edgetop.telemetry.model_programs import model_of, port_of, program_of
-from edgetop.telemetry.nvml import Nvml
-from edgetop.telemetry.nvml_processes import GpuProcesses
-from edgetop.telemetry.watched_use import ENDED, GroupUse
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry.model_processes import (
+    LEAST_BYTES,
+    LOOK_AGAIN,
+    ModelProcesses,
+    listeners_of,
+    model_of,
+    port_of,
+    program_of,
+)
+from edgetop.telemetry.nvidia import GpuProcesses, Nvml
+from edgetop.telemetry.processes import ENDED, GroupUse
 from tests.support.fake_processes import MODEL_PATH, TCP_HEADING, FakeProcesses
 
 
@@ -162,7 +167,7 @@ def test_what_a_group_takes_is_added_up(proc: FakeProcesses) -> None:
 
 
 def test_without_a_driver_no_process_holds_gpu_memory() -> None:
-    assert GpuProcesses(lambda: Missing("no driver")).bytes_by_pid() == {}
+    assert GpuProcesses(lambda: Unavailable("no driver")).bytes_by_pid() == {}
 
 
 class FakeNvml:

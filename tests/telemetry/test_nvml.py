@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.telemetry import nvml
-from edgetop.telemetry.nvml import probe
-from edgetop.telemetry.source import Host, SourceLost
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry import nvidia
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.nvidia import probe
+from edgetop.telemetry.source import SourceLost
 from tests.support.fake_nvml import (
     DESKTOP,
     GIB,
@@ -52,14 +53,14 @@ def test_a_gpu_tells_everything_in_the_units_of_its_channels() -> None:
 @pytest.mark.parametrize("query", FILLS)
 def test_what_one_query_does_not_support_is_missing_and_not_zero_and_the_others_are_there(query: str) -> None:
     source = sources(probe(Host(), connect=connect_to({**DESKTOP, query: NotSupportedError()})))["gpu.0"]
-    unsupported = Missing("NVML: not supported")
+    unsupported = Unavailable("NVML: not supported")
     assert readings(source) == {name: unsupported if name in FILLS[query] else value for name, value in READ.items()}
 
 
 def test_a_gpu_that_answers_no_query_is_absent_as_on_a_jetson() -> None:
     orin: Answers = {**DESKTOP, **dict.fromkeys(FILLS, NotSupportedError()), "nvmlDeviceGetName": "Orin (nvgpu)"}
     found = list(probe(Host(), connect=connect_to(orin)))
-    assert absences(found) == {"gpu.0": Missing("NVML: not supported")}
+    assert absences(found) == {"gpu.0": Unavailable("NVML: not supported")}
 
 
 @pytest.mark.parametrize(
@@ -117,24 +118,24 @@ def test_one_lost_gpu_does_not_hide_the_other_ones() -> None:
     }
     found = list(probe(Host(), connect=connect_to(answers)))
     assert absences(found) == {
-        "gpu.0": Missing("the GPU has gone from the bus", "restart the machine"),
-        "gpu.2": Missing("NVML: insufficient permissions"),
+        "gpu.0": Unavailable("the GPU has gone from the bus", "restart the machine"),
+        "gpu.2": Unavailable("NVML: insufficient permissions"),
     }
     assert readings(sources(found)["gpu.1"])["gpu.1.memory_used"] == 2 * GIB
 
 
 def test_without_a_driver_the_binding_is_not_even_imported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvml, "LIBRARY", "libnvidia-ml-of-nobody.so.1")
+    monkeypatch.setattr(nvidia, "LIBRARY", "libnvidia-ml-of-nobody.so.1")
     monkeypatch.setitem(__import__("sys").modules, "pynvml", None)  # importing it would fail
-    assert absences(probe(Host())) == {"gpu": Missing("there is no NVIDIA driver library on this machine")}
+    assert absences(probe(Host())) == {"gpu": Unavailable("there is no NVIDIA driver library on this machine")}
 
 
 def test_a_driver_that_does_not_answer_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     library = FakeLibrary({**DESKTOP, "nvmlInit": NVMLError("Driver Not Loaded")})
-    monkeypatch.setattr(nvml, "LIBRARY", None)  # the program itself, which can always be loaded
+    monkeypatch.setattr(nvidia, "LIBRARY", None)  # the program itself, which can always be loaded
     monkeypatch.setitem(__import__("sys").modules, "pynvml", library)
     missing = absences(probe(Host()))["gpu"]
-    assert missing == Missing("the NVIDIA driver does not answer: driver not loaded", "nvidia-smi says more")
+    assert missing == Unavailable("the NVIDIA driver does not answer: driver not loaded", "nvidia-smi says more")
 
 
 def test_the_real_binding_has_every_name_that_is_used() -> None:

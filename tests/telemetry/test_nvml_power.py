@@ -12,11 +12,10 @@ from typing import Any, cast
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.telemetry.nvml import Nvml
-from edgetop.telemetry.nvml_power import Gpu, Timing, probe
-from edgetop.telemetry.power_properties import of_channel
-from edgetop.telemetry.source import Host, Source, SourceLost
+from edgetop.core.sources import Unavailable, of_channel
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.nvidia import Gpu, Nvml, Timing, power_probe
+from edgetop.telemetry.source import Source, SourceLost
 from tests.support.fake_sysfs import absences, no_pause, readings, sources
 
 NOT_SUPPORTED = 3
@@ -106,8 +105,8 @@ def answer(value: object) -> Any:
 
 def find(
     library: FakeLibrary, pause: Callable[[float], None] = no_pause
-) -> tuple[dict[str, Source], dict[str, Missing]]:
-    each = list(probe(Host(), connect=lambda: Nvml(cast("ModuleType", library)), pause=pause))
+) -> tuple[dict[str, Source], dict[str, Unavailable]]:
+    each = list(power_probe(Host(), connect=lambda: Nvml(cast("ModuleType", library)), pause=pause))
     return sources(each), absences(each)
 
 
@@ -169,7 +168,7 @@ def test_a_field_that_failed_is_absent_and_what_its_value_holds_is_not_read() ->
     library.fields[185, 0] = NVMLError(NOT_SUPPORTED)
     found, absent = find(library)
     assert readings(found["power.gpu.0"]) == {"power.gpu.0.instant": 60.0}
-    assert absent == {"power.gpu.0.average": Missing("NVML: not supported")}
+    assert absent == {"power.gpu.0.average": Unavailable("NVML: not supported")}
 
 
 @pytest.mark.parametrize("code", [NOT_SUPPORTED, 13])
@@ -189,7 +188,7 @@ def test_a_jetson_that_initialises_and_supports_nothing_has_no_power_and_says_wh
     found, absent = find(library)
     assert found == {}
     assert absent["power.gpu.0"].reason == "Orin (nvgpu): NVML gives no power on a Jetson"
-    assert "power.jetson" in absent["power.gpu.0"].mend
+    assert "power.jetson" in absent["power.gpu.0"].hint
 
 
 def test_a_counter_that_stands_still_is_absent_and_power_is_offered() -> None:
@@ -241,7 +240,7 @@ def test_a_query_that_begins_to_fail_is_missing_and_a_gpu_that_answers_none_is_l
     library = FakeLibrary()
     source = find(library)[0]["power.gpu.0"]
     library.fields[186, 0] = NVMLError(999)
-    assert readings(source) == {"power.gpu.0.instant": Missing("NVML: error 999"), "power.gpu.0.average": 59.0}
+    assert readings(source) == {"power.gpu.0.instant": Unavailable("NVML: error 999"), "power.gpu.0.average": 59.0}
     library.fields[185, 0] = NVMLError(999)
     with pytest.raises(SourceLost, match="error 999"):
         source.read()
@@ -259,15 +258,16 @@ def test_a_gpu_that_falls_off_the_bus_is_lost() -> None:
 
 
 def test_without_a_driver_the_reason_is_the_drivers() -> None:
-    each = list(probe(Host(), connect=lambda: Missing("there is no driver")))
-    assert absences(each) == {"power.gpu": Missing("there is no driver")}
+    each = list(power_probe(Host(), connect=lambda: Unavailable("there is no driver")))
+    assert absences(each) == {"power.gpu": Unavailable("there is no driver")}
 
 
 PROBE_AND_READ = """
 import json, sys
-from edgetop.core.records import Missing
-from edgetop.telemetry.nvml_power import probe
-from edgetop.telemetry.source import Absent, Host, SourceLost
+from edgetop.core.sources import Unavailable as Missing
+from edgetop.telemetry.nvidia import power_probe as probe
+from edgetop.telemetry.source import UnavailableSource as Absent, SourceLost
+from edgetop.telemetry.host import Host
 
 said = {"absent": {}, "read": {}, "lost": {}}
 for each in probe(Host()):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.telemetry import pi_mailbox
-from edgetop.telemetry.pi_mailbox import Ioctl, Mailbox, MailboxError, open_gencmd
-from edgetop.telemetry.source import Host
+from edgetop.telemetry import raspberry_pi
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.raspberry_pi import FirmwareError, Ioctl, Mailbox, open_gencmd
 
 
 def firmware(answers: dict[str, str], *, code: int = 0x80000000, failure: int = 0) -> Ioctl:
@@ -64,7 +64,7 @@ def test_a_command_goes_through_the_mailbox_and_its_answer_comes_back(tmp_path: 
     host = devices(tmp_path, "vcio_gencmd")
     mailbox = Mailbox(host.path("/dev/vcio_gencmd"), ioctl=firmware({"get_throttled": "throttled=0x0\n"}))
     assert mailbox.ask("get_throttled") == "throttled=0x0"
-    with pytest.raises(MailboxError, match=r"pmic_read_adc: error=1 .*Command not registered"):
+    with pytest.raises(FirmwareError, match=r"pmic_read_adc: error=1 .*Command not registered"):
         mailbox.ask("pmic_read_adc")
     mailbox.close()
 
@@ -88,7 +88,7 @@ def test_control_characters_of_the_firmware_are_not_passed_on(tmp_path: Path) ->
 )
 def test_a_dead_firmware_is_an_error_and_never_an_answer(tmp_path: Path, ioctl: Ioctl) -> None:
     mailbox = Mailbox(devices(tmp_path, "vcio").path("/dev/vcio"), ioctl=ioctl)
-    with pytest.raises(MailboxError):
+    with pytest.raises(FirmwareError):
         mailbox.ask("get_throttled")
     mailbox.close()
 
@@ -126,23 +126,23 @@ def test_the_failures_of_vcgencmd_arrive_on_stdout_and_are_known_for_what_they_a
     tmp_path: Path, program: Callable[[str], None], script: str
 ) -> None:
     program(script)
-    with pytest.raises(MailboxError):
+    with pytest.raises(FirmwareError):
         open_gencmd(Host(sysroot=tmp_path))
 
 
 def test_a_vcgencmd_that_hangs_is_given_up(
     tmp_path: Path, program: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pi_mailbox, "_VCGENCMD_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(raspberry_pi, "_VCGENCMD_TIMEOUT_S", 0.05)
     program("read forever < /dev/ptmx")
-    with pytest.raises(MailboxError, match="no answer in"):
+    with pytest.raises(FirmwareError, match="no answer in"):
         open_gencmd(Host(sysroot=tmp_path))
 
 
 def test_where_nothing_answers_the_way_in_is_named(tmp_path: Path, program: Callable[[str], None]) -> None:
-    with pytest.raises(MailboxError, match="no vcgencmd") as missing:
+    with pytest.raises(FirmwareError, match="no vcgencmd") as missing:
         open_gencmd(devices(tmp_path))
-    assert "raspi-utils" in missing.value.mend
+    assert "raspi-utils" in missing.value.hint
 
 
 def test_where_the_device_is_forbidden_the_group_is_named(
@@ -153,6 +153,6 @@ def test_where_the_device_is_forbidden_the_group_is_named(
 
     host = devices(tmp_path, "vcio_gencmd")
     monkeypatch.setattr(os, "open", forbid)
-    with pytest.raises(MailboxError, match="Permission denied") as missing:
+    with pytest.raises(FirmwareError, match="Permission denied") as missing:
         open_gencmd(host)
-    assert "video" in missing.value.mend
+    assert "video" in missing.value.hint

@@ -13,11 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.records import Missing
-from edgetop.telemetry import plug_exchange
-from edgetop.telemetry.plug_protocols import Kasa
-from edgetop.telemetry.plugs import PlugAddress, is_plug, parse_plug, plug
-from edgetop.telemetry.power_properties import of_channel
+from edgetop.core.sources import Unavailable, of_channel
+from edgetop.telemetry import plugs
+from edgetop.telemetry.plugs import Kasa, PlugAddress, is_plug, parse_plug, plug
 from edgetop.telemetry.source import SourceLost
 
 SHELLY_3 = (
@@ -122,7 +120,7 @@ def enciphered(text: str) -> bytes:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """As little of it as a test can have."""
-    monkeypatch.setattr(plug_exchange, "EXCHANGE_S", 0.1)
+    monkeypatch.setattr(plugs, "EXCHANGE_S", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -275,7 +273,7 @@ def test_a_kasa_that_refuses_is_told_of_newer_firmware() -> None:
         pass
     with pytest.raises(SourceLost) as lost:
         plug(address)
-    assert "python-kasa" in lost.value.missing.mend
+    assert "python-kasa" in lost.value.missing.hint
 
 
 def test_a_kasa_has_no_outlets_to_choose_from() -> None:
@@ -343,7 +341,7 @@ def test_a_plug_that_is_not_there_is_lost_and_the_network_named() -> None:
         address = served.address("tasmota")
     with pytest.raises(SourceLost) as lost:
         plug(address)
-    assert "network" in lost.value.missing.mend
+    assert "network" in lost.value.missing.hint
 
 
 def test_a_password_is_told_of() -> None:
@@ -367,11 +365,11 @@ def test_readings_that_cannot_be_are_missing_and_a_zero_needs_two_confirmations(
         for power_w in (12000, -3, 9.5, 0, 9.6, 0, 0, 0, 9.7):
             served.answers[SWITCH_0] = json.dumps({"apower": power_w})
             told += source.read()
-    believed = [None if isinstance(value, Missing) else value for value in told]
+    believed = [None if isinstance(value, Unavailable) else value for value in told]
     assert believed == [None, None, 9.5, None, 9.6, None, None, 0.0, 9.7]
 
 
 def test_a_plug_that_supplies_nothing_is_no_source() -> None:
     with http_plug({SWITCH_0: '{"apower":0.0}'}) as served, pytest.raises(SourceLost, match="0 W") as lost:
         plug(served.address("shelly"))
-    assert "plug this device" in lost.value.missing.mend
+    assert "plug this device" in lost.value.missing.hint

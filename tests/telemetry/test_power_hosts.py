@@ -8,12 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.telemetry.host_stream import HostSource
-from edgetop.telemetry.power_choice import PowerChoice
-from edgetop.telemetry.power_stream import StreamSource
-from edgetop.telemetry.registry import Inventory, take_inventory
-from edgetop.telemetry.source import Host
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.power_stream import HostSource, StreamSource
+from edgetop.telemetry.registry import Inventory, PowerChoice, take_inventory
 
 HEADER = "# edgetop-power/1 kind=power unit=W scope=module update=0.1"
 
@@ -68,7 +66,7 @@ def test_a_host_that_gives_nothing_is_absent_by_its_name_and_hinders_no_other(in
     assert all("exited with status 255" in each.missing.reason for each in inventory.absent)
     lacking = f"{HEADER[:17]} host=pi4 absent=no sensor -> add one"
     (absent,) = found(inventories, f"pi4={meter(lacking)}").absent
-    assert absent.missing == Missing("that host has no power reading: no sensor", "add one")
+    assert absent.missing == Unavailable("that host has no power reading: no sensor", "add one")
 
 
 def test_two_hosts_of_one_name_and_a_host_called_local_are_refused(inventories: list[Inventory]) -> None:

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.records import Channel, SourceInfo
-from edgetop.telemetry.power_properties import PowerProperties, of_channel, to_properties
+from edgetop.core.sources import Channel, PowerProperties, SourceInfo, of_channel, to_properties
 
 positive = st.floats(min_value=1e-9, max_value=1e9)
 properties = st.builds(

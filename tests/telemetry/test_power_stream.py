@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.telemetry.power_connection import Connection
-from edgetop.telemetry.power_feed import ProgramFeed, parse_command, parse_stream
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.power_feed import Connection, ProgramFeed, parse_command, parse_stream
 from edgetop.telemetry.power_stream import ExecSource, StreamSource, exec_source
-from edgetop.telemetry.source import Host, SourceLost, Values
+from edgetop.telemetry.source import SourceLost, Values
 
 HEADER = "# edgetop-power/1 kind=power unit=W scope=wall update=1.0"
 COUNTER = "# edgetop-power/1 kind=energy unit=Wh scope=dc_in update=1.0"
@@ -130,7 +130,7 @@ def test_lines_that_are_no_readings_are_missing_with_the_reason_and_the_next_goo
     source.read()
     for line in ("nan", "-5", "99999", "Segmentation fault", '{"w":"x"}', "x" * 5000):
         feed.chunks += [f"{line}\n"]
-        assert isinstance(source.read()[0], Missing)
+        assert isinstance(source.read()[0], Unavailable)
     feed.chunks += ["nan\n\n# a remark\n", "12\n"]
     assert source.read() == (12.0,)
 
@@ -139,7 +139,7 @@ def test_a_line_without_end_is_not_gathered() -> None:
     source, feed = stream(Moment(), f"{HEADER}\n10\n")
     source.read()
     feed.chunks += ["9" * 4000, "9" * 4000]
-    assert source.read() == (Missing("a line is longer than 4096 bytes"),)
+    assert source.read() == (Unavailable("a line is longer than 4096 bytes"),)
     feed.chunks += ["\n", "12\n"]
     assert source.read() == (12.0,)
 
@@ -158,7 +158,7 @@ def test_a_reading_that_comes_late_stands_for_less_long_and_one_that_is_old_for_
     source, feed = stream(moment, f"{HEADER}\n", '{"t":%f,"w":7}\n' % (UNIX_S - 3))
     assert source.read() == (7.0,)
     feed.chunks += ['{"t":%f,"w":8}\n' % (UNIX_S - 60)]
-    assert source.read() == (Missing("the reading is 60 s old"),)
+    assert source.read() == (Unavailable("the reading is 60 s old"),)
     moment.s += 2.1
     with pytest.raises(SourceLost, match="said nothing for 5 s"):
         source.read()

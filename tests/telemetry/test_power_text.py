@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.telemetry.power_properties import of_channel
-from edgetop.telemetry.power_text import EXAMPLE, Header, Reading, describe, parse_header, parse_reading
+from edgetop.core.sources import of_channel
+from edgetop.telemetry.power_text import EXAMPLE, Header, MeterReading, describe, parse_header, parse_reading
 from edgetop.telemetry.source import SourceLost
 
 WATTS = Header(kind="power", factor=1.0, scope="wall")
@@ -50,26 +50,26 @@ def test_the_example_that_is_shown_to_users_is_right() -> None:
 def test_a_header_that_is_wrong_is_refused_with_one_that_is_right(line: str, said: str) -> None:
     with pytest.raises(SourceLost, match=said) as lost:
         parse_header(line)
-    assert EXAMPLE in lost.value.missing.mend
+    assert EXAMPLE in lost.value.missing.hint
 
 
 @pytest.mark.parametrize(
     ("line", "header", "reading"),
     [
-        ("12.34", WATTS, Reading(12.34)),
-        (" 0 ", WATTS, Reading(0.0)),
-        ("1.5e1", WATTS, Reading(15.0)),
-        ("12340", Header(kind="power", factor=1e-3, scope="wall"), Reading(12.34)),
-        ('{"t":1782936360.25,"w":12.34}', WATTS, Reading(12.34, 1782936360.25)),
-        ('{"w":12,"note":"other keys are passed over"}', WATTS, Reading(12.0)),
-        ('{"w":12.34}', Header(kind="power", factor=1e-3, scope="wall"), Reading(12.34)),
-        ('{"j":36000}', Header(kind="energy", factor=3600.0, scope="wall"), Reading(36000.0)),
-        ("10", Header(kind="energy", factor=3600.0, scope="wall"), Reading(36000.0)),
-        ("-0.1", Header(kind="power", factor=1.0, scope="wall", offset_w=0.2), Reading(-0.1)),
+        ("12.34", WATTS, MeterReading(12.34)),
+        (" 0 ", WATTS, MeterReading(0.0)),
+        ("1.5e1", WATTS, MeterReading(15.0)),
+        ("12340", Header(kind="power", factor=1e-3, scope="wall"), MeterReading(12.34)),
+        ('{"t":1782936360.25,"w":12.34}', WATTS, MeterReading(12.34, 1782936360.25)),
+        ('{"w":12,"note":"other keys are passed over"}', WATTS, MeterReading(12.0)),
+        ('{"w":12.34}', Header(kind="power", factor=1e-3, scope="wall"), MeterReading(12.34)),
+        ('{"j":36000}', Header(kind="energy", factor=3600.0, scope="wall"), MeterReading(36000.0)),
+        ("10", Header(kind="energy", factor=3600.0, scope="wall"), MeterReading(36000.0)),
+        ("-0.1", Header(kind="power", factor=1.0, scope="wall", offset_w=0.2), MeterReading(-0.1)),
     ],
 )
 def test_a_reading_is_a_number_in_the_headers_unit_or_json_in_its_own(
-    line: str, header: Header, reading: Reading
+    line: str, header: Header, reading: MeterReading
 ) -> None:
     assert parse_reading(line, header) == reading
 

@@ -10,14 +10,15 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry.host import Host
 from edgetop.telemetry.processes import EngineProcessUse, OwnUse, cpu_time_s, probe
-from edgetop.telemetry.source import Host, SourceLost
+from edgetop.telemetry.source import SourceLost
 from tests.support.fake_sysfs import readings, sources
 
 MIB = 2**20
-RATE = Missing("a rate needs two readings")
-NOBODY = Missing("no model is running")
+RATE = Unavailable("a rate needs two readings")
+NOBODY = Unavailable("no model is running")
 
 
 class Scene:
@@ -112,9 +113,9 @@ def test_an_old_kernel_tells_the_resident_set_but_not_its_parts(scene: Scene) ->
     scene.write(7, ticks=10, faults=1, status="VmRSS:\t 4096 kB\n")
     values = readings(scene.source)
     assert values["engine.rss"] == 4 * MIB
-    old = Missing("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
+    old = Unavailable("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
     assert values["engine.mapped"] == values["engine.anonymous"] == old
-    assert values["engine.swap"] == Missing("this system does not tell how much of a process is in swap")
+    assert values["engine.swap"] == Unavailable("this system does not tell how much of a process is in swap")
 
 
 def test_elsewhere_than_on_linux_psutil_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,7 @@ def test_elsewhere_than_on_linux_psutil_is_asked(monkeypatch: pytest.MonkeyPatch
     now_us[0], used["cpu"], used["pageins"] = 1_000_000, 1.75, 9
     values = readings(source)
     assert values["engine.rss"] == 3 * MIB
-    assert values["engine.mapped"] == Missing("this system does not tell mapped from private memory")
+    assert values["engine.mapped"] == Unavailable("this system does not tell mapped from private memory")
     assert (values["engine.major_faults"], values["engine.cpu"]) == (4.0, 75.0)
     assert cpu_time_s(7, "darwin") == 2.25
     assert cpu_time_s(8, "darwin") is None
@@ -186,5 +187,5 @@ def test_processes_that_work_for_the_engine_are_added(tmp_path: Path) -> None:
 
 
 def test_why_there_is_no_process_is_the_hosts_to_say(tmp_path: Path) -> None:
-    host = Host(no_worker=lambda: Missing("the server is on pi2"), system="linux")
-    assert set(readings(EngineProcessUse(host, tmp_path)).values()) == {Missing("the server is on pi2")}
+    host = Host(no_worker=lambda: Unavailable("the server is on pi2"), system="linux")
+    assert set(readings(EngineProcessUse(host, tmp_path)).values()) == {Unavailable("the server is on pi2")}

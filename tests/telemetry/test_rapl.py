@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.records import Missing
-from edgetop.telemetry.power_properties import of_channel
-from edgetop.telemetry.rapl import PERMISSION_MEND, probe
-from edgetop.telemetry.rapl_zones import same_meter
-from edgetop.telemetry.source import Host, Source, SourceLost
+from edgetop.core.sources import Unavailable, of_channel
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.rapl import PERMISSION_HINT, probe, same_meter
+from edgetop.telemetry.source import Source, SourceLost
 from tests.support.fake_sysfs import absences, adding, below, deny, no_pause, plant, readings, sources
 
 POWERCAP = "/sys/class/powercap"
@@ -211,7 +210,7 @@ def test_zeros_in_a_virtual_machine_are_explained(tmp_path: Path) -> None:
     host = plant(tmp_path, {**zone("intel-rapl:0", "package-0", 0), **cpu})
     missing = absences(probe(host, pause=no_pause))["power.rapl"]
     assert "virtual machine" in missing.reason
-    assert "outside meter" in missing.mend
+    assert "outside meter" in missing.hint
 
 
 def test_a_modelled_share_in_a_virtual_machine_is_flagged(tmp_path: Path) -> None:
@@ -238,9 +237,9 @@ def test_denied_permission_gives_the_commands_for_now_and_for_ever(
     assert not sources(found)
     missing = absences(found)["power.rapl"]
     assert "may not be read" in missing.reason
-    assert "sudo chmod a+r /sys/class/powercap/intel-rapl" in missing.mend
-    assert "/etc/tmpfiles.d/" in missing.mend
-    assert missing.mend == PERMISSION_MEND
+    assert "sudo chmod a+r /sys/class/powercap/intel-rapl" in missing.hint
+    assert "/etc/tmpfiles.d/" in missing.hint
+    assert missing.hint == PERMISSION_HINT
 
 
 def test_permission_for_one_interface_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +264,7 @@ def test_permission_withdrawn_in_the_middle_loses_the_source_and_given_back_rest
         deny(denied, "energy_uj")
         with pytest.raises(SourceLost) as lost:
             source.read()
-    assert lost.value.missing.mend == PERMISSION_MEND
+    assert lost.value.missing.hint == PERMISSION_HINT
     assert readings(source) == {"energy.package-0": pytest.approx(2.0)}
 
 
@@ -275,7 +274,7 @@ def test_a_failed_read_of_one_zone_is_missing_and_never_zero(tmp_path: Path) -> 
     (tmp_path / counter("intel-rapl:0").lstrip("/")).write_text("no data")
     values = readings(source)
     broken = values.pop("energy.package-0")
-    assert isinstance(broken, Missing)
+    assert isinstance(broken, Unavailable)
     assert "no number" in broken.reason
     assert all(isinstance(value, float) and value > 0 for value in values.values())
 
@@ -293,7 +292,7 @@ def test_zones_of_unknown_names_are_passed_over(tmp_path: Path) -> None:
 
 def test_an_x86_machine_without_zones_says_what_hides_them(tmp_path: Path) -> None:
     bare, inside = tmp_path / "bare", tmp_path / "inside"
-    assert "modprobe" in absences(probe(plant(bare, INTEL)))["power.rapl"].mend
+    assert "modprobe" in absences(probe(plant(bare, INTEL)))["power.rapl"].hint
     # Docker masks the devices, so the class holds links to nothing.
     host = plant(inside, {**INTEL, "/.dockerenv": ""})
     (inside / "sys/class/powercap").mkdir(parents=True)

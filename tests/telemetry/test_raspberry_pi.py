@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable, of_channel
 from edgetop.telemetry.calibration import Calibration, Point, fit, save
-from edgetop.telemetry.pi_mailbox import Gencmd, MailboxError, checked
-from edgetop.telemetry.power_properties import of_channel
-from edgetop.telemetry.raspberry_pi import parse_pmic, probe
-from edgetop.telemetry.source import Host, Source, SourceLost
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.raspberry_pi import FirmwareClient, FirmwareError, checked, parse_pmic, probe
+from edgetop.telemetry.source import Source, SourceLost
 from tests.support.fake_sysfs import absences, plant, readings, sources
 
 NAMES = (
@@ -68,13 +67,13 @@ class Firmware:
     path = "/dev/vcio_gencmd"
 
     def __init__(self, pmic: str = IDLE, throttled: str = "throttled=0x0", *, in_process: bool = True) -> None:
-        self.answers: dict[str, str | MailboxError] = {"pmic_read_adc": pmic, "get_throttled": throttled}
+        self.answers: dict[str, str | FirmwareError] = {"pmic_read_adc": pmic, "get_throttled": throttled}
         self.in_process = in_process
         self.closed = 0
 
     def ask(self, command: str) -> str:
         answer = self.answers[command]
-        if isinstance(answer, MailboxError):
+        if isinstance(answer, FirmwareError):
             raise answer
         return checked(command, answer)
 
@@ -83,14 +82,14 @@ class Firmware:
 
 
 @pytest.fixture
-def find(tmp_path: Path) -> Callable[..., tuple[dict[str, Source], dict[str, Missing]]]:
+def find(tmp_path: Path) -> Callable[..., tuple[dict[str, Source], dict[str, Unavailable]]]:
     """Probes a board of that model with that firmware."""
 
     def found(
-        firmware: Gencmd | MailboxError, model: str = PI_5, files: dict[str, str | int] | None = None
-    ) -> tuple[dict[str, Source], dict[str, Missing]]:
-        def connect(_: Host) -> Gencmd:
-            if isinstance(firmware, MailboxError):
+        firmware: FirmwareClient | FirmwareError, model: str = PI_5, files: dict[str, str | int] | None = None
+    ) -> tuple[dict[str, Source], dict[str, Unavailable]]:
+        def connect(_: Host) -> FirmwareClient:
+            if isinstance(firmware, FirmwareError):
                 raise firmware
             return firmware
 
@@ -102,7 +101,7 @@ def find(tmp_path: Path) -> Callable[..., tuple[dict[str, Source], dict[str, Mis
     return found
 
 
-Find = Callable[..., tuple[dict[str, Source], dict[str, Missing]]]
+Find = Callable[..., tuple[dict[str, Source], dict[str, Unavailable]]]
 
 
 def test_the_rails_of_a_busy_pi_5_add_up(find: Find) -> None:
@@ -137,7 +136,7 @@ def test_rails_of_early_firmware_are_left_out_and_flagged(find: Find) -> None:
     assert values["power.rails"] == pytest.approx(1.62, abs=5e-3)
     for rail in ("power.0V8_AON", "power.3V3_DAC", "power.3V3_ADC"):
         missing = values[rail]
-        assert isinstance(missing, Missing)
+        assert isinstance(missing, Unavailable)
         assert "early firmware" in missing.reason
 
 
@@ -191,14 +190,14 @@ def test_a_pi_4_says_that_it_has_no_sensor_and_names_outside_meters(find: Find) 
     firmware = Firmware(NOT_REGISTERED)
     found, absent = find(firmware, "Raspberry Pi 4 Model B Rev 1.4\0")
     assert absent["power.pi"].reason == "Raspberry Pi 4 Model B Rev 1.4 has no power sensor"
-    assert "shelly:HOST" in absent["power.pi"].mend
+    assert "shelly:HOST" in absent["power.pi"].hint
     assert list(found) == ["throttle"]
     assert firmware.closed == 1
 
 
 def test_a_pi_5_whose_firmware_does_not_know_the_command_is_told_to_update(find: Find) -> None:
     _, absent = find(Firmware(NOT_REGISTERED))
-    assert "rpi-eeprom-update" in absent["power.pi"].mend
+    assert "rpi-eeprom-update" in absent["power.pi"].hint
 
 
 def test_another_machine_has_nothing_to_say(find: Find, tmp_path: Path) -> None:
@@ -226,15 +225,15 @@ def test_an_answer_cut_short_gives_no_total(find: Find) -> None:
     source = find(firmware)[0]["power.pi"]
     firmware.answers["pmic_read_adc"] = LOAD[: LOAD.index("VDD_CORE_V")]
     values = readings(source)
-    assert isinstance(values["power.board"], Missing)
-    assert isinstance(values["power.rails"], Missing)
+    assert isinstance(values["power.board"], Unavailable)
+    assert isinstance(values["power.rails"], Unavailable)
     assert values["power.1V8_SYS"] == pytest.approx(0.1610285 * 1.798289)
 
 
 def test_a_firmware_that_dies_is_lost_and_comes_back(find: Find) -> None:
     firmware = Firmware(LOAD)
     source = find(firmware)[0]["power.pi"]
-    firmware.answers["pmic_read_adc"] = MailboxError("/dev/vcio_gencmd: Connection timed out")
+    firmware.answers["pmic_read_adc"] = FirmwareError("/dev/vcio_gencmd: Connection timed out")
     with pytest.raises(SourceLost, match="timed out"):
         source.read()
     firmware.answers["pmic_read_adc"] = LOAD
@@ -281,8 +280,8 @@ def test_without_the_firmware_the_kernel_still_tells_of_undervoltage(find: Find,
         "/sys/class/hwmon/hwmon3/name": "rpi_volt",
         alarm: 1,
     }
-    found, absent = find(MailboxError("/dev/vcio: Permission denied", "sudo usermod"), files=tree)
-    assert absent["power.pi"] == Missing("/dev/vcio: Permission denied", "sudo usermod")
+    found, absent = find(FirmwareError("/dev/vcio: Permission denied", "sudo usermod"), files=tree)
+    assert absent["power.pi"] == Unavailable("/dev/vcio: Permission denied", "sudo usermod")
     assert readings(found["throttle"]) == {"throttle.undervoltage": 1.0}
     (tmp_path / alarm.lstrip("/")).unlink()
     with pytest.raises(SourceLost):
@@ -290,6 +289,6 @@ def test_without_the_firmware_the_kernel_still_tells_of_undervoltage(find: Find,
 
 
 def test_without_firmware_and_kernel_throttling_is_absent_with_the_firmwares_reason(find: Find) -> None:
-    found, absent = find(MailboxError("/dev/vcio: Permission denied", "sudo usermod"))
+    found, absent = find(FirmwareError("/dev/vcio: Permission denied", "sudo usermod"))
     assert found == {}
-    assert absent["throttle"] == Missing("/dev/vcio: Permission denied", "sudo usermod")
+    assert absent["throttle"] == Unavailable("/dev/vcio: Permission denied", "sudo usermod")

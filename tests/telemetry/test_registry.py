@@ -9,11 +9,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from edgetop.core.records import Missing
-from edgetop.session import channels
-from edgetop.telemetry import nvml, registry
+from edgetop.core import sources
+from edgetop.core.sources import Unavailable
+from edgetop.telemetry import nvidia, registry
+from edgetop.telemetry.host import Host
 from edgetop.telemetry.registry import probes_of, take_inventory
-from edgetop.telemetry.source import Absent, Host, Probe, Source
+from edgetop.telemetry.source import Probe, Source, UnavailableSource
 from tests.support.fake_nvml import DESKTOP, connect_to
 from tests.support.fake_sources import FakeSource
 from tests.support.fake_sysfs import BARE_VM, JETSON, LAPTOP, PI_5, Tree, plant
@@ -24,17 +25,19 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU in every machine."""
 
     def import_with_a_gpu(name: str) -> object:
-        if not name.endswith(".nvml"):
+        if not name.endswith(".nvidia"):
             return import_module(name)
-        return SimpleNamespace(probe=lambda host: nvml.probe(host, connect=connect_to(DESKTOP)))
+        return SimpleNamespace(
+            probe=lambda host: nvidia.probe(host, connect=connect_to(DESKTOP)), power_probe=nvidia.power_probe
+        )
 
     monkeypatch.setattr(registry, "import_module", import_with_a_gpu)
 
 
-def of(*found: Source | Absent, fails: Exception | None = None) -> Probe:
+def of(*found: Source | UnavailableSource, fails: Exception | None = None) -> Probe:
     """A probe that finds this, and then fails."""
 
-    def probe(host: Host) -> Iterator[Source | Absent]:
+    def probe(host: Host) -> Iterator[Source | UnavailableSource]:
         yield from found
         if fails is not None:
             raise fails
@@ -69,12 +72,12 @@ def test_the_channels_that_figures_are_made_from_are_those_that_sources_read(tmp
     emitted = {channel.name for source in inventory.sources for channel in source.info.channels}
     inventory.close()
     wanted = {
-        channels.CPU_OTHERS, channels.CPU_STEAL, channels.ENGINE_RSS, channels.ENGINE_MAPPED, channels.ENGINE_ANONYMOUS,
-        channels.ENGINE_SWAP, channels.ENGINE_MAJOR_FAULTS, channels.MEMORY_AVAILABLE, channels.SWAP_USED,
-        channels.OWN_CPU, channels.OWN_RSS, f"{channels.GPU_PREFIX}0{channels.GPU_MEMORY_USED_SUFFIX}",
+        sources.CPU_OTHERS, sources.CPU_STEAL, sources.ENGINE_RSS, sources.ENGINE_MAPPED, sources.ENGINE_ANONYMOUS,
+        sources.ENGINE_SWAP, sources.ENGINE_MAJOR_FAULTS, sources.MEMORY_AVAILABLE, sources.SWAP_USED,
+        sources.OWN_CPU, sources.OWN_RSS, f"{sources.GPU_PREFIX}0{sources.GPU_MEMORY_USED_SUFFIX}",
     }  # fmt: skip
     assert wanted <= emitted
-    assert any(name.startswith(channels.THROTTLE_PREFIX) for name in emitted)
+    assert any(name.startswith(sources.THROTTLE_PREFIX) for name in emitted)
 
 
 @pytest.mark.parametrize("tree", [PI_5, JETSON])
@@ -92,7 +95,7 @@ def test_a_probe_that_fails_is_absent_and_hinders_no_other() -> None:
         Host(),
         [
             ("broken", of(first, fails=ZeroDivisionError("division\nby zero"))),
-            ("sane", of(second, Absent(name="third", missing=Missing("not here")))),
+            ("sane", of(second, UnavailableSource(name="third", missing=Unavailable("not here")))),
         ],
     )
     assert inventory.sources == (first, second)
@@ -103,7 +106,8 @@ def test_a_probe_that_fails_is_absent_and_hinders_no_other() -> None:
 
 
 def test_a_family_that_cannot_be_imported_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "GAUGE_FAMILIES", ("no_such_family", "processes"))
+    families = {"no_such_family": "no_such_module.probe", "processes": "processes.probe"}
+    monkeypatch.setattr(registry, "GAUGE_FAMILIES", families)
     inventory = take_inventory(Host(), probes_of(power=False))
     assert [source.info.name for source in inventory.sources] == ["engine", "edgetop"]
     assert "ModuleNotFoundError" in inventory.absent[0].missing.reason

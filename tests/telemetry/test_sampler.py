@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgetop.core.records import Event, Missing, Record, Sampled, SourceAdded, SourceMissing
+from edgetop.core.records import Event, Record, Sampled, SourceAdded, SourceMissing
+from edgetop.core.sources import Unavailable
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.sampler import RETRY_S, Sampler, boot_clock_us
-from edgetop.telemetry.source import Absent, SourceLost
+from edgetop.telemetry.source import SourceLost, UnavailableSource
 from tests.support.fake_sources import FakeClock, FakeSource
 
 S = 1_000_000
@@ -62,7 +63,7 @@ def moments(records: Sequence[Record], source: str = "fake") -> list[float]:
 
 def test_what_there_is_and_is_not_comes_first() -> None:
     source = FakeSource()
-    absent = Absent(name="power", missing=Missing("no sensor", "buy one"))
+    absent = UnavailableSource(name="power", missing=Unavailable("no sensor", "buy one"))
     sampler = Sampler(Inventory((source,), (absent,)))
     expected = [SourceAdded(source=source.info), SourceMissing(name="power", missing=absent.missing)]
     assert sampler.drain() == expected
@@ -88,7 +89,7 @@ def test_values_are_rounded_to_the_digits_of_their_channels() -> None:
 
 
 def test_a_missing_value_has_its_reason_and_the_others_have_none() -> None:
-    run = Run(FakeSource(read=lambda: (1.0, Missing("asleep"), float("nan")), channels=["x", "y", "z"]))
+    run = Run(FakeSource(read=lambda: (1.0, Unavailable("asleep"), float("nan")), channels=["x", "y", "z"]))
     only = readings(run.until(0.1))[0]
     assert only.values == (1.0, None, None)
     assert only.reasons == ("", "asleep", "the sensor gave no number")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.telemetry.sysfs_file import SysfsFile, why
+from edgetop.telemetry.host import SysfsFile, why
 
 
 def test_a_held_file_is_opened_once_however_often_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.records import Missing
-from edgetop.session.channels import SINCE_BOOT_SUFFIX, THROTTLE_PREFIX
+from edgetop.core.sources import SINCE_BOOT_SUFFIX, THROTTLE_PREFIX, Unavailable
 from edgetop.telemetry.source import SourceLost
 from edgetop.telemetry.thermal import probe
 from tests.support.fake_sysfs import (
@@ -27,7 +26,7 @@ from tests.support.fake_sysfs import (
     zone,
 )
 
-OFF = Missing("the sensor is switched off")
+OFF = Unavailable("the sensor is switched off")
 
 
 def test_a_pi_shows_its_one_sensor_once_and_leaves_undervoltage_to_its_own_family(tmp_path: Path) -> None:
@@ -84,7 +83,7 @@ def test_a_laptop_counts_the_throttling_since_the_reading_before(tmp_path: Path)
 
 def test_a_bare_machine_has_no_sensor(tmp_path: Path) -> None:
     missing = absences(probe(plant(tmp_path, BARE_VM)))["thermal"]
-    assert missing == Missing("this machine shows no temperature sensor")
+    assert missing == Unavailable("this machine shows no temperature sensor")
 
 
 def test_a_sensor_that_is_switched_off_later_is_missing_alone(tmp_path: Path) -> None:
@@ -94,7 +93,7 @@ def test_a_sensor_that_is_switched_off_later_is_missing_alone(tmp_path: Path) ->
     host.path("/sys/class/thermal/thermal_zone8/temp").write_text("hot")
     values = readings(source)
     assert values["temperature.gpu_thermal"] == OFF
-    assert values["temperature.tj_thermal"] == Missing(
+    assert values["temperature.tj_thermal"] == Unavailable(
         f"{tmp_path}/sys/class/thermal/thermal_zone8/temp holds no number"
     )
     assert values["temperature.cpu"] == 51.312
@@ -111,14 +110,14 @@ def test_when_nothing_answers_any_more_the_source_is_lost(tmp_path: Path) -> Non
     assert readings(source) == {"temperature.cpu": 40.0, "throttle.passive_cooling": 1.0}
 
 
-def test_throttling_that_may_not_be_read_is_missing_with_a_mend(
+def test_throttling_that_may_not_be_read_is_missing_with_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host = plant(tmp_path, LAPTOP)
     deny(monkeypatch, "throttle_count")
     missing = readings(sources(probe(host))["thermal"])["throttle.processor_heat"]
-    assert isinstance(missing, Missing)
-    assert missing.mend.startswith("sudo chmod a+r ")
+    assert isinstance(missing, Unavailable)
+    assert missing.hint.startswith("sudo chmod a+r ")
 
 
 def test_names_are_unique_and_hostile_ones_harmless(tmp_path: Path) -> None:

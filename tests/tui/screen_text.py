@@ -10,7 +10,7 @@ from typing import Any
 from textual.app import App
 from textual.pilot import Pilot
 
-from edgetop.tui.widgets.chat_view import ChatView
+from edgetop.tui.chat.chat_view import ChatView
 
 DEADLINE_S = 30.0
 """A test that waits so long has failed; nothing is measured with it."""

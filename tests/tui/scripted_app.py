@@ -11,14 +11,13 @@ import pytest
 from textual.pilot import Pilot
 
 from edgetop.inference.scripted import Reply, Script
-from edgetop.live.live_session import LiveOptions
+from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store
-from edgetop.tui.app import EdgetopApp
+from edgetop.tui.app import OWN, ChatApp, InputOptions
+from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.themed_app import OWN, Controls
-from edgetop.tui.widgets.prompt import Prompt
 
-StartApp = Callable[..., EdgetopApp]
+StartApp = Callable[..., ChatApp]
 FAST, SLOW = 400.0, 15.0
 """Tokens per second: an answer that is over soon, and one that a test can act upon while it comes."""
 
@@ -26,7 +25,7 @@ FAST, SLOW = 400.0, 15.0
 @pytest.fixture
 def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartApp]:
     """Makes applications whose engines play `replies`, and ends their sessions after the test."""
-    monkeypatch.setattr("edgetop.live.live_session.give_way", lambda: None)  # the tests' own process keeps its priority
+    monkeypatch.setattr("edgetop.live.chat_session.give_way", lambda: None)  # the tests' own process keeps its priority
     monkeypatch.setattr("platformdirs.user_config_path", lambda *_args, **_named: tmp_path / "config")
     monkeypatch.setattr("platformdirs.user_state_path", lambda *_args, **_named: tmp_path / "state")
     (tmp_path / "state").mkdir()
@@ -37,17 +36,17 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
     for name in ("XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "LLAMA_CACHE", "OLLAMA_MODELS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(home)
-    started: list[EdgetopApp] = []
+    started: list[ChatApp] = []
 
     def start(
         *replies: str | Reply,
         tokens_per_s: float = FAST,
         model: Path | None = Path("scripted.gguf"),
         level: GlyphLevel = "braille",
-        controls: Controls = OWN,
+        controls: InputOptions = OWN,
         goes_on_with: Path | None = None,
         **script: Any,
-    ) -> EdgetopApp:
+    ) -> ChatApp:
         if replies:
             script["replies"] = tuple(Reply(text=reply) if isinstance(reply, str) else reply for reply in replies)
         played = Script(tokens_per_s=tokens_per_s, **script)
@@ -57,9 +56,7 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
             engine_name=f"scripted:{file}", sysroot=tmp_path / "machine", model_folders=(tmp_path / "shelf",)
         )
         store = Store(tmp_path / "sessions")
-        app = EdgetopApp(
-            lambda: (options, store), model=model, level=level, controls=controls, goes_on_with=goes_on_with
-        )
+        app = ChatApp(lambda: (options, store), model=model, level=level, controls=controls, goes_on_with=goes_on_with)
         started.append(app)
         return app
 

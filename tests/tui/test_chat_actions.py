@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from edgetop.inference.scripted import Reply
-from edgetop.tui.app import EdgetopApp
-from edgetop.tui.sessions_screen import SessionsScreen
-from edgetop.tui.widgets.prompt import Prompt
-from edgetop.tui.widgets.searched_chat import SearchedChat
+from edgetop.tui.app import ChatApp
+from edgetop.tui.chat.chat_view import SearchableChatView
+from edgetop.tui.chat.prompt import Prompt
+from edgetop.tui.screens.sessions import SessionsScreen
 from tests.tui.recording_terminal import Terminal, attach_terminal
 from tests.tui.screen_text import rows_of, said_in, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import SLOW, StartApp, say, start_app
@@ -37,7 +37,7 @@ class Clipboard(Terminal):
         super().feed(re.sub(r"\x1b\]52;c;[^\x07]*\x07", "", data))
 
 
-def clipboard_of(app: EdgetopApp, monkeypatch: pytest.MonkeyPatch) -> Clipboard:
+def clipboard_of(app: ChatApp, monkeypatch: pytest.MonkeyPatch) -> Clipboard:
     monkeypatch.delenv("TMUX", raising=False)
     monkeypatch.setattr("tests.tui.recording_terminal.Terminal", Clipboard)
     terminal = attach_terminal(app)
@@ -45,15 +45,15 @@ def clipboard_of(app: EdgetopApp, monkeypatch: pytest.MonkeyPatch) -> Clipboard:
     return terminal
 
 
-def prompt_of(app: EdgetopApp) -> Prompt:
+def prompt_of(app: ChatApp) -> Prompt:
     return app.screen.query_one(Prompt)
 
 
-def chat_of(app: EdgetopApp) -> SearchedChat:
-    return app.screen.query_one(SearchedChat)
+def chat_of(app: ChatApp) -> SearchableChatView:
+    return app.screen.query_one(SearchableChatView)
 
 
-def messages_of(app: EdgetopApp) -> list[str]:
+def messages_of(app: ChatApp) -> list[str]:
     assert app._live is not None
     return [message.content for message in app._live.conversation.history.messages]
 
@@ -114,7 +114,7 @@ async def test_an_answer_is_copied_as_far_as_it_has_come(start_app: StartApp, mo
 async def test_what_is_too_long_for_the_clipboard_is_saved_instead(
     start_app: StartApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetop.tui.clipboard.TEXT_MAX_BYTES", 20)
+    monkeypatch.setattr("edgetop.tui.terminal_output.TEXT_MAX_BYTES", 20)
     app = start_app("More than twenty bytes of an answer\x1b[2J.")
     clipboard = clipboard_of(app, monkeypatch)
     target = tmp_path / "chat.md"

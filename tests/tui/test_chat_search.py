@@ -5,13 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.segment import Segment
 
-from edgetop.tui.chat_block import Place, Row, StyledLine
-from edgetop.tui.chat_search import ChatSearch, Query
+from edgetop.tui.chat.search import ChatSearch, Query
+from edgetop.tui.chat.transcript import LinePosition, Row, StyledLine, Transcript
 from edgetop.tui.glyphs import glyphs_for
-from edgetop.tui.transcript import Transcript
-from edgetop.tui.wrap import wrap
+from edgetop.tui.styled_text import wrap
 
-TOP = Place(0, 0)
+TOP = LinePosition(0, 0)
 
 
 def plain(text: str, width: int) -> list[StyledLine] | None:
@@ -30,7 +29,7 @@ def chat_of(*texts: str, width: int = 20) -> Transcript:
     return chat
 
 
-def search(chat: Transcript, words: str, top: Place = TOP) -> ChatSearch:
+def search(chat: Transcript, words: str, top: LinePosition = TOP) -> ChatSearch:
     begun = ChatSearch(chat)
     begun.begin(words, top)
     return begun
@@ -77,7 +76,7 @@ def test_goes_on_round_both_ends_and_says_which_of_how_many() -> None:
 def test_begins_with_the_first_match_that_is_not_above_the_view() -> None:
     chat = chat_of("one one", "\n".join(f"line {number} one" for number in range(30)))
     assert search(chat, "one").words == "1 of 32"
-    assert search(chat, "one", Place(1, 11)).words == "13 of 32"
+    assert search(chat, "one", LinePosition(1, 11)).words == "13 of 32"
     assert search(chat, "one", chat.end).words == "1 of 32"
 
 
@@ -145,7 +144,7 @@ def test_a_folded_thought_is_opened_when_the_search_comes_to_it() -> None:
 
 def test_ten_thousand_lines_are_searched_without_laying_them_out() -> None:
     chat = chat_of(*("\n".join(f"line {each} of {number}" for each in range(100)) for number in range(100)), width=40)
-    found = search(chat, "line 99 of 7", Place(50, 0))
+    found = search(chat, "line 99 of 7", LinePosition(50, 0))
     assert found.count == 11
     place = found.place()
     assert place is not None

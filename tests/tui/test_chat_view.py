@@ -12,8 +12,8 @@ from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widgets import Static
 
-from edgetop.tui.chat_block import Place
-from edgetop.tui.widgets.chat_view import ChatView
+from edgetop.tui.chat.chat_view import ChatView
+from edgetop.tui.chat.transcript import LinePosition
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal
 from tests.tui.recording_terminal import attach_terminal
 
@@ -328,6 +328,6 @@ async def test_nothing_is_lost_when_the_size_changes_while_text_streams(seed: in
         await pilot.pause()
         chat.finish("all")
         chat.action_to_end()
-        whole = "".join(row.plain for row in chat._transcript.rows(Place(0, 0), 10_000) if row is not None)
+        whole = "".join(row.plain for row in chat._transcript.rows(LinePosition(0, 0), 10_000) if row is not None)
         assert "".join(whole.split()) == "".join(text.split()) + "all"
         assert lines(chat)[-1].strip() == "all"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from edgetop.core.engine import EngineSettings
-from edgetop.fit.assessment import Talk, assess
-from edgetop.live.survey import Survey, Surveyed
-from edgetop.tui.check_screen import CheckChoice, CheckScreen
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.fit.assessment import Workload, assess
+from edgetop.fit.model_assessments import ModelAssessments, Surveyed
+from edgetop.tui.app import SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.page_app import PageApp
+from edgetop.tui.screens.models import CheckChoice, ModelsScreen
 from tests.support.example_machine import by_hand, llama_facts, place_of
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
@@ -26,7 +26,7 @@ __all__ = ["by_hand"]
 pytestmark = pytest.mark.usefixtures("by_hand")
 
 
-class Shelf(Survey):
+class Shelf(ModelAssessments):
     """Three models, two contexts each, and a file that is none."""
 
     def __init__(self, hostile: str = "") -> None:
@@ -45,7 +45,7 @@ class Shelf(Survey):
             facts = llama_facts(self._hostile or name, n_layer=n_layer, n_embd=n_embd, source=str(path))
             self._read[path] = facts
             for n_ctx in (4096, 32_768):
-                found = assess(facts, EngineSettings(n_ctx=n_ctx), Talk(), self.place)
+                found = assess(facts, EngineSettings(n_ctx=n_ctx), Workload(), self.place)
                 yield Surveyed(name=name, path=path, assessment=found)
         problem = "the file is a web page, not a model; the download went wrong"
         yield Surveyed(
@@ -53,8 +53,8 @@ class Shelf(Survey):
         )
 
 
-def app_of(survey: Survey, level: GlyphLevel = "braille") -> PageApp[CheckChoice | None]:
-    return PageApp(lambda level: CheckScreen(level, survey), level=level)
+def app_of(survey: ModelAssessments, level: GlyphLevel = "braille") -> SingleScreenApp[CheckChoice | None]:
+    return SingleScreenApp(lambda level: ModelsScreen(level, survey), level=level)
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -164,7 +164,7 @@ async def test_names_from_headers_stay_literal(size: tuple[int, int]) -> None:
 
 
 async def test_without_models_the_screen_says_where_they_would_be_found() -> None:
-    app = app_of(Survey(list, place_of))
+    app = app_of(ModelAssessments(list, place_of))
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "no models", "0 rows")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.tui.clipboard import BASE64_MAX, TEXT_MAX_BYTES, TooLongError, clipboard_sequence, what_is_needed
+from edgetop.tui.terminal_output import BASE64_MAX, TEXT_MAX_BYTES, TooLongError, clipboard_sequence, what_is_needed
 
 
 def copied(sequence: str) -> str:

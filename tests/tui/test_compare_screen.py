@@ -13,15 +13,14 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from textual.app import App
 
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.comparison import Comparison
-from edgetop.session.comparison.figures import DECODE, GAP_P95
-from edgetop.session.comparison.result import Measured, Result
-from edgetop.tui.chart import AXIS_COLUMNS, Point, scatter
-from edgetop.tui.compare_screen import CompareScreen
+from edgetop.core.figures import DECODE, GAP_P95
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.result import Comparison, RepeatedFigure, Result
+from edgetop.tui.app import SingleScreenApp
+from edgetop.tui.charts import AXIS_COLUMNS, Point, scatter
 from edgetop.tui.comparison_text import front_lines, layouts, speed_lines, table_lines
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.page_app import PageApp
+from edgetop.tui.screens.compare import CompareScreen
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 from tests.support.simulated_results import result
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
@@ -42,13 +41,13 @@ def some_comparison() -> Comparison:
     bench = Result(
         name="bench", origin="bench.json", kind="llama-bench", device="Cortex-A72", model="tiny",
         quantization="Q4_K_M", threads=4, engine="llama.cpp b8146",
-        figures={DECODE: Measured(value=5.0, made="mean", repetitions=(5.0, 5.1, 4.9, 5.0, 5.05))},
+        figures={DECODE: RepeatedFigure(value=5.0, made="mean", repetitions=(5.0, 5.1, 4.9, 5.0, 5.05))},
     )  # fmt: skip
     return compare([*sessions, bench])
 
 
 def app_of(comparison: Comparison, level: GlyphLevel = "braille", **options: Any) -> App[None]:
-    return PageApp(lambda shown: CompareScreen(comparison, level=shown, **options), level=level)
+    return SingleScreenApp(lambda shown: CompareScreen(comparison, level=shown, **options), level=level)
 
 
 def screen_of(app: App[Any]) -> CompareScreen:

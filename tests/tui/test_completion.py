@@ -8,12 +8,11 @@ from typing import cast
 
 import pytest
 
-from edgetop.live.live_session import LiveSession
-from edgetop.session.folder import FILE_SUFFIX
+from edgetop.io.files import FILE_SUFFIX
+from edgetop.live.chat_session import LiveSession
 from edgetop.session.store import Store
-from edgetop.tui import completion
-from edgetop.tui.completion import Completion
-from edgetop.tui.slash import COMMANDS
+from edgetop.tui.chat import slash_commands
+from edgetop.tui.chat.slash_commands import COMMANDS, Completion
 
 
 @pytest.fixture
@@ -27,8 +26,8 @@ def complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Completion:
     for name in ("20261121-100000-smollm2-0123abcd", "20261122-100000-qwen-4567cdef", ".20261123-part"):
         (tmp_path / "sessions" / f"{name}{FILE_SUFFIX}").write_text("{}", "utf-8")
     names = ["SmolLM2-135M.Q4_1", "smollm2-360m.Q8_0", "Qwen2.5-0.5B.Q4_0"]
-    monkeypatch.setattr(completion, "_find_models", lambda _folders: names)
-    monkeypatch.setattr(completion, "MODELS_WAIT_S", 30)
+    monkeypatch.setattr(slash_commands, "_find_models", lambda _folders: names)
+    monkeypatch.setattr(slash_commands, "MODELS_WAIT_S", 30)
     live = SimpleNamespace(store=Store(tmp_path / "sessions"), options=SimpleNamespace(model_folders=()))
     return Completion(cast("LiveSession", live))
 
@@ -74,9 +73,9 @@ def test_who_presses_tab_does_not_wait_for_slow_folders(complete: Completion, mo
         searched.wait(30)
         return ["late"]
 
-    monkeypatch.setattr(completion, "_find_models", slowly)
-    monkeypatch.setattr(completion, "MODELS_WAIT_S", 0.0)
+    monkeypatch.setattr(slash_commands, "_find_models", slowly)
+    monkeypatch.setattr(slash_commands, "MODELS_WAIT_S", 0.0)
     assert list(complete("/model ")) == []
     searched.set()
-    monkeypatch.setattr(completion, "MODELS_WAIT_S", 30)
+    monkeypatch.setattr(slash_commands, "MODELS_WAIT_S", 30)
     assert list(complete("/model ")) == ["/model late"]

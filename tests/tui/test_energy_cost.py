@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.figures import J_PER_WH, WH_PER_KWH
-from edgetop.core.energy.supply import TOKENS, Price
-from edgetop.live import live_session
-from edgetop.live.live_session import LiveOptions
+from edgetop.core.energy.duty import TOKENS, Price
+from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
+from edgetop.live import chat_session
+from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store
-from edgetop.tui.app import EdgetopApp
+from edgetop.tui.app import ChatApp
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.live_screen import LiveScreen
-from edgetop.tui.view import View
-from edgetop.tui.widgets import energy_pane
-from edgetop.tui.widgets.pane import Pane
+from edgetop.tui.panes import energy as energy_pane
+from edgetop.tui.panes.pane import Pane
+from edgetop.tui.panes.view import View
+from edgetop.tui.screens.live import LiveScreen
 from tests.support.demo_session import DemoLiveSession, demo_records, demo_view, with_readings
 
 PRICE = Price(per_kwh=0.30, currency="EUR")
@@ -86,9 +86,9 @@ def test_other_scopes_and_an_unknown_charge_show_no_hours() -> None:
 
 async def test_the_price_of_the_command_line_reaches_the_pane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     still = DemoLiveSession(demo_records())
-    monkeypatch.setattr(live_session, "LiveSession", lambda *_arguments: still)
+    monkeypatch.setattr(chat_session, "LiveSession", lambda *_arguments: still)
     monkeypatch.setattr(LiveScreen, "action_choose_model", lambda _screen: None)
-    app = EdgetopApp(
+    app = ChatApp(
         lambda: (LiveOptions(), Store(tmp_path)), model=None, level="block", price=(PRICE.per_kwh, PRICE.currency)
     )
     async with app.run_test(size=(120, 40)) as pilot:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.tui.glyphs import LEVELS, GlyphLevel, capacity, detect_level, glyphs_for, plot
+from edgetop.tui.charts import capacity, plot
+from edgetop.tui.glyphs import LEVELS, GlyphLevel, detect_level, glyphs_for
 
 
 @pytest.mark.parametrize(

@@ -8,21 +8,23 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from edgetop.session.history import StepPhase
-from edgetop.tui.glyphs import LEVELS, GlyphLevel, capacity
-from edgetop.tui.history_chart import LABEL_COLUMNS, Axis, history_chart
-from edgetop.tui.rail_stack import rail_stack
-from edgetop.tui.traces import SPANS, Trace, Traces, nice_top
+from edgetop.tui.charts import LABEL_COLUMNS, Axis, ChartSeries, capacity, history_chart
+from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.panes.power import stacked_chart
+from edgetop.tui.panes.view import SPANS, ChartHistory, nice_y_max
 from tests.support.demo_session import S, demo_view
 
 IDLE = StepPhase("", turn_begins=False)
 
 
-def trace(values: list[float | None], phases: list[StepPhase] | None = None, *, from_start: bool = False) -> Trace:
+def trace(
+    values: list[float | None], phases: list[StepPhase] | None = None, *, from_start: bool = False
+) -> ChartSeries:
     known = [value for value in values if value is not None]
-    return Trace(
+    return ChartSeries(
         values=values,
         phases=phases or [IDLE] * len(values),
-        top=nice_top(max(known, default=0.0)),
+        top=nice_y_max(max(known, default=0.0)),
         span="2 min",
         end_us=60 * S,
         is_now=True,
@@ -30,7 +32,7 @@ def trace(values: list[float | None], phases: list[StepPhase] | None = None, *, 
     )
 
 
-def chart(given_trace: Trace, level: GlyphLevel = "ascii", *, shaded: bool = False) -> list[str]:
+def chart(given_trace: ChartSeries, level: GlyphLevel = "ascii", *, shaded: bool = False) -> list[str]:
     lines = history_chart(lambda _: given_trace, Axis("tok/s", ["mean 4"]), 26, 6, level, shaded=shaded)
     return ["".join(span.text for span in line) for line in lines]
 
@@ -92,14 +94,14 @@ def test_a_graph_is_never_larger_than_its_place(
 @example(1.0)
 @example(5.0)
 def test_the_top_of_an_axis_is_one_two_or_five_times_a_power_of_ten(most: float) -> None:
-    top = nice_top(most)
+    top = nice_y_max(most)
     assert most <= top <= 2.5 * most * 1.000001
     assert f"{top:e}"[0] in "125"
     assert float(f"{top:e}"[0] + f"{top:e}"[8:]) == pytest.approx(top)
 
 
 def test_what_wavers_around_a_step_of_the_axis_does_not_make_it_jitter() -> None:
-    traces = Traces()
+    traces = ChartHistory()
     tops = [traces._top("speed", most) for most in (4.9, 5.1, 4.9, 5.1, 4.8, 4.0, 4.4, 0.0)]
     assert tops == [5, 10, 10, 10, 10, 5, 5, 1]
 
@@ -116,7 +118,7 @@ def test_every_span_shows_its_time_and_all_of_a_session_fits() -> None:
 
 
 def test_rails_stand_upon_each_other_in_their_own_patterns_and_names() -> None:
-    lines = ["".join(span.text for span in line) for line in rail_stack(demo_view(level="ascii"), 46, 12)]
+    lines = ["".join(span.text for span in line) for line in stacked_chart(demo_view(level="ascii"), 46, 12)]
     assert lines[-1].split("  ") == ["# core 6.12 W", "% ddr 1.26 W", "+ 3v3 0.400 W"]
     column = [line[-1] for line in lines[:9]]
     assert column == [" ", " ", "%", "%", *"#####"]
@@ -124,4 +126,4 @@ def test_rails_stand_upon_each_other_in_their_own_patterns_and_names() -> None:
 
 
 def test_rails_of_another_sensor_are_not_put_upon_each_other() -> None:
-    assert rail_stack(demo_view(power=False), 46, 12) == []
+    assert stacked_chart(demo_view(power=False), 46, 12) == []

@@ -11,41 +11,50 @@ from textual.screen import Screen
 
 from edgetop.core.errors import UsageError
 from edgetop.settings.keys import MODIFIERS, NAMED, KeyChoice, key_choices, normalised
-from edgetop.tui.bindings import bindings
-from edgetop.tui.check_screen import CheckScreen
-from edgetop.tui.compare_screen import CompareScreen
-from edgetop.tui.help_screen import MOUSE, WORDS, HelpScreen, help_parts, help_text, with_words
-from edgetop.tui.key_tables import TABLES, remapped, twice_used
-from edgetop.tui.keyed_screen import KeyedScreen
-from edgetop.tui.keymap import ARROWS, LIVE, PROMPT_KEYS, Place, ScreenKeys, key_name, places, prompt_takes
-from edgetop.tui.live_screen import LiveScreen
-from edgetop.tui.model_picker import ModelPicker
-from edgetop.tui.page_app import PageApp
-from edgetop.tui.palette_screen import PaletteScreen
-from edgetop.tui.replay_screen import ReplayScreen
-from edgetop.tui.sessions_screen import SessionsScreen
-from edgetop.tui.settings_screen import SettingsScreen
-from edgetop.tui.slash import COMMANDS
-from edgetop.tui.watch_screen import WatchScreen
-from edgetop.tui.widgets.key_bar import ESSENTIAL, keys_in_line
-from edgetop.tui.widgets.lines import width_of
-from edgetop.tui.widgets.prompt import Prompt
+from edgetop.tui.app import SingleScreenApp
+from edgetop.tui.chat.prompt import Prompt
+from edgetop.tui.chat.slash_commands import COMMANDS
+from edgetop.tui.keys import (
+    ARROWS,
+    LIVE,
+    PROMPT_KEYS,
+    TABLES,
+    KeySlot,
+    ScreenKeys,
+    conflicting_keys,
+    key_name,
+    key_slots,
+    prompt_takes,
+    remapped,
+)
+from edgetop.tui.screens.base import BaseScreen, bindings
+from edgetop.tui.screens.compare import CompareScreen
+from edgetop.tui.screens.help import MOUSE, WORDS, HelpScreen, help_parts, help_text, with_words
+from edgetop.tui.screens.live import LiveScreen
+from edgetop.tui.screens.models import ModelPicker, ModelsScreen
+from edgetop.tui.screens.palette import PaletteScreen
+from edgetop.tui.screens.replay import ReplayScreen
+from edgetop.tui.screens.sessions import SessionsScreen
+from edgetop.tui.screens.settings import SettingsScreen
+from edgetop.tui.screens.watch import WatchScreen
+from edgetop.tui.styled_text import width_of
+from edgetop.tui.widgets import ESSENTIAL, keys_in_line
 
-SCREENS: tuple[type[KeyedScreen[object]], ...] = (
-    LiveScreen, SessionsScreen, CompareScreen, ReplayScreen, CheckScreen, ModelPicker, SettingsScreen, HelpScreen,
+SCREENS: tuple[type[BaseScreen[object]], ...] = (
+    LiveScreen, SessionsScreen, CompareScreen, ReplayScreen, ModelsScreen, ModelPicker, SettingsScreen, HelpScreen,
     PaletteScreen, WatchScreen,
 )  # type: ignore[assignment]  # fmt: skip
 FILE = "config.toml"
 
 
-def shown_keys(place: Place) -> Iterator[str]:
+def shown_keys(place: KeySlot) -> Iterator[str]:
     return (ARROWS.get(key) or key_name(key) for action in place.actions for key in action.keys)
 
 
 @pytest.mark.parametrize("screen", TABLES.values(), ids=list(TABLES))
 class TestEveryTable:
     def test_no_key_does_two_things(self, screen: ScreenKeys) -> None:
-        assert twice_used(screen.keys) == []
+        assert conflicting_keys(screen.keys) == []
 
     def test_every_action_has_a_name_of_its_own_that_a_configuration_file_can_hold(self, screen: ScreenKeys) -> None:
         names = [key.name for key in screen.keys]
@@ -64,13 +73,13 @@ class TestEveryTable:
         kind = next(each for each in SCREENS if each.TABLE.name == screen.name)
         for key in screen.keys:
             owner, _, method = key.action.rpartition("app.")
-            target: type = PageApp if "app." in key.action else kind
+            target: type = SingleScreenApp if "app." in key.action else kind
             assert hasattr(target, f"action_{method.partition('(')[0]}"), f"{screen.name}: {key.action}"
             assert owner == ""
 
     def test_a_place_in_the_key_line_names_only_keys_of_its_actions(self, screen: ScreenKeys) -> None:
         for typing in (None, True, False):
-            for place in places(screen.keys, typing):
+            for place in key_slots(screen.keys, typing):
                 printed = set(shown_keys(place))
                 for part in place.printed.split(" "):
                     first, _, last = part.partition("-") if len(part) == 3 else (part, "", part)
@@ -121,9 +130,9 @@ def test_the_help_can_be_narrowed_to_words() -> None:
 
 
 def test_while_typing_the_key_line_shows_function_keys_and_in_the_panes_the_keys_of_the_panes() -> None:
-    typing = [place.printed for place in places(LIVE.keys, typing=True)]
+    typing = [place.printed for place in key_slots(LIVE.keys, typing=True)]
     assert typing[:7] == ["F1", "F2", "F3", "F4", "F8", "F9", "F10"]
-    panes = [(place.printed, place.label) for place in places(LIVE.keys, typing=False)]
+    panes = [(place.printed, place.label) for place in key_slots(LIVE.keys, typing=False)]
     assert [place for place in panes if place[0].startswith("F")] == panes[-5:]
     assert {("z", "Zoom"), ("1-4", "Panes"), ("t", "Theme"), ("?", "Help"), ("q", "Quit")} <= set(panes)
 
@@ -136,7 +145,7 @@ def test_while_typing_the_key_line_shows_function_keys_and_in_the_panes_the_keys
 def test_a_key_line_fits_and_its_essential_keys_are_the_last_to_go(
     screen: ScreenKeys, width: int, typing: bool | None
 ) -> None:
-    shown = places(screen.keys, typing)
+    shown = key_slots(screen.keys, typing)
     line, actions = keys_in_line(shown, width)
     assert width_of(line) <= width
     assert all(0 <= cell < width for cell in actions)
@@ -193,16 +202,16 @@ def test_a_choice_changes_keys_on_every_screen_that_has_the_action_and_one_for_a
 def test_an_empty_text_takes_the_keys_away() -> None:
     tables = remapped(key_choices({"screenshot": ""}, FILE), FILE)
     assert next(key.keys for key in tables["live"].keys if key.name == "screenshot") == ()
-    assert "Picture" not in [place.label for place in places(tables["live"].keys, typing=False)]
+    assert "Picture" not in [place.label for place in key_slots(tables["live"].keys, typing=False)]
 
 
 def test_two_actions_can_swap_their_keys() -> None:
     tables = remapped(key_choices({"live": {"next_theme": "g", "next_glyphs": "t"}}, FILE), FILE)
-    assert twice_used(tables["live"].keys) == []
+    assert conflicting_keys(tables["live"].keys) == []
 
 
 @pytest.mark.parametrize(
-    ("table", "what", "mend"),
+    ("table", "what", "hint"),
     [
         ({"next_them": "x"}, "no action 'next_them'", "did you mean next_theme?"),
         ({"replay": {"pley": "x"}}, r"\[keys.replay\]: there is no action 'pley'", "did you mean play?"),
@@ -212,12 +221,12 @@ def test_two_actions_can_swap_their_keys() -> None:
     ],
 )
 def test_a_choice_that_cannot_be_meant_is_told_in_one_line_with_what_to_do(
-    table: dict[str, object], what: str, mend: str
+    table: dict[str, object], what: str, hint: str
 ) -> None:
     with pytest.raises(UsageError, match=what) as raised:
         remapped(key_choices(table, FILE), FILE)
     assert raised.value.what.startswith(FILE)
-    assert mend in raised.value.mend
+    assert hint in raised.value.hint
 
 
 @pytest.mark.parametrize("table", [3, {"stop": 5}, {"stop": ["x", 5]}, {"stop": "foo"}, {"live": {"stop": {"x": "y"}}}])

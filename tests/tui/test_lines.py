@@ -8,21 +8,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.app import ComposeResult
 
+from edgetop.tui.app import BaseApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.themed_app import ThemedApp
-from edgetop.tui.widgets.lines import (
-    Line,
-    LinesWidget,
-    Role,
-    Span,
-    fit,
-    for_level,
-    joined,
-    line_of,
-    shortened,
-    spread,
-    width_of,
-)
+from edgetop.tui.styled_text import Line, Role, Span, fit, for_level, joined, line_of, shortened, spread, width_of
+from edgetop.tui.widgets import LinesWidget
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 from tests.tui.recording_terminal import attach_terminal
 
@@ -65,7 +54,7 @@ def test_parts_without_room_are_left_out_and_others_move_up() -> None:
     assert text_of(joined(parts, 10)) == "one  two"
 
 
-class LinesApp(ThemedApp[None]):
+class LinesApp(BaseApp[None]):
     def compose(self) -> ComposeResult:
         yield LinesWidget()
 

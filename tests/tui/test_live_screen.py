@@ -8,15 +8,15 @@ from textual.containers import VerticalScroll
 from textual.widgets import OptionList
 
 from edgetop.inference.protocol import LoadFailed
-from edgetop.inference.scripted import Accident, Reply
+from edgetop.inference.scripted import InjectedFault, Reply
 from edgetop.live import chat_commands
-from edgetop.session.disk import load_file
-from edgetop.tui import live_screen
-from edgetop.tui.app import EdgetopApp
-from edgetop.tui.live_screen import LiveScreen
-from edgetop.tui.widgets.chat_view import ChatView
-from edgetop.tui.widgets.pane import Pane
-from edgetop.tui.widgets.prompt import Prompt
+from edgetop.session.file_io import load_file
+from edgetop.tui.app import ChatApp
+from edgetop.tui.chat.chat_view import ChatView
+from edgetop.tui.chat.prompt import Prompt
+from edgetop.tui.panes.pane import Pane
+from edgetop.tui.screens import live
+from edgetop.tui.screens.live import LiveScreen
 from tests.tui.screen_text import rows_of, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import SLOW, StartApp, say, start_app
 
@@ -26,17 +26,17 @@ LOADED = "Scripted Q4_0, 64.0 MiB, loaded in"
 NUMBERS = " ".join(f"word{number}" for number in range(400))
 
 
-def prompt_of(app: EdgetopApp) -> Prompt:
+def prompt_of(app: ChatApp) -> Prompt:
     return app.screen.query_one(Prompt)
 
 
-def live_of(app: EdgetopApp) -> LiveScreen:
+def live_of(app: ChatApp) -> LiveScreen:
     screen = app.screen
     assert isinstance(screen, LiveScreen)
     return screen
 
 
-def has_ended(app: EdgetopApp) -> bool:
+def has_ended(app: ChatApp) -> bool:
     return not app.is_running
 
 
@@ -85,8 +85,8 @@ async def test_quitting_in_the_middle_of_an_answer_keeps_what_was_said(start_app
 async def test_an_engine_that_does_not_react_to_stop_is_ended_by_the_next_ctrl_c(
     start_app: StartApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_screen, "UNRESPONSIVE_AFTER_S", 0.0)
-    app = start_app(Reply(text=NUMBERS, accident=Accident(kind="hang", at_token=3)))
+    monkeypatch.setattr(live, "UNRESPONSIVE_AFTER_S", 0.0)
+    app = start_app(Reply(text=NUMBERS, accident=InjectedFault(kind="hang", at_token=3)))
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, LOADED)
         await say(pilot, "Count.")
@@ -351,7 +351,7 @@ async def test_a_prompt_is_kept_until_the_model_is_there(start_app: StartApp) ->
 
 
 async def test_a_prompt_that_waited_for_a_model_in_vain_comes_back(start_app: StartApp) -> None:
-    failure = LoadFailed(reason="not_a_model", message="This is no model.", mend="Choose a GGUF file.")
+    failure = LoadFailed(reason="not_a_model", message="This is no model.", hint="Choose a GGUF file.")
     app = start_app(load_s=1.0, load_fails=failure)
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "loading a model")
@@ -416,7 +416,7 @@ async def test_resizing_while_text_streams_loses_nothing(start_app: StartApp) ->
 async def test_when_the_engine_dies_the_text_stays_and_the_chat_goes_on_after_reload(
     start_app: StartApp, kind: str
 ) -> None:
-    accident = Accident(kind=kind, at_token=4)  # type: ignore[arg-type]
+    accident = InjectedFault(kind=kind, at_token=4)  # type: ignore[arg-type]
     app = start_app(Reply(text=NUMBERS, accident=accident))
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, LOADED)

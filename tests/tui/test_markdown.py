@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from rich.segment import Segment
 from rich.style import Style
 
+from edgetop.tui.chat.markdown import ROLES, StyledLine, render_markdown
 from edgetop.tui.glyphs import LEVELS, GlyphLevel, glyphs_for
-from edgetop.tui.markdown import ROLES, StyledLine, render_markdown
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
 ROLE_STYLES = {role: Style(color=f"color({number})") for number, role in enumerate(ROLES, 20)}

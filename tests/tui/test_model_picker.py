@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from edgetop.inference.catalog import FoundModel
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.model_picker import entry
+from edgetop.tui.screens.models import entry
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 
 

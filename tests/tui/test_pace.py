@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.tui.pace import PANES_MOST_S, PANES_SHARE, TEXT_SHARE, TEXT_STEPS_S, Pace
+from edgetop.tui.screens.monitor import PANES_MOST_S, PANES_SHARE, TEXT_SHARE, TEXT_STEPS_S, RedrawBudget
 
 ROUNDS = 120
 """Enough to have learnt a cost."""
@@ -17,7 +17,7 @@ class Worn:
 
     def __init__(self, text_s: float, panes_s: float) -> None:
         self._now_s = 0.0
-        self.pace = Pace(1.0, clock=lambda: self._now_s)
+        self.pace = RedrawBudget(1.0, clock=lambda: self._now_s)
         for number in range(ROUNDS):
             with self.pace.measured():
                 self._now_s += text_s

@@ -11,18 +11,15 @@ from textual.pilot import Pilot
 
 from edgetop.session.store import Store
 from edgetop.settings.keys import key_choices
-from edgetop.tui.fuzzy import score
-from edgetop.tui.key_tables import TABLES, remapped
-from edgetop.tui.keymap import LIVE
-from edgetop.tui.live_screen import LiveScreen
-from edgetop.tui.page_app import PageApp
-from edgetop.tui.palette_screen import PaletteScreen, entries, found
-from edgetop.tui.sessions_screen import SessionsScreen
-from edgetop.tui.slash import COMMANDS, SlashCommand
-from edgetop.tui.themed_app import Controls
-from edgetop.tui.widgets.key_line import KeyLine
-from edgetop.tui.widgets.pane_column import PaneColumn
-from edgetop.tui.widgets.prompt import Prompt
+from edgetop.tui.app import InputOptions, SingleScreenApp
+from edgetop.tui.chat.prompt import Prompt
+from edgetop.tui.chat.slash_commands import COMMANDS, SlashCommand
+from edgetop.tui.keys import LIVE, TABLES, remapped
+from edgetop.tui.panes.column import PaneColumn
+from edgetop.tui.screens.live import LiveScreen
+from edgetop.tui.screens.monitor import KeyLine
+from edgetop.tui.screens.palette import PaletteScreen, entries, found, score
+from edgetop.tui.screens.sessions import SessionsScreen
 from tests.tui.screen_text import rows_of, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import StartApp, start_app
 
@@ -123,7 +120,7 @@ async def test_a_row_of_the_palette_can_be_clicked(start_app: StartApp) -> None:
 
 async def test_keys_of_the_configuration_work_and_are_shown_and_the_old_ones_do_not(start_app: StartApp) -> None:
     choices = key_choices({"next_theme": "ctrl+t", "help": ["F12", "H"], "live": {"screenshot": ""}}, "config.toml")
-    app = start_app(controls=Controls(remapped(choices, "config.toml")))
+    app = start_app(controls=InputOptions(remapped(choices, "config.toml")))
     async with app.run_test(size=(120, 36)) as pilot:
         await ready(pilot)
         await until_shown(pilot, "F12 Help")
@@ -224,10 +221,10 @@ async def test_a_page_has_its_own_help_palette_and_chosen_keys(tmp_path: Path) -
         raise AssertionError
 
     choices = key_choices({"sessions": {"reverse": "X"}}, "config.toml")
-    app = PageApp(
+    app = SingleScreenApp(
         lambda level: SessionsScreen(Store(tmp_path), level, replay=nothing, compare=nothing),
         level="braille",
-        controls=Controls(remapped(choices, "config.toml")),
+        controls=InputOptions(remapped(choices, "config.toml")),
     )
     async with app.run_test(size=(100, 30)) as pilot:
         await until_shown(pilot, "none yet", "X Reverse")

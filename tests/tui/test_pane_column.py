@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from textual.app import App
 
-from edgetop.tui.remembered import Remembered
-from edgetop.tui.widgets.chat_view import ChatView
-from edgetop.tui.widgets.pane_column import PaneColumn
-from edgetop.tui.widgets.pane_kind import PANES, TITLES, heights, kind_of
+from edgetop.tui.chat.chat_view import ChatView
+from edgetop.tui.panes.column import PANES, TITLES, LayoutStore, PaneColumn, kind_of, share_rows
 from tests.support.demo_session import DemoApp, ReplayApp, demo_records, two_sessions
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
@@ -36,7 +34,7 @@ def column_of(app: App[Any]) -> PaneColumn:
 def test_rows_are_shared_so_that_none_is_lost_and_who_is_shown_has_what_it_needs(
     titles: list[str], count: int, rows: int
 ) -> None:
-    shares = heights(tuple(titles[:count]), rows)
+    shares = share_rows(tuple(titles[:count]), rows)
     shown = {title: share for title, share in shares.items() if share}
     assert all(share >= kind_of(title).least for title, share in shown.items())
     assert sum(shown.values()) == (rows if shown else 0)
@@ -151,15 +149,15 @@ async def test_replay_has_the_same_panes_and_keys_for_all_sessions_at_once() -> 
 
 async def test_an_arrangement_is_found_again(tmp_path: Path) -> None:
     file = tmp_path / "layout.json"
-    app = DemoApp(demo_records(), remembered=Remembered(file))
+    app = DemoApp(demo_records(), remembered=LayoutStore(file))
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "6.46 tok/s")
         await pilot.press("escape", "right_curly_bracket", "4", "greater_than_sign", "t", "g")
         await until(pilot, lambda: app.live_screen._level == "block", "other glyphs")
         theme = app.theme
-    found = Remembered(file)
+    found = LayoutStore(file)
     assert (found.level, found.arrangement.theme) == ("block", theme)
-    assert Remembered(file, "ascii").level == "ascii"
+    assert LayoutStore(file, "ascii").level == "ascii"
     app = DemoApp(demo_records(), remembered=found)
     async with app.run_test(size=WIDE) as pilot:
         await until_shown(pilot, "6.46 tok/s", "-10 min")
@@ -173,10 +171,10 @@ async def test_an_arrangement_is_found_again(tmp_path: Path) -> None:
 def test_a_broken_file_is_as_none(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "layout.json"
     file.write_bytes(content)
-    remembered = Remembered(file)
-    assert remembered.arrangement == Remembered().arrangement
+    remembered = LayoutStore(file)
+    assert remembered.arrangement == LayoutStore().arrangement
     remembered.change(span="1 h")
-    assert Remembered(file).arrangement.span == "1 h"
+    assert LayoutStore(file).arrangement.span == "1 h"
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -184,13 +182,13 @@ def test_what_a_newer_or_an_odd_file_names_and_there_is_not_is_left_out(tmp_path
     file = tmp_path / "layout.json"
     file.write_text('{"order": ["power", "weather", "power"], "hidden": ["sea"], "span": "1 year", "later": 1}')
     column = PaneColumn()
-    column.take(Remembered(file).arrangement)
+    column.take(LayoutStore(file).arrangement)
     assert column.order == ("power", "tokens", "memory", "energy")
     assert (column.hidden, column.traces.span) == (frozenset(), "2 min")
 
 
 def test_where_nothing_can_be_written_the_screen_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    remembered = Remembered(tmp_path / "file" / "layout.json")
+    remembered = LayoutStore(tmp_path / "file" / "layout.json")
     remembered.change(span="1 h")
     assert remembered.arrangement.span == "1 h"

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.cells import cell_len
 
-from edgetop.core.records import Event, Missing, Record
+from edgetop.core.records import Event, Record
+from edgetop.core.sources import Unavailable
 from edgetop.session.limits import Limit
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.view import PaneDrawing, View, view_of
-from edgetop.tui.widgets import energy_pane, memory_pane, power_pane, tokens_pane
-from edgetop.tui.widgets.pane import boxed
-from edgetop.tui.widgets.pane_kind import PANES as PANE_KINDS
-from edgetop.tui.widgets.pane_kind import TOKENS, PaneKind
+from edgetop.tui.panes import energy, memory, tokens
+from edgetop.tui.panes import power as power_pane
+from edgetop.tui.panes.column import PANES as PANE_KINDS
+from edgetop.tui.panes.column import TOKENS
+from edgetop.tui.panes.pane import PaneKind, boxed
+from edgetop.tui.panes.view import PaneDrawing, View, view_of
 from tests.support.demo_session import (
     LOADED,
     NO_POWER,
@@ -35,7 +37,7 @@ from tests.support.demo_session import (
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 from tests.support.recorded_sessions import fold
 
-PANES = (tokens_pane, memory_pane, power_pane, energy_pane)
+PANES = (tokens, memory, power_pane, energy)
 DRAWINGS: tuple[PaneDrawing, ...] = tuple(pane.draw for pane in PANES)
 
 
@@ -59,7 +61,7 @@ def early(*records: Record) -> View:
     ],
 )
 def test_before_the_first_turn_the_tokens_pane_says_what_to_do(view: View, says: str) -> None:
-    text = drawn(tokens_pane.draw, view)
+    text = drawn(tokens.draw, view)
     assert says in text
     assert "no turn yet" in text
 
@@ -67,11 +69,11 @@ def test_before_the_first_turn_the_tokens_pane_says_what_to_do(view: View, says:
 def test_during_prefill_the_headline_is_the_prefill_rate_and_how_far_it_is() -> None:
     view = demo_view(until_us=TURN_1_US + 300_000)
     assert view.snapshot.phase == "prefill"
-    assert "prefill n/a 0/38" in drawn(tokens_pane.draw, view).splitlines()[0]
+    assert "prefill n/a 0/38" in drawn(tokens.draw, view).splitlines()[0]
 
 
 def test_while_tokens_come_the_headline_is_the_decode_rate_and_the_graph_has_its_axis() -> None:
-    text = drawn(tokens_pane.draw, demo_view())
+    text = drawn(tokens.draw, demo_view())
     assert "decode 6.46 tok/s" in text.splitlines()[0]
     axes = ("   10┤", "    0┤", "-2 min", "tok/s · now 7.12 · mean 6.46")
     for words in (*axes, "prefill 62.5 tok/s", "first token 0.41 s", "p99"):
@@ -79,13 +81,13 @@ def test_while_tokens_come_the_headline_is_the_decode_rate_and_the_graph_has_its
 
 
 def test_after_the_turn_its_figures_stay_and_nothing_is_now() -> None:
-    text = drawn(tokens_pane.draw, demo_view(until_us=TURN_2_US - S))
+    text = drawn(tokens.draw, demo_view(until_us=TURN_2_US - S))
     assert "decode 6.46 tok/s" in text
     assert "now " not in text
 
 
 def test_a_time_without_tokens_stays_blank_in_the_graph() -> None:
-    lowest = drawn(tokens_pane.draw, demo_view(level="ascii")).splitlines()[6]
+    lowest = drawn(tokens.draw, demo_view(level="ascii")).splitlines()[6]
     # Three seconds a character; the first answer ended 23 s before the second one began.
     assert re.search(r" 0\+ +\|{4} {6,8}\|{2,3} \|$", lowest)
 
@@ -95,7 +97,7 @@ def test_the_sentence_on_what_limits_the_speed_is_never_cut() -> None:
     sentence = "The weights were read from the disk again: 1234 major page faults a second."
     limited = replace(view, snapshot=replace(view.snapshot, limit=Limit("paging", sentence)))
     for height in (6, 8, 13):
-        words = drawn(tokens_pane.draw, limited, height=height).replace("│", " ").split()
+        words = drawn(tokens.draw, limited, height=height).replace("│", " ").split()
         assert sentence in " ".join(words)
 
 
@@ -107,8 +109,8 @@ def test_what_can_be_done_about_a_limit_stands_below_it_where_there_is_room_and_
         return " ".join(drawn(drawing, view, height=height).replace("│", " ").split())
 
     told = "What to do: close them, or leave them a core."
-    assert told in words(tokens_pane.draw, 13)
-    assert told not in words(tokens_pane.draw, 8)
+    assert told in words(tokens.draw, 13)
+    assert told not in words(tokens.draw, 8)
     assert "Close them, or leave them a core." in words(TOKENS.all_of, 14)
 
 
@@ -126,15 +128,15 @@ def test_a_zoomed_pane_fits_into_any_room_with_any_glyphs(kind: PaneKind, power:
 
 
 def test_memory_has_a_bar_and_a_history_where_there_is_room() -> None:
-    rows = drawn(memory_pane.draw, demo_view(level="ascii"), height=10).splitlines()
+    rows = drawn(memory.draw, demo_view(level="ascii"), height=10).splitlines()
     assert re.fullmatch(r"\| \[w+k+c*r*o+ +\] \|", rows[5])
     assert "GiB resident" in rows[4]
     assert re.search(r"2\+ +\|+", rows[1]) or re.search(r"0\+ +\.?\|+", rows[2])
-    assert "[" not in drawn(memory_pane.draw, demo_view(level="ascii"), height=6)
+    assert "[" not in drawn(memory.draw, demo_view(level="ascii"), height=6)
 
 
 def test_memory_says_what_is_reserved_resident_and_left() -> None:
-    text = drawn(memory_pane.draw, demo_view(), height=5)
+    text = drawn(memory.draw, demo_view(), height=5)
     assert "1.3G of 7.9G" in text.splitlines()[0]
     for words in ("weights 0.99G", "kv 192M", "compute 100M", "rest 39M", "resident 1.3G", "available 5.5G", "swap 0B"):
         assert words in text
@@ -144,16 +146,16 @@ def test_memory_says_what_is_reserved_resident_and_left() -> None:
 def test_a_gpu_takes_the_place_of_the_least_needed_line() -> None:
     gpu = {"gpu.0.memory_used": 3.0 * 2**30, "gpu.0.memory_total": 24.0 * 2**30, "gpu.0.use": 41.0}
     view = with_readings(demo_view(), gpu)
-    text = drawn(memory_pane.draw, view, height=5)
+    text = drawn(memory.draw, view, height=5)
     assert "gpu 3.0G of 24G  use 41 %" in text
     assert "available" in text
     assert "resident" not in text
-    assert "resident" in drawn(memory_pane.draw, view, height=6)
-    assert "and 1 more" in drawn(memory_pane.draw, with_readings(view, {"gpu.1.memory_used": 1.0}), height=6)
+    assert "resident" in drawn(memory.draw, view, height=6)
+    assert "and 1 more" in drawn(memory.draw, with_readings(view, {"gpu.1.memory_used": 1.0}), height=6)
 
 
 def test_what_memory_is_not_known_reads_na_and_never_zero() -> None:
-    text = drawn(memory_pane.draw, early(), height=5)
+    text = drawn(memory.draw, early(), height=5)
     assert text.count("n/a") == 11
     assert " 0" not in text
 
@@ -185,18 +187,18 @@ def test_without_power_the_pane_says_why_and_what_would_give_it() -> None:
 
 
 def test_without_power_the_energy_pane_says_what_is_missing() -> None:
-    text = drawn(energy_pane.draw, demo_view(power=False), height=5)
+    text = drawn(energy.draw, demo_view(power=False), height=5)
     assert "n/a" in text.splitlines()[0]
     assert "No energy per token, since power is not known." in text
 
 
 def test_before_the_second_token_energy_says_why_it_has_to_wait() -> None:
-    text = drawn(energy_pane.draw, demo_view(until_us=TURN_1_US + S), height=5)
+    text = drawn(energy.draw, demo_view(until_us=TURN_1_US + S), height=5)
     assert "the turn has no second token" in " ".join(text.replace("│", " ").split())
 
 
 def test_energy_has_its_interval_its_basis_and_its_grade() -> None:
-    text = drawn(energy_pane.draw, demo_view(until_us=TURN_2_US - S), height=7)
+    text = drawn(energy.draw, demo_view(until_us=TURN_2_US - S), height=7)
     head, *lines = text.splitlines()
     assert re.search(r" 1\.\d\d ± 0\.\d+ J/token · gross · B ╮$", head)
     words = " ".join(" ".join(lines).replace("│", " ").split())
@@ -209,14 +211,14 @@ def test_energy_has_its_interval_its_basis_and_its_grade() -> None:
 
 
 def test_energy_that_waits_for_readings_says_so() -> None:
-    assert "· B ..." in drawn(energy_pane.draw, demo_view(), height=7).splitlines()[0]
+    assert "· B ..." in drawn(energy.draw, demo_view(), height=7).splitlines()[0]
 
 
 def test_a_dead_engine_keeps_the_figures_of_its_last_turn() -> None:
     died = Event(t_us=NOW_US, kind="engine_died", text="The engine died.")
     view = demo_view(more=[died])
     assert view.snapshot.phase == "dead"
-    assert "6.46 tok/s" in drawn(tokens_pane.draw, view)
+    assert "6.46 tok/s" in drawn(tokens.draw, view)
 
 
 @pytest.mark.parametrize("power", [True, False])
@@ -238,7 +240,7 @@ def test_with_ascii_glyphs_a_pane_is_all_ascii_and_with_any_exactly_as_wide_as_i
 def test_reasons_and_names_of_sensors_cannot_leave_the_pane(
     text: str, level: GlyphLevel, width: int, height: int
 ) -> None:
-    silent = replace(NO_POWER, missing=Missing(text, text[::-1]))
+    silent = replace(NO_POWER, missing=Unavailable(text, text[::-1]))
     session = fold([*demo_records(until_us=3 * S, power=False), silent])
     channel = replace(PMIC.channels[1], name=f"power.{text}")
     named = replace(demo_view(until_us=3 * S), level=level)

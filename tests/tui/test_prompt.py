@@ -10,8 +10,8 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import Static
 
-from edgetop.tui.themed_app import ThemedApp
-from edgetop.tui.widgets.prompt import Prompt
+from edgetop.tui.app import BaseApp
+from edgetop.tui.chat.prompt import Prompt
 from tests.support.hostile_text import acts_on_a_terminal
 
 
@@ -19,7 +19,7 @@ def complete(text: str) -> Sequence[str]:
     return [name for name in ("/clear", "/stats", "/system") if text.startswith("/") and name.startswith(text)]
 
 
-class PromptApp(ThemedApp[None]):
+class PromptApp(BaseApp[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         ("f6", "note('f6')", ""),
         ("ctrl+c", "note('ctrl+c')", ""),

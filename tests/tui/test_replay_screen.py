@@ -17,10 +17,9 @@ from textual.pilot import Pilot
 
 from edgetop.core.records import ModelLoaded, Tokens, TurnStarted
 from edgetop.session.session import Session
+from edgetop.tui.chat.turns import NOT_RECORDED
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.recorded_chat import NOT_RECORDED
-from edgetop.tui.widgets.replay_column import ReplayColumn
-from edgetop.tui.widgets.replay_transport import TransportLine
+from edgetop.tui.screens.replay import ReplayColumn, TransportLine
 from tests.support.demo_session import TURN_1_US, TURN_2_US, DemoApp, ReplayApp, S, ended_records, two_sessions
 from tests.support.recorded_sessions import fold
 from tests.tui.screen_text import rows_of, text_of, until, until_shown

@@ -9,12 +9,11 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 from textual.pilot import Pilot
 
-from edgetop.session.codec import encode_file
-from edgetop.session.disk import load_head
+from edgetop.session.file_io import encode_file, load_head
 from edgetop.session.store import Store
+from edgetop.tui.app import SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.page_app import PageApp
-from edgetop.tui.sessions_screen import SessionsScreen
+from edgetop.tui.screens.sessions import SessionsScreen
 from tests.support.hostile_text import acts_on_a_terminal
 from tests.support.recorded_power import with_energy
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
@@ -60,7 +59,7 @@ class Opened:
         self.compared: list[tuple[str, ...]] = []
 
 
-Start = Callable[..., PageApp[None]]
+Start = Callable[..., SingleScreenApp[None]]
 
 
 @pytest.fixture
@@ -76,8 +75,8 @@ def start(folder: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> Star
         assert isinstance(paths, tuple)
         return tuple(path.name[4:8] for path in paths)
 
-    def app(level: GlyphLevel = "braille", store: Store | None = None) -> PageApp[None]:
-        return PageApp(
+    def app(level: GlyphLevel = "braille", store: Store | None = None) -> SingleScreenApp[None]:
+        return SingleScreenApp(
             lambda chosen: SessionsScreen(
                 store or Store(folder),
                 chosen,
@@ -94,7 +93,7 @@ async def ready(pilot: Pilot[None], *texts: str) -> None:
     await until_shown(pilot, "sessions 13", *texts)
 
 
-def chosen(app: PageApp[None]) -> str:
+def chosen(app: SingleScreenApp[None]) -> str:
     """The row of the cursor."""
     (row,) = [row for row in rows_of(app) if row.startswith(" >")]
     return row

@@ -11,15 +11,12 @@ from rich.cells import cell_len
 
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
-from edgetop.settings.lookup import is_of_file
 from edgetop.settings.option import Option
-from edgetop.settings.resolve import Settings, resolve
+from edgetop.settings.resolve import Settings, is_of_file, resolve
+from edgetop.tui.app import SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.live_screen import LiveScreen
-from edgetop.tui.page_app import PageApp
-from edgetop.tui.settings_desk import SettingsDesk, effect_of
-from edgetop.tui.settings_screen import SettingsScreen
-from edgetop.tui.settings_table import rows_of
+from edgetop.tui.screens.live import LiveScreen
+from edgetop.tui.screens.settings import SettingsEditor, SettingsScreen, effect_of, rows_of
 from tests.tui.screen_text import rows_of as drawn_rows
 from tests.tui.screen_text import text_of, until, until_shown
 from tests.tui.scripted_app import StartApp, say, start_app
@@ -45,15 +42,15 @@ def applied() -> Applied:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, applied: Applied) -> SettingsDesk:
+def desk(tmp_path: Path, applied: Applied) -> SettingsEditor:
     file = tmp_path / "config.toml"
     file.write_text("[sampling]\ntemp = 0.3 # cold\n\n[recording]\ntext = false\n")
     settings = resolve({"config": str(file), "ctx": "4k"}, {"EDGETOP_DELAY": "2"})
-    return SettingsDesk(settings, file, apply=applied, themes=THEMES)
+    return SettingsEditor(settings, file, apply=applied, themes=THEMES)
 
 
 @pytest.mark.parametrize("option", options.OPTIONS, ids=[option.name for option in options.OPTIONS])
-def test_the_text_of_every_setting_says_what_it_is(option: Option[object], desk: SettingsDesk) -> None:
+def test_the_text_of_every_setting_says_what_it_is(option: Option[object], desk: SettingsEditor) -> None:
     text = desk.text(option)
     assert text is not None
     if is_of_file(option) and text:
@@ -63,7 +60,7 @@ def test_the_text_of_every_setting_says_what_it_is(option: Option[object], desk:
     assert effect_of(option)
 
 
-def test_a_change_says_when_it_takes_effect(desk: SettingsDesk, applied: Applied) -> None:
+def test_a_change_says_when_it_takes_effect(desk: SettingsEditor, applied: Applied) -> None:
     assert desk.change(options.TEMP, "0.7") == "temp: 0.7, from the next prompt on"
     assert desk.change(options.THREADS, "2") == "threads: 2, when a model is loaded"
     assert desk.change(options.DATA_DIR, "/x") == "data_dir: /x, from the next start on if it is written (w)"
@@ -74,7 +71,7 @@ def test_a_change_says_when_it_takes_effect(desk: SettingsDesk, applied: Applied
     assert [desk.origin(each) for each in asked] == ["changed here", "flag", "environment", "file", "default"]
 
 
-def test_choices_go_round_and_several_texts_are_typed_in_one_line(desk: SettingsDesk) -> None:
+def test_choices_go_round_and_several_texts_are_typed_in_one_line(desk: SettingsEditor) -> None:
     assert [desk.step(options.THEME).split(",")[0] for _ in range(4)] == [
         "theme: light", "theme: mono", "theme: dark", "theme: light",
     ]  # fmt: skip
@@ -97,18 +94,18 @@ def test_choices_go_round_and_several_texts_are_typed_in_one_line(desk: Settings
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(
-    option: Option[object], typed: str, what: str, desk: SettingsDesk, applied: Applied
+    option: Option[object], typed: str, what: str, desk: SettingsEditor, applied: Applied
 ) -> None:
     before = desk.settings[option]
     with pytest.raises(UsageError) as refused:
         desk.change(option, typed)
     assert what in refused.value.what
-    assert refused.value.mend
+    assert refused.value.hint
     assert desk.settings[option] == before
     assert not applied.names
 
 
-def test_what_is_written_is_what_the_next_start_finds(desk: SettingsDesk) -> None:
+def test_what_is_written_is_what_the_next_start_finds(desk: SettingsEditor) -> None:
     desk.change(options.TEMP, "0.7")
     desk.change(options.TEXT, "")
     desk.change(options.CTX, "8k")
@@ -129,7 +126,7 @@ def test_words_find_settings_in_names_flags_and_descriptions() -> None:
     assert [row for row in rows_of([]) if isinstance(row, Option)] == list(options.OPTIONS)
 
 
-Start = Callable[..., PageApp[None]]
+Start = Callable[..., SingleScreenApp[None]]
 
 
 async def choose(pilot: Any, name: str) -> None:
@@ -150,15 +147,15 @@ async def type_value(pilot: Any, value: str) -> None:
 
 
 @pytest.fixture
-def start(desk: SettingsDesk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
+def start(desk: SettingsEditor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setattr("platformdirs.user_config_path", lambda *_args, **_named: tmp_path / "config")
-    return lambda level="braille": PageApp(lambda chosen: SettingsScreen(desk, chosen), level=level)
+    return lambda level="braille": SingleScreenApp(lambda chosen: SettingsScreen(desk, chosen), level=level)
 
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("size", SIZES, ids=[f"{columns}x{rows}" for columns, rows in SIZES])
 async def test_every_size_shows_the_chosen_setting_and_what_it_is(
-    start: Start, desk: SettingsDesk, size: tuple[int, int], level: GlyphLevel
+    start: Start, desk: SettingsEditor, size: tuple[int, int], level: GlyphLevel
 ) -> None:
     app = start(level)
     async with app.run_test(size=size) as pilot:
@@ -173,7 +170,7 @@ async def test_every_size_shows_the_chosen_setting_and_what_it_is(
     assert level != "ascii" or "".join(drawn).isascii()
 
 
-async def test_enter_changes_and_w_writes(start: Start, desk: SettingsDesk) -> None:
+async def test_enter_changes_and_w_writes(start: Start, desk: SettingsEditor) -> None:
     app = start()
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "> model")
@@ -193,7 +190,7 @@ async def test_enter_changes_and_w_writes(start: Start, desk: SettingsDesk) -> N
     assert "temp = 1.5 # cold" in desk.file.read_text()
 
 
-async def test_escape_leaves_filter_and_value_as_they_were(start: Start, desk: SettingsDesk) -> None:
+async def test_escape_leaves_filter_and_value_as_they_were(start: Start, desk: SettingsEditor) -> None:
     app = start()
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "> model")
@@ -209,7 +206,7 @@ async def test_escape_leaves_filter_and_value_as_they_were(start: Start, desk: S
     assert desk.settings is before
 
 
-async def test_keys_do_nothing_where_no_setting_is_shown(start: Start, desk: SettingsDesk) -> None:
+async def test_keys_do_nothing_where_no_setting_is_shown(start: Start, desk: SettingsEditor) -> None:
     before = desk.settings
     app = start()
     async with app.run_test(size=(80, 24)) as pilot:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.color import Color, ColorSystem
 from rich.style import Style
 
-from edgetop.tui.sgr import PLAIN, Look, Run, look_of, written
+from edgetop.tui.terminal_output import PLAIN, Run, SgrState, encode, look_of
 
 COLUMNS = 200
 colours = st.one_of(
@@ -42,7 +42,7 @@ def plain_after(written: str) -> bool:
     return tuple(screen.buffer[0][0]) == tuple(pyte.screens.Char("X"))
 
 
-def look(style: Style) -> Look:
+def look(style: Style) -> SgrState:
     drawn = style.render("x", color_system=ColorSystem.TRUECOLOR)
     return look_of(drawn[2 : drawn.index("m")]) if drawn != "x" else PLAIN
 
@@ -50,7 +50,7 @@ def look(style: Style) -> Look:
 @given(st.lists(st.tuples(texts, styles), max_size=12))
 def test_the_picture_is_the_same_and_no_longer(pieces: list[tuple[str, Style]]) -> None:
     drawn = "".join(style.render(text, color_system=ColorSystem.TRUECOLOR) for text, style in pieces)
-    short = written(Run(text, look(style)) for text, style in pieces)
+    short = encode(Run(text, look(style)) for text, style in pieces)
     assert picture(short) == picture(drawn)
     assert len(short) <= len(drawn)
     assert plain_after(short)
@@ -62,14 +62,14 @@ FORE, FORE_2, BACK = "38;2;1;2;3", "38;2;7;7;7", "48;2;9;9;9"
 def test_only_what_changes_is_said() -> None:
     looks = [look_of(f"1;{FORE};{BACK}"), look_of(f"1;{FORE_2};{BACK}"), look_of(f"{FORE_2};{BACK}")]
     runs = [Run(letter, each) for letter, each in zip("ABC", looks, strict=True)]
-    assert written(runs) == f"\x1b[1;{FORE};{BACK}mA\x1b[{FORE_2}mB\x1b[0;{FORE_2};{BACK}mC\x1b[0m"
+    assert encode(runs) == f"\x1b[1;{FORE};{BACK}mA\x1b[{FORE_2}mB\x1b[0;{FORE_2};{BACK}mC\x1b[0m"
 
 
 def test_a_style_outlives_a_move_of_the_cursor() -> None:
     bold = look_of("1")
     runs = [Run("A", bold, "\x1b[2;3H"), Run("  ", bold, "\x1b[4;5H"), Run("B", bold)]
-    assert written(runs) == "\x1b[2;3H\x1b[1mA\x1b[4;5H  B\x1b[0m"
+    assert encode(runs) == "\x1b[2;3H\x1b[1mA\x1b[4;5H  B\x1b[0m"
 
 
 def test_a_move_is_made_even_where_nothing_is_written() -> None:
-    assert written([Run("", PLAIN, "\x1b[2;3H"), Run("A", PLAIN)]) == "\x1b[2;3HA"
+    assert encode([Run("", PLAIN, "\x1b[2;3H"), Run("A", PLAIN)]) == "\x1b[2;3HA"

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.engine import SamplingSettings
-from edgetop.live.sampling_words import SettingError, settings_words, with_setting
-from edgetop.tui.slash import COMMANDS, completions, parse
+from edgetop.core.engine_settings import SamplingSettings
+from edgetop.live.chat_commands import SettingError, settings_words, with_setting
+from edgetop.tui.chat.slash_commands import COMMANDS, completions, parse
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from textual.color import Color
 from textual.theme import Theme
 
-from edgetop.commands.page import chosen_theme
+from edgetop.commands.screens import chosen_theme
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
 from edgetop.settings.resolve import resolve
 from edgetop.tui import themes
-from edgetop.tui.app import EdgetopApp
+from edgetop.tui.app import ChatApp
+from edgetop.tui.styled_text import Role
 from edgetop.tui.themes import (
     DEFAULT_THEME,
     EDGE,
@@ -26,7 +27,7 @@ from edgetop.tui.themes import (
     load_themes,
     read_theme,
 )
-from edgetop.tui.widgets.lines import LinesWidget, Role
+from edgetop.tui.widgets import LinesWidget
 from tests.support.demo_session import DemoApp, demo_records
 from tests.tui.screen_text import until_shown
 
@@ -145,7 +146,7 @@ def test_a_broken_theme_says_in_one_line_what_is_wrong(broken: str, why: str, ow
     with pytest.raises(UsageError) as told:
         chosen_theme(settings)
     assert str(file) in told.value.what
-    assert "--theme" in told.value.mend
+    assert "--theme" in told.value.hint
 
 
 def test_a_theme_of_ones_own_is_found_by_its_name(own_folder: Path) -> None:
@@ -154,7 +155,7 @@ def test_a_theme_of_ones_own_is_found_by_its_name(own_folder: Path) -> None:
     assert chosen_theme(resolve({"theme": "edgetop-mine"}, {})) == "edgetop-mine"
     with pytest.raises(UsageError) as refused:
         chosen_theme(resolve({"theme": "mina"}, {}))
-    assert refused.value.mend == "did you mean mine?"
+    assert refused.value.hint == "did you mean mine?"
 
 
 def test_the_manual_names_every_theme_that_is_shipped() -> None:
@@ -164,7 +165,7 @@ def test_the_manual_names_every_theme_that_is_shipped() -> None:
 
 async def test_the_key_goes_on_to_a_theme_of_ones_own(own_folder: Path) -> None:
     (own_folder / "zebra.toml").write_text((SHIPPED / "dark.toml").read_text())
-    app = EdgetopApp(DemoApp._nothing, model=None, level="braille", theme="edgetop-mono")
+    app = ChatApp(DemoApp._nothing, model=None, level="braille", theme="edgetop-mono")
     for theme in load_themes():
         app.register_theme(theme)
     seen = []
@@ -214,6 +215,6 @@ async def test_the_screen_can_be_drawn_in_every_theme() -> None:
 
 async def test_a_theme_that_cannot_be_read_leaves_the_default(own_folder: Path) -> None:
     (own_folder / "mine.toml").write_text("[")
-    app = EdgetopApp(DemoApp._nothing, model=None, level="braille", theme="edgetop-mine")
+    app = ChatApp(DemoApp._nothing, model=None, level="braille", theme="edgetop-mine")
     assert app.theme == DEFAULT_THEME
     assert themes.load_theme("mine") is None

@@ -10,10 +10,10 @@ from rich.cells import cell_len
 
 from edgetop.core.records import DeviceInfo
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.view import View
-from edgetop.tui.widgets.key_line import draw as draw_keys
-from edgetop.tui.widgets.lines import Line
-from edgetop.tui.widgets.top_meters import Layout, bar, draw
+from edgetop.tui.panes.meters import Layout, bar, draw
+from edgetop.tui.panes.view import View
+from edgetop.tui.screens.monitor import draw as draw_keys
+from edgetop.tui.styled_text import Line
 from tests.support.demo_session import S, demo_event, demo_view, with_readings
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 

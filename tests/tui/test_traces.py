@@ -8,18 +8,18 @@ from benchmarks.history import begun, second
 from edgetop.core.records import TurnFinished
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from edgetop.tui.traces import SPANS, Traces
+from edgetop.tui.panes.view import SPANS, ChartHistory
 from tests.support.demo_session import NOW_US, TURN_1_US, TURN_2_US, S, demo_records
 from tests.support.recorded_sessions import fold
 
 
-def at(traces: Traces, session: Session, t_us: int) -> Traces:
+def at(traces: ChartHistory, session: Session, t_us: int) -> ChartHistory:
     return traces.at(session, snapshot(session, t_us))
 
 
 def work(length_s: int, span: str) -> int:
     """Steps computed for twenty draws after so much of a session."""
-    session, traces = begun(), Traces(span)
+    session, traces = begun(), ChartHistory(span)
     for at_s in range(length_s + 1):
         second(session, at_s)
     counts = []
@@ -44,18 +44,18 @@ def test_the_whole_of_a_longer_session_takes_fewer_steps_since_they_are_longer()
 
 @pytest.mark.parametrize("span", [name for name, _ in SPANS])
 def test_what_was_kept_from_draw_to_draw_is_what_a_single_look_shows(span: str) -> None:
-    session, kept = fold(demo_records()), Traces(span)
+    session, kept = fold(demo_records()), ChartHistory(span)
     for t_us in range(TURN_1_US, NOW_US + 1, S // 2):
         now = at(kept, session, t_us)
         shown = [now.speed(60).values, now.power(60).values, now.channel("engine.rss", 60).values]
         now.turns(5)
-    alone = at(Traces(span), session, NOW_US)
+    alone = at(ChartHistory(span), session, NOW_US)
     assert shown == [alone.speed(60).values, alone.power(60).values, alone.channel("engine.rss", 60).values]
     assert now.turns(5) == alone.turns(5)
 
 
 def test_time_that_goes_back_shows_nothing_of_what_comes_later() -> None:
-    session, traces = fold(demo_records()), Traces("30 s")
+    session, traces = fold(demo_records()), ChartHistory("30 s")
     at(traces, session, NOW_US).speed(60)
     early = at(traces, session, TURN_1_US - S)
     assert set(early.speed(60).values) == {None}
@@ -69,6 +69,6 @@ def test_while_nothing_is_generated_the_speed_stands_still_and_says_when() -> No
     assert isinstance(finished, TurnFinished)
     last_us = session.turns[0].token_t_us[-1]
     for t_us in (finished.t_us + S, TURN_2_US - 2 * S):
-        trace = at(Traces(), session, t_us).speed(60)
+        trace = at(ChartHistory(), session, t_us).speed(60)
         assert (trace.end_us, trace.is_now) == (last_us, False)
-    assert at(Traces(), session, TURN_1_US + 3 * S).speed(60).is_now
+    assert at(ChartHistory(), session, TURN_1_US + 3 * S).speed(60).is_now

@@ -6,12 +6,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from edgetop.tui.chat_block import Place, StyledLine
+from edgetop.tui.chat.transcript import LinePosition, StyledLine, Transcript
 from edgetop.tui.glyphs import LEVELS, GlyphLevel, glyphs_for
-from edgetop.tui.transcript import Transcript
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
-TOP = Place(0, 0)
+TOP = LinePosition(0, 0)
 
 
 def no_markdown(text: str, width: int) -> list[StyledLine] | None:
@@ -24,7 +23,7 @@ def transcript(width: int = 20, level: GlyphLevel = "braille") -> Transcript:
     return made
 
 
-def shown(of: Transcript, top: Place = TOP, count: int = 10_000) -> list[str]:
+def shown(of: Transcript, top: LinePosition = TOP, count: int = 10_000) -> list[str]:
     return ["" if row is None else str(row.content) for row in of.rows(top, count)]
 
 
@@ -107,15 +106,15 @@ def long_chat() -> Transcript:
 def test_places_count_lines_up_and_down(long_chat: Transcript) -> None:
     lines = shown(long_chat)
     for index in range(len(lines)):
-        place = long_chat.place_below(Place(0, 0), index)
+        place = long_chat.place_below(LinePosition(0, 0), index)
         assert shown(long_chat, place, 3) == lines[index : index + 3]
         assert long_chat.lines_below(place, 10_000) == len(lines) - index
         assert shown(long_chat, long_chat.place_above(long_chat.end, len(lines) - index), 3) == lines[index : index + 3]
 
 
 def test_places_stop_at_both_ends(long_chat: Transcript) -> None:
-    assert long_chat.place_above(long_chat.end, 10_000) == Place(0, 0)
-    assert long_chat.place_below(Place(0, 0), 10_000) == long_chat.end
+    assert long_chat.place_above(long_chat.end, 10_000) == LinePosition(0, 0)
+    assert long_chat.place_below(LinePosition(0, 0), 10_000) == long_chat.end
 
 
 def test_only_what_is_looked_at_is_laid_out_again(long_chat: Transcript) -> None:
@@ -157,7 +156,7 @@ def test_markdown_is_asked_for_once_when_the_reply_is_finished() -> None:
     assert asked == []
     chat.close_reply(reply, "")
     shown(chat)
-    rows = chat.rows(Place(0, 0), 100)
+    rows = chat.rows(LinePosition(0, 0), 100)
     assert asked == [("**its**", 30)]
     assert rows[-1] is not None
     assert rows[-1].content == (Segment("styled"),)

@@ -7,14 +7,14 @@ from pathlib import Path
 from msgspec.structs import replace
 from textual.widgets import OptionList
 
-from edgetop.core.engine import EngineSettings
-from edgetop.fit.machine_profile import machine_key
-from edgetop.inference.quantization import content_key
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.records import machine_key
+from edgetop.inference.model_file import content_key
 from edgetop.live.tuned import TunedModel, save_tuned, tuned_file
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.source import Host
-from edgetop.tui.app import EdgetopApp
-from edgetop.tui.live_screen import LiveScreen
+from edgetop.telemetry.host import Host
+from edgetop.tui.app import ChatApp
+from edgetop.tui.screens.live import LiveScreen
 from tests.tui.screen_text import until, until_said, until_shown
 from tests.tui.scripted_app import StartApp, say, start_app
 
@@ -22,7 +22,7 @@ __all__ = ["start_app"]
 LEFT_OPEN = frozenset({"n_threads", "n_threads_batch", "n_batch", "n_ubatch", "type_k", "type_v"})
 
 
-def tuned_to(path: Path, app: EdgetopApp, threads: int) -> None:
+def tuned_to(path: Path, app: ChatApp, threads: int) -> None:
     """Write a model's file, and save what it was tuned to."""
     path.write_bytes(b"GGUF" + bytes(60) + path.name.encode())
     options, store = app._prepare()
@@ -42,13 +42,13 @@ def tuned_to(path: Path, app: EdgetopApp, threads: int) -> None:
     )
 
 
-def leave_open(app: EdgetopApp, fields: frozenset[str]) -> None:
+def leave_open(app: ChatApp, fields: frozenset[str]) -> None:
     """As if the person had chosen all other settings."""
     options, store = app._prepare()
     app._prepare = lambda: (replace(options, left_open=fields), store)
 
 
-def loaded(app: EdgetopApp) -> list[EngineSettings]:
+def loaded(app: ChatApp) -> list[EngineSettings]:
     screen = next((screen for screen in app.screen_stack if isinstance(screen, LiveScreen)), None)
     return [] if screen is None else [load.settings for load in screen._live.session.loads]
 

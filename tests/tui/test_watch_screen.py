@@ -7,23 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.usage import Slot, Usage
+from edgetop.live.server_monitor import ServerStatus
 from edgetop.live.watch_session import WatchOptions, WatchSession
-from edgetop.live.watched_service import ServiceRow
-from edgetop.session.disk import load
+from edgetop.session.file_io import load
 from edgetop.session.store import Store
-from edgetop.tui.services_list import lines_of
-from edgetop.tui.watch_app import WatchApp
-from edgetop.tui.widgets.lines import width_of
-from edgetop.tui.widgets.pane import Pane
-from edgetop.tui.widgets.top_meters import TopMeters
+from edgetop.tui.app import WatchApp
+from edgetop.tui.panes.meters import TopMeters
+from edgetop.tui.panes.pane import Pane
+from edgetop.tui.screens.watch import lines_of
+from edgetop.tui.styled_text import width_of
 from tests.support.loopback_server import LoopbackServer, loopback_server
 from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 from tests.tui.screen_text import until, until_shown
 
-ROW = ServiceRow(
+ROW = ServerStatus(
     number=1,
     kind="llama-server",
     version="b6123",
@@ -47,29 +47,29 @@ ROW = ServiceRow(
     cpu_percent=95.0,
     threads=4,
 )
-UNCOUNTED = ServiceRow(
+UNCOUNTED = ServerStatus(
     number=2,
     kind="ollama",
     models=("mistral:latest",),
     state="answers",
     usage=Usage(
         kind="ollama",
-        tokens=Missing("x"),
+        tokens=Unavailable("x"),
         counts="nothing",
-        no_count=Missing("Ollama does not tell how many tokens it generates for others", "llama-server does"),
+        no_count=Unavailable("Ollama does not tell how many tokens it generates for others", "llama-server does"),
     ),
 )
-SILENT = ServiceRow(
+SILENT = ServerStatus(
     number=3,
     kind="vllm",
     models=("\x1b[31mred",),
     state="silent",
-    trouble=Missing("it does not answer within 2 s", "look whether it hangs"),
+    trouble=Unavailable("it does not answer within 2 s", "look whether it hangs"),
     is_open=False,
 )
 
 
-def plain(width: int, *rows: ServiceRow, looked: bool = True) -> list[str]:
+def plain(width: int, *rows: ServerStatus, looked: bool = True) -> list[str]:
     lines = lines_of(rows, width, "ascii", looked=looked)
     assert all(width_of(line) <= width for line in lines)
     return ["".join(span.text for span in line) for line in lines]
@@ -118,7 +118,7 @@ def test_a_service_is_told_with_all_that_it_does() -> None:
     assert text[2] == "  slot 1 decode  42 tok  ctx 75/512"
 
 
-def test_what_is_not_known_is_told_with_what_would_mend_it() -> None:
+def test_what_is_not_known_is_told_with_what_would_hint_it() -> None:
     text = " ".join(plain(66, UNCOUNTED, SILENT))
     assert "Ollama does not tell how many tokens it generates for others: llama-server does." in " ".join(text.split())
     assert "no answer" in text

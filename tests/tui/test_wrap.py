@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from edgetop.core.text import literal
-from edgetop.tui.wrap import _ALL_NARROW, _wrap_graphemes, fit, wrap
+from edgetop.tui.styled_text import _ALL_NARROW, _wrap_graphemes, fit_text, wrap
 
 words = st.text("ab  \u00e9\u2014\u4e2d\U0001f469\u0301\u200d\ufe0f#", max_size=60)
 widths = st.integers(2, 20)
@@ -55,7 +55,7 @@ def test_the_characters_taken_as_narrow_are_one_cell_each() -> None:
 @given(st.text(max_size=40), st.integers(0, 20))
 def test_fit_gives_exactly_the_width(text: str, width: int) -> None:
     safe = literal(text).replace("\n", " ").replace("\t", " ")
-    assert cell_len(fit(safe, width)) == width
+    assert cell_len(fit_text(safe, width)) == width
 
 
 def test_a_very_long_word_is_cut_into_full_lines() -> None:

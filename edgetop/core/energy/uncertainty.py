@@ -1,4 +1,4 @@
-"""Values with the components of their standard uncertainty, after the GUM (JCGM 100:2008).
+"""Uncertainty budget, flags with their wording, grade.
 
 A component is one standard uncertainty in the unit of the value. The combined one is u = √Σu², and what is shown is
 the value ± 2u. Components that are the same for every window of one meter (gain, offset, disagreement between two
@@ -10,86 +10,97 @@ the clocks of several machines cut the work short alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import fsum, hypot, sqrt
+from collections.abc import Sequence
+from math import sqrt
+from typing import Literal
 
 from msgspec import Struct
 
-from edgetop.core.energy.meter import Meter
+from edgetop.core.quantity import Components, Quantity
+from edgetop.core.sources import Meter, Scope, Unavailable
 
-COVERAGE_FACTOR = 2.0
+Letter = Literal["A", "B", "C", "D"]
+
+LIMITS: tuple[tuple[Letter, float], ...] = (("A", 0.05), ("B", 0.10), ("C", 0.25), ("D", 0.50))
+"""The widest 2u, as a share of the value, that each letter allows."""
+
+DEVICE_SCOPES: frozenset[Scope] = frozenset({"wall", "dc_in", "board_input", "module", "platform", "battery"})
+"""What covers the whole device, or the whole module."""
+
+BRIDGED_FROM = 0.05
+
+GRADES_AT_BEST: dict[str, tuple[Letter, str, str]] = {
+    "throttled": ("B", "the device was throttled", "cool it or fix its supply"),
+    "other-load": ("B", "other programs used the device", "stop them and run again"),
+    "stale-baseline": ("B", "the idle baseline is old", "leave the loaded model quiet for a while"),
+    "partial": ("B", "it does not cover the whole device", "use an outside meter"),
+    "slow": ("B", "the sensor is slow", "use a faster meter or longer turns"),
+    "opt-in": ("B", "this meter's meaning differs between machines", "check it against an outside meter"),
+    "includes-cpu": ("B", "it does not cover the whole device", "use an outside meter"),
+    "uncounted": ("C", "a model process that does not say what it generates used the device too", "watch it alone"),
+    "running-only": ("C", "only tokens of running requests were seen", "start llama-server with --metrics"),
+    "bridged": ("C", "readings were missing for a part of it", "see the sensor's failures in edgetop doctor"),
+    "generic-calibration": ("C", "the calibration is another board's", "run edgetop calibrate"),
+    "early-firmware": ("C", "the firmware reports some rails wrongly", "update the firmware"),
+    "disagreement": ("C", "the counter and the power readings disagree", "use an outside meter"),
+    "virtualised": ("C", "the counter is a model of a share of the machine", "run on the bare machine"),
+}
+"""Flags that limit the letter. `stale-baseline` and the others of its kind do not make a figure wrong, but keep it
+from A."""
+
+_WIDEST: dict[str, tuple[str, str]] = {
+    "gain": ("the sensor's scale is known no better", "calibrate it against an outside meter: edgetop calibrate"),
+    "offset": ("the sensor's zero is known no better", "calibrate it, or compare net figures"),
+    "disagreement": ("two meters of the same thing disagree", "use an outside meter"),
+    "quantisation": ("the sensor's steps are coarse", "use a finer meter"),
+    "edges": ("the sensor is slow for so short a turn", "generate more tokens, or use a faster meter"),
+    "sampling": ("the sensor sees only moments of a changing load", "generate more tokens, or use a faster meter"),
+    "baseline": ("the idle power is not known well enough", "leave the loaded model quiet for longer"),
+    "gaps": ("readings were missing", "see the sensor's failures in edgetop doctor"),
+    "clock": ("the other hosts' clocks are known no better", "generate more tokens, or use a quicker line to them"),
+}
+
+
+class Grade(Struct, frozen=True, kw_only=True):
+    """A letter, what kept it from being a better one, and what would fix that; both empty for an A."""
+
+    letter: Letter
+    reason: str = ""
+    hint: str = ""
+
+
+def widest(u: Components) -> tuple[str, str]:
+    """What contributes most to the uncertainty, and what would fix it."""
+    return _WIDEST[max(_WIDEST, key=lambda name: float(getattr(u, name)))]
+
+
+def graded(figure: Quantity, scope: Scope, averaged: bool, flags: Sequence[str] = ()) -> Grade | Unavailable:
+    """The grade of a figure; Missing when its interval is wider than half its value.
+
+    `averaged` says that the meter is a counter or an averaging sensor, from which no energy hides.
+    """
+    relative = figure.relative
+    reason, hint = widest(figure.u)
+    letter = next((name for name, limit in LIMITS if relative <= limit), None)
+    if letter is None:
+        shown = f"± {100 * relative:.0f} %" if figure.value else "around a value of 0"
+        return Unavailable(f"the interval of {shown} says too little: {reason}", hint)
+    best = Grade(letter=letter) if letter == "A" else Grade(letter=letter, reason=reason, hint=hint)
+    limits: list[tuple[Letter, str, str]] = [GRADES_AT_BEST[flag] for flag in flags if flag in GRADES_AT_BEST]
+    if any(flag not in GRADES_AT_BEST for flag in flags):
+        limits.append(("B", "it is flagged", ""))
+    if scope not in DEVICE_SCOPES:
+        limits.append(("B", "it covers a part of the device only", "use a meter of the whole device"))
+    if not averaged:
+        limits.append(("B", "the sensor sees only moments of the load", "use a counter or an averaging meter"))
+    for at_best, why, how in limits:
+        if at_best > best.letter:
+            best = Grade(letter=at_best, reason=why, hint=how)
+    return best
+
+
 DISAGREEMENT = 0.15
 """A counter and integrated power that differ by more than this are both doubted."""
-
-
-class Components(Struct, frozen=True, kw_only=True):
-    """Standard uncertainties of one value, in its unit."""
-
-    gain: float = 0.0
-    offset: float = 0.0
-    disagreement: float = 0.0
-    quantisation: float = 0.0
-    edges: float = 0.0
-    """From not knowing what part of the readings at the window's ends belongs to it."""
-    sampling: float = 0.0
-    """From what a point sensor does not see between its readings."""
-    baseline: float = 0.0
-    gaps: float = 0.0
-    clock: float = 0.0
-    """From not knowing when another machine's readings were taken, on the clock of ours."""
-
-    @property
-    def systematic(self) -> float:
-        """The combined part that every window of this meter shares."""
-        return hypot(self.gain, self.offset, self.disagreement)
-
-    @property
-    def random(self) -> float:
-        """The combined part that differs from window to window."""
-        return hypot(self.quantisation, self.edges, self.sampling, self.baseline, self.gaps, self.clock)
-
-    @property
-    def combined(self) -> float:
-        """u, all parts together."""
-        return hypot(self.systematic, self.random)
-
-    def scaled(self, factor: float) -> Components:
-        """The components of the value times `factor`."""
-        size = abs(factor)
-        return Components(**{name: getattr(self, name) * size for name in self.__struct_fields__})
-
-
-class Quantity(Struct, frozen=True, kw_only=True):
-    """A value and the components of its uncertainty."""
-
-    value: float
-    u: Components = Components()
-
-    def scaled(self, factor: float) -> Quantity:
-        """The quantity times an exactly known factor."""
-        return Quantity(value=self.value * factor, u=self.u.scaled(factor))
-
-    @property
-    def relative(self) -> float:
-        """2u as a share of the value; infinite for a value of 0."""
-        if self.value == 0:
-            return float("inf")
-        return COVERAGE_FACTOR * self.u.combined / abs(self.value)
-
-
-def summed(quantities: Iterable[Quantity]) -> Quantity:
-    """The sum over windows or meters; what they share adds up linearly, the rest in quadrature."""
-    terms = tuple(quantities)
-
-    def linear(name: str) -> float:
-        return fsum(getattr(term.u, name) for term in terms)
-
-    def quadrature(name: str) -> float:
-        return hypot(*(getattr(term.u, name) for term in terms))
-
-    shared = ("gain", "offset", "disagreement", "baseline", "clock")
-    parts = {name: linear(name) if name in shared else quadrature(name) for name in Components.__struct_fields__}
-    return Quantity(value=sum(term.value for term in terms), u=Components(**parts))
 
 
 def gain_j(meter: Meter, energy_j: float) -> float:
@@ -143,12 +154,3 @@ def disagreement_j(energy_j: float, other_j: float) -> float:
     if abs(energy_j - other_j) <= DISAGREEMENT * max(abs(energy_j), abs(other_j)):
         return 0.0
     return abs(energy_j - other_j) / 2 / sqrt(3)
-
-
-def differs(first: Quantity, second: Quantity, same_meter: bool) -> bool:
-    """Whether two values differ beyond doubt: |e1-e2| > 2·√(u1²+u2²).
-
-    Of one and the same meter, u is the random part alone, since gain and offset cancel.
-    """
-    u1, u2 = (q.u.random if same_meter else q.u.combined for q in (first, second))
-    return abs(first.value - second.value) > COVERAGE_FACTOR * hypot(u1, u2)

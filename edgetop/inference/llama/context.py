@@ -1,4 +1,4 @@
-"""A context: where tokens are evaluated and remembered."""
+"""KV cache: decode, reuse, shift."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from edgetop.inference.engine import Stop
 from edgetop.inference.llama.library import Handle, Library
 
 _SEQUENCE = 0
+
 _ABORTED = 2
 """What llama_decode returns after its abort callback said so (llama.h)."""
+
 _NO_SLOT = 1
 
 

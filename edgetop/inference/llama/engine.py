@@ -1,4 +1,4 @@
-"""llama.cpp behind the worker's protocol."""
+"""Llama.cpp behind the protocol."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgetop.core.clock import monotonic_us, seconds
-from edgetop.core.engine import EngineInfo
+from edgetop.core.engine_settings import EngineInfo
 from edgetop.core.records import ModelLoaded, TurnFinished
-from edgetop.inference.chat_format import ChatFormat, SpecialTokens, choose_format
+from edgetop.inference.chat_template import ChatFormat, SpecialTokens, TemplateRenderer, choose_format
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.llama.library import Library, LibraryError, engine_info, import_library
-from edgetop.inference.llama.library_log import LibraryLog, to_reports
-from edgetop.inference.llama.measurement import Measurement
+from edgetop.inference.llama.log import LibraryLog, to_reports
 from edgetop.inference.llama.model import LoadedModel, LoadError, load_model
 from edgetop.inference.llama.rpc import RpcServers
-from edgetop.inference.llama.turn import Turn
+from edgetop.inference.llama.turn import Generation, Measurement
 from edgetop.inference.model_file import check_model_file
 from edgetop.inference.protocol import (
     Choose,
@@ -28,10 +27,11 @@ from edgetop.inference.protocol import (
     Perplexity,
     ScoreFailed,
 )
-from edgetop.inference.template_renderer import TemplateRenderer
 
 _PROGRESS_STEP = 0.01
+
 _NO_MODEL = "No model is loaded: load one first."
+
 _CHATML_BEGIN = "<|im_start|>"
 
 
@@ -95,7 +95,7 @@ class LlamaEngine:
         if self._loaded is None or self._form is None:
             report(_without_model(command.turn))
             return
-        Turn(self._library, self._loaded, self._form, command, stop=stop, report=report).run()
+        Generation(self._library, self._loaded, self._form, command, stop=stop, report=report).run()
         self._tell_logs(report)
 
     def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
@@ -134,8 +134,8 @@ class LlamaEngine:
     def _library_failure(self) -> LoadFailed | None:
         if not self._missing:
             return None
-        mend = "Install it with `pip install llama-cpp-python==0.3.36`."
-        return LoadFailed(reason="unsupported", message=f"There is no engine: {self._missing}.", mend=mend)
+        hint = "Install it with `pip install llama-cpp-python==0.3.36`."
+        return LoadFailed(reason="unsupported", message=f"There is no engine: {self._missing}.", hint=hint)
 
     def _choose_format(self, loaded: LoadedModel) -> ChatFormat:
         wanted = loaded.settings.template_name

@@ -1,4 +1,4 @@
-"""The library itself: its import, what it says of itself, and its enumerations.
+"""Which library is used: found, checked, chosen; how to build a better one.
 
 Only the module of ctypes bindings is imported, below a stub of its package: the package's own initialisation brings
 numpy and the high-level API, 20 MB and a tenth of a second that nothing here uses.
@@ -10,10 +10,14 @@ import ctypes
 import importlib
 import importlib.util
 import sys
+from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgetop.core.engine import EngineInfo, FlashAttention, KvType, LoadMode
+from msgspec import Struct
+
+from edgetop.core.engine_settings import EngineInfo, FlashAttention, KvType, LoadMode
 
 Library = Any
 """The module `llama_cpp.llama_cpp`, which has no types worth the name."""
@@ -31,13 +35,16 @@ KV_TYPES: dict[KvType, str] = {
     "q8_0": "GGML_TYPE_Q8_0",
     "iq4_nl": "GGML_TYPE_IQ4_NL",
 }
+
 GGML_TYPE_BF16 = 30
 """From ggml.h; the bindings do not name it."""
+
 FLASH_ATTENTION: dict[FlashAttention, str] = {
     "auto": "LLAMA_FLASH_ATTN_TYPE_AUTO",
     "on": "LLAMA_FLASH_ATTN_TYPE_ENABLED",
     "off": "LLAMA_FLASH_ATTN_TYPE_DISABLED",
 }
+
 LOAD_MODES: dict[LoadMode, str] = {
     "auto": "LLAMA_LOAD_MODE_AUTO",
     "mmap": "LLAMA_LOAD_MODE_MMAP",
@@ -95,3 +102,63 @@ def _devices(library: Library) -> tuple[str, ...]:
         name, description = shared.ggml_backend_dev_name(device), shared.ggml_backend_dev_description(device)
         names.append(f"{name.decode('utf-8', 'replace')}: {description.decode('utf-8', 'replace')}")
     return tuple(names)
+
+
+GPU_BACKENDS = ("cuda", "hip", "vulkan", "metal", "sycl", "opencl", "musa", "cann")
+"""Of ggml, each a library of its own (ggml/src/CMakeLists.txt); the others compute on the processor."""
+
+
+def offloads_to_gpu() -> bool:
+    """Whether layers can be offloaded at all; not where there is no llama.cpp."""
+    spec = find_spec("llama_cpp")
+    folders = [] if spec is None else [Path(folder) / "lib" for folder in spec.submodule_search_locations or ()]
+    return any(
+        f"ggml-{backend}" in library.name
+        for folder in folders
+        if folder.is_dir()
+        for library in folder.iterdir()
+        for backend in GPU_BACKENDS
+    )
+
+
+class Advice(Struct, frozen=True):
+    """Something that could be better, and how."""
+
+    what: str
+    hint: str
+
+
+def engine_advice(info: EngineInfo, machine: str, *, has_nvidia: bool) -> list[Advice]:
+    """Say how the library could be built better for this machine (`platform.machine`)."""
+    flags = info.system_info.replace(" ", "")
+    advice = []
+    if "AMX_INT8=1" in flags:
+        advice.append(
+            Advice(
+                "this llama.cpp was built with AMX, which crashes in the first decode when GCC 12 or older built it; "
+                "edgetop then goes on without AMX and repacked weights",
+                reinstall("-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF"),
+            )
+        )
+    if machine in {"aarch64", "arm64"} and sys.platform == "linux" and "DOTPROD=1" not in flags:
+        advice.append(
+            Advice(
+                "this llama.cpp was built without dot-product instructions, which make it several times as fast on "
+                "Cortex-A55, A76, A78 and newer",
+                reinstall("-DLLAVA_BUILD=OFF"),
+            )
+        )
+    if has_nvidia:
+        advice.append(Advice("there is an NVIDIA GPU that this llama.cpp cannot use", reinstall("-DGGML_CUDA=ON")))
+    return advice
+
+
+def reinstall(cmake_args: str) -> str:
+    """Say how to build llama.cpp anew. pip's cache does not know of CMAKE_ARGS, so it must not be asked."""
+    return f"CMAKE_ARGS='{cmake_args}' pip install --force-reinstall --no-deps --no-cache-dir llama-cpp-python"
+
+
+def rpc_build(machine: str) -> str:
+    """Say how to build llama.cpp with RPC on a machine (`platform.machine`)."""
+    native = "-DGGML_NATIVE=OFF " if machine in {"x86_64", "amd64"} else ""
+    return reinstall(f"-DGGML_RPC=ON {native}-DLLAVA_BUILD=OFF")

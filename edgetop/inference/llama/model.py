@@ -1,4 +1,4 @@
-"""A loaded model with its context."""
+"""Load parameters, model, vocabulary."""
 
 from __future__ import annotations
 
@@ -6,30 +6,164 @@ import ctypes
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings, MemoryBreakdown, ModelInfo
+from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, ModelInfo, default_n_ctx
+from edgetop.inference.chat_template import REASONING_TAGS
 from edgetop.inference.engine import Stop
 from edgetop.inference.llama.context import Context
-from edgetop.inference.llama.library import Handle, Library
-from edgetop.inference.llama.library_log import (
+from edgetop.inference.llama.library import FLASH_ATTENTION, LOAD_MODES, Handle, Library, kv_type
+from edgetop.inference.llama.log import (
     LibraryLog,
     Line,
+    LoadFailure,
     errors,
+    explain_load_failure,
     memory_breakdown,
     offloaded_layers,
     to_reports,
 )
-from edgetop.inference.llama.load_errors import LoadFailure, explain
-from edgetop.inference.llama.parameters import context_parameters, model_parameters
 from edgetop.inference.llama.rpc import RpcError, RpcServers, layer_shares
-from edgetop.inference.llama.vocabulary import Vocabulary
 from edgetop.inference.protocol import Load, LoadFailed, Log
+from edgetop.inference.threads import decode_threads
+
+THREADS_MAX = 512
+"""GGML_MAX_N_THREADS of ggml.h; more abort."""
+
+
+def model_parameters(library: Library, wish: EngineSettings) -> Any:  # noqa: ANN401 - a ctypes structure
+    """A `llama_model_params`."""
+    params = library.llama_model_default_params()
+    params.n_gpu_layers = -1 if wish.n_gpu_layers is None else wish.n_gpu_layers
+    params.load_mode = getattr(library, LOAD_MODES[wish.load_mode])
+    params.use_extra_bufts = wish.use_extra_bufts
+    return params
+
+
+def context_parameters(library: Library, model: Handle, wish: EngineSettings) -> tuple[Any, EngineSettings]:
+    """A `llama_context_params`, and the settings with what was chosen where the wish leaves it open."""
+    n_ctx = wish.n_ctx or default_n_ctx(library.llama_model_n_ctx_train(model))
+    n_threads = min(max(1, wish.n_threads or decode_threads()), THREADS_MAX)
+    params = library.llama_context_default_params()
+    n_batch = max(1, wish.n_batch or params.n_batch)
+    chosen = replace(
+        wish,
+        n_ctx=n_ctx,
+        n_threads=n_threads,
+        n_threads_batch=min(max(1, wish.n_threads_batch or n_threads), THREADS_MAX),
+        n_batch=n_batch,
+        n_ubatch=min(max(1, wish.n_ubatch or params.n_ubatch), n_batch),
+    )
+    params.n_ctx = n_ctx
+    params.n_threads = chosen.n_threads
+    params.n_threads_batch = chosen.n_threads_batch
+    params.n_batch = chosen.n_batch
+    params.n_ubatch = chosen.n_ubatch
+    params.n_outputs_max = max(1, wish.n_outputs_max)
+    params.flash_attn_type = getattr(library, FLASH_ATTENTION[wish.flash_attention])
+    params.type_k = kv_type(library, wish.type_k)
+    params.type_v = kv_type(library, wish.type_v)
+    params.offload_kqv = wish.offload_kqv
+    params.swa_full = wish.swa_full
+    params.no_perf = False
+    return params, chosen
+
+
+_PIECE_BYTES = 64
+
+
+class Vocabulary:
+    """The vocabulary of a loaded model; valid as long as the model."""
+
+    def __init__(self, library: Library, model: object) -> None:
+        self._library = library
+        self._vocab = library.llama_model_get_vocab(model)
+        self.size: int = library.llama_vocab_n_tokens(self._vocab)
+        self.bos: int = library.llama_vocab_bos(self._vocab)
+        self.begins_with_bos = bool(library.llama_vocab_get_add_bos(self._vocab)) and self.bos >= 0
+        """The model wants the beginning-of-sequence token before every prompt."""
+        self._shown = self._control_tokens_in_marks()
+        self._known: dict[int, bytes | None] = {}
+
+    def tokenize(self, text: str) -> list[int]:
+        """Tokens of a whole prompt.
+
+        The names of special tokens become those tokens wherever they stand, as in llama.cpp's own programs: in what the
+        template writes, and in what a person or a document says as well. The beginning-of-sequence token is there once
+        if the model wants it, whether or not the template writes it.
+        """
+        tokens = self._tokenize(text)
+        if self.begins_with_bos and tokens[:1] != [self.bos]:
+            tokens.insert(0, self.bos)
+        while self.begins_with_bos and tokens[:2] == [self.bos, self.bos]:
+            del tokens[0]
+        return tokens
+
+    def tokenize_plain(self, text: str) -> list[int]:
+        """Tokens of a text that is only read: the names of special tokens in it are letters like all others.
+
+        The beginning-of-sequence token and its like are there as the model wants them.
+        """
+        return self._tokenize(text, add_special=True, parse_special=False)
+
+    def piece(self, token: int) -> bytes | None:
+        """The bytes of a token, which may be a part of a character; `None` for one that ends the reply.
+
+        Special tokens have no bytes, those of reasoning marks excepted. A model may have several that end a reply.
+        """
+        if token not in self._known:
+            ends = self._library.llama_vocab_is_eog(self._vocab, token)
+            self._known[token] = None if ends else self._bytes_of(token)
+        return self._known[token]
+
+    def text_of(self, token: int) -> str:
+        """The name of a token, such as `<s>`; empty if there is none."""
+        name = self._library.llama_vocab_get_text(self._vocab, token) if token >= 0 else None
+        return name.decode("utf-8", "replace") if name else ""
+
+    def is_special(self, text: str) -> bool:
+        """Whether a text is one control token of this vocabulary."""
+        tokens = self._tokenize(text)
+        return len(tokens) == 1 and bool(self._library.llama_vocab_is_control(self._vocab, tokens[0]))
+
+    @property
+    def eos(self) -> int:
+        """The end-of-sequence token; negative if there is none."""
+        return int(self._library.llama_vocab_eos(self._vocab))
+
+    def _bytes_of(self, token: int) -> bytes:
+        special = token in self._shown
+        size_bytes = _PIECE_BYTES
+        while True:
+            buffer = ctypes.create_string_buffer(size_bytes)
+            size = self._library.llama_token_to_piece(self._vocab, token, buffer, size_bytes, 0, special)
+            if size >= 0:
+                return buffer.raw[:size]
+            size_bytes = -size
+
+    def _tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        while True:
+            tokens = (self._library.llama_token * room)()
+            count = self._library.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, parse_special)
+            if count >= 0:
+                return list(tokens[:count])
+            room = -count
+
+    def _control_tokens_in_marks(self) -> frozenset[int]:
+        marks = (mark for marks in REASONING_TAGS for mark in (marks.begin, marks.end))
+        tokens = {token for mark in marks for token in self._tokenize(mark)}
+        return frozenset(token for token in tokens if self._library.llama_vocab_is_control(self._vocab, token))
+
 
 _VALUE_BYTES = 4096
+
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
+
 _QUANTIZATION = re.compile(r"[-._](?:UD-)?(?:I?Q\d\w*|TQ\d\w*|MXFP\d\w*|B?F16|F32|FP16|FP32)$", re.IGNORECASE)
 
 
@@ -81,13 +215,13 @@ def load_model(
     try:
         rpc.connect(command.settings.rpc_servers)
     except RpcError as error:
-        raise LoadError(_failed("failed", str(error), error.mend)) from None
+        raise LoadError(_failed("failed", str(error), error.hint)) from None
     handle = _load_weights(library, command, stop, progress)
     lines = log.take()
     if not handle:
         raise LoadError(_cancelled()) if stop.requested else _refused(lines, command)
     try:
-        check_kind(library, handle)
+        require_text_generation(library, handle)
         context_handle, chosen = _make_context(library, handle, command.settings, stop)
     except LoadError:
         library.llama_model_free(handle)
@@ -121,7 +255,7 @@ def _load_weights(library: Library, command: Load, stop: Stop, progress: Callabl
     return library.llama_model_load_from_file(command.path.encode("utf-8", "surrogateescape"), params)
 
 
-def check_kind(library: Library, handle: Handle) -> None:
+def require_text_generation(library: Library, handle: Handle) -> None:
     """Raise LoadError for a model that does not generate text."""
     diffusion = library.llama_model_is_diffusion(handle)
     if diffusion or library.llama_model_has_encoder(handle) or not library.llama_model_has_decoder(handle):
@@ -171,12 +305,12 @@ def _metadata(library: Library, handle: Handle, key: str) -> str:
 
 
 def _refused(lines: list[Line], command: Load) -> LoadError:
-    return LoadError(explain(errors(lines), Path(command.path).name), tuple(to_reports(lines)))
+    return LoadError(explain_load_failure(errors(lines), Path(command.path).name), tuple(to_reports(lines)))
 
 
 def _cancelled() -> LoadFailed:
     return _failed("cancelled", "Loading was cancelled.", "Load the model again, or choose another one.")
 
 
-def _failed(reason: LoadFailure, message: str, mend: str) -> LoadFailed:
-    return LoadFailed(reason=reason, message=message, mend=mend)
+def _failed(reason: LoadFailure, message: str, hint: str) -> LoadFailed:
+    return LoadFailed(reason=reason, message=message, hint=hint)

@@ -1,4 +1,4 @@
-"""llama.cpp's RPC: layers of a model on the devices of other machines.
+"""Layers on other machines.
 
 The library aborts the process for a server that is not there or that breaks off, and waits for ever for one that is
 busy, since it serves one program at a time. So each server is greeted from here first, with patience.
@@ -10,26 +10,31 @@ import ctypes
 import socket
 from collections.abc import Sequence
 
-from edgetop.core.engine import LayerShare
+from edgetop.core.engine_settings import LayerShare
 from edgetop.inference.llama.library import Library
-from edgetop.inference.llama.library_log import Line, layer_devices
+from edgetop.inference.llama.log import Line, layer_devices
 
 PATIENCE_S = 5.0
 """How long a server may take to answer a greeting."""
+
 _HELLO = bytes([14]) + (24).to_bytes(8, "little") + bytes(24)
 """The command RPC_CMD_HELLO, the size of what follows, and no capabilities beyond TCP (ggml/src/ggml-rpc of 0.3.36)."""
+
 _VERSION_BYTES = 3
+
 _ANSWER_BYTES = 4 + 24
+
 _ADD_SERVER = b"ggml_backend_rpc_add_server"
+
 BUILD_ARGS = "-DGGML_RPC=ON"
 
 
 class RpcError(Exception):
-    """An RPC server cannot be used; the text says which and why in one line, `mend` what to do."""
+    """An RPC server cannot be used; the text says which and why in one line, `hint` what to do."""
 
-    def __init__(self, what: str, mend: str) -> None:
+    def __init__(self, what: str, hint: str) -> None:
         super().__init__(what)
-        self.mend = mend
+        self.hint = hint
 
 
 def supports_rpc(library: Library) -> bool:

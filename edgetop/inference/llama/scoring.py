@@ -1,32 +1,141 @@
-"""How well a model predicts a text, and which of several choices it thinks likeliest."""
+"""Perplexity, KL divergence, multiple choice.
+
+numpy comes with llama-cpp-python and is imported only here, when something is scored.
+
+Half precision holds a logarithm of a probability to 0.05 %, which is far below what quantization changes. A header
+names the text and the vocabulary, so that nothing else is compared.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.llama.context import Context, DecodeError
 from edgetop.inference.llama.library import Library
-from edgetop.inference.llama.likelihood import LikelihoodReader, Rows
 from edgetop.inference.llama.model import LoadedModel
-from edgetop.inference.llama.reference_file import ReferenceMismatchError, ReferenceReader, ReferenceWriter
 from edgetop.inference.protocol import (
     ChoiceScore,
     ChoicesScored,
     Choose,
     Divergence,
+    MultipleChoiceQuestion,
     Perplexity,
-    Question,
     ScoreFailed,
     ScoreProgress,
     TextScored,
 )
+
+Rows = npt.NDArray[np.float32]
+"""Natural logarithms of probabilities, one row of the whole vocabulary for each position."""
+
+
+class LikelihoodReader:
+    """Evaluates tokens and reads what the model thinks of each next one. Free it when done."""
+
+    def __init__(self, library: Library, context: Context, *, n_vocab: int, rows_max: int) -> None:
+        self._library = library
+        self._context = context
+        self._n_vocab = n_vocab
+        self.rows_max = min(rows_max, context.n_ubatch)
+        """At most so many rows at once; the context must be made with as many outputs."""
+        self._batch = library.llama_batch_init(self.rows_max, 0, 1)
+
+    def read(self, tokens: Sequence[int]) -> Rows | None:
+        """Evaluate up to `rows_max` tokens after those in the cache; a row after each. `None` when stopped.
+
+        Raises DecodeError.
+        """
+        library, batch, held = self._library, self._batch, len(self._context.tokens)
+        batch.n_tokens = len(tokens)
+        for index, token in enumerate(tokens):
+            batch.token[index] = token
+            batch.pos[index] = held + index
+            batch.n_seq_id[index] = 1
+            batch.seq_id[index][0] = 0
+            batch.logits[index] = 1
+        code = library.llama_decode(self._context.handle, batch)
+        library.llama_synchronize(self._context.handle)
+        if code == 2:
+            return None
+        if code != 0:
+            raise DecodeError(f"llama_decode failed: code {code}")
+        self._context.tokens += tokens
+        pointer = ctypes.cast(library.llama_get_logits(self._context.handle), ctypes.POINTER(ctypes.c_float))
+        logits: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape=(len(tokens), self._n_vocab))
+        return log_softmax(logits)
+
+    def free(self) -> None:
+        """Give the batch back."""
+        self._library.llama_batch_free(self._batch)
+
+
+def log_softmax(logits: Rows) -> Rows:
+    """Logarithms of the softmax of each row; the sum is taken in double precision."""
+    shifted: Rows = logits - logits.max(axis=1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
+    return shifted
+
+
+_MAGIC = b"edgetop-logprobs-1\n"
+
+
+class ReferenceMismatchError(Exception):
+    """The file is not the reference of this text; the message says why."""
+
+
+class ReferenceWriter:
+    """Writes rows as they come."""
+
+    def __init__(self, path: Path, tokens: list[int], n_vocab: int) -> None:
+        self._file = path.open("wb")
+        self._file.write(_header(tokens, n_vocab))
+
+    def write(self, rows: Rows) -> None:
+        """Append rows. Raises OSError."""
+        self._file.write(rows.astype(np.float16).tobytes())
+
+    def close(self) -> None:
+        """Finish the file. Raises OSError."""
+        self._file.close()
+
+
+class ReferenceReader:
+    """Reads rows in the order they were written."""
+
+    def __init__(self, path: Path, tokens: list[int], n_vocab: int) -> None:
+        self._n_vocab = n_vocab
+        self._file = path.open("rb")
+        header = _header(tokens, n_vocab)
+        if self._file.read(len(header)) != header:
+            self._file.close()
+            raise ReferenceMismatchError("the reference was made from another text or with another vocabulary")
+
+    def read(self, count: int) -> Rows:
+        """The next `count` rows. Raises ReferenceMismatchError if there are fewer."""
+        data = self._file.read(count * self._n_vocab * 2)
+        if len(data) != count * self._n_vocab * 2:
+            raise ReferenceMismatchError("the reference ends too early")
+        return np.frombuffer(data, dtype=np.float16).reshape(count, self._n_vocab).astype(np.float32)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _header(tokens: list[int], n_vocab: int) -> bytes:
+    digest = hashlib.sha256(np.asarray(tokens, dtype=np.int32).tobytes()).hexdigest()
+    return _MAGIC + f"{n_vocab} {len(tokens)} {digest}\n".encode()
+
 
 ROWS_AT_ONCE: Final = 64
 """Positions whose logits are held together: 64 rows of 128,000 tokens take 33 MB."""
@@ -58,10 +167,10 @@ class Scorer:
         except _StoppedError:
             self._report(ScoreFailed(message="Scoring was stopped."))
         except (DecodeError, ReferenceMismatchError) as error:
-            self._report(ScoreFailed(message=f"{error}.", mend="Load the model again."))
+            self._report(ScoreFailed(message=f"{error}.", hint="Load the model again."))
         except OSError as error:
             message = f"The reference {command.reference if isinstance(command, Perplexity) else ''}: {error.strerror}."
-            self._report(ScoreFailed(message=message, mend="Make room on the disk, or score fewer chunks."))
+            self._report(ScoreFailed(message=message, hint="Make room on the disk, or score fewer chunks."))
         finally:
             self._context.clear()
             self._reader.free()
@@ -80,7 +189,7 @@ class Scorer:
         if chunks < 1:
             return ScoreFailed(
                 message=f"The text has {len(tokens)} tokens; a score takes at least {n_ctx}.",
-                mend="Give a longer text, or a smaller --quality-ctx.",
+                hint="Give a longer text, or a smaller --quality-ctx.",
             )
         tokens = tokens[: chunks * n_ctx]
         losses: list[float] = []
@@ -126,7 +235,7 @@ class Scorer:
             losses += (-rows[np.arange(end - begin), following].astype(np.float64)).tolist()
             compare(rows)
 
-    def _score_choices(self, questions: tuple[Question, ...]) -> ChoicesScored:
+    def _score_choices(self, questions: tuple[MultipleChoiceQuestion, ...]) -> ChoicesScored:
         scores = []
         for number, question in enumerate(questions, 1):
             scored = [self._score_choice(question.prompt, choice) for choice in question.choices]

@@ -1,22 +1,78 @@
-"""One turn: prompt in, tokens out, each stamped beside the decode call that made its logits."""
+"""Prefill, sampling, decode: of a chat or of a pp/tg test."""
 
 from __future__ import annotations
+
+import random
+import secrets
 
 from msgspec.structs import replace
 
 from edgetop.core.clock import monotonic_us
-from edgetop.core.engine import EnginePerf
-from edgetop.core.records import Prefill, StopReason, TurnFinished
-from edgetop.inference.chat_format import ChatFormat
+from edgetop.core.engine_settings import EnginePerf, SamplingSettings
+from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
+from edgetop.inference.chat_template import ChatFormat, TemplateError, opened_reasoning
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.llama.context import Context, Counters, DecodeError
 from edgetop.inference.llama.library import Library
 from edgetop.inference.llama.model import LoadedModel
-from edgetop.inference.llama.sampler import Sampler
-from edgetop.inference.protocol import ChatMessage, Generate
-from edgetop.inference.reply_stream import ReplyStream
-from edgetop.inference.reply_text import opened_reasoning
-from edgetop.inference.template_renderer import TemplateError
+from edgetop.inference.protocol import ChatMessage, Generate, Measure
+from edgetop.inference.reply import ReplyBatcher
+
+_SEEDS = 2**32 - 1
+"""llama.cpp takes 2**32 - 1 for "draw one", so it is no seed."""
+
+_MIN_KEEP = 1
+
+
+class Sampler:
+    """A chain of llama.cpp's samplers, in its own programs' order; steps that would change nothing are left out."""
+
+    def __init__(self, library: Library, sampling: SamplingSettings, *, n_vocab: int, n_ctx: int) -> None:
+        self._library = library
+        self.seed: int | None = None
+        """The seed in use; `None` when nothing is drawn."""
+        params = library.llama_sampler_chain_default_params()
+        params.no_perf = False
+        self._chain = library.llama_sampler_chain_init(params)
+        penalties = (sampling.repeat_penalty, sampling.frequency_penalty, sampling.presence_penalty)
+        last_n = n_ctx if sampling.repeat_last_n < 0 else sampling.repeat_last_n
+        self._penalised_tokens = last_n if penalties != (1.0, 0.0, 0.0) else 0
+        if self._penalised_tokens:
+            self._add(library.llama_sampler_init_penalties(n_vocab, last_n, *penalties))
+        if sampling.temperature <= 0:
+            self._add(library.llama_sampler_init_greedy())
+            return
+        self.seed = (secrets.randbits(32) if sampling.seed is None else sampling.seed) % _SEEDS
+        if sampling.top_k > 0:
+            self._add(library.llama_sampler_init_top_k(sampling.top_k))
+        if sampling.top_p < 1:
+            self._add(library.llama_sampler_init_top_p(sampling.top_p, _MIN_KEEP))
+        if sampling.min_p > 0:
+            self._add(library.llama_sampler_init_min_p(sampling.min_p, _MIN_KEEP))
+        self._add(library.llama_sampler_init_temp(sampling.temperature))
+        self._add(library.llama_sampler_init_dist(self.seed))
+
+    def accept_prompt(self, tokens: list[int]) -> None:
+        """Let the penalties see the end of the prompt."""
+        for token in tokens[-self._penalised_tokens :] if self._penalised_tokens else ():
+            self._library.llama_sampler_accept(self._chain, token)
+
+    def sample(self, context: object) -> int:
+        """Draw from the logits of the last token decoded. Without any, the library aborts."""
+        return int(self._library.llama_sampler_sample(self._chain, context, -1))
+
+    @property
+    def spent_ms(self) -> float:
+        """Time spent in the chain so far, by the library's own counter."""
+        return float(self._library.llama_perf_sampler(self._chain).t_sample_ms)
+
+    def free(self) -> None:
+        """Free the chain; the sampler must not be used any more."""
+        self._library.llama_sampler_free(self._chain)
+
+    def _add(self, sampler: object) -> None:
+        self._library.llama_sampler_chain_add(self._chain, sampler)
+
 
 _REPLY_SHARE = 4
 """When old messages have to go, a quarter of the context is left for the reply."""
@@ -26,7 +82,7 @@ class PromptError(Exception):
     """The conversation does not fit the context; the message says by how much and what to do."""
 
 
-class Turn:
+class Generation:
     """A turn under way."""
 
     def __init__(
@@ -75,7 +131,7 @@ class Turn:
         # The text of a reply that is gone on with is its answer: the reasoning lies behind it.
         opened = None if self._command.continue_reply else opened_reasoning(text)
         stop = (*sampling.stop, *self._form.stop)
-        reply = ReplyStream(self._command.turn, self._report, stop=stop, opened=opened)
+        reply = ReplyBatcher(self._command.turn, self._report, stop=stop, opened=opened)
         try:
             reason = self._decode(sampler, reply, first_us)
         finally:
@@ -126,7 +182,7 @@ class Turn:
             self._report(replace(progress, t_us=done_us, done=begin + len(chunk) - self._cached))
         return done_us
 
-    def _decode(self, sampler: Sampler, reply: ReplyStream, first_us: int) -> StopReason:
+    def _decode(self, sampler: Sampler, reply: ReplyBatcher, first_us: int) -> StopReason:
         vocabulary, context = self._model.vocabulary, self._context
         stamp_us = first_us
         limit = self._command.sampling.max_tokens
@@ -202,3 +258,114 @@ def _without_oldest(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...
     rest = messages[len(system) :]
     following = next((at for at in range(1, len(rest)) if rest[at].role == "user"), None)
     return None if following is None else (*system, *rest[following:])
+
+
+_NO_TOKEN = -1
+
+REPORT_EVERY = 8
+"""Tokens between two reports: as rare as those of a reply that is drawn a few times a second."""
+
+
+class Measurement:
+    """One test under way: a prompt of random tokens, then random tokens one by one, at a depth of the context."""
+
+    def __init__(self, model: LoadedModel, command: Measure, *, stop: Stop, report: Reporter) -> None:
+        self._context: Context = model.context
+        self._vocabulary = model.vocabulary
+        self._command = command
+        self._stop = stop
+        self._report = report
+        self._random = random.Random(command.seed)  # noqa: S311 - not for secrets
+        self._generated = 0
+        self._stamps: list[int] = []
+        self._prefill_counters = Counters(0.0, 0)
+
+    def run(self) -> None:
+        """Measure; the last report is TurnFinished."""
+        command = self._command
+        needed = command.depth + command.n_prompt + command.n_gen
+        if needed > self._context.n_ctx:
+            self._finish("context_full", f"The test takes {needed} tokens and the context holds {self._context.n_ctx}.")
+            return
+        self._context.watch(self._stop)
+        try:
+            finished = self._fill(command.depth) and self._prefill() and self._decode()
+        except DecodeError as error:
+            self._finish("failed", f"{error}. Load the model again.")
+        else:
+            self._finish("max_tokens" if finished else "cancelled")
+
+    def _fill(self, depth: int) -> bool:
+        """Bring the cache to the tokens of this depth; they are not part of what is measured."""
+        always_the_same = random.Random(depth)  # noqa: S311 - not for secrets
+        tokens = [always_the_same.randrange(self._vocabulary.size) for _ in range(depth)]
+        held = self._context.reuse([*tokens, _NO_TOKEN])
+        step = self._context.n_ubatch
+        return all(self._evaluate(tokens[at : min(depth, at + step)]) for at in range(held, depth, step))
+
+    def _prefill(self) -> bool:
+        self._context.take_counters()
+        total, cached = self._command.n_prompt, self._command.depth
+        chunks = self._chunks(total)  # drawn before the clock is read
+        done = 0
+        self._tell_prefill(0, total, cached)
+        for chunk in chunks:
+            if not self._evaluate(chunk):
+                return False
+            done += len(chunk)
+            self._tell_prefill(done, total, cached)
+        self._prefill_counters = self._context.take_counters()
+        return True
+
+    def _decode(self) -> bool:
+        tokens = [self._draw() for _ in range(self._command.n_gen)]
+        for token in tokens:
+            if not self._evaluate([token]):
+                self._tell_tokens()
+                return False
+            self._stamps.append(monotonic_us())
+            self._generated += 1
+            if len(self._stamps) == REPORT_EVERY:
+                self._tell_tokens()
+        self._tell_tokens()
+        return True
+
+    def _evaluate(self, tokens: list[int]) -> bool:
+        return not self._stop.requested and self._context.evaluate(tokens)
+
+    def _chunks(self, count: int) -> list[list[int]]:
+        step = self._context.n_ubatch
+        return [[self._draw() for _ in range(min(step, count - begin))] for begin in range(0, count, step)]
+
+    def _draw(self) -> int:
+        return self._random.randrange(self._vocabulary.size)
+
+    def _tell_prefill(self, done: int, total: int, cached: int) -> None:
+        self._report(Prefill(turn=self._command.turn, t_us=monotonic_us(), done=done, total=total, cached=cached))
+
+    def _tell_tokens(self) -> None:
+        if self._stamps:
+            stamps, self._stamps = tuple(self._stamps), []
+            self._report(Tokens(turn=self._command.turn, t_us=stamps, pieces=("",) * len(stamps)))
+
+    def _finish(self, reason: StopReason, error: str = "") -> None:
+        decode = self._context.take_counters()
+        self._report(
+            TurnFinished(
+                turn=self._command.turn,
+                t_us=monotonic_us(),
+                stop_reason=reason,
+                prompt_tokens=self._command.depth + self._command.n_prompt,
+                cached_tokens=self._command.depth,
+                generated_tokens=self._generated,
+                context_used=len(self._context.tokens),
+                seed=self._command.seed,
+                perf=EnginePerf(
+                    prefill_ms=self._prefill_counters.evaluation_ms,
+                    prefill_tokens=self._prefill_counters.tokens,
+                    decode_ms=decode.evaluation_ms,
+                    decode_tokens=decode.tokens,
+                ),
+                error=error,
+            )
+        )

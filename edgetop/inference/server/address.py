@@ -1,4 +1,4 @@
-"""Where a server is, and what is to be known of it before it is asked."""
+"""URL, kind and key of a server."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ Kind = Literal["auto", "llama-server", "ollama", "openai"]
 
 ENGINE_PREFIX: Final = "server:"
 """What the name of an engine begins with that is a server; the rest is a `ServerChoice` in JSON."""
+
 TIMEOUT_S = 300.0
+
 LOADING_S = 900.0
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -102,6 +105,7 @@ class ServerChoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 KEY_VARIABLE = "EDGETOP_SERVER_KEY"
+
 KEY_BYTES_MAX = 8192
 
 

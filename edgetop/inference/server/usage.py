@@ -1,4 +1,4 @@
-"""A server in use by others, looked at from outside: how many tokens it generates, for how many requests.
+"""A server used by others, observed; reads Prometheus text.
 
 Only figures are asked for, and only they are decoded: `/slots` of an older llama-server also holds what its users
 wrote, which is passed over unread. Nothing is ever generated, loaded or changed by a look.
@@ -6,28 +6,34 @@ wrote, which is passed over unread. Nothing is ever generated, loaded or changed
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from http import HTTPStatus
+from math import isfinite
 from typing import Literal, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
-from edgetop.core.records import Missing, TokensCounted
-from edgetop.core.token_counts import NOT_RUNNING, Told
+from edgetop.core.records import TokensCounted
+from edgetop.core.sources import Unavailable
+from edgetop.core.token_counts import NOT_RUNNING, ReportedCount
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.exchange import Exchange
-from edgetop.inference.server.failure import ServerFailure
+from edgetop.inference.server.connection import HttpClient
+from edgetop.io.http import RequestError
 
 SILENCE_S = 2.0
 """A server that answers nothing for so long is left alone for a while."""
+
 LOOK_S = 4.0
 """No look takes longer, but for a connection that nobody takes."""
+
 HEALTH_S = 1.0
 
 TEXT_BYTES_MAX = 4 * 2**20
+
 _SWITCHED_OFF = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.METHOD_NOT_ALLOWED})
 
 State = Literal["answers", "loading", "busy", "silent", "down", "refuses"]
@@ -52,7 +58,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     kind: str
     version: str = ""
     models: tuple[str, ...] = ()
-    tokens: Told
+    tokens: ReportedCount
     """Generated since it was started."""
     prompt_tokens: int | None = None
     """Evaluated since it was started."""
@@ -63,29 +69,29 @@ class Usage(Struct, frozen=True, kw_only=True):
     context_share: float | None = None
     """Of the KV cache, 0 to 1."""
     counts: TokensCounted = "all"
-    no_count: Missing | None = None
+    no_count: Unavailable | None = None
     """Why it does not count all tokens at once, and what would make it."""
     unsure: float = 0.0
     """Tokens by which `tokens` may be off, besides what came while it was asked."""
 
 
-class ServerLook(Struct, frozen=True, kw_only=True):
+class PollResult(Struct, frozen=True, kw_only=True):
     """One look at a server."""
 
     t_us: int
     """The middle of the time it took."""
     answer_s: float
     state: State
-    trouble: Missing | None = None
+    trouble: Unavailable | None = None
     """Why it does not answer."""
     usage: Usage | None = None
 
     @property
-    def told(self) -> Told:
+    def told(self) -> ReportedCount:
         """Its count, or why there is none."""
         if self.usage is not None:
             return self.usage.tokens
-        return NOT_RUNNING if self.state == "down" else self.trouble or Missing("it does not answer")
+        return NOT_RUNNING if self.state == "down" else self.trouble or Unavailable("it does not answer")
 
 
 class UsageReader(Protocol):
@@ -94,17 +100,17 @@ class UsageReader(Protocol):
     health: str
     """A path that is answered however busy the server is; empty where there is none."""
 
-    def read(self, exchange: Exchange) -> Usage:
+    def read(self, exchange: HttpClient) -> Usage:
         """Raises ServerFailure."""
 
 
-class ServerObserver:
+class ServerPoller:
     """Looks at one server again and again, from one thread. `look` never raises."""
 
     def __init__(
         self,
         address: Address,
-        recognise: Callable[[Exchange], UsageReader],
+        recognise: Callable[[HttpClient], UsageReader],
         *,
         key: str = "",
         clock: Clock = monotonic_us,
@@ -116,29 +122,29 @@ class ServerObserver:
         self._clock = clock
         self._stopped = stopped
         self._deadline_s = 0.0
-        self._exchange = Exchange(address, key=key, silence_s=SILENCE_S, stopped=self._is_over)
+        self._exchange = HttpClient(address, key=key, silence_s=SILENCE_S, stopped=self._is_over)
         self._reader: UsageReader | None = None
         self._before: tuple[int, int] | None = None
         """Stamp and count of the look before."""
 
-    def look(self) -> ServerLook:
+    def look(self) -> PollResult:
         """Ask the server how it is and what it has generated."""
         begin_us = self._clock()
         self._deadline_s = time.monotonic() + LOOK_S
         usage: Usage | None = None
         state: State = "answers"
-        trouble: Missing | None = None
+        trouble: Unavailable | None = None
         try:
             if self._reader is None:
                 self._reader = self._recognise(self._exchange)
             usage = self._reader.read(self._exchange)
-        except ServerFailure as failure:
+        except RequestError as failure:
             state = self._state_after(failure)
-            trouble = Missing(_without_stop(failure.what), _without_stop(failure.mend))
+            trouble = Unavailable(_without_stop(failure.what), _without_stop(failure.hint))
             if state == "down":
                 self._reader = None
         end_us = self._clock()
-        look = ServerLook(
+        look = PollResult(
             t_us=(begin_us + end_us) // 2,
             answer_s=(end_us - begin_us) / US_PER_S,
             state=state,
@@ -147,7 +153,7 @@ class ServerObserver:
         )
         return look if usage is None else replace(look, usage=replace(usage, unsure=self._unsure(look, usage)))
 
-    def _unsure(self, look: ServerLook, usage: Usage) -> float:
+    def _unsure(self, look: PollResult, usage: Usage) -> float:
         """How far the count may be off at the stamp: it was taken at some moment while the server was asked."""
         before, self._before = self._before, None
         if not isinstance(usage.tokens, int):
@@ -158,7 +164,7 @@ class ServerObserver:
         rate = max(0, usage.tokens - before[1]) * US_PER_S / (look.t_us - before[0])
         return usage.unsure + 1 + rate * look.answer_s / 2
 
-    def _state_after(self, failure: ServerFailure) -> State:
+    def _state_after(self, failure: RequestError) -> State:
         if isinstance(failure.__cause__, ConnectionRefusedError):
             return "down"
         match failure.cause:
@@ -177,7 +183,7 @@ class ServerObserver:
         try:
             with self._exchange.ask("GET", self._reader.health, silence_s=HEALTH_S) as answer:
                 return answer.status == 200
-        except ServerFailure:
+        except RequestError:
             return False
 
     def _is_over(self) -> bool:
@@ -189,7 +195,7 @@ def _without_stop(sentence: str) -> str:
     return (sentence[:1].lower() + sentence[1:]).rstrip(".")
 
 
-def text_at(exchange: Exchange, path: str) -> str | None:
+def text_at(exchange: HttpClient, path: str) -> str | None:
     """The text at a path; `None` where the server does not have it, or has it switched off. Raises ServerFailure."""
     with exchange.ask("GET", path) as answer:
         if answer.status in _SWITCHED_OFF:
@@ -202,3 +208,33 @@ def shown_names(name: str) -> tuple[str, ...]:
     """A name without the folders of a file, if it is one."""
     shown = name.rpartition("/")[2] if name.startswith("/") or name.endswith(".gguf") else name
     return (shown,) if shown else ()
+
+
+_SAMPLE = re.compile(
+    r'([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(?:[^"}]|"(?:[^"\\]|\\.)*")*\})?[ \t]+(\S+)(?:[ \t]+-?\d+)?[ \t]*'
+)
+
+
+def count_in(metrics: dict[str, float], name: str) -> int | None:
+    """A sample that counts something; `None` where it is not there, or no number that may be believed."""
+    value = metrics.get(name)
+    return None if value is None or not 0 <= value < 2**53 else round(value)
+
+
+def parse_metrics(text: str) -> dict[str, float]:
+    """The samples by name, those of one name and several sets of labels added up.
+
+    A line that is no sample is passed over, and so is a value that is no finite number.
+    """
+    values: dict[str, float] = {}
+    for line in text.splitlines():
+        match = None if line.startswith("#") else _SAMPLE.fullmatch(line)
+        if match is None:
+            continue
+        try:
+            value = float(match[2])
+        except ValueError:
+            continue
+        if isfinite(value):
+            values[match[1]] = values.get(match[1], 0.0) + value
+    return values

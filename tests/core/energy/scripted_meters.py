@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from edgetop.core.energy.curve import Curve
-from edgetop.core.energy.meter import Meter
+from edgetop.core.energy.curves import Curve
+from edgetop.core.sources import Meter
 
 S = 1_000_000
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.energy.counter_curve import CounterCurve
+from edgetop.core.energy.curves import CounterCurve
 from tests.core.energy.scripted_meters import S, counter_meter, feed, polled
 
 CLIENT_WRAP_J = 262143.328850

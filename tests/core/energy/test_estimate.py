@@ -5,15 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.energy.estimate import ChannelEstimator, TurnSpan, TurnWindows, turn_together
-from edgetop.core.energy.figures import Energy, cost, figure
-from edgetop.core.energy.meter import Meter
-from edgetop.core.energy.per_token import Basis, pauses_j, session_energy, sum_of, turn_energy
-from edgetop.core.energy.window import Window
-from edgetop.core.records import Missing
+from edgetop.core.energy.tokens import Energy, EnergyBasis, pauses_j, session_energy, sum_of, turn_energy
+from edgetop.core.energy.windows import ChannelEstimator, TurnSpan, TurnWindows, Window, turn_together
+from edgetop.core.quantity import cost, figure
+from edgetop.core.sources import Meter, Unavailable
 from tests.core.energy.scripted_meters import S, average_meter, counter_meter, feed, point_meter, polled
 
-BASIS = Basis(scope="module", source="meter", averaged=True)
+BASIS = EnergyBasis(scope="module", source="meter", averaged=True)
 
 
 def span(start_s: float, first_s: float, end_s: float, evaluated: int = 100, generated: int = 50) -> TurnSpan:
@@ -59,7 +57,7 @@ def turn_of(estimator: ChannelEstimator, turn: TurnSpan) -> TurnWindows:
     return windows
 
 
-def energy_of(estimator: ChannelEstimator, turn: TurnSpan, basis: Basis = BASIS) -> Energy:
+def energy_of(estimator: ChannelEstimator, turn: TurnSpan, basis: EnergyBasis = BASIS) -> Energy:
     energy = turn_energy(estimator.turn(turn), turn, basis)
     assert isinstance(energy, Energy), energy
     return energy
@@ -185,7 +183,7 @@ def test_a_sensor_lost_in_the_middle_gives_no_figure_but_the_energy_so_far() -> 
     estimator = after_turns(point_meter(update_s=0.05), turn, until_s=30)
     feed(estimator.curve, [(30 + i * 0.05, None) for i in range(1, 300)])
     missing = turn_energy(estimator.turn(turn), turn, BASIS)
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, Unavailable)
     assert "lost after 5.0 s and 46.9 J" in missing.reason
 
 
@@ -195,7 +193,7 @@ def test_a_frozen_counter_gives_no_figure() -> None:
     frozen_j = 4 * 30 + 7 + 5 * 4
     feed(estimator.curve, [(30 + i * 0.05, frozen_j) for i in range(1, 300)])
     missing = estimator.turn(turn)
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, Unavailable)
     assert "stands still" in missing.reason
 
 
@@ -205,7 +203,7 @@ def test_a_suspend_in_the_turn_gives_no_figure() -> None:
     estimator.suspended()
     feed(estimator.curve, [(28 + i * 0.05, 100_000 + 9 * i * 0.05) for i in range(1, 400)])
     missing = estimator.turn(turn)
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, Unavailable)
     assert "slept" in missing.reason
 
 
@@ -246,4 +244,4 @@ def test_meters_of_different_things_add_up_and_one_that_misses_spoils_the_sum() 
     assert isinstance(both, TurnWindows)
     assert figure(both.turn.gross).value == pytest.approx(94, rel=0.01)
     assert both.turn.length_s == pytest.approx(5)
-    assert turn_together([first, Missing("lost")]) == Missing("lost")
+    assert turn_together([first, Unavailable("lost")]) == Unavailable("lost")

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.energy.grade import GRADES_AT_BEST, Grade, graded
-from edgetop.core.energy.uncertainty import Components, Quantity, differs, summed
-from edgetop.core.records import Missing
+from edgetop.core.energy.uncertainty import GRADES_AT_BEST, Grade, graded
+from edgetop.core.quantity import Components, Quantity, differs, summed
+from edgetop.core.sources import Unavailable
 
 
 def quantity(relative: float, value: float = 100.0) -> Quantity:
@@ -16,8 +16,8 @@ def quantity(relative: float, value: float = 100.0) -> Quantity:
     return Quantity(value=value, u=Components(edges=relative * abs(value) / 2))
 
 
-def rank(grade: Grade | Missing) -> str:
-    return "n/a" if isinstance(grade, Missing) else grade.letter
+def rank(grade: Grade | Unavailable) -> str:
+    return "n/a" if isinstance(grade, Unavailable) else grade.letter
 
 
 @pytest.mark.parametrize(("relative", "letter"), [(0.04, "A"), (0.06, "B"), (0.2, "C"), (0.4, "D"), (0.6, "n/a")])
@@ -48,15 +48,15 @@ def test_a_part_of_the_device_or_a_point_sensor_is_no_better_than_b_and_says_why
     assert isinstance(point, Grade)
     assert (part.letter, point.letter) == ("B", "B")
     assert "part of the device" in part.reason
-    assert part.mend
+    assert part.hint
 
 
-def test_no_figure_names_what_contributes_most_and_what_would_mend_it() -> None:
+def test_no_figure_names_what_contributes_most_and_what_would_hint_it() -> None:
     missing = graded(quantity(0.9), "wall", averaged=True)
-    assert isinstance(missing, Missing)
+    assert isinstance(missing, Unavailable)
     assert "slow" in missing.reason
-    assert "more tokens" in missing.mend
-    assert isinstance(graded(quantity(0.1, value=0.0), "wall", averaged=True), Missing)
+    assert "more tokens" in missing.hint
+    assert isinstance(graded(quantity(0.1, value=0.0), "wall", averaged=True), Unavailable)
 
 
 def test_gain_cancels_between_values_of_one_meter_only() -> None:

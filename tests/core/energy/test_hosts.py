@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgetop.core.energy.hosts import headline_over_hosts, hosts_of
-from edgetop.core.energy.meter import Meter
-from edgetop.core.energy.scope import Headline
-from edgetop.core.records import Missing, Scope
+from edgetop.core.energy.scopes import Headline, headline_over_hosts, hosts_of
+from edgetop.core.sources import Meter, Scope, Unavailable
 
 
 def meter(name: str, scope: Scope = "module", *, host: str = "", source: str = "", **known: object) -> Meter:
@@ -20,7 +18,7 @@ PI2, PI3 = (meter(f"power.{host}", host=host, source=f"power.host.{host}", total
 AT_WALL = meter("power.pi4", "wall", host="pi4", source="power.host.pi4", total=True)
 
 
-def names(found: Headline | Missing) -> list[str]:
+def names(found: Headline | Unavailable) -> list[str]:
     assert isinstance(found, Headline), found
     return [each.name for each in found.meters]
 
@@ -41,7 +39,7 @@ def test_this_machine_is_measured_as_the_others_are_if_it_can_be() -> None:
 def test_different_scopes_are_not_added() -> None:
     for meters in ([PI2, AT_WALL], [OWN, AT_WALL], [PLUG, PI2]):
         found = headline_over_hosts(meters)
-        assert isinstance(found, Missing)
+        assert isinstance(found, Unavailable)
         assert "powers of different scope are not added" in found.reason
         assert "wall" in found.reason
         assert "module" in found.reason
@@ -65,21 +63,21 @@ def test_hosts_and_sources_can_be_chosen(chosen: str, expected: list[str]) -> No
 
 
 def test_a_host_that_gives_nothing_makes_the_sum_absent_with_its_name_and_not_smaller() -> None:
-    absent = {"pi3": Missing("ssh exited with status 255")}
+    absent = {"pi3": Unavailable("ssh exited with status 255")}
     for chosen in (None, "pi2+pi3", "pi3"):
         found = headline_over_hosts([OWN, PI2], chosen, absent)
-        assert isinstance(found, Missing)
+        assert isinstance(found, Unavailable)
         assert found.reason == "pi3: ssh exited with status 255"
-        assert found.mend
+        assert found.hint
     assert names(headline_over_hosts([OWN, PI2], "pi2", absent)) == ["power.pi2"]
-    assert isinstance(headline_over_hosts([OWN], None, absent), Missing)
+    assert isinstance(headline_over_hosts([OWN], None, absent), Unavailable)
 
 
 def test_this_machine_without_power_is_missed_only_where_it_was_asked_for() -> None:
     assert names(headline_over_hosts([PI2, PI3])) == ["power.pi2", "power.pi3"]
     found = headline_over_hosts([PI2, PI3], "local+pi2")
-    assert isinstance(found, Missing)
+    assert isinstance(found, Unavailable)
     assert found.reason.startswith("local: ")
     unknown = headline_over_hosts([OWN, PI2], "pi2+pi9")
-    assert isinstance(unknown, Missing)
+    assert isinstance(unknown, Unavailable)
     assert "'pi9'" in unknown.reason

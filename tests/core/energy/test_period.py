@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from edgetop.core.energy.period import UpdatePeriod
+from edgetop.core.energy.readings import UpdatePeriod
 
 
 def period_found(update_s: float, poll_s: float, seed: int, seen: float = 1.0) -> UpdatePeriod:

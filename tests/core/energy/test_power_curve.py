@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.energy.power_curve import PowerCurve
+from edgetop.core.energy.curves import PowerCurve
 from tests.core.energy.scripted_meters import S, average_meter, feed, point_meter, polled
 
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.energy.meter import P_MAX_W, Meter, MeterKind, meter_of
-from edgetop.core.energy.scope import Headline, headline
-from edgetop.core.records import Channel, Missing, Scope, SourceInfo
+from edgetop.core.energy.scopes import Headline, headline
+from edgetop.core.sources import P_MAX_W, Channel, Meter, MeterKind, Scope, SourceInfo, Unavailable, meter_of
 
 
 def meter(name: str, scope: Scope, kind: MeterKind = "energy", source: str = "", **known: object) -> Meter:
@@ -57,9 +56,9 @@ def test_the_user_may_choose_by_channel_or_source_and_learns_the_names_otherwise
     assert chosen(PACKAGE, PSYS, WALL, name="energy.psys") == {"energy.psys"}
     assert chosen(MODULE, RAIL, WALL, name="ina") == {"power.VDD_IN"}
     unknown = headline([MODULE, WALL], "nvml")
-    assert isinstance(unknown, Missing)
-    assert "ina" in unknown.mend
-    assert isinstance(headline([]), Missing)
+    assert isinstance(unknown, Unavailable)
+    assert "ina" in unknown.hint
+    assert isinstance(headline([]), Unavailable)
 
 
 def test_a_meter_is_read_from_its_source_and_hostile_values_count_as_not_stated() -> None:

@@ -2,20 +2,21 @@ from __future__ import annotations
 
 import pytest
 
-from edgetop.core.energy.figures import Energy, Figure
-from edgetop.core.energy.supply import Price, battery_hours, cost_of
-from edgetop.core.records import Scope
+from edgetop.core.energy.duty import Price, battery_hours, cost_of
+from edgetop.core.energy.tokens import Energy
+from edgetop.core.quantity import Interval
+from edgetop.core.sources import Scope
 
 PRICE = Price(per_kwh=0.30, currency="EUR")
 
 
-def figure(value: float, reach: float) -> Figure:
-    return Figure(value=value, low=value - reach, high=value + reach, u_systematic=reach / 2, u_random=0)
+def figure(value: float, reach: float) -> Interval:
+    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=reach / 2, u_random=0)
 
 
-def energy(scope: Scope, mean_w: Figure, j_per_token: Figure | None = None) -> Energy:
+def energy(scope: Scope, mean_w: Interval, j_per_token: Interval | None = None) -> Energy:
     return Energy(
-        scope=scope, source="x", method="strict", grade="B", grade_reason="", grade_mend="", flags=(), final=True,
+        scope=scope, source="x", method="strict", grade="B", grade_reason="", grade_hint="", flags=(), final=True,
         estimated_share=0, gross_j=figure(3.6e6, 3.6e5), net_j=None, idle_w=None, mean_w=mean_w, peak_w=mean_w,
         j_per_token=j_per_token, net_j_per_token=None, decode_j_per_token=None, prefill_j_per_token=None,
         tokens_per_wh=None,

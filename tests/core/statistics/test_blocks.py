@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgetop.core.statistics.blocks import LONGEST, block_length, mean_uncertainty
+from edgetop.core.bootstrap import LONGEST, block_length, mean_uncertainty
 
 
 def autoregressive(count: int, coefficient: float, seed: int) -> list[float]:

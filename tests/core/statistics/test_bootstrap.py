@@ -5,9 +5,8 @@ from math import inf, isfinite
 import numpy as np
 import pytest
 
-from edgetop.core.statistics.bootstrap import difference, from_zero, resampled
-from edgetop.core.statistics.repetitions import Repetitions
-from edgetop.core.statistics.welch import welch_difference
+from edgetop.core.bootstrap import Repetitions, difference, from_zero, resampled
+from edgetop.core.statistics import welch_difference
 
 PAIRS = 400
 

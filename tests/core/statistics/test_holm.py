@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.statistics.holm import adjusted
+from edgetop.core.statistics import adjusted
 
 
 def test_the_smallest_is_held_to_its_share_and_the_next_to_what_is_left() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.statistics.pareto import front
+from edgetop.core.statistics import front
 
 points = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=30)
 

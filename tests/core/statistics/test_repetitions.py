@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgetop.core.statistics.repetitions import SPREAD_LEAST, Draws, PairedRepetitions, Repetitions
+from edgetop.core.bootstrap import SPREAD_LEAST, Draws, PairedRepetitions, Repetitions
 
 Array = NDArray[np.float64]
 COUNT = 6

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.statistics.student import pooled_freedom, quantile, two_sided_p
+from edgetop.core.statistics import pooled_freedom, quantile, two_sided_p
 
 # Two-sided 5 % and 1 % points of the usual printed tables.
 TABLE = [(1, 12.706, 63.657), (2, 4.303, 9.925), (5, 2.571, 4.032), (9, 2.262, 3.250), (30, 2.042, 2.750)]

@@ -9,13 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Prefill, Tokens, TurnFinished
-from edgetop.inference.engine import Stop
+from edgetop.inference.engine import Stop, StopFlags
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed, Measure, Report
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice
 from edgetop.inference.server.engine import ServerEngine
-from edgetop.inference.stop_flag import StopFlags
 from tests.support.loopback_server import LoopbackServer, loopback_server
 
 

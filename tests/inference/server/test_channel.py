@@ -10,8 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from edgetop.core.clock import monotonic_us
-from edgetop.inference.server.channel import Channel
-from edgetop.inference.server.failure import ServerFailure, Stopped
+from edgetop.io.http import InterruptibleSocket, RequestCancelledError, RequestError
 
 FOREVER_US = 3_600_000_000
 RESET = struct.pack("ii", 1, 0)
@@ -42,13 +41,15 @@ def stop(_server: socket.socket) -> bool:
 
 
 @contextmanager
-def channel_to(*steps: Step, silence_s: float = 60) -> Iterator[Channel]:
+def channel_to(*steps: Step, silence_s: float = 60) -> Iterator[InterruptibleSocket]:
     """A channel to a server that takes one step each time that the channel looks whether to stop."""
     listener = socket.create_server(("127.0.0.1", 0))
     connected = socket.create_connection(listener.getsockname())
     server, _ = listener.accept()
     remaining = iter(steps)
-    channel = Channel(connected, stopped=lambda: next(remaining, lambda _: False)(server), silence_s=silence_s)
+    channel = InterruptibleSocket(
+        connected, stopped=lambda: next(remaining, lambda _: False)(server), silence_s=silence_s
+    )
     channel.gather_us = FOREVER_US
     try:
         yield channel
@@ -58,7 +59,7 @@ def channel_to(*steps: Step, silence_s: float = 60) -> Iterator[Channel]:
         listener.close()
 
 
-def received(channel: Channel, size: int = 100) -> bytes:
+def received(channel: InterruptibleSocket, size: int = 100) -> bytes:
     buffer = bytearray(size)
     return bytes(buffer[: channel.readinto(buffer)])
 
@@ -106,7 +107,7 @@ def test_a_stop_comes_after_what_had_arrived() -> None:
     with channel_to(say(b"one"), say(b"two"), stop, stop) as channel:
         assert received(channel) == b"one"
         assert received(channel) == b"two"
-        with pytest.raises(Stopped):
+        with pytest.raises(RequestCancelledError):
             received(channel)
 
 
@@ -120,5 +121,5 @@ def test_a_connection_that_breaks_gives_out_what_had_arrived() -> None:
 
 
 def test_silence_ends_the_waiting() -> None:
-    with channel_to(silence_s=0) as channel, pytest.raises(ServerFailure, match="said nothing"):
+    with channel_to(silence_s=0) as channel, pytest.raises(RequestError, match="said nothing"):
         received(channel)

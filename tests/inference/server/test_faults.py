@@ -15,7 +15,7 @@ import pytest
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import LoadFailed, Perplexity, ScoreFailed, Waiting
 from edgetop.inference.server.address import KEY_VARIABLE
-from edgetop.inference.server.lines import LINE_BYTES_MAX
+from edgetop.inference.server.connection import LINE_BYTES_MAX
 from tests.inference.server.conftest import Asking
 from tests.support import server_replies
 from tests.support.eventually import eventually
@@ -52,7 +52,7 @@ def test_nobody_listens(asking: Callable[..., Asking]) -> None:
         failed = asking(url=f"http://127.0.0.1:{unused.getsockname()[1]}").load()
     assert isinstance(failed, LoadFailed)
     assert "nobody listens there" in failed.message
-    assert failed.mend
+    assert failed.hint
 
 
 def test_there_is_no_such_host(asking: Callable[..., Asking]) -> None:
@@ -346,7 +346,7 @@ def test_a_hostile_model_name_is_shown_in_one_line(wire: LoopbackServer, asking:
     wire.answers["GET /v1/models"] = document({"data": [{"id": "a\n\x1b[31mb"}, {"id": "c"}]})
     failed = asking().load()
     assert isinstance(failed, LoadFailed)
-    assert one_line(failed.mend)
+    assert one_line(failed.hint)
 
 
 def test_the_key_is_sent_and_nowhere_else(

@@ -236,7 +236,7 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(
     failed = asking().load("no-such-model")
     assert isinstance(failed, LoadFailed)
     assert (failed.reason, "no-such-model" in failed.message) == ("missing", True)
-    assert failed.mend.startswith("It offers ")
+    assert failed.hint.startswith("It offers ")
 
 
 def test_several_models_of_which_none_is_loaded_are_a_choice(
@@ -246,7 +246,7 @@ def test_several_models_of_which_none_is_loaded_are_a_choice(
     wire.answers["GET /api/ps"] = document({"models": []})
     failed = asking().load()
     assert isinstance(failed, LoadFailed)
-    assert "gemma2:2b, other" in failed.mend
+    assert "gemma2:2b, other" in failed.hint
 
 
 def test_the_kind_can_be_named_and_then_nothing_else_is_tried(

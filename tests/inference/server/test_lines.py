@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.text import one_line
-from edgetop.inference.server.dialect import AnswerStream
-from edgetop.inference.server.failure import ServerFailure
-from edgetop.inference.server.lines import LineSplitter, NdjsonReader, SseReader
+from edgetop.inference.server.backend import AnswerStream
+from edgetop.inference.server.connection import LineSplitter, NdjsonReader, SseReader
 from edgetop.inference.server.ollama import OllamaStream
-from edgetop.inference.server.openai_chat import ChatStream
+from edgetop.inference.server.openai import ChatStream
+from edgetop.io.http import RequestError
 from tests.support import server_replies
 
 MESSY = st.lists(
@@ -60,7 +60,7 @@ def failure_words(stream: AnswerStream, data: bytes) -> str:
     try:
         stream.feed(data)
         stream.finish()
-    except ServerFailure as failure:
+    except RequestError as failure:
         return failure.sentence
     return ""
 
@@ -111,5 +111,5 @@ def test_a_line_that_does_not_end_is_given_up(reader: SseReader | NdjsonReader) 
         while True:
             reader.feed(b"x" * 2**16)
 
-    with pytest.raises(ServerFailure, match="4 MiB"):
+    with pytest.raises(RequestError, match="4 MiB"):
         go_on()

@@ -12,13 +12,13 @@ from statistics import median
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.engine import EngineSettings, SamplingSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import Address, ServerChoice
-from edgetop.inference.server.exchange import Exchange
+from edgetop.inference.server.backend import deltas_of
+from edgetop.inference.server.connection import HttpClient
 from edgetop.inference.server.llama_server import LlamaServerDialect
-from edgetop.inference.server.stream import deltas_of
 from tests.support.engine_worker import EngineWorker
 from tests.support.eventually import eventually
 from tests.support.llama_cpp_servers import llama_server
@@ -50,7 +50,7 @@ def test_the_rate_is_that_of_the_server(server: str) -> None:
     """Each chunk tells how long the server has decoded. Our stamps run as that clock does: what delays a chunk on a
     busy machine moves its stamp, and hardly the median over all pairs of chunks that lie far from each other (Theil
     and Sen)."""
-    exchange = Exchange(Address.parse(server), silence_s=60, stopped=lambda: False)
+    exchange = HttpClient(Address.parse(server), silence_s=60, stopped=lambda: False)
     dialect = LlamaServerDialect()
     (offer,) = dialect.offers(exchange)
     found = dialect.load(exchange, offer, EngineSettings(), 60)

@@ -8,23 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.records import Missing
+from edgetop.core.sources import Unavailable
 from edgetop.core.token_counts import NOT_RUNNING, TOO_FAST
 from edgetop.inference.server import usage as usage_module
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.prometheus import parse_metrics
-from edgetop.inference.server.usage import ServerLook, ServerObserver, Usage
-from edgetop.inference.server.usage_readers import recognise
+from edgetop.inference.server.detection import recognise
+from edgetop.inference.server.usage import PollResult, ServerPoller, Usage, parse_metrics
 from tests.support.loopback_server import LoopbackServer, document, loopback_server, reset
 from tests.support.server_replies import OLLAMA_PS
 from tests.support.server_usage import VLLM_METRICS, llama_metrics, llama_slots, serve_usage
 
 
-def observer(wire: LoopbackServer, key: str = "") -> ServerObserver:
-    return ServerObserver(Address.parse(wire.url), recognise, key=key)
+def observer(wire: LoopbackServer, key: str = "") -> ServerPoller:
+    return ServerPoller(Address.parse(wire.url), recognise, key=key)
 
 
-def usage_of(look: ServerLook) -> Usage:
+def usage_of(look: PollResult) -> Usage:
     assert look.usage is not None, look.trouble
     return look.usage
 
@@ -93,7 +92,7 @@ def test_without_slots_a_request_counts_when_it_has_ended_and_that_is_uncertain(
     usage = usage_of(watched.look())
     assert (usage.tokens, usage.counts, usage.unsure) == (100, "ended", 0)
     assert usage.no_count is not None
-    assert usage.no_count.mend == "start it with --slots"
+    assert usage.no_count.hint == "start it with --slots"
     serve_usage(wire, metrics=llama_metrics(180, running=2), slots=None)
     assert usage_of(watched.look()).unsure >= 2 * 80
     assert wire.asked.count("GET /slots") == 1, "it is not asked for again and again"
@@ -105,7 +104,7 @@ def test_without_metrics_running_requests_are_counted_as_far_as_they_are_seen(wi
     usage = usage_of(watched.look())
     assert (usage.tokens, usage.counts) == (10, "running")
     assert usage.no_count is not None
-    assert usage.no_count.mend == "start llama-server with --metrics"
+    assert usage.no_count.hint == "start llama-server with --metrics"
     serve_usage(wire, metrics=None, slots=llama_slots(30))
     watched.look()
     serve_usage(wire, metrics=None, slots=llama_slots(5, task=2))
@@ -118,7 +117,7 @@ def test_without_both_the_reason_is_told(wire: LoopbackServer) -> None:
     serve_usage(wire, metrics=None, slots=None)
     usage = usage_of(observer(wire).look())
     assert usage.counts == "nothing"
-    assert usage.no_count == Missing("llama-server does not count its tokens", "start it with --metrics")
+    assert usage.no_count == Unavailable("llama-server does not count its tokens", "start it with --metrics")
 
 
 def test_vllm_is_counted_over_all_its_engines(wire: LoopbackServer) -> None:
@@ -136,7 +135,7 @@ def test_ollama_shows_what_is_loaded_and_says_that_it_counts_nothing(wire: Loopb
     wire.answers["GET /api/ps"] = document(OLLAMA_PS)
     usage = usage_of(observer(wire).look())
     assert (usage.kind, usage.version, usage.models) == ("ollama", "0.12.3", ("mistral:latest",))
-    assert isinstance(usage.tokens, Missing)
+    assert isinstance(usage.tokens, Unavailable)
     assert "does not tell" in usage.tokens.reason
 
 
@@ -151,7 +150,7 @@ def test_a_server_that_ends_and_comes_back(wire: LoopbackServer) -> None:
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     assert watched.look().told == 100
     with loopback_server() as other:
-        gone = ServerObserver(Address.parse(other.url), recognise)
+        gone = ServerPoller(Address.parse(other.url), recognise)
         serve_usage(other, metrics=llama_metrics(100), slots=llama_slots(None))
         assert gone.look().told == 100
     look = gone.look()
@@ -170,7 +169,7 @@ def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch
     wire.answers["GET /metrics"] = [wire.hang]
     look = watched.look()
     assert look.state == "busy"
-    assert isinstance(look.told, Missing)
+    assert isinstance(look.told, Unavailable)
     wire.answers["GET /health"] = [wire.hang]
     monkeypatch.setattr(usage_module, "HEALTH_S", 0.2)
     assert watched.look().state == "silent"

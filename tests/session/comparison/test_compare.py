@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.session.comparison import figures
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.comparison import Cell, Comparison
-from edgetop.session.comparison.from_session import result_of
-from edgetop.session.comparison.result import Measured, Result
+from edgetop.core import figures
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.from_session import session_result
+from edgetop.session.compare.result import Cell, Comparison, RepeatedFigure, Result
 from tests.support.simulated_results import energy_of, result, session_file, with_summary
 
 DIFFERENT = ("better", "worse")
@@ -29,7 +28,7 @@ def flags(comparison: Comparison, row: int = 1) -> list[str]:
 def bench(decode: float, *, count: int = 5, **described: Any) -> Result:
     """A result of llama-bench whose repetitions spread by half a per cent."""
     speeds = tuple(decode * (1 + 0.005 * (index % 3 - 1)) for index in range(count))
-    measured = Measured(value=decode, made="mean", repetitions=speeds)
+    measured = RepeatedFigure(value=decode, made="mean", repetitions=speeds)
     return Result(
         name="bench", origin="bench.json", kind="llama-bench", figures={figures.DECODE: measured}, **described
     )
@@ -113,7 +112,7 @@ def test_a_systematic_error_cancels_on_one_meter_and_not_between_two() -> None:
             replace(turn, figures=replace(turn.figures, energy=energy_of(joules * (1 + 0.002 * (turn.turn % 3)))))
             for turn in file.turns
         )
-        return replace(result_of(replace(file, turns=turns), Path("x.json")), host=host)
+        return replace(session_result(replace(file, turns=turns), Path("x.json")), host=host)
 
     one_board = cell(compare([of(1, 0.72, "pi5"), of(2, 0.79, "pi5")]), figures.J_PER_TOKEN)
     two_boards = cell(compare([of(1, 0.72, "pi5"), of(2, 0.79, "other")]), figures.J_PER_TOKEN)
@@ -142,7 +141,7 @@ def test_what_is_not_alike_is_flagged() -> None:
 def test_conditions_come_from_the_turns_and_the_sensors() -> None:
     file = session_file(1)
     slowed = replace(file.turns[0], figures=replace(file.turns[0].figures, limited_by="throttled"))
-    found = result_of(replace(file, turns=(slowed, *file.turns[1:])), Path("x.json"))
+    found = session_result(replace(file, turns=(slowed, *file.turns[1:])), Path("x.json"))
     assert found.conditions == {"throttled": "The device was throttled in 1 of 10 turns."}
 
 
@@ -167,7 +166,7 @@ def test_bench_results_need_few_repetitions_to_be_told_apart() -> None:
 
 def test_a_deviation_alone_serves_too() -> None:
     def told(value: float) -> Result:
-        measured = Measured(value=value, made="mean", deviation=0.5, count=5)
+        measured = RepeatedFigure(value=value, made="mean", deviation=0.5, count=5)
         return Result(name="csv", origin="x.csv", kind="llama-bench", figures={figures.DECODE: measured})
 
     found = cell(compare([told(100), told(90)]), figures.DECODE)
@@ -187,7 +186,7 @@ def test_a_figure_that_one_lacks_has_its_reason() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.floats(1e-12, 1e18), min_size=1, max_size=8), st.floats(1e-12, 1e18), st.floats(0, 1e18))
 def test_absurd_figures_break_nothing(repetitions: list[float], value: float, u: float) -> None:
-    odd = Measured(value=value, made="mean", repetitions=tuple(repetitions), u_random=u, u_systematic=u)
+    odd = RepeatedFigure(value=value, made="mean", repetitions=tuple(repetitions), u_random=u, u_systematic=u)
     results = [
         Result(name="a", origin="a", kind="session", figures=dict.fromkeys(figures.BY_NAME, odd)),
         result(1),

@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgetop.session.comparison.compare import compare
-from edgetop.session.comparison.figures import DECODE, J_PER_TOKEN, LOAD
-from edgetop.session.comparison.pool import pooled
-from edgetop.session.comparison.result import Measured, Result
+from edgetop.core.figures import DECODE, J_PER_TOKEN, LOAD
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.from_session import pooled
+from edgetop.session.compare.result import RepeatedFigure, Result
 
 
 def run(bench: str, origin: str, rates: tuple[float, ...], **changes: object) -> Result:
     figures = {
-        DECODE: Measured(value=sum(rates) / len(rates), made="ratio", repetitions=rates, weights=(1.0,) * len(rates)),
-        LOAD: Measured(value=2.0 + len(rates), made="single"),
-        J_PER_TOKEN: Measured(
+        DECODE: RepeatedFigure(
+            value=sum(rates) / len(rates), made="ratio", repetitions=rates, weights=(1.0,) * len(rates)
+        ),
+        LOAD: RepeatedFigure(value=2.0 + len(rates), made="single"),
+        J_PER_TOKEN: RepeatedFigure(
             value=2.0, made="ratio", repetitions=(2.0,), weights=(10.0,), u_random=0.3, u_systematic=0.1
         ),
     }

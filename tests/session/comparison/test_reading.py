@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.session.codec import SessionFileError, encode_file
-from edgetop.session.comparison import figures
-from edgetop.session.comparison.from_llama_bench import quantization_of
-from edgetop.session.comparison.reading import read_results
-from edgetop.session.disk import write_atomically
+from edgetop.core import figures
+from edgetop.io.files import write_atomically
+from edgetop.session.compare.reading import quantization_of, read_results
+from edgetop.session.file_io import SessionFileError, encode_file
 from tests.support.benchmark_outputs import OLLAMA, PP, TG
 from tests.support.simulated_results import session_file
 
@@ -111,7 +110,7 @@ def test_what_is_no_result_is_told_in_one_line_with_the_place(
     assert error.value.what.startswith(f"{path}: ")
     assert "\n" not in error.value.what
     assert len(error.value.what) < len(str(path)) + 300
-    assert error.value.mend
+    assert error.value.hint
 
 
 def test_a_folder_a_pipe_and_nothing_are_told(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.session.comparison.speed import STEPS, speed_over_time
+from edgetop.session.history import STEPS, speed_over_time
 
 gaps = st.lists(st.floats(0.001, 5), min_size=1, max_size=40)
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.session.comparison.comparison import Cell
-from edgetop.session.comparison.figures import DECODE, RSS_PEAK
-from edgetop.session.comparison.wording import cell_text, change_text, label_of
+from edgetop.core.figures import DECODE, RSS_PEAK
+from edgetop.session.compare.result import Cell
+from edgetop.session.compare.wording import cell_text, change_text, label_of
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,19 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgetop.core.records import Record
-from edgetop.session.codec import decode_file, encode_file
-from edgetop.session.conversion import to_file
-from edgetop.session.export.csv import FORMULA_STARTS, csv_cell, csv_pieces
-from edgetop.session.export.parquet import NoParquetError, require_parquet, write_parquet
-from edgetop.session.export.tables import Table, TableColumn, tables_of
-from edgetop.session.file import SessionFile
+from edgetop.session.export import (
+    FORMULA_STARTS,
+    NoParquetError,
+    Table,
+    TableColumn,
+    csv_cell,
+    csv_pieces,
+    require_parquet,
+    tables_of,
+    write_parquet,
+)
+from edgetop.session.file import SessionFile, to_file
+from edgetop.session.file_io import decode_file, encode_file
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 from tests.support.recorded_power import with_energy
 from tests.support.recorded_sessions import CPU, HEAD, MEMORY, S, fold, recordings, sample, turn
@@ -155,4 +162,4 @@ def test_without_pyarrow_one_line_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(NoParquetError) as error:
         require_parquet()
-    assert "pip install" in error.value.mend
+    assert "pip install" in error.value.hint

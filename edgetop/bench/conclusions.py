@@ -1,0 +1,267 @@
+"""What the results say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import log
+
+from msgspec import Struct
+
+from edgetop.bench.plan import PromptTest, TokenTest
+from edgetop.bench.results import PlanResult, SettingResult, TestResult
+from edgetop.core.bootstrap import SPREAD_LEAST
+from edgetop.core.energy.duty import TOKENS, Price
+from edgetop.core.format import format_bytes
+from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
+from edgetop.core.statistics import CONFIDENCE, Difference, adjusted, front, welch_difference
+from edgetop.fit.assessment import Reader, pace_of
+
+S_PER_YEAR = 365.25 * 86400
+
+
+class Ownership(Struct, frozen=True, kw_only=True):
+    """What the device itself costs."""
+
+    device_price: float
+    life_years: float = 4.0
+    use_share: float = 1.0
+    """Share of its life in which it generates tokens."""
+
+
+class Answers(Struct, frozen=True, kw_only=True):
+    """Sentences, and the settings that they name by key."""
+
+    test: str = ""
+    """The test of decode speed that they rest on; empty if there is none."""
+    fastest: str = ""
+    most_efficient: str = ""
+    best_trade_off: str = ""
+    """Least S = (J/token) / (tokens/s), the throughput-energy trade-off of Abstreiter, Tarkoma and Morabito 2025."""
+    pareto_front: tuple[str, ...] = ()
+    """The fastest first; no other setting is both faster and takes less energy."""
+    sentences: tuple[str, ...] = ()
+
+
+def answers_of(
+    result: PlanResult,
+    *,
+    reader: Reader | None = None,
+    price: Price | None = None,
+    ownership: Ownership | None = None,
+) -> Answers:
+    """What the results of a plan say."""
+    name = _decode_test(result)
+    rated = [(each, test) for each in result.settings if name and (test := each.test(name)) is not None]
+    if not rated:
+        return Answers(sentences=("No test of decode speed was measured.", *_quality(result.settings)))
+    by_speed = sorted(rated, key=lambda pair: -pair[1].tokens_per_s.mean)
+    by_energy = sorted((pair for pair in rated if _has_energy(pair[1])), key=lambda pair: _j_per_token(pair[1]))
+    sentences = [_fastest(by_speed, name)]
+    front_keys: tuple[str, ...] = ()
+    trade_off = ""
+    if by_energy:
+        points = [(test.tokens_per_s.mean, _j_per_token(test)) for _, test in by_energy]
+        front_keys = tuple(by_energy[index][0].setting.key for index in front(points))
+        best = min(by_energy, key=lambda pair: _j_per_token(pair[1]) / pair[1].tokens_per_s.mean)
+        trade_off = best[0].setting.key
+        sentences += [_most_efficient(by_energy), *_trade_off(by_energy, trade_off, front_keys), *_threads(by_energy)]
+    else:
+        missing = next((test.energy_missing for _, test in rated if test.energy_missing), "it was not measured")
+        sentences.append(f"Energy: n/a, {missing}.")
+    sentences += _place(result)
+    sentences += _reading(by_speed, reader or Reader())
+    sentences += _quality(result.settings)
+    sentences += _cost(by_energy, price, ownership)
+    return Answers(
+        test=name,
+        fastest=by_speed[0][0].setting.key,
+        most_efficient=by_energy[0][0].setting.key if by_energy else "",
+        best_trade_off=trade_off,
+        pareto_front=front_keys,
+        sentences=tuple(sentences),
+    )
+
+
+Rated = tuple[SettingResult, TestResult]
+
+
+def _decode_test(result: PlanResult) -> str:
+    """The test whose rate is decode speed: the longest tg at the least depth, else the first prompt."""
+    names = {test.test.name: test.test for setting in result.settings for test in setting.tests}
+    tokens = [test for test in names.values() if isinstance(test, TokenTest) and test.n_gen and not test.n_prompt]
+    if tokens:
+        return min(tokens, key=lambda test: (test.depth, -test.n_gen)).name
+    prompts = [test for test in names.values() if isinstance(test, PromptTest)]
+    return prompts[0].name if prompts else ""
+
+
+def _fastest(by_speed: Sequence[Rated], name: str) -> str:
+    best, test = by_speed[0]
+    equal = _not_told_apart(test, by_speed[1:], _speed_difference)
+    text = f"Fastest ({name}): {best.setting.key} with {_rate(test)}."
+    return f"{text} Not told apart from it by these repetitions: {_listed(equal)}." if equal else text
+
+
+def _most_efficient(by_energy: Sequence[Rated]) -> str:
+    best, test = by_energy[0]
+    equal = _not_told_apart(test, by_energy[1:], _energy_difference)
+    scope = (best.energy_scope or "unknown scope").replace("_", " ")
+    text = f"Most efficient: {best.setting.key} with {_joules(test)} J/token ({scope})."
+    return f"{text} Not told apart from it: {_listed(equal)}." if equal else text
+
+
+def _trade_off(by_energy: Sequence[Rated], best: str, front_keys: Sequence[str]) -> list[str]:
+    if len(by_energy) < 2:
+        return []
+    words = f"Best trade-off (least energy per token over speed): {best}."
+    return [f"{words} Nothing beats these in both: {', '.join(front_keys)}."]
+
+
+def _place(result: PlanResult) -> list[str]:
+    """The power mode, since all of the above is another in another one."""
+    mode = "" if result.device is None else result.device.power_mode
+    return [f"All of this holds in power mode {mode}; measure again in the others."] if mode else []
+
+
+def _threads(by_energy: Sequence[Rated]) -> list[str]:
+    """Whether fewer threads take less energy than more of the same setting otherwise."""
+    sentences = []
+    models = dict.fromkeys(each.setting.model.label for each, _ in by_energy)
+    for model in models:
+        of_model = [pair for pair in by_energy if pair[0].setting.model.label == model]
+        counts = {pair[0].setting.threads for pair in of_model}
+        if len(counts) < 2 or len(of_model) != len(counts):
+            continue
+        frugal, quick = of_model[0], max(of_model, key=lambda pair: pair[1].tokens_per_s.mean)
+        few, many = _threads_text(frugal), _threads_text(quick)
+        if few == many:
+            sentences.append(f"{model}: with {many} a token comes fastest and takes the least energy.")
+            continue
+        slower = f"comes {_percent(1 - frugal[1].tokens_per_s.mean / quick[1].tokens_per_s.mean)} slower"
+        if _not_told_apart(frugal[1], [quick], _energy_difference):
+            spent = f"as much energy, within noise, as with {many}"
+        else:
+            spent = f"{_percent(1 - _j_per_token(frugal[1]) / _j_per_token(quick[1]))} less energy than with {many}"
+        sentences.append(f"{model}: with {few} a token takes {spent}, and {slower}.")
+    return sentences
+
+
+def _threads_text(pair: Rated) -> str:
+    count = pair[0].setting.threads
+    return "the usual number of threads" if count is None else f"{count} thread{'' if count == 1 else 's'}"
+
+
+def _reading(by_speed: Sequence[Rated], reader: Reader) -> list[str]:
+    paces: dict[str, list[str]] = {}
+    for each, test in by_speed:
+        paces.setdefault(pace_of(test.tokens_per_s.mean, reader), []).append(each.setting.key)
+    return [f"To read along: {'; '.join(f'{pace}: {_listed(keys)}' for pace, keys in paces.items())}."]
+
+
+def _quality(settings: Sequence[SettingResult]) -> list[str]:
+    scored = {each.setting.model.label: each for each in settings if each.quality is not None}
+    sentences = []
+    for label, each in scored.items():
+        quality, load = each.quality, each.load
+        if quality is None:
+            continue
+        words = [f"perplexity {quality.perplexity.value:.2f} ± {2 * quality.perplexity.error:.2f}"]
+        if quality.kl_divergence is not None and quality.top_agreement is not None:
+            words.append(
+                f"diverges from {quality.reference} by {quality.kl_divergence.value:.3f} nats, "
+                f"agrees on {_percent(quality.top_agreement)} of tokens"
+            )
+        if quality.accuracy is not None:
+            words.append(f"{_percent(quality.accuracy.value)} of {quality.questions} questions")
+        if load is not None and load.model.bits_per_weight and load.model.size_bytes:
+            words.append(f"{load.model.bits_per_weight:.2f} bits per weight, {format_bytes(load.model.size_bytes)}")
+        sentences.append(f"Quality of {label}: {', '.join(words)}.")
+    return sentences
+
+
+def _cost(by_energy: Sequence[Rated], price: Price | None, ownership: Ownership | None) -> list[str]:
+    """Cost per million tokens: the energy of the most efficient setting, and the device over its life."""
+    if price is None or not by_energy:
+        return []
+    each, test = by_energy[0]
+    energy = _j_per_token(test) * TOKENS / (J_PER_WH * WH_PER_KWH) * price.per_kwh
+    text = f"A million tokens with {each.setting.key} cost {energy:.2f} {price.currency} for energy"
+    if ownership is None:
+        return [f"{text}."]
+    tokens = ownership.life_years * S_PER_YEAR * ownership.use_share * test.tokens_per_s.mean
+    device = ownership.device_price / tokens * TOKENS
+    life = f"{ownership.life_years:g} years, generating {_percent(ownership.use_share)} of the time"
+    bought = f"{ownership.device_price:g} {price.currency} over {life}"
+    return [f"{text} and {device:.2f} {price.currency} for the device ({bought})."]
+
+
+def _not_told_apart(
+    best: TestResult, others: Sequence[Rated], difference: Callable[[TestResult, TestResult], Difference | None]
+) -> list[str]:
+    """Settings whose difference from the best one may be noise, at one chance of error for all of them together.
+
+    Without repetitions nobody knows, so that none can be told apart.
+    """
+    p_values = {}
+    for each, test in others:
+        found = difference(best, test)
+        p_values[each.setting.key] = 1.0 if found is None else found.p_value
+    adjusted_p = adjusted(p_values, dict.fromkeys(p_values, 1.0))
+    return [key for key in p_values if adjusted_p[key] >= 1 - CONFIDENCE]
+
+
+def _speed_difference(first: TestResult, second: TestResult) -> Difference | None:
+    if first.tokens_per_s.deviation is None or second.tokens_per_s.deviation is None:
+        return None
+    log_ratio = log(first.tokens_per_s.mean / second.tokens_per_s.mean)
+    return welch_difference(log_ratio, _speed_spread(first), _speed_spread(second))
+
+
+def _energy_difference(first: TestResult, second: TestResult) -> Difference | None:
+    """By the random uncertainty alone: what the sensor has in common cancels."""
+    ours, theirs = _energy_spread(first), _energy_spread(second)
+    if ours is None or theirs is None:
+        return None
+    return welch_difference(log(_j_per_token(first) / _j_per_token(second)), ours, theirs)
+
+
+def _speed_spread(test: TestResult) -> tuple[float, float]:
+    """Relative standard uncertainty of the mean, and its degrees of freedom."""
+    count = len(test.repetitions)
+    deviation = test.tokens_per_s.deviation or 0.0
+    return max(SPREAD_LEAST, deviation / test.tokens_per_s.mean / count**0.5), count - 1
+
+
+def _energy_spread(test: TestResult) -> tuple[float, float] | None:
+    count = len(test.repetitions)
+    if test.j_per_token is None or count < 2:
+        return None
+    return max(SPREAD_LEAST, test.j_per_token.u_random / test.j_per_token.value), count - 1
+
+
+def _has_energy(test: TestResult) -> bool:
+    return test.j_per_token is not None and test.j_per_token.value > 0
+
+
+def _joules(test: TestResult) -> str:
+    figure = test.j_per_token
+    return "n/a" if figure is None else f"{figure.value:.3g} ({figure.low:.3g} to {figure.high:.3g})"
+
+
+def _j_per_token(test: TestResult) -> float:
+    return test.j_per_token.value if test.j_per_token is not None else float("inf")
+
+
+def _rate(test: TestResult) -> str:
+    speed = test.tokens_per_s
+    if speed.low is None or speed.high is None:
+        return f"{speed.mean:.1f} tok/s"
+    return f"{speed.mean:.1f} tok/s ({speed.low:.1f} to {speed.high:.1f})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(keys) if len(keys) <= 4 else f"{', '.join(keys[:3])} and {len(keys) - 3} more"

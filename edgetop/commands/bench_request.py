@@ -1,0 +1,358 @@
+"""From flags and plan file to a plan: models, levels, server."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import platformdirs
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.bench.conclusions import Ownership
+from edgetop.bench.plan import (
+    BenchRequest,
+    CoolDown,
+    ModelFile,
+    Plan,
+    QualityPlan,
+    check_wishes,
+    read_wishes,
+    settings_of,
+    token_tests,
+)
+from edgetop.bench.prompts import prompt_tests, reading_text
+from edgetop.commands.command_line import T, _count, _pair, _parsed_value, parsed_one
+from edgetop.commands.inputs import has_own_engine, server_choice
+from edgetop.commands.output import clear_progress, print_status, show_progress
+from edgetop.core.errors import ModelError, UsageError
+from edgetop.core.format import format_bytes
+from edgetop.fit.model_file import read_facts
+from edgetop.inference.catalog import last_model, resolve
+from edgetop.inference.model_file import content_key
+from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
+from edgetop.inference.server.backend import choose
+from edgetop.inference.server.detection import ServerProbe, survey
+from edgetop.io.http import RequestError
+from edgetop.settings import options
+from edgetop.settings.option import integer, real, token_count
+from edgetop.settings.resolve import Settings
+
+STUDY_LEVELS = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0", "Q2_K")
+
+
+class Presentation(Struct, frozen=True, kw_only=True):
+    """How the results are to be shown."""
+
+    form: str
+    """One of `edgetop.bench.output.FORMATS`."""
+    ownership: Ownership | None
+    report: Path | None
+
+
+def presentation_of(arguments: argparse.Namespace) -> Presentation:
+    """How the results are to be shown; read before hours are spent on them. Raises UsageError."""
+    price = parsed_one("--device-price", arguments.device_price, real(0, 1e9))
+    years = parsed_one("--device-years", arguments.device_years, real(0.01, 100))
+    if years is not None and price is None:
+        raise UsageError("--device-years says nothing without --device-price", "give both, or none")
+    ownership = None
+    if price is not None:
+        ownership = Ownership(device_price=price) if years is None else Ownership(device_price=price, life_years=years)
+    report = None if arguments.report is None else Path(arguments.report).expanduser()
+    if report is not None and not report.absolute().parent.is_dir():
+        raise UsageError(f"{report}: there is no such folder", "name a file in a folder that exists with --report")
+    return Presentation(form=arguments.output_format, ownership=ownership, report=report)
+
+
+def bench_request(arguments: argparse.Namespace) -> BenchRequest:
+    """What is to be measured. Raises UsageError."""
+    wishes = BenchRequest() if arguments.plan is None else read_wishes(Path(arguments.plan).expanduser())
+    if arguments.study:
+        wishes = _study(wishes)
+    threads = integer(1, options.THREADS_MAX)
+    given: dict[str, object] = {
+        "models": tuple(arguments.models) or None,
+        "quant": _several("--quant", arguments.quant, str.upper),
+        "threads": _several("--threads", arguments.threads, threads),
+        "threads_batch": _several("--threads-batch", arguments.threads_batch, threads),
+        "kv_type": _several("--kv-type", arguments.kv_type, _kv_type),
+        "gpu_layers": _several("--gpu-layers", arguments.gpu_layers, integer(0, 10_000)),
+        "batch": _several("--batch", arguments.batch, token_count),
+        "ubatch": _several("--ubatch", arguments.ubatch, token_count),
+        "n_prompt": _several("-p", arguments.n_prompt, _count),
+        "n_gen": _several("-n", arguments.n_gen, _count),
+        "n_depth": _several("-d", arguments.n_depth, _count),
+        "pairs": tuple(_pair(text) for text in arguments.pairs) or None,
+        "repetitions": parsed_one("-r", arguments.repetitions, integer(1, 10_000)),
+        "max_tokens": parsed_one("--max-tokens", arguments.max_tokens, integer(1, 2**20)),
+        "idle_s": parsed_one("--idle", arguments.idle, real(0, 3600)),
+        "cool_down_limit_s": parsed_one("--cool-down-limit", arguments.cool_down_limit, real(0, 86400)),
+        "seed": parsed_one("--seed", arguments.seed, integer(0, 2**32 - 1)),
+        "prompts": True if arguments.prompts else None,
+        "quality": arguments.quality,
+        "order": arguments.order,
+        "warmup": False if arguments.no_warmup else None,
+    }
+    wishes = replace(wishes, **{name: value for name, value in given.items() if value is not None})
+    check_wishes(wishes)
+    return wishes
+
+
+def _study(wishes: BenchRequest) -> BenchRequest:
+    """The whole study: six levels, one thread and all, the usual tests, real prompts and quality."""
+    from edgetop.inference.threads import decode_threads  # noqa: PLC0415 - reads the machine
+
+    threads = decode_threads()
+    return replace(
+        wishes,
+        name="study" if wishes.name == "bench" else wishes.name,
+        quant=wishes.quant or STUDY_LEVELS,
+        threads=wishes.threads or tuple(sorted({1, max(1, threads // 2), threads})),
+        prompts=True,
+        quality=wishes.quality or True,
+    )
+
+
+def _several(flag: str, given: Sequence[str], parse: Callable[[str], T]) -> tuple[T, ...] | None:
+    """Values after a flag that may be given several times, each with commas; `None` if it was not given."""
+    values = [_parsed_value(flag, word, parse) for text in given for word in text.split(",")]
+    return tuple(dict.fromkeys(values)) or None
+
+
+def _kv_type(text: str) -> str:
+    if text not in options.KV_TYPES:
+        raise ValueError(f"one of {', '.join(options.KV_TYPES)}")
+    return text
+
+
+TOKEN_TESTS = ("llama-server", "Ollama")
+"""Kinds of servers that take a prompt of a set number of tokens and answer with a set number."""
+
+_OLLAMA_TAKES = ("threads", "gpu_layers", "batch")
+
+_WHY_NOT = {
+    "quant": "levels cannot be made of a server's model",
+    "threads": "the server decides how many threads it uses",
+    "threads_batch": "the server decides how many threads it uses",
+    "kv_type": "the server decides of which type its KV cache is",
+    "gpu_layers": "the server decides how many layers it offloads",
+    "batch": "the server decides how many tokens it computes together",
+    "ubatch": "the server decides how many tokens it computes together",
+    "quality": "a server tells no likelihoods, so that quality cannot be scored with it",
+}
+
+
+def server_plan(wishes: BenchRequest, settings: Settings, *, quiet: bool) -> tuple[BenchRequest, list[ModelFile], str]:
+    """What can be measured of the wishes, the server's models and its address.
+
+    Raises UsageError for what it decides by itself, and ModelError where it does not answer or lacks a model.
+    """
+    choice = server_choice(settings)
+    assert choice is not None  # noqa: S101 - asked for by the caller
+    found = survey(choice)
+    if found.problem:
+        raise ModelError(found.problem, found.hint)
+    _refuse(wishes, found)
+    if found.kind not in TOKEN_TESTS:
+        if not (wishes.prompts or quiet):
+            print_status(
+                f"{found.kind}: it takes conversations only, so the built-in prompts are measured, not pp and tg tests"
+            )
+        wishes = replace(wishes, n_prompt=(), n_gen=(), pairs=(), prompts=True)
+    return wishes, _models(wishes.models, found), choice.url
+
+
+def require_same_server(server: str, settings: Settings) -> None:
+    """Raise UsageError where a benchmark that is to go on is of another server than the one that was named."""
+    choice = server_choice(settings)
+    named = "" if choice is None else choice.url
+    if server == named:
+        return
+    if server:
+        raise UsageError(f"this benchmark is of the server at {server}", f"go on with --server {server}")
+    raise UsageError("this benchmark is of model files, not of a server", "go on without --server (EDGETOP_SERVER)")
+
+
+def _refuse(wishes: BenchRequest, found: ServerProbe) -> None:
+    unset = BenchRequest()
+    takes = _OLLAMA_TAKES if found.kind == "Ollama" else ()
+    for name, why in _WHY_NOT.items():
+        if name not in takes and getattr(wishes, name) != getattr(unset, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{flag}: {why}", "set it where the server is started, and leave it out here")
+    if any(wishes.n_depth) and found.kind != "llama-server":
+        raise UsageError(f"-d: {found.kind} does not say what of a prompt it kept", "leave it out")
+
+
+def _models(names: Sequence[str], found: ServerProbe) -> list[ModelFile]:
+    models = []
+    for name in names or (None,):
+        try:
+            offer = choose(list(found.offers), name)
+        except RequestError as failure:
+            raise ModelError(failure.what, failure.hint) from None
+        label = offer.name.rpartition("/")[2].removesuffix(".gguf") or offer.name
+        models.append(ModelFile(path=offer.name, label=label))
+    return models
+
+
+def has_server(settings: Settings) -> bool:
+    """Whether a server is to be measured."""
+    return settings[options.SERVER] is not None
+
+
+UNQUANTIZED = frozenset({"F32", "F16", "BF16", "all F32"})
+
+LARGEST_TEXT_BYTES = 16 * 2**20
+
+
+def plan_of(wishes: BenchRequest, settings: Settings, *, quiet: bool = False, make: bool = True) -> Plan:
+    """The plan; its levels are made unless `make` is false.
+
+    Raises ModelError for a model that is not found, QuantizationError and UsageError.
+    """
+    server = ""
+    if has_server(settings):
+        wishes, found, server = server_plan(wishes, settings, quiet=quiet)
+        models = _told_apart(found)
+    else:
+        models = _local_models(wishes, settings, quiet=quiet, make=make)
+    cool_down = CoolDown()
+    if wishes.idle_s is not None:
+        cool_down = replace(cool_down, idle_s=wishes.idle_s)
+    if wishes.cool_down_limit_s is not None:
+        cool_down = replace(cool_down, limit_s=wishes.cool_down_limit_s)
+    tests = token_tests(wishes.n_prompt, wishes.n_gen, wishes.n_depth, wishes.pairs)
+    return Plan(
+        name=wishes.name,
+        settings=tuple(
+            settings_of(
+                models,
+                threads=wishes.threads or (None,),
+                threads_batch=wishes.threads_batch or (None,),
+                kv_types=wishes.kv_type,
+                gpu_layers=wishes.gpu_layers or (None,),
+                batches=wishes.batch or (None,),
+                ubatches=wishes.ubatch or (None,),
+            )
+        ),
+        tests=(*tests, *(prompt_tests(wishes.max_tokens) if wishes.prompts else ())),
+        repetitions=wishes.repetitions,
+        order=wishes.order,
+        warmup=wishes.warmup,
+        cool_down=cool_down,
+        quality=_quality(wishes.quality),
+        seed=wishes.seed,
+        server=server,
+    )
+
+
+def level_folder() -> Path:
+    """Where levels that were made are kept: below the user's cache folder, or EDGETOP_CACHE_DIR."""
+    chosen = os.environ.get("EDGETOP_CACHE_DIR", "")
+    return (Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("edgetop")) / "levels"
+
+
+def say_sizes(wishes: BenchRequest, settings: Settings) -> None:
+    """Say how much the levels take that have to be made. Raises as `plan_of`."""
+    if not has_own_engine(settings):
+        return
+    for path in _found(wishes, settings):
+        for level in _levels(wishes):
+            if level_path(path, level, level_folder()).is_file():
+                continue
+            show_progress(f"how large {level} of {path.name} will be")
+            size_bytes = size_of_level(path, level)
+            print_status(f"{level} of {path.name} is to be made: {format_bytes(size_bytes)}")
+
+
+def _found(wishes: BenchRequest, settings: Settings) -> list[Path]:
+    names: Sequence[str | None] = wishes.models or (None,)
+    return [resolve(name, folders=settings[options.MODEL_DIR], last_used=last_model()) for name in names]
+
+
+def _levels(wishes: BenchRequest) -> tuple[str, ...]:
+    for level in wishes.quant:
+        if level not in LEVELS:
+            raise UsageError(f"{level!r} is no level that can be made", f"choose from {', '.join(LEVELS)}")
+    return wishes.quant
+
+
+def _local_models(wishes: BenchRequest, settings: Settings, *, quiet: bool, make: bool) -> list[ModelFile]:
+    if settings[options.ENGINE] != "llama":
+        return [_played_model(name) for name in wishes.models or ("scripted",)]
+    levels, found = _levels(wishes), _found(wishes, settings)
+    if not levels:
+        return _told_apart([_model_file(path) for path in found])
+    models = []
+    for path in found:
+        if not quiet:
+            _say_requantized(path)
+        for level in levels:
+            target = level_path(path, level, level_folder())
+            if make:
+                _make(path, level, quiet=quiet)
+            exists = target.is_file()
+            models.append(_model_file(target) if exists else ModelFile(path=str(target), label=target.stem))
+    return _told_apart(models)
+
+
+def _make(path: Path, level: str, *, quiet: bool) -> None:
+    if not quiet:
+        show_progress(f"making {level} of {path.name}")
+    made = quantize_model(path, level, level_folder())
+    clear_progress()
+    if made.made_now and not quiet:
+        note = f"; {made.fallback_tensors} tensors got another type" if made.fallback_tensors else ""
+        print_status(f"made {made.path.name}, {format_bytes(made.path.stat().st_size)}{note}")
+
+
+def _say_requantized(path: Path) -> None:
+    """What is quantized twice has lost twice, and no level of it can be better than itself."""
+    file_type = read_facts(path).file_type
+    if file_type not in UNQUANTIZED:
+        print_status(
+            f"{path.name} is {file_type} already: its levels carry that loss too, and stand for those made from the "
+            "unquantized model in speed and energy, but not in quality"
+        )
+
+
+def _played_model(name: str) -> ModelFile:
+    """A model of an engine that plays a script: any name."""
+    path = Path(name)
+    return ModelFile(path=name, label=path.stem, content=content_key(path) if path.is_file() else "")
+
+
+def _model_file(path: Path) -> ModelFile:
+    return ModelFile(path=str(path), label=path.stem, content=content_key(path))
+
+
+def _told_apart(models: Sequence[ModelFile]) -> list[ModelFile]:
+    """Files of the same name get a number behind it; the same file twice is one."""
+    distinct = list({model.path: model for model in models}.values())
+    seen: dict[str, int] = {}
+    labelled = []
+    for model in distinct:
+        seen[model.label] = seen.get(model.label, 0) + 1
+        number = seen[model.label]
+        labelled.append(model if number == 1 else replace(model, label=f"{model.label} ({number})"))
+    return labelled
+
+
+def _quality(wish: bool | str) -> QualityPlan | None:
+    if wish is False:
+        return None
+    if wish is True:
+        return QualityPlan(text=reading_text())
+    path = Path(str(wish)).expanduser()
+    try:
+        with path.open("rb") as file:
+            data = file.read(LARGEST_TEXT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", "give a text file to --quality") from None
+    if len(data) > LARGEST_TEXT_BYTES:
+        raise UsageError(f"{path}: it is larger than 16 MiB", "a few pages of text are enough")
+    return QualityPlan(text=data.decode("utf-8", "replace"), text_name=path.name)

@@ -1,0 +1,133 @@
+"""Parsers made from verbs and options; one reader of flag values.
+
+`--help` needs this, so nothing heavy is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, NoReturn, TypeVar
+
+from edgetop import __version__
+from edgetop.commands.verbs import DEFAULT_VERB, VERBS
+from edgetop.core.errors import UsageError
+from edgetop.settings.option import TITLES, Option, Section, token_count
+from edgetop.settings.options import OPTIONS
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises instead of leaving, so that every failure is told in the same two lines."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError."""
+        raise UsageError(message, f"see {self.prog} --help")
+
+
+def add_options(
+    parser: argparse.ArgumentParser, sections: Collection[Section], without: Collection[Option[object]] = ()
+) -> None:
+    """Give `parser` the flags of these sections, but for settings that the verb takes in another form.
+
+    Their text is read later, by the same code as the environment's.
+    """
+    for section, title in TITLES.items():
+        if section in sections:
+            group = parser.add_argument_group(title)
+            for option in OPTIONS:
+                if option.section == section and option.flags and option not in without:
+                    _add(group, option)
+
+
+def given_flags(arguments: argparse.Namespace) -> dict[str, str | list[str] | None]:
+    """What was given for each setting, as `resolve` wants it."""
+    return {option.name: getattr(arguments, f"option_{option.name}", None) for option in OPTIONS}
+
+
+def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
+    destination = f"option_{option.name}"
+    if option.is_switch:
+        group.add_argument(
+            *option.flags, dest=destination, action="store_const", const=option.switched, default=None, help=option.help
+        )
+        return
+    group.add_argument(
+        *option.flags,
+        dest=destination,
+        metavar=option.metavar,
+        action="append" if option.join is not None else "store",
+        default=None,
+        help=option.help.replace("%", "%%"),
+    )
+
+
+OPTION_PREFIX = "option_"
+"""Begins the name of what was given for a setting, in what the parser returns."""
+
+
+def parser_of(named: str) -> Parser:
+    """The parser of a verb; of the command line without a verb for an empty name."""
+    verb = VERBS[named or DEFAULT_VERB]
+    parser = Parser(prog=f"edgetop {named}".strip(), description=verb.help, allow_abbrev=False)
+    if not named:
+        _describe_all(parser)
+    verb.add_arguments(parser)
+    add_options(parser, verb.sections, verb.replaced)
+    return parser
+
+
+def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What the parser takes, `--help` and words that choose a further parser left out."""
+    kinds = (argparse._HelpAction, argparse._VersionAction, argparse._SubParsersAction)  # noqa: SLF001 - no other way
+    return [action for action in parser._actions if not isinstance(action, kinds)]  # noqa: SLF001 - the same
+
+
+def sub_parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, argparse.ArgumentParser]]:
+    """The words that choose a further parser, what each is for, and that parser."""
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other way to ask
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - the same
+            helps = {choice.dest: choice.help or "" for choice in action._choices_actions}  # noqa: SLF001 - the same
+            choices: dict[str, Any] = dict(action.choices)
+            yield from ((name, helps.get(name, ""), chosen) for name, chosen in choices.items())
+
+
+def is_of_setting(action: argparse.Action) -> bool:
+    """Whether it is the flag of a setting."""
+    return action.dest.startswith(OPTION_PREFIX)
+
+
+def _describe_all(parser: Parser) -> None:
+    """Let the help without a verb tell of all verbs."""
+    width = max(len(name) for name in VERBS)
+    verbs = "\n".join(f"  edgetop {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = f"A terminal monitor for language models on small devices.\n\n{verbs}"
+    parser.epilog = f"Without a verb: {DEFAULT_VERB}, whose options these are. `edgetop VERB --help` tells the others'."
+    parser.add_argument("-V", "--version", action="version", version=f"edgetop {__version__}")
+
+
+T = TypeVar("T")
+
+
+def parsed_one(flag: str, given: str | None, parse: Callable[[str], T]) -> T | None:
+    """The value after a flag; `None` if it was not given. Raises UsageError."""
+    return None if given is None else _parsed_value(flag, given, parse)
+
+
+def _parsed_value(flag: str, text: str, parse: Callable[[str], T]) -> T:
+    try:
+        return parse(text.strip())
+    except ValueError as error:
+        raise UsageError(f"{flag}: {text!r} cannot be used", f"expected is {error}") from None
+
+
+def _count(text: str) -> int:
+    """A number of tokens, 0 for none."""
+    return 0 if text == "0" else token_count(text)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    n_prompt, comma, n_gen = text.partition(",")
+    if not comma:
+        raise UsageError(f"--pg: {text!r} cannot be used", "expected are two numbers, such as 512,128")
+    return _parsed_value("--pg", n_prompt, token_count), _parsed_value("--pg", n_gen, token_count)

@@ -1,0 +1,95 @@
+"""Opens a screen: terminal, theme, keys."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from typing import TYPE_CHECKING, TypeVar
+
+from edgetop.core.errors import UsageError
+from edgetop.settings import options
+from edgetop.settings.resolve import Settings
+
+if TYPE_CHECKING:
+    from edgetop.tui.app import InputOptions, MakeScreen
+    from edgetop.tui.keys import KeyTables
+
+
+THEME_PREFIX = "edgetop-"
+
+Result = TypeVar("Result")
+
+
+def is_terminal() -> bool:
+    """Whether a person sits before both ends of us."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def shows_screens(settings: Settings) -> bool:
+    """Whether a person sits there who wants screens, on a terminal that can show them."""
+    return is_terminal() and not settings[options.PLAIN] and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def show_page(make_screen: MakeScreen[Result], settings: Settings) -> Result | None:
+    """Run one screen as the settings of the section `screen` say; what it was dismissed with.
+
+    `make_screen` is to import the screen, since Textual takes longer to import than the rest. Raises UsageError for a
+    theme that there is not, and EdgetopError when the screen ended by a defect of its own.
+    """
+    obey_no_color(settings)
+    from edgetop.tui.app import run_page  # noqa: PLC0415 - Textual is slow to import, and reads NO_COLOR then
+
+    return run_page(
+        make_screen,
+        theme=chosen_theme(settings),
+        level="ascii" if settings[options.ASCII] else None,
+        controls=chosen_controls(settings),
+    )
+
+
+def chosen_controls(settings: Settings) -> InputOptions:
+    """The keys that the configuration file wants, and whether the screens have the mouse.
+
+    Raises UsageError for a screen or an action that there is not, and for a key that would do two things.
+    """
+    from edgetop.tui.app import InputOptions  # noqa: PLC0415 - Textual is slow to import
+
+    return InputOptions(chosen_keys(settings), mouse=settings[options.MOUSE])
+
+
+def chosen_keys(settings: Settings) -> KeyTables:
+    """The keys of all screens, with those that the configuration file wants. Raises UsageError as `chosen_controls`."""
+    from edgetop.tui.keys import TABLES, remapped  # noqa: PLC0415 - only where a screen or its keys are shown
+
+    return remapped(settings.keys, str(settings.config_file)) if settings.keys else TABLES
+
+
+def obey_no_color(settings: Settings) -> None:
+    """Let Textual, which reads it from the environment when it is imported, know of --no-color."""
+    if settings[options.NO_COLOR]:
+        os.environ["NO_COLOR"] = "1"
+
+
+def chosen_theme(settings: Settings) -> str | None:
+    """Name of the theme that was asked for, if one was. Raises UsageError when there is none, or it is no theme."""
+    from edgetop.tui.themes import theme_files  # noqa: PLC0415 - only where a screen is opened
+
+    asked = settings[options.THEME]
+    if asked is None:
+        return None
+    name, files = asked.removeprefix(THEME_PREFIX), theme_files()
+    if name not in files:
+        close = difflib.get_close_matches(name, files, n=1)
+        raise UsageError(
+            f"there is no theme {asked!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(files)}"
+        )
+    from edgetop.tui.themes import ThemeError, read_theme  # noqa: PLC0415 - Textual is slow to import
+
+    try:
+        read_theme(files[name])
+    except ThemeError as error:
+        raise UsageError(
+            f"the theme {files[name]} cannot be used: {error}", "fix it, or choose another one with --theme"
+        ) from None
+    return THEME_PREFIX + name

@@ -1,0 +1,418 @@
+"""Energy of a window, a turn and its phases; strict or extended.
+
+* strict: Ê(b) - Ê(a), both taken later by the sensor's lag;
+* extended, for lagging sensors: the curve is followed from a lead before `a` to a tail L = W + 2U + τ after `b`, and
+  the idle energy of lead and tail is taken off again. A filter of gain one keeps the integral, so the bias at the
+  edges vanishes. The lead is needed because readings are held backwards: without it, what a slow sensor saw of the
+  beginning lies before `a`. The method needs an idle baseline, and quiet before and after. What the device still
+  draws above idle after the work (fans, clocks that fall slowly) then belongs to the window.
+
+A window can be extended on one side only. That makes the two phases of an extended turn add up to it: the prefill is
+extended to the left, the decode to the right, and between them they share one strict edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from copy import copy
+from math import sqrt
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core import quantity
+from edgetop.core.energy import uncertainty
+from edgetop.core.energy.baselines import BaselineTracker, IdlePower
+from edgetop.core.energy.curves import CounterCurve, Curve, PowerCurve
+from edgetop.core.quantity import Components, Quantity
+from edgetop.core.sources import Meter, Unavailable
+
+Method = Literal["strict", "extended"]
+
+EXTEND_FROM = 0.2
+"""A tail of more than this share of the window makes the extended method worth its longer stretch of baseline."""
+
+ESTIMATED_AT_MOST = 0.2
+"""No figure where more than this share of the window was bridged."""
+
+PHASE_ERROR = 0.2
+"""A phase gets a figure of its own when its edges cost no more than this share of it (one standard uncertainty)."""
+
+LEAST_CONTRAST = 0.5
+"""Steps of power at a phase's edges are taken for at least this share of its mean: a slow sensor hides them."""
+
+
+class Extension(Struct, frozen=True):
+    """On which sides a window is extended."""
+
+    left: bool
+    right: bool
+
+
+STRICT = Extension(left=False, right=False)
+
+BOTH = Extension(left=True, right=True)
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """The energy of one span of time: of one meter, or the sum of several meters or of several spans."""
+
+    start_us: int
+    end_us: int
+    length_s: float
+    """The time it covers; of several turns together, without the pauses."""
+    method: Method
+    gross: Quantity
+    """J."""
+    net: Quantity | None
+    """J above idle; may be negative, and is then shown so."""
+    idle: Quantity | None
+    """W."""
+    no_idle: Unavailable | None
+    """Why there is no net and no idle power."""
+    peak: Quantity
+    """W, the greatest single reading."""
+    estimated_share: float
+    stale_baseline: bool
+    final: bool
+    """No later reading can change it."""
+
+
+def why_unmeasurable(curve: Curve, start_us: int, end_us: int) -> Unavailable | None:
+    """Why the readings do not give the window's energy; `None` when they do."""
+    if end_us <= start_us:
+        return Unavailable("the window is empty")
+    if not curve.starts_before(start_us):
+        return Unavailable("the meter was not read from the beginning of the window", "start the meter before the turn")
+    share = curve.gap_share(start_us, end_us)
+    if share.suspended:
+        return Unavailable("the machine slept during the window", "keep it awake and run the turn again")
+    if not curve.reaches(end_us):
+        return _lost(curve, start_us)
+    if share.estimated_s > ESTIMATED_AT_MOST * (end_us - start_us) / 1e6:
+        percent = 100 * share.estimated_s / ((end_us - start_us) / 1e6)
+        return Unavailable(
+            f"readings were missing for {percent:.0f} % of the window", "see the sensor's failures in edgetop doctor"
+        )
+    return None
+
+
+def _lost(curve: Curve, start_us: int) -> Unavailable:
+    until_us = curve.last_us or start_us
+    if curve.meter.kind == "energy" and curve.asked_us == curve.last_us:
+        return Unavailable("the energy counter stands still", "choose another meter with --power")
+    so_far = ""
+    if until_us > start_us:
+        so_far = f" after {(until_us - start_us) / 1e6:.1f} s and {_difference(curve, start_us, until_us):.1f} J"
+    return Unavailable(f"the sensor was lost{so_far}", "see edgetop doctor for the sensor's state")
+
+
+def choose_extension(curve: Curve, tracker: BaselineTracker, start_us: int, end_us: int) -> Extension:
+    """Extended on both sides when the sensor lags for more than a fifth of the window and all around is quiet."""
+    tail_us, lead_us = curve.tail_s * 1e6, curve.lead_s * 1e6
+    if tail_us <= EXTEND_FROM * (end_us - start_us):
+        return STRICT
+    before = tracker.is_quiet(start_us - tail_us, start_us - lead_us)
+    after = tracker.is_quiet(end_us + lead_us, end_us + tail_us)
+    covered = why_unmeasurable(curve, round(start_us - tail_us), round(end_us + tail_us)) is None
+    known = isinstance(tracker.idle(start_us, end_us), IdlePower)
+    return BOTH if before and after and covered and known else STRICT
+
+
+def measure(
+    curve: Curve,
+    start_us: int,
+    end_us: int,
+    idle: IdlePower | Unavailable,
+    extension: Extension = STRICT,
+) -> Window | Unavailable:
+    """The energy between two moments. An extension without an idle power is ignored."""
+    missing = why_unmeasurable(curve, start_us, end_us)
+    if missing is not None:
+        return missing
+    known = idle if isinstance(idle, IdlePower) else None
+    if known is None:
+        extension = STRICT
+    left_us = start_us - round(curve.lead_s * 1e6) if extension.left else start_us + round(curve.lag_s * 1e6)
+    right_us = end_us + round((curve.tail_s if extension.right else curve.lag_s) * 1e6)
+    lead_s = (start_us - left_us) / 1e6 if extension.left else 0.0
+    tail_s = (right_us - end_us) / 1e6 if extension.right else 0.0
+    idle_w = known.power_w if known else 0.0
+    length_s = (end_us - start_us) / 1e6
+    gross_j = curve.energy_j(right_us) - curve.energy_j(left_us) - idle_w * (lead_s + tail_s)
+    own = _own(curve, left_us, right_us, net_w=gross_j / length_s - idle_w, length_s=length_s, extension=extension)
+    net_j = gross_j - idle_w * length_s
+    gross = Quantity(
+        value=gross_j,
+        u=Components(
+            gain=uncertainty.gain_j(curve.meter, gross_j),
+            offset=uncertainty.offset_j(curve.meter, length_s),
+            baseline=known.u_w * (lead_s + tail_s) if known else 0.0,
+            **own,
+        ),
+    )
+    net = Quantity(
+        value=net_j,
+        u=Components(
+            gain=uncertainty.gain_j(curve.meter, net_j),
+            baseline=known.u_w * (length_s + lead_s + tail_s) if known else 0.0,
+            **own,
+        ),
+    )
+    return Window(
+        start_us=start_us,
+        end_us=end_us,
+        length_s=length_s,
+        method="strict" if extension == STRICT else "extended",
+        gross=gross,
+        net=net if known else None,
+        idle=_power(curve, idle_w, known.u_w) if known else None,
+        no_idle=None if isinstance(idle, IdlePower) else idle,
+        peak=_power(curve, curve.readings(start_us, right_us).peak_w, 0.0),
+        estimated_share=curve.gap_share(start_us, end_us).estimated_s / length_s,
+        stale_baseline=known.stale if known else False,
+        final=curve.is_final(right_us),
+    )
+
+
+def _difference(curve: Curve, start_us: int, end_us: int) -> float:
+    return curve.energy_j(end_us) - curve.energy_j(start_us)
+
+
+def _own(
+    curve: Curve, left_us: int, right_us: int, *, net_w: float, length_s: float, extension: Extension
+) -> dict[str, float]:
+    """The random components that gross and net share."""
+    meter = curve.meter
+    readings = curve.readings(left_us, right_us)
+    strict_edges = (not extension.left) + (not extension.right)
+    edges = uncertainty.edges_j(net_w, curve.smear_s, strict_edges)
+    if strict_edges < 2:
+        share = (2 - strict_edges) / 2
+        edges = sqrt(edges**2 + share * uncertainty.extended_edge_j(net_w, curve.update_s, meter.poll_s) ** 2)
+    sampling = 0.0
+    if meter.kind == "power" and not curve.averaging:
+        few = readings.count < 3
+        deviation_w = abs(net_w) if few else readings.deviation_w
+        sampling = uncertainty.sampling_j(length_s, deviation_w, readings.count if few else readings.effective)
+    return {
+        "quantisation": uncertainty.quantisation_j(meter, (right_us - left_us) / 1e6, readings.distinct),
+        "edges": edges,
+        "sampling": sampling,
+        "gaps": curve.gap_share(left_us, right_us).u_j,
+    }
+
+
+def _power(curve: Curve, power_w: float, u_w: float) -> Quantity:
+    meter = curve.meter
+    step_w = meter.lsb / sqrt(12) if meter.kind == "power" else 0.0
+    return Quantity(
+        value=power_w,
+        u=Components(
+            gain=uncertainty.gain_j(meter, power_w),
+            offset=uncertainty.offset_j(meter, 1.0),
+            quantisation=0.0 if u_w else step_w,
+            baseline=u_w,
+        ),
+    )
+
+
+def with_clock(seen: Window, half_width_s: float) -> Window:
+    """A window of another machine's meter, whose clock is known to ±`half_width_s` on ours."""
+    above = seen.gross if seen.net is None else seen.net
+    u_j = uncertainty.clock_j(above.value / seen.length_s, half_width_s)
+
+    def widened(quantity: Quantity) -> Quantity:
+        return replace(quantity, u=replace(quantity.u, clock=u_j))
+
+    return replace(seen, gross=widened(seen.gross), net=None if seen.net is None else widened(seen.net))
+
+
+def sum_over_meters(windows: Iterable[Window]) -> Window:
+    """The sum of one window over several meters of different things, at least one."""
+    terms = tuple(windows)
+    return _sum(terms, terms[0].length_s, quantity.summed(term.peak for term in terms), linear_idle=True)
+
+
+def sum_over_turns(windows: Iterable[Window]) -> Window:
+    """The sum of several windows that follow each other, at least one, by the same meters."""
+    terms = tuple(windows)
+    length_s = sum(term.length_s for term in terms)
+    return _sum(terms, length_s, max((term.peak for term in terms), key=lambda peak: peak.value), linear_idle=False)
+
+
+def _sum(terms: Sequence[Window], length_s: float, peak: Quantity, *, linear_idle: bool) -> Window:
+    nets = [term.net for term in terms if term.net is not None]
+    idles = [term.idle if linear_idle else term.idle.scaled(term.length_s / length_s) for term in terms if term.idle]
+    complete = len(nets) == len(terms)
+    estimated_s = sum(term.estimated_share * term.length_s for term in terms)
+    return Window(
+        start_us=min(term.start_us for term in terms),
+        end_us=max(term.end_us for term in terms),
+        length_s=length_s,
+        method="extended" if any(term.method == "extended" for term in terms) else "strict",
+        gross=quantity.summed(term.gross for term in terms),
+        net=quantity.summed(nets) if complete else None,
+        idle=quantity.summed(idles) if complete else None,
+        no_idle=next((term.no_idle for term in terms if term.no_idle is not None), None),
+        peak=peak,
+        estimated_share=min(1.0, estimated_s / length_s),
+        stale_baseline=any(term.stale_baseline for term in terms),
+        final=all(term.final for term in terms),
+    )
+
+
+def shortest_phase_s(smear_s: float, contrast_w: float, mean_w: float, error: float = PHASE_ERROR) -> float:
+    """T_min(ε) = √2·s·|ΔP| / (√12·ε·P̄): a shorter phase is not told apart from its neighbours."""
+    if mean_w <= 0:
+        return float("inf")
+    contrast_w = max(abs(contrast_w), LEAST_CONTRAST * mean_w)
+    return sqrt(2) * smear_s * contrast_w / (sqrt(12) * error * mean_w)
+
+
+class TurnSpan(Struct, frozen=True, kw_only=True):
+    """The stamps and counts of a turn."""
+
+    submitted_us: int
+    first_token_us: int | None
+    """`None` while there is none."""
+    last_us: int
+    """The last token, or the present moment of a turn that goes on."""
+    evaluated_tokens: int
+    """Prompt tokens, those reused from the KV cache not among them."""
+    generated_tokens: int
+    over: bool = True
+    """Whether the turn has ended; of one that goes on, no energy is final."""
+
+
+class HostWindow(Struct, frozen=True, kw_only=True):
+    """The part of one machine in a window."""
+
+    host: str
+    """Its name, `local` for this one."""
+    source: str
+    whole: Window
+
+
+class TurnWindows(Struct, frozen=True, kw_only=True):
+    """The energy of a turn and of its phases; the phases add up to the whole."""
+
+    turn: Window
+    prefill: Window | Unavailable
+    decode: Window | Unavailable
+    hosts: tuple[HostWindow, ...] = ()
+    """The parts of several machines, which add up to the whole; none where there is one machine."""
+
+    def with_clock(self, half_width_s: float) -> TurnWindows:
+        """The same, of a machine whose clock is known to ±`half_width_s` on ours."""
+        prefill, decode = (
+            part if isinstance(part, Unavailable) else with_clock(part, half_width_s)
+            for part in (self.prefill, self.decode)
+        )
+        return TurnWindows(turn=with_clock(self.turn, half_width_s), prefill=prefill, decode=decode)
+
+
+class ChannelEstimator:
+    """One channel: its curve and its idle baseline.
+
+    Fed with readings and with what the model is doing, each in order of time.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self.meter = meter
+        self.curve: Curve = PowerCurve(meter) if meter.kind == "power" else CounterCurve(meter)
+        self.baseline = BaselineTracker(self.curve)
+
+    def mark(self) -> ChannelEstimator:
+        """The estimator as it is now, which is only good for `resumed`."""
+        return self._with(self.curve.mark())
+
+    def resumed(self) -> ChannelEstimator:
+        """From a mark, an estimator that goes on from there."""
+        return self._with(self.curve.resumed())
+
+    def _with(self, curve: Curve) -> ChannelEstimator:
+        other = copy(self)
+        other.curve, other.baseline = curve, self.baseline.on(curve)
+        return other
+
+    def read(self, t_us: int, value: float | None) -> None:
+        """A reading in W or J, or `None` for one that failed."""
+        self.curve.read(t_us, value)
+
+    def suspended(self) -> None:
+        """The machine slept; to be told before the first reading after it."""
+        self.curve.suspended()
+
+    def quiet_from(self, t_us: int, temperature_c: float | None = None) -> None:
+        """The model is loaded and a turn, if there was one, has ended."""
+        self.baseline.quiet_from(t_us, temperature_c)
+
+    def busy_from(self, t_us: int) -> None:
+        """A turn begins, or the model is unloaded."""
+        self.baseline.busy_from(t_us)
+
+    def window(self, start_us: int, end_us: int, temperature_c: float | None = None) -> Window | Unavailable:
+        """The energy between two moments, extended when the sensor lags and there is quiet around."""
+        idle = self.baseline.idle(start_us, end_us, temperature_c)
+        extension = choose_extension(self.curve, self.baseline, start_us, end_us)
+        return measure(self.curve, start_us, end_us, idle, extension)
+
+    def strict(self, start_us: int, end_us: int) -> Window | Unavailable:
+        """The plain difference of the curve between two moments, as for a session or a pause."""
+        return measure(self.curve, start_us, end_us, self.baseline.idle(start_us, end_us))
+
+    def turn(self, span: TurnSpan, temperature_c: float | None = None) -> TurnWindows | Unavailable:
+        """The energy of a turn, and of each phase that is long enough for this sensor."""
+        start_us, end_us = span.submitted_us, span.last_us
+        whole = self.window(start_us, end_us, temperature_c)
+        if isinstance(whole, Unavailable):
+            return whole
+        whole = replace(whole, final=whole.final and span.over)
+        extended = whole.method == "extended"
+        idle = self.baseline.idle(start_us, end_us, temperature_c)
+        middle_us = end_us if span.first_token_us is None else span.first_token_us
+        return TurnWindows(
+            turn=whole,
+            prefill=self._phase(whole, start_us, middle_us, idle, Extension(left=extended, right=False)),
+            decode=self._phase(whole, middle_us, end_us, idle, Extension(left=False, right=extended)),
+        )
+
+    def _phase(
+        self, whole: Window, start_us: int, end_us: int, idle: IdlePower | Unavailable, extension: Extension
+    ) -> Window | Unavailable:
+        idle_w = idle.power_w if isinstance(idle, IdlePower) else 0.0
+        mean_w = whole.gross.value / whole.length_s
+        shortest_s = shortest_phase_s(self.curve.smear_s, mean_w - idle_w, mean_w)
+        if 0 < (end_us - start_us) / 1e6 < shortest_s:
+            return Unavailable(
+                f"the phase is shorter than the {shortest_s:.2g} s that this sensor can tell apart",
+                "use a faster sensor, or a longer prompt or reply",
+            )
+        return measure(self.curve, start_us, end_us, idle, extension)
+
+
+def turn_together(turns: Sequence[TurnWindows | Unavailable]) -> TurnWindows | Unavailable:
+    """One turn seen by several meters that may be added; missing when one of them misses it."""
+    known: list[TurnWindows] = []
+    for turn in turns:
+        if isinstance(turn, Unavailable):
+            return turn
+        known.append(turn)
+    if len(known) == 1:
+        return known[0]
+    return TurnWindows(
+        turn=sum_over_meters(turn.turn for turn in known),
+        prefill=_all_of([turn.prefill for turn in known]),
+        decode=_all_of([turn.decode for turn in known]),
+    )
+
+
+def _all_of(windows: Sequence[Window | Unavailable]) -> Window | Unavailable:
+    known: list[Window] = []
+    for each in windows:
+        if isinstance(each, Unavailable):
+            return each
+        known.append(each)
+    return sum_over_meters(known)

@@ -1,0 +1,163 @@
+"""Model, engine, its settings and sampling, as recorded."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
+
+FlashAttention = Literal["auto", "on", "off"]
+
+LoadMode = Literal["auto", "mmap", "mlock", "copy"]
+
+FullContext = Literal["stop", "shift"]
+
+N_CTX_DEFAULT = 4096
+"""Enough for a chat; the memory for the whole context is taken when the model is loaded."""
+
+N_CTX_WITHOUT_TRAINING = 2048
+"""For a file that does not say what its model was trained with."""
+
+
+def default_n_ctx(n_ctx_train: int | None) -> int:
+    """Context length in tokens where nobody has chosen one."""
+    known = n_ctx_train is not None and 0 < n_ctx_train < 2**31
+    return min(n_ctx_train, N_CTX_DEFAULT) if known and n_ctx_train else N_CTX_WITHOUT_TRAINING
+
+
+class EngineSettings(Struct, frozen=True, kw_only=True):
+    """How the model is to be run. `None` lets the engine choose; a loaded model reports what was chosen."""
+
+    n_ctx: int | None = None
+    """Context length in tokens, prompt and reply together."""
+    n_threads: int | None = None
+    """Threads for decoding; the physical cores that affinity and cgroup leave us by default."""
+    n_threads_batch: int | None = None
+    """Threads for prefill."""
+    n_batch: int | None = None
+    """Largest number of tokens in one decode call."""
+    n_ubatch: int | None = None
+    """Tokens computed together; a prefill is submitted in pieces of this size."""
+    n_gpu_layers: int | None = None
+    """Layers offloaded to an accelerator; all of them by default where there is one."""
+    type_k: KvType = "f16"
+    type_v: KvType = "f16"
+    flash_attention: FlashAttention = "auto"
+    load_mode: LoadMode = "auto"
+    swa_full: bool = False
+    """Keep the whole context for layers with a sliding window; costs memory, allows longer prefix reuse."""
+    n_outputs_max: int = 1
+    """Logit rows per decode call. Chat reads one, and the compute buffer grows with it."""
+    use_extra_bufts: bool = True
+    """Repacked weights and AMX. Off after a crash in the first decode."""
+    offload_kqv: bool = True
+    full_context: FullContext = "stop"
+    """What happens when the context is full: stop and say so, or drop the oldest half and go on."""
+    template_name: str | None = None
+    """A named template of the model other than its default one."""
+    template_args: dict[str, bool | int | float | str] = {}
+    """Arguments for the chat template, such as enable_thinking."""
+    rpc_servers: tuple[str, ...] = ()
+    """Addresses `host:port` of llama.cpp's RPC servers, whose devices take layers as GPUs do."""
+
+
+class SamplingSettings(Struct, frozen=True, kw_only=True):
+    """How the next token is drawn. A temperature of 0 is greedy."""
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repeat_last_n: int = 64
+    seed: int | None = None
+    """`None` draws a seed; the turn records the one used."""
+    max_tokens: int | None = None
+    """`None` generates until the model ends its turn or the context is full."""
+    stop: tuple[str, ...] = ()
+
+
+class LayerShare(Struct, frozen=True, kw_only=True):
+    """The layers of a model that lie on one device, where there are several."""
+
+    device: str
+    """As llama.cpp names it, such as `CPU`, `CUDA0` or `RPC0`."""
+    server: str = ""
+    """Address of the RPC server that the device is on, `host:port`; empty for a device of this machine."""
+    first: int
+    last: int
+    """Counted from 0. What is as large as the model's number of layers is the output behind the last of them."""
+
+    def words(self, n_layer: int | None) -> str:
+        """Such as `layers 0 to 14 on 10.0.0.2:50052` or `layers 15 to 29 and output on CPU`."""
+        last, output = self.last, False
+        if n_layer is not None and last >= n_layer:
+            last, output = n_layer - 1, True
+        where = f" on {self.server or self.device}"
+        if last < self.first:
+            return f"output{where}"
+        layers = f"layer {last}" if last == self.first else f"layers {self.first} to {last}"
+        return layers + (" and output" if output else "") + where
+
+
+class MemoryBreakdown(Struct, frozen=True, kw_only=True):
+    """What the engine says it allocated, in bytes; `None` where it does not say."""
+
+    weights_bytes: int | None = None
+    kv_bytes: int | None = None
+    compute_bytes: int | None = None
+    output_bytes: int | None = None
+    by_buffer: dict[str, int] = {}
+    """The same, by llama.cpp's own buffer names, such as `CPU_Mapped model`."""
+    layers: tuple[LayerShare, ...] = ()
+    """Which layers lie on which device; empty where all are on one. Those of RPC servers take none of this machine's
+    memory."""
+
+
+class ModelInfo(Struct, frozen=True, kw_only=True):
+    """What the model file and the engine say of the model."""
+
+    path: str
+    name: str
+    architecture: str = ""
+    quantization: str = ""
+    """llama.cpp's file type label. Mixes hide behind it: `bits_per_weight` says what is really used."""
+    bits_per_weight: float | None = None
+    size_bytes: int | None = None
+    parameters: int | None = None
+    n_ctx_train: int | None = None
+    n_layer: int | None = None
+    n_vocab: int | None = None
+    chat_template: Literal["model", "named", "fallback", "none"] = "none"
+    """Where the chat template comes from; `none` means plain completion."""
+    template_note: str = ""
+    """Why a fallback or plain completion is used, in one line."""
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """What computes: library, version and the instruction sets and devices it was built for."""
+
+    name: str
+    version: str = ""
+    system_info: str = ""
+    devices: tuple[str, ...] = ()
+    rpc: bool = False
+    """Layers can be given to llama.cpp's RPC servers on other machines."""
+    server: str = ""
+    """Address of the server that computes; empty for an engine in a process of our own."""
+    stamps: Literal["decode", "arrival"] = "decode"
+    """What a token's stamp is: the end of its decode call, or when the text that holds it arrived from a server. Such a
+    text may hold several tokens, which then have the same stamp."""
+
+
+class EnginePerf(Struct, frozen=True, kw_only=True):
+    """The engine's own counters for one turn, kept to check ours against."""
+
+    prefill_ms: float
+    prefill_tokens: int
+    decode_ms: float
+    decode_tokens: int

@@ -1,1 +1,0 @@
-"""What figures tell beyond noise: intervals, differences and fronts."""

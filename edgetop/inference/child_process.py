@@ -1,0 +1,204 @@
+"""Child processes: start, output, end with parent, why one ended; lower our own priority.
+
+The screen and the sampler share the cores with the decoding threads, which wait for each other after every layer:
+whoever holds a core for a millisecond holds all of them up. The engine's process keeps the normal priority; ours steps
+back.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from msgspec import Struct
+
+
+def anonymous_file(name: str) -> int:
+    """A descriptor of a new empty file in memory or, where the system has no memfd, of a deleted temporary file.
+
+    `name` only labels it in `/proc/<pid>/fd`. Raises OSError when none can be made.
+    """
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(name)
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+_PR_SET_PDEATHSIG = 1
+"""From linux/prctl.h."""
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent's thread ends, even in the middle of a decode.
+
+    Only Linux can; elsewhere the worker leaves when it next reads or writes the socket.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+Phase = Literal["starting", "idle", "loading", "first_decode", "generating"]
+"""What the worker was at. `first_decode` lasts from a load until decoding is proven to work: until the second token was
+reported, since the first one comes from the prefill."""
+
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
+
+_RPC = re.compile(r"\bggml-rpc\b|\bRPC\b")
+
+_TELLING = re.compile(
+    r"GGML_ASSERT|GGML_ABORT|\bRPC\b|Failed to connect to|what\(\):|terminate called|out of memory|Error", re.IGNORECASE
+)
+
+_NO_MEMORY = re.compile(r"bad_alloc|out of memory|MemoryError|failed to allocate", re.IGNORECASE)
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+_PHASE_WORDS: dict[Phase, str] = {
+    "starting": "while it started",
+    "idle": "while it waited",
+    "loading": "while it loaded the model",
+    "first_decode": "in its first decode",
+    "generating": "in the middle of an answer",
+}
+
+_SOURCE_FOLDER = re.compile(r"\S*/(?=[\w.-]+\.\w+:\d+)")
+"""Where the library was built, which tells nobody anything."""
+
+LAST_WORDS_LINES = 20
+
+LINE_CHARACTERS = 300
+
+
+class WorkerExit(Struct, frozen=True, kw_only=True):
+    """A worker that ended without being asked to."""
+
+    what: str
+    """One line: what happened."""
+    hint: str
+    """One line: what to do."""
+    phase: Phase
+    signal_name: str | None = None
+    """Such as `SIGSEGV`; `None` when it left by itself."""
+    exit_code: int | None = None
+    out_of_memory: bool = False
+    of_rpc: bool = False
+    """It was ended for what an RPC server did or did not do."""
+    last_words: tuple[str, ...] = ()
+    """The last lines it printed, without control characters."""
+
+    @property
+    def crashed_in_first_decode(self) -> bool:
+        """A crash in the first decode after a load; `use_extra_bufts=False` may be what it needs."""
+        crashes = {crash.name for crash in _CRASHES}
+        blamed = self.out_of_memory or self.of_rpc
+        return self.phase == "first_decode" and self.signal_name in crashes and not blamed
+
+
+def oom_kills(sysroot: Path) -> int | None:
+    """How many processes the kernel has killed for memory since it started (Linux 4.13); `None` if it does not say."""
+    try:
+        counters = (sysroot / "proc/vmstat").read_text("ascii", "replace")
+    except OSError:
+        return None
+    match = re.search(r"^oom_kill (\d+)$", counters, re.MULTILINE)
+    return int(match[1]) if match else None
+
+
+def last_lines(output: bytes) -> tuple[str, ...]:
+    """The last lines of what a worker printed, made harmless."""
+    text = output.decode("utf-8", "replace")
+    lines = (_CONTROL.sub(" ", line).strip()[:LINE_CHARACTERS] for line in text.splitlines())
+    return tuple([line for line in lines if line][-LAST_WORDS_LINES:])
+
+
+def explain_exit(
+    return_code: int,
+    phase: Phase,
+    last_words: tuple[str, ...],
+    *,
+    oom_killed: bool | None,
+    rpc_servers: tuple[str, ...] = (),
+) -> WorkerExit:
+    """Put a death into words.
+
+    `return_code` is negative for a signal, as in `subprocess`; `oom_killed` says whether the kernel's count of
+    processes killed for memory rose during the worker's life, `None` if that is not known. `rpc_servers` are those that
+    hold layers of its model.
+    """
+    fatal = _signal(return_code)
+    telling = next((line for line in reversed(last_words) if _TELLING.search(line)), "")
+    out_of_memory = bool(_NO_MEMORY.search(telling))
+    where = _PHASE_WORDS[phase]
+    if fatal is None:
+        what = f"The engine ended {where} with exit code {return_code}"
+    elif fatal == signal.SIGKILL:
+        out_of_memory = out_of_memory or bool(oom_killed)
+        how = "by the kernel for memory" if oom_killed else "from outside (SIGKILL)"
+        what = f"The engine was killed {how} {where}"
+    elif fatal == signal.SIGABRT:
+        what = f"The engine aborted {where}"
+    elif fatal in _CRASHES:
+        what = f"The engine crashed {where} ({fatal.name})"
+    else:
+        what = f"The engine was ended by {fatal.name} {where}"
+    of_rpc = bool(rpc_servers and _RPC.search(telling))
+    told = _SOURCE_FOLDER.sub("", telling) or (last_words[-1] if last_words and fatal is None else "")
+    return WorkerExit(
+        what=f"{what}: {told}" if told else f"{what}.",
+        hint=f"Look whether the RPC servers at {', '.join(rpc_servers)} run, then load the model again."
+        if of_rpc
+        else _hint(fatal, phase, out_of_memory=out_of_memory, oom_killed=oom_killed),
+        phase=phase,
+        signal_name=fatal.name if fatal is not None else None,
+        exit_code=return_code if fatal is None else None,
+        out_of_memory=out_of_memory,
+        of_rpc=of_rpc,
+        last_words=last_words,
+    )
+
+
+def _signal(return_code: int) -> signal.Signals | None:
+    try:
+        return signal.Signals(-return_code) if return_code < 0 else None
+    except ValueError:
+        return None
+
+
+def _hint(fatal: signal.Signals | None, phase: Phase, *, out_of_memory: bool, oom_killed: bool | None) -> str:
+    if out_of_memory:
+        return "Use a shorter context (--ctx), a smaller KV type (--kv-type q8_0) or a smaller model."
+    if fatal == signal.SIGKILL and oom_killed is None:
+        return "If you did not end it, it was probably for memory: use a shorter context (--ctx) or a smaller model."
+    if fatal == signal.SIGILL:
+        return "Its build uses instructions this processor lacks: install llama-cpp-python with GGML_NATIVE=OFF."
+    if phase == "loading":
+        return "The model file is probably damaged: download it again, or choose another model."
+    if phase == "starting":
+        return "Run `edgetop doctor`, and install llama-cpp-python again if it reports the engine."
+    return "Load the model again; if it comes back, choose another model or report it with `edgetop doctor`'s output."
+
+
+OWN_NICENESS = 5
+"""Enough to be put after the model where both want a core, little enough for a keystroke to be echoed at once."""
+
+
+def lower_priority() -> None:
+    """Lower the priority of the calling thread and of those it starts; a lower one already in force stays.
+
+    On Linux niceness belongs to a thread: one started before keeps its own, and what it spawns has that.
+    """
+    try:
+        if sys.platform == "linux":
+            thread = 0  # the calling one
+            if os.getpriority(os.PRIO_PROCESS, thread) < OWN_NICENESS:
+                os.setpriority(os.PRIO_PROCESS, thread, OWN_NICENESS)
+        elif os.getpriority(os.PRIO_PROCESS, 0) < OWN_NICENESS:
+            os.setpriority(os.PRIO_PROCESS, 0, OWN_NICENESS)
+    except OSError:
+        return

@@ -1,0 +1,3 @@
+"""LM Studio."""
+
+from __future__ import annotations

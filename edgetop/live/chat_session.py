@@ -1,0 +1,361 @@
+"""Engine, prediction and recording of a chat.
+
+Everything happens in a thread of the process that gives way to the model: reading the header takes some milliseconds,
+the prediction as many. Nothing waits for it, and nothing is measured.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.clock import US_PER_S, Clock, monotonic_us
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
+from edgetop.core.errors import EdgetopError
+from edgetop.core.prediction import Prediction
+from edgetop.core.records import BenchRun, ModelLoaded, Predicted, Record
+from edgetop.core.sources import Unavailable
+from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.model_file import read_facts
+from edgetop.inference.child_process import lower_priority
+from edgetop.inference.client import EngineProcess
+from edgetop.inference.protocol import Report
+from edgetop.inference.server.address import ServerChoice
+from edgetop.live.conversation import Conversation, Notice
+from edgetop.live.live_session import Recorder
+from edgetop.live.server_location import ServerLocation
+from edgetop.session.energy import energy_of
+from edgetop.session.journal import RecoveredJournal
+from edgetop.session.session import Session
+from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.session.store import Store
+from edgetop.telemetry.device import describe
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.registry import NO_POWER, Inventory, PowerChoice, elsewhere, probes_of, take_inventory
+from edgetop.telemetry.sampler import Sampler
+
+if TYPE_CHECKING:
+    from edgetop.live.tuned import TunedModel
+
+
+Foresee = Callable[[ModelLoaded, ModelFacts], Prediction]
+
+
+class BackgroundPrediction:
+    """Predicts each model that is loaded: its header is read while it loads, the rest follows its settings."""
+
+    def __init__(self, executor: Executor, foresee: Foresee, clock: Clock = monotonic_us) -> None:
+        """`foresee` is called in a thread of the executor."""
+        self._executor = executor
+        self._foresee = foresee
+        self._clock = clock
+        self._facts: tuple[Path, Future[ModelFacts]] | None = None
+        self._pending: Future[Prediction] | None = None
+
+    def begin(self, path: Path) -> None:
+        """Note that a model is about to be loaded."""
+        self._pending = None
+        self._facts = (path, self._executor.submit(read_facts, path))
+
+    def loaded(self, load: ModelLoaded) -> None:
+        """Note that it has been, and with which settings."""
+        path = Path(load.model.path)
+        if self._facts is None or self._facts[0] != path:
+            self.begin(path)
+        assert self._facts is not None  # noqa: S101 - set by begin
+        facts = self._facts[1]
+        self._pending = self._executor.submit(lambda: self._foresee(load, facts.result()))
+
+    @property
+    def facts(self) -> ModelFacts | None:
+        """Of the model that was loaded last; `None` where its header could not be read."""
+        if self._facts is None or not self._facts[1].done() or self._facts[1].exception() is not None:
+            return None
+        return self._facts[1].result()
+
+    def take(self) -> Predicted | None:
+        """The prediction of the model that was loaded last, once, when it is there; never if there can be none."""
+        pending = self._pending
+        if pending is None or not pending.done():
+            return None
+        self._pending = None
+        try:
+            return Predicted(t_us=self._clock(), prediction=pending.result())
+        except (EdgetopError, OSError, ValueError, ArithmeticError):
+            return None  # a model that the engine has loaded is not given up because we cannot read it
+
+
+SETTLE_S = 5.0
+"""Longer than the lag of any sensor that gives a turn a figure."""
+
+
+class LiveOptions(Struct, frozen=True, kw_only=True):
+    """How a live session is run, besides the model."""
+
+    engine: EngineSettings = EngineSettings()
+    left_open: frozenset[str] = frozenset()
+    """Fields of `engine` that the person did not choose: a tuned model has its own defaults for them."""
+    sampling: SamplingSettings = SamplingSettings()
+    system: str | None = None
+    sysroot: Path = Path("/")
+    power: PowerChoice = PowerChoice()
+    record: bool = True
+    text_recorded: bool = True
+    output: Path | None = None
+    model_folders: tuple[Path, ...] = ()
+    """Where to look for models besides the usual places, when another one is asked for."""
+    bench: BenchRun | None = None
+    """Which part of a benchmark the session is."""
+    engine_name: str = "llama"
+    """`llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests."""
+
+
+@cache
+def _spawner() -> ThreadPoolExecutor:
+    """The thread that starts engines, for all sessions of this process.
+
+    Linux threads have their own niceness, and what a thread spawns inherits it: this one is started before ours gives
+    way to the model. It lives as long as the process, since the kernel ends a worker with the thread that started it.
+    """
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgetop-spawner")
+
+
+class LiveSession:
+    """Starts everything, and brings together what comes in when `pump` is called.
+
+    The driver calls `pump` a few times a second while something is under way and about once a second otherwise; nothing
+    here wakes it up, so that the screen alone decides how often it takes a core from the model.
+    """
+
+    def __init__(self, options: LiveOptions, store: Store, listener: Callable[[Report | Notice], None]) -> None:
+        self.options = options
+        self.store = store
+        """Where sessions are kept, whether or not this one is."""
+        self._listener = listener
+        self._spawner = _spawner()
+        choice = ServerChoice.of_engine(options.engine_name)
+        self._place = None if choice is None else ServerLocation(choice.address)
+        self._foretells = self._place is None and not options.engine.rpc_servers
+        """Predictions are of this machine alone."""
+        self._warned_of_rpc = False
+        self._host = Host(sysroot=options.sysroot, worker_pid=self._worker_pid)
+        if self._place is not None:
+            self._host = replace(self._host, helper_pids=self._place.helper_pids, no_worker=self._place.missing)
+            self._place.use(self._host)
+        self._conversation: Conversation | None = None
+        first_engine = self._spawn_engine()
+        self._first_engine: EngineProcess | None = first_engine
+        lower_priority()
+        self.recorder = Recorder(
+            device=describe(self._host),
+            store=store if options.record else None,
+            text_recorded=options.text_recorded,
+            power=options.power.headline,
+            output=options.output,
+            bench=options.bench,
+            on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
+        )
+        # Looking for sensors and reading the journals of an edgetop that died may take a second, so they happen beside
+        # the loading of the model.
+        self._background = ThreadPoolExecutor(max_workers=3, thread_name_prefix="edgetop-start")
+        self._forecast = BackgroundPrediction(self._background, self._foresee)
+        self._store = store
+        self.conversation = self._conversation = Conversation(
+            start_engine=self._next_engine,
+            record=self._record,
+            listener=listener,
+            system=options.system,
+            sampling=options.sampling,
+            on_load=self._forecast.begin if self._foretells else lambda _name: None,
+        )
+        self.tuned: TunedModel | None = None
+        """The defaults that the model asked for last was tuned to, if it was."""
+        self._sampler: Sampler | None = None
+        self._inventory: Future[Inventory] | None = self._background.submit(self._look_for_sensors)
+        self._recovery: Future[list[RecoveredJournal]] | None = self._background.submit(store.recover)
+
+    @property
+    def session(self) -> Session:
+        """The session so far."""
+        return self.recorder.session
+
+    def settings_for(self, path: Path) -> EngineSettings:
+        """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default."""
+        self.tuned = None
+        header = self.session.header
+        if not self.options.left_open or header is None:
+            return self.options.engine
+        from edgetop.core.records import machine_key  # noqa: PLC0415 - a benchmark has no use for it
+        from edgetop.live import tuned  # noqa: PLC0415 - the same
+
+        try:
+            file = tuned.tuned_file(self._store.folder)
+            self.tuned = tuned.tuned_for(path, machine_key(header.device), file)
+        except tuned.TunedError as error:
+            self._listener(Notice(text=error.what, hint=error.hint, severity="warning"))
+        if self.tuned is None:
+            return self.options.engine
+        return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
+
+    def now_us(self) -> int:
+        """Microseconds since the session began."""
+        return self.session.relative(monotonic_us())
+
+    def snapshot(self) -> Snapshot:
+        """The session as it is now."""
+        return snapshot(self.session, self.now_us())
+
+    def pump(self, wait_s: float = 0.0) -> None:
+        """Take in reports and readings, waiting at most `wait_s` for the first report."""
+        self.conversation.receive(wait_s=wait_s)
+        self._take_forecast()
+        self._take_samples()
+
+    @property
+    def senses(self) -> bool:
+        """Whether the sensors have been found and are being read."""
+        return self._sampler is not None
+
+    def check(self) -> None:
+        """Look after the engine, the recording and what an earlier edgetop left; to be called about once a second."""
+        self._tell_recovered()
+        self.conversation.check()
+        self.recorder.check()
+
+    def settle(self, limit_s: float = SETTLE_S) -> None:
+        """Go on reading after a turn until its energy is final, for at most `limit_s`; return at once without power.
+
+        A sensor that averages or comes late has a part of the turn only in its next readings.
+        """
+        deadline_us = monotonic_us() + round(limit_s * US_PER_S)
+        while monotonic_us() < deadline_us:
+            now = self.snapshot()
+            energy = None if now.turn is None else now.turn.figures.energy
+            # Without a source of power; one that only comes late is missing for a while as well.
+            if isinstance(energy_of(self.session, now.t_us).headline, Unavailable):
+                return
+            if energy is not None and energy.final:
+                return
+            self.pump(wait_s=0.1)
+
+    def close(self) -> Path | None:
+        """End the engine and the sampler and save the session; its path, or `None` if there was nothing to keep.
+
+        Raises StoreError when the session can be written nowhere.
+        """
+        self.conversation.end_turn()
+        self._take_forecast()
+        self._start_sampler()
+        if self._sampler is not None:
+            # While the engine still lives, since the last reading is to show what it holds.
+            self._sampler.stop()
+        self._take_samples()
+        self.conversation.close()
+        self._background.shutdown(wait=False)
+        path = self.recorder.finish()
+        if path is not None and self._forecast.facts is not None and self.session.predictions:
+            from edgetop.live.this_machine import learn_from  # noqa: PLC0415 - at the end
+
+            learn_from(path, self._forecast.facts, self._host, self._store.folder)
+        return path
+
+    def _record(self, record: Record) -> None:
+        self.recorder.record(record)
+        if not isinstance(record, ModelLoaded):
+            return
+        if self._foretells:
+            self._forecast.loaded(record)
+        if record.settings.rpc_servers and not self._warned_of_rpc:
+            self._warned_of_rpc = True
+            self._listener(rpc_notice(record.settings.rpc_servers))
+
+    def _foresee(self, load: ModelLoaded, facts: ModelFacts) -> Prediction:
+        from edgetop.live.this_machine import (  # noqa: PLC0415 - in a thread, when the first frame is long drawn
+            predict_load,
+        )
+
+        return predict_load(load, facts, self._host, self._store.folder)
+
+    def _take_forecast(self) -> None:
+        predicted = self._forecast.take()
+        if predicted is not None:
+            self.recorder.record(predicted)
+
+    def _tell_recovered(self) -> None:
+        if self._recovery is None or not self._recovery.done():
+            return
+        recovery, self._recovery = self._recovery, None
+        for recovered in recovery.result():
+            if recovered.path is not None:
+                self._listener(Notice(text=f"A session that was cut off has been restored: {recovered.path.name}"))
+            else:
+                self._listener(Notice(text=f"A journal could not be restored: {recovered.problem}", severity="warning"))
+
+    def _take_samples(self) -> None:
+        if self._sampler is None and self._inventory is not None and self._inventory.done():
+            self._start_sampler()
+        if self._sampler is not None:
+            for record in self._sampler.drain():
+                self.recorder.record(record)
+
+    def _look_for_sensors(self) -> Inventory:
+        power = self.options.power
+        found_here = probes_of(power=power.name != NO_POWER)
+        place = self._place
+        if place is not None and not place.is_here:
+            found_here = [(family, probe) for family, probe in found_here if family == "processes"]
+            found_here += elsewhere(place.elsewhere, place.power_elsewhere)
+        return take_inventory(self._host, [*power.probes, *found_here])
+
+    def _start_sampler(self) -> None:
+        if self._inventory is None:
+            return
+        inventory, self._inventory = self._inventory, None
+        self._sampler = Sampler(inventory.result())
+        self._sampler.start()
+
+    def _worker_pid(self) -> int | None:
+        conversation = self._conversation
+        if conversation is None or conversation.phase == "dead":
+            return None
+        if self._place is not None:
+            return self._place.pid()
+        return conversation.engine.pid
+
+    def _spawn_engine(self) -> EngineProcess:
+        options = self.options
+        spawned = self._spawner.submit(EngineProcess.start, engine=options.engine_name, sysroot=options.sysroot)
+        return spawned.result()
+
+    def _next_engine(self) -> EngineProcess:
+        engine, self._first_engine = self._first_engine, None
+        return engine or self._spawn_engine()
+
+
+_HOW = "Let them listen on 127.0.0.1 and reach them through SSH: ssh -L 50052:127.0.0.1:50052 HOST."
+
+
+def rpc_notice(servers: Sequence[str]) -> Notice:
+    """The warning of llama.cpp's SECURITY.md, and what the panes do not show."""
+    text = "llama.cpp's RPC is neither encrypted nor guarded: its SECURITY.md forbids it on untrusted networks."
+    away = [server.rpartition(":")[0] for server in servers if not _is_loopback(server)]
+    if not away:
+        return Notice(text=text, hint=_HOW, severity="warning")
+    text += f" Memory and power are shown of this machine, not of {', '.join(dict.fromkeys(away))}"
+    more = f'; --power-stream "ssh {away[0]} edgetop power --stream" brings the power of another one.'
+    return Notice(text=text + more, hint=_HOW, severity="warning")
+
+
+def _is_loopback(server: str) -> bool:
+    host = server.rpartition(":")[0]
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

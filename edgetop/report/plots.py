@@ -1,0 +1,429 @@
+"""Each plot (data and layout) with its caption and its table for those who cannot see it.
+
+Colours of the page (text, grid, ground) are set in the browser, which knows whether it is dark. The colours here can be
+told from both grounds; what they tell is also told by dashes, symbols or hatching.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from math import isfinite
+from typing import Any
+
+from msgspec import Struct
+
+from edgetop.core.clock import US_PER_S
+from edgetop.core.errors import EdgetopError
+from edgetop.core.figures import DECODE, J_PER_TOKEN, Summary
+from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_rate, format_seconds, format_significant
+from edgetop.core.sources import Unavailable
+from edgetop.report.comparison_section import short_name
+from edgetop.report.time_series import Drawn, History, Phase, TimeSeries, decimated
+from edgetop.session.compare.result import Comparison
+
+Spec = dict[str, Any]
+
+COLOURS = ("#3a86c8", "#d9822b", "#2f9e6e", "#a368c9", "#d1495b", "#1899a8", "#96851f", "#7d8590")
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross")
+
+PREFILL_FILL, DECODE_FILL, LINE = "rgba(217,130,43,0.45)", "rgba(58,134,200,0.16)", "#3a86c8"
+
+ROW_PX, EDGES_PX, GAP_SHARE = 150, 110, 0.07
+
+
+def plotly_script() -> str:
+    """The source of plotly.js. Raises EdgetopError when plotly is not installed."""
+    try:
+        from plotly.offline import get_plotlyjs  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise EdgetopError("a report needs plotly, which is not installed", "pip install edgetop[report]") from None
+    return str(get_plotlyjs())
+
+
+def plain(text: str) -> str:
+    """A text that plotly, which reads some HTML, shows as it is."""
+    return html.escape(short_name(text))
+
+
+def energy_against_speed(comparison: Comparison, keys: Sequence[str], names: Sequence[str]) -> Spec | None:
+    """Joules per token against tokens per second with the Pareto front; `None` when no result has both."""
+    both = [
+        (index, row.cells[DECODE], row.cells[J_PER_TOKEN])
+        for index, row in enumerate(comparison.rows)
+        if DECODE in row.cells and row.cells[DECODE].value is not None
+        if J_PER_TOKEN in row.cells and row.cells[J_PER_TOKEN].value is not None
+    ]
+    if not both:
+        return None
+    data: list[Spec] = []
+    for index, speed, energy in both:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers+text",
+                "name": f"{keys[index]} {plain(names[index])}",
+                "x": [speed.value],
+                "y": [energy.value],
+                "error_x": _error_bar(speed.value, speed.low, speed.high),
+                "error_y": _error_bar(energy.value, energy.low, energy.high),
+                "text": [keys[index]],
+                "textposition": "top right",
+                "marker": {"size": 11, "symbol": _cycled(SYMBOLS, index), "color": _cycled(COLOURS, index)},
+                "hovertemplate": "%{x:.4~g} tok/s, %{y:.4~g} J/token<extra>%{fullData.name}</extra>",
+            }
+        )
+    front = [(speed.value, energy.value) for at in comparison.front for index, speed, energy in both if index == at]
+    if len(front) > 1:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": "Pareto front",
+                "x": [x for x, _ in front],
+                "y": [y for _, y in front],
+                "line": {"dash": "dot", "width": 2, "color": "#7d8590"},
+                "hoverinfo": "skip",
+            }
+        )
+    layout = {
+        **_layout(420),
+        "xaxis": _axis("decode, tokens per second", rangemode="tozero"),
+        "yaxis": _axis("energy, J per token", rangemode="tozero"),
+        "hovermode": "closest",
+    }
+    return {"data": data, "layout": layout}
+
+
+def speed_over_time(comparison: Comparison, keys: Sequence[str], names: Sequence[str]) -> Spec | None:
+    """The decode rates of all results over the time since their first token; `None` when none has one."""
+    data: list[Spec] = []
+    for index, row in enumerate(comparison.rows):
+        speed = row.result.speed
+        if speed is None:
+            continue
+        line = {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"{keys[index]} {plain(names[index])}",
+            "legendgroup": keys[index],
+            "x": [round((step + 0.5) * speed.step_s, 3) for step in range(len(speed.tokens_per_s))],
+            "y": [None if rate is None else float(f"{rate:.5g}") for rate in speed.tokens_per_s],
+            "line": {"width": 2, "color": _cycled(COLOURS, index), "dash": _cycled(DASHES, index)},
+            "connectgaps": False,
+            "hovertemplate": "%{y:.4~g} tok/s",
+        }
+        data += [line, *_alone(line)]
+    if not data:
+        return None
+    layout = {
+        **_layout(380),
+        "xaxis": _axis("seconds since the first token"),
+        "yaxis": _axis("decode, tokens per second", rangemode="tozero"),
+        "hovermode": "x",
+    }
+    return {"data": data, "layout": layout}
+
+
+def session_over_time(series: TimeSeries, idle_w: float | None, events: Sequence[tuple[float, str]]) -> Spec:
+    """Speed, power and memory of one session above each other, with prefill, decode and events marked.
+
+    `events` are seconds since the session began, and what happened.
+    """
+    panels: list[tuple[str, list[Spec]]] = [("tok/s", [_line("decode speed", decimated(series.speed), "tok/s")])]
+    if not isinstance(series.power, Unavailable):
+        lines = [_line("power", decimated(series.power), "W")]
+        if idle_w is not None:
+            lines.append(_level("idle power", idle_w, series.length_s))
+        panels.append(("W", lines))
+    memory = [
+        _line(name, decimated(history), "MiB", dash)
+        for name, history, dash in (
+            ("resident memory", series.resident, "solid"), ("of it private", series.private, "dash"),
+        )
+        if history is not None
+    ]  # fmt: skip
+    if memory:
+        panels.append(("MiB", memory))
+    # Axis 1 spans the whole picture and carries the shading, which so lies behind everything else.
+    data = [
+        _shading("prefill", series.prefills, PREFILL_FILL, "/"),
+        _shading("decode", series.decodes, DECODE_FILL, ""),
+    ]
+    layout = {
+        **_layout(EDGES_PX + ROW_PX * len(panels)),
+        "xaxis": {**_axis("seconds since the session began"), "range": [0, series.length_s or 1], "anchor": "free"},
+        "yaxis": {"domain": [0, 1], "range": [0, 1], "visible": False, "fixedrange": True},
+        "hovermode": "x unified",
+        "hoversubplots": "axis",
+    }
+    if events:
+        data.append(_marks(events))
+    share = 1 / len(panels)
+    for place, (unit, lines) in enumerate(panels):
+        top = 1 - place * share
+        axis = str(place + 2)
+        bottom = max(0.0, top - share + (GAP_SHARE if place < len(panels) - 1 else 0))
+        layout[f"yaxis{axis}"] = {**_axis(unit, rangemode="tozero"), "domain": [bottom, top], "anchor": "x"}
+        data += [{**trace, "yaxis": f"y{axis}"} for line in lines for trace in (line, *_alone(line))]
+    return {"data": data, "layout": layout}
+
+
+def _line(name: str, curve: Drawn, unit: str, dash: str = "solid") -> Spec:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": curve.t_s,
+        "y": curve.values,
+        "line": {"width": 1.5, "color": LINE, "dash": dash},
+        "connectgaps": False,
+        "showlegend": False,
+        "hovertemplate": f"%{{y:.4~g}} {unit}",
+    }
+
+
+def _alone(line: Spec) -> list[Spec]:
+    """Points for the values of a line that have no neighbour to draw a line to."""
+    values = [None, *line["y"], None]
+    alone = [
+        index
+        for index, value in enumerate(line["y"])
+        if value is not None and values[index] is None and values[index + 2] is None
+    ]
+    if not alone:
+        return []
+    points = {
+        **line, "mode": "markers", "x": [line["x"][index] for index in alone], "showlegend": False,
+        "y": [line["y"][index] for index in alone], "marker": {"size": 5, "color": line["line"]["color"]},
+        "hoverinfo": "skip",
+    }  # fmt: skip
+    return [{name: value for name, value in points.items() if name not in {"line", "hovertemplate"}}]
+
+
+def _level(name: str, value: float, length_s: float) -> Spec:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [0, length_s],
+        "y": [value, value],
+        "line": {"width": 1, "color": "#7d8590", "dash": "dot"},
+        "hoverinfo": "skip",
+    }
+
+
+def _shading(name: str, phases: Sequence[Phase], colour: str, hatching: str) -> Spec:
+    x: list[float | None] = []
+    y: list[float | None] = []
+    for phase in phases:
+        x += [phase.begin_s, phase.begin_s, phase.end_s, phase.end_s, None]
+        y += [0, 1, 1, 0, None]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": x,
+        "y": y,
+        "line": {"width": 0},
+        "fill": "tozeroy",
+        "fillcolor": colour,
+        "fillpattern": {"shape": hatching, "fgcolor": "rgba(160,90,20,0.8)", "bgcolor": colour, "size": 6},
+        "hoverinfo": "skip",
+        "connectgaps": False,
+    }
+
+
+def _marks(events: Sequence[tuple[float, str]]) -> Spec:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "event",
+        "x": [round(t_s, 3) for t_s, _ in events],
+        "y": [0.99] * len(events),
+        "text": [plain(what) for _, what in events],
+        "marker": {"symbol": "triangle-down", "size": 10, "color": "#d1495b"},
+        "hovertemplate": "%{text}<extra>event</extra>",
+    }
+
+
+def _error_bar(value: float | None, low: float | None, high: float | None) -> Spec:
+    if value is None or low is None or high is None or not (isfinite(low) and isfinite(high)):
+        return {"visible": False}
+    return {
+        "type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low], "thickness": 1.2,
+        "width": 5,
+    }  # fmt: skip
+
+
+def _axis(title: str, **more: Any) -> Spec:  # noqa: ANN401 - any value of an axis
+    return {"title": {"text": title, "standoff": 6}, "zeroline": False, "automargin": True, **more}
+
+
+def _layout(height_px: int) -> Spec:
+    return {
+        "height": height_px,
+        "margin": {"l": 52, "r": 10, "t": 8, "b": 44},
+        "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.01, "xanchor": "left", "x": 0},
+        "dragmode": "zoom",
+    }
+
+
+def _cycled(values: Sequence[str], index: int) -> str:
+    return values[index % len(values)]
+
+
+WINDOWS = 24
+"""Lines of the table of a session's course."""
+
+GAPS_TOLD = 3
+
+HOW_DRAWN = (
+    "Hatched is prefill, plainly shaded is decode; a broken line is a gap in the readings. Where there are more steps "
+    "than the picture has columns, each column shows its least and its greatest value."
+)
+
+
+class Caption(Struct, frozen=True, kw_only=True):
+    """A plot in words and numbers."""
+
+    title: str
+    sentences: tuple[str, ...]
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+def energy_caption(comparison: Comparison, keys: Sequence[str], names: Sequence[str]) -> Caption:
+    """Energy per token against speed."""
+    front = [f"{keys[index]} {names[index]}" for index in comparison.front]
+    absent = [
+        f"{key} is not in it: {why}."
+        for key, row in zip(keys, comparison.rows, strict=True)
+        if (why := row.cells[J_PER_TOKEN].missing if J_PER_TOKEN in row.cells else "no result has energy")
+    ]
+    sentences = [
+        "Right is faster, down takes less energy; bars are 95 % intervals. Marks differ in shape and bear the letter.",
+        f"Pareto front, where nothing else is both faster and takes less: {', '.join(front)}." if front else "",
+        comparison.front_note,
+        *absent,
+    ]
+    return Caption(
+        title="Energy per token against speed",
+        sentences=tuple(sentence for sentence in sentences if sentence),
+        headings=("result", "tok/s", "J/token", "on the front"),
+        rows=tuple(
+            (
+                f"{keys[index]} {names[index]}",
+                _number(row.cells[DECODE].value if DECODE in row.cells else None),
+                _number(row.cells[J_PER_TOKEN].value if J_PER_TOKEN in row.cells else None),
+                "yes" if row.on_front else "no",
+            )
+            for index, row in enumerate(comparison.rows)
+        ),
+    )
+
+
+def speed_caption(comparison: Comparison, keys: Sequence[str], names: Sequence[str]) -> Caption:
+    """Speed over time."""
+    rows = []
+    for index, row in enumerate(comparison.rows):
+        speed = row.result.speed
+        rates = [] if speed is None else [rate for rate in speed.tokens_per_s if rate is not None]
+        cells = (
+            (NOT_AVAILABLE,) * 3
+            if speed is None or not rates
+            else (format_significant(min(rates)), format_significant(max(rates)), format_seconds(speed.step_s))
+        )
+        rows.append((f"{keys[index]} {names[index]}", *cells))
+    return Caption(
+        title="Speed over time",
+        sentences=("Mean decode rate in equal steps; the line is broken where nothing was decoded.",),
+        headings=("result", "slowest step, tok/s", "quickest step, tok/s", "length of a step"),
+        rows=tuple(rows),
+    )
+
+
+def session_caption(title: str, series: TimeSeries, summary: Summary) -> Caption:
+    """The course of one session; its rows are those of `session_windows`."""
+    sentences = [
+        _speed_sentence(series, summary),
+        _power_sentence(series, summary),
+        f"Memory: {format_bytes(summary.memory.rss_peak_bytes)} at the most; dashed is what no file backs."
+        if series.resident is not None
+        else "Memory of the engine was not read.",
+        HOW_DRAWN,
+    ]
+    return Caption(
+        title=title,
+        sentences=tuple(sentences),
+        headings=("from", "phase", "tok/s, mean", "W, least to greatest", "MiB, greatest"),
+    )
+
+
+def session_windows(series: TimeSeries) -> tuple[tuple[str, ...], ...]:
+    """The course of a session in equal windows."""
+    length_s = series.length_s / WINDOWS
+    rows = []
+    for window in range(WINDOWS):
+        begin_s, end_s = window * length_s, (window + 1) * length_s
+        power = [] if isinstance(series.power, Unavailable) else series.power.between(begin_s, end_s)
+        rows.append(
+            (
+                format_seconds(begin_s) if begin_s else "0 s",
+                _phase_words(series, begin_s, end_s),
+                _over(lambda rates: sum(rates) / len(rates), series.speed.between(begin_s, end_s)),
+                f"{format_significant(min(power))} to {format_significant(max(power))}" if power else NOT_AVAILABLE,
+                _over(max, [] if series.resident is None else series.resident.between(begin_s, end_s)),
+            )
+        )
+    return tuple(rows)
+
+
+def _speed_sentence(series: TimeSeries, summary: Summary) -> str:
+    speed = format_rate(summary.decode_tokens_per_s)
+    step = format_seconds(series.speed.step_us / US_PER_S)
+    return f"Speed while decoding: {speed}{_extremes(series.speed, 'tok/s')}, in steps of {step}."
+
+
+def _power_sentence(series: TimeSeries, summary: Summary) -> str:
+    if isinstance(series.power, Unavailable):
+        hint = f" ({series.power.hint})" if series.power.hint else ""
+        return f"No power: {series.power.reason}{hint}."
+    energy = summary.energy
+    idle = (
+        ""
+        if energy is None or energy.idle_w is None
+        else f", idle {format_significant(energy.idle_w.value)} W (dotted)"
+    )
+    mean = "" if energy is None else f", {format_significant(energy.mean_w.value)} W in the mean of the turns"
+    gaps = series.power.gaps
+    told = ", ".join(f"{format_seconds(begin_s)} to {format_seconds(end_s)}" for begin_s, end_s in gaps[:GAPS_TOLD])
+    more = f" and {len(gaps) - GAPS_TOLD} more" if len(gaps) > GAPS_TOLD else ""
+    missing = f"; readings are missing from {told}{more}" if gaps else "; no reading is missing"
+    return f"Power{idle}{mean}{_extremes(series.power, 'W')}{missing}."
+
+
+def _extremes(history: History, unit: str) -> str:
+    present = [value for value in history.values if value is not None]
+    if not present:
+        return ""
+    return f", from {format_significant(min(present))} to {format_significant(max(present))} {unit}"
+
+
+def _phase_words(series: TimeSeries, begin_s: float, end_s: float) -> str:
+    def meets(phases: Sequence[Phase]) -> bool:
+        return any(phase.begin_s < end_s and phase.end_s > begin_s for phase in phases)
+
+    words = [word for word, phases in (("prefill", series.prefills), ("decode", series.decodes)) if meets(phases)]
+    return " and ".join(words) or "idle"
+
+
+def _over(reduce: Callable[[Sequence[float]], float], values: Sequence[float]) -> str:
+    return format_significant(reduce(values)) if values else NOT_AVAILABLE
+
+
+def _number(value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else format_significant(value)

@@ -1,0 +1,393 @@
+"""Results from llama-bench, Ollama or any file.
+
+Its names of fields are those of llama.cpp's tools/llama-bench. A `pp` test gives the prefill speed and a `tg` test the
+decode speed; of one configuration they are put together. A `pg` test is neither and is left out.
+
+Several blocks in one file are repetitions. The durations are Go's: `4.07ms`, `1m2.5s`.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePath
+from typing import TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from edgetop.core import figures
+from edgetop.core.figures import is_plausible
+from edgetop.session.compare.from_session import pooled, session_result
+from edgetop.session.compare.result import Made, RepeatedFigure, Result
+from edgetop.session.file_io import SessionFileError, decode_file, read_bytes
+
+TESTS_MOST = 10_000
+
+CSV_REPETITIONS = 5
+"""CSV tells the spread and not the number of repetitions; this is what llama-bench does unless told otherwise."""
+
+_QUANTIZATION = re.compile(r"\b((?:I?Q\d\w*|TQ\d\w*|MXFP4\w*|B?F16|F32|all F32)(?: - (?:Small|Medium|Large|XS|XXS))?)")
+
+_SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L", " - XS": "_XS", " - XXS": "_XXS"}
+
+T = TypeVar("T")
+
+
+class Test(Struct, frozen=True, kw_only=True):
+    """One test of llama-bench; what it says besides is not needed."""
+
+    avg_ts: float
+    stddev_ts: float = 0.0
+    samples_ts: tuple[float, ...] = ()
+    n_prompt: int
+    n_gen: int
+    n_depth: int = 0
+    model_filename: str = ""
+    model_type: str = ""
+    model_size: int | None = None
+    model_n_params: int | None = None
+    build_commit: str = ""
+    build_number: int | None = None
+    cpu_info: str = ""
+    gpu_info: str = ""
+    backends: str = ""
+    n_threads: int | None = None
+    n_gpu_layers: int | None = None
+    n_batch: int | None = None
+    n_ubatch: int | None = None
+    type_k: str = ""
+    type_v: str = ""
+    flash_attn: bool | int | str | None = None
+    test_time: str = ""
+
+
+def read_json(data: bytes) -> list[Test]:
+    """Tests in a JSON array or in lines of JSON. Raises SessionFileError, which names the place."""
+    if data.lstrip()[:1] == b"[":
+        return _decoded(data, list[Test], "")
+    tests = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if line.strip():
+            tests.append(_decoded(line, Test, f"line {number}: "))
+        if len(tests) > TESTS_MOST:
+            break
+    return tests
+
+
+def read_csv(text: str) -> list[Test]:
+    """Tests in CSV with a line of headings. Raises SessionFileError, which names the line."""
+    rows = csv.DictReader(text.splitlines())
+    tests = []
+    try:
+        for row in rows:
+            given = {name: value for name, value in row.items() if name is not None and value not in {None, ""}}
+            tests.append(_converted(given, rows.line_num))
+            if len(tests) > TESTS_MOST:
+                break
+    except csv.Error as error:
+        raise SessionFileError(f"line {rows.line_num}: {error}") from None
+    return tests
+
+
+def results_of(tests: Sequence[Test], name: str, origin: str) -> list[Result]:
+    """The results of a file's tests. Raises SessionFileError if none is one that can be compared."""
+    if len(tests) > TESTS_MOST:
+        raise SessionFileError(f"it has more than {TESTS_MOST} tests")
+    for index, test in enumerate(tests):
+        if not (is_plausible(test.avg_ts) and 0 <= test.stddev_ts <= figures.MOST):
+            raise SessionFileError(f"$[{index}].avg_ts: a speed must be above 0, and its spread not negative")
+        if not all(map(is_plausible, test.samples_ts)):
+            raise SessionFileError(f"$[{index}].samples_ts: a speed must be above 0")
+    pairs = list(_pairs(tests))
+    if not pairs:
+        raise SessionFileError("it has no pp test and no tg test", "run llama-bench with -p and -n above 0")
+    several = len(pairs) > 1
+    return [_result(prefill, decode, name, origin, several=several) for prefill, decode in pairs]
+
+
+def _pairs(tests: Sequence[Test]) -> Iterator[tuple[Test | None, Test | None]]:
+    """The pp and tg tests of each configuration, first with first, second with second."""
+    configurations: dict[tuple[object, ...], tuple[list[Test], list[Test]]] = {}
+    for test in tests:
+        if (test.n_prompt > 0) == (test.n_gen > 0):
+            continue
+        key = tuple(
+            getattr(test, field)
+            for field in Test.__struct_fields__
+            if field not in {"avg_ts", "stddev_ts", "samples_ts", "n_prompt", "n_gen", "test_time"}
+        )
+        prefills, decodes = configurations.setdefault(key, ([], []))
+        (prefills if test.n_prompt > 0 else decodes).append(test)
+    for prefills, decodes in configurations.values():
+        for index in range(max(len(prefills), len(decodes))):
+            yield (
+                prefills[index] if index < len(prefills) else None,
+                decodes[index] if index < len(decodes) else None,
+            )
+
+
+def _result(prefill: Test | None, decode: Test | None, name: str, origin: str, *, several: bool) -> Result:
+    test = decode or prefill
+    assert test is not None  # noqa: S101 - a pair has at least one
+    titles = [f"pp{prefill.n_prompt}"] if prefill is not None else []
+    titles += [f"tg{decode.n_gen}"] if decode is not None else []
+    asked = "+".join(titles) + (f" @ d{test.n_depth}" if test.n_depth else "")
+    figured = {
+        figure: _measured(each) for figure, each in ((figures.DECODE, decode), (figures.PREFILL, prefill)) if each
+    }
+    bits = None
+    if test.model_size and test.model_n_params and test.model_n_params > 0:
+        bits = test.model_size * 8 / test.model_n_params
+    runs_on_cpu = test.backends.upper() in {"CPU", "BLAS", "CPU,BLAS", "BLAS,CPU"}
+    build = f"b{test.build_number}" if test.build_number else ""
+    return Result(
+        name=f"{name} {asked}" if several else name,
+        origin=origin,
+        kind="llama-bench",
+        when=test.test_time,
+        device=", ".join(text for text in (test.cpu_info, "" if runs_on_cpu else test.gpu_info) if text),
+        model=PurePath(test.model_filename).stem or test.model_type,
+        quantization=quantization_of(test.model_type),
+        bits_per_weight=bits,
+        size_bytes=test.model_size,
+        parameters=test.model_n_params,
+        threads=test.n_threads,
+        gpu_layers=0 if runs_on_cpu else test.n_gpu_layers,
+        kv_types=f"{test.type_k}/{test.type_v}" if test.type_k and test.type_v else "",
+        depth=test.n_depth,
+        engine=" ".join(text for text in ("llama.cpp", build, test.build_commit) if text),
+        prompts=asked,
+        sequence="",
+        turns=max(len(each.samples_ts) for each in (prefill, decode) if each is not None),
+        absent={each: "llama-bench does not measure it" for each in figures.BY_NAME if each not in figured},
+        figures=figured,
+    )
+
+
+def _measured(test: Test) -> RepeatedFigure:
+    if len(test.samples_ts) >= figures.REPETITIONS_LEAST:
+        return RepeatedFigure(value=test.avg_ts, made="mean", repetitions=test.samples_ts)
+    if test.stddev_ts > 0:
+        count = len(test.samples_ts) or CSV_REPETITIONS
+        return RepeatedFigure(value=test.avg_ts, made="mean", deviation=test.stddev_ts, count=count)
+    return RepeatedFigure(value=test.avg_ts, made="single")
+
+
+def quantization_of(model_type: str) -> str:
+    """`Q4_K_M` of `llama 1B Q4_K - Medium`; empty where the text names none."""
+    found = _QUANTIZATION.search(model_type)
+    if found is None:
+        return ""
+    label = found[1].removeprefix("all ")
+    for words, short in _SIZES.items():
+        if label.endswith(words):
+            return label.removesuffix(words) + short
+    return label
+
+
+def _decoded(data: bytes, kind: type[T], place: str) -> T:
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise SessionFileError(place + explained(error)) from None
+
+
+def _converted(row: dict[str, str], line: int) -> Test:
+    try:
+        return msgspec.convert(row, Test, strict=False)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise SessionFileError(f"line {line}: {explained(error)}") from None
+
+
+def explained(error: Exception) -> str:
+    """What is wrong, the place first."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    what, _, place = str(error).partition(" - at `")
+    return f"{place.rstrip('`')}: {what}"[:200] if place else what[:200]
+
+
+_LINE = re.compile(
+    r"^\s*(?P<name>total duration|load duration|prompt eval count|prompt eval duration|prompt eval rate|eval count"
+    r"|eval duration|eval rate):\s*(?P<value>[^\r\n]{1,60}?)\s*$"
+)
+
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(h|ms|µs|μs|us|ns|m|s)")
+
+_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ns": 1e-9}
+
+_MODEL = re.compile(r"\bollama run\s+(?:--?\S+\s+)*(?P<model>[\w./:-]{1,200})")
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
+
+BLOCKS_MOST = 10_000
+
+
+class Block(Struct, frozen=True, kw_only=True):
+    """The figures below one answer; what was not printed is `None`."""
+
+    load_s: float | None = None
+    prompt_tokens: int | None = None
+    prompt_s: float | None = None
+    generated_tokens: int | None = None
+    decode_s: float | None = None
+
+
+def looks_like_ollama(text: str) -> bool:
+    """Whether the text has such a block."""
+    return re.search(r"^\s*eval (?:rate|count|duration):", text, re.MULTILINE) is not None
+
+
+def result_of(text: str, name: str, origin: str) -> Result:
+    """The blocks of a text as one result. Raises SessionFileError, which names the line."""
+    blocks = _blocks(_ESCAPES.sub("", text))
+    model = _MODEL.search(text)
+    # A first load takes seconds; while the model stays resident, later blocks tell only milliseconds.
+    loads = [block.load_s for block in blocks if block.load_s]
+    found = {
+        figures.DECODE: _rate([(block.generated_tokens, block.decode_s) for block in blocks]),
+        figures.PREFILL: _rate([(block.prompt_tokens, block.prompt_s) for block in blocks]),
+        figures.LOAD: RepeatedFigure(value=max(loads), made="single") if loads else None,
+    }
+    measured = {figure: each for figure, each in found.items() if each is not None}
+    if not measured:
+        raise SessionFileError("its durations and counts are all 0 or missing")
+    lengths = [str(block.prompt_tokens) for block in blocks if block.prompt_tokens]
+    return Result(
+        name=name,
+        origin=origin,
+        kind="ollama",
+        model="" if model is None else model["model"],
+        engine="ollama",
+        prompts=" ".join(["tokens", *dict.fromkeys(lengths)])[:100] if lengths else "",
+        turns=len(blocks),
+        generated_tokens=sum(block.generated_tokens or 0 for block in blocks),
+        absent={each: "ollama run --verbose does not print it" for each in figures.BY_NAME if each not in measured},
+        figures=measured,
+    )
+
+
+def _rate(parts: list[tuple[int | None, float | None]]) -> RepeatedFigure | None:
+    """Tokens per second over all blocks, and of each."""
+    known = [(tokens, span_s) for tokens, span_s in parts if tokens and span_s]
+    if not known:
+        return None
+    made: Made = "ratio" if len(known) > 1 else "single"
+    return RepeatedFigure(
+        value=sum(tokens for tokens, _ in known) / sum(span_s for _, span_s in known),
+        made=made,
+        repetitions=tuple(tokens / span_s for tokens, span_s in known),
+        weights=tuple(span_s for _, span_s in known),
+    )
+
+
+def _blocks(text: str) -> list[Block]:
+    """Blocks in order: one ends where a name comes again."""
+    blocks: list[Block] = []
+    seen: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        found = _LINE.match(line)
+        if found is None:
+            continue
+        if found["name"] in seen:
+            blocks.append(_block(seen))
+            seen = {}
+            if len(blocks) >= BLOCKS_MOST:
+                raise SessionFileError(f"line {number}: it has more than {BLOCKS_MOST} blocks of figures")
+        try:
+            _check(found["name"], found["value"])
+        except ValueError as error:
+            raise SessionFileError(f"line {number}: {found['name']}: {error}") from None
+        seen[found["name"]] = found["value"]
+    return [*blocks, _block(seen)] if seen else blocks
+
+
+def _check(name: str, value: str) -> None:
+    if name.endswith("duration"):
+        _seconds(value)
+    elif name.endswith("count"):
+        _count(value)
+
+
+def _block(seen: dict[str, str]) -> Block:
+    def span_s(name: str) -> float | None:
+        return _seconds(seen[name]) if name in seen else None
+
+    def count(name: str) -> int | None:
+        return _count(seen[name]) if name in seen else None
+
+    return Block(
+        load_s=span_s("load duration"),
+        prompt_tokens=count("prompt eval count"),
+        prompt_s=span_s("prompt eval duration"),
+        generated_tokens=count("eval count"),
+        decode_s=span_s("eval duration"),
+    )
+
+
+def _count(text: str) -> int:
+    found = re.fullmatch(r"(\d{1,12})(?: token\(s\))?", text, re.ASCII)
+    if found is None:
+        raise ValueError("this is not a number of tokens")
+    return int(found[1])
+
+
+def _seconds(text: str) -> float:
+    parts = list(_DURATION.finditer(text))
+    if not parts or "".join(part[0] for part in parts) != text:
+        raise ValueError("this is not a duration such as 1.5s or 20ms")
+    return sum(float(part[1]) * _SECONDS[part[2]] for part in parts)
+
+
+SESSION_MARK = b'"edgetop-session"'
+
+MARK_WITHIN_BYTES = 4096
+
+IMPORT_LARGEST_BYTES = 16 * 2**20
+"""Of a file that is not a session."""
+
+KINDS = "a session of edgetop, llama-bench's JSON, JSONL or CSV, or what `ollama run --verbose` prints"
+
+
+def read_results(path: Path) -> list[Result]:
+    """The results in a file: one, or several where it holds several configurations.
+
+    Raises SessionFileError, one line that names the file and the place in it.
+    """
+    try:
+        data = read_bytes(path)
+        if is_session(data):
+            return [session_result(decode_file(data), path)]
+        return _imported(data, path)
+    except SessionFileError as error:
+        raise SessionFileError(f"{path}: {error.what}", error.hint or f"it must be {KINDS}") from None
+
+
+def read_all(paths: Iterable[Path]) -> list[Result]:
+    """The results in all of the files; sessions of the same setting of a benchmark are one result.
+
+    Raises SessionFileError.
+    """
+    return pooled([result for path in paths for result in read_results(path)])
+
+
+def is_session(data: bytes) -> bool:
+    """Whether these are the bytes of a session file, be it whole or broken."""
+    return data.lstrip()[:1] == b"{" and SESSION_MARK in data[:MARK_WITHIN_BYTES]
+
+
+def _imported(data: bytes, path: Path) -> list[Result]:
+    if len(data) > IMPORT_LARGEST_BYTES:
+        raise SessionFileError(f"it has {len(data) / 2**20:.0f} MiB, more than any result of a bench")
+    begin = data.lstrip()[:1]
+    if begin in {b"[", b"{"}:
+        return results_of(read_json(data), path.stem, str(path))
+    text = data.decode("utf-8", "replace")
+    heading = text.partition("\n")[0]
+    if "avg_ts" in heading and "," in heading:
+        return results_of(read_csv(text), path.stem, str(path))
+    if looks_like_ollama(text):
+        return [result_of(text, path.stem, str(path))]
+    raise SessionFileError("it is no result that can be compared")

@@ -1,1 +1,0 @@
-"""Sessions and bench results held against each other."""

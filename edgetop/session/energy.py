@@ -1,0 +1,528 @@
+"""Energy of turns and session at any moment; checkpoints.
+
+The estimator of `edgetop.core.energy` is fed with what the session has recorded, in order of time, whether the session
+is growing or was read from a file: the same records give the same figures, to the digit. While a session grows, the
+account stays a moment behind, since readings and stamps reach the session in portions.
+
+What cannot change any more is kept, so that asking once a second costs little however long the session is.
+
+To feed all readings of an hour takes seconds, so on the way through the session marks are left behind, each an account
+as it stood. An account of any moment goes on from the mark before it, and is the one that would have come of all
+readings from the beginning.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from copy import copy
+from math import isnan
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.energy.scopes import Headline, host_name
+from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, session_energy, sum_of, turn_energy
+from edgetop.core.energy.windows import HostWindow, TurnSpan, TurnWindows, turn_together
+from edgetop.core.records import LARGEST
+from edgetop.core.sources import Meter, Scope, SourceInfo, Unavailable
+from edgetop.session.limits import limit_between
+from edgetop.session.meters import ActivityLog, ChannelFeed, cross_check_of, headline_of, meters_of
+from edgetop.session.session import PerSession, Session
+from edgetop.session.turn import Turn
+
+NO_TURN = Unavailable("there is no turn yet")
+
+NO_REPLY = Unavailable("the turn has no second token")
+
+
+class MeasuredTurn(Struct, frozen=True, kw_only=True):
+    """A turn's energy, and what it is to be judged by."""
+
+    windows: TurnWindows | Unavailable
+    span: TurnSpan
+    flags: tuple[str, ...] = ()
+    other_j: float | None = None
+    """By the other view of the same meter; `None` without one."""
+
+
+def by_host(turns: Sequence[TurnWindows | Unavailable], meters: Sequence[Meter]) -> TurnWindows | Unavailable:
+    """One turn by all of its meters together, and where they are of several machines, with the part of each."""
+    whole = turn_together(turns)
+    hosts = list(dict.fromkeys(host_name(meter) for meter in meters))
+    if isinstance(whole, Unavailable) or len(hosts) < 2:
+        return whole
+    parts = []
+    for host in hosts:
+        own = turn_together([turn for turn, meter in zip(turns, meters, strict=True) if host_name(meter) == host])
+        if isinstance(own, TurnWindows):
+            sources = dict.fromkeys(meter.source for meter in meters if host_name(meter) == host)
+            parts.append(HostWindow(host=host, source=" + ".join(sources), whole=own.turn))
+    return replace(whole, hosts=tuple(parts))
+
+
+class EnergySum(Struct, frozen=True, kw_only=True):
+    """Turns together, from the first one on."""
+
+    count: int = 0
+    turns: TurnSum | None = None
+    missing: Unavailable = NO_TURN
+    """Why there is no energy, if there is none."""
+    flags: tuple[str, ...] = ()
+    other_j: float | None = None
+
+    def plus(self, figures: MeasuredTurn) -> EnergySum:
+        """With one more turn. One without energy is left out with its tokens.
+
+        So is a benchmark's prompt without a reply: what it took is no part of the energy of a token generated.
+        """
+        windows, span = figures.windows, figures.span
+        if isinstance(windows, Unavailable) or not span.generated_tokens:
+            reason = windows if isinstance(windows, Unavailable) else NO_REPLY
+            missing = reason if self.missing is NO_TURN else self.missing
+            return replace(self, count=self.count + 1, missing=missing)
+        if self.turns is None:
+            turns, other_j = sum_of(windows, span), figures.other_j
+        else:
+            turns = self.turns.plus(windows, span)
+            other_j = None if self.other_j is None or figures.other_j is None else self.other_j + figures.other_j
+        flags = tuple(dict.fromkeys([*self.flags, *figures.flags]))
+        return replace(self, count=self.count + 1, turns=turns, flags=flags, other_j=other_j)
+
+
+BEHIND_US = 800_000
+"""How far the account of a growing session stays behind: longer than stamps and readings take to reach it."""
+
+SETTLED_US = 5_000_000
+"""This long after a turn all that weakens its figures has been read too: sources hand over their readings sooner."""
+
+TEMPERATURE = "temperature.cpu"
+
+TEMPERATURE_AGE_US = 10_000_000
+
+LAST_EVENTS = frozenset({"session_ended", "recovered"})
+
+NOT_COUNTED = Unavailable("the server has not said how many tokens it generated")
+
+FLAG_OF_LIMIT = {"throttled": "throttled", "contention": "other-load"}
+
+
+class HostPower(Struct, frozen=True):
+    """What one of several machines draws."""
+
+    host: str
+    """Its name, `local` for this one."""
+    power_w: float
+
+
+class PowerNow(Struct, frozen=True, kw_only=True):
+    """The latest power of the headline meters together."""
+
+    power_w: float
+    age_us: int
+    scope: Scope
+    channels: tuple[str, ...]
+    """The headline's channels."""
+    idle_w: float | None
+    """Idle power with the model loaded, once it was measured."""
+    hosts: tuple[HostPower, ...] = ()
+    """The parts of several machines, which add up to the power; none where there is one machine."""
+
+
+class _Kept(Struct, frozen=True, kw_only=True):
+    """A turn whose readings are all in."""
+
+    figures: MeasuredTurn
+    baselines: tuple[int, ...] | None
+    """The state of the baselines that its idle power is from; `None` when no later one can change it."""
+
+
+class SessionEnergy:
+    """Energy of the turns of one session, up to a moment that only goes forward."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._infos = _infos(session)
+        self._meters = meters_of(session)
+        self.headline = headline_of(session, self._meters)
+        chosen = self.headline.meters if isinstance(self.headline, Headline) else ()
+        self._feeds = [ChannelFeed(session, meter) for meter in chosen]
+        other = cross_check_of(self._meters, chosen)
+        self._other = None if other is None else ChannelFeed(session, other)
+        self._all_moments = ActivityLog(session)
+        self._moments = self._all_moments.all()
+        self._moments_fed = 0
+        self._until_us = -2 * LARGEST
+        self._revisions: list[int] = []
+        self._taken: tuple[int, ...] = ()
+        self._latest: dict[Turn, MeasuredTurn] = {}
+        """Of the other turns, with what has been taken in."""
+        self._kept: dict[Turn, _Kept] = {}
+        self._settled = EnergySum()
+        """Of the turns, from the first one on, that nothing can change."""
+        self._steady = EnergySum()
+        """Of those, and of the ones after them that only another idle power can change."""
+        self._steady_under: tuple[int, ...] = ()
+        """The state of the baselines for `_steady`."""
+
+    def advance(self, until_us: int) -> bool:
+        """Take in what had been recorded by `until_us`.
+
+        False when this account cannot: the moment lies before an earlier one, or the session has got another source, or
+        a record that lies before what was taken in already. Then it is to be made anew.
+        """
+        if until_us < self._until_us or _infos(self._session) != self._infos or not self._take_moments():
+            return False
+        if isinstance(self.headline, Unavailable):
+            self.headline = headline_of(self._session, self._meters)
+        fed_to = bisect_right(self._moments, until_us, key=lambda moment: moment.t_us)
+        for moment in self._moments[self._moments_fed : fed_to]:
+            temperature_c = _temperature(self._session, moment.t_us)
+            for feed in self._all_feeds():
+                feed.note(moment, temperature_c)
+        self._moments_fed = fed_to
+        for feed in self._all_feeds():
+            feed.advance(until_us)
+        self._until_us = until_us
+        tokens = len(self._session.turns[-1].token_t_us) if self._session.turns else 0
+        taken = (until_us, tokens, fed_to, *(feed.readings_fed for feed in self._all_feeds()))
+        if taken != self._taken:
+            self._taken = taken
+            self._latest.clear()
+        revisions = [feed.estimator.curve.revision for feed in self._all_feeds()]
+        if revisions != self._revisions:
+            self._revisions = revisions
+            self._kept.clear()
+            self._settled = self._steady = EnergySum()
+        return True
+
+    @property
+    def until_us(self) -> int:
+        """How far it has come."""
+        return self._until_us
+
+    @property
+    def revision(self) -> int:
+        """Grows whenever all energies are computed anew."""
+        return sum(feed.estimator.curve.revision for feed in self._all_feeds())
+
+    def mark(self) -> SessionEnergy:
+        """The account as it is now, only good for `resumed`. It shares what only grows, so that it costs little."""
+        return self._with(ChannelFeed.mark)
+
+    def resumed(self) -> SessionEnergy:
+        """From a mark, an account that goes on from there."""
+        return self._with(ChannelFeed.resumed)
+
+    def separate(self, feed_of: Callable[[ChannelFeed], ChannelFeed]) -> None:
+        """Share nothing that changes with the account that this is a copy of."""
+        self._feeds = [feed_of(feed) for feed in self._feeds]
+        self._other = None if self._other is None else feed_of(self._other)
+        self._latest = self._latest.copy()
+        # Those of the turns that stand in the sum already are not asked for again.
+        later = self._session.turns[self._settled.count :]
+        self._kept = {turn: kept for turn in later if (kept := self._kept.get(turn)) is not None}
+
+    def _with(self, feed_of: Callable[[ChannelFeed], ChannelFeed]) -> SessionEnergy:
+        other = copy(self)
+        other.separate(feed_of)
+        return other
+
+    def turn(self, turn: Turn) -> Energy | Unavailable:
+        """The energy of one turn, as far as it had come."""
+        if isinstance(self.headline, Unavailable):
+            return self.headline
+        figures = self._figures(turn)
+        return turn_energy(figures.windows, figures.span, self._basis(self.headline, figures.flags, figures.other_j))
+
+    def turns_together(self, count: int) -> Energy | Unavailable:
+        """The energy of the first `count` turns together, without a benchmark's warm-ups."""
+        if isinstance(self.headline, Unavailable):
+            return self.headline
+        if self._steady_under != (baselines := self._baselines()):
+            self._steady, self._steady_under = self._settled, baselines
+        total = self._steady
+        for index, turn in enumerate(self._session.turns[total.count : count], total.count):
+            figures = self._figures(turn)
+            total = replace(total, count=total.count + 1) if turn.started.warmup else total.plus(figures)
+            kept = self._kept.get(turn)
+            if kept is None:
+                continue
+            if self._steady.count == index:
+                self._steady = total
+            if self._settled.count == index and kept.baselines is None:
+                self._settled = total
+        if total.turns is None:
+            return total.missing
+        return session_energy(total.turns, self._basis(self.headline, total.flags, total.other_j))
+
+    def power_at(self, t_us: int) -> PowerNow | Unavailable:
+        """The latest power of the headline, a mean over what its sensor can tell apart; its age is seen from `t_us`."""
+        if isinstance(self.headline, Unavailable):
+            return self.headline
+        total_w, oldest_us = 0.0, self._until_us
+        parts_w: dict[str, float] = {}
+        idle_w: float | None = 0.0
+        for feed in self._feeds:
+            latest = feed.latest(self._until_us)
+            if isinstance(latest, Unavailable):
+                return latest
+            power_w, last_us = latest
+            total_w += power_w
+            host = host_name(feed.estimator.meter)
+            parts_w[host] = parts_w.get(host, 0.0) + power_w
+            oldest_us = min(oldest_us, last_us)
+            baseline = feed.estimator.baseline.latest()
+            idle_w = None if baseline is None or idle_w is None else idle_w + baseline.power_w
+        return PowerNow(
+            power_w=total_w,
+            age_us=t_us - oldest_us,
+            scope=self.headline.scope,
+            channels=tuple(meter.name for meter in self.headline.meters),
+            idle_w=idle_w,
+            hosts=tuple(HostPower(*each) for each in parts_w.items()) if len(parts_w) > 1 else (),
+        )
+
+    @property
+    def knows_idle(self) -> bool:
+        """Whether the idle power was measured long enough for net figures."""
+        return bool(self._feeds) and all(feed.estimator.baseline.is_known for feed in self._feeds)
+
+    def power_history(self, steps: int, step_us: int) -> list[float | None]:
+        """Mean power of the headline in `steps` spans of `step_us`, oldest first; `None` where it is not known."""
+        end_us = self._until_us // step_us * step_us
+        return [self._mean_w(end_us - step * step_us, end_us - (step - 1) * step_us) for step in range(steps, 0, -1)]
+
+    def mean_power(self, begin_us: int, end_us: int) -> float | None:
+        """Mean power of the headline from `begin_us` until `end_us`, which is later; `None` where it is not known."""
+        return self._mean_w(begin_us, end_us)
+
+    def _mean_w(self, begin_us: int, end_us: int) -> float | None:
+        total_w = 0.0
+        for feed in self._feeds:
+            curve = feed.estimator.curve
+            known = curve.first_us is not None and curve.first_us <= begin_us and curve.reaches(end_us)
+            if not known or curve.gap_share(begin_us, end_us).estimated_s > 0:
+                return None
+            total_w += curve.mean_w(begin_us, end_us)
+        return total_w if self._feeds else None
+
+    def _all_feeds(self) -> list[ChannelFeed]:
+        return self._feeds if self._other is None else [*self._feeds, self._other]
+
+    def _take_moments(self) -> bool:
+        """Look for new moments; false when one lies among those that the estimators know already."""
+        moments = self._all_moments.all()
+        if moments is self._moments:
+            return True
+        known, self._moments = self._moments[: self._moments_fed], moments
+        return moments[: self._moments_fed] == known
+
+    def _figures(self, turn: Turn) -> MeasuredTurn:
+        kept = self._kept.get(turn)
+        baselines = self._baselines()
+        if kept is not None and kept.baselines in {None, baselines}:
+            return kept.figures
+        if turn in self._latest:
+            return self._latest[turn]
+        progress = turn.progress(self._until_us)
+        finished = turn.finished_at(self._until_us) is not None
+        # A benchmark of prefill alone ends with the prompt; any other turn without a token has only been begun.
+        is_prompt = finished and bool(turn.started.task) and not progress.generated and progress.evaluated > 0
+        end_us = progress.prefill_end_us if is_prompt else progress.last_us
+        span = TurnSpan(
+            submitted_us=progress.submitted_us,
+            first_token_us=progress.first_us,
+            last_us=self._until_us if end_us is None else end_us,
+            evaluated_tokens=progress.evaluated,
+            generated_tokens=progress.generated,
+            over=finished or _has_ended(self._session, self._until_us),
+        )
+        enough = is_prompt or progress.generated > 1
+        figures = self._measured(span) if enough else MeasuredTurn(windows=NO_REPLY, span=span)
+        if not progress.counted:
+            figures = MeasuredTurn(windows=NOT_COUNTED, span=span)
+        self._latest[turn] = figures
+        if finished and self._all_read(span.last_us):
+            fixed = all(feed.estimator.baseline.is_settled(span.last_us) for feed in self._feeds)
+            self._kept[turn] = _Kept(figures=figures, baselines=None if fixed else baselines)
+        return figures
+
+    def _baselines(self) -> tuple[int, ...]:
+        """Another one whenever an idle power that was taken from the baselines may have changed."""
+        return tuple(feed.estimator.baseline.changes for feed in self._feeds)
+
+    def _measured(self, span: TurnSpan) -> MeasuredTurn:
+        temperature_c = _temperature(self._session, span.submitted_us)
+        other = None if self._other is None else self._other.estimator.window(span.submitted_us, span.last_us)
+        flag = FLAG_OF_LIMIT.get(limit_between(self._session, span.submitted_us, span.last_us).name)
+        return MeasuredTurn(
+            windows=by_host(
+                [feed.turn(span, temperature_c) for feed in self._feeds],
+                [feed.estimator.meter for feed in self._feeds],
+            ),
+            span=span,
+            flags=() if flag is None else (flag,),
+            other_j=None if other is None or isinstance(other, Unavailable) else other.gross.value,
+        )
+
+    def _all_read(self, end_us: int) -> bool:
+        """Whether no reading to come belongs to a turn that ended at `end_us`, or to the extension of its window."""
+        return end_us + SETTLED_US <= self._until_us and all(
+            feed.estimator.curve.is_settled(end_us + round(feed.estimator.curve.tail_s * 1e6))
+            for feed in self._all_feeds()
+        )
+
+    def _basis(self, headline: Headline, flags: tuple[str, ...], other_j: float | None) -> EnergyBasis:
+        return EnergyBasis(
+            scope=headline.scope,
+            source=" + ".join(dict.fromkeys(meter.source for meter in headline.meters)),
+            averaged=all(
+                meter.kind == "energy" or feed.estimator.curve.averaging
+                for meter, feed in zip(headline.meters, self._feeds, strict=True)
+            ),
+            flags=(*headline.flags, *flags),
+            other_j=other_j,
+        )
+
+
+class EnergyAccounts:
+    """The accounts of one session: this one keeps the latest, and makes another when the moment goes back."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._account = SessionEnergy(session)
+
+    def at(self, until_us: int) -> SessionEnergy:
+        """An account of what had been recorded by then, until it is asked for another moment."""
+        if not self._account.advance(until_us):
+            self._account = SessionEnergy(self._session)
+            self._account.advance(until_us)
+        return self._account
+
+
+ENERGY_ACCOUNTS: Final = PerSession(EnergyAccounts)
+
+
+def energy_of(session: Session, t_us: int) -> SessionEnergy:
+    """The session's account as it stands at `t_us`."""
+    return ENERGY_ACCOUNTS.of(session).at(account_moment(session, t_us))
+
+
+def account_moment(session: Session, t_us: int) -> int:
+    """How far the account goes at `t_us`."""
+    return t_us if _has_ended(session, t_us) else t_us - BEHIND_US
+
+
+def _infos(session: Session) -> tuple[SourceInfo, ...]:
+    """What the meters are made of."""
+    return tuple(series.info for series in session.series.values())
+
+
+def _has_ended(session: Session, t_us: int) -> bool:
+    return t_us >= session.end_us and bool(session.events) and session.events[-1].kind in LAST_EVENTS
+
+
+def _temperature(session: Session, t_us: int) -> float | None:
+    stamps, values = session.window(TEMPERATURE, t_us - TEMPERATURE_AGE_US, t_us)
+    return values[-1] if stamps and not isnan(values[-1]) else None
+
+
+READINGS_BETWEEN = 512
+"""Between two marks, of the meter that is read most often: some milliseconds of work."""
+
+MARKS_AT_MOST = 512
+"""A mark takes some kilobytes for each hundred turns."""
+
+NOT_REACHED = Unavailable("the power readings are still being added up", "wait a moment")
+
+
+class Checkpoints(EnergyAccounts):
+    """The accounts of one session to which nothing is added any more."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.patient = True
+        """Whether `at` goes through the readings as far as it must, or says that they are not added up yet."""
+        self._moments_us = _moments_us(session)
+        self._front = SessionEnergy(session)
+        self._front.advance(-LARGEST)
+        self._marks = [self._front.mark()]
+        self._marks_us = [-LARGEST]
+        self._next = 0
+        self._pending = _Pending(session)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all readings were gone through."""
+        return self._next == len(self._moments_us)
+
+    def extend(self) -> bool:
+        """Go through the readings up to the next mark; false when there are none left."""
+        if self.complete:
+            return False
+        until_us, revision = self._moments_us[self._next], self._front.revision
+        self._front.advance(until_us)
+        if self._front.revision != revision and self._next:
+            self._mark(self._revised(until_us, revision))
+        index = self._session.turn_at(until_us)
+        if index is not None:
+            # What it takes to add up the turns is kept with the mark.
+            self._front.turns_together(index + 1)
+        self._mark(self._front)
+        self._next += 1
+        return not self.complete
+
+    def at(self, until_us: int) -> SessionEnergy:
+        """See EnergyAccounts."""
+        while not self.complete and until_us > self._moments_us[self._next]:
+            if not self.patient:
+                return self._pending
+            self.extend()
+        mark = bisect_right(self._marks_us, until_us) - 1
+        if mark < 0:
+            return self._pending
+        if not self._marks_us[mark] <= self._account.until_us <= until_us:
+            self._account = self._marks[mark].resumed()
+        self._account.advance(until_us)
+        return self._account
+
+    def _revised(self, until_us: int, revision: int) -> SessionEnergy:
+        """The account at the reading before `until_us` that made it compute all anew, which no seek is to do again."""
+        account = self._marks[-1].resumed()
+        stamps_us = sorted(
+            {
+                t_us
+                for series in self._session.series.values()
+                for t_us in series.t_us[slice(*series.between(self._marks_us[-1], until_us))]
+            }
+        )
+        for t_us in stamps_us:
+            account.advance(t_us)
+            if account.revision != revision:
+                break
+        return account
+
+    def _mark(self, account: SessionEnergy) -> None:
+        self._marks.append(account.mark())
+        self._marks_us.append(account.until_us)
+
+
+class _Pending(SessionEnergy):
+    """Stands where there is no account yet."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.headline = NOT_REACHED
+
+
+def _moments_us(session: Session) -> array[int]:
+    """Where marks are to be: readings of the meter that is read most often."""
+    metered = [found[0].t_us for meter in meters_of(session) if (found := session.find_channel(meter.name))]
+    if not metered:
+        return array("q")
+    stamps_us = max(metered, key=len)
+    step = max(READINGS_BETWEEN, -(-len(stamps_us) // MARKS_AT_MOST))
+    return stamps_us[step - 1 :: step]

@@ -1,1 +1,0 @@
-"""Sessions as tidy tables, for spreadsheets and data frames."""

@@ -1,0 +1,146 @@
+"""JSON Schema, validation, recomputed figures and changes."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct, structs
+from msgspec.structs import replace
+
+from edgetop.core.energy.scopes import Headline
+from edgetop.core.errors import EdgetopError
+from edgetop.core.figures import Summary, TurnFigures
+from edgetop.session.file import SessionFile, structure_problems, to_file, to_session
+from edgetop.session.file_io import SessionFileError, load_file
+from edgetop.session.meters import headline_of, meters_of
+
+AUTOMATIC, NONE = "auto", "none"
+"""Names of no source: the choice left to edgetop, and no power at all."""
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """A figure that was another one before."""
+
+    place: str
+    """Such as `summary.energy.gross_j` or `turn 2: decode_tokens_per_s`."""
+    old: Any
+    new: Any
+    """As JSON has them: a number, a text, `null`, or a figure with its interval."""
+
+
+def recomputed(file: SessionFile, power: str | None = None) -> SessionFile:
+    """The file with all figures computed again; everything that was recorded stays as it is.
+
+    `power` names another headline source, `auto` or `none`. Raises ValueError where the parts of the file do not fit
+    together, EdgetopError when it has no source of that name.
+    """
+    session = to_session(file)
+    chosen = file.power if power is None else None if power == AUTOMATIC else power
+    if session.header is not None:
+        session.header = replace(session.header, power=chosen)
+    if power not in {None, AUTOMATIC, NONE}:
+        headline = headline_of(session, meters_of(session))
+        if not isinstance(headline, Headline):
+            raise EdgetopError(headline.reason, headline.hint)
+    computed = to_file(session)
+    return replace(
+        file,
+        power=chosen,
+        summary=computed.summary,
+        turns=tuple(
+            replace(turn, figures=again.figures) for turn, again in zip(file.turns, computed.turns, strict=True)
+        ),
+    )
+
+
+def changes(old: SessionFile, new: SessionFile) -> list[Change]:
+    """Which figures differ, in the order of the file."""
+    was_chosen, is_chosen = old.power or AUTOMATIC, new.power or AUTOMATIC
+    found = [] if was_chosen == is_chosen else [Change(place="power", old=was_chosen, new=is_chosen)]
+    found += _differences("summary.", old.summary, new.summary)
+    for was, now in zip(old.turns, new.turns, strict=True):
+        found += _differences(f"turn {was.turn}: ", was.figures, now.figures)
+    return found
+
+
+def _differences(place: str, old: Summary | TurnFigures, new: Summary | TurnFigures) -> list[Change]:
+    return _changed(place, msgspec.to_builtins(old), msgspec.to_builtins(new))
+
+
+def _changed(place: str, old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
+    found = []
+    for name in dict.fromkeys([*old, *new]):
+        was, now = old.get(name), new.get(name)
+        if was == now:
+            continue
+        if isinstance(was, dict) and isinstance(now, dict) and not {"low", "high"} <= was.keys() & now.keys():
+            found += _changed(f"{place}{name}.", was, now)
+        else:
+            found.append(Change(place=f"{place}{name}", old=was, new=now))
+    return found
+
+
+SCHEMA_PATH: Final = Path(__file__).with_name("session.schema.json")
+"""The schema as it is shipped; `python -m edgetop.session.file_check` writes it anew."""
+
+PROBLEMS_TOLD = 20
+
+_JUDGED_OTHERWISE = frozenset({"limited_by", "bandwidth_use", "bandwidth_use_missing", "energy", "energy_missing"})
+"""Figures that rest on more than the stamps and readings of the file, or on rules that get better."""
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a session file."""
+    generated = msgspec.json.schema(SessionFile)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "edgetop session",
+        **generated,
+    }
+
+
+def schema_text() -> str:
+    """The schema as it is shipped."""
+    return msgspec.json.format(msgspec.json.encode(schema(), order="sorted"), indent=2).decode() + "\n"
+
+
+def validate(path: Path) -> list[str]:
+    """What is wrong with a session file, a line for each, with the place in the file; empty if nothing is."""
+    try:
+        file = load_file(path)
+    except SessionFileError as error:
+        return [error.what]
+    problems = list(islice(structure_problems(file), PROBLEMS_TOLD))
+    if not problems:
+        try:
+            problems = _wrong_figures(file, to_file(to_session(file)))
+        except ValueError as error:
+            problems = [str(error)]
+    return [f"{path}: {problem}" for problem in problems[:PROBLEMS_TOLD]]
+
+
+def _wrong_figures(file: SessionFile, computed: SessionFile) -> list[str]:
+    problems = _schema_differences("$.summary", file.summary, computed.summary)
+    for index, (turn, again) in enumerate(zip(file.turns, computed.turns, strict=True)):
+        problems += _schema_differences(f"$.turns[{index}].figures", turn.figures, again.figures)
+    return problems
+
+
+def _schema_differences(place: str, told: Summary | TurnFigures, computed: Summary | TurnFigures) -> list[str]:
+    found, expected = structs.asdict(told), structs.asdict(computed)
+    return [
+        f"{place}.{name}: it says {_short(value)}, but what was recorded gives {_short(expected[name])}"
+        for name, value in found.items()
+        if name not in _JUDGED_OTHERWISE and value != expected[name]
+    ]
+
+
+def _short(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+if __name__ == "__main__":
+    SCHEMA_PATH.write_text(schema_text(), encoding="utf-8")

@@ -1,0 +1,456 @@
+"""What watched servers did, and its energy.
+
+Each look tells how many tokens all servers together have generated. The time between two looks counts when both know
+that, and is *generating* when tokens came or a request was under way at either of them, else *waiting*. Looks of one
+kind in a row make a span; energies are taken of spans, by the same estimator as those of turns, and added up. The idle
+power is measured in the waiting spans. How the figures follow from the sums is in `edgetop.core.energy.tokens`.
+
+The account is a function of the session and the moment, as everything that is shown. What cannot change any more is
+kept in sums, so that asking once a second costs little however long the session is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from math import isnan
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core import sources
+from edgetop.core.clock import US_PER_S, seconds
+from edgetop.core.energy import windows
+from edgetop.core.energy.baselines import IdlePower
+from edgetop.core.energy.scopes import Headline
+from edgetop.core.energy.tokens import (
+    RUNNING_ONLY,
+    UNCOUNTED,
+    EnergyBasis,
+    ServedEnergy,
+    ServedTotals,
+    TokensServed,
+    net_of,
+    served_energy,
+)
+from edgetop.core.energy.windows import Window, sum_over_meters
+from edgetop.core.figures import WatchFigures
+from edgetop.core.format import NOT_AVAILABLE, format_duration, format_rate
+from edgetop.core.quantity import Components, Quantity, summed, with_interval
+from edgetop.core.sources import SourceInfo, Unavailable
+from edgetop.session.limits import limit_between
+from edgetop.session.meters import ChannelFeed, Moment, headline_of, meters_of
+from edgetop.session.session import PerSession, Series, Session
+from edgetop.session.turn import tokens_per_s
+
+
+class ServerPoll(Struct, frozen=True):
+    """What one look at all servers told."""
+
+    t_us: int
+    tokens: float | None
+    running: float
+    """Requests under way; 0 where it is not known."""
+    unsure: float
+
+
+def grown_until(session: Session, channel: str, t_us: int) -> int | None:
+    """By how much a count has grown."""
+    found = session.find_channel(channel)
+    if found is None:
+        return None
+    series, column = found
+    extent = series.columns[column].extent(series.count_until(t_us))
+    return None if extent.most is None or extent.least is None else round(extent.most - extent.least)
+
+
+def look_at(series: Series, column: int, index: int) -> ServerPoll:
+    """The look of an index; `column` is that of the count."""
+
+    def value(name: str) -> float:
+        other = next((each for each in series.columns if each.channel.name == name), None)
+        read = float("nan") if other is None else other.values[index]
+        return 0.0 if isnan(read) else read
+
+    tokens = series.columns[column].values[index]
+    return ServerPoll(
+        series.t_us[index],
+        None if isnan(tokens) else tokens,
+        value(sources.SERVED_RUNNING),
+        value(sources.SERVED_UNSURE),
+    )
+
+
+def reason_at(session: Session, t_us: int) -> str:
+    """Why a look does not know what was generated."""
+    found = session.find_channel(sources.SERVED_TOKENS)
+    if found is None:
+        return ""
+    series, number = found
+    read = series.columns[number].at(bisect_right(series.t_us, t_us) - 1)
+    return read.reason if isinstance(read, Unavailable) else ""
+
+
+RECENT_US = 5 * US_PER_S
+"""Far enough back for several looks, so that a token more or less does not show."""
+
+APART_US = 5 * US_PER_S
+"""Between looks further apart the rate is not known."""
+
+
+def recent_rate(session: Session, t_us: int) -> float | None:
+    """Generated tokens per second over the last looks that know their number; `None` without two of them."""
+    stamps_us, counts = session.window(sources.SERVED_TOKENS, t_us - RECENT_US - APART_US, t_us)
+    if not stamps_us or t_us - stamps_us[-1] > APART_US:
+        return None
+    first = last = len(stamps_us) - 1
+    while first > 0 and not isnan(counts[first - 1]) and stamps_us[last] - stamps_us[first] < RECENT_US:
+        first -= 1
+    if isnan(counts[last]) or stamps_us[first] == stamps_us[last]:
+        return None
+    return (counts[last] - counts[first]) * US_PER_S / (stamps_us[last] - stamps_us[first])
+
+
+def rate_history(session: Session, t_us: int, steps: int, step_us: int) -> list[float | None]:
+    """Generated tokens per second in each of `steps` spans of `step_us`, oldest first; `None` where it is not known.
+
+    The spans are aligned to multiples of `step_us`. Between two looks the rate is taken for even.
+    """
+    begin_us = (t_us // step_us + 1 - steps) * step_us
+    stamps_us, counts = session.window(sources.SERVED_TOKENS, begin_us - APART_US, t_us)
+    tokens, spans_us = [0.0] * steps, [0] * steps
+    for index in range(max(1, bisect_left(stamps_us, begin_us)), bisect_right(stamps_us, t_us)):
+        low_us, high_us = stamps_us[index - 1], stamps_us[index]
+        grown = counts[index] - counts[index - 1]
+        if isnan(grown) or not 0 < high_us - low_us <= APART_US:
+            continue
+        for step in range(max(0, (low_us - begin_us) // step_us), min(steps, (high_us - begin_us) // step_us + 1)):
+            edge_us = begin_us + step * step_us
+            part_us = min(high_us, edge_us + step_us) - max(low_us, edge_us)
+            tokens[step] += grown * part_us / (high_us - low_us)
+            spans_us[step] += part_us
+    pairs = zip(tokens, spans_us, strict=True)
+    return [count * US_PER_S / span_us if span_us > 0 else None for count, span_us in pairs]
+
+
+POLLS_APART_US = 15 * US_PER_S
+"""Two looks further apart tell nothing of the time between them."""
+
+NOT_SUBTRACTED = Unavailable("it is taken off where the sums are made")
+
+FLAG_OF_LIMIT = {"throttled": "throttled", "contention": "other-load"}
+
+
+class _Span(Struct):
+    """Time in a row of one kind."""
+
+    start_us: int
+    end_us: int
+    generating: bool
+    tokens: int
+
+
+class _Sums(Struct, frozen=True):
+    """Spans put together. Tokens of spans without energy are not among them."""
+
+    generating: Window | None = None
+    waiting: Window | None = None
+    nets: tuple[Quantity, ...] = ()
+    """At most one: above idle, of that part of `generating` for which the idle power is final."""
+    group: Window | None = None
+    """The rest of `generating`."""
+    tokens: int = 0
+    flags: tuple[str, ...] = ()
+
+
+class WatchEnergy:
+    """The account of one session, up to a moment that only goes forward."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._infos = _infos(session)
+        self._meters = meters_of(session)
+        self.headline = headline_of(session, self._meters)
+        chosen = self.headline.meters if isinstance(self.headline, Headline) else ()
+        self._feeds = [ChannelFeed(session, meter) for meter in chosen]
+        self._taken = 0
+        """How many looks have been taken in."""
+        self._last: ServerPoll | None = None
+        self._first_us: int | None = None
+        self._begin = self._newest = 0.0
+        self._generating_us = self._left_out_us = self._counted = 0
+        self._left_out = ""
+        self._edges = 0.0
+        """Σ e² of the ends of stretches, the end of the one that goes on not among them."""
+        self._spans: list[_Span] = []
+        """Those that are not in the sums yet; the last one may go on."""
+        self._open = False
+        self._sums = _Sums()
+        self._revision = 0
+        self._sleeps = 0
+
+    def advance(self, t_us: int) -> bool:
+        """Take in the looks until `t_us`; false when the account is to be made anew for that."""
+        found = self._session.find_channel(sources.SERVED_TOKENS)
+        count = 0 if found is None else found[0].count_until(t_us)
+        if count < self._taken or _infos(self._session) != self._infos:
+            return False
+        if isinstance(self.headline, Unavailable):
+            self.headline = headline_of(self._session, self._meters)
+        if found is not None:
+            for index in range(self._taken, count):
+                self._take(look_at(*found, index))
+        self._taken = count
+        if self._last is not None:
+            self._note_sleeps(self._last.t_us)
+            for feed in self._feeds:
+                feed.advance(self._last.t_us)
+        revision = sum(feed.estimator.curve.revision for feed in self._feeds)
+        if self._sums != _Sums() and revision != self._revision:
+            return False
+        self._revision = revision
+        self._settle()
+        return True
+
+    def figures(self, prompt_tokens: int | None) -> WatchFigures:
+        """What the servers did, as far as it was taken in."""
+        if self._last is None or self._first_us is None:
+            reason = Unavailable(
+                "no server that counts its tokens has been found yet", "see the list of servers for why"
+            )
+            return WatchFigures(energy_missing=_words(reason))
+        sums = self._sums
+        for span in self._spans:
+            sums = self._plus(sums, span)
+        energy = self._energy(sums)
+        return WatchFigures(
+            watched_s=seconds(self._last.t_us - self._first_us),
+            left_out_s=seconds(self._left_out_us),
+            left_out=self._left_out,
+            generating_s=seconds(self._generating_us),
+            generated_tokens=round(self._newest - self._begin),
+            prompt_tokens=prompt_tokens,
+            tokens_per_s=tokens_per_s(self._counted, self._generating_us),
+            energy=None if isinstance(energy, Unavailable) else energy,
+            energy_missing=_words(energy) if isinstance(energy, Unavailable) else "",
+        )
+
+    def idle_w(self) -> float | None:
+        """Power while the servers wait, as it was measured last; `None` before it was."""
+        latest = [feed.estimator.baseline.latest() for feed in self._feeds]
+        known = [baseline.power_w for baseline in latest if baseline is not None]
+        return sum(known) if known and len(known) == len(latest) else None
+
+    def _take(self, look: ServerPoll) -> None:
+        before, self._last = self._last, look
+        if look.tokens is not None:
+            if self._first_us is None:
+                self._first_us, self._begin = look.t_us, look.tokens
+            self._newest = look.tokens
+        if self._first_us is None or before is None:
+            return
+        if look.tokens is None or before.tokens is None or look.t_us - before.t_us > POLLS_APART_US:
+            self._leave_out(before, look)
+            return
+        generating = look.tokens > before.tokens or look.running > 0 or before.running > 0
+        tokens = round(look.tokens - before.tokens)
+        if not self._open:
+            self._edges += before.unsure**2
+        if self._open and self._spans[-1].generating == generating:
+            span = self._spans[-1]
+            span.end_us, span.tokens = look.t_us, span.tokens + tokens
+        else:
+            self._begin_span(_Span(before.t_us, look.t_us, generating, tokens))
+        if generating:
+            self._generating_us += look.t_us - before.t_us
+            self._counted += tokens
+
+    def _begin_span(self, span: _Span) -> None:
+        self._end_span()
+        self._spans.append(span)
+        self._open = True
+        if not span.generating:
+            self._note(span.start_us, quiet=True)
+
+    def _end_span(self) -> None:
+        if self._open and not self._spans[-1].generating:
+            self._note(self._spans[-1].end_us, quiet=False)
+        self._open = False
+
+    def _leave_out(self, before: ServerPoll, look: ServerPoll) -> None:
+        if self._open:
+            self._edges += before.unsure**2
+        self._end_span()
+        self._left_out_us += look.t_us - before.t_us
+        if look.tokens is None:
+            self._left_out = reason_at(self._session, look.t_us)
+        elif before.tokens is not None:
+            self._left_out = "the servers were not looked at"
+
+    def _note(self, t_us: int, *, quiet: bool) -> None:
+        for feed in self._feeds:
+            feed.note(Moment(t_us, "quiet" if quiet else "busy"), None)
+
+    def _note_sleeps(self, until_us: int) -> None:
+        events = self._session.events
+        slept_us = [event.t_us for event in events if event.kind == "suspended" and event.t_us <= until_us]
+        for t_us in slept_us[self._sleeps :]:
+            for feed in self._feeds:
+                feed.note(Moment(t_us, "suspended"), None)
+        self._sleeps = len(slept_us)
+
+    def _settle(self) -> None:
+        """Put into the sums what no later reading changes."""
+        while len(self._spans) > 1 and self._is_final(self._spans[0]):
+            self._sums = self._plus(self._with_known_idle(self._sums), self._spans.pop(0))
+
+    def _is_final(self, span: _Span) -> bool:
+        curves = [feed.estimator.curve for feed in self._feeds]
+        return all(curve.is_settled(span.end_us + round(curve.tail_s * 1e6)) for curve in curves)
+
+    def _with_known_idle(self, sums: _Sums) -> _Sums:
+        """Close the group of generating spans whose idle power no later quiet changes."""
+        group = sums.group
+        if group is None or not all(feed.estimator.baseline.is_settled(group.end_us) for feed in self._feeds):
+            return sums
+        net = self._net(group)
+        # Without it there is no net energy of the whole any more: the group is kept, and says why.
+        return sums if isinstance(net, Unavailable) else replace(sums, nets=(summed((*sums.nets, net)),), group=None)
+
+    def _plus(self, sums: _Sums, span: _Span) -> _Sums:
+        """With one more span; one without energy is left out with its tokens."""
+        measured = self._measured(span)
+        if isinstance(measured, Unavailable):
+            return sums
+        sums = replace(sums, tokens=sums.tokens + span.tokens)
+        if not span.generating:
+            return replace(sums, waiting=_joined(sums.waiting, measured))
+        flag = FLAG_OF_LIMIT.get(limit_between(self._session, span.start_us, span.end_us).name)
+        return replace(
+            sums,
+            generating=_joined(sums.generating, measured),
+            group=_joined(sums.group, measured),
+            flags=sums.flags if flag is None else tuple(dict.fromkeys((*sums.flags, flag))),
+        )
+
+    def _measured(self, span: _Span) -> Window | Unavailable:
+        windows: list[Window] = []
+        for feed in self._feeds:
+            measured = feed.measured(span.start_us, span.end_us, NOT_SUBTRACTED)
+            if isinstance(measured, Unavailable):
+                return measured
+            windows.append(measured)
+        return sum_over_meters(windows) if windows else Unavailable("no meter")
+
+    def _energy(self, sums: _Sums) -> ServedEnergy | Unavailable:
+        if isinstance(self.headline, Unavailable):
+            return self.headline
+        estimators = [feed.estimator for feed in self._feeds]
+        unfinished = 0.0 if self._last is None or not self._open else self._last.unsure**2
+        basis = EnergyBasis(
+            scope=self.headline.scope,
+            source=" + ".join(dict.fromkeys(meter.source for meter in self.headline.meters)),
+            averaged=all(each.meter.kind == "energy" or each.curve.averaging for each in estimators),
+            flags=tuple(dict.fromkeys((*self.headline.flags, *sums.flags, *_flags_of_services(self._session)))),
+        )
+        served = ServedTotals(
+            generating=sums.generating,
+            waiting=sums.waiting,
+            net=self._net_of(sums),
+            tokens=TokensServed(count=sums.tokens, edges=self._edges + unfinished),
+        )
+        return served_energy(served, basis)
+
+    def _net_of(self, sums: _Sums) -> Quantity | Unavailable:
+        if sums.group is None:
+            return sums.nets[0] if sums.nets else Unavailable("no request was under way")
+        net = self._net(sums.group)
+        return net if isinstance(net, Unavailable) else summed((*sums.nets, net))
+
+    def _net(self, group: Window) -> Quantity | Unavailable:
+        power_w = u_w = 0.0
+        for feed in self._feeds:
+            idle = feed.estimator.baseline.idle(group.start_us, group.end_us)
+            if not isinstance(idle, IdlePower):
+                return Unavailable(idle.reason, "let the servers wait without a request for half a minute")
+            power_w, u_w = power_w + idle.power_w, u_w + idle.u_w
+        return net_of(group, Quantity(value=power_w, u=Components(baseline=u_w)))
+
+
+_ACCOUNT: Final = PerSession(WatchEnergy)
+
+
+def watch_energy_of(session: Session, t_us: int) -> WatchEnergy:
+    """The session's account as it stands at `t_us`."""
+    account = _ACCOUNT.of(session)
+    if not account.advance(t_us):
+        account = WatchEnergy(session)
+        account.advance(t_us)
+        _ACCOUNT.replace(session, account)
+    return account
+
+
+def is_watch(session: Session) -> bool:
+    """Whether servers of others were watched, and no model of our own answered."""
+    return session.header is not None and session.header.kind == "watch"
+
+
+def watch_figures(session: Session, t_us: int) -> WatchFigures:
+    """What the servers did until `t_us`."""
+    return watch_energy_of(session, t_us).figures(grown_until(session, sources.SERVED_PROMPT_TOKENS, t_us))
+
+
+def _flags_of_services(session: Session) -> tuple[str, ...]:
+    """What weakens figures over all users: others at work whose tokens nobody counts, or not all of them."""
+    counts = {service.counts for service in session.services.values()}
+    flags = {"nothing": UNCOUNTED, "running": RUNNING_ONLY}
+    return tuple(flag for word, flag in flags.items() if word in counts)
+
+
+def _joined(sum_so_far: Window | None, measured: Window) -> Window:
+    return measured if sum_so_far is None else windows.sum_over_turns((sum_so_far, measured))
+
+
+def _infos(session: Session) -> tuple[SourceInfo, ...]:
+    """What the meters are made of: sources whose readings cover something of the device's power."""
+    infos = [series.info for series in session.series.values()]
+    return tuple(info for info in infos if any(channel.scope is not None for channel in info.channels))
+
+
+def _words(missing: Unavailable) -> str:
+    return f"{missing.reason}: {missing.hint}" if missing.hint else missing.reason
+
+
+def figure_rows(figures: WatchFigures) -> list[list[str]]:
+    """The figures of a watch, each with its name."""
+    rows = [
+        ["watched", format_duration(figures.watched_s)],
+        ["generated", NOT_AVAILABLE if figures.generated_tokens is None else f"{figures.generated_tokens} tokens"],
+        ["prompts", NOT_AVAILABLE if figures.prompt_tokens is None else f"{figures.prompt_tokens} tokens"],
+        ["generating", f"{format_duration(figures.generating_s)}, {format_rate(figures.tokens_per_s)} in it"],
+    ]
+    if figures.left_out_s:
+        rows.append(["left out", f"{format_duration(figures.left_out_s)}: {figures.left_out}"])
+    if figures.energy is None:
+        return [*rows, ["energy", f"{NOT_AVAILABLE}: {figures.energy_missing}"]]
+    return rows + energy_rows(figures.energy)
+
+
+def energy_rows(energy: ServedEnergy) -> list[list[str]]:
+    """The energy over all users, each figure with its interval."""
+    flags = f", {', '.join(energy.flags)}" if energy.flags else ""
+    return [
+        ["J/token", f"{with_interval(energy.j_per_token)} gross, over all users"],
+        ["generating", f"{with_interval(energy.generating_j_per_token)} J/token while requests were under way"],
+        ["waiting", f"{with_interval(energy.waiting_j_per_token)} J/token for the time in which none was"],
+        ["net", _net(energy)],
+        ["in all", f"{with_interval(energy.gross_j)} J, {with_interval(energy.mean_w)} W in the mean"],
+        ["measured", f"{energy.scope.replace('_', ' ')}, {energy.source}, grade {energy.grade}{flags}"],
+    ]
+
+
+def _net(energy: ServedEnergy) -> str:
+    if energy.net_j_per_token is None:
+        missing = energy.missing["net_j_per_token"]
+        return f"{NOT_AVAILABLE}: {missing.reason}" + (f": {missing.hint}" if missing.hint else "")
+    return f"{with_interval(energy.net_j_per_token)} J/token above {with_interval(energy.idle_w)} W idle"

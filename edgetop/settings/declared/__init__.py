@@ -1,1 +1,0 @@
-"""The settings, by subject; `edgetop.settings.options` brings them together."""

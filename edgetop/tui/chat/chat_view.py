@@ -1,0 +1,383 @@
+"""The scrolling widget over a transcript, with search and the answer in view.
+
+What is on the screen is compared line by line with what should be, and only cells that differ are painted. When a reply
+grows past the bottom the view moves by half a page at once, since every move paints the whole view. There is no
+scrollbar and no timer. Who has moved up stays at the same text, whatever the size of the view.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import zip_longest
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.strip import Strip
+from textual.widget import Widget
+
+from edgetop.core.records import ReplyPart
+from edgetop.tui.chat.search import ChatSearch
+from edgetop.tui.chat.transcript import (
+    BlockKind,
+    LinePosition,
+    Role,
+    Row,
+    ScrollAnchor,
+    StyledLine,
+    Transcript,
+    changed_cells,
+    line_of,
+    marked_segments,
+    reading_place,
+)
+from edgetop.tui.glyphs import GlyphLevel, glyphs_for
+from edgetop.tui.styled_text import fit_text
+from edgetop.tui.terminal_output import paint
+
+MARKDOWN_SIZE_MAX = 12_000
+
+MARKDOWN_LINES_MAX = 500
+"""Beyond either a reply stays plain text: hostile Markdown of this size takes the parser 0.2 s, and its time grows with
+the square of the size."""
+
+_WHEEL_LINES = 3
+
+_PERHAPS_MARKDOWN = re.compile(r"[*_`|]|^ {0,3}(?:#|>|[-+] |\d+[.)] |---|===|\t| {4})", re.MULTILINE)
+
+_KINDS: tuple[BlockKind, ...] = ("user", "assistant", "reasoning", "note", "system", "figures")
+
+_MARKDOWN_ROLES = (
+    "heading", "strong", "emphasis", "code", "quote", "mark", "keyword", "string", "comment", "number",
+)  # fmt: skip
+
+
+class ChatView(Widget, can_focus=True):
+    """The messages of a chat; follows the end unless the person has moved up."""
+
+    ALLOW_SELECT = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"chat--{name}" for name in (*_KINDS, *_MARKDOWN_ROLES)}
+    """One for each kind of message, and one for each thing that Markdown marks."""
+    DEFAULT_CSS = """
+    ChatView {
+        width: 1fr;
+        height: 1fr;
+        & .chat--user, & .chat--heading, & .chat--strong { text-style: bold; }
+        & .chat--emphasis, & .chat--quote { text-style: italic; }
+        & .chat--reasoning, & .chat--note, & .chat--system, & .chat--figures { text-style: dim; }
+    }
+    """
+
+    def __init__(self, level: GlyphLevel = "braille", *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
+        self._glyphs = glyphs_for(level)
+        self._transcript = Transcript(self._glyphs, self._render_markdown)
+        self._reply: int | None = None
+        self._top = LinePosition(0, 0)
+        self._read: ScrollAnchor | None = None
+        """What stood at the top when the view was last resized; `None` since it was moved."""
+        self._following = True
+        self._held = False
+        self._rows: list[Row | None] = []
+        self._styles_of: dict[str, Style] = {}
+
+    @property
+    def following(self) -> bool:
+        """Whether new lines are brought into view."""
+        return self._following
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """What is changed inside is shown together, when all of it is done."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+            if self._following:
+                self._top = self._transcript.place_above(self._transcript.end, self.size.height)
+            self._show()
+
+    def add_message(self, role: Role, text: str) -> int:
+        """Append a whole message and return its number. A message of the person brings the end into view."""
+        number = self._transcript.add(role, text)
+        if role == "user":
+            self._following, self._read = True, None
+        self._show(page=role != "user")
+        return number
+
+    def go_on_with_reply(self) -> None:
+        """Let the next text belong to the last reply, which was stopped."""
+        self._reply = self._transcript.reopen_reply()
+
+    def append_text(self, text: str, part: ReplyPart = "answer") -> None:
+        """Append to the growing reply, beginning one if there is none. Call it a few times a second, not per token."""
+        if self._reply is None:
+            self._reply = self._transcript.open_reply()
+        self._transcript.extend(self._reply, text, part)
+        self._show()
+
+    def tell_thought(self, words: str) -> None:
+        """The reasoning of the growing reply has ended: fold it to these words."""
+        if self._reply is not None:
+            self._transcript.tell_thought(self._reply, words)
+            self._show()
+
+    def finish(self, figures: str = "") -> int:
+        """End the growing reply: draw its Markdown, and one line of figures below it. The number of the reply."""
+        reply = self._transcript.open_reply() if self._reply is None else self._reply
+        self._reply = None
+        with self._at_same_text():
+            self._transcript.close_reply(reply, figures)
+        self._show(page=True)
+        return reply
+
+    def tell_figures(self, reply: int, figures: str) -> None:
+        """Show other figures below a reply that has ended."""
+        with self._at_same_text():
+            self._transcript.tell_figures(reply, figures)
+        self._show()
+
+    def remove_last_turn(self) -> None:
+        """Remove the last prompt and everything after it."""
+        self._reply = None
+        self._transcript.remove_last_turn()
+        self._fill()
+        self._show(page=True)
+
+    def toggle_thoughts(self) -> bool:
+        """Open or fold the reasoning that is in view, or else the last one; False where there is none."""
+        blocks = self._transcript.blocks
+        below = self._transcript.place_below(self._top, self.size.height)
+        in_view = range(self._top.block, min(len(blocks), below.block + (below.line > 0)))
+        thoughts = [index for index in in_view if blocks[index].kind == "reasoning"]
+        if not thoughts:
+            thoughts = [index for index, block in enumerate(blocks) if block.kind == "reasoning"][-1:]
+        self._fold(thoughts, folded=not any(blocks[index].folded for index in thoughts))
+        return bool(thoughts)
+
+    def _fold(self, thoughts: Sequence[int], *, folded: bool) -> None:
+        for index in thoughts:
+            self._transcript.set_folded(index, folded=folded)
+        if self._following and not folded:
+            # The beginning of what was opened is wanted, not the end of the chat.
+            self._following = False
+        self._show(page=True)
+        self.action_move(0)
+
+    def on_click(self, event: events.Click) -> None:
+        """Open or fold reasoning that is clicked on."""
+        place = self._transcript.place_below(self._top, event.y)
+        if place.block < len(self._transcript.blocks):
+            block = self._transcript.blocks[place.block]
+            if block.kind == "reasoning":
+                self._fold([place.block], folded=not block.folded)
+
+    def clear(self) -> None:
+        """Remove every message."""
+        self._reply = None
+        self._transcript.clear()
+        self._following, self._read = True, None
+        self._show()
+
+    def set_level(self, level: GlyphLevel) -> None:
+        """Draw with other glyphs."""
+        self._glyphs = glyphs_for(level)
+        self._transcript.set_glyphs(self._glyphs)
+        self._show(page=True)
+
+    def render_line(self, y: int) -> Strip:
+        """Line `y` of the view as Textual draws it."""
+        return self._strip(y, self.size.width)
+
+    def _strip(self, y: int, width: int) -> Strip:
+        blank = self._style("assistant")
+        row = self._rows[y] if y < len(self._rows) else None
+        if row is None:
+            return Strip.blank(width, blank)
+        if row.marks:
+            return Strip(marked_segments(row, self._style(row.kind))).adjust_cell_length(width, blank)
+        if isinstance(row.content, tuple):
+            return Strip(row.content).adjust_cell_length(width, blank)
+        style = self._style(row.kind)
+        cells = cell_len(row.content)
+        if cells >= width:
+            return Strip([Segment(fit_text(row.content, width), style)], width)
+        # What follows a line looks the same after every kind of line, so that it need not be painted when a line goes.
+        return Strip([Segment(row.content, style), Segment(" " * (width - cells), blank)], width)
+
+    def notify_style_update(self) -> None:
+        """Textual calls this when the theme or a class has changed."""
+        super().notify_style_update()
+        self._styles_of.clear()
+        self._transcript.forget_styles()
+        if self.is_mounted:
+            self._show(page=True)
+
+    def action_move(self, lines: int) -> None:
+        """Move the view by lines, downward where positive."""
+        if lines < 0:
+            self._move_to(self._transcript.place_above(self._top, -lines))
+        else:
+            lowest = self._transcript.place_above(self._transcript.end, self.size.height)
+            self._move_to(max(self._top, min(lowest, self._transcript.place_below(self._top, lines))))
+        height = self.size.height
+        self._following = self._transcript.lines_below(self._top, height + 1) <= height
+        self._show()
+
+    def _move_to(self, place: LinePosition) -> None:
+        self._top, self._read, self._following = place, None, False
+
+    @contextmanager
+    def _at_same_text(self) -> Iterator[None]:
+        """What is laid out anew inside leaves the text at the top where it is, unless the view follows the end."""
+        if self._read is None and not self._following:
+            self._read = reading_place(self._transcript, self._top)
+        yield
+        if self._read is not None:
+            lowest = self._transcript.place_above(self._transcript.end, self.size.height)
+            self._top = min(lowest, line_of(self._transcript, self._read))
+
+    def action_page(self, pages: int) -> None:
+        """Move the view by pages that overlap by a line."""
+        self.action_move(pages * max(1, self.size.height - 1))
+
+    def action_to_top(self) -> None:
+        """Show the first message."""
+        self._move_to(LinePosition(0, 0))
+        self.action_move(0)
+
+    def action_to_end(self) -> None:
+        """Show the newest message, and follow it."""
+        self._following, self._read = True, None
+        self._fill()
+        self._show(page=True)
+
+    def _on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.action_move(-_WHEEL_LINES)
+
+    def _on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.action_move(_WHEEL_LINES)
+
+    def _on_resize(self) -> None:
+        with self._at_same_text():
+            self._transcript.set_width(self.size.width)
+        self._rows = []
+        self._fill()
+        self._show(page=True)
+        self.refresh()
+
+    def _fill(self) -> None:
+        """Let the page be full where it has become higher, or the chat shorter."""
+        if self._following:
+            self._top = LinePosition(0, 0)
+
+    def _show(self, *, page: bool = False) -> None:
+        """Bring the view up to date. Room is left below a growing reply, unless the end is to fill the `page`."""
+        if self._held:
+            return
+        width, height = self.size
+        if not height:
+            return
+        transcript = self._transcript
+        self._top = transcript.nearest(self._top)
+        if self._following:
+            below = transcript.lines_below(self._top, height + 1)
+            if below > height or below == 0:
+                self._top = transcript.place_above(
+                    transcript.end, height if page or not below else height - height // 2
+                )
+        rows = self.rows_in_view()
+        changed = enumerate(zip_longest(self._rows, rows))
+        self._rows = rows
+        regions = [changed_cells(y, before, after, width) for y, (before, after) in changed if before != after]
+        paint(self, regions, lambda y: self._strip(y, width))
+
+    def rows_in_view(self) -> list[Row | None]:
+        """The lines from the top of the view to its bottom."""
+        return self._transcript.rows(self._top, self.size.height)
+
+    def _style(self, role: str) -> Style:
+        style = self._styles_of.get(role)
+        if style is None:
+            style = self._styles_of[role] = self.get_component_rich_style(f"chat--{role}")
+        return style
+
+    def _render_markdown(self, text: str, width: int) -> list[StyledLine] | None:
+        if len(text) > MARKDOWN_SIZE_MAX or text.count("\n") > MARKDOWN_LINES_MAX or not _PERHAPS_MARKDOWN.search(text):
+            return None
+        from edgetop.tui.chat.markdown import render_markdown  # noqa: PLC0415 - 3 MB that plain chats never pay
+
+        roles = {role: self._style(role) for role in _MARKDOWN_ROLES}
+        return render_markdown(text, width, self._style("assistant"), roles, self._glyphs)
+
+
+class SearchableChatView(ChatView):
+    """A chat view with a search, which goes from match to match and marks those in view."""
+
+    _search: ChatSearch | None = None
+    _origin = LinePosition(0, 0)
+    """The line that a search begins from, whatever words are typed."""
+
+    @property
+    def answer_in_view(self) -> str | None:
+        """The answer that is read, as far as it is here; `None` where the view follows the end or shows none."""
+        if self._following:
+            return None
+        transcript = self._transcript
+        below = transcript.place_below(self._top, self.size.height)
+        blocks = transcript.blocks
+        in_view = blocks[self._top.block : below.block + (below.line > 0)]
+        message = next((block.message for block in in_view if block.kind == "assistant"), None)
+        if message is None:
+            return None
+        return "".join(block.text for block in blocks if block.message == message and block.kind == "assistant")
+
+    @property
+    def growing_answer(self) -> str:
+        """What has come of the answer that is being given."""
+        blocks = self._transcript.blocks
+        return "".join(block.text for block in blocks if block.message == self._reply and block.kind == "assistant")
+
+    def search(self, words: str) -> str:
+        """Mark words, and go to the first match from here on; which of how many it is, for a person."""
+        if self._search is None:
+            self._origin = self._top
+        self._search = ChatSearch(self._transcript)
+        self._search.begin(words, self._origin)
+        return self._go_to_match(self._search)
+
+    def search_on(self, step: int) -> str:
+        """Go on to the next match, or back to the one before; which of how many it is, for a person."""
+        if self._search is None:
+            return ""
+        self._search.step(step)
+        return self._go_to_match(self._search)
+
+    def end_search(self) -> None:
+        """Mark nothing any more; the view stays where it is."""
+        self._search = None
+        self.action_move(0)
+
+    def rows_in_view(self) -> list[Row | None]:
+        """The lines from the top of the view to its bottom, with what is searched for marked."""
+        rows = super().rows_in_view()
+        return rows if self._search is None else self._search.marked(rows, self._top)
+
+    def _go_to_match(self, search: ChatSearch) -> str:
+        """Bring the match into view, which does not follow the end meanwhile."""
+        place = search.place()
+        transcript, height = self._transcript, self.size.height
+        if place is not None:
+            in_view = self._top <= place < transcript.place_below(self._top, height)
+            lowest = transcript.place_above(transcript.end, height)
+            above = min(lowest, transcript.place_above(place, height // 3))
+            self._move_to(self._top if in_view else above)
+        self._show()
+        return search.words

@@ -1,0 +1,233 @@
+"""One Markdown block as styled lines. Imported when it is first needed, since it takes 3 MB.
+
+Only what changes how text looks is honoured: headings, emphasis, code, lists, quotes, tables, rules. Links, images,
+HTML, entities and references would hide or replace what the model wrote, so they are shown as written. What cannot be
+shown whole in the width given is left to be shown as plain text.
+
+Import this when a reply is finished, not before: Rich's Markdown and its parser take 3 MB.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.markdown import BlockQuote, CodeBlock, Heading, ListItem, Markdown, MarkdownElement, TableElement
+from rich.segment import Segment
+from rich.style import Style
+from rich.syntax import Syntax, SyntaxTheme
+from rich.table import Table
+from rich.text import Text
+from rich.theme import Theme
+
+from edgetop.core.text import literal
+from edgetop.tui.glyphs import Glyphs
+from edgetop.tui.styled_text import TAB
+
+StyledLine = tuple[Segment, ...]
+
+ROLES = ("heading", "strong", "emphasis", "code", "quote", "mark", "keyword", "string", "comment", "number")
+"""The styles that a theme gives."""
+
+_STYLES_OF_ROLES = {
+    "heading": ("h1", "h2", "h3", "h4", "h5", "h6", "table.header"),
+    "strong": ("strong",),
+    "emphasis": ("em", "emph"),
+    "code": ("code", "code_block"),
+    "quote": ("block_quote",),
+    "mark": ("item.bullet", "item.number", "hr", "table.border"),
+}
+
+_TOKENS_OF_ROLES = {"keyword": "Keyword", "string": "Literal.String", "comment": "Comment", "number": "Literal.Number"}
+
+DEPTH_MAX = 12
+"""Lists and quotes inside each other, in tokens of the parser (a list and its item are two)."""
+
+CODE_SIZE_MAX = 4_000
+"""Characters of one code fence that are highlighted; some patterns of highlighters can be made slow on purpose."""
+
+_LANGUAGES = frozenset({
+    "bash", "c", "c++", "cpp", "css", "diff", "go", "html", "ini", "java", "javascript", "js", "json", "kotlin", "lua",
+    "make", "makefile", "php", "py", "python", "rs", "ruby", "rust", "sh", "shell", "sql", "swift", "toml", "ts",
+    "typescript", "xml", "yaml", "yml", "zsh",
+})  # fmt: skip
+
+_NOT_HONOURED = ["link", "image", "autolink", "html_inline", "html_block", "entity", "reference"]
+
+
+def render_markdown(
+    text: str, width: int, base: Style, roles: Mapping[str, Style], glyphs: Glyphs
+) -> list[StyledLine] | None:
+    """Lines of at most `width` cells without any control character; `None` where plain text must do.
+
+    `base` styles plain text; `roles` has a style for each of ROLES.
+    """
+    styles = {f"markdown.{name}": roles[role] for role, names in _STYLES_OF_ROLES.items() for name in names}
+    console = Console(file=io.StringIO(), width=width, height=1, color_system=None, theme=Theme(styles), _environ={})
+    options = console.options
+    if glyphs.level == "ascii":
+        options.encoding = "ascii"
+    safe = literal(text, ascii=glyphs.level == "ascii").replace("\t", TAB)
+    try:
+        tokens = _parse(safe)
+        if not _fits(tokens, width):
+            return None
+        lines = console.render_lines(_Reply(tokens, roles, glyphs), options, style=base, pad=False)
+    except Exception:  # noqa: BLE001 - foreign code over hostile text; the plain text is always a right answer
+        return None
+    if any(Segment.get_line_length(line) > width for line in lines):
+        return None
+    shared: dict[Style, Style] = {}
+    settled = [_settled(line, base, shared) for line in lines]
+    while settled and not settled[-1]:
+        settled.pop()
+    return settled
+
+
+def _settled(line: Sequence[Segment], base: Style, shared: dict[Style, Style]) -> StyledLine:
+    """`line` without the blanks at its end; equal styles are one object, since a chat keeps thousands of lines."""
+    segments = [Segment(text, shared.setdefault(style or base, style or base)) for text, style, _ in line]
+    while segments:
+        text, style, _ = segments.pop()
+        if text := text.rstrip(" "):
+            segments.append(Segment(text, style))
+            break
+    return tuple(segments)
+
+
+def _parse(text: str) -> Sequence[Token]:
+    parser = MarkdownIt("commonmark", {"maxNesting": 100}).enable("table").disable(_NOT_HONOURED)
+    tokens = parser.parse(text)
+    for token in tokens:
+        for child in token.children or ():
+            if child.type == "softbreak":
+                child.type = "hardbreak"  # a model means its line breaks
+    return tokens
+
+
+def _fits(tokens: Sequence[Token], width: int) -> bool:
+    """Whether no part would be so narrow, or so deep that the parser has given up on it, that text is lost."""
+    columns = 0
+    for token in tokens:
+        columns = 0 if token.type == "table_open" else columns + (token.type == "th_open")
+        if token.level > DEPTH_MAX or token.level * 4 > width or columns * 6 > width:
+            return False
+    return True
+
+
+class _RoleTheme(SyntaxTheme):
+    """Colours of code from the roles of edgetop's theme."""
+
+    def __init__(self, roles: Mapping[str, Style]) -> None:
+        self._styles = [(tuple(name.split(".")), roles[role]) for role, name in _TOKENS_OF_ROLES.items()]
+
+    def get_style_for_token(self, token_type: tuple[str, ...]) -> Style:
+        return next((style for name, style in self._styles if token_type[: len(name)] == name), Style.null())
+
+    def get_background_style(self) -> Style:
+        return Style.null()
+
+
+class _CodeFence(CodeBlock):
+    """Code, indented and highlighted, without a background."""
+
+    def __init__(self, lexer_name: str, roles: Mapping[str, Style]) -> None:
+        super().__init__(lexer_name, "default")
+        self._roles = roles
+
+    @classmethod
+    def create(cls, markdown: Markdown, token: Token) -> CodeBlock:
+        return cls((token.info or "").partition(" ")[0].lower(), cast("_Reply", markdown).roles)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        code = str(self.text).rstrip()
+        text = Text(code)
+        if self.lexer_name in _LANGUAGES and len(code) <= CODE_SIZE_MAX:
+            text = Syntax(code, self.lexer_name, theme=_RoleTheme(self._roles), word_wrap=True).highlight(code)
+            text.rstrip()
+        narrower = options.update(width=options.max_width - 2, overflow="fold")
+        style = console.get_style("markdown.code_block")
+        for line in console.render_lines(text, narrower, style=style, pad=False):
+            yield Segment("  ")
+            yield from line
+            yield Segment.line()
+
+
+class _Heading(Heading):
+    """A heading at the left, as in a manual page."""
+
+    LEVEL_ALIGN = {}
+
+
+class _Item(ListItem):
+    """A list item with the level's own dot."""
+
+    def __init__(self, dot: str) -> None:
+        super().__init__()
+        self._dot = dot
+
+    @classmethod
+    def create(cls, markdown: Markdown, token: Token) -> MarkdownElement:  # noqa: ARG003 - Rich's signature
+        return cls(cast("_Reply", markdown).glyphs.dot)
+
+    def render_bullet(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        segments = iter(super().render_bullet(console, options))
+        for bullet in segments:
+            yield Segment(f" {self._dot} ", cast("Segment", bullet).style)
+            yield from segments
+
+
+class _Quote(BlockQuote):
+    """A quote behind a line of the level's own."""
+
+    def __init__(self, vertical: str) -> None:
+        super().__init__()
+        self._vertical = vertical
+
+    @classmethod
+    def create(cls, markdown: Markdown, token: Token) -> MarkdownElement:  # noqa: ARG003 - Rich's signature
+        return cls(cast("_Reply", markdown).glyphs.vertical)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        narrower = options.update(width=options.max_width - 2)
+        for line in console.render_lines(self.elements, narrower, style=self.style, pad=False):
+            yield Segment(f"{self._vertical} ", self.style)
+            yield from line
+            yield Segment.line()
+
+
+class _Table(TableElement):
+    """A table whose long words are broken, not cut off."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table = Table(box=box.SIMPLE, pad_edge=False, style="markdown.table.border", collapse_padding=True)
+        if self.header is not None and self.header.row is not None:
+            for cell in self.header.row.cells:
+                table.add_column(cell.content, overflow="fold", header_style="markdown.table.header")
+        if self.body is not None:
+            for row in self.body.rows:
+                table.add_row(*[cell.content for cell in row.cells])
+        yield table
+
+
+class _Reply(Markdown):
+    elements = {
+        **Markdown.elements,
+        "fence": _CodeFence,
+        "code_block": _CodeFence,
+        "heading_open": _Heading,
+        "list_item_open": _Item,
+        "blockquote_open": _Quote,
+        "table_open": _Table,
+    }
+
+    def __init__(self, tokens: Sequence[Token], roles: Mapping[str, Style], glyphs: Glyphs) -> None:
+        super().__init__("", hyperlinks=False)
+        self.parsed = list(tokens)
+        self.roles = roles
+        self.glyphs = glyphs

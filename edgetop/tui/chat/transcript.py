@@ -1,0 +1,422 @@
+"""Blocks of text laid out on demand, folded reasoning, positions, the scroll anchor.
+
+A transcript is a row of blocks; a place in it is a block and a line of that block, so nothing above the place has to be
+laid out to draw what is below it, and a chat of any length follows a change of width at once. Reasoning is folded to
+one line until somebody opens it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, takewhile
+from typing import Literal, NamedTuple
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+
+from edgetop.core.records import ReplyPart
+from edgetop.core.text import literal
+from edgetop.tui.glyphs import Glyphs
+from edgetop.tui.styled_text import TAB, fit_text, wrap
+
+Role = Literal["user", "assistant", "note", "system", "figures"]
+
+BlockKind = Literal["user", "assistant", "reasoning", "note", "system", "figures"]
+
+StyledLine = tuple[Segment, ...]
+
+_FOUND, _CURRENT = Style(reverse=True), Style(reverse=True, bold=True, underline=True)
+
+
+class LinePosition(NamedTuple):
+    """A line of a block; the blank line above a block counts as its line 0."""
+
+    block: int
+    line: int
+
+
+class Mark(NamedTuple):
+    """Characters of a line, from `start` to before `end`, that were searched for; `current` at the chosen one."""
+
+    start: int
+    end: int
+    current: bool
+
+
+class Row(NamedTuple):
+    """One line as it is drawn: plain text in the style of its block, or styled segments."""
+
+    kind: BlockKind
+    content: str | StyledLine
+    marks: tuple[Mark, ...] = ()
+
+    @property
+    def plain(self) -> str:
+        """The line without its styles."""
+        return plain_text(self.content)
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Text of one kind in a message."""
+
+    message: int
+    kind: BlockKind
+    text: str = ""
+    """As it was written, hostile characters included."""
+    markdown: bool = False
+    folded: bool = False
+    told: str = ""
+    """What stands in the place of a folded text; its last line while this is empty."""
+    width: int = 0
+    """The width that `lines` are for; 0 while they are not laid out."""
+    lines: list[str | StyledLine] = field(default_factory=list)
+    unread: str = ""
+    """A carriage return at the end of the growing text: half a line break, until the next piece tells."""
+
+
+def plain_text(content: str | StyledLine) -> str:
+    """A line without its styles."""
+    return content if isinstance(content, str) else "".join(segment.text for segment in content)
+
+
+def marked_segments(row: Row, style: Style) -> list[Segment]:
+    """A line with its marks in reverse video, the chosen one underlined as well."""
+    segments = [Segment(row.content, style)] if isinstance(row.content, str) else list(row.content)
+    marked: list[Segment] = []
+    begin = 0
+    for segment in segments:
+        cuts = {0, len(segment.text)}
+        for mark in row.marks:
+            cuts |= {min(max(0, edge - begin), len(segment.text)) for edge in mark[:2]}
+        for start, end in pairwise(sorted(cuts)):
+            found = next((mark for mark in row.marks if mark.start <= begin + start < mark.end), None)
+            over = Style.null() if found is None else _CURRENT if found.current else _FOUND
+            marked.append(Segment(segment.text[start:end], (segment.style or style) + over))
+        begin += len(segment.text)
+    return marked
+
+
+def changed_cells(y: int, before: Row | None, after: Row | None, width: int) -> Region:
+    """The part of line `y` to paint anew; only what is added or lost at the end, where the rest is plain and stays."""
+    start, old, new = 0, _plain(before), _plain(after)
+    if (
+        before
+        and after
+        and before.kind == after.kind
+        and not before.marks
+        and not after.marks
+        and old
+        and new
+        and old.isascii()
+        and new.isascii()
+    ):
+        start = len(old) if new.startswith(old) else len(new) if old.startswith(new) else 0
+    end = min(width, max(_cells(before), _cells(after)))
+    return Region(start, y, end - start, 1) if end > start else Region()
+
+
+def _plain(row: Row | None) -> str:
+    return row.content if row and isinstance(row.content, str) else ""
+
+
+def _cells(row: Row | None) -> int:
+    if row is None:
+        return 0
+    return cell_len(row.content) if isinstance(row.content, str) else Strip(row.content).cell_length
+
+
+RenderMarkdown = Callable[[str, int], "list[StyledLine] | None"]
+"""Lines of at most that many cells for a Markdown text; `None` when it is to be shown as it is."""
+
+FOLDED_TAIL = 2_000
+"""Characters at the end of a growing thought that its last line is taken from."""
+
+
+class Transcript:
+    """The messages of a chat and their lines."""
+
+    def __init__(self, glyphs: Glyphs, render_markdown: RenderMarkdown) -> None:
+        self._glyphs = glyphs
+        self._render_markdown = render_markdown
+        self._blocks: list[Block] = []
+        self._messages = 0
+        self._width = 1
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The blocks from the first on."""
+        return self._blocks
+
+    @property
+    def width(self) -> int:
+        """The cells that lines are laid out for."""
+        return self._width
+
+    @property
+    def end(self) -> LinePosition:
+        """The place below the last line."""
+        return LinePosition(len(self._blocks), 0)
+
+    def set_width(self, width: int) -> None:
+        """Lay out for `width` cells from now on."""
+        self._width = max(1, width)
+
+    def set_glyphs(self, glyphs: Glyphs) -> None:
+        """Lay everything out anew with other characters."""
+        self._glyphs = glyphs
+        for block in self._blocks:
+            block.width = 0
+
+    def forget_styles(self) -> None:
+        """Render Markdown anew when it is next looked at, since its colours have changed."""
+        for block in self._blocks:
+            if block.markdown:
+                block.width = 0
+
+    def add(self, role: Role, text: str = "") -> int:
+        """Append a message; the number it is known by."""
+        self._messages += 1
+        self._blocks.append(Block(self._messages, role, _without_blank_lines(text)))
+        return self._messages
+
+    def reopen_reply(self) -> int | None:
+        """The number of the last message if it is a reply, to go on with it."""
+        last = self._blocks[-1] if self._blocks else None
+        return last.message if last is not None and last.kind in {"assistant", "reasoning", "figures"} else None
+
+    def open_reply(self) -> int:
+        """Begin a reply that has no text yet; the number it is known by."""
+        self._messages += 1
+        return self._messages
+
+    def extend(self, message: int, text: str, part: ReplyPart) -> None:
+        """Append to a reply; only the line that grows is wrapped again."""
+        kind: BlockKind = "reasoning" if part == "reasoning" else "assistant"
+        last = self._blocks[-1] if self._blocks else None
+        if last is None or last.message != message or last.kind != kind:
+            text = text.lstrip("\r\n")
+            if not text:
+                return
+            last = Block(message, kind, folded=kind == "reasoning")
+            self._blocks.append(last)
+        last.text += text
+        if last.folded:
+            last.width = 0
+        elif last.width == self._width:
+            self._grow(last, text)
+
+    def tell_thought(self, message: int, words: str) -> None:
+        """Say how long the reasoning was that a reply has come to the end of."""
+        for block in self._of(message):
+            if block.kind == "reasoning" and not block.told:
+                block.told = words
+                block.width = 0
+
+    def close_reply(self, message: int, figures: str) -> None:
+        """End a reply: its answer is Markdown from now on, and `figures` stand below it."""
+        self.tell_thought(message, "thought")
+        for block in self._of(message):
+            block.text = _without_blank_lines(block.text)
+            block.markdown = block.kind == "assistant"
+            block.width = 0
+        if figures:
+            self._blocks.append(Block(message, "figures", figures))
+
+    def tell_figures(self, message: int, figures: str) -> None:
+        """Other figures below a reply that has ended; nothing where it is there no more."""
+        for block in self._of(message):
+            if block.kind == "figures":
+                block.text = figures
+                block.width = 0
+
+    def set_folded(self, index: int, *, folded: bool) -> None:
+        """Fold a block of reasoning to one line, or open it."""
+        block = self._blocks[index]
+        if block.kind == "reasoning" and block.folded != folded:
+            block.folded = folded
+            block.width = 0
+
+    def remove_last_turn(self) -> None:
+        """Remove the last prompt and everything after it."""
+        last = next((index for index, block in reversed(list(enumerate(self._blocks))) if block.kind == "user"), None)
+        if last is not None:
+            del self._blocks[last:]
+
+    def clear(self) -> None:
+        """Remove every message."""
+        self._blocks.clear()
+
+    def rows(self, top: LinePosition, count: int) -> list[Row | None]:
+        """At most `count` lines from `top` down; `None` is the blank line between blocks."""
+        rows: list[Row | None] = []
+        line = top.line
+        for index in range(top.block, len(self._blocks)):
+            if len(rows) >= count:
+                break
+            block = self._laid_out(index)
+            gap = self._gap(index)
+            if line < gap:
+                rows.append(None)
+                line = gap
+            wanted = block.lines[line - gap : line - gap + count - len(rows)]
+            rows.extend([Row(block.kind, content) for content in wanted])
+            line = 0
+        return rows
+
+    def place_above(self, place: LinePosition, count: int) -> LinePosition:
+        """The place `count` lines above, or the top."""
+        block, line = place
+        while count > line and block > 0:
+            count -= line
+            block -= 1
+            line = self.height(block)
+        return LinePosition(block, max(0, line - count))
+
+    def place_below(self, place: LinePosition, count: int) -> LinePosition:
+        """The place `count` lines below, or the end."""
+        block, line = place
+        while block < len(self._blocks):
+            left = self.height(block) - line
+            if count < left:
+                return LinePosition(block, line + count)
+            count -= left
+            block, line = block + 1, 0
+        return self.end
+
+    def nearest(self, place: LinePosition) -> LinePosition:
+        """`place`, or the line nearest to it that there is after a block has become shorter or is gone."""
+        if place.block >= len(self._blocks):
+            return self.end
+        return LinePosition(place.block, min(place.line, self.height(place.block) - 1))
+
+    def lines_below(self, place: LinePosition, limit: int) -> int:
+        """Lines from `place` to the end, counted up to `limit`."""
+        block, line = place
+        count = -line
+        while block < len(self._blocks) and count < limit:
+            count += self.height(block)
+            block += 1
+        return min(count, limit)
+
+    def height(self, index: int) -> int:
+        """Lines of a block, with the blank one above it."""
+        return self._gap(index) + len(self._laid_out(index).lines)
+
+    def lines_of(self, index: int, begin: int = 0, end: int | None = None) -> tuple[int, Sequence[str]]:
+        """Blank lines above a block, and its lines from `begin` to before `end` without what stands before each."""
+        block = self._laid_out(index)
+        return self._gap(index), [
+            plain_text(content)[self.prefix_of(index, number) :]
+            for number, content in enumerate(block.lines[begin:end], begin)
+        ]
+
+    def prefix_of(self, index: int, line: int) -> int:
+        """Characters at the beginning of a line that its author did not write."""
+        block = self._blocks[index]
+        plain = not block.lines or isinstance(block.lines[0], str)
+        return len(self._prefix(block.kind)[min(line, 1)]) if plain else 0
+
+    def _of(self, message: int) -> list[Block]:
+        """The blocks of a message, which is one of the last."""
+        found = list(takewhile(lambda block: block.message >= message, reversed(self._blocks)))
+        return [block for block in reversed(found) if block.message == message]
+
+    def _gap(self, index: int) -> int:
+        """Figures stand directly below what they are about; everything else below a blank line."""
+        return 0 if index == 0 or self._blocks[index].kind == "figures" else 1
+
+    def _prefix(self, kind: BlockKind) -> tuple[str, str]:
+        """What stands before the first and before the other lines of a block; it tells who speaks without colour."""
+        if kind in {"user", "system"}:
+            label = "you  " if kind == "user" else "system  "
+            return label, " " * len(label)
+        if kind == "reasoning":
+            return (self._glyphs.vertical + " ",) * 2
+        if kind == "note":
+            return self._glyphs.dot + " ", "  "
+        return (" ", " ") if kind == "figures" else ("", "")
+
+    def _literal(self, text: str) -> str:
+        return literal(text, ascii=self._glyphs.level == "ascii").replace("\t", TAB)
+
+    def _laid_out(self, index: int) -> Block:
+        block = self._blocks[index]
+        if block.folded:
+            if block.width != self._width:
+                block.lines = [self._folded_line(block)]
+                block.width = self._width
+        elif block.width != self._width:
+            styled = self._render_markdown(block.text, self._width) if block.markdown else None
+            if not styled:
+                block.lines = [""]
+                block.unread = ""
+                self._grow(block, block.text)
+            else:
+                block.lines = list(styled)
+            block.width = self._width
+        return block
+
+    def _grow(self, block: Block, text: str) -> None:
+        text = block.unread + text
+        block.unread = "\r" if text.endswith("\r") else ""
+        first, other = self._prefix(block.kind)
+        width = self._width - len(first)
+        lines = block.lines
+        last = str(lines.pop()).removeprefix(other if lines else first)
+        for paragraph in (last + self._literal(text.removesuffix("\r"))).split("\n"):
+            for line in wrap(paragraph, width):
+                lines.append((other if lines else first) + line)
+
+    def _folded_line(self, block: Block) -> str:
+        """What a thought is told by: how long it was, or its last line while it goes on."""
+        prefix, _ = self._prefix(block.kind)
+        width = self._width - len(prefix)
+        if not block.told:
+            paragraph = self._literal(block.text[-FOLDED_TAIL:].rstrip()).rpartition("\n")[2]
+            return prefix + wrap(paragraph, width)[-1]
+        opens = f"{block.told} {self._glyphs.dot} o opens"
+        return prefix + (opens if len(opens) <= width else fit_text(block.told, width).rstrip())
+
+
+def _without_blank_lines(text: str) -> str:
+    return text.strip("\r\n")
+
+
+class ScrollAnchor(NamedTuple):
+    """A visible character of a block, counted without blanks, since those change with every width."""
+
+    block: int
+    ink: int | None
+    """`None` is the blank line above the block."""
+
+
+def reading_place(transcript: Transcript, place: LinePosition) -> ScrollAnchor:
+    """What is read at the beginning of a line, in the present width."""
+    if place.block >= len(transcript.blocks):
+        return ScrollAnchor(place.block, None)
+    gap, lines = transcript.lines_of(place.block)
+    if place.line < gap:
+        return ScrollAnchor(place.block, None)
+    return ScrollAnchor(place.block, sum(map(_ink, lines[: place.line - gap])))
+
+
+def line_of(transcript: Transcript, read: ScrollAnchor) -> LinePosition:
+    """The line that has it, in the present width."""
+    if read.block >= len(transcript.blocks) or read.ink is None:
+        return transcript.nearest(LinePosition(read.block, 0))
+    gap, lines = transcript.lines_of(read.block)
+    left = read.ink
+    for number, line in enumerate(lines):
+        left -= _ink(line)
+        if left < 0:
+            return LinePosition(read.block, gap + number)
+    return LinePosition(read.block, gap + len(lines) - 1)
+
+
+def _ink(line: str) -> int:
+    return len("".join(line.split()))

@@ -1,0 +1,243 @@
+"""The lines above: status, htop-like bars, panes folded into one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from edgetop.core.format import format_bytes_short, format_clock, format_significant
+from edgetop.core.sources import Unavailable
+from edgetop.core.text import one_line as harmless
+from edgetop.tui.glyphs import glyphs_for
+from edgetop.tui.panes import memory, power, tokens
+from edgetop.tui.panes.column import TITLES, kind_of
+from edgetop.tui.panes.energy import headline
+from edgetop.tui.panes.pane import PaneKind
+from edgetop.tui.panes.view import View
+from edgetop.tui.styled_text import Line, Role, Span, fit, for_level, joined, line_of, shortened, spread, width_of
+from edgetop.tui.widgets import LinesWidget
+
+Layout = Literal["wide", "narrow", "small"]
+
+BAR_COLUMNS_LEAST = 9
+"""Where a core would have less than this, one bar stands for all cores and one for the busiest of them."""
+
+BAR_ROWS = 2
+
+HIGH_SHARE, FULL_SHARE = 0.8, 0.95
+
+POWER_STEPS = 60
+"""In so many steps the most power in the time of the graphs is looked for."""
+
+PHASE_WORDS = {
+    "loading": "loading a model",
+    "starting": "starting",
+    "no_model": "no model",
+    "dead": "the engine is gone: /reload",
+}
+"""Phases without a model in memory."""
+
+
+class TopMeters(LinesWidget):
+    """Status line, a bar for each core, memory, swap, context and power."""
+
+    DEFAULT_CSS = """
+    TopMeters { height: 3; width: 100%; padding: 0 1; }
+    """
+
+    def show(self, view: View, layout: Layout) -> None:
+        """Draw `view` for a layout."""
+        width = self.content_size.width
+        if width < 1:
+            return
+        lines = draw(view, width, layout)
+        self.styles.height = len(lines)
+        self.show_lines(lines, width)
+
+
+def draw(view: View, width: int, layout: Layout) -> list[Line]:
+    """The lines for a width in cells, each exactly so wide."""
+    lines = [small_line(view, width)] if layout == "small" else [status_line(view, width), *_bars(view, width)]
+    if layout == "narrow":
+        lines += [
+            spread((*_folded_name(kind, view), *kind.headline(view)), kind.beside(view), width)
+            for kind in map(kind_of, view.order or TITLES)
+            if kind.title not in view.hidden
+        ]
+    return [for_level(fit(line, width), view.level) for line in lines]
+
+
+def _folded_name(kind: PaneKind, view: View) -> Line:
+    """A pane's name in four cells, marked where the keys act upon the pane."""
+    return (Span(f"{kind.short}>", "key"),) if view.focus == kind.title else (Span(f"{kind.short} ", "title"),)
+
+
+def status_line(view: View, width: int) -> Line:
+    """Model and device on one line, with the recording mark and the session's time at its end."""
+    time = format_clock(view.snapshot.t_us / 1_000_000)
+    mark = {"recording": "● rec", "off": "not recorded", "trouble": "! not recording", "replay": "replay"}
+    roles: dict[str, Role] = {"recording": "good", "off": "dim", "trouble": "bad", "replay": "accent"}
+    right = line_of(Span(f"{mark[view.recording]} {time}", roles[view.recording]))
+    room = width - width_of(right) - 1
+    if view.heading:
+        title = line_of(*view.heading[0], "  ")
+        facts = joined(view.heading[1:], room - width_of(title), f" {glyphs_for(view.level).dot} ")
+        return spread((*title, *facts), [right], width)
+    model, device = _model(view), _device(view)
+    for shown, beside in ((model, device), (model, [*device[:1], *device[1:][-1:]]), (model, []), (model[:1], [])):
+        left = _status(view, shown, beside)
+        if width_of(left) <= room:
+            return spread(left, [right], width)
+    name = shortened(model[0], max(8, room - len("edgetop  ")), view.level)
+    left = _status(view, [name], [])
+    return spread(left if width_of(left) <= room else line_of(Span(name, "accent")), [right], width)
+
+
+def small_line(view: View, width: int) -> Line:
+    """As much as fits on the one line of the smallest screen, the most urgent first."""
+    phase, context, n_ctx = view.snapshot.phase, view.snapshot.context_used, view.snapshot.n_ctx
+    energy = [span for span in headline(view)[:1] if span.role == "headline"]
+    parts = [
+        *view.heading[:1],
+        line_of(Span("PAUSED" if view.paused else "", "warning")),
+        line_of(Span("! not recording" if view.recording == "trouble" else "", "bad")),
+        line_of(Span(_phase_words(view), "warning")) if phase in PHASE_WORDS else tokens.headline(view)[-1:],
+        *(line_of(span._replace(text=span.text.replace("J/token", "J/t"))) for span in energy),
+        line_of(f"ctx {context}/{n_ctx}") if context is not None and n_ctx else (),
+        line_of("mem ", *memory.headline(view)[:1]),
+        power.headline(view)[:1] if not isinstance(view.snapshot.power, Unavailable) else (),
+    ]
+    return joined(parts, width)
+
+
+def bar(name: str, share: float | None, words: tuple[str, ...], width: int) -> Line:
+    """`name[||||     words]` in `width` cells, with the first of `words` that fits.
+
+    Without a share the bar is empty and the words tell why. A bar that is full says so with an exclamation mark as
+    well as by its colour.
+    """
+    inner = max(0, width - len(name) - 2)
+    mark = "!" if share is not None and share >= FULL_SHARE else ""
+    shown = next((f"{word}{mark}" for word in words if len(word) + len(mark) <= inner), mark[:inner])
+    filled = 0 if share is None else round(min(max(share, 0.0), 1.0) * inner)
+    # The words are written over the bar's end, so that the figure stays readable when the bar is full.
+    room = inner - len(shown)
+    ticks = "|" * min(filled, room)
+    role: Role = "good" if share is None or share < HIGH_SHARE else "warning" if share < FULL_SHARE else "bad"
+    blanks = " " * (room - len(ticks))
+    return (Span(f"{name}[", "title"), Span(ticks, role), Span(blanks), Span(shown, "dim"), Span("]", "title"))
+
+
+def _status(view: View, model: list[str], device: list[str]) -> Line:
+    dot = f" {glyphs_for(view.level).dot} "
+    parts = [Span("edgetop", "title"), Span("  "), Span(dot.join(model), "accent")]
+    return line_of(*parts, *([Span("   "), Span(dot.join(device), "dim")] if device else []))
+
+
+def _phase_words(view: View) -> str:
+    share = f" {view.load_fraction:.0%}" if view.load_fraction is not None else ""
+    return PHASE_WORDS[view.snapshot.phase] + share
+
+
+def _model(view: View) -> list[str]:
+    """The model's name and more of it, the most telling first."""
+    load = view.snapshot.load
+    if view.snapshot.watch is not None:
+        return ["watch"]
+    if load is None or view.snapshot.phase in PHASE_WORDS:
+        return [_phase_words(view) if view.snapshot.phase in PHASE_WORDS else view.snapshot.phase]
+    count = load.settings.n_threads
+    threads = harmless(load.engine.name) if count is None else f"{count} thread{'' if count == 1 else 's'}"
+    layers = load.settings.n_gpu_layers
+    name = " ".join(part for part in (harmless(load.model.name), harmless(load.model.quantization)) if part)
+    return [
+        name or "unnamed model",
+        format_bytes_short(load.model.size_bytes),
+        f"{layers} layers {'offloaded' if load.settings.rpc_servers else 'on GPU'}" if layers else threads,
+    ]
+
+
+def _device(view: View) -> list[str]:
+    device = view.device
+    temperature = view.value("temperature.cpu")
+    frequency = view.value("cpu.frequency")
+    degrees = "C" if view.level == "ascii" else "°C"
+    parts = [
+        harmless(device.hostname),
+        format_bytes_short(device.memory_bytes) if device.memory_bytes else "",
+        harmless(device.governor),
+        f"{frequency / 1e9:.2g} GHz" if frequency is not None else "",
+        f"{temperature:.0f} {degrees}" if temperature is not None else "",
+    ]
+    return [part for part in parts if part]
+
+
+_Bar = tuple[str, float | None, tuple[str, ...]]
+
+
+def _bars(view: View, width: int) -> list[Line]:
+    half = (width - 1) // 2
+    meter_width = (width - half - 2) // 2
+    meters: tuple[Callable[[View], _Bar], ...] = (_memory_bar, _context_bar, _swap_bar, _power_bar)
+    cores = _core_bars(view, half)
+    columns = -(-len(cores) // BAR_ROWS)
+    core_width = (half - (columns - 1)) // columns
+    lines: list[Line] = []
+    for row in range(BAR_ROWS):
+        line: list[Span] = []
+        for core in cores[row::BAR_ROWS]:
+            line += [*bar(*core, core_width), Span(" ")]
+        left = fit(tuple(line), half + 1)
+        first, second = (meter(view) for meter in meters[BAR_ROWS * row : BAR_ROWS * row + 2])
+        lines.append((*left, *bar(*first, meter_width), Span(" "), *bar(*second, meter_width)))
+    return lines
+
+
+def _core_bars(view: View, width: int) -> list[_Bar]:
+    """A bar a core in columns of two; where they would be too small, one for all cores and one for the busiest."""
+    cores: list[float | None] = []
+    while (channel := f"cpu.{len(cores)}") in view.snapshot.readings:
+        cores.append(view.value(channel))
+    columns = -(-len(cores) // BAR_ROWS)
+    if cores and (width - (columns - 1)) // columns >= BAR_COLUMNS_LEAST:
+        return [_percent_bar(f"{number:>2}", percent) for number, percent in enumerate(cores, 1)]
+    bars = [_percent_bar("CPU" if not cores else f"{len(cores)} CPUs", view.value("cpu.total"))]
+    known = [percent for percent in cores if percent is not None]
+    return [*bars, _percent_bar("busiest", max(known))] if known else bars
+
+
+def _percent_bar(name: str, percent: float | None) -> _Bar:
+    return (name, None, ("n/a",)) if percent is None else (name, percent / 100, (f"{percent:.0f}%",))
+
+
+def _memory_bar(view: View) -> _Bar:
+    return _amount_bar("Mem", view.value("memory.used"), view.value("memory.total"))
+
+
+def _swap_bar(view: View) -> _Bar:
+    total = view.value("swap.total")
+    return ("Swp", None, ("none",)) if total == 0 else _amount_bar("Swp", view.value("swap.used"), total)
+
+
+def _amount_bar(name: str, used: float | None, total: float | None) -> _Bar:
+    if used is None or not total:
+        return name, None, ("n/a",)
+    words = format_bytes_short(used)
+    return name, used / total, (f"{words}/{format_bytes_short(total)}", words)
+
+
+def _context_bar(view: View) -> _Bar:
+    used, n_ctx = view.snapshot.context_used, view.snapshot.n_ctx
+    if used is None or not n_ctx:
+        return "Ctx", None, ("n/a",)
+    return "Ctx", used / n_ctx, (f"{used}/{n_ctx}", f"{used / n_ctx:.0%}")
+
+
+def _power_bar(view: View) -> _Bar:
+    """Power now. Three quarters stand for the most in the time of the graph, which is no reason for an alarm."""
+    power = view.snapshot.power
+    if isinstance(power, Unavailable):
+        return "Pwr", None, ("n/a",)
+    top = max([power.power_w, *(watts for watts in view.traces.power(POWER_STEPS).values if watts is not None)])
+    share = 0.75 * power.power_w / top if top > 0 else 0.0
+    return "Pwr", share, (f"{format_significant(power.power_w)} W",)

@@ -1,0 +1,353 @@
+"""What panes draw from: snapshot, display options, and the histories behind the graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import floor, log10
+from typing import Any, Literal, NamedTuple
+
+from msgspec import Struct
+
+from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.duty import Price
+from edgetop.core.figures import TurnFigures
+from edgetop.core.records import DeviceInfo
+from edgetop.core.sources import Unavailable
+from edgetop.session.energy import SETTLED_US, energy_of
+from edgetop.session.history import RollingHistory, channel_history, decode_rate_history, phase_history
+from edgetop.session.session import Session
+from edgetop.session.snapshot import Reading, Snapshot, snapshot
+from edgetop.session.summary import turn_result
+from edgetop.session.watch import APART_US, rate_history
+from edgetop.tui.charts import ChartSeries
+from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.styled_text import Line
+
+WHOLE = "session"
+
+SPANS: tuple[tuple[str, int], ...] = (
+    ("30 s", 30 * US_PER_S),
+    ("2 min", 120 * US_PER_S),
+    ("10 min", 600 * US_PER_S),
+    ("1 h", 3600 * US_PER_S),
+    (WHOLE, 0),
+)
+"""The spans of time that a graph may show, and their lengths; 0 stands for the whole session."""
+
+DEFAULT_SPAN = "2 min"
+
+STEP_LEAST_US = 250_000
+"""Shorter steps would show single tokens, and readings that most sensors do not give."""
+
+SHRINK_SHARE = 1.1
+"""An axis becomes shorter only when what it shows has fallen by a tenth below the shorter one."""
+
+HISTORIES_AT_MOST = 64
+
+
+class NumberedTurn(Struct, frozen=True):
+    """A turn and its figures."""
+
+    number: int
+    figures: TurnFigures
+
+
+class ChartHistory:
+    """The series of one session, for a moment at a time."""
+
+    def __init__(self, span: str = DEFAULT_SPAN) -> None:
+        self.span = span if span in {name for name, _ in SPANS} else DEFAULT_SPAN
+        self._histories: dict[tuple[str, int, int], RollingHistory[Any]] = {}
+        self._tops: dict[str, float] = {}
+        self._turns: dict[int, TurnFigures] = {}
+        self._session = Session()
+        self._now: Snapshot | None = None
+        self._turns_us = 0
+        self._turns_version: tuple[int, float | None] = (0, None)
+
+    def at(self, session: Session, now: Snapshot) -> ChartHistory:
+        """Go to a moment of a session."""
+        if session is not self._session:
+            self._session = session
+            self._histories.clear()
+            self._tops.clear()
+            self._turns.clear()
+        self._now = now
+        return self
+
+    @property
+    def work(self) -> int:
+        """How many steps of series were computed so far."""
+        return sum(history.computed for history in self._histories.values())
+
+    def change_span(self, step: int) -> None:
+        """Show the next longer or shorter span."""
+        names = [name for name, _ in SPANS]
+        self.span = names[min(max(names.index(self.span) + step, 0), len(names) - 1)]
+        self._histories.clear()
+        self._tops.clear()
+
+    def speed(self, columns: int) -> ChartSeries:
+        """Decoded tokens per second in at most `columns` steps.
+
+        While nothing is generated it stands still: it shows what was done last, and costs nothing.
+        """
+        session, t_us = self._session, self._t_us
+        index = session.turn_at(t_us)
+        end_us, settled_us = t_us, t_us - SETTLED_US
+        if index is not None and session.turns[index].token_t_us:
+            last_us = session.turns[index].token_t_us[-1]
+            if session.turns[index].finished_at(t_us) is not None:
+                end_us = min(t_us, last_us)
+            else:
+                # The next token may take long, and is spread over all of the time since this one.
+                settled_us = min(settled_us, last_us)
+        return self._trace(
+            "speed",
+            columns,
+            end_us,
+            settled_us,
+            lambda *asked: decode_rate_history(self._session, *asked),
+            is_now=end_us == t_us,
+        )
+
+    def served(self, columns: int) -> ChartSeries:
+        """Tokens per second of all watched servers together, in at most `columns` steps."""
+        t_us = self._t_us
+        # A look that comes later is spread over the time since the one before.
+        settled_us = t_us - SETTLED_US - APART_US
+        return self._trace("served", columns, t_us, settled_us, lambda *asked: rate_history(self._session, *asked))
+
+    def power(self, columns: int) -> ChartSeries:
+        """Power of the headline in watts, up to the moment that the account of energy has come to."""
+        account = energy_of(self._session, self._t_us)
+
+        def compute(t_us: int, steps: int, step_us: int) -> list[float | None]:
+            now = energy_of(self._session, self._t_us)
+            begins_us = range((t_us // step_us + 1 - steps) * step_us, t_us + 1, step_us)
+            return [None if at == t_us else now.mean_power(at, min(at + step_us, t_us)) for at in begins_us]
+
+        power = None if self._now is None else self._now.power
+        version = (account.revision, None if power is None or isinstance(power, Unavailable) else power.channels)
+        return self._trace("power", columns, account.until_us, account.until_us - SETTLED_US, compute, version)
+
+    def channel(self, name: str, columns: int, *, unit: float = 1.0) -> ChartSeries:
+        """The readings of a channel, in its own unit or in multiples of it."""
+        t_us = self._t_us
+        return self._trace(
+            name,
+            columns,
+            t_us,
+            t_us - SETTLED_US,
+            lambda *asked: channel_history(self._session, name, *asked),
+            unit=unit,
+        )
+
+    def parts_of_power(self) -> list[str]:
+        """Channels in watts that lie side by side within the headline, so that they may stand upon each other.
+
+        These are the parts that it is the sum of, or the component rails that its own sensor reads beside it.
+        """
+        power = None if self._now is None else self._now.power
+        if power is None or isinstance(power, Unavailable):
+            return []
+        infos = [found[0].info for name in power.channels if (found := self._session.find_channel(name)) is not None]
+        if len(power.channels) > 1:
+            infos = list({info.name: info for info in infos}.values())
+            parts = [each for info in infos for each in info.channels if each.name in power.channels]
+        else:
+            parts = [each for info in infos for each in info.channels if each.scope == "component"]
+        return [part.name for part in parts if part.unit == "W"]
+
+    def turns(self, count: int) -> list[NumberedTurn]:
+        """The last turns, oldest first. The figures of those that are settled are kept."""
+        session, t_us = self._session, self._t_us
+        power = None if self._now is None else self._now.power
+        # Another idle power changes the net energies of earlier turns too.
+        idle_w = None if power is None or isinstance(power, Unavailable) else power.idle_w
+        version = (energy_of(session, t_us).revision, idle_w)
+        if t_us < self._turns_us or version != self._turns_version:
+            self._turns.clear()
+        self._turns_us, self._turns_version = t_us, version
+        index = session.turn_at(t_us)
+        if index is None or count < 1:
+            return []
+        return [
+            NumberedTurn(session.turns[place].started.turn, self._figures(place))
+            for place in range(max(0, index + 1 - count), index + 1)
+        ]
+
+    @property
+    def _t_us(self) -> int:
+        return 0 if self._now is None else self._now.t_us
+
+    def _figures(self, index: int) -> TurnFigures:
+        known = self._turns.get(index)
+        if known is not None:
+            return known
+        figures = turn_result(self._session, index, self._t_us).figures
+        finished = self._session.turns[index].finished_at(self._t_us)
+        final = figures.energy is None or figures.energy.final
+        if final and finished is not None and finished.t_us + SETTLED_US <= self._t_us:
+            self._turns[index] = figures
+        return figures
+
+    def _trace(  # noqa: PLR0917 - a series: its name, how long, until when, what of it stays, and where it comes from
+        self,
+        name: str,
+        columns: int,
+        t_us: int,
+        settled_us: int,
+        compute: Callable[[int, int, int], list[float | None]],
+        version: object = None,
+        *,
+        is_now: bool = True,
+        unit: float = 1.0,
+    ) -> ChartSeries:
+        steps, step_us, repeat = self._steps(columns, t_us)
+        asked = (t_us, steps, step_us, settled_us)
+        values = self._history(name, columns, step_us, compute).until(*asked, version)
+        phases = self._history(
+            f"{name} phases", columns, step_us, lambda *each: phase_history(self._session, *each)
+        ).until(*asked)
+        if unit != 1.0:
+            values = [None if value is None else value / unit for value in values]
+        most = max((value for value in values if value is not None), default=0.0)
+        return ChartSeries(
+            values=[value for value in values for _ in range(repeat)],
+            phases=[phase for phase in phases for _ in range(repeat)],
+            top=self._top(f"{name} in {unit:g}", most),
+            span=self.span,
+            end_us=max(0, t_us),
+            is_now=is_now,
+            from_start=self.span == WHOLE,
+        )
+
+    def _steps(self, columns: int, t_us: int) -> tuple[int, int, int]:
+        """How many steps, how long, and over how many columns each is drawn."""
+        span_us = dict(SPANS)[self.span]
+        if not span_us:
+            step_us = STEP_LEAST_US
+            while t_us // step_us + 1 > columns:
+                step_us *= 2
+            return max(1, t_us // step_us + 1), step_us, 1
+        repeat = max(1, -(-columns * STEP_LEAST_US // span_us))
+        steps = max(1, columns // repeat)
+        return steps, -(-span_us // steps), repeat
+
+    def _history(
+        self, name: str, columns: int, step_us: int, compute: Callable[[int, int, int], list[Any]]
+    ) -> RollingHistory[Any]:
+        key = (name, columns, step_us)
+        history = self._histories.get(key)
+        if history is None:
+            if len(self._histories) >= HISTORIES_AT_MOST:
+                self._histories.clear()
+            history = self._histories[key] = RollingHistory(compute)
+        return history
+
+    def _top(self, name: str, most: float) -> float:
+        before = self._tops.get(name, 0.0)
+        top = before if most <= before <= nice_y_max(most * SHRINK_SHARE) else nice_y_max(most)
+        self._tops[name] = top
+        return top
+
+
+def nice_y_max(most: float) -> float:
+    """The least of 1, 2 and 5 times a power of ten that is not below `most`; 1 where that is not above 0."""
+    if not most > 0:
+        return 1.0
+    power = 10.0 ** floor(log10(most))
+    return next((step * power for step in (1, 2, 5) if step * power >= most), 10 * power)
+
+
+Recording = Literal["recording", "off", "trouble", "replay"]
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """One moment of a session, ready to be drawn."""
+
+    snapshot: Snapshot
+    device: DeviceInfo
+    level: GlyphLevel
+    traces: ChartHistory
+    """What the graphs show."""
+    recording: Recording = "recording"
+    load_fraction: float | None = None
+    """How far a load has come; `None` when nothing is being loaded or it is not known."""
+    paused: bool = False
+    """The person has stopped the display; the session goes on."""
+    heading: tuple[Line, ...] = ()
+    """What stands in the status line instead of model and device: a name, and facts, the most telling first."""
+    hidden: frozenset[str] = frozenset()
+    """Titles of the panes that the person does not want to see."""
+    order: tuple[str, ...] = ()
+    """Titles of the panes from the top; empty for the usual order."""
+    focus: str = ""
+    """Title of the pane that the keys act upon; empty while they do not."""
+    price: Price | None = None
+    """What energy costs, if the person said so."""
+
+    def value(self, channel: str) -> float | None:
+        """The latest reading of a channel; `None` where it is missing."""
+        reading = self.snapshot.readings.get(channel)
+        return reading.value if isinstance(reading, Reading) else None
+
+    def rails(self) -> list[tuple[str, float]]:
+        """Channels in watts beside the headline, with their readings."""
+        power = self.snapshot.power
+        shown = () if isinstance(power, Unavailable) else power.channels
+        return [
+            (name, reading.value)
+            for name, reading in self.snapshot.readings.items()
+            if name.startswith("power.") and name not in shown and isinstance(reading, Reading)
+        ]
+
+    def missing(self, channel: str) -> Unavailable | None:
+        """Why a channel has no reading; `None` where it has one."""
+        reading = self.snapshot.readings.get(channel)
+        if isinstance(reading, Reading):
+            return None
+        return reading or Unavailable("no source on this machine reads it")
+
+
+class PaneContent(NamedTuple):
+    """What a pane shows: its headline figure, in its border, and its lines."""
+
+    headline: Line
+    lines: Sequence[Line]
+
+
+PaneDrawing = Callable[[View, int, int], PaneContent]
+"""Draws a pane into a width and height in cells, border not included."""
+
+
+def view_of(
+    session: Session,
+    t_us: int,
+    level: GlyphLevel,
+    *,
+    recording: Recording = "recording",
+    load_fraction: float | None = None,
+    paused: bool = False,
+    heading: tuple[Line, ...] = (),
+    price: Price | None = None,
+    traces: ChartHistory | None = None,
+) -> View:
+    """The session as it was at `t_us` microseconds since it began.
+
+    Whoever draws it again and again gives the same `traces` each time, so that graphs cost only what is new in them.
+    """
+    header = session.header
+    now = snapshot(session, t_us)
+    return View(
+        snapshot=now,
+        device=header.device if header is not None else DeviceInfo(hostname=""),
+        level=level,
+        traces=(ChartHistory() if traces is None else traces).at(session, now),
+        recording=recording,
+        load_fraction=load_fraction,
+        paused=paused,
+        heading=heading,
+        price=price,
+    )

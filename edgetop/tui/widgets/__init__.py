@@ -1,1 +1,0 @@
-"""The parts of the screens: panes, meters, charts and the chat."""
