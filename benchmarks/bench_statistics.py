@@ -22,7 +22,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from benchmarks import run_benchmark
-from edgetop.bench.plan import ModelFile, Order, Plan, TokenTest, runs_of, settings_of
+from edgetop.bench.plan import BenchRequest, ModelFile, Order, Plan, TokenTest, runs_of, settings_of
 from edgetop.bench.results import combined, interval_of
 from edgetop.core.quantity import Interval
 from edgetop.core.statistics import welch_difference
@@ -77,9 +77,12 @@ def drifted(order: Order, settings: int, repetitions: int, plans: int, chance: n
     """Carry out plans of settings that are all equal on a device that slows down steadily by DRIFT."""
     models = [ModelFile(path=f"/{number}", label=str(number)) for number in range(settings)]
     plan = Plan(
-        name="drift", settings=tuple(settings_of(models)), tests=(TokenTest(n_gen=1),), repetitions=repetitions,
+        name="drift",
+        settings=settings_of(models, BenchRequest()),
+        tests=(TokenTest(n_gen=1),),
+        repetitions=repetitions,
         order=order,
-    )  # fmt: skip
+    )
     runs = runs_of(plan)
     places: dict[str, list[int]] = {setting.key: [] for setting in plan.settings}
     at = 0

@@ -23,7 +23,8 @@ from typing import get_args
 from msgspec import Struct
 
 from benchmarks import run_benchmark
-from edgetop.core.engine_settings import EngineSettings, KvType, SamplingSettings
+from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.fit.memory import MemoryNeed, memory_need

@@ -27,7 +27,7 @@ from edgetop.fit.machine_profile import MachineProfile, measure_machine
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.inference.llama.library import Handle, Library, import_library
-from edgetop.inference.threads import decode_threads
+from edgetop.io.cpus import decode_threads
 
 
 class Shape(NamedTuple):

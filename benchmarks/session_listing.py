@@ -22,7 +22,8 @@ from statistics import median
 from benchmarks import run_benchmark
 from edgetop.session.file_io import save
 from edgetop.session.store import Store, entry_of
-from edgetop.tui.screens.sessions import placed, row_line
+from edgetop.tui.screens.list import cells_of, fit_columns
+from edgetop.tui.screens.sessions import COLUMNS as SCREEN_COLUMNS
 from tests.support.long_sessions import an_hour
 
 COUNTS = (1, 20, 200, 1000)
@@ -65,9 +66,9 @@ def _measure(data: str, count: int, repeat: int) -> None:
 
 def _draw(store: Store) -> None:
     entries = [entry_of(each) for each in store.list()]
-    columns = placed(entries, COLUMNS, "braille")
+    slots = fit_columns(SCREEN_COLUMNS, entries, COLUMNS, "braille")
     for entry in entries[:ROWS]:
-        row_line(entry, columns, COLUMNS, chosen=False, marked=False, level="braille")
+        cells_of(entry, slots, "braille")
 
 
 def _command(data: str) -> None:

@@ -196,11 +196,11 @@ def _machine(profile: MachineProfile, runs: Sequence[TimingSample] = ()) -> Mach
 
 
 def _predicted(
-    facts: ModelFacts, case: Case, machine: Machine, experience: Sequence[PastRun] = ()
+    facts: ModelFacts, case: Case, machine: Machine, past_runs: Sequence[PastRun] = ()
 ) -> tuple[Interval, str]:
     speed = predict_speed(
         facts, machine, settings=EngineSettings(), threads=case.threads, depth_tokens=case.depth, prompt_tokens=0,
-        experience=experience,
+        past_runs=past_runs,
     )  # fmt: skip
     if isinstance(speed, Unavailable):
         raise SystemExit(speed.reason)

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from edgetop.settings.resolve import Settings
 
 
-EXIT_INTERRUPTED = 130
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line and return the exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
@@ -36,12 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _carry_out(given)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has enough. Python flushes stdout once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return EXIT_INTERRUPTED
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        from edgetop.commands.exit import ExitCode
+
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has enough. Python flushes stdout once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return ExitCode.INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no trace reaches a person who did not ask for one
         return _tell(error, traced=_wants_trace(given))
     return code
@@ -54,6 +52,7 @@ def _carry_out(given: list[str]) -> int:
         return tell_candidates(given[1:])
     from edgetop.commands.command_line import given_flags, parser_of
     from edgetop.commands.verbs import DEFAULT_VERB, VERBS
+    from edgetop.settings.options import ENGINE
     from edgetop.settings.resolve import resolve
 
     named = given[0] if given and given[0] in VERBS else ""
@@ -62,6 +61,9 @@ def _carry_out(given: list[str]) -> int:
     verb = named or DEFAULT_VERB
     arguments = parser_of(named).parse_args(given[1:] if named else given)
     settings = resolve(given_flags(arguments))
+    # Processes that load llama.cpp are not given settings but our environment.
+    if settings[ENGINE] != os.environ.get(ENGINE.env, ENGINE.default):
+        os.environ[ENGINE.env] = settings[ENGINE]
     execute: Callable[[Namespace, Settings], int] = importlib.import_module(f"edgetop.commands.{verb}").execute
     return execute(arguments, settings)
 
@@ -96,7 +98,7 @@ def _tell(error: Exception, *, traced: bool) -> int:
     elif isinstance(error, OSError):
         what, hint, code = f"{error.filename or 'the system'}: {error.strerror or error}", "", 1
     else:
-        what, hint, code = f"edgetop has a defect: {type(error).__name__}: {error}", "", 1
+        what, hint, code = f"internal error, please report it: {type(error).__name__}: {error}", "", 1
     if not hint and not traced:
         hint = "the same command with -v shows where this comes from"
     sys.stderr.write(f"edgetop: {one_line(what)}\n")

@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from edgetop.telemetry import registry
 from tests.support.requirements import need_demo_model
 
 # On a shared machine a deadline would measure the neighbours, not the code.
 settings.register_profile("edgetop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgetop")
+
+
+@pytest.fixture(autouse=True)
+def _patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A probe that is slow since the machine is crowded is waited for."""
+    monkeypatch.setattr(registry, "PROBE_S", 60.0)
 
 
 @pytest.fixture(scope="session")

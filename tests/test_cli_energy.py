@@ -18,7 +18,7 @@ def test_energy_says_interval_scope_source_and_grade() -> None:
         decode_j_per_token=None, prefill_j_per_token=None, tokens_per_wh=None,
     )  # fmt: skip
     assert energy_text(Summary(energy=energy)) == (
-        "0.720 (0.67 to 0.77) J/token gross, net n/a, in all 106 (99 to 113) J "
+        "0.720 (0.670 to 0.770) J/token gross, net n/a, in all 106 (99.0 to 113) J "
         "(board input, power.VDD_IN, grade B: gain within 5 %)"
     )
 

@@ -103,7 +103,7 @@ def test_an_output_file_is_of_one_run_and_not_of_the_environment() -> None:
 @pytest.mark.parametrize(
     ("flags", "what", "hint"),
     [
-        ({"ctx": "4z"}, "--ctx: '4z' cannot be used", "4096 or 4k"),
+        ({"ctx": "4z"}, "--ctx: '4z' is not valid", "4096 or 4k"),
         ({"ctx": "0"}, "--ctx", "a number of tokens"),
         ({"threads": "0"}, "--threads", "from 1 to 512"),
         ({"temp": "nan"}, "--temp", "from 0 to 100"),

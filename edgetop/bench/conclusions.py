@@ -1,4 +1,4 @@
-"""What the results say."""
+"""What the results of a plan say: fastest, most efficient, trade-off, pace of reading, quality, cost."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Ownership(Struct, frozen=True, kw_only=True):
     """Share of its life in which it generates tokens."""
 
 
-class Answers(Struct, frozen=True, kw_only=True):
+class Conclusions(Struct, frozen=True, kw_only=True):
     """Sentences, and the settings that they name by key."""
 
     test: str = ""
@@ -42,18 +42,18 @@ class Answers(Struct, frozen=True, kw_only=True):
     sentences: tuple[str, ...] = ()
 
 
-def answers_of(
+def conclusions_of(
     result: PlanResult,
     *,
     reader: Reader | None = None,
     price: Price | None = None,
     ownership: Ownership | None = None,
-) -> Answers:
+) -> Conclusions:
     """What the results of a plan say."""
     name = _decode_test(result)
     rated = [(each, test) for each in result.settings if name and (test := each.test(name)) is not None]
     if not rated:
-        return Answers(sentences=("No test of decode speed was measured.", *_quality(result.settings)))
+        return Conclusions(sentences=("No test of decode speed was measured.", *_quality(result.settings)))
     by_speed = sorted(rated, key=lambda pair: -pair[1].tokens_per_s.mean)
     by_energy = sorted((pair for pair in rated if _has_energy(pair[1])), key=lambda pair: _j_per_token(pair[1]))
     sentences = [_fastest(by_speed, name)]
@@ -68,11 +68,11 @@ def answers_of(
     else:
         missing = next((test.energy_missing for _, test in rated if test.energy_missing), "it was not measured")
         sentences.append(f"Energy: n/a, {missing}.")
-    sentences += _place(result)
+    sentences += _power_mode(result)
     sentences += _reading(by_speed, reader or Reader())
     sentences += _quality(result.settings)
     sentences += _cost(by_energy, price, ownership)
-    return Answers(
+    return Conclusions(
         test=name,
         fastest=by_speed[0][0].setting.key,
         most_efficient=by_energy[0][0].setting.key if by_energy else "",
@@ -97,17 +97,17 @@ def _decode_test(result: PlanResult) -> str:
 
 def _fastest(by_speed: Sequence[Rated], name: str) -> str:
     best, test = by_speed[0]
-    equal = _not_told_apart(test, by_speed[1:], _speed_difference)
+    equal = _indistinguishable(test, by_speed[1:], _speed_difference)
     text = f"Fastest ({name}): {best.setting.key} with {_rate(test)}."
-    return f"{text} Not told apart from it by these repetitions: {_listed(equal)}." if equal else text
+    return f"{text} These repetitions do not distinguish it from: {_listed(equal)}." if equal else text
 
 
 def _most_efficient(by_energy: Sequence[Rated]) -> str:
     best, test = by_energy[0]
-    equal = _not_told_apart(test, by_energy[1:], _energy_difference)
+    equal = _indistinguishable(test, by_energy[1:], _energy_difference)
     scope = (best.energy_scope or "unknown scope").replace("_", " ")
     text = f"Most efficient: {best.setting.key} with {_joules(test)} J/token ({scope})."
-    return f"{text} Not told apart from it: {_listed(equal)}." if equal else text
+    return f"{text} These repetitions do not distinguish it from: {_listed(equal)}." if equal else text
 
 
 def _trade_off(by_energy: Sequence[Rated], best: str, front_keys: Sequence[str]) -> list[str]:
@@ -117,8 +117,8 @@ def _trade_off(by_energy: Sequence[Rated], best: str, front_keys: Sequence[str])
     return [f"{words} Nothing beats these in both: {', '.join(front_keys)}."]
 
 
-def _place(result: PlanResult) -> list[str]:
-    """The power mode, since all of the above is another in another one."""
+def _power_mode(result: PlanResult) -> list[str]:
+    """The power mode, since the figures are different in another one."""
     mode = "" if result.device is None else result.device.power_mode
     return [f"All of this holds in power mode {mode}; measure again in the others."] if mode else []
 
@@ -135,10 +135,10 @@ def _threads(by_energy: Sequence[Rated]) -> list[str]:
         frugal, quick = of_model[0], max(of_model, key=lambda pair: pair[1].tokens_per_s.mean)
         few, many = _threads_text(frugal), _threads_text(quick)
         if few == many:
-            sentences.append(f"{model}: with {many} a token comes fastest and takes the least energy.")
+            sentences.append(f"{model}: fastest and least energy per token with {many}.")
             continue
         slower = f"comes {_percent(1 - frugal[1].tokens_per_s.mean / quick[1].tokens_per_s.mean)} slower"
-        if _not_told_apart(frugal[1], [quick], _energy_difference):
+        if _indistinguishable(frugal[1], [quick], _energy_difference):
             spent = f"as much energy, within noise, as with {many}"
         else:
             spent = f"{_percent(1 - _j_per_token(frugal[1]) / _j_per_token(quick[1]))} less energy than with {many}"
@@ -155,7 +155,7 @@ def _reading(by_speed: Sequence[Rated], reader: Reader) -> list[str]:
     paces: dict[str, list[str]] = {}
     for each, test in by_speed:
         paces.setdefault(pace_of(test.tokens_per_s.mean, reader), []).append(each.setting.key)
-    return [f"To read along: {'; '.join(f'{pace}: {_listed(keys)}' for pace, keys in paces.items())}."]
+    return [f"Reading pace: {'; '.join(f'{pace}: {_listed(keys)}' for pace, keys in paces.items())}."]
 
 
 def _quality(settings: Sequence[SettingResult]) -> list[str]:
@@ -195,12 +195,12 @@ def _cost(by_energy: Sequence[Rated], price: Price | None, ownership: Ownership 
     return [f"{text} and {device:.2f} {price.currency} for the device ({bought})."]
 
 
-def _not_told_apart(
+def _indistinguishable(
     best: TestResult, others: Sequence[Rated], difference: Callable[[TestResult, TestResult], Difference | None]
 ) -> list[str]:
     """Settings whose difference from the best one may be noise, at one chance of error for all of them together.
 
-    Without repetitions nobody knows, so that none can be told apart.
+    Without repetitions no difference is known, so that none is left out.
     """
     p_values = {}
     for each, test in others:

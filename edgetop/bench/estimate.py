@@ -13,7 +13,6 @@ RUN_OVERHEAD_S = 4.0
 """Starting the engine's process, finding sensors, saving the session."""
 
 REST_WITHOUT_POWER_S = 1.0
-
 SETTLE_S = 1.0
 """After each test, where power is measured, until its last readings have come."""
 

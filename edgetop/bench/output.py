@@ -1,7 +1,8 @@
-"""Llama-bench rows as JSON, CSV, SQL, Markdown.
+"""Rows with llama-bench's names for each setting and test, as JSON, CSV, SQL and Markdown.
 
 The fields down to `stddev_ts`, `samples_ns` and `samples_ts` are those of llama.cpp's tools/llama-bench, in its order;
-what edgetop does not set stands there with llama.cpp's default. A figure that is not known is null.
+what edgetop does not set stands there with llama.cpp's default. Behind them are edgetop's figures under the names of
+`edgetop.core.figures`. A figure that is not known is null.
 """
 
 from __future__ import annotations
@@ -16,142 +17,22 @@ from typing import Any, Literal
 import msgspec
 
 from edgetop.bench.plan import TokenTest
-from edgetop.bench.results import PlanResult, SettingResult, TestResult
-from edgetop.core.format import format_bytes
+from edgetop.bench.results import MeanInterval, PlanResult, SettingResult, TestResult
+from edgetop.core.figures import OF_SETTING, OF_TEST, Figure, cell_of
+from edgetop.core.format import NOT_AVAILABLE, format_bytes
 from edgetop.core.quantity import Interval
-from edgetop.core.text import one_line
+from edgetop.core.text import one_line, spreadsheet_text
 
 Format = Literal["table", "md", "csv", "json", "jsonl", "sql"]
 
-FORMATS: tuple[Format, ...] = ("table", "md", "csv", "json", "jsonl", "sql")
-
 TABLE = "edgetop_bench"
-
-_TEXT_MEANS_FORMULA = ("=", "+", "-", "@")
-
-
-def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One array."""
-    return msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode() + "\n"
-
-
-def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
-    """One object a line."""
-    return "".join(msgspec.json.encode(row).decode() + "\n" for row in rows)
-
-
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a row below their names. Intervals become three columns; lists are left to JSON."""
-    flat = [_flat(row) for row in rows]
-    text = io.StringIO()
-    if flat:
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(flat[0])
-        for row in flat:
-            writer.writerow(["" if value is None else _csv_cell(value) for value in row.values()])
-    return text.getvalue()
-
-
-def as_sql(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table of SQLite and its rows."""
-    flat = [_flat(row) for row in rows]
-    if not flat:
-        return ""
-    columns = ", ".join(f"{name} {_sql_type([row[name] for row in flat])}" for name in flat[0])
-    names = ", ".join(flat[0])
-    lines = [f"CREATE TABLE IF NOT EXISTS {TABLE} ({columns});"]
-    for row in flat:
-        values = ", ".join(map(_sql_value, row.values()))
-        lines.append(f"INSERT INTO {TABLE} ({names}) VALUES ({values});")  # noqa: S608 - the values are quoted
-    return "".join(f"{line}\n" for line in lines)
-
-
-def cells_of(row: Mapping[str, Any]) -> dict[str, str]:
-    """A row as a person reads it, by heading."""
-    cells = {
-        "setting": row["setting"],
-        "size": format_bytes(row["model_size"]),
-        "bpw": "n/a" if row["bits_per_weight"] is None else f"{row['bits_per_weight']:.2f}",
-        "threads": "" if row["n_threads"] is None else str(row["n_threads"]),
-        "test": row["test"],
-        "t/s": _plus_minus(row),
-        "J/token": _joules(row["j_per_token"]),
-    }
-    cells["perplexity"] = "" if row["perplexity"] is None else f"{row['perplexity']:.2f}"
-    cells["notes"] = "; ".join(row["flags"])
-    return cells
-
-
-def as_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Headings and rows of a table; columns that say nothing anywhere are left out."""
-    cells = [cells_of(row) for row in rows]
-    told = [heading for heading in (cells[0] if cells else ()) if any(row[heading] for row in cells)]
-    return [told, *([row[heading] for heading in told] for row in cells)]
-
-
-def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table as llama-bench prints it."""
-    if not rows:
-        return ""
-    headings, *body = as_cells(rows)
-    lines = [headings, ["---:" if heading in {"t/s", "J/token", "size"} else "---" for heading in headings], *body]
-    return "".join(f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if name in {"j_per_token", "net_j_per_token"}:
-            flat |= {
-                f"{name}{suffix}": None if value is None else value[part]
-                for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
-            }
-        elif name in {"flags", "problems"}:
-            flat[name] = "; ".join(value)
-        elif not isinstance(value, list):
-            flat[name] = value
-    return flat
-
-
-def _csv_cell(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    text = one_line(value)
-    # A spreadsheet takes a cell that begins so for a formula.
-    return f"'{text}" if text.startswith(_TEXT_MEANS_FORMULA) else text
-
-
-def _sql_type(values: Sequence[object]) -> str:
-    kinds = {type(value) for value in values if value is not None}
-    if kinds and kinds <= {int, bool}:
-        return "INTEGER"
-    return "REAL" if kinds and kinds <= {int, float} else "TEXT"
-
-
-def _sql_value(value: object) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, int | float):
-        return repr(int(value) if isinstance(value, bool) else value)
-    return "'" + one_line(str(value)).replace("'", "''") + "'"
-
-
-def _plus_minus(row: Mapping[str, Any]) -> str:
-    """Mean and standard deviation, as llama-bench shows them."""
-    if row["avg_ts"] is None:
-        return "n/a"
-    mean = f"{row['avg_ts']:.2f}"
-    return f"{mean} ± {row['stddev_ts']:.2f}" if len(row["samples_ts"]) > 1 else mean
-
-
-def _joules(figure: Mapping[str, float] | None) -> str:
-    if figure is None:
-        return "n/a"
-    return f"{figure['value']:.3g} ± {(figure['high'] - figure['low']) / 2:.2g}"
-
 
 _FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 """As llama.cpp's enum llama_flash_attn_type numbers them."""
+
+_WITH_INTERVAL = tuple(figure for figure in OF_TEST if figure.kind in {"energy", "power"})
+
+_LISTED = tuple(figure for figure in OF_TEST if figure.listed)
 
 
 def rows_of(result: PlanResult) -> list[dict[str, Any]]:
@@ -167,9 +48,10 @@ def rows_of(result: PlanResult) -> list[dict[str, Any]]:
 def _row(result: PlanResult, setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
     return {
         **_configuration(result, setting),
-        **_measured(setting, test),
-        **_energy(setting, test),
-        **_surroundings(result, setting, test),
+        **_speed(setting, test),
+        **_figures(setting, test),
+        **_quality(setting),
+        **_circumstances(result, setting, test),
     }
 
 
@@ -218,7 +100,7 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
     }
 
 
-def _measured(setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
+def _speed(setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
     """llama-bench's fields from `n_prompt` on, and what edgetop knows of the same.
 
     The deviations of a single repetition are 0, as there; `ts_low` and `ts_high` are null then.
@@ -240,30 +122,41 @@ def _measured(setting: SettingResult, test: TestResult | None) -> dict[str, Any]
         "setting": setting.setting.key,
         "ts_low": None if test is None else test.tokens_per_s.low,
         "ts_high": None if test is None else test.tokens_per_s.high,
-        "first_token_s": None if test is None or test.first_token_s is None else test.first_token_s.mean,
     }
 
 
-def _energy(setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
+def _figures(setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
+    """The figures of the test and of the setting, those of energy with what they rest on."""
+
+    def of_setting(*, energy: bool) -> dict[str, float | None]:
+        return {
+            figure.column: setting.figures.get(figure.name)
+            for figure in OF_SETTING
+            if figure.name.startswith("energy.") == energy
+        }
+
     return {
-        "j_per_token": None if test is None else _interval(test.j_per_token),
-        "net_j_per_token": None if test is None else _interval(test.net_j_per_token),
+        **{figure.column: None if test is None else _value(test.figures.get(figure.name)) for figure in OF_TEST},
         "energy_scope": setting.energy_scope,
         "energy_source": setting.energy_source or None,
         "energy_grade": setting.energy_grade,
-        "idle_w": setting.idle_w,
+        **of_setting(energy=True),
         "energy_missing": "" if test is None else test.energy_missing,
+        **of_setting(energy=False),
     }
 
 
-def _surroundings(result: PlanResult, setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
-    load, device, quality = setting.load, result.device, setting.quality
+def _value(figure: MeanInterval | Interval | None) -> float | dict[str, float] | None:
+    if isinstance(figure, Interval):
+        return {"value": figure.value, "low": figure.low, "high": figure.high}
+    return None if figure is None else figure.mean
+
+
+def _quality(setting: SettingResult) -> dict[str, Any]:
+    load, quality = setting.load, setting.quality
     divergence = None if quality is None else quality.kl_divergence
     accuracy = None if quality is None else quality.accuracy
     return {
-        "load_s": None if setting.load_s is None else setting.load_s.mean,
-        "rss_peak_bytes": setting.rss_peak_bytes,
-        "bandwidth_use": setting.bandwidth_use,
         "bits_per_weight": None if load is None else load.model.bits_per_weight,
         "n_ctx": None if load is None else load.settings.n_ctx,
         "n_threads_batch": None if load is None else load.settings.n_threads_batch,
@@ -272,11 +165,17 @@ def _surroundings(result: PlanResult, setting: SettingResult, test: TestResult |
         "top_agreement": None if quality is None else quality.top_agreement,
         "accuracy": None if accuracy is None else accuracy.value,
         "quality_reference": None if quality is None else quality.reference or None,
+    }
+
+
+def _circumstances(result: PlanResult, setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
+    load, device = setting.load, result.device
+    return {
         "temperature_begin_c": None if test is None else test.temperature_begin_c,
         "temperature_end_c": None if test is None else test.temperature_end_c,
         "flags": [] if test is None else list(test.flags),
         "problems": list(setting.problems),
-        "engine": "" if load is None else f"{load.engine.name} {load.engine.version}".strip(),
+        "engine": "" if load is None else load.engine.label,
         "server": "" if load is None else load.engine.server,
         "stamps": "" if load is None else load.engine.stamps,
         "device": "" if device is None else device.model or device.cpu,
@@ -292,5 +191,123 @@ def _encodable(value: Any) -> Any:  # noqa: ANN401 - any of a row's values
     return [_encodable(each) for each in value] if isinstance(value, list) else value
 
 
-def _interval(figure: Interval | None) -> dict[str, float] | None:
-    return None if figure is None else {"value": figure.value, "low": figure.low, "high": figure.high}
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One array."""
+    return msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode() + "\n"
+
+
+def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One object a line."""
+    return "".join(msgspec.json.encode(row).decode() + "\n" for row in rows)
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """One line a row below their names. Intervals become three columns; lists are left to JSON."""
+    flat = [_flat(row) for row in rows]
+    text = io.StringIO()
+    if flat:
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(flat[0])
+        for row in flat:
+            writer.writerow([_csv_cell(value) for value in row.values()])
+    return text.getvalue()
+
+
+def as_sql(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table of SQLite and its rows."""
+    flat = [_flat(row) for row in rows]
+    if not flat:
+        return ""
+    columns = ", ".join(f"{name} {_sql_type([row[name] for row in flat])}" for name in flat[0])
+    names = ", ".join(flat[0])
+    lines = [f"CREATE TABLE IF NOT EXISTS {TABLE} ({columns});"]
+    for row in flat:
+        values = ", ".join(map(_sql_value, row.values()))
+        lines.append(f"INSERT INTO {TABLE} ({names}) VALUES ({values});")  # noqa: S608 - the values are quoted
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    with_interval = {figure.column for figure in _WITH_INTERVAL}
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name in with_interval:
+            flat |= {
+                f"{name}{suffix}": None if value is None else value[part]
+                for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+            }
+        elif name in {"flags", "problems"}:
+            flat[name] = "; ".join(value)
+        elif not isinstance(value, list):
+            flat[name] = value
+    return flat
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, str):
+        return spreadsheet_text(one_line(value))
+    return "" if value is None else value
+
+
+def _sql_type(values: Sequence[object]) -> str:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds and kinds <= {int, bool}:
+        return "INTEGER"
+    return "REAL" if kinds and kinds <= {int, float} else "TEXT"
+
+
+def _sql_value(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, int | float):
+        return repr(int(value) if isinstance(value, bool) else value)
+    return "'" + one_line(str(value)).replace("'", "''") + "'"
+
+
+def cells_of(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row as a person reads it, by heading."""
+    return {
+        "setting": row["setting"],
+        "size": format_bytes(row["model_size"]),
+        "bpw": NOT_AVAILABLE if row["bits_per_weight"] is None else f"{row['bits_per_weight']:.2f}",
+        "threads": "" if row["n_threads"] is None else str(row["n_threads"]),
+        "test": row["test"],
+        "t/s": _rate(row),
+        **{figure.heading_with_unit: _figure_cell(figure, row[figure.column]) for figure in _LISTED},
+        "perplexity": "" if row["perplexity"] is None else f"{row['perplexity']:.2f}",
+        "notes": "; ".join(row["flags"]),
+    }
+
+
+def as_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Headings and rows of a table; columns that are empty in all rows are left out."""
+    cells = [cells_of(row) for row in rows]
+    headings = [heading for heading in (cells[0] if cells else ()) if any(row[heading] for row in cells)]
+    return [headings, *([row[heading] for heading in headings] for row in cells)]
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table as llama-bench prints it."""
+    if not rows:
+        return ""
+    headings, *body = as_cells(rows)
+    numeric = {"t/s", "size", *(figure.heading_with_unit for figure in _LISTED)}
+    lines = [headings, ["---:" if heading in numeric else "---" for heading in headings], *body]
+    return "".join(f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _rate(row: Mapping[str, Any]) -> str:
+    """Mean and standard deviation, as llama-bench shows them."""
+    if row["avg_ts"] is None:
+        return NOT_AVAILABLE
+    mean = f"{row['avg_ts']:.2f}"
+    return f"{mean} ± {row['stddev_ts']:.2f}" if len(row["samples_ts"]) > 1 else mean
+
+
+def _figure_cell(figure: Figure, value: Mapping[str, float] | float | None) -> str:
+    """Energy that is missing is worth a word in each row; tests of tokens have no first token."""
+    if isinstance(value, Mapping):
+        return f"{value['value']:.3g} ± {(value['high'] - value['low']) / 2:.2g}"
+    if value is None:
+        return NOT_AVAILABLE if figure in _WITH_INTERVAL else ""
+    return cell_of(figure, value)

@@ -1,21 +1,38 @@
-"""The plan, one shape from TOML and flags to disk."""
+"""The plan of a benchmark: what is asked for, in TOML or flags, and what is measured, as it is kept on disk.
+
+Both have the same fields where they say the same; the bounds of a request are those of its types.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
-from edgetop.core.engine_settings import EngineSettings, KvType
+from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 Order = Literal["interleaved", "blocks"]
+
+LARGEST_BYTES = 2**20
+
+Positive = Annotated[int, Meta(ge=1, lt=2**31)]
+
+TokenCount = Annotated[int, Meta(ge=0, lt=2**24)]
+
+Seconds = Annotated[float, Meta(ge=0, le=86_400)]
 
 MARGIN_TOKENS = 64
 """Left of the context beyond what the largest test takes, for the template of a prompt."""
@@ -161,6 +178,39 @@ class Plan(Struct, frozen=True, kw_only=True):
         return -(-needed // CTX_STEP) * CTX_STEP
 
 
+class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be measured, before models are looked for. Lists are varied against each other."""
+
+    name: str = "bench"
+    models: tuple[str, ...] = ()
+    """As after `-m`; the last model used if there are none."""
+    quant: tuple[str, ...] = ()
+    """Levels to make of each model; none measures the models as they are."""
+    threads: tuple[Positive, ...] = ()
+    threads_batch: tuple[Positive, ...] = ()
+    kv_type: tuple[KvType, ...] = ("f16",)
+    gpu_layers: tuple[Annotated[int, Meta(ge=0, lt=2**32)], ...] = ()
+    batch: tuple[Positive, ...] = ()
+    ubatch: tuple[Positive, ...] = ()
+    n_prompt: tuple[TokenCount, ...] = (512,)
+    n_gen: tuple[TokenCount, ...] = (128,)
+    pairs: tuple[tuple[TokenCount, TokenCount], ...] = ()
+    """Prompt and reply in one test, as with `-pg`."""
+    n_depth: tuple[TokenCount, ...] = (0,)
+    prompts: bool = False
+    """The built-in prompts, too."""
+    max_tokens: Positive | None = None
+    """Shortens the answers to the prompts."""
+    repetitions: Positive = 5
+    order: Order = "interleaved"
+    warmup: bool = True
+    idle_s: Seconds | None = None
+    cool_down_limit_s: Seconds | None = None
+    quality: bool | str = False
+    """True for the built-in text, or the file of another one."""
+    seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """A setting's turn: the model is loaded, warmed up, and every test is done `repetitions` times."""
 
@@ -193,102 +243,27 @@ def runs_of(plan: Plan) -> list[Run]:
     return runs
 
 
-def settings_of(
-    models: Sequence[ModelFile],
-    *,
-    threads: Sequence[int | None] = (None,),
-    threads_batch: Sequence[int | None] = (None,),
-    kv_types: Sequence[KvType] = ("f16",),
-    gpu_layers: Sequence[int | None] = (None,),
-    batches: Sequence[int | None] = (None,),
-    ubatches: Sequence[int | None] = (None,),
-) -> Iterator[Setting]:
-    """Every combination, the models varying slowest."""
-    varied = product(models, threads, threads_batch, kv_types, gpu_layers, batches, ubatches)
-    for model, n_threads, n_threads_batch, kv_type, layers, batch, ubatch in varied:
-        yield Setting(
-            model=model,
-            threads=n_threads,
-            threads_batch=n_threads_batch,
-            kv_type=kv_type,
-            gpu_layers=layers,
-            batch=batch,
-            ubatch=ubatch,
-        )
-
-
-def token_tests(
-    n_prompts: Sequence[int], n_gens: Sequence[int], depths: Sequence[int], pairs: Sequence[tuple[int, int]] = ()
-) -> tuple[TokenTest, ...]:
-    """llama-bench's tests: every prompt length and every reply length by itself, and pairs of both, at every depth."""
-    tests: list[TokenTest] = []
-    for depth in depths:
-        tests += [TokenTest(n_prompt=n_prompt, depth=depth) for n_prompt in n_prompts if n_prompt]
-        tests += [TokenTest(n_gen=n_gen, depth=depth) for n_gen in n_gens if n_gen]
-        tests += [TokenTest(n_prompt=n_prompt, n_gen=n_gen, depth=depth) for n_prompt, n_gen in pairs]
-    return tuple(dict.fromkeys(tests))
-
-
-def engine_settings(setting: Setting, n_ctx: int) -> EngineSettings:
-    """How the engine is to be run for a setting."""
-    return EngineSettings(
-        n_ctx=n_ctx,
-        n_threads=setting.threads,
-        n_threads_batch=setting.threads_batch,
-        n_batch=setting.batch,
-        n_ubatch=setting.ubatch,
-        n_gpu_layers=setting.gpu_layers,
-        type_k=setting.kv_type,
-        type_v=setting.kv_type,
+def settings_of(models: Sequence[ModelFile], request: BenchRequest) -> tuple[Setting, ...]:
+    """Every combination of what is varied, the models varying slowest."""
+    varied = product(
+        models, *(getattr(request, name) or (None,) for name in Setting.__struct_fields__ if name != "model")
     )
+    return tuple(Setting(**dict(zip(Setting.__struct_fields__, values, strict=True))) for values in varied)
 
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+def token_tests(request: BenchRequest) -> tuple[TokenTest, ...]:
+    """llama-bench's tests: every prompt length and every reply length by itself, and pairs of both, at every depth."""
+    lengths = [
+        *((n_prompt, 0) for n_prompt in request.n_prompt if n_prompt),
+        *((0, n_gen) for n_gen in request.n_gen if n_gen),
+        *request.pairs,
+    ]
+    tests = product(request.n_depth, lengths)
+    return tuple(dict.fromkeys(TokenTest(n_prompt=prompt, n_gen=gen, depth=depth) for depth, (prompt, gen) in tests))
 
 
-LARGEST_BYTES = 2**20
-
-SECONDS_MOST = 86400
-
-
-class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be measured, before models are looked for. Lists are varied against each other."""
-
-    name: str = "bench"
-    models: tuple[str, ...] = ()
-    """As after `-m`; the last model used if there are none."""
-    quant: tuple[str, ...] = ()
-    """Levels to make of each model; none takes the models as they are."""
-    threads: tuple[int, ...] = ()
-    threads_batch: tuple[int, ...] = ()
-    kv_type: tuple[KvType, ...] = ("f16",)
-    gpu_layers: tuple[int, ...] = ()
-    batch: tuple[int, ...] = ()
-    ubatch: tuple[int, ...] = ()
-    n_prompt: tuple[int, ...] = (512,)
-    n_gen: tuple[int, ...] = (128,)
-    pairs: tuple[tuple[int, int], ...] = ()
-    """Prompt and reply in one test, as with `-pg`."""
-    n_depth: tuple[int, ...] = (0,)
-    prompts: bool = False
-    """The built-in prompts, too."""
-    max_tokens: int | None = None
-    """Shortens the answers to the prompts."""
-    repetitions: int = 5
-    order: Order = "interleaved"
-    warmup: bool = True
-    idle_s: float | None = None
-    cool_down_limit_s: float | None = None
-    quality: bool | str = False
-    """True for the built-in text, or the file of another one."""
-    seed: int = 0
-
-
-def read_wishes(path: Path) -> BenchRequest:
-    """The wishes in a file. Raises UsageError, naming the file and the place."""
+def read_request(path: Path) -> BenchRequest:
+    """The request in a TOML file. Raises UsageError, naming the file and the place."""
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_BYTES + 1)
@@ -304,27 +279,30 @@ def read_wishes(path: Path) -> BenchRequest:
         raise UsageError(f"{path}: {error}", f"a plan may say {names}") from None
 
 
-def check_wishes(wishes: BenchRequest) -> None:
-    """Refuse numbers that mean nothing. Raises UsageError."""
-    positive = {
-        "repetitions": (wishes.repetitions,),
-        "threads": wishes.threads,
-        "threads_batch": wishes.threads_batch,
-        "batch": wishes.batch,
-        "ubatch": wishes.ubatch,
-        "max_tokens": () if wishes.max_tokens is None else (wishes.max_tokens,),
-    }
-    for name, values in positive.items():
-        if any(value < 1 for value in values):
-            raise UsageError(f"{name} must be at least 1", "see `edgetop bench --help`")
-    for name, value in (("idle_s", wishes.idle_s), ("cool_down_limit_s", wishes.cool_down_limit_s)):
-        if value is not None and not 0 <= value <= SECONDS_MOST:
-            raise UsageError(f"{name} cannot be {value:g}", "it is a number of seconds, at most a day's")
-    for name, numbers in (("gpu_layers", wishes.gpu_layers), ("seed", (wishes.seed,))):
-        if any(not 0 <= number < 2**32 for number in numbers):
-            raise UsageError(f"{name} must be a whole number from 0 up", "see `edgetop bench --help`")
-    counts = (*wishes.n_prompt, *wishes.n_gen, *wishes.n_depth, *(count for pair in wishes.pairs for count in pair))
-    if any(not 0 <= count < 2**24 for count in counts):
-        raise UsageError("a number of tokens cannot be used", "it is from 0 to 16 million")
-    if not (any(wishes.n_prompt) or any(wishes.n_gen) or wishes.pairs or wishes.prompts or wishes.quality):
+def changed_request(request: BenchRequest, **changes: object) -> BenchRequest:
+    """The request with other values. Raises UsageError for one that is out of bounds."""
+    try:
+        return msgspec.convert({**msgspec.structs.asdict(request), **changes}, BenchRequest)
+    except msgspec.ValidationError as error:
+        raise UsageError(str(error), "see `edgetop bench --help`") from None
+
+
+def require_tests(request: BenchRequest) -> None:
+    """Raise UsageError where there is nothing to measure."""
+    asked = request.pairs or request.prompts or request.quality
+    if not (any(request.n_prompt) or any(request.n_gen) or asked):
         raise UsageError("there is nothing to measure", "give -p, -n, --pg, --prompts or --quality")
+
+
+def engine_settings(setting: Setting, n_ctx: int) -> EngineSettings:
+    """How the engine is to be run for a setting."""
+    return EngineSettings(
+        n_ctx=n_ctx,
+        n_threads=setting.threads,
+        n_threads_batch=setting.threads_batch,
+        n_batch=setting.batch,
+        n_ubatch=setting.ubatch,
+        n_gpu_layers=setting.gpu_layers,
+        type_k=setting.kv_type,
+        type_v=setting.kv_type,
+    )

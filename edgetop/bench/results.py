@@ -1,4 +1,4 @@
-"""From sessions to repetitions, conditions and means."""
+"""From the sessions of a benchmark to repetitions, their conditions, and means with intervals."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.plan import Plan, PromptTest, Setting, Test, TokenTest
+from edgetop.bench.plan import Plan, Setting, Test, TokenTest
 from edgetop.bench.run_log import FinishedRun, quality_key
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.uncertainty import Letter
-from edgetop.core.figures import LimitedBy
-from edgetop.core.quantity import Interval
-from edgetop.core.records import DeviceInfo, Quality
+from edgetop.core.figures import J_PER_TOKEN, OF_SETTING, OF_TEST, Figure, LimitedBy, number_of, value_of
+from edgetop.core.quantity import COVERAGE_FACTOR, Interval
+from edgetop.core.records import DeviceInfo, LoadEntry, Quality
 from edgetop.core.sources import Scope
-from edgetop.core.statistics import quantile
-from edgetop.session.file import LoadEntry, SessionFile, TurnEntry, to_session
+from edgetop.core.statistics import CONFIDENCE, quantile
+from edgetop.session.file import SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import SessionFileError, load_file, load_head
 from edgetop.session.limits import limit_between
 from edgetop.session.session import Session
 
-DISTURBING: tuple[LimitedBy, ...] = ("throttled", "contention", "paging", "swap")
+DISTURBING: tuple[LimitedBy, ...] = ("throttled", "contention", "cpu-quota", "paging", "swap")
 """What makes a repetition something else than a measurement of the setting."""
 
 NOTABLE_EVENTS = frozenset(
@@ -34,22 +34,22 @@ NOTABLE_EVENTS = frozenset(
 """Events that a reader of a run's figures must know."""
 
 TEMPERATURE_PREFIX = "temperature."
-
 FREQUENCY = "cpu.frequency"
-
 BATTERY_POWER = "power.battery"
 """Above 0 while the batteries give power; missing while a charger does."""
 
 FREQUENCY_SPREAD = 0.1
-"""Clocks that differ by more than this share of the highest are told."""
+"""Clocks that differ by more than this share of the highest are flagged."""
 
-LEAST_LOOK_US = 1_200_000
+SHORTEST_WINDOW_US = 1_200_000
 """The sensors of load are read once a second, each for the second gone by: a shorter test is judged by the next one."""
 
 STALE_US = 10_000_000
 """A temperature or the state of a battery that is older says nothing of a moment."""
 
 HZ_PER_GHZ = 1e9
+
+NS_PER_US = 1000
 
 
 class Conditions(Struct, frozen=True, kw_only=True):
@@ -65,60 +65,6 @@ class Conditions(Struct, frozen=True, kw_only=True):
     frequency_most_hz: float | None = None
 
 
-def conditions_between(session: Session, begin_us: int, end_us: int) -> Conditions:
-    """The conditions of a test from `begin_us` to `end_us`, both since the session began."""
-    looked_us = max(end_us, begin_us + LEAST_LOOK_US)
-    limit = limit_between(session, begin_us, looked_us).name
-    disturbances: list[str] = [limit] if limit in DISTURBING else []
-    if any(event.kind == "suspended" and begin_us <= event.t_us <= end_us for event in session.events):
-        disturbances.append("suspended")
-    battery_w = _latest(session, BATTERY_POWER, looked_us)
-    if battery_w is not None and battery_w > 0:
-        disturbances.append("on battery")
-    clocks_hz = [value for value in session.window(FREQUENCY, begin_us, end_us)[1] if value > 0]
-    return Conditions(
-        disturbances=tuple(disturbances),
-        temperature_begin_c=_hottest_c(session, begin_us),
-        temperature_end_c=_hottest_c(session, end_us),
-        frequency_least_hz=min(clocks_hz, default=None),
-        frequency_most_hz=max(clocks_hz, default=None),
-    )
-
-
-def flags_of(conditions: Iterable[Conditions]) -> tuple[str, ...]:
-    """What disturbed how many of several repetitions, in words."""
-    of_all = list(conditions)
-    kinds = dict.fromkeys(kind for each in of_all for kind in each.disturbances)
-    flags = [f"{kind} in {sum(kind in each.disturbances for each in of_all)} of {len(of_all)}" for kind in kinds]
-    least_hz = min((each.frequency_least_hz for each in of_all if each.frequency_least_hz is not None), default=0.0)
-    most_hz = max((each.frequency_most_hz for each in of_all if each.frequency_most_hz is not None), default=0.0)
-    if least_hz < (1 - FREQUENCY_SPREAD) * most_hz:
-        flags.append(f"clock from {least_hz / HZ_PER_GHZ:.2f} to {most_hz / HZ_PER_GHZ:.2f} GHz")
-    return tuple(flags)
-
-
-def happenings_of(session: Session) -> list[str]:
-    """What happened in a run that a reader of its figures must know, each in one sentence."""
-    return [event.text for event in session.events if event.kind in NOTABLE_EVENTS]
-
-
-def _hottest_c(session: Session, t_us: int) -> float | None:
-    names = [name for name in session.channels() if name.startswith(TEMPERATURE_PREFIX)]
-    return max((value for name in names if (value := _latest(session, name, t_us)) is not None), default=None)
-
-
-def _latest(session: Session, channel: str, t_us: int) -> float | None:
-    """The last reading before a moment; `None` if it is missing or old."""
-    _, values = session.window(channel, t_us - STALE_US, t_us)
-    return values[-1] if values and not isnan(values[-1]) else None
-
-
-CONFIDENCE = 0.95
-
-COVERAGE_FACTOR = 2.0
-"""Of a sensor's own uncertainty, as everywhere else (GUM, JCGM 100:2008, 6.2)."""
-
-
 class MeanInterval(Struct, frozen=True, kw_only=True):
     """A mean over repetitions."""
 
@@ -130,48 +76,6 @@ class MeanInterval(Struct, frozen=True, kw_only=True):
     high: float | None
 
 
-def interval_of(values: Sequence[float]) -> MeanInterval:
-    """Mean, standard deviation and the 95 % interval of the mean of at least one value above 0, by Student's t."""
-    mean = fmean(values)
-    if len(values) < 2:
-        return MeanInterval(mean=mean, deviation=None, low=None, high=None)
-    deviation = stdev(values)
-    reach = quantile(CONFIDENCE, len(values) - 1) * deviation / sqrt(len(values))
-    return MeanInterval(mean=mean, deviation=deviation, low=max(0.0, mean - reach), high=mean + reach)
-
-
-def combined(figures: Sequence[Interval]) -> Interval:
-    """The mean of the same figure of at least one repetition.
-
-    What the sensor gets wrong in the same way each time stays; the rest falls with the square root of their number, and
-    is taken from their scatter where that says more than the sensor does.
-    """
-    value = fmean(figure.value for figure in figures)
-    systematic = fmean(figure.u_systematic for figure in figures)
-    random = sqrt(sum(figure.u_random**2 for figure in figures)) / len(figures)
-    factor = COVERAGE_FACTOR
-    if len(figures) > 1:
-        scatter = stdev(figure.value for figure in figures) / sqrt(len(figures))
-        if scatter > random:
-            random, factor = scatter, quantile(CONFIDENCE, len(figures) - 1)
-    return _figure(value, systematic, random, reach=hypot(COVERAGE_FACTOR * systematic, factor * random))
-
-
-def per_token(energies_j: Sequence[Interval], tokens: int) -> Interval:
-    """The energy of turns that follow each other, by the same sensor, over their tokens."""
-    value = sum(figure.value for figure in energies_j) / tokens
-    systematic = sum(figure.u_systematic for figure in energies_j) / tokens
-    random = sqrt(sum(figure.u_random**2 for figure in energies_j)) / tokens
-    return _figure(value, systematic, random, reach=COVERAGE_FACTOR * hypot(systematic, random))
-
-
-def _figure(value: float, systematic: float, random: float, *, reach: float) -> Interval:
-    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=systematic, u_random=random)
-
-
-NS_PER_US = 1000
-
-
 class Repetition(Struct, frozen=True, kw_only=True):
     """One test done once."""
 
@@ -179,16 +83,18 @@ class Repetition(Struct, frozen=True, kw_only=True):
     tokens_per_s: float
     duration_ns: int
     """Of a test of tokens, as llama-bench measures it; of prompts, from submitting each to its last token."""
-    j_per_token: Interval | None = None
-    """Gross, over the tokens that the test is about: of prompts, those generated."""
-    net_j_per_token: Interval | None = None
+    figures: dict[str, float | Interval] = {}
+    """Other figures by name. Energy is spread over the tokens that the test is about: of prompts, those generated."""
     energy_source: str = ""
     """Which sensors the energy is from; empty without one."""
     energy_missing: str = ""
-    """Why `j_per_token` is not there; empty when it is."""
-    first_token_s: float | None = None
-    """In the mean of its turns."""
+    """Why there is no energy; empty when it is there."""
     conditions: Conditions = Conditions()
+
+    @property
+    def j_per_token(self) -> Interval | None:
+        """Energy per token, gross."""
+        return _interval(self.figures.get(J_PER_TOKEN))
 
 
 class TestRepetitions(Struct, frozen=True, kw_only=True):
@@ -197,6 +103,217 @@ class TestRepetitions(Struct, frozen=True, kw_only=True):
     repetitions: tuple[Repetition, ...]
     without_rate: int
     """Repetitions that cannot be counted, such as an answer of a single token."""
+
+
+class TestResult(Struct, frozen=True, kw_only=True):
+    """One test of one setting."""
+
+    test: Test
+    repetitions: tuple[Repetition, ...]
+    """At least one."""
+    tokens_per_s: MeanInterval
+    figures: dict[str, MeanInterval | Interval] = {}
+    """Other figures by name. Energies are over those repetitions whose energy is known; a flag says so where it is not
+    that of all."""
+    energy_missing: str = ""
+    """Why there is no energy; empty when it is there."""
+    temperature_begin_c: float | None = None
+    """Of the hottest sensor, in the mean of the repetitions."""
+    temperature_end_c: float | None = None
+    flags: tuple[str, ...] = ()
+    """What disturbed how many repetitions, in words."""
+
+    @property
+    def j_per_token(self) -> Interval | None:
+        """Energy per token, gross."""
+        return _interval(self.figures.get(J_PER_TOKEN))
+
+
+class SettingResult(Struct, frozen=True, kw_only=True):
+    """All that was measured with one setting."""
+
+    setting: Setting
+    load: LoadEntry | None = None
+    """As it was loaded the last time."""
+    figures: dict[str, float] = {}
+    """Figures of the setting as a whole, by name."""
+    energy_scope: Scope | None = None
+    energy_source: str = ""
+    energy_grade: Letter | None = None
+    """The worst of all tests and repetitions."""
+    measured_at: str = ""
+    """When its last run began, ISO 8601 in UTC."""
+    tests: tuple[TestResult, ...] = ()
+    quality: Quality | None = None
+    sessions: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Runs that failed, and what a reader must know of those that did not."""
+
+    def test(self, name: str) -> TestResult | None:
+        """The result of a test, `None` if it has none."""
+        return next((each for each in self.tests if each.test.name == name), None)
+
+
+class PlanResult(Struct, frozen=True, kw_only=True):
+    """The results of a plan, as far as it has been carried out."""
+
+    name: str
+    identity: str
+    device: DeviceInfo | None
+    """As its first run says."""
+    settings: tuple[SettingResult, ...]
+
+
+class _Measured(NamedTuple):
+    """The session of a run that was measured."""
+
+    run: FinishedRun
+    file: SessionFile
+    session: Session
+
+
+def results_of(plan: Plan, finished: Sequence[FinishedRun]) -> PlanResult:
+    """The results of a plan. Sessions that are gone or cannot be read are reported as problems."""
+    settings = []
+    device: DeviceInfo | None = None
+    for setting in plan.settings:
+        runs = _last_outcomes([run for run in finished if run.setting == setting.key])
+        problems = [f"round {run.round}: {run.reason}" for run in runs if run.outcome != "measured"]
+        problems += [f"round {run.round}: it {note}" for run in runs for note in run.notes]
+        problems += _quality_problems(setting, finished)
+        measured: list[_Measured] = []
+        for run in runs:
+            if run.outcome != "measured":
+                continue
+            try:
+                file = load_file(Path(run.session))
+                measured.append(_Measured(run, file, to_session(file)))
+            except SessionFileError as error:
+                problems.append(f"round {run.round}: {error.what}")
+            except ValueError as error:
+                problems.append(f"round {run.round}: {run.session}: {error}")
+        device = device or next((each.file.device for each in measured), None)
+        problems += _events_and_changes(measured, device)
+        result = _setting_result(setting, plan.tests, measured, problems)
+        settings.append(replace(result, quality=_quality(setting, finished)))
+    return PlanResult(name=plan.name, identity=plan.identity, device=device, settings=tuple(settings))
+
+
+def _last_outcomes(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
+    """The last outcome of each round, except that a measurement outlasts a later failure."""
+    by_round: dict[int, FinishedRun] = {}
+    for run in runs:
+        before = by_round.get(run.round)
+        if before is None or before.outcome != "measured" or run.outcome == "measured":
+            by_round[run.round] = run
+    return [by_round[number] for number in sorted(by_round)]
+
+
+def _events_and_changes(measured: Sequence[_Measured], device: DeviceInfo | None) -> list[str]:
+    """What happened in the runs, and where the device was not the same as at first."""
+    lines = []
+    for run, file, session in measured:
+        lines += [f"round {run.round}: {event.text}" for event in session.events if event.kind in NOTABLE_EVENTS]
+        if device is None:
+            continue
+        for what, now, first in (
+            ("machine", file.device.model or file.device.cpu, device.model or device.cpu),
+            ("power mode", file.device.power_mode, device.power_mode),
+            ("governor", file.device.governor, device.governor),
+            ("CPU quota", file.device.cpu_quota, device.cpu_quota),
+        ):
+            if now != first:
+                lines.append(f"round {run.round}: the {what} was {now or 'unknown'}, and {first or 'unknown'} at first")
+    return lines
+
+
+def _quality(setting: Setting, finished: Sequence[FinishedRun]) -> Quality | None:
+    """The scores of a setting's model, which do not depend on threads and the like."""
+    for run in reversed(finished):
+        if run.setting == quality_key(setting.model) and run.session:
+            try:
+                scores = load_head(Path(run.session)).quality
+            except SessionFileError:
+                continue
+            return scores[-1].quality if scores else None
+    return None
+
+
+def _quality_problems(setting: Setting, finished: Sequence[FinishedRun]) -> list[str]:
+    runs = _last_outcomes([run for run in finished if run.setting == quality_key(setting.model)])
+    return [f"quality: {run.reason}" for run in runs if run.outcome != "measured"]
+
+
+def _setting_result(
+    setting: Setting, tests: Sequence[Test], measured: Sequence[_Measured], problems: Sequence[str]
+) -> SettingResult:
+    files = [each.file for each in measured]
+    loads = [file.loads[-1] for file in files if file.loads]
+    turns = [turn for file in files for turn in file.turns if turn.task and not turn.warmup]
+    energies = [energy for turn in turns if (energy := turn.figures.energy) is not None]
+    results: list[TestResult] = []
+    lines = list(problems)
+    for test in tests:
+        done = [done_in(test, run.round, file, session) for run, file, session in measured]
+        without_rate = sum(each.without_rate for each in done)
+        if without_rate:
+            lines.append(f"{test.name}: {without_rate} repetitions gave no rate and are left out")
+        repetitions = [repetition for each in done for repetition in each.repetitions]
+        if repetitions:
+            results.append(result_of_test(test, repetitions))
+    found = {figure.name: _of_setting(figure, files, turns) for figure in OF_SETTING}
+    return SettingResult(
+        setting=setting,
+        load=loads[-1] if loads else None,
+        figures={name: value for name, value in found.items() if value is not None},
+        energy_scope=energies[-1].scope if energies else None,
+        energy_source=energies[-1].source if energies else "",
+        energy_grade=max((energy.grade for energy in energies), default=None),
+        measured_at=max((file.started_at for file in files), default=""),
+        tests=tuple(results),
+        sessions=tuple(each.run.session for each in measured),
+        problems=tuple(lines),
+    )
+
+
+def _of_setting(figure: Figure, files: Sequence[SessionFile], turns: Sequence[TurnEntry]) -> float | None:
+    """A figure of all turns if turns have it, else of all sessions: the mean, or the maximum."""
+    held = [turn.figures for turn in turns] if "turn" in figure.of else [file.summary for file in files]
+    values = [value for each in held if (value := number_of(each, figure.name)) is not None]
+    if not values:
+        return None
+    return max(values) if figure.combined == "maximum" else fmean(values)
+
+
+def result_of_test(test: Test, repetitions: Sequence[Repetition]) -> TestResult:
+    """What at least one repetition of a test gives."""
+    rated = [each for each in repetitions if each.j_per_token is not None]
+    missing = next((each.energy_missing for each in repetitions if each.j_per_token is None), "")
+    flags = flags_of(each.conditions for each in repetitions)
+    sources = list(dict.fromkeys(each.energy_source for each in rated))
+    if len(sources) > 1:
+        missing = f"the power was not read from the same sensors in all rounds: {', '.join(sources)}"
+        rated = []
+    if rated and len(rated) < len(repetitions):
+        flags = (*flags, f"energy of {len(rated)} of {len(repetitions)}")
+    figures: dict[str, MeanInterval | Interval] = {}
+    for name in (figure.name for figure in OF_TEST):
+        intervals = [each for one in rated if isinstance(each := one.figures.get(name), Interval)]
+        numbers = [each for one in repetitions if isinstance(each := one.figures.get(name), float)]
+        if intervals and len(intervals) == len(rated):
+            figures[name] = combined(intervals)
+        elif numbers:
+            figures[name] = interval_of(numbers)
+    return TestResult(
+        test=test,
+        repetitions=tuple(repetitions),
+        tokens_per_s=interval_of([each.tokens_per_s for each in repetitions]),
+        figures=figures,
+        energy_missing="" if rated else missing,
+        temperature_begin_c=_mean(each.conditions.temperature_begin_c for each in repetitions),
+        temperature_end_c=_mean(each.conditions.temperature_end_c for each in repetitions),
+        flags=flags,
+    )
 
 
 def done_in(test: Test, number: int, file: SessionFile, session: Session) -> TestRepetitions:
@@ -227,21 +344,32 @@ def _repetition(test: Test, number: int, turns: Sequence[TurnEntry], session: Se
     if timing is None:
         return None
     energies = [energy for turn in turns if (energy := turn.figures.energy) is not None]
-    gross = [energy.gross_j for energy in energies]
-    net = [energy.net_j for energy in energies if energy.net_j is not None]
-    first_s = [turn.figures.first_token_s for turn in turns if turn.figures.first_token_s is not None]
-    whole = len(gross) == len(turns)
+    found = {figure.name: _of_test(figure, test, turns, timing.tokens) for figure in OF_TEST}
     return Repetition(
         round=number,
         tokens_per_s=timing.tokens_per_s,
         duration_ns=timing.duration_us * NS_PER_US,
-        j_per_token=per_token(gross, timing.tokens) if whole else None,
-        net_j_per_token=per_token(net, timing.tokens) if len(net) == len(turns) else None,
-        energy_source=energies[0].source if whole else "",
+        figures={name: value for name, value in found.items() if value is not None},
+        energy_source=energies[0].source if len(energies) == len(turns) else "",
         energy_missing=next((turn.figures.energy_missing for turn in turns if turn.figures.energy is None), ""),
-        first_token_s=fmean(first_s) if first_s else None,
         conditions=conditions_between(session, timing.begin_us, timing.end_us),
     )
+
+
+def _of_test(figure: Figure, test: Test, turns: Sequence[TurnEntry], tokens: int) -> float | Interval | None:
+    """A figure of the turns of one repetition.
+
+    An energy per token is that of all turns over the tokens that the test is about; other figures are the mean of the
+    turns, of prompts only: the turns of a test of tokens have no first token and no gaps like those of a reply.
+    """
+    values = [value for turn in turns if (value := value_of(turn.figures, figure.numerator or figure.name)) is not None]
+    if figure.numerator:
+        return per_token(values, tokens) if len(values) == len(turns) else None
+    if not values or isinstance(test, TokenTest):
+        return None
+    if isinstance(values[0], Interval):
+        return combined(values) if len(values) == len(turns) else None
+    return fmean(values)
 
 
 def _token_timing(test: TokenTest, turn: TurnEntry) -> _Timing | None:
@@ -288,207 +416,90 @@ def _end_of_prefill_us(turn: TurnEntry) -> int | None:
     return turn.stamps.submitted_us + sum(turn.prefill.dt_us)
 
 
-class TestResult(Struct, frozen=True, kw_only=True):
-    """One test of one setting."""
-
-    test: Test
-    repetitions: tuple[Repetition, ...]
-    """At least one."""
-    tokens_per_s: MeanInterval
-    j_per_token: Interval | None = None
-    """Gross, over those repetitions whose energy is known; a flag says so where it is not that of all."""
-    net_j_per_token: Interval | None = None
-    energy_missing: str = ""
-    """Why `j_per_token` is not there; empty when it is."""
-    first_token_s: MeanInterval | None = None
-    """Of prompts only."""
-    temperature_begin_c: float | None = None
-    """Of the hottest sensor, in the mean of the repetitions."""
-    temperature_end_c: float | None = None
-    flags: tuple[str, ...] = ()
-    """What disturbed how many repetitions, in words."""
-
-
-class SettingResult(Struct, frozen=True, kw_only=True):
-    """All that was measured with one setting."""
-
-    setting: Setting
-    load: LoadEntry | None = None
-    """As it was loaded the last time."""
-    load_s: MeanInterval | None = None
-    rss_peak_bytes: int | None = None
-    bandwidth_use: float | None = None
-    """Of decoding; `None` where this machine's bandwidth is not known."""
-    idle_w: float | None = None
-    energy_scope: Scope | None = None
-    energy_source: str = ""
-    energy_grade: Letter | None = None
-    """The worst of all tests and repetitions."""
-    measured_at: str = ""
-    """When its last run began, ISO 8601 in UTC."""
-    tests: tuple[TestResult, ...] = ()
-    quality: Quality | None = None
-    sessions: tuple[str, ...] = ()
-    problems: tuple[str, ...] = ()
-    """Runs that failed, and what a reader must know of those that did not."""
-
-    def test(self, name: str) -> TestResult | None:
-        """The result of a test, `None` if it has none."""
-        return next((each for each in self.tests if each.test.name == name), None)
-
-
-class PlanResult(Struct, frozen=True, kw_only=True):
-    """The results of a plan, as far as it has been carried out."""
-
-    name: str
-    identity: str
-    device: DeviceInfo | None
-    """As its first run says."""
-    settings: tuple[SettingResult, ...]
-
-
-class _Measured(NamedTuple):
-    """The session of a run that was measured."""
-
-    run: FinishedRun
-    file: SessionFile
-    session: Session
-
-
-def results_of(plan: Plan, finished: Sequence[FinishedRun]) -> PlanResult:
-    """The results of a plan. Sessions that are gone or cannot be read are told as problems."""
-    settings = []
-    device: DeviceInfo | None = None
-    for setting in plan.settings:
-        runs = _last_words([run for run in finished if run.setting == setting.key])
-        problems = [f"round {run.round}: {run.reason}" for run in runs if run.outcome != "measured"]
-        problems += [f"round {run.round}: it {note}" for run in runs for note in run.notes]
-        problems += _quality_problems(setting, finished)
-        measured: list[_Measured] = []
-        for run in runs:
-            if run.outcome != "measured":
-                continue
-            try:
-                file = load_file(Path(run.session))
-                measured.append(_Measured(run, file, to_session(file)))
-            except SessionFileError as error:
-                problems.append(f"round {run.round}: {error.what}")
-            except ValueError as error:
-                problems.append(f"round {run.round}: {run.session}: {error}")
-        device = device or next((each.file.device for each in measured), None)
-        problems += _happenings(measured, device)
-        result = _setting_result(setting, plan.tests, measured, problems)
-        settings.append(replace(result, quality=_quality(setting, finished)))
-    return PlanResult(name=plan.name, identity=plan.identity, device=device, settings=tuple(settings))
-
-
-def _happenings(measured: Sequence[_Measured], device: DeviceInfo | None) -> list[str]:
-    """What happened in the runs, and where the device was not the same as at first."""
-    told = []
-    for run, file, session in measured:
-        told += [f"round {run.round}: {text}" for text in happenings_of(session)]
-        if device is None:
-            continue
-        for what, now, first in (
-            ("machine", file.device.model or file.device.cpu, device.model or device.cpu),
-            ("power mode", file.device.power_mode, device.power_mode),
-            ("governor", file.device.governor, device.governor),
-        ):
-            if now != first:
-                told.append(f"round {run.round}: the {what} was {now or 'unknown'}, and {first or 'unknown'} at first")
-    return told
-
-
-def _quality(setting: Setting, finished: Sequence[FinishedRun]) -> Quality | None:
-    """The scores of a setting's model, which do not depend on threads and the like."""
-    for run in reversed(finished):
-        if run.setting == quality_key(setting.model) and run.session:
-            try:
-                scores = load_head(Path(run.session)).quality
-            except SessionFileError:
-                continue
-            return scores[-1].quality if scores else None
-    return None
-
-
-def _quality_problems(setting: Setting, finished: Sequence[FinishedRun]) -> list[str]:
-    runs = _last_words([run for run in finished if run.setting == quality_key(setting.model)])
-    return [f"quality: {run.reason}" for run in runs if run.outcome != "measured"]
-
-
-def _last_words(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
-    """Of each round what was said last, except that a measurement stands against a later failure."""
-    by_round: dict[int, FinishedRun] = {}
-    for run in runs:
-        before = by_round.get(run.round)
-        if before is None or before.outcome != "measured" or run.outcome == "measured":
-            by_round[run.round] = run
-    return [by_round[number] for number in sorted(by_round)]
-
-
-def _setting_result(
-    setting: Setting, tests: Sequence[Test], measured: Sequence[_Measured], problems: Sequence[str]
-) -> SettingResult:
-    files = [each.file for each in measured]
-    loads = [file.loads[-1] for file in files if file.loads]
-    turns = [turn for file in files for turn in file.turns if turn.task and not turn.warmup]
-    energies = [energy for turn in turns if (energy := turn.figures.energy) is not None]
-    peaks = [peak for file in files if (peak := file.summary.memory.rss_peak_bytes) is not None]
-    uses = [use for file in files if (use := file.summary.bandwidth_use) is not None]
-    idle = [energy.idle_w.value for energy in energies if energy.idle_w is not None]
-    results: list[TestResult] = []
-    told = list(problems)
-    for test in tests:
-        done = [done_in(test, run.round, file, session) for run, file, session in measured]
-        without_rate = sum(each.without_rate for each in done)
-        if without_rate:
-            told.append(f"{test.name}: {without_rate} repetitions gave no rate and are left out")
-        repetitions = [repetition for each in done for repetition in each.repetitions]
-        if repetitions:
-            results.append(result_of_test(test, repetitions))
-    return SettingResult(
-        setting=setting,
-        load=loads[-1] if loads else None,
-        load_s=interval_of([load.load_s for load in loads]) if loads else None,
-        rss_peak_bytes=max(peaks, default=None),
-        bandwidth_use=fmean(uses) if uses else None,
-        idle_w=fmean(idle) if idle else None,
-        energy_scope=energies[-1].scope if energies else None,
-        energy_source=energies[-1].source if energies else "",
-        energy_grade=max((energy.grade for energy in energies), default=None),
-        measured_at=max((file.started_at for file in files), default=""),
-        tests=tuple(results),
-        sessions=tuple(each.run.session for each in measured),
-        problems=tuple(told),
+def conditions_between(session: Session, begin_us: int, end_us: int) -> Conditions:
+    """The conditions of a test from `begin_us` to `end_us`, both since the session began."""
+    until_us = max(end_us, begin_us + SHORTEST_WINDOW_US)
+    limit = limit_between(session, begin_us, until_us).name
+    disturbances: list[str] = [limit] if limit in DISTURBING else []
+    if any(event.kind == "suspended" and begin_us <= event.t_us <= end_us for event in session.events):
+        disturbances.append("suspended")
+    battery_w = _latest(session, BATTERY_POWER, until_us)
+    if battery_w is not None and battery_w > 0:
+        disturbances.append("on battery")
+    clocks_hz = [value for value in session.window(FREQUENCY, begin_us, end_us)[1] if value > 0]
+    return Conditions(
+        disturbances=tuple(disturbances),
+        temperature_begin_c=_hottest_c(session, begin_us),
+        temperature_end_c=_hottest_c(session, end_us),
+        frequency_least_hz=min(clocks_hz, default=None),
+        frequency_most_hz=max(clocks_hz, default=None),
     )
 
 
-def result_of_test(test: Test, repetitions: Sequence[Repetition]) -> TestResult:
-    """What at least one repetition of a test says."""
-    rated = [each for each in repetitions if each.j_per_token is not None]
-    missing = next((each.energy_missing for each in repetitions if each.j_per_token is None), "")
-    flags = flags_of(each.conditions for each in repetitions)
-    sources = list(dict.fromkeys(each.energy_source for each in rated))
-    if len(sources) > 1:
-        missing = f"the power was not read from the same sensors in all rounds: {', '.join(sources)}"
-        rated = []
-    if rated and len(rated) < len(repetitions):
-        flags = (*flags, f"energy of {len(rated)} of {len(repetitions)}")
-    gross = [each.j_per_token for each in rated if each.j_per_token is not None]
-    net = [each.net_j_per_token for each in rated if each.net_j_per_token is not None]
-    first_s = [each.first_token_s for each in repetitions if each.first_token_s is not None]
-    return TestResult(
-        test=test,
-        repetitions=tuple(repetitions),
-        tokens_per_s=interval_of([each.tokens_per_s for each in repetitions]),
-        j_per_token=combined(gross) if gross else None,
-        net_j_per_token=combined(net) if net and len(net) == len(gross) else None,
-        energy_missing="" if gross else missing,
-        first_token_s=interval_of(first_s) if first_s and isinstance(test, PromptTest) else None,
-        temperature_begin_c=_mean(each.conditions.temperature_begin_c for each in repetitions),
-        temperature_end_c=_mean(each.conditions.temperature_end_c for each in repetitions),
-        flags=flags,
-    )
+def flags_of(conditions: Iterable[Conditions]) -> tuple[str, ...]:
+    """What disturbed how many of several repetitions, in words."""
+    of_all = list(conditions)
+    kinds = dict.fromkeys(kind for each in of_all for kind in each.disturbances)
+    flags = [f"{kind} in {sum(kind in each.disturbances for each in of_all)} of {len(of_all)}" for kind in kinds]
+    least_hz = min((each.frequency_least_hz for each in of_all if each.frequency_least_hz is not None), default=0.0)
+    most_hz = max((each.frequency_most_hz for each in of_all if each.frequency_most_hz is not None), default=0.0)
+    if least_hz < (1 - FREQUENCY_SPREAD) * most_hz:
+        flags.append(f"clock from {least_hz / HZ_PER_GHZ:.2f} to {most_hz / HZ_PER_GHZ:.2f} GHz")
+    return tuple(flags)
+
+
+def _hottest_c(session: Session, t_us: int) -> float | None:
+    names = [name for name in session.channels() if name.startswith(TEMPERATURE_PREFIX)]
+    return max((value for name in names if (value := _latest(session, name, t_us)) is not None), default=None)
+
+
+def _latest(session: Session, channel: str, t_us: int) -> float | None:
+    """The last reading before a moment; `None` if it is missing or old."""
+    _, values = session.window(channel, t_us - STALE_US, t_us)
+    return values[-1] if values and not isnan(values[-1]) else None
+
+
+def interval_of(values: Sequence[float]) -> MeanInterval:
+    """Mean, standard deviation and the 95 % interval of the mean of at least one value above 0, by Student's t."""
+    mean = fmean(values)
+    if len(values) < 2:
+        return MeanInterval(mean=mean, deviation=None, low=None, high=None)
+    deviation = stdev(values)
+    reach = quantile(CONFIDENCE, len(values) - 1) * deviation / sqrt(len(values))
+    return MeanInterval(mean=mean, deviation=deviation, low=max(0.0, mean - reach), high=mean + reach)
+
+
+def combined(figures: Sequence[Interval]) -> Interval:
+    """The mean of the same figure of at least one repetition.
+
+    What the sensor gets wrong in the same way each time stays; the rest falls with the square root of their number, and
+    is taken from their scatter where that is larger than what the sensor says.
+    """
+    value = fmean(figure.value for figure in figures)
+    systematic = fmean(figure.u_systematic for figure in figures)
+    random = sqrt(sum(figure.u_random**2 for figure in figures)) / len(figures)
+    factor = COVERAGE_FACTOR
+    if len(figures) > 1:
+        scatter = stdev(figure.value for figure in figures) / sqrt(len(figures))
+        if scatter > random:
+            random, factor = scatter, quantile(CONFIDENCE, len(figures) - 1)
+    return _with_reach(value, systematic, random, reach=hypot(COVERAGE_FACTOR * systematic, factor * random))
+
+
+def per_token(energies_j: Sequence[Interval], tokens: int) -> Interval:
+    """The energy of turns that follow each other, by the same sensor, over their tokens."""
+    value = sum(figure.value for figure in energies_j) / tokens
+    systematic = sum(figure.u_systematic for figure in energies_j) / tokens
+    random = sqrt(sum(figure.u_random**2 for figure in energies_j)) / tokens
+    return _with_reach(value, systematic, random, reach=COVERAGE_FACTOR * hypot(systematic, random))
+
+
+def _with_reach(value: float, systematic: float, random: float, *, reach: float) -> Interval:
+    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=systematic, u_random=random)
+
+
+def _interval(value: float | MeanInterval | Interval | None) -> Interval | None:
+    return value if isinstance(value, Interval) else None
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

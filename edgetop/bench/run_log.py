@@ -14,7 +14,6 @@ from edgetop.core.errors import EdgetopError
 from edgetop.io.files import write_atomically
 
 PLAN_FILE = "plan.json"
-
 RUNS_FILE = "runs.jsonl"
 
 

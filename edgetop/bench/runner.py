@@ -97,7 +97,6 @@ WAIT_S = 0.1
 """How soon an interruption is noticed."""
 
 WARMUP_QUESTION = "Count from one to ten."
-
 LOOK_S = 1.0
 """How often the idle device is looked at."""
 
@@ -190,7 +189,7 @@ class Measurement:
             reason = self._failure or "The model was not loaded."
             # An engine that was killed while it loaded may have more room the next time.
             raise NotLoadedError(reason) if self._load_failed else RunFailedError(reason)
-        while not live.senses:
+        while not live.has_sensors:
             self._pump(live)
 
     def _require_same_file(self) -> None:

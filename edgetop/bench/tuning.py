@@ -21,7 +21,7 @@ from edgetop.bench.results import PlanResult, Repetition, results_of
 from edgetop.bench.run_log import RunLog
 from edgetop.bench.runner import Runner, Tell
 from edgetop.core.bootstrap import SPREAD_LEAST
-from edgetop.core.engine_settings import KvType
+from edgetop.core.engine_choices import KvType
 from edgetop.core.statistics import CONFIDENCE, welch_difference
 from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgetop.bench.conclusions import Answers, answers_of
+from edgetop.bench.conclusions import Conclusions, conclusions_of
 from edgetop.bench.estimate import Expected, estimate
 from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
 from edgetop.bench.plan import ModelFile, Plan, Run, Setting, engine_settings, runs_of
@@ -19,15 +19,15 @@ from edgetop.bench.results import PlanResult, results_of
 from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunLog, quality_key, read_plan
 from edgetop.bench.runner import Progress, Runner
 from edgetop.commands.bench_request import bench_request, plan_of, presentation_of, require_same_server, say_sizes
-from edgetop.commands.exit import interruptible
-from edgetop.commands.inputs import has_own_engine, live_options, open_store, price_of
+from edgetop.commands.exit import ExitCode, interruptible
+from edgetop.commands.inputs import has_own_engine, live_options, open_store, price_of, reader_of
 from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_bytes, format_duration
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
-from edgetop.fit.assessment import Reader, RunTarget, Workload, assess
+from edgetop.fit.assessment import RunTarget, Workload, assess
 from edgetop.fit.model_file import read_facts
 from edgetop.io.files import write_atomically
 from edgetop.live.chat_session import LiveOptions
@@ -42,7 +42,6 @@ LOAD_BYTES_PER_S = 500e6
 """Of an SD card or an eMMC it is a fifth of this, of an NVMe drive several times; said as an estimate."""
 
 KEYS_SHOWN = 3
-
 TALK = Workload(prompt_tokens=512, answer_tokens=128)
 
 
@@ -51,7 +50,7 @@ def say_estimate(log: RunLog | Plan, runs: Sequence[Run], settings: Settings, st
     plan, unscored = (log, _models_to_score(log)) if isinstance(log, Plan) else (log.plan, log.unscored)
     if not has_own_engine(settings) or not (runs or unscored):
         return
-    place = own_place(Host(sysroot=settings[options.SYSROOT]), store.folder, probe="once", tell=lambda *_: None)
+    place = own_place(Host(sysroot=settings[options.SYSROOT]), store.folder, probe="once", report=lambda *_: None)
     expected = {each.key: _expected(each, plan.n_ctx, place) for each in plan.settings}
     has_power = not isinstance(power_headline(settings), Unavailable)
     found = estimate(plan, runs, expected, has_power=has_power, unscored=unscored)
@@ -125,7 +124,7 @@ def _paths(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: -(path / PLAN_FILE).stat().st_mtime)
 
 
-def write_results(result: PlanResult, answers: Answers, form: str, *, quiet: bool) -> None:
+def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, quiet: bool) -> None:
     """Print results as data; what went wrong goes to stderr, and into the data of those forms that have room for it."""
     rows = rows_of(result)
     match form:
@@ -138,11 +137,13 @@ def write_results(result: PlanResult, answers: Answers, form: str, *, quiet: boo
         case "sql":
             write_data(as_sql(rows))
         case "md":
-            write_data("\n".join([as_markdown(rows), "".join(f"- {one_line(each)}\n" for each in answers.sentences)]))
+            write_data(
+                "\n".join([as_markdown(rows), "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)])
+            )
         case _:
             if rows:
                 write_data(table(as_cells(rows)) + "\n")
-            write_data("".join(f"{one_line(sentence)}\n" for sentence in answers.sentences))
+            write_data("".join(f"{one_line(sentence)}\n" for sentence in conclusions.sentences))
     if not quiet or form == "table":
         for setting in result.settings:
             for problem in setting.problems:
@@ -241,10 +242,6 @@ def _size_bytes(model: ModelFile) -> int:
         return 0
 
 
-EXIT_INTERRUPTED = 130
-
-EXIT_NOT_LOADED = 3
-
 REPORT_FILE = "report.html"
 """Of a study, in the plan's folder, unless another file is named."""
 
@@ -271,17 +268,16 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return 0
     finished = carry_out(log, store, settings)
     result = results_of(log.plan, log.finished)
-    reader = Reader(
-        words_per_minute=settings[options.WORDS_PER_MINUTE], tokens_per_word=settings[options.TOKENS_PER_WORD]
+    conclusions = conclusions_of(
+        result, reader=reader_of(settings), price=price_of(settings), ownership=shown.ownership
     )
-    answers = answers_of(result, reader=reader, price=price_of(settings), ownership=shown.ownership)
-    write_results(result, answers, shown.form, quiet=quiet)
+    write_results(result, conclusions, shown.form, quiet=quiet)
     report = shown.report or (log.path / REPORT_FILE if arguments.study else None)
     if report is not None:
         write_report(result, report)
     if not finished:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     return _exit_code(result, log)
 
 
@@ -326,9 +322,9 @@ def _log(arguments: argparse.Namespace, settings: Settings, folder: Path) -> Run
 
 def _foretell(arguments: argparse.Namespace, settings: Settings, store: Store) -> None:
     """Say what a plan would take; levels that are not there yet are not made."""
-    wishes = bench_request(arguments)
-    say_sizes(wishes, settings)
-    plan = plan_of(wishes, settings, quiet=True, make=False)
+    request = bench_request(arguments)
+    say_sizes(request, settings)
+    plan = plan_of(request, settings, quiet=True, make=False)
     say_estimate(plan, runs_of(plan), settings, store)
 
 
@@ -341,4 +337,4 @@ def _exit_code(result: PlanResult, log: RunLog) -> int:
     if any(setting.tests or setting.quality for setting in result.settings):
         return 0
     outcomes = {run.outcome for run in log.finished}
-    return EXIT_NOT_LOADED if outcomes == {"not_loaded"} else 1
+    return ExitCode.NOT_LOADED if outcomes == {"not_loaded"} else 1

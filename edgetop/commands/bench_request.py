@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import platformdirs
 from msgspec import Struct
@@ -18,15 +19,16 @@ from edgetop.bench.plan import (
     ModelFile,
     Plan,
     QualityPlan,
-    check_wishes,
-    read_wishes,
+    changed_request,
+    read_request,
+    require_tests,
     settings_of,
     token_tests,
 )
 from edgetop.bench.prompts import prompt_tests, reading_text
-from edgetop.commands.command_line import T, _count, _pair, _parsed_value, parsed_one
 from edgetop.commands.inputs import has_own_engine, server_choice
 from edgetop.commands.output import clear_progress, print_status, show_progress
+from edgetop.core.engine_choices import KV_TYPES, THREADS_MAX
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes
 from edgetop.fit.model_file import read_facts
@@ -34,11 +36,13 @@ from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.model_file import content_key
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
-from edgetop.inference.server.detection import ServerProbe, survey
+from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.http import RequestError
 from edgetop.settings import options
-from edgetop.settings.option import integer, real, token_count
+from edgetop.settings.option import SCRIPT_PREFIX, OneOf, integer, parse_value, real, token_count
 from edgetop.settings.resolve import Settings
+
+T = TypeVar("T")
 
 STUDY_LEVELS = ("F16", "Q8_0", "Q5_K_M", "Q4_K_M", "Q4_0", "Q2_K")
 
@@ -47,15 +51,15 @@ class Presentation(Struct, frozen=True, kw_only=True):
     """How the results are to be shown."""
 
     form: str
-    """One of `edgetop.bench.output.FORMATS`."""
+    """One of `edgetop.bench.output.Format`."""
     ownership: Ownership | None
     report: Path | None
 
 
 def presentation_of(arguments: argparse.Namespace) -> Presentation:
     """How the results are to be shown; read before hours are spent on them. Raises UsageError."""
-    price = parsed_one("--device-price", arguments.device_price, real(0, 1e9))
-    years = parsed_one("--device-years", arguments.device_years, real(0.01, 100))
+    price = _one("--device-price", arguments.device_price, real(0, 1e9))
+    years = _one("--device-years", arguments.device_years, real(0.01, 100))
     if years is not None and price is None:
         raise UsageError("--device-years says nothing without --device-price", "give both, or none")
     ownership = None
@@ -69,69 +73,75 @@ def presentation_of(arguments: argparse.Namespace) -> Presentation:
 
 def bench_request(arguments: argparse.Namespace) -> BenchRequest:
     """What is to be measured. Raises UsageError."""
-    wishes = BenchRequest() if arguments.plan is None else read_wishes(Path(arguments.plan).expanduser())
+    request = BenchRequest() if arguments.plan is None else read_request(Path(arguments.plan).expanduser())
     if arguments.study:
-        wishes = _study(wishes)
-    threads = integer(1, options.THREADS_MAX)
+        request = _study(request)
+    threads = integer(1, THREADS_MAX)
     given: dict[str, object] = {
         "models": tuple(arguments.models) or None,
         "quant": _several("--quant", arguments.quant, str.upper),
         "threads": _several("--threads", arguments.threads, threads),
         "threads_batch": _several("--threads-batch", arguments.threads_batch, threads),
-        "kv_type": _several("--kv-type", arguments.kv_type, _kv_type),
+        "kv_type": _several("--kv-type", arguments.kv_type, OneOf(*KV_TYPES)),
         "gpu_layers": _several("--gpu-layers", arguments.gpu_layers, integer(0, 10_000)),
         "batch": _several("--batch", arguments.batch, token_count),
         "ubatch": _several("--ubatch", arguments.ubatch, token_count),
         "n_prompt": _several("-p", arguments.n_prompt, _count),
         "n_gen": _several("-n", arguments.n_gen, _count),
         "n_depth": _several("-d", arguments.n_depth, _count),
-        "pairs": tuple(_pair(text) for text in arguments.pairs) or None,
-        "repetitions": parsed_one("-r", arguments.repetitions, integer(1, 10_000)),
-        "max_tokens": parsed_one("--max-tokens", arguments.max_tokens, integer(1, 2**20)),
-        "idle_s": parsed_one("--idle", arguments.idle, real(0, 3600)),
-        "cool_down_limit_s": parsed_one("--cool-down-limit", arguments.cool_down_limit, real(0, 86400)),
-        "seed": parsed_one("--seed", arguments.seed, integer(0, 2**32 - 1)),
+        "pairs": tuple(parse_value("--pg", text, _pair) for text in arguments.pairs) or None,
+        "repetitions": _one("-r", arguments.repetitions, integer(1, 10_000)),
+        "max_tokens": _one("--max-tokens", arguments.max_tokens, integer(1, 2**20)),
+        "idle_s": _one("--idle", arguments.idle, real(0, 3600)),
+        "cool_down_limit_s": _one("--cool-down-limit", arguments.cool_down_limit, real(0, 86400)),
+        "seed": _one("--seed", arguments.seed, integer(0, 2**32 - 1)),
         "prompts": True if arguments.prompts else None,
         "quality": arguments.quality,
         "order": arguments.order,
         "warmup": False if arguments.no_warmup else None,
     }
-    wishes = replace(wishes, **{name: value for name, value in given.items() if value is not None})
-    check_wishes(wishes)
-    return wishes
+    request = changed_request(request, **{name: value for name, value in given.items() if value is not None})
+    require_tests(request)
+    return request
 
 
-def _study(wishes: BenchRequest) -> BenchRequest:
+def _study(request: BenchRequest) -> BenchRequest:
     """The whole study: six levels, one thread and all, the usual tests, real prompts and quality."""
-    from edgetop.inference.threads import decode_threads  # noqa: PLC0415 - reads the machine
+    from edgetop.io.cpus import decode_threads  # noqa: PLC0415 - reads the machine
 
     threads = decode_threads()
     return replace(
-        wishes,
-        name="study" if wishes.name == "bench" else wishes.name,
-        quant=wishes.quant or STUDY_LEVELS,
-        threads=wishes.threads or tuple(sorted({1, max(1, threads // 2), threads})),
+        request,
+        name="study" if request.name == "bench" else request.name,
+        quant=request.quant or STUDY_LEVELS,
+        threads=request.threads or tuple(sorted({1, max(1, threads // 2), threads})),
         prompts=True,
-        quality=wishes.quality or True,
+        quality=request.quality or True,
     )
 
 
 def _several(flag: str, given: Sequence[str], parse: Callable[[str], T]) -> tuple[T, ...] | None:
     """Values after a flag that may be given several times, each with commas; `None` if it was not given."""
-    values = [_parsed_value(flag, word, parse) for text in given for word in text.split(",")]
+    values = [parse_value(flag, word.strip(), parse) for text in given for word in text.split(",")]
     return tuple(dict.fromkeys(values)) or None
 
 
-def _kv_type(text: str) -> str:
-    if text not in options.KV_TYPES:
-        raise ValueError(f"one of {', '.join(options.KV_TYPES)}")
-    return text
+def _one(flag: str, given: str | None, parse: Callable[[str], T]) -> T | None:
+    """The value after a flag; `None` if it was not given."""
+    return None if given is None else parse_value(flag, given.strip(), parse)
 
 
-TOKEN_TESTS = ("llama-server", "Ollama")
-"""Kinds of servers that take a prompt of a set number of tokens and answer with a set number."""
+def _count(text: str) -> int:
+    """A number of tokens, 0 for none."""
+    return 0 if text == "0" else token_count(text)
 
-_OLLAMA_TAKES = ("threads", "gpu_layers", "batch")
+
+def _pair(text: str) -> tuple[int, int]:
+    n_prompt, comma, n_gen = text.partition(",")
+    if not comma:
+        raise ValueError("two numbers, such as 512,128")
+    return token_count(n_prompt), token_count(n_gen)
+
 
 _WHY_NOT = {
     "quant": "levels cannot be made of a server's model",
@@ -145,24 +155,24 @@ _WHY_NOT = {
 }
 
 
-def server_plan(wishes: BenchRequest, settings: Settings, *, quiet: bool) -> tuple[BenchRequest, list[ModelFile], str]:
-    """What can be measured of the wishes, the server's models and its address.
+def server_plan(request: BenchRequest, settings: Settings, *, quiet: bool) -> tuple[BenchRequest, list[ModelFile], str]:
+    """What of the request can be measured, the server's models and its address.
 
     Raises UsageError for what it decides by itself, and ModelError where it does not answer or lacks a model.
     """
     choice = server_choice(settings)
     assert choice is not None  # noqa: S101 - asked for by the caller
-    found = survey(choice)
+    found = probe(choice)
     if found.problem:
         raise ModelError(found.problem, found.hint)
-    _refuse(wishes, found)
-    if found.kind not in TOKEN_TESTS:
-        if not (wishes.prompts or quiet):
+    _refuse(request, found)
+    if not found.backend.has_token_tests:
+        if not (request.prompts or quiet):
             print_status(
                 f"{found.kind}: it takes conversations only, so the built-in prompts are measured, not pp and tg tests"
             )
-        wishes = replace(wishes, n_prompt=(), n_gen=(), pairs=(), prompts=True)
-    return wishes, _models(wishes.models, found), choice.url
+        request = replace(request, n_prompt=(), n_gen=(), pairs=(), prompts=True)
+    return request, _models(request.models, found), choice.url
 
 
 def require_same_server(server: str, settings: Settings) -> None:
@@ -176,14 +186,13 @@ def require_same_server(server: str, settings: Settings) -> None:
     raise UsageError("this benchmark is of model files, not of a server", "go on without --server (EDGETOP_SERVER)")
 
 
-def _refuse(wishes: BenchRequest, found: ServerProbe) -> None:
+def _refuse(request: BenchRequest, found: ServerProbe) -> None:
     unset = BenchRequest()
-    takes = _OLLAMA_TAKES if found.kind == "Ollama" else ()
     for name, why in _WHY_NOT.items():
-        if name not in takes and getattr(wishes, name) != getattr(unset, name):
+        if name not in found.backend.request_settings and getattr(request, name) != getattr(unset, name):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag}: {why}", "set it where the server is started, and leave it out here")
-    if any(wishes.n_depth) and found.kind != "llama-server":
+    if any(request.n_depth) and not found.backend.has_depth_tests:
         raise UsageError(f"-d: {found.kind} does not say what of a prompt it kept", "leave it out")
 
 
@@ -205,47 +214,36 @@ def has_server(settings: Settings) -> bool:
 
 
 UNQUANTIZED = frozenset({"F32", "F16", "BF16", "all F32"})
-
 LARGEST_TEXT_BYTES = 16 * 2**20
 
 
-def plan_of(wishes: BenchRequest, settings: Settings, *, quiet: bool = False, make: bool = True) -> Plan:
+def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, make: bool = True) -> Plan:
     """The plan; its levels are made unless `make` is false.
 
     Raises ModelError for a model that is not found, QuantizationError and UsageError.
     """
     server = ""
     if has_server(settings):
-        wishes, found, server = server_plan(wishes, settings, quiet=quiet)
+        request, found, server = server_plan(request, settings, quiet=quiet)
         models = _told_apart(found)
     else:
-        models = _local_models(wishes, settings, quiet=quiet, make=make)
+        models = _local_models(request, settings, quiet=quiet, make=make)
     cool_down = CoolDown()
-    if wishes.idle_s is not None:
-        cool_down = replace(cool_down, idle_s=wishes.idle_s)
-    if wishes.cool_down_limit_s is not None:
-        cool_down = replace(cool_down, limit_s=wishes.cool_down_limit_s)
-    tests = token_tests(wishes.n_prompt, wishes.n_gen, wishes.n_depth, wishes.pairs)
+    if request.idle_s is not None:
+        cool_down = replace(cool_down, idle_s=request.idle_s)
+    if request.cool_down_limit_s is not None:
+        cool_down = replace(cool_down, limit_s=request.cool_down_limit_s)
+    tests = token_tests(request)
     return Plan(
-        name=wishes.name,
-        settings=tuple(
-            settings_of(
-                models,
-                threads=wishes.threads or (None,),
-                threads_batch=wishes.threads_batch or (None,),
-                kv_types=wishes.kv_type,
-                gpu_layers=wishes.gpu_layers or (None,),
-                batches=wishes.batch or (None,),
-                ubatches=wishes.ubatch or (None,),
-            )
-        ),
-        tests=(*tests, *(prompt_tests(wishes.max_tokens) if wishes.prompts else ())),
-        repetitions=wishes.repetitions,
-        order=wishes.order,
-        warmup=wishes.warmup,
+        name=request.name,
+        settings=settings_of(models, request),
+        tests=(*tests, *(prompt_tests(request.max_tokens) if request.prompts else ())),
+        repetitions=request.repetitions,
+        order=request.order,
+        warmup=request.warmup,
         cool_down=cool_down,
-        quality=_quality(wishes.quality),
-        seed=wishes.seed,
+        quality=_quality(request.quality),
+        seed=request.seed,
         server=server,
     )
 
@@ -256,12 +254,12 @@ def level_folder() -> Path:
     return (Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("edgetop")) / "levels"
 
 
-def say_sizes(wishes: BenchRequest, settings: Settings) -> None:
+def say_sizes(request: BenchRequest, settings: Settings) -> None:
     """Say how much the levels take that have to be made. Raises as `plan_of`."""
     if not has_own_engine(settings):
         return
-    for path in _found(wishes, settings):
-        for level in _levels(wishes):
+    for path in _found(request, settings):
+        for level in _levels(request):
             if level_path(path, level, level_folder()).is_file():
                 continue
             show_progress(f"how large {level} of {path.name} will be")
@@ -269,22 +267,22 @@ def say_sizes(wishes: BenchRequest, settings: Settings) -> None:
             print_status(f"{level} of {path.name} is to be made: {format_bytes(size_bytes)}")
 
 
-def _found(wishes: BenchRequest, settings: Settings) -> list[Path]:
-    names: Sequence[str | None] = wishes.models or (None,)
+def _found(request: BenchRequest, settings: Settings) -> list[Path]:
+    names: Sequence[str | None] = request.models or (None,)
     return [resolve(name, folders=settings[options.MODEL_DIR], last_used=last_model()) for name in names]
 
 
-def _levels(wishes: BenchRequest) -> tuple[str, ...]:
-    for level in wishes.quant:
+def _levels(request: BenchRequest) -> tuple[str, ...]:
+    for level in request.quant:
         if level not in LEVELS:
             raise UsageError(f"{level!r} is no level that can be made", f"choose from {', '.join(LEVELS)}")
-    return wishes.quant
+    return request.quant
 
 
-def _local_models(wishes: BenchRequest, settings: Settings, *, quiet: bool, make: bool) -> list[ModelFile]:
-    if settings[options.ENGINE] != "llama":
-        return [_played_model(name) for name in wishes.models or ("scripted",)]
-    levels, found = _levels(wishes), _found(wishes, settings)
+def _local_models(request: BenchRequest, settings: Settings, *, quiet: bool, make: bool) -> list[ModelFile]:
+    if settings[options.ENGINE].startswith(SCRIPT_PREFIX):
+        return [_played_model(name) for name in request.models or ("scripted",)]
+    levels, found = _levels(request), _found(request, settings)
     if not levels:
         return _told_apart([_model_file(path) for path in found])
     models = []
@@ -342,12 +340,12 @@ def _told_apart(models: Sequence[ModelFile]) -> list[ModelFile]:
     return labelled
 
 
-def _quality(wish: bool | str) -> QualityPlan | None:
-    if wish is False:
+def _quality(asked: bool | str) -> QualityPlan | None:
+    if asked is False:
         return None
-    if wish is True:
+    if asked is True:
         return QualityPlan(text=reading_text())
-    path = Path(str(wish)).expanduser()
+    path = Path(str(asked)).expanduser()
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_TEXT_BYTES + 1)

@@ -17,7 +17,7 @@ from edgetop.core.sources import Meter, Unavailable
 from edgetop.live.sensor_session import MeanPower, SensorSession
 from edgetop.session.meters import SEE_DOCTOR
 from edgetop.settings import options
-from edgetop.settings.option import real
+from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.calibration import (
     Calibration,
@@ -119,9 +119,7 @@ def _meter_w(ask: Ask) -> float:
 
 
 POINT = "SENSOR_W:METER_W"
-
 SECONDS_MOST = 3600
-
 PERCENT_MOST = 50
 
 
@@ -139,11 +137,11 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def parse_point(text: str) -> Point:
-    """One load: what the sensor and the meter showed. Raises UsageError."""
+    """One load: what the sensor and the meter showed. Raises ValueError with what was expected."""
     try:
         sensor_w, meter_w = (float(part) for part in text.split(":"))
     except ValueError:
-        raise UsageError(f"--point: {text!r} cannot be used", f"expected is {POINT}, such as 5.2:6.1") from None
+        raise ValueError(f"{POINT}, such as 5.2:6.1") from None
     return Point(sensor_w=sensor_w, meter_w=meter_w)
 
 
@@ -169,9 +167,9 @@ def choose(inventory: Inventory, watch: SensorSession, chosen: str | None) -> Ca
 
 
 def _calibrate(arguments: argparse.Namespace, settings: Settings, device: str) -> int:
-    points = [parse_point(text) for text in arguments.points]
-    seconds = _number("--seconds", arguments.seconds, 0.1, SECONDS_MOST)
-    meter_gain = _number("--meter-gain", arguments.meter_gain, 0, PERCENT_MOST) / 100
+    points = [parse_value("--point", text, parse_point) for text in arguments.points]
+    seconds = parse_value("--seconds", arguments.seconds, real(0.1, SECONDS_MOST))
+    meter_gain = parse_value("--meter-gain", arguments.meter_gain, real(0, PERCENT_MOST)) / 100
     if not points and not _is_terminal():
         raise UsageError("without a terminal nobody can be asked for the meter's readings",
                          f"give them: --point {POINT}, twice or more")  # fmt: skip
@@ -275,13 +273,6 @@ def _gain_words(own: Calibration, meter_gain: float | None) -> str:
     return (
         f": {meter_gain * 100:.2g} % of the meter and {beside * 100:.2g} % for what {len(own.points)} points leave open"
     )
-
-
-def _number(flag: str, text: str, low: float, high: float) -> float:
-    try:
-        return real(low, high)(text)
-    except ValueError as error:
-        raise UsageError(f"{flag}: {text!r} cannot be used", f"expected is {error}") from None
 
 
 def _is_terminal() -> bool:

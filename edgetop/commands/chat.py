@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetop.commands.inputs import given_prompts, has_own_engine, named_model, read_prompt, server_choice
 from edgetop.commands.output import print_status
-from edgetop.commands.screens import chosen_controls, chosen_theme, is_terminal, obey_no_color, shows_screens
+from edgetop.commands.screens import chosen_input, chosen_theme, is_terminal, obey_no_color, shows_screens
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.inference.catalog import last_model, remember_model, resolve
 from edgetop.settings import options
@@ -28,7 +28,7 @@ DEFAULT_QUESTION = "Explain in two sentences what a language model does."
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or answer without one."""
     prompts = given_prompts(arguments)
-    wanted = getattr(arguments, "goes_on_with", None)
+    wanted = getattr(arguments, "resume_from", None)
     if wanted is not None and (prompts or not shows_screens(settings)):
         raise UsageError("--continue goes on with a conversation on the live screen", "leave out --prompt and --plain")
     if not prompts and shows_screens(settings):
@@ -42,22 +42,23 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return answer(prompts or [_piped_question() or DEFAULT_QUESTION], settings)
 
 
-def _open_screen(settings: Settings, goes_on_with: Path | None) -> int:
+def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     model = _model(settings)
     obey_no_color(settings)
-    from edgetop.tui.app import run_screen  # noqa: PLC0415 - Textual is slow to import
+    from edgetop.core.energy.duty import Price  # noqa: PLC0415 - only where a screen is opened
+    from edgetop.tui.app import run_chat  # noqa: PLC0415 - Textual is slow to import
 
-    price_per_kwh = settings[options.PRICE_PER_KWH]
-    saved = run_screen(
+    per_kwh = settings[options.PRICE_PER_KWH]
+    saved = run_chat(
         lambda: _prepare(settings),
         model=model,
         theme=chosen_theme(settings),
         level="ascii" if settings[options.ASCII] else None,
         delay_s=settings[options.DELAY],
-        price=None if price_per_kwh is None else (price_per_kwh, settings[options.CURRENCY]),
+        price=None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY]),
         settings=settings,
-        controls=chosen_controls(settings),
-        goes_on_with=goes_on_with,
+        input_options=chosen_input(settings),
+        resume_from=resume_from,
     )
     if saved is not None:
         from edgetop.session.file_io import load_head  # noqa: PLC0415 - at the end

@@ -9,43 +9,39 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.commands.inputs import sessions_folder
-from edgetop.commands.output import print_error, print_status, table, write_data, write_json, write_rows
-from edgetop.commands.screens import show_page
-from edgetop.core.energy.duty import Price
+from edgetop.commands.exit import ExitCode
+from edgetop.commands.inputs import price_of, reader_of, sessions_folder
+from edgetop.commands.output import Column, print_error, print_status, table, write_data, write_json, write_listing
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_rate, format_seconds, format_significant
-from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
-from edgetop.fit.assessment import Assessment, Reader, RunTarget, Thresholds, Workload, assess
-from edgetop.fit.devices import Device, default_file, load_devices
+from edgetop.fit.assessment import Assessment, RunTarget, Thresholds, Workload, assess
+from edgetop.fit.devices import Device, default_file, find_device, load_devices, machine_of, mode_of
 from edgetop.fit.memory import MemoryRoom
 from edgetop.fit.model_assessments import CONTEXTS, ModelAssessments
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import models_in, read_facts
 from edgetop.fit.suggestions import Choices, Suggestion, suggest
 from edgetop.fit.wording import Entry, banded, effect_text, page, verdict_text
-from edgetop.inference.catalog import find_models, resolve
-from edgetop.live.this_machine import outcomes_in
-from edgetop.session.past_runs import Outcome, PredictedVsMeasured, PredictionAccuracy, Quantity, records_of
 from edgetop.settings import options
-from edgetop.settings.option import integer, real, token_count
+from edgetop.settings.option import integer, parse_value, real, token_count
 from edgetop.settings.resolve import Settings, engine_settings
-from edgetop.telemetry.device import describe
-from edgetop.telemetry.host import Host
+
+if TYPE_CHECKING:
+    from edgetop.session.past_runs import Outcome, PredictedVsMeasured, PredictionAccuracy, Quantity
 
 SYSTEM_SHARE = 0.15
 """Of a device's memory that its system and its desktop take before a model comes: 0.5 to 1.2 GB of 8 GB boards."""
 
 
-def place_of(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
+def run_target(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
     """The place that is meant. Raises UsageError for a device or a power mode that is not in the table."""
     if arguments.device is None and arguments.power_mode is not None:
         raise UsageError("--power-mode is one of a device of the table", "name the device with --device, too")
@@ -58,8 +54,6 @@ def other_modes(arguments: argparse.Namespace, settings: Settings) -> dict[str, 
     """The other power modes of the device that was named, by name; none of this machine, which has one at a time."""
     if arguments.device is None:
         return {}
-    from edgetop.fit.devices import default_file, find_device, load_devices, mode_of  # noqa: PLC0415 - see below
-
     device = find_device(load_devices(default_file()), arguments.device)
     names = [name for name in device.modes if name != mode_of(device, arguments.power_mode)]
     return {name: _judged(_device(arguments.device, name), settings) for name in names}
@@ -67,16 +61,10 @@ def other_modes(arguments: argparse.Namespace, settings: Settings) -> dict[str, 
 
 def _judged(place: RunTarget, settings: Settings) -> RunTarget:
     """The place with the thresholds and the price that the settings have."""
-    per_kwh = settings[options.PRICE_PER_KWH]
     return replace(
         place,
-        thresholds=Thresholds(
-            margin_share=settings[options.MEMORY_MARGIN] / 100,
-            reader=Reader(
-                words_per_minute=settings[options.WORDS_PER_MINUTE], tokens_per_word=settings[options.TOKENS_PER_WORD]
-            ),
-        ),
-        price=None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY]),
+        thresholds=Thresholds(margin_share=settings[options.MEMORY_MARGIN] / 100, reader=reader_of(settings)),
+        price=price_of(settings),
     )
 
 
@@ -85,17 +73,12 @@ def _own(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
     from edgetop.telemetry.host import Host  # noqa: PLC0415 - the same
 
     probe: Probe = "never" if arguments.no_probe else "always" if arguments.force_probe else "once"
-    return own_place(Host(sysroot=settings[options.SYSROOT]), sessions_folder(settings), probe=probe, tell=print_error)
+    return own_place(
+        Host(sysroot=settings[options.SYSROOT]), sessions_folder(settings), probe=probe, report=print_error
+    )
 
 
 def _device(name: str, power_mode: str | None) -> RunTarget:
-    from edgetop.fit.devices import (  # noqa: PLC0415 - own machine needs none
-        default_file,
-        find_device,
-        load_devices,
-        machine_of,
-    )
-
     machine = machine_of(find_device(load_devices(default_file()), name), power_mode)
     memory_bytes = machine.memory_bytes
     room = None
@@ -109,20 +92,7 @@ def _device(name: str, power_mode: str | None) -> RunTarget:
     return RunTarget(machine=machine, threads=machine.cores or 1, room=room)
 
 
-EXIT_UNREADABLE = 3
-
-EXIT_DOES_NOT_FIT = 4
-
-EXIT_TOO_SLOW = 5
-
-EXIT_NOT_KNOWN = 1
-
 LABEL_COLUMNS, WIDTH_LEAST = 9, 30
-
-SHOWN = {
-    "Model": "MODEL", "Quant": "QUANT", "Size": "SIZE", "Context": "CONTEXT", "Memory": "MEMORY", "Decode": "TOK/S",
-    "FirstToken": "FIRST TOKEN", "Joules": "J/TOKEN", "Verdict": "VERDICT", "Basis": "BASIS",
-}  # fmt: skip
 
 
 class Checked(Struct, frozen=True, kw_only=True):
@@ -138,13 +108,13 @@ def exit_code(checked: Checked, min_speed: float | None) -> int:
     """0 fits, 3 cannot be read, 4 does not fit, 5 fits but is slower than `min_speed`, 1 if that is not known."""
     assessment = checked.assessment
     if assessment is None:
-        return EXIT_UNREADABLE
+        return ExitCode.NOT_LOADED
     if assessment.verdict.fit == "does not fit":
-        return EXIT_DOES_NOT_FIT
+        return ExitCode.DOES_NOT_FIT
     if assessment.verdict.fit is None or (min_speed is not None and assessment.decode is None):
-        return EXIT_NOT_KNOWN
+        return ExitCode.FAILED
     if min_speed is not None and assessment.decode is not None and assessment.decode.value < min_speed:
-        return EXIT_TOO_SLOW
+        return ExitCode.TOO_SLOW
     return 0
 
 
@@ -166,7 +136,7 @@ def write_checked(
     elif chosen is None and len(checked) == 1 and first is not None and first.assessment is not None:
         write_page(first.assessment, place, choices(first.assessment), currency=currency)
     else:
-        write_rows([_row(each) for each in checked], chosen, SHOWN)
+        write_listing(checked, COLUMNS, chosen)
 
 
 def write_page(assessment: Assessment, place: RunTarget, choices: Choices | None = None, *, currency: str) -> None:
@@ -220,8 +190,8 @@ def as_object(checked: Checked, place: RunTarget, choices: Callable[[Assessment]
         "memory_missing": _missing(need),
         "room": assessment.room,
         "largest_context": assessment.largest_context,
-        "prompt_tokens": assessment.talk.prompt_tokens,
-        "answer_tokens": assessment.talk.answer_tokens,
+        "prompt_tokens": assessment.workload.prompt_tokens,
+        "answer_tokens": assessment.workload.answer_tokens,
         "speed": None if isinstance(assessment.speed, Unavailable) else assessment.speed,
         "speed_missing": _missing(assessment.speed),
         "energy": None if isinstance(assessment.energy, Unavailable) else assessment.energy,
@@ -249,78 +219,93 @@ def _suggestion(before: Assessment, suggestion: Suggestion) -> dict[str, Any]:
     }
 
 
-def _row(checked: Checked) -> dict[str, Any]:
-    """Values for CSV, and texts for a table."""
-    assessment = checked.assessment
-    if assessment is None:
-        return {**dict.fromkeys(_values(None)), "source": checked.source, "problem": checked.problem,
-                **dict.fromkeys(SHOWN, ""), "Model": _called(checked.source), "Verdict": "cannot be read"}  # fmt: skip
-    facts, need, speed, energy = assessment.facts, assessment.need, assessment.speed, assessment.energy
-    return {
-        **_values(assessment),
-        "source": checked.source,
-        "problem": None,
-        "Model": _called(checked.source),
-        "Quant": facts.file_type or NOT_AVAILABLE,
-        "Size": format_bytes(facts.size_bytes),
-        "Context": str(assessment.settings.n_ctx),
-        "Memory": NOT_AVAILABLE if isinstance(need, Unavailable) else format_bytes(need.needed_bytes),
-        "Decode": banded(assessment.decode),
-        "FirstToken": NOT_AVAILABLE
-        if isinstance(speed, Unavailable) or speed.first_token_s is None
-        else format_seconds(speed.first_token_s.value),
-        "Joules": NOT_AVAILABLE if isinstance(energy, Unavailable) else banded(energy.decode_j_per_token),
-        "Verdict": verdict_text(assessment),
-        "Basis": NOT_AVAILABLE if isinstance(speed, Unavailable) else speed.basis,
-    }
-
-
 def _called(source: str) -> str:
     """A model by the name of its file: those in headers are often the same for all quantizations."""
     return source if source.startswith("hf:") else source.rpartition("/")[2].removesuffix(".gguf")
 
 
-def _values(assessment: Assessment | None) -> dict[str, Any]:
-    """Figures by their names; without an assessment the names alone."""
-    facts = None if assessment is None else assessment.facts
-    settings = None if assessment is None else assessment.settings
-    need = None if assessment is None or isinstance(assessment.need, Unavailable) else assessment.need
-    speed = None if assessment is None or isinstance(assessment.speed, Unavailable) else assessment.speed
-    energy = None if assessment is None or isinstance(assessment.energy, Unavailable) else assessment.energy
-    verdict = None if assessment is None else assessment.verdict
-    room = None if assessment is None else assessment.room
-    return {
-        "source": None,
-        "problem": None,
-        **{name: getattr(facts, name, None) for name in ("name", "architecture", "file_type", "size_bytes")},
-        **{name: getattr(facts, name, None) for name in ("bits_per_weight", "parameters", "active_parameters")},
-        **{name: getattr(settings, name, None) for name in ("n_ctx", "n_threads", "n_gpu_layers", "type_k", "type_v")},
-        **{name: getattr(need, name, None) for name in ("weights_bytes", "repack_bytes", "kv_bytes", "compute_bytes")},
-        **{name: getattr(need, name, None) for name in ("output_bytes", "process_bytes", "needed_bytes")},
-        "memory_basis": getattr(need, "basis", None),
-        "available_bytes": getattr(room, "available_bytes", None),
-        "largest_context": None if assessment is None else assessment.largest_context,
-        **_figure("decode_tokens_per_s", getattr(speed, "decode_tokens_per_s", None)),
-        **_figure("prefill_tokens_per_s", getattr(speed, "prefill_tokens_per_s", None)),
-        **_figure("first_token_s", getattr(speed, "first_token_s", None)),
-        "limited_by": getattr(speed, "limited_by", None),
-        "speed_basis": getattr(speed, "basis", None),
-        **_figure("decode_j_per_token", getattr(energy, "decode_j_per_token", None)),
-        "energy_scope": getattr(energy, "scope", None),
-        "energy_basis": getattr(energy, "basis", None),
-        **_figure("answer_j", None if assessment is None else assessment.answer_j),
-        "fit": getattr(verdict, "fit", None),
-        "pace": getattr(verdict, "pace", None),
-        "verify": None if assessment is None else shlex.join(assessment.verify_command),
-    }
+def _of(path: str) -> Callable[[Checked], Any]:
+    """Looks up a figure of the assessment, such as `need.kv_bytes`; `None` where there is none."""
+
+    def value(checked: Checked) -> object:
+        found: object = checked.assessment
+        for name in path.split("."):
+            found = getattr(found, name, None)
+        return found
+
+    return value
 
 
-def _figure(name: str, figure: Interval | None) -> dict[str, float | None]:
-    return {
-        name: None if figure is None else figure.value,
-        f"{name}_low": None if figure is None else figure.low,
-        f"{name}_high": None if figure is None else figure.high,
-    }
+def _text(words: Callable[[Assessment], str], without: str = "") -> Callable[[Checked], str]:
+    """A cell for a person; `without` an assessment."""
+    return lambda checked: without if checked.assessment is None else words(checked.assessment)
+
+
+def _plain(*paths: str) -> list[Column[Checked]]:
+    """Columns that only programs read, named by the last name of their paths."""
+    return [Column(path.rpartition(".")[2], _of(path)) for path in paths]
+
+
+def _interval(path: str) -> list[Column[Checked]]:
+    name = path.rpartition(".")[2]
+    return [
+        Column(f"{name}{suffix}", _of(f"{path}.{part}"))
+        for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high"))
+    ]
+
+
+def _first_token_text(assessment: Assessment) -> str:
+    speed = assessment.speed
+    if isinstance(speed, Unavailable) or speed.first_token_s is None:
+        return NOT_AVAILABLE
+    return format_seconds(speed.first_token_s.value)
+
+
+def _joules_text(assessment: Assessment) -> str:
+    energy = assessment.energy
+    return NOT_AVAILABLE if isinstance(energy, Unavailable) else banded(energy.decode_j_per_token)
+
+
+def _memory_text(assessment: Assessment) -> str:
+    need = assessment.need
+    return NOT_AVAILABLE if isinstance(need, Unavailable) else format_bytes(need.needed_bytes)
+
+
+def _basis_text(assessment: Assessment) -> str:
+    return NOT_AVAILABLE if isinstance(assessment.speed, Unavailable) else assessment.speed.basis
+
+
+COLUMNS: tuple[Column[Checked], ...] = (
+    Column("source", heading="MODEL", text=lambda checked: _called(checked.source)),
+    Column("problem", lambda checked: checked.problem or None),
+    *_plain("facts.name", "facts.architecture"),
+    Column("file_type", _of("facts.file_type"), "QUANT", _text(lambda each: each.facts.file_type or NOT_AVAILABLE)),
+    Column("size_bytes", _of("facts.size_bytes"), "SIZE", _text(lambda each: format_bytes(each.facts.size_bytes))),
+    *_plain("facts.bits_per_weight", "facts.parameters", "facts.active_parameters"),
+    Column("n_ctx", _of("settings.n_ctx"), "CONTEXT", _text(lambda each: str(each.settings.n_ctx))),
+    *_plain("settings.n_threads", "settings.n_gpu_layers", "settings.type_k", "settings.type_v"),
+    *_plain("need.weights_bytes", "need.repack_bytes", "need.kv_bytes", "need.compute_bytes", "need.output_bytes"),
+    *_plain("need.process_bytes"),
+    Column("needed_bytes", _of("need.needed_bytes"), "MEMORY", _text(_memory_text)),
+    Column("memory_basis", _of("need.basis")),
+    *_plain("room.available_bytes", "largest_context"),
+    Column("", heading="TOK/S", text=_text(lambda each: banded(each.decode))),
+    *_interval("speed.decode_tokens_per_s"),
+    *_interval("speed.prefill_tokens_per_s"),
+    Column("", heading="FIRST TOKEN", text=_text(_first_token_text)),
+    *_interval("speed.first_token_s"),
+    *_plain("speed.limited_by"),
+    Column("speed_basis", _of("speed.basis")),
+    Column("", heading="J/TOKEN", text=_text(_joules_text)),
+    *_interval("energy.decode_j_per_token"),
+    Column("energy_scope", _of("energy.scope")),
+    Column("energy_basis", _of("energy.basis")),
+    *_interval("answer_j"),
+    Column("", heading="VERDICT", text=_text(verdict_text, without="cannot be read")),
+    *_plain("verdict.fit", "verdict.pace"),
+    Column("", heading="BASIS", text=_text(_basis_text)),
+    Column("verify", lambda checked: checked.assessment and shlex.join(checked.assessment.verify_command)),
+)
 
 
 def _fields(struct: Struct) -> dict[str, Any]:
@@ -332,8 +317,6 @@ def _missing(value: object) -> str | None:
         return None
     return f"{value.reason}: {value.hint}" if value.hint else value.reason
 
-
-T = TypeVar("T")
 
 BESIDE_MAX = 12
 """Models in the same folder whose headers are read to find one that does better."""
@@ -347,17 +330,17 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return show_history(settings, arguments.format)
     if arguments.device == "list":
         return show_devices(arguments.format)
-    talk = Workload(
-        prompt_tokens=_given("--prompt-tokens", arguments.prompt_tokens, integer(1)),
-        answer_tokens=_given("--answer-tokens", arguments.answer_tokens, integer(1)),
+    workload = Workload(
+        prompt_tokens=parse_value("--prompt-tokens", arguments.prompt_tokens, integer(1)),
+        answer_tokens=parse_value("--answer-tokens", arguments.answer_tokens, integer(1)),
     )
     speed = arguments.min_speed
-    min_speed = None if speed is None else _given("--min-speed", speed, real(0, 1e9))
-    wishes = _wishes(arguments.ctx, engine_settings(settings))
-    place = place_of(arguments, settings)
+    min_speed = None if speed is None else parse_value("--min-speed", speed, real(0, 1e9))
+    requests = _requested(arguments.ctx, engine_settings(settings))
+    place = run_target(arguments, settings)
     if arguments.screen:
-        return show_screen(arguments.models, wishes, talk, place, settings)
-    checked = list(_check(arguments.models, wishes, talk, place, settings, exact=arguments.exact))
+        return choose_on_screen(arguments.models, requests, workload, place, settings)
+    checked = list(_check(arguments.models, requests, workload, place, settings, exact=arguments.exact))
     modes = other_modes(arguments, settings)
     write_checked(
         checked,
@@ -383,8 +366,8 @@ def _badness(code: int) -> int:
 
 def _check(
     models: Sequence[str],
-    wishes: Sequence[EngineSettings],
-    talk: Workload,
+    requests: Sequence[EngineSettings],
+    workload: Workload,
     place: RunTarget,
     settings: Settings,
     *,
@@ -400,8 +383,8 @@ def _check(
                 raise
             yield Checked(source=str(name), problem=error.what, hint=error.hint)
             continue
-        for wish in wishes:
-            yield Checked(source=facts.source, assessment=_assess(facts, wish, talk, place, exact=exact))
+        for requested in requests:
+            yield Checked(source=facts.source, assessment=_assess(facts, requested, workload, place, exact=exact))
 
 
 def _others(assessment: Assessment, checked: Sequence[Checked]) -> tuple[ModelFacts, ...]:
@@ -425,17 +408,16 @@ def _facts(name: str | None, settings: Settings) -> ModelFacts:
         return fetch_facts(name)
     if name is not None and Path(name).is_file():
         return read_facts(Path(name))
-    from edgetop.inference.catalog import (  # noqa: PLC0415 - only without a path
-        last_model,
-        resolve,
-    )
+    from edgetop.inference.catalog import last_model, resolve  # noqa: PLC0415 - only without a path
 
     return read_facts(resolve(name, folders=settings[options.MODEL_DIR], last_used=last_model()))
 
 
-def _assess(facts: ModelFacts, wish: EngineSettings, talk: Workload, place: RunTarget, *, exact: bool) -> Assessment:
+def _assess(
+    facts: ModelFacts, requested: EngineSettings, workload: Workload, place: RunTarget, *, exact: bool
+) -> Assessment:
     """By the formulas; by llama.cpp where they have no answer or it is asked for."""
-    assessment = assess(facts, wish, talk, place)
+    assessment = assess(facts, requested, workload, place)
     if not (exact or isinstance(assessment.need, Unavailable)) or facts.source.startswith(REMOTE):
         return assessment
     from edgetop.inference.llama.dry_load import dry_load  # noqa: PLC0415 - starts a process
@@ -445,43 +427,39 @@ def _assess(facts: ModelFacts, wish: EngineSettings, talk: Workload, place: RunT
         if exact:
             print_error(f"llama.cpp does not say what it would allocate: {allocated.reason}", allocated.hint)
         return assessment
-    return assess(facts, wish, talk, place, allocated=allocated)
+    return assess(facts, requested, workload, place, allocated=allocated)
 
 
-def _wishes(contexts: str | None, wish: EngineSettings) -> list[EngineSettings]:
+def _requested(contexts: str | None, requested: EngineSettings) -> list[EngineSettings]:
     if contexts is None:
-        return [wish]
-    return [replace(wish, n_ctx=_given("--ctx", text, token_count)) for text in contexts.split(",")]
+        return [requested]
+    return [replace(requested, n_ctx=parse_value("--ctx", text, token_count)) for text in contexts.split(",")]
 
 
-def _given(flag: str, text: str, parse: Callable[[str], T]) -> T:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise UsageError(f"{flag}: {text!r} cannot be used", f"expected is {error}") from None
-
-
-def show_screen(
-    models: Sequence[str], wishes: Sequence[EngineSettings], talk: Workload, place: RunTarget, settings: Settings
+def choose_on_screen(
+    models: Sequence[str], requests: Sequence[EngineSettings], workload: Workload, place: RunTarget, settings: Settings
 ) -> int:
     """Open the screen over `models`, or over all of this machine; print the page of the model that was chosen."""
-    from edgetop.tui.screens.models import ModelsScreen  # noqa: PLC0415 - Textual is slow to import
+    from edgetop.commands.screens import show_screen  # noqa: PLC0415 - Textual is slow to import
+    from edgetop.tui.screens.models import ModelsScreen  # noqa: PLC0415 - the same
 
-    contexts = tuple(wish.n_ctx for wish in wishes if wish.n_ctx is not None) or CONTEXTS
+    contexts = tuple(requested.n_ctx for requested in requests if requested.n_ctx is not None) or CONTEXTS
     survey = ModelAssessments(
-        lambda: _files(models, settings), lambda: place, contexts=contexts, wish=wishes[0], talk=talk
+        lambda: _files(models, settings), lambda: place, contexts=contexts, requested=requests[0], workload=workload
     )
     currency = settings[options.CURRENCY]
-    choice = show_page(
+    choice = show_screen(
         lambda level: ModelsScreen(level, survey, currency=currency, enter_does="prints the page"), settings
     )
     if choice is not None:
-        wish = replace(wishes[0], n_ctx=choice.n_ctx)
-        write_page(assess(read_facts(choice.path), wish, talk, place), place, currency=currency)
+        requested = replace(requests[0], n_ctx=choice.n_ctx)
+        write_page(assess(read_facts(choice.path), requested, workload, place), place, currency=currency)
     return 0
 
 
 def _files(models: Sequence[str], settings: Settings) -> Iterator[tuple[str, Path]]:
+    from edgetop.inference.catalog import find_models, resolve  # noqa: PLC0415 - only for the screen
+
     folders: Iterable[Path] = settings[options.MODEL_DIR]
     if not models:
         yield from ((model.name, model.path) for model in find_models(folders) if not model.missing_parts)
@@ -489,94 +467,111 @@ def _files(models: Sequence[str], settings: Settings) -> Iterator[tuple[str, Pat
         yield name, resolve(name, folders=folders)
 
 
-DEVICES_SHOWN = {"Name": "NAME", "Title": "DEVICE", "Memory": "MEMORY", "Modes": "POWER MODES", "Sources": "SOURCES"}
+def _sources(device: Device) -> str:
+    return "; ".join(dict.fromkeys(device.sources.values()))
+
+
+def _sizes(device: Device) -> str:
+    return "/".join(f"{size:g}" for size in device.memory_gb)
+
+
+DEVICE_COLUMNS: tuple[Column[Device], ...] = (
+    Column("name", heading="NAME"),
+    Column("title", heading="DEVICE"),
+    Column("memory_gb", _sizes, "MEMORY", lambda device: f"{_sizes(device)} GB" if device.memory_gb else ""),
+    Column(
+        "power_modes",
+        lambda device: "/".join(device.modes),
+        "POWER MODES",
+        lambda device: ", ".join(device.modes) if len(device.modes) > 1 else "",
+    ),
+    Column("default_power_mode", lambda device: device.default_mode),
+    Column("sources", _sources, "SOURCES"),
+    Column("note", lambda device: device.note or None),
+)
 
 
 def show_devices(chosen: str | None) -> int:
     """Print one row for each device, those of the user's own file among them."""
-    write_rows([_device_row(device) for device in load_devices(default_file()).values()], chosen, DEVICES_SHOWN)
+    write_listing(list(load_devices(default_file()).values()), DEVICE_COLUMNS, chosen)
     return 0
 
-
-def _device_row(device: Device) -> dict[str, Any]:
-    modes = list(device.modes)
-    sizes = [f"{size:g}" for size in device.memory_gb]
-    return {
-        "name": device.name,
-        "title": device.title,
-        "memory_gb": "/".join(sizes),
-        "power_modes": "/".join(modes),
-        "default_power_mode": device.default_mode,
-        "sources": "; ".join(dict.fromkeys(device.sources.values())),
-        "note": device.note or None,
-        "Name": device.name,
-        "Title": device.title,
-        "Memory": f"{'/'.join(sizes)} GB" if sizes else "",
-        "Modes": ", ".join(modes) if len(modes) > 1 else "",
-        "Sources": "; ".join(dict.fromkeys(device.sources.values())),
-    }
-
-
-HISTORY_SHOWN = {
-    "Started": "STARTED", "Model": "MODEL", "Figure": "FIGURE", "Predicted": "PREDICTED", "Measured": "MEASURED",
-    "Error": "ERROR", "Band": "BAND", "Basis": "BASIS",
-}  # fmt: skip
 
 UNITS: dict[Quantity, str] = {
     "memory": "bytes", "decode": "tokens_per_s", "prefill": "tokens_per_s", "first token": "s", "energy": "j_per_token",
 }  # fmt: skip
 
 
+class HistoryRow(NamedTuple):
+    """One figure of one session: predicted and measured."""
+
+    outcome: Outcome
+    held: PredictedVsMeasured
+
+
+_BANDS = {None: NOT_AVAILABLE, True: "inside", False: "outside"}
+
+HISTORY_COLUMNS: tuple[Column[HistoryRow], ...] = (
+    Column("session", lambda row: row.outcome.session_id),
+    Column(
+        "started_at",
+        lambda row: row.outcome.started_at,
+        "STARTED",
+        lambda row: row.outcome.started_at[:16].replace("T", " "),
+    ),
+    Column(
+        "model",
+        lambda row: row.outcome.load.model.name,
+        "MODEL",
+        lambda row: f"{row.outcome.load.model.name} {row.outcome.load.model.quantization}".strip(),
+    ),
+    Column("quantization", lambda row: row.outcome.load.model.quantization),
+    Column("n_threads", lambda row: row.outcome.load.settings.n_threads),
+    Column("depth_tokens", lambda row: round(row.outcome.measured.depth_tokens)),
+    Column("figure", lambda row: row.held.quantity, "FIGURE"),
+    Column("unit", lambda row: UNITS[row.held.quantity]),
+    Column(
+        "predicted",
+        lambda row: row.held.predicted,
+        "PREDICTED",
+        lambda row: _value(row.held.quantity, row.held.predicted),
+    ),
+    Column("low", lambda row: row.held.low),
+    Column("high", lambda row: row.held.high),
+    Column(
+        "measured", lambda row: row.held.measured, "MEASURED", lambda row: _value(row.held.quantity, row.held.measured)
+    ),
+    Column("error", lambda row: row.held.error, "ERROR", lambda row: f"{row.held.error:+.1%}"),
+    Column("inside", lambda row: row.held.inside, "BAND", lambda row: _BANDS[row.held.inside]),
+    Column("basis", lambda row: row.outcome.prediction.basis, "BASIS"),
+)
+
+
 def show_history(settings: Settings, chosen: str | None) -> int:
     """Print one row for each figure of each session, and for a person how good the figures have been on the whole."""
+    from edgetop.live.this_machine import outcomes_in  # noqa: PLC0415 - reads sessions; nothing else here does
+    from edgetop.session.past_runs import records_of  # noqa: PLC0415 - the same
+    from edgetop.telemetry.device import describe  # noqa: PLC0415 - the same
+    from edgetop.telemetry.host import Host  # noqa: PLC0415 - the same
+
     outcomes = outcomes_in(sessions_folder(settings), describe(Host(sysroot=settings[options.SYSROOT])))
     records = records_of(outcomes)
     if chosen == "json":
         write_json({"records": records, "sessions": [_as_object(outcome) for outcome in outcomes]})
         return 0
-    rows = [_history_row(outcome, held) for outcome in outcomes for held in outcome.held]
+    rows = [HistoryRow(outcome, held) for outcome in outcomes for held in outcome.held]
     if not rows and chosen is None:
         print_status(
             "no session of this machine holds a prediction and what came of it undisturbed: `edgetop bench -m MODEL`, "
             "or a chat of some length while nothing else runs, records both"
         )
         return 0
-    write_rows(rows, chosen, HISTORY_SHOWN)
+    write_listing(rows, HISTORY_COLUMNS, chosen)
     if chosen is None:
         write_data(
             "\n" + table([["FIGURE", "PREDICTIONS", "MEDIAN ERROR", "BIAS", "IN THE BAND"], *map(_told, records)])
         )
     return 0
-
-
-def _history_row(outcome: Outcome, held: PredictedVsMeasured) -> dict[str, Any]:
-    model = outcome.load.model
-    band = NOT_AVAILABLE if held.inside is None else "inside" if held.inside else "outside"
-    return {
-        "session": outcome.session_id,
-        "started_at": outcome.started_at,
-        "model": model.name,
-        "quantization": model.quantization,
-        "n_threads": outcome.load.settings.n_threads,
-        "depth_tokens": round(outcome.measured.depth_tokens),
-        "figure": held.quantity,
-        "unit": UNITS[held.quantity],
-        "predicted": held.predicted,
-        "low": held.low,
-        "high": held.high,
-        "measured": held.measured,
-        "error": held.error,
-        "inside": held.inside,
-        "basis": outcome.prediction.basis,
-        "Started": outcome.started_at[:16].replace("T", " "),
-        "Model": f"{model.name} {model.quantization}".strip(),
-        "Figure": held.quantity,
-        "Predicted": _value(held.quantity, held.predicted),
-        "Measured": _value(held.quantity, held.measured),
-        "Error": f"{held.error:+.1%}",
-        "Band": band,
-        "Basis": outcome.prediction.basis,
-    }
 
 
 def _as_object(outcome: Outcome) -> dict[str, Any]:

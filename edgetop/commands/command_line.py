@@ -1,4 +1,4 @@
-"""Parsers made from verbs and options; one reader of flag values.
+"""Parsers made from verbs and options.
 
 `--help` needs this, so nothing heavy is imported.
 """
@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Collection, Iterator
+from typing import Any, NoReturn
 
 from edgetop import __version__
 from edgetop.commands.verbs import DEFAULT_VERB, VERBS
 from edgetop.core.errors import UsageError
-from edgetop.settings.option import TITLES, Option, Section, token_count
+from edgetop.settings.option import TITLES, Option, Section
 from edgetop.settings.options import OPTIONS
 
 
@@ -25,18 +25,26 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_options(
-    parser: argparse.ArgumentParser, sections: Collection[Section], without: Collection[Option[object]] = ()
+    parser: argparse.ArgumentParser,
+    sections: Collection[Section],
+    without: Collection[Option[object]] = (),
+    more: Collection[Option[object]] = (),
 ) -> None:
-    """Give `parser` the flags of these sections, but for settings that the verb takes in another form.
+    """Give `parser` the flags of these sections, but for settings that the verb takes in another form, and of `more`.
 
     Their text is read later, by the same code as the environment's.
     """
     for section, title in TITLES.items():
-        if section in sections:
+        wanted = [
+            option
+            for option in OPTIONS
+            if option.section == section and option.flags and option not in without
+            if section in sections or option in more
+        ]
+        if wanted:
             group = parser.add_argument_group(title)
-            for option in OPTIONS:
-                if option.section == section and option.flags and option not in without:
-                    _add(group, option)
+            for option in wanted:
+                _add(group, option)
 
 
 def given_flags(arguments: argparse.Namespace) -> dict[str, str | list[str] | None]:
@@ -72,7 +80,7 @@ def parser_of(named: str) -> Parser:
     if not named:
         _describe_all(parser)
     verb.add_arguments(parser)
-    add_options(parser, verb.sections, verb.replaced)
+    add_options(parser, verb.sections, verb.replaced, verb.more)
     return parser
 
 
@@ -104,30 +112,3 @@ def _describe_all(parser: Parser) -> None:
     parser.description = f"A terminal monitor for language models on small devices.\n\n{verbs}"
     parser.epilog = f"Without a verb: {DEFAULT_VERB}, whose options these are. `edgetop VERB --help` tells the others'."
     parser.add_argument("-V", "--version", action="version", version=f"edgetop {__version__}")
-
-
-T = TypeVar("T")
-
-
-def parsed_one(flag: str, given: str | None, parse: Callable[[str], T]) -> T | None:
-    """The value after a flag; `None` if it was not given. Raises UsageError."""
-    return None if given is None else _parsed_value(flag, given, parse)
-
-
-def _parsed_value(flag: str, text: str, parse: Callable[[str], T]) -> T:
-    try:
-        return parse(text.strip())
-    except ValueError as error:
-        raise UsageError(f"{flag}: {text!r} cannot be used", f"expected is {error}") from None
-
-
-def _count(text: str) -> int:
-    """A number of tokens, 0 for none."""
-    return 0 if text == "0" else token_count(text)
-
-
-def _pair(text: str) -> tuple[int, int]:
-    n_prompt, comma, n_gen = text.partition(",")
-    if not comma:
-        raise UsageError(f"--pg: {text!r} cannot be used", "expected are two numbers, such as 512,128")
-    return _parsed_value("--pg", n_prompt, token_count), _parsed_value("--pg", n_gen, token_count)

@@ -6,18 +6,28 @@ import argparse
 import os
 import shutil
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from edgetop.commands.exit import ExitCode
 from edgetop.commands.inputs import open_store
-from edgetop.commands.output import print_error, print_status, write_data, write_json, write_rows
-from edgetop.commands.screens import show_page, shows_screens
+from edgetop.commands.output import (
+    Column,
+    print_error,
+    print_status,
+    write_data,
+    write_json,
+    write_listing,
+    write_markdown,
+)
+from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.commands.session_files import IMPORTED_FOLDER
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
-from edgetop.session.compare.result import Cell, Comparison, Result
+from edgetop.session.compare.result import Cell, Comparison, Result, Row
 from edgetop.session.compare.wording import (
     LimitResult,
     Threshold,
@@ -25,7 +35,6 @@ from edgetop.session.compare.wording import (
     cell_text,
     flags_text,
     full_title,
-    heading,
     judge,
     label_of,
     parse,
@@ -33,8 +42,9 @@ from edgetop.session.compare.wording import (
 from edgetop.session.store import Store, StoreError
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
-from edgetop.tui.comparison_text import TextPiece, front_lines, layouts, paragraph, speed_lines, table_lines
+from edgetop.tui.comparison_text import front_lines, layouts, speed_lines, table_lines
 from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
+from edgetop.tui.styled_text import Line, paragraph
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -78,40 +88,42 @@ def write_json_object(comparison: Comparison, limits: Sequence[LimitResult]) -> 
     )
 
 
-def write_csv(comparison: Comparison) -> None:
-    """Print a row for each figure of each result."""
-    rows = [
-        {
-            **_described(row.result),
-            "is_base": row.is_base,
-            "on_front": row.on_front,
-            "flags": flags_text(row),
-            "figure": name,
-            "unit": BY_NAME[name].unit,
-            **{field: getattr(cell, field) for field in CELL},
-            "repetitions": cell.repetitions,
-            "missing": cell.missing,
-        }
-        for row in comparison.rows
-        for name, cell in row.cells.items()
-    ]
-    write_rows(rows, "csv", {})
+class ComparedFigure(NamedTuple):
+    """One figure of one result."""
+
+    row: Row
+    name: str
+
+    @property
+    def cell(self) -> Cell:
+        """Its value and change."""
+        return self.row.cells[self.name]
 
 
-def write_markdown(comparison: Comparison) -> None:
-    """Print a table with a column for each figure."""
-    shown = {
-        "label": "",
-        "result": "result",
-        **{name: heading(name) for name in comparison.figures},
-        "flags": "not alike",
-    }
-    rows: list[dict[str, Any]] = []
+COLUMNS: tuple[Column[ComparedFigure], ...] = (
+    *(Column(name, attrgetter(f"row.result.{name}")) for name in DESCRIPTION),
+    Column("is_base", attrgetter("row.is_base")),
+    Column("on_front", attrgetter("row.on_front")),
+    Column("flags", lambda figure: flags_text(figure.row)),
+    Column("figure", attrgetter("name")),
+    Column("unit", lambda figure: BY_NAME[figure.name].unit),
+    *(Column(name, attrgetter(f"cell.{name}")) for name in (*CELL, "repetitions", "missing")),
+)
+
+
+def write_figures(comparison: Comparison) -> None:
+    """Print a row of CSV for each figure of each result."""
+    write_listing([ComparedFigure(row, name) for row in comparison.rows for name in row.cells], COLUMNS, "csv")
+
+
+def write_table(comparison: Comparison) -> None:
+    """Print a Markdown table with a column for each figure."""
+    rows = [["", "result", *(BY_NAME[name].heading_with_unit for name in comparison.figures), "not alike"]]
     for index, row in enumerate(comparison.rows):
-        cells = {name: _words(row.cells[name], name, is_base=row.is_base) for name in comparison.figures}
         title = full_title(comparison, index) + (" (base)" if row.is_base else "")
-        rows.append({"label": label_of(index), "result": title, **cells, "flags": flags_text(row)})
-    write_rows(rows, "md", shown)
+        cells = [_words(row.cells[name], name, is_base=row.is_base) for name in comparison.figures]
+        rows.append([label_of(index), title, *cells, flags_text(row)])
+    write_markdown(rows)
 
 
 def _words(cell: Cell, name: str, *, is_base: bool) -> str:
@@ -136,12 +148,8 @@ def _figure(cell: Cell, result: Result, name: str) -> dict[str, Any]:
     }
 
 
-EXIT_CROSSED = 6
-
 RESULTS_MOST = 1000
-
 SPEED_ROWS = 20
-
 WIDTH_LEAST, WIDTH_PIPED = 40, 120
 
 
@@ -159,9 +167,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         case "json":
             write_json_object(comparison, judge(comparison, thresholds))
         case "csv":
-            write_csv(comparison)
+            write_figures(comparison)
         case "md":
-            write_markdown(comparison)
+            write_table(comparison)
         case _:
             write_data(as_text(comparison, _width(), _level(settings)))
     return _exit_code(comparison, thresholds, missing_ok=arguments.missing_ok)
@@ -195,10 +203,10 @@ def find(text: str, store: Store) -> Sequence[Path]:
 
 def as_text(comparison: Comparison, width: int, level: GlyphLevel) -> str:
     """The table, as many times as the width needs, both plots, and how the figures were made."""
-    parts: list[Sequence[tuple[TextPiece, ...]]] = [
+    parts: list[Sequence[Line]] = [
         paragraph(alike_text(comparison, " * " if level == "ascii" else " · "), width),
         *(
-            [line.pieces for line in table_lines(comparison, layout, width, level)]
+            [line.spans for line in table_lines(comparison, layout, width, level)]
             for layout in layouts(comparison, width, level)
         ),
         front_lines(comparison, width, level),
@@ -206,7 +214,7 @@ def as_text(comparison: Comparison, width: int, level: GlyphLevel) -> str:
     ]
     if len(comparison.rows) > 1:
         parts.append([line for note in comparison.notes for line in paragraph(note, width)])
-    texts = (["".join(piece.text for piece in line).rstrip() for line in part] for part in parts if part)
+    texts = (["".join(span.text for span in line).rstrip() for line in part] for part in parts if part)
     return "\n".join("\n".join(text) + "\n" for text in texts)
 
 
@@ -221,7 +229,7 @@ def _show(comparison: Comparison, settings: Settings) -> None:
         screen = CompareScreen(comparison, level=level, replay=replay)
         return screen
 
-    show_page(make_screen, settings)
+    show_screen(make_screen, settings)
 
 
 def _exit_code(comparison: Comparison, thresholds: Sequence[Threshold], *, missing_ok: bool) -> int:
@@ -232,7 +240,7 @@ def _exit_code(comparison: Comparison, thresholds: Sequence[Threshold], *, missi
             print_error(verdict.text)
         elif verdict.text:
             print_status(f"edgetop: {verdict.text}")
-    return EXIT_CROSSED if failed else 0
+    return ExitCode.LIMIT_CROSSED if failed else 0
 
 
 def _width() -> int:

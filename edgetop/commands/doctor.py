@@ -32,9 +32,10 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.inference.catalog import find_models
 from edgetop.inference.client import EngineProcess
-from edgetop.inference.llama.library import Advice, engine_advice, rpc_build
+from edgetop.inference.llama.build import BUILD_COMMAND, Advice, engine_advice, possible_backends
+from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.protocol import Hello
-from edgetop.inference.server.detection import ServerProbe, survey
+from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.live.tuned import TunedError, TunedModel, load_tuned, tuned_file
 from edgetop.settings import options
 from edgetop.settings.config_file import settings_by_name, settings_rows
@@ -60,6 +61,8 @@ class EngineFindings(Struct, frozen=True, kw_only=True):
     """Why there is none, in one line."""
     gpus: tuple[str, ...] = ()
     """Devices that layers can be offloaded to."""
+    possible_backends: tuple[str, ...] = ()
+    """For GPUs that this machine has drivers for."""
     advice: tuple[Advice, ...] = ()
 
 
@@ -88,10 +91,15 @@ def examine_engine(engine: str, sysroot: Path, *, has_nvidia: bool) -> EngineFin
         while time.monotonic() < deadline_s:
             select.select([worker], [], [], 1.0)
             for report in worker.receive():
+                if isinstance(report, Hello) and report.engine.missing:
+                    return EngineFindings(
+                        problem=report.engine.missing, advice=(Advice("no engine", no_engine_hint()),)
+                    )
                 if isinstance(report, Hello):
                     gpus = tuple(device for device in report.engine.devices if not device.startswith(_NOT_GPUS))
                     advice = tuple(engine_advice(report.engine, platform.machine(), has_nvidia=has_nvidia and not gpus))
-                    return EngineFindings(info=report.engine, gpus=gpus, advice=advice)
+                    possible = possible_backends(has_nvidia=has_nvidia, root=sysroot)
+                    return EngineFindings(info=report.engine, gpus=gpus, advice=advice, possible_backends=possible)
             death = worker.death()
             if death is not None:
                 return EngineFindings(problem=death.what, advice=(Advice("the engine does not start", death.hint),))
@@ -134,7 +142,7 @@ def color_depth(environment: Mapping[str, str]) -> str:
     return "256" if "256color" in term else "16"
 
 
-def survey_rows(found: ServerProbe) -> list[list[str]]:
+def server_rows(found: ServerProbe) -> list[list[str]]:
     """What a server is, for `edgetop doctor`."""
     if found.problem:
         return [["no", "server", found.problem], *([["", "", f"-> {found.hint}"]] if found.hint else [])]
@@ -146,7 +154,6 @@ def survey_rows(found: ServerProbe) -> list[list[str]]:
 
 
 CHANNELS_SHOWN = 4
-
 RPC_THERE = "yes: --rpc HOST:PORT,... gives layers to ggml-rpc-server on other machines, on networks that you trust"
 
 
@@ -157,7 +164,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     has_nvidia = any("nvml" in source.driver.lower() for source in sensors.sources)
     engine = examine_engine(live_options(settings).engine_name, sysroot, has_nvidia=has_nvidia)
     choice = server_choice(settings)
-    server = None if choice is None else survey(choice)
+    server = None if choice is None else probe(choice)
     terminal = examine_terminal()
     folders = _folders(settings)
     tuned = _tuned(settings)
@@ -178,7 +185,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         )
     else:
         write_data(f"edgetop {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
-        _print("engine", _engine_rows(engine) if server is None else survey_rows(server))
+        _print("engine", _engine_rows(engine) if server is None else server_rows(server))
         _print("sensors", _sensor_rows(sensors))
         _print("power", _power_rows(sensors.power))
         _print("terminal", _terminal_rows(terminal))
@@ -202,13 +209,19 @@ def _engine_rows(found: EngineFindings) -> list[list[str]]:
         rows.append(["no", "library", found.problem])
     else:
         rows += [
-            ["ok", "library", f"{found.info.name} {found.info.version}"],
+            ["ok", "library", found.info.label],
             ["", "built for", found.info.system_info],
             ["", "devices", ", ".join(found.info.devices) or "CPU"],
             ["", "GPU offload", ", ".join(found.gpus) or "no: this build has no GPU backend, or finds no GPU"],
-            ["", "RPC", RPC_THERE if found.info.rpc else f"no: {rpc_build(platform.machine())}"],
+            ["", "GPU drivers", _could_use(found)],
+            ["", "RPC", RPC_THERE if found.info.rpc else f"no: `{BUILD_COMMAND}` builds one with it"],
         ]
     return rows + _advice_rows(found.advice)
+
+
+def _could_use(found: EngineFindings) -> str:
+    commands = [f"{backend}: `{BUILD_COMMAND} --{backend}`" for backend in found.possible_backends]
+    return "; ".join(commands) or "none for which llama.cpp could be built"
 
 
 def _sensor_rows(found: SensorFindings) -> list[list[str]]:

@@ -5,24 +5,35 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import IntEnum
 from types import FrameType
-from typing import Final
 
-EXIT_CODES: Final[tuple[tuple[str, str], ...]] = (
-    ("0", "done"),
-    ("1", "failed: one line what, one line how to fix it"),
-    ("2", "wrong usage"),
-    ("3", "the model cannot be loaded"),
-    ("4", "`check`: it does not fit"),
-    ("5", "`check`: it fits, but is slower than `--min-speed`"),
-    ("6", "`compare --fail-if`: a limit was crossed"),
-    ("130", "interrupted; what was measured is saved"),
-)
+
+class ExitCode(IntEnum):
+    """What the process returns, with its meaning for the manual."""
+
+    meaning: str
+
+    DONE = 0, "done"
+    FAILED = 1, "failed: one line what, one line how to fix it"
+    USAGE = 2, "wrong usage"
+    NOT_LOADED = 3, "the model cannot be loaded"
+    DOES_NOT_FIT = 4, "`check`: it does not fit"
+    TOO_SLOW = 5, "`check`: it fits, but is slower than `--min-speed`"
+    LIMIT_CROSSED = 6, "`compare --fail-if`: a limit was crossed"
+    INTERRUPTED = 130, "interrupted; what was measured is saved"
+
+    def __new__(cls, code: int, meaning: str) -> ExitCode:
+        """A code that knows its meaning."""
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        return member
 
 
 @contextmanager
 def handle_signals(*, on_interrupt: Callable[[], None], on_end: Callable[[], None]) -> Iterator[None]:
-    """Call these for SIGINT and for SIGTERM or SIGHUP. What is ignored, as SIGHUP below nohup, stays ignored."""
+    """Call these for SIGINT, and for SIGTERM or SIGHUP. What is ignored, as SIGHUP below nohup, stays ignored."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         on_interrupt()
@@ -30,9 +41,12 @@ def handle_signals(*, on_interrupt: Callable[[], None], on_end: Callable[[], Non
     def end(_number: int, _frame: FrameType | None) -> None:
         on_end()
 
-    wanted = {signal.SIGINT: interrupt, signal.SIGTERM: end, signal.SIGHUP: end}
-    chosen = {number: handler for number, handler in wanted.items() if signal.getsignal(number) != signal.SIG_IGN}
-    before = {number: signal.signal(number, handler) for number, handler in chosen.items()}
+    handlers = {signal.SIGINT: interrupt, signal.SIGTERM: end, signal.SIGHUP: end}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
@@ -40,24 +54,16 @@ def handle_signals(*, on_interrupt: Callable[[], None], on_end: Callable[[], Non
             signal.signal(number, handler)
 
 
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Whether an ending signal has come; the second Ctrl+C ends at once."""
-    asked = False
+    """Whether one of these signals has come; a second one ends at once."""
+    interrupted = False
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def interrupt() -> None:
+        nonlocal interrupted
+        if interrupted:
             raise KeyboardInterrupt
-        asked = True
+        interrupted = True
 
-    heard = [number for number in ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heard}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handle_signals(on_interrupt=interrupt, on_end=interrupt):
+        yield lambda: interrupted

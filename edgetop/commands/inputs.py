@@ -1,34 +1,32 @@
-"""From settings to server, store, power sources, price, prompts, live options."""
+"""From settings to server, store, power sources, price, prompts, live options.
+
+Every verb imports this, and few need all of it: what takes long to import is imported by the function that needs it.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import UsageError
+from edgetop.inference.server.address import ANY_MODEL, ServerChoice
 from edgetop.io.files import data_folder
-from edgetop.live.chat_session import LiveOptions
-from edgetop.session.store import Store
 from edgetop.settings import options
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
-from edgetop.telemetry.registry import PowerChoice
 
 if TYPE_CHECKING:
-    from edgetop.inference.server.address import Kind, ServerChoice
+    from edgetop.fit.assessment import Reader
+    from edgetop.inference.server.address import ServerChoice
+    from edgetop.live.chat_session import LiveOptions
+    from edgetop.session.store import Store
+    from edgetop.telemetry.registry import PowerChoice
 
-
-ANY_MODEL = Path()
-"""The model that the server has loaded, or its only one."""
-
-_KINDS: Final[dict[str, Kind]] = {
-    "auto": "auto",
-    "llama-server": "llama-server",
-    "ollama": "ollama",
-    "openai": "openai",
-}
+PROMPT_BYTES_MAX = 16 * 2**20
+"""No context holds as much; a device such as /dev/zero has no end."""
 
 
 def server_choice(settings: Settings) -> ServerChoice | None:
@@ -41,7 +39,7 @@ def server_choice(settings: Settings) -> ServerChoice | None:
     key_file = settings[options.SERVER_KEY_FILE]
     choice = ServerChoice(
         url=url,
-        kind=_KINDS[settings[options.SERVER_KIND]],
+        kind=settings[options.SERVER_KIND],
         key_file="" if key_file is None else str(key_file.absolute()),
         timeout_s=settings[options.SERVER_TIMEOUT],
     )
@@ -49,32 +47,35 @@ def server_choice(settings: Settings) -> ServerChoice | None:
         address = choice.address
     except ValueError as error:
         raise UsageError(
-            f"{settings.origin(options.SERVER)}: this is no address of a server", f"expected is {error}"
+            f"{settings.origin(options.SERVER)}: this is not the address of a server", f"expected {error}"
         ) from None
     return ServerChoice(url=str(address), kind=choice.kind, key_file=choice.key_file, timeout_s=choice.timeout_s)
 
 
 def has_own_engine(settings: Settings) -> bool:
-    """Whether llama.cpp runs in a process of ours, with a model file."""
-    return settings[options.ENGINE] == "llama" and settings[options.SERVER] is None
+    """Whether edgetop starts llama.cpp itself, with a model file."""
+    return not settings[options.ENGINE].startswith(SCRIPT_PREFIX) and settings[options.SERVER] is None
 
 
 def named_model(settings: Settings) -> Path:
-    """What is to be loaded where it is not a file that we look for."""
+    """The model to load where it is not a file to search for."""
     named = settings[options.MODEL]
     if settings[options.SERVER] is not None:
         return ANY_MODEL if named is None else Path(named)
     return Path(named or settings[options.ENGINE])
 
 
-def open_store(settings: Settings) -> Store:
-    """The folder of recorded sessions."""
+def sessions_folder(settings: Settings) -> Path:
+    """The folder of recorded sessions, which may not exist yet."""
     chosen = settings[options.DATA_DIR]
-    return Store(data_folder({"EDGETOP_DATA_DIR": str(chosen)} if chosen is not None else {}))
+    return data_folder({"EDGETOP_DATA_DIR": str(chosen)} if chosen is not None else {})
 
 
-PROMPT_BYTES_MAX = 16 * 2**20
-"""No context holds as much; a device such as /dev/zero has no end."""
+def open_store(settings: Settings) -> Store:
+    """The recorded sessions."""
+    from edgetop.session.store import Store  # noqa: PLC0415 - with what reads sessions
+
+    return Store(sessions_folder(settings))
 
 
 def given_prompts(arguments: argparse.Namespace) -> list[str]:
@@ -105,6 +106,8 @@ def read_prompt(file: Path | None) -> str:
 
 def live_options(settings: Settings) -> LiveOptions:
     """How the live session is to be run. Raises UsageError."""
+    from edgetop.live.chat_session import LiveOptions  # noqa: PLC0415 - with engine and sensors
+
     server = server_choice(settings)
     return LiveOptions(
         engine=engine_settings(settings),
@@ -123,26 +126,36 @@ def live_options(settings: Settings) -> LiveOptions:
 
 def _engine_name(name: str) -> str:
     """The engine as its worker, whose working folder is another one, is to be told of it."""
+    server, _, program = name.partition("=")
+    if server == SERVER_ENGINE:
+        # A name without a folder is looked for as programs are.
+        return f"{server}={Path(program).expanduser().absolute()}" if "/" in program else name
     kind, colon, file = name.partition(":")
     return f"{kind}:{Path(file).absolute()}" if colon else name
 
 
 def power_choice(settings: Settings) -> PowerChoice:
-    """The power sources that the person asked for."""
+    """The power sources that the user asked for."""
+    from edgetop.telemetry.registry import PowerChoice  # noqa: PLC0415 - with sensors
+
     return PowerChoice(
         name=settings[options.POWER],
         command=settings[options.POWER_EXEC],
         streams=settings[options.POWER_STREAM],
+        gpu_sensors=settings[options.GPU_SENSORS],
     )
 
 
 def price_of(settings: Settings) -> Price | None:
-    """What energy costs, if the person said so."""
+    """What energy costs, where the user gave a price."""
     per_kwh = settings[options.PRICE_PER_KWH]
     return None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
 
 
-def sessions_folder(settings: Settings) -> Path:
-    """The folder of recorded sessions, which need not be there."""
-    chosen = settings[options.DATA_DIR]
-    return data_folder({"EDGETOP_DATA_DIR": str(chosen)} if chosen is not None else {})
+def reader_of(settings: Settings) -> Reader:
+    """How fast the user reads."""
+    from edgetop.fit.assessment import Reader  # noqa: PLC0415 - with all predictions
+
+    return Reader(
+        words_per_minute=settings[options.WORDS_PER_MINUTE], tokens_per_word=settings[options.TOKENS_PER_WORD]
+    )

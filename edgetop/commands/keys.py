@@ -19,7 +19,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     rows = [["ACTION", "KEYS", "WHAT IT DOES"]]
     for screen in screens.values():
         rows.append([f"[keys.{screen.name}]", "", screen.title])
-        rows += [[f"  {key.name}", _in_words(key), key.does] for key in screen.keys]
+        rows += [[f"  {key.name}", _in_words(key), key.description] for key in screen.keys]
     write_data(table(rows))
     return 0
 
@@ -33,6 +33,6 @@ def _as_json(screen: ScreenKeys, key: KeyAction) -> dict[str, object]:
         "screen": screen.name,
         "action": key.name,
         "keys": list(key.keys),
-        "does": key.does,
+        "does": key.description,
         "while_typing": [each for each in key.keys if not prompt_takes(each)] if screen.has_prompt else [],
     }

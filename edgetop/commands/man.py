@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from edgetop import __version__
 from edgetop.commands.command_line import actions_of, is_of_setting, parser_of, sub_parsers
-from edgetop.commands.exit import EXIT_CODES
+from edgetop.commands.exit import ExitCode
 from edgetop.commands.output import write_data
 from edgetop.commands.verbs import DEFAULT_VERB, VERBS
 from edgetop.settings import options
@@ -30,7 +30,7 @@ MODELS = (
 )
 
 SESSIONS = (
-    "A SESSION is meant by its file, its number in the list, the beginning of its id, a tag, or part of the model's "
+    "Refer to a SESSION by its file, its number in the list, the beginning of its id, a tag, or part of the model's "
     "name; where several may be meant, also by a range such as 1-4, a folder, or a pattern such as '*q4*'."
 )
 
@@ -80,7 +80,7 @@ def manual_page() -> str:
         *_section("COMMANDS", [_text(f"Without a command: {DEFAULT_VERB}."), *_verbs()]),
         *_section("SETTINGS", [_text(PRECEDENCE), *_settings()]),
         *_section("IN THE CHAT", _chat()),
-        *_section("EXIT STATUS", _listed(EXIT_CODES)),
+        *_section("EXIT STATUS", _listed([(str(code.value), code.meaning) for code in ExitCode])),
         *_section("ENVIRONMENT", _listed(ENVIRONMENT)),
         *_section("FILES", _listed(FILES)),
         *_section("EXAMPLES", _listed(EXAMPLES)),
@@ -155,7 +155,7 @@ def _chat() -> Iterator[str]:
         "the keyboard to the panes, i takes it back. F1 shows all keys, `edgetop keys` prints "
         "them. Commands, typed as a prompt:"
     )
-    yield from _listed((f"/{each.name} {each.argument}".rstrip(), f"{each.does}.") for each in COMMANDS)
+    yield from _listed((f"/{each.name} {each.argument}".rstrip(), f"{each.description}.") for each in COMMANDS)
 
 
 def _text(text: str) -> str:

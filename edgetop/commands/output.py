@@ -10,17 +10,21 @@ import io
 import os
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import msgspec
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
-from edgetop.core.energy.tokens import Energy
-from edgetop.core.figures import Summary
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
 from edgetop.core.quantity import with_interval
-from edgetop.core.text import literal, one_line
+from edgetop.core.text import literal, one_line, spreadsheet_text
+from edgetop.io import json
+
+if TYPE_CHECKING:
+    from edgetop.core.energy.tokens import Energy
+    from edgetop.core.figures import Summary
+
+T = TypeVar("T")
 
 
 def print_status(text: str) -> None:
@@ -69,25 +73,63 @@ def write_data(text: str) -> None:
 
 def write_json(value: object) -> None:
     """Print one JSON value, indented."""
-    # Text from a model may hold lone surrogates, which JSON in UTF-8 cannot.
-    encoded = msgspec.json.encode(_encodable(msgspec.to_builtins(value)))
-    write_data(msgspec.json.format(encoded, indent=2).decode() + "\n")
+    write_data(json.encode(value, indented=True).decode() + "\n")
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]], chosen: str | None, shown: Mapping[str, str]) -> None:
-    """Print rows.
+class Column(Generic[T]):
+    """A column of a listing: its key and value for JSON and CSV, its heading and text for people."""
 
-    `rows` hold values by name, as JSON and CSV have them. For a person and for Markdown each row also holds, by the
-    keys of `shown`, texts to be read, and `shown` gives the headings.
-    """
-    if chosen == "json":
-        write_json([{name: value for name, value in row.items() if name not in shown} for row in rows])
-    elif chosen == "csv":
-        write_data(_csv(rows, shown))
-    elif chosen == "md":
-        write_data(_markdown(rows, shown))
+    __slots__ = ("heading", "name", "text", "value")
+
+    def __init__(
+        self,
+        name: str,
+        value: Callable[[T], object] | None = None,
+        heading: str | None = None,
+        text: Callable[[T], str] | None = None,
+    ) -> None:
+        self.name = name
+        """Empty for a column that only people see."""
+        self.value = value or attrgetter(name or "__class__")
+        self.heading = heading
+        """`None` for a column that only programs read."""
+        self.text: Callable[[T], str] = text or self._value_text
+
+    def _value_text(self, item: T) -> str:
+        value = self.value(item)
+        return NOT_AVAILABLE if value is None else str(value)
+
+
+def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | None) -> None:
+    """Print a row for each item: as `json`, `csv` or `md`, or as a table."""
+    named = [column for column in columns if column.name]
+    shown = [column for column in columns if column.heading is not None]
+    cells = [[column.heading or "" for column in shown], *([column.text(item) for column in shown] for item in items)]
+    if form == "json":
+        write_json([{column.name: column.value(item) for column in named} for item in items])
+    elif form == "csv":
+        write_csv([column.name for column in named], ([column.value(item) for column in named] for item in items))
+    elif form == "md":
+        write_markdown(cells)
     else:
-        write_data(table([list(shown.values()), *([str(row[key]) for key in shown] for row in rows)]))
+        write_data(table(cells))
+
+
+def write_csv(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print CSV; `None` is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([_csv_cell(value) for value in row] for row in rows)
+    write_data(text.getvalue())
+
+
+def write_markdown(rows: Sequence[Sequence[str]]) -> None:
+    """Print a Markdown table, of which the first row is the headings."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    write_data(
+        "".join(f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in row)} |\n" for row in lines)
+    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -101,27 +143,10 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _csv(rows: Sequence[Mapping[str, Any]], shown: Mapping[str, str]) -> str:
-    names = [name for name in (rows[0] if rows else ()) if name not in shown]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    for row in rows:
-        writer.writerow(["" if row[name] is None else _csv_cell(row[name]) for name in names])
-    return text.getvalue()
-
-
 def _csv_cell(value: object) -> object:
     if not isinstance(value, str):
-        return value
-    # A spreadsheet takes a cell that begins so for a formula.
-    text = one_line(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
-
-
-def _markdown(rows: Sequence[Mapping[str, Any]], shown: Mapping[str, str]) -> str:
-    lines = [list(shown.values()), ["---"] * len(shown), *([str(row[key]) for key in shown] for row in rows)]
-    return "".join(f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+        return "" if value is None else value
+    return spreadsheet_text(one_line(value))
 
 
 def _width(text: str) -> int:
@@ -130,26 +155,17 @@ def _width(text: str) -> int:
     return len(text) + wide - marks
 
 
-def _encodable(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    match value:
-        case str():
-            return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-        case dict():
-            return {_encodable(key): _encodable(element) for key, element in value.items()}
-        case list() | tuple():
-            return [_encodable(element) for element in value]
-    return value
-
-
 def energy_text(summary: Summary) -> str:
     """Say what a session took and how sure that is, or why it is not known."""
     energy = summary.energy
     if energy is None:
         return f"{NOT_AVAILABLE}: {summary.energy_missing}"
+    from edgetop.core.energy.tokens import grade_text  # noqa: PLC0415 - few verbs show an energy
+
     return (
         f"{with_interval(energy.j_per_token)} J/token gross, net {with_interval(energy.net_j_per_token)}, "
         f"in all {with_interval(energy.gross_j)} J ({energy.scope.replace('_', ' ')}, {energy.source}, "
-        f"grade {energy.grade}: {energy.grade_reason}){hosts_text(energy)}"
+        f"grade {grade_text(energy)}){hosts_text(energy)}"
     )
 
 

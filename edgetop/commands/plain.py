@@ -16,6 +16,7 @@ from types import ModuleType
 from edgetop.commands.exit import handle_signals
 from edgetop.commands.inputs import has_own_engine, live_options, open_store
 from edgetop.commands.output import write_reply
+from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
 from edgetop.core.quantity import with_interval
@@ -64,7 +65,7 @@ def turn_line(now: Snapshot, finished: TurnFinished, told: str = "") -> str:
         why = figures.energy_missing or "the answer was too short"
         parts.append(f"energy {NOT_AVAILABLE}" + (f": {why}" if why != told else ""))
     else:
-        parts.append(f"{with_interval(energy.j_per_token)} J/token gross, grade {energy.grade}")
+        parts.append(f"{with_interval(energy.j_per_token)} J/token gross, grade {grade_text(energy)}")
     return ", ".join(parts)
 
 
@@ -72,7 +73,7 @@ def command_lines() -> Iterator[str]:
     """The commands that can be typed."""
     yield "Type a prompt, or one of these:"
     for each in slash_commands.COMMANDS:
-        yield f"{f'/{each.name} {each.argument}'.rstrip()}: {each.does.rstrip(' .')}."
+        yield f"{f'/{each.name} {each.argument}'.rstrip()}: {each.description.rstrip(' .')}."
 
 
 def model_lines(folders: Iterable[Path]) -> Iterator[str]:
@@ -270,7 +271,7 @@ class PlainChat:
                 case ("open", ""):
                     self.say("\n".join(session_lines(self.live.store)))
                 case (name, argument):
-                    if not self._commands.carry_out(name, argument):
+                    if not self._commands.run_slash_command(name, argument):
                         self.say(f"There is no command /{name}; /help lists them. Two slashes begin a prompt with one.")
             self._follow()
 
@@ -301,7 +302,7 @@ class PlainChat:
         else:
             self._reader.prefill(text)
 
-    def begin_anew(self) -> None:
+    def clear_chat(self) -> None:
         """Nothing stands on a screen that could be taken away."""
         self.say("The conversation begins anew.")
 
@@ -354,7 +355,7 @@ class PlainChat:
         match self.live.conversation.phase:
             case "ready":
                 instead, self._instead, self._attached = self._instead, False, ""
-                if not (instead and self.live.conversation.ask_instead(prompt)):
+                if not (instead and self.live.conversation.replace_prompt(prompt)):
                     self.live.conversation.submit(prompt)
             case "dead":
                 self.say("The engine is gone; /reload starts it again.")

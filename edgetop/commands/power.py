@@ -18,17 +18,17 @@ from math import isfinite
 from pathlib import Path
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
-from edgetop.core.energy.scopes import Headline, headline
+from edgetop.core.energy.scopes import Headline, headlines
 from edgetop.core.errors import UsageError
 from edgetop.core.sources import P_MAX_W, Meter, Unavailable, meter_of
 from edgetop.core.text import one_line
 from edgetop.inference.child_process import lower_priority
 from edgetop.settings import options
-from edgetop.settings.option import real
+from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_text import MAGIC, MONOTONIC
-from edgetop.telemetry.registry import POWER_FAMILIES, PowerChoice, probes_of, take_inventory
+from edgetop.telemetry.registry import POWER_FAMILIES, PowerChoice, take_inventory
 from edgetop.telemetry.source import Source, SourceLost
 
 INTERVALS_S = (0.02, 60.0)
@@ -37,9 +37,11 @@ INTERVALS_S = (0.02, 60.0)
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Print one table, or go on printing for another edgetop, for which little is to be imported."""
     if arguments.stream:
-        from edgetop.telemetry.registry import PowerChoice  # noqa: PLC0415
-
-        choice = PowerChoice(name=settings[options.POWER], command=settings[options.POWER_EXEC])
+        choice = PowerChoice(
+            name=settings[options.POWER],
+            command=settings[options.POWER_EXEC],
+            gpu_sensors=settings[options.GPU_SENSORS],
+        )
         return stream_power(settings[options.SYSROOT], choice, _interval_s(arguments.interval))
     if arguments.interval is not None:
         raise UsageError("--interval is for a stream", "add --stream, or leave it out")
@@ -49,23 +51,15 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _interval_s(given: str | None) -> float | None:
-    if given is None:
-        return None
-    try:
-        return real(*INTERVALS_S)(given)
-    except ValueError as error:
-        raise UsageError(f"--interval: {given!r} cannot be used", f"expected is {error}") from None
+    return None if given is None else parse_value("--interval", given, real(*INTERVALS_S))
 
 
 QUICKEST_S = 0.02
-
 FLUSH_S = 0.1
 """Lines leave together this often: each packet costs both ends of an SSH line more than a reading does."""
 
 HEARTBEAT_S = 1.0
-
 _PING = re.compile(rb"ping (\d{1,18})\r?")
-
 _INPUT_BYTES = 4096
 
 
@@ -79,6 +73,20 @@ class Total:
         self._sources = [(source, [each.name for each in source.info.channels]) for source in sources]
         self._counted: dict[str, tuple[int, float, float]] = {}
         """By counter: when it was read, what it showed, and that with its wraps undone."""
+
+    def reads(self) -> bool:
+        """Whether each of the meters gives a reading now."""
+        try:
+            values = [value for source, _ in self._sources for value in source.read()]
+        except SourceLost:
+            return False
+        except Exception:  # noqa: BLE001 - whatever a driver does, another source may read
+            return False
+        names = [name for _, names in self._sources for name in names]
+        chosen = {meter.name for meter in self.meters}
+        return not any(
+            isinstance(value, Unavailable) for name, value in zip(names, values, strict=True) if name in chosen
+        )
 
     def read(self) -> tuple[float | Unavailable, int]:
         """The sum over all meters now, or why there is none, and when that was."""
@@ -197,7 +205,7 @@ def stream_power(
     lower_priority()
     signal.signal(signal.SIGTERM, _end)
     teller = StreamWriter(output=output, answers=_input(), clock=clock)
-    probes = [(name, probe) for name, probe in probes_of() if name in POWER_FAMILIES]
+    probes = [(name, probe) for name, probe in choice.families if name in POWER_FAMILIES]
     inventory = take_inventory(Host(sysroot=sysroot, clock=clock), [*choice.probes, *probes])
     try:
         meters = [
@@ -206,15 +214,16 @@ def stream_power(
             for channel in source.info.channels
             if (meter := meter_of(source.info, channel)) is not None
         ]
-        found = headline(meters, choice.headline)
-        if isinstance(found, Unavailable):
-            missing = found
+        candidates = headlines(meters, choice.headline)
+        if isinstance(candidates, Unavailable):
+            missing = candidates
             if choice.headline is None:
                 from edgetop.session.meters import best_reason  # noqa: PLC0415 - only without power
 
-                missing = best_reason({each.name: each.missing for each in inventory.absent}) or found
+                missing = best_reason({each.name: each.missing for each in inventory.absent}) or candidates
             teller.say(absent_header(missing))
             return 1
+        found, total = _first_that_reads(candidates, inventory.sources, clock)
         wanted = {meter.source for meter in found.meters}
         sources = [source for source in inventory.sources if source.info.name in wanted]
         for source in inventory.sources:
@@ -222,7 +231,6 @@ def stream_power(
                 source.close()
         period_s = max(source.info.period_s for source in sources)
         interval_s = max(period_s, QUICKEST_S) if interval_s is None else interval_s
-        total = Total(found, sources, clock)
         teller.say(header(found, total.kind, interval_s))
         _tell(teller, total, interval_s, clock)
     except (_Ended, BrokenPipeError):
@@ -231,6 +239,20 @@ def stream_power(
     finally:
         inventory.close()
     return 0
+
+
+def _first_that_reads(
+    candidates: Sequence[Headline], sources: Sequence[Source], clock: Clock
+) -> tuple[Headline, Total]:
+    """The widest headline that reads now, with its meters; the widest of all while none does."""
+    totals = []
+    for found in candidates:
+        wanted = {meter.source for meter in found.meters}
+        total = Total(found, [source for source in sources if source.info.name in wanted], clock)
+        totals.append((found, total))
+        if total.reads():
+            return found, total
+    return totals[0]
 
 
 def _tell(teller: StreamWriter, total: Total, interval_s: float, clock: Clock) -> None:

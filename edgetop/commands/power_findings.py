@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
 
 from edgetop.commands.inputs import power_choice
 from edgetop.commands.output import clear_progress, show_progress, table, write_data, write_json
-from edgetop.core.energy.scopes import LOCAL, Headline, hosts_of
+from edgetop.core.energy.scopes import LOCAL, Headline, hosts_of, other_views
+from edgetop.core.energy.uncertainty import disagreement_j
 from edgetop.core.format import format_significant
-from edgetop.core.sources import Meter, Scope, SourceInfo, SourceKind, Unavailable
+from edgetop.core.sources import HOST_PREFIX, Meter, Scope, SourceInfo, SourceKind, Unavailable
 from edgetop.live.sensor_session import SensorSession, Span
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.calibration import AS_READ, NOTE, calibratable
 from edgetop.telemetry.host import Host
-from edgetop.telemetry.registry import NO_POWER, POWER_FAMILIES, Inventory, PowerChoice, probes_of, take_inventory
+from edgetop.telemetry.registry import NO_POWER, POWER_FAMILIES, Inventory, PowerChoice, take_inventory
 
 LEAST_S, MOST_S = 1.0, 6.0
 """Readings are taken for a second, and on until plugs and slow counters have answered, but no longer than this."""
@@ -67,6 +68,8 @@ class HeadlineFindings(Struct, frozen=True, kw_only=True):
     power_w: float | None
     """All channels together; null when one of them has no reading now."""
     why: str
+    left_out: tuple[str, ...] = ()
+    """What takes power, is known of, and is not in it."""
 
 
 class PowerFindings(Struct, frozen=True, kw_only=True):
@@ -86,11 +89,13 @@ def examine_power(inventory: Inventory, choice: PowerChoice) -> PowerFindings:
         span = watch.look(LEAST_S, MOST_S)
         headline = watch.headline
         chosen = [meter.name for meter in headline.meters] if isinstance(headline, Headline) else []
+        disagreeing = _disagreeing(watch, span)
         by_source: dict[str, list[Meter]] = {}
         for meter in watch.meters:
             by_source.setdefault(meter.source, []).append(meter)
         sources = tuple(
-            _source(watch, span, watch.session.series[name].info, meters, chosen) for name, meters in by_source.items()
+            _source(watch, span, watch.session.series[name].info, meters, headline=chosen, disagreeing=disagreeing)
+            for name, meters in by_source.items()
         )
     finally:
         watch.close()
@@ -156,8 +161,26 @@ def scope_text(scope: Scope) -> str:
     return scope.replace("_", " ")
 
 
+def _disagreeing(watch: SensorSession, span: Span) -> set[str]:
+    """The channels that measure the same thing, and differ by more than both can be believed."""
+    found: set[str] = set()
+    for meter, other in zip(watch.meters, other_views(watch.meters, watch.meters), strict=True):
+        if other is not None:
+            powers = [watch.power(each, span) for each in (meter, other)]
+            one, two = (0.0 if isinstance(power, Unavailable) else power.mean_w for power in powers)
+            if one and two and disagreement_j(one, two):
+                found |= {meter.name, other.name}
+    return found
+
+
 def _source(
-    watch: SensorSession, span: Span, info: SourceInfo, meters: Sequence[Meter], headline: Sequence[str]
+    watch: SensorSession,
+    span: Span,
+    info: SourceInfo,
+    meters: Sequence[Meter],
+    *,
+    headline: Sequence[str],
+    disagreeing: Collection[str],
 ) -> PowerSourceFindings:
     note = info.properties.get(NOTE, "")
     return PowerSourceFindings(
@@ -166,12 +189,30 @@ def _source(
         path=info.path,
         kind=info.kind,
         period_s=info.period_s,
-        channels=tuple(_channel(watch, span, info, meter, is_headline=meter.name in headline) for meter in meters),
+        channels=tuple(
+            _channel(
+                watch,
+                span,
+                info,
+                meter,
+                is_headline=meter.name in headline,
+                flags=(*meter.flags, *(["disagreement"] if meter.name in disagreeing else [])),
+            )
+            for meter in meters
+        ),
         note=note if isinstance(note, str) else "",
     )
 
 
-def _channel(watch: SensorSession, span: Span, info: SourceInfo, meter: Meter, *, is_headline: bool) -> ChannelFindings:
+def _channel(
+    watch: SensorSession,
+    span: Span,
+    info: SourceInfo,
+    meter: Meter,
+    *,
+    is_headline: bool,
+    flags: tuple[str, ...],
+) -> ChannelFindings:
     power = watch.power(meter, span)
     power_w = None if isinstance(power, Unavailable) else power.mean_w
     total = calibratable(info)
@@ -192,7 +233,7 @@ def _channel(watch: SensorSession, span: Span, info: SourceInfo, meter: Meter, *
         offset_w=meter.offset_w,
         lsb=meter.lsb,
         calibration=meter.calibration,
-        flags=meter.flags,
+        flags=flags,
     )
 
 
@@ -203,19 +244,21 @@ def _headline(headline: Headline, sources: Sequence[PowerSourceFindings], choice
     known = [power_w for power_w in powers if power_w is not None]
     hosts = hosts_of(headline)
     scopes = {channel.scope for channel in channels if channel.scope != "component" and "opt-in" not in channel.flags}
+    left_out = f"; without {' and '.join(headline.left_out)}" if headline.left_out else ""
     if len(hosts) > 1:
         why = f"the sum of {len(hosts)} hosts: {', '.join(hosts)}{'' if LOCAL in hosts else '; not this machine'}"
     elif choice.headline is not None:
         why = "chosen with --power"
     elif len(scopes) > 1:
-        why = "the widest scope that is read here"
+        why = "the widest scope that reads now"
     else:
-        why = "the only scope that is read here"
+        why = "the only scope that reads now"
     return HeadlineFindings(
         scope=headline.scope,
         channels=names,
         power_w=sum(known) if len(known) == len(names) else None,
-        why=why,
+        why=f"{why}{left_out}",
+        left_out=headline.left_out,
     )
 
 
@@ -247,7 +290,7 @@ def _span_text(span_s: float) -> str:
 def power_headline(settings: Settings) -> Headline | Unavailable:
     """The meters that would stand for the device, or why there are none and what would give one."""
     choice = power_choice(settings)
-    probes = [*choice.probes, *probes_of(power=choice.name != NO_POWER)]
+    probes = [*choice.probes, *choice.families]
     watch = SensorSession(take_inventory(Host(sysroot=settings[options.SYSROOT]), probes), choice.headline)
     try:
         return watch.headline
@@ -266,7 +309,7 @@ class SensorFindings(Struct, frozen=True, kw_only=True):
 
 def find_sensors(sysroot: Path, power: PowerChoice) -> Inventory:
     """Probe every kind of sensor once, as a live session would."""
-    return take_inventory(Host(sysroot=sysroot), [*power.probes, *probes_of(power=power.name != NO_POWER)])
+    return take_inventory(Host(sysroot=sysroot), [*power.probes, *power.families])
 
 
 def examine_sensors(sysroot: Path, power: PowerChoice) -> SensorFindings:
@@ -292,7 +335,15 @@ def print_power(settings: Settings, *, as_json: bool) -> int:
         write_json(found)
     else:
         _print(found)
-    return 0
+    return 1 if _lacks_what_was_asked_for(found, choice) else 0
+
+
+def _lacks_what_was_asked_for(found: PowerFindings, choice: PowerChoice) -> bool:
+    """Whether a source that the person named, or brought along, gives no reading."""
+    if choice.headline not in (None, NO_POWER) and (found.headline is None or found.headline.power_w is None):
+        return True
+    brought = {name for name, _ in choice.probes}
+    return any(name in brought or name.startswith(HOST_PREFIX) for name in found.absent)
 
 
 def _print(found: PowerFindings) -> None:
@@ -310,6 +361,8 @@ def _remark(channel: ChannelFindings) -> str:
     words = ["headline"] if channel.is_headline else []
     if channel.unit == "J":
         words.append("rate of a counter")
+    if "assumed-scope" in channel.flags:
+        words.append("plain numbers, taken as watts at the board's input")
     if channel.sensor_w is not None:
         words.append(f"calibrated, {format_significant(channel.sensor_w)} W before")
     words += channel.flags

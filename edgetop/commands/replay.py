@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.inputs import open_store
+from edgetop.commands.inputs import open_store, price_of
 from edgetop.commands.output import table, write_data, write_json
-from edgetop.commands.screens import show_page, shows_screens
+from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.duty import Price
 from edgetop.core.errors import UsageError
-from edgetop.core.figures import Summary
-from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
-from edgetop.core.quantity import with_interval
+from edgetop.core.figures import rows_of
+from edgetop.core.format import format_duration
 from edgetop.core.text import one_line
 from edgetop.session.file_io import load
 from edgetop.session.replay import AlignmentName, Player
@@ -67,8 +65,7 @@ def _position(text: str, alignment: AlignmentName | None) -> float:
 
 
 def _open_screen(sessions: Sequence[Session], alignment: AlignmentName, settings: Settings) -> None:
-    per_kwh = settings[options.PRICE_PER_KWH]
-    price = None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
+    price = price_of(settings)
 
     def make_screen(level: GlyphLevel) -> ReplayScreen:
         from edgetop.tui.screens.replay import FRAME_S, ReplayScreen  # noqa: PLC0415 - Textual is slow to import
@@ -77,7 +74,7 @@ def _open_screen(sessions: Sequence[Session], alignment: AlignmentName, settings
         frame_s = FRAME_S if settings.origin(options.DELAY) == DEFAULT else settings[options.DELAY]
         return ReplayScreen(sessions, level=level, alignment=alignment, price=price, frame_s=frame_s)
 
-    show_page(make_screen, settings)
+    show_screen(make_screen, settings)
 
 
 def _at(player: Player, position: float) -> list[Snapshot]:
@@ -92,7 +89,8 @@ def _as_json(path: Path, shown: Snapshot) -> dict[str, object]:
 def _as_text(paths: Sequence[Path], shown: Sequence[Snapshot]) -> str:
     """A row for each figure that one of the sessions has, a column for each session."""
     columns = [_figures(path, each) for path, each in zip(paths, shown, strict=True)]
-    rows = [[name, *(column[name] for column in columns)] for name in columns[0]]
+    labels = dict.fromkeys(label for column in columns for label in column)
+    rows = [[label, *(column.get(label, "") for column in columns)] for label in labels]
     return table([row for row in rows if any(row[1:])])
 
 
@@ -104,24 +102,5 @@ def _figures(path: Path, shown: Snapshot) -> dict[str, str]:
         "at": format_duration(shown.t_us / US_PER_S),
         "model": "no model" if load is None else f"{load.model.name} {load.model.quantization}".strip(),
         "threads": "" if threads is None else f"{threads}",
-        "turns": f"{summary.turns}",
-        "tokens": f"{summary.generated_tokens}",
-        "decode": format_rate(summary.decode_tokens_per_s),
-        "prefill": format_rate(summary.prefill_tokens_per_s),
-        "first token": format_seconds(summary.first_token_s),
-        "limited by": summary.limited_by,
-        "memory peak": format_bytes(summary.memory.rss_peak_bytes),
-        **_energy(summary),
-    }
-
-
-def _energy(summary: Summary) -> dict[str, str]:
-    energy = summary.energy
-    if energy is None:
-        return {"J/token": f"n/a: {summary.energy_missing}", "net": "", "in all": "", "measured": ""}
-    return {
-        "J/token": with_interval(energy.j_per_token),
-        "net": with_interval(energy.net_j_per_token),
-        "in all": f"{with_interval(energy.gross_j)} J",
-        "measured": f"{energy.scope.replace('_', ' ')}, {energy.source}, grade {energy.grade}",
+        **rows_of(summary, reasons=False),
     }

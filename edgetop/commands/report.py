@@ -21,9 +21,7 @@ from edgetop.session.file_io import SessionFileError, load_file
 from edgetop.settings.resolve import Settings
 
 STDOUT = "-"
-
 NAMES_IN_FILE_NAME = 3
-
 NAME_CHARACTERS = 100
 
 

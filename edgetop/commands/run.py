@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from edgetop.commands.exit import ENDING_SIGNALS
+from edgetop.commands.exit import ExitCode, handle_signals
 from edgetop.commands.inputs import (
     given_prompts,
     has_own_engine,
@@ -49,6 +46,7 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.session.store import Store
 from edgetop.settings import options
+from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 
 WAIT_S = 0.1
@@ -69,17 +67,25 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
 
 
 def converse(
-    model: Path, prompts: Sequence[str], settings: Settings, write: Callable[[str], None], *, live: LiveOptions
+    model: Path,
+    prompts: Sequence[str],
+    settings: Settings,
+    write: Callable[[str], None],
+    *,
+    live: LiveOptions,
+    idle_s: float = 0.0,
 ) -> RunOutcome:
     """Ask one prompt after the other in one conversation, give each piece of a reply to `write`, and save the session.
 
+    The loaded model is left idle for `idle_s` first.
     An interruption (Ctrl+C, SIGTERM, SIGHUP, a closed stdout) stops the model; what was measured is saved all the same.
     """
     talk = _Talk(settings, write)
-    with talk.interruptible():
+    with handle_signals(on_interrupt=talk.interrupt, on_end=talk.interrupt):
         talk.open(live, open_store(settings))
         try:
             talk.load(model)
+            talk.rest(idle_s)
             for prompt in prompts:
                 if talk.interrupted or talk.failure is not None:
                     break
@@ -104,21 +110,9 @@ class _Talk:
         self._ends_with_newline = True
         self._stop_by_s: float | None = None
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Let the ending signals only set `interrupted` meanwhile."""
-
-        def interrupt(_number: int, _frame: FrameType | None) -> None:
-            self.interrupted = True
-
-        # What is ignored, as SIGHUP below nohup, stays ignored.
-        heard = [number for number in ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, interrupt) for number in heard}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    def interrupt(self) -> None:
+        """Stop as soon as the model can; what was measured is saved."""
+        self.interrupted = True
 
     def open(self, live: LiveOptions, store: Store) -> None:
         self.live = LiveSession(live, store, self._take)
@@ -129,7 +123,7 @@ class _Talk:
         if self._verbose and self.live.tuned is not None:
             print_status(f"{self.live.tuned.label}: {self.live.tuned.words}")
         self._follow({"ready", "no_model", "dead"})
-        while not self.live.senses:
+        while not self.live.has_sensors:
             self.live.pump(wait_s=WAIT_S)
         clear_progress()
         loaded = conversation.model
@@ -139,6 +133,15 @@ class _Talk:
             print_status(loaded.model.template_note)
         for share in loaded.memory.layers:
             print_status(share.words(loaded.model.n_layer))
+
+    def rest(self, seconds: float) -> None:
+        """Leave the loaded model idle, while its idle power is measured."""
+        until_s = time.monotonic() + seconds
+        while not self.interrupted and self.failure is None and (left_s := until_s - time.monotonic()) > 0:
+            if not self._quiet:
+                show_progress(f"measuring idle power, {left_s:.0f} s left")
+            self.live.pump(wait_s=min(WAIT_S, left_s))
+        clear_progress()
 
     def ask(self, prompt: str) -> None:
         self.live.conversation.submit(prompt)
@@ -226,9 +229,6 @@ class _Talk:
         self._ends_with_newline = piece.endswith("\n")
 
 
-EXIT_INTERRUPTED = 130
-
-
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Ask, print, and say how it went."""
     prompts = given_prompts(arguments)
@@ -236,24 +236,26 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         prompts.append(read_prompt(None))
     if not prompts:
         raise UsageError("there is no prompt", "give one with -p TEXT, -f FILE, or - for standard input")
-    return answer(prompts, settings, as_json=arguments.json)
+    idle_s = 0.0 if arguments.idle is None else parse_value("--idle", arguments.idle, real(0, 3600))
+    return answer(prompts, settings, as_json=arguments.json, idle_s=idle_s)
 
 
-def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False) -> int:
+def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False, idle_s: float = 0.0) -> int:
     """Let the model answer the prompts and return the exit code. Raises EdgetopError."""
     is_real = has_own_engine(settings)
     if is_real:
         model = resolve(settings[options.MODEL], folders=settings[options.MODEL_DIR], last_used=last_model())
     else:
         model = named_model(settings)
-    conversed = converse(model, prompts, settings, _ignore if as_json else write_reply, live=live_options(settings))
+    write = _ignore if as_json else write_reply
+    conversed = converse(model, prompts, settings, write, live=live_options(settings), idle_s=idle_s)
     if is_real and conversed.session.loads:
         remember_model(model)
     if as_json:
         write_json(as_object(conversed))
     if conversed.failure is not None and not conversed.interrupted:
         raise conversed.failure
-    return EXIT_INTERRUPTED if conversed.interrupted else 0
+    return ExitCode.INTERRUPTED if conversed.interrupted else 0
 
 
 def as_object(conversed: RunOutcome) -> dict[str, Any]:

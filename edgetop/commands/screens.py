@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 
 THEME_PREFIX = "edgetop-"
-
 Result = TypeVar("Result")
 
 
@@ -31,24 +30,26 @@ def shows_screens(settings: Settings) -> bool:
     return is_terminal() and not settings[options.PLAIN] and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def show_page(make_screen: MakeScreen[Result], settings: Settings) -> Result | None:
+def show_screen(make_screen: MakeScreen[Result], settings: Settings) -> Result | None:
     """Run one screen as the settings of the section `screen` say; what it was dismissed with.
 
     `make_screen` is to import the screen, since Textual takes longer to import than the rest. Raises UsageError for a
     theme that there is not, and EdgetopError when the screen ended by a defect of its own.
     """
     obey_no_color(settings)
-    from edgetop.tui.app import run_page  # noqa: PLC0415 - Textual is slow to import, and reads NO_COLOR then
+    from edgetop.tui.app import SingleScreenApp  # noqa: PLC0415 - Textual is slow to import, and reads NO_COLOR then
 
-    return run_page(
+    app = SingleScreenApp(
         make_screen,
         theme=chosen_theme(settings),
         level="ascii" if settings[options.ASCII] else None,
-        controls=chosen_controls(settings),
+        input_options=chosen_input(settings),
     )
+    app.run_to_end()
+    return app.return_value
 
 
-def chosen_controls(settings: Settings) -> InputOptions:
+def chosen_input(settings: Settings) -> InputOptions:
     """The keys that the configuration file wants, and whether the screens have the mouse.
 
     Raises UsageError for a screen or an action that there is not, and for a key that would do two things.
@@ -59,7 +60,7 @@ def chosen_controls(settings: Settings) -> InputOptions:
 
 
 def chosen_keys(settings: Settings) -> KeyTables:
-    """The keys of all screens, with those that the configuration file wants. Raises UsageError as `chosen_controls`."""
+    """The keys of all screens, with those that the configuration file wants. Raises UsageError as `chosen_input`."""
     from edgetop.tui.keys import TABLES, remapped  # noqa: PLC0415 - only where a screen or its keys are shown
 
     return remapped(settings.keys, str(settings.config_file)) if settings.keys else TABLES

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import DECODE
 from edgetop.core.format import NOT_AVAILABLE, format_significant
 from edgetop.core.text import one_line
-from edgetop.io.files import write_atomically
+from edgetop.io import json
+from edgetop.io.files import replacement, write_atomically
 from edgetop.session.compare.reading import is_session, read_results
 from edgetop.session.export import Table, csv_pieces, require_parquet, tables_of, write_parquet
 from edgetop.session.file import SessionFile, structure_problems
@@ -86,14 +86,11 @@ def _write_csv(target: Path, table: Table) -> None:
 
 
 def _write_parquet(target: Path, table: Table) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as folder:
-        part = Path(folder) / target.name
+    with replacement(target) as part:
         write_parquet(part, table)
-        part.replace(target)
 
 
 IMPORTED_FOLDER = "imported"
-
 NAMES_MOST = 1000
 
 
@@ -196,4 +193,4 @@ def _value_text(value: Any) -> str:  # noqa: ANN401 - any JSON
 
 
 def _in_full(value: Any) -> str:  # noqa: ANN401 - any JSON
-    return msgspec.json.encode(value).decode()
+    return json.encode(value).decode()

@@ -6,21 +6,32 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from edgetop.commands.inputs import open_store
-from edgetop.commands.output import energy_text, print_error, print_status, table, write_data, write_json, write_rows
+from edgetop.commands.output import (
+    Column,
+    hosts_text,
+    print_error,
+    print_status,
+    table,
+    write_data,
+    write_json,
+    write_listing,
+)
 from edgetop.commands.session_files import export, import_results, recompute
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
-from edgetop.core.format import format_bytes, format_duration, format_rate, format_seconds
+from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells
+from edgetop.core.format import format_bytes, format_duration, format_seconds
+from edgetop.core.records import LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
-from edgetop.session.file import LoadEntry, ServiceEntry, SessionFile, TurnEntry
+from edgetop.session.file import SessionFile, SessionHead, TurnEntry
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import SessionFileError, load_file, load_head
 from edgetop.session.store import (
     COLUMNS,
     LabelError,
+    ListColumn,
     SessionEntry,
     Store,
     StoreError,
@@ -33,8 +44,7 @@ from edgetop.session.store import (
 from edgetop.session.watch import figure_rows
 from edgetop.settings.resolve import Settings
 
-PROMPT_CHARACTERS = 60
-
+PROMPT_CHARACTERS = 40
 EVENTS_SHOWN = 20
 
 
@@ -71,15 +81,9 @@ def _overview(path: Path, file: SessionFile) -> list[list[str]]:
         rows.append(["settings", _settings(file.loads[-1])])
     if file.watch is not None:
         return [*rows, ["memory peak", format_bytes(summary.memory.rss_peak_bytes)], *figure_rows(file.watch)]
-    rows += [
-        ["decode", format_rate(summary.decode_tokens_per_s)],
-        ["prefill", format_rate(summary.prefill_tokens_per_s)],
-        ["first token", format_seconds(summary.first_token_s)],
-        ["load", format_seconds(summary.load_s)],
-        ["limited by", summary.limited_by],
-        ["memory peak", format_bytes(summary.memory.rss_peak_bytes)],
-        ["energy", energy_text(summary)],
-    ]
+    rows += [[label, text] for label, text in rows_of(summary).items()]
+    if summary.energy is not None and summary.energy.hosts:
+        rows.append(["energy by host", hosts_text(summary.energy).removeprefix(", of which ")])
     return rows
 
 
@@ -108,23 +112,14 @@ def _service_cells(service: ServiceEntry) -> list[str]:
     ]
 
 
-_TURN_HEADINGS = ["TURN", "PROMPT", "TOKENS", "DECODE", "PREFILL", "FIRST TOKEN", "ENDED"]
+_TURN_HEADINGS = ["TURN", "PROMPT", *(figure.heading.upper() for figure in TURN_COLUMNS)]
 
 
 def _turn_cells(turn: TurnEntry) -> list[str]:
-    figures = turn.figures
     prompt = "(not recorded)" if turn.prompt is None else one_line(turn.prompt)
     if len(prompt) > PROMPT_CHARACTERS:
         prompt = prompt[: PROMPT_CHARACTERS - 3] + "..."
-    return [
-        str(turn.turn),
-        prompt,
-        str(figures.generated_tokens),
-        format_rate(figures.decode_tokens_per_s),
-        format_rate(figures.prefill_tokens_per_s),
-        format_seconds(figures.first_token_s),
-        (figures.stop_reason or "not ended").replace("_", " "),
-    ]
+    return [str(turn.turn), prompt, *turn_cells(turn.figures)]
 
 
 def validate_files(paths: Sequence[Path], *, as_json: bool) -> int:
@@ -247,8 +242,6 @@ def _told(path: Path) -> list[str]:
     return [str(path), head.started_at[:16].replace("T", " "), size, models_of(head) or "no model"]
 
 
-SHOWN = {column.heading: column.heading for column in COLUMNS}
-
 Action = Callable[[Store, argparse.Namespace], int]
 
 
@@ -266,7 +259,7 @@ def _list(store: Store, arguments: argparse.Namespace) -> int:
     elif not entries and chosen is None:
         print_status(f"none of {len(listed)} sessions has {' '.join(words)} in its tags, model, quantization or device")
     else:
-        write_rows([_row(entry, chosen) for entry in entries], chosen, SHOWN)
+        write_listing(entries, _columns(chosen), chosen)
     return 0
 
 
@@ -275,36 +268,45 @@ def _recompute(store: Store, arguments: argparse.Namespace) -> int:
     return recompute(path, power=arguments.power, dry_run=arguments.dry_run, as_json=arguments.json)
 
 
-def _row(entry: SessionEntry, chosen: str | None) -> dict[str, Any]:
-    head, summary, energy, j_per_token = entry.listed.head, entry.summary, entry.energy, entry.j_per_token
-    row: dict[str, Any] = {
-        "number": entry.listed.number,
-        "path": str(entry.listed.path),
-        "id": head.id if head is not None else None,
-        "started_at": head.started_at if head is not None else None,
-        "device": entry.device or None,
-        "model": entry.model or None,
-        "quantization": entry.quantization or None,
-        "turns": summary.turns if head is not None else None,
-        "generated_tokens": summary.generated_tokens if head is not None else None,
-        "decode_tokens_per_s": summary.decode_tokens_per_s,
-        "prefill_tokens_per_s": summary.prefill_tokens_per_s,
-        "j_per_token": None if j_per_token is None else j_per_token.value,
-        "j_per_token_low": None if j_per_token is None else j_per_token.low,
-        "j_per_token_high": None if j_per_token is None else j_per_token.high,
-        "energy_scope": None if energy is None else energy.scope,
-        "energy_grade": None if energy is None else energy.grade,
-        "duration_s": entry.duration_s,
-        "tags": " ".join(entry.tags) if chosen == "csv" else entry.tags,
-        "notes": head.notes if head is not None else None,
-        "problem": entry.listed.problem or None,
-    }
-    for column in COLUMNS:
-        row[column.heading] = column.text(entry)
-    row["J/TOKEN"] = energy_cell(entry, between=_between())
-    if head is None:
-        row |= {column.heading: "" for column in COLUMNS[2:]} | {"DEVICE": entry.listed.problem}
-    return row
+def _columns(form: str | None) -> list[Column[SessionEntry]]:
+    """The columns of the list: those of the screen for a person, the figures for programs."""
+
+    def of_head(value: Callable[[SessionHead], object]) -> Callable[[SessionEntry], object]:
+        return lambda entry: None if entry.listed.head is None else value(entry.listed.head)
+
+    def text_of(column: ListColumn, index: int) -> Callable[[SessionEntry], str]:
+        """Of a file that cannot be read only number and name are shown, and why."""
+
+        def text(entry: SessionEntry) -> str:
+            if entry.listed.head is None and index > 1:
+                return entry.listed.problem if column.heading == "DEVICE" else ""
+            return energy_cell(entry, between=_between()) if column.text is energy_cell else column.text(entry)
+
+        return text
+
+    return [
+        *(Column("", None, column.heading, text_of(column, index)) for index, column in enumerate(COLUMNS)),
+        Column("number", lambda entry: entry.listed.number),
+        Column("path", lambda entry: str(entry.listed.path)),
+        Column("id", of_head(lambda head: head.id)),
+        Column("started_at", of_head(lambda head: head.started_at)),
+        Column("device", lambda entry: entry.device or None),
+        Column("model", lambda entry: entry.model or None),
+        Column("quantization", lambda entry: entry.quantization or None),
+        Column("turns", of_head(lambda head: head.summary.turns)),
+        Column("generated_tokens", of_head(lambda head: head.summary.generated_tokens)),
+        Column("decode_tokens_per_s", lambda entry: entry.summary.decode_tokens_per_s),
+        Column("prefill_tokens_per_s", lambda entry: entry.summary.prefill_tokens_per_s),
+        Column("j_per_token", lambda entry: entry.j_per_token and entry.j_per_token.value),
+        Column("j_per_token_low", lambda entry: entry.j_per_token and entry.j_per_token.low),
+        Column("j_per_token_high", lambda entry: entry.j_per_token and entry.j_per_token.high),
+        Column("energy_scope", lambda entry: entry.energy and entry.energy.scope),
+        Column("energy_grade", lambda entry: entry.energy and entry.energy.grade),
+        Column("duration_s"),
+        Column("tags", lambda entry: " ".join(entry.tags) if form == "csv" else entry.tags),
+        Column("notes", of_head(lambda head: head.notes)),
+        Column("problem", lambda entry: entry.listed.problem or None),
+    ]
 
 
 def _between() -> str:

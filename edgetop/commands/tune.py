@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -22,37 +22,79 @@ from edgetop.bench.tuning import (
     lengths_for,
     thread_counts,
 )
-from edgetop.commands.bench import EXIT_INTERRUPTED
-from edgetop.commands.command_line import parsed_one
-from edgetop.commands.exit import interruptible
+from edgetop.commands.exit import ExitCode, interruptible
 from edgetop.commands.inputs import live_options, open_store
-from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, write_rows
+from edgetop.commands.output import Column, clear_progress, print_error, print_status, show_progress, write_listing
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.model_file import content_key
-from edgetop.inference.threads import decode_threads
+from edgetop.io.cpus import decode_threads
 from edgetop.live.conversation import Notice
 from edgetop.live.tuned import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
 from edgetop.settings import options
-from edgetop.settings.option import integer, real
+from edgetop.settings.option import SCRIPT_PREFIX, integer, parse_value, real
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 
 ROUNDS = 5
-
 TEST_S = {"speed": 2.0, "energy": 6.0}
 """Length of a test; the slowest sensors of power tell apart little less than the second."""
 
 COOL_DOWN = {"speed": CoolDown(idle_s=0, limit_s=0), "energy": CoolDown(limit_s=40)}
 
-SHOWN = {"asked": "QUESTION", "value": "SETTING", "by": "TEST", "measured": "MEASURED", "what": ""}
-"""Not the names of JSON, which has the same values as data."""
 
-TUNED_SHOWN = {"label": "MODEL", "words": "SETTINGS", "when": "TUNED"}
+class TriedSetting(NamedTuple):
+    """A candidate of a question, how it did, and whether it was chosen."""
+
+    question: StageResult
+    result: CandidateResult
+    goal: Goal
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it is the answer."""
+        return self.result.setting == self.question.chosen
+
+    @property
+    def setting(self) -> str:
+        """What it is, as far as the candidates of the question differ."""
+        return _value(self.question, self.result.setting)
+
+    @property
+    def outcome(self) -> str:
+        """Why it was chosen or left out."""
+        return f"chosen: {self.question.reason}" if self.chosen else _fate(self.result)
+
+
+COLUMNS: tuple[Column[TriedSetting], ...] = (
+    Column("question", lambda tried: tried.question.stage.name, "QUESTION"),
+    Column("setting", heading="SETTING"),
+    Column("test", lambda tried: tried.question.stage.test.name, "TEST"),
+    Column(
+        "cost",
+        lambda tried: tried.result.cost if tried.result.samples else None,
+        "MEASURED",
+        lambda tried: _measured(tried.result, tried.goal),
+    ),
+    Column("cost_unit", lambda tried: "s/token" if tried.goal == "speed" else "J/token"),
+    Column("relative_deviation", lambda tried: tried.result.spread),
+    Column("repetitions", lambda tried: len(tried.result.costs)),
+    Column("disturbed", lambda tried: sum(sample.disturbed for sample in tried.result.samples)),
+    Column("chosen"),
+    Column("failure", lambda tried: tried.result.failure),
+    Column("", heading="", text=lambda tried: tried.outcome),
+)
+
+TUNED_COLUMNS: tuple[Column[TunedModel], ...] = (
+    Column("", heading="MODEL", text=lambda tuned: tuned.label),
+    Column("", heading="SETTINGS", text=lambda tuned: tuned.words),
+    *(Column(name) for name in ("model", "n_threads", "n_threads_batch", "n_ubatch", "kv_type", "goal")),
+    Column("tuned_at", heading="TUNED", text=lambda tuned: tuned.tuned_at[:10]),
+)
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -73,16 +115,17 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     goal: Goal = arguments.goal
     if goal == "energy":
         _require_power(settings)
-    rounds = parsed_one("-r", arguments.repetitions, integer(2, 100)) or ROUNDS
-    test_s = parsed_one("--test", arguments.test_s, real(0.1, 600)) or TEST_S[goal]
+    rounds = parse_value("-r", arguments.repetitions or str(ROUNDS), integer(2, 100))
+    test_s = parse_value("--test", arguments.test_s or str(TEST_S[goal]), real(0.1, 600))
     try:
         found = _tune(path, key, settings, goal, rounds=rounds, test_s=test_s)
     except TuningInterruptedError:
         print_status("interrupted; nothing was saved")
-        return EXIT_INTERRUPTED
+        return ExitCode.INTERRUPTED
     except NothingMeasuredError as error:
         raise EdgetopError(f"{path.name} could not be measured: {error}", "see `edgetop doctor`") from None
-    write_rows(list(_rows(found, goal)), arguments.format, SHOWN)
+    tried = [TriedSetting(question, result, goal) for question in found for result in question.standings]
+    write_listing(tried, COLUMNS, arguments.format)
     tuned = _tuned(path, key, machine, goal, found[-1].chosen)
     print_status(f"{path.name}: {tuned.words}")
     _warn_of_disturbances(found)
@@ -99,7 +142,7 @@ def _model(named: str | None, settings: Settings) -> Path:
         raise UsageError(
             "a server's settings are not ours to change", "leave --server (EDGETOP_SERVER) out and name a model file"
         )
-    if settings[options.ENGINE] == "llama":
+    if not settings[options.ENGINE].startswith(SCRIPT_PREFIX):
         return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
     if named is None:
         raise ModelError("an engine that plays a script has no last model", "name a file")
@@ -168,29 +211,6 @@ def _tuned(path: Path, key: str, machine: str, goal: Goal, chosen: Setting) -> T
     )
 
 
-def _rows(found: Sequence[StageResult], goal: Goal) -> Iterator[dict[str, Any]]:
-    for result in found:
-        for standing in result.standings:
-            chosen = standing.setting == result.chosen
-            yield {
-                "question": result.stage.name,
-                "setting": _value(result, standing.setting),
-                "test": result.stage.test.name,
-                "cost": standing.cost if standing.samples else None,
-                "cost_unit": "s/token" if goal == "speed" else "J/token",
-                "relative_deviation": standing.spread,
-                "repetitions": len(standing.costs),
-                "disturbed": sum(sample.disturbed for sample in standing.samples),
-                "chosen": chosen,
-                "failure": standing.failure,
-                "asked": result.stage.name,
-                "value": _value(result, standing.setting),
-                "by": result.stage.test.name,
-                "measured": _measured(standing, goal),
-                "what": f"chosen: {result.reason}" if chosen else _fate(standing),
-            }
-
-
 def _value(result: StageResult, setting: Setting) -> str:
     """What the candidates of a question differ in."""
     match result.stage.name:
@@ -219,23 +239,8 @@ def _fate(standing: CandidateResult) -> str:
 
 
 def _show(file: Path, machine: str, form: str | None) -> None:
-    rows = [
-        {
-            "model": each.model,
-            "n_threads": each.n_threads,
-            "n_threads_batch": each.n_threads_batch,
-            "n_ubatch": each.n_ubatch,
-            "kv_type": each.kv_type,
-            "goal": each.goal,
-            "tuned_at": each.tuned_at,
-            "label": each.label,
-            "words": each.words,
-            "when": each.tuned_at[:10],
-        }
-        for each in load_tuned(file)
-        if each.machine == machine
-    ]
-    if not rows and form is None:
+    tuned = [each for each in load_tuned(file) if each.machine == machine]
+    if not tuned and form is None:
         print_status("no model was tuned on this machine in its present power mode; `edgetop tune MODEL` does it")
         return
-    write_rows(rows, form, TUNED_SHOWN)
+    write_listing(tuned, TUNED_COLUMNS, form)

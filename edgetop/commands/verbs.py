@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from edgetop.settings.option import Option, Section
-from edgetop.settings.options import CTX, DELAY, SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT
+from edgetop.settings.options import CTX, DELAY, ENGINE, SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
@@ -16,14 +16,14 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     several: dict[str, Any] = {"action": "append", "default": []}
     add("-m", "--model", dest="models", metavar="MODEL", help="a model; may be given several times", **several)
     add("--quant", metavar="LEVEL,...", help="make these levels of each model, such as Q8_0,Q4_K_M,Q2_K", **several)
-    add("-p", "--n-prompt", metavar="N,...", help="tokens of a prompt, 0 for no such test; 512", **several)
-    add("-n", "--n-gen", metavar="N,...", help="tokens of a reply, 0 for no such test; 128", **several)
+    add("-p", "--n-prompt", metavar="N,...", help="tokens of a prompt, 0 for no such test (default: 512)", **several)
+    add("-n", "--n-gen", metavar="N,...", help="tokens of a reply, 0 for no such test (default: 128)", **several)
     add("--pg", dest="pairs", metavar="N,N", help="a prompt and a reply in one test", **several)
-    add("-d", "--n-depth", metavar="N,...", help="tokens that the context holds before; 0", **several)
-    add("-r", "--repetitions", metavar="N", help="how often each test is done; 5")
-    add("-t", "--threads", metavar="N,...", help="threads; the physical cores that are ours", **several)
-    add("--threads-batch", metavar="N,...", help="threads for prefill; as many as for decoding", **several)
-    add("--kv-type", metavar="TYPE,...", help="types of the KV cache; f16", **several)
+    add("-d", "--n-depth", metavar="N,...", help="tokens in the context before the test (default: 0)", **several)
+    add("-r", "--repetitions", metavar="N", help="repetitions of each test (default: 5)")
+    add("-t", "--threads", metavar="N,...", help="threads (default: available physical cores)", **several)
+    add("--threads-batch", metavar="N,...", help="threads for prefill (default: as for decoding)", **several)
+    add("--kv-type", metavar="TYPE,...", help="types of the KV cache (default: f16)", **several)
     add("--gpu-layers", metavar="N,...", help="layers to offload", **several)
     add("--batch", metavar="N,...", help="largest number of tokens in one decode call", **several)
     add("--ubatch", metavar="N,...", help="tokens computed together in prefill", **several)
@@ -34,27 +34,26 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="perplexity, divergence from the most precise level and questions; on a text of your own if you name one",
     )  # fmt: skip
     add("--study", action="store_true", help="levels, threads, prompts and quality: the whole study, in one command")
-    add("--plan", metavar="FILE", help="a TOML file that says all of this; flags say it over")
+    add("--plan", metavar="FILE", help="a TOML file with these settings; flags override it")
     add("--order", choices=["interleaved", "blocks"], help="settings take turns (interleaved), or one after the other")
     add("--no-warmup", action="store_true", help="do not warm up before a test")
-    add("--idle", metavar="SECONDS", help="idle time before a run where power is measured; 11")
-    add("--cool-down-limit", metavar="SECONDS", help="wait at most so long for the device to come to rest; 120")
-    add("--seed", metavar="N", help="of random tokens; 0")
+    add("--idle", metavar="SECONDS", help="idle time before a run where power is measured (default: 11)")
+    add("--cool-down-limit", metavar="SECONDS", help="longest wait for the device to cool down (default: 120)")
+    add("--seed", metavar="N", help="seed of random tokens (default: 0)")
     add(
         "-o", "--output", dest="output_format", default="table", choices=["table", "md", "csv", "json", "jsonl", "sql"],
         help="form of the results; llama-bench's field names, with ours behind them",
     )  # fmt: skip
     add("--report", metavar="FILE", help="write an HTML report as well")
     add("--device-price", metavar="AMOUNT", help="what the device costs, for the cost of a million tokens with --price")
-    add("--device-years", metavar="N", help="how long it will be used; 4")
-    add("--resume", nargs="?", const="last", metavar="ID", help="go on with a benchmark that was interrupted")
-    add("--again", action="store_true", help="measure all of it once more, even if it was begun before")
+    add("--device-years", metavar="N", help="how long it will be used (default: 4)")
+    add("--resume", nargs="?", const="last", metavar="ID", help="continue an interrupted benchmark")
+    add("--again", action="store_true", help="measure everything again, even if it was begun before")
     add("--list", action="store_true", help="benchmarks that were begun")
-    add("--dry-run", action="store_true", help="say how long it would take, and measure nothing")
+    add("--dry-run", action="store_true", help="print how long it would take, and measure nothing")
 
 
 _SESSION_HELP = "a file, a number of the list, the beginning of an id, a tag, or part of a model's name"
-
 _SESSIONS_HELP = f"{_SESSION_HELP}; also a tag of several, a range such as 1-4, a folder, or a pattern such as '*q4*'"
 
 
@@ -87,7 +86,7 @@ def _add_prompts(parser: argparse.ArgumentParser) -> None:
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     _add_prompts(parser)
     parser.add_argument(
-        "--continue", dest="goes_on_with", nargs="?", const="", metavar="SESSION",
+        "--continue", dest="resume_from", nargs="?", const="", metavar="SESSION",
         help=f"go on with the conversation of a recorded session, by default the last one; {_SESSION_HELP}",
     )  # fmt: skip
 
@@ -95,6 +94,9 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_prompts(parser)
     parser.add_argument("stdin", nargs="?", choices=["-"], metavar="-", help="ask what standard input says")
+    parser.add_argument(
+        "--idle", metavar="SECONDS", help="first leave the loaded model idle, so that energy net of idle is known; 0"
+    )
     _add_json(parser)
 
 
@@ -118,16 +120,16 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     tag.add_argument(
         "changes", nargs=argparse.REMAINDER, metavar="+NAME|-NAME", help="tags to add and to take away; none shows them"
     )
-    note = actions.add_parser("note", help="what you want to remember of a session", allow_abbrev=False)
+    note = actions.add_parser("note", help="show or replace a session's note", allow_abbrev=False)
     note.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
     note.add_argument(
-        "text", nargs=argparse.REMAINDER, metavar="TEXT", help="takes the place of the note there is; no text shows it"
+        "text", nargs=argparse.REMAINDER, metavar="TEXT", help="the new note; without it the present one is shown"
     )
     export = actions.add_parser(
         "export", help="a session as tables of turns, samples and tokens, or as JSON", allow_abbrev=False
     )
     export.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
-    export.add_argument("--to", choices=["csv", "parquet", "json", "html"], default="csv", help="the form; csv")
+    export.add_argument("--to", choices=["csv", "parquet", "json", "html"], default="csv", help="format (default: csv)")
     export.add_argument(
         "-o", "--output", metavar="FOLDER|FILE", help="where to: a folder for tables; named after the session otherwise"
     )  # fmt: skip
@@ -148,7 +150,7 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     )
     recompute.add_argument("--dry-run", action="store_true", help="say what would change, and leave the file as it is")
     _add_json(recompute)
-    recover = actions.add_parser("recover", help="save what an edgetop that died has left", allow_abbrev=False)
+    recover = actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
     _add_json(recover)
 
 
@@ -161,8 +163,8 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ctx", metavar="TOKENS,...", help="one or several contexts, such as 2k,8k,32k")
     parser.add_argument("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
     parser.add_argument("--power-mode", metavar="NAME", help="of that device")
-    parser.add_argument("--prompt-tokens", default="512", metavar="N", help="length of a prompt; 512")
-    parser.add_argument("--answer-tokens", default="256", metavar="N", help="length of an answer; 256")
+    parser.add_argument("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
+    parser.add_argument("--answer-tokens", default="256", metavar="N", help="length of an answer (default: 256)")
     parser.add_argument("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
     parser.add_argument("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
     probe = parser.add_mutually_exclusive_group()
@@ -176,11 +178,11 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
 def _add_power(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stream", action="store_true",
-        help="go on printing, for --power-stream of another edgetop: header, then readings with sequence and age",
+        help="print readings continuously, for --power-stream of another edgetop: a header, then readings",
     )  # fmt: skip
     parser.add_argument(
         "--interval", metavar="SECONDS",
-        help="between the readings of a stream; by default that of the sensor",
+        help="between the readings of a stream (default: that of the sensor)",
     )  # fmt: skip
     _add_json(parser)
 
@@ -190,8 +192,10 @@ def _add_calibrate(parser: argparse.ArgumentParser) -> None:
         "--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
         help="what the sensor, uncorrected, and the meter showed at one load; give two or more to calibrate unasked",
     )  # fmt: skip
-    parser.add_argument("--seconds", default="10", metavar="N", help="how long the sensor is read at each load; 10")
-    parser.add_argument("--meter-gain", default="1", metavar="PERCENT", help="how far off the meter may be; 1")
+    parser.add_argument(
+        "--seconds", default="10", metavar="N", help="time to read the sensor at each load (default: 10)"
+    )
+    parser.add_argument("--meter-gain", default="1", metavar="PERCENT", help="largest error of the meter (default: 1)")
     parser.add_argument("--meter-name", default="", metavar="NAME", help="the meter, as sessions are to name it")
     parser.add_argument("--show", action="store_true", help="print the calibrations of this machine")
     parser.add_argument("--remove", action="store_true", help="forget the calibration of a source")
@@ -203,7 +207,7 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
         "results", metavar="SESSION", nargs="+", help=f"{_SESSION_HELP}; or a result of llama-bench or ollama"
     )
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="where to write it, - for stdout; in the working folder by default"
+        "-o", "--output", metavar="FILE", help="where to write it, - for stdout (default: the working folder)"
     )
     parser.add_argument("--force", action="store_true", help="replace a file that is there already")
 
@@ -213,7 +217,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "results", metavar="SESSION", nargs="+",
         help=f"{_SESSION_HELP}; a file of llama-bench (JSON, JSONL, CSV) or what `ollama run --verbose` prints",
     )  # fmt: skip
-    parser.add_argument("--base", metavar="SESSION", help="what the others are held against; the first one")
+    parser.add_argument("--base", metavar="SESSION", help="what the others are compared with (default: the first one)")
     parser.add_argument(
         "--fail-if", action="append", default=[], metavar="LIMIT",
         help="exit with 6 if a limit is crossed by more than noise, such as 'decode_tokens_per_s < -5%%' (of the base) "
@@ -224,7 +228,7 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sessions", metavar="SESSION", nargs="*", help=f"{_SESSIONS_HELP}; the latest by default")
+    parser.add_argument("sessions", metavar="SESSION", nargs="*", help=f"{_SESSIONS_HELP} (default: the latest)")
     parser.add_argument("--demo", action="store_true", help="play two of the examples that come with edgetop")
     parser.add_argument(
         "--align", choices=["time", "turn", "token"],
@@ -243,11 +247,11 @@ def _add_tune(parser: argparse.ArgumentParser) -> None:
         "model", nargs="?", metavar="MODEL", help="a GGUF file or a name from `edgetop models`; the last one used"
     )
     parser.add_argument(
-        "--for", dest="goal", choices=["speed", "energy"], default="speed", help="what is to be best; speed by default"
+        "--for", dest="goal", choices=["speed", "energy"], default="speed", help="what to optimize (default: speed)"
     )
-    parser.add_argument("-r", "--repetitions", metavar="N", help="rounds of each question at most, 2 at least; 5")
-    parser.add_argument("--test", dest="test_s", metavar="SECONDS", help="length of a test; 2, for energy 6")
-    parser.add_argument("--dry-run", action="store_true", help="measure and tell, but save nothing")
+    parser.add_argument("-r", "--repetitions", metavar="N", help="rounds of each question, at least 2 (default: 5)")
+    parser.add_argument("--test", dest="test_s", metavar="SECONDS", help="length of a test (default: 2, for energy 6)")
+    parser.add_argument("--dry-run", action="store_true", help="measure and print, but save nothing")
     parser.add_argument("--show", action="store_true", help="the models that were tuned on this machine")
     parser.add_argument("--remove", action="store_true", help="let the model have the usual settings again")
     _add_formats(parser)
@@ -266,6 +270,20 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", choices=["bash", "zsh", "fish"], help="bash, zsh or fish")
+
+
+def _add_engine(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    show = actions.add_parser("show", help="the engines that are there, and which is used; also without a word")
+    _add_json(show)
+    install = actions.add_parser("install", help="download the portable engine; needs no compiler", allow_abbrev=False)
+    install.add_argument("--again", action="store_true", help="even if there is an engine that can be used")
+    install.add_argument("--here", action="store_true", help="have it in this environment of Python, for every user")
+    install.add_argument("--index", metavar="URL", help="a package index that has wheels of llama-cpp-python")
+    build = actions.add_parser("build", help="compile llama.cpp for this processor; takes minutes", allow_abbrev=False)
+    backends = build.add_mutually_exclusive_group()
+    backends.add_argument("--cuda", action="store_true", help="for NVIDIA GPUs, Jetsons among them; needs nvcc")
+    backends.add_argument("--vulkan", action="store_true", help="for GPUs with a Vulkan driver; needs glslc")
 
 
 def _add_nothing(parser: argparse.ArgumentParser) -> None:
@@ -305,6 +323,8 @@ class Verb(NamedTuple):
     """Gives a parser what is not a setting."""
     replaced: tuple[Option[object], ...] = ()
     """Settings of the sections whose flags mean nothing to this verb, or something more and are among the arguments."""
+    more: tuple[Option[object], ...] = ()
+    """Settings of other sections that it takes as well."""
 
 
 _MODEL: tuple[Section, ...] = (
@@ -318,9 +338,14 @@ VERBS: dict[str, Verb] = {
         "GGUF models found on this machine, or what a server offers", ("search", "server", "general"), _add_formats
     ),
     "doctor": Verb(
-        "sensors, engine, terminal: what works, what not, and how to fix it", (*_MODEL, "screen"), _add_json
+        "sensors, engine, terminal: what works, what doesn't, and how to fix it", (*_MODEL, "screen"), _add_json
     ),
-    "power": Verb("what this machine draws now, by every sensor that says so", ("device", "general"), _add_power),
+    "engine": Verb(
+        "llama.cpp: which one is used, install the portable one, build one for this processor",
+        ("general",),
+        _add_engine,
+    ),
+    "power": Verb("what this machine draws now, by every power sensor", ("device", "general"), _add_power),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
@@ -332,11 +357,13 @@ VERBS: dict[str, Verb] = {
         "repeatable measurement: speed, energy, memory and quality over models and settings",
         ("search", "server", "storage", "device", "price", "fit", "progress", "general"),
         add_bench,
+        more=(ENGINE,),
     ),
     "tune": Verb(
         "find threads, pieces of prefill and KV cache type for a model here, for speed or for energy",
         ("search", "storage", "device", "progress", "general"),
         _add_tune,
+        more=(ENGINE,),
     ),
     "watch": Verb(
         "this device and the model servers that run on it, without a model of its own",
@@ -361,9 +388,9 @@ VERBS: dict[str, Verb] = {
         _add_replay,
     ),
     "report": Verb("sessions as one HTML file that opens offline", ("storage", "general"), _add_report),
-    "config": Verb("settings: what holds and why; write them into the configuration file", ("general",), _add_config),
+    "config": Verb("show settings and where each comes from; change the configuration file", ("general",), _add_config),
     "keys": Verb("every action of the screens, and its keys; [keys] of the configuration", ("general",), _add_json),
-    "completion": Verb("a script that has Tab complete these command lines", (), _add_completion),
+    "completion": Verb("a script that completes these command lines with Tab", (), _add_completion),
     "man": Verb("the manual page: `edgetop man | man -l -`", (), _add_nothing),
 }
 

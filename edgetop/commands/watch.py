@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
-import msgspec
-
-from edgetop.commands.exit import ENDING_SIGNALS
+from edgetop.commands.exit import ExitCode, handle_signals
 from edgetop.commands.inputs import open_store, power_choice, price_of
 from edgetop.commands.output import print_error, print_status, table, write_data
-from edgetop.commands.screens import chosen_controls, chosen_theme, obey_no_color, shows_screens
+from edgetop.commands.screens import chosen_input, chosen_theme, obey_no_color, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import WatchFigures
@@ -27,22 +21,21 @@ from edgetop.core.quantity import with_interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_of
-from edgetop.live.server_monitor import ServerStatus
+from edgetop.io import json
+from edgetop.live.server_monitor import SEARCHED_FOR, ServerStatus
 from edgetop.live.watch_session import WatchOptions, WatchSession
-from edgetop.session.file_io import encode_value
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.watch import figure_rows
 from edgetop.settings import options
-from edgetop.settings.option import real
+from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
-from edgetop.telemetry.model_processes import LOOKED_FOR
 
 
 def write_reading(watch: WatchSession, *, as_json: bool) -> None:
     """Print what is going on now, on one line."""
     now = watch.snapshot()
     if as_json:
-        write_data(encode_value(_reading(watch, now)).decode() + "\n")
+        write_data(json.encode(_reading(watch, now)).decode() + "\n")
     else:
         write_data(_line(watch, now) + "\n")
     sys.stdout.flush()
@@ -55,20 +48,19 @@ def write_summary(watch: WatchSession, path: Path | None, *, as_json: bool) -> N
     if as_json:
         summary = {
             "type": "summary",
-            "device": msgspec.to_builtins(watch.session.header.device if watch.session.header is not None else None),
-            "services": msgspec.to_builtins(list(watch.session.services.values())),
-            "watch": msgspec.to_builtins(figures),
+            "device": None if watch.session.header is None else watch.session.header.device,
+            "services": list(watch.session.services.values()),
+            "watch": figures,
             "path": None if path is None else str(path),
         }
-        write_data(encode_value(summary).decode() + "\n")
+        write_data(json.encode(summary).decode() + "\n")
         sys.stdout.flush()
         return
     write_data("\n" + table([_HEADINGS, *map(_cells, watch.rows)]) if watch.rows else f"\n{NOTHING}\n")
     write_data("\n" + table(figure_rows(figures)))
 
 
-NOTHING = f"No model process was found. Looked for: {LOOKED_FOR}."
-
+NOTHING = f"No model process was found. Searched for: {SEARCHED_FOR}."
 _HEADINGS = ["#", "PROGRAM", "MODEL", "WHERE", "PID", "MEMORY", "CPU", "STATE", "TOKENS"]
 
 
@@ -123,7 +115,7 @@ def _reading(watch: WatchSession, now: Snapshot) -> dict[str, object]:
         "requests_waiting": None if view is None else view.requests_waiting,
         "power_w": None if isinstance(now.power, Unavailable) else now.power.power_w,
         "rss_bytes": now.memory.rss_bytes,
-        "j_per_token": None if energy is None else msgspec.to_builtins(energy.j_per_token),
+        "j_per_token": None if energy is None else energy.j_per_token,
         "energy_missing": "" if view is None else view.figures.energy_missing,
         "services": [_service(row) for row in watch.rows],
     }
@@ -143,7 +135,7 @@ def _service(row: ServerStatus) -> dict[str, object]:
         "requests_running": None if usage is None else usage.running,
         "requests_waiting": None if usage is None else usage.waiting,
         "context_share": None if usage is None else usage.context_share,
-        "slots": [] if usage is None else msgspec.to_builtins(usage.slots),
+        "slots": [] if usage is None else usage.slots,
         "rss_bytes": row.resident_bytes,
         "cpu_percent": row.cpu_percent,
         "gpu_bytes": row.gpu_bytes,
@@ -172,29 +164,18 @@ def _line(watch: WatchSession, now: Snapshot) -> str:
     return "  ".join(map(one_line, parts))
 
 
-EXIT_INTERRUPTED = 130
-
 LOOK_S = 0.1
-
 LONGEST_S = 366 * 86_400.0
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or print a line a second."""
-    seconds = _seconds(arguments.seconds)
+    given = arguments.seconds
+    seconds = None if given is None else parse_value("--seconds", given, real(0, LONGEST_S))
     wished = _wished(arguments, settings)
     if shows_screens(settings) and not arguments.json and seconds is None:
         return _open_screen(wished, settings)
     return _print(wished, settings, seconds=seconds, as_json=arguments.json)
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return real(0, LONGEST_S)(text)
-    except ValueError as error:
-        raise UsageError(f"--seconds takes {error}, not {one_line(text)!r}", "such as --seconds 60") from None
 
 
 def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
@@ -206,7 +187,7 @@ def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
         try:
             addresses.append(Address.parse(url))
         except ValueError as error:
-            raise UsageError(f"{one_line(url)!r} is no address of a server", f"expected is {error}") from None
+            raise UsageError(f"{one_line(url)!r} is not the address of a server", f"expected {error}") from None
     key_file = settings[options.SERVER_KEY_FILE]
     choice = ServerChoice(url="", key_file="" if key_file is None else str(key_file))
     try:
@@ -225,18 +206,19 @@ def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
 
 def _open_screen(wished: WatchOptions, settings: Settings) -> int:
     obey_no_color(settings)
-    from edgetop.tui.app import run_watch  # noqa: PLC0415 - Textual is slow to import
+    from edgetop.tui.app import WatchApp  # noqa: PLC0415 - Textual is slow to import
 
-    saved = run_watch(
+    app = WatchApp(
         lambda tell: WatchSession(wished, open_store(settings), tell),
         theme=chosen_theme(settings),
         level="ascii" if settings[options.ASCII] else None,
         delay_s=settings[options.DELAY],
         price=price_of(settings),
-        controls=chosen_controls(settings),
+        input_options=chosen_input(settings),
     )
-    if saved is not None:
-        print_status(f"session: {saved}")
+    app.run_to_end()
+    if app.saved is not None:
+        print_status(f"session: {app.saved}")
     return 0
 
 
@@ -245,7 +227,7 @@ def _print(wished: WatchOptions, settings: Settings, *, seconds: float | None, a
     ended = threading.Event()
     failure: EdgetopError | None = None
     path: Path | None = None
-    with _ending(ended):
+    with handle_signals(on_interrupt=ended.set, on_end=ended.set):
         watch = WatchSession(wished, open_store(settings), lambda text: None if quiet else print_error(text))
         try:
             _follow(watch, ended, seconds, as_json=as_json)
@@ -261,7 +243,7 @@ def _print(wished: WatchOptions, settings: Settings, *, seconds: float | None, a
     write_summary(watch, path, as_json=as_json)
     if path is not None and not quiet:
         print_status(f"session: {path}")
-    return EXIT_INTERRUPTED if ended.is_set() and seconds is not None else 0
+    return ExitCode.INTERRUPTED if ended.is_set() and seconds is not None else 0
 
 
 def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, *, as_json: bool) -> None:
@@ -279,20 +261,3 @@ def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, 
             write_reading(watch, as_json=as_json)
             due_s = max(due_s + 1.0, now_s)
         ended.wait(LOOK_S)
-
-
-@contextmanager
-def _ending(ended: threading.Event) -> Iterator[None]:
-    """Let the ending signals only set `ended` meanwhile."""
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        ended.set()
-
-    # What is ignored, as SIGHUP below nohup, stays ignored.
-    heard = [number for number in ENDING_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

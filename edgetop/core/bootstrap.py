@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from edgetop.core.statistics import CONFIDENCE, Difference, quantile, two_sided_p
 
 Array = NDArray[np.float64]
-
 How = Literal["ratio", "mean", "median", "pooled"]
 """The value is a ratio of totals, the mean or the median of the repetitions, or a percentile of all that lies in them,
 for which the mean of the repetitions' logarithms stands."""
@@ -167,7 +166,6 @@ BLOCKS_MIN = 16
 """Fewer values hold no two blocks."""
 
 QUIET_LAGS = 5
-
 LONGEST = 1000
 """Values in a block at most: what changes more slowly is a trend, which no block shows."""
 

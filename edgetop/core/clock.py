@@ -36,9 +36,7 @@ def seconds(us: int) -> float:
 
 
 DRIFT = 100e-6
-
 UNASKED_DELAY_US = 250_000
-
 SLEW = 0.05
 """What is taken for θ moves by no more than this share of the time, while the bounds allow it: a jump would press one
 reading's energy into the time of a moment."""

@@ -6,13 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl"]
-
-FlashAttention = Literal["auto", "on", "off"]
-
-LoadMode = Literal["auto", "mmap", "mlock", "copy"]
-
-FullContext = Literal["stop", "shift"]
+from edgetop.core.engine_choices import FlashAttention, FullContext, KvType, LoadMode
 
 N_CTX_DEFAULT = 4096
 """Enough for a chat; the memory for the whole context is taken when the model is loaded."""
@@ -61,6 +55,30 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """Arguments for the chat template, such as enable_thinking."""
     rpc_servers: tuple[str, ...] = ()
     """Addresses `host:port` of llama.cpp's RPC servers, whose devices take layers as GPUs do."""
+    cpu_mask: str | None = None
+    """Hexadecimal mask of the logical processors that threads may run on."""
+    prio: int | None = None
+    """Priority of threads, from -1 (low) to 3 (realtime), as llama.cpp counts."""
+    n_cpu_moe: int | None = None
+    """Layers, from the first, whose experts stay in the memory of the CPU."""
+    override_tensor: tuple[str, ...] = ()
+    """`PATTERN=BUFFER`: where tensors go whose names a regular expression finds."""
+    lora: tuple[str, ...] = ()
+    """Files of adapters, each applied with a scale of 1."""
+    draft_model: str | None = None
+    """File of a smaller model that proposes tokens."""
+
+    @property
+    def of_server_only(self) -> tuple[str, ...]:
+        """The flags that were chosen and that only llama-server carries out."""
+        chosen = {
+            "--prio": self.prio is not None,
+            "--n-cpu-moe": self.n_cpu_moe is not None,
+            "--override-tensor": bool(self.override_tensor),
+            "--lora": bool(self.lora),
+            "--model-draft": self.draft_model is not None,
+        }
+        return tuple(flag for flag, is_chosen in chosen.items() if is_chosen)
 
 
 class SamplingSettings(Struct, frozen=True, kw_only=True):
@@ -149,9 +167,23 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     """Layers can be given to llama.cpp's RPC servers on other machines."""
     server: str = ""
     """Address of the server that computes; empty for an engine in a process of our own."""
+    kind: str = ""
+    """How it came here: `LLAMA_CPP_LIB_PATH`, `installed` or `portable`; empty where that is not known."""
+    build: str = ""
+    """Who built it, such as `llama-cpp-python 0.3.36`."""
+    missing: str = ""
+    """Why there is no engine; empty where there is one."""
+    refused: tuple[str, ...] = ()
+    """Engines that would have gone before it and cannot be used, each with its reason."""
     stamps: Literal["decode", "arrival"] = "decode"
     """What a token's stamp is: the end of its decode call, or when the text that holds it arrived from a server. Such a
     text may hold several tokens, which then have the same stamp."""
+
+    @property
+    def label(self) -> str:
+        """Name, version and build in one line."""
+        made = ", ".join(part for part in (self.kind, self.build if self.build != self.kind else "") if part)
+        return f"{self.name} {self.version}".strip() + (f" ({made})" if made else "")
 
 
 class EnginePerf(Struct, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 
 NOT_AVAILABLE = "n/a"
-
 LEAST, MOST = 1e-9, 1e18
 """No figure of ours is beyond these; a file that was tampered with may say so, and must not fill the screen."""
 

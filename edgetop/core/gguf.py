@@ -38,7 +38,6 @@ class GgufIncompleteError(GgufError):
 
 
 _TYPICAL_BYTES = 7
-
 _SHORT_BYTES = 64
 """Nearly all texts of a vocabulary are shorter."""
 
@@ -112,7 +111,6 @@ SCALARS: dict[int, struct.Struct] = {
 """Layout of metadata values by their type (gguf_type)."""
 
 STRING = 8
-
 ARRAY = 9
 
 TENSOR_TYPES: dict[int, TensorType] = {
@@ -339,7 +337,6 @@ class ByteReader:
 
 
 METADATA_MAX = 65_536
-
 KEY_BYTES_MAX = 65_535
 """The specification's limit."""
 
@@ -350,15 +347,10 @@ TENSOR_NAME_BYTES_MAX = 63
 """ggml's GGML_MAX_NAME less its closing zero."""
 
 ELEMENTS_MAX = 2**63
-
 ALIGNMENT_MAX = 2**20
-
 _PAIR_BYTES_MIN = 8 + 4 + 1
-
 _TENSOR_BYTES_MIN = 8 + 4 + 4 + 8
-
 _FILE_TYPE_GUESSED = 1024
-
 _DESCRIPTIONS = tuple(struct.Struct(f"<{n_dims}QIQ") for n_dims in range(5))
 """A tensor's shape, type and offset, by its number of dimensions."""
 

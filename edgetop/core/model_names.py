@@ -14,7 +14,6 @@ PREFERRED = ("Q4_K_M", "Q4_0", "Q5_K_M", "Q4_1", "Q8_0")
 """Quantizations to choose from when none is named, best first for small machines."""
 
 _NAMED = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<quantization>[\w.-]+))?")
-
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 

@@ -1,9 +1,4 @@
-"""What is expected of a run; a past run to learn from.
-
-A run is carried over to another depth, another number of threads or another size of the same quantization by the ratio
-of the two predicted times; what the formulas get wrong in the same way for both cancels out. The further it is carried,
-the wider the band.
-"""
+"""What is expected of a run; a past run to learn from."""
 
 from __future__ import annotations
 
@@ -15,7 +10,6 @@ from edgetop.core.quantity import Interval, scaled
 from edgetop.core.sources import Scope
 
 Count = Annotated[int, Meta(ge=0, le=2**53)]
-
 SpeedLimit = Literal["memory-bandwidth", "compute", "unknown"]
 
 

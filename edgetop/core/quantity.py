@@ -21,7 +21,6 @@ from msgspec import Struct
 from edgetop.core.format import NOT_AVAILABLE, format_significant
 
 J_PER_WH = 3600.0
-
 WH_PER_KWH = 1000.0
 
 
@@ -40,7 +39,14 @@ def with_interval(figure: Interval | None) -> str:
     if figure is None:
         return NOT_AVAILABLE
     value = format_significant(figure.value)
-    return f"{value} ({format_significant(figure.low, 2)} to {format_significant(figure.high, 2)})"
+    return f"{value} ({format_significant(figure.low)} to {format_significant(figure.high)})"
+
+
+def plus_minus(figure: Interval | None, sign: str = " ± ") -> str:
+    """A figure and half its interval: 0.720 ± 0.050."""
+    if figure is None:
+        return NOT_AVAILABLE
+    return f"{format_significant(figure.value)}{sign}{format_significant((figure.high - figure.low) / 2, 2)}"
 
 
 def reciprocal(of: Interval, factor: float) -> Interval | None:
@@ -59,14 +65,7 @@ def reciprocal(of: Interval, factor: float) -> Interval | None:
 
 def cost(energy_j: Interval, price_per_kwh: float) -> Interval:
     """What the energy costs, in the price's currency; the price is taken as exact."""
-    factor = price_per_kwh / (J_PER_WH * WH_PER_KWH)
-    return Interval(
-        value=energy_j.value * factor,
-        low=energy_j.low * factor,
-        high=energy_j.high * factor,
-        u_systematic=energy_j.u_systematic * abs(factor),
-        u_random=energy_j.u_random * abs(factor),
-    )
+    return scaled(energy_j, price_per_kwh / (J_PER_WH * WH_PER_KWH))
 
 
 def hours_left(battery_wh: float, mean_w: Interval) -> Interval | None:
@@ -169,7 +168,7 @@ def figure(quantity: Quantity) -> Interval:
 
 
 def scaled(figure: Interval, factor: float) -> Interval:
-    """A figure times an exact factor above 0."""
+    """A figure times an exact factor that is not negative."""
     return Interval(
         value=figure.value * factor,
         low=figure.low * factor,
@@ -179,11 +178,8 @@ def scaled(figure: Interval, factor: float) -> Interval:
     )
 
 
-HOLDS = 0.80
-"""How often the truth is to lie within a band."""
-
 REACH = 1.2816
-"""Quantile of the normal distribution at 0.90, which leaves one case of ten below the band and one above it."""
+"""Quantile of the normal distribution at 0.90: a band holds the truth in 80 % of cases, with 10 % below and above."""
 
 
 def banded(value: float, sigma: float) -> Interval:

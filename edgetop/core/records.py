@@ -3,16 +3,17 @@
 A session is the fold of these records, in order. The live screen folds them as they come, the journal keeps one a
 line, and recovery folds the journal again, so all of them arrive at the same session.
 
-`t_us` is the clock of `edgetop.core.clock` in microseconds.
+`t_us` is the clock of `edgetop.core.clock` in microseconds; in a session and in its file it counts from the session's
+beginning. What a file holds under a name of its own is declared as an entry, and its record is the same with a tag.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from edgetop.core.engine_settings import (
     EngineInfo,
@@ -60,6 +61,12 @@ class Quality(Struct, frozen=True, kw_only=True):
 
 FORMAT_VERSION = 1
 
+LARGEST: Final = 2**53
+"""Whole numbers up to here are exact in every JSON reader; as microseconds they are 285 years."""
+
+Count = Annotated[int, Meta(ge=0, le=LARGEST)]
+Stamp = Annotated[int, Meta(ge=-LARGEST, le=LARGEST, description="Microseconds since the session began.")]
+
 StopReason = Literal[
     "end_of_generation", "max_tokens", "stop_string", "cancelled", "context_full", "engine_died", "failed"
 ]
@@ -83,6 +90,8 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     governor: str = ""
     power_mode: str = ""
     virtualised: str = ""
+    cpu_quota: float | None = None
+    """CPUs that a control group grants, as of a container; `None` without a limit."""
 
 
 class BenchRun(Struct, frozen=True, kw_only=True):
@@ -113,29 +122,43 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag="session"):
     format_version: int = FORMAT_VERSION
 
 
-class ModelLoaded(Struct, frozen=True, kw_only=True, tag="model"):
-    """A model is resident; the turns that follow are its."""
+class LoadEntry(Struct, frozen=True, kw_only=True):
+    """A model that was loaded; the turns after `t_us` are its."""
 
-    t_us: int
+    t_us: Stamp
     load_s: float
     model: ModelInfo
     engine: EngineInfo
     settings: EngineSettings
+    memory: MemoryBreakdown
+
+
+class ModelLoaded(LoadEntry, frozen=True, kw_only=True, tag="model"):
+    """A model is resident; the turns that follow are its."""
+
     memory: MemoryBreakdown = MemoryBreakdown()
 
 
-class Predicted(Struct, frozen=True, kw_only=True, tag="prediction"):
-    """What is expected of the model that was loaded last."""
+class PredictionEntry(Struct, frozen=True, kw_only=True):
+    """What was expected of the model that was loaded last before `t_us`."""
 
-    t_us: int
+    t_us: Stamp
     prediction: Prediction
 
 
-class Scored(Struct, frozen=True, kw_only=True, tag="quality"):
-    """How well the model that was loaded last predicts."""
+class Predicted(PredictionEntry, frozen=True, kw_only=True, tag="prediction"):
+    """What is expected of the model that was loaded last."""
 
-    t_us: int
+
+class QualityEntry(Struct, frozen=True, kw_only=True):
+    """How well the model that was loaded last before `t_us` predicts."""
+
+    t_us: Stamp
     quality: Quality
+
+
+class Scored(QualityEntry, frozen=True, kw_only=True, tag="quality"):
+    """How well the model that was loaded last predicts."""
 
 
 class SourceAdded(Struct, frozen=True, kw_only=True, tag="source"):
@@ -156,26 +179,30 @@ TokensCounted = Literal["all", "ended", "running", "nothing"]
 of running requests alone, or none."""
 
 
-class ServiceSeen(Struct, frozen=True, kw_only=True, tag="service"):
-    """A model process or a model server that is watched was found, or more is known of it: the last one counts.
+class ServiceEntry(Struct, frozen=True, kw_only=True):
+    """A model process or a model server of others that was watched; its channels begin with `server.<number>.`."""
 
-    What its users ask and what it answers is never looked at.
-    """
-
-    t_us: int
-    number: int
-    """From 1; its channels begin with `server.<number>.`."""
+    t_us: Stamp
+    number: Count
+    """From 1."""
     kind: str
     """The program, such as `llama-server`, `ollama` or `llama-cli`."""
     version: str = ""
     address: str = ""
     """Where it is asked; empty for a process that is no server, or whose address is not known."""
-    pid: int | None = None
+    pid: Count | None = None
     """Its process on this machine, where that is known."""
     models: tuple[str, ...] = ()
     counts: TokensCounted = "nothing"
     no_count: Unavailable | None = None
-    """Why it does not count all of them, and what would make it."""
+    """Why it does not count all tokens, and what would make it."""
+
+
+class ServiceSeen(ServiceEntry, frozen=True, kw_only=True, tag="service"):
+    """A watched process or server was found, or more is known of it: the last one counts.
+
+    What its users ask and what it answers is never read.
+    """
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn"):
@@ -249,15 +276,19 @@ class Sampled(Struct, frozen=True, kw_only=True, tag="sample"):
     """Empty when nothing is missing; else one per channel, empty where there is a value."""
 
 
-class Event(Struct, frozen=True, kw_only=True, tag="event"):
+class EventEntry(Struct, frozen=True, kw_only=True):
     """Something a reader of the figures must know."""
 
-    t_us: int
+    t_us: Stamp
     kind: str
     """`throttled`, `sensor_lost`, `engine_died`, `engine_restarted`, `suspended`, `recording_paused` ..."""
     text: str
     """One line for a person."""
     data: dict[str, str | float | bool] = {}
+
+
+class Event(EventEntry, frozen=True, kw_only=True, tag="event"):
+    """An event, as it happens."""
 
 
 Record = (
@@ -275,9 +306,6 @@ Record = (
     | Sampled
     | Event
 )
-
-LARGEST: Final = 2**53
-"""Whole numbers up to here are exact in every JSON reader; as microseconds they are 285 years."""
 
 LARGEST_FRACTION: Final = 1e30
 """Squares of these, and products of several, are still finite."""
@@ -324,13 +352,13 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def machine_key(device: DeviceInfo) -> str:
-    """What tells a machine in one power mode from another: model, CPU, cores, memory, power mode and governor.
+    """What tells a machine in one power mode from another: model, CPU, cores, quota, memory, power mode and governor.
 
     The name of the host is not in it, nor what changes with an update of the system.
     """
     parts = (
         device.model, device.cpu, device.cores_physical, device.cores_logical, _gib(device.memory_bytes),
-        device.power_mode, device.governor,
+        device.power_mode, device.governor, *([] if device.cpu_quota is None else [device.cpu_quota]),
     )  # fmt: skip
     return sha256("\n".join("" if part is None else str(part) for part in parts).encode()).hexdigest()[:24]
 

@@ -1,15 +1,6 @@
-"""Sources, channels and their names, typed sensor properties, scope, meter, unavailable.
+"""Sources, channels and their names, what is known of a sensor, meters, and why a reading is unavailable.
 
-A session is the fold of these records, in order. The live screen folds them as they come, the journal keeps one a
-line, and recovery folds the journal again, so all of them arrive at the same session.
-
-`t_us` is the clock of `edgetop.core.clock` in microseconds.
-
-Added are only the packages of different sockets with their memory, and packages with discrete graphics boards. Never
-added: anything across levels (a wall meter and a battery, a module and its rails), psys and a package, or two views
-of one meter.
-
-The convention, the same in every family of power source:
+What is known of a channel of power or energy is kept in the properties of its source, one convention for all families:
 
 * a bare key (`gain`) holds for every channel of the source;
 * a key followed by a dot and a channel's name (`wrap_j.energy.package-0`) holds for that channel only and wins over the
@@ -52,6 +43,9 @@ class Unavailable(Struct, frozen=True):
     reason: str
     hint: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.hint}" if self.hint else self.reason
+
 
 class Channel(Struct, frozen=True, kw_only=True):
     """One quantity that a source reads."""
@@ -84,7 +78,6 @@ class SourceInfo(Struct, frozen=True, kw_only=True):
 MeterKind = Literal["power", "energy"]
 
 US_PER_S = 1_000_000
-
 P_MAX_W = 10_000.0
 """Believed of a meter that states no limit of its own. Mains plugs are known to report glitches above 10 kW, and a
 false wrap of any RAPL counter within a second is above it too."""
@@ -120,6 +113,10 @@ class Meter(Struct, frozen=True, kw_only=True):
     """More than this is not believed, neither as a reading nor as the rise of a counter."""
     wrap_j: float | None = None
     """The counter starts again at 0 after this many joules."""
+    stamp_s: float = 0.0
+    """When within this long before or after its stamp a reading was taken is not known: reading takes time."""
+    device: str = ""
+    """What it measures, where several meters may measure the same; empty where only its source tells."""
     calibration: str = ""
     flags: tuple[str, ...] = ()
     """What weakens a figure from this meter, such as `virtualised`, `opt-in`, `includes-cpu`."""
@@ -170,6 +167,8 @@ def meter_of(info: SourceInfo, channel: Channel) -> Meter | None:
         lsb=number("lsb_w" if kind == "power" else "lsb_j") or 0.0,
         p_max_w=number("p_max_w") or P_MAX_W,
         wrap_j=number("wrap_j") or None,
+        stamp_s=number("stamp_s") or 0.0,
+        device=text("device"),
         calibration=text("calibration"),
         flags=tuple(flag for flag in text("flags").split(",") if flag),
         total=stated("total") is True,
@@ -188,6 +187,7 @@ SensorFlag = Literal[
     "partial",  # does not cover the whole of its scope
     "includes-cpu",  # a graphics sensor that covers the processor too; never added to the package
     "generic-calibration",  # corrected by a fit made on another board
+    "assumed-scope",  # a program that does not say of what its watts are: they are taken as the board's input
     "slow",  # unfit for telling parts of a turn apart
 ]
 
@@ -211,6 +211,10 @@ class PowerProperties(Struct, frozen=True, kw_only=True):
     """The counter starts again at 0 after this many joules; `None` for one that does not wrap in practice."""
     p_max_w: float | None = None
     """More than this, in watts, is not believed: a reading above it is dropped, a step above it is a reset."""
+    stamp_s: float = 0.0
+    """When within this long before or after its stamp a reading was taken is not known, in seconds."""
+    device: str = ""
+    """What is measured, where several sources may measure the same: `gpu.0`."""
     calibration: str = ""
     """What the readings were corrected with, such as `generic` or the name of the user's own fit."""
     flags: tuple[SensorFlag, ...] = ()
@@ -262,25 +266,19 @@ OUTSIDE_METERS = (
 )
 
 CPU_OTHERS: Final = "cpu.others"
-
 CPU_STEAL: Final = "cpu.steal"
 
+CPU_QUOTA: Final = "cpu.quota_used_up"
+"""The share of scheduling periods, in %, in which a control group's quota stopped us."""
+
 ENGINE_RSS: Final = "engine.rss"
-
 ENGINE_MAPPED: Final = "engine.mapped"
-
 ENGINE_ANONYMOUS: Final = "engine.anonymous"
-
 ENGINE_SWAP: Final = "engine.swap"
-
 ENGINE_MAJOR_FAULTS: Final = "engine.major_faults"
-
 MEMORY_AVAILABLE: Final = "memory.available"
-
 SWAP_USED: Final = "swap.used"
-
 GPU_PREFIX: Final = "gpu."
-
 GPU_MEMORY_USED_SUFFIX: Final = ".memory_used"
 """`gpu.0.memory_used` and so on, one for each GPU."""
 
@@ -294,9 +292,7 @@ BATTERY_ENERGY: Final = "battery.energy"
 """What is left in the batteries, in J."""
 
 OWN_CPU: Final = "edgetop.cpu"
-
 OWN_RSS: Final = "edgetop.rss"
-
 THROTTLE_PREFIX: Final = "throttle."
 """Channels below this are above 0 while something holds the device back ..."""
 
@@ -307,10 +303,7 @@ SERVED_TOKENS: Final = "servers.generated_tokens"
 """What all watched servers have generated since they were first looked at; missing where that is not known."""
 
 SERVED_PROMPT_TOKENS: Final = "servers.prompt_tokens"
-
 SERVED_RUNNING: Final = "servers.requests_running"
-
 SERVED_WAITING: Final = "servers.requests_waiting"
-
 SERVED_UNSURE: Final = "servers.tokens_unsure"
 """Tokens that `SERVED_TOKENS` may be off by at its stamp, to either side."""

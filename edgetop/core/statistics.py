@@ -103,18 +103,13 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 _NORMAL = NormalDist()
-
 _NORMAL_FROM = 1000.0
 """With so many degrees of freedom, the normal distribution differs by less than a thousandth of a probability."""
 
 _STEPS_MOST = 50
-
 _CLOSE = 1e-9
-
 _FRACTION_STEPS_MOST = 500
-
 _FRACTION_CLOSE = 1e-15
-
 _NEVER_ZERO = 1e-300
 
 

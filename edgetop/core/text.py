@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 MARKS_MAX = 6
 """Combining marks on one character that are shown; Thai, Tibetan and Hebrew with accents need up to four or five."""
@@ -47,6 +48,21 @@ def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the optio
 def one_line(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the option's own name
     """`text` as `literal` gives it, with line breaks and runs of blanks made single blanks; for names and titles."""
     return literal(" ".join(text.split()), ascii=ascii)
+
+
+def distinct(texts: Iterable[str]) -> str:
+    """Texts that are not empty, each once, with commas between them."""
+    return ", ".join(dict.fromkeys(text for text in texts if text))
+
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection); the last four are full-width."""
+
+
+def spreadsheet_text(text: str) -> str:
+    """`text`, harmless already, with an apostrophe before what a spreadsheet would take for a formula."""
+    # Some spreadsheets skip blanks before they look for a formula.
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS) else text
 
 
 def _shown_as_picture(match: re.Match[str]) -> str:

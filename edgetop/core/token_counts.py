@@ -20,9 +20,7 @@ ReportedCount = int | Literal["not running"] | Unavailable
 """What one look at a server gave: the tokens it has generated since it was started, or why that is not known."""
 
 STARTED_ANEW = Unavailable("the server was started anew: what it had generated before that is not known")
-
 ENDED = Unavailable("the server ended: what it had generated last is not known")
-
 TOO_FAST = Unavailable("requests end faster than the server can be asked")
 
 

@@ -26,9 +26,7 @@ from edgetop.fit.speed import SpeedPrediction, predict_speed
 Pace = Literal["comfortable", "usable", "too slow for reading"]
 
 WORDS_PER_MINUTE = 238.0
-
 SLOW_SHARE = 175.0 / 238.0
-
 FAST_SHARE = 300.0 / 238.0
 """Slow and fast readers, by the mean one."""
 
@@ -59,12 +57,10 @@ def pace_of(decode_tokens_per_s: float, reader: Reader) -> Pace:
 Fit = Literal["fits", "tight", "does not fit"]
 
 MARGIN_SHARE = 0.10
-
 MARGIN_BYTES_MAX = 2**30
 """What llama.cpp itself leaves free on a device when it fits a model to it (--fit-target)."""
 
 FITS: tuple[Fit, ...] = ("fits", "tight", "does not fit")
-
 PACES: tuple[Pace, ...] = ("comfortable", "usable", "too slow for reading")
 """From good to bad."""
 
@@ -169,7 +165,7 @@ class RunTarget(Struct, frozen=True, kw_only=True):
     """`None` where it is not known how much memory there is."""
     gpu_room: MemoryRoom | None = None
     """Of a GPU with memory of its own."""
-    experience: tuple[PastRun, ...] = ()
+    past_runs: tuple[PastRun, ...] = ()
     """Own runs on this machine."""
     thresholds: Thresholds = Thresholds()
     price: Price | None = None
@@ -181,11 +177,11 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """What was found. A figure that cannot be had is `Missing`, or `None` where its basis is missing already."""
 
     facts: ModelFacts
-    wish: EngineSettings
+    requested: EngineSettings
     """What was asked for."""
     settings: EngineSettings
     """The same with context, threads and layers on a GPU as they would be."""
-    talk: Workload
+    workload: Workload
     need: MemoryNeed | Unavailable
     room: MemoryRoom | None
     largest_context: int | None
@@ -210,21 +206,21 @@ class Assessment(Struct, frozen=True, kw_only=True):
     def verify_command(self) -> tuple[str, ...]:
         """The command that measures what was predicted, as arguments."""
         settings = self.settings
-        parts = ["edgetop", "bench", "-m", self.facts.source, "-p", str(self.talk.prompt_tokens)]
+        parts = ["edgetop", "bench", "-m", self.facts.source, "-p", str(self.workload.prompt_tokens)]
         # Without depth the prefill is the predicted one, and behind the prompt the decoding is.
-        parts += ["-n", str(self.talk.answer_tokens), "-d", f"0,{self.talk.prompt_tokens}"]
+        parts += ["-n", str(self.workload.answer_tokens), "-d", f"0,{self.workload.prompt_tokens}"]
         parts += ["-t", str(settings.n_threads)]
         if settings.type_k != "f16":
             parts += ["--kv-type", settings.type_k]
-        if self.wish.n_gpu_layers is not None:
-            parts += ["--gpu-layers", str(self.wish.n_gpu_layers)]
+        if self.requested.n_gpu_layers is not None:
+            parts += ["--gpu-layers", str(self.requested.n_gpu_layers)]
         return tuple(parts)
 
 
 def assess(
     facts: ModelFacts,
-    wish: EngineSettings,
-    talk: Workload,
+    requested: EngineSettings,
+    workload: Workload,
     place: RunTarget,
     *,
     allocated: MemoryBreakdown | None = None,
@@ -234,21 +230,23 @@ def assess(
 
     `memory_of` is an assessment that takes the same memory in the same room, which saves the work to find it out.
     """
-    settings = settled(facts, wish, place)
+    settings = settled(facts, requested, place)
     if memory_of is not None:
         need, longest = memory_of.need, memory_of.largest_context
     else:
         need = memory_need(facts, settings, allocated=allocated)
         longest = None if place.room is None else largest_context(facts, settings, place.room)
-    speed, energy = _figures(facts, settings, talk, place)
+    speed, energy = _figures(facts, settings, workload, place)
     decode = None if isinstance(speed, Unavailable) else speed.decode_tokens_per_s
-    answer_s = _answer_s(speed, talk)
-    answer_j = None if isinstance(energy, Unavailable) else energy.answer_j(talk.prompt_tokens, talk.answer_tokens)
+    answer_s = _answer_s(speed, workload)
+    answer_j = (
+        None if isinstance(energy, Unavailable) else energy.answer_j(workload.prompt_tokens, workload.answer_tokens)
+    )
     return Assessment(
         facts=facts,
-        wish=wish,
+        requested=requested,
         settings=settings,
-        talk=talk,
+        workload=workload,
         need=need,
         room=place.room,
         largest_context=longest,
@@ -260,7 +258,7 @@ def assess(
         price_per_million=(
             None
             if answer_j is None or place.price is None
-            else cost(answer_j, place.price.per_kwh * TOKENS / talk.answer_tokens)
+            else cost(answer_j, place.price.per_kwh * TOKENS / workload.answer_tokens)
         ),
         verdict=judge(
             None if isinstance(need, Unavailable) else need,
@@ -272,21 +270,21 @@ def assess(
     )
 
 
-def predict(facts: ModelFacts, settings: EngineSettings, talk: Workload, place: RunTarget) -> Prediction:
+def predict(facts: ModelFacts, settings: EngineSettings, workload: Workload, place: RunTarget) -> Prediction:
     """What is expected of a model that has been loaded with these settings, to be recorded beside what it does."""
     need = memory_need(facts, settings)
-    speed, energy = _figures(facts, settings, talk, place)
-    depth_tokens = decode_depth(talk, settings)
+    speed, energy = _figures(facts, settings, workload, place)
+    depth_tokens = decode_depth(workload, settings)
     known = None if isinstance(speed, Unavailable) else speed
     return Prediction(
         memory_bytes=None if isinstance(need, Unavailable) else need.total_bytes,
         decode_tokens_per_s=None if known is None else known.decode_tokens_per_s,
-        decode_s_per_position=_s_per_position(facts, settings, talk, place),
+        decode_s_per_position=_s_per_position(facts, settings, workload, place),
         prefill_tokens_per_s=None if known is None else known.prefill_tokens_per_s,
         first_token_s=None if known is None else known.first_token_s,
         decode_j_per_token=None if isinstance(energy, Unavailable) else energy.decode_j_per_token,
         depth_tokens=depth_tokens,
-        prompt_tokens=talk.prompt_tokens,
+        prompt_tokens=workload.prompt_tokens,
         basis=NOT_PREDICTED if known is None else known.basis,
         limited_by="unknown" if known is None else known.limited_by,
         bytes_per_token=facts.weight_bytes_per_token,
@@ -298,30 +296,30 @@ def predict(facts: ModelFacts, settings: EngineSettings, talk: Workload, place: 
     )
 
 
-def settled(facts: ModelFacts, wish: EngineSettings, place: RunTarget) -> EngineSettings:
+def settled(facts: ModelFacts, requested: EngineSettings, place: RunTarget) -> EngineSettings:
     """The settings with the context, the threads and the layers on a GPU that a load there would choose."""
-    n_threads = wish.n_threads or place.threads
+    n_threads = requested.n_threads or place.threads
     every_layer = (facts.n_layer or 0) + 1  # the output matrix counts as one
-    wanted = every_layer if wish.n_gpu_layers is None else wish.n_gpu_layers
+    wanted = every_layer if requested.n_gpu_layers is None else requested.n_gpu_layers
     return replace(
-        wish,
-        n_ctx=wish.n_ctx or default_n_ctx(facts.n_ctx_train),
+        requested,
+        n_ctx=requested.n_ctx or default_n_ctx(facts.n_ctx_train),
         n_threads=n_threads,
-        n_threads_batch=wish.n_threads_batch or n_threads,
+        n_threads_batch=requested.n_threads_batch or n_threads,
         n_gpu_layers=0 if place.machine.gpu is None else wanted,
     )
 
 
-def decode_depth(talk: Workload, settings: EngineSettings) -> int:
+def decode_depth(workload: Workload, settings: EngineSettings) -> int:
     """Tokens in the KV cache in the middle of the answer."""
-    return min(talk.prompt_tokens + talk.answer_tokens // 2, (settings.n_ctx or default_n_ctx(None)) - 1)
+    return min(workload.prompt_tokens + workload.answer_tokens // 2, (settings.n_ctx or default_n_ctx(None)) - 1)
 
 
 def _figures(
-    facts: ModelFacts, settings: EngineSettings, talk: Workload, place: RunTarget
+    facts: ModelFacts, settings: EngineSettings, workload: Workload, place: RunTarget
 ) -> tuple[SpeedPrediction | Unavailable, EnergyPrediction | Unavailable]:
-    depth_tokens = decode_depth(talk, settings)
-    speed = _speed(facts, settings, talk, place, depth_tokens)
+    depth_tokens = decode_depth(workload, settings)
+    speed = _speed(facts, settings, workload, place, depth_tokens)
     if isinstance(speed, Unavailable):
         return speed, speed
     energy = predict_energy(
@@ -331,13 +329,13 @@ def _figures(
         settings=settings,
         threads=settings.n_threads or place.threads,
         depth_tokens=depth_tokens,
-        experience=place.experience,
+        past_runs=place.past_runs,
     )
     return speed, energy
 
 
 def _speed(
-    facts: ModelFacts, settings: EngineSettings, talk: Workload, place: RunTarget, depth_tokens: int
+    facts: ModelFacts, settings: EngineSettings, workload: Workload, place: RunTarget, depth_tokens: int
 ) -> SpeedPrediction | Unavailable:
     return predict_speed(
         facts,
@@ -345,15 +343,15 @@ def _speed(
         settings=settings,
         threads=settings.n_threads or place.threads,
         depth_tokens=depth_tokens,
-        prompt_tokens=talk.prompt_tokens,
-        experience=place.experience,
+        prompt_tokens=workload.prompt_tokens,
+        past_runs=place.past_runs,
     )
 
 
-def _s_per_position(facts: ModelFacts, settings: EngineSettings, talk: Workload, place: RunTarget) -> float:
+def _s_per_position(facts: ModelFacts, settings: EngineSettings, workload: Workload, place: RunTarget) -> float:
     """How much longer a token takes for each token more in the KV cache, from the ends of the context."""
     deep = (settings.n_ctx or default_n_ctx(None)) - 1
-    ends = [_speed(facts, settings, talk, place, depth) for depth in (0, deep)]
+    ends = [_speed(facts, settings, workload, place, depth) for depth in (0, deep)]
     times_s = [1 / end.decode_tokens_per_s.value for end in ends if not isinstance(end, Unavailable)]
     return (times_s[1] - times_s[0]) / deep if len(times_s) == 2 and deep > 0 else 0.0
 
@@ -366,11 +364,11 @@ def _bandwidth_bytes_per_s(machine: Machine, settings: EngineSettings) -> float 
     return None if figure is None else figure.value
 
 
-def _answer_s(speed: SpeedPrediction | Unavailable, talk: Workload) -> Interval | None:
+def _answer_s(speed: SpeedPrediction | Unavailable, workload: Workload) -> Interval | None:
     """First token, then one gap for each further one. Both ends are taken as one: a slow machine is slow at both."""
     if isinstance(speed, Unavailable) or speed.first_token_s is None:
         return None
-    first, decode, gaps = speed.first_token_s, speed.decode_tokens_per_s, max(0, talk.answer_tokens - 1)
+    first, decode, gaps = speed.first_token_s, speed.decode_tokens_per_s, max(0, workload.answer_tokens - 1)
     if decode.low <= 0:
         return None
     return Interval(

@@ -178,11 +178,6 @@ class GraphParts:
         """Length of a row of a weight tensor; 0 without it."""
         return self._shapes.get(f"blk.{layer}.{name}.weight", (0,))[0]
 
-    def slices(self, layer: int, name: str) -> int:
-        """Matrices of a stack, such as experts."""
-        shape = self._shapes.get(f"blk.{layer}.{name}.weight", ())
-        return shape[2] if len(shape) > 2 else 0
-
     def has_global(self, name: str) -> bool:
         """Whether the model has a tensor of this name outside of its layers."""
         return f"{name}.weight" in self._shapes

@@ -14,6 +14,7 @@ import platformdirs
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from edgetop.core.engine_choices import THREADS_MAX
 from edgetop.core.errors import UsageError
 from edgetop.core.quantity import Interval, banded
 from edgetop.core.records import DeviceInfo, machine_key
@@ -34,23 +35,17 @@ from edgetop.fit.machine_profile import MachineProfile
 from edgetop.fit.memory import Features, usual_features
 
 TABLE = Path(__file__).with_name("devices.toml")
-
 FILE_NAME = "devices.toml"
-
 LARGEST_FILE_BYTES = 2**20
-
-THREADS_MAX = 512
 
 SIGMA = 0.20
 """Deviation of the logarithm of speeds from published figures, where a device does not state its own: boards differ by
 memory chips, cooling, system and version of the engine. See `benchmarks/published_figures.py`."""
 
 POWER_SIGMA = 0.15
-
 PREFILL_SIGMA = 0.35
 
 Positive = Annotated[float, Meta(gt=0, lt=1e9)]
-
 Sigma = Annotated[float, Meta(gt=0, le=2)]
 
 
@@ -292,8 +287,6 @@ UNMEASURED_BYTES_PER_S, UNMEASURED_SIGMA = 15e9, 0.7
 
 SPEEDS = (0.1, 2.5)
 """Cores relative to the one the constants were found on; beyond, the probe was disturbed."""
-
-PREFILL_BY_CORES_SIGMA = 0.35
 
 
 def this_machine(

@@ -60,10 +60,10 @@ def predict_energy(
     settings: EngineSettings,
     threads: int,
     depth_tokens: int,
-    experience: Sequence[PastRun] = (),
+    past_runs: Sequence[PastRun] = (),
 ) -> EnergyPrediction | Unavailable:
     """Predict for the speed that was predicted. Missing where no power of this machine has ever been seen."""
-    runs = _metered_runs(facts, machine, settings, threads, experience)
+    runs = _metered_runs(facts, machine, settings, threads, past_runs)
     own = _from_runs(runs, speed, depth_tokens)
     if own is not None:
         return own
@@ -92,10 +92,10 @@ def predict_energy(
 
 
 def _metered_runs(
-    facts: ModelFacts, machine: Machine, settings: EngineSettings, threads: int, experience: Sequence[PastRun]
+    facts: ModelFacts, machine: Machine, settings: EngineSettings, threads: int, past_runs: Sequence[PastRun]
 ) -> Runs:
     """The related runs with the widest scope that was metered."""
-    metered = [run for run in experience if run.decode_j_per_token and run.energy_scope]
+    metered = [run for run in past_runs if run.decode_j_per_token and run.energy_scope]
     scope = next((scope for scope in WIDEST_FIRST if any(run.energy_scope == scope for run in metered)), None)
     return related(
         [run for run in metered if run.energy_scope == scope],
@@ -135,7 +135,7 @@ def _own_prefill(prefill_w: Extrapolated | None, decode_w: Extrapolated, speed: 
 
 def _widened(power_w: Extrapolated | None) -> Extrapolated | None:
     """Power with another number of threads is known less well than speed, which the formulas carry over."""
-    if power_w is None or power_w.kinship != "other threads":
+    if power_w is None or power_w.similarity != "other threads":
         return power_w
     return replace(power_w, sigma=hypot(power_w.sigma, _OTHER_THREADS_SIGMA))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from edgetop.core.engine_settings import KvType
+from edgetop.core.engine_choices import KvType
 from edgetop.core.gguf import TENSOR_TYPES, GgufArray, GgufHeader, Value
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts
@@ -20,9 +20,7 @@ _OWN_CACHES = frozenset(
 """Architectures with caches of their own beside keys and values, such as the indexes of sparse attention."""
 
 _DIFFUSION = frozenset({"dream", "llada", "llada-moe", "rnd1"})
-
 _RECURRENT_TENSORS = ("ssm_", "shortconv.", "time_mix_")
-
 _KEY_TENSORS = ("attn_k.", "attn_qkv.", "attn_kv_a_mqa.", "attn_kv_b.")
 
 

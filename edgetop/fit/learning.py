@@ -1,8 +1,8 @@
 """The learner: similar past runs, correction factors.
 
-A run is carried over to another depth, another number of threads or another size of the same quantization by the ratio
-of the two predicted times; what the formulas get wrong in the same way for both cancels out. The further it is carried,
-the wider the band.
+A run is extrapolated to another depth, another number of threads or another size of the same quantization by the ratio
+of the two predicted times; what the formulas get wrong in the same way for both cancels out. The further it is
+extrapolated, the wider the band.
 
 A factor belongs to a part of the time, because the formulas may be wrong in different ways for weights and for
 attention, and to a number of threads; to a family of quantization as well where there are enough runs of it. It is the
@@ -36,17 +36,17 @@ NEWEST = 5
 """So many of the nearest runs are used."""
 
 _SIGMA: dict[Similarity, float] = {"same": 0.07, "other threads": 0.16, "other size": 0.12}
-"""Of one run, before it is carried anywhere: from one session to the next, and by kinship. By judgement, and adjusted
-to how often the bands of `benchmarks/speed_prediction.py` held on one machine; `other size` is judgement alone."""
+"""Of one run that is not extrapolated: from one session to the next, by similarity. By judgement, and adjusted to how
+often the bands of `benchmarks/speed_prediction.py` held on one machine; `other size` is judgement alone."""
 
-_CARRIED_SIGMA = 0.08
+_EXTRAPOLATION_SIGMA = 0.08
 """... and so much more for each factor e that the predicted time differs by."""
 
 _SIZES_MAX = 8.0
 """A model more than so many times larger or smaller teaches nothing."""
 
 Runs = Mapping[Similarity, Sequence[PastRun]]
-"""Own runs by kinship, the newest first."""
+"""Own runs by similarity, the newest first."""
 
 
 class Extrapolated(Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class Extrapolated(Struct, frozen=True, kw_only=True):
 
     value: float
     sigma: float
-    kinship: Similarity
+    similarity: Similarity
     runs: tuple[PastRun, ...]
 
     @property
@@ -66,12 +66,12 @@ class Extrapolated(Struct, frozen=True, kw_only=True):
             "same": "of this model",
             "other threads": f"of this model with {newest.threads} threads",
             "other size": f"of {newest.model_name} {newest.file_type}",
-        }[self.kinship]
+        }[self.similarity]
         return f"{many} {how}, the newest {newest.measured_at[:10]}"
 
 
 def related(
-    experience: Iterable[PastRun],
+    past_runs: Iterable[PastRun],
     facts: ModelFacts,
     settings: EngineSettings,
     *,
@@ -79,18 +79,18 @@ def related(
     threads: int,
     gpu_layers: int,
 ) -> Runs:
-    """The runs on this machine that can teach something, by kinship, the newest first."""
+    """The runs on this machine that can teach something, by similarity, the newest first."""
     found: dict[Similarity, list[PastRun]] = {}
-    for run in sorted(experience, key=lambda run: run.measured_at, reverse=True):
+    for run in sorted(past_runs, key=lambda run: run.measured_at, reverse=True):
         if run.machine_key != machine_key or not machine_key or run.disturbed or run.decode_tokens < TOKENS_MIN:
             continue
         if (run.type_k, run.type_v) != (settings.type_k, settings.type_v) or run.file_type != facts.file_type:
             continue
         if bool(run.gpu_layers) != bool(gpu_layers):
             continue
-        kinship = _similarity(run, facts, threads, gpu_layers)
-        if kinship is not None:
-            found.setdefault(kinship, []).append(run)
+        similarity = _similarity(run, facts, threads, gpu_layers)
+        if similarity is not None:
+            found.setdefault(similarity, []).append(run)
     return found
 
 
@@ -117,11 +117,11 @@ def extrapolate(
 
     `ratio` is what is to be predicted over what the run did, by the formulas.
     """
-    for kinship, sigma in _SIGMA.items():
+    for similarity, sigma in _SIGMA.items():
         values, logs, used = [], [], []
-        for run in runs.get(kinship, ()):
+        for run in runs.get(similarity, ()):
             measured = figure(run)
-            by = ratio(run, kinship)
+            by = ratio(run, similarity)
             if measured is None or measured <= 0 or by <= 0:
                 continue
             values.append(measured * by)
@@ -131,8 +131,8 @@ def extrapolate(
                 break
         if used:
             spread = pstdev([log(value) for value in values]) if len(values) > 1 else 0.0
-            one = hypot(sigma, spread, _CARRIED_SIGMA * median(logs))
-            return Extrapolated(value=exp(median(map(log, values))), sigma=one, kinship=kinship, runs=tuple(used))
+            one = hypot(sigma, spread, _EXTRAPOLATION_SIGMA * median(logs))
+            return Extrapolated(value=exp(median(map(log, values))), sigma=one, similarity=similarity, runs=tuple(used))
     return None
 
 
@@ -162,7 +162,6 @@ SIGMA_MIN = 0.05
 """No run of the same model repeats better."""
 
 _OTHER_THREADS_SIGMA = 0.08
-
 _FEW_SIGMA = 0.10
 """For a single run; it shrinks with the square root of their number."""
 

@@ -80,7 +80,6 @@ def threads_worth(threads: int) -> float:
 
 
 KV_DECODE = {"q8_0": 0.93, "q5_0": 1.7, "q5_1": 1.7, "q4_0": 1.7, "q4_1": 1.7, "iq4_nl": 1.7, "f32": 1.2, "bf16": 1.2}
-
 KV_PREFILL = {"q8_0": 4.3, "q5_0": 6.5, "q5_1": 6.5, "q4_0": 6.5, "q4_1": 6.5, "iq4_nl": 6.5}
 """Attention with other types of the KV cache takes so many times as long as with f16. Measured on the AVX2 machine for
 q8_0 and q4_0 at a depth of 2048; the other types of 4 and 5 bits are taken as q4_0."""

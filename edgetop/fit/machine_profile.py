@@ -16,7 +16,6 @@ import ctypes
 import mmap
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
@@ -34,26 +33,22 @@ from msgspec.structs import replace
 
 from edgetop.core.sources import Unavailable
 from edgetop.fit.learning import TimingSample, kept
+from edgetop.io.files import write_atomically
 
 MIB = 2**20
-
 BUFFER_BYTES = 192 * MIB
-
 CACHES = 4
 """The buffer has so many times the size of the largest cache, of which a part may stay from pass to pass."""
 
 LARGEST_BUFFER_BYTES = 512 * MIB
-
 MEMORY_SHARE = 0.1
 """... but never takes more of the memory that is available."""
 
 SMALLEST_BUFFER_BYTES = 16 * MIB
-
 PASS_BYTES = 16 * MIB
 """Read by each thread in one pass: a millisecond or less, so that many are over before something comes between."""
 
 PASSES_MIN, PASSES_MAX = 5, 200
-
 QUANTILE = 0.9
 """Of the passes' rates: other processes only ever take away, and the very best pass may have had a cache's help."""
 
@@ -61,9 +56,7 @@ FILL_S, READ_S = 0.35, 0.45
 """Time for making the buffer and for all passes. What is not filled in time is left out."""
 
 _CHUNK_BYTES = 8 * MIB
-
 _FILL, _ABSENT = 1, 0
-
 _CGROUP_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
@@ -196,9 +189,7 @@ def _quantile(rates: list[float]) -> float:
 
 
 _memchr = ctypes.CDLL(None).memchr
-
 _memchr.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
-
 _memchr.restype = ctypes.c_void_p
 
 
@@ -247,7 +238,6 @@ def _text(path: Path) -> str:
 
 
 DIGITS = 60
-
 _ROUNDS, _PRODUCTS = 120, 60
 
 
@@ -265,7 +255,6 @@ def measure_core(now: Callable[[], float] = perf_counter) -> float:
 
 
 FILE_NAME = "machines.json"
-
 CURRENT_DAYS = 42
 """Older measurements are taken again: firmware, kernel and memory modules change."""
 
@@ -275,7 +264,6 @@ PROFILES_MAX = 16
 LARGEST_FILE_BYTES = 2**20
 
 Positive = Annotated[float, Meta(gt=0, lt=1e15)]
-
 Key = Annotated[str, Meta(max_length=64)]
 
 
@@ -375,7 +363,8 @@ def save_profile(file: Path, profile: MachineProfile) -> None:
     newest = sorted([*kept_ones, profile], key=lambda each: each.measured_at)[-PROFILES_MAX:]
     if profile not in newest:
         newest = [*newest[1:], profile]
-    _write(file, msgspec.json.format(msgspec.json.encode(_Profiles(profiles=tuple(newest))), indent=1) + b"\n")
+    content = msgspec.json.format(msgspec.json.encode(_Profiles(profiles=tuple(newest))), indent=1)
+    write_atomically(file, [content, b"\n"])
 
 
 def add_run(file: Path, profile: MachineProfile, run: TimingSample) -> MachineProfile:
@@ -385,19 +374,3 @@ def add_run(file: Path, profile: MachineProfile, run: TimingSample) -> MachinePr
     grown = replace(profile, runs=kept([*runs, run]))
     save_profile(file, grown)
     return grown
-
-
-def _write(file: Path, content: bytes) -> None:
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".part")
-    temporary = Path(name)
-    try:
-        with os.fdopen(fd, "wb") as opened:
-            opened.write(content)
-            opened.flush()
-            os.fsync(opened.fileno())
-        temporary.replace(file)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
-        raise

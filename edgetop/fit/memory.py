@@ -14,7 +14,8 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine_settings import EngineSettings, KvType, MemoryBreakdown, default_n_ctx
+from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, default_n_ctx
 from edgetop.core.gguf import GgufArray, Tensor
 from edgetop.core.sources import Unavailable
 from edgetop.fit.compute_buffer import compute_buffer, micro_batch
@@ -35,9 +36,7 @@ TRAP_NOTE = (
 )
 
 SWAP_NOTE = "Swap is not counted: a model that is paged in and out decodes a hundred times slower."
-
 ZRAM_NOTE = "The swap here is zram: it lies in this memory itself, and quantized weights hardly compress."
-
 SHARED_NOTE = "The GPU has no memory of its own: what it takes is missing for everything else."
 
 
@@ -96,19 +95,12 @@ Features = frozenset[str]
 MATMUL_INT8."""
 
 _ALIGNMENT_BYTES = 32
-
 _FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]*) = 1\b")
-
 _BLOCK = re.compile(r"blk\.(\d{1,6})\.(.+)")
-
 _X86_64 = frozenset({"AVX2"})
-
 _AARCH64 = frozenset({"NEON", "DOTPROD"})
-
 _NOT_MULTIPLIED = ("conv1d", "shortconv.conv", "_norm", "rope", "altup", "ssm_a", "ssm_d")
-
 _ROWS_X86 = {"q4_0": 8, "q4_K": 8, "iq4_nl": 8, "mxfp4": 8}
-
 _ROWS_AVX512 = {"q2_K": 8}
 
 _ROWS_ARM = {
@@ -228,12 +220,8 @@ _TOKEN_BYTES, _TOKEN_BYTES_BPE, _MERGE_BYTES, _TOKEN_BYTES_UNIGRAM = 150, 290, 6
 """What a vocabulary takes per token and per merge; fitted to the 19 vocabularies in llama.cpp's models folder, of which
 each is met within 15 %."""
 
-MAPPED_NOTE = "Weights are mapped: they count against available memory while the model runs."
-
 _LOGIT_BYTES = 4
-
 _N_CTX_MAX = 2**24
-
 _KV_TYPES: tuple[KvType, ...] = ("f16", "q8_0", "q4_0")
 
 

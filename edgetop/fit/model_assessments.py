@@ -39,23 +39,23 @@ class ModelAssessments:
         place: Callable[[], RunTarget],
         *,
         contexts: tuple[int, ...] = CONTEXTS,
-        wish: EngineSettings | None = None,
-        talk: Workload | None = None,
+        requested: EngineSettings | None = None,
+        workload: Workload | None = None,
     ) -> None:
         """`models` gives names and files, `place` where they would run; both are asked in the iterating thread."""
         self._models = models
-        self._make_place = place
+        self._find_target = place
         self._place: RunTarget | None = None
         self._contexts = contexts
-        self._wish = wish or EngineSettings()
-        self._talk = talk or Workload()
+        self._requested = requested or EngineSettings()
+        self._workload = workload or Workload()
         self._read: dict[Path, ModelFacts] = {}
 
     @property
     def place(self) -> RunTarget:
         """Where the models would run."""
         if self._place is None:
-            self._place = self._make_place()
+            self._place = self._find_target()
         return self._place
 
     def __iter__(self) -> Iterator[Surveyed]:
@@ -76,7 +76,7 @@ class ModelAssessments:
             return
         self._read[path] = facts
         for n_ctx in contexts_of(facts, self._contexts):
-            assessment = assess(facts, replace(self._wish, n_ctx=n_ctx), self._talk, self.place)
+            assessment = assess(facts, replace(self._requested, n_ctx=n_ctx), self._workload, self.place)
             yield Surveyed(name=name, path=path, assessment=assessment)
 
 

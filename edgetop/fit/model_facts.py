@@ -38,15 +38,10 @@ _NAMES = """
 ARCHITECTURES = frozenset(_NAMES.split())
 
 LAYERS_MAX = 512
-
 EXPERTS_MAX = 1024
-
 _METADATA_OFFSET = 24
-
 _BLOCK = re.compile(r"blk\.(\d{1,6})\.")
-
 _ATTENTION = re.compile(r"blk\.(\d{1,6})\.attn_(?:q|qkv)\.weight")
-
 _PER_LAYER = ("attention.head_count", "attention.head_count_kv", "feed_forward_length", "expert_used_count")
 
 
@@ -173,11 +168,8 @@ def check_part(shown: str, header: GgufHeader, part: int, count: int) -> None:
 Use = Literal["multiplied", "looked up", "unused", "not loaded"]
 
 _BLOCK_TENSOR = re.compile(r"blk\.(\d{1,6})\.(.+)")
-
 _EXPERTS = re.compile(r"ffn_(?:gate|up|down|gate_up)_(?:ch)?exps\.")
-
 _LOOKED_UP = frozenset({"per_layer_token_embd.weight", "position_embd.weight", "token_types.weight"})
-
 _NOT_FOR_DECODING = ("enc.", "cls.", "dense_2.", "dense_3.")
 """The encoder of T5 runs once per prompt; the others make classes or embeddings."""
 
@@ -208,9 +200,7 @@ class TensorUse(Struct, frozen=True):
 
 
 _WHOLE = TensorUse("multiplied", 1.0)
-
 _UNUSED = TensorUse("unused", 0.0)
-
 _NOT_LOADED = TensorUse("not loaded", 0.0)
 
 

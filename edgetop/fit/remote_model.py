@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from urllib.parse import quote, urlunsplit
 
@@ -17,29 +18,41 @@ from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_h
 from edgetop.core.model_names import choose, nothing_chosen, parse, part_of, parts
 from edgetop.core.text import one_line
 from edgetop.fit.model_facts import ModelFacts, check_part, facts_of, refused
-from edgetop.io.http import PATIENCE, Credential, Reply, Timeouts, get, parse_url, shown
+from edgetop.io.http import Credential, HttpResponse, RequestError, Timeouts, get, parse_url, shown
+
+DEFAULT_TIMEOUTS = Timeouts()
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
+
+
+@contextmanager
+def _model_errors() -> Iterator[None]:
+    try:
+        yield
+    except RequestError as error:
+        raise ModelError(*error.reason) from error
 
 
 class RemoteFile:
     """A file on a web server, read from its beginning.
 
-    Servers that know ranges are asked for exactly the bytes that are missing; from others one answer is read as far as
+    Of servers that support ranges exactly the missing bytes are requested; from others one answer is read as far as
     needed, then the connection is closed. To be used as a context manager.
     """
 
-    def __init__(self, url: str, *, credential: Credential | None = None, patience: Timeouts = PATIENCE) -> None:
+    def __init__(
+        self, url: str, *, credential: Credential | None = None, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    ) -> None:
         self.url = url
         self.size_bytes: int | None = None
-        """Of the whole file; `None` where the server does not say."""
+        """Of the whole file; `None` where the server does not report it."""
         self.received_bytes = 0
         """Of the file, so far."""
         self._credential = credential
-        self._patience = patience
-        self._held = bytearray()
+        self._timeouts = timeouts
+        self._received = bytearray()
         self._ended = False
-        self._whole: Reply | None = None
+        self._whole: HttpResponse | None = None
         self._etag = ""
 
     def __enter__(self) -> RemoteFile:
@@ -53,36 +66,37 @@ class RemoteFile:
 
     def beginning(self, count: int) -> bytes:
         """Give the first `count` bytes of the file, fewer only if it is shorter. Raises ModelError."""
-        if len(self._held) < count and not self._ended:
-            if self._whole is None:
-                self._ask(count)
-            if self._whole is not None:
-                self._take_rest(self._whole, count - len(self._held))
-        return bytes(self._held[:count])
+        if len(self._received) < count and not self._ended:
+            with _model_errors():
+                if self._whole is None:
+                    self._request(count)
+                if self._whole is not None:
+                    self._read_on(self._whole, count - len(self._received))
+        return bytes(self._received[:count])
 
-    def _ask(self, count: int) -> None:
-        start = len(self._held)
+    def _request(self, count: int) -> None:
+        start = len(self._received)
         headers = {"Range": f"bytes={start}-{count - 1}"}
-        reply = get(self.url, headers=headers, credential=self._credential, patience=self._patience)
+        response = get(self.url, headers=headers, credential=self._credential, timeouts=self._timeouts)
         try:
-            if reply.status == 206:
-                self._take_range(reply, start, count)
-            elif reply.status == 200 and start == 0:
-                length = reply.header("Content-Length")
+            if response.status == 206:
+                self._read_range(response, start, count)
+            elif response.status == 200 and start == 0:
+                length = response.header("Content-Length")
                 self.size_bytes = int(length) if length.isascii() and length.isdigit() else None
-                _check_encoding(reply)
-                self._whole = reply
-            elif reply.status == 416 and start == 0:
+                _check_encoding(response)
+                self._whole = response
+            elif response.status == 416 and start == 0:
                 self.size_bytes, self._ended = 0, True
             else:
-                raise refused_status(reply, changed=reply.status in {200, 416})
+                raise refused_status(response, changed=response.status in {200, 416})
         finally:
-            if reply is not self._whole:
-                reply.close()
+            if response is not self._whole:
+                response.close()
 
-    def _take_range(self, reply: Reply, start: int, count: int) -> None:
-        _check_encoding(reply)
-        match = _CONTENT_RANGE.fullmatch(reply.header("Content-Range").strip())
+    def _read_range(self, response: HttpResponse, start: int, count: int) -> None:
+        _check_encoding(response)
+        match = _CONTENT_RANGE.fullmatch(response.header("Content-Range").strip())
         first, last, total = (match[1], match[2], match[3]) if match else ("-1", "-1", "-1")
         size_bytes = None if total == "*" else int(total)
         end = int(last) + 1
@@ -92,35 +106,35 @@ class RemoteFile:
             or (size_bytes is not None and end != min(count, size_bytes))
         ):
             raise ModelError(
-                f"{shown(reply.url)} answers with another range than it was asked for",
+                f"{shown(response.url)} returned another range than requested",
                 "download the file and check it here",
             )
-        etag = reply.header("ETag")
+        etag = response.header("ETag")
         if start and (size_bytes, etag) != (self.size_bytes, self._etag):
-            raise _changed(reply)
+            raise _changed(response)
         self.size_bytes, self._etag = size_bytes, etag
-        if self._take(reply, end - start) < end - start:
-            raise _broken_off(reply)
+        if self._read(response, end - start) < end - start:
+            raise _broken_off(response)
         self._ended = end < count or end == size_bytes
 
-    def _take_rest(self, reply: Reply, count: int) -> None:
-        """Read on in an answer that holds the whole file."""
-        self._ended = self._take(reply, count) < count
-        if self._ended and self.size_bytes not in {None, len(self._held)}:
-            raise _broken_off(reply)
+    def _read_on(self, response: HttpResponse, count: int) -> None:
+        """Continue reading an answer that has the whole file."""
+        self._ended = self._read(response, count) < count
+        if self._ended and self.size_bytes not in {None, len(self._received)}:
+            raise _broken_off(response)
 
-    def _take(self, reply: Reply, count: int) -> int:
-        data = reply.read(count)
-        self._held += data
+    def _read(self, response: HttpResponse, count: int) -> int:
+        data = response.read(count)
+        self._received += data
         self.received_bytes += len(data)
         return len(data)
 
 
-def refused_status(reply: Reply, *, changed: bool = False) -> ModelError:
+def refused_status(response: HttpResponse, *, changed: bool = False) -> ModelError:
     """What a status other than success means."""
-    where, status = shown(reply.url), reply.status
+    where, status = shown(response.url), response.status
     if changed:
-        return _changed(reply)
+        return _changed(response)
     if status in {401, 403}:
         return ModelError(
             f"{where} may not be read without permission ({status})",
@@ -129,30 +143,29 @@ def refused_status(reply: Reply, *, changed: bool = False) -> ModelError:
     if status in {404, 410}:
         return ModelError(f"there is no file {where} ({status})", "check the address")
     if status == 429:
-        after = reply.header("Retry-After")
+        after = response.header("Retry-After")
         wait = f"wait {after} s and try again" if after.isascii() and after.isdigit() else "wait, and try again later"
-        return ModelError(f"{where} has been asked too often (429)", wait)
+        return ModelError(f"{where} refuses more requests (429)", wait)
     if status >= 500:
         return ModelError(f"the server of {where} failed ({status})", "try again later")
     return ModelError(f"{where} answers with status {status}", "check the address")
 
 
-def _changed(reply: Reply) -> ModelError:
-    return ModelError(f"{shown(reply.url)} changed while it was read", "try again")
+def _changed(response: HttpResponse) -> ModelError:
+    return ModelError(f"{shown(response.url)} changed while it was read", "try again")
 
 
-def _broken_off(reply: Reply) -> ModelError:
-    return ModelError(f"{shown(reply.url)} broke off its answer", "try again")
+def _broken_off(response: HttpResponse) -> ModelError:
+    return ModelError(f"{shown(response.url)} broke off its answer", "try again")
 
 
-def _check_encoding(reply: Reply) -> None:
-    encoding = reply.header("Content-Encoding")
+def _check_encoding(response: HttpResponse) -> None:
+    encoding = response.header("Content-Encoding")
     if encoding not in {"", "identity"}:
-        raise ModelError(f"{shown(reply.url)} comes compressed, unasked", "download the file and check it here")
+        raise ModelError(f"{shown(response.url)} is compressed, unasked", "download the file and check it here")
 
 
 ENDPOINT = "https://huggingface.co"
-
 LISTING_BYTES_MAX = 16 * 2**20
 
 
@@ -172,10 +185,10 @@ class HubFiles(Struct, frozen=True):
     credential: Credential | None
 
 
-def find_hub_files(source: str, environment: Mapping[str, str], patience: Timeouts = PATIENCE) -> HubFiles:
+def find_hub_files(source: str, environment: Mapping[str, str], timeouts: Timeouts = DEFAULT_TIMEOUTS) -> HubFiles:
     """Find the files that hf:owner/repo[:quant] means. Raises ModelError.
 
-    HF_ENDPOINT names another hub, HF_TOKEN the person who asks.
+    HF_ENDPOINT names another hub, HF_TOKEN a token for it.
     """
     wanted = parse(source)
     endpoint = (environment.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
@@ -183,7 +196,7 @@ def find_hub_files(source: str, environment: Mapping[str, str], patience: Timeou
     if not (token.isascii() and token.isprintable()):
         raise ModelError("HF_TOKEN is not a token", "copy it again from the hub's settings")
     credential = Credential(endpoint, token) if token else None
-    files = _listing(endpoint, wanted.repo, credential, patience)
+    files = _listing(endpoint, wanted.repo, credential, timeouts)
     chosen = choose(files, wanted.quantization)
     if chosen is None:
         raise nothing_chosen(wanted, files)
@@ -197,17 +210,16 @@ def find_hub_files(source: str, environment: Mapping[str, str], patience: Timeou
     return HubFiles(tuple(f"{endpoint}/{quote(wanted.repo)}/resolve/main/{quote(file)}" for file in whole), credential)
 
 
-def _listing(endpoint: str, repo: str, credential: Credential | None, patience: Timeouts) -> list[str]:
+def _listing(endpoint: str, repo: str, credential: Credential | None, timeouts: Timeouts) -> list[str]:
     url = f"{endpoint}/api/models/{quote(repo)}"
-    with get(url, headers={"Accept": "application/json"}, credential=credential, patience=patience) as reply:
-        if reply.status in {401, 404}:
+    headers = {"Accept": "application/json"}
+    with _model_errors(), get(url, headers=headers, credential=credential, timeouts=timeouts) as response:
+        if response.status in {401, 404}:
             # The hub answers 401 for a repository that is not there, so that private ones stay hidden.
-            raise ModelError(
-                f"there is no repository {repo} to be seen at {shown(endpoint)}", "check its name, or set HF_TOKEN"
-            )
-        if reply.status != 200:
-            raise refused_status(reply)
-        body = reply.read(LISTING_BYTES_MAX)
+            raise ModelError(f"no repository {repo} at {shown(endpoint)}", "check its name, or set HF_TOKEN")
+        if response.status != 200:
+            raise refused_status(response)
+        body = response.read(LISTING_BYTES_MAX)
     try:
         return [file.rfilename for file in msgspec.json.decode(body, type=_Repository).siblings]
     except msgspec.MsgspecError as error:
@@ -218,12 +230,11 @@ WINDOW_BYTES = 2**20
 """Asked for first, and then twice as much until the header is whole."""
 
 HEADER_BYTES_MAX = 256 * 2**20
-
 PARTS_MAX = 1000
 
 
 def fetch_facts(
-    source: str, *, environment: Mapping[str, str] = os.environ, patience: Timeouts = PATIENCE
+    source: str, *, environment: Mapping[str, str] = os.environ, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> ModelFacts:
     """Fetch the headers of a model at https://... or hf:owner/repo[:quant] and give its facts.
 
@@ -231,15 +242,15 @@ def fetch_facts(
     """
     credential: Credential | None = None
     if source.startswith("hf:"):
-        found = find_hub_files(source, environment, patience)
+        found = find_hub_files(source, environment, timeouts)
         urls, credential = list(found.urls), found.credential
     else:
         urls = [source]
-    first = _fetch(urls[0], credential, patience)
+    first = _fetch(urls[0], credential, timeouts)
     fetched = {urls[0]: first}
     if len(urls) == 1 and first[0].split_count > 1:
         urls = _part_urls(source, first[0].split_count)
-    read = [fetched.get(url) or _fetch(url, credential, patience) for url in urls]
+    read = [fetched.get(url) or _fetch(url, credential, timeouts) for url in urls]
     if len(urls) > 1:
         for number, (url, (header, _)) in enumerate(zip(urls, read, strict=True), 1):
             check_part(shown(url), header, number, len(urls))
@@ -254,10 +265,10 @@ def fetch_facts(
         raise refused(shown(urls[0]), error) from error
 
 
-def _fetch(url: str, credential: Credential | None, patience: Timeouts) -> tuple[GgufHeader, int]:
+def _fetch(url: str, credential: Credential | None, timeouts: Timeouts) -> tuple[GgufHeader, int]:
     """The header of one file, and the file's size in bytes."""
     window = WINDOW_BYTES
-    with RemoteFile(url, credential=credential, patience=patience) as file:
+    with RemoteFile(url, credential=credential, timeouts=timeouts) as file:
         while True:
             beginning = file.beginning(window)
             size_bytes = file.size_bytes
@@ -277,7 +288,7 @@ def _fetch(url: str, credential: Credential | None, patience: Timeouts) -> tuple
 
 
 def _end(header: GgufHeader) -> int:
-    """Where the last weight of a file ends, for a server that does not say how large the file is."""
+    """Where the last weight of a file ends, for a server that does not report the size of the file."""
     return max((header.data_offset + tensor.offset + tensor.size_bytes for tensor in header.tensors), default=0)
 
 

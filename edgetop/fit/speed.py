@@ -51,7 +51,7 @@ def predict_speed(
     threads: int,
     depth_tokens: int,
     prompt_tokens: int,
-    experience: Sequence[PastRun] = (),
+    past_runs: Sequence[PastRun] = (),
 ) -> SpeedPrediction | Unavailable:
     """Predict for one token at `depth_tokens` in the KV cache and for a prompt of `prompt_tokens`.
 
@@ -62,9 +62,9 @@ def predict_speed(
     time = decode_time(facts, machine, settings, threads=threads, depth_tokens=depth_tokens)
     if isinstance(time, Unavailable):
         return time
-    foreseen = _Foreseen(facts, machine, settings, threads, experience)
-    decode = foreseen.decode(time, depth_tokens)
-    prefill = foreseen.prefill(prompt_tokens) if prompt_tokens > 0 else None
+    rates = _Rates(facts, machine, settings, threads, past_runs)
+    decode = rates.decode(time, depth_tokens)
+    prefill = rates.prefill(prompt_tokens) if prompt_tokens > 0 else None
     return SpeedPrediction(
         decode_tokens_per_s=banded(1 / decode.seconds, decode.sigma),
         prefill_tokens_per_s=None if prefill is None else banded(prompt_tokens / prefill.seconds, prefill.sigma),
@@ -76,7 +76,7 @@ def predict_speed(
     )
 
 
-class _Foreseen:
+class _Rates:
     """One model with its settings on one machine."""
 
     def __init__(
@@ -85,12 +85,12 @@ class _Foreseen:
         machine: Machine,
         settings: EngineSettings,
         threads: int,
-        experience: Sequence[PastRun],
+        past_runs: Sequence[PastRun],
     ) -> None:
         self._facts, self._machine, self._settings, self._threads = facts, machine, settings, threads
         self._on_gpu = offloaded_share(facts, machine, settings) > 0.5
         self._runs = related(
-            experience,
+            past_runs,
             facts,
             settings,
             machine_key=machine.key,
@@ -103,20 +103,18 @@ class _Foreseen:
         return 0 if self._on_gpu else self._threads
 
     def decode(self, time: TokenTime, depth_tokens: int) -> _Rate:
-        carried = extrapolate(
+        found = extrapolate(
             self._runs,
             lambda run: 1 / run.decode_tokens_per_s if run.decode_tokens_per_s > 0 else None,
-            lambda run, kinship: time.total_s / self._run_decode_s(run, kinship),
+            lambda run, similarity: time.total_s / self._run_decode_s(run, similarity),
         )
         calibrated = corrected(
             time, self._machine.learned, threads=self._learned_threads, family=family_of(self._facts)
         )
-        if carried is not None and (
-            carried.kinship == "same" or calibrated is None or carried.sigma <= calibrated.sigma
-        ):
+        if found is not None and (found.similarity == "same" or calibrated is None or found.sigma <= calibrated.sigma):
             return _Rate(
-                seconds=carried.value, sigma=carried.sigma, basis="own sessions",
-                explanation=_carried_words(carried, f"carried to a depth of {depth_tokens}"),
+                seconds=found.value, sigma=found.sigma, basis="own sessions",
+                explanation=_extrapolated_words(found, f"extrapolated to a depth of {depth_tokens}"),
             )  # fmt: skip
         words = self._words(time, depth_tokens)
         if calibrated is not None:
@@ -127,24 +125,24 @@ class _Foreseen:
         return _Rate(seconds=time.total_s, sigma=time.sigma, basis=self._machine.basis, explanation=words)
 
     def prefill(self, prompt_tokens: int) -> _Rate | None:
-        found = prefill_time(
+        predicted = prefill_time(
             self._facts, self._machine, self._settings, threads=self._threads, prompt_tokens=prompt_tokens
         )
-        if found is None:
+        if predicted is None:
             return self._prefill_without_formula(prompt_tokens)
-        seconds, sigma = found
-        carried = extrapolate(
+        seconds, sigma = predicted
+        found = extrapolate(
             self._runs,
             lambda run: run.prefill_tokens / run.prefill_tokens_per_s if run.prefill_tokens_per_s else None,
-            lambda run, kinship: seconds / self._run_prefill_s(run, kinship),
+            lambda run, similarity: seconds / self._run_prefill_s(run, similarity),
         )
         factor = factor_for(
             self._machine.learned, "prefill", threads=self._learned_threads, family=family_of(self._facts)
         )
-        if carried is not None and (carried.kinship == "same" or factor is None or carried.sigma <= factor.sigma):
+        if found is not None and (found.similarity == "same" or factor is None or found.sigma <= factor.sigma):
             return _Rate(
-                seconds=carried.value, sigma=carried.sigma, basis="own sessions",
-                explanation=_carried_words(carried, f"carried to a prompt of {prompt_tokens} tokens"),
+                seconds=found.value, sigma=found.sigma, basis="own sessions",
+                explanation=_extrapolated_words(found, f"extrapolated to a prompt of {prompt_tokens} tokens"),
             )  # fmt: skip
         words = f"{2 * self._facts.compute_parameters / 1e9:.3g} billion operations per token"
         if factor is not None:
@@ -156,39 +154,39 @@ class _Foreseen:
 
     def _prefill_without_formula(self, prompt_tokens: int) -> _Rate | None:
         """Own runs of the same model, by the number of tokens."""
-        carried = extrapolate(
+        found = extrapolate(
             {"same": self._runs.get("same", ())},
             lambda run: run.prefill_tokens / run.prefill_tokens_per_s if run.prefill_tokens_per_s else None,
             lambda run, _: prompt_tokens / run.prefill_tokens if run.prefill_tokens else 0.0,
         )
-        if carried is None:
+        if found is None:
             return None
         return _Rate(
-            seconds=carried.value, sigma=carried.sigma, basis="own sessions",
-            explanation=_carried_words(carried, f"carried to a prompt of {prompt_tokens} tokens"),
+            seconds=found.value, sigma=found.sigma, basis="own sessions",
+            explanation=_extrapolated_words(found, f"extrapolated to a prompt of {prompt_tokens} tokens"),
         )  # fmt: skip
 
-    def _run_decode_s(self, run: PastRun, kinship: Similarity) -> float:
+    def _run_decode_s(self, run: PastRun, similarity: Similarity) -> float:
         """What the formulas say of an own run; of another model as of this one, by the bytes it reads.
 
         Infinite where they say nothing, so that the run teaches nothing.
         """
-        threads = run.threads if kinship == "other threads" else self._threads
+        threads = run.threads if similarity == "other threads" else self._threads
         time = decode_time(self._facts, self._machine, self._settings, threads=threads, depth_tokens=run.depth_tokens)
         if isinstance(time, Unavailable):
             return float("inf")
-        return time.total_s / (self._size_ratio(run) if kinship == "other size" else 1.0)
+        return time.total_s / (self._size_ratio(run) if similarity == "other size" else 1.0)
 
-    def _run_prefill_s(self, run: PastRun, kinship: Similarity) -> float:
+    def _run_prefill_s(self, run: PastRun, similarity: Similarity) -> float:
         if run.prefill_tokens <= 0:
             return float("inf")
-        threads = run.threads if kinship == "other threads" else self._threads
+        threads = run.threads if similarity == "other threads" else self._threads
         found = prefill_time(
             self._facts, self._machine, self._settings, threads=threads, prompt_tokens=run.prefill_tokens
         )
         if found is None:
             return float("inf")
-        return found[0] / (self._size_ratio(run) if kinship == "other size" else 1.0)
+        return found[0] / (self._size_ratio(run) if similarity == "other size" else 1.0)
 
     def _size_ratio(self, run: PastRun) -> float:
         return self._facts.weight_bytes_per_token / (run.weight_bytes_per_token or run.size_bytes)
@@ -215,5 +213,5 @@ def engine_gpu_layers(facts: ModelFacts, machine: Machine, settings: EngineSetti
     return (facts.n_layer or 0) if wanted is None or wanted < 0 else min(wanted, facts.n_layer or wanted)
 
 
-def _carried_words(carried: Extrapolated, how: str) -> str:
-    return f"{carried.words}, {how}"
+def _extrapolated_words(extrapolated: Extrapolated, how: str) -> str:
+    return f"{extrapolated.words}, {how}"

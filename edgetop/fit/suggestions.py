@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple, get_args
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine_settings import EngineSettings, KvType
+from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufHeader, Tensor
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, assess
@@ -17,9 +18,7 @@ from edgetop.fit.memory import fitting_kv_type
 from edgetop.fit.model_facts import ModelFacts, facts_of
 
 _PACKING = {packing.name: packing for packing in TENSOR_TYPES.values()}
-
 _NUMBERS = {label: number for number, label in FILE_TYPES.items()}
-
 _INSTEAD = {"q2_K": "q4_0", "q3_K": "q4_0", "q4_K": "q5_0", "q5_K": "q5_1", "q6_K": "q8_0"}
 """What llama.cpp takes where a row does not divide into blocks of 256 (llama-quant.cpp, tensor_type_fallback)."""
 
@@ -95,22 +94,15 @@ Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "qua
 """From what costs least to give up to what costs most."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
-
 COSTS_QUALITY: frozenset[Kind] = frozenset({"kv type", "context", "quantization", "model"})
-
 SUGGESTIONS_MAX = 3
-
 GAIN_MIN = 0.05
 """A gain below this is less than what predictions of the same model differ by."""
 
 N_CTX_MIN = 512
-
 THREADS_TRIED = 32
-
 MODELS_TRIED = 12
-
 TIGHT, DOES_NOT_FIT = FITS.index("tight"), FITS.index("does not fit")
-
 BAD_QUANTIZATIONS = ("Q3_K_M", "Q2_K")
 """Answers suffer visibly; suggested only where nothing better fits."""
 
@@ -151,10 +143,10 @@ def suggest(before: Assessment, place: RunTarget, choices: Choices | None = None
 def _tried(before: Assessment, place: RunTarget, choices: Choices) -> Iterator[Suggestion]:
     yield from _threads(before, place)
     if place.machine.gpu is not None and before.settings.n_gpu_layers == 0:
-        after = _ask(before, place, replace(before.wish, n_gpu_layers=None))
+        after = _ask(before, place, replace(before.requested, n_gpu_layers=None))
         yield Suggestion(kind="gpu layers", flag="", words="all layers on the GPU: leave --gpu-layers out", after=after)
     for name, other_place in choices.modes.items():
-        after = assess(before.facts, before.wish, before.talk, other_place)
+        after = assess(before.facts, before.requested, before.workload, other_place)
         yield Suggestion(kind="power mode", flag="", words=f"power mode {name}", after=after)
     if before.verdict.rank == (0, 0):
         return
@@ -168,8 +160,8 @@ def _threads(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     cores = min(max(place.threads, place.machine.cores or 0), THREADS_TRIED)
     for count in range(1, cores + 1):
         if count != before.settings.n_threads:
-            wish = replace(before.wish, n_threads=count, n_threads_batch=count)
-            after = assess(before.facts, wish, before.talk, place, memory_of=before)
+            requested = replace(before.requested, n_threads=count, n_threads_batch=count)
+            after = assess(before.facts, requested, before.workload, place, memory_of=before)
             yield Suggestion(kind="threads", flag=f"--threads {count}", words=_plural(count, "thread"), after=after)
 
 
@@ -186,7 +178,7 @@ def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
         fitting = fitting_kv_type(before.facts, settings, place.room)
         kinds += [] if fitting is None or fitting in kinds else [fitting]
     for kind in kinds:
-        after = _ask(before, place, replace(before.wish, type_k=kind, type_v=kind))
+        after = _ask(before, place, replace(before.requested, type_k=kind, type_v=kind))
         yield Suggestion(kind="kv type", flag=f"--kv-type {kind}", words=f"KV cache in {kind}", after=after)
 
 
@@ -195,7 +187,7 @@ def _contexts(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
         return
     n_ctx = (before.settings.n_ctx or 0) // 2
     while n_ctx >= N_CTX_MIN:
-        after = _ask(before, place, replace(before.wish, n_ctx=n_ctx))
+        after = _ask(before, place, replace(before.requested, n_ctx=n_ctx))
         yield Suggestion(kind="context", flag=f"--ctx {n_ctx}", words=f"a context of {n_ctx} tokens", after=after)
         if after.verdict.fit == "fits":
             return
@@ -209,7 +201,7 @@ def _quantizations(before: Assessment, place: RunTarget) -> Iterator[Suggestion]
             continue
         made = requantized(facts, label)
         if made.tensor_bytes < facts.tensor_bytes * (1 - GAIN_MIN):
-            after = assess(made, before.wish, before.talk, place)
+            after = assess(made, before.requested, before.workload, place)
             fitting = fitting or after.verdict.fit != "does not fit"
             yield Suggestion(kind="quantization", flag="", words=f"the same model in {label}", after=after)
 
@@ -223,13 +215,13 @@ def _models(before: Assessment, place: RunTarget, others: Sequence[ModelFacts]) 
     ]
     related = sorted(smaller, key=lambda other: (other.architecture != facts.architecture, -other.tensor_bytes))
     for other in related[:MODELS_TRIED]:
-        after = assess(other, replace(before.wish, n_ctx=before.settings.n_ctx), before.talk, place)
+        after = assess(other, replace(before.requested, n_ctx=before.settings.n_ctx), before.workload, place)
         label = f"{other.name} {other.file_type}".strip()
         yield Suggestion(kind="model", flag=f"-m {other.source}", words=label, after=after)
 
 
 def _ask(before: Assessment, place: RunTarget, settings: EngineSettings) -> Assessment:
-    return assess(before.facts, settings, before.talk, place)
+    return assess(before.facts, settings, before.workload, place)
 
 
 def _helps(before: Assessment, tried: Suggestion) -> bool:

@@ -17,7 +17,6 @@ from edgetop.fit.model_facts import ModelFacts, shape_of, uses_of
 SpeedLimit = Literal["memory-bandwidth", "compute"]
 
 _REPACKED = frozenset({"q4_0", "q4_K", "iq4_nl"})
-
 _NOT_REPACKED = "q4_1"
 """Types that are fast because they are repacked take as long as this one when they are not."""
 

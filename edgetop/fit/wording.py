@@ -25,7 +25,6 @@ from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.suggestions import Suggestion
 
 TYPES_TOLD = 4
-
 CHANGED = 0.01
 
 
@@ -138,7 +137,7 @@ def parts_text(need: MemoryNeed, assessment: Assessment) -> str:
 
 def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
     """Rates with their bands, against reading speed."""
-    speed, talk = assessment.speed, assessment.talk
+    speed, workload = assessment.speed, assessment.workload
     if isinstance(speed, Unavailable):
         return _missing_lines(speed)
     reading = place.thresholds.reader.tokens_per_s
@@ -146,25 +145,25 @@ def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
     settings = assessment.settings
     threads = settings.n_threads or 1
     by = "on the GPU" if settings.n_gpu_layers else f"with {threads} thread{'s' if threads > 1 else ''}"
-    first = f"first token after {_seconds(speed.first_token_s)} for a prompt of {talk.prompt_tokens} tokens"
+    first = f"first token after {_seconds(speed.first_token_s)} for a prompt of {workload.prompt_tokens} tokens"
     decode = f"decode {banded(speed.decode_tokens_per_s, 'tok/s')} {by}"
     return [
         f"{decode}: {pace_text(assessment)}, {times} times reading speed",
         f"prefill {banded(speed.prefill_tokens_per_s, 'tok/s')} · {first}",
-        f"an answer of {talk.answer_tokens} tokens is whole after {_seconds(assessment.answer_s)}",
+        f"a {workload.answer_tokens}-token answer takes {_seconds(assessment.answer_s)}",
         f"limited by {'memory bandwidth' if speed.limited_by == 'memory-bandwidth' else 'arithmetic'}",
     ]
 
 
 def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:
     """Joules, battery and price, or why there are none."""
-    energy, talk = assessment.energy, assessment.talk
+    energy, workload = assessment.energy, assessment.workload
     if isinstance(energy, Unavailable):
         return _missing_lines(energy)
     decode = f"decode {banded(energy.decode_j_per_token, 'J/token')} gross, {energy.scope.replace('_', ' ')}"
     lines = [
         f"{decode} · prefill {banded(energy.prefill_j_per_token, 'J/token')}",
-        f"an answer of {talk.answer_tokens} tokens to {talk.prompt_tokens}: {banded(assessment.answer_j, 'J')}",
+        f"a {workload.answer_tokens}-token answer to {workload.prompt_tokens}: {banded(assessment.answer_j, 'J')}",
     ]
     hours = assessment.battery_hours
     if hours is not None:

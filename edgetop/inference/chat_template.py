@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.inference import wire
+from edgetop.inference.child_process import start_module
 from edgetop.inference.protocol import ChatMessage
 
 
@@ -45,11 +45,11 @@ class NotRendered(msgspec.Struct, frozen=True, tag="not_rendered"):
 Answer = Rendered | NotRendered
 
 TIME_S = 2.0
-"""How long one rendering may take."""
+"""Time limit of one rendering."""
 
 
 class TemplateError(Exception):
-    """A template gave no text; the message says why in one line."""
+    """A template gave no text; the message is the reason, in one line."""
 
 
 class TemplateRenderer:
@@ -103,8 +103,8 @@ class TemplateRenderer:
 
 
 def _spawn() -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "edgetop.inference.template_process"],
+    return start_module(
+        "edgetop.inference.template_process",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -112,7 +112,6 @@ def _spawn() -> subprocess.Popen[bytes]:
 
 
 TemplateArgs = dict[str, bool | int | float | str]
-
 RenderTemplate = Callable[[str, dict[str, Any]], str]
 """`TemplateRenderer.render`."""
 
@@ -132,7 +131,7 @@ class ChatFormat(Struct, frozen=True, kw_only=True):
 
     source: TemplateSource
     render: Callable[[tuple[ChatMessage, ...]], str]
-    """The prompt that asks for the next reply. Raises TemplateError."""
+    """The prompt for the next reply. Raises TemplateError."""
     note: str = ""
     """Why it is not simply the model's own template, in one line."""
     stop: tuple[str, ...] = ()
@@ -159,7 +158,7 @@ def choose_format(
 ) -> ChatFormat:
     """The best form that works; each candidate is tried out on a short conversation.
 
-    `template` is the model's default template, `named` the text of the one that was asked for as `wanted_name`.
+    `template` is the model's default template, `named` the text of the requested one, `wanted_name`.
     """
     notes = []
     if wanted_name is not None and named is None:
@@ -192,9 +191,9 @@ def _from_template(
     source: TemplateSource, template: str, tokens: SpecialTokens, args: TemplateArgs, render: RenderTemplate
 ) -> ChatFormat:
     def with_template(messages: tuple[ChatMessage, ...]) -> str:
-        said = [{"role": message.role, "content": message.content} for message in messages]
+        turns = [{"role": message.role, "content": message.content} for message in messages]
         variables = {"bos_token": tokens.bos, "eos_token": tokens.eos, "tools": None, **args}
-        return render(template, {**variables, "messages": said, "add_generation_prompt": True})
+        return render(template, {**variables, "messages": turns, "add_generation_prompt": True})
 
     def without_system(messages: tuple[ChatMessage, ...]) -> str:
         return with_template(_system_in_first_message(messages))
@@ -205,7 +204,7 @@ def _from_template(
     try:
         with_template((ChatMessage("system", "Be brief."), user))
     except TemplateError:
-        note = "the template takes no system message: it is put before the first one of the user"
+        note = "the template has no system message: it is put before the first one of the user"
         return ChatFormat(source=source, render=without_system, note=note)
     return ChatFormat(source=source, render=with_template)
 
@@ -222,13 +221,13 @@ def _completion(messages: tuple[ChatMessage, ...]) -> str:
 
 
 def _chatml(messages: tuple[ChatMessage, ...]) -> str:
-    said = "".join(f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in messages)
-    return f"{said}<|im_start|>assistant\n"
+    turns = "".join(f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in messages)
+    return f"{turns}<|im_start|>assistant\n"
 
 
 def _plain(messages: tuple[ChatMessage, ...]) -> str:
-    said = "".join(f"{message.role.capitalize()}: {message.content}\n" for message in messages)
-    return f"{said}Assistant:"
+    turns = "".join(f"{message.role.capitalize()}: {message.content}\n" for message in messages)
+    return f"{turns}Assistant:"
 
 
 def _sentence(notes: list[str]) -> str:

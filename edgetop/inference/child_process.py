@@ -1,8 +1,8 @@
 """Child processes: start, output, end with parent, why one ended; lower our own priority.
 
 The screen and the sampler share the cores with the decoding threads, which wait for each other after every layer:
-whoever holds a core for a millisecond holds all of them up. The engine's process keeps the normal priority; ours steps
-back.
+whatever occupies a core for a millisecond delays all of them. The engine's process has the normal priority; ours lowers
+its own.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ import ctypes
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
+
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 def anonymous_file(name: str) -> int:
@@ -28,6 +32,58 @@ def anonymous_file(name: str) -> int:
         return os.memfd_create(name)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def start_module(
+    module: str,
+    *arguments: str,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int,
+    stderr: int,
+    pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a module of this package with our Python. `environment` is added to ours. Raises OSError."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments],
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=pass_fds,
+        # `-m` puts the current folder before all others on the path; this one has no foreign modules.
+        cwd=_PACKAGE_ROOT,
+        # Without this llama.cpp runs a debugger on itself when it aborts.
+        env={**os.environ, "GGML_NO_BACKTRACE": "1", **(environment or {})},
+    )
+
+
+class ModuleRun(NamedTuple):
+    """What a module did."""
+
+    return_code: int
+    output: bytes
+    """Of its standard output."""
+    last_words: tuple[str, ...]
+    """The last lines of its standard error, without control characters."""
+
+
+def run_module(module: str, *arguments: str, data: bytes = b"", timeout_s: float | None = None) -> ModuleRun:
+    """Run a module of this package to its end, with `data` as standard input.
+
+    Raises OSError and subprocess.TimeoutExpired.
+    """
+    error_fd = anonymous_file("edgetop-child-output")
+    try:
+        process = start_module(module, *arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=error_fd)
+        with process:
+            try:
+                output, _ = process.communicate(data, timeout_s)
+            except BaseException:
+                process.kill()
+                raise
+        return ModuleRun(process.returncode, output, last_lines(read_tail(error_fd)))
+    finally:
+        os.close(error_fd)
 
 
 _PR_SET_PDEATHSIG = 1
@@ -44,19 +100,17 @@ def die_with_parent() -> None:
 
 
 Phase = Literal["starting", "idle", "loading", "first_decode", "generating"]
-"""What the worker was at. `first_decode` lasts from a load until decoding is proven to work: until the second token was
-reported, since the first one comes from the prefill."""
+"""What the worker was doing. `first_decode` lasts from a load until decoding is proven to work: until the second token
+was reported, since the first one comes from the prefill."""
 
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
-
 _RPC = re.compile(r"\bggml-rpc\b|\bRPC\b")
 
-_TELLING = re.compile(
+_ERROR_LINE = re.compile(
     r"GGML_ASSERT|GGML_ABORT|\bRPC\b|Failed to connect to|what\(\):|terminate called|out of memory|Error", re.IGNORECASE
 )
 
 _NO_MEMORY = re.compile(r"bad_alloc|out of memory|MemoryError|failed to allocate", re.IGNORECASE)
-
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 _PHASE_WORDS: dict[Phase, str] = {
@@ -68,15 +122,17 @@ _PHASE_WORDS: dict[Phase, str] = {
 }
 
 _SOURCE_FOLDER = re.compile(r"\S*/(?=[\w.-]+\.\w+:\d+)")
-"""Where the library was built, which tells nobody anything."""
+"""Where the library was built, which is of no use here."""
 
 LAST_WORDS_LINES = 20
+
+_LAST_WORDS_BYTES = 2**14
 
 LINE_CHARACTERS = 300
 
 
 class WorkerExit(Struct, frozen=True, kw_only=True):
-    """A worker that ended without being asked to."""
+    """A worker that ended unexpectedly."""
 
     what: str
     """One line: what happened."""
@@ -101,7 +157,7 @@ class WorkerExit(Struct, frozen=True, kw_only=True):
 
 
 def oom_kills(sysroot: Path) -> int | None:
-    """How many processes the kernel has killed for memory since it started (Linux 4.13); `None` if it does not say."""
+    """Processes that the kernel has killed for memory since it started (Linux 4.13); `None` if that is not known."""
     try:
         counters = (sysroot / "proc/vmstat").read_text("ascii", "replace")
     except OSError:
@@ -110,8 +166,13 @@ def oom_kills(sysroot: Path) -> int | None:
     return int(match[1]) if match else None
 
 
+def read_tail(fd: int) -> bytes:
+    """The end of a file."""
+    return os.pread(fd, _LAST_WORDS_BYTES, max(0, os.fstat(fd).st_size - _LAST_WORDS_BYTES))
+
+
 def last_lines(output: bytes) -> tuple[str, ...]:
-    """The last lines of what a worker printed, made harmless."""
+    """The last lines of what a child printed, made harmless."""
     text = output.decode("utf-8", "replace")
     lines = (_CONTROL.sub(" ", line).strip()[:LINE_CHARACTERS] for line in text.splitlines())
     return tuple([line for line in lines if line][-LAST_WORDS_LINES:])
@@ -125,15 +186,15 @@ def explain_exit(
     oom_killed: bool | None,
     rpc_servers: tuple[str, ...] = (),
 ) -> WorkerExit:
-    """Put a death into words.
+    """Explain an exit in words.
 
-    `return_code` is negative for a signal, as in `subprocess`; `oom_killed` says whether the kernel's count of
+    `return_code` is negative for a signal, as in `subprocess`; `oom_killed`: whether the kernel's count of
     processes killed for memory rose during the worker's life, `None` if that is not known. `rpc_servers` are those that
-    hold layers of its model.
+    have layers of its model.
     """
     fatal = _signal(return_code)
-    telling = next((line for line in reversed(last_words) if _TELLING.search(line)), "")
-    out_of_memory = bool(_NO_MEMORY.search(telling))
+    error_line = next((line for line in reversed(last_words) if _ERROR_LINE.search(line)), "")
+    out_of_memory = bool(_NO_MEMORY.search(error_line))
     where = _PHASE_WORDS[phase]
     if fatal is None:
         what = f"The engine ended {where} with exit code {return_code}"
@@ -147,11 +208,11 @@ def explain_exit(
         what = f"The engine crashed {where} ({fatal.name})"
     else:
         what = f"The engine was ended by {fatal.name} {where}"
-    of_rpc = bool(rpc_servers and _RPC.search(telling))
-    told = _SOURCE_FOLDER.sub("", telling) or (last_words[-1] if last_words and fatal is None else "")
+    of_rpc = bool(rpc_servers and _RPC.search(error_line))
+    quote = _SOURCE_FOLDER.sub("", error_line) or (last_words[-1] if last_words and fatal is None else "")
     return WorkerExit(
-        what=f"{what}: {told}" if told else f"{what}.",
-        hint=f"Look whether the RPC servers at {', '.join(rpc_servers)} run, then load the model again."
+        what=f"{what}: {quote}" if quote else f"{what}.",
+        hint=f"Check that the RPC servers at {', '.join(rpc_servers)} run, then load the model again."
         if of_rpc
         else _hint(fatal, phase, out_of_memory=out_of_memory, oom_killed=oom_killed),
         phase=phase,

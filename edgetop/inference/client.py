@@ -1,4 +1,4 @@
-"""Starts a worker, talks to it.
+"""Starts a worker, sends it commands, receives its reports.
 
 Nothing here blocks for long and nothing runs in a thread, so that it works in an asyncio loop
 (`loop.add_reader(engine.fileno(), ...)`) as well as in a plain `select` loop.
@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -21,7 +20,16 @@ import msgspec
 
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference import wire
-from edgetop.inference.child_process import Phase, WorkerExit, anonymous_file, explain_exit, last_lines, oom_kills
+from edgetop.inference.child_process import (
+    Phase,
+    WorkerExit,
+    anonymous_file,
+    explain_exit,
+    last_lines,
+    oom_kills,
+    read_tail,
+    start_module,
+)
 from edgetop.inference.engine import StopFlags
 from edgetop.inference.protocol import (
     ChoicesScored,
@@ -34,20 +42,14 @@ from edgetop.inference.protocol import (
     ScoreFailed,
     TextScored,
 )
+from edgetop.inference.server.address import ENGINE_PREFIX
 
 SEND_TIMEOUT_S = 5.0
-"""A worker that waits for commands takes one at once; one that does not in this time is stuck."""
+"""A worker that waits for commands reads one at once; one that does not in this time is stuck."""
 
 _RECEIVE_BYTES = 2**18
 
-_LAST_WORDS_BYTES = 2**14
-
 _TOKENS_THAT_PROVE_DECODING = 2
-
-SERVER_PREFIX = "server:"
-"""What the name of an engine begins with that is a server."""
-
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class EngineProcess:
@@ -63,7 +65,7 @@ class EngineProcess:
         sysroot: Path,
         names_files: bool = True,
     ) -> None:
-        """Use `start` instead. With `names_files` what is loaded is a file, whose folder the worker does not know."""
+        """Use `start` instead. With `names_files` models are files, whose relative path the worker does not know."""
         self._names_files = names_files
         self._process = process
         self._socket = connection
@@ -88,7 +90,7 @@ class EngineProcess:
     ) -> EngineProcess:
         """Spawn a worker and return at once; its first report is Hello.
 
-        `engine` is `llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests. `environment`
+        `engine` is `llama`, a server as in `ServerChoice.engine_name`, or `scripted:FILE` in tests. `environment`
         is added to ours. Call it from a thread that lives as long as the worker should: Linux kills the worker when the
         thread that started it ends. Raises OSError.
         """
@@ -96,19 +98,13 @@ class EngineProcess:
         stop_fd = StopFlags.create()
         output_fd = anonymous_file("edgetop-worker-output")
         try:
-            process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", "edgetop.inference.worker"),
-                    *("--socket", str(theirs.fileno()), "--stop", str(stop_fd), "--engine", engine),
-                ],
-                stdin=subprocess.DEVNULL,
+            process = start_module(
+                "edgetop.inference.worker",
+                *("--socket", str(theirs.fileno()), "--stop", str(stop_fd), "--engine", engine),
                 stdout=output_fd,
                 stderr=output_fd,
                 pass_fds=(theirs.fileno(), stop_fd),
-                # `-m` puts the current folder before all others on the path; this one holds nothing of strangers.
-                cwd=_PACKAGE_ROOT,
-                # Without this llama.cpp runs a debugger on itself when it aborts.
-                env={**os.environ, "GGML_NO_BACKTRACE": "1", **(environment or {})},
+                environment=environment,
             )
             return cls(
                 process,
@@ -116,7 +112,7 @@ class EngineProcess:
                 flags=StopFlags(stop_fd),
                 output_fd=output_fd,
                 sysroot=sysroot,
-                names_files=not engine.startswith(SERVER_PREFIX),
+                names_files=not engine.startswith(ENGINE_PREFIX),
             )
         except BaseException:
             ours.close()
@@ -143,7 +139,7 @@ class EngineProcess:
     def send(self, command: Command) -> None:
         """Send a command; those that come while another one is carried out wait their turn.
 
-        A worker that is gone takes nothing, and `death` says so. One that takes nothing for `SEND_TIMEOUT_S` is killed.
+        A worker that is gone reads nothing, as `death` reports. One that reads nothing for `SEND_TIMEOUT_S` is killed.
         """
         if isinstance(command, Load) and self._names_files:
             command = msgspec.structs.replace(command, path=str(Path(command.path).absolute()))
@@ -167,7 +163,7 @@ class EngineProcess:
             self._flags.set(number)
 
     def kill(self) -> None:
-        """End a stuck worker at once; `death` then says that it was killed."""
+        """End a stuck worker at once; `death` then reports it."""
         self._process.kill()
 
     def death(self) -> WorkerExit | None:
@@ -187,14 +183,14 @@ class EngineProcess:
         self._death = explain_exit(
             code,
             self._phase(),
-            last_lines(self._output_tail()),
+            last_lines(read_tail(self._output_fd)),
             oom_killed=oom_killed,
             rpc_servers=self._rpc_servers,
         )
         return self._death
 
     def close(self, timeout_s: float = 2.0) -> None:
-        """Stop what runs, ask the worker to leave and, after a while, make it. What it still says is thrown away."""
+        """Stop what runs, ask the worker to quit and, after a while, kill it. Its last reports are dropped."""
         if self._closed:
             return
         self._closed = True
@@ -259,7 +255,7 @@ class EngineProcess:
             self._received += reports
 
     def _follow(self, report: Report) -> None:
-        """Keep track of what the worker is at."""
+        """Keep track of what the worker is doing."""
         match report:
             case Hello():
                 self._greeted = True
@@ -279,7 +275,3 @@ class EngineProcess:
         if isinstance(self._unanswered[0][1], Load):
             return "loading"
         return "generating" if self._tokens_since_load >= _TOKENS_THAT_PROVE_DECODING else "first_decode"
-
-    def _output_tail(self) -> bytes:
-        size = os.fstat(self._output_fd).st_size
-        return os.pread(self._output_fd, _LAST_WORDS_BYTES, max(0, size - _LAST_WORDS_BYTES))

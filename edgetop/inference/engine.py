@@ -1,6 +1,6 @@
-"""What the worker asks of an engine; the shared stop flags; an empty turn's end.
+"""The interface of an engine; the shared stop flags; the report of an empty turn.
 
-Each command owns two bytes of the page, numbered by its place in the stream of commands. The second byte is always
+Each command has two bytes of the page, numbered by its position in the stream of commands. The second byte is always
 zero, so that libc's `strlen` on the first one returns 0 to go on and 1 to stop. llama.cpp calls its abort callback once
 per graph node, several hundred times a token; `strlen` is a callback that needs no interpreter lock.
 
@@ -17,16 +17,16 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EngineInfo
+from edgetop.core.records import StopReason, TurnFinished
 from edgetop.inference.child_process import anonymous_file
 from edgetop.inference.protocol import Choose, Generate, Load, Measure, Perplexity, Report
 
 PAGE_BYTES = 4096
-
 FLAG_BYTES = 2
-
 FLAGS = PAGE_BYTES // FLAG_BYTES
-"""Flags are used again after so many commands; far more than are ever under way at once."""
+"""Flags are reused after so many commands; far more than ever run at once."""
 
 
 class StopFlags:
@@ -44,7 +44,7 @@ class StopFlags:
         return fd
 
     def clear(self, command: int) -> None:
-        """Make ready for a command that is about to be sent; `command` counts from 0."""
+        """Clear the flag of a command that is about to be sent; `command` counts from 0."""
         self._page[command % FLAGS * FLAG_BYTES] = 0
 
     def set(self, command: int) -> None:
@@ -56,7 +56,7 @@ class StopFlags:
         return self._page[command % FLAGS * FLAG_BYTES] != 0
 
     def address(self, command: int) -> int:
-        """Where the flag of a command lies in this process, as a C string; valid until `close`."""
+        """Address of the flag of a command in this process, as a C string; valid until `close`."""
         page = ctypes.c_char.from_buffer(self._page)
         return ctypes.addressof(page) + command % FLAGS * FLAG_BYTES
 
@@ -70,20 +70,38 @@ Reporter = Callable[[Report], None]
 
 
 class Stop(Struct, frozen=True):
-    """Whether the command under way is to stop."""
+    """Whether the running command is to stop."""
 
     flags: StopFlags
     command: int
 
     @property
     def requested(self) -> bool:
-        """Asked between tokens and between pieces of a prefill."""
+        """Checked between tokens and between pieces of a prefill."""
         return self.flags.is_set(self.command)
 
     @property
     def address(self) -> int:
         """A C string that is empty until the command is to stop, for callbacks without the interpreter lock."""
         return self.flags.address(self.command)
+
+
+NO_MODEL = "No model is loaded: load one first."
+
+
+def empty_turn(turn: int, reason: StopReason, error: str) -> TurnFinished:
+    """The report of a turn in which nothing was evaluated."""
+    return TurnFinished(
+        turn=turn,
+        t_us=monotonic_us(),
+        stop_reason=reason,
+        prompt_tokens=0,
+        cached_tokens=0,
+        generated_tokens=0,
+        context_used=0,
+        error=error,
+        counted=False,
+    )
 
 
 class Engine(Protocol):

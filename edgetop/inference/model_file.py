@@ -12,9 +12,7 @@ from edgetop.core.gguf import GgufError, GgufHeader, read_header
 from edgetop.inference.protocol import LoadFailed
 
 GGUF_MAGIC = b"GGUF"
-
 _GIT_LFS = b"version https://git-lfs"
-
 _HEAD_BYTES = 64
 
 
@@ -65,7 +63,6 @@ def read_model_header(path: Path) -> tuple[GgufHeader | None, str]:
 
 
 _SAMPLE_BYTES = 2**20
-
 _SAMPLES = 16
 
 

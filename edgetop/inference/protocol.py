@@ -1,7 +1,7 @@
 """Commands and reports, types only.
 
 The two share a socket pair. A message is a four-byte big-endian length and that many bytes of msgpack: one of the
-structs below, told apart by its tag. Commands go to the worker, reports come back; the records of a turn are sent as
+structs below, identified by its tag. Commands go to the worker, reports come back; the records of a turn are sent as
 they will be recorded.
 
 Stopping does not go through the socket, since the worker does not read it while it computes: both sides map one
@@ -41,14 +41,14 @@ class Generate(Struct, frozen=True, kw_only=True, tag="generate"):
     messages: tuple[ChatMessage, ...]
     sampling: SamplingSettings
     continue_reply: bool = False
-    """The last message is an assistant's that is to be gone on with."""
+    """The last message is an assistant's, to be continued."""
 
 
 class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
     """Evaluate random tokens, in the manner of llama-bench. Answered by Prefill*, Tokens*, then TurnFinished.
 
-    The cache is brought to the `depth` tokens that all tests of a depth begin with; what of them it does not hold yet
-    is evaluated untimed, and the report names them as cached. Then `n_prompt` are evaluated as a prompt and `n_gen` one
+    The cache is brought to the `depth` tokens that all tests of a depth begin with; what of them is not cached
+    yet is evaluated untimed, and reported as cached. Then `n_prompt` are evaluated as a prompt and `n_gen` one
     after the other. Nothing is drawn, and the tokens have no text.
     """
 
@@ -63,7 +63,7 @@ class Measure(Struct, frozen=True, kw_only=True, tag="measure"):
 class Perplexity(Struct, frozen=True, kw_only=True, tag="perplexity"):
     """Score a text. Answered by ScoreProgress*, then TextScored or ScoreFailed.
 
-    The text is cut into chunks of as many tokens as the context holds; the second half of each is scored.
+    The text is cut into chunks of as many tokens as fit the context; the second half of each is scored.
     """
 
     text: str
@@ -75,7 +75,7 @@ class Perplexity(Struct, frozen=True, kw_only=True, tag="perplexity"):
 
 
 class MultipleChoiceQuestion(Struct, frozen=True):
-    """A prompt and the ways it may go on, of which one is right."""
+    """A prompt and its possible continuations, one of them right."""
 
     prompt: str
     choices: tuple[str, ...]
@@ -135,7 +135,7 @@ class Divergence(Struct, frozen=True, kw_only=True):
     """Its standard error."""
     kl_p99: float
     top_agreement: float
-    """Share of positions where both hold the same token for the likeliest."""
+    """Share of positions where both have the same likeliest token."""
 
 
 class TextScored(Struct, frozen=True, kw_only=True, tag="text_scored"):
@@ -173,7 +173,7 @@ class ScoreFailed(Struct, frozen=True, kw_only=True, tag="score_failed"):
 
 
 class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):
-    """What was asked for takes longer than usual, for a reason that the person should know."""
+    """A command takes longer than usual, for a reason that the user should know."""
 
     text: str
     """One line: what is waited for."""

@@ -1,6 +1,6 @@
 """Makes other quantization levels, in a child process.
 
-A process of its own: the library aborts on some files, and what it holds goes with the process.
+A process of its own: the library aborts on some files, and its memory is freed with the process.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -21,9 +19,11 @@ from msgspec import Struct
 
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import format_bytes
-from edgetop.inference.llama.library import Library, LibraryError, import_library
+from edgetop.inference.child_process import run_module
+from edgetop.inference.llama.library import Library, LibraryError, MissingFunctionError, import_library
 from edgetop.inference.llama.log import LibraryLog, errors
 from edgetop.inference.model_file import content_key
+from edgetop.io.files import replacement
 
 LEVELS: dict[str, str] = {
     "F32": "LLAMA_FTYPE_ALL_F32",
@@ -38,9 +38,7 @@ LEVELS: dict[str, str] = {
 """Levels that need no importance matrix, the most precise first, and llama.cpp's names of them."""
 
 _LAST_LINES = 8
-
 _SIZE = re.compile(r"quant size\s*=\s*([\d.]+) MiB")
-
 _FALLBACK = re.compile(r"(\d+) of (\d+) tensor")
 
 
@@ -58,19 +56,22 @@ class QuantizerReport(Struct, frozen=True, kw_only=True):
 def quantize(
     library: Library, source: str, target: str, level: str, *, threads: int = 0, dry_run: bool = False
 ) -> QuantizerReport:
-    """Write `source` at another level to `target`, or only say how large that would be."""
+    """Write `source` at another level to `target`, or only report how large that would be."""
     log = LibraryLog(library)
-    params = library.llama_model_quantize_default_params()
+    try:
+        params = library.llama_model_quantize_default_params()
+    except MissingFunctionError:
+        return QuantizerReport(complaints=("this engine has no quantizer; one of `edgetop engine build` has",))
     params.ftype = getattr(library, LEVELS[level])
     params.nthread = threads
     params.allow_requantize = True
     params.dry_run = dry_run
     code = library.llama_model_quantize(os.fsencode(source), os.fsencode(target), ctypes.byref(params))
-    lines = log.take()
+    lines = log.drain()
     if code != 0:
         return QuantizerReport(complaints=tuple(errors(lines)) or (f"llama_model_quantize returned {code}",))
-    said = "\n".join(line.text for line in lines[-_LAST_LINES:])
-    size, fallback = _SIZE.search(said), _FALLBACK.search(said)
+    text = "\n".join(line.text for line in lines[-_LAST_LINES:])
+    size, fallback = _SIZE.search(text), _FALLBACK.search(text)
     return QuantizerReport(
         size_bytes=None if size is None else round(float(size[1]) * 2**20),
         fallback_tensors=0 if fallback is None else int(fallback[1]),
@@ -97,8 +98,6 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 _DRY_RUN_TIMEOUT_S = 120.0
-
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class QuantizationError(EdgetopError):
@@ -133,35 +132,28 @@ def quantize_model(source: Path, level: str, folder: Path, *, threads: int = 0) 
             taken, free = format_bytes(size_bytes), format_bytes(free_bytes)
             raise QuantizationError(
                 f"{level} of {source.name} takes {taken}, and {target.parent} has {free} left.",
-                "Make room, or choose another folder with EDGETOP_CACHE_DIR.",
+                "Free some space, or choose another folder with EDGETOP_CACHE_DIR.",
             )
-        fd, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-        os.close(fd)
+        with replacement(target) as partial:
+            report = _run(source, partial, level, threads=threads)
+            if report.complaints:
+                raise QuantizationError(
+                    f"llama.cpp could not make {level} of {source.name}: {report.complaints[-1]}.",
+                    "Choose another level, or a file of higher precision.",
+                )
     except OSError as error:
         raise QuantizationError(f"{target.parent}: {error.strerror or error}.", "Make the folder writable.") from None
-    partial = Path(name)
-    try:
-        report = _run(source, partial, level, threads=threads)
-        if report.complaints:
-            raise QuantizationError(
-                f"llama.cpp could not make {level} of {source.name}: {report.complaints[-1]}.",
-                "Choose another level, or a file of higher precision.",
-            )
-        partial.replace(target)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
     return QuantizedModel(path=target, level=level, made_now=True, fallback_tensors=report.fallback_tensors)
 
 
 def size_of_level(source: Path, level: str) -> int | None:
-    """Bytes of the weights at a level, computed without making it; `None` if llama.cpp does not say."""
+    """Bytes of the weights at a level, computed without making it; `None` if llama.cpp does not report it."""
     report = _run(source, Path(os.devnull), level, dry_run=True, timeout_s=_DRY_RUN_TIMEOUT_S)
     return report.size_bytes
 
 
 def level_path(source: Path, level: str, folder: Path) -> Path:
-    """Where `make_level` puts a level, made or not. Raises QuantizationError and ModelError."""
+    """Where `quantize_model` puts a level, made or not. Raises QuantizationError and ModelError."""
     if level not in LEVELS:
         raise QuantizationError(f"{level!r} is no level that can be made.", f"Choose from {', '.join(LEVELS)}.")
     stem = source.stem
@@ -175,17 +167,12 @@ def level_path(source: Path, level: str, folder: Path) -> Path:
 def _run(
     source: Path, target: Path, level: str, *, threads: int = 0, dry_run: bool = False, timeout_s: float | None = None
 ) -> QuantizerReport:
-    command = [
-        *(sys.executable, "-m", "edgetop.inference.quantization"),
-        *(str(source.absolute()), str(target.absolute()), level, "--threads", str(threads)),
-        *(["--dry-run"] if dry_run else []),
-    ]
-    environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
+    arguments = [str(source.absolute()), str(target.absolute()), level, "--threads", str(threads)]
     try:
-        done = subprocess.run(
-            command, capture_output=True, check=False, timeout=timeout_s, cwd=_PACKAGE_ROOT, env=environment
+        run = run_module(
+            "edgetop.inference.quantization", *arguments, *(["--dry-run"] if dry_run else []), timeout_s=timeout_s
         )
-        return msgspec.json.decode(done.stdout, type=QuantizerReport)
+        return msgspec.json.decode(run.output, type=QuantizerReport)
     except subprocess.TimeoutExpired:
         return QuantizerReport(complaints=("it took too long",))
     except (OSError, msgspec.DecodeError):

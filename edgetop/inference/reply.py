@@ -1,15 +1,15 @@
 """Bytes or chunks to the text of a reply, reported in batches.
 
-Three things happen on the way, each of which may have to wait for the tokens that follow: characters split between
-tokens are put together, stop strings end the reply, and the marks around a reasoning part are taken out. A token is
-given on, with its stamp, once its text is settled.
+Three things may have to wait for the tokens that follow: characters split between tokens are put together, stop strings
+end the reply, and the tags around a reasoning part are removed. A token is reported, with its stamp, once its text is
+settled.
 
 Waking the process with the screen costs decoding speed where both share the cores (threads spin at a barrier while one
-of them waits for its core), so the first token of a reply leaves at once and the others ten times a second. Until then
-their bytes are only kept: what is done between two decodes is missing from the speed.
+of them waits for its core), so the first token of a reply is sent at once and the others ten times a second. Until then
+their bytes are only stored: time spent between two decodes is lost to decoding.
 
 The stamp of a token is when the text that holds it arrived. Of a chunk that holds several tokens the first one has the
-text and all have the same stamp; where the server does not say how many a chunk holds, the chunk stands for itself.
+text and all have the same stamp; where the server does not count the tokens of a chunk, it counts as one.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class _Pending:
 class ReplyText:
     """The text of one reply, token by token."""
 
-    def __init__(self, *, stop: tuple[str, ...] = (), opened: ReasoningTags | None = None) -> None:
+    def __init__(
+        self, *, stop: tuple[str, ...] = (), opened: ReasoningTags | None = None, continued: bool = False
+    ) -> None:
+        """`opened`: the prompt ends within these tags; `continued`: it ends within an answer."""
         self._stop = tuple(text for text in stop if text)
         self._reasoning = opened
-        self._at_beginning = opened is None
+        self._at_beginning = opened is None and not continued
         """Only white space so far: a reasoning part may still begin."""
         self._skip_space = False
         self._split = False
@@ -54,10 +57,10 @@ class ReplyText:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending: list[_Pending] = []
         self.stopped = False
-        """A stop string was met. Nothing after it is given out."""
+        """A stop string was met. Nothing after it is returned."""
 
     def push(self, t_us: int, data: bytes) -> list[Piece]:
-        """Take a token in; returns the tokens that are settled now, in order."""
+        """Add a token; returns the tokens that are settled now, in order."""
         if self.stopped:
             return []
         text = self._decode(data)
@@ -69,7 +72,7 @@ class ReplyText:
         if matches:
             self.stopped = True
             self._cut(min(matches)[0], len(text))
-        self._take_out_marks()
+        self._remove_tags()
         if self.stopped:
             return self._release(None)
         return self._release(self._open_end())
@@ -79,7 +82,7 @@ class ReplyText:
         return self._release(None)
 
     def _decode(self, data: bytes) -> str:
-        # Most tokens are whole characters, and what is done here for each token is missing from the decoding.
+        # Most tokens are whole characters, and this runs between two decodes.
         if not self._split:
             try:
                 return data.decode()
@@ -97,15 +100,15 @@ class ReplyText:
     def _part(self) -> ReplyPart:
         return "reasoning" if self._reasoning is not None else "answer"
 
-    def _take_out_marks(self) -> None:
+    def _remove_tags(self) -> None:
         self._drop_space()
         if self._at_beginning and (stripped := self._text.lstrip()):
-            opened = next((marks for marks in REASONING_TAGS if stripped.startswith(marks.begin)), None)
+            opened = next((tags for tags in REASONING_TAGS if stripped.startswith(tags.begin)), None)
             if opened is not None:
                 self._cut(0, len(self._text) - len(stripped) + len(opened.begin))
                 self._enter(opened, self._pending)
             else:
-                self._at_beginning = any(marks.begin.startswith(stripped) for marks in REASONING_TAGS)
+                self._at_beginning = any(tags.begin.startswith(stripped) for tags in REASONING_TAGS)
         if self._reasoning is not None and (begin := self._text.find(self._reasoning.end)) >= 0:
             end = begin + len(self._reasoning.end)
             ends = accumulate(len(token.text) for token in self._pending)
@@ -123,7 +126,7 @@ class ReplyText:
         self._drop_space()
 
     def _drop_space(self) -> None:
-        """White space that follows a mark belongs to the mark."""
+        """White space that follows a tag belongs to the tag."""
         if not self._skip_space:
             return
         for token in self._pending:
@@ -134,7 +137,7 @@ class ReplyText:
                     return
 
     def _cut(self, begin: int, end: int) -> None:
-        """Take the characters from `begin` to `end` out of the pending text."""
+        """Remove the characters from `begin` to `end` of the pending text."""
         at = 0
         for token in self._pending:
             size = len(token.text)
@@ -142,14 +145,14 @@ class ReplyText:
             at += size
 
     def _open_end(self) -> int:
-        """Where in the pending text something begins that may yet become a stop string or a mark."""
+        """Where in the pending text something begins that may yet become a stop string or a tag."""
         if self._at_beginning:
             return 0
         text = self._text
-        marks = (*self._stop, self._reasoning.end) if self._reasoning is not None else self._stop
-        longest = max((len(mark) for mark in marks), default=1)
+        ends = (*self._stop, self._reasoning.end) if self._reasoning is not None else self._stop
+        longest = max(map(len, ends), default=1)
         for begin in range(max(0, len(text) - longest + 1), len(text)):
-            if any(mark.startswith(text[begin:]) for mark in marks):
+            if any(each.startswith(text[begin:]) for each in ends):
                 return begin
         return len(text)
 
@@ -168,21 +171,41 @@ class ReplyText:
 
 FLUSH_PERIOD_US = 100_000
 
+TOKENS_IN_CHUNK_MAX = 4096
+"""More tokens than this in one chunk can only be a mistake of the server."""
+
+_NOTHING: tuple[str, ReplyPart, int] = ("", "answer", 0)
+
 
 class ReplyBatcher:
-    """Collects the tokens of one turn and reports them as `Tokens`."""
+    """Collects the tokens or chunks of one reply and reports them as `Tokens`."""
 
     def __init__(
-        self, turn: int, report: Reporter, *, stop: tuple[str, ...] = (), opened: ReasoningTags | None = None
+        self,
+        turn: int,
+        report: Reporter,
+        *,
+        stop: tuple[str, ...] = (),
+        opened: ReasoningTags | None = None,
+        continued: bool = False,
     ) -> None:
+        """See `ReplyText`."""
         self._turn = turn
         self._report = report
-        self._text = ReplyText(stop=stop, opened=opened)
-        self._watches = any(stop)
-        """Every token may be the last one, so none waits to be looked at."""
+        self._text = ReplyText(stop=stop, opened=opened, continued=continued)
+        self._has_stop_strings = any(stop)
+        """Every token may be the last one, so none waits to be decoded."""
         self._tokens: list[tuple[int, bytes]] = []
         self._settled: list[Piece] = []
         self._due_us = 0
+        self._waiting = _NOTHING
+        """Text of a chunk without a token of its own."""
+        self.chunks = 0
+        """Chunks with text that have come."""
+        self.tokens = 0
+        """Tokens in them, as far as the server counted them."""
+        self.counted = True
+        """The server has counted the tokens of each chunk."""
 
     @property
     def stopped(self) -> bool:
@@ -190,12 +213,27 @@ class ReplyBatcher:
         return self._text.stopped
 
     def add(self, t_us: int, data: bytes) -> None:
-        """Take a token in: its stamp and its bytes."""
+        """Add a token: its stamp and its bytes."""
         self._tokens.append((t_us, data))
         if t_us >= self._due_us:
             self.flush()
-        elif self._watches:
+        elif self._has_stop_strings:
             self._settle()
+
+    def add_chunk(self, t_us: int, text: str, part: ReplyPart, *, generated: int | None) -> None:
+        """Add a server's chunk. `generated` is how many tokens it has generated in all, if it counts them."""
+        self.chunks += 1
+        if generated is None:
+            self.counted = False
+        size = 1 if generated is None else min(max(generated - self.tokens, 0), TOKENS_IN_CHUNK_MAX)
+        self.tokens += size
+        if self._waiting[1] != part:
+            self._add_waiting()
+        # A token's text may come in two chunks: text without a token of its own goes with the next one.
+        text = self._waiting[0] + text
+        self._waiting = (text, part, t_us) if size == 0 else _NOTHING
+        for number in range(size):
+            self._add_text(t_us, text if number == 0 else "", part)
 
     def flush(self) -> None:
         """Report what is settled now."""
@@ -203,12 +241,14 @@ class ReplyBatcher:
         for part, group in groupby(self._settled, key=lambda piece: piece.part):
             pieces = list(group)
             stamps = tuple(piece.t_us for piece in pieces)
-            self._report(Tokens(turn=self._turn, t_us=stamps, pieces=tuple(piece.text for piece in pieces), part=part))
+            texts = tuple(piece.text for piece in pieces)
+            self._report(Tokens(turn=self._turn, t_us=stamps, pieces=texts, part=part, counted=self.counted))
             self._due_us = stamps[-1] + FLUSH_PERIOD_US
         self._settled = []
 
     def finish(self) -> None:
         """Report everything: the reply has ended."""
+        self._add_waiting()
         self._settle()
         self._settled += self._text.finish()
         self.flush()
@@ -218,82 +258,15 @@ class ReplyBatcher:
             self._settled += self._text.push(t_us, data)
         self._tokens = []
 
-
-TOKENS_IN_CHUNK_MAX = 4096
-"""More tokens than this in one chunk can only be a mistake of the server."""
-
-_NOTHING: tuple[str, ReplyPart, int] = ("", "answer", 0)
-
-
-class ServerReply:
-    """Collects the chunks of one turn and reports them as `Tokens`."""
-
-    def __init__(self, turn: int, report: Reporter, *, goes_on: bool = False) -> None:
-        """`goes_on` says that it is the continuation of an answer, in which no reasoning part begins."""
-        self._turn = turn
-        self._report = report
-        self._text = None if goes_on else ReplyText()
-        """Takes out the marks of a reasoning part that the server left in the answer."""
-        self._pieces: list[Piece] = []
-        self._waiting = _NOTHING
-        self.chunks = 0
-        """Chunks with text that have come."""
-        self.tokens = 0
-        """Tokens that they held, as far as the server said so."""
-        self.counted = True
-        """The server has said of each chunk how many tokens it holds."""
-
-    def add(self, t_us: int, text: str, part: ReplyPart, *, generated: int | None) -> None:
-        """Take a chunk in. `generated` is how many tokens the server has generated in all, if it says so."""
-        self.chunks += 1
-        if generated is None:
-            self.counted = False
-        held = 1 if generated is None else min(max(generated - self.tokens, 0), TOKENS_IN_CHUNK_MAX)
-        self.tokens += held
-        if self._waiting[1] != part:
-            self._give_waiting()
-        # A token's text may come in two chunks: what comes without a token of its own goes with the next one.
-        text = self._waiting[0] + text
-        self._waiting = (text, part, t_us) if held == 0 else _NOTHING
-        for number in range(held):
-            self._give(t_us, text if number == 0 else "", part)
-
-    def finish(self) -> None:
-        """Report everything: the reply has ended."""
-        self._give_waiting()
-        self._settle()
-        self.flush()
-
-    def _give_waiting(self) -> None:
+    def _add_waiting(self) -> None:
         (text, part, t_us), self._waiting = self._waiting, _NOTHING
         if text:
-            self._give(t_us, text, part)
+            self._add_text(t_us, text, part)
 
-    def _give(self, t_us: int, text: str, part: ReplyPart) -> None:
-        encoded = text.encode("utf-8", "replace")
-        if part == "answer" and self._text is not None:
-            self._pieces += self._text.push(t_us, encoded)
+    def _add_text(self, t_us: int, text: str, part: ReplyPart) -> None:
+        data = text.encode("utf-8", "replace")
+        if part == "answer":
+            self._settled += self._text.push(t_us, data)
         else:
-            self._settle()
-            self._pieces.append(Piece(t_us, encoded.decode(), part))
-
-    def _settle(self) -> None:
-        """Let go of text that may yet have become the beginning of a mark."""
-        if self._text is not None:
-            self._pieces += self._text.finish()
-
-    def flush(self) -> None:
-        """Report what is settled now."""
-        pieces, self._pieces = self._pieces, []
-        for part, group in groupby(pieces, key=lambda piece: piece.part):
-            run = list(group)
-            stamps = tuple(piece.t_us for piece in run)
-            self._report(
-                Tokens(
-                    turn=self._turn,
-                    t_us=stamps,
-                    pieces=tuple(piece.text for piece in run),
-                    part=part,
-                    counted=self.counted,
-                )
-            )
+            # Text that might have become the beginning of a tag does not any more.
+            self._settled += [*self._text.finish(), Piece(t_us, data.decode(), part)]

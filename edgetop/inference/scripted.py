@@ -38,12 +38,11 @@ from edgetop.inference.protocol import (
 from edgetop.inference.reply import ReplyBatcher
 
 _TICK_S = 0.002
-
 _CHARACTERS_PER_TOKEN = 4
 
 
 class InjectedFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the worker comes to grief."""
+    """How the worker fails."""
 
     kind: Literal["segfault", "abort", "kill", "hang", "error"]
     at_token: int = 0
@@ -102,7 +101,7 @@ class ScriptedEngine:
         return EngineInfo(name="scripted")
 
     def load(self, command: Load, stop: Stop, report: Reporter) -> None:
-        """Pretend to load for as long as the script says."""
+        """Pretend to load for `load_s`."""
         begin_us = monotonic_us()
         self._settings = command.settings
         self._happen(self._script.load_accident)
@@ -185,26 +184,11 @@ class ScriptedEngine:
             if generated == command.sampling.max_tokens:
                 reason = "max_tokens"
         stream.finish()
-        now_us = monotonic_us()
         self._cached = prompt_tokens + generated
-        report(
-            TurnFinished(
-                turn=command.turn,
-                t_us=now_us,
-                stop_reason=reason,
-                prompt_tokens=prompt_tokens,
-                cached_tokens=cached,
-                generated_tokens=generated,
-                context_used=self._cached,
-                seed=command.sampling.seed if command.sampling.seed is not None else 1,
-                perf=EnginePerf(
-                    prefill_ms=(due_us - begin_us) / 1e3,
-                    prefill_tokens=total,
-                    decode_ms=(now_us - due_us) / 1e3,
-                    decode_tokens=max(generated - 1, 0),
-                ),
-            )
-        )
+        times_us = (begin_us, due_us, monotonic_us())
+        seed = command.sampling.seed if command.sampling.seed is not None else 1
+        decoded = max(generated - 1, 0)
+        report(_finished(command.turn, reason, (cached, total, generated), times_us, decoded=decoded, seed=seed))
 
     def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
         """Pass the time that the script's rates give the tokens."""
@@ -222,28 +206,11 @@ class ScriptedEngine:
                 break
             generated += 1
             report(Tokens(turn=command.turn, t_us=(monotonic_us(),), pieces=("",)))
-        now_us = monotonic_us()
-        report(
-            TurnFinished(
-                turn=command.turn,
-                t_us=now_us,
-                stop_reason=reason,
-                prompt_tokens=command.depth + command.n_prompt,
-                cached_tokens=command.depth,
-                generated_tokens=generated,
-                context_used=command.depth + command.n_prompt + generated,
-                seed=command.seed,
-                perf=EnginePerf(
-                    prefill_ms=(prefill_us - begin_us) / 1e3,
-                    prefill_tokens=command.n_prompt,
-                    decode_ms=(now_us - prefill_us) / 1e3,
-                    decode_tokens=generated,
-                ),
-            )
-        )
+        counts, times_us = (command.depth, command.n_prompt, generated), (begin_us, prefill_us, monotonic_us())
+        report(_finished(command.turn, reason, counts, times_us, decoded=generated, seed=command.seed))
 
     def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:
-        """Say what the script says; of choices the first is always the likeliest."""
+        """Report the script's scores; of choices the first is always the likeliest."""
         if stop.requested:
             report(ScoreFailed(message="Scoring was stopped."))
             return
@@ -269,7 +236,7 @@ class ScriptedEngine:
         )
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is open."""
 
     def _happen(self, accident: InjectedFault | None) -> None:
         if accident is None or (accident.unless_extra_bufts_off and not self._settings.use_extra_bufts):
@@ -289,6 +256,35 @@ class ScriptedEngine:
                     time.sleep(3600)
             case "error":
                 raise RuntimeError(accident.last_words or "an error in the script")
+
+
+def _finished(
+    turn: int,
+    reason: StopReason,
+    counts: tuple[int, int, int],
+    times_us: tuple[int, int, int],
+    *,
+    decoded: int,
+    seed: int,
+) -> TurnFinished:
+    """The end of a turn: cached, evaluated and generated tokens; when it began, had its prompt and ended."""
+    (cached, evaluated, generated), (begin_us, prefill_us, end_us) = counts, times_us
+    return TurnFinished(
+        turn=turn,
+        t_us=end_us,
+        stop_reason=reason,
+        prompt_tokens=cached + evaluated,
+        cached_tokens=cached,
+        generated_tokens=generated,
+        context_used=cached + evaluated + generated,
+        seed=seed,
+        perf=EnginePerf(
+            prefill_ms=(prefill_us - begin_us) / 1e3,
+            prefill_tokens=evaluated,
+            decode_ms=(end_us - prefill_us) / 1e3,
+            decode_tokens=decoded,
+        ),
+    )
 
 
 def _wait_until(due_us: int, stop: Stop) -> bool:

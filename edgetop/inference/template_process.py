@@ -1,7 +1,7 @@
 """Jinja in a limited child process.
 
 `python -m edgetop.inference.template_process` reads `Render` frames from standard input and answers each with
-`Rendered` or `NotRendered` on standard output. Jinja's sandbox keeps a template from reaching Python's objects but
+`Rendered` or `NotRendered` on standard output. Jinja's sandbox prevents a template from reaching Python's objects but
 bounds neither memory nor time; the kernel does that here.
 """
 
@@ -71,7 +71,7 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def render(template: str, variables: dict[str, Any]) -> Answer:
-    """Render, or say why not. Whatever a template does wrong is an answer here, never an exception."""
+    """Render, or give the reason why not; never raises."""
     try:
         return Rendered(_compiled(template).render(variables))
     except MemoryError:
@@ -85,10 +85,9 @@ def render(template: str, variables: dict[str, Any]) -> Answer:
 
 
 MEMORY_BYTES = 512 * 2**20
-"""Address space of the whole process: about 100 MB are taken by the interpreter and Jinja."""
+"""Address space of the whole process: the interpreter and Jinja use about 100 MB."""
 
 TEXT_CHARACTERS_MAX = 8 * 2**20
-
 _STDIN, _STDOUT = 0, 1
 
 

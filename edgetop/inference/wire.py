@@ -12,7 +12,6 @@ import msgspec
 from edgetop.inference.protocol import Report
 
 HEADER_BYTES = 4
-
 FRAME_BYTES_MAX = 64 * 2**20
 """A longer frame can only be a broken stream: a conversation is far below a megabyte."""
 
@@ -20,7 +19,7 @@ MessageT = TypeVar("MessageT")
 
 
 class StreamError(Exception):
-    """What came is not a frame of ours; nothing after it can be read."""
+    """The bytes are no frame of ours; nothing after them can be read."""
 
 
 def encode(message: msgspec.Struct) -> bytes:
@@ -94,7 +93,7 @@ class ReportSender:
         self._backlog = bytearray()
 
     def send(self, report: Report) -> None:
-        """Send as much as the socket takes and keep the rest. Raises ParentGoneError."""
+        """Send as much as the socket takes and buffer the rest. Raises ParentGoneError."""
         self._backlog += encode(report)
         self._push()
 

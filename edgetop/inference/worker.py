@@ -1,7 +1,7 @@
 """The process that decodes.
 
 It is single-threaded: it waits for a command, carries it out and sends reports. What libraries print on its standard
-output and error goes to a file that the parent keeps, for the last words of a worker that dies.
+output and error goes to a file of the parent, which reads the last words of a worker that dies.
 """
 
 from __future__ import annotations
@@ -24,16 +24,26 @@ _RECEIVE_BYTES = 65536
 
 
 def make_engine(name: str) -> Engine:
-    """The engine called `llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` for tests."""
+    """The engine of a name.
+
+    `llama` is the llama.cpp that EDGETOP_ENGINE chooses; a server is named as `ServerChoice.engine_name` says it;
+    `llama-server` or `llama-server=PATH` is one that
+    edgetop starts; `scripted:FILE` is for tests.
+    """
+    if name.startswith("llama-server"):
+        from edgetop.inference.server.owned import OwnedServerEngine  # noqa: PLC0415 - brings HTTP
+
+        return OwnedServerEngine(name.partition("=")[2])
     kind, _, argument = name.partition(":")
     if kind == "scripted":
         from edgetop.inference.scripted import ScriptedEngine  # noqa: PLC0415 - only in tests
 
         return ScriptedEngine.from_file(argument)
-    if kind == "llama":
-        from edgetop.inference.llama.engine import LlamaEngine  # noqa: PLC0415 - llama.cpp is dear to import
+    if kind in {"llama", "auto", "installed", "portable"}:
+        from edgetop.inference.llama.engine import LlamaEngine  # noqa: PLC0415 - llama.cpp is slow to import
+        from edgetop.inference.llama.library import chosen_engine  # noqa: PLC0415 - the same
 
-        return LlamaEngine()
+        return LlamaEngine(None if kind == "llama" else chosen_engine({"EDGETOP_ENGINE": kind}))
     if kind == "server":
         from edgetop.inference.server.address import ServerChoice  # noqa: PLC0415 - only for a server
         from edgetop.inference.server.engine import ServerEngine  # noqa: PLC0415 - the same

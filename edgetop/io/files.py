@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 FILE_SUFFIX = ".json"
-
 JOURNAL_SUFFIX = ".journal"
 
 
 def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """Where sessions are kept: below EDGETOP_DATA_DIR if that is set, else below the user's data folder."""
+    """The folder of sessions: below EDGETOP_DATA_DIR if that is set, else below the user's data folder."""
     chosen = environ.get("EDGETOP_DATA_DIR", "")
     if chosen:
         return Path(chosen).expanduser() / "sessions"
@@ -23,25 +22,36 @@ def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return user_data_path("edgetop") / "sessions"
 
 
-def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
-    """Put a file in the place of `path`, readable by its owner only, when all of it is on disk. Raises OSError."""
+@contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """A new file next to `path`, readable by its owner only, that replaces it when all of it is on disk.
+
+    On an exception it is removed and `path` stays as it was. Raises OSError.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
+        os.fsync(fd)
         temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
+    finally:
+        os.close(fd)
     sync_folder(path.parent)
 
 
+def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that is complete or not there. Raises OSError."""
+    with replacement(path) as temporary, temporary.open("wb") as file:
+        file.writelines(pieces)
+
+
 def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder last; on a file system that cannot, do nothing."""
+    """Make renames and removals in a folder durable, where the file system can."""
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
         try:

@@ -1,13 +1,13 @@
-"""The HTTP client: limits, proxies, redirects, loopback, a stamp for each read.
+"""The HTTP client for model servers, model files on the web and smart plugs.
 
-urllib's own opener follows redirects with every header, the token among them, and knows no limit for the whole request.
+urllib's own opener sends every header, a token among them, wherever it is redirected, and has no limit for a whole
+request; httpx takes 0.3 s to import and gives no stamp per read.
 
-A server may take minutes before it says anything, and a person may stop it at any moment, so that nothing here waits
-without looking at the stop flag. The kernel's clock is read right after bytes were received: that is the stamp of what
-they hold.
+A server may take minutes until it answers, and the user may stop it at any moment, so every wait checks the stop
+flag. The kernel's clock is read right after bytes were received: that is their stamp.
 
-A stream is read in two steps, since whoever decodes on the cores of this machine waits for a thread that wakes for each
-token: what comes is stamped and put aside, and looked into ten times a second.
+A stream is read in two steps, since a thread that wakes for each token slows down a model that decodes on the same
+cores: what arrives is stamped and queued, and parsed ten times a second.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import base64
 import http.client
 import io
 import ipaddress
+import math
 import select
 import socket
 import ssl
-import threading
 import time
 import urllib.request
 from collections import deque
-from collections.abc import Callable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal, cast
 from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from msgspec import Struct
@@ -37,14 +36,47 @@ from edgetop.core.text import one_line
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-
 REDIRECTS_MAX = 5
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+TEXT_MAX = 300
+"""Characters of a server's own text that are passed on."""
 
+PIECE_BYTES = 65536
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PATH_SAFE = "/%:@!$&'()*+,;=~"
 
-_T = TypeVar("_T")
+Cause = Literal["unreachable", "refused", "key", "missing", "loading", "context", "broken", "silent", "stopped"]
+
+
+class RequestError(Exception):
+    """A request that failed, in words."""
+
+    def __init__(self, what: str, hint: str = "", *, cause: Cause = "broken") -> None:
+        super().__init__(what)
+        self.what = what
+        """One line, a sentence."""
+        self.hint = hint
+        """One line, a sentence; may be empty."""
+        self.cause: Cause = cause
+
+    @property
+    def sentence(self) -> str:
+        """Both lines together."""
+        return f"{self.what} {self.hint}".strip()
+
+    @property
+    def reason(self) -> tuple[str, str]:
+        """Both lines as other errors have them: without a capital at the beginning and a full stop."""
+        what, hint = ((text[:1].lower() + text[1:]).rstrip(".") for text in (self.what, self.hint))
+        return what, hint
+
+
+class RequestCancelledError(RequestError):
+    """The user stopped the request."""
+
+    def __init__(self) -> None:
+        super().__init__("It was stopped.", cause="stopped")
 
 
 class Timeouts(Struct, frozen=True):
@@ -52,12 +84,9 @@ class Timeouts(Struct, frozen=True):
 
     connect_s: float = 15.0
     idle_s: float = 20.0
-    """Without a byte from it."""
+    """Without a byte from it, or without one that it accepts."""
     total_s: float = 120.0
-    """For the whole of one request, however steadily it drips."""
-
-
-PATIENCE = Timeouts()
+    """For a whole request, redirects included, however steadily it drips."""
 
 
 class Credential(Struct, frozen=True):
@@ -68,128 +97,170 @@ class Credential(Struct, frozen=True):
     token: str
 
 
-class Reply:
-    """What a server answers. To be used as a context manager: leaving it closes the connection, read or not."""
+class HttpResponse:
+    """The answer to a request. Use it in a `with`, which closes the connection, read or not."""
 
     def __init__(
-        self, url: str, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, watch: Watch
+        self, url: str, where: str, connection: http.client.HTTPConnection, connected: InterruptibleSocket
     ) -> None:
+        """Wait for the head of the answer."""
         self.url = url
-        """Where the answer came from, after redirects."""
-        self.status = response.status
-        self.received_bytes = 0
-        """Of the body."""
+        """Where it came from, after redirects."""
+        self._where = where
         self._connection = connection
-        self._response = response
-        self._watch = watch
+        self._response = connection.getresponse()
+        self.status = self._response.status
+        self._socket = connected
 
     def header(self, name: str) -> str:
         """A header's value; empty if the server did not send it."""
-        return self._response.headers.get(name, "")
+        return self._response.headers.get(name) or ""
+
+    @property
+    def received_us(self) -> int:
+        """When the bytes of the last piece were received."""
+        return self._socket.received_us
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the last piece was all that has arrived so far."""
+        return self._socket.is_drained
 
     def read(self, count: int) -> bytes:
-        """Read `count` bytes of the body, fewer only at its end. Raises ModelError."""
-        data = self._watch.during(lambda: self._response.read(count))
-        self.received_bytes += len(data)
-        return data
+        """Read `count` bytes of the body, fewer only at its end. Raises RequestError."""
+        try:
+            return self._response.read(count)
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise self._broken_off() from error
 
-    def __enter__(self) -> Reply:
-        return self
+    def pieces(self, gather_us: int = 0) -> Iterator[bytes]:
+        """The body as it arrives, each piece with its stamp. Raises RequestError where it breaks off.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        `gather_us` is how long pieces may wait in the queue for others.
+        """
+        self._socket.gather_us = gather_us
+        try:
+            while piece := self._response.read1(PIECE_BYTES):
+                yield piece
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            raise self._broken_off() from error
+        if self._response.length:
+            raise self._broken_off()
+
+    def read_all(self, limit: int) -> bytes:
+        """Read the whole body. Raises RequestError when it is longer than `limit` bytes."""
+        body = bytearray()
+        for piece in self.pieces():
+            body += piece
+            if len(body) > limit:
+                size = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit} bytes"
+                raise RequestError(f"The answer of {self._where} is longer than {size}.")
+        return bytes(body)
 
     def close(self) -> None:
-        """Close the connection, whatever of the body was not read."""
-        self._watch.stop()
+        """Close the connection, which also tells the server to stop."""
         self._response.close()
         self._connection.close()
+        self._socket.hang_up()
+
+    def __enter__(self) -> HttpResponse:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _broken_off(self) -> RequestError:
+        return RequestError(
+            f"The connection to {self._where} broke off in the middle of the answer.",
+            "Check whether it still runs, and try again.",
+        )
 
 
-class Watch:
-    """Ends a request that takes too long by closing its socket, and says what went wrong in words."""
+def send(
+    method: str,
+    url: str,
+    *,
+    where: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    timeouts: Timeouts,
+    stopped: Callable[[], bool] = lambda: False,
+    deadline_s: float = math.inf,
+    proxied: bool = False,
+    idle_hint: str = "Check the network, or try again later.",
+) -> HttpResponse:
+    """Send a request and wait for the head of the answer, whatever its status. Raises RequestError.
 
-    def __init__(self, url: str, patience: Timeouts) -> None:
-        self._shown = shown(url)
-        self._patience = patience
-        self._expired = False
-        self._socket: socket.socket | None = None
-        self._timer = threading.Timer(patience.total_s, self._expire)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def over(self, connected: socket.socket) -> None:
-        """Begin to watch a connected socket."""
-        connected.settimeout(self._patience.idle_s)
-        self._socket = connected
-
-    def during(self, step: Callable[[], _T]) -> _T:
-        """Do one step of the request. Raises ModelError."""
-        try:
-            done = step()
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise self._told(error) from error
-        if self._expired:
-            raise self._told(TimeoutError())
-        return done
-
-    def stop(self) -> None:
-        """End the watch."""
-        self._timer.cancel()
-
-    def _expire(self) -> None:
-        self._expired = True
-        if self._socket is not None:
-            try:
-                # The base class: an SSL socket's own method would change it under the reading thread.
-                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
-            except OSError:
-                return  # closed already
-
-    def _told(self, error: Exception) -> ModelError:
-        if self._expired:
-            return ModelError(f"{self._shown} took longer than {self._patience.total_s:g} s", "try again later")
-        if isinstance(error, TimeoutError):
-            return ModelError(f"{self._shown} does not answer", "check the network, or try again later")
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return ModelError(
-                f"{self._shown} has no valid certificate: {one_line(error.verify_message)}",
-                "check the address and this machine's clock; SSL_CERT_FILE names other certificates",
-            )
-        if isinstance(error, http.client.IncompleteRead):
-            return ModelError(f"{self._shown} broke off its answer", "try again")
-        if isinstance(error, socket.gaierror):
-            return ModelError(f"there is no server for {self._shown}", "check the address and the network")
-        why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
-        return ModelError(f"{self._shown} cannot be read: {one_line(why)[:200]}", "check the address and the network")
+    `where` names the server in errors. `stopped` is checked while waiting, `deadline_s` is on the monotonic clock.
+    Redirects are not followed; a proxy of the environment is used only with `proxied`.
+    """
+    deadline_s = min(deadline_s, time.monotonic() + timeouts.total_s)
+    sent = {"User-Agent": "edgetop", "Accept": "*/*", "Connection": "close", **headers}
+    connection, target = _connection(urlsplit(url), timeouts.connect_s, sent, proxied=proxied)
+    try:
+        connection.connect()
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        connection.close()
+        raise _unreachable(error, where, timeouts.connect_s) from error
+    connected = InterruptibleSocket(
+        connection.sock, stopped=stopped, timeouts=timeouts, deadline_s=deadline_s, where=where, idle_hint=idle_hint
+    )
+    connection.sock = cast("socket.socket", connected)
+    connection.auto_open = 0
+    try:
+        connection.request(method, target, body=body, headers=sent)
+        return HttpResponse(url, where, connection, connected)
+    except BaseException as error:
+        connection.close()
+        connected.hang_up()
+        if isinstance(error, http.client.HTTPException | OSError | ValueError):
+            raise _no_answer(error, where) from error
+        raise
 
 
 def get(
-    url: str, *, headers: Mapping[str, str], credential: Credential | None = None, patience: Timeouts = PATIENCE
-) -> Reply:
-    """Ask for `url` and follow redirects, never from https to http. Any status is returned. Raises ModelError."""
-    watch = Watch(url, patience)
+    url: str, *, headers: Mapping[str, str], credential: Credential | None = None, timeouts: Timeouts
+) -> HttpResponse:
+    """Ask for a file and follow redirects, never from https to http. Any status is returned.
+
+    Raises RequestError, and ModelError for an address that is none.
+    """
+    deadline_s = time.monotonic() + timeouts.total_s
+    for _ in range(REDIRECTS_MAX + 1):
+        parts = parse_url(url)
+        sent = dict(headers)
+        if credential is not None and _may_see_token(parts, parse_url(credential.url)):
+            sent["Authorization"] = f"Bearer {credential.token}"
+        response = send(
+            "GET", url, where=shown(url), headers=sent, timeouts=timeouts, deadline_s=deadline_s, proxied=True
+        )
+        location = response.header("Location")
+        if response.status not in _REDIRECTS or not location:
+            return response
+        response.close()
+        url = _redirected(url, location)
+    raise RequestError(f"{shown(url)} redirects more than {REDIRECTS_MAX} times.", "Check the address.")
+
+
+def connect(host: str, port: int, total_s: float) -> InterruptibleSocket:
+    """A plain TCP connection for one exchange, which may take `total_s` seconds. Raises RequestError."""
+    deadline_s = time.monotonic() + total_s
     try:
-        for _ in range(REDIRECTS_MAX + 1):
-            connection, response = _get_once(url, headers, credential, watch, patience)
-            place = response.headers.get("Location", "")
-            if response.status not in _REDIRECTS or not place:
-                return Reply(url, connection, response, watch)
-            response.close()
-            connection.close()
-            url = _redirected(url, place)
-    except BaseException:
-        watch.stop()
-        raise
-    watch.stop()
-    raise ModelError(f"{shown(url)} redirects more than {REDIRECTS_MAX} times", "check the address")
+        connected = socket.create_connection((host, port), total_s)
+    except (OSError, ValueError) as error:
+        raise _unreachable(error, host, total_s) from error
+    return InterruptibleSocket(connected, timeouts=Timeouts(total_s=total_s), deadline_s=deadline_s, where=host)
 
 
 def shown(url: str) -> str:
     """An address for a person: without its query, which may hold a signature, and harmless on a terminal."""
     return one_line(url.partition("?")[0].partition("#")[0])
+
+
+def quoted(text: str) -> str:
+    """A server's own text, made harmless, in one line of bounded length, without a full stop."""
+    line = one_line(text[: 4 * TEXT_MAX])
+    return (line if len(line) <= TEXT_MAX else f"{line[:TEXT_MAX]}...").rstrip(".")
 
 
 def is_loopback(host: str) -> bool:
@@ -214,37 +285,15 @@ def parse_url(url: str) -> SplitResult:
     return parts
 
 
-def _redirected(url: str, place: str) -> str:
+def _redirected(url: str, location: str) -> str:
     try:
-        target = urljoin(url, place)
+        target = urljoin(url, location)
     except ValueError:
         target = ""
     parts = parse_url(target)
     if urlsplit(url).scheme == "https" and parts.scheme != "https":
-        raise ModelError(f"{shown(url)} redirects from https to http", "such an answer cannot be trusted")
+        raise RequestError(f"{shown(url)} redirects from https to http.", "Such an answer cannot be trusted.")
     return target
-
-
-def _get_once(
-    url: str, headers: Mapping[str, str], credential: Credential | None, watch: Watch, patience: Timeouts
-) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    parts = parse_url(url)
-    sent = {"User-Agent": "edgetop", "Accept-Encoding": "identity", "Connection": "close", **headers}
-    if credential is not None and _may_see_token(parts, parse_url(credential.url)):
-        sent["Authorization"] = f"Bearer {credential.token}"
-    connection, target = _connection(parts, patience, sent)
-
-    def answer() -> http.client.HTTPResponse:
-        connection.connect()
-        watch.over(connection.sock)
-        connection.request("GET", target, headers=sent)
-        return connection.getresponse()
-
-    try:
-        return connection, watch.during(answer)
-    except BaseException:
-        connection.close()
-        raise
 
 
 def _may_see_token(parts: SplitResult, owner: SplitResult) -> bool:
@@ -252,27 +301,24 @@ def _may_see_token(parts: SplitResult, owner: SplitResult) -> bool:
     return same and (parts.scheme == "https" or is_loopback(parts.hostname or ""))
 
 
-def _connection(parts: SplitResult, patience: Timeouts, sent: dict[str, str]) -> tuple[http.client.HTTPConnection, str]:
-    """A connection, through the proxy of the environment if there is one, and what to ask for on it."""
-    host, port, timeout = parts.hostname or "", parts.port, patience.connect_s
+def _connection(
+    parts: SplitResult, timeout_s: float, sent: dict[str, str], *, proxied: bool
+) -> tuple[http.client.HTTPConnection, str]:
+    """A connection that is not open yet, and the request target."""
+    host, port = parts.hostname or "", parts.port
     target = quote(parts.path or "/", safe=_PATH_SAFE) + (f"?{parts.query}" if parts.query else "")
-    proxy = _proxy(parts)
+    proxy = _proxy(parts) if proxied else None
+    to_host, to_port = (host, port) if proxy is None else (proxy.hostname or "", proxy.port)
     if parts.scheme == "https":
-        secure = http.client.HTTPSConnection(
-            proxy.hostname or "" if proxy else host,
-            proxy.port if proxy else port,
-            timeout=timeout,
-            context=ssl.create_default_context(),
-        )
-        if proxy:
+        context = ssl.create_default_context()
+        secure = http.client.HTTPSConnection(to_host, to_port, timeout=timeout_s, context=context)
+        if proxy is not None:
             secure.set_tunnel(host, port, _proxy_authorization(proxy))
         return secure, target
-    if proxy:
+    if proxy is not None:
         sent.update(_proxy_authorization(proxy))
-        return http.client.HTTPConnection(
-            proxy.hostname or "", proxy.port, timeout=timeout
-        ), f"http://{parts.netloc}{target}"
-    return http.client.HTTPConnection(host, port, timeout=timeout), target
+        target = f"http://{parts.netloc}{target}"
+    return http.client.HTTPConnection(to_host, to_port, timeout=timeout_s), target
 
 
 def _proxy(parts: SplitResult) -> SplitResult | None:
@@ -285,9 +331,8 @@ def _proxy(parts: SplitResult) -> SplitResult | None:
         return None
     proxy = urlsplit(named if "://" in named else f"http://{named}")
     if proxy.scheme != "http" or not proxy.hostname:
-        raise ModelError(
-            f"the proxy of the environment is of the kind {one_line(proxy.scheme)}",
-            "only http:// proxies are supported",
+        raise RequestError(
+            f"The environment names a {one_line(proxy.scheme)} proxy.", "Only http:// proxies are supported."
         )
     return proxy
 
@@ -299,73 +344,68 @@ def _proxy_authorization(proxy: SplitResult) -> dict[str, str]:
     return {"Proxy-Authorization": "Basic " + base64.b64encode(user.encode()).decode()}
 
 
-TEXT_MAX = 300
-"""Characters of a server's own words that are passed on."""
-
-Cause = Literal["unreachable", "refused", "key", "missing", "loading", "context", "broken", "silent", "stopped"]
-
-
-class RequestError(Exception):
-    """A server did not do what it was asked for."""
-
-    def __init__(self, what: str, hint: str = "", *, cause: Cause = "broken") -> None:
-        super().__init__(what)
-        self.what = what
-        """One line, a sentence."""
-        self.hint = hint
-        """One line, a sentence; may be empty."""
-        self.cause: Cause = cause
-
-    @property
-    def sentence(self) -> str:
-        """Both lines together."""
-        return f"{self.what} {self.hint}".strip()
+def _unreachable(error: Exception, where: str, connect_s: float) -> RequestError:
+    why, hint = quoted(getattr(error, "strerror", None) or str(error)), "Check the address and the network."
+    match error:
+        case ssl.SSLCertVerificationError():
+            why = f"its certificate is not trusted ({quoted(error.verify_message)})"
+            hint = "Check this machine's clock; SSL_CERT_FILE names other certificates."
+        case socket.gaierror():
+            why = "there is no host of that name"
+        case ConnectionRefusedError():
+            why, hint = "nobody listens there", "Start the server, or check the port."
+        case TimeoutError():
+            why = f"no answer within {connect_s:g} s"
+            hint = "Check the address and the network, and whether the machine is on."
+    return RequestError(f"Cannot reach {where}: {why}.", hint, cause="unreachable")
 
 
-class RequestCancelledError(RequestError):
-    """The person stopped it."""
-
-    def __init__(self) -> None:
-        super().__init__("It was stopped.", cause="stopped")
-
-
-def quoted(text: str) -> str:
-    """A server's own words, made harmless, in one line of bounded length, without a full stop."""
-    line = one_line(text[: 4 * TEXT_MAX])
-    return (line if len(line) <= TEXT_MAX else f"{line[:TEXT_MAX]}...").rstrip(".")
+def _no_answer(error: Exception, where: str) -> RequestError:
+    if isinstance(error, http.client.RemoteDisconnected | ConnectionError):
+        return RequestError(f"No answer from {where}: it closed the connection.", "Check its log.", cause="unreachable")
+    return RequestError(f"What listens at {where} does not speak HTTP.", "Check the address.", cause="refused")
 
 
-_LOOK_MS = 20
+_STOP_CHECK_MS = 20
 """How soon a stop is noticed."""
 
 _WANT_READ = (BlockingIOError, ssl.SSLWantReadError)
-
 _WANT_WRITE = (BlockingIOError, ssl.SSLWantWriteError)
-
-_BUFFER_BYTES = 65536
 
 _GATHER_BYTES_MAX = 2**20
 
 
 class InterruptibleSocket(io.RawIOBase):
-    """A connected socket. `stopped` is asked again and again while it waits."""
+    """A connected socket whose waiting ends with a stop, with silence and at a deadline."""
 
-    def __init__(self, connected: socket.socket, *, stopped: Callable[[], bool], silence_s: float) -> None:
-        """`silence_s` is how long the other side may send nothing, or take nothing."""
+    def __init__(
+        self,
+        connected: socket.socket,
+        *,
+        timeouts: Timeouts,
+        stopped: Callable[[], bool] = lambda: False,
+        deadline_s: float = math.inf,
+        where: str = "the server",
+        idle_hint: str = "Check the network, or try again later.",
+    ) -> None:
+        """See `send`."""
         connected.setblocking(False)
         self._socket = connected
         self._stopped = stopped
-        self._silence_s = silence_s
+        self._timeouts = timeouts
+        self._deadline_s = deadline_s
+        self._where = where
+        self._idle_hint = idle_hint
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
-        self._holds_back = isinstance(connected, ssl.SSLSocket)
-        """Bytes may wait above the socket, where it does not know of them."""
+        self._is_buffered = isinstance(connected, ssl.SSLSocket)
+        """TLS: received bytes may wait above the socket, where `poll` does not see them."""
         self._arrived: deque[tuple[int, memoryview]] = deque()
         self._failure: OSError | None = None
-        """Comes after what had arrived before it."""
+        """Raised after what had arrived before it was given out."""
         self._due_us = 0
         self.gather_us = 0
-        """How long what arrives may wait for more, after the last time that something was given out."""
+        """How long what arrives may wait for more, counted from when something was last given out."""
         self.received_us = monotonic_us()
         """When the bytes that were given out last had been received."""
 
@@ -375,15 +415,15 @@ class InterruptibleSocket(io.RawIOBase):
         return not self._arrived
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """The file of the answer, as `http.client` asks for it."""
-        return io.BufferedReader(self, _BUFFER_BYTES)
+        """The file of the answer, for `http.client`."""
+        return io.BufferedReader(self, PIECE_BYTES)
 
     def readable(self) -> bool:
-        """It is."""
+        """Always."""
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        """Receive something; 0 at the end. Raises OSError, and ServerFailure when nothing comes or it is to stop."""
+        """Receive something; 0 at the end. Raises OSError, and RequestError on silence or a stop."""
         if not self._arrived:
             self._gather()
         self.received_us, data = self._arrived.popleft()
@@ -395,27 +435,27 @@ class InterruptibleSocket(io.RawIOBase):
         return size
 
     def _gather(self) -> None:
-        """Wait until something has arrived, and for what comes until it is time to look into it."""
+        """Wait until something has arrived, and for more until `gather_us` is over."""
         if self._failure is not None:
             raise self._failure
         begin_s = time.monotonic()
         arrived, poll, receive = self._arrived, self._readable.poll, self._socket.recv
-        due_us, look_us, size = self._due_us, 0, 0
-        # Each token passes here, with cold caches beside a model that decodes: as few calls as can be.
+        due_us, check_us, size = self._due_us, 0, 0
+        # Runs for each token, with cold caches next to a model that decodes: as few calls as possible.
         while True:
             now_us = monotonic_us()
             if arrived and (now_us >= due_us or size >= _GATHER_BYTES_MAX):
                 break
-            if now_us >= look_us:
-                look_us = now_us + _LOOK_MS * 1000
-                if self._is_to_stop(begin_s):
+            if now_us >= check_us:
+                check_us = now_us + _STOP_CHECK_MS * 1000
+                if self._must_stop(begin_s):
                     break
-            wait_ms = min(_LOOK_MS, (due_us - now_us) / 1000) if arrived else _LOOK_MS
-            # Most chunks have to be waited for; to find that out by trying costs more than to ask.
-            if not self._holds_back and not poll(wait_ms):
+            wait_ms = min(_STOP_CHECK_MS, (due_us - now_us) / 1000) if arrived else _STOP_CHECK_MS
+            # Most chunks have to be waited for: poll costs less than a recv that fails.
+            if not self._is_buffered and not poll(wait_ms):
                 continue
             try:
-                data = receive(_BUFFER_BYTES)
+                data = receive(PIECE_BYTES)
             except _WANT_READ:
                 poll(wait_ms)
                 continue
@@ -430,13 +470,13 @@ class InterruptibleSocket(io.RawIOBase):
                 break
         self._due_us = monotonic_us() + self.gather_us
 
-    def _is_to_stop(self, begin_s: float) -> bool:
-        """Whether to wait no longer for more than has arrived. Raises Stopped, or ServerFailure, where nothing has."""
+    def _must_stop(self, begin_s: float) -> bool:
+        """Whether to wait no longer for more than has arrived. Raises RequestError where nothing has."""
         stopped = self._stopped()
         if not self._arrived:
             if stopped:
                 raise RequestCancelledError
-            self._require_patience(begin_s)
+            self._require_time(begin_s)
         return stopped
 
     def sendall(self, data: ReadableBuffer) -> None:
@@ -449,10 +489,10 @@ class InterruptibleSocket(io.RawIOBase):
             try:
                 remaining = remaining[self._socket.send(remaining) :]
             except _WANT_WRITE:
-                self._require_patience(begin_s)
+                self._require_time(begin_s)
                 writable = select.poll()
                 writable.register(self._socket, select.POLLOUT)
-                writable.poll(_LOOK_MS)
+                writable.poll(_STOP_CHECK_MS)
             else:
                 begin_s = time.monotonic()
 
@@ -464,10 +504,12 @@ class InterruptibleSocket(io.RawIOBase):
         self._socket.close()
         super().close()
 
-    def _require_patience(self, begin_s: float) -> None:
-        if time.monotonic() - begin_s > self._silence_s:
-            raise RequestError(
-                f"The server said nothing for {self._silence_s:g} s.",
-                "Look whether it hangs; --server-timeout gives it longer.",
-                cause="silent",
-            )
+    def _require_time(self, begin_s: float) -> None:
+        now_s = time.monotonic()
+        if now_s > self._deadline_s:
+            what = f"The request to {self._where} took longer than {self._timeouts.total_s:g} s."
+        elif now_s - begin_s > self._timeouts.idle_s:
+            what = f"No data from {self._where} for {self._timeouts.idle_s:g} s."
+        else:
+            return
+        raise RequestError(what, self._idle_hint, cause="silent")

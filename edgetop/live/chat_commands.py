@@ -18,50 +18,48 @@ from edgetop.core.text import one_line
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.history import as_markdown, code_blocks, estimated_tokens, harmless
 from edgetop.session.turn import Turn
+from edgetop.settings.option import integer, real
+from edgetop.settings.options import OPTIONS
 
 
 class SettingError(ValueError):
     """A sampling setting that cannot be; the text says why."""
 
 
-PARSERS: dict[str, Callable[[str], float | int | None]] = {
-    "temperature": float,
-    "top_k": int,
-    "top_p": float,
-    "min_p": float,
-    "repeat_penalty": float,
-    "frequency_penalty": float,
-    "presence_penalty": float,
-    "repeat_last_n": int,
-    "seed": lambda text: None if text == "random" else int(text),
-    "max_tokens": lambda text: None if text == "none" else int(text),
+PARSERS: dict[str, Callable[[str], object]] = {
+    # But for texts that stop a reply: there may be several, and one line cannot tell them apart.
+    **{
+        field: option.parse
+        for option in OPTIONS
+        if option.section == "sampling"
+        for field in option.sets
+        if field != "stop"
+    },
+    "frequency_penalty": real(-2, 100),
+    "presence_penalty": real(-2, 100),
+    "repeat_last_n": integer(-1),
 }
-"""By the name of each setting, what reads its value."""
+"""By the name of each setting, what reads its value: that of the option, where there is one."""
 
-_LEAST = {"temperature": 0.0, "top_k": 0, "top_p": 0.0, "min_p": 0.0, "repeat_penalty": 0.0, "max_tokens": 1, "seed": 0}
-
-_MOST = {"top_p": 1.0, "min_p": 1.0, "seed": 2**32 - 2}
+_UNSET = {"seed": "random", "max_tokens": "none"}
 
 
 def settings_words(sampling: SamplingSettings) -> str:
-    """The present settings, in the words that `with_setting` takes."""
-    absent = {"seed": "random", "max_tokens": "none"}
-    values = {name: getattr(sampling, name) for name in PARSERS}
-    return ", ".join(f"{name} {absent[name] if value is None else value}" for name, value in values.items())
+    """The present settings, in the words that `with_setting` reads."""
+    values = {name: getattr(sampling, name) for name in sampling.__struct_fields__ if name in PARSERS}
+    return ", ".join(f"{name} {_UNSET[name] if value is None else value}" for name, value in values.items())
 
 
 def with_setting(sampling: SamplingSettings, argument: str) -> SamplingSettings:
     """`sampling` with one setting changed, as in `temperature 0.2`. Raises SettingError."""
     name, _, text = argument.partition(" ")
-    name = {"temp": "temperature"}.get(name, name)
+    name, text = {"temp": "temperature"}.get(name, name), text.strip()
     if name not in PARSERS:
         raise SettingError(f"There is no setting {name!r}. There are: {', '.join(PARSERS)}.")
     try:
-        value = PARSERS[name](text.strip())
-    except ValueError:
-        raise SettingError(f"{name} wants a number.") from None
-    if value is not None and not _LEAST.get(name, -2.0) <= value <= _MOST.get(name, 1e9):
-        raise SettingError(f"{name} cannot be {text.strip()}.")
+        value = None if text == _UNSET.get(name) else PARSERS[name](text)
+    except ValueError as error:
+        raise SettingError(f"{name}: {text!r} is not valid; expected {error}.") from None
     return replace(sampling, **{name: value})
 
 
@@ -69,7 +67,6 @@ LOAD_FILE_BYTES = 2**18
 """More text than this fits into no context that such a device holds."""
 
 BUSY = "The model is still answering; Ctrl+C stops it."
-
 _BINARY_SHARE = 0.1
 """A file in which more than this of the characters are controls or no text at all is not text."""
 
@@ -84,9 +81,9 @@ class ChatView(Protocol):
         """Give the person a text to change and to send."""
 
     def edit(self, text: str) -> None:
-        """The same; what is sent then takes the place of the last prompt (`Conversation.ask_instead`)."""
+        """The same; what is sent then takes the place of the last prompt (`Conversation.replace_prompt`)."""
 
-    def begin_anew(self) -> None:
+    def clear_chat(self) -> None:
         """Forget what was shown."""
 
     def remove_last_turn(self) -> None:
@@ -112,7 +109,7 @@ class ChatCommands:
         self._live = live
         self._place = place
 
-    def carry_out(self, name: str, argument: str) -> bool:
+    def run_slash_command(self, name: str, argument: str) -> bool:
         """Carry out a command that needs nothing of a screen. False if there is no such command."""
         match name:
             case "model":
@@ -188,14 +185,14 @@ class ChatCommands:
         match name:
             case "clear":
                 conversation.clear()
-                place.begin_anew()
+                place.clear_chat()
             case "reload":
                 conversation.reload()
                 if conversation.phase != "loading":
                     place.say("No model has been loaded yet; F4 or /model chooses one.")
             case "retry":
                 place.say("Once more:" if conversation.retry() else "There is no prompt to answer once more.")
-            case "undo" if conversation.take_back():
+            case "undo" if conversation.undo():
                 place.remove_last_turn()
             case "undo":
                 place.say("There is no turn to take back.")
@@ -203,7 +200,7 @@ class ChatCommands:
                 place.edit(conversation.history.last_prompt)
             case "edit":
                 place.say("There is no prompt to change.")
-            case "continue" if conversation.go_on():
+            case "continue" if conversation.continue_answer():
                 place.go_on_with_answer()
             case _:
                 place.say("There is no answer to go on with.")

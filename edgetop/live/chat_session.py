@@ -6,7 +6,6 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache
@@ -26,35 +25,35 @@ from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
-from edgetop.inference.protocol import Report
+from edgetop.inference.protocol import Hello, Report
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.conversation import Conversation, Notice
-from edgetop.live.live_session import Recorder
+from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_location import ServerLocation
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
-from edgetop.session.session import Session
-from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.session.meters import gpus_of
 from edgetop.session.store import Store
+from edgetop.settings.option import SERVER_ENGINE
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
-from edgetop.telemetry.registry import NO_POWER, Inventory, PowerChoice, elsewhere, probes_of, take_inventory
-from edgetop.telemetry.sampler import Sampler
+from edgetop.telemetry.model_processes import descendants
+from edgetop.telemetry.registry import Inventory, PowerChoice, elsewhere, take_inventory
 
 if TYPE_CHECKING:
     from edgetop.live.tuned import TunedModel
 
 
-Foresee = Callable[[ModelLoaded, ModelFacts], Prediction]
+Predict = Callable[[ModelLoaded, ModelFacts], Prediction]
 
 
 class BackgroundPrediction:
     """Predicts each model that is loaded: its header is read while it loads, the rest follows its settings."""
 
-    def __init__(self, executor: Executor, foresee: Foresee, clock: Clock = monotonic_us) -> None:
-        """`foresee` is called in a thread of the executor."""
+    def __init__(self, executor: Executor, predict: Predict, clock: Clock = monotonic_us) -> None:
+        """`predict` is called in a thread of the executor."""
         self._executor = executor
-        self._foresee = foresee
+        self._predict = predict
         self._clock = clock
         self._facts: tuple[Path, Future[ModelFacts]] | None = None
         self._pending: Future[Prediction] | None = None
@@ -71,7 +70,7 @@ class BackgroundPrediction:
             self.begin(path)
         assert self._facts is not None  # noqa: S101 - set by begin
         facts = self._facts[1]
-        self._pending = self._executor.submit(lambda: self._foresee(load, facts.result()))
+        self._pending = self._executor.submit(lambda: self._predict(load, facts.result()))
 
     @property
     def facts(self) -> ModelFacts | None:
@@ -80,7 +79,7 @@ class BackgroundPrediction:
             return None
         return self._facts[1].result()
 
-    def take(self) -> Predicted | None:
+    def poll(self) -> Predicted | None:
         """The prediction of the model that was loaded last, once, when it is there; never if there can be none."""
         pending = self._pending
         if pending is None or not pending.done():
@@ -127,7 +126,7 @@ def _spawner() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgetop-spawner")
 
 
-class LiveSession:
+class LiveSession(RecordedSession):
     """Starts everything, and brings together what comes in when `pump` is called.
 
     The driver calls `pump` a few times a second while something is under way and about once a second otherwise; nothing
@@ -136,24 +135,25 @@ class LiveSession:
 
     def __init__(self, options: LiveOptions, store: Store, listener: Callable[[Report | Notice], None]) -> None:
         self.options = options
-        self.store = store
-        """Where sessions are kept, whether or not this one is."""
         self._listener = listener
         self._spawner = _spawner()
         choice = ServerChoice.of_engine(options.engine_name)
-        self._place = None if choice is None else ServerLocation(choice.address)
-        self._foretells = self._place is None and not options.engine.rpc_servers
+        self._location = None if choice is None else ServerLocation(choice.address)
+        self._predicts = self._location is None and not options.engine.rpc_servers
         """Predictions are of this machine alone."""
-        self._warned_of_rpc = False
-        self._host = Host(sysroot=options.sysroot, worker_pid=self._worker_pid)
-        if self._place is not None:
-            self._host = replace(self._host, helper_pids=self._place.helper_pids, no_worker=self._place.missing)
-            self._place.use(self._host)
+        self._rpc_warned = False
+        self._host = Host(sysroot=options.sysroot, worker_pid=self._worker_pid, uses_gpu=self._uses_gpu)
+        if self._location is not None:
+            self._host = replace(self._host, helper_pids=self._location.helper_pids, no_worker=self._location.missing)
+            self._location.use(self._host)
+        elif options.engine_name.startswith(SERVER_ENGINE):
+            self._host = replace(self._host, helper_pids=lambda: self._server_pids)
+        self._server_pids: tuple[int, ...] = ()
         self._conversation: Conversation | None = None
         first_engine = self._spawn_engine()
         self._first_engine: EngineProcess | None = first_engine
         lower_priority()
-        self.recorder = Recorder(
+        recorder = Recorder(
             device=describe(self._host),
             store=store if options.record else None,
             text_recorded=options.text_recorded,
@@ -162,29 +162,21 @@ class LiveSession:
             bench=options.bench,
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
         )
-        # Looking for sensors and reading the journals of an edgetop that died may take a second, so they happen beside
-        # the loading of the model.
-        self._background = ThreadPoolExecutor(max_workers=3, thread_name_prefix="edgetop-start")
-        self._forecast = BackgroundPrediction(self._background, self._foresee)
-        self._store = store
+        # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
+        super().__init__(recorder, store, threads=3)
+        self._prediction = BackgroundPrediction(self._background, self._predict)
         self.conversation = self._conversation = Conversation(
             start_engine=self._next_engine,
             record=self._record,
-            listener=listener,
+            listener=self._follow if self._location is None else listener,
             system=options.system,
             sampling=options.sampling,
-            on_load=self._forecast.begin if self._foretells else lambda _name: None,
+            on_load=self._prediction.begin if self._predicts else lambda _name: None,
         )
         self.tuned: TunedModel | None = None
         """The defaults that the model asked for last was tuned to, if it was."""
-        self._sampler: Sampler | None = None
-        self._inventory: Future[Inventory] | None = self._background.submit(self._look_for_sensors)
+        self._find_sensors(self._inventory_of_machine)
         self._recovery: Future[list[RecoveredJournal]] | None = self._background.submit(store.recover)
-
-    @property
-    def session(self) -> Session:
-        """The session so far."""
-        return self.recorder.session
 
     def settings_for(self, path: Path) -> EngineSettings:
         """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default."""
@@ -196,7 +188,7 @@ class LiveSession:
         from edgetop.live import tuned  # noqa: PLC0415 - the same
 
         try:
-            file = tuned.tuned_file(self._store.folder)
+            file = tuned.tuned_file(self.store.folder)
             self.tuned = tuned.tuned_for(path, machine_key(header.device), file)
         except tuned.TunedError as error:
             self._listener(Notice(text=error.what, hint=error.hint, severity="warning"))
@@ -204,28 +196,15 @@ class LiveSession:
             return self.options.engine
         return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
 
-    def now_us(self) -> int:
-        """Microseconds since the session began."""
-        return self.session.relative(monotonic_us())
-
-    def snapshot(self) -> Snapshot:
-        """The session as it is now."""
-        return snapshot(self.session, self.now_us())
-
     def pump(self, wait_s: float = 0.0) -> None:
         """Take in reports and readings, waiting at most `wait_s` for the first report."""
         self.conversation.receive(wait_s=wait_s)
-        self._take_forecast()
-        self._take_samples()
-
-    @property
-    def senses(self) -> bool:
-        """Whether the sensors have been found and are being read."""
-        return self._sampler is not None
+        self._record_prediction()
+        self._record_samples()
 
     def check(self) -> None:
         """Look after the engine, the recording and what an earlier edgetop left; to be called about once a second."""
-        self._tell_recovered()
+        self._report_recovered()
         self.conversation.check()
         self.recorder.check()
 
@@ -251,44 +230,41 @@ class LiveSession:
         Raises StoreError when the session can be written nowhere.
         """
         self.conversation.end_turn()
-        self._take_forecast()
-        self._start_sampler()
-        if self._sampler is not None:
-            # While the engine still lives, since the last reading is to show what it holds.
-            self._sampler.stop()
-        self._take_samples()
+        self._record_prediction()
+        # While the engine still lives, since the last reading is to show its memory.
+        self._stop_sensors()
         self.conversation.close()
         self._background.shutdown(wait=False)
         path = self.recorder.finish()
-        if path is not None and self._forecast.facts is not None and self.session.predictions:
+        if path is not None and self._prediction.facts is not None and self.session.predictions:
             from edgetop.live.this_machine import learn_from  # noqa: PLC0415 - at the end
 
-            learn_from(path, self._forecast.facts, self._host, self._store.folder)
+            learn_from(path, self._prediction.facts, self._host, self.store.folder)
         return path
 
     def _record(self, record: Record) -> None:
         self.recorder.record(record)
         if not isinstance(record, ModelLoaded):
             return
-        if self._foretells:
-            self._forecast.loaded(record)
-        if record.settings.rpc_servers and not self._warned_of_rpc:
-            self._warned_of_rpc = True
+        if self._predicts:
+            self._prediction.loaded(record)
+        if record.settings.rpc_servers and not self._rpc_warned:
+            self._rpc_warned = True
             self._listener(rpc_notice(record.settings.rpc_servers))
 
-    def _foresee(self, load: ModelLoaded, facts: ModelFacts) -> Prediction:
+    def _predict(self, load: ModelLoaded, facts: ModelFacts) -> Prediction:
         from edgetop.live.this_machine import (  # noqa: PLC0415 - in a thread, when the first frame is long drawn
             predict_load,
         )
 
-        return predict_load(load, facts, self._host, self._store.folder)
+        return predict_load(load, facts, self._host, self.store.folder)
 
-    def _take_forecast(self) -> None:
-        predicted = self._forecast.take()
+    def _record_prediction(self) -> None:
+        predicted = self._prediction.poll()
         if predicted is not None:
             self.recorder.record(predicted)
 
-    def _tell_recovered(self) -> None:
+    def _report_recovered(self) -> None:
         if self._recovery is None or not self._recovery.done():
             return
         recovery, self._recovery = self._recovery, None
@@ -298,36 +274,41 @@ class LiveSession:
             else:
                 self._listener(Notice(text=f"A journal could not be restored: {recovered.problem}", severity="warning"))
 
-    def _take_samples(self) -> None:
-        if self._sampler is None and self._inventory is not None and self._inventory.done():
-            self._start_sampler()
-        if self._sampler is not None:
-            for record in self._sampler.drain():
-                self.recorder.record(record)
-
-    def _look_for_sensors(self) -> Inventory:
+    def _inventory_of_machine(self) -> Inventory:
         power = self.options.power
-        found_here = probes_of(power=power.name != NO_POWER)
-        place = self._place
+        found_here = power.families
+        place = self._location
         if place is not None and not place.is_here:
             found_here = [(family, probe) for family, probe in found_here if family == "processes"]
-            found_here += elsewhere(place.elsewhere, place.power_elsewhere)
+            found_here += elsewhere(place.no_readings, place.no_power)
         return take_inventory(self._host, [*power.probes, *found_here])
 
-    def _start_sampler(self) -> None:
-        if self._inventory is None:
-            return
-        inventory, self._inventory = self._inventory, None
-        self._sampler = Sampler(inventory.result())
-        self._sampler.start()
+    def _uses_gpu(self) -> bool | None:
+        """Whether the resident model runs on a GPU; of a server's that is not known."""
+        conversation = self._conversation
+        if conversation is None or conversation.phase == "dead":
+            return False
+        loads = self.session.loads
+        return True if self._location is not None else bool(loads) and bool(gpus_of(loads[-1]))
 
     def _worker_pid(self) -> int | None:
         conversation = self._conversation
         if conversation is None or conversation.phase == "dead":
             return None
-        if self._place is not None:
-            return self._place.pid()
+        if self._location is not None:
+            return self._location.pid()
         return conversation.engine.pid
+
+    def _follow(self, report: Report | Notice) -> None:
+        """Keep the processes of the server that the worker has started, which hold the model."""
+        if isinstance(report, Hello):
+            engine = None if self._conversation is None else self._conversation.engine
+            self._server_pids = () if engine is None or report.pid == engine.pid else (report.pid,)
+        elif isinstance(report, ModelLoaded):
+            self._server_pids = tuple(
+                each for pid in self._server_pids for each in (pid, *descendants(self._host, pid))
+            )
+        self._listener(report)
 
     def _spawn_engine(self) -> EngineProcess:
         options = self.options
@@ -344,18 +325,13 @@ _HOW = "Let them listen on 127.0.0.1 and reach them through SSH: ssh -L 50052:12
 
 def rpc_notice(servers: Sequence[str]) -> Notice:
     """The warning of llama.cpp's SECURITY.md, and what the panes do not show."""
-    text = "llama.cpp's RPC is neither encrypted nor guarded: its SECURITY.md forbids it on untrusted networks."
-    away = [server.rpartition(":")[0] for server in servers if not _is_loopback(server)]
+    from edgetop.io.http import is_loopback  # noqa: PLC0415 - 40 ms, and few have RPC servers
+
+    text = "llama.cpp's RPC is neither encrypted nor authenticated: its SECURITY.md forbids it on untrusted networks."
+    hosts = [server.rpartition(":")[0] for server in servers]
+    away = [host for host in hosts if not is_loopback(host)]
     if not away:
         return Notice(text=text, hint=_HOW, severity="warning")
     text += f" Memory and power are shown of this machine, not of {', '.join(dict.fromkeys(away))}"
     more = f'; --power-stream "ssh {away[0]} edgetop power --stream" brings the power of another one.'
     return Notice(text=text + more, hint=_HOW, severity="warning")
-
-
-def _is_loopback(server: str) -> bool:
-    host = server.rpartition(":")[0]
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

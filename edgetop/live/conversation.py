@@ -1,8 +1,8 @@
 """Drives one engine: ask, stop, retry, restart.
 
-The conversation keeps the messages, sends the commands and follows the reports. It has no thread and no timer: whoever
-drives it calls `receive` a few times a second, or when `fileno` is readable, and `check` about once a second. What is
-to be shown goes to a listener; what is to be remembered goes to the recorder.
+The conversation has the messages, sends the commands and handles the reports. It has no thread and no timer: its owner
+calls `receive` a few times a second, or when `fileno` is readable, and `check` about once a second. What is to be shown
+goes to a listener, what is to be recorded to the recorder.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ from edgetop.inference.protocol import (
     Waiting,
 )
 from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, TAKEN_BACK, ChatHistory
+from edgetop.session.turn import Turn
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
 
 UNRESPONSIVE_AFTER_S = 3.0
-"""A stop that takes longer than this is said to the person; the engine answers within 50 ms when it is well."""
+"""A stop that takes longer than this is reported to the user; a healthy engine answers within 50 ms."""
 
 STUCK_AFTER_S = 60.0
 """No report for this long while answering, and no processor time used either: the engine is stuck."""
 
 
 class Notice(Struct, frozen=True, kw_only=True):
-    """Something to tell the person: one line what, one line how to fix it."""
+    """A message for the user: what happened, and what to do."""
 
     text: str
     hint: str = ""
@@ -74,12 +75,12 @@ class Conversation:
         sampling: SamplingSettings | None = None,
         on_load: Callable[[Path], None] = lambda _path: None,
     ) -> None:
-        """`on_load` hears of each model that is about to be loaded."""
+        """`on_load` is called for each model that is about to be loaded."""
         self.phase: Phase = "starting"
         self.system = system
         self.sampling = sampling or SamplingSettings()
         self.history = ChatHistory()
-        """What the engine is asked to go on from."""
+        """What the engine is asked to continue."""
         self.model: ModelLoaded | None = None
         self.load_fraction = 0.0
         self.turn = 0
@@ -93,21 +94,17 @@ class Conversation:
         self._settings = EngineSettings()
         self._next_load: tuple[Path, EngineSettings] | None = None
         self._answer_after_load = False
-        self._reply: list[str] = []
-        self._prefill: Prefill | None = None
-        self._generated = 0
+        self._current: Turn
         self._continues = False
         self._measures = False
         self._stop_asked_us: int | None = None
         self._progress_us = clock()
         self._progress_cpu_s: float | None = None
-        self._told_unresponsive = False
+        self._reported_unresponsive = False
         self.engine = start_engine()
 
-    # What the person asks for
-
     def load(self, path: Path, settings: EngineSettings) -> None:
-        """Load a model in place of the present one. Reports follow; a dead engine is started anew.
+        """Load a model in place of the present one. Reports follow; a dead engine is restarted.
 
         What the engine is busy with is stopped first.
         """
@@ -127,7 +124,7 @@ class Conversation:
         self.engine.send(Load(path=str(path), settings=settings))
 
     def reload(self) -> None:
-        """Start the engine again with the model it had, keeping the messages."""
+        """Start the engine again with the model it had; the messages stay."""
         if self._path is not None:
             self.load(self._path, self._settings)
 
@@ -143,7 +140,7 @@ class Conversation:
         self.engine.send(replace(command, turn=self.turn))
 
     def score(self, command: Perplexity | Choose) -> None:
-        """Let the engine score a text or choices; the listener hears the result. The conversation must be `ready`."""
+        """Let the engine score a text or choices; the listener gets the result. The conversation must be `ready`."""
         self.phase = "scoring"
         self._mark_progress()
         self.engine.send(command)
@@ -151,52 +148,52 @@ class Conversation:
     def retry(self) -> bool:
         """Answer the last prompt once more in place of its answer. False if there is none or the model is busy."""
         prompt = self.history.last_prompt
-        return prompt is not None and self.ask_instead(prompt)
+        return prompt is not None and self.replace_prompt(prompt)
 
-    def ask_instead(self, prompt: str) -> bool:
+    def replace_prompt(self, prompt: str) -> bool:
         """Ask in place of the last prompt and its answer. False if there is none or the model is busy."""
         replaced = self.history.turn_of_last_prompt
         if self.phase != "ready" or replaced is None:
             return False
         if replaced == OF_EARLIER_SESSION:
-            # Of a turn of another session, no turn of this one can say that it takes its place.
-            self._event(TAKEN_BACK, "The last turn of the earlier session was taken back.")
+            # A turn of another session cannot be named as the one that is replaced.
+            self._event(TAKEN_BACK, "The last turn of the earlier session was undone.")
         self.history.ask_again(prompt, self.turn + 1)
         self._generate(prompt, retry_of=replaced or None)
         return True
 
-    def take_back(self) -> bool:
+    def undo(self) -> bool:
         """Forget the last prompt and its answer. False if there is none or the model is busy."""
         if self._is_busy or self.history.turn_of_last_prompt is None:
             return False
-        self.history.take_back()
-        self._event(TAKEN_BACK, "The last turn was taken back.")
+        self.history.undo()
+        self._event(TAKEN_BACK, "The last turn was undone.")
         return True
 
     @property
     def _is_busy(self) -> bool:
-        """The messages are being answered, or will be when the engine is there again."""
+        """The messages are being answered, or will be when the engine is back."""
         return self.phase in {"answering", "stopping", "scoring"} or self._answer_after_load
 
     def resume(self, messages: Sequence[ChatMessage], *, system: str | None, session_id: str) -> bool:
-        """Go on with the conversation of an earlier session in place of this one. False if the model is busy."""
+        """Continue the conversation of an earlier session in place of this one. False if the model is busy."""
         if self._is_busy:
             return False
         self.history.replace(messages)
         self.system = system
-        text = f"The conversation of session {session_id} goes on."
+        text = f"The conversation of session {session_id} is continued."
         self._record(Event(t_us=self._clock(), kind=RESUMED, text=text, data={"session": session_id}))
         return True
 
-    def go_on(self) -> bool:
-        """Let the model go on with an answer that was stopped. False if there is none."""
+    def continue_answer(self) -> bool:
+        """Have the model continue an answer that was stopped. False if there is none."""
         if self.phase != "ready" or not self.history.ends_with_answer:
             return False
         self._generate("", continues=True)
         return True
 
     def stop(self) -> None:
-        """Stop loading, scoring or answering. What was said so far stays."""
+        """Stop loading, scoring or answering. The answer so far stays."""
         if self.phase in {"answering", "stopping", "loading", "scoring"}:
             self.engine.stop()
             if self.phase == "answering":
@@ -204,18 +201,18 @@ class Conversation:
                 self._stop_asked_us = self._clock()
 
     def kill(self) -> None:
-        """End an engine that does not answer any more; `check` then finds it dead."""
+        """End an engine that does not respond any more; `check` then finds it dead."""
         self.engine.kill()
 
     def clear(self) -> None:
         """Forget the messages. The session keeps what was recorded."""
         if self.history.messages:
-            self._event(CLEARED, "The conversation was begun anew.")
+            self._event(CLEARED, "The conversation was cleared.")
         self.history = ChatHistory()
         self._answer_after_load = False
 
     def end_turn(self) -> None:
-        """End a turn under way as cancelled, waiting for the engine's word up to a second."""
+        """End a turn under way as cancelled, waiting for the engine for up to a second."""
         if self.phase in {"answering", "stopping"}:
             self.engine.stop()
             deadline_us = self._clock() + US_PER_S
@@ -229,19 +226,17 @@ class Conversation:
         self.end_turn()
         self.engine.close()
 
-    # What the engine answers
-
     def fileno(self) -> int:
         """Readable when `receive` has something to do. Changes when the engine is restarted."""
         return self.engine.fileno()
 
     def receive(self, wait_s: float = 0.0) -> None:
-        """Take the reports that have arrived, waiting at most `wait_s` seconds for the first."""
+        """Handle the reports that have arrived, waiting at most `wait_s` seconds for the first."""
         if wait_s:
             select.select([self.engine], [], [], wait_s)
         for report in self.engine.receive():
             self._mark_progress()
-            self._take(report)
+            self._handle(report)
         if self.phase != "dead":
             death = self.engine.death()
             if death is not None:
@@ -253,19 +248,19 @@ class Conversation:
         if self.phase not in {"answering", "stopping"}:
             return
         now_us = self._clock()
-        unheard_us = 0 if self._stop_asked_us is None else now_us - self._stop_asked_us
-        if unheard_us > UNRESPONSIVE_AFTER_S * US_PER_S and not self._told_unresponsive:
-            self._told_unresponsive = True
-            self._tell(
-                "The engine does not react to stop.", "Ctrl+C once more ends it; what was said is kept.", "warning"
+        waited_us = 0 if self._stop_asked_us is None else now_us - self._stop_asked_us
+        if waited_us > UNRESPONSIVE_AFTER_S * US_PER_S and not self._reported_unresponsive:
+            self._reported_unresponsive = True
+            self._notify(
+                "The engine does not react to stop.", "Ctrl+C once more ends it; the answer so far stays.", "warning"
             )
         if now_us - self._progress_us > STUCK_AFTER_S * US_PER_S:
-            self._look_for_life(now_us)
+            self._check_progress(now_us)
 
-    def _look_for_life(self, now_us: int) -> None:
-        """End an engine that has neither reported nor computed since the last look.
+    def _check_progress(self, now_us: int) -> None:
+        """End an engine that has neither reported nor computed since the last check.
 
-        One that waits for a server computes nothing, and gives up by itself.
+        One that waits for a server computes nothing, and times out by itself.
         """
         if self.model is not None and self.model.engine.stamps == "arrival":
             return
@@ -275,10 +270,10 @@ class Conversation:
             self.kill()
         self._progress_us, self._progress_cpu_s = now_us, cpu_s
 
-    def _take(self, report: Report) -> None:
+    def _handle(self, report: Report) -> None:
         match report:
             case Prefill() | Tokens() | TurnFinished():
-                self._take_of_turn(report)
+                self._handle_of_turn(report)
             case Hello():
                 if self.phase == "starting":
                     self.phase = "no_model"
@@ -301,31 +296,29 @@ class Conversation:
             self.load(path, settings)
         elif self._answer_after_load and self.phase == "ready":
             self._answer_after_load = False
-            self._answer_once_more()
+            self._answer_again()
 
     def _note(self, report: Waiting | Log) -> None:
         if isinstance(report, Waiting):
             self._event("waiting", report.text)
-            self._tell(report.text, "", "note")
+            self._notify(report.text, "", "note")
         elif report.level == "error":
             self._event("engine_log", report.text)
 
-    def _take_of_turn(self, report: Prefill | Tokens | TurnFinished) -> None:
+    def _handle_of_turn(self, report: Prefill | Tokens | TurnFinished) -> None:
         self._record(report)
         match report:
             case Prefill():
-                self._prefill = report
+                self._current.add_prefill(report, report.t_us)
             case Tokens():
-                self._generated += len(report.t_us)
-                if report.part == "answer":
-                    self._reply.extend(report.pieces)
+                self._current.add_tokens(report, report.t_us)
             case TurnFinished():
                 self._close_reply()
                 if not self._measures:
                     self.history.counted_tokens = report.context_used if report.generated_tokens else None
 
-    def _answer_once_more(self) -> None:
-        """Answer what a dead engine left unanswered."""
+    def _answer_again(self) -> None:
+        """Answer the prompt that a dead engine left unanswered."""
         replaced = self.turn
         prompt = self.history.last_prompt or ""
         if not self._continues:
@@ -337,22 +330,21 @@ class Conversation:
     ) -> None:
         self.turn += 1
         self.phase = "answering"
-        self._reply, self._generated, self._prefill = [], 0, None
         self._continues, self._measures = continues, False
-        self._stop_asked_us, self._told_unresponsive = None, False
+        self._stop_asked_us, self._reported_unresponsive = None, False
         self._mark_progress()
-        self._record(
-            TurnStarted(
-                turn=self.turn,
-                t_us=self._clock(),
-                prompt=prompt,
-                system=self.system,
-                sampling=self.sampling,
-                retry_of=retry_of,
-                task=task,
-                warmup=warmup,
-            )
+        started = TurnStarted(
+            turn=self.turn,
+            t_us=self._clock(),
+            prompt=prompt,
+            system=self.system,
+            sampling=self.sampling,
+            retry_of=retry_of,
+            task=task,
+            warmup=warmup,
         )
+        self._current = Turn(started)
+        self._record(started)
 
     def _generate(
         self, prompt: str, *, retry_of: int | None = None, continues: bool = False, task: str = "", warmup: bool = False
@@ -369,11 +361,9 @@ class Conversation:
         )
 
     def _close_reply(self) -> None:
-        if not self._measures:  # where nobody asked, nothing was said
-            self.history.answer("".join(self._reply), continued=self._continues)
+        if not self._measures:  # a test has no messages
+            self.history.answer(self._current.answer, continued=self._continues)
         self.phase = "ready"
-
-    # When the engine dies
 
     def _died(self, death: WorkerExit) -> None:
         was_answering = self.phase in {"answering", "stopping"}
@@ -386,7 +376,7 @@ class Conversation:
         self._answer_after_load = False
         waiting, self._next_load = self._next_load, None
         if waiting is not None:
-            self._tell(death.what, "", "warning")
+            self._notify(death.what, "", "warning")
             self.load(*waiting)
         elif (
             was_answering
@@ -399,29 +389,28 @@ class Conversation:
         elif was_loading:
             self._listener(LoadFailed(reason="failed", message=death.what, hint=death.hint))
         else:
-            self._tell(death.what, death.hint, "error")
+            self._notify(death.what, death.hint, "error")
 
     def _retry_without_extra_buffers(self, path: Path, death: WorkerExit) -> None:
         text = f"{death.what} Trying once more without repacked weights and AMX."
         self._event("engine_restarted", text)
-        self._tell(text, "Build llama.cpp with GGML_NATIVE=OFF to have it right from the start.", "warning")
+        self._notify(text, "Build llama.cpp with GGML_NATIVE=OFF to have it right from the start.", "warning")
         if not self._continues:
             self.history.drop_answer()  # which is empty
         self._answer_after_load = True
         self.load(path, replace(self._settings, use_extra_bufts=False))
 
     def _finish_unanswered(self, reason: Literal["engine_died", "cancelled"], error: str) -> None:
-        prefill = self._prefill
-        cached = prefill.cached if prefill else 0
-        done = prefill.done if prefill else 0
+        turn = self._current
+        cached, generated = turn.cached or 0, len(turn.token_t_us)
         finished = TurnFinished(
             turn=self.turn,
             t_us=self._clock(),
             stop_reason=reason,
-            prompt_tokens=cached + (prefill.total if prefill else 0),
+            prompt_tokens=cached + (turn.to_evaluate or 0),
             cached_tokens=cached,
-            generated_tokens=self._generated,
-            context_used=cached + done + self._generated,
+            generated_tokens=generated,
+            context_used=cached + (turn.prefill_done[-1] if turn.prefill_done else 0) + generated,
             error=error,
         )
         self._record(finished)
@@ -431,7 +420,7 @@ class Conversation:
     def _event(self, kind: str, text: str) -> None:
         self._record(Event(t_us=self._clock(), kind=kind, text=text))
 
-    def _tell(self, text: str, hint: str, severity: Literal["note", "warning", "error"]) -> None:
+    def _notify(self, text: str, hint: str, severity: Literal["note", "warning", "error"]) -> None:
         self._listener(Notice(text=text, hint=hint, severity=severity))
 
     def _mark_progress(self) -> None:

@@ -62,7 +62,7 @@ class ChatHistory:
 
     def ask_again(self, prompt: str, turn: int) -> None:
         """Put a prompt, which may be the same one, in place of the last one and of what followed that."""
-        self.take_back()
+        self.undo()
         self.ask(prompt, turn)
 
     def answer(self, text: str, *, continued: bool) -> None:
@@ -75,7 +75,7 @@ class ChatHistory:
         """Forget the answer at the end."""
         self.messages.pop()
 
-    def take_back(self) -> None:
+    def undo(self) -> None:
         """Forget the last prompt and what followed it."""
         while self.messages.pop().role != "user":
             pass
@@ -96,7 +96,6 @@ LEAST_TOKENS = 100
 """Fewer generated tokens than these say little about a text."""
 
 BYTES_PER_TOKEN_BOUNDS = (1.5, 6.0)
-
 MESSAGE_TOKENS = 6
 """What a chat template adds to each message: marks of its role, its beginning and its end."""
 
@@ -170,7 +169,6 @@ def _size_bytes(text: str) -> int:
 
 
 _FENCE = re.compile(r" {0,3}(?P<fence>`{3,}|~{3,})(?P<info>.*)")
-
 _KEPT = frozenset("\n\t\u200c\u200d")
 """Line breaks and tabs; zero-width joiners, which hold emoji and words of some scripts together."""
 
@@ -243,7 +241,7 @@ class Exchange(Struct, frozen=True):
     @property
     def answer(self) -> str:
         """All that was answered, without the reasoning."""
-        return "".join(span.text for turn in self.turns for span in turn.reply if span.part == "answer")
+        return "".join(turn.answer for turn in self.turns)
 
 
 class RecordedConversation(Struct, frozen=True, kw_only=True):

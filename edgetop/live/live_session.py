@@ -1,8 +1,9 @@
-"""Records a live session: journal, sensors, clock, saving."""
+"""What live sessions share: a recorder that writes the journal, sensors, clock, saving."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -22,9 +23,14 @@ from edgetop.core.records import (
     Tokens,
     TurnStarted,
 )
+from edgetop.core.sources import Unavailable
 from edgetop.session.journal import Journal
+from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import Session, new_session_id
+from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import Store
+from edgetop.telemetry.registry import Inventory
+from edgetop.telemetry.sampler import Sampler
 
 
 class Recorder:
@@ -61,6 +67,7 @@ class Recorder:
         self._journal: Journal | None = None
         self._before_journal: list[Record] = []
         self._trouble_told = False
+        self._power_sources = ""
         self.record(
             SessionStarted(
                 t_us=clock(),
@@ -90,6 +97,20 @@ class Recorder:
         if not self._text_recorded:
             record = _without_text(record)
         self.session.apply(record)
+        self._keep(record)
+        if isinstance(record, TurnStarted):
+            self._note_power_source(record.t_us)
+
+    def _note_power_source(self, t_us: int) -> None:
+        """Say so when another source of power than that of the turn before measures the one that begins."""
+        found = headline_of(self.session, meters_of(self.session))
+        sources = "" if isinstance(found, Unavailable) else " + ".join(meter.name for meter in found.meters)
+        before, self._power_sources = self._power_sources, sources or self._power_sources
+        if before and sources and before != sources:
+            text = f"Power comes from {sources} instead of {before}."
+            self.record(Event(t_us=t_us, kind="power_source_changed", text=text, data={"source": sources}))
+
+    def _keep(self, record: Record) -> None:
         if self._store is None:
             return
         if self._journal is not None:
@@ -135,6 +156,64 @@ class Recorder:
         for record in self._before_journal:
             self._journal.append(record)
         self._before_journal.clear()
+
+
+class RecordedSession:
+    """A session that grows by the readings of sensors, and by what a subclass records.
+
+    Looking for sensors may take a second, so it happens in the background.
+    """
+
+    def __init__(self, recorder: Recorder, store: Store, *, threads: int = 1) -> None:
+        self.recorder = recorder
+        self.store = store
+        """Where sessions are kept, whether or not this one is."""
+        self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
+        self._inventory: Future[Inventory] | None = None
+        self._sampler: Sampler | None = None
+
+    @property
+    def session(self) -> Session:
+        """The session so far."""
+        return self.recorder.session
+
+    @property
+    def has_sensors(self) -> bool:
+        """Whether the sensors have been found and are being read."""
+        return self._sampler is not None
+
+    def now_us(self) -> int:
+        """Microseconds since the session began."""
+        return self.session.relative(monotonic_us())
+
+    def snapshot(self) -> Snapshot:
+        """The session as it is now."""
+        return snapshot(self.session, self.now_us())
+
+    def _find_sensors(self, find: Callable[[], Inventory]) -> None:
+        """Look for sensors in the background, and read them from then on."""
+        self._inventory = self._background.submit(find)
+
+    def _record_samples(self) -> None:
+        """Record what the sensors have read since the last call."""
+        if self._inventory is not None and self._inventory.done():
+            self._start_sampler()
+        if self._sampler is not None:
+            for record in self._sampler.drain():
+                self.recorder.record(record)
+
+    def _stop_sensors(self) -> None:
+        """Read all sensors a last time and record it."""
+        self._start_sampler()
+        if self._sampler is not None:
+            self._sampler.stop()
+        self._record_samples()
+
+    def _start_sampler(self) -> None:
+        if self._inventory is not None:
+            inventory, self._inventory = self._inventory, None
+            self._sampler = Sampler(inventory.result())
+            self._sampler.start()
 
 
 def _without_text(record: Record) -> Record:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+from itertools import pairwise
 from math import fsum, isnan
 
 from msgspec import Struct
 
-from edgetop import __version__
 from edgetop.core.clock import monotonic_us
+from edgetop.core.energy.readings import Plausibility
 from edgetop.core.energy.scopes import Headline
-from edgetop.core.records import DeviceInfo, SessionStarted
+from edgetop.core.format import format_significant
+from edgetop.core.records import DeviceInfo
 from edgetop.core.sources import Meter, Unavailable
+from edgetop.live.live_session import Recorder
 from edgetop.session.meters import ChannelFeed, headline_of, meters_of
-from edgetop.session.session import Session, new_session_id
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.sampler import Sampler
 
@@ -41,19 +42,9 @@ class SensorSession:
 
     def __init__(self, inventory: Inventory, chosen: str | None = None) -> None:
         """`chosen` is the power source that the person named; `None` leaves the choice to edgetop."""
-        self.session = Session()
-        self.session.apply(
-            SessionStarted(
-                t_us=monotonic_us(),
-                session_id=new_session_id(),
-                started_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-                edgetop_version=__version__,
-                device=DeviceInfo(hostname=""),
-                power=chosen,
-            )
-        )
+        self.session = Recorder(device=DeviceInfo(hostname=""), store=None, power=chosen).session
         self._sampler = Sampler(inventory)
-        self._take()
+        self._drain()
         self._sampler.start()
 
     @property
@@ -73,7 +64,7 @@ class SensorSession:
         """
         meters = self.meters
         while True:
-            now_us = self._take()
+            now_us = self._drain()
             answered = all(self._has_answered(meter, now_us) for meter in meters)
             if not meters or now_us >= most_s * 1e6 or (now_us >= least_s * 1e6 and answered):
                 return 0, now_us
@@ -83,7 +74,7 @@ class SensorSession:
         """Go on for so many seconds from now; `tick` is told how many are left."""
         begin_us = self._now_us()
         while True:
-            now_us = self._take()
+            now_us = self._drain()
             left_s = seconds - (now_us - begin_us) / 1e6
             if left_s <= 0:
                 return begin_us, now_us
@@ -101,8 +92,12 @@ class SensorSession:
 
     def _mean(self, meter: Meter, span: Span) -> MeanPower | Unavailable:
         stamps, values = self.session.window(meter.name, *span)
-        known = [value for value in values if not isnan(value)]
+        gate = Plausibility(meter)
+        read = [(t_us, value) for t_us, value in zip(stamps, values, strict=True) if not isnan(value)]
+        known = [value for reading in read for _, value in gate.admit(*reading, meter.update_s or meter.poll_s)]
         if not known:
+            if read:
+                return Unavailable(f"{format_significant(read[-1][1])} W cannot be the power of this meter")
             return self._why_none(meter, span)
         return MeanPower(
             mean_w=fsum(known) / len(known),
@@ -113,17 +108,19 @@ class SensorSession:
         )
 
     def _rate(self, meter: Meter, span: Span) -> MeanPower | Unavailable:
+        """From the first change of the counter to the last: before and after, a part of a step is not seen."""
         stamps, values = self.session.window(meter.name, *span)
         feed = ChannelFeed(self.session, meter)
         feed.advance(span[1])
         curve = feed.estimator.curve
         if curve.last_us is None or all(isnan(value) for value in values):
             return self._why_none(meter, span)
-        begin_us = max(span[0], curve.first_us or 0)
-        risen_j = 0.0 if begin_us >= curve.last_us else curve.energy_j(curve.last_us) - curve.energy_j(begin_us)
-        if risen_j <= 0:
+        changes_us = _changes_us(stamps, values)
+        if not changes_us:
             return Unavailable(f"the counter has not moved in {_length_s(span):.1f} s")
-        power_w = risen_j / ((curve.last_us - begin_us) / 1e6)
+        if len(changes_us) == 1:
+            return Unavailable(f"the counter has moved only once in {_length_s(span):.1f} s")
+        power_w = curve.mean_w(changes_us[0], changes_us[-1])
         return MeanPower(mean_w=power_w, least_w=power_w, most_w=power_w, readings=len(stamps))
 
     def _why_none(self, meter: Meter, span: Span) -> Unavailable:
@@ -135,14 +132,14 @@ class SensorSession:
         return last if isinstance(last, Unavailable) else Unavailable(f"it gave no reading in {_length_s(span):.1f} s")
 
     def _has_answered(self, meter: Meter, now_us: int) -> bool:
-        """Whether a power has been read, be it in vain, or a counter has moved."""
-        _, values = self.session.window(meter.name, 0, now_us)
-        if meter.kind == "energy" and len(set(values)) == 1 and not isnan(values[0]):
-            return False
+        """Whether a power has been read, be it in vain, or a counter has moved twice."""
+        stamps, values = self.session.window(meter.name, 0, now_us)
+        if meter.kind == "energy" and len(values) and not isnan(values[-1]):
+            return len(_changes_us(stamps, values)) > 1
         return len(values) > 0
 
-    def _take(self) -> int:
-        """Take in what was read by now, and return when that is."""
+    def _drain(self) -> int:
+        """Add what was read by now to the session; the time of this call."""
         now_us = self._now_us()
         for record in self._sampler.drain():
             self.session.apply(record)
@@ -150,6 +147,12 @@ class SensorSession:
 
     def _now_us(self) -> int:
         return self.session.relative(monotonic_us())
+
+
+def _changes_us(stamps: Sequence[int], values: Sequence[float]) -> list[int]:
+    """When a counter was seen to stand elsewhere than at the reading before."""
+    read = [(t_us, value) for t_us, value in zip(stamps, values, strict=True) if not isnan(value)]
+    return [t_us for (_, before), (t_us, value) in pairwise(read) if value != before]
 
 
 def _length_s(span: Span) -> float:

@@ -1,7 +1,6 @@
-"""Model servers of others: found, polled, recorded.
+"""Model servers that others use: found, polled, recorded.
 
-Only addresses that the person gave, or on which a model server of this machine listens, are ever contacted. Readings
-wait here until `drain` fetches them.
+Only addresses that the user gave, or on which a model server of this machine listens, are ever contacted.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import count
 
 from msgspec import Struct
@@ -20,11 +19,11 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.records import Event, Record, Sampled, ServiceSeen, SourceAdded, TokensCounted
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.core.text import one_line
-from edgetop.core.token_counts import ReportedCount, TokenSum
+from edgetop.core.token_counts import NOT_RUNNING, ReportedCount, TokenSum
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.detection import recognise
+from edgetop.inference.server.detection import detect, server_process_names, server_programs
 from edgetop.inference.server.usage import PollResult, ServerPoller, State, Usage
-from edgetop.live.server_location import PROGRAMS, ServerLocation
+from edgetop.live.server_location import ServerLocation
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses, listening_pid
 from edgetop.telemetry.nvidia import GpuProcesses
@@ -32,298 +31,27 @@ from edgetop.telemetry.processes import ENDED, GroupUse
 
 PERIOD_S = 1.0
 
-LEFT_ALONE_S = (1.0, 2.0, 5.0, 10.0)
-"""How long a server that did not answer in time is not asked; the last one from then on."""
+BACKOFF_S = (1.0, 2.0, 5.0, 10.0)
+"""How long a server that did not answer in time is not polled; the last one from then on."""
 
-NOT_ASKED = Unavailable("it is no server that can be asked")
+NOT_POLLED = Unavailable("it is no server that can be polled")
 
-_SERVER_CHANNELS = (
-    ("up", "1", 0),
-    ("generated_tokens", "1", 0),
-    ("prompt_tokens", "1", 0),
-    ("requests_running", "1", 0),
-    ("requests_waiting", "1", 0),
-    ("context_use", "%", 1),
-    ("answer_time", "s", 4),
-)
+NOT_REPORTED = Unavailable("it does not report that")
 
-_PROCESS_CHANNELS = (("rss", "B", 0), ("cpu", "%", 1))
+NO_SERVER_REPORTS = Unavailable("no server reports it")
 
+_SERVERS = dict.fromkeys(program.name for program in server_programs() if program.port is not None)
 
-class ServerStatus(Struct, frozen=True, kw_only=True):
-    """A service as it was at the last look, for a person."""
+SEARCHED_FOR = f"{', '.join(_SERVERS)}, llama.cpp's tools, and any process that has a .gguf file mapped"
+"""The model processes that are found, for a person."""
 
-    number: int
-    kind: str
-    version: str = ""
-    models: tuple[str, ...] = ()
-    address: str = ""
-    pid: int | None = None
-    state: State | None = None
-    """`None` for a process that is not asked."""
-    trouble: Unavailable | None = None
-    """Why it does not answer, or has no address."""
-    usage: Usage | None = None
-    tokens_per_s: float | None = None
-    resident_bytes: float | None = None
-    cpu_percent: float | None = None
-    threads: int | None = None
-    gpu_bytes: int | None = None
-    is_open: bool = True
-    """False: another user's process, of which little is shown."""
+SCAN_EVERY = 5
+"""Rounds from one scan for processes to the next."""
 
-
-class MonitoredServer:
-    """Found once, then looked at once a second; all from one thread."""
-
-    def __init__(
-        self, number: int, host: Host, *, observer: ServerPoller | None = None, elsewhere: Unavailable | None = None
-    ) -> None:
-        """`elsewhere` says why the tokens of a server on another machine do not count here."""
-        self.number = number
-        self.process: ModelProcess | None = None
-        self.observer = observer
-        self.is_given = observer is not None
-        self.look: PollResult | None = None
-        self._elsewhere = elsewhere
-        self._host = host
-        self._use = GroupUse(host)
-        self._resident: float | Unavailable = NOT_ASKED
-        self._cpu: float | Unavailable = NOT_ASKED
-        self.gpu_bytes: int | None = None
-        self._usage: Usage | None = None
-        """The latest that was told."""
-        self._rate: float | None = None
-        self._counted: tuple[int, int] | None = None
-        self._failures = 0
-        self._due_s = 0.0
-        self._seen: ServiceSeen | None = None
-        self._state: State | None = None
-
-    @property
-    def address(self) -> str:
-        """Where it is asked."""
-        return "" if self.observer is None else str(self.observer.address)
-
-    @property
-    def kind(self) -> str:
-        """The program, as the server itself says or else as its process looks."""
-        told = "" if self._usage is None or self._usage.kind == "openai" else self._usage.kind
-        return one_line(told or ("" if self.process is None else self.process.kind)) or "server"
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """Its process and those that work for it."""
-        return () if self.process is None else (self.process.pid, *self.process.workers)
-
-    @property
-    def counts(self) -> TokensCounted:
-        """Which tokens it counts that belong to this machine's energy."""
-        return "nothing" if self._usage is None or self._elsewhere is not None else self._usage.counts
-
-    @property
-    def told(self) -> ReportedCount:
-        """Its count, or why it is not known."""
-        return Unavailable("it has not answered yet") if self.look is None else self.look.told
-
-    @property
-    def told_prompts(self) -> int | None:
-        """Its count of prompt tokens, if it answered with one."""
-        return None if self.look is None or self.look.usage is None else self.look.usage.prompt_tokens
-
-    @property
-    def no_count(self) -> Unavailable | None:
-        """Why it does not count all tokens at once."""
-        if self._elsewhere is not None:
-            return self._elsewhere
-        if self._usage is not None:
-            return self._usage.no_count
-        if self.look is not None and self.look.trouble is not None:
-            return self.look.trouble
-        if self.process is not None and self.process.port_missing:
-            return Unavailable(self.process.port_missing, "give its address: --server URL")
-        return NOT_ASKED
-
-    def unsure_at(self, t_us: int) -> float:
-        """Tokens by which its count may be off at a moment near its look."""
-        if self.look is None or self.look.usage is None:
-            return 0.0
-        return self.look.usage.unsure + (self._rate or 0.0) * abs(self.look.t_us - t_us) / US_PER_S
-
-    def ask(self) -> None:
-        """Look at the server, unless it is to be left alone for a while."""
-        if self.observer is None or time.monotonic() < self._due_s:
-            return
-        look = self.look = self.observer.look()
-        if look.state in {"silent", "refuses"}:
-            self._due_s = time.monotonic() + LEFT_ALONE_S[min(self._failures, len(LEFT_ALONE_S) - 1)]
-            self._failures += 1
-        else:
-            self._failures = 0
-        self._rate = None
-        counted, self._counted = self._counted, None
-        if look.usage is not None:
-            self._usage = look.usage
-            if isinstance(look.usage.tokens, int):
-                self._counted = (look.t_us, look.usage.tokens)
-                if counted is not None and look.t_us > counted[0] and look.usage.tokens >= counted[1]:
-                    self._rate = (look.usage.tokens - counted[1]) * US_PER_S / (look.t_us - counted[0])
-
-    def measure(self) -> None:
-        """Read what its processes take."""
-        if self.process is None:
-            self._resident = self._cpu = Unavailable("its process is not known")
-        else:
-            self._resident, self._cpu = self._use.read(self.pids)
-
-    @property
-    def has_ended(self) -> bool:
-        """Its process is gone, and it cannot be asked either."""
-        return self.observer is None and self._resident is ENDED
-
-    def records(self, t_us: int) -> Iterator[Record]:
-        """What is new since the call before, and a reading. Stamped with `t_us`."""
-        seen = ServiceSeen(
-            t_us=t_us,
-            number=self.number,
-            kind=self.kind,
-            version="" if self._usage is None else one_line(self._usage.version),
-            address=self.address,
-            pid=None if self.process is None else self.process.pid,
-            models=self.models,
-            counts=self.counts,
-            no_count=self.no_count,
-        )
-        if self._seen is None:
-            yield SourceAdded(source=self._source())
-        if self._seen is None or replace(self._seen, t_us=t_us) != seen:
-            self._seen = seen
-            yield seen
-        state = None if self.look is None else self.look.state
-        if state is not None and state != self._state:
-            # Whatever is told first is what it was found in, which is no event.
-            if self._state is not None:
-                yield Event(t_us=t_us, kind=f"server_{state}", text=self._sentence(state), data={"server": self.number})
-            self._state = state
-        yield self._sample(t_us)
-
-    @property
-    def models(self) -> tuple[str, ...]:
-        """Names of the models that it has."""
-        told = () if self._usage is None else self._usage.models
-        if told or self.process is None or not self.process.model:
-            return tuple(map(one_line, told))
-        return (one_line(_file_name(self.process.model)),)
-
-    def row(self) -> ServerStatus:
-        """As it was at the last look."""
-        process = self.process
-        trouble = None if self.look is None else self.look.trouble
-        if self.look is None and process is not None and process.port_missing:
-            trouble = Unavailable(process.port_missing, "give its address: --server URL")
-        return ServerStatus(
-            number=self.number,
-            kind=self.kind,
-            version="" if self._usage is None else one_line(self._usage.version),
-            models=self.models,
-            address=self.address,
-            pid=None if process is None else process.pid,
-            state=None if self.look is None else self.look.state,
-            trouble=trouble,
-            usage=None if self.look is None else self.look.usage,
-            tokens_per_s=self._rate,
-            resident_bytes=None if isinstance(self._resident, Unavailable) else self._resident,
-            cpu_percent=None if isinstance(self._cpu, Unavailable) else self._cpu,
-            threads=None if process is None or not process.threads else process.threads,
-            gpu_bytes=self.gpu_bytes,
-            is_open=process is None or process.is_open,
-        )
-
-    def _source(self) -> SourceInfo:
-        is_server = self.observer is not None or (self.process is not None and bool(self.process.port_missing))
-        self._channels = (*(_SERVER_CHANNELS if is_server else ()), *_PROCESS_CHANNELS)
-        return SourceInfo(
-            name=f"server.{self.number}",
-            driver="http" if is_server else "procfs",
-            path=self.address,
-            period_s=PERIOD_S,
-            channels=tuple(
-                Channel(name=f"server.{self.number}.{name}", unit=unit, digits=digits)
-                for name, unit, digits in self._channels
-            ),
-        )
-
-    def _sample(self, t_us: int) -> Sampled:
-        values = self._values()
-        chosen = [values[name] for name, _, _ in self._channels]
-        reasons = tuple(value.reason if isinstance(value, Unavailable) else "" for value in chosen)
-        return Sampled(
-            source=f"server.{self.number}",
-            t_us=t_us,
-            values=tuple(None if isinstance(value, Unavailable) else float(value) for value in chosen),
-            reasons=reasons if any(reasons) else (),
-        )
-
-    def _values(self) -> dict[str, float | Unavailable]:
-        values: dict[str, float | Unavailable] = {"rss": self._resident, "cpu": self._cpu}
-        look = self.look
-        trouble = self.no_count or NOT_ASKED if look is None else look.trouble or Unavailable("it does not tell that")
-        values.update(dict.fromkeys((name for name, _, _ in _SERVER_CHANNELS), trouble))
-        if look is None:
-            return values
-        values["up"] = 0.0 if look.state == "down" else 1.0 if look.usage is not None else trouble
-        if look.usage is None:
-            return values
-        usage, not_told = look.usage, Unavailable("it does not tell that")
-        share = usage.context_share
-        values.update(
-            generated_tokens=not_told if usage.tokens == "not running" else usage.tokens,
-            prompt_tokens=_or(usage.prompt_tokens, not_told),
-            requests_running=_or(usage.running, not_told),
-            requests_waiting=_or(usage.waiting, not_told),
-            context_use=not_told if share is None else 100 * share,
-            answer_time=look.answer_s,
-        )
-        return values
-
-    def _sentence(self, state: State) -> str:
-        name = f"{self.kind} at {self.address}"
-        match state:
-            case "answers":
-                return f"{name} answers."
-            case "down":
-                return f"{name} has ended: nobody listens there."
-            case "loading":
-                return f"{name} loads its model."
-            case "busy":
-                return f"{name} is well, but too busy to tell more."
-        trouble = None if self.look is None else self.look.trouble
-        return f"{name} does not answer{'' if trouble is None else f': {trouble.reason}'}."
-
-
-def address_of(process: ModelProcess) -> Address | None:
-    """Where a process of this machine is asked."""
-    if not process.addresses:
-        return None
-    host, port = process.addresses[0]
-    return Address("http", host, port)
-
-
-def _or(value: float | None, missing: Unavailable) -> float | Unavailable:
-    return missing if value is None else value
-
-
-def _file_name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-FIND_EVERY = 5
-"""Rounds from one look for processes to the next."""
-
-SERVICES_MOST = 32
+SERVERS_MAX = 32
 
 STOP_S = 5.0
-"""How long `stop` waits for a server that is just being asked."""
+"""How long `stop` waits for a poll under way."""
 
 NOTHING_FOUND = Unavailable("no model server that counts its tokens was found")
 
@@ -340,41 +68,303 @@ SOURCE = SourceInfo(
     ),
 )
 
+_USAGE_CHANNELS: tuple[tuple[Channel, Callable[[Usage], ReportedCount | float | None]], ...] = (
+    (Channel(name="generated_tokens", unit="1"), lambda usage: usage.tokens),
+    (Channel(name="prompt_tokens", unit="1"), lambda usage: usage.prompt_tokens),
+    (Channel(name="requests_running", unit="1"), lambda usage: usage.running),
+    (Channel(name="requests_waiting", unit="1"), lambda usage: usage.waiting),
+    (
+        Channel(name="context_use", unit="%", digits=1),
+        lambda usage: None if usage.context_share is None else 100 * usage.context_share,
+    ),
+)
 
-class ServerMonitor:
-    """Looks from `start` to `stop`."""
+_SERVER_CHANNELS = (
+    Channel(name="up", unit="1"),
+    *(channel for channel, _ in _USAGE_CHANNELS),
+    Channel(name="answer_time", unit="s", digits=4),
+)
+
+_PROCESS_CHANNELS = (Channel(name="rss", unit="B"), Channel(name="cpu", unit="%", digits=1))
+
+
+class ServerStatus(Struct, frozen=True, kw_only=True):
+    """A server as it was in the last round, for a person."""
+
+    number: int
+    kind: str
+    version: str = ""
+    models: tuple[str, ...] = ()
+    address: str = ""
+    pid: int | None = None
+    state: State | None = None
+    """`None` for a process that is not polled."""
+    trouble: Unavailable | None = None
+    """Why it does not answer, or has no address."""
+    usage: Usage | None = None
+    tokens_per_s: float | None = None
+    resident_bytes: float | None = None
+    cpu_percent: float | None = None
+    threads: int | None = None
+    gpu_bytes: int | None = None
+    is_open: bool = True
+    """False: another user's process, of which little is shown."""
+
+
+class MonitoredServer:
+    """One server or model process, polled once a second; all from one thread."""
 
     def __init__(
-        self, host: Host, given: Sequence[Address] = (), *, key: str = "", elsewhere_counts: bool = False
+        self, number: int, host: Host, *, poller: ServerPoller | None = None, remote: Unavailable | None = None
     ) -> None:
-        """`given` are servers to ask besides those that are found; only they are sent the `key`.
+        """`remote` says why the tokens of a server on another machine do not count here."""
+        self.number = number
+        self.process: ModelProcess | None = None
+        self.poller = poller
+        self.is_given = poller is not None
+        self.last_poll: PollResult | None = None
+        self._remote = remote
+        self._host = host
+        self._use = GroupUse(host)
+        self._resident: float | Unavailable = NOT_POLLED
+        self._cpu: float | Unavailable = NOT_POLLED
+        self.gpu_bytes: int | None = None
+        self._usage: Usage | None = None
+        """The latest that was reported."""
+        self._rate: float | None = None
+        self._counted: tuple[int, int] | None = None
+        self._failures = 0
+        self._due_s = 0.0
+        self._seen: ServiceSeen | None = None
+        self._state: State | None = None
 
-        `elsewhere_counts` says that the power of other machines is brought here, so that their tokens count.
+    @property
+    def address(self) -> str:
+        """Where it is polled."""
+        return "" if self.poller is None else str(self.poller.address)
+
+    @property
+    def kind(self) -> str:
+        """The program, as the server itself says or else as its process looks."""
+        reported = "" if self._usage is None or self._usage.kind == "openai" else self._usage.kind
+        return one_line(reported or ("" if self.process is None else self.process.kind)) or "server"
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Its process and those that work for it."""
+        return () if self.process is None else (self.process.pid, *self.process.workers)
+
+    @property
+    def counts(self) -> TokensCounted:
+        """Which tokens it counts that belong to this machine's energy."""
+        return "nothing" if self._usage is None or self._remote is not None else self._usage.counts
+
+    @property
+    def count(self) -> ReportedCount:
+        """Its count, or why it is not known."""
+        return Unavailable("it has not answered yet") if self.last_poll is None else self.last_poll.count
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the last poll reported."""
+        return None if self.last_poll is None else self.last_poll.usage
+
+    @property
+    def no_count(self) -> Unavailable | None:
+        """Why it does not count all tokens at once."""
+        if self._remote is not None:
+            return self._remote
+        if self._usage is not None:
+            return self._usage.no_count
+        if self.last_poll is not None and self.last_poll.trouble is not None:
+            return self.last_poll.trouble
+        if self.process is not None and self.process.port_missing:
+            return Unavailable(self.process.port_missing, "give its address: --server URL")
+        return NOT_POLLED
+
+    def uncertainty_at(self, t_us: int) -> float:
+        """Tokens by which its count may be off at a moment near its last poll."""
+        if self.last_poll is None or self.last_poll.usage is None:
+            return 0.0
+        return self.last_poll.usage.uncertainty + (self._rate or 0.0) * abs(self.last_poll.t_us - t_us) / US_PER_S
+
+    def poll(self) -> None:
+        """Poll the server, unless it is not due yet."""
+        if self.poller is None or time.monotonic() < self._due_s:
+            return
+        result = self.last_poll = self.poller.poll()
+        if result.state in {"silent", "refuses"}:
+            self._due_s = time.monotonic() + BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
+            self._failures += 1
+        else:
+            self._failures = 0
+        self._rate = None
+        counted, self._counted = self._counted, None
+        if result.usage is not None:
+            self._usage = result.usage
+            if isinstance(result.usage.tokens, int):
+                self._counted = (result.t_us, result.usage.tokens)
+                if counted is not None and result.t_us > counted[0] and result.usage.tokens >= counted[1]:
+                    self._rate = (result.usage.tokens - counted[1]) * US_PER_S / (result.t_us - counted[0])
+
+    def measure(self) -> None:
+        """Read what its processes use."""
+        if self.process is None:
+            self._resident = self._cpu = Unavailable("its process is not known")
+        else:
+            self._resident, self._cpu = self._use.read(self.pids)
+
+    @property
+    def has_ended(self) -> bool:
+        """Its process is gone, and it cannot be polled either."""
+        return self.poller is None and self._resident is ENDED
+
+    def records(self, t_us: int) -> Iterator[Record]:
+        """What is new since the last call, and a reading. Stamped with `t_us`."""
+        status = self.status()
+        seen = ServiceSeen(
+            t_us=t_us,
+            number=self.number,
+            kind=status.kind,
+            version=status.version,
+            address=status.address,
+            pid=status.pid,
+            models=status.models,
+            counts=self.counts,
+            no_count=self.no_count,
+        )
+        if self._seen is None:
+            yield SourceAdded(source=self._source())
+        if self._seen is None or replace(self._seen, t_us=t_us) != seen:
+            self._seen = seen
+            yield seen
+        state = status.state
+        if state is not None and state != self._state:
+            # The first state is the one it was found in, which is no event.
+            if self._state is not None:
+                yield Event(t_us=t_us, kind=f"server_{state}", text=self._sentence(state), data={"server": self.number})
+            self._state = state
+        yield _sampled(f"server.{self.number}", t_us, tuple(self._values()))
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models that it has."""
+        reported = () if self._usage is None else self._usage.models
+        if reported or self.process is None or not self.process.model:
+            return tuple(map(one_line, reported))
+        return (one_line(self.process.model.rpartition("/")[2]),)
+
+    def status(self) -> ServerStatus:
+        """As it was in the last round."""
+        process = self.process
+        trouble = None if self.last_poll is None else self.last_poll.trouble
+        if self.last_poll is None and process is not None and process.port_missing:
+            trouble = Unavailable(process.port_missing, "give its address: --server URL")
+        return ServerStatus(
+            number=self.number,
+            kind=self.kind,
+            version="" if self._usage is None else one_line(self._usage.version),
+            models=self.models,
+            address=self.address,
+            pid=None if process is None else process.pid,
+            state=None if self.last_poll is None else self.last_poll.state,
+            trouble=trouble,
+            usage=self.usage,
+            tokens_per_s=self._rate,
+            resident_bytes=None if isinstance(self._resident, Unavailable) else self._resident,
+            cpu_percent=None if isinstance(self._cpu, Unavailable) else self._cpu,
+            threads=None if process is None or not process.threads else process.threads,
+            gpu_bytes=self.gpu_bytes,
+            is_open=process is None or process.is_open,
+        )
+
+    def _source(self) -> SourceInfo:
+        self._is_server = self.poller is not None or (self.process is not None and bool(self.process.port_missing))
+        channels = (*(_SERVER_CHANNELS if self._is_server else ()), *_PROCESS_CHANNELS)
+        name = f"server.{self.number}"
+        return SourceInfo(
+            name=name,
+            driver="http" if self._is_server else "procfs",
+            path=self.address,
+            period_s=PERIOD_S,
+            channels=tuple(replace(channel, name=f"{name}.{channel.name}") for channel in channels),
+        )
+
+    def _values(self) -> Iterator[float | Unavailable]:
+        """A value for each channel."""
+        last = self.last_poll
+        if self._is_server:
+            trouble = self.no_count or NOT_POLLED if last is None else last.trouble or NOT_REPORTED
+            if last is not None and last.usage is not None:
+                yield 1.0
+                for _, read in _USAGE_CHANNELS:
+                    value = read(last.usage)
+                    yield NOT_REPORTED if value is None or value == NOT_RUNNING else value
+                yield last.answer_s
+            else:
+                yield 0.0 if last is not None and last.state == "down" else trouble
+                yield from [trouble] * (len(_SERVER_CHANNELS) - 1)
+        yield from (self._resident, self._cpu)
+
+    def _sentence(self, state: State) -> str:
+        name = f"{self.kind} at {self.address}"
+        match state:
+            case "answers":
+                return f"{name} answers."
+            case "down":
+                return f"{name} has ended: nobody listens there."
+            case "loading":
+                return f"{name} is loading its model."
+            case "busy":
+                return f"{name} is healthy, but too busy for more."
+        trouble = None if self.last_poll is None else self.last_poll.trouble
+        return f"{name} does not answer{'' if trouble is None else f': {trouble.reason}'}."
+
+
+def _sampled(source: str, t_us: int, values: Sequence[float | Unavailable]) -> Sampled:
+    reasons = tuple(value.reason if isinstance(value, Unavailable) else "" for value in values)
+    return Sampled(
+        source=source,
+        t_us=t_us,
+        values=tuple(None if isinstance(value, Unavailable) else float(value) for value in values),
+        reasons=reasons if any(reasons) else (),
+    )
+
+
+class ServerMonitor:
+    """Polls from `start` to `stop`, in a thread of its own; records wait until `drain`."""
+
+    def __init__(
+        self, host: Host, given: Sequence[Address] = (), *, key: str = "", remote_counts: bool = False
+    ) -> None:
+        """`given` are servers in addition to those that are found; only they are sent the `key`.
+
+        `remote_counts` says that the power of other machines is measured as well, so that their tokens count.
         """
         self._host = host
-        self._processes = ModelProcesses(host)
+        self._processes = ModelProcesses(host, server_programs())
         self._gpu = GpuProcesses()
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._records: list[Record] = [SourceAdded(source=SOURCE)]
         self.rows: tuple[ServerStatus, ...] = ()
-        """The services as they were at the last round."""
+        """The servers as they were in the last round."""
         self.pids: tuple[int, ...] = ()
         """All watched processes that run."""
         self.rounds = 0
-        """How many times all were looked at."""
+        """How many have ended."""
         self._tokens, self._prompts = TokenSum(), TokenSum()
         self._numbers = count(1)
-        self._services: list[MonitoredServer] = []
+        self._servers: list[MonitoredServer] = []
         for address in given:
-            place = ServerLocation(address)
-            missing = None if place.is_here or elsewhere_counts else place.power_elsewhere
-            observer = self._observer(address, key)
-            self._services.append(MonitoredServer(next(self._numbers), host, observer=observer, elsewhere=missing))
+            location = ServerLocation(address)
+            missing = None if location.is_here or remote_counts else location.no_power
+            poller = self._new_poller(address, key)
+            self._servers.append(MonitoredServer(next(self._numbers), host, poller=poller, remote=missing))
         self._thread = threading.Thread(target=self._run, name="edgetop-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look, once."""
+        """Start polling, once."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -384,30 +374,30 @@ class ServerMonitor:
             self._thread.join(STOP_S)
 
     def drain(self) -> list[Record]:
-        """What was seen since the call before."""
+        """What was recorded since the last call."""
         with self._lock:
             records, self._records = self._records, []
         return records
 
     def round(self) -> None:
-        """Look at everything once."""
-        if self.rounds % FIND_EVERY == 0:
-            self._find()
+        """Scan for processes when it is due, and poll everything once."""
+        if self.rounds % SCAN_EVERY == 0:
+            self._scan()
         begin_us = self._host.clock()
-        for service in self._services:
-            service.ask()
+        for server in self._servers:
+            server.poll()
         t_us = (begin_us + self._host.clock()) // 2
-        for service in self._services:
-            service.measure()
-        records = [record for service in self._services for record in service.records(t_us)]
-        records.append(self._together(t_us))
-        ended = [service for service in self._services if service.has_ended]
-        records += [_ending(service, t_us) for service in ended]
-        self._services = [service for service in self._services if service not in ended]
+        for server in self._servers:
+            server.measure()
+        records = [record for server in self._servers for record in server.records(t_us)]
+        records.append(self._totals(t_us))
+        ended = [server for server in self._servers if server.has_ended]
+        records += [_ending(server, t_us) for server in ended]
+        self._servers = [server for server in self._servers if server not in ended]
         with self._lock:
             self._records += records
-        self.rows = tuple(service.row() for service in self._services)
-        self.pids = tuple(pid for service in self._services for pid in service.pids)
+        self.rows = tuple(server.status() for server in self._servers)
+        self.pids = tuple(pid for server in self._servers for pid in server.pids)
         self.rounds += 1
 
     def _run(self) -> None:
@@ -415,9 +405,9 @@ class ServerMonitor:
         while not self._stop.is_set():
             try:
                 self.round()
-            except Exception as error:  # noqa: BLE001 - whatever a process or server shows, the others are watched on
+            except Exception as error:  # noqa: BLE001 - whatever one server does, the others are polled
                 words = " ".join(f"{type(error).__name__}: {error}".split())
-                event = Event(t_us=self._host.clock(), kind="watch_failed", text=f"Looking at servers failed: {words}")
+                event = Event(t_us=self._host.clock(), kind="watch_failed", text=f"Polling servers failed: {words}")
                 with self._lock:
                     self._records.append(event)
                 self.rounds += 1
@@ -425,97 +415,78 @@ class ServerMonitor:
             due_us = ((now_us + period_us // 4) // period_us + 1) * period_us
             self._stop.wait((due_us - now_us) / US_PER_S)
 
-    def _observer(self, address: Address, key: str = "") -> ServerPoller:
-        return ServerPoller(address, recognise, key=key, clock=self._host.clock, stopped=self._stop.is_set)
+    def _new_poller(self, address: Address, key: str = "") -> ServerPoller:
+        return ServerPoller(address, detect, key=key, clock=self._host.clock, stopped=self._stop.is_set)
 
-    # Finding
-
-    def _find(self) -> None:
-        found = list(self._processes.look())
+    def _scan(self) -> None:
+        found = list(self._processes.scan())
         gpu = self._gpu.bytes_by_pid() if found else {}
-        for service in self._services:
-            service.process = self._still(service, found)
-            if service.process in found:
-                found.remove(service.process)
+        for server in self._servers:
+            server.process = self._process_of(server, found)
+            if server.process in found:
+                found.remove(server.process)
         for process in found:
-            if len(self._services) < SERVICES_MOST:
-                self._services.append(self._new(process))
-        for service in self._services:
-            self._give_observer(service)
-            held = [gpu[pid] for pid in service.pids if pid in gpu]
-            service.gpu_bytes = sum(held) if held else None
+            if len(self._servers) < SERVERS_MAX:
+                server = MonitoredServer(next(self._numbers), self._host)
+                server.process = process
+                self._servers.append(server)
+        for server in self._servers:
+            if server.poller is None and server.process is not None and server.process.addresses:
+                server.poller = self._new_poller(Address("http", *server.process.addresses[0]))
+            used = [gpu[pid] for pid in server.pids if pid in gpu]
+            server.gpu_bytes = sum(used) if used else None
 
-    def _still(self, service: MonitoredServer, found: Sequence[ModelProcess]) -> ModelProcess | None:
-        """The process of a service: the one that it was, else the one that listens at its address now."""
-        before = service.process
+    def _process_of(self, server: MonitoredServer, found: Sequence[ModelProcess]) -> ModelProcess | None:
+        """The process of a server: the one it was, else the one that listens at its address now."""
+        before = server.process
         for process in found:
             if before is not None and (process.pid, process.started) == (before.pid, before.started):
                 return process
-        if service.observer is None:
+        if server.poller is None:
             return before
-        address = service.observer.address
+        address = server.poller.address
         for process in found:
             if any(port == address.port for _, port in process.addresses) and ServerLocation(address).is_here:
                 return process
-        return self._by_port(address, found) if service.is_given else None
+        return self._by_port(address, found) if server.is_given else None
 
     def _by_port(self, address: Address, found: Sequence[ModelProcess]) -> ModelProcess | None:
         """The process that listens at an address that was given, whatever its program."""
         if not ServerLocation(address).is_here:
             return None
-        pid = listening_pid(self._host, address.port, PROGRAMS)
+        pid = listening_pid(self._host, address.port, server_process_names())
         if isinstance(pid, Unavailable) or pid == os.getpid():
             return None
         return next((process for process in found if process.pid == pid), ModelProcess(pid=pid, kind=""))
 
-    def _new(self, process: ModelProcess) -> MonitoredServer:
-        service = MonitoredServer(next(self._numbers), self._host)
-        service.process = process
-        return service
-
-    def _give_observer(self, service: MonitoredServer) -> None:
-        if service.observer is None and service.process is not None:
-            address = address_of(service.process)
-            if address is not None:
-                service.observer = self._observer(address)
-
-    # All together
-
-    def _together(self, t_us: int) -> Sampled:
-        counting = [service for service in self._services if service.counts != "nothing"]
-        tokens = self._tokens.look({service.number: service.told for service in counting})
-        usages = [
-            service.look.usage
-            for service in self._services
-            if service.look is not None and service.look.usage is not None
-        ]
-        told_prompts: dict[Hashable, ReportedCount] = {
-            service.number: service.told_prompts for service in counting if service.told_prompts is not None
+    def _totals(self, t_us: int) -> Sampled:
+        counting = [server for server in self._servers if server.counts != "nothing"]
+        tokens = self._tokens.look({server.number: server.count for server in counting})
+        usages = [server.usage for server in self._servers if server.usage is not None]
+        prompts: dict[Hashable, ReportedCount] = {
+            server.number: server.usage.prompt_tokens
+            for server in counting
+            if server.usage is not None and server.usage.prompt_tokens is not None
         }
         values: tuple[float | Unavailable, ...] = (
-            tokens if counting else self._why_none(),
-            self._prompts.look(told_prompts) if told_prompts else Unavailable("no server tells it"),
+            tokens if counting else self._why_no_count(),
+            self._prompts.look(prompts) if prompts else NO_SERVER_REPORTS,
             _sum([usage.running for usage in usages]),
             _sum([usage.waiting for usage in usages]),
-            sum(service.unsure_at(t_us) for service in counting),
+            sum(server.uncertainty_at(t_us) for server in counting),
         )
-        return Sampled(
-            source=SOURCE.name,
-            t_us=t_us,
-            values=tuple(None if isinstance(value, Unavailable) else float(value) for value in values),
-            reasons=tuple(value.reason if isinstance(value, Unavailable) else "" for value in values),
-        )
+        return _sampled(SOURCE.name, t_us, values)
 
-    def _why_none(self) -> Unavailable:
-        reasons = [service.no_count for service in self._services if service.observer is not None]
+    def _why_no_count(self) -> Unavailable:
+        reasons = [server.no_count for server in self._servers if server.poller is not None]
         return next((reason for reason in reasons if reason is not None), NOTHING_FOUND)
 
 
-def _ending(service: MonitoredServer, t_us: int) -> Event:
-    pid = "" if service.process is None else f" (process {service.process.pid})"
-    return Event(t_us=t_us, kind="service_ended", text=f"{service.kind}{pid} has ended.")
+def _ending(server: MonitoredServer, t_us: int) -> Event:
+    pid = "" if server.process is None else f" (process {server.process.pid})"
+    return Event(t_us=t_us, kind="service_ended", text=f"{server.kind}{pid} has ended.")
 
 
 def _sum(parts: Sequence[int | None]) -> float | Unavailable:
     known = [part for part in parts if part is not None]
-    return float(sum(known)) if known else Unavailable("no server tells it")
+    return float(sum(known)) if known else NO_SERVER_REPORTS

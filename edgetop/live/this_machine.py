@@ -9,13 +9,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError
 from edgetop.core.prediction import PastRun, Prediction
-from edgetop.core.records import DeviceInfo, ModelLoaded, machine_key
-from edgetop.core.sources import Unavailable
+from edgetop.core.records import DeviceInfo, LoadEntry, ModelLoaded, machine_key
+from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, predict
 from edgetop.fit.devices import default_file, load_devices, this_machine
 from edgetop.fit.learning import run_of
@@ -24,7 +24,7 @@ from edgetop.fit.machine_profile import FILE_NAME, MachineProfile, add_run, load
 from edgetop.fit.memory import MemoryRoom, gpu_memory, main_memory
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.inference.llama.library import offloads_to_gpu
-from edgetop.inference.threads import decode_threads
+from edgetop.io.cpus import decode_threads
 from edgetop.io.files import FILE_SUFFIX
 from edgetop.telemetry import nvidia
 from edgetop.telemetry.device import describe
@@ -105,10 +105,10 @@ SESSIONS_MAX = 200
 """The newest ones; older ones say little of today's engine and today's machine."""
 
 
-def experience_in(folder: Path, device: DeviceInfo, *, limit: int) -> tuple[PastRun, ...]:
+def past_runs_in(folder: Path, device: DeviceInfo, *, limit: int) -> tuple[PastRun, ...]:
     """What the newest sessions of a folder teach of `device` in its present power mode."""
     outcomes = outcomes_in(folder, device, limit=limit)
-    return tuple(each for each in map(experience_of, outcomes) if each is not None)
+    return tuple(each for each in map(past_run_of, outcomes) if each is not None)
 
 
 def outcomes_in(folder: Path, device: DeviceInfo, *, limit: int = SESSIONS_MAX) -> list[Outcome]:
@@ -117,25 +117,16 @@ def outcomes_in(folder: Path, device: DeviceInfo, *, limit: int = SESSIONS_MAX) 
     return list(_outcomes(paths, machine_key(device))) if paths else []
 
 
-def experience_of(outcome: Outcome) -> PastRun | None:
-    """An outcome as experience; `None` where nothing was decoded long enough to be measured."""
+def past_run_of(outcome: Outcome) -> PastRun | None:
+    """An outcome as a past run; `None` where nothing was decoded long enough to be measured."""
     measured, load = outcome.measured, outcome.load
     if measured.decode_tokens_per_s is None:
         return None
     return PastRun(
+        **_of_load(load, outcome.device),
         session=outcome.session_id,
         measured_at=outcome.started_at,
-        machine_key=machine_key(outcome.device),
-        model_name=load.model.name,
-        architecture=load.model.architecture,
-        parameters=load.model.parameters or 0,
-        size_bytes=load.model.size_bytes or 0,
-        file_type=load.model.quantization,
         weight_bytes_per_token=outcome.prediction.bytes_per_token,
-        threads=load.settings.n_threads or 1,
-        gpu_layers=load.settings.n_gpu_layers or 0,
-        type_k=load.settings.type_k,
-        type_v=load.settings.type_v,
         depth_tokens=round(measured.depth_tokens),
         decode_tokens=measured.decode_tokens,
         decode_tokens_per_s=measured.decode_tokens_per_s,
@@ -147,7 +138,24 @@ def experience_of(outcome: Outcome) -> PastRun | None:
     )
 
 
-def experience_of_session(session: Session, t_us: int) -> tuple[PastRun, ...]:
+def _of_load(load: LoadEntry, device: DeviceInfo) -> dict[str, Any]:
+    """What a past run says of its machine, model and settings."""
+    model, settings = load.model, load.settings
+    return {
+        "machine_key": machine_key(device),
+        "model_name": model.name,
+        "architecture": model.architecture,
+        "parameters": model.parameters or 0,
+        "size_bytes": model.size_bytes or 0,
+        "file_type": model.quantization,
+        "threads": settings.n_threads or 1,
+        "gpu_layers": settings.n_gpu_layers or 0,
+        "type_k": settings.type_k,
+        "type_v": settings.type_v,
+    }
+
+
+def past_runs_of_session(session: Session, t_us: int) -> tuple[PastRun, ...]:
     """What a session that goes on teaches of its machine, each model for itself, the last one first.
 
     Turns that something disturbed are left out, as those of recorded sessions are.
@@ -186,19 +194,10 @@ def _run(session: Session, load: ModelLoaded, until_us: int, now_us: int) -> Pas
     evaluated, prefill_us = sum(each.evaluated for each in decoded), sum(each.prefill_us for each in decoded)
     prediction = session.prediction_at(until_us)
     return PastRun(
+        **_of_load(load, header.device),
         session="this session",
         measured_at=header.started_at,
-        machine_key=machine_key(header.device),
-        model_name=load.model.name,
-        architecture=load.model.architecture,
-        parameters=load.model.parameters or 0,
-        size_bytes=load.model.size_bytes or 0,
-        file_type=load.model.quantization,
         weight_bytes_per_token=None if prediction is None else prediction.bytes_per_token,
-        threads=load.settings.n_threads or 1,
-        gpu_layers=load.settings.n_gpu_layers or 0,
-        type_k=load.settings.type_k,
-        type_v=load.settings.type_v,
         depth_tokens=round(sum((each.prompt_tokens or 0) + each.generated / 2 for each in decoded) / len(decoded)),
         decode_tokens=generated,
         decode_tokens_per_s=sum(each.after_first or 0 for each in decoded) * US_PER_S / decode_us,
@@ -243,8 +242,8 @@ def _newest(folder: Path, limit: int) -> list[Path]:
 Probe = Literal["never", "once", "always"]
 """Whether the memory bandwidth is measured, which takes most of a second: `once` where nothing current is known."""
 
-EXPERIENCE_SESSIONS = 40
-"""The newest sessions that are asked for experience."""
+PAST_RUN_SESSIONS = 40
+"""The newest sessions that past runs are read from."""
 
 
 def profile_file(sessions: Path) -> Path:
@@ -257,26 +256,25 @@ def own_place(
     sessions: Path,
     *,
     probe: Probe,
-    tell: Callable[[str, str], None],
-    lately: Sequence[PastRun] = (),
+    report: Callable[[str, str], None],
+    recent: Sequence[PastRun] = (),
 ) -> RunTarget:
     """This machine now, with what the sessions in a folder tell of it.
 
-    `lately` is what a session has taught that is not in the folder yet. `tell` hears what went wrong, and how to fix
-    it.
+    `recent` are runs of a session that is not in the folder yet. `report` is called with what went wrong and a hint.
     """
     device = describe(host)
     threads = decode_threads(host.sysroot)
     rooms = memory_rooms(host)
     if isinstance(rooms, Unavailable):
-        tell(f"how much memory is free is not known: {rooms.reason}", rooms.hint)
+        report(f"how much memory is free is not known: {rooms.reason}", rooms.hint)
         rooms = ()
     return RunTarget(
-        machine=own_machine(device, _profile(host, device, sessions, threads=threads, probe=probe, tell=tell)),
+        machine=own_machine(device, _profile(host, device, sessions, threads=threads, probe=probe, report=report)),
         threads=threads,
         room=rooms[0] if rooms else None,
         gpu_room=max(rooms[1:], key=lambda room: room.available_bytes, default=None),
-        experience=(*lately, *experience_in(sessions, device, limit=EXPERIENCE_SESSIONS)),
+        past_runs=(*recent, *past_runs_in(sessions, device, limit=PAST_RUN_SESSIONS)),
         battery_j=battery_j(host),
     )
 
@@ -287,8 +285,8 @@ def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Pat
     found = load_profile(profile_file(sessions), machine_key(device))
     machine = own_machine(device, None if isinstance(found, Unavailable) else found)
     threads = load.settings.n_threads or 1
-    experience = experience_in(sessions, device, limit=EXPERIENCE_SESSIONS)
-    place = RunTarget(machine=machine, threads=threads, room=None, experience=experience)
+    past_runs = past_runs_in(sessions, device, limit=PAST_RUN_SESSIONS)
+    place = RunTarget(machine=machine, threads=threads, room=None, past_runs=past_runs)
     return predict(facts, load.settings, Workload(), place)
 
 
@@ -306,9 +304,7 @@ def battery_j(host: Host) -> float | None:
     """What is left in the battery; `None` without one."""
     if not host.path("/sys/class/power_supply").is_dir():
         return None
-    from edgetop.core.sources import BATTERY_ENERGY  # noqa: PLC0415 - most boards have no battery
-    from edgetop.telemetry import battery  # noqa: PLC0415 - the same
-    from edgetop.telemetry.source import SourceLost, UnavailableSource  # noqa: PLC0415 - the same
+    from edgetop.telemetry import battery  # noqa: PLC0415 - most boards have no battery
 
     for source in battery.probe(host):
         if isinstance(source, UnavailableSource):
@@ -332,7 +328,7 @@ def _profile(
     *,
     threads: int,
     probe: Probe,
-    tell: Callable[[str, str], None],
+    report: Callable[[str, str], None],
 ) -> MachineProfile | None:
     file, key = profile_file(sessions), machine_key(device)
     found = load_profile(file, key)
@@ -344,12 +340,12 @@ def _profile(
         return known
     measured = measure_machine(key, threads, now=now, runs=() if known is None else known.runs)
     if isinstance(measured, Unavailable):
-        tell(measured.reason, measured.hint)
+        report(measured.reason, measured.hint)
         return known
     try:
         save_profile(file, measured)
     except OSError as error:
-        tell(f"what was measured of this machine could not be kept in {file}: {error.strerror}", "make room there")
+        report(f"what was measured of this machine could not be kept in {file}: {error.strerror}", "make room there")
     return measured
 
 

@@ -13,22 +13,19 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine_settings import EngineSettings, KvType
+from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.inference.model_file import content_key
 from edgetop.io.files import write_atomically
 
 FILE_NAME = "tuned.json"
-
 LARGEST_FILE_BYTES = 2**20
-
 TUNED_MAX = 500
 """Models of one user's machines; the newest stay."""
 
 Goal = Literal["speed", "energy"]
-
 Count = Annotated[int, Meta(ge=1, le=2**20)]
-
 Words = Annotated[str, Meta(max_length=1000)]
 
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec import Struct
 
-from edgetop.core.clock import monotonic_us
 from edgetop.core.sources import Unavailable
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.server.address import Address
-from edgetop.live.live_session import Recorder
+from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_monitor import ServerMonitor, ServerStatus
-from edgetop.session.session import Session
-from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import Store
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.processes import watched_probe as probe_watched
-from edgetop.telemetry.registry import NO_POWER, Inventory, PowerChoice, probes_of, take_inventory
-from edgetop.telemetry.sampler import Sampler
+from edgetop.telemetry.registry import Inventory, PowerChoice, take_inventory
 
 NOTHING_RUNS = Unavailable("no model process was found on this machine")
 
@@ -39,12 +34,10 @@ class WatchOptions(Struct, frozen=True, kw_only=True):
     output: Path | None = None
 
 
-class WatchSession:
+class WatchSession(RecordedSession):
     """Starts everything, and brings together what comes in when `pump` is called, about once a second."""
 
     def __init__(self, options: WatchOptions, store: Store, on_trouble: Callable[[str], None]) -> None:
-        self.store = store
-        """Where sessions are kept, whether or not this one is."""
         self._options = options
         lower_priority()
         self._watch: ServerMonitor | None = None
@@ -53,8 +46,9 @@ class WatchSession:
             worker_pid=self._first_pid,
             helper_pids=self._other_pids,
             no_worker=lambda: NOTHING_RUNS,
+            uses_gpu=lambda: True,
         )
-        self.recorder = Recorder(
+        recorder = Recorder(
             device=describe(self._host),
             store=store if options.record else None,
             text_recorded=False,
@@ -63,18 +57,12 @@ class WatchSession:
             kind="watch",
             on_trouble=on_trouble,
         )
+        super().__init__(recorder, store)
         self._watch = ServerMonitor(
-            self._host, options.servers, key=options.key, elsewhere_counts=bool(options.power.streams)
+            self._host, options.servers, key=options.key, remote_counts=bool(options.power.streams)
         )
         self._watch.start()
-        self._sampler: Sampler | None = None
-        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgetop-start")
-        self._inventory: Future[Inventory] | None = self._background.submit(self._look_for_sensors)
-
-    @property
-    def session(self) -> Session:
-        """The session so far."""
-        return self.recorder.session
+        self._find_sensors(self._inventory_of_machine)
 
     @property
     def rows(self) -> Sequence[ServerStatus]:
@@ -84,23 +72,11 @@ class WatchSession:
     @property
     def has_looked(self) -> bool:
         """Whether everything has been looked for and the sensors are being read."""
-        return self._watch is not None and self._watch.rounds > 0 and self._sampler is not None
-
-    def now_us(self) -> int:
-        """Microseconds since the session began."""
-        return self.session.relative(monotonic_us())
-
-    def snapshot(self) -> Snapshot:
-        """The session as it is now."""
-        return snapshot(self.session, self.now_us())
+        return self._watch is not None and self._watch.rounds > 0 and self.has_sensors
 
     def pump(self) -> None:
         """Take in what was seen and read since the call before."""
-        if self._sampler is None and self._inventory is not None and self._inventory.done():
-            self._start_sampler()
-        if self._sampler is not None:
-            for record in self._sampler.drain():
-                self.recorder.record(record)
+        self._record_samples()
         if self._watch is not None:
             for record in self._watch.drain():
                 self.recorder.record(record)
@@ -114,29 +90,17 @@ class WatchSession:
 
         Raises StoreError when the session can be written nowhere.
         """
-        self._start_sampler()
         if self._watch is not None:
             self._watch.stop()
-        if self._sampler is not None:
-            self._sampler.stop()
+        self._stop_sensors()
         self.pump()
         self._background.shutdown(wait=False)
         return self.recorder.finish()
 
-    def _look_for_sensors(self) -> Inventory:
+    def _inventory_of_machine(self) -> Inventory:
         power = self._options.power
-        families = [
-            (family, probe_watched if family == "processes" else probe)
-            for family, probe in probes_of(power=power.name != NO_POWER)
-        ]
+        families = [(family, probe_watched if family == "processes" else probe) for family, probe in power.families]
         return take_inventory(self._host, [*power.probes, *families])
-
-    def _start_sampler(self) -> None:
-        if self._inventory is None:
-            return
-        inventory, self._inventory = self._inventory, None
-        self._sampler = Sampler(inventory.result())
-        self._sampler.start()
 
     def _first_pid(self) -> int | None:
         pids = () if self._watch is None else self._watch.pids

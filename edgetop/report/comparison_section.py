@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
 
 from msgspec import Struct
 
-from edgetop.core.figures import BY_NAME, ComparedFigure, Unit
-from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_seconds, format_significant
+from edgetop.core.figures import COMPARED, Figure, cell_of
+from edgetop.core.format import NOT_AVAILABLE
 from edgetop.core.text import one_line
 from edgetop.session.compare.result import Cell, Comparison, Verdict
+from edgetop.session.compare.wording import change_text, full_title, label_of
 
 NAME_CHARACTERS = 60
 
-TIMES_FROM_PERCENT = 900
-
-VERDICT_WORDS: dict[Verdict, str] = {
-    "base": "base",
-    "better": "better",
-    "worse": "worse",
-    "same": "no difference",
-    "unclear": "unclear",
-    "unlike": "not comparable",
-    "absent": "",
-}
+VERDICT_WORDS: dict[Verdict, str] = {"same": "no difference", "unlike": "not comparable", "absent": ""}
+"""In place of a verdict's own name."""
 
 
 class Heading(Struct, frozen=True, kw_only=True):
     """One column."""
 
     short: str
-    """With the unit, where the values do not carry it."""
+    """With the unit."""
     label: str
     """In words."""
     better: str
@@ -90,16 +81,12 @@ class ComparisonTable(Struct, frozen=True, kw_only=True):
 
 def keys_of(count: int) -> tuple[str, ...]:
     """Short names of results: A, B, ... Z, AA, AB, ..."""
-    return tuple(_key(index) for index in range(count))
+    return tuple(map(label_of, range(count)))
 
 
 def names_of(comparison: Comparison) -> tuple[str, ...]:
     """What each result is called where it does not stand below its group's title."""
-    names = [row.title for row in comparison.rows]
-    for group in comparison.groups:
-        for index in group.rows:
-            names[index] = f"{group.title} {names[index]}"
-    return tuple(short_name(name) for name in names)
+    return tuple(short_name(full_title(comparison, index)) for index in range(len(comparison.rows)))
 
 
 def short_name(text: str) -> str:
@@ -111,7 +98,7 @@ def short_name(text: str) -> str:
 def comparison_table(comparison: Comparison, recorded: Sequence[bool]) -> ComparisonTable:
     """The table; `recorded` says of each row whether a section of the report tells more of it."""
     keys = keys_of(len(comparison.rows))
-    figures = [BY_NAME[name] for name in comparison.figures]
+    figures = [COMPARED[name] for name in comparison.figures]
 
     def row_text(index: int) -> RowText:
         row = comparison.rows[index]
@@ -128,11 +115,7 @@ def comparison_table(comparison: Comparison, recorded: Sequence[bool]) -> Compar
 
     return ComparisonTable(
         headings=tuple(
-            Heading(
-                short=_with_unit(figure),
-                label=figure.label,
-                better="higher is better" if figure.higher_is_better else "lower is better",
-            )
+            Heading(short=figure.heading_with_unit, label=figure.label, better=f"{figure.better} is better")
             for figure in figures
         ),
         groups=tuple(
@@ -141,7 +124,7 @@ def comparison_table(comparison: Comparison, recorded: Sequence[bool]) -> Compar
         ),
         base_key=keys[comparison.base],
         reasons=tuple(
-            Reason(key=keys[index], figure=figure.label, verdict=VERDICT_WORDS[cell.verdict] or NOT_AVAILABLE, why=why)
+            Reason(key=keys[index], figure=figure.label, verdict=_verdict_text(cell) or NOT_AVAILABLE, why=why)
             for index, row in enumerate(comparison.rows)
             for figure in figures
             if (why := (cell := row.cells[figure.name]).why or cell.missing)
@@ -149,55 +132,29 @@ def comparison_table(comparison: Comparison, recorded: Sequence[bool]) -> Compar
     )
 
 
-def value_text(value: float | None, unit: Unit, digits: int = 3) -> str:
-    """A figure's value as it is read; units that are the same for all values are not repeated."""
-    if value is None or not isfinite(value):
-        return NOT_AVAILABLE
-    if unit == "bytes":
-        return format_bytes(value)
-    if unit == "s":
-        return format_seconds(value)
-    return format_significant(value, digits)
-
-
 def percent_text(percent: float) -> str:
-    """A change, with a sign that is not a hyphen and as many digits as mean something: +4.1 %, −38 %, 25 times."""
-    if not isfinite(percent):
-        return "without bound"
-    if percent >= TIMES_FROM_PERCENT:
-        return f"{format_significant(1 + percent / 100, 2)} times"
-    digits = 1 if abs(percent) < 9.95 else 0
-    shown = f"{percent:+.{digits}f}" if abs(percent) >= 0.05 else "0.0"
-    return f"{shown}\u00a0%".replace("-", "−")
+    """A change, with a minus that is not a hyphen and a space that does not break: +4.1 %, −38 %, x25.0."""
+    return change_text(percent).replace(" %", "\u00a0%").replace("-", "−")
 
 
-def _cell_text(cell: Cell, figure: ComparedFigure, *, alone: bool) -> CellText:
+def _verdict_text(cell: Cell) -> str:
+    return VERDICT_WORDS.get(cell.verdict, cell.verdict)
+
+
+def _cell_text(cell: Cell, figure: Figure, *, alone: bool) -> CellText:
     if cell.value is None:
         return CellText(value=NOT_AVAILABLE)
     interval = ""
     if cell.low is not None and cell.high is not None:
-        interval = f"{value_text(cell.low, figure.unit)} to {value_text(cell.high, figure.unit)}"
+        interval = f"{cell_of(figure, cell.low)} to {cell_of(figure, cell.high)}"
     change = "" if cell.change_percent is None else percent_text(cell.change_percent)
     if change and cell.change_low is not None and cell.change_high is not None:
         change += f", {percent_text(cell.change_low)} to {percent_text(cell.change_high)}"
     return CellText(
-        value=value_text(cell.value, figure.unit),
+        value=cell_of(figure, cell.value),
         interval=interval,
         change=change,
-        verdict="" if alone else VERDICT_WORDS[cell.verdict],
+        verdict="" if alone else _verdict_text(cell),
         tone=cell.verdict,
         best=cell.best,
     )
-
-
-def _with_unit(figure: ComparedFigure) -> str:
-    return figure.heading if figure.unit in {"bytes", "s", "J"} else f"{figure.heading}, {figure.unit}"
-
-
-def _key(index: int) -> str:
-    key = ""
-    index += 1
-    while index:
-        index, letter = divmod(index - 1, 26)
-        key = chr(ord("A") + letter) + key
-    return key

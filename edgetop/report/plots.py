@@ -25,13 +25,9 @@ from edgetop.session.compare.result import Comparison
 Spec = dict[str, Any]
 
 COLOURS = ("#3a86c8", "#d9822b", "#2f9e6e", "#a368c9", "#d1495b", "#1899a8", "#96851f", "#7d8590")
-
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-down", "cross")
-
 PREFILL_FILL, DECODE_FILL, LINE = "rgba(217,130,43,0.45)", "rgba(58,134,200,0.16)", "#3a86c8"
-
 ROW_PX, EDGES_PX, GAP_SHARE = 150, 110, 0.07
 
 

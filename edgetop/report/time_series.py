@@ -25,11 +25,8 @@ FINE_STEPS = 12_000
 """The most steps that a history is asked for, twenty to a column."""
 
 SPEED_STEP_US = 250_000
-
 POWER_STEP_US = 50_000
-
 MEMORY_STEP_US = US_PER_S
-
 MIB = 2**20
 
 

@@ -23,19 +23,19 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.energy.scopes import Headline, host_name
+from edgetop.core.energy.scopes import Headline, host_name, other_views
 from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, session_energy, sum_of, turn_energy
-from edgetop.core.energy.windows import HostWindow, TurnSpan, TurnWindows, turn_together
+from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, turn_together
 from edgetop.core.records import LARGEST
 from edgetop.core.sources import Meter, Scope, SourceInfo, Unavailable
-from edgetop.session.limits import limit_between
-from edgetop.session.meters import ActivityLog, ChannelFeed, cross_check_of, headline_of, meters_of
+from edgetop.session.meters import ActivityLog, ChannelFeed, headlines_of, meters_of, runs_on, weakened_by
 from edgetop.session.session import PerSession, Session
 from edgetop.session.turn import Turn
 
 NO_TURN = Unavailable("there is no turn yet")
+NO_REPLY = Unavailable("the answer has fewer than two tokens")
 
-NO_REPLY = Unavailable("the turn has no second token")
+NO_TOKENS_YET = Unavailable("waiting for the first tokens")
 
 
 class MeasuredTurn(Struct, frozen=True, kw_only=True):
@@ -49,7 +49,17 @@ class MeasuredTurn(Struct, frozen=True, kw_only=True):
 
 
 def by_host(turns: Sequence[TurnWindows | Unavailable], meters: Sequence[Meter]) -> TurnWindows | Unavailable:
-    """One turn by all of its meters together, and where they are of several machines, with the part of each."""
+    """One turn by all of its meters together, and where they are of several machines, with the part of each.
+
+    Of several meters of this machine, a reason why there is none names the one that it is about.
+    """
+    if len(meters) > 1:
+        turns = [
+            Unavailable(f"{meter.source}: {turn.reason}", turn.hint)
+            if isinstance(turn, Unavailable) and not meter.host
+            else turn
+            for turn, meter in zip(turns, meters, strict=True)
+        ]
     whole = turn_together(turns)
     hosts = list(dict.fromkeys(host_name(meter) for meter in meters))
     if isinstance(whole, Unavailable) or len(hosts) < 2:
@@ -67,6 +77,8 @@ class EnergySum(Struct, frozen=True, kw_only=True):
     """Turns together, from the first one on."""
 
     count: int = 0
+    measured: int = 0
+    """How many of them have energy."""
     turns: TurnSum | None = None
     missing: Unavailable = NO_TURN
     """Why there is no energy, if there is none."""
@@ -89,7 +101,9 @@ class EnergySum(Struct, frozen=True, kw_only=True):
             turns = self.turns.plus(windows, span)
             other_j = None if self.other_j is None or figures.other_j is None else self.other_j + figures.other_j
         flags = tuple(dict.fromkeys([*self.flags, *figures.flags]))
-        return replace(self, count=self.count + 1, turns=turns, flags=flags, other_j=other_j)
+        return replace(
+            self, count=self.count + 1, measured=self.measured + 1, turns=turns, flags=flags, other_j=other_j
+        )
 
 
 BEHIND_US = 800_000
@@ -99,14 +113,9 @@ SETTLED_US = 5_000_000
 """This long after a turn all that weakens its figures has been read too: sources hand over their readings sooner."""
 
 TEMPERATURE = "temperature.cpu"
-
 TEMPERATURE_AGE_US = 10_000_000
-
 LAST_EVENTS = frozenset({"session_ended", "recovered"})
-
 NOT_COUNTED = Unavailable("the server has not said how many tokens it generated")
-
-FLAG_OF_LIMIT = {"throttled": "throttled", "contention": "other-load"}
 
 
 class HostPower(Struct, frozen=True):
@@ -140,17 +149,29 @@ class _Kept(Struct, frozen=True, kw_only=True):
 
 
 class SessionEnergy:
-    """Energy of the turns of one session, up to a moment that only goes forward."""
+    """Energy of the turns of one session, up to a moment that only goes forward.
 
-    def __init__(self, session: Session) -> None:
+    A turn that the widest source did not cover is measured by the next one; one figure never mixes two of them.
+    """
+
+    def __init__(self, session: Session, headlines: tuple[Headline, ...] | Unavailable | None = None) -> None:
+        """`headlines` are those of the session, by default, the widest first."""
         self._session = session
         self._infos = _infos(session)
+        self._runs_on = runs_on(session)
         self._meters = meters_of(session)
-        self.headline = headline_of(session, self._meters)
-        chosen = self.headline.meters if isinstance(self.headline, Headline) else ()
+        if headlines is None:
+            headlines = headlines_of(session, self._meters)
+        self._widest = headlines if isinstance(headlines, Unavailable) else headlines[0]
+        chosen = self._widest.meters if isinstance(self._widest, Headline) else ()
         self._feeds = [ChannelFeed(session, meter) for meter in chosen]
-        other = cross_check_of(self._meters, chosen)
-        self._other = None if other is None else ChannelFeed(session, other)
+        self._others = [
+            None if other is None else ChannelFeed(session, other) for other in other_views(self._meters, chosen)
+        ]
+        self._next = (
+            None if isinstance(headlines, Unavailable) or len(headlines) < 2 else SessionEnergy(session, headlines[1:])
+        )
+        """By the sources that stand in where the widest gives nothing."""
         self._all_moments = ActivityLog(session)
         self._moments = self._all_moments.all()
         self._moments_fed = 0
@@ -175,8 +196,15 @@ class SessionEnergy:
         """
         if until_us < self._until_us or _infos(self._session) != self._infos or not self._take_moments():
             return False
-        if isinstance(self.headline, Unavailable):
-            self.headline = headline_of(self._session, self._meters)
+        if runs_on(self._session) != self._runs_on:
+            return False
+        if isinstance(self._widest, Unavailable):
+            again = headlines_of(self._session, self._meters)
+            if not isinstance(again, Unavailable):
+                return False
+            self._widest = again
+        if self._next is not None and not self._next.advance(until_us):
+            return False
         fed_to = bisect_right(self._moments, until_us, key=lambda moment: moment.t_us)
         for moment in self._moments[self._moments_fed : fed_to]:
             temperature_c = _temperature(self._session, moment.t_us)
@@ -206,7 +234,8 @@ class SessionEnergy:
     @property
     def revision(self) -> int:
         """Grows whenever all energies are computed anew."""
-        return sum(feed.estimator.curve.revision for feed in self._all_feeds())
+        own = sum(feed.estimator.curve.revision for feed in self._all_feeds())
+        return own if self._next is None else own + self._next.revision
 
     def mark(self) -> SessionEnergy:
         """The account as it is now, only good for `resumed`. It shares what only grows, so that it costs little."""
@@ -219,7 +248,8 @@ class SessionEnergy:
     def separate(self, feed_of: Callable[[ChannelFeed], ChannelFeed]) -> None:
         """Share nothing that changes with the account that this is a copy of."""
         self._feeds = [feed_of(feed) for feed in self._feeds]
-        self._other = None if self._other is None else feed_of(self._other)
+        self._others = [None if feed is None else feed_of(feed) for feed in self._others]
+        self._next = None if self._next is None else self._next._with(feed_of)  # noqa: SLF001 - another of this class
         self._latest = self._latest.copy()
         # Those of the turns that stand in the sum already are not asked for again.
         later = self._session.turns[self._settled.count :]
@@ -232,15 +262,35 @@ class SessionEnergy:
 
     def turn(self, turn: Turn) -> Energy | Unavailable:
         """The energy of one turn, as far as it had come."""
-        if isinstance(self.headline, Unavailable):
-            return self.headline
+        if isinstance(self._widest, Unavailable):
+            return self._widest
         figures = self._figures(turn)
-        return turn_energy(figures.windows, figures.span, self._basis(self.headline, figures.flags, figures.other_j))
+        own = turn_energy(figures.windows, figures.span, self._basis(self._widest, figures.flags, figures.other_j))
+        if isinstance(own, Unavailable) and self._next is not None:
+            narrower = self._next.turn(turn)
+            return own if isinstance(narrower, Unavailable) else narrower
+        return own
 
     def turns_together(self, count: int) -> Energy | Unavailable:
-        """The energy of the first `count` turns together, without a benchmark's warm-ups."""
-        if isinstance(self.headline, Unavailable):
-            return self.headline
+        """The energy of the first `count` turns together, without a benchmark's warm-ups.
+
+        Of the sources it is that one which gives most of them.
+        """
+        return self._turns_together(count)[1]
+
+    def _turns_together(self, count: int) -> tuple[int, Energy | Unavailable]:
+        """How many turns are in it, and their energy."""
+        measured, own = self._own_turns(count)
+        if self._next is not None and (measured < count or isinstance(own, Unavailable)):
+            more, narrower = self._next._turns_together(count)  # noqa: SLF001 - another of this class
+            if not isinstance(narrower, Unavailable) and (more > measured or isinstance(own, Unavailable)):
+                return more, narrower
+        return measured, own
+
+    def _own_turns(self, count: int) -> tuple[int, Energy | Unavailable]:
+        """The same by the widest source alone."""
+        if isinstance(self._widest, Unavailable):
+            return 0, self._widest
         if self._steady_under != (baselines := self._baselines()):
             self._steady, self._steady_under = self._settled, baselines
         total = self._steady
@@ -255,13 +305,38 @@ class SessionEnergy:
             if self._settled.count == index and kept.baselines is None:
                 self._settled = total
         if total.turns is None:
-            return total.missing
-        return session_energy(total.turns, self._basis(self.headline, total.flags, total.other_j))
+            return 0, total.missing
+        return total.measured, session_energy(total.turns, self._basis(self._widest, total.flags, total.other_j))
 
     def power_at(self, t_us: int) -> PowerNow | Unavailable:
         """The latest power of the headline, a mean over what its sensor can tell apart; its age is seen from `t_us`."""
-        if isinstance(self.headline, Unavailable):
-            return self.headline
+        if isinstance(self._widest, Unavailable):
+            return self._widest
+        own = self._power_at(t_us, self._widest)
+        if isinstance(own, Unavailable) and self._next is not None:
+            narrower = self._next.power_at(t_us)
+            return own if isinstance(narrower, Unavailable) else narrower
+        return own
+
+    @property
+    def headline(self) -> Headline | Unavailable:
+        """What the latest power is that of: the widest source that reads."""
+        return self._in_use._widest  # noqa: SLF001 - another of this class
+
+    @property
+    def _in_use(self) -> SessionEnergy:
+        """The account of the widest source that reads; this one while none does."""
+        account: SessionEnergy | None = self
+        while account is not None:
+            if account._feeds and all(  # noqa: SLF001 - another of this class
+                not isinstance(feed.latest(self._until_us), Unavailable)
+                for feed in account._feeds  # noqa: SLF001 - the same
+            ):
+                return account
+            account = account._next  # noqa: SLF001 - the same
+        return self
+
+    def _power_at(self, t_us: int, headline: Headline) -> PowerNow | Unavailable:
         total_w, oldest_us = 0.0, self._until_us
         parts_w: dict[str, float] = {}
         idle_w: float | None = 0.0
@@ -279,8 +354,8 @@ class SessionEnergy:
         return PowerNow(
             power_w=total_w,
             age_us=t_us - oldest_us,
-            scope=self.headline.scope,
-            channels=tuple(meter.name for meter in self.headline.meters),
+            scope=headline.scope,
+            channels=tuple(meter.name for meter in headline.meters),
             idle_w=idle_w,
             hosts=tuple(HostPower(*each) for each in parts_w.items()) if len(parts_w) > 1 else (),
         )
@@ -288,7 +363,8 @@ class SessionEnergy:
     @property
     def knows_idle(self) -> bool:
         """Whether the idle power was measured long enough for net figures."""
-        return bool(self._feeds) and all(feed.estimator.baseline.is_known for feed in self._feeds)
+        feeds = self._in_use._feeds  # noqa: SLF001 - another of this class
+        return bool(feeds) and all(feed.estimator.baseline.is_known for feed in feeds)
 
     def power_history(self, steps: int, step_us: int) -> list[float | None]:
         """Mean power of the headline in `steps` spans of `step_us`, oldest first; `None` where it is not known."""
@@ -300,6 +376,10 @@ class SessionEnergy:
         return self._mean_w(begin_us, end_us)
 
     def _mean_w(self, begin_us: int, end_us: int) -> float | None:
+        own = self._own_mean_w(begin_us, end_us)
+        return self._next._mean_w(begin_us, end_us) if own is None and self._next is not None else own  # noqa: SLF001
+
+    def _own_mean_w(self, begin_us: int, end_us: int) -> float | None:
         total_w = 0.0
         for feed in self._feeds:
             curve = feed.estimator.curve
@@ -310,7 +390,7 @@ class SessionEnergy:
         return total_w if self._feeds else None
 
     def _all_feeds(self) -> list[ChannelFeed]:
-        return self._feeds if self._other is None else [*self._feeds, self._other]
+        return [*self._feeds, *(feed for feed in self._others if feed is not None)]
 
     def _take_moments(self) -> bool:
         """Look for new moments; false when one lies among those that the estimators know already."""
@@ -341,7 +421,8 @@ class SessionEnergy:
             over=finished or _has_ended(self._session, self._until_us),
         )
         enough = is_prompt or progress.generated > 1
-        figures = self._measured(span) if enough else MeasuredTurn(windows=NO_REPLY, span=span)
+        too_short = NO_REPLY if span.over else NO_TOKENS_YET
+        figures = self._measured(span) if enough else MeasuredTurn(windows=too_short, span=span)
         if not progress.counted:
             figures = MeasuredTurn(windows=NOT_COUNTED, span=span)
         self._latest[turn] = figures
@@ -356,22 +437,32 @@ class SessionEnergy:
 
     def _measured(self, span: TurnSpan) -> MeasuredTurn:
         temperature_c = _temperature(self._session, span.submitted_us)
-        other = None if self._other is None else self._other.estimator.window(span.submitted_us, span.last_us)
-        flag = FLAG_OF_LIMIT.get(limit_between(self._session, span.submitted_us, span.last_us).name)
+        turns = [feed.turn(span, temperature_c) for feed in self._feeds]
         return MeasuredTurn(
-            windows=by_host(
-                [feed.turn(span, temperature_c) for feed in self._feeds],
-                [feed.estimator.meter for feed in self._feeds],
-            ),
+            windows=by_host(turns, [feed.estimator.meter for feed in self._feeds]),
             span=span,
-            flags=() if flag is None else (flag,),
-            other_j=None if other is None or isinstance(other, Unavailable) else other.gross.value,
+            flags=weakened_by(self._session, span.submitted_us, span.last_us),
+            other_j=self._other_j(span, turns),
         )
+
+    def _other_j(self, span: TurnSpan, turns: Sequence[TurnWindows | Unavailable]) -> float | None:
+        """The turn's energy with every meter in place of which another measures the same; `None` without any."""
+        other_j, seen = 0.0, False
+        for turn, feed in zip(turns, self._others, strict=True):
+            found = None if feed is None else feed.estimator.window(span.submitted_us, span.last_us)
+            if isinstance(found, Window):
+                seen = True
+                other_j += found.gross.value
+            elif isinstance(turn, TurnWindows):
+                other_j += turn.turn.gross.value
+            else:
+                return None
+        return other_j if seen else None
 
     def _all_read(self, end_us: int) -> bool:
         """Whether no reading to come belongs to a turn that ended at `end_us`, or to the extension of its window."""
         return end_us + SETTLED_US <= self._until_us and all(
-            feed.estimator.curve.is_settled(end_us + round(feed.estimator.curve.tail_s * 1e6))
+            feed.estimator.curve.is_settled(end_us + round(max(feed.estimator.curve.tail_s, LOOK_AHEAD_S) * 1e6))
             for feed in self._all_feeds()
         )
 
@@ -466,7 +557,7 @@ class Checkpoints(EnergyAccounts):
         until_us, revision = self._moments_us[self._next], self._front.revision
         self._front.advance(until_us)
         if self._front.revision != revision and self._next:
-            self._mark(self._revised(until_us, revision))
+            self._mark_revisions(until_us, revision)
         index = self._session.turn_at(until_us)
         if index is not None:
             # What it takes to add up the turns is kept with the mark.
@@ -489,8 +580,8 @@ class Checkpoints(EnergyAccounts):
         self._account.advance(until_us)
         return self._account
 
-    def _revised(self, until_us: int, revision: int) -> SessionEnergy:
-        """The account at the reading before `until_us` that made it compute all anew, which no seek is to do again."""
+    def _mark_revisions(self, until_us: int, revision: int) -> None:
+        """Mark the account at each reading before `until_us` that revises it, so that no seek computes all anew."""
         account = self._marks[-1].resumed()
         stamps_us = sorted(
             {
@@ -502,8 +593,10 @@ class Checkpoints(EnergyAccounts):
         for t_us in stamps_us:
             account.advance(t_us)
             if account.revision != revision:
+                revision = account.revision
+                self._mark(account)
+            if revision == self._front.revision:
                 break
-        return account
 
     def _mark(self, account: SessionEnergy) -> None:
         self._marks.append(account.mark())
@@ -514,8 +607,7 @@ class _Pending(SessionEnergy):
     """Stands where there is no account yet."""
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session)
-        self.headline = NOT_REACHED
+        super().__init__(session, NOT_REACHED)
 
 
 def _moments_us(session: Session) -> array[int]:

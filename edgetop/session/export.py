@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.tokens import Energy
 from edgetop.core.errors import EdgetopError
-from edgetop.core.figures import TokenGaps
-from edgetop.core.quantity import Interval
-from edgetop.core.text import literal
-from edgetop.session.file import LoadEntry, ReplySpan, SeriesEntry, SessionFile, TurnEntry
+from edgetop.core.figures import OF_TURN, Figure, value_of
+from edgetop.core.records import LoadEntry
+from edgetop.core.text import literal, spreadsheet_text
+from edgetop.session.file import ReplySpan, SeriesEntry, SessionFile, TurnEntry
 from edgetop.session.session import NO_REASON
 from edgetop.session.turn import US_PER_MS
 
 Cell = str | int | float | None
-
 Kind = Literal["text", "count", "number"]
 """What the cells of a column are: text, whole numbers, or numbers."""
 
@@ -46,15 +44,6 @@ class Table(NamedTuple):
     rows: Iterable[tuple[Cell, ...]]
 
 
-def tables_of(file: SessionFile) -> tuple[Table, ...]:
-    """The tables of a session file whose parts fit together (`edgetop.session.file.structure_problems`)."""
-    return (
-        Table("turns", tuple(column for column, _ in _TURN_COLUMNS), _turn_rows(file)),
-        Table("samples", _SAMPLE_COLUMNS, chain.from_iterable(map(_sample_rows, file.series))),
-        Table("tokens", _TOKEN_COLUMNS, chain.from_iterable(map(_token_rows, file.turns))),
-    )
-
-
 class _TurnIn(NamedTuple):
     """A turn and the model that gave it."""
 
@@ -69,51 +58,29 @@ def _seconds(t_us: int | None) -> float | None:
     return None if t_us is None else t_us / US_PER_S
 
 
-def _gap(pick: Callable[[TokenGaps], float]) -> _TurnCell:
-    def cell(each: _TurnIn) -> Cell:
-        gaps = each.turn.figures.token_gap_ms
-        return None if gaps is None else pick(gaps)
-
-    return cell
-
-
-def _energy(pick: Callable[[Energy], Cell]) -> _TurnCell:
-    def cell(each: _TurnIn) -> Cell:
-        energy = each.turn.figures.energy
-        return None if energy is None else pick(energy)
-
-    return cell
-
-
 def _of_load(pick: Callable[[LoadEntry], Cell]) -> _TurnCell:
     return lambda each: None if each.load is None else pick(each.load)
 
 
-def _said(reply: tuple[ReplySpan, ...], part: str) -> str:
-    return "".join(span.text for span in reply if span.part == part)
+def _reply_text(reply: tuple[ReplySpan, ...], part: str) -> str | None:
+    return "".join(span.text for span in reply if span.part == part) or None
 
 
-_ENERGY_FIGURES: Final[tuple[tuple[str, Callable[[Energy], Interval | None], str], ...]] = (
-    ("gross_j", lambda energy: energy.gross_j, "all energy of the turn"),
-    ("net_j", lambda energy: energy.net_j, "energy above idle"),
-    ("mean_w", lambda energy: energy.mean_w, "mean power"),
-    ("j_per_token", lambda energy: energy.j_per_token, "all energy of the turn over the tokens generated"),
-    ("net_j_per_token", lambda energy: energy.net_j_per_token, "energy above idle over the tokens generated"),
-    ("decode_j_per_token", lambda energy: energy.decode_j_per_token, "from the first to the last token"),
-    ("prefill_j_per_token", lambda energy: energy.prefill_j_per_token, "until the first token, over the prompt tokens"),
-)
+_KINDS: dict[str, Kind] = {"count": "count", "text": "text", "reason": "text"}
+"""Of the cells, by the kind of figure; of other figures they are numbers."""
 
 
-def _energy_columns() -> Iterator[tuple[TableColumn, _TurnCell]]:
-    """Each figure with the ends of its interval, value ± 2u."""
-    for name, pick, meaning in _ENERGY_FIGURES:
-        for ending, end in (("", "value"), ("_low", "low"), ("_high", "high")):
+def _figure_columns(figure: Figure) -> Iterator[tuple[TableColumn, _TurnCell]]:
+    """The columns of a figure; one with an interval, value ± 2u, has two more for its ends."""
 
-            def cell(energy: Energy, pick: Callable[[Energy], Interval | None] = pick, end: str = end) -> Cell:
-                figure = pick(energy)
-                return None if figure is None else float(getattr(figure, end))
+    def cell(path: str) -> _TurnCell:
+        return lambda each: None if (value := value_of(each.turn.figures, path)) == "" else value
 
-            yield TableColumn(f"{name}{ending}", "number", meaning), _energy(cell)
+    if figure.kind not in {"energy", "power"}:
+        yield TableColumn(figure.column, _KINDS.get(figure.kind, "number"), figure.label), cell(figure.name)
+        return
+    for ending, end in (("", "value"), ("_low", "low"), ("_high", "high")):
+        yield TableColumn(f"{figure.column}{ending}", "number", figure.label), cell(f"{figure.name}.{end}")
 
 
 _TURN_COLUMNS: Final[tuple[tuple[TableColumn, _TurnCell], ...]] = (
@@ -125,33 +92,22 @@ _TURN_COLUMNS: Final[tuple[tuple[TableColumn, _TurnCell], ...]] = (
     (TableColumn("context_tokens", "count", "length of the context"), _of_load(lambda load: load.settings.n_ctx)),
     (TableColumn("temperature", "number", ""), lambda each: each.turn.sampling.temperature),
     (TableColumn("seed", "count", ""), lambda each: None if each.turn.end is None else each.turn.end.seed),
-    (TableColumn("submitted_s", "number", ""), lambda each: _seconds(each.turn.stamps.submitted_us)),
-    (TableColumn("prefill_began_s", "number", ""), lambda each: _seconds(each.turn.stamps.prefill_us)),
-    (TableColumn("first_token_at_s", "number", ""), lambda each: _seconds(each.turn.stamps.first_token_us)),
-    (TableColumn("last_token_at_s", "number", ""), lambda each: _seconds(each.turn.stamps.last_token_us)),
-    (TableColumn("finished_s", "number", ""), lambda each: _seconds(each.turn.stamps.finished_us)),
-    (TableColumn("stop_reason", "text", ""), lambda each: each.turn.figures.stop_reason),
-    (TableColumn("prompt_tokens", "count", "all of the prompt"), lambda each: each.turn.figures.prompt_tokens),
-    (TableColumn("cached_tokens", "count", "of the prompt, reused"), lambda each: each.turn.figures.cached_tokens),
-    (TableColumn("generated_tokens", "count", ""), lambda each: each.turn.figures.generated_tokens),
-    (TableColumn("decode_tokens_per_s", "number", ""), lambda each: each.turn.figures.decode_tokens_per_s),
-    (TableColumn("prefill_tokens_per_s", "number", ""), lambda each: each.turn.figures.prefill_tokens_per_s),
-    (TableColumn("first_token_s", "number", "since it was submitted"), lambda each: each.turn.figures.first_token_s),
-    (TableColumn("token_gap_p50_ms", "number", ""), _gap(lambda gaps: gaps.p50)),
-    (TableColumn("token_gap_p95_ms", "number", ""), _gap(lambda gaps: gaps.p95)),
-    (TableColumn("token_gap_p99_ms", "number", ""), _gap(lambda gaps: gaps.p99)),
-    (TableColumn("token_gap_max_ms", "number", ""), _gap(lambda gaps: gaps.max)),
-    (TableColumn("limited_by", "text", "what held the speed back"), lambda each: each.turn.figures.limited_by),
-    (TableColumn("energy_scope", "text", "what the meter covers"), _energy(lambda energy: energy.scope)),
-    (TableColumn("energy_source", "text", ""), _energy(lambda energy: energy.source)),
-    (TableColumn("energy_grade", "text", "how far it can be trusted"), _energy(lambda energy: energy.grade)),
-    *_energy_columns(),
-    (TableColumn("energy_missing", "text", "why there is none"), lambda each: each.turn.figures.energy_missing or None),
+    *(
+        (TableColumn(heading, "number", ""), lambda each, stamp=stamp: _seconds(getattr(each.turn.stamps, stamp)))
+        for heading, stamp in (
+            ("submitted_s", "submitted_us"),
+            ("prefill_began_s", "prefill_us"),
+            ("first_token_at_s", "first_token_us"),
+            ("last_token_at_s", "last_token_us"),
+            ("finished_s", "finished_us"),
+        )
+    ),
+    *(column for figure in OF_TURN if figure.exported for column in _figure_columns(figure)),
     (TableColumn("error", "text", ""), lambda each: None if each.turn.end is None else each.turn.end.error or None),
     (TableColumn("system", "text", "the system prompt"), lambda each: each.turn.system),
     (TableColumn("prompt", "text", ""), lambda each: each.turn.prompt),
-    (TableColumn("reasoning", "text", ""), lambda each: _said(each.turn.reply, "reasoning") or None),
-    (TableColumn("answer", "text", ""), lambda each: _said(each.turn.reply, "answer") or None),
+    (TableColumn("reasoning", "text", ""), lambda each: _reply_text(each.turn.reply, "reasoning")),
+    (TableColumn("answer", "text", ""), lambda each: _reply_text(each.turn.reply, "answer")),
 )
 
 _SAMPLE_COLUMNS: Final = (
@@ -201,8 +157,14 @@ def _token_rows(turn: TurnEntry) -> Iterator[tuple[Cell, ...]]:
         yield turn.turn, index, t_us / US_PER_S, gap_us / US_PER_MS if index else None, part, chars
 
 
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-"""A spreadsheet takes a cell that begins so for a formula (OWASP, CSV injection); the last four are full-width."""
+def tables_of(file: SessionFile) -> tuple[Table, ...]:
+    """The tables of a session file whose parts fit together (`edgetop.session.file.structure_problems`)."""
+    return (
+        Table("turns", tuple(column for column, _ in _TURN_COLUMNS), _turn_rows(file)),
+        Table("samples", _SAMPLE_COLUMNS, chain.from_iterable(map(_sample_rows, file.series))),
+        Table("tokens", _TOKEN_COLUMNS, chain.from_iterable(map(_token_rows, file.turns))),
+    )
+
 
 ROWS_AT_ONCE = 4096
 
@@ -219,14 +181,10 @@ def csv_pieces(table: Table) -> Iterator[bytes]:
 
 
 def csv_cell(cell: Cell) -> Cell:
-    """A cell as it is written: text made harmless, with an apostrophe before what would be taken for a formula."""
+    """A cell as it is written: text made harmless, for terminals and for spreadsheets."""
     if isinstance(cell, float):
         return int(cell) if cell.is_integer() else cell
-    if not isinstance(cell, str):
-        return cell
-    text = literal(cell)
-    # Some spreadsheets pass over blanks before they look for a formula.
-    return f"'{text}" if text.startswith(FORMULA_STARTS) or text.lstrip().startswith(FORMULA_STARTS) else text
+    return spreadsheet_text(literal(cell)) if isinstance(cell, str) else cell
 
 
 ROWS_IN_GROUP = 65_536

@@ -14,36 +14,33 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, islice, pairwise
 from math import nan
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, TypeVar
 
-from msgspec import Meta, Struct, structs
+from msgspec import Meta, Struct
 
-from edgetop.core.engine_settings import (
-    EngineInfo,
-    EnginePerf,
-    EngineSettings,
-    MemoryBreakdown,
-    ModelInfo,
-    SamplingSettings,
-)
+from edgetop.core.engine_settings import EnginePerf, SamplingSettings
 from edgetop.core.figures import Summary, TurnFigures, WatchFigures
-from edgetop.core.prediction import Prediction
 from edgetop.core.records import (
     FORMAT_VERSION,
     LARGEST,
     BenchRun,
+    Count,
     DeviceInfo,
     Event,
+    EventEntry,
+    LoadEntry,
     ModelLoaded,
     Predicted,
-    Quality,
+    PredictionEntry,
+    QualityEntry,
     ReplyPart,
     Scored,
+    ServiceEntry,
     ServiceSeen,
     SessionKind,
     SessionStarted,
+    Stamp,
     StopReason,
-    TokensCounted,
     TurnFinished,
     TurnStarted,
     number_problems,
@@ -55,53 +52,8 @@ from edgetop.session.summary import turn_result
 from edgetop.session.turn import Span, Turn
 from edgetop.session.watch import is_watch, watch_figures
 
-Count = Annotated[int, Meta(ge=0, le=LARGEST)]
-
-Stamp = Annotated[int, Meta(ge=-LARGEST, le=LARGEST, description="Microseconds since the session began.")]
-
 Value = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | Annotated[float, Meta(ge=-LARGEST, le=LARGEST)] | None
 """A reading; whole ones are written without a fraction and read as they are written."""
-
-
-class LoadEntry(Struct, frozen=True, kw_only=True):
-    """A model that was loaded; the turns after `t_us` are its."""
-
-    t_us: Stamp
-    load_s: float
-    model: ModelInfo
-    engine: EngineInfo
-    settings: EngineSettings
-    memory: MemoryBreakdown
-
-
-class PredictionEntry(Struct, frozen=True, kw_only=True):
-    """What was expected of the model that was loaded last before `t_us`."""
-
-    t_us: Stamp
-    prediction: Prediction
-
-
-class QualityEntry(Struct, frozen=True, kw_only=True):
-    """How well the model that was loaded last before `t_us` predicts."""
-
-    t_us: Stamp
-    quality: Quality
-
-
-class ServiceEntry(Struct, frozen=True, kw_only=True):
-    """A model process or a model server of others that was watched; its channels begin with `server.<number>.`."""
-
-    t_us: Stamp
-    number: Count
-    kind: str
-    """The program."""
-    version: str = ""
-    address: str = ""
-    pid: Count | None = None
-    models: tuple[str, ...] = ()
-    counts: TokensCounted = "nothing"
-    no_count: Unavailable | None = None
-    """Why it does not count all tokens, and what would make it."""
 
 
 class SessionHead(Struct, frozen=True, kw_only=True):
@@ -216,15 +168,6 @@ class TurnEntry(Struct, frozen=True, kw_only=True):
     tokens: TokenColumns = TokenColumns()
 
 
-class EventEntry(Struct, frozen=True, kw_only=True):
-    """Something a reader of the figures must know."""
-
-    t_us: Stamp
-    kind: str
-    text: str
-    data: dict[str, str | float | bool] = {}
-
-
 class SeriesEntry(Struct, frozen=True, kw_only=True):
     """What one source read."""
 
@@ -237,16 +180,6 @@ class SeriesEntry(Struct, frozen=True, kw_only=True):
     """By channel, for the readings that are missing: index of the first, how many, and why."""
 
 
-def with_current_names(data: bytes) -> bytes:
-    """JSON of a session or of a journal's line, with keys of earlier versions under the names they have today.
-
-    A quoted word before a colon is a key wherever it stands: quotes within a text are escaped.
-    """
-    for before, now in _RENAMED_KEYS:
-        data = data.replace(before, now)
-    return data
-
-
 class SessionFile(SessionHead, frozen=True, kw_only=True):
     """A session, whole."""
 
@@ -255,10 +188,22 @@ class SessionFile(SessionHead, frozen=True, kw_only=True):
     series: tuple[SeriesEntry, ...] = ()
 
 
-_RENAMED_KEYS = ((b'"mend":', b'"hint":'), (b'"grade_mend":', b'"grade_hint":'))
-
 LONG_PARTS: Final = ("turns", "events", "series")
 """What does not stand on the first line."""
+
+_RENAMED_KEYS = ((b'"mend":', b'"hint":'), (b'"grade_mend":', b'"grade_hint":'))
+
+T = TypeVar("T", bound=Struct)
+
+
+def with_current_names(data: bytes) -> bytes:
+    """JSON of a session or of a journal's line, with keys of earlier versions under the names they have today.
+
+    A quoted word before a colon is a key wherever it stands: quotes within a text are escaped.
+    """
+    for before, now in _RENAMED_KEYS:
+        data = data.replace(before, now)
+    return data
 
 
 def to_file(session: Session) -> SessionFile:
@@ -276,31 +221,24 @@ def to_file(session: Session) -> SessionFile:
         text_recorded=header.text_recorded,
         power=header.power,
         device=header.device,
-        loads=tuple(
-            LoadEntry(
-                t_us=load.t_us,
-                load_s=load.load_s,
-                model=load.model,
-                engine=load.engine,
-                settings=load.settings,
-                memory=load.memory,
-            )
-            for load in session.loads
-        ),
-        predictions=tuple(PredictionEntry(t_us=each.t_us, prediction=each.prediction) for each in session.predictions),
+        loads=tuple(_copied(LoadEntry, load) for load in session.loads),
+        predictions=tuple(_copied(PredictionEntry, each) for each in session.predictions),
         bench=header.bench,
-        quality=tuple(QualityEntry(t_us=each.t_us, quality=each.quality) for each in session.scores),
+        quality=tuple(_copied(QualityEntry, each) for each in session.scores),
         absent=dict(session.absent),
         kind=header.kind,
-        services=tuple(ServiceEntry(**structs.asdict(service)) for service in session.services.values()),
+        services=tuple(_copied(ServiceEntry, service) for service in session.services.values()),
         watch=watch_figures(session, session.end_us) if is_watch(session) else None,
         summary=snapshot(session, session.end_us).summary,
         turns=tuple(_turn_entry(session, index) for index in range(len(session.turns))),
-        events=tuple(
-            EventEntry(t_us=event.t_us, kind=event.kind, text=event.text, data=event.data) for event in session.events
-        ),
+        events=tuple(_copied(EventEntry, event) for event in session.events),
         series=tuple(_series_entry(series) for series in session.series.values()),
     )
+
+
+def _copied(kind: type[T], source: Struct, **given: object) -> T:
+    """A struct of another kind, with its fields from `given`, else from `source`."""
+    return kind(**{name: getattr(source, name) for name in kind.__struct_fields__ if name not in given}, **given)
 
 
 def to_session(file: SessionFile) -> Session:
@@ -320,30 +258,18 @@ def to_session(file: SessionFile) -> Session:
         kind=file.kind,
         format_version=file.version,
     )
-    session.loads = [
-        ModelLoaded(
-            t_us=load.t_us,
-            load_s=load.load_s,
-            model=load.model,
-            engine=load.engine,
-            settings=load.settings,
-            memory=load.memory,
-        )
-        for load in file.loads
-    ]
-    session.scores = [Scored(t_us=each.t_us, quality=each.quality) for each in file.quality]
-    session.predictions = [Predicted(t_us=each.t_us, prediction=each.prediction) for each in file.predictions]
+    session.loads = [_copied(ModelLoaded, load) for load in file.loads]
+    session.scores = [_copied(Scored, each) for each in file.quality]
+    session.predictions = [_copied(Predicted, each) for each in file.predictions]
     session.turns = [_turn(entry) for entry in file.turns]
-    session.events = [
-        Event(t_us=event.t_us, kind=event.kind, text=event.text, data=event.data) for event in file.events
-    ]
+    session.events = [_copied(Event, event) for event in file.events]
     for index, entry in enumerate(file.series):
         try:
             session.add_series(_series(entry))
         except UnfittingError as error:
             raise ValueError(f"$.series[{index}].source: {error}") from None
     session.absent = dict(file.absent)
-    session.services = {each.number: ServiceSeen(**structs.asdict(each)) for each in file.services}
+    session.services = {each.number: _copied(ServiceSeen, each) for each in file.services}
     session.end_us = max(
         file.duration_us,
         session.end_us,
@@ -448,29 +374,12 @@ def _turn_entry(session: Session, index: int) -> TurnEntry:
     started, finished = turn.started, turn.finished
     prefill_dt_us = tuple(_differences(turn.prefill_t_us, started.t_us))
     token_dt_us = list(_differences(turn.token_t_us, started.t_us))
-    return TurnEntry(
-        turn=started.turn,
-        prompt=started.prompt,
-        system=started.system,
-        retry_of=started.retry_of,
-        task=started.task,
-        warmup=started.warmup,
-        sampling=started.sampling,
+    return _copied(
+        TurnEntry,
+        started,
         stamps=_stamps(started.t_us, prefill_dt_us, token_dt_us, None if finished is None else finished.t_us),
         figures=turn_result(session, index, session.end_us).figures,
-        end=None
-        if finished is None
-        else TurnEnd(
-            stop_reason=finished.stop_reason,
-            prompt_tokens=finished.prompt_tokens,
-            cached_tokens=finished.cached_tokens,
-            generated_tokens=finished.generated_tokens,
-            context_used=finished.context_used,
-            seed=finished.seed,
-            perf=finished.perf,
-            error=finished.error,
-            counted=finished.counted,
-        ),
+        end=None if finished is None else _copied(TurnEnd, finished),
         reply=tuple(ReplySpan(part=span.part, tokens=span.tokens, text=span.text) for span in turn.reply),
         prefill=None
         if turn.to_evaluate is None or turn.cached is None
@@ -483,18 +392,7 @@ def _turn_entry(session: Session, index: int) -> TurnEntry:
 
 def _turn(entry: TurnEntry) -> Turn:
     submitted_us = entry.stamps.submitted_us
-    turn = Turn(
-        TurnStarted(
-            turn=entry.turn,
-            t_us=submitted_us,
-            prompt=entry.prompt,
-            system=entry.system,
-            sampling=entry.sampling,
-            retry_of=entry.retry_of,
-            task=entry.task,
-            warmup=entry.warmup,
-        )
-    )
+    turn = Turn(_copied(TurnStarted, entry, t_us=submitted_us))
     if entry.prefill is not None:
         turn.to_evaluate, turn.cached = entry.prefill.total, entry.prefill.cached
         turn.prefill_t_us = _stamp_array(entry.prefill.dt_us, submitted_us)
@@ -505,19 +403,7 @@ def _turn(entry: TurnEntry) -> Turn:
     turn.reply = [Span(span.part, span.tokens, span.text) for span in entry.reply]
     end = entry.end
     if end is not None and entry.stamps.finished_us is not None:
-        turn.finished = TurnFinished(
-            turn=entry.turn,
-            t_us=entry.stamps.finished_us,
-            stop_reason=end.stop_reason,
-            prompt_tokens=end.prompt_tokens,
-            cached_tokens=end.cached_tokens,
-            generated_tokens=end.generated_tokens,
-            context_used=end.context_used,
-            seed=end.seed,
-            perf=end.perf,
-            error=end.error,
-            counted=end.counted,
-        )
+        turn.finished = _copied(TurnFinished, end, turn=entry.turn, t_us=entry.stamps.finished_us)
     return turn
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.energy.scopes import Headline
 from edgetop.core.errors import EdgetopError
-from edgetop.core.figures import Summary, TurnFigures
+from edgetop.core.figures import FIGURES, Figure, Summary, TurnFigures
 from edgetop.session.file import SessionFile, structure_problems, to_file, to_session
 from edgetop.session.file_io import SessionFileError, load_file
 from edgetop.session.meters import headline_of, meters_of
@@ -88,18 +88,34 @@ SCHEMA_PATH: Final = Path(__file__).with_name("session.schema.json")
 
 PROBLEMS_TOLD = 20
 
-_JUDGED_OTHERWISE = frozenset({"limited_by", "bandwidth_use", "bandwidth_use_missing", "energy", "energy_missing"})
-"""Figures that rest on more than the stamps and readings of the file, or on rules that get better."""
+_BY_RULES = frozenset(figure.name.partition(".")[0] for figure in FIGURES if "rules" in figure.rests_on)
+"""What rests on more than the stamps and readings of the file, or on rules that get better."""
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a session file."""
+    """The JSON Schema (draft 2020-12) of a session file, each figure with what it is."""
     generated = msgspec.json.schema(SessionFile)
+    definitions = generated["$defs"]
+    for subject, holder in (("watch", "WatchFigures"), ("turn", "TurnFigures"), ("session", "Summary")):
+        for figure in FIGURES:
+            if subject in figure.of:
+                _described(definitions, holder, figure)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "edgetop session",
         **generated,
     }
+
+
+def _described(definitions: dict[str, Any], holder: str, figure: Figure) -> None:
+    """Put what a figure is into the schema of the struct that holds it."""
+    *parts, name = figure.name.split(".")
+    for part in parts:
+        field = definitions[holder]["properties"][part]
+        references = [each["$ref"] for each in (field, *field.get("anyOf", ())) if "$ref" in each]
+        holder = references[0].rpartition("/")[2]
+    unit = f" ({figure.unit})" if figure.unit else ""
+    definitions[holder]["properties"][name]["description"] = f"{figure.label}{unit}: {figure.formula}"
 
 
 def schema_text() -> str:
@@ -123,18 +139,14 @@ def validate(path: Path) -> list[str]:
 
 
 def _wrong_figures(file: SessionFile, computed: SessionFile) -> list[str]:
-    problems = _schema_differences("$.summary", file.summary, computed.summary)
+    """Figures that are not what the stamps and readings of the file give."""
+    found = _differences("$.summary.", file.summary, computed.summary)
     for index, (turn, again) in enumerate(zip(file.turns, computed.turns, strict=True)):
-        problems += _schema_differences(f"$.turns[{index}].figures", turn.figures, again.figures)
-    return problems
-
-
-def _schema_differences(place: str, told: Summary | TurnFigures, computed: Summary | TurnFigures) -> list[str]:
-    found, expected = structs.asdict(told), structs.asdict(computed)
+        found += _differences(f"$.turns[{index}].figures.", turn.figures, again.figures)
     return [
-        f"{place}.{name}: it says {_short(value)}, but what was recorded gives {_short(expected[name])}"
-        for name, value in found.items()
-        if name not in _JUDGED_OTHERWISE and value != expected[name]
+        f"{change.place}: it says {_short(change.old)}, but what was recorded gives {_short(change.new)}"
+        for change in found
+        if not _BY_RULES & set(change.place.split("."))
     ]
 
 

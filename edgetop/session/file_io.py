@@ -16,23 +16,19 @@ from msgspec import structs
 from edgetop.core.errors import EdgetopError
 from edgetop.core.records import FORMAT_VERSION, number_problems
 from edgetop.core.text import one_line
+from edgetop.io import json
 from edgetop.io.files import write_atomically
 from edgetop.session.file import LONG_PARTS, SessionFile, SessionHead, to_file, to_session, with_current_names
 from edgetop.session.session import Session
 
 MESSAGE_LENGTH = 200
-
 DEEPEST = 100
 """Brackets in brackets; a session has about ten."""
 
 LINE_BREAK = b"\n"
-
 _MARKS = re.compile(rb'["\\\[\]{}]')
 
-_SURROGATES = re.compile("[\ud800-\udfff]")
-
 _HEAD = msgspec.json.Decoder(SessionHead)
-
 _FILE = msgspec.json.Decoder(SessionFile)
 
 
@@ -40,23 +36,15 @@ class SessionFileError(EdgetopError):
     """A file that is not a session, or not a whole one."""
 
 
-def encode_value(value: object) -> bytes:
-    """JSON of anything msgspec knows. Lone surrogates, which no file can hold, become U+FFFD."""
-    try:
-        return msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        return msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
-
-
 def encode_file(file: SessionFile | Mapping[str, Any]) -> Iterator[bytes]:
     """The bytes of a session file, in pieces. A mapping is a document with fields that the types do not know."""
     fields: Mapping[str, Any] = file if isinstance(file, Mapping) else structs.asdict(file)
-    yield encode_value({name: value for name, value in fields.items() if name not in LONG_PARTS})[:-1]
+    yield json.encode({name: value for name, value in fields.items() if name not in LONG_PARTS})[:-1]
     for name in LONG_PARTS:
         yield b',\n"%s":[' % name.encode("ascii")
         separator = b"\n"
         for item in fields[name]:
-            yield separator + encode_value(item)
+            yield separator + json.encode(item)
             separator = b",\n"
         yield b"]"
     yield b"}\n"
@@ -171,18 +159,7 @@ def _too_deep_at(data: bytes) -> int:
     return 0
 
 
-def _without_surrogates(value: Any) -> Any:  # noqa: ANN401 (any JSON)
-    if isinstance(value, str):
-        return _SURROGATES.sub("\ufffd", value)
-    if isinstance(value, dict):
-        return {_without_surrogates(name): _without_surrogates(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_surrogates(each) for each in value]
-    return value
-
-
 Head = TypeVar("Head", bound=SessionHead)
-
 LARGEST_FILE_BYTES = 128 * 2**20
 """More than fifteen hours at ten samples a second in ten channels; what is larger is not read."""
 

@@ -1,6 +1,6 @@
 """Series in equal steps for graphs.
 
-So a graph costs what has happened since it was drawn last, however long the session is and whatever it shows of it.
+With `RollingHistory` a graph costs what has happened since it was last drawn, however long the session is.
 """
 
 from __future__ import annotations
@@ -16,57 +16,18 @@ from edgetop.core.clock import US_PER_S
 from edgetop.session.session import Session
 from edgetop.session.turn import Turn
 
+STEPS = 120
+"""Of `speed_over_time`."""
+
+HOLD_PERIODS = 1.5
+"""A reading stands for so many periods of its source, so that a meter slower than the steps leaves no holes."""
+
 
 class Speed(Struct, frozen=True, kw_only=True):
     """Decode rate over a session, in equal steps; `None` where nothing was decoded."""
 
     step_s: float
     tokens_per_s: tuple[float | None, ...]
-
-
-STEPS = 120
-
-
-def speed_over_time(turns_s: Sequence[Sequence[float]]) -> Speed | None:
-    """Tokens per second in STEPS equal steps from the first token to the last; `None` with no two tokens in a turn.
-
-    `turns_s` has the stamps of each turn's tokens, in seconds and ascending. Only time between tokens of one turn
-    counts, and a token that takes longer than a step is spread over all of its time, so that the area under the rates
-    is the number of tokens after the first one of each turn, as in the graph of the live screen.
-    """
-    turns_s = [stamps for stamps in turns_s if len(stamps) > 1]
-    if not turns_s or turns_s[-1][-1] <= turns_s[0][0]:
-        return None
-    begin_s, end_s = turns_s[0][0], turns_s[-1][-1]
-    step_s = (end_s - begin_s) / STEPS
-    tokens, spans_s = [0.0] * STEPS, [0.0] * STEPS
-    for stamps in turns_s:
-        low_s = stamps[0]
-        done = 0.0
-        for step in range(min(STEPS - 1, int((low_s - begin_s) / step_s)), STEPS):
-            high_s = min(stamps[-1], begin_s + (step + 1) * step_s)
-            if high_s > low_s:
-                now = _decoded(stamps, high_s)
-                tokens[step] += now - done
-                spans_s[step] += high_s - low_s
-                low_s, done = high_s, now
-            if high_s >= stamps[-1]:
-                break
-    rates = [count / span_s if span_s > 0 else None for count, span_s in zip(tokens, spans_s, strict=True)]
-    return Speed(step_s=step_s, tokens_per_s=tuple(rates))
-
-
-def _decoded(stamps: Sequence[float], t_s: float) -> float:
-    """Tokens decoded after the first one until `t_s`, which lies after the first stamp and not after the last."""
-    if t_s >= stamps[-1]:
-        return len(stamps) - 1
-    index = bisect_left(stamps, t_s)
-    earlier, later = stamps[index - 1], stamps[index]
-    return index - 1 + (t_s - earlier) / (later - earlier)
-
-
-HOLD_PERIODS = 1.5
-"""A reading stands for so many periods of its source, so that a meter slower than the steps leaves no holes."""
 
 
 class StepPhase(NamedTuple):
@@ -76,34 +37,38 @@ class StepPhase(NamedTuple):
     turn_begins: bool
 
 
+def speed_over_time(turns_s: Sequence[Sequence[float]]) -> Speed | None:
+    """Tokens per second in STEPS equal steps from the first token to the last; `None` with no two tokens in a turn.
+
+    `turns_s` has the stamps of each turn's tokens, in seconds and ascending.
+    """
+    turns_s = [stamps for stamps in turns_s if len(stamps) > 1]
+    if not turns_s or turns_s[-1][-1] <= turns_s[0][0]:
+        return None
+    begin_s = turns_s[0][0]
+    decoded = _Decoded(begin_s, (turns_s[-1][-1] - begin_s) / STEPS, STEPS)
+    for stamps in turns_s:
+        decoded.add(stamps, stamps[-1])
+    return Speed(step_s=decoded.step, tokens_per_s=tuple(decoded.rates()))
+
+
 def decode_rate_history(session: Session, t_us: int, steps: int, step_us: int) -> list[float | None]:
     """Decoded tokens per second in each of `steps` spans of `step_us`, oldest first; `None` where nothing was decoded.
 
     The spans are aligned to multiples of `step_us`, so that a graph moves by whole steps; the last one is that in which
-    `t_us` lies, and counts the part of it that has passed. A token that takes longer than a span is spread over all of
-    the time since its predecessor, so that the area under the rates is the number of tokens after the first one.
+    `t_us` lies, and counts the part of it that has passed.
     """
     begin_us = _begin_us(t_us, steps, step_us)
-    tokens, spans_us = [0.0] * steps, [0] * steps
+    decoded = _Decoded(begin_us, step_us, steps)
     for turn in _turns_back(session, t_us):
         stamps_us = turn.token_t_us
         count = bisect_right(stamps_us, t_us)
         if count == 0:
             continue
-        first_us, last_us = stamps_us[0], stamps_us[count - 1]
-        if last_us <= begin_us:
+        if stamps_us[count - 1] <= begin_us:
             break
-        low_us = max(first_us, begin_us)
-        decoded = _decoded_in(stamps_us, low_us) if low_us > first_us else 0.0
-        for step in range((low_us - begin_us) // step_us, steps):
-            if low_us >= last_us:
-                break
-            high_us = min(last_us, begin_us + (step + 1) * step_us)
-            decoded, before = _decoded_in(stamps_us, high_us), decoded
-            tokens[step] += decoded - before
-            spans_us[step] += high_us - low_us
-            low_us = high_us
-    return [count * US_PER_S / span_us if span_us else None for count, span_us in zip(tokens, spans_us, strict=True)]
+        decoded.add(stamps_us, stamps_us[count - 1])
+    return [None if rate is None else rate * US_PER_S for rate in decoded.rates()]
 
 
 def channel_history(session: Session, channel: str, t_us: int, steps: int, step_us: int) -> list[float | None]:
@@ -172,12 +137,44 @@ def _begin_us(t_us: int, steps: int, step_us: int) -> int:
     return (t_us // step_us + 1 - steps) * step_us
 
 
-def _decoded_in(stamps_us: Sequence[int], t_us: int) -> float:
-    """Tokens decoded after the first one until `t_us`, which lies between the first stamp and the last."""
-    index = bisect_right(stamps_us, t_us) - 1
-    if index == len(stamps_us) - 1:
+class _Decoded:
+    """Tokens decoded in equal steps, and the time that this took.
+
+    Only time between tokens of one turn counts. A token that takes longer than a step is spread over all of the time
+    since its predecessor, so that the area under the rates is the number of tokens after the first one of each turn.
+    """
+
+    def __init__(self, begin: float, step: float, steps: int) -> None:
+        self.step = step
+        self._begin = begin
+        self._tokens, self._spans = [0.0] * steps, [0.0] * steps
+
+    def add(self, stamps: Sequence[float], last: float) -> None:
+        """Add a turn's tokens, by their ascending stamps, from the first step on and up to the stamp `last`."""
+        low = max(stamps[0], self._begin)
+        done = _decoded_at(stamps, low) if low > stamps[0] else 0.0
+        steps = len(self._tokens)
+        for step in range(min(steps - 1, int((low - self._begin) / self.step)), steps):
+            high = min(last, self._begin + (step + 1) * self.step)
+            if high > low:
+                done, before = _decoded_at(stamps, high), done
+                self._tokens[step] += done - before
+                self._spans[step] += high - low
+                low = high
+            if high >= last:
+                break
+
+    def rates(self) -> list[float | None]:
+        """Tokens per unit of time in each step; `None` where nothing was decoded."""
+        return [count / span if span > 0 else None for count, span in zip(self._tokens, self._spans, strict=True)]
+
+
+def _decoded_at(stamps: Sequence[float], t: float) -> float:
+    """Tokens decoded after the first one until `t`, which lies between the first stamp and the last."""
+    index = bisect_right(stamps, t) - 1
+    if index == len(stamps) - 1:
         return float(index)
-    return index + (t_us - stamps_us[index]) / (stamps_us[index + 1] - stamps_us[index])
+    return index + (t - stamps[index]) / (stamps[index + 1] - stamps[index])
 
 
 Value = TypeVar("Value")
@@ -191,27 +188,27 @@ class RollingHistory(Generic[Value]):
         self.computed = 0
         """How many steps were computed so far: the work that it has done."""
         self._compute = compute
-        self._kept: list[Value] = []
+        self._stored: list[Value] = []
         self._first = 0
-        """The number of the first step that is kept."""
+        """The number of the first step that is stored."""
         self._t_us = 0
-        self._under: tuple[int, object] = (0, None)
+        self._valid_for: tuple[int, object] = (0, None)
 
     def until(self, t_us: int, steps: int, step_us: int, settled_us: int, version: object = None) -> list[Value]:
         """The last `steps` values, that of the step in which `t_us` lies at the end.
 
-        What ended by `settled_us` is taken to stay as it is, as long as `version` is the same and time goes forward.
+        What ended by `settled_us` is computed once, as long as `version` is the same and time goes forward.
         """
-        if (step_us, version) != self._under or t_us < self._t_us:
-            self._kept, self._under = [], (step_us, version)
+        if (step_us, version) != self._valid_for or t_us < self._t_us:
+            self._stored, self._valid_for = [], (step_us, version)
         self._t_us = t_us
         end = t_us // step_us + 1
         first = end - steps
-        kept_end = self._first + len(self._kept)
-        begin = kept_end if self._first <= first < kept_end else first
-        old = self._kept[first - self._first :] if begin != first else []
+        stored_end = self._first + len(self._stored)
+        begin = stored_end if self._first <= first < stored_end else first
+        old = self._stored[first - self._first :] if begin != first else []
         values = [*old, *self._compute(t_us, end - begin, step_us)]
         self.computed += end - begin
         self._first = first
-        self._kept = values[: max(0, min(settled_us // step_us, end) - first)]
+        self._stored = values[: max(0, min(settled_us // step_us, end) - first)]
         return values

@@ -20,9 +20,10 @@ import msgspec
 from msgspec import Struct
 
 from edgetop.core.records import DeviceInfo, Event, Record, SessionStarted, TurnFinished
+from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, sync_folder
 from edgetop.session.file import with_current_names
-from edgetop.session.file_io import SessionFileError, encode_value, load, save
+from edgetop.session.file_io import SessionFileError, load, save
 from edgetop.session.session import Session
 
 FLUSH_S = 0.4
@@ -146,7 +147,7 @@ class Journal:
     def _encode_queued(self) -> None:
         while self._records:
             record = self._records[0]
-            self._lines.append(encode_value(record) + b"\n")
+            self._lines.append(json.encode_record(record) + b"\n")
             self._records.popleft()
             self._sync_wanted |= isinstance(record, TurnFinished)
 
@@ -305,7 +306,7 @@ class RecoveredJournal(Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
-def _recover(journal: Path) -> RecoveredJournal | None:
+def recover_journal(journal: Path) -> RecoveredJournal | None:
     """The session of one journal; `None` if its edgetop lives, or if there is nothing in it, when it is deleted."""
     try:
         fd = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

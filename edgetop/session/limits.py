@@ -17,6 +17,7 @@ from edgetop.core.figures import LimitedBy
 from edgetop.core.prediction import Prediction
 from edgetop.core.sources import (
     CPU_OTHERS,
+    CPU_QUOTA,
     CPU_STEAL,
     ENGINE_MAJOR_FAULTS,
     ENGINE_SWAP,
@@ -71,6 +72,9 @@ OTHERS_PERCENT = 10.0
 
 STEAL_PERCENT = 5.0
 
+QUOTA_PERCENT = 5.0
+"""Of the scheduling periods, 100 ms each by default: in each of these, all threads wait for one that was stopped."""
+
 MAJOR_FAULTS_PER_S = 20.0
 """A resident model has none; each is a read from the disk in the middle of a token."""
 
@@ -91,19 +95,17 @@ class Limit(Struct, frozen=True):
     """What can be done about it, if anything can."""
 
 
-COOL = "cool it, or use fewer threads (--threads N); edgetop doctor shows the cause"
+COOL = "cool the device, or use fewer threads (--threads N); edgetop doctor shows the cause"
+SMALLER = "use a smaller quantization or context: edgetop check"
+CLOSE_OTHERS = "close them, or use fewer threads (--threads N)"
 
-SMALLER = "a smaller quantization or context fits: edgetop check"
+FEWER_OR_MORE_QUOTA = "use fewer threads (--threads N), or give the container more CPUs"
 
-CLOSE_OTHERS = "close them, or leave them a core: --threads N"
-
-SHARED_HOST = "another machine size, or a time when the host is quieter"
-
+SHARED_HOST = "use another machine size, or run when the host is quieter"
 LIGHTER = "a smaller quantization is faster, more threads are not"
+MORE_CORES = "try more threads (--threads N) or another quantization: edgetop tune"
 
-MORE_CORES = "more threads (--threads N) or another quantization: edgetop tune"
-
-UNKNOWN = Limit("unknown", "What limits the speed is not known.")
+UNKNOWN = Limit("unknown", "Bottleneck: not known yet.")
 
 
 def limit_between(session: Session, t0_us: int, t1_us: int) -> Limit:
@@ -121,6 +123,15 @@ def limit_between(session: Session, t0_us: int, t1_us: int) -> Limit:
             return Limit("swap", f"Memory of the engine was in swap: {swapped / 2**20:.0f} MiB.", SMALLER)
         told = f"The weights were read from the disk again: {faults:.0f} major page faults a second."
         return Limit("paging", told, SMALLER)
+    return _limit_of_processor(session, t0_us, t1_us)
+
+
+def _limit_of_processor(session: Session, t0_us: int, t1_us: int) -> Limit:
+    """Who else takes processor time: the quota, the host of a virtual machine, or other programs."""
+    cut_short = _mean(session, CPU_QUOTA, t0_us, t1_us)
+    if cut_short is not None and cut_short >= QUOTA_PERCENT:
+        told = f"The container's CPU quota was used up in {cut_short:.0f} % of the time slices."
+        return Limit("cpu-quota", told, FEWER_OR_MORE_QUOTA)
     steal = _mean(session, CPU_STEAL, t0_us, t1_us) or 0.0
     if steal >= STEAL_PERCENT:
         told = f"The host of this virtual machine withheld {steal:.0f} % of the processor."

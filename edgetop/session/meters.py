@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import partial
 from math import isnan
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.clock import US_PER_S
 from edgetop.core.energy import windows
-from edgetop.core.energy.baselines import IdlePower
-from edgetop.core.energy.scopes import Headline, headline_over_hosts, lost_host
+from edgetop.core.energy.baselines import IdlePower, no_other_load
+from edgetop.core.energy.scopes import Hardware, Headline, headlines_over_hosts, lost_host
 from edgetop.core.energy.windows import ChannelEstimator, TurnSpan, TurnWindows, Window
-from edgetop.core.records import Event
-from edgetop.core.sources import CLOCK_PREFIX, HOST_PREFIX, Meter, Unavailable, meter_of
+from edgetop.core.records import LARGEST, Event, ModelLoaded
+from edgetop.core.sources import CLOCK_PREFIX, CPU_OTHERS, GPU_PREFIX, HOST_PREFIX, Meter, Unavailable, meter_of
+from edgetop.session.limits import OTHERS_PERCENT, limit_between, mean_of_present
 from edgetop.session.session import Session
 from edgetop.session.turn import Turn
 
 SWITCHED_OFF = Unavailable("power was switched off with --power none")
+
+OWN_METERS = ("power.exec", "power.stream")
+"""What the person brought along with --power-exec and --power-stream."""
+
+NOT_GPUS = ("CPU", "BLAS", "ACCEL")
+"""Beginnings of the names of an engine's devices that are no GPUs."""
+
+BOARDS = ("CUDA", "ROCM")
+"""Of those that are boards of their own; other backends serve the graphics within a processor as well."""
+
+SILENT_PERIODS, SILENT_S = 5, 2.0
+"""A meter without a reading for longer than this does not answer."""
 
 
 def meters_of(session: Session) -> list[Meter]:
@@ -33,8 +48,8 @@ def meters_of(session: Session) -> list[Meter]:
     ]
 
 
-def headline_of(session: Session, meters: Sequence[Meter]) -> Headline | Unavailable:
-    """The meters that stand for the device, as the person chose or by their scope; or the best reason for none."""
+def headlines_of(session: Session, meters: Sequence[Meter]) -> tuple[Headline, ...] | Unavailable:
+    """What can stand for the device, as the person chose or by scope, the widest first; or the best reason for none."""
     chosen = session.header.power if session.header is not None else None
     if chosen == "none":
         return SWITCHED_OFF
@@ -43,25 +58,91 @@ def headline_of(session: Session, meters: Sequence[Meter]) -> Headline | Unavail
         for name, missing in session.absent.items()
         if name.startswith(HOST_PREFIX)
     }
-    found = headline_over_hosts(meters, chosen, hosts)
-    if isinstance(found, Unavailable) and chosen is None and not hosts and not any(meter.host for meter in meters):
-        return best_reason(session.absent) or found
-    return found
+    found = headlines_over_hosts(
+        meters, chosen, hosts, runs_on=runs_on(session), readings_w=_readings_w(session, meters)
+    )
+    if not isinstance(found, Unavailable) or hosts or any(meter.host for meter in meters):
+        return found
+    if chosen is not None:
+        missing = session.absent.get(chosen)
+        return found if missing is None else Unavailable(f"{chosen}: {missing.reason}", missing.hint or found.hint)
+    if any("opt-in" not in meter.flags for meter in meters):
+        permission = best_reason(session.absent)
+        return found if permission is None or "sudo" not in permission.hint else replace(found, hint=permission.hint)
+    return best_reason(session.absent) or found
 
 
-def cross_check_of(meters: Sequence[Meter], chosen: Sequence[Meter]) -> Meter | None:
-    """Another view of the one headline meter: the power readings beside a board's counter."""
-    if len(chosen) != 1:
-        return None
-    (main,) = chosen
+def headline_of(session: Session, meters: Sequence[Meter]) -> Headline | Unavailable:
+    """The widest of `headlines_of` whose meters read now; the widest of all while none does."""
+    found = headlines_of(session, meters)
+    if isinstance(found, Unavailable):
+        return found
+    return next((each for each in found if all(reads_now(session, meter) for meter in each.meters)), found[0])
+
+
+def gpus_of(load: ModelLoaded) -> list[str]:
+    """The engine's GPUs that have layers of a model, with what they are; none where that is not known."""
+    gpus = [device for device in load.engine.devices if not device.upper().startswith(NOT_GPUS)]
+    return gpus if load.settings.n_gpu_layers != 0 and not load.engine.server else []
+
+
+def runs_on(session: Session) -> frozenset[Hardware]:
+    """The hardware that the session's models run on; empty where that is not known, as of a server's.
+
+    Graphics within the processor are part of its package.
+    """
+    hardware: set[Hardware] = set()
+    for load in session.loads:
+        if load.engine.server or load.settings.rpc_servers or not load.engine.devices:
+            return frozenset()
+        gpus, layers = gpus_of(load), load.settings.n_gpu_layers
+        has_board = any(gpu.upper().startswith(BOARDS) for gpu in gpus) or (bool(gpus) and _has_board(session))
+        if has_board:
+            hardware.add("gpu")
+        if not has_board or (layers is not None and 0 <= layers < (load.model.n_layer or LARGEST)):
+            hardware.add("cpu")
+    return frozenset(hardware)
+
+
+def _has_board(session: Session) -> bool:
+    """Whether the machine has a graphics board of its own, by what is read of it."""
+    return any(
+        channel.scope == "gpu_board" or channel.name.removeprefix(GPU_PREFIX)[:1].isdecimal()
+        for series in session.series.values()
+        for channel in series.info.channels
+    )
+
+
+def reads_now(session: Session, meter: Meter) -> bool:
+    """Whether a meter has given a reading of late, or none that failed yet."""
+    found = session.find_channel(meter.name)
+    if found is None or not found[0].t_us:
+        return found is not None
+    series, column = found
+    values = series.columns[column].values
+    since_us = session.end_us - round(max(SILENT_PERIODS * series.info.period_s, SILENT_S) * US_PER_S)
+    first = bisect_left(series.t_us, since_us)
+    return any(not isnan(value) for value in values[first:])
+
+
+def _readings_w(session: Session, meters: Sequence[Meter]) -> dict[str, float]:
+    """The latest readings of the meters of power."""
+    readings_w: dict[str, float] = {}
     for meter in meters:
-        if meter.source == main.source and meter.scope == main.scope and meter.kind != main.kind:
-            return meter
-    return None
+        found = session.find_channel(meter.name) if meter.kind == "power" else None
+        if found is not None and found[0].t_us and not isnan(value := found[0].columns[found[1]].values[-1]):
+            readings_w[meter.name] = value
+    return readings_w
 
 
 def best_reason(absent: Mapping[str, Unavailable]) -> Unavailable | None:
-    """Of all reasons why power is not known the one a person can do most about: a sensor that only lacks permission."""
+    """Of all reasons why power is not known the one a person can do most about.
+
+    That is why a meter of his own failed, else the sensor that only lacks permission.
+    """
+    for name in OWN_METERS:
+        if name in absent:
+            return Unavailable(f"{name}: {absent[name].reason}", absent[name].hint)
     for name, missing in absent.items():
         if name.startswith("power.") and "sudo" in missing.hint:
             return missing
@@ -69,7 +150,6 @@ def best_reason(absent: Mapping[str, Unavailable]) -> Unavailable | None:
 
 
 LOADED, UNLOADED = "loaded", "unloaded"
-
 UNLOADING_EVENTS = frozenset({"model_loading", "load_failed", "engine_died"})
 
 
@@ -148,12 +228,30 @@ class ActivityLog:
             self._found.append(Moment(t_us, "quiet" if self._quiet else "busy"))
 
 
+def other_load_in(session: Session, start_us: int, end_us: int) -> list[tuple[int, int]]:
+    """The parts of a span in which other programs used the processor: up to each reading that says so."""
+    found = session.find_channel(CPU_OTHERS)
+    if found is None:
+        return []
+    period_us = round(found[0].info.period_s * US_PER_S)
+    stamps, values = session.window(CPU_OTHERS, start_us, end_us)
+    return [(t_us - period_us, t_us) for t_us, value in zip(stamps, values, strict=True) if value >= OTHERS_PERCENT]
+
+
+def weakened_by(session: Session, start_us: int, end_us: int) -> tuple[str, ...]:
+    """The flags of a window's energy for what the device and other programs did in it."""
+    limit = limit_between(session, start_us, end_us).name
+    _, others = session.window(CPU_OTHERS, start_us, end_us)
+    flags = {
+        "throttled": limit == "throttled",
+        "other-load": limit == "contention" or (mean_of_present(others) or 0.0) >= OTHERS_PERCENT,
+    }
+    return tuple(name for name, holds in flags.items() if holds)
+
+
 NOT_READ_YET = Unavailable("the first readings have not come yet")
-
 STANDS_STILL = Unavailable("the energy counter stands still", "choose another meter with --power")
-
 SEE_DOCTOR = "see edgetop doctor for the sensor's state"
-
 POWER_OVER_S = 0.5
 """Power now is a mean over at least this long: the readings of quick sensors flicker."""
 
@@ -165,9 +263,10 @@ class ChannelFeed:
         found = session.find_channel(meter.name)
         assert found is not None  # noqa: S101 - meters are made of the session's own channels
         self._series, self._column = found
-        clock = session.find_channel(f"{CLOCK_PREFIX}{meter.host}") if meter.host else None
-        self._clock = None if clock is None or clock[0] is not self._series else clock[1]
-        self.estimator = ChannelEstimator(meter)
+        names = [column.channel.name for column in self._series.columns]
+        self._clock = next((i for i, name in enumerate(names) if name.startswith(CLOCK_PREFIX)), None)
+        other_load = no_other_load if meter.host else partial(other_load_in, session)
+        self.estimator = ChannelEstimator(meter, other_load)
         self.readings_fed = 0
         self._sleeps_us: list[int] = []
 
@@ -219,21 +318,18 @@ class ChannelFeed:
     def turn(self, span: TurnSpan, temperature_c: float | None) -> TurnWindows | Unavailable:
         """The energy of a turn; of another machine's with what its clock makes of it, or why by its name."""
         host = self.estimator.meter.host
-        found = self.estimator.turn(span, None if host else temperature_c)
-        if not host:
-            return found
+        clock_s = None if self._clock is None else self._clock_error_s(span.submitted_us, span.last_us)
+        found = self.estimator.turn(span, None if host else temperature_c, clock_s)
         if isinstance(found, Unavailable):
-            return lost_host(host, found)
-        return found.with_clock(self._clock_error_s(span.submitted_us, span.last_us))
+            return lost_host(host, found) if host else found
+        return found if self._clock is not None else found.with_clock(self.estimator.meter.stamp_s)
 
     def measured(self, start_us: int, end_us: int, idle: IdlePower | Unavailable) -> Window | Unavailable:
         """The energy of one span, with the idle power that is to be taken off."""
         host = self.estimator.meter.host
         found = windows.measure(self.estimator.curve, start_us, end_us, idle)
-        if not host:
-            return found
         if isinstance(found, Unavailable):
-            return lost_host(host, found)
+            return lost_host(host, found) if host else found
         return windows.with_clock(found, self._clock_error_s(start_us, end_us))
 
     def latest(self, until_us: int) -> tuple[float, int] | Unavailable:
@@ -250,7 +346,7 @@ class ChannelFeed:
     def _clock_error_s(self, start_us: int, end_us: int) -> float:
         """Half-width of the error of the stamps about the ends of a window; the mean of the two."""
         if self._clock is None:
-            return 0.0
+            return self.estimator.meter.stamp_s
         return (self._clock_error_at(self._clock, start_us) + self._clock_error_at(self._clock, end_us)) / 2
 
     def _clock_error_at(self, column: int, t_us: int) -> float:

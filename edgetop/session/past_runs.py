@@ -11,10 +11,10 @@ from msgspec import Struct
 from edgetop.core.figures import Summary
 from edgetop.core.prediction import Prediction
 from edgetop.core.quantity import Interval
-from edgetop.core.records import DeviceInfo
+from edgetop.core.records import DeviceInfo, LoadEntry
 from edgetop.core.sources import Scope
 from edgetop.core.statistics import percentile
-from edgetop.session.file import LoadEntry, SessionHead, TurnEntry
+from edgetop.session.file import SessionHead, TurnEntry
 
 GENERATED_MIN = 32
 """A rate over fewer tokens is not held against a prediction."""

@@ -18,12 +18,12 @@ from typing import Literal
 from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
+from edgetop.core.figures import DECODE, J_PER_TOKEN, number_of
 from edgetop.session.energy import ENERGY_ACCOUNTS, Checkpoints
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 
 AlignmentName = Literal["time", "turn", "token"]
-
 ALIGNMENTS: tuple[AlignmentName, ...] = ("time", "turn", "token")
 
 
@@ -236,11 +236,15 @@ class Differences(Struct, frozen=True, kw_only=True):
 
 def differences(first: Snapshot, other: Snapshot) -> Differences:
     """How `other` differs from `first`, by the figures that stand in the panes' titles."""
-    rss = first.memory.rss_bytes, other.memory.rss_bytes
+
+    def of_turn(name: str) -> float | None:
+        return _less(*(None if each.turn is None else number_of(each.turn.figures, name) for each in (first, other)))
+
+    rss = _less(first.memory.rss_bytes, other.memory.rss_bytes)
     return Differences(
-        decode_tokens_per_s=_less(_tokens_per_s(first), _tokens_per_s(other)),
-        j_per_token=_less(_j_per_token(first), _j_per_token(other)),
-        rss_bytes=None if rss[0] is None or rss[1] is None else rss[1] - rss[0],
+        decode_tokens_per_s=of_turn(DECODE),
+        j_per_token=of_turn(J_PER_TOKEN),
+        rss_bytes=None if rss is None else int(rss),
     )
 
 
@@ -248,17 +252,7 @@ def _less(first: float | None, other: float | None) -> float | None:
     return None if first is None or other is None else other - first
 
 
-def _tokens_per_s(snapshot: Snapshot) -> float | None:
-    return None if snapshot.turn is None else snapshot.turn.figures.decode_tokens_per_s
-
-
-def _j_per_token(snapshot: Snapshot) -> float | None:
-    energy = None if snapshot.turn is None else snapshot.turn.figures.energy
-    return None if energy is None or energy.j_per_token is None else energy.j_per_token.value
-
-
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
-
 GRACE_US = US_PER_S
 """A jump back within this time of playing after a turn began leads to the turn before: it was just jumped to."""
 

@@ -40,7 +40,6 @@ from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.session.turn import Turn
 
 NO_REASON = "the sensor gave no value"
-
 MOST_DIGITS: Final = 15
 """A double holds no more."""
 

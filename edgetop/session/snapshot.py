@@ -34,7 +34,6 @@ PHASE_OF_EVENT: dict[str, Phase] = {
 """Events that put the engine into a phase, until a model is loaded or another one of them comes."""
 
 NOT_READ_YET = Unavailable("no reading has come yet")
-
 RECENT_LIMIT_US = 3 * US_PER_S
 """What limits the speed now is read from this much of the immediate past."""
 

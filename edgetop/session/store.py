@@ -20,16 +20,15 @@ from edgetop.core.energy.tokens import Energy
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import Summary, WatchFigures
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
-from edgetop.core.quantity import Interval
-from edgetop.core.text import one_line
+from edgetop.core.quantity import Interval, plus_minus
+from edgetop.core.text import distinct, one_line
 from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder
 from edgetop.session.file import SessionFile, SessionHead
 from edgetop.session.file_io import SessionFileError, load_head, rewrite, save
-from edgetop.session.journal import Journal, RecoveredJournal, _recover
+from edgetop.session.journal import Journal, RecoveredJournal, recover_journal
 from edgetop.session.session import Session
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-
 FOLDERS = (_PACKAGE / "data" / "sessions", _PACKAGE.parent / "sessions")
 """In an installed wheel, and in a checkout."""
 
@@ -150,7 +149,7 @@ class Store:
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
         journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX)) if self.folder.is_dir() else []
-        return [recovered for journal in journals if (recovered := _recover(journal)) is not None]
+        return [recovered for journal in journals if (recovered := recover_journal(journal)) is not None]
 
     def list(self) -> list[ListedSession]:
         """All session files, the newest first, unreadable ones among them."""
@@ -179,10 +178,10 @@ class Store:
         if len(found) == 1:
             return found[0].path
         if not found:
-            raise StoreError(f"No session is meant by {text!r}.", "`edgetop sessions list` shows those there are.")
+            raise StoreError(f"No session matches {text!r}.", "`edgetop sessions list` shows those there are.")
         numbers = ", ".join(str(each.number) for each in found[:_CANDIDATES_TOLD])
         more = ", ..." if len(found) > _CANDIDATES_TOLD else ""
-        raise StoreError(f"{len(found)} sessions are meant by {text!r}.", f"Give the number of one: {numbers}{more}.")
+        raise StoreError(f"{len(found)} sessions match {text!r}.", f"Give the number of one: {numbers}{more}.")
 
     def find_all(self, texts: Sequence[str]) -> Sequence[Path]:
         """The session files that a person means by several words (`edgetop.session.store`). Raises StoreError."""
@@ -281,8 +280,8 @@ def entry_of(listed: ListedSession) -> SessionEntry:
     return SessionEntry(
         listed=listed,
         device=device.model or device.hostname or device.cpu,
-        model=_joined(load.model.name for load in head.loads) or _watched(head),
-        quantization=_joined(load.model.quantization for load in head.loads),
+        model=distinct(load.model.name for load in head.loads) or _watched(head),
+        quantization=distinct(load.model.quantization for load in head.loads),
         summary=head.summary,
         watch=head.watch,
         duration_s=head.duration_us / US_PER_S,
@@ -292,27 +291,20 @@ def entry_of(listed: ListedSession) -> SessionEntry:
 
 def models_of(head: SessionHead) -> str:
     """The models of a session with their quantizations, in the order in which they were loaded."""
-    return _joined(f"{load.model.name} {load.model.quantization}".strip() for load in head.loads) or _watched(head)
+    return distinct(f"{load.model.name} {load.model.quantization}".strip() for load in head.loads) or _watched(head)
 
 
 def _watched(head: SessionHead) -> str:
     """What was watched: programs with their models."""
-    watched = _joined(" ".join([each.kind, *each.models]) for each in head.services)
+    watched = distinct(" ".join([each.kind, *each.models]) for each in head.services)
     return f"watch: {watched}" if watched else ""
-
-
-def figure_text(figure: Interval | None, between: str = "±") -> str:
-    """A figure with half its interval: 0.720 ± 0.050."""
-    if figure is None:
-        return NOT_AVAILABLE
-    return f"{format_significant(figure.value)} {between} {format_significant((figure.high - figure.low) / 2, 2)}"
 
 
 def energy_cell(entry: SessionEntry, between: str = "±") -> str:
     """Energy per token with interval and grade: 0.720 ± 0.050 B."""
     if entry.j_per_token is None:
         return NOT_AVAILABLE
-    return f"{figure_text(entry.j_per_token, between)} {entry.grade}"
+    return f"{plus_minus(entry.j_per_token, f' {between} ')} {entry.grade}"
 
 
 class ListColumn(NamedTuple):
@@ -357,12 +349,7 @@ def _value_text(value: float | None) -> str:
     return NOT_AVAILABLE if value is None else format_significant(value)
 
 
-def _joined(texts: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(text for text in texts if text))
-
-
 _RANGE_OF_NUMBERS = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
-
 _PATTERN = re.compile(r"[*?\[]")
 
 

@@ -19,7 +19,7 @@ from edgetop.core.prediction import Prediction
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
-from edgetop.session.energy import energy_of
+from edgetop.session.energy import SETTLED_US, energy_of
 from edgetop.session.limits import NO_TRAFFIC, UNKNOWN, Limit, Traffic, decode_traffic, limit_between, limit_of_machine
 from edgetop.session.session import PerSession, RunningStats, Session
 from edgetop.session.turn import (
@@ -33,21 +33,21 @@ from edgetop.session.turn import (
 )
 
 LEAF = 4096
-"""So many numbers in a row are kept sorted too ..."""
+"""Blocks of so many numbers are also stored sorted ..."""
 
 FAN = 16
-"""... and so many of these rows merged, and so on: a stretch of millions is made of some dozens of pieces."""
+"""... and so many of these blocks merged, and so on: a range of millions is made of some dozens of pieces."""
 
 
 class SortedRuns:
-    """A row of whole numbers that only grows."""
+    """A growing sequence of whole numbers, any range of which is had in ascending pieces."""
 
     def __init__(self) -> None:
         self._values = array("q")
         self._tail: list[int] = []
-        """Those behind the last sorted row of LEAF, ascending."""
+        """Those behind the last sorted block, ascending."""
         self._levels: list[list[array[int]]] = []
-        """Sorted blocks of LEAF, LEAF·FAN, LEAF·FAN² ... numbers, each in the order of the row."""
+        """Sorted blocks of LEAF, LEAF·FAN, LEAF·FAN² ... numbers, in the order of the sequence."""
 
     def __len__(self) -> int:
         return len(self._values)
@@ -83,8 +83,8 @@ class SortedRuns:
         """The largest block that begins at an index and ends no later than another."""
         size: int = LEAF * FAN ** (len(self._levels) - 1)
         for blocks in reversed(self._levels):
-            index, beside = divmod(begin, size)
-            if not beside and begin + size <= end and index < len(blocks):
+            index, offset = divmod(begin, size)
+            if offset == 0 and begin + size <= end and index < len(blocks):
                 return blocks[index]
             size //= FAN
         return None
@@ -153,10 +153,10 @@ class Totals(Struct, frozen=True, kw_only=True):
         return max(self.limited_us, key=lambda limited: limited[1], default=("unknown", 0))[0]
 
 
-class SettledTurns:
+class FinishedTurns:
     """Sums over the first turns of a session, for each number of turns that do not change any more.
 
-    A session keeps them, so that the sums until any moment are those of a number of turns, and little more.
+    The sums until any moment are those of a number of turns, and little more.
     """
 
     def __init__(self) -> None:
@@ -188,35 +188,31 @@ class TokenGapRow:
         if turns[index].started.warmup:
             stamps = turns[index].token_t_us[:generated]
             return [sorted(later - earlier for earlier, later in pairwise(stamps))]
-        self._take(turns, index)
+        self._extend(turns, index)
         begin = self._begins[index]
         return self._row.pieces(begin, begin + max(0, generated - 1))
 
     def until(self, turns: Sequence[Turn], index: int, generated: int) -> list[Sequence[int]]:
         """Gaps in all turns before that of `index`, and between the first `generated` tokens of that one."""
-        self._take(turns, index)
+        self._extend(turns, index)
         own = 0 if turns[index].started.warmup else max(0, generated - 1)
         return self._row.pieces(0, self._begins[index] + own)
 
-    def _take(self, turns: Sequence[Turn], index: int) -> None:
-        """Take in what turns up to that of `index` have got since the last time: only the last of those taken grows."""
+    def _extend(self, turns: Sequence[Turn], index: int) -> None:
+        """Add what turns up to that of `index` have got since the last time: only the last of those added grows."""
         for number in range(max(0, len(self._begins) - 1), index + 1):
             if number == len(self._begins):
                 self._begins.append(len(self._row))
             if turns[number].started.warmup:
                 continue
-            taken = len(self._row) - self._begins[number]
+            added = len(self._row) - self._begins[number]
             stamps = turns[number].token_t_us
-            if len(stamps) > taken + 1:
-                self._row.extend(later - earlier for earlier, later in pairwise(stamps[taken:]))
+            if len(stamps) > added + 1:
+                self._row.extend(later - earlier for earlier, later in pairwise(stamps[added:]))
 
 
 def _sum(first: int | None, second: int | None) -> int | None:
     return second if first is None else first if second is None else first + second
-
-
-SETTLED_US = 5 * US_PER_S
-"""This long after its end nothing about a turn changes any more: sources hand over their readings sooner."""
 
 
 class TurnResult(Struct, frozen=True):
@@ -228,7 +224,7 @@ class TurnResult(Struct, frozen=True):
 
 def turn_result(session: Session, index: int, t_us: int) -> TurnResult:
     """The figures of the turn of an index, as far as it had come at `t_us`."""
-    return _account(session, index, session.turns[index].progress(t_us), t_us)
+    return _turn_result(session, index, session.turns[index].progress(t_us), t_us)
 
 
 class Sums(Struct, frozen=True, kw_only=True):
@@ -243,7 +239,7 @@ class Sums(Struct, frozen=True, kw_only=True):
     """Of the last turn."""
 
 
-_SETTLED: Final = PerSession(lambda _session: SettledTurns())
+_FINISHED: Final = PerSession(lambda _session: FinishedTurns())
 
 _TOKEN_GAPS: Final = PerSession(lambda _session: TokenGapRow())
 
@@ -251,27 +247,27 @@ _TOKEN_GAPS: Final = PerSession(lambda _session: TokenGapRow())
 def add_up(session: Session, t_us: int) -> Sums:
     """Sums over all turns until `t_us` but a benchmark's warm-ups.
 
-    The session keeps those of the turns that are settled, so that the others alone are looked at.
+    Those of the turns that do not change any more are stored, so that only the others are added up again.
     """
     index = session.turn_at(t_us)
     if index is None:
         return Sums()
-    turns, settled = session.turns, _SETTLED.of(session)
+    turns, finished = session.turns, _FINISHED.of(session)
     count = bisect_right(turns, t_us - SETTLED_US, hi=index, key=lambda turn: turn.last_us)
-    for turn in turns[len(settled.totals) - 1 : count]:
+    for turn in turns[len(finished.totals) - 1 : count]:
         progress = turn.progress(turn.last_us)
         if turn.started.warmup:
-            settled.add(None, settled.totals[-1].past_warmup())
+            finished.add(None, finished.totals[-1].past_warmup())
         else:
             limit = _limit(session, progress)
-            settled.add(progress.first_token_us, _plus(session, settled.totals[-1], progress, limit))
-    totals = settled.totals[count]
-    first_token_us = [*settled.first_token_us[: settled.first_tokens[count]]]
+            finished.add(progress.first_token_us, _plus(session, finished.totals[-1], progress, limit))
+    totals = finished.totals[count]
+    first_token_us = [*finished.first_token_us[: finished.first_tokens[count]]]
     last = TurnResult()
     generated = 0
     for number in range(count, index + 1):
         progress = turns[number].progress(t_us)
-        last = _account(session, number, progress, t_us)
+        last = _turn_result(session, number, progress, t_us)
         generated = progress.stamps
         if turns[number].started.warmup:
             totals = totals.past_warmup()
@@ -294,8 +290,8 @@ def _plus(session: Session, totals: Totals, progress: TurnProgress, limit: Limit
 def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int) -> Summary:
     """The figures of a session at `t_us`, with the `sums` over its turns until then and the last model loaded."""
     totals = sums.totals
-    energy, missing = _told(energy_of(session, t_us).turns_together(totals.seen))
-    own_cpu, own_rss = _extent(session, sources.OWN_CPU, t_us), _extent(session, sources.OWN_RSS, t_us)
+    energy, missing = _energy_or_reason(energy_of(session, t_us).turns_together(totals.seen))
+    own_cpu, own_rss = _extremes(session, sources.OWN_CPU, t_us), _extremes(session, sources.OWN_RSS, t_us)
     first_token_us = percentile(sorted(sums.first_token_us), 50)
     return Summary(
         decode_tokens_per_s=tokens_per_s(totals.decode_intervals, totals.decode_us),
@@ -318,10 +314,10 @@ def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int
     )
 
 
-def _told(energy: Energy | Unavailable) -> tuple[Energy | None, str]:
+def _energy_or_reason(energy: Energy | Unavailable) -> tuple[Energy | None, str]:
     """The energy, or why there is none and what would give it."""
     if isinstance(energy, Unavailable):
-        return None, f"{energy.reason}: {energy.hint}" if energy.hint else energy.reason
+        return None, str(energy)
     return energy, ""
 
 
@@ -340,11 +336,11 @@ def _prediction(session: Session, progress: TurnProgress) -> Prediction | None:
     return session.prediction_at(progress.submitted_us if progress.last_us is None else progress.last_us)
 
 
-def _account(session: Session, index: int, progress: TurnProgress, t_us: int) -> TurnResult:
+def _turn_result(session: Session, index: int, progress: TurnProgress, t_us: int) -> TurnResult:
     turn = session.turns[index]
     finished = turn.finished_at(t_us)
     limit = _limit(session, progress)
-    energy, missing = _told(energy_of(session, t_us).turn(turn))
+    energy, missing = _energy_or_reason(energy_of(session, t_us).turn(turn))
     figures = TurnFigures(
         decode_tokens_per_s=decode_tokens_per_s(progress),
         prefill_tokens_per_s=prefill_tokens_per_s(progress),
@@ -372,9 +368,9 @@ def _memory(session: Session, load: ModelLoaded | None, t_us: int) -> MemoryFigu
         weights_bytes=None if load is None else load.memory.weights_bytes,
         kv_bytes=None if load is None else load.memory.kv_bytes,
         compute_bytes=None if load is None else load.memory.compute_bytes,
-        rss_peak_bytes=_whole(_extent(session, sources.ENGINE_RSS, t_us).most),
-        available_min_bytes=_whole(_extent(session, sources.MEMORY_AVAILABLE, t_us).least),
-        swap_peak_bytes=_whole(_extent(session, sources.SWAP_USED, t_us).most),
+        rss_peak_bytes=_whole(_extremes(session, sources.ENGINE_RSS, t_us).most),
+        available_min_bytes=_whole(_extremes(session, sources.MEMORY_AVAILABLE, t_us).least),
+        swap_peak_bytes=_whole(_extremes(session, sources.SWAP_USED, t_us).most),
         gpu_peak_bytes=_whole(_gpu_peak_bytes(session, t_us)),
     )
 
@@ -382,14 +378,14 @@ def _memory(session: Session, load: ModelLoaded | None, t_us: int) -> MemoryFigu
 def _gpu_peak_bytes(session: Session, t_us: int) -> float | None:
     """The peaks of all GPUs together: a model may lie on several, and each fills up as it is loaded."""
     peaks = [
-        _extent(session, name, t_us).most
+        _extremes(session, name, t_us).most
         for name in session.channels()
         if name.startswith(sources.GPU_PREFIX) and name.endswith(sources.GPU_MEMORY_USED_SUFFIX)
     ]
     return sum(peak for peak in peaks if peak is not None) if any(peak is not None for peak in peaks) else None
 
 
-def _extent(session: Session, channel: str, t_us: int) -> RunningStats:
+def _extremes(session: Session, channel: str, t_us: int) -> RunningStats:
     found = session.find_channel(channel)
     if found is None:
         return RunningStats()

@@ -198,6 +198,11 @@ class Turn:
         """The whole reply, reasoning and answer."""
         return "".join(span.text for span in self.reply)
 
+    @property
+    def answer(self) -> str:
+        """The reply without the reasoning."""
+        return "".join(span.text for span in self.reply if span.part == "answer")
+
     def add_prefill(self, record: Prefill, t_us: int) -> None:
         """Note how far the prefill has come."""
         if self.to_evaluate is None:

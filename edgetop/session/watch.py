@@ -1,12 +1,12 @@
-"""What watched servers did, and its energy.
+"""Work and energy of watched servers.
 
-Each look tells how many tokens all servers together have generated. The time between two looks counts when both know
-that, and is *generating* when tokens came or a request was under way at either of them, else *waiting*. Looks of one
-kind in a row make a span; energies are taken of spans, by the same estimator as those of turns, and added up. The idle
+Each poll reports how many tokens all servers together have generated. The time between two polls counts when both know
+that, and is *generating* when tokens came or a request was running at either of them, else *waiting*. Consecutive polls
+of one kind make a span; energies are measured per span, by the same estimator as those of turns, and added up. Idle
 power is measured in the waiting spans. How the figures follow from the sums is in `edgetop.core.energy.tokens`.
 
-The account is a function of the session and the moment, as everything that is shown. What cannot change any more is
-kept in sums, so that asking once a second costs little however long the session is.
+`WatchEnergy` is a function of the session and the time, as everything that is shown. What cannot change any more is
+stored in sums, so that reading it once a second costs little however long the session is.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from edgetop.core.energy.tokens import (
     ServedEnergy,
     ServedTotals,
     TokensServed,
+    grade_text,
     net_of,
     served_energy,
 )
@@ -38,23 +39,23 @@ from edgetop.core.figures import WatchFigures
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_rate
 from edgetop.core.quantity import Components, Quantity, summed, with_interval
 from edgetop.core.sources import SourceInfo, Unavailable
-from edgetop.session.limits import limit_between
-from edgetop.session.meters import ChannelFeed, Moment, headline_of, meters_of
+from edgetop.session.meters import ChannelFeed, Moment, headline_of, meters_of, weakened_by
 from edgetop.session.session import PerSession, Series, Session
 from edgetop.session.turn import tokens_per_s
 
 
 class ServerPoll(Struct, frozen=True):
-    """What one look at all servers told."""
+    """One poll of all servers."""
 
     t_us: int
     tokens: float | None
     running: float
-    """Requests under way; 0 where it is not known."""
-    unsure: float
+    """Running requests; 0 where it is not known."""
+    uncertainty: float
+    """Of `tokens`."""
 
 
-def grown_until(session: Session, channel: str, t_us: int) -> int | None:
+def growth_until(session: Session, channel: str, t_us: int) -> int | None:
     """By how much a count has grown."""
     found = session.find_channel(channel)
     if found is None:
@@ -64,8 +65,8 @@ def grown_until(session: Session, channel: str, t_us: int) -> int | None:
     return None if extent.most is None or extent.least is None else round(extent.most - extent.least)
 
 
-def look_at(series: Series, column: int, index: int) -> ServerPoll:
-    """The look of an index; `column` is that of the count."""
+def poll_at(series: Series, column: int, index: int) -> ServerPoll:
+    """The poll of an index; `column` is that of the count."""
 
     def value(name: str) -> float:
         other = next((each for each in series.columns if each.channel.name == name), None)
@@ -82,7 +83,7 @@ def look_at(series: Series, column: int, index: int) -> ServerPoll:
 
 
 def reason_at(session: Session, t_us: int) -> str:
-    """Why a look does not know what was generated."""
+    """Why a poll has no count."""
     found = session.find_channel(sources.SERVED_TOKENS)
     if found is None:
         return ""
@@ -92,14 +93,14 @@ def reason_at(session: Session, t_us: int) -> str:
 
 
 RECENT_US = 5 * US_PER_S
-"""Far enough back for several looks, so that a token more or less does not show."""
+"""Long enough for several polls, so that one token more or less does not show."""
 
 APART_US = 5 * US_PER_S
-"""Between looks further apart the rate is not known."""
+"""Between polls further apart the rate is not known."""
 
 
 def recent_rate(session: Session, t_us: int) -> float | None:
-    """Generated tokens per second over the last looks that know their number; `None` without two of them."""
+    """Generated tokens per second over the last polls with a count; `None` without two of them."""
     stamps_us, counts = session.window(sources.SERVED_TOKENS, t_us - RECENT_US - APART_US, t_us)
     if not stamps_us or t_us - stamps_us[-1] > APART_US:
         return None
@@ -114,7 +115,7 @@ def recent_rate(session: Session, t_us: int) -> float | None:
 def rate_history(session: Session, t_us: int, steps: int, step_us: int) -> list[float | None]:
     """Generated tokens per second in each of `steps` spans of `step_us`, oldest first; `None` where it is not known.
 
-    The spans are aligned to multiples of `step_us`. Between two looks the rate is taken for even.
+    The spans are aligned to multiples of `step_us`. Between two polls the rate is taken as constant.
     """
     begin_us = (t_us // step_us + 1 - steps) * step_us
     stamps_us, counts = session.window(sources.SERVED_TOKENS, begin_us - APART_US, t_us)
@@ -134,15 +135,13 @@ def rate_history(session: Session, t_us: int, steps: int, step_us: int) -> list[
 
 
 POLLS_APART_US = 15 * US_PER_S
-"""Two looks further apart tell nothing of the time between them."""
+"""The time between two polls further apart is left out."""
 
-NOT_SUBTRACTED = Unavailable("it is taken off where the sums are made")
-
-FLAG_OF_LIMIT = {"throttled": "throttled", "contention": "other-load"}
+NOT_SUBTRACTED = Unavailable("it is subtracted from the sums")
 
 
 class _Span(Struct):
-    """Time in a row of one kind."""
+    """Consecutive time of one kind."""
 
     start_us: int
     end_us: int
@@ -151,7 +150,7 @@ class _Span(Struct):
 
 
 class _Sums(Struct, frozen=True):
-    """Spans put together. Tokens of spans without energy are not among them."""
+    """Added up spans. Tokens of spans without energy are not included."""
 
     generating: Window | None = None
     waiting: Window | None = None
@@ -164,7 +163,7 @@ class _Sums(Struct, frozen=True):
 
 
 class WatchEnergy:
-    """The account of one session, up to a moment that only goes forward."""
+    """The energy of one session, up to a time that only goes forward."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -173,34 +172,34 @@ class WatchEnergy:
         self.headline = headline_of(session, self._meters)
         chosen = self.headline.meters if isinstance(self.headline, Headline) else ()
         self._feeds = [ChannelFeed(session, meter) for meter in chosen]
-        self._taken = 0
-        """How many looks have been taken in."""
+        self._polls = 0
+        """How many polls have been added."""
         self._last: ServerPoll | None = None
         self._first_us: int | None = None
         self._begin = self._newest = 0.0
         self._generating_us = self._left_out_us = self._counted = 0
         self._left_out = ""
         self._edges = 0.0
-        """Σ e² of the ends of stretches, the end of the one that goes on not among them."""
+        """Σ e² of the ends of stretches, except for the end of the current one."""
         self._spans: list[_Span] = []
-        """Those that are not in the sums yet; the last one may go on."""
+        """Those that are not in the sums yet; the last one may still grow."""
         self._open = False
         self._sums = _Sums()
         self._revision = 0
         self._sleeps = 0
 
     def advance(self, t_us: int) -> bool:
-        """Take in the looks until `t_us`; false when the account is to be made anew for that."""
+        """Add the polls until `t_us`; false when everything has to be computed again."""
         found = self._session.find_channel(sources.SERVED_TOKENS)
         count = 0 if found is None else found[0].count_until(t_us)
-        if count < self._taken or _infos(self._session) != self._infos:
+        if count < self._polls or _infos(self._session) != self._infos:
             return False
         if isinstance(self.headline, Unavailable):
             self.headline = headline_of(self._session, self._meters)
         if found is not None:
-            for index in range(self._taken, count):
-                self._take(look_at(*found, index))
-        self._taken = count
+            for index in range(self._polls, count):
+                self._add(poll_at(*found, index))
+        self._polls = count
         if self._last is not None:
             self._note_sleeps(self._last.t_us)
             for feed in self._feeds:
@@ -213,7 +212,7 @@ class WatchEnergy:
         return True
 
     def figures(self, prompt_tokens: int | None) -> WatchFigures:
-        """What the servers did, as far as it was taken in."""
+        """What the servers did until then."""
         if self._last is None or self._first_us is None:
             reason = Unavailable(
                 "no server that counts its tokens has been found yet", "see the list of servers for why"
@@ -241,28 +240,28 @@ class WatchEnergy:
         known = [baseline.power_w for baseline in latest if baseline is not None]
         return sum(known) if known and len(known) == len(latest) else None
 
-    def _take(self, look: ServerPoll) -> None:
-        before, self._last = self._last, look
-        if look.tokens is not None:
+    def _add(self, poll: ServerPoll) -> None:
+        before, self._last = self._last, poll
+        if poll.tokens is not None:
             if self._first_us is None:
-                self._first_us, self._begin = look.t_us, look.tokens
-            self._newest = look.tokens
+                self._first_us, self._begin = poll.t_us, poll.tokens
+            self._newest = poll.tokens
         if self._first_us is None or before is None:
             return
-        if look.tokens is None or before.tokens is None or look.t_us - before.t_us > POLLS_APART_US:
-            self._leave_out(before, look)
+        if poll.tokens is None or before.tokens is None or poll.t_us - before.t_us > POLLS_APART_US:
+            self._leave_out(before, poll)
             return
-        generating = look.tokens > before.tokens or look.running > 0 or before.running > 0
-        tokens = round(look.tokens - before.tokens)
+        generating = poll.tokens > before.tokens or poll.running > 0 or before.running > 0
+        tokens = round(poll.tokens - before.tokens)
         if not self._open:
-            self._edges += before.unsure**2
+            self._edges += before.uncertainty**2
         if self._open and self._spans[-1].generating == generating:
             span = self._spans[-1]
-            span.end_us, span.tokens = look.t_us, span.tokens + tokens
+            span.end_us, span.tokens = poll.t_us, span.tokens + tokens
         else:
-            self._begin_span(_Span(before.t_us, look.t_us, generating, tokens))
+            self._begin_span(_Span(before.t_us, poll.t_us, generating, tokens))
         if generating:
-            self._generating_us += look.t_us - before.t_us
+            self._generating_us += poll.t_us - before.t_us
             self._counted += tokens
 
     def _begin_span(self, span: _Span) -> None:
@@ -277,15 +276,15 @@ class WatchEnergy:
             self._note(self._spans[-1].end_us, quiet=False)
         self._open = False
 
-    def _leave_out(self, before: ServerPoll, look: ServerPoll) -> None:
+    def _leave_out(self, before: ServerPoll, poll: ServerPoll) -> None:
         if self._open:
-            self._edges += before.unsure**2
+            self._edges += before.uncertainty**2
         self._end_span()
-        self._left_out_us += look.t_us - before.t_us
-        if look.tokens is None:
-            self._left_out = reason_at(self._session, look.t_us)
+        self._left_out_us += poll.t_us - before.t_us
+        if poll.tokens is None:
+            self._left_out = reason_at(self._session, poll.t_us)
         elif before.tokens is not None:
-            self._left_out = "the servers were not looked at"
+            self._left_out = "the servers were not polled"
 
     def _note(self, t_us: int, *, quiet: bool) -> None:
         for feed in self._feeds:
@@ -300,7 +299,7 @@ class WatchEnergy:
         self._sleeps = len(slept_us)
 
     def _settle(self) -> None:
-        """Put into the sums what no later reading changes."""
+        """Add to the sums what no later reading changes."""
         while len(self._spans) > 1 and self._is_final(self._spans[0]):
             self._sums = self._plus(self._with_known_idle(self._sums), self._spans.pop(0))
 
@@ -309,12 +308,12 @@ class WatchEnergy:
         return all(curve.is_settled(span.end_us + round(curve.tail_s * 1e6)) for curve in curves)
 
     def _with_known_idle(self, sums: _Sums) -> _Sums:
-        """Close the group of generating spans whose idle power no later quiet changes."""
+        """Close the group of generating spans whose idle power no later idle time changes."""
         group = sums.group
         if group is None or not all(feed.estimator.baseline.is_settled(group.end_us) for feed in self._feeds):
             return sums
         net = self._net(group)
-        # Without it there is no net energy of the whole any more: the group is kept, and says why.
+        # Without it there is no net energy in all: the group stays, and gives the reason.
         return sums if isinstance(net, Unavailable) else replace(sums, nets=(summed((*sums.nets, net)),), group=None)
 
     def _plus(self, sums: _Sums, span: _Span) -> _Sums:
@@ -325,12 +324,12 @@ class WatchEnergy:
         sums = replace(sums, tokens=sums.tokens + span.tokens)
         if not span.generating:
             return replace(sums, waiting=_joined(sums.waiting, measured))
-        flag = FLAG_OF_LIMIT.get(limit_between(self._session, span.start_us, span.end_us).name)
+        flags = weakened_by(self._session, span.start_us, span.end_us)
         return replace(
             sums,
             generating=_joined(sums.generating, measured),
             group=_joined(sums.group, measured),
-            flags=sums.flags if flag is None else tuple(dict.fromkeys((*sums.flags, flag))),
+            flags=tuple(dict.fromkeys((*sums.flags, *flags))),
         )
 
     def _measured(self, span: _Span) -> Window | Unavailable:
@@ -346,7 +345,7 @@ class WatchEnergy:
         if isinstance(self.headline, Unavailable):
             return self.headline
         estimators = [feed.estimator for feed in self._feeds]
-        unfinished = 0.0 if self._last is None or not self._open else self._last.unsure**2
+        unfinished = 0.0 if self._last is None or not self._open else self._last.uncertainty**2
         basis = EnergyBasis(
             scope=self.headline.scope,
             source=" + ".join(dict.fromkeys(meter.source for meter in self.headline.meters)),
@@ -363,7 +362,7 @@ class WatchEnergy:
 
     def _net_of(self, sums: _Sums) -> Quantity | Unavailable:
         if sums.group is None:
-            return sums.nets[0] if sums.nets else Unavailable("no request was under way")
+            return sums.nets[0] if sums.nets else Unavailable("no request was running")
         net = self._net(sums.group)
         return net if isinstance(net, Unavailable) else summed((*sums.nets, net))
 
@@ -377,31 +376,31 @@ class WatchEnergy:
         return net_of(group, Quantity(value=power_w, u=Components(baseline=u_w)))
 
 
-_ACCOUNT: Final = PerSession(WatchEnergy)
+_ENERGY: Final = PerSession(WatchEnergy)
 
 
 def watch_energy_of(session: Session, t_us: int) -> WatchEnergy:
-    """The session's account as it stands at `t_us`."""
-    account = _ACCOUNT.of(session)
-    if not account.advance(t_us):
-        account = WatchEnergy(session)
-        account.advance(t_us)
-        _ACCOUNT.replace(session, account)
-    return account
+    """The session's `WatchEnergy` at `t_us`."""
+    energy = _ENERGY.of(session)
+    if not energy.advance(t_us):
+        energy = WatchEnergy(session)
+        energy.advance(t_us)
+        _ENERGY.replace(session, energy)
+    return energy
 
 
 def is_watch(session: Session) -> bool:
-    """Whether servers of others were watched, and no model of our own answered."""
+    """Whether servers were watched, and no model of our own ran."""
     return session.header is not None and session.header.kind == "watch"
 
 
 def watch_figures(session: Session, t_us: int) -> WatchFigures:
     """What the servers did until `t_us`."""
-    return watch_energy_of(session, t_us).figures(grown_until(session, sources.SERVED_PROMPT_TOKENS, t_us))
+    return watch_energy_of(session, t_us).figures(growth_until(session, sources.SERVED_PROMPT_TOKENS, t_us))
 
 
 def _flags_of_services(session: Session) -> tuple[str, ...]:
-    """What weakens figures over all users: others at work whose tokens nobody counts, or not all of them."""
+    """What weakens figures over all users: servers whose tokens are not counted, or not all of them."""
     counts = {service.counts for service in session.services.values()}
     flags = {"nothing": UNCOUNTED, "running": RUNNING_ONLY}
     return tuple(flag for word, flag in flags.items() if word in counts)
@@ -412,7 +411,7 @@ def _joined(sum_so_far: Window | None, measured: Window) -> Window:
 
 
 def _infos(session: Session) -> tuple[SourceInfo, ...]:
-    """What the meters are made of: sources whose readings cover something of the device's power."""
+    """The sources of the meters: those whose readings cover some of the device's power."""
     infos = [series.info for series in session.series.values()]
     return tuple(info for info in infos if any(channel.scope is not None for channel in info.channels))
 
@@ -438,14 +437,13 @@ def figure_rows(figures: WatchFigures) -> list[list[str]]:
 
 def energy_rows(energy: ServedEnergy) -> list[list[str]]:
     """The energy over all users, each figure with its interval."""
-    flags = f", {', '.join(energy.flags)}" if energy.flags else ""
     return [
         ["J/token", f"{with_interval(energy.j_per_token)} gross, over all users"],
-        ["generating", f"{with_interval(energy.generating_j_per_token)} J/token while requests were under way"],
+        ["generating", f"{with_interval(energy.generating_j_per_token)} J/token while requests were running"],
         ["waiting", f"{with_interval(energy.waiting_j_per_token)} J/token for the time in which none was"],
         ["net", _net(energy)],
         ["in all", f"{with_interval(energy.gross_j)} J, {with_interval(energy.mean_w)} W in the mean"],
-        ["measured", f"{energy.scope.replace('_', ' ')}, {energy.source}, grade {energy.grade}{flags}"],
+        ["measured", f"{energy.scope.replace('_', ' ')}, {energy.source}, grade {grade_text(energy)}"],
     ]
 
 

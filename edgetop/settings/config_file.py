@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetop.core.errors import EdgetopError, UsageError
+from edgetop.io.files import replacement
 from edgetop.settings import options
 from edgetop.settings.option import SECTIONS, Option
 from edgetop.settings.resolve import Settings, is_of_file, read_value
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
 
 
 TomlValue = bool | int | float | str | list[str] | dict[str, bool | int | float | str]
-
 NOT_SET = "not set"
 
 
@@ -151,20 +149,12 @@ def _read(file: Path) -> TOMLDocument:
 def _replace(file: Path, text: str) -> None:
     """Write the whole file in one step; through a symbolic link, as people who keep such files elsewhere have it."""
     target = file.resolve()
-    written: Path | None = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         mode = target.stat().st_mode & 0o777 if target.exists() else NEW_FILE_MODE
-        with tempfile.NamedTemporaryFile("wb", dir=target.parent, prefix=f".{target.name}.", delete=False) as new:
-            written = Path(new.name)
-            new.write(text.encode("utf-8"))
-            new.flush()
-            os.fsync(new.fileno())
-        written.chmod(mode)
-        written.replace(target)
+        with replacement(target) as new:
+            new.write_bytes(text.encode("utf-8"))
+            new.chmod(mode)
     except OSError as error:
-        if written is not None:
-            written.unlink(missing_ok=True)
         raise EdgetopError(
             f"cannot write {file}: {error.strerror}", "make the folder writable, or choose another file with --config"
         ) from None

@@ -62,7 +62,6 @@ _ALIASES = {"esc": "escape", "return": "enter", "pgup": "pageup", "pgdn": "paged
             "bksp": "backspace", "control": "ctrl", "option": "alt", "meta": "alt"}  # fmt: skip
 
 _SAME_TO_A_TERMINAL = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+left_square_bracket": "escape"}
-
 EXPECTED = "a key such as t, ?, space, F5, pgdn, ctrl+t or alt+x"
 
 
@@ -127,10 +126,10 @@ def _keys(value: object, where: str) -> tuple[str, ...]:
     keys = []
     for text in texts:
         if not isinstance(text, str):
-            raise UsageError(f"{where}: {text!r} is no key", f"expected is {EXPECTED}, in quotes")
+            raise UsageError(f"{where}: {text!r} is no key", f"expected {EXPECTED}, in quotes")
         if text:
             try:
                 keys.append(normalised(text))
             except ValueError as error:
-                raise UsageError(f"{where}: {text!r} is no key", f"expected is {error}") from None
+                raise UsageError(f"{where}: {text!r} is no key", f"expected {error}") from None
     return tuple(dict.fromkeys(keys))

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_args
 
-T = TypeVar("T")
+from edgetop.core.errors import UsageError
 
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 Section = Literal[
@@ -35,7 +36,6 @@ SECTIONS: Final[tuple[Section, ...]] = get_args(Section)
 """In the order in which they are shown; each is a table of the configuration file."""
 
 KEY_VALUE = "KEY=VALUE"
-
 CURRENCY_CHARACTERS = 8
 
 
@@ -47,7 +47,7 @@ class Option(Generic[T_co]):
 
     __slots__ = (
         "about", "also_env", "default", "example", "flag_only", "flags", "help", "join", "metavar", "name", "parse",
-        "section",
+        "section", "sets",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,7 @@ class Option(Generic[T_co]):
         join: Callable[[Iterable[T_co]], T_co] | None = None,
         also_env: str = "",
         flag_only: bool = False,
+        sets: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.section: Section = section
@@ -85,6 +86,8 @@ class Option(Generic[T_co]):
         """A variable of other programs that switches this on when it is set and not empty."""
         self.flag_only = flag_only
         """Means one run; not read from the environment or the configuration file."""
+        self.sets = sets
+        """The fields of EngineSettings (section `engine`) or SamplingSettings (section `sampling`) that it sets."""
 
     @property
     def env(self) -> str:
@@ -105,6 +108,14 @@ class Option(Generic[T_co]):
     def switched(self) -> str:
         """What a switch's flag says, as text: `false` for the --no-... ones."""
         return "false" if self.default is True else "true"
+
+
+def parse_value(where: str, text: str, parse: Callable[[str], T]) -> T:
+    """The value of a text. Raises UsageError with `where` it was given, such as a flag, and what was expected."""
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise UsageError(f"{where}: {text!r} is not valid", f"expected {error}") from None
 
 
 def joined(values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
@@ -208,6 +219,41 @@ class OneOf:
         return value
 
 
+ENGINE_CHOICES = ("auto", "installed", "portable")
+
+SERVER_ENGINE = "llama-server"
+
+SCRIPT_PREFIX = "scripted:"
+
+
+def engine_choice(value: str) -> str:
+    """The engine's name. `llama` is what `auto` was called before."""
+    name, equals, path_given = value.partition("=")
+    if value in ENGINE_CHOICES or value == SERVER_ENGINE or (name == SERVER_ENGINE and equals and path_given):
+        return value
+    if value == "llama":
+        return "auto"
+    if not value.startswith(SCRIPT_PREFIX):
+        raise ValueError(f"{', '.join(ENGINE_CHOICES)}, {SERVER_ENGINE} or {SERVER_ENGINE}=PATH")
+    return value
+
+
+def cpu_mask(value: str) -> str:
+    """A hexadecimal mask of processors, without 0x."""
+    digits = value.lower().removeprefix("0x")
+    if not digits or set(digits) - set("0123456789abcdef") or not int(digits, 16):
+        raise ValueError("a hexadecimal mask of processors, such as f0 for those from 4 to 7")
+    return digits
+
+
+def tensor_override(value: str) -> tuple[str, ...]:
+    """One or several rules with commas between, each `PATTERN=BUFFER`."""
+    rules = tuple(value.split(","))
+    if any(not pattern or not buffer for pattern, _, buffer in (rule.rpartition("=") for rule in rules)):
+        raise ValueError("PATTERN=BUFFER, such as ffn_.*_exps=CPU")
+    return rules
+
+
 Scalar = bool | int | float | str
 
 
@@ -260,16 +306,16 @@ def _server(word: str) -> str:
 
 TITLES: dict[Section, str] = {
     "model": "model",
-    "search": "where models lie",
-    "server": "a server in place of a model of our own",
+    "search": "model folders",
+    "server": "remote server",
     "engine": "engine",
-    "sampling": "replies",
+    "sampling": "sampling",
     "recording": "recording",
-    "storage": "where sessions lie",
+    "storage": "sessions folder",
     "screen": "screen",
     "device": "device",
     "price": "price of energy",
-    "fit": "what is enough",
+    "fit": "thresholds",
     "progress": "progress",
     "general": "general",
 }

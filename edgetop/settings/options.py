@@ -1,20 +1,21 @@
-"""The table of options, with the engine or sampling field each one sets.
-
-They are declared by subject in `edgetop.settings.declared`; who needs one imports it from here.
-"""
+"""The table of options, with the engine or sampling field each one sets."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
+from edgetop.core.engine_choices import KV_TYPES, LOAD_MODES, THREADS_MAX, WHEN_FULL
+from edgetop.inference.server import KIND_VALUES
 from edgetop.settings.option import (
     KEY_VALUE,
     SECTIONS,
     OneOf,
     Option,
     Scalar,
+    cpu_mask,
     currency,
+    engine_choice,
     integer,
     joined,
     key_value,
@@ -24,6 +25,7 @@ from edgetop.settings.option import (
     real,
     rpc_servers,
     switch,
+    tensor_override,
     text,
     token_count,
 )
@@ -46,9 +48,9 @@ POWER: Final = Option[str | None](
     default=None,
     metavar="NAME",
     parse=text,
-    help="the power source to go by: a name from `edgetop doctor`, a plug such as shelly:HOST, hosts such as "
+    help="power source to use: a name from `edgetop doctor`, a plug such as shelly:HOST, hosts such as "
     "local+pi2, or none",
-    about="Without it the source with the widest scope that can be read is gone by: wall before board before "
+    about="Without it the source with the widest scope that can be read is used: wall before board before "
     "module before processor package. none switches power and energy off.",
     example="none",
 )
@@ -60,9 +62,10 @@ POWER_EXEC: Final = Option[str | None](
     default=None,
     metavar="CMD",
     parse=text,
-    help="a program that prints a header and one power reading each time it is run; no shell",
-    about="The header names scope, method and error of the meter; `edgetop power` says what is wrong with one "
-    "that cannot be read.",
+    help="a program that prints one power reading in watts each time it is run; no shell",
+    about="A plain number is taken as watts at the board's input. A header before it says what is measured, and how "
+    "well: `# edgetop-power/1 kind=power unit=W scope=wall update=1.0`, and then `12.34` (docs/power.md). "
+    "`edgetop power` says what is wrong with a program that cannot be read.",
     example="read-my-meter",
 )
 
@@ -83,6 +86,17 @@ POWER_STREAM: Final = Option[tuple[str, ...]](
     example="pi2=ssh pi2 edgetop power --stream",
 )
 
+GPU_SENSORS: Final = Option[bool](
+    "gpu_sensors",
+    "device",
+    "--no-gpu-sensors",
+    default=True,
+    parse=switch,
+    help="do not read the sensors of graphics cards",
+    about="A card that sleeps is never woken, and one that may sleep is left alone while no model runs on it; this "
+    "leaves all of them alone. Their power is then not part of any figure.",
+)
+
 PRICE_PER_KWH: Final = Option[float | None](
     "price_per_kwh",
     "price",
@@ -90,8 +104,8 @@ PRICE_PER_KWH: Final = Option[float | None](
     default=None,
     metavar="AMOUNT",
     parse=real(0, 1e9),
-    help="what a kilowatt-hour costs; then energy is told as money, too",
-    about="Money is shown for the session and for a million tokens, gross.",
+    help="price of a kilowatt-hour; energy cost is shown as well",
+    about="The cost of the session and of a million tokens is shown, gross.",
     example="0.3",
 )
 
@@ -102,25 +116,21 @@ CURRENCY: Final = Option[str](
     default="EUR",
     metavar="NAME",
     parse=currency,
-    help="what the price is in",
+    help="currency of the price",
     about="Three letters such as EUR, or a sign.",
 )
-
-THREADS_MAX = 512
-"""GGML_MAX_N_THREADS of llama.cpp."""
-
-KV_TYPES = ("f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
 
 CTX: Final = Option[int | None](
     "ctx",
     "engine",
     "--ctx",
+    sets=("n_ctx",),
     default=None,
     metavar="TOKENS",
     parse=token_count,
-    help="context length, such as 4096 or 4k; chosen from model and memory by default",
+    help="context length, such as 4096 or 4k (default: chosen from model and memory)",
     about="Tokens of prompt and answers together that the model can hold. The KV cache grows with it: `edgetop "
-    "check MODEL --ctx 2k,8k,32k` tells what each would take.",
+    "check MODEL --ctx 2k,8k,32k` shows what each would need.",
     example="4k",
 )
 
@@ -128,10 +138,11 @@ THREADS: Final = Option[int | None](
     "threads",
     "engine",
     "--threads",
+    sets=("n_threads",),
     default=None,
     metavar="N",
     parse=integer(1, THREADS_MAX),
-    help="threads for decoding; the physical cores that are ours by default",
+    help="threads for decoding (default: available physical cores)",
     about="Decoding is bound by memory bandwidth, so more threads than physical cores make it slower. `edgetop "
     "tune` finds the best number.",
     example="4",
@@ -141,10 +152,11 @@ THREADS_BATCH: Final = Option[int | None](
     "threads_batch",
     "engine",
     "--threads-batch",
+    sets=("n_threads_batch",),
     default=None,
     metavar="N",
     parse=integer(1, THREADS_MAX),
-    help="threads for prefill; as many as for decoding by default",
+    help="threads for prefill (default: as for decoding)",
     about="Prefill is bound by computing, so it may gain from more threads than decoding does.",
     example="4",
 )
@@ -153,10 +165,11 @@ GPU_LAYERS: Final = Option[int | None](
     "gpu_layers",
     "engine",
     "--gpu-layers",
+    sets=("n_gpu_layers",),
     default=None,
     metavar="N",
     parse=integer(0, 10_000),
-    help="layers to offload to an accelerator, 0 for none; all of them by default",
+    help="layers to offload to an accelerator, 0 for none (default: all)",
     about="Needs a llama.cpp that was built for the accelerator; `edgetop doctor` says whether it was.",
     example="0",
 )
@@ -165,13 +178,14 @@ RPC: Final = Option[tuple[str, ...]](
     "rpc",
     "engine",
     "--rpc",
+    sets=("rpc_servers",),
     default=(),
     metavar="HOST:PORT,...",
     parse=rpc_servers,
     join=joined,
-    help="llama.cpp's RPC servers, which take layers of the model as GPUs do; may be given several times",
+    help="llama.cpp RPC servers that hold layers of the model as GPUs do; may be given several times",
     about="For a model that one machine does not hold: start `ggml-rpc-server`, of the same llama.cpp, on each of the "
-    "others. RPC is neither encrypted nor guarded, so use it through SSH or on a network that you trust. Needs a "
+    "others. RPC is neither encrypted nor authenticated, so use it through SSH or on a network that you trust. Needs a "
     "llama.cpp that was built with it; `edgetop doctor` says whether it was, and how to.",
     example="192.168.1.5:50052",
 )
@@ -180,6 +194,7 @@ KV_TYPE: Final = Option[str](
     "kv_type",
     "engine",
     "--kv-type",
+    sets=("type_k", "type_v"),
     default="f16",
     metavar="TYPE",
     parse=OneOf(*KV_TYPES),
@@ -187,10 +202,134 @@ KV_TYPE: Final = Option[str](
     about="q8_0 halves the memory of the conversation at nearly no loss; types below it cost quality.",
 )
 
+CACHE_TYPE_K: Final = Option[str | None](
+    "cache_type_k",
+    "engine",
+    "-ctk",
+    "--cache-type-k",
+    sets=("type_k",),
+    default=None,
+    metavar="TYPE",
+    parse=OneOf(*KV_TYPES),
+    help="type of the keys of the KV cache; that of --kv-type by default",
+    about="Keys bear fewer bits worse than values do.",
+    example="q8_0",
+)
+
+CACHE_TYPE_V: Final = Option[str | None](
+    "cache_type_v",
+    "engine",
+    "-ctv",
+    "--cache-type-v",
+    sets=("type_v",),
+    default=None,
+    metavar="TYPE",
+    parse=OneOf(*KV_TYPES),
+    help="type of the values of the KV cache; that of --kv-type by default",
+    about="Types below f16 need flash attention.",
+    example="q8_0",
+)
+
+FLASH_ATTN: Final = Option[str](
+    "flash_attn",
+    "engine",
+    "-fa",
+    "--flash-attn",
+    sets=("flash_attention",),
+    default="auto",
+    metavar="WHEN",
+    parse=OneOf("auto", "on", "off"),
+    help="flash attention: auto, on or off",
+    about="It takes less memory for long contexts. auto leaves it to llama.cpp.",
+)
+
+CPU_MASK: Final = Option[str | None](
+    "cpu_mask",
+    "engine",
+    "--cpu-mask",
+    sets=("cpu_mask",),
+    default=None,
+    metavar="MASK",
+    parse=cpu_mask,
+    help="the logical processors that may compute, as a hexadecimal mask; f0 means 4 to 7",
+    about="For processors with fast and slow cores: decoding waits for the slowest of its threads.",
+    example="f0",
+)
+
+PRIO: Final = Option[int | None](
+    "prio",
+    "engine",
+    "--prio",
+    sets=("prio",),
+    default=None,
+    metavar="N",
+    parse=integer(-1, 3),
+    help="priority of the threads: -1 low, 0 normal, 1 medium, 2 high, 3 realtime; with --engine llama-server",
+    about="More than normal needs the right to it.",
+    example="1",
+)
+
+N_CPU_MOE: Final = Option[int | None](
+    "n_cpu_moe",
+    "engine",
+    "--n-cpu-moe",
+    sets=("n_cpu_moe",),
+    default=None,
+    metavar="N",
+    parse=integer(0, 10_000),
+    help="keep the experts of the first N layers in the CPU's memory; with --engine llama-server",
+    about="For a mixture of experts that a GPU does not hold.",
+    example="8",
+)
+
+OVERRIDE_TENSOR: Final = Option[tuple[str, ...]](
+    "override_tensor",
+    "engine",
+    "-ot",
+    "--override-tensor",
+    sets=("override_tensor",),
+    default=(),
+    metavar="PATTERN=BUFFER",
+    parse=tensor_override,
+    join=joined,
+    help="where tensors go whose names match; may be given several times; with --engine llama-server",
+    about="As llama.cpp takes it: a regular expression and a type of buffer, such as CPU.",
+    example="ffn_.*_exps=CPU",
+)
+
+LORA: Final = Option[tuple[Path, ...]](
+    "lora",
+    "engine",
+    "--lora",
+    sets=("lora",),
+    default=(),
+    metavar="FILE",
+    parse=one_path,
+    join=joined,
+    help="an adapter to apply to the model; may be given several times; with --engine llama-server",
+    about="A GGUF file made by llama.cpp's convert_lora_to_gguf.py.",
+    example="adapter.gguf",
+)
+
+MODEL_DRAFT: Final = Option[Path | None](
+    "model_draft",
+    "engine",
+    "-md",
+    "--model-draft",
+    sets=("draft_model",),
+    default=None,
+    metavar="FILE",
+    parse=path,
+    help="a smaller model of the same family that proposes tokens; with --engine llama-server",
+    about="Faster where the large model agrees often enough.",
+    example="draft.gguf",
+)
+
 BATCH: Final = Option[int | None](
     "batch",
     "engine",
     "--batch",
+    sets=("n_batch",),
     default=None,
     metavar="TOKENS",
     parse=token_count,
@@ -203,6 +342,7 @@ UBATCH: Final = Option[int | None](
     "ubatch",
     "engine",
     "--ubatch",
+    sets=("n_ubatch",),
     default=None,
     metavar="TOKENS",
     parse=token_count,
@@ -215,10 +355,11 @@ LOAD_MODE: Final = Option[str](
     "load_mode",
     "engine",
     "--load-mode",
+    sets=("load_mode",),
     default="auto",
     metavar="MODE",
-    parse=OneOf("auto", "mmap", "mlock", "copy"),
-    help="how the weights come into memory: auto, mmap, mlock or copy",
+    parse=OneOf(*LOAD_MODES),
+    help="how the weights are loaded: auto, mmap, mlock or copy",
     about="mmap maps the file, so that the kernel may drop and read again parts of it; mlock keeps them in "
     "memory; copy reads the file into memory of its own. auto leaves the choice to llama.cpp.",
 )
@@ -227,10 +368,11 @@ FULL_CONTEXT: Final = Option[str](
     "full_context",
     "engine",
     "--full-context",
+    sets=("full_context",),
     default="stop",
     metavar="WHAT",
-    parse=OneOf("stop", "shift"),
-    help="when the context is full: stop and say so, or shift (drop the oldest half)",
+    parse=OneOf(*WHEN_FULL),
+    help="when the context is full: stop, or shift (drop the oldest half)",
     about="After a shift the model has forgotten the oldest half of the conversation, but for the system prompt.",
 )
 
@@ -238,6 +380,7 @@ TEMPLATE: Final = Option[str | None](
     "template",
     "engine",
     "--template",
+    sets=("template_name",),
     default=None,
     metavar="NAME",
     parse=text,
@@ -262,11 +405,15 @@ TEMPLATE_ARG: Final = Option[tuple[tuple[str, Scalar], ...]](
 ENGINE: Final = Option[str](
     "engine",
     "engine",
-    default="llama",
-    parse=text,
-    metavar="NAME",
-    help="what computes: llama, or scripted:FILE, which answers from a file and needs no model",
-    about="Not a flag: it is meant for tests of edgetop and of scripts around it.",
+    "--engine",
+    default="auto",
+    parse=engine_choice,
+    metavar="ENGINE",
+    help="which llama.cpp: auto, installed (llama-cpp-python), portable, or llama-server[=PATH], which edgetop starts",
+    about="auto tries the libraries of LLAMA_CPP_LIB_PATH, an installed llama-cpp-python and the portable engine, and "
+    "takes the first whose structs edgetop knows; `edgetop engine` shows them. scripted:FILE answers from a file, "
+    "for tests of edgetop and of scripts around it.",
+    example="portable",
 )
 
 WORDS_PER_MINUTE: Final = Option[float](
@@ -318,8 +465,8 @@ QUIET: Final = Option[bool](
     "--quiet",
     default=False,
     parse=switch,
-    help="say only what went wrong",
-    about="Figures and progress are left out; replies and data are printed as ever.",
+    help="print errors only",
+    about="Figures and progress are left out; replies and data are still printed.",
 )
 
 VERBOSE: Final = Option[bool](
@@ -329,8 +476,8 @@ VERBOSE: Final = Option[bool](
     "--verbose",
     default=False,
     parse=switch,
-    help="say more: what the engine logs, and where an error comes from",
-    about="Says where each error comes from, and what llama.cpp logs.",
+    help="print more: the engine's log, and where an error comes from",
+    about="Prints the traceback of an error, and llama.cpp's log.",
 )
 
 MODEL: Final = Option[str | None](
@@ -341,7 +488,7 @@ MODEL: Final = Option[str | None](
     default=None,
     metavar="MODEL",
     parse=text,
-    help="a GGUF file, a name from `edgetop models`, or hf:owner/repo[:quant]; the last one used by default",
+    help="a GGUF file, a name from `edgetop models`, or hf:owner/repo[:quant] (default: the last one used)",
     about="A name alone is looked for in the working folder, the folders of --model-dir, the Hugging Face "
     "cache, llama.cpp's and LM Studio's folders and Ollama's store. hf:owner/repo[:quant] is downloaded "
     "with huggingface_hub, which the extra `hub` brings. With --server it is the name of one of the "
@@ -379,7 +526,7 @@ TEXT: Final = Option[bool](
     default=True,
     parse=switch,
     help="record the figures without prompts and replies",
-    about="Figures, stamps and settings are kept, what was said is not.",
+    about="Figures, stamps and settings are kept, the text is not.",
 )
 
 OUTPUT: Final = Option[Path | None](
@@ -424,6 +571,7 @@ MAX_TOKENS: Final = Option[int | None](
     "sampling",
     "-n",
     "--max-tokens",
+    sets=("max_tokens",),
     default=None,
     metavar="N",
     parse=token_count,
@@ -432,14 +580,18 @@ MAX_TOKENS: Final = Option[int | None](
     example="500",
 )
 
+SEED_MAX = 2**32 - 2
+"""llama.cpp draws a seed for 2**32 - 1 (LLAMA_DEFAULT_SEED)."""
+
 SEED: Final = Option[int | None](
     "seed",
     "sampling",
     "--seed",
+    sets=("seed",),
     default=None,
     metavar="N",
-    parse=integer(0, 2**32 - 1),
-    help="seed for drawing tokens; drawn anew for each turn by default, and recorded",
+    parse=integer(0, SEED_MAX),
+    help="seed for sampling (default: a new one for each turn, which is recorded)",
     about="With the same seed, settings and build of the engine the same prompt gets the same reply.",
     example="1",
 )
@@ -448,6 +600,7 @@ TEMP: Final = Option[float](
     "temp",
     "sampling",
     "--temp",
+    sets=("temperature",),
     default=0.8,
     metavar="T",
     parse=real(0, 100),
@@ -459,6 +612,7 @@ TOP_P: Final = Option[float](
     "top_p",
     "sampling",
     "--top-p",
+    sets=("top_p",),
     default=0.95,
     metavar="P",
     parse=real(0, 1),
@@ -470,6 +624,7 @@ TOP_K: Final = Option[int](
     "top_k",
     "sampling",
     "--top-k",
+    sets=("top_k",),
     default=40,
     metavar="K",
     parse=integer(0),
@@ -481,6 +636,7 @@ MIN_P: Final = Option[float](
     "min_p",
     "sampling",
     "--min-p",
+    sets=("min_p",),
     default=0.05,
     metavar="P",
     parse=real(0, 1),
@@ -492,10 +648,11 @@ REPEAT_PENALTY: Final = Option[float](
     "repeat_penalty",
     "sampling",
     "--repeat-penalty",
+    sets=("repeat_penalty",),
     default=1.0,
     metavar="X",
     parse=real(0.01, 100),
-    help="make tokens that were said lately less likely, 1 for off",
+    help="make recently generated tokens less likely, 1 for off",
     about="Values above 1.2 tend to damage the text.",
 )
 
@@ -503,6 +660,7 @@ STOP: Final = Option[tuple[str, ...]](
     "stop",
     "sampling",
     "--stop",
+    sets=("stop",),
     default=(),
     metavar="TEXT",
     parse=one_text,
@@ -550,7 +708,7 @@ ASCII: Final = Option[bool](
     default=False,
     parse=switch,
     help="draw with ASCII characters only",
-    about="Chosen by itself where the locale or the terminal cannot show more. Key: g.",
+    about="Automatic where the locale or the terminal cannot show more. Key: g.",
 )
 
 MOUSE: Final = Option[bool](
@@ -573,7 +731,7 @@ NO_COLOR: Final = Option[bool](
     parse=switch,
     also_env="NO_COLOR",
     help="no colours",
-    about="Nothing on the screen is told by colour alone. NO_COLOR of the environment, if it is set and not "
+    about="Nothing on the screen relies on colour alone. NO_COLOR of the environment, if it is set and not "
     "empty, means the same.",
 )
 
@@ -596,7 +754,7 @@ SERVER: Final = Option[str | None](
     default=None,
     metavar="URL",
     parse=text,
-    help="let a server answer: llama-server, Ollama or any with the OpenAI chat API, such as http://127.0.0.1:8080; "
+    help="remote server: llama-server, Ollama or any with the OpenAI chat API, such as http://127.0.0.1:8080; "
     "--model then is one of its models, and a key is taken from EDGETOP_SERVER_KEY",
     about="Only this address is ever contacted, and a server on this machine never through a proxy. Its process"
     " is found by the socket it listens on, so that memory, processor time and power are measured as for "
@@ -610,8 +768,8 @@ SERVER_KIND: Final = Option[str](
     "--server-kind",
     default="auto",
     metavar="KIND",
-    parse=OneOf("auto", "llama-server", "ollama", "openai"),
-    help="what the server is: auto asks it; else llama-server, ollama or openai",
+    parse=OneOf(*KIND_VALUES),
+    help=f"what the server is: auto asks it; else {', '.join(KIND_VALUES[1:-1])} or {KIND_VALUES[-1]}",
     about="auto asks for addresses that only one kind of server has. Name the kind where a proxy in front of "
     "the server answers for it.",
 )
@@ -636,7 +794,7 @@ SERVER_TIMEOUT: Final = Option[float](
     default=300.0,
     metavar="SECONDS",
     parse=real(1, 86_400),
-    help="how long the server may say nothing before it is given up",
+    help="how long to wait for a server that sends nothing",
     about="A server on a small device may read a long prompt for minutes before its first word.",
 )
 

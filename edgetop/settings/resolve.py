@@ -10,19 +10,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
-import msgspec
-
-from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
-from edgetop.settings.option import Option
+from edgetop.settings.option import Option, Section, parse_value
 
 if TYPE_CHECKING:
+    from edgetop.core.engine_settings import EngineSettings, SamplingSettings
     from edgetop.settings.keys import KeyChoice
 
 
 T = TypeVar("T")
-
 DEFAULT = "default"
 """The origin of a value that nobody chose."""
 
@@ -185,12 +182,7 @@ def _config_texts(value: object) -> list[str]:
 def _parsed(option: Option[T], texts: Sequence[str], where: str, shown: str = "") -> Origin:
     if option.join is None and len(texts) != 1:
         raise UsageError(f"{where}: there can be only one value", f"give one {option.metavar or 'of true and false'}")
-    values = []
-    for text in texts:
-        try:
-            values.append(option.parse(text))
-        except ValueError as error:
-            raise UsageError(f"{where}: {text!r} cannot be used", f"expected is {error}") from None
+    values = [parse_value(where, text, option.parse) for text in texts]
     return Origin(option.join(values) if option.join is not None else values[0], shown or where)
 
 
@@ -213,53 +205,52 @@ def is_of_file(option: Option[object]) -> bool:
 
 def engine_settings(settings: Settings) -> EngineSettings:
     """How the model is to be run."""
-    template_args = settings[options.TEMPLATE_ARG]
-    return msgspec.convert(
-        {
-            "n_ctx": settings[options.CTX],
-            "n_threads": settings[options.THREADS],
-            "n_threads_batch": settings[options.THREADS_BATCH],
-            "n_batch": settings[options.BATCH],
-            "n_ubatch": settings[options.UBATCH],
-            "n_gpu_layers": settings[options.GPU_LAYERS],
-            "type_k": settings[options.KV_TYPE],
-            "type_v": settings[options.KV_TYPE],
-            "load_mode": settings[options.LOAD_MODE],
-            "full_context": settings[options.FULL_CONTEXT],
-            "template_name": settings[options.TEMPLATE],
-            "template_args": dict(template_args),
-            "rpc_servers": settings[options.RPC],
-        },
-        EngineSettings,
-    )
+    from msgspec import convert  # noqa: PLC0415 - `--help` resolves settings, too, and runs no model
+
+    from edgetop.core.engine_settings import EngineSettings  # noqa: PLC0415 - the same
+
+    draft = settings[options.MODEL_DRAFT]
+    fields = {
+        **_fields(settings, "engine"),
+        "template_args": dict(settings[options.TEMPLATE_ARG]),
+        "lora": tuple(str(file.absolute()) for file in settings[options.LORA]),
+        "draft_model": None if draft is None else str(draft.absolute()),
+    }
+    return convert(fields, EngineSettings)
 
 
-_BY_OPTION: tuple[tuple[Option[object], tuple[str, ...]], ...] = (
-    (options.THREADS, ("n_threads",)),
-    (options.THREADS_BATCH, ("n_threads_batch",)),
-    (options.BATCH, ("n_batch",)),
-    (options.UBATCH, ("n_ubatch",)),
-    (options.KV_TYPE, ("type_k", "type_v")),
-)
+def _fields(settings: Settings, section: Section) -> dict[str, object]:
+    """Values of EngineSettings' or SamplingSettings' fields, by the options that set them.
+
+    Where two set the same field, the later one in the table does, if it has a value.
+    """
+    values: dict[str, object] = {}
+    for option in options.OPTIONS:
+        for field in option.sets if option.section == section else ():
+            if settings[option] is not None or field not in values:
+                values[field] = settings[option]
+    return values
 
 
 def left_open(settings: Settings) -> frozenset[str]:
     """Fields of EngineSettings that neither a flag, nor the environment, nor the configuration file chose a value for.
 
-    Those that `edgetop tune` can find a better default for.
+    `edgetop tune` can find a better default for some of them.
     """
-    return frozenset(field for option, fields in _BY_OPTION if settings.origin(option) == DEFAULT for field in fields)
+    chosen, default = set[str](), set[str]()
+    for option in options.OPTIONS:
+        if option.section == "engine":
+            (default if settings.origin(option) == DEFAULT else chosen).update(option.sets)
+    if chosen & {"type_k", "type_v"}:
+        # Tuned together, since few pairs of unlike types are fast.
+        chosen |= {"type_k", "type_v"}
+    return frozenset(default - chosen)
 
 
 def sampling_settings(settings: Settings) -> SamplingSettings:
     """How tokens are drawn."""
-    return SamplingSettings(
-        temperature=settings[options.TEMP],
-        top_k=settings[options.TOP_K],
-        top_p=settings[options.TOP_P],
-        min_p=settings[options.MIN_P],
-        repeat_penalty=settings[options.REPEAT_PENALTY],
-        seed=settings[options.SEED],
-        max_tokens=settings[options.MAX_TOKENS],
-        stop=settings[options.STOP],
-    )
+    from msgspec import convert  # noqa: PLC0415 - as in `engine_settings`
+
+    from edgetop.core.engine_settings import SamplingSettings  # noqa: PLC0415 - the same
+
+    return convert(_fields(settings, "sampling"), SamplingSettings)

@@ -10,27 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, to_properties
-from edgetop.telemetry.host import Host, SysfsFile, number_of, text_of, why
+from edgetop.telemetry.host import Host, SysfsFile, is_transient, number_of, text_of, why
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
 
 POWER_NAME = "power.battery"
-
 CHARGE_NAME = "battery"
-
 _PERIOD_S = 0.5
-
 _CHARGE_PERIOD_S = 10.0
-
 _WINDOW_S = 1.0
-
 _GAIN = 0.07
-
 _P_MAX_W = 250.0
-
 _J_PER_UWH = 3.6e-3
 
 ON_CHARGER = Unavailable("on the charger", "unplug the charger to measure from the battery, or use an outside meter")
-
 _NOT_DISCHARGING = Unavailable("the battery is not discharging", "unplug the charger, or use an outside meter")
 
 
@@ -189,12 +181,12 @@ def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     if failed is None:
         yield BatteryPower(batteries, chargers)
     else:
-        yield UnavailableSource(name=POWER_NAME, missing=failed)
+        yield failed
     charge = BatteryCharge(tuple(Battery(directory) for directory in directories))
     try:
         charge.read()
     except SourceLost as lost:
-        yield UnavailableSource(name=CHARGE_NAME, missing=lost.missing)
+        yield UnavailableSource(name=CHARGE_NAME, missing=lost.missing, retry=True)
     else:
         yield charge
 
@@ -207,14 +199,16 @@ def _is_of_machine(supply: Path) -> bool:
     )
 
 
-def _no_power(batteries: tuple[Battery, ...]) -> Unavailable | None:
+def _no_power(batteries: tuple[Battery, ...]) -> UnavailableSource | None:
     for battery in batteries:
         try:
             power_w = battery.power_w()
         except (OSError, ValueError) as error:
-            return why(error, battery.power_path)
+            missing = why(error, battery.power_path)
+            return UnavailableSource(name=POWER_NAME, missing=missing, retry=is_transient(error))
         if power_w > _P_MAX_W:
-            return Unavailable(f"{battery.directory} reads {power_w:.0f} W, which cannot be")
+            missing = Unavailable(f"{battery.directory} reads {power_w:.0f} W, which cannot be")
+            return UnavailableSource(name=POWER_NAME, missing=missing, retry=True)
     return None
 
 

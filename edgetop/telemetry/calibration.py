@@ -22,8 +22,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, of_channel, to_properties
+from edgetop.io.files import write_atomically
 from edgetop.telemetry.host import Host
-from edgetop.telemetry.source import Source, Values
+from edgetop.telemetry.source import Source, Stamped, StampedSource, Values
 
 FILE_NAME = "calibration.json"
 
@@ -31,7 +32,6 @@ LINEARITY = 0.05
 """Half-width for the deviation from a straight line while fewer than four points tell little of it. By judgement."""
 
 _ENOUGH_POINTS = 4
-
 _SPREAD = 0.2
 """The points' sensor readings must span this share of the largest one, or the slope is noise."""
 
@@ -209,11 +209,8 @@ def _others(file: Path, calibration: Calibration) -> tuple[Calibration, ...]:
 
 def _write(file: Path, calibrations: tuple[Calibration, ...]) -> None:
     content = msgspec.json.encode(_CalibrationFile(calibrations=calibrations))
-    unfinished = file.with_suffix(".tmp")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(msgspec.json.format(content, indent=2) + b"\n")
-        unfinished.replace(file)
+        write_atomically(file, [msgspec.json.format(content, indent=2), b"\n"])
     except OSError as error:
         raise CalibrationError(f"{file}: {error.strerror}", f"make {file.parent} writable") from error
 
@@ -222,7 +219,6 @@ SLOPE, INTERCEPT, NOTE = "calibration_slope", "calibration_intercept_w", "calibr
 """Properties of a source: the line that it applies to its total, and why it does not apply the user's own."""
 
 AS_READ = CalibrationLine(slope=1.0, intercept_w=0.0, gain=0.0)
-
 _FIELDS = frozenset(field.name for field in msgspec.structs.fields(PowerProperties))
 
 
@@ -281,10 +277,10 @@ class OwnCalibrations:
             return source
         own = find(self._calibrations, device=self._device, source=source.info.name)
         if own is not None:
-            return CalibratedSource(source, total, own.line, _corrected_info(total, own))
+            return _calibrated(source, total, own.line, _corrected_info(total, own))
         if self._trouble:
             info = replace(source.info, properties={**source.info.properties, NOTE: self._trouble})
-            return CalibratedSource(source, total, AS_READ, info)
+            return _calibrated(source, total, AS_READ, info)
         return source
 
 
@@ -300,15 +296,38 @@ class CalibratedSource:
 
     def read(self) -> Values:
         """Read the source, its total corrected. Raises SourceLost as it does."""
-        values = list(self._source.read())
-        value = values[self._place]
-        if not isinstance(value, Unavailable):
-            values[self._place] = self._line.corrected_w(value)
-        return tuple(values)
+        return self.corrected(self._source.read())
 
     def close(self) -> None:
         """Close the source."""
         self._source.close()
+
+    def corrected(self, values: Values) -> Values:
+        """The values of all channels, the total corrected."""
+        value = values[self._place]
+        if isinstance(value, Unavailable):
+            return values
+        return (*values[: self._place], self._line.corrected_w(value), *values[self._place + 1 :])
+
+
+class CalibratedStream(CalibratedSource):
+    """The same of a source whose readings have times of their own."""
+
+    def __init__(
+        self, source: StampedSource, total: CalibrationTarget, line: CalibrationLine, info: SourceInfo
+    ) -> None:
+        super().__init__(source, total, line, info)
+        self._stream = source
+
+    def read_stamped(self) -> Sequence[Stamped]:
+        """See StampedSource. Raises SourceLost as the source does."""
+        return [Stamped(each.t_us, self.corrected(each.values)) for each in self._stream.read_stamped()]
+
+
+def _calibrated(source: Source, total: CalibrationTarget, line: CalibrationLine, info: SourceInfo) -> Source:
+    if isinstance(source, StampedSource):
+        return CalibratedStream(source, total, line, info)
+    return CalibratedSource(source, total, line, info)
 
 
 def _corrected_info(total: CalibrationTarget, own: Calibration) -> SourceInfo:

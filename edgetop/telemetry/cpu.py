@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import psutil
 
-from edgetop.core.sources import Channel, SourceInfo, Unavailable
-from edgetop.telemetry.host import Host, SysfsFile, number_of, text_of, why
+from edgetop.core.sources import CPU_QUOTA, Channel, SourceInfo, Unavailable
+from edgetop.io.cpus import QuotaUse, parse_cpu_list, quota_use
+from edgetop.telemetry.host import FILE_BYTES, Host, SysfsFile, number_of, text_of, why
 from edgetop.telemetry.processes import cpu_time_s
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
 
 PERIOD_S = 1.0
-
 FIRST_READING = Unavailable("a load needs two readings")
-
 OFFLINE = Unavailable("the core is offline")
-
 UNMOVED = Unavailable("the kernel's counters did not move")
-
 NO_STEAL = Unavailable("this system does not count time that a hypervisor withheld")
-
 NO_CPUFREQ = Unavailable("this machine does not tell its clock frequency")
-
 WORKER_GONE = Unavailable("the engine ended since the reading before")
-
 _STAT_BYTES = 65536
 """The lines of some 600 cores, which come first."""
 
@@ -65,6 +58,8 @@ class ProcessorLoad:
             self.close()
             raise
         self._cores = sorted({*online, *_offline_cores(host)})
+        quota = quota_use(host.sysroot) if host.system == "linux" else None
+        self._has_quota = quota is not None
         self.info = SourceInfo(
             name="cpu",
             driver="procfs" if host.system == "linux" else "psutil",
@@ -75,10 +70,12 @@ class ProcessorLoad:
                 Channel(name="cpu.steal", unit="%", digits=1),
                 Channel(name="cpu.others", unit="%", digits=1),
                 Channel(name="cpu.frequency", unit="Hz"),
+                *((Channel(name=CPU_QUOTA, unit="%", digits=1, label="periods cut short"),) if quota else ()),
                 *(Channel(name=f"cpu.{core}", unit="%", digits=1) for core in self._cores),
             ),
         )
         self._before: dict[int, CoreTimes] = {}
+        self._quota_before: QuotaUse | None = quota
         self._before_ours: dict[int, float] = {}
 
     def read(self) -> Values:
@@ -90,6 +87,7 @@ class ProcessorLoad:
         return (
             *(self._together(spans, before_ours, ours) if before else (FIRST_READING,) * 3),
             self._frequency_hz(),
+            *((self._cut_short(),) if self._has_quota else ()),
             *(_load_of(core, now, spans) for core in self._cores),
         )
 
@@ -113,6 +111,14 @@ class ProcessorLoad:
         # An engine that was not there at the reading before has used all of its time since then.
         ours_s = sum(max(0.0, spent_s - before_ours.get(pid, 0.0)) for pid, spent_s in ours.items())
         return (total, steal, max(0.0, total - 100.0 * ours_s / all_s))
+
+    def _cut_short(self) -> float | Unavailable:
+        """The share of scheduling periods since the reading before in which the quota was used up."""
+        before, now = self._quota_before, quota_use(self._host.sysroot)
+        self._quota_before = now
+        if before is None or now is None or now.periods <= before.periods:
+            return 0.0 if now is not None and before == now else FIRST_READING
+        return _percent(max(0, now.throttled - before.throttled), now.periods - before.periods)
 
     def _core_times(self) -> dict[int, CoreTimes]:
         if self._host.system != "linux":
@@ -196,19 +202,14 @@ def _percent(part: float, whole: float) -> float:
     return min(100.0, 100.0 * part / whole)
 
 
-def _offline_cores(host: Host) -> set[int]:
+def _offline_cores(host: Host) -> frozenset[int]:
     """Cores that are there but switched off; sockets that a virtual machine might fill one day are only possible."""
     return _core_list(host, "present") & _core_list(host, "offline")
 
 
-def _core_list(host: Host, name: str) -> set[int]:
-    """Read a list such as `0-5` or `0,2-3` (Documentation/admin-guide/cputopology.rst); empty if it is not there."""
-    cores: set[int] = set()
-    for part in text_of(host.path("/sys/devices/system/cpu") / name, 4096).split(","):
-        ends = re.fullmatch(r"(\d{1,4})(?:-(\d{1,4}))?", part)
-        if ends is not None:
-            cores.update(range(int(ends[1]), int(ends[2] or ends[1]) + 1))
-    return cores
+def _core_list(host: Host, name: str) -> frozenset[int]:
+    """A list such as `online`; empty if it is not there."""
+    return parse_cpu_list(text_of(host.path("/sys/devices/system/cpu") / name, FILE_BYTES))
 
 
 def _frequency_files(host: Host) -> list[SysfsFile]:

@@ -7,48 +7,62 @@ import platform
 import re
 
 from edgetop.core.records import DeviceInfo
-from edgetop.telemetry.host import Host, container, is_virtual_machine, text_of
+from edgetop.io.cpus import cpu_quota
+from edgetop.telemetry.host import CPUINFO_BYTES, FILE_BYTES, Host, board_model, container, is_virtual_machine, text_of
 from edgetop.telemetry.jetson import power_mode
 from edgetop.telemetry.memory import parse_meminfo
 
 _ARM_CORES = {
-    ("0x41", "0xd03"): "Cortex-A53",
-    ("0x41", "0xd04"): "Cortex-A35",
-    ("0x41", "0xd05"): "Cortex-A55",
-    ("0x41", "0xd07"): "Cortex-A57",
-    ("0x41", "0xd08"): "Cortex-A72",
-    ("0x41", "0xd09"): "Cortex-A73",
-    ("0x41", "0xd0a"): "Cortex-A75",
-    ("0x41", "0xd0b"): "Cortex-A76",
-    ("0x41", "0xd0c"): "Neoverse-N1",
-    ("0x41", "0xd0d"): "Cortex-A77",
-    ("0x41", "0xd41"): "Cortex-A78",
-    ("0x41", "0xd42"): "Cortex-A78AE",
-    ("0x41", "0xd44"): "Cortex-X1",
-    ("0x41", "0xd46"): "Cortex-A510",
-    ("0x41", "0xd47"): "Cortex-A710",
-    ("0x41", "0xd4b"): "Cortex-A78C",
-    ("0x41", "0xd4c"): "Cortex-X1C",
-    ("0x41", "0xd4f"): "Neoverse-V2",
-    ("0x41", "0xd80"): "Cortex-A520",
-    ("0x41", "0xd81"): "Cortex-A720",
-    ("0x41", "0xd83"): "Neoverse-V3AE",
-    ("0x4e", "0x004"): "Carmel",
-    ("0x51", "0x001"): "Oryon",
-}
+    "0x41": {
+        "0xd02": "Cortex-A34", "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55",
+        "0xd06": "Cortex-A65", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72", "0xd09": "Cortex-A73",
+        "0xd0a": "Cortex-A75", "0xd0b": "Cortex-A76", "0xd0c": "Neoverse-N1", "0xd0d": "Cortex-A77",
+        "0xd0e": "Cortex-A76AE", "0xd40": "Neoverse-V1", "0xd41": "Cortex-A78", "0xd42": "Cortex-A78AE",
+        "0xd43": "Cortex-A65AE", "0xd44": "Cortex-X1", "0xd46": "Cortex-A510", "0xd47": "Cortex-A710",
+        "0xd48": "Cortex-X2", "0xd49": "Neoverse-N2", "0xd4a": "Neoverse-E1", "0xd4b": "Cortex-A78C",
+        "0xd4c": "Cortex-X1C", "0xd4d": "Cortex-A715", "0xd4e": "Cortex-X3", "0xd4f": "Neoverse-V2",
+        "0xd80": "Cortex-A520", "0xd81": "Cortex-A720", "0xd82": "Cortex-X4", "0xd83": "Neoverse-V3AE",
+        "0xd84": "Neoverse-V3", "0xd85": "Cortex-X925", "0xd87": "Cortex-A725", "0xd88": "Cortex-A520AE",
+        "0xd89": "Cortex-A720AE", "0xd8e": "Neoverse-N3",
+    },
+    "0x43": {
+        "0x0af": "ThunderX2",
+    },
+    "0x46": {
+        "0x001": "A64FX",
+    },
+    "0x48": {
+        "0xd01": "TaiShan-v110", "0xd02": "TaiShan-v120",
+    },
+    "0x4e": {
+        "0x003": "Denver-2", "0x004": "Carmel", "0x010": "Olympus",
+    },
+    "0x51": {
+        "0x001": "Oryon", "0x800": "Kryo-2XX-Gold", "0x801": "Kryo-2XX-Silver", "0x802": "Kryo-3XX-Gold",
+        "0x803": "Kryo-3XX-Silver", "0x804": "Kryo-4XX-Gold", "0x805": "Kryo-4XX-Silver", "0xc00": "Falkor",
+        "0xc01": "Saphira",
+    },
+    "0x61": {
+        "0x020": "Icestorm-A14", "0x021": "Firestorm-A14", "0x022": "Icestorm-M1", "0x023": "Firestorm-M1",
+        "0x024": "Icestorm-M1-Pro", "0x025": "Firestorm-M1-Pro", "0x028": "Icestorm-M1-Max",
+        "0x029": "Firestorm-M1-Max", "0x032": "Blizzard-M2", "0x033": "Avalanche-M2", "0x034": "Blizzard-M2-Pro",
+        "0x035": "Avalanche-M2-Pro", "0x038": "Blizzard-M2-Max", "0x039": "Avalanche-M2-Max",
+    },
+    "0xc0": {
+        "0xac3": "Ampere-1", "0xac4": "Ampere-1a", "0xac5": "Ampere-1b",
+    },
+}  # fmt: skip
 """Implementer and part of `/proc/cpuinfo` (Arm's Main ID Register; names as in lscpu)."""
 
 _EMPTY_DMI = {"", "None", "O.E.M.", "To Be Filled By O.E.M.", "To be filled by O.E.M.", "System manufacturer",
               "System Product Name", "Default string", "Not Specified", "Not Applicable"}  # fmt: skip
-
-_FILE_BYTES, _CPUINFO_BYTES = 4096, 1 << 20
 
 _NAME_BYTES = 256
 
 
 def describe(host: Host) -> DeviceInfo:
     """Everything that identifies the machine a session was recorded on; what is not known is empty or `None`."""
-    cpuinfo = _text(host, "/proc/cpuinfo", _CPUINFO_BYTES)
+    cpuinfo = text_of(host.path("/proc/cpuinfo"), CPUINFO_BYTES)
     virtual = ("virtual machine" if is_virtual_machine(host) else "", container(host))
     return DeviceInfo(
         hostname=platform.node(),
@@ -60,14 +74,15 @@ def describe(host: Host) -> DeviceInfo:
         system=_system(host),
         governor=_short(host, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         power_mode=power_mode(host),
+        cpu_quota=cpu_quota(host.sysroot) if host.system == "linux" else None,
         virtualised=", ".join(part for part in virtual if part),
     )
 
 
 def _model(host: Host) -> str:
-    tree = _short(host, "/proc/device-tree/model")
-    if tree:
-        return tree
+    board = board_model(host)
+    if board:
+        return board
     # The board's name stands in where the maker of a computer left its own out.
     vendor = _dmi(host, "sys_vendor") or _dmi(host, "board_vendor")
     return " ".join(name for name in (vendor, _dmi(host, "product_name") or _dmi(host, "board_name")) if name)
@@ -84,11 +99,12 @@ def _cpu(cpuinfo: str) -> str:
     parts = re.findall(r"^CPU part\s*:\s*(\S+)$", cpuinfo, re.MULTILINE)
     counts: dict[str, int] = {}
     for implementer, part in zip(implementers, parts, strict=False):
-        name = _ARM_CORES.get((implementer.lower(), part.lower()), f"{implementer}/{part}")
+        name = _ARM_CORES.get(implementer.lower(), {}).get(part.lower(), f"{implementer}/{part}")
         counts[name] = counts.get(name, 0) + 1
     if counts:
         return " + ".join(f"{count}x {name}" for name, count in counts.items())
-    named = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
+    # A RISC-V kernel names the design of the cores.
+    named = re.search(r"^(?:model name|uarch)\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
     return " ".join(named[1].split()) if named else ""
 
 
@@ -101,8 +117,7 @@ def _physical_cores(host: Host) -> int | None:
     cpus = list(host.path("/sys/devices/system/cpu").glob("cpu[0-9]*/topology"))
     # Before Linux 5.3 the list has the other name.
     cores = {
-        text_of(cpu / "core_cpus_list", _FILE_BYTES) or text_of(cpu / "thread_siblings_list", _FILE_BYTES)
-        for cpu in cpus
+        text_of(cpu / "core_cpus_list", FILE_BYTES) or text_of(cpu / "thread_siblings_list", FILE_BYTES) for cpu in cpus
     }
     return len(cores - {""}) or None
 
@@ -110,7 +125,7 @@ def _physical_cores(host: Host) -> int | None:
 def _logical_cores(host: Host) -> int | None:
     if host.system != "linux":
         return os.cpu_count()
-    return len(re.findall(r"^cpu\d", _text(host, "/proc/stat", _CPUINFO_BYTES), re.MULTILINE)) or None
+    return len(re.findall(r"^cpu\d", text_of(host.path("/proc/stat"), CPUINFO_BYTES), re.MULTILINE)) or None
 
 
 def _memory_bytes(host: Host) -> int | None:
@@ -119,14 +134,14 @@ def _memory_bytes(host: Host) -> int | None:
 
         return int(psutil.virtual_memory().total)
     try:
-        size_bytes = parse_meminfo(_text(host, "/proc/meminfo", _FILE_BYTES)).get("MemTotal")
+        size_bytes = parse_meminfo(text_of(host.path("/proc/meminfo"), FILE_BYTES)).get("MemTotal")
     except ValueError:
         return None
     return None if size_bytes is None else int(size_bytes)
 
 
 def _system(host: Host) -> str:
-    release = _text(host, "/etc/os-release", _FILE_BYTES) or _text(host, "/usr/lib/os-release", _FILE_BYTES)
+    release = text_of(host.path("/etc/os-release"), FILE_BYTES) or text_of(host.path("/usr/lib/os-release"), FILE_BYTES)
     pretty = re.search(r"""^PRETTY_NAME=(["']?)([^"'\n]*)\1$""", release, re.MULTILINE)
     name = f"{pretty[2]}, " if pretty else ""
     kernel = _short(host, "/proc/sys/kernel/osrelease") or platform.release()
@@ -135,13 +150,5 @@ def _system(host: Host) -> str:
 
 def _short(host: Host, path: str) -> str:
     """One line, with blanks for what is not printable: firmware fills these in."""
-    text = _text(host, path, _NAME_BYTES)
+    text = text_of(host.path(path), _NAME_BYTES)
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
-
-
-def _text(host: Host, path: str, size_bytes: int) -> str:
-    try:
-        with host.path(path).open("rb") as file:
-            return file.read(size_bytes).decode("utf-8", "replace")
-    except OSError:
-        return ""

@@ -1,12 +1,8 @@
-"""The host: paths below sysroot, held-open files, virtualization, container.
-
-A family of sensors lives in one file and offers a probe: given the host, it yields the sources it can really read and,
-for what it cannot, an `Absent` with the reason and the hint. A probe decides by capability (a plausible reading), never
-by the mere presence of a file or a library.
-"""
+"""The host: paths below sysroot, held-open files, virtualization, container."""
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
@@ -32,6 +28,10 @@ def _no_engine() -> Unavailable:
     return NO_ENGINE
 
 
+def _not_known() -> bool | None:
+    return None
+
+
 class Host(Struct, frozen=True, kw_only=True):
     """The machine that sources read, as far as tests must be able to replace it."""
 
@@ -44,6 +44,8 @@ class Host(Struct, frozen=True, kw_only=True):
     """Processes that work for that one, and hold a part of the model or all of it."""
     no_worker: Callable[[], Unavailable] = _no_engine
     """Why there is no process to be measured, while there is none."""
+    uses_gpu: Callable[[], bool | None] = _not_known
+    """Whether a GPU computes for us; `None` where that is not known. While none does, they are left to sleep."""
     own_pid: int = field(default_factory=os.getpid)
     system: str = sys.platform
     """`linux`, `darwin` and so on: which of the ways to read a quantity there is."""
@@ -53,13 +55,19 @@ class Host(Struct, frozen=True, kw_only=True):
         return self.sysroot / absolute.lstrip("/")
 
 
+FILE_BYTES, CPUINFO_BYTES = 4096, 1 << 20
+
 _SIZE_BYTES = 64
 """More than any number that sysfs prints."""
 
 
 def open_file(path: Path) -> int:
-    """Open for reading and return the descriptor. Raises OSError."""
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    """Open for reading and return the descriptor. Raises OSError. A pipe without a writer holds nobody up."""
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+
+
+class ReadingError(ValueError):
+    """What a file holds is a number, and no reading: its text says why."""
 
 
 class SysfsFile:
@@ -68,10 +76,15 @@ class SysfsFile:
     A read costs one `pread`, and one `fstat` that notices a file which was replaced while it was held open.
     """
 
-    def __init__(self, path: Path, size_bytes: int = _SIZE_BYTES) -> None:
-        """Nothing is opened before the first read, which takes at most `size_bytes`."""
+    def __init__(self, path: Path, size_bytes: int = _SIZE_BYTES, *, reopens: bool = True) -> None:
+        """Nothing is opened before the first read, which takes at most `size_bytes`.
+
+        `reopens` says that whatever comes back under the same path is the same thing; the number of an hwmon chip may
+        be another one's.
+        """
         self.path = path
         self._size_bytes = size_bytes
+        self._reopens = reopens
         self._fd = -1
 
     def text(self) -> str:
@@ -94,11 +107,11 @@ class SysfsFile:
     def _bytes(self) -> bytes:
         if self._fd >= 0:
             try:
-                if os.fstat(self._fd).st_nlink:
-                    return os.pread(self._fd, self._size_bytes, 0)
+                return self._held_bytes()
             except OSError:
-                pass  # the device went away; it may have come back under the same path
-            self.close()
+                if not self._reopens:
+                    raise
+            self.close()  # the device went away; it may have come back under the same path
         self._fd = open_file(self.path)
         try:
             return os.pread(self._fd, self._size_bytes, 0)
@@ -106,16 +119,19 @@ class SysfsFile:
             self.close()
             raise
 
+    def _held_bytes(self) -> bytes:
+        if not os.fstat(self._fd).st_nlink:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), str(self.path))
+        return os.pread(self._fd, self._size_bytes, 0)
+
 
 def text_of(path: Path, size_bytes: int = _SIZE_BYTES) -> str:
-    """Read a short attribute once; empty when it is not there or may not be read."""
-    file = SysfsFile(path, size_bytes)
+    """The beginning of a file, without blanks around it; empty when it is not there or may not be read."""
     try:
-        return file.text()
+        with open(open_file(path), "rb") as file:
+            return (file.read(size_bytes) or b"").decode("utf-8", "replace").strip()
     except OSError:
         return ""
-    finally:
-        file.close()
 
 
 def number_of(path: Path) -> int | None:
@@ -131,11 +147,29 @@ def number_of(path: Path) -> int | None:
 
 def why(error: OSError | ValueError, path: Path, hint: str = "") -> Unavailable:
     """Say in one line why `path` gave no value. `hint` is what helps when permission is what lacks."""
+    if isinstance(error, OSError) and error.errno == errno.EPERM:
+        # Permission bits give EACCES; this is a driver's answer, such as amdgpu's for a device that sleeps.
+        return Unavailable(f"{path}: not readable now, as while its device sleeps")
     if isinstance(error, PermissionError):
         return Unavailable(f"{path} may not be read", hint or f"sudo chmod a+r {path}")
     if isinstance(error, OSError):
         return Unavailable(f"{path}: {(error.strerror or 'not readable').lower()}")
+    if isinstance(error, ReadingError):
+        return Unavailable(str(error))
     return Unavailable(f"{path} holds no number")
+
+
+_TRANSIENT = frozenset(
+    {
+        errno.EPERM, errno.ENODEV, errno.ENXIO, errno.ENODATA, errno.EAGAIN, errno.EBUSY, errno.EIO, errno.ETIMEDOUT,
+        errno.EREMOTEIO, errno.EINTR,
+    }
+)  # fmt: skip
+
+
+def is_transient(error: OSError | ValueError) -> bool:
+    """Whether a reading that failed so may succeed later: the device sleeps, is busy, or is not ready yet."""
+    return isinstance(error, OSError) and error.errno in _TRANSIENT
 
 
 _HYPERVISORS = (
@@ -159,7 +193,10 @@ _HYPERVISORS = (
 
 _CONTAINER_FILES = {"/.dockerenv": "Docker", "/run/.containerenv": "Podman"}
 
-_CONTAINER_GROUPS = {"docker": "Docker", "kubepods": "Kubernetes", "containerd": "containerd", "lxc": "LXC"}
+_CONTAINER_GROUPS = {
+    "docker": "Docker", "podman": "Podman", "kubepods": "Kubernetes", "containerd": "containerd", "lxc": "LXC",
+}  # fmt: skip
+"""By a word in the name of the first process's control group, or in what started the container says of itself."""
 
 
 def cpu_vendor(host: Host) -> str:
@@ -181,25 +218,38 @@ def container(host: Host) -> str:
     for path, kind in _CONTAINER_FILES.items():
         if host.path(path).exists():
             return kind
-    groups = _text(host, "/proc/1/cgroup")
-    return next((kind for word, kind in _CONTAINER_GROUPS.items() if word in groups), "")
+    if host.path("/run/secrets/kubernetes.io").exists():
+        return "Kubernetes"
+    managed_by = text_of(host.path("/run/systemd/container"))
+    groups = text_of(host.path("/proc/1/cgroup"), FILE_BYTES)
+    said = f"{groups} {managed_by}"
+    return next((kind for word, kind in _CONTAINER_GROUPS.items() if word in said), managed_by)
 
 
 def device_tree_compatible(host: Host) -> tuple[str, ...]:
     """List what the board calls itself, most specific first: `nvidia,p3768-0000+p3767-0005`, `nvidia,tegra234`."""
-    return tuple(name for name in _text(host, "/proc/device-tree/compatible").split("\0") if name)
+    names = text_of(host.path("/proc/device-tree/compatible"), FILE_BYTES).split("\0")
+    return tuple(name for name in names if name)
+
+
+def board_model(host: Host) -> str:
+    """What the board calls itself, such as `Raspberry Pi 5 Model B Rev 1.0`; empty where it has no name.
+
+    Docker masks the device tree; a Raspberry Pi's name stands in /proc/cpuinfo as well.
+    """
+    tree = text_of(host.path("/proc/device-tree/model"), FILE_BYTES)
+    text = tree or _cpuinfo_field(host, "Model")
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:80]
+
+
+def is_android(host: Host) -> bool:
+    """Whether this is a phone or the like, where programs cannot become root."""
+    return host.path("/system/build.prop").exists()
 
 
 def _cpuinfo_field(host: Host, field: str) -> str:
-    for line in _text(host, "/proc/cpuinfo").splitlines():
+    for line in text_of(host.path("/proc/cpuinfo"), CPUINFO_BYTES).splitlines():
         key, _, value = line.partition(":")
         if key.strip() == field:
             return value.strip()
     return ""
-
-
-def _text(host: Host, path: str) -> str:
-    try:
-        return host.path(path).read_bytes()[:65536].decode("utf-8", "replace")
-    except OSError:
-        return ""

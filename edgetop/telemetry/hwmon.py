@@ -7,6 +7,8 @@ amperes. Where no figure of a maker is given, half-widths are judgement.
 
 from __future__ import annotations
 
+import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,10 +16,18 @@ from collections.abc import Callable, Iterator
 from msgspec import Struct
 
 from edgetop.core.sources import Channel, PowerProperties, Scope, SensorFlag, SourceInfo, Unavailable, to_properties
-from edgetop.telemetry.host import Host, number_of, why
+from edgetop.telemetry.host import Host, ReadingError, SysfsFile, is_transient, number_of, why
 from edgetop.telemetry.jetson import is_board_sensor
 from edgetop.telemetry.source import Source, UnavailableSource
-from edgetop.telemetry.sysfs import ChannelReader, HwmonChip, MeterSource, Scaled, VoltsTimesAmperes, find_chips
+from edgetop.telemetry.sysfs import (
+    ChannelReader,
+    HwmonChip,
+    MeterSource,
+    RuntimePower,
+    Scaled,
+    VoltsTimesAmperes,
+    find_chips,
+)
 
 
 class ChipKind(Struct, frozen=True, kw_only=True):
@@ -30,6 +40,10 @@ class ChipKind(Struct, frozen=True, kw_only=True):
     blocking: bool = True
     flags: tuple[SensorFlag, ...] = ()
     adds_up_as: str = ""
+    p_min_w: float = -math.inf
+    """Less than this is no power of such a device in use."""
+    whole: re.Pattern[str] | None = None
+    """Labels of the readings that are all of the scope; the chip's others are parts of it, or something else."""
     shunt_offset_uv: float = 0.0
     """Error of zero at the shunt, in microvolts."""
     volts: str = "in1"
@@ -41,7 +55,14 @@ _INA = ChipKind(scope="dc_in", gain=0.01, p_max_w=500.0, period_s=0.04, shunt_of
 """The offset is the INA219's largest; later members of the family are better."""
 
 _BOARD = ChipKind(
-    scope="gpu_board", gain=0.10, p_max_w=1500.0, period_s=0.05, flags=("partial",), adds_up_as="gpu", blocking=False
+    scope="gpu_board",
+    gain=0.10,
+    p_max_w=1500.0,
+    p_min_w=0.1,
+    period_s=0.05,
+    flags=("partial",),
+    adds_up_as="gpu",
+    blocking=False,
 )
 
 _KINDS: dict[str, ChipKind] = {
@@ -49,26 +70,47 @@ _KINDS: dict[str, ChipKind] = {
     "xe": _BOARD,
     "i915": _BOARD,
     "power_meter": ChipKind(scope="platform", gain=0.05, p_max_w=10_000.0, period_s=0.5),
+    "macsmc_hwmon": ChipKind(
+        scope="platform", gain=0.10, p_max_w=1000.0, period_s=0.1, whole=re.compile("Total_System_Power")
+    ),
+    "corsairpsu": ChipKind(scope="platform", gain=0.05, p_max_w=3000.0, period_s=0.5, whole=re.compile("power_total")),
+    "fam15h_power": ChipKind(scope="cpu_package", gain=0.10, p_max_w=1000.0, period_s=0.1),
+    # Cores and input and output of one chip are all of it (Documentation/hwmon/xgene-hwmon.rst).
+    "apm_xgene": ChipKind(
+        scope="cpu_package", gain=0.10, p_max_w=500.0, period_s=0.1, whole=re.compile("(CPU|IO)_power"),
+        adds_up_as="xgene",
+    ),
+    # One counter a core and one a socket (Documentation/hwmon/amd_energy.rst, Linux 5.8 to 5.12).
+    "amd_energy": ChipKind(
+        scope="cpu_package", gain=0.10, p_max_w=1000.0, period_s=0.1, whole=re.compile(r"Esocket\d+"),
+        adds_up_as="socket",
+    ),
     # Turning a USB meter round turns the sign, so it says nothing.
     "powerz": ChipKind(
         scope="dc_in", gain=0.01, p_max_w=300.0, period_s=0.1, volts="in0", either_direction=True
     ),
     **dict.fromkeys(
-        ("ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "ina234", "ina237", "ina238", "ina260", "ina780",
-         "sq52206", "ina3221"),
+        ("ina219", "ina220", "ina226", "ina228", "ina230", "ina231", "ina233", "ina234", "ina237", "ina238", "ina260",
+         "ina745", "ina780", "sq52206", "ina3221"),
         _INA,
     ),
 }  # fmt: skip
 
-_APU = ChipKind(scope="cpu_package", gain=0.10, p_max_w=300.0, period_s=0.05, flags=("includes-cpu",), blocking=False)
+_APU = ChipKind(
+    scope="cpu_package", gain=0.10, p_max_w=300.0, p_min_w=0.1, period_s=0.05, flags=("includes-cpu",), blocking=False
+)
 """On an APU the sensor of amdgpu covers the processor too."""
 
 _FORMS = (("energy", "energy", "input"), ("average", "power", "average"), ("input", "power", "input"))
 """Form, beginning and end of the file's name; the best first."""
 
-_LOOKS, _LOOK_EVERY_S = 25, 0.02
+_READING_FILE = re.compile(r"(power|energy)\d+_(input|average)")
 
+_LOOKS, _LOOK_EVERY_S = 25, 0.02
 _VOLTAGE_MAX_MV = 100_000
+
+_CHARGES_W = 0.1
+"""A current the wrong way of less than this is an error of zero."""
 
 
 class _Reading(Struct, frozen=True, kw_only=True):
@@ -84,27 +126,102 @@ class _Reading(Struct, frozen=True, kw_only=True):
     def is_energy(self) -> bool:
         return self.form == "energy"
 
-    def meter(self, chip: HwmonChip, kind: ChipKind) -> ChannelReader:
+    def label(self, chip: HwmonChip) -> str:
+        return chip.label(self.volts or self.file)
+
+    def meter(self, chip: HwmonChip, kind: ChipKind, host: Host) -> ChannelReader:
         folder = chip.directory
+        inner: ChannelReader
         if self.form == "product":
-            return VoltsTimesAmperes(
-                folder / f"{self.volts}_input", folder / f"{self.file}_input", either_direction=kind.either_direction
+            inner = VoltsTimesAmperes(
+                folder / f"{self.volts}_input",
+                folder / f"{self.file}_input",
+                either_direction=kind.either_direction,
+                reopens=False,
             )
-        return Scaled(folder / f"{self.file}_{'average' if self.form == 'average' else 'input'}", 1e-6)
+        else:
+            ending = "average" if self.form == "average" else "input"
+            inner = Scaled(folder / f"{self.file}_{ending}", 1e-6, reopens=False)
+        if self.is_energy and kind is not _BOARD:
+            return inner
+        current = folder / "curr1_input"
+        if kind is _BOARD:
+            return PlausiblePower(inner, kind, power=RuntimePower(folder / "device", host), is_energy=self.is_energy)
+        is_signed = kind is _INA and self.form != "product" and current.exists()
+        return PlausiblePower(inner, kind, current=SysfsFile(current, reopens=False) if is_signed else None)
 
 
-def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterator[Source | UnavailableSource]:
-    """Yield a source for each chip on the list that gives a reading other than zero, an Absent for the others.
+class PlausiblePower:
+    """A power that a device of its kind can have; the power that charges a battery is no consumption."""
 
-    The INA chips that belong to a Jetson are left to `edgetop.telemetry.jetson`.
+    def __init__(
+        self,
+        inner: ChannelReader,
+        kind: ChipKind,
+        *,
+        current: SysfsFile | None = None,
+        power: RuntimePower | None = None,
+        is_energy: bool = False,
+    ) -> None:
+        """`current` gives a power without a sign its direction; `power` says whether the device sleeps."""
+        self.path = inner.path
+        self._inner, self._kind, self._current, self._power = inner, kind, current, power
+        self._is_energy = is_energy
+
+    def read(self) -> float:
+        """Watts, or joules. Raises OSError, ValueError, and ReadingError for what cannot be."""
+        asleep = None if self._power is None else self._power.why_not()
+        if asleep is not None:
+            raise ReadingError(asleep.reason)
+        power_w = self._inner.read()
+        if self._is_energy:
+            return power_w
+        if self._current is not None and self._current.number() < 0:
+            power_w = -abs(power_w)
+        if abs(power_w) > self._kind.p_max_w:
+            raise ReadingError(f"{self.path} reads {power_w:.0f} W, which cannot be")
+        if power_w < self._kind.p_min_w:
+            raise ReadingError(f"{self.path} reads {power_w:.3g} W, which no such device in use draws")
+        if self._kind is _INA and power_w < -_CHARGES_W:
+            raise ReadingError(f"{self.path}: {-power_w:.1f} W flow the other way, as while a battery charges")
+        return power_w
+
+    def close(self) -> None:
+        """Close the files."""
+        for each in (self._inner, self._current, self._power):
+            if each is not None:
+                each.close()
+
+
+def probe(
+    host: Host, *, pause: Callable[[float], None] = time.sleep, cards: bool = True
+) -> Iterator[Source | UnavailableSource]:
+    """Yield a source for each chip on the list that gives a reading other than zero.
+
+    Unavailable are the others, and those with power readings that nobody here knows the meaning of. The INA chips that
+    belong to a Jetson are left to `edgetop.telemetry.jetson`.
     """
-    chips = [chip for chip in find_chips(host) if chip.name in _KINDS and not is_board_sensor(chip, host)]
+    chips = [chip for chip in find_chips(host) if not is_board_sensor(chip, host)]
     count = Counter(chip.name for chip in chips)
     for chip in chips:
         several = count[chip.name] > 1
         name = f"power.{chip.name}" + (f".{chip.device or chip.directory.name}" if several else "")
-        kind = _APU if chip.name == "amdgpu" and not is_discrete(chip) else _KINDS[chip.name]
-        yield _probe_chip(host, chip, kind, name, pause)
+        if chip.name in _KINDS:
+            kind = _APU if chip.name == "amdgpu" and not is_discrete(chip) else _KINDS[chip.name]
+            if kind is _BOARD and not cards:
+                continue
+            yield _probe_chip(host, chip, kind, name, pause)
+        elif any(_READING_FILE.fullmatch(file.name) for file in chip.directory.glob("[pe]*")):
+            missing = Unavailable(
+                f"what the power readings of {chip.directory} ({chip.name}) are of is not known",
+                "read it with a program of your own: --power-exec CMD",
+            )
+            yield UnavailableSource(name=name, missing=missing)
+
+
+def probe_without_cards(host: Host) -> Iterator[Source | UnavailableSource]:
+    """The same without graphics cards, which are not so much as looked at."""
+    return probe(host, cards=False)
 
 
 def is_discrete(chip: HwmonChip) -> bool:
@@ -119,24 +236,29 @@ def is_discrete(chip: HwmonChip) -> bool:
 def _probe_chip(
     host: Host, chip: HwmonChip, kind: ChipKind, name: str, pause: Callable[[float], None]
 ) -> Source | UnavailableSource:
-    last = Unavailable(f"{chip.directory} has nothing to read power from")
+    last = UnavailableSource(name=name, missing=Unavailable(f"{chip.directory} has nothing to read power from"))
     for readings in _offered(chip, kind):
-        failed = _implausible([reading.meter(chip, kind) for reading in readings], readings[0].is_energy, kind, pause)
-        if failed is None:
-            return _source(host, chip, kind, name, readings)
-        last = failed
-    return UnavailableSource(name=name, missing=last)
+        usable: list[_Reading] = []
+        for reading in readings:
+            failed = _implausible(name, reading.meter(chip, kind, host), is_energy=reading.is_energy, pause=pause)
+            if failed is None:
+                usable.append(reading)
+            else:
+                last = failed
+        if kind.whole is not None and not any(kind.whole.fullmatch(each.label(chip)) for each in usable):
+            continue
+        if usable:
+            return _source(host, chip, kind, name, tuple(usable))
+    return last
 
 
 def _offered(chip: HwmonChip, kind: ChipKind) -> Iterator[tuple[_Reading, ...]]:
     """List what the chip offers, the best form first; several readings where it has several inputs."""
-    numbers = range(1, 5)
-    for form, stem, ending in (
-        ("energy", "energy", "input"),
-        ("average", "power", "average"),
-        ("input", "power", "input"),
-    ):
-        found = tuple(_Reading(file=f"{stem}{n}", form=form) for n in numbers if chip.has(f"{stem}{n}_{ending}"))
+    for form, stem, ending in _FORMS:
+        names = sorted(chip.directory.glob(f"{stem}[0-9]*_{ending}"), key=lambda file: (len(file.name), file.name))
+        found = tuple(_Reading(file=file.name.partition("_")[0], form=form) for file in names)
+        if kind.whole is not None:
+            found = tuple(each for each in found if not each.is_energy or kind.whole.fullmatch(each.label(chip)))
         if found:
             yield found
     if chip.name == "ina3221":
@@ -154,27 +276,25 @@ def _offered(chip: HwmonChip, kind: ChipKind) -> Iterator[tuple[_Reading, ...]]:
 
 
 def _implausible(
-    meters: list[ChannelReader], is_energy: bool, kind: ChipKind, pause: Callable[[float], None]
-) -> Unavailable | None:
-    """Why the first of the meters cannot be used: not readable, frozen counter, nothing but zeros, or beyond belief."""
-    meter = meters[0]
+    name: str, meter: ChannelReader, *, is_energy: bool, pause: Callable[[float], None]
+) -> UnavailableSource | None:
+    """Why a meter cannot be used: not readable, frozen counter, nothing but zeros, or beyond belief."""
     try:
         first = meter.read()
         for look in range(_LOOKS + 1):
             value = meter.read() if look else first
-            if not is_energy and abs(value) > kind.p_max_w:
-                return Unavailable(f"{meter.path} reads {value:.0f} W, which cannot be")
             if (value != first) if is_energy else (value != 0):
                 return None
             pause(_LOOK_EVERY_S)
     except (OSError, ValueError) as error:
-        return why(error, meter.path)
+        retry = isinstance(error, ReadingError) or is_transient(error)
+        return UnavailableSource(name=name, missing=why(error, meter.path), retry=retry)
     finally:
-        for each in meters:
-            each.close()
+        meter.close()
     if is_energy:
-        return Unavailable(f"{meter.path} stands still")
-    return Unavailable(f"{meter.path} reads 0 W", "check that the load's current flows through this sensor")
+        return UnavailableSource(name=name, missing=Unavailable(f"{meter.path} stands still"), retry=True)
+    missing = Unavailable(f"{meter.path} reads 0 W", "check that the load's current flows through this sensor")
+    return UnavailableSource(name=name, missing=missing, retry=True)
 
 
 def _source(host: Host, chip: HwmonChip, kind: ChipKind, name: str, readings: tuple[_Reading, ...]) -> MeterSource:
@@ -184,9 +304,12 @@ def _source(host: Host, chip: HwmonChip, kind: ChipKind, name: str, readings: tu
     channels: list[Channel] = []
     known: dict[str, PowerProperties] = {}
     for place, reading in enumerate(readings):
-        label = chip.label(reading.volts or reading.file) or ("" if single else reading.file)
+        label = reading.label(chip) or ("" if single else reading.file)
         # What the inputs of one chip are parts of only its builder knows; a graphics card's first is the whole card.
-        is_whole = single or (place == 0 and kind is _BOARD)
+        if kind.whole is not None:
+            is_whole = kind.whole.fullmatch(label) is not None
+        else:
+            is_whole = single or (place == 0 and kind is _BOARD)
         channel = f"{'energy' if is_energy else 'power'}.{name.removeprefix('power.')}" + (
             f".{label}" if not single else ""
         )
@@ -212,9 +335,9 @@ def _source(host: Host, chip: HwmonChip, kind: ChipKind, name: str, readings: tu
 
     def relocate() -> tuple[ChannelReader, ...] | None:
         now = next((other for other in find_chips(host) if other.is_same_device(chip)), None)
-        return None if now is None else tuple(reading.meter(now, kind) for reading in readings)
+        return None if now is None else tuple(reading.meter(now, kind, host) for reading in readings)
 
-    meters = [reading.meter(chip, kind) for reading in readings]
+    meters = [reading.meter(chip, kind, host) for reading in readings]
     return MeterSource(info, meters, blocking=kind.blocking, relocate=relocate)
 
 
@@ -229,7 +352,7 @@ def _properties(chip: HwmonChip, kind: ChipKind, reading: _Reading, *, is_whole:
         offset_w=_offset_w(chip, kind, reading),
         p_max_w=kind.p_max_w,
         flags=kind.flags,
-        total=is_whole,
+        total=is_whole and kind.adds_up_as in ("", "gpu"),
         adds_up_as=kind.adds_up_as if is_whole else "",
     )
 

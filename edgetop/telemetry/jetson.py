@@ -15,11 +15,9 @@ be too high.
 INA3221 (TI SBOS576): one step is 40 uV at the shunt, the offset up to 80 uV, the power within 0.5 %; at its reset
 setting all three channels are converted in 6.6 ms, 1.1 ms for each voltage.
 
-Which rails make the total is in `jetson_rails`; power mode and L4T version are in `jetson_platform`.
-
-Power is not taken from it: its average is not one, and on the AGX Orin its total counts the memory twice
-(`edgetop.telemetry.jetson` reads the sensors themselves). The library is AGPL-3.0 and is imported only here and only
-when its service's socket exists.
+jtop gives the load of the GPU and the speed of fans. Power is not taken from it: its average is not one, and on the
+AGX Orin its total counts the memory twice. The library is AGPL-3.0 and is imported only here, and only when its
+service's socket exists.
 """
 
 from __future__ import annotations
@@ -35,7 +33,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import Channel, PowerProperties, Scope, SourceInfo, Unavailable, to_properties
-from edgetop.telemetry.host import Host, device_tree_compatible, number_of, text_of, why
+from edgetop.telemetry.host import Host, device_tree_compatible, is_transient, number_of, text_of, why
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
 from edgetop.telemetry.sysfs import (
     ChannelReader,
@@ -48,19 +46,12 @@ from edgetop.telemetry.sysfs import (
 )
 
 _STATUS = "/var/lib/nvpmodel/status"
-
 _MODES = "/etc/nvpmodel.conf"
-
 _RELEASE = "/etc/nv_tegra_release"
-
 _STATUS_MODE = re.compile(r"\bpmode:(\d{1,4})\b")
-
 _MODE = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,4})\s+NAME=(\w{1,40})\s*>", re.MULTILINE)
-
 _DEFAULT = re.compile(r"^\s*<\s*PM_CONFIG\s+DEFAULT=(\d{1,4})\s*>", re.MULTILINE)
-
 _VERSION = re.compile(r"^#\s*R(\d{1,3})\s*\(release\),\s*REVISION:\s*(\d{1,3}(?:\.\d{1,3}){0,2})", re.MULTILINE)
-
 _SIZE_MAX = 1 << 20
 
 
@@ -70,8 +61,8 @@ def power_mode(host: Host) -> str:
     Before any mode was set it is the default one. Empty on a machine without power modes. After some failures at boot
     the clocks do not follow the mode; this is what was asked for.
     """
-    status = _STATUS_MODE.search(_text(host, _STATUS))
-    modes = _text(host, _MODES)
+    status = _STATUS_MODE.search(text_of(host.path(_STATUS), _SIZE_MAX))
+    modes = text_of(host.path(_MODES), _SIZE_MAX)
     chosen = status or _DEFAULT.search(modes)
     if chosen is None:
         return ""
@@ -82,24 +73,14 @@ def power_mode(host: Host) -> str:
 
 def l4t_version(host: Host) -> str:
     """Version of Jetson Linux, such as `36.4.3`; empty on other machines."""
-    release = _VERSION.search(_text(host, _RELEASE))
+    release = _VERSION.search(text_of(host.path(_RELEASE), _SIZE_MAX))
     return ".".join(release.groups()) if release else ""
 
 
-def _text(host: Host, path: str) -> str:
-    try:
-        with host.path(path).open("rb") as file:
-            return file.read(_SIZE_MAX).decode("utf-8", "replace")
-    except OSError:
-        return ""
-
-
 GAIN = 0.01
-
 P_MAX_W = 300.0
 
 _STEP_UV, _OFFSET_UV = 40.0, 80.0
-
 _VIN_OFFSET_UV = 5.0
 """Of the INA238 that measures VIN on Thor. Its shunt is taken to be as small as those of the other rails."""
 
@@ -108,7 +89,6 @@ _SHUNT_2_MILLIOHM = frozenset({"VDD_GPU_SOC", "VDD_CPU_CV", "VDDQ_VDD2_1V8AO", "
 """Rails of AGX Orin (device tree of P3701) and Thor (whose one step of 392 mW means the same)."""
 
 _SHUNT_UOHM, _LARGE_BOARD_SHUNT_UOHM = 5000, 2000
-
 _UPDATE_S, _CONVERSION_S = 0.0066, 0.0011
 
 _MEASURED_TOTALS: dict[str, Scope] = {"VIN": "board_input", "VDD_IN": "module", "POM_5V_IN": "module"}
@@ -120,6 +100,9 @@ _SUMMED_TOTALS = (
 )
 
 _BOARD_RAILS = frozenset({*_MEASURED_TOTALS, "VDD_CPU_SOC_MSS", "VDDQ_VDD2_1V8AO", *_SUMMED_TOTALS[0]})
+
+_XAVIER_CHIPS = (frozenset({"GPU", "CPU", "SOC"}), frozenset({"CV", "VDDRQ", "SYS5V"}))
+"""Rails of the two chips of an AGX Xavier, whose single names could be anybody's."""
 
 
 class Rail(Struct, frozen=True, kw_only=True):
@@ -142,8 +125,8 @@ class Rail(Struct, frozen=True, kw_only=True):
                 return Scaled(power, 1e-3)
             return VoltsTimesAmperes(folder / f"in_voltage{n}_input", folder / f"in_current{n}_input")
         if self.chip.name == "ina238":
-            return Scaled(folder / "power1_input", 1e-6)
-        return VoltsTimesAmperes(folder / f"in{n}_input", folder / f"curr{n}_input")
+            return Scaled(folder / "power1_input", 1e-6, reopens=False)
+        return VoltsTimesAmperes(folder / f"in{n}_input", folder / f"curr{n}_input", reopens=False)
 
     def properties(self) -> PowerProperties:
         """Step, offset and timing, from the chip's own files where it has them, else from the board's table."""
@@ -200,7 +183,11 @@ def total_of(labels: Collection[str]) -> Total | None:
 
 
 def sum_properties(parts: Collection[PowerProperties], names: tuple[str, ...]) -> PowerProperties:
-    """Properties of a sum of rails: steps and offsets are independent, so they add as roots of squares."""
+    """Properties of a sum of rails.
+
+    Their steps are independent and add as roots of squares. Their errors of zero are those of one converter, common to
+    its channels, and add up.
+    """
     windows = [part.window_s for part in parts if part.window_s is not None]
     updates = [part.update_s for part in parts if part.update_s is not None]
     steps = [part.lsb_w for part in parts if part.lsb_w is not None]
@@ -208,7 +195,7 @@ def sum_properties(parts: Collection[PowerProperties], names: tuple[str, ...]) -
         window_s=max(windows, default=None),
         update_s=max(updates, default=None),
         gain=GAIN,
-        offset_w=math.hypot(*(part.offset_w for part in parts)),
+        offset_w=sum(part.offset_w for part in parts),
         lsb_w=math.hypot(*steps) if steps else None,
         p_max_w=P_MAX_W,
         total=True,
@@ -221,7 +208,8 @@ def is_board_sensor(chip: HwmonChip, host: Host) -> bool:
     if chip.name == "ina3221":
         if any(name.startswith("nvidia,tegra") for name in device_tree_compatible(host)):
             return True
-        return any(chip.label(f"in{n}") in _BOARD_RAILS for n in (1, 2, 3))
+        labels = {chip.label(f"in{n}") for n in (1, 2, 3)}
+        return bool(labels & _BOARD_RAILS) or labels in _XAVIER_CHIPS
     if chip.name == "ina238":
         thor = "nvidia,tegra264" in device_tree_compatible(host)
         return thor or any(
@@ -252,7 +240,6 @@ def _iio_rails(host: Host) -> Iterator[Rail]:
 
 
 SOURCE_NAME = "power.jetson"
-
 TOTAL = "power.total"
 """The sum of rails, on boards that do not measure their total."""
 
@@ -268,6 +255,7 @@ def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     """Yield one source with the total first and then every rail; nothing on a machine that is no Jetson."""
     readable: list[Rail] = []
     failed: list[Unavailable] = []
+    retry = False
     powers: dict[str, float] = {}
     for rail in find_rails(host):
         meter = rail.meter()
@@ -275,6 +263,7 @@ def probe(host: Host) -> Iterator[Source | UnavailableSource]:
             power_w = meter.read()
         except (OSError, ValueError) as error:
             failed.append(why(error, meter.path))
+            retry |= is_transient(error)
             continue
         finally:
             meter.close()
@@ -286,11 +275,11 @@ def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     total = total_of(powers)
     if total is not None and sum(powers[label] for label in total.rails) <= 0:
         failed.append(Unavailable(f"{' + '.join(total.rails)}: 0 W cannot be"))
-        readable = []
+        readable, retry = [], True
     if readable:
         yield _source(host, readable)
     elif failed:
-        yield UnavailableSource(name=SOURCE_NAME, missing=failed[0])
+        yield UnavailableSource(name=SOURCE_NAME, missing=failed[0], retry=retry)
     elif any(name.startswith("nvidia,tegra") for name in device_tree_compatible(host)):
         yield UnavailableSource(name=SOURCE_NAME, missing=_NO_SENSOR)
 
@@ -335,9 +324,7 @@ def _source(host: Host, rails: list[Rail]) -> MeterSource:
 
 
 JTOP_SOURCE_NAME = "jetson_stats"
-
 _SOCKET = "/run/jtop.sock"
-
 _JTOP_PERIOD_S = 1.0
 
 _NOT_INSTALLED = Unavailable("jetson-stats is not installed beside edgetop", "pip install 'edgetop[jetson]'")

@@ -12,7 +12,6 @@ from edgetop.telemetry.host import Host, SysfsFile, text_of, why
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
 
 _CGROUP_BYTES, _STAT_BYTES = 16384, 8192
-
 _NO_LIMIT_BYTES = 2**60
 """A group of version 1 without a limit reports a number near 2**63."""
 
@@ -29,28 +28,35 @@ class CgroupMemory:
 
     def __init__(self, folder: Path, *, unified: bool) -> None:
         """`unified` for version 2."""
-        names = ("memory.max", "memory.current") if unified else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        limits, usage = (
+            (("memory.max", "memory.high"), "memory.current")
+            if unified
+            else (("memory.limit_in_bytes",), "memory.usage_in_bytes")
+        )
         # The counts of version 1 are of one group only, unless they say `total`; its limits hold for those below, too.
         self._cache = ("active_file", "inactive_file") if unified else ("total_active_file", "total_inactive_file")
-        self._limit, self._usage = (SysfsFile(folder / name) for name in names)
+        self._limits = [SysfsFile(folder / name) for name in limits]
+        self._usage = SysfsFile(folder / usage)
         self._stat = SysfsFile(folder / "memory.stat", _STAT_BYTES)
 
     def room(self) -> CgroupRoom | None:
         """What is left now; `None` without a limit, or when the group cannot be read any more."""
         try:
-            limit = self._limit.text()
-            if limit == "max" or int(limit) >= _NO_LIMIT_BYTES:
+            # Above `memory.high` a group is not killed but stopped to give memory back, which is no better for a model.
+            texts = [file.text() for file in self._limits if file.path.exists()]
+            limits = [int(text) for text in texts if text != "max" and int(text) < _NO_LIMIT_BYTES]
+            if not limits:
                 return None
             used_bytes = self._usage.number()
             cached_bytes = self._cached_bytes()
         except (OSError, ValueError):
             return None
-        limit_bytes = int(limit)
+        limit_bytes = min(limits)
         return CgroupRoom(limit_bytes, min(limit_bytes, max(0, limit_bytes - used_bytes + cached_bytes)))
 
     def close(self) -> None:
         """Close all files."""
-        for file in (self._limit, self._usage, self._stat):
+        for file in (*self._limits, self._usage, self._stat):
             file.close()
 
     def _cached_bytes(self) -> int:
@@ -85,11 +91,8 @@ def _upwards(root: Path, path: str) -> Iterator[Path]:
 
 
 PERIOD_S = 1.0
-
 NOT_TOLD = Unavailable("this kernel does not tell how much memory is available", "Linux 3.14 or newer does")
-
 NO_SWAP = Unavailable("this system does not tell its swap")
-
 _MEMINFO_BYTES = 4096
 
 

@@ -1,7 +1,7 @@
 """Finds processes that hold models, their ports and workers.
 
-They are known by their command lines, which everybody may read, and by the model files that they have mapped, which
-their own user may. What may not be read is not known; nothing is guessed.
+They are recognized by their command lines, which everybody may read, and by the model files that they have mapped,
+which their own user may read. What may not be read is unknown; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,24 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.telemetry.host import Host
 
+LEAST_BYTES = 48 * 2**20
+"""Resident memory that a process of no known program has at least when it holds a model: all useful ones are larger."""
+
+RESCAN_EVERY: Final = 6
+"""A process that holds no model is read again after so many scans: it may have loaded one."""
+
+PROCESSES_MOST = 64
+"""Model processes that are reported; a machine with more of them is no edge device."""
+
+LOCAL_HOSTS: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - read, not listened on
+"""Where to reach a server that listens on all addresses of the machine."""
+
+_MAPPED = re.compile(r"(/[^\n]*?(?:\.gguf|/blobs/sha256-[0-9a-f]{64}|\.safetensors|\.llamafile))$", re.MULTILINE)
+_CMDLINE_BYTES, _MAPS_BYTES, _TEXT_BYTES = 65_536, 4 * 2**20, 16_384
+_PARENT, _USER_TIME, _SYSTEM_TIME, _THREADS, _STARTED, _RESIDENT_PAGES = 1, 11, 12, 17, 19, 21
+"""Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 4, 14, 15, 20, 22 and 24)."""
+
+
 _LISTEN = "0A"
 """TCP_LISTEN in `/proc/net/tcp` (proc(5))."""
 
@@ -34,202 +52,43 @@ _FORWARDERS = frozenset(
 )
 """Programs that listen for another one, which may be on another machine."""
 
-_ALL_SOCKETS_READ = 4096
+_SOCKETS_MAX = 4096
 
-
-class Listener(NamedTuple):
-    """A TCP socket on which somebody of this machine listens."""
-
-    address: str
-    """An IP address; `0.0.0.0` or `::` for all of the machine's."""
-    port: int
-    inode: str
-    uid: int
-
-
-def listening_pid(host: Host, port: int, programs: Collection[str] = ()) -> int | Unavailable:
-    """The process that listens on a TCP port of this machine, or why it is not known.
-
-    Where another user's process may not be looked into, it is the one of that user with the name of one of `programs`.
-    """
-    if host.system != "linux":
-        return _of_psutil(port)
-    listeners = [listener for listener in listeners_of(host) if listener.port == port]
-    if not listeners:
-        return Unavailable(f"nobody listens on port {port} of this machine")
-    inodes = {listener.inode for listener in listeners}
-    pids = _pids(host)
-    pid = next((pid for pid in pids if not inodes.isdisjoint(sockets_of(host, pid))), None)
-    if pid is None:
-        uids = {listener.uid for listener in listeners}
-        pid = _by_name(host, [pid for pid in pids if _user_id(host, pid) in uids], programs)
-        if pid is None:
-            return Unavailable(
-                f"the process that listens on port {port} belongs to another user",
-                "run edgetop as that user, or with sudo",
-            )
-    name = _name(host, pid)
-    if name in _FORWARDERS:
-        return Unavailable(f"{one_line(name)} listens on port {port} and passes on to a server that is elsewhere")
-    return pid
-
-
-def descendants(host: Host, pid: int) -> tuple[int, ...]:
-    """The processes that a process has started, and that those have."""
-    if host.system != "linux":
-        try:
-            return tuple(child.pid for child in psutil.Process(pid).children(recursive=True))
-        except psutil.Error:
-            return ()
-    children: dict[int, list[int]] = {}
-    for each in _pids(host):
-        children.setdefault(_parent(host, each), []).append(each)
-    found: list[int] = []
-    waiting = children.get(pid, [])
-    while waiting:
-        found += waiting
-        waiting = [child for each in waiting for child in children.get(each, ()) if child not in found]
-    return tuple(found)
-
-
-def listeners_of(host: Host) -> Iterator[Listener]:
-    """All TCP sockets of this machine on which somebody listens, as Linux tells them."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        for line in _proc_text(host.path(table)).splitlines()[1:]:
-            fields = line.split()
-            if len(fields) > 9 and fields[3] == _LISTEN:
-                address, _, port = fields[1].rpartition(":")
-                with suppress(ValueError):
-                    uid = int(fields[7]) if fields[7].isdecimal() else -1
-                    yield Listener(_address(address), int(port, 16), fields[9], uid)
-
-
-def _address(digits: str) -> str:
-    """An address as the kernel prints it: words of 32 bits, each in the byte order of the machine."""
-    words = [bytes.fromhex(digits[begin : begin + 8]) for begin in range(0, len(digits), 8)]
-    packed = b"".join(words if sys.byteorder == "big" else (word[::-1] for word in words))
-    return str(ipaddress.ip_address(packed))
-
-
-def _pids(host: Host) -> list[int]:
-    try:
-        return sorted(int(entry.name) for entry in host.path("/proc").iterdir() if entry.name.isdecimal())
-    except OSError:
-        return []
-
-
-def sockets_of(host: Host, pid: int) -> set[str]:
-    """Inodes of the sockets that a process holds; none where it may not be looked into."""
-    found: set[str] = set()
-    try:
-        for number, link in enumerate(host.path(f"/proc/{pid}/fd").iterdir()):
-            if number == _ALL_SOCKETS_READ:
-                break
-            match = _SOCKET.match(str(link.readlink()))
-            if match:
-                found.add(match[1])
-    except OSError:
-        return found
-    return found
-
-
-def _by_name(host: Host, pids: list[int], programs: Collection[str]) -> int | None:
-    """The one process of these with such a name that none of the others has started."""
-    named = {pid for pid in pids if _name(host, pid) in programs}
-    roots = [pid for pid in named if _parent(host, pid) not in named]
-    return roots[0] if len(roots) == 1 else None
-
-
-def _name(host: Host, pid: int) -> str:
-    return _proc_text(host.path(f"/proc/{pid}/comm")).strip()
-
-
-def _user_id(host: Host, pid: int) -> int | None:
-    match = re.search(r"^Uid:\s+(\d+)", _proc_text(host.path(f"/proc/{pid}/status")), re.MULTILINE)
-    return int(match[1]) if match else None
-
-
-def _parent(host: Host, pid: int) -> int:
-    # The command's name may itself hold blanks and parentheses.
-    fields = _proc_text(host.path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
-    return int(fields[1]) if len(fields) > 1 and fields[1].isdecimal() else 0
-
-
-def _proc_text(path: Path) -> str:
-    try:
-        return path.read_text("ascii", "replace")
-    except OSError:
-        return ""
-
-
-def _of_psutil(port: int) -> int | Unavailable:
-    for process in psutil.process_iter():
-        try:
-            connections = process.net_connections("tcp")
-        except psutil.Error:
-            continue
-        if any(each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port for each in connections):
-            return int(process.pid)
-    return Unavailable(f"the process that listens on port {port} is not shown to us", "run edgetop with sudo")
+_SOCKETS_BYTES = 4 * 2**20
 
 
 class Program(NamedTuple):
     """A program that holds a model, or serves those that do."""
 
-    kind: str
+    pattern: str
+    """Regular expression for the beginning of its executable's name and arguments, separated by blanks."""
+    name: str
+    """Empty for the executable's own name."""
     port: int | None = None
-    """Where it serves HTTP unless told otherwise; `None` for one that is not asked."""
+    """Its default port of HTTP; `None` for one that is not contacted."""
 
 
-class _Rule(NamedTuple):
-    pattern: re.Pattern[str]
-    """Of the executable's name and its arguments, blanks between them."""
-    program: Program
-
-
-_RULES: Final = tuple(
-    _Rule(re.compile(pattern), program)
-    for pattern, program in (
-        (r"llama-server\b", Program("llama-server", 8080)),
-        (r"(\S*\.)?llamafiler?\b", Program("llamafile", 8080)),
-        (r"ollama serve\b", Program("ollama", 11434)),
-        (r"ollama runner\b|ollama_llama_server\b|ollama-llama-server\b", Program("ollama runner")),
-        (r"koboldcpp\S*|python\S* \S*koboldcpp\.py\b", Program("koboldcpp", 5001)),
-        (r"(LM Studio|lm-studio|LM-Studio|llmster)\b", Program("lm-studio", 1234)),
-        (r"vllm serve\b|python\S* \S*/vllm serve\b|python\S* -m vllm\.entrypoints", Program("vllm", 8000)),
-        (r"VLLM::", Program("vllm worker")),
-        (r"python\S* -m llama_cpp\.server\b", Program("llama_cpp.server", 8000)),
-        (r"(python\S* (-m |\S*/))?mlc_llm serve\b", Program("mlc_llm", 8000)),
-        (r"python\S* -m sglang\.launch_server\b", Program("sglang", 30000)),
-        (r"python\S* -m edgetop\.inference\.worker\b", Program("edgetop")),
-        (r"(llama-(?!swap)[a-z0-9-]+|rpc-server|ggml-rpc-server)\b", Program("")),
-    )
+NO_SERVERS: Final = (
+    Program(r"python\S* -m edgetop\.inference\.worker\b", "edgetop"),
+    Program(r"(llama-(?!swap)[a-z0-9-]+|rpc-server|ggml-rpc-server)\b", ""),
 )
-"""The first that fits counts; an empty kind is the executable's own name. Names and ports as in the programs' own
-documentation."""
-
-LOOKED_FOR: Final = (
-    "llama-server and llama.cpp's other programs, llamafile, Ollama, koboldcpp, LM Studio, vLLM, SGLang, MLC, "
-    "llama_cpp.server, and any process that has a .gguf file mapped"
-)
-"""The same for a person."""
+"""Known programs that are no servers: edgetop and llama.cpp's tools."""
 
 _MODEL_FLAGS = frozenset({"-m", "--model", "--model-path", "-hf", "-hfr", "--hf-repo", "--hf"})
-
 _MODEL_AFTER = frozenset({"serve"})
 
-LOOKED_AT = 4096
-"""Characters of a command line that are looked at."""
+_MATCHED_CHARACTERS = 4096
+"""Of a command line."""
 
 
-def program_of(arguments: Sequence[str]) -> Program | None:
-    """The program of a command line; `None` for one that is not known to hold a model."""
+def program_of(arguments: Sequence[str], programs: Iterable[Program]) -> Program | None:
+    """The first of the programs that a command line matches; `None` for one that is not known to hold a model."""
     if not arguments or not arguments[0]:
         return None
-    line = " ".join((_base(arguments[0]), *arguments[1:]))[:LOOKED_AT]
-    for rule in _RULES:
-        if rule.pattern.match(line):
-            return rule.program if rule.program.kind else Program(_base(arguments[0]))
+    line = " ".join((_base(arguments[0]), *arguments[1:]))[:_MATCHED_CHARACTERS]
+    for program in programs:
+        if re.match(program.pattern, line):
+            return program if program.name else program._replace(name=_base(arguments[0]))
     return None
 
 
@@ -262,24 +121,146 @@ def _base(path: str) -> str:
     return path.replace("\\", "/").rpartition("/")[2].removesuffix(".exe")
 
 
-LEAST_BYTES = 48 * 2**20
-"""Resident memory that a process of no known program has at least when it holds a model: all of use are larger."""
+def _pids(host: Host) -> list[int]:
+    try:
+        return sorted(int(entry.name) for entry in host.path("/proc").iterdir() if entry.name.isdecimal())
+    except OSError:
+        return []
 
-LOOK_AGAIN: Final = 6
-"""A process that holds no model is looked at again at every so many looks: it may load one."""
 
-PROCESSES_MOST = 64
-"""Model processes that are followed; a machine with more of them is no edge device."""
+def _text(path: Path, size_bytes: int = _TEXT_BYTES) -> str:
+    """The beginning of a file of `/proc`; empty when it may not be read or its process is gone."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size_bytes).decode("utf-8", "replace")
+    except OSError:
+        return ""
 
-LOCAL_HOSTS: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - read, not listened on
-"""How a server is asked that listens on all addresses of the machine."""
 
-_MAPPED = re.compile(r"(/[^\n]*?(?:\.gguf|/blobs/sha256-[0-9a-f]{64}|\.safetensors|\.llamafile))$", re.MULTILINE)
+def _stat(host: Host, pid: int) -> list[str]:
+    """Fields of `/proc/<pid>/stat` behind the command's name, which may itself hold blanks and parentheses."""
+    return _text(host.path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
 
-_CMDLINE_BYTES, _STAT_BYTES, _MAPS_BYTES, _STATUS_BYTES = 65_536, 1024, 4 * 2**20, 16_384
 
-_PARENT, _USER_TIME, _SYSTEM_TIME, _THREADS, _STARTED, _RESIDENT_PAGES = 1, 11, 12, 17, 19, 21
-"""Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 4, 14, 15, 20, 22 and 24)."""
+def _parent(host: Host, pid: int) -> int:
+    fields = _stat(host, pid)
+    return int(fields[_PARENT]) if len(fields) > _PARENT and fields[_PARENT].isdecimal() else 0
+
+
+def _uid(host: Host, pid: int) -> int | None:
+    match = re.search(r"^Uid:\s+(\d+)", _text(host.path(f"/proc/{pid}/status")), re.MULTILINE)
+    return int(match[1]) if match else None
+
+
+class Listener(NamedTuple):
+    """A TCP socket on which somebody of this machine listens."""
+
+    address: str
+    """An IP address; `0.0.0.0` or `::` for all of the machine's."""
+    port: int
+    inode: str
+    uid: int
+
+
+def listening_pid(host: Host, port: int, programs: Collection[str] = ()) -> int | Unavailable:
+    """The process that listens on a TCP port of this machine, or why it is not known.
+
+    Where another user's process may not be read, it is the one of that user with the name of one of `programs`.
+    """
+    if host.system != "linux":
+        return _of_psutil(port)
+    listeners = [listener for listener in listeners_of(host) if listener.port == port]
+    if not listeners:
+        return Unavailable(f"nobody listens on port {port} of this machine")
+    inodes = {listener.inode for listener in listeners}
+    pids = _pids(host)
+    pid = next((pid for pid in pids if not inodes.isdisjoint(sockets_of(host, pid))), None)
+    if pid is None:
+        uids = {listener.uid for listener in listeners}
+        pid = _by_name(host, [pid for pid in pids if _uid(host, pid) in uids], programs)
+        if pid is None:
+            return Unavailable(
+                f"the process that listens on port {port} belongs to another user",
+                "run edgetop as that user, or with sudo",
+            )
+    name = _name(host, pid)
+    if name in _FORWARDERS:
+        return Unavailable(f"{one_line(name)} listens on port {port} and forwards to another server")
+    return pid
+
+
+def descendants(host: Host, pid: int) -> tuple[int, ...]:
+    """The processes that a process has started, and that those have."""
+    if host.system != "linux":
+        try:
+            return tuple(child.pid for child in psutil.Process(pid).children(recursive=True))
+        except psutil.Error:
+            return ()
+    children: dict[int, list[int]] = {}
+    for each in _pids(host):
+        children.setdefault(_parent(host, each), []).append(each)
+    found: list[int] = []
+    waiting = children.get(pid, [])
+    while waiting:
+        found += waiting
+        waiting = [child for each in waiting for child in children.get(each, ()) if child not in found]
+    return tuple(found)
+
+
+def listeners_of(host: Host) -> Iterator[Listener]:
+    """All TCP sockets of this machine on which somebody listens, from Linux' tables."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in _text(host.path(table), _SOCKETS_BYTES).splitlines()[1:]:
+            fields = line.split()
+            if len(fields) > 9 and fields[3] == _LISTEN:
+                address, _, port = fields[1].rpartition(":")
+                with suppress(ValueError):
+                    uid = int(fields[7]) if fields[7].isdecimal() else -1
+                    yield Listener(_address(address), int(port, 16), fields[9], uid)
+
+
+def _address(digits: str) -> str:
+    """An address as the kernel prints it: words of 32 bits, each in the byte order of the machine."""
+    words = [bytes.fromhex(digits[begin : begin + 8]) for begin in range(0, len(digits), 8)]
+    packed = b"".join(words if sys.byteorder == "big" else (word[::-1] for word in words))
+    return str(ipaddress.ip_address(packed))
+
+
+def sockets_of(host: Host, pid: int) -> set[str]:
+    """Inodes of the sockets that a process holds; none where it may not be read."""
+    found: set[str] = set()
+    try:
+        for number, link in enumerate(host.path(f"/proc/{pid}/fd").iterdir()):
+            if number == _SOCKETS_MAX:
+                break
+            match = _SOCKET.match(str(link.readlink()))
+            if match:
+                found.add(match[1])
+    except OSError:
+        return found
+    return found
+
+
+def _by_name(host: Host, pids: list[int], programs: Collection[str]) -> int | None:
+    """The one process of these with such a name that none of the others has started."""
+    named = {pid for pid in pids if _name(host, pid) in programs}
+    roots = [pid for pid in named if _parent(host, pid) not in named]
+    return roots[0] if len(roots) == 1 else None
+
+
+def _name(host: Host, pid: int) -> str:
+    return _text(host.path(f"/proc/{pid}/comm")).strip()
+
+
+def _of_psutil(port: int) -> int | Unavailable:
+    for process in psutil.process_iter():
+        try:
+            connections = process.net_connections("tcp")
+        except psutil.Error:
+            continue
+        if any(each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port for each in connections):
+            return int(process.pid)
+    return Unavailable(f"the process that listens on port {port} is not shown to us", "run edgetop with sudo")
 
 
 class ModelProcess(Struct, frozen=True, kw_only=True):
@@ -291,7 +272,7 @@ class ModelProcess(Struct, frozen=True, kw_only=True):
     model: str = ""
     """Path or name of the model; empty where it is not known."""
     addresses: tuple[tuple[str, int], ...] = ()
-    """Hosts and ports on which it may be asked over HTTP; empty for a process that is no server of a known kind."""
+    """Hosts and ports of its HTTP server; empty for a process that is no server of a known kind."""
     port_missing: str = ""
     """Why a server has no address here."""
     workers: tuple[int, ...] = ()
@@ -300,13 +281,13 @@ class ModelProcess(Struct, frozen=True, kw_only=True):
     """Of all of them."""
     uid: int | None = None
     is_open: bool = True
-    """We may look into it."""
+    """We may read its files."""
     started: int = 0
-    """In clock ticks since the machine was; with the pid, what tells a process from all others."""
+    """In clock ticks since boot; with the pid, what identifies a process."""
 
 
-class _Seen(Struct, frozen=True):
-    """One process, as its files tell."""
+class _Found(Struct, frozen=True):
+    """One process, from its files."""
 
     pid: int
     parent: int
@@ -321,56 +302,53 @@ class _Seen(Struct, frozen=True):
 
 
 class ModelProcesses:
-    """Looks for model processes again and again, without reading all files of all processes each time."""
+    """Searches for model processes, without reading all files of all processes each time."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, servers: Iterable[tuple[str, str, int | None]]) -> None:
+        """`servers` are the known programs that serve models, as in `Program`."""
         self._host = host
+        self._programs = (*(Program(*server) for server in servers), *NO_SERVERS)
         self._others: dict[int, int] = {}
-        """Processes that hold no model, and in how many looks they are looked at again."""
+        """Processes that hold no model, and after how many scans they are read again."""
 
-    def look(self) -> tuple[ModelProcess, ...]:
+    def scan(self) -> tuple[ModelProcess, ...]:
         """The model processes there are, the oldest first. On systems without `/proc` none are found."""
         if self._host.system != "linux":
             return ()
-        found: dict[int, _Seen] = {}
+        found: dict[int, _Found] = {}
         others: dict[int, int] = {}
-        for pid in self._pids():
+        for pid in _pids(self._host):
+            if pid == self._host.own_pid:
+                continue
             wait = self._others.get(pid, 0) - 1
             if wait > 0:
                 others[pid] = wait
                 continue
-            seen = self._see(pid)
+            seen = self._examine(pid)
             if seen is None:
-                others[pid] = LOOK_AGAIN
+                others[pid] = RESCAN_EVERY
             elif len(found) < PROCESSES_MOST:
                 found[pid] = seen
         self._others = others
         return tuple(sorted(self._grouped(found), key=lambda process: (process.started, process.pid)))
 
-    def _pids(self) -> list[int]:
-        try:
-            names = [entry.name for entry in self._host.path("/proc").iterdir()]
-        except OSError:
-            return []
-        return sorted(int(name) for name in names if name.isdecimal() and int(name) != self._host.own_pid)
-
-    def _see(self, pid: int) -> _Seen | None:
+    def _examine(self, pid: int) -> _Found | None:
         """What a process is; `None` for one that holds no model, and for one that is gone."""
         folder = self._host.path(f"/proc/{pid}")
         arguments = _arguments(folder)
         if not arguments:
             return None
-        fields = _text(folder / "stat", _STAT_BYTES).rpartition(")")[2].split()
+        fields = _stat(self._host, pid)
         if len(fields) <= _RESIDENT_PAGES:
             return None
         resident_bytes = int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE")
-        program = program_of(arguments)
+        program = program_of(arguments, self._programs)
         if program is None and resident_bytes < LEAST_BYTES:
             return None
         mapped, is_open = _mapped(folder)
         if program is None and not mapped:
             return None
-        return _Seen(
+        return _Found(
             pid=pid,
             parent=int(fields[_PARENT]),
             threads=int(fields[_THREADS]),
@@ -382,10 +360,10 @@ class ModelProcesses:
             is_open=is_open,
         )
 
-    def _grouped(self, found: Mapping[int, _Seen]) -> Iterable[ModelProcess]:
+    def _grouped(self, found: Mapping[int, _Found]) -> Iterable[ModelProcess]:
         """Each with the processes that work for it and are no servers themselves."""
         listeners = list(listeners_of(self._host)) if found else []
-        workers: dict[int, list[_Seen]] = {}
+        workers: dict[int, list[_Found]] = {}
         for seen in found.values():
             if _is_worker(seen, found):
                 workers.setdefault(_root(seen, found), []).append(seen)
@@ -395,7 +373,7 @@ class ModelProcesses:
             with_workers = [seen, *workers.get(seen.pid, ())]
             process = ModelProcess(
                 pid=seen.pid,
-                kind=seen.program.kind if seen.program is not None else Path(seen.arguments[0]).name,
+                kind=seen.program.name if seen.program is not None else Path(seen.arguments[0]).name,
                 model=_model(with_workers),
                 workers=tuple(each.pid for each in with_workers[1:]),
                 threads=sum(each.threads for each in with_workers),
@@ -405,7 +383,7 @@ class ModelProcesses:
             )
             yield self._with_addresses(process, seen, listeners)
 
-    def _with_addresses(self, process: ModelProcess, seen: _Seen, listeners: Sequence[Listener]) -> ModelProcess:
+    def _with_addresses(self, process: ModelProcess, seen: _Found, listeners: Sequence[Listener]) -> ModelProcess:
         if seen.program is None or seen.program.port is None:
             return process
         named = port_of(seen.arguments)
@@ -413,7 +391,7 @@ class ModelProcesses:
         inodes = sockets_of(self._host, process.pid)
         own = [listener for listener in listeners if listener.inode in inodes]
         if not own:
-            # Of another user's process the sockets are not shown; one of that user's on its port is taken for its.
+            # The sockets of another user's process are hidden; one of that user on its port is taken for it.
             own = [each for each in listeners if each.port == usual and each.uid == process.uid]
         chosen = [each for each in own if each.port == usual] or (own if len(own) == 1 else [])
         if not chosen:
@@ -423,12 +401,12 @@ class ModelProcesses:
         return replace(process, addresses=tuple(sorted(addresses)))
 
 
-def _is_worker(seen: _Seen, found: Mapping[int, _Seen]) -> bool:
+def _is_worker(seen: _Found, found: Mapping[int, _Found]) -> bool:
     is_server = seen.program is not None and seen.program.port is not None
     return not is_server and seen.parent in found
 
 
-def _root(seen: _Seen, found: Mapping[int, _Seen]) -> int:
+def _root(seen: _Found, found: Mapping[int, _Found]) -> int:
     """The first process above that works for no other."""
     passed: set[int] = set()
     while _is_worker(seen, found) and seen.pid not in passed:
@@ -437,19 +415,10 @@ def _root(seen: _Seen, found: Mapping[int, _Seen]) -> int:
     return seen.pid
 
 
-def _model(group: Sequence[_Seen]) -> str:
+def _model(group: Sequence[_Found]) -> str:
     """The model of a process and its workers: what a command line names, else what is mapped."""
     named = (model_of(each.arguments) for each in group if each.program is not None)
     return next((name for name in (*named, *(each.mapped for each in group)) if name), "")
-
-
-def _text(path: Path, size_bytes: int) -> str:
-    """What a file of `/proc` says; empty when it may not be read or its process is gone."""
-    try:
-        with path.open("rb") as file:
-            return file.read(size_bytes).decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _arguments(folder: Path) -> tuple[str, ...]:
@@ -462,8 +431,3 @@ def _mapped(folder: Path) -> tuple[str, bool]:
     text = _text(folder / "maps", _MAPS_BYTES)
     match = _MAPPED.search(text)
     return ("" if match is None else match[1]), bool(text)
-
-
-def _uid(host: Host, pid: int) -> int | None:
-    match = re.search(r"^Uid:\s+(\d+)", _text(host.path(f"/proc/{pid}/status"), _STATUS_BYTES), re.MULTILINE)
-    return int(match[1]) if match else None

@@ -19,15 +19,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import Channel, PowerProperties, Scope, SourceInfo, Unavailable, to_properties
-from edgetop.telemetry.host import Host
+from edgetop.telemetry.host import Host, text_of
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
+from edgetop.telemetry.sysfs import RuntimePower
 
 PERIOD_S = 1.0
-
 LIBRARY = "libnvidia-ml.so.1"
-
 NO_LIBRARY = Unavailable("there is no NVIDIA driver library on this machine")
-
 _MHZ = 1_000_000
 
 _SLOWDOWNS = {
@@ -89,27 +87,65 @@ class Nvml:
         self.library.nvmlShutdown()
 
 
+_NVIDIA, _DISPLAY = "0x10de", "0x03"
+
+IDLE_PERIOD_S = 1.0
+"""One set of queries in so many seconds while no GPU computes for us."""
+
+
+def find_devices(host: Host) -> dict[str, RuntimePower]:
+    """NVIDIA's GPUs on the PCI bus, by their addresses."""
+    return {
+        device.name.lower(): RuntimePower(device, host)
+        for device in sorted(host.path("/sys/bus/pci/devices").glob("*"))
+        if text_of(device / "vendor") == _NVIDIA and text_of(device / "class").startswith(_DISPLAY)
+    }
+
+
+def _all_asleep(host: Host) -> Unavailable | None:
+    """Why NVML is not to be opened, which would wake the GPUs: all of them sleep, or are left alone to do so."""
+    reasons = [power.why_not() for power in find_devices(host).values()]
+    return reasons[0] if reasons and all(reason is not None for reason in reasons) else None
+
+
+def _runtime_power(nvml: Nvml, index: int, host: Host) -> RuntimePower | None:
+    """Whether a GPU sleeps, where the kernel tells."""
+    devices = find_devices(host)
+    if len(devices) <= 1:
+        return next(iter(devices.values()), None)
+    try:
+        bus_id = nvml.library.nvmlDeviceGetPciInfo(nvml.handles[index]).busId
+    except nvml.library.NVMLError:
+        return None
+    name = bus_id.decode("ascii", "replace") if isinstance(bus_id, bytes) else str(bus_id)
+    return devices.get(name[-len("0000:00:00.0") :].lower())
+
+
 class GpuGauges:
     """What one GPU does, besides power."""
 
     blocking = True
     """A query takes milliseconds, and seconds where it has to wake the GPU up."""
 
-    def __init__(self, nvml: Nvml, index: int) -> None:
+    def __init__(self, nvml: Nvml, index: int, host: Host) -> None:
         """Take a first reading. Raises SourceLost when no query is answered."""
         self._nvml = nvml
+        self._power = _runtime_power(nvml, index, host)
         self._queries = _queries(nvml.library, nvml.handles[index], index)
         self.info = SourceInfo(
             name=f"gpu.{index}",
             driver="nvml",
-            path=_name(nvml.library, nvml.handles[index]),
+            path=_text(nvml, lambda: nvml.library.nvmlDeviceGetName(nvml.handles[index])),
             period_s=PERIOD_S,
             channels=tuple(channel for channels, _ in self._queries for channel in channels),
         )
         self.read()
 
     def read(self) -> Values:
-        """Read all channels once. Raises SourceLost when no query is answered."""
+        """Read all channels once, unless the GPU sleeps. Raises SourceLost when no query is answered."""
+        asleep = None if self._power is None else self._power.why_not()
+        if asleep is not None:
+            return (asleep,) * len(self.info.channels)
         values = tuple(
             value for channels, query in self._queries for value in self._nvml.ask_several(len(channels), query)
         )
@@ -124,16 +160,19 @@ class GpuGauges:
 
 def probe(host: Host, *, connect: Callable[[], Nvml | Unavailable] = Nvml.open) -> Iterator[Source | UnavailableSource]:
     """The NVIDIA GPUs of this machine."""
-    del host
+    asleep = _all_asleep(host)
+    if asleep is not None:
+        yield UnavailableSource(name="gpu", missing=asleep, retry=True)
+        return
     nvml = connect()
     if isinstance(nvml, Unavailable):
         yield UnavailableSource(name="gpu", missing=nvml)
         return
     for index in range(len(nvml.handles)):
         try:
-            yield GpuGauges(nvml, index)
+            yield GpuGauges(nvml, index, host)
         except SourceLost as lost:
-            yield UnavailableSource(name=f"gpu.{index}", missing=lost.missing)
+            yield UnavailableSource(name=f"gpu.{index}", missing=lost.missing, retry=True)
     for number, missing in enumerate(nvml.unusable, len(nvml.handles)):
         yield UnavailableSource(name=f"gpu.{number}", missing=missing)
 
@@ -175,19 +214,10 @@ def _missing(error: Exception) -> Unavailable:
     return Unavailable(f"NVML: {str(error).lower()}")
 
 
-def _name(library: Any, handle: Any) -> str:  # noqa: ANN401 - an untyped library
-    try:
-        name = library.nvmlDeviceGetName(handle)
-    except library.NVMLError:
-        return ""
-    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name)
-
-
 GAIN = 0.07
 """Half-width, by judgement: of that paper's boards since Volta all but one (+10.9 %) were off by 6.2 % or less."""
 
 _PERIOD_S = 0.05
-
 _P_MAX_W = 1500.0
 """Where the board does not tell its highest power limit. Otherwise twice that limit, as instants exceed it."""
 
@@ -195,7 +225,6 @@ _AVERAGE, _INSTANT = 185, 186
 """NVML_FI_DEV_POWER_AVERAGE and NVML_FI_DEV_POWER_INSTANT (nvml.h); averaged over 1 s and not."""
 
 _SCOPE_GPU, _SCOPE_MODULE = 0, 1
-
 _MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal"}
 """Member of a field's value by NVML_VALUE_TYPE_..."""
 
@@ -203,11 +232,9 @@ _PASCAL, _VOLTA, _TURING, _AMPERE, _ADA, _HOPPER = 4, 5, 6, 7, 8, 9
 """NVML_DEVICE_ARCH_... of nvml.h; GA100 is Ampere with compute capability 8.0."""
 
 _SUPERCHIP = re.compile(r"\bG[HB]\d{2,3}\b.*|\bGrace\b", re.IGNORECASE)
-
 _JETSON = re.compile(r"\bnvgpu\b|\b(Orin|Thor|Xavier)\b")
 
 _CHANGE_PAUSE_S = 0.025
-
 _CHANGE_TRIES = 40
 """Counters advance every 20 to 100 ms; one that stands still for a second at the watts of an idle board is frozen."""
 
@@ -262,13 +289,24 @@ class NvmlPower:
 
     blocking = True
 
-    def __init__(self, nvml: Nvml, info: SourceInfo, readings: tuple[_Reading, ...]) -> None:
+    def __init__(
+        self, nvml: Nvml, info: SourceInfo, readings: tuple[_Reading, ...], host: Host, power: RuntimePower | None
+    ) -> None:
         self._nvml = nvml
         self._readings = readings
+        self._host, self._power = host, power
         self.info = info
+
+    @property
+    def pause_s(self) -> float:
+        """See PacedSource."""
+        return self.info.period_s if self._host.uses_gpu() else IDLE_PERIOD_S
 
     def read(self) -> Values:
         """Watts or joules, in the order of the channels. Raises SourceLost when the GPU is gone or answers nothing."""
+        asleep = None if self._power is None else self._power.why_not()
+        if asleep is not None:
+            return (asleep,) * len(self._readings)
         values = tuple(_plausible(self._nvml.ask(reading.ask), reading) for reading in self._readings)
         missing = [value for value in values if isinstance(value, Unavailable)]
         if len(missing) == len(values):
@@ -286,19 +324,24 @@ def power_probe(
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Source | UnavailableSource]:
     """The energy counter and the power of each GPU, as far as they give plausible readings and the counter advances."""
-    del host
+    asleep = _all_asleep(host)
+    if asleep is not None:
+        yield UnavailableSource(name="power.gpu", missing=asleep, retry=True)
+        return
     nvml = connect()
     if isinstance(nvml, Unavailable):
         yield UnavailableSource(name="power.gpu", missing=nvml)
         return
     for index in range(len(nvml.handles)):
         try:
-            yield from list(_gpu_sources(nvml, index, pause))
+            yield from list(_gpu_sources(nvml, index, host, pause))
         except SourceLost as lost:
-            yield UnavailableSource(name=f"power.gpu.{index}", missing=lost.missing)
+            yield UnavailableSource(name=f"power.gpu.{index}", missing=lost.missing, retry=True)
 
 
-def _gpu_sources(nvml: Nvml, index: int, pause: Callable[[float], None]) -> Iterator[Source | UnavailableSource]:
+def _gpu_sources(
+    nvml: Nvml, index: int, host: Host, pause: Callable[[float], None]
+) -> Iterator[Source | UnavailableSource]:
     gpu = _describe(nvml, index)
     counter = _counter(nvml, index)
     advancing = _advance(nvml, counter, pause)
@@ -318,24 +361,29 @@ def _gpu_sources(nvml: Nvml, index: int, pause: Callable[[float], None]) -> Iter
     if advancing is not None and not powers:
         yield UnavailableSource(name=f"power.gpu.{index}", missing=_nothing(gpu, advancing))
         return
+    power = _runtime_power(nvml, index, host)
     if advancing is None:
-        yield _source(nvml, gpu, f"energy.gpu.{index}", [counter], adds_up=True)
+        yield NvmlPower(nvml, _info(gpu, f"energy.gpu.{index}", [counter], adds_up=True), (counter,), host, power)
     else:
         yield UnavailableSource(name=f"energy.gpu.{index}", missing=advancing)
     if powers:
-        yield _source(nvml, gpu, f"power.gpu.{index}", powers, adds_up=advancing is not None)
+        info = _info(gpu, f"power.gpu.{index}", powers, adds_up=advancing is not None)
+        yield NvmlPower(nvml, info, tuple(powers), host, power)
     yield from absent
 
 
-def _source(nvml: Nvml, gpu: Gpu, name: str, readings: list[_Reading], *, adds_up: bool) -> Source:
+def _info(gpu: Gpu, name: str, readings: list[_Reading], *, adds_up: bool) -> SourceInfo:
     """Only one of the readings of a GPU may be added to those of others, or the board would count twice."""
     known: dict[str, PowerProperties] = {}
     for reading in readings:
         is_first = reading is readings[0] and _covers_gpu(reading)
         known[reading.channel.name] = replace(
-            reading.known, total=is_first, adds_up_as="gpu" if is_first and adds_up else ""
+            reading.known,
+            total=is_first,
+            adds_up_as="gpu" if is_first and adds_up else "",
+            device=name.partition(".")[2] if reading.channel.scope == "gpu_board" else "",
         )
-    info = SourceInfo(
+    return SourceInfo(
         name=name,
         driver="nvml",
         path=gpu.name,
@@ -344,7 +392,6 @@ def _source(nvml: Nvml, gpu: Gpu, name: str, readings: list[_Reading], *, adds_u
         channels=tuple(reading.channel for reading in readings),
         properties=to_properties(known),
     )
-    return NvmlPower(nvml, info, tuple(readings))
 
 
 def _powers(nvml: Nvml, index: int, gpu: Gpu) -> Iterator[_Reading]:
@@ -446,11 +493,12 @@ def _describe(nvml: Nvml, index: int) -> Gpu:
     )
 
 
-def _text(nvml: Nvml, query: Callable[[], str]) -> str:
+def _text(nvml: Nvml, query: Callable[[], str | bytes]) -> str:
     try:
-        text = query()
+        answer = query()
     except nvml.library.NVMLError:
         return ""
+    text = answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer
     return "".join(c for c in text if c.isprintable())[:80]
 
 

@@ -15,13 +15,11 @@ from typing import NamedTuple, Protocol
 
 from edgetop.core.clock import US_PER_S, Clock
 from edgetop.core.sources import Unavailable
-from edgetop.telemetry.power_text import Header, parse_header
+from edgetop.telemetry.power_text import BARE_NUMBERS, Header, parse_header
 from edgetop.telemetry.source import SourceLost
 
 CONNECT_S = 2.0
-
 _CHUNK_BYTES = 65536
-
 _END_S = 0.5
 
 
@@ -232,7 +230,6 @@ TIMEOUT_S = 5.0
 """A program must answer, and a stream begin, within this time."""
 
 _LINE_BYTES = 4096
-
 _CHUNKS = 16
 """A stream that says more than this many chunks at once is heard out at the next reading."""
 
@@ -280,7 +277,9 @@ class Connection:
             self._feed.start()
             while not self._lines:
                 self._take(self._next_chunk(deadline_us))
-            header = self._same_as_before(parse_header(self._lines.pop(0).text))
+            header = self._same_as_before(parse_header(self._lines[0].text))
+            if header is not BARE_NUMBERS:
+                del self._lines[0]
         except SourceLost as lost:
             self.stop(lost.missing)
             raise

@@ -14,11 +14,14 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from typing import Final
+
+import msgspec
 
 from edgetop.core.clock import US_PER_S, HostClock
 from edgetop.core.energy.scopes import LOCAL
-from edgetop.core.sources import SourceInfo, Unavailable
+from edgetop.core.sources import CLOCK_PREFIX, Channel, SourceInfo, Unavailable
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_feed import TIMEOUT_S, Connection, Line, ProgramFeed, parse_command, parse_stream
 from edgetop.telemetry.power_text import (
@@ -36,12 +39,10 @@ from edgetop.telemetry.power_text import (
 from edgetop.telemetry.source import Probe, Source, SourceLost, Stamped, UnavailableSource, Values
 
 _EXEC_PERIOD_S = 1.0
-
 _EXEC_SHARE = 3.0
-"""A program is run no more often than it takes three times as long; the sampler drops what takes half a period."""
+"""A program is run no more often than it takes three times as long, since nobody counts what it costs."""
 
 _STREAM_PERIOD_S = (0.02, 0.5)
-
 _ANSWER_BYTES = 65536
 
 WallClock = Callable[[], float]
@@ -109,7 +110,11 @@ class ExecSource:
 
 
 class StreamSource:
-    """Readings that come by themselves. Those that came since the last one asked for are averaged, counters are not."""
+    """Readings that come by themselves, each with the time that it was measured at.
+
+    That is what the line says, or else when it came. Readings closer together than the source is read are averaged;
+    counters are not. Silence is silence: a reading is handed over once.
+    """
 
     blocking = True
 
@@ -118,64 +123,163 @@ class StreamSource:
         self._connection = connection
         self._clock = host.clock
         self._wall_clock = wall_clock
-        self._readings: list[MeterReading] = []
-        self._last, self._last_us = 0.0, 0
         self._header = connection.header if connection.is_open and connection.header else connection.open()
-        connection.gather(self._take_all)
-        self.info = describe(
-            self._header,
-            name="power.stream",
-            driver="stream",
-            path=connection.name,
-            period_s=min(max(_STREAM_PERIOD_S[0], self._header.update_s / 2), _STREAM_PERIOD_S[1]),
-        )
+        self._restart()
+        connection.gather(self._understand_all)
+        period_s = min(max(_STREAM_PERIOD_S[0], self._header.update_s / 2), _STREAM_PERIOD_S[1])
+        self._period_us = round(period_s * US_PER_S)
+        self._has_stamps = self._newest_us is not None
+        info = describe(self._header, name="power.stream", driver="stream", path=connection.name, period_s=period_s)
+        if self._has_stamps:
+            clock = Channel(name=f"{CLOCK_PREFIX}stream", unit="s", digits=4, label="clock of the meter, ±")
+            info = msgspec.structs.replace(info, channels=(*info.channels, clock))
+        self.info = info
+        self._latest: tuple[int, Values] | None = None
 
     def read(self) -> Values:
-        """Watts or joules. Raises SourceLost when the stream ended or fell silent; it is then started again later."""
+        """Watts or joules since the last call, or what came last. Raises SourceLost as `read_stamped` does."""
+        stamped = self.read_stamped()
+        if stamped:
+            values = [each.values[0] for each in stamped]
+            numbers = [value for value in values if not isinstance(value, Unavailable)]
+            is_power = self._header.kind == "power"
+            value = math.fsum(numbers) / len(numbers) if is_power and numbers else values[-1]
+            self._latest = self._clock(), (value, *stamped[-1].values[1:])
+        if self._latest is None:
+            return (Unavailable("nothing has come since the last reading"),) * len(self.info.channels)
+        return self._latest[1]
+
+    def read_stamped(self) -> Sequence[Stamped]:
+        """See StampedSource. Raises SourceLost when the stream ended or fell silent; it is then started again later."""
         connection = self._connection
         if connection.is_open:
-            self._take(connection.receive())
+            self._understand(connection.receive())
         else:
             connection.reopen()
-            connection.gather(self._take_all)
-        readings, rejected = self._readings, connection.rejected
-        self._readings, connection.rejected = [], ""
-        if readings:
-            mean = math.fsum(reading.value for reading in readings) / len(readings)
-            self._last = mean if self._header.kind == "power" else readings[-1].value
-            self._last_us = self._clock() - round(_age_s(readings[-1], self._wall_clock()) * US_PER_S)
-            return (self._last,)
+            self._restart()
+            connection.gather(self._understand_all)
+        rejected, connection.rejected = connection.rejected, ""
+        stamped = self._hand_over()
+        if stamped:
+            return stamped
         if rejected:
-            return (Unavailable(rejected),)
-        silent_s = (self._clock() - self._last_us) / US_PER_S
+            return [self._stamped(self._clock(), Unavailable(rejected))]
+        silent_s = (self._clock() - self._came_us) / US_PER_S
         if silent_s > stale_s(self._header):
             connection.stop(Unavailable(f"{connection.name} has said nothing for {silent_s:.0f} s", "check the meter"))
         if not connection.is_open:
             raise SourceLost(connection.ended.reason, connection.ended.hint)
-        return (self._last,)
+        return ()
 
     def close(self) -> None:
         """End the program or the connection."""
         self._connection.close()
 
-    def _take_all(self, lines: list[Line]) -> bool:
-        """Take all lines anew; whether there is a reading among them."""
-        self._readings = []
-        self._take(lines)
-        return bool(self._readings)
+    def _restart(self) -> None:
+        """Forget all of a stream before it begins, anew or for the first time."""
+        self._waiting: list[tuple[int, float]] = []
+        """Readings that were not handed over yet, with their times."""
+        self._handed_us = 0
+        self._came_us = self._clock()
+        self._newest_us: int | None = None
+        """The latest time that a line stated, on the meter's clock."""
+        self._disorder_us = 0
+        """By how much a line was seen to come after a later one."""
+        self._meter_clock: HostClock | None = None
+        """The meter's clock, once it was seen not to show the time of this machine."""
+        self._is_set_back = False
+        """Whether the last line was far older than the one before: a second such line says that the clock was set."""
 
-    def _take(self, lines: list[Line]) -> None:
+    def _understand_all(self, lines: list[Line]) -> bool:
+        """Take all lines anew; whether there is a reading among them."""
+        self._waiting = []
+        self._understand(lines)
+        return bool(self._waiting)
+
+    def _understand(self, lines: list[Line]) -> None:
+        unstamped: list[tuple[int, float]] = []
         for line in lines:
             try:
                 reading = parse_reading(line.text, self._header)
+                if reading.unix_s is None:
+                    unstamped.append((line.t_us, reading.value))
+                else:
+                    self._waiting.append((self._here_us(round(reading.unix_s * US_PER_S), line.t_us), reading.value))
             except ValueError as error:
                 self._connection.rejected = str(error)
                 continue
-            age_s = _age_s(reading, self._wall_clock())
-            if age_s > stale_s(self._header):
-                self._connection.rejected = f"the reading is {age_s:.0f} s old"
-            else:
-                self._readings.append(reading)
+            self._came_us = line.t_us
+        self._waiting += spread(unstamped, round(self._header.update_s * US_PER_S), self._handed_us)
+
+    def _here_us(self, stated_us: int, came_us: int) -> int:
+        """When a reading was measured, on edgetop's clock. Raises ValueError when it is too old to be of use."""
+        behind_us = 0 if self._newest_us is None else self._newest_us - stated_us
+        if behind_us <= 0:
+            self._newest_us = stated_us
+        elif behind_us <= stale_s(self._header) * US_PER_S:
+            self._disorder_us = max(self._disorder_us, behind_us)
+        elif self._is_set_back:
+            self._meter_clock, self._newest_us = HostClock(), stated_us
+        self._is_set_back = behind_us > stale_s(self._header) * US_PER_S and self._newest_us != stated_us
+        if self._is_set_back:
+            raise ValueError(f"the reading is {behind_us / US_PER_S:.0f} s older than the one before")
+        offset_us = self._clock() - round(self._wall_clock() * US_PER_S)
+        if self._meter_clock is None and stated_us + offset_us > came_us + AHEAD_US:
+            # It was not measured after it came: the meter's clock is ahead.
+            self._meter_clock = HostClock()
+        if self._meter_clock is not None:
+            self._meter_clock.arrived(stated_us, came_us)
+            return min(came_us, self._meter_clock.here_us(stated_us))
+        late_s = (came_us - stated_us - offset_us) / US_PER_S
+        if late_s > max(LATE_AT_MOST_S, stale_s(self._header)):
+            raise ValueError(f"the reading is {late_s:.0f} s old")
+        return min(came_us, stated_us + offset_us)
+
+    def _hand_over(self) -> list[Stamped]:
+        """What is known to be in order, averaged over the time between two calls."""
+        self._waiting.sort()
+        until_us = self._waiting[-1][0] - self._disorder_us if self._waiting else 0
+        ready = [each for each in self._waiting if self._handed_us < each[0] <= until_us]
+        self._waiting = [each for each in self._waiting if each[0] > until_us]
+        stamped: list[Stamped] = []
+        while ready:
+            end_us = ready[0][0] + self._period_us
+            together = [value for t_us, value in ready if t_us < end_us]
+            self._handed_us = ready[len(together) - 1][0]
+            mean = math.fsum(together) / len(together)
+            stamped.append(self._stamped(self._handed_us, mean if self._header.kind == "power" else together[-1]))
+            del ready[: len(together)]
+        return stamped
+
+    def _stamped(self, t_us: int, value: float | Unavailable) -> Stamped:
+        if not self._has_stamps:
+            return Stamped(t_us, (value,))
+        error_s = STAMP_ERROR_S if self._meter_clock is None else self._meter_clock.half_width_s
+        return Stamped(t_us, (value, value if isinstance(value, Unavailable) else error_s))
+
+
+AHEAD_US = 50_000
+"""A clock that agrees with this machine's may still seem ahead by so much."""
+
+STAMP_ERROR_S = 0.01
+"""How far clocks that are kept by the network differ (judgement; on one machine not at all)."""
+
+LATE_AT_MOST_S = 30.0
+"""A stamped reading that comes later than this is rejected: the meter's clock is more likely wrong."""
+
+
+def spread(readings: Sequence[tuple[int, float]], update_us: int, after_us: int) -> list[tuple[int, float]]:
+    """Readings without stamps, with the times at which they were measured.
+
+    Of several that came together, all but the last one were measured before, one an update, and after `after_us`.
+    """
+    found: list[tuple[int, float]] = []
+    for came_us, together in groupby(readings, key=lambda reading: reading[0]):
+        values = [value for _, value in together]
+        step_us = min(update_us, max(0, came_us - after_us) // len(values))
+        found += [(came_us - step_us * (len(values) - 1 - i), value) for i, value in enumerate(values)]
+        after_us = came_us
+    return found
 
 
 def _age_s(reading: MeterReading, now_unix_s: float) -> float:
@@ -209,9 +313,7 @@ PINGS_KEPT = 8
 """An answer to an older one is not understood any more."""
 
 PONG_S = 0.3
-
 FIRST_PONG_S = 1.0
-
 SILENT = "it has said nothing for {:.0f} s"
 
 

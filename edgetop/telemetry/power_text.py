@@ -30,37 +30,34 @@ from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
-from edgetop.core.sources import Channel, PowerProperties, Scope, SensorFlag, SourceInfo, to_properties
+from edgetop.core.sources import CLOCK_PREFIX, Channel, PowerProperties, Scope, SensorFlag, SourceInfo, to_properties
 from edgetop.telemetry.source import SourceLost
 
 MAGIC = "# edgetop-power/1"
-
 EXAMPLE = f"{MAGIC} kind=power unit=W scope=wall update=1.0"
 
-MONOTONIC = "monotonic"
+WHOLE_EXAMPLE = f"printf '{EXAMPLE}\\n12.34\\n'"
+"""A meter program that prints all that is needed."""
 
+HOW_TO_WRITE = f"print watts, one number a line, or a header first, such as: {WHOLE_EXAMPLE}"
+
+MONOTONIC = "monotonic"
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 """What a host may be called."""
 
 _UNITS = {"power": {"W": 1.0, "mW": 1e-3}, "energy": {"J": 1.0, "Wh": 3600.0}}
-
 _NUMBERS = ("update", "window", "gain", "offset", "max", "lsb")
-
 _TEXTS = ("host", "source", "channels", "calibration", "flags", "clock")
-
 _ABSENT = " absent="
 
 _HINT = " -> "
 
 _TEXT_CHARACTERS = 200
-
 _NUMBER = re.compile(r"[+-]?\d{1,20}(\.\d{0,20})?([eE][+-]?\d{1,2})?", re.ASCII)
-
 _P_MAX_W = 10_000.0
-
 _SLOW_S = 0.5
-
 _CLOCK_AT_MOST_S = 1e10
 """No monotonic clock has run for 300 years."""
 
@@ -86,6 +83,10 @@ class Header(Struct, frozen=True, kw_only=True):
     calibration: str = ""
     flags: tuple[SensorFlag, ...] = ()
     answers_pings: bool = False
+
+
+BARE_NUMBERS = Header(kind="power", factor=1.0, scope="board_input", flags=("assumed-scope",))
+"""What a program measures that prints numbers without a header: it is taken so, and the source says so."""
 
 
 class MeterReading(Struct, frozen=True):
@@ -130,12 +131,15 @@ class _JsonHostLine(Struct, frozen=True):
 
 
 def parse_header(line: str) -> Header:
-    """Read a header line. Raises SourceLost, with what to write instead, when it is none or tells nonsense.
+    """Read a header line; a number stands for `BARE_NUMBERS`, and is the first reading.
 
+    Raises SourceLost, with what to write instead, when it is neither or tells nonsense.
     Of a host that says that it has no power, SourceLost has that host's own reason.
     """
+    if _NUMBER.fullmatch(line.strip()):
+        return BARE_NUMBERS
     if not line.startswith(MAGIC + " "):
-        raise SourceLost(f"the first line is {line[:60]!r}, not a header", f"let the program print first: {EXAMPLE}")
+        raise SourceLost(f"the first line is {line[:60]!r}, neither a number nor a header", HOW_TO_WRITE)
     line, absent, why = line.partition(_ABSENT)
     if absent:
         reason, _, hint = why[: 2 * _TEXT_CHARACTERS].partition(_HINT)
@@ -235,27 +239,17 @@ def parse_host_line(line: str, header: Header) -> HostLine | Pong:
 def describe(header: Header, *, name: str, driver: str, path: str, period_s: float) -> SourceInfo:
     """The source that a header describes. A meter faster than `period_s` is averaged over that period."""
     channel = f"{header.kind}.{driver}"
-    window_s = header.window_s
+    known = _properties(header)
     if header.update_s < period_s:
-        window_s = max(window_s or 0.0, period_s)
-    slow: tuple[SensorFlag, ...] = ("slow",) if header.update_s > _SLOW_S else ()
-    known = PowerProperties(
-        window_s=window_s if header.kind == "power" else None,
-        update_s=max(header.update_s, period_s),
-        gain=header.gain,
-        offset_w=header.offset_w,
-        p_max_w=header.p_max_w,
-        flags=slow,
-        total=True,
-    )
-    unit = "W" if header.kind == "power" else "J"
+        window_s = max(header.window_s or 0.0, period_s) if header.kind == "power" else None
+        known = replace(known, window_s=window_s, update_s=period_s)
     return SourceInfo(
         name=name,
         driver=driver,
         path=path,
         kind=header.kind,
         period_s=period_s,
-        channels=(Channel(name=channel, unit=unit, digits=3, scope=header.scope, label=driver),),
+        channels=(_channel(header, channel, label=driver, digits=3),),
         properties=to_properties({channel: known}),
     )
 
@@ -263,21 +257,7 @@ def describe(header: Header, *, name: str, driver: str, path: str, period_s: flo
 def describe_host(header: Header, *, host: str, path: str, period_s: float) -> SourceInfo:
     """The source that a host's header describes, by the name it has here, and handed over every `period_s`."""
     channel = f"{header.kind}.{host}"
-    slow: tuple[SensorFlag, ...] = ("slow",) if header.update_s > _SLOW_S else ()
-    known = PowerProperties(
-        window_s=header.window_s if header.kind == "power" else None,
-        update_s=header.update_s,
-        gain=header.gain,
-        offset_w=header.offset_w,
-        lsb_w=header.lsb if header.kind == "power" else None,
-        lsb_j=header.lsb if header.kind == "energy" else None,
-        p_max_w=header.p_max_w,
-        calibration=header.calibration,
-        flags=tuple(dict.fromkeys((*header.flags, *slow))),
-        total=True,
-    )
-    unit = "W" if header.kind == "power" else "J"
-    told: dict[str, str | float | bool] = {
+    own: dict[str, str | float | bool] = {
         "host": host,
         "poll_s": header.update_s,
         "told_source": header.source,
@@ -290,10 +270,32 @@ def describe_host(header: Header, *, host: str, path: str, period_s: float) -> S
         kind=header.kind,
         period_s=period_s,
         channels=(
-            Channel(name=channel, unit=unit, digits=6, scope=header.scope, label=host),
-            Channel(name=f"clock.{host}", unit="s", digits=4, label=f"clock of {host}, ±"),
+            _channel(header, channel, label=host, digits=6),
+            Channel(name=f"{CLOCK_PREFIX}{host}", unit="s", digits=4, label=f"clock of {host}, ±"),
         ),
-        properties={**to_properties({channel: known}), **told},
+        properties={**to_properties({channel: _properties(header)}), **own},
+    )
+
+
+def _channel(header: Header, name: str, *, label: str, digits: int) -> Channel:
+    unit = "W" if header.kind == "power" else "J"
+    return Channel(name=name, unit=unit, digits=digits, scope=header.scope, label=label)
+
+
+def _properties(header: Header) -> PowerProperties:
+    is_power = header.kind == "power"
+    slow: tuple[SensorFlag, ...] = ("slow",) if header.update_s > _SLOW_S else ()
+    return PowerProperties(
+        window_s=header.window_s if is_power else None,
+        update_s=header.update_s,
+        gain=header.gain,
+        offset_w=header.offset_w,
+        lsb_w=header.lsb if is_power else None,
+        lsb_j=None if is_power else header.lsb,
+        p_max_w=header.p_max_w,
+        calibration=header.calibration,
+        flags=tuple(dict.fromkeys((*header.flags, *slow))),
+        total=True,
     )
 
 
@@ -318,4 +320,4 @@ def _header_number(key: str, text: str) -> float:
 
 
 def _wrong(reason: str) -> SourceLost:
-    return SourceLost(reason, f"a header that is right: {EXAMPLE}")
+    return SourceLost(reason, f"a program that is right: {WHOLE_EXAMPLE}")

@@ -19,21 +19,13 @@ from edgetop.telemetry.host import NO_ENGINE, Host, text_of
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
 
 PERIOD_S = 1.0
-
 PROC = Path("/proc")
-
 FIRST_READING = Unavailable("a rate needs two readings")
-
 NO_FAULTS = Unavailable("this system does not count page faults of a process")
-
 NO_SPLIT = Unavailable("this system does not tell mapped from private memory")
-
 OLD_KERNEL = Unavailable("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
-
 NO_SWAP = Unavailable("this system does not tell how much of a process is in swap")
-
 _STAT_BYTES, _STATUS_BYTES = 1024, 16384
-
 _MAJOR_FAULTS, _USER_TIME, _SYSTEM_TIME, _RESIDENT_PAGES = 9, 11, 12, 21
 """Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 12, 14, 15 and 24)."""
 
@@ -59,6 +51,10 @@ def process_use(pid: int, system: str, proc: Path = PROC) -> ProcessUse | None:
     return ProcessUse(times.user + times.system, getattr(memory, "pageins", NO_FAULTS), memory.rss)
 
 
+INSTANT_US = 200_000
+"""No rate is told over less than this: processor time is counted in ticks of 10 ms."""
+
+
 def cpu_time_s(pid: int, system: str) -> float | None:
     """Processor time that a process has used, in seconds; `None` if it is gone."""
     use = process_use(pid, system)
@@ -72,6 +68,7 @@ class EngineProcessUse:
     """
 
     blocking = False
+    reads_at_end = True
 
     def __init__(self, host: Host, proc: Path = PROC) -> None:
         self._host = host
@@ -108,7 +105,7 @@ class EngineProcessUse:
         self._before = (pid, now_us, uses)
         resident_bytes = float(sum(each.resident_bytes for each in uses.values()))
         occupied = (resident_bytes, *(_sum(parts) for parts in zip(*map(self._split, uses), strict=True)))
-        if before is None or before[0] != pid or before[1] >= now_us:
+        if before is None or before[0] != pid or now_us - before[1] < INSTANT_US:
             return (*occupied, FIRST_READING, FIRST_READING)
         span_s = (now_us - before[1]) / US_PER_S
         spans = [(before[2][each], now) for each, now in uses.items() if each in before[2]]

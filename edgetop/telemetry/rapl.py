@@ -33,7 +33,6 @@ AGREEMENT = 1e-3
 """Two counters whose steps agree within this share, interval by interval, are one meter."""
 
 _MIN_INTERVALS = 3
-
 _SKEW_S = 0.003
 """Two zones are read one after the other, and a counter is renewed every millisecond or so."""
 
@@ -148,24 +147,26 @@ def _preference(zone: Zone) -> tuple[int, str]:
 
 
 SOURCE_NAME = "power.rapl"
-
 PSYS_NAME = "power.psys"
 
 PERMISSION_HINT = (
     "now: sudo chmod a+r /sys/class/powercap/intel-rapl*:*/energy_uj; for ever: "
-    "echo 'z /sys/devices/virtual/powercap/intel-rapl*/intel-rapl*:*/energy_uj 0444 root root' "
-    "| sudo tee /etc/tmpfiles.d/edgetop-rapl.conf"
+    "printf 'z /sys/devices/virtual/powercap/intel-rapl*%s/energy_uj 0444 root root\\n' "
+    "'/intel-rapl*:*' '/intel-rapl*:*/intel-rapl*:*' | sudo tee /etc/tmpfiles.d/edgetop-rapl.conf"
 )
 """The kernel keeps the counters for root since 5.10, because fine readings leak secrets (CVE-2020-8694)."""
+
+_SHOWN_BY = {
+    "Docker": "start the container with --security-opt systempaths=unconfined",
+    "Podman": "start the container with --security-opt unmask=/sys/devices/virtual/powercap",
+}
+_MOUNTED = "mount the host's /sys below a folder of the container and name that with --sysroot"
 
 _OUTSIDE = "use an outside meter (--power shelly:HOST, or --power-exec CMD)"
 
 _GAIN_INTEL, _GAIN_AMD = 0.05, 0.10
-
 _UPDATE_S = 0.001
-
 _PERIOD_S = 0.05
-
 _COUNTS = 2.0**32
 """The counter behind `energy_uj` has 32 bits, so a wrap is this many steps."""
 
@@ -318,8 +319,7 @@ def _no_zones(host: Host) -> Unavailable:
     inside = container(host)
     if inside:
         return Unavailable(
-            f"{inside} hides /sys/class/powercap",
-            "run edgetop on the host, or start the container with --security-opt systempaths=unconfined",
+            f"{inside} hides /sys/class/powercap", f"run edgetop on the host, or {_SHOWN_BY.get(inside, _MOUNTED)}"
         )
     return Unavailable("no RAPL zones in /sys/class/powercap", "sudo modprobe intel_rapl_msr")
 

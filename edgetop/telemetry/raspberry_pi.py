@@ -4,7 +4,7 @@ The kernel offers the mailbox as a character device with one ioctl. `/dev/vcio_g
 belongs to the group `video`; `/dev/vcio` passes everything and is root's alone on new kernels. Asking in-process spares
 a fork for every reading; `vcgencmd` is the way that remains when neither device opens.
 
-A turn during which it slowed the processor down is not comparable with others.
+The firmware also says whether it slows the processor down: a turn during which it did is not comparable with others.
 
 The DA9091 of the Pi 5 (and 500, CM5) measures twelve rails, each a current and a voltage, and not the 5 V input: what
 hangs on it directly (USB, HAT, NVMe, fan) is invisible. Other models measure nothing.
@@ -35,24 +35,20 @@ from edgetop.core.sources import (
     to_properties,
 )
 from edgetop.telemetry.calibration import CalibrationError, CalibrationLine, default_file, device_key, load
-from edgetop.telemetry.host import Host
+from edgetop.telemetry.host import Host, SysfsFile, board_model, why
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
+from edgetop.telemetry.sysfs import find_chips
 
 DEVICES = ("/dev/vcio_gencmd", "/dev/vcio")
-
 JOIN_VIDEO_GROUP = "sudo usermod -aG video $USER, then log in again"
 
 _TAG_GENCMD = 0x00030080
-
 _TEXT_BYTES = 4096
-
 _HEADER = struct.Struct("=6I")
 """Message size, request or response code, tag, size of the text, length of the request, error of the command."""
 
 _MESSAGE_BYTES = _HEADER.size + _TEXT_BYTES + 4
-
 _RESPONSE_OK = 0x80000000
-
 _IOCTL_PROPERTY = 0xC0000000 | struct.calcsize("P") << 16 | 100 << 8
 """_IOWR(100, 0, char *): the size of a pointer is part of the number, so it differs on a 32-bit system."""
 
@@ -73,10 +69,12 @@ Ioctl = Callable[[int, int, bytearray], int]
 class FirmwareError(Exception):
     """The firmware did not answer, or answered that it cannot."""
 
-    def __init__(self, reason: str, hint: str = "") -> None:
+    def __init__(self, reason: str, hint: str = "", *, retry: bool = False) -> None:
+        """`retry` says that it may answer later."""
         super().__init__(reason)
         self.reason = reason
         self.hint = hint
+        self.retry = retry
 
 
 class FirmwareClient(Protocol):
@@ -91,7 +89,7 @@ class FirmwareClient(Protocol):
         """Whether a question costs no process of its own."""
 
     def ask(self, command: str) -> str:
-        """The answer to `command`. Raises MailboxError, also for an answer that tells of a failure."""
+        """The answer to `command`. Raises FirmwareError, also for an answer that tells of a failure."""
 
     def close(self) -> None:
         """Give back what is held open."""
@@ -109,7 +107,7 @@ class Mailbox:
         self._fd = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
 
     def ask(self, command: str) -> str:
-        """See `Gencmd.ask`."""
+        """See `FirmwareClient.ask`."""
         text = command.encode("ascii").ljust(_TEXT_BYTES, b"\0")
         message = bytearray(_HEADER.pack(_MESSAGE_BYTES, 0, _TAG_GENCMD, _TEXT_BYTES, 0, 0) + text + bytes(4))
         try:
@@ -125,7 +123,7 @@ class Mailbox:
         return checked(command, answer, failed=failure != 0)
 
     def close(self) -> None:
-        """See `Gencmd.close`."""
+        """See `FirmwareClient.close`."""
         os.close(self._fd)
 
 
@@ -138,7 +136,7 @@ class Vcgencmd:
         self.path = program
 
     def ask(self, command: str) -> str:
-        """See `Gencmd.ask`."""
+        """See `FirmwareClient.ask`."""
         try:
             done = subprocess.run(
                 [self.path, *command.split()],
@@ -149,19 +147,19 @@ class Vcgencmd:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise FirmwareError(f"vcgencmd {command}: no answer in {_VCGENCMD_TIMEOUT_S:g} s") from error
+            raise FirmwareError(f"vcgencmd {command}: no answer in {_VCGENCMD_TIMEOUT_S:g} s", retry=True) from error
         except OSError as error:
             raise FirmwareError(f"{self.path}: {error.strerror}") from error
         return checked(command, _printable(done.stdout[:_TEXT_BYTES]), failed=done.returncode != 0)
 
     def close(self) -> None:
-        """See `Gencmd.close`."""
+        """See `FirmwareClient.close`."""
 
 
 def open_gencmd(host: Host, *, ioctl: Ioctl = fcntl.ioctl) -> FirmwareClient:
     """The cheapest way of asking the firmware that answers on this host.
 
-    Raises MailboxError when there is none.
+    Raises FirmwareError when there is none.
     """
     refused: list[str] = []
     permitted = True
@@ -189,7 +187,7 @@ def open_gencmd(host: Host, *, ioctl: Ioctl = fcntl.ioctl) -> FirmwareClient:
 def checked(command: str, answer: str, *, failed: bool = False) -> str:
     """`answer`, unless it tells of a failure.
 
-    Raises MailboxError when it does.
+    Raises FirmwareError when it does.
     """
     answer = answer.strip()
     if failed or not answer or _FAILURE.search(answer):
@@ -261,7 +259,7 @@ class UndervoltageAlarm:
 
     def __init__(self, file: Path) -> None:
         """Take a first reading. Raises SourceLost when there is none."""
-        self._file = file
+        self._file = SysfsFile(file)
         self.info = SourceInfo(
             name="throttle",
             driver="hwmon rpi_volt",
@@ -274,15 +272,17 @@ class UndervoltageAlarm:
     def read(self) -> Values:
         """1 while the supply is too low. Raises SourceLost when the alarm cannot be read."""
         try:
-            text = self._file.read_text("ascii", "replace").strip()
+            text = self._file.text()
         except OSError as error:
-            raise SourceLost(f"{self._file}: {error.strerror}") from error
+            missing = why(error, self._file.path)
+            raise SourceLost(missing.reason, missing.hint) from error
         if text not in {"0", "1"}:
-            raise SourceLost(f"{self._file}: {text[:40]!r} is neither 0 nor 1")
+            raise SourceLost(f"{self._file.path}: {text[:40]!r} is neither 0 nor 1")
         return (float(text),)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Close the file."""
+        self._file.close()
 
 
 def throttle(host: Host, connect: Callable[[Host], FirmwareClient]) -> Source | UnavailableSource:
@@ -297,19 +297,15 @@ def throttle(host: Host, connect: Callable[[Host], FirmwareClient]) -> Source | 
         missing = lost.missing
     if gencmd is not None:
         gencmd.close()
-    for name in sorted(host.path("/sys/class/hwmon").glob("hwmon*/name")):
-        try:
-            if name.read_text("ascii", "replace").strip() == "rpi_volt":
-                return UndervoltageAlarm(name.parent / "in0_lcrit_alarm")
-        except (OSError, SourceLost):
-            continue
+    for chip in find_chips(host):
+        if chip.name == "rpi_volt":
+            with contextlib.suppress(SourceLost):
+                return UndervoltageAlarm(chip.directory / "in0_lcrit_alarm")
     return UnavailableSource(name="throttle", missing=missing)
 
 
 SOURCE_NAME = "power.pi"
-
 TOTAL = "power.board"
-
 RAW_SUM = "power.rails"
 """What a calibration is fitted on: the plain sum of the rails."""
 
@@ -333,7 +329,6 @@ _RAILS = {
 """Rail by the index of its current, with the index of its voltage. Early firmware gives two rails the same name."""
 
 _SMALL_RAILS = frozenset({16, 17, 18})
-
 _SMALL_RAIL_MAX_A = 0.1
 """These three carry milliamperes; early firmware reports them about a thousand times too large."""
 
@@ -343,7 +338,7 @@ _UPDATE_S = 1 / 21.2
 """Full scans of the converter take this long (measured by the author of powerstamp)."""
 
 _PERIOD_S = 0.1
-"""Twice what a full scan takes, since the sampler drops a reading that took more than half a period."""
+"""Twice what a full scan takes, so that the firmware has time for other things."""
 
 _PERIOD_FORKING_S = 0.5
 """A fork costs about 4 ms, so this keeps `vcgencmd` below 1 % of a core."""
@@ -399,7 +394,7 @@ class PiPmic:
     def __init__(self, gencmd: FirmwareClient, *, line: CalibrationLine, calibration: str, note: str = "") -> None:
         """Take a first reading to see what there is. `line` is applied to the sum and `calibration` names it.
 
-        Raises MailboxError when the firmware does not answer, SourceLost when what it answers is not plausible.
+        Raises FirmwareError when the firmware does not answer, SourceLost when what it answers is not plausible.
         """
         self._gencmd = gencmd
         self._line = line
@@ -494,11 +489,7 @@ def probe(
 
     A calibration of this board in `calibration_file`, by default the user's own, replaces the generic one.
     """
-    try:
-        text = host.path("/proc/device-tree/model").read_text("ascii", "replace")
-    except OSError:
-        return
-    model = "".join(c for c in text if c.isprintable()).strip()[:80]
+    model = board_model(host)
     if not model.startswith("Raspberry Pi"):
         return
     yield _power(host, model, calibration_file or default_file(), connect)
@@ -517,22 +508,23 @@ def _power(
         if own is not None:
             line, calibration = own.line, own.title
     gencmd: FirmwareClient | None = None
+    retry = False
     try:
         gencmd = connect(host)
         return PiPmic(gencmd, line=line, calibration=calibration, note=note)
     except FirmwareError as error:
-        missing = Unavailable(error.reason, error.hint)
+        missing, retry = Unavailable(error.reason, error.hint), error.retry
         if "Command not registered" in error.reason:
             missing = _no_sensor(model)
     except SourceLost as lost:
-        missing = lost.missing
+        missing, retry = lost.missing, True
     if gencmd is not None:
         gencmd.close()
-    return UnavailableSource(name=SOURCE_NAME, missing=missing)
+    return UnavailableSource(name=SOURCE_NAME, missing=missing, retry=retry)
 
 
 def _no_sensor(model: str) -> Unavailable:
-    if re.search(r"\b(5|500|Module 5)\b", model):
+    if re.match(r"Raspberry Pi (5|500\+?|Compute Module 5)( |$)", model):
         return Unavailable(
             "this firmware cannot read the power chip", "sudo apt full-upgrade && sudo rpi-eeprom-update -a"
         )

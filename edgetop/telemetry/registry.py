@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.sources import OUTSIDE_METERS, Channel, SourceInfo, Unavailable
 from edgetop.telemetry.calibration import OwnCalibrations
-from edgetop.telemetry.host import Host, container, device_tree_compatible, is_virtual_machine
+from edgetop.telemetry.host import Host, container, device_tree_compatible, is_android, is_virtual_machine
 from edgetop.telemetry.plugs import is_plug, plug
 from edgetop.telemetry.power_stream import exec_source, probe_of
 from edgetop.telemetry.source import Probe, Source, SourceLost, UnavailableSource, Values
@@ -75,7 +78,7 @@ _BOARDS = {
 
 
 def probe(host: Host, *, system: str = sys.platform) -> Iterator[Source | UnavailableSource]:
-    """Yield one Absent where it is known that there is nothing to read; never a source."""
+    """Yield one UnavailableSource where it is known that there is nothing to read; never a source."""
     missing = _known_lack(host, system)
     if missing is not None:
         yield UnavailableSource(name=SOURCE_NAME, missing=missing)
@@ -111,6 +114,13 @@ class PowerChoice(Struct, frozen=True, kw_only=True):
     """A program that prints one reading each time it is run."""
     streams: tuple[str, ...] = ()
     """Programs that go on printing readings, or `tcp:HOST:PORT`, or `unix:PATH`; `pi2=` before one names its host."""
+    gpu_sensors: bool = True
+    """Whether graphics cards are read."""
+
+    @property
+    def families(self) -> list[tuple[str, Probe]]:
+        """Probes for what this machine has, by family."""
+        return probes_of(power=self.name != NO_POWER, gpus=self.gpu_sensors)
 
     @property
     def headline(self) -> str | None:
@@ -139,7 +149,7 @@ def _probe(name: str, opened: Callable[[Host], Source]) -> Probe:
         try:
             source = opened(host)
         except SourceLost as lost:
-            yield UnavailableSource(name=name, missing=lost.missing)
+            yield UnavailableSource(name=name, missing=lost.missing, retry=True)
         except ValueError as error:
             yield UnavailableSource(name=name, missing=Unavailable(str(error)))
         else:
@@ -154,6 +164,7 @@ GAUGE_FAMILIES = {
     "processes": "processes.probe",
     "thermal": "thermal.probe",
     "nvml": "nvidia.probe",
+    "gpu": "gpu.probe",
 }
 
 POWER_FAMILIES = {
@@ -169,11 +180,90 @@ POWER_FAMILIES = {
 """Module and function of each family of sensors, in the order in which `edgetop doctor` lists them."""
 
 
+PROBE_S = 2.0
+"""A probe that takes longer is waited for no more; what it finds joins later."""
+
+PROBE_AGAIN_S = (1.0, 2.0, 5.0, 10.0)
+"""How long until a sensor that could not be read yet is probed again; the last one from then on."""
+
+
+class FamilyProbe:
+    """One run of a family's probe in a thread of its own, since nobody knows how long a driver takes."""
+
+    def __init__(self, family: str, probe: Probe, host: Host) -> None:
+        self.family = family
+        self.taken = False
+        """Whether what it found was taken in."""
+        self._probe, self._host = probe, host
+        self._found: list[Source | UnavailableSource] = []
+        self._thread = threading.Thread(target=self._run, name=f"edgetop-probe-{family}", daemon=True)
+        self._thread.start()
+
+    def found(self, timeout_s: float | None = None) -> list[Source | UnavailableSource] | None:
+        """What it found; `None` when it has not ended within `timeout_s`."""
+        self._thread.join(timeout_s)
+        return None if self._thread.is_alive() else self._found
+
+    def again(self) -> FamilyProbe:
+        """Another run of the same probe."""
+        return FamilyProbe(self.family, self._probe, self._host)
+
+    def _run(self) -> None:
+        try:
+            self._found.extend(self._probe(self._host))
+        except Exception as error:  # noqa: BLE001 - a sensor of a kind nobody has seen must not end the program
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            missing = Unavailable(f"looking for it failed: {words}", "please report this")
+            self._found.append(UnavailableSource(name=self.family, missing=missing))
+
+
+class Adoption:
+    """Takes in what probes found: names are unique, and power is corrected with the user's calibrations."""
+
+    def __init__(self, host: Host, calibration_file: Path | None = None) -> None:
+        self._own = OwnCalibrations(host, calibration_file)
+        self._android = is_android(host)
+        self._taken: set[tuple[str, str]] = set()
+
+    def adopt(self, found: Source | UnavailableSource) -> Source | UnavailableSource:
+        """The source as it is to be read, or why it is not: it has the name or a channel of one found before."""
+        if isinstance(found, UnavailableSource):
+            if self._android and "sudo " in found.missing.hint:
+                missing = Unavailable(f"{found.missing.reason}: Android keeps it from programs", OUTSIDE_METERS)
+                return replace(found, missing=missing)
+            return found
+        names = {("source", found.info.name), *(("channel", each.name) for each in found.info.channels)}
+        twice = sorted(self._taken & names)
+        if twice:
+            found.close()
+            reason = f"the {twice[0][0]} {twice[0][1]} is there already"
+            return UnavailableSource(name=found.info.name, missing=Unavailable(reason))
+        self._taken |= names
+        return self._own.applied_to(found)
+
+    def reads(self, name: str) -> bool:
+        """Whether a source of that name was taken in."""
+        return ("source", name) in self._taken
+
+
 class Inventory(Struct, frozen=True):
     """What the probes found."""
 
     sources: tuple[Source, ...]
     absent: tuple[UnavailableSource, ...]
+    late: tuple[FamilyProbe, ...] = ()
+    """Probes that have not ended yet, and those that found a sensor which cannot be read yet."""
+    adoption: Adoption | None = None
+    """Takes in what those find."""
+
+    def adopt(self, found: Source | UnavailableSource) -> Source | UnavailableSource:
+        """See `Adoption`."""
+        return found if self.adoption is None else self.adoption.adopt(found)
+
+    def reads(self, found: Source | UnavailableSource) -> bool:
+        """Whether a source of that name was taken in already."""
+        name = found.name if isinstance(found, UnavailableSource) else found.info.name
+        return self.adoption is not None and self.adoption.reads(name)
 
     def close(self) -> None:
         """Close all sources; for a caller that only wanted to know."""
@@ -182,47 +272,56 @@ class Inventory(Struct, frozen=True):
                 source.close()
 
 
-def probes_of(*, power: bool = True) -> list[tuple[str, Probe]]:
-    """The probes of all families, or of all but those of power, by the family's name."""
+GPU_FAMILIES = ("nvml", "gpu", "nvml_power")
+
+WITHOUT_GPUS = {"hwmon": "hwmon.probe_without_cards"}
+"""Families that read graphics cards among others, as they are probed without them."""
+
+
+def probes_of(*, power: bool = True, gpus: bool = True) -> list[tuple[str, Probe]]:
+    """The probes of all families, or of all but those of power or of graphics cards, by the family's name."""
     families = GAUGE_FAMILIES | POWER_FAMILIES if power else GAUGE_FAMILIES
+    if not gpus:
+        families = {
+            family: WITHOUT_GPUS.get(family, place) for family, place in families.items() if family not in GPU_FAMILIES
+        }
     return [(family, _probe_of(place)) for family, place in families.items()]
 
 
 def take_inventory(
-    host: Host, probes: Sequence[tuple[str, Probe]] | None = None, *, calibration_file: Path | None = None
+    host: Host,
+    probes: Sequence[tuple[str, Probe]] | None = None,
+    *,
+    calibration_file: Path | None = None,
+    wait_s: float | None = None,
 ) -> Inventory:
-    """Run the probes, each by itself: one that fails is absent with its error for a reason, and hinders no other.
+    """Run the probes side by side: one that fails is absent with its error for a reason, and hinders no other.
 
-    A source is left out, with a reason, if it has the name or a channel of one that was found before. Power is
-    corrected with the user's calibrations in `calibration_file`, by default the one in the configuration folder.
+    One that has not ended after `wait_s`, by default PROBE_S, is absent for now. Power is corrected with the user's
+    calibrations in `calibration_file`, by default the one in the configuration folder.
     """
-    own = OwnCalibrations(host, calibration_file)
+    adoption = Adoption(host, calibration_file)
     sources: list[Source] = []
     absent: list[UnavailableSource] = []
-    taken: set[tuple[str, str]] = set()
-    for family, probe in probes_of() if probes is None else probes:
-        try:
-            for found in probe(host):
-                if isinstance(found, UnavailableSource):
-                    absent.append(found)
-                    continue
-                names = {("source", found.info.name), *(("channel", each.name) for each in found.info.channels)}
-                twice = sorted(taken & names)
-                if twice:
-                    found.close()
-                    reason = f"the {twice[0][0]} {twice[0][1]} is there already"
-                    absent.append(UnavailableSource(name=found.info.name, missing=Unavailable(reason)))
-                    continue
-                taken |= names
-                sources.append(own.applied_to(found))
-        except Exception as error:  # noqa: BLE001 - a sensor of a kind nobody has seen must not end the program
-            words = " ".join(f"{type(error).__name__}: {error}".split())
-            absent.append(
-                UnavailableSource(
-                    name=family, missing=Unavailable(f"looking for it failed: {words}", "please report this")
-                )
-            )
-    return Inventory(tuple(sources), tuple(absent))
+    late: list[FamilyProbe] = []
+    running = [FamilyProbe(family, probe, host) for family, probe in (probes_of() if probes is None else probes)]
+    wait_s = PROBE_S if wait_s is None else wait_s
+    end_s = time.monotonic() + wait_s
+    for probe in running:
+        results = probe.found(max(0.0, end_s - time.monotonic()))
+        if results is None:
+            missing = Unavailable(f"no answer within {wait_s:g} s", "it is read as soon as it answers")
+            results = [UnavailableSource(name=probe.family, missing=missing, retry=True)]
+        else:
+            probe.taken = True
+        for found in map(adoption.adopt, results):
+            if isinstance(found, UnavailableSource):
+                absent.append(found)
+            else:
+                sources.append(found)
+        if any(isinstance(found, UnavailableSource) and found.retry for found in results):
+            late.append(probe)
+    return Inventory(tuple(sources), tuple(absent), tuple(late), adoption)
 
 
 def _probe_of(place: str) -> Probe:

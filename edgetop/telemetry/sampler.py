@@ -1,7 +1,10 @@
 """Threads that read sources in time, with adaptive periods and stamps.
 
-Sources of one period are read together, so that the processor is woken once for all of them. A source that may block
-has a thread of its own. Readings wait here until `drain` fetches them; nobody is woken for them.
+Sources of one period are read together, so that the processor is woken once for all of them. A source that may block,
+or turns out to be slow, has a thread of its own. Readings wait here until `drain` fetches them; nobody is woken for
+them. However long a reading takes, its values are kept: they are stamped with the middle of the call, and half the
+call's length is how far off that may be (`stamp_s` of the source's properties). A source whose reading costs much
+processor time is read less often.
 
 The threads keep the niceness of the one that starts them, which is that of the screen: a reading that comes late is
 stamped when it was taken, while one taken in time would have cost a decoding thread its core.
@@ -11,15 +14,27 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import chain, repeat
 from math import isfinite
+
+from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.records import Event, Record, Sampled, SourceAdded, SourceMissing
 from edgetop.core.sources import Unavailable
-from edgetop.telemetry.registry import Inventory
-from edgetop.telemetry.source import Source, SourceLost, StampedSource, Values
+from edgetop.telemetry.registry import PROBE_AGAIN_S, FamilyProbe, Inventory
+from edgetop.telemetry.source import (
+    PacedSource,
+    ReadAtTheEnd,
+    Source,
+    SourceLost,
+    StampedSource,
+    UnavailableSource,
+    Values,
+)
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 """How long a lost source is left alone before it is tried again; the last one from then on."""
@@ -30,12 +45,33 @@ SUSPEND_US = US_PER_S
 STOP_S = 1.0
 """How long `stop` waits for sources that block."""
 
-TOO_SLOW = "the reading took too long to be of any moment"
+CPU_SHARE = 0.01
+"""Of a core, at most, for the reading of one source."""
+
+SLOW_US = 10_000
+"""A source that takes so long several times in a row has a thread of its own from then on; at once when it takes ten
+times as long."""
+
+SLOW_TIMES = 3
+
+CALLS_KEPT = 20
+"""The length of a call is judged by the slowest but two of so many."""
+
+RESTATED = 1.5
+"""Period and stamp are stated anew when they change by more than this factor: a statement costs the account a pass
+through all readings."""
+
+STAMP_LEAST_S = 0.002
 
 NO_NUMBER = "the sensor gave no number"
 
 Waiter = Callable[[float], bool]
 """Waits for so many seconds and tells whether to stop; tests replace it."""
+
+
+def thread_us() -> int:
+    """Processor time of the calling thread."""
+    return time.thread_time_ns() // 1000
 
 
 def boot_clock_us() -> int:
@@ -48,10 +84,16 @@ def boot_clock_us() -> int:
 class Sampler:
     """Reads sources from `start` to `stop`."""
 
-    def __init__(self, inventory: Inventory, *, clock: Clock = monotonic_us, boot_clock: Clock = boot_clock_us) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        *,
+        clock: Clock = monotonic_us,
+        boot_clock: Clock = boot_clock_us,
+        cpu_clock: Clock = thread_us,
+    ) -> None:
         self._inventory = inventory
-        self._clock = clock
-        self._boot_clock = boot_clock
+        self._clock, self._boot_clock, self._cpu_clock = clock, boot_clock, cpu_clock
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._records: list[Record] = [
@@ -59,26 +101,29 @@ class Sampler:
             *(SourceMissing(name=absent.name, missing=absent.missing) for absent in inventory.absent),
         ]
         self._asleep_us = boot_clock() - clock()
-        quick = tuple(ScheduledSource(source, clock) for source in inventory.sources if not source.blocking)
-        slow = tuple((ScheduledSource(source, clock),) for source in inventory.sources if source.blocking)
-        self.groups: tuple[tuple[ScheduledSource, ...], ...] = (quick, *slow) if quick else slow
+        quick = [self._scheduled(source) for source in inventory.sources if not source.blocking]
+        slow = [[self._scheduled(source)] for source in inventory.sources if source.blocking]
+        self.groups: list[list[ScheduledSource]] = [quick, *slow] if quick else slow
         """The sources that share a thread."""
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin to read, once."""
         for group in self.groups:
-            thread = threading.Thread(target=self._run, args=(group,), name="edgetop-sampler", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            self._read_in_thread(group)
+        for late in self._inventory.late:
+            # It may never answer, so nobody waits for it.
+            threading.Thread(target=self._await, args=(late,), name="edgetop-late", daemon=True).start()
 
     def stop(self) -> None:
         """End the threads, which close their sources. One that blocks for a second is left to do so later."""
         self._stop.set()
-        if not self._threads:
+        with self._lock:
+            threads = list(self._threads)
+        if not threads:
             self._inventory.close()
         end_s = time.monotonic() + STOP_S
-        for thread in self._threads:
+        for thread in threads:
             thread.join(max(0.0, end_s - time.monotonic()))
 
     def drain(self) -> list[Record]:
@@ -87,36 +132,80 @@ class Sampler:
             records, self._records = self._records, []
         return records
 
-    def sample(self, group: Sequence[ScheduledSource], wait: Waiter) -> None:
-        """Read a group of sources, each when it is due, until `wait` says stop."""
+    def sample(self, group: list[ScheduledSource], wait: Waiter) -> None:
+        """Read a group of sources, each when it is due, until `wait` says stop. Slow ones leave the group."""
         while True:
             now_us = self._clock()
-            records = [record for followed in group if followed.due_us <= now_us for record in followed.read()]
+            records = [record for scheduled in group if scheduled.due_us <= now_us for record in scheduled.read()]
             with self._lock:
                 # Before the readings: to whoever reckons with them, what came before the sleep is another stretch.
                 self._note_suspend(now_us)
                 self._records += records
-            due_us = min(followed.due_us for followed in group)
+            for scheduled in [each for each in group if each.is_slow] if len(group) > 1 else ():
+                group.remove(scheduled)
+                self._read_in_thread([scheduled])
+            due_us = min(scheduled.due_us for scheduled in group)
             if wait(max(0.0, (due_us - self._clock()) / US_PER_S)):
                 return
 
-    def _run(self, group: Sequence[ScheduledSource]) -> None:
+    def _scheduled(self, source: Source) -> ScheduledSource:
+        return ScheduledSource(source, self._clock, self._cpu_clock)
+
+    def _read_in_thread(self, group: list[ScheduledSource]) -> None:
+        thread = threading.Thread(target=self._run, args=(group,), name="edgetop-sampler", daemon=True)
+        with self._lock:
+            self._threads.append(thread)
+        thread.start()
+
+    def _await(self, late: FamilyProbe) -> None:
+        """Take in what a probe finds later, and probe again for what cannot be read yet."""
+        for pause_s in chain(PROBE_AGAIN_S, repeat(PROBE_AGAIN_S[-1])):
+            if late.taken:
+                if self._stop.wait(pause_s):
+                    return
+                late = late.again()
+            if not self._take_in(late):
+                return
+
+    def _take_in(self, late: FamilyProbe) -> bool:
+        """Read what a probe found from now on; whether it is to be run again."""
+        again = False
+        for each in late.found() or []:
+            if self._stop.is_set() or self._inventory.reads(each):
+                if not isinstance(each, UnavailableSource):
+                    each.close()
+                continue
+            adopted = self._inventory.adopt(each)
+            if isinstance(adopted, UnavailableSource):
+                again |= adopted.retry
+                self._note(SourceMissing(name=adopted.name, missing=adopted.missing))
+            else:
+                self._note(SourceAdded(source=adopted.info))
+                self._read_in_thread([self._scheduled(adopted)])
+        late.taken = True
+        return again
+
+    def _note(self, record: Record) -> None:
+        with self._lock:
+            self._records.append(record)
+
+    def _run(self, group: list[ScheduledSource]) -> None:
         try:
             self.sample(group, self._stop.wait)
             self._read_last(group)
         finally:
-            for followed in group:
+            for scheduled in group:
                 with suppress(Exception):
-                    followed.source.close()
+                    scheduled.source.close()
 
     def _read_last(self, group: Sequence[ScheduledSource]) -> None:
         """Read what was not read lately once more, so that the end of a session is in it."""
         now_us = self._clock()
         records = [
             record
-            for followed in group
-            if not followed.source.blocking and followed.is_half_due(now_us)
-            for record in followed.read()
+            for scheduled in group
+            if not scheduled.source.blocking and scheduled.is_due_at_end(now_us)
+            for record in scheduled.read()
         ]
         with self._lock:
             self._records += records
@@ -132,25 +221,33 @@ class Sampler:
 
 
 class ScheduledSource:
-    """A source, when it is due, and how often in a row it has failed."""
+    """A source, when it is due, what its reading costs, and how often in a row it has failed."""
 
-    def __init__(self, source: Source, clock: Clock) -> None:
+    def __init__(self, source: Source, clock: Clock, cpu_clock: Clock = thread_us) -> None:
         self.source = source
-        self._stamping = source if isinstance(source, StampedSource) else None
         self.due_us = clock()
-        self._clock = clock
-        self._period_us = max(1, round(source.info.period_s * US_PER_S))
-        self._failures = 0
+        self.is_slow = False
+        """Whether others should not wait for it."""
+        self._stamping = source if isinstance(source, StampedSource) else None
+        self._pacing = source if isinstance(source, PacedSource) else None
+        self._clock, self._cpu_clock = clock, cpu_clock
+        self._stated = source.info
+        self._nominal_us = self._period_us = max(1, round(source.info.period_s * US_PER_S))
+        self._cost_us = 0.0
+        """Processor time of a reading, a running mean."""
+        self._calls_us: deque[int] = deque(maxlen=CALLS_KEPT)
+        self._slow = self._reads = self._failures = 0
         self._read_us = self.due_us
         self._stamped_us = 0
 
-    def is_half_due(self, now_us: int) -> bool:
-        """Whether half a period has passed since it was read; a lost source is left alone."""
-        return not self._failures and now_us - self._read_us >= self._period_us // 2
+    def is_due_at_end(self, now_us: int) -> bool:
+        """Whether half a period has passed since it was read, or its end counts; a lost source is left alone."""
+        is_late = now_us - self._read_us >= self._period_us // 2
+        return not self._failures and (is_late or isinstance(self.source, ReadAtTheEnd))
 
     def read(self) -> list[Record]:
         """Read the source, whatever it does, and set when it is due again."""
-        before_us = self._clock()
+        before_us, cpu_us = self._clock(), self._cpu_clock()
         try:
             if self._stamping is not None:
                 stamped = self._stamping.read_stamped()
@@ -160,26 +257,52 @@ class ScheduledSource:
             else:
                 values = self.source.read()
                 after_us = self._clock()
-                read = [self._sampled(before_us, after_us, values)]
+                read = [self._at((before_us + after_us) // 2, values)]
         except SourceLost as lost:
             return self._lost(lost.missing)
         except Exception as error:  # noqa: BLE001 - whatever a driver does, the other sources are read on
             words = " ".join(f"{type(error).__name__}: {error}".split())
             return self._lost(Unavailable(f"reading failed: {words}"))
+        self._note_cost(after_us - before_us, self._cpu_clock() - cpu_us)
         # The next multiple of the period that is at least half of one away: sources of like periods stay due together,
         # however long a reading took, and no rate is reckoned over an instant.
         self._read_us = after_us
         self.due_us = ((after_us + self._period_us // 2) // self._period_us + 1) * self._period_us
+        stated = self._restated()
         if not self._failures or not read:
-            return [*read]
+            return [*stated, *read]
         self._failures = 0
         name = self.source.info.name
-        return [Event(t_us=after_us, kind="sensor_back", text=f"{name} answers again.", data={"source": name}), *read]
+        back = Event(t_us=after_us, kind="sensor_back", text=f"{name} answers again.", data={"source": name})
+        return [back, *stated, *read]
 
-    def _sampled(self, before_us: int, after_us: int, values: Values) -> Sampled:
-        if after_us - before_us > self._period_us // 2:
-            values = (Unavailable(TOO_SLOW),) * len(values)
-        return self._at((before_us + after_us) // 2, values)
+    def _note_cost(self, call_us: int, cpu_us: int) -> None:
+        self._calls_us.append(call_us)
+        self._slow = self._slow + 1 if call_us > SLOW_US else 0
+        self.is_slow = self._slow >= SLOW_TIMES or call_us > 10 * SLOW_US
+        self._cost_us += (cpu_us - self._cost_us) / min(len(self._calls_us), CALLS_KEPT)
+        least_us = max(self._nominal_us, self._cost_us / CPU_SHARE)
+        if self._pacing is not None:
+            least_us = max(least_us, self._pacing.pause_s * US_PER_S)
+        # Whole multiples, so that sources which are read together stay together.
+        self._period_us = self._nominal_us * max(1, round(least_us / self._nominal_us + 0.49))
+
+    def _restated(self) -> list[Record]:
+        """The source's properties anew, once its period or the length of its calls has changed."""
+        self._reads += 1
+        if self._reads % CALLS_KEPT and self._reads != SLOW_TIMES:
+            return []
+        info, period_s = self._stated, self._period_us / US_PER_S
+        slowest_us = sorted(self._calls_us)[-SLOW_TIMES if len(self._calls_us) == CALLS_KEPT else -1]
+        stamp_s, stated_s = slowest_us / 2 / US_PER_S, info.properties.get("stamp_s", 0.0)
+        is_stamped = self._stamping is not None or info.kind == "gauge" or not isinstance(stated_s, float)
+        if is_stamped or stamp_s < max(STAMP_LEAST_S, RESTATED * float(stated_s)):
+            stamp_s = 0.0
+        if info.period_s / RESTATED < period_s < info.period_s * RESTATED and not stamp_s:
+            return []
+        properties = {**info.properties, "stamp_s": round(stamp_s, 4)} if stamp_s else info.properties
+        self._stated = replace(info, period_s=period_s, properties=properties)
+        return [SourceAdded(source=self._stated)]
 
     def _at(self, t_us: int, values: Values) -> Sampled:
         self._stamped_us = max(t_us, self._stamped_us)

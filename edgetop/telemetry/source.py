@@ -1,8 +1,8 @@
 """The contract of a source and of a probe.
 
 A family of sensors lives in one file and offers a probe: given the host, it yields the sources it can really read and,
-for what it cannot, an `Absent` with the reason and the hint. A probe decides by capability (a plausible reading), never
-by the mere presence of a file or a library.
+for what it cannot, an `UnavailableSource` with the reason and the hint. A probe decides by capability (a plausible
+reading), never by the mere presence of a file or a library.
 """
 
 from __future__ import annotations
@@ -24,14 +24,18 @@ class UnavailableSource(Struct, frozen=True, kw_only=True):
 
     name: str
     missing: Unavailable
+    retry: bool = False
+    """Whether it may be read later: a device that sleeps, a first reading that comes late. It is then probed again."""
 
 
 class SourceLost(Exception):  # noqa: N818 - it says what happened; it is no programmer's error
     """A source that was there does not answer any more; the sampler tries again later."""
 
-    def __init__(self, reason: str, hint: str = "") -> None:
+    def __init__(self, reason: str, hint: str = "", *, retry: bool = False) -> None:
+        """`retry` says that the next try may succeed."""
         super().__init__(reason)
         self.missing = Unavailable(reason, hint)
+        self.retry = retry
 
 
 class Source(Protocol):
@@ -60,6 +64,24 @@ class Stamped(Struct, frozen=True):
 
     t_us: int
     values: Values
+
+
+@runtime_checkable
+class PacedSource(Source, Protocol):
+    """A source that is read less often while there is little to see, lest the reading itself costs something."""
+
+    @property
+    def pause_s(self) -> float:
+        """The present period in seconds, no less than that of `info`."""
+
+
+@runtime_checkable
+class ReadAtTheEnd(Source, Protocol):
+    """A source whose last moment counts, however lately it was read: a short session's peak of memory."""
+
+    @property
+    def reads_at_end(self) -> bool:
+        """True."""
 
 
 @runtime_checkable

@@ -14,7 +14,6 @@ from edgetop.telemetry.host import Host, SysfsFile, text_of, why
 from edgetop.telemetry.source import SourceLost, Values
 
 _FOLDER = re.compile(r"hwmon(\d{1,6})")
-
 _HOSTILE = re.compile(r"[^A-Za-z0-9_+-]+")
 
 
@@ -66,6 +65,38 @@ def _device(directory: Path) -> str:
     return plain_name(directory.parent.parent.name) if directory.parent.name == "hwmon" else ""
 
 
+ASLEEP = Unavailable("asleep")
+
+LEFT_ALONE = Unavailable("left alone so that it can sleep", "it is read once a model runs on it")
+
+
+class RuntimePower:
+    """Whether a device sleeps, or is to be left alone so that it can (Documentation/power/runtime_pm.rst).
+
+    Reading most sensors of a sleeping device wakes it up, and reading them again and again keeps it awake.
+    """
+
+    def __init__(self, device: Path, host: Host) -> None:
+        """`device` is its folder in sysfs."""
+        self._status = SysfsFile(device / "power" / "runtime_status")
+        self._may_sleep = text_of(device / "power" / "control") == "auto"
+        self._host = host
+
+    def why_not(self) -> Unavailable | None:
+        """Why it is not to be touched now, if so."""
+        try:
+            status = self._status.text()
+        except OSError:
+            return None
+        if status in ("suspended", "suspending"):
+            return ASLEEP
+        return LEFT_ALONE if self._may_sleep and self._host.uses_gpu() is False else None
+
+    def close(self) -> None:
+        """Give back what is held open."""
+        self._status.close()
+
+
 class ChannelReader(Protocol):
     """What gives one channel its value."""
 
@@ -83,9 +114,10 @@ class ChannelReader(Protocol):
 class Scaled:
     """A file times a factor: microjoules to joules, milliwatts to watts."""
 
-    def __init__(self, path: Path, factor: float) -> None:
+    def __init__(self, path: Path, factor: float, *, reopens: bool = True) -> None:
+        """`reopens`: see `SysfsFile`."""
         self.path = path
-        self._file = SysfsFile(path)
+        self._file = SysfsFile(path, reopens=reopens)
         self._factor = factor
 
     def read(self) -> float:
@@ -100,11 +132,14 @@ class Scaled:
 class VoltsTimesAmperes:
     """Power from a voltage in mV and a current in mA, read one after the other."""
 
-    def __init__(self, volts: Path, amperes: Path, *, either_direction: bool = False) -> None:
-        """`either_direction` takes the absolute value, for a meter that may be plugged in the other way round."""
+    def __init__(self, volts: Path, amperes: Path, *, either_direction: bool = False, reopens: bool = True) -> None:
+        """`either_direction` takes the absolute value, for a meter that may be plugged in the other way round.
+
+        `reopens`: see `SysfsFile`.
+        """
         self.path = amperes
-        self._volts = SysfsFile(volts)
-        self._amperes = SysfsFile(amperes)
+        self._volts = SysfsFile(volts, reopens=reopens)
+        self._amperes = SysfsFile(amperes, reopens=reopens)
         self._either_direction = either_direction
 
     def read(self) -> float:

@@ -1,7 +1,4 @@
-"""Temperatures and kernel throttling.
-
-What the firmware of a Raspberry Pi says is in `pi_throttle`.
-"""
+"""Temperatures and kernel throttling; what the firmware of a Raspberry Pi says is in `raspberry_pi`."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
-from edgetop.telemetry.host import Host, SysfsFile, number_of, text_of, why
+from edgetop.telemetry.host import Host, SysfsFile, is_transient, text_of, why
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
 from edgetop.telemetry.sysfs import find_chips, plain_name
 
@@ -115,13 +112,9 @@ def _numbers(files: Sequence[SysfsFile]) -> dict[Path, int] | Unavailable:
 
 
 PERIOD_S = 2.0
-
 QUICK_US = 2000
-
 SWITCHED_OFF = Unavailable("the sensor is switched off")
-
 NO_SENSOR = Unavailable("this machine shows no temperature sensor")
-
 _CPU_CHIPS = ("coretemp", "k10temp", "zenpower")
 """hwmon drivers whose first sensor is that of the whole processor; other chips repeat a zone or are something else."""
 
@@ -132,6 +125,9 @@ _CPU_LABELS = (
     "bigcore0-thermal", "acpitz",
 )  # fmt: skip
 """Names under which the processor's temperature goes, best first."""
+
+_CPU_ZONE = re.compile(r"(cpu|cpuss|apc|cluster)[-_]?\d")
+"""Zones of cores and clusters, as on a Snapdragon, which has none of the whole processor."""
 
 _LOWEST_C, _HIGHEST_C = -40.0, 150.0
 """A sensor that is switched off reads -256 °C (Jetson) or 0 K, one that is not there 0 °C."""
@@ -144,17 +140,22 @@ class Zone(Struct, frozen=True):
     label: str
     path: Path
     """In thousandths of a degree Celsius."""
+    is_slow: bool = False
+    """ACPI asks the embedded controller for it, or a chip on a slow bus: the kernel does not say, so it was tried."""
 
 
 class Thermals:
     """One channel a zone in °C, `temperature.cpu` first, then the ways to be held back."""
 
-    def __init__(self, zones: Sequence[Zone], throttles: Sequence[Throttle], host: Host) -> None:
-        """Take a first reading. Raises SourceLost when there is none."""
+    def __init__(
+        self, name: str, zones: Sequence[Zone], throttles: Sequence[Throttle], host: Host, *, blocking: bool = False
+    ) -> None:
+        """Take a first reading of what is quick. Raises SourceLost when there is none."""
+        self.blocking = blocking
         self._zones = [SysfsFile(zone.path) for zone in zones]
         self._throttles = throttles
         self.info = SourceInfo(
-            name="thermal",
+            name=name,
             driver="sysfs",
             path=str(host.path("/sys/class/thermal")),
             period_s=PERIOD_S,
@@ -163,10 +164,8 @@ class Thermals:
                 *(throttle.channel for throttle in throttles),
             ),
         )
-        begin_us = host.clock()
-        self.read()
-        # A zone of ACPI asks the embedded controller, others a chip on a slow bus; the kernel does not tell which.
-        self.blocking = host.clock() - begin_us > QUICK_US
+        if not blocking:
+            self.read()
 
     def read(self) -> Values:
         """Read all channels once. Raises SourceLost when nothing answers any more."""
@@ -187,10 +186,15 @@ class Thermals:
 def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     """The temperature sensors of this machine, and what its kernel says of throttling."""
     zones, throttles = find_zones(host), list(find_throttles(host))
-    try:
-        yield Thermals(zones, throttles, host)
-    except SourceLost:
-        yield UnavailableSource(name="thermal", missing=NO_SENSOR)
+    slow = [zone for zone in zones if zone.is_slow]
+    quick = [zone for zone in zones if not zone.is_slow]
+    if quick or throttles or not slow:
+        try:
+            yield Thermals("thermal", quick, throttles, host)
+        except SourceLost:
+            yield UnavailableSource(name="thermal", missing=NO_SENSOR)
+    for zone in slow:
+        yield Thermals(f"thermal.{zone.channel.partition('.')[2]}", [zone], (), host, blocking=True)
 
 
 def find_zones(host: Host) -> list[Zone]:
@@ -201,27 +205,39 @@ def find_zones(host: Host) -> list[Zone]:
         *((plain_name(text_of(folder / "type")) or folder.name, folder / "temp") for folder in folders),
         *((chip.name, chip.directory / "temp1_input") for chip in chips),
     ]
-    found = [(label, path) for label, path in everything if _plausible(path)]
-    headline = next((each for cpu in _CPU_LABELS for each in found if each[0] == cpu), None)
+    found: list[tuple[str, Path, bool]] = []
+    for label, path in everything:
+        begin_us = host.clock()
+        if _plausible(path):
+            found.append((label, path, host.clock() - begin_us > QUICK_US))
+    named = (each for cpu in _CPU_LABELS for each in found if each[0] == cpu)
+    headline = next(named, None) or next((each for each in found if _CPU_ZONE.match(each[0])), None)
     zones: list[Zone] = []
     taken = {"cpu"}
     if headline is not None:
         found.remove(headline)
         zones.append(Zone("temperature.cpu", *headline))
-    for label, path in found:
+    for label, path, is_slow in found:
         name = unique = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") or "zone"
         count = 1
         while unique in taken:
             count += 1
             unique = f"{name}_{count}"
         taken.add(unique)
-        zones.append(Zone(f"temperature.{unique}", label, path))
+        zones.append(Zone(f"temperature.{unique}", label, path, is_slow))
     return zones
 
 
 def _plausible(path: Path) -> bool:
-    millidegrees = number_of(path)
-    return millidegrees is not None and millidegrees != 0 and _LOWEST_C <= millidegrees / 1000 <= _HIGHEST_C
+    """Whether a zone reads a temperature, or may do so later."""
+    file = SysfsFile(path)
+    try:
+        millidegrees = file.number()
+    except (OSError, ValueError) as error:
+        return is_transient(error)
+    finally:
+        file.close()
+    return millidegrees != 0 and _LOWEST_C <= millidegrees / 1000 <= _HIGHEST_C
 
 
 def _celsius(file: SysfsFile) -> float | Unavailable:

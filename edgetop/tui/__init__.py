@@ -1,7 +1,7 @@
-"""How things look on a terminal; the only room that knows Textual.
+"""The terminal screens; nothing else imports Textual.
 
-Textual reads these variables once, when it is imported: no animations, and so many frames a second that a key is not
-kept waiting for the next one; without a change there is no frame. A person's own setting wins.
+Textual reads these variables once, when it is imported: no animations, and so many frames a second that a key does not
+wait for the next one; without a change there is no frame. The user's own setting wins.
 """
 
 import os

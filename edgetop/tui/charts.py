@@ -1,10 +1,7 @@
 """All plots in characters: history, stacked layers and scatter, on one set of axes. Without Textual.
 
-Braille needs a font that few consoles have, block elements one that most have, ASCII none. What a font can show cannot
-be asked, so the level is guessed from the locale and the terminal, and a person may set it.
-
-What was prefill has another colour, other glyphs where the graph is blank, and a `p` on the time axis, so that it is
-told from decode in monochrome and in ASCII too.
+Prefill has its own colour, a shade where the graph is blank and a `p` on the time axis, so that it differs from decode
+in monochrome and in ASCII, too.
 """
 
 from __future__ import annotations
@@ -12,71 +9,116 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import groupby
-from math import ceil, floor
+from math import ceil, floor, log10
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.format import format_clock, format_significant
 from edgetop.session.history import StepPhase
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.styled_text import Line, Role, Span, fit, line_of
+from edgetop.tui.styled_text import Line, Role, Span, fit, joined, line_of, shortened
 
-AXIS_COLUMNS = 8
-"""For the figures of the upright axis."""
+LABEL_COLUMNS = 5
+"""For the figures of the y axis of a graph over time."""
+
+SCATTER_LABEL_COLUMNS = 8
+"""For those of a scatter plot, whose ends are not round."""
+
+SIDE_COLUMNS = 13
+"""For the notes beside a graph that has no axes."""
+
+TURN_MARK, PREFILL_MARK = "^", "p"
 
 MARGIN = 0.05
-"""Of the range, left free on each side."""
+"""Of the range of a scatter plot, left free on each side."""
 
-_SCATTER_AXES: dict[GlyphLevel, tuple[str, str, str, str]] = {
-    "braille": ("│", "─", "└", "·"),
-    "block": ("│", "─", "└", "·"),
-    "ascii": ("|", "-", "+", "."),
+
+class _AxisGlyphs(NamedTuple):
+    """Characters of the axes and of what is drawn between them."""
+
+    tick: str
+    vertical: str
+    corner: str
+    horizontal: str
+    shade: str
+    dot: str
+
+
+_LINES = _AxisGlyphs(tick="┤", vertical="│", corner="└", horizontal="─", shade="░", dot="·")
+
+_AXES: dict[GlyphLevel, _AxisGlyphs] = {
+    "braille": _LINES,
+    "block": _LINES,
+    "ascii": _AxisGlyphs(tick="+", vertical="|", corner="+", horizontal="-", shade="/", dot="."),
 }
-"""Upright axis, level axis, where they meet, and a point without a label."""
+
+_BLOCKS = " ▁▂▃▄▅▆▇█"
+_ASCII_STEPS = " .:|"
+_BRAILLE_BLANK = 0x2800
+_BRAILLE_LEFT = (0x00, 0x40, 0x44, 0x46, 0x47)
+_BRAILLE_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
+"""Bits of 0 to 4 dots from the bottom up in one column of a braille pattern (Unicode Standard, Braille Patterns)."""
+
+_FILLS: dict[GlyphLevel, str] = {"braille": "█▓▒░▚•", "block": "█▓▒░▚•", "ascii": "#%+:=."}
+"""Patterns of stacked layers from the bottom up; the last one is for all that have none of their own."""
+
+_LAYER_ROLES: tuple[Role, ...] = ("graph", "prefill", "accent", "good", "warning", "dim")
+
+_STACK_ROWS_MIN, _STACK_COLUMNS_MIN = 3, 8
+
+
+class ChartSeries(Struct, frozen=True):
+    """One series, each of its values for an equal step of time; `None` where it is not known."""
+
+    values: Sequence[float | None]
+    phases: Sequence[StepPhase]
+    y_max: float
+    """The end of the y axis, which begins at 0."""
+    span: str
+    """How much time it shows, as text."""
+    end_us: int
+    """The end of the last step, since the session began."""
+    is_now: bool
+    """The end is the present; otherwise the series has stood still since then."""
+    from_start: bool
+    """The series begins with the session at the left edge; otherwise it ends at the right edge."""
+
+
+class Axis(NamedTuple):
+    """The texts at the axes of a graph."""
+
+    unit: str
+    notes: Sequence[str] = ()
+    """Below the graph, or beside it where it is only a line or two high; as many as there is room for."""
+
+
+class Layer(NamedTuple):
+    """One layer of a stacked chart."""
+
+    name: str
+    latest: float
+    series: ChartSeries
 
 
 class Point(NamedTuple):
-    """A point and its label, which is drawn in its place; an empty one is a dot."""
+    """A point of a scatter plot and its label, which is drawn in its place; a point without a label is a dot."""
 
     x: float
     y: float
     label: str = ""
 
 
-def scatter(points: Sequence[Point], width: int, height: int, level: GlyphLevel) -> list[str]:
-    """Points in `width` by `height` cells, axes included; the first ones are drawn over later ones.
-
-    A label that would lie on another one moves to the nearest free place on its line. Where there is not room for five
-    columns and three lines of points nothing is drawn.
-    """
-    columns, rows = width - AXIS_COLUMNS - 2, height - 2
-    if columns < 5 or rows < 3 or not points:
-        return []
-    upright, across, corner, dot = _SCATTER_AXES[level]
-    x_low, x_high = _range([point.x for point in points])
-    y_low, y_high = _range([point.y for point in points])
-    area = [[" "] * columns for _ in range(rows)]
-    for point in points:
-        column = _cell(point.x, x_low, x_high, columns)
-        line = area[rows - 1 - _cell(point.y, y_low, y_high, rows)]
-        if point.label:
-            _write(line, column, point.label)
-        elif line[column] == " ":
-            line[column] = dot
-    sides = [""] * rows
-    sides[0], sides[-1] = _short(y_high), _short(y_low)
-    drawn = [f"{side:>{AXIS_COLUMNS}} {upright}{''.join(line)}" for side, line in zip(sides, area, strict=True)]
-    low, high = _short(x_low), _short(x_high)
-    ends = f"{low}{high:>{columns - len(low)}}" if len(low) + len(high) < columns else low[:columns]
-    return [
-        *drawn,
-        f"{'':{AXIS_COLUMNS}} {corner}{across * columns}",
-        f"{'':{AXIS_COLUMNS}}  {ends}",
-    ]
+def nice_y_max(value: float) -> float:
+    """The least of 1, 2 and 5 times a power of ten that is not below `value`; 1 where that is not above 0."""
+    if not value > 0:
+        return 1.0
+    power = 10.0 ** floor(log10(value))
+    return next((step * power for step in (1, 2, 5) if step * power >= value), 10 * power)
 
 
-def shortened(values: Sequence[float | None], count: int) -> list[float | None]:
+def downsampled(values: Sequence[float | None], count: int) -> list[float | None]:
     """A series in at most `count` steps: means of what each step covers, `None` where nothing is known."""
     if len(values) <= count:
         return list(values)
@@ -88,41 +130,7 @@ def shortened(values: Sequence[float | None], count: int) -> list[float | None]:
     return steps
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    reach = max((high - low or abs(high)) * MARGIN, abs(low) * 1e-6, abs(high) * 1e-6) or 1.0
-    return (max(0.0, low - reach) if low >= 0 else low - reach), high + reach
-
-
-def _short(value: float) -> str:
-    """A figure of an axis in at most AXIS_COLUMNS."""
-    texts = (format_significant(value), f"{value:.1e}", f"{value:.0e}")
-    return next((text for text in texts if len(text) <= AXIS_COLUMNS), texts[-1])
-
-
-def _cell(value: float, low: float, high: float, cells: int) -> int:
-    return min(cells - 1, max(0, int((value - low) / (high - low) * cells)))
-
-
-def _write(line: list[str], column: int, label: str) -> None:
-    """Write a label as near to its column as there is room; on a full line not at all."""
-    starts = range(len(line) - len(label) + 1)
-    free = [start for start in starts if not any(cell.isalnum() for cell in line[start : start + len(label)])]
-    if free:
-        start = min(free, key=lambda start: abs(start - column))
-        line[start : start + len(label)] = label
-
-
-_BLOCKS = " ▁▂▃▄▅▆▇█"
-
-_ASCII_STEPS = " .:|"
-
-_BRAILLE_BLANK = 0x2800
-
-_BRAILLE_LEFT = (0x00, 0x40, 0x44, 0x46, 0x47)
-
-_BRAILLE_RIGHT = (0x00, 0x80, 0xA0, 0xB0, 0xB8)
-"""Bits of 0 to 4 dots from the bottom up in one column of a braille pattern (Unicode Standard, Braille Patterns)."""
+# Values as filled columns
 
 
 def capacity(width: int, level: GlyphLevel) -> int:
@@ -171,50 +179,11 @@ def _braille(left: int, right: int) -> str:
     return chr(_BRAILLE_BLANK + dots) if dots else " "
 
 
-class ChartSeries(Struct, frozen=True):
-    """One series, each of its values in an equal step of time; `None` where it is not known."""
-
-    values: Sequence[float | None]
-    phases: Sequence[StepPhase]
-    top: float
-    """Of the axis, which begins at 0."""
-    span: str
-    """How much time it shows, in words."""
-    end_us: int
-    """The moment it ends with, since the session began."""
-    is_now: bool
-    """That is the present; otherwise it stands still since then."""
-    from_start: bool
-    """The series begins with the session at the left edge; otherwise it ends at the right one."""
-
-
-LABEL_COLUMNS = 5
-"""For the figures of the upright axis."""
-
-SIDE_COLUMNS = 13
-
-TURN_MARK, PREFILL_MARK = "^", "p"
-
-LEGEND = f"{TURN_MARK} turn  {PREFILL_MARK} prefill"
-
-_HISTORY_AXES: dict[GlyphLevel, tuple[str, str, str, str, str]] = {
-    "braille": ("┤", "│", "└", "─", "░"),
-    "block": ("┤", "│", "└", "─", "░"),
-    "ascii": ("+", "|", "+", "-", "/"),
-}
-"""A figure's tick, upright axis, corner, decode on the time axis, and prefill where the graph is blank."""
-
-
-class Axis(NamedTuple):
-    """What stands at the axes of a graph."""
-
-    unit: str
-    notes: Sequence[str] = ()
-    """Below the graph, or beside it where it has only a line or two; as many as there is room for."""
+# Over time
 
 
 def history_chart(
-    trace_of: Callable[[int], ChartSeries],
+    series_of: Callable[[int], ChartSeries],
     axis: Axis,
     width: int,
     height: int,
@@ -222,119 +191,177 @@ def history_chart(
     *,
     shaded: bool = False,
 ) -> list[Line]:
-    """A graph in `width` by `height` cells; `trace_of` gives it for a number of values.
+    """A graph in `width` by `height` cells; `series_of` gives it for a number of values.
 
-    `shaded` fills what is blank above and below a prefill, for graphs that have no value there. Below four lines there
-    is no room for axes, and the notes stand beside it.
+    `shaded` fills the blank above and below a prefill, for graphs that have no value there. Below four lines there is
+    no room for axes, and the notes stand beside the graph.
     """
     if height < 1 or width < LABEL_COLUMNS + 4:
         return []
     if height < 4:
-        return _small(trace_of, axis, width, height, level)
+        return _small(series_of, axis, width, height, level)
     columns = width - LABEL_COLUMNS - 1
-    trace = padded(trace_of(capacity(columns, level)), columns, level)
-    cells = _cells(trace.phases, columns)
-    rows = plot(trace.values, columns, height - 2, 0.0, trace.top, level)
-    return framed([_plotted(row, cells, level, shaded=shaded) for row in rows], trace, cells, axis, width, level)
+    series = _padded(series_of(capacity(columns, level)), columns, level)
+    cells = _cell_phases(series.phases, columns)
+    rows = plot(series.values, columns, height - 2, 0.0, series.y_max, level)
+    return _framed([_colored(row, cells, level, shaded=shaded) for row in rows], series, cells, axis, level)
 
 
-def framed(  # noqa: PLR0917 - a drawing: what, of which trace, beside which axis, how wide, with what
-    rows: Sequence[Line], trace: ChartSeries, cells: Sequence[StepPhase], axis: Axis, width: int, level: GlyphLevel
+def stacked_chart(  # noqa: PLR0917 - as in `plot`
+    layers_of: Callable[[int], Sequence[Layer]],
+    total_of: Callable[[int], ChartSeries],
+    axis: Axis,
+    width: int,
+    height: int,
+    level: GlyphLevel,
 ) -> list[Line]:
-    """Lines of a graph between their axes; `cells` has the phase of each of their cells."""
+    """Layers on top of each other with a legend, on the axes of their total; empty without layers or room.
+
+    Both functions give the series for a number of values. The largest layer is at the bottom; the smallest ones
+    become one where there are more than there are patterns.
+    """
+    columns = width - LABEL_COLUMNS - 1
+    if columns < _STACK_COLUMNS_MIN:
+        return []
+    layers = [
+        (layer.name, layer.latest, _padded(layer.series, columns, "block").values)
+        for layer in sorted(layers_of(columns), key=lambda layer: -layer.latest)
+    ]
+    if len(layers) > len(_LAYER_ROLES):
+        rest = layers[len(_LAYER_ROLES) - 1 :]
+        sums = [
+            sum(value or 0.0 for value in values) if any(value is not None for value in values) else None
+            for values in zip(*(values for _, _, values in rest), strict=True)
+        ]
+        layers[len(_LAYER_ROLES) - 1 :] = [(f"{len(rest)} more", sum(latest for _, latest, _ in rest), sums)]
+    legend = _legend([(name, f"{format_significant(latest)} {axis.unit}") for name, latest, _ in layers], width, level)
+    rows = height - len(legend) - 2
+    if not layers or rows < _STACK_ROWS_MIN:
+        return []
+    total = _padded(total_of(columns), columns, "block")
+    filled = [_stacked([values[at] for _, _, values in layers], total.y_max, rows) for at in range(columns)]
+    lines = [_layer_line([column[row] for column in filled], level) for row in range(rows)]
+    return [*_framed(lines, total, total.phases, axis, level), *legend]
+
+
+def _stacked(values: Sequence[float | None], y_max: float, rows: int) -> list[int]:
+    """Which layer each cell of a column shows, from the top; -1 for none. What counts is the middle of the cell."""
+    cells = [-1] * rows
+    low = 0.0
+    for layer, value in enumerate(values):
+        high = low + (value or 0.0)
+        for step in range(rows):
+            if low <= (step + 0.5) / rows * y_max < high:
+                cells[rows - 1 - step] = layer
+        low = high
+    return cells
+
+
+def _layer_line(layers: Sequence[int], level: GlyphLevel) -> Line:
+    return tuple(
+        Span(
+            (_FILLS[level][layer] if layer >= 0 else " ") * len(list(run)),
+            _LAYER_ROLES[layer] if layer >= 0 else "text",
+        )
+        for layer, run in groupby(layers)
+    )
+
+
+def _legend(entries: Sequence[tuple[str, str]], width: int, level: GlyphLevel) -> list[Line]:
+    """The pattern, name and value of each layer, in as many lines as that takes."""
+    lines: list[Line] = []
+    for fill, role, (name, value) in zip(_FILLS[level], _LAYER_ROLES, entries, strict=False):
+        text = f" {shortened(name, max(4, width - 12), level)} {value}"
+        entry = (Span(fill, role), *line_of(Span(text, "dim")))
+        if lines and (longer := joined([lines[-1], entry], width)) != lines[-1]:
+            lines[-1] = longer
+        elif fitted := joined([entry], width):
+            lines.append(fitted)
+    return lines
+
+
+def _padded(series: ChartSeries, columns: int, level: GlyphLevel) -> ChartSeries:
+    """`series` with as many values as `columns` cells show: blank where it has none, and the end of the axis moved."""
+    count = capacity(columns, level)
+    missing = count - len(series.values)
+    blank: list[float | None] = [None] * missing
+    idle = [StepPhase("", turn_begins=False)] * missing
+    if not series.from_start:
+        return replace(series, values=[*blank, *series.values], phases=[*idle, *series.phases])
+    end_us = round(series.end_us * count / max(1, len(series.values)))
+    return replace(series, values=[*series.values, *blank], phases=[*series.phases, *idle], end_us=end_us)
+
+
+def _framed(
+    rows: Sequence[Line], series: ChartSeries, cells: Sequence[StepPhase], axis: Axis, level: GlyphLevel
+) -> list[Line]:
+    """Lines of a graph between their axes; `cells` has the phase of each column."""
+    width = len(cells) + LABEL_COLUMNS + 1
     return [
-        *((*_label(row, len(rows), trace.top, level), *line) for row, line in enumerate(rows)),
-        *(fit(line, width) for line in _time_axis(trace, cells, axis, width, level)),
+        *((*_y_label(row, len(rows), series.y_max, level), *line) for row, line in enumerate(rows)),
+        *(fit(line, width) for line in _time_axis(series, cells, axis, level)),
     ]
 
 
-def padded(trace: ChartSeries, columns: int, level: GlyphLevel) -> ChartSeries:
-    """`trace` with as many values as `columns` cells show, blank on the side where it has none, and its end there."""
-    count = capacity(columns, level)
-    missing = count - len(trace.values)
-    values: list[float | None] = [None] * missing
-    phases = [StepPhase("", turn_begins=False)] * missing
-    end_us = trace.end_us
-    if trace.from_start:
-        end_us = round(end_us * count / max(1, len(trace.values)))
-        values, phases = [*trace.values, *values], [*trace.phases, *phases]
-    else:
-        values, phases = [*values, *trace.values], [*phases, *trace.phases]
-    return ChartSeries(
-        values=values, phases=phases, top=trace.top, span=trace.span, end_us=end_us, is_now=trace.is_now,
-        from_start=trace.from_start,
-    )  # fmt: skip
+def _y_label(row: int, rows: int, y_max: float, level: GlyphLevel) -> Line:
+    """One line of the y axis: its end, its middle where there is room for that, and its beginning at 0."""
+    figure = None
+    if row == 0:
+        figure = f"{y_max:g}"
+    elif row == rows - 1 and rows > 1:
+        figure = "0"
+    elif rows >= 6 and rows % 2 and row == rows // 2:
+        figure = f"{y_max / 2:g}"
+    if figure is None or len(figure) > LABEL_COLUMNS:
+        return (Span(" " * LABEL_COLUMNS), Span(_AXES[level].vertical, "border"))
+    return (Span(f"{figure:>{LABEL_COLUMNS}}", "dim"), Span(_AXES[level].tick, "border"))
 
 
-def _time_axis(trace: ChartSeries, cells: Sequence[StepPhase], axis: Axis, width: int, level: GlyphLevel) -> list[Line]:
-    """The level axis with the phases, and below it the time, the unit and the notes. `cells` has one phase for each."""
-    _, _, corner, decode, _ = _HISTORY_AXES[level]
+def _time_axis(series: ChartSeries, cells: Sequence[StepPhase], axis: Axis, level: GlyphLevel) -> list[Line]:
+    """The time axis with the phases, and below it the time, the unit and the notes."""
+    decode = _AXES[level].horizontal
     marks = "".join(
         TURN_MARK if cell.turn_begins else PREFILL_MARK if cell.phase == "prefill" else decode if cell.phase else " "
         for cell in cells
     )
+    roles: dict[str, Role] = {PREFILL_MARK: "prefill", TURN_MARK: "title"}
     ruler: Line = (
-        Span(" " * LABEL_COLUMNS + corner, "border"),
-        *(Span("".join(run), _ruler_role(mark)) for mark, run in groupby(marks)),
+        Span(" " * LABEL_COLUMNS + _AXES[level].corner, "border"),
+        *(Span("".join(run), roles.get(mark, "border")) for mark, run in groupby(marks)),
     )
-    begin = "0 s" if trace.from_start else f"-{trace.span}"
-    at = format_clock(trace.end_us / 1e6)
-    end = at if trace.from_start else "now" if trace.is_now else f"at {at}"
-    room = width - LABEL_COLUMNS - 1 - len(begin) - len(end) - 2
-    told = axis.unit
+    begin = "0 s" if series.from_start else f"-{series.span}"
+    at = format_clock(series.end_us / 1e6)
+    end = at if series.from_start else "now" if series.is_now else f"at {at}"
+    room = len(cells) - len(begin) - len(end) - 2
+    text = axis.unit
     for note in axis.notes:
-        longer = f"{told} · {note}"
+        longer = f"{text} · {note}"
         if len(longer) <= room:
-            told = longer
-    told = told if len(told) <= room else ""
-    return [
-        ruler,
-        line_of(Span(f"{'':{LABEL_COLUMNS + 1}}{begin} {told:^{max(0, room)}} {end}", "dim")),
-    ]
-
-
-def _ruler_role(mark: str) -> Role:
-    return "prefill" if mark == PREFILL_MARK else "title" if mark == TURN_MARK else "border"
+            text = longer
+    text = text if len(text) <= room else ""
+    return [ruler, line_of(Span(f"{'':{LABEL_COLUMNS + 1}}{begin} {text:^{max(0, room)}} {end}", "dim"))]
 
 
 def _small(
-    trace_of: Callable[[int], ChartSeries], axis: Axis, width: int, height: int, level: GlyphLevel
+    series_of: Callable[[int], ChartSeries], axis: Axis, width: int, height: int, level: GlyphLevel
 ) -> list[Line]:
+    """A graph without axes, and its notes beside it."""
     has_side = width >= 2 * SIDE_COLUMNS
     columns = width - SIDE_COLUMNS - 1 if has_side else width
-    trace = padded(trace_of(capacity(columns, level)), columns, level)
-    cells = _cells(trace.phases, columns)
-    span = f"to {format_clock(trace.end_us / 1e6)}" if trace.from_start else trace.span
-    side = [*axis.notes[: max(1, height - 2)], f"top {_figure(trace.top)} {axis.unit}", span][:height]
+    series = _padded(series_of(capacity(columns, level)), columns, level)
+    cells = _cell_phases(series.phases, columns)
+    span = f"to {format_clock(series.end_us / 1e6)}" if series.from_start else series.span
+    side = [*axis.notes[: max(1, height - 2)], f"max {series.y_max:g} {axis.unit}", span][:height]
     return [
         (
-            *_plotted(line, cells, level, shaded=False),
+            *_colored(line, cells, level, shaded=False),
             *((Span(" "), *fit(line_of(Span(side[row], "dim")), SIDE_COLUMNS)) if has_side and row < len(side) else ()),
         )
-        for row, line in enumerate(plot(trace.values, columns, height, 0.0, trace.top, level))
+        for row, line in enumerate(plot(series.values, columns, height, 0.0, series.y_max, level))
     ]
 
 
-def _label(row: int, rows: int, top: float, level: GlyphLevel) -> Line:
-    """The upright axis in one line: its top, its middle where there is room for that, and its beginning at 0."""
-    tick, upright, *_ = _HISTORY_AXES[level]
-    figure = None
-    if row == 0:
-        figure = _figure(top)
-    elif row == rows - 1 and rows > 1:
-        figure = "0"
-    elif rows >= 6 and rows % 2 and row == rows // 2:
-        figure = _figure(top / 2)
-    if figure is None or len(figure) > LABEL_COLUMNS:
-        return (Span(" " * LABEL_COLUMNS), Span(upright, "border"))
-    return (Span(f"{figure:>{LABEL_COLUMNS}}", "dim"), Span(tick, "border"))
-
-
-def _figure(value: float) -> str:
-    return f"{value:g}"
-
-
-def _cells(phases: Sequence[StepPhase], columns: int) -> list[StepPhase]:
+def _cell_phases(phases: Sequence[StepPhase], columns: int) -> list[StepPhase]:
     """One phase for each cell: of two values in it the one that is not idle, and prefill before decode."""
     per_cell = len(phases) // columns
     if per_cell <= 1:
@@ -342,22 +369,81 @@ def _cells(phases: Sequence[StepPhase], columns: int) -> list[StepPhase]:
     cells = []
     for at in range(0, len(phases), per_cell):
         parts = phases[at : at + per_cell]
-        told = {part.phase for part in parts}
-        phase = max(told, key=("", "decode", "prefill").index)
+        phase = max((part.phase for part in parts), key=("", "decode", "prefill").index)
         cells.append(StepPhase(phase, turn_begins=any(part.turn_begins for part in parts)))
     return cells
 
 
-def _plotted(line: str, cells: Sequence[StepPhase], level: GlyphLevel, *, shaded: bool) -> Line:
+def _colored(line: str, cells: Sequence[StepPhase], level: GlyphLevel, *, shaded: bool) -> Line:
     """A line of the graph, each stretch in the colour of its phase."""
-    shade = _HISTORY_AXES[level][4]
     spans: list[Span] = []
     at = 0
     for is_prefill, run in groupby(cells, key=lambda cell: cell.phase == "prefill"):
         until = at + sum(1 for _ in run)
         text = line[at:until]
         if is_prefill and shaded:
-            text = text.replace(" ", shade)
+            text = text.replace(" ", _AXES[level].shade)
         spans.append(Span(text, "prefill" if is_prefill else "graph"))
         at = until
     return tuple(spans)
+
+
+# One figure against another
+
+
+def scatter(points: Sequence[Point], width: int, height: int, level: GlyphLevel) -> list[str]:
+    """Points in `width` by `height` cells, axes included; the first ones are drawn over later ones.
+
+    A label that would lie on another one moves to the nearest free place on its line. Where there is not room for five
+    columns and three lines of points nothing is drawn.
+    """
+    columns, rows = width - SCATTER_LABEL_COLUMNS - 2, height - 2
+    if columns < 5 or rows < 3 or not points:
+        return []
+    axes = _AXES[level]
+    x_low, x_high = _range([point.x for point in points])
+    y_low, y_high = _range([point.y for point in points])
+    area = [[" "] * columns for _ in range(rows)]
+    for point in points:
+        column = _cell(point.x, x_low, x_high, columns)
+        line = area[rows - 1 - _cell(point.y, y_low, y_high, rows)]
+        if point.label:
+            _write(line, column, point.label)
+        elif line[column] == " ":
+            line[column] = axes.dot
+    labels = [_axis_figure(y_high), *[""] * (rows - 2), _axis_figure(y_low)]
+    low, high = _axis_figure(x_low), _axis_figure(x_high)
+    ends = f"{low}{high:>{columns - len(low)}}" if len(low) + len(high) < columns else low[:columns]
+    return [
+        *(
+            f"{label:>{SCATTER_LABEL_COLUMNS}} {axes.vertical}{''.join(line)}"
+            for label, line in zip(labels, area, strict=True)
+        ),
+        f"{'':{SCATTER_LABEL_COLUMNS}} {axes.corner}{axes.horizontal * columns}",
+        f"{'':{SCATTER_LABEL_COLUMNS}}  {ends}",
+    ]
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    margin = max((high - low or abs(high)) * MARGIN, abs(low) * 1e-6, abs(high) * 1e-6) or 1.0
+    return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
+
+
+def _axis_figure(value: float) -> str:
+    """A figure in at most SCATTER_LABEL_COLUMNS."""
+    texts = (format_significant(value), f"{value:.1e}", f"{value:.0e}")
+    return next((text for text in texts if len(text) <= SCATTER_LABEL_COLUMNS), texts[-1])
+
+
+def _cell(value: float, low: float, high: float, cells: int) -> int:
+    return min(cells - 1, max(0, int((value - low) / (high - low) * cells)))
+
+
+def _write(line: list[str], column: int, label: str) -> None:
+    """Write a label as near to its column as there is room; on a full line not at all."""
+    starts = range(len(line) - len(label) + 1)
+    free = [start for start in starts if not any(cell.isalnum() for cell in line[start : start + len(label)])]
+    if free:
+        start = min(free, key=lambda start: abs(start - column))
+        line[start : start + len(label)] = label

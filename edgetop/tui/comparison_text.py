@@ -1,4 +1,4 @@
-"""A comparison as styled lines, printed by `edgetop compare` and shown by its screen; without Textual.
+"""A comparison as styled lines, printed by `edgetop compare` and shown by its screen.
 
 Nothing here needs Textual, so that printing does not wait for it.
 """
@@ -6,49 +6,36 @@ Nothing here needs Textual, so that printing does not wait for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from rich.cells import cell_len
 
-from edgetop.core.figures import DECODE, J_PER_TOKEN
+from edgetop.core.figures import BY_NAME, DECODE, J_PER_TOKEN
 from edgetop.core.format import format_duration, format_rate
 from edgetop.core.text import one_line
 from edgetop.session.compare.result import Comparison, Row, Verdict
-from edgetop.session.compare.wording import cell_text, flags_text, front_text, heading, label_of, order_of
-from edgetop.tui.charts import Point, capacity, plot, scatter, shortened
+from edgetop.session.compare.wording import cell_text, flags_text, front_text, label_of, order_of
+from edgetop.tui.charts import Point, capacity, downsampled, plot, scatter
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.styled_text import fit_text, wrap
+from edgetop.tui.styled_text import Line, Role, Span, fit_text, paragraph, shortened, wrap
 
-Role = Literal["text", "dim", "title", "good", "bad", "warning", "graph", "accent"]
-
-TITLE_LEAST, TITLE_MOST = 12, 44
+TITLE_MIN, TITLE_MAX = 12, 44
 
 GAP = 2
-
 BASE = " (base)"
-
 SCATTER_ROWS = 14
-
 SPEED_SIDE = 14
-
 ROLE_OF: dict[Verdict, Role] = {"better": "good", "worse": "bad", "unlike": "warning"}
-
-
-class TextPiece(NamedTuple):
-    """Text of a line and what it means."""
-
-    text: str
-    role: Role = "text"
 
 
 class TableLine(NamedTuple):
     """A line of the table, and the row of the comparison that it belongs to."""
 
-    pieces: tuple[TextPiece, ...]
+    spans: Line
     row: int | None = None
 
 
-class Layout(NamedTuple):
+class TableLayout(NamedTuple):
     """Which figures stand side by side, and how wide everything is."""
 
     label_columns: int
@@ -57,72 +44,73 @@ class Layout(NamedTuple):
     widths: tuple[int, ...]
 
 
-def layouts(comparison: Comparison, width: int, level: GlyphLevel) -> list[Layout]:
+def layouts(comparison: Comparison, width: int, level: GlyphLevel) -> list[TableLayout]:
     """The figures broken into as many tables as `width` cells need; each has at least one figure."""
     labels = max(len(label_of(len(comparison.rows) - 1)), 1)
-    widest_title = max((cell_len(_harmless(row.title)) + len(BASE) * row.is_base for row in comparison.rows), default=0)
+    widest_title = max((cell_len(one_line(row.title)) + len(BASE) * row.is_base for row in comparison.rows), default=0)
     widths = {name: _column_width(comparison, name, level) for name in comparison.figures}
     widest_figure = max(widths.values(), default=0)
     room = width - labels - 1 - widest_figure - GAP
-    title = max(min(TITLE_LEAST, room), min(widest_title, TITLE_MOST, max(room, 1), max(TITLE_LEAST, width * 3 // 10)))
+    title = max(min(TITLE_MIN, room), min(widest_title, TITLE_MAX, max(room, 1), max(TITLE_MIN, width * 3 // 10)))
     title = max(1, title)
-    blocks: list[Layout] = []
+    blocks: list[TableLayout] = []
     names: list[str] = []
     used = start = labels + 1 + title
     for name in comparison.figures:
         if names and used + GAP + widths[name] > width:
-            blocks.append(Layout(labels, title, tuple(names), tuple(widths[each] for each in names)))
+            blocks.append(TableLayout(labels, title, tuple(names), tuple(widths[each] for each in names)))
             names, used = [], start
         names.append(name)
         used += GAP + widths[name]
-    return [*blocks, Layout(labels, title, tuple(names), tuple(widths[each] for each in names))]
+    return [*blocks, TableLayout(labels, title, tuple(names), tuple(widths[each] for each in names))]
 
 
 def table_lines(
-    comparison: Comparison, layout: Layout, width: int, level: GlyphLevel, sort_by: str | None = None
+    comparison: Comparison, layout: TableLayout, width: int, level: GlyphLevel, sort_by: str | None = None
 ) -> list[TableLine]:
     """One table: headings, groups, and each row in up to three lines: values, changes, flags."""
     margin = " " * (layout.label_columns + 1)
     headings = "".join(
-        " " * GAP + fit_text(heading(name), cells) for name, cells in zip(layout.figures, layout.widths, strict=True)
+        " " * GAP + fit_text(BY_NAME[name].heading_with_unit, cells)
+        for name, cells in zip(layout.figures, layout.widths, strict=True)
     )
-    lines = [TableLine((TextPiece(margin + " " * layout.title_columns + headings, "dim"),))]
+    lines = [TableLine((Span(margin + " " * layout.title_columns + headings, "dim"),))]
     for title, rows in order_of(comparison, sort_by):
         if title:
-            lines.append(
-                TableLine((TextPiece(fit_text(_harmless(title), min(width, cell_len(_harmless(title)))), "title"),))
-            )
+            lines.append(TableLine((Span(shortened(one_line(title), width, level), "title"),)))
         for index in rows:
             lines += _row_lines(comparison, index, layout, width, level)
     return lines
 
 
-def _row_lines(comparison: Comparison, index: int, layout: Layout, width: int, level: GlyphLevel) -> list[TableLine]:
+def _row_lines(
+    comparison: Comparison, index: int, layout: TableLayout, width: int, level: GlyphLevel
+) -> list[TableLine]:
     margin = " " * (layout.label_columns + 1)
     row = comparison.rows[index]
-    values: list[TextPiece] = [
-        TextPiece(f"{label_of(index):<{layout.label_columns}} ", "accent"),
-        *_title_pieces(row, layout.title_columns),
+    values: list[Span] = [
+        Span(f"{label_of(index):<{layout.label_columns}} ", "accent"),
+        *_title_spans(row, layout.title_columns, level),
     ]
-    changes: list[TextPiece] = [TextPiece(margin + " " * layout.title_columns)]
+    changes: list[Span] = [Span(margin + " " * layout.title_columns)]
     for name, cells in zip(layout.figures, layout.widths, strict=True):
         cell = row.cells[name]
-        said = cell_text(cell, name, ascii=level == "ascii")
+        text = cell_text(cell, name, ascii=level == "ascii")
         role: Role = "dim" if cell.value is None else "good" if cell.best else "text"
-        values.append(TextPiece(" " * GAP + fit_text(said.value, cells), role))
+        values.append(Span(" " * GAP + fit_text(text.value, cells), role))
         changes.append(
-            TextPiece(" " * GAP + fit_text("" if row.is_base else said.change, cells), ROLE_OF.get(cell.verdict, "dim"))
+            Span(" " * GAP + fit_text("" if row.is_base else text.change, cells), ROLE_OF.get(cell.verdict, "dim"))
         )
     lines = [TableLine(tuple(values), index)]
-    if any(piece.text.strip() for piece in changes):
+    if any(span.text.strip() for span in changes):
         lines.append(TableLine(tuple(changes), index))
     if row.flags:
         wrapped = wrap(f"! {flags_text(row)}", max(10, width - len(margin)))
-        lines += [TableLine((TextPiece(margin), TextPiece(part.rstrip(), "warning")), index) for part in wrapped]
+        lines += [TableLine((Span(margin), Span(part.rstrip(), "warning")), index) for part in wrapped]
     return lines
 
 
-def front_lines(comparison: Comparison, width: int, level: GlyphLevel) -> list[tuple[TextPiece, ...]]:
+def front_lines(comparison: Comparison, width: int, level: GlyphLevel) -> list[Line]:
     """Energy per token against tokens per second, and the front in words."""
     points = []
     on_front = set(comparison.front)
@@ -133,77 +121,62 @@ def front_lines(comparison: Comparison, width: int, level: GlyphLevel) -> list[t
             few = len(comparison.rows) <= 26
             points.append(Point(speed, energy, label_of(index) if few or index in on_front else ""))
     scope = (comparison.rows[comparison.front[0]].result.energy_scope or "").replace("_", " ") if on_front else ""
-    lines: list[tuple[TextPiece, ...]] = []
+    lines: list[Line] = []
     if len(points) > 1:
         title = f"J/token ({scope}) against decode tok/s: right and low is better"
-        lines.append((TextPiece(_shortened(title, width), "title"),))
-        lines += [(TextPiece(line, "graph"),) for line in scatter(points, min(width, 100), SCATTER_ROWS, level)]
+        lines.append((Span(_fitted(title, width, level), "title"),))
+        lines += [(Span(line, "graph"),) for line in scatter(points, min(width, 100), SCATTER_ROWS, level)]
     return [*lines, *paragraph(front_text(comparison), width)]
 
 
-def speed_lines(
-    comparison: Comparison, width: int, level: GlyphLevel, most: int | None = None
-) -> list[tuple[TextPiece, ...]]:
+def speed_lines(comparison: Comparison, width: int, level: GlyphLevel, count_max: int | None = None) -> list[Line]:
     """Decode speed over time, a line for each session, all on one scale of speed and one of time."""
-    shown = [(index, row.result.speed) for index, row in enumerate(comparison.rows) if row.result.speed is not None]
-    kept = shown[:most]
-    if not kept:
+    speeds = [(index, row.result.speed) for index, row in enumerate(comparison.rows) if row.result.speed is not None]
+    shown = speeds[:count_max]
+    if not shown:
         return []
-    lengths = {index: speed.step_s * len(speed.tokens_per_s) for index, speed in kept if speed is not None}
-    longest_s = max(lengths.values())
-    top = max((rate for _, speed in kept if speed for rate in speed.tokens_per_s if rate is not None), default=0.0)
-    labels = max(len(label_of(index)) for index, _ in kept)
+    lengths_s = {index: speed.step_s * len(speed.tokens_per_s) for index, speed in shown}
+    longest_s = max(lengths_s.values())
+    top = max((rate for _, speed in shown for rate in speed.tokens_per_s if rate is not None), default=0.0)
+    labels = max(len(label_of(index)) for index, _ in shown)
     columns = max(1, width - labels - 1 - SPEED_SIDE)
-    said = f"decode speed over {format_duration(longest_s)}, from 0 to {format_rate(top)}"
-    lines: list[tuple[TextPiece, ...]] = [(TextPiece(_shortened(said, width), "title"),)]
-    for index, speed in kept:
-        assert speed is not None  # noqa: S101 - chosen so
-        own = max(1, round(columns * lengths[index] / longest_s))
-        values = shortened(speed.tokens_per_s, capacity(own, level))
+    title = f"decode speed over {format_duration(longest_s)}, from 0 to {format_rate(top)}"
+    lines: list[Line] = [(Span(_fitted(title, width, level), "title"),)]
+    for index, speed in shown:
+        own = max(1, round(columns * lengths_s[index] / longest_s))
+        values = downsampled(speed.tokens_per_s, capacity(own, level))
         drawn = plot(_stretched(values, capacity(own, level)), own, 1, 0.0, top, level)[0]
         decode = comparison.rows[index].cells[DECODE].value if DECODE in comparison.rows[index].cells else None
-        lines.append(
-            (
-                TextPiece(f"{label_of(index):<{labels}} ", "accent"),
-                TextPiece(fit_text(drawn, columns), "graph"),
-                TextPiece(f"{format_rate(decode):>{SPEED_SIDE}}", "dim"),
-            )
-        )
-    if len(shown) > len(kept):
-        lines.append((TextPiece(f"and {len(shown) - len(kept)} more", "dim"),))
+        lines.append((
+            Span(f"{label_of(index):<{labels}} ", "accent"),
+            Span(fit_text(drawn, columns), "graph"),
+            Span(f"{format_rate(decode):>{SPEED_SIDE}}", "dim"),
+        ))  # fmt: skip
+    if len(speeds) > len(shown):
+        lines.append((Span(f"and {len(speeds) - len(shown)} more", "dim"),))
     return lines
-
-
-def paragraph(text: str, width: int, role: Role = "text") -> list[tuple[TextPiece, ...]]:
-    """A text, made harmless, in as many lines as it needs; none for an empty one."""
-    return [(TextPiece(part.rstrip(), role),) for part in wrap(_harmless(text), width)] if text else []
 
 
 def _stretched(values: Sequence[float | None], count: int) -> list[float | None]:
     """A series repeated step by step to fill `count` places."""
-    return [values[place * len(values) // count] for place in range(count)]
+    return [values[index * len(values) // count] for index in range(count)]
 
 
-def _title_pieces(row: Row, width: int) -> list[TextPiece]:
+def _title_spans(row: Row, width: int, level: GlyphLevel) -> list[Span]:
     """The title, and at the end of it, whatever else is cut, that this is the base."""
-    if not row.is_base or width < TITLE_LEAST:
-        return [TextPiece(_shortened(row.title, width))]
-    shown = _shortened(row.title, min(width - len(BASE), cell_len(_harmless(row.title))))
-    return [TextPiece(shown, "title"), TextPiece(fit_text(BASE, width - cell_len(shown)), "title")]
+    if not row.is_base or width < TITLE_MIN:
+        return [Span(_fitted(row.title, width, level))]
+    shown = shortened(one_line(row.title), width - len(BASE), level)
+    return [Span(shown, "title"), Span(fit_text(BASE, width - cell_len(shown)), "title")]
 
 
 def _column_width(comparison: Comparison, name: str, level: GlyphLevel) -> int:
-    texts = [heading(name)]
+    texts = [BY_NAME[name].heading_with_unit]
     for row in comparison.rows:
-        said = cell_text(row.cells[name], name, ascii=level == "ascii")
-        texts += [said.value, "" if row.is_base else said.change]
+        text = cell_text(row.cells[name], name, ascii=level == "ascii")
+        texts += [text.value, "" if row.is_base else text.change]
     return max(map(cell_len, texts))
 
 
-def _shortened(text: str, width: int) -> str:
-    text = _harmless(text)
-    return fit_text(text, width) if cell_len(text) <= width else fit_text(text, width - 1) + "~"
-
-
-def _harmless(text: str) -> str:
-    return one_line(text)
+def _fitted(text: str, width: int, level: GlyphLevel) -> str:
+    return fit_text(shortened(one_line(text), width, level), width)

@@ -13,7 +13,6 @@ from typing import Literal, get_args
 from msgspec import Struct
 
 GlyphLevel = Literal["braille", "block", "ascii"]
-
 LEVELS: tuple[GlyphLevel, ...] = get_args(GlyphLevel)
 """Richest first; the key that changes glyphs walks through them."""
 

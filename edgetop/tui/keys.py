@@ -1,7 +1,4 @@
-"""The one table of actions and keys of all screens, with remapping and conflicts. Without Textual.
-
-Nothing here knows the screen library, so that `edgetop keys` is quick.
-"""
+"""The one table of actions and keys of all screens, with remapping and conflicts. Without Textual."""
 
 from __future__ import annotations
 
@@ -19,16 +16,16 @@ class KeyAction(NamedTuple):
     action: str
     """As Textual runs it on the screen: `stop`, `scroll_chat(1)`, `app.quit`."""
     keys: tuple[str, ...]
-    does: str
+    description: str
     label: str = ""
     """Neighbours of one label share a place in the key line."""
-    named: str = ""
+    config_name: str = ""
     """What the configuration file calls it, where the action itself is no name."""
 
     @property
     def name(self) -> str:
         """What the configuration file calls it."""
-        return self.named or self.action.removeprefix("app.")
+        return self.config_name or self.action.removeprefix("app.")
 
 
 class ScreenKeys(NamedTuple):
@@ -45,73 +42,6 @@ class ScreenKeys(NamedTuple):
         """The first key of an action as it is printed; empty where it has none."""
         return next((key_name(key.keys[0]) for key in self.keys if key.name == name and key.keys), "")
 
-
-GLOBAL_KEYS: tuple[KeyAction, ...] = (
-    KeyAction("palette", ("ctrl+p",), "find an action or a command by typing"),
-    KeyAction("app.suspend_process", ("ctrl+z",), "to the shell; `fg` comes back, the model goes on", named="suspend"),
-    KeyAction("app.interrupt", ("ctrl+c",), "stop the answer; when idle, or twice: quit"),
-)
-"""What every screen has."""
-
-PAGE: tuple[KeyAction, ...] = (
-    KeyAction("help", ("f1", "question_mark", "h"), "help", "Help"),
-    *GLOBAL_KEYS,
-    KeyAction("app.quit", ("f10",), "quit; the session is saved"),
-)
-"""What every page has that lies over the live screen or stands alone."""
-
-KEYS: tuple[KeyAction, ...] = (
-    KeyAction("help", ("f1", "question_mark", "h"), "help", "Help"),
-    KeyAction("settings", ("f2",), "settings: see, change and write them", "Setup"),
-    KeyAction("sessions", ("f3", "f5", "f6"), "recorded sessions: list, compare, replay", "Saved"),
-    KeyAction("choose_model", ("f4",), "choose another model", "Model"),
-    KeyAction("check", ("f8",), "which models fit, how fast, at what energy", "Check"),
-    KeyAction("stop", ("f9",), "stop the answer", "Stop"),
-    KeyAction("quit", ("f10", "q"), "quit; the session is saved", "Quit"),
-    *GLOBAL_KEYS,
-    KeyAction("leave_prompt", ("escape",), "leave the prompt, so that the keys of the panes work"),
-    KeyAction("enter_prompt", ("i", "enter"), "type into the prompt again"),
-    KeyAction("zoom_pane", ("z",), "one pane, all of the room; again: all panes", "Zoom"),
-    KeyAction("toggle_pane(1)", ("1",), "show or hide tokens", "Panes", named="toggle_tokens"),
-    KeyAction("toggle_pane(2)", ("2",), "show or hide memory", "Panes", named="toggle_memory"),
-    KeyAction("toggle_pane(3)", ("3",), "show or hide power", "Panes", named="toggle_power"),
-    KeyAction("toggle_pane(4)", ("4",), "show or hide energy", "Panes", named="toggle_energy"),
-    KeyAction("focus_pane(1)", ("tab",), "the next pane", named="next_pane"),
-    KeyAction("focus_pane(-1)", ("shift+tab",), "the pane before", named="previous_pane"),
-    KeyAction("move_pane(1)", ("right_curly_bracket", "shift+down"), "move the pane down", named="pane_down"),
-    KeyAction("move_pane(-1)", ("left_curly_bracket", "shift+up"), "move the pane up", named="pane_up"),
-    KeyAction(
-        "change_span(-1)", ("less_than_sign", "left_parenthesis"), "graphs: a shorter time", named="shorter_time"
-    ),
-    KeyAction(
-        "change_span(1)",
-        ("greater_than_sign", "right_parenthesis"),
-        "graphs: a longer time, up to the whole session",
-        named="longer_time",
-    ),
-    KeyAction("next_theme", ("t",), "next theme", "Theme"),
-    KeyAction("pause", ("space",), "pause the figures; chat and recording go on", "Pause"),
-    KeyAction("screenshot", ("s",), "save a picture of the screen (SVG)", "Picture"),
-    KeyAction("next_glyphs", ("g",), "glyphs: braille, block, ASCII", "Glyphs"),
-    KeyAction("slower", ("minus",), "refresh less often"),
-    KeyAction("faster", ("plus", "equals_sign"), "refresh more often"),
-    KeyAction("scroll_chat(1)", ("j", "down"), "chat: a line down", named="chat_down"),
-    KeyAction("scroll_chat(-1)", ("k", "up"), "chat: a line up", named="chat_up"),
-    KeyAction("page_chat(1)", ("pagedown",), "chat: a page down", named="chat_page_down"),
-    KeyAction("page_chat(-1)", ("pageup",), "chat: a page up", named="chat_page_up"),
-    KeyAction("chat_top", ("home",), "chat: the beginning"),
-    KeyAction("chat_end", ("end",), "chat: the end"),
-    KeyAction("search", ("slash",), "chat: search", "Search"),
-    KeyAction("search_on(1)", ("n",), "chat: the next match", named="search_next"),
-    KeyAction("search_on(-1)", ("N",), "chat: the match before", named="search_previous"),
-    KeyAction("copy_answer", ("y",), "copy the answer in view, or the last one", "Copy"),
-    KeyAction("copy_code", ("Y",), "copy its last code"),
-    KeyAction("edit", ("e",), "change the last prompt and ask again in its place"),
-    KeyAction("retry", ("r",), "answer the last prompt once more"),
-    KeyAction("toggle_thoughts", ("o",), "open or fold the reasoning"),
-)
-
-LIVE = ScreenKeys("live", "Live screen", KEYS, has_prompt=True)
 
 PROMPT_KEYS: tuple[tuple[str, str], ...] = (
     ("Enter", "send"),
@@ -194,31 +124,207 @@ def _together(printed: str, further: str) -> str:
     return f"{printed} {further}"
 
 
-_CLOSE = "back"
+def _key(action: str, keys: str, description: str, label: str = "", name: str = "") -> KeyAction:
+    """A row of a table; `keys` are separated by blanks."""
+    return KeyAction(action, tuple(keys.split()), description, label, name)
+
+
+def _unlabelled(rows: Sequence[KeyAction]) -> tuple[KeyAction, ...]:
+    """The rows for a key line that has no room for them."""
+    return tuple(row._replace(label="") for row in rows)
+
+
+def _moves(down: str, up: str, first: str, last: str, page_down: str = "pagedown") -> tuple[KeyAction, ...]:
+    """What moves through a list; the arguments are keys."""
+    return (
+        _key("move(1)", down, "the next row", name="down"),
+        _key("move(-1)", up, "the previous row", name="up"),
+        _key("page(1)", page_down, "a page down", name="page_down"),
+        _key("page(-1)", "pageup", "a page up", name="page_up"),
+        *((_key("to_row(0)", first, "the first row", name="top"),) if first else ()),
+        *((_key("to_row(-1)", last, "the last row", name="bottom"),) if last else ()),
+    )
+
+
+def _pane_focus(following: str, previous: str) -> tuple[KeyAction, ...]:
+    """What gives the focus to another pane and moves the focused one; the arguments are keys."""
+    return (
+        _key("focus_pane(1)", following, "the next pane", name="next_pane"),
+        _key("focus_pane(-1)", previous, "the previous pane", name="previous_pane"),
+        _key("move_pane(1)", "right_curly_bracket shift+down", "move the pane down", name="pane_down"),
+        _key("move_pane(-1)", "left_curly_bracket shift+up", "move the pane up", name="pane_up"),
+    )
+
+
+def _graph_span(shorter: str, longer: str) -> tuple[KeyAction, ...]:
+    """What changes the time that graphs show; the arguments are keys."""
+    return (
+        _key("change_span(-1)", shorter, "graphs: a shorter time", name="shorter_time"),
+        _key("change_span(1)", longer, "graphs: a longer time, up to the whole session", name="longer_time"),
+    )
+
+
+PANES = ("tokens", "memory", "power", "energy")
+"""The panes whose digits show and hide them, from 1 on."""
+
+_HELP_KEY = _key("app.help", "f1 question_mark h", "help", "Help")
+
+_PALETTE_KEY = _key("app.palette", "ctrl+p", "find an action or a command by typing")
+
+_PROCESS_KEYS = (
+    _key(
+        "app.suspend_process", "ctrl+z", "suspend to the shell; `fg` returns, the model keeps running", name="suspend"
+    ),
+    _key("app.interrupt", "ctrl+c", "stop the answer; when idle, or twice: quit"),
+)
+
+_QUIT_KEY = _key("app.quit", "f10", "quit; the session is saved")
+
+GLOBAL_KEYS = (_PALETTE_KEY, *_PROCESS_KEYS)
+"""What every screen has."""
+
+_OVERLAY_KEYS = (_HELP_KEY, *GLOBAL_KEYS, _QUIT_KEY)
+"""What every screen has that lies over the live screen or stands alone."""
+
+_ZOOM_KEY = _key("zoom_pane", "z", "zoom the pane (again: show all)", "Zoom")
+
+_PANE_TOGGLES = tuple(
+    _key(f"toggle_pane({digit})", str(digit), f"show or hide {pane}", "Panes", f"toggle_{pane}")
+    for digit, pane in enumerate(PANES, 1)
+)
+
+_THEME_KEY = _key("next_theme", "t", "next theme", "Theme")
+
+_GLYPHS_KEY = _key("next_glyphs", "g", "glyphs: braille, block, ASCII", "Glyphs")
+
+_SCREENSHOT_KEY = _key("screenshot", "s", "save a picture of the screen (SVG)", "Picture")
+
+_REFRESH_KEYS = (
+    _key("slower", "minus", "refresh less often"),
+    _key("faster", "plus equals_sign", "refresh more often"),
+)
+
+_CHAT_SCROLLING = (
+    _key("scroll_chat(1)", "j down", "chat: a line down", name="chat_down"),
+    _key("scroll_chat(-1)", "k up", "chat: a line up", name="chat_up"),
+    _key("page_chat(1)", "pagedown", "chat: a page down", name="chat_page_down"),
+    _key("page_chat(-1)", "pageup", "chat: a page up", name="chat_page_up"),
+)
+
+
+def _close_key(keys: str, label: str = "Back") -> KeyAction:
+    return _key("close", keys, "back", label)
+
+
+LIVE = ScreenKeys(
+    "live",
+    "Live screen",
+    (
+        _HELP_KEY,
+        _key("settings", "f2", "settings: show, change and save them", "Setup"),
+        _key("sessions", "f3 f5 f6", "recorded sessions: list, compare, replay", "Saved"),
+        _key("choose_model", "f4", "choose another model", "Model"),
+        _key("check", "f8", "which models fit, how fast, at what energy", "Check"),
+        _key("stop", "f9", "stop the answer", "Stop"),
+        _key("app.quit", "f10 q", "quit; the session is saved", "Quit"),
+        *GLOBAL_KEYS,
+        _key("leave_prompt", "escape", "leave the prompt, so that the keys of the panes work"),
+        _key("enter_prompt", "i enter", "type into the prompt again"),
+        _ZOOM_KEY,
+        *_PANE_TOGGLES,
+        *_pane_focus("tab", "shift+tab"),
+        *_graph_span("less_than_sign left_parenthesis", "greater_than_sign right_parenthesis"),
+        _THEME_KEY,
+        _key("pause", "space", "pause the figures; chat and recording continue", "Pause"),
+        _SCREENSHOT_KEY,
+        _GLYPHS_KEY,
+        *_REFRESH_KEYS,
+        *_CHAT_SCROLLING,
+        _key("chat_top", "home", "chat: the beginning"),
+        _key("chat_end", "end", "chat: the end"),
+        _key("search", "slash", "chat: search", "Search"),
+        _key("search_on(1)", "n", "chat: the next match", name="search_next"),
+        _key("search_on(-1)", "N", "chat: the previous match", name="search_previous"),
+        _key("copy_answer", "y", "copy the answer in view, or the last one", "Copy"),
+        _key("copy_code", "Y", "copy its last code"),
+        _key("edit", "e", "edit the last prompt and ask again in its place"),
+        _key("retry", "r", "answer the last prompt once more"),
+        _key("toggle_reasoning", "o", "open or fold the reasoning"),
+    ),
+    has_prompt=True,
+)
+
+WATCH = ScreenKeys(
+    "watch",
+    "Watch",
+    (
+        _HELP_KEY,
+        _key("sessions", "f3 f5 f6", "recorded sessions: list, compare, replay", "Saved"),
+        _key("app.quit", "f10 q", "quit; the session is saved", "Quit"),
+        _key("pause", "space p", "pause the figures; recording continues", "Pause"),
+        _ZOOM_KEY,
+        *_PANE_TOGGLES,
+        _THEME_KEY,
+        _GLYPHS_KEY,
+        _SCREENSHOT_KEY,
+        *_pane_focus("tab", "shift+tab"),
+        _key("scroll(1)", "j down", "the list: a line down", name="down"),
+        _key("scroll(-1)", "k up", "the list: a line up", name="up"),
+        _key("scroll(10)", "pagedown", "the list: ten lines down", name="page_down"),
+        _key("scroll(-10)", "pageup", "the list: ten lines up", name="page_up"),
+        *_REFRESH_KEYS,
+        *GLOBAL_KEYS,
+    ),
+)
+
+REPLAY = ScreenKeys(
+    "replay",
+    "Replay",
+    (
+        _key("play_or_pause", "space", "play or pause", "Play", "play"),
+        _key("flip", "tab", "the next session, where there is no room for all", "Next", "next_session"),
+        _key("step(-1)", "left", "the previous token", "Token", "previous_token"),
+        _key("step(1)", "right", "the next token", "Token", "next_token"),
+        _key("jump_turn(-1)", "left_square_bracket", "the beginning of the turn, or the turn before", "Turn",
+             "previous_turn"),
+        _key("jump_turn(1)", "right_square_bracket", "the next turn", "Turn", "next_turn"),
+        _key("change_speed(-1)", "minus less_than_sign", "slower, down to 0.25x", "Speed", "slower"),
+        _key("change_speed(1)", "plus equals_sign greater_than_sign", "faster, up to 64x", "Speed", "faster"),
+        _key("align", "a", "align by wall time, by turn, or by token", "Align"),
+        _HELP_KEY,
+        _key("close", "q escape", "leave the replay", "Quit"),
+        _key("scrub(1)", "full_stop shift+right", "a hundredth of the length forward", name="scrub_on"),
+        _key("scrub(-1)", "comma shift+left", "a hundredth of the length back", name="scrub_back"),
+        _key("to_start", "home", "the beginning"),
+        _key("to_end", "end", "the end"),
+        *_unlabelled((_ZOOM_KEY, *_PANE_TOGGLES)),
+        *_pane_focus("p", "P"),
+        *_graph_span("left_parenthesis", "right_parenthesis"),
+        *_CHAT_SCROLLING,
+        *_unlabelled((_THEME_KEY, _GLYPHS_KEY)),
+        *GLOBAL_KEYS,
+        _QUIT_KEY,
+    ),
+)  # fmt: skip
 
 SESSIONS = ScreenKeys(
     "sessions",
     "Recorded sessions",
     (
-        KeyAction("replay", ("enter", "f6"), "replay the marked sessions, or the chosen one", "Replay"),
-        KeyAction("mark", ("m", "space"), "mark, or take the mark away", "Mark"),
-        KeyAction("compare", ("c", "f5"), "compare the marked sessions", "Compare"),
-        KeyAction("go_on", ("o",), "go on with its conversation in the chat", "Open"),
-        KeyAction("filter", ("slash",), "show only sessions with these words", "Filter"),
-        KeyAction("sort(1)", ("s", "greater_than_sign"), "sort by the next column", "Sort", named="sort"),
-        KeyAction("sort(-1)", ("S", "less_than_sign"), "sort by the column before", named="sort_back"),
-        KeyAction("reverse", ("r", "I"), "turn the order round", "Reverse"),
-        KeyAction("tags", ("t",), "change the tags", "Tags"),
-        KeyAction("delete", ("d", "delete"), "delete the marked sessions, or the chosen one; asks first", "Delete"),
-        KeyAction("unmark", ("U",), "take all marks away"),
-        KeyAction("move(1)", ("down", "j"), "the next row", named="down"),
-        KeyAction("move(-1)", ("up", "k"), "the row before", named="up"),
-        KeyAction("page(1)", ("pagedown",), "a page down", named="page_down"),
-        KeyAction("page(-1)", ("pageup",), "a page up", named="page_up"),
-        KeyAction("move(-1000000)", ("home", "g"), "the first row", named="top"),
-        KeyAction("move(1000000)", ("end", "G"), "the last row", named="bottom"),
-        KeyAction("close", ("escape", "q", "f3"), _CLOSE, "Back"),
-        *PAGE,
+        _key("replay", "enter f6", "replay the marked sessions, or the chosen one", "Replay"),
+        _key("mark", "m space", "mark or unmark", "Mark"),
+        _key("compare", "c f5", "compare the marked sessions", "Compare"),
+        _key("resume", "o", "continue its conversation in the chat", "Open"),
+        _key("filter", "slash", "show only sessions with these words", "Filter"),
+        _key("sort(1)", "s greater_than_sign", "sort by the next column", "Sort", "sort"),
+        _key("sort(-1)", "S less_than_sign", "sort by the previous column", name="sort_back"),
+        _key("reverse", "r I", "reverse the order", "Reverse"),
+        _key("tags", "t", "change the tags", "Tags"),
+        _key("delete", "d delete", "delete the marked sessions, or the chosen one; asks first", "Delete"),
+        _key("unmark", "U", "unmark all"),
+        *_moves("down j", "up k", "home g", "end G"),
+        _close_key("escape q f3"),
+        *_OVERLAY_KEYS,
     ),
 )
 
@@ -226,21 +332,18 @@ COMPARE = ScreenKeys(
     "compare",
     "Comparison",
     (
-        KeyAction("close", ("escape", "q", "f5"), _CLOSE, "Back"),
-        KeyAction("replay", ("enter", "f6"), "replay the chosen session beside the base", "Replay"),
-        KeyAction("figures(-1)", ("left",), "the figures before", "Figures", named="previous_figures"),
-        KeyAction("figures(1)", ("right",), "the next figures", "Figures", named="next_figures"),
-        KeyAction("choose_base", ("b",), "hold all results against the chosen one", "Base"),
-        KeyAction("sort", ("s",), "sort by the next figure", "Sort"),
-        KeyAction("next_glyphs", ("g",), "glyphs: braille, block, ASCII", "Glyphs"),
-        KeyAction("next_theme", ("t",), "next theme", "Theme"),
-        KeyAction("move(1)", ("down", "j"), "the next row", named="down"),
-        KeyAction("move(-1)", ("up", "k"), "the row before", named="up"),
-        KeyAction("page(1)", ("pagedown", "space"), "a page down", named="page_down"),
-        KeyAction("page(-1)", ("pageup",), "a page up", named="page_up"),
-        KeyAction("top", ("home",), "the first row"),
-        KeyAction("bottom", ("end", "G"), "the end of the plots"),
-        *PAGE,
+        _close_key("escape q f5"),
+        _key("replay", "enter f6", "replay the chosen session beside the base", "Replay"),
+        _key("figures(-1)", "left", "the previous figures", "Figures", "previous_figures"),
+        _key("figures(1)", "right", "the next figures", "Figures", "next_figures"),
+        _key("choose_base", "b", "compare all results with the chosen one", "Base"),
+        _key("sort", "s", "sort by the next figure", "Sort"),
+        _GLYPHS_KEY,
+        _THEME_KEY,
+        *_moves("down j", "up k", "", "", page_down="pagedown space"),
+        _key("top", "home", "the first row"),
+        _key("bottom", "end G", "the end of the plots"),
+        *_OVERLAY_KEYS,
     ),
 )
 
@@ -248,36 +351,31 @@ CHECK = ScreenKeys(
     "check",
     "Check",
     (
-        KeyAction("choose", ("enter",), "take the model and the context of the chosen row", "Choose"),
-        KeyAction("close", ("escape", "q", "f8"), _CLOSE, "Back"),
-        KeyAction("page_details", ("space",), "the next page of the details", "More"),
-        KeyAction("sort('fits')", ("f",), "sort by how well it fits; again: turned round", "fit", named="sort_fits"),
-        KeyAction("sort('model')", ("n",), "sort by name", "name", named="sort_model"),
-        KeyAction("sort('size')", ("s",), "sort by size of the file", "size", named="sort_size"),
-        KeyAction("sort('bits')", ("b",), "sort by bits per weight", "bits", named="sort_bits"),
-        KeyAction("sort('ctx')", ("c",), "sort by context", "context", named="sort_ctx"),
-        KeyAction("sort('memory')", ("m",), "sort by memory", "memory", named="sort_memory"),
-        KeyAction("sort('tok/s')", ("d",), "sort by decode speed", "decode", named="sort_decode"),
-        KeyAction("sort('J/tok')", ("e",), "sort by energy per token", "energy", named="sort_energy"),
-        KeyAction("sort('reading')", ("r",), "sort by pace against reading", "reading", named="sort_reading"),
-        KeyAction("move(1)", ("j",), "the next row", named="down"),
-        KeyAction("move(-1)", ("k",), "the row before", named="up"),
-        *PAGE,
+        _key("choose", "enter", "choose the model and the context of this row", "Choose"),
+        _close_key("escape q f8"),
+        _key("page_details", "space", "the next page of the details", "More"),
+        _key("sort_by('fits')", "f", "sort by how well it fits; again: reversed", "fit", "sort_fits"),
+        _key("sort_by('model')", "n", "sort by name", "name", "sort_model"),
+        _key("sort_by('size')", "s", "sort by size of the file", "size", "sort_size"),
+        _key("sort_by('bits')", "b", "sort by bits per weight", "bits", "sort_bits"),
+        _key("sort_by('ctx')", "c", "sort by context", "context", "sort_ctx"),
+        _key("sort_by('memory')", "m", "sort by memory", "memory", "sort_memory"),
+        _key("sort_by('tok/s')", "d", "sort by decode speed", "decode", "sort_decode"),
+        _key("sort_by('J/tok')", "e", "sort by energy per token", "energy", "sort_energy"),
+        _key("sort_by('reading')", "r", "sort by speed against reading speed", "reading", "sort_reading"),
+        *_moves("down j", "up k", "home", "end"),
+        *_OVERLAY_KEYS,
     ),
 )
-
-SORT_COLUMNS = {key.name: key.action[6:-2] for key in CHECK.keys if key.action.startswith("sort(")}
-"""Columns by the names of the actions that sort by them."""
 
 PICKER = ScreenKeys(
     "picker",
     "Choice of a model",
     (
-        KeyAction("choose", ("enter",), "load the model", "Load"),
-        KeyAction("close", ("escape", "q", "f4"), _CLOSE, "Back"),
-        KeyAction("cursor_down", ("down", "j"), "the next model", named="down"),
-        KeyAction("cursor_up", ("up", "k"), "the model before", named="up"),
-        *PAGE,
+        _key("choose", "enter", "load the model", "Load"),
+        _close_key("escape q f4"),
+        *_moves("down j", "up k", "home", "end"),
+        *_OVERLAY_KEYS,
     ),
 )
 
@@ -285,20 +383,15 @@ SETTINGS = ScreenKeys(
     "settings",
     "Settings",
     (
-        KeyAction("edit", ("enter",), "change the chosen setting", "Change"),
-        KeyAction("step", ("space",), "the next value of a switch or a choice"),
-        KeyAction("write", ("w",), "write the chosen setting to the configuration file", "Write"),
-        KeyAction("filter", ("slash",), "show only settings with these words", "Filter"),
-        KeyAction("reset", ("d", "delete"), "back to the default", "Default"),
-        KeyAction("write_all", ("W",), "write all that was changed to the configuration file", "Write all"),
-        KeyAction("move(1)", ("down", "j"), "the next row", named="down"),
-        KeyAction("move(-1)", ("up", "k"), "the row before", named="up"),
-        KeyAction("page(1)", ("pagedown",), "a page down", named="page_down"),
-        KeyAction("page(-1)", ("pageup",), "a page up", named="page_up"),
-        KeyAction("move(-1000)", ("home", "g"), "the first row", named="top"),
-        KeyAction("move(1000)", ("end", "G"), "the last row", named="bottom"),
-        KeyAction("close", ("escape", "q", "f2"), _CLOSE, "Back"),
-        *PAGE,
+        _key("edit", "enter", "change the chosen setting", "Change"),
+        _key("step", "space", "the next value of a switch or a choice"),
+        _key("write", "w", "write the chosen setting to the configuration file", "Write"),
+        _key("filter", "slash", "show only settings with these words", "Filter"),
+        _key("reset", "d delete", "back to the default", "Default"),
+        _key("write_all", "W", "write all changes to the configuration file", "Write all"),
+        *_moves("down j", "up k", "home g", "end G"),
+        _close_key("escape q f2"),
+        *_OVERLAY_KEYS,
     ),
 )
 
@@ -306,16 +399,16 @@ HELP = ScreenKeys(
     "help",
     "Help",
     (
-        KeyAction("close", ("escape", "q", "f1", "h", "question_mark", "enter"), _CLOSE),
-        KeyAction("search", ("slash",), "show only what has certain words"),
-        KeyAction("scroll(1)", ("j", "down"), "a line down", named="down"),
-        KeyAction("scroll(-1)", ("k", "up"), "a line up", named="up"),
-        KeyAction("page(1)", ("pagedown", "space"), "a page down", named="page_down"),
-        KeyAction("page(-1)", ("pageup",), "a page up", named="page_up"),
-        KeyAction("page(-10000)", ("home", "g"), "the beginning", named="top"),
-        KeyAction("page(10000)", ("end", "G"), "the end", named="bottom"),
-        *GLOBAL_KEYS[1:],
-        KeyAction("app.quit", ("f10",), "quit; the session is saved"),
+        _close_key("escape q f1 h question_mark enter", label=""),
+        _key("search", "slash", "show only what has certain words"),
+        _key("scroll(1)", "j down", "a line down", name="down"),
+        _key("scroll(-1)", "k up", "a line up", name="up"),
+        _key("page(1)", "pagedown space", "a page down", name="page_down"),
+        _key("page(-1)", "pageup", "a page up", name="page_up"),
+        _key("page(-10000)", "home g", "the beginning", name="top"),
+        _key("page(10000)", "end G", "the end", name="bottom"),
+        *_PROCESS_KEYS,
+        _QUIT_KEY,
     ),
 )
 
@@ -323,100 +416,13 @@ PALETTE = ScreenKeys(
     "palette",
     "Palette",
     (
-        KeyAction("close", ("escape", "ctrl+p"), _CLOSE),
-        KeyAction("run", ("enter",), "do what is chosen"),
-        KeyAction("move(1)", ("down", "tab"), "the next one", named="down"),
-        KeyAction("move(-1)", ("up", "shift+tab"), "the one before", named="up"),
-        KeyAction("page(1)", ("pagedown",), "a page down", named="page_down"),
-        KeyAction("page(-1)", ("pageup",), "a page up", named="page_up"),
-        *GLOBAL_KEYS[1:],
-        KeyAction("app.quit", ("f10",), "quit; the session is saved"),
+        _close_key("escape ctrl+p", label=""),
+        _key("run", "enter", "run the chosen one"),
+        *_moves("down tab", "up shift+tab", "", ""),
+        *_PROCESS_KEYS,
+        _QUIT_KEY,
     ),
 )
-
-REPLAY_KEYS: tuple[KeyAction, ...] = (
-    KeyAction("play_or_pause", ("space",), "play or pause", "Play", named="play"),
-    KeyAction("flip", ("tab",), "the next session, where not all have room", "Next", named="next_session"),
-    KeyAction("step(-1)", ("left",), "the token before", "Token", named="previous_token"),
-    KeyAction("step(1)", ("right",), "the next token", "Token", named="next_token"),
-    KeyAction(
-        "jump_turn(-1)",
-        ("left_square_bracket",),
-        "the beginning of the turn, or the turn before",
-        "Turn",
-        named="previous_turn",
-    ),
-    KeyAction("jump_turn(1)", ("right_square_bracket",), "the next turn", "Turn", named="next_turn"),
-    KeyAction("change_speed(-1)", ("minus", "less_than_sign"), "slower, down to 0.25x", "Speed", named="slower"),
-    KeyAction(
-        "change_speed(1)", ("plus", "equals_sign", "greater_than_sign"), "faster, up to 64x", "Speed", named="faster"
-    ),
-    KeyAction("align", ("a",), "align by wall time, by turn, or by token", "Align"),
-    KeyAction("help", ("f1", "question_mark", "h"), "help", "Help"),
-    KeyAction("close", ("q", "escape"), "leave the replay", "Quit"),
-    KeyAction("scrub(1)", ("full_stop", "shift+right"), "a hundredth of the way on", named="scrub_on"),
-    KeyAction("scrub(-1)", ("comma", "shift+left"), "a hundredth of the way back", named="scrub_back"),
-    KeyAction("to_start", ("home",), "the beginning"),
-    KeyAction("to_end", ("end",), "the end"),
-    KeyAction("zoom_pane", ("z",), "one pane, all of the room; z again: all panes"),
-    KeyAction("toggle_pane(1)", ("1",), "show or hide tokens", named="toggle_tokens"),
-    KeyAction("toggle_pane(2)", ("2",), "show or hide memory", named="toggle_memory"),
-    KeyAction("toggle_pane(3)", ("3",), "show or hide power", named="toggle_power"),
-    KeyAction("toggle_pane(4)", ("4",), "show or hide energy", named="toggle_energy"),
-    KeyAction("focus_pane(1)", ("p",), "the next pane", named="next_pane"),
-    KeyAction("focus_pane(-1)", ("P",), "the pane before", named="previous_pane"),
-    KeyAction("move_pane(1)", ("right_curly_bracket", "shift+down"), "move the pane down", named="pane_down"),
-    KeyAction("move_pane(-1)", ("left_curly_bracket", "shift+up"), "move the pane up", named="pane_up"),
-    KeyAction("change_span(-1)", ("left_parenthesis",), "graphs: a shorter time", named="shorter_time"),
-    KeyAction(
-        "change_span(1)", ("right_parenthesis",), "graphs: a longer time, up to the whole session", named="longer_time"
-    ),
-    KeyAction("scroll_chat(1)", ("j", "down"), "chat: a line down", named="chat_down"),
-    KeyAction("scroll_chat(-1)", ("k", "up"), "chat: a line up", named="chat_up"),
-    KeyAction("page_chat(1)", ("pagedown",), "chat: a page down", named="chat_page_down"),
-    KeyAction("page_chat(-1)", ("pageup",), "chat: a page up", named="chat_page_up"),
-    KeyAction("next_theme", ("t",), "next theme"),
-    KeyAction("next_glyphs", ("g",), "glyphs: braille, block, ASCII"),
-    *PAGE[1:],
-)
-
-REPLAY = ScreenKeys("replay", "Replay", REPLAY_KEYS)
-
-ABOUT: tuple[tuple[str, str], ...] = (
-    ("time", "all sessions begin together and go by their own clocks"),
-    ("turn", "each turn of all begins together; who is done with it first waits"),
-    ("token", "each session at the moment when it had got so many tokens"),
-    ("B−A", "at the play head, what the second has more or less than the first"),
-)
-"""Words of the transport line."""
-
-WATCH_KEYS: tuple[KeyAction, ...] = (
-    KeyAction("help", ("f1", "question_mark", "h"), "help", "Help"),
-    KeyAction("sessions", ("f3", "f5", "f6"), "recorded sessions: list, compare, replay", "Saved"),
-    KeyAction("app.quit", ("f10", "q"), "quit; the session is saved", "Quit"),
-    KeyAction("pause", ("space", "p"), "pause the figures; recording goes on", "Pause"),
-    KeyAction("zoom_pane", ("z",), "one pane, all of the room; again: all panes", "Zoom"),
-    KeyAction("toggle_pane(1)", ("1",), "show or hide tokens", "Panes", named="toggle_tokens"),
-    KeyAction("toggle_pane(2)", ("2",), "show or hide memory", "Panes", named="toggle_memory"),
-    KeyAction("toggle_pane(3)", ("3",), "show or hide power", "Panes", named="toggle_power"),
-    KeyAction("toggle_pane(4)", ("4",), "show or hide energy", "Panes", named="toggle_energy"),
-    KeyAction("next_theme", ("t",), "next theme", "Theme"),
-    KeyAction("next_glyphs", ("g",), "glyphs: braille, block, ASCII", "Glyphs"),
-    KeyAction("screenshot", ("s",), "save a picture of the screen (SVG)", "Picture"),
-    KeyAction("focus_pane(1)", ("tab",), "the next pane", named="next_pane"),
-    KeyAction("focus_pane(-1)", ("shift+tab",), "the pane before", named="previous_pane"),
-    KeyAction("move_pane(1)", ("right_curly_bracket", "shift+down"), "move the pane down", named="pane_down"),
-    KeyAction("move_pane(-1)", ("left_curly_bracket", "shift+up"), "move the pane up", named="pane_up"),
-    KeyAction("scroll(1)", ("j", "down"), "the list: a line down", named="down"),
-    KeyAction("scroll(-1)", ("k", "up"), "the list: a line up", named="up"),
-    KeyAction("scroll(10)", ("pagedown",), "the list: ten lines down", named="page_down"),
-    KeyAction("scroll(-10)", ("pageup",), "the list: ten lines up", named="page_up"),
-    KeyAction("slower", ("minus",), "refresh less often"),
-    KeyAction("faster", ("plus", "equals_sign"), "refresh more often"),
-    *GLOBAL_KEYS,
-)
-
-WATCH = ScreenKeys("watch", "Watch", WATCH_KEYS)
 
 KeyTables = Mapping[str, ScreenKeys]
 """Tables by the names of their screens."""
@@ -425,14 +431,18 @@ TABLES: KeyTables = {
     screen.name: screen for screen in (LIVE, WATCH, SESSIONS, COMPARE, REPLAY, CHECK, PICKER, SETTINGS, HELP, PALETTE)
 }
 
+OLD_NAMES = {"toggle_thoughts": "toggle_reasoning", "go_on": "resume"}
+"""Names that actions had in earlier configuration files."""
+
 
 def remapped(choices: Sequence[KeyChoice], where: str, tables: KeyTables = TABLES) -> KeyTables:
-    """`tables` with the keys that a person has chosen; `where` names the file for messages.
+    """`tables` with the keys that the user has chosen; `where` names the file for messages.
 
     A choice for one screen goes before one for all screens. Raises UsageError for a screen or an action that there is
     not, and where one key would do two things on a screen.
     """
     chosen: dict[tuple[str, str], tuple[str, ...]] = {}
+    choices = [choice._replace(action=OLD_NAMES.get(choice.action, choice.action)) for choice in choices]
     for choice in sorted(choices, key=lambda each: bool(each.screen)):
         for name in _screens_of(choice, where, tables):
             chosen[name, choice.action] = choice.keys

@@ -1,9 +1,7 @@
 """Spans with roles, lines, cell widths, wrapping, fitting, small tables; without Textual.
 
-Works on one paragraph that `edgetop.core.text.literal` has made harmless: without line breaks, tabs and controls.
-
-Everything that moves on the live screen besides the chat is one of these: a repaint of a whole widget, or a layout for
-each new figure, would be paid for by the model that decodes on the same cores.
+A line is a tuple of spans, and what makes one, `line_of`, makes its text harmless: nothing in it acts on the terminal.
+`wrap` and `fit_text` expect text that `edgetop.core.text.literal` has made harmless: no line breaks, tabs or controls.
 """
 
 from __future__ import annotations
@@ -16,29 +14,77 @@ from typing import Literal, NamedTuple
 
 from rich.cells import cell_len, split_graphemes
 
+from edgetop.core.format import NOT_AVAILABLE, format_significant
 from edgetop.core.text import literal
 from edgetop.tui.glyphs import GlyphLevel
 
+Role = Literal[
+    "text", "dim", "title", "headline", "good", "warning", "bad", "graph", "prefill", "accent", "border", "key"
+]  # fmt: skip
+"""What a span means; each theme gives it a style."""
+
 TAB = " " * 4
+
+NAME_COLUMNS = 14
+"""For the name in a row of name and value."""
+
+SIDE_BY_SIDE_COLUMNS = 100
+"""From this width on zoomed panes have room for figures and turns side by side."""
+
+BLOCK_GAP = "   "
+"""Between two blocks side by side."""
+
+NEAR_CELLS = 6
+"""Moving the cursor takes as many bytes as writing so many cells again."""
 
 _ALL_NARROW = re.compile("[ -~\xa0-\xac\xae-\u02ff\u0370-\u0482\u2010-\u2015\u2018-\u2022\u2026\u20ac\u2500-\u25fc]*")
 """One cell each by Rich's width table, and never part of a wider cluster; lets most text be cut by counting."""
 
+_ONE_CELL_EACH = re.compile(r"[ -~·°±−…←→●\u2500-\u259f\u2800-\u28ff]*").fullmatch
+"""Text with one cell for each character: letters without accents, our own signs, boxes, blocks and braille."""
 
-def wrap(text: str, width: int) -> list[str]:
-    """The lines of one paragraph, each at most `width` cells besides the blanks at its end.
+_JOINERS = "\u200c\u200d\ufe0e\ufe0f"
+"""At an end of a span they would make one character of it and its neighbour, of another width."""
 
-    Breaks after blanks, beside wide characters, and inside a word that is wider than a line. Nothing is dropped: the
-    lines joined are `text`. Lines before the last do not change when text is appended, so a growing paragraph is
-    wrapped again from its last line only. A character wider than `width` has a line of its own. An empty text is one
-    empty line.
-    """
-    width = max(1, width)
-    if len(text) * 2 <= width:
-        return [text]
-    if text.isascii() or _ALL_NARROW.fullmatch(text):
-        return _wrap_narrow(text, width)
-    return _wrap_graphemes(text, width)
+_IN_ASCII = str.maketrans({
+    "·": "*", "●": "*", "…": "~", "─": "-", "−": "-", "←": "<", "→": ">", "\ufffd": "?",
+    **{chr(code): "?" for code in range(0x2400, 0x2422)},
+})  # fmt: skip
+
+
+class Span(NamedTuple):
+    """Some text of a line, and what it means."""
+
+    text: str
+    role: Role = "text"
+
+
+Line = tuple[Span, ...]
+
+
+def line_of(*parts: str | Span) -> Line:
+    """A line from plain strings and spans; their text is made harmless."""
+    spans = (part if isinstance(part, Span) else Span(part) for part in parts)
+    return tuple(Span(_harmless(span.text), span.role) for span in spans if span.text)
+
+
+def _harmless(text: str) -> str:
+    return literal(text).replace("\n", " ").replace("\t", " ").strip(_JOINERS)
+
+
+def for_level(line: Line, level: GlyphLevel) -> Line:
+    """`line` with the characters of `level`, each as wide as before; letters of names stay as they are."""
+    if level != "ascii":
+        return line
+    return tuple(Span(span.text.translate(_IN_ASCII), span.role) for span in line)
+
+
+# Widths
+
+
+def width_of(line: Line) -> int:
+    """Cells that a line takes."""
+    return sum(cell_len(span.text) for span in line)
 
 
 def fit_text(text: str, width: int) -> str:
@@ -56,6 +102,48 @@ def _cut(text: str, width: int) -> tuple[str, int]:
             break
         end, cells = grapheme_end, cells + grapheme_cells
     return text[:end], cells
+
+
+def fit(line: Line, width: int) -> Line:
+    """`line` cut or padded to exactly `width` cells."""
+    spans: list[Span] = []
+    left = width
+    for span in line:
+        cells = cell_len(span.text)
+        if cells > left:
+            spans.append(Span(fit_text(span.text, left), span.role))
+            return tuple(spans)
+        spans.append(span)
+        left -= cells
+    if left:
+        spans.append(Span(" " * left))
+    return tuple(spans)
+
+
+def shortened(text: str, width: int, level: GlyphLevel) -> str:
+    """`text` in at most `width` cells, with a mark at its end if it was cut."""
+    if cell_len(text) <= width:
+        return text
+    return fit_text(text, width - 1) + ("~" if level == "ascii" else "…") if width > 0 else ""
+
+
+# Paragraphs
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """The lines of one paragraph, each at most `width` cells besides the blanks at its end.
+
+    Breaks after blanks, beside wide characters, and inside a word that is wider than a line. Nothing is dropped: the
+    lines joined are `text`. Lines before the last do not change when text is appended, so a growing paragraph is
+    wrapped again from its last line only. A character wider than `width` has a line of its own. An empty text is one
+    empty line.
+    """
+    width = max(1, width)
+    if len(text) * 2 <= width:
+        return [text]
+    if text.isascii() or _ALL_NARROW.fullmatch(text):
+        return _wrap_narrow(text, width)
+    return _wrap_graphemes(text, width)
 
 
 def _wrap_narrow(text: str, width: int) -> list[str]:
@@ -97,59 +185,17 @@ def _wrap_graphemes(text: str, width: int) -> list[str]:
     return lines
 
 
-Role = Literal[
-    "text", "dim", "title", "headline", "good", "warning", "bad", "graph", "prefill", "accent", "border", "key"
-]  # fmt: skip
+def paragraph(text: str, width: int, role: Role = "text") -> list[Line]:
+    """A text, made harmless, in as many lines as it takes; none for an empty one."""
+    return [line_of(Span(row.rstrip(), role)) for row in wrap(_harmless(text), width)] if text else []
 
 
-class Span(NamedTuple):
-    """Some text of a line, and what it means."""
-
-    text: str
-    role: Role = "text"
+def sentence(text: str) -> str:
+    """`text` with a capital letter and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
-Line = tuple[Span, ...]
-
-NEAR_CELLS = 6
-"""To move the cursor takes as many bytes as to write so many cells again."""
-
-_ONE_CELL_EACH = re.compile(r"[ -~·°±−…←→●\u2500-\u259f\u2800-\u28ff]*").fullmatch
-"""Text that takes a cell for each character: letters without accents, signs of our own, boxes, blocks and braille."""
-
-_JOINERS = "\u200c\u200d\ufe0e\ufe0f"
-"""At an end of a span they would make one character of it and its neighbour, of another width."""
-
-
-def line_of(*parts: str | Span) -> Line:
-    """A line from plain strings and spans, with whatever their text holds made harmless."""
-    spans = (part if isinstance(part, Span) else Span(part) for part in parts)
-    return tuple(Span(_harmless(span.text), span.role) for span in spans if span.text)
-
-
-def _harmless(text: str) -> str:
-    return literal(text).replace("\n", " ").replace("\t", " ").strip(_JOINERS)
-
-
-def width_of(line: Line) -> int:
-    """Cells that a line takes."""
-    return sum(cell_len(span.text) for span in line)
-
-
-def fit(line: Line, width: int) -> Line:
-    """`line` cut or padded to exactly `width` cells."""
-    spans: list[Span] = []
-    left = width
-    for span in line:
-        cells = cell_len(span.text)
-        if cells > left:
-            spans.append(Span(fit_text(span.text, left), span.role))
-            return tuple(spans)
-        spans.append(span)
-        left -= cells
-    if left:
-        spans.append(Span(" " * left))
-    return tuple(spans)
+# Parts of a line, and rows
 
 
 def spread(left: Line, rights: Sequence[Line], width: int) -> Line:
@@ -171,17 +217,49 @@ def joined(parts: Sequence[Line], width: int, gap: str = "  ") -> Line:
     return line
 
 
-def shortened(text: str, width: int, level: GlyphLevel) -> str:
-    """`text` in at most `width` cells, with a mark at its end if it was cut."""
-    if cell_len(text) <= width:
-        return text
-    return fit_text(text, width - 1) + ("~" if level == "ascii" else "…") if width > 0 else ""
+def figure_text(value: float | None, digits: int = 3) -> str:
+    """A figure without its unit; `n/a` for `None`."""
+    return NOT_AVAILABLE if value is None else format_significant(value, digits)
 
 
-_IN_ASCII = str.maketrans({
-    "·": "*", "●": "*", "…": "~", "─": "-", "−": "-", "←": "<", "→": ">", "\ufffd": "?",
-    **{chr(code): "?" for code in range(0x2400, 0x2422)},
-})  # fmt: skip
+def figure_span(value: float | None, digits: int = 3) -> Span:
+    """The same, with its role."""
+    return Span(figure_text(value, digits), "dim" if value is None else "accent")
+
+
+def figure_row(name: str, *value: str | Span) -> Line:
+    """A name and its value."""
+    return line_of(Span(f"{name:<{NAME_COLUMNS}} ", "dim"), *value)
+
+
+def wrapped_row(name: str, sentence: str, width: int) -> list[Line]:
+    """A name and a sentence, in as many lines as it takes."""
+    rows = wrap(sentence, max(10, width - NAME_COLUMNS - 1)) or [""]
+    return [figure_row(name if not at else "", row.rstrip()) for at, row in enumerate(rows)]
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool = False) -> list[Line]:
+    """Columns as wide as their widest cell, flush right but for the last one; `named` rows begin with a name."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        last = len(cells) - 1
+        return "  ".join(
+            f"{cell:{'<' if at == last or (named and not at) else '>'}{widths[at]}}" for at, cell in enumerate(cells)
+        )
+
+    return [line_of(Span(line(headings), "title")), *(line_of(line(row)) for row in rows)]
+
+
+def side_by_side(left: Sequence[Line], right: Sequence[Line], width: int) -> list[Line]:
+    """Two blocks beside each other where there is room, otherwise the second one below the first."""
+    columns = max(map(width_of, left), default=0)
+    if columns + len(BLOCK_GAP) + max(map(width_of, right), default=0) > width:
+        return [*left, *([()] if left and right else []), *right]
+    return [(*fit(one, columns), Span(BLOCK_GAP), *other) for one, other in zip_longest(left, right, fillvalue=())]
+
+
+# What to paint again
 
 
 def changed_runs(before: Line, after: Line, width: int) -> list[tuple[int, int]]:
@@ -216,50 +294,3 @@ def _cells(line: Line) -> Sequence[tuple[str, Role]]:
                 # It may belong to a wide character, and then to both of its cells.
                 cells[-2:] = [(shown + character, role) for shown, role in cells[-2:]]
     return cells
-
-
-def for_level(line: Line, level: GlyphLevel) -> Line:
-    """`line` with the characters of `level`, each as wide as before; letters of names stay as they are."""
-    if level != "ascii":
-        return line
-    return tuple(Span(span.text.translate(_IN_ASCII), span.role) for span in line)
-
-
-NAME_COLUMNS = 14
-
-BESIDE_COLUMNS = 100
-"""From this width on figures and turns have room beside each other."""
-
-GAP = "   "
-
-
-def figure_row(name: str, *value: str | Span) -> Line:
-    """A name and its value."""
-    return line_of(Span(f"{name:<{NAME_COLUMNS}} ", "dim"), *value)
-
-
-def wrapped_row(name: str, sentence: str, width: int) -> list[Line]:
-    """A name and a sentence, in as many lines as it takes."""
-    rows = wrap(sentence, max(10, width - NAME_COLUMNS - 1)) or [""]
-    return [figure_row(name if not at else "", row.rstrip()) for at, row in enumerate(rows)]
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, named: bool = False) -> list[Line]:
-    """Columns as wide as their widest cell, flush right but for the last one; `named` rows begin with a name."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
-        last = len(cells) - 1
-        return "  ".join(
-            f"{cell:{'<' if at == last or (named and not at) else '>'}{widths[at]}}" for at, cell in enumerate(cells)
-        )
-
-    return [line_of(Span(line(headings), "title")), *(line_of(line(row)) for row in rows)]
-
-
-def side_by_side(left: Sequence[Line], right: Sequence[Line], width: int) -> list[Line]:
-    """Two blocks beside each other where there is room, otherwise the second one below the first."""
-    columns = max(map(width_of, left), default=0)
-    if columns + len(GAP) + max(map(width_of, right), default=0) > width:
-        return [*left, *([()] if left and right else []), *right]
-    return [(*fit(one, columns), Span(GAP), *other) for one, other in zip_longest(left, right, fillvalue=())]

@@ -20,13 +20,13 @@ BUTTON_EVENTS, ANY_EVENTS = 1002, 1003
 """Modes of xterm's mouse: presses, releases and drags; and every move as well."""
 
 PENDING_S = 0.1
-"""For so long the rest of a sequence may take to come; an escape alone is then the key."""
+"""How long to wait for the rest of an escape sequence; after that it is the Escape key."""
 
 READ_SIZE = 4096
 
 
 class WakingEvent(threading.Event):
-    """An event that a selector can wait for, too; it has its two descriptors as long as the process runs."""
+    """An event that a selector can wait for; its two descriptors stay open as long as the process runs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,31 +34,31 @@ class WakingEvent(threading.Event):
         os.set_blocking(self._reader, False)
 
     def fileno(self) -> int:
-        """Can be read from once the event is set."""
+        """Readable once the event is set."""
         return self._reader
 
     def set(self) -> None:
-        """Set it, and wake who selects."""
+        """Set the event, and wake the selector."""
         if not self.is_set():
             super().set()
             os.write(self._writer, b"!")
 
     def clear(self) -> None:
-        """Take it back."""
+        """Clear the event."""
         if self.is_set():
             super().clear()
             os.read(self._reader, 1)
 
 
 class TerminalDriver(LinuxDriver):
-    """Takes the terminal once for each time that it goes on, and hears of the mouse only what is pressed and dragged.
+    """Enters application mode once per SIGCONT, reports only mouse presses and drags, and does not poll the keyboard.
 
-    Textual knows Ctrl+Z (SIGTSTP), on which it gives the terminal back. After a SIGSTOP, as a debugger or `kill -STOP`
-    sends it, it would take the terminal a second time on SIGCONT, with threads that nobody ends any more.
+    Textual leaves application mode on Ctrl+Z (SIGTSTP). After a SIGSTOP, as a debugger sends it, it would enter that a
+    second time on SIGCONT, and its first input thread would never end.
 
-    Every move of the mouse would cost some 3 ms of a core that a model decodes on, a third of it while the hand moves,
-    and nothing here looks different under the pointer. Textual also looks ten times a second whether its thread for the
-    keyboard is to end, which takes as much of that core as all sensors do; here the thread sleeps until a key comes.
+    Mouse movements would cost about 3 ms each, a third of a core while the mouse moves, and nothing here changes under
+    the pointer. Textual also checks ten times a second whether its input thread should end, which costs as much as all
+    sensors do; here the thread sleeps until a key comes.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class TerminalDriver(LinuxDriver):
         self.exit_event: WakingEvent = WakingEvent()
 
     def run_input_thread(self) -> None:
-        """Hand on what is typed, until `exit_event`."""
+        """Process what is typed, until `exit_event`."""
         parser = XTermParser(self._debug)
         decode = getincrementaldecoder("utf-8")("replace").decode
-        # The one kind that takes any terminal: those of macOS are none for its kqueue.
+        # The only selector that accepts every terminal: kqueue on macOS does not.
         with SelectSelector() as selector:
             selector.register(self.fileno, EVENT_READ)
             selector.register(self.exit_event, EVENT_READ)
@@ -90,7 +90,7 @@ class TerminalDriver(LinuxDriver):
                     self.process_message(event)
 
     def _read(self) -> bytes:
-        """What was typed; nothing where the terminal is gone, which the system does not tell everyone by a signal."""
+        """What was typed; nothing where the terminal has been closed, for which not every system sends a signal."""
         try:
             return os.read(self.fileno, READ_SIZE)
         except OSError:

@@ -1,17 +1,16 @@
 """What is written past Textual's compositor: changed cells, short SGR sequences, OSC 52.
 
-Rich names every style in full before each piece of text and takes it back after it, which on a true-colour terminal is
-40 bytes for a word of five letters. Over SSH those are what a screen costs. What is said between two styles is found
-once and remembered, since a screen has few of them and draws them every second.
+Rich writes every style in full before each piece of text and resets it afterwards, which on a true-colour terminal is
+40 bytes for a word of five letters. Over SSH those bytes are what a screen costs. Here only the difference between two
+styles is written, and cached, since a screen has few styles and draws them every second.
 
-Textual composes every widget that shares a line with a change, which takes about 3 ms for one grown line, and writes
-the line from the widget's left edge on. Here only the changed cells are drawn and written. The widget's lines
-are what it gives to Textual for any later repaint, so both draw the same as long as the widget has no
-opacity, tint or hatch. Besides the driver of the terminal this is the one module that touches what Textual 8.2.8 keeps
-private.
+Textual composes every widget that shares a line with a change, about 3 ms for one grown line, and writes the line from
+the widget's left edge on. Here only the changed cells are drawn and written. The widget gives the same lines to Textual
+for any later repaint, so both draw the same as long as the widget has no opacity, tint or hatch. Besides the terminal
+driver this is the only module that uses private names of Textual 8.2.8.
 
-OSC 52 (xterm's control sequences, "Manipulate Selection Data") carries the text in base64 through SSH and through tmux;
-whether the terminal takes it is its owner's choice, and it does not answer.
+OSC 52 (xterm's control sequences, "Manipulate Selection Data") carries the text in base64 through SSH and through tmux.
+Whether a terminal accepts it is its user's choice, and the terminal does not answer.
 """
 
 from __future__ import annotations
@@ -41,75 +40,73 @@ if TYPE_CHECKING:
 
 
 _COLOUR_KINDS = {"2": 5, "5": 3}
-"""How many numbers an extended colour has, its own 38 or 48 included (ECMA-48 SGR, ITU-T T.416)."""
+"""How many numbers an extended colour has, including its 38 or 48 (ECMA-48 SGR, ITU-T T.416)."""
 
-_SEEN_ON_BLANKS = {"background", "4", "7", "9", "21", "53"}
-"""Besides the background: lines under, through and over the cell, and the exchange of its two colours."""
+_VISIBLE_ON_BLANKS = {"background", "4", "7", "9", "21", "53"}
+"""The background; lines under, through and over the cell; and reverse video."""
 
 _REVERSE = "7"
 
 SgrState = tuple[tuple[str, str], ...]
-"""What is switched on: foreground, background, and attributes by their numbers, each with the numbers that do it."""
+"""The active attributes (foreground, background, others by their numbers), each with the numbers that set it."""
 
 PLAIN: SgrState = ()
 
 
 class Run(NamedTuple):
-    """Text in one look. `before` is written as it is, such as a move of the cursor."""
+    """Text in one style. `before` is written unchanged, such as a cursor movement."""
 
     text: str
-    look: SgrState
+    state: SgrState
     before: str = ""
 
 
 def encode(runs: Iterable[Run]) -> str:
-    """The escape sequences that draw `runs`: only what changes between two of them is said; the end is unstyled."""
+    """The escape sequences that draw `runs`: only the differences between them, and a reset at the end."""
     parts: list[str] = []
     shown = PLAIN
-    for text, look, before in runs:
+    for text, state, before in runs:
         if before:
             parts.append(before)
         if text:
-            said, shown = _change(shown, look, not text.strip(" "))
-            if said:
-                parts.append(said)
-            parts.append(text)
+            sequence, shown = _change(shown, state, not text.strip(" "))
+            parts += [sequence, text]
     if shown:
         parts.append("\x1b[0m")
     return "".join(parts)
 
 
 @lru_cache(maxsize=1024)
-def look_of(numbers: str) -> SgrState:
-    """The look that a sequence of numbers brings about, as Rich writes them for a style."""
-    look: dict[str, str] = {}
+def sgr_state(numbers: str) -> SgrState:
+    """The state that a sequence of numbers sets, as Rich writes them for a style."""
+    state: dict[str, str] = {}
     for name, each in _settings(numbers):
         if name == "0":
-            look.clear()
+            state.clear()
         else:
-            look[name] = each
-    return tuple(look.items())
+            state[name] = each
+    return tuple(state.items())
 
 
 @lru_cache(maxsize=4096)
-def _change(shown: SgrState, wanted: SgrState, blank: bool) -> tuple[str, SgrState]:
-    """What brings the terminal from one look to the other, and the look that it then has."""
-    now, then = dict(shown), dict(wanted)
+def _change(before: SgrState, after: SgrState, blank: bool) -> tuple[str, SgrState]:
+    """The sequence from one state to the other, and the state that the terminal then has."""
+    now, then = dict(before), dict(after)
     if blank and _REVERSE not in then:
-        # The colour of letters that are not there may stay what it was.
-        seen = {name: numbers for name, numbers in then.items() if name in _SEEN_ON_BLANKS}
-        unseen = {name: numbers for name, numbers in now.items() if name not in _SEEN_ON_BLANKS}
+        # The colour of the text does not show on blanks, so it need not change.
+        seen = {name: numbers for name, numbers in then.items() if name in _VISIBLE_ON_BLANKS}
+        unseen = {name: numbers for name, numbers in now.items() if name not in _VISIBLE_ON_BLANKS}
         then = seen if now.keys() - seen.keys() - unseen.keys() else {**unseen, **seen}
     if now.keys() - then.keys():
-        said = f"\x1b[{';'.join(['0', *then.values()])}m"
+        sequence = f"\x1b[{';'.join(['0', *then.values()])}m"
     else:
         changed = [numbers for name, numbers in then.items() if now.get(name) != numbers]
-        said = f"\x1b[{';'.join(changed)}m" if changed else ""
-    return said, tuple(then.items())
+        sequence = f"\x1b[{';'.join(changed)}m" if changed else ""
+    return sequence, tuple(then.items())
 
 
 def _settings(numbers: str) -> Iterator[tuple[str, str]]:
-    """What a sequence sets, one by one; `0` for a reset."""
+    """The attributes that a sequence sets; `0` for a reset."""
     each = numbers.split(";") if numbers else []
     at = 0
     while at < len(each):
@@ -120,7 +117,7 @@ def _settings(numbers: str) -> Iterator[tuple[str, str]]:
 
 
 def _name(number: str) -> str:
-    """What a number is about."""
+    """The attribute that a number sets."""
     code = int(number or 0)
     if 30 <= code <= 39 or 90 <= code <= 97:
         return "foreground"
@@ -129,12 +126,12 @@ def _name(number: str) -> str:
     return str(code)
 
 
-_gathered: WeakKeyDictionary[Screen[Any], list[_Cells]] = WeakKeyDictionary()
-"""What waits for the end of `together`."""
+_batches: WeakKeyDictionary[Screen[Any], list[_Cells]] = WeakKeyDictionary()
+"""Cells that wait for the end of `batched_paint`."""
 
 
 class _Cells:
-    """A strip, where on the terminal it begins, and what is behind it."""
+    """A strip, where on the terminal it begins, and its background."""
 
     __slots__ = ("_background", "_filters", "_strip", "_x", "_y")
 
@@ -145,27 +142,28 @@ class _Cells:
         self._background = background
 
     def runs(self, colors: ColorSystem | None) -> Iterator[Run]:
-        """What is to be written."""
+        """The strip as runs."""
         move = f"\x1b[{self._y + 1};{self._x + 1}H"
         for segment in self._strip:
-            look = PLAIN if segment.style is None else _look(segment.style, self._filters, self._background, colors)
-            yield Run(segment.text, look, move)
+            style = segment.style
+            state = PLAIN if style is None else _state(style, self._filters, self._background, colors)
+            yield Run(segment.text, state, move)
             move = ""
 
 
 @lru_cache(maxsize=1024)
-def _look(style: Style, filters: tuple[LineFilter, ...], background: Color, colors: ColorSystem | None) -> SgrState:
-    """How a style looks on this terminal."""
+def _state(style: Style, filters: tuple[LineFilter, ...], background: Color, colors: ColorSystem | None) -> SgrState:
+    """A style on this terminal."""
     segments = [Segment("x", style)]
     for line_filter in filters:
         segments = line_filter.apply(segments, background)
     shown = segments[0].style
     drawn = "x" if shown is None else shown.render("x", color_system=colors)
-    return look_of(drawn[2 : drawn.index("m")]) if drawn.startswith("\x1b[") else PLAIN
+    return sgr_state(drawn[2 : drawn.index("m")]) if drawn.startswith("\x1b[") else PLAIN
 
 
 class _CellsUpdate(CompositorUpdate):
-    """Cells at any places of the screen."""
+    """Cells anywhere on the screen."""
 
     def __init__(self, cells: Sequence[_Cells]) -> None:
         self._cells = cells
@@ -178,31 +176,31 @@ class _CellsUpdate(CompositorUpdate):
 
 @contextmanager
 def batched_paint(screen: Screen[Any]) -> Iterator[None]:
-    """What is painted inside is written to the terminal at once, when all of it is done."""
-    if screen in _gathered:
+    """Writes everything that is painted inside to the terminal at once, at the end."""
+    if screen in _batches:
         yield
         return
-    gathered = _gathered[screen] = []
+    batch = _batches[screen] = []
     try:
         yield
     finally:
-        del _gathered[screen]
-        if gathered:
-            _write(screen, gathered)
+        del _batches[screen]
+        if batch:
+            _write(screen, batch)
 
 
 def paint(widget: Widget, changes: Sequence[Region], line_at: Callable[[int], Strip]) -> None:
-    """Draw these parts of a line-API widget again; `changes` are one line high, in cells of its content.
+    """Repaint parts of a line-API widget; `changes` are one line high, in cells of its content.
 
-    `line_at` gives a line as `render_line` does, which has to ask Textual at some cost how wide the widget is. Painted
-    at once where the widget is in full view, otherwise with Textual's next refresh.
+    `line_at` gives a line as `render_line` does, but without asking Textual for the widget's width, which costs time.
+    Painted at once where the widget is fully visible, otherwise with Textual's next refresh.
     """
     changes = [region for region in changes if region]
     if not changes:
         return
     offset = widget.content_offset
     regions = [region.translate(offset) for region in changes]
-    origin = _origin_in_full_view(widget, regions)
+    origin = _visible_origin(widget, regions)
     if origin is None:
         widget.refresh(*changes)
         return
@@ -216,19 +214,19 @@ def paint(widget: Widget, changes: Sequence[Region], line_at: Callable[[int], St
         strip = line.crop(content.x, content.right)
         cells.append(_Cells(origin.x + region.x, origin.y + region.y, strip, filters, background))
     screen = widget.screen
-    gathered = _gathered.get(screen)
-    if gathered is None:
+    batch = _batches.get(screen)
+    if batch is None:
         _write(screen, cells)
     else:
-        gathered += cells
+        batch += cells
 
 
 def _write(screen: Screen[Any], cells: Sequence[_Cells]) -> None:
     screen.app._display(screen, _CellsUpdate(cells))  # type: ignore[arg-type] # noqa: SLF001
 
 
-def _origin_in_full_view(widget: Widget, regions: Sequence[Region]) -> Region | None:
-    """Where on the terminal the widget is; `None` if it is not all there or something lies over these parts of it."""
+def _visible_origin(widget: Widget, regions: Sequence[Region]) -> Region | None:
+    """Where on the terminal the widget is; `None` if it is partly hidden, or something covers these parts of it."""
     if not widget.is_attached:
         return None
     app, screen = widget.app, widget.screen
@@ -240,7 +238,7 @@ def _origin_in_full_view(widget: Widget, regions: Sequence[Region]) -> Region | 
         return None
     for region in regions:
         on_screen = region.translate(place.offset)
-        # From the front to the back: whatever comes before the widget lies over it.
+        # From the front to the back: widgets before this one cover it.
         over = takewhile(lambda layer: layer[0] is not widget, compositor.layers_visible[on_screen.y])
         if not place.contains_region(on_screen) or any(visible.overlaps(on_screen) for _, visible, _ in over):
             return None
@@ -248,20 +246,20 @@ def _origin_in_full_view(widget: Widget, regions: Sequence[Region]) -> Region | 
 
 
 BASE64_MAX = 74_994
-"""What a sequence may have: many terminals cut off at 100,000 bytes, hterm and older tmux and screen here."""
+"""Many terminals cut a sequence off at 100,000 bytes; hterm and older tmux and screen at this length."""
 
 TEXT_MAX_BYTES = BASE64_MAX // 4 * 3
 
 
 class TooLongError(ValueError):
-    """A text is longer than terminals take."""
+    """The text is longer than terminals accept."""
 
 
 def clipboard_sequence(text: str, environ: Mapping[str, str]) -> str:
-    r"""The escape sequences that put a harmless text into the clipboard. Raises TooLongError.
+    r"""The escape sequences that copy a harmless text to the clipboard. Raises TooLongError.
 
-    tmux takes OSC 52 itself with `set-clipboard on`, and passes on what is wrapped for it with `allow-passthrough on`;
-    inside of tmux both are sent, since it does not tell which holds.
+    tmux accepts OSC 52 with `set-clipboard on`, and forwards wrapped sequences with `allow-passthrough on`. Inside tmux
+    both are sent, since its settings cannot be read.
     """
     data = text.encode("utf-8")
     if len(data) > TEXT_MAX_BYTES:
@@ -273,14 +271,14 @@ def clipboard_sequence(text: str, environ: Mapping[str, str]) -> str:
     return sequence
 
 
-def what_is_needed(environ: Mapping[str, str]) -> str:
-    """What must be allowed for the text to arrive, for a person."""
+def clipboard_requirement(environ: Mapping[str, str]) -> str:
+    """What must be allowed for the text to arrive, as text."""
     if environ.get("TMUX"):
         return "tmux must have `set -g set-clipboard on`, and the terminal must allow OSC 52"
     return "the terminal must allow it (OSC 52)"
 
 
 def write_to_terminal(app: App[Any], sequence: str) -> None:
-    """Write a sequence that draws nothing, in order with what is drawn."""
+    """Write a sequence that draws nothing, in order with everything that is drawn."""
     if app._driver is not None:  # noqa: SLF001 - Textual's own `copy_to_clipboard` does the same, without tmux
         app._driver.write(sequence)  # noqa: SLF001

@@ -5,46 +5,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
-from textual.app import App
-from textual.color import Color, ColorParseError
-from textual.theme import BUILTIN_THEMES, Theme
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-SHIPPED_FOLDERS = (_PACKAGE / "data" / "themes", _PACKAGE.parent / "themes")
-"""In an installed wheel, and in a checkout."""
-
-
-def own_folder() -> Path:
-    """Where a person's own themes are looked for."""
-    return platformdirs.user_config_path("edgetop", appauthor=False) / "themes"
-
-
-def theme_files() -> dict[str, Path]:
-    """The file of every theme by its name; a person's own replaces one of ours of the same name."""
-    shipped = next((folder for folder in SHIPPED_FOLDERS if folder.is_dir()), None)
-    folders = [own_folder()] if shipped is None else [shipped, own_folder()]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
-
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
+if TYPE_CHECKING:
+    from textual.app import App
+    from textual.color import Color
+    from textual.theme import Theme
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+SHIPPED_FOLDERS = (_PACKAGE / "data" / "themes", _PACKAGE.parent / "themes")
+"""In an installed wheel, and in a checkout."""
 
 PREFIX = "edgetop-"
-
 DEFAULT_THEME = "edgetop-dark"
-
 QUIET = "quiet"
 """Variable of the colour for text of second rank: the foreground, a little nearer to the background."""
 
 QUIET_SHARE = 0.7
-
 EDGE = "edge"
 """Variable of the colour for borders: as near to the background as WCAG 2.1 (1.4.11) lets it be."""
 
@@ -56,11 +40,23 @@ ROLES = (
 
 
 class ThemeError(ValueError):
-    """A file that is no theme; the text says in one line why."""
+    """A file is no theme; the text says in one line why."""
+
+
+def user_folder() -> Path:
+    """Where the user's own themes are looked for."""
+    return platformdirs.user_config_path("edgetop", appauthor=False) / "themes"
+
+
+def theme_files() -> dict[str, Path]:
+    """The file of every theme by its name; one of the user replaces a shipped one of the same name."""
+    shipped = next((folder for folder in SHIPPED_FOLDERS if folder.is_dir()), None)
+    folders = [user_folder()] if shipped is None else [shipped, user_folder()]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.toml"))}
 
 
 def load_themes() -> list[Theme]:
-    """All themes that can be read; a person's own replaces one of ours of the same name."""
+    """All themes that can be read."""
     return [theme for path in theme_files().values() if (theme := _read(path)) is not None]
 
 
@@ -71,7 +67,7 @@ def load_theme(name: str) -> Theme | None:
 
 
 def next_theme(app: App[Any]) -> None:
-    """Change an application to the next of our themes."""
+    """Change an application to the next of edgetop's themes."""
     names = [name for name in app.available_themes if name.startswith(PREFIX)]
     here = names.index(app.theme) if app.theme in names else -1
     app.theme = names[(here + 1) % len(names)]
@@ -79,6 +75,9 @@ def next_theme(app: App[Any]) -> None:
 
 def read_theme(path: Path) -> Theme:
     """The theme in a file. Raises ThemeError."""
+    from textual.color import Color, ColorParseError  # noqa: PLC0415 - each Tab in a shell would pay for it
+    from textual.theme import BUILTIN_THEMES, Theme  # noqa: PLC0415 - the same
+
     try:
         data: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
@@ -100,26 +99,30 @@ def read_theme(path: Path) -> Theme:
     dark, ansi = bool(data.get("dark", True)), bool(data.get("ansi", False))
     # Colours of cursors and scrollbars, which Textual cannot derive from colours that only the terminal knows.
     variables = BUILTIN_THEMES["ansi-dark" if dark else "ansi-light"].variables if ansi else {}
-    made = dict.fromkeys((QUIET, EDGE), colors["foreground"]) if ansi else _made(colors)
-    theme = Theme(name=f"{PREFIX}{path.stem}", dark=dark, ansi=ansi, variables={**variables, **made}, **colors)
+    derived = dict.fromkeys((QUIET, EDGE), colors["foreground"]) if ansi else _derived(colors)
+    theme = Theme(name=f"{PREFIX}{path.stem}", dark=dark, ansi=ansi, variables={**variables, **derived}, **colors)
     theme.to_color_system().generate()
     return theme
 
 
 def _read(path: Path) -> Theme | None:
-    """A theme, or `None` for a file that is none: a mistake in a theme must not keep the screen from opening."""
+    """A theme, or `None` for a file that is none: a mistake in a theme must not prevent the screen from opening."""
     try:
         return read_theme(path)
     except ThemeError:
         return None
 
 
-def _made(colors: Mapping[str, str]) -> dict[str, str]:
+def _derived(colors: Mapping[str, str]) -> dict[str, str]:
     """The colours between background and foreground."""
+    from textual.color import Color  # noqa: PLC0415 - each Tab in a shell would pay for it
+
     background, surface, foreground = (Color.parse(colors[role]) for role in ("background", "surface", "foreground"))
     steps = (background.blend(foreground, share / 20) for share in range(1, 21))
-    seen = (edge for edge in steps if min(contrast(edge, ground) for ground in (background, surface)) >= EDGE_CONTRAST)
-    return {QUIET: background.blend(foreground, QUIET_SHARE).hex, EDGE: next(seen, foreground).hex}
+    visible = (
+        edge for edge in steps if min(contrast(edge, ground) for ground in (background, surface)) >= EDGE_CONTRAST
+    )
+    return {QUIET: background.blend(foreground, QUIET_SHARE).hex, EDGE: next(visible, foreground).hex}
 
 
 def contrast(one: Color, other: Color) -> float:

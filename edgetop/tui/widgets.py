@@ -26,7 +26,7 @@ from edgetop.tui.terminal_output import paint
 
 
 class LinesWidget(Widget):
-    """Shows the lines it was given last; `COMPONENT_CLASSES` give each role its style."""
+    """Shows styled lines; `COMPONENT_CLASSES` give each role its style."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "lines--text", "lines--dim", "lines--title", "lines--headline", "lines--good", "lines--warning", "lines--bad",
@@ -50,18 +50,18 @@ class LinesWidget(Widget):
         super().__init__(id=id, classes=classes)
         self._lines: tuple[Line, ...] = ()
         self._fitted: tuple[int, Sequence[Line]] | None = None
-        """The lines cut and padded to so many cells."""
+        """A width in cells, and the lines cut and padded to it."""
         self._role_styles: dict[Role, Style] = {}
 
     @property
     def plain(self) -> list[str]:
-        """What the lines say, without styles."""
+        """The lines as text, without styles."""
         return ["".join(span.text for span in line) for line in self._lines]
 
     def show_lines(self, lines: Sequence[Line], fitted_to: int | None = None) -> None:
         """Show `lines` from the top; only those that differ from before are painted.
 
-        `fitted_to` is their width where that is known to be the widget's, and each of them has exactly so many cells.
+        `fitted_to` is the widget's width, where the lines are known to have exactly that many cells.
         """
         new = tuple(lines)
         if new == self._lines:
@@ -83,7 +83,7 @@ class LinesWidget(Widget):
         return self._fitted[1]
 
     def notify_style_update(self) -> None:
-        """Styles are looked up again, since the theme may be another one."""
+        """Drop the cached styles: the theme may have changed."""
         super().notify_style_update()
         self._role_styles.clear()
 
@@ -106,26 +106,26 @@ class LinesWidget(Widget):
 
 
 ESSENTIAL = frozenset({"help", "quit", "close", "leave_prompt", "enter_prompt"})
-"""Actions that get room before the others."""
+"""Actions that are shown first where there is little room."""
 
 GAP = 2
 
 
 class KeysInLine(NamedTuple):
-    """What has room in a line, and where: for each cell that does something, the action."""
+    """The keys that have room in a line, and for each cell that can be clicked, the action."""
 
     line: Line
     actions: dict[int, str]
 
 
-def keys_in_line(places: Sequence[KeySlot], width: int, before: Line = ()) -> KeysInLine:
-    """Those of `places` that have room in `width` cells behind `before`: first the essential ones, drawn in order."""
+def keys_in_line(slots: Sequence[KeySlot], width: int, before: Line = ()) -> KeysInLine:
+    """Those of `slots` that have room in `width` cells after `before`, the essential ones first, drawn in order."""
     left = width - width_of(before)
-    wanted = sorted(range(len(places)), key=lambda index: places[index].actions[0].name not in ESSENTIAL)
+    by_importance = sorted(range(len(slots)), key=lambda index: slots[index].actions[0].name not in ESSENTIAL)
     chosen = []
     gap = GAP if before else 0
-    for index in wanted:
-        needed = gap + width_of(_drawn(places[index]))
+    for index in by_importance:
+        needed = gap + width_of(_drawn(slots[index]))
         if needed <= left:
             chosen.append(index)
             left -= needed
@@ -134,17 +134,17 @@ def keys_in_line(places: Sequence[KeySlot], width: int, before: Line = ()) -> Ke
     actions: dict[int, str] = {}
     for index in sorted(chosen):
         line = (*line, Span(" " * GAP)) if line else line
-        start, drawn = width_of(line), _drawn(places[index])
+        start, drawn = width_of(line), _drawn(slots[index])
         cells = width_of(drawn)
-        share = places[index].actions
-        # Of several keys in one place the left part does what the first one does.
-        actions |= {start + cell: share[cell * len(share) // cells].action for cell in range(cells)}
+        actions_here = slots[index].actions
+        # A slot with several keys is divided among them from left to right.
+        actions |= {start + cell: actions_here[cell * len(actions_here) // cells].action for cell in range(cells)}
         line = (*line, *drawn)
     return KeysInLine(line, actions)
 
 
-def _drawn(place: KeySlot) -> Line:
-    return line_of(Span(place.printed, "key"), f" {place.label}")
+def _drawn(slot: KeySlot) -> Line:
+    return line_of(Span(slot.printed, "key"), f" {slot.label}")
 
 
 class KeyBar(LinesWidget):
@@ -158,32 +158,32 @@ class KeyBar(LinesWidget):
         super().__init__(id=id)
         self._actions: dict[int, str] = {}
         self._write: Callable[[int], None] = lambda _width: None
-        """Writes what is to be shown in so many cells: it may be asked for while the line is hidden."""
+        """Writes the line in a width; called again when the width changes, which may be 0 at first."""
         self._chosen: tuple[object, KeysInLine] = (None, KeysInLine((), {}))
-        """The last choice of keys, which is the same as long as what it was made of."""
+        """Cached: what the keys were chosen from, and the result."""
 
     def show_keys(
         self,
-        places: Sequence[KeySlot],
+        slots: Sequence[KeySlot],
         level: GlyphLevel,
         *,
         before: Line = (),
         rights: Sequence[Line] = (),
-        kept: int = 0,
+        reserved: int = 0,
     ) -> None:
-        """Show keys behind `before`, and at the end the first of `rights` that has room; `kept` cells are its own."""
+        """Show keys after `before`, and at the end the first of `rights` with room; `reserved` cells are for that."""
 
         def write(width: int) -> None:
-            made_of = (places, width - kept, before)
-            if self._chosen[0] != made_of:
-                self._chosen = (made_of, keys_in_line(places, width - kept, before))
+            key = (slots, width - reserved, before)
+            if self._chosen[0] != key:
+                self._chosen = (key, keys_in_line(slots, width - reserved, before))
             line, self._actions = self._chosen[1]
             self.show_lines([for_level(fit(spread(line, rights, width), width), level)], width)
 
         self._show(write)
 
-    def say(self, line: Line, level: GlyphLevel) -> None:
-        """Show a line in the place of the keys."""
+    def show_text(self, line: Line, level: GlyphLevel) -> None:
+        """Show a line instead of the keys."""
 
         def write(width: int) -> None:
             self._actions = {}
@@ -197,11 +197,11 @@ class KeyBar(LinesWidget):
             write(self.content_size.width)
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Write the same for the width there is."""
+        """Write the line in the new width."""
         self._show(self._write)
 
     async def on_click(self, event: events.Click) -> None:
-        """Do what the key under the pointer does."""
+        """Run the action of the key that was clicked."""
         action = self._actions.get(event.x - self.styles.padding.left)
         if action is not None:
             event.stop()
@@ -212,41 +212,41 @@ LONGEST = 400
 
 
 class InputLine(LinesWidget, can_focus=True):
-    """Takes all keys while it has the keyboard: Enter sends, Esc gives up. What is pasted is made harmless."""
+    """Gets all keys while it has the focus: Enter submits, Esc cancels. Pasted text is made harmless."""
 
     DEFAULT_CSS = """
     InputLine { height: 1; width: 100%; padding: 0 1; }
     """
 
     class Changed(Message):
-        """The text is another one."""
+        """The text has changed."""
 
         def __init__(self, text: str) -> None:
             super().__init__()
             self.text = text
 
     class Submitted(Changed):
-        """The person is done."""
+        """Enter was pressed."""
 
     class Cancelled(Message):
-        """The person gave up."""
+        """Esc was pressed."""
 
     def __init__(self, level: GlyphLevel, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._level: GlyphLevel = level
         self._label = ""
-        self._told = ""
+        self._note = ""
         self.text = ""
 
     def ask(self, label: str, text: str = "") -> None:
-        """Begin, with a label before the text and the text that is to be changed."""
+        """Start editing `text`, after a label."""
         self._label, self.text = label, text
         self.focus()
         self._write()
 
-    def tell(self, words: str) -> None:
-        """Say something about the text, at the end of the line."""
-        self._told = words
+    def set_note(self, text: str) -> None:
+        """Show a note at the end of the line."""
+        self._note = text
         self._write()
 
     def set_level(self, level: GlyphLevel) -> None:
@@ -255,11 +255,11 @@ class InputLine(LinesWidget, can_focus=True):
         self._write()
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Write the line for the width there is."""
+        """Write the line in the new width."""
         self._write()
 
     def on_key(self, event: events.Key) -> None:
-        """Type, delete, send or give up; no key reaches the screen below."""
+        """Type, delete, submit or cancel; no key reaches the screen below."""
         if event.key in {"ctrl+c", "f10", "ctrl+q"}:
             return
         event.stop()
@@ -293,13 +293,13 @@ class InputLine(LinesWidget, can_focus=True):
         if not width:
             return
         label = line_of(Span(f"{self._label} ", "title"))
-        told = line_of(Span(f" {self._told}", "dim")) if self._told else ()
-        room = max(1, width - width_of(label) - width_of(told) - 1)
+        note = line_of(Span(f" {self._note}", "dim")) if self._note else ()
+        room = max(1, width - width_of(label) - width_of(note) - 1)
         shown = line_of(self.text)
-        # The end is what is being typed, so that is what must be seen.
+        # The end is what is being typed, so it must be visible.
         text = self.text
         while width_of(shown) > room:
             text = text[1:]
             shown = line_of(text)
         typed = (*label, *shown, Span("_", "accent"))
-        self.show_lines([for_level(fit(spread(typed, [told], width), width), self._level)])
+        self.show_lines([for_level(fit(spread(typed, [note], width), width), self._level)])

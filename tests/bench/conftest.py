@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edgetop.bench.plan import CoolDown, ModelFile, Plan, settings_of, token_tests
+from edgetop.bench.plan import BenchRequest, CoolDown, ModelFile, Plan, settings_of, token_tests
 from edgetop.bench.results import PlanResult, results_of
 from edgetop.bench.run_log import RunLog
 from edgetop.bench.runner import Progress, Runner
@@ -32,9 +32,9 @@ class Bench:
         files = [ModelFile(path=str(self.folder / f"{name}.gguf"), label=name) for name in "abc"[:models]]
         return Plan(
             name="test",
-            settings=tuple(settings_of(files, threads=threads)),
+            settings=settings_of(files, BenchRequest(threads=threads)),
             **{
-                "tests": token_tests((64,), (8,), (0,)),
+                "tests": token_tests(BenchRequest(n_prompt=(64,), n_gen=(8,))),
                 "repetitions": 2,
                 "cool_down": CoolDown(idle_s=0, limit_s=0),
                 **changes,

@@ -8,9 +8,9 @@ from math import sqrt
 from edgetop.bench import results
 from edgetop.bench.plan import ModelFile, Setting, TokenTest
 from edgetop.bench.results import PlanResult, Repetition, SettingResult, result_of_test
+from edgetop.core.figures import J_PER_TOKEN
 from edgetop.core.quantity import Interval
-from edgetop.core.records import DeviceInfo, Quality, Score
-from edgetop.session.file import LoadEntry
+from edgetop.core.records import DeviceInfo, LoadEntry, Quality, Score
 from tests.support.recorded_sessions import LOADED
 
 PP, TG = TokenTest(n_prompt=512), TokenTest(n_gen=128)
@@ -35,7 +35,7 @@ def measured(test: TokenTest, rates: Sequence[float], energies_j: Sequence[float
                 round=number,
                 tokens_per_s=rate,
                 duration_ns=round(1e9 * tokens / rate),
-                j_per_token=energy,
+                figures={} if energy is None else {J_PER_TOKEN: energy},
                 energy_source="" if energy is None else "power.board",
                 energy_missing="" if energy is not None else "this board has no power sensor",
             )

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
-from edgetop.session.compare.reading import read_csv, read_json, results_of
+from edgetop.session.compare.reading import llama_bench_csv, llama_bench_json, llama_bench_results
 from tests.bench.made_results import PP, TG, measured, of_setting, plan_result, quality
 
 LLAMA_BENCH = [
@@ -98,8 +98,12 @@ def test_a_column_that_says_nothing_anywhere_is_left_out() -> None:
 
 
 def test_compare_reads_it_as_it_reads_llama_bench() -> None:
-    for tests in (read_json(as_json(ROWS).encode()), read_json(as_jsonl(ROWS).encode()), read_csv(as_csv(ROWS))):
-        found = results_of(tests, "bench", "bench.json")
+    for tests in (
+        llama_bench_json(as_json(ROWS).encode()),
+        llama_bench_json(as_jsonl(ROWS).encode()),
+        llama_bench_csv(as_csv(ROWS)),
+    ):
+        found = llama_bench_results(tests, "bench", "bench.json")
         assert [result.threads for result in found] == [2, 2], "as the model was loaded"
         assert found[0].figures["decode_tokens_per_s"].value == pytest.approx(20.5)
         assert found[0].figures["prefill_tokens_per_s"].value == pytest.approx(205.0)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from edgetop.bench.plan import (
     MARGIN_TOKENS,
+    BenchRequest,
     ModelFile,
     Plan,
     PromptTest,
@@ -25,19 +26,20 @@ MODELS = tuple(ModelFile(path=f"/models/{name}.gguf", label=name) for name in ("
 
 
 def plan(repetitions: int = 4, **changes: object) -> Plan:
-    settings = tuple(settings_of(MODELS, threads=(1, 2)))
-    made = Plan(name="test", settings=settings, tests=token_tests((512,), (128,), (0,)), repetitions=repetitions)
+    settings = settings_of(MODELS, BenchRequest(threads=(1, 2)))
+    made = Plan(name="test", settings=settings, tests=token_tests(BenchRequest()), repetitions=repetitions)
     return msgspec.structs.replace(made, **changes)
 
 
 def test_settings_are_all_combinations_and_say_which_they_are() -> None:
-    assert [setting.key for setting in settings_of(MODELS[:2], threads=(1, 4), kv_types=("f16", "q8_0"))] == [
+    request = BenchRequest(threads=(1, 4), kv_type=("f16", "q8_0"))
+    assert [setting.key for setting in settings_of(MODELS[:2], request)] == [
         "a t1", "a t1 kv q8_0", "a t4", "a t4 kv q8_0", "b t1", "b t1 kv q8_0", "b t4", "b t4 kv q8_0",
     ]  # fmt: skip
 
 
 def test_tests_are_named_as_llama_bench_names_them() -> None:
-    tests = token_tests((512, 0), (128,), (0, 4096), pairs=((64, 32),))
+    tests = token_tests(BenchRequest(n_prompt=(512, 0), n_depth=(0, 4096), pairs=((64, 32),)))
     assert [test.name for test in tests] == [
         "pp512", "tg128", "pp64+tg32", "pp512@d4096", "tg128@d4096", "pp64+tg32@d4096",
     ]  # fmt: skip
@@ -55,7 +57,7 @@ def test_interleaved_runs_share_a_steady_drift_alike(half: int) -> None:
 
 
 def test_a_single_setting_is_loaded_once() -> None:
-    runs = runs_of(plan(settings=tuple(settings_of(MODELS[:1]))))
+    runs = runs_of(plan(settings=settings_of(MODELS[:1], BenchRequest())))
     assert [(run.round, run.repetitions) for run in runs] == [(1, 4)]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.bench.plan import LARGEST_BYTES, BenchRequest, check_wishes, read_wishes
+from edgetop.bench.plan import LARGEST_BYTES, BenchRequest, changed_request, read_request, require_tests
 from edgetop.core.errors import UsageError
 
 WHOLE = """
@@ -29,13 +29,13 @@ idle_s = 12.5
 def test_a_plan_says_what_the_flags_say(tmp_path: Path) -> None:
     file = tmp_path / "plan.toml"
     file.write_text(WHOLE)
-    wishes = read_wishes(file)
-    assert wishes == BenchRequest(
+    request = read_request(file)
+    assert request == BenchRequest(
         name="study", models=("smollm2", "/models/b.gguf"), quant=("Q8_0", "Q4_0"), threads=(1, 2),
         kv_type=("f16", "q8_0"), n_prompt=(0,), n_gen=(128,), pairs=((512, 128),), prompts=True, repetitions=7,
         order="blocks", quality="reading.txt", idle_s=12.5,
     )  # fmt: skip
-    check_wishes(wishes)
+    require_tests(request)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_broken_plan_is_told_in_one_line_that_names_the_place(tmp_path: Path, 
     file = tmp_path / "plan.toml"
     file.write_text(text)
     with pytest.raises(UsageError) as caught:
-        read_wishes(file)
+        read_request(file)
     assert told in caught.value.what
     assert "\n" not in caught.value.what + caught.value.hint
     assert caught.value.hint
@@ -62,37 +62,38 @@ def test_a_broken_plan_is_told_in_one_line_that_names_the_place(tmp_path: Path, 
 
 def test_what_is_no_plan_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
-        read_wishes(tmp_path / "nowhere.toml")
+        read_request(tmp_path / "nowhere.toml")
     with pytest.raises(UsageError, match="directory"):
-        read_wishes(tmp_path)
+        read_request(tmp_path)
     (tmp_path / "large.toml").write_bytes(b"#" * (LARGEST_BYTES + 1))
     with pytest.raises(UsageError, match="too large"):
-        read_wishes(tmp_path / "large.toml")
+        read_request(tmp_path / "large.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"binary\.toml"):
-        read_wishes(tmp_path / "binary.toml")
+        read_request(tmp_path / "binary.toml")
 
 
 @pytest.mark.parametrize(
-    ("wishes", "told"),
+    "changes",
     [
-        (BenchRequest(repetitions=0), "repetitions"),
-        (BenchRequest(threads=(0,)), "threads"),
-        (BenchRequest(ubatch=(-1,)), "ubatch"),
-        (BenchRequest(gpu_layers=(-1,)), "gpu_layers"),
-        (BenchRequest(idle_s=-1.0), "idle_s"),
-        (BenchRequest(idle_s=float("nan")), "idle_s"),
-        (BenchRequest(cool_down_limit_s=float("inf")), "cool_down_limit_s"),
-        (BenchRequest(seed=-1), "seed"),
-        (BenchRequest(n_gen=(-5,)), "number of tokens"),
-        (BenchRequest(pairs=((2**30, 1),)), "number of tokens"),
-        (BenchRequest(n_prompt=(0,), n_gen=(0,)), "nothing to measure"),
+        {"repetitions": 0},
+        {"threads": (0,)},
+        {"ubatch": (-1,)},
+        {"gpu_layers": (-1,)},
+        {"idle_s": -1.0},
+        {"idle_s": float("nan")},
+        {"cool_down_limit_s": float("inf")},
+        {"seed": -1},
+        {"n_gen": (-5,)},
+        {"pairs": ((2**30, 1),)},
     ],
 )
-def test_numbers_that_mean_nothing_are_refused(wishes: BenchRequest, told: str) -> None:
-    with pytest.raises(UsageError, match=told):
-        check_wishes(wishes)
+def test_numbers_that_mean_nothing_are_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=rf"\$\.{next(iter(changes))}"):
+        changed_request(BenchRequest(), **changes)
 
 
-def test_quality_alone_is_something_to_measure() -> None:
-    check_wishes(BenchRequest(n_prompt=(0,), n_gen=(0,), quality=True))
+def test_without_a_test_there_must_be_a_score_of_quality() -> None:
+    with pytest.raises(UsageError, match="nothing to measure"):
+        require_tests(BenchRequest(n_prompt=(0,), n_gen=(0,)))
+    require_tests(BenchRequest(n_prompt=(0,), n_gen=(0,), quality=True))

@@ -9,9 +9,10 @@ import msgspec
 import pytest
 
 from edgetop.bench import results
-from edgetop.bench.plan import ModelFile, Plan, PromptTest, Test, TokenTest, settings_of
-from edgetop.bench.results import PlanResult, results_of
+from edgetop.bench.plan import BenchRequest, ModelFile, Plan, PromptTest, Test, TokenTest, settings_of
+from edgetop.bench.results import MeanInterval, PlanResult, results_of
 from edgetop.bench.run_log import FinishedRun
+from edgetop.core.figures import FIRST_TOKEN, LOAD, NET_J_PER_TOKEN
 from edgetop.core.quantity import Interval
 from tests.support.bench_sessions import DECODE_W, IDLE_W, PREFILL_W, MadeSession
 
@@ -37,7 +38,7 @@ class Runs:
         return path
 
     def result(self, *tests: Test) -> PlanResult:
-        settings = tuple(settings_of([ModelFile(path="/models/a.gguf", label="a")], threads=(1,)))
+        settings = settings_of([ModelFile(path="/models/a.gguf", label="a")], BenchRequest(threads=(1,)))
         return results_of(Plan(name="made", settings=settings, tests=tests), self.finished)
 
     def test(self, test: Test) -> results.TestResult:
@@ -51,8 +52,12 @@ def runs(tmp_path: Path) -> Runs:
     return Runs(tmp_path)
 
 
-def holds(figure: Interval | None, value: float) -> bool:
-    return figure is not None and figure.value == pytest.approx(value, rel=0.02) and figure.low <= value <= figure.high
+def holds(figure: object, value: float) -> bool:
+    return (
+        isinstance(figure, Interval)
+        and figure.value == pytest.approx(value, rel=0.02)
+        and figure.low <= value <= figure.high
+    )
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_a_test_of_tokens_has_the_rate_and_the_energy_of_its_own_time(
     tokens = test.n_prompt + test.n_gen
     assert result.repetitions[0].duration_ns == pytest.approx(1e9 * tokens / tokens_per_s, rel=1e-4)
     assert holds(result.j_per_token, j_per_token)
-    assert holds(result.net_j_per_token, j_per_token - IDLE_W / tokens_per_s)
+    assert holds(result.figures[NET_J_PER_TOKEN], j_per_token - IDLE_W / tokens_per_s)
     assert result.energy_missing == ""
     assert result.flags == ()
 
@@ -94,8 +99,9 @@ def test_a_conversation_is_one_repetition_with_all_its_turns(runs: Runs) -> None
     result = runs.test(TALK)
     assert len(result.repetitions) == 2
     assert result.tokens_per_s.mean == pytest.approx(20.0, rel=1e-4)
-    assert result.first_token_s is not None
-    assert result.first_token_s.mean == pytest.approx(0.5, rel=1e-3)
+    first = result.figures[FIRST_TOKEN]
+    assert isinstance(first, MeanInterval)
+    assert first.mean == pytest.approx(0.5, rel=1e-3)
     energy_j = 2 * 0.5 * PREFILL_W + (40 + 20) / 20.0 * DECODE_W
     assert holds(result.j_per_token, energy_j / 62)
 
@@ -248,8 +254,7 @@ def test_the_setting_knows_load_memory_and_idle_power(runs: Runs) -> None:
     session.tokens(TG)
     runs.add(session)
     (setting,) = runs.result(TG).settings
-    assert setting.load_s is not None
-    assert setting.load_s.mean == 0.5
-    assert setting.idle_w == pytest.approx(IDLE_W, rel=0.01)
+    assert setting.figures[LOAD] == 0.5
+    assert setting.figures["energy.idle_w"] == pytest.approx(IDLE_W, rel=0.01)
     assert (setting.energy_scope, setting.energy_source) == ("board_input", "power.board")
     assert setting.measured_at.startswith("2026")

@@ -37,7 +37,7 @@ def test_tests_of_tokens_are_done_by_a_llama_server(machine: Machine, llama_serv
     row = rows["pp3+tg2"]
     assert (row["server"], row["stamps"], row["backends"]) == (llama_server.url, "arrival", "")
     assert (len(row["samples_ts"]), row["setting"]) == (2, "SmolLM2-135M-Instruct.Q4_1")
-    told = "round 1: it could not do pp3: The server generated 3 tokens of the 1 that the test has."
+    told = "round 1: it could not do pp3: The server generated 3 tokens instead of 1."
     assert told in row["problems"]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from edgetop.commands import calibrate
 from edgetop.commands.calibrate import measure_points, parse_point
-from edgetop.core.errors import EdgetopError, UsageError
+from edgetop.core.errors import EdgetopError
 from edgetop.core.sources import Unavailable
 from edgetop.live.sensor_session import SensorSession
 from edgetop.telemetry.calibration import calibratable, load_all
@@ -62,16 +62,16 @@ def test_calibrations_are_shown_and_removed(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "what"),
     [
-        (["--point", "5"], 2, "expected is SENSOR_W:METER_W"),
-        (["--point", "5:six"], 2, "expected is SENSOR_W:METER_W"),
+        (["--point", "5"], 2, "expected SENSOR_W:METER_W"),
+        (["--point", "5:six"], 2, "expected SENSOR_W:METER_W"),
         (["--point", "5:6"], 1, "one point does not make a line"),
         (["--point", "5:6", "--point", "5.1:7"], 1, "too close together"),
-        ([*POINTS, "--meter-gain", "200"], 2, "expected is a number from 0 to 50"),
+        ([*POINTS, "--meter-gain", "200"], 2, "expected a number from 0 to 50"),
         ([*POINTS, "--power", "power.VDD_SOC"], 1, "power.VDD_SOC is one of several rails"),
         ([*POINTS, "--power", "power.nope"], 1, "choose one of: power.jetson"),
         ([*POINTS, "--power", "none"], 1, "power was switched off"),
         ([], 2, "--point SENSOR_W:METER_W, twice or more"),
-        (["--seconds", "soon"], 2, "--seconds: 'soon' cannot be used"),
+        (["--seconds", "soon"], 2, "--seconds: 'soon' is not valid"),
         (["--remove"], 1, "there is nothing to remove"),
     ],
 )
@@ -118,7 +118,7 @@ def test_a_counter_of_joules_is_refused(machine: Machine, tmp_path: Path) -> Non
 def test_points_are_pairs_of_watts() -> None:
     point = parse_point("5.2:6.1")
     assert (point.sensor_w, point.meter_w) == (5.2, 6.1)
-    with pytest.raises(UsageError):
+    with pytest.raises(ValueError, match=r"such as 5\.2:6\.1"):
         parse_point("5.2:6.1:7")
 
 

@@ -14,13 +14,13 @@ def opened(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The sessions that screens were opened with, instead of screens."""
     told: list[object] = []
 
-    def run_screen(*_arguments: object, **options: object) -> Path | None:
-        told.append(options["goes_on_with"])
+    def run_chat(*_arguments: object, **options: object) -> Path | None:
+        told.append(options["resume_from"])
         return None
 
     machine.script(replies=[{"text": "An answer."}])
     monkeypatch.setattr(chat, "shows_screens", lambda _settings: True)
-    monkeypatch.setattr(app, "run_screen", run_screen)
+    monkeypatch.setattr(app, "run_chat", run_chat)
     return told
 
 
@@ -40,7 +40,7 @@ def test_the_last_session_that_has_a_text_goes_on(machine: Machine, opened: list
 def test_a_session_that_there_is_not_is_told_before_the_screen_opens(machine: Machine, opened: list[object]) -> None:
     ran = machine.run("--continue", "nothing")
     assert ran.code == 1
-    assert "No session is meant by 'nothing'" in ran.stderr
+    assert "No session matches 'nothing'" in ran.stderr
     assert not opened
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.commands import check as check_place
+from edgetop.commands.check import run_target
 from edgetop.core.energy.duty import Price
 from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.sources import Unavailable
@@ -46,7 +46,7 @@ class Check:
 
     def at(self, place: RunTarget) -> None:
         """Let the models run there."""
-        self.monkeypatch.setattr("edgetop.commands.check.place_of", lambda *_: place)
+        self.monkeypatch.setattr("edgetop.commands.check.run_target", lambda *_: place)
 
     def model(self, name: str = "tiny", **keys: object) -> str:
         return str(write_model(self.folder / f"{name}.gguf", metadata=keys))  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_of_several_the_worst_counts_and_the_others_are_still_told(check: Check,
     ],
 )  # fmt: skip
 def test_what_cannot_be_meant_exits_with_2(check: Check, wrong: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgetop.commands.check.place_of", check_place.place_of)
+    monkeypatch.setattr("edgetop.commands.check.run_target", run_target)
     ran = check.run(check.model(), *wrong)
     assert (ran.code, ran.stdout) == (2, "")
 
@@ -241,7 +241,7 @@ def test_another_power_mode_of_a_device_is_suggested_where_it_is_better(
 ) -> None:
     for real in (memory_need, largest_context, predict_speed, predict_energy):
         monkeypatch.setattr(f"edgetop.fit.assessment.{real.__name__}", real)
-    monkeypatch.setattr("edgetop.commands.check.place_of", check_place.place_of)
+    monkeypatch.setattr("edgetop.commands.check.run_target", run_target)
     ran = check.machine.run("check", check.model(), "--device", "orin-nano-super", "--power-mode", "7W", "--json")
     (found,) = ran.json()
     assert found["machine"]["power_mode"] == "7W"

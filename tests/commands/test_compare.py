@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.commands.compare import EXIT_CROSSED
+from edgetop.commands.exit import ExitCode
 from edgetop.commands.session_files import import_results
 from edgetop.core.errors import EdgetopError
 from edgetop.io.files import write_atomically
@@ -84,13 +84,17 @@ def test_csv_has_a_line_for_each_figure_and_markdown_a_column(machine: Machine) 
 @pytest.mark.parametrize(
     ("limits", "code", "told"),
     [
-        (["decode_tokens_per_s < -5%"], EXIT_CROSSED, "crosses the limit"),
+        (["decode_tokens_per_s < -5%"], ExitCode.LIMIT_CROSSED, "crosses the limit"),
         (["decode_tokens_per_s < -40%"], 0, ""),
         (["prefill_tokens_per_s > -5%"], 0, "is not more than noise"),
-        (["decode_tokens_per_s < 11"], EXIT_CROSSED, "crosses the limit"),
+        (["decode_tokens_per_s < 11"], ExitCode.LIMIT_CROSSED, "crosses the limit"),
         (["decode_tokens_per_s > 5%"], 0, ""),
-        (["decode_tokens_per_s <= -40%", "decode_tokens_per_s < -5%"], EXIT_CROSSED, "crosses the limit"),
-        (["energy.j_per_token > 2"], EXIT_CROSSED, "it has no energy.j_per_token: this device offers no power reading"),
+        (["decode_tokens_per_s <= -40%", "decode_tokens_per_s < -5%"], ExitCode.LIMIT_CROSSED, "crosses the limit"),
+        (
+            ["energy.j_per_token > 2"],
+            ExitCode.LIMIT_CROSSED,
+            "it has no energy.j_per_token: this device offers no power reading",
+        ),
         (["energy.j_per_token > 2", "--missing-ok"], 0, "it has no energy.j_per_token"),
         (["load_s > -1%"], 0, "one or two repetitions show no spread: not counted"),
     ],
@@ -106,7 +110,7 @@ def test_limits_decide_the_exit_code(machine: Machine, limits: list[str], code: 
 
 @pytest.mark.usefixtures("folder")
 def test_a_single_result_is_held_against_absolute_limits(machine: Machine) -> None:
-    assert machine.run("compare", "q4.json", "--fail-if", "energy.j_per_token > 0.5").code == EXIT_CROSSED
+    assert machine.run("compare", "q4.json", "--fail-if", "energy.j_per_token > 0.5").code == ExitCode.LIMIT_CROSSED
     assert machine.run("compare", "q4.json", "--fail-if", "energy.j_per_token > 2").code == 0
     # 0.72 J is above, and with the sensor's error of 8 % not surely so.
     assert machine.run("compare", "q4.json", "--fail-if", "energy.j_per_token > 0.7").code == 0

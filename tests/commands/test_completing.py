@@ -13,7 +13,7 @@ from edgetop.commands import completion
 from edgetop.commands.command_line import actions_of, parser_of
 from edgetop.commands.completion import BASH, FILES, FISH, FOLDERS, SCRIPTS, ZSH, candidates, execute, tell_candidates
 from edgetop.commands.verbs import VERBS
-from edgetop.settings import options
+from edgetop.core.engine_choices import KV_TYPES
 from tests.support.gguf_files import small_gguf
 from tests.support.isolated_home import DEADLINE_S, Shell
 
@@ -60,7 +60,7 @@ def test_every_flag_of_every_verb_is_offered_and_leads_on(verb: str) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("run", "--kv-type", ""), set(options.KV_TYPES)),
+        (("run", "--kv-type", ""), set(KV_TYPES)),
         (("run", "--kv-type=q8"), {"--kv-type=q8_0"}),
         (("--load-mode", "m"), {"mmap", "mlock"}),
         (("--theme", ""), THEMES),

@@ -51,7 +51,7 @@ def test_what_is_set_holds_until_it_is_unset(shell: Shell) -> None:
     ("arguments", "what"),
     [
         (("set", "thread", "4"), "there is no setting 'thread'\n         did you mean threads?"),
-        (("set", "threads", "0"), "threads: '0' cannot be used\n         expected is a whole number from 1 to 512"),
+        (("set", "threads", "0"), "threads: '0' is not valid\n         expected a whole number from 1 to 512"),
         (("set", "threads"), "threads: there can be only one value"),
         (("set", "output", "x"), "output is for one run"),
         (("set", "config", "x"), "config is for one run"),

@@ -22,7 +22,7 @@ def test_every_action_of_every_screen_is_listed_with_its_keys(config: Path, caps
         assert any(line[0] == f"[keys.{screen.name}]" for line in lines)
         for key in screen.keys:
             printed = [key_name(each) for each in key.keys]
-            assert [key.name, *printed, *key.does.split()] in lines
+            assert [key.name, *printed, *key.description.split()] in lines
 
 
 def test_the_keys_of_the_configuration_are_listed_and_told_as_data(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from docs import make_settings
-from edgetop.commands.exit import EXIT_CODES
+from edgetop.commands.exit import ExitCode
 from edgetop.commands.man import manual_page
 from edgetop.commands.verbs import VERBS
 from edgetop.settings import options
@@ -59,7 +59,7 @@ def test_no_line_of_text_is_taken_for_a_command_of_roff() -> None:
 
 def test_the_exit_codes_are_those_of_the_readme() -> None:
     told = dict(re.findall(r"^\| ([\d, ]+) \| (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE))
-    assert {code for key in told for code in key.split(", ")} == {code for code, _ in EXIT_CODES}
+    assert {code for key in told for code in key.split(", ")} == {str(code.value) for code in ExitCode}
 
 
 def test_the_page_of_settings_is_the_one_that_would_be_written_now() -> None:

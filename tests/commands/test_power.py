@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgetop.commands.power_findings import is_of_power
@@ -24,14 +26,14 @@ def test_every_channel_is_a_row_and_the_headline_is_told_with_its_reason(machine
     rows = [line.split() for line in ran.stdout.splitlines()]
     assert rows[1] == ["power.jetson", "power.VDD_IN", "7.55", "W", "module", "headline"]
     assert rows[2] == ["power.jetson", "power.VDD_CPU_GPU_CV", "8.85", "W", "component"]
-    assert "power.VDD_IN, module, 7.55 W: the only scope that is read here" in ran.stdout
+    assert "power.VDD_IN, module, 7.55 W: the only scope that reads now" in ran.stdout
     assert "this machine has no battery" in ran.stdout
 
 
 def test_the_widest_scope_is_the_headline_unless_another_is_chosen(machine: Machine) -> None:
     machine.plant({**JETSON, **INA226})
     widest = machine.run("power", "--json").json()["headline"]
-    assert (widest["scope"], widest["why"]) == ("dc_in", "the widest scope that is read here")
+    assert (widest["scope"], widest["why"]) == ("dc_in", "the widest scope that reads now")
     assert widest["power_w"] == pytest.approx(9.5)
     chosen = machine.run("power", "--json", "--power", "power.jetson").json()["headline"]
     assert (chosen["channels"], chosen["why"]) == (["power.VDD_IN"], "chosen with --power")
@@ -94,3 +96,38 @@ def test_doctor_has_the_same_in_json(machine: Machine) -> None:
 )
 def test_what_is_absent_belongs_to_power_or_to_the_other_sensors(name: str, *, expected: bool) -> None:
     assert is_of_power(name) is expected
+
+
+def test_a_program_that_prints_a_number_is_read_as_the_boards_input(machine: Machine, tmp_path: Path) -> None:
+    machine.plant({"/proc/cpuinfo": "flags\t\t: hypervisor"})
+    meter = tmp_path / "watts.sh"
+    meter.write_text("#!/bin/sh\necho 6.5\n")
+    meter.chmod(0o755)
+    ran = machine.run("power", "--power-exec", str(meter))
+    assert ran.code == 0
+    assert "6.50 W  board input" in ran.stdout
+    assert "plain numbers, taken as watts at the board's input" in ran.stdout
+
+
+def test_a_source_of_ones_own_that_fails_says_why_and_not_that_this_is_a_virtual_machine(
+    machine: Machine, tmp_path: Path
+) -> None:
+    machine.plant({"/proc/cpuinfo": "flags\t\t: hypervisor"})
+    meter = tmp_path / "watts.sh"
+    meter.write_text("#!/bin/sh\necho about six watts\n")
+    meter.chmod(0o755)
+    ran = machine.run("power", "--json", "--power-exec", str(meter))
+    assert ran.code == 1
+    missing = ran.json()["headline_missing"]
+    assert missing["reason"] == "power.exec: the first line is 'about six watts', neither a number nor a header"
+    assert "printf" in missing["hint"]
+
+
+def test_a_named_source_that_is_there_and_gives_nothing_is_not_denied(machine: Machine) -> None:
+    machine.plant({**JETSON, **below("/sys/class/hwmon/hwmon7", {"name": "ina226", "power1_input": 0})})
+    ran = machine.run("power", "--json", "--power", "power.ina226")
+    assert ran.code == 1
+    assert ran.json()["headline_missing"]["reason"].startswith("power.ina226: ")
+    assert "reads 0 W" in ran.json()["headline_missing"]["reason"]
+    assert machine.run("power", "--power", "power.none-such").code == 1
+    assert machine.run("power", "--power", "power.jetson").code == 0

@@ -26,7 +26,17 @@ from tests.support.fake_sysfs import plant
 REPOSITORY = Path(__file__).resolve().parents[2]
 ZONE = "/sys/class/powercap/intel-rapl:{}"
 RANGE_UJ = 262_143_328_850
-HEAVY = ("textual", "edgetop.session", "edgetop.tui", "llama_cpp", "numpy", "psutil", "edgetop.inference")
+HEAVY = (
+    "textual",
+    "edgetop.session",
+    "edgetop.tui",
+    "llama_cpp",
+    "numpy",
+    "psutil",
+    "edgetop.inference.client",
+    "edgetop.inference.llama",
+    "edgetop.inference.server.",
+)
 
 
 def package(number: int, energy_uj: int) -> dict[str, str | int]:

@@ -17,7 +17,8 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.settings.resolve import Settings
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.panes import energy, memory, meters, power, tokens
+from edgetop.tui.panes import meters
+from edgetop.tui.panes.column import PANES
 from edgetop.tui.panes.view import View, view_of
 from edgetop.tui.screens.replay import ReplayScreen
 from tests.commands.machine import Machine
@@ -46,8 +47,8 @@ def test_in_a_pipe_the_figures_of_the_end_stand_side_by_side(machine: Machine, f
     shown = cells(ran.stdout)
     assert shown["session"] == ["quick", "slow"]
     assert shown["at"] == ["1 min 20 s", "2 min 0 s"]
-    assert shown["decode"] == ["6.44 tok/s", "4.30 tok/s"]
-    assert shown["J/token"][0].startswith("1.42 (")
+    assert shown["decode speed"] == ["6.44 tok/s", "4.30 tok/s"]
+    assert shown["energy per token, gross"][0].startswith("1.42 (")
 
 
 def test_a_moment_is_one_of_the_play_head(machine: Machine, files: tuple[str, str]) -> None:
@@ -107,9 +108,8 @@ def test_the_demo_plays_two_examples_or_says_that_there_are_none(
 def drawn(view: View) -> list[str]:
     """Everything but the chat, as words."""
     lines = meters.draw(view, 120, "wide")[1:]
-    for pane in (tokens, memory, power, energy):
-        text = pane.draw(view, 50, 10)
-        lines += [text.headline, *text.lines]
+    for pane in PANES.values():
+        lines += pane.boxed(view, 54, 12)
     return ["".join(span.text for span in line) for line in lines]
 
 
@@ -147,10 +147,10 @@ def test_live_replay_and_the_list_of_sessions_tell_one_story(machine: Machine, t
     assert last.snapshot.turn is not None
     assert shown["turns"][-1]["figures"] == as_json(last.snapshot.turn.figures)
     told, replayed = (cells(machine.run(*words, str(path)).stdout) for words in (("sessions", "show"), ("replay",)))
-    assert told["decode"] == replayed["decode"] == [format_rate(last.snapshot.summary.decode_tokens_per_s)]
-    for name in ("prefill", "first token", "limited by", "memory peak"):
-        assert told[name] == replayed[name]
-    assert replayed["J/token"][0] in told["energy"][0]
+    assert told["decode speed"] == [format_rate(last.snapshot.summary.decode_tokens_per_s)]
+    assert "energy per token, gross" in told
+    for label, cell in replayed.items():
+        assert label in {"session", "at", "model", "threads"} or told[label] == cell or "n/a" in cell
 
 
 @pytest.mark.parametrize(("arguments", "frame_s"), [([], 0.25), (["-d", "2"], 2.0)])
@@ -163,6 +163,6 @@ def test_the_screen_draws_as_often_as_was_asked_for(
     def show(make_screen: Callable[[GlyphLevel], ReplayScreen], _settings: Settings) -> None:
         made.append(make_screen("ascii"))
 
-    monkeypatch.setattr("edgetop.commands.replay.show_page", show)
+    monkeypatch.setattr("edgetop.commands.replay.show_screen", show)
     machine.run("replay", *files, *arguments)
     assert made[0].frame_s == frame_s

@@ -9,6 +9,7 @@ from typing import get_args
 import pytest
 
 from edgetop.core.energy.uncertainty import Letter
+from edgetop.session.file_io import load_file
 from tests.commands.machine import Machine
 from tests.support.fake_sysfs import below
 
@@ -74,3 +75,14 @@ def test_without_a_source_the_reason_stands_in_place_of_the_figure(machine: Mach
     assert "virtual machine" in ran.json()["summary"]["energy_missing"]
     assert "energy n/a: virtual machine" in ran.stderr
     assert "cost" not in ran.stderr
+
+
+def test_run_can_leave_the_model_idle_first_for_a_baseline(metered: tuple[Machine, list[str]]) -> None:
+    machine, arguments = metered
+    output = machine.root.parent / "idle.json"
+    assert machine.run(*arguments, "--idle", "0.5", "-q", "-o", str(output)).code == 0
+    file = load_file(output)
+    assert file.turns[0].stamps.submitted_us - file.loads[0].t_us >= 500_000
+    refused = machine.run(*arguments, "--idle", "soon")
+    assert refused.code == 2
+    assert "--idle" in refused.stderr

@@ -10,6 +10,7 @@ import pytest
 
 from edgetop.bench import runner
 from tests.commands.machine import JETSON, Machine
+from tests.support.fake_sysfs import flickering
 
 QUICK = ("-r", "2", "--test", "0.1")
 
@@ -107,7 +108,7 @@ def test_for_energy_a_board_with_a_sensor_is_measured(machine: Machine, model: P
     from edgetop.bench.plan import CoolDown  # noqa: PLC0415 - put in the place of ten seconds of rest
     from edgetop.commands import tune  # noqa: PLC0415 - the same
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, flickering(machine.root):
         patch.setattr(tune, "thread_counts", lambda _physical, _logical: (1,))
         patch.setitem(tune.COOL_DOWN, "energy", CoolDown(idle_s=0, limit_s=0))
         ran = machine.run("tune", str(model), "--for", "energy", "-r", "2", "--test", "0.5", "--json")

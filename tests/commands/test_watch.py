@@ -23,7 +23,7 @@ def wire() -> Iterator[LoopbackServer]:
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Machine:
-    monkeypatch.setattr("edgetop.live.watch_session.give_way", lambda: None)
+    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
     machine = Machine(tmp_path, monkeypatch, capsys)
     machine.plant(JETSON)
     return machine
@@ -80,10 +80,10 @@ def test_without_a_model_process_it_says_what_it_looks_for(board: Machine) -> No
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--seconds", "soon"), "--seconds takes"),
-        (("--seconds", "-1"), "--seconds takes"),
-        (("--server", "http://user:pw@host"), "no address of a server"),
-        (("--server", "not an address"), "no address of a server"),
+        (("--seconds", "soon"), "--seconds: "),
+        (("--seconds", "-1"), "--seconds: "),
+        (("--server", "http://user:pw@host"), "not the address of a server"),
+        (("--server", "not an address"), "not the address of a server"),
     ],
 )
 def test_wrong_usage_is_told_in_two_lines(board: Machine, arguments: tuple[str, ...], said: str) -> None:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import mmap
 import os
 import struct
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufArray, GgufError, read_header
+from edgetop.inference.llama.library import engines
 from tests.support.gguf_files import ARRAY, F32, STRING, U32, U64, array, gguf, pair, small_gguf, tensor, text, u32
 
 
@@ -162,11 +162,7 @@ def test_memory_is_bounded_however_many_values_a_file_has() -> None:
 
 
 def test_tensor_types_are_those_of_the_installed_library() -> None:
-    spec = importlib.util.find_spec("llama_cpp")
-    assert spec is not None
-    assert spec.origin is not None
-    libraries = sorted((Path(spec.origin).parent / "lib").glob("libggml-base.*"))
-    library = ctypes.CDLL(str(libraries[0]))
+    library = ctypes.CDLL(str(engines()[0].library))  # what it is linked with is found through it
     library.ggml_type_name.restype = ctypes.c_char_p
     library.ggml_blck_size.restype = ctypes.c_int64
     library.ggml_type_size.restype = ctypes.c_size_t
@@ -179,10 +175,7 @@ def test_tensor_types_are_those_of_the_installed_library() -> None:
 
 
 def test_file_types_are_those_of_the_bindings() -> None:
-    spec = importlib.util.find_spec("llama_cpp")
-    assert spec is not None
-    assert spec.origin is not None
-    source = (Path(spec.origin).parent / "llama_cpp.py").read_text()
+    source = (engines()[0].bindings / "llama_cpp.py").read_text()
     theirs = {
         int(number.split("#")[0]): name.removeprefix("LLAMA_FTYPE_").removeprefix("MOSTLY_").removeprefix("ALL_")
         for name, _, number in (

@@ -116,7 +116,7 @@ def test_a_defect_of_the_screen_keeps_the_session_and_is_a_failure(
 ) -> None:
     python = home.scripted(_LONG)[0]
     broken = (
-        "from edgetop.tui.screens.live import LiveScreen; LiveScreen.action_help = lambda self: 1 / 0; "
+        "from edgetop.tui.app import BaseApp; BaseApp.action_help = lambda self: 1 / 0; "
         "from edgetop.cli import main; raise SystemExit(main([]))"
     )
     window = open_tmux([python, "-c", broken])

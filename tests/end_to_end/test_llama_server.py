@@ -45,7 +45,7 @@ def test_a_key_is_asked_for_sent_and_kept_secret(home: IsolatedHome, small_model
     with llama_server(small_model, api_keys=[KEY]) as (url, _):
         without = home.run("run", "--server", url, "-p", "Hi")
         assert without.returncode == 3
-        assert "another key (401)" in without.stderr
+        assert "does not accept the key (401)" in without.stderr
         assert "EDGETOP_SERVER_KEY" in without.stderr
 
         home.environment["EDGETOP_SERVER_KEY"] = KEY
@@ -71,7 +71,7 @@ def test_a_server_that_is_not_there_ends_in_two_lines(home: IsolatedHome) -> Non
     run = home.run("run", "--server", "http://127.0.0.1:1", "-p", "Hi")
     assert run.returncode == 3
     assert run.stderr.splitlines()[-2:] == [
-        "edgetop: The server at http://127.0.0.1:1 cannot be reached: nobody listens there.",
+        "edgetop: Cannot reach the server at http://127.0.0.1:1: nobody listens there.",
         "         Start the server, or check the port.",
     ]
 

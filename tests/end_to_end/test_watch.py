@@ -68,7 +68,7 @@ def is_well_known(watch: WatchSession) -> bool:
 def test_tokens_and_energy_of_other_users_are_counted(
     small_model: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetop.live.watch_session.give_way", lambda: None)
+    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
     with llama_server(small_model, n_parallel=2) as (url, pid), process_board(tmp_path / "root", kind, pid) as board:
         watch = WatchSession(
             WatchOptions(servers=(Address.parse(url),), sysroot=tmp_path / "root"),

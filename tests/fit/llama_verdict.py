@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from pathlib import Path
 
 SCRIPT = """
 import ctypes, json, os, sys
-import llama_cpp as llama
+from edgetop.inference.llama.library import import_library
+llama = import_library()
 silent = llama.llama_log_callback(lambda level, text, data: None)
 llama.llama_log_set(silent, None)
 for path in sys.argv[1:]:
@@ -37,6 +39,7 @@ def llama_verdicts(paths: Sequence[Path]) -> list[list[int] | str | None]:
         capture_output=True,
         text=True,
         check=True,
-        env={"GGML_NO_BACKTRACE": "1"},
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+        cwd=Path(__file__).parents[2],
     )
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -25,7 +25,7 @@ def energy(of: Machine, runs: list[PastRun], **changes: Any) -> EnergyPrediction
     speed: SpeedPrediction = changes.pop("speed", predict(of))
     threads = changes.pop("threads", 4)
     return predict_energy(
-        FACTS, of, speed, settings=EngineSettings(), threads=threads, depth_tokens=100, experience=runs
+        FACTS, of, speed, settings=EngineSettings(), threads=threads, depth_tokens=100, past_runs=runs
     )
 
 

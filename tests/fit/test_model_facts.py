@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import struct
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Value, read_head
 from edgetop.fit.model_facts import ARCHITECTURES as KNOWN
 from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.fit.model_file import read_facts
+from edgetop.inference.llama.library import engines
 from tests.fit.llama_verdict import llama_verdicts
 from tests.support.gguf_architectures import ARCHITECTURES, N_EMBD, N_VOCAB, Setting, deepseek2, llama
 from tests.support.gguf_files import TEMPLATE, all_metadata, file_bytes, model_bytes, write_model
@@ -179,11 +179,7 @@ def test_parts_are_put_together_and_may_not_overlap() -> None:
 
 
 def test_the_architectures_are_those_of_the_installed_library() -> None:
-    spec = importlib.util.find_spec("llama_cpp")
-    assert spec is not None
-    assert spec.origin is not None
-    (library,) = sorted((Path(spec.origin).parent / "lib").glob("libllama.*"))[:1]
-    held = library.read_bytes()
+    held = engines()[0].library.read_bytes()
     assert [name for name in sorted(KNOWN) if name.encode() + b"\0" not in held] == []
 
 

@@ -36,13 +36,13 @@ def server() -> Iterator[RangeServer]:
         yield served
 
 
-def fetch(source: str, patience: Timeouts = QUICK, **environment: str) -> ModelFacts:
-    return fetch_facts(source, environment=environment, patience=patience)
+def fetch(source: str, timeouts: Timeouts = QUICK, **environment: str) -> ModelFacts:
+    return fetch_facts(source, environment=environment, timeouts=timeouts)
 
 
-def refusal(source: str, patience: Timeouts = QUICK, **environment: str) -> ModelError:
+def refusal(source: str, timeouts: Timeouts = QUICK, **environment: str) -> ModelError:
     with pytest.raises(ModelError) as refused:
-        fetch(source, patience, **environment)
+        fetch(source, timeouts, **environment)
     assert refused.value.what
     assert refused.value.hint
     assert "\n" not in refused.value.what + refused.value.hint
@@ -79,7 +79,7 @@ def test_a_server_without_ranges_is_left_when_the_header_is_whole(server: RangeS
 
 def test_a_window_is_never_asked_for_twice(server: RangeServer) -> None:
     server.files["/large.gguf"] = LARGE
-    with RemoteFile(f"{server.url}/large.gguf", patience=QUICK) as file:
+    with RemoteFile(f"{server.url}/large.gguf", timeouts=QUICK) as file:
         assert file.beginning(10) == LARGE[:10]
         assert file.beginning(1000) == LARGE[:1000]
         assert file.beginning(5) == LARGE[:5]
@@ -131,8 +131,8 @@ def test_a_remote_file_that_is_no_model_is_told(server: RangeServer, content: by
         (401, {}, "may not be read without permission (401)", "HF_TOKEN"),
         (403, {}, "may not be read without permission (403)", "HF_TOKEN"),
         (404, {}, "there is no file", "check the address"),
-        (429, {"Retry_After": "30"}, "asked too often (429)", "wait 30 s"),
-        (429, {"Retry_After": "soon\x1b[2J"}, "asked too often (429)", "try again later"),
+        (429, {"Retry_After": "30"}, "refuses more requests (429)", "wait 30 s"),
+        (429, {"Retry_After": "soon\x1b[2J"}, "refuses more requests (429)", "try again later"),
         (503, {}, "failed (503)", "try again later"),
         (204, {}, "answers with status 204", "check the address"),
         (302, {}, "answers with status 302", "check the address"),
@@ -167,7 +167,7 @@ def ranged(value: str, body: bytes = b"GGUF", claimed: int | None = None, **head
 ])  # fmt: skip
 def test_a_server_that_lies_about_its_range_is_not_believed(server: RangeServer, value: str) -> None:
     server.faults["/m.gguf"] = ranged(value)
-    assert "another range than it was asked for" in refusal(f"{server.url}/m.gguf").what
+    assert "another range than requested" in refusal(f"{server.url}/m.gguf").what
 
 
 def test_a_size_that_is_a_lie_is_found_out(server: RangeServer) -> None:
@@ -175,7 +175,7 @@ def test_a_size_that_is_a_lie_is_found_out(server: RangeServer) -> None:
     server.total = str(2**62)
     assert "another range" in refusal(f"{server.url}/m.gguf").what
     server.ranges = False
-    assert "broke off its answer" in refusal(f"{server.url}/m.gguf").what
+    assert "broke off" in refusal(f"{server.url}/m.gguf").what
 
 
 def test_an_answer_that_breaks_off_is_told(server: RangeServer) -> None:
@@ -189,7 +189,7 @@ def test_an_answer_that_breaks_off_is_told(server: RangeServer) -> None:
     server.faults["/m.gguf"] = answer
     assert "another range" in refusal(f"{server.url}/m.gguf").what, "fewer bytes than asked for, and not the end"
     server.faults["/m.gguf"] = ranged(f"bytes 0-{WINDOW_BYTES - 1}/{2**30}", b"GGUF", claimed=WINDOW_BYTES)
-    assert "broke off its answer" in refusal(f"{server.url}/m.gguf").what
+    assert "broke off" in refusal(f"{server.url}/m.gguf").what
 
 
 def test_a_file_that_changes_while_it_is_read_is_told(server: RangeServer) -> None:
@@ -205,7 +205,7 @@ def test_a_file_that_changes_while_it_is_read_is_told(server: RangeServer) -> No
 
 def test_a_compressed_answer_is_refused(server: RangeServer) -> None:
     server.faults["/m.gguf"] = ranged("bytes 0-3/4", Content_Encoding="gzip")
-    assert "comes compressed" in refusal(f"{server.url}/m.gguf").what
+    assert "is compressed" in refusal(f"{server.url}/m.gguf").what
 
 
 def test_a_server_that_hangs_is_left(server: RangeServer) -> None:
@@ -214,7 +214,7 @@ def test_a_server_that_hangs_is_left(server: RangeServer) -> None:
 
     server.faults["/m.gguf"] = answer
     told = refusal(f"{server.url}/m.gguf", Timeouts(idle_s=0.2))
-    assert "does not answer" in told.what
+    assert "no data" in told.what
 
 
 def test_a_server_that_drips_is_left(server: RangeServer) -> None:
@@ -226,7 +226,7 @@ def test_a_server_that_drips_is_left(server: RangeServer) -> None:
     server.faults["/m.gguf"] = answer
     # http.client gives up at a hundred headers; which of the two comes first depends on the machine.
     told = refusal(f"{server.url}/m.gguf", Timeouts(total_s=0.5))
-    assert "took longer than 0.5 s" in told.what or "more than 100 headers" in told.what
+    assert "took longer than 0.5 s" in told.what or "does not speak HTTP" in told.what
 
 
 def test_a_body_that_drips_is_left(server: RangeServer) -> None:
@@ -255,13 +255,13 @@ def test_an_answer_that_is_no_http_is_told(answer: bytes) -> None:
         thread.start()
         told = refusal(f"http://127.0.0.1:{listener.getsockname()[1]}/m.gguf")
         thread.join()
-    assert "cannot be read" in told.what
+    assert any(words in told.what for words in ("does not speak HTTP", "closed the connection", "the file is empty"))
 
 
 def test_a_server_that_is_not_there_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    assert "cannot be read" in refusal(f"http://127.0.0.1:{port}/m.gguf").what
+    assert "nobody listens there" in refusal(f"http://127.0.0.1:{port}/m.gguf").what
 
 
 @pytest.mark.parametrize("url", [
@@ -340,7 +340,7 @@ def test_without_a_token_none_is_sent(server: RangeServer) -> None:
 def test_a_token_for_another_address_stays_here(server: RangeServer) -> None:
     server.files["/m.gguf"] = b"x"
     for owner in ("https://127.0.0.1", server.url.replace("127.0.0.1", "localhost"), "http://127.0.0.1:1"):
-        get(f"{server.url}/m.gguf", headers={}, credential=Credential(owner, "secret"), patience=QUICK).close()
+        get(f"{server.url}/m.gguf", headers={}, credential=Credential(owner, "secret"), timeouts=QUICK).close()
     assert not any("authorization" in headers for _, headers in server.requests)
 
 
@@ -357,7 +357,7 @@ def test_a_listing_that_names_no_model_is_told(server: RangeServer, listing: byt
 
 def test_a_repository_that_is_hidden_or_not_there_is_told(server: RangeServer) -> None:
     told = refusal("hf:owner/none", HF_ENDPOINT=server.url)
-    assert "there is no repository owner/none to be seen" in told.what
+    assert "no repository owner/none" in told.what
     assert "HF_TOKEN" in told.hint
     assert "does not name a repository" in refusal("hf:owner").what
     assert (
@@ -401,7 +401,7 @@ def test_https_is_verified_and_never_left_for_http(
         secure.files["/m.gguf"] = model_bytes()
         secure.faults["/away"] = redirect(f"{server.url}/m.gguf")
         url = secure.url.replace("http://", "https://")
-        assert "no valid certificate" in refusal(f"{url}/m.gguf").what
+        assert "certificate is not trusted" in refusal(f"{url}/m.gguf").what
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         assert fetch(f"{url}/m.gguf").parameters == 107_464
         assert "redirects from https to http" in refusal(f"{url}/away").what
@@ -415,7 +415,6 @@ def test_what_is_this_machine() -> None:
 
 def test_nothing_is_left_open_when_a_server_is_left(server: RangeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[http.client.HTTPConnection] = []
-    before = set(threading.enumerate())
     connect = http.client.HTTPConnection.connect
 
     def recorded(connection: http.client.HTTPConnection) -> None:
@@ -430,8 +429,6 @@ def test_nothing_is_left_open_when_a_server_is_left(server: RangeServer, monkeyp
     refusal(f"{server.url}/none")
     assert len(opened) == 3
     assert all(connection.sock is None for connection in opened)
-    watches = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
-    assert all(watch.finished.is_set() for watch in watches if watch not in before)
 
 
 def test_a_model_needs_no_name_of_its_own(server: RangeServer) -> None:

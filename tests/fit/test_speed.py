@@ -31,7 +31,7 @@ LEARNED = CorrectionFactor(part="weights", threads=4, factor=1.25, sigma=0.06, r
 
 def predict(of: Machine = MACHINE, **changes: Any) -> SpeedPrediction:
     asked: dict[str, Any] = {
-        "settings": EngineSettings(), "threads": 4, "depth_tokens": 100, "prompt_tokens": 100, "experience": (),
+        "settings": EngineSettings(), "threads": 4, "depth_tokens": 100, "prompt_tokens": 100, "past_runs": (),
     }  # fmt: skip
     speed = predict_speed(FACTS, of, **{**asked, **changes})
     assert isinstance(speed, SpeedPrediction)
@@ -62,7 +62,7 @@ def test_what_the_machine_has_taught_corrects_the_formula_and_narrows_the_band()
 
 def test_the_same_model_measured_here_comes_before_everything_else() -> None:
     run = run_of_model(FACTS)
-    speed = predict(replace(MACHINE, learned=(LEARNED,)), experience=[run])
+    speed = predict(replace(MACHINE, learned=(LEARNED,)), past_runs=[run])
     assert speed.basis == "own sessions"
     assert speed.decode_tokens_per_s.value == pytest.approx(2.0)
     assert speed.prefill_tokens_per_s is not None
@@ -73,16 +73,16 @@ def test_the_same_model_measured_here_comes_before_everything_else() -> None:
 
 def test_a_run_is_carried_to_another_depth_by_the_formula() -> None:
     run = run_of_model(FACTS)
-    speed = predict(experience=[run], depth_tokens=4000)
+    speed = predict(past_runs=[run], depth_tokens=4000)
     ratio = predict(depth_tokens=4000).decode_tokens_per_s.value / predict().decode_tokens_per_s.value
     assert ratio < 1
     assert speed.decode_tokens_per_s.value == pytest.approx(2.0 * ratio)
-    assert _width(speed) > _width(predict(experience=[run]))
+    assert _width(speed) > _width(predict(past_runs=[run]))
 
 
 def test_a_run_with_other_threads_has_a_wider_band_than_one_with_the_same() -> None:
-    other = predict(experience=[run_of_model(FACTS, threads=2)])
-    same = predict(experience=[run_of_model(FACTS)])
+    other = predict(past_runs=[run_of_model(FACTS, threads=2)])
+    same = predict(past_runs=[run_of_model(FACTS)])
     assert other.basis == "own sessions"
     assert "with 2 threads" in other.explanation
     assert _width(other) > _width(same)
@@ -91,7 +91,7 @@ def test_a_run_with_other_threads_has_a_wider_band_than_one_with_the_same() -> N
 def test_a_run_of_another_size_of_the_same_quantization_teaches_by_its_bytes() -> None:
     half = llama_facts("Llama half", n_layer=16)
     run = run_of_model(half, decode_tokens_per_s=4.0)
-    speed = predict(experience=[run])
+    speed = predict(past_runs=[run])
     ratio = half.weight_bytes_per_token / FACTS.weight_bytes_per_token
     assert speed.basis == "own sessions"
     assert speed.decode_tokens_per_s.value == pytest.approx(4.0 * ratio, rel=0.01)
@@ -102,7 +102,7 @@ def test_calibration_comes_before_a_run_that_has_to_be_carried_far() -> None:
     narrow = replace(LEARNED, sigma=0.05)
     eighth = llama_facts("Llama eighth", n_layer=4)
     run = run_of_model(eighth, decode_tokens_per_s=16.0)
-    assert predict(replace(MACHINE, learned=(narrow,)), experience=[run]).basis == "calibrated"
+    assert predict(replace(MACHINE, learned=(narrow,)), past_runs=[run]).basis == "calibrated"
 
 
 @pytest.mark.parametrize(
@@ -113,12 +113,12 @@ def test_calibration_comes_before_a_run_that_has_to_be_carried_far() -> None:
     ],
 )  # fmt: skip
 def test_runs_that_are_not_comparable_teach_nothing(changes: dict[str, Any]) -> None:
-    assert predict(experience=[run_of_model(FACTS, **changes)]).basis == "formula"
+    assert predict(past_runs=[run_of_model(FACTS, **changes)]).basis == "formula"
 
 
 def test_a_machine_without_a_key_has_no_experience() -> None:
     run = run_of_model(FACTS, machine_key="")
-    assert predict(replace(MACHINE, key=""), experience=[run]).basis == "formula"
+    assert predict(replace(MACHINE, key=""), past_runs=[run]).basis == "formula"
 
 
 def test_of_several_runs_the_newest_five_count_and_an_outlier_does_not() -> None:
@@ -126,7 +126,7 @@ def test_of_several_runs_the_newest_five_count_and_an_outlier_does_not() -> None
         run_of_model(FACTS, measured_at=f"2026-05-{day:02}T08:00:00+00:00", decode_tokens_per_s=rate)
         for day, rate in enumerate([9.0, 9.0, 2.0, 2.1, 1.9, 2.0, 0.5], 1)
     ]
-    assert predict(experience=runs).decode_tokens_per_s.value == pytest.approx(2.0)
+    assert predict(past_runs=runs).decode_tokens_per_s.value == pytest.approx(2.0)
 
 
 def test_the_first_token_comes_after_the_prompt() -> None:
@@ -146,7 +146,7 @@ def test_a_gpu_whose_prefill_is_unknown_still_learns_it_from_runs_of_the_same_mo
     gpu = Processor(name="gpu", bandwidth_bytes_per_s={0: banded(100e9, 0.1)})
     machine = replace(MACHINE, gpu=gpu)
     assert predict(machine).prefill_tokens_per_s is None
-    learned = predict(machine, experience=[run_of_model(FACTS, gpu_layers=33)]).prefill_tokens_per_s
+    learned = predict(machine, past_runs=[run_of_model(FACTS, gpu_layers=33)]).prefill_tokens_per_s
     assert learned is not None
     assert learned.value == pytest.approx(20.0)
 

@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr(catalog, "demo_folders", list)
+    monkeypatch.setattr(catalog, "demo_roots", list)
     return tmp_path / "home"
 
 
@@ -209,7 +209,7 @@ def test_without_a_name_the_last_used_model_comes_before_the_demo(home: Path, mo
     last, demo = model(home / "last.gguf"), model(home / "demo/d.gguf")
     with pytest.raises(ModelError, match="no model was named"):
         resolve(None)
-    monkeypatch.setattr(catalog, "demo_folders", lambda: [demo.parent])
+    monkeypatch.setattr(catalog, "demo_roots", lambda: [catalog.SearchRoot(demo.parent, "demo", depth=1)])
     assert resolve(None, last_used=last) == last
     assert resolve(None, last_used=home / "gone.gguf") == demo
     assert names(find_models((), environment(home))) == [("d", "demo")]
@@ -225,7 +225,7 @@ def test_the_demo_s_package_is_found_without_being_imported(tmp_path: Path, monk
     # Without __init__.py it yields to a package of that name further down the path, as where the demo is installed.
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     importlib.invalidate_caches()
-    assert file in [folder / "m.gguf" for folder in catalog.demo_folders()]
+    assert file in [root.folder / "m.gguf" for root in catalog.demo_roots()]
 
 
 def test_the_last_model_is_remembered_while_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

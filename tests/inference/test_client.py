@@ -227,9 +227,9 @@ def test_a_worker_does_not_outlive_its_parent(tmp_path: Path, busy: bool) -> Non
     script.write_text(hang)
     parent_code = f"""
 import sys, time
-from tests.inference.conftest import Talk
+from tests.support.engine_worker import EngineWorker
 from edgetop.inference.client import EngineProcess
-talk = Talk(EngineProcess.start(engine={f"scripted:{script}"!r}))
+talk = EngineWorker(EngineProcess.start(engine={f"scripted:{script}"!r}))
 talk.load("model.gguf")
 if {busy}:
     talk.say("Hello")

@@ -47,7 +47,7 @@ def test_a_stopped_answer_stays_and_can_be_gone_on_with(talk: Begin) -> None:
     assert so_far
     assert LONG.startswith(so_far)
 
-    assert chat.conversation.go_on()
+    assert chat.conversation.continue_answer()
     chat.reach("ready")
     assert chat.said == [("user", "Count."), ("assistant", f"{so_far} and so on.")]
 
@@ -67,7 +67,7 @@ def test_a_prompt_asked_instead_takes_the_place_of_the_last_turn(talk: Begin) ->
     chat.load()
     chat.ask("First?")
     chat.ask("Second?")
-    assert chat.conversation.ask_instead("Second, changed?")
+    assert chat.conversation.replace_prompt("Second, changed?")
     chat.reach("ready")
     assert chat.said[2:] == [("user", "Second, changed?"), ("assistant", "Three.")]
     assert [(turn.prompt, turn.retry_of) for turn in chat.begun[1:]] == [("Second?", None), ("Second, changed?", 2)]
@@ -79,7 +79,7 @@ def test_a_turn_that_was_taken_back_is_not_sent_again_and_the_one_before_can_be_
     chat.ask("First?")
     chat.ask("Second?")
     assert chat.conversation.history.counted_tokens == chat.ended[-1].context_used
-    assert chat.conversation.take_back()
+    assert chat.conversation.undo()
     assert chat.said == [("user", "First?"), ("assistant", "One.")]
     assert chat.events.count("turn_taken_back") == 1
     assert not chat.conversation.history.counted_tokens
@@ -88,9 +88,9 @@ def test_a_turn_that_was_taken_back_is_not_sent_again_and_the_one_before_can_be_
     chat.reach("ready")
     assert chat.said == [("user", "First?"), ("assistant", "Once more.")]
     assert chat.begun[-1].retry_of == 1
-    assert chat.conversation.take_back()
-    assert not chat.conversation.take_back()
-    assert not chat.conversation.ask_instead("Anything?")
+    assert chat.conversation.undo()
+    assert not chat.conversation.undo()
+    assert not chat.conversation.replace_prompt("Anything?")
     assert not chat.conversation.history.last_prompt
 
 
@@ -98,8 +98,8 @@ def test_messages_are_not_changed_while_they_are_answered(talk: Begin) -> None:
     chat = talk(slow(Reply(text=LONG)))
     chat.load()
     chat.conversation.submit("Count.")
-    assert not chat.conversation.take_back()
-    assert not chat.conversation.ask_instead("Stop.")
+    assert not chat.conversation.undo()
+    assert not chat.conversation.replace_prompt("Stop.")
     assert not chat.conversation.resume([], system=None, session_id="a")
     assert chat.said == [("user", "Count.")]
 
@@ -117,7 +117,7 @@ def test_an_earlier_conversation_is_gone_on_with(talk: Begin) -> None:
     ]
     assert chat.begun[-1].system == "Be kind."
     # A turn of the earlier session has no number here, so that an event says that it was taken back.
-    assert chat.conversation.take_back()
+    assert chat.conversation.undo()
     assert chat.conversation.retry()
     chat.reach("ready")
     assert chat.begun[-1].retry_of is None
@@ -129,10 +129,10 @@ def test_there_is_nothing_to_retry_or_to_go_on_with_at_first_and_while_busy(talk
     chat = talk(slow(Reply(text=LONG)))
     chat.load()
     assert not chat.conversation.retry()
-    assert not chat.conversation.go_on()
+    assert not chat.conversation.continue_answer()
     chat.conversation.submit("Count.")
     assert not chat.conversation.retry()
-    assert not chat.conversation.go_on()
+    assert not chat.conversation.continue_answer()
 
 
 def test_what_was_cleared_is_not_sent_again(talk: Begin) -> None:

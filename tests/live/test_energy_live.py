@@ -26,8 +26,7 @@ from edgetop.session.store import Store
 from edgetop.session.summary import turn_result
 from edgetop.telemetry.rapl import PERMISSION_HINT
 from edgetop.telemetry.registry import PowerChoice
-from edgetop.tui.panes import energy as energy_pane
-from edgetop.tui.panes import power as power_pane
+from edgetop.tui.panes.column import PANES
 from edgetop.tui.panes.view import view_of
 from tests.support.fake_sysfs import deny, plant
 from tests.support.virtual_board import Truth
@@ -98,7 +97,7 @@ class Run:
     def load(self, path: Path, settings: EngineSettings) -> None:
         """Load the model and find the sensors."""
         self.live.conversation.load(path, settings)
-        self.until(lambda: self.live.conversation.phase == "ready" and self.live.senses)
+        self.until(lambda: self.live.conversation.phase == "ready" and self.live.has_sensors)
 
     def rest(self, seconds: float) -> None:
         """Let the session grow by so much with nothing to do."""
@@ -140,11 +139,9 @@ class Run:
 
 def panes(session: Session, t_us: int) -> str:
     view = view_of(session, t_us, "ascii")
-    texts = [pane.draw(view, 60, 12) for pane in (power_pane, energy_pane)]
-    rows = [row for text in texts for row in (text.headline, *text.lines)]
-    return " ".join(
-        " ".join("".join(span if isinstance(span, str) else span.text for span in row).split()) for row in rows
-    )
+    panes = [PANES[title] for title in ("power", "energy")]
+    lines = [line for pane in panes for line in (pane.headline(view), *pane.render(view, 60, 12))]
+    return " ".join(" ".join("".join(span.text for span in line).split()) for line in lines)
 
 
 def same_moment(session: Session, other: Session) -> tuple[Snapshot, Snapshot]:
@@ -220,8 +217,9 @@ def test_the_interval_of_a_real_run_holds_the_truth(
     now, again = same_moment(run.live.session, session)
     assert now == again
     for index, turn in enumerate(session.turns):
-        energy = turn_result(session, index, session.end_us).figures.energy
-        assert energy is not None
+        figures = turn_result(session, index, session.end_us).figures
+        energy = figures.energy
+        assert energy is not None, figures.energy_missing
         start_us, tokens = session.start_us + turn.started.t_us, len(turn.token_t_us)
         first_us, last_us = (session.start_us + turn.token_t_us[index] for index in (0, -1))
         true_j = truth.energy_j(start_us, last_us)

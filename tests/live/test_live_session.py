@@ -59,7 +59,7 @@ def begin(
 ) -> Iterator[Callable[..., Life]]:
     """Begins live sessions that are closed after the test."""
     # The priority of this process would stay low for all tests that follow.
-    monkeypatch.setattr("edgetop.live.chat_session.give_way", lambda: None)
+    monkeypatch.setattr("edgetop.live.chat_session.lower_priority", lambda: None)
     begun: list[Life] = []
 
     def start(script: Script | None = None, folder: Path | None = None, **options: object) -> Life:

@@ -40,13 +40,13 @@ class Later(Executor):
     def submit(self, function: Callable[..., Any], /, *given: Any, **named: Any) -> Future[Any]:
         future: Future[Any] = Future()
 
-        def carry_out() -> None:
+        def run_slash_command() -> None:
             try:
                 future.set_result(function(*given, **named))
             except Exception as error:  # noqa: BLE001 - as an executor does
                 future.set_exception(error)
 
-        self.waiting.append(carry_out)
+        self.waiting.append(run_slash_command)
         return future
 
     def go_on(self) -> None:
@@ -71,14 +71,14 @@ def test_the_header_is_read_while_the_model_loads_and_nothing_waits_for_it(tmp_p
     forecast.begin(path)
     assert len(later.waiting) == 1
     forecast.loaded(loaded(path))
-    assert forecast.take() is None
+    assert forecast.poll() is None
     later.go_on()
-    predicted = forecast.take()
+    predicted = forecast.poll()
     assert predicted is not None
     assert predicted.t_us == 77
     assert predicted.prediction.bytes_per_token == read_facts(path).weight_bytes_per_token
     assert predicted.prediction.depth_tokens == 4096
-    assert forecast.take() is None
+    assert forecast.poll() is None
 
 
 def test_the_prediction_is_of_the_model_that_was_loaded_last(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_the_prediction_is_of_the_model_that_was_loaded_last(tmp_path: Path) -> 
         forecast.begin(path)
         forecast.loaded(loaded(path))
     later.go_on()
-    predicted = forecast.take()
+    predicted = forecast.poll()
     assert predicted is not None
     assert predicted.prediction.bytes_per_token == read_facts(other).weight_bytes_per_token
     assert forecast.facts == read_facts(other)
@@ -106,9 +106,9 @@ def test_a_model_that_cannot_be_predicted_is_chatted_with_all_the_same(tmp_path:
         missing.loaded(loaded(tmp_path / "absent.gguf"))
         failing = BackgroundPrediction(pool, fails)
         failing.loaded(loaded(write_model(tmp_path / "tiny.gguf")))
-    assert missing.take() is None
+    assert missing.poll() is None
     assert missing.facts is None
-    assert failing.take() is None
+    assert failing.poll() is None
 
 
 def test_this_machine_s_profile_and_nothing_measured_now_make_the_prediction(
@@ -159,7 +159,7 @@ def profile_of(host: Host, bandwidth_bytes_per_s: float) -> MachineProfile:
 def test_a_session_keeps_what_was_expected_of_its_model(
     tmp_path: Path, script_file: Callable[[Script], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetop.live.chat_session.give_way", lambda: None)
+    monkeypatch.setattr("edgetop.live.chat_session.lower_priority", lambda: None)
     sysroot, sessions = tmp_path / "root", tmp_path / "data/sessions"
     sysroot.mkdir()
     save_profile(this_machine.profile_file(sessions), profile_of(Host(sysroot=sysroot), 5e9))

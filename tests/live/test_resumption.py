@@ -55,14 +55,14 @@ def test_what_counts_at_the_end_is_what_the_model_would_be_told(talk: Begin) -> 
     chat.conversation.clear()
     chat.ask("First?")
     chat.ask("Second?")
-    chat.conversation.ask_instead("Second, changed?")
+    chat.conversation.replace_prompt("Second, changed?")
     chat.reach("ready")
     chat.conversation.system = "Be brief."
     chat.ask("Third?")
-    chat.conversation.take_back()
+    chat.conversation.undo()
     chat.conversation.retry()
     chat.reach("ready")
-    chat.conversation.go_on()
+    chat.conversation.continue_answer()
     chat.reach("ready")
     found = recorded_conversation(session_of(chat), none_there)
     assert said_in(found) == chat.said
@@ -77,7 +77,7 @@ def test_after_a_turn_was_taken_back_the_tokens_are_not_known(talk: Begin) -> No
     chat.load()
     chat.ask("First?")
     chat.ask("Second?")
-    chat.conversation.take_back()
+    chat.conversation.undo()
     found = recorded_conversation(session_of(chat), none_there)
     assert said_in(found) == chat.said
     assert found.context_used is None
@@ -93,7 +93,7 @@ def test_a_session_that_went_on_with_another_one_begins_with_it(talk: Begin) -> 
     second.load()
     found = recorded_conversation(earlier, none_there)
     second.conversation.resume(found.messages, system=found.system, session_id="first")
-    second.conversation.ask_instead("Second, elsewhere?")
+    second.conversation.replace_prompt("Second, elsewhere?")
     second.reach("ready")
     later = session_of(second, "second")
     together = recorded_conversation(later, {"first": earlier}.__getitem__)
@@ -128,7 +128,7 @@ def test_without_text_or_without_a_turn_there_is_nothing_to_go_on_with(talk: Beg
     chat.ask("First?")
     with pytest.raises(ResumptionError, match="not recorded"):
         recorded_conversation(session_of(chat, text=False), none_there)
-    chat.conversation.take_back()
+    chat.conversation.undo()
     with pytest.raises(ResumptionError, match="no conversation"):
         recorded_conversation(session_of(chat), none_there)
 

@@ -6,7 +6,7 @@ import pytest
 
 from edgetop.core.energy.scopes import Headline
 from edgetop.core.sources import Unavailable
-from edgetop.live.sensor_session import MeanPower, SensorSession
+from edgetop.live.sensor_session import MeanPower, SensorSession, _changes_us
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.source import SourceLost, UnavailableSource
 from tests.support.fake_sources import FakeSource, power_source
@@ -33,7 +33,7 @@ def test_power_is_the_mean_of_its_readings_and_a_counter_s_its_rate() -> None:
     )
     span = watch.look(0.2, 60.0)
     mean, rate = (watch.power(meter, span) for meter in watch.meters)
-    stamps, values = watch.session.window("energy.b.all", *span)
+    stamps, values = (list(column)[1:] for column in watch.session.window("energy.b.all", *span))
     watch.close()
     assert isinstance(mean, MeanPower)
     assert (mean.least_w, mean.most_w) == (4.0, 6.0)
@@ -55,6 +55,32 @@ def test_readings_that_fail_are_counted_and_not_averaged() -> None:
     assert isinstance(shown, MeanPower)
     assert shown.mean_w == 5.0
     assert shown.failed in {shown.readings, shown.readings + 1}
+
+
+def test_the_rate_of_a_counter_that_steps_counts_whole_steps() -> None:
+    """Ten joules every tenth reading: 1 J a reading, wherever in a step the first reading falls."""
+    for offset in range(10):
+        source = power_source("energy.step", ((10.0 * ((n + offset) // 10),) for n in count()), unit="J")
+        watch = SensorSession(Inventory((source,), ()))
+        span = watch.look(0.5, 60.0)
+        (meter,) = watch.meters
+        shown = watch.power(meter, span)
+        stamps, values = watch.session.window(meter.name, *span)
+        watch.close()
+        changed = _changes_us(stamps, values)
+        assert isinstance(shown, MeanPower)
+        steps = len(changed) - 1
+        assert shown.mean_w == pytest.approx(10.0 * steps / ((changed[-1] - changed[0]) / 1e6), rel=1e-6)
+
+
+def test_what_no_figure_would_believe_is_not_shown_either() -> None:
+    spikes = power_source("power.a", ((2_147_483.6 if n % 2 else 5.0,) for n in count()))
+    shown = watched(spikes)["power.a.all"]
+    assert isinstance(shown, MeanPower)
+    assert shown.most_w == 5.0
+    missing = watched(power_source("power.b", (2_147_483.6,)))["power.b.all"]
+    assert isinstance(missing, Unavailable)
+    assert "cannot be the power" in missing.reason
 
 
 def test_without_a_meter_nothing_is_waited_for() -> None:

@@ -66,8 +66,8 @@ def test_the_end_has_an_energy_and_the_graphs_are_the_same_too(kind: str) -> Non
     for t_us in (60 * S, 20 * S, 40 * S):
         one, other = (view_of(session, t_us, "block") for session in (prepared, plain))
         assert one.snapshot == other.snapshot
-        assert one.traces.speed(80) == other.traces.speed(80)
-        assert one.traces.power(80) == other.traces.power(80)
+        assert one.history.speed(80) == other.history.speed(80)
+        assert one.history.power(80) == other.history.power(80)
     assert snapshot(prepared, 60 * S).summary.energy is not None
 
 

@@ -31,8 +31,7 @@ from edgetop.session.meters import ActivityLog, Moment
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.summary import turn_result
-from edgetop.tui.panes import energy as energy_pane
-from edgetop.tui.panes import power as power_pane
+from edgetop.tui.panes.column import PANES
 from edgetop.tui.panes.view import view_of
 from tests.support.recorded_power import SENSORS, RecordedTurns, ended, record, stamp_of
 from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold, turn
@@ -57,10 +56,9 @@ def holds(figure: Interval | None, truth: float) -> bool:
 
 def panes(session: Session, t_us: int) -> str:
     view = view_of(session, t_us, "ascii")
-    texts = [pane.draw(view, 60, 12) for pane in (power_pane, energy_pane)]
-    rows = [row for text in texts for row in (text.headline, *text.lines)]
-    words = ["".join(span if isinstance(span, str) else span.text for span in row).split() for row in rows]
-    return " ".join(" ".join(row) for row in words)
+    panes = [PANES[title] for title in ("power", "energy")]
+    lines = [line for pane in panes for line in (pane.headline(view), *pane.render(view, 60, 12))]
+    return " ".join(" ".join("".join(span.text for span in line).split()) for line in lines)
 
 
 @cache
@@ -169,7 +167,7 @@ def test_without_quiet_before_a_turn_there_is_no_net_and_a_reason() -> None:
     assert energy.net_j is None
     assert energy.idle_w is None
     assert "no idle baseline" in energy.missing["net_j"].reason
-    assert "leave the loaded model without work" in energy.missing["net_j"].hint
+    assert "leave the loaded model idle" in energy.missing["net_j"].hint
 
 
 def test_quiet_after_the_turn_gives_the_net_of_the_turn_before() -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edgetop.core.records import Record, SourceAdded, Tokens
 from edgetop.core.sources import Channel, SourceInfo
-from edgetop.session.history import channel_history, decode_rate_history, phase_history
+from edgetop.session.history import (
+    STEPS,
+    RollingHistory,
+    channel_history,
+    decode_rate_history,
+    phase_history,
+    speed_over_time,
+)
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from tests.support.recorded_sessions import HEAD, MS, S, fold, sample, turn
@@ -169,3 +178,104 @@ def test_nothing_of_a_turn_shows_before_it_happens() -> None:
     session = fold([*HEAD, *turn(at_us=1 * S, prefill_us=2 * S, gaps_us=[500 * MS] * 4)])
     told = phase_history(session, 2 * S + 500 * MS, 4, S)
     assert [each.phase for each in told] == ["", "", "prefill", "prefill"]
+
+
+def numbers(t_us: int, steps: int, step_us: int) -> list[int]:
+    """Each step's own number."""
+    end = t_us // step_us + 1
+    return list(range(end - steps, end))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 60 * S), st.integers(1, 40), st.sampled_from((S // 4, S, 3 * S)), st.integers(0, 9 * S)
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)  # fmt: skip
+def test_whatever_is_asked_for_the_values_are_those_of_their_steps(asked: list[tuple[int, int, int, int]]) -> None:
+    history = RollingHistory(numbers)
+    for t_us, steps, step_us, behind_us in asked:
+        assert history.until(t_us, steps, step_us, t_us - behind_us) == numbers(t_us, steps, step_us)
+
+
+def test_time_that_goes_on_costs_the_new_steps_and_those_that_are_not_settled() -> None:
+    history = RollingHistory(numbers)
+    history.until(1000 * S, 120, S, 995 * S)
+    assert history.computed == 120
+    for second in range(1001, 1101):
+        history.until(second * S, 120, S, (second - 5) * S)
+    assert history.computed == 120 + 100 * 7
+
+
+def test_another_version_and_time_that_goes_back_are_computed_anew() -> None:
+    history = RollingHistory(numbers)
+    history.until(100 * S, 10, S, 100 * S, "a")
+    history.until(100 * S, 10, S, 100 * S, "b")
+    assert history.computed == 20
+    history.until(50 * S, 10, S, 50 * S, "b")
+    assert history.computed == 30
+
+
+def recorded() -> Session:
+    return fold(
+        [
+            *HEAD,
+            *turn(at_us=1 * S, prefill_us=2 * S, gaps_us=[100 * MS] * 20),
+            *turn(2, at_us=8 * S, prefill_us=300 * MS, gaps_us=[700 * MS] * 6),
+        ]
+    )
+
+
+@settings(max_examples=30)
+@given(st.integers(200, 2000), st.sampled_from((S // 4, S, 5 * S)), st.integers(5, 60))
+def test_a_session_that_is_looked_at_again_and_again_shows_what_one_look_shows(
+    every_ms: int, step_us: int, steps: int
+) -> None:
+    session = recorded()
+    rates = RollingHistory(lambda *asked: decode_rate_history(session, *asked))
+    phases = RollingHistory(lambda *asked: phase_history(session, *asked))
+    for t_us in range(0, 14 * S, every_ms * MS):
+        index = session.turn_at(t_us)
+        stamps = [] if index is None else [each for each in session.turns[index].token_t_us if each <= t_us]
+        settled_us = min(t_us, stamps[-1]) if stamps else t_us
+        if index is not None and session.turns[index].finished_at(t_us) is None:
+            assert rates.until(t_us, steps, step_us, settled_us) == decode_rate_history(session, t_us, steps, step_us)
+        assert phases.until(t_us, steps, step_us, t_us) == phase_history(session, t_us, steps, step_us)
+
+
+gaps = st.lists(st.floats(0.001, 5), min_size=1, max_size=40)
+
+
+@given(st.lists(gaps, min_size=1, max_size=4), st.floats(0, 10))
+def test_the_area_under_the_rates_is_the_number_of_tokens_after_the_first_ones(
+    turns: list[list[float]], pause_s: float
+) -> None:
+    stamps: list[list[float]] = []
+    begin_s = 1.0
+    for gaps_s in turns:
+        stamps.append(list(accumulate(gaps_s, initial=begin_s)))
+        begin_s = stamps[-1][-1] + pause_s + 0.5
+    speed = speed_over_time(stamps)
+    assert speed is not None
+    assert len(speed.tokens_per_s) == STEPS
+    decoded = sum((stamps[-1][-1] - stamps[0][0]) / STEPS * (rate or 0) for rate in speed.tokens_per_s)
+    tokens = sum(map(len, turns))
+    # Steps that a turn only partly fills have the rate of that part, so the area may be larger, never smaller.
+    assert decoded >= tokens * (1 - 1e-9)
+
+
+def test_a_steady_turn_has_its_rate_and_a_pause_has_none() -> None:
+    speed = speed_over_time([[index / 10 for index in range(61)], [20 + index / 5 for index in range(61)]])
+    assert speed is not None
+    assert speed.tokens_per_s[5] == pytest.approx(10)
+    assert speed.tokens_per_s[-1] == pytest.approx(5)
+    assert speed.tokens_per_s[40] is None
+
+
+def test_without_two_tokens_there_is_no_rate() -> None:
+    assert speed_over_time([]) is None
+    assert speed_over_time([[1.0], [2.0]]) is None
+    assert speed_over_time([[1.0, 1.0]]) is None

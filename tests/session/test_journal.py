@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.records import Event, Record, TurnFinished
+from edgetop.io.json import encode_record
 from edgetop.session.file import to_file
-from edgetop.session.file_io import encode_value
 from edgetop.session.journal import Journal, UnreadableLine, read_journal
 from edgetop.session.store import Store
 from tests.session.conditions import disk_of, eventually
@@ -40,7 +40,7 @@ def test_folding_a_journal_gives_the_session_that_was_folded_live(
     records: list[Record], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "folded.journal"
-    path.write_bytes(b"".join(encode_value(record) + b"\n" for record in records))
+    path.write_bytes(b"".join(encode_record(record) + b"\n" for record in records))
     read = [record for record in _read(path) if not isinstance(record, UnreadableLine)]
     assert to_file(fold(read)) == to_file(fold(records))
 
@@ -49,7 +49,7 @@ def test_folding_a_journal_gives_the_session_that_was_folded_live(
 def test_a_journal_cut_anywhere_holds_what_was_complete(
     records: list[Record], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    lines = [encode_value(record) + b"\n" for record in records]
+    lines = [encode_record(record) + b"\n" for record in records]
     whole = b"".join(lines)
     cut = data.draw(st.integers(0, len(whole)))
     path = tmp_path_factory.getbasetemp() / "cut.journal"
@@ -65,7 +65,7 @@ def _read_lines(lines: list[bytes], path: Path) -> list[Record | UnreadableLine]
 
 def test_damaged_lines_are_told_by_number_and_the_others_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "a.journal"
-    good = encode_value(HEAD[0]) + b"\n"
+    good = encode_record(HEAD[0]) + b"\n"
     path.write_bytes(
         good + b"\x00\xff\n" + good + b'{"type":"other"}\n' + b"[" * 100_000 + b"\n" + good + b'{"type":"eve'
     )

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.quantity import Interval
-from edgetop.session.store import COLUMNS, ListedSession, SessionEntry, energy_cell, entry_of, figure_text
+from edgetop.core.quantity import Interval, plus_minus
+from edgetop.session.store import COLUMNS, ListedSession, SessionEntry, energy_cell, entry_of
 from tests.support.recorded_power import with_energy
 
 
@@ -28,7 +28,7 @@ def test_a_session_is_told_by_device_model_figures_length_and_tags() -> None:
         "MODEL": "Tiny Instruct",
         "QUANT": "Q4_0",
         "TOK/S": "10.0",
-        "J/TOKEN": f"{figure_text(energy.j_per_token)} {energy.grade}",
+        "J/TOKEN": f"{plus_minus(energy.j_per_token)} {energy.grade}",
         "LENGTH": "41 s",
         "TAGS": "baseline fan off",
     }
@@ -40,8 +40,8 @@ def test_a_board_without_a_name_is_told_by_its_host() -> None:
 
 
 def test_a_figure_stands_with_half_its_interval() -> None:
-    assert figure_text(Interval(value=0.72, low=0.67, high=0.77, u_systematic=0.0, u_random=0.025)) == "0.720 ± 0.050"
-    assert figure_text(None) == "n/a"
+    assert plus_minus(Interval(value=0.72, low=0.67, high=0.77, u_systematic=0.0, u_random=0.025)) == "0.720 ± 0.050"
+    assert plus_minus(None) == "n/a"
 
 
 def test_a_file_that_cannot_be_read_is_told_by_its_name() -> None:

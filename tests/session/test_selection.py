@@ -65,14 +65,14 @@ def test_a_folder_and_a_pattern_of_paths_mean_the_files_in_them(
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("llama", "4 sessions are meant by 'llama'."),
-        ("nothing", "No session is meant by 'nothing'."),
+        ("llama", "4 sessions match 'llama'."),
+        ("nothing", "No session matches 'nothing'."),
         ("3..9", "No session has the number 9."),
         ("0-2", "No session has the number 0."),
         ("1..99999999999999", "No session has the number 99999999999999."),
         ("*nothing*", "No session matches '*nothing*'."),
-        ("", "No session is meant by ''."),
-        ("a\x00b", "No session is meant by 'a\\x00b'."),
+        ("", "No session matches ''."),
+        ("a\x00b", "No session matches 'a\\x00b'."),
         ("x" * 5000 + "*", "No session matches"),
     ],
 )

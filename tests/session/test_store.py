@@ -8,9 +8,10 @@ from msgspec.structs import replace
 
 from edgetop.core.records import Record
 from edgetop.io.files import data_folder
+from edgetop.io.json import encode_record
 from edgetop.session.file import to_file
 from edgetop.session.file_check import validate
-from edgetop.session.file_io import encode_value, load, save
+from edgetop.session.file_io import load, save
 from edgetop.session.session import Session
 from edgetop.session.store import Store, StoreError
 from tests.session.conditions import disk_of, eventually
@@ -35,7 +36,7 @@ def _orphan(folder: Path, data: bytes, name: str = "20261012-140322-tiny-instruc
 
 
 def _lines(records: list[Record]) -> list[bytes]:
-    return [encode_value(record) + b"\n" for record in records]
+    return [encode_record(record) + b"\n" for record in records]
 
 
 def test_a_finished_session_takes_the_place_of_its_journal(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_of_several_that_could_be_meant_the_numbers_are_told(tmp_path: Path) -> 
         _keep(store, f"{month}bc", f"2026-0{month}-01T08:00:00+00:00", "Llama")
     with pytest.raises(StoreError) as error:
         store.find("llama")
-    assert error.value.what == "7 sessions are meant by 'llama'."
+    assert error.value.what == "7 sessions match 'llama'."
     assert error.value.hint == "Give the number of one: 1, 2, 3, 4, 5, ...."
 
 

@@ -134,7 +134,7 @@ def test_time_around_a_look_that_does_not_know_is_left_out_and_told() -> None:
 def test_looks_far_apart_tell_nothing_of_the_time_between() -> None:
     figures = end_figures(looks((1, 0, 0), (2, 1, 0), (30, 500, 0), (31, 500, 0)))
     assert figures.left_out_s == 28
-    assert figures.left_out == "the servers were not looked at"
+    assert figures.left_out == "the servers were not polled"
 
 
 def test_without_power_the_reason_is_told_and_tokens_are_counted_all_the_same() -> None:

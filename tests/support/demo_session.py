@@ -38,9 +38,8 @@ from edgetop.tui.app import ChatApp, SingleScreenApp
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.column import LayoutStore
 from edgetop.tui.panes.view import View, view_of
-from edgetop.tui.screens.live import LiveScreen
 from edgetop.tui.screens.replay import ReplayScreen
-from edgetop.tui.themes import DEFAULT_THEME, load_themes
+from edgetop.tui.themes import DEFAULT_THEME
 from tests.support.recorded_sessions import fold
 
 S = 1_000_000
@@ -235,14 +234,14 @@ class DemoLiveSession:
         self._records = list(records)
         self._now_us = 0
 
-    def play(self, hear: Callable[[Report | Notice], None], ask: Callable[[str], object]) -> None:
+    def play(self, on_engine_event: Callable[[Report | Notice], None], ask: Callable[[str], object]) -> None:
         """Let everything happen at once, in order."""
         for record in self._records:
             self.take(record)
             if isinstance(record, TurnStarted):
                 ask(record.prompt or "")
             elif isinstance(record, ModelLoaded | Tokens | TurnFinished):
-                hear(record)
+                on_engine_event(record)
 
     def take(self, record: Record) -> None:
         """Let one thing happen."""
@@ -274,9 +273,9 @@ class DemoApp(ChatApp):
         records: Iterable[Record],
         level: GlyphLevel = "braille",
         theme: str = DEFAULT_THEME,
-        remembered: LayoutStore | None = None,
+        layout_store: LayoutStore | None = None,
     ) -> None:
-        super().__init__(self._nothing, model=None, level=level, theme=theme, remembered=remembered)
+        super().__init__(self._nothing, model=None, level=level, theme=theme, layout_store=layout_store)
         self.demo = DemoLiveSession(records)
         self.played = False
         """Everything has happened, and was drawn."""
@@ -286,13 +285,7 @@ class DemoApp(ChatApp):
         raise AssertionError("a demo session has no engine")
 
     def _start(self) -> None:
-        live = cast("LiveSession", self.demo)
-        self.live_screen = self._live_screen = LiveScreen(
-            live, level=self._level, delay_s=self._delay_s, remembered=self._remembered
-        )
-        self.switch_screen(self.live_screen)
-        for theme in load_themes():
-            self.register_theme(theme)
+        self.live_screen = self._open_live_screen(cast("LiveSession", self.demo))
         self.live_screen.call_after_refresh(self._play)
 
     def happen(self, record: Record, *, shown: bool = True) -> None:
@@ -302,9 +295,9 @@ class DemoApp(ChatApp):
         if isinstance(record, TurnStarted):
             screen._chat.add_message("user", record.prompt or "")
         elif isinstance(record, ModelLoaded | Tokens | TurnFinished):
-            screen.hear(record)
+            screen.on_engine_event(record)
         if shown:
-            screen._dialogue.flush()
+            screen._controller.flush()
 
     def draw(self) -> None:
         """Draw the panes."""
@@ -312,8 +305,8 @@ class DemoApp(ChatApp):
 
     def _play(self) -> None:
         screen = self.live_screen
-        self.demo.play(screen.hear, lambda prompt: screen._chat.add_message("user", prompt))
-        screen._dialogue.flush()
+        self.demo.play(screen.on_engine_event, lambda prompt: screen._chat.add_message("user", prompt))
+        screen._controller.flush()
         screen._draw()
         self.played = True
 

@@ -119,7 +119,7 @@ def speed_of(
     threads: int,
     depth_tokens: int,
     prompt_tokens: int,
-    experience: Sequence[PastRun] = (),
+    past_runs: Sequence[PastRun] = (),
 ) -> SpeedPrediction | Unavailable:
     """Weights and keys over bandwidth, and nothing else."""
     if machine.cpu is None:
@@ -144,7 +144,7 @@ def energy_of(
     settings: EngineSettings,
     threads: int,
     depth_tokens: int,
-    experience: Sequence[PastRun] = (),
+    past_runs: Sequence[PastRun] = (),
 ) -> EnergyPrediction | Unavailable:
     if machine.power is None:
         return Unavailable("the power of this machine has never been seen", "attach a meter")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from edgetop.inference.server.detection import server_programs
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import LEAST_BYTES, ModelProcess, ModelProcesses
 
@@ -69,4 +70,4 @@ class FakeProcesses:
         (self.root / str(pid)).rmdir()
 
     def found(self) -> dict[int, ModelProcess]:
-        return {process.pid: process for process in ModelProcesses(self.host).look()}
+        return {process.pid: process for process in ModelProcesses(self.host, server_programs()).scan()}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterable, Mapping
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -259,3 +263,28 @@ ORIN_NANO = below(
         "samples": 1,
     },
 )
+
+
+@contextmanager
+def flickering(root: Path) -> Iterator[None]:
+    """Let the current sensors change by a step and back for so long: one that stands still is no measurement."""
+    files = [path for path in root.glob("sys/class/hwmon/hwmon*/curr*_input") if len(path.read_text()) > 2]
+    stop = threading.Event()
+
+    def flicker() -> None:
+        texts = {path: path.read_text() for path in files}
+        opened = {path: os.open(path, os.O_WRONLY) for path in files}
+        for up in itertools.cycle((True, False)):
+            for path, file in opened.items():
+                # Of the same length, so that no reader sees half of it.
+                os.pwrite(file, (texts[path].strip()[:-1] + ("8" if up else "0")).encode(), 0)
+            if stop.wait(0.03):
+                break
+        for file in opened.values():
+            os.close(file)
+
+    thread = threading.Thread(target=flicker, daemon=True)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()

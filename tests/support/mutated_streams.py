@@ -6,10 +6,10 @@ import random
 from typing import Literal
 
 from edgetop.core.text import one_line
+from edgetop.inference.server import ollama
 from edgetop.inference.server.backend import AnswerStream
-from edgetop.inference.server.llama_server import CompletionStream
-from edgetop.inference.server.ollama import OllamaStream
-from edgetop.inference.server.openai import ChatStream
+from edgetop.inference.server.llama_server import completion_stream
+from edgetop.inference.server.openai import chat_stream
 from edgetop.io.http import RequestError
 from tests.support import server_replies
 
@@ -31,7 +31,7 @@ _PARTS = (
 
 def readers() -> list[AnswerStream]:
     """A new one of each kind."""
-    return [ChatStream("timings"), ChatStream("usage"), ChatStream(), OllamaStream(), CompletionStream()]
+    return [chat_stream("timings"), chat_stream("usage"), chat_stream(), ollama.chat_stream(), completion_stream()]
 
 
 def mutated(chance: random.Random) -> bytes:

@@ -11,10 +11,10 @@ from edgetop.core.energy.tokens import Energy
 from edgetop.core.engine_settings import EngineInfo, EngineSettings, MemoryBreakdown, ModelInfo, SamplingSettings
 from edgetop.core.figures import MemoryFigures, Summary, TokenGaps, TurnFigures
 from edgetop.core.quantity import Interval
-from edgetop.core.records import DeviceInfo
+from edgetop.core.records import DeviceInfo, LoadEntry
 from edgetop.session.compare.from_session import session_result
 from edgetop.session.compare.result import Result
-from edgetop.session.file import LoadEntry, PrefillColumns, SessionFile, TokenColumns, TurnEntry, TurnStamps
+from edgetop.session.file import PrefillColumns, SessionFile, TokenColumns, TurnEntry, TurnStamps
 
 S = 1_000_000
 TOKENS, PROMPT_TOKENS = 64, 40

@@ -10,7 +10,7 @@ from edgetop.telemetry.calibration import Calibration, CalibrationLine, calibrat
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.jetson import probe
 from edgetop.telemetry.registry import Inventory, take_inventory
-from edgetop.telemetry.source import Source
+from edgetop.telemetry.source import Source, Stamped, StampedSource
 from tests.support.fake_sources import FakeSource
 from tests.support.fake_sysfs import AGX_ORIN, ORIN_NANO, plant, readings
 from tests.telemetry.test_registry import of
@@ -132,3 +132,23 @@ def test_a_file_of_calibrations_that_cannot_be_read_is_told_and_the_sensor_read_
     note = source.info.properties["calibration_note"]
     assert isinstance(note, str)
     assert "calibrate again" in note
+
+
+class StampedFake(FakeSource):
+    """A source whose readings have times of their own."""
+
+    def read_stamped(self) -> list[Stamped]:
+        return [Stamped(7, (5.0,)), Stamped(9, (Unavailable("away"),))]
+
+
+def test_readings_with_times_of_their_own_stay_so_when_they_are_corrected(tmp_path: Path) -> None:
+    file = tmp_path / "calibration.json"
+    host = plant(tmp_path / "root", {**MACHINE})
+    save(file, replace(OWN, source="power.stream"))
+    fake = StampedFake("power.stream", read=lambda: (5.0,))
+    fake.info = meter("power.stream", PowerProperties(total=True)).info
+    (source,) = take(host, file, fake).sources
+    assert isinstance(source, StampedSource)
+    read = source.read_stamped()
+    assert [each.t_us for each in read] == [7, 9]
+    assert [each.values[0] for each in read] == [pytest.approx(6.0), Unavailable("away")]

@@ -89,3 +89,23 @@ def test_elsewhere_than_on_linux_psutil_is_asked(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=17))
     device = describe(Host(sysroot=tmp_path, system="darwin"))
     assert (device.cores_physical, device.cores_logical, device.memory_bytes) == (8, 10, 17)
+
+
+@pytest.mark.parametrize(
+    ("parts", "cpu"),
+    [
+        ([("0x41", "0xd85")] * 10 + [("0x41", "0xd87")] * 10, "10x Cortex-X925 + 10x Cortex-A725"),
+        ([("0x61", "0x022")] * 4 + [("0x61", "0x023")] * 4, "4x Icestorm-M1 + 4x Firestorm-M1"),
+        ([("0xc0", "0xac3")] * 2, "2x Ampere-1"),
+        ([("0x41", "0xd40"), ("0x41", "0xd49")], "1x Neoverse-V1 + 1x Neoverse-N2"),
+        ([("0x51", "0x804")] * 2, "2x Kryo-4XX-Gold"),
+    ],
+)
+def test_current_arm_cores_have_names(tmp_path: Path, parts: list[tuple[str, str]], cpu: str) -> None:
+    text = "".join(f"processor\t: {n}\nCPU implementer\t: {i}\nCPU part\t: {p}\n\n" for n, (i, p) in enumerate(parts))
+    assert describe(plant(tmp_path, {"/proc/cpuinfo": text})).cpu == cpu
+
+
+def test_risc_v_cores_are_named_by_their_design(tmp_path: Path) -> None:
+    text = "processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdc\nuarch\t\t: sifive,u74-mc\n"
+    assert describe(plant(tmp_path, {"/proc/cpuinfo": text})).cpu == "sifive,u74-mc"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
-from edgetop.core.sources import Unavailable, of_channel
+from edgetop.core.energy.scopes import Headline, headline
+from edgetop.core.sources import Unavailable, meter_of, of_channel
+from edgetop.telemetry import host as telemetry_host
 from edgetop.telemetry.hwmon import probe
-from edgetop.telemetry.source import SourceLost
+from edgetop.telemetry.source import SourceLost, UnavailableSource
 from tests.support.fake_sysfs import absences, adding, below, deny, no_pause, plant, readings, sources
 
 HWMON = "/sys/class/hwmon"
@@ -25,7 +29,10 @@ def test_only_chips_on_the_list_are_asked(tmp_path: Path) -> None:
         **chip(1, name="coretemp", temp1_input=45_000),
         **chip(2, name="rpi_volt", in0_lcrit_alarm=0),
     }
-    assert not list(probe(plant(tmp_path, tree), pause=no_pause))
+    found = list(probe(plant(tmp_path, tree), pause=no_pause))
+    assert not sources(found)
+    assert list(absences(found)) == ["power.nvme"]
+    assert "(nvme) are of is not known" in absences(found)["power.nvme"].reason
 
 
 def test_an_energy_counter_goes_before_an_average_before_a_point_before_volts_times_amperes(tmp_path: Path) -> None:
@@ -157,7 +164,7 @@ def test_a_meter_unplugged_is_lost_and_plugged_in_again_is_found_under_another_n
     source = sources(probe(host, pause=no_pause))["power.powerz"]
     assert readings(source) == {"power.powerz": pytest.approx(5.0)}
     shutil.rmtree(tmp_path / HWMON.lstrip("/") / "hwmon2")
-    with pytest.raises(SourceLost, match="no such file"):
+    with pytest.raises(SourceLost, match="no such device"):
         source.read()
     plant(tmp_path, chip(7, **{**files, "curr1_input": 2000}))
     assert readings(source) == {"power.powerz": pytest.approx(10.0)}
@@ -192,3 +199,143 @@ def test_one_bad_input_leaves_the_others(tmp_path: Path) -> None:
     values = readings(source)
     assert isinstance(values["power.ina3221.A"], Unavailable)
     assert values["power.ina3221.B"] == pytest.approx(0.05)
+
+
+def test_each_channel_of_a_chip_is_judged_for_itself(tmp_path: Path) -> None:
+    open_first = chip(3, name="ina3221", in1_label="CH1", in1_input=0, curr1_input=0, in2_label="CH2", in2_input=5100,
+                      curr2_input=900, in3_label="CH3", in3_input=0, curr3_input=0)  # fmt: skip
+    source = sources(probe(plant(tmp_path, open_first), pause=no_pause))["power.ina3221"]
+    assert readings(source) == {"power.ina3221": pytest.approx(4.59)}
+    assert [(channel.label, channel.scope) for channel in source.info.channels] == [("CH2", "dc_in")]
+
+
+def test_a_frozen_counter_of_a_card_does_not_hide_that_of_its_package(tmp_path: Path) -> None:
+    tree = chip(1, name="xe", energy1_label="card", energy1_input=5_000_000, energy2_label="pkg", energy2_input=77)
+    host = plant(tmp_path, tree)
+    pause = adding(tmp_path, {f"{HWMON}/hwmon1/energy2_input": 100_000})
+    assert list(readings(sources(probe(host, pause=pause))["power.xe"])) == ["energy.xe"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [{"power1_input": 4_920_000, "in1_input": 4100, "curr1_input": -1200}, {"in1_input": 4100, "curr1_input": -1200}],
+)
+def test_what_charges_a_battery_is_no_consumption(tmp_path: Path, files: dict[str, int]) -> None:
+    host = plant(tmp_path, chip(3, name="ina219", **files))
+    (absent,) = probe(host, pause=no_pause)
+    assert isinstance(absent, UnavailableSource)
+    assert absent.missing.reason.endswith("4.9 W flow the other way, as while a battery charges")
+    assert absent.retry
+    plant(tmp_path, chip(3, name="ina219", **{**files, "curr1_input": 1200}))
+    assert readings(sources(probe(host, pause=no_pause))["power.ina219"]) == {"power.ina219": pytest.approx(4.92)}
+
+
+def test_a_milliwatt_is_no_power_of_a_processor_in_use(tmp_path: Path) -> None:
+    tree = chip(2, name="amdgpu", in1_label="vddnb", in1_input=993, power1_average=1000)
+    (absent,) = probe(plant(tmp_path, tree), pause=no_pause)
+    assert isinstance(absent, UnavailableSource)
+    assert "0.001 W, which no such device in use draws" in absent.missing.reason
+
+
+def test_a_card_that_sleeps_is_no_matter_of_permission_and_is_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = plant(tmp_path, chip(3, name="amdgpu", power1_average=60_000_000, power1_cap=100_000_000))
+    really_open = telemetry_host.open_file
+
+    def refuse(path: Path) -> int:
+        if path.name == "power1_average":
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(path))
+        return really_open(path)
+
+    monkeypatch.setattr(telemetry_host, "open_file", refuse)
+    (absent,) = probe(host, pause=no_pause)
+    assert isinstance(absent, UnavailableSource)
+    assert absent.missing.reason.endswith("not readable now, as while its device sleeps")
+    assert not absent.missing.hint
+    assert absent.retry
+
+
+def test_a_number_that_another_chip_took_is_not_read_as_the_old_one(tmp_path: Path) -> None:
+    host = plant(tmp_path, chip(2, name="ina226", power1_input=5_000_000))
+    source = sources(probe(host, pause=no_pause))["power.ina226"]
+    assert readings(source) == {"power.ina226": pytest.approx(5.0)}
+    shutil.rmtree(tmp_path / HWMON.lstrip("/") / "hwmon2")
+    plant(tmp_path, chip(2, name="ina219", power1_input=44_000_000))
+    for _ in range(2):
+        with pytest.raises(SourceLost, match="no such device"):
+            source.read()
+    plant(tmp_path, chip(5, name="ina226", power1_input=6_000_000))
+    assert readings(source) == {"power.ina226": pytest.approx(6.0)}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (
+            {"name": "macsmc_hwmon", "power1_label": "Total System Power", "power1_input": 8_460_000,
+             "power2_label": "AC Input Power", "power2_input": 9_100_000},
+            {"Total_System_Power": ("platform", 8.46), "AC_Input_Power": ("component", 9.1)},
+        ),
+        (
+            {"name": "apm_xgene", "power1_label": "CPU power", "power1_input": 16_280_000,
+             "power2_label": "IO power", "power2_input": 31_900_000},
+            {"CPU_power": ("cpu_package", 16.28), "IO_power": ("cpu_package", 31.9)},
+        ),
+        (
+            {"name": "corsairpsu", "power1_label": "power total", "power1_input": 120_000_000,
+             "power2_label": "power +12v", "power2_input": 96_000_000},
+            {"power_total": ("platform", 120.0), "power_+12v": ("component", 96.0)},
+        ),
+    ],
+)  # fmt: skip
+def test_chips_of_whole_machines_are_read_by_their_labels(
+    tmp_path: Path, files: dict[str, str | int], expected: dict[str, tuple[str, float]]
+) -> None:
+    (source,) = sources(probe(plant(tmp_path, chip(0, **files)), pause=no_pause)).values()
+    read = dict(zip((channel.label for channel in source.info.channels), readings(source).values(), strict=True))
+    scopes = {channel.label: channel.scope for channel in source.info.channels}
+    assert scopes == {label: scope for label, (scope, _) in expected.items()}
+    assert read == {label: pytest.approx(watts) for label, (_, watts) in expected.items()}
+
+
+def test_both_parts_of_an_altra_make_its_headline(tmp_path: Path) -> None:
+    files: dict[str, str | int] = {
+        "power1_label": "CPU power",
+        "power1_input": 16_280_000,
+        "power2_label": "IO power",
+        "power2_input": 9_000_000,
+    }
+    (source,) = sources(probe(plant(tmp_path, chip(0, name="apm_xgene", **files)), pause=no_pause)).values()
+    found = headline([meter for channel in source.info.channels if (meter := meter_of(source.info, channel))])
+    assert isinstance(found, Headline)
+    assert len(found.meters) == 2
+
+
+def test_sockets_are_counted_and_their_cores_are_not(tmp_path: Path) -> None:
+    files: dict[str, str | int] = {"name": "amd_energy", "energy1_label": "Ecore000", "energy1_input": 10,
+                                   "energy2_label": "Esocket0", "energy2_input": 10_000_000}  # fmt: skip
+    host = plant(tmp_path, chip(4, **files))
+    pause = adding(tmp_path, {f"{HWMON}/hwmon4/energy2_input": 500_000})
+    (source,) = sources(probe(host, pause=pause)).values()
+    assert [(channel.name, channel.scope) for channel in source.info.channels] == [("energy.amd_energy", "cpu_package")]
+
+
+def test_a_sleeping_graphics_card_is_not_woken(tmp_path: Path) -> None:
+    tree = chip(3, name="amdgpu", power1_average=60_000_000, power1_cap=100_000_000)
+    tree |= below(f"{HWMON}/hwmon3/device/power", {"runtime_status": "active", "control": "auto"})
+    host = plant(tmp_path, tree)
+    computing = [True]
+    source = sources(probe(replace(host, uses_gpu=lambda: computing[0]), pause=no_pause))["power.amdgpu"]
+    assert readings(source) == {"power.amdgpu": pytest.approx(60.0)}
+    computing[0] = False
+    with pytest.raises(SourceLost, match="left alone so that it can sleep"):
+        source.read()
+    plant(tmp_path, below(f"{HWMON}/hwmon3/device/power", {"runtime_status": "suspended"}))
+    computing[0] = True
+    with pytest.raises(SourceLost, match="asleep"):
+        source.read()
+    (absent,) = probe(host, pause=no_pause)
+    assert isinstance(absent, UnavailableSource)
+    assert absent.missing.reason == "asleep"
+    assert absent.retry

@@ -65,7 +65,7 @@ def test_steps_and_offsets_of_agx_orin_come_from_its_table_of_shunts(tmp_path: P
     assert gpu.lsb_w == pytest.approx(0.240, rel=0.01)  # 20 mA at 12 V
     assert gpu.offset_w == pytest.approx(0.480, rel=0.01)
     total = of_channel(info, "power.total")
-    assert total.offset_w == pytest.approx((2 * 0.4803**2 + 0.1987**2) ** 0.5, rel=0.01)
+    assert total.offset_w == pytest.approx(2 * 0.4803 + 0.1987, rel=0.01)
     assert (total.gain, total.update_s) == (0.01, 0.0066)
 
 
@@ -239,3 +239,18 @@ def test_the_power_mode_is_named(tmp_path: Path, files: dict[str, str | int], mo
 )
 def test_the_l4t_version_is_read(tmp_path: Path, text: str, version: str) -> None:
     assert l4t_version(plant(tmp_path, {"/etc/nv_tegra_release": text})) == version
+
+
+def test_both_chips_of_an_agx_xavier_whose_device_tree_is_masked_are_the_boards_own(tmp_path: Path) -> None:
+    first = {"name": "ina3221", **rail(1, "GPU", 19000, 40), **rail(2, "CPU", 19000, 60), **rail(3, "SOC", 19000, 80)}
+    second = {
+        "name": "ina3221",
+        **rail(1, "CV", 19000, 0),
+        **rail(2, "VDDRQ", 19000, 30),
+        **rail(3, "SYS5V", 4900, 400),
+    }
+    host = plant(tmp_path, {**below("/sys/class/hwmon/hwmon4", first), **below("/sys/class/hwmon/hwmon5", second)})
+    source = sources(probe(host))["power.jetson"]
+    assert readings(source)["power.total"] == pytest.approx(19 * (0.04 + 0.06 + 0.08 + 0.03) + 4.9 * 0.4)
+    assert source.info.channels[0].scope == "module"
+    assert not list(hwmon.probe(host, pause=no_pause))

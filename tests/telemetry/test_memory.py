@@ -132,3 +132,8 @@ def test_elsewhere_than_on_linux_psutil_is_asked(tmp_path: Path, monkeypatch: py
     assert MachineMemory(host).read()[3:] == (Unavailable("this system does not tell its swap"),) * 2
     monkeypatch.setattr(psutil, "virtual_memory", refuse)
     assert "sysctl failed" in absences(probe(host))["memory"].reason
+
+
+def test_what_a_group_may_have_before_it_is_stopped_counts_as_its_limit(tmp_path: Path) -> None:
+    group = {**group_2(f"{UNIFIED}/a.slice", "max", used=GIB // 2), f"{UNIFIED}/a.slice/memory.high": GIB}
+    assert amounts(plant(tmp_path, {**MACHINE, "/proc/self/cgroup": "0::/a.slice", **group})) == (GIB, GIB / 2, GIB / 2)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from edgetop.core.sources import Unavailable
+from edgetop.inference.server.detection import server_programs
+from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import (
     LEAST_BYTES,
-    LOOK_AGAIN,
+    NO_SERVERS,
+    RESCAN_EVERY,
     ModelProcesses,
+    Program,
+    descendants,
     listeners_of,
+    listening_pid,
     model_of,
     port_of,
     program_of,
@@ -49,9 +59,9 @@ def proc(tmp_path: Path) -> FakeProcesses:
 )
 def test_programs_are_known_by_their_command_lines(line: str, kind: str, port: int | None) -> None:
     arguments = ["/opt/LM Studio/lm-studio", "--type=utility"] if "LM Studio" in line else line.split()
-    program = program_of(arguments)
+    program = program_of(arguments, (*map(Program._make, server_programs()), *NO_SERVERS))
     assert program is not None
-    assert (program.kind, program.port) == (kind, port)
+    assert (program.name, program.port) == (kind, port)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +69,7 @@ def test_programs_are_known_by_their_command_lines(line: str, kind: str, port: i
     ["ollama run tiny", "vim llama-server.conf", "python3 app.py", "llama-swap --config c", "grep ollama serve", ""],
 )
 def test_other_programs_are_not(line: str) -> None:
-    assert program_of(line.split()) is None
+    assert program_of(line.split(), (*map(Program._make, server_programs()), *NO_SERVERS)) is None
 
 
 def test_models_and_ports_are_read_from_command_lines() -> None:
@@ -124,10 +134,10 @@ def test_a_server_of_another_user_is_shown_with_what_is_known(proc: FakeProcesse
 
 def test_a_process_that_loads_a_model_later_is_found_then(proc: FakeProcesses) -> None:
     proc.process(10, "/usr/bin/python3", "app.py")
-    processes = ModelProcesses(proc.host)
-    assert processes.look() == ()
+    processes = ModelProcesses(proc.host, server_programs())
+    assert processes.scan() == ()
     proc.process(10, "/usr/bin/python3", "app.py", mapped=MODEL_PATH)
-    looks = [bool(processes.look()) for _ in range(LOOK_AGAIN)]
+    looks = [bool(processes.scan()) for _ in range(RESCAN_EVERY)]
     assert looks[-1]
     assert not looks[0]
 
@@ -195,3 +205,91 @@ class FakeNvml:
 
 def test_gpu_memory_is_added_up_over_the_gpus_that_tell_it() -> None:
     assert GpuProcesses(lambda: Nvml(FakeNvml())).bytes_by_pid() == {20: 200}
+
+
+class Proc:
+    """A `/proc` with processes and sockets in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "proc"
+        (self.root / "net").mkdir(parents=True)
+        self.host = Host(sysroot=root, system="linux")
+        self.lines = [TCP_HEADING]
+
+    def process(
+        self, pid: int, name: str, *, parent: int = 1, uid: int = 1000, sockets: tuple[int, ...] | None = ()
+    ) -> None:
+        """`sockets` of `None` may not be looked at."""
+        folder = self.root / str(pid)
+        folder.mkdir()
+        (folder / "comm").write_text(f"{name}\n")
+        (folder / "stat").write_text(f"{pid} ({name} (x)) S {parent} 1 1 0\n")
+        (folder / "status").write_text(f"Name:\t{name}\nUid:\t{uid}\t{uid}\t{uid}\t{uid}\n")
+        if sockets is not None:
+            (folder / "fd").mkdir()
+            (folder / "fd" / "0").symlink_to("/dev/null")
+            for number, inode in enumerate(sockets, 3):
+                (folder / "fd" / str(number)).symlink_to(f"socket:[{inode}]")
+
+    def listen(self, port: int, inode: int, *, state: str = "0A", uid: int = 1000, table: str = "tcp") -> None:
+        queues = "00000000:00000000 00:00000000 00000000"
+        self.lines.append(f"   0: 0100007F:{port:04X} 00000000:0000 {state} {queues} {uid:5d} 0 {inode} 1\n")
+        (self.root / "net" / table).write_text("".join(self.lines))
+
+
+@pytest.fixture
+def ports(tmp_path: Path) -> Proc:
+    return Proc(tmp_path)
+
+
+@pytest.mark.parametrize("table", ["tcp", "tcp6"])
+def test_the_holder_of_the_listening_socket_is_found(ports: Proc, table: str) -> None:
+    ports.process(11, "other", sockets=(500, 501))
+    ports.process(12, "llama-server", sockets=(77,))
+    ports.listen(8080, 500, state="01")  # somebody's connection
+    ports.listen(8080, 77, table=table)
+    assert listening_pid(ports.host, 8080) == 12
+    assert listening_pid(ports.host, 8081) == Unavailable("nobody listens on port 8081 of this machine")
+
+
+def test_a_program_that_passes_on_is_not_the_server(ports: Proc) -> None:
+    ports.process(12, "ssh", sockets=(77,))
+    ports.listen(8080, 77)
+    found = listening_pid(ports.host, 8080)
+    assert isinstance(found, Unavailable)
+    assert "ssh listens on port 8080 and forwards" in found.reason
+
+
+def test_another_users_server_is_found_by_user_and_name(ports: Proc) -> None:
+    ports.process(20, "ollama", uid=997, sockets=None)
+    ports.process(21, "ollama", uid=997, parent=20, sockets=None)
+    ports.process(22, "ollama", uid=1000, sockets=())
+    ports.listen(11434, 77, uid=997)
+    assert listening_pid(ports.host, 11434, ["ollama"]) == 20
+    hidden = listening_pid(ports.host, 11434, ["llama-server"])
+    assert isinstance(hidden, Unavailable)
+    assert "sudo" in hidden.hint
+
+
+def test_two_servers_of_another_user_are_not_guessed_between(ports: Proc) -> None:
+    ports.process(20, "ollama", uid=997, sockets=None)
+    ports.process(30, "ollama", uid=997, sockets=None)
+    ports.listen(11434, 77, uid=997)
+    assert isinstance(listening_pid(ports.host, 11434, ["ollama"]), Unavailable)
+
+
+def test_descendants_are_all_below_a_process(ports: Proc) -> None:
+    for pid, parent in ((20, 1), (21, 20), (22, 21), (23, 20), (30, 1)):
+        ports.process(pid, "ollama", parent=parent)
+    assert sorted(descendants(ports.host, 20)) == [21, 22, 23]
+    assert descendants(ports.host, 99) == ()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the real /proc")
+def test_this_machine_itself_is_read() -> None:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        assert listening_pid(Host(), listener.getsockname()[1]) == os.getpid()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        assert child.pid in descendants(Host(), os.getpid())

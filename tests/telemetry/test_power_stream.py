@@ -98,8 +98,10 @@ def is_running(pid: int) -> bool:
 
 
 def test_readings_since_the_last_one_are_averaged() -> None:
-    source, feed = stream(Moment(), f"{HEADER}\n", "10\n")
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n", "10\n")
     assert source.read() == (10.0,)
+    moment.s += 0.5
     feed.chunks += ["11\n12\n1", "3\n"]
     assert source.read() == pytest.approx((12.0,))
     assert (source.info.name, source.info.channels[0].scope, source.info.period_s) == ("power.stream", "wall", 0.5)
@@ -126,8 +128,10 @@ def test_a_reading_stands_until_the_next_one_and_not_for_ever() -> None:
 
 
 def test_lines_that_are_no_readings_are_missing_with_the_reason_and_the_next_good_one_counts() -> None:
-    source, feed = stream(Moment(), f"{HEADER}\n10\n")
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n10\n")
     source.read()
+    moment.s += 0.5
     for line in ("nan", "-5", "99999", "Segmentation fault", '{"w":"x"}', "x" * 5000):
         feed.chunks += [f"{line}\n"]
         assert isinstance(source.read()[0], Unavailable)
@@ -136,32 +140,124 @@ def test_lines_that_are_no_readings_are_missing_with_the_reason_and_the_next_goo
 
 
 def test_a_line_without_end_is_not_gathered() -> None:
-    source, feed = stream(Moment(), f"{HEADER}\n10\n")
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n10\n")
     source.read()
+    moment.s += 0.5
     feed.chunks += ["9" * 4000, "9" * 4000]
     assert source.read() == (Unavailable("a line is longer than 4096 bytes"),)
     feed.chunks += ["\n", "12\n"]
     assert source.read() == (12.0,)
 
 
-def test_a_reading_from_the_future_was_measured_when_it_came() -> None:
-    moment = Moment()
-    source, _ = stream(moment, f"{HEADER}\n", '{"t":%f,"w":7}\n' % (UNIX_S + 3600))
-    assert source.read() == (7.0,)
-    moment.s += 5.1
-    with pytest.raises(SourceLost, match="said nothing for 5 s"):
-        source.read()
+STAMPED = "# edgetop-power/1 kind=power unit=W scope=dc_in update=0.1 window=0.1"
 
 
-def test_a_reading_that_comes_late_stands_for_less_long_and_one_that_is_old_for_nothing() -> None:
+def stamped_line(t_s: float, watts: float) -> str:
+    """A reading measured `t_s` after the test's clock showed 1000 s."""
+    return f'{{"t": {UNIX_S + t_s:.6f}, "w": {watts:g}}}\n'
+
+
+def handed_over(source: StreamSource) -> list[tuple[float, float | Unavailable]]:
+    """Times since the test began, and values, of what has come."""
+    return [(round(each.t_us / 1e6 - 1000, 3), each.values[0]) for each in source.read_stamped()]
+
+
+def test_a_stamped_reading_is_recorded_with_its_own_time_however_late_it_comes() -> None:
     moment = Moment()
-    source, feed = stream(moment, f"{HEADER}\n", '{"t":%f,"w":7}\n' % (UNIX_S - 3))
-    assert source.read() == (7.0,)
-    feed.chunks += ['{"t":%f,"w":8}\n' % (UNIX_S - 60)]
-    assert source.read() == (Unavailable("the reading is 60 s old"),)
-    moment.s += 2.1
-    with pytest.raises(SourceLost, match="said nothing for 5 s"):
-        source.read()
+    source, feed = stream(moment, f"{STAMPED}\n", stamped_line(-1.5, 4))
+    assert [channel.name for channel in source.info.channels] == ["power.stream", "clock.stream"]
+    assert handed_over(source) == [(-1.5, 4.0)]
+    for i in range(1, 5):
+        moment.s = 1000 + i / 10
+        feed.chunks += [stamped_line(i / 10 - 1.5, 4 + i)]
+        assert handed_over(source) == [(round(i / 10 - 1.5, 3), 4.0 + i)]
+    assert handed_over(source) == []
+
+
+def test_stamped_lines_out_of_order_are_sorted_also_across_two_calls() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{STAMPED}\n", stamped_line(0, 1))
+    handed_over(source)
+    moment.s += 0.4
+    feed.chunks += [stamped_line(0.3, 4), stamped_line(0.1, 2)]
+    assert handed_over(source) == [(0.1, 2.0)]
+    moment.s += 0.2
+    feed.chunks += [stamped_line(0.5, 6), stamped_line(0.2, 3), stamped_line(0.4, 5)]
+    assert handed_over(source) == [(0.2, 3.0)]
+    moment.s += 0.4
+    feed.chunks += [stamped_line(0.9, 7)]
+    assert handed_over(source) == [(0.3, 4.0), (0.4, 5.0), (0.5, 6.0)]
+
+
+def test_a_meter_whose_clock_is_ahead_is_set_right_by_when_its_lines_come() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{STAMPED}\n", stamped_line(3600, 1))
+    first = source.read_stamped()[0]
+    assert first.values == (1.0, 0.125)
+    assert 0 <= 1000 - first.t_us / 1e6 <= 0.25
+    moment.s += 0.1
+    feed.chunks += [stamped_line(3600.1, 2)]
+    assert source.read_stamped()[0].t_us - first.t_us == pytest.approx(100_000, abs=10)
+
+
+def test_a_meter_whose_clock_is_set_back_goes_on() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{STAMPED}\n", stamped_line(0, 1))
+    handed_over(source)
+    moment.s += 1
+    feed.chunks += [stamped_line(-49, 2)]
+    ((_, rejected),) = handed_over(source)
+    assert rejected == Unavailable("the reading is 49 s older than the one before")
+    moment.s += 0.1
+    feed.chunks += [stamped_line(-48.9, 3)]
+    assert handed_over(source) == [(0.975, 3.0)]
+
+
+def test_a_reading_that_is_old_stands_for_nothing() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n", stamped_line(-3, 7))
+    assert source.read()[0] == 7.0
+    moment.s += 1
+    feed.chunks += [stamped_line(-59, 8)]
+    feed.chunks += [stamped_line(-2, 9)]
+    assert source.read()[0] == 9.0
+
+
+def test_a_stream_that_comes_with_an_old_reading_first_is_rejected_with_the_reason() -> None:
+    with pytest.raises(SourceLost, match="the reading is 60 s old"):
+        stream(Moment(), f"{HEADER}\n", stamped_line(-60, 7))
+
+
+def test_silence_is_not_filled_with_the_last_reading() -> None:
+    moment = Moment()
+    source, _ = stream(moment, f"{STAMPED}\n5\n")
+    assert handed_over(source) == [(0.0, 5.0)]
+    for _ in range(19):
+        moment.s += 0.1
+        assert handed_over(source) == []
+    moment.s += 0.2
+    with pytest.raises(SourceLost, match="said nothing for 2 s"):
+        source.read_stamped()
+
+
+def test_lines_without_stamps_that_come_together_were_measured_one_after_the_other() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{STAMPED}\n5\n")
+    handed_over(source)
+    moment.s += 0.4
+    feed.chunks += ["6\n7\n8\n9\n"]
+    assert handed_over(source) == [(0.1, 6.0), (0.2, 7.0), (0.3, 8.0), (0.4, 9.0)]
+
+
+def test_a_meter_faster_than_it_is_recorded_is_averaged() -> None:
+    moment = Moment()
+    header = "# edgetop-power/1 kind=power unit=W scope=dc_in update=0.001"
+    source, feed = stream(moment, f"{header}\n", stamped_line(0, 1))
+    handed_over(source)
+    moment.s += 0.04
+    feed.chunks += ["".join(stamped_line(i / 1000, i) for i in range(1, 41))]
+    assert handed_over(source) == [(0.02, 10.5), (0.04, 30.5)]
 
 
 def test_a_stream_that_ended_is_started_again_after_longer_and_longer() -> None:
@@ -214,7 +310,7 @@ def test_a_stream_that_comes_back_as_another_meter_is_not_taken_for_the_same() -
         (("",), "no reading within"),
         ((f"{HEADER}\n", ""), "no reading within"),
         ((f"{HEADER}\n", "nan\n", ""), "but 'nan' is not a reading"),
-        (("12.5\n",), "not a header"),
+        (("12.5 W\n",), "nor a header"),
     ],
 )
 def test_a_stream_without_header_or_reading_is_no_source_and_is_ended(
@@ -360,7 +456,7 @@ def test_a_program_that_takes_long_is_run_less_often() -> None:
         (f"print({HEADER!r}, 5, sep='\\n'); raise SystemExit(1)", "exited with status 1"),
         ("import os; os.kill(os.getpid(), 9)", "ended by SIGKILL"),
         ("pass", "prints nothing"),
-        ("print(12.5)", "not a header"),
+        ("print('12.5 W')", "nor a header"),
         (f"print({HEADER!r})", "is not a reading"),
         (f"print({HEADER!r}, 'nan', sep='\\n')", "'nan' is not a reading"),
         (f"print({HEADER!r}, '{{\"t\":1,\"w\":5}}', sep='\\n')", "s old"),
@@ -407,3 +503,10 @@ def test_a_feed_that_nobody_closes_ends_with_its_owner() -> None:
     until(lambda: not is_running(pid))
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_stream_of_plain_numbers_is_read_from_its_first_line_on() -> None:
+    moment = Moment()
+    source, _ = stream(moment, "12.5\n")
+    assert source.info.channels[0].scope == "board_input"
+    assert source.read()[0] == 12.5

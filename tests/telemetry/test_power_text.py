@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.sources import of_channel
-from edgetop.telemetry.power_text import EXAMPLE, Header, MeterReading, describe, parse_header, parse_reading
+from edgetop.telemetry.power_text import (
+    EXAMPLE,
+    WHOLE_EXAMPLE,
+    Header,
+    MeterReading,
+    describe,
+    parse_header,
+    parse_reading,
+)
 from edgetop.telemetry.source import SourceLost
 
 WATTS = Header(kind="power", factor=1.0, scope="wall")
@@ -27,13 +37,30 @@ def test_what_a_header_may_leave_out_is_not_known_rather_than_zero() -> None:
 
 def test_the_example_that_is_shown_to_users_is_right() -> None:
     assert parse_header(EXAMPLE) == WATTS
+    printed = subprocess.run(["sh", "-c", WHOLE_EXAMPLE], capture_output=True, text=True, check=True).stdout
+    first, reading = printed.splitlines()
+    assert parse_reading(reading, parse_header(first)) == MeterReading(12.34)
+
+
+def test_a_plain_number_is_watts_at_the_boards_input_and_says_that_it_is_taken_so() -> None:
+    header = parse_header(" 6.5\n")
+    assert (header.kind, header.scope, parse_reading("6.5", header).value) == ("power", "board_input", 6.5)
+    info = describe(header, name="power.exec", driver="exec", path="watts.sh", period_s=1.0)
+    assert of_channel(info, "power.exec").flags == ("assumed-scope", "slow")
+
+
+def test_what_a_header_declares_is_kept() -> None:
+    header = parse_header("# edgetop-power/1 kind=power unit=mW scope=wall lsb=100 gain=0.01 offset=0.2 max=60")
+    known = of_channel(describe(header, name="power.exec", driver="exec", path="", period_s=1.0), "power.exec")
+    assert known.lsb_w == pytest.approx(0.1)
+    assert (known.gain, known.offset_w, known.p_max_w) == (0.01, 0.2, 60.0)
 
 
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("12.34", "not a header"),
-        ("# edgetop-power/2 kind=power unit=W scope=wall", "not a header"),
+        ("watts: 12.34", "neither a number nor a header"),
+        ("# edgetop-power/2 kind=power unit=W scope=wall", "neither a number nor a header"),
         ("# edgetop-power/1 kind=current unit=A scope=wall", "neither power nor energy"),
         ("# edgetop-power/1 kind=power unit=J scope=wall", "unit=J is not one of W mW"),
         ("# edgetop-power/1 kind=power unit=W", "scope= is not one of wall"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import subprocess
+from pathlib import Path, PurePath
 
 import pytest
 from hypothesis import given
@@ -302,3 +303,12 @@ def test_an_x86_machine_without_zones_says_what_hides_them(tmp_path: Path) -> No
 
 def test_other_processors_have_nothing_to_say_about_rapl(tmp_path: Path) -> None:
     assert not list(probe(plant(tmp_path, {"/proc/cpuinfo": "processor : 0\nBogoMIPS : 108.00"})))
+
+
+def test_the_lasting_rule_covers_packages_and_the_zones_within_them(tmp_path: Path) -> None:
+    command = PERMISSION_HINT.partition("for ever: ")[2].partition(" | sudo")[0]
+    rules = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    globs = [rule.split()[1] for rule in rules.splitlines()]
+    root = "/sys/devices/virtual/powercap/intel-rapl"
+    for file in (f"{root}/intel-rapl:0/energy_uj", f"{root}/intel-rapl:0/intel-rapl:0:2/energy_uj"):
+        assert [PurePath(file).match(glob) for glob in globs].count(True) == 1

@@ -12,7 +12,7 @@ from edgetop.core.sources import Unavailable, of_channel
 from edgetop.telemetry.calibration import Calibration, Point, fit, save
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.raspberry_pi import FirmwareClient, FirmwareError, checked, parse_pmic, probe
-from edgetop.telemetry.source import Source, SourceLost
+from edgetop.telemetry.source import Source, SourceLost, UnavailableSource
 from tests.support.fake_sysfs import absences, plant, readings, sources
 
 NAMES = (
@@ -292,3 +292,31 @@ def test_without_firmware_and_kernel_throttling_is_absent_with_the_firmwares_rea
     found, absent = find(FirmwareError("/dev/vcio: Permission denied", "sudo usermod"))
     assert found == {}
     assert absent["throttle"] == Unavailable("/dev/vcio: Permission denied", "sudo usermod")
+
+
+@pytest.mark.parametrize("model", ["Raspberry Pi 4 Model B Rev 1.5", "Raspberry Pi Compute Module 4 Rev 1.1"])
+def test_the_five_of_a_revision_makes_no_pi_5(find: Find, model: str) -> None:
+    _, absent = find(FirmwareError(f"pmic_read_adc: {NOT_REGISTERED}"), model)
+    assert absent["power.pi"].reason == f"{model} has no power sensor"
+
+
+@pytest.mark.parametrize("model", ["Raspberry Pi 500+ Rev 1.0", "Raspberry Pi Compute Module 5 Lite Rev 1.0"])
+def test_a_pi_5_by_any_name_has_a_power_chip(find: Find, model: str) -> None:
+    _, absent = find(FirmwareError(f"pmic_read_adc: {NOT_REGISTERED}"), model)
+    assert absent["power.pi"].reason == "this firmware cannot read the power chip"
+
+
+def test_in_a_container_that_masks_the_device_tree_a_pi_5_is_read(tmp_path: Path) -> None:
+    host = plant(
+        tmp_path, {"/proc/cpuinfo": f"Revision\t: d04170\nModel\t\t: {PI_5.rstrip(chr(0))}", "/.dockerenv": ""}
+    )
+    found = sources(probe(host, connect=lambda _: Firmware(LOAD), calibration_file=tmp_path / "calibration.json"))
+    assert readings(found["power.pi"])["power.board"] == pytest.approx(12.955, abs=5e-4)
+
+
+def test_a_first_reading_that_comes_late_is_asked_for_again(tmp_path: Path) -> None:
+    firmware = Firmware(FirmwareError("vcgencmd pmic_read_adc: no answer in 2 s", retry=True))  # type: ignore[arg-type]
+    host = plant(tmp_path, {"/proc/device-tree/model": PI_5})
+    (absent, _) = probe(host, connect=lambda _: firmware, calibration_file=tmp_path / "calibration.json")
+    assert isinstance(absent, UnavailableSource)
+    assert absent.retry

@@ -13,11 +13,11 @@ from edgetop.core import sources
 from edgetop.core.sources import Unavailable
 from edgetop.telemetry import nvidia, registry
 from edgetop.telemetry.host import Host
-from edgetop.telemetry.registry import probes_of, take_inventory
+from edgetop.telemetry.registry import PowerChoice, probes_of, take_inventory
 from edgetop.telemetry.source import Probe, Source, UnavailableSource
 from tests.support.fake_nvml import DESKTOP, connect_to
 from tests.support.fake_sources import FakeSource
-from tests.support.fake_sysfs import BARE_VM, JETSON, LAPTOP, PI_5, Tree, plant
+from tests.support.fake_sysfs import BARE_VM, JETSON, LAPTOP, PI_5, Tree, below, plant
 
 
 @pytest.fixture
@@ -134,3 +134,30 @@ def test_closing_goes_on_past_a_source_that_cannot_be_closed(monkeypatch: pytest
     monkeypatch.setattr(stuck, "close", refuse)
     take_inventory(Host(), [("family", of(stuck, last))]).close()
     assert last.closed == 1
+
+
+def test_nobody_is_told_to_become_root_on_android(tmp_path: Path) -> None:
+    denied = UnavailableSource(name="power.battery", missing=Unavailable("power_now may not be read", "sudo chmod a+r"))
+    for tree, hint in (({"/system/build.prop": "ro.build.id=1"}, sources.OUTSIDE_METERS), ({}, "sudo chmod a+r")):
+        host = plant(tmp_path / hint[:4], tree)
+        (absent,) = take_inventory(host, [("battery", of(denied))]).absent
+        assert absent.missing.hint == hint
+
+
+def test_without_gpu_sensors_no_card_is_so_much_as_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(_host: Host, **_options: object) -> Iterator[Source | UnavailableSource]:
+        raise AssertionError("a graphics card was looked at")
+
+    monkeypatch.setattr(nvidia, "probe", never)
+    monkeypatch.setattr(nvidia, "power_probe", never)
+    files: Tree = {"name": "amdgpu", "power1_average": 60_000_000, "power1_cap": 100_000_000}
+    tree = {
+        **PI_5,
+        **below("/sys/class/hwmon/hwmon7", files),
+        **below("/sys/class/drm/card0/device", {"gpu_busy_percent": 3}),
+    }
+    host = plant(tmp_path, tree)
+    with_cards = {source.info.name for source in take_inventory(host, PowerChoice().families).sources}
+    without = take_inventory(host, PowerChoice(gpu_sensors=False).families)
+    assert with_cards - {source.info.name for source in without.sources} == {"power.amdgpu", "gpu.card0"}
+    assert not [absent for absent in without.absent if "failed" in absent.missing.reason]

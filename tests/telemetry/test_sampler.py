@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from itertools import cycle, pairwise
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetop.core.records import Event, Record, Sampled, SourceAdded, SourceMissing
-from edgetop.core.sources import Unavailable
-from edgetop.telemetry.registry import Inventory
-from edgetop.telemetry.sampler import RETRY_S, Sampler, boot_clock_us
-from edgetop.telemetry.source import SourceLost, UnavailableSource
-from tests.support.fake_sources import FakeClock, FakeSource
+from edgetop.core.sources import Unavailable, meter_of
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.registry import Inventory, take_inventory
+from edgetop.telemetry.sampler import RETRY_S, Sampler, ScheduledSource, boot_clock_us
+from edgetop.telemetry.source import Probe, Source, SourceLost, UnavailableSource
+from tests.support.eventually import eventually as eventually_true
+from tests.support.fake_sources import FakeClock, FakeSource, power_source
+from tests.support.recorded_sessions import STARTED, fold
 
 S = 1_000_000
 WAIT_S = 10.0
@@ -27,8 +30,11 @@ class Run:
 
     def __init__(self, *sources: FakeSource, clock: FakeClock | None = None) -> None:
         self.clock = clock or FakeClock()
+        self.cpu_us = 0
         self.sources = sources
-        self.sampler = Sampler(Inventory(sources, ()), clock=self.clock, boot_clock=self.clock.boot)
+        self.sampler = Sampler(
+            Inventory(sources, ()), clock=self.clock, boot_clock=self.clock.boot, cpu_clock=lambda: self.cpu_us
+        )
         self.sampler.drain()
         self.waits_s: list[float] = []
 
@@ -95,17 +101,117 @@ def test_a_missing_value_has_its_reason_and_the_others_have_none() -> None:
     assert only.reasons == ("", "asleep", "the sensor gave no number")
 
 
-def test_a_reading_that_takes_more_than_half_a_period_is_discarded_and_says_so() -> None:
-    clock, takes_us = FakeClock(), cycle([500_000, 500_001])
+@pytest.mark.parametrize("takes_us", [47_200, 300_000, 1_900_000])
+def test_no_value_is_dropped_for_being_slow_and_the_length_of_the_call_is_stated(takes_us: int) -> None:
+    clock = FakeClock()
 
     def read() -> tuple[float]:
-        clock.now_us += next(takes_us)
+        clock.now_us += takes_us
         return (7.0,)
 
-    first, second, *_ = readings(Run(FakeSource(read=read), clock=clock).until(3.0))
-    assert (first.t_us, first.values, first.reasons) == (250_000, (7.0,), ())
-    assert second.values == (None,)
-    assert second.reasons == ("the reading took too long to be of any moment",)
+    source = power_source("power.slow", (7.0,), period_s=0.1)
+    source.read = read  # type: ignore[method-assign]
+    records = Run(source, clock=clock).until(90.0)
+    slow = readings(records, "power.slow")
+    assert len(slow) > 20
+    assert all(sampled.values == (7.0,) for sampled in slow)
+    assert slow[0].t_us == takes_us // 2
+    (stated,) = [record.source for record in records if isinstance(record, SourceAdded)]
+    meter = meter_of(stated, stated.channels[0])
+    assert meter is not None
+    assert meter.stamp_s == pytest.approx(takes_us / 2 / S)
+
+
+def test_a_costly_source_is_read_so_seldom_that_it_takes_one_per_cent_of_a_core() -> None:
+    source = FakeSource(period_s=0.1)
+    run = Run(source)
+
+    def read() -> tuple[float]:
+        run.cpu_us += 5_000
+        return (1.0,)
+
+    source.read = read  # type: ignore[method-assign]
+    records = run.until(60.0)
+    gaps = [later - earlier for earlier, later in pairwise(moments(records))]
+    assert all(gap == pytest.approx(0.5) for gap in gaps[3:])
+    assert [record.source.period_s for record in records if isinstance(record, SourceAdded)] == [0.5]
+
+
+def test_a_source_that_turns_out_slow_leaves_the_thread_that_it_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, takes_us = FakeClock(), [5_000, 1_200_000]
+
+    def read() -> tuple[float]:
+        clock.now_us += takes_us.pop(0)
+        return (1.0,)
+
+    run = Run(FakeSource("zone", read=read), FakeSource("quick"), clock=clock)
+    moved: list[list[ScheduledSource]] = []
+    monkeypatch.setattr(run.sampler, "_read_in_thread", moved.append)
+    records = run.until(5.5)
+    assert [scheduled.source.info.name for group in moved for scheduled in group] == ["zone"]
+    assert len(moments(records, "zone")) == 2
+    assert moments(records, "quick")[-3:] == [3.0, 4.0, 5.0]
+
+
+def probe_that(*results: list[Source | UnavailableSource]) -> tuple[Probe, list[int]]:
+    """A probe that finds something else each time, the last one from then on."""
+    runs: list[int] = []
+
+    def probe(_host: Host) -> Iterator[Source | UnavailableSource]:
+        runs.append(len(runs))
+        yield from results[min(len(runs), len(results)) - 1]
+
+    return probe, runs
+
+
+def drained(sampler: Sampler, source: str) -> list[Record]:
+    """The records until one of a source is among them."""
+    records: list[Record] = []
+
+    def has_come() -> bool:
+        records.extend(sampler.drain())
+        return any(isinstance(record, Sampled) and record.source == source for record in records)
+
+    eventually_true(has_come, f"a reading of {source}")
+    return records
+
+
+def test_a_sensor_that_cannot_be_read_at_first_is_probed_again_and_joins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.telemetry.sampler.PROBE_AGAIN_S", (0.01,))
+    asleep = UnavailableSource(name="power.amdgpu", missing=Unavailable("asleep"), retry=True)
+    card = power_source("power.amdgpu", (60.0,))
+    probe, runs = probe_that([asleep], [asleep], [card])
+    inventory = take_inventory(Host(), [("hwmon", probe)])
+    assert [absent.name for absent in inventory.absent] == ["power.amdgpu"]
+    sampler = Sampler(inventory)
+    sampler.start()
+    records = drained(sampler, "power.amdgpu")
+    sampler.stop()
+    assert SourceAdded(source=card.info) in records
+    assert len(runs) == 3
+    assert fold([STARTED, *records]).absent == {}
+
+
+def test_a_probe_that_hangs_holds_up_nothing_and_joins_when_it_answers() -> None:
+    answer = threading.Event()
+    late = power_source("power.late", (5.0,))
+
+    def hang(_host: Host) -> Iterator[Source | UnavailableSource]:
+        eventually(answer)
+        yield late
+
+    prompt, _ = probe_that([FakeSource("prompt")])
+    inventory = take_inventory(Host(), [("cpu", prompt), ("jetson_stats", hang)], wait_s=1.0)
+    assert [source.info.name for source in inventory.sources] == ["prompt"]
+    assert [(absent.name, absent.missing.reason[:16]) for absent in inventory.absent] == [
+        ("jetson_stats", "no answer within")
+    ]
+    sampler = Sampler(inventory)
+    sampler.start()
+    answer.set()
+    records = drained(sampler, "power.late")
+    sampler.stop()
+    assert SourceAdded(source=late.info) in records
 
 
 def test_a_lost_source_is_told_once_and_tried_ever_more_seldom() -> None:
@@ -203,6 +309,19 @@ def test_at_the_end_what_was_not_read_lately_is_read_once_more() -> None:
     assert moments(records, "slow") == [0.3]
     assert moments(records, "late") == [0.6]
     assert [source.closed for source in run.sources] == [1, 1, 1, 1]
+
+
+def test_the_engines_memory_is_read_at_the_end_of_a_session_of_half_a_second() -> None:
+    clock = FakeClock()
+    engine, other = FakeSource("engine"), FakeSource("other")
+    engine.reads_at_end = True  # type: ignore[attr-defined]
+    run = Run(engine, other, clock=clock)
+    run.until(0.1)
+    clock.now_us = 400_000
+    run.sampler._read_last(run.sampler.groups[0])
+    records = run.sampler.drain()
+    assert moments(records, "engine") == [0.4]
+    assert moments(records, "other") == []
 
 
 def test_the_boot_clock_is_not_behind_the_monotonic_one() -> None:

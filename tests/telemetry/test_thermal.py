@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from edgetop.core.sources import SINCE_BOOT_SUFFIX, THROTTLE_PREFIX, Unavailable
+from edgetop.telemetry import host as telemetry_host
 from edgetop.telemetry.source import SourceLost
 from edgetop.telemetry.thermal import probe
 from tests.support.fake_sysfs import (
@@ -139,11 +141,33 @@ def test_names_are_unique_and_hostile_ones_harmless(tmp_path: Path) -> None:
     assert all(channel.label.isprintable() for channel in source.info.channels)
 
 
-def test_slow_sensors_get_a_thread_of_their_own(tmp_path: Path) -> None:
-    stamps_us = iter([0, 300, 0, 30_000])
-    host = replace(plant(tmp_path, PI_5), clock=lambda: next(stamps_us))
-    assert not sources(probe(host))["thermal"].blocking
-    assert sources(probe(host))["thermal"].blocking
+def test_a_slow_zone_has_a_thread_of_its_own_and_hides_no_other(tmp_path: Path) -> None:
+    tree = {**zone(0, "acpitz", 41_000), **zone(1, "x86_pkg_temp", 52_000), **zone(2, "pch", 44_000)}
+    stamps_us = iter([0, 1_200_000, 0, 300, 0, 300])
+    found = sources(probe(replace(plant(tmp_path, tree), clock=lambda: next(stamps_us))))
+    assert list(found) == ["thermal", "thermal.acpitz"]
+    assert [source.blocking for source in found.values()] == [False, True]
+    assert readings(found["thermal"]) == {"temperature.cpu": 52.0, "temperature.pch": 44.0}
+    assert readings(found["thermal.acpitz"]) == {"temperature.acpitz": 41.0}
+
+
+def test_a_zone_that_fails_at_the_first_look_is_read_when_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = plant(tmp_path, {**zone(0, "x86_pkg_temp", 52_000), **zone(1, "iwlwifi_1", 44_000)})
+    really_open, asleep = telemetry_host.open_file, [True]
+
+    def refuse(path: Path) -> int:
+        if asleep[0] and path.parent.name == "thermal_zone1" and path.name == "temp":
+            raise OSError(errno.ENODATA, "No data available", str(path))
+        return really_open(path)
+
+    monkeypatch.setattr(telemetry_host, "open_file", refuse)
+    source = sources(probe(host))["thermal"]
+    assert isinstance(readings(source)["temperature.iwlwifi_1"], Unavailable)
+    asleep.clear()
+    asleep.append(False)
+    assert readings(source)["temperature.iwlwifi_1"] == 44.0
 
 
 def test_nothing_is_left_open(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from textual.pilot import Pilot
 from edgetop.inference.scripted import Reply, Script
 from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store
-from edgetop.tui.app import OWN, ChatApp, InputOptions
+from edgetop.tui.app import DEFAULT_INPUT, ChatApp, InputOptions
 from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.glyphs import GlyphLevel
 
@@ -25,7 +25,8 @@ FAST, SLOW = 400.0, 15.0
 @pytest.fixture
 def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartApp]:
     """Makes applications whose engines play `replies`, and ends their sessions after the test."""
-    monkeypatch.setattr("edgetop.live.chat_session.give_way", lambda: None)  # the tests' own process keeps its priority
+    # The tests' own process keeps its priority.
+    monkeypatch.setattr("edgetop.live.chat_session.lower_priority", lambda: None)
     monkeypatch.setattr("platformdirs.user_config_path", lambda *_args, **_named: tmp_path / "config")
     monkeypatch.setattr("platformdirs.user_state_path", lambda *_args, **_named: tmp_path / "state")
     (tmp_path / "state").mkdir()
@@ -43,8 +44,8 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
         tokens_per_s: float = FAST,
         model: Path | None = Path("scripted.gguf"),
         level: GlyphLevel = "braille",
-        controls: InputOptions = OWN,
-        goes_on_with: Path | None = None,
+        input_options: InputOptions = DEFAULT_INPUT,
+        resume_from: Path | None = None,
         **script: Any,
     ) -> ChatApp:
         if replies:
@@ -56,13 +57,15 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
             engine_name=f"scripted:{file}", sysroot=tmp_path / "machine", model_folders=(tmp_path / "shelf",)
         )
         store = Store(tmp_path / "sessions")
-        app = ChatApp(lambda: (options, store), model=model, level=level, controls=controls, goes_on_with=goes_on_with)
+        app = ChatApp(
+            lambda: (options, store), model=model, level=level, input_options=input_options, resume_from=resume_from
+        )
         started.append(app)
         return app
 
     yield start
     for app in started:
-        app.close_session()
+        app.save_session()
 
 
 async def say(pilot: Pilot[Any], text: str) -> None:

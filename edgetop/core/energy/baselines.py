@@ -7,9 +7,10 @@ around it.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from copy import copy
 from itertools import pairwise
-from math import hypot, sqrt
+from math import hypot, inf, sqrt
 from statistics import fmean
 
 from msgspec import Struct
@@ -18,22 +19,19 @@ from edgetop.core.energy.curves import Curve
 from edgetop.core.sources import Unavailable
 
 FIRST_AT_LEAST_S = 10.0
-
 FIRST_UPDATES = 20
-
 RENEWAL_UPDATES = 5
-
 MEASURED_S = 60.0
 """The idle power drifts with temperature: of a long quiet span, only this much next to the turns counts for them."""
 
 STALE_US = 600_000_000
-
 STALE_KELVIN = 5.0
 
+QUIET_WITHIN_US = 200_000
+"""A turn is over a moment after its last token."""
+
 SLICES_AT_MOST = 32
-
 SLICES_AT_LEAST = 4
-
 SLOPE_T = 3.0
 """A slope of more than this many of its standard errors, and 2 % over the span, means not settled yet."""
 
@@ -74,11 +72,22 @@ class IdleSpan(Struct):
     temperature_c: float | None = None
 
 
+Spans = Callable[[int, int], Sequence[tuple[int, int]]]
+"""Gives the parts of a span in which something holds, in order of time."""
+
+
+def no_other_load(start_us: int, end_us: int) -> Sequence[tuple[int, int]]:  # noqa: ARG001
+    """What is known of other loads where nobody watches for them."""
+    return ()
+
+
 class BaselineTracker:
     """Knows the quiet spans of a session and measures the idle power in them, on one channel's curve."""
 
-    def __init__(self, curve: Curve) -> None:
+    def __init__(self, curve: Curve, other_load: Spans = no_other_load) -> None:
+        """`other_load` gives the parts of a span in which other programs used the device."""
         self._curve = curve
+        self._other_load = other_load
         self._spans: list[IdleSpan] = []
         self._settled: list[Baseline] = []
         """Of the first spans, which no reading to come belongs to; valid for one revision of the curve."""
@@ -122,6 +131,13 @@ class BaselineTracker:
                 return span.end_us is None or span.end_us >= end_us
         return False
 
+    def quiet_until(self, t_us: int) -> float | None:
+        """Until when the device stayed quiet from `t_us` on, infinite while it still is; `None` when it was not."""
+        for span in reversed(self._spans):
+            if span.start_us <= t_us + QUIET_WITHIN_US and (span.end_us is None or span.end_us > t_us):
+                return inf if span.end_us is None else span.end_us
+        return None
+
     def idle(self, start_us: int, end_us: int, temperature_c: float | None = None) -> IdlePower | Unavailable:
         """The idle power during a window: interpolated between the baselines before and after it.
 
@@ -129,10 +145,14 @@ class BaselineTracker:
         """
         baselines = self._baselines()
         if not self._full:
+            if self._had_other_load():
+                return Unavailable(
+                    "other programs used the processor while the model was idle", "close them, and run again"
+                )
             need_s = max(FIRST_AT_LEAST_S, FIRST_UPDATES * self._curve.update_s) + self._curve.tail_s
             return Unavailable(
                 "no idle baseline has been measured yet",
-                f"leave the loaded model without work for {need_s:.0f} s, before or after a turn",
+                f"leave the loaded model idle for {need_s:.0f} s, before or after a turn; run has --idle {need_s:.0f}",
             )
         before = next((b for b in reversed(baselines) if b.end_us <= start_us), None)
         after_at = bisect_left(baselines, end_us, key=lambda baseline: baseline.start_us)
@@ -212,12 +232,30 @@ class BaselineTracker:
         start_us = max(span.start_us + round(curve.tail_s * 1e6), curve.first_us)
         end_us = min(curve.last_us if span.end_us is None else span.end_us, curve.last_us) - round(curve.lead_s * 1e6)
         length_us = max(round(MEASURED_S * 1e6), round(FIRST_UPDATES * curve.update_s * 1e6))
-        if end_us - start_us <= 2 * length_us:
-            spans = [(start_us, end_us)]
-        else:
-            spans = [(start_us, start_us + length_us), (end_us - length_us, end_us)]
-        measured = (settled(curve, *each, span.temperature_c) for each in spans)
+        measured = [
+            settled(curve, *each, span.temperature_c)
+            for begin_us, until_us in self._without_other_load(start_us, end_us)
+            for each in (
+                [(begin_us, until_us)]
+                if until_us - begin_us <= 2 * length_us
+                else [(begin_us, begin_us + length_us), (until_us - length_us, until_us)]
+            )
+        ]
         return tuple(baseline for baseline in measured if baseline is not None)
+
+    def _without_other_load(self, start_us: int, end_us: int) -> list[tuple[int, int]]:
+        lead_us, tail_us = round(self._curve.lead_s * 1e6), round(self._curve.tail_s * 1e6)
+        quiet = []
+        for begin_us, until_us in self._other_load(start_us, end_us):
+            if begin_us - lead_us > start_us:
+                quiet.append((start_us, begin_us - lead_us))
+            start_us = max(start_us, until_us + tail_us)
+        return [*quiet, (start_us, end_us)] if start_us < end_us else quiet
+
+    def _had_other_load(self) -> bool:
+        until_us = self._curve.last_us or 0
+        spans = ((span.start_us, until_us if span.end_us is None else span.end_us) for span in self._spans)
+        return any(self._other_load(*span) for span in spans)
 
 
 def settled(curve: Curve, start_us: int, end_us: int, temperature_c: float | None = None) -> Baseline | None:
@@ -242,7 +280,7 @@ def settled(curve: Curve, start_us: int, end_us: int, temperature_c: float | Non
             break
         start_us += (end_us - start_us) // 4
     readings = curve.readings(start_us, end_us)
-    quantisation_w = 0.0 if curve.meter.kind == "energy" else curve.meter.lsb / sqrt(12 * max(1, readings.distinct))
+    quantisation_w = 0.0 if curve.meter.kind == "energy" else curve.step / sqrt(12 * max(1, readings.distinct))
     return Baseline(
         start_us=start_us,
         end_us=end_us,

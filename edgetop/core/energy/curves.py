@@ -10,13 +10,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left, bisect_right
-from copy import copy
-from math import isfinite, sqrt
-from typing import TYPE_CHECKING, ClassVar
+from math import hypot, inf, isfinite, sqrt
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from edgetop.core.energy.readings import Gap, GapKind, GapLog, GapShare, Plausibility, UpdatePeriod
+from edgetop.core.energy.readings import Forkable, Gap, GapKind, GapLog, GapShare, Plausibility, UpdatePeriod
 from edgetop.core.sources import Meter
 
 if TYPE_CHECKING:
@@ -24,9 +24,17 @@ if TYPE_CHECKING:
 
 
 GAP_PERIODS = 5
-
 GAP_AT_LEAST_S = 2.0
-"""No good reading for more than 5 update periods and more than 2 s is a gap."""
+"""Without a good reading for more than 5 update periods and more than 2 s, a sensor counts as lost."""
+
+SILENCE_AT_LEAST_S = 0.25
+"""Power that nobody has read for longer than this, and than an update period and a poll that comes a little late, is
+estimated, not measured: an update may have been missed."""
+
+LATE_POLL = 1.25
+
+POINT_SILENCE_AT_LEAST_S = 1.0
+"""A point sensor misses most of the time anyway, and polls on a busy machine may come so late (judgement)."""
 
 
 class Readings(Struct, frozen=True, kw_only=True):
@@ -34,10 +42,8 @@ class Readings(Struct, frozen=True, kw_only=True):
 
     count: float
     """Fresh readings, repeats within an update period not among them."""
-    deviation_w: float
-    """Their standard deviation."""
-    effective: float
-    """Independent readings among them: n(1-ρ)/(1+ρ) with the lag-1 autocorrelation ρ."""
+    scatter_w: float
+    """Standard deviation of a reading about the line between its neighbours: √(Σ(r[i-1]-2r[i]+r[i+1])²/6n)."""
     distinct: int
     """Different values among them, counted up to 64."""
     peak_w: float
@@ -57,8 +63,10 @@ class Health(Struct, frozen=True, kw_only=True):
     worst_gap_s: float
 
 
-class Curve(ABC):
+class Curve(Forkable, ABC):
     """What power curves and counter curves have in common. Times are microseconds on edgetop's clock."""
+
+    FORKED: ClassVar[tuple[str, ...]] = ("period", "gaps", "_peaks")
 
     COLUMNS: ClassVar[tuple[str, ...]]
     """Arrays of equal length that only grow, or are replaced by others: a mark shares them with its curve."""
@@ -67,7 +75,11 @@ class Curve(ABC):
         self.meter = meter
         # A counter's reading rises by more than a step with each update, or not at all.
         step = meter.lsb if meter.kind == "power" else 0.0
-        self.period = UpdatePeriod(meter.poll_s, meter.update_s, meter.window_s or 0.0, step)
+        self.is_gauge = meter.scope == "battery"
+        """Gauges of batteries update every 1 to 60 s, as means over about as long, and say neither."""
+        self.period = UpdatePeriod(
+            meter.poll_s, meter.update_s, meter.window_s or 0.0, step, is_gauge=self.is_gauge and meter.kind == "power"
+        )
         self.gaps = GapLog()
         self.first_us: int | None = None
         """The first good reading."""
@@ -75,6 +87,8 @@ class Curve(ABC):
         """The last good reading."""
         self.asked_us: int | None = None
         """The last reading, good or not."""
+        self.step = meter.lsb
+        """The smallest change of a reading, in W or J: as declared, or as seen where readings step more coarsely."""
         self.revision = 0
         """Grows when energies computed before are no longer valid."""
         self._ok = 0
@@ -83,7 +97,9 @@ class Curve(ABC):
         self.averaging = False
         """Whether readings are means over (most of) an update, so that none of the energy goes unseen."""
         self.gap_limit_us = 0
-        """Without a good reading for longer than this, the readings have a gap."""
+        """Without a good reading for longer than this, the sensor counts as lost."""
+        self.silence_us = 0
+        """What nobody has read for longer than this is estimated."""
         self._follow_period()
         self._peaks = Peaks()
         self._rows = 0
@@ -97,14 +113,24 @@ class Curve(ABC):
     @property
     def window_s(self) -> float:
         """The averaging window W; that of a counter is nothing."""
-        if self.meter.kind == "energy":
+        meter = self.meter
+        if meter.kind == "energy":
             return 0.0
-        return self.update_s if self.meter.window_s is None else self.meter.window_s
+        if meter.window_s is None:
+            return self.update_s
+        if self.is_gauge:
+            return max(meter.window_s, self.update_s)
+        if meter.update_s is not None and self.update_s > meter.update_s and meter.window_s >= 0.5 * meter.update_s:
+            # It averages over its updates, and is slower than it declares.
+            return meter.window_s * self.update_s / meter.update_s
+        return meter.window_s
 
     @property
     def lag_s(self) -> float:
-        """How far the curve runs behind: a mean over W, held for U, is centred (W-U)/2 too late."""
-        return max(0.0, self.window_s - self.update_s) / 2 if self.averaging else 0.0
+        """How far the curve runs behind: a mean over W, held for U, is centred (W-U)/2 too late, and seen τ/2 later."""
+        if not self.averaging:
+            return 0.0
+        return (max(0.0, self.window_s - self.update_s) + min(self.meter.poll_s, self.update_s)) / 2
 
     @property
     def smear_s(self) -> float:
@@ -149,30 +175,35 @@ class Curve(ABC):
             self.first_us = t_us if self.first_us is None else self.first_us
 
     def mark(self) -> Self:
-        """The curve as it is now, only good for `resumed`. It shares what only grows, so that it costs little."""
-        mark = copy(self)
-        mark.separate()
-        return mark
+        """The curve as it is now, only good for `resumed`. It shares the columns, so that it costs little."""
+        return self.copy()
 
     def resumed(self) -> Self:
         """From a mark, a curve that goes on from there."""
-        curve = copy(self)
-        curve.separate()
+        curve = self.copy()
         curve.own_columns()
         return curve
 
-    def separate(self) -> None:
-        """Share with the curve that this is a copy of nothing but the columns."""
-        self.period, self.gaps, self._peaks = self.period.copy(), self.gaps.copy(), self._peaks.copy()
-
     def own_columns(self) -> None:
-        """Share no columns either."""
+        """Share no columns with the mark any more."""
         for name in self.COLUMNS:
             setattr(self, name, getattr(self, name)[: self._rows])
 
     def gap_share(self, start_us: int, end_us: int) -> GapShare:
-        """What gaps mean for a window."""
-        return self.gaps.over(start_us, end_us)
+        """What gaps mean for a window, also those before the first reading and after the last one."""
+        share = self.gaps.over(start_us, end_us)
+        if self.first_us is None or self.last_us is None:
+            return share
+        known_from_us = self.first_us - self.silence_us
+        known_to_us = self._known_to_us() + self.silence_us
+        head_us = max(0, min(end_us, known_from_us) - start_us)
+        tail_us = max(0, end_us - max(start_us, known_to_us))
+        if not head_us and not tail_us:
+            return share
+        first_w, last_w = self._end_powers()
+        # Held at its last value, the power may have been nothing or twice that (GUM 4.3.7, rectangular prior).
+        u_j = hypot(share.u_j, first_w * head_us / 1e6 / sqrt(3), last_w * tail_us / 1e6 / sqrt(3))
+        return replace(share, estimated_s=share.estimated_s + (head_us + tail_us) / 1e6, u_j=u_j)
 
     def starts_before(self, t_us: int) -> bool:
         """Whether the readings reach back to `t_us`, a reading late by less than a gap being good enough."""
@@ -205,13 +236,31 @@ class Curve(ABC):
         """Statistics of the readings in a window, in O(log n)."""
 
     @abstractmethod
+    def still_s(self, start_us: int, end_us: int) -> float:
+        """For how much of a window in which a load began and ended the readings stood still, as if nothing had."""
+
+    @abstractmethod
     def suspended(self) -> None:
-        """The machine slept between the last reading and the next; to be told before the next."""
+        """The machine slept between the last reading and the next; to be called before the next."""
 
     def _follow_period(self) -> None:
-        """Note what rests on the update period: it is asked for with every reading, and hardly ever another one."""
-        self.averaging = self.meter.kind == "power" and self.window_s >= 0.5 * max(self.update_s, self.meter.poll_s)
+        """Set what follows from the update period: it is used with every reading, and hardly ever changes."""
+        poll_s, is_power = self.meter.poll_s, self.meter.kind == "power"
+        self.averaging = is_power and self.window_s >= 0.5 * max(self.update_s, poll_s)
         self.gap_limit_us = round(max(GAP_PERIODS * self.update_s, GAP_AT_LEAST_S) * 1e6)
+        least_s = SILENCE_AT_LEAST_S if self.averaging else POINT_SILENCE_AT_LEAST_S
+        silence_s = max(least_s, self.update_s + LATE_POLL * poll_s)
+        self.silence_us = self.gap_limit_us
+        if is_power or self.period.found:
+            self.silence_us = min(self.gap_limit_us, round(silence_s * 1e6))
+
+    @abstractmethod
+    def _known_to_us(self) -> int:
+        """Up to when the energy was measured."""
+
+    @abstractmethod
+    def _end_powers(self) -> tuple[float, float]:
+        """The power at the first and at the last reading."""
 
     @abstractmethod
     def _take(self, t_us: int, value: float) -> bool:
@@ -226,24 +275,16 @@ class Curve(ABC):
         return (self.energy_j(end_us) - self.energy_j(start_us)) / ((end_us - start_us) / 1e6)
 
 
-class Peaks:
-    """The greatest of a stretch of an ever growing list, without looking at each."""
+class Peaks(Forkable):
+    """The greatest of a stretch of an ever growing list, without going through each."""
+
+    FORKED = ("_blocks",)
 
     _BLOCK = 256
 
     def __init__(self) -> None:
         self._blocks: list[float] = []
         self._count = 0
-
-    def copy(self) -> Peaks:
-        """Another one that goes on by itself."""
-        other = copy(self)
-        other.separate()
-        return other
-
-    def separate(self) -> None:
-        """Share nothing with what this is a copy of."""
-        self._blocks = self._blocks.copy()
 
     def append(self, value: float) -> None:
         """Take in the list's next value."""
@@ -263,13 +304,20 @@ class Peaks:
         return max((*self._blocks[first:last], *edges))
 
 
+WRAP_POWER = 2.0
+
+WRAP_POWER_W = 5.0
+"""A fall that would mean more than twice the greatest power so far and 5 W is no wrap (judgement: a zone of 2 W that
+came back from zero, 126 J before its wrap, looked like 30 W)."""
+
+
 class CounterCurve(Curve):
     """Knots where the counter was seen to change, straight lines between.
 
-    A fall is a wrap only when the power that it would mean is below P_max; any other fall, and a rise above P_max, is
-    a reset (a driver loaded anew, a failed read that returned zero). Then the counter is taken up anew, and the span
-    since the last knot is bridged with the mean of the powers before and after. Longer spans without a change are
-    energy that was measured, but not when.
+    A fall is a wrap only when the power that it would mean is below P_max and not far above any seen before; any other
+    fall, and a rise above P_max, is a reset (a driver loaded anew, a zone that went and came back, a failed read that
+    returned zero). Then the counter starts anew, and the span since the last knot is bridged with the mean of the
+    powers before and after. Longer spans without a change are energy that was measured, but not when.
     """
 
     COLUMNS = ("_time", "_energy", "_power")
@@ -321,10 +369,19 @@ class CounterCurve(Curve):
         i = min(max(1, bisect_right(self._time, start_us)), len(self._time))
         j = min(bisect_left(self._time, end_us) + 1, len(self._time))
         if j <= i:
-            return Readings(count=0.0, deviation_w=0.0, effective=1.0, distinct=0, peak_w=0.0)
-        count = float(j - i)
+            return Readings(count=0.0, scatter_w=0.0, distinct=0, peak_w=0.0)
         peak_w = self._peaks.greatest(self._power, i, j)
-        return Readings(count=count, deviation_w=0.0, effective=count, distinct=j - i, peak_w=peak_w)
+        return Readings(count=float(j - i), scatter_w=0.0, distinct=j - i, peak_w=peak_w)
+
+    def still_s(self, start_us: int, end_us: int) -> float:  # noqa: ARG002
+        """See Curve. A counter that stands still and goes on has measured the energy; else it does not reach."""
+        return 0.0
+
+    def _known_to_us(self) -> int:
+        return self._time[-1]
+
+    def _end_powers(self) -> tuple[float, float]:
+        return self._power[min(1, self.changes)], self._power[-1]
 
     def _take(self, t_us: int, value: float) -> bool:
         if not isfinite(value) or value < 0:
@@ -355,6 +412,10 @@ class CounterCurve(Curve):
         at_most_j = self.meter.p_max_w * span_s
         if risen_j < 0 and self.meter.wrap_j is not None:
             risen_j += self.meter.wrap_j
+            if self.changes:
+                unread_s = min(t_us - self._change_us, since_read_us) / 1e6
+                usual_w = WRAP_POWER * self._peaks.greatest(self._power, 0, len(self._power)) + WRAP_POWER_W
+                at_most_j = min(at_most_j, usual_w * unread_s)
         if not 0 <= risen_j <= at_most_j or self._may_have_wrapped_again(since_read_us / 1e6):
             self._reset("bridged")
             self._value, self._change_us = value, t_us
@@ -381,8 +442,9 @@ class CounterCurve(Curve):
         if self._reset_kind is not None:
             self._bridge(self._reset_kind, power_w)
             self._reset_kind = None
-        elif t_us - self._time[-1] > self.gap_limit_us:
-            self.period.interrupt()
+        elif t_us - self._time[-1] > self.silence_us:
+            if t_us - self._time[-1] > self.gap_limit_us:
+                self.period.interrupt()
             start_us = self._time[-1]
             self.gaps.add(Gap(start_us=start_us, end_us=t_us, kind="spanned", energy_j=risen_j, u_j=0.0))
         self._append(t_us, risen_j, power_w)
@@ -405,12 +467,32 @@ class CounterCurve(Curve):
         self._peaks.append(power_w)
 
 
-RUN_BREAK_US = 2_000_000
-"""A run of equal readings ends where none came for this long, the shortest gap there is."""
-
 DISTINCT_AT_MOST = 64
 
-RHO_AT_MOST = 0.99
+STEPS_AT_LEAST = 10
+"""The smallest of the first so many changes is taken for the step of a meter that declares a finer one, or none."""
+
+STILL_UPDATES = 8
+
+STILL_AT_LEAST_S = 0.6
+"""Equal readings over fewer updates or less time than these are no sign of a sensor that stands still."""
+
+STILL_STEPS = 20.0
+"""Nor are they at a power of fewer steps than this: there a small load is too little to be seen."""
+
+LIVELY_RUNS = 10
+
+LIVELY_UPDATES = 1.5
+"""A sensor whose readings last for no more than this many updates, over the 10 runs before, does not repeat one 8
+times."""
+
+
+class Stretch(NamedTuple):
+    """Equal readings in a row: when first and last seen, and the first of their runs."""
+
+    begin_us: int
+    seen_us: int
+    k: int
 
 
 class PowerCurve(Curve):
@@ -428,10 +510,14 @@ class PowerCurve(Curve):
       every step of the power would be misjudged by the difference;
     * point: the old value up to its last sight, then a straight line. Repeats within U say nothing new and are passed
       over;
-    * gap: the old value up to its last sight, then the mean of both, u = g·|r1-r0|/√12 (rectangular prior).
+    * gap, when nobody has read for long enough to miss an update: the old value up to its last sight, the new one for
+      the update that its first sight is the mean of, and between them the mean of both, u = g·|r1-r0|/√12 (rectangular
+      prior).
     """
 
-    COLUMNS = ("_first", "_last", "_power", "_energy", "_count", "_sum", "_squares", "_products")
+    FORKED = (*Curve.FORKED, "_gate", "_breaks", "_stretches")
+
+    COLUMNS = ("_first", "_last", "_power", "_energy", "_count", "_bends")
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
@@ -442,17 +528,16 @@ class PowerCurve(Curve):
         self._breaks: set[int] = set()
         """Runs that begin after a suspend."""
         self._slept = False
-        # Sums over the runs before run k: energy, readings, their sum, sum of squares and of products of neighbours.
+        self._least_change_w = inf
+        self._stretches: list[Stretch] = []
+        """Those that lasted, but the present one."""
+        self._same_since_us = self._same_k = 0
+        # Sums over the runs before run k: energy, readings, and the squares of their second differences.
         self._energy = array("d")
         self._count = array("d")
-        self._sum = array("d")
-        self._squares = array("d")
-        self._products = array("d")
-
-    def separate(self) -> None:
-        """See Curve."""
-        super().separate()
-        self._gate, self._breaks = self._gate.copy(), self._breaks.copy()
+        self._bends = array("d")
+        self._run_break_us = round(max(SILENCE_AT_LEAST_S, 3 * meter.poll_s) * 1e6)
+        """A run of equal readings ends where none came for this long, the shortest gap there is."""
 
     def own_columns(self) -> None:
         """See Curve."""
@@ -493,30 +578,56 @@ class PowerCurve(Curve):
         i, j = bisect_left(self._first, start_us), bisect_left(self._first, end_us)
         active = max(0, i - 1)
         if j <= active:
-            return Readings(count=0.0, deviation_w=0.0, effective=1.0, distinct=0, peak_w=0.0)
-        n, total, squares, products = (
-            self._up_to(j, sums, part) - sums[i] if i < len(self._first) else 0.0
-            for part, sums in enumerate((self._count, self._sum, self._squares, self._products))
-        )
+            return Readings(count=0.0, scatter_w=0.0, distinct=0, peak_w=0.0)
+        n = self._up_to(j, self._count, 0) - (self._count[i] if i < len(self._first) else 0.0)
+        bends = self._up_to(j, self._bends, 1) - (self._bends[i] if i < len(self._first) else 0.0)
         period_s = max(self.update_s, self.meter.poll_s)
         if i > 0:
             # The run that began before the window goes on in it: a load that does not change is well known.
-            repeats = int(max(0, min(self._last[active], end_us) - start_us) / 1e6 / period_s)
-            value = self._power[active] - self._power[0]
-            n, total = n + repeats, total + repeats * value
-            squares, products = squares + repeats * value * value, products + repeats * value * value
-        most = (end_us - start_us) / 1e6 / period_s + 1
-        variance = max(0.0, squares / n - (total / n) ** 2) if n >= 2 else 0.0
-        rho = (products / n - (total / n) ** 2) / variance if variance > 1e-12 else 0.0
-        rho = min(max(rho, 0.0), RHO_AT_MOST)
-        count = min(n, most)
+            n += int(max(0, min(self._last[active], end_us) - start_us) / 1e6 / period_s)
         return Readings(
-            count=count,
-            deviation_w=sqrt(variance),
-            effective=max(1.0, count * (1 - rho) / (1 + rho)),
+            count=min(n, (end_us - start_us) / 1e6 / period_s + 1),
+            scatter_w=sqrt(max(0.0, bends) / (6 * n)) if n >= 1 else 0.0,
             distinct=self._distinct(active, j),
             peak_w=self._peaks.greatest(self._power, i if i < j else active, j),
         )
+
+    def still_s(self, start_us: int, end_us: int) -> float:
+        """See Curve.
+
+        Counted are runs of equal readings that lead over the beginning or the end of the work, or that a sensor gives
+        whose readings otherwise differ from each other.
+        """
+        if not self._first:
+            return 0.0
+        period_us = max(self.update_s, self.meter.poll_s) * 1e6
+        shortest_us = max(STILL_UPDATES * period_us, STILL_AT_LEAST_S * 1e6)
+        at = bisect_right(self._stretches, start_us, key=lambda stretch: stretch.seen_us)
+        still_us = 0
+        for begin_us, seen_us, k in (*self._stretches[at:], Stretch(self._same_since_us, self._last[-1], self._same_k)):
+            if begin_us >= end_us:
+                break
+            if seen_us - begin_us < shortest_us or abs(self._power[k]) < STILL_STEPS * self.step:
+                continue
+            over_start = begin_us < start_us - period_us and seen_us > start_us + shortest_us
+            over_end = begin_us < end_us - period_us and seen_us > end_us + shortest_us
+            if over_start or over_end or begin_us <= start_us <= end_us <= seen_us or self._is_lively(k):
+                until_us = seen_us if over_end else min(end_us, seen_us)
+                still_us += max(0, until_us - max(start_us, begin_us + round(period_us)))
+        return still_us / 1e6
+
+    def _is_lively(self, k: int) -> bool:
+        """Whether the readings before run k hardly ever repeated each other."""
+        if k < LIVELY_RUNS:
+            return False
+        updates = self._count[k] - self._count[k - LIVELY_RUNS]
+        return updates <= LIVELY_UPDATES * LIVELY_RUNS
+
+    def _known_to_us(self) -> int:
+        return self._last[-1]
+
+    def _end_powers(self) -> tuple[float, float]:
+        return abs(self._power[0]), abs(self._power[-1])
 
     def _take(self, t_us: int, value: float) -> bool:
         believed = self._gate.admit(t_us, value, self.update_s)
@@ -528,11 +639,25 @@ class PowerCurve(Curve):
         return self._gate.rejected
 
     def _accept(self, t_us: int, power_w: float) -> None:
-        if self._first and not self._slept and t_us - self._last[-1] <= RUN_BREAK_US and power_w == self._power[-1]:
+        if (
+            self._first
+            and not self._slept
+            and t_us - self._last[-1] <= self._run_break_us
+            and power_w == self._power[-1]
+        ):
             self._last[-1] = t_us
             return
         change_w = power_w - self._power[-1] if self._first else 0.0
-        if self._first and t_us - self._last[-1] > RUN_BREAK_US:
+        if change_w or not self._first:
+            if self._first and self._last[-1] - self._same_since_us >= STILL_AT_LEAST_S * 1e6:
+                self._stretches.append(Stretch(self._same_since_us, self._last[-1], self._same_k))
+            self._same_since_us, self._same_k = t_us, len(self._first)
+        if len(self._first) <= STEPS_AT_LEAST and change_w:
+            self._least_change_w = min(self._least_change_w, abs(change_w))
+            if len(self._first) == STEPS_AT_LEAST and self._least_change_w > self.step:
+                self.step = self._least_change_w
+                self.revision += 1
+        if self._first and t_us - self._last[-1] > self._run_break_us:
             self.period.interrupt()
         if self._slept:
             self._breaks.add(len(self._first))
@@ -549,7 +674,7 @@ class PowerCurve(Curve):
 
     def _recompute(self) -> None:
         # Others, since marks share those there were.
-        self._energy, self._count, self._sum, self._squares, self._products = (array("d") for _ in range(5))
+        self._energy, self._count, self._bends = (array("d") for _ in range(3))
         self.gaps.clear()
         self.revision += 1
         self._follow_period()
@@ -559,22 +684,21 @@ class PowerCurve(Curve):
     def _extend(self, k: int) -> None:
         """Sum up to run k, all before it being summed."""
         if k == 0:
-            for sums in (self._energy, self._count, self._sum, self._squares, self._products):
+            for sums in (self._energy, self._count, self._bends):
                 sums.append(0.0)
             return
         self._energy.append(self._energy[k - 1] + self._within(k - 1, self._first[k]))
-        count, total, squares, products = self._contribution(k - 1)
+        count, bends = self._contribution(k - 1)
         self._count.append(self._count[k - 1] + count)
-        self._sum.append(self._sum[k - 1] + total)
-        self._squares.append(self._squares[k - 1] + squares)
-        self._products.append(self._products[k - 1] + products)
+        self._bends.append(self._bends[k - 1] + bends)
         if k in self._breaks or self._is_gap(k - 1):
-            length_s = (self._first[k] - self._last[k - 1]) / 1e6
+            end_us = self._gap_end_us(k - 1)
+            length_s = (end_us - self._last[k - 1]) / 1e6
             before, after = self._power[k - 1], self._power[k]
             self.gaps.add(
                 Gap(
                     start_us=self._last[k - 1],
-                    end_us=self._first[k],
+                    end_us=end_us,
                     kind="suspend" if k in self._breaks else "bridged",
                     energy_j=length_s * (before + after) / 2,
                     u_j=length_s * abs(after - before) / sqrt(12),
@@ -582,14 +706,21 @@ class PowerCurve(Curve):
             )
 
     def _is_gap(self, k: int) -> bool:
-        return self._first[k + 1] - self._last[k] > self.gap_limit_us
+        return self._first[k + 1] - self._last[k] > self.silence_us
+
+    def _gap_end_us(self, k: int) -> int:
+        """From when on run k+1 is known: the update that its first reading is the mean of."""
+        covered_us = round(self.update_s * 1e6) if self.averaging and k + 1 not in self._breaks else 0
+        return max(self._last[k], self._first[k + 1] - covered_us)
 
     def _within(self, k: int, t_us: float) -> float:
         """Energy in joules from the first sight of run k to `t_us`, no later than the first sight of run k+1."""
         start, seen, end = self._first[k], self._last[k], self._first[k + 1]
         before, after = self._power[k], self._power[k + 1]
         if k + 1 in self._breaks or self._is_gap(k):
-            return (before * (min(t_us, seen) - start) + (before + after) / 2 * max(0, t_us - seen)) / 1e6
+            known_us = self._gap_end_us(k)
+            between = (before + after) / 2 * max(0, min(t_us, known_us) - seen)
+            return (before * (min(t_us, seen) - start) + between + after * max(0, t_us - known_us)) / 1e6
         if self.averaging:
             switch = end - (end - start) / max(1, round((end - start) / (self.update_s * 1e6)))
             return (before * (min(t_us, switch) - start) + after * max(0, t_us - switch)) / 1e6
@@ -600,13 +731,13 @@ class PowerCurve(Curve):
         ramp = t_us - seen
         return (before * (t_us - start) + (after - before) * ramp * ramp / (2 * (end - seen))) / 1e6
 
-    def _contribution(self, k: int) -> tuple[float, float, float, float]:
-        """Run k's readings, their sum, squares and products with the reading before, about the first value of all."""
+    def _contribution(self, k: int) -> tuple[float, float]:
+        """Run k's readings, and the squares of their second differences, about the neighbours that it has."""
         span_s = (self._last[k] - self._first[k]) / 1e6
         n = 1 + int(span_s / max(self.update_s, self.meter.poll_s) + 0.1)
-        value = self._power[k] - self._power[0]
-        previous = self._power[k - 1] - self._power[0] if k else value
-        return n, n * value, n * value * value, (n - 1) * value * value + value * previous
+        rise = self._power[k] - self._power[k - 1] if k else 0.0
+        fall = self._power[k] - self._power[k + 1] if k + 1 < len(self._power) else 0.0
+        return n, (rise + fall) ** 2 if n == 1 else rise * rise + fall * fall
 
     def _up_to(self, end: int, sums: array[float], part: int) -> float:
         if end < len(self._first):

@@ -9,7 +9,7 @@ from msgspec import Struct
 from edgetop.core.quantity import J_PER_WH, Interval, cost, hours_left
 
 if TYPE_CHECKING:
-    from edgetop.core.energy.tokens import Energy
+    from edgetop.core.energy.tokens import Energy, ServedEnergy
 
 
 TOKENS = 1_000_000
@@ -32,8 +32,8 @@ class Cost(Struct, frozen=True, kw_only=True):
     currency: str
 
 
-def cost_of(energy: Energy, price: Price) -> Cost:
-    """The cost of the energy of a turn or a session."""
+def cost_of(energy: Energy | ServedEnergy, price: Price) -> Cost:
+    """The cost of the energy of a turn, a session or watched servers."""
     per_token = energy.j_per_token
     return Cost(
         total=cost(energy.gross_j, price.per_kwh),

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from edgetop.core import quantity
 from edgetop.core.energy import uncertainty, windows
-from edgetop.core.energy.uncertainty import BRIDGED_FROM, Letter, graded
+from edgetop.core.energy.uncertainty import BRIDGED_FROM, Letter, flag_text, graded
 from edgetop.core.energy.windows import HostWindow, Method, TurnSpan, TurnWindows, Window
 from edgetop.core.quantity import J_PER_WH, Components, Interval, Quantity, figure, reciprocal, summed
 from edgetop.core.sources import Scope, Unavailable
@@ -77,7 +77,6 @@ class Energy(Struct, frozen=True, kw_only=True):
 
 
 NO_TOKENS = Unavailable("there are too few tokens")
-
 NO_TURN = Unavailable("there is no turn yet")
 
 
@@ -98,6 +97,12 @@ class PhaseEnergy(Struct, frozen=True, kw_only=True):
 
     energy: Quantity | Unavailable
     tokens: int
+
+
+def grade_text(energy: Energy | ServedEnergy) -> str:
+    """The grade, and after a colon what keeps it from being better, then what else weakens the figure."""
+    reasons = dict.fromkeys((energy.grade_reason, *map(flag_text, energy.flags)))
+    return ": ".join(part for part in (energy.grade, "; ".join(filter(None, reasons))) if part)
 
 
 def turn_energy(turn: TurnWindows | Unavailable, span: TurnSpan, basis: EnergyBasis) -> Energy | Unavailable:
@@ -246,6 +251,7 @@ def _flags(whole: Window, flags: Sequence[str], disagrees: bool) -> tuple[str, .
     own = {
         "stale-baseline": whole.stale_baseline,
         "bridged": whole.estimated_share > BRIDGED_FROM,
+        "standing-still": whole.stands_still,
         "disagreement": disagrees,
     }
     return tuple(dict.fromkeys([*flags, *(name for name, holds in own.items() if holds)]))

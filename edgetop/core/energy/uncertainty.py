@@ -17,7 +17,7 @@ from typing import Literal
 from msgspec import Struct
 
 from edgetop.core.quantity import Components, Quantity
-from edgetop.core.sources import Meter, Scope, Unavailable
+from edgetop.core.sources import Meter, MeterKind, Scope, Unavailable
 
 Letter = Literal["A", "B", "C", "D"]
 
@@ -36,10 +36,12 @@ GRADES_AT_BEST: dict[str, tuple[Letter, str, str]] = {
     "partial": ("B", "it does not cover the whole device", "use an outside meter"),
     "slow": ("B", "the sensor is slow", "use a faster meter or longer turns"),
     "opt-in": ("B", "this meter's meaning differs between machines", "check it against an outside meter"),
+    "assumed-scope": ("B", "the program does not say what it measures", "let it print a header: edgetop power --help"),
     "includes-cpu": ("B", "it does not cover the whole device", "use an outside meter"),
     "uncounted": ("C", "a model process that does not say what it generates used the device too", "watch it alone"),
     "running-only": ("C", "only tokens of running requests were seen", "start llama-server with --metrics"),
     "bridged": ("C", "readings were missing for a part of it", "see the sensor's failures in edgetop doctor"),
+    "standing-still": ("C", "the sensor stood still for a part of it", "start the meter again, or use another"),
     "generic-calibration": ("C", "the calibration is another board's", "run edgetop calibrate"),
     "early-firmware": ("C", "the firmware reports some rails wrongly", "update the firmware"),
     "disagreement": ("C", "the counter and the power readings disagree", "use an outside meter"),
@@ -47,6 +49,12 @@ GRADES_AT_BEST: dict[str, tuple[Letter, str, str]] = {
 }
 """Flags that limit the letter. `stale-baseline` and the others of its kind do not make a figure wrong, but keep it
 from A."""
+
+
+def flag_text(flag: str) -> str:
+    """What a flag means, in the same words wherever it is shown."""
+    return GRADES_AT_BEST[flag][1] if flag in GRADES_AT_BEST else flag.replace("-", " ")
+
 
 _WIDEST: dict[str, tuple[str, str]] = {
     "gain": ("the sensor's scale is known no better", "calibrate it against an outside meter: edgetop calibrate"),
@@ -75,7 +83,7 @@ def widest(u: Components) -> tuple[str, str]:
 
 
 def graded(figure: Quantity, scope: Scope, averaged: bool, flags: Sequence[str] = ()) -> Grade | Unavailable:
-    """The grade of a figure; Missing when its interval is wider than half its value.
+    """The grade of a figure; Unavailable when its interval is wider than half its value.
 
     `averaged` says that the meter is a counter or an averaging sensor, from which no energy hides.
     """
@@ -113,11 +121,11 @@ def offset_j(meter: Meter, length_s: float) -> float:
     return 0.0 if meter.kind == "energy" else meter.offset_w * length_s / sqrt(3)
 
 
-def quantisation_j(meter: Meter, length_s: float, distinct: int) -> float:
+def quantisation_j(kind: MeterKind, step: float, length_s: float, distinct: int) -> float:
     """q·T/√(12·distinct) for power: a frozen code does not average out. A counter is read twice: q·√2/√12."""
-    if meter.kind == "energy":
-        return meter.lsb * sqrt(2 / 12)
-    return meter.lsb * length_s / sqrt(12 * max(1, distinct))
+    if kind == "energy":
+        return step * sqrt(2 / 12)
+    return step * length_s / sqrt(12 * max(1, distinct))
 
 
 def edges_j(contrast_w: float, smear_s: float, edges: int) -> float:
@@ -125,14 +133,28 @@ def edges_j(contrast_w: float, smear_s: float, edges: int) -> float:
     return sqrt(edges) * abs(contrast_w) * smear_s / sqrt(12)
 
 
-def sampling_j(length_s: float, deviation_w: float, effective: float) -> float:
-    """T·s/√n·√((n-1)/(n-3)) for a point sensor with n independent readings (GUM supplement 1, 6.4.9).
+BEAT = 1.2
+"""A load that repeats with every token beats with the polling, and the beat does not average out within a window. With
+this factor the gross energy of 95 % of synthetic turns with 8 to 25 tokens a second is held at 21 and 50 Hz, and the
+decode energy of 93 % (Monte-Carlo, 250 runs)."""
 
-    n falls with autocorrelation, since a load that repeats with every token beats with the polling, and the beat does
-    not average out within a window.
+
+def sampling_j(length_s: float, scatter_w: float, count: float) -> float:
+    """b·T·s/√n·√((n-1)/(n-3)) for a point sensor with n readings (GUM supplement 1, 6.4.9).
+
+    s is the scatter about the line between neighbours, since what changes slowly is seen, and straight lines follow it.
     """
-    n = max(4.0, effective)
-    return length_s * deviation_w * sqrt((n - 1) / (n - 3) / max(1.0, effective))
+    n = max(4.0, count)
+    return BEAT * length_s * scatter_w * sqrt((n - 1) / (n - 3) / max(1.0, count))
+
+
+def starved_j(length_s: float, scatter_w: float, missed: float) -> float:
+    """m·T·s for a point sensor of whose polls the share m did not come in time.
+
+    A busy processor delays the polls just when it draws most, so that the readings are biased towards low power: by up
+    to 1.4·m·s in seven turns on a virtual board with two crowded cores. Not checked on other boards.
+    """
+    return missed * length_s * scatter_w
 
 
 def extended_edge_j(net_w: float, update_s: float, poll_s: float) -> float:

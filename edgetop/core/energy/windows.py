@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from copy import copy
-from math import sqrt
+from math import hypot, sqrt
 from typing import Literal
 
 from msgspec import Struct
@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from edgetop.core import quantity
 from edgetop.core.energy import uncertainty
-from edgetop.core.energy.baselines import BaselineTracker, IdlePower
+from edgetop.core.energy.baselines import BaselineTracker, IdlePower, Spans, no_other_load
 from edgetop.core.energy.curves import CounterCurve, Curve, PowerCurve
 from edgetop.core.quantity import Components, Quantity
 from edgetop.core.sources import Meter, Unavailable
@@ -51,7 +51,6 @@ class Extension(Struct, frozen=True):
 
 
 STRICT = Extension(left=False, right=False)
-
 BOTH = Extension(left=True, right=True)
 
 
@@ -74,28 +73,38 @@ class Window(Struct, frozen=True, kw_only=True):
     peak: Quantity
     """W, the greatest single reading."""
     estimated_share: float
+    stands_still: bool
+    """For a part of it the readings stood still under a load."""
     stale_baseline: bool
     final: bool
     """No later reading can change it."""
+
+
+GAUGE_UNKNOWN = Unavailable(
+    "battery gauge: update period not known yet", "wait for three of its updates, which may take minutes"
+)
 
 
 def why_unmeasurable(curve: Curve, start_us: int, end_us: int) -> Unavailable | None:
     """Why the readings do not give the window's energy; `None` when they do."""
     if end_us <= start_us:
         return Unavailable("the window is empty")
+    if curve.is_gauge and not curve.period.found:
+        return GAUGE_UNKNOWN
     if not curve.starts_before(start_us):
         return Unavailable("the meter was not read from the beginning of the window", "start the meter before the turn")
     share = curve.gap_share(start_us, end_us)
+    missing = None
     if share.suspended:
-        return Unavailable("the machine slept during the window", "keep it awake and run the turn again")
-    if not curve.reaches(end_us):
-        return _lost(curve, start_us)
-    if share.estimated_s > ESTIMATED_AT_MOST * (end_us - start_us) / 1e6:
+        missing = Unavailable("the machine slept during the window", "keep it awake and run the turn again")
+    elif not curve.reaches(end_us):
+        missing = _lost(curve, start_us)
+    elif share.estimated_s > ESTIMATED_AT_MOST * (end_us - start_us) / 1e6:
         percent = 100 * share.estimated_s / ((end_us - start_us) / 1e6)
-        return Unavailable(
+        missing = Unavailable(
             f"readings were missing for {percent:.0f} % of the window", "see the sensor's failures in edgetop doctor"
         )
-    return None
+    return missing
 
 
 def _lost(curve: Curve, start_us: int) -> Unavailable:
@@ -108,6 +117,57 @@ def _lost(curve: Curve, start_us: int) -> Unavailable:
     return Unavailable(f"the sensor was lost{so_far}", "see edgetop doctor for the sensor's state")
 
 
+LOOK_AHEAD_S = 4.0
+"""Readings that show the work are searched until so long after its end."""
+
+CLEAR_SHARE = 0.25
+"""A load is clear when it raises the power by more than this share of what it was before."""
+
+LATE_AT_LEAST_S = 0.35
+"""Work begins a moment after it is submitted, and a token may be under way when an answer is stopped (judgement: up to
+0.2 s on small boards). Only what comes later than this, beside what the sensor smears, is the meter's."""
+
+LATE_SLICES = 400
+
+
+def late_s(curve: Curve, tracker: BaselineTracker, start_us: int, end_us: int) -> float:
+    """By how much the curve shows a load later than it was, in seconds; 0 where it does not, or cannot be seen.
+
+    Both its rise and its fall have to be late, by the whole of what the sensor is known to smear and about alike, with
+    quiet before and after: work that begins slowly is late at one end only.
+    """
+    smear_us = round(curve.smear_s * 1e6)
+    quiet_us = tracker.quiet_until(end_us)
+    if curve.last_us is None or quiet_us is None:
+        return 0.0
+    until_us = round(min(quiet_us, end_us + LOOK_AHEAD_S * 1e6, curve.last_us))
+    before_us = start_us - smear_us - 500_000
+    if until_us - end_us < 2 * smear_us or not curve.starts_before(before_us) or not curve.reaches(until_us):
+        return 0.0
+    step_us = max(round(max(curve.update_s, curve.meter.poll_s) * 1e6), (until_us - start_us) // LATE_SLICES, 1)
+    moments = range(start_us, until_us - step_us, step_us)
+    powers = [curve.mean_w(t_us, t_us + step_us) for t_us in moments]
+    before_w = curve.mean_w(before_us, start_us - round(curve.lead_s * 1e6))
+    rise_w = max(powers, default=0.0) - before_w
+    if rise_w <= CLEAR_SHARE * abs(before_w):
+        return 0.0
+    above = [t_us for t_us, power_w in zip(moments, powers, strict=True) if power_w > before_w + rise_w / 2]
+    rises_s, falls_s = (above[0] - start_us) / 1e6, (above[-1] + step_us - end_us) / 1e6
+    late = min(rises_s, falls_s)
+    alike = abs(rises_s - falls_s) <= max(curve.smear_s, 0.5 * late)
+    return late if late > curve.smear_s + LATE_AT_LEAST_S and alike else 0.0
+
+
+def _too_late(late: float, *, is_stamped: bool) -> Unavailable:
+    shown = f"the readings show the work {late:.1f} s late"
+    if is_stamped:
+        return Unavailable(f"{shown}: the meter's clock is wrong", "set the clock of the meter's computer")
+    return Unavailable(
+        f"{shown}, and no time of their own was recorded",
+        'let the meter print when each reading was taken: {"t": UNIX_SECONDS, "w": WATTS}',
+    )
+
+
 def choose_extension(curve: Curve, tracker: BaselineTracker, start_us: int, end_us: int) -> Extension:
     """Extended on both sides when the sensor lags for more than a fifth of the window and all around is quiet."""
     tail_us, lead_us = curve.tail_s * 1e6, curve.lead_s * 1e6
@@ -115,7 +175,10 @@ def choose_extension(curve: Curve, tracker: BaselineTracker, start_us: int, end_
         return STRICT
     before = tracker.is_quiet(start_us - tail_us, start_us - lead_us)
     after = tracker.is_quiet(end_us + lead_us, end_us + tail_us)
-    covered = why_unmeasurable(curve, round(start_us - tail_us), round(end_us + tail_us)) is None
+    left_us, right_us = round(start_us - tail_us), round(end_us + tail_us)
+    # What is bridged between work and quiet would be taken for work.
+    bridged_s = sum(curve.gap_share(*ends).estimated_s for ends in ((left_us, start_us), (end_us, right_us)))
+    covered = bridged_s == 0 and why_unmeasurable(curve, left_us, right_us) is None
     known = isinstance(tracker.idle(start_us, end_us), IdlePower)
     return BOTH if before and after and covered and known else STRICT
 
@@ -126,11 +189,23 @@ def measure(
     end_us: int,
     idle: IdlePower | Unavailable,
     extension: Extension = STRICT,
+    *,
+    step_w: float | None = None,
+    still_s: float = 0.0,
 ) -> Window | Unavailable:
-    """The energy between two moments. An extension without an idle power is ignored."""
+    """The energy between two moments. An extension without an idle power is ignored.
+
+    A phase has one end in the middle of the work, where the power steps by `step_w`. For `still_s` the readings stood
+    still under a load.
+    """
     missing = why_unmeasurable(curve, start_us, end_us)
     if missing is not None:
         return missing
+    if still_s > ESTIMATED_AT_MOST * (end_us - start_us) / 1e6:
+        return Unavailable(
+            f"the sensor gave one and the same reading for {still_s:.1f} s of changing load",
+            "start the meter again, or choose another with --power",
+        )
     known = idle if isinstance(idle, IdlePower) else None
     if known is None:
         extension = STRICT
@@ -141,7 +216,16 @@ def measure(
     idle_w = known.power_w if known else 0.0
     length_s = (end_us - start_us) / 1e6
     gross_j = curve.energy_j(right_us) - curve.energy_j(left_us) - idle_w * (lead_s + tail_s)
-    own = _own(curve, left_us, right_us, net_w=gross_j / length_s - idle_w, length_s=length_s, extension=extension)
+    own = _own(
+        curve,
+        left_us,
+        right_us,
+        net_w=gross_j / length_s - idle_w,
+        length_s=length_s,
+        extension=extension,
+        step_w=step_w,
+        still_s=still_s,
+    )
     net_j = gross_j - idle_w * length_s
     gross = Quantity(
         value=gross_j,
@@ -170,7 +254,8 @@ def measure(
         idle=_power(curve, idle_w, known.u_w) if known else None,
         no_idle=None if isinstance(idle, IdlePower) else idle,
         peak=_power(curve, curve.readings(start_us, right_us).peak_w, 0.0),
-        estimated_share=curve.gap_share(start_us, end_us).estimated_s / length_s,
+        estimated_share=min(1.0, (curve.gap_share(start_us, end_us).estimated_s + still_s) / length_s),
+        stands_still=still_s > 0,
         stale_baseline=known.stale if known else False,
         final=curve.is_final(right_us),
     )
@@ -181,32 +266,53 @@ def _difference(curve: Curve, start_us: int, end_us: int) -> float:
 
 
 def _own(
-    curve: Curve, left_us: int, right_us: int, *, net_w: float, length_s: float, extension: Extension
+    curve: Curve,
+    left_us: int,
+    right_us: int,
+    *,
+    net_w: float,
+    length_s: float,
+    extension: Extension,
+    step_w: float | None,
+    still_s: float,
 ) -> dict[str, float]:
     """The random components that gross and net share."""
     meter = curve.meter
     readings = curve.readings(left_us, right_us)
     strict_edges = (not extension.left) + (not extension.right)
-    edges = uncertainty.edges_j(net_w, curve.smear_s, strict_edges)
-    if strict_edges < 2:
-        share = (2 - strict_edges) / 2
-        edges = sqrt(edges**2 + share * uncertainty.extended_edge_j(net_w, curve.update_s, meter.poll_s) ** 2)
+    inner_j = 0.0
+    if step_w is not None:
+        strict_edges -= 1
+        inner_j = uncertainty.edges_j(max(abs(step_w), abs(net_w)), curve.smear_s, 1)
+    outer_j = uncertainty.edges_j(net_w, curve.smear_s, strict_edges)
+    extended_edges = extension.left + extension.right
+    smoothed_j = sqrt(extended_edges / 2) * uncertainty.extended_edge_j(net_w, curve.update_s, meter.poll_s)
     sampling = 0.0
-    if meter.kind == "power" and not curve.averaging:
+    if meter.kind == "power" and (not curve.averaging or curve.is_gauge):
         few = readings.count < 3
-        deviation_w = abs(net_w) if few else readings.deviation_w
-        sampling = uncertainty.sampling_j(length_s, deviation_w, readings.count if few else readings.effective)
+        scatter_w = abs(net_w) if few else readings.scatter_w
+        polls = (right_us - left_us) / 1e6 / max(curve.update_s, meter.poll_s)
+        sampling = hypot(
+            uncertainty.sampling_j(length_s, scatter_w, readings.count),
+            uncertainty.starved_j(length_s, scatter_w, max(0.0, 1 - (readings.count + 1) / polls)),
+        )
+    share = curve.gap_share(left_us, right_us)
+    unseen_s = share.estimated_s + still_s
+    # Nobody saw the load there: it may have been as high as at its peak, or nothing.
+    unseen_w = max(readings.peak_w - curve.mean_w(left_us, right_us), abs(net_w))
     return {
-        "quantisation": uncertainty.quantisation_j(meter, (right_us - left_us) / 1e6, readings.distinct),
-        "edges": edges,
+        "quantisation": uncertainty.quantisation_j(
+            meter.kind, curve.step, (right_us - left_us) / 1e6, readings.distinct
+        ),
+        "edges": hypot(outer_j, inner_j, smoothed_j),
         "sampling": sampling,
-        "gaps": curve.gap_share(left_us, right_us).u_j,
+        "gaps": max(share.u_j, unseen_s * unseen_w / sqrt(12)),
     }
 
 
 def _power(curve: Curve, power_w: float, u_w: float) -> Quantity:
     meter = curve.meter
-    step_w = meter.lsb / sqrt(12) if meter.kind == "power" else 0.0
+    step_w = curve.step / sqrt(12) if meter.kind == "power" else 0.0
     return Quantity(
         value=power_w,
         u=Components(
@@ -258,6 +364,7 @@ def _sum(terms: Sequence[Window], length_s: float, peak: Quantity, *, linear_idl
         no_idle=next((term.no_idle for term in terms if term.no_idle is not None), None),
         peak=peak,
         estimated_share=min(1.0, estimated_s / length_s),
+        stands_still=any(term.stands_still for term in terms),
         stale_baseline=any(term.stale_baseline for term in terms),
         final=all(term.final for term in terms),
     )
@@ -305,7 +412,7 @@ class TurnWindows(Struct, frozen=True, kw_only=True):
     """The parts of several machines, which add up to the whole; none where there is one machine."""
 
     def with_clock(self, half_width_s: float) -> TurnWindows:
-        """The same, of a machine whose clock is known to ±`half_width_s` on ours."""
+        """The same, of a meter whose clock is known to ±`half_width_s` on edgetop's."""
         prefill, decode = (
             part if isinstance(part, Unavailable) else with_clock(part, half_width_s)
             for part in (self.prefill, self.decode)
@@ -319,10 +426,11 @@ class ChannelEstimator:
     Fed with readings and with what the model is doing, each in order of time.
     """
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, other_load: Spans = no_other_load) -> None:
+        """`other_load` gives the parts of a span in which other programs used the device."""
         self.meter = meter
         self.curve: Curve = PowerCurve(meter) if meter.kind == "power" else CounterCurve(meter)
-        self.baseline = BaselineTracker(self.curve)
+        self.baseline = BaselineTracker(self.curve, other_load)
 
     def mark(self) -> ChannelEstimator:
         """The estimator as it is now, which is only good for `resumed`."""
@@ -354,43 +462,66 @@ class ChannelEstimator:
         self.baseline.busy_from(t_us)
 
     def window(self, start_us: int, end_us: int, temperature_c: float | None = None) -> Window | Unavailable:
-        """The energy between two moments, extended when the sensor lags and there is quiet around."""
+        """The energy of work between two moments, extended when the sensor lags and there is quiet around."""
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         extension = choose_extension(self.curve, self.baseline, start_us, end_us)
-        return measure(self.curve, start_us, end_us, idle, extension)
+        still_s = self.curve.still_s(start_us, end_us)
+        return measure(self.curve, start_us, end_us, idle, extension, still_s=still_s)
 
     def strict(self, start_us: int, end_us: int) -> Window | Unavailable:
         """The plain difference of the curve between two moments, as for a session or a pause."""
         return measure(self.curve, start_us, end_us, self.baseline.idle(start_us, end_us))
 
-    def turn(self, span: TurnSpan, temperature_c: float | None = None) -> TurnWindows | Unavailable:
-        """The energy of a turn, and of each phase that is long enough for this sensor."""
+    def turn(
+        self, span: TurnSpan, temperature_c: float | None = None, clock_s: float | None = None
+    ) -> TurnWindows | Unavailable:
+        """The energy of a turn, and of each phase that is long enough for this sensor.
+
+        `clock_s` is how far the stamps of its readings may be off, where the meter gives them.
+        """
         start_us, end_us = span.submitted_us, span.last_us
         whole = self.window(start_us, end_us, temperature_c)
         if isinstance(whole, Unavailable):
             return whole
+        too_late_s = self.curve.tail_s if whole.method == "extended" else self.curve.smear_s
+        if (late := late_s(self.curve, self.baseline, start_us, end_us)) > too_late_s + (clock_s or 0.0):
+            return _too_late(late, is_stamped=clock_s is not None)
         whole = replace(whole, final=whole.final and span.over)
         extended = whole.method == "extended"
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         middle_us = end_us if span.first_token_us is None else span.first_token_us
-        return TurnWindows(
-            turn=whole,
-            prefill=self._phase(whole, start_us, middle_us, idle, Extension(left=extended, right=False)),
-            decode=self._phase(whole, middle_us, end_us, idle, Extension(left=False, right=extended)),
-        )
+        step_w = self._step_at(middle_us, start_us, end_us)
+        shortest_s = self._shortest_phase_s(whole, idle)
 
-    def _phase(
-        self, whole: Window, start_us: int, end_us: int, idle: IdlePower | Unavailable, extension: Extension
-    ) -> Window | Unavailable:
+        def phase(begin_us: int, until_us: int, extension: Extension) -> Window | Unavailable:
+            if 0 < (until_us - begin_us) / 1e6 < shortest_s:
+                return Unavailable(
+                    f"the phase is shorter than the {shortest_s:.2g} s that this sensor can tell apart",
+                    "use a faster sensor, or a longer prompt or reply",
+                )
+            still_s = self.curve.still_s(start_us, end_us) and self.curve.still_s(begin_us, until_us)
+            return measure(self.curve, begin_us, until_us, idle, extension, step_w=step_w, still_s=still_s)
+
+        found = TurnWindows(
+            turn=whole,
+            prefill=phase(start_us, middle_us, Extension(left=extended, right=False)),
+            decode=phase(middle_us, end_us, Extension(left=False, right=extended)),
+        )
+        return found if clock_s is None else found.with_clock(clock_s)
+
+    def _step_at(self, t_us: int, start_us: int, end_us: int) -> float:
+        """By how much the power differs about the edge that two phases share: what one gains there the other loses."""
+        curve = self.curve
+        about_us = round(2 * curve.smear_s * 1e6)
+        begin_us, until_us = max(start_us, t_us - about_us), min(end_us, t_us + about_us)
+        step_us = max(1, round(max(curve.update_s, curve.meter.poll_s) * 1e6))
+        powers = [curve.mean_w(a, a + step_us) for a in range(begin_us, until_us - step_us, step_us)]
+        return max(powers, default=0.0) - min(powers, default=0.0)
+
+    def _shortest_phase_s(self, whole: Window, idle: IdlePower | Unavailable) -> float:
         idle_w = idle.power_w if isinstance(idle, IdlePower) else 0.0
         mean_w = whole.gross.value / whole.length_s
-        shortest_s = shortest_phase_s(self.curve.smear_s, mean_w - idle_w, mean_w)
-        if 0 < (end_us - start_us) / 1e6 < shortest_s:
-            return Unavailable(
-                f"the phase is shorter than the {shortest_s:.2g} s that this sensor can tell apart",
-                "use a faster sensor, or a longer prompt or reply",
-            )
-        return measure(self.curve, start_us, end_us, idle, extension)
+        return shortest_phase_s(self.curve.smear_s, mean_w - idle_w, mean_w)
 
 
 def turn_together(turns: Sequence[TurnWindows | Unavailable]) -> TurnWindows | Unavailable:

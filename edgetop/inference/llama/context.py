@@ -10,9 +10,8 @@ from edgetop.inference.engine import Stop
 from edgetop.inference.llama.library import Handle, Library
 
 _SEQUENCE = 0
-
 _ABORTED = 2
-"""What llama_decode returns after its abort callback said so (llama.h)."""
+"""Returned by llama_decode after its abort callback returned true (llama.h)."""
 
 _NO_SLOT = 1
 
@@ -25,7 +24,7 @@ class Counters(Struct, frozen=True):
 
 
 class DecodeError(Exception):
-    """llama_decode refused; the text says how."""
+    """llama_decode failed; the text says how."""
 
 
 class Context:
@@ -34,13 +33,13 @@ class Context:
     def __init__(self, library: Library, handle: Handle, *, n_swa: int) -> None:
         self._library = library
         self._n_swa = n_swa
-        """Window of the sliding-window layers whose cache holds no more than that; 0 if there are none."""
+        """Window of the sliding-window layers whose cache has no more than that; 0 if there are none."""
         self.handle = handle
         self._memory = library.llama_get_memory(handle)
         self.n_ctx: int = library.llama_n_ctx(handle)
         self.n_ubatch: int = library.llama_n_ubatch(handle)
         self.tokens: list[int] = []
-        """What the KV cache holds."""
+        """Tokens in the KV cache."""
         self._chunk = (library.llama_token * self.n_ubatch)()
         self._single = (library.llama_token * 1)()
         self._single_batch = library.llama_batch_get_one(self._single, 1)
@@ -54,9 +53,9 @@ class Context:
     def evaluate(self, tokens: list[int]) -> bool:
         """Evaluate up to `n_ubatch` tokens after those in the cache and wait until it is done.
 
-        False when it was stopped; the cache is then as it was, or holds a part of them. Raises DecodeError.
+        False when it was stopped; the cache then has none or a part of them. Raises DecodeError.
         """
-        if len(tokens) == 1:  # once per token of a reply, so it is kept cheap
+        if len(tokens) == 1:  # once per token of a reply, so it has to be cheap
             self._single[0] = tokens[0]
             batch = self._single_batch
         else:
@@ -68,11 +67,11 @@ class Context:
             self.tokens += tokens
             return True
         if self._memory:
-            held = self._library.llama_memory_seq_pos_max(self._memory, _SEQUENCE) + 1
-            self.tokens = (self.tokens + tokens)[:held]
+            cached = self._library.llama_memory_seq_pos_max(self._memory, _SEQUENCE) + 1
+            self.tokens = (self.tokens + tokens)[:cached]
         if code == _ABORTED:
             return False
-        reason = "no room in the KV cache" if code == _NO_SLOT else f"code {code}"
+        reason = "the KV cache is full" if code == _NO_SLOT else f"code {code}"
         raise DecodeError(f"llama_decode failed: {reason}")
 
     def reuse(self, prompt: list[int]) -> int:
@@ -81,8 +80,8 @@ class Context:
         Where the cache cannot go back (recurrent layers, a sliding window that has moved on) it is emptied.
         """
         common = 0
-        for held, wanted in zip(self.tokens, prompt[:-1], strict=False):
-            if held != wanted:
+        for cached, wanted in zip(self.tokens, prompt[:-1], strict=False):
+            if cached != wanted:
                 break
             common += 1
         if common < len(self.tokens) and not self._go_back(common):
@@ -106,11 +105,11 @@ class Context:
         del self.tokens[keep : keep + dropped]
         return True
 
-    def take_counters(self) -> Counters:
+    def read_and_reset_counters(self) -> Counters:
         """The library's own counters since the last call. It counts a lone token as decoding, wherever it stands."""
         data = self._library.llama_perf_context(self.handle)
         self._library.llama_perf_context_reset(self.handle)
-        # It never says less than one token, so that it can divide.
+        # It never reports less than one token, so that it can divide.
         prefilled = data.n_p_eval if data.t_p_eval_ms > 0 else 0
         decoded = data.n_eval if data.t_eval_ms > 0 else 0
         return Counters(data.t_p_eval_ms + data.t_eval_ms, prefilled + decoded)

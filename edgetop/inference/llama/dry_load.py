@@ -1,6 +1,6 @@
-"""What a load would allocate, asked in a child process.
+"""What a load would allocate, computed in a child process.
 
-Bad metadata makes the library abort, and no_alloc is a path that few have walked; so the question is asked in a child
+Bad metadata makes the library abort, and no_alloc is a path that is rarely used; so this runs in a child
 that lives for a fraction of a second and is started afresh, never forked.
 
 The functions asked are exported but meant for the library's own tools (`llama-ext.h`, `llama-model.h` of llama.cpp
@@ -26,18 +26,15 @@ from msgspec import Struct
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.gguf import GgufHeader
 from edgetop.core.sources import Unavailable
-from edgetop.inference.child_process import anonymous_file, die_with_parent, explain_exit, last_lines
+from edgetop.inference.child_process import die_with_parent, explain_exit, run_module
 from edgetop.inference.llama.library import Handle, Library, LibraryError, import_library
 from edgetop.inference.llama.log import LibraryLog, Line, errors, explain_load_failure, memory_breakdown
 from edgetop.inference.llama.model import LoadError, context_parameters, model_parameters, require_text_generation
+from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.model_file import check_model_file, read_model_header
 
 TIMEOUT_S = 30.0
 """A header with a large vocabulary takes a third of a second, on a slow card some seconds."""
-
-_LAST_WORDS_BYTES = 2**14
-
-_PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 
 
 class DryLoad(Struct, frozen=True):
@@ -70,58 +67,32 @@ def dry_load(path: Path, settings: EngineSettings, *, timeout_s: float = TIMEOUT
     failed = check_model_file(path)
     if failed is not None:
         return Unavailable(failed.message, failed.hint)
-    question = msgspec.msgpack.encode(DryLoad(str(path.absolute()), settings))
-    output_fd = anonymous_file("edgetop-dry-load-output")
+    request = msgspec.msgpack.encode(DryLoad(str(path.absolute()), settings))
     try:
-        return _ask(question, output_fd, timeout_s)
+        run = run_module("edgetop.inference.llama.dry_load", data=request, timeout_s=timeout_s)
     except OSError as error:
         return Unavailable(f"the engine could not be started: {error.strerror or error}")
-    finally:
-        os.close(output_fd)
-
-
-def _ask(question: bytes, output_fd: int, timeout_s: float) -> MemoryBreakdown | Unavailable:
-    command = [sys.executable, "-m", "edgetop.inference.llama.dry_load"]
-    environment = {**os.environ, "GGML_NO_BACKTRACE": "1"}
-    try:
-        done = subprocess.run(
-            command,
-            input=question,
-            stdout=subprocess.PIPE,
-            stderr=output_fd,
-            cwd=_PACKAGE_ROOT,
-            env=environment,
-            timeout=timeout_s,
-            check=False,
-        )
     except subprocess.TimeoutExpired:
         hint = "The formulas answer instead; if it comes back, the file is probably damaged."
-        return Unavailable(f"llama.cpp did not say within {timeout_s:g} s what it would allocate", hint)
-    if done.returncode != 0:
-        death = explain_exit(done.returncode, "loading", last_lines(_tail(output_fd)), oom_killed=None)
+        return Unavailable(f"llama.cpp did not report within {timeout_s:g} s what it would allocate", hint)
+    if run.return_code != 0:
+        death = explain_exit(run.return_code, "loading", run.last_words, oom_killed=None)
         return Unavailable(death.what, death.hint)
     try:
-        answer = msgspec.msgpack.decode(done.stdout, type=Answer)
+        answer = msgspec.msgpack.decode(run.output, type=Answer)
     except msgspec.DecodeError as error:
         return Unavailable(f"the engine gave no answer that can be read: {error}")
     return answer.memory if isinstance(answer, WouldAllocate) else answer.missing
 
 
-def _tail(fd: int) -> bytes:
-    return os.pread(fd, _LAST_WORDS_BYTES, max(0, os.fstat(fd).st_size - _LAST_WORDS_BYTES))
-
-
 _BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"
-
 _TENSORS = "_Z29llama_internal_get_tensor_mapB5cxx11PK11llama_model"
-
 _BUFFERS_MAX = 1000
-
 _TENSORS_MAX = 1_000_000
 
 
 class AllocationUnknownError(Exception):
-    """This library does not say what it would allocate; the text says why in one line."""
+    """This library does not report what it would allocate; the text is the reason, in one line."""
 
 
 class BufferShare(Struct, frozen=True):
@@ -186,7 +157,7 @@ class _TensorHead(ctypes.Structure):
 
 
 def buffer_shares(library: Library, context: Handle) -> list[BufferShare]:
-    """What a context and its model take, by kind of buffer. Raises AllocationUnknownError."""
+    """What a context and its model use, by kind of buffer. Raises AllocationUnknownError."""
     name, is_host = _function(library, "ggml_backend_buft_name"), _function(library, "ggml_backend_buft_is_host")
     name.restype, is_host.restype = ctypes.c_char_p, ctypes.c_bool
     breakdown = _function(library, _BREAKDOWN)
@@ -256,15 +227,13 @@ def _function(library: Library, name: str) -> ctypes._NamedFuncPointer:
 _ROUNDING_BYTES = 2**20 // 100
 """The log has two decimals of a MiB."""
 
-_NO_LIBRARY = "pip install llama-cpp-python==0.3.36"
-
 
 def dry_run(path: Path, settings: EngineSettings) -> MemoryBreakdown | Unavailable:
     """What a load with these settings would allocate, by the names that a real load reports."""
     try:
         library = import_library()
     except LibraryError as error:
-        return Unavailable(str(error), _NO_LIBRARY)
+        return Unavailable(str(error), no_engine_hint())
     log = LibraryLog(library)
     library.llama_backend_init()
     params = model_parameters(library, settings)
@@ -278,7 +247,7 @@ def dry_run(path: Path, settings: EngineSettings) -> MemoryBreakdown | Unavailab
     except LoadError as error:
         return Unavailable(error.failed.message, error.failed.hint)
     context_params, _ = context_parameters(library, model, settings)
-    log.take()
+    log.drain()
     context = library.llama_init_from_model(model, context_params)
     if not context:
         return _refused(log, path)
@@ -288,8 +257,8 @@ def dry_run(path: Path, settings: EngineSettings) -> MemoryBreakdown | Unavailab
         if settings.load_mode != "copy":
             mapped_bytes = _mapped_bytes(library, model, path)
     except AllocationUnknownError as error:
-        return Unavailable(f"llama.cpp does not say what it would allocate: {error}")
-    return _breakdown(shares, log.take(), mapped_bytes)
+        return Unavailable(f"llama.cpp does not report what it would allocate: {error}")
+    return _breakdown(shares, log.drain(), mapped_bytes)
 
 
 def _mapped_bytes(library: Library, model: Handle, path: Path) -> int | None:
@@ -311,9 +280,9 @@ def _span_bytes(header: GgufHeader, names: set[str]) -> int:
 
 
 def _breakdown(shares: list[BufferShare], lines: list[Line], mapped_bytes: int | None) -> MemoryBreakdown:
-    # The output buffer and the state of recurrent layers are small and were really allocated, so the log tells them.
-    told = memory_breakdown(lines).by_buffer
-    by_buffer = {label: size for label, size in told.items() if label.endswith((" output", " RS")) and size}
+    # The output buffer and the state of recurrent layers are small and were really allocated, so the log reports them.
+    logged = memory_breakdown(lines).by_buffer
+    by_buffer = {label: size for label, size in logged.items() if label.endswith((" output", " RS")) and size}
     for share in shares:
         model_label, model_bytes = f"{share.name} model", share.model_bytes
         if share.in_main_memory and model_bytes and mapped_bytes is not None:
@@ -343,7 +312,7 @@ def _total(by_buffer: dict[str, int], kind: str) -> int:
 
 
 def _refused(log: LibraryLog, path: Path) -> Unavailable:
-    failed = explain_load_failure(errors(log.take()), path.name)
+    failed = explain_load_failure(errors(log.drain()), path.name)
     return Unavailable(failed.message, failed.hint)
 
 

@@ -1,19 +1,21 @@
-"""Llama.cpp behind the protocol."""
+"""llama.cpp as an engine."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from edgetop.core.clock import monotonic_us, seconds
-from edgetop.core.engine_settings import EngineInfo
-from edgetop.core.records import ModelLoaded, TurnFinished
+from edgetop.core.engine_settings import EngineInfo, EngineSettings
+from edgetop.core.records import ModelLoaded
 from edgetop.inference.chat_template import ChatFormat, SpecialTokens, TemplateRenderer, choose_format
-from edgetop.inference.engine import Reporter, Stop
-from edgetop.inference.llama.library import Library, LibraryError, engine_info, import_library
+from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn
+from edgetop.inference.llama.library import EngineChoice, Library, LibraryError, engine_info, import_library
 from edgetop.inference.llama.log import LibraryLog, to_reports
 from edgetop.inference.llama.model import LoadedModel, LoadError, load_model
+from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.llama.rpc import RpcServers
 from edgetop.inference.llama.turn import Generation, Measurement
 from edgetop.inference.model_file import check_model_file
@@ -30,22 +32,21 @@ from edgetop.inference.protocol import (
 
 _PROGRESS_STEP = 0.01
 
-_NO_MODEL = "No model is loaded: load one first."
-
 _CHATML_BEGIN = "<|im_start|>"
 
 
 class LlamaEngine:
     """One model at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, choice: EngineChoice | None = None) -> None:
         self._renderer = TemplateRenderer()
         self._loaded: LoadedModel | None = None
         self._form: ChatFormat | None = None
         self._missing = ""
+        self._processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         self._library: Library = None
         try:
-            self._library = import_library()
+            self._library = import_library(choice)
         except LibraryError as error:
             self._missing = str(error)
             return
@@ -55,20 +56,21 @@ class LlamaEngine:
 
     @property
     def info(self) -> EngineInfo:
-        """What computes; without a version when the library is missing."""
-        return EngineInfo(name="llama.cpp") if self._missing else engine_info(self._library)
+        """What computes, or why nothing does."""
+        return EngineInfo(name="llama.cpp", missing=self._missing) if self._missing else engine_info(self._library)
 
     def load(self, command: Load, stop: Stop, report: Reporter) -> None:
         """Load in place of what was loaded; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self._unload()
-        failed = self._library_failure() or check_model_file(Path(command.path))
+        failed = self._library_failure() or _unsupported(command.settings) or check_model_file(Path(command.path))
         if failed is not None:
             report(failed)
             return
+        self._pin(command.settings.cpu_mask)
         try:
             self._loaded = load_model(
-                self._library, self._log, command, rpc=self._rpc, stop=stop, progress=_Progress(report).tell
+                self._library, self._log, command, rpc=self._rpc, stop=stop, progress=_Progress(report).report
             )
         except LoadError as error:
             for log in error.logs:
@@ -93,36 +95,36 @@ class LlamaEngine:
     def generate(self, command: Generate, stop: Stop, report: Reporter) -> None:
         """Answer; the last report is TurnFinished."""
         if self._loaded is None or self._form is None:
-            report(_without_model(command.turn))
+            report(empty_turn(command.turn, "failed", NO_MODEL))
             return
         Generation(self._library, self._loaded, self._form, command, stop=stop, report=report).run()
-        self._tell_logs(report)
+        self._report_logs(report)
 
     def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
         """Evaluate random tokens; the last report is TurnFinished."""
         if self._loaded is None:
-            report(_without_model(command.turn))
+            report(empty_turn(command.turn, "failed", NO_MODEL))
             return
         Measurement(self._loaded, command, stop=stop, report=report).run()
-        self._tell_logs(report)
+        self._report_logs(report)
 
     def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:
         """Score a text or choices; the last report is TextScored, ChoicesScored or ScoreFailed."""
         if self._loaded is None:
-            report(ScoreFailed(message=_NO_MODEL))
+            report(ScoreFailed(message=NO_MODEL))
             return
         from edgetop.inference.llama.scoring import Scorer  # noqa: PLC0415 - brings numpy
 
         Scorer(self._library, self._loaded, stop=stop, report=report).run(command)
-        self._tell_logs(report)
+        self._report_logs(report)
 
     def close(self) -> None:
         """Free the model and end the template process."""
         self._unload()
         self._renderer.close()
 
-    def _tell_logs(self, report: Reporter) -> None:
-        for log in to_reports(self._log.take()):
+    def _report_logs(self, report: Reporter) -> None:
+        for log in to_reports(self._log.drain()):
             report(log)
 
     def _unload(self) -> None:
@@ -131,11 +133,20 @@ class LlamaEngine:
         self._loaded = None
         self._form = None
 
+    def _pin(self, mask: str | None) -> None:
+        """Threads that are started from now on run on these processors; on all of ours without a mask."""
+        if not hasattr(os, "sched_setaffinity"):
+            return
+        bits = 0 if mask is None else int(mask, 16)
+        wanted = {cpu for cpu in self._processors if bits >> cpu & 1} or self._processors
+        os.sched_setaffinity(0, wanted)
+
     def _library_failure(self) -> LoadFailed | None:
         if not self._missing:
             return None
-        hint = "Install it with `pip install llama-cpp-python==0.3.36`."
-        return LoadFailed(reason="unsupported", message=f"There is no engine: {self._missing}.", hint=hint)
+        return LoadFailed(
+            reason="unsupported", message=f"There is no engine: {self._missing}.", hint=f"{no_engine_hint()}."
+        )
 
     def _choose_format(self, loaded: LoadedModel) -> ChatFormat:
         wanted = loaded.settings.template_name
@@ -154,27 +165,21 @@ class LlamaEngine:
         )
 
 
-def _without_model(turn: int) -> TurnFinished:
-    return TurnFinished(
-        turn=turn,
-        t_us=monotonic_us(),
-        stop_reason="failed",
-        prompt_tokens=0,
-        cached_tokens=0,
-        generated_tokens=0,
-        context_used=0,
-        error=_NO_MODEL,
-    )
+def _unsupported(settings: EngineSettings) -> LoadFailed | None:
+    if not settings.of_server_only:
+        return None
+    message = f"{' and '.join(settings.of_server_only)}: llama.cpp's library does not carry this out in edgetop."
+    return LoadFailed(reason="unsupported", message=message, hint="Use --engine llama-server.")
 
 
 class _Progress:
-    """Tells the screen of a load, a hundred times at most."""
+    """Reports the progress of a load, a hundred times at most."""
 
     def __init__(self, report: Reporter) -> None:
         self._report = report
-        self._told = -1.0
+        self._last = -1.0
 
-    def tell(self, fraction: float) -> None:
-        if fraction - self._told >= _PROGRESS_STEP or (fraction >= 1 > self._told):
-            self._told = fraction
+    def report(self, fraction: float) -> None:
+        if fraction - self._last >= _PROGRESS_STEP or (fraction >= 1 > self._last):
+            self._last = fraction
             self._report(LoadProgress(round(fraction, 3)))

@@ -18,9 +18,7 @@ _INFO, _WARNING, _ERROR, _CONTINUATION = 2, 3, 4, 5
 """ggml_log_level, from ggml.h; 1 is debug."""
 
 _LEVELS: dict[int, Literal["warning", "error"]] = {_WARNING: "warning", _ERROR: "error"}
-
 _KEPT_LINES = 5000
-
 _LINE_CHARACTERS = 400
 
 _BUFFER = re.compile(
@@ -28,9 +26,7 @@ _BUFFER = re.compile(
 )
 
 _OFFLOADED = re.compile(r"offloaded (\d+)/\d+ layers to GPU")
-
 _LAYER = re.compile(r"layer\s+(\d+) assigned to device (\S+),")
-
 _ASSIGNED = b" assigned to device "
 """In the one kind of line that is wanted although it is there for debugging."""
 
@@ -57,7 +53,7 @@ class LibraryLog:
         if text and (level in {_INFO, _WARNING, _ERROR} or _ASSIGNED in text):
             self._lines.append(Line(level, text.decode("utf-8", "replace").strip()[:_LINE_CHARACTERS]))
 
-    def take(self) -> list[Line]:
+    def drain(self) -> list[Line]:
         """The lines since the last call."""
         lines = []
         while self._lines:
@@ -103,9 +99,9 @@ def memory_breakdown(lines: list[Line]) -> MemoryBreakdown:
 
 
 def offloaded_layers(lines: list[Line]) -> int:
-    """Layers that went to an accelerator or to another machine; 0 when nothing says so.
+    """Layers that went to an accelerator or to another machine; 0 where the log names none.
 
-    A library built with RPC says `offloaded 31/31 layers to GPU` of layers that stay on the CPU, too, so that the
+    A library built with RPC logs `offloaded 31/31 layers to GPU` of layers that stay on the CPU, too, so that the
     device of each layer goes before.
     """
     by_device = layer_devices(lines)
@@ -126,9 +122,7 @@ def layer_devices(lines: Sequence[Line]) -> dict[str, list[int]]:
 
 
 LoadFailure = Literal["missing", "not_a_model", "unsupported", "no_memory", "cancelled", "failed"]
-
 _CHARACTERS = 240
-
 _AGAIN = "Download the model again, or choose another one."
 
 
@@ -176,16 +170,20 @@ _REFUSED = re.compile(r"gguf|llama_model_load|missing tensor|key not found|hyper
 
 
 def explain_load_failure(errors: list[str], shown: str) -> LoadFailed:
-    """The failure that the library's error lines tell; they go from the cause to its consequences."""
+    """The failure that the library's error lines report; they go from the cause to its consequences."""
     for case in _CASES:
         if any(re.search(case.pattern, line, re.IGNORECASE) for line in errors):
-            return LoadFailed(reason=case.reason, message=f"{case.what} ({shown}): {_told(errors[0])}.", hint=case.hint)
+            return LoadFailed(
+                reason=case.reason, message=f"{case.what} ({shown}): {_quoted(errors[0])}.", hint=case.hint
+            )
     if any(_REFUSED.search(line) for line in errors):
-        return LoadFailed(reason="not_a_model", message=f"{shown} is no usable model: {_told(errors[0])}.", hint=_AGAIN)
-    told = f": {_told(errors[0])}" if errors else ""
-    return LoadFailed(reason="failed", message=f"llama.cpp could not load {shown}{told}.", hint=_AGAIN)
+        return LoadFailed(
+            reason="not_a_model", message=f"{shown} is no usable model: {_quoted(errors[0])}.", hint=_AGAIN
+        )
+    quote = f": {_quoted(errors[0])}" if errors else ""
+    return LoadFailed(reason="failed", message=f"llama.cpp could not load {shown}{quote}.", hint=_AGAIN)
 
 
-def _told(line: str) -> str:
+def _quoted(line: str) -> str:
     """A log line without the names of the functions that wrote it."""
     return re.sub(r"^(?:\w+: (?:error loading model: )?)+", "", line).rstrip(". ?")[:_CHARACTERS]

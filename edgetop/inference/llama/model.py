@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.engine_choices import THREADS_MAX
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, ModelInfo, default_n_ctx
 from edgetop.inference.chat_template import REASONING_TAGS
 from edgetop.inference.engine import Stop
@@ -28,46 +29,43 @@ from edgetop.inference.llama.log import (
 )
 from edgetop.inference.llama.rpc import RpcError, RpcServers, layer_shares
 from edgetop.inference.protocol import Load, LoadFailed, Log
-from edgetop.inference.threads import decode_threads
-
-THREADS_MAX = 512
-"""GGML_MAX_N_THREADS of ggml.h; more abort."""
+from edgetop.io.cpus import decode_threads
 
 
-def model_parameters(library: Library, wish: EngineSettings) -> Any:  # noqa: ANN401 - a ctypes structure
+def model_parameters(library: Library, requested: EngineSettings) -> Any:  # noqa: ANN401 - a ctypes structure
     """A `llama_model_params`."""
     params = library.llama_model_default_params()
-    params.n_gpu_layers = -1 if wish.n_gpu_layers is None else wish.n_gpu_layers
-    params.load_mode = getattr(library, LOAD_MODES[wish.load_mode])
-    params.use_extra_bufts = wish.use_extra_bufts
+    params.n_gpu_layers = -1 if requested.n_gpu_layers is None else requested.n_gpu_layers
+    params.load_mode = getattr(library, LOAD_MODES[requested.load_mode])
+    params.use_extra_bufts = requested.use_extra_bufts
     return params
 
 
-def context_parameters(library: Library, model: Handle, wish: EngineSettings) -> tuple[Any, EngineSettings]:
-    """A `llama_context_params`, and the settings with what was chosen where the wish leaves it open."""
-    n_ctx = wish.n_ctx or default_n_ctx(library.llama_model_n_ctx_train(model))
-    n_threads = min(max(1, wish.n_threads or decode_threads()), THREADS_MAX)
+def context_parameters(library: Library, model: Handle, requested: EngineSettings) -> tuple[Any, EngineSettings]:
+    """A `llama_context_params`, and the settings with what was chosen where they leave it open."""
+    n_ctx = requested.n_ctx or default_n_ctx(library.llama_model_n_ctx_train(model))
+    n_threads = min(max(1, requested.n_threads or decode_threads()), THREADS_MAX)
     params = library.llama_context_default_params()
-    n_batch = max(1, wish.n_batch or params.n_batch)
+    n_batch = max(1, requested.n_batch or params.n_batch)
     chosen = replace(
-        wish,
+        requested,
         n_ctx=n_ctx,
         n_threads=n_threads,
-        n_threads_batch=min(max(1, wish.n_threads_batch or n_threads), THREADS_MAX),
+        n_threads_batch=min(max(1, requested.n_threads_batch or n_threads), THREADS_MAX),
         n_batch=n_batch,
-        n_ubatch=min(max(1, wish.n_ubatch or params.n_ubatch), n_batch),
+        n_ubatch=min(max(1, requested.n_ubatch or params.n_ubatch), n_batch),
     )
     params.n_ctx = n_ctx
     params.n_threads = chosen.n_threads
     params.n_threads_batch = chosen.n_threads_batch
     params.n_batch = chosen.n_batch
     params.n_ubatch = chosen.n_ubatch
-    params.n_outputs_max = max(1, wish.n_outputs_max)
-    params.flash_attn_type = getattr(library, FLASH_ATTENTION[wish.flash_attention])
-    params.type_k = kv_type(library, wish.type_k)
-    params.type_v = kv_type(library, wish.type_v)
-    params.offload_kqv = wish.offload_kqv
-    params.swa_full = wish.swa_full
+    params.n_outputs_max = max(1, requested.n_outputs_max)
+    params.flash_attn_type = getattr(library, FLASH_ATTENTION[requested.flash_attention])
+    params.type_k = kv_type(library, requested.type_k)
+    params.type_v = kv_type(library, requested.type_v)
+    params.offload_kqv = requested.offload_kqv
+    params.swa_full = requested.swa_full
     params.no_perf = False
     return params, chosen
 
@@ -92,7 +90,7 @@ class Vocabulary:
         """Tokens of a whole prompt.
 
         The names of special tokens become those tokens wherever they stand, as in llama.cpp's own programs: in what the
-        template writes, and in what a person or a document says as well. The beginning-of-sequence token is there once
+        template writes, and in the text of users and documents as well. The beginning-of-sequence token is there once
         if the model wants it, whether or not the template writes it.
         """
         tokens = self._tokenize(text)
@@ -146,13 +144,13 @@ class Vocabulary:
 
     def _tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         data = text.encode("utf-8", "replace")
-        room = len(data) + 8
+        size = len(data) + 8
         while True:
-            tokens = (self._library.llama_token * room)()
-            count = self._library.llama_tokenize(self._vocab, data, len(data), tokens, room, add_special, parse_special)
+            tokens = (self._library.llama_token * size)()
+            count = self._library.llama_tokenize(self._vocab, data, len(data), tokens, size, add_special, parse_special)
             if count >= 0:
                 return list(tokens[:count])
-            room = -count
+            size = -count
 
     def _control_tokens_in_marks(self) -> frozenset[int]:
         marks = (mark for marks in REASONING_TAGS for mark in (marks.begin, marks.end))
@@ -161,9 +159,7 @@ class Vocabulary:
 
 
 _VALUE_BYTES = 4096
-
 _DIGEST = re.compile(r"sha256-[0-9a-f]{64}")
-
 _QUANTIZATION = re.compile(r"[-._](?:UD-)?(?:I?Q\d\w*|TQ\d\w*|MXFP\d\w*|B?F16|F32|FP16|FP32)$", re.IGNORECASE)
 
 
@@ -174,7 +170,7 @@ class LoadError(Exception):
         super().__init__(failed.message)
         self.failed = failed
         self.logs = logs
-        """What the library said on the way."""
+        """What the library logged meanwhile."""
 
 
 class LoadedModel(Struct, frozen=True, kw_only=True):
@@ -186,7 +182,7 @@ class LoadedModel(Struct, frozen=True, kw_only=True):
     info: ModelInfo
     """Without the chat template's fields."""
     settings: EngineSettings
-    """With what was chosen where the wish left it open."""
+    """With what was chosen where the request left it open."""
     memory: MemoryBreakdown
     logs: tuple[Log, ...]
 
@@ -210,14 +206,14 @@ def load_model(
     stop: Stop,
     progress: Callable[[float], None],
 ) -> LoadedModel:
-    """Load a model and make its context. `progress` is told the share of the weights loaded. Raises LoadError."""
-    log.take()
+    """Load a model and make its context. `progress` is called with the share of loaded weights. Raises LoadError."""
+    log.drain()
     try:
         rpc.connect(command.settings.rpc_servers)
     except RpcError as error:
         raise LoadError(_failed("failed", str(error), error.hint)) from None
     handle = _load_weights(library, command, stop, progress)
-    lines = log.take()
+    lines = log.drain()
     if not handle:
         raise LoadError(_cancelled()) if stop.requested else _refused(lines, command)
     try:
@@ -228,7 +224,7 @@ def load_model(
         raise
     n_gpu_layers = offloaded_layers(lines)
     layers = layer_shares(library, lines) if command.settings.rpc_servers else ()
-    lines += log.take()
+    lines += log.drain()
     if not context_handle:
         library.llama_model_free(handle)
         raise _refused(lines, command)
@@ -263,10 +259,12 @@ def require_text_generation(library: Library, handle: Handle) -> None:
         raise LoadError(_failed("unsupported", what, "Choose a model made for text generation or chat."))
 
 
-def _make_context(library: Library, handle: Handle, wish: EngineSettings, stop: Stop) -> tuple[Handle, EngineSettings]:
+def _make_context(
+    library: Library, handle: Handle, requested: EngineSettings, stop: Stop
+) -> tuple[Handle, EngineSettings]:
     if stop.requested:
         raise LoadError(_cancelled())
-    params, chosen = context_parameters(library, handle, wish)
+    params, chosen = context_parameters(library, handle, requested)
     return library.llama_init_from_model(handle, params), chosen
 
 
@@ -275,7 +273,7 @@ def _model_info(library: Library, handle: Handle, path: str) -> ModelInfo:
     label = library.llama_ftype_name(library.llama_model_ftype(handle))
     return ModelInfo(
         path=path,
-        name=_name(Path(path), _metadata(library, handle, "general.name")),
+        name=model_name(Path(path), _metadata(library, handle, "general.name")),
         architecture=_metadata(library, handle, "general.architecture"),
         quantization=label.decode("utf-8", "replace") if label else "",
         bits_per_weight=round(size_bytes * 8 / parameters, 3) if parameters else None,
@@ -287,14 +285,14 @@ def _model_info(library: Library, handle: Handle, path: str) -> ModelInfo:
     )
 
 
-def _name(path: Path, told: str) -> str:
-    """The file's name without its quantization, which is what a person knows the model by.
+def model_name(path: Path, stored: str) -> str:
+    """The file's name without its quantization, which is how people know the model.
 
-    What the file says of itself is often the name of a training run; it serves where the file is named by its digest,
+    The name in the file is often the name of a training run; it serves where the file is named by its digest,
     as in Ollama's store.
     """
     if _DIGEST.fullmatch(path.stem):
-        return told or path.stem
+        return stored or path.stem
     return _QUANTIZATION.sub("", path.stem) or path.stem
 
 

@@ -15,22 +15,19 @@ from edgetop.inference.llama.library import Library
 from edgetop.inference.llama.log import Line, layer_devices
 
 PATIENCE_S = 5.0
-"""How long a server may take to answer a greeting."""
+"""Time limit of a server's answer to a greeting."""
 
 _HELLO = bytes([14]) + (24).to_bytes(8, "little") + bytes(24)
 """The command RPC_CMD_HELLO, the size of what follows, and no capabilities beyond TCP (ggml/src/ggml-rpc of 0.3.36)."""
 
 _VERSION_BYTES = 3
-
 _ANSWER_BYTES = 4 + 24
-
 _ADD_SERVER = b"ggml_backend_rpc_add_server"
-
 BUILD_ARGS = "-DGGML_RPC=ON"
 
 
 class RpcError(Exception):
-    """An RPC server cannot be used; the text says which and why in one line, `hint` what to do."""
+    """An RPC server cannot be used; the text says which and why, in one line, `hint` what to do."""
 
     def __init__(self, what: str, hint: str) -> None:
         super().__init__(what)
@@ -56,7 +53,7 @@ class RpcServers:
         if not supports_rpc(self._library):
             raise RpcError(
                 "This llama.cpp was built without RPC, so that no layers can be given to other machines.",
-                f"Build it with {BUILD_ARGS} (`edgetop doctor` says how), or leave --rpc out.",
+                f"Build it with {BUILD_ARGS} (see `edgetop doctor`), or leave --rpc out.",
             )
         for server in servers:
             greet(server)
@@ -92,7 +89,7 @@ def greet(server: str) -> str:
     except TimeoutError:
         raise RpcError(
             f"The RPC server at {server} does not answer within {PATIENCE_S:g} s.",
-            "It serves one program at a time: end the other one, or look whether the machine is on.",
+            "It serves one program at a time: end the other one, or check whether the machine is on.",
         ) from None
     except OSError as error:
         why = "nobody listens there" if isinstance(error, ConnectionRefusedError) else error.strerror or str(error)

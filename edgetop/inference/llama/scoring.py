@@ -55,11 +55,11 @@ class LikelihoodReader:
 
         Raises DecodeError.
         """
-        library, batch, held = self._library, self._batch, len(self._context.tokens)
+        library, batch, cached = self._library, self._batch, len(self._context.tokens)
         batch.n_tokens = len(tokens)
         for index, token in enumerate(tokens):
             batch.token[index] = token
-            batch.pos[index] = held + index
+            batch.pos[index] = cached + index
             batch.n_seq_id[index] = 1
             batch.seq_id[index][0] = 0
             batch.logits[index] = 1
@@ -90,7 +90,7 @@ _MAGIC = b"edgetop-logprobs-1\n"
 
 
 class ReferenceMismatchError(Exception):
-    """The file is not the reference of this text; the message says why."""
+    """The file is not the reference of this text; the message is the reason."""
 
 
 class ReferenceWriter:
@@ -138,7 +138,7 @@ def _header(tokens: list[int], n_vocab: int) -> bytes:
 
 
 ROWS_AT_ONCE: Final = 64
-"""Positions whose logits are held together: 64 rows of 128,000 tokens take 33 MB."""
+"""Positions whose logits are stored together: 64 rows of 128,000 tokens are 33 MB."""
 
 
 class _StoppedError(Exception):
@@ -170,7 +170,7 @@ class Scorer:
             self._report(ScoreFailed(message=f"{error}.", hint="Load the model again."))
         except OSError as error:
             message = f"The reference {command.reference if isinstance(command, Perplexity) else ''}: {error.strerror}."
-            self._report(ScoreFailed(message=message, hint="Make room on the disk, or score fewer chunks."))
+            self._report(ScoreFailed(message=message, hint="Free some disk space, or score fewer chunks."))
         finally:
             self._context.clear()
             self._reader.free()
@@ -256,8 +256,8 @@ class Scorer:
             begin += 1
         begin = max(begin, 1)
         self._context.reuse(tokens[:begin])
-        held = len(self._context.tokens)
-        for at in range(held, begin - 1, self._context.n_ubatch):
+        cached = len(self._context.tokens)
+        for at in range(cached, begin - 1, self._context.n_ubatch):
             self._evaluate(tokens[at : min(begin - 1, at + self._context.n_ubatch)])
         total = 0.0
         for at in range(begin - 1, len(tokens) - 1, self._reader.rows_max):

@@ -19,7 +19,7 @@ from edgetop.inference.protocol import ChatMessage, Generate, Measure
 from edgetop.inference.reply import ReplyBatcher
 
 _SEEDS = 2**32 - 1
-"""llama.cpp takes 2**32 - 1 for "draw one", so it is no seed."""
+"""llama.cpp reads 2**32 - 1 as "choose one", so it is no seed."""
 
 _MIN_KEEP = 1
 
@@ -30,7 +30,7 @@ class Sampler:
     def __init__(self, library: Library, sampling: SamplingSettings, *, n_vocab: int, n_ctx: int) -> None:
         self._library = library
         self.seed: int | None = None
-        """The seed in use; `None` when nothing is drawn."""
+        """The seed in use; `None` for greedy sampling."""
         params = library.llama_sampler_chain_default_params()
         params.no_perf = False
         self._chain = library.llama_sampler_chain_init(params)
@@ -58,7 +58,7 @@ class Sampler:
             self._library.llama_sampler_accept(self._chain, token)
 
     def sample(self, context: object) -> int:
-        """Draw from the logits of the last token decoded. Without any, the library aborts."""
+        """Sample from the logits of the last token decoded. Without any, the library aborts."""
         return int(self._library.llama_sampler_sample(self._chain, context, -1))
 
     @property
@@ -75,37 +75,69 @@ class Sampler:
 
 
 _REPLY_SHARE = 4
-"""When old messages have to go, a quarter of the context is left for the reply."""
+"""When old messages have to go, a quarter of the context is reserved for the reply."""
 
 
 class PromptError(Exception):
     """The conversation does not fit the context; the message says by how much and what to do."""
 
 
-class Generation:
-    """A turn under way."""
+class _Turn:
+    """What both kinds of turns count, and their last report."""
 
-    def __init__(
-        self, library: Library, model: LoadedModel, form: ChatFormat, command: Generate, *, stop: Stop, report: Reporter
-    ) -> None:
-        self._model = model
-        self._context: Context = model.context
-        self._form = form
-        self._command = command
+    def __init__(self, context: Context, turn: int, *, stop: Stop, report: Reporter) -> None:
+        self._context = context
+        self._turn = turn
         self._stop = stop
         self._report = report
-        self._library = library
-        self._prompt: list[int] = []
+        self._prompt_tokens = 0
         self._cached = 0
         self._generated = 0
         self._seed: int | None = None
         self._prefill_counters = Counters(0.0, 0)
         self._sampling_ms = 0.0
 
+    def _finish(self, reason: StopReason, error: str = "") -> None:
+        """Report the end, with the library's counters, which count evaluation and sampling separately."""
+        decode = self._context.read_and_reset_counters()
+        self._report(
+            TurnFinished(
+                turn=self._turn,
+                t_us=monotonic_us(),
+                stop_reason=reason,
+                prompt_tokens=self._prompt_tokens,
+                cached_tokens=self._cached,
+                generated_tokens=self._generated,
+                context_used=len(self._context.tokens),
+                seed=self._seed,
+                perf=EnginePerf(
+                    prefill_ms=self._prefill_counters.evaluation_ms,
+                    prefill_tokens=self._prefill_counters.tokens,
+                    decode_ms=decode.evaluation_ms + self._sampling_ms,
+                    decode_tokens=decode.tokens,
+                ),
+                error=error,
+            )
+        )
+
+
+class Generation(_Turn):
+    """One answer."""
+
+    def __init__(
+        self, library: Library, model: LoadedModel, form: ChatFormat, command: Generate, *, stop: Stop, report: Reporter
+    ) -> None:
+        super().__init__(model.context, command.turn, stop=stop, report=report)
+        self._library = library
+        self._model = model
+        self._form = form
+        self._command = command
+        self._prompt: list[int] = []
+
     def run(self) -> None:
         """Answer; the last report is TurnFinished."""
         self._context.watch(self._stop)
-        self._context.take_counters()
+        self._context.read_and_reset_counters()
         try:
             reason = self._answer()
         except TemplateError as error:
@@ -121,14 +153,14 @@ class Generation:
         text = self._fit_prompt()
         self._cached = self._context.reuse(self._prompt)
         first_us = self._prefill()
-        self._prefill_counters = self._context.take_counters()
+        self._prefill_counters = self._context.read_and_reset_counters()
         if first_us is None:
             return "cancelled"
         sampling = self._command.sampling
         sampler = Sampler(self._library, sampling, n_vocab=self._model.vocabulary.size, n_ctx=self._context.n_ctx)
         self._seed = sampler.seed
         sampler.accept_prompt(self._prompt)
-        # The text of a reply that is gone on with is its answer: the reasoning lies behind it.
+        # A reply that is continued is in its answer: the reasoning is over.
         opened = None if self._command.continue_reply else opened_reasoning(text)
         stop = (*sampling.stop, *self._form.stop)
         reply = ReplyBatcher(self._command.turn, self._report, stop=stop, opened=opened)
@@ -141,7 +173,7 @@ class Generation:
         return reason
 
     def _fit_prompt(self) -> str:
-        """Tokenize the conversation into the context, without its oldest messages where that is the choice."""
+        """Tokenize the conversation to fit the context, without its oldest messages where the settings say so."""
         n_ctx = self._context.n_ctx
         messages = self._command.messages
         text = self._render(messages)
@@ -149,8 +181,8 @@ class Generation:
             return text
         needed = len(self._prompt)
         if self._model.settings.full_context == "shift":
-            room = n_ctx - n_ctx // _REPLY_SHARE
-            while len(self._prompt) > room and (shorter := _without_oldest(messages)) is not None:
+            limit = n_ctx - n_ctx // _REPLY_SHARE
+            while len(self._prompt) > limit and (shorter := _without_oldest(messages)) is not None:
                 messages = shorter
                 text = self._render(messages)
             if 0 < len(self._prompt) < n_ctx:
@@ -165,10 +197,11 @@ class Generation:
     def _render(self, messages: tuple[ChatMessage, ...]) -> str:
         text = self._form.prompt(messages, continue_reply=self._command.continue_reply)
         self._prompt = self._model.vocabulary.tokenize(text)
+        self._prompt_tokens = len(self._prompt)
         return text
 
     def _prefill(self) -> int | None:
-        """Evaluate what of the prompt is not in the cache; returns the stamp of its end, `None` when stopped."""
+        """Evaluate the part of the prompt that is not cached; returns the stamp of its end, `None` when stopped."""
         total = len(self._prompt) - self._cached
         begin_us = monotonic_us()
         progress = Prefill(turn=self._command.turn, t_us=begin_us, done=0, total=total, cached=self._cached)
@@ -199,18 +232,18 @@ class Generation:
                 return "stop_string"
             if self._generated == limit:
                 return "max_tokens"
-            if len(context.tokens) >= context.n_ctx and not self._make_room():
+            if len(context.tokens) >= context.n_ctx and not self._shift():
                 return "context_full"
             if not context.evaluate([token]):
                 break
             stamp_us = monotonic_us()
         return "cancelled"
 
-    def _make_room(self) -> bool:
+    def _shift(self) -> bool:
         return self._model.settings.full_context == "shift" and self._context.shift(self._system_tokens())
 
     def _system_tokens(self) -> int:
-        """How many tokens at the beginning of the cache are the system message and what stands before it."""
+        """How many tokens at the beginning of the cache are the system message and what precedes it."""
         system = self._command.messages[:1]
         if not system or system[0].role != "system":
             return 1
@@ -219,41 +252,15 @@ class Generation:
         except TemplateError:
             return 1
         common = 0
-        for ours, held in zip(beginning, self._context.tokens, strict=False):
-            if ours != held:
+        for token, cached in zip(beginning, self._context.tokens, strict=False):
+            if token != cached:
                 break
             common += 1
         return max(1, min(common, self._context.n_ctx // 2))
 
-    def _perf(self) -> EnginePerf:
-        """The library's counters. Between two tokens lie an evaluation and a drawing, which it counts apart."""
-        decode = self._context.take_counters()
-        return EnginePerf(
-            prefill_ms=self._prefill_counters.evaluation_ms,
-            prefill_tokens=self._prefill_counters.tokens,
-            decode_ms=decode.evaluation_ms + self._sampling_ms,
-            decode_tokens=decode.tokens,
-        )
-
-    def _finish(self, reason: StopReason, error: str = "") -> None:
-        self._report(
-            TurnFinished(
-                turn=self._command.turn,
-                t_us=monotonic_us(),
-                stop_reason=reason,
-                prompt_tokens=len(self._prompt),
-                cached_tokens=self._cached,
-                generated_tokens=self._generated,
-                context_used=len(self._context.tokens),
-                seed=self._seed,
-                perf=self._perf(),
-                error=error,
-            )
-        )
-
 
 def _without_oldest(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...] | None:
-    """Without the oldest exchange, the system message kept; `None` when only the last question is left."""
+    """Without the oldest exchange, with the system message; `None` when only the last prompt is left."""
     system = messages[:1] if messages[:1] and messages[0].role == "system" else ()
     rest = messages[len(system) :]
     following = next((at for at in range(1, len(rest)) if rest[at].role == "user"), None)
@@ -261,24 +268,21 @@ def _without_oldest(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...
 
 
 _NO_TOKEN = -1
-
 REPORT_EVERY = 8
-"""Tokens between two reports: as rare as those of a reply that is drawn a few times a second."""
+"""Tokens between two reports: as rare as those of a reply that is shown a few times a second."""
 
 
-class Measurement:
-    """One test under way: a prompt of random tokens, then random tokens one by one, at a depth of the context."""
+class Measurement(_Turn):
+    """One test: a prompt of random tokens, then random tokens one by one, at a depth of the context."""
 
     def __init__(self, model: LoadedModel, command: Measure, *, stop: Stop, report: Reporter) -> None:
-        self._context: Context = model.context
+        super().__init__(model.context, command.turn, stop=stop, report=report)
         self._vocabulary = model.vocabulary
         self._command = command
-        self._stop = stop
-        self._report = report
+        self._prompt_tokens, self._cached = command.depth + command.n_prompt, command.depth
+        self._seed = command.seed
         self._random = random.Random(command.seed)  # noqa: S311 - not for secrets
-        self._generated = 0
         self._stamps: list[int] = []
-        self._prefill_counters = Counters(0.0, 0)
 
     def run(self) -> None:
         """Measure; the last report is TurnFinished."""
@@ -297,37 +301,37 @@ class Measurement:
 
     def _fill(self, depth: int) -> bool:
         """Bring the cache to the tokens of this depth; they are not part of what is measured."""
-        always_the_same = random.Random(depth)  # noqa: S311 - not for secrets
-        tokens = [always_the_same.randrange(self._vocabulary.size) for _ in range(depth)]
-        held = self._context.reuse([*tokens, _NO_TOKEN])
+        fixed = random.Random(depth)  # noqa: S311 - not for secrets
+        tokens = [fixed.randrange(self._vocabulary.size) for _ in range(depth)]
+        reused = self._context.reuse([*tokens, _NO_TOKEN])
         step = self._context.n_ubatch
-        return all(self._evaluate(tokens[at : min(depth, at + step)]) for at in range(held, depth, step))
+        return all(self._evaluate(tokens[at : min(depth, at + step)]) for at in range(reused, depth, step))
 
     def _prefill(self) -> bool:
-        self._context.take_counters()
+        self._context.read_and_reset_counters()
         total, cached = self._command.n_prompt, self._command.depth
         chunks = self._chunks(total)  # drawn before the clock is read
         done = 0
-        self._tell_prefill(0, total, cached)
+        self._report_prefill(0, total, cached)
         for chunk in chunks:
             if not self._evaluate(chunk):
                 return False
             done += len(chunk)
-            self._tell_prefill(done, total, cached)
-        self._prefill_counters = self._context.take_counters()
+            self._report_prefill(done, total, cached)
+        self._prefill_counters = self._context.read_and_reset_counters()
         return True
 
     def _decode(self) -> bool:
         tokens = [self._draw() for _ in range(self._command.n_gen)]
         for token in tokens:
             if not self._evaluate([token]):
-                self._tell_tokens()
+                self._report_tokens()
                 return False
             self._stamps.append(monotonic_us())
             self._generated += 1
             if len(self._stamps) == REPORT_EVERY:
-                self._tell_tokens()
-        self._tell_tokens()
+                self._report_tokens()
+        self._report_tokens()
         return True
 
     def _evaluate(self, tokens: list[int]) -> bool:
@@ -340,32 +344,10 @@ class Measurement:
     def _draw(self) -> int:
         return self._random.randrange(self._vocabulary.size)
 
-    def _tell_prefill(self, done: int, total: int, cached: int) -> None:
+    def _report_prefill(self, done: int, total: int, cached: int) -> None:
         self._report(Prefill(turn=self._command.turn, t_us=monotonic_us(), done=done, total=total, cached=cached))
 
-    def _tell_tokens(self) -> None:
+    def _report_tokens(self) -> None:
         if self._stamps:
             stamps, self._stamps = tuple(self._stamps), []
             self._report(Tokens(turn=self._command.turn, t_us=stamps, pieces=("",) * len(stamps)))
-
-    def _finish(self, reason: StopReason, error: str = "") -> None:
-        decode = self._context.take_counters()
-        self._report(
-            TurnFinished(
-                turn=self._command.turn,
-                t_us=monotonic_us(),
-                stop_reason=reason,
-                prompt_tokens=self._command.depth + self._command.n_prompt,
-                cached_tokens=self._command.depth,
-                generated_tokens=self._generated,
-                context_used=len(self._context.tokens),
-                seed=self._command.seed,
-                perf=EnginePerf(
-                    prefill_ms=self._prefill_counters.evaluation_ms,
-                    prefill_tokens=self._prefill_counters.tokens,
-                    decode_ms=decode.evaluation_ms,
-                    decode_tokens=decode.tokens,
-                ),
-                error=error,
-            )
-        )

@@ -1,1 +1,12 @@
-"""Engines in a server that somebody else runs: llama-server, Ollama, any with the OpenAI chat API."""
+"""Engines in servers: one module per kind, loaded by `detection`.
+
+A new kind is a module here, with its classes in `BACKENDS`, and its name in `KINDS`.
+"""
+
+from typing import Final
+
+KINDS: Final = ("llama_server", "ollama", "vllm", "lm_studio", "openai")
+"""In the order in which a server is asked whether it is one of them; the last one stands for all others."""
+
+KIND_VALUES: Final = ("auto", *(name.replace("_", "-") for name in KINDS))
+"""Values of `--server-kind`."""

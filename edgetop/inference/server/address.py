@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import ipaddress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from edgetop.core.text import one_line
 
-Kind = Literal["auto", "llama-server", "ollama", "openai"]
-
 ENGINE_PREFIX: Final = "server:"
-"""What the name of an engine begins with that is a server; the rest is a `ServerChoice` in JSON."""
+"""Prefix of the name of an engine that is a server; the rest is a `ServerChoice` in JSON."""
+
+ANY_MODEL: Final = Path()
+"""In place of a model's name: the one that the server has loaded, or its only one."""
 
 TIMEOUT_S = 300.0
-
 LOADING_S = 900.0
-
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -31,7 +29,7 @@ class Address(msgspec.Struct, frozen=True):
     """A name or an IP address, without brackets."""
     port: int
     prefix: str = ""
-    """What stands before the paths of the API, without `/v1` and without a slash at its end."""
+    """Before the paths of the API, without `/v1` and without a slash at its end."""
 
     @classmethod
     def parse(cls, text: str) -> Address:
@@ -64,24 +62,22 @@ class Address(msgspec.Struct, frozen=True):
     @property
     def is_loopback(self) -> bool:
         """Whether it names this machine's loopback."""
-        if self.host == "localhost" or self.host.endswith(".localhost"):
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        from edgetop.io.http import is_loopback  # noqa: PLC0415 - 40 ms, and not each address is contacted
+
+        return is_loopback(self.host)
 
 
 class ServerChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """Which server is the engine, and how it is to be talked to. Holds no key: that stays in its file or variable."""
+    """Which server is the engine, and how to contact it. Contains no key: that stays in its file or variable."""
 
     url: str
-    kind: Kind = "auto"
+    kind: str = "auto"
+    """One of `KIND_VALUES`."""
     key_file: str = ""
     timeout_s: float = TIMEOUT_S
-    """How long the server may say nothing."""
+    """How long the server may send nothing."""
     loading_s: float = LOADING_S
-    """How long it may go on loading its model."""
+    """How long it may take to load its model."""
 
     @property
     def engine_name(self) -> str:
@@ -90,7 +86,7 @@ class ServerChoice(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of_engine(cls, name: str) -> ServerChoice | None:
-        """The server that an engine's name means; `None` for an engine that is no server."""
+        """The server of an engine's name; `None` for an engine that is no server."""
         return cls.parse_json(name.removeprefix(ENGINE_PREFIX)) if name.startswith(ENGINE_PREFIX) else None
 
     @classmethod
@@ -105,7 +101,6 @@ class ServerChoice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 KEY_VARIABLE = "EDGETOP_SERVER_KEY"
-
 KEY_BYTES_MAX = 8192
 
 

@@ -1,14 +1,14 @@
-"""Base of a kind: option value, programs, detection, chat, tests, usage.
+"""Base of a kind of server: its programs, detection, models, chat, tests, usage.
 
 A server draws the first token from the prompt itself, so that a reply of `n` decode calls has `n + 1` tokens, of which
-the first is no part of the test.
+the first is no part of a test.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, NamedTuple, Protocol
 
 from msgspec import Meta, Struct
 
@@ -17,117 +17,84 @@ from edgetop.core.engine_settings import EnginePerf, EngineSettings, MemoryBreak
 from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.engine import Reporter
 from edgetop.inference.protocol import Generate, Measure
-from edgetop.inference.server.connection import HttpClient, HttpResponse
-from edgetop.io.http import RequestError, quoted
-
-
-class TestTimings(Struct, frozen=True, kw_only=True):
-    """How a test went."""
-
-    prefill_us: int
-    """When the prompt was begun."""
-    prefilled_us: int
-    """When all of it had been evaluated."""
-    stamps: tuple[int, ...]
-    """When each token arrived, the first one among them."""
-    perf: EnginePerf | None = None
-
-
-def random_tokens(command: Measure, n_vocab: int) -> tuple[list[int], list[int]]:
-    """The tokens of the depth, which are the same for all tests of it, and those of the prompt, at least one."""
-    same, other = random.Random(command.depth), random.Random(command.seed)  # noqa: S311 - not for secrets
-    depth = [same.randrange(n_vocab) for _ in range(command.depth)]
-    return depth, [other.randrange(n_vocab) for _ in range(command.n_prompt or (1 if command.n_gen else 0))]
-
-
-def require_tokens(told: int, wanted: int) -> None:
-    """Raise ServerFailure where a test has not as many tokens as it is to have."""
-    if told != wanted:
-        raise RequestError(f"The server generated {told} tokens of the {wanted} that the test has.")
-
-
-def report_test(command: Measure, tested: TestTimings, report: Reporter) -> None:
-    """Report a test as our own engine does; the last report is TurnFinished."""
-    turn, total, depth = command.turn, command.n_prompt, command.depth
-    begin_us = tested.prefill_us if total else tested.prefilled_us
-    report(Prefill(turn=turn, t_us=begin_us, done=0, total=total, cached=depth))
-    if total:
-        report(Prefill(turn=turn, t_us=tested.prefilled_us, done=total, total=total, cached=depth))
-    stamps = tested.stamps[1 : command.n_gen + 1]
-    if stamps:
-        report(Tokens(turn=turn, t_us=stamps, pieces=("",) * len(stamps)))
-    report(
-        TurnFinished(
-            turn=turn,
-            t_us=monotonic_us(),
-            stop_reason="max_tokens",
-            prompt_tokens=depth + total,
-            cached_tokens=depth,
-            generated_tokens=len(stamps),
-            context_used=depth + total + len(stamps),
-            seed=command.seed,
-            perf=tested.perf,
-        )
-    )
-
+from edgetop.inference.reply import FLUSH_PERIOD_US
+from edgetop.inference.server.connection import DocumentReader, ServerClient, is_context_error
+from edgetop.inference.server.usage import Usage
+from edgetop.io.http import HttpResponse, RequestError, quoted
 
 Count = Annotated[int, Meta(ge=0, le=2**40)]
-"""A number of tokens or bytes that may be believed."""
+"""A plausible number of tokens or bytes."""
 
 NAMES_SHOWN = 5
+
+ANSWER_BYTES_MAX = 2**30
+"""A chunk has some hundred bytes for each token; more than this is no answer any more."""
+
+_STREAMS = frozenset({"text/event-stream", "application/x-ndjson", "application/stream+json", ""})
+_DOCUMENT = "application/json"
+
+
+class Program(NamedTuple):
+    """A program that is a server of this kind, or works for one."""
+
+    pattern: str
+    """Regular expression for the beginning of its executable's name and arguments, separated by blanks."""
+    name: str
+    port: int | None = None
+    """Its default port; `None` for one that is not contacted."""
 
 
 class Offer(Struct, frozen=True, kw_only=True):
     """A model that a server offers."""
 
     name: str
-    """As the server wants to be asked for it."""
+    """As requests name it."""
     aliases: tuple[str, ...] = ()
     size_bytes: int | None = None
     quantization: str = ""
     parameters: int | None = None
     n_ctx_train: int | None = None
     loaded: bool | None = None
-    """`None` where the server does not say."""
+    """`None` where the server does not report it."""
 
 
-class Found(Struct, frozen=True, kw_only=True):
-    """A model that is ready to be asked."""
+class LoadedModel(Struct, frozen=True, kw_only=True):
+    """A model that is ready for requests."""
 
     name: str
     """As requests name it."""
-    model: ModelInfo
+    info: ModelInfo
     settings: EngineSettings
-    """What was asked for and what the server tells of it."""
+    """What was asked for and what the server reports of it."""
     memory: MemoryBreakdown = MemoryBreakdown()
     version: str = ""
     """Of the server."""
 
 
 class PromptProgress(Struct, frozen=True):
-    """How far the prompt has been read, in tokens."""
+    """How far the prompt has been evaluated, in tokens."""
 
     total: int
     cached: int
     processed: int
-    """The cached ones among them."""
+    """Cached ones included."""
     time_ms: float | None = None
     """Since the server began with it."""
 
 
 class Delta(Struct, frozen=True, kw_only=True):
-    """What one chunk of an answer says."""
+    """Content of one chunk of an answer."""
 
     text: str = ""
     reasoning: str = ""
     generated: int | None = None
-    """Tokens generated so far, up to the end of this chunk, where the server says so with each."""
+    """Tokens generated so far, up to the end of this chunk, where the server counts them with each."""
     progress: PromptProgress | None = None
     stop_reason: StopReason | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     total_tokens: int | None = None
-    """All tokens of the reply, as the server counts: with the one that ended it."""
+    """All tokens of the reply as the server counts them, the one that ended it included."""
     perf: EnginePerf | None = None
     done: bool = False
     """Nothing follows."""
@@ -140,55 +107,138 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     body: dict[str, object]
 
 
-class AnswerStream(Protocol):
-    """Turns the bytes of an answer into what they say."""
+class TestTimings(Struct, frozen=True, kw_only=True):
+    """Timings of a test."""
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """What `data` completes. Raises ServerFailure for an error that the server tells, and for what is no answer."""
+    prefill_us: int
+    """When the prompt was begun."""
+    prefilled_us: int
+    """When all of it had been evaluated."""
+    stamps: tuple[int, ...]
+    """When each token arrived, the first one included."""
+    perf: EnginePerf | None = None
 
-    def finish(self) -> list[Delta]:
+
+class EventReader(Protocol):
+    """Cuts a stream into documents."""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The documents that `data` completes."""
+
+    def finish(self) -> list[bytes]:
         """What the end of the stream completes."""
 
-    def as_document(self) -> None:
-        """The whole answer comes as one document, although a stream was asked for."""
+
+class AnswerStream:
+    """Parses the bytes of an answer."""
+
+    def __init__(self, reader: EventReader, parse: Callable[[bytes], Delta], *, whole_document: bool = False) -> None:
+        """`whole_document`: an answer that is one JSON document, although a stream was asked for, is parsed as well."""
+        self._reader = reader
+        self._parse = parse
+        self._whole_document = whole_document
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """What `data` completes. Raises RequestError for an error in the stream and for what cannot be parsed."""
+        return [self._parse(event) for event in self._reader.feed(data)]
+
+    def finish(self) -> list[Delta]:
+        """What the end of the stream completes. Raises RequestError."""
+        return [self._parse(event) for event in self._reader.finish()]
+
+    def deltas(self, answer: HttpResponse) -> Iterator[tuple[int, Delta]]:
+        """The chunks of an answer, each with the stamp of its arrival in microseconds. Raises RequestError."""
+        self._check_headers(answer)
+        size = 0
+        for piece in answer.pieces(FLUSH_PERIOD_US):
+            size += len(piece)
+            if size > ANSWER_BYTES_MAX:
+                raise RequestError("The server's answer does not end.")
+            for delta in self.feed(piece):
+                yield answer.received_us, delta
+        for delta in self.finish():
+            yield answer.received_us, delta
+
+    def _check_headers(self, answer: HttpResponse) -> None:
+        coding = answer.header("Content-Encoding").strip().lower()
+        if coding not in {"", "identity"}:
+            raise RequestError(
+                f"The server compressed its answer ({quoted(coding)}), unasked.",
+                "Check what stands between it and edgetop.",
+            )
+        media = answer.header("Content-Type").partition(";")[0].strip().lower()
+        if media == _DOCUMENT:
+            if self._whole_document:
+                self._reader = DocumentReader()
+        elif media not in _STREAMS:
+            raise RequestError(
+                f"The server answered with {quoted(media)}, not with a stream of text.",
+                "Check the address after --server.",
+            )
 
 
-class ServerBackend(Protocol):
-    """A kind of server."""
+class ServerBackend:
+    """A kind of server, spoken to through a client; one object per server."""
 
-    name: str
+    kind: ClassVar[str]
+    """In files and JSON."""
+    name: ClassVar[str]
     """For a person."""
+    programs: ClassVar[tuple[Program, ...]] = ()
+    process_names: ClassVar[tuple[str, ...]] = ()
+    """Names of its processes (`/proc/<pid>/comm`), by which another user's server is found."""
+    has_token_tests: ClassVar[bool] = False
+    """It takes a prompt of a set number of tokens and answers with a set number."""
+    has_depth_tests: ClassVar[bool] = False
+    """It also reports what of a prompt was cached."""
+    request_settings: ClassVar[tuple[str, ...]] = ()
+    """Engine settings that a request may contain; the server decides all others."""
+    health_path: ClassVar[str] = ""
+    """Answered however busy the server is; empty where there is none."""
 
-    def version(self, exchange: HttpClient) -> str:
-        """Of the server; empty where it does not say. Raises ServerFailure."""
+    @classmethod
+    def matches(cls, client: ServerClient) -> bool:
+        """Whether a server is of this kind. Raises RequestError."""
+        raise NotImplementedError
 
-    def wait(self, exchange: HttpClient, loading_s: float) -> None:
-        """Wait until the server has begun to answer, at most `loading_s` seconds. Raises ServerFailure."""
+    def version(self, client: ServerClient) -> str:  # noqa: ARG002 - most kinds ask for it
+        """Of the server; empty where it does not report it. Raises RequestError."""
+        return ""
 
-    def offers(self, exchange: HttpClient) -> list[Offer]:
-        """The models it has. Raises ServerFailure."""
+    def wait_until_ready(self, client: ServerClient, loading_s: float) -> None:
+        """Wait until the server answers requests, at most `loading_s` seconds. Raises RequestError."""
 
-    def load(self, exchange: HttpClient, offer: Offer, settings: EngineSettings, loading_s: float) -> Found:
-        """Make a model ready and tell of it; it may take `loading_s` seconds. Raises ServerFailure."""
+    def offers(self, client: ServerClient) -> list[Offer]:
+        """The models it has. Raises RequestError."""
+        raise NotImplementedError
 
-    def question(self, command: Generate, found: Found, settings: EngineSettings) -> ChatRequest:
-        """The request for an answer. Raises ServerFailure for what this kind of server cannot do."""
+    def load(self, client: ServerClient, offer: Offer, settings: EngineSettings, loading_s: float) -> LoadedModel:
+        """Make a model ready and describe it; it may take `loading_s` seconds. Raises RequestError."""
+        raise NotImplementedError
 
-    def stream(self) -> AnswerStream:
-        """For one answer."""
+    def chat_request(self, command: Generate, model: LoadedModel, settings: EngineSettings) -> ChatRequest:
+        """The request for an answer. Raises RequestError for what this kind of server cannot do."""
+        raise NotImplementedError
 
-    def test(self, exchange: HttpClient, command: Measure, found: Found) -> TestTimings:
-        """A prompt and a reply of set lengths. Raises ServerFailure, also where this kind of server has no such."""
+    def chat_stream(self) -> AnswerStream:
+        """Parses one answer."""
+        raise NotImplementedError
 
+    def run_test(self, client: ServerClient, command: Measure, model: LoadedModel) -> TestTimings:  # noqa: ARG002
+        """Run a test with a prompt and a reply of set lengths. Raises RequestError."""
+        raise RequestError(
+            "This kind of server takes conversations only, not a set number of tokens.",
+            "Measure it with --prompts.",
+            cause="missing",
+        )
 
-MakeDialect = Callable[[], ServerBackend]
+    def read_usage(self, client: ServerClient) -> Usage:
+        """Read its counters, which cover the requests of all users. Raises RequestError."""
+        raise NotImplementedError
 
 
 def choose(offers: list[Offer], wanted: str | None) -> Offer:
-    """The model that is meant: that of a name, else the only one, else the only one that is loaded.
-
-    Raises ServerFailure, which names the others.
-    """
+    """The model of a name, else the only one, else the only one that is loaded. Raises RequestError."""
     names = [offer.name for offer in offers]
     shown = ", ".join(quoted(name) for name in names[:NAMES_SHOWN]) + (" and more" if len(names) > NAMES_SHOWN else "")
     if not offers:
@@ -198,47 +248,61 @@ def choose(offers: list[Offer], wanted: str | None) -> Offer:
         if len(offers) == 1 or len(loaded) == 1:
             return (loaded or offers)[0]
         raise RequestError("The server offers several models.", f"Choose one with --model: {shown}.", cause="missing")
-    for likeness in (lambda name: name, _short_name):
+    for form in (lambda name: name, _short_name):
         for offer in offers:
-            if likeness(wanted) in {likeness(name) for name in (offer.name, *offer.aliases)}:
+            if form(wanted) in {form(name) for name in (offer.name, *offer.aliases)}:
                 return offer
     raise RequestError(f"The server has no model {quoted(wanted)}.", f"It offers {shown}.", cause="missing")
 
 
 def _short_name(name: str) -> str:
-    """A name as people write it: without folders, ending and Ollama's usual tag."""
+    """A name as people write it: without folders, suffix and Ollama's default tag."""
     return name.rpartition("/")[2].lower().removesuffix(".gguf").removesuffix(":latest")
 
 
-ANSWER_BYTES_MAX = 2**30
-"""A chunk says some hundred bytes for each token; more than this is no answer any more."""
-
-_STREAMS = frozenset({"text/event-stream", "application/x-ndjson", "application/stream+json", ""})
-
-_DOCUMENT = "application/json"
+def reported_settings(settings: EngineSettings, *, n_ctx: int | None) -> EngineSettings:
+    """The settings of a server's model: of what a server decides, only what it reports."""
+    return EngineSettings(n_ctx=n_ctx, template_args=settings.template_args)
 
 
-def deltas_of(answer: HttpResponse, stream: AnswerStream) -> Iterator[tuple[int, Delta]]:
-    """What an answer says, each with the stamp of its arrival in microseconds. Raises ServerFailure."""
-    coding = answer.header("Content-Encoding").strip().lower()
-    if coding not in {"", "identity"}:
-        raise RequestError(
-            f"The server packed its answer ({quoted(coding)}), which nobody asked for.",
-            "Look what stands between it and edgetop.",
+def error_in_stream(words: str) -> RequestError:
+    """An error in the middle of an answer."""
+    if is_context_error(words):
+        return RequestError(
+            f"The conversation does not fit the server's context: {words}.",
+            "Clear it, or start the server with a longer context.",
+            cause="context",
         )
-    media = answer.header("Content-Type").partition(";")[0].strip().lower()
-    if media == _DOCUMENT:
-        stream.as_document()
-    elif media not in _STREAMS:
-        raise RequestError(
-            f"The server answered with {quoted(media)}, not with a stream of text.", "Check the address after --server."
+    return RequestError(f"The server aborted its answer: {words or 'it gives no reason'}.", "Check its log.")
+
+
+def random_tokens(command: Measure, n_vocab: int) -> tuple[list[int], list[int]]:
+    """The tokens of the depth, which are the same for all tests of it, and those of the prompt, at least one."""
+    same, other = random.Random(command.depth), random.Random(command.seed)  # noqa: S311 - not for secrets
+    depth = [same.randrange(n_vocab) for _ in range(command.depth)]
+    return depth, [other.randrange(n_vocab) for _ in range(command.n_prompt or (1 if command.n_gen else 0))]
+
+
+def report_test(command: Measure, timings: TestTimings, report: Reporter) -> None:
+    """Report a test as our own engine does; the last report is TurnFinished."""
+    turn, total, depth = command.turn, command.n_prompt, command.depth
+    begin_us = timings.prefill_us if total else timings.prefilled_us
+    report(Prefill(turn=turn, t_us=begin_us, done=0, total=total, cached=depth))
+    if total:
+        report(Prefill(turn=turn, t_us=timings.prefilled_us, done=total, total=total, cached=depth))
+    stamps = timings.stamps[1 : command.n_gen + 1]
+    if stamps:
+        report(Tokens(turn=turn, t_us=stamps, pieces=("",) * len(stamps)))
+    report(
+        TurnFinished(
+            turn=turn,
+            t_us=monotonic_us(),
+            stop_reason="max_tokens",
+            prompt_tokens=depth + total,
+            cached_tokens=depth,
+            generated_tokens=len(stamps),
+            context_used=depth + total + len(stamps),
+            seed=command.seed,
+            perf=timings.perf,
         )
-    size = 0
-    for piece in answer.stream():
-        size += len(piece)
-        if size > ANSWER_BYTES_MAX:
-            raise RequestError("The server's answer does not end.")
-        for delta in stream.feed(piece):
-            yield answer.received_us, delta
-    for delta in stream.finish():
-        yield answer.received_us, delta
+    )

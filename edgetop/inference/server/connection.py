@@ -1,244 +1,121 @@
 """HTTP client for model servers: their errors, JSON, SSE and NDJSON.
 
-Only the address that the person gave is contacted: no proxy is used, and no redirect is followed.
+Only the address that the user gave is contacted: no proxy is used, and no redirect is followed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.client
+import http
 import json
-import socket
-import ssl
+import math
 import time
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
-from edgetop.inference.reply import FLUSH_PERIOD_US
 from edgetop.inference.server.address import Address
-from edgetop.io.http import Cause, InterruptibleSocket, RequestCancelledError, RequestError, quoted
+from edgetop.io.http import Cause, HttpResponse, RequestCancelledError, RequestError, Timeouts, quoted, send
 
 CONNECT_S = 5.0
 
-LOOK_S = 0.02
+STOP_CHECK_S = 0.02
 """How soon a stop is noticed."""
 
-AGAIN_S = 0.5
+RETRY_S = 0.5
 """How soon a server that still loads is asked again."""
 
-PIECE_BYTES = 65536
-
 DOCUMENT_BYTES_MAX = 16 * 2**20
-"""Ollama tells the whole vocabulary of a model in one document, if it is asked to."""
+"""Ollama returns the whole vocabulary of a model in one document, if it is asked to."""
 
 ERROR_BYTES_MAX = 65536
 
-WORDS_BYTES_MAX = 400
-
-_USER_AGENT = "edgetop"
+ERROR_START_BYTES = 400
 
 T = TypeVar("T")
 
 
-class HttpResponse:
-    """What a server answers. Use it in a `with`, which hangs up at the end."""
-
-    def __init__(self, response: http.client.HTTPResponse, channel: InterruptibleSocket) -> None:
-        self._response = response
-        self._channel = channel
-        self.status = response.status
-
-    def header(self, name: str) -> str:
-        """A header; empty if there is none."""
-        return self._response.headers.get(name) or ""
-
-    @property
-    def received_us(self) -> int:
-        """When the bytes of the last piece were received."""
-        return self._channel.received_us
-
-    @property
-    def is_drained(self) -> bool:
-        """Whether the last piece was all that has come so far."""
-        return self._channel.is_drained
-
-    def stream(self) -> Iterator[bytes]:
-        """The body as it comes, a few pieces together, each with its stamp. Raises ServerFailure if it breaks off."""
-        self._channel.gather_us = FLUSH_PERIOD_US
-        yield from self.pieces()
-
-    def pieces(self) -> Iterator[bytes]:
-        """The body as it comes. Raises ServerFailure where it breaks off."""
-        try:
-            while piece := self._response.read1(PIECE_BYTES):
-                yield piece
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            raise _broken_off() from error
-        if self._response.length:
-            raise _broken_off()
-
-    def document(self, limit: int = DOCUMENT_BYTES_MAX) -> bytes:
-        """The whole body. Raises ServerFailure when it is longer than `limit` bytes."""
-        body = bytearray()
-        for piece in self.pieces():
-            body += piece
-            if len(body) > limit:
-                raise RequestError(f"The server's answer is longer than {limit // 2**20} MiB.")
-        return bytes(body)
-
-    def hang_up(self) -> None:
-        """Close the connection."""
-        self._response.close()
-        self._channel.hang_up()
-
-    def __enter__(self) -> HttpResponse:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.hang_up()
-
-
-class HttpClient:
-    """Asks one server."""
+class ServerClient:
+    """Sends requests to one server."""
 
     def __init__(
         self,
         address: Address,
         *,
         key: str = "",
-        silence_s: float,
+        idle_s: float,
         stopped: Callable[[], bool],
         on_loading: Callable[[], None] = lambda: None,
     ) -> None:
-        """`stopped` is asked while waiting; `silence_s` is how long the server may say nothing.
+        """`stopped` is checked while waiting; `idle_s` is how long the server may send nothing.
 
         `on_loading` is called once if the server is found still loading its model.
         """
-        self._on_loading = on_loading
         self.address = address
         self._key = key
-        self._silence_s = silence_s
+        self._idle_s = idle_s
         self._stopped = stopped
+        self._on_loading = on_loading
 
-    def ask(self, method: str, path: str, body: object = None, *, silence_s: float | None = None) -> HttpResponse:
-        """Send a request and wait for the head of the answer, whatever its status. Raises ServerFailure."""
-        channel = self._connect(self._silence_s if silence_s is None else silence_s)
-        try:
-            return self._ask(channel, method, path, body)
-        except RequestError:
-            channel.hang_up()
-            raise
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            channel.hang_up()
-            raise self._no_answer(error) from error
+    def request(self, method: str, path: str, body: object = None, *, idle_s: float | None = None) -> HttpResponse:
+        """Send a request and wait for the head of the answer, whatever its status. Raises RequestError."""
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        return send(
+            method,
+            f"{self.address}{path}",
+            where=f"the server at {self.address}",
+            headers=headers,
+            body=None if body is None else json.dumps(body).encode("ascii"),
+            timeouts=Timeouts(CONNECT_S, self._idle_s if idle_s is None else idle_s, math.inf),
+            stopped=self._stopped,
+            idle_hint="Check whether it hangs; --server-timeout sets how long to wait.",
+        )
 
-    def get(self, path: str, kind: type[T], *, silence_s: float | None = None) -> T:
-        """The document at a path. Raises ServerFailure, also for any status but 200."""
-        with self.ask("GET", path, silence_s=silence_s) as answer:
-            self.require_success(answer)
-            return decode(answer.document(), kind)
+    def get(self, path: str, kind: type[T]) -> T:
+        """The document at a path. Raises RequestError, also for any status but 200."""
+        return self._document("GET", path, None, kind, None)
 
-    def post(self, path: str, body: object, kind: type[T], *, silence_s: float | None = None) -> T:
-        """The document that answers another one. Raises ServerFailure, also for any status but 200."""
-        with self.ask("POST", path, body, silence_s=silence_s) as answer:
-            self.require_success(answer)
-            return decode(answer.document(), kind)
+    def post(self, path: str, body: object, kind: type[T], *, idle_s: float | None = None) -> T:
+        """The document that answers another one. Raises RequestError, also for any status but 200."""
+        return self._document("POST", path, body, kind, idle_s)
+
+    def _document(self, method: str, path: str, body: object, kind: type[T], idle_s: float | None) -> T:
+        with self.request(method, path, body, idle_s=idle_s) as response:
+            self.raise_for_status(response)
+            return decode(response.read_all(DOCUMENT_BYTES_MAX), kind)
 
     def wait_for_model(self) -> None:
-        """Wait a little before a server that still loads its model is asked again. Raises Stopped."""
+        """Wait a little before a server that still loads its model is asked again. Raises RequestCancelledError."""
         on_loading, self._on_loading = self._on_loading, lambda: None
         on_loading()
-        self._rest(AGAIN_S)
-
-    def _rest(self, wait_s: float) -> None:
-        end_s = time.monotonic() + wait_s
+        end_s = time.monotonic() + RETRY_S
         while (remaining_s := end_s - time.monotonic()) > 0:
             if self._stopped():
                 raise RequestCancelledError
-            time.sleep(min(LOOK_S, remaining_s))
+            time.sleep(min(STOP_CHECK_S, remaining_s))
 
-    def require_success(self, answer: HttpResponse) -> None:
-        """Raise ServerFailure for any status but 200."""
-        if answer.status == http.HTTPStatus.OK:
+    def raise_for_status(self, response: HttpResponse) -> None:
+        """Raise RequestError for any status but 200."""
+        if response.status == http.HTTPStatus.OK:
             return
         try:
-            words = error_words(answer.document(ERROR_BYTES_MAX))
+            words = error_words(response.read_all(ERROR_BYTES_MAX))
         except RequestCancelledError:
             raise
         except RequestError:
             words = ""
-        raise failure_of_status(self.address, answer.status, words, answer.header)
-
-    def _ask(self, channel: InterruptibleSocket, method: str, path: str, body: object) -> HttpResponse:
-        connection = http.client.HTTPConnection(self.address.host, self.address.port)
-        connection.sock = cast("socket.socket", channel)
-        connection.auto_open = 0
-        headers = {"User-Agent": _USER_AGENT, "Accept": "*/*", "Connection": "close"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        data = None
-        if body is not None:
-            data = json.dumps(body).encode("ascii")
-            headers["Content-Type"] = "application/json"
-        connection.request(method, self.address.prefix + path, body=data, headers=headers)
-        return HttpResponse(connection.getresponse(), channel)
-
-    def _connect(self, silence_s: float) -> InterruptibleSocket:
-        address = self.address
-        connected = None
-        try:
-            connected = socket.create_connection((address.host, address.port), CONNECT_S)
-            with contextlib.suppress(OSError):
-                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if address.scheme == "https":
-                connected = ssl.create_default_context().wrap_socket(connected, server_hostname=address.host)
-        except ssl.SSLCertVerificationError as error:
-            self._close(connected)
-            words = quoted(error.verify_message)
-            raise self._unreachable(
-                f"its certificate is not trusted: {words}", "Name its CA in SSL_CERT_FILE."
-            ) from error
-        except socket.gaierror as error:
-            raise self._unreachable("there is no host of that name", "Check the address after --server.") from error
-        except ConnectionRefusedError as error:
-            raise self._unreachable("nobody listens there", "Start the server, or check the port.") from error
-        except TimeoutError as error:
-            self._close(connected)
-            reason = f"it does not answer within {CONNECT_S:g} s"
-            raise self._unreachable(reason, "Check the address, and whether the machine is on.") from error
-        except (OSError, ValueError) as error:
-            self._close(connected)
-            words = quoted(getattr(error, "strerror", None) or str(error))
-            raise self._unreachable(words, "Check the address after --server.") from error
-        return InterruptibleSocket(connected, stopped=self._stopped, silence_s=silence_s)
-
-    @staticmethod
-    def _close(connected: socket.socket | None) -> None:
-        if connected is not None:
-            connected.close()
-
-    def _unreachable(self, why: str, hint: str) -> RequestError:
-        return RequestError(f"The server at {self.address} cannot be reached: {why}.", hint, cause="unreachable")
-
-    def _no_answer(self, error: Exception) -> RequestError:
-        if isinstance(error, http.client.RemoteDisconnected | ConnectionError):
-            return RequestError(
-                f"The server at {self.address} hung up without an answer.", "Look into its log.", cause="unreachable"
-            )
-        return RequestError(
-            f"What listens at {self.address} does not speak HTTP.", "Check the address after --server.", cause="refused"
-        )
+        raise error_of_status(self.address, response.status, words, response.header)
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """A document of a kind. Raises ServerFailure where it is none."""
+    """A document of a kind. Raises RequestError where it is none."""
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         pass
-    # A second, slower look: half a surrogate pair or a broken character is no reason to give a reply up.
+    # A second, slower try: half a surrogate pair or a broken character is no reason to drop a reply.
     try:
         return msgspec.convert(json.loads(data.decode("utf-8", "replace")), kind)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -261,11 +138,11 @@ class _ErrorDocument(msgspec.Struct):
 
 
 def error_words(data: bytes) -> str:
-    """What a server says of an error, in the forms that servers have for it; else the beginning of its answer."""
+    """The message of an error document, in the forms that servers use; else the beginning of the answer."""
     try:
         document = decode(data, _ErrorDocument)
     except RequestError:
-        return quoted(data[:WORDS_BYTES_MAX].decode("utf-8", "replace"))
+        return quoted(data[:ERROR_START_BYTES].decode("utf-8", "replace"))
     error: Any = document.error
     words = error.message if isinstance(error, _ErrorObject) else error
     return quoted(str(words or document.message or document.detail or ""))
@@ -274,33 +151,33 @@ def error_words(data: bytes) -> str:
 _CONTEXT_WORDS = ("exceed_context", "context size", "context length", "maximum context", "context window", "n_ctx")
 
 
-def is_of_context(words: str) -> bool:
+def is_context_error(words: str) -> bool:
     """Whether an error says that the conversation is too long."""
     lower = words.lower()
     return any(word in lower for word in _CONTEXT_WORDS)
 
 
-def failure_of_status(address: Address, status: int, words: str, header: Callable[[str], str]) -> RequestError:
-    """What a status other than 200 means for a person."""
-    told = f": {words}." if words else "."
+def error_of_status(address: Address, status: int, words: str, header: Callable[[str], str]) -> RequestError:
+    """What a status other than 200 means."""
+    quote = f": {words}." if words else "."
     if 300 <= status < 400:
         to = quoted(header("Location"))
         return RequestError(
-            f"The server at {address} sends us on to {to or 'another address'}, which nobody asked for.",
-            "Give that address to --server if it is what you mean.",
+            f"The server at {address} redirects to {to or 'another address'}; redirects are not followed.",
+            "Give that address to --server if it is the right one.",
             cause="refused",
         )
     what, hint, cause = _meaning(address, status, words, header("Retry-After"))
-    return RequestError(f"{what}{told}", hint, cause=cause)
+    return RequestError(f"{what}{quote}", hint, cause=cause)
 
 
 def _meaning(address: Address, status: int, words: str, retry_after: str) -> tuple[str, str, Cause]:
-    if status in {400, 413, 422} and is_of_context(words):
+    if status in {400, 413, 422} and is_context_error(words):
         hint = "Clear it, or start the server with a longer context."
         return "The conversation does not fit the server's context", hint, "context"
     if status in {401, 403}:
         hint = "Put its key into EDGETOP_SERVER_KEY, or name a file that holds it with --server-key-file."
-        return f"The server at {address} wants another key ({status})", hint, "key"
+        return f"The server at {address} does not accept the key ({status})", hint, "key"
     if status == 404:
         hint = "Choose one of its models with --model (`edgetop models --server URL` lists them)."
         return f"The server at {address} does not have it (404)", hint, "missing"
@@ -311,14 +188,8 @@ def _meaning(address: Address, status: int, words: str, retry_after: str) -> tup
         return f"The server takes no more requests now ({status})", f"Try again {when}.", "refused"
     return (
         f"The server answered with an error ({status})",
-        "Look into its log.",
+        "Check its log.",
         "broken" if status >= 500 else "refused",
-    )
-
-
-def _broken_off() -> RequestError:
-    return RequestError(
-        "The connection to the server broke off in the middle of its answer.", "Look whether it still runs."
     )
 
 
@@ -330,11 +201,11 @@ class LineSplitter:
     """Cuts a stream into lines that end with LF, CR or CR LF."""
 
     def __init__(self) -> None:
-        self._rest = bytearray()
+        self._partial = bytearray()
         self._after_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that `data` ends, without their ends. Raises ServerFailure for one that does not end."""
+        """The lines that `data` ends, without their ends. Raises RequestError for one that does not end."""
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -343,23 +214,23 @@ class LineSplitter:
         if b"\r" in data:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\n" not in data:
-            self._keep(data)
+            self._append(data)
             return []
         first, *others = data.split(b"\n")
-        lines = [bytes(self._rest) + first, *others[:-1]]
-        self._rest.clear()
-        self._keep(others[-1])
+        lines = [bytes(self._partial) + first, *others[:-1]]
+        self._partial.clear()
+        self._append(others[-1])
         return lines
 
     def finish(self) -> bytes:
         """The last line, where the stream ended without an end of line."""
-        rest = bytes(self._rest)
-        self._rest.clear()
+        rest = bytes(self._partial)
+        self._partial.clear()
         return rest
 
-    def _keep(self, data: bytes) -> None:
-        self._rest += data
-        if len(self._rest) > LINE_BYTES_MAX:
+    def _append(self, data: bytes) -> None:
+        self._partial += data
+        if len(self._partial) > LINE_BYTES_MAX:
             raise RequestError(f"The server sent a line of more than {LINE_BYTES_MAX // 2**20} MiB.")
 
 
@@ -375,8 +246,7 @@ class NdjsonReader:
 
     def finish(self) -> list[bytes]:
         """What the end of the stream completes."""
-        rest = self._lines.finish()
-        return [rest] if rest.strip() else []
+        return [line for line in (self._lines.finish(),) if line.strip()]
 
 
 class SseReader:

@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from edgetop.core.clock import US_PER_S, monotonic_us, seconds
 from edgetop.core.engine_settings import EngineInfo, EnginePerf, EngineSettings
 from edgetop.core.records import ModelLoaded, Prefill, StopReason, TurnFinished
-from edgetop.inference.engine import Reporter, Stop
+from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn
 from edgetop.inference.protocol import Choose, Generate, Load, LoadFailed, Measure, Perplexity, ScoreFailed, Waiting
-from edgetop.inference.reply import ServerReply
-from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_of
+from edgetop.inference.reply import ReplyBatcher
+from edgetop.inference.server.address import ANY_MODEL, KEY_VARIABLE, Address, ServerChoice, key_of
 from edgetop.inference.server.backend import (
     ChatRequest,
     Delta,
-    Found,
+    LoadedModel,
     PromptProgress,
     ServerBackend,
     choose,
-    deltas_of,
     report_test,
 )
-from edgetop.inference.server.connection import HttpClient, HttpResponse
+from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.detection import detect
-from edgetop.io.http import RequestCancelledError, RequestError
+from edgetop.io.http import HttpResponse, RequestCancelledError, RequestError
+
+NO_LIKELIHOODS = "A server reports no likelihoods, so that quality cannot be scored with it."
 
 
 class Generation:
-    """A turn under way."""
+    """One turn."""
 
     def __init__(
         self,
-        exchange: HttpClient,
-        dialect: ServerBackend,
-        found: Found,
+        client: ServerClient,
+        backend: ServerBackend,
+        model: LoadedModel,
         settings: EngineSettings,
         *,
         command: Generate,
         report: Reporter,
         loading_s: float,
     ) -> None:
-        """`loading_s` is how long the server may be loading its model before it answers."""
+        """`loading_s` is how long the server may load its model before it answers."""
         self._loading_s = loading_s
-        self._exchange = exchange
-        self._dialect = dialect
-        self._found = found
+        self._client = client
+        self._backend = backend
+        self._model = model
         self._settings = settings
         self._command = command
         self._report = report
-        self._reply = ServerReply(command.turn, report, goes_on=command.continue_reply)
+        self._reply = ReplyBatcher(command.turn, report, continued=command.continue_reply)
         self._begun_us = monotonic_us()
         self._progress: PromptProgress | None = None
         self._stop_reason: StopReason | None = None
@@ -59,66 +59,63 @@ class Generation:
         self._perf: EnginePerf | None = None
 
     def run(self) -> None:
-        """Ask and follow the answer; the last report is TurnFinished."""
-        reason: StopReason = "end_of_generation"
-        error = ""
+        """Send the request and report its answer; the last report is TurnFinished."""
+        reason: StopReason
+        text = ""
         try:
-            self._ask()
+            self._receive()
             reason = self._reason()
-        except RequestCancelledError:
-            reason = "cancelled"
-        except RequestError as failure:
-            reason = "context_full" if failure.cause == "context" else "failed"
-            error = failure.sentence
+        except RequestError as error:
+            reason, text = _failure(error)
         self._reply.finish()
-        self._report(self._finished(reason, error))
+        self._report(self._finished(reason, text))
 
-    def _ask(self) -> None:
-        question = self._dialect.question(self._command, self._found, self._settings)
-        with self._answer(question) as answer:
-            for t_us, delta in deltas_of(answer, self._dialect.stream()):
-                self._take(t_us, delta)
+    def _receive(self) -> None:
+        request = self._backend.chat_request(self._command, self._model, self._settings)
+        with self._send(request) as answer:
+            for t_us, delta in self._backend.chat_stream().deltas(answer):
+                self._add(t_us, delta)
                 if delta.done:
                     return
                 if answer.is_drained:
                     self._reply.flush()
         if self._stop_reason is None:
             raise RequestError(
-                "The server ended its answer without saying that it is complete.", "Look whether it still runs."
+                "The server ended its answer without saying that it is complete.", "Check whether it still runs."
             )
 
-    def _answer(self, question: ChatRequest) -> HttpResponse:
-        """The answer that begins; a server that was started anew is waited for until it has loaded its model."""
+    def _send(self, request: ChatRequest) -> HttpResponse:
+        """The answer, once it begins; a server that was restarted may have to load its model first."""
         deadline_us = monotonic_us() + round(self._loading_s * US_PER_S)
         while True:
-            answer = self._exchange.ask("POST", question.path, question.body)
+            answer = self._client.request("POST", request.path, request.body)
             try:
-                self._exchange.require_success(answer)
-            except RequestError as failure:
-                answer.hang_up()
-                loads = failure.cause == "loading" and "loading" in failure.what.lower()
-                if not loads or monotonic_us() >= deadline_us:
+                self._client.raise_for_status(answer)
+            except RequestError as error:
+                answer.close()
+                is_loading = error.cause == "loading" and "loading" in error.what.lower()
+                if not is_loading or monotonic_us() >= deadline_us:
                     raise
             else:
                 return answer
-            self._exchange.wait_for_model()
+            self._client.wait_for_model()
 
-    def _take(self, t_us: int, delta: Delta) -> None:
+    def _add(self, t_us: int, delta: Delta) -> None:
         if delta.progress is not None:
-            self._note_progress(t_us, delta.progress)
+            self._report_progress(t_us, delta.progress)
         if delta.reasoning:
-            # A chunk has one part or the other; with both its tokens are counted with the answer.
-            self._reply.add(t_us, delta.reasoning, "reasoning", generated=delta.generated)
+            # A chunk has one part or the other; with both, its tokens are counted with the first one.
+            self._reply.add_chunk(t_us, delta.reasoning, "reasoning", generated=delta.generated)
         if delta.text:
-            self._reply.add(t_us, delta.text, "answer", generated=delta.generated)
+            self._reply.add_chunk(t_us, delta.text, "answer", generated=delta.generated)
         self._stop_reason = delta.stop_reason or self._stop_reason
         self._perf = delta.perf or self._perf
         for name in ("prompt_tokens", "cached_tokens", "total_tokens"):
-            told = getattr(delta, name)
-            if told is not None:
-                setattr(self, f"_{name}", told)
+            count = getattr(delta, name)
+            if count is not None:
+                setattr(self, f"_{name}", count)
 
-    def _note_progress(self, t_us: int, progress: PromptProgress) -> None:
+    def _report_progress(self, t_us: int, progress: PromptProgress) -> None:
         cached = min(progress.cached, progress.total)
         total = progress.total - cached
         done = min(max(progress.processed - cached, 0), total)
@@ -129,7 +126,7 @@ class Generation:
         self._report(Prefill(turn=self._command.turn, t_us=t_us, done=done, total=total, cached=cached))
 
     def _reason(self) -> StopReason:
-        """Why the answer ended; a length that nobody asked for is the end of the context."""
+        """Why the answer ended; a length that was not requested is the end of the context."""
         reason = self._stop_reason or "end_of_generation"
         limit = self._command.sampling.max_tokens
         if reason == "max_tokens" and (limit is None or self._generated()[0] < limit - 1):
@@ -174,121 +171,101 @@ class Generation:
         )
 
 
-ANY_MODEL = Path()
-"""In place of a model's name: the one that the server has loaded, or its only one."""
-
-NO_LIKELIHOODS = "A server tells no likelihoods, so that quality cannot be scored with it."
-
-_NOT_LOADED = "No model is loaded: load one first."
-
-_HINT = "Leave --server out and name a model file."
-
-
 class ServerEngine:
-    """One model of one server at a time. Nothing is contacted before a model is asked for."""
+    """One model of one server at a time. Nothing is contacted before a model is loaded."""
 
     def __init__(self, choice: ServerChoice) -> None:
         """Raises ValueError for an address that is none."""
         self._choice = choice
         self._address: Address = choice.address
-        self._ready: tuple[ServerBackend, Found, EngineSettings, str] | None = None
+        self._loaded: tuple[ServerBackend, LoadedModel, EngineSettings, str] | None = None
 
     @property
     def info(self) -> EngineInfo:
-        """What computes, as far as it is known before the server was asked."""
+        """What computes, as far as it is known before the server was contacted."""
         return self._info("server", "")
 
     def load(self, command: Load, stop: Stop, report: Reporter) -> None:
-        """Ask the server for a model; the last report is ModelLoaded or LoadFailed."""
+        """Have the server load a model; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
-        self._ready = None
+        self._loaded = None
         try:
             key = key_of(self._choice, os.environ.get(KEY_VARIABLE))
-            exchange = self._exchange(stop, key, report)
-            dialect = detect(exchange, self._choice.kind)
-            dialect.wait(exchange, self._choice.loading_s)
+            client = self._client(stop, key, report)
+            backend = detect(client, self._choice.kind)
+            backend.wait_until_ready(client, self._choice.loading_s)
             wanted = None if command.path == str(ANY_MODEL) else command.path
-            offer = choose(dialect.offers(exchange), wanted)
-            found = dialect.load(exchange, offer, command.settings, self._choice.loading_s)
+            offer = choose(backend.offers(client), wanted)
+            model = backend.load(client, offer, command.settings, self._choice.loading_s)
         except RequestCancelledError:
             hint = "Load the model again."
             report(LoadFailed(reason="cancelled", message="Loading was cancelled.", hint=hint))
             return
-        except RequestError as failure:
-            missing = failure.cause == "missing"
-            report(LoadFailed(reason="missing" if missing else "failed", message=failure.what, hint=failure.hint))
+        except RequestError as error:
+            missing = error.cause == "missing"
+            report(LoadFailed(reason="missing" if missing else "failed", message=error.what, hint=error.hint))
             return
         except ValueError as error:
-            report(LoadFailed(reason="failed", message=f"{error}.", hint="Put the key alone into it."))
+            report(LoadFailed(reason="failed", message=f"{error}.", hint="Put nothing but the key into it."))
             return
-        self._ready = (dialect, found, command.settings, key)
+        self._loaded = (backend, model, command.settings, key)
         now_us = monotonic_us()
         report(
             ModelLoaded(
                 t_us=now_us,
                 load_s=seconds(now_us - begin_us),
-                model=found.model,
-                engine=self._info(dialect.name, found.version),
-                settings=found.settings,
-                memory=found.memory,
+                model=model.info,
+                engine=self._info(backend.name, model.version),
+                settings=model.settings,
+                memory=model.memory,
             )
         )
 
     def generate(self, command: Generate, stop: Stop, report: Reporter) -> None:
         """Answer; the last report is TurnFinished."""
-        if self._ready is None:
-            report(_failed(command.turn, _NOT_LOADED))
+        if self._loaded is None:
+            report(empty_turn(command.turn, "failed", NO_MODEL))
             return
-        dialect, found, settings, key = self._ready
-        exchange = self._exchange(stop, key, report)
+        backend, model, settings, key = self._loaded
+        client = self._client(stop, key, report)
         loading_s = self._choice.loading_s
-        Generation(exchange, dialect, found, settings, command=command, report=report, loading_s=loading_s).run()
+        Generation(client, backend, model, settings, command=command, report=report, loading_s=loading_s).run()
 
     def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
-        """Let the server do a test, where its kind has such; the last report is TurnFinished."""
-        if self._ready is None:
-            report(_failed(command.turn, _NOT_LOADED))
+        """Have the server run a test, where its kind can; the last report is TurnFinished."""
+        if self._loaded is None:
+            report(empty_turn(command.turn, "failed", NO_MODEL))
             return
-        dialect, found, _, key = self._ready
+        backend, model, _, key = self._loaded
         try:
-            tested = dialect.test(self._exchange(stop, key, report), command, found)
-        except RequestCancelledError:
-            report(_failed(command.turn, "", "cancelled"))
-        except RequestError as failure:
-            reason: StopReason = "context_full" if failure.cause == "context" else "failed"
-            report(_failed(command.turn, failure.sentence, reason))
+            timings = backend.run_test(self._client(stop, key, report), command, model)
+        except RequestError as error:
+            report(empty_turn(command.turn, *_failure(error)))
         else:
-            report_test(command, tested, report)
+            report_test(command, timings, report)
 
-    def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:  # noqa: ARG002 - the same
-        """Servers give no likelihoods; the last report is ScoreFailed."""
-        report(ScoreFailed(message=NO_LIKELIHOODS, hint=_HINT))
+    def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:  # noqa: ARG002 - cannot
+        """Servers report no likelihoods; the last report is ScoreFailed."""
+        report(ScoreFailed(message=NO_LIKELIHOODS, hint="Leave --server out and name a model file."))
 
     def close(self) -> None:
-        """Nothing is held: each request has a connection of its own."""
+        """Nothing is open: each request has a connection of its own."""
 
-    def _exchange(self, stop: Stop, key: str, report: Reporter) -> HttpClient:
-        return HttpClient(
+    def _client(self, stop: Stop, key: str, report: Reporter) -> ServerClient:
+        return ServerClient(
             self._address,
             key=key,
-            silence_s=self._choice.timeout_s,
+            idle_s=self._choice.timeout_s,
             stopped=lambda: stop.requested,
-            on_loading=lambda: report(Waiting(text="The server is still loading its model, and is waited for.")),
+            on_loading=lambda: report(Waiting(text="The server is still loading its model; waiting for it.")),
         )
 
     def _info(self, name: str, version: str) -> EngineInfo:
         return EngineInfo(name=name, version=version, server=str(self._address), stamps="arrival")
 
 
-def _failed(turn: int, error: str, reason: StopReason = "failed") -> TurnFinished:
-    return TurnFinished(
-        turn=turn,
-        t_us=monotonic_us(),
-        stop_reason=reason,
-        prompt_tokens=0,
-        cached_tokens=0,
-        generated_tokens=0,
-        context_used=0,
-        error=error,
-        counted=False,
-    )
+def _failure(error: RequestError) -> tuple[StopReason, str]:
+    """Why a turn ended, and the text for a person."""
+    if isinstance(error, RequestCancelledError):
+        return "cancelled", ""
+    return "context_full" if error.cause == "context" else "failed", error.sentence

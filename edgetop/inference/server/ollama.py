@@ -1,7 +1,7 @@
 """Ollama.
 
-It says at the end how many tokens the prompt had and how long it took. A prompt of another number of tokens than was
-wanted, by a mark that the model sets before it, is asked for once more with as many words fewer.
+It reports at the end how many tokens the prompt had and how long it took. When a test's prompt has another number of
+tokens than planned, because of a token that the model adds, it is sent again with fewer or more words.
 """
 
 from __future__ import annotations
@@ -13,16 +13,25 @@ from msgspec import Struct
 
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
-from edgetop.core.records import StopReason
 from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import Generate, Measure
-from edgetop.inference.server.backend import ChatRequest, Count, Delta, Found, Offer, TestTimings
-from edgetop.inference.server.connection import HttpClient, NdjsonReader, decode, error_words
-from edgetop.inference.server.openai import failure_in_stream, messages_of
+from edgetop.inference.reply import FLUSH_PERIOD_US
+from edgetop.inference.server.backend import (
+    AnswerStream,
+    ChatRequest,
+    Count,
+    Delta,
+    LoadedModel,
+    Offer,
+    Program,
+    ServerBackend,
+    TestTimings,
+    error_in_stream,
+)
+from edgetop.inference.server.connection import NdjsonReader, ServerClient, decode, error_words
+from edgetop.inference.server.openai import chat_messages
 from edgetop.inference.server.usage import Usage
 from edgetop.io.http import RequestCancelledError, RequestError
-
-PATH = "/api/generate"
 
 _TEXT = (
     "the of and to in is was for on that by this with you it not or be are from at as your all have new more an we can "
@@ -34,118 +43,15 @@ WORDS: Final = tuple(_TEXT.split())
 """Such as every vocabulary of a language model has as one token, with the space before it."""
 
 COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,"
-"""Hardly a model ends this before it has to: Ollama cannot be told to go on after the end of a reply."""
+"""Hardly a model ends this early: Ollama cannot be made to continue after the end of a reply."""
 
 TRIES = 4
 
-_NS_PER_US = 1000
-
-
-class _GenerateLine(Struct):
-    response: str | None = None
-    done: bool = False
-    prompt_eval_count: Count | None = None
-    prompt_eval_cached_count: Count | None = None
-    prompt_eval_duration: Count | None = None
-    eval_count: Count | None = None
-    eval_duration: Count | None = None
-    error: object = None
-
-
-class _Asked(Struct, frozen=True, kw_only=True):
-    """One request and what came of it."""
-
-    sent_us: int
-    stamps: tuple[int, ...]
-    """Of the lines with text."""
-    end: _GenerateLine
-
-
-def run_test(exchange: HttpClient, command: Measure, *, model: str, options: dict[str, object]) -> TestTimings:
-    """Let Ollama do a test. `options` are those of the model that is loaded. Raises ServerFailure."""
-    if command.depth:
-        raise RequestError("Ollama does not say what of a prompt it had kept.", "Measure it without -d.")
-    body = {
-        "model": model,
-        "raw": True,
-        "stream": True,
-        "options": {**options, "temperature": 0, "seed": command.seed, "num_predict": command.n_gen + 1},
-    }
-    if not command.n_prompt:
-        asked = _ask(exchange, {**body, "prompt": COUNTING})
-        return _tested(command, asked, asked.stamps[0] if asked.stamps else asked.sent_us)
-    chosen = random.Random(command.seed)  # noqa: S311 - not for secrets
-    words = count = command.n_prompt
-    for _ in range(TRIES):
-        # New words each time: what a prompt begins with as the one before did, would not be evaluated again.
-        asked = _ask(exchange, {**body, "prompt": " ".join(chosen.choice(WORDS) for _ in range(words))})
-        count = asked.end.prompt_eval_count or 0
-        if asked.end.prompt_eval_cached_count:
-            raise RequestError("Ollama had kept a part of the prompt.", "Look whether somebody else uses it.")
-        if count == command.n_prompt:
-            return _tested(command, asked, _end_of_prompt_us(asked))
-        words = max(1, words - (count - command.n_prompt))
-    raise RequestError(
-        f"No prompt of {command.n_prompt} tokens could be made for this model: it counts {count} in {words} words.",
-        "Measure it with --prompts.",
-    )
-
-
-def _ask(exchange: HttpClient, body: object) -> _Asked:
-    sent_us, reader = monotonic_us(), NdjsonReader()
-    stamps: list[int] = []
-    end = _GenerateLine()
-    with exchange.ask("POST", PATH, body) as answer:
-        exchange.require_success(answer)
-        for piece in answer.stream():
-            for document in reader.feed(piece):
-                end = decode(document, _GenerateLine)
-                if end.error is not None:
-                    raise failure_in_stream(error_words(document))
-                stamps += [answer.received_us] if end.response else []
-            if end.done:
-                break
-    if not end.done:
-        raise RequestError("Ollama ended the test without saying how long it took.", "Look into its log.")
-    return _Asked(sent_us=sent_us, stamps=tuple(stamps), end=end)
-
-
-def _end_of_prompt_us(asked: _Asked) -> int:
-    """When the prompt had been evaluated: the first token came then."""
-    if not asked.stamps:
-        raise RequestError("Ollama answered the test without any text.", "Choose another model.")
-    return asked.stamps[0]
-
-
-def _tested(command: Measure, asked: _Asked, prefilled_us: int) -> TestTimings:
-    end = asked.end
-    if (end.eval_count or 0) < command.n_gen + 1:
-        raise RequestError(
-            f"The model ended its reply after {end.eval_count or 0} of {command.n_gen + 1} tokens, and Ollama cannot "
-            "be told to go on.",
-            "Measure a shorter reply (-n), or with --prompts.",
-        )
-    prompt_us = (end.prompt_eval_duration or 0) // _NS_PER_US
-    if command.n_prompt and not prompt_us:
-        raise RequestError("Ollama does not say how long it took for the prompt.", "Use a newer one.")
-    # A line may hold several tokens: those that have none of their own came with the last one.
-    stamps = asked.stamps[: command.n_gen + 1]
-    stamps += (asked.stamps[-1:] or (prefilled_us,)) * (command.n_gen + 1 - len(stamps))
-    return TestTimings(
-        prefill_us=max(asked.sent_us, prefilled_us - prompt_us),
-        prefilled_us=prefilled_us,
-        stamps=stamps,
-        perf=EnginePerf(
-            prefill_ms=prompt_us / 1000,
-            prefill_tokens=end.prompt_eval_count or 0,
-            decode_ms=(end.eval_duration or 0) / _NS_PER_US / 1000,
-            decode_tokens=end.eval_count or 0,
-        ),
-    )
-
+NO_COUNTERS = Unavailable(
+    "Ollama does not report how many tokens it generates for others", "llama-server with --metrics and vLLM do"
+)
 
 _NS_PER_MS = 1e6
-
 _THINKING = "enable_thinking"
 """The template argument that Ollama has a field of its own for."""
 
@@ -157,11 +63,12 @@ class _Version(Struct):
 class _Details(Struct):
     family: str = ""
     quantization_level: str = ""
-    parameter_size: str = ""
 
 
 class _Model(Struct):
-    name: str
+    """An entry of `/api/tags` and `/api/ps`."""
+
+    name: str = ""
     size: Count | None = None
     details: _Details | None = None
     size_vram: Count | None = None
@@ -183,33 +90,64 @@ class _Message(Struct):
 
 
 class _Line(Struct):
+    """A line of the answer of `/api/chat` or `/api/generate`."""
+
     message: _Message | None = None
+    response: str | None = None
     done: bool = False
     done_reason: str | None = None
-    load_duration: Count | None = None
     prompt_eval_count: Count | None = None
     prompt_eval_cached_count: Count | None = None
     prompt_eval_duration: Count | None = None
+    """In nanoseconds, as all durations."""
     eval_count: Count | None = None
     eval_duration: Count | None = None
     error: object = None
 
+    @property
+    def perf(self) -> EnginePerf | None:
+        """Its counters; `None` before the last line."""
+        if self.eval_count is None or not self.eval_duration:
+            return None
+        evaluated = (self.prompt_eval_count or 0) - (self.prompt_eval_cached_count or 0)
+        return EnginePerf(
+            prefill_ms=(self.prompt_eval_duration or 0) / _NS_PER_MS,
+            prefill_tokens=max(0, evaluated),
+            decode_ms=self.eval_duration / _NS_PER_MS,
+            decode_tokens=self.eval_count,
+        )
 
-class OllamaDialect:
+
+class OllamaBackend(ServerBackend):
     """Ollama."""
 
+    kind = "ollama"
     name = "Ollama"
+    programs = (
+        Program(r"ollama serve\b", "ollama", 11434),
+        Program(r"ollama runner\b|ollama_llama_server\b|ollama-llama-server\b", "ollama runner"),
+    )
+    process_names = ("ollama",)
+    has_token_tests = True
+    request_settings = ("threads", "gpu_layers", "batch")
+    health_path = "/api/version"
 
-    def version(self, exchange: HttpClient) -> str:
-        """Its version. Raises ServerFailure."""
-        return exchange.get("/api/version", _Version).version
+    def __init__(self) -> None:
+        self._version = ""
 
-    def wait(self, exchange: HttpClient, loading_s: float) -> None:
-        """It answers at once, and loads a model when it is asked for."""
+    @classmethod
+    def matches(cls, client: ServerClient) -> bool:
+        """Only Ollama has `/api/version`. Raises RequestError."""
+        client.get("/api/version", _Version)
+        return True
 
-    def offers(self, exchange: HttpClient) -> list[Offer]:
-        """The models that were pulled. Raises ServerFailure."""
-        loaded = {model.name for model in self._running(exchange)}
+    def version(self, client: ServerClient) -> str:
+        """Its version. Raises RequestError."""
+        return client.get("/api/version", _Version).version
+
+    def offers(self, client: ServerClient) -> list[Offer]:
+        """The models that were pulled. Raises RequestError."""
+        loaded = {model.name for model in _running(client)}
         return [
             Offer(
                 name=model.name,
@@ -217,28 +155,28 @@ class OllamaDialect:
                 quantization=model.details.quantization_level if model.details else "",
                 loaded=model.name in loaded,
             )
-            for model in exchange.get("/api/tags", _Models).models or []
+            for model in client.get("/api/tags", _Models).models or []
         ]
 
-    def load(self, exchange: HttpClient, offer: Offer, settings: EngineSettings, loading_s: float) -> Found:
-        """Let it load the model, which it would else do with the first question. Raises ServerFailure."""
+    def load(self, client: ServerClient, offer: Offer, settings: EngineSettings, loading_s: float) -> LoadedModel:
+        """Have it load the model, which it would otherwise do with the first request. Raises RequestError."""
         body = {"model": offer.name, "stream": False, "options": _options(settings)}
-        exchange.post("/api/generate", body, _Line, silence_s=loading_s)
-        shown = exchange.post("/api/show", {"model": offer.name}, _Shown)
-        running = next((model for model in self._running(exchange) if model.name == offer.name), None)
+        client.post("/api/generate", body, _Line, idle_s=loading_s)
+        shown = client.post("/api/show", {"model": offer.name}, _Shown)
+        running = next((model for model in _running(client) if model.name == offer.name), None)
         info = shown.model_info or {}
         details = shown.details or _Details()
         architecture = str(info.get("general.architecture") or details.family)
         parameters = _count(info.get("general.parameter_count"))
         size = offer.size_bytes
-        return Found(
+        return LoadedModel(
             name=offer.name,
-            model=ModelInfo(
+            info=ModelInfo(
                 path=offer.name,
                 name=offer.name,
                 architecture=architecture,
                 quantization=details.quantization_level or offer.quantization,
-                # The size is that of all that was pulled: for a model with an eye of its own it is too much.
+                # The size of all that was pulled: too much for a model with a vision part.
                 bits_per_weight=8 * size / parameters if size and parameters else None,
                 size_bytes=size,
                 parameters=parameters,
@@ -246,13 +184,13 @@ class OllamaDialect:
                 n_layer=_count(info.get(f"{architecture}.block_count")),
                 chat_template="model",
             ),
-            settings=_told(settings, running),
+            settings=_reported_settings(settings, running),
             memory=_memory(running),
-            version=self.version(exchange),
+            version=self.version(client),
         )
 
-    def question(self, command: Generate, found: Found, settings: EngineSettings) -> ChatRequest:
-        """The request for an answer; a conversation that ends with the assistant's words is gone on with."""
+    def chat_request(self, command: Generate, model: LoadedModel, settings: EngineSettings) -> ChatRequest:
+        """The request for an answer; the server continues a conversation that ends with the assistant's text."""
         sampling = command.sampling
         options: dict[str, object] = {
             **_options(settings),
@@ -271,8 +209,8 @@ class OllamaDialect:
         if sampling.stop:
             options["stop"] = list(sampling.stop)
         body: dict[str, object] = {
-            "model": found.name,
-            "messages": messages_of(command.messages),
+            "model": model.name,
+            "messages": chat_messages(command.messages),
             "stream": True,
             "options": options,
         }
@@ -280,91 +218,51 @@ class OllamaDialect:
             body["think"] = settings.template_args[_THINKING]
         return ChatRequest(path="/api/chat", body=body)
 
-    def stream(self) -> OllamaStream:
-        """For one answer."""
-        return OllamaStream()
+    def chat_stream(self) -> AnswerStream:
+        """Parses one answer."""
+        return chat_stream()
 
-    def test(self, exchange: HttpClient, command: Measure, found: Found) -> TestTimings:
-        """Words for a prompt, and a reply that hardly ends by itself. Raises ServerFailure."""
-        return run_test(exchange, command, model=found.name, options=_options(found.settings))
+    def run_test(self, client: ServerClient, command: Measure, model: LoadedModel) -> TestTimings:
+        """Evaluate words as a prompt, and a reply that hardly ends by itself. Raises RequestError."""
+        return _run_test(client, command, model.name, _options(model.settings))
 
-    @staticmethod
-    def _running(exchange: HttpClient) -> list[_Model]:
-        try:
-            return exchange.get("/api/ps", _Models).models or []
-        except RequestCancelledError:
-            raise
-        except RequestError:
-            return []  # before 0.1.33 it did not tell
-
-
-class OllamaStream:
-    """The answer to a streamed chat request."""
-
-    def __init__(self) -> None:
-        self._reader = NdjsonReader()
-
-    def feed(self, data: bytes) -> list[Delta]:
-        """What `data` completes. Raises ServerFailure."""
-        return [_delta(line) for line in self._reader.feed(data)]
-
-    def finish(self) -> list[Delta]:
-        """What the end of the stream completes."""
-        return [_delta(line) for line in self._reader.finish()]
-
-    def as_document(self) -> None:
-        """Its lines are read alike, whatever they are called."""
+    def read_usage(self, client: ServerClient) -> Usage:
+        """Names of the loaded models; Ollama has no counters. Raises RequestError."""
+        self._version = self._version or self.version(client)
+        return Usage(
+            kind=self.kind,
+            version=self._version,
+            models=tuple(model.name for model in client.get("/api/ps", _Models).models or []),
+            tokens=NO_COUNTERS,
+            counts="nothing",
+            no_count=NO_COUNTERS,
+        )
 
 
-def _delta(data: bytes) -> Delta:
-    line = decode(data, _Line)
-    if line.error is not None:
-        raise failure_in_stream(error_words(data))
-    said = line.message or _Message()
-    text, reasoning = said.content or "", said.thinking or ""
-    if not line.done:
-        return Delta(text=text, reasoning=reasoning)
-    prompt, cached = line.prompt_eval_count, line.prompt_eval_cached_count
-    return Delta(
-        text=text,
-        reasoning=reasoning,
-        stop_reason=_stop_reason(line.done_reason),
-        prompt_tokens=prompt,
-        cached_tokens=cached,
-        total_tokens=line.eval_count,
-        perf=_perf(line),
-        done=True,
-    )
+BACKENDS = (OllamaBackend,)
 
 
-def _perf(line: _Line) -> EnginePerf | None:
-    if line.eval_count is None or not line.eval_duration:
-        return None
-    evaluated = (line.prompt_eval_count or 0) - (line.prompt_eval_cached_count or 0)
-    return EnginePerf(
-        prefill_ms=(line.prompt_eval_duration or 0) / _NS_PER_MS,
-        prefill_tokens=max(0, evaluated),
-        decode_ms=line.eval_duration / _NS_PER_MS,
-        decode_tokens=line.eval_count,
-    )
-
-
-def _stop_reason(done_reason: str | None) -> StopReason:
-    return "max_tokens" if done_reason == "length" else "end_of_generation"
+def _running(client: ServerClient) -> list[_Model]:
+    try:
+        return client.get("/api/ps", _Models).models or []
+    except RequestCancelledError:
+        raise
+    except RequestError:
+        return []  # before 0.1.33 it had no /api/ps
 
 
 def _options(settings: EngineSettings) -> dict[str, object]:
-    """What Ollama lets a request decide of how a model is run; it loads the model anew when it changes."""
-    asked = {
+    """Engine settings that a request may contain; Ollama loads the model again when they change."""
+    chosen = {
         "num_ctx": settings.n_ctx,
         "num_thread": settings.n_threads,
         "num_batch": settings.n_batch,
         "num_gpu": settings.n_gpu_layers,
     }
-    return {name: value for name, value in asked.items() if value is not None}
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
-def _told(settings: EngineSettings, running: _Model | None) -> EngineSettings:
+def _reported_settings(settings: EngineSettings, running: _Model | None) -> EngineSettings:
     n_ctx = running.context_length if running is not None and running.context_length else settings.n_ctx
     return EngineSettings(
         n_ctx=n_ctx,
@@ -376,7 +274,7 @@ def _told(settings: EngineSettings, running: _Model | None) -> EngineSettings:
 
 
 def _memory(running: _Model | None) -> MemoryBreakdown:
-    """What Ollama says a loaded model takes: in all, and of that on GPUs."""
+    """What a loaded model takes: in all, and of that on GPUs."""
     if running is None or running.size is None:
         return MemoryBreakdown()
     sizes = {"Ollama, in all": running.size}
@@ -389,37 +287,120 @@ def _count(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**50 else None
 
 
-OLLAMA_TELLS_NONE = Unavailable(
-    "Ollama does not tell how many tokens it generates for others", "llama-server with --metrics and vLLM do"
-)
+def chat_stream() -> AnswerStream:
+    """Parses the answer to a streamed chat request."""
+    return AnswerStream(NdjsonReader(), _delta)
 
 
-class _Loaded(Struct):
-    name: str = ""
+def _line(data: bytes) -> _Line:
+    line = decode(data, _Line)
+    if line.error is not None:
+        raise error_in_stream(error_words(data))
+    return line
 
 
-class _Ps(Struct):
-    models: list[_Loaded] | None = None
+def _delta(data: bytes) -> Delta:
+    line = _line(data)
+    message = line.message or _Message()
+    text, reasoning = message.content or "", message.thinking or ""
+    if not line.done:
+        return Delta(text=text, reasoning=reasoning)
+    return Delta(
+        text=text,
+        reasoning=reasoning,
+        stop_reason="max_tokens" if line.done_reason == "length" else "end_of_generation",
+        prompt_tokens=line.prompt_eval_count,
+        cached_tokens=line.prompt_eval_cached_count,
+        total_tokens=line.eval_count,
+        perf=line.perf,
+        done=True,
+    )
 
 
-class OllamaReader:
-    """Ollama: which models are loaded; it tells nothing of what it does for others."""
+class _Answer(Struct, frozen=True, kw_only=True):
+    """The answer to one request of a test."""
 
-    health = "/api/version"
+    sent_us: int
+    stamps: tuple[int, ...]
+    """Of the lines with text."""
+    end: _Line
 
-    def __init__(self) -> None:
-        self._version: str | None = None
 
-    def read(self, exchange: HttpClient) -> Usage:
-        """See UsageReader."""
-        if self._version is None:
-            self._version = OllamaDialect().version(exchange)
-        loaded = exchange.get("/api/ps", _Ps).models or []
-        return Usage(
-            kind="ollama",
-            version=self._version,
-            models=tuple(model.name for model in loaded),
-            tokens=OLLAMA_TELLS_NONE,
-            counts="nothing",
-            no_count=OLLAMA_TELLS_NONE,
+def _run_test(client: ServerClient, command: Measure, model: str, options: dict[str, object]) -> TestTimings:
+    if command.depth:
+        raise RequestError("Ollama does not report what of a prompt was cached.", "Measure it without -d.")
+    body = {
+        "model": model,
+        "raw": True,
+        "stream": True,
+        "options": {**options, "temperature": 0, "seed": command.seed, "num_predict": command.n_gen + 1},
+    }
+    if not command.n_prompt:
+        answer = _generate(client, {**body, "prompt": COUNTING})
+        return _timings(command, answer, answer.stamps[0] if answer.stamps else answer.sent_us)
+    chosen = random.Random(command.seed)  # noqa: S311 - not for secrets
+    words = count = command.n_prompt
+    for _ in range(TRIES):
+        # New words each time: a beginning shared with the prompt before would come from the cache.
+        answer = _generate(client, {**body, "prompt": " ".join(chosen.choice(WORDS) for _ in range(words))})
+        count = answer.end.prompt_eval_count or 0
+        if answer.end.prompt_eval_cached_count:
+            raise RequestError("A part of the prompt was cached by Ollama.", "Check whether somebody else uses it.")
+        if count == command.n_prompt:
+            return _timings(command, answer, _end_of_prompt_us(answer))
+        words = max(1, words - (count - command.n_prompt))
+    raise RequestError(
+        f"No prompt of {command.n_prompt} tokens could be made for this model: it counts {count} in {words} words.",
+        "Measure it with --prompts.",
+    )
+
+
+def _generate(client: ServerClient, body: object) -> _Answer:
+    sent_us, reader = monotonic_us(), NdjsonReader()
+    stamps: list[int] = []
+    end = _Line()
+    with client.request("POST", "/api/generate", body) as answer:
+        client.raise_for_status(answer)
+        for piece in answer.pieces(FLUSH_PERIOD_US):
+            for document in reader.feed(piece):
+                end = _line(document)
+                stamps += [answer.received_us] if end.response else []
+            if end.done:
+                break
+    if not end.done:
+        raise RequestError("Ollama ended the test without its timings.", "Check its log.")
+    return _Answer(sent_us=sent_us, stamps=tuple(stamps), end=end)
+
+
+def _end_of_prompt_us(answer: _Answer) -> int:
+    """When the prompt had been evaluated: the first token came then."""
+    if not answer.stamps:
+        raise RequestError("Ollama answered the test without any text.", "Choose another model.")
+    return answer.stamps[0]
+
+
+def _timings(command: Measure, answer: _Answer, prefilled_us: int) -> TestTimings:
+    end = answer.end
+    if (end.eval_count or 0) < command.n_gen + 1:
+        raise RequestError(
+            f"The model ended its reply after {end.eval_count or 0} of {command.n_gen + 1} tokens, and Ollama cannot "
+            "be made to continue.",
+            "Measure a shorter reply (-n), or with --prompts.",
         )
+    prompt_us = (end.prompt_eval_duration or 0) // 1000
+    if command.n_prompt and not prompt_us:
+        raise RequestError("Ollama does not report how long the prompt took.", "Use a newer one.")
+    # A line may have several tokens: those without a line of their own came with the last one.
+    stamps = answer.stamps[: command.n_gen + 1]
+    stamps += (answer.stamps[-1:] or (prefilled_us,)) * (command.n_gen + 1 - len(stamps))
+    return TestTimings(
+        prefill_us=max(answer.sent_us, prefilled_us - prompt_us),
+        prefilled_us=prefilled_us,
+        stamps=stamps,
+        perf=EnginePerf(
+            prefill_ms=prompt_us / 1000,
+            prefill_tokens=end.prompt_eval_count or 0,
+            decode_ms=(end.eval_duration or 0) / _NS_PER_MS,
+            decode_tokens=end.eval_count or 0,
+        ),
+    )

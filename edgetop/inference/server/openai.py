@@ -1,43 +1,74 @@
 """Any server with the OpenAI chat API.
 
-llama-server and vLLM say more in it than it asks for: how far the prompt has been read, how many tokens a chunk brings,
-and how long they took.
-
-It says which models it has and streams text. Where tokens are not counted with each chunk, their number comes at the
-end; how the prompt was read, how much memory it takes and how fast it decodes, it does not say.
+The API lists models and streams text. llama-server and vLLM add to it: how far the prompt has been evaluated, how many
+tokens a chunk holds, and timings. Where tokens are not counted with each chunk, their number comes at the end.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 from msgspec import Struct, field
 
-from edgetop.core.engine_settings import EnginePerf, EngineSettings, ModelInfo, SamplingSettings
+from edgetop.core.engine_settings import EnginePerf, EngineSettings, ModelInfo
 from edgetop.core.records import StopReason
 from edgetop.core.sources import Unavailable
-from edgetop.inference.protocol import ChatMessage, Generate, Measure
-from edgetop.inference.server.backend import ChatRequest, Count, Delta, Found, Offer, PromptProgress, TestTimings
-from edgetop.inference.server.connection import (
-    DocumentReader,
-    HttpClient,
-    SseReader,
-    decode,
-    error_words,
-    is_of_context,
+from edgetop.inference.protocol import ChatMessage, Generate
+from edgetop.inference.server.backend import (
+    AnswerStream,
+    ChatRequest,
+    Count,
+    Delta,
+    LoadedModel,
+    Offer,
+    Program,
+    PromptProgress,
+    ServerBackend,
+    error_in_stream,
+    reported_settings,
 )
-from edgetop.inference.server.usage import Usage, shown_names
-from edgetop.io.http import RequestCancelledError, RequestError
+from edgetop.inference.server.connection import ServerClient, SseReader, decode, error_words
+from edgetop.inference.server.usage import Usage, names_without_folders
+from edgetop.io.http import RequestError
 
 CHAT_PATH = "/v1/chat/completions"
 
-_DONE = b"[DONE]"
+MODELS_PATH = "/v1/models"
 
+NO_COUNTERS = Unavailable(
+    "this kind of server does not report how many tokens it generates", "llama-server with --metrics and vLLM do"
+)
+
+CountedBy = Literal["timings", "usage", "nothing"]
+"""What in each chunk says how many tokens have been generated."""
+
+_DONE = b"[DONE]"
 _STOP_REASONS: dict[str, StopReason] = {"length": "max_tokens"}
 
 
+class ListedModel(Struct):
+    """An entry of `/v1/models`."""
+
+    id: str = ""
+    owned_by: object = None
+    max_model_len: Count | None = None
+    """vLLM, SGLang: the context of the running server."""
+
+
+class ListedModels(Struct):
+    """The document at `/v1/models`."""
+
+    data: list[ListedModel] = []
+
+    @property
+    def owners(self) -> set[str]:
+        """Owners of the models, by which some servers name themselves, in lower case."""
+        return {str(model.owned_by).lower() for model in self.data}
+
+
 class Timings(Struct):
-    """What llama-server counts and measures of an answer so far."""
+    """llama-server: counters and timings of an answer so far."""
 
     cache_n: Count | None = None
     prompt_n: Count | None = None
@@ -88,92 +119,148 @@ class _Chunk(Struct):
     kind: object = field(default=None, name="object")
 
 
-def messages_of(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:
+class OpenAiBackend(ServerBackend):
+    """A server of which only its chat API is known."""
+
+    kind = "openai"
+    name = "OpenAI API"
+    programs: ClassVar[tuple[Program, ...]] = (
+        Program(r"koboldcpp\S*|python\S* \S*koboldcpp\.py\b", "koboldcpp", 5001),
+        Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server", 8000),
+        Program(r"(python\S* (-m |\S*/))?mlc_llm serve\b", "mlc_llm", 8000),
+    )
+    process_names: ClassVar[tuple[str, ...]] = ("koboldcpp",)
+    counted_by: ClassVar[CountedBy] = "nothing"
+
+    def __init__(self) -> None:
+        self._models: dict[str, ListedModel] = {}
+
+    @classmethod
+    def matches(cls, client: ServerClient) -> bool:  # noqa: ARG003 - whatever is not known is taken for one
+        """Always."""
+        return True
+
+    def offers(self, client: ServerClient) -> list[Offer]:
+        """The models it has. Raises RequestError."""
+        models = client.get(MODELS_PATH, ListedModels).data
+        self._models = {model.id: model for model in models}
+        return [Offer(name=model.id) for model in models]
+
+    def load(
+        self,
+        client: ServerClient,  # noqa: ARG002 - the API has no way to load a model
+        offer: Offer,
+        settings: EngineSettings,
+        loading_s: float,  # noqa: ARG002 - the server loads it with the first request
+    ) -> LoadedModel:
+        """Describe a model."""
+        listed = self._models.get(offer.name, ListedModel())
+        return LoadedModel(
+            name=offer.name,
+            info=ModelInfo(
+                path=offer.name,
+                name=offer.name,
+                quantization=offer.quantization,
+                n_ctx_train=offer.n_ctx_train,
+                chat_template="model",
+            ),
+            settings=reported_settings(settings, n_ctx=listed.max_model_len),
+        )
+
+    def chat_request(self, command: Generate, model: LoadedModel, settings: EngineSettings) -> ChatRequest:
+        """The request for an answer. Raises RequestError where a stopped answer is to be continued."""
+        if command.continue_reply:
+            raise RequestError("This server cannot continue an answer.", "Ask it to in a message of your own.")
+        return ChatRequest(path=CHAT_PATH, body=chat_body(command, model, settings))
+
+    def chat_stream(self) -> AnswerStream:
+        """Parses one answer."""
+        return chat_stream(self.counted_by)
+
+    def read_usage(self, client: ServerClient) -> Usage:
+        """The names of its models; the API has no counters. Raises RequestError."""
+        return Usage(
+            kind=self.kind,
+            models=model_names(client),
+            tokens=NO_COUNTERS,
+            counts="nothing",
+            no_count=NO_COUNTERS,
+        )
+
+
+BACKENDS = (OpenAiBackend,)
+
+
+def model_names(client: ServerClient) -> tuple[str, ...]:
+    """Names of the models that a server offers. Raises RequestError."""
+    models = client.get(MODELS_PATH, ListedModels).data
+    return tuple(name for model in models for name in names_without_folders(model.id))
+
+
+def chat_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:
     """The conversation as the API has it."""
     return [{"role": message.role, "content": message.content} for message in messages]
 
 
-def sampling_of(sampling: SamplingSettings) -> dict[str, object]:
-    """What every server of the API understands."""
-    asked: dict[str, object] = {
+def chat_body(command: Generate, model: LoadedModel, settings: EngineSettings) -> dict[str, object]:
+    """The fields of a chat request that every server of the API understands."""
+    sampling = command.sampling
+    body: dict[str, object] = {
+        "model": model.name,
+        "messages": chat_messages(command.messages),
+        "stream": True,
+        "stream_options": {"include_usage": True},
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "frequency_penalty": sampling.frequency_penalty,
         "presence_penalty": sampling.presence_penalty,
     }
     if sampling.seed is not None:
-        asked["seed"] = sampling.seed
+        body["seed"] = sampling.seed
     if sampling.max_tokens is not None:
-        asked["max_tokens"] = sampling.max_tokens
+        body["max_tokens"] = sampling.max_tokens
     if sampling.stop:
-        asked["stop"] = list(sampling.stop)
-    return asked
+        body["stop"] = list(sampling.stop)
+    if settings.template_args:
+        body["chat_template_kwargs"] = dict(settings.template_args)
+    return body
 
 
-class ChatStream:
-    """The answer to a streamed chat request."""
-
-    def __init__(self, counted_by: Literal["timings", "usage", "nothing"] = "nothing") -> None:
-        """`counted_by` names what in each chunk says how many tokens have been generated."""
-        self._reader: SseReader | DocumentReader = SseReader()
-        self._counted_by = counted_by
-
-    def feed(self, data: bytes) -> list[Delta]:
-        """What `data` completes. Raises ServerFailure."""
-        return [self._delta(event) for event in self._reader.feed(data)]
-
-    def finish(self) -> list[Delta]:
-        """What the end of the stream completes."""
-        return [self._delta(event) for event in self._reader.finish()]
-
-    def as_document(self) -> None:
-        """The whole answer comes as one document, although a stream was asked for."""
-        self._reader = DocumentReader()
-
-    def _delta(self, event: bytes) -> Delta:
-        if event.strip() == _DONE:
-            return Delta(done=True)
-        chunk = decode(event, _Chunk)
-        if chunk.error is not None or chunk.kind == "error":
-            raise failure_in_stream(error_words(event))
-        choice = chunk.choices[0] if chunk.choices else _Choice()
-        said = choice.delta or choice.message or _Message()
-        usage = chunk.usage or _Usage()
-        timings = chunk.timings
-        details = usage.prompt_tokens_details
-        progress = chunk.prompt_progress
-        return Delta(
-            text=said.content or "",
-            reasoning=said.reasoning_content or said.reasoning or "",
-            generated=self._generated(timings, usage),
-            progress=None
-            if progress is None
-            else PromptProgress(progress.total, progress.cache, progress.processed, progress.time_ms),
-            stop_reason=_stop_reason(choice),
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=timings.cache_n if timings is not None else details.cached_tokens if details else None,
-            total_tokens=usage.completion_tokens,
-            perf=None if timings is None else perf_of(timings),
-        )
-
-    def _generated(self, timings: Timings | None, usage: _Usage) -> int | None:
-        match self._counted_by:
-            case "timings":
-                return None if timings is None else timings.predicted_n
-            case "usage":
-                return usage.completion_tokens
-        return None
+def chat_stream(counted_by: CountedBy = "nothing") -> AnswerStream:
+    """Parses the answer to a streamed chat request."""
+    return AnswerStream(SseReader(), partial(_delta, counted_by=counted_by), whole_document=True)
 
 
-def failure_in_stream(words: str) -> RequestError:
-    """An error that a server tells in the middle of an answer."""
-    if is_of_context(words):
-        return RequestError(
-            f"The conversation does not fit the server's context: {words}.",
-            "Clear it, or start the server with a longer context.",
-            cause="context",
-        )
-    return RequestError(f"The server broke the answer off: {words or 'it does not say why'}.", "Look into its log.")
+def _delta(event: bytes, *, counted_by: CountedBy) -> Delta:
+    if event.strip() == _DONE:
+        return Delta(done=True)
+    chunk = decode(event, _Chunk)
+    if chunk.error is not None or chunk.kind == "error":
+        raise error_in_stream(error_words(event))
+    choice = chunk.choices[0] if chunk.choices else _Choice()
+    message = choice.delta or choice.message or _Message()
+    usage = chunk.usage or _Usage()
+    timings = chunk.timings
+    details = usage.prompt_tokens_details
+    progress = chunk.prompt_progress
+    generated = None
+    if counted_by == "usage":
+        generated = usage.completion_tokens
+    elif counted_by == "timings" and timings is not None:
+        generated = timings.predicted_n
+    return Delta(
+        text=message.content or "",
+        reasoning=message.reasoning_content or message.reasoning or "",
+        generated=generated,
+        progress=None
+        if progress is None
+        else PromptProgress(progress.total, progress.cache, progress.processed, progress.time_ms),
+        stop_reason=_stop_reason(choice),
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=timings.cache_n if timings is not None else details.cached_tokens if details else None,
+        total_tokens=usage.completion_tokens,
+        perf=None if timings is None else perf_of(timings),
+    )
 
 
 def _stop_reason(choice: _Choice) -> StopReason | None:
@@ -185,9 +272,9 @@ def _stop_reason(choice: _Choice) -> StopReason | None:
 
 
 def perf_of(timings: Timings) -> EnginePerf | None:
-    """The server's own counters. How many tokens its rate is of follows from the rate.
+    """The server's own counters. How many tokens its rate covers follows from the rate.
 
-    llama-server divides by the tokens after the first one since 2026, before that by all of them.
+    Since 2026 llama-server divides by the tokens after the first one, before that by all of them.
     """
     if timings.prompt_ms is None or timings.predicted_ms is None or not timings.predicted_n:
         return None
@@ -199,198 +286,3 @@ def perf_of(timings: Timings) -> EnginePerf | None:
         decode_ms=timings.predicted_ms,
         decode_tokens=min(max(tokens, 0), timings.predicted_n),
     )
-
-
-CONVERSATIONS_ONLY = "This server takes conversations only, not a set number of tokens."
-
-_COUNTING = frozenset({"vllm", "sglang"})
-"""Owners of models, as they name themselves, that count the tokens of each chunk when they are asked to."""
-
-_NOT_FOR_CHAT = frozenset({"embeddings", "embedding"})
-
-
-class _Model(Struct):
-    id: str
-    owned_by: object = None
-    max_model_len: Count | None = None
-    """vLLM, SGLang: the context of the running server."""
-
-
-class _Models(Struct):
-    data: list[_Model]
-
-
-class _StudioModel(Struct):
-    """LM Studio, `/api/v0/models`."""
-
-    id: str
-    type: str = ""
-    arch: str = ""
-    quantization: str | None = None
-    state: str = ""
-    max_context_length: Count | None = None
-    loaded_context_length: Count | None = None
-
-
-class _StudioModels(Struct):
-    data: list[_StudioModel]
-
-
-class OpenAiBackend:
-    """A server of which nothing more is known than its chat API."""
-
-    name = "OpenAI API"
-
-    def __init__(self) -> None:
-        self._counts = False
-        self._models: dict[str, _Model] = {}
-        self._studio: dict[str, _StudioModel] = {}
-
-    def version(self, exchange: HttpClient) -> str:  # noqa: ARG002 - the API has none
-        """The API tells none."""
-        return ""
-
-    def wait(self, exchange: HttpClient, loading_s: float) -> None:
-        """It answers once it is ready."""
-
-    def offers(self, exchange: HttpClient) -> list[Offer]:
-        """The models it has. Raises ServerFailure."""
-        models = exchange.get("/v1/models", _Models).data
-        owners = {str(model.owned_by).lower() for model in models}
-        self._counts = bool(owners & _COUNTING)
-        self._models = {model.id: model for model in models}
-        self._studio = {} if self._counts else self._studio_models(exchange)
-        if "organization_owner" in owners or self._studio:
-            self.name = "LM Studio"
-        elif "vllm" in owners:
-            self.name = "vLLM"
-        elif "sglang" in owners:
-            self.name = "SGLang"
-        studio = self._studio
-        return [
-            Offer(
-                name=model.id,
-                quantization=(studio[model.id].quantization or "") if model.id in studio else "",
-                n_ctx_train=studio[model.id].max_context_length if model.id in studio else None,
-                loaded=studio[model.id].state == "loaded" if model.id in studio else None,
-            )
-            for model in models
-            if model.id not in studio or studio[model.id].type not in _NOT_FOR_CHAT
-        ]
-
-    def load(
-        self,
-        exchange: HttpClient,  # noqa: ARG002 - nothing more is asked
-        offer: Offer,
-        settings: EngineSettings,
-        loading_s: float,  # noqa: ARG002 - it loads when it is asked
-    ) -> Found:
-        """Tell of a model; the API has no way to load one."""
-        known, studio = self._models.get(offer.name), self._studio.get(offer.name)
-        n_ctx = known.max_model_len if known is not None else None
-        if studio is not None:
-            n_ctx = studio.loaded_context_length
-        return Found(
-            name=offer.name,
-            model=ModelInfo(
-                path=offer.name,
-                name=offer.name,
-                architecture=studio.arch if studio is not None else "",
-                quantization=offer.quantization,
-                n_ctx_train=offer.n_ctx_train,
-                chat_template="model",
-            ),
-            settings=reported_settings(settings, n_ctx=n_ctx),
-        )
-
-    def question(self, command: Generate, found: Found, settings: EngineSettings) -> ChatRequest:
-        """The request for an answer. Raises ServerFailure where a stopped answer is to go on and cannot."""
-        sampling = command.sampling
-        body: dict[str, object] = {
-            "model": found.name,
-            "messages": messages_of(command.messages),
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            **sampling_of(sampling),
-        }
-        if self._counts:
-            body["stream_options"] = {"include_usage": True, "continuous_usage_stats": True}
-            body |= {"top_k": sampling.top_k, "min_p": sampling.min_p, "repetition_penalty": sampling.repeat_penalty}
-        if settings.template_args:
-            body["chat_template_kwargs"] = dict(settings.template_args)
-        if command.continue_reply:
-            if not self._counts:
-                raise RequestError("This server cannot go on with an answer.", "Ask it to in a message of your own.")
-            body |= {"continue_final_message": True, "add_generation_prompt": False}
-        return ChatRequest(path=CHAT_PATH, body=body)
-
-    def stream(self) -> ChatStream:
-        """For one answer."""
-        return ChatStream("usage" if self._counts else "nothing")
-
-    def test(
-        self,
-        exchange: HttpClient,  # noqa: ARG002 - nothing is asked
-        command: Measure,  # noqa: ARG002 - whatever it is
-        found: Found,  # noqa: ARG002 - the same
-    ) -> TestTimings:
-        """The API has no prompts of a set number of tokens and no replies of a set length."""
-        raise RequestError(CONVERSATIONS_ONLY, "Measure it with --prompts.", cause="missing")
-
-    def _studio_models(self, exchange: HttpClient) -> dict[str, _StudioModel]:
-        try:
-            return {model.id: model for model in exchange.get("/api/v0/models", _StudioModels).data}
-        except RequestCancelledError:
-            raise
-        except RequestError:
-            return {}
-
-
-def reported_settings(settings: EngineSettings, *, n_ctx: int | None, n_threads: int | None = None) -> EngineSettings:
-    """The settings of a server's model: of what a server decides by itself only what it tells."""
-    return EngineSettings(n_ctx=n_ctx, n_threads=n_threads, template_args=settings.template_args)
-
-
-OTHER_TELLS_NONE = Unavailable(
-    "this kind of server does not tell how many tokens it generates", "llama-server with --metrics and vLLM do"
-)
-
-
-class OtherReader:
-    """Any other server with the OpenAI API: which models it has."""
-
-    health = ""
-
-    def read(self, exchange: HttpClient) -> Usage:
-        """See UsageReader."""
-        return Usage(
-            kind="openai",
-            models=_model_names(exchange),
-            tokens=OTHER_TELLS_NONE,
-            counts="nothing",
-            no_count=OTHER_TELLS_NONE,
-        )
-
-
-class _Version(Struct):
-    version: str = ""
-
-
-def _version(exchange: HttpClient) -> str:
-    try:
-        return exchange.get("/version", _Version).version
-    except RequestError:
-        return ""
-
-
-class _ListedModel(Struct):
-    id: str = ""
-
-
-class _ListedModels(Struct):
-    data: list[_ListedModel] = []
-
-
-def _model_names(exchange: HttpClient) -> tuple[str, ...]:
-    """Names of the models it offers. Raises ServerFailure."""
-    return tuple(name for model in exchange.get("/v1/models", _ListedModels).data for name in shown_names(model.id))

@@ -1,40 +1,115 @@
-"""VLLM and SGLang, which count each chunk."""
+"""vLLM and SGLang, which count the tokens of each chunk when they are asked to."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from msgspec import Struct
+
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
-from edgetop.inference.server.connection import HttpClient
-from edgetop.inference.server.openai import _model_names, _version
+from edgetop.inference.protocol import Generate
+from edgetop.inference.server.backend import ChatRequest, LoadedModel, Program
+from edgetop.inference.server.connection import ServerClient
+from edgetop.inference.server.openai import (
+    CHAT_PATH,
+    MODELS_PATH,
+    ListedModels,
+    OpenAiBackend,
+    chat_body,
+    model_names,
+)
 from edgetop.inference.server.usage import Usage, count_in, parse_metrics, text_at
+from edgetop.io.http import RequestError
+
+NOT_COUNTED = Unavailable("vLLM does not count its tokens", "start it without --disable-log-stats")
 
 
-class VllmReader:
+class _Version(Struct):
+    version: str = ""
+
+
+class SglangBackend(OpenAiBackend):
+    """SGLang."""
+
+    kind = "sglang"
+    name = "SGLang"
+    programs: ClassVar[tuple[Program, ...]] = (Program(r"python\S* -m sglang\.launch_server\b", "sglang", 30000),)
+    process_names: ClassVar[tuple[str, ...]] = ()
+    counted_by = "usage"
+
+    @classmethod
+    def matches(cls, client: ServerClient) -> bool:
+        """It names itself as the owner of its models."""
+        return "sglang" in client.get(MODELS_PATH, ListedModels).owners
+
+    def chat_request(self, command: Generate, model: LoadedModel, settings: EngineSettings) -> ChatRequest:
+        """The request for an answer."""
+        sampling = command.sampling
+        body = {
+            **chat_body(command, model, settings),
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            "top_k": sampling.top_k,
+            "min_p": sampling.min_p,
+            "repetition_penalty": sampling.repeat_penalty,
+        }
+        if command.continue_reply:
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
+        return ChatRequest(path=CHAT_PATH, body=body)
+
+
+class VllmBackend(SglangBackend):
     """vLLM: counters and gauges with the prefix `vllm:`, over all engines and models of the server."""
 
-    health = "/health"
+    kind = "vllm"
+    name = "vLLM"
+    programs = (
+        Program(
+            r"vllm serve\b|python\S* \S*/vllm serve\b|python\S* -m vllm\.entrypoints",
+            "vllm",
+            8000,
+        ),
+        Program(r"VLLM::", "vllm worker"),
+    )
+    process_names = ("vllm",)
+    health_path = "/health"
 
     def __init__(self) -> None:
-        self._models: tuple[str, ...] | None = None
+        super().__init__()
+        self._names: tuple[str, ...] | None = None
         self._version = ""
 
-    def read(self, exchange: HttpClient) -> Usage:
-        """See UsageReader."""
-        if self._models is None:
-            self._version = _version(exchange)
-            self._models = _model_names(exchange)
-        metrics = parse_metrics(text_at(exchange, "/metrics") or "")
+    @classmethod
+    def matches(cls, client: ServerClient) -> bool:
+        """It names itself as the owner of its models, and in its metrics."""
+        return "vllm" in client.get(MODELS_PATH, ListedModels).owners or "vllm:" in (text_at(client, "/metrics") or "")
+
+    def read_usage(self, client: ServerClient) -> Usage:
+        """Its Prometheus metrics. Raises RequestError."""
+        if self._names is None:
+            self._version = _version(client)
+            self._names = model_names(client)
+        metrics = parse_metrics(text_at(client, "/metrics") or "")
         tokens = count_in(metrics, "vllm:generation_tokens_total")
-        missing = Unavailable("vLLM does not count its tokens", "start it without --disable-log-stats")
-        share = metrics.get("vllm:kv_cache_usage_perc", metrics.get("vllm:gpu_cache_usage_perc"))
         return Usage(
-            kind="vllm",
+            kind=self.kind,
             version=self._version,
-            models=self._models,
-            tokens=missing if tokens is None else tokens,
+            models=self._names,
+            tokens=NOT_COUNTED if tokens is None else tokens,
             counts="nothing" if tokens is None else "all",
-            no_count=missing if tokens is None else None,
+            no_count=NOT_COUNTED if tokens is None else None,
             prompt_tokens=count_in(metrics, "vllm:prompt_tokens_total"),
             running=count_in(metrics, "vllm:num_requests_running"),
             waiting=count_in(metrics, "vllm:num_requests_waiting"),
-            context_share=share,
+            context_share=metrics.get("vllm:kv_cache_usage_perc", metrics.get("vllm:gpu_cache_usage_perc")),
         )
+
+
+BACKENDS = (SglangBackend, VllmBackend)
+
+
+def _version(client: ServerClient) -> str:
+    try:
+        return client.get("/version", _Version).version
+    except RequestError:
+        return ""

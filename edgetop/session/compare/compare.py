@@ -3,7 +3,7 @@
 A verdict of better or worse has at most 5 % of false alarms for all figures of a row together (Holm's method, decode
 speed and energy per token with five shares each). The interval of a change is that of its figure alone, so it may leave
 out zero where the verdict is still `unclear`. What differs between two sessions as a whole, such as the temperature
-they began at, no statistics can tell from the sessions alone: record several.
+they began at, cannot be seen from the sessions alone: record several.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from edgetop.core import figures
 from edgetop.core.bootstrap import (
     MOST,
     REPETITIONS_MIN,
@@ -27,7 +26,7 @@ from edgetop.core.bootstrap import (
     from_zero,
     resampled,
 )
-from edgetop.core.figures import BY_NAME
+from edgetop.core.figures import BY_NAME, COMPARED, DECODE, J_PER_TOKEN, REPETITIONS_LEAST
 from edgetop.core.quantity import COVERAGE_FACTOR, Components, Quantity, differs
 from edgetop.core.sources import Scope
 from edgetop.core.statistics import Difference, adjusted, front, quantile, welch_difference
@@ -38,26 +37,15 @@ from edgetop.session.compare.result import (
     Result,
     Row,
     Verdict,
+    attributes_of,
     flags_of,
     grouped,
-    traits_of,
 )
-
-ASSUMED_SPREAD: dict[str, float] = {
-    figures.DECODE: 0.05,
-    figures.J_PER_TOKEN: 0.05,
-    figures.NET_J_PER_TOKEN: 0.05,
-    figures.DECODE_J_PER_TOKEN: 0.05,
-    figures.RSS_PEAK: 0.01,
-}
-"""Relative standard deviation from turn to turn where fewer than three turns show none (judgement: decoding on boards
-that are not throttled repeats within 1 to 3 %, on shared machines within 5 %). Other figures depend on the prompt, the
-page cache or what the processor did before, and nothing is assumed of them."""
 
 BASE_SEED, OTHER_SEED, PAIR_SEED = 1, 2, 3
 
 PAIRED_BELOW, PAIRED_FROM = 10, 0.7
-"""Pairs take the difficulty of the prompts out, and cost half the degrees of freedom. From ten turns on the correlation
+"""Pairs remove the difficulty of the prompts, and cost half the degrees of freedom. From ten turns on the correlation
 shows which weighs more; of fewer, choosing by it would raise the false alarms from 5 to 6.5 % (simulated), so that they
 are always paired."""
 
@@ -70,14 +58,14 @@ class Spread(NamedTuple):
 
 
 class ComparedValue:
-    """One figure of one result, resampled once for all that it is held against."""
+    """One figure of one result, resampled once for all that it is compared with."""
 
     def __init__(self, result: Result, figure: str, *, is_base: bool) -> None:
         self.result = result
         self.measured = result.figures[figure]
         self.repetitions = _repetitions(self.measured)
         self.assumed = False
-        """The spread is that of ASSUMED_SPREAD."""
+        """The spread is that of `Figure.spread`."""
         self._seed = BASE_SEED if is_base else OTHER_SEED
         self._resampled: Resampled | None = None
         self.spread = self._spread(figure)
@@ -122,7 +110,7 @@ class ComparedValue:
             return Spread(float(self.repetitions.estimate().u[0]), len(self.repetitions) - 1)
         if measured.deviation is not None and measured.count is not None and measured.count > 1:
             return Spread(measured.deviation / sqrt(measured.count) / measured.value, measured.count - 1)
-        assumed = ASSUMED_SPREAD.get(figure)
+        assumed = BY_NAME[figure].spread
         if assumed is None:
             return None
         self.assumed = True
@@ -136,7 +124,7 @@ class Change(NamedTuple):
     reach: float
     """Half the 95 % interval of the logarithm, with the systematic errors that do not cancel."""
     beyond_sensor: bool
-    """The sensors can tell the two apart; always so for what no sensor measured."""
+    """The difference is larger than the error of the sensors; always so for what no sensor measured."""
     basis: str
 
 
@@ -165,7 +153,7 @@ def same_meter(first: Result, second: Result) -> bool:
 
 def _found(side: ComparedValue, base: ComparedValue) -> tuple[Difference, str] | None:
     if side.repetitions is not None and base.repetitions is not None:
-        if _belong_together(side, base):
+        if _can_be_paired(side, base):
             pairs = PairedRepetitions(side.repetitions, base.repetitions)
             if len(pairs) < PAIRED_BELOW or pairs.correlation > PAIRED_FROM:
                 return _paired(pairs)
@@ -181,7 +169,7 @@ def _found(side: ComparedValue, base: ComparedValue) -> tuple[Difference, str] |
         basis = (
             "fewer than three turns: their spread is assumed"
             if side.assumed or base.assumed
-            else "Student's t with the deviation that the bench tells"
+            else "Student's t with the deviation that the bench gives"
         )
     assert side.spread is not None and base.spread is not None  # noqa: S101, PT018 - what has repetitions has a spread
     return welch_difference(log_ratio, side.spread, base.spread), basis
@@ -198,14 +186,14 @@ def _paired(pairs: PairedRepetitions) -> tuple[Difference, str]:
     )
 
 
-def _belong_together(side: ComparedValue, base: ComparedValue) -> bool:
+def _can_be_paired(side: ComparedValue, base: ComparedValue) -> bool:
     """Whether turn belongs to turn: the same prompts in the same order, and every turn has the figure in both."""
     same = bool(side.result.sequence) and side.result.sequence == base.result.sequence
     return same and side.count == base.count == side.result.turns == base.result.turns
 
 
 def _repetitions(measured: RepeatedFigure) -> Repetitions | None:
-    if measured.made == "single" or len(measured.repetitions) < figures.REPETITIONS_LEAST:
+    if measured.made == "single" or len(measured.repetitions) < REPETITIONS_LEAST:
         return None
     how: How = measured.made
     return Repetitions(measured.repetitions, measured.weights, how)
@@ -220,11 +208,8 @@ def _quantity(measured: RepeatedFigure) -> Quantity:
 
 
 FALSE_ALARMS = 0.05
-
 SAME_PERCENT = 5.0
 """A change whose interval stays within so much either way counts as none."""
-
-ENERGY_PREFIX = "energy."
 
 NOTES = (
     "Intervals are 95 %: studentised bootstrap over turns or repetitions; Student's t for fewer than six.",
@@ -238,11 +223,11 @@ ASSUMED_NOTE = (
 
 
 def compare(results: Sequence[Result], base: int = 0) -> Comparison:
-    """Hold results against the one at index `base`. Raises IndexError if there is none."""
+    """Compare results with the one at index `base`. Raises IndexError if there is none."""
     results = list(results)
     reference = results[base]
-    names = [name for name in BY_NAME if any(name in result.figures for result in results)]
-    differing, alike = traits_of(results)
+    names = [name for name in COMPARED if any(name in result.figures for result in results)]
+    differing, alike = attributes_of(results)
     groups, titles = grouped(differing, results)
     bases = {name: ComparedValue(reference, name, is_base=True) for name in names if name in reference.figures}
     rows = [
@@ -326,27 +311,28 @@ def _judged(cells: dict[str, Cell], changes: dict[str, Change]) -> dict[str, Cel
     for name, found in changes.items():
         cell = cells[name]
         if p_values[name] <= FALSE_ALARMS and found.beyond_sensor:
-            rises = found.difference.log_ratio > 0
-            judged[name] = replace(cell, verdict="better" if rises == BY_NAME[name].higher_is_better else "worse")
+            direction = "higher" if found.difference.log_ratio > 0 else "lower"
+            judged[name] = replace(cell, verdict="better" if direction == BY_NAME[name].better else "worse")
         elif p_values[name] <= FALSE_ALARMS:
-            judged[name] = replace(cell, why="the sensors cannot tell the two apart")
+            judged[name] = replace(cell, why="the difference is within the error of the sensors")
         elif max(map(abs, found.difference.interval(found.reach))) < SAME_PERCENT:
             judged[name] = replace(cell, verdict="same")
     return judged
 
 
 def _unlike(name: str, result: Result, base: Result) -> str:
-    """Why the figure cannot be held against the base's; empty if it can."""
-    if name.startswith(ENERGY_PREFIX) and result.energy_scope != base.energy_scope:
+    """Why the figure cannot be compared with the base's; empty if it can."""
+    same = BY_NAME[name].same
+    if same == "scope" and result.energy_scope != base.energy_scope:
         scopes = [(each.energy_scope or "an unknown scope").replace("_", " ") for each in (result, base)]
         return f"it covers {scopes[0]}, the base {scopes[1]}"
-    if name == figures.FIRST_TOKEN and result.prompts != base.prompts:
-        return "other prompts take another time to read"
+    if same == "prompts" and result.prompts != base.prompts:
+        return "the prompts differ, and so does the time to read them"
     return ""
 
 
 def _scope_of_front(results: Sequence[Result], reference: Result) -> Scope | None:
-    """The scope in which energies are held against each other: the base's, or else the most frequent one."""
+    """The scope in which energies are compared: the base's, or else the most frequent one."""
     if reference.energy_scope is not None:
         return reference.energy_scope
     scopes = Counter(result.energy_scope for result in results if result.energy_scope is not None)
@@ -355,15 +341,15 @@ def _scope_of_front(results: Sequence[Result], reference: Result) -> Scope | Non
 
 def _with_best(rows: list[Row], names: Sequence[str], scope: Scope | None) -> list[Row]:
     for name in names:
-        is_energy = name.startswith(ENERGY_PREFIX)
         values = {
             index: value
             for index, row in enumerate(rows)
-            if (value := row.cells[name].value) is not None and (not is_energy or row.result.energy_scope == scope)
+            if (value := row.cells[name].value) is not None
+            if BY_NAME[name].same != "scope" or row.result.energy_scope == scope
         }
         if len(values) < 2 or len(set(values.values())) < 2:
             continue
-        best = (max if BY_NAME[name].higher_is_better else min)(values, key=values.__getitem__)
+        best = (max if BY_NAME[name].better == "higher" else min)(values, key=values.__getitem__)
         cells = rows[best].cells
         rows[best] = replace(rows[best], cells={**cells, name: replace(cells[name], best=True)})
     return rows
@@ -374,7 +360,7 @@ def _front(rows: Sequence[Row], scope: Scope | None) -> tuple[list[int], str]:
     points: dict[int, tuple[float, float]] = {}
     others = 0
     for index, row in enumerate(rows):
-        speed, energy = (row.cells.get(name, Cell()).value for name in (figures.DECODE, figures.J_PER_TOKEN))
+        speed, energy = (row.cells.get(name, Cell()).value for name in (DECODE, J_PER_TOKEN))
         if speed is None or energy is None:
             continue
         if row.result.energy_scope == scope:

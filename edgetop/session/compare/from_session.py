@@ -12,37 +12,47 @@ from statistics import fmean, median
 import msgspec
 from msgspec.structs import replace
 
-from edgetop.core import figures
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.tokens import Energy
-from edgetop.core.figures import LimitedBy, is_plausible
+from edgetop.core.figures import (
+    COMPARED,
+    DECODE,
+    MOST,
+    REPETITIONS_LEAST,
+    Figure,
+    LimitedBy,
+    Weight,
+    is_plausible,
+    number_of,
+    reason_of,
+    value_of,
+)
 from edgetop.core.quantity import Interval
+from edgetop.core.records import DeviceInfo
+from edgetop.core.text import distinct
 from edgetop.session.compare.result import Condition, Made, RepeatedFigure, Result
-from edgetop.session.file import LoadEntry, SeriesEntry, SessionFile, TurnEntry
+from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
 from edgetop.session.history import Speed, speed_over_time
 
 CONDITIONS: dict[LimitedBy, tuple[Condition, str]] = {
     "throttled": ("throttled", "The device was throttled"),
     "contention": ("contention", "Other programs used the processor"),
+    "cpu-quota": ("cpu-quota", "The container's CPU quota was used up"),
     "paging": ("paging", "The weights were read from the disk again"),
     "swap": ("swap", "Memory of the engine was in swap"),
 }
 
 DISTURBED_PERCENT = 10.0
-"""Of one core, taken by edgetop itself; on four cores 2.5 % of the device. The live screen takes 1 to 2 %."""
+"""Of one core, used by edgetop itself; on four cores 2.5 % of the device. The live screen uses 1 to 2 %."""
 
 FINGERPRINT_DIGITS = 12
 
-ENERGY: dict[str, Callable[[Energy], Interval | None]] = {
-    figures.J_PER_TOKEN: lambda energy: energy.j_per_token,
-    figures.NET_J_PER_TOKEN: lambda energy: energy.net_j_per_token,
-    figures.DECODE_J_PER_TOKEN: lambda energy: energy.decode_j_per_token,
-}
+COMBINATIONS: dict[str, Made] = {"ratio": "ratio", "median": "median", "pooled": "pooled"}
+"""How the figure of a session comes from its turns; of what is not here, the turns have none."""
 
 
 def session_result(file: SessionFile, path: Path) -> Result:
-    """The result in a session file; what was only to warm up does not count."""
-    file = msgspec.structs.replace(file, turns=tuple(turn for turn in file.turns if not turn.warmup))
+    """The result in a session file, without warm-up turns."""
+    file = replace(file, turns=tuple(turn for turn in file.turns if not turn.warmup))
     load = file.loads[-1] if file.loads else None
     energy = file.summary.energy
     prompts = [_prompt_key(turn) for turn in file.turns]
@@ -56,8 +66,8 @@ def session_result(file: SessionFile, path: Path) -> Result:
         when=file.started_at,
         device=file.device.model or file.device.cpu,
         host=file.device.hostname,
-        model=_joined(each.model.name for each in file.loads),
-        quantization=_joined(each.model.quantization for each in file.loads),
+        model=distinct(each.model.name for each in file.loads),
+        quantization=distinct(each.model.quantization for each in file.loads),
         bits_per_weight=None if load is None else load.model.bits_per_weight,
         size_bytes=None if load is None else load.model.size_bytes,
         parameters=None if load is None else load.model.parameters,
@@ -66,8 +76,8 @@ def session_result(file: SessionFile, path: Path) -> Result:
         kv_types="" if load is None else f"{load.settings.type_k}/{load.settings.type_v}",
         n_ctx=None if load is None else load.settings.n_ctx,
         depth=round(fmean(depths)) if depths else None,
-        power_mode=file.device.power_mode or file.device.governor,
-        engine="" if load is None else f"{load.engine.name} {load.engine.version}".strip(),
+        power_mode=_power_mode(file.device),
+        engine="" if load is None else load.engine.label,
         prompts=_fingerprint(list(dict.fromkeys(prompts))),
         sequence=_fingerprint(prompts),
         turns=len(file.turns),
@@ -85,73 +95,11 @@ def session_result(file: SessionFile, path: Path) -> Result:
     )
 
 
-def _figures(file: SessionFile) -> dict[str, RepeatedFigure]:
-    """What was measured, each figure with its repetitions; one that is not above 0 cannot be and is left out."""
-    summary, turns = file.summary, file.turns
-    gaps = summary.token_gap_ms
-    candidates: dict[str, RepeatedFigure | None] = {
-        figures.DECODE: _measured(
-            summary.decode_tokens_per_s,
-            "ratio",
-            [(turn.figures.decode_tokens_per_s, _decode_s(turn)) for turn in turns],
-        ),
-        figures.PREFILL: _measured(
-            summary.prefill_tokens_per_s,
-            "ratio",
-            [(turn.figures.prefill_tokens_per_s, _prefill_s(turn)) for turn in turns],
-        ),
-        figures.FIRST_TOKEN: _measured(
-            summary.first_token_s, "median", [(turn.figures.first_token_s, 1.0) for turn in turns]
-        ),
-        figures.GAP_P95: _measured(
-            None if gaps is None else gaps.p95,
-            "pooled",
-            [(None if gap is None else gap.p95, 1.0) for gap in (turn.figures.token_gap_ms for turn in turns)],
-        ),
-        figures.LOAD: _measured(summary.load_s, "single", []),
-        **{name: _energy(file, of) for name, of in ENERGY.items()},
-        figures.RSS_PEAK: _measured(summary.memory.rss_peak_bytes, "single", []),
-    }
-    found = {name: measured for name, measured in candidates.items() if measured is not None}
-    decode = found.get(figures.DECODE)
-    if decode is not None and len(decode.repetitions) < figures.REPETITIONS_LEAST:
-        found[figures.DECODE] = msgspec.structs.replace(decode, within=_within(turns))
-    return found
-
-
-def _measured(
-    value: float | None,
-    made: Made,
-    repetitions: Sequence[tuple[float | None, float | None]],
-    of: Interval | None = None,
-) -> RepeatedFigure | None:
-    if value is None or not is_plausible(value):
-        return None
-    kept = [
-        (each, weight)
-        for each, weight in repetitions
-        if each is not None and weight is not None and is_plausible(each) and is_plausible(weight)
-    ]
-    return RepeatedFigure(
-        value=value,
-        made=made,
-        repetitions=tuple(each for each, _ in kept),
-        weights=tuple(weight for _, weight in kept) if made == "ratio" else (),
-        u_random=0.0 if of is None else min(abs(of.u_random), figures.MOST),
-        u_systematic=0.0 if of is None else min(abs(of.u_systematic), figures.MOST),
-    )
-
-
-def _energy(file: SessionFile, of: Callable[[Energy], Interval | None]) -> RepeatedFigure | None:
-    """An energy per token: of the session, and of the turns that were measured, each weighing its tokens."""
-    total = None if file.summary.energy is None else of(file.summary.energy)
-    if total is None:
-        return None
-    repetitions: list[tuple[float | None, float | None]] = []
-    for turn in file.turns:
-        figure = None if turn.figures.energy is None else of(turn.figures.energy)
-        repetitions.append((None if figure is None else figure.value, float(turn.figures.generated_tokens)))
-    return _measured(total.value, "ratio", repetitions, total)
+def _power_mode(device: DeviceInfo) -> str:
+    """What the device was allowed to do; under a quota, with the CPUs that it was granted."""
+    mode = device.power_mode or device.governor
+    quota = "" if device.cpu_quota is None else f"{device.cpu_quota:g} CPUs"
+    return ", ".join(part for part in (mode, quota) if part)
 
 
 def _decode_s(turn: TurnEntry) -> float | None:
@@ -166,6 +114,48 @@ def _prefill_s(turn: TurnEntry) -> float | None:
     return turn.prefill.done[-1] / rate
 
 
+WEIGHTS: dict[Weight, Callable[[TurnEntry], float | None]] = {
+    "": lambda _: 1.0,
+    "decode seconds": _decode_s,
+    "prefill seconds": _prefill_s,
+    "generated tokens": lambda turn: float(turn.figures.generated_tokens),
+}
+"""What a turn weighs in the figure of its session."""
+
+
+def _figures(file: SessionFile) -> dict[str, RepeatedFigure]:
+    """What was measured, each figure with its repetitions; one that is not above 0 cannot be and is left out."""
+    found = {name: measured for name, figure in COMPARED.items() if (measured := _measured(figure, file)) is not None}
+    decode = found.get(DECODE)
+    if decode is not None and len(decode.repetitions) < REPETITIONS_LEAST:
+        found[DECODE] = replace(decode, within=_within(file.turns))
+    return found
+
+
+def _measured(figure: Figure, file: SessionFile) -> RepeatedFigure | None:
+    """A figure of the session, and of the turns that have it, each with its weight."""
+    total = value_of(file.summary, figure.name)
+    value = number_of(file.summary, figure.name)
+    if value is None or not is_plausible(value):
+        return None
+    made = COMBINATIONS.get(figure.combined, "single")
+    repetitions = [
+        (each, weight)
+        for turn in (() if made == "single" else file.turns)
+        if (each := number_of(turn.figures, figure.name)) is not None and is_plausible(each)
+        if (weight := WEIGHTS[figure.weight](turn)) is not None and is_plausible(weight)
+    ]
+    u_random, u_systematic = (total.u_random, total.u_systematic) if isinstance(total, Interval) else (0.0, 0.0)
+    return RepeatedFigure(
+        value=value,
+        made=made,
+        repetitions=tuple(each for each, _ in repetitions),
+        weights=tuple(weight for _, weight in repetitions) if made == "ratio" else (),
+        u_random=min(abs(u_random), MOST),
+        u_systematic=min(abs(u_systematic), MOST),
+    )
+
+
 def _within(turns: Iterable[TurnEntry]) -> float | None:
     """How well the mean gap between the tokens of one or two turns is known, which stands for their decode speed."""
     from edgetop.core.bootstrap import mean_uncertainty  # noqa: PLC0415 - numpy, where there are few turns only
@@ -174,24 +164,12 @@ def _within(turns: Iterable[TurnEntry]) -> float | None:
 
 
 def _absent(file: SessionFile, found: dict[str, RepeatedFigure]) -> dict[str, str]:
-    energy = file.summary.energy
-    absent: dict[str, str] = {}
-    for name in ENERGY:
-        if name in found:
-            continue
-        if energy is None:
-            absent[name] = file.summary.energy_missing
-        else:
-            missing = energy.missing.get(name.removeprefix("energy."))
-            absent[name] = missing.reason if missing is not None else "it was not measured"
-    absent.update({name: _reason(name, file.loads) for name in figures.BY_NAME if name not in found | absent})
-    return absent
-
-
-def _reason(name: str, loads: Sequence[LoadEntry]) -> str:
-    if not loads:
-        return "no model was loaded"
-    return "the engine's memory was not read" if name == figures.RSS_PEAK else "no turn gave it"
+    """Why each figure that was not found is missing."""
+    lacking = [figure for name, figure in COMPARED.items() if name not in found]
+    return {
+        figure.name: reason_of(file.summary, figure) if file.loads or figure.reason else "no model was loaded"
+        for figure in lacking
+    }
 
 
 def _conditions(file: SessionFile) -> dict[Condition, str]:
@@ -204,7 +182,7 @@ def _conditions(file: SessionFile) -> dict[Condition, str]:
         conditions["on battery"] = "The device ran on its battery."
     own = file.summary.own_cost.cpu_percent
     if own is not None and own > DISTURBED_PERCENT:
-        conditions["edgetop disturbed"] = f"edgetop itself took {own:.0f} % of a core."
+        conditions["edgetop disturbed"] = f"edgetop itself used {own:.0f} % of a core."
     return conditions
 
 
@@ -233,23 +211,24 @@ def _prompt_key(turn: TurnEntry) -> str:
 
 
 def _fingerprint(texts: Sequence[str]) -> str:
-    encoded = msgspec.json.encode([text.encode("utf-8", "replace").hex() for text in texts])
-    return hashlib.sha256(encoded).hexdigest()[:FINGERPRINT_DIGITS] if texts else ""
+    if not texts:
+        return ""
+    return _digest(msgspec.json.encode([text.encode("utf-8", "replace").hex() for text in texts]))
 
 
-def _joined(names: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(name for name in names if name))
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:FINGERPRINT_DIGITS]
 
 
 def pooled(results: Sequence[Result]) -> list[Result]:
-    """The results, those of one setting of one benchmark put together where the first of them stands."""
+    """The results, those of one setting of one benchmark as one, in the place of the first of them."""
     by_setting: dict[object, list[Result]] = {}
     for index, result in enumerate(results):
         by_setting.setdefault(result.bench or index, []).append(result)
-    return [_one(alike) if len(alike) > 1 else alike[0] for alike in by_setting.values()]
+    return [_as_one(alike) if len(alike) > 1 else alike[0] for alike in by_setting.values()]
 
 
-def _one(alike: Sequence[Result]) -> Result:
+def _as_one(alike: Sequence[Result]) -> Result:
     first = alike[0]
     names = dict.fromkeys(name for result in alike for name in result.figures)
     figures = {
@@ -259,11 +238,10 @@ def _one(alike: Sequence[Result]) -> Result:
         if all(name in result.figures for result in alike)
     }
     absent = {name: why for result in alike for name, why in result.absent.items() if name not in figures}
-    sequence = "".join(result.sequence for result in alike)
     return replace(
         first,
         more_origins=tuple(result.origin for result in alike[1:]),
-        sequence=hashlib.sha256(sequence.encode()).hexdigest()[:FINGERPRINT_DIGITS],
+        sequence=_digest("".join(result.sequence for result in alike).encode()),
         turns=sum(result.turns for result in alike),
         generated_tokens=sum(result.generated_tokens for result in alike),
         conditions={name: text for result in reversed(alike) for name, text in result.conditions.items()},
@@ -273,7 +251,7 @@ def _one(alike: Sequence[Result]) -> Result:
 
 
 def _pooled(parts: Sequence[RepeatedFigure]) -> RepeatedFigure:
-    """One figure of several sessions. What the meter gets wrong in each alike stays; the rest averages out."""
+    """One figure of several sessions. The systematic error of the meter stays; the rest averages out."""
     made = "mean" if parts[0].made == "single" else parts[0].made
     repetitions = tuple(value for part in parts for value in (part.repetitions or (part.value,)))
     weights = tuple(weight for part in parts for weight in part.weights)

@@ -1,9 +1,9 @@
-"""Results from llama-bench, Ollama or any file.
+"""Results from any file: a session, llama-bench's output, or Ollama's.
 
-Its names of fields are those of llama.cpp's tools/llama-bench. A `pp` test gives the prefill speed and a `tg` test the
-decode speed; of one configuration they are put together. A `pg` test is neither and is left out.
+Fields of llama-bench have the names of llama.cpp's tools/llama-bench. A `pp` test gives the prefill speed and a `tg`
+test the decode speed; those of one configuration make one result. A `pg` test is neither and is left out.
 
-Several blocks in one file are repetitions. The durations are Go's: `4.07ms`, `1m2.5s`.
+Of Ollama, several blocks in one file are repetitions. The durations are Go's: `4.07ms`, `1m2.5s`.
 """
 
 from __future__ import annotations
@@ -17,26 +17,23 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from edgetop.core import figures
-from edgetop.core.figures import is_plausible
+from edgetop.core.figures import COMPARED, DECODE, LOAD, MOST, PREFILL, REPETITIONS_LEAST, is_plausible
 from edgetop.session.compare.from_session import pooled, session_result
 from edgetop.session.compare.result import Made, RepeatedFigure, Result
 from edgetop.session.file_io import SessionFileError, decode_file, read_bytes
 
-TESTS_MOST = 10_000
+TESTS_MAX = 10_000
 
 CSV_REPETITIONS = 5
-"""CSV tells the spread and not the number of repetitions; this is what llama-bench does unless told otherwise."""
+"""CSV has the spread and not the number of repetitions; this is the default of llama-bench."""
 
 _QUANTIZATION = re.compile(r"\b((?:I?Q\d\w*|TQ\d\w*|MXFP4\w*|B?F16|F32|all F32)(?: - (?:Small|Medium|Large|XS|XXS))?)")
-
 _SIZES = {" - Small": "_S", " - Medium": "_M", " - Large": "_L", " - XS": "_XS", " - XXS": "_XXS"}
-
 T = TypeVar("T")
 
 
-class Test(Struct, frozen=True, kw_only=True):
-    """One test of llama-bench; what it says besides is not needed."""
+class LlamaBenchTest(Struct, frozen=True, kw_only=True):
+    """One test of llama-bench, with the fields that are used here."""
 
     avg_ts: float
     stddev_ts: float = 0.0
@@ -63,20 +60,20 @@ class Test(Struct, frozen=True, kw_only=True):
     test_time: str = ""
 
 
-def read_json(data: bytes) -> list[Test]:
+def llama_bench_json(data: bytes) -> list[LlamaBenchTest]:
     """Tests in a JSON array or in lines of JSON. Raises SessionFileError, which names the place."""
     if data.lstrip()[:1] == b"[":
-        return _decoded(data, list[Test], "")
+        return _decoded(data, list[LlamaBenchTest], "")
     tests = []
     for number, line in enumerate(data.splitlines(), 1):
         if line.strip():
-            tests.append(_decoded(line, Test, f"line {number}: "))
-        if len(tests) > TESTS_MOST:
+            tests.append(_decoded(line, LlamaBenchTest, f"line {number}: "))
+        if len(tests) > TESTS_MAX:
             break
     return tests
 
 
-def read_csv(text: str) -> list[Test]:
+def llama_bench_csv(text: str) -> list[LlamaBenchTest]:
     """Tests in CSV with a line of headings. Raises SessionFileError, which names the line."""
     rows = csv.DictReader(text.splitlines())
     tests = []
@@ -84,19 +81,19 @@ def read_csv(text: str) -> list[Test]:
         for row in rows:
             given = {name: value for name, value in row.items() if name is not None and value not in {None, ""}}
             tests.append(_converted(given, rows.line_num))
-            if len(tests) > TESTS_MOST:
+            if len(tests) > TESTS_MAX:
                 break
     except csv.Error as error:
         raise SessionFileError(f"line {rows.line_num}: {error}") from None
     return tests
 
 
-def results_of(tests: Sequence[Test], name: str, origin: str) -> list[Result]:
+def llama_bench_results(tests: Sequence[LlamaBenchTest], name: str, origin: str) -> list[Result]:
     """The results of a file's tests. Raises SessionFileError if none is one that can be compared."""
-    if len(tests) > TESTS_MOST:
-        raise SessionFileError(f"it has more than {TESTS_MOST} tests")
+    if len(tests) > TESTS_MAX:
+        raise SessionFileError(f"it has more than {TESTS_MAX} tests")
     for index, test in enumerate(tests):
-        if not (is_plausible(test.avg_ts) and 0 <= test.stddev_ts <= figures.MOST):
+        if not (is_plausible(test.avg_ts) and 0 <= test.stddev_ts <= MOST):
             raise SessionFileError(f"$[{index}].avg_ts: a speed must be above 0, and its spread not negative")
         if not all(map(is_plausible, test.samples_ts)):
             raise SessionFileError(f"$[{index}].samples_ts: a speed must be above 0")
@@ -107,15 +104,15 @@ def results_of(tests: Sequence[Test], name: str, origin: str) -> list[Result]:
     return [_result(prefill, decode, name, origin, several=several) for prefill, decode in pairs]
 
 
-def _pairs(tests: Sequence[Test]) -> Iterator[tuple[Test | None, Test | None]]:
+def _pairs(tests: Sequence[LlamaBenchTest]) -> Iterator[tuple[LlamaBenchTest | None, LlamaBenchTest | None]]:
     """The pp and tg tests of each configuration, first with first, second with second."""
-    configurations: dict[tuple[object, ...], tuple[list[Test], list[Test]]] = {}
+    configurations: dict[tuple[object, ...], tuple[list[LlamaBenchTest], list[LlamaBenchTest]]] = {}
     for test in tests:
         if (test.n_prompt > 0) == (test.n_gen > 0):
             continue
         key = tuple(
             getattr(test, field)
-            for field in Test.__struct_fields__
+            for field in LlamaBenchTest.__struct_fields__
             if field not in {"avg_ts", "stddev_ts", "samples_ts", "n_prompt", "n_gen", "test_time"}
         )
         prefills, decodes = configurations.setdefault(key, ([], []))
@@ -128,15 +125,15 @@ def _pairs(tests: Sequence[Test]) -> Iterator[tuple[Test | None, Test | None]]:
             )
 
 
-def _result(prefill: Test | None, decode: Test | None, name: str, origin: str, *, several: bool) -> Result:
+def _result(
+    prefill: LlamaBenchTest | None, decode: LlamaBenchTest | None, name: str, origin: str, *, several: bool
+) -> Result:
     test = decode or prefill
     assert test is not None  # noqa: S101 - a pair has at least one
     titles = [f"pp{prefill.n_prompt}"] if prefill is not None else []
     titles += [f"tg{decode.n_gen}"] if decode is not None else []
     asked = "+".join(titles) + (f" @ d{test.n_depth}" if test.n_depth else "")
-    figured = {
-        figure: _measured(each) for figure, each in ((figures.DECODE, decode), (figures.PREFILL, prefill)) if each
-    }
+    figured = {figure: _measured(each) for figure, each in ((DECODE, decode), (PREFILL, prefill)) if each}
     bits = None
     if test.model_size and test.model_n_params and test.model_n_params > 0:
         bits = test.model_size * 8 / test.model_n_params
@@ -161,13 +158,13 @@ def _result(prefill: Test | None, decode: Test | None, name: str, origin: str, *
         prompts=asked,
         sequence="",
         turns=max(len(each.samples_ts) for each in (prefill, decode) if each is not None),
-        absent={each: "llama-bench does not measure it" for each in figures.BY_NAME if each not in figured},
+        absent={each: "llama-bench does not measure it" for each in COMPARED if each not in figured},
         figures=figured,
     )
 
 
-def _measured(test: Test) -> RepeatedFigure:
-    if len(test.samples_ts) >= figures.REPETITIONS_LEAST:
+def _measured(test: LlamaBenchTest) -> RepeatedFigure:
+    if len(test.samples_ts) >= REPETITIONS_LEAST:
         return RepeatedFigure(value=test.avg_ts, made="mean", repetitions=test.samples_ts)
     if test.stddev_ts > 0:
         count = len(test.samples_ts) or CSV_REPETITIONS
@@ -194,9 +191,9 @@ def _decoded(data: bytes, kind: type[T], place: str) -> T:
         raise SessionFileError(place + explained(error)) from None
 
 
-def _converted(row: dict[str, str], line: int) -> Test:
+def _converted(row: dict[str, str], line: int) -> LlamaBenchTest:
     try:
-        return msgspec.convert(row, Test, strict=False)
+        return msgspec.convert(row, LlamaBenchTest, strict=False)
     except (msgspec.MsgspecError, ValueError) as error:
         raise SessionFileError(f"line {line}: {explained(error)}") from None
 
@@ -215,17 +212,14 @@ _LINE = re.compile(
 )
 
 _DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(h|ms|µs|μs|us|ns|m|s)")
-
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "µs": 1e-6, "μs": 1e-6, "us": 1e-6, "ns": 1e-9}
-
 _MODEL = re.compile(r"\bollama run\s+(?:--?\S+\s+)*(?P<model>[\w./:-]{1,200})")
-
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-_])")
 
-BLOCKS_MOST = 10_000
+BLOCKS_MAX = 10_000
 
 
-class Block(Struct, frozen=True, kw_only=True):
+class OllamaBlock(Struct, frozen=True, kw_only=True):
     """The figures below one answer; what was not printed is `None`."""
 
     load_s: float | None = None
@@ -235,21 +229,21 @@ class Block(Struct, frozen=True, kw_only=True):
     decode_s: float | None = None
 
 
-def looks_like_ollama(text: str) -> bool:
+def is_ollama_output(text: str) -> bool:
     """Whether the text has such a block."""
     return re.search(r"^\s*eval (?:rate|count|duration):", text, re.MULTILINE) is not None
 
 
-def result_of(text: str, name: str, origin: str) -> Result:
+def ollama_result(text: str, name: str, origin: str) -> Result:
     """The blocks of a text as one result. Raises SessionFileError, which names the line."""
     blocks = _blocks(_ESCAPES.sub("", text))
     model = _MODEL.search(text)
-    # A first load takes seconds; while the model stays resident, later blocks tell only milliseconds.
+    # A first load takes seconds; while the model stays resident, later blocks have only milliseconds.
     loads = [block.load_s for block in blocks if block.load_s]
     found = {
-        figures.DECODE: _rate([(block.generated_tokens, block.decode_s) for block in blocks]),
-        figures.PREFILL: _rate([(block.prompt_tokens, block.prompt_s) for block in blocks]),
-        figures.LOAD: RepeatedFigure(value=max(loads), made="single") if loads else None,
+        DECODE: _rate([(block.generated_tokens, block.decode_s) for block in blocks]),
+        PREFILL: _rate([(block.prompt_tokens, block.prompt_s) for block in blocks]),
+        LOAD: RepeatedFigure(value=max(loads), made="single") if loads else None,
     }
     measured = {figure: each for figure, each in found.items() if each is not None}
     if not measured:
@@ -264,7 +258,7 @@ def result_of(text: str, name: str, origin: str) -> Result:
         prompts=" ".join(["tokens", *dict.fromkeys(lengths)])[:100] if lengths else "",
         turns=len(blocks),
         generated_tokens=sum(block.generated_tokens or 0 for block in blocks),
-        absent={each: "ollama run --verbose does not print it" for each in figures.BY_NAME if each not in measured},
+        absent={each: "ollama run --verbose does not print it" for each in COMPARED if each not in measured},
         figures=measured,
     )
 
@@ -283,9 +277,9 @@ def _rate(parts: list[tuple[int | None, float | None]]) -> RepeatedFigure | None
     )
 
 
-def _blocks(text: str) -> list[Block]:
+def _blocks(text: str) -> list[OllamaBlock]:
     """Blocks in order: one ends where a name comes again."""
-    blocks: list[Block] = []
+    blocks: list[OllamaBlock] = []
     seen: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
         found = _LINE.match(line)
@@ -294,8 +288,8 @@ def _blocks(text: str) -> list[Block]:
         if found["name"] in seen:
             blocks.append(_block(seen))
             seen = {}
-            if len(blocks) >= BLOCKS_MOST:
-                raise SessionFileError(f"line {number}: it has more than {BLOCKS_MOST} blocks of figures")
+            if len(blocks) >= BLOCKS_MAX:
+                raise SessionFileError(f"line {number}: it has more than {BLOCKS_MAX} blocks of figures")
         try:
             _check(found["name"], found["value"])
         except ValueError as error:
@@ -311,14 +305,14 @@ def _check(name: str, value: str) -> None:
         _count(value)
 
 
-def _block(seen: dict[str, str]) -> Block:
+def _block(seen: dict[str, str]) -> OllamaBlock:
     def span_s(name: str) -> float | None:
         return _seconds(seen[name]) if name in seen else None
 
     def count(name: str) -> int | None:
         return _count(seen[name]) if name in seen else None
 
-    return Block(
+    return OllamaBlock(
         load_s=span_s("load duration"),
         prompt_tokens=count("prompt eval count"),
         prompt_s=span_s("prompt eval duration"),
@@ -342,9 +336,7 @@ def _seconds(text: str) -> float:
 
 
 SESSION_MARK = b'"edgetop-session"'
-
 MARK_WITHIN_BYTES = 4096
-
 IMPORT_LARGEST_BYTES = 16 * 2**20
 """Of a file that is not a session."""
 
@@ -383,11 +375,11 @@ def _imported(data: bytes, path: Path) -> list[Result]:
         raise SessionFileError(f"it has {len(data) / 2**20:.0f} MiB, more than any result of a bench")
     begin = data.lstrip()[:1]
     if begin in {b"[", b"{"}:
-        return results_of(read_json(data), path.stem, str(path))
+        return llama_bench_results(llama_bench_json(data), path.stem, str(path))
     text = data.decode("utf-8", "replace")
     heading = text.partition("\n")[0]
     if "avg_ts" in heading and "," in heading:
-        return results_of(read_csv(text), path.stem, str(path))
-    if looks_like_ollama(text):
-        return [result_of(text, path.stem, str(path))]
-    raise SessionFileError("it is no result that can be compared")
+        return llama_bench_results(llama_bench_csv(text), path.stem, str(path))
+    if is_ollama_output(text):
+        return [ollama_result(text, path.stem, str(path))]
+    raise SessionFileError("it is not a result that can be compared")

@@ -1,7 +1,4 @@
-"""Types; attributes that tell results apart; flags.
-
-The types are here; `edgetop.session.compare.compare` makes them.
-"""
+"""The types of a comparison, the attributes in which results differ, and flags."""
 
 from __future__ import annotations
 
@@ -17,9 +14,8 @@ from edgetop.core.sources import Scope
 from edgetop.session.history import Speed
 
 Kind = Literal["session", "llama-bench", "ollama"]
-
-Condition = Literal["throttled", "contention", "paging", "swap", "on battery", "edgetop disturbed"]
-"""What kept a run from being a clean measurement. The first four are those of `limited_by`."""
+Condition = Literal["throttled", "contention", "cpu-quota", "paging", "swap", "on battery", "edgetop disturbed"]
+"""What kept a run from being a clean measurement. The first five are those of `limited_by`."""
 
 Made = Literal["ratio", "mean", "median", "pooled", "single"]
 """How a value comes from its repetitions: a ratio of totals, their mean or median, a percentile of what is in all of
@@ -38,7 +34,7 @@ class RepeatedFigure(Struct, frozen=True, kw_only=True):
     """What each repetition weighs in a ratio of totals: its seconds for tokens per second, its tokens for joules per
     token; empty where all weigh the same."""
     deviation: float | None = None
-    """Standard deviation of one repetition, where a bench tells only that and `count`."""
+    """Standard deviation of one repetition, where a bench gives only that and `count`."""
     count: int | None = None
     """Number of repetitions behind `deviation`."""
     within: float | None = None
@@ -111,13 +107,13 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 Verdict = Literal["base", "better", "worse", "same", "unclear", "unlike", "absent"]
-"""`same`: any difference is small; `unclear`: noise hides whether there is one; `unlike`: the two cannot be held
-against each other; `absent`: this result or the base lacks the figure."""
+"""`same`: any difference is small; `unclear`: noise hides whether there is one; `unlike`: the two cannot be
+compared; `absent`: this result or the base lacks the figure."""
 
 FlagName = Literal[
     "other device", "other power scope", "other power source", "other grade", "other prompts", "other context length",
-    "other depth", "other engine build", "other power mode", "other kind", "throttled", "contention", "paging", "swap",
-    "on battery", "edgetop disturbed",
+    "other depth", "other engine build", "other power mode", "other kind", "throttled", "contention", "cpu-quota",
+    "paging", "swap", "on battery", "edgetop disturbed",
 ]  # fmt: skip
 
 
@@ -143,7 +139,7 @@ class Cell(Struct, frozen=True, kw_only=True):
     """What the verdict rests on, in one line."""
     repetitions: int = 0
     best: bool = False
-    """Of all results that can be held against each other in this figure, and there are at least two."""
+    """Of all results that can be compared in this figure, and there are at least two."""
 
 
 class Flag(Struct, frozen=True, kw_only=True):
@@ -169,7 +165,7 @@ class Row(Struct, frozen=True, kw_only=True):
 
 
 class Group(Struct, frozen=True, kw_only=True):
-    """Results that are alike in what is named by `title`."""
+    """Results that have what `title` names in common."""
 
     title: str
     """Empty when there is only one group."""
@@ -178,7 +174,7 @@ class Group(Struct, frozen=True, kw_only=True):
 
 
 class Attribute(Struct, frozen=True, kw_only=True):
-    """Something by which results are told apart, such as threads."""
+    """Something in which results may differ, such as threads."""
 
     name: str
     values: tuple[str, ...]
@@ -186,11 +182,11 @@ class Attribute(Struct, frozen=True, kw_only=True):
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
-    """Results held against one of them."""
+    """Results compared with one of them."""
 
     rows: tuple[Row, ...]
     base: int
-    """Index of the row that the others are held against."""
+    """Index of the row that the others are compared with."""
     groups: tuple[Group, ...]
     figures: tuple[str, ...]
     """Names of the figures that at least one result has, in the order of `FIGURES`."""
@@ -206,12 +202,10 @@ class Comparison(Struct, frozen=True, kw_only=True):
 
 KIND_NAMES: dict[Kind, str] = {"session": "edgetop", "llama-bench": "llama-bench", "ollama": "ollama"}
 
-Read = Callable[[Result], str]
 
-
-class _Named(NamedTuple):
+class _Reader(NamedTuple):
     name: str
-    read: Read
+    read: Callable[[Result], str]
     """The value in words that can stand alone in a title; empty where it is not known."""
 
 
@@ -219,61 +213,61 @@ def _number(value: float | None, words: str) -> str:
     return "" if value is None else words.format(format_significant(value, 3) if value % 1 else f"{value:.0f}")
 
 
-_TRAITS: tuple[_Named, ...] = (
-    _Named("device", lambda result: result.device),
-    _Named("host", lambda result: result.host),
-    _Named("model", lambda result: result.model),
-    _Named("quantization", lambda result: result.quantization),
-    _Named("bits per weight", lambda result: _number(result.bits_per_weight, "{} bits")),
-    _Named("power mode", lambda result: result.power_mode),
-    _Named("threads", lambda result: _number(result.threads, "{} thr")),
-    _Named("GPU layers", lambda result: _number(result.gpu_layers, "{} GPU layers")),
-    _Named("KV types", lambda result: f"KV {result.kv_types}" if result.kv_types else ""),
-    _Named("context", lambda result: _number(result.n_ctx, "ctx {}")),
-    _Named("engine", lambda result: result.engine),
-    _Named("measured by", lambda result: KIND_NAMES[result.kind]),
-    _Named("test", lambda result: result.prompts if result.kind == "llama-bench" else ""),
-    _Named("tags", lambda result: " ".join(result.tags)),
+_ATTRIBUTES: tuple[_Reader, ...] = (
+    _Reader("device", lambda result: result.device),
+    _Reader("host", lambda result: result.host),
+    _Reader("model", lambda result: result.model),
+    _Reader("quantization", lambda result: result.quantization),
+    _Reader("bits per weight", lambda result: _number(result.bits_per_weight, "{} bits")),
+    _Reader("power mode", lambda result: result.power_mode),
+    _Reader("threads", lambda result: _number(result.threads, "{} thr")),
+    _Reader("GPU layers", lambda result: _number(result.gpu_layers, "{} GPU layers")),
+    _Reader("KV types", lambda result: f"KV {result.kv_types}" if result.kv_types else ""),
+    _Reader("context", lambda result: _number(result.n_ctx, "ctx {}")),
+    _Reader("engine", lambda result: result.engine),
+    _Reader("measured by", lambda result: KIND_NAMES[result.kind]),
+    _Reader("test", lambda result: result.prompts if result.kind == "llama-bench" else ""),
+    _Reader("tags", lambda result: " ".join(result.tags)),
 )
 
 _SECONDARY = frozenset({"engine", "measured by", "tags"})
-"""In titles only where others do not tell the results apart; flags tell of them too."""
+"""In titles only where others do not distinguish the results; flags name them too."""
 
 _DETAILS = frozenset({"bits per weight", "host", "measured by"})
-"""Of no interest where the traits before them tell the results apart as well."""
+"""Left out where the attributes before them distinguish the results as well."""
 
 
-def traits_of(results: Sequence[Result]) -> tuple[list[Attribute], list[Attribute]]:
-    """The traits that differ, with a value for each result, and those that are alike, with one.
+def attributes_of(results: Sequence[Result]) -> tuple[list[Attribute], list[Attribute]]:
+    """The attributes that differ, with a value for each result, and those that are alike, with one.
 
-    What some results do not tell is no difference by itself, and no likeness either.
+    What is unknown of some results is neither a difference nor alike.
     """
     differing: list[Attribute] = []
     alike: list[Attribute] = []
-    for trait in _TRAITS:
-        values = tuple(trait.read(result) for result in results)
+    for attribute in _ATTRIBUTES:
+        values = tuple(attribute.read(result) for result in results)
         known = {value for value in values if value}
         if len(known) < 2:
             if all(values):
-                alike.append(Attribute(name=trait.name, values=values[:1]))
+                alike.append(Attribute(name=attribute.name, values=values[:1]))
             continue
         before = [each.values for each in differing]
-        if trait.name not in _DETAILS or _told_apart([*before, values]) > _told_apart(before):
-            differing.append(Attribute(name=trait.name, values=values))
+        if attribute.name not in _DETAILS or _distinct([*before, values]) > _distinct(before):
+            differing.append(Attribute(name=attribute.name, values=values))
     return differing, alike
 
 
 def grouped(differing: Sequence[Attribute], results: Sequence[Result]) -> tuple[list[Group], list[str]]:
-    """Groups by the first trait that puts several results together and not all, and a title for each result.
+    """Groups by the first attribute that several results share and not all, and a title for each result.
 
-    A title says what differs besides the group; where that does not tell results apart, secondary traits are added, and
-    then their names.
+    A title says what differs besides the group; where that does not distinguish results, secondary attributes are
+    added, and then their names.
     """
-    group_by = next((trait for trait in differing if 1 < len(set(trait.values)) < len(results)), None)
+    group_by = next((attribute for attribute in differing if 1 < len(set(attribute.values)) < len(results)), None)
     keys = [""] * len(results) if group_by is None else list(group_by.values)
-    told = [trait for trait in differing if trait is not group_by]
-    titles = _titles([trait for trait in told if trait.name not in _SECONDARY], results)
-    for further in (_titles(told, results), [result.name for result in results]):
+    others = [attribute for attribute in differing if attribute is not group_by]
+    titles = _titles([attribute for attribute in others if attribute.name not in _SECONDARY], results)
+    for further in (_titles(others, results), [result.name for result in results]):
         counted = Counter(zip(keys, titles, strict=True))
         titles = [
             title if title and counted[key, title] == 1 else f"{title} {more.removeprefix(title).strip()}".strip()
@@ -289,13 +283,16 @@ def grouped(differing: Sequence[Attribute], results: Sequence[Result]) -> tuple[
     return groups, titles
 
 
-def _told_apart(columns: Sequence[Sequence[str]]) -> int:
-    """How many results differ from each other by these values."""
+def _distinct(columns: Sequence[Sequence[str]]) -> int:
+    """How many results these values distinguish."""
     return len(set(zip(*columns, strict=True)))
 
 
-def _titles(traits: Sequence[Attribute], results: Sequence[Result]) -> list[str]:
-    return [" ".join(trait.values[index] for trait in traits if trait.values[index]) for index in range(len(results))]
+def _titles(attributes: Sequence[Attribute], results: Sequence[Result]) -> list[str]:
+    return [
+        " ".join(attribute.values[index] for attribute in attributes if attribute.values[index])
+        for index in range(len(results))
+    ]
 
 
 DEPTH_RATIO, DEPTH_TOKENS = 1.25, 64
@@ -305,14 +302,14 @@ DEPTH_RATIO, DEPTH_TOKENS = 1.25, 64
 def flags_of(result: Result, base: Result) -> tuple[Flag, ...]:
     """What sets a result apart from the base, and what kept it from being a clean measurement.
 
-    What one of the two does not tell is not taken for a difference. The base is held against itself.
+    What is unknown of one of the two is not a difference. The base is compared with itself.
     """
     flags = [
         _other("other kind", "Measured by", KIND_NAMES[result.kind], KIND_NAMES[base.kind]),
         _other("other device", "It ran on", result.device, base.device)
         or _other("other device", "It ran on another machine of the same kind,", result.host, base.host),
         _other("other power mode", "Its power mode was", result.power_mode, base.power_mode),
-        _other("other engine build", "Its engine was", result.engine, base.engine),
+        _engine(result, base),
         _other("other context length", "Its context length was", _text(result.n_ctx), _text(base.n_ctx)),
         _depth(result, base),
         _prompts(result, base),
@@ -328,6 +325,16 @@ def _other(name: FlagName, words: str, value: str, base: str) -> Flag | None:
     if not value or not base or value == base:
         return None
     return Flag(name=name, text=f"{words} {value}, the base {base}.")
+
+
+def _engine(result: Result, base: Result) -> Flag | None:
+    # Sessions recorded by edgetop 0.1 do not say who built their engine, which is behind its version now.
+    shorter, longer = sorted((result.engine, base.engine), key=len)
+    return (
+        None
+        if longer.startswith(f"{shorter} (")
+        else _other("other engine build", "Its engine was", result.engine, base.engine)
+    )
 
 
 def _depth(result: Result, base: Result) -> Flag | None:
@@ -357,7 +364,7 @@ def _scope(result: Result, base: Result) -> Flag | None:
 
 def _source(result: Result, base: Result) -> Flag | None:
     if result.energy_scope != base.energy_scope:
-        return None  # told already
+        return None  # a flag already
     return _other("other power source", "Its energy was read from", result.energy_source, base.energy_source)
 
 

@@ -14,20 +14,13 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from edgetop.core.errors import UsageError
-from edgetop.core.figures import BY_NAME
-from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_significant
+from edgetop.core.figures import BY_NAME, COMPARED, cell_of
+from edgetop.core.format import NOT_AVAILABLE, format_significant
 from edgetop.session.compare.compare import FALSE_ALARMS
-from edgetop.session.compare.result import Cell, Comparison, Row, Verdict
-
-VERDICT_WORDS: dict[Verdict, str] = {
-    "base": "base", "better": "better", "worse": "worse", "same": "same", "unclear": "unclear", "unlike": "unlike",
-    "absent": "",
-}  # fmt: skip
+from edgetop.session.compare.result import Cell, Comparison, Row
 
 CHANGE_LARGEST = 1000.0
 """Larger changes read as a factor."""
-
-LABELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class CellText(NamedTuple):
@@ -40,22 +33,20 @@ class CellText(NamedTuple):
 
 
 def cell_text(cell: Cell, name: str, *, ascii: bool = False) -> CellText:  # noqa: A002 - the option's own name
-    """Say a cell of the figure `name`."""
+    """A cell of the figure `name` in words."""
     if cell.value is None:
         return CellText(NOT_AVAILABLE, "")
     best = " best" if cell.best else ""
-    change = f"{change_text(cell.change_percent)} {VERDICT_WORDS[cell.verdict]}".strip()
+    verdict = "" if cell.verdict == "absent" else cell.verdict
+    change = f"{change_text(cell.change_percent)} {verdict}".strip()
     return CellText(value_text(cell, name, ascii=ascii) + best, change)
 
 
 def value_text(cell: Cell, name: str, *, ascii: bool = False) -> str:  # noqa: A002 - the option's own name
     """The value with half its interval, without the unit: it stands in the heading."""
-    if cell.value is None:
-        return NOT_AVAILABLE
-    if BY_NAME[name].unit == "bytes":
-        return format_bytes(cell.value)
-    value = format_significant(cell.value)
-    if cell.low is None or cell.high is None:
+    figure = BY_NAME[name]
+    value = cell_of(figure, cell.value)
+    if cell.low is None or cell.high is None or figure.unit == "bytes":
         return value
     return f"{value} {'+-' if ascii else '±'}{format_significant((cell.high - cell.low) / 2, 2)}"
 
@@ -64,6 +55,8 @@ def change_text(percent: float | None) -> str:
     """A change in per cent with its sign, or as a factor where that says more; empty for `None`."""
     if percent is None:
         return ""
+    if not isfinite(percent):
+        return "without bound"
     if percent >= CHANGE_LARGEST:
         return f"x{format_significant(1 + percent / 100)}"
     digits = 1 if abs(percent) < 9.95 else 0
@@ -81,15 +74,10 @@ def interval_text(cell: Cell) -> str:
     return f"{change_text(cell.change_percent)} ({low} to {high})"
 
 
-def heading(name: str) -> str:
-    """A figure's short name with its unit."""
-    figure = BY_NAME[name]
-    return figure.heading if figure.unit in {"J", "bytes"} else f"{figure.heading} {figure.unit}"
-
-
 def label_of(index: int) -> str:
-    """How a row is named in plots: A to Z, then its number from 27."""
-    return LABELS[index] if index < len(LABELS) else str(index + 1)
+    """A row's label in tables and plots: A, B, ... Z, AA, AB, ..."""
+    rest, letter = divmod(index, 26)
+    return (label_of(rest - 1) if rest else "") + chr(ord("A") + letter)
 
 
 def named(comparison: Comparison, index: int) -> str:
@@ -125,7 +113,7 @@ def order_of(comparison: Comparison, sort_by: str | None) -> list[tuple[str, Seq
     """Titles of groups and their rows as they are to be listed: by group, or all by a figure, the best first."""
     if sort_by is None:
         return [(group.title, group.rows) for group in comparison.groups]
-    sign = -1 if BY_NAME[sort_by].higher_is_better else 1
+    sign = -1 if BY_NAME[sort_by].better == "higher" else 1
 
     def key(index: int) -> tuple[bool, float]:
         value = comparison.rows[index].cells[sort_by].value
@@ -135,7 +123,6 @@ def order_of(comparison: Comparison, sort_by: str | None) -> list[tuple[str, Seq
 
 
 Operator = Literal["<", "<=", ">", ">="]
-
 Finding = Literal["kept", "crossed", "noise", "absent"]
 
 _SHAPE = re.compile(
@@ -144,7 +131,7 @@ _SHAPE = re.compile(
 
 
 class Threshold(Struct, frozen=True, kw_only=True):
-    """What must not be: a change from the base in per cent, or a value, below or above a number."""
+    """What must not happen: a change from the base in per cent, or a value, below or above a number."""
 
     figure: str
     operator: Operator
@@ -154,7 +141,7 @@ class Threshold(Struct, frozen=True, kw_only=True):
     """As the person wrote it."""
 
     def holds(self, value: float) -> bool:
-        """Whether a value is what must not be."""
+        """Whether a value is beyond the limit."""
         match self.operator:
             case "<":
                 return value < self.number
@@ -166,12 +153,12 @@ class Threshold(Struct, frozen=True, kw_only=True):
 
 
 class LimitResult(Struct, frozen=True, kw_only=True):
-    """How one row stands to one limit."""
+    """How one row compares with one limit."""
 
     threshold: str
     row: int
     finding: Finding
-    """`noise`: it is beyond the limit, and that may be chance; `absent`: it cannot be told."""
+    """`noise`: it is beyond the limit, and that may be chance; `absent`: it cannot be judged."""
     text: str
     """One line for a person; empty where the limit is kept."""
 
@@ -181,13 +168,14 @@ def parse(text: str) -> Threshold:
     found = _SHAPE.fullmatch(text)
     if found is None or not isfinite(float(found["number"])):
         raise UsageError(
-            f"--fail-if: {text!r} is no limit", "write one as 'decode_tokens_per_s < -5%' or 'energy.j_per_token > 2'"
+            f"--fail-if: {text!r} is not a limit",
+            "write one as 'decode_tokens_per_s < -5%' or 'energy.j_per_token > 2'",
         )
     name = found["name"]
-    if name not in BY_NAME:
-        close = difflib.get_close_matches(name, BY_NAME, n=1)
+    if name not in COMPARED:
+        close = difflib.get_close_matches(name, COMPARED, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise UsageError(f"--fail-if: there is no figure {name!r}", f"{hint}there are {', '.join(BY_NAME)}")
+        raise UsageError(f"--fail-if: no figure is called {name!r}", f"{hint}there are {', '.join(COMPARED)}")
     operator: Operator = found["operator"]  # type: ignore[assignment]
     return Threshold(
         figure=name,
@@ -199,7 +187,7 @@ def parse(text: str) -> Threshold:
 
 
 def judge(comparison: Comparison, thresholds: Sequence[Threshold]) -> list[LimitResult]:
-    """Hold every row but the base, or the only one, against every limit."""
+    """Judge every row but the base, or the only one, by every limit."""
     rows = [index for index in range(len(comparison.rows)) if index != comparison.base]
     changes = sum(threshold.relative for threshold in thresholds)
     verdicts = []
@@ -217,7 +205,7 @@ def _change(cell: Cell, threshold: Threshold, changes: int) -> tuple[Finding, st
     if cell.value is None:
         return "absent", f"it has no {threshold.figure}: {cell.missing}"
     if cell.verdict == "unlike" or cell.change_percent is None:
-        return "absent", f"{threshold.figure} cannot be held against the base: {cell.why}"
+        return "absent", f"{threshold.figure} cannot be compared with the base: {cell.why}"
     if not threshold.holds(cell.change_percent):
         return "kept", ""
     if cell.p_value is None:

@@ -2,7 +2,7 @@
 
 What is on the screen is compared line by line with what should be, and only cells that differ are painted. When a reply
 grows past the bottom the view moves by half a page at once, since every move paints the whole view. There is no
-scrollbar and no timer. Who has moved up stays at the same text, whatever the size of the view.
+scrollbar and no timer. A view that has been moved up stays at the same text, whatever its size.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from textual.widget import Widget
 from edgetop.core.records import ReplyPart
 from edgetop.tui.chat.search import ChatSearch
 from edgetop.tui.chat.transcript import (
+    MARKDOWN_ROLES,
     BlockKind,
+    ChatLine,
     LinePosition,
-    Role,
-    Row,
+    MessageRole,
     ScrollAnchor,
     StyledLine,
     Transcript,
+    anchor_at,
     changed_cells,
-    line_of,
     marked_segments,
-    reading_place,
+    position_of,
 )
 from edgetop.tui.glyphs import GlyphLevel, glyphs_for
 from edgetop.tui.styled_text import fit_text
 from edgetop.tui.terminal_output import paint
 
 MARKDOWN_SIZE_MAX = 12_000
-
 MARKDOWN_LINES_MAX = 500
 """Beyond either a reply stays plain text: hostile Markdown of this size takes the parser 0.2 s, and its time grows with
 the square of the size."""
@@ -48,19 +48,14 @@ the square of the size."""
 _WHEEL_LINES = 3
 
 _PERHAPS_MARKDOWN = re.compile(r"[*_`|]|^ {0,3}(?:#|>|[-+] |\d+[.)] |---|===|\t| {4})", re.MULTILINE)
-
 _KINDS: tuple[BlockKind, ...] = ("user", "assistant", "reasoning", "note", "system", "figures")
-
-_MARKDOWN_ROLES = (
-    "heading", "strong", "emphasis", "code", "quote", "mark", "keyword", "string", "comment", "number",
-)  # fmt: skip
 
 
 class ChatView(Widget, can_focus=True):
-    """The messages of a chat; follows the end unless the person has moved up."""
+    """The messages of a chat; it follows the end unless the user has moved up. A search marks its matches in view."""
 
     ALLOW_SELECT = False
-    COMPONENT_CLASSES: ClassVar[set[str]] = {f"chat--{name}" for name in (*_KINDS, *_MARKDOWN_ROLES)}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {f"chat--{name}" for name in (*_KINDS, *MARKDOWN_ROLES)}
     """One for each kind of message, and one for each thing that Markdown marks."""
     DEFAULT_CSS = """
     ChatView {
@@ -78,12 +73,16 @@ class ChatView(Widget, can_focus=True):
         self._transcript = Transcript(self._glyphs, self._render_markdown)
         self._reply: int | None = None
         self._top = LinePosition(0, 0)
-        self._read: ScrollAnchor | None = None
+        self._anchor: ScrollAnchor | None = None
         """What stood at the top when the view was last resized; `None` since it was moved."""
         self._following = True
         self._held = False
-        self._rows: list[Row | None] = []
+        self._text_hidden = False
+        self._rows: list[ChatLine | None] = []
         self._styles_of: dict[str, Style] = {}
+        self._search: ChatSearch | None = None
+        self._search_origin = LinePosition(0, 0)
+        """The line that a search begins from, whatever words are typed."""
 
     @property
     def following(self) -> bool:
@@ -92,39 +91,49 @@ class ChatView(Widget, can_focus=True):
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """What is changed inside is shown together, when all of it is done."""
+        """Draw what is changed inside together, when all of it is done."""
         self._held = True
         try:
             yield
         finally:
             self._held = False
             if self._following:
-                self._top = self._transcript.place_above(self._transcript.end, self.size.height)
+                self._top = self._transcript.position_above(self._transcript.end, self.size.height)
             self._show()
 
-    def add_message(self, role: Role, text: str) -> int:
-        """Append a whole message and return its number. A message of the person brings the end into view."""
+    def add_message(self, role: MessageRole, text: str) -> int:
+        """Append a whole message and return its number. A message of the user brings the end into view."""
         number = self._transcript.add(role, text)
         if role == "user":
-            self._following, self._read = True, None
+            self._following, self._anchor = True, None
         self._show(page=role != "user")
         return number
 
-    def go_on_with_reply(self) -> None:
-        """Let the next text belong to the last reply, which was stopped."""
+    def continue_reply(self) -> None:
+        """Append the next text to the last reply, which was stopped."""
         self._reply = self._transcript.reopen_reply()
 
-    def append_text(self, text: str, part: ReplyPart = "answer") -> None:
-        """Append to the growing reply, beginning one if there is none. Call it a few times a second, not per token."""
+    def append_text(self, text: str, part: ReplyPart = "answer", *, show: bool = True) -> None:
+        """Append to the growing reply, beginning one if there is none.
+
+        Showing costs as much for a token as for a hundred: without `show` the text is drawn by the next `show_text`.
+        """
         if self._reply is None:
             self._reply = self._transcript.open_reply()
         self._transcript.extend(self._reply, text, part)
-        self._show()
+        self._text_hidden = True
+        if show:
+            self._show()
 
-    def tell_thought(self, words: str) -> None:
-        """The reasoning of the growing reply has ended: fold it to these words."""
+    def show_text(self) -> None:
+        """Draw the text that has been appended and not drawn."""
+        if self._text_hidden:
+            self._show()
+
+    def end_reasoning(self, summary: str) -> None:
+        """Fold the reasoning of the growing reply, which has ended, to a summary."""
         if self._reply is not None:
-            self._transcript.tell_thought(self._reply, words)
+            self._transcript.end_reasoning(self._reply, summary)
             self._show()
 
     def finish(self, figures: str = "") -> int:
@@ -136,10 +145,10 @@ class ChatView(Widget, can_focus=True):
         self._show(page=True)
         return reply
 
-    def tell_figures(self, reply: int, figures: str) -> None:
+    def set_figures(self, reply: int, figures: str) -> None:
         """Show other figures below a reply that has ended."""
         with self._at_same_text():
-            self._transcript.tell_figures(reply, figures)
+            self._transcript.set_figures(reply, figures)
         self._show()
 
     def remove_last_turn(self) -> None:
@@ -149,19 +158,19 @@ class ChatView(Widget, can_focus=True):
         self._fill()
         self._show(page=True)
 
-    def toggle_thoughts(self) -> bool:
-        """Open or fold the reasoning that is in view, or else the last one; False where there is none."""
+    def toggle_reasoning(self) -> bool:
+        """Open or fold the reasoning in view, or else the last one; False where there is none."""
         blocks = self._transcript.blocks
-        below = self._transcript.place_below(self._top, self.size.height)
+        below = self._transcript.position_below(self._top, self.size.height)
         in_view = range(self._top.block, min(len(blocks), below.block + (below.line > 0)))
-        thoughts = [index for index in in_view if blocks[index].kind == "reasoning"]
-        if not thoughts:
-            thoughts = [index for index, block in enumerate(blocks) if block.kind == "reasoning"][-1:]
-        self._fold(thoughts, folded=not any(blocks[index].folded for index in thoughts))
-        return bool(thoughts)
+        reasoning = [index for index in in_view if blocks[index].kind == "reasoning"]
+        if not reasoning:
+            reasoning = [index for index, block in enumerate(blocks) if block.kind == "reasoning"][-1:]
+        self._fold(reasoning, folded=not any(blocks[index].folded for index in reasoning))
+        return bool(reasoning)
 
-    def _fold(self, thoughts: Sequence[int], *, folded: bool) -> None:
-        for index in thoughts:
+    def _fold(self, reasoning: Sequence[int], *, folded: bool) -> None:
+        for index in reasoning:
             self._transcript.set_folded(index, folded=folded)
         if self._following and not folded:
             # The beginning of what was opened is wanted, not the end of the chat.
@@ -171,7 +180,7 @@ class ChatView(Widget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Open or fold reasoning that is clicked on."""
-        place = self._transcript.place_below(self._top, event.y)
+        place = self._transcript.position_below(self._top, event.y)
         if place.block < len(self._transcript.blocks):
             block = self._transcript.blocks[place.block]
             if block.kind == "reasoning":
@@ -181,7 +190,7 @@ class ChatView(Widget, can_focus=True):
         """Remove every message."""
         self._reply = None
         self._transcript.clear()
-        self._following, self._read = True, None
+        self._following, self._anchor = True, None
         self._show()
 
     def set_level(self, level: GlyphLevel) -> None:
@@ -221,26 +230,26 @@ class ChatView(Widget, can_focus=True):
     def action_move(self, lines: int) -> None:
         """Move the view by lines, downward where positive."""
         if lines < 0:
-            self._move_to(self._transcript.place_above(self._top, -lines))
+            self._move_to(self._transcript.position_above(self._top, -lines))
         else:
-            lowest = self._transcript.place_above(self._transcript.end, self.size.height)
-            self._move_to(max(self._top, min(lowest, self._transcript.place_below(self._top, lines))))
+            lowest = self._transcript.position_above(self._transcript.end, self.size.height)
+            self._move_to(max(self._top, min(lowest, self._transcript.position_below(self._top, lines))))
         height = self.size.height
         self._following = self._transcript.lines_below(self._top, height + 1) <= height
         self._show()
 
     def _move_to(self, place: LinePosition) -> None:
-        self._top, self._read, self._following = place, None, False
+        self._top, self._anchor, self._following = place, None, False
 
     @contextmanager
     def _at_same_text(self) -> Iterator[None]:
-        """What is laid out anew inside leaves the text at the top where it is, unless the view follows the end."""
-        if self._read is None and not self._following:
-            self._read = reading_place(self._transcript, self._top)
+        """Leave the text at the top where it is while lines change, unless the view follows the end."""
+        if self._anchor is None and not self._following:
+            self._anchor = anchor_at(self._transcript, self._top)
         yield
-        if self._read is not None:
-            lowest = self._transcript.place_above(self._transcript.end, self.size.height)
-            self._top = min(lowest, line_of(self._transcript, self._read))
+        if self._anchor is not None:
+            lowest = self._transcript.position_above(self._transcript.end, self.size.height)
+            self._top = min(lowest, position_of(self._transcript, self._anchor))
 
     def action_page(self, pages: int) -> None:
         """Move the view by pages that overlap by a line."""
@@ -253,7 +262,7 @@ class ChatView(Widget, can_focus=True):
 
     def action_to_end(self) -> None:
         """Show the newest message, and follow it."""
-        self._following, self._read = True, None
+        self._following, self._anchor = True, None
         self._fill()
         self._show(page=True)
 
@@ -282,6 +291,7 @@ class ChatView(Widget, can_focus=True):
         """Bring the view up to date. Room is left below a growing reply, unless the end is to fill the `page`."""
         if self._held:
             return
+        self._text_hidden = False
         width, height = self.size
         if not height:
             return
@@ -290,7 +300,7 @@ class ChatView(Widget, can_focus=True):
         if self._following:
             below = transcript.lines_below(self._top, height + 1)
             if below > height or below == 0:
-                self._top = transcript.place_above(
+                self._top = transcript.position_above(
                     transcript.end, height if page or not below else height - height // 2
                 )
         rows = self.rows_in_view()
@@ -299,9 +309,10 @@ class ChatView(Widget, can_focus=True):
         regions = [changed_cells(y, before, after, width) for y, (before, after) in changed if before != after]
         paint(self, regions, lambda y: self._strip(y, width))
 
-    def rows_in_view(self) -> list[Row | None]:
-        """The lines from the top of the view to its bottom."""
-        return self._transcript.rows(self._top, self.size.height)
+    def rows_in_view(self) -> list[ChatLine | None]:
+        """The lines from the top of the view to its bottom, with matches of the search marked."""
+        rows = self._transcript.rows(self._top, self.size.height)
+        return rows if self._search is None else self._search.marked(rows, self._top)
 
     def _style(self, role: str) -> Style:
         style = self._styles_of.get(role)
@@ -314,24 +325,16 @@ class ChatView(Widget, can_focus=True):
             return None
         from edgetop.tui.chat.markdown import render_markdown  # noqa: PLC0415 - 3 MB that plain chats never pay
 
-        roles = {role: self._style(role) for role in _MARKDOWN_ROLES}
+        roles = {role: self._style(role) for role in MARKDOWN_ROLES}
         return render_markdown(text, width, self._style("assistant"), roles, self._glyphs)
-
-
-class SearchableChatView(ChatView):
-    """A chat view with a search, which goes from match to match and marks those in view."""
-
-    _search: ChatSearch | None = None
-    _origin = LinePosition(0, 0)
-    """The line that a search begins from, whatever words are typed."""
 
     @property
     def answer_in_view(self) -> str | None:
-        """The answer that is read, as far as it is here; `None` where the view follows the end or shows none."""
+        """The answer that is being read, so far as it has come; `None` where the view follows the end or shows none."""
         if self._following:
             return None
         transcript = self._transcript
-        below = transcript.place_below(self._top, self.size.height)
+        below = transcript.position_below(self._top, self.size.height)
         blocks = transcript.blocks
         in_view = blocks[self._top.block : below.block + (below.line > 0)]
         message = next((block.message for block in in_view if block.kind == "assistant"), None)
@@ -346,38 +349,33 @@ class SearchableChatView(ChatView):
         return "".join(block.text for block in blocks if block.message == self._reply and block.kind == "assistant")
 
     def search(self, words: str) -> str:
-        """Mark words, and go to the first match from here on; which of how many it is, for a person."""
+        """Mark words, and go to the first match from here on; its number and how many there are, as text."""
         if self._search is None:
-            self._origin = self._top
+            self._search_origin = self._top
         self._search = ChatSearch(self._transcript)
-        self._search.begin(words, self._origin)
+        self._search.begin(words, self._search_origin)
         return self._go_to_match(self._search)
 
     def search_on(self, step: int) -> str:
-        """Go on to the next match, or back to the one before; which of how many it is, for a person."""
+        """Go to the next match, or back to the previous one; its number and how many there are, as text."""
         if self._search is None:
             return ""
         self._search.step(step)
         return self._go_to_match(self._search)
 
     def end_search(self) -> None:
-        """Mark nothing any more; the view stays where it is."""
+        """Remove the marks; the view stays where it is."""
         self._search = None
         self.action_move(0)
-
-    def rows_in_view(self) -> list[Row | None]:
-        """The lines from the top of the view to its bottom, with what is searched for marked."""
-        rows = super().rows_in_view()
-        return rows if self._search is None else self._search.marked(rows, self._top)
 
     def _go_to_match(self, search: ChatSearch) -> str:
         """Bring the match into view, which does not follow the end meanwhile."""
         place = search.place()
         transcript, height = self._transcript, self.size.height
         if place is not None:
-            in_view = self._top <= place < transcript.place_below(self._top, height)
-            lowest = transcript.place_above(transcript.end, height)
-            above = min(lowest, transcript.place_above(place, height // 3))
+            in_view = self._top <= place < transcript.position_below(self._top, height)
+            lowest = transcript.position_above(transcript.end, height)
+            above = min(lowest, transcript.position_above(place, height // 3))
             self._move_to(self._top if in_view else above)
         self._show()
-        return search.words
+        return search.summary

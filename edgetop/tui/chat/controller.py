@@ -1,7 +1,4 @@
-"""Prompts and commands to the engine, its events to the chat, final energy, context warnings, copying.
-
-The live screen has the widgets, the keys and the time; here are prompts, commands behind a slash, and answers.
-"""
+"""Prompts and commands to the engine, its events to the chat, final energy, context warnings, copying."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.figures import TurnFigures
-from edgetop.core.records import ModelLoaded, ReplyPart, Tokens, TurnFinished
+from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.chat_commands import BUSY, ChatCommands
@@ -25,27 +22,27 @@ from edgetop.live.history import code_blocks, estimate_context, harmless
 from edgetop.session.energy import energy_of
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.turn import Turn
-from edgetop.tui.chat.chat_view import SearchableChatView
+from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.chat.prompt import Prompt
-from edgetop.tui.chat.turns import figures_line, loaded_line, reasoning_summary
+from edgetop.tui.chat.turns import figures_line, loaded_line, reasoning_summary, write_turns
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.terminal_output import (
     TEXT_MAX_BYTES,
     TooLongError,
+    clipboard_requirement,
     clipboard_sequence,
-    what_is_needed,
     write_to_terminal,
 )
 
-TOLD_S = 4.0
-"""What the person does with a part of the chat that has been read is told over it."""
+NOTICE_S = 4.0
+"""How long a notice lies over the part of the chat that is being read."""
 
 CONTEXT_WARNING_SHARE = 0.8
-"""An answer of some length would not fit into what is left."""
+"""From this share on an answer of some length may not fit into the rest of the context."""
 
 
 class PendingEnergy(NamedTuple):
-    """An answer that has ended, for whose energy readings are still to come."""
+    """An answer that has ended, and whose energy still waits for readings."""
 
     reply: int
     figures: TurnFigures
@@ -55,86 +52,76 @@ class PendingEnergy(NamedTuple):
 class ChatController:
     """Prompts and commands into a conversation, its answers into a chat view."""
 
-    def __init__(self, live: LiveSession, chat: SearchableChatView, prompt: Prompt, level: GlyphLevel) -> None:
+    def __init__(self, live: LiveSession, chat: ChatView, prompt: Prompt, level: GlyphLevel) -> None:
         self.level: GlyphLevel = level
         self._live = live
         self._chat = chat
         self._prompt = prompt
         self._commands = ChatCommands(live, self)
-        self._text: list[tuple[ReplyPart, str]] = []
-        self._thinks = False
+        self._reasons = False
         """The text that came last was reasoning."""
         self._waiting_prompt: str | None = None
         self._warned_of_context = False
-        self._unsettled: list[PendingEnergy] = []
+        self._pending: list[PendingEnergy] = []
         self._sent_anyway: str | None = None
-        """A prompt that was told not to fit; sent once more, it is sent."""
+        """A prompt that was refused because it does not fit; sent once more, it goes to the engine."""
 
-    # What the engine says
+    # Events of the engine
 
-    def hear(self, said: Report | Notice) -> None:
-        """Show what the conversation has to tell; text is gathered until `flush`."""
-        match said:
+    def on_engine_event(self, event: Report | Notice) -> None:
+        """Show what the engine reports; text is drawn by the next `flush`."""
+        match event:
             case Tokens():
-                if said.part == "answer":
-                    self._end_thought()
-                self._thinks = said.part == "reasoning"
-                self._text.append((said.part, "".join(said.pieces)))
+                if event.part == "answer":
+                    self._end_reasoning()
+                self._reasons = event.part == "reasoning"
+                if text := "".join(event.pieces):
+                    self._chat.append_text(text, event.part, show=False)
             case TurnFinished():
-                self._end_thought()
-                self.flush()
+                self._end_reasoning()
                 now = self._live.snapshot()
-                reply = self._chat.finish("" if now.turn is None else figures_line(now.turn.figures, said, self.level))
+                reply = self._chat.finish("" if now.turn is None else figures_line(now.turn.figures, event, self.level))
                 if now.turn is not None:
-                    self._unsettled.append(PendingEnergy(reply, now.turn.figures, said))
-                if said.stop_reason == "context_full" and not said.generated_tokens and said.error:
-                    self.say(f"{said.error} /undo takes the last prompt back.")
+                    self._pending.append(PendingEnergy(reply, now.turn.figures, event))
+                if event.stop_reason == "context_full" and not event.generated_tokens and event.error:
+                    self.say(f"{event.error} /undo takes the last prompt back.")
                 self._warn_of_context(now)
             case ModelLoaded():
-                self._loaded(said)
+                self._loaded(event)
             case LoadFailed():
-                self._load_failed(said)
+                self._load_failed(event)
             case Notice():
-                self.flush()
-                self._tell(said.text, said.hint)
+                self._tell(event.text, event.hint)
             case _:
                 pass
 
     def flush(self) -> None:
-        """Append the text that has come since the last time."""
-        run, self._text = self._text, []
-        while run:
-            part = run[0][0]
-            count = next((index for index, (other, _) in enumerate(run) if other != part), len(run))
-            text = "".join(text for _, text in run[:count])
-            if text:
-                self._chat.append_text(text, part)
-            run = run[count:]
+        """Draw the text that has come since the last time."""
+        self._chat.show_text()
 
-    def settle(self, t_us: int) -> None:
+    def show_final_energy(self, t_us: int) -> None:
         """Put the energy below the answers for which it has become final by `t_us`."""
-        for answer in self._unsettled[:]:
+        for answer in self._pending[:]:
             session = self._live.session
             turn = next(turn for turn in reversed(session.turns) if turn.started.turn == answer.finished.turn)
             energy = energy_of(session, t_us).turn(turn)
             if isinstance(energy, Unavailable):
-                given_up = t_us - session.relative(answer.finished.t_us) > SETTLE_S * US_PER_S
+                done = t_us - session.relative(answer.finished.t_us) > SETTLE_S * US_PER_S
             else:
-                given_up = energy.final
-                if given_up:
+                done = energy.final
+                if done:
                     figures = replace(answer.figures, energy=energy)
-                    self._chat.tell_figures(answer.reply, figures_line(figures, answer.finished, self.level))
-            if given_up:
-                self._unsettled.remove(answer)
+                    self._chat.set_figures(answer.reply, figures_line(figures, answer.finished, self.level))
+            if done:
+                self._pending.remove(answer)
 
-    def _end_thought(self) -> None:
+    def _end_reasoning(self) -> None:
         """Fold the reasoning that has just ended, and say how long it was."""
-        if self._thinks:
-            self._thinks = False
-            self.flush()
+        if self._reasons:
+            self._reasons = False
             turn = self._live.session.turns[-1]
             parts = [span.part for span in turn.reply]
-            self._chat.tell_thought(reasoning_summary(turn, len(parts) - 1 - parts[::-1].index("reasoning")))
+            self._chat.end_reasoning(reasoning_summary(turn, len(parts) - 1 - parts[::-1].index("reasoning")))
 
     def _loaded(self, loaded: ModelLoaded) -> None:
         self.say(loaded_line(loaded))
@@ -162,17 +149,15 @@ class ChatController:
         elif not self._warned_of_context and now.load is not None:
             self._warned_of_context = True
             shifts = now.load.settings.full_context == "shift"
-            then = (
-                "its oldest half is dropped when it is" if shifts else "an answer ends where it is; /clear begins anew"
-            )
+            then = "its oldest half is dropped when it is" if shifts else "answers end where it is; /clear starts over"
             self.say(f"The context is nearly full ({used} of {n_ctx} tokens): {then}.")
 
-    # What the person says
+    # Prompts and commands
 
     def ask(self, prompt: str, *, instead: bool = False) -> None:
-        """Send a prompt, now or when the model is there; where it cannot be sent, give it back and say why.
+        """Send a prompt, now or when the model is loaded; where it cannot be sent, give it back and say why.
 
-        With `instead` it takes the place of the last one.
+        With `instead` it replaces the last one.
         """
         refusal = ""
         match self._live.conversation.phase:
@@ -195,9 +180,9 @@ class ChatController:
             self.say(refusal)
             self.edit(prompt) if instead else self.put(prompt)
 
-    def carry_out(self, name: str, argument: str) -> None:
-        """Carry out a command that needs nothing of the screen."""
-        if not self._commands.carry_out(name, argument):
+    def run_slash_command(self, name: str, argument: str) -> None:
+        """Run a command that needs nothing of the screen."""
+        if not self._commands.run_slash_command(name, argument):
             self.say(f"There is no command /{name}; /help lists them. Two slashes begin a prompt with one.")
             self._prompt.put(f"/{name} {argument}".rstrip())
 
@@ -206,60 +191,49 @@ class ChatController:
         self._commands.load(path, settings)
 
     def resume(self, path: Path) -> None:
-        """Go on with the conversation in a session file."""
+        """Resume the conversation in a session file."""
         self._commands.resume(path)
         self._chat.action_to_end()
 
-    def copy_read_answer(self) -> None:
-        """Copy the answer in view, or the last one where the view follows the end."""
-        answer = self._chat.answer_in_view
-        if answer is None:
-            self._commands.carry_out("copy", "")
+    def copy_in_view(self, *, code: bool) -> None:
+        """Copy the answer in view or its last code; where the view follows the end, those of the conversation."""
+        answer = self._chat.answer_in_view or ""
+        text = (code_blocks(answer) or [""])[-1] if code else answer
+        if text:
+            self.copy(harmless(text), "the code in view" if code else "the answer in view")
         else:
-            self.copy(harmless(answer), "the answer in view")
+            self._commands.run_slash_command("copy", "code" if code else "")
 
-    def copy_read_code(self) -> None:
-        """Copy the last code of the answer in view, or of the conversation where the view follows the end."""
-        answer = self._chat.answer_in_view
-        blocks = [] if answer is None else code_blocks(answer)
-        if blocks:
-            self.copy(harmless(blocks[-1]), "the code in view")
-        else:
-            self._commands.carry_out("copy", "code")
-
-    # What the commands do to the screen (`ChatPlace`)
+    # What the commands do to the screen (`chat_commands.ChatView`)
 
     def put(self, text: str) -> None:
-        """Give the person a text to change and to send."""
+        """Put a text into the prompt, to edit and to send."""
         self._prompt.put(text)
 
     def edit(self, text: str) -> None:
-        """Give the last prompt back; what is sent then takes its place."""
-        self._prompt.change_last(text)
+        """Put the last prompt back; what is sent then replaces it."""
+        self._prompt.edit_last(text)
 
-    def begin_anew(self) -> None:
-        """Forget what was shown."""
+    def clear_chat(self) -> None:
+        """Remove what was shown."""
         self._chat.clear()
         self._warned_of_context = False
 
     def remove_last_turn(self) -> None:
-        """Forget the last prompt and what followed it."""
+        """Remove the last prompt and what followed it."""
         self._chat.remove_last_turn()
 
     def go_on_with_answer(self) -> None:
         """What comes next belongs to the last answer."""
-        self._chat.go_on_with_reply()
+        self._chat.continue_reply()
 
     def show_turns(self, turns: Sequence[Turn]) -> None:
         """Show turns of an earlier session in place of what is shown."""
-        from edgetop.tui.chat.turns import write_turns  # noqa: PLC0415 - only when asked for
-
         write_turns(self._chat, turns, self.level)
         self._warned_of_context = False
 
     def growing_answer(self) -> str:
         """What has come of the answer that is being given."""
-        self.flush()
         return self._chat.growing_answer
 
     def copy(self, text: str, what: str) -> None:
@@ -275,8 +249,8 @@ class ChatController:
         write_to_terminal(self._chat.app, sequence)
         count = f"{len(text)} character{'' if len(text) == 1 else 's'}"
         if not self._chat.following:  # the note will be out of view
-            self._chat.app.notify(f"Copied {what}, {count}.", timeout=TOLD_S, markup=False)
-        self.say(f"Copied {what}, {count}; {what_is_needed(os.environ)}.")
+            self._chat.app.notify(f"Copied {what}, {count}.", timeout=NOTICE_S, markup=False)
+        self.say(f"Copied {what}, {count}; {clipboard_requirement(os.environ)}.")
 
     def say(self, text: str) -> None:
         """A note in the chat."""
@@ -289,7 +263,7 @@ class ChatController:
 
     def _submit(self, prompt: str, *, instead: bool = False) -> None:
         conversation = self._live.conversation
-        if instead and conversation.ask_instead(prompt):
+        if instead and conversation.replace_prompt(prompt):
             self._chat.remove_last_turn()
             self._chat.add_message("user", prompt)
             return
@@ -303,7 +277,7 @@ class ChatController:
         conversation.submit(prompt)
 
     def _refusal_of_size(self, prompt: str) -> str:
-        """Why a prompt cannot be sent as far as can be told; empty where it may fit."""
+        """Why a prompt cannot fit into the context; empty where it may."""
         conversation, now = self._live.conversation, self._live.snapshot()
         if now.n_ctx is None or now.load is None or now.load.settings.full_context == "shift":
             return ""
@@ -319,6 +293,6 @@ class ChatController:
             return ""
         return (
             f"This does not fit: the conversation would have about {room.needed} tokens, {room.excess} too many for "
-            f"the context of {room.n_ctx}.\n/clear begins anew, /undo takes the last turn back, a shorter prompt may "
-            "fit; Enter once more sends it all the same."
+            f"the context of {room.n_ctx}.\n/clear starts over, /undo removes the last turn, a shorter prompt may "
+            "fit; press Enter again to send it anyway."
         )

@@ -1,10 +1,9 @@
-"""One Markdown block as styled lines. Imported when it is first needed, since it takes 3 MB.
+"""One Markdown block as styled lines.
 
-Only what changes how text looks is honoured: headings, emphasis, code, lists, quotes, tables, rules. Links, images,
-HTML, entities and references would hide or replace what the model wrote, so they are shown as written. What cannot be
-shown whole in the width given is left to be shown as plain text.
-
-Import this when a reply is finished, not before: Rich's Markdown and its parser take 3 MB.
+Import this when a reply is finished, not before: Rich's Markdown and its parser take 3 MB. Only what changes how text
+looks is honoured: headings, emphasis, code, lists, quotes, tables, rules. Links, images, HTML, entities and references
+would hide or replace what the model wrote, so they are shown as written. What cannot be shown whole in the width given
+is left to be shown as plain text.
 """
 
 from __future__ import annotations
@@ -26,13 +25,9 @@ from rich.text import Text
 from rich.theme import Theme
 
 from edgetop.core.text import literal
+from edgetop.tui.chat.transcript import StyledLine
 from edgetop.tui.glyphs import Glyphs
 from edgetop.tui.styled_text import TAB
-
-StyledLine = tuple[Segment, ...]
-
-ROLES = ("heading", "strong", "emphasis", "code", "quote", "mark", "keyword", "string", "comment", "number")
-"""The styles that a theme gives."""
 
 _STYLES_OF_ROLES = {
     "heading": ("h1", "h2", "h3", "h4", "h5", "h6", "table.header"),
@@ -65,7 +60,7 @@ def render_markdown(
 ) -> list[StyledLine] | None:
     """Lines of at most `width` cells without any control character; `None` where plain text must do.
 
-    `base` styles plain text; `roles` has a style for each of ROLES.
+    `base` styles plain text; `roles` has a style for each of MARKDOWN_ROLES.
     """
     styles = {f"markdown.{name}": roles[role] for role, names in _STYLES_OF_ROLES.items() for name in names}
     console = Console(file=io.StringIO(), width=width, height=1, color_system=None, theme=Theme(styles), _environ={})
@@ -78,18 +73,18 @@ def render_markdown(
         if not _fits(tokens, width):
             return None
         lines = console.render_lines(_Reply(tokens, roles, glyphs), options, style=base, pad=False)
-    except Exception:  # noqa: BLE001 - foreign code over hostile text; the plain text is always a right answer
+    except Exception:  # noqa: BLE001 - foreign code over hostile text; the plain text is always right
         return None
     if any(Segment.get_line_length(line) > width for line in lines):
         return None
     shared: dict[Style, Style] = {}
-    settled = [_settled(line, base, shared) for line in lines]
-    while settled and not settled[-1]:
-        settled.pop()
-    return settled
+    stripped = [_stripped(line, base, shared) for line in lines]
+    while stripped and not stripped[-1]:
+        stripped.pop()
+    return stripped
 
 
-def _settled(line: Sequence[Segment], base: Style, shared: dict[Style, Style]) -> StyledLine:
+def _stripped(line: Sequence[Segment], base: Style, shared: dict[Style, Style]) -> StyledLine:
     """`line` without the blanks at its end; equal styles are one object, since a chat keeps thousands of lines."""
     segments = [Segment(text, shared.setdefault(style or base, style or base)) for text, style, _ in line]
     while segments:
@@ -106,12 +101,12 @@ def _parse(text: str) -> Sequence[Token]:
     for token in tokens:
         for child in token.children or ():
             if child.type == "softbreak":
-                child.type = "hardbreak"  # a model means its line breaks
+                child.type = "hardbreak"  # a model writes line breaks on purpose
     return tokens
 
 
 def _fits(tokens: Sequence[Token], width: int) -> bool:
-    """Whether no part would be so narrow, or so deep that the parser has given up on it, that text is lost."""
+    """Whether no text is lost: no part is too narrow for it, or so deep that the parser has given up on it."""
     columns = 0
     for token in tokens:
         columns = 0 if token.type == "table_open" else columns + (token.type == "th_open")

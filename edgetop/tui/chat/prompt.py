@@ -15,7 +15,7 @@ from textual.message import Message
 from textual.widgets import TextArea
 
 from edgetop.core.text import literal
-from edgetop.tui.chat.chat_view import SearchableChatView
+from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.widgets import InputLine
 
@@ -58,10 +58,10 @@ class Prompt(TextArea, inherit_bindings=False):
     """
 
     class Submitted(Message):
-        """The person has sent a prompt."""
+        """A prompt was sent."""
 
         def __init__(self, text: str, *, instead: bool = False) -> None:
-            """`instead`: in place of the last prompt."""
+            """`instead`: it replaces the last prompt."""
             super().__init__()
             self.text = text
             self.instead = instead
@@ -73,7 +73,7 @@ class Prompt(TextArea, inherit_bindings=False):
         completions: Callable[[str], Sequence[str]] | None = None,
         id: str | None = None,  # noqa: A002 - Textual's name
     ) -> None:
-        """`completions` gives what a text may become."""
+        """`completions` gives the completions of a text."""
         super().__init__(id=id, highlight_cursor_line=False, placeholder="Ask the model, or type /help")
         self.cursor_blink = False
         self._completions = completions
@@ -81,7 +81,7 @@ class Prompt(TextArea, inherit_bindings=False):
         self._history: list[str] = []
         self._recalled = 0
         self._draft = ""
-        self._changes_last = False
+        self._editing_last = False
         self._draft_before = ""
         self.set_level(level)
 
@@ -90,29 +90,29 @@ class Prompt(TextArea, inherit_bindings=False):
         self._ascii = level == "ascii"
         self.set_class(self._ascii, "ascii")
 
-    def change_last(self, text: str) -> None:
-        """Give the last prompt back to be changed; what was typed comes back when that is given up."""
-        if not self._changes_last:
+    def edit_last(self, text: str) -> None:
+        """Put the last prompt back, to edit it; what was typed comes back when the edit is cancelled."""
+        if not self._editing_last:
             self._draft_before = self.text
-        self._set_changes_last(on=True)
+        self._set_editing_last(on=True)
         self.put(text)
 
-    def give_up_change(self) -> bool:
-        """Leave the last prompt as it was; False if it is not being changed."""
-        if not self._changes_last:
+    def cancel_edit(self) -> bool:
+        """Leave the last prompt as it was; False if it is not being edited."""
+        if not self._editing_last:
             return False
-        self._set_changes_last(on=False)
+        self._set_editing_last(on=False)
         self.put(self._draft_before)
         return True
 
     def _on_text_area_changed(self) -> None:
-        """Who has deleted all of the last prompt asks something new."""
-        if self._changes_last and not self.text:
-            self._set_changes_last(on=False)
+        """When all of the last prompt is deleted, the next one is a new one."""
+        if self._editing_last and not self.text:
+            self._set_editing_last(on=False)
 
-    def _set_changes_last(self, *, on: bool) -> None:
-        self._changes_last = on
-        self.border_title = " edit the last prompt; Esc gives up " if on else None
+    def _set_editing_last(self, *, on: bool) -> None:
+        self._editing_last = on
+        self.border_title = " edit the last prompt; Esc cancels " if on else None
 
     def put(self, text: str) -> None:
         """Replace what is typed, with the cursor at the end."""
@@ -146,7 +146,7 @@ class Prompt(TextArea, inherit_bindings=False):
         self.insert(self._harmless(event.text))
 
     def _harmless(self, text: str) -> str:
-        """Line breaks as the terminal or a file has them become newlines, everything else that acts its picture."""
+        """Every kind of line break becomes a newline, every other control character its symbol."""
         return literal(text.replace("\r\n", "\n").replace("\r", "\n"), ascii=self._ascii)
 
     def _submit(self) -> None:
@@ -157,12 +157,12 @@ class Prompt(TextArea, inherit_bindings=False):
             self._history = [*self._history, text][-HISTORY_MAX:]
         self._recalled = len(self._history)
         self.load_text("")
-        instead, self._draft_before = self._changes_last, ""
-        self._set_changes_last(on=False)
+        instead, self._draft_before = self._editing_last, ""
+        self._set_editing_last(on=False)
         self.post_message(self.Submitted(text, instead=instead))
 
     def _recall(self, step: int) -> None:
-        """Go through earlier prompts; what was being typed comes after the newest of them."""
+        """Go through earlier prompts; the draft comes after the newest of them."""
         wanted = self._recalled + step
         if not 0 <= wanted <= len(self._history):
             return
@@ -185,9 +185,9 @@ class ChatPanel(Vertical):
     """Chat, prompt and search."""
 
     DEFAULT_CSS = """
-    ChatBox > InputLine { display: none; padding: 0; }
-    ChatBox.searching > InputLine { display: block; }
-    ChatBox.searching > Prompt { display: none; }
+    ChatPanel > InputLine { display: none; padding: 0; }
+    ChatPanel.searching > InputLine { display: block; }
+    ChatPanel.searching > Prompt { display: none; }
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class ChatPanel(Vertical):
         id: str | None = None,  # noqa: A002 - Textual's name
     ) -> None:
         super().__init__(id=id)
-        self.chat = SearchableChatView(level, id="chat")
+        self.chat = ChatView(level, id="chat")
         self.prompt = Prompt(level, completions=completions, id="prompt")
         self._words = InputLine(level, id="search")
 
@@ -218,16 +218,16 @@ class ChatPanel(Vertical):
     def begin_search(self) -> None:
         """Ask for words to search for."""
         self.add_class("searching")
-        self._words.tell("")
+        self._words.set_note("")
         self._words.ask("/")
 
     def search_on(self, step: int) -> None:
-        """Go on to the next match, or back to the one before."""
+        """Go to the next match, or back to the previous one."""
         if self.has_class("searching"):
-            self._words.tell(self.chat.search_on(step))
+            self._words.set_note(self.chat.search_on(step))
 
     def end_search(self) -> bool:
-        """Give the prompt its place back; False if nothing was searched for."""
+        """Show the prompt again; False if there was no search."""
         if not self.has_class("searching"):
             return False
         self.remove_class("searching")
@@ -239,7 +239,7 @@ class ChatPanel(Vertical):
     @on(InputLine.Changed)
     def _on_changed(self, message: InputLine.Changed) -> None:
         message.stop()
-        self._words.tell(self.chat.search(message.text))
+        self._words.set_note(self.chat.search(message.text))
 
     @on(InputLine.Submitted)
     def _on_submitted(self, message: InputLine.Submitted) -> None:

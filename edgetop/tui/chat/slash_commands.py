@@ -15,28 +15,33 @@ from edgetop.live.chat_session import LiveSession
 
 
 class SlashCommand(NamedTuple):
-    """One command, what follows it, and what it does."""
+    """One command, its argument, and what it does."""
 
     name: str
     argument: str
-    does: str
+    description: str
+
+    @property
+    def usage(self) -> str:
+        """How it is typed: `/load FILE`."""
+        return f"/{self.name} {self.argument}".rstrip()
 
 
 COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("help", "", "keys and commands"),
-    SlashCommand("model", "[NAME]", "load another model in place of this one; without a name, choose"),
+    SlashCommand("model", "[NAME]", "load another model; without a name, choose one"),
     SlashCommand("system", "[TEXT]", "show or set the system prompt; - removes it"),
     SlashCommand("set", "[NAME VALUE]", "show or set sampling: temperature, top_k, max_tokens, seed ..."),
-    SlashCommand("clear", "", "forget the conversation; the session keeps what was recorded"),
+    SlashCommand("clear", "", "clear the conversation; the session keeps what was recorded"),
     SlashCommand("retry", "", "answer the last prompt once more"),
-    SlashCommand("edit", "", "change the last prompt and ask again in its place"),
-    SlashCommand("undo", "", "take the last prompt and its answer back"),
-    SlashCommand("continue", "", "go on with an answer that was stopped"),
-    SlashCommand("reload", "", "start the engine again with the same model"),
+    SlashCommand("edit", "", "edit the last prompt and ask again in its place"),
+    SlashCommand("undo", "", "remove the last prompt and its answer"),
+    SlashCommand("continue", "", "continue an answer that was stopped"),
+    SlashCommand("reload", "", "restart the engine with the same model"),
     SlashCommand("load", "FILE", "put a file's text into the prompt"),
-    SlashCommand("copy", "[N|code|all]", "copy the last answer, the Nth last, its last code, or all that was said"),
-    SlashCommand("save", "FILE", "write the conversation to a file (Markdown); /save! writes over one"),
-    SlashCommand("open", "[SESSION]", "go on with the conversation of a recorded session; without one, choose"),
+    SlashCommand("copy", "[N|code|all]", "copy the last answer, the Nth last, the last code, or the conversation"),
+    SlashCommand("save", "FILE", "write the conversation to a file (Markdown); /save! overwrites one"),
+    SlashCommand("open", "[SESSION]", "continue the conversation of a recorded session; without one, choose"),
     SlashCommand("stats", "", "the figures of this session"),
     SlashCommand("quit", "", "quit; the session is saved"),
 )
@@ -58,13 +63,13 @@ def completions(text: str) -> list[str]:
 
 
 MODELS_WAIT_S = 0.2
-"""How long the first Tab may wait for the models of the machine; a later one finds those that came after it."""
+"""How long the first Tab may wait for the models of the machine; a later Tab finds them."""
 
 OFFERED_MAX = 200
 
 
 class Completion:
-    """Completes what is typed; models are looked for once, beside the screen."""
+    """Completes what is typed; models are searched for once, in a thread."""
 
     def __init__(self, live: LiveSession) -> None:
         self._live = live

@@ -1,8 +1,8 @@
 """Blocks of text laid out on demand, folded reasoning, positions, the scroll anchor.
 
-A transcript is a row of blocks; a place in it is a block and a line of that block, so nothing above the place has to be
-laid out to draw what is below it, and a chat of any length follows a change of width at once. Reasoning is folded to
-one line until somebody opens it.
+A transcript is a sequence of blocks; a position in it is a block and a line of that block, so that nothing above it has
+to be laid out to draw what is below, and a chat of any length follows a change of width at once. Reasoning is folded to
+one line until the user opens it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,15 @@ from edgetop.core.text import literal
 from edgetop.tui.glyphs import Glyphs
 from edgetop.tui.styled_text import TAB, fit_text, wrap
 
-Role = Literal["user", "assistant", "note", "system", "figures"]
+MessageRole = Literal["user", "assistant", "note", "system", "figures"]
 
 BlockKind = Literal["user", "assistant", "reasoning", "note", "system", "figures"]
-
 StyledLine = tuple[Segment, ...]
+
+MARKDOWN_ROLES = (
+    "heading", "strong", "emphasis", "code", "quote", "mark", "keyword", "string", "comment", "number",
+)  # fmt: skip
+"""What Markdown marks; a theme gives each its style."""
 
 _FOUND, _CURRENT = Style(reverse=True), Style(reverse=True, bold=True, underline=True)
 
@@ -40,14 +44,14 @@ class LinePosition(NamedTuple):
 
 
 class Mark(NamedTuple):
-    """Characters of a line, from `start` to before `end`, that were searched for; `current` at the chosen one."""
+    """Characters of a line that match a search, from `start` to before `end`; `current` in the current match."""
 
     start: int
     end: int
     current: bool
 
 
-class Row(NamedTuple):
+class ChatLine(NamedTuple):
     """One line as it is drawn: plain text in the style of its block, or styled segments."""
 
     kind: BlockKind
@@ -70,13 +74,13 @@ class Block:
     """As it was written, hostile characters included."""
     markdown: bool = False
     folded: bool = False
-    told: str = ""
-    """What stands in the place of a folded text; its last line while this is empty."""
+    summary: str = ""
+    """What stands in place of a folded text; its last line while this is empty."""
     width: int = 0
     """The width that `lines` are for; 0 while they are not laid out."""
     lines: list[str | StyledLine] = field(default_factory=list)
     unread: str = ""
-    """A carriage return at the end of the growing text: half a line break, until the next piece tells."""
+    """A carriage return at the end of the growing text: half a line break, until the next piece comes."""
 
 
 def plain_text(content: str | StyledLine) -> str:
@@ -84,8 +88,8 @@ def plain_text(content: str | StyledLine) -> str:
     return content if isinstance(content, str) else "".join(segment.text for segment in content)
 
 
-def marked_segments(row: Row, style: Style) -> list[Segment]:
-    """A line with its marks in reverse video, the chosen one underlined as well."""
+def marked_segments(row: ChatLine, style: Style) -> list[Segment]:
+    """A line with its marks in reverse video, the current one underlined as well."""
     segments = [Segment(row.content, style)] if isinstance(row.content, str) else list(row.content)
     marked: list[Segment] = []
     begin = 0
@@ -101,8 +105,8 @@ def marked_segments(row: Row, style: Style) -> list[Segment]:
     return marked
 
 
-def changed_cells(y: int, before: Row | None, after: Row | None, width: int) -> Region:
-    """The part of line `y` to paint anew; only what is added or lost at the end, where the rest is plain and stays."""
+def changed_cells(y: int, before: ChatLine | None, after: ChatLine | None, width: int) -> Region:
+    """The part of line `y` to repaint: only what is added or lost at the end, where the rest is plain and stays."""
     start, old, new = 0, _plain(before), _plain(after)
     if (
         before
@@ -120,11 +124,11 @@ def changed_cells(y: int, before: Row | None, after: Row | None, width: int) -> 
     return Region(start, y, end - start, 1) if end > start else Region()
 
 
-def _plain(row: Row | None) -> str:
+def _plain(row: ChatLine | None) -> str:
     return row.content if row and isinstance(row.content, str) else ""
 
 
-def _cells(row: Row | None) -> int:
+def _cells(row: ChatLine | None) -> int:
     if row is None:
         return 0
     return cell_len(row.content) if isinstance(row.content, str) else Strip(row.content).cell_length
@@ -134,7 +138,7 @@ RenderMarkdown = Callable[[str, int], "list[StyledLine] | None"]
 """Lines of at most that many cells for a Markdown text; `None` when it is to be shown as it is."""
 
 FOLDED_TAIL = 2_000
-"""Characters at the end of a growing thought that its last line is taken from."""
+"""Characters at the end of growing reasoning from which its last line is taken."""
 
 
 class Transcript:
@@ -159,7 +163,7 @@ class Transcript:
 
     @property
     def end(self) -> LinePosition:
-        """The place below the last line."""
+        """The position below the last line."""
         return LinePosition(len(self._blocks), 0)
 
     def set_width(self, width: int) -> None:
@@ -173,24 +177,24 @@ class Transcript:
             block.width = 0
 
     def forget_styles(self) -> None:
-        """Render Markdown anew when it is next looked at, since its colours have changed."""
+        """Render Markdown again when it is next drawn, since its colours have changed."""
         for block in self._blocks:
             if block.markdown:
                 block.width = 0
 
-    def add(self, role: Role, text: str = "") -> int:
-        """Append a message; the number it is known by."""
+    def add(self, role: MessageRole, text: str = "") -> int:
+        """Append a message; its number."""
         self._messages += 1
         self._blocks.append(Block(self._messages, role, _without_blank_lines(text)))
         return self._messages
 
     def reopen_reply(self) -> int | None:
-        """The number of the last message if it is a reply, to go on with it."""
+        """The number of the last message if it is a reply, to continue it."""
         last = self._blocks[-1] if self._blocks else None
         return last.message if last is not None and last.kind in {"assistant", "reasoning", "figures"} else None
 
     def open_reply(self) -> int:
-        """Begin a reply that has no text yet; the number it is known by."""
+        """Begin a reply that has no text yet; its number."""
         self._messages += 1
         return self._messages
 
@@ -210,16 +214,16 @@ class Transcript:
         elif last.width == self._width:
             self._grow(last, text)
 
-    def tell_thought(self, message: int, words: str) -> None:
-        """Say how long the reasoning was that a reply has come to the end of."""
+    def end_reasoning(self, message: int, summary: str) -> None:
+        """Give the reasoning of a reply that has just ended its summary."""
         for block in self._of(message):
-            if block.kind == "reasoning" and not block.told:
-                block.told = words
+            if block.kind == "reasoning" and not block.summary:
+                block.summary = summary
                 block.width = 0
 
     def close_reply(self, message: int, figures: str) -> None:
         """End a reply: its answer is Markdown from now on, and `figures` stand below it."""
-        self.tell_thought(message, "thought")
+        self.end_reasoning(message, "thought")
         for block in self._of(message):
             block.text = _without_blank_lines(block.text)
             block.markdown = block.kind == "assistant"
@@ -227,8 +231,8 @@ class Transcript:
         if figures:
             self._blocks.append(Block(message, "figures", figures))
 
-    def tell_figures(self, message: int, figures: str) -> None:
-        """Other figures below a reply that has ended; nothing where it is there no more."""
+    def set_figures(self, message: int, figures: str) -> None:
+        """Show other figures below a reply that has ended; nothing where it has been removed."""
         for block in self._of(message):
             if block.kind == "figures":
                 block.text = figures
@@ -251,9 +255,9 @@ class Transcript:
         """Remove every message."""
         self._blocks.clear()
 
-    def rows(self, top: LinePosition, count: int) -> list[Row | None]:
+    def rows(self, top: LinePosition, count: int) -> list[ChatLine | None]:
         """At most `count` lines from `top` down; `None` is the blank line between blocks."""
-        rows: list[Row | None] = []
+        rows: list[ChatLine | None] = []
         line = top.line
         for index in range(top.block, len(self._blocks)):
             if len(rows) >= count:
@@ -264,22 +268,22 @@ class Transcript:
                 rows.append(None)
                 line = gap
             wanted = block.lines[line - gap : line - gap + count - len(rows)]
-            rows.extend([Row(block.kind, content) for content in wanted])
+            rows.extend([ChatLine(block.kind, content) for content in wanted])
             line = 0
         return rows
 
-    def place_above(self, place: LinePosition, count: int) -> LinePosition:
-        """The place `count` lines above, or the top."""
-        block, line = place
+    def position_above(self, position: LinePosition, count: int) -> LinePosition:
+        """The position `count` lines above, or the top."""
+        block, line = position
         while count > line and block > 0:
             count -= line
             block -= 1
             line = self.height(block)
         return LinePosition(block, max(0, line - count))
 
-    def place_below(self, place: LinePosition, count: int) -> LinePosition:
-        """The place `count` lines below, or the end."""
-        block, line = place
+    def position_below(self, position: LinePosition, count: int) -> LinePosition:
+        """The position `count` lines below, or the end."""
+        block, line = position
         while block < len(self._blocks):
             left = self.height(block) - line
             if count < left:
@@ -288,15 +292,15 @@ class Transcript:
             block, line = block + 1, 0
         return self.end
 
-    def nearest(self, place: LinePosition) -> LinePosition:
-        """`place`, or the line nearest to it that there is after a block has become shorter or is gone."""
-        if place.block >= len(self._blocks):
+    def nearest(self, position: LinePosition) -> LinePosition:
+        """`position`, or the line nearest to it after a block has become shorter or was removed."""
+        if position.block >= len(self._blocks):
             return self.end
-        return LinePosition(place.block, min(place.line, self.height(place.block) - 1))
+        return LinePosition(position.block, min(position.line, self.height(position.block) - 1))
 
-    def lines_below(self, place: LinePosition, limit: int) -> int:
-        """Lines from `place` to the end, counted up to `limit`."""
-        block, line = place
+    def lines_below(self, position: LinePosition, limit: int) -> int:
+        """Lines from `position` to the end, counted up to `limit`."""
+        block, line = position
         count = -line
         while block < len(self._blocks) and count < limit:
             count += self.height(block)
@@ -308,7 +312,7 @@ class Transcript:
         return self._gap(index) + len(self._laid_out(index).lines)
 
     def lines_of(self, index: int, begin: int = 0, end: int | None = None) -> tuple[int, Sequence[str]]:
-        """Blank lines above a block, and its lines from `begin` to before `end` without what stands before each."""
+        """Blank lines above a block, and its lines from `begin` to before `end` without their prefixes."""
         block = self._laid_out(index)
         return self._gap(index), [
             plain_text(content)[self.prefix_of(index, number) :]
@@ -316,10 +320,13 @@ class Transcript:
         ]
 
     def prefix_of(self, index: int, line: int) -> int:
-        """Characters at the beginning of a line that its author did not write."""
-        block = self._blocks[index]
-        plain = not block.lines or isinstance(block.lines[0], str)
-        return len(self._prefix(block.kind)[min(line, 1)]) if plain else 0
+        """Characters of the prefix of a line, which its author did not write."""
+        return 0 if self.is_styled(index) else len(self._prefix(self._blocks[index].kind)[min(line, 1)])
+
+    def is_styled(self, index: int) -> bool:
+        """Whether the lines of a block are rendered Markdown."""
+        lines = self._blocks[index].lines
+        return bool(lines) and not isinstance(lines[0], str)
 
     def _of(self, message: int) -> list[Block]:
         """The blocks of a message, which is one of the last."""
@@ -327,11 +334,11 @@ class Transcript:
         return [block for block in reversed(found) if block.message == message]
 
     def _gap(self, index: int) -> int:
-        """Figures stand directly below what they are about; everything else below a blank line."""
+        """Figures stand directly below their reply, everything else below a blank line."""
         return 0 if index == 0 or self._blocks[index].kind == "figures" else 1
 
     def _prefix(self, kind: BlockKind) -> tuple[str, str]:
-        """What stands before the first and before the other lines of a block; it tells who speaks without colour."""
+        """The prefix of the first and of the other lines of a block; it shows without colour who speaks."""
         if kind in {"user", "system"}:
             label = "you  " if kind == "user" else "system  "
             return label, " " * len(label)
@@ -373,14 +380,14 @@ class Transcript:
                 lines.append((other if lines else first) + line)
 
     def _folded_line(self, block: Block) -> str:
-        """What a thought is told by: how long it was, or its last line while it goes on."""
+        """What stands for folded reasoning: how long it was, or its last line while it grows."""
         prefix, _ = self._prefix(block.kind)
         width = self._width - len(prefix)
-        if not block.told:
+        if not block.summary:
             paragraph = self._literal(block.text[-FOLDED_TAIL:].rstrip()).rpartition("\n")[2]
             return prefix + wrap(paragraph, width)[-1]
-        opens = f"{block.told} {self._glyphs.dot} o opens"
-        return prefix + (opens if len(opens) <= width else fit_text(block.told, width).rstrip())
+        opens = f"{block.summary} {self._glyphs.dot} o opens"
+        return prefix + (opens if len(opens) <= width else fit_text(block.summary, width).rstrip())
 
 
 def _without_blank_lines(text: str) -> str:
@@ -388,34 +395,34 @@ def _without_blank_lines(text: str) -> str:
 
 
 class ScrollAnchor(NamedTuple):
-    """A visible character of a block, counted without blanks, since those change with every width."""
+    """A visible character of a block, counted without blanks, which change with the width."""
 
     block: int
     ink: int | None
     """`None` is the blank line above the block."""
 
 
-def reading_place(transcript: Transcript, place: LinePosition) -> ScrollAnchor:
+def anchor_at(transcript: Transcript, position: LinePosition) -> ScrollAnchor:
     """What is read at the beginning of a line, in the present width."""
-    if place.block >= len(transcript.blocks):
-        return ScrollAnchor(place.block, None)
-    gap, lines = transcript.lines_of(place.block)
-    if place.line < gap:
-        return ScrollAnchor(place.block, None)
-    return ScrollAnchor(place.block, sum(map(_ink, lines[: place.line - gap])))
+    if position.block >= len(transcript.blocks):
+        return ScrollAnchor(position.block, None)
+    gap, lines = transcript.lines_of(position.block)
+    if position.line < gap:
+        return ScrollAnchor(position.block, None)
+    return ScrollAnchor(position.block, sum(map(_ink, lines[: position.line - gap])))
 
 
-def line_of(transcript: Transcript, read: ScrollAnchor) -> LinePosition:
+def position_of(transcript: Transcript, anchor: ScrollAnchor) -> LinePosition:
     """The line that has it, in the present width."""
-    if read.block >= len(transcript.blocks) or read.ink is None:
-        return transcript.nearest(LinePosition(read.block, 0))
-    gap, lines = transcript.lines_of(read.block)
-    left = read.ink
+    if anchor.block >= len(transcript.blocks) or anchor.ink is None:
+        return transcript.nearest(LinePosition(anchor.block, 0))
+    gap, lines = transcript.lines_of(anchor.block)
+    left = anchor.ink
     for number, line in enumerate(lines):
         left -= _ink(line)
         if left < 0:
-            return LinePosition(read.block, gap + number)
-    return LinePosition(read.block, gap + len(lines) - 1)
+            return LinePosition(anchor.block, gap + number)
+    return LinePosition(anchor.block, gap + len(lines) - 1)
 
 
 def _ink(line: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import TurnFigures
@@ -14,8 +15,10 @@ from edgetop.core.format import format_bytes, format_rate, format_seconds, forma
 from edgetop.core.records import ModelLoaded, TurnFinished
 from edgetop.session.session import Session
 from edgetop.session.turn import Turn, decode_tokens_per_s, first_token_s
-from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.glyphs import GlyphLevel, glyphs_for
+
+if TYPE_CHECKING:
+    from edgetop.tui.chat.chat_view import ChatView
 
 STOP_WORDS = {
     "cancelled": "stopped",
@@ -150,7 +153,7 @@ def write_turns(chat: ChatView, turns: Sequence[Turn], level: GlyphLevel) -> Non
             if turn.started.prompt:
                 chat.add_message("user", turn.started.prompt)
             else:
-                chat.go_on_with_reply()
+                chat.continue_reply()
             _append(chat, turn, 0, len(turn.token_t_us))
             if turn.finished is not None:
                 _finish(chat, turn, turn.finished, level)
@@ -161,13 +164,13 @@ def _append(chat: ChatView, turn: Turn, begin: int, end: int) -> None:
     for index, text in reply_between(turn, begin, end):
         part = turn.reply[index].part
         if part == "answer" and index and turn.reply[index - 1].part == "reasoning":
-            chat.tell_thought(reasoning_summary(turn, index - 1))
+            chat.end_reasoning(reasoning_summary(turn, index - 1))
         chat.append_text(text, part)
 
 
 def _finish(chat: ChatView, turn: Turn, finished: TurnFinished, level: GlyphLevel) -> None:
     if turn.reply and turn.reply[-1].part == "reasoning":
-        chat.tell_thought(reasoning_summary(turn, len(turn.reply) - 1))
+        chat.end_reasoning(reasoning_summary(turn, len(turn.reply) - 1))
     progress = turn.progress(finished.t_us)
     figures = TurnFigures(
         generated_tokens=progress.generated,

@@ -1,194 +1,186 @@
-"""Joules per token with interval, scope and grade, or why there is none."""
+"""Joules per token with interval, scope and grade, or why there are none."""
 
 from __future__ import annotations
 
-from edgetop.core.energy.duty import Price, battery_hours, cost_of
+from edgetop.core.energy.duty import battery_hours, cost_of
+from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.energy.tokens import Energy, ServedEnergy
+from edgetop.core.figures import OF_TURN, value_of
 from edgetop.core.format import format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
-from edgetop.session.snapshot import WatchView
-from edgetop.tui.panes.power import SCOPE_WORDS
-from edgetop.tui.panes.view import PaneContent, View
+from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.panes.pane import Pane
+from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
-    BESIDE_COLUMNS,
+    SIDE_BY_SIDE_COLUMNS,
     Line,
     Span,
     figure_row,
+    figure_span,
+    figure_text,
     joined,
     line_of,
+    paragraph,
     side_by_side,
     table,
-    wrap,
     wrapped_row,
 )
 
+TURN_HEADINGS = ("turn", "tokens", "J", "J/token", "low", "high", "grade")
 
-def energy_text(view: View, watch: WatchView, width: int, height: int) -> PaneContent:
-    """Energy per token over all users and its two parts; or why it is not known."""
-    energy = watch.figures.energy
-    if energy is None:
-        reason = f"No energy per token: {watch.figures.energy_missing}."
-        return PaneContent(energy_headline(view, watch), [line_of(Span(row, "dim")) for row in wrap(reason, width)])
-    lines = [
-        line_of(
-            "generating ", _per_token(energy.generating_j_per_token), "  waiting ",
-            _per_token(energy.waiting_j_per_token), "  net ", _per_token(energy.net_j_per_token), " J/token",
-        ),
-        joined(_sums(energy, view.price), width),
-        line_of(Span(_served_basis(energy), "dim")),
-    ]  # fmt: skip
-    if energy.net_j_per_token is None and "net_j" in energy.missing:
-        missing = energy.missing["net_j"]
-        words = f"No net: {missing.reason}" + (f"; {missing.hint}." if missing.hint else ".")
-        lines += [line_of(Span(row, "dim")) for row in wrap(words, width)]
-    grade = wrap(f"Grade {energy.grade}: {energy.grade_reason}.", width) if energy.grade_reason else []
-    if len(lines) + len(grade) <= height:
-        lines += [line_of(Span(row, "dim")) for row in grade]
-    return PaneContent(energy_headline(view, watch), lines)
+FIGURE_ROWS_MIN = 7
+"""Where there is little room powers are left out, since the power pane has them."""
+
+TURNS_MIN = 3
 
 
-def energy_headline(view: View, watch: WatchView) -> Line:
-    """Energy per token, gross, over all users, with its interval and grade."""
-    energy = watch.figures.energy
-    if energy is None:
-        return line_of(Span("n/a", "dim"))
-    figure = energy.j_per_token
-    between = "+-" if view.level == "ascii" else "±"
-    reach = format_significant((figure.high - figure.low) / 2, 2)
-    return line_of(
-        Span(f"{format_significant(figure.value)} {between} {reach} J/token", "headline"),
-        f" · gross · {energy.grade}",
-    )
+class EnergyPane(Pane):
+    """The energy of the current or last turn, else of the session; of watched servers, over all their users."""
+
+    title, short = "energy", "J/t"
+    rows_min, rows_full, rows_ample = 4, 7, 8
+    growth_order = 1
+    has_graph = False
+
+    def headline(self, view: View) -> Line:
+        """Energy per token, gross, with its interval and grade; three dots while readings are still to come."""
+        energy, _ = _latest(view)
+        if energy is None or energy.j_per_token is None:
+            return line_of(Span("n/a", "dim"))
+        more = "" if isinstance(energy, ServedEnergy) or energy.final else " ..."
+        figure = f"{_with_interval(energy.j_per_token, view.level)} J/token"
+        return line_of(Span(figure, "headline"), f" · gross · {energy.grade}{more}")
+
+    def summary(self, view: View) -> list[Line]:
+        """The parts of a token's energy, or the reason."""
+        energy, reason = _latest(view)
+        if energy is None:
+            shorter = "not known" if view.snapshot.watch is not None else "power is not known"
+            return [line_of(Span(reason, "dim")), line_of(Span(shorter, "dim"))]
+        net = _parts(("net", energy.net_j_per_token))
+        if isinstance(energy, ServedEnergy):
+            phases = _served_phases(energy)
+            return [line_of(*phases, "  ", *net), phases]
+        return [line_of(*net, "  turn ", _accent(energy.gross_j, "J")), net]
+
+    def render(self, view: View, width: int, height: int) -> list[Line]:
+        """Parts of a token's energy, totals, what it rests on, and its grade."""
+        energy, reason = _latest(view)
+        if energy is None:
+            return paragraph(f"{reason}.", width, "dim")
+        totals = _totals(view, energy)
+        lines = [
+            _token_parts(energy),
+            *(joined(texts, width) for texts in totals if texts),
+            line_of(Span(_basis(energy), "dim")),
+        ]
+        if isinstance(energy, ServedEnergy) and energy.net_j_per_token is None and "net_j" in energy.missing:
+            missing = energy.missing["net_j"]
+            lines += paragraph(f"No net: {'; '.join(filter(None, (missing.reason, missing.hint)))}.", width, "dim")
+        grade = paragraph(f"Grade {energy.grade}: {energy.grade_reason}.", width, "dim") if energy.grade_reason else []
+        return [*lines, *grade] if len(lines) + len(grade) <= height else lines
+
+    def render_zoomed(self, view: View, width: int, height: int) -> list[Line]:
+        """Figures of the turn and of the session, what they rest on, and a table of turns."""
+        energy, _ = _latest(view)
+        if energy is None or isinstance(energy, ServedEnergy):
+            return self.render(view, width, height)
+        is_wide = width >= SIDE_BY_SIDE_COLUMNS
+        figures, basis = _figures(view, energy), _basis_rows(energy, width // 2 if is_wide else width)
+        if not is_wide and len(figures) + len(basis) + TURNS_MIN + 3 > height:
+            figures = figures[:FIGURE_ROWS_MIN]
+        else:
+            basis = [(), *basis]
+        figures += basis
+        count = height - 1 if is_wide else height - len(figures) - 2
+        return side_by_side(figures, _turn_table(view, count) if count > 0 else [], width)[:height]
 
 
-def energy_summary(watch: WatchView) -> list[Line]:
-    """What stands beside the headline where the pane is folded into a line, the longest first."""
-    energy = watch.figures.energy
-    if energy is None:
-        return [line_of(Span(watch.figures.energy_missing, "dim")), line_of(Span("not known", "dim"))]
-    parts = line_of(
-        "generating ", _per_token(energy.generating_j_per_token), "  waiting ", _per_token(energy.waiting_j_per_token)
-    )
-    return [line_of(*parts, "  net ", _per_token(energy.net_j_per_token)), parts]
-
-
-def _sums(energy: ServedEnergy, price: Price | None) -> list[Line]:
-    words = [line_of("in all ", Span(f"{format_significant(energy.gross_j.value / J_PER_WH)} Wh", "accent"))]
-    if energy.tokens_per_wh is not None:
-        words.append(line_of(f"{format_significant(energy.tokens_per_wh.value)} tokens/Wh"))
-    if price is not None:
-        cost = energy.gross_j.value / J_PER_WH / 1000 * price.per_kwh
-        words.append(line_of(Span(f"{format_significant(cost, 2)} {price.currency}", "accent")))
-    if energy.idle_w is not None:
-        words.append(line_of(f"idle {format_significant(energy.idle_w.value)} W"))
-    return words
-
-
-def _per_token(figure: Interval | None) -> Span:
-    return Span("n/a", "dim") if figure is None else Span(format_significant(figure.value, 2), "accent")
-
-
-def _served_basis(energy: ServedEnergy) -> str:
-    return energy.source + (f": {', '.join(energy.flags)}" if energy.flags else "")
-
-
-TITLE = "energy"
-
-SHORT = "J/t"
-
-
-def draw(view: View, width: int, height: int) -> PaneContent:
-    """Net, phases, turn and session; or the reason."""
-    if view.snapshot.watch is not None:
-        return energy_text(view, view.snapshot.watch, width, height)
-    energy, reason = latest(view)
-    if energy is None:
-        return PaneContent(headline(view), [line_of(Span(row, "dim")) for row in wrap(f"{reason}.", width)])
-    lines = [
-        line_of(
-            "net ", _per_token(energy.net_j_per_token), "  prefill ", _per_token(energy.prefill_j_per_token),
-            "  decode ", _per_token(energy.decode_j_per_token), " J/token",
-        ),
-        joined([line_of("turn ", _value(energy.gross_j, "J")), *_session_words(view)], width),
-        *(joined(words, width) for words in (_cost_words(view, energy), _battery_words(view, energy)) if words),
-        line_of(Span(_basis_line(energy), "dim")),
-    ]  # fmt: skip
-    grade = wrap(f"Grade {energy.grade}: {energy.grade_reason}.", width) if energy.grade_reason else []
-    if len(lines) + len(grade) <= height:
-        lines += [line_of(Span(row, "dim")) for row in grade]
-    return PaneContent(headline(view), lines)
-
-
-def headline(view: View) -> Line:
-    """Energy per token, gross, with its interval and grade; three dots while readings are still to come."""
-    if view.snapshot.watch is not None:
-        return energy_headline(view, view.snapshot.watch)
-    energy, _ = latest(view)
-    if energy is None or energy.j_per_token is None:
-        return line_of(Span("n/a", "dim"))
-    figure = energy.j_per_token
-    reach = format_significant((figure.high - figure.low) / 2, 2)
-    between = "+-" if view.level == "ascii" else "±"
-    more = "" if energy.final else " ..."
-    return line_of(
-        Span(f"{format_significant(figure.value)} {between} {reach} J/token", "headline"),
-        f" · gross · {energy.grade}{more}",
-    )
-
-
-def summary(view: View) -> list[Line]:
-    """What stands beside the headline where the pane is folded into a line, the longest first."""
-    if view.snapshot.watch is not None:
-        return energy_summary(view.snapshot.watch)
-    energy, reason = latest(view)
-    if energy is None:
-        return [line_of(Span(reason, "dim")), line_of(Span("power is not known", "dim"))]
-    net = line_of("net ", _per_token(energy.net_j_per_token))
-    return [line_of(*net, "  turn ", _value(energy.gross_j, "J")), net]
-
-
-def latest(view: View) -> tuple[Energy | None, str]:
-    """The energy of the current or last turn, else of the session; and why there is none."""
-    turn, summary = view.snapshot.turn, view.snapshot.summary
+def _latest(view: View) -> tuple[Energy | ServedEnergy | None, str]:
+    """The energy that the pane is about; where it is `None`, the reason."""
+    watch, turn, summary = view.snapshot.watch, view.snapshot.turn, view.snapshot.summary
+    if watch is not None:
+        return watch.figures.energy, f"No energy per token: {watch.figures.energy_missing}"
     if turn is not None and turn.figures.energy is not None:
         return turn.figures.energy, ""
     if isinstance(view.snapshot.power, Unavailable):
-        # The power pane beside this one has the reason, and room for it.
+        # The power pane has the reason, and room for it.
         return summary.energy, "No energy per token, since power is not known"
     missing = turn.figures.energy_missing if turn is not None else summary.energy_missing
     return summary.energy, f"No energy per token: {missing}"
 
 
-def _value(figure: Interval, unit: str) -> Span:
+def _with_interval(figure: Interval, level: GlyphLevel) -> str:
+    half_width = format_significant((figure.high - figure.low) / 2, 2)
+    return f"{format_significant(figure.value)} {'+-' if level == 'ascii' else '±'} {half_width}"
+
+
+def _accent(figure: Interval, unit: str) -> Span:
     return Span(f"{format_significant(figure.value)} {unit}", "accent")
 
 
-def _session_words(view: View) -> list[Line]:
-    summary = view.snapshot.summary.energy
-    if summary is None:
-        return []
-    words = [line_of("session ", _value_wh(summary.gross_j))]
+def _wh(gross_j: Interval) -> str:
+    return f"{format_significant(gross_j.value / J_PER_WH)} Wh"
+
+
+def _parts(*parts: tuple[str, Interval | None]) -> Line:
+    """Names and their figures, in J per token."""
+    spans: list[Span] = []
+    for name, figure in parts:
+        spans += [Span(f"{'  ' if spans else ''}{name} "), figure_span(None if figure is None else figure.value, 2)]
+    return tuple(spans)
+
+
+def _served_phases(energy: ServedEnergy) -> Line:
+    return _parts(("generating", energy.generating_j_per_token), ("waiting", energy.waiting_j_per_token))
+
+
+def _token_parts(energy: Energy | ServedEnergy) -> Line:
+    if isinstance(energy, ServedEnergy):
+        return line_of(*_served_phases(energy), "  ", *_parts(("net", energy.net_j_per_token)), " J/token")
+    parts = (
+        ("net", energy.net_j_per_token),
+        ("prefill", energy.prefill_j_per_token),
+        ("decode", energy.decode_j_per_token),
+    )
+    return line_of(*_parts(*parts), " J/token")
+
+
+def _totals(view: View, energy: Energy | ServedEnergy) -> list[list[Line]]:
+    """Energy, cost and battery life, a list for each line."""
+    if isinstance(energy, ServedEnergy):
+        idle = [] if energy.idle_w is None else [line_of(f"idle {format_significant(energy.idle_w.value)} W")]
+        return [[*_sum("in all", view, energy), *idle]]
+    session = view.snapshot.summary.energy
+    sums = [] if session is None else _sum("session", view, session)
+    return [
+        [line_of("turn ", _accent(energy.gross_j, "J")), *sums],
+        _million_tokens(view, energy),
+        _battery(view, energy),
+    ]
+
+
+def _sum(name: str, view: View, energy: Energy | ServedEnergy) -> list[Line]:
+    parts = [line_of(f"{name} ", Span(_wh(energy.gross_j), "accent"))]
     if view.price is not None:
-        cost = cost_of(summary, view.price)
-        words.append(line_of(Span(f"{format_significant(cost.total.value, 2)} {cost.currency}", "accent")))
-    if summary.tokens_per_wh is not None:
-        words.append(line_of(f"{format_significant(summary.tokens_per_wh.value)} tokens/Wh"))
-    return words
+        cost = cost_of(energy, view.price)
+        parts.append(line_of(Span(f"{format_significant(cost.total.value, 2)} {cost.currency}", "accent")))
+    if energy.tokens_per_wh is not None:
+        parts.append(line_of(f"{format_significant(energy.tokens_per_wh.value)} tokens/Wh"))
+    return parts
 
 
-def _cost_words(view: View, energy: Energy) -> list[Line]:
-    """What a million tokens cost at the rate of the turn, with the interval of its gross energy."""
+def _million_tokens(view: View, energy: Energy) -> list[Line]:
+    """What a million tokens cost at the energy per token of the turn."""
     per_million = None if view.price is None else cost_of(energy, view.price).per_million_tokens
     if view.price is None or per_million is None:
         return []
-    between = "+-" if view.level == "ascii" else "±"
-    reach = format_significant((per_million.high - per_million.low) / 2, 2)
-    cost = Span(f"{format_significant(per_million.value)} {between} {reach} {view.price.currency}", "accent")
+    cost = Span(f"{_with_interval(per_million, view.level)} {view.price.currency}", "accent")
     return [line_of(cost, " per million tokens"), line_of("gross")]
 
 
-def _battery_words(view: View, energy: Energy) -> list[Line]:
+def _battery(view: View, energy: Energy) -> list[Line]:
     hours = battery_hours(energy, view.value(BATTERY_ENERGY))
     if hours is None:
         return []
@@ -198,88 +190,45 @@ def _battery_words(view: View, energy: Energy) -> list[Line]:
     ]
 
 
-def _value_wh(gross_j: Interval) -> Span:
-    return Span(f"{format_significant(gross_j.value / J_PER_WH)} Wh", "accent")
+def _basis(energy: Energy | ServedEnergy) -> str:
+    window = "" if isinstance(energy, ServedEnergy) else f", {energy.method} window"
+    return f"{energy.source}{window}" + (f": {', '.join(energy.flags)}" if energy.flags else "")
 
 
-def _basis_line(energy: Energy) -> str:
-    flags = ", ".join(energy.flags)
-    return f"{energy.source}, {energy.method} window" + (f": {flags}" if flags else "")
-
-
-TURN_HEADINGS = ("turn", "tokens", "J", "J/token", "low", "high", "grade")
-
-FIGURES_LEAST = 7
-"""Where there is little room, energies and what they rest on go before powers: these are in the power pane."""
-
-TURNS_LEAST = 3
-
-
-def render_zoomed(view: View, width: int, height: int) -> PaneContent:
-    """Figures of the turn and of the session, basis, grade and turns; without energy what the pane says otherwise."""
-    energy, _ = latest(view)
-    if energy is None:
-        return draw(view, width, height)
-    is_wide = width >= BESIDE_COLUMNS
-    figures, basis = _figures(view, energy), _basis_rows(energy, width // 2 if is_wide else width)
-    if not is_wide and len(figures) + len(basis) + TURNS_LEAST + 3 > height:
-        figures = figures[:FIGURES_LEAST]
-    else:
-        basis = [(), *basis]
-    figures += basis
-    count = height - 1 if is_wide else height - len(figures) - 2
-    turns = turn_table(view, count) if count > 0 else []
-    return PaneContent(headline(view), side_by_side(figures, turns, width)[:height])
-
-
-def turn_table(view: View, count: int) -> list[Line]:
-    """The energy of the last turns, the newest at the end."""
-    rows = []
-    for turn in view.traces.turns(count):
-        energy = turn.figures.energy
-        per_token = None if energy is None else energy.j_per_token
-        rows.append((
-            str(turn.number),
-            str(turn.figures.generated_tokens),
-            _short(None if energy is None else energy.gross_j),
-            _short(per_token),
-            "n/a" if per_token is None else format_significant(per_token.low),
-            "n/a" if per_token is None else format_significant(per_token.high),
-            "" if energy is None else energy.grade,
-        ))  # fmt: skip
-    return table(TURN_HEADINGS, rows)
+ENERGY_ROWS = sorted(
+    (figure for figure in OF_TURN if figure.kind in {"energy", "power"}), key=lambda figure: figure.kind == "power"
+)
+"""Energies before powers."""
 
 
 def _figures(view: View, turn: Energy) -> list[Line]:
-    """The figures of the last turn beside those of the session, each with its interval."""
+    """The figures of the turn beside those of the session, each with its interval."""
     session = view.snapshot.summary.energy
     both = [("this turn", turn), *([("session", session)] if session is not None else [])]
-    rows: list[tuple[str, str, list[Interval | None]]] = [
-        ("gross", "J", [energy.gross_j for _, energy in both]),
-        ("net", "J", [energy.net_j for _, energy in both]),
-        ("per token", "J", [energy.j_per_token for _, energy in both]),
-        ("  net", "J", [energy.net_j_per_token for _, energy in both]),
-        ("  prefill", "J", [energy.prefill_j_per_token for _, energy in both]),
-        ("  decode", "J", [energy.decode_j_per_token for _, energy in both]),
-        ("tokens", "1/Wh", [energy.tokens_per_wh for _, energy in both]),
-        ("mean power", "W", [energy.mean_w for _, energy in both]),
-        ("idle power", "W", [energy.idle_w for _, energy in both]),
-    ]
     lines = table(
         ("", *(name for name, _ in both), "unit"),
-        [(name, *map(_interval, figures), unit) for name, unit, figures in rows],
+        [
+            (figure.heading or figure.label, *(_range(value_of(each, figure.column)) for _, each in both), figure.unit)
+            for figure in ENERGY_ROWS
+        ],
         named=True,
     )
     if session is not None:
-        lines.append(line_of(f"The session has taken {format_significant(session.gross_j.value / J_PER_WH)} Wh."))
+        lines.append(line_of(f"Session total: {_wh(session.gross_j)}."))
         if view.price is not None:
             cost = cost_of(session, view.price)
-            lines.append(line_of(f"That costs {format_significant(cost.total.value, 2)} {cost.currency}."))
+            lines.append(line_of(f"Session cost: {format_significant(cost.total.value, 2)} {cost.currency}."))
     return lines
 
 
+def _range(figure: Interval | None) -> str:
+    if figure is None:
+        return "n/a"
+    return " ".join((figure_text(figure.value), f"({figure_text(figure.low)} to {figure_text(figure.high)})"))
+
+
 def _basis_rows(energy: Energy, width: int) -> list[Line]:
-    covers = SCOPE_WORDS.get(energy.scope, energy.scope)
+    covers = SCOPE_LABELS.get(energy.scope, energy.scope)
     hint = f" To fix it: {energy.grade_hint}." if energy.grade_hint else ""
     estimated = f", {energy.estimated_share:.0%} estimated" if energy.estimated_share > 0 else ""
     return [
@@ -290,11 +239,17 @@ def _basis_rows(energy: Energy, width: int) -> list[Line]:
     ]
 
 
-def _interval(figure: Interval | None) -> str:
-    if figure is None:
-        return "n/a"
-    return f"{_short(figure)} ({format_significant(figure.low)} to {format_significant(figure.high)})"
-
-
-def _short(figure: Interval | None) -> str:
-    return "n/a" if figure is None else format_significant(figure.value)
+def _turn_table(view: View, count: int) -> list[Line]:
+    """The energy of the last turns, the newest at the end."""
+    rows = []
+    for turn in view.history.turns(count):
+        energy = turn.figures.energy
+        gross, per_token = (None, None) if energy is None else (energy.gross_j, energy.j_per_token)
+        rows.append((
+            str(turn.number),
+            str(turn.figures.generated_tokens),
+            figure_text(None if gross is None else gross.value),
+            *map(figure_text, (None,) * 3 if per_token is None else (per_token.value, per_token.low, per_token.high)),
+            "" if energy is None else energy.grade,
+        ))  # fmt: skip
+    return table(TURN_HEADINGS, rows)

@@ -1,4 +1,4 @@
-"""The lines above: status, htop-like bars, panes folded into one line each."""
+"""The lines above: status, bars as in htop, and the panes folded into one line each."""
 
 from __future__ import annotations
 
@@ -7,33 +7,29 @@ from typing import Literal
 
 from edgetop.core.format import format_bytes_short, format_clock, format_significant
 from edgetop.core.sources import Unavailable
-from edgetop.core.text import one_line as harmless
+from edgetop.core.text import one_line
 from edgetop.tui.glyphs import glyphs_for
-from edgetop.tui.panes import memory, power, tokens
-from edgetop.tui.panes.column import TITLES, kind_of
-from edgetop.tui.panes.energy import headline
-from edgetop.tui.panes.pane import PaneKind
+from edgetop.tui.panes.column import PANES, TITLES
+from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import Line, Role, Span, fit, for_level, joined, line_of, shortened, spread, width_of
 from edgetop.tui.widgets import LinesWidget
 
 Layout = Literal["wide", "narrow", "small"]
 
-BAR_COLUMNS_LEAST = 9
+BAR_COLUMNS_MIN = 9
 """Where a core would have less than this, one bar stands for all cores and one for the busiest of them."""
 
 BAR_ROWS = 2
-
 HIGH_SHARE, FULL_SHARE = 0.8, 0.95
-
 POWER_STEPS = 60
-"""In so many steps the most power in the time of the graphs is looked for."""
+"""Steps in which the highest power in the time of the graphs is found."""
 
-PHASE_WORDS = {
+PHASE_TEXTS = {
     "loading": "loading a model",
     "starting": "starting",
     "no_model": "no model",
-    "dead": "the engine is gone: /reload",
+    "dead": "the engine stopped: /reload",
 }
 """Phases without a model in memory."""
 
@@ -46,7 +42,7 @@ class TopMeters(LinesWidget):
     """
 
     def show(self, view: View, layout: Layout) -> None:
-        """Draw `view` for a layout."""
+        """Draw `view` in a layout."""
         width = self.content_size.width
         if width < 1:
             return
@@ -56,20 +52,20 @@ class TopMeters(LinesWidget):
 
 
 def draw(view: View, width: int, layout: Layout) -> list[Line]:
-    """The lines for a width in cells, each exactly so wide."""
+    """The lines, each exactly `width` cells."""
     lines = [small_line(view, width)] if layout == "small" else [status_line(view, width), *_bars(view, width)]
     if layout == "narrow":
         lines += [
-            spread((*_folded_name(kind, view), *kind.headline(view)), kind.beside(view), width)
-            for kind in map(kind_of, view.order or TITLES)
-            if kind.title not in view.hidden
+            spread((*_folded_name(PANES[title], view), *PANES[title].headline(view)), PANES[title].summary(view), width)
+            for title in view.order or TITLES
+            if title not in view.hidden
         ]
     return [for_level(fit(line, width), view.level) for line in lines]
 
 
-def _folded_name(kind: PaneKind, view: View) -> Line:
-    """A pane's name in four cells, marked where the keys act upon the pane."""
-    return (Span(f"{kind.short}>", "key"),) if view.focus == kind.title else (Span(f"{kind.short} ", "title"),)
+def _folded_name(pane: Pane, view: View) -> Line:
+    """A pane's name in four cells, marked where it has the focus."""
+    return (Span(f"{pane.short}>", "key"),) if view.focus == pane.title else (Span(f"{pane.short} ", "title"),)
 
 
 def status_line(view: View, width: int) -> Line:
@@ -81,11 +77,14 @@ def status_line(view: View, width: int) -> Line:
     room = width - width_of(right) - 1
     if view.heading:
         title = line_of(*view.heading[0], "  ")
-        facts = joined(view.heading[1:], room - width_of(title), f" {glyphs_for(view.level).dot} ")
-        return spread((*title, *facts), [right], width)
+        more = joined(view.heading[1:], room - width_of(title), f" {glyphs_for(view.level).dot} ")
+        return spread((*title, *more), [right], width)
     model, device = _model(view), _device(view)
-    for shown, beside in ((model, device), (model, [*device[:1], *device[1:][-1:]]), (model, []), (model[:1], [])):
-        left = _status(view, shown, beside)
+    choices: tuple[tuple[list[str], list[str]], ...] = (
+        (model, device), (model, [*device[:1], *device[1:][-1:]]), (model, []), (model[:1], []),
+    )  # fmt: skip
+    for names, facts in choices:
+        left = _status(view, names, facts)
         if width_of(left) <= room:
             return spread(left, [right], width)
     name = shortened(model[0], max(8, room - len("edgetop  ")), view.level)
@@ -94,33 +93,37 @@ def status_line(view: View, width: int) -> Line:
 
 
 def small_line(view: View, width: int) -> Line:
-    """As much as fits on the one line of the smallest screen, the most urgent first."""
+    """What fits on the only line of the smallest screen, the most urgent first."""
     phase, context, n_ctx = view.snapshot.phase, view.snapshot.context_used, view.snapshot.n_ctx
-    energy = [span for span in headline(view)[:1] if span.role == "headline"]
+    tokens, memory, power, energy = (PANES[title].headline(view) for title in ("tokens", "memory", "power", "energy"))
     parts = [
         *view.heading[:1],
         line_of(Span("PAUSED" if view.paused else "", "warning")),
         line_of(Span("! not recording" if view.recording == "trouble" else "", "bad")),
-        line_of(Span(_phase_words(view), "warning")) if phase in PHASE_WORDS else tokens.headline(view)[-1:],
-        *(line_of(span._replace(text=span.text.replace("J/token", "J/t"))) for span in energy),
+        line_of(Span(_phase_text(view), "warning")) if phase in PHASE_TEXTS else tokens[-1:],
+        *(
+            line_of(span._replace(text=span.text.replace("J/token", "J/t")))
+            for span in energy
+            if span.role == "headline"
+        ),
         line_of(f"ctx {context}/{n_ctx}") if context is not None and n_ctx else (),
-        line_of("mem ", *memory.headline(view)[:1]),
-        power.headline(view)[:1] if not isinstance(view.snapshot.power, Unavailable) else (),
+        line_of("mem ", *memory[:1]),
+        power[:1] if not isinstance(view.snapshot.power, Unavailable) else (),
     ]
     return joined(parts, width)
 
 
-def bar(name: str, share: float | None, words: tuple[str, ...], width: int) -> Line:
-    """`name[||||     words]` in `width` cells, with the first of `words` that fits.
+def bar(name: str, share: float | None, texts: tuple[str, ...], width: int) -> Line:
+    """`name[||||     text]` in `width` cells, with the first of `texts` that fits.
 
-    Without a share the bar is empty and the words tell why. A bar that is full says so with an exclamation mark as
-    well as by its colour.
+    Without a share the bar is empty, and the text says why. A full bar ends with an exclamation mark, so that colour is
+    not the only sign.
     """
     inner = max(0, width - len(name) - 2)
     mark = "!" if share is not None and share >= FULL_SHARE else ""
-    shown = next((f"{word}{mark}" for word in words if len(word) + len(mark) <= inner), mark[:inner])
+    shown = next((f"{text}{mark}" for text in texts if len(text) + len(mark) <= inner), mark[:inner])
     filled = 0 if share is None else round(min(max(share, 0.0), 1.0) * inner)
-    # The words are written over the bar's end, so that the figure stays readable when the bar is full.
+    # The text covers the end of the bar, so that it is readable when the bar is full.
     room = inner - len(shown)
     ticks = "|" * min(filled, room)
     role: Role = "good" if share is None or share < HIGH_SHARE else "warning" if share < FULL_SHARE else "bad"
@@ -134,22 +137,22 @@ def _status(view: View, model: list[str], device: list[str]) -> Line:
     return line_of(*parts, *([Span("   "), Span(dot.join(device), "dim")] if device else []))
 
 
-def _phase_words(view: View) -> str:
+def _phase_text(view: View) -> str:
     share = f" {view.load_fraction:.0%}" if view.load_fraction is not None else ""
-    return PHASE_WORDS[view.snapshot.phase] + share
+    return PHASE_TEXTS[view.snapshot.phase] + share
 
 
 def _model(view: View) -> list[str]:
-    """The model's name and more of it, the most telling first."""
+    """The model's name and more about it, the most important first."""
     load = view.snapshot.load
     if view.snapshot.watch is not None:
         return ["watch"]
-    if load is None or view.snapshot.phase in PHASE_WORDS:
-        return [_phase_words(view) if view.snapshot.phase in PHASE_WORDS else view.snapshot.phase]
+    if load is None or view.snapshot.phase in PHASE_TEXTS:
+        return [_phase_text(view) if view.snapshot.phase in PHASE_TEXTS else view.snapshot.phase]
     count = load.settings.n_threads
-    threads = harmless(load.engine.name) if count is None else f"{count} thread{'' if count == 1 else 's'}"
+    threads = one_line(load.engine.name) if count is None else f"{count} thread{'' if count == 1 else 's'}"
     layers = load.settings.n_gpu_layers
-    name = " ".join(part for part in (harmless(load.model.name), harmless(load.model.quantization)) if part)
+    name = " ".join(part for part in (one_line(load.model.name), one_line(load.model.quantization)) if part)
     return [
         name or "unnamed model",
         format_bytes_short(load.model.size_bytes),
@@ -163,9 +166,9 @@ def _device(view: View) -> list[str]:
     frequency = view.value("cpu.frequency")
     degrees = "C" if view.level == "ascii" else "°C"
     parts = [
-        harmless(device.hostname),
+        one_line(device.hostname),
         format_bytes_short(device.memory_bytes) if device.memory_bytes else "",
-        harmless(device.governor),
+        one_line(device.governor),
         f"{frequency / 1e9:.2g} GHz" if frequency is not None else "",
         f"{temperature:.0f} {degrees}" if temperature is not None else "",
     ]
@@ -199,7 +202,7 @@ def _core_bars(view: View, width: int) -> list[_Bar]:
     while (channel := f"cpu.{len(cores)}") in view.snapshot.readings:
         cores.append(view.value(channel))
     columns = -(-len(cores) // BAR_ROWS)
-    if cores and (width - (columns - 1)) // columns >= BAR_COLUMNS_LEAST:
+    if cores and (width - (columns - 1)) // columns >= BAR_COLUMNS_MIN:
         return [_percent_bar(f"{number:>2}", percent) for number, percent in enumerate(cores, 1)]
     bars = [_percent_bar("CPU" if not cores else f"{len(cores)} CPUs", view.value("cpu.total"))]
     known = [percent for percent in cores if percent is not None]
@@ -222,8 +225,8 @@ def _swap_bar(view: View) -> _Bar:
 def _amount_bar(name: str, used: float | None, total: float | None) -> _Bar:
     if used is None or not total:
         return name, None, ("n/a",)
-    words = format_bytes_short(used)
-    return name, used / total, (f"{words}/{format_bytes_short(total)}", words)
+    text = format_bytes_short(used)
+    return name, used / total, (f"{text}/{format_bytes_short(total)}", text)
 
 
 def _context_bar(view: View) -> _Bar:
@@ -234,10 +237,10 @@ def _context_bar(view: View) -> _Bar:
 
 
 def _power_bar(view: View) -> _Bar:
-    """Power now. Three quarters stand for the most in the time of the graph, which is no reason for an alarm."""
+    """Power now. The highest power in the time of the graph fills three quarters: it is no reason for an alarm."""
     power = view.snapshot.power
     if isinstance(power, Unavailable):
         return "Pwr", None, ("n/a",)
-    top = max([power.power_w, *(watts for watts in view.traces.power(POWER_STEPS).values if watts is not None)])
-    share = 0.75 * power.power_w / top if top > 0 else 0.0
+    highest = max([power.power_w, *(watts for watts in view.history.power(POWER_STEPS).values if watts is not None)])
+    share = 0.75 * power.power_w / highest if highest > 0 else 0.0
     return "Pwr", share, (f"{format_significant(power.power_w)} W",)

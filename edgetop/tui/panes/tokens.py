@@ -1,61 +1,233 @@
-"""Speed, prefill, gaps and what limits them."""
+"""Speed, prefill, gaps between tokens, and what limits the speed."""
 
 from __future__ import annotations
 
-from edgetop.core.figures import TurnFigures, WatchFigures
+from edgetop.core.figures import COMPARED, TurnFigures, WatchFigures, text_of, value_of
 from edgetop.core.format import format_duration, format_rate, format_seconds, format_significant
 from edgetop.core.records import StopReason
 from edgetop.session.limits import BOUNDS
 from edgetop.session.snapshot import TurnView, WatchView
 from edgetop.tui.charts import Axis, history_chart
-from edgetop.tui.panes.view import PaneContent, View
+from edgetop.tui.panes.pane import Pane
+from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
-    BESIDE_COLUMNS,
+    SIDE_BY_SIDE_COLUMNS,
     Line,
     Role,
     Span,
     figure_row,
+    figure_text,
     joined,
     line_of,
+    paragraph,
+    sentence,
     side_by_side,
     table,
-    wrap,
     wrapped_row,
 )
 
-NO_COUNT = "No server that counts its tokens has been found: the list says why."
+CHART_ROWS = 5
+"""Below this the graph has no axes, so the hint on the limit has to go first."""
+
+TURN_HEADINGS = ("turn", "prompt", "tokens", "prefill/s", "first", "decode/s", "J/token", "ended")
+
+TURNS_MIN = 4
+
+STOP_LABELS: dict[StopReason | None, str] = {
+    None: "running",
+    "end_of_generation": "done",
+    "max_tokens": "token limit",
+    "stop_string": "stop string",
+    "cancelled": "stopped",
+    "context_full": "context full",
+    "engine_died": "engine died",
+    "failed": "failed",
+}
+
+NO_COUNT = "No server found that counts its tokens: see the list."
+
+_UNREMARKABLE = ("unknown", *BOUNDS)
+"""Limits that need no attention: the machine does what it can."""
 
 
-def tokens_text(view: View, watch: WatchView, width: int, height: int) -> PaneContent:
-    """The rate of all servers with its history, and what was generated since they were first looked at."""
+class TokensPane(Pane):
+    """The speed of the current or last turn; of watched servers, of all their users together."""
+
+    title, short = "tokens", "tok"
+    rows_min, rows_full, rows_ample = 6, 12, 16
+    growth_order = 3
+
+    def headline(self, view: View) -> Line:
+        """The prefill rate while the prompt is processed, then the decode rate."""
+        turn, watch = view.snapshot.turn, view.snapshot.watch
+        if watch is not None:
+            rate = watch.recent_tokens_per_s
+            return line_of(Span("n/a", "dim")) if rate is None else _rate("all users", format_rate(rate))
+        if turn is None:
+            return line_of(Span("no turn yet", "dim"))
+        if view.snapshot.phase == "prefill":
+            return _rate("prefill", _prefill(turn))
+        if not turn.counted and turn.recent_tokens_per_s is not None:
+            # The server reports only at the end how many tokens its chunks held.
+            return _rate("decode", f"{format_significant(turn.recent_tokens_per_s)} chunks/s")
+        return _rate("decode", format_rate(turn.figures.decode_tokens_per_s))
+
+    def summary(self, view: View) -> list[Line]:
+        """A limit that needs attention replaces prefill and gaps, which `/stats` shows as well."""
+        turn, limit = view.snapshot.turn, view.snapshot.limit
+        if view.snapshot.watch is not None:
+            return _watch_summary(view.snapshot.watch)
+        if turn is None:
+            return [line_of(Span(_waiting(view), "dim"))]
+        if limit.name not in _UNREMARKABLE:
+            return [line_of(Span(limit.sentence, "warning")), line_of(Span(f"limited: {limit.name}", "warning"))]
+        gaps = _gaps(turn.figures)
+        first_token = f"first token {format_seconds(turn.figures.first_token_s)}"
+        prefill = f"prefill {_prefill(turn)} · {first_token}"
+        choices = (f"{prefill} · {gaps}", f"{first_token} · {gaps}", prefill, first_token)
+        return [line_of(Span(text, "dim")) for text in choices]
+
+    def render(self, view: View, width: int, height: int) -> list[Line]:
+        """Graph, prefill, first token, gaps, and what limits the speed."""
+        turn, limit = view.snapshot.turn, view.snapshot.limit
+        if view.snapshot.watch is not None:
+            return _render_watch(view, view.snapshot.watch, width, height)
+        if turn is None:
+            return paragraph(_waiting(view), width)
+        role: Role = "dim" if limit.name in _UNREMARKABLE else "warning"
+        lines = [*_phases(view, turn), *paragraph(limit.sentence, width, role)]
+        hint = paragraph(sentence(limit.hint), width, "dim") if limit.hint else []
+        if height - len(lines) - len(hint) >= CHART_ROWS:
+            lines += hint
+        return [*_chart(view, width, height - len(lines)), *lines]
+
+    def render_zoomed(self, view: View, width: int, height: int) -> list[Line]:
+        """Graph, figures, and a table of turns."""
+        turn = view.snapshot.turn
+        if turn is None:
+            return self.render(view, width, height)
+        chart_rows = max(6, height * 4 // 10)
+        figures = [*_phases(view, turn), *_limit(view, width), *_session(view)]
+        rows = height - chart_rows
+        count = rows - 1 if width >= SIDE_BY_SIDE_COLUMNS else max(TURNS_MIN, rows - len(figures) - 2)
+        return [*_chart(view, width, chart_rows), *side_by_side(figures, _turn_table(view, count), width)][:height]
+
+
+def _rate(name: str, rate: str) -> Line:
+    return line_of(f"{name} ", Span(rate, "headline"))
+
+
+def _waiting(view: View) -> str:
+    """What to expect before the first turn."""
+    match view.snapshot.phase:
+        case "starting":
+            return "The engine is starting."
+        case "loading":
+            return "The model is loading."
+        case "no_model":
+            return "No model loaded: choose one with F4 or /model."
+        case "dead":
+            return "The engine stopped: /reload starts it again."
+        case _:
+            return "Ask something: figures come with the answer."
+
+
+def _prefill(turn: TurnView) -> str:
+    rate = format_rate(turn.figures.prefill_tokens_per_s)
+    if turn.prefill_total is not None and turn.prefill_done < turn.prefill_total:
+        return f"{rate} {turn.prefill_done}/{turn.prefill_total}"
+    return rate
+
+
+def _gaps(figures: TurnFigures) -> str:
+    gaps = figures.token_gap_ms
+    if gaps is None:
+        return "n/a"
+    p50, p95, p99 = (format_significant(gap, 2 if gap < 100 else 3) for gap in (gaps.p50, gaps.p95, gaps.p99))
+    return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
+
+
+def _phases(view: View, turn: TurnView) -> list[Line]:
+    """Prefill and first token, and the gaps between tokens, or between chunks from a server."""
+    figures, load = turn.figures, view.snapshot.load
+    stamped = "tokens" if load is None or load.engine.stamps == "decode" else "arrivals"
+    return [
+        line_of("prefill ", Span(_prefill(turn), "accent"), " · first token ", format_seconds(figures.first_token_s)),
+        line_of(f"between {stamped} ", _gaps(figures)),
+    ]
+
+
+def _chart(view: View, width: int, height: int) -> list[Line]:
+    """The decode rate over time; prefill is shaded."""
+    turn, mean = view.snapshot.turn, view.snapshot.summary.decode_tokens_per_s
+    notes = [f"mean {format_significant(mean)}" if mean else "mean n/a"]
+    if turn is not None and turn.recent_tokens_per_s is not None:
+        notes.insert(0, f"now {format_significant(turn.recent_tokens_per_s)}")
+    return history_chart(view.history.speed, Axis("tok/s", notes), width, height, view.level, shaded=True)
+
+
+def _limit(view: View, width: int) -> list[Line]:
+    limit = view.snapshot.limit
+    columns = width if width < SIDE_BY_SIDE_COLUMNS else width // 2
+    hint = wrapped_row("to fix it", sentence(limit.hint), columns) if limit.hint else []
+    return [*wrapped_row("bottleneck", limit.sentence.removeprefix("Bottleneck: "), columns), *hint]
+
+
+def _session(view: View) -> list[Line]:
+    summary = view.snapshot.summary
+    return [
+        figure_row("all turns", f"{summary.turns}, with {summary.generated_tokens} tokens generated"),
+        *(
+            figure_row("", f"{figure.label} {text_of(figure, value_of(summary, figure.name))}")
+            for figure in COMPARED.values()
+            if figure.kind in {"speed", "time"}
+        ),
+    ]
+
+
+def _turn_table(view: View, count: int) -> list[Line]:
+    """The last turns, the newest at the end."""
+    rows = []
+    for turn in view.history.turns(count):
+        figures = turn.figures
+        per_token = None if figures.energy is None else figures.energy.j_per_token
+        rows.append((
+            str(turn.number),
+            "n/a" if figures.prompt_tokens is None else str(figures.prompt_tokens),
+            str(figures.generated_tokens),
+            figure_text(figures.prefill_tokens_per_s),
+            format_seconds(figures.first_token_s),
+            figure_text(figures.decode_tokens_per_s),
+            figure_text(None if per_token is None else per_token.value),
+            STOP_LABELS.get(figures.stop_reason, str(figures.stop_reason)),
+        ))  # fmt: skip
+    return table(TURN_HEADINGS, rows)
+
+
+def _render_watch(view: View, watch: WatchView, width: int, height: int) -> list[Line]:
+    """The rate of all servers over time, and what they have generated since edgetop began to watch."""
     figures = watch.figures
     if figures.generated_tokens is None:
-        return PaneContent(tokens_headline(watch), [line_of(Span(row, "dim")) for row in wrap(NO_COUNT, width)])
+        return paragraph(NO_COUNT, width, "dim")
     lines = [
         joined([line_of("generated ", _count(figures.generated_tokens)), _requests(watch)], width),
         joined([line_of("prompts ", _count(figures.prompt_tokens), " tokens"), _mean(figures)], width),
     ]
     if figures.left_out_s:
-        words = f"{format_duration(figures.left_out_s)} left out: {figures.left_out}."
-        lines += [line_of(Span(row, "warning")) for row in wrap(words, width)]
-    chart = history_chart(view.traces.served, Axis("tok/s"), width, height - len(lines), view.level)
-    return PaneContent(tokens_headline(watch), [*chart, *lines])
+        lines += paragraph(f"{format_duration(figures.left_out_s)} left out: {figures.left_out}.", width, "warning")
+    chart = history_chart(view.history.served, Axis("tok/s"), width, height - len(lines), view.level)
+    return [*chart, *lines]
 
 
-def tokens_headline(watch: WatchView) -> Line:
-    """The rate of all servers now."""
-    if watch.recent_tokens_per_s is None:
-        return line_of(Span("n/a", "dim"))
-    return line_of("all users ", Span(format_rate(watch.recent_tokens_per_s), "headline"))
-
-
-def tokens_summary(watch: WatchView) -> list[Line]:
-    """What stands beside the headline where the pane is folded into a line, the longest first."""
-    figures = watch.figures
-    if figures.generated_tokens is None:
+def _watch_summary(watch: WatchView) -> list[Line]:
+    if watch.figures.generated_tokens is None:
         return [line_of(Span(NO_COUNT, "dim")), line_of(Span("no server counts its tokens", "dim"))]
-    generated = line_of("generated ", _count(figures.generated_tokens))
+    generated = line_of("generated ", _count(watch.figures.generated_tokens))
     return [line_of(*generated, "  ", *_requests(watch)), generated]
+
+
+def _count(count: int | None) -> Span:
+    return Span("n/a", "dim") if count is None else Span(str(count), "accent")
 
 
 def _requests(watch: WatchView) -> Line:
@@ -68,207 +240,3 @@ def _requests(watch: WatchView) -> Line:
 def _mean(figures: WatchFigures) -> Line:
     rate = figures.tokens_per_s
     return () if rate is None else line_of("mean ", Span(format_significant(rate), "accent"), " while generating")
-
-
-def _count(count: int | None) -> Span:
-    return Span("n/a", "dim") if count is None else Span(str(count), "accent")
-
-
-TITLE = "tokens"
-
-SHORT = "tok"
-
-CHART_ROWS = 5
-"""With less than this the graph has no axes, so that other lines come after it."""
-
-_UNREMARKABLE = ("unknown", *BOUNDS)
-
-
-def draw(view: View, width: int, height: int) -> PaneContent:
-    """The decode rate with its history, prefill, first token, gaps, and the limit."""
-    turn = view.snapshot.turn
-    if view.snapshot.watch is not None:
-        return tokens_text(view, view.snapshot.watch, width, height)
-    if turn is None:
-        return PaneContent(line_of(Span("no turn yet", "dim")), [line_of(row) for row in wrap(_waiting(view), width)])
-    lines = [*phase_lines(view, turn), *limit_lines(view, width)]
-    hint = hint_lines(view, width)
-    if height - len(lines) - len(hint) >= CHART_ROWS:
-        lines += hint
-    return PaneContent(headline(view), [*chart(view, width, height - len(lines)), *lines])
-
-
-def phase_lines(view: View, turn: TurnView) -> list[Line]:
-    """Prefill and first token, and the gaps between tokens."""
-    figures = turn.figures
-    return [
-        line_of("prefill ", Span(_prefill(turn), "accent"), " · first token ", format_seconds(figures.first_token_s)),
-        line_of(f"between {_stamped(view)} ", _gap_words(figures)),
-    ]
-
-
-def limit_lines(view: View, width: int) -> list[Line]:
-    """What limits the speed."""
-    limit = view.snapshot.limit
-    role: Role = "dim" if limit.name in _UNREMARKABLE else "warning"
-    return [line_of(Span(row, role)) for row in wrap(limit.sentence, width)]
-
-
-def hint_lines(view: View, width: int) -> list[Line]:
-    """What can be done about it."""
-    hint = view.snapshot.limit.hint
-    return [line_of(Span(row, "dim")) for row in wrap(f"What to do: {hint}.", width)] if hint else []
-
-
-def headline(view: View) -> Line:
-    """The rate that counts now: prefill while the prompt is read, then decode."""
-    turn = view.snapshot.turn
-    if view.snapshot.watch is not None:
-        return tokens_headline(view.snapshot.watch)
-    if turn is None:
-        return line_of(Span("n/a", "dim"))
-    if view.snapshot.phase == "prefill":
-        return line_of("prefill ", Span(_prefill(turn), "headline"))
-    rate = format_rate(turn.figures.decode_tokens_per_s)
-    if not turn.counted and turn.recent_tokens_per_s is not None:
-        # The server says only at the end how many tokens its chunks held.
-        rate = f"{format_significant(turn.recent_tokens_per_s)} chunks/s"
-    return line_of("decode ", Span(rate, "headline"))
-
-
-def summary(view: View) -> list[Line]:
-    """What stands beside the headline where the pane is folded into a line, the longest first.
-
-    A known limit takes the place of the gaps: it says what to do, and the gaps are in `/stats`.
-    """
-    turn = view.snapshot.turn
-    if view.snapshot.watch is not None:
-        return tokens_summary(view.snapshot.watch)
-    if turn is None:
-        return [line_of(Span(_waiting(view), "dim"))]
-    figures, limit = turn.figures, view.snapshot.limit
-    first_token = f"first token {format_seconds(figures.first_token_s)}"
-    prefill = f"prefill {_prefill(turn)} · {first_token}"
-    if limit.name not in _UNREMARKABLE:
-        return [line_of(Span(limit.sentence, "warning")), line_of(Span(f"limited: {limit.name}", "warning"))]
-    choices = (f"{prefill} · {_gap_words(figures)}", f"{first_token} · {_gap_words(figures)}", prefill, first_token)
-    return [line_of(Span(words, "dim")) for words in choices]
-
-
-def _prefill(turn: TurnView) -> str:
-    rate = format_rate(turn.figures.prefill_tokens_per_s)
-    if turn.prefill_total is not None and turn.prefill_done < turn.prefill_total:
-        return f"{rate} {turn.prefill_done}/{turn.prefill_total}"
-    return rate
-
-
-def _stamped(view: View) -> str:
-    """What the gaps lie between: tokens that we decoded, or what arrived from a server."""
-    load = view.snapshot.load
-    return "tokens" if load is None or load.engine.stamps == "decode" else "arrivals"
-
-
-def _gap_words(figures: TurnFigures) -> str:
-    gaps = figures.token_gap_ms
-    if gaps is None:
-        return "n/a"
-    p50, p95, p99 = (format_significant(gap, 2 if gap < 100 else 3) for gap in (gaps.p50, gaps.p95, gaps.p99))
-    return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
-
-
-def chart(view: View, width: int, height: int) -> list[Line]:
-    """The history of the decode rate; where the prompt was read it is shaded."""
-    turn, mean = view.snapshot.turn, view.snapshot.summary.decode_tokens_per_s
-    notes = [f"mean {format_significant(mean)}" if mean else "mean n/a"]
-    if turn is not None and turn.recent_tokens_per_s is not None:
-        notes.insert(0, f"now {format_significant(turn.recent_tokens_per_s)}")
-    return history_chart(view.traces.speed, Axis("tok/s", notes), width, height, view.level, shaded=True)
-
-
-def _waiting(view: View) -> str:
-    match view.snapshot.phase:
-        case "starting":
-            return "The engine is being started."
-        case "loading":
-            return "The model is being loaded."
-        case "no_model":
-            return "No model is loaded: F4 or /model chooses one."
-        case "dead":
-            return "The engine is gone: /reload starts it again."
-        case _:
-            return "Ask something: figures come with the answer."
-
-
-STOP_WORDS: dict[StopReason | None, str] = {
-    None: "running",
-    "end_of_generation": "done",
-    "max_tokens": "token limit",
-    "stop_string": "stop string",
-    "cancelled": "stopped",
-    "context_full": "context full",
-    "engine_died": "engine died",
-    "failed": "failed",
-}
-
-HEADINGS = ("turn", "prompt", "tokens", "prefill/s", "first", "decode/s", "J/token", "ended")
-
-TURNS_LEAST = 4
-
-
-def render_zoomed(view: View, width: int, height: int) -> PaneContent:
-    """Graph, figures and turns; before the first turn what the pane says otherwise."""
-    turn = view.snapshot.turn
-    if turn is None:
-        return draw(view, width, height)
-    chart_rows = max(6, height * 4 // 10)
-    figures = [*phase_lines(view, turn), *_limit(view, width), *_session(view)]
-    rows = height - chart_rows
-    count = rows - 1 if width >= BESIDE_COLUMNS else max(TURNS_LEAST, rows - len(figures) - 2)
-    return PaneContent(
-        headline(view),
-        [*chart(view, width, chart_rows), *side_by_side(figures, turn_table(view, count), width)][:height],
-    )
-
-
-def turn_table(view: View, count: int) -> list[Line]:
-    """The last turns, the newest at the end."""
-    rows = []
-    for turn in view.traces.turns(count):
-        figures = turn.figures
-        per_token = None if figures.energy is None else figures.energy.j_per_token
-        rows.append((
-            str(turn.number),
-            _requests_text(figures.prompt_tokens),
-            _requests_text(figures.generated_tokens),
-            _figure(figures.prefill_tokens_per_s),
-            format_seconds(figures.first_token_s),
-            _figure(figures.decode_tokens_per_s),
-            _figure(None if per_token is None else per_token.value),
-            STOP_WORDS.get(figures.stop_reason, str(figures.stop_reason)),
-        ))  # fmt: skip
-    return table(HEADINGS, rows)
-
-
-def _session(view: View) -> list[Line]:
-    summary = view.snapshot.summary
-    return [
-        figure_row("all turns", f"{summary.turns}, with {summary.generated_tokens} tokens generated"),
-        figure_row("", f"decode {format_rate(summary.decode_tokens_per_s)}"),
-        figure_row("", f"prefill {format_rate(summary.prefill_tokens_per_s)}"),
-        figure_row("", f"first token {format_seconds(summary.first_token_s)} (median)"),
-    ]
-
-
-def _limit(view: View, width: int) -> list[Line]:
-    limit = view.snapshot.limit
-    room = width if width < BESIDE_COLUMNS else width // 2
-    hint = f"{limit.hint[:1].upper()}{limit.hint[1:]}." if limit.hint else ""
-    return [*wrapped_row("limited by", limit.sentence, room), *(wrapped_row("what to do", hint, room) if hint else [])]
-
-
-def _requests_text(count: int | None) -> str:
-    return "n/a" if count is None else str(count)
-
-
-def _figure(value: float | None) -> str:
-    return "n/a" if value is None else format_significant(value)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import floor, log10
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -19,30 +18,30 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from edgetop.session.summary import turn_result
 from edgetop.session.watch import APART_US, rate_history
-from edgetop.tui.charts import ChartSeries
+from edgetop.tui.charts import ChartSeries, nice_y_max
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.styled_text import Line
 
-WHOLE = "session"
+WHOLE_SESSION = "session"
 
 SPANS: tuple[tuple[str, int], ...] = (
     ("30 s", 30 * US_PER_S),
     ("2 min", 120 * US_PER_S),
     ("10 min", 600 * US_PER_S),
     ("1 h", 3600 * US_PER_S),
-    (WHOLE, 0),
+    (WHOLE_SESSION, 0),
 )
 """The spans of time that a graph may show, and their lengths; 0 stands for the whole session."""
 
 DEFAULT_SPAN = "2 min"
 
-STEP_LEAST_US = 250_000
+STEP_MIN_US = 250_000
 """Shorter steps would show single tokens, and readings that most sensors do not give."""
 
 SHRINK_SHARE = 1.1
 """An axis becomes shorter only when what it shows has fallen by a tenth below the shorter one."""
 
-HISTORIES_AT_MOST = 64
+HISTORIES_MAX = 64
 
 
 class NumberedTurn(Struct, frozen=True):
@@ -53,12 +52,12 @@ class NumberedTurn(Struct, frozen=True):
 
 
 class ChartHistory:
-    """The series of one session, for a moment at a time."""
+    """The series behind the graphs, at one moment of a session; each draw computes only what is new since the last."""
 
     def __init__(self, span: str = DEFAULT_SPAN) -> None:
         self.span = span if span in {name for name, _ in SPANS} else DEFAULT_SPAN
         self._histories: dict[tuple[str, int, int], RollingHistory[Any]] = {}
-        self._tops: dict[str, float] = {}
+        self._y_maxes: dict[str, float] = {}
         self._turns: dict[int, TurnFigures] = {}
         self._session = Session()
         self._now: Snapshot | None = None
@@ -66,18 +65,18 @@ class ChartHistory:
         self._turns_version: tuple[int, float | None] = (0, None)
 
     def at(self, session: Session, now: Snapshot) -> ChartHistory:
-        """Go to a moment of a session."""
+        """Move to a moment of a session."""
         if session is not self._session:
             self._session = session
             self._histories.clear()
-            self._tops.clear()
+            self._y_maxes.clear()
             self._turns.clear()
         self._now = now
         return self
 
     @property
     def work(self) -> int:
-        """How many steps of series were computed so far."""
+        """How many steps of series have been computed."""
         return sum(history.computed for history in self._histories.values())
 
     def change_span(self, step: int) -> None:
@@ -85,12 +84,12 @@ class ChartHistory:
         names = [name for name, _ in SPANS]
         self.span = names[min(max(names.index(self.span) + step, 0), len(names) - 1)]
         self._histories.clear()
-        self._tops.clear()
+        self._y_maxes.clear()
 
     def speed(self, columns: int) -> ChartSeries:
         """Decoded tokens per second in at most `columns` steps.
 
-        While nothing is generated it stands still: it shows what was done last, and costs nothing.
+        While nothing is generated it shows the last answer, and costs nothing.
         """
         session, t_us = self._session, self._t_us
         index = session.turn_at(t_us)
@@ -100,26 +99,26 @@ class ChartHistory:
             if session.turns[index].finished_at(t_us) is not None:
                 end_us = min(t_us, last_us)
             else:
-                # The next token may take long, and is spread over all of the time since this one.
+                # The next token is spread over all of the time since this one, however long that is.
                 settled_us = min(settled_us, last_us)
-        return self._trace(
+        return self._series(
             "speed",
             columns,
             end_us,
             settled_us,
-            lambda *asked: decode_rate_history(self._session, *asked),
+            lambda *steps: decode_rate_history(self._session, *steps),
             is_now=end_us == t_us,
         )
 
     def served(self, columns: int) -> ChartSeries:
         """Tokens per second of all watched servers together, in at most `columns` steps."""
         t_us = self._t_us
-        # A look that comes later is spread over the time since the one before.
+        # The count of a late poll is spread over the time since the one before.
         settled_us = t_us - SETTLED_US - APART_US
-        return self._trace("served", columns, t_us, settled_us, lambda *asked: rate_history(self._session, *asked))
+        return self._series("served", columns, t_us, settled_us, lambda *steps: rate_history(self._session, *steps))
 
     def power(self, columns: int) -> ChartSeries:
-        """Power of the headline in watts, up to the moment that the account of energy has come to."""
+        """Power of the headline in watts, up to the last reading that the energy includes."""
         account = energy_of(self._session, self._t_us)
 
         def compute(t_us: int, steps: int, step_us: int) -> list[float | None]:
@@ -129,24 +128,24 @@ class ChartHistory:
 
         power = None if self._now is None else self._now.power
         version = (account.revision, None if power is None or isinstance(power, Unavailable) else power.channels)
-        return self._trace("power", columns, account.until_us, account.until_us - SETTLED_US, compute, version)
+        return self._series("power", columns, account.until_us, account.until_us - SETTLED_US, compute, version)
 
     def channel(self, name: str, columns: int, *, unit: float = 1.0) -> ChartSeries:
         """The readings of a channel, in its own unit or in multiples of it."""
         t_us = self._t_us
-        return self._trace(
+        return self._series(
             name,
             columns,
             t_us,
             t_us - SETTLED_US,
-            lambda *asked: channel_history(self._session, name, *asked),
+            lambda *steps: channel_history(self._session, name, *steps),
             unit=unit,
         )
 
-    def parts_of_power(self) -> list[str]:
-        """Channels in watts that lie side by side within the headline, so that they may stand upon each other.
+    def power_parts(self) -> list[str]:
+        """Channels in watts that are disjoint parts of the headline, so that they may be stacked.
 
-        These are the parts that it is the sum of, or the component rails that its own sensor reads beside it.
+        These are the meters that it is the sum of, or the component rails that its own sensor reads as well.
         """
         power = None if self._now is None else self._now.power
         if power is None or isinstance(power, Unavailable):
@@ -160,7 +159,7 @@ class ChartHistory:
         return [part.name for part in parts if part.unit == "W"]
 
     def turns(self, count: int) -> list[NumberedTurn]:
-        """The last turns, oldest first. The figures of those that are settled are kept."""
+        """The last turns, oldest first. Final figures are cached."""
         session, t_us = self._session, self._t_us
         power = None if self._now is None else self._now.power
         # Another idle power changes the net energies of earlier turns too.
@@ -192,7 +191,7 @@ class ChartHistory:
             self._turns[index] = figures
         return figures
 
-    def _trace(  # noqa: PLR0917 - a series: its name, how long, until when, what of it stays, and where it comes from
+    def _series(  # noqa: PLR0917 - what, how long, until when, what of it is final, and where it comes from
         self,
         name: str,
         columns: int,
@@ -205,33 +204,33 @@ class ChartHistory:
         unit: float = 1.0,
     ) -> ChartSeries:
         steps, step_us, repeat = self._steps(columns, t_us)
-        asked = (t_us, steps, step_us, settled_us)
-        values = self._history(name, columns, step_us, compute).until(*asked, version)
+        window = (t_us, steps, step_us, settled_us)
+        values = self._history(name, columns, step_us, compute).until(*window, version)
         phases = self._history(
-            f"{name} phases", columns, step_us, lambda *each: phase_history(self._session, *each)
-        ).until(*asked)
+            f"{name} phases", columns, step_us, lambda *steps: phase_history(self._session, *steps)
+        ).until(*window)
         if unit != 1.0:
             values = [None if value is None else value / unit for value in values]
-        most = max((value for value in values if value is not None), default=0.0)
+        largest = max((value for value in values if value is not None), default=0.0)
         return ChartSeries(
             values=[value for value in values for _ in range(repeat)],
             phases=[phase for phase in phases for _ in range(repeat)],
-            top=self._top(f"{name} in {unit:g}", most),
+            y_max=self._y_max(f"{name} in {unit:g}", largest),
             span=self.span,
             end_us=max(0, t_us),
             is_now=is_now,
-            from_start=self.span == WHOLE,
+            from_start=self.span == WHOLE_SESSION,
         )
 
     def _steps(self, columns: int, t_us: int) -> tuple[int, int, int]:
         """How many steps, how long, and over how many columns each is drawn."""
         span_us = dict(SPANS)[self.span]
         if not span_us:
-            step_us = STEP_LEAST_US
+            step_us = STEP_MIN_US
             while t_us // step_us + 1 > columns:
                 step_us *= 2
             return max(1, t_us // step_us + 1), step_us, 1
-        repeat = max(1, -(-columns * STEP_LEAST_US // span_us))
+        repeat = max(1, -(-columns * STEP_MIN_US // span_us))
         steps = max(1, columns // repeat)
         return steps, -(-span_us // steps), repeat
 
@@ -241,24 +240,18 @@ class ChartHistory:
         key = (name, columns, step_us)
         history = self._histories.get(key)
         if history is None:
-            if len(self._histories) >= HISTORIES_AT_MOST:
+            if len(self._histories) >= HISTORIES_MAX:
                 self._histories.clear()
             history = self._histories[key] = RollingHistory(compute)
         return history
 
-    def _top(self, name: str, most: float) -> float:
-        before = self._tops.get(name, 0.0)
-        top = before if most <= before <= nice_y_max(most * SHRINK_SHARE) else nice_y_max(most)
-        self._tops[name] = top
-        return top
-
-
-def nice_y_max(most: float) -> float:
-    """The least of 1, 2 and 5 times a power of ten that is not below `most`; 1 where that is not above 0."""
-    if not most > 0:
-        return 1.0
-    power = 10.0 ** floor(log10(most))
-    return next((step * power for step in (1, 2, 5) if step * power >= most), 10 * power)
+    def _y_max(self, name: str, largest: float) -> float:
+        before = self._y_maxes.get(name, 0.0)
+        y_max = (
+            before if before > 0 and largest <= before <= nice_y_max(largest * SHRINK_SHARE) else nice_y_max(largest)
+        )
+        self._y_maxes[name] = y_max
+        return y_max
 
 
 Recording = Literal["recording", "off", "trouble", "replay"]
@@ -270,23 +263,23 @@ class View(Struct, frozen=True, kw_only=True):
     snapshot: Snapshot
     device: DeviceInfo
     level: GlyphLevel
-    traces: ChartHistory
-    """What the graphs show."""
+    history: ChartHistory
+    """The series behind the graphs."""
     recording: Recording = "recording"
     load_fraction: float | None = None
-    """How far a load has come; `None` when nothing is being loaded or it is not known."""
+    """Progress of a load; `None` when nothing is being loaded or it is not known."""
     paused: bool = False
-    """The person has stopped the display; the session goes on."""
+    """The display is paused; the session goes on."""
     heading: tuple[Line, ...] = ()
-    """What stands in the status line instead of model and device: a name, and facts, the most telling first."""
+    """What the status line shows instead of model and device: a name, and facts, the most important first."""
     hidden: frozenset[str] = frozenset()
-    """Titles of the panes that the person does not want to see."""
+    """Titles of the panes that are hidden."""
     order: tuple[str, ...] = ()
     """Titles of the panes from the top; empty for the usual order."""
     focus: str = ""
-    """Title of the pane that the keys act upon; empty while they do not."""
+    """Title of the pane with the focus; empty while the keys do not act on panes."""
     price: Price | None = None
-    """What energy costs, if the person said so."""
+    """What energy costs, if configured."""
 
     def value(self, channel: str) -> float | None:
         """The latest reading of a channel; `None` where it is missing."""
@@ -294,7 +287,7 @@ class View(Struct, frozen=True, kw_only=True):
         return reading.value if isinstance(reading, Reading) else None
 
     def rails(self) -> list[tuple[str, float]]:
-        """Channels in watts beside the headline, with their readings."""
+        """Channels in watts besides the headline, with their readings."""
         power = self.snapshot.power
         shown = () if isinstance(power, Unavailable) else power.channels
         return [
@@ -311,17 +304,6 @@ class View(Struct, frozen=True, kw_only=True):
         return reading or Unavailable("no source on this machine reads it")
 
 
-class PaneContent(NamedTuple):
-    """What a pane shows: its headline figure, in its border, and its lines."""
-
-    headline: Line
-    lines: Sequence[Line]
-
-
-PaneDrawing = Callable[[View, int, int], PaneContent]
-"""Draws a pane into a width and height in cells, border not included."""
-
-
 def view_of(
     session: Session,
     t_us: int,
@@ -332,11 +314,11 @@ def view_of(
     paused: bool = False,
     heading: tuple[Line, ...] = (),
     price: Price | None = None,
-    traces: ChartHistory | None = None,
+    history: ChartHistory | None = None,
 ) -> View:
     """The session as it was at `t_us` microseconds since it began.
 
-    Whoever draws it again and again gives the same `traces` each time, so that graphs cost only what is new in them.
+    A caller that draws repeatedly passes the same `history` each time, so that graphs cost only what is new in them.
     """
     header = session.header
     now = snapshot(session, t_us)
@@ -344,7 +326,7 @@ def view_of(
         snapshot=now,
         device=header.device if header is not None else DeviceInfo(hostname=""),
         level=level,
-        traces=(ChartHistory() if traces is None else traces).at(session, now),
+        history=(ChartHistory() if history is None else history).at(session, now),
         recording=recording,
         load_fraction=load_fraction,
         paused=paused,

@@ -3,59 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding
 from textual.screen import Screen, ScreenResultType
 
-from edgetop.tui.chat.slash_commands import SlashCommand
-from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.keys import TABLES, ScreenKeys
+from edgetop.tui.themes import next_theme
 from edgetop.tui.widgets import KeyBar
+
+if TYPE_CHECKING:
+    from edgetop.tui.chat.slash_commands import SlashCommand
 
 
 class BaseScreen(Screen[ScreenResultType]):
-    """Name the table in the class; `BINDINGS` are to be `bindings` of the same."""
+    """A screen names its key table in `TABLE`; its bindings are made from that."""
 
     TABLE: ClassVar[ScreenKeys]
+    KEYS_FIRST: ClassVar[bool] = False
+    """The screen has its keys before the widget that has the focus, and not after it."""
     SLASH_COMMANDS: ClassVar[Sequence[SlashCommand]] = ()
     """What can be typed behind a slash here."""
     _level: GlyphLevel
 
+    def __init_subclass__(cls, **options: bool) -> None:
+        if "TABLE" in vars(cls):
+            cls.BINDINGS = [*bindings(cls.TABLE, first=cls.KEYS_FIRST)]
+        super().__init_subclass__(**options)
+
     @property
     def keys(self) -> ScreenKeys:
-        """The table with the keys that the person has chosen."""
+        """The table with the keys that the user has chosen."""
         tables = getattr(self.app, "key_tables", TABLES)
         keys: ScreenKeys = tables.get(self.TABLE.name, self.TABLE)
         return keys
 
     @property
-    def is_whole(self) -> bool:
-        """Whether everything is there to be drawn on: a screen is taken apart from its last line up while it closes."""
+    def level(self) -> GlyphLevel:
+        """The glyphs that it is drawn with."""
+        return self._level
+
+    @property
+    def can_draw(self) -> bool:
+        """Whether every widget is there: a screen that closes loses them from its last line up."""
         return self.is_mounted and any(isinstance(child, KeyBar) for child in self.children) and self.size.width > 0
 
-    def action_help(self) -> None:
-        """Show what the keys do."""
-        from edgetop.tui.screens.help import HelpScreen, help_parts  # noqa: PLC0415 - the help is such a screen, too
-
-        self.app.push_screen(HelpScreen(self._level, help_parts(self.keys, self.SLASH_COMMANDS)))
-
-    def action_palette(self) -> None:
-        """Let the person find an action by typing, and do it."""
-        from edgetop.tui.screens.palette import PaletteScreen  # noqa: PLC0415 - the palette is such a screen, too
-
-        self.app.push_screen(PaletteScreen(self._level, self.keys, self.SLASH_COMMANDS), self._do)
-
     def run_command(self, command: SlashCommand) -> None:
-        """Carry out one of `SLASH_COMMANDS`."""
+        """Run one of `SLASH_COMMANDS`."""
         raise NotImplementedError(command.name)
 
-    def _do(self, chosen: str | SlashCommand | None) -> None:
-        if isinstance(chosen, SlashCommand):
-            self.run_command(chosen)
-        elif chosen is not None:
-            self.call_next(self.run_action, chosen)
+    def set_level(self, level: GlyphLevel) -> None:
+        """Draw with other glyphs."""
+        self._level = level
+        self.remove_class(*LEVELS).add_class(level)
 
+    def notify_text(self, text: str) -> None:
+        """Show a message that goes away by itself."""
+        self.app.notify(text, timeout=NOTICE_S, markup=False)
+
+    def action_next_theme(self) -> None:
+        """Change to the next theme."""
+        next_theme(self.app)
+
+    def action_next_glyphs(self) -> None:
+        """Change between braille, block and ASCII."""
+        self.set_level(LEVELS[(LEVELS.index(self._level) + 1) % len(LEVELS)])
+
+    def action_screenshot(self) -> None:
+        """Save what is on the screen as SVG in the working folder."""
+        try:
+            self.notify_text(f"The screen is saved as {self.app.save_screenshot()}.")
+        except OSError as error:
+            self.notify_text(f"The picture could not be saved: {error.strerror}.")
+
+
+NOTICE_S = 6.0
 
 NO_KEY = "no_key"
 """A key that no terminal sends. Every action has it, too: Textual leaves out keys that the prompt would type before it
@@ -63,9 +86,9 @@ looks for what is to get another key, and would not find an action that had only
 
 
 def bindings(screen: ScreenKeys, *, first: bool = False) -> list[Binding]:
-    """A screen's table for its `BINDINGS`.
+    """The bindings of a screen's table.
 
-    A widget that has the keyboard, such as the prompt, has each key before them; with `first` it has what they leave.
+    A widget that has the focus, such as the prompt, gets each key before them; with `first` it gets what they leave.
     """
     return [
         Binding(",".join((*key.keys, NO_KEY)), key.action, show=False, priority=first, id=_identity(screen, key.name))
@@ -74,7 +97,7 @@ def bindings(screen: ScreenKeys, *, first: bool = False) -> list[Binding]:
 
 
 def keymap(screens: Iterable[ScreenKeys]) -> dict[str, str]:
-    """The same tables for `App.set_keymap`, where they are other ones than the screens were made with."""
+    """The tables for `App.set_keymap`, where they differ from those that the screens were made with."""
     return {_identity(screen, key.name): ",".join(key.keys) or NO_KEY for screen in screens for key in screen.keys}
 
 

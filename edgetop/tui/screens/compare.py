@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from textual import events, work
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import VerticalScroll
 
 from edgetop.core.figures import BY_NAME
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Comparison, Result
 from edgetop.session.compare.wording import alike_text, interval_text, named, order_of
-from edgetop.tui.comparison_text import Layout, TextPiece, front_lines, layouts, paragraph, speed_lines, table_lines
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.comparison_text import TableLayout, front_lines, layouts, speed_lines, table_lines
+from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import COMPARE, key_slots
-from edgetop.tui.screens.base import BaseScreen, bindings
-from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, spread
-from edgetop.tui.themes import next_theme
+from edgetop.tui.screens.base import BaseScreen
+from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph, spread
 from edgetop.tui.widgets import KeyBar, LinesWidget
 
 Replay = Callable[[Result, Result], None]
-"""Opens the replay of the base and of another result beside it."""
+"""Opens the replay of the base beside another result."""
 
 CURSOR_COLUMNS = 2
 
 
 class CompareScreen(BaseScreen[None]):
-    """Results side by side; the figures that there is no room for are a key away."""
+    """Results side by side; figures for which there is no room are one key away."""
 
     TABLE = COMPARE
-    BINDINGS: ClassVar[list[Binding]] = bindings(COMPARE)  # type: ignore[assignment]
     DEFAULT_CSS = """
     CompareScreen { layout: vertical; background: $background; }
     CompareScreen > #compare-head { height: 1; width: 100%; padding: 0 1; }
@@ -47,7 +43,7 @@ class CompareScreen(BaseScreen[None]):
         self._level: GlyphLevel = level
         self._replay = replay
         self._sort_by: str | None = None
-        self._block = 0
+        self._page = 0
         self._chosen = order_of(comparison, None)[0][1][0]
         self._row_tops: dict[int, int] = {}
         """The line that each row of the comparison begins at."""
@@ -75,15 +71,15 @@ class CompareScreen(BaseScreen[None]):
         self.call_after_refresh(self._draw)
 
     def action_close(self) -> None:
-        """Leave."""
+        """Go back."""
         self.dismiss(None)
 
     def action_move(self, rows: int) -> None:
         """Choose another row; beyond the last one the plots scroll into view."""
         order = self._order()
-        place = order.index(self._chosen) + rows
-        if 0 <= place < len(order):
-            self._chosen = order[place]
+        at = order.index(self._chosen) + rows
+        if 0 <= at < len(order):
+            self._chosen = order[at]
             self._draw()
             self._show_chosen()
         else:
@@ -104,8 +100,8 @@ class CompareScreen(BaseScreen[None]):
         self._scroll(len(self.query_one("#compare-body", LinesWidget).plain))
 
     def action_figures(self, blocks: int) -> None:
-        """Show the next figures, or those before."""
-        self._block = min(max(0, self._block + blocks), len(self._layouts()) - 1)
+        """Show the next figures, or the previous ones."""
+        self._page = min(max(0, self._page + blocks), len(self._layouts()) - 1)
         self._draw()
 
     def action_sort(self) -> None:
@@ -113,17 +109,17 @@ class CompareScreen(BaseScreen[None]):
         names: list[str | None] = [None, *self._comparison.figures]
         self._sort_by = names[(names.index(self._sort_by) + 1) % len(names)]
         if self._sort_by is not None:
-            found = (place for place, each in enumerate(self._layouts()) if self._sort_by in each.figures)
-            self._block = next(found, self._block)
+            found = (page for page, each in enumerate(self._layouts()) if self._sort_by in each.figures)
+            self._page = next(found, self._page)
         self._draw()
         self._show_chosen()
 
     def action_choose_base(self) -> None:
-        """Hold all results against the chosen one."""
+        """Compare all results with the chosen one."""
         if self._chosen != self._comparison.base and not self._working:
             self._working = True
             self._draw()
-            self._compare_again(self._chosen)
+            self._compare_with(self._chosen)
 
     def action_replay(self) -> None:
         """Replay the chosen session beside the base."""
@@ -132,24 +128,19 @@ class CompareScreen(BaseScreen[None]):
         if self._replay is not None and base.kind == chosen.kind == "session":
             self._replay(base, chosen)
         elif self._replay is not None:
-            self.notify("only sessions of edgetop can be replayed", markup=False)
+            self.notify_text("only sessions of edgetop can be replayed")
 
-    def action_next_theme(self) -> None:
-        """Change to the next theme."""
-        next_theme(self.app)
-
-    def action_next_glyphs(self) -> None:
-        """Change between braille, block and ASCII."""
-        self._level = LEVELS[(LEVELS.index(self._level) + 1) % len(LEVELS)]
-        self.remove_class(*LEVELS).add_class(self._level)
+    def set_level(self, level: GlyphLevel) -> None:
+        """Draw with other glyphs."""
+        super().set_level(level)
         self._draw()
 
     @work(thread=True, exclusive=True)
-    def _compare_again(self, base: int) -> None:
+    def _compare_with(self, base: int) -> None:
         again = compare([row.result for row in self._comparison.rows], base)
-        self.app.call_from_thread(self._take, again)
+        self.app.call_from_thread(self._show_comparison, again)
 
-    def _take(self, comparison: Comparison) -> None:
+    def _show_comparison(self, comparison: Comparison) -> None:
         self._working = False
         self._comparison = comparison
         self._draw()
@@ -161,25 +152,25 @@ class CompareScreen(BaseScreen[None]):
     def _width(self) -> int:
         return max(1, self.query_one("#compare-body").size.width - CURSOR_COLUMNS)
 
-    def _layouts(self) -> list[Layout]:
+    def _layouts(self) -> list[TableLayout]:
         return layouts(self._comparison, self._width(), self._level)
 
     def _draw(self) -> None:
-        if not self.is_whole or self.query_one("#compare-body").size.width <= CURSOR_COLUMNS:
+        if not self.can_draw or self.query_one("#compare-body").size.width <= CURSOR_COLUMNS:
             return
         blocks = self._layouts()
-        self._block = min(self._block, len(blocks) - 1)
+        self._page = min(self._page, len(blocks) - 1)
         body = self.query_one("#compare-body", LinesWidget)
-        lines = self._body(blocks[self._block])
+        lines = self._body(blocks[self._page])
         body.styles.height = len(lines)
         body.show_lines([for_level(line, self._level) for line in lines])
         head = self.query_one("#compare-head", LinesWidget)
         head.show_lines([for_level(self._head(blocks, head.content_size.width), self._level)])
-        useless = set() if self._replay is not None else {"replay"}
-        shown = [place for place in key_slots(self.keys.keys) if place.actions[0].name not in useless]
+        hidden = set() if self._replay is not None else {"replay"}
+        shown = [slot for slot in key_slots(self.keys.keys) if slot.actions[0].name not in hidden]
         self.query_one(KeyBar).show_keys(shown, self._level)
 
-    def _body(self, layout: Layout) -> list[Line]:
+    def _body(self, layout: TableLayout) -> list[Line]:
         comparison, width, level = self._comparison, self._width(), self._level
         lines: list[Line] = []
         self._row_tops, self._row_ends = {}, {}
@@ -189,7 +180,7 @@ class CompareScreen(BaseScreen[None]):
                 self._row_tops.setdefault(line.row, len(lines))
                 self._row_ends[line.row] = len(lines)
             mark = "> " if first and line.row == self._chosen else " " * CURSOR_COLUMNS
-            lines.append(_line((TextPiece(mark, "accent"), *line.pieces)))
+            lines.append((Span(mark, "accent"), *line.spans))
         for part in (
             self._details(layout, width),
             front_lines(comparison, width, level),
@@ -198,11 +189,11 @@ class CompareScreen(BaseScreen[None]):
             paragraph(f"All: {alike_text(comparison)}" if comparison.alike else "", width, "dim"),
         ):
             if part:
-                lines += [(), *(_line((TextPiece(" " * CURSOR_COLUMNS), *pieces)) for pieces in part)]
+                lines += [(), *((Span(" " * CURSOR_COLUMNS), *line) for line in part)]
         return lines
 
-    def _details(self, layout: Layout, width: int) -> list[tuple[TextPiece, ...]]:
-        """All there is to say of the chosen row: intervals of changes, what is not alike, where its energy is from."""
+    def _details(self, layout: TableLayout, width: int) -> list[Line]:
+        """Details of the chosen row: intervals of changes, what is not comparable, where its energy comes from."""
         row = self._comparison.rows[self._chosen]
         lines = paragraph(named(self._comparison, self._chosen), width, "title")
         for name in layout.figures:
@@ -210,8 +201,8 @@ class CompareScreen(BaseScreen[None]):
             if cell.value is None:
                 lines += paragraph(f"{label}: {cell.missing}", width, "dim")
             elif not row.is_base:
-                said = ", ".join(part for part in (interval_text(cell), cell.verdict, cell.why) if part)
-                lines += paragraph(f"{label}: {said}", width)
+                text = ", ".join(part for part in (interval_text(cell), cell.verdict, cell.why) if part)
+                lines += paragraph(f"{label}: {text}", width)
         for flag in row.flags:
             lines += paragraph(f"! {flag.text}", width, "warning")
         result = row.result
@@ -219,16 +210,16 @@ class CompareScreen(BaseScreen[None]):
             grade = f"grade {result.energy_grade}" + (
                 f": {result.energy_grade_reason}" if result.energy_grade_reason else ""
             )
-            said = f"energy of {result.energy_scope.replace('_', ' ')} by {result.energy_source}, {grade}"
-            lines += paragraph(said, width, "dim")
+            text = f"energy of {result.energy_scope.replace('_', ' ')} by {result.energy_source}, {grade}"
+            lines += paragraph(text, width, "dim")
         return [*lines, *paragraph(f"from {result.origin}", width, "dim")]
 
-    def _head(self, blocks: list[Layout], width: int) -> Line:
+    def _head(self, blocks: list[TableLayout], width: int) -> Line:
         count = len(self._comparison.rows)
         title = line_of(Span("compare", "title"), f"  {count} result{'s' if count != 1 else ''}")
         by = "by group" if self._sort_by is None else f"by {BY_NAME[self._sort_by].heading}"
-        place = f"figures {self._block + 1}/{len(blocks)}" if len(blocks) > 1 else ""
-        rights = [" · ".join(part for part in (by, place) if part), place, ""]
+        page = f"figures {self._page + 1}/{len(blocks)}" if len(blocks) > 1 else ""
+        rights = [" · ".join(part for part in (by, page) if part), page, ""]
         if self._working:
             rights = ["comparing again ..."]
         return fit(spread(title, [line_of(Span(each, "dim")) for each in rights], width), width)
@@ -238,18 +229,14 @@ class CompareScreen(BaseScreen[None]):
         page.scroll_to(y=page.scroll_y + lines, animate=False, immediate=True)
 
     def _show_chosen(self) -> None:
-        """Scroll so far that the chosen row can be seen, once what was drawn has its size."""
+        """Scroll the chosen row into view, once what was drawn has its size."""
         self.call_after_refresh(self._scroll_to_chosen)
 
     def _scroll_to_chosen(self) -> None:
         page = self.query_one(VerticalScroll)
         top, end = self._row_tops.get(self._chosen, 0), self._row_ends.get(self._chosen, 0)
         if top < page.scroll_y + 1:
-            # The headings, too, where the row is the first one.
+            # With the headings where the row is the first one.
             page.scroll_to(y=0 if top <= 2 else top - 1, animate=False, immediate=True)
         elif end >= page.scroll_y + page.size.height:
             page.scroll_to(y=end - page.size.height + 1, animate=False, immediate=True)
-
-
-def _line(pieces: tuple[TextPiece, ...]) -> Line:
-    return line_of(*(Span(piece.text, piece.role) for piece in pieces))

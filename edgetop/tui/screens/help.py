@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
 
 from textual import events, on
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
@@ -15,43 +13,49 @@ from textual.widgets import Static
 
 from edgetop.tui.chat.slash_commands import SlashCommand
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keys import ABOUT, HELP, PROMPT_KEYS, KeyAction, ScreenKeys, key_name, prompt_takes
-from edgetop.tui.screens.base import BaseScreen, bindings
+from edgetop.tui.keys import HELP, PROMPT_KEYS, KeyAction, ScreenKeys, key_name, prompt_takes
+from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.styled_text import wrap
 from edgetop.tui.widgets import InputLine
 
 WORDS: tuple[tuple[str, str], ...] = (
-    ("n/a", "cannot be had on this machine; edgetop doctor says why, and what would give it"),
+    ("n/a", "not available on this machine; edgetop doctor says why, and how to get it"),
     ("prefill, decode", "reading the prompt, writing the answer"),
-    ("p50 p95 p99", "so many of 100 gaps between tokens were shorter"),
-    ("weights, kv", "the model itself, and its memory of the conversation (key-value cache)"),
-    ("compute, rest", "buffers to compute in, and all else the engine's process holds"),
-    ("disk reads", "parts of the model that had to be read from the disk again (major page faults)"),
+    ("p50 p95 p99", "percentiles of the gaps between tokens"),
+    ("weights, kv", "the model itself, and the key-value cache of the conversation"),
+    ("compute, rest", "compute buffers, and everything else in the engine's process"),
+    ("disk reads", "parts of the model that were read from the disk again (major page faults)"),
     ("gross, net", "all energy drawn, and what is left without the idle power"),
-    ("A B C D", "beside joules: how far a figure of energy can be trusted"),
+    ("A B C D", "next to joules: how far an energy figure can be trusted"),
 )
 """Words that the panes have no room to explain."""
 
+REPLAY_WORDS: tuple[tuple[str, str], ...] = (
+    ("time", "all sessions begin together and run by their own clocks"),
+    ("turn", "the same turns of all begin together; the one that is done first waits"),
+    ("token", "each session at the moment when it had that many tokens"),
+    ("B−A", "at the play head, how much more or less the second has than the first"),
+)
+"""Words of the playback line."""
+
 MOUSE: tuple[tuple[str, str], ...] = (
     ("click", "on a key in the bottom line, a row or a pane: as the key for it; the wheel scrolls"),
-    ("Shift and drag", "selects text, as the terminal itself does; --no-mouse leaves it the mouse altogether"),
+    ("Shift and drag", "selects text, as the terminal does; with --no-mouse the terminal has the mouse"),
 )
 
 Parts = Sequence[tuple[str, Sequence[tuple[str, str]]]]
-"""Headings, and below each what is explained and how."""
+"""Headings, and below each the terms and what they mean."""
 
 KEY_COLUMNS = 20
-
 NARROW_COLUMNS = 50
-"""Below this the explanation stands below the key, not beside it."""
+"""Below this width the description stands below the key, not next to it."""
 
 
 class HelpScreen(BaseScreen[None], ModalScreen[None]):
-    """A page over another screen; any of its keys closes it, and a slash looks for words."""
+    """Lies over another screen; a slash searches it."""
 
     AUTO_FOCUS = ""
     TABLE = HELP
-    BINDINGS: ClassVar[list[Binding]] = bindings(HELP)  # type: ignore[assignment]
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
     HelpScreen > Vertical { width: 78; max-width: 100%; height: auto; max-height: 100%; border: round $accent;
@@ -90,7 +94,7 @@ class HelpScreen(BaseScreen[None], ModalScreen[None]):
     def _write(self) -> None:
         # Border, padding and scrollbar are not part of the width.
         text = help_text(min(78, self.size.width) - 5, with_words(self._parts, self._words))
-        self.query_one(Static).update(Content(text or "nothing of that kind"))
+        self.query_one(Static).update(Content(text or "No match"))
 
     @on(InputLine.Changed)
     def _typed(self, message: InputLine.Changed) -> None:
@@ -98,15 +102,15 @@ class HelpScreen(BaseScreen[None], ModalScreen[None]):
         self._write()
         self.action_page(-10000)
         if type(message) is InputLine.Submitted:
-            self._ask_no_more()
+            self._end_search()
 
     @on(InputLine.Cancelled)
     def _on_cancelled(self) -> None:
         self._words = ""
         self._write()
-        self._ask_no_more()
+        self._end_search()
 
-    def _ask_no_more(self) -> None:
+    def _end_search(self) -> None:
         self.remove_class("asking")
         self.set_focus(None)
 
@@ -130,7 +134,7 @@ class HelpScreen(BaseScreen[None], ModalScreen[None]):
 
 
 def help_parts(screen: ScreenKeys, commands: Sequence[SlashCommand] = ()) -> Parts:
-    """All there is to explain of a screen."""
+    """Keys, commands, mouse and words of a screen."""
     parts: list[tuple[str, Sequence[tuple[str, str]]]] = []
     if screen.has_prompt:
         parts += [
@@ -145,12 +149,12 @@ def help_parts(screen: ScreenKeys, commands: Sequence[SlashCommand] = ()) -> Par
         parts.append(
             (
                 "Commands, typed into the prompt",
-                [(f"/{each.name} {each.argument}".strip(), each.does) for each in commands],
+                [(each.usage, each.description) for each in commands],
             )
         )
     parts.append(("Mouse", MOUSE))
     if screen.name == "replay":
-        parts.append(("Words", ABOUT))
+        parts.append(("Words", REPLAY_WORDS))
     elif screen.name in WITH_PANES:
         parts.append(("Words", WORDS))
     return parts
@@ -180,7 +184,7 @@ def keys_in_words(keys: Iterable[KeyAction], *, typed: bool | None = None) -> li
     for key in keys:
         named = [key_name(each) for each in key.keys if typed is None or prompt_takes(each) is typed]
         if named:
-            rows.append(("  ".join(named), key.does))
+            rows.append(("  ".join(named), key.description))
     return rows
 
 

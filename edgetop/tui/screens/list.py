@@ -2,109 +2,344 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from textual import events, on
+from rich.cells import cell_len
+from textual import events, on, work
+from textual.app import ComposeResult
+from textual.screen import ScreenResultType
+from textual.widget import Widget
+from textual.worker import get_current_worker
 
 from edgetop.core.text import one_line
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keys import key_slots
+from edgetop.tui.keys import KeySlot, key_slots
 from edgetop.tui.screens.base import BaseScreen
-from edgetop.tui.styled_text import Line, Role, Span, fit, for_level, joined, line_of, spread
+from edgetop.tui.styled_text import Line, Role, Span, fit, fit_text, for_level, joined, line_of, shortened, spread
 from edgetop.tui.widgets import InputLine, KeyBar, LinesWidget
 
+Row = TypeVar("Row")
+
+MARKS = 2
+"""Cells before the columns: the cursor and the mark."""
+
 FILTER = "filter"
-"""What is asked for words that a row must have."""
+"""The question for words that a row must have."""
 
 
-class ListScreen(BaseScreen[None]):
-    """Composed are to be widgets called `title`, `list`, `keys` and an InputLine. Esc goes back."""
+@dataclass(frozen=True)
+class Column(Generic[Row]):
+    """A column of a list; widths are in cells."""
+
+    heading: str
+    text: Callable[[Row, GlyphLevel], str]
+    rank: Callable[[Row], Any] | None = None
+    """What rows are sorted by, those of rank `None` last. Without it the column cannot be sorted by."""
+    importance: float = 0.0
+    """The column of the least importance is left out first where there is too little room."""
+    least: int | None = None
+    """Texts are cut down to this width before the column is left out; `None` where they are never cut for others."""
+    most: int = 20
+    usual: int = 0
+    """What it has at least where there is room, so that it stays as wide when other rows come."""
+    right: bool = False
+    greatest_first: bool = False
+    role: Callable[[Row], Role] | None = None
+
+
+class ColumnSlot(NamedTuple):
+    """A column that is shown, and its width in cells."""
+
+    column: Column[Any]
+    width: int
+
+
+def fit_columns(
+    columns: Sequence[Column[Row]], rows: Sequence[Row], width: int, level: GlyphLevel, gap: int = 2
+) -> list[ColumnSlot]:
+    """The columns that there is room for in `width` cells, marks included, each as wide as its texts if possible."""
+    natural = [
+        min(each.most, max([len(each.heading) + 1, each.usual, *(cell_len(_cell(each, row, level)) for row in rows)]))
+        for each in columns
+    ]
+    widths: dict[int, int] = {}
+    left = width - MARKS + gap
+    for at in sorted(range(len(columns)), key=lambda at: -columns[at].importance):
+        least = columns[at].least
+        needed = natural[at] if least is None else min(natural[at], least)
+        if left < needed + gap:
+            break
+        widths[at] = needed
+        left -= needed + gap
+    for at, width_now in widths.items():
+        more = min(left, natural[at] - width_now)
+        widths[at] = width_now + more
+        left -= more
+    return [ColumnSlot(columns[at], widths[at]) for at in sorted(widths)]
+
+
+def cells_of(row: Row, slots: Sequence[ColumnSlot], level: GlyphLevel, gap: int = 2) -> list[Span]:
+    """What stands in the columns of a row, each behind the gap before it."""
+    spans = []
+    for index, (column, width) in enumerate(slots):
+        text = _aligned(shortened(_cell(column, row, level), width, level), width, column)
+        text = " " * (gap if index else 0) + text
+        spans.append(Span(text, "text" if column.role is None else column.role(row)))
+    return spans
+
+
+def _cell(column: Column[Row], row: Row, level: GlyphLevel) -> str:
+    return one_line(column.text(row, level), ascii=level == "ascii")
+
+
+def _headings(
+    slots: Sequence[ColumnSlot], by: Column[Any] | None, *, reverse: bool, level: GlyphLevel, gap: int
+) -> Line:
+    """The headings; that of the column that is sorted by has an arrow."""
+    up, down = ("^", "v") if level == "ascii" else ("▲", "▼")
+    spans = [Span(" " * MARKS)]
+    for index, (column, width) in enumerate(slots):
+        heading = column.heading + ((down if reverse else up) if column is by else "")
+        spans += [
+            Span(" " * (gap if index else 0)),
+            Span(_aligned(heading, width, column), "headline" if column is by else "title"),
+        ]
+    return tuple(span for span in spans if span.text)
+
+
+def _aligned(text: str, width: int, column: Column[Any]) -> str:
+    return " " * max(0, width - cell_len(text)) + text if column.right else fit_text(text, width)
+
+
+class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
+    """Rows in columns, of which one is chosen. Rows may be read in a thread; Esc goes back."""
 
     AUTO_FOCUS = ""
+    GAP: ClassVar[int] = 2
+    """Cells between columns."""
+    BATCH: ClassVar[int] = 0
+    """So many rows are shown as soon as they are read; 0 to wait for all of them."""
+    CLICKS_TO_OPEN: ClassVar[int] = 2
     DEFAULT_CSS = """
-    ListPage { layout: vertical; }
-    ListPage LinesWidget { height: 1; width: 100%; padding: 0 1; }
-    ListPage > #list { height: 1fr; }
-    ListPage > InputLine { display: none; }
-    ListPage.asking > InputLine { display: block; }
-    ListPage.asking > #keys { display: none; }
+    ListScreen { layout: vertical; }
+    ListScreen LinesWidget { height: 1; width: 100%; padding: 0 1; }
+    ListScreen #list { height: 1fr; }
+    ListScreen > InputLine { display: none; }
+    ListScreen.asking > InputLine { display: block; }
+    ListScreen.asking > #keys { display: none; }
     """
 
-    def __init__(self, level: GlyphLevel, *, at: int = 0) -> None:
+    def __init__(self, level: GlyphLevel, columns: Sequence[Column[Row]], rows: Iterable[Row] | None = None) -> None:
+        """`rows` of `None` are read by `load_rows`."""
         super().__init__(classes=level)
         self._level: GlyphLevel = level
+        self._columns = columns
+        self._all: list[Row] = list(rows or ())
+        self._complete = rows is not None
+        self._rows: list[Row] = list(self._all)
+        """Those that are shown, in their order."""
+        self._slots: list[ColumnSlot] = []
+        self._by = next((column for column in columns if column.rank is not None), None)
+        self._reverse = False
+        self._at = self._top = 0
+        """The chosen row, and the first one in view."""
         self._words: list[str] = []
         """Of the filter."""
         self._words_before: list[str] = []
-        self._at, self._top = at, 0
-        """The chosen row, and the first one in view."""
         self._asked = ""
         """What the bottom line asks for; empty where it shows keys."""
-        self._said: Line = ()
+        self._message: Line = ()
 
     # What a list brings
 
-    def _draw(self) -> None:
-        """Draw everything."""
+    def _read_rows(self) -> Iterable[Row]:
+        """Read the rows, in a thread."""
         raise NotImplementedError
 
-    def _filter(self, words: list[str]) -> None:
-        """Show the rows that have these words."""
+    def _identity(self, row: Row) -> object:
+        """What a row is recognised by when rows are read again."""
+        return row
+
+    def _matches(self, row: Row, words: Sequence[str]) -> bool:
+        """Whether a row has all words of the filter."""
+        raise NotImplementedError
+
+    def _in_one_piece(self, _row: Row) -> str | None:
+        """The harmless text of a row that has no columns; `None` for one that has."""
+        return None
+
+    def _can_be_chosen(self, _row: Row) -> bool:
+        return True
+
+    def _is_marked(self, _row: Row) -> bool:
+        return False
+
+    def _row_role(self, _row: Row) -> Role | None:
+        """The role of a whole row; `None` where each column has its own."""
+        return None
+
+    def _title_line(self) -> Line:
+        raise NotImplementedError
+
+    def _empty_text(self) -> str:
+        """Why no row is shown."""
+        raise NotImplementedError
+
+    def _key_slots(self) -> Sequence[KeySlot]:
+        return key_slots(self.keys.keys)
+
+    def _open_row(self) -> None:
+        """Do what Enter does with the chosen row."""
         raise NotImplementedError
 
     def _answer(self, asked: str, text: str) -> None:
         """Act upon the answer to a question other than the filter's."""
         raise NotImplementedError
 
-    def _open_row(self, index: int, *, twice: bool) -> None:
-        """A row was clicked upon, once or twice."""
-        raise NotImplementedError
+    # Widgets
 
-    @property
-    def _row_count(self) -> int:
-        raise NotImplementedError
+    def compose(self) -> ComposeResult:
+        """Title, headings, list, what is below it, and keys or a question."""
+        yield LinesWidget(id="title")
+        if self._columns:
+            yield LinesWidget(id="heading")
+        yield LinesWidget(id="list")
+        yield from self._compose_below()
+        yield KeyBar(id="keys")
+        yield InputLine(self._level)
 
-    def action_move(self, rows: int) -> None:
-        """Choose another row."""
-        raise NotImplementedError
+    def _compose_below(self) -> Iterable[Widget]:
+        return ()
+
+    def on_mount(self) -> None:
+        """Read the rows without holding up the screen."""
+        if not self._complete:
+            self.load_rows()
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Draw everything for the size there is."""
+        self.call_after_refresh(self._arrange)
+
+    @work(thread=True, exclusive=True, group="rows")
+    def load_rows(self) -> None:
+        """Read the rows, or read them again."""
+        worker = get_current_worker()
+        batch: list[Row] = []
+        fresh = True
+        for row in self._read_rows():
+            if worker.is_cancelled:
+                return
+            batch.append(row)
+            if len(batch) == self.BATCH:
+                self.app.call_from_thread(self._add_rows, batch, fresh=fresh, complete=False)
+                batch, fresh = [], False
+        if not worker.is_cancelled:
+            self.app.call_from_thread(self._add_rows, batch, fresh=fresh, complete=True)
+
+    def _add_rows(self, rows: list[Row], *, fresh: bool, complete: bool) -> None:
+        """Show rows that have been read; `fresh` ones replace those there are."""
+        self._all = rows if fresh else [*self._all, *rows]
+        self._complete = complete
+        self._arrange()
 
     # Drawing
+
+    def _matching(self) -> list[Row]:
+        """The rows that have the words of the filter, sorted."""
+        rows = [row for row in self._all if not self._words or self._matches(row, self._words)]
+        rank = None if self._by is None else self._by.rank
+        if rank is None:
+            return rows
+        ranked = [(value, row) for row in rows if (value := rank(row)) is not None]
+        ranked.sort(key=lambda pair: pair[0], reverse=self._reverse)
+        return [row for _, row in ranked] + [row for row in rows if rank(row) is None]
+
+    def _arrange(self, *, follow: bool = True) -> None:
+        """Filter, sort and lay out; with `follow` the chosen row stays chosen where it is still shown."""
+        chosen = self._chosen if follow else None
+        self._rows = self._matching()
+        if chosen is not None:
+            known = self._identity(chosen)
+            self._at = next((at for at, row in enumerate(self._rows) if self._identity(row) == known), self._at)
+        self._at = self._nearest(self._at)
+        with_cells = [row for row in self._rows if self._in_one_piece(row) is None]
+        self._slots = fit_columns(self._columns, with_cells, self._width, self._level, self.GAP)
+        self._draw()
+
+    def _draw(self) -> None:
+        if not self.can_draw:
+            return
+        self._scroll()
+        lines = [self._row_line(at) for at in range(self._top, min(self._top + self._height, len(self._rows)))]
+        self._show("list", lines or [line_of(Span(self._empty_text(), "dim"))])
+        self._draw_around()
+
+    def _draw_around(self) -> None:
+        """Draw what is above and below the list."""
+        self._show("title", [self._title_line()])
+        if self.query("#heading"):
+            heading = _headings(self._slots, self._by, reverse=self._reverse, level=self._level, gap=self.GAP)
+            self._show("heading", [heading])
+        if self._message:
+            self.query_one(KeyBar).show_text(self._message, self._level)
+        else:
+            self.query_one(KeyBar).show_keys(self._key_slots(), self._level)
+
+    def _row_line(self, at: int) -> Line:
+        """A row. The chosen one begins with `>`, a marked one has `*`."""
+        row, chosen = self._rows[at], at == self._at
+        marks = f"{'>' if chosen else ' '}{'*' if self._is_marked(row) else ' '}"
+        whole = self._in_one_piece(row)
+        if whole is None:
+            spans = [Span(marks), *cells_of(row, self._slots, self._level, self.GAP)]
+        else:
+            text = marks + whole if self._can_be_chosen(row) else whole
+            spans = [Span(shortened(text, self._width, self._level))]
+        role = "key" if chosen else self._row_role(row)
+        if role is None:
+            return tuple(spans)
+        return (Span(fit_text("".join(span.text for span in spans), self._width), role),)
+
+    def _scroll(self) -> None:
+        """Keep the chosen row in view, and a heading that stands above it."""
+        height, at = max(1, self._height), self._at
+        wanted = at - 1 if height > 1 and at and not self._can_be_chosen(self._rows[at - 1]) else at
+        self._top = max(0, min(max(self._top, at - height + 1), wanted, len(self._rows) - height))
 
     def _show(self, name: str, lines: Sequence[Line]) -> None:
         shown = [for_level(fit(line, self._width), self._level) for line in lines]
         self.query_one(f"#{name}", LinesWidget).show_lines(shown)
 
-    def _show_keys(self) -> None:
-        if self._said:
-            self.query_one(KeyBar).say(self._said, self._level)
-        else:
-            self.query_one(KeyBar).show_keys(key_slots(self.keys.keys), self._level)
-
     def _title(self, title: Line, *parts: Line, where: str) -> Line:
-        """The title with the filter and other parts, and at the end of the line where all this is kept."""
+        """The title with the filter and other parts, and at the end of the line where all this is stored."""
         words = line_of(Span(f"filter: {' '.join(self._words)}", "accent")) if self._words else ()
-        kept = line_of(Span(one_line(where), "dim"))
-        return spread(joined([title, words, *parts], self._width), [kept], self._width)
+        return spread(joined([title, words, *parts], self._width), [line_of(Span(one_line(where), "dim"))], self._width)
 
     @property
     def _width(self) -> int:
-        return max(0, self.size.width - 2)
+        return self.query_one("#list", LinesWidget).size.width
 
     @property
     def _height(self) -> int:
         return self.query_one("#list", LinesWidget).size.height
 
+    @property
+    def _chosen(self) -> Row | None:
+        return self._rows[self._at] if self._at < len(self._rows) else None
+
     def _say(self, text: str, role: Role = "warning") -> None:
-        """Say something in the place of the keys, until the next key."""
-        self._said = line_of(Span(one_line(text), role))
+        """Show a message in place of the keys, until the next key."""
+        self._message = line_of(Span(one_line(text), role))
         self._draw()
 
     # Keys and mouse
 
     def on_key(self, _event: events.Key) -> None:
-        """What was said has been read."""
-        if self._said:
-            self._said = ()
+        """The message has been read."""
+        if self._message:
+            self._message = ()
             self._draw()
 
     def on_mouse_scroll_down(self, _event: events.MouseScrollDown) -> None:
@@ -116,19 +351,67 @@ class ListScreen(BaseScreen[None]):
         self.action_move(-3)
 
     def on_click(self, event: events.Click) -> None:
-        """Choose a row, or act upon it."""
+        """Choose a row; a second click opens it."""
         region = self.query_one("#list", LinesWidget).region
-        index = self._top + event.screen_y - region.y
-        if region.contains(event.screen_x, event.screen_y) and index < self._row_count:
-            self._open_row(index, twice=event.chain > 1)
+        at = self._top + event.screen_y - region.y
+        if (
+            region.contains(event.screen_x, event.screen_y)
+            and at < len(self._rows)
+            and self._can_be_chosen(self._rows[at])
+        ):
+            self._choose(at)
+            if event.chain >= self.CLICKS_TO_OPEN:
+                self._open_row()
 
-    def action_close(self) -> None:
-        """Go back."""
-        self.dismiss()
+    def _choose(self, at: int) -> None:
+        self._at = at
+        self._draw()
+
+    def action_move(self, rows: int) -> None:
+        """Choose another row."""
+        self._choose(self._nearest(self._at + rows, 1 if rows > 0 else -1))
+
+    def _nearest(self, at: int, step: int = 1) -> int:
+        """The row from `at` on, first in the direction of `step`, that can be chosen."""
+        at = max(0, min(at, len(self._rows) - 1))
+        below, above = range(at, len(self._rows)), range(at, -1, -1)
+        order = (*below, *above) if step > 0 else (*above, *below)
+        return next((row for row in order if self._rows and self._can_be_chosen(self._rows[row])), at)
 
     def action_page(self, pages: int) -> None:
         """Go on or back by what is in view."""
         self.action_move(pages * max(1, self._height - 1))
+
+    def action_to_row(self, index: int) -> None:
+        """Choose the first row, or the last one for -1."""
+        self.action_move((-1 if index == 0 else 1) * len(self._rows))
+
+    def action_close(self) -> None:
+        """Go back."""
+        self.dismiss(None)
+
+    def action_sort(self, step: int) -> None:
+        """Sort by the next column that is shown: rates from the greatest down, all else from the least up."""
+        columns = [slot.column for slot in self._slots if slot.column.rank is not None]
+        if columns:
+            at = columns.index(self._by) if self._by in columns else -step
+            self._by = columns[(at + step) % len(columns)]
+            self._reverse = self._by.greatest_first
+            self._at = 0
+            self._arrange(follow=False)
+
+    def action_sort_by(self, heading: str) -> None:
+        """Sort by a column; by the same one again, the other way round."""
+        column = next(column for column in self._columns if column.heading == heading.upper())
+        self._reverse = not self._reverse if column is self._by else column.greatest_first
+        self._by = column
+        self._arrange()
+
+    def action_reverse(self) -> None:
+        """Reverse the order."""
+        self._reverse = not self._reverse
+        self._at = 0
+        self._arrange(follow=False)
 
     # Questions
 
@@ -137,12 +420,17 @@ class ListScreen(BaseScreen[None]):
         self._words_before = self._words
         self._ask(FILTER, "Filter:", " ".join(self._words))
 
+    def _filter(self, words: list[str]) -> None:
+        """Show the rows that have these words."""
+        self._words = words
+        self._arrange()
+
     def _ask(self, asked: str, label: str, text: str = "") -> None:
         self._asked = asked
         self.add_class("asking")
         self.query_one(InputLine).ask(label, text)
 
-    def _asked_no_more(self) -> str:
+    def _end_question(self) -> str:
         asked, self._asked = self._asked, ""
         self.remove_class("asking")
         self.set_focus(None)
@@ -155,12 +443,12 @@ class ListScreen(BaseScreen[None]):
 
     @on(InputLine.Cancelled)
     def _on_cancelled(self) -> None:
-        if self._asked_no_more() == FILTER:
+        if self._end_question() == FILTER:
             self._filter(self._words_before)
 
     @on(InputLine.Submitted)
     def _on_submitted(self, message: InputLine.Submitted) -> None:
-        asked = self._asked_no_more()
+        asked = self._end_question()
         if asked == FILTER:
             self._filter(message.text.split())
         else:

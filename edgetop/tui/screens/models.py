@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
-from textual import events, on, work
-from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import Vertical, VerticalScroll
+from textual import events, work
+from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
-from textual.widgets import OptionList, Static
-from textual.widgets.option_list import Option
+from textual.widget import Widget
+from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from edgetop.core.energy.duty import Price
@@ -24,399 +22,334 @@ from edgetop.core.text import literal, one_line
 from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
 from edgetop.fit.model_assessments import ModelAssessments, Surveyed
 from edgetop.fit.wording import page
-from edgetop.inference.catalog import FoundModel, find_models
+from edgetop.inference.catalog import find_models
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
-from edgetop.live.this_machine import experience_of_session, own_place
+from edgetop.live.this_machine import own_place, past_runs_of_session
 from edgetop.telemetry.host import Host
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keys import CHECK, PICKER, SORT_COLUMNS, key_slots
-from edgetop.tui.screens.base import BaseScreen, bindings
-from edgetop.tui.styled_text import Span, fit, fit_text, for_level, joined, line_of, shortened, wrap
-from edgetop.tui.widgets import KeyBar, LinesWidget
+from edgetop.tui.keys import CHECK, PICKER, KeySlot
+from edgetop.tui.screens.list import Column, ListScreen
+from edgetop.tui.styled_text import Line, Role, Span, for_level, joined, line_of, wrap
 
-NAME_COLUMNS_LEAST = 14
 
-NAME_COLUMNS_MOST = 40
+class ModelChoice(NamedTuple):
+    """The model that was chosen."""
+
+    path: Path
+    n_ctx: int | None = None
+    """With this context, where the row was for one."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelRow:
+    """A model of the table, with one context where it was assessed."""
+
+    name: str
+    path: Path
+    size_bytes: int = 0
+    origin: str = ""
+    problem: str = ""
+    """Why it cannot be chosen."""
+    surveyed: Surveyed | None = None
+    """What was found out about it, where it was assessed."""
+
+    @property
+    def assessment(self) -> Assessment | None:
+        """How it would run, where that could be assessed."""
+        return None if self.surveyed is None else self.surveyed.assessment
+
+    @property
+    def choice(self) -> ModelChoice | None:
+        """What choosing it means."""
+        if self.problem:
+            return None
+        return ModelChoice(self.path, None if self.assessment is None else self.assessment.settings.n_ctx)
+
 
 Order = tuple[float | str, ...]
 """Ascending order puts first what is wanted first."""
 
 
-class Column(NamedTuple):
-    """One column."""
-
-    name: str
-    short: str
-    """Its name in a sentence."""
-    width: int
-    """0 for the one that takes the rest."""
-    importance: int
-    """Those of the least importance go first where there is too little room."""
-    cell: Callable[[Assessment], str] | None
-    """`None` for the name that the model goes by on this machine."""
-    order: Callable[[Assessment], Order]
-    """Of equal rows the name decides."""
-    right: bool = True
-
-
-def _size(assessment: Assessment) -> str:
-    return format_bytes_short(assessment.facts.size_bytes)
-
-
-def _bits(assessment: Assessment) -> str:
-    bits = assessment.facts.bits_per_weight
-    return NOT_AVAILABLE if bits is None else f"{bits:.1f}"
-
-
 def _memory(assessment: Assessment) -> str:
-    return (
-        NOT_AVAILABLE if isinstance(assessment.need, Unavailable) else format_bytes_short(assessment.need.needed_bytes)
-    )
+    need = assessment.need
+    return NOT_AVAILABLE if isinstance(need, Unavailable) else format_bytes_short(need.needed_bytes)
 
 
 def _by_memory(assessment: Assessment) -> Order:
     return (float("inf") if isinstance(assessment.need, Unavailable) else float(assessment.need.needed_bytes),)
 
 
-def _context(assessment: Assessment) -> str:
-    return str(assessment.settings.n_ctx)
-
-
-def _speed(assessment: Assessment) -> str:
-    return _figure(assessment.decode)
-
-
 def _by_speed(assessment: Assessment) -> Order:
     return (0.0 if assessment.decode is None else -assessment.decode.value,)
 
 
-def _energy(assessment: Assessment) -> str:
-    return _figure(None if isinstance(assessment.energy, Unavailable) else assessment.energy.decode_j_per_token)
+def _energy(assessment: Assessment) -> Interval | None:
+    return None if isinstance(assessment.energy, Unavailable) else assessment.energy.decode_j_per_token
 
 
 def _by_energy(assessment: Assessment) -> Order:
-    missing = isinstance(assessment.energy, Unavailable)
-    return (
-        float("inf") if isinstance(assessment.energy, Unavailable) else assessment.energy.decode_j_per_token.value,
-        missing,
-    )
-
-
-def _fit(assessment: Assessment) -> str:
-    return assessment.verdict.fit or NOT_AVAILABLE
+    energy = _energy(assessment)
+    return (float("inf") if energy is None else energy.value, energy is None)
 
 
 def _by_fit(assessment: Assessment) -> Order:
     return (*map(float, assessment.verdict.rank), *_by_speed(assessment))
 
 
-def _pace(assessment: Assessment) -> str:
-    return (assessment.verdict.pace or NOT_AVAILABLE).removesuffix(" for reading")
-
-
 def _by_pace(assessment: Assessment) -> Order:
     return (float(assessment.verdict.rank[1]), *_by_speed(assessment))
-
-
-def _basis(assessment: Assessment) -> str:
-    return NOT_AVAILABLE if isinstance(assessment.speed, Unavailable) else assessment.speed.basis
-
-
-COLUMNS: tuple[Column, ...] = (
-    Column("fits", "fit", max(map(len, FITS)), 9, _fit, _by_fit, right=False),
-    Column("model", "name", 0, 10, None, lambda _each: (), right=False),
-    Column("quant", "quant", 7, 3, lambda each: each.facts.file_type, lambda _each: (), right=False),
-    Column("size", "size", 5, 2, _size, lambda each: (float(each.facts.size_bytes),)),
-    Column("bits", "bits", 4, 1, _bits, lambda each: (each.facts.bits_per_weight or 0.0,)),
-    Column("ctx", "context", 6, 5, _context, lambda each: (float(each.settings.n_ctx or 0),)),
-    Column("memory", "memory", 6, 7, _memory, _by_memory),
-    Column("tok/s", "decode", 5, 8, _speed, _by_speed),
-    Column("J/tok", "energy", 5, 4, _energy, _by_energy),
-    Column("reading", "reading", len(PACES[0]), 6, _pace, _by_pace, right=False),
-    Column("basis", "basis", 12, 0, _basis, lambda _each: (), right=False),
-)
-"""From left to right, the first one being what rows are sorted by at first."""
-
-
-def widths(width: int) -> dict[str, int]:
-    """The columns that there is room for in `width` cells, and how wide each is."""
-    shown = list(COLUMNS)
-    while True:
-        fixed = sum(column.width for column in shown) + len(shown) - 1
-        left = width - fixed
-        if left >= NAME_COLUMNS_LEAST or len(shown) <= 2:
-            return {column.name: column.width or max(1, min(left, NAME_COLUMNS_MOST)) for column in shown}
-        shown.remove(min(shown, key=lambda column: column.importance))
-
-
-def heading(columns: dict[str, int], sorted_by: Column) -> str:
-    """The names of the columns over them; that of the sorted one in capitals."""
-    cells = []
-    for column in COLUMNS:
-        if column.name in columns:
-            name = column.name.upper() if column is sorted_by else column.name
-            cells.append(_placed(name, columns[column.name], right=column.right))
-    return " ".join(cells)
-
-
-def line_of_row(row: Surveyed, columns: dict[str, int], level: GlyphLevel) -> str:
-    """One row as text."""
-    ascii_only = level == "ascii"
-    if row.assessment is None:
-        text = one_line(f"cannot be read  {row.name}: {row.problem}", ascii=ascii_only)
-        return shortened(text, sum(columns.values()) + len(columns) - 1, level)
-    cells = []
-    for column in COLUMNS:
-        if column.name in columns:
-            width = columns[column.name]
-            text = one_line(row.name if column.cell is None else column.cell(row.assessment), ascii=ascii_only)
-            cells.append(_placed(shortened(text, width, level), width, right=column.right))
-    return " ".join(cells).rstrip()
-
-
-def sorted_rows(rows: Sequence[Surveyed], by: Column, *, reverse: bool) -> list[Surveyed]:
-    """Rows in the order of a column, those of equal value by name; what cannot be read comes last."""
-    read = [(row, row.assessment) for row in rows if row.assessment is not None]
-    named = sorted(read, key=lambda pair: (pair[0].name.lower(), pair[1].settings.n_ctx or 0))
-    if by.cell is None:
-        named = named[::-1] if reverse else named
-    ordered = sorted(named, key=lambda pair: by.order(pair[1]), reverse=reverse and by.cell is not None)
-    return [row for row, _ in ordered] + [row for row in rows if row.assessment is None]
-
-
-def _placed(text: str, width: int, *, right: bool) -> str:
-    padded = fit_text(text, width)
-    return " " * (len(padded) - len(padded.rstrip())) + padded.rstrip() if right else padded
 
 
 def _figure(figure: Interval | None) -> str:
     return NOT_AVAILABLE if figure is None else format_significant(figure.value, 3)
 
 
+def _assessed(
+    heading: str,
+    importance: int,
+    usual: int,
+    text: Callable[[Assessment], str],
+    order: Callable[[Assessment], Order] | None = None,
+    *,
+    right: bool = True,
+) -> Column[ModelRow]:
+    """A column of what was assessed."""
+
+    def cell(row: ModelRow, _level: GlyphLevel) -> str:
+        return "" if row.assessment is None else text(row.assessment)
+
+    def rank(row: ModelRow) -> Order | None:
+        return None if row.assessment is None or order is None else order(row.assessment)
+
+    return Column(
+        heading, cell, rank if order is not None else None, importance=importance, usual=usual, most=usual, right=right
+    )
+
+
+NAME = Column[ModelRow](
+    "MODEL", lambda row, _level: row.name, lambda row: row.name.lower(), importance=10, least=16, most=40
+)
+
+CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
+    _assessed("FITS", 9, max(map(len, FITS)), lambda each: each.verdict.fit or NOT_AVAILABLE, _by_fit, right=False),
+    NAME,
+    _assessed("QUANT", 3, 7, lambda each: each.facts.file_type, right=False),
+    _assessed("SIZE", 2, 5, lambda each: format_bytes_short(each.facts.size_bytes),
+              lambda each: (float(each.facts.size_bytes),)),
+    _assessed("BITS", 1, 5, lambda each: NOT_AVAILABLE if each.facts.bits_per_weight is None
+              else f"{each.facts.bits_per_weight:.1f}", lambda each: (each.facts.bits_per_weight or 0.0,)),
+    _assessed("CTX", 5, 6, lambda each: str(each.settings.n_ctx), lambda each: (float(each.settings.n_ctx or 0),)),
+    _assessed("MEMORY", 7, 7, _memory, _by_memory),
+    _assessed("TOK/S", 8, 6, lambda each: _figure(each.decode), _by_speed),
+    _assessed("J/TOK", 4, 6, lambda each: _figure(_energy(each)), _by_energy),
+    _assessed("READING", 6, len(PACES[0]),
+              lambda each: (each.verdict.pace or NOT_AVAILABLE).removesuffix(" for reading"), _by_pace, right=False),
+    _assessed("BASIS", 0, 12,
+              lambda each: NOT_AVAILABLE if isinstance(each.speed, Unavailable) else each.speed.basis, right=False),
+)  # fmt: skip
+"""From left to right; rows are sorted by the first one at first."""
+
+PICKER_COLUMNS: Sequence[Column[ModelRow]] = (
+    Column(
+        "MODEL",
+        lambda row, _level: f"{row.problem}: {row.name}" if row.problem else row.name,
+        importance=2,
+        least=16,
+        most=60,
+    ),
+    Column("SIZE", lambda row, _level: format_bytes(row.size_bytes), importance=1, right=True),
+    Column("WHERE", lambda row, _level: row.origin),
+)
+
 DETAIL_ROWS_LEAST = 18
-"""Below this many rows on the screen there is no room for details beside the table."""
+"""Below this many rows on the screen there is no room for details below the table."""
 
 LABEL_COLUMNS = 9
 
-BATCH = 8
-"""Rows that are handed to the screen together: each time the whole table is sorted and written."""
+
+class ModelTable(ListScreen[ModelRow, ModelChoice | None]):
+    """Models, of which one can be chosen."""
+
+    def _open_row(self) -> None:
+        self.action_choose()
+
+    def action_choose(self) -> None:
+        """Choose the row, if that can be loaded."""
+        if self._chosen is not None and self._chosen.choice is not None:
+            self.dismiss(self._chosen.choice)
 
 
-class CheckChoice(NamedTuple):
-    """The model and the context that a person chose."""
-
-    path: Path
-    n_ctx: int | None
-
-
-class ModelsScreen(BaseScreen[CheckChoice | None]):
-    """Enter chooses, Esc goes back; a column's letter sorts by it, and turns the order round when pressed again."""
+class ModelsScreen(ModelTable):
+    """Enter chooses, Esc goes back; a column's letter sorts by it, and reverses the order when pressed again."""
 
     TABLE = CHECK
-    BINDINGS: ClassVar[list[Binding]] = bindings(CHECK)  # type: ignore[assignment]
+    GAP = 1
+    BATCH = 8
     DEFAULT_CSS = """
-    CheckScreen { layout: vertical;
-        #check-title, #check-heading { height: 1; width: 100%; padding: 0 1; }
-        OptionList { height: 1fr; padding: 0 1; background: $background; scrollbar-size: 1 1;
-            &, &:focus { border: none; }
-            & > .option-list--option { padding: 0; }
-        }
-        &.ascii OptionList { scrollbar-size: 0 0; }
-        #check-details { height: 50%; padding: 0 1; border-top: solid $edge; scrollbar-size: 1 1; }
-        &.ascii #check-details { border-top: ascii $edge; scrollbar-size: 0 0; }
-        &.small #check-details { display: none; }
+    ModelsScreen { #details { height: 50%; padding: 0 1; border-top: solid $edge; scrollbar-size: 1 1; }
+        &.ascii #details { border-top: ascii $edge; scrollbar-size: 0 0; }
+        &.small #details { display: none; }
     }
     """
 
     def __init__(
-        self,
-        level: GlyphLevel,
-        survey: ModelAssessments,
-        *,
-        currency: str = "EUR",
-        enter_does: str = "loads",
-        after: Callable[[], None] = lambda: None,
+        self, level: GlyphLevel, survey: ModelAssessments, *, currency: str = "EUR", enter_does: str = "loads"
     ) -> None:
-        """`enter_does` says what happens to the row that is chosen; `after` is called when all rows are there."""
-        super().__init__(classes=level)
-        self._level: GlyphLevel = level
+        """`enter_does` says what happens to the row that is chosen."""
+        super().__init__(level, CHECK_COLUMNS)
         self._survey = survey
         self._currency = currency
         self._enter_does = enter_does
-        self._after = after
-        self._rows: list[Surveyed] = []
-        self._complete = False
-        self._column: Column = COLUMNS[0]
-        self._reverse = False
-        self._told: Surveyed | None = None
+        self._detailed: ModelRow | None = None
 
-    def compose(self) -> ComposeResult:
-        """Title, headings, table, details, keys."""
-        yield LinesWidget(id="check-title")
-        yield LinesWidget(id="check-heading")
-        yield OptionList(id="check-rows")
-        with VerticalScroll(id="check-details", can_focus=False):
-            yield Static()
-        yield KeyBar(id="check-keys")
-
-    def on_mount(self) -> None:
-        """Look at the models without holding up the screen."""
-        self.query_one(OptionList).focus()
-        self._look()
+    def _compose_below(self) -> Iterable[Widget]:
+        yield VerticalScroll(Static(), id="details", can_focus=False)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Write everything for the size there is."""
+        """Draw everything for the size there is."""
         self.set_class(event.size.height < DETAIL_ROWS_LEAST, "small")
-        self._write()
-        self._told = None
-        self._tell()
+        self._detailed = None
+        super().on_resize(event)
 
-    @work(thread=True, exclusive=True, group="look")
-    def _look(self) -> None:
-        worker = get_current_worker()
-        batch: list[Surveyed] = []
-        for surveyed in self._survey:
-            if worker.is_cancelled:
-                return
-            batch.append(surveyed)
-            if len(batch) >= BATCH:
-                self.app.call_from_thread(self._take, batch, complete=False)
-                batch = []
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._take, batch, complete=True)
+    def _read_rows(self) -> Iterator[ModelRow]:
+        for each in self._survey:
+            yield ModelRow(each.name, each.path, problem=each.problem, surveyed=each)
 
-    def _take(self, rows: list[Surveyed], *, complete: bool) -> None:
-        self._rows += rows
-        self._complete = complete
-        self._write()
-        self._tell()
-        if complete:
-            self._after()
+    # Drawing
 
-    def _write(self) -> None:
-        if not self.is_whole:
-            return
-        chosen = self._chosen()
-        self._rows = sorted_rows(self._rows, self._column, reverse=self._reverse)
-        width = self.size.width - 3
-        columns = widths(width)
-        options = self.query_one(OptionList)
-        options.clear_options()
-        options.add_options(
-            Option(Content(line_of_row(row, columns, self._level)), disabled=False) for row in self._rows
-        )
-        if self._complete and not self._rows:
-            options.add_option(Option(Content("no models; `edgetop models` says where it looks"), disabled=True))
-        if self._rows:
-            options.highlighted = next((at for at, row in enumerate(self._rows) if row is chosen), 0)
-        self._write_frame(columns)
+    def _matching(self) -> list[ModelRow]:
+        """Sorted; rows of equal value by name and context."""
+        self._all.sort(key=lambda row: (row.name.lower(), row.assessment.settings.n_ctx or 0 if row.assessment else 0))
+        return super()._matching()
 
-    def _write_frame(self, columns: dict[str, int]) -> None:
-        width = self.size.width - 2
+    def _in_one_piece(self, row: ModelRow) -> str | None:
+        if row.assessment is not None:
+            return None
+        return one_line(f"cannot be read  {row.name}: {row.problem}", ascii=self._level == "ascii")
+
+    def _title_line(self) -> Line:
         state = f"{len(self._rows)} rows" if self._complete else f"{len(self._rows)} rows, looking ..."
-        order = f"{'reversed' if self._reverse else 'sorted'} by {self._column.short}"
-        what = "will it fit, how fast, at what energy"
-        title = joined(
-            [line_of(Span("check", "title")), line_of(state), line_of(order), line_of(Span(what, "dim"))], width
-        )
-        useless = {name for name, column in SORT_COLUMNS.items() if column not in columns}
-        useless |= {"page_details"} if self.has_class("small") else set()
-        shown_keys = [
-            place._replace(label=self._enter_does) if place.actions[0].name == "choose" else place
-            for place in key_slots(self.keys.keys)
-            if place.actions[0].name not in useless
+        order = f"{'reversed' if self._reverse else 'sorted'} by {self._sorted_by()}"
+        purpose = line_of(Span("will it fit, how fast, at what energy", "dim"))
+        return joined([line_of(Span("check", "title")), line_of(state), line_of(order), purpose], self._width)
+
+    def _sorted_by(self) -> str:
+        """The column that is sorted by, as the key line calls it."""
+        wanted = f"sort_by('{self._by.heading.lower() if self._by else ''}')"
+        return next((key.label for key in self.TABLE.keys if key.action.lower() == wanted), "")
+
+    def _empty_text(self) -> str:
+        return "no models; `edgetop models` says where it looks" if self._complete else "looking ..."
+
+    def _key_slots(self) -> Sequence[KeySlot]:
+        shown = {f"sort_by('{slot.column.heading.lower()}')" for slot in self._slots}
+        return [
+            slot._replace(label=self._enter_does) if slot.actions[0].name == "choose" else slot
+            for slot in super()._key_slots()
+            if (action := slot.actions[0].action.lower()) in shown
+            or not (action.startswith("sort_by") or (action == "page_details" and self.has_class("small")))
         ]
-        self.query_one(KeyBar).show_keys(shown_keys, self._level)
-        head = line_of(Span(heading(columns, self._column), "dim"))
-        for name, shown in (("title", title), ("heading", head)):
-            self.query_one(f"#check-{name}", LinesWidget).show_lines([for_level(fit(shown, width), self._level)])
 
-    @on(OptionList.OptionHighlighted)
-    def _highlighted(self) -> None:
-        self._tell()
+    # Details
 
-    def _tell(self) -> None:
-        """Write the details of the row that is highlighted."""
-        row = self._chosen()
-        if row is None or row is self._told or self.has_class("small"):
+    def _draw_around(self) -> None:
+        super()._draw_around()
+        row = self._chosen
+        if row is None or row is self._detailed or self.has_class("small"):
             return
-        self._told = row
+        self._detailed = row
         if row.assessment is None:
-            self._show_details([("model", row.name), ("problem", row.problem)])
+            self._show_details(row, [("model", row.name), ("problem", row.problem)])
         else:
-            self._detail(row)
+            self._read_details(row)
 
     @work(thread=True, exclusive=True, group="details")
-    def _detail(self, row: Surveyed) -> None:
-        """Suggestions ask the predictors some dozen times, so they are made beside the screen."""
-        if row.assessment is None:
+    def _read_details(self, row: ModelRow) -> None:
+        """In a thread, since suggestions ask the predictors some dozen times."""
+        if row.surveyed is None or row.assessment is None:
             return
-        suggestions = self._survey.suggestions(row)
+        suggestions = self._survey.suggestions(row.surveyed)
         entries = page(row.assessment, self._survey.place, suggestions, currency=self._currency)
         if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._show_details, [(entry.label, entry.text) for entry in entries])
+            self.app.call_from_thread(self._show_details, row, [(entry.label, entry.text) for entry in entries])
 
-    def _show_details(self, entries: list[tuple[str, str]]) -> None:
-        width = max(10, self.size.width - 3 - LABEL_COLUMNS)
+    def _show_details(self, row: ModelRow, entries: list[tuple[str, str]]) -> None:
+        if row is not self._detailed:
+            return  # another row has been chosen meanwhile
+        width = max(10, self._width - 1 - LABEL_COLUMNS)
         lines: list[str] = []
         for label, text in entries:
             for index, part in enumerate(wrap(" ".join(literal(text).split()), width)):
                 lines.append(f"{label if index == 0 else '':<{LABEL_COLUMNS}}{part.rstrip()}")
         shown = ["".join(span.text for span in for_level(line_of(line), self._level)) if line else "" for line in lines]
-        self.query_one("#check-details Static", Static).update(Content("\n".join(shown)))
-        self.query_one("#check-details", VerticalScroll).scroll_home(animate=False)
+        self.query_one("#details Static", Static).update(Content("\n".join(shown)))
+        self.query_one("#details", VerticalScroll).scroll_home(animate=False)
 
-    def _chosen(self) -> Surveyed | None:
-        at = self.query_one(OptionList).highlighted
-        return self._rows[at] if at is not None and at < len(self._rows) else None
-
-    @on(OptionList.OptionSelected)
-    def _selected(self) -> None:
-        row = self._chosen()
-        if row is not None and row.assessment is not None:
-            self.dismiss(CheckChoice(row.path, row.assessment.settings.n_ctx))
-
-    def action_close(self) -> None:
-        """Go back without a choice."""
-        self.dismiss(None)
-
-    def action_choose(self) -> None:
-        """Take the chosen row."""
-        self.query_one(OptionList).action_select()
-
-    def action_move(self, rows: int) -> None:
-        """Go up or down the table."""
-        options = self.query_one(OptionList)
-        if rows > 0:
-            options.action_cursor_down()
-        else:
-            options.action_cursor_up()
+    # Keys
 
     def action_page_details(self) -> None:
         """Show the next page of the details, after the last one the first."""
-        details = self.query_one("#check-details", VerticalScroll)
+        details = self.query_one("#details", VerticalScroll)
         if details.scroll_y >= details.max_scroll_y:
             details.scroll_home(animate=False)
         else:
             details.scroll_relative(y=max(1, details.size.height - 1), animate=False)
 
-    def action_sort(self, name: str) -> None:
-        """Sort by a column; by the same one again, the other way round."""
-        column = next(each for each in COLUMNS if each.name == name)
-        self._reverse = not self._reverse if column is self._column else False
-        self._column = column
-        self._write()
+
+class PickerScreen(ModelTable):
+    """The models there are, without an assessment, which takes longer to make than a list."""
+
+    TABLE = PICKER
+
+    def __init__(self, level: GlyphLevel, folders: tuple[Path, ...] = (), server: ServerChoice | None = None) -> None:
+        """`folders` are searched besides the usual places; of a `server` the models that it offers are listed."""
+        super().__init__(level, PICKER_COLUMNS)
+        self._folders = folders
+        self._server = server
+        self._nothing = "none; `edgetop models` says where it looks"
+
+    def _read_rows(self) -> Iterator[ModelRow]:
+        if self._server is not None:
+            yield from self._offers(self._server)
+            return
+        for found in find_models(self._folders):
+            yield ModelRow(
+                found.name, found.path, found.size_bytes, found.origin, "incomplete" if found.missing_parts else ""
+            )
+
+    def _offers(self, server: ServerChoice) -> Iterator[ModelRow]:
+        from edgetop.inference.server.detection import probe  # noqa: PLC0415 - brings HTTP, which few need
+
+        answer = probe(server)
+        self._nothing = answer.problem or "the server offers no model"
+        for offer in answer.offers:
+            # llama-server names a model by its file; of `owner/name` both parts belong to the name.
+            name = Path(offer.name).name if offer.name.startswith("/") else offer.name
+            yield ModelRow(name, Path(offer.name), offer.size_bytes or 0, "server")
+
+    def _title_line(self) -> Line:
+        keys = f"{self.keys.key_of('choose')} loads, {self.keys.key_of('close')} closes"
+        return joined([line_of(Span("models", "title")), line_of(Span(keys, "dim"))], self._width)
+
+    def _empty_text(self) -> str:
+        return self._nothing if self._complete else "looking ..."
+
+    def _can_be_chosen(self, row: ModelRow) -> bool:
+        return not row.problem
+
+    def _row_role(self, row: ModelRow) -> Role | None:
+        return "dim" if row.problem else None
 
 
-def check_page(live: LiveSession, level: GlyphLevel, price: Price | None) -> ModelsScreen:
+def check_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> ModelsScreen:
     """Every model that is found, with a short and a long context.
 
     What this session has measured counts too: it is asked here, since a session is used by one thread alone.
     """
     # Measuring the memory takes all cores for half a second, which an answer under way would not forgive.
     idle = live.conversation.phase in {"ready", "no_model"}
-    lately = experience_of_session(live.session, live.now_us())
+    recent = past_runs_of_session(live.session, live.now_us())
 
     def models() -> Iterator[tuple[str, Path]]:
         yield from (
@@ -428,138 +361,9 @@ def check_page(live: LiveSession, level: GlyphLevel, price: Price | None) -> Mod
             Host(sysroot=live.options.sysroot),
             live.store.folder,
             probe="once" if idle else "never",
-            tell=lambda *_: None,
-            lately=lately,
+            report=lambda *_: None,
+            recent=recent,
         )
 
-    survey = ModelAssessments(models, place, wish=live.options.engine)
+    survey = ModelAssessments(models, place, requested=live.options.engine)
     return ModelsScreen(level, survey, currency="EUR" if price is None else price.currency)
-
-
-BOX_COLUMNS = 80
-
-SIZE_COLUMNS, ORIGIN_COLUMNS = 10, 18
-
-PICKER_NAME_COLUMNS_MIN = 30
-"""Where the name would have less, sizes and origins are left out."""
-
-
-class ModelChoice(NamedTuple):
-    """The model a person chose."""
-
-    path: Path
-
-
-class ModelPicker(BaseScreen[ModelChoice | None], ModalScreen[ModelChoice | None]):
-    """A list of what was found, with where and how large; Enter chooses, Esc leaves things as they are."""
-
-    TABLE = PICKER
-    BINDINGS: ClassVar[list[Binding]] = bindings(PICKER)  # type: ignore[assignment]
-    DEFAULT_CSS = """
-    ModelPicker { align: center middle; }
-    ModelPicker > Vertical { width: 80; max-width: 100%; height: auto; max-height: 80%; border: round $accent;
-        background: $surface; padding: 0 1; }
-    ModelPicker.block > Vertical { border: solid $accent; }
-    ModelPicker.ascii > Vertical { border: ascii $accent; }
-    ModelPicker OptionList { height: auto; max-height: 100%; padding: 0; background: $surface; scrollbar-size: 1 1;
-        &, &:focus { border: none; }
-        & > .option-list--option { padding: 0; }
-    }
-    ModelPicker.ascii OptionList { scrollbar-size: 0 0; }
-    """
-
-    def __init__(self, level: GlyphLevel, folders: tuple[Path, ...] = (), server: ServerChoice | None = None) -> None:
-        """`folders` are looked into besides the usual places; of a `server` the models it offers are listed instead."""
-        super().__init__(classes=level)
-        self._folders = folders
-        self._server = server
-        self._none = "none; `edgetop models` says where it looks"
-        self._level: GlyphLevel = level
-        self._found: list[FoundModel] | None = None
-
-    def compose(self) -> ComposeResult:
-        """The list, empty until the folders have been looked through."""
-        with Vertical() as box:
-            box.border_title = f"models: {self.keys.key_of('choose')} loads, {self.keys.key_of('close')} closes"
-            yield OptionList(Option("looking ...", disabled=True))
-
-    def on_mount(self) -> None:
-        """Look for models without holding up the screen."""
-        self._look()
-
-    def on_resize(self, _event: events.Resize) -> None:
-        """Write the list for the width there is."""
-        self._write()
-
-    @work(thread=True, exclusive=True)
-    def _look(self) -> None:
-        found = find_models(self._folders) if self._server is None else self._offered(self._server)
-        self.app.call_from_thread(self._show, found)
-
-    def _offered(self, server: ServerChoice) -> list[FoundModel]:
-        from edgetop.inference.server.detection import survey  # noqa: PLC0415 - brings HTTP, which few need
-
-        told = survey(server)
-        self._none = told.problem or "the server offers no model"
-        return [
-            FoundModel(
-                # llama-server names a model by its file; of `owner/name` both parts belong to the name.
-                name=Path(offer.name).name if offer.name.startswith("/") else offer.name,
-                path=Path(offer.name),
-                origin="server",
-                size_bytes=offer.size_bytes or 0,
-            )
-            for offer in told.offers
-        ]
-
-    def _show(self, found: list[FoundModel]) -> None:
-        self._found = found
-        self._write()
-
-    def _write(self) -> None:
-        if self._found is None:
-            return
-        options = self.query_one(OptionList)
-        highlighted = options.highlighted or 0
-        options.clear_options()
-        width = min(BOX_COLUMNS, self.size.width) - 5
-        for model in self._found:
-            text = entry(model, width, self._level)
-            options.add_option(Option(Content(text), disabled=bool(model.missing_parts)))
-        if not self._found:
-            options.add_option(Option(Content(shortened(self._none, width, self._level)), disabled=True))
-        options.highlighted = highlighted
-        options.focus()
-
-    @on(OptionList.OptionSelected)
-    def _selected(self, event: OptionList.OptionSelected) -> None:
-        if self._found:
-            self.dismiss(ModelChoice(self._found[event.option_index].path))
-
-    def action_close(self) -> None:
-        """Go back without a choice."""
-        self.dismiss(None)
-
-    def action_choose(self) -> None:
-        """Take the highlighted model."""
-        self.query_one(OptionList).action_select()
-
-    def action_cursor_down(self) -> None:
-        """Go down the list."""
-        self.query_one(OptionList).action_cursor_down()
-
-    def action_cursor_up(self) -> None:
-        """Go up the list."""
-        self.query_one(OptionList).action_cursor_up()
-
-
-def entry(model: FoundModel, width: int, level: GlyphLevel) -> str:
-    """A model in a line of at most `width` cells: name, size and where it was found, or that a part is missing."""
-    name = one_line(model.name, ascii=level == "ascii")
-    name_columns = width - SIZE_COLUMNS - ORIGIN_COLUMNS - 3
-    if name_columns < PICKER_NAME_COLUMNS_MIN:
-        return shortened(f"incomplete: {name}" if model.missing_parts else name, width, level)
-    origin = "incomplete" if model.missing_parts else one_line(model.origin, ascii=level == "ascii")
-    size = f"{format_bytes(model.size_bytes):>{SIZE_COLUMNS}}"
-    shown = fit_text(shortened(name, name_columns, level), name_columns)
-    return f"{shown} {size}  {shortened(origin, ORIGIN_COLUMNS, level)}"

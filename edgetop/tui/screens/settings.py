@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from msgspec.structs import replace
 from textual import events
-from textual.app import ComposeResult
-from textual.binding import Binding
+from textual.app import App
+from textual.widget import Widget
 
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import EdgetopError, UsageError
@@ -33,19 +33,13 @@ from edgetop.settings.resolve import (
 )
 from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
 from edgetop.tui.keys import SETTINGS
-from edgetop.tui.screens.base import bindings
-from edgetop.tui.screens.list import ListScreen
+from edgetop.tui.screens.list import MARKS, Column, ListScreen
 from edgetop.tui.screens.monitor import DisplayOptions
-from edgetop.tui.styled_text import Line, Span, fit_text, line_of, shortened, wrap
+from edgetop.tui.styled_text import Line, Role, Span, line_of, shortened, wrap
 from edgetop.tui.themes import DEFAULT_THEME, PREFIX
-from edgetop.tui.widgets import LONGEST, InputLine, KeyBar, LinesWidget
-
-if TYPE_CHECKING:
-    from edgetop.tui.screens.live import LiveScreen
-
+from edgetop.tui.widgets import LONGEST, LinesWidget
 
 CHANGED: Final = "changed here"
-
 Effect = Literal["at once", "from the next prompt on", "when a model is loaded", "from the next start on"]
 
 _EFFECTS: Final[dict[Section, Effect]] = {
@@ -57,7 +51,6 @@ _EFFECTS: Final[dict[Section, Effect]] = {
 }
 
 _AT_START: Final = (options.ENGINE, options.NO_COLOR)
-
 Apply = Callable[[Settings, Option[object]], None]
 """Lets a changed setting take effect."""
 
@@ -68,7 +61,7 @@ def effect_of(option: Option[object]) -> Effect:
 
 
 class SettingsEditor:
-    """Every setting as it is now; `apply` hears of each change that can take effect before the next start."""
+    """Every setting as it is now; `apply` is called with each change that can take effect before the next start."""
 
     def __init__(self, settings: Settings, file: Path, *, apply: Apply, themes: Sequence[str] = ()) -> None:
         """`settings` are those that edgetop was started with, `file` is the configuration file that is written."""
@@ -76,7 +69,7 @@ class SettingsEditor:
         self.file = file
         self._apply = apply
         self._themes = tuple(themes)
-        self._kept = settings
+        self._written = settings
         """What the next start would find, as far as nothing else is changed."""
 
     def choices(self, option: Option[object]) -> tuple[str, ...]:
@@ -96,7 +89,7 @@ class SettingsEditor:
 
     def is_changed(self, option: Option[object]) -> bool:
         """Whether it was changed since the start, and not written."""
-        return self.settings[option] != self._kept[option]
+        return self.settings[option] != self._written[option]
 
     def changed(self) -> list[Option[object]]:
         """The settings that were changed and could be written."""
@@ -113,12 +106,12 @@ class SettingsEditor:
         if not is_of_file(option):
             raise UsageError(f"{option.name} is for one run", f"give it as {option.flags[-1]} when edgetop starts")
         if not typed.strip():
-            return self._take(option, option.default, DEFAULT)
+            return self._set(option, option.default, DEFAULT)
         try:
             texts = shlex.split(typed) if option.join is not None else [typed]
         except ValueError:
             raise UsageError(f"{option.name}: a quotation mark is open", "close it") from None
-        return self._take(option, read_value(option, texts, option.name), CHANGED)
+        return self._set(option, read_value(option, texts, option.name), CHANGED)
 
     def step(self, option: Option[object]) -> str:
         """Go on to the next of the setting's choices; the first one is what holds where none was made."""
@@ -139,17 +132,17 @@ class SettingsEditor:
                 unset_in_file(self.file, option)
             elif texts or option.join is not None:
                 set_in_file(self.file, option, texts)
-            before = self._kept.origin(option)
+            before = self._written.origin(option)
             if before.startswith("-") or before in {option.env, option.also_env}:
                 above.append(before)
-            self._kept = self._kept.changed(option, self.settings[option], before)
+            self._written = self._written.changed(option, self.settings[option], before)
             if self.origin(option) == CHANGED:
                 self.settings = self.settings.changed(option, self.settings[option], str(self.file))
         what = chosen[0].name if len(chosen) == 1 else f"{len(chosen)} settings"
         over = f"; {', '.join(above)} still comes before it" if above else ""
         return f"{what} written to {self.file}{over}"
 
-    def _take(self, option: Option[object], value: object, origin: str) -> str:
+    def _set(self, option: Option[object], value: object, origin: str) -> str:
         self.settings = self.settings.changed(option, value, origin)
         effect = effect_of(option)
         if effect == "from the next start on":
@@ -161,200 +154,187 @@ class SettingsEditor:
 Row = str | Option[object]
 """The heading of a section, or a setting."""
 
-MARKS = 2
-
-NAME_COLUMNS, ORIGIN_COLUMNS = 17, 12
-
-WIDE_COLUMNS = 56
-"""Below this there is no room for where a value comes from."""
-
 
 def rows_of(words: Sequence[str]) -> list[Row]:
     """The settings that have all of `words` in their name, section, flags or description, below their headings."""
     wanted = [word.casefold() for word in words]
     rows: list[Row] = []
     for option in options.OPTIONS:
-        told = " ".join([option.name, option.section, *option.flags, option.help]).casefold()
-        if all(word in told for word in wanted):
+        text = " ".join([option.name, option.section, *option.flags, option.help]).casefold()
+        if all(word in text for word in wanted):
             if TITLES[option.section] not in rows:
                 rows.append(TITLES[option.section])
             rows.append(option)
     return rows
 
 
-def row_line(row: Row, desk: SettingsEditor, width: int, *, chosen: bool, level: GlyphLevel) -> Line:
-    """A row in `width` cells. The chosen one begins with `>`, one that was changed and not written has `*`."""
-    if isinstance(row, str):
-        return line_of(Span(fit_text(row, width), "title"))
-    changed = desk.is_changed(row)
-    marks = f"{'>' if chosen else ' '}{'*' if changed else ' '}"
-    origin = f" {desk.origin(row):<{ORIGIN_COLUMNS}}" if width >= WIDE_COLUMNS else ""
-    room = width - MARKS - NAME_COLUMNS - 1 - len(origin)
-    value = shortened(one_line(shown(desk.settings[row]), ascii=level == "ascii"), room, level)
-    is_default = desk.origin(row) == "default"
-    if chosen:
-        return (Span(fit_text(f"{marks}{row.name:<{NAME_COLUMNS}} {fit_text(value, room)}{origin}", width), "key"),)
-    return (
-        Span(f"{marks}{row.name:<{NAME_COLUMNS}} ", "warning" if changed else "text"),
-        Span(fit_text(value, room), "dim" if is_default else "text"),
-        Span(origin, "dim"),
+def _columns(editor: SettingsEditor, width: int) -> Sequence[Column[Row]]:
+    """Name, value and origin in `width` cells; where there is little room, without the origin."""
+
+    def cell(text: Callable[[Option[object]], str]) -> Callable[[Row, GlyphLevel], str]:
+        return lambda row, _level: text(row) if isinstance(row, Option) else ""
+
+    def role(marked: Role, is_marked: Callable[[Option[object]], bool]) -> Callable[[Row], Role]:
+        return lambda row: marked if isinstance(row, Option) and is_marked(row) else "text"
+
+    names = Column(
+        "", cell(lambda option: option.name), usual=17, importance=2, role=role("warning", editor.is_changed)
     )
+    room = width - MARKS - 17 - 1 - (13 if width >= WIDE_COLUMNS else 0)
+    values = Column(
+        "",
+        cell(lambda option: shown(editor.settings[option])),
+        usual=room,
+        most=room,
+        importance=1,
+        role=role("dim", lambda option: editor.origin(option) == DEFAULT),
+    )
+    origins = Column[Row]("", cell(editor.origin), usual=12, role=lambda _row: "dim")
+    return (names, values, origins) if width >= WIDE_COLUMNS else (names, values)
 
 
-def about_lines(row: Row | None, desk: SettingsEditor, width: int, height: int) -> list[Line]:
+def about_lines(row: Row | None, editor: SettingsEditor, width: int, height: int) -> list[Line]:
     """What the setting does, where its value comes from and when a change takes effect, in `height` lines."""
     if not isinstance(row, Option):
         return []
-    takes = f"takes effect {effect_of(row)}"
     ways = ", ".join(part for part in (*row.flags, row.env if not row.flag_only else "") if part)
-    origin = f"from {one_line(desk.settings.origin(row))}" if desk.origin(row) == "file" else desk.origin(row)
-    choices = ", ".join(desk.choices(row)) if not row.is_switch else ""
-    told = [in_words(row), f"One of {choices}." if choices else "", row.about, f"Also {ways}."]
-    head = Span(shortened(f"{origin}; {takes}", width, "ascii"), "accent")
-    text = " ".join(part for part in told if part)
-    wrapped = [line_of(part.rstrip()) for part in wrap(text, max(1, width))]
+    origin = f"from {one_line(editor.settings.origin(row))}" if editor.origin(row) == "file" else editor.origin(row)
+    choices = ", ".join(editor.choices(row)) if not row.is_switch else ""
+    parts = [in_words(row), f"One of {choices}." if choices else "", row.about, f"Also {ways}."]
+    head = Span(shortened(f"{origin}; takes effect {effect_of(row)}", width, "ascii"), "accent")
+    wrapped = [line_of(part.rstrip()) for part in wrap(" ".join(part for part in parts if part), max(1, width))]
     return [line_of(head), *wrapped][:height]
 
-
-Attempt = Callable[[], str]
-"""Something that says what came of it, or raises EdgetopError."""
 
 VALUE = "value"
 """What the bottom line asks for besides a filter."""
 
-TALL_ROWS = 20
+WIDE_COLUMNS = 56
+"""Below this there is no room for where a value comes from."""
 
+TALL_ROWS = 20
 ABOUT_ROWS, ABOUT_ROWS_SMALL = 6, 3
 
 
-class SettingsScreen(ListScreen):
-    """Esc goes back; what was changed stays as it is, and is gone at the end unless it was written."""
+class SettingsScreen(ListScreen[Row, None]):
+    """Esc goes back; changes stay until the end, and are gone then unless they were written."""
 
     TABLE = SETTINGS
-    BINDINGS: ClassVar[list[Binding]] = bindings(SETTINGS)  # type: ignore[assignment]
+    GAP = 1
     DEFAULT_CSS = """
     SettingsScreen > #about { height: 3; }
     SettingsScreen.high > #about { height: 7; padding: 1 1 0 1; }
     """
 
-    def __init__(self, desk: SettingsEditor, level: GlyphLevel) -> None:
-        super().__init__(level, at=1)
-        self._desk = desk
-        self._rows: list[Row] = rows_of(())
+    def __init__(self, editor: SettingsEditor, level: GlyphLevel) -> None:
+        super().__init__(level, (), rows_of(()))
+        self._editor = editor
 
-    def compose(self) -> ComposeResult:
-        """Title, list, what the chosen setting is, and keys or a question."""
-        yield LinesWidget(id="title")
-        yield LinesWidget(id="list")
+    def _compose_below(self) -> Iterable[Widget]:
         yield LinesWidget(id="about")
-        yield KeyBar(id="keys")
-        yield InputLine(self._level, id="input")
 
     def on_resize(self, event: events.Resize) -> None:
         """Draw everything for the size there is."""
         self.set_class(event.size.height >= TALL_ROWS, "high")
-        self.call_after_refresh(self._draw)
+        super().on_resize(event)
 
     # Drawing
 
-    def _draw(self) -> None:
-        if not self.is_whole:
-            return
-        self._scroll()
-        changed = len(self._desk.changed())
+    def _arrange(self, *, follow: bool = True) -> None:
+        self._columns = _columns(self._editor, self._width)
+        super()._arrange(follow=follow)
+
+    def _matching(self) -> list[Row]:
+        return rows_of(self._words)
+
+    def _in_one_piece(self, row: Row) -> str | None:
+        return row if isinstance(row, str) else None
+
+    def _can_be_chosen(self, row: Row) -> bool:
+        return isinstance(row, Option)
+
+    def _is_marked(self, row: Row) -> bool:
+        return isinstance(row, Option) and self._editor.is_changed(row)
+
+    def _row_role(self, row: Row) -> Role | None:
+        return "title" if isinstance(row, str) else None
+
+    def _title_line(self) -> Line:
+        changed = len(self._editor.changed())
         unwritten = line_of(Span(f"{changed} not written", "warning")) if changed else ()
-        title = self._title(line_of(Span("settings", "title")), unwritten, where=str(self._desk.file))
-        self._show("title", [title])
-        shown = range(self._top, min(self._top + self._height, len(self._rows)))
-        nothing = line_of(Span("no setting has this in its name or description", "dim"))
-        rows = [
-            row_line(self._rows[index], self._desk, self._width, chosen=index == self._at, level=self._level)
-            for index in shown
-        ]
-        self._show("list", rows or [nothing])
+        return self._title(line_of(Span("settings", "title")), unwritten, where=str(self._editor.file))
+
+    def _empty_text(self) -> str:
+        return "no setting has this in its name or description"
+
+    def _draw_around(self) -> None:
+        super()._draw_around()
         height = ABOUT_ROWS if self.has_class("high") else ABOUT_ROWS_SMALL
-        self._show("about", about_lines(self._row, self._desk, self._width, height))
-        self._show_keys()
-
-    def _scroll(self) -> None:
-        """Keep the chosen row in view, and the heading above the first one."""
-        height = max(1, self._height)
-        wanted = self._at - 1 if self._at == 1 else self._at
-        self._top = min(max(self._top, self._at - height + 1, 0), wanted, max(0, len(self._rows) - height))
-        self._top = max(0, self._top)
+        self._show("about", about_lines(self._chosen, self._editor, self._width, height))
 
     @property
-    def _row_count(self) -> int:
-        return len(self._rows)
+    def _option(self) -> Option[object] | None:
+        """The chosen setting."""
+        return self._chosen if isinstance(self._chosen, Option) else None
 
-    @property
-    def _row(self) -> Row | None:
-        return self._rows[self._at] if self._at < len(self._rows) else None
-
-    @property
-    def _chosen(self) -> Option[object] | None:
-        return self._row if isinstance(self._row, Option) else None
+    def _filter(self, words: list[str]) -> None:
+        """Show the settings with these words; the one that is called so is chosen, else the one that was, if it can."""
+        chosen = self._option
+        self._words = words
+        rows = rows_of(words)
+        named = [at for at, row in enumerate(rows) if isinstance(row, Option) and [row.name] == words]
+        same = [at for at, row in enumerate(rows) if row is chosen]
+        self._at, self._top = (named or same or [1])[0], 0
+        self._arrange(follow=False)
 
     # Keys
 
-    def _open_row(self, index: int, *, twice: bool) -> None:
-        if isinstance(self._rows[index], Option):
-            self._at = index
-            self._draw()
-            if twice:
-                self.action_edit()
-
-    def action_move(self, rows: int) -> None:
-        """Choose another setting."""
-        at = max(0, min(self._at + rows, len(self._rows) - 1))
-        if self._rows and not isinstance(self._rows[at], Option):
-            at += 1 if rows > 0 or at == 0 else -1
-        self._at = at
-        self._draw()
+    def _open_row(self) -> None:
+        self.action_edit()
 
     def action_step(self) -> None:
         """Switch the chosen setting, or go on to the next of its values."""
-        option = self._chosen
-        if option is not None and self._desk.choices(option):
-            self._attempt(lambda: self._desk.step(option))
+        option = self._option
+        if option is not None and self._editor.choices(option):
+            self._attempt(lambda: self._editor.step(option))
 
     def action_edit(self) -> None:
         """Change the chosen setting: the next of its values, or a line to type into."""
-        option = self._chosen
+        option = self._option
         if option is None:
             return
-        if self._desk.choices(option):
-            self._attempt(lambda: self._desk.step(option))
+        if self._editor.choices(option):
+            self._attempt(lambda: self._editor.step(option))
             return
-        text = self._desk.text(option)
+        text = self._editor.text(option)
         if text is None or len(text) > LONGEST:
-            self._say(f"{option.name} has more than one line; change it in {self._desk.file}")
+            self._say(f"{option.name} has more than one line; change it in {self._editor.file}")
         else:
             self._ask(VALUE, f"{option.name}:", text)
 
     def action_reset(self) -> None:
         """Go back to the default."""
-        option = self._chosen
+        option = self._option
         if option is not None:
-            self._attempt(lambda: self._desk.change(option, ""))
+            self._attempt(lambda: self._editor.change(option, ""))
 
     def action_write(self) -> None:
         """Write the chosen setting into the configuration file."""
-        option = self._chosen
+        option = self._option
         if option is not None:
-            self._attempt(lambda: self._desk.write([option]))
+            self._attempt(lambda: self._editor.write([option]))
 
     def action_write_all(self) -> None:
         """Write all settings that were changed."""
-        changed = self._desk.changed()
+        changed = self._editor.changed()
         if changed:
-            self._attempt(lambda: self._desk.write(changed))
+            self._attempt(lambda: self._editor.write(changed))
         else:
             self._say("nothing was changed", "accent")
 
     # Questions
 
-    def _attempt(self, change: Attempt) -> None:
+    def _attempt(self, change: Callable[[], str]) -> None:
         try:
             said = change()
         except EdgetopError as error:
@@ -362,21 +342,10 @@ class SettingsScreen(ListScreen):
         else:
             self._say(said, "accent")
 
-    def _filter(self, words: list[str]) -> None:
-        """Show the settings with these words; the one that is called so is chosen, else the one that was, if it can."""
-        chosen = self._chosen
-        self._words = words
-        self._rows = rows_of(words)
-        named = [index for index, row in enumerate(self._rows) if isinstance(row, Option) and [row.name] == words]
-        kept = [index for index, row in enumerate(self._rows) if row is chosen]
-        self._at = (named or kept or [1])[0]
-        self._top = 0
-        self._draw()
-
     def _answer(self, asked: str, text: str) -> None:
-        option = self._chosen
+        option = self._option
         if asked == VALUE and option is not None:
-            self._attempt(lambda: self._desk.change(option, text))
+            self._attempt(lambda: self._editor.change(option, text))
 
 
 _SAMPLING: dict[str, Option[Any]] = {
@@ -391,48 +360,69 @@ _SAMPLING: dict[str, Option[Any]] = {
 }
 
 
-def open_settings(screen: LiveScreen, live: LiveSession) -> None:
-    """Open the page over the live screen."""
-    if screen.desk is None:
-        started = screen.settings or resolve({})
-        screen.desk = SettingsEditor(
+class SettingsTarget(Protocol):
+    """What the settings reach while it runs: the live screen."""
+
+    settings: Settings | None
+    """What edgetop was started with."""
+    settings_editor: SettingsEditor | None
+    """The settings as they were changed, once their screen has been opened."""
+
+    @property
+    def app(self) -> App[Any]:
+        """The application, for its theme."""
+
+    @property
+    def display_options(self) -> DisplayOptions:
+        """How it is drawn now."""
+
+    def apply_display(self, options: DisplayOptions) -> None:
+        """Draw it in another way."""
+
+
+def open_settings(target: SettingsTarget, live: LiveSession) -> None:
+    """Open the settings over the live screen."""
+    app = target.app
+    if target.settings_editor is None:
+        started = target.settings or resolve({})
+        target.settings_editor = SettingsEditor(
             started,
             started.config_file or default_config_file(),
-            apply=lambda changed, option: _apply(changed, option, screen, live),
-            themes=[name.removeprefix(PREFIX) for name in screen.app.available_themes if name.startswith(PREFIX)],
+            apply=lambda changed, option: _apply(changed, option, target, live),
+            themes=[name.removeprefix(PREFIX) for name in app.available_themes if name.startswith(PREFIX)],
         )
-    screen.desk.settings = _as_they_are(screen.desk.settings, screen, live)
-    screen.app.push_screen(SettingsScreen(screen.desk, screen.looks.level))
+    editor = target.settings_editor
+    editor.settings = _as_changed(editor.settings, target, live)
+    app.push_screen(SettingsScreen(editor, target.display_options.level))
 
 
-def _as_they_are(settings: Settings, screen: LiveScreen, live: LiveSession) -> Settings:
+def _as_changed(settings: Settings, target: SettingsTarget, live: LiveSession) -> Settings:
     """The settings with what has been changed by keys and by commands since the start."""
-    sampling, looks = live.conversation.sampling, screen.looks
+    sampling, display, theme = live.conversation.sampling, target.display_options, target.app.theme
     now: list[tuple[Option[Any], object]] = [
         *((option, getattr(sampling, field)) for field, option in _SAMPLING.items()),
         (options.SYSTEM, live.conversation.system),
-        (options.DELAY, looks.delay_s),
-        (options.PRICE_PER_KWH, None if looks.price is None else looks.price.per_kwh),
+        (options.DELAY, display.delay_s),
+        (options.PRICE_PER_KWH, None if display.price is None else display.price.per_kwh),
     ]
-    theme = screen.app.theme
-    if theme != PREFIX + (settings[options.THEME] or DEFAULT_THEME).removeprefix(PREFIX):
+    if theme != _theme_name(settings):
         now.append((options.THEME, theme.removeprefix(PREFIX)))
-    if looks.level != _level(settings):
-        now.append((options.ASCII, looks.level == "ascii"))
+    if display.level != _level(settings):
+        now.append((options.ASCII, display.level == "ascii"))
     for option, value in now:
         if settings[option] != value:
             settings = settings.changed(option, value, CHANGED)
     return settings
 
 
-def _apply(settings: Settings, option: Option[object], screen: LiveScreen, live: LiveSession) -> None:
+def _apply(settings: Settings, option: Option[object], target: SettingsTarget, live: LiveSession) -> None:
     """Let a change take effect where it can before the next start."""
     conversation = live.conversation
     if option is options.SYSTEM:
         conversation.system = settings[options.SYSTEM]
     elif option.section == "sampling":
-        drawn = sampling_settings(settings)
-        conversation.sampling = replace(conversation.sampling, **{field: getattr(drawn, field) for field in _SAMPLING})
+        chosen = sampling_settings(settings)
+        conversation.sampling = replace(conversation.sampling, **{field: getattr(chosen, field) for field in _SAMPLING})
     elif option.section in {"engine", "search"}:
         live.options = replace(
             live.options,
@@ -441,12 +431,16 @@ def _apply(settings: Settings, option: Option[object], screen: LiveScreen, live:
             model_folders=settings[options.MODEL_DIR],
         )
     elif option is options.THEME:
-        screen.app.theme = PREFIX + (settings[options.THEME] or DEFAULT_THEME).removeprefix(PREFIX)
+        target.app.theme = _theme_name(settings)
     else:
         per_kwh = settings[options.PRICE_PER_KWH]
         price = None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
-        level = _level(settings) if option is options.ASCII else screen.looks.level
-        screen.look(DisplayOptions(level, settings[options.DELAY], price))
+        level = _level(settings) if option is options.ASCII else target.display_options.level
+        target.apply_display(DisplayOptions(level, settings[options.DELAY], price))
+
+
+def _theme_name(settings: Settings) -> str:
+    return PREFIX + (settings[options.THEME] or DEFAULT_THEME).removeprefix(PREFIX)
 
 
 def _level(settings: Settings) -> GlyphLevel:

@@ -245,3 +245,16 @@ def test_meters_of_different_things_add_up_and_one_that_misses_spoils_the_sum() 
     assert figure(both.turn.gross).value == pytest.approx(94, rel=0.01)
     assert both.turn.length_s == pytest.approx(5)
     assert turn_together([first, Unavailable("lost")]) == Unavailable("lost")
+
+
+def test_polls_that_a_busy_machine_delays_widen_the_interval_of_a_point_sensor() -> None:
+    def sampling(every: int) -> float:
+        estimator = ChannelEstimator(point_meter(poll_s=0.05, update_s=0.01))
+        for i in range(0, 400, every):
+            estimator.read(round(i * 0.05 * S), 5.0 + 2.0 * (i // every % 2))
+        window = estimator.window(5 * S, 15 * S)
+        assert isinstance(window, Window)
+        return 2 * window.gross.u.sampling / window.gross.value
+
+    assert sampling(1) < 0.05
+    assert sampling(2) > 0.25

@@ -5,10 +5,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from edgetop.core.energy.tokens import grade_text
 from edgetop.core.energy.uncertainty import GRADES_AT_BEST, Grade, graded
 from edgetop.core.quantity import Components, Quantity, differs, summed
 from edgetop.core.sources import Unavailable
+from tests.support.recorded_power import with_energy
 
 
 def quantity(relative: float, value: float = 100.0) -> Quantity:
@@ -68,3 +71,15 @@ def test_gain_cancels_between_values_of_one_meter_only() -> None:
 def test_sums_keep_systematic_parts_linear() -> None:
     total = summed([Quantity(value=1, u=Components(gain=3, offset=1, edges=3, baseline=1))] * 4)
     assert (total.value, total.u.gain, total.u.offset, total.u.edges, total.u.baseline) == (4, 12, 4, 6, 4)
+
+
+def test_a_grade_is_said_with_all_that_weakens_the_figure_each_in_one_wording() -> None:
+    energy = with_energy().summary.energy
+    assert energy is not None
+    assert grade_text(replace(energy, grade="A", grade_reason="", flags=())) == "A"
+    assert grade_text(replace(energy, grade="A", grade_reason="", flags=("slow",))) == "A: the sensor is slow"
+    said = GRADES_AT_BEST["other-load"][1]
+    assert grade_text(replace(energy, grade="B", grade_reason=said, flags=("other-load", "bridged"))) == (
+        "B: other programs used the device; readings were missing for a part of it"
+    )
+    assert grade_text(replace(energy, grade="D", grade_reason="", flags=("of-tomorrow",))) == "D: of tomorrow"

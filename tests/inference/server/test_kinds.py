@@ -265,7 +265,7 @@ def test_an_answer_is_gone_on_with_only_where_the_server_can(
     as_lm_studio(wire)
     asked = asking()
     asked.load()
-    assert "cannot go on" in asked.ask(continue_reply=True).error
+    assert "cannot continue" in asked.ask(continue_reply=True).error
     as_vllm(wire)
     wire.answers |= {"GET /props": document({}, "404 Not Found"), "GET /api/version": document({}, "404 Not Found")}
     asked.load()

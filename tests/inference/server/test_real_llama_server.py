@@ -16,9 +16,8 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import Address, ServerChoice
-from edgetop.inference.server.backend import deltas_of
-from edgetop.inference.server.connection import HttpClient
-from edgetop.inference.server.llama_server import LlamaServerDialect
+from edgetop.inference.server.connection import ServerClient
+from edgetop.inference.server.llama_server import LlamaServerBackend
 from tests.support.engine_worker import EngineWorker
 from tests.support.eventually import eventually
 from tests.support.llama_cpp_servers import llama_server
@@ -50,19 +49,19 @@ def test_the_rate_is_that_of_the_server(server: str) -> None:
     """Each chunk tells how long the server has decoded. Our stamps run as that clock does: what delays a chunk on a
     busy machine moves its stamp, and hardly the median over all pairs of chunks that lie far from each other (Theil
     and Sen)."""
-    exchange = HttpClient(Address.parse(server), silence_s=60, stopped=lambda: False)
-    dialect = LlamaServerDialect()
-    (offer,) = dialect.offers(exchange)
-    found = dialect.load(exchange, offer, EngineSettings(), 60)
+    client = ServerClient(Address.parse(server), idle_s=60, stopped=lambda: False)
+    backend = LlamaServerBackend()
+    (offer,) = backend.offers(client)
+    model = backend.load(client, offer, EngineSettings(), 60)
     asked = Generate(
         turn=1,
         messages=(ChatMessage("user", "Write a long story about the sea and all who live in it."),),
         sampling=SamplingSettings(temperature=0, max_tokens=TOKENS),
     )
-    question = dialect.question(asked, found, EngineSettings())
+    request = backend.chat_request(asked, model, EngineSettings())
     arrived = []
-    with exchange.ask("POST", question.path, question.body) as answer:
-        for t_us, delta in deltas_of(answer, dialect.stream()):
+    with client.request("POST", request.path, request.body) as answer:
+        for t_us, delta in backend.chat_stream().deltas(answer):
             if delta.perf is not None and delta.text:
                 arrived.append((t_us, delta.perf.decode_ms))
     assert len(arrived) > TOKENS - 4

@@ -12,7 +12,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.token_counts import NOT_RUNNING, TOO_FAST
 from edgetop.inference.server import usage as usage_module
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.detection import recognise
+from edgetop.inference.server.detection import detect
 from edgetop.inference.server.usage import PollResult, ServerPoller, Usage, parse_metrics
 from tests.support.loopback_server import LoopbackServer, document, loopback_server, reset
 from tests.support.server_replies import OLLAMA_PS
@@ -20,7 +20,7 @@ from tests.support.server_usage import VLLM_METRICS, llama_metrics, llama_slots,
 
 
 def observer(wire: LoopbackServer, key: str = "") -> ServerPoller:
-    return ServerPoller(Address.parse(wire.url), recognise, key=key)
+    return ServerPoller(Address.parse(wire.url), detect, key=key)
 
 
 def usage_of(look: PollResult) -> Usage:
@@ -31,7 +31,7 @@ def usage_of(look: PollResult) -> Usage:
 def test_llama_server_counts_ended_and_running_requests(wire: LoopbackServer) -> None:
     watched = observer(wire)
     serve_usage(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
-    usage = usage_of(watched.look())
+    usage = usage_of(watched.poll())
     assert (usage.kind, usage.version, usage.models) == (
         "llama-server", "b6123-deadbeef", ("SmolLM2-135M-Instruct.Q4_1.gguf",),
     )  # fmt: skip
@@ -41,20 +41,20 @@ def test_llama_server_counts_ended_and_running_requests(wire: LoopbackServer) ->
     ]  # fmt: skip
     assert usage.context_share == pytest.approx(75 / 1024)
     serve_usage(wire, metrics=llama_metrics(240), slots=llama_slots(None))
-    assert usage_of(watched.look()).tokens == 240
+    assert usage_of(watched.poll()).tokens == 240
 
 
 def test_no_word_of_the_users_is_kept(wire: LoopbackServer) -> None:
     serve_usage(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
-    assert "secret" not in repr(observer(wire).look())
+    assert "secret" not in repr(observer(wire).poll())
 
 
 def test_nothing_but_figures_is_asked_for_and_a_key_only_where_it_belongs(wire: LoopbackServer) -> None:
     serve_usage(wire, metrics=llama_metrics(120, running=1), slots=llama_slots(42))
-    observer(wire).look()
+    observer(wire).poll()
     assert set(wire.asked) == {"GET /props", "GET /metrics", "GET /slots"}
     assert all("authorization" not in request.headers for request in wire.requests)
-    observer(wire, key="k1").look()
+    observer(wire, key="k1").poll()
     assert wire.requests[-1].headers["authorization"] == "Bearer k1"
 
 
@@ -70,7 +70,7 @@ def test_a_request_that_ends_between_two_questions_is_not_counted_twice(wire: Lo
         wire.answers["GET /slots"] = document(llama_slots(None))
 
     wire.answers["GET /metrics"] = [next_answer]
-    assert usage_of(observer(wire).look()).tokens == 60
+    assert usage_of(observer(wire).poll()).tokens == 60
 
 
 def test_a_server_that_is_never_still_is_told_so(wire: LoopbackServer) -> None:
@@ -83,39 +83,39 @@ def test_a_server_that_is_never_still_is_told_so(wire: LoopbackServer) -> None:
         connection.sendall(step)  # type: ignore[attr-defined]
 
     wire.answers["GET /metrics"] = [other_answer]
-    assert usage_of(observer(wire).look()).tokens is TOO_FAST
+    assert usage_of(observer(wire).poll()).tokens is TOO_FAST
 
 
 def test_without_slots_a_request_counts_when_it_has_ended_and_that_is_uncertain(wire: LoopbackServer) -> None:
     watched = observer(wire)
     serve_usage(wire, metrics=llama_metrics(100, running=0), slots=None)
-    usage = usage_of(watched.look())
-    assert (usage.tokens, usage.counts, usage.unsure) == (100, "ended", 0)
+    usage = usage_of(watched.poll())
+    assert (usage.tokens, usage.counts, usage.uncertainty) == (100, "ended", 0)
     assert usage.no_count is not None
     assert usage.no_count.hint == "start it with --slots"
     serve_usage(wire, metrics=llama_metrics(180, running=2), slots=None)
-    assert usage_of(watched.look()).unsure >= 2 * 80
+    assert usage_of(watched.poll()).uncertainty >= 2 * 80
     assert wire.asked.count("GET /slots") == 1, "it is not asked for again and again"
 
 
 def test_without_metrics_running_requests_are_counted_as_far_as_they_are_seen(wire: LoopbackServer) -> None:
     watched = observer(wire)
     serve_usage(wire, metrics=None, slots=llama_slots(10))
-    usage = usage_of(watched.look())
+    usage = usage_of(watched.poll())
     assert (usage.tokens, usage.counts) == (10, "running")
     assert usage.no_count is not None
     assert usage.no_count.hint == "start llama-server with --metrics"
     serve_usage(wire, metrics=None, slots=llama_slots(30))
-    watched.look()
+    watched.poll()
     serve_usage(wire, metrics=None, slots=llama_slots(5, task=2))
-    usage = usage_of(watched.look())
+    usage = usage_of(watched.poll())
     assert usage.tokens == 35
-    assert usage.unsure >= 20
+    assert usage.uncertainty >= 20
 
 
 def test_without_both_the_reason_is_told(wire: LoopbackServer) -> None:
     serve_usage(wire, metrics=None, slots=None)
-    usage = usage_of(observer(wire).look())
+    usage = usage_of(observer(wire).poll())
     assert usage.counts == "nothing"
     assert usage.no_count == Unavailable("llama-server does not count its tokens", "start it with --metrics")
 
@@ -124,7 +124,7 @@ def test_vllm_is_counted_over_all_its_engines(wire: LoopbackServer) -> None:
     wire.answers["GET /metrics"] = document(VLLM_METRICS, media="text/plain; version=0.0.4")
     wire.answers["GET /v1/models"] = document({"data": [{"id": "unsloth/Llama-3.2-1B-Instruct"}]})
     wire.answers["GET /version"] = document({"version": "0.11.0"})
-    usage = usage_of(observer(wire).look())
+    usage = usage_of(observer(wire).poll())
     assert (usage.kind, usage.version, usage.models) == ("vllm", "0.11.0", ("unsloth/Llama-3.2-1B-Instruct",))
     assert (usage.tokens, usage.prompt_tokens, usage.running, usage.waiting) == (7_307_244, 12_345, 3, 2)
     assert usage.context_share == 0.25
@@ -133,49 +133,49 @@ def test_vllm_is_counted_over_all_its_engines(wire: LoopbackServer) -> None:
 def test_ollama_shows_what_is_loaded_and_says_that_it_counts_nothing(wire: LoopbackServer) -> None:
     wire.answers["GET /api/version"] = document({"version": "0.12.3"})
     wire.answers["GET /api/ps"] = document(OLLAMA_PS)
-    usage = usage_of(observer(wire).look())
+    usage = usage_of(observer(wire).poll())
     assert (usage.kind, usage.version, usage.models) == ("ollama", "0.12.3", ("mistral:latest",))
     assert isinstance(usage.tokens, Unavailable)
-    assert "does not tell" in usage.tokens.reason
+    assert "does not report" in usage.tokens.reason
 
 
 def test_any_other_server_is_shown_without_a_count(wire: LoopbackServer) -> None:
     wire.answers["GET /v1/models"] = document({"data": [{"id": "a"}, {"id": "/m/b.gguf"}]})
-    usage = usage_of(observer(wire).look())
+    usage = usage_of(observer(wire).poll())
     assert (usage.kind, usage.models, usage.counts) == ("openai", ("a", "b.gguf"), "nothing")
 
 
 def test_a_server_that_ends_and_comes_back(wire: LoopbackServer) -> None:
     watched = observer(wire)
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
-    assert watched.look().told == 100
+    assert watched.poll().count == 100
     with loopback_server() as other:
-        gone = ServerPoller(Address.parse(other.url), recognise)
+        gone = ServerPoller(Address.parse(other.url), detect)
         serve_usage(other, metrics=llama_metrics(100), slots=llama_slots(None))
-        assert gone.look().told == 100
-    look = gone.look()
-    assert (look.state, look.told) == ("down", NOT_RUNNING)
+        assert gone.poll().count == 100
+    look = gone.poll()
+    assert (look.state, look.count) == ("down", NOT_RUNNING)
     serve_usage(wire, metrics=llama_metrics(3), slots=llama_slots(None))
-    assert watched.look().told == 3
+    assert watched.poll().count == 3
 
 
 def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage_module, "LOOK_S", 60.0)
+    monkeypatch.setattr(usage_module, "POLL_S", 60.0)
     monkeypatch.setattr(usage_module, "HEALTH_S", 60.0)
     watched = observer(wire)
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
-    assert watched.look().told == 100
-    monkeypatch.setattr(usage_module, "LOOK_S", 0.2)
+    assert watched.poll().count == 100
+    monkeypatch.setattr(usage_module, "POLL_S", 0.2)
     wire.answers["GET /metrics"] = [wire.hang]
-    look = watched.look()
+    look = watched.poll()
     assert look.state == "busy"
-    assert isinstance(look.told, Unavailable)
+    assert isinstance(look.count, Unavailable)
     wire.answers["GET /health"] = [wire.hang]
     monkeypatch.setattr(usage_module, "HEALTH_S", 0.2)
-    assert watched.look().state == "silent"
-    monkeypatch.setattr(usage_module, "LOOK_S", 60.0)
+    assert watched.poll().state == "silent"
+    monkeypatch.setattr(usage_module, "POLL_S", 60.0)
     serve_usage(wire, metrics=llama_metrics(130), slots=llama_slots(None))
-    assert watched.look().told == 130
+    assert watched.poll().count == 130
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch
 def test_refusals_are_told(wire: LoopbackServer, status: str, state: str) -> None:
     watched = observer(wire)
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
-    watched.look()
+    watched.poll()
     wire.answers["GET /metrics"] = document({"error": {"message": "Loading model"}}, status)
-    look = watched.look()
+    look = watched.poll()
     assert look.state == state
     assert look.trouble is not None
 
@@ -196,7 +196,7 @@ def test_refusals_are_told(wire: LoopbackServer, status: str, state: str) -> Non
 def test_garbage_ends_in_a_reason(wire: LoopbackServer, slots: bytes) -> None:
     serve_usage(wire, metrics=llama_metrics(100), slots=None)
     wire.answers["GET /slots"] = document(slots)
-    look = observer(wire).look()
+    look = observer(wire).poll()
     assert look.usage is None
     assert look.trouble is not None
 
@@ -205,9 +205,9 @@ def test_a_connection_that_breaks_is_told_and_tried_again(wire: LoopbackServer) 
     watched = observer(wire)
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     wire.answers["GET /metrics"] = [reset]
-    assert watched.look().usage is None
+    assert watched.poll().usage is None
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
-    assert watched.look().told == 100
+    assert watched.poll().count == 100
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=200))

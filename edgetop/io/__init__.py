@@ -1,0 +1,1 @@
+"""Files and HTTP, shared by every package above `core`."""

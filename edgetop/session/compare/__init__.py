@@ -1,0 +1,1 @@
+"""Results of sessions and benchmarks held against one of them."""

@@ -1,0 +1,1 @@
+"""The conversation: transcript, prompt and what turns them into requests."""

@@ -1,0 +1,1 @@
+"""Panes: one class and one file each."""

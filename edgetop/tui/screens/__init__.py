@@ -1,0 +1,1 @@
+"""Screens: one module each, on three base classes."""

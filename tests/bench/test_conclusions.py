@@ -1,0 +1,103 @@
+"""What results say in plain words."""
+
+from __future__ import annotations
+
+from edgetop.bench.conclusions import Ownership, conclusions_of
+from edgetop.bench.plan import TokenTest
+from edgetop.core.energy.duty import Price
+from edgetop.fit.assessment import Reader
+from tests.bench.made_results import PP, TG, measured, of_setting, plan_result, quality
+
+STUDY = plan_result(
+    of_setting("Q8_0", measured(TG, (10.0, 10.1, 9.9), (0.60, 0.61, 0.59)), threads=1, scores=quality(20.0)),
+    of_setting("Q8_0", measured(TG, (15.0, 15.1, 14.9), (0.80, 0.81, 0.79)), threads=2, scores=quality(20.0)),
+    of_setting("Q4_0", measured(TG, (15.2, 15.1, 14.8), (0.50, 0.51, 0.49)), threads=1,
+               scores=quality(22.0, reference="Q8_0")),
+    of_setting("Q4_0", measured(TG, (24.0, 24.1, 23.9), (0.70, 0.71, 0.69)), threads=2,
+               scores=quality(22.0, reference="Q8_0")),
+    power_mode="15W",
+)  # fmt: skip
+
+
+QUALITY_OF_Q4_0 = (
+    "Quality of Q4_0: perplexity 22.00 ± 0.20, diverges from Q8_0 by 0.050 nats, agrees on 93 % of tokens, "
+    "80 % of 40 questions."
+)
+COST = (
+    "A million tokens with Q4_0 t1 cost 0.04 EUR for energy and 0.04 EUR for the device (80 EUR over 4 years, "
+    "generating 100 % of the time)."
+)
+
+
+def test_the_conclusions_of_a_study() -> None:
+    conclusions = conclusions_of(
+        STUDY,
+        reader=Reader(),
+        price=Price(per_kwh=0.30, currency="EUR"),
+        ownership=Ownership(device_price=80.0, life_years=4.0),
+    )
+    assert conclusions.test == "tg128"
+    assert (conclusions.fastest, conclusions.most_efficient) == ("Q4_0 t2", "Q4_0 t1")
+    assert conclusions.best_trade_off == "Q4_0 t2", "0.70 / 24 is less than 0.50 / 15"
+    assert conclusions.pareto_front == ("Q4_0 t2", "Q4_0 t1")
+    assert conclusions.sentences == (
+        "Fastest (tg128): Q4_0 t2 with 24.0 tok/s (23.8 to 24.2).",
+        "Most efficient: Q4_0 t1 with 0.5 (0.475 to 0.525) J/token (board input).",
+        "Best trade-off (least energy per token over speed): Q4_0 t2. Nothing beats these in both: Q4_0 t2, Q4_0 t1.",
+        "Q4_0: with 1 thread a token takes 29 % less energy than with 2 threads, and comes 37 % slower.",
+        "Q8_0: with 1 thread a token takes 25 % less energy than with 2 threads, and comes 33 % slower.",
+        "All of this holds in power mode 15W; measure again in the others.",
+        "Reading pace: comfortable: Q4_0 t2, Q4_0 t1, Q8_0 t2, Q8_0 t1.",
+        "Quality of Q8_0: perplexity 20.00 ± 0.20, 80 % of 40 questions.",
+        QUALITY_OF_Q4_0,
+        COST,
+    )
+
+
+def test_what_repetitions_cannot_tell_apart_is_said() -> None:
+    conclusions = conclusions_of(
+        plan_result(
+            of_setting("a", measured(TG, (10.0, 10.4, 11.0), (0.5, 0.6, 0.55))),
+            of_setting("b", measured(TG, (10.2, 10.3, 11.1), (0.5, 0.7, 0.6))),
+            of_setting("c", measured(TG, (5.0, 5.01, 5.02), (1.5, 1.51, 1.52))),
+        )
+    )
+    assert conclusions.sentences[0].endswith("These repetitions do not distinguish it from: a t2.")
+    assert conclusions.sentences[1].endswith("These repetitions do not distinguish it from: b t2.")
+
+
+def test_a_single_repetition_tells_nothing_apart() -> None:
+    conclusions = conclusions_of(
+        plan_result(of_setting("a", measured(TG, (10.0,))), of_setting("b", measured(TG, (30.0,))))
+    )
+    assert conclusions.sentences[0] == (
+        "Fastest (tg128): b t2 with 30.0 tok/s. These repetitions do not distinguish it from: a t2."
+    )
+
+
+def test_without_energy_it_says_what_is_missing() -> None:
+    conclusions = conclusions_of(plan_result(of_setting("a", measured(TG, (10.0, 10.1)))))
+    assert "Energy: n/a, this board has no power sensor." in conclusions.sentences
+    assert (conclusions.most_efficient, conclusions.pareto_front) == ("", ())
+
+
+def test_without_a_test_of_decode_speed_quality_is_told_all_the_same() -> None:
+    conclusions = conclusions_of(plan_result(of_setting("a", measured(PP, (100.0,)), scores=quality(20.0))))
+    assert conclusions.test == ""
+    assert conclusions.sentences == (
+        "No test of decode speed was measured.",
+        "Quality of a: perplexity 20.00 ± 0.20, 80 % of 40 questions.",
+    )
+
+
+def test_slow_and_fast_settings_are_told_for_a_reader() -> None:
+    slow, usable = measured(TG, (2.0, 2.0)), measured(TG, (5.0, 5.0))
+    conclusions = conclusions_of(plan_result(of_setting("a", slow), of_setting("b", usable)))
+    assert "Reading pace: usable: b t2; too slow for reading: a t2." in conclusions.sentences
+
+
+def test_decode_speed_is_that_of_the_longest_reply_at_no_depth() -> None:
+    deep = TokenTest(n_gen=256, depth=1024)
+    tests = (measured(deep, (5.0,)), measured(PP, (50.0,)), measured(TG, (9.0,)))
+    assert conclusions_of(plan_result(of_setting("a", *tests))).test == "tg128"
+    assert conclusions_of(plan_result(of_setting("a", tests[0]))).test == "tg256@d1024"

@@ -1,0 +1,88 @@
+"""Verb engine, and what is said where there is no engine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgetop.inference.llama.library import EngineFiles, chosen_engine, engines
+from tests.support.isolated_home import Shell
+
+HERE: list[EngineFiles] = engines("auto", {})
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    shell = Shell(tmp_path)
+    shell.environment.pop("EDGETOP_ENGINE", None)
+    return shell
+
+
+@pytest.fixture
+def absent() -> str:
+    """A choice of which there is no engine."""
+    kinds = {each.kind for each in HERE if Path(sys.prefix) in each.libraries.parents}
+    return next((kind for kind in ("portable", "installed") if kind not in kinds), "") or pytest.skip("both are here")
+
+
+def test_the_engine_that_is_used_is_shown(shell: Shell) -> None:
+    shown = shell.run("engine", "show", "--json").json()
+    assert shown["choice"] == "auto"
+    used = [each for each in shown["engines"] if each["used"]]
+    assert [each["kind"] for each in used] == [HERE[0].kind]
+    assert used[0]["problem"] == ""
+    assert f"used  {HERE[0].kind}" in shell.run("engine").stdout
+
+
+def test_an_engine_that_is_refused_is_shown_with_the_reason(shell: Shell, tmp_path: Path) -> None:
+    ran = shell.run("engine", environment={"LLAMA_CPP_LIB_PATH": str(tmp_path)})
+    assert ran.code == 0
+    assert f"no    LLAMA_CPP_LIB_PATH  {tmp_path} has no libllama" in ran.stdout
+    assert f"used  {HERE[0].kind}" in ran.stdout
+    found = shell.run("doctor", "--json", environment={"LLAMA_CPP_LIB_PATH": str(tmp_path)}).json()["engine"]
+    assert found["info"]["refused"] == [f"LLAMA_CPP_LIB_PATH: {tmp_path} has no libllama"]
+    assert "an engine is not used" in found["advice"][0]["what"]
+
+
+def test_without_an_engine_everything_says_so_and_how_to_get_one(shell: Shell, absent: str) -> None:
+    none = {"EDGETOP_ENGINE": absent}
+    shown = shell.run("engine", environment=none)
+    assert shown.code == 1
+    assert "There is no engine." in shown.stdout
+    assert "edgetop engine install" in shown.stdout
+    doctor = shell.run("doctor", environment=none)
+    assert doctor.code == 1
+    assert f"no  library  no {absent} engine" in doctor.stdout
+    flagged = shell.run("doctor", "--json", "--engine", absent)
+    assert flagged.json()["engine"]["info"] is None
+
+
+def test_a_prompt_without_an_engine_says_what_to_do(shell: Shell, absent: str, small_model: Path) -> None:
+    ran = shell.run("run", "-m", str(small_model), "-p", "x", "--engine", absent)
+    assert ran.code == 3
+    assert f"There is no engine: no {absent} engine." in ran.stderr
+    assert "edgetop engine install" in ran.stderr
+
+
+def test_an_engine_that_is_there_is_not_installed_again(shell: Shell) -> None:
+    ran = shell.run("engine", "install")
+    assert ran.code == 0
+    assert f"{HERE[0].kind} engine: {HERE[0].build}" in ran.stdout
+    assert "Downloading" not in ran.stderr
+
+
+def test_a_build_for_which_something_is_missing_says_what(shell: Shell) -> None:
+    ran = shell.run("engine", "build", "--vulkan", environment={"PATH": str(shell.folder)})
+    assert ran.code == 1
+    assert "a build needs a C++ compiler and glslc" in ran.stderr
+    assert f"the {HERE[0].kind} engine stays" in ran.stderr
+    assert "apt-get install build-essential" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "choice"), [("", "auto"), ("llama", "auto"), ("installed", "installed"), ("x", "auto")]
+)
+def test_the_variable_chooses(given: str, choice: str) -> None:
+    assert chosen_engine({"EDGETOP_ENGINE": given}) == choice

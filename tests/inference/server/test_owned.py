@@ -1,0 +1,185 @@
+"""A llama-server that edgetop starts: its command line, its ends. A stand-in listens and goes on loading for ever."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pexpect
+import psutil
+import pytest
+
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.records import ModelLoaded, TurnFinished
+from edgetop.inference.client import EngineProcess
+from edgetop.inference.protocol import Hello, Load, LoadFailed
+from edgetop.inference.server.owned import OwnedServerEngine, server_arguments
+from tests.support.engine_worker import EngineWorker
+from tests.support.eventually import eventually
+from tests.support.gguf_files import small_gguf
+from tests.support.isolated_home import IsolatedHome
+from tests.support.requirements import need_module
+from tests.support.server_launcher import launcher
+
+_STAND_IN = """#!{python}
+import os, socket, sys
+with socket.create_server(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1]))) as server:
+    open({pids!r}, "a").write(f"{{os.getpid()}}\\n")
+    while True:
+        connection, _ = server.accept()
+        body = b'{{"error": {{"code": 503, "message": "Loading model", "type": "unavailable_error"}}}}'
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 503 Service Unavailable\\r\\nContent-Type: application/json\\r\\nContent-Length: "
+                           + str(len(body)).encode() + b"\\r\\nConnection: close\\r\\n\\r\\n" + body)
+        connection.close()
+"""
+
+
+def model_file(folder: Path) -> Path:
+    path = folder / "model.gguf"
+    path.write_bytes(small_gguf())
+    return path
+
+
+class StandIn:
+    """A program that is started like llama-server, and the processes that it became."""
+
+    def __init__(self, folder: Path, *, behind_a_shell: bool) -> None:
+        self._pids = folder / "pids"
+        program = folder / "stand-in"
+        program.write_text(_STAND_IN.format(python=sys.executable, pids=str(self._pids)))
+        program.chmod(0o755)
+        self.program = program
+        if behind_a_shell:
+            self.program = folder / "wrapper"
+            self.program.write_text(f'#!/bin/sh\n"{program}" "$@" &\nwait\n')
+            self.program.chmod(0o755)
+        self.model = model_file(folder)
+
+    @property
+    def pids(self) -> list[int]:
+        return [int(line) for line in self._pids.read_text().split()] if self._pids.exists() else []
+
+    def has_begun(self) -> bool:
+        return bool(self.pids)
+
+    def is_gone(self) -> bool:
+        return not any(_runs(pid) for pid in self.pids)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.fixture(params=[False, True], ids=["a program", "a launcher"])
+def stand_in(request: pytest.FixtureRequest, tmp_path: Path) -> StandIn:
+    return StandIn(tmp_path, behind_a_shell=request.param)
+
+
+def test_the_command_line_names_what_was_chosen_and_no_key() -> None:
+    plain = server_arguments(EngineSettings(n_ctx=512, n_threads=2), "/m.gguf", 8080)
+    assert plain == [
+        "-m", "/m.gguf", "--host", "127.0.0.1", "--port", "8080", "-np", "1", "-c", "512", "-t", "2",
+    ]  # fmt: skip
+    chosen = EngineSettings(
+        n_gpu_layers=0, type_k="q8_0", type_v="q4_0", flash_attention="on", load_mode="copy", swa_full=True,
+        rpc_servers=("a:1", "b:2"), template_args={"x": True}, cpu_mask="f0", prio=-1, n_cpu_moe=8,
+        override_tensor=("exps=CPU", "attn=CUDA0"), lora=("/a", "/b"), draft_model="/d",
+    )  # fmt: skip
+    assert server_arguments(chosen, "/m", 1)[8:] == [
+        "-ngl", "0", "-ctk", "q8_0", "-ctv", "q4_0", "-fa", "on", "--rpc", "a:1,b:2", "--cpu-mask", "f0",
+        "--prio", "-1", "--n-cpu-moe", "8", "-ot", "exps=CPU,attn=CUDA0", "--lora", "/a", "--lora", "/b", "-md", "/d",
+        "--no-mmap", "--swa-full", "--jinja",
+    ]  # fmt: skip
+
+
+def test_a_program_that_is_not_there_is_said(tmp_path: Path) -> None:
+    engine = OwnedServerEngine(str(tmp_path / "none"))
+    assert engine.info.missing == f"there is no program {tmp_path / 'none'}"
+
+
+def test_a_program_that_ends_at_once_is_no_model_with_its_words(
+    tmp_path: Path, start: Callable[..., EngineWorker]
+) -> None:
+    program = tmp_path / "llama-server"
+    program.write_text("#!/bin/sh\necho 'error: unknown argument: -np'\nexit 1\n")
+    program.chmod(0o755)
+    talk = start(f"llama-server={program}")
+    failed = talk.load(model_file(tmp_path))
+    assert isinstance(failed, LoadFailed)
+    assert "unknown argument: -np" in failed.message
+
+
+def test_it_ends_with_its_worker_that_quits(stand_in: StandIn) -> None:
+    worker = EngineProcess.start(engine=f"llama-server={stand_in.program}")
+    worker.send(Load(path=str(stand_in.model), settings=EngineSettings()))
+    eventually(stand_in.has_begun, "the server runs")
+    worker.close()
+    eventually(stand_in.is_gone, "the server is gone")
+
+
+def test_it_ends_with_its_worker_that_is_killed(stand_in: StandIn) -> None:
+    worker = EngineProcess.start(engine=f"llama-server={stand_in.program}")
+    worker.send(Load(path=str(stand_in.model), settings=EngineSettings()))
+    eventually(stand_in.has_begun, "the server runs")
+    worker.kill()
+    eventually(stand_in.is_gone, "the server is gone")
+    worker.close()
+
+
+ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL]
+
+
+@pytest.mark.parametrize("number", ENDINGS, ids=lambda it: it.name)
+def test_it_ends_with_edgetop(number: signal.Signals, stand_in: StandIn, tmp_path: Path) -> None:
+    home = IsolatedHome(tmp_path)
+    engine = f"llama-server={stand_in.program}"
+    process = subprocess.Popen(
+        home.command("run", "-m", str(stand_in.model), "-p", "x", "--engine", engine, "--power", "none"),
+        env=home.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    eventually(stand_in.has_begun, "the server runs")
+    os.kill(process.pid, number)
+    eventually(stand_in.is_gone, "the server is gone")
+    process.wait()
+
+
+def test_it_ends_when_the_terminal_is_closed(stand_in: StandIn, tmp_path: Path) -> None:
+    home = IsolatedHome(tmp_path)
+    command = home.command("-m", str(stand_in.model), "--engine", f"llama-server={stand_in.program}", "--power", "none")
+    screen: Any = pexpect.spawn(command[0], command[1:], env=home.environment, dimensions=(30, 100))
+    eventually(stand_in.has_begun, "the server runs")
+    screen.ptyproc.fileobj.close()
+    eventually(stand_in.is_gone, "the server is gone")
+    os.waitpid(screen.pid, 0)
+
+
+def test_a_real_server_answers_like_an_engine_of_our_own(
+    tmp_path: Path, start: Callable[..., EngineWorker], small_model: Path
+) -> None:
+    need_module("xllamacpp")
+    talk = start(f"llama-server={launcher(tmp_path)}")
+    hello = talk.until(Hello)
+    assert (hello.engine.name, hello.engine.kind, hello.engine.missing) == ("llama-server", "llama-server", "")
+    loaded = talk.load(small_model, EngineSettings(n_ctx=512, n_threads=2))
+    assert isinstance(loaded, ModelLoaded)
+    assert (loaded.engine.kind, loaded.engine.server, loaded.engine.stamps) == ("llama-server", "", "arrival")
+    assert (loaded.model.name, loaded.model.n_layer) == ("SmolLM2-135M-Instruct", 30)
+    assert loaded.settings.n_ctx == 512
+    # The KV cache of 30 layers, 2 tensors, 192 values of 2 bytes, 512 positions.
+    assert loaded.memory.kv_bytes == 30 * 2 * 192 * 2 * 512
+    assert loaded.memory.weights_bytes is not None
+    finished = talk.ask("What is a river?", temperature=0, max_tokens=4)
+    assert (finished.generated_tokens, finished.counted, finished.stop_reason) == (4, True, "max_tokens")
+    assert finished.perf is not None
+    assert finished.perf.prefill_tokens == finished.prompt_tokens
+    talk.engine.close()
+    assert isinstance(finished, TurnFinished)

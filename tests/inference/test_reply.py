@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetop.core.records import ReplyPart, Tokens
+from edgetop.inference.chat_template import REASONING_TAGS, opened_reasoning
+from edgetop.inference.protocol import Report
+from edgetop.inference.reply import Piece, ReplyBatcher, ReplyText
+
+
+def push_all(reply: ReplyText, tokens: list[bytes]) -> list[Piece]:
+    pieces = [piece for number, token in enumerate(tokens) for piece in reply.push(number, token)]
+    return pieces + reply.finish()
+
+
+def cut(data: bytes, cuts: list[int]) -> list[bytes]:
+    places = sorted({place % (len(data) + 1) for place in cuts} | {0, len(data)})
+    return [data[begin:end] for begin, end in pairwise(places)]
+
+
+def part_text(pieces: list[Piece], part: ReplyPart) -> str:
+    return "".join(piece.text for piece in pieces if piece.part == part)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])), st.lists(st.integers(0, 10_000), max_size=30))
+def test_text_survives_any_cut_into_tokens_with_one_stamp_each(text: str, cuts: list[int]) -> None:
+    tokens = cut(text.encode(), cuts)
+    pieces = push_all(ReplyText(), tokens)
+    whole = "".join(piece.text for piece in pieces)
+    if not any(text.lstrip().startswith(marks.begin) for marks in REASONING_TAGS):
+        assert whole == text
+    assert [piece.t_us for piece in pieces] == list(range(len(tokens)))
+
+
+@given(st.text("ab", max_size=12), st.text("abc", max_size=12), st.lists(st.integers(0, 100), max_size=20))
+def test_nothing_from_a_stop_string_on_is_given_out(before: str, after: str, cuts: list[int]) -> None:
+    text = before + "STOP" + after
+    tokens = cut(text.encode(), cuts)
+    reply = ReplyText(stop=("STOP", "never"))
+    assert "".join(piece.text for piece in push_all(reply, tokens)) == before
+    assert reply.stopped
+
+
+def test_text_that_only_began_like_a_stop_string_is_given_out_when_it_went_another_way() -> None:
+    reply = ReplyText(stop=("\nUser:",))
+    assert [piece.text for piece in reply.push(0, b"one")] == ["one"]
+    assert reply.push(1, b"\n") == []
+    assert reply.push(2, b"Us") == []
+    assert [piece.text for piece in reply.push(3, b"ually")] == ["\n", "Us", "ually"]
+    assert reply.finish() == []
+
+
+@given(st.sampled_from(REASONING_TAGS), st.lists(st.integers(0, 300), max_size=40))
+def test_a_reasoning_part_is_told_apart_however_its_marks_are_cut(marks: object, cuts: list[int]) -> None:
+    chosen = next(candidate for candidate in REASONING_TAGS if candidate == marks)
+    text = f"\n{chosen.begin}\nlet me see: 2 < 3\n{chosen.end}\n\nIt is 3."
+    # A cut around each mark keeps reasoning and answer in tokens of their own, as tokenizers do.
+    edges = [text.index(chosen.begin), text.index(chosen.end), text.index(chosen.end) + len(chosen.end)]
+    pieces = push_all(ReplyText(), cut(text.encode(), [*cuts, *edges]))
+    assert part_text(pieces, "reasoning").strip() == "let me see: 2 < 3"
+    assert part_text(pieces, "answer") == "It is 3."
+
+
+def test_a_reasoning_part_that_the_prompt_opened_ends_at_its_mark() -> None:
+    opened = opened_reasoning("<|im_start|>assistant\n<think>\n")
+    assert opened is not None
+    pieces = push_all(ReplyText(opened=opened), [b"hm", b"</", b"think", b">", b"\n\n", b"Yes"])
+    assert part_text(pieces, "reasoning") == "hm"
+    assert part_text(pieces, "answer") == "Yes"
+
+
+def test_a_prompt_whose_reasoning_part_is_closed_opens_none() -> None:
+    assert opened_reasoning("<|im_start|>assistant\n<think>\n\n</think>\n\n") is None
+
+
+def test_marks_in_the_middle_of_an_answer_are_text() -> None:
+    pieces = push_all(ReplyText(), [b"The tag ", b"<think>", b" opens, ", b"</think>", b" closes."])
+    assert part_text(pieces, "answer") == "The tag <think> opens, </think> closes."
+
+
+def test_a_character_that_the_end_cut_off_is_left_out_and_its_token_is_not() -> None:
+    pieces = push_all(ReplyText(), [b"ok ", "😀".encode()[:2]])
+    assert [piece.text for piece in pieces] == ["ok ", ""]
+
+
+def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
+    pieces = push_all(ReplyText(), [b"a", b"\xff", b"b"])
+    assert "".join(piece.text for piece in pieces) == "a\ufffdb"
+
+
+def stream_of(stamps: list[int], tokens: list[bytes], stop: tuple[str, ...] = ()) -> list[Tokens]:
+    reports: list[Report] = []
+    stream = ReplyBatcher(3, reports.append, stop=stop)
+    for stamp, token in zip(stamps, tokens, strict=True):
+        stream.add(stamp, token)
+    stream.finish()
+    return [report for report in reports if isinstance(report, Tokens)]
+
+
+def test_the_first_token_leaves_at_once_and_the_others_ten_times_a_second() -> None:
+    stamps = [1_000_000 + 10_000 * number for number in range(25)]
+    batches = stream_of(stamps, [b"x"] * 25)
+    assert [len(batch.t_us) for batch in batches] == [1, 10, 10, 4]
+    assert [stamp for batch in batches for stamp in batch.t_us] == stamps
+    assert {batch.turn for batch in batches} == {3}
+
+
+def test_slow_tokens_leave_one_by_one() -> None:
+    batches = stream_of([0, 400_000, 800_000], [b"a", b"b", b"c"])
+    assert [batch.pieces for batch in batches] == [("a",), ("b",), ("c",)]
+
+
+def test_reasoning_and_answer_leave_in_records_of_their_own() -> None:
+    batches = stream_of([0, 1, 2, 3], [b"<think>", b"why", b"</think>", b"so"])
+    said = [
+        (batch.part, stamp, text) for batch in batches for stamp, text in zip(batch.t_us, batch.pieces, strict=True)
+    ]
+    assert said == [("reasoning", 0, ""), ("reasoning", 1, "why"), ("reasoning", 2, ""), ("answer", 3, "so")]
+
+
+def test_a_stop_string_is_noticed_at_its_last_token() -> None:
+    reports: list[Report] = []
+    stream = ReplyBatcher(0, reports.append, stop=("END",))
+    stream.add(0, b"one ")
+    stream.add(1, b"E")
+    assert not stream.stopped
+    stream.add(2, b"ND")
+    assert stream.stopped

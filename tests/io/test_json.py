@@ -1,0 +1,71 @@
+"""JSON that edgetop writes, against what json reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetop.core.records import Event, EventEntry
+from edgetop.io.json import encode, encode_record
+from edgetop.session.file_io import encode_file, load_file
+from edgetop.session.journal import RecoveredJournal
+from edgetop.session.session import MissingRun
+from tests.support.shipped_sessions import FOLDER
+
+ENCODERS = (encode, encode_record)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(VALUES)
+def test_what_is_written_is_read_again(value: Any) -> None:
+    assert json.loads(encode(value)) == json.loads(encode(value, indented=True)) == value
+
+
+@pytest.mark.parametrize("write", ENCODERS)
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (math.nan, b"null"),
+        (-math.inf, b"null"),
+        (2**64, b"18446744073709551616"),
+        (-(2**70), b"-1180591620717411303424"),
+        ("a\ud800b", '"a\ufffdb"'.encode()),
+        ({"\udfff": ["\ud800"]}, '{"\ufffd":["\ufffd"]}'.encode()),
+        ({3: 1.5}, b'{"3":1.5}'),
+        (EventEntry(t_us=1, kind="a", text="\ud800"), '{"t_us":1,"kind":"a","text":"\ufffd","data":{}}'.encode()),
+        (Event(t_us=1, kind="a", text="b"), b'{"type":"event","t_us":1,"kind":"a","text":"b","data":{}}'),
+        ([MissingRun(1, 2, "lost")], b'[[1,2,"lost"]]'),
+    ],
+)
+def test_what_json_has_no_form_for(write: Callable[[object], bytes], value: object, written: bytes) -> None:
+    assert write(value) == written
+
+
+@pytest.mark.parametrize("write", ENCODERS)
+def test_what_is_no_data_is_refused(write: Callable[[object], bytes]) -> None:
+    with pytest.raises(TypeError):
+        write(object())
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.json")), ids=lambda path: path.stem)
+def test_a_session_is_written_byte_for_byte_as_msgspec_writes_it(path: Any) -> None:
+    file = load_file(path)
+    for part in (*file.turns, *file.events, *file.series):
+        assert encode(part) == msgspec.json.encode(part)
+    assert json.loads(b"".join(encode_file(file))) == json.loads(msgspec.json.encode(file))
+
+
+def test_a_path_is_its_text() -> None:
+    recovered = RecoveredJournal(journal=Path("sessions/a.journal"), path=Path("sessions/a.json"))
+    assert json.loads(encode(recovered))["path"] == "sessions/a.json"

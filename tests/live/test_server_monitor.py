@@ -1,0 +1,189 @@
+"""Servers and processes found, looked at, lost and found again; round by round, without waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.records import Event, Record
+from edgetop.inference.server.address import Address
+from edgetop.live.server_monitor import SCAN_EVERY, ServerMonitor
+from edgetop.session.session import Session
+from edgetop.session.watch import watch_figures
+from tests.support.fake_processes import MODEL_PATH, FakeProcesses
+from tests.support.loopback_server import LoopbackServer, document, loopback_server
+from tests.support.recorded_sessions import STARTED
+from tests.support.server_replies import OLLAMA_PS
+from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
+
+S = 1_000_000
+
+
+class Watched:
+    """A watch of a made up machine, on a clock that goes on by a second a round, and the session it gives."""
+
+    def __init__(self, proc: FakeProcesses, *given: str, key: str = "") -> None:
+        self.proc = proc
+        proc.now_us = STARTED.t_us
+        self.session = Session()
+        self.session.apply(replace(STARTED, kind="watch"))
+        self.watch = ServerMonitor(proc.host, [Address.parse(url) for url in given], key=key)
+        self.records: list[Record] = []
+
+    def round(self, count: int = 1) -> None:
+        for _ in range(count):
+            self.proc.now_us += S
+            self.watch.round()
+            for record in self.watch.drain():
+                self.records.append(record)
+                self.session.apply(record)
+
+    @property
+    def events(self) -> list[str]:
+        return [record.kind for record in self.records if isinstance(record, Event)]
+
+    @property
+    def generated(self) -> int | None:
+        return watch_figures(self.session, self.session.end_us).generated_tokens
+
+
+@pytest.fixture
+def proc(tmp_path: Path) -> FakeProcesses:
+    return FakeProcesses(tmp_path)
+
+
+@pytest.fixture
+def wire() -> Iterator[LoopbackServer]:
+    with loopback_server() as server:
+        yield server
+
+
+def port_of(wire: LoopbackServer) -> int:
+    return Address.parse(wire.url).port
+
+
+def test_a_server_of_this_machine_is_found_and_counted(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "llama-server", "-m", MODEL_PATH, ports=(port_of(wire),), mapped=MODEL_PATH)
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    watched = Watched(proc)
+    watched.round(2)
+    serve_usage(wire, metrics=llama_metrics(100, running=1), slots=llama_slots(40))
+    watched.round()
+    serve_usage(wire, metrics=llama_metrics(160), slots=llama_slots(None))
+    watched.round()
+    assert watched.generated == 60
+    service = watched.session.services[1]
+    assert (service.kind, service.pid, service.counts) == ("llama-server", 10, "all")
+    assert service.models == ("SmolLM2-135M-Instruct.Q4_1.gguf",)
+    (row,) = watched.watch.rows
+    assert (row.state, row.address, row.threads) == ("answers", wire.url, 7)
+    assert watched.session.channels().count("server.1.generated_tokens") == 1
+    assert not [event for event in watched.session.events if event.kind == "record_refused"]
+    assert "secret" not in repr(watched.records)
+
+
+def test_the_sum_is_over_all_servers_and_one_that_counts_nothing_is_told(
+    proc: FakeProcesses, wire: LoopbackServer
+) -> None:
+    with loopback_server() as ollama, loopback_server() as second:
+        proc.process(10, "llama-server", "-m", MODEL_PATH, ports=(port_of(wire),))
+        proc.process(11, "llama-server", "-m", MODEL_PATH, ports=(port_of(second),))
+        proc.process(12, "ollama", "serve", ports=(port_of(ollama),))
+        ollama.answers["GET /api/version"] = document({"version": "0.12.3"})
+        ollama.answers["GET /api/ps"] = document(OLLAMA_PS)
+        serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+        serve_usage(second, metrics=llama_metrics(7), slots=llama_slots(None))
+        watched = Watched(proc)
+        watched.round()
+        serve_usage(wire, metrics=llama_metrics(130), slots=llama_slots(None))
+        serve_usage(second, metrics=llama_metrics(9, running=1), slots=llama_slots(5))
+        watched.round()
+    assert watched.generated == 30 + 2 + 5
+    assert watched.session.services[3].counts == "nothing"
+    assert [row.kind for row in watched.watch.rows] == ["llama-server", "llama-server", "ollama"]
+
+
+def test_a_server_that_is_given_is_the_process_that_listens_there(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "python3", "app.py", ports=(port_of(wire),), mapped=MODEL_PATH)
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    watched = Watched(proc, wire.url)
+    watched.round()
+    (row,) = watched.watch.rows
+    assert (row.pid, row.kind) == (10, "llama-server")
+    assert row.resident_bytes is not None
+
+
+def test_only_a_server_that_was_given_gets_the_key(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    with loopback_server() as found:
+        proc.process(10, "llama-server", ports=(port_of(found),))
+        for server in (wire, found):
+            serve_usage(server, metrics=llama_metrics(1), slots=llama_slots(None))
+        Watched(proc, wire.url, key="k1").round()
+        assert {request.headers.get("authorization") for request in found.requests} == {None}
+    assert {request.headers.get("authorization") for request in wire.requests} == {"Bearer k1"}
+
+
+def test_what_listens_without_being_a_known_server_is_never_asked(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "python3", "notebook.py", ports=(port_of(wire),), mapped=MODEL_PATH)
+    proc.process(11, "rpc-server", ports=(50052,))
+    watched = Watched(proc)
+    watched.round(SCAN_EVERY + 1)
+    assert wire.requests == []
+    assert [row.state for row in watched.watch.rows] == [None, None]
+
+
+def test_a_server_that_is_started_anew_leaves_a_hole_and_counts_on(proc: FakeProcesses) -> None:
+    with loopback_server() as first:
+        port = port_of(first)
+        proc.process(10, "llama-server", "-m", MODEL_PATH, ports=(port,))
+        serve_usage(first, metrics=llama_metrics(100), slots=llama_slots(None))
+        watched = Watched(proc)
+        watched.round()
+        serve_usage(first, metrics=llama_metrics(150), slots=llama_slots(None))
+        watched.round()
+    watched.round()
+    assert watched.watch.rows[0].state == "down"
+    assert "server_down" in watched.events
+    figures = watch_figures(watched.session, watched.session.end_us)
+    assert (figures.generated_tokens, figures.left_out_s) == (50, 1.0)
+    assert "ended" in figures.left_out
+
+
+def test_a_process_that_is_no_server_is_followed_until_it_ends(proc: FakeProcesses) -> None:
+    proc.process(10, "llama-cli", "-m", MODEL_PATH, mapped=MODEL_PATH)
+    watched = Watched(proc)
+    watched.round(2)
+    assert watched.session.services[1].kind == "llama-cli"
+    assert watched.watch.pids == (10,)
+    proc.gone(10)
+    watched.round(SCAN_EVERY)
+    assert watched.watch.rows == ()
+    assert watched.events == ["service_ended"]
+    proc.process(11, "llama-cli", "-m", MODEL_PATH, mapped=MODEL_PATH)
+    watched.round(SCAN_EVERY)
+    assert list(watched.session.services) == [1, 2], "a number is not given twice"
+
+
+def test_a_server_elsewhere_is_shown_but_its_tokens_are_not_this_machines(
+    proc: FakeProcesses, wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.inference.server.address.Address.is_loopback", False)
+    monkeypatch.setattr("edgetop.live.server_location._is_own", lambda _host: False)
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    watched = Watched(proc, wire.url)
+    watched.round(2)
+    assert watched.generated is None
+    missing = watched.session.services[1].no_count
+    assert missing is not None
+    assert "--power-stream" in missing.hint
+    assert watched.watch.rows[0].state == "answers"
+
+
+def test_without_any_model_process_nothing_is_recorded_of_services(proc: FakeProcesses) -> None:
+    watched = Watched(proc)
+    watched.round(2)
+    assert watched.session.services == {}
+    assert watched.generated is None

@@ -1,0 +1,108 @@
+"""Sums over turns and their gaps, and what a benchmark's warm-up does not count for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgetop.bench.plan import TokenTest
+from edgetop.core.records import Record, TurnStarted
+from edgetop.session import summary
+from edgetop.session.file import to_file, to_session
+from edgetop.session.file_io import decode_file, encode_file, load_file
+from edgetop.session.snapshot import snapshot
+from edgetop.session.summary import SortedRuns, turn_result
+from tests.support.bench_sessions import PREFILL_W, MadeSession
+from tests.support.recorded_power import SENSORS, record
+from tests.support.recorded_sessions import HEAD, MS, S, event, fold, turn
+
+
+@given(st.lists(st.lists(st.integers(0, 100), max_size=30)), st.data())
+def test_the_pieces_of_a_stretch_are_sorted_and_hold_it_whole(portions: list[list[int]], data: st.DataObject) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(summary, "LEAF", 4)
+        patch.setattr(summary, "FAN", 3)
+        row = SortedRuns()
+        for portion in portions:
+            row.extend(portion)
+        values = [value for portion in portions for value in portion]
+        begin = data.draw(st.integers(0, len(values)))
+        end = data.draw(st.integers(begin, len(values)))
+        pieces = row.pieces(begin, end)
+    assert all(list(piece) == sorted(piece) for piece in pieces)
+    assert sorted(value for piece in pieces for value in piece) == sorted(values[begin:end])
+    assert len(row) == len(values)
+
+
+def test_a_long_row_is_some_dozens_of_pieces() -> None:
+    row = SortedRuns()
+    row.extend(range(300_000))
+    assert len(row.pieces(0, 299_999)) < 40
+
+
+def as_warmups(records: Iterable[Record], numbers: Iterable[int]) -> list[Record]:
+    """With some turns marked."""
+    marked = set(numbers)
+    return [
+        msgspec.structs.replace(each, warmup=True) if isinstance(each, TurnStarted) and each.turn in marked else each
+        for each in records
+    ]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(20, 200)), min_size=1, max_size=5), st.integers(0, 60))
+def test_rates_gaps_and_counts_are_those_of_the_other_turns(turns: list[tuple[bool, int]], seconds: int) -> None:
+    records = [list(turn(k, at_us=10 * k * S, gaps_us=(gap * MS,) * 5)) for k, (_, gap) in enumerate(turns, 1)]
+    warmups = [k for k, (is_warmup, _) in enumerate(turns, 1) if is_warmup]
+    session = fold([*HEAD, *as_warmups((each for of in records for each in of), warmups)])
+    without = fold([*HEAD, *(each for k, of in enumerate(records, 1) if k not in warmups for each in of)])
+    for t_us in (seconds * S, 100 * S):
+        ours, theirs = (snapshot(each, t_us).summary for each in (session, without))
+        for name in (
+            "turns", "decode_tokens_per_s", "prefill_tokens_per_s", "first_token_s", "token_gap_ms", "prompt_tokens",
+            "generated_tokens", "limited_by",
+        ):  # fmt: skip
+            assert getattr(ours, name) == getattr(theirs, name), (name, t_us)
+
+
+def test_a_warm_up_has_its_own_figures() -> None:
+    session = fold([*HEAD, *as_warmups([*turn(1, gaps_us=(50 * MS,) * 4), *turn(2, at_us=9 * S)], [1])])
+    snapshot(session, session.end_us)
+    figures = turn_result(session, 0, session.end_us).figures
+    assert figures.decode_tokens_per_s == pytest.approx(20)
+    assert figures.token_gap_ms is not None
+    assert figures.token_gap_ms.p50 == pytest.approx(50)
+
+
+def test_a_prompt_alone_has_its_energy_and_counts_for_none_of_the_session(tmp_path: Path) -> None:
+    made = MadeSession()
+    made.tokens(TokenTest(n_prompt=500))
+    made.tokens(TokenTest(n_gen=60))
+    file = load_file(made.save(tmp_path / "x.json"))
+    prompt, reply = (one.figures.energy for one in file.turns)
+    whole = file.summary.energy
+    assert prompt is not None
+    assert reply is not None
+    assert whole is not None
+    assert prompt.gross_j.value == pytest.approx(5.0 * PREFILL_W, rel=0.02)
+    assert prompt.prefill_j_per_token is not None
+    assert prompt.prefill_j_per_token.value == pytest.approx(PREFILL_W / 100.0, rel=0.02)
+    assert prompt.j_per_token is None
+    assert whole.j_per_token == reply.j_per_token, "what a prompt took says nothing of a token"
+
+
+@pytest.mark.parametrize("kind", ["counter", "fast point"])
+def test_the_energy_of_a_session_is_without_its_warm_up(kind: str) -> None:
+    made = record(SENSORS[kind], 3, (6.0, 4.0))
+    ended = event("session_ended", 60 * S)
+    session = fold([*as_warmups(made.records, [1]), ended])
+    whole, second = snapshot(session, 60 * S).summary.energy, turn_result(session, 1, 60 * S).figures.energy
+    assert whole is not None
+    assert second is not None
+    assert (whole.gross_j, whole.net_j, whole.j_per_token) == (second.gross_j, second.net_j, second.j_per_token)
+    again = to_session(decode_file(b"".join(encode_file(to_file(session)))))
+    assert snapshot(again, 60 * S).summary == snapshot(session, 60 * S).summary

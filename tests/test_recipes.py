@@ -1,0 +1,122 @@
+"""The recipes of CONTRIBUTING.md and the map in docs/architecture.md: that they are true."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.requirements import need_program
+
+_ROOT = Path(__file__).parents[1]
+_EXAMPLES = _ROOT / "docs" / "examples"
+_COPIED = ("edgetop", "themes", "sessions", "tests/support")
+
+FILES = {
+    "add-a-sensor": 2,
+    "add-a-verb": 2,
+    "add-a-pane": 3,
+    "add-a-server-kind": 2,
+    "add-a-figure": 3,
+    "add-an-option": 1,
+}
+
+
+def changed_files(patch: Path) -> list[str]:
+    """Files of edgetop that a patch touches; tests are not counted."""
+    names = re.findall(r"^\+\+\+ b/(\S+)", patch.read_text("utf-8"), re.MULTILINE)
+    return [name for name in names if not name.startswith("tests/")]
+
+
+def test_every_recipe_has_its_example_and_every_example_its_recipe() -> None:
+    assert {path.stem for path in _EXAMPLES.glob("*.patch")} == set(FILES)
+    linked = re.findall(r"docs/examples/([a-z-]+)\.patch\)", (_ROOT / "CONTRIBUTING.md").read_text("utf-8"))
+    assert sorted(linked) == sorted(FILES)
+
+
+@pytest.mark.parametrize(("name", "count"), FILES.items())
+def test_an_example_touches_so_many_files(name: str, count: int) -> None:
+    assert len(changed_files(_EXAMPLES / f"{name}.patch")) == count
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_example_works(tmp_path: Path, name: str) -> None:
+    need_program("git")
+    for folder in _COPIED:
+        shutil.copytree(_ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "tests" / "__init__.py").touch()
+    patch = _EXAMPLES / f"{name}.patch"
+    subprocess.run(["git", "apply", "-C1", str(patch)], cwd=tmp_path, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOWS[name]], cwd=tmp_path, capture_output=True, text=True, check=False,
+        env={"PYTHONPATH": str(tmp_path), "HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_the_files_that_the_map_names_exist() -> None:
+    text = (_ROOT / "docs" / "architecture.md").read_text("utf-8")
+    answers = re.findall(r"`(edgetop/[a-z_/]+\.py)`", text.partition("## Ten questions")[2])
+    assert len(answers) == 10
+    assert [name for name in answers if not (_ROOT / name).is_file()] == []
+    folders = re.findall(
+        r"(?<![\w/])((?:core|io|telemetry|inference|fit|settings|session|live|tui|commands|bench)/[a-z_/]*\.py)", text
+    )
+    assert folders
+    assert [name for name in folders if not (_ROOT / "edgetop" / name).is_file()] == []
+
+
+SHOWS = {
+    "add-a-sensor": """
+from pathlib import Path
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.registry import take_inventory
+root = Path("machine")
+meter = root / "sys/class/powermeter/dc_in/power_uw"
+meter.parent.mkdir(parents=True)
+meter.write_text("6500000\\n")
+inventory = take_inventory(Host(sysroot=root))
+source = next(source for source in inventory.sources if source.info.name == "power.dc_in")
+assert list(source.read()) == [6.5]
+""",
+    "add-a-verb": """
+import contextlib, io
+from edgetop.cli import main
+out = io.StringIO()
+with contextlib.redirect_stdout(out):
+    assert main(["threads", "--json"]) == 0
+assert '"decode"' in out.getvalue()
+""",
+    "add-a-pane": """
+from edgetop.tui import keys
+from edgetop.tui.panes.column import PANES, TITLES
+from tests.support.demo_session import demo_view
+assert keys.PANES == TITLES
+drawn = ["".join(span.text for span in line) for line in PANES["thermal"].boxed(demo_view(), 50, 6)]
+assert "61 °C" in drawn[0] and "frequency" in drawn[-2]
+""",
+    "add-a-server-kind": """
+from edgetop.inference.server import KINDS
+assert "koboldcpp" in KINDS
+""",
+    "add-a-figure": """
+import contextlib, io, json
+from edgetop.cli import main
+out = io.StringIO()
+with contextlib.redirect_stdout(out):
+    assert main(["sessions", "show", "sessions/smollm2-135m-q4_1-1-thread.json", "--json"]) == 0
+assert "decode_ms_per_token" in out.getvalue()
+""",
+    "add-an-option": """
+import contextlib, io
+from edgetop.cli import main
+out = io.StringIO()
+with contextlib.redirect_stdout(out):
+    assert main(["config", "--json"]) == 0
+assert "bell" in out.getvalue()
+""",
+}

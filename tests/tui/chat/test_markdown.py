@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.segment import Segment
+from rich.style import Style
+
+from edgetop.tui.chat.markdown import render_markdown
+from edgetop.tui.chat.transcript import MARKDOWN_ROLES, StyledLine
+from edgetop.tui.glyphs import LEVELS, GlyphLevel, glyphs_for
+from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
+
+ROLE_STYLES = {role: Style(color=f"color({number})") for number, role in enumerate(MARKDOWN_ROLES, 20)}
+
+
+def render(text: str, width: int = 40, level: GlyphLevel = "braille") -> list[StyledLine] | None:
+    return render_markdown(text, width, Style(), ROLE_STYLES, glyphs_for(level))
+
+
+def plain(lines: list[StyledLine] | None) -> list[str]:
+    assert lines is not None
+    return ["".join(segment.text for segment in line) for line in lines]
+
+
+def role_of(lines: list[StyledLine] | None, word: str) -> list[str]:
+    assert lines is not None
+    styles = [segment.style for line in lines for segment in line if word in segment.text]
+    return [role for role, style in ROLE_STYLES.items() for found in styles if found and found.color == style.color]
+
+
+def test_marks_become_looks() -> None:
+    text = "# Head\n\nSome *soft* and **hard** and `code`.\nNext line.\n\n- one • two\n  - inner\n\n1. first\n\n> said"
+    assert plain(render(text)) == [
+        "Head",
+        "",
+        "Some soft and hard and code.",
+        "Next line.",
+        "",
+        " · one • two",
+        "    · inner",
+        "",
+        " 1 first",
+        "",
+        "│ said",
+    ]
+    assert [role_of(render(text), word) for word in ("Head", "soft", "hard", "code", "said")] == [
+        ["heading"],
+        ["emphasis"],
+        ["strong"],
+        ["code"],
+        ["quote"],
+    ]
+
+
+def test_code_is_highlighted_by_roles_and_kept_as_written() -> None:
+    lines = render("```python\nif x:\n    return 'a'  # why\n```")
+    assert plain(lines) == ["  if x:", "      return 'a'  # why"]
+    assert role_of(lines, "return") == ["keyword"]
+    assert role_of(lines, "why") == ["comment"]
+
+
+def test_code_in_an_unknown_language_is_plain() -> None:
+    lines = render("```nonesuch\nif x: [b]\n```")
+    assert plain(lines) == ["  if x: [b]"]
+    assert role_of(lines, "if") == ["code"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "see [here](http://a.b/%1b) and ![it](c)",
+        "a <b>bold</b> <!-- hidden --> tag",
+        "[name]: http://a.b",
+        "&#x202e; &amp; &#27;",
+        "~~gone~~ <http://a.b>",
+    ],
+)
+def test_what_would_hide_text_is_shown_as_written(text: str) -> None:
+    assert plain(render(text + " *x*", 80)) == [text + " x"]
+
+
+def test_a_table_breaks_long_words_instead_of_cutting_them() -> None:
+    lines = plain(render("| a | b |\n|---|---|\n| 1 | " + "w" * 60 + " |"))
+    assert "".join(lines).count("w") == 60
+
+
+@pytest.mark.parametrize("text", [">" * 500 + " deep", "- " * 100 + "deep", "|a" * 30 + "\n" + "|-" * 30 + "\n"])
+def test_what_cannot_be_shown_whole_is_left_as_plain_text(text: str) -> None:
+    assert render(text) is None
+
+
+@pytest.mark.parametrize("text", HOSTILE_REPLIES, ids=range(len(HOSTILE_REPLIES)))
+@pytest.mark.parametrize("level", LEVELS)
+def test_hostile_replies_are_harmless(text: str, level: GlyphLevel) -> None:
+    check(render(text[:6000], 40, level), 40)
+
+
+@settings(deadline=None)
+@given(hostile_text, st.integers(4, 60), st.sampled_from(LEVELS))
+def test_any_text_gives_harmless_lines_that_fit(text: str, width: int, level: GlyphLevel) -> None:
+    check(render(text, width, level), width)
+
+
+def check(lines: list[StyledLine] | None, width: int) -> None:
+    for line in lines or []:
+        assert not acts_on_a_terminal("".join(segment.text for segment in line))
+        assert Segment.get_line_length(list(line)) <= width
+        assert not any(segment.control or (segment.style and segment.style.link) for segment in line)
+
+
+def test_the_ascii_level_draws_with_ascii_only() -> None:
+    lines = plain(render("- a\n\n> b\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n---", 40, "ascii"))
+    assert "".join(lines).isascii()

@@ -1,0 +1,98 @@
+"""Money and hours on the energy pane."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.energy.duty import TOKENS, Price
+from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
+from edgetop.live import chat_session
+from edgetop.live.chat_session import LiveOptions
+from edgetop.session.store import Store
+from edgetop.tui.app import ChatApp
+from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.panes.column import PANES
+from edgetop.tui.panes.pane import PaneWidget
+from edgetop.tui.panes.view import View
+from edgetop.tui.screens.live import LiveScreen
+from tests.support.demo_session import DemoLiveSession, demo_records, demo_view, with_readings
+
+PRICE = Price(per_kwh=0.30, currency="EUR")
+
+
+def lines(view: View, width: int = 46) -> list[str]:
+    return ["".join(span.text for span in line) for line in PANES["energy"].render(view, width, 8)]
+
+
+def priced(level: GlyphLevel = "braille") -> View:
+    return replace(demo_view(level=level), price=PRICE)
+
+
+def on_battery(view: View) -> View:
+    turn = view.snapshot.turn
+    assert turn is not None
+    assert turn.figures.energy is not None
+    energy = replace(turn.figures.energy, scope="battery")
+    turn = replace(turn, figures=replace(turn.figures, energy=energy))
+    return with_readings(replace(view, snapshot=replace(view.snapshot, turn=turn)), {"battery.energy": 50 * J_PER_WH})
+
+
+def test_a_price_adds_what_a_million_tokens_and_the_session_cost() -> None:
+    view = priced()
+    turn = view.snapshot.turn
+    assert turn is not None
+    assert turn.figures.energy is not None
+    per_token = turn.figures.energy.j_per_token
+    assert per_token is not None
+    session, cost = [line for line in lines(view) if "EUR" in line]
+    assert re.search(r"session [\d.]+ Wh  [\d.]+ EUR$", session)
+    shown = re.match(r"([\d.]+) ± ([\d.]+) EUR per million tokens  gross$", cost)
+    assert shown is not None
+    factor = TOKENS / (J_PER_WH * WH_PER_KWH) * PRICE.per_kwh
+    assert abs(float(shown[1]) / (per_token.value * factor) - 1) < 0.01
+    assert abs(float(shown[2]) / ((per_token.high - per_token.low) / 2 * factor) - 1) < 0.1
+
+
+def test_without_a_price_no_money_is_shown() -> None:
+    assert not [line for line in lines(demo_view()) if "EUR" in line]
+    assert len(lines(priced())) == len(lines(demo_view())) + 1
+
+
+def test_ascii_has_no_plus_minus_sign() -> None:
+    _, cost = [line for line in lines(priced("ascii")) if "EUR" in line]
+    assert "+-" in cost
+    assert cost.isascii()
+
+
+def test_a_battery_shows_the_hours_that_are_left_at_this_power() -> None:
+    view = on_battery(demo_view())
+    (battery,) = [line for line in lines(view) if "battery" in line and " h " in line]
+    energy = view.snapshot.turn and view.snapshot.turn.figures.energy
+    assert energy
+    assert battery.startswith(f"battery {int(50 / energy.mean_w.value)} h ")
+    assert battery.endswith(" W")
+
+
+def test_other_scopes_and_an_unknown_charge_show_no_hours() -> None:
+    charged = with_readings(demo_view(), {"battery.energy": 50 * J_PER_WH})
+    unknown = with_readings(on_battery(demo_view()), {"battery.energy": None})
+    for view in (charged, unknown):
+        assert not [line for line in lines(view) if " h " in line]
+
+
+async def test_the_price_of_the_command_line_reaches_the_pane(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    still = DemoLiveSession(demo_records())
+    monkeypatch.setattr(chat_session, "LiveSession", lambda *_arguments: still)
+    monkeypatch.setattr(LiveScreen, "action_choose_model", lambda _screen: None)
+    app = ChatApp(lambda: (LiveOptions(), Store(tmp_path)), model=None, level="block", price=PRICE)
+    async with app.run_test(size=(120, 40)) as pilot:
+        while not isinstance(app.screen, LiveScreen):
+            await pilot.pause()
+        still.play(lambda _said: None, lambda _prompt: None)
+        app.screen._draw()
+        pane = app.screen.query_one("#energy", PaneWidget)
+        assert any("EUR per million tokens" in line for line in pane.plain)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from rich.cells import cell_len
+
+from edgetop.core.records import DeviceInfo
+from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.panes.meters import Layout, bar, draw
+from edgetop.tui.panes.view import View
+from edgetop.tui.styled_text import Line
+from tests.support.demo_session import S, demo_event, demo_view, with_readings
+from tests.support.hostile_text import acts_on_a_terminal, hostile_text
+
+
+def text_of(line: Line) -> str:
+    return "".join(span.text for span in line)
+
+
+def drawn(view: View, columns: int, layout: Layout) -> list[str]:
+    return [text_of(line) for line in draw(view, columns, layout)]
+
+
+def with_cores(view: View, count: int) -> View:
+    readings = {f"cpu.{core}": None for core in range(16)} | {f"cpu.{core}": 10.0 + core for core in range(count)}
+    return with_readings(view, {**readings, "cpu.total": 55.0})
+
+
+@pytest.mark.parametrize(("columns", "layout"), [(118, "wide"), (78, "narrow"), (58, "narrow"), (40, "small")])
+@pytest.mark.parametrize("cores", [0, 1, 2, 3, 4, 6, 16])
+def test_every_line_fills_its_columns_whatever_the_machine(columns: int, layout: Layout, cores: int) -> None:
+    for level in LEVELS:
+        for power in (True, False):
+            lines = drawn(with_cores(demo_view(level=level, power=power), cores), columns, layout)
+            assert len(lines) == {"wide": 3, "narrow": 7, "small": 1}[layout]
+            assert {cell_len(line) for line in lines} == {columns}
+            assert level != "ascii" or "".join(lines).isascii()
+
+
+def test_cores_stand_below_each_other_as_in_htop() -> None:
+    _, first, second = drawn(with_cores(demo_view(), 4), 118, "wide")
+    assert re.match(r" 1\[\|+ +10%\]  3\[\|+ +12%\] ", first)
+    assert re.match(r" 2\[\|+ +11%\]  4\[\|+ +13%\] ", second)
+
+
+@pytest.mark.parametrize(("columns", "layout", "cores"), [(118, "wide", 16), (58, "narrow", 8)])
+def test_more_cores_than_there_is_room_for_become_their_mean_and_the_busiest(
+    columns: int, layout: Layout, cores: int
+) -> None:
+    _, first, second, *_ = drawn(with_cores(demo_view(), cores), columns, layout)
+    assert re.match(rf"{cores} CPUs\[\|+ +55%\]", first)
+    assert re.match(rf"busiest\[\|+ +{9 + cores}%\]", second)
+
+
+def test_a_full_bar_says_so_without_colour() -> None:
+    assert text_of(bar("Mem", 0.96, ("7.6G/7.9G",), 20)) == "Mem[|||||7.6G/7.9G!]"
+    assert "!" not in text_of(bar("Mem", 0.94, ("7.6G/7.9G",), 20))
+    assert text_of(bar("Mem", 1.0, ("no room",), 8)) == "Mem[||!]"
+
+
+def test_a_bar_never_shows_half_a_figure() -> None:
+    for width in range(5, 30):
+        words = text_of(bar("Ctx", 0.5, ("2048/4096", "50%"), width))[4:-1].lstrip("| ")
+        assert words in {"2048/4096", "50%", ""}
+
+
+def test_a_missing_reading_is_an_empty_bar_that_says_so() -> None:
+    assert text_of(bar("Pwr", None, ("n/a",), 14)) == "Pwr[      n/a]"
+
+
+def test_the_status_line_names_model_device_and_recording() -> None:
+    (line, *_) = drawn(demo_view(), 118, "wide")
+    assert line.startswith("edgetop  SmolLM2-1.7B-Instruct Q4_K_M · 0.99G · 4 threads   raspberrypi5 · 8.0G · ondemand")
+    assert "61 °C" in line
+    assert line.endswith("● rec 00:01:07")
+    assert "°C" not in drawn(with_readings(demo_view(), {"temperature.cpu": None}), 118, "wide")[0]
+
+
+def test_whether_it_is_recorded_outlives_a_name_of_any_length() -> None:
+    view = demo_view()
+    load = view.snapshot.load
+    assert load is not None
+    named = replace(load, model=replace(load.model, name="x" * 200))
+    view = replace(view, snapshot=replace(view.snapshot, load=named), recording="trouble")
+    for columns in (118, 78, 58):
+        line = drawn(view, columns, "narrow")[0]
+        assert line.endswith("! not recording 00:01:07")
+        assert "xxx…" in line
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [("model_loading", "loading a model 45%"), ("load_failed", "no model"), ("engine_died", "the engine stopped")],
+)
+def test_without_a_model_the_status_says_what_is_the_matter(kind: str, says: str) -> None:
+    view = demo_view(more=[demo_event(kind)])
+    view = replace(view, load_fraction=0.45 if kind == "model_loading" else None)
+    assert says in drawn(view, 118, "wide")[0]
+    assert drawn(view, 40, "small")[0].startswith(says)
+
+
+def test_panes_fold_into_lines_that_lose_their_longest_words_first() -> None:
+    wide, narrow = drawn(demo_view(), 78, "narrow"), drawn(demo_view(), 58, "narrow")
+    assert [line[:4] for line in wide[3:]] == [line[:4] for line in narrow[3:]] == ["tok ", "mem ", "pwr ", "J/t "]
+    assert re.search(r"^tok decode 6.46 tok/s +first token 0.41 s · p50 \d+  p95 \d+  p99 \d+ ms$", wide[3])
+    assert re.search(r"^tok decode 6.46 tok/s +first token 0.41 s$", narrow[3])
+    hidden = replace(demo_view(), hidden=frozenset({"memory", "energy"}))
+    assert [line[:4] for line in drawn(hidden, 78, "narrow")[3:]] == ["tok ", "pwr "]
+
+
+def test_without_power_the_folded_lines_say_why() -> None:
+    lines = drawn(demo_view(power=False), 78, "narrow")
+    assert re.search(r"^pwr n/a +virtual machine: power sensors stay with the host$", lines[5])
+    assert re.search(r"^J/t n/a +No energy per token, since power is not known$", lines[6])
+
+
+def test_the_small_line_tells_trouble_before_figures() -> None:
+    view = replace(demo_view(), recording="trouble", paused=True)
+    assert drawn(view, 40, "small")[0].startswith("PAUSED  ! not recording  6.46 tok/s")
+    assert re.match(r"6\.46 tok/s  1\.46 ± 0\.0\d+ J/t  mem 1\.3G", drawn(demo_view(), 40, "small")[0])
+
+
+@given(hostile_text, hostile_text, st.sampled_from(LEVELS), st.integers(1, 130))
+def test_names_cannot_leave_their_line(model: str, host: str, level: GlyphLevel, columns: int) -> None:
+    view = demo_view(until_us=3 * S, level=level, power=False)
+    load = view.snapshot.load
+    assert load is not None
+    named = replace(load, model=replace(load.model, name=model, quantization=host))
+    view = replace(view, device=DeviceInfo(hostname=host, governor=model), snapshot=replace(view.snapshot, load=named))
+    layouts: tuple[Layout, ...] = ("wide", "narrow", "small")
+    for layout in layouts:
+        for line in drawn(view, columns, layout):
+            assert cell_len(line) == columns
+            assert not acts_on_a_terminal(line)

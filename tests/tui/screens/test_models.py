@@ -1,0 +1,287 @@
+"""The check screen over models that are described and machines that are written out by hand."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from rich.cells import cell_len
+
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.records import machine_key
+from edgetop.fit.assessment import Workload, assess
+from edgetop.fit.model_assessments import ModelAssessments, Surveyed
+from edgetop.inference.model_file import content_key
+from edgetop.live.tuned import TunedModel, save_tuned, tuned_file
+from edgetop.telemetry.device import describe
+from edgetop.telemetry.host import Host
+from edgetop.tui.app import ChatApp, SingleScreenApp
+from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.screens.list import MARKS, cells_of, fit_columns
+from edgetop.tui.screens.live import LiveScreen
+from edgetop.tui.screens.models import PICKER_COLUMNS, ModelChoice, ModelRow, ModelsScreen
+from tests.support.example_machine import by_hand, llama_facts, place_of
+from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
+from tests.tui.screen_text import choose_row, rows_of, text_of, until, until_said, until_shown
+from tests.tui.scripted_app import StartApp, say, start_app
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SIZES = ((120, 36), (80, 24), (40, 12))
+__all__ = ["by_hand"]
+pytestmark = pytest.mark.usefixtures("by_hand")
+
+
+class Shelf(ModelAssessments):
+    """Three models, two contexts each, and a file that is none."""
+
+    def __init__(self, hostile: str = "") -> None:
+        super().__init__(list, place_of)
+        self._hostile = hostile
+        self.looked_on: set[str] = set()
+        self.waits = threading.Event()
+        self.waits.set()
+
+    def __iter__(self) -> Iterator[Surveyed]:
+        self.looked_on.add(threading.current_thread().name)
+        self.waits.wait(30)
+        sizes = {"Llama 7B": (32, 4096), "Llama 1B": (12, 2048), "Llama 13B": (40, 5120)}
+        for name, (n_layer, n_embd) in sizes.items():
+            path = Path(f"/models/{name}.gguf")
+            facts = llama_facts(self._hostile or name, n_layer=n_layer, n_embd=n_embd, source=str(path))
+            self._read[path] = facts
+            for n_ctx in (4096, 32_768):
+                found = assess(facts, EngineSettings(n_ctx=n_ctx), Workload(), self.place)
+                yield Surveyed(name=name, path=path, assessment=found)
+        problem = "the file is a web page, not a model; the download went wrong"
+        yield Surveyed(
+            name=self._hostile or "broken", path=Path("/models/broken.gguf"), assessment=None, problem=problem
+        )
+
+
+def app_of(survey: ModelAssessments, level: GlyphLevel = "braille") -> SingleScreenApp[ModelChoice | None]:
+    return SingleScreenApp(lambda level: ModelsScreen(level, survey), level=level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("size", SIZES, ids=[f"{columns}x{rows}" for columns, rows in SIZES])
+async def test_the_check_screen_looks_as_in_the_picture(size: tuple[int, int], level: GlyphLevel) -> None:
+    app = app_of(Shelf(), level)
+    async with app.run_test(size=size) as pilot:
+        await until_shown(pilot, "7 rows", *(() if size[1] < 18 else ("machine ",)))
+        drawn = rows_of(app)
+    assert max(map(cell_len, drawn)) <= size[0]
+    assert level != "ascii" or "".join(drawn).isascii()
+    picture = GOLDEN / f"check-{size[0]}x{size[1]}-{level}.txt"
+    if os.environ.get("EDGETOP_WRITE_PICTURES"):
+        picture.write_text("\n".join(drawn) + "\n", encoding="utf-8")
+    assert drawn == picture.read_text(encoding="utf-8").splitlines()
+
+
+async def test_the_best_verdict_comes_first_and_what_cannot_be_read_last() -> None:
+    app = app_of(Shelf())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "7 rows")
+        rows = table(rows_of(app))
+        assert rows[0].startswith("> fits ")
+        assert "Llama 1B" in rows[0]
+        assert rows[5].startswith("does not fit")
+        assert rows[6].startswith("cannot be read broken: the file is a web page")
+
+
+async def test_a_letter_sorts_and_the_same_letter_turns_round() -> None:
+    app = app_of(Shelf())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "7 rows")
+        await pilot.press("m")
+        await until_shown(pilot, "sorted by memory")
+        assert ["Llama 1B" in row for row in table(rows_of(app))[:1]] == [True]
+        await pilot.press("m")
+        await until_shown(pilot, "reversed by memory")
+        assert "Llama 13B" in table(rows_of(app))[0]
+        assert table(rows_of(app))[6].startswith("cannot be read")
+
+
+async def test_the_row_that_was_chosen_stays_chosen_when_the_order_changes() -> None:
+    app = app_of(Shelf())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "7 rows", "Llama 1B Q8_0")
+        await pilot.press("m", "m")
+        await until_shown(pilot, "reversed by memory")
+        assert "Llama 1B Q8_0" in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.return_value is not None, "a choice")
+    assert app.return_value == ModelChoice(Path("/models/Llama 1B.gguf"), 4096)
+
+
+async def test_the_details_follow_the_row_and_tell_what_would_help() -> None:
+    app = app_of(Shelf())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "7 rows", "nothing to change")
+        await pilot.press("j", "j", "j", "j", "j")
+        await until_shown(pilot, "Llama 13B Q8_0", "instead of does not fit")
+        await pilot.press("j")
+        await until_shown(pilot, "problem")
+
+
+async def test_the_screen_answers_while_the_models_are_looked_at_in_another_thread() -> None:
+    survey = Shelf()
+    survey.waits.clear()
+    app = app_of(survey)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "looking")
+        await pilot.press("m")
+        await until_shown(pilot, "sorted by memory")
+        survey.waits.set()
+        await until_shown(pilot, "7 rows")
+    assert threading.main_thread().name not in survey.looked_on
+
+
+async def test_escape_goes_back_without_a_choice_even_while_it_looks() -> None:
+    survey = Shelf()
+    survey.waits.clear()
+    app = app_of(survey)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "looking")
+        await pilot.press("escape")
+        await until(pilot, lambda: not app.is_running or app.return_code is not None, "the end")
+        survey.waits.set()
+    assert app.return_value is None
+
+
+async def test_what_cannot_be_read_cannot_be_chosen() -> None:
+    app = app_of(Shelf())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "7 rows")
+        await pilot.press("end", "enter")
+        await until_shown(pilot, "problem")
+        assert app.return_value is None
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_names_from_headers_stay_literal(size: tuple[int, int]) -> None:
+    app = app_of(Shelf(" ".join(HOSTILE_REPLIES)))
+    async with app.run_test(size=size) as pilot:
+        await until_shown(pilot, "7 rows")
+        drawn = rows_of(app)
+    assert len(drawn) == size[1]
+    assert not acts_on_a_terminal("".join(drawn))
+    assert max(map(cell_len, drawn)) <= size[0]
+
+
+async def test_without_models_the_screen_says_where_they_would_be_found() -> None:
+    app = app_of(ModelAssessments(list, place_of))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "no models", "0 rows")
+
+
+def table(drawn: list[str]) -> list[str]:
+    return [row.strip() for row in drawn[2:9]]
+
+
+def found(name: str, problem: str = "") -> ModelRow:
+    return ModelRow(name, Path("/m"), 98_304_000, "Hugging Face", problem)
+
+
+def line_of(row: ModelRow, width: int, level: GlyphLevel = "braille") -> str:
+    slots = fit_columns(PICKER_COLUMNS, [row], width + MARKS, level)
+    return "".join(span.text for span in cells_of(row, slots, level))
+
+
+def test_a_model_is_listed_with_its_size_and_where_it_was_found() -> None:
+    assert line_of(found("tiny"), 75).split() == ["tiny", "93.8", "MiB", "Hugging", "Face"]
+    assert line_of(found("tiny", "incomplete"), 75).split() == ["incomplete:", "tiny", "93.8", "MiB", "Hugging", "Face"]
+
+
+def test_where_there_is_little_room_the_name_and_its_problem_come_first() -> None:
+    assert line_of(found("a-model-with-a-rather-long-name-q4_k_m"), 28, "ascii") == "a-model-with-a-ra~  93.8 MiB"
+    assert line_of(found("a-model-with-a-rather-long-name-q4_k_m"), 24, "ascii") == "a-model-with-a-rather-l~"
+    assert line_of(found("tiny", "incomplete"), 20).strip() == "incomplete: tiny"
+
+
+@given(hostile_text, st.integers(10, 90), st.sampled_from(LEVELS))
+def test_a_name_cannot_leave_its_line(name: str, width: int, level: GlyphLevel) -> None:
+    text = line_of(found(name), width, level)
+    assert cell_len(text) <= width
+    assert not acts_on_a_terminal(text)
+
+
+__all__ = ["start_app"]
+LEFT_OPEN = frozenset({"n_threads", "n_threads_batch", "n_batch", "n_ubatch", "type_k", "type_v"})
+
+
+def tuned_to(path: Path, app: ChatApp, threads: int) -> None:
+    """Write a model's file, and save what it was tuned to."""
+    path.write_bytes(b"GGUF" + bytes(60) + path.name.encode())
+    options, store = app._prepare()
+    save_tuned(
+        tuned_file(store.folder),
+        TunedModel(
+            model=content_key(path),
+            machine=machine_key(describe(Host(sysroot=options.sysroot))),
+            label=path.stem,
+            size_bytes=path.stat().st_size,
+            goal="speed",
+            tuned_at="2026-10-12T14:03:22+00:00",
+            n_threads=threads,
+            n_threads_batch=threads,
+            kv_type="q8_0",
+        ),
+    )
+
+
+def leave_open(app: ChatApp, fields: frozenset[str]) -> None:
+    """As if the person had chosen all other settings."""
+    options, store = app._prepare()
+    app._prepare = lambda: (replace(options, left_open=fields), store)
+
+
+def loaded(app: ChatApp) -> list[EngineSettings]:
+    screen = next((screen for screen in app.screen_stack if isinstance(screen, LiveScreen)), None)
+    return [] if screen is None else [load.settings for load in screen._live.session.loads]
+
+
+async def test_the_first_model_one_by_name_and_one_of_the_picker_have_their_own_defaults(start_app: StartApp) -> None:
+    first, second, third = Path("first.gguf"), Path("second.gguf"), Path("models/third.gguf")
+    third.parent.mkdir()
+    app = start_app(model=first)
+    leave_open(app, LEFT_OPEN)
+    for threads, path in enumerate((first, second, third), 2):
+        tuned_to(path, app, threads)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: len(loaded(app)) == 1, "the first model is loaded")
+        await until_said(pilot, "first: 2 threads, KV cache q8_0; tuned for speed.")
+        await say(pilot, "/model second.gguf")
+        await until(pilot, lambda: len(loaded(app)) == 2, "the second model is loaded")
+        await say(pilot, "/model")
+        await until_shown(pilot, "third")
+        await choose_row(pilot, "third")
+        await pilot.press("enter")
+        await until(pilot, lambda: len(loaded(app)) == 3, "the third model is loaded")
+        assert [(settings.n_threads, settings.type_k) for settings in loaded(app)] == [
+            (2, "q8_0"), (3, "q8_0"), (4, "q8_0"),
+        ]  # fmt: skip
+
+
+async def test_a_setting_that_the_person_chose_stays(start_app: StartApp) -> None:
+    app = start_app(model=Path("first.gguf"))
+    leave_open(app, LEFT_OPEN - {"type_k", "type_v"})
+    tuned_to(Path("first.gguf"), app, 2)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: len(loaded(app)) == 1, "the model is loaded")
+        assert [(settings.n_threads, settings.type_k) for settings in loaded(app)] == [(2, "f16")]
+
+
+async def test_a_model_that_was_not_tuned_is_run_as_ever(start_app: StartApp) -> None:
+    app = start_app(model=Path("other.gguf"))
+    leave_open(app, LEFT_OPEN)
+    tuned_to(Path("first.gguf"), app, 2)
+    Path("other.gguf").write_bytes(b"GGUF" + bytes(70))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: len(loaded(app)) == 1, "the model is loaded")
+        assert loaded(app)[0].type_k == "f16"
