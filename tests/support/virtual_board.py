@@ -293,6 +293,8 @@ def process_board(root: Path, kind: str, pid: int, seed: int = 1) -> Iterator[Pr
     finally:
         ended.set()
         thread.join()
+        # The truth reaches beyond whatever was recorded meanwhile.
+        board.step()
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -191,7 +191,7 @@ async def test_reasoning_is_folded_until_somebody_opens_it(start_app: StartApp) 
 
 
 async def test_a_thought_shows_its_last_line_while_it_goes_on(start_app: StartApp) -> None:
-    app = start_app("<think>One.\nTwo goes on " + "and on " * 50, tokens_per_s=SLOW * 2)
+    app = start_app("<think>One.\nTwo goes on " + "and on " * 50, tokens_per_s=SLOW / 3)
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, LOADED)
         await say(pilot, "Well?")
