@@ -174,7 +174,7 @@ class RunTarget(Struct, frozen=True, kw_only=True):
 
 
 class Assessment(Struct, frozen=True, kw_only=True):
-    """What was found. A figure that cannot be had is `Missing`, or `None` where its basis is missing already."""
+    """What was found. A figure that cannot be had is `Unavailable`, or `None` where its basis is missing already."""
 
     facts: ModelFacts
     requested: EngineSettings

@@ -62,7 +62,7 @@ def predict_energy(
     depth_tokens: int,
     past_runs: Sequence[PastRun] = (),
 ) -> EnergyPrediction | Unavailable:
-    """Predict for the speed that was predicted. Missing where no power of this machine has ever been seen."""
+    """Predict for the speed that was predicted. Unavailable where no power of this machine has ever been seen."""
     runs = _metered_runs(facts, machine, settings, threads, past_runs)
     own = _from_runs(runs, speed, depth_tokens)
     if own is not None:

@@ -201,7 +201,7 @@ def run_of(
     prefill_tokens_per_s: float | None = None,
     measured_at: str,
 ) -> TimingSample | Unavailable:
-    """What a bench taught; Missing where the formulas have nothing to say of it."""
+    """What a bench taught; Unavailable where the formulas have nothing to say of it."""
     time = decode_time(facts, machine, settings, threads=threads, depth_tokens=depth_tokens)
     if isinstance(time, Unavailable):
         return time

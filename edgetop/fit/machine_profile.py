@@ -324,7 +324,7 @@ def measure_machine(
 
 
 def load_profile(file: Path, key: str) -> MachineProfile | Unavailable:
-    """The profile of a machine. Missing, with the reason, where there is none or the file is not one of ours."""
+    """The profile of a machine. Unavailable, with the reason, where there is none or the file is not one of ours."""
     profiles = load_profiles(file)
     if isinstance(profiles, Unavailable):
         return profiles
@@ -335,7 +335,7 @@ def load_profile(file: Path, key: str) -> MachineProfile | Unavailable:
 
 
 def load_profiles(file: Path) -> tuple[MachineProfile, ...] | Unavailable:
-    """All profiles in a file, none where there is no file; Missing, with the reason, where it cannot be used."""
+    """All profiles in a file, none where there is no file; Unavailable, with the reason, where it cannot be used."""
     try:
         with file.open("rb") as opened:
             content = opened.read(LARGEST_FILE_BYTES + 1)

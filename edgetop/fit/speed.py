@@ -56,8 +56,8 @@ def predict_speed(
     """Predict for one token at `depth_tokens` in the KV cache and for a prompt of `prompt_tokens`.
 
     Own runs of the same model come first; then own runs of others or this machine's calibration, whichever has the
-    narrower band; then the figures of the machine as they are. Missing where nothing is known of what the model would
-    run on.
+    narrower band; then the figures of the machine as they are. Unavailable where nothing is known of what the model
+    would run on.
     """
     time = decode_time(facts, machine, settings, threads=threads, depth_tokens=depth_tokens)
     if isinstance(time, Unavailable):
