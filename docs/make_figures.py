@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from docs.make_settings import escaped
 from edgetop.core.figures import BY_NAME, FIGURES, Combined, Evidence, Figure, Kind
 
 FILE = Path(__file__).with_name("figures.md")
@@ -72,8 +73,8 @@ def _cells(figure: Figure) -> list[str]:
         f"`{figure.name}`{judged}",
         figure.unit,
         figure.label,
-        _escaped(figure.formula),
-        f"{_escaped(figure.source)} (rests on: {rests_on})",
+        escaped(figure.formula),
+        f"{escaped(figure.source)} (rests on: {rests_on})",
         ", ".join(of),
         _missing(figure),
     ]
@@ -90,15 +91,6 @@ def _missing(figure: Figure) -> str:
         return figure.absent
     inside = f"`{figure.name.partition('.')[0]}.missing` or " if figure.kind in {"energy", "power"} else ""
     return f"reason in {inside}`{BY_NAME[figure.reason].name}`"
-
-
-def _escaped(text: str) -> str:
-    """Angle brackets, stars and underscores mean themselves outside of backquotes."""
-    parts = text.split("`")
-    for index in range(0, len(parts), 2):
-        for character in "*_<>[]":
-            parts[index] = parts[index].replace(character, f"\\{character}")
-    return "`".join(parts)
 
 
 if __name__ == "__main__":

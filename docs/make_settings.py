@@ -48,11 +48,11 @@ def _entry(option: Option[object]) -> str:
     ways += [f"`{option.env}`"] if is_of_file(option) or not option.flag_only else []
     default = shown(option.default)
     ways += [f"default {default}"] if default not in {NOT_SET, "none"} else []
-    words = _escaped(f"{in_words(option)} {option.about}".strip())
+    words = escaped(f"{in_words(option)} {option.about}".strip())
     return f"**{option.name}**: {', '.join(ways)}  \n{words}\n"
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Angle brackets, stars and underscores mean themselves outside of backquotes."""
     parts = text.split("`")
     for index in range(0, len(parts), 2):
