@@ -7,11 +7,14 @@
 # CMAKE_ARGS says how llama.cpp is built:
 #     make run PYTHON=python3.12 ARGS="-m llama3.2:1b"
 #     make native ARGS=--vulkan
+#     make test JOBS=1 ARGS=tests/core
 #     make native CMAKE_ARGS="-DGGML_CUDA=ON -DLLAVA_BUILD=OFF"
 
 PYTHON ?= python3
 ARGS ?=
 ENGINE_INDEX ?=
+# More tests at once than two starve those that drive a screen or a server.
+JOBS ?= 2
 ifdef CMAKE_ARGS
 export CMAKE_ARGS
 endif
@@ -31,7 +34,7 @@ native: $(VENV)/.run
 	@$(BIN)/edgetop engine build $(ARGS)
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

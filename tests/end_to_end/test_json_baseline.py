@@ -69,7 +69,8 @@ class Case(NamedTuple):
 
 
 # What varies from run to run, as patterns of paths (`-` stands for each element of a list). At these a number, a word
-# or a list of them is kept as its type; after `many` the list's length varies, after `any` even the type.
+# or a list of them is kept as its type; after `many` the list's length varies, after `any` even the type; a key after
+# `rare` is there only at times.
 TIMES = ("*_us", "*.load_s", "*.first_token_s", "*_tokens_per_s", "*.token_gap_ms.*", "*_ms")
 ENERGY = ("*_j.*", "*j_per_token.*", "*_w.*", "*.idle_w", "*tokens_per_wh.*")
 MEMORY = ("*.rss_peak_bytes", "any *.own_cost.cpu_percent", "*.own_cost.*")
@@ -82,6 +83,8 @@ RECORDED = (
     "*.series.-.absent.*",
     "any *.series.-.missing",
     "any *.reasons",
+    "*.source.period_s",
+    "rare *.properties.stamp_s",
     "*.watched_s",
     "*.left_out_s",
 )
@@ -476,7 +479,11 @@ def canonical(value: Any, measured: Sequence[str], path: str = "$") -> Any:  # n
         case {"column": str(name), "cells": cells, **others}:
             return {"column": name, **others, "cells": canonical(cells, measured, f"{path}.{name}")}
         case dict():
-            return {name: canonical(each, measured, f"{path}.{name}") for name, each in value.items()}
+            return {
+                name: canonical(each, measured, f"{path}.{name}")
+                for name, each in value.items()
+                if not is_among(measured, f"{path}.{name}", "rare")
+            }
         case list():
             kept = [canonical(each, measured, f"{path}.-") for each in value]
             if not is_among(measured, path, "many"):
