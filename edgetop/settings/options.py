@@ -103,35 +103,27 @@ CURRENCY: Final = Option[str](
 )
 
 REQUESTS_PER_HOUR: Final = Option[float | None](
-    "requests_per_hour",
     "use",
-    "--requests-per-hour",
-    default=None,
-    metavar="N",
-    parse=real(0, 1e6),
+    real(0, 1e6),
+    "N",
     help="how often the model is asked; energy per day and battery life are shown as well",
     about="With the model kept loaded, and loaded for each request; docs/duty.md has the formulas.",
     example="20",
 )
 
 ANSWER_TOKENS: Final = Option[int](
-    "answer_tokens",
     "use",
-    "--answer-tokens",
+    integer(1, 10_000_000),
+    "N",
     default=256,
-    metavar="N",
-    parse=integer(1, 10_000_000),
     help="length of an answer in tokens",
     about="Of the answers whose energy is shown.",
 )
 
 BATTERY_WH: Final = Option[float | None](
-    "battery_wh",
     "use",
-    "--battery-wh",
-    default=None,
-    metavar="X",
-    parse=real(0.001, 1e9),
+    real(0.001, 1e9),
+    "X",
     help="what the battery holds in Wh; with --requests-per-hour, how long it lasts is shown",
     about="The usable part of it.",
     example="50",
