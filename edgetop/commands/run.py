@@ -17,6 +17,7 @@ from edgetop.commands.inputs import (
     given_prompts,
     has_own_engine,
     live_options,
+    local_model,
     named_model,
     open_store,
     price_of,
@@ -37,7 +38,6 @@ from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_rate, format_seconds
 from edgetop.core.records import Tokens, TurnFinished
 from edgetop.core.sources import BATTERY_ENERGY
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
 from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
@@ -206,8 +206,11 @@ class _Talk:
                 self.failure = ModelError(report.message, report.hint)
             case Tokens() if report.part == "answer":
                 self._write_piece("".join(report.pieces))
-            case TurnFinished() if report.stop_reason == "failed":
-                self.failure = EdgetopError(report.error or "the engine could not answer")
+            case TurnFinished() if report.error or report.stop_reason == "failed":
+                hint = (
+                    "shorten it, or use --ctx or --full-context shift" if report.stop_reason == "context_full" else ""
+                )
+                self.failure = EdgetopError(report.error.rstrip(".") or "the engine could not answer", hint)
             case Notice():
                 self._tell(report)
             case Log() if self._verbose:
@@ -243,7 +246,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False, idle_s: float = 0.0) -> int:
     """Let the model answer the prompts and return the exit code. Raises EdgetopError."""
     if has_own_engine(settings):
-        model = resolve(settings[options.MODEL], folders=settings[options.MODEL_DIR], last_used=last_model())
+        model = local_model(settings[options.MODEL], settings, with_store_settings=True)
     else:
         model = named_model(settings)
     write = _ignore if as_json else write_reply
@@ -277,6 +280,7 @@ def _turn(turn: TurnEntry, *, text_recorded: bool) -> dict[str, Any]:
         "prompt": turn.prompt,
         "reply": parts["answer"] if text_recorded else None,
         "reasoning": parts["reasoning"] or None,
+        "error": (turn.end.error if turn.end else "") or None,
         "sampling": turn.sampling,
         "seed": turn.end.seed if turn.end else None,
         **msgspec.structs.asdict(turn.figures),

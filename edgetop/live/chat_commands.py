@@ -225,10 +225,15 @@ class ChatCommands:
             self._place.say(f"From the next prompt on: {argument}.")
 
     def _load_named(self, name: str) -> None:
-        from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only when asked for
+        if not name.startswith("hf:"):
+            self._load_found(lambda: self._live.find_model(name))
+            return
+        self._place.say(f"Looking for {name} ...")
+        self._live.download(name, self._place.say, self._load_found)
 
+    def _load_found(self, find: Callable[[], Path]) -> None:
         try:
-            path = resolve(name, folders=self._live.options.model_folders)
+            path = find()
         except EdgetopError as error:
             self._place.say(f"{error.what}\n{error.hint}".rstrip())
         else:

@@ -423,9 +423,9 @@ MODEL: Final = Option[str | None](
     short="-m",
     help="a GGUF file, a name from `edgetop models`, or hf:owner/repo[:quant] (default: the last one used)",
     about="A name alone is looked for in the working folder, the folders of --model-dir, the Hugging Face "
-    "cache, llama.cpp's and LM Studio's folders and Ollama's store. hf:owner/repo[:quant] is downloaded "
-    "with huggingface_hub, which the extra `hub` brings. With --server it is the name of one of the "
-    "server's models.",
+    "cache, the stores of llama.cpp, LM Studio, Ollama, Docker, Jan, GPT4All and ramalama, and ~/models. "
+    "hf:owner/repo[:quant] is downloaded into the Hugging Face cache and verified. With --server it is the name "
+    "of one of the server's models.",
     example="phi3-q4.gguf",
 )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -62,7 +61,7 @@ class LlamaEngine:
         """Load in place of what was loaded; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self._unload()
-        failed = self._library_failure() or _unsupported(command.settings) or file_failure(Path(command.path))
+        failed = self._library_failure() or _unsupported(command.settings) or file_failure(command.file)
         if failed is not None:
             report(failed)
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -248,7 +249,7 @@ def _load_weights(library: Library, command: Load, stop: Stop, progress: Callabl
 
     params = model_parameters(library, command.settings)
     params.progress_callback = library.llama_progress_callback(on_progress)
-    return library.llama_model_load_from_file(command.path.encode("utf-8", "surrogateescape"), params)
+    return library.llama_model_load_from_file(os.fsencode(command.file), params)
 
 
 def require_text_generation(library: Library, handle: Handle) -> None:
