@@ -18,7 +18,6 @@ from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.server.backend import (
     AnswerStream,
     ChatRequest,
-    Count,
     Delta,
     LoadedModel,
     Offer,
@@ -29,7 +28,8 @@ from edgetop.inference.server.backend import (
     random_tokens,
     reported_settings,
 )
-from edgetop.inference.server.connection import ServerClient, SseReader, decode, error_words
+from edgetop.inference.server.connection import ServerClient, error_words
+from edgetop.inference.server.gate import Count, Note, Total, UnreadableError, decode
 from edgetop.inference.server.openai import CHAT_PATH, Timings, chat_body, chat_stream, perf_of
 from edgetop.inference.server.usage import Slot, Usage, count_in, names_without_folders, parse_metrics, text_at
 from edgetop.io.http import RequestError
@@ -40,8 +40,8 @@ COMPLETION_PATH = "/completion"
 class _Meta(Struct):
     n_vocab: Count | None = None
     n_ctx_train: Count | None = None
-    n_params: Count | None = None
-    size: Count | None = None
+    n_params: Total | None = None
+    size: Total | None = None
     ftype: str | None = None
 
 
@@ -301,11 +301,11 @@ class _CompletionChunk(Struct):
 
 def completion_stream() -> AnswerStream:
     """Parses the answer to a streamed request for a completion, its text left out."""
-    return AnswerStream(SseReader(), _completion_delta)
+    return AnswerStream(_completion_delta)
 
 
-def _completion_delta(event: bytes) -> Delta:
-    chunk = decode(event, _CompletionChunk)
+def _completion_delta(event: bytes, note: Note) -> Delta:
+    chunk = decode(event, _CompletionChunk, note)
     if chunk.error is not None:
         raise error_in_stream(error_words(event))
     timings = chunk.timings
@@ -423,7 +423,13 @@ class _UsageReader:
             return None
         text = text_at(client, "/slots")
         self._has_slots = text is not None
-        return None if text is None else decode(text.encode(), list[_Slot])
+        if text is None:
+            return None
+        slots = decode(text.encode(), list[_Slot])
+        if len(slots) != len(decode(text.encode(), list[object])):
+            # Without one of them the count would be too low.
+            raise UnreadableError(text.encode())
+        return slots
 
 
 def _context_share(slots: Sequence[_Slot]) -> float | None:
