@@ -15,6 +15,7 @@ from edgetop.settings.options import (
     ENGINE,
     REQUESTS_PER_HOUR,
     SERVER,
+    SERVER_KEY_FILE,
     SERVER_KIND,
     SERVER_TIMEOUT,
     TEXT,
@@ -303,7 +304,24 @@ def _add_nothing(parser: argparse.ArgumentParser) -> None:
     """Leave the parser as it is."""
 
 
+class _OfServer(argparse.Action):
+    """A file that belongs to the `--server` before it, or to the next one where none is before it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse calls it so
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002 - the same
+    ) -> None:
+        namespace.key_files = {**namespace.key_files, max(0, len(namespace.servers) - 1): values}
+
+
 def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
+        help="file that holds the API key of the --server before it; neither recorded nor shown",
+    )  # fmt: skip
     parser.add_argument(
         "--server", dest="servers", action="append", default=[], metavar="URL",
         help="watch this server too, such as http://127.0.0.1:8080; may be given several times; those of this machine "
@@ -383,7 +401,7 @@ VERBS: dict[str, Verb] = {
         "this device and the model servers that run on it, without a model of its own",
         ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
         _add_watch,
-        (SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT),
+        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT),
     ),
     "sessions": Verb(
         "recorded sessions: list, show, tag, note, export, rm, validate, recompute, recover",

@@ -21,7 +21,7 @@ def event(value: object) -> bytes:
     return b"data: " + json.dumps(value).encode() + b"\n\n"
 
 
-def said(delta: object, finish: str | None = None, **fields: object) -> bytes:
+def said(delta: object, finish: object = None, **fields: object) -> bytes:
     return event({"model": "tiny", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **fields})
 
 

@@ -218,6 +218,8 @@ class ServerBackend:
     """Engine settings that a request may contain; the server decides all others."""
     health_path: ClassVar[str] = ""
     """Answered however busy the server is; empty where there is none."""
+    sleepless = False
+    """It is known that the server never sleeps, so that it may be asked for everything."""
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:

@@ -70,7 +70,7 @@ class ServerClient:
             headers["Content-Type"] = "application/json"
         return send(
             method,
-            f"{self.address}{path}",
+            f"{self.address.url}{path}",
             where=f"the server at {self.address}",
             headers=headers,
             body=None if body is None else json.dumps(body).encode("ascii"),
@@ -116,7 +116,7 @@ class ServerClient:
             raise
         except RequestError:
             words = ""
-        raise error_of_status(self.address, response.status, words, response.header)
+        raise error_of_status(self.address, response.status, words, response.header, with_key=bool(self._key))
 
 
 def error_words(data: bytes) -> str:
@@ -157,7 +157,9 @@ def is_context_error(words: str) -> bool:
     return any(word in lower for word in _CONTEXT_WORDS)
 
 
-def error_of_status(address: Address, status: int, words: str, header: Callable[[str], str]) -> RequestError:
+def error_of_status(
+    address: Address, status: int, words: str, header: Callable[[str], str], *, with_key: bool = False
+) -> RequestError:
     """What a status other than 200 means."""
     quote = f": {words}." if words else "."
     if 300 <= status < 400:
@@ -167,17 +169,18 @@ def error_of_status(address: Address, status: int, words: str, header: Callable[
             "Give that address to --server if it is the right one.",
             cause="refused",
         )
-    what, hint, cause = _meaning(address, status, words, header("Retry-After"))
+    what, hint, cause = _meaning(address, status, words, header("Retry-After"), with_key=with_key)
     return RequestError(f"{what}{quote}", hint, cause=cause)
 
 
-def _meaning(address: Address, status: int, words: str, retry_after: str) -> tuple[str, str, Cause]:
+def _meaning(address: Address, status: int, words: str, retry_after: str, *, with_key: bool) -> tuple[str, str, Cause]:
     if status in {400, 413, 422} and is_context_error(words):
         hint = "Clear it, or start the server with a longer context."
         return "The conversation does not fit the server's context", hint, "context"
     if status in {401, 403}:
         hint = "Put its key into EDGETOP_SERVER_KEY, or name a file that holds it with --server-key-file."
-        return f"The server at {address} does not accept the key ({status})", hint, "key"
+        has_key = "does not accept the key" if with_key else "needs a key"
+        return f"The server at {address} {has_key} ({status})", hint, "key"
     if status == 404:
         hint = "Choose one of its models with --model (`edgetop models --server URL` lists them)."
         return f"The server at {address} does not have it (404)", hint, "missing"

@@ -136,10 +136,13 @@ def with_short_names(value: T) -> T:
         case str():
             return cast("T", named(value))
         case Struct():
-            changed = {name: with_short_names(getattr(value, name)) for name in value.__struct_fields__}
-            return cast("T", msgspec.structs.replace(value, **changed))
+            given = {name: getattr(value, name) for name in value.__struct_fields__}
+            short = {name: with_short_names(each) for name, each in given.items()}
+            changed = {name: each for name, each in short.items() if each is not given[name]}
+            return cast("T", msgspec.structs.replace(value, **changed)) if changed else value
         case tuple():
-            return cast("T", tuple(map(with_short_names, value)))
+            shorter = tuple(map(with_short_names, value))
+            return cast("T", shorter) if any(a is not b for a, b in zip(shorter, value, strict=True)) else value
         case dict():
             return cast("T", {named(name): with_short_names(each) for name, each in value.items()})
     return value

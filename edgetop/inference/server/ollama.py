@@ -71,6 +71,9 @@ class _Model(Struct):
     name: str = ""
     size: Total | None = None
     details: _Details | None = None
+    capabilities: list[str] | None = None
+    remote_host: str | None = None
+    """Of a model that runs in a cloud."""
     size_vram: Total | None = None
     context_length: Count | None = None
 
@@ -136,6 +139,7 @@ class OllamaBackend(ServerBackend):
 
     def __init__(self) -> None:
         self._version = ""
+        self._clouds: dict[str, str] = {}
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
@@ -150,6 +154,8 @@ class OllamaBackend(ServerBackend):
     def offers(self, client: ServerClient) -> list[Offer]:
         """The models that were pulled. Raises RequestError."""
         loaded = {model.name for model in _running(client)}
+        models = client.get("/api/tags", _Models).models or []
+        self._clouds = {model.name: model.remote_host for model in models if model.remote_host}
         return [
             Offer(
                 name=model.name,
@@ -157,12 +163,13 @@ class OllamaBackend(ServerBackend):
                 quantization=model.details.quantization_level if model.details else "",
                 loaded=model.name in loaded,
             )
-            for model in client.get("/api/tags", _Models).models or []
+            for model in models
+            if model.name not in self._clouds and not _only_embeds(model)
         ]
 
     def load(self, client: ServerClient, offer: Offer, settings: EngineSettings, loading_s: float) -> LoadedModel:
         """Have it load the model, which it would otherwise do with the first request. Raises RequestError."""
-        body = {"model": offer.name, "stream": False, "options": _options(settings)}
+        body: dict[str, object] = {"model": offer.name, "stream": False, "options": _options(settings)}
         client.post("/api/generate", body, _Line, idle_s=loading_s)
         shown = client.post("/api/show", {"model": offer.name}, _Shown)
         running = next((model for model in _running(client) if model.name == offer.name), None)
@@ -215,6 +222,9 @@ class OllamaBackend(ServerBackend):
             "messages": chat_messages(command.messages),
             "stream": True,
             "options": options,
+            # A context that is full ends the reply, instead of forgetting its beginning unsaid.
+            "truncate": False,
+            "shift": False,
         }
         if _THINKING in settings.template_args:
             body["think"] = settings.template_args[_THINKING]
@@ -242,6 +252,13 @@ class OllamaBackend(ServerBackend):
 
 
 BACKENDS = (OllamaBackend,)
+
+
+def _only_embeds(model: _Model) -> bool:
+    """Whether it makes vectors and no text; before 2025 the family alone tells."""
+    if model.capabilities:
+        return "completion" not in model.capabilities
+    return model.details is not None and model.details.family.endswith("bert")
 
 
 def _running(client: ServerClient) -> list[_Model]:

@@ -34,7 +34,9 @@ class SglangBackend(OpenAiBackend):
 
     kind = "sglang"
     name = "SGLang"
-    programs: ClassVar[tuple[Program, ...]] = (Program(r"python\S* -m sglang\.launch_server\b", "sglang", 30000),)
+    programs: ClassVar[tuple[Program, ...]] = (
+        Program(r"python\S* -m sglang\.launch_server\b|(python\S* \S*/)?sglang serve\b", "sglang", 30000),
+    )
     process_names: ClassVar[tuple[str, ...]] = ()
     counted_by = "usage"
 

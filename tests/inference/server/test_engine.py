@@ -252,8 +252,8 @@ def test_a_slow_server_is_borne_as_long_as_it_goes_on(wire: LoopbackServer, aski
 @pytest.mark.parametrize(
     ("status", "headers", "body", "told"),
     [
-        ("401 Unauthorized", {}, {"error": {"message": "Invalid key"}}, "does not accept the key (401): Invalid key."),
-        ("403 Forbidden", {}, {}, "does not accept the key (403)."),
+        ("401 Unauthorized", {}, {"error": {"message": "Invalid key"}}, "needs a key (401): Invalid key."),
+        ("403 Forbidden", {}, {}, "needs a key (403)."),
         ("404 Not Found", {}, {"error": 'model "x" not found'}, 'does not have it (404): model "x" not found.'),
         ("429 Too Many Requests", {"Retry_After": "7"}, {"error": {"message": "busy"}}, "Try again in 7 s."),
         ("429 Too Many Requests", {"Retry_After": "soon\x1b[2J"}, {}, "Try again later."),

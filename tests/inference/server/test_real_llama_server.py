@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -17,7 +18,9 @@ from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import Address, ServerChoice
 from edgetop.inference.server.connection import ServerClient
+from edgetop.inference.server.detection import detect
 from edgetop.inference.server.llama_server import LlamaServerBackend
+from edgetop.inference.server.usage import ServerPoller
 from tests.support.engine_worker import EngineWorker
 from tests.support.eventually import eventually
 from tests.support.llama_cpp_servers import llama_server
@@ -152,3 +155,16 @@ def test_an_overlong_conversation_is_told(talk: EngineWorker) -> None:
     finished = talk.ask("word " * 2000, max_tokens=4)
     assert finished.stop_reason == "context_full"
     assert "1024 tokens" in finished.error
+
+
+POLLS = 3600
+"""An hour of them, sooner one after the other."""
+
+
+def test_a_server_that_sleeps_stays_asleep_however_often_it_is_polled(small_model: Path) -> None:
+    with llama_server(small_model, sleep_idle_seconds=1) as (url, _):
+        watched = ServerPoller(Address.parse(url), detect)
+        eventually(lambda: watched.poll().state == "asleep", "it fell asleep while it was polled")
+        seen = Counter(watched.poll().state for _ in range(POLLS))
+        assert seen == {"asleep": POLLS}
+        assert json.loads(told(f"{url}/props"))["is_sleeping"]
