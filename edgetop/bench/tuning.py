@@ -223,7 +223,7 @@ def answers(
     *,
     fast_mask: str | None = None,
 ) -> Iterator[StageResult]:
-    """Answer one question after the other: threads, their cores, threads of prefill, its pieces, KV cache, attention.
+    """Answer one question after the other: threads, their cores, threads of prefill, its pieces, attention, KV cache.
 
     `start` is the model as it is run where nothing was chosen; `fast_mask` names the fast cores where there are slow
     ones. Raises NothingMeasuredError.
@@ -250,13 +250,12 @@ def answers(
     if len(sizes) > 1:
         yield (found := _ask("ubatch", prefill, [replace(chosen, ubatch=size) for size in sizes], rounds, measure))
         chosen = found.chosen
-    yield (found := _ask("kv cache", deep, [replace(chosen, kv_type=kind) for kind in KV_TYPES], rounds, measure))
+    choices: tuple[FlashAttention, ...] = ("auto", "off")
+    attention = [replace(chosen, flash_attn=when) for when in choices]
+    yield (found := _ask("flash attention", deep, attention, rounds, measure))
     chosen = found.chosen
-    # A cache of less than f16 cannot be read without it.
-    if chosen.kv_type == "f16":
-        choices: tuple[FlashAttention, ...] = ("auto", "off")
-        attention = [replace(chosen, flash_attn=when) for when in choices]
-        yield _ask("flash attention", deep, attention, rounds, measure)
+    # Without it, a cache of less than f16 cannot be read, and that candidate fails.
+    yield _ask("kv cache", deep, [replace(chosen, kv_type=kind) for kind in KV_TYPES], rounds, measure)
 
 
 def _ask(name: str, test: TokenTest, candidates: list[Setting], rounds: int, measure: Measure) -> StageResult:

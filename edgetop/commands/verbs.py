@@ -369,7 +369,7 @@ VERBS: dict[str, Verb] = {
         more=(ENGINE,),
     ),
     "tune": Verb(
-        "find threads, pieces of prefill and KV cache type for a model here, for speed or for energy",
+        "find threads, cores, pieces of prefill, attention and KV cache type for a model here, for speed or for energy",
         ("search", "storage", "device", "progress", "general"),
         _add_tune,
         more=(ENGINE,),
