@@ -98,6 +98,7 @@ def _settings(load: LoadEntry) -> str:
         "" if chosen.n_ctx is None else f"context {chosen.n_ctx}",
         "" if chosen.n_threads is None else f"threads {chosen.n_threads}",
         "" if load.engine.server else f"KV {chosen.type_k}/{chosen.type_v}",
+        *(f"{flag} {one_line(value)}" for flag, value in chosen.flags.items()),
     ]
     return ", ".join(part for part in known if part)
 

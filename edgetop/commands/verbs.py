@@ -10,14 +10,17 @@ from edgetop.settings.option import Option, Section
 from edgetop.settings.options import (
     ANSWER_TOKENS,
     BATTERY_WH,
+    BENCH_AXES,
     CTX,
     DELAY,
     ENGINE,
+    FILE_AXES,
     REQUESTS_PER_HOUR,
     SERVER,
     SERVER_KIND,
     SERVER_TIMEOUT,
     TEXT,
+    THREADS,
 )
 
 
@@ -32,12 +35,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("--pg", dest="pairs", metavar="N,N", help="a prompt and a reply in one test", **several)
     add("-d", "--n-depth", metavar="N,...", help="tokens in the context before the test (default: 0)", **several)
     add("-r", "--repetitions", metavar="N", help="repetitions of each test (default: 5)")
-    add("-t", "--threads", metavar="N,...", help="threads (default: available physical cores)", **several)
-    add("--threads-batch", metavar="N,...", help="threads for prefill (default: as for decoding)", **several)
-    add("--kv-type", metavar="TYPE,...", help="types of the KV cache (default: f16)", **several)
-    add("--gpu-layers", metavar="N,...", help="layers to offload", **several)
-    add("--batch", metavar="N,...", help="largest number of tokens in one decode call", **several)
-    add("--ubatch", metavar="N,...", help="tokens computed together in prefill", **several)
+    for option in BENCH_AXES:
+        flags = ("-t", *option.flags) if option is THREADS else option.flags
+        metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
+        add(*flags, dest=option.name, metavar=metavar, help=option.help, **several)
     add("--prompts", action="store_true", help="real prompts, too: short, long, summary, code, several turns")
     add("--max-tokens", metavar="N", help="at most so many tokens of an answer to a prompt")
     add(
@@ -376,7 +377,7 @@ VERBS: dict[str, Verb] = {
         more=(ENGINE,),
     ),
     "tune": Verb(
-        "find threads, pieces of prefill and KV cache type for a model here, for speed or for energy",
+        "find threads, cores, pieces of prefill, attention and KV cache type for a model here, for speed or for energy",
         ("search", "storage", "device", "progress", "general"),
         _add_tune,
         more=(ENGINE,),

@@ -254,6 +254,7 @@ def _engine_facts(load: LoadEntry) -> list[tuple[str, str]]:
         ("layers", "; ".join(share.words(load.model.n_layer) for share in load.memory.layers)),
         ("KV types", f"{chosen.type_k}/{chosen.type_v}"),
         ("flash attention", chosen.flash_attention),
+        *((flag, value) for flag, value in chosen.flags.items() if flag != "--flash-attn"),
         ("load mode", chosen.load_mode),
         ("full context", chosen.full_context),
         ("template arguments", ", ".join(f"{name}={value}" for name, value in chosen.template_args.items())),

@@ -259,8 +259,8 @@ def cpu_mask(value: str) -> str:
 
 
 def tensor_override(value: str) -> tuple[str, ...]:
-    """One or several rules with commas between, each `PATTERN=BUFFER`."""
-    rules = tuple(value.split(","))
+    """One or several rules with commas or semicolons between, each `PATTERN=BUFFER`."""
+    rules = tuple(re.split("[,;]", value))
     if any(not pattern or not buffer for pattern, _, buffer in (rule.rpartition("=") for rule in rules)):
         raise ValueError("PATTERN=BUFFER, such as ffn_.*_exps=CPU")
     return rules

@@ -31,7 +31,7 @@ from edgetop.core.figures import (
 from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo
 from edgetop.core.text import distinct
-from edgetop.session.compare.result import Condition, Made, RepeatedFigure, Result
+from edgetop.session.compare.result import Condition, Made, RepeatedFigure, Result, flags_text
 from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
 from edgetop.session.history import Speed, speed_over_time
 
@@ -77,6 +77,7 @@ def session_result(file: SessionFile, path: Path, duty: Duty | None = None) -> R
         threads=None if load is None else load.settings.n_threads,
         gpu_layers=None if load is None else load.settings.n_gpu_layers,
         kv_types="" if load is None else f"{load.settings.type_k}/{load.settings.type_v}",
+        flags="" if load is None or load.engine.server else flags_text(load.settings.flags),
         n_ctx=None if load is None else load.settings.n_ctx,
         depth=round(fmean(depths)) if depths else None,
         power_mode=_power_mode(file.device),

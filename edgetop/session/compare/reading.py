@@ -20,7 +20,7 @@ from msgspec import Struct
 from edgetop.core.energy.duty import Duty
 from edgetop.core.figures import COMPARED, DECODE, LOAD, MOST, PREFILL, REPETITIONS_LEAST, is_plausible
 from edgetop.session.compare.from_session import pooled, session_result
-from edgetop.session.compare.result import Made, RepeatedFigure, Result
+from edgetop.session.compare.result import Made, RepeatedFigure, Result, flags_text
 from edgetop.session.file_io import SessionFileError, decode_file, read_bytes
 
 TESTS_MAX = 10_000
@@ -58,6 +58,9 @@ class LlamaBenchTest(Struct, frozen=True, kw_only=True):
     type_k: str = ""
     type_v: str = ""
     flash_attn: bool | int | str | None = None
+    cpu_mask: str = ""
+    n_cpu_moe: int = 0
+    tensor_buft_overrides: str = ""
     test_time: str = ""
 
 
@@ -126,6 +129,20 @@ def _pairs(tests: Sequence[LlamaBenchTest]) -> Iterator[tuple[LlamaBenchTest | N
             )
 
 
+_FLASH_ATTENTION = {"1": "on", "true": "on", "0": "off", "false": "off"}
+"""As llama-bench writes it; before it was chosen by itself, false was the default."""
+
+
+def _flags(test: LlamaBenchTest) -> dict[str, str]:
+    given = {
+        "--flash-attn": _FLASH_ATTENTION.get(str(test.flash_attn).lower(), ""),
+        "--cpu-mask": "" if not test.cpu_mask.strip("0x") else test.cpu_mask.lower().removeprefix("0x"),
+        "--n-cpu-moe": str(test.n_cpu_moe or ""),
+        "--override-tensor": test.tensor_buft_overrides.replace("none", "").replace(";", ","),
+    }
+    return {flag: value for flag, value in given.items() if value}
+
+
 def _result(
     prefill: LlamaBenchTest | None, decode: LlamaBenchTest | None, name: str, origin: str, *, several: bool
 ) -> Result:
@@ -154,6 +171,7 @@ def _result(
         threads=test.n_threads,
         gpu_layers=0 if runs_on_cpu else test.n_gpu_layers,
         kv_types=f"{test.type_k}/{test.type_v}" if test.type_k and test.type_v else "",
+        flags=flags_text(_flags(test)),
         depth=test.n_depth,
         engine=" ".join(text for text in ("llama.cpp", build, test.build_commit) if text),
         prompts=asked,
