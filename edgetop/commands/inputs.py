@@ -117,6 +117,7 @@ def live_options(settings: Settings) -> LiveOptions:
         system=settings[options.SYSTEM],
         sysroot=settings[options.SYSROOT],
         power=power_choice(settings),
+        use=duty_of(settings),
         record=settings[options.RECORD],
         text_recorded=settings[options.TEXT],
         output=settings[options.OUTPUT],
@@ -154,12 +155,18 @@ def price_of(settings: Settings) -> Price | None:
 
 
 def duty_of(settings: Settings) -> Duty:
-    """How the model is used, as far as the user said it."""
+    """How the model is used, as far as the user says it."""
     return Duty(
         answer_tokens=settings[options.ANSWER_TOKENS],
         requests_per_hour=settings[options.REQUESTS_PER_HOUR],
         battery_wh=settings[options.BATTERY_WH],
     )
+
+
+def given_duty(settings: Settings) -> Duty | None:
+    """The use of the model that recorded sessions are to be shown for; `None` where the user says nothing of it."""
+    duty = duty_of(settings)
+    return None if duty == Duty() else duty
 
 
 def reader_of(settings: Settings) -> Reader:

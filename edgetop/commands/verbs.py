@@ -108,7 +108,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_prompts(parser)
     parser.add_argument("stdin", nargs="?", choices=["-"], metavar="-", help="ask what standard input says")
     parser.add_argument(
-        "--idle", metavar="SECONDS", help="first leave the loaded model idle, so that energy net of idle is known; 0"
+        "--idle",
+        metavar="SECONDS",
+        help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)",
     )
     _add_json(parser)
 

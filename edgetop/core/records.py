@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import (
     EngineInfo,
     EnginePerf,
@@ -123,6 +124,7 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag="session"):
     power: str | None = None
     """The power source that the person chose by name, `none` for no power; `None` leaves the choice to edgetop."""
     bench: BenchRun | None = None
+    use: Duty = Duty()
     kind: SessionKind = "chat"
     format_version: int = FORMAT_VERSION
 
