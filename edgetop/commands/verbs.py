@@ -10,14 +10,18 @@ from edgetop.settings.option import Option, Section
 from edgetop.settings.options import (
     ANSWER_TOKENS,
     BATTERY_WH,
+    BENCH_AXES,
     CTX,
     DELAY,
     ENGINE,
+    FILE_AXES,
     REQUESTS_PER_HOUR,
     SERVER,
+    SERVER_KEY_FILE,
     SERVER_KIND,
     SERVER_TIMEOUT,
     TEXT,
+    THREADS,
 )
 
 
@@ -32,12 +36,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("--pg", dest="pairs", metavar="N,N", help="a prompt and a reply in one test", **several)
     add("-d", "--n-depth", metavar="N,...", help="tokens in the context before the test (default: 0)", **several)
     add("-r", "--repetitions", metavar="N", help="repetitions of each test (default: 5)")
-    add("-t", "--threads", metavar="N,...", help="threads (default: available physical cores)", **several)
-    add("--threads-batch", metavar="N,...", help="threads for prefill (default: as for decoding)", **several)
-    add("--kv-type", metavar="TYPE,...", help="types of the KV cache (default: f16)", **several)
-    add("--gpu-layers", metavar="N,...", help="layers to offload", **several)
-    add("--batch", metavar="N,...", help="largest number of tokens in one decode call", **several)
-    add("--ubatch", metavar="N,...", help="tokens computed together in prefill", **several)
+    for option in BENCH_AXES:
+        flags = ("-t", *option.flags) if option is THREADS else option.flags
+        metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
+        add(*flags, dest=option.name, metavar=metavar, help=option.help, **several)
     add("--prompts", action="store_true", help="real prompts, too: short, long, summary, code, several turns")
     add("--max-tokens", metavar="N", help="at most so many tokens of an answer to a prompt")
     add(
@@ -106,7 +108,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_prompts(parser)
     parser.add_argument("stdin", nargs="?", choices=["-"], metavar="-", help="ask what standard input says")
     parser.add_argument(
-        "--idle", metavar="SECONDS", help="first leave the loaded model idle, so that energy net of idle is known; 0"
+        "--idle",
+        metavar="SECONDS",
+        help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)",
     )
     _add_json(parser)
 
@@ -303,7 +307,24 @@ def _add_nothing(parser: argparse.ArgumentParser) -> None:
     """Leave the parser as it is."""
 
 
+class _OfServer(argparse.Action):
+    """A file that belongs to the `--server` before it, or to the next one where none is before it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse calls it so
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002 - the same
+    ) -> None:
+        namespace.key_files = {**namespace.key_files, max(0, len(namespace.servers) - 1): values}
+
+
 def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
+        help="file that holds the API key of the --server before it; neither recorded nor shown",
+    )  # fmt: skip
     parser.add_argument(
         "--server", dest="servers", action="append", default=[], metavar="URL",
         help="watch this server too, such as http://127.0.0.1:8080; may be given several times; those of this machine "
@@ -374,7 +395,7 @@ VERBS: dict[str, Verb] = {
         more=(ENGINE,),
     ),
     "tune": Verb(
-        "find threads, pieces of prefill and KV cache type for a model here, for speed or for energy",
+        "find threads, cores, pieces of prefill, attention and KV cache type for a model here, for speed or for energy",
         ("search", "storage", "device", "progress", "general"),
         _add_tune,
         more=(ENGINE,),
@@ -383,7 +404,7 @@ VERBS: dict[str, Verb] = {
         "this device and the model servers that run on it, without a model of its own",
         ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
         _add_watch,
-        (SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT),
+        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT),
     ),
     "sessions": Verb(
         "recorded sessions: list, show, tag, note, export, rm, validate, recompute, recover",
