@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetop.commands.inputs import given_prompts, has_own_engine, named_model, read_prompt, server_choice
 from edgetop.commands.output import print_status
-from edgetop.commands.screens import chosen_input, chosen_theme, is_terminal, obey_no_color, shows_screens
+from edgetop.commands.screens import chosen_display, is_terminal, shows_screens
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.inference.catalog import last_model, remember_model, resolve
 from edgetop.settings import options
@@ -44,20 +44,14 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     model = _model(settings)
-    obey_no_color(settings)
-    from edgetop.core.energy.duty import Price  # noqa: PLC0415 - only where a screen is opened
+    display = chosen_display(settings)
     from edgetop.tui.app import run_chat  # noqa: PLC0415 - Textual is slow to import
 
-    per_kwh = settings[options.PRICE_PER_KWH]
     saved = run_chat(
         lambda: _prepare(settings),
         model=model,
-        theme=chosen_theme(settings),
-        level="ascii" if settings[options.ASCII] else None,
-        delay_s=settings[options.DELAY],
-        price=None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY]),
+        display=display,
         settings=settings,
-        input_options=chosen_input(settings),
         resume_from=resume_from,
     )
     if saved is not None:

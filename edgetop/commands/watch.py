@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from edgetop.commands.exit import ExitCode, handle_signals
-from edgetop.commands.inputs import open_store, power_choice, price_of
+from edgetop.commands.inputs import open_store, power_choice
 from edgetop.commands.output import print_error, print_status, table, write_data
-from edgetop.commands.screens import chosen_input, chosen_theme, obey_no_color, shows_screens
+from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import WatchFigures
@@ -172,13 +172,13 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or print a line a second."""
     given = arguments.seconds
     seconds = None if given is None else parse_value("--seconds", given, real(0, LONGEST_S))
-    wished = _wished(arguments, settings)
+    requested = _requested(arguments, settings)
     if shows_screens(settings) and not arguments.json and seconds is None:
-        return _open_screen(wished, settings)
-    return _print(wished, settings, seconds=seconds, as_json=arguments.json)
+        return _open_screen(requested, settings)
+    return _print(requested, settings, seconds=seconds, as_json=arguments.json)
 
 
-def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
+def _requested(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
     """What is to be watched. Raises UsageError for an address that is none, and for a key that cannot be sent."""
     configured = settings[options.SERVER]
     urls = arguments.servers or ([configured] if configured is not None else [])
@@ -204,31 +204,24 @@ def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
     )
 
 
-def _open_screen(wished: WatchOptions, settings: Settings) -> int:
-    obey_no_color(settings)
+def _open_screen(requested: WatchOptions, settings: Settings) -> int:
+    display = chosen_display(settings)
     from edgetop.tui.app import WatchApp  # noqa: PLC0415 - Textual is slow to import
 
-    app = WatchApp(
-        lambda tell: WatchSession(wished, open_store(settings), tell),
-        theme=chosen_theme(settings),
-        level="ascii" if settings[options.ASCII] else None,
-        delay_s=settings[options.DELAY],
-        price=price_of(settings),
-        input_options=chosen_input(settings),
-    )
+    app = WatchApp(lambda warn: WatchSession(requested, open_store(settings), warn), display)
     app.run_to_end()
     if app.saved is not None:
         print_status(f"session: {app.saved}")
     return 0
 
 
-def _print(wished: WatchOptions, settings: Settings, *, seconds: float | None, as_json: bool) -> int:
+def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None, as_json: bool) -> int:
     quiet = settings[options.QUIET]
     ended = threading.Event()
     failure: EdgetopError | None = None
     path: Path | None = None
     with handle_signals(on_interrupt=ended.set, on_end=ended.set):
-        watch = WatchSession(wished, open_store(settings), lambda text: None if quiet else print_error(text))
+        watch = WatchSession(requested, open_store(settings), lambda text: None if quiet else print_error(text))
         try:
             _follow(watch, ended, seconds, as_json=as_json)
         except BrokenPipeError:
