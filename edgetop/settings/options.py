@@ -102,6 +102,33 @@ CURRENCY: Final = Option[str](
     about="Three letters such as EUR, or a sign.",
 )
 
+REQUESTS_PER_HOUR: Final = Option[float | None](
+    "use",
+    real(0, 1e6),
+    "N",
+    help="how often the model is asked; energy per day and battery life are shown as well",
+    about="With the model kept loaded, and loaded for each request; docs/duty.md has the formulas.",
+    example="20",
+)
+
+ANSWER_TOKENS: Final = Option[int](
+    "use",
+    integer(1, 10_000_000),
+    "N",
+    default=256,
+    help="length of an answer in tokens",
+    about="Of the answers whose energy is shown.",
+)
+
+BATTERY_WH: Final = Option[float | None](
+    "use",
+    real(0.001, 1e9),
+    "X",
+    help="what the battery holds in Wh; with --requests-per-hour, how long it lasts is shown",
+    about="The usable part of it.",
+    example="50",
+)
+
 CTX: Final = Option[int | None](
     "engine",
     token_count,

@@ -48,6 +48,7 @@ _EFFECTS: Final[dict[Section, Effect]] = {
     "sampling": "from the next prompt on",
     "screen": "at once",
     "price": "at once",
+    "use": "at once",
 }
 
 _AT_START: Final = (options.ENGINE, options.NO_COLOR)
