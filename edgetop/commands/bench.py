@@ -184,14 +184,20 @@ def score_quality(
     if plan.quality is None:
         return True
 
-    def tell(text: str) -> None:
+    def on_progress(text: str) -> None:
         if not quiet:
             show_progress(f"quality: {text}")
 
     threads = max((each.threads for each in plan.settings if each.threads is not None), default=None)
     for family in families_of(log.unscored):
         scorer = QualityScorer(
-            plan.quality, plan.identity, store, live, folder=log.path / "reference", tell=tell, interrupted=interrupted
+            plan.quality,
+            plan.identity,
+            store,
+            live,
+            folder=log.path / "reference",
+            on_progress=on_progress,
+            interrupted=interrupted,
         )
         try:
             if not _score_family(log, scorer, family, threads):
@@ -290,17 +296,17 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
     """Do what remains of a plan, the scores of quality last; False when it was interrupted."""
     quiet = settings[options.QUIET]
 
-    def tell(said: Progress | Notice) -> None:
-        if isinstance(said, Notice):
-            print_error(said.text, said.hint)
+    def on_progress(event: Progress | Notice) -> None:
+        if isinstance(event, Notice):
+            print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{said.run}/{said.runs}  {said.setting}: {said.doing}")
+            show_progress(f"{event.run}/{event.runs}  {event.setting}: {event.doing}")
 
     with interruptible() as interrupted:
         # Only what a run is not told by its plan: where readings come from, and which engine computes.
         live = replace(live_options(settings), system=None, text_recorded=settings[options.TEXT])
         try:
-            done = Runner(log, store, live, tell=tell, interrupted=interrupted).run()
+            done = Runner(log, store, live, on_progress=on_progress, interrupted=interrupted).run()
             return done and score_quality(log, store, live, quiet=quiet, interrupted=interrupted)
         finally:
             clear_progress()

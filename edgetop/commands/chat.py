@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if not prompts and shows_screens(settings):
         return _open_screen(settings, None if wanted is None else _session(wanted, settings))
     if not prompts and (settings[options.PLAIN] or is_terminal()):
-        return _talk_in_lines(settings)
+        return _chat_in_lines(settings)
     from edgetop.commands.run import (  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
         answer,
     )
@@ -79,11 +79,11 @@ def _session(wanted: str, settings: Settings) -> Path:
     raise StoreError("There is no conversation to go on with yet.", "Every chat is recorded; ask something first.")
 
 
-def _talk_in_lines(settings: Settings) -> int:
+def _chat_in_lines(settings: Settings) -> int:
     model = _model(settings)
-    from edgetop.commands.plain import talk  # noqa: PLC0415 - with engine and sensors
+    from edgetop.commands.plain import run_plain_chat  # noqa: PLC0415 - with engine and sensors
 
-    return talk(model, settings)
+    return run_plain_chat(model, settings)
 
 
 def _prepare(settings: Settings) -> tuple[LiveOptions, Store]:
@@ -100,7 +100,7 @@ def _model(settings: Settings) -> Path | None:
     """The model to begin with; `None` opens the picker."""
     named = settings[options.MODEL]
     if not has_own_engine(settings):
-        server_choice(settings)  # a wrong address is told before the screen is opened
+        server_choice(settings)  # a wrong address is reported before the screen is opened
         return named_model(settings)
     try:
         return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())

@@ -159,11 +159,11 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
     quiet = settings[options.QUIET]
     question = "a first look"
 
-    def tell(said: Progress | Notice) -> None:
-        if isinstance(said, Notice):
-            print_error(said.text, said.hint)
+    def on_progress(event: Progress | Notice) -> None:
+        if isinstance(event, Notice):
+            print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{question}  {said.setting}: {said.doing}")
+            show_progress(f"{question}  {event.setting}: {event.doing}")
 
     device = describe(Host(sysroot=settings[options.SYSROOT]))
     threads = thread_counts(decode_threads(settings[options.SYSROOT]), device.cores_logical or 1)
@@ -171,7 +171,7 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
     live = replace(live_options(settings), system=None)
     found: list[StageResult] = []
     with interruptible() as interrupted:
-        runs = TuningRuns(live, goal, COOL_DOWN[goal], tell=tell, interrupted=interrupted)
+        runs = TuningRuns(live, goal, COOL_DOWN[goal], on_progress=on_progress, interrupted=interrupted)
         try:
             lengths = lengths_for(runs.probe(start), test_s=test_s)
             for result in answers(start, threads, lengths, rounds, runs.measure):

@@ -250,7 +250,6 @@ def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, 
             return
         watch.pump()
         if due_s is not None and now_s >= due_s:
-            watch.check()
             write_reading(watch, as_json=as_json)
             due_s = max(due_s + 1.0, now_s)
         ended.wait(LOOK_S)

@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgetop import __version__
-from edgetop.core.clock import Clock, monotonic_us
+from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.records import (
     BenchRun,
     DeviceInfo,
@@ -169,6 +169,7 @@ class RecordedSession:
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
+        self._checked_us = monotonic_us()
         self._inventory: Future[Inventory] | None = None
         self._sampler: Sampler | None = None
 
@@ -189,6 +190,16 @@ class RecordedSession:
     def snapshot(self) -> Snapshot:
         """The session as it is now."""
         return snapshot(self.session, self.now_us())
+
+    def check(self) -> None:
+        """Report trouble with the recording; `pump` does it about once a second."""
+        self.recorder.check()
+
+    def _check_when_due(self) -> None:
+        now_us = monotonic_us()
+        if now_us - self._checked_us >= US_PER_S:
+            self._checked_us = now_us
+            self.check()
 
     def _find_sensors(self, find: Callable[[], Inventory]) -> None:
         """Look for sensors in the background, and read them from then on."""
