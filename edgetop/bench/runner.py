@@ -20,8 +20,8 @@ from edgetop.core.engine_settings import SamplingSettings
 from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.records import BenchRun, Event, TurnFinished
 from edgetop.core.sources import Unavailable
-from edgetop.inference.model_file import content_key
 from edgetop.inference.protocol import LoadFailed, Measure, Report
+from edgetop.io.model_file import content_key
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.energy import energy_of

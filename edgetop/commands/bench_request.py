@@ -33,11 +33,11 @@ from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes
 from edgetop.fit.model_file import read_facts
 from edgetop.inference.catalog import last_model, resolve
-from edgetop.inference.model_file import content_key
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.http import RequestError
+from edgetop.io.model_file import content_key
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, OneOf, integer, parse_value, real, token_count
 from edgetop.settings.resolve import Settings

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from edgetop.commands.exit import handle_signals
-from edgetop.commands.inputs import has_own_engine, live_options, open_store
+from edgetop.commands.inputs import live_options, open_store
 from edgetop.commands.output import write_reply
 from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
@@ -22,7 +22,6 @@ from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
 from edgetop.core.quantity import with_interval
 from edgetop.core.records import ReplyPart, TurnFinished
 from edgetop.core.text import literal, one_line
-from edgetop.inference.catalog import remember_model
 from edgetop.live.chat_commands import Chat, stop_words
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S
@@ -194,9 +193,6 @@ def run_plain_chat(model: Path | None, settings: Settings) -> int:
             chat.run()
         finally:
             saved = chat.live.close()
-    loads = chat.live.session.loads
-    if loads and has_own_engine(settings):
-        remember_model(Path(loads[-1].model.path))
     if saved is not None:
         print_line(f"session: {saved}")
     return 0

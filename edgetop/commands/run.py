@@ -37,7 +37,7 @@ from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_rate, format_seconds
 from edgetop.core.records import Tokens, TurnFinished
 from edgetop.core.sources import BATTERY_ENERGY
-from edgetop.inference.catalog import last_model, remember_model, resolve
+from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
@@ -221,15 +221,12 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False, idle_s: float = 0.0) -> int:
     """Let the model answer the prompts and return the exit code. Raises EdgetopError."""
-    is_real = has_own_engine(settings)
-    if is_real:
+    if has_own_engine(settings):
         model = resolve(settings[options.MODEL], folders=settings[options.MODEL_DIR], last_used=last_model())
     else:
         model = named_model(settings)
     write = _ignore if as_json else write_reply
     outcome = run_prompts(model, prompts, settings, write, live=live_options(settings), idle_s=idle_s)
-    if is_real and outcome.session.loads:
-        remember_model(model)
     if as_json:
         write_json(as_object(outcome))
     if outcome.failure is not None and not outcome.interrupted:

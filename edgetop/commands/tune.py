@@ -30,8 +30,8 @@ from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.inference.catalog import last_model, resolve
-from edgetop.inference.model_file import content_key
 from edgetop.io.cpus import decode_threads
+from edgetop.io.model_file import content_key
 from edgetop.live.conversation import Notice
 from edgetop.live.tuned import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
 from edgetop.settings import options

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
-from edgetop.inference.model_file import content_key
 from edgetop.io.files import write_atomically
+from edgetop.io.model_file import content_key
 
 FILE_NAME = "tuned.json"
 LARGEST_FILE_BYTES = 2**20
