@@ -24,14 +24,11 @@ from edgetop.core.sources import P_MAX_W, Meter, Unavailable, meter_of
 from edgetop.core.text import one_line
 from edgetop.inference.child_process import lower_priority
 from edgetop.settings import options
-from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_text import MAGIC, MONOTONIC
 from edgetop.telemetry.registry import POWER_FAMILIES, PowerChoice, take_inventory
 from edgetop.telemetry.source import Source, SourceLost
-
-INTERVALS_S = (0.02, 60.0)
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -42,16 +39,12 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
             command=settings[options.POWER_EXEC],
             gpu_sensors=settings[options.GPU_SENSORS],
         )
-        return stream_power(settings[options.SYSROOT], choice, _interval_s(arguments.interval))
+        return stream_power(settings[options.SYSROOT], choice, arguments.interval)
     if arguments.interval is not None:
         raise UsageError("--interval is for a stream", "add --stream, or leave it out")
     from edgetop.commands.power_findings import print_power  # noqa: PLC0415 - a stream has no use for it
 
     return print_power(settings, as_json=arguments.json)
-
-
-def _interval_s(given: str | None) -> float | None:
-    return None if given is None else parse_value("--interval", given, real(*INTERVALS_S))
 
 
 QUICKEST_S = 0.02

@@ -45,7 +45,6 @@ from edgetop.session.file import TurnEntry, to_file
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.settings import options
-from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 
 GIVE_UP_S = 3.0
@@ -215,8 +214,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         prompts.append(read_prompt(None))
     if not prompts:
         raise UsageError("there is no prompt", "give one with -p TEXT, -f FILE, or - for standard input")
-    idle_s = 0.0 if arguments.idle is None else parse_value("--idle", arguments.idle, real(0, 3600))
-    return answer(prompts, settings, as_json=arguments.json, idle_s=idle_s)
+    return answer(prompts, settings, as_json=arguments.json, idle_s=arguments.idle)
 
 
 def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False, idle_s: float = 0.0) -> int:

@@ -27,7 +27,6 @@ from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.watch import figure_rows
 from edgetop.settings import options
-from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 
 
@@ -165,13 +164,11 @@ def _line(watch: WatchSession, now: Snapshot) -> str:
 
 
 LOOK_S = 0.1
-LONGEST_S = 366 * 86_400.0
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or print a line a second."""
-    given = arguments.seconds
-    seconds = None if given is None else parse_value("--seconds", given, real(0, LONGEST_S))
+    seconds: float | None = arguments.seconds
     requested = _requested(arguments, settings)
     if shows_screens(settings) and not arguments.json and seconds is None:
         return _open_screen(requested, settings)
