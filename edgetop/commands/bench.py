@@ -20,7 +20,7 @@ from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunL
 from edgetop.bench.runner import Progress, Runner
 from edgetop.commands.bench_request import bench_request, plan_of, presentation_of, require_same_server, say_sizes
 from edgetop.commands.exit import ExitCode, interruptible
-from edgetop.commands.inputs import has_own_engine, live_options, open_store, price_of, reader_of
+from edgetop.commands.inputs import has_own_engine, live_options, open_store, reader_of
 from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
@@ -35,7 +35,7 @@ from edgetop.live.conversation import Notice
 from edgetop.live.this_machine import own_place
 from edgetop.session.store import Store
 from edgetop.settings import options
-from edgetop.settings.resolve import Settings
+from edgetop.settings.resolve import Settings, price_of
 from edgetop.telemetry.host import Host
 
 LOAD_BYTES_PER_S = 500e6

@@ -19,7 +19,6 @@ from edgetop.commands.inputs import (
     live_options,
     named_model,
     open_store,
-    price_of,
     read_prompt,
 )
 from edgetop.commands.output import (
@@ -45,7 +44,7 @@ from edgetop.session.file import TurnEntry, to_file
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.settings import options
-from edgetop.settings.resolve import Settings
+from edgetop.settings.resolve import Settings, price_of
 
 GIVE_UP_S = 3.0
 """How long an interrupted engine may take to stop; then it is ended."""

@@ -7,10 +7,9 @@ import os
 import sys
 from typing import TYPE_CHECKING, TypeVar
 
-from edgetop.commands.inputs import price_of
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
-from edgetop.settings.resolve import Settings
+from edgetop.settings.resolve import Settings, price_of
 
 if TYPE_CHECKING:
     from edgetop.tui.app import Display, MakeScreen
