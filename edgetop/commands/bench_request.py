@@ -15,12 +15,15 @@ from msgspec.structs import replace
 
 from edgetop.bench.conclusions import Ownership
 from edgetop.bench.plan import (
+    WITHOUT,
     BenchRequest,
     CoolDown,
     ModelFile,
     Plan,
     QualityPlan,
+    Setting,
     changed_request,
+    engine_settings,
     read_request,
     require_tests,
     settings_of,
@@ -39,7 +42,7 @@ from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key
 from edgetop.settings import options
-from edgetop.settings.option import SCRIPT_PREFIX
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, parse_value
 from edgetop.settings.resolve import Settings
 
 T = TypeVar("T")
@@ -76,6 +79,7 @@ def bench_request(arguments: argparse.Namespace) -> BenchRequest:
     if arguments.study:
         request = _study(request)
     given = {name: getattr(arguments, name, None) for name in BenchRequest.__struct_fields__}
+    given |= {option.name: _axis(option, getattr(arguments, option.name)) for option in options.BENCH_AXES}
     # A list has a tuple for each time that the flag was given.
     changes = {
         name: tuple(dict.fromkeys(chain.from_iterable(value))) if isinstance(value, list) else value
@@ -102,7 +106,23 @@ def _study(request: BenchRequest) -> BenchRequest:
     )
 
 
+def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | None:
+    """What a setting is varied over; where it is a list, each value is kept as the text that says one."""
+
+    def parse(text: str) -> object:
+        if text == WITHOUT and option.default in {None, ()}:
+            return text
+        value = option.parse(text)
+        return text if isinstance(value, tuple) else value
+
+    if option not in options.FILE_AXES:
+        words = [word.strip() for text in given for word in text.split(",")]
+        return tuple(dict.fromkeys(parse_value(option.flags[-1], word, parse) for word in words)) or None
+    return tuple(dict.fromkeys(given)) or None
+
+
 _WHY_NOT = {
+    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "quant": "levels cannot be made of a server's model",
     "threads": "the server decides how many threads it uses",
     "threads_batch": "the server decides how many threads it uses",
@@ -193,9 +213,11 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
     if request.cool_down_limit_s is not None:
         cool_down = replace(cool_down, limit_s=request.cool_down_limit_s)
     tests = token_tests(request)
+    varied = settings_of(models, request)
+    _require_llama_server(varied, settings)
     return Plan(
         name=request.name,
-        settings=settings_of(models, request),
+        settings=varied,
         tests=(*tests, *(prompt_tests(request.max_tokens) if request.prompts else ())),
         repetitions=request.repetitions,
         order=request.order,
@@ -205,6 +227,17 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         seed=request.seed,
         server=server,
     )
+
+
+def _require_llama_server(varied: Sequence[Setting], settings: Settings) -> None:
+    """Raise UsageError for what this engine would refuse at every load."""
+    if has_own_engine(settings) and not settings[options.ENGINE].startswith(SERVER_ENGINE):
+        for setting in varied:
+            if flags := engine_settings(setting, 0).of_server_only:
+                raise UsageError(
+                    f"{' and '.join(flags)}: llama.cpp's library does not carry this out in edgetop",
+                    "measure with --engine llama-server",
+                )
 
 
 def level_folder() -> Path:

@@ -25,6 +25,7 @@ from edgetop.commands.output import (
     battery_text,
     clear_progress,
     cost_text,
+    duty_text,
     energy_text,
     print_error,
     print_status,
@@ -71,15 +72,18 @@ def run_prompts(
 ) -> RunOutcome:
     """Ask one prompt after the other in one conversation, give each piece of a reply to `write`, and save the session.
 
-    The loaded model is left idle for `idle_s` first.
+    The device is left idle for `idle_s` before the model is loaded, and again with it.
     An interruption (Ctrl+C, SIGTERM, SIGHUP, a closed stdout) stops the model; what was measured is saved all the same.
     """
     run = _HeadlessRun(settings, write)
     with handle_signals(on_interrupt=run.interrupt, on_end=run.interrupt):
         run.live = LiveSession(live, open_store(settings), run.on_engine_event)
         try:
+            if idle_s and settings[options.SERVER] is None:
+                run.wait_for_sensors()
+                run.measure_idle(idle_s, "without the model")
             run.load(model)
-            run.measure_idle(idle_s)
+            run.measure_idle(idle_s, "with the model loaded")
             for prompt in prompts:
                 if run.interrupted or run.failure is not None:
                     break
@@ -114,8 +118,7 @@ class _HeadlessRun:
         if self._verbose and self.live.tuned is not None:
             print_status(f"{self.live.tuned.label}: {self.live.tuned.words}")
         self.live.pump_until(IDLE_PHASES, ended=self._gives_up)
-        while not self.live.has_sensors:
-            self.live.pump(wait_s=PUMP_WAIT_S)
+        self.wait_for_sensors()
         clear_progress()
         loaded = conversation.model
         if self._quiet or loaded is None:
@@ -125,12 +128,17 @@ class _HeadlessRun:
         for share in loaded.memory.layers:
             print_status(share.words(loaded.model.n_layer))
 
-    def measure_idle(self, seconds: float) -> None:
-        """Leave the loaded model idle, while its idle power is measured."""
+    def wait_for_sensors(self) -> None:
+        """Pump until it is known which sensors there are."""
+        while not self.live.has_sensors:
+            self.live.pump(wait_s=PUMP_WAIT_S)
+
+    def measure_idle(self, seconds: float, how: str) -> None:
+        """Leave the device idle, while its idle power is measured."""
         until_s = time.monotonic() + seconds
         while not self.interrupted and self.failure is None and (left_s := until_s - time.monotonic()) > 0:
             if not self._quiet:
-                show_progress(f"measuring idle power, {left_s:.0f} s left")
+                show_progress(f"measuring idle power {how}, {left_s:.0f} s left")
             self.live.pump(wait_s=min(PUMP_WAIT_S, left_s))
         clear_progress()
 
@@ -171,6 +179,8 @@ class _HeadlessRun:
         battery = battery_text(now.summary.energy, remaining.value if isinstance(remaining, Reading) else None)
         if battery:
             print_status(f"battery {battery}")
+        if duty := duty_text(now.summary):
+            print_status(duty)
 
     def _gives_up(self) -> bool:
         """Whether an engine that was told to stop does not; tells it."""

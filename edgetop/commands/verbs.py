@@ -6,19 +6,22 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from edgetop.core.engine_choices import KV_TYPES, THREADS_MAX
-from edgetop.settings.option import OneOf, Option, Section, integer, parse_value, real, token_count
+from edgetop.settings.option import Option, Section, integer, parse_value, real, token_count
 from edgetop.settings.options import (
     ANSWER_TOKENS,
     BATTERY_WH,
+    BENCH_AXES,
     CTX,
     DELAY,
     ENGINE,
+    FILE_AXES,
     REQUESTS_PER_HOUR,
     SERVER,
+    SERVER_KEY_FILE,
     SERVER_KIND,
     SERVER_TIMEOUT,
     TEXT,
+    THREADS,
 )
 
 T = TypeVar("T")
@@ -61,7 +64,6 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     def one(*flags: str, parse: Callable[[str], object], **more: Any) -> None:  # noqa: ANN401 - the same
         add(*flags, type=_reads(parse, flags[0]), **more)
 
-    threads = integer(1, THREADS_MAX)
     add("-m", "--model", dest="models", type=lambda text: (text,), action="append", metavar="MODEL",
         help="a model; may be given several times")
     several("--quant", parse=str.upper, metavar="LEVEL,...",
@@ -75,12 +77,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     several("-d", "--n-depth", parse=token_count_or_none, metavar="N,...",
             help="tokens in the context before the test (default: 0)")
     one("-r", "--repetitions", parse=integer(1, 10_000), metavar="N", help="repetitions of each test (default: 5)")
-    several("-t", "--threads", parse=threads, metavar="N,...", help="threads (default: available physical cores)")
-    several("--threads-batch", parse=threads, metavar="N,...", help="threads for prefill (default: as for decoding)")
-    several("--kv-type", parse=OneOf(*KV_TYPES), metavar="TYPE,...", help="types of the KV cache (default: f16)")
-    several("--gpu-layers", parse=integer(0, 10_000), metavar="N,...", help="layers to offload")
-    several("--batch", parse=token_count, metavar="N,...", help="largest number of tokens in one decode call")
-    several("--ubatch", parse=token_count, metavar="N,...", help="tokens computed together in prefill")
+    for option in BENCH_AXES:
+        flags = ("-t", *option.flags) if option is THREADS else option.flags
+        metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
+        add(*flags, dest=option.name, metavar=metavar, help=option.help, action="append", default=[])
     add("--prompts", action="store_true", default=None,
         help="real prompts, too: short, long, summary, code, several turns")
     one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
@@ -133,7 +133,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_prompts(parser)
     add("stdin", nargs="?", choices=["-"], metavar="-", help="ask what standard input says")
     add("--idle", type=_reads(real(0, 3600), "--idle"), default=0.0, metavar="SECONDS",
-        help="first leave the loaded model idle, so that energy net of idle is known; 0")
+        help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)")
     _add_json(parser)
 
 
@@ -305,8 +305,23 @@ def _add_nothing(parser: argparse.ArgumentParser) -> None:
     """Leave the parser as it is."""
 
 
+class _OfServer(argparse.Action):
+    """A file that belongs to the `--server` before it, or to the next one where none is before it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse calls it so
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002 - the same
+    ) -> None:
+        namespace.key_files = {**namespace.key_files, max(0, len(namespace.servers) - 1): values}
+
+
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
+        help="file that holds the API key of the --server before it; neither recorded nor shown")
     add("--server", dest="servers", action="append", default=[], metavar="URL",
         help="watch this server too, such as http://127.0.0.1:8080; may be given several times; those of this machine "
         "are found without")
@@ -377,7 +392,7 @@ VERBS: dict[str, Verb] = {
         more=(ENGINE,),
     ),
     "tune": Verb(
-        "find threads, pieces of prefill and KV cache type for a model here, for speed or for energy",
+        "find threads, cores, pieces of prefill, attention and KV cache type for a model here, for speed or for energy",
         ("search", "storage", "device", "progress", "general"),
         _add_tune,
         more=(ENGINE,),
@@ -386,7 +401,7 @@ VERBS: dict[str, Verb] = {
         "this device and the model servers that run on it, without a model of its own",
         ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
         _add_watch,
-        (SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT),
+        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT),
     ),
     "sessions": Verb(
         "recorded sessions: list, show, tag, note, export, rm, validate, recompute, recover",

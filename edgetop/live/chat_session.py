@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
+from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.prediction import Prediction
@@ -117,6 +118,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     output: Path | None = None
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
+    use: Duty = Duty()
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
     engine_name: str = "llama"
@@ -170,6 +172,7 @@ class LiveSession(RecordedSession):
             power=options.power.headline,
             output=options.output,
             bench=options.bench,
+            use=options.use,
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
         )
         # Sensors are looked for and the journals of an edgetop that died are read while the model loads.

@@ -130,6 +130,8 @@ def _read_config(file: Path) -> dict[str, dict[str, object]]:
     for section, table in tables.items():
         if section == "keys":
             continue
+        if section == "server" and isinstance(table, dict) and "keys" in table:
+            table["server_keys"] = table.pop("keys")
         if section not in sections or not isinstance(table, dict):
             raise _unknown(file, f"table [{section}]", section, sections)
         for name in table:
