@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,6 +68,12 @@ def with_setting(sampling: SamplingSettings, argument: str) -> SamplingSettings:
 
 LOAD_FILE_BYTES = 2**18
 """More text than this fits into no context that such a device holds."""
+
+COMMAND_NAMES = (
+    "help", "model", "system", "set", "clear", "retry", "edit", "undo", "continue", "reload", "load", "copy", "save",
+    "open", "stats", "quit",
+)  # fmt: skip
+"""What can be typed on the screen or in lines."""
 
 BUSY = "The model is still answering; Ctrl+C stops it."
 _BINARY_SHARE = 0.1
@@ -168,6 +175,10 @@ class Chat(ABC):
         """Append a piece of the reply."""
 
     @abstractmethod
+    def turn_into_reasoning(self) -> None:
+        """What was shown of the reply was reasoning."""
+
+    @abstractmethod
     def end_reasoning(self, summary: str) -> None:
         """The reasoning has ended; `summary` says how long it was."""
 
@@ -186,6 +197,9 @@ class Chat(ABC):
         """Show what the engine reports."""
         match event:
             case Tokens():
+                if event.reasoned_before:
+                    self.turn_into_reasoning()
+                    self._reasons = True
                 if event.part == "answer":
                     self._end_reasoning()
                 self._reasons = event.part == "reasoning"
@@ -255,7 +269,9 @@ class Chat(ABC):
             case "stats":
                 self.note(self._stats())
             case _:
-                self.note(f"There is no command /{name}; /help lists them. Two slashes begin a prompt with one.")
+                close = difflib.get_close_matches(name, COMMAND_NAMES, n=1)
+                meant = f"did you mean /{close[0]}? " if close else ""
+                self.note(f"There is no command /{name}; {meant}/help lists them. Two slashes begin a prompt with one.")
                 return False
         return True
 

@@ -45,6 +45,15 @@ def test_with_shift_the_beginning_of_a_long_prompt_is_left_out_and_that_is_said(
     assert (turn["prompt_tokens"], turn["stop_reason"], turn["error"]) == (192, "end_of_generation", None)
 
 
+def test_a_template_whose_output_cannot_fit_the_context_is_refused_with_that_reason(home: IsolatedHome) -> None:
+    template = "{% for m in messages[-1:] %}{{ m.content }}{{ 'x' * 100000 * (m.content | length - 5) }}{% endfor %}"
+    path = write_playing_model(home.folder / "long.gguf", ["Hi"], template=template)
+    run = home.run("run", "-m", str(path), "-p", "Good morning.")
+    assert run.returncode == 1
+    assert "The chat template makes 800013 characters" in run.stderr
+    assert "256 tokens" in run.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS has no such names")
 def test_a_name_that_is_not_utf8_can_be_run(home: IsolatedHome, player: Path) -> None:
     odd = Path(os.fsdecode(os.fsencode(player.parent) + b"/caf\xe9.gguf"))

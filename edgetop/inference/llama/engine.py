@@ -9,11 +9,17 @@ from msgspec.structs import replace
 from edgetop.core.clock import monotonic_us, seconds
 from edgetop.core.engine_settings import EngineInfo, EngineSettings
 from edgetop.core.records import ModelLoaded
-from edgetop.inference.chat_template import ChatFormat, SpecialTokens, TemplateRenderer, choose_format
+from edgetop.inference.chat_template import (
+    ChatFormat,
+    SpecialTokens,
+    TemplateRenderer,
+    TemplateStoppedError,
+    choose_format,
+)
 from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn, file_failure
 from edgetop.inference.llama.library import EngineChoice, Library, LibraryError, engine_info, import_library
 from edgetop.inference.llama.log import LibraryLog, to_reports
-from edgetop.inference.llama.model import LoadedModel, LoadError, load_model
+from edgetop.inference.llama.model import LoadedModel, LoadError, cancelled, load_model
 from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.llama.rpc import RpcServers
 from edgetop.inference.llama.turn import Generation, Measurement
@@ -77,7 +83,13 @@ class LlamaEngine:
             return
         for log in self._loaded.logs:
             report(log)
-        self._form = self._choose_format(self._loaded)
+        self._renderer.stopped = lambda: stop.requested
+        try:
+            self._form = self._choose_format(self._loaded)
+        except TemplateStoppedError:
+            self._unload()
+            report(cancelled())
+            return
         now_us = monotonic_us()
         report(
             ModelLoaded(
@@ -95,6 +107,7 @@ class LlamaEngine:
         if self._loaded is None or self._form is None:
             report(empty_turn(command.turn, "failed", NO_MODEL))
             return
+        self._renderer.stopped = lambda: stop.requested
         Generation(self._library, self._loaded, self._form, command, stop=stop, report=report).run()
         self._report_logs(report)
 

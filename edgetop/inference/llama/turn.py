@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, SamplingSettings
 from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
-from edgetop.inference.chat_template import ChatFormat, TemplateError, opened_reasoning
+from edgetop.inference.chat_template import ChatFormat, TemplateError, TemplateStoppedError, opened_reasoning
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.llama.context import Context, Counters, DecodeError
 from edgetop.inference.llama.library import Library
@@ -74,6 +74,9 @@ class Sampler:
     def _add(self, sampler: object) -> None:
         self._library.llama_sampler_chain_add(self._chain, sampler)
 
+
+_TOKEN_CHARACTERS_MAX = 256
+"""The longest tokens of vocabularies are runs of spaces, of fewer than this."""
 
 _REPLY_SHARE = 4
 """When old messages have to go, a quarter of the context is reserved for the reply."""
@@ -141,6 +144,8 @@ class Generation(_Turn):
         self._context.read_and_reset_counters()
         try:
             reason = self._answer()
+        except TemplateStoppedError:
+            self._finish("cancelled")
         except TemplateError as error:
             self._finish("failed", f"The chat template refused the conversation: {error}.")
         except DecodeError as error:
@@ -206,6 +211,13 @@ class Generation(_Turn):
 
     def _render(self, messages: tuple[ChatMessage, ...]) -> str:
         text = self._form.prompt(messages, continue_reply=self._command.continue_reply)
+        longest = self._context.n_ctx * _TOKEN_CHARACTERS_MAX
+        if len(text) > longest:
+            said = sum(len(each.content) for each in messages)
+            whose = "The chat template makes" if len(text) > 2 * said + longest // 2 else "The conversation has"
+            raise PromptError(
+                f"{whose} {len(text)} characters, more than the {self._context.n_ctx} tokens of the context can hold."
+            )
         self._prompt = self._model.vocabulary.tokenize(text)
         self._prompt_tokens = len(self._prompt)
         return text
