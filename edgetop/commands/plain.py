@@ -402,6 +402,7 @@ class PlainChat:
                 self.say(loaded_line(said))
                 if said.model.template_note:
                     self.say(said.model.template_note)
+                self._commands.offer_power()
             case LoadFailed(reason="cancelled"):
                 self.say("Loading was stopped; /model chooses a model.")
             case LoadFailed():

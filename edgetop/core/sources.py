@@ -272,6 +272,7 @@ CPU_QUOTA: Final = "cpu.quota_used_up"
 """The share of scheduling periods, in %, in which a control group's quota stopped us."""
 
 ENGINE_RSS: Final = "engine.rss"
+ENGINE_RSS_PEAK: Final = "engine.rss_peak"
 ENGINE_MAPPED: Final = "engine.mapped"
 ENGINE_ANONYMOUS: Final = "engine.anonymous"
 ENGINE_SWAP: Final = "engine.swap"

@@ -38,6 +38,9 @@ Hardware = Literal["cpu", "gpu"]
 
 CHOICES_SHOWN = 4
 
+CHOOSE = "choose one: "
+"""How the hint begins where only a person knows which meter measures the whole device."""
+
 PROCESSOR, GRAPHICS = "the processor", "the graphics card"
 
 
@@ -137,7 +140,7 @@ def _choose_one(meters: Sequence[Meter], readings_w: Mapping[str, float]) -> Una
     else:
         reason = f"which of {len(meters)} meters measures the whole device is not known: {shown}"
     names = " or ".join(f"--power {meter.name}" for meter in meters[:CHOICES_SHOWN])
-    return Unavailable(reason, f"choose one: {names}")
+    return Unavailable(reason, f"{CHOOSE}{names}, or /power NAME in the chat")
 
 
 def _parts(meters: Sequence[Meter], offered: Sequence[Meter]) -> list[Meter]:

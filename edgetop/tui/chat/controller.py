@@ -127,6 +127,7 @@ class ChatController:
         self.say(loaded_line(loaded))
         if loaded.model.template_note:
             self.say(loaded.model.template_note)
+        self._commands.offer_power()
         self._warned_of_context = False
         prompt, self._waiting_prompt = self._waiting_prompt, None
         if prompt is not None:
