@@ -176,6 +176,9 @@ def meter_of(info: SourceInfo, channel: Channel) -> Meter | None:
     )
 
 
+PROCESSOR_DEVICE = "processor"
+"""The `device` of meters of the one processor that a machine has: its RAPL package, and an APU's own sensor."""
+
 OUTSIDE = "use an outside meter: a smart plug, a USB-C meter, or any program with --power-exec"
 
 Property = str | float | bool

@@ -166,10 +166,11 @@ def _parts(meters: Sequence[Meter], offered: Sequence[Meter]) -> list[Meter]:
 
 
 def _is_other_view(one: Meter, other: Meter) -> bool:
-    """Whether both measure the same thing: a board's counter and its power."""
-    if one.scope != other.scope or one.kind == other.kind:
+    """Whether both measure the same thing: a board's counter and its power (`energy.gpu.0` and `power.gpu.0`)."""
+    if one.scope != other.scope or one.kind == other.kind or one.host != other.host:
         return False
-    return one.source == other.source or bool(one.device and one.device == other.device)
+    is_other_half = one.source.partition(".")[2] == other.source.partition(".")[2]
+    return is_other_half or bool(one.device and one.device == other.device)
 
 
 def other_views(meters: Sequence[Meter], chosen: Sequence[Meter]) -> tuple[Meter | None, ...]:
