@@ -192,6 +192,7 @@ SensorFlag = Literal[
     "generic-calibration",  # corrected by a fit made on another board
     "assumed-scope",  # a program that does not say of what its watts are: they are taken as the board's input
     "slow",  # unfit for telling parts of a turn apart
+    "untried",  # this way of reading was never run on such a machine by its makers
 ]
 
 

@@ -38,6 +38,7 @@ GRADES_AT_BEST: dict[str, tuple[Letter, str, str]] = {
     "opt-in": ("B", "this meter's meaning differs between machines", "check it against an outside meter"),
     "assumed-scope": ("B", "the program does not say what it measures", "let it print a header: edgetop power --help"),
     "includes-cpu": ("B", "it does not cover the whole device", "use an outside meter"),
+    "untried": ("C", "this way of reading was never run on a Mac by those who wrote it", "use an outside meter"),
     "uncounted": ("C", "a model process that does not say what it generates used the device too", "watch it alone"),
     "running-only": ("C", "only tokens of running requests were seen", "start llama-server with --metrics"),
     "bridged": ("C", "readings were missing for a part of it", "see the sensor's failures in edgetop doctor"),
