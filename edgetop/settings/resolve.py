@@ -6,7 +6,7 @@ import copy
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
@@ -129,6 +129,8 @@ def _read_config(file: Path) -> dict[str, dict[str, object]]:
     for section, table in tables.items():
         if section == "keys":
             continue
+        if section == "server" and isinstance(table, dict) and "keys" in table:
+            table["server_keys"] = table.pop("keys")
         if section not in sections or not isinstance(table, dict):
             raise _unknown(file, f"table [{section}]", section, sections)
         for name in table:
@@ -180,10 +182,14 @@ def _config_texts(value: object) -> list[str]:
 
 
 def _parsed(option: Option[T], texts: Sequence[str], where: str, shown: str = "") -> Origin:
-    if option.join is None and len(texts) != 1:
+    if not option.is_list and len(texts) != 1:
         raise UsageError(f"{where}: there can be only one value", f"give one {option.metavar or 'of true and false'}")
     values = [parse_value(where, text, option.parse) for text in texts]
-    return Origin(option.join(values) if option.join is not None else values[0], shown or where)
+    return Origin(_joined(values) if option.is_list else values[0], shown or where)
+
+
+def _joined(values: Iterable[object]) -> tuple[object, ...]:
+    return tuple(part for several in values if isinstance(several, tuple) for part in several)
 
 
 def setting_named(name: str) -> Option[object]:
