@@ -74,11 +74,12 @@ class MacFeed(ProgramFeed):
     def __init__(self, argv: Sequence[str], watts_of: Callable[[str], tuple[str, float] | None]) -> None:
         super().__init__(argv)
         self._watts_of = watts_of
-        self._begin()
+        self._unfinished = b""
+        self._scope = ""
 
     def start(self) -> None:
         """See `Feed.start`."""
-        self._begin()
+        self._unfinished, self._scope = b"", ""
         super().start()
 
     def receive(self, timeout_s: float) -> bytes | None:
@@ -90,10 +91,6 @@ class MacFeed(ProgramFeed):
         # Of a line that never ends nothing is kept.
         self._unfinished = self._unfinished[-_LINE_BYTES:]
         return b"".join(self._translated(line.decode("utf-8", "replace")) for line in lines)
-
-    def _begin(self) -> None:
-        self._unfinished = b""
-        self._scope = ""
 
     def _translated(self, line: str) -> bytes:
         found = self._watts_of(line)

@@ -99,7 +99,8 @@ def test_what_macmon_does_not_know_is_no_reading(text: str) -> None:
 def test_powermetrics_has_one_power_a_sample(text: str, watts: float) -> None:
     found = [read for line in text.splitlines() if (read := watts_of_powermetrics(line)) is not None]
     ((scope, read_w),) = found
-    assert (scope, read_w) == ("cpu_package", pytest.approx(watts))
+    assert scope == "cpu_package"
+    assert read_w == pytest.approx(watts)
 
 
 def program(folder: Path, name: str, *texts: str) -> Path:
