@@ -121,7 +121,7 @@ class Recorder:
         if name is not None and isinstance(found := headline_over_hosts(meters_of(self.session), name), Unavailable):
             return found
         text = "Power comes from the widest source." if name is None else f"Power comes from {name}, as chosen."
-        self.record(Event(t_us=self._clock(), kind=POWER_CHOSEN, text=text, data={"source": name or ""}))
+        self.record(Event(t_us=monotonic_us(), kind=POWER_CHOSEN, text=text, data={"source": name or ""}))
         return headline_of(self.session, meters_of(self.session))
 
     def _keep(self, record: Record) -> None:
@@ -142,7 +142,7 @@ class Recorder:
         To be called about once a second.
         """
         if self.session.header is not None and self.session.header.kind == "watch":
-            self._note_power_source(self._clock())
+            self._note_power_source(monotonic_us())
         trouble = self.trouble
         if trouble and not self._trouble_told:
             self._trouble_told = True
