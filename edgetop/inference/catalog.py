@@ -21,7 +21,7 @@ from platformdirs import user_state_path
 from edgetop.core.errors import ModelError
 from edgetop.core.model_names import HubModel, choose, nothing_chosen, parse, part_of, parts
 from edgetop.core.text import one_line
-from edgetop.io.files import write_atomically
+from edgetop.io.files import expanded, write_atomically
 
 
 def repo_of(file: Path) -> str:
@@ -295,7 +295,7 @@ def resolve(
         return _default(last_used)
     if text.startswith("hf:"):
         return _from_hub(text, folders, environment)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         return path.absolute()
     if path.is_dir():

@@ -329,10 +329,18 @@ def _proxy(parts: SplitResult) -> SplitResult | None:
     named = proxies.get(parts.scheme) or proxies.get("all")
     if not named:
         return None
-    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    try:
+        proxy = urlsplit(named if "://" in named else f"http://{named}")
+        proxy.port  # noqa: B018 - it is read here
+    except ValueError as error:
+        raise RequestError(
+            f"The environment's {parts.scheme}_proxy is no address: {one_line(str(error))}.",
+            "Write it as http://HOST:PORT, or unset it.",
+        ) from None
     if proxy.scheme != "http" or not proxy.hostname:
         raise RequestError(
-            f"The environment names a {one_line(proxy.scheme)} proxy.", "Only http:// proxies are supported."
+            f"The environment's {parts.scheme}_proxy is no http:// proxy.",
+            "Only http://HOST:PORT is supported; without a proxy, unset it.",
         )
     return proxy
 
