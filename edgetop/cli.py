@@ -29,11 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(list(arguments))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_interrupt)
-    from edgetop.io.terminal import Diagnostics, open_missing_streams
+    from edgetop.io.terminal import take_streams
 
-    open_missing_streams()
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr = Diagnostics(sys.stderr.buffer, encoding=sys.stderr.encoding, line_buffering=True)
+    take_streams()
     code = _INTERRUPTED
     try:
         code = _run(sys.argv[1:])
@@ -53,10 +51,9 @@ def _leave(code: int) -> None:
     import threading
 
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_INTERRUPTED))
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread() and not thread.daemon:
-            thread.join()
-    atexit._run_exitfuncs()  # noqa: SLF001 - there is no other way
+    # What Python itself does before it takes itself apart.
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
+    atexit._run_exitfuncs()  # noqa: SLF001 - the same
     sys.stderr.flush()
     os._exit(code)
 
@@ -78,6 +75,8 @@ def _run(given: list[str]) -> int:
     try:
         try:
             code = _carry_out(given)
+        except SystemExit as leaving:  # argparse has printed its help
+            code = leaving.code if isinstance(leaving.code, int) else 0
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -89,22 +88,14 @@ def _run(given: list[str]) -> int:
         _discard_output()
         return _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no trace reaches a person
-        if isinstance(error, OSError) and _discard_output():
-            error = OSError(error.errno, error.strerror, "the output cannot be written")
         return _tell(error)
     return code
 
 
-def _discard_output() -> bool:
-    """Give up what could not be written to stdout; whether there was something."""
+def _discard_output() -> None:
     from edgetop.io.terminal import discard
 
-    try:
-        sys.stdout.flush()
-    except OSError:
-        discard(sys.stdout)
-        return True
-    return False
+    discard(sys.stdout)
 
 
 def _carry_out(given: list[str]) -> int:

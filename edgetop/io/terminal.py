@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, TextIO
+
+from edgetop.core.errors import EdgetopError
 
 COLUMNS_MAX, LINES_MAX = 1000, 400
 """No screen has more cells; a terminal that says so is not believed, since drawing them would take minutes."""
@@ -47,8 +49,11 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
 
 
-def open_missing_streams() -> None:
-    """Make descriptors 0 to 2 that are closed /dev/null, so that nothing that is opened later gets their numbers."""
+def take_streams() -> None:
+    """Have standard streams that can be relied on: closed ones become /dev/null, failures of others are told or ignored.
+
+    First of all, so that nothing that is opened later gets their numbers.
+    """
     for fd, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(fd)
@@ -60,6 +65,11 @@ def open_missing_streams() -> None:
             stream = open(fd, "w" if fd else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+    for name, kind in (("stdout", Output), ("stderr", Diagnostics)):
+        stream = getattr(sys, name)
+        setattr(
+            sys, name, kind(stream.buffer, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
+        )
 
 
 def discard(stream: io.TextIOWrapper | TextIO) -> None:
@@ -70,8 +80,36 @@ def discard(stream: io.TextIOWrapper | TextIO) -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     with suppress(OSError, ValueError):
         os.dup2(nothing, stream.fileno())
-        stream.flush()
+        io.TextIOWrapper.flush(stream) if isinstance(stream, io.TextIOWrapper) else stream.flush()
     os.close(nothing)
+
+
+class OutputError(EdgetopError):
+    """What a command printed could not be delivered; a reader that has enough is no such error."""
+
+
+class Output(io.TextIOWrapper):
+    """Stdout whose failures say what failed. Raises OutputError, and BrokenPipeError as ever."""
+
+    def write(self, text: str) -> int:
+        """Write."""
+        with self._said():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._said():
+            super().flush()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            discard(self)
+            raise OutputError(f"the output cannot be written: {error.strerror}") from None
 
 
 class Diagnostics(io.TextIOWrapper):
