@@ -311,8 +311,7 @@ def test_a_mistake_in_the_configuration_is_told_by_every_verb(shell: Shell) -> N
 
 
 def test_a_defect_is_told_without_a_trace_which_the_log_has(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def defect(_given: list[str]) -> int:
         raise ValueError("bad \x1b[2J")

@@ -32,6 +32,7 @@ from msgspec import Struct
 from edgetop.core.clock import monotonic_us
 from edgetop.core.errors import ModelError
 from edgetop.core.text import one_line
+from edgetop.io.log import log
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -209,13 +210,15 @@ def send(
     connection.auto_open = 0
     try:
         connection.request(method, target, body=body, headers=sent)
-        return HttpResponse(url, where, connection, connected)
+        response = HttpResponse(url, where, connection, connected)
     except BaseException as error:
         connection.close()
         connected.hang_up()
         if isinstance(error, http.client.HTTPException | OSError | ValueError):
             raise _no_answer(error, where) from error
         raise
+    log("servers", f"{method} {shown(url)}: {response.status}")
+    return response
 
 
 def get(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import traceback
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -15,6 +16,9 @@ from typing import Final, Literal
 from edgetop.core.text import one_line
 
 Area = Literal["edgetop", "engine", "sensors", "servers", "decisions", "defect"]
+
+LOG_VARIABLE = "EDGETOP_LOG"
+"""Of the option --log."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@|(?i:(?<=key=)|(?<=token=))[^&\s]+")
 
@@ -33,11 +37,20 @@ def open_log(path: Path) -> None:
     """Append to a file that only its owner reads. Raises OSError."""
     _LOG.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     _LOG.path = path
+    os.environ[LOG_VARIABLE] = str(path.absolute())
+
+
+def inherit_log() -> None:
+    """Write to the log of the process that started this one, if it has one."""
+    if os.environ.get(LOG_VARIABLE):
+        with suppress(OSError):
+            open_log(Path(os.environ[LOG_VARIABLE]))
 
 
 def close_log() -> None:
     """Write nothing more."""
     _LOG.path = None
+    os.environ.pop(LOG_VARIABLE, None)
     os.close(_LOG.fd)
 
 

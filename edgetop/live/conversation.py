@@ -38,6 +38,7 @@ from edgetop.inference.protocol import (
     TextScored,
     Waiting,
 )
+from edgetop.io.log import log
 from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, TAKEN_BACK, ChatHistory
 from edgetop.session.turn import Turn
 
@@ -290,6 +291,7 @@ class Conversation:
                 self.phase = "ready"
             case Waiting() | Log():
                 self._note(report)
+        _log_report(report)
         self._listener(report)
         if self._next_load is not None and self.phase in {"ready", "no_model"}:
             (path, settings), self._next_load = self._next_load, None
@@ -433,3 +435,13 @@ def _cpu_time_s(pid: int) -> float | None:
     except psutil.Error:
         return None
     return float(times.user + times.system)
+
+
+def _log_report(report: Report) -> None:
+    match report:
+        case Hello():
+            log("engine", f"process {report.pid} is {report.engine.missing or report.engine.label}")
+        case LoadFailed():
+            log("engine", f"load failed, {report.reason}: {report.message}")
+        case Log():
+            log("engine", f"{report.level}: {report.text}")

@@ -1,0 +1,68 @@
+"""Ctrl+C at random early moments: how edgetop ends, and that it never crashes.
+
+    python -m benchmarks.early_interrupts 100 run -m nothere -p hi
+
+From the first line of edgetop's own code on that is one line and exit code 130; before it, death by SIGINT. Returns 1
+when any of them ends otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+FIRST_S, LAST_S = 0.02, 0.7
+"""Between the start of Python and the first answer on a slow machine."""
+
+GOOD = {"130 and one line", "killed by SIGINT", "done before"}
+
+
+def interrupted(arguments: Sequence[str], after_s: float) -> str:
+    """How edgetop ends when Ctrl+C comes after so many seconds."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgetop", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONFAULTHANDLER": "1"},
+        restore_signals=True,
+    )
+    time.sleep(after_s)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return "hangs"
+    match process.returncode:
+        case 130 if said.count("\n") == 1:
+            return "130 and one line"
+        case code if code == -signal.SIGINT:
+            return "killed by SIGINT"
+        case 130:
+            return f"130 and {said!r}"
+        case code if code >= 0 and "Traceback" not in said:
+            return "done before"
+    return f"{process.returncode}: {said[-2000:]}"
+
+
+def main(words: Sequence[str]) -> int:
+    """Interrupt so many times, and count the ends."""
+    count, arguments = int(words[0]), words[1:]
+    chance = random.Random(0)  # noqa: S311 - moments, no secrets
+    ends = Counter(interrupted(arguments, chance.uniform(FIRST_S, LAST_S)) for _ in range(count))
+    for end, times in ends.most_common():
+        print(f"{times:4}  {end}")
+    return 0 if set(ends) <= GOOD else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
