@@ -26,6 +26,7 @@ from edgetop.commands.power_findings import (
     source_rows,
 )
 from edgetop.core.engine_settings import EngineInfo
+from edgetop.core.format import format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
@@ -279,7 +280,7 @@ def _tuned(settings: Settings) -> list[TunedModel] | Unavailable:
 def _tuned_rows(found: list[TunedModel] | Unavailable) -> list[list[str]]:
     if isinstance(found, Unavailable):
         return absent_rows({"defaults": found})
-    rows = [["ok", each.label, f"{each.words} ({each.tuned_at[:10]})"] for each in found]
+    rows = [["ok", each.label, f"{each.words} ({format_time(each.tuned_at)[:10]})"] for each in found]
     return rows or [["", "none", "`edgetop tune MODEL` finds the best settings of a model here"]]
 
 

@@ -281,6 +281,7 @@ class Conversation:
             case ModelLoaded():
                 self.model, self.phase = report, "ready"
                 self._record(report)
+                self._note_lock(report)
             case LoadFailed():
                 self.phase = "no_model"
                 self._answer_after_load = False
@@ -421,6 +422,11 @@ class Conversation:
 
     def _event(self, kind: str, text: str) -> None:
         self._record(Event(t_us=self._clock(), kind=kind, text=text))
+
+    def _note_lock(self, loaded: ModelLoaded) -> None:
+        if self._settings.load_mode == "mlock" != loaded.settings.load_mode:
+            what = "The kernel did not let the weights be locked in memory (mlock); they are only mapped."
+            self._notify(what, "Raise `ulimit -l`, or LimitMEMLOCK= of a service.", "warning")
 
     def _notify(self, text: str, hint: str, severity: Literal["note", "warning", "error"]) -> None:
         self._listener(Notice(text=text, hint=hint, severity=severity))
