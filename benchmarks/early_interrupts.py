@@ -1,13 +1,14 @@
 """Ctrl+C at random early moments: how edgetop ends, and that it never crashes.
 
-    python -m benchmarks.early_interrupts 100 run -m nothere -p hi
+    python -m benchmarks.early_interrupts -n 100 -- run -m nothere -p hi
 
-From the first line of edgetop's own code on that is one line and exit code 130; before it, death by SIGINT. Returns 1
-when any of them ends otherwise.
+From the first line of edgetop's own code on that is one line and exit code 130; before it, death by SIGINT, or what
+Python says of its own start. Returns 1 when any of them ends otherwise.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import signal
@@ -17,10 +18,12 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-FIRST_S, LAST_S = 0.02, 0.7
-"""Between the start of Python and the first answer on a slow machine."""
+from benchmarks import run_benchmark
 
-GOOD = {"130 and one line", "killed by SIGINT", "done before"}
+FIRST_S, LAST_S = 0.02, 0.7
+"""From the start of Python to the first answer on a slow machine."""
+
+GOOD = {"130 and one line", "killed by SIGINT", "in Python's own start", "done before"}
 
 
 def interrupted(arguments: Sequence[str], after_s: float) -> str:
@@ -42,6 +45,8 @@ def interrupted(arguments: Sequence[str], after_s: float) -> str:
         process.kill()
         process.communicate()
         return "hangs"
+    if "init_import_site" in said or "Could not import runpy" in said:
+        return "in Python's own start"
     match process.returncode:
         case 130 if said.count("\n") == 1:
             return "130 and one line"
@@ -54,15 +59,18 @@ def interrupted(arguments: Sequence[str], after_s: float) -> str:
     return f"{process.returncode}: {said[-2000:]}"
 
 
-def main(words: Sequence[str]) -> int:
+def main() -> int:
     """Interrupt so many times, and count the ends."""
-    count, arguments = int(words[0]), words[1:]
+    parser = argparse.ArgumentParser(prog="early_interrupts", description=__doc__)
+    parser.add_argument("-n", "--count", type=int, default=100, help="how often (default: 100)")
+    parser.add_argument("arguments", nargs="*", default=["run", "-m", "nothere", "-p", "hi"], help="of edgetop")
+    given = parser.parse_args()
     chance = random.Random(0)  # noqa: S311 - moments, no secrets
-    ends = Counter(interrupted(arguments, chance.uniform(FIRST_S, LAST_S)) for _ in range(count))
+    ends = Counter(interrupted(given.arguments, chance.uniform(FIRST_S, LAST_S)) for _ in range(given.count))
     for end, times in ends.most_common():
         print(f"{times:4}  {end}")
     return 0 if set(ends) <= GOOD else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_benchmark(main)

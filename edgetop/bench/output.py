@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from edgetop.bench.plan import TokenTest
+from edgetop.bench.plan import TokenTest, engine_settings
 from edgetop.bench.results import MeanInterval, PlanResult, SettingResult, TestResult
 from edgetop.core.figures import OF_SETTING, OF_TEST, Figure, cell_of
 from edgetop.core.format import NOT_AVAILABLE, format_bytes
@@ -60,6 +60,7 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
     load, device = setting.load, result.device
     model = None if load is None else load.model
     chosen = None if load is None else load.settings
+    wished = engine_settings(setting.setting, 0)
     names = [] if load is None else list(dict.fromkeys(name.split(":")[0] for name in load.engine.devices))
     backends = [name for name in names if name != "CPU"]
     return {
@@ -75,20 +76,20 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
         "n_batch": None if chosen is None else chosen.n_batch,
         "n_ubatch": None if chosen is None else chosen.n_ubatch,
         "n_threads": None if chosen is None else chosen.n_threads,
-        "cpu_mask": "0x0",
+        "cpu_mask": f"0x{wished.cpu_mask or 0}",
         "cpu_strict": False,
         "poll": 50,
-        "type_k": setting.setting.kv_type,
-        "type_v": setting.setting.kv_type,
+        "type_k": wished.type_k,
+        "type_v": wished.type_v,
         "n_gpu_layers": None if chosen is None else chosen.n_gpu_layers,
-        "n_cpu_moe": 0,
+        "n_cpu_moe": wished.n_cpu_moe or 0,
         "split_mode": "layer",
         "main_gpu": 0,
         "no_kv_offload": chosen is not None and not chosen.offload_kqv,
         "flash_attn": _FLASH_ATTENTION[chosen.flash_attention if chosen is not None else "auto"],
         "devices": "auto",
         "tensor_split": "0.00",
-        "tensor_buft_overrides": "none",
+        "tensor_buft_overrides": ";".join(wished.override_tensor) or "none",
         "load_mode": "auto" if chosen is None else chosen.load_mode,
         "lazy_mode": "auto",
         "embeddings": False,

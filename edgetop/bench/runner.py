@@ -20,8 +20,8 @@ from edgetop.core.engine_settings import SamplingSettings
 from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.records import BenchRun, Event, TurnFinished
 from edgetop.core.sources import Unavailable
-from edgetop.inference.model_file import content_key
 from edgetop.inference.protocol import LoadFailed, Measure, Report
+from edgetop.io.model_file import content_key
 from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.energy import energy_of
@@ -149,6 +149,7 @@ class Measurement:
         `begin` takes the listener of the session. Raises RunFailedError.
         """
         live = self._live = begin(self._hear)
+        self._rest_without_model(live)
         self._load(live)
         notes = self._rest(live)
         if self._plan.warmup:
@@ -179,6 +180,19 @@ class Measurement:
             return live.close(), ""
         except EdgetopError as error:
             return None, error.what
+
+    def _rest_without_model(self, live: LiveSession) -> None:
+        """Know the sensors before the load, which its energy takes, and once for each setting the idle power then."""
+        if self._plan.server:
+            return
+        self._say("measuring idle power without the model")
+        while not live.has_sensors:
+            self._pump(live)
+        idle_s = self._plan.cool_down.idle_s if self._run.round == 1 else 0.0
+        has_power = not isinstance(headline_of(live.session, meters_of(live.session)), Unavailable)
+        until_s = time.monotonic() + (idle_s if has_power else 0.0)
+        while time.monotonic() < until_s:
+            self._pump(live)
 
     def _load(self, live: LiveSession) -> None:
         self._say("loading")

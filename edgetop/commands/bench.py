@@ -20,7 +20,7 @@ from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunL
 from edgetop.bench.runner import Progress, Runner
 from edgetop.commands.bench_request import bench_request, plan_of, presentation_of, require_same_server, say_sizes
 from edgetop.commands.exit import ExitCode, interruptible
-from edgetop.commands.inputs import has_own_engine, live_options, open_store, price_of, reader_of
+from edgetop.commands.inputs import given_duty, has_own_engine, live_options, open_store, price_of, reader_of
 from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
@@ -267,7 +267,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.dry_run:
         return 0
     finished = carry_out(log, store, settings)
-    result = results_of(log.plan, log.finished)
+    result = results_of(log.plan, log.finished, given_duty(settings))
     conclusions = conclusions_of(
         result, reader=reader_of(settings), price=price_of(settings), ownership=shown.ownership
     )

@@ -14,12 +14,15 @@ from msgspec.structs import replace
 
 from edgetop.bench.conclusions import Ownership
 from edgetop.bench.plan import (
+    WITHOUT,
     BenchRequest,
     CoolDown,
     ModelFile,
     Plan,
     QualityPlan,
+    Setting,
     changed_request,
+    engine_settings,
     read_request,
     require_tests,
     settings_of,
@@ -28,19 +31,26 @@ from edgetop.bench.plan import (
 from edgetop.bench.prompts import prompt_tests, reading_text
 from edgetop.commands.inputs import has_own_engine, server_choice
 from edgetop.commands.output import clear_progress, print_status, show_progress
-from edgetop.core.engine_choices import KV_TYPES, THREADS_MAX
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes
 from edgetop.fit.model_file import read_facts
 from edgetop.inference.catalog import last_model, resolve
-from edgetop.inference.model_file import content_key
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.files import expanded
 from edgetop.io.http import RequestError
+from edgetop.io.model_file import content_key
 from edgetop.settings import options
-from edgetop.settings.option import SCRIPT_PREFIX, OneOf, integer, parse_value, real, token_count
+from edgetop.settings.option import (
+    SCRIPT_PREFIX,
+    SERVER_ENGINE,
+    Option,
+    integer,
+    parse_value,
+    real,
+    token_count,
+)
 from edgetop.settings.resolve import Settings
 
 T = TypeVar("T")
@@ -77,16 +87,10 @@ def bench_request(arguments: argparse.Namespace) -> BenchRequest:
     request = BenchRequest() if arguments.plan is None else read_request(expanded(arguments.plan))
     if arguments.study:
         request = _study(request)
-    threads = integer(1, THREADS_MAX)
     given: dict[str, object] = {
         "models": tuple(arguments.models) or None,
         "quant": _several("--quant", arguments.quant, str.upper),
-        "threads": _several("--threads", arguments.threads, threads),
-        "threads_batch": _several("--threads-batch", arguments.threads_batch, threads),
-        "kv_type": _several("--kv-type", arguments.kv_type, OneOf(*KV_TYPES)),
-        "gpu_layers": _several("--gpu-layers", arguments.gpu_layers, integer(0, 10_000)),
-        "batch": _several("--batch", arguments.batch, token_count),
-        "ubatch": _several("--ubatch", arguments.ubatch, token_count),
+        **{option.name: _axis(option, getattr(arguments, option.name)) for option in options.BENCH_AXES},
         "n_prompt": _several("-p", arguments.n_prompt, _count),
         "n_gen": _several("-n", arguments.n_gen, _count),
         "n_depth": _several("-d", arguments.n_depth, _count),
@@ -127,6 +131,20 @@ def _several(flag: str, given: Sequence[str], parse: Callable[[str], T]) -> tupl
     return tuple(dict.fromkeys(values)) or None
 
 
+def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | None:
+    """What a setting is varied over; where it is a list, each value is kept as the text that says one."""
+    if option in options.FILE_AXES:
+        return tuple(dict.fromkeys(given)) or None
+
+    def parse(text: str) -> object:
+        if text == WITHOUT and option.default in {None, ()}:
+            return text
+        value = option.parse(text)
+        return text if isinstance(value, tuple) else value
+
+    return _several(option.flags[-1], given, parse)
+
+
 def _one(flag: str, given: str | None, parse: Callable[[str], T]) -> T | None:
     """The value after a flag; `None` if it was not given."""
     return None if given is None else parse_value(flag, given.strip(), parse)
@@ -145,6 +163,7 @@ def _pair(text: str) -> tuple[int, int]:
 
 
 _WHY_NOT = {
+    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "quant": "levels cannot be made of a server's model",
     "threads": "the server decides how many threads it uses",
     "threads_batch": "the server decides how many threads it uses",
@@ -235,9 +254,11 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
     if request.cool_down_limit_s is not None:
         cool_down = replace(cool_down, limit_s=request.cool_down_limit_s)
     tests = token_tests(request)
+    varied = settings_of(models, request)
+    _require_llama_server(varied, settings)
     return Plan(
         name=request.name,
-        settings=settings_of(models, request),
+        settings=varied,
         tests=(*tests, *(prompt_tests(request.max_tokens) if request.prompts else ())),
         repetitions=request.repetitions,
         order=request.order,
@@ -247,6 +268,17 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         seed=request.seed,
         server=server,
     )
+
+
+def _require_llama_server(varied: Sequence[Setting], settings: Settings) -> None:
+    """Raise UsageError for what this engine would refuse at every load."""
+    if has_own_engine(settings) and not settings[options.ENGINE].startswith(SERVER_ENGINE):
+        for setting in varied:
+            if flags := engine_settings(setting, 0).of_server_only:
+                raise UsageError(
+                    f"{' and '.join(flags)}: llama.cpp's library does not carry this out in edgetop",
+                    "measure with --engine llama-server",
+                )
 
 
 def level_folder() -> Path:

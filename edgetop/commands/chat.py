@@ -13,7 +13,7 @@ from edgetop.commands.inputs import given_prompts, has_own_engine, named_model, 
 from edgetop.commands.output import print_status
 from edgetop.commands.screens import chosen_input, chosen_theme, is_terminal, obey_no_color, shows_screens
 from edgetop.core.errors import ModelError, UsageError
-from edgetop.inference.catalog import last_model, remember_model, resolve
+from edgetop.inference.catalog import last_model, resolve
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
@@ -61,11 +61,6 @@ def _open_screen(settings: Settings, resume_from: Path | None) -> int:
         resume_from=resume_from,
     )
     if saved is not None:
-        from edgetop.session.file_io import load_head  # noqa: PLC0415 - at the end
-
-        loads = load_head(saved).loads
-        if loads and has_own_engine(settings):
-            remember_model(Path(loads[-1].model.path))
         print_status(f"session: {saved}")
     return 0
 

@@ -34,9 +34,10 @@ from edgetop.fit.devices import Device, default_file, find_device, load_devices,
 from edgetop.fit.memory import MemoryRoom
 from edgetop.fit.model_assessments import CONTEXTS, ModelAssessments
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import models_in, read_facts
+from edgetop.fit.model_file import read_facts
 from edgetop.fit.suggestions import Choices, Suggestion, suggest
 from edgetop.fit.wording import Entry, banded, effect_text, page, verdict_text
+from edgetop.io.model_file import models_in
 from edgetop.settings import options
 from edgetop.settings.option import integer, parse_value, real, token_count
 from edgetop.settings.resolve import Settings, engine_settings
@@ -339,7 +340,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return show_devices(arguments.format)
     workload = Workload(
         prompt_tokens=parse_value("--prompt-tokens", arguments.prompt_tokens, integer(1)),
-        answer_tokens=parse_value("--answer-tokens", arguments.answer_tokens, integer(1)),
+        answer_tokens=settings[options.ANSWER_TOKENS],
     )
     speed = arguments.min_speed
     min_speed = None if speed is None else parse_value("--min-speed", speed, real(0, 1e9))

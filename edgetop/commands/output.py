@@ -185,6 +185,23 @@ def cost_text(energy: Energy, price: Price) -> str:
     )
 
 
+def duty_text(summary: Summary) -> str:
+    """Say what a day takes and how long a battery lasts at the rate of requests that was given; empty without one."""
+    duty = summary.duty
+    if duty.use.requests_per_hour is None or summary.energy is None:
+        return ""
+    ways = {"kept loaded": (duty.kept_wh_per_day, duty.kept_battery_h)}
+    ways["loaded for each"] = (duty.reloaded_wh_per_day, duty.reloaded_battery_h)
+    said = [
+        f"{way} {with_interval(day)} Wh a day{'' if hours is None else f', {with_interval(hours)} h of battery'}"
+        for way, (day, hours) in ways.items()
+        if day is not None
+    ] or [f"{NOT_AVAILABLE}: {duty.missing['kept_wh_per_day']}"]
+    after = duty.unload_after_s
+    said += [] if after is None else [f"unloading pays after a pause of {with_interval(after)} s"]
+    return f"{duty.use.requests_per_hour:g} requests an hour: {'; '.join(said)}"
+
+
 def battery_text(energy: Energy | None, remaining_j: float | None) -> str:
     """Say how long the battery lasts at a session's mean power; empty where that is not known or not its energy."""
     hours = None if energy is None else battery_hours(energy, remaining_j)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from edgetop.commands.exit import handle_signals
-from edgetop.commands.inputs import has_own_engine, live_options, open_store
+from edgetop.commands.inputs import live_options, open_store
 from edgetop.commands.output import write_reply
 from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
@@ -22,7 +22,6 @@ from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
 from edgetop.core.quantity import with_interval
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.core.text import literal, one_line
-from edgetop.inference.catalog import remember_model
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.chat_commands import BUSY, ChatCommands
 from edgetop.live.chat_session import LiveSession
@@ -213,9 +212,6 @@ def talk(model: Path | None, settings: Settings) -> int:
             plain.converse()
         finally:
             saved = plain.live.close()
-    loads = plain.live.session.loads
-    if loads and has_own_engine(settings):
-        remember_model(Path(loads[-1].model.path))
     if saved is not None:
         say_line(f"session: {saved}")
     return 0

@@ -26,6 +26,7 @@ from edgetop.commands.output import (
     battery_text,
     clear_progress,
     cost_text,
+    duty_text,
     energy_text,
     print_error,
     print_status,
@@ -37,7 +38,7 @@ from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_rate, format_seconds
 from edgetop.core.records import Tokens, TurnFinished
 from edgetop.core.sources import BATTERY_ENERGY
-from edgetop.inference.catalog import last_model, remember_model, resolve
+from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
 from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
@@ -77,15 +78,18 @@ def converse(
 ) -> RunOutcome:
     """Ask one prompt after the other in one conversation, give each piece of a reply to `write`, and save the session.
 
-    The loaded model is left idle for `idle_s` first.
+    The device is left idle for `idle_s` before the model is loaded, and again with it.
     An interruption (Ctrl+C, SIGTERM, SIGHUP, a closed stdout) stops the model; what was measured is saved all the same.
     """
     talk = _Talk(settings, write)
     with handle_signals(on_interrupt=talk.interrupt, on_end=talk.interrupt):
         talk.open(live, open_store(settings))
         try:
+            if idle_s and settings[options.SERVER] is None:
+                talk.wait_for_sensors()
+                talk.rest(idle_s, "without the model")
             talk.load(model)
-            talk.rest(idle_s)
+            talk.rest(idle_s, "with the model loaded")
             for prompt in prompts:
                 if talk.interrupted or talk.failure is not None:
                     break
@@ -123,8 +127,7 @@ class _Talk:
         if self._verbose and self.live.tuned is not None:
             print_status(f"{self.live.tuned.label}: {self.live.tuned.words}")
         self._follow({"ready", "no_model", "dead"})
-        while not self.live.has_sensors:
-            self.live.pump(wait_s=WAIT_S)
+        self.wait_for_sensors()
         clear_progress()
         loaded = conversation.model
         if self._quiet or loaded is None:
@@ -134,12 +137,17 @@ class _Talk:
         for share in loaded.memory.layers:
             print_status(share.words(loaded.model.n_layer))
 
-    def rest(self, seconds: float) -> None:
-        """Leave the loaded model idle, while its idle power is measured."""
+    def wait_for_sensors(self) -> None:
+        """Read on until it is known which sensors there are."""
+        while not self.live.has_sensors:
+            self.live.pump(wait_s=WAIT_S)
+
+    def rest(self, seconds: float, how: str) -> None:
+        """Leave the device idle, while its idle power is measured."""
         until_s = time.monotonic() + seconds
         while not self.interrupted and self.failure is None and (left_s := until_s - time.monotonic()) > 0:
             if not self._quiet:
-                show_progress(f"measuring idle power, {left_s:.0f} s left")
+                show_progress(f"measuring idle power {how}, {left_s:.0f} s left")
             self.live.pump(wait_s=min(WAIT_S, left_s))
         clear_progress()
 
@@ -180,6 +188,8 @@ class _Talk:
         battery = battery_text(now.summary.energy, remaining.value if isinstance(remaining, Reading) else None)
         if battery:
             print_status(f"battery {battery}")
+        if duty := duty_text(now.summary):
+            print_status(duty)
 
     def _follow(self, until: set[str]) -> None:
         """Pump until the conversation is in one of these phases, or does not stop when it should."""
@@ -242,15 +252,12 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False, idle_s: float = 0.0) -> int:
     """Let the model answer the prompts and return the exit code. Raises EdgetopError."""
-    is_real = has_own_engine(settings)
-    if is_real:
+    if has_own_engine(settings):
         model = resolve(settings[options.MODEL], folders=settings[options.MODEL_DIR], last_used=last_model())
     else:
         model = named_model(settings)
     write = _ignore if as_json else write_reply
     conversed = converse(model, prompts, settings, write, live=live_options(settings), idle_s=idle_s)
-    if is_real and conversed.session.loads:
-        remember_model(model)
     if as_json:
         write_json(as_object(conversed))
     if conversed.failure is not None and not conversed.interrupted:

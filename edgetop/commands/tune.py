@@ -31,8 +31,8 @@ from edgetop.core.format import format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.inference.catalog import last_model, resolve
-from edgetop.inference.model_file import content_key
-from edgetop.io.cpus import decode_threads
+from edgetop.io.cpus import decode_threads, fast_mask
+from edgetop.io.model_file import content_key
 from edgetop.live.conversation import Notice
 from edgetop.live.tuned import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
 from edgetop.settings import options
@@ -93,7 +93,10 @@ COLUMNS: tuple[Column[TriedSetting], ...] = (
 TUNED_COLUMNS: tuple[Column[TunedModel], ...] = (
     Column("", heading="MODEL", text=lambda tuned: tuned.label),
     Column("", heading="SETTINGS", text=lambda tuned: tuned.words),
-    *(Column(name) for name in ("model", "n_threads", "n_threads_batch", "n_ubatch", "kv_type", "goal")),
+    *(
+        Column(name)
+        for name in ("model", "n_threads", "n_threads_batch", "n_ubatch", "kv_type", "flash_attn", "cpu_mask", "goal")
+    ),
     Column("tuned_at", heading="TUNED", text=lambda tuned: format_time(tuned.tuned_at)[:10]),
 )
 
@@ -168,6 +171,7 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
 
     device = describe(Host(sysroot=settings[options.SYSROOT]))
     threads = thread_counts(decode_threads(settings[options.SYSROOT]), device.cores_logical or 1)
+    mask = fast_mask(settings[options.SYSROOT])
     start = Setting(model=ModelFile(path=str(path), label=path.stem, content=key))
     live = replace(live_options(settings), system=None)
     found: list[StageResult] = []
@@ -175,7 +179,7 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
         runs = TuningRuns(live, goal, COOL_DOWN[goal], tell=tell, interrupted=interrupted)
         try:
             lengths = lengths_for(runs.probe(start), test_s=test_s)
-            for result in answers(start, threads, lengths, rounds, runs.measure):
+            for result in answers(start, threads, lengths, rounds, runs.measure, fast_mask=mask):
                 found.append(result)
                 question = f"{len(found)} answered"
                 if not quiet:
@@ -209,6 +213,8 @@ def _tuned(path: Path, key: str, machine: str, goal: Goal, chosen: Setting) -> T
         n_threads_batch=chosen.threads_batch or threads,
         n_ubatch=chosen.ubatch,
         kv_type=chosen.kv_type,
+        flash_attn=chosen.flash_attn or "auto",
+        cpu_mask=chosen.cpu_mask,
     )
 
 
@@ -221,6 +227,10 @@ def _value(result: StageResult, setting: Setting) -> str:
             return f"{setting.threads_batch}"
         case "ubatch":
             return f"{setting.ubatch}"
+        case "cores":
+            return "any" if setting.cpu_mask is None else f"mask {setting.cpu_mask}"
+        case "flash attention":
+            return setting.flash_attn or "auto"
         case _:
             return setting.kv_type
 

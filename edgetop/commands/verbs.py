@@ -7,7 +7,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from edgetop.settings.option import Option, Section
-from edgetop.settings.options import CTX, DELAY, ENGINE, SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT
+from edgetop.settings.options import (
+    ANSWER_TOKENS,
+    BATTERY_WH,
+    BENCH_AXES,
+    CTX,
+    DELAY,
+    ENGINE,
+    FILE_AXES,
+    REQUESTS_PER_HOUR,
+    SERVER,
+    SERVER_KEY_FILE,
+    SERVER_KIND,
+    SERVER_TIMEOUT,
+    TEXT,
+    THREADS,
+)
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +36,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("--pg", dest="pairs", metavar="N,N", help="a prompt and a reply in one test", **several)
     add("-d", "--n-depth", metavar="N,...", help="tokens in the context before the test (default: 0)", **several)
     add("-r", "--repetitions", metavar="N", help="repetitions of each test (default: 5)")
-    add("-t", "--threads", metavar="N,...", help="threads (default: available physical cores)", **several)
-    add("--threads-batch", metavar="N,...", help="threads for prefill (default: as for decoding)", **several)
-    add("--kv-type", metavar="TYPE,...", help="types of the KV cache (default: f16)", **several)
-    add("--gpu-layers", metavar="N,...", help="layers to offload", **several)
-    add("--batch", metavar="N,...", help="largest number of tokens in one decode call", **several)
-    add("--ubatch", metavar="N,...", help="tokens computed together in prefill", **several)
+    for option in BENCH_AXES:
+        flags = ("-t", *option.flags) if option is THREADS else option.flags
+        metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
+        add(*flags, dest=option.name, metavar=metavar, help=option.help, **several)
     add("--prompts", action="store_true", help="real prompts, too: short, long, summary, code, several turns")
     add("--max-tokens", metavar="N", help="at most so many tokens of an answer to a prompt")
     add(
@@ -95,7 +108,9 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_prompts(parser)
     parser.add_argument("stdin", nargs="?", choices=["-"], metavar="-", help="ask what standard input says")
     parser.add_argument(
-        "--idle", metavar="SECONDS", help="first leave the loaded model idle, so that energy net of idle is known; 0"
+        "--idle",
+        metavar="SECONDS",
+        help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)",
     )
     _add_json(parser)
 
@@ -111,6 +126,9 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="one session and its figures", allow_abbrev=False)
     show.add_argument("session", metavar="SESSION", nargs="?", default="1", help=_SESSION_HELP)
     _add_json(show)
+    for option in (REQUESTS_PER_HOUR, ANSWER_TOKENS, BATTERY_WH):
+        given: dict[str, Any] = {"dest": f"option_{option.name}", "default": argparse.SUPPRESS}
+        show.add_argument(*option.flags, metavar=option.metavar, help=option.help, **given)
     check = actions.add_parser("validate", help="whether session files are what they should be", allow_abbrev=False)
     check.add_argument("session", metavar="SESSION", nargs="+", help=_SESSIONS_HELP)
     _add_json(check)
@@ -164,7 +182,6 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
     parser.add_argument("--power-mode", metavar="NAME", help="of that device")
     parser.add_argument("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
-    parser.add_argument("--answer-tokens", default="256", metavar="N", help="length of an answer (default: 256)")
     parser.add_argument("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
     parser.add_argument("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
     probe = parser.add_mutually_exclusive_group()
@@ -290,7 +307,24 @@ def _add_nothing(parser: argparse.ArgumentParser) -> None:
     """Leave the parser as it is."""
 
 
+class _OfServer(argparse.Action):
+    """A file that belongs to the `--server` before it, or to the next one where none is before it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse calls it so
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,  # noqa: ARG002 - the same
+    ) -> None:
+        namespace.key_files = {**namespace.key_files, max(0, len(namespace.servers) - 1): values}
+
+
 def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
+        help="file that holds the API key of the --server before it; neither recorded nor shown",
+    )  # fmt: skip
     parser.add_argument(
         "--server", dest="servers", action="append", default=[], metavar="URL",
         help="watch this server too, such as http://127.0.0.1:8080; may be given several times; those of this machine "
@@ -330,7 +364,8 @@ class Verb(NamedTuple):
 
 
 _MODEL: tuple[Section, ...] = (
-    "model", "search", "server", "engine", "sampling", "recording", "storage", "device", "price", "progress", "general",
+    "model", "search", "server", "engine", "sampling", "recording", "storage", "device", "price", "use", "progress",
+    "general",
 )  # fmt: skip
 
 VERBS: dict[str, Verb] = {
@@ -354,18 +389,18 @@ VERBS: dict[str, Verb] = {
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
-        ("search", "engine", "storage", "screen", "device", "price", "fit", "general"),
+        ("search", "engine", "storage", "screen", "device", "price", "use", "fit", "general"),
         _add_check,
         (CTX, DELAY),
     ),
     "bench": Verb(
         "repeatable measurement: speed, energy, memory and quality over models and settings",
-        ("search", "server", "storage", "device", "price", "fit", "progress", "general"),
+        ("search", "server", "storage", "device", "price", "use", "fit", "progress", "general"),
         add_bench,
         more=(ENGINE,),
     ),
     "tune": Verb(
-        "find threads, pieces of prefill and KV cache type for a model here, for speed or for energy",
+        "find threads, cores, pieces of prefill, attention and KV cache type for a model here, for speed or for energy",
         ("search", "storage", "device", "progress", "general"),
         _add_tune,
         more=(ENGINE,),
@@ -374,7 +409,7 @@ VERBS: dict[str, Verb] = {
         "this device and the model servers that run on it, without a model of its own",
         ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
         _add_watch,
-        (SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT),
+        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT),
     ),
     "sessions": Verb(
         "recorded sessions: list, show, tag, note, export, rm, validate, recompute, recover",
@@ -383,16 +418,16 @@ VERBS: dict[str, Verb] = {
     ),
     "compare": Verb(
         "sessions and bench results against each other: differences, noise, and what is not alike",
-        ("storage", "screen", "general"),
+        ("storage", "screen", "use", "general"),
         _add_compare,
         (DELAY,),
     ),
     "replay": Verb(
         "sessions played again, one or several side by side at one play head",
-        ("storage", "screen", "price", "general"),
+        ("storage", "screen", "price", "use", "general"),
         _add_replay,
     ),
-    "report": Verb("sessions as one HTML file that opens offline", ("storage", "general"), _add_report),
+    "report": Verb("sessions as one HTML file that opens offline", ("storage", "use", "general"), _add_report),
     "config": Verb(
         "show settings and where each comes from; change the configuration file",
         ("general",),

@@ -20,9 +20,9 @@ from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_clock,
 from edgetop.core.quantity import with_interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
-from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_of
+from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_file_of, key_of
 from edgetop.io import json
-from edgetop.live.server_monitor import SEARCHED_FOR, ServerStatus
+from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
 from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.watch import figure_rows
@@ -68,9 +68,9 @@ def state_text(row: ServerStatus) -> str:
     """How a service is, in a word or two."""
     if row.state is None:
         return "not asked" if row.trouble is None else "no address"
-    words = {"silent": "no answer", "down": "ended", "refuses": "refuses"}.get(row.state, row.state)
+    words = STATE_WORDS[row.state]
     usage = row.usage
-    if usage is None or usage.running is None:
+    if usage is None or usage.running is None or usage.asleep:
         return words
     return (
         f"{usage.running} running" + (f", {usage.waiting} waiting" if usage.waiting else "")
@@ -182,21 +182,26 @@ def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
     """What is to be watched. Raises UsageError for an address that is none, and for a key that cannot be sent."""
     configured = settings[options.SERVER]
     urls = arguments.servers or ([configured] if configured is not None else [])
-    addresses: list[Address] = []
-    for url in urls:
+    files = dict(arguments.key_files)
+    usual = settings[options.SERVER_KEY_FILE]
+    variable = os.environ.get(KEY_VARIABLE)
+    if len(urls) == 1 and usual is not None:
+        files.setdefault(0, str(usual))
+    elif len(urls) > 1 and variable:
+        print_error(f"{KEY_VARIABLE} is for one --server and was sent to none of these; see [server.keys]")
+    keys: dict[Address, str] = {}
+    for number, url in enumerate(urls):
         try:
-            addresses.append(Address.parse(url))
+            address = Address.parse(url)
         except ValueError as error:
             raise UsageError(f"{one_line(url)!r} is not the address of a server", f"expected {error}") from None
-    key_file = settings[options.SERVER_KEY_FILE]
-    choice = ServerChoice(url="", key_file="" if key_file is None else str(key_file))
-    try:
-        key = key_of(choice, os.environ.get(KEY_VARIABLE))
-    except ValueError as error:
-        raise UsageError(str(error), "put the key alone into it") from None
+        file = files.get(number) or key_file_of(address, settings[options.SERVER_KEYS])
+        try:
+            keys[address] = key_of(ServerChoice(url=url, key_file=file), variable if len(urls) == 1 else None)
+        except ValueError as error:
+            raise UsageError(str(error), "put the key alone into it") from None
     return WatchOptions(
-        servers=tuple(dict.fromkeys(addresses)),
-        key=key,
+        servers=keys,
         sysroot=settings[options.SYSROOT],
         power=power_choice(settings),
         record=settings[options.RECORD],

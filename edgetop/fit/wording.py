@@ -55,7 +55,7 @@ def page(
 def headline(facts: ModelFacts) -> str:
     """Name, quantization and size."""
     label = " ".join(part for part in (facts.name, facts.file_type) if part)
-    return f"{label} · {format_bytes(facts.size_bytes)}" + (" · a projector, no model" if facts.is_projector else "")
+    return f"{label} · {format_bytes(facts.size_bytes)}"
 
 
 def model_lines(facts: ModelFacts) -> list[str]:

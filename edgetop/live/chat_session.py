@@ -16,13 +16,15 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
+from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.prediction import Prediction
-from edgetop.core.records import BenchRun, ModelLoaded, Predicted, Record
+from edgetop.core.records import BenchRun, ModelLoaded, Predicted, Record, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
+from edgetop.inference.catalog import remember_model
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello, Report
@@ -34,7 +36,7 @@ from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.meters import gpus_of
 from edgetop.session.store import Store
-from edgetop.settings.option import SERVER_ENGINE
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import descendants
@@ -110,6 +112,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     output: Path | None = None
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
+    use: Duty = Duty()
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
     engine_name: str = "llama"
@@ -141,6 +144,9 @@ class LiveSession(RecordedSession):
         self._location = None if choice is None else ServerLocation(choice.address)
         self._predicts = self._location is None and not options.engine.rpc_servers
         """Predictions are of this machine alone."""
+        scripted = options.engine_name.startswith(SCRIPT_PREFIX)
+        self._remembers = not (scripted or self._location is not None or options.bench is not None)
+        """A model that has answered is the one used last."""
         self._rpc_warned = False
         self._host = Host(sysroot=options.sysroot, worker_pid=self._worker_pid, uses_gpu=self._uses_gpu)
         if self._location is not None:
@@ -160,6 +166,7 @@ class LiveSession(RecordedSession):
             power=options.power.headline,
             output=options.output,
             bench=options.bench,
+            use=options.use,
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
         )
         # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
@@ -244,6 +251,10 @@ class LiveSession(RecordedSession):
 
     def _record(self, record: Record) -> None:
         self.recorder.record(record)
+        if isinstance(record, TurnFinished) and record.generated_tokens and self._remembers:
+            loaded = self.conversation.model
+            if loaded is not None:
+                self._background.submit(remember_model, Path(loaded.model.path))
         if not isinstance(record, ModelLoaded):
             return
         if self._predicts:

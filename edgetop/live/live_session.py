@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from edgetop import __version__
 from edgetop.core.clock import Clock, monotonic_us
+from edgetop.core.energy.duty import Duty
 from edgetop.core.records import (
     BenchRun,
     DeviceInfo,
@@ -52,6 +53,7 @@ class Recorder:
         power: str | None = None,
         output: Path | None = None,
         bench: BenchRun | None = None,
+        use: Duty = Duty(),  # noqa: B008 - frozen
         kind: SessionKind = "chat",
         on_trouble: Callable[[str], None] = lambda _text: None,
         clock: Clock = monotonic_us,
@@ -59,7 +61,8 @@ class Recorder:
         """Begin a session.
 
         `store` is `None` for one that is not to be kept; `output` names its file instead of the store, `power` the
-        source of power that the person chose, and `bench` the part of a benchmark that the session is.
+        source of power that the person chose, `bench` the part of a
+        benchmark that the session is, and `use` how the model is used.
         """
         self.session = Session()
         self._store = store
@@ -81,6 +84,7 @@ class Recorder:
                 text_recorded=text_recorded,
                 power=power,
                 bench=bench,
+                use=use,
                 kind=kind,
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -24,10 +24,9 @@ NOTHING_RUNS = Unavailable("no model process was found on this machine")
 class WatchOptions(Struct, frozen=True, kw_only=True):
     """What is watched, and how it is recorded."""
 
-    servers: tuple[Address, ...] = ()
-    """Servers to ask besides those that are found on this machine."""
-    key: str = ""
-    """Sent to these servers alone, and never recorded."""
+    servers: Mapping[Address, str] = {}
+    """Servers to ask besides those that are found on this machine, each with its key, which no other server is sent and
+    which is never recorded; empty without one."""
     sysroot: Path = Path("/")
     power: PowerChoice = PowerChoice()
     record: bool = True
@@ -58,9 +57,7 @@ class WatchSession(RecordedSession):
             on_trouble=on_trouble,
         )
         super().__init__(recorder, store)
-        self._watch = ServerMonitor(
-            self._host, options.servers, key=options.key, remote_counts=bool(options.power.streams)
-        )
+        self._watch = ServerMonitor(self._host, options.servers, remote_counts=bool(options.power.streams))
         self._watch.start()
         self._find_sensors(self._inventory_of_machine)
 

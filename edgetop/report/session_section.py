@@ -9,7 +9,16 @@ from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.tokens import Energy, grade_text
-from edgetop.core.figures import OF_SESSION, TURN_COLUMNS, Summary, reason_of, text_of, turn_cells, value_of
+from edgetop.core.figures import (
+    OF_SESSION,
+    TURN_COLUMNS,
+    Summary,
+    is_asked_for,
+    reason_of,
+    text_of,
+    turn_cells,
+    value_of,
+)
 from edgetop.core.format import (
     NOT_AVAILABLE,
     format_bytes,
@@ -54,7 +63,9 @@ class Measurement(Struct, frozen=True, kw_only=True):
 def measurements_of(summary: Summary, *, energy: bool) -> Iterator[Measurement]:
     """The figures of energy, or all others, and how they are computed; why one is missing where it is."""
     for figure in OF_SESSION:
-        if figure.kind == "reason" or figure.name.startswith("energy.") != energy:
+        if figure.kind == "reason" or figure.name.startswith(("energy.", "duty.")) != energy:
+            continue
+        if not is_asked_for(summary, figure):
             continue
         value = value_of(summary, figure.name)
         if energy and isinstance(value, str):
@@ -244,6 +255,7 @@ def _engine_facts(load: LoadEntry) -> list[tuple[str, str]]:
         ("layers", "; ".join(share.words(load.model.n_layer) for share in load.memory.layers)),
         ("KV types", f"{chosen.type_k}/{chosen.type_v}"),
         ("flash attention", chosen.flash_attention),
+        *((flag, value) for flag, value in chosen.flags.items() if flag != "--flash-attn"),
         ("load mode", chosen.load_mode),
         ("full context", chosen.full_context),
         ("template arguments", ", ".join(f"{name}={value}" for name, value in chosen.template_args.items())),

@@ -17,7 +17,7 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import machine_key
 from edgetop.fit.assessment import Workload, assess
 from edgetop.fit.model_assessments import ModelAssessments, Surveyed
-from edgetop.inference.model_file import content_key
+from edgetop.io.model_file import content_key
 from edgetop.live.tuned import TunedModel, save_tuned, tuned_file
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host

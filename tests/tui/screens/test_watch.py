@@ -94,7 +94,7 @@ def start_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sta
     started: list[WatchApp] = []
 
     def start(*urls: str) -> WatchApp:
-        options = WatchOptions(servers=tuple(map(Address.parse, urls)), sysroot=tmp_path / "machine")
+        options = WatchOptions(servers=dict.fromkeys(map(Address.parse, urls), ""), sysroot=tmp_path / "machine")
         store = Store(tmp_path / "sessions")
         app = WatchApp(lambda tell: WatchSession(options, store, tell), level="ascii")
         started.append(app)
