@@ -47,15 +47,12 @@ def interrupted(arguments: Sequence[str], after_s: float) -> str:
         return "hangs"
     if "init_import_site" in said or "Could not import runpy" in said:
         return "in Python's own start"
-    match process.returncode:
-        case 130 if said.count("\n") == 1:
-            return "130 and one line"
-        case code if code == -signal.SIGINT:
-            return "killed by SIGINT"
-        case 130:
-            return f"130 and {said!r}"
-        case code if code >= 0 and "Traceback" not in said:
-            return "done before"
+    if process.returncode == -signal.SIGINT:
+        return "killed by SIGINT"
+    if process.returncode == 130 and said.count("\n") == 1:
+        return "130 and one line"
+    if process.returncode in {0, 1, 2, 3} and "Traceback" not in said:
+        return "done before"
     return f"{process.returncode}: {said[-2000:]}"
 
 
