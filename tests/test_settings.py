@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.commands.command_line import Parser, add_options, given_flags
+from edgetop.commands.command_line import Parser, add_options, given_flags, parser_of
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import UsageError
 from edgetop.settings import options

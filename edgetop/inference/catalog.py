@@ -32,7 +32,7 @@ from edgetop.inference.model_stores import (
     search_roots,
     weights_of,
 )
-from edgetop.io.files import hub_cache, write_atomically
+from edgetop.io.files import expanded, hub_cache, write_atomically
 from edgetop.io.model_file import is_certain, lacks_parts, read_model_header
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def find_model(
         return _default(last_used)
     if text.startswith("hf:"):
         return _from_hub(text, environment, report, stopped)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         return path.absolute()
     if path.is_dir():
