@@ -33,7 +33,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
         for flag in self._unknown_flags():
-            close = difflib.get_close_matches(flag, self._shown_flags(), n=1)
+            close = difflib.get_close_matches(flag, self._shown_flags(), n=1, cutoff=0.75)
             hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
             raise UsageError(f"there is no option {one_line(flag)}", hint)
         raise UsageError(message, f"see {self.prog} --help")
