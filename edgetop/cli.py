@@ -47,9 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(given: list[str]) -> int:
     if given[:1] == ["__complete"]:
-        from edgetop.commands.completion import tell_candidates
+        from edgetop.commands.completion import print_candidates
 
-        return tell_candidates(given[1:])
+        return print_candidates(given[1:])
     from edgetop.commands.command_line import given_flags, parser_of
     from edgetop.commands.verbs import DEFAULT_VERB, VERBS
     from edgetop.settings.options import ENGINE
