@@ -267,7 +267,7 @@ def _gain_words(own: Calibration, meter_gain: float | None) -> str:
     if meter_gain is None:
         return ""
     residual = own.line.gain - meter_gain
-    return f": {meter_gain * 100:.2g} % of the meter and {residual * 100:.2g} % for what {len(own.points)} points leave open"
+    return f": {meter_gain * 100:.2g} % of the meter and {residual * 100:.2g} % for {len(own.points)} points"
 
 
 def _is_terminal() -> bool:
