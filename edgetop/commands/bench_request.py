@@ -122,8 +122,8 @@ def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | 
 
 
 _WHY_NOT = {
-    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "quant": "levels cannot be made of a server's model",
+    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "threads": "the server decides how many threads it uses",
     "threads_batch": "the server decides how many threads it uses",
     "kv_type": "the server decides of which type its KV cache is",
