@@ -112,6 +112,10 @@ def offloaded_share(facts: ModelFacts, machine: Machine, settings: EngineSetting
 
 def weights_by_type(facts: ModelFacts) -> dict[str, float]:
     """Weights that a token is multiplied with, by tensor type."""
+    return facts.derived(_weights_by_type)
+
+
+def _weights_by_type(facts: ModelFacts) -> dict[str, float]:
     weights: dict[str, float] = {}
     for tensor, use in zip(facts.tensors, uses_of(facts.tensors, shape_of(facts.header)), strict=True):
         if use.use == "multiplied":
