@@ -332,7 +332,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return show_devices(arguments.format)
     workload = Workload(
         prompt_tokens=parse_value("--prompt-tokens", arguments.prompt_tokens, integer(1)),
-        answer_tokens=parse_value("--answer-tokens", arguments.answer_tokens, integer(1)),
+        answer_tokens=settings[options.ANSWER_TOKENS],
     )
     speed = arguments.min_speed
     min_speed = None if speed is None else parse_value("--min-speed", speed, real(0, 1e9))

@@ -63,7 +63,7 @@ def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
         *option.flags,
         dest=destination,
         metavar=option.metavar,
-        action="append" if option.join is not None else "store",
+        action="append" if option.is_list else "store",
         default=None,
         help=option.help.replace("%", "%%"),
     )

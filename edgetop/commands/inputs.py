@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.core.energy.duty import Price
+from edgetop.core.energy.duty import Duty, Price
 from edgetop.core.errors import UsageError
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
 from edgetop.io.files import data_folder
@@ -150,6 +150,15 @@ def price_of(settings: Settings) -> Price | None:
     """What energy costs, where the user gave a price."""
     per_kwh = settings[options.PRICE_PER_KWH]
     return None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
+
+
+def duty_of(settings: Settings) -> Duty:
+    """How the model is used, as far as the user said it."""
+    return Duty(
+        answer_tokens=settings[options.ANSWER_TOKENS],
+        requests_per_hour=settings[options.REQUESTS_PER_HOUR],
+        battery_wh=settings[options.BATTERY_WH],
+    )
 
 
 def reader_of(settings: Settings) -> Reader:

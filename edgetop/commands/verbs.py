@@ -7,7 +7,18 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from edgetop.settings.option import Option, Section
-from edgetop.settings.options import CTX, DELAY, ENGINE, SERVER, SERVER_KIND, SERVER_TIMEOUT, TEXT
+from edgetop.settings.options import (
+    ANSWER_TOKENS,
+    BATTERY_WH,
+    CTX,
+    DELAY,
+    ENGINE,
+    REQUESTS_PER_HOUR,
+    SERVER,
+    SERVER_KIND,
+    SERVER_TIMEOUT,
+    TEXT,
+)
 
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
@@ -111,6 +122,9 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="one session and its figures", allow_abbrev=False)
     show.add_argument("session", metavar="SESSION", nargs="?", default="1", help=_SESSION_HELP)
     _add_json(show)
+    for option in (REQUESTS_PER_HOUR, ANSWER_TOKENS, BATTERY_WH):
+        given: dict[str, Any] = {"dest": f"option_{option.name}", "default": argparse.SUPPRESS}
+        show.add_argument(*option.flags, metavar=option.metavar, help=option.help, **given)
     check = actions.add_parser("validate", help="whether session files are what they should be", allow_abbrev=False)
     check.add_argument("session", metavar="SESSION", nargs="+", help=_SESSIONS_HELP)
     _add_json(check)
@@ -164,7 +178,6 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
     parser.add_argument("--power-mode", metavar="NAME", help="of that device")
     parser.add_argument("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
-    parser.add_argument("--answer-tokens", default="256", metavar="N", help="length of an answer (default: 256)")
     parser.add_argument("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
     parser.add_argument("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
     probe = parser.add_mutually_exclusive_group()
@@ -328,7 +341,8 @@ class Verb(NamedTuple):
 
 
 _MODEL: tuple[Section, ...] = (
-    "model", "search", "server", "engine", "sampling", "recording", "storage", "device", "price", "progress", "general",
+    "model", "search", "server", "engine", "sampling", "recording", "storage", "device", "price", "use", "progress",
+    "general",
 )  # fmt: skip
 
 VERBS: dict[str, Verb] = {
@@ -349,13 +363,13 @@ VERBS: dict[str, Verb] = {
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
-        ("search", "engine", "storage", "screen", "device", "price", "fit", "general"),
+        ("search", "engine", "storage", "screen", "device", "price", "use", "fit", "general"),
         _add_check,
         (CTX, DELAY),
     ),
     "bench": Verb(
         "repeatable measurement: speed, energy, memory and quality over models and settings",
-        ("search", "server", "storage", "device", "price", "fit", "progress", "general"),
+        ("search", "server", "storage", "device", "price", "use", "fit", "progress", "general"),
         add_bench,
         more=(ENGINE,),
     ),
@@ -378,16 +392,16 @@ VERBS: dict[str, Verb] = {
     ),
     "compare": Verb(
         "sessions and bench results against each other: differences, noise, and what is not alike",
-        ("storage", "screen", "general"),
+        ("storage", "screen", "use", "general"),
         _add_compare,
         (DELAY,),
     ),
     "replay": Verb(
         "sessions played again, one or several side by side at one play head",
-        ("storage", "screen", "price", "general"),
+        ("storage", "screen", "price", "use", "general"),
         _add_replay,
     ),
-    "report": Verb("sessions as one HTML file that opens offline", ("storage", "general"), _add_report),
+    "report": Verb("sessions as one HTML file that opens offline", ("storage", "use", "general"), _add_report),
     "config": Verb("show settings and where each comes from; change the configuration file", ("general",), _add_config),
     "keys": Verb("every action of the screens, and its keys; [keys] of the configuration", ("general",), _add_json),
     "completion": Verb("a script that completes these command lines with Tab", (), _add_completion),

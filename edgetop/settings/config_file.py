@@ -59,7 +59,7 @@ def toml_value(option: Option[object], texts: Sequence[str]) -> TomlValue:
     A number that was written in another way, such as 4k, stays a text, and so does a path with ~.
     """
     parsed = [option.parse(text) for text in texts]
-    if option.join is None:
+    if not option.is_list:
         value = parsed[0]
         return value if isinstance(value, bool) else _number(value, texts[0])
     pairs = [pair for several in parsed if isinstance(several, tuple) for pair in several if isinstance(pair, tuple)]

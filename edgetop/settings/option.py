@@ -7,7 +7,7 @@ double the time it takes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_args
 
@@ -27,6 +27,7 @@ Section = Literal[
     "screen",
     "device",
     "price",
+    "use",
     "fit",
     "progress",
     "general",
@@ -42,52 +43,68 @@ CURRENCY_CHARACTERS = 8
 class Option(Generic[T_co]):
     """One setting: a flag, a variable of the environment and a key of the configuration file with one meaning.
 
-    The variable is EDGETOP_ and the name in capitals; the key is the name, in the table named after the section.
+    The flag is the name, behind --no- for a switch that is on by default; the variable is EDGETOP_ and the name in
+    capitals; the key is the name, in the table named after the section.
     """
 
     __slots__ = (
-        "about", "also_env", "default", "example", "flag_only", "flags", "help", "join", "metavar", "name", "parse",
-        "section", "sets",
+        "_flag", "_sets", "about", "also_env", "default", "example", "flag_only", "help", "metavar", "name", "parse",
+        "section", "short",
     )  # fmt: skip
 
     def __init__(
         self,
-        name: str,
         section: Section,
-        *flags: str,
-        default: T_co,
+        parse: Callable[[str], T_co],
+        metavar: str = "",
+        *,
+        default: T_co = None,  # type: ignore[assignment]  # of Option[X | None]
         help: str,  # noqa: A002 - as argparse names it
         about: str = "",
         example: str = "",
-        parse: Callable[[str], T_co],
-        metavar: str = "",
-        join: Callable[[Iterable[T_co]], T_co] | None = None,
+        short: str = "",
+        flag: str | None = None,
         also_env: str = "",
         flag_only: bool = False,
-        sets: tuple[str, ...] = (),
+        sets: tuple[str, ...] | None = None,
     ) -> None:
-        self.name = name
+        self.name = ""
+        """Of its constant in the table, in small letters."""
         self.section: Section = section
-        self.flags = flags
-        """Empty for a setting of the environment and the configuration file only."""
+        self.parse = parse
+        """Reads one text. Raises ValueError with what was expected, such as `a number from 0 to 1`."""
+        self.metavar = metavar
+        """Empty for a switch: its flag takes no value and means `switched`."""
         self.default = default
         self.help = help
         self.about = about
         """Sentences beyond `help` for the manual: when to use it, and what to know about it."""
         self.example = example
         """A text that its parser reads, for the manual, where there is no default to show one."""
-        self.parse = parse
-        """Reads one text. Raises ValueError with what was expected, such as `a number from 0 to 1`."""
-        self.metavar = metavar
-        """Empty for a switch: its flag takes no value and means `switched`."""
-        self.join = join
-        """For a setting that may be given several times: makes one value of many."""
+        self.short = short
+        """A flag of one or two letters, such as -n."""
+        self._flag = flag
         self.also_env = also_env
         """A variable of other programs that switches this on when it is set and not empty."""
         self.flag_only = flag_only
         """Means one run; not read from the environment or the configuration file."""
-        self.sets = sets
+        self._sets = sets
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The short one and the long one; empty for a setting of the environment and the configuration file only."""
+        long = f"--{'no-' if self.default is True else ''}{self.name.replace('_', '-')}"
+        return tuple(filter(None, (self.short, long if self._flag is None else self._flag)))
+
+    @property
+    def sets(self) -> tuple[str, ...]:
         """The fields of EngineSettings (section `engine`) or SamplingSettings (section `sampling`) that it sets."""
+        return (self.name,) if self._sets is None else self._sets
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it may be given several times, the values making one tuple."""
+        return isinstance(self.default, tuple)
 
     @property
     def env(self) -> str:
@@ -116,11 +133,6 @@ def parse_value(where: str, text: str, parse: Callable[[str], T]) -> T:
         return parse(text)
     except ValueError as error:
         raise UsageError(f"{where}: {text!r} is not valid", f"expected {error}") from None
-
-
-def joined(values: Iterable[tuple[T, ...]]) -> tuple[T, ...]:
-    """All the values, in order."""
-    return tuple(value for several in values for value in several)
 
 
 def text(value: str) -> str:
@@ -315,6 +327,7 @@ TITLES: dict[Section, str] = {
     "screen": "screen",
     "device": "device",
     "price": "price of energy",
+    "use": "how the model is used",
     "fit": "thresholds",
     "progress": "progress",
     "general": "general",

@@ -17,7 +17,6 @@ from edgetop.settings.option import (
     currency,
     engine_choice,
     integer,
-    joined,
     key_value,
     one_path,
     one_text,
@@ -31,23 +30,18 @@ from edgetop.settings.option import (
 )
 
 SYSROOT: Final = Option[Path](
-    "sysroot",
     "device",
-    "--sysroot",
+    path,
+    "DIR",
     default=Path("/"),
-    metavar="DIR",
-    parse=path,
     help="read /sys and /proc below this folder",
     about="For a container that has the host's folders mounted elsewhere, and for tests.",
 )
 
 POWER: Final = Option[str | None](
-    "power",
     "device",
-    "--power",
-    default=None,
-    metavar="NAME",
-    parse=text,
+    text,
+    "NAME",
     help="power source to use: a name from `edgetop doctor`, a plug such as shelly:HOST, hosts such as "
     "local+pi2, or none",
     about="Without it the source with the widest scope that can be read is used: wall before board before "
@@ -56,12 +50,9 @@ POWER: Final = Option[str | None](
 )
 
 POWER_EXEC: Final = Option[str | None](
-    "power_exec",
     "device",
-    "--power-exec",
-    default=None,
-    metavar="CMD",
-    parse=text,
+    text,
+    "CMD",
     help="a program that prints one power reading in watts each time it is run; no shell",
     about="A plain number is taken as watts at the board's input. A header before it says what is measured, and how "
     "well: `# edgetop-power/1 kind=power unit=W scope=wall update=1.0`, and then `12.34` (docs/power.md). "
@@ -70,13 +61,10 @@ POWER_EXEC: Final = Option[str | None](
 )
 
 POWER_STREAM: Final = Option[tuple[str, ...]](
-    "power_stream",
     "device",
-    "--power-stream",
+    one_text,
+    "CMD",
     default=(),
-    metavar="CMD",
-    parse=one_text,
-    join=joined,
     help="a program that goes on printing power readings, or tcp:HOST:PORT, or unix:PATH; may be given several times, "
     "once for each host: [NAME=]CMD",
     about="The same text as of --power-exec, as long as edgetop runs. `edgetop power --stream` prints it for the "
@@ -87,47 +75,65 @@ POWER_STREAM: Final = Option[tuple[str, ...]](
 )
 
 GPU_SENSORS: Final = Option[bool](
-    "gpu_sensors",
     "device",
-    "--no-gpu-sensors",
+    switch,
     default=True,
-    parse=switch,
     help="do not read the sensors of graphics cards",
     about="A card that sleeps is never woken, and one that may sleep is left alone while no model runs on it; this "
     "leaves all of them alone. Their power is then not part of any figure.",
 )
 
 PRICE_PER_KWH: Final = Option[float | None](
-    "price_per_kwh",
     "price",
-    "--price",
-    default=None,
-    metavar="AMOUNT",
-    parse=real(0, 1e9),
+    real(0, 1e9),
+    "AMOUNT",
+    flag="--price",
     help="price of a kilowatt-hour; energy cost is shown as well",
     about="The cost of the session and of a million tokens is shown, gross.",
     example="0.3",
 )
 
 CURRENCY: Final = Option[str](
-    "currency",
     "price",
-    "--currency",
+    currency,
+    "NAME",
     default="EUR",
-    metavar="NAME",
-    parse=currency,
     help="currency of the price",
     about="Three letters such as EUR, or a sign.",
 )
 
+REQUESTS_PER_HOUR: Final = Option[float | None](
+    "use",
+    real(0, 1e6),
+    "N",
+    help="how often the model is asked; energy per day and battery life are shown as well",
+    about="With the model kept loaded, and loaded for each request; docs/duty.md has the formulas.",
+    example="20",
+)
+
+ANSWER_TOKENS: Final = Option[int](
+    "use",
+    integer(1, 10_000_000),
+    "N",
+    default=256,
+    help="length of an answer in tokens",
+    about="Of the answers whose energy is shown.",
+)
+
+BATTERY_WH: Final = Option[float | None](
+    "use",
+    real(0.001, 1e9),
+    "X",
+    help="what the battery holds in Wh; with --requests-per-hour, how long it lasts is shown",
+    about="The usable part of it.",
+    example="50",
+)
+
 CTX: Final = Option[int | None](
-    "ctx",
     "engine",
-    "--ctx",
+    token_count,
+    "TOKENS",
     sets=("n_ctx",),
-    default=None,
-    metavar="TOKENS",
-    parse=token_count,
     help="context length, such as 4096 or 4k (default: chosen from model and memory)",
     about="Tokens of prompt and answers together that the model can hold. The KV cache grows with it: `edgetop "
     "check MODEL --ctx 2k,8k,32k` shows what each would need.",
@@ -135,13 +141,10 @@ CTX: Final = Option[int | None](
 )
 
 THREADS: Final = Option[int | None](
-    "threads",
     "engine",
-    "--threads",
+    integer(1, THREADS_MAX),
+    "N",
     sets=("n_threads",),
-    default=None,
-    metavar="N",
-    parse=integer(1, THREADS_MAX),
     help="threads for decoding (default: available physical cores)",
     about="Decoding is bound by memory bandwidth, so more threads than physical cores make it slower. `edgetop "
     "tune` finds the best number.",
@@ -149,40 +152,31 @@ THREADS: Final = Option[int | None](
 )
 
 THREADS_BATCH: Final = Option[int | None](
-    "threads_batch",
     "engine",
-    "--threads-batch",
+    integer(1, THREADS_MAX),
+    "N",
     sets=("n_threads_batch",),
-    default=None,
-    metavar="N",
-    parse=integer(1, THREADS_MAX),
     help="threads for prefill (default: as for decoding)",
     about="Prefill is bound by computing, so it may gain from more threads than decoding does.",
     example="4",
 )
 
 GPU_LAYERS: Final = Option[int | None](
-    "gpu_layers",
     "engine",
-    "--gpu-layers",
+    integer(0, 10_000),
+    "N",
     sets=("n_gpu_layers",),
-    default=None,
-    metavar="N",
-    parse=integer(0, 10_000),
     help="layers to offload to an accelerator, 0 for none (default: all)",
     about="Needs a llama.cpp that was built for the accelerator; `edgetop doctor` says whether it was.",
     example="0",
 )
 
 RPC: Final = Option[tuple[str, ...]](
-    "rpc",
     "engine",
-    "--rpc",
-    sets=("rpc_servers",),
+    rpc_servers,
+    "HOST:PORT,...",
     default=(),
-    metavar="HOST:PORT,...",
-    parse=rpc_servers,
-    join=joined,
+    sets=("rpc_servers",),
     help="llama.cpp RPC servers that hold layers of the model as GPUs do; may be given several times",
     about="For a model that one machine does not hold: start `ggml-rpc-server`, of the same llama.cpp, on each of the "
     "others. RPC is neither encrypted nor authenticated, so use it through SSH or on a network that you trust. Needs a "
@@ -191,212 +185,162 @@ RPC: Final = Option[tuple[str, ...]](
 )
 
 KV_TYPE: Final = Option[str](
-    "kv_type",
     "engine",
-    "--kv-type",
-    sets=("type_k", "type_v"),
+    OneOf(*KV_TYPES),
+    "TYPE",
     default="f16",
-    metavar="TYPE",
-    parse=OneOf(*KV_TYPES),
+    sets=("type_k", "type_v"),
     help=f"type of the KV cache: {', '.join(KV_TYPES)}",
     about="q8_0 halves the memory of the conversation at nearly no loss; types below it cost quality.",
 )
 
 CACHE_TYPE_K: Final = Option[str | None](
-    "cache_type_k",
     "engine",
-    "-ctk",
-    "--cache-type-k",
+    OneOf(*KV_TYPES),
+    "TYPE",
+    short="-ctk",
     sets=("type_k",),
-    default=None,
-    metavar="TYPE",
-    parse=OneOf(*KV_TYPES),
     help="type of the keys of the KV cache; that of --kv-type by default",
     about="Keys bear fewer bits worse than values do.",
     example="q8_0",
 )
 
 CACHE_TYPE_V: Final = Option[str | None](
-    "cache_type_v",
     "engine",
-    "-ctv",
-    "--cache-type-v",
+    OneOf(*KV_TYPES),
+    "TYPE",
+    short="-ctv",
     sets=("type_v",),
-    default=None,
-    metavar="TYPE",
-    parse=OneOf(*KV_TYPES),
     help="type of the values of the KV cache; that of --kv-type by default",
     about="Types below f16 need flash attention.",
     example="q8_0",
 )
 
 FLASH_ATTN: Final = Option[str](
-    "flash_attn",
     "engine",
-    "-fa",
-    "--flash-attn",
-    sets=("flash_attention",),
+    OneOf("auto", "on", "off"),
+    "WHEN",
+    short="-fa",
     default="auto",
-    metavar="WHEN",
-    parse=OneOf("auto", "on", "off"),
+    sets=("flash_attention",),
     help="flash attention: auto, on or off",
     about="It takes less memory for long contexts. auto leaves it to llama.cpp.",
 )
 
 CPU_MASK: Final = Option[str | None](
-    "cpu_mask",
     "engine",
-    "--cpu-mask",
-    sets=("cpu_mask",),
-    default=None,
-    metavar="MASK",
-    parse=cpu_mask,
+    cpu_mask,
+    "MASK",
     help="the logical processors that may compute, as a hexadecimal mask; f0 means 4 to 7",
     about="For processors with fast and slow cores: decoding waits for the slowest of its threads.",
     example="f0",
 )
 
 PRIO: Final = Option[int | None](
-    "prio",
     "engine",
-    "--prio",
-    sets=("prio",),
-    default=None,
-    metavar="N",
-    parse=integer(-1, 3),
+    integer(-1, 3),
+    "N",
     help="priority of the threads: -1 low, 0 normal, 1 medium, 2 high, 3 realtime; with --engine llama-server",
     about="More than normal needs the right to it.",
     example="1",
 )
 
 N_CPU_MOE: Final = Option[int | None](
-    "n_cpu_moe",
     "engine",
-    "--n-cpu-moe",
-    sets=("n_cpu_moe",),
-    default=None,
-    metavar="N",
-    parse=integer(0, 10_000),
+    integer(0, 10_000),
+    "N",
     help="keep the experts of the first N layers in the CPU's memory; with --engine llama-server",
     about="For a mixture of experts that a GPU does not hold.",
     example="8",
 )
 
 OVERRIDE_TENSOR: Final = Option[tuple[str, ...]](
-    "override_tensor",
     "engine",
-    "-ot",
-    "--override-tensor",
-    sets=("override_tensor",),
+    tensor_override,
+    "PATTERN=BUFFER",
+    short="-ot",
     default=(),
-    metavar="PATTERN=BUFFER",
-    parse=tensor_override,
-    join=joined,
     help="where tensors go whose names match; may be given several times; with --engine llama-server",
     about="As llama.cpp takes it: a regular expression and a type of buffer, such as CPU.",
     example="ffn_.*_exps=CPU",
 )
 
 LORA: Final = Option[tuple[Path, ...]](
-    "lora",
     "engine",
-    "--lora",
-    sets=("lora",),
+    one_path,
+    "FILE",
     default=(),
-    metavar="FILE",
-    parse=one_path,
-    join=joined,
     help="an adapter to apply to the model; may be given several times; with --engine llama-server",
     about="A GGUF file made by llama.cpp's convert_lora_to_gguf.py.",
     example="adapter.gguf",
 )
 
 MODEL_DRAFT: Final = Option[Path | None](
-    "model_draft",
     "engine",
-    "-md",
-    "--model-draft",
+    path,
+    "FILE",
+    short="-md",
     sets=("draft_model",),
-    default=None,
-    metavar="FILE",
-    parse=path,
     help="a smaller model of the same family that proposes tokens; with --engine llama-server",
     about="Faster where the large model agrees often enough.",
     example="draft.gguf",
 )
 
 BATCH: Final = Option[int | None](
-    "batch",
     "engine",
-    "--batch",
+    token_count,
+    "TOKENS",
     sets=("n_batch",),
-    default=None,
-    metavar="TOKENS",
-    parse=token_count,
     help="largest number of tokens in one decode call",
     about="llama.cpp's n_batch. More is of use for long prompts only.",
     example="2048",
 )
 
 UBATCH: Final = Option[int | None](
-    "ubatch",
     "engine",
-    "--ubatch",
+    token_count,
+    "TOKENS",
     sets=("n_ubatch",),
-    default=None,
-    metavar="TOKENS",
-    parse=token_count,
     help="tokens computed together in prefill",
     about="llama.cpp's n_ubatch. The compute buffer grows with it.",
     example="512",
 )
 
 LOAD_MODE: Final = Option[str](
-    "load_mode",
     "engine",
-    "--load-mode",
-    sets=("load_mode",),
+    OneOf(*LOAD_MODES),
+    "MODE",
     default="auto",
-    metavar="MODE",
-    parse=OneOf(*LOAD_MODES),
     help="how the weights are loaded: auto, mmap, mlock or copy",
     about="mmap maps the file, so that the kernel may drop and read again parts of it; mlock keeps them in "
     "memory; copy reads the file into memory of its own. auto leaves the choice to llama.cpp.",
 )
 
 FULL_CONTEXT: Final = Option[str](
-    "full_context",
     "engine",
-    "--full-context",
-    sets=("full_context",),
+    OneOf(*WHEN_FULL),
+    "WHAT",
     default="stop",
-    metavar="WHAT",
-    parse=OneOf(*WHEN_FULL),
     help="when the context is full: stop, or shift (drop the oldest half)",
     about="After a shift the model has forgotten the oldest half of the conversation, but for the system prompt.",
 )
 
 TEMPLATE: Final = Option[str | None](
-    "template",
     "engine",
-    "--template",
+    text,
+    "NAME",
     sets=("template_name",),
-    default=None,
-    metavar="NAME",
-    parse=text,
     help="a chat template of the model other than its default one",
     about="For models whose file holds several, such as tool_use.",
     example="tool_use",
 )
 
 TEMPLATE_ARG: Final = Option[tuple[tuple[str, Scalar], ...]](
-    "template_arg",
     "engine",
-    "--template-arg",
+    key_value,
+    KEY_VALUE,
     default=(),
-    metavar=KEY_VALUE,
-    parse=key_value,
-    join=joined,
+    sets=(),
     help="argument for the chat template, such as enable_thinking=false; may be given several times",
     about="In the configuration file they are a table: template_arg = { enable_thinking = false }.",
     example="enable_thinking=false",
@@ -404,11 +348,10 @@ TEMPLATE_ARG: Final = Option[tuple[tuple[str, Scalar], ...]](
 
 ENGINE: Final = Option[str](
     "engine",
-    "engine",
-    "--engine",
+    engine_choice,
+    "ENGINE",
     default="auto",
-    parse=engine_choice,
-    metavar="ENGINE",
+    sets=(),
     help="which llama.cpp: auto, installed (llama-cpp-python), portable, or llama-server[=PATH], which edgetop starts",
     about="auto tries the libraries of LLAMA_CPP_LIB_PATH, an installed llama-cpp-python and the portable engine, and "
     "takes the first whose structs edgetop knows; `edgetop engine` shows them. scripted:FILE answers from a file, "
@@ -417,77 +360,67 @@ ENGINE: Final = Option[str](
 )
 
 WORDS_PER_MINUTE: Final = Option[float](
-    "words_per_minute",
     "fit",
+    real(10, 10_000),
+    "N",
+    flag="",
     default=238.0,
-    metavar="N",
-    parse=real(10, 10_000),
     help="how fast you read; 238 is the mean of adults who read English (Brysbaert 2019)",
     about="`edgetop check` says whether a model writes faster than you read.",
 )
 
 TOKENS_PER_WORD: Final = Option[float](
-    "tokens_per_word",
     "fit",
+    real(0.1, 100),
+    "N",
+    flag="",
     default=1.3,
-    metavar="N",
-    parse=real(0.1, 100),
     help="tokens that a word takes; 1.3 is for English",
     about="More for other languages and for small vocabularies.",
 )
 
 MEMORY_MARGIN: Final = Option[float](
-    "memory_margin",
     "fit",
+    real(0, 90),
+    "PERCENT",
+    flag="",
     default=10.0,
-    metavar="PERCENT",
-    parse=real(0, 90),
     help="share of the memory, at most 1 GiB of it, that should stay free; with less a model is said to fit tightly",
     about="What the system and other programs may need while a model is loaded.",
 )
 
 CONFIG: Final = Option[Path | None](
-    "config",
     "general",
-    "--config",
-    default=None,
-    metavar="FILE",
-    parse=path,
+    path,
+    "FILE",
     help="configuration file to read instead of the one in your configuration folder",
     about="EDGETOP_CONFIG does the same. The usual one is config.toml in your configuration folder, on Linux "
     "~/.config/edgetop.",
 )
 
 QUIET: Final = Option[bool](
-    "quiet",
     "progress",
-    "-q",
-    "--quiet",
+    switch,
+    short="-q",
     default=False,
-    parse=switch,
     help="print errors only",
     about="Figures and progress are left out; replies and data are still printed.",
 )
 
 VERBOSE: Final = Option[bool](
-    "verbose",
     "general",
-    "-v",
-    "--verbose",
+    switch,
+    short="-v",
     default=False,
-    parse=switch,
     help="print more: the engine's log, and where an error comes from",
     about="Prints the traceback of an error, and llama.cpp's log.",
 )
 
 MODEL: Final = Option[str | None](
     "model",
-    "model",
-    "-m",
-    "--model",
-    default=None,
-    metavar="MODEL",
-    parse=text,
+    text,
+    "MODEL",
+    short="-m",
     help="a GGUF file, a name from `edgetop models`, or hf:owner/repo[:quant] (default: the last one used)",
     about="A name alone is looked for in the working folder, the folders of --model-dir, the Hugging Face "
     "cache, llama.cpp's and LM Studio's folders and Ollama's store. hf:owner/repo[:quant] is downloaded "
@@ -497,84 +430,65 @@ MODEL: Final = Option[str | None](
 )
 
 MODEL_DIR: Final = Option[tuple[Path, ...]](
-    "model_dir",
     "search",
-    "--model-dir",
+    one_path,
+    "DIR",
     default=(),
-    metavar="DIR",
-    parse=one_path,
-    join=joined,
     help="look for models in this folder too; may be given several times",
     about="In the environment several folders are separated by colons, in the configuration file they are a list.",
     example="~/models",
 )
 
 RECORD: Final = Option[bool](
-    "record",
     "recording",
-    "--no-record",
+    switch,
     default=True,
-    parse=switch,
     help="do not record this session",
     about="The session is then nowhere on disk, not even while it runs.",
 )
 
 TEXT: Final = Option[bool](
-    "text",
     "recording",
-    "--no-text",
+    switch,
     default=True,
-    parse=switch,
     help="record the figures without prompts and replies",
     about="Figures, stamps and settings are kept, the text is not.",
 )
 
 OUTPUT: Final = Option[Path | None](
-    "output",
     "recording",
-    "-o",
-    "--output",
-    default=None,
-    metavar="FILE",
-    parse=path,
+    path,
+    "FILE",
+    short="-o",
     flag_only=True,
     help="write the session to this file instead of the sessions folder",
     about="The sessions folder does not list it; it can be named wherever a session is asked for.",
 )
 
 DATA_DIR: Final = Option[Path | None](
-    "data_dir",
     "storage",
-    "--data-dir",
-    default=None,
-    metavar="DIR",
-    parse=path,
+    path,
+    "DIR",
     help="keep recorded sessions below this folder instead of your data folder",
     about="Sessions lie in its folder `sessions`, and what `edgetop tune` has found beside it.",
     example="~/edgetop",
 )
 
 SYSTEM: Final = Option[str | None](
-    "system",
     "sampling",
-    "--system",
-    default=None,
-    metavar="TEXT",
-    parse=text,
+    text,
+    "TEXT",
+    sets=(),
     help="system prompt",
     about="Stands before the conversation and takes part of the context. /system changes it in the chat.",
     example="Answer briefly.",
 )
 
 MAX_TOKENS: Final = Option[int | None](
-    "max_tokens",
     "sampling",
-    "-n",
-    "--max-tokens",
-    sets=("max_tokens",),
-    default=None,
-    metavar="N",
-    parse=token_count,
+    token_count,
+    "N",
+    short="-n",
     help="stop a reply after this many tokens",
     about="Without it a reply ends where the model ends it, or where the context is full.",
     example="500",
@@ -584,87 +498,65 @@ SEED_MAX = 2**32 - 2
 """llama.cpp draws a seed for 2**32 - 1 (LLAMA_DEFAULT_SEED)."""
 
 SEED: Final = Option[int | None](
-    "seed",
     "sampling",
-    "--seed",
-    sets=("seed",),
-    default=None,
-    metavar="N",
-    parse=integer(0, SEED_MAX),
+    integer(0, SEED_MAX),
+    "N",
     help="seed for sampling (default: a new one for each turn, which is recorded)",
     about="With the same seed, settings and build of the engine the same prompt gets the same reply.",
     example="1",
 )
 
 TEMP: Final = Option[float](
-    "temp",
     "sampling",
-    "--temp",
-    sets=("temperature",),
+    real(0, 100),
+    "T",
     default=0.8,
-    metavar="T",
-    parse=real(0, 100),
+    sets=("temperature",),
     help="temperature, 0 for greedy",
     about="How freely tokens are drawn: at 0 always the likeliest one, above 1 more and more unlikely ones.",
 )
 
 TOP_P: Final = Option[float](
-    "top_p",
     "sampling",
-    "--top-p",
-    sets=("top_p",),
+    real(0, 1),
+    "P",
     default=0.95,
-    metavar="P",
-    parse=real(0, 1),
     help="nucleus sampling, 1 for off",
     about="Only the likeliest tokens are drawn from that together have this probability.",
 )
 
 TOP_K: Final = Option[int](
-    "top_k",
     "sampling",
-    "--top-k",
-    sets=("top_k",),
+    integer(0),
+    "K",
     default=40,
-    metavar="K",
-    parse=integer(0),
     help="draw from the K likeliest tokens, 0 for all",
     about="Comes before the other filters.",
 )
 
 MIN_P: Final = Option[float](
-    "min_p",
     "sampling",
-    "--min-p",
-    sets=("min_p",),
+    real(0, 1),
+    "P",
     default=0.05,
-    metavar="P",
-    parse=real(0, 1),
     help="leave out tokens less likely than P times the likeliest, 0 for off",
     about="Unlike top_p it keeps more tokens where the model is unsure.",
 )
 
 REPEAT_PENALTY: Final = Option[float](
-    "repeat_penalty",
     "sampling",
-    "--repeat-penalty",
-    sets=("repeat_penalty",),
+    real(0.01, 100),
+    "X",
     default=1.0,
-    metavar="X",
-    parse=real(0.01, 100),
     help="make recently generated tokens less likely, 1 for off",
     about="Values above 1.2 tend to damage the text.",
 )
 
 STOP: Final = Option[tuple[str, ...]](
-    "stop",
     "sampling",
-    "--stop",
-    sets=("stop",),
+    one_text,
+    "TEXT",
     default=(),
-    metavar="TEXT",
-    parse=one_text,
-    join=joined,
     help="end a reply before this text; may be given several times",
     about="The text itself is not part of the reply.",
     example="END",
@@ -674,25 +566,20 @@ DELAY_MIN_S = 0.25
 """More frames than this cost the model tokens, and no one reads them."""
 
 DELAY: Final = Option[float](
-    "delay",
     "screen",
-    "-d",
-    "--delay",
+    real(DELAY_MIN_S, 60),
+    "SECONDS",
+    short="-d",
     default=1.0,
-    metavar="SECONDS",
-    parse=real(DELAY_MIN_S, 60),
     help="time between two updates of the panes (seconds, not tenths)",
     about="The chat is drawn a few times a second whatever this is. Where a draw takes long, the panes are drawn more "
     "rarely while a model decodes, unless this is below a second. Keys: + and -.",
 )
 
 THEME: Final = Option[str | None](
-    "theme",
     "screen",
-    "--theme",
-    default=None,
-    metavar="NAME",
-    parse=text,
+    text,
+    "NAME",
     help="colour theme",
     about="Shipped are dark, light, high-contrast, colour-blind, mono and ansi (the terminal's own colours). "
     "Your own are files NAME.toml in the folder `themes` of the configuration folder; copy one of those "
@@ -701,34 +588,28 @@ THEME: Final = Option[str | None](
 )
 
 ASCII: Final = Option[bool](
-    "ascii",
     "screen",
-    "-U",
-    "--ascii",
+    switch,
+    short="-U",
     default=False,
-    parse=switch,
     help="draw with ASCII characters only",
     about="Automatic where the locale or the terminal cannot show more. Key: g.",
 )
 
 MOUSE: Final = Option[bool](
-    "mouse",
     "screen",
-    "--no-mouse",
+    switch,
     default=True,
-    parse=switch,
     help="leave the mouse to the terminal, which then selects text with it",
     about="With the mouse, a click on a key, a pane or a row does what the key for it does, and the wheel scrolls; "
     "every action has a key, too. Where the screen has the mouse, most terminals select text while Shift is held.",
 )
 
 NO_COLOR: Final = Option[bool](
-    "no_color",
     "screen",
-    "-C",
-    "--no-color",
+    switch,
+    short="-C",
     default=False,
-    parse=switch,
     also_env="NO_COLOR",
     help="no colours",
     about="Nothing on the screen relies on colour alone. NO_COLOR of the environment, if it is set and not "
@@ -736,11 +617,9 @@ NO_COLOR: Final = Option[bool](
 )
 
 PLAIN: Final = Option[bool](
-    "plain",
     "screen",
-    "--plain",
+    switch,
     default=False,
-    parse=switch,
     help="lines instead of a screen, for screen readers and logs",
     about="Nothing is drawn twice, nothing is coloured and no cursor moves: the chat reads a prompt and writes the "
     "answer and a line of figures, other commands print what they would have shown. Chosen by itself "
@@ -749,11 +628,8 @@ PLAIN: Final = Option[bool](
 
 SERVER: Final = Option[str | None](
     "server",
-    "server",
-    "--server",
-    default=None,
-    metavar="URL",
-    parse=text,
+    text,
+    "URL",
     help="remote server: llama-server, Ollama or any with the OpenAI chat API, such as http://127.0.0.1:8080; "
     "--model then is one of its models, and a key is taken from EDGETOP_SERVER_KEY",
     about="Only this address is ever contacted, and a server on this machine never through a proxy. Its process"
@@ -763,24 +639,19 @@ SERVER: Final = Option[str | None](
 )
 
 SERVER_KIND: Final = Option[str](
-    "server_kind",
     "server",
-    "--server-kind",
+    OneOf(*KIND_VALUES),
+    "KIND",
     default="auto",
-    metavar="KIND",
-    parse=OneOf(*KIND_VALUES),
     help=f"what the server is: auto asks it; else {', '.join(KIND_VALUES[1:-1])} or {KIND_VALUES[-1]}",
     about="auto asks for addresses that only one kind of server has. Name the kind where a proxy in front of "
     "the server answers for it.",
 )
 
 SERVER_KEY_FILE: Final = Option[Path | None](
-    "server_key_file",
     "server",
-    "--server-key-file",
-    default=None,
-    metavar="FILE",
-    parse=path,
+    path,
+    "FILE",
     help="file that holds the server's API key; neither recorded nor shown",
     about="The file holds nothing but the key. EDGETOP_SERVER_KEY holds a key without a file; it is no setting, "
     "so that it cannot come into a configuration file that is shown around.",
@@ -788,20 +659,20 @@ SERVER_KEY_FILE: Final = Option[Path | None](
 )
 
 SERVER_TIMEOUT: Final = Option[float](
-    "server_timeout",
     "server",
-    "--server-timeout",
+    real(1, 86_400),
+    "SECONDS",
     default=300.0,
-    metavar="SECONDS",
-    parse=real(1, 86_400),
     help="how long to wait for a server that sends nothing",
     about="A server on a small device may read a long prompt for minutes before its first word.",
 )
 
+_BY_NAME = {name.lower(): value for name, value in globals().items() if isinstance(value, Option)}
+
+for _name, _option in _BY_NAME.items():
+    _option.name = _name
+
 OPTIONS: Final[tuple[Option[object], ...]] = tuple(
-    sorted(
-        (value for value in list(globals().values()) if isinstance(value, Option)),
-        key=lambda option: SECTIONS.index(option.section),
-    )
+    sorted(_BY_NAME.values(), key=lambda option: SECTIONS.index(option.section))
 )
 """All of them, in the order `--help` shows them."""

@@ -6,7 +6,7 @@ import copy
 import difflib
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
@@ -180,10 +180,14 @@ def _config_texts(value: object) -> list[str]:
 
 
 def _parsed(option: Option[T], texts: Sequence[str], where: str, shown: str = "") -> Origin:
-    if option.join is None and len(texts) != 1:
+    if not option.is_list and len(texts) != 1:
         raise UsageError(f"{where}: there can be only one value", f"give one {option.metavar or 'of true and false'}")
     values = [parse_value(where, text, option.parse) for text in texts]
-    return Origin(option.join(values) if option.join is not None else values[0], shown or where)
+    return Origin(_joined(values) if option.is_list else values[0], shown or where)
+
+
+def _joined(values: Iterable[object]) -> tuple[object, ...]:
+    return tuple(part for several in values if isinstance(several, tuple) for part in several)
 
 
 def setting_named(name: str) -> Option[object]:

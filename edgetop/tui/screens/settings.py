@@ -48,6 +48,7 @@ _EFFECTS: Final[dict[Section, Effect]] = {
     "sampling": "from the next prompt on",
     "screen": "at once",
     "price": "at once",
+    "use": "at once",
 }
 
 _AT_START: Final = (options.ENGINE, options.NO_COLOR)
@@ -98,7 +99,7 @@ class SettingsEditor:
     def text(self, option: Option[object]) -> str | None:
         """The value as it is typed; `None` for one that has no room in a line."""
         texts = texts_of(self.settings[option])
-        text = shlex.join(texts) if option.join is not None else "".join(texts)
+        text = shlex.join(texts) if option.is_list else "".join(texts)
         return text if text.isprintable() else None
 
     def change(self, option: Option[object], typed: str) -> str:
@@ -108,7 +109,7 @@ class SettingsEditor:
         if not typed.strip():
             return self._set(option, option.default, DEFAULT)
         try:
-            texts = shlex.split(typed) if option.join is not None else [typed]
+            texts = shlex.split(typed) if option.is_list else [typed]
         except ValueError:
             raise UsageError(f"{option.name}: a quotation mark is open", "close it") from None
         return self._set(option, read_value(option, texts, option.name), CHANGED)
@@ -130,7 +131,7 @@ class SettingsEditor:
             texts = texts_of(self.settings[option])
             if self.settings.origin(option) == DEFAULT:
                 unset_in_file(self.file, option)
-            elif texts or option.join is not None:
+            elif texts or option.is_list:
                 set_in_file(self.file, option, texts)
             before = self._written.origin(option)
             if before.startswith("-") or before in {option.env, option.also_env}:
