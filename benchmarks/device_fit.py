@@ -238,7 +238,9 @@ class Fit:
         if len(own) < 3 or gpu is None:
             return None
         rate = gpu.reading_gb_s * 1e9
-        terms = [[each * row.decode_tokens_per_s for each in (_work(row.facts)[0], row.facts.n_layer or 0)] for row in own]
+        terms = [
+            [each * row.decode_tokens_per_s for each in (_work(row.facts)[0], row.facts.n_layer or 0)] for row in own
+        ]
         wanted = [1 - _read_bytes(row) / rate * row.decode_tokens_per_s for row in own]
         weight_s, layer_s = not_negative(terms, wanted)
         return {"weight_ps": weight_s * 1e12, "layer_us": layer_s * 1e6}
@@ -367,8 +369,6 @@ def _on_gpu(machine: Machine, found: Figures) -> Machine:
         weight_s=found["weight_ps"] * 1e-12, layer_s=found["layer_us"] * 1e-6, sigma=gpu.kernels.sigma
     )
     return replace(machine, gpu=replace(gpu, bandwidth_bytes_per_s={0: rate}, kernels=kernels, prefill_flops=flops))
-
-
 
 
 def _reading(machine: Machine, rate_gb_s: float, threads: int) -> Machine:
@@ -513,7 +513,9 @@ def _write_rows(fit: Fit, rows: Sequence[Row], found: Sequence[Outcome]) -> None
     by_family: dict[str, dict[str, list[Outcome]]] = {}
     for each in found:
         if each.row.device in fit.cells:
-            by_family.setdefault(_family(fit.cells[each.row.device]["kind"]), {}).setdefault(each.figure, []).append(each)
+            by_family.setdefault(_family(fit.cells[each.row.device]["kind"]), {}).setdefault(each.figure, []).append(
+                each
+            )
     for name, cells in fit.cells.items():
         family = by_family.get(_family(cells["kind"]), {})
         own = [row for row in rows if row.device == name]

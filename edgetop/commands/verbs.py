@@ -172,11 +172,18 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "models", nargs="*", metavar="MODEL",
         help="a GGUF file, a name from `edgetop models`, hf:owner/repo[:quant] or https://...; nothing is downloaded "
-        "but the header",
+        "but the header; without MODEL: the models here and good ones to download, best first",
+    )  # fmt: skip
+    parser.add_argument(
+        "--for", dest="purpose", choices=("chat", "speed", "energy"), default="chat",
+        help="without MODEL: what the best is to be best for (default: chat)",
     )  # fmt: skip
     parser.add_argument("--ctx", metavar="TOKENS,...", help="one or several contexts, such as 2k,8k,32k")
-    parser.add_argument("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
+    parser.add_argument("--device", metavar="NAME", help="on another device, such as pi5 or pi5:8gb; `list` names them")
+    parser.add_argument("--memory", metavar="SIZE", help="with so much memory, such as 8G")
     parser.add_argument("--power-mode", metavar="NAME", help="of that device")
+    parser.add_argument("--slots", default="1", metavar="N", help="conversations served side by side (default: 1)")
+    parser.add_argument("--mmproj", metavar="FILE", help="the vision or audio part that is loaded beside the model")
     parser.add_argument("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
     parser.add_argument("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
     parser.add_argument("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +22,7 @@ from edgetop.fit.model_facts import ModelFacts, facts_of
 
 _TABLE = Path(__file__).with_name("models.csv")
 _PACKING = {packing.name: packing for packing in TENSOR_TYPES.values()}
+_ALIGNMENT_BYTES = 32
 _NUMBERS = {label: number for number, label in FILE_TYPES.items()}
 _INSTEAD = {
     "q2_K": "q4_0", "q3_K": "iq4_nl", "q4_K": "q5_0", "q5_K": "q5_1", "q6_K": "q8_0", "iq3_xxs": "iq4_nl",
@@ -74,7 +75,9 @@ large models are left out, which moves the size by a few per cent."""
 def requantized(facts: ModelFacts, label: str) -> ModelFacts:
     """The facts of the same model with the label of another quantization, one of MIXES."""
     tied = all(tensor.name != "output.weight" for tensor in facts.tensors)
-    tensors = tuple(_requantized(tensor, label, tied=tied, n_layer=facts.n_layer or 1) for tensor in facts.tensors)
+    tensors = tuple(
+        _in_order(_requantized(tensor, label, tied=tied, n_layer=facts.n_layer or 1) for tensor in facts.tensors)
+    )
     weights_bytes = sum(tensor.size_bytes for tensor in tensors)
     made = facts_of(
         [GgufHeader(3, {**facts.metadata, "general.file_type": _NUMBERS[label]}, tensors, 0)],
@@ -85,11 +88,24 @@ def requantized(facts: ModelFacts, label: str) -> ModelFacts:
     return replace(made, name=facts.name)
 
 
+def _in_order(tensors: Iterable[Tensor]) -> Iterator[Tensor]:
+    """One behind the other, as a file has them."""
+    offset = 0
+    for tensor in tensors:
+        yield Tensor(tensor.name, tensor.shape, tensor.type_name, offset, tensor.size_bytes)
+        offset += -(-tensor.size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+
+
 def _requantized(tensor: Tensor, label: str, *, tied: bool, n_layer: int) -> Tensor:
     # Norms, biases and the router of a mixture of experts stay as they are.
     if len(tensor.shape) < 2 or not tensor.name.endswith("weight") or "_norm" in tensor.name:
         return tensor
-    if "ffn_gate_inp" in tensor.name or ".conv." in tensor.name or "conv1d" in tensor.name or tensor.type_name not in _PACKING:
+    if (
+        "ffn_gate_inp" in tensor.name
+        or ".conv." in tensor.name
+        or "conv1d" in tensor.name
+        or tensor.type_name not in _PACKING
+    ):
         return tensor
     kind = _divisible(_kind_of(tensor.name, MIXES[label], tied=tied, n_layer=n_layer), tensor.shape[0])
     packing = _PACKING[kind]
@@ -133,6 +149,8 @@ class Listed(Struct, frozen=True, eq=False, kw_only=True):
     source: str
     date: str
     """Of its publication, year and month."""
+    stated: Mapping[str, int]
+    """Bytes of the files by quantization, where somebody has looked (`benchmarks/refresh_models.py`)."""
     row: Mapping[str, str]
     """All columns."""
 
@@ -142,9 +160,9 @@ class Listed(Struct, frozen=True, eq=False, kw_only=True):
 
     def facts(self, quantization: str) -> ModelFacts:
         """What its file says, one of MIXES, without a vocabulary: sizes are computed."""
-        return replace(
-            requantized(_unquantized(self), quantization), source=self.reference(quantization), name=self.name
-        )
+        facts = requantized(_unquantized(self), quantization)
+        size_bytes = self.stated.get(quantization, facts.size_bytes)
+        return replace(facts, source=self.reference(quantization), name=self.name, size_bytes=size_bytes)
 
 
 @cache
@@ -159,14 +177,16 @@ def listed_models(table: Path = _TABLE) -> tuple[Listed, ...]:
                 license=row["license"],
                 source=row["source"],
                 date=row["date"],
+                stated={name: int(size) for name, _, size in (each.partition("=") for each in row["sizes"].split())},
                 row=row,
             )
             for row in csv.DictReader(opened)
         )
 
 
-_WINDOWS = {"gemma3": lambda n_layer: 512 if n_layer <= 26 else 1024, "gemma2": lambda _: 4096}
-"""Sliding windows by architecture and number of layers, as config.json of google's models has them."""
+_WINDOWS = {"gemma3": (26, 512, 1024), "gemma2": (0, 4096, 4096)}
+"""Sliding windows by architecture: of models with up to so many layers, and of larger ones, as config.json of google's
+models has them."""
 
 _NORMED_HEADS = frozenset({"qwen3", "qwen3moe", "gemma3", "lfm2"})
 _NORMED_RESULTS = frozenset({"gemma2", "gemma3", "olmo2"})
@@ -192,7 +212,8 @@ def _unquantized(model: Listed) -> ModelFacts:
         "tokenizer.chat_template": "{{ messages }}",
     }  # fmt: skip
     if architecture in _WINDOWS:
-        metadata[f"{architecture}.attention.sliding_window"] = _WINDOWS[architecture](numbers["n_layer"])
+        up_to, short, long = _WINDOWS[architecture]
+        metadata[f"{architecture}.attention.sliding_window"] = short if numbers["n_layer"] <= up_to else long
     if len(attending) != numbers["n_layer"]:
         metadata[f"{architecture}.shortconv.l_cache"] = 3
     if row["experts"]:

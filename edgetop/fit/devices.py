@@ -1,8 +1,8 @@
 """The device table; this machine from profile and table.
 
 `devices.toml` beside this module says how a device is described, and where each figure comes from; `devices.csv` holds
-the devices that differ by a few numbers only, a row each. `benchmarks/device_fit.py` fits the rates of both to published
-measurements.
+the devices that differ by a few numbers only, a row each. `benchmarks/device_fit.py` fits the rates of both to
+published measurements.
 """
 
 from __future__ import annotations
@@ -215,7 +215,8 @@ class Named(NamedTuple):
 
 _SIZE = re.compile(r"[\s:,(]+(\d{1,4})\s*(?:g|gb|gib)\)?$|(?<=\D)(\d{1,4})(?:gb|gib)$", re.IGNORECASE)
 _MAKERS = re.compile(
-    r"\b(nvidia|geforce|rtx|rx|amd|radeon|intel|apple|macbook (?:pro|air)|mac ?(?:mini|studio|pro)|imac|macbook|mac|gpu|graphics)\b"
+    r"\b(nvidia|geforce|rtx|rx|amd|radeon|intel|apple|macbook (?:pro|air)|mac ?(?:mini|studio|pro)|imac|macbook|mac|"
+    r"gpu|graphics)\b"
 )
 
 
@@ -225,7 +226,9 @@ def find_device(devices: DeviceTable, name: str) -> Named:
     Raises UsageError that says what is like it.
     """
     size = _SIZE.search(name.strip())
-    tried = [(name, None)] if size is None else [(name, None), (name.strip()[: size.start()], float(size[1] or size[2]))]
+    tried = (
+        [(name, None)] if size is None else [(name, None), (name.strip()[: size.start()], float(size[1] or size[2]))]
+    )
     forms = _forms_of(devices)
     for text, memory_gb in tried:
         for form in _forms(text):
@@ -423,11 +426,13 @@ def this_machine(
     *,
     features: Features | None = None,
     gpu_offload: bool = True,
+    gpu_names: tuple[str, ...] = (),
 ) -> Machine:
     """What is known of the machine we run on.
 
     What was measured goes before the table, and the table, if it has this model, before general figures. `features`
-    are the instructions that the engine uses; `gpu_offload` is whether it can use a GPU at all.
+    are the instructions that the engine uses; `gpu_offload` is whether it can use a GPU at all. `gpu_names` are those
+    of graphics cards, by which the table may know them.
     """
     known = device_of_model(table, device.model)
     listed = None if known is None else machine_of(known, device.power_mode or None, strict=False)
@@ -459,7 +464,29 @@ def this_machine(
             explanation=listed.explanation,
             sources=listed.sources,
         )
+    if machine.gpu is None and gpu_offload and gpu_names:
+        machine = _with_card(machine, table, gpu_names)
     return machine if profile is None else _measured(machine, cpu, profile)
+
+
+def _with_card(machine: Machine, table: DeviceTable, names: tuple[str, ...]) -> Machine:
+    """With the slowest card, where the table knows all of them: their layers are computed one after the other."""
+    cards = [card for name in names if (card := device_of_model(table, name)) is not None]
+    if len(cards) < len(names):
+        return machine
+    slowest = min((machine_of(card) for card in cards), key=_rate_of)
+    count = f"{len(names)} x " if len(names) > 1 else ""
+    return replace(
+        machine,
+        gpu=slowest.gpu,
+        basis="device table",
+        explanation=f"{slowest.explanation.replace('device table, ', f'device table, {count}')}; {machine.explanation}",
+        sources=slowest.sources,
+    )
+
+
+def _rate_of(machine: Machine) -> float:
+    return 0.0 if machine.gpu is None else machine.gpu.bandwidth_bytes_per_s[0].value
 
 
 def _measured(machine: Machine, own_cpu: Processor, profile: MachineProfile) -> Machine:

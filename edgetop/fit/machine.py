@@ -134,7 +134,8 @@ The attention is that of AVX2 by the clock."""
 
 ARM_NEON = Kernels(
     decode_s=_times(
-        _PS, f16=0, q8_0=46, q6_K=44, q5_K=44, q5_1=43, q5_0=43, q4_K=45, q4_1=45, q4_0=45, iq4_nl=50, q3_K=45, iq3_s=48,
+        _PS, f16=0, q8_0=46, q6_K=44, q5_K=44, q5_1=43, q5_0=43, q4_K=45, q4_1=45, q4_0=45, iq4_nl=50, q3_K=45,
+        iq3_s=48,
     ),
     decode_other_s=50 * _PS,
     prefill_s=_times(
@@ -151,8 +152,8 @@ ARM_NEON = Kernels(
     sigma=0.06,
     prefill_sigma=0.08,
 )  # fmt: skip
-"""Of a Cortex-A72 at 1.8 GHz, which has no dot products: `benchmarks/device_fit.py` fits them to llama-bench of 17 types.
-It reads so slowly that arithmetic is a fifth of a token's time. The attention is that of ARM_DOTPROD, doubled."""
+"""Of a Cortex-A72 at 1.8 GHz, which has no dot products: `benchmarks/device_fit.py` fits them to 17 types. It reads so
+slowly that arithmetic is a fifth of a token's time. The attention is that of ARM_DOTPROD, doubled."""
 
 PLAIN = ARM_DOTPROD.scaled(1 / 2.5)
 """Other cores without dot products: by judgement, and with a band to match."""

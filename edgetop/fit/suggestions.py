@@ -11,10 +11,9 @@ from msgspec.structs import replace
 from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import FITS, Assessment, RunTarget, assess
+from edgetop.fit.assessment import FITS, Assessment, RunTarget, assess, fits_at
 from edgetop.fit.catalog import requantized
-from edgetop.fit.kv_cache import block_elements, layers_of
-from edgetop.fit.memory import fitting_kv_type
+from edgetop.fit.memory import fitting_kv_type, refusal
 from edgetop.fit.model_facts import ModelFacts
 
 Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
@@ -97,15 +96,18 @@ def _threads(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
 
 def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     """q8_0, whose loss is not heard of; a smaller type where only that would fit."""
-    settings, layers = before.settings, layers_of(before.facts)
-    if not {settings.type_k, settings.type_v} & {"f32", "f16", "bf16"} or isinstance(layers, Unavailable):
+    settings = before.settings
+    whole = {"f32", "f16", "bf16"}
+    refused = before.verdict.fit == "refused"
+    if refused and refusal(before.facts, replace(settings, type_k="f16", type_v="f16")) is not None:
         return
-    kinds: list[KvType] = []
-    lengths = {length for each in layers if each.keeps_kv for length in (each.key_length, each.value_length)}
-    if lengths and not any(length % block_elements("q8_0") for length in lengths):
+    if not refused and not {settings.type_k, settings.type_v} & whole:
+        return
+    kinds: list[KvType] = ["f16"] if refused else []
+    if refusal(before.facts, replace(settings, type_k="q8_0", type_v="q8_0")) is None:
         kinds.append("q8_0")
-    if before.verdict.fit == "does not fit" and place.room is not None:
-        fitting = fitting_kv_type(before.facts, settings, place.room)
+    if before.verdict.fit == "does not fit":
+        fitting = fitting_kv_type(before.facts, settings, fits_at(place), features=place.machine.features)
         kinds += [] if fitting is None or fitting in kinds else [fitting]
     for kind in kinds:
         after = _ask(before, place, replace(before.requested, type_k=kind, type_v=kind))
@@ -159,7 +161,7 @@ def _helps(before: Assessment, tried: Suggestion) -> bool:
     # What does not fit is not helped by being quicker, nor by a change after which nobody knows whether it fits.
     not_known = tried.after.verdict.fit is None and before.verdict.fit is not None
     worse = now[0] > was[0] or (now[0] == was[0] and now[1] > was[1])
-    if not_known or worse or now[0] == was[0] == DOES_NOT_FIT:
+    if not_known or worse or now[0] == was[0] >= DOES_NOT_FIT:
         return False
     if now[0] < was[0] or now[1] < was[1]:
         return True
