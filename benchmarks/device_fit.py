@@ -1,6 +1,6 @@
 """The device table against published measurements: fits its rates, and says how well each device is predicted.
 
-    python -m benchmarks.device_fit            each device: n, bias, median, worst, coverage and width, leaving models out
+    python -m benchmarks.device_fit            n, bias, median, worst, coverage, width; models left out
     python -m benchmarks.device_fit --as-is    the same with the table as it stands
     python -m benchmarks.device_fit --write    write the fitted rates into edgetop/fit/devices.csv and devices.toml
     python -m benchmarks.device_fit --rows     every row
@@ -12,10 +12,11 @@ devices of its kind: the time of a token is
 
     bytes / rate + weights of fewer than 8 bits * weight_ps + layers * layer_us
 
-with one share of the data sheet's rate, one layer_us and one weight_ps for each kind of GPU, times what the device itself
-is off by. The Jetson's modes have enough rows for their own; of processors the rate of reading is fitted, and of Cortex-A72
-the time per weight of each type too. Bands are what the rows left out deviate by, no wider: the root mean square of the
-logarithms, and for a device that nobody measured the same of the devices of its kind.
+with one share of the data sheet's rate, one layer_us and one weight_ps for each kind of GPU, times what the device
+itself is off by. The Jetson's modes have enough rows for their own; of processors the rate of reading is fitted, and of
+Cortex-A72 the time per weight of each type too. Energy is watts that come with a mode and joules that come with each
+weight. Bands are what the rows left out deviate by, no wider: the root mean square of the logarithms, and for a device
+that nobody measured the same of the devices of its kind.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.fit.catalog import Listed, listed_models
 from edgetop.fit.devices import ROWS, TABLE, Device, load_devices, machine_of, mode_of
 from edgetop.fit.energy import predict_energy
-from edgetop.fit.machine import KERNELS, Kernels, Machine, gpu_kernels, threads_worth
+from edgetop.fit.machine import KERNELS, Kernels, Machine, Processor, gpu_kernels, threads_worth
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.speed import predict_speed
 from edgetop.fit.token_time import weights_by_type
@@ -146,7 +147,7 @@ def not_negative(
     kept = list(range(matrix.shape[1]))
     while True:
         found = np.linalg.lstsq(matrix[:, kept], values, rcond=None)[0]
-        if not len(kept) or (found >= 0).all():
+        if not kept or (found >= 0).all():
             break
         kept.pop(int(np.argmin(found)))
     whole = [0.0] * matrix.shape[1]
@@ -276,8 +277,7 @@ class Fit:
         for threads in sorted({row.threads for row in self._usable(device, mode)}):
             own = [row for row in self._usable(device, mode) if row.threads == threads]
             machine = machine_of(self.table[device], mode)
-            found[threads] = _solve(lambda rate, own=own, machine=machine: mean(  # type: ignore[misc]
-                log(_decode(row, _reading(machine, rate, row.threads)) / row.decode_tokens_per_s) for row in own))  # fmt: skip
+            found[threads] = _solve(lambda rate, own=own, machine=machine: _off_by(own, machine, rate))  # type: ignore[misc]
         return found
 
     def reading_of(self, device: str, mode: str) -> dict[str, str]:
@@ -320,8 +320,7 @@ class Fit:
         if row.device == "pi4":
             rate, decode, prefill = self.of_a72()
             kernels = a72(decode, prefill)
-            cpu = machine.cpu
-            assert cpu is not None
+            cpu = machine.cpu or Processor(name="", bandwidth_bytes_per_s={})
             scaled = {1: rate * 0.72, 2: rate * 0.95, 4: rate}
             return replace(machine, cpu=replace(cpu, kernels=replace(kernels, sigma=_sigma_of(cpu.kernels)),
                            prefill_flops=None,
@@ -358,28 +357,33 @@ def a72(decode_ps: Figures, prefill_ps: Figures) -> Kernels:
 
 def _on_gpu(machine: Machine, found: Figures) -> Machine:
     gpu = machine.gpu
-    assert gpu is not None
-    assert gpu.kernels is not None
+    if gpu is None:
+        return machine
     rate, flops = gpu.bandwidth_bytes_per_s[0], gpu.prefill_flops
     if "reading_gb_s" in found:
         rate = banded(found["reading_gb_s"] * 1e9, 0)
     if "prefill_gflops" in found:
         flops = banded(found["prefill_gflops"] * 1e9, 0.25 if flops is None else sigma_in(flops))
     kernels = gpu_kernels(
-        weight_s=found["weight_ps"] * 1e-12, layer_s=found["layer_us"] * 1e-6, sigma=gpu.kernels.sigma
+        weight_s=found["weight_ps"] * 1e-12, layer_s=found["layer_us"] * 1e-6, sigma=_sigma_of(gpu.kernels)
     )
     return replace(machine, gpu=replace(gpu, bandwidth_bytes_per_s={0: rate}, kernels=kernels, prefill_flops=flops))
 
 
 def _reading(machine: Machine, rate_gb_s: float, threads: int) -> Machine:
     cpu = machine.cpu
-    assert cpu is not None
+    if cpu is None:
+        return machine
     rates = {**cpu.bandwidth_bytes_per_s, threads: banded(rate_gb_s * 1e9, 0)}
     return replace(machine, cpu=replace(cpu, bandwidth_bytes_per_s=rates))
 
 
 def _decode(row: Row, machine: Machine) -> float:
-    return _predicted(row, machine).decode_tokens_per_s.value
+    return float(_predicted(row, machine).decode_tokens_per_s.value)
+
+
+def _off_by(rows: Sequence[Row], machine: Machine, rate_gb_s: float) -> float:
+    return mean(log(_decode(row, _reading(machine, rate_gb_s, row.threads)) / row.decode_tokens_per_s) for row in rows)
 
 
 def _solve(off_by: Callable[[float], float]) -> float:
@@ -558,6 +562,7 @@ def main() -> None:
         write(rows)
         return
     found = outcomes(rows, as_is=arguments.as_is)
+    kinds = Fit(rows).cells
     if arguments.rows:
         for each in found:
             print(f"{each.figure:8}{each.row.name:52}{each.measured:10.3g} predicted {each.predicted:10.3g} "
@@ -566,7 +571,6 @@ def main() -> None:
         here = [each for each in found if each.figure == figure]
         native = [each for each in here if each.row.engine == "llama.cpp"]
         print_table(f"{figure}, llama.cpp", native, lambda each: f"{each.row.device} {each.row.mode}")
-        kinds = Fit(rows).cells
         print_table(f"{figure} by class", native, lambda each: _class_of(each.row.device, kinds))
         print_table(f"{figure}, pooled", [*here, *here], _each_and_all())
 

@@ -482,11 +482,14 @@ def _assess(
 ) -> Assessment:
     """By the formulas; by llama.cpp where they have no answer or it is asked for."""
     assessment = assess(facts, requested, workload, place)
-    if not (exact or isinstance(assessment.need, Unavailable)) or facts.source.startswith(REMOTE):
+    if assessment.verdict.fit == "refused" or not (exact or isinstance(assessment.need, Unavailable)):
         return assessment
-    from edgetop.inference.llama.dry_load import dry_load  # noqa: PLC0415 - starts a process
+    from edgetop.inference.llama.dry_load import dry_load, dry_load_header  # noqa: PLC0415 - starts a process
 
-    allocated = dry_load(Path(facts.files[0]), assessment.settings)
+    if facts.source.startswith(REMOTE):
+        allocated = dry_load_header(facts.header, facts.n_vocab or 0, assessment.settings)
+    else:
+        allocated = dry_load(Path(facts.files[0]), assessment.settings)
     if isinstance(allocated, Unavailable):
         if exact:
             print_error(f"llama.cpp does not say what it would allocate: {allocated.reason}", allocated.hint)

@@ -51,13 +51,13 @@ MIXES: dict[str, Mix] = {
     "F16": Mix("f16", output="f16"),
     "Q8_0": Mix("q8_0", output="q8_0"),
     "Q6_K": Mix("q6_K"),
-    "Q5_K_M": Mix("q5_K", value_more="q6_K", down_more="q6_K"),
-    "Q5_K_S": Mix("q5_K"),
     "Q5_1": Mix("q5_1"),
+    "Q5_K_M": Mix("q5_K", value_more="q6_K", down_more="q6_K"),
     "Q5_0": Mix("q5_0"),
+    "Q5_K_S": Mix("q5_K"),
+    "Q4_1": Mix("q4_1"),
     "Q4_K_M": Mix("q4_K", value_more="q6_K", down_more="q6_K"),
     "Q4_K_S": Mix("q4_K", value_more="q5_K", down_more="q5_K", some="eighth"),
-    "Q4_1": Mix("q4_1"),
     "IQ4_NL": Mix("iq4_nl", value_more="q5_K", down_more="q5_K", some="eighth"),
     "Q4_0": Mix("q4_0"),
     "IQ4_XS": Mix("iq4_xs", value_more="q5_K", down_more="q5_K", some="eighth"),
@@ -209,6 +209,7 @@ def _unquantized(model: Listed) -> ModelFacts:
         else GgufArray(len(heads_kv), heads_kv),
         f"{architecture}.attention.key_length": numbers["head"],
         f"{architecture}.attention.value_length": numbers["head"],
+        f"{architecture}.attention.layer_norm_rms_epsilon": 1e-5,
         "tokenizer.chat_template": "{{ messages }}",
     }  # fmt: skip
     if architecture in _WINDOWS:
@@ -216,6 +217,8 @@ def _unquantized(model: Listed) -> ModelFacts:
         metadata[f"{architecture}.attention.sliding_window"] = short if numbers["n_layer"] <= up_to else long
     if len(attending) != numbers["n_layer"]:
         metadata[f"{architecture}.shortconv.l_cache"] = 3
+    if architecture == "granite":
+        metadata |= {f"granite.{name}": 1.0 for name in ("logit_scale", "residual_scale", "embedding_scale")}
     if row["experts"]:
         metadata |= {
             f"{architecture}.expert_count": int(row["experts"]),
@@ -239,22 +242,24 @@ def _tensors(
     yield "token_embd.weight", (embd, numbers["n_vocab"]), "f16"
     if row["tied"] == "0":
         yield "output.weight", (embd, numbers["n_vocab"]), "f16"
-    yield "output_norm.weight", (embd,), "f32"
-    experts = int(row["experts"] or 0)
+    yield f"{'token_embd' if architecture == 'lfm2' else 'output'}_norm.weight", (embd,), "f32"
+    experts, fused = int(row["experts"] or 0), architecture == "phi3"
     for layer in range(numbers["n_layer"]):
         block = f"blk.{layer}."
-        norms = ["attn_norm", "ffn_norm"]
+        norms = [] if architecture == "olmo2" else ["attn_norm", "ffn_norm"]
         if architecture in _NORMED_RESULTS:
             norms += ["post_attention_norm", "post_ffw_norm"]
         yield from ((f"{block}{name}.weight", (embd,), "f32") for name in norms)
         if layer in attending:
-            widths = {"q": width, "k": width_kv, "v": width_kv}
+            widths = {"qkv": width + 2 * width_kv} if fused else {"q": width, "k": width_kv, "v": width_kv}
             yield from ((f"{block}attn_{name}.weight", (embd, wide), "f16") for name, wide in widths.items())
             yield f"{block}attn_output.weight", (width, embd), "f16"
             if architecture in _BIASED:
                 yield from ((f"{block}attn_{name}.bias", (wide,), "f32") for name, wide in widths.items())
             if architecture in _NORMED_HEADS:
                 yield from ((f"{block}attn_{name}_norm.weight", (head,), "f32") for name in "qk")
+            if architecture == "olmo2":
+                yield from ((f"{block}attn_{name}_norm.weight", (widths[name],), "f32") for name in "qk")
         else:
             yield f"{block}shortconv.in_proj.weight", (embd, 3 * embd), "f16"
             yield f"{block}shortconv.conv.weight", (3, embd), "f32"
@@ -262,5 +267,6 @@ def _tensors(
         suffix, count = ("_exps", (experts,)) if experts else ("", ())
         if experts:
             yield f"{block}ffn_gate_inp.weight", (embd, experts), "f32"
-        yield from ((f"{block}ffn_{name}{suffix}.weight", (embd, ff, *count), "f16") for name in ("gate", "up"))
+        up = {"up": 2 * ff} if fused else {"gate": ff, "up": ff}
+        yield from ((f"{block}ffn_{name}{suffix}.weight", (embd, wide, *count), "f16") for name, wide in up.items())
         yield f"{block}ffn_down{suffix}.weight", (ff, embd, *count), "f16"

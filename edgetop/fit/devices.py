@@ -226,15 +226,15 @@ def find_device(devices: DeviceTable, name: str) -> Named:
     Raises UsageError that says what is like it.
     """
     size = _SIZE.search(name.strip())
-    tried = (
-        [(name, None)] if size is None else [(name, None), (name.strip()[: size.start()], float(size[1] or size[2]))]
-    )
+    tried: list[tuple[str, float | None]] = [(name, None)]
+    if size is not None:
+        tried.insert(0, (name.strip()[: size.start()], float(size[1] or size[2])))
     forms = _forms_of(devices)
     for text, memory_gb in tried:
         for form in _forms(text):
             if form in forms:
                 return Named(devices[forms[form]], memory_gb)
-    wanted = _forms(tried[-1][0])[-1]
+    wanted = (_forms(tried[0][0]) or [""])[-1]
     close = difflib.get_close_matches(wanted, forms, 8, 0.55)
     close += [form for form in forms if wanted and len(wanted) > 2 and (wanted in form or form in wanted)]
     like = ", ".join(list(dict.fromkeys(forms[form] for form in close))[:6])

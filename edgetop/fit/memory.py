@@ -425,7 +425,7 @@ def _place(facts: ModelFacts, settings: EngineSettings) -> OnGpu:
         if rule:
             there = not rule.upper().startswith("CPU")
         multiplied = tensor.elements * use.share * (use.use == "multiplied")
-        read += tensor.size_bytes * use.share
+        read += tensor.size_bytes * use.share * (use.use == "multiplied")
         work += multiplied
         if tied and tensor.name == "token_embd.weight" and not rule:
             # Rows are looked up on the CPU; a copy on the GPU is the output matrix.
@@ -435,7 +435,7 @@ def _place(facts: ModelFacts, settings: EngineSettings) -> OnGpu:
         elif there:
             names.add(tensor.name)
             size_bytes += tensor.size_bytes * (use.use != "not loaded")
-        read_there += tensor.size_bytes * use.share * there
+        read_there += tensor.size_bytes * use.share * (use.use == "multiplied") * there
         work_there += multiplied * there
     return OnGpu(frozenset(names), size_bytes, read_there / read if read else 0.0, work_there / work if work else 0.0)
 

@@ -65,7 +65,11 @@ def test_what_fits_exits_with_0_and_tells_all_there_is(check: Check) -> None:
     assert ran.code == 0
     assert ran.stderr == ""
     labels = [line.split(" ")[0] for line in ran.stdout.splitlines() if not line.startswith(" ")]
-    assert labels == ["model", "machine", "memory", "speed", "energy", "verdict", "better", "basis", "verify"]
+    assert labels == [
+        "verdict", "speed", "energy", "memory",  # the answer
+        "model", "machine", "memory", "speed", "energy", "better", "basis",  # and why
+        "run", "verify",
+    ]  # fmt: skip
 
 
 def test_what_is_no_model_exits_with_3_and_says_where_it_ends_to_be_one(check: Check, tmp_path: Path) -> None:
@@ -192,7 +196,7 @@ def test_llama_cpp_is_asked_where_the_formulas_have_no_answer(check: Check, monk
 
     monkeypatch.setattr(
         "edgetop.fit.assessment.memory_need",
-        lambda facts, settings, *, allocated=None: (
+        lambda facts, settings, *, allocated=None, features=None: (
             Unavailable("no formula is known") if allocated is None else need_of(facts, settings, allocated=allocated)
         ),
     )
@@ -225,7 +229,7 @@ def test_a_better_model_beside_it_is_suggested(check: Check) -> None:
     small, large = check.model("small"), check.model("large")
     facts = {large: llama_facts(source=large), small: llama_facts("Little", n_layer=2, n_embd=256, source=small)}
     check.monkeypatch.setattr("edgetop.commands.check.read_facts", lambda path: facts[str(path)])
-    ran = check.run(large, "--ctx", "512")
+    ran = check.run(large, "--ctx", "1k")
     assert ran.code == 4
     assert f"Little Q8_0 [-m {small}]: fits instead of does not fit" in ran.stdout
 
