@@ -407,7 +407,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _workload(arguments: argparse.Namespace, settings: Settings, requested: EngineSettings) -> Workload:
     """What the model is to do, and what is loaded beside it."""
-    beside_bytes, draft = 0, None
+    beside_bytes, draft, asked = 0, None, arguments.prompt_tokens
     if arguments.mmproj is not None:
         beside_bytes += read_facts(Path(arguments.mmproj)).tensor_bytes
     if requested.draft_model is not None:
@@ -415,7 +415,8 @@ def _workload(arguments: argparse.Namespace, settings: Settings, requested: Engi
         cache = memory_need(draft, replace(requested, draft_model=None, n_ctx=requested.n_ctx))
         beside_bytes += draft.tensor_bytes if isinstance(cache, Unavailable) else cache.allocated_bytes
     return Workload(
-        prompt_tokens=parse_value("--prompt-tokens", arguments.prompt_tokens, integer(1)),
+        prompt_tokens=512 if asked is None else parse_value("--prompt-tokens", asked, integer(1)),
+        prompt_is_asked=asked is not None,
         answer_tokens=settings[options.ANSWER_TOKENS],
         slots=parse_value("--slots", arguments.slots, integer(1, 256)),
         projector=arguments.mmproj or "",

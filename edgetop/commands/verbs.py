@@ -184,7 +184,7 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--power-mode", metavar="NAME", help="of that device")
     parser.add_argument("--slots", default="1", metavar="N", help="conversations served side by side (default: 1)")
     parser.add_argument("--mmproj", metavar="FILE", help="the vision or audio part that is loaded beside the model")
-    parser.add_argument("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
+    parser.add_argument("--prompt-tokens", metavar="N", help="length of a prompt (default: 512)")
     parser.add_argument("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
     parser.add_argument("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
     probe = parser.add_mutually_exclusive_group()

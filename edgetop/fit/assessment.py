@@ -144,6 +144,8 @@ class Workload(Struct, frozen=True, kw_only=True):
     """What the model is to do: a prompt of so many tokens and an answer of so many."""
 
     prompt_tokens: int = 512
+    prompt_is_asked: bool = False
+    """Whether somebody wants a prompt of that length, and not another one that the context holds."""
     answer_tokens: int = 256
     slots: int = 1
     """Conversations that are served side by side, each with a context of its own."""
@@ -349,7 +351,7 @@ def _with_reason(
     if isinstance(need, Unavailable):
         return replace(verdict, fit="refused", reason=need.reason) if need.reason.startswith(REFUSES) else verdict
     n_ctx = settings.n_ctx or default_n_ctx(None)
-    if workload.prompt_tokens >= n_ctx:
+    if workload.prompt_is_asked and workload.prompt_tokens >= n_ctx:
         reason = f"a prompt of {workload.prompt_tokens} tokens is longer than the context of {n_ctx}"
         return replace(verdict, fit="does not fit", reason=reason)
     return verdict

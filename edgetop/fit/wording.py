@@ -45,12 +45,12 @@ def page(
         Entry("speed", speed_text(assessment)),
         Entry("energy", energy_text(assessment)),
         Entry("memory", memory_text(assessment)),
+        *_labelled("better", suggestion_lines(assessment, suggestions)),
         *_labelled("model", [headline(assessment.facts), *model_lines(assessment.facts)]),
         *_labelled("machine", machine_lines(place.machine)),
         *_labelled("memory", memory_lines(assessment, place)),
         *_labelled("speed", speed_lines(assessment, place)),
         *_labelled("energy", energy_lines(assessment, currency=currency)),
-        *_labelled("better", suggestion_lines(assessment, suggestions)),
         *_labelled("basis", basis_lines(assessment)),
     ]
 

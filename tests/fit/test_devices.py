@@ -105,7 +105,8 @@ def test_sizes_of_memory_come_the_largest_first() -> None:
 
 def test_each_device_has_the_instructions_of_its_own_processor() -> None:
     told = {
-        name: machine_of(TABLE[name]).features for name in ("pi4", "pi5", "m1", "m4", "n100", "rtx-4090", "orion-o6")
+        name: set(machine_of(TABLE[name]).features or ())
+        for name in ("pi4", "pi5", "m1", "m4", "n100", "rtx-4090", "orion-o6")
     }
     assert told == {
         "pi4": {"NEON"}, "pi5": {"NEON", "DOTPROD"}, "m1": {"NEON", "DOTPROD"}, "n100": {"AVX2"}, "rtx-4090": {"AVX2"},
