@@ -15,9 +15,11 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
+from edgetop.settings import options
+from edgetop.settings.option import Option
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,18 +67,35 @@ class Setting(Struct, frozen=True, kw_only=True):
     gpu_layers: int | None = None
     batch: int | None = None
     ubatch: int | None = None
+    cache_type_k: KvType | None = None
+    cache_type_v: KvType | None = None
+    flash_attn: FlashAttention | None = None
+    cpu_mask: str | None = None
+    prio: int | None = None
+    n_cpu_moe: int | None = None
+    override_tensor: str | None = None
+    """Rules with semicolons between; as with the two below, `none` is a setting without."""
+    lora: str | None = None
+    """Files with semicolons between."""
+    model_draft: str | None = None
 
     @property
     def key(self) -> str:
         """Says which setting it is, for people and to find its runs again."""
-        words = [self.model.label]
-        words += [f"t{self.threads}"] if self.threads is not None else []
-        words += [f"tb{self.threads_batch}"] if self.threads_batch is not None else []
-        words += [f"kv {self.kv_type}"] if self.kv_type != "f16" else []
-        words += [f"ngl {self.gpu_layers}"] if self.gpu_layers is not None else []
-        words += [f"b{self.batch}"] if self.batch is not None else []
-        words += [f"ub{self.ubatch}"] if self.ubatch is not None else []
-        return " ".join(words)
+        chosen = {name: getattr(self, name) for name in _WORDS}
+        words = [f"{_WORDS[name]}{value}" for name, value in chosen.items() if value is not None]
+        return " ".join([self.model.label, *(word for word in words if word != "kv f16")])
+
+
+_WORDS: dict[str, str] = {
+    "threads": "t", "threads_batch": "tb", "kv_type": "kv ", "gpu_layers": "ngl ", "batch": "b", "ubatch": "ub",
+    "cache_type_k": "ctk ", "cache_type_v": "ctv ", "flash_attn": "fa ", "cpu_mask": "mask ", "prio": "prio ",
+    "n_cpu_moe": "ncmoe ", "override_tensor": "ot ", "lora": "lora ", "model_draft": "md ",
+}  # fmt: skip
+"""What stands before a value in a setting's key."""
+
+WITHOUT = "none"
+"""Of rules and files: a setting that has none."""
 
 
 class TokenTest(Struct, frozen=True, kw_only=True, tag="tokens"):
@@ -163,7 +182,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     @property
     def identity(self) -> str:
         """The same for the same plan: its runs are found again by it."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
+        said = msgspec.to_builtins(self)
+        for setting in said["settings"]:
+            for name in _LATER_FIELDS:
+                if setting[name] is None:
+                    del setting[name]
+        return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:12]
 
     @property
     def warmup_test(self) -> TokenTest:
@@ -176,6 +200,10 @@ class Plan(Struct, frozen=True, kw_only=True):
         """The context that every setting is loaded with, so that they can be compared: enough for the largest test."""
         needed = max((test.tokens for test in self.tests), default=0) + MARGIN_TOKENS
         return -(-needed // CTX_STEP) * CTX_STEP
+
+
+_LATER_FIELDS = tuple(_WORDS)[6:]
+"""Of a setting; a plan that does not use them is the same as before there were any."""
 
 
 class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -192,6 +220,15 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     gpu_layers: tuple[Annotated[int, Meta(ge=0, lt=2**32)], ...] = ()
     batch: tuple[Positive, ...] = ()
     ubatch: tuple[Positive, ...] = ()
+    cache_type_k: tuple[KvType, ...] = ()
+    cache_type_v: tuple[KvType, ...] = ()
+    flash_attn: tuple[FlashAttention, ...] = ()
+    cpu_mask: tuple[str, ...] = ()
+    prio: tuple[Annotated[int, Meta(ge=-1, le=3)], ...] = ()
+    n_cpu_moe: tuple[Annotated[int, Meta(ge=0, le=10_000)], ...] = ()
+    override_tensor: tuple[str, ...] = ()
+    lora: tuple[str, ...] = ()
+    model_draft: tuple[str, ...] = ()
     n_prompt: tuple[TokenCount, ...] = (512,)
     n_gen: tuple[TokenCount, ...] = (128,)
     pairs: tuple[tuple[TokenCount, TokenCount], ...] = ()
@@ -269,7 +306,7 @@ def read_request(path: Path) -> BenchRequest:
             data = file.read(LARGEST_BYTES + 1)
         if len(data) > LARGEST_BYTES:
             raise UsageError(f"{path}: it is too large for a plan", "a plan has a few lines of TOML")
-        return msgspec.convert(tomllib.loads(data.decode("utf-8")), BenchRequest)
+        return _checked(msgspec.convert(tomllib.loads(data.decode("utf-8")), BenchRequest), f"{path}: ")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -282,9 +319,20 @@ def read_request(path: Path) -> BenchRequest:
 def changed_request(request: BenchRequest, **changes: object) -> BenchRequest:
     """The request with other values. Raises UsageError for one that is out of bounds."""
     try:
-        return msgspec.convert({**msgspec.structs.asdict(request), **changes}, BenchRequest)
+        return _checked(msgspec.convert({**msgspec.structs.asdict(request), **changes}, BenchRequest), "")
     except msgspec.ValidationError as error:
         raise UsageError(str(error), "see `edgetop bench --help`") from None
+
+
+def _checked(request: BenchRequest, where: str) -> BenchRequest:
+    """The request, if its texts are what the options of the same names take. Raises UsageError."""
+    for option in options.BENCH_AXES:
+        for value in getattr(request, option.name):
+            try:
+                _fields(option, value)
+            except ValueError as error:
+                raise UsageError(f"{where}$.{option.name}: {value!r} is not valid", f"expected {error}") from None
+    return request
 
 
 def require_tests(request: BenchRequest) -> None:
@@ -296,13 +344,20 @@ def require_tests(request: BenchRequest) -> None:
 
 def engine_settings(setting: Setting, n_ctx: int) -> EngineSettings:
     """How the engine is to be run for a setting."""
-    return EngineSettings(
-        n_ctx=n_ctx,
-        n_threads=setting.threads,
-        n_threads_batch=setting.threads_batch,
-        n_batch=setting.batch,
-        n_ubatch=setting.ubatch,
-        n_gpu_layers=setting.gpu_layers,
-        type_k=setting.kv_type,
-        type_v=setting.kv_type,
-    )
+    fields: dict[str, object] = {"n_ctx": n_ctx}
+    for option in options.BENCH_AXES:
+        fields |= _fields(option, getattr(setting, option.name))
+    return msgspec.convert(fields, EngineSettings)
+
+
+def _fields(option: Option[object], value: object) -> dict[str, object]:
+    """Fields of EngineSettings that an axis sets. Raises ValueError."""
+    if value is None or value == WITHOUT:
+        return {}
+    if option is options.LORA:
+        value = tuple(str(Path(file).expanduser().absolute()) for file in str(value).split(";"))
+    elif option is options.MODEL_DRAFT:
+        value = str(Path(str(value)).expanduser().absolute())
+    elif isinstance(value, str):
+        value = option.parse(value)
+    return dict.fromkeys(option.sets, value)

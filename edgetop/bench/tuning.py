@@ -19,9 +19,9 @@ from msgspec.structs import replace
 from edgetop.bench.plan import CoolDown, Plan, Setting, TokenTest
 from edgetop.bench.results import PlanResult, Repetition, results_of
 from edgetop.bench.run_log import RunLog
-from edgetop.bench.runner import Runner, Tell
+from edgetop.bench.runner import OnProgress, Runner
 from edgetop.core.bootstrap import SPREAD_LEAST
-from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.statistics import CONFIDENCE, welch_difference
 from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store
@@ -215,16 +215,30 @@ def thread_counts(physical: int, logical: int) -> tuple[int, ...]:
 
 
 def answers(
-    start: Setting, threads: tuple[int, ...], lengths: Lengths, rounds: int, measure: Measure
+    start: Setting,
+    threads: tuple[int, ...],
+    lengths: Lengths,
+    rounds: int,
+    measure: Measure,
+    *,
+    fast_mask: str | None = None,
 ) -> Iterator[StageResult]:
-    """Answer one question after the other: threads, threads of prefill, its pieces, type of the KV cache.
+    """Answer one question after the other: threads, their cores, threads of prefill, its pieces, attention, KV cache.
 
-    `start` is the model as it is run where nothing was chosen. Raises NothingMeasuredError.
+    `start` is the model as it is run where nothing was chosen; `fast_mask` names the fast cores where there are slow
+    ones. Raises NothingMeasuredError.
     """
     decode, prefill = TokenTest(n_gen=lengths.n_gen), TokenTest(n_prompt=lengths.n_prompt)
     deep = TokenTest(n_gen=lengths.n_gen, depth=lengths.n_prompt)
     yield (found := _ask("threads", decode, [replace(start, threads=count) for count in threads], rounds, measure))
     chosen = found.chosen
+    if fast_mask is not None and (chosen.threads or 1) <= int(fast_mask, 16).bit_count():
+        yield (
+            found := _ask(
+                "cores", decode, [replace(chosen, cpu_mask=mask) for mask in (None, fast_mask)], rounds, measure
+            )
+        )
+        chosen = found.chosen
     counts = sorted({chosen.threads or 1, *threads[-2:]})
     yield (
         found := _ask(
@@ -236,6 +250,11 @@ def answers(
     if len(sizes) > 1:
         yield (found := _ask("ubatch", prefill, [replace(chosen, ubatch=size) for size in sizes], rounds, measure))
         chosen = found.chosen
+    choices: tuple[FlashAttention, ...] = ("auto", "off")
+    attention = [replace(chosen, flash_attn=when) for when in choices]
+    yield (found := _ask("flash attention", deep, attention, rounds, measure))
+    chosen = found.chosen
+    # Without it, a cache of less than f16 cannot be read, and that candidate fails.
     yield _ask("kv cache", deep, [replace(chosen, kv_type=kind) for kind in KV_TYPES], rounds, measure)
 
 
@@ -264,13 +283,13 @@ class TuningRuns:
         goal: Literal["speed", "energy"],
         cool_down: CoolDown,
         *,
-        tell: Tell,
+        on_progress: OnProgress,
         interrupted: Callable[[], bool],
     ) -> None:
         self._live = live
         self._goal = goal
         self._cool_down = cool_down
-        self._tell = tell
+        self._on_progress = on_progress
         self._interrupted = interrupted
         self._folder = tempfile.TemporaryDirectory(prefix="edgetop-tune-")
 
@@ -310,7 +329,9 @@ class TuningRuns:
         )
         folder = Path(self._folder.name)
         log = RunLog(folder, plan)
-        runner = Runner(log, Store(folder / "sessions"), self._live, tell=self._tell, interrupted=self._interrupted)
+        runner = Runner(
+            log, Store(folder / "sessions"), self._live, on_progress=self._on_progress, interrupted=self._interrupted
+        )
         if not runner.run():
             raise TuningInterruptedError
         return results_of(plan, log.finished)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +15,15 @@ from msgspec.structs import replace
 
 from edgetop.bench.conclusions import Ownership
 from edgetop.bench.plan import (
+    WITHOUT,
     BenchRequest,
     CoolDown,
     ModelFile,
     Plan,
     QualityPlan,
+    Setting,
     changed_request,
+    engine_settings,
     read_request,
     require_tests,
     settings_of,
@@ -28,18 +32,17 @@ from edgetop.bench.plan import (
 from edgetop.bench.prompts import prompt_tests, reading_text
 from edgetop.commands.inputs import has_own_engine, server_choice
 from edgetop.commands.output import clear_progress, print_status, show_progress
-from edgetop.core.engine_choices import KV_TYPES, THREADS_MAX
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes
 from edgetop.fit.model_file import read_facts
 from edgetop.inference.catalog import last_model, resolve
-from edgetop.inference.model_file import content_key
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.http import RequestError
+from edgetop.io.model_file import content_key
 from edgetop.settings import options
-from edgetop.settings.option import SCRIPT_PREFIX, OneOf, integer, parse_value, real, token_count
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, parse_value
 from edgetop.settings.resolve import Settings
 
 T = TypeVar("T")
@@ -58,8 +61,7 @@ class Presentation(Struct, frozen=True, kw_only=True):
 
 def presentation_of(arguments: argparse.Namespace) -> Presentation:
     """How the results are to be shown; read before hours are spent on them. Raises UsageError."""
-    price = _one("--device-price", arguments.device_price, real(0, 1e9))
-    years = _one("--device-years", arguments.device_years, real(0.01, 100))
+    price, years = arguments.device_price, arguments.device_years
     if years is not None and price is None:
         raise UsageError("--device-years says nothing without --device-price", "give both, or none")
     ownership = None
@@ -76,31 +78,15 @@ def bench_request(arguments: argparse.Namespace) -> BenchRequest:
     request = BenchRequest() if arguments.plan is None else read_request(Path(arguments.plan).expanduser())
     if arguments.study:
         request = _study(request)
-    threads = integer(1, THREADS_MAX)
-    given: dict[str, object] = {
-        "models": tuple(arguments.models) or None,
-        "quant": _several("--quant", arguments.quant, str.upper),
-        "threads": _several("--threads", arguments.threads, threads),
-        "threads_batch": _several("--threads-batch", arguments.threads_batch, threads),
-        "kv_type": _several("--kv-type", arguments.kv_type, OneOf(*KV_TYPES)),
-        "gpu_layers": _several("--gpu-layers", arguments.gpu_layers, integer(0, 10_000)),
-        "batch": _several("--batch", arguments.batch, token_count),
-        "ubatch": _several("--ubatch", arguments.ubatch, token_count),
-        "n_prompt": _several("-p", arguments.n_prompt, _count),
-        "n_gen": _several("-n", arguments.n_gen, _count),
-        "n_depth": _several("-d", arguments.n_depth, _count),
-        "pairs": tuple(parse_value("--pg", text, _pair) for text in arguments.pairs) or None,
-        "repetitions": _one("-r", arguments.repetitions, integer(1, 10_000)),
-        "max_tokens": _one("--max-tokens", arguments.max_tokens, integer(1, 2**20)),
-        "idle_s": _one("--idle", arguments.idle, real(0, 3600)),
-        "cool_down_limit_s": _one("--cool-down-limit", arguments.cool_down_limit, real(0, 86400)),
-        "seed": _one("--seed", arguments.seed, integer(0, 2**32 - 1)),
-        "prompts": True if arguments.prompts else None,
-        "quality": arguments.quality,
-        "order": arguments.order,
-        "warmup": False if arguments.no_warmup else None,
+    given = {name: getattr(arguments, name, None) for name in BenchRequest.__struct_fields__}
+    given |= {option.name: _axis(option, getattr(arguments, option.name)) for option in options.BENCH_AXES}
+    # A list has a tuple for each time that the flag was given.
+    changes = {
+        name: tuple(dict.fromkeys(chain.from_iterable(value))) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None
     }
-    request = changed_request(request, **{name: value for name, value in given.items() if value is not None})
+    request = changed_request(request, **changes)
     require_tests(request)
     return request
 
@@ -120,30 +106,23 @@ def _study(request: BenchRequest) -> BenchRequest:
     )
 
 
-def _several(flag: str, given: Sequence[str], parse: Callable[[str], T]) -> tuple[T, ...] | None:
-    """Values after a flag that may be given several times, each with commas; `None` if it was not given."""
-    values = [parse_value(flag, word.strip(), parse) for text in given for word in text.split(",")]
-    return tuple(dict.fromkeys(values)) or None
+def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | None:
+    """What a setting is varied over; where it is a list, each value is kept as the text that says one."""
 
+    def parse(text: str) -> object:
+        if text == WITHOUT and option.default in {None, ()}:
+            return text
+        value = option.parse(text)
+        return text if isinstance(value, tuple) else value
 
-def _one(flag: str, given: str | None, parse: Callable[[str], T]) -> T | None:
-    """The value after a flag; `None` if it was not given."""
-    return None if given is None else parse_value(flag, given.strip(), parse)
-
-
-def _count(text: str) -> int:
-    """A number of tokens, 0 for none."""
-    return 0 if text == "0" else token_count(text)
-
-
-def _pair(text: str) -> tuple[int, int]:
-    n_prompt, comma, n_gen = text.partition(",")
-    if not comma:
-        raise ValueError("two numbers, such as 512,128")
-    return token_count(n_prompt), token_count(n_gen)
+    if option not in options.FILE_AXES:
+        words = [word.strip() for text in given for word in text.split(",")]
+        return tuple(dict.fromkeys(parse_value(option.flags[-1], word, parse) for word in words)) or None
+    return tuple(dict.fromkeys(given)) or None
 
 
 _WHY_NOT = {
+    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "quant": "levels cannot be made of a server's model",
     "threads": "the server decides how many threads it uses",
     "threads_batch": "the server decides how many threads it uses",
@@ -234,9 +213,11 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
     if request.cool_down_limit_s is not None:
         cool_down = replace(cool_down, limit_s=request.cool_down_limit_s)
     tests = token_tests(request)
+    varied = settings_of(models, request)
+    _require_llama_server(varied, settings)
     return Plan(
         name=request.name,
-        settings=settings_of(models, request),
+        settings=varied,
         tests=(*tests, *(prompt_tests(request.max_tokens) if request.prompts else ())),
         repetitions=request.repetitions,
         order=request.order,
@@ -246,6 +227,17 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         seed=request.seed,
         server=server,
     )
+
+
+def _require_llama_server(varied: Sequence[Setting], settings: Settings) -> None:
+    """Raise UsageError for what this engine would refuse at every load."""
+    if has_own_engine(settings) and not settings[options.ENGINE].startswith(SERVER_ENGINE):
+        for setting in varied:
+            if flags := engine_settings(setting, 0).of_server_only:
+                raise UsageError(
+                    f"{' and '.join(flags)}: llama.cpp's library does not carry this out in edgetop",
+                    "measure with --engine llama-server",
+                )
 
 
 def level_folder() -> Path:

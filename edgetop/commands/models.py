@@ -10,8 +10,9 @@ from edgetop.commands.output import Column, print_status, write_data, write_list
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_count
 from edgetop.core.gguf import GgufHeader
-from edgetop.inference.catalog import FoundModel, find_models
-from edgetop.inference.model_file import read_model_header
+from edgetop.core.model_purpose import purpose_of
+from edgetop.inference.catalog import FoundModel, find_models, problem_of
+from edgetop.io.model_file import read_model_header
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
@@ -26,6 +27,8 @@ class ListedModel(NamedTuple):
     found: FoundModel
     header: GgufHeader | None
     problem: str
+    purpose: str
+    """A key of PURPOSES; empty where the header cannot be read."""
 
     @property
     def whole(self) -> GgufHeader | None:
@@ -58,6 +61,7 @@ COLUMNS: tuple[Column[ListedModel], ...] = (
     Column("parameters", heading="WEIGHTS", text=lambda each: format_count(each.parameters)),
     Column("n_ctx_train", lambda each: each.header.n_ctx_train if each.header else None, "CONTEXT"),
     Column("license", lambda each: (each.header.license if each.header else "") or None),
+    Column("purpose", lambda each: each.purpose or None),
     Column("problem", lambda each: each.problem or None),
     Column("", heading="WHERE", text=lambda each: ": ".join(filter(None, (each.found.origin, each.problem)))),
 )
@@ -84,10 +88,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def _listed(model: FoundModel) -> ListedModel:
-    header, problem = read_model_header(model.path)
-    if model.missing_parts:
-        problem = f"part {', '.join(map(str, model.missing_parts))} is missing"
-    return ListedModel(model, header, problem)
+    header, unreadable = read_model_header(model.path)
+    purpose = "" if header is None else purpose_of(header).name
+    return ListedModel(model, header, problem_of(model, header, unreadable), purpose)
 
 
 def _list_offers(choice: ServerChoice, form: str | None) -> None:

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgetop.commands.inputs import open_store
+from msgspec.structs import replace
+
+from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import (
     Column,
     hosts_text,
@@ -20,8 +22,9 @@ from edgetop.commands.output import (
 )
 from edgetop.commands.session_files import export, import_results, recompute
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, UsageError
-from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells
+from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells, with_duty
 from edgetop.core.format import format_bytes, format_duration, format_seconds
 from edgetop.core.records import LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
@@ -48,9 +51,10 @@ PROMPT_CHARACTERS = 40
 EVENTS_SHOWN = 20
 
 
-def show(path: Path, *, as_json: bool) -> int:
-    """Print a session: what it ran on, its figures, its turns and events. Raises SessionFileError."""
+def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
+    """Print a session: what it ran on, its figures for a use, its turns and events. Raises SessionFileError."""
     file = load_file(path)
+    file = replace(file, summary=with_duty(file.summary, duty))
     if as_json:
         write_json(file)
         return 0
@@ -94,6 +98,7 @@ def _settings(load: LoadEntry) -> str:
         "" if chosen.n_ctx is None else f"context {chosen.n_ctx}",
         "" if chosen.n_threads is None else f"threads {chosen.n_threads}",
         "" if load.engine.server else f"KV {chosen.type_k}/{chosen.type_v}",
+        *(f"{flag} {one_line(value)}" for flag, value in chosen.flags.items()),
     ]
     return ", ".join(part for part in known if part)
 
@@ -247,6 +252,7 @@ Action = Callable[[Store, argparse.Namespace], int]
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do what was asked; `validate`, `recover` and `rm` return 1 when something is wrong."""
+    arguments.duty = given_duty(settings)
     return ACTIONS[arguments.action or "list"](open_store(settings), arguments)
 
 
@@ -320,7 +326,7 @@ def _between() -> str:
 
 ACTIONS: dict[str, Action] = {
     "list": _list,
-    "show": lambda store, given: show(store.find(given.session), as_json=given.json),
+    "show": lambda store, given: show(store.find(given.session), given.duty, as_json=given.json),
     "tag": lambda store, given: tag(store.find_all([given.session]), given.changes, as_json=given.json),
     "note": lambda store, given: note(store.find(given.session), given.text),
     "export": lambda store, given: export(store.find(given.session), given.to, given.output),

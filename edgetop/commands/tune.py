@@ -30,17 +30,16 @@ from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.inference.catalog import last_model, resolve
-from edgetop.inference.model_file import content_key
-from edgetop.io.cpus import decode_threads
+from edgetop.io.cpus import decode_threads, fast_mask
+from edgetop.io.model_file import content_key
 from edgetop.live.conversation import Notice
 from edgetop.live.tuned import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
 from edgetop.settings import options
-from edgetop.settings.option import SCRIPT_PREFIX, integer, parse_value, real
+from edgetop.settings.option import SCRIPT_PREFIX
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 
-ROUNDS = 5
 TEST_S = {"speed": 2.0, "energy": 6.0}
 """Length of a test; the slowest sensors of power tell apart little less than the second."""
 
@@ -92,7 +91,10 @@ COLUMNS: tuple[Column[TriedSetting], ...] = (
 TUNED_COLUMNS: tuple[Column[TunedModel], ...] = (
     Column("", heading="MODEL", text=lambda tuned: tuned.label),
     Column("", heading="SETTINGS", text=lambda tuned: tuned.words),
-    *(Column(name) for name in ("model", "n_threads", "n_threads_batch", "n_ubatch", "kv_type", "goal")),
+    *(
+        Column(name)
+        for name in ("model", "n_threads", "n_threads_batch", "n_ubatch", "kv_type", "flash_attn", "cpu_mask", "goal")
+    ),
     Column("tuned_at", heading="TUNED", text=lambda tuned: tuned.tuned_at[:10]),
 )
 
@@ -115,10 +117,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     goal: Goal = arguments.goal
     if goal == "energy":
         _require_power(settings)
-    rounds = parse_value("-r", arguments.repetitions or str(ROUNDS), integer(2, 100))
-    test_s = parse_value("--test", arguments.test_s or str(TEST_S[goal]), real(0.1, 600))
+    test_s = TEST_S[goal] if arguments.test_s is None else arguments.test_s
     try:
-        found = _tune(path, key, settings, goal, rounds=rounds, test_s=test_s)
+        found = _tune(path, key, settings, goal, rounds=arguments.repetitions, test_s=test_s)
     except TuningInterruptedError:
         print_status("interrupted; nothing was saved")
         return ExitCode.INTERRUPTED
@@ -159,22 +160,23 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
     quiet = settings[options.QUIET]
     question = "a first look"
 
-    def tell(said: Progress | Notice) -> None:
-        if isinstance(said, Notice):
-            print_error(said.text, said.hint)
+    def on_progress(event: Progress | Notice) -> None:
+        if isinstance(event, Notice):
+            print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{question}  {said.setting}: {said.doing}")
+            show_progress(f"{question}  {event.setting}: {event.doing}")
 
     device = describe(Host(sysroot=settings[options.SYSROOT]))
     threads = thread_counts(decode_threads(settings[options.SYSROOT]), device.cores_logical or 1)
+    mask = fast_mask(settings[options.SYSROOT])
     start = Setting(model=ModelFile(path=str(path), label=path.stem, content=key))
     live = replace(live_options(settings), system=None)
     found: list[StageResult] = []
     with interruptible() as interrupted:
-        runs = TuningRuns(live, goal, COOL_DOWN[goal], tell=tell, interrupted=interrupted)
+        runs = TuningRuns(live, goal, COOL_DOWN[goal], on_progress=on_progress, interrupted=interrupted)
         try:
             lengths = lengths_for(runs.probe(start), test_s=test_s)
-            for result in answers(start, threads, lengths, rounds, runs.measure):
+            for result in answers(start, threads, lengths, rounds, runs.measure, fast_mask=mask):
                 found.append(result)
                 question = f"{len(found)} answered"
                 if not quiet:
@@ -208,6 +210,8 @@ def _tuned(path: Path, key: str, machine: str, goal: Goal, chosen: Setting) -> T
         n_threads_batch=chosen.threads_batch or threads,
         n_ubatch=chosen.ubatch,
         kv_type=chosen.kv_type,
+        flash_attn=chosen.flash_attn or "auto",
+        cpu_mask=chosen.cpu_mask,
     )
 
 
@@ -220,6 +224,10 @@ def _value(result: StageResult, setting: Setting) -> str:
             return f"{setting.threads_batch}"
         case "ubatch":
             return f"{setting.ubatch}"
+        case "cores":
+            return "any" if setting.cpu_mask is None else f"mask {setting.cpu_mask}"
+        case "flash attention":
+            return setting.flash_attn or "auto"
         case _:
             return setting.kv_type
 

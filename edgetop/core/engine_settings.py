@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import PurePath
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -69,16 +70,34 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """File of a smaller model that proposes tokens."""
 
     @property
+    def flags(self) -> dict[str, str]:
+        """What was chosen of EXTRA_FLAGS, in words; of files their names."""
+        chosen = {flag: getattr(self, name) for name, flag in EXTRA_FLAGS.items()}
+        return {
+            flag: ",".join(
+                PurePath(each).name if flag in {"--lora", "--model-draft"} else str(each)
+                for each in (value if isinstance(value, tuple) else (value,))
+            )
+            for flag, value in chosen.items()
+            if value not in {None, (), "auto"}
+        }
+
+    @property
     def of_server_only(self) -> tuple[str, ...]:
         """The flags that were chosen and that only llama-server carries out."""
-        chosen = {
-            "--prio": self.prio is not None,
-            "--n-cpu-moe": self.n_cpu_moe is not None,
-            "--override-tensor": bool(self.override_tensor),
-            "--lora": bool(self.lora),
-            "--model-draft": self.draft_model is not None,
-        }
-        return tuple(flag for flag, is_chosen in chosen.items() if is_chosen)
+        return tuple(flag for flag in self.flags if flag not in {"--flash-attn", "--cpu-mask"})
+
+
+EXTRA_FLAGS: Final = {
+    "flash_attention": "--flash-attn",
+    "cpu_mask": "--cpu-mask",
+    "prio": "--prio",
+    "n_cpu_moe": "--n-cpu-moe",
+    "override_tensor": "--override-tensor",
+    "lora": "--lora",
+    "draft_model": "--model-draft",
+}
+"""Fields that have no place of their own in tables and comparisons, by flag."""
 
 
 class SamplingSettings(Struct, frozen=True, kw_only=True):
@@ -156,6 +175,14 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Why a fallback or plain completion is used, in one line."""
 
 
+INSTRUCTION_SETS = (
+    *("AMX_INT8", "AVX512", "AVX2", "AVX", "SSSE3"),
+    *("SME", "SVE", "MATMUL_INT8", "DOTPROD", "NEON"),
+    *("RISCV_V", "VSX", "WASM_SIMD"),
+)
+"""As `llama_print_system_info` names them, the fastest first."""
+
+
 class EngineInfo(Struct, frozen=True, kw_only=True):
     """What computes: library, version and the instruction sets and devices it was built for."""
 
@@ -185,6 +212,14 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
         made = ", ".join(part for part in (self.kind, self.build if self.build != self.kind else "") if part)
         return f"{self.name} {self.version}".strip() + (f" ({made})" if made else "")
 
+    @property
+    def short(self) -> str:
+        """Name, version, how it came here and its best instruction set, such as `llama.cpp b9554 portable AVX2`."""
+        flags = self.system_info.replace(" ", "").split("|")
+        best = next((name for name in INSTRUCTION_SETS if any(flag.endswith(f"{name}=1") for flag in flags)), "")
+        kind = self.kind if self.kind != self.name else ""
+        return " ".join(part for part in (self.name, self.version, kind, best) if part)
+
 
 class EnginePerf(Struct, frozen=True, kw_only=True):
     """The engine's own counters for one turn, kept to check ours against."""
@@ -193,3 +228,8 @@ class EnginePerf(Struct, frozen=True, kw_only=True):
     prefill_tokens: int
     decode_ms: float
     decode_tokens: int
+    draft_tokens: int | None = None
+    """Tokens that a draft model proposed, and how many of them were accepted."""
+    draft_accepted: int | None = None
+    load_ms: float | None = None
+    """How long the server loaded the model for this turn."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 
 class EdgetopError(Exception):
     """A failure that is told and not traced. `exit_code` is what the command line returns for it."""
@@ -24,3 +26,9 @@ class ModelError(EdgetopError):
     """The model cannot be loaded: missing, not a GGUF, truncated, unsupported."""
 
     exit_code = 3
+
+    def __init__(
+        self, what: str, hint: str = "", *, reason: Literal["missing", "not_a_model", "unsupported"] = "not_a_model"
+    ) -> None:
+        super().__init__(what, hint)
+        self.reason = reason

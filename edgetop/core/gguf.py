@@ -472,11 +472,6 @@ class GgufHeader(Struct, frozen=True):
         return self.text("general.license")
 
     @property
-    def is_projector(self) -> bool:
-        """Whether this is the vision or audio part of another model, of no use by itself."""
-        return self.architecture == "clip" or self.text("general.type") == "mmproj"
-
-    @property
     def split_count(self) -> int:
         """Number of files the model is split into."""
         return self.whole("split.count") or 1

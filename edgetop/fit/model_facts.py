@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Tensor, Value
+from edgetop.core.model_purpose import Purpose, purpose_of
 from edgetop.core.text import one_line
 
 _NAMES = """
@@ -57,7 +58,7 @@ def check_loadable(header: GgufHeader) -> None:
         raise GgufError(
             _offset(header, "general.architecture"), f"llama.cpp does not know the architecture {architecture!r}"
         )
-    if header.is_projector:
+    if purpose_of(header).name == "projector":
         return
     n_layer = _required(header, "block_count", LAYERS_MAX)
     if header.tensors:
@@ -128,41 +129,6 @@ def _check_experts(header: GgufHeader) -> None:
 def _offset(header: GgufHeader, key: str) -> int:
     """Where a key stands, or where the metadata begin for one that is not there."""
     return header.key_offsets.get(key, _METADATA_OFFSET)
-
-
-_HINTS = (
-    ("Git LFS", "run `git lfs pull` in its folder"),
-    ("web page", "check the address, and download it again"),
-    ("truncated", "the file is cut off; download it again"),
-    ("empty", "download it again"),
-    ("does not know the architecture", "look for a newer edgetop, or choose another model"),
-    ("is not supported", "look for a newer edgetop, or download the model again"),
-    ("big endian", "convert it with llama.cpp's gguf_convert_endian.py"),
-    ("before GGUF", "download a GGUF of the model"),
-    ("not a GGUF file", "name a file in GGUF format"),
-)
-
-_WHAT_MAX = 200
-"""A key of the file may be in it, and as long as 65,535 bytes."""
-
-_HINT = "download it again, or choose another model"
-
-
-def refused(shown: str, error: GgufError) -> ModelError:
-    """The error for a person, of a file that is `shown` as they named it."""
-    hint = next((hint for word, hint in _HINTS if word in error.reason), _HINT)
-    what = one_line(error.reason.partition("; ")[0][:_WHAT_MAX])
-    return ModelError(f"{one_line(shown)} cannot be read: {what} (at byte {error.offset})", hint)
-
-
-def check_part(shown: str, header: GgufHeader, part: int, count: int) -> None:
-    """Raise ModelError unless a header says that its file is the wanted part, from 1, of a split model."""
-    number = (header.whole("split.no") or 0) + 1
-    if (number, header.split_count) != (part, count):
-        raise ModelError(
-            f"{one_line(shown)} says that it is part {number} of {header.split_count}, not {part} of {count}",
-            "the parts have been mixed up; download the model again",
-        )
 
 
 Use = Literal["multiplied", "looked up", "unused", "not loaded"]
@@ -306,8 +272,8 @@ class ModelFacts(Struct, frozen=True, kw_only=True, dict=True):
     template_bytes: int
     license: str
     """As the file states it; empty if it does not."""
-    is_projector: bool
-    """The vision or audio part of another model, of no use by itself."""
+    purpose: Purpose
+    """What the file is for."""
     weight_bytes_per_token: int
     """Bytes of weights read to decode one token, at batch 1: each weight once, of the experts the used share, of a
     table that is only looked up one row."""
@@ -326,6 +292,11 @@ class ModelFacts(Struct, frozen=True, kw_only=True, dict=True):
             known[name] = make(self)
         found: Derived = known[name]
         return found
+
+    @property
+    def is_projector(self) -> bool:
+        """The vision or audio part of another model, of no use by itself."""
+        return self.purpose.name == "projector"
 
     @property
     def header(self) -> GgufHeader:
@@ -378,7 +349,7 @@ def facts_of(
         has_template=bool(template),
         template_bytes=len(template.encode("utf-8", "replace")),
         license=one_line(whole.license[:_TEXT_MAX]),
-        is_projector=whole.is_projector,
+        purpose=purpose_of(whole),
         weight_bytes_per_token=sum(round(tensor.size_bytes * use.share) for tensor, use in uses),
         compute_parameters=sum(round(tensor.elements * use.share) for tensor, use in uses if use.use == "multiplied"),
         metadata=whole.metadata,

@@ -16,8 +16,9 @@ from msgspec import Struct
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.core.model_names import choose, nothing_chosen, parse, part_of, parts
+from edgetop.core.model_purpose import check_part, purpose_of, refused, require_text
 from edgetop.core.text import one_line
-from edgetop.fit.model_facts import ModelFacts, check_part, facts_of, refused
+from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.io.http import Credential, HttpResponse, RequestError, Timeouts, get, parse_url, shown
 
 DEFAULT_TIMEOUTS = Timeouts()
@@ -254,6 +255,7 @@ def fetch_facts(
     if len(urls) > 1:
         for number, (url, (header, _)) in enumerate(zip(urls, read, strict=True), 1):
             check_part(shown(url), header, number, len(urls))
+    require_text(source, purpose_of(read[0][0]))
     try:
         return facts_of(
             [header for header, _ in read],

@@ -103,7 +103,7 @@ def memory_text(assessment: Assessment) -> str:
 def headline(facts: ModelFacts) -> str:
     """Name, quantization and size."""
     label = " ".join(part for part in (facts.name, facts.file_type) if part)
-    return f"{label} · {format_bytes(facts.size_bytes)}" + (" · a projector, no model" if facts.is_projector else "")
+    return f"{label} · {format_bytes(facts.size_bytes)}"
 
 
 def model_lines(facts: ModelFacts) -> list[str]:
@@ -231,14 +231,14 @@ def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:
 
 def duty_lines(duty: DutyFigures | None) -> list[str]:
     """A day of use, the battery, and whether to keep the model loaded, where the use was told."""
-    if duty is None or duty.requests_per_hour is None:
+    if duty is None or duty.use.requests_per_hour is None:
         return []
-    often = f"asked {duty.requests_per_hour:g} times an hour"
+    often = f"asked {duty.use.requests_per_hour:g} times an hour"
     lines = []
     if duty.kept_wh_per_day is not None:
         lines.append(f"{often}: {banded(duty.kept_wh_per_day, 'Wh')} a day, kept loaded")
     if duty.kept_battery_h is not None:
-        lines.append(f"a battery of {duty.battery_wh:g} Wh lasts {banded(duty.kept_battery_h, 'h')}")
+        lines.append(f"a battery of {duty.use.battery_wh:g} Wh lasts {banded(duty.kept_battery_h, 'h')}")
     if duty.unload_after_s is not None:
         lines.append(f"unloading pays after a pause of {_seconds(duty.unload_after_s)}")
     for name in ("kept_wh_per_day", "unload_after_s"):

@@ -19,9 +19,12 @@ from msgspec import Struct
 from platformdirs import user_state_path
 
 from edgetop.core.errors import ModelError
-from edgetop.core.model_names import HubModel, choose, nothing_chosen, parse, part_of, parts
+from edgetop.core.gguf import GgufHeader
+from edgetop.core.model_names import HubModel, SplitPart, choose, nothing_chosen, parse, part_of, parts
+from edgetop.core.model_purpose import purpose_of
 from edgetop.core.text import one_line
 from edgetop.io.files import write_atomically
+from edgetop.io.model_file import is_certain, lacks_parts, read_model_header
 
 
 def repo_of(file: Path) -> str:
@@ -308,6 +311,17 @@ def resolve(
     raise _not_found(text, models)
 
 
+def problem_of(model: FoundModel, header: GgufHeader | None = None, unreadable: str = "") -> str:
+    """Why a model cannot be loaded, in a few words; empty if it can. Its header is read unless it is given."""
+    if model.missing_parts:
+        return f"part {', '.join(map(str, model.missing_parts))} is missing"
+    if header is None and not unreadable:
+        header, reason = read_model_header(model.path)
+        unreadable = reason if is_certain(reason) else ""
+    purpose = None if header is None else purpose_of(header)
+    return unreadable if purpose is None else "" if purpose.name == "text" else purpose.words
+
+
 def demo_model() -> Path | None:
     """The model that comes with the `demo` extra, found without importing its package."""
     return next((file for root in demo_roots() for file in gguf_files(root, ScanLimits())), None)
@@ -334,8 +348,8 @@ def _from_hub(text: str, folders: Iterable[Path], environment: Mapping[str, str]
 
 def _complete(model: FoundModel) -> Path:
     if model.missing_parts:
-        numbers = ", ".join(str(number) for number in model.missing_parts)
-        raise ModelError(f"{one_line(model.name)} lacks its part {numbers}", "put all parts in one folder")
+        part = part_of(model.path.name) or SplitPart(model.name, 1, 1)
+        raise lacks_parts(part, model.missing_parts)
     return model.path
 
 

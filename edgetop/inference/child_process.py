@@ -150,9 +150,12 @@ class WorkerExit(Struct, frozen=True, kw_only=True):
 
     @property
     def crashed_in_first_decode(self) -> bool:
-        """A crash in the first decode after a load; `use_extra_bufts=False` may be what it needs."""
+        """A crash in the first decode after a load; `use_extra_bufts=False` may be what it needs.
+
+        An assertion of llama.cpp's is none: it says what was wrong.
+        """
         crashes = {crash.name for crash in _CRASHES}
-        blamed = self.out_of_memory or self.of_rpc
+        blamed = self.out_of_memory or self.of_rpc or _asserted(self.last_words)
         return self.phase == "first_decode" and self.signal_name in crashes and not blamed
 
 
@@ -214,6 +217,8 @@ def explain_exit(
         what=f"{what}: {quote}" if quote else f"{what}.",
         hint=f"Check that the RPC servers at {', '.join(rpc_servers)} run, then load the model again."
         if of_rpc
+        else _ASSERTED
+        if not out_of_memory and _asserted(last_words) and phase not in {"starting", "loading"}
         else _hint(fatal, phase, out_of_memory=out_of_memory, oom_killed=oom_killed),
         phase=phase,
         signal_name=fatal.name if fatal is not None else None,
@@ -222,6 +227,13 @@ def explain_exit(
         of_rpc=of_rpc,
         last_words=last_words,
     )
+
+
+_ASSERTED = "llama.cpp cannot compute this model: choose another one, or another llama.cpp (`edgetop engine show`)."
+
+
+def _asserted(last_words: Sequence[str]) -> bool:
+    return any("GGML_ASSERT" in line for line in last_words)
 
 
 def _signal(return_code: int) -> signal.Signals | None:

@@ -13,15 +13,18 @@ import ctypes
 import mmap
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EngineInfo
+from edgetop.core.errors import ModelError
 from edgetop.core.records import StopReason, TurnFinished
 from edgetop.inference.child_process import anonymous_file
-from edgetop.inference.protocol import Choose, Generate, Load, Measure, Perplexity, Report
+from edgetop.inference.protocol import Choose, Generate, Load, LoadFailed, Measure, Perplexity, Report
+from edgetop.io.model_file import require_model
 
 PAGE_BYTES = 4096
 FLAG_BYTES = 2
@@ -84,6 +87,15 @@ class Stop(Struct, frozen=True):
     def address(self) -> int:
         """A C string that is empty until the command is to stop, for callbacks without the interpreter lock."""
         return self.flags.address(self.command)
+
+
+def file_failure(path: Path) -> LoadFailed | None:
+    """Why a file cannot be loaded; `None` where llama.cpp is to try."""
+    try:
+        require_model(path)
+    except ModelError as error:
+        return LoadFailed(reason=error.reason, message=error.what, hint=error.hint)
+    return None
 
 
 NO_MODEL = "No model is loaded: load one first."

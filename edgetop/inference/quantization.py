@@ -22,8 +22,8 @@ from edgetop.core.format import format_bytes
 from edgetop.inference.child_process import run_module
 from edgetop.inference.llama.library import Library, LibraryError, MissingFunctionError, import_library
 from edgetop.inference.llama.log import LibraryLog, errors
-from edgetop.inference.model_file import content_key
 from edgetop.io.files import replacement
+from edgetop.io.model_file import content_key
 
 LEVELS: dict[str, str] = {
     "F32": "LLAMA_FTYPE_ALL_F32",

@@ -30,6 +30,13 @@ def decode_threads(sysroot: Path = Path("/"), affinity: frozenset[int] | None = 
     return max(1, len(cores) if quota is None else min(len(cores), math.floor(quota)))
 
 
+def fast_mask(sysroot: Path = Path("/"), affinity: frozenset[int] | None = None) -> str | None:
+    """The CPUs of the fast cluster as a hexadecimal mask; `None` where all are as fast."""
+    cpus = affinity if affinity is not None else _own_affinity()
+    fast = _fast_cpus(sysroot, cpus)
+    return None if fast == cpus else f"{sum(1 << cpu for cpu in fast):x}"
+
+
 def _fast_cpus(sysroot: Path, cpus: frozenset[int]) -> frozenset[int]:
     """The CPUs that are nearly as fast as the fastest, by the scheduler's measure, or by Intel's list of E cores."""
     system = sysroot / "sys/devices"

@@ -6,7 +6,7 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -16,25 +16,27 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
+from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.prediction import Prediction
-from edgetop.core.records import BenchRun, ModelLoaded, Predicted, Record
+from edgetop.core.records import BenchRun, ModelLoaded, Predicted, Record, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
+from edgetop.inference.catalog import remember_model
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello, Report
 from edgetop.inference.server.address import ServerChoice
-from edgetop.live.conversation import Conversation, Notice
+from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_location import ServerLocation
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.meters import gpus_of
 from edgetop.session.store import Store
-from edgetop.settings.option import SERVER_ENGINE
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import descendants
@@ -91,6 +93,12 @@ class BackgroundPrediction:
             return None  # a model that the engine has loaded is not given up because we cannot read it
 
 
+IDLE_PHASES: frozenset[Phase] = frozenset({"ready", "no_model", "dead"})
+"""The engine has nothing to do."""
+
+PUMP_WAIT_S = 0.1
+"""How soon an interruption is noticed, and how often text is written without a screen."""
+
 SETTLE_S = 5.0
 """Longer than the lag of any sensor that gives a turn a figure."""
 
@@ -110,6 +118,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     output: Path | None = None
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
+    use: Duty = Duty()
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
     engine_name: str = "llama"
@@ -141,6 +150,9 @@ class LiveSession(RecordedSession):
         self._location = None if choice is None else ServerLocation(choice.address)
         self._predicts = self._location is None and not options.engine.rpc_servers
         """Predictions are of this machine alone."""
+        scripted = options.engine_name.startswith(SCRIPT_PREFIX)
+        self._remembers = not (scripted or self._location is not None or options.bench is not None)
+        """A model that has answered is the one used last."""
         self._rpc_warned = False
         self._host = Host(sysroot=options.sysroot, worker_pid=self._worker_pid, uses_gpu=self._uses_gpu)
         if self._location is not None:
@@ -160,6 +172,7 @@ class LiveSession(RecordedSession):
             power=options.power.headline,
             output=options.output,
             bench=options.bench,
+            use=options.use,
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
         )
         # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
@@ -197,16 +210,25 @@ class LiveSession(RecordedSession):
         return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
 
     def pump(self, wait_s: float = 0.0) -> None:
-        """Take in reports and readings, waiting at most `wait_s` for the first report."""
+        """Process reports and readings, waiting at most `wait_s` for the first report."""
         self.conversation.receive(wait_s=wait_s)
         self._record_prediction()
         self._record_samples()
+        self._check_when_due()
+
+    def pump_until(self, phases: Container[Phase], *, ended: Callable[[], bool] = lambda: False) -> bool:
+        """Pump until the conversation is in one of these phases, or `ended` is true, which is False."""
+        while self.conversation.phase not in phases:
+            if ended():
+                return False
+            self.pump(wait_s=PUMP_WAIT_S)
+        return True
 
     def check(self) -> None:
-        """Look after the engine, the recording and what an earlier edgetop left; to be called about once a second."""
+        """Report trouble with the engine and the recording, and what an earlier edgetop left."""
         self._report_recovered()
         self.conversation.check()
-        self.recorder.check()
+        super().check()
 
     def settle(self, limit_s: float = SETTLE_S) -> None:
         """Go on reading after a turn until its energy is final, for at most `limit_s`; return at once without power.
@@ -244,6 +266,10 @@ class LiveSession(RecordedSession):
 
     def _record(self, record: Record) -> None:
         self.recorder.record(record)
+        if isinstance(record, TurnFinished) and record.generated_tokens and self._remembers:
+            loaded = self.conversation.model
+            if loaded is not None:
+                self._background.submit(remember_model, Path(loaded.model.path))
         if not isinstance(record, ModelLoaded):
             return
         if self._predicts:

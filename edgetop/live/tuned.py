@@ -13,11 +13,11 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
-from edgetop.inference.model_file import content_key
 from edgetop.io.files import write_atomically
+from edgetop.io.model_file import content_key
 
 FILE_NAME = "tuned.json"
 LARGEST_FILE_BYTES = 2**20
@@ -51,6 +51,9 @@ class TunedModel(Struct, frozen=True, kw_only=True):
     n_ubatch: Count | None = None
     """`None` where nothing was to be chosen from."""
     kv_type: KvType = "f16"
+    flash_attn: FlashAttention = "auto"
+    cpu_mask: Words | None = None
+    """The cores that compute, where others would be in the way."""
 
     @property
     def words(self) -> str:
@@ -59,7 +62,9 @@ class TunedModel(Struct, frozen=True, kw_only=True):
         if self.n_threads_batch != self.n_threads:
             threads += f" ({self.n_threads_batch} for prefill)"
         ubatch = "" if self.n_ubatch is None else f", ubatch {self.n_ubatch}"
-        return f"{threads}{ubatch}, KV cache {self.kv_type}; tuned for {self.goal}"
+        mask = "" if self.cpu_mask is None else f" on cores {self.cpu_mask}"
+        attention = "" if self.flash_attn == "auto" else f", flash attention {self.flash_attn}"
+        return f"{threads}{mask}{ubatch}, KV cache {self.kv_type}{attention}; tuned for {self.goal}"
 
 
 class _TunedFile(Struct, frozen=True, kw_only=True):
@@ -129,12 +134,16 @@ def with_tuned(engine: EngineSettings, left_open: Iterable[str], tuned: TunedMod
     is_open = frozenset(left_open)
     if "n_threads" in is_open:
         engine = replace(engine, n_threads=tuned.n_threads)
+        if "cpu_mask" in is_open:
+            engine = replace(engine, cpu_mask=tuned.cpu_mask)
         if "n_threads_batch" in is_open:
             engine = replace(engine, n_threads_batch=tuned.n_threads_batch)
     if {"n_batch", "n_ubatch"} <= is_open:
         engine = replace(engine, n_ubatch=tuned.n_ubatch)
     if {"type_k", "type_v"} <= is_open:
         engine = replace(engine, type_k=tuned.kv_type, type_v=tuned.kv_type)
+        if "flash_attention" in is_open:
+            engine = replace(engine, flash_attention=tuned.flash_attn)
     return engine
 
 

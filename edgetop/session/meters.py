@@ -228,6 +228,29 @@ class ActivityLog:
             self._found.append(Moment(t_us, "quiet" if self._quiet else "busy"))
 
 
+HELD_BY_SERVER = Unavailable("a server holds the model")
+
+
+def load_start_us(load: ModelLoaded) -> int:
+    """When the engine began to load a model."""
+    return load.t_us - round(load.load_s * US_PER_S)
+
+
+def unloaded_spans(session: Session, until_us: int) -> list[tuple[int, int]] | Unavailable:
+    """When no model was loaded nor being loaded, up to a moment."""
+    if any(load.engine.server for load in session.loads):
+        return HELD_BY_SERVER
+    changes = [(load_start_us(load), True) for load in session.loads]
+    changes += [(each.t_us, each.kind == "model_loading") for each in session.events if each.kind in UNLOADING_EVENTS]
+    spans: list[tuple[int, int]] = []
+    begin_us: int | None = 0
+    for t_us, is_loading in [*sorted(each for each in changes if each[0] < until_us), (until_us, True)]:
+        if is_loading and begin_us is not None:
+            spans.append((begin_us, t_us))
+        begin_us = None if is_loading else t_us if begin_us is None else begin_us
+    return spans
+
+
 def other_load_in(session: Session, start_us: int, end_us: int) -> list[tuple[int, int]]:
     """The parts of a span in which other programs used the processor: up to each reading that says so."""
     found = session.find_channel(CPU_OTHERS)

@@ -13,13 +13,24 @@ from msgspec.structs import replace
 
 from edgetop.core import sources
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.duty import Duty, DutyFigures, with_found
 from edgetop.core.energy.tokens import Energy
-from edgetop.core.figures import BANDWIDTH_MISSING, LimitedBy, MemoryFigures, OwnCost, Summary, TokenGaps, TurnFigures
+from edgetop.core.figures import (
+    BANDWIDTH_MISSING,
+    LimitedBy,
+    MemoryFigures,
+    OwnCost,
+    Summary,
+    TokenGaps,
+    TurnFigures,
+    with_duty,
+)
 from edgetop.core.prediction import Prediction
+from edgetop.core.quantity import figure
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
-from edgetop.session.energy import SETTLED_US, energy_of
+from edgetop.session.energy import SETTLED_US, SessionEnergy, energy_of
 from edgetop.session.limits import NO_TRAFFIC, UNKNOWN, Limit, Traffic, decode_traffic, limit_between, limit_of_machine
 from edgetop.session.session import PerSession, RunningStats, Session
 from edgetop.session.turn import (
@@ -290,10 +301,12 @@ def _plus(session: Session, totals: Totals, progress: TurnProgress, limit: Limit
 def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int) -> Summary:
     """The figures of a session at `t_us`, with the `sums` over its turns until then and the last model loaded."""
     totals = sums.totals
-    energy, missing = _energy_or_reason(energy_of(session, t_us).turns_together(totals.seen))
+    account = energy_of(session, t_us)
+    count, found = account.measured_turns(totals.seen)
+    energy, missing = _energy_or_reason(found)
     own_cpu, own_rss = _extremes(session, sources.OWN_CPU, t_us), _extremes(session, sources.OWN_RSS, t_us)
     first_token_us = percentile(sorted(sums.first_token_us), 50)
-    return Summary(
+    summary = Summary(
         decode_tokens_per_s=tokens_per_s(totals.decode_intervals, totals.decode_us),
         prefill_tokens_per_s=tokens_per_s(totals.evaluated_tokens, totals.prefill_us),
         first_token_s=None if first_token_us is None else first_token_us / US_PER_S,
@@ -311,7 +324,18 @@ def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int
         energy=energy,
         energy_missing=missing,
         own_cost=OwnCost(cpu_percent=own_cpu.mean, rss_bytes=_whole(own_rss.most)),
+        duty=_duty(account, energy, count, load),
     )
+    return with_duty(summary, Duty() if session.header is None else session.header.use)
+
+
+def _duty(account: SessionEnergy, energy: Energy | None, count: int, load: ModelLoaded | None) -> DutyFigures:
+    """What only the readings tell of a use of the model; the rest is made from other figures."""
+    parts = zip(("unloaded_w", "load_j"), account.duty_parts(energy.source if energy else "", load), strict=True)
+    all_in = energy.j_per_token if energy else None
+    tokens = energy.gross_j.value / all_in.value / count if energy and all_in and all_in.value else None
+    found = {name: each if isinstance(each, Unavailable) else figure(each) for name, each in parts}
+    return with_found(DutyFigures(measured_tokens=tokens), found)
 
 
 def _energy_or_reason(energy: Energy | Unavailable) -> tuple[Energy | None, str]:

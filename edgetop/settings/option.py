@@ -273,8 +273,8 @@ def cpu_mask(value: str) -> str:
 
 
 def tensor_override(value: str) -> tuple[str, ...]:
-    """One or several rules with commas between, each `PATTERN=BUFFER`."""
-    rules = tuple(value.split(","))
+    """One or several rules with commas or semicolons between, each `PATTERN=BUFFER`."""
+    rules = tuple(re.split("[,;]", value))
     if any(not pattern or not buffer for pattern, _, buffer in (rule.rpartition("=") for rule in rules)):
         raise ValueError("PATTERN=BUFFER, such as ffn_.*_exps=CPU")
     return rules
@@ -300,6 +300,14 @@ def _scalar(value: str) -> Scalar:
         except ValueError:
             continue
     return value
+
+
+def key_of_origin(value: str) -> tuple[tuple[str, Path], ...]:
+    """URL=FILE: a server and the file that holds its key."""
+    url, equals, file = value.rpartition("=")
+    if not url or not equals or not file:
+        raise ValueError("URL=FILE, such as http://10.0.0.2:8080=~/pi.key")
+    return ((url, Path(file).expanduser()),)
 
 
 PORT_DEFAULT = 50052

@@ -17,6 +17,7 @@ from edgetop.settings.option import (
     currency,
     engine_choice,
     integer,
+    key_of_origin,
     key_value,
     one_path,
     one_text,
@@ -658,6 +659,19 @@ SERVER_KEY_FILE: Final = Option[Path | None](
     example="~/.config/edgetop/server.key",
 )
 
+SERVER_KEYS: Final = Option[tuple[tuple[str, Path], ...]](
+    "server",
+    key_of_origin,
+    "URL=FILE",
+    default=(),
+    flag="",
+    help="for each of several servers the file that holds its API key",
+    about="In the configuration file it is a table of its own, [server.keys], with lines such as "
+    '"http://10.0.0.2:8080" = "~/.config/edgetop/pi.key". A key is sent to the scheme, host and port that it stands '
+    "behind, and to no other.",
+    example="http://10.0.0.2:8080=~/.config/edgetop/pi.key",
+)
+
 SERVER_TIMEOUT: Final = Option[float](
     "server",
     real(1, 86_400),
@@ -676,3 +690,12 @@ OPTIONS: Final[tuple[Option[object], ...]] = tuple(
     sorted(_BY_NAME.values(), key=lambda option: SECTIONS.index(option.section))
 )
 """All of them, in the order `--help` shows them."""
+
+BENCH_AXES: Final[tuple[Option[object], ...]] = (
+    THREADS, THREADS_BATCH, KV_TYPE, GPU_LAYERS, BATCH, UBATCH, CACHE_TYPE_K, CACHE_TYPE_V, FLASH_ATTN, CPU_MASK, PRIO,
+    N_CPU_MOE, OVERRIDE_TENSOR, LORA, MODEL_DRAFT,
+)  # fmt: skip
+"""What `edgetop bench` varies. Where two set the same, the later one does."""
+
+FILE_AXES: Final[tuple[Option[object], ...]] = (LORA, MODEL_DRAFT)
+"""Those whose values are files, whose names may have commas: the flag is given several times."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,13 +15,18 @@ from edgetop.bench.plan import (
     ModelFile,
     Plan,
     PromptTest,
+    Setting,
     TokenTest,
+    changed_request,
     engine_settings,
     runs_of,
     settings_of,
     token_tests,
 )
 from edgetop.bench.prompts import prompt_tests, reading_text
+from edgetop.core.engine_settings import EXTRA_FLAGS
+from edgetop.core.errors import UsageError
+from edgetop.settings import options
 
 MODELS = tuple(ModelFile(path=f"/models/{name}.gguf", label=name) for name in ("a", "b", "c"))
 
@@ -68,6 +74,41 @@ def test_the_context_holds_the_largest_test_and_is_the_same_for_all() -> None:
     assert deep.n_ctx % 256 == 0
     settings = engine_settings(deep.settings[1], deep.n_ctx)
     assert (settings.n_threads, settings.n_ctx) == (2, deep.n_ctx)
+
+
+def test_every_axis_is_an_option_of_the_same_name() -> None:
+    """What can be chosen for one run can be varied, and means the same."""
+    names = tuple(option.name for option in options.BENCH_AXES)
+    assert set(names) == set(Setting.__struct_fields__) - {"model"}
+    speed = {"n_threads", "type_k", "type_v", "flash_attention", *EXTRA_FLAGS}
+    assert speed <= {field for option in options.BENCH_AXES for field in option.sets}
+    request = changed_request(
+        BenchRequest(), flash_attn=("on", "off"), cache_type_k=("q8_0",), cpu_mask=("f0",), prio=(2,), n_cpu_moe=(3,),
+        override_tensor=("none", "ffn=CPU;attn=CPU"), lora=("none", "/a,b.gguf;/c.gguf"), model_draft=("/d.gguf",),
+    )  # fmt: skip
+    settings = settings_of(MODELS[:1], request)
+    assert len({setting.key for setting in settings}) == len(settings) == 8
+    last = engine_settings(settings[-1], 256)
+    assert (last.type_k, last.type_v, last.flash_attention, last.cpu_mask) == ("q8_0", "f16", "off", "f0")
+    assert (last.prio, last.n_cpu_moe, last.draft_model) == (2, 3, "/d.gguf")
+    assert (last.override_tensor, last.lora) == (("ffn=CPU", "attn=CPU"), ("/a,b.gguf", "/c.gguf"))
+    first = engine_settings(settings[0], 256)
+    assert (first.override_tensor, first.lora, first.flash_attention) == ((), (), "on")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cpu_mask": ("zz",)}, {"override_tensor": ("ffn",)}, {"prio": (4,)}, {"flash_attn": ("yes",)},
+     {"cache_type_v": ("q9",)}, {"n_cpu_moe": (-1,)}],
+)  # fmt: skip
+def test_an_axis_takes_what_its_option_takes(change: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=rf"\$\.{next(iter(change))}"):
+        changed_request(BenchRequest(), **change)
+
+
+def test_a_plan_from_before_an_axis_was_there_goes_on() -> None:
+    """A benchmark is found again by its plan's identity: this is the one that edgetop 0.1 gave."""
+    assert plan().identity == "c26b6307b30d"
 
 
 def test_a_plan_is_known_again_by_what_it_says() -> None:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from edgetop.bench.plan import CoolDown, PromptTest, TokenTest
 from edgetop.bench.run_log import RunLog
 from edgetop.bench.runner import Progress
-from edgetop.inference.model_file import content_key
+from edgetop.io.model_file import content_key
 from edgetop.session.file_io import load_file
 from tests.bench.conftest import Bench
 from tests.support.fake_sysfs import ORIN_NANO, plant

@@ -136,6 +136,8 @@ def test_each_question_begins_with_the_answers_before_it() -> None:
         def cost(setting: Setting) -> float:
             if test.n_gen:
                 decode = {1: 1.0, 2: 0.5, 4: 0.8}[setting.threads or 0]
+                decode *= 0.8 if setting.cpu_mask else 1.0
+                decode *= 0.7 if setting.flash_attn == "off" else 1.0
                 return decode * (1.3 if setting.kv_type == "q8_0" else 1.0)
             prefill = {2: 1.0, 4: 0.5}[setting.threads_batch or 0]
             return prefill * {None: 1.2, 128: 1.5, 256: 1.0, 512: 1.2}[setting.ubatch]
@@ -144,7 +146,29 @@ def test_each_question_begins_with_the_answers_before_it() -> None:
 
     start = Setting(model=MODEL)
     found = list(answers(start, (1, 2, 4), Lengths(n_prompt=512, n_gen=32), 3, measure))
-    assert [result.stage.name for result in found] == ["threads", "prefill threads", "ubatch", "kv cache"]
-    assert found[-1].chosen == Setting(model=MODEL, threads=2, threads_batch=4, ubatch=256, kv_type="f16")
+    assert [result.stage.name for result in found] == [
+        "threads", "prefill threads", "ubatch", "flash attention", "kv cache",
+    ]  # fmt: skip
+    assert found[-1].chosen == Setting(
+        model=MODEL, threads=2, threads_batch=4, ubatch=256, kv_type="f16", flash_attn="off"
+    )
     short = answers(start, (1, 2, 4), Lengths(n_prompt=64, n_gen=32), 3, measure)
-    assert [result.stage.name for result in short] == ["threads", "prefill threads", "kv cache"]
+    assert [result.stage.name for result in short] == ["threads", "prefill threads", "flash attention", "kv cache"]
+    clusters = list(answers(start, (1, 2, 4), Lengths(n_prompt=64, n_gen=32), 3, measure, fast_mask="f0"))
+    assert [result.stage.name for result in clusters][:2] == ["threads", "cores"]
+    assert clusters[-1].chosen.cpu_mask == "f0", "the fast cores, as they are faster"
+    few = answers(start, (1, 2, 4), Lengths(n_prompt=64, n_gen=32), 3, measure, fast_mask="10")
+    assert "cores" not in [result.stage.name for result in few], "two threads do not fit on one core"
+
+
+def test_a_small_cache_needs_flash_attention() -> None:
+    def measure(settings: Sequence[Setting], _test: TokenTest, _number: int) -> dict[str, Sample | str]:
+        def answer(setting: Setting) -> Sample | str:
+            if setting.flash_attn == "off" and setting.kv_type != "f16":
+                return "it could not be loaded"
+            return Sample(cost=0.5 if setting.flash_attn == "off" else 1.0)
+
+        return {setting.key: answer(setting) for setting in settings}
+
+    found = list(answers(Setting(model=MODEL), (1,), Lengths(n_prompt=64, n_gen=32), 2, measure))
+    assert (found[-1].chosen.flash_attn, found[-1].chosen.kv_type) == ("off", "f16")

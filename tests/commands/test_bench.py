@@ -43,6 +43,26 @@ def test_every_combination_is_measured_and_printed(machine: Machine) -> None:
     assert {row["n_threads"] for row in ran.json()} == {1, 2}
 
 
+def test_what_llama_cpp_can_be_told_is_varied_too(machine: Machine) -> None:
+    ran = bench(
+        machine, "-m", "a.gguf", *QUICK, "-fa", "on,off", "-ctk", "q8_0", "-ot", "none,x=CPU;y=CPU", "-o", "json"
+    )
+    assert ran.code == 0, ran.stderr
+    assert {row["setting"] for row in ran.json()} == {
+        f"a ctk q8_0 fa {when} ot {rules}" for when in ("on", "off") for rules in ("none", "x=CPU;y=CPU")
+    }
+    assert {(row["type_k"], row["type_v"], row["tensor_buft_overrides"]) for row in ran.json()} == {
+        ("q8_0", "f16", "none"), ("q8_0", "f16", "x=CPU;y=CPU"),
+    }  # fmt: skip
+
+
+def test_what_an_engine_would_refuse_at_each_load_is_refused_at_once(machine: Machine, small_model: Path) -> None:
+    ran = bench(machine, "--engine", "auto", "-m", str(small_model), "--prio", "1", "--lora", "x.gguf")
+    assert (ran.code, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("edgetop: --prio and --lora: llama.cpp's library does not carry this out")
+    assert "--engine llama-server" in ran.stderr
+
+
 @pytest.mark.parametrize("form", ["table", "md", "csv", "json", "jsonl", "sql"])
 def test_each_form_is_all_that_goes_to_stdout(machine: Machine, form: str) -> None:
     ran = bench(machine, *QUICK, "-o", form)
@@ -155,6 +175,7 @@ def test_where_nothing_could_be_measured_the_exit_code_says_so(
     [
         ("-r", "0"), ("-r", "many"), ("-t", "0"), ("--kv-type", "q9"), ("-p", "x"), ("--pg", "512"), ("--idle", "-1"),
         ("-p", "0", "-n", "0"), ("--device-price", "x"), ("--device-years", "3"), ("--report", "/nowhere/x.html"),
+        ("--cpu-mask", "zz"), ("--prio", "9"), ("-ot", "ffn"), ("-fa", "yes"), ("-ctv", "none"), ("--n-cpu-moe", "-1"),
         ("--resume", "xyz"), ("--plan", "/nowhere.toml"), ("--quality", "/nowhere.txt"), ("-o", "xml"),
     ],
 )  # fmt: skip
@@ -207,7 +228,7 @@ def interrupted_in(doing: str, *, times: int) -> Iterator[None]:
 @contextmanager
 def at(doing: str, times: int, do: Callable[[], None]) -> Iterator[None]:
     """Do something when a step of a run begins for so many times."""
-    say = runner.Measurement._say
+    say = runner.Measurement._report
     begun: list[str] = []
 
     def heard(self: runner.Measurement, what: str) -> None:
@@ -217,7 +238,7 @@ def at(doing: str, times: int, do: Callable[[], None]) -> Iterator[None]:
             do()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.Measurement, "_say", heard)
+        patch.setattr(runner.Measurement, "_report", heard)
         yield
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufArray, GgufError, read_header
 from edgetop.inference.llama.library import engines
-from tests.support.gguf_files import ARRAY, F32, STRING, U32, U64, array, gguf, pair, small_gguf, tensor, text, u32
+from tests.support.gguf_files import ARRAY, F32, STRING, U32, U64, array, gguf, pair, small_gguf, tensor, u32
 
 
 def test_a_header_tells_what_the_model_is() -> None:
@@ -194,8 +194,6 @@ def test_the_real_model_is_read(small_model: Path) -> None:
     assert header.bits_per_weight == pytest.approx(5.744, abs=0.001)
 
 
-def test_a_split_model_and_a_projector_are_known_as_such() -> None:
-    split = read_header(gguf([pair("split.count", U32, u32(3))]))
-    projector = read_header(gguf([pair("general.architecture", STRING, text("clip"))]))
-    assert (split.split_count, split.is_projector) == (3, False)
-    assert (projector.split_count, projector.is_projector) == (1, True)
+def test_a_split_model_is_known_as_such() -> None:
+    assert read_header(gguf([pair("split.count", U32, u32(3))])).split_count == 3
+    assert read_header(gguf([])).split_count == 1

@@ -102,7 +102,7 @@ JOURNAL = (
 )
 BENCHED = (*RUN, "*_ns", "*_ts", "*.ts_low", "*.ts_high", "*.test_time", "*.sessions")
 TUNED = ("*.cost", "*.relative_deviation", "*.chosen", "*.repetitions", "*.disturbed")
-SHOWN_TUNED = ("*.n_threads", "*.n_threads_batch", "*.n_ubatch", "*.kv_type")
+SHOWN_TUNED = ("*.n_threads", "*.n_threads_batch", "*.n_ubatch", "*.kv_type", "*.flash_attn")
 WATCHED = (*RUN, "many $", "*.t_s", "*.watched_s", "*.left_out_s", "any *.power_w", "any *.tokens_per_s")
 STREAMED = ("*.m", "any *.age", "*.header.host")
 DOCTOR = ("*.hostname",)

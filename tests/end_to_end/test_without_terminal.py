@@ -64,8 +64,8 @@ def test_the_decode_rate_is_that_of_the_session_and_of_the_engine(home: Isolated
     [
         (None, "no file"),
         (b"", "is empty"),
-        (b"hello, this is no model\n" * 100, "is not a GGUF file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git-lfs"),
+        (b"hello, this is no model\n" * 100, "not a GGUF file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "Git LFS"),
     ],
     ids=["missing", "empty", "text", "pointer"],
 )
@@ -80,7 +80,7 @@ def test_a_model_that_is_cut_off_ends_with_code_3_and_two_lines(home: IsolatedHo
     model = home.folder / "cut.gguf"
     with small_model.open("rb") as whole:
         model.write_bytes(whole.read(4 * 2**20))
-    check_refusal(home, model, "cut off or damaged")
+    check_refusal(home, model, "bytes after the file")
 
 
 def check_refusal(home: IsolatedHome, model: Path, told: str) -> None:

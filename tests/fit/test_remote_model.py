@@ -17,13 +17,29 @@ from edgetop.fit.remote_model import WINDOW_BYTES, RemoteFile, fetch_facts
 from edgetop.io.http import Credential, Timeouts, get, is_loopback
 from tests.fit.range_server import CHUNK_BYTES, Handler, RangeServer, range_server
 from tests.support.gguf_architectures import llama
-from tests.support.gguf_files import ARRAY, STRING, array, gguf, model_bytes, pair, tensor, text, write_split
+from tests.support.gguf_files import (
+    ARRAY,
+    STRING,
+    U32,
+    array,
+    gguf,
+    model_bytes,
+    pair,
+    tensor,
+    text,
+    u32,
+    write_split,
+)
 
 QUICK = Timeouts(connect_s=20, idle_s=20, total_s=60)
 TOKEN = "hf_secret"
 LARGE = gguf(
-    [pair("k", ARRAY, array(STRING, [text("x" * 100)] * 40_000)), pair("general.architecture", STRING, text("clip"))],
-    [tensor("v.weight", [2**20, 4], 0, 0)],
+    [
+        pair("k", ARRAY, array(STRING, [text("x" * 100)] * 40_000)),
+        pair("general.architecture", STRING, text("llama")),
+        *(pair(f"llama.{key}", U32, u32(1)) for key in ("block_count", "context_length", "embedding_length")),
+    ],
+    [tensor("blk.0.weight", [2**20, 4], 0, 0)],
     16 * 2**20,
 )
 """A header of 4.3 MB before 16 MiB of weights."""

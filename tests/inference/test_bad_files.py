@@ -48,16 +48,16 @@ Damage = tuple[Callable[[bytes], bytes], str, str]
 HUGE = struct.pack("<Q", 2**62)
 DAMAGES: dict[str, Damage] = {
     "empty": (lambda good: b"", "not_a_model", "is empty"),
-    "text": (lambda good: b"Once upon a time", "not_a_model", "is not a GGUF file"),
-    "git-lfs": (lambda good: b"version https://git-lfs.github.com/spec/v1\n", "not_a_model", "git-lfs pointer"),
-    "magic alone": (lambda good: good[:4], "not_a_model", "cut off or damaged"),
-    "cut in the metadata": (lambda good: good[:3000], "not_a_model", "cut off or damaged"),
-    "cut in the data": (lambda good: good[:-5000], "not_a_model", "not within the file bounds"),
+    "text": (lambda good: b"Once upon a time", "not_a_model", "not a GGUF file"),
+    "git-lfs": (lambda good: b"version https://git-lfs.github.com/spec/v1\n", "not_a_model", "Git LFS pointer"),
+    "magic alone": (lambda good: good[:4], "not_a_model", "truncated"),
+    "cut in the metadata": (lambda good: good[:3000], "not_a_model", "truncated"),
+    "cut in the data": (lambda good: good[:-5000], "not_a_model", "bytes after the file"),
     "version 99": (lambda good: _with(good, 4, struct.pack("<I", 99)), "unsupported", "version 99"),
     "version 1": (lambda good: _with(good, 4, struct.pack("<I", 1)), "unsupported", "GGUFv1"),
-    "big-endian": (lambda good: _with(good, 4, struct.pack(">I", 3)), "unsupported", "endian"),
-    "huge tensor count": (lambda good: _with(good, 8, HUGE), "not_a_model", "number of tensors"),
-    "huge key count": (lambda good: _with(good, 16, HUGE), "not_a_model", "number of key value pairs"),
+    "big-endian": (lambda good: _with(good, 4, struct.pack(">I", 3)), "not_a_model", "big endian"),
+    "huge tensor count": (lambda good: _with(good, 8, HUGE), "not_a_model", "tensors cannot be"),
+    "huge key count": (lambda good: _with(good, 16, HUGE), "not_a_model", "pairs cannot be"),
     "huge string": (lambda good: _with(good, 24, HUGE), "not_a_model", "string length"),
 }
 

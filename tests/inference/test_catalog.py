@@ -13,7 +13,7 @@ from edgetop.core import model_names
 from edgetop.core.errors import ModelError
 from edgetop.inference import catalog
 from edgetop.inference.catalog import FoundModel, ScanLimits, SearchRoot, find_models, gguf_files, resolve
-from edgetop.inference.model_file import read_model_header
+from edgetop.io.model_file import read_model_header
 from tests.support.gguf_files import small_gguf
 
 DIGEST = "a" * 64
@@ -143,7 +143,7 @@ def test_a_split_model_is_one_and_says_which_part_it_lacks(home: Path) -> None:
     assert (whole.name, whole.size_bytes, whole.missing_parts) == ("whole", 6, ())
     assert whole.path.name == "whole-00001-of-00003.gguf"
     assert (torn.name, torn.missing_parts) == ("torn", (2,))
-    with pytest.raises(ModelError, match="lacks its part 2"):
+    with pytest.raises(ModelError, match="lacks part 2 of 3"):
         resolve("torn", folders=[home / "m"], environment=environment(home))
 
 
@@ -330,4 +330,4 @@ def test_a_header_that_cannot_be_read_has_a_reason(tmp_path: Path) -> None:
     empty = model(tmp_path / "empty.gguf", 0)
     assert "not a GGUF file" in read_model_header(bad)[1]
     assert "empty" in read_model_header(empty)[1]
-    assert "No such file" in read_model_header(tmp_path / "none")[1]
+    assert "there is no file" in read_model_header(tmp_path / "none")[1]

@@ -8,8 +8,8 @@ import pytest
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import read_header
-from edgetop.inference.model_file import content_key
 from edgetop.inference.quantization import QuantizationError, quantize_model, size_of_level
+from edgetop.io.model_file import content_key
 from tests.inference.tiny_gguf import write_tiny_gguf
 
 

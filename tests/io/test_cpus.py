@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.io.cpus import QuotaUse, cpu_quota, decode_threads, quota_use
+from edgetop.io.cpus import QuotaUse, cpu_quota, decode_threads, fast_mask, quota_use
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -33,6 +33,14 @@ def test_older_kernels_name_the_siblings_otherwise(tmp_path: Path) -> None:
 
 def test_affinity_leaves_only_its_cores(tmp_path: Path) -> None:
     assert decode_threads(write(tmp_path, HYPERTHREADS), frozenset({1, 2, 5})) == 2
+
+
+def test_the_fast_cores_are_a_mask_where_there_are_slow_ones(tmp_path: Path) -> None:
+    capacity = {f"sys/devices/system/cpu/cpu{cpu}/cpu_capacity": "414\n" if cpu < 4 else "1024\n" for cpu in range(8)}
+    root = write(tmp_path, capacity)
+    assert fast_mask(root, frozenset(range(8))) == "f0"
+    assert fast_mask(root, frozenset({4, 5})) is None
+    assert fast_mask(root, frozenset({0, 5})) == "20"
 
 
 def test_without_a_topology_every_cpu_is_a_core(tmp_path: Path) -> None:

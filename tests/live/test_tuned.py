@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.inference.model_file import content_key
+from edgetop.io.model_file import content_key
 from edgetop.live.tuned import (
     TUNED_MAX,
     TunedError,

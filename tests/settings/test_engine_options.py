@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
 from edgetop.settings.option import cpu_mask, engine_choice, tensor_override
 from edgetop.settings.resolve import engine_settings, left_open, resolve
@@ -14,6 +15,14 @@ def settings_of(**given: str) -> dict[str, object]:
     return {
         name: getattr(found, name) for name in ("type_k", "type_v", "flash_attention", "cpu_mask", "of_server_only")
     }
+
+
+def test_what_was_chosen_is_told_by_flag_and_files_by_name() -> None:
+    chosen = EngineSettings(lora=("/home/me/a.gguf", "b.gguf"), flash_attention="off", prio=0, draft_model="/x/d.gguf")
+    assert chosen.flags == {
+        "--flash-attn": "off", "--prio": "0", "--lora": "a.gguf,b.gguf", "--model-draft": "d.gguf",
+    }  # fmt: skip
+    assert EngineSettings().flags == {}
 
 
 def test_one_type_of_the_cache_is_that_of_both_unless_one_is_chosen() -> None:

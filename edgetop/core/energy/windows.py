@@ -251,9 +251,9 @@ def measure(
         method="strict" if extension == STRICT else "extended",
         gross=gross,
         net=net if known else None,
-        idle=_power(curve, idle_w, known.u_w) if known else None,
+        idle=power_of(curve, idle_w, known.u_w) if known else None,
         no_idle=None if isinstance(idle, IdlePower) else idle,
-        peak=_power(curve, curve.readings(start_us, right_us).peak_w, 0.0),
+        peak=power_of(curve, curve.readings(start_us, right_us).peak_w, 0.0),
         estimated_share=min(1.0, (curve.gap_share(start_us, end_us).estimated_s + still_s) / length_s),
         stands_still=still_s > 0,
         stale_baseline=known.stale if known else False,
@@ -310,7 +310,8 @@ def _own(
     }
 
 
-def _power(curve: Curve, power_w: float, u_w: float) -> Quantity:
+def power_of(curve: Curve, power_w: float, u_w: float) -> Quantity:
+    """A power in W on a channel's curve; `u_w` is the standard uncertainty of a mean, 0 of a single reading."""
     meter = curve.meter
     step_w = curve.step / sqrt(12) if meter.kind == "power" else 0.0
     return Quantity(
@@ -430,7 +431,12 @@ class ChannelEstimator:
         """`other_load` gives the parts of a span in which other programs used the device."""
         self.meter = meter
         self.curve: Curve = PowerCurve(meter) if meter.kind == "power" else CounterCurve(meter)
-        self.baseline = BaselineTracker(self.curve, other_load)
+        self._other_load = other_load
+        self.baseline = self.tracker()
+
+    def tracker(self) -> BaselineTracker:
+        """One that knows no quiet span yet."""
+        return BaselineTracker(self.curve, self._other_load)
 
     def mark(self) -> ChannelEstimator:
         """The estimator as it is now, which is only good for `resumed`."""

@@ -25,6 +25,7 @@ import msgspec
 from msgspec import Struct
 
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
+from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufHeader, header_without_vocabulary
 from edgetop.core.sources import Unavailable
 from edgetop.inference.child_process import die_with_parent, explain_exit, run_module
@@ -32,7 +33,7 @@ from edgetop.inference.llama.library import Handle, Library, LibraryError, impor
 from edgetop.inference.llama.log import LibraryLog, Line, errors, explain_load_failure, memory_breakdown
 from edgetop.inference.llama.model import LoadError, context_parameters, model_parameters, require_text_generation
 from edgetop.inference.llama.portable import no_engine_hint
-from edgetop.inference.model_file import check_model_file, read_model_header
+from edgetop.io.model_file import read_model_header, require_model
 
 TIMEOUT_S = 30.0
 """A header with a large vocabulary takes a third of a second, on a slow card some seconds."""
@@ -65,9 +66,10 @@ def dry_load(path: Path, settings: EngineSettings, *, timeout_s: float = TIMEOUT
 
     The sizes are those that a real load reports, but for rounding: the library's log has two decimals of a MiB.
     """
-    failed = check_model_file(path)
-    if failed is not None:
-        return Unavailable(failed.message, failed.hint)
+    try:
+        require_model(path)
+    except ModelError as error:
+        return Unavailable(error.what, error.hint)
     request = msgspec.msgpack.encode(DryLoad(str(path.absolute()), settings))
     try:
         run = run_module("edgetop.inference.llama.dry_load", data=request, timeout_s=timeout_s)

@@ -11,14 +11,13 @@ from edgetop.core.clock import monotonic_us, seconds
 from edgetop.core.engine_settings import EngineInfo, EngineSettings
 from edgetop.core.records import ModelLoaded
 from edgetop.inference.chat_template import ChatFormat, SpecialTokens, TemplateRenderer, choose_format
-from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn
+from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn, file_failure
 from edgetop.inference.llama.library import EngineChoice, Library, LibraryError, engine_info, import_library
 from edgetop.inference.llama.log import LibraryLog, to_reports
 from edgetop.inference.llama.model import LoadedModel, LoadError, load_model
 from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.llama.rpc import RpcServers
 from edgetop.inference.llama.turn import Generation, Measurement
-from edgetop.inference.model_file import check_model_file
 from edgetop.inference.protocol import (
     Choose,
     Generate,
@@ -63,7 +62,7 @@ class LlamaEngine:
         """Load in place of what was loaded; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self._unload()
-        failed = self._library_failure() or _unsupported(command.settings) or check_model_file(Path(command.path))
+        failed = self._library_failure() or _unsupported(command.settings) or file_failure(Path(command.path))
         if failed is not None:
             report(failed)
             return

@@ -78,7 +78,9 @@ _BINDING_SHA256: Final = {
 
 _LICENSE: Final = "LICENSE.md"
 
-_BINDING_FILES: Final = (*(f"llama_cpp/{name}" for name in _BINDING_SHA256), _LICENSE)
+BINDING_NAMES: Final = tuple(_BINDING_SHA256)
+
+_BINDING_FILES: Final = (*(f"llama_cpp/{name}" for name in BINDING_NAMES), _LICENSE)
 
 XLLAMACPP: Final = Pin(
     client="pip",

@@ -24,10 +24,9 @@ from edgetop.core.clock import monotonic_us, seconds
 from edgetop.core.engine_settings import EngineInfo, EngineSettings, default_n_ctx
 from edgetop.core.records import ModelLoaded, TurnFinished
 from edgetop.inference.child_process import anonymous_file, die_with_parent
-from edgetop.inference.engine import Reporter, Stop
+from edgetop.inference.engine import Reporter, Stop, file_failure
 from edgetop.inference.llama.log import Line, explain_load_failure, memory_breakdown, offloaded_layers
 from edgetop.inference.llama.model import model_name
-from edgetop.inference.model_file import check_model_file, read_model_header
 from edgetop.inference.protocol import (
     Choose,
     Generate,
@@ -43,6 +42,7 @@ from edgetop.inference.protocol import (
 from edgetop.inference.server.address import ANY_MODEL, KEY_VARIABLE, ServerChoice
 from edgetop.inference.server.engine import NO_LIKELIHOODS, ServerEngine
 from edgetop.io.cpus import decode_threads
+from edgetop.io.model_file import read_model_header
 
 PROGRAM: Final = "llama-server"
 
@@ -195,7 +195,7 @@ class OwnedServerEngine:
         """Start a server in place of the one before; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self.close()
-        failed = self._program_failure() or check_model_file(Path(command.path))
+        failed = self._program_failure() or file_failure(Path(command.path))
         if failed is not None:
             report(failed)
             return

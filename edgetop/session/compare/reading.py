@@ -17,9 +17,10 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from edgetop.core.energy.duty import Duty
 from edgetop.core.figures import COMPARED, DECODE, LOAD, MOST, PREFILL, REPETITIONS_LEAST, is_plausible
 from edgetop.session.compare.from_session import pooled, session_result
-from edgetop.session.compare.result import Made, RepeatedFigure, Result
+from edgetop.session.compare.result import Made, RepeatedFigure, Result, flags_text
 from edgetop.session.file_io import SessionFileError, decode_file, read_bytes
 
 TESTS_MAX = 10_000
@@ -57,6 +58,9 @@ class LlamaBenchTest(Struct, frozen=True, kw_only=True):
     type_k: str = ""
     type_v: str = ""
     flash_attn: bool | int | str | None = None
+    cpu_mask: str = ""
+    n_cpu_moe: int = 0
+    tensor_buft_overrides: str = ""
     test_time: str = ""
 
 
@@ -125,6 +129,20 @@ def _pairs(tests: Sequence[LlamaBenchTest]) -> Iterator[tuple[LlamaBenchTest | N
             )
 
 
+_FLASH_ATTENTION = {"1": "on", "true": "on", "0": "off", "false": "off"}
+"""As llama-bench writes it; before it was chosen by itself, false was the default."""
+
+
+def _flags(test: LlamaBenchTest) -> dict[str, str]:
+    given = {
+        "--flash-attn": _FLASH_ATTENTION.get(str(test.flash_attn).lower(), ""),
+        "--cpu-mask": "" if not test.cpu_mask.strip("0x") else test.cpu_mask.lower().removeprefix("0x"),
+        "--n-cpu-moe": str(test.n_cpu_moe or ""),
+        "--override-tensor": test.tensor_buft_overrides.replace("none", "").replace(";", ","),
+    }
+    return {flag: value for flag, value in given.items() if value}
+
+
 def _result(
     prefill: LlamaBenchTest | None, decode: LlamaBenchTest | None, name: str, origin: str, *, several: bool
 ) -> Result:
@@ -153,6 +171,7 @@ def _result(
         threads=test.n_threads,
         gpu_layers=0 if runs_on_cpu else test.n_gpu_layers,
         kv_types=f"{test.type_k}/{test.type_v}" if test.type_k and test.type_v else "",
+        flags=flags_text(_flags(test)),
         depth=test.n_depth,
         engine=" ".join(text for text in ("llama.cpp", build, test.build_commit) if text),
         prompts=asked,
@@ -343,7 +362,7 @@ IMPORT_LARGEST_BYTES = 16 * 2**20
 KINDS = "a session of edgetop, llama-bench's JSON, JSONL or CSV, or what `ollama run --verbose` prints"
 
 
-def read_results(path: Path) -> list[Result]:
+def read_results(path: Path, duty: Duty | None = None) -> list[Result]:
     """The results in a file: one, or several where it holds several configurations.
 
     Raises SessionFileError, one line that names the file and the place in it.
@@ -351,18 +370,20 @@ def read_results(path: Path) -> list[Result]:
     try:
         data = read_bytes(path)
         if is_session(data):
-            return [session_result(decode_file(data), path)]
+            return [session_result(decode_file(data), path, duty)]
         return _imported(data, path)
     except SessionFileError as error:
         raise SessionFileError(f"{path}: {error.what}", error.hint or f"it must be {KINDS}") from None
 
 
-def read_all(paths: Iterable[Path]) -> list[Result]:
+def read_all(paths: Iterable[Path], duty: Duty | None = None) -> list[Result]:
     """The results in all of the files; sessions of the same setting of a benchmark are one result.
+
+    `duty` is a use of the model to give the figures of, `None` that which was recorded.
 
     Raises SessionFileError.
     """
-    return pooled([result for path in paths for result in read_results(path)])
+    return pooled([result for path in paths for result in read_results(path, duty)])
 
 
 def is_session(data: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -72,6 +72,8 @@ class Result(Struct, frozen=True, kw_only=True):
     gpu_layers: int | None = None
     kv_types: str = ""
     """`f16/f16`: of keys and values."""
+    flags: str = ""
+    """Flags of llama.cpp beyond these, or USUAL_FLAGS."""
     n_ctx: int | None = None
     depth: int | None = None
     """Tokens in the context where decoding began: of a session the mean over its turns."""
@@ -203,6 +205,14 @@ class Comparison(Struct, frozen=True, kw_only=True):
 KIND_NAMES: dict[Kind, str] = {"session": "edgetop", "llama-bench": "llama-bench", "ollama": "ollama"}
 
 
+USUAL_FLAGS = "usual flags"
+
+
+def flags_text(flags: Mapping[str, str]) -> str:
+    """Flags and their values in one line."""
+    return " ".join(f"{flag} {value}" for flag, value in flags.items()) or USUAL_FLAGS
+
+
 class _Reader(NamedTuple):
     name: str
     read: Callable[[Result], str]
@@ -223,6 +233,7 @@ _ATTRIBUTES: tuple[_Reader, ...] = (
     _Reader("threads", lambda result: _number(result.threads, "{} thr")),
     _Reader("GPU layers", lambda result: _number(result.gpu_layers, "{} GPU layers")),
     _Reader("KV types", lambda result: f"KV {result.kv_types}" if result.kv_types else ""),
+    _Reader("flags", lambda result: result.flags),
     _Reader("context", lambda result: _number(result.n_ctx, "ctx {}")),
     _Reader("engine", lambda result: result.engine),
     _Reader("measured by", lambda result: KIND_NAMES[result.kind]),
@@ -248,7 +259,7 @@ def attributes_of(results: Sequence[Result]) -> tuple[list[Attribute], list[Attr
         values = tuple(attribute.read(result) for result in results)
         known = {value for value in values if value}
         if len(known) < 2:
-            if all(values):
+            if all(values) and values[0] != USUAL_FLAGS:
                 alike.append(Attribute(name=attribute.name, values=values[:1]))
             continue
         before = [each.values for each in differing]

@@ -80,8 +80,10 @@ def status_line(view: View, width: int) -> Line:
         more = joined(view.heading[1:], room - width_of(title), f" {glyphs_for(view.level).dot} ")
         return spread((*title, *more), [right], width)
     model, device = _model(view), _device(view)
+    engine = _engine(view)
     choices: tuple[tuple[list[str], list[str]], ...] = (
-        (model, device), (model, [*device[:1], *device[1:][-1:]]), (model, []), (model[:1], []),
+        ([*model, *engine], device), (model, device), (model, [*device[:1], *device[1:][-1:]]), (model, []),
+        (model[:1], []),
     )  # fmt: skip
     for names, facts in choices:
         left = _status(view, names, facts)
@@ -158,6 +160,12 @@ def _model(view: View) -> list[str]:
         format_bytes_short(load.model.size_bytes),
         f"{layers} layers {'offloaded' if load.settings.rpc_servers else 'on GPU'}" if layers else threads,
     ]
+
+
+def _engine(view: View) -> list[str]:
+    load = view.snapshot.load
+    hidden = load is None or view.snapshot.watch is not None or view.snapshot.phase in PHASE_TEXTS
+    return [] if load is None or hidden else [one_line(load.engine.short)]
 
 
 def _device(view: View) -> list[str]:

@@ -22,7 +22,7 @@ from edgetop.core.text import literal, one_line
 from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
 from edgetop.fit.model_assessments import ModelAssessments, Surveyed
 from edgetop.fit.wording import page
-from edgetop.inference.catalog import find_models
+from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.this_machine import own_place, past_runs_of_session
@@ -314,9 +314,7 @@ class PickerScreen(ModelTable):
             yield from self._offers(self._server)
             return
         for found in find_models(self._folders):
-            yield ModelRow(
-                found.name, found.path, found.size_bytes, found.origin, "incomplete" if found.missing_parts else ""
-            )
+            yield ModelRow(found.name, found.path, found.size_bytes, found.origin, problem_of(found))
 
     def _offers(self, server: ServerChoice) -> Iterator[ModelRow]:
         from edgetop.inference.server.detection import probe  # noqa: PLC0415 - brings HTTP, which few need

@@ -97,8 +97,8 @@ def test_a_library_that_takes_too_long_is_missing(small_model: Path) -> None:
 def test_what_the_library_refuses_is_missing_with_its_reason(tmp_path: Path, small_model: Path) -> None:
     bad = tmp_path / "bad.gguf"
     cases = {
-        "There is no file": (tmp_path / "none.gguf", EngineSettings()),
-        "is not a GGUF file": (_written(bad, b"Once upon a time"), EngineSettings()),
+        "there is no file": (tmp_path / "none.gguf", EngineSettings()),
+        "not a GGUF file": (_written(bad, b"Once upon a time"), EngineSettings()),
         "needs flash attention": (small_model, EngineSettings(type_v="q8_0", flash_attention="off")),
     }
     for reason, (path, settings) in cases.items():

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from edgetop.core import figures
 from edgetop.io.files import write_atomically
 from edgetop.session.compare.reading import quantization_of, read_results
+from edgetop.session.compare.result import attributes_of
 from edgetop.session.file_io import SessionFileError, encode_file
 from tests.support.benchmark_outputs import OLLAMA, PP, TG
 from tests.support.simulated_results import session_file
@@ -34,6 +35,19 @@ def test_tests_of_one_configuration_are_one_result(tmp_path: Path) -> None:
     assert result.figures[figures.DECODE].value == 119.844681
     assert result.figures[figures.PREFILL].repetitions == tuple(PP["samples_ts"])
     assert result.absent[figures.J_PER_TOKEN] == "llama-bench does not measure it"
+
+
+def test_what_llama_bench_was_told_is_named_by_its_flags(tmp_path: Path) -> None:
+    told = {"cpu_mask": "0xf0", "n_cpu_moe": 4, "tensor_buft_overrides": "ffn=CPU;attn=CPU", "flash_attn": True}
+    usual = {"cpu_mask": "0x0", "n_cpu_moe": 0, "tensor_buft_overrides": "none", "flash_attn": -1}
+    results = read_results(written(tmp_path, "bench.json", json.dumps([{**TG, **told}, {**TG, **usual}])))
+    assert [result.flags for result in results] == [
+        "--flash-attn on --cpu-mask f0 --n-cpu-moe 4 --override-tensor ffn=CPU,attn=CPU", "usual flags",
+    ]  # fmt: skip
+    differing, _ = attributes_of(results)
+    assert [attribute.name for attribute in differing] == ["flags"]
+    _, alike = attributes_of(results[1:] * 2)
+    assert "flags" not in [attribute.name for attribute in alike], "nothing was told"
 
 
 def test_each_configuration_and_depth_is_a_result_of_its_own(tmp_path: Path) -> None:

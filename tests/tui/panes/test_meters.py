@@ -80,6 +80,21 @@ def test_the_status_line_names_model_device_and_recording() -> None:
     assert "°C" not in drawn(with_readings(demo_view(), {"temperature.cpu": None}), 118, "wide")[0]
 
 
+def test_the_engine_is_named_where_there_is_room_for_it() -> None:
+    view = demo_view()
+    load = view.snapshot.load
+    assert load is not None
+    system = "CPU : SSE3 = 1 | SSSE3 = 1 | AVX = 1 | AVX2 = 1 | OPENMP = 1"
+    engine = replace(load.engine, version="b9554", kind="portable", system_info=system)
+    view = replace(view, snapshot=replace(view.snapshot, load=replace(load, engine=engine)))
+    named = " · 4 threads · llama.cpp b9554 portable AVX2   raspberrypi5"
+    assert named in drawn(view, 150, "wide")[0]
+    assert "llama.cpp" not in drawn(view, 118, "wide")[0], "what says more of the device goes before"
+    neon = replace(engine, system_info="CPU : NEON = 1 | ARM_FMA = 1 | DOTPROD = 1", kind="installed")
+    assert neon.short == "llama.cpp b9554 installed DOTPROD"
+    assert replace(engine, name="llama-server", kind="llama-server", system_info="").short == "llama-server b9554"
+
+
 def test_whether_it_is_recorded_outlives_a_name_of_any_length() -> None:
     view = demo_view()
     load = view.snapshot.load
