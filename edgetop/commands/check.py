@@ -26,6 +26,7 @@ from edgetop.core.format import (
     format_rate,
     format_seconds,
     format_significant,
+    format_time,
 )
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
@@ -683,7 +684,7 @@ HISTORY_COLUMNS: tuple[Column[HistoryRow], ...] = (
         "started_at",
         lambda row: row.outcome.started_at,
         "STARTED",
-        lambda row: row.outcome.started_at[:16].replace("T", " "),
+        lambda row: format_time(row.outcome.started_at),
     ),
     Column(
         "model",
