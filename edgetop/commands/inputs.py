@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.core.energy.duty import Duty, Price
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
 from edgetop.io.files import data_folder
@@ -34,13 +34,13 @@ def server_choice(settings: Settings) -> ServerChoice | None:
     url = settings[options.SERVER]
     if url is None:
         return None
-    from edgetop.inference.server.address import ServerChoice  # noqa: PLC0415 - few have a server
+    from edgetop.inference.server.address import ServerChoice, key_file_of  # noqa: PLC0415 - few have a server
 
-    key_file = settings[options.SERVER_KEY_FILE]
+    named = settings[options.SERVER_KEY_FILE]
     choice = ServerChoice(
         url=url,
         kind=settings[options.SERVER_KIND],
-        key_file="" if key_file is None else str(key_file.absolute()),
+        key_file="" if named is None else str(named.absolute()),
         timeout_s=settings[options.SERVER_TIMEOUT],
     )
     try:
@@ -49,7 +49,8 @@ def server_choice(settings: Settings) -> ServerChoice | None:
         raise UsageError(
             f"{settings.origin(options.SERVER)}: this is not the address of a server", f"expected {error}"
         ) from None
-    return ServerChoice(url=str(address), kind=choice.kind, key_file=choice.key_file, timeout_s=choice.timeout_s)
+    key_file = choice.key_file or key_file_of(address, settings[options.SERVER_KEYS])
+    return ServerChoice(url=str(address), kind=choice.kind, key_file=key_file, timeout_s=choice.timeout_s)
 
 
 def has_own_engine(settings: Settings) -> bool:
@@ -145,12 +146,6 @@ def power_choice(settings: Settings) -> PowerChoice:
         streams=settings[options.POWER_STREAM],
         gpu_sensors=settings[options.GPU_SENSORS],
     )
-
-
-def price_of(settings: Settings) -> Price | None:
-    """What energy costs, where the user gave a price."""
-    per_kwh = settings[options.PRICE_PER_KWH]
-    return None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
 
 
 def duty_of(settings: Settings) -> Duty:

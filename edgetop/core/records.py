@@ -62,6 +62,11 @@ class Quality(Struct, frozen=True, kw_only=True):
 
 FORMAT_VERSION = 1
 
+REPLY_CHARACTERS_MAX: Final = 16 * 2**20
+"""Of one reply. A session's file that holds it can be read however its characters are written."""
+
+REPLY_TOKENS_MAX: Final = 2**20
+
 LARGEST: Final = 2**53
 """Whole numbers up to here are exact in every JSON reader; as microseconds they are 285 years."""
 
@@ -254,13 +259,15 @@ class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn_end"):
     turn: int
     t_us: int
     stop_reason: StopReason
-    prompt_tokens: int
-    """All tokens of the prompt, reused ones among them."""
-    cached_tokens: int
+    prompt_tokens: int | None
+    """All tokens of the prompt, reused ones among them; `None` where a server does not say."""
+    cached_tokens: int | None
     generated_tokens: int
     """End-of-generation tokens not among them."""
-    context_used: int
-    """Tokens in the KV cache after the turn."""
+    hidden_tokens: int = 0
+    """Those of them that a server counted and did not show: reasoning."""
+    context_used: int | None
+    """Tokens in the KV cache after the turn; `None` where a server does not say."""
     seed: int | None = None
     perf: EnginePerf | None = None
     error: str = ""

@@ -179,6 +179,13 @@ class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):
     """One line: what is waited for."""
 
 
+class Noted(Struct, frozen=True, kw_only=True, tag="noted"):
+    """Something about a turn or a model that readers of its figures must know, such as an odd answer of a server."""
+
+    text: str
+    """One line."""
+
+
 class Log(Struct, frozen=True, kw_only=True, tag="log"):
     """A warning or an error from the engine library."""
 
@@ -191,6 +198,7 @@ Report = (
     | LoadProgress
     | LoadFailed
     | Waiting
+    | Noted
     | Log
     | ModelLoaded
     | Prefill

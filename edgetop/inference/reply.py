@@ -174,6 +174,9 @@ FLUSH_PERIOD_US = 100_000
 TOKENS_IN_CHUNK_MAX = 4096
 """More tokens than this in one chunk can only be a mistake of the server."""
 
+TOGETHER_US = 500
+"""Chunks that follow each other sooner than this left the server together."""
+
 _NOTHING: tuple[str, ReplyPart, int] = ("", "answer", 0)
 
 
@@ -206,6 +209,10 @@ class ReplyBatcher:
         """Tokens in them, as far as the server counted them."""
         self.counted = True
         """The server has counted the tokens of each chunk."""
+        self.has_reasoning = False
+        self.arrivals = 0
+        """Chunks with text but for those that came right behind another one."""
+        self._chunk_us = 0
 
     @property
     def stopped(self) -> bool:
@@ -222,7 +229,10 @@ class ReplyBatcher:
 
     def add_chunk(self, t_us: int, text: str, part: ReplyPart, *, generated: int | None) -> None:
         """Add a server's chunk. `generated` is how many tokens it has generated in all, if it counts them."""
-        self.chunks += 1
+        self.chunks += bool(text)
+        self.has_reasoning |= part == "reasoning"
+        self.arrivals += t_us - self._chunk_us > TOGETHER_US
+        self._chunk_us = t_us
         if generated is None:
             self.counted = False
         size = 1 if generated is None else min(max(generated - self.tokens, 0), TOKENS_IN_CHUNK_MAX)

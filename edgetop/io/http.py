@@ -309,6 +309,8 @@ def _connection(
     target = quote(parts.path or "/", safe=_PATH_SAFE) + (f"?{parts.query}" if parts.query else "")
     proxy = _proxy(parts) if proxied else None
     to_host, to_port = (host, port) if proxy is None else (proxy.hostname or "", proxy.port)
+    if parts.scheme == "http+unix":
+        return _UnixConnection(unquote(parts.netloc), timeout_s), target
     if parts.scheme == "https":
         context = ssl.create_default_context()
         secure = http.client.HTTPSConnection(to_host, to_port, timeout=timeout_s, context=context)
@@ -319,6 +321,20 @@ def _connection(
         sent.update(_proxy_authorization(proxy))
         target = f"http://{parts.netloc}{target}"
     return http.client.HTTPConnection(to_host, to_port, timeout=timeout_s), target
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """To a socket that has a path."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect. Raises OSError."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
 
 
 def _proxy(parts: SplitResult) -> SplitResult | None:

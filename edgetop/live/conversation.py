@@ -32,6 +32,7 @@ from edgetop.inference.protocol import (
     LoadProgress,
     Log,
     Measure,
+    Noted,
     Perplexity,
     Report,
     ScoreFailed,
@@ -288,7 +289,7 @@ class Conversation:
                 self.load_fraction = report.fraction
             case TextScored() | ChoicesScored() | ScoreFailed():
                 self.phase = "ready"
-            case Waiting() | Log():
+            case Waiting() | Noted() | Log():
                 self._note(report)
         self._listener(report)
         if self._next_load is not None and self.phase in {"ready", "no_model"}:
@@ -298,9 +299,9 @@ class Conversation:
             self._answer_after_load = False
             self._answer_again()
 
-    def _note(self, report: Waiting | Log) -> None:
-        if isinstance(report, Waiting):
-            self._event("waiting", report.text)
+    def _note(self, report: Waiting | Noted | Log) -> None:
+        if isinstance(report, Waiting | Noted):
+            self._event("waiting" if isinstance(report, Waiting) else "noted", report.text)
             self._notify(report.text, "", "note")
         elif report.level == "error":
             self._event("engine_log", report.text)

@@ -139,10 +139,13 @@ class TurnEnd(Struct, frozen=True, kw_only=True):
     """How a turn ended, as the engine said."""
 
     stop_reason: StopReason
-    prompt_tokens: Count
-    cached_tokens: Count
+    prompt_tokens: Count | None
+    """`None` where a server does not say, as of the next two."""
+    cached_tokens: Count | None
     generated_tokens: Count
-    context_used: Count
+    hidden_tokens: Count = 0
+    """Generated ones that a server counted and did not show."""
+    context_used: Count | None
     seed: int | None = None
     perf: EnginePerf | None = None
     error: str = ""

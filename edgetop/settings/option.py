@@ -288,6 +288,14 @@ def _scalar(value: str) -> Scalar:
     return value
 
 
+def key_of_origin(value: str) -> tuple[tuple[str, Path], ...]:
+    """URL=FILE: a server and the file that holds its key."""
+    url, equals, file = value.rpartition("=")
+    if not url or not equals or not file:
+        raise ValueError("URL=FILE, such as http://10.0.0.2:8080=~/pi.key")
+    return ((url, Path(file).expanduser()),)
+
+
 PORT_DEFAULT = 50052
 """Of llama.cpp's ggml-rpc-server (tools/rpc)."""
 

@@ -17,6 +17,7 @@ from edgetop.settings.option import (
     currency,
     engine_choice,
     integer,
+    key_of_origin,
     key_value,
     one_path,
     one_text,
@@ -656,6 +657,19 @@ SERVER_KEY_FILE: Final = Option[Path | None](
     about="The file holds nothing but the key. EDGETOP_SERVER_KEY holds a key without a file; it is no setting, "
     "so that it cannot come into a configuration file that is shown around.",
     example="~/.config/edgetop/server.key",
+)
+
+SERVER_KEYS: Final = Option[tuple[tuple[str, Path], ...]](
+    "server",
+    key_of_origin,
+    "URL=FILE",
+    default=(),
+    flag="",
+    help="for each of several servers the file that holds its API key",
+    about="In the configuration file it is a table of its own, [server.keys], with lines such as "
+    '"http://10.0.0.2:8080" = "~/.config/edgetop/pi.key". A key is sent to the scheme, host and port that it stands '
+    "behind, and to no other.",
+    example="http://10.0.0.2:8080=~/.config/edgetop/pi.key",
 )
 
 SERVER_TIMEOUT: Final = Option[float](

@@ -71,7 +71,7 @@ def test_tokens_and_energy_of_other_users_are_counted(
     monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
     with llama_server(small_model, n_parallel=2) as (url, pid), process_board(tmp_path / "root", kind, pid) as board:
         watch = WatchSession(
-            WatchOptions(servers=(Address.parse(url),), sysroot=tmp_path / "root"),
+            WatchOptions(servers={Address.parse(url): ""}, sysroot=tmp_path / "root"),
             Store(tmp_path / "sessions"),
             lambda _text: None,
         )

@@ -104,7 +104,7 @@ def test_an_unknown_program_is_one_when_it_has_a_model_mapped(proc: FakeProcesse
     found = proc.found()
     assert list(found) == [10]
     assert (found[10].kind, found[10].model) == ("python3", MODEL_PATH)
-    assert found[10].addresses == (), "what listens there may not be asked: nobody knows what it is"
+    assert found[10].addresses == (("127.0.0.1", 5000),), "such a server has no name of its own"
 
 
 def test_workers_belong_to_their_server(proc: FakeProcesses) -> None:
