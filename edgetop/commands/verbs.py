@@ -20,6 +20,7 @@ from edgetop.settings.options import (
     SERVER_KEY_FILE,
     SERVER_KIND,
     SERVER_TIMEOUT,
+    SYNC_PULSE,
     TEXT,
     THREADS,
 )
@@ -404,7 +405,7 @@ VERBS: dict[str, Verb] = {
         "repeatable measurement: speed, energy, memory and quality over models and settings",
         ("search", "server", "storage", "device", "price", "use", "fit", "progress", "general"),
         add_bench,
-        more=(ENGINE,),
+        more=(ENGINE, SYNC_PULSE),
     ),
     "tune": Verb(
         "find threads, cores, pieces of prefill, attention and KV cache type for a model here, for speed or for energy",
@@ -416,7 +417,7 @@ VERBS: dict[str, Verb] = {
         "this device and the model servers that run on it, without a model of its own",
         ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
         _add_watch,
-        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT),
+        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),
     "sessions": Verb(
         "recorded sessions: list, show, tag, note, export, rm, validate, recompute, attach-power, recover",

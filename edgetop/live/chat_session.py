@@ -32,6 +32,7 @@ from edgetop.inference.server.address import ServerChoice
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_location import ServerLocation
+from edgetop.live.sync_pulse import SyncPulse
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.meters import gpus_of
@@ -119,6 +120,8 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
     use: Duty = Duty()
+    sync_pulse: bool = False
+    """Begin with a load pulse, to align a meter's log by."""
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
     engine_name: str = "llama"
@@ -186,6 +189,9 @@ class LiveSession(RecordedSession):
             sampling=options.sampling,
             on_load=self._prediction.begin if self._predicts else lambda _name: None,
         )
+        self.pulse = SyncPulse() if options.sync_pulse else None
+        if self.pulse is not None:
+            recorder.record(self.pulse.event)
         self.tuned: TunedModel | None = None
         """The defaults that the model asked for last was tuned to, if it was."""
         self._find_sensors(self._inventory_of_machine)
@@ -252,6 +258,8 @@ class LiveSession(RecordedSession):
         Raises StoreError when the session can be written nowhere.
         """
         self.conversation.end_turn()
+        if self.pulse is not None:
+            self.pulse.stop()
         self._record_prediction()
         # While the engine still lives, since the last reading is to show its memory.
         self._stop_sensors()

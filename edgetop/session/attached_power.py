@@ -26,13 +26,10 @@ from edgetop.core.sources import Channel, PowerProperties, Scope, SourceInfo, to
 from edgetop.session.file import SeriesEntry, SessionFile, to_session
 from edgetop.session.file_check import recomputed
 from edgetop.session.meter_log import MeterLog
-from edgetop.session.meters import load_start_us
+from edgetop.session.meters import load_start_us, pulse_spans
 from edgetop.session.session import Session
 
 SOURCE: Final = "power.attached"
-PULSE: Final = "sync_pulse"
-"""Kind of the event of a load pulse; its `spans_us` say from when to when the load was on, since the event."""
-
 ATTACHED: Final = "power_attached"
 LAG_S = 0.05
 """Power follows work by some milliseconds, on a crowded machine by more: regulators, scheduling, a token under way
@@ -128,7 +125,7 @@ def loads_of(session: Session) -> list[_Load]:
         elif progress.prefill_end_us is not None:
             prefill.append((begin_us / US_PER_S, progress.prefill_end_us / US_PER_S))
     loading = [(load_start_us(load) / US_PER_S, load.t_us / US_PER_S) for load in session.loads if load.load_s > 0]
-    pulses = [span for event in session.events if event.kind == PULSE for span in _pulse_spans(event)]
+    pulses = [(begin_us / US_PER_S, end_us / US_PER_S) for begin_us, end_us in pulse_spans(session)]
     known = {"prefill": prefill, "decoding": decode, "loading": loading, "load pulse": pulses}
     found = [_spans_load(name, sorted(spans)) for name, spans in known.items() if spans]
     if (cpu := session.find_channel("cpu.total")) is not None:
@@ -138,15 +135,6 @@ def loads_of(session: Session) -> list[_Load]:
         if len(t_s) > 1 and share.any():
             found.append(_Load("processor load", t_s, np.concatenate([[0.0], np.cumsum(share[1:] * np.diff(t_s))])))
     return found
-
-
-def _pulse_spans(event: EventEntry) -> list[tuple[float, float]]:
-    spans = []
-    for text in str(event.data.get("spans_us", "")).split():
-        begin, _, end = text.partition("-")
-        if begin.isdecimal() and end.isdecimal() and int(begin) < int(end):
-            spans.append(((event.t_us + int(begin)) / US_PER_S, (event.t_us + int(end)) / US_PER_S))
-    return spans
 
 
 class _Fit(NamedTuple):

@@ -228,6 +228,21 @@ class ActivityLog:
             self._found.append(Moment(t_us, "quiet" if self._quiet else "busy"))
 
 
+PULSE = "sync_pulse"
+"""Kind of the event of a load pulse; its `spans_us` say from when to when the load was on, since the event."""
+
+
+def pulse_spans(session: Session) -> list[tuple[int, int]]:
+    """When a load pulse was on."""
+    spans = []
+    for event in session.events:
+        for text in str(event.data.get("spans_us", "")).split() if event.kind == PULSE else ():
+            begin, _, end = text.partition("-")
+            if begin.isdecimal() and end.isdecimal() and int(begin) < int(end) < LARGEST:
+                spans.append((event.t_us + int(begin), event.t_us + int(end)))
+    return spans
+
+
 HELD_BY_SERVER = Unavailable("a server holds the model")
 
 
@@ -242,6 +257,7 @@ def unloaded_spans(session: Session, until_us: int) -> list[tuple[int, int]] | U
         return HELD_BY_SERVER
     changes = [(load_start_us(load), True) for load in session.loads]
     changes += [(each.t_us, each.kind == "model_loading") for each in session.events if each.kind in UNLOADING_EVENTS]
+    changes += [(t_us, is_on) for span in pulse_spans(session) for t_us, is_on in zip(span, (True, False), strict=True)]
     spans: list[tuple[int, int]] = []
     begin_us: int | None = 0
     for t_us, is_loading in [*sorted(each for each in changes if each[0] < until_us), (until_us, True)]:
