@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError
 from edgetop.core.prediction import PastRun, Prediction
-from edgetop.core.records import DeviceInfo, LoadEntry, ModelLoaded, machine_key
+from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, predict
 from edgetop.fit.devices import default_file, load_devices, this_machine
@@ -255,6 +255,52 @@ Probe = Literal["never", "once", "always"]
 
 PAST_RUN_SESSIONS = 40
 """The newest sessions that past runs are read from."""
+
+
+IDLE_LOOKED_AT = 50
+"""The newest sessions in which an idle power is searched."""
+
+
+def last_idle(folder: Path, device: DeviceInfo, load: ModelLoaded, now_unix_s: float) -> Event | None:
+    """The last idle power that was measured on this machine with this model loaded, as the session is to keep it.
+
+    A machine in another power mode or with another governor is the same; what has changed is said.
+    """
+    from edgetop.session.file_io import SessionFileError, load_head  # noqa: PLC0415 - reads sessions
+    from edgetop.session.meters import IDLE_BASELINE, IDLE_WORDS, ago  # noqa: PLC0415 - the same
+
+    for path in _newest(folder, IDLE_LOOKED_AT):
+        try:
+            head = load_head(path)
+            measured_s = datetime.fromisoformat(head.started_at).timestamp() + head.duration_us / US_PER_S
+        except (SessionFileError, ValueError):
+            continue
+        energy, then = head.summary.energy, head.device
+        if energy is None or energy.idle_w is None or len(head.loads) != 1:
+            continue
+        if any(IDLE_WORDS in flag for flag in energy.flags):
+            continue  # it had none of its own
+        if head.loads[0].model.name != load.model.name or head.loads[0].model.size_bytes != load.model.size_bytes:
+            continue
+        alike = {"power_mode": device.power_mode, "governor": device.governor}
+        if machine_key(replace(then, **alike)) != machine_key(device):
+            continue
+        changed = [name.replace("_", " ") for name, now in alike.items() if getattr(then, name) != now]
+        age_s = max(0.0, now_unix_s - measured_s)
+        return Event(
+            t_us=load.t_us,
+            kind=IDLE_BASELINE,
+            text=f"Idle power of an earlier session ({head.id}): {energy.idle_w.value:.3g} W, {ago(age_s)} ago.",
+            data={
+                "power_w": energy.idle_w.value,
+                "u_w": energy.idle_w.u_random,
+                "age_s": age_s,
+                "scope": energy.scope,
+                "source": energy.source,
+                "changed": ", ".join(changed),
+            },
+        )
+    return None
 
 
 def profile_file(sessions: Path) -> Path:
