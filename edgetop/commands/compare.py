@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgetop.commands.exit import ExitCode
-from edgetop.commands.inputs import open_store
+from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import (
     Column,
     print_error,
@@ -19,12 +19,13 @@ from edgetop.commands.output import (
     write_data,
     write_json,
     write_listing,
-    write_markdown,
 )
 from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.commands.session_files import IMPORTED_FOLDER
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME
+from edgetop.core.text import markdown_table
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
 from edgetop.session.compare.result import Cell, Comparison, Result, Row
@@ -123,7 +124,7 @@ def write_table(comparison: Comparison) -> None:
         title = full_title(comparison, index) + (" (base)" if row.is_base else "")
         cells = [_words(row.cells[name], name, is_base=row.is_base) for name in comparison.figures]
         rows.append([label_of(index), title, *cells, flags_text(row)])
-    write_markdown(rows)
+    write_data(markdown_table(rows))
 
 
 def _words(cell: Cell, name: str, *, is_base: bool) -> str:
@@ -157,7 +158,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Compare, show, and return 6 when a limit was crossed."""
     thresholds = [parse(text) for text in arguments.fail_if]
     store = open_store(settings)
-    comparison = compare_named(arguments.results, arguments.base, store)
+    comparison = compare_named(arguments.results, arguments.base, store, given_duty(settings))
     if any(threshold.relative for threshold in thresholds) and len(comparison.rows) < 2:
         raise UsageError("a limit in per cent needs something to compare with", "name two sessions or more")
     if arguments.format is None and not thresholds and shows_screens(settings):
@@ -175,14 +176,14 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return _exit_code(comparison, thresholds, missing_ok=arguments.missing_ok)
 
 
-def compare_named(texts: Sequence[str], base: str | None, store: Store) -> Comparison:
+def compare_named(texts: Sequence[str], base: str | None, store: Store, duty: Duty | None = None) -> Comparison:
     """Hold what a person named against the first of them, or against `base`, which may be one more.
 
     Raises UsageError, StoreError or SessionFileError.
     """
     paths = list(dict.fromkeys(path for text in texts for path in find(text, store)))
     base_path = paths[0] if base is None else find(base, store)[0]
-    results = read_all(list(dict.fromkeys([*paths, base_path])))
+    results = read_all(list(dict.fromkeys([*paths, base_path])), duty)
     if len(results) > RESULTS_MOST:
         raise UsageError(f"there are more than {RESULTS_MOST} results", "compare fewer at a time")
     return compare(results, next(at for at, result in enumerate(results) if str(base_path) in result.origins))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.core.energy.duty import Duty, Price
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
-from edgetop.io.files import data_folder
+from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
@@ -21,10 +22,12 @@ from edgetop.settings.resolve import Settings, engine_settings, left_open, sampl
 if TYPE_CHECKING:
     from edgetop.fit.assessment import Reader
     from edgetop.inference.server.address import ServerChoice
+    from edgetop.io.hub import DownloadProgress
     from edgetop.live.chat_session import LiveOptions
     from edgetop.session.store import Store
     from edgetop.telemetry.registry import PowerChoice
 
+PROGRESS_S = 0.2
 PROMPT_BYTES_MAX = 16 * 2**20
 """No context holds as much; a device such as /dev/zero has no end."""
 
@@ -34,13 +37,13 @@ def server_choice(settings: Settings) -> ServerChoice | None:
     url = settings[options.SERVER]
     if url is None:
         return None
-    from edgetop.inference.server.address import ServerChoice  # noqa: PLC0415 - few have a server
+    from edgetop.inference.server.address import ServerChoice, key_file_of  # noqa: PLC0415 - few have a server
 
-    key_file = settings[options.SERVER_KEY_FILE]
+    named = settings[options.SERVER_KEY_FILE]
     choice = ServerChoice(
         url=url,
         kind=settings[options.SERVER_KIND],
-        key_file="" if key_file is None else str(key_file.absolute()),
+        key_file="" if named is None else str(named.absolute()),
         timeout_s=settings[options.SERVER_TIMEOUT],
     )
     try:
@@ -49,12 +52,36 @@ def server_choice(settings: Settings) -> ServerChoice | None:
         raise UsageError(
             f"{settings.origin(options.SERVER)}: this is not the address of a server", f"expected {error}"
         ) from None
-    return ServerChoice(url=str(address), kind=choice.kind, key_file=choice.key_file, timeout_s=choice.timeout_s)
+    key_file = choice.key_file or key_file_of(address, settings[options.SERVER_KEYS])
+    return ServerChoice(url=str(address), kind=choice.kind, key_file=key_file, timeout_s=choice.timeout_s)
 
 
 def has_own_engine(settings: Settings) -> bool:
     """Whether edgetop starts llama.cpp itself, with a model file."""
     return not settings[options.ENGINE].startswith(SCRIPT_PREFIX) and settings[options.SERVER] is None
+
+
+def local_model(name: str | None, settings: Settings, *, with_store_settings: bool = False) -> Path:
+    """The file of a model on this machine, downloaded where its name says so, with progress. Raises EdgetopError.
+
+    With `with_store_settings` it is Ollama's manifest where it has one, which tells how to run the model.
+    """
+    from edgetop.commands.output import clear_progress, show_progress  # noqa: PLC0415 - only to load
+    from edgetop.inference.catalog import find_model, last_model, resolve  # noqa: PLC0415 - the same
+
+    find = find_model if with_store_settings else resolve
+    shown_s = 0.0
+
+    def report(progress: DownloadProgress) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s >= PROGRESS_S and not settings[options.QUIET]:
+            shown_s = time.monotonic()
+            show_progress(progress.words)
+
+    try:
+        return find(name, folders=settings[options.MODEL_DIR], last_used=last_model(), report=report)
+    finally:
+        clear_progress()
 
 
 def named_model(settings: Settings) -> Path:
@@ -116,6 +143,8 @@ def live_options(settings: Settings) -> LiveOptions:
         system=settings[options.SYSTEM],
         sysroot=settings[options.SYSROOT],
         power=power_choice(settings),
+        use=duty_of(settings),
+        sync_pulse=settings[options.SYNC_PULSE],
         record=settings[options.RECORD],
         text_recorded=settings[options.TEXT],
         output=settings[options.OUTPUT],
@@ -129,7 +158,7 @@ def _engine_name(name: str) -> str:
     server, _, program = name.partition("=")
     if server == SERVER_ENGINE:
         # A name without a folder is looked for as programs are.
-        return f"{server}={Path(program).expanduser().absolute()}" if "/" in program else name
+        return f"{server}={expanded(program).absolute()}" if "/" in program else name
     kind, colon, file = name.partition(":")
     return f"{kind}:{Path(file).absolute()}" if colon else name
 
@@ -146,19 +175,19 @@ def power_choice(settings: Settings) -> PowerChoice:
     )
 
 
-def price_of(settings: Settings) -> Price | None:
-    """What energy costs, where the user gave a price."""
-    per_kwh = settings[options.PRICE_PER_KWH]
-    return None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
-
-
 def duty_of(settings: Settings) -> Duty:
-    """How the model is used, as far as the user said it."""
+    """How the model is used, as far as the user says it."""
     return Duty(
         answer_tokens=settings[options.ANSWER_TOKENS],
         requests_per_hour=settings[options.REQUESTS_PER_HOUR],
         battery_wh=settings[options.BATTERY_WH],
     )
+
+
+def given_duty(settings: Settings) -> Duty | None:
+    """The use of the model that recorded sessions are to be shown for; `None` where the user says nothing of it."""
+    duty = duty_of(settings)
+    return None if duty == Duty() else duty
 
 
 def reader_of(settings: Settings) -> Reader:

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
-from edgetop.commands.inputs import open_store
+from msgspec.structs import replace
+
+from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import print_status, write_data
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, UsageError
-from edgetop.core.format import format_bytes
+from edgetop.core.figures import with_duty
+from edgetop.core.format import format_bytes, format_time
 from edgetop.io.files import write_atomically
 from edgetop.report.page import Recorded, report_page
 from edgetop.session.compare.compare import compare
@@ -32,7 +36,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     output = None if arguments.output == STDOUT else Path(arguments.output or default_name(paths))
     if output is not None and output.exists() and not arguments.force:
         raise UsageError(f"{output} exists already", "name another file with -o, or replace it with --force")
-    html = report_of(paths)
+    html = report_of(paths, given_duty(settings))
     if output is None:
         write_data(html)
         return 0
@@ -44,14 +48,14 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def report_of(paths: Sequence[Path]) -> str:
+def report_of(paths: Sequence[Path], duty: Duty | None = None) -> str:
     """The report of session files and bench results, held against the first of them.
 
     Raises SessionFileError, and EdgetopError when plotly is not installed.
     """
-    results = read_all(paths)
-    recorded = [_recorded(Path(result.origin)) if result.kind == "session" else None for result in results]
-    written_at = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    results = read_all(paths, duty)
+    recorded = [_recorded(Path(result.origin), duty) if result.kind == "session" else None for result in results]
+    written_at = format_time(datetime.now(timezone.utc).isoformat())
     return report_page(compare(results), recorded, written_at=written_at)
 
 
@@ -63,8 +67,9 @@ def default_name(paths: Sequence[Path]) -> str:
     return f"edgetop-{stem[:NAME_CHARACTERS].rstrip('-.')}.html"
 
 
-def _recorded(path: Path) -> Recorded:
+def _recorded(path: Path, duty: Duty | None) -> Recorded:
     file = load_file(path)
+    file = replace(file, summary=with_duty(file.summary, duty))
     try:
         return Recorded(file=file, session=to_session(file))
     except ValueError as error:

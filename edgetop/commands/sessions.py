@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgetop.commands.inputs import open_store
+from msgspec.structs import replace
+
+from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import (
     Column,
     hosts_text,
@@ -18,11 +20,12 @@ from edgetop.commands.output import (
     write_json,
     write_listing,
 )
-from edgetop.commands.session_files import export, import_results, recompute
+from edgetop.commands.session_files import attach_power, export, import_results, recompute
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, UsageError
-from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells
-from edgetop.core.format import format_bytes, format_duration, format_seconds
+from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells, with_duty
+from edgetop.core.format import format_bytes, format_duration, format_seconds, format_time
 from edgetop.core.records import LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.session.file import SessionFile, SessionHead, TurnEntry
@@ -48,9 +51,10 @@ PROMPT_CHARACTERS = 40
 EVENTS_SHOWN = 20
 
 
-def show(path: Path, *, as_json: bool) -> int:
-    """Print a session: what it ran on, its figures, its turns and events. Raises SessionFileError."""
+def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
+    """Print a session: what it ran on, its figures for a use, its turns and events. Raises SessionFileError."""
     file = load_file(path)
+    file = replace(file, summary=with_duty(file.summary, duty))
     if as_json:
         write_json(file)
         return 0
@@ -73,7 +77,7 @@ def _overview(path: Path, file: SessionFile) -> list[list[str]]:
     machine = ", ".join(text for text in (device.hostname, device.model or device.cpu, device.system) if text)
     rows = [
         ["session", f"{file.id}, {path}"],
-        ["started", f"{file.started_at}, {format_duration(file.duration_us / US_PER_S)} long"],
+        ["started", f"{format_time(file.started_at)}, {format_duration(file.duration_us / US_PER_S)} long"],
         ["device", machine],
         ["model", models_of(file) or "none was loaded"],
     ]
@@ -158,7 +162,7 @@ def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
 
     Raises UsageError for what cannot be a tag, SessionFileError and EdgetopError.
     """
-    told: dict[str, list[str]] = {}
+    tags_of: dict[str, list[str]] = {}
     for path in paths:
         tags = load_head(path).tags
         try:
@@ -167,12 +171,12 @@ def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
             raise UsageError(str(error), "such as: edgetop sessions tag 1 +baseline -draft") from None
         if wanted != tags:
             _write(path, tags=wanted)
-        told[str(path)] = list(wanted)
+        tags_of[str(path)] = list(wanted)
     if as_json:
-        write_json([{"path": path, "tags": tags} for path, tags in told.items()])
+        write_json([{"path": path, "tags": tags} for path, tags in tags_of.items()])
         return 0
-    for name, names in told.items():
-        if len(told) > 1:
+    for name, names in tags_of.items():
+        if len(tags_of) > 1:
             write_data(f"{one_line(name)}: {one_line(' '.join(names))}\n")
         elif names:
             write_data(f"{one_line(' '.join(names))}\n")
@@ -209,7 +213,7 @@ def remove(store: Store, paths: Sequence[Path], *, yes: bool) -> int:
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError("there is nobody to ask whether to delete sessions", "add --yes to delete them unasked")
-        if not _wanted(paths):
+        if not _is_confirmed(paths):
             print_status("nothing is deleted")
             return 1
     failed = False
@@ -227,20 +231,20 @@ def remove(store: Store, paths: Sequence[Path], *, yes: bool) -> int:
     return 1 if failed else 0
 
 
-def _wanted(paths: Sequence[Path]) -> bool:
-    sys.stderr.write(table([_told(path) for path in paths]))
+def _is_confirmed(paths: Sequence[Path]) -> bool:
+    sys.stderr.write(table([_removal_row(path) for path in paths]))
     sys.stderr.write(f"Delete {'this session' if len(paths) == 1 else f'these {len(paths)} sessions'} for good? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().casefold() in {"y", "yes"}
 
 
-def _told(path: Path) -> list[str]:
+def _removal_row(path: Path) -> list[str]:
     try:
         head = load_head(path)
         size = format_bytes(path.stat().st_size)
     except (SessionFileError, OSError):
         return [str(path), "", "", "cannot be read"]
-    return [str(path), head.started_at[:16].replace("T", " "), size, models_of(head) or "no model"]
+    return [str(path), format_time(head.started_at), size, models_of(head) or "no model"]
 
 
 Action = Callable[[Store, argparse.Namespace], int]
@@ -248,6 +252,7 @@ Action = Callable[[Store, argparse.Namespace], int]
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do what was asked; `validate`, `recover` and `rm` return 1 when something is wrong."""
+    arguments.duty = given_duty(settings)
     return ACTIONS[arguments.action or "list"](open_store(settings), arguments)
 
 
@@ -321,7 +326,7 @@ def _between() -> str:
 
 ACTIONS: dict[str, Action] = {
     "list": _list,
-    "show": lambda store, given: show(store.find(given.session), as_json=given.json),
+    "show": lambda store, given: show(store.find(given.session), given.duty, as_json=given.json),
     "tag": lambda store, given: tag(store.find_all([given.session]), given.changes, as_json=given.json),
     "note": lambda store, given: note(store.find(given.session), given.text),
     "export": lambda store, given: export(store.find(given.session), given.to, given.output),
@@ -329,5 +334,6 @@ ACTIONS: dict[str, Action] = {
     "rm": lambda store, given: remove(store, store.find_all(given.session), yes=given.yes),
     "validate": lambda store, given: validate_files(store.find_all(given.session), as_json=given.json),
     "recompute": _recompute,
+    "attach-power": lambda store, given: attach_power(store.find(given.session), given),
     "recover": lambda store, given: recover(store, as_json=given.json),
 }

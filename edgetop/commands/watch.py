@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from edgetop.commands.exit import ExitCode, handle_signals
-from edgetop.commands.inputs import open_store, power_choice, price_of
+from edgetop.commands.inputs import open_store, power_choice
 from edgetop.commands.output import print_error, print_status, table, write_data
-from edgetop.commands.screens import chosen_input, chosen_theme, obey_no_color, shows_screens
+from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import WatchFigures
@@ -20,14 +20,13 @@ from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_clock,
 from edgetop.core.quantity import with_interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
-from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_of
+from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_file_of, key_of
 from edgetop.io import json
-from edgetop.live.server_monitor import SEARCHED_FOR, ServerStatus
+from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
 from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.watch import figure_rows
 from edgetop.settings import options
-from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 
 
@@ -68,9 +67,9 @@ def state_text(row: ServerStatus) -> str:
     """How a service is, in a word or two."""
     if row.state is None:
         return "not asked" if row.trouble is None else "no address"
-    words = {"silent": "no answer", "down": "ended", "refuses": "refuses"}.get(row.state, row.state)
+    words = STATE_WORDS[row.state]
     usage = row.usage
-    if usage is None or usage.running is None:
+    if usage is None or usage.running is None or usage.asleep:
         return words
     return (
         f"{usage.running} running" + (f", {usage.waiting} waiting" if usage.waiting else "")
@@ -164,39 +163,42 @@ def _line(watch: WatchSession, now: Snapshot) -> str:
     return "  ".join(map(one_line, parts))
 
 
-LOOK_S = 0.1
-LONGEST_S = 366 * 86_400.0
+POLL_S = 0.1
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or print a line a second."""
-    given = arguments.seconds
-    seconds = None if given is None else parse_value("--seconds", given, real(0, LONGEST_S))
-    wished = _wished(arguments, settings)
+    seconds: float | None = arguments.seconds
+    requested = _requested(arguments, settings)
     if shows_screens(settings) and not arguments.json and seconds is None:
-        return _open_screen(wished, settings)
-    return _print(wished, settings, seconds=seconds, as_json=arguments.json)
+        return _open_screen(requested, settings)
+    return _print(requested, settings, seconds=seconds, as_json=arguments.json)
 
 
-def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
+def _requested(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
     """What is to be watched. Raises UsageError for an address that is none, and for a key that cannot be sent."""
     configured = settings[options.SERVER]
     urls = arguments.servers or ([configured] if configured is not None else [])
-    addresses: list[Address] = []
-    for url in urls:
+    files = dict(arguments.key_files)
+    usual = settings[options.SERVER_KEY_FILE]
+    variable = os.environ.get(KEY_VARIABLE)
+    if len(urls) == 1 and usual is not None:
+        files.setdefault(0, str(usual))
+    elif len(urls) > 1 and variable:
+        print_error(f"{KEY_VARIABLE} is for one --server and was sent to none of these; see [server.keys]")
+    keys: dict[Address, str] = {}
+    for number, url in enumerate(urls):
         try:
-            addresses.append(Address.parse(url))
+            address = Address.parse(url)
         except ValueError as error:
             raise UsageError(f"{one_line(url)!r} is not the address of a server", f"expected {error}") from None
-    key_file = settings[options.SERVER_KEY_FILE]
-    choice = ServerChoice(url="", key_file="" if key_file is None else str(key_file))
-    try:
-        key = key_of(choice, os.environ.get(KEY_VARIABLE))
-    except ValueError as error:
-        raise UsageError(str(error), "put the key alone into it") from None
+        file = files.get(number) or key_file_of(address, settings[options.SERVER_KEYS])
+        try:
+            keys[address] = key_of(ServerChoice(url=url, key_file=file), variable if len(urls) == 1 else None)
+        except ValueError as error:
+            raise UsageError(str(error), "put the key alone into it") from None
     return WatchOptions(
-        servers=tuple(dict.fromkeys(addresses)),
-        key=key,
+        servers=keys,
         sysroot=settings[options.SYSROOT],
         power=power_choice(settings),
         record=settings[options.RECORD],
@@ -204,31 +206,24 @@ def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
     )
 
 
-def _open_screen(wished: WatchOptions, settings: Settings) -> int:
-    obey_no_color(settings)
+def _open_screen(requested: WatchOptions, settings: Settings) -> int:
+    display = chosen_display(settings)
     from edgetop.tui.app import WatchApp  # noqa: PLC0415 - Textual is slow to import
 
-    app = WatchApp(
-        lambda tell: WatchSession(wished, open_store(settings), tell),
-        theme=chosen_theme(settings),
-        level="ascii" if settings[options.ASCII] else None,
-        delay_s=settings[options.DELAY],
-        price=price_of(settings),
-        input_options=chosen_input(settings),
-    )
+    app = WatchApp(lambda warn: WatchSession(requested, open_store(settings), warn), display)
     app.run_to_end()
     if app.saved is not None:
         print_status(f"session: {app.saved}")
     return 0
 
 
-def _print(wished: WatchOptions, settings: Settings, *, seconds: float | None, as_json: bool) -> int:
+def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None, as_json: bool) -> int:
     quiet = settings[options.QUIET]
     ended = threading.Event()
     failure: EdgetopError | None = None
     path: Path | None = None
     with handle_signals(on_interrupt=ended.set, on_end=ended.set):
-        watch = WatchSession(wished, open_store(settings), lambda text: None if quiet else print_error(text))
+        watch = WatchSession(requested, open_store(settings), lambda text: None if quiet else print_error(text))
         try:
             _follow(watch, ended, seconds, as_json=as_json)
         except BrokenPipeError:
@@ -251,13 +246,12 @@ def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, 
     begin_s = due_s = None
     while not ended.is_set():
         now_s = time.monotonic()
-        if begin_s is None and watch.has_looked:
+        if begin_s is None and watch.has_searched:
             begin_s = due_s = now_s
         if begin_s is not None and seconds is not None and now_s >= begin_s + seconds and now_s > begin_s:
             return
         watch.pump()
         if due_s is not None and now_s >= due_s:
-            watch.check()
             write_reading(watch, as_json=as_json)
             due_s = max(due_s + 1.0, now_s)
-        ended.wait(LOOK_S)
+        ended.wait(POLL_S)

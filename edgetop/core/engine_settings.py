@@ -228,3 +228,8 @@ class EnginePerf(Struct, frozen=True, kw_only=True):
     prefill_tokens: int
     decode_ms: float
     decode_tokens: int
+    draft_tokens: int | None = None
+    """Tokens that a draft model proposed, and how many of them were accepted."""
+    draft_accepted: int | None = None
+    load_ms: float | None = None
+    """How long the server loaded the model for this turn."""

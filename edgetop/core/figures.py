@@ -15,11 +15,14 @@ from math import isfinite
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from edgetop.core.energy.duty import NO_BATTERY, NO_RATE, Duty, DutyBasis, DutyFigures, answer_j, duty_figures
 from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_rate, format_seconds, format_significant
-from edgetop.core.quantity import Interval, plus_minus, with_interval
+from edgetop.core.quantity import Interval, exact, plus_minus, with_interval
 from edgetop.core.records import StopReason
+from edgetop.core.sources import Unavailable
 
 LimitedBy = Literal["memory-bandwidth", "compute", "throttled", "contention", "cpu-quota", "paging", "swap", "unknown"]
 
@@ -83,6 +86,8 @@ class Summary(TurnFigures, frozen=True, kw_only=True):
     bandwidth_use_missing: str = BANDWIDTH_MISSING
     """Why `bandwidth_use` is null, and what would give it; empty when it is there."""
     own_cost: OwnCost = OwnCost()
+    duty: DutyFigures = DutyFigures()
+    """Of the default use; `with_duty` gives those of another one."""
 
 
 class WatchFigures(Struct, frozen=True, kw_only=True):
@@ -102,7 +107,7 @@ class WatchFigures(Struct, frozen=True, kw_only=True):
     """Why `energy` is null, and what would give it; empty when it is there."""
 
 
-Unit = Literal["tok/s", "s", "ms", "J", "W", "tokens/Wh", "bytes", "tokens", "%", ""]
+Unit = Literal["tok/s", "s", "ms", "h", "J", "W", "Wh", "tokens/Wh", "bytes", "tokens", "%", ""]
 
 Kind = Literal["count", "speed", "time", "energy", "power", "memory", "share", "text", "reason"]
 """`share` is a fraction of 1; `reason` is a text that says why other figures are missing."""
@@ -198,6 +203,11 @@ _energy_text = partial(Figure, kind="text", reason=_ENERGY, rests_on=("rules",))
 _memory = partial(
     Figure, kind="memory", unit="bytes", of=("session",), combined="maximum", rests_on=("readings",),
     absent="it was not read",
+)  # fmt: skip
+
+_duty = partial(
+    Figure, kind="energy", of=("session", "setting"), better="lower", combined="mean", exported=False,
+    rests_on=("readings", "rules"), source="the figures above, and what the user said of the use",
 )  # fmt: skip
 
 _watch = partial(
@@ -349,6 +359,43 @@ FIGURES: tuple[Figure, ...] = (
         formula="gross energy of the time in which no request was under way / tokens of all users",
         source="the readings of the power sensor, and the servers' counts of requests and tokens",
     ),
+    _duty(
+        name="duty.unloaded_w", label="idle power without the model", unit="W", kind="power",
+        formula="power before a model is loaded, with nothing to do", source=f"{_READINGS[:34]} before the load",
+    ),
+    _duty(
+        name="duty.load_j", label="energy of a load", unit="J", heading="load J",
+        formula="gross energy from the request to load the model until it can answer; of several loads the last",
+        source=f"{_READINGS[:34]} during the load",
+    ),
+    _duty(
+        name="duty.answer_j", label="energy of an answer", unit="J", heading="answer J",
+        formula="energy of a turn + (`--answer-tokens` - its tokens) × energy per decoded token",
+    ),
+    _duty(
+        name="duty.kept_wh_per_day", label="energy per day, model kept loaded", unit="Wh", heading="kept/day", share=1,
+        same="scope", spread=0.05,
+        formula="energy of `--requests-per-hour` answers, and idle power with the model for the rest of the time",
+    ),
+    _duty(
+        name="duty.reloaded_wh_per_day", label="energy per day, model loaded for each answer", unit="Wh", share=1,
+        heading="reloaded/day", same="scope", spread=0.05,
+        formula="energy of `--requests-per-hour` answers and loads, and idle power without the model for the rest",
+    ),
+    _duty(
+        name="duty.kept_battery_h", label="battery life, model kept loaded", unit="h", kind="time", better="higher",
+        heading="battery kept", share=1, same="scope", spread=0.05,
+        formula="`--battery-wh` / mean power with the model kept loaded",
+    ),
+    _duty(
+        name="duty.reloaded_battery_h", label="battery life, model loaded for each answer", unit="h", kind="time",
+        better="higher", heading="battery reloaded", share=1, same="scope", spread=0.05,
+        formula="`--battery-wh` / mean power with the model loaded for each answer",
+    ),
+    _duty(
+        name="duty.unload_after_s", label="unloading pays after a pause of", unit="s", kind="time", better="",
+        formula="(energy of a load - idle power without the model × its length) / idle power that the model adds",
+    ),
     Figure(
         name=_ENERGY, label="why there is no energy", kind="reason", of=("turn", "session", "watch"),
         rests_on=("rules",), formula="reason and remedy; empty when there is one", source="edgetop",
@@ -435,6 +482,33 @@ OF_TURN, OF_SESSION, OF_TEST, OF_SETTING = (
 TURN_COLUMNS = tuple(figure for figure in OF_TURN if figure.listed)
 """Where turns are listed for people; the cells are `turn_cells`."""
 
+UNLOADED_UNKNOWN = Unavailable("not measured", "run --idle SECONDS waits before the load, too")
+NO_ENERGY_OF_LOAD = Unavailable("not measured", "run --idle SECONDS reads power before the load")
+
+
+def with_duty(summary: Summary, duty: Duty | None) -> Summary:
+    """The figures of a session with those of a use of the model; `None` for the one that was recorded."""
+    if duty is None:
+        duty = summary.duty.use
+    known, energy = summary.duty, summary.energy
+    turns, rate, first_s = summary.turns or 1, summary.decode_tokens_per_s, summary.first_token_s
+    no_energy = Unavailable(summary.energy_missing)
+    basis = DutyBasis(
+        answer_j=no_energy
+        if energy is None
+        else answer_j(energy, known.measured_tokens or summary.generated_tokens / turns, duty.answer_tokens),
+        answer_s=Unavailable("too few tokens were generated")
+        if rate is None or first_s is None
+        else exact(first_s + (duty.answer_tokens - 1) / rate),
+        idle_w=no_energy if energy is None else energy.idle_w or energy.missing.get("idle_w", no_energy),
+        unloaded_w=known.unloaded_w or known.missing.get("unloaded_w", UNLOADED_UNKNOWN),
+        load_j=known.load_j or known.missing.get("load_j", NO_ENERGY_OF_LOAD),
+        load_s=Unavailable("no model was loaded") if summary.load_s is None else exact(summary.load_s),
+    )
+    figures = replace(duty_figures(basis, duty), measured_tokens=known.measured_tokens)
+    return replace(summary, duty=figures)
+
+
 LEAST, MOST = 1e-12, 1e18
 """No figure in its own unit is below or above; what is, was not measured."""
 
@@ -505,6 +579,13 @@ def turn_cells(figures: TurnFigures) -> list[str]:
     return [text_of(figure, value_of(figures, figure.name), interval=False) for figure in TURN_COLUMNS]
 
 
+def is_asked_for(figures: TurnFigures, figure: Figure) -> bool:
+    """False for what rests on energy where there is none, which one row says, and on options that were not given."""
+    if not isinstance(figures, Summary) or not figure.name.startswith("duty."):
+        return True
+    return figures.energy is not None and figures.duty.missing.get(figure.column) not in {NO_RATE, NO_BATTERY}
+
+
 def rows_of(figures: TurnFigures, *, reasons: bool = True) -> dict[str, str]:
     """The figures of a turn or a session for people: label and text, with the reason of what is missing.
 
@@ -516,6 +597,8 @@ def rows_of(figures: TurnFigures, *, reasons: bool = True) -> dict[str, str]:
             continue
         if figure.name.startswith("energy.") and figures.energy is None:
             rows["energy"] = f"{NOT_AVAILABLE}: {figures.energy_missing}"
+            continue
+        if not is_asked_for(figures, figure):
             continue
         value = value_of(figures, figure.name)
         why = f": {reason_of(figures, figure)}" if value is None and reasons else ""

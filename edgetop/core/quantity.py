@@ -34,6 +34,11 @@ class Interval(Struct, frozen=True, kw_only=True):
     u_random: float
 
 
+def exact(value: float) -> Interval:
+    """A value without an error."""
+    return Interval(value=value, low=value, high=value, u_systematic=0.0, u_random=0.0)
+
+
 def with_interval(figure: Interval | None) -> str:
     """A figure and the interval it lies in."""
     if figure is None:

@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
+from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import (
     EngineInfo,
     EnginePerf,
@@ -60,6 +61,11 @@ class Quality(Struct, frozen=True, kw_only=True):
 
 
 FORMAT_VERSION = 1
+
+REPLY_CHARACTERS_MAX: Final = 16 * 2**20
+"""Of one reply. A session's file that holds it can be read however its characters are written."""
+
+REPLY_TOKENS_MAX: Final = 2**20
 
 LARGEST: Final = 2**53
 """Whole numbers up to here are exact in every JSON reader; as microseconds they are 285 years."""
@@ -118,6 +124,7 @@ class SessionStarted(Struct, frozen=True, kw_only=True, tag="session"):
     power: str | None = None
     """The power source that the person chose by name, `none` for no power; `None` leaves the choice to edgetop."""
     bench: BenchRun | None = None
+    use: Duty = Duty()
     kind: SessionKind = "chat"
     format_version: int = FORMAT_VERSION
 
@@ -244,6 +251,8 @@ class Tokens(Struct, frozen=True, kw_only=True, tag="tokens"):
     part: ReplyPart = "answer"
     counted: bool = True
     """False: each piece is a chunk of which a server does not say how many tokens it holds."""
+    reasoned_before: bool = False
+    """What came before in the reply was reasoning, as a mark says that ended it and had no beginning."""
 
 
 class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn_end"):
@@ -252,13 +261,15 @@ class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn_end"):
     turn: int
     t_us: int
     stop_reason: StopReason
-    prompt_tokens: int
-    """All tokens of the prompt, reused ones among them."""
-    cached_tokens: int
+    prompt_tokens: int | None
+    """All tokens of the prompt, reused ones among them; `None` where a server does not say."""
+    cached_tokens: int | None
     generated_tokens: int
     """End-of-generation tokens not among them."""
-    context_used: int
-    """Tokens in the KV cache after the turn."""
+    hidden_tokens: int = 0
+    """Those of them that a server counted and did not show: reasoning."""
+    context_used: int | None
+    """Tokens in the KV cache after the turn; `None` where a server does not say."""
     seed: int | None = None
     perf: EnginePerf | None = None
     error: str = ""

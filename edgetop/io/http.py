@@ -32,6 +32,7 @@ from msgspec import Struct
 from edgetop.core.clock import monotonic_us
 from edgetop.core.errors import ModelError
 from edgetop.core.text import one_line
+from edgetop.io.log import log
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -209,17 +210,24 @@ def send(
     connection.auto_open = 0
     try:
         connection.request(method, target, body=body, headers=sent)
-        return HttpResponse(url, where, connection, connected)
+        response = HttpResponse(url, where, connection, connected)
     except BaseException as error:
         connection.close()
         connected.hang_up()
         if isinstance(error, http.client.HTTPException | OSError | ValueError):
             raise _no_answer(error, where) from error
         raise
+    log("servers", f"{method} {shown(url)}: {response.status}")
+    return response
 
 
 def get(
-    url: str, *, headers: Mapping[str, str], credential: Credential | None = None, timeouts: Timeouts
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    credential: Credential | None = None,
+    timeouts: Timeouts,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> HttpResponse:
     """Ask for a file and follow redirects, never from https to http. Any status is returned.
 
@@ -232,7 +240,14 @@ def get(
         if credential is not None and _may_see_token(parts, parse_url(credential.url)):
             sent["Authorization"] = f"Bearer {credential.token}"
         response = send(
-            "GET", url, where=shown(url), headers=sent, timeouts=timeouts, deadline_s=deadline_s, proxied=True
+            "GET",
+            url,
+            where=shown(url),
+            headers=sent,
+            timeouts=timeouts,
+            stopped=stopped,
+            deadline_s=deadline_s,
+            proxied=True,
         )
         location = response.header("Location")
         if response.status not in _REDIRECTS or not location:
@@ -309,6 +324,8 @@ def _connection(
     target = quote(parts.path or "/", safe=_PATH_SAFE) + (f"?{parts.query}" if parts.query else "")
     proxy = _proxy(parts) if proxied else None
     to_host, to_port = (host, port) if proxy is None else (proxy.hostname or "", proxy.port)
+    if parts.scheme == "http+unix":
+        return _UnixConnection(unquote(parts.netloc), timeout_s), target
     if parts.scheme == "https":
         context = ssl.create_default_context()
         secure = http.client.HTTPSConnection(to_host, to_port, timeout=timeout_s, context=context)
@@ -321,6 +338,20 @@ def _connection(
     return http.client.HTTPConnection(to_host, to_port, timeout=timeout_s), target
 
 
+class _UnixConnection(http.client.HTTPConnection):
+    """To a socket that has a path."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect. Raises OSError."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
 def _proxy(parts: SplitResult) -> SplitResult | None:
     host = parts.hostname or ""
     if is_loopback(host) or urllib.request.proxy_bypass(host):
@@ -329,10 +360,18 @@ def _proxy(parts: SplitResult) -> SplitResult | None:
     named = proxies.get(parts.scheme) or proxies.get("all")
     if not named:
         return None
-    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    try:
+        proxy = urlsplit(named if "://" in named else f"http://{named}")
+        proxy.port  # noqa: B018 - it is read here
+    except ValueError as error:
+        raise RequestError(
+            f"The environment's {parts.scheme}_proxy is no address: {one_line(str(error))}.",
+            "Write it as http://HOST:PORT, or unset it.",
+        ) from None
     if proxy.scheme != "http" or not proxy.hostname:
         raise RequestError(
-            f"The environment names a {one_line(proxy.scheme)} proxy.", "Only http:// proxies are supported."
+            f"The environment's {parts.scheme}_proxy is no http:// proxy.",
+            "Only http://HOST:PORT is supported; without a proxy, unset it.",
         )
     return proxy
 

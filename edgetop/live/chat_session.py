@@ -6,7 +6,9 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -16,21 +18,24 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
+from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.prediction import Prediction
-from edgetop.core.records import BenchRun, ModelLoaded, Predicted, Record, TurnFinished
+from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Record, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
-from edgetop.inference.catalog import remember_model
+from edgetop.inference.catalog import find_model, remember_model
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
+from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
 from edgetop.inference.protocol import Hello, Report
 from edgetop.inference.server.address import ServerChoice
-from edgetop.live.conversation import Conversation, Notice
+from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_location import ServerLocation
+from edgetop.live.sync_pulse import SyncPulse
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.meters import gpus_of
@@ -42,6 +47,7 @@ from edgetop.telemetry.model_processes import descendants
 from edgetop.telemetry.registry import Inventory, PowerChoice, elsewhere, take_inventory
 
 if TYPE_CHECKING:
+    from edgetop.io.hub import DownloadProgress
     from edgetop.live.tuned import TunedModel
 
 
@@ -92,6 +98,18 @@ class BackgroundPrediction:
             return None  # a model that the engine has loaded is not given up because we cannot read it
 
 
+_Download = tuple[Future[Path], threading.Event, Callable[[str], None], Callable[[Callable[[], Path]], None]]
+"""What comes of it, what stops it, who is told of its progress and of its end."""
+
+DOWNLOAD_SAID_US = 10 * US_PER_S
+"""How often the progress of a download is said."""
+
+IDLE_PHASES: frozenset[Phase] = frozenset({"ready", "no_model", "dead"})
+"""The engine has nothing to do."""
+
+PUMP_WAIT_S = 0.1
+"""How soon an interruption is noticed, and how often text is written without a screen."""
+
 SETTLE_S = 5.0
 """Longer than the lag of any sensor that gives a turn a figure."""
 
@@ -111,6 +129,9 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     output: Path | None = None
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
+    use: Duty = Duty()
+    sync_pulse: bool = False
+    """Begin with a load pulse, to align a meter's log by."""
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
     engine_name: str = "llama"
@@ -164,10 +185,11 @@ class LiveSession(RecordedSession):
             power=options.power.headline,
             output=options.output,
             bench=options.bench,
+            use=options.use,
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
         )
         # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
-        super().__init__(recorder, store, threads=3)
+        super().__init__(recorder, store, threads=4)
         self._prediction = BackgroundPrediction(self._background, self._predict)
         self.conversation = self._conversation = Conversation(
             start_engine=self._next_engine,
@@ -177,14 +199,49 @@ class LiveSession(RecordedSession):
             sampling=options.sampling,
             on_load=self._prediction.begin if self._predicts else lambda _name: None,
         )
+        self._download: _Download | None = None
+        self._download_words = ""
+        self._download_said_us = 0
+        self._of_store: tuple[str | None, SamplingSettings] | None = None
+        """System prompt and sampling that came with the model."""
+        self._last_idle: Future[Event | None] | None = None
+        self.pulse = SyncPulse() if options.sync_pulse else None
+        if self.pulse is not None:
+            recorder.record(self.pulse.event)
         self.tuned: TunedModel | None = None
         """The defaults that the model asked for last was tuned to, if it was."""
         self._find_sensors(self._inventory_of_machine)
         self._recovery: Future[list[RecoveredJournal]] | None = self._background.submit(store.recover)
 
     def settings_for(self, path: Path) -> EngineSettings:
-        """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default."""
+        """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default.
+
+        What a model of Ollama's brings for system prompt and sampling is taken over as well, and said.
+        """
+        engine = self._tuned_settings(path)
+        model, conversation = ollama_model(path), self.conversation
+        if self._of_store == (conversation.system, conversation.sampling):
+            conversation.system, conversation.sampling = self.options.system, self.options.sampling
+        self._of_store = None
+        if model is None:
+            return engine
+        adapts = self.options.engine_name.startswith(SERVER_ENGINE)
+        brought = store_settings(
+            model,
+            system=conversation.system,
+            sampling=conversation.sampling,
+            left_open=self.options.left_open,
+            adapts=adapts,
+        )
+        conversation.system, conversation.sampling = self._of_store = brought.system, brought.sampling
+        if brought.words:
+            self._listener(Notice(text=f"{model.name} (Ollama): {brought.words}"))
+        lora = (*engine.lora, *(str(file) for file in model.adapters)) if adapts else engine.lora
+        return replace(engine, n_ctx=brought.n_ctx or engine.n_ctx, lora=lora)
+
+    def _tuned_settings(self, path: Path) -> EngineSettings:
         self.tuned = None
+        path = weights_of(path)
         header = self.session.header
         if not self.options.left_open or header is None:
             return self.options.engine
@@ -200,17 +257,63 @@ class LiveSession(RecordedSession):
             return self.options.engine
         return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
 
+    def find_model(self, name: str) -> Path:
+        """The model of a name, for `Conversation.load`. Raises ModelError."""
+        return find_model(name, folders=self.options.model_folders)
+
+    def download(self, name: str, say: Callable[[str], None], done: Callable[[Callable[[], Path]], None]) -> None:
+        """Find or download a model while the session goes on; `done` gets what gives its path, or raises.
+
+        A download under way is stopped, as it is at the end of the session; what has come of it is kept.
+        """
+        self._stop_download()
+        stopped = threading.Event()
+
+        def report(progress: DownloadProgress) -> None:
+            self._download_words = progress.words
+
+        found = self._background.submit(
+            find_model, name, folders=self.options.model_folders, report=report, stopped=stopped.is_set
+        )
+        self._download = (found, stopped, say, done)
+
+    def _stop_download(self) -> None:
+        if self._download is not None:
+            self._download[1].set()
+            self._download = None
+
+    def _follow_download(self) -> None:
+        if self._download is None:
+            return
+        found, _, say, done = self._download
+        if found.done():
+            self._download = None
+            done(found.result)
+        elif self._download_words and monotonic_us() >= self._download_said_us + DOWNLOAD_SAID_US:
+            self._download_said_us = monotonic_us()
+            say(self._download_words)
+
     def pump(self, wait_s: float = 0.0) -> None:
-        """Take in reports and readings, waiting at most `wait_s` for the first report."""
+        """Process reports and readings, waiting at most `wait_s` for the first report."""
         self.conversation.receive(wait_s=wait_s)
         self._record_prediction()
         self._record_samples()
+        self._check_when_due()
+
+    def pump_until(self, phases: Container[Phase], *, ended: Callable[[], bool] = lambda: False) -> bool:
+        """Pump until the conversation is in one of these phases, or `ended` is true, which is False."""
+        while self.conversation.phase not in phases:
+            if ended():
+                return False
+            self.pump(wait_s=PUMP_WAIT_S)
+        return True
 
     def check(self) -> None:
-        """Look after the engine, the recording and what an earlier edgetop left; to be called about once a second."""
+        """Report trouble with the engine and the recording, and what an earlier edgetop left."""
         self._report_recovered()
+        self._follow_download()
         self.conversation.check()
-        self.recorder.check()
+        super().check()
 
     def settle(self, limit_s: float = SETTLE_S) -> None:
         """Go on reading after a turn until its energy is final, for at most `limit_s`; return at once without power.
@@ -233,7 +336,10 @@ class LiveSession(RecordedSession):
 
         Raises StoreError when the session can be written nowhere.
         """
+        self._stop_download()
         self.conversation.end_turn()
+        if self.pulse is not None:
+            self.pulse.stop()
         self._record_prediction()
         # While the engine still lives, since the last reading is to show its memory.
         self._stop_sensors()
@@ -249,13 +355,14 @@ class LiveSession(RecordedSession):
     def _record(self, record: Record) -> None:
         self.recorder.record(record)
         if isinstance(record, TurnFinished) and record.generated_tokens and self._remembers:
-            loaded = self.conversation.model
-            if loaded is not None:
-                self._background.submit(remember_model, Path(loaded.model.path))
+            source = self.conversation.source
+            if source is not None:
+                self._background.submit(remember_model, source)
         if not isinstance(record, ModelLoaded):
             return
         if self._predicts:
             self._prediction.loaded(record)
+            self._last_idle = self._background.submit(self._find_last_idle, record)
         if record.settings.rpc_servers and not self._rpc_warned:
             self._rpc_warned = True
             self._listener(rpc_notice(record.settings.rpc_servers))
@@ -267,7 +374,17 @@ class LiveSession(RecordedSession):
 
         return predict_load(load, facts, self._host, self.store.folder)
 
+    def _find_last_idle(self, load: ModelLoaded) -> Event | None:
+        from edgetop.live.this_machine import last_idle  # noqa: PLC0415 - in a thread, as predictions
+
+        header = self.session.header
+        return None if header is None else last_idle(self.store.folder, header.device, load, time.time())
+
     def _record_prediction(self) -> None:
+        if self._last_idle is not None and self._last_idle.done():
+            found, self._last_idle = self._last_idle.result(), None
+            if found is not None:
+                self.recorder.record(found)
         predicted = self._prediction.poll()
         if predicted is not None:
             self.recorder.record(predicted)

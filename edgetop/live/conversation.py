@@ -21,24 +21,27 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
 from edgetop.inference.child_process import WorkerExit
 from edgetop.inference.client import EngineProcess
+from edgetop.inference.model_stores import weights_of
 from edgetop.inference.protocol import (
     ChatMessage,
     ChoicesScored,
     Choose,
     Generate,
     Hello,
-    Load,
     LoadFailed,
     LoadProgress,
     Log,
     Measure,
+    Noted,
     Perplexity,
     Report,
     ScoreFailed,
     TextScored,
     Waiting,
+    load_of,
 )
-from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, TAKEN_BACK, ChatHistory
+from edgetop.io.log import log
+from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, UNDONE, ChatHistory
 from edgetop.session.turn import Turn
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
@@ -119,9 +122,15 @@ class Conversation:
         self.model, self.load_fraction = None, 0.0
         self.phase = "loading"
         self._mark_progress()
+        weights = weights_of(path)
         self._event("model_loading", path.name)
-        self._on_load(path)
-        self.engine.send(Load(path=str(path), settings=settings))
+        self._on_load(weights)
+        self.engine.send(load_of(weights, settings))
+
+    @property
+    def source(self) -> Path | None:
+        """What was asked to be loaded last: a model file, or a manifest that names one."""
+        return self._path
 
     def reload(self) -> None:
         """Start the engine again with the model it had; the messages stay."""
@@ -157,7 +166,7 @@ class Conversation:
             return False
         if replaced == OF_EARLIER_SESSION:
             # A turn of another session cannot be named as the one that is replaced.
-            self._event(TAKEN_BACK, "The last turn of the earlier session was undone.")
+            self._event(UNDONE, "The last turn of the earlier session was undone.")
         self.history.ask_again(prompt, self.turn + 1)
         self._generate(prompt, retry_of=replaced or None)
         return True
@@ -167,7 +176,7 @@ class Conversation:
         if self._is_busy or self.history.turn_of_last_prompt is None:
             return False
         self.history.undo()
-        self._event(TAKEN_BACK, "The last turn was undone.")
+        self._event(UNDONE, "The last turn was undone.")
         return True
 
     @property
@@ -280,6 +289,7 @@ class Conversation:
             case ModelLoaded():
                 self.model, self.phase = report, "ready"
                 self._record(report)
+                self._note_lock(report)
             case LoadFailed():
                 self.phase = "no_model"
                 self._answer_after_load = False
@@ -288,8 +298,9 @@ class Conversation:
                 self.load_fraction = report.fraction
             case TextScored() | ChoicesScored() | ScoreFailed():
                 self.phase = "ready"
-            case Waiting() | Log():
+            case Waiting() | Noted() | Log():
                 self._note(report)
+        _log_report(report)
         self._listener(report)
         if self._next_load is not None and self.phase in {"ready", "no_model"}:
             (path, settings), self._next_load = self._next_load, None
@@ -298,9 +309,9 @@ class Conversation:
             self._answer_after_load = False
             self._answer_again()
 
-    def _note(self, report: Waiting | Log) -> None:
-        if isinstance(report, Waiting):
-            self._event("waiting", report.text)
+    def _note(self, report: Waiting | Noted | Log) -> None:
+        if isinstance(report, Waiting | Noted):
+            self._event("waiting" if isinstance(report, Waiting) else "noted", report.text)
             self._notify(report.text, "", "note")
         elif report.level == "error":
             self._event("engine_log", report.text)
@@ -420,6 +431,11 @@ class Conversation:
     def _event(self, kind: str, text: str) -> None:
         self._record(Event(t_us=self._clock(), kind=kind, text=text))
 
+    def _note_lock(self, loaded: ModelLoaded) -> None:
+        if self._settings.load_mode == "mlock" != loaded.settings.load_mode:
+            what = "The kernel did not let the weights be locked in memory (mlock); they are only mapped."
+            self._notify(what, "Raise `ulimit -l`, or LimitMEMLOCK= of a service.", "warning")
+
     def _notify(self, text: str, hint: str, severity: Literal["note", "warning", "error"]) -> None:
         self._listener(Notice(text=text, hint=hint, severity=severity))
 
@@ -433,3 +449,13 @@ def _cpu_time_s(pid: int) -> float | None:
     except psutil.Error:
         return None
     return float(times.user + times.system)
+
+
+def _log_report(report: Report) -> None:
+    match report:
+        case Hello():
+            log("engine", f"process {report.pid} is {report.engine.missing or report.engine.label}")
+        case LoadFailed():
+            log("engine", f"load failed, {report.reason}: {report.message}")
+        case Log():
+            log("engine", f"{report.level}: {report.text}")

@@ -10,23 +10,28 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgetop import __version__
-from edgetop.core.clock import Clock, monotonic_us
+from edgetop.core.clock import US_PER_S, monotonic_us
+from edgetop.core.energy.duty import Duty
+from edgetop.core.energy.scopes import Headline, headline_over_hosts
 from edgetop.core.records import (
     BenchRun,
     DeviceInfo,
     Event,
     ModelLoaded,
+    Predicted,
     Record,
     ServiceSeen,
     SessionKind,
     SessionStarted,
     Tokens,
+    TurnFinished,
     TurnStarted,
 )
 from edgetop.core.sources import Unavailable
+from edgetop.io.log import log
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
-from edgetop.session.session import Session, new_session_id
+from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import Store
 from edgetop.telemetry.registry import Inventory
@@ -49,28 +54,28 @@ class Recorder:
         power: str | None = None,
         output: Path | None = None,
         bench: BenchRun | None = None,
+        use: Duty = Duty(),  # noqa: B008 - frozen
         kind: SessionKind = "chat",
         on_trouble: Callable[[str], None] = lambda _text: None,
-        clock: Clock = monotonic_us,
     ) -> None:
         """Begin a session.
 
         `store` is `None` for one that is not to be kept; `output` names its file instead of the store, `power` the
-        source of power that the person chose, and `bench` the part of a benchmark that the session is.
+        source of power that the person chose, `bench` the part of a
+        benchmark that the session is, and `use` how the model is used.
         """
         self.session = Session()
         self._store = store
         self._output = output
         self._text_recorded = text_recorded
         self._on_trouble = on_trouble
-        self._clock = clock
         self._journal: Journal | None = None
         self._before_journal: list[Record] = []
-        self._trouble_told = False
+        self._trouble_reported = False
         self._power_sources = ""
         self.record(
             SessionStarted(
-                t_us=clock(),
+                t_us=monotonic_us(),
                 session_id=new_session_id(),
                 started_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
                 edgetop_version=__version__,
@@ -78,12 +83,13 @@ class Recorder:
                 text_recorded=text_recorded,
                 power=power,
                 bench=bench,
+                use=use,
                 kind=kind,
             )
         )
 
     @property
-    def kept(self) -> bool:
+    def is_recorded(self) -> bool:
         """Whether the session is to be kept at all."""
         return self._store is not None
 
@@ -97,12 +103,13 @@ class Recorder:
         if not self._text_recorded:
             record = _without_text(record)
         self.session.apply(record)
-        self._keep(record)
+        self._write_to_journal(record)
+        _log_record(record)
         if isinstance(record, TurnStarted):
             self._note_power_source(record.t_us)
 
     def _note_power_source(self, t_us: int) -> None:
-        """Say so when another source of power than that of the turn before measures the one that begins."""
+        """Say so when another source of power measures from now on."""
         found = headline_of(self.session, meters_of(self.session))
         sources = "" if isinstance(found, Unavailable) else " + ".join(meter.name for meter in found.meters)
         before, self._power_sources = self._power_sources, sources or self._power_sources
@@ -110,7 +117,18 @@ class Recorder:
             text = f"Power comes from {sources} instead of {before}."
             self.record(Event(t_us=t_us, kind="power_source_changed", text=text, data={"source": sources}))
 
-    def _keep(self, record: Record) -> None:
+    def choose_power(self, name: str | None) -> Headline | Unavailable:
+        """Take the named source for that of the device, in all turns of the session; by default the widest.
+
+        The meters that stand for the device from now on. Where there are none by that name, all stays as it is.
+        """
+        if name is not None and isinstance(found := headline_over_hosts(meters_of(self.session), name), Unavailable):
+            return found
+        text = "Power comes from the widest source." if name is None else f"Power comes from {name}, as chosen."
+        self.record(Event(t_us=monotonic_us(), kind=POWER_CHOSEN, text=text, data={"source": name or ""}))
+        return headline_of(self.session, meters_of(self.session))
+
+    def _write_to_journal(self, record: Record) -> None:
         if self._store is None:
             return
         if self._journal is not None:
@@ -123,16 +141,21 @@ class Recorder:
             self._open_journal(self._store, f"watch {record.kind}")
 
     def check(self) -> None:
-        """Say so, once each, when writing fails and when it works again; to be called about once a second."""
+        """Say so, once each, when writing fails and when it works again, and when a watch has another source of power.
+
+        To be called about once a second.
+        """
+        if self.session.header is not None and self.session.header.kind == "watch":
+            self._note_power_source(monotonic_us())
         trouble = self.trouble
-        if trouble and not self._trouble_told:
-            self._trouble_told = True
-            self.record(Event(t_us=self._clock(), kind="recording_paused", text=trouble))
+        if trouble and not self._trouble_reported:
+            self._trouble_reported = True
+            self.record(Event(t_us=monotonic_us(), kind="recording_paused", text=trouble))
             self._on_trouble(f"{trouble} All goes on, and what happens is kept in memory until it can be written.")
-        elif self._trouble_told and not trouble:
-            self._trouble_told = False
+        elif self._trouble_reported and not trouble:
+            self._trouble_reported = False
             self.record(
-                Event(t_us=self._clock(), kind="recording_resumed", text="Recording goes on; nothing was lost.")
+                Event(t_us=monotonic_us(), kind="recording_resumed", text="Recording goes on; nothing was lost.")
             )
             self._on_trouble("Recording goes on; nothing was lost.")
 
@@ -143,7 +166,7 @@ class Recorder:
         """
         if self._journal is None or self._store is None:
             return None
-        self.record(Event(t_us=self._clock(), kind="session_ended", text="The session was closed."))
+        self.record(Event(t_us=monotonic_us(), kind="session_ended", text="The session was closed."))
         path = self._store.finish(self.session, self._journal, output=self._output)
         self._journal = None
         self._store = None
@@ -169,6 +192,7 @@ class RecordedSession:
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
+        self._checked_us = monotonic_us()
         self._inventory: Future[Inventory] | None = None
         self._sampler: Sampler | None = None
 
@@ -189,6 +213,16 @@ class RecordedSession:
     def snapshot(self) -> Snapshot:
         """The session as it is now."""
         return snapshot(self.session, self.now_us())
+
+    def check(self) -> None:
+        """Report trouble with the recording; `pump` does it about once a second."""
+        self.recorder.check()
+
+    def _check_when_due(self) -> None:
+        now_us = monotonic_us()
+        if now_us - self._checked_us >= US_PER_S:
+            self._checked_us = now_us
+            self.check()
 
     def _find_sensors(self, find: Callable[[], Inventory]) -> None:
         """Look for sensors in the background, and read them from then on."""
@@ -214,6 +248,26 @@ class RecordedSession:
             inventory, self._inventory = self._inventory, None
             self._sampler = Sampler(inventory.result())
             self._sampler.start()
+
+
+def _log_record(record: Record) -> None:
+    """Everything but readings and texts."""
+    match record:
+        case ModelLoaded(model=model, engine=engine):
+            log("engine", f"{model.name} {model.quantization} loaded by {engine.label} in {record.load_s:.2f} s")
+            log("engine", f"settings {record.settings}")
+            log("engine", f"memory {record.memory}")
+        case TurnStarted():
+            log("engine", f"turn {record.turn} begins")
+        case TurnFinished():
+            tokens = f"{record.prompt_tokens} + {record.generated_tokens} tokens"
+            log("engine", f"turn {record.turn} ends: {record.stop_reason}, {tokens} {record.error}")
+        case Predicted():
+            log("decisions", f"expected: {record.prediction}")
+        case ServiceSeen():
+            log("servers", f"{record.kind} seen")
+        case Event():
+            log("decisions", f"{record.kind}: {record.text}")
 
 
 def _without_text(record: Record) -> Record:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,14 +22,14 @@ from edgetop.core.records import Event, Record, Sampled, ServiceSeen, SourceAdde
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.core.text import one_line
 from edgetop.core.token_counts import NOT_RUNNING, ReportedCount, TokenSum
-from edgetop.inference.server.address import Address
+from edgetop.inference.server.address import Address, ServerChoice, key_of
 from edgetop.inference.server.detection import detect, server_process_names, server_programs
-from edgetop.inference.server.usage import PollResult, ServerPoller, State, Usage
+from edgetop.inference.server.usage import PollResult, ServerPoller, State, Usage, together
 from edgetop.live.server_location import ServerLocation
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses, listening_pid
 from edgetop.telemetry.nvidia import GpuProcesses
-from edgetop.telemetry.processes import ENDED, GroupUse
+from edgetop.telemetry.processes import ENDED, GroupUse, holds_gpu
 
 PERIOD_S = 1.0
 
@@ -49,6 +51,10 @@ SCAN_EVERY = 5
 """Rounds from one scan for processes to the next."""
 
 SERVERS_MAX = 32
+
+_KEY_FLAGS, _KEY_VARIABLE, _KEY_FILE_VARIABLE = ("--api-key",), "LLAMA_API_KEY", "LLAMA_ARG_API_KEY_FILE"
+
+FOR_OLLAMA = "set LLAMA_ARG_ENDPOINT_METRICS=1 in Ollama's environment"
 
 STOP_S = 5.0
 """How long `stop` waits for a poll under way."""
@@ -88,6 +94,19 @@ _SERVER_CHANNELS = (
 _PROCESS_CHANNELS = (Channel(name="rss", unit="B"), Channel(name="cpu", unit="%", digits=1))
 
 
+STATE_WORDS: Final[Mapping[State, str]] = {
+    "answers": "answers",
+    "asleep": "asleep",
+    "loading": "loading its model",
+    "busy": "busy",
+    "silent": "no answer",
+    "down": "ended",
+    "needs_key": "needs a key",
+    "refuses": "refuses",
+}
+"""For a person."""
+
+
 class ServerStatus(Struct, frozen=True, kw_only=True):
     """A server as it was in the last round, for a person."""
 
@@ -123,6 +142,9 @@ class MonitoredServer:
         self.poller = poller
         self.is_given = poller is not None
         self.last_poll: PollResult | None = None
+        self.engines: dict[int, ServerPoller] = {}
+        """Of the servers that answer for it, by process."""
+        self._of_engines = TokenSum()
         self._remote = remote
         self._host = host
         self._use = GroupUse(host)
@@ -192,8 +214,8 @@ class MonitoredServer:
         """Poll the server, unless it is not due yet."""
         if self.poller is None or time.monotonic() < self._due_s:
             return
-        result = self.last_poll = self.poller.poll()
-        if result.state in {"silent", "refuses"}:
+        result = self.last_poll = self._with_engines(self.poller.poll())
+        if result.state in {"silent", "refuses", "needs_key"}:
             self._due_s = time.monotonic() + BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
             self._failures += 1
         else:
@@ -206,6 +228,17 @@ class MonitoredServer:
                 self._counted = (result.t_us, result.usage.tokens)
                 if counted is not None and result.t_us > counted[0] and result.usage.tokens >= counted[1]:
                     self._rate = (result.usage.tokens - counted[1]) * US_PER_S / (result.t_us - counted[0])
+
+    def _with_engines(self, result: PollResult) -> PollResult:
+        """With what the servers count that answer for it, where it counts nothing itself."""
+        text = {pid: poller.poll().usage for pid, poller in self.engines.items()}
+        usages: dict[Hashable, Usage] = {pid: usage for pid, usage in text.items() if usage is not None}
+        if result.usage is None or result.usage.counts != "nothing" or len(usages) < len(text) or not usages:
+            return result
+        usage = together(usages, result.usage, self._of_engines)
+        if usage.kind == "ollama" and usage.no_count is not None:
+            usage = replace(usage, no_count=Unavailable(usage.no_count.reason, FOR_OLLAMA))
+        return replace(result, usage=usage)
 
     def measure(self) -> None:
         """Read what its processes use."""
@@ -334,16 +367,14 @@ def _sampled(source: str, t_us: int, values: Sequence[float | Unavailable]) -> S
 class ServerMonitor:
     """Polls from `start` to `stop`, in a thread of its own; records wait until `drain`."""
 
-    def __init__(
-        self, host: Host, given: Sequence[Address] = (), *, key: str = "", remote_counts: bool = False
-    ) -> None:
-        """`given` are servers in addition to those that are found; only they are sent the `key`.
+    def __init__(self, host: Host, given: Mapping[Address, str] | None = None, *, remote_counts: bool = False) -> None:
+        """`given` are servers in addition to those that are found, each with its key.
 
         `remote_counts` says that the power of other machines is measured as well, so that their tokens count.
         """
         self._host = host
         self._processes = ModelProcesses(host, server_programs())
-        self._gpu = GpuProcesses()
+        self._gpu = GpuProcesses(host)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._records: list[Record] = [SourceAdded(source=SOURCE)]
@@ -353,10 +384,13 @@ class ServerMonitor:
         """All watched processes that run."""
         self.rounds = 0
         """How many have ended."""
+        self.uses_gpu: bool | None = False
+        """Whether a GPU computes for the servers; `None` where one holds a model, or that is not shown."""
         self._tokens, self._prompts = TokenSum(), TokenSum()
+        self._tokens_before: float | None = None
         self._numbers = count(1)
         self._servers: list[MonitoredServer] = []
-        for address in given:
+        for address, key in (given or {}).items():
             location = ServerLocation(address)
             missing = None if location.is_here or remote_counts else location.no_power
             poller = self._new_poller(address, key)
@@ -398,7 +432,20 @@ class ServerMonitor:
             self._records += records
         self.rows = tuple(server.status() for server in self._servers)
         self.pids = tuple(pid for server in self._servers for pid in server.pids)
+        self.uses_gpu = self._use_of_gpus(records)
         self.rounds += 1
+
+    def _use_of_gpus(self, records: Sequence[Record]) -> bool | None:
+        """See `uses_gpu`. A server computes while tokens come or requests run; one that does not tell may always."""
+        if all(holds_gpu(self._host, pid) is False for pid in self.pids):
+            return False
+        before, self._tokens_before = self._tokens_before, None
+        for record in records:
+            if isinstance(record, Sampled) and record.source == SOURCE.name:
+                self._tokens_before, _, running, *_ = record.values
+                known = self._tokens_before is not None and before is not None
+                return True if running or not known or self._tokens_before != before else None
+        return True
 
     def _run(self) -> None:
         period_us = round(PERIOD_S * US_PER_S)
@@ -431,10 +478,43 @@ class ServerMonitor:
                 server.process = process
                 self._servers.append(server)
         for server in self._servers:
-            if server.poller is None and server.process is not None and server.process.addresses:
-                server.poller = self._new_poller(Address("http", *server.process.addresses[0]))
+            if server.process is not None:
+                self._equip(server, server.process)
             used = [gpu[pid] for pid in server.pids if pid in gpu]
             server.gpu_bytes = sum(used) if used else None
+
+    def _equip(self, server: MonitoredServer, process: ModelProcess) -> None:
+        """Poll a process that has an address, and those that answer for it."""
+        if server.poller is None:
+            server.poller = self._poller_of(process)
+        elif server.is_given:
+            server.poller.sleepless = self._never_sleeps(process)
+        running = {engine.pid for engine in process.engines}
+        server.engines = {pid: poller for pid, poller in server.engines.items() if pid in running}
+        for engine in process.engines:
+            if engine.pid not in server.engines and (poller := self._poller_of(engine)) is not None:
+                server.engines[engine.pid] = poller
+
+    def _poller_of(self, process: ModelProcess) -> ServerPoller | None:
+        """One that has the key with which a server of one's own was started."""
+        if not process.addresses:
+            return None
+        poller = self._new_poller(Address("http", *process.addresses[0]), self._key_of(process))
+        poller.sleepless = self._never_sleeps(process)
+        return poller
+
+    def _key_of(self, process: ModelProcess) -> str:
+        if process.uid != os.geteuid():
+            return ""
+        key = (process.setting(self._host, _KEY_FLAGS, _KEY_VARIABLE) or "").partition(",")[0]
+        if not key and (file := process.setting(self._host, ("--api-key-file",), _KEY_FILE_VARIABLE)):
+            with suppress(ValueError):
+                key = key_of(ServerChoice(url="", key_file=file), None)
+        return key if key.isascii() and key.isprintable() else ""
+
+    def _never_sleeps(self, process: ModelProcess) -> bool:
+        after_s = process.setting(self._host, ("--sleep-idle-seconds",), "LLAMA_ARG_SLEEP_IDLE_SECONDS")
+        return after_s is not None and (not after_s or after_s.startswith("-"))
 
     def _process_of(self, server: MonitoredServer, found: Sequence[ModelProcess]) -> ModelProcess | None:
         """The process of a server: the one it was, else the one that listens at its address now."""

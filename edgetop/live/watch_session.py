@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -24,10 +24,9 @@ NOTHING_RUNS = Unavailable("no model process was found on this machine")
 class WatchOptions(Struct, frozen=True, kw_only=True):
     """What is watched, and how it is recorded."""
 
-    servers: tuple[Address, ...] = ()
-    """Servers to ask besides those that are found on this machine."""
-    key: str = ""
-    """Sent to these servers alone, and never recorded."""
+    servers: Mapping[Address, str] = {}
+    """Servers to ask besides those that are found on this machine, each with its key, which no other server is sent and
+    which is never recorded; empty without one."""
     sysroot: Path = Path("/")
     power: PowerChoice = PowerChoice()
     record: bool = True
@@ -46,7 +45,7 @@ class WatchSession(RecordedSession):
             worker_pid=self._first_pid,
             helper_pids=self._other_pids,
             no_worker=lambda: NOTHING_RUNS,
-            uses_gpu=lambda: True,
+            uses_gpu=lambda: None if self._watch is None else self._watch.uses_gpu,
         )
         recorder = Recorder(
             device=describe(self._host),
@@ -58,9 +57,7 @@ class WatchSession(RecordedSession):
             on_trouble=on_trouble,
         )
         super().__init__(recorder, store)
-        self._watch = ServerMonitor(
-            self._host, options.servers, key=options.key, remote_counts=bool(options.power.streams)
-        )
+        self._watch = ServerMonitor(self._host, options.servers, remote_counts=bool(options.power.streams))
         self._watch.start()
         self._find_sensors(self._inventory_of_machine)
 
@@ -70,20 +67,17 @@ class WatchSession(RecordedSession):
         return () if self._watch is None else self._watch.rows
 
     @property
-    def has_looked(self) -> bool:
+    def has_searched(self) -> bool:
         """Whether everything has been looked for and the sensors are being read."""
         return self._watch is not None and self._watch.rounds > 0 and self.has_sensors
 
     def pump(self) -> None:
-        """Take in what was seen and read since the call before."""
+        """Process what was seen and read since the last call."""
         self._record_samples()
         if self._watch is not None:
             for record in self._watch.drain():
                 self.recorder.record(record)
-
-    def check(self) -> None:
-        """Look after the recording; to be called about once a second."""
-        self.recorder.check()
+        self._check_when_due()
 
     def close(self) -> Path | None:
         """End the reading and save the session; its path, or `None` if there was nothing to keep.

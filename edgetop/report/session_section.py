@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.tokens import Energy, grade_text
-from edgetop.core.figures import OF_SESSION, TURN_COLUMNS, Summary, reason_of, text_of, turn_cells, value_of
+from edgetop.core.figures import OF_SESSION, TURN_COLUMNS, Summary, is_asked_for, reason_of, text_of, value_of
 from edgetop.core.format import (
     NOT_AVAILABLE,
     format_bytes,
@@ -17,6 +17,7 @@ from edgetop.core.format import (
     format_duration,
     format_seconds,
     format_significant,
+    format_time,
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.records import LoadEntry
@@ -53,7 +54,9 @@ class Measurement(Struct, frozen=True, kw_only=True):
 def measurements_of(summary: Summary, *, energy: bool) -> Iterator[Measurement]:
     """The figures of energy, or all others, and how they are computed; why one is missing where it is."""
     for figure in OF_SESSION:
-        if figure.kind == "reason" or figure.name.startswith("energy.") != energy:
+        if figure.kind == "reason" or figure.name.startswith(("energy.", "duty.")) != energy:
+            continue
+        if not is_asked_for(summary, figure):
             continue
         value = value_of(summary, figure.name)
         if energy and isinstance(value, str):
@@ -105,18 +108,6 @@ class SourceText(Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
 
 
-class TurnText(Struct, frozen=True, kw_only=True):
-    """One turn."""
-
-    number: int
-    cells: tuple[str, ...]
-    prompt: str | None
-    system: str | None
-    reply: tuple[tuple[str, str], ...]
-    """Part and text of each span."""
-    error: str
-
-
 TURN_HEADINGS = ("turn", *(figure.heading for figure in TURN_COLUMNS))
 
 
@@ -141,7 +132,7 @@ def facts_of(file: SessionFile) -> dict[str, list[Fact]]:
         "Servers that were watched": _watch_facts(file),
         "Session": [
             ("id", file.id),
-            ("started", file.started_at),
+            ("started", format_time(file.started_at)),
             ("length", format_duration(file.duration_us / US_PER_S)),
             ("recorded by", f"edgetop {file.edgetop_version}"),
             ("tags", ", ".join(file.tags)),
@@ -188,7 +179,7 @@ def sources_of(file: SessionFile) -> Iterator[SourceText]:
         )
 
 
-def absent_of(file: SessionFile) -> list[Fact]:
+def absent_facts(file: SessionFile) -> list[Fact]:
     """The kinds of reading that the machine does not give."""
     return [Fact(name=name, value=str(missing)) for name, missing in file.absent.items()]
 
@@ -196,19 +187,6 @@ def absent_of(file: SessionFile) -> list[Fact]:
 def events_of(file: SessionFile) -> list[tuple[float, str]]:
     """Seconds since the session began and what happened, without what happens in every session."""
     return [(event.t_us / US_PER_S, event.text) for event in file.events if event.kind not in ROUTINE_EVENTS]
-
-
-def turns_of(file: SessionFile) -> Iterator[TurnText]:
-    """The turns with their figures and texts."""
-    for turn in file.turns:
-        yield TurnText(
-            number=turn.turn,
-            cells=tuple(turn_cells(turn.figures)),
-            prompt=turn.prompt,
-            system=turn.system,
-            reply=tuple((span.part, span.text) for span in turn.reply if span.text),
-            error=turn.end.error if turn.end is not None else "",
-        )
 
 
 def _model_facts(load: LoadEntry) -> list[tuple[str, str]]:

@@ -24,17 +24,32 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.energy.scopes import Headline, host_name, other_views
-from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, session_energy, sum_of, turn_energy
-from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, turn_together
-from edgetop.core.records import LARGEST
+from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, net_of, session_energy, sum_of, turn_energy
+from edgetop.core.energy.uncertainty import graded
+from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, power_of, turn_together
+from edgetop.core.figures import UNLOADED_UNKNOWN
+from edgetop.core.quantity import Quantity, summed
+from edgetop.core.records import LARGEST, ModelLoaded
 from edgetop.core.sources import Meter, Scope, SourceInfo, Unavailable
-from edgetop.session.meters import ActivityLog, ChannelFeed, headlines_of, meters_of, runs_on, weakened_by
+from edgetop.session.meters import (
+    HELD_BY_SERVER,
+    ActivityLog,
+    ChannelFeed,
+    headlines_of,
+    load_start_us,
+    meters_of,
+    runs_on,
+    stored_idle,
+    unloaded_spans,
+    weakened_by,
+)
 from edgetop.session.session import PerSession, Session
 from edgetop.session.turn import Turn
 
 NO_TURN = Unavailable("there is no turn yet")
 NO_REPLY = Unavailable("the answer has fewer than two tokens")
 
+NO_LOAD = Unavailable("no model was loaded")
 NO_TOKENS_YET = Unavailable("waiting for the first tokens")
 
 
@@ -159,6 +174,7 @@ class SessionEnergy:
         self._session = session
         self._infos = _infos(session)
         self._runs_on = runs_on(session)
+        self._chosen = _chosen(session)
         self._meters = meters_of(session)
         if headlines is None:
             headlines = headlines_of(session, self._meters)
@@ -196,7 +212,7 @@ class SessionEnergy:
         """
         if until_us < self._until_us or _infos(self._session) != self._infos or not self._take_moments():
             return False
-        if runs_on(self._session) != self._runs_on:
+        if runs_on(self._session) != self._runs_on or _chosen(self._session) != self._chosen:
             return False
         if isinstance(self._widest, Unavailable):
             again = headlines_of(self._session, self._meters)
@@ -276,13 +292,13 @@ class SessionEnergy:
 
         Of the sources it is that one which gives most of them.
         """
-        return self._turns_together(count)[1]
+        return self.measured_turns(count)[1]
 
-    def _turns_together(self, count: int) -> tuple[int, Energy | Unavailable]:
-        """How many turns are in it, and their energy."""
+    def measured_turns(self, count: int) -> tuple[int, Energy | Unavailable]:
+        """How many of them are in it, and their energy."""
         measured, own = self._own_turns(count)
         if self._next is not None and (measured < count or isinstance(own, Unavailable)):
-            more, narrower = self._next._turns_together(count)  # noqa: SLF001 - another of this class
+            more, narrower = self._next.measured_turns(count)
             if not isinstance(narrower, Unavailable) and (more > measured or isinstance(own, Unavailable)):
                 return more, narrower
         return measured, own
@@ -307,6 +323,48 @@ class SessionEnergy:
         if total.turns is None:
             return 0, total.missing
         return total.measured, session_energy(total.turns, self._basis(self._widest, total.flags, total.other_j))
+
+    def duty_parts(
+        self, source: str, load: ModelLoaded | None
+    ) -> tuple[Quantity | Unavailable, Quantity | Unavailable]:
+        """Idle power without a model in W, and the energy of a load in J, by the sources that a figure names."""
+        account: SessionEnergy = self
+        while account._next is not None and account._source != source:
+            account = account._next
+        if isinstance(account._widest, Unavailable):  # noqa: SLF001 - the same
+            return account._widest, account._widest  # noqa: SLF001 - the same
+        return account._unloaded_w(), account._load_j(account._widest, load)  # noqa: SLF001 - the same
+
+    @property
+    def _source(self) -> str:
+        return "" if isinstance(self._widest, Unavailable) else self._basis(self._widest, (), None).source
+
+    def _unloaded_w(self) -> Quantity | Unavailable:
+        spans = unloaded_spans(self._session, self._until_us)
+        if isinstance(spans, Unavailable):
+            return spans
+        known: list[Quantity] = []
+        for feed in self._feeds:
+            tracker = feed.estimator.tracker()
+            for start_us, end_us in spans:
+                tracker.quiet_from(start_us)
+                tracker.busy_from(end_us)
+            latest = tracker.latest()
+            if latest is None or not tracker.is_known:
+                return UNLOADED_UNKNOWN
+            known.append(power_of(feed.estimator.curve, latest.power_w, latest.u_w))
+        return summed(known)
+
+    def _load_j(self, headline: Headline, load: ModelLoaded | None) -> Quantity | Unavailable:
+        if load is None or load.engine.server:
+            return NO_LOAD if load is None else HELD_BY_SERVER
+        windows = [feed.measured(load_start_us(load), load.t_us, UNLOADED_UNKNOWN) for feed in self._feeds]
+        missing = next((each for each in windows if isinstance(each, Unavailable)), None)
+        if missing is not None:
+            return replace(missing, hint=UNLOADED_UNKNOWN.hint)
+        whole = summed(each.gross for each in windows if isinstance(each, Window))
+        grade = graded(whole, headline.scope, True, ())
+        return grade if isinstance(grade, Unavailable) else whole
 
     def power_at(self, t_us: int) -> PowerNow | Unavailable:
         """The latest power of the headline, a mean over what its sensor can tell apart; its age is seen from `t_us`."""
@@ -438,10 +496,18 @@ class SessionEnergy:
     def _measured(self, span: TurnSpan) -> MeasuredTurn:
         temperature_c = _temperature(self._session, span.submitted_us)
         turns = [feed.turn(span, temperature_c) for feed in self._feeds]
+        windows = by_host(turns, [feed.estimator.meter for feed in self._feeds])
+        flags = weakened_by(self._session, span.submitted_us, span.last_us)
+        if isinstance(windows, TurnWindows) and windows.turn.net is None and isinstance(self._widest, Headline):
+            stored = stored_idle(self._session, self._widest.scope, self._source)
+            if stored is not None:
+                net = net_of(windows.turn, stored.power)
+                windows = replace(windows, turn=replace(windows.turn, net=net, idle=stored.power, no_idle=None))
+                flags = (*flags, stored.flag)
         return MeasuredTurn(
-            windows=by_host(turns, [feed.estimator.meter for feed in self._feeds]),
+            windows=windows,
             span=span,
-            flags=weakened_by(self._session, span.submitted_us, span.last_us),
+            flags=flags,
             other_j=self._other_j(span, turns),
         )
 
@@ -510,6 +576,11 @@ def account_moment(session: Session, t_us: int) -> int:
 def _infos(session: Session) -> tuple[SourceInfo, ...]:
     """What the meters are made of."""
     return tuple(series.info for series in session.series.values())
+
+
+def _chosen(session: Session) -> str | None:
+    """The source of power that the person chose."""
+    return None if session.header is None else session.header.power
 
 
 def _has_ended(session: Session, t_us: int) -> bool:

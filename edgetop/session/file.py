@@ -18,6 +18,7 @@ from typing import Annotated, Final, Literal, TypeVar
 
 from msgspec import Meta, Struct
 
+from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EnginePerf, SamplingSettings
 from edgetop.core.figures import Summary, TurnFigures, WatchFigures
 from edgetop.core.records import (
@@ -71,6 +72,8 @@ class SessionHead(Struct, frozen=True, kw_only=True):
     text_recorded: bool = True
     power: str | None = None
     """The power source that the person chose by name; `none` for no power at all."""
+    use: Duty = Duty()
+    """How the model is used, as the person said when it was recorded."""
     tags: tuple[str, ...] = ()
     notes: str = ""
     device: DeviceInfo
@@ -136,10 +139,13 @@ class TurnEnd(Struct, frozen=True, kw_only=True):
     """How a turn ended, as the engine said."""
 
     stop_reason: StopReason
-    prompt_tokens: Count
-    cached_tokens: Count
+    prompt_tokens: Count | None
+    """`None` where a server does not say, as of the next two."""
+    cached_tokens: Count | None
     generated_tokens: Count
-    context_used: Count
+    hidden_tokens: Count = 0
+    """Generated ones that a server counted and did not show."""
+    context_used: Count | None
     seed: int | None = None
     perf: EnginePerf | None = None
     error: str = ""
@@ -220,6 +226,7 @@ def to_file(session: Session) -> SessionFile:
         edgetop_version=header.edgetop_version,
         text_recorded=header.text_recorded,
         power=header.power,
+        use=header.use,
         device=header.device,
         loads=tuple(_copied(LoadEntry, load) for load in session.loads),
         predictions=tuple(_copied(PredictionEntry, each) for each in session.predictions),
@@ -254,6 +261,7 @@ def to_session(file: SessionFile) -> Session:
         device=file.device,
         text_recorded=file.text_recorded,
         power=file.power,
+        use=file.use,
         bench=file.bench,
         kind=file.kind,
         format_version=file.version,

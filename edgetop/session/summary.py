@@ -13,13 +13,24 @@ from msgspec.structs import replace
 
 from edgetop.core import sources
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.duty import Duty, DutyFigures, with_found
 from edgetop.core.energy.tokens import Energy
-from edgetop.core.figures import BANDWIDTH_MISSING, LimitedBy, MemoryFigures, OwnCost, Summary, TokenGaps, TurnFigures
+from edgetop.core.figures import (
+    BANDWIDTH_MISSING,
+    LimitedBy,
+    MemoryFigures,
+    OwnCost,
+    Summary,
+    TokenGaps,
+    TurnFigures,
+    with_duty,
+)
 from edgetop.core.prediction import Prediction
+from edgetop.core.quantity import figure
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
-from edgetop.session.energy import SETTLED_US, energy_of
+from edgetop.session.energy import SETTLED_US, SessionEnergy, energy_of
 from edgetop.session.limits import NO_TRAFFIC, UNKNOWN, Limit, Traffic, decode_traffic, limit_between, limit_of_machine
 from edgetop.session.session import PerSession, RunningStats, Session
 from edgetop.session.turn import (
@@ -290,10 +301,12 @@ def _plus(session: Session, totals: Totals, progress: TurnProgress, limit: Limit
 def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int) -> Summary:
     """The figures of a session at `t_us`, with the `sums` over its turns until then and the last model loaded."""
     totals = sums.totals
-    energy, missing = _energy_or_reason(energy_of(session, t_us).turns_together(totals.seen))
+    account = energy_of(session, t_us)
+    count, found = account.measured_turns(totals.seen)
+    energy, missing = _energy_or_reason(found)
     own_cpu, own_rss = _extremes(session, sources.OWN_CPU, t_us), _extremes(session, sources.OWN_RSS, t_us)
     first_token_us = percentile(sorted(sums.first_token_us), 50)
-    return Summary(
+    summary = Summary(
         decode_tokens_per_s=tokens_per_s(totals.decode_intervals, totals.decode_us),
         prefill_tokens_per_s=tokens_per_s(totals.evaluated_tokens, totals.prefill_us),
         first_token_s=None if first_token_us is None else first_token_us / US_PER_S,
@@ -311,7 +324,18 @@ def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int
         energy=energy,
         energy_missing=missing,
         own_cost=OwnCost(cpu_percent=own_cpu.mean, rss_bytes=_whole(own_rss.most)),
+        duty=_duty(account, energy, count, load),
     )
+    return with_duty(summary, Duty() if session.header is None else session.header.use)
+
+
+def _duty(account: SessionEnergy, energy: Energy | None, count: int, load: ModelLoaded | None) -> DutyFigures:
+    """What only the readings tell of a use of the model; the rest is made from other figures."""
+    parts = zip(("unloaded_w", "load_j"), account.duty_parts(energy.source if energy else "", load), strict=True)
+    all_in = energy.j_per_token if energy else None
+    tokens = energy.gross_j.value / all_in.value / count if energy and all_in and all_in.value else None
+    found = {name: each if isinstance(each, Unavailable) else figure(each) for name, each in parts}
+    return with_found(DutyFigures(measured_tokens=tokens), found)
 
 
 def _energy_or_reason(energy: Energy | Unavailable) -> tuple[Energy | None, str]:
@@ -364,25 +388,32 @@ def _gaps(session: Session, index: int, progress: TurnProgress) -> TokenGaps | N
 
 
 def _memory(session: Session, load: ModelLoaded | None, t_us: int) -> MemoryFigures:
+    """What was reserved, and the extremes of what was read; those of sensors not read since the load say nothing."""
+    since_us = 0 if load is None else load.t_us
+
+    def extremes(channel: str) -> RunningStats:
+        found = session.find_channel(channel)
+        count = 0 if found is None else found[0].count_until(t_us)
+        read = found is not None and count > 0 and found[0].t_us[count - 1] >= since_us
+        return _extremes(session, channel, t_us) if read else RunningStats()
+
+    resident = [extremes(name).most for name in (sources.ENGINE_RSS, sources.ENGINE_RSS_PEAK)]
+    # Of all GPUs together: a model may lie on several, and each fills up as it is loaded.
+    gpus = [
+        extremes(name).most
+        for name in session.channels()
+        if name.startswith(sources.GPU_PREFIX) and name.endswith(sources.GPU_MEMORY_USED_SUFFIX)
+    ]
+    gpu_peaks = [peak for peak in gpus if peak is not None]
     return MemoryFigures(
         weights_bytes=None if load is None else load.memory.weights_bytes,
         kv_bytes=None if load is None else load.memory.kv_bytes,
         compute_bytes=None if load is None else load.memory.compute_bytes,
-        rss_peak_bytes=_whole(_extremes(session, sources.ENGINE_RSS, t_us).most),
-        available_min_bytes=_whole(_extremes(session, sources.MEMORY_AVAILABLE, t_us).least),
-        swap_peak_bytes=_whole(_extremes(session, sources.SWAP_USED, t_us).most),
-        gpu_peak_bytes=_whole(_gpu_peak_bytes(session, t_us)),
+        rss_peak_bytes=_whole(max((peak for peak in resident if peak is not None), default=None)),
+        available_min_bytes=_whole(extremes(sources.MEMORY_AVAILABLE).least),
+        swap_peak_bytes=_whole(extremes(sources.SWAP_USED).most),
+        gpu_peak_bytes=_whole(sum(gpu_peaks) if gpu_peaks else None),
     )
-
-
-def _gpu_peak_bytes(session: Session, t_us: int) -> float | None:
-    """The peaks of all GPUs together: a model may lie on several, and each fills up as it is loaded."""
-    peaks = [
-        _extremes(session, name, t_us).most
-        for name in session.channels()
-        if name.startswith(sources.GPU_PREFIX) and name.endswith(sources.GPU_MEMORY_USED_SUFFIX)
-    ]
-    return sum(peak for peak in peaks if peak is not None) if any(peak is not None for peak in peaks) else None
 
 
 def _extremes(session: Session, channel: str, t_us: int) -> RunningStats:

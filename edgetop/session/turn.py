@@ -23,6 +23,9 @@ RECENT_US = 2 * US_PER_S
 BATCH_US = 250_000
 """Tokens reach the session some at a time; only a longer silence than this is a stall."""
 
+TOGETHER_US = 500
+"""Chunks that follow each other sooner than this left the server together."""
+
 US_PER_MS = 1000
 
 
@@ -38,6 +41,8 @@ class TurnProgress(Struct, frozen=True, kw_only=True):
     to_evaluate: int | None = None
     cached: int | None = None
     generated: int = 0
+    hidden: int = 0
+    """Those of them that were generated before the first stamp and not shown."""
     counted: bool = True
     """False while a server has not said how many tokens its chunks hold: `generated` is then the number of chunks."""
     first_tokens: int = 1
@@ -53,7 +58,7 @@ class TurnProgress(Struct, frozen=True, kw_only=True):
     @property
     def after_first(self) -> int | None:
         """Tokens that came after the first stamp; `None` where they have not been counted."""
-        return max(0, self.generated - self.first_tokens) if self.counted else None
+        return max(0, self.generated - self.hidden - self.first_tokens) if self.counted else None
 
     @property
     def prefill_us(self) -> int:
@@ -77,9 +82,7 @@ class TurnProgress(Struct, frozen=True, kw_only=True):
     @property
     def prompt_tokens(self) -> int | None:
         """All tokens of the prompt, reused ones among them."""
-        if self.cached is None or self.to_evaluate is None:
-            return None
-        return self.cached + self.to_evaluate
+        return None if self.to_evaluate is None else (self.cached or 0) + self.to_evaluate
 
 
 def tokens_per_s(tokens: int, span_us: int) -> float | None:
@@ -215,6 +218,9 @@ class Turn:
         self.counted = self.counted and record.counted
         self.token_t_us.extend(t_us)
         self.token_chars.extend(map(len, record.pieces))
+        if record.reasoned_before:
+            for span in self.reply:
+                span.part = "reasoning"
         if not self.reply or self.reply[-1].part != record.part:
             self.reply.append(Span(record.part))
         self.reply[-1].extend(record.pieces)
@@ -231,11 +237,12 @@ class Turn:
         # What a server says at the end of a reply stands above the number of its chunks.
         told = None if self.counted or finished is None or not finished.counted else finished.generated_tokens
         generated = stamps if told is None else told
-        if finished is not None and not (told is None and not self.counted and finished.prompt_tokens == 0):
-            cached: int | None = finished.cached_tokens
-            to_evaluate: int | None = finished.prompt_tokens - finished.cached_tokens
-        else:
-            cached, to_evaluate = (self.cached, self.to_evaluate) if prefills else (None, None)
+        hidden = 0 if told is None or finished is None else finished.hidden_tokens
+        cached, to_evaluate = (self.cached, self.to_evaluate) if prefills else (None, None)
+        # Files of earlier versions have a prompt of 0 tokens where a server did not say.
+        if finished is not None and (finished.prompt_tokens or self.counted):
+            cached = finished.cached_tokens
+            to_evaluate = None if finished.prompt_tokens is None else finished.prompt_tokens - (cached or 0)
         return TurnProgress(
             submitted_us=self.started.t_us,
             prefill_begin_us=self.prefill_t_us[0] if prefills else None,
@@ -244,10 +251,11 @@ class Turn:
             to_evaluate=to_evaluate,
             cached=cached,
             generated=generated,
+            hidden=hidden,
             counted=self.counted or told is not None,
-            first_tokens=self._first_tokens(generated, stamps),
+            first_tokens=self._first_tokens(generated - hidden, stamps),
             stamps=stamps,
-            one_each=self.counted or told == stamps,
+            one_each=self.counted or (told is not None and told - hidden == stamps),
             first_us=self.token_t_us[0] if stamps else None,
             last_us=self.token_t_us[stamps - 1] if stamps else None,
         )
@@ -259,5 +267,8 @@ class Turn:
         """
         if not stamps:
             return 1
-        first = bisect_right(self.token_t_us, self.token_t_us[0], hi=stamps)
+        together_us = 0 if self.counted else TOGETHER_US
+        first = 1
+        while first < stamps and self.token_t_us[first] - self.token_t_us[first - 1] <= together_us:
+            first += 1
         return first if generated == stamps else max(1, round(generated * first / stamps))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_args
 
 from edgetop.core.errors import UsageError
+from edgetop.io.files import expanded
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -48,8 +49,8 @@ class Option(Generic[T_co]):
     """
 
     __slots__ = (
-        "_flag", "_sets", "about", "also_env", "default", "example", "flag_only", "help", "metavar", "name", "parse",
-        "section", "short",
+        "_flag", "_sets", "about", "also", "also_env", "default", "example", "flag_only", "help", "metavar", "name",
+        "parse", "section", "short",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +65,7 @@ class Option(Generic[T_co]):
         example: str = "",
         short: str = "",
         flag: str | None = None,
+        also: tuple[str, ...] = (),
         also_env: str = "",
         flag_only: bool = False,
         sets: tuple[str, ...] | None = None,
@@ -84,6 +86,8 @@ class Option(Generic[T_co]):
         self.short = short
         """A flag of one or two letters, such as -n."""
         self._flag = flag
+        self.also = also
+        """Flags by which llama.cpp's programs know it; taken, and not shown in the help."""
         self.also_env = also_env
         """A variable of other programs that switches this on when it is set and not empty."""
         self.flag_only = flag_only
@@ -149,7 +153,10 @@ def path(value: str) -> Path:
     """A path, `~` being the home folder."""
     if not value or "\0" in value:
         raise ValueError("a path")
-    return Path(value).expanduser()
+    try:
+        return expanded(value)
+    except UsageError as error:
+        raise ValueError(f"a path; {error.what.rpartition(': ')[2]}") from None
 
 
 def one_path(value: str) -> tuple[Path, ...]:
@@ -209,6 +216,20 @@ def token_count(value: str) -> int:
     if not 0 < count < 2**31:
         raise ValueError(expected)
     return count
+
+
+def byte_count(value: str) -> int:
+    """A size of memory in bytes: 8G, 8GB and 8 GiB are the same 2^30 bytes each, as memory is sold; 8 alone is 8G."""
+    expected = "a size of memory, such as 8G or 512M"
+    number = value.strip().lower().removesuffix("b").removesuffix("i").strip()
+    exponent = {"m": 20, "g": 30, "t": 40}.get(number[-1:], 30)
+    try:
+        count = float(number.rstrip("mgt")) * float(2**exponent)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not 2**20 <= count < 2**50:
+        raise ValueError(expected)
+    return round(count)
 
 
 def currency(value: str) -> str:
@@ -286,6 +307,14 @@ def _scalar(value: str) -> Scalar:
         except ValueError:
             continue
     return value
+
+
+def key_of_origin(value: str) -> tuple[tuple[str, Path], ...]:
+    """URL=FILE: a server and the file that holds its key."""
+    url, equals, file = value.rpartition("=")
+    if not url or not equals or not file:
+        raise ValueError("URL=FILE, such as http://10.0.0.2:8080=~/pi.key")
+    return ((url, Path(file).expanduser()),)
 
 
 PORT_DEFAULT = 50052

@@ -17,6 +17,7 @@ from edgetop.settings.option import (
     currency,
     engine_choice,
     integer,
+    key_of_origin,
     key_value,
     one_path,
     one_text,
@@ -133,6 +134,7 @@ CTX: Final = Option[int | None](
     "engine",
     token_count,
     "TOKENS",
+    also=("-c", "--ctx-size"),
     sets=("n_ctx",),
     help="context length, such as 4096 or 4k (default: chosen from model and memory)",
     about="Tokens of prompt and answers together that the model can hold. The KV cache grows with it: `edgetop "
@@ -144,6 +146,7 @@ THREADS: Final = Option[int | None](
     "engine",
     integer(1, THREADS_MAX),
     "N",
+    also=("-t",),
     sets=("n_threads",),
     help="threads for decoding (default: available physical cores)",
     about="Decoding is bound by memory bandwidth, so more threads than physical cores make it slower. `edgetop "
@@ -155,6 +158,7 @@ THREADS_BATCH: Final = Option[int | None](
     "engine",
     integer(1, THREADS_MAX),
     "N",
+    also=("-tb",),
     sets=("n_threads_batch",),
     help="threads for prefill (default: as for decoding)",
     about="Prefill is bound by computing, so it may gain from more threads than decoding does.",
@@ -165,6 +169,7 @@ GPU_LAYERS: Final = Option[int | None](
     "engine",
     integer(0, 10_000),
     "N",
+    also=("-ngl", "--n-gpu-layers"),
     sets=("n_gpu_layers",),
     help="layers to offload to an accelerator, 0 for none (default: all)",
     about="Needs a llama.cpp that was built for the accelerator; `edgetop doctor` says whether it was.",
@@ -412,8 +417,18 @@ VERBOSE: Final = Option[bool](
     switch,
     short="-v",
     default=False,
-    help="print more: the engine's log, and where an error comes from",
-    about="Prints the traceback of an error, and llama.cpp's log.",
+    help="print more: the engine's log",
+    about="Prints llama.cpp's log. Where an error comes from is written by --log.",
+)
+
+LOG: Final = Option[Path | None](
+    "general",
+    path,
+    "FILE",
+    help="append to this file what engine, sensors and servers do and what is decided, with times; no prompts, no keys",
+    about="For a report of something that goes wrong: also the trace of an internal error, which is printed nowhere. "
+    "Neither prompts nor replies nor keys are written, and only its owner can read the file.",
+    example="edgetop.log",
 )
 
 MODEL: Final = Option[str | None](
@@ -421,11 +436,12 @@ MODEL: Final = Option[str | None](
     text,
     "MODEL",
     short="-m",
+    also=("-hf", "--hf-repo"),
     help="a GGUF file, a name from `edgetop models`, or hf:owner/repo[:quant] (default: the last one used)",
     about="A name alone is looked for in the working folder, the folders of --model-dir, the Hugging Face "
-    "cache, llama.cpp's and LM Studio's folders and Ollama's store. hf:owner/repo[:quant] is downloaded "
-    "with huggingface_hub, which the extra `hub` brings. With --server it is the name of one of the "
-    "server's models.",
+    "cache, the stores of llama.cpp, LM Studio, Ollama, Docker, Jan, GPT4All and ramalama, and ~/models. "
+    "hf:owner/repo[:quant] is downloaded into the Hugging Face cache and verified. With --server it is the name "
+    "of one of the server's models.",
     example="phi3-q4.gguf",
 )
 
@@ -445,6 +461,15 @@ RECORD: Final = Option[bool](
     default=True,
     help="do not record this session",
     about="The session is then nowhere on disk, not even while it runs.",
+)
+
+SYNC_PULSE: Final = Option[bool](
+    "recording",
+    switch,
+    default=False,
+    help="load all cores by a known pattern for 8 s, so that a meter's log can be aligned with the session",
+    about="For `edgetop sessions attach-power`, where the load itself repeats. It begins with the session; run and "
+    "bench load the model after it.",
 )
 
 TEXT: Final = Option[bool](
@@ -501,6 +526,7 @@ SEED: Final = Option[int | None](
     "sampling",
     integer(0, SEED_MAX),
     "N",
+    also=("-s",),
     help="seed for sampling (default: a new one for each turn, which is recorded)",
     about="With the same seed, settings and build of the engine the same prompt gets the same reply.",
     example="1",
@@ -656,6 +682,19 @@ SERVER_KEY_FILE: Final = Option[Path | None](
     about="The file holds nothing but the key. EDGETOP_SERVER_KEY holds a key without a file; it is no setting, "
     "so that it cannot come into a configuration file that is shown around.",
     example="~/.config/edgetop/server.key",
+)
+
+SERVER_KEYS: Final = Option[tuple[tuple[str, Path], ...]](
+    "server",
+    key_of_origin,
+    "URL=FILE",
+    default=(),
+    flag="",
+    help="for each of several servers the file that holds its API key",
+    about="In the configuration file it is a table of its own, [server.keys], with lines such as "
+    '"http://10.0.0.2:8080" = "~/.config/edgetop/pi.key". A key is sent to the scheme, host and port that it stands '
+    "behind, and to no other.",
+    example="http://10.0.0.2:8080=~/.config/edgetop/pi.key",
 )
 
 SERVER_TIMEOUT: Final = Option[float](

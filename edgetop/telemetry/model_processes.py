@@ -277,6 +277,8 @@ class ModelProcess(Struct, frozen=True, kw_only=True):
     """Why a server has no address here."""
     workers: tuple[int, ...] = ()
     """Processes that work for it."""
+    engines: tuple[ModelProcess, ...] = ()
+    """Servers of its own that it has started and that answer for it, such as Ollama's llama-server."""
     threads: int = 0
     """Of all of them."""
     uid: int | None = None
@@ -284,6 +286,24 @@ class ModelProcess(Struct, frozen=True, kw_only=True):
     """We may read its files."""
     started: int = 0
     """In clock ticks since boot; with the pid, what identifies a process."""
+
+    def setting(self, host: Host, flags: Collection[str], variable: str) -> str | None:
+        """What its command line or else its environment says; empty for nothing, `None` where they cannot be read.
+
+        The environment is read of processes of one's own alone. A value may be a secret: it is given out and not kept.
+        """
+        arguments = _arguments(host.path(f"/proc/{self.pid}"))
+        if not arguments:
+            return None
+        for flag, value in zip(arguments, (*arguments[1:], ""), strict=True):
+            name, equals, joined = flag.partition("=")
+            if name in flags:
+                return joined if equals else "" if value.startswith("-") else value
+        if self.uid != os.geteuid():
+            return None
+        begin = f"{variable}="
+        lines = _text(host.path(f"/proc/{self.pid}/environ"), _CMDLINE_BYTES).split("\0")
+        return next((line.removeprefix(begin) for line in lines if line.startswith(begin)), "")
 
 
 class _Found(Struct, frozen=True):
@@ -368,28 +388,38 @@ class ModelProcesses:
             if _is_worker(seen, found):
                 workers.setdefault(_root(seen, found), []).append(seen)
         for seen in found.values():
-            if _is_worker(seen, found):
+            if _is_worker(seen, found) or _host_of(seen, found) is not None:
                 continue
             with_workers = [seen, *workers.get(seen.pid, ())]
+            engines = [each for each in found.values() if _host_of(each, found) is seen]
             process = ModelProcess(
                 pid=seen.pid,
+                engines=tuple(self._with_addresses(self._alone(each), each, listeners) for each in engines),
                 kind=seen.program.name if seen.program is not None else Path(seen.arguments[0]).name,
                 model=_model(with_workers),
-                workers=tuple(each.pid for each in with_workers[1:]),
-                threads=sum(each.threads for each in with_workers),
+                workers=tuple(each.pid for each in (*with_workers[1:], *engines)),
+                threads=sum(each.threads for each in (*with_workers, *engines)),
                 uid=_uid(self._host, seen.pid),
                 is_open=seen.is_open,
                 started=seen.started,
             )
             yield self._with_addresses(process, seen, listeners)
 
+    def _alone(self, seen: _Found) -> ModelProcess:
+        return ModelProcess(
+            pid=seen.pid, kind="" if seen.program is None else seen.program.name, uid=_uid(self._host, seen.pid)
+        )
+
     def _with_addresses(self, process: ModelProcess, seen: _Found, listeners: Sequence[Listener]) -> ModelProcess:
-        if seen.program is None or seen.program.port is None:
+        if seen.program is not None and seen.program.port is None:
             return process
         named = port_of(seen.arguments)
-        usual = named or seen.program.port
+        usual = named or (0 if seen.program is None else seen.program.port)
         inodes = sockets_of(self._host, process.pid)
         own = [listener for listener in listeners if listener.inode in inodes]
+        if seen.program is None and not (own and _base(seen.arguments[0]).startswith("python")):
+            # Of programs that nobody knows, only Python ones have been seen to be servers.
+            return process
         if not own:
             # The sockets of another user's process are hidden; one of that user on its port is taken for it.
             own = [each for each in listeners if each.port == usual and each.uid == process.uid]
@@ -401,9 +431,23 @@ class ModelProcesses:
         return replace(process, addresses=tuple(sorted(addresses)))
 
 
+def _is_server(seen: _Found) -> bool:
+    return seen.program is not None and seen.program.port is not None
+
+
 def _is_worker(seen: _Found, found: Mapping[int, _Found]) -> bool:
-    is_server = seen.program is not None and seen.program.port is not None
-    return not is_server and seen.parent in found
+    """Whether it works for another: no server, or one more of the same program, as those of a router are."""
+    parent = found.get(seen.parent)
+    return parent is not None and (not _is_server(seen) or seen.program == parent.program)
+
+
+def _host_of(seen: _Found, found: Mapping[int, _Found]) -> _Found | None:
+    """The server of another program that has started this one, and answers with it."""
+    parent = found.get(seen.parent)
+    if parent is None or not _is_server(seen) or seen.program == parent.program:
+        return None
+    parent = found[_root(parent, found)]
+    return parent if _is_server(parent) else None
 
 
 def _root(seen: _Found, found: Mapping[int, _Found]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import OUTSIDE_METERS, Channel, SourceInfo, Unavailable
+from edgetop.io.log import log
 from edgetop.telemetry.calibration import OwnCalibrations
 from edgetop.telemetry.host import Host, container, device_tree_compatible, is_android, is_virtual_machine
 from edgetop.telemetry.plugs import is_plug, plug
@@ -77,16 +77,15 @@ _BOARDS = {
 """Processors on whose boards no current sensor was found, by what the device tree calls them."""
 
 
-def probe(host: Host, *, system: str = sys.platform) -> Iterator[Source | UnavailableSource]:
+def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     """Yield one UnavailableSource where it is known that there is nothing to read; never a source."""
-    missing = _known_lack(host, system)
+    missing = _known_lack(host)
     if missing is not None:
         yield UnavailableSource(name=SOURCE_NAME, missing=missing)
 
 
-def _known_lack(host: Host, system: str) -> Unavailable | None:
-    if system == "darwin":
-        return Unavailable("macOS shows its power sensors to private interfaces only", OUTSIDE_METERS)
+def _known_lack(host: Host) -> Unavailable | None:
+
     if is_virtual_machine(host):
         return Unavailable(
             "virtual machine: power sensors stay with the host", f"measure on the host, or {OUTSIDE_METERS}"
@@ -175,6 +174,7 @@ POWER_FAMILIES = {
     "rapl": "rapl.probe",
     "hwmon": "hwmon.probe",
     "battery": "battery.probe",
+    "mac": "macos.probe",
     "external": "registry.probe",
 }
 """Module and function of each family of sensors, in the order in which `edgetop doctor` lists them."""
@@ -321,6 +321,13 @@ def take_inventory(
                 sources.append(found)
         if any(isinstance(found, UnavailableSource) and found.retry for found in results):
             late.append(probe)
+    for source in sources:
+        log(
+            "sensors",
+            f"{source.info.name} by {source.info.driver}: {', '.join(each.name for each in source.info.channels)}",
+        )
+    for each in absent:
+        log("sensors", f"{each.name}: {each.missing.reason}")
     return Inventory(tuple(sources), tuple(absent), tuple(late), adoption)
 
 

@@ -71,7 +71,7 @@ def test_tokens_and_energy_of_other_users_are_counted(
     monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
     with llama_server(small_model, n_parallel=2) as (url, pid), process_board(tmp_path / "root", kind, pid) as board:
         watch = WatchSession(
-            WatchOptions(servers=(Address.parse(url),), sysroot=tmp_path / "root"),
+            WatchOptions(servers={Address.parse(url): ""}, sysroot=tmp_path / "root"),
             Store(tmp_path / "sessions"),
             lambda _text: None,
         )
@@ -84,7 +84,7 @@ def test_tokens_and_energy_of_other_users_are_counted(
             return generated() == tokens
 
         try:
-            eventually(lambda: generated() == 0 and watch.has_looked, "the server is looked at")
+            eventually(lambda: generated() == 0 and watch.has_searched, "the server is looked at")
             received = 0
             # A sensor that sees moments only needs the longer, the more the load changed.
             for _ in range(ROUNDS_MAX):

@@ -49,11 +49,11 @@ def test_the_second_turn_reuses_the_first_ones_tokens(real: EngineWorker) -> Non
     reply = real.text
     said = ("Name three colours.", ChatMessage("assistant", reply), "Name another one.")
     second = real.ask(*said, turn=2, max_tokens=4)
-    assert second.cached_tokens >= first.prompt_tokens
+    assert second.cached_tokens >= first.prompt_tokens  # type: ignore[operator]
     prefills = [report for report in real.reports if isinstance(report, Prefill)]
     assert prefills[0].done == 0
     assert prefills[0].cached == second.cached_tokens
-    assert prefills[-1].done == prefills[-1].total == second.prompt_tokens - second.cached_tokens
+    assert prefills[-1].done == prefills[-1].total == second.prompt_tokens - second.cached_tokens  # type: ignore[operator]
 
 
 def test_stamps_lie_between_the_prefills_end_and_the_turns_end(real: EngineWorker) -> None:
@@ -73,7 +73,7 @@ def test_our_stamps_agree_with_the_librarys_counters(real: EngineWorker) -> None
     # Both time the same decodes of the same run; between two tokens lies little else than what the library counts.
     assert finished.perf.decode_ms <= span_ms
     assert span_ms == pytest.approx(finished.perf.decode_ms, rel=0.05)
-    assert finished.perf.prefill_tokens == finished.prompt_tokens - finished.cached_tokens
+    assert finished.perf.prefill_tokens == finished.prompt_tokens - finished.cached_tokens  # type: ignore[operator]
 
 
 def test_a_seed_gives_the_same_reply_again_and_another_one_does_not(real: EngineWorker) -> None:
@@ -125,7 +125,7 @@ def test_a_continued_reply_begins_where_it_stopped(real: EngineWorker) -> None:
     text = real.text
     said = ("Count from one to twenty in words.", ChatMessage("assistant", text))
     finished = real.ask(*said, continue_reply=True, max_tokens=1, temperature=0.0)
-    assert finished.prompt_tokens >= begun.prompt_tokens + 9
+    assert finished.prompt_tokens >= begun.prompt_tokens + 9  # type: ignore[operator]
 
 
 def test_stopped_in_the_middle_of_decoding_it_goes_on_with_the_next_turn(real: EngineWorker) -> None:
@@ -137,7 +137,7 @@ def test_stopped_in_the_middle_of_decoding_it_goes_on_with_the_next_turn(real: E
     assert finished.generated_tokens == len(real.stamps) > 0
     again = real.ask(STORY, turn=2, max_tokens=3)
     assert again.stop_reason == "max_tokens"
-    assert again.cached_tokens == again.prompt_tokens - 1
+    assert again.cached_tokens == again.prompt_tokens - 1  # type: ignore[operator]
 
 
 def test_stopped_in_the_middle_of_a_prefill_it_goes_on_with_the_next_turn(real: EngineWorker) -> None:
@@ -190,11 +190,11 @@ def test_a_full_context_is_shifted_when_that_is_the_choice(start: Callable[..., 
     assert isinstance(talk.load(tiny, EngineSettings(n_ctx=256, n_threads=1, full_context="shift")), ModelLoaded)
     finished = talk.ask(ChatMessage("system", "Be brief."), "Hello", max_tokens=700, temperature=0.0)
     assert (finished.stop_reason, finished.generated_tokens) == ("max_tokens", 700)
-    assert finished.context_used <= 256
+    assert finished.context_used <= 256  # type: ignore[operator]
     exchange = ("question " * 10, ChatMessage("assistant", "answer " * 10))
     crowded = talk.ask(ChatMessage("system", "Be brief."), *exchange, *exchange, "Last", max_tokens=5, temperature=0.0)
     assert crowded.stop_reason == "max_tokens"
-    assert crowded.prompt_tokens <= 256 - 256 // 4
+    assert crowded.prompt_tokens <= 256 - 256 // 4  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("kv", [("q8_0", "q8_0"), ("q8_0", "q4_0"), ("f32", "bf16")])

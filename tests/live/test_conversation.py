@@ -143,7 +143,7 @@ def test_what_was_cleared_is_not_sent_again(talk: Begin) -> None:
     chat.conversation.clear()
     chat.ask("A question.")
     first, second, after = (turn.prompt_tokens for turn in chat.ended)
-    assert second > first == after
+    assert second > first == after  # type: ignore[operator]
     assert [message for _, message in chat.said] == ["A question.", "A scripted reply."]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,7 +31,7 @@ class Watched:
         proc.now_us = STARTED.t_us
         self.session = Session()
         self.session.apply(replace(STARTED, kind="watch"))
-        self.watch = ServerMonitor(proc.host, [Address.parse(url) for url in given], key=key)
+        self.watch = ServerMonitor(proc.host, {Address.parse(url): key for url in given})
         self.records: list[Record] = []
 
     def round(self, count: int = 1) -> None:
@@ -127,7 +128,7 @@ def test_only_a_server_that_was_given_gets_the_key(proc: FakeProcesses, wire: Lo
 
 
 def test_what_listens_without_being_a_known_server_is_never_asked(proc: FakeProcesses, wire: LoopbackServer) -> None:
-    proc.process(10, "python3", "notebook.py", ports=(port_of(wire),), mapped=MODEL_PATH)
+    proc.process(10, "notebook", ports=(port_of(wire),), mapped=MODEL_PATH)
     proc.process(11, "rpc-server", ports=(50052,))
     watched = Watched(proc)
     watched.round(SCAN_EVERY + 1)
@@ -187,3 +188,112 @@ def test_without_any_model_process_nothing_is_recorded_of_services(proc: FakePro
     watched.round(2)
     assert watched.session.services == {}
     assert watched.generated is None
+
+
+def test_ollama_is_counted_by_the_llama_server_that_answers_for_it(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    with loopback_server() as ollama:
+        proc.process(12, "ollama", "serve", ports=(port_of(ollama),))
+        proc.process(13, "/usr/lib/ollama/llama-server", "-m", MODEL_PATH, parent=12, ports=(port_of(wire),))
+        ollama.answers["GET /api/version"] = document({"version": "0.33.3"})
+        ollama.answers["GET /api/ps"] = document(OLLAMA_PS)
+        serve_usage(wire, metrics=None, slots=llama_slots(None))
+        watched = Watched(proc)
+        watched.round()
+        serve_usage(wire, metrics=None, slots=llama_slots(30))
+        watched.round()
+        (row,) = watched.watch.rows
+        assert (row.kind, row.models, watched.generated) == ("ollama", ("mistral:latest",), 30)
+        assert watched.session.services[1].counts == "running"
+        missing = watched.session.services[1].no_count
+        assert missing is not None
+        assert missing.hint == "set LLAMA_ARG_ENDPOINT_METRICS=1 in Ollama's environment"
+
+
+def test_with_the_metrics_of_its_child_ollama_is_counted_exactly(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    with loopback_server() as ollama:
+        proc.process(12, "ollama", "serve", ports=(port_of(ollama),))
+        proc.process(13, "/usr/lib/ollama/llama-server", parent=12, ports=(port_of(wire),))
+        ollama.answers["GET /api/version"] = document({"version": "0.33.3"})
+        ollama.answers["GET /api/ps"] = document(OLLAMA_PS)
+        serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+        watched = Watched(proc)
+        watched.round(2)
+        serve_usage(wire, metrics=llama_metrics(177), slots=llama_slots(None))
+        watched.round()
+        assert (watched.generated, watched.session.services[1].counts) == (77, "all")
+
+
+def test_the_children_of_a_router_are_no_servers_of_their_own(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "llama-server", ports=(port_of(wire),))
+    proc.process(11, "llama-server", "-m", MODEL_PATH, "--port", "5555", parent=10, ports=(5555,))
+    serve_usage(wire, metrics=llama_metrics(1), slots=llama_slots(None))
+    watched = Watched(proc)
+    watched.round()
+    (row,) = watched.watch.rows
+    assert (row.pid, row.threads) == (10, 14)
+
+
+@pytest.mark.parametrize("way", ["flag", "joined", "variable", "file"])
+def test_a_server_of_ones_own_is_asked_with_the_key_that_it_was_started_with(
+    way: str, proc: FakeProcesses, wire: LoopbackServer, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("hush-hush\n")
+    arguments = {
+        "flag": ("--api-key", "hush-hush"), "joined": ("--api-key=hush-hush,other",), "variable": (),
+        "file": ("--api-key-file", str(tmp_path / "key")),
+    }[way]  # fmt: skip
+    proc.process(10, "llama-server", *arguments, ports=(port_of(wire),), uid=os.geteuid())
+    (proc.root / "10" / "environ").write_text("A=1\0LLAMA_API_KEY=hush-hush\0" if way == "variable" else "A=1\0")
+    proc.process(11, "llama-server", "--api-key", "of-another", ports=(), uid=4711)
+    serve_usage(wire, metrics=llama_metrics(1), slots=llama_slots(None))
+    watched = Watched(proc)
+    watched.round()
+    assert wire.requests[-1].headers["authorization"] == "Bearer hush-hush"
+    assert "hush" not in repr((watched.records, watched.watch.rows))
+
+
+def test_the_key_of_another_users_server_is_not_taken(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "llama-server", "--api-key", "theirs", ports=(port_of(wire),), uid=os.geteuid() + 1)
+    wire.answers["GET /props"] = document({"error": {"message": "Invalid API Key"}}, "401 Unauthorized")
+    watched = Watched(proc)
+    watched.round()
+    assert all("authorization" not in request.headers for request in wire.requests)
+    (row,) = watched.watch.rows
+    assert row.state == "needs_key"
+
+
+def test_each_server_gets_its_own_key_and_no_other(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    with loopback_server() as other:
+        for each in (wire, other):
+            serve_usage(each, metrics=llama_metrics(1), slots=llama_slots(None))
+        watch = ServerMonitor(proc.host, {Address.parse(wire.url): "one", Address.parse(other.url): ""})
+        watch.round()
+        assert wire.requests[-1].headers["authorization"] == "Bearer one"
+        assert all("authorization" not in request.headers for request in other.requests)
+
+
+def test_a_python_process_that_maps_a_model_and_listens_is_asked(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    proc.process(10, "python3", "my_server.py", ports=(port_of(wire),), mapped=MODEL_PATH)
+    proc.process(11, "python3", "notebook.py", mapped=MODEL_PATH)
+    serve_usage(wire, metrics=llama_metrics(5), slots=llama_slots(None))
+    watched = Watched(proc)
+    watched.round()
+    first, second = watched.watch.rows
+    assert (first.kind, first.state, second.address) == ("llama-server", "answers", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind"),
+    [
+        (("/opt/llama", "serve", "-hf", "a/b"), "llama-server"),
+        (("/usr/local/bin/com.docker.llama-server", "--port", "9"), "llama-server"),
+        (("ik_llama-server",), "llama-server"),
+        (("python3", "/usr/bin/sglang", "serve", "--model-path", "x"), "sglang"),
+        (("sglang", "serve", "x"), "sglang"),
+        (("mistralrs", "serve", "-m", "x"), "mistral.rs"),
+        (("lemonade-server", "serve"), "lemonade"),
+    ],
+)
+def test_servers_are_known_by_their_command_lines(arguments: tuple[str, ...], kind: str, proc: FakeProcesses) -> None:
+    proc.process(10, *arguments)
+    assert [process.kind for process in proc.found().values()] == [kind]

@@ -64,10 +64,10 @@ def _examine(reader: AnswerStream, data: bytes, chance: random.Random) -> Outcom
     try:
         while begin < len(data):
             end = begin + chance.choice((1, 7, 64, 4096))
-            deltas = reader.feed(data[begin:end])
+            deltas = list(reader.feed(data[begin:end]))
             begin = end
             assert all(delta.generated is None or delta.generated >= 0 for delta in deltas)
-        reader.finish()
+        list(reader.finish())
     except RequestError as failure:
         words = failure.sentence
         assert one_line(words) == words, "it would act on a terminal, or break the line"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import fsum, hypot
+from collections.abc import Callable, Mapping, Sequence
+from math import fsum, hypot, sqrt
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, Interval, cost, hours_left, scaled
+from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, Interval, cost, exact, hours_left, scaled
 from edgetop.core.sources import Unavailable
 
 if TYPE_CHECKING:
@@ -105,9 +106,9 @@ class DutyFigures(Struct, frozen=True, kw_only=True):
     T is the pause at which both draw the same, 3600 s / R - s. The battery lasts its energy over the mean power.
     """
 
-    answer_tokens: int = ANSWER_TOKENS
-    requests_per_hour: float | None = None
-    battery_wh: float | None = None
+    use: Duty = Duty()
+    measured_tokens: float | None = None
+    """Of the answers that were measured, in the mean."""
     answer_j: Interval | None = None
     unloaded_w: Interval | None = None
     load_j: Interval | None = None
@@ -119,12 +120,40 @@ class DutyFigures(Struct, frozen=True, kw_only=True):
     missing: dict[str, Unavailable] = {}
 
 
+def answer_j(energy: Energy, measured_tokens: float, tokens: int) -> Interval | Unavailable:
+    """The energy of an answer of so many tokens; those that were measured had `measured_tokens` in the mean.
+
+    Where decoding has no figure of its own, a further token takes between nothing, if all energy is that of the prompt,
+    and its share of the whole.
+    """
+    all_in, decode = energy.j_per_token, energy.decode_j_per_token
+    if all_in is None:
+        return energy.missing.get("j_per_token", Unavailable("there are too few tokens"))
+    if decode is None:
+        half = all_in.value / 2
+        decode = replace(exact(half), u_random=half / sqrt(3))
+    found = _derived(
+        lambda all_in, decode: all_in * measured_tokens + decode * (tokens - measured_tokens),
+        (all_in, decode),
+        same_meter=True,
+    )
+    if found.high - found.low > UNCERTAIN * found.value:
+        return Unavailable(
+            f"answers of {measured_tokens:.0f} tokens say too little of {tokens} by this sensor",
+            f"ask for answers of about {tokens} tokens",
+        )
+    return found
+
+
+UNCERTAIN = 1.0
+"""No figure of an answer whose interval is wider than itself, as of a turn."""
+
 NO_RATE = Unavailable("how often the model is asked is not known", "--requests-per-hour N")
 NO_BATTERY = Unavailable("what the battery holds is not known", "--battery-wh X")
 
 
 def duty_figures(basis: DutyBasis, duty: Duty) -> DutyFigures:
-    """What a use of the model takes: measured (`edgetop.session.duty`) or predicted, by what the basis has.
+    """What a use of the model takes: measured (`edgetop.core.figures.with_duty`) or predicted, by what the basis has.
 
     A prediction gives `same_meter=False` and `Unavailable` for each part that it does not know, such as
     `Unavailable("the energy of a load cannot be predicted", "measure it: edgetop run --idle 20")`; every figure that
@@ -141,13 +170,14 @@ def duty_figures(basis: DutyBasis, duty: Duty) -> DutyFigures:
         found[f"{name}_wh_per_day"] = per_day
         found[f"{name}_battery_h"] = _battery(duty.battery_wh, hour_j)
     found["unload_after_s"] = _unload_after(basis)
-    return DutyFigures(
-        answer_tokens=duty.answer_tokens,
-        requests_per_hour=duty.requests_per_hour,
-        battery_wh=duty.battery_wh,
-        missing={name: value for name, value in found.items() if isinstance(value, Unavailable)},
-        **{name: value for name, value in found.items() if isinstance(value, Interval)},
-    )
+    return with_found(DutyFigures(use=duty), found)
+
+
+def with_found(figures: DutyFigures, found: Mapping[str, Interval | Unavailable]) -> DutyFigures:
+    """With figures by name, or why they are missing."""
+    known = {name: value for name, value in found.items() if isinstance(value, Interval)}
+    missing = {name: value for name, value in found.items() if isinstance(value, Unavailable)}
+    return replace(figures, missing=missing, **known)
 
 
 def _kept(basis: DutyBasis, duty: Duty) -> Interval | Unavailable:

@@ -190,13 +190,14 @@ def measure(
     idle: IdlePower | Unavailable,
     extension: Extension = STRICT,
     *,
+    of_work: Extension = STRICT,
     step_w: float | None = None,
     still_s: float = 0.0,
 ) -> Window | Unavailable:
     """The energy between two moments. An extension without an idle power is ignored.
 
-    A phase has one end in the middle of the work, where the power steps by `step_w`. For `still_s` the readings stood
-    still under a load.
+    `of_work` says at which sides the work begins or ends. A phase has one end in the middle of it, where the power
+    steps by `step_w`. For `still_s` the readings stood still under a load.
     """
     missing = why_unmeasurable(curve, start_us, end_us)
     if missing is not None:
@@ -206,6 +207,11 @@ def measure(
             f"the sensor gave one and the same reading for {still_s:.1f} s of changing load",
             "start the meter again, or choose another with --power",
         )
+    if of_work != STRICT and curve.meter.kind == "power" and curve.gap_share(start_us, end_us).estimated_s > 0:
+        # All readings may be means of work and quiet, so that how high the load was is nowhere to be seen.
+        whole_us = start_us + round(curve.smear_s * 1e6) if of_work.left else start_us
+        if whole_us >= end_us or curve.readings(whole_us, end_us).count < 1:
+            return Unavailable("the sensor was not read while it showed the work alone", "use longer turns")
     known = idle if isinstance(idle, IdlePower) else None
     if known is None:
         extension = STRICT
@@ -216,6 +222,8 @@ def measure(
     idle_w = known.power_w if known else 0.0
     length_s = (end_us - start_us) / 1e6
     gross_j = curve.energy_j(right_us) - curve.energy_j(left_us) - idle_w * (lead_s + tail_s)
+    gross_j += curve.gaps.unbridged_j(left_us, begins=True) if of_work.left else 0.0
+    gross_j += curve.gaps.unbridged_j(right_us, begins=False) if of_work.right else 0.0
     own = _own(
         curve,
         left_us,
@@ -251,9 +259,9 @@ def measure(
         method="strict" if extension == STRICT else "extended",
         gross=gross,
         net=net if known else None,
-        idle=_power(curve, idle_w, known.u_w) if known else None,
+        idle=power_of(curve, idle_w, known.u_w) if known else None,
         no_idle=None if isinstance(idle, IdlePower) else idle,
-        peak=_power(curve, curve.readings(start_us, right_us).peak_w, 0.0),
+        peak=power_of(curve, curve.readings(start_us, right_us).peak_w, 0.0),
         estimated_share=min(1.0, (curve.gap_share(start_us, end_us).estimated_s + still_s) / length_s),
         stands_still=still_s > 0,
         stale_baseline=known.stale if known else False,
@@ -310,7 +318,8 @@ def _own(
     }
 
 
-def _power(curve: Curve, power_w: float, u_w: float) -> Quantity:
+def power_of(curve: Curve, power_w: float, u_w: float) -> Quantity:
+    """A power in W on a channel's curve; `u_w` is the standard uncertainty of a mean, 0 of a single reading."""
     meter = curve.meter
     step_w = curve.step / sqrt(12) if meter.kind == "power" else 0.0
     return Quantity(
@@ -430,7 +439,12 @@ class ChannelEstimator:
         """`other_load` gives the parts of a span in which other programs used the device."""
         self.meter = meter
         self.curve: Curve = PowerCurve(meter) if meter.kind == "power" else CounterCurve(meter)
-        self.baseline = BaselineTracker(self.curve, other_load)
+        self._other_load = other_load
+        self.baseline = self.tracker()
+
+    def tracker(self) -> BaselineTracker:
+        """One that knows no quiet span yet."""
+        return BaselineTracker(self.curve, self._other_load)
 
     def mark(self) -> ChannelEstimator:
         """The estimator as it is now, which is only good for `resumed`."""
@@ -466,7 +480,7 @@ class ChannelEstimator:
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         extension = choose_extension(self.curve, self.baseline, start_us, end_us)
         still_s = self.curve.still_s(start_us, end_us)
-        return measure(self.curve, start_us, end_us, idle, extension, still_s=still_s)
+        return measure(self.curve, start_us, end_us, idle, extension, of_work=BOTH, still_s=still_s)
 
     def strict(self, start_us: int, end_us: int) -> Window | Unavailable:
         """The plain difference of the curve between two moments, as for a session or a pause."""
@@ -493,19 +507,22 @@ class ChannelEstimator:
         step_w = self._step_at(middle_us, start_us, end_us)
         shortest_s = self._shortest_phase_s(whole, idle)
 
-        def phase(begin_us: int, until_us: int, extension: Extension) -> Window | Unavailable:
+        def phase(begin_us: int, until_us: int, of_work: Extension) -> Window | Unavailable:
             if 0 < (until_us - begin_us) / 1e6 < shortest_s:
                 return Unavailable(
                     f"the phase is shorter than the {shortest_s:.2g} s that this sensor can tell apart",
                     "use a faster sensor, or a longer prompt or reply",
                 )
             still_s = self.curve.still_s(start_us, end_us) and self.curve.still_s(begin_us, until_us)
-            return measure(self.curve, begin_us, until_us, idle, extension, step_w=step_w, still_s=still_s)
+            extension = of_work if extended else STRICT
+            return measure(
+                self.curve, begin_us, until_us, idle, extension, of_work=of_work, step_w=step_w, still_s=still_s
+            )
 
         found = TurnWindows(
             turn=whole,
-            prefill=phase(start_us, middle_us, Extension(left=extended, right=False)),
-            decode=phase(middle_us, end_us, Extension(left=False, right=extended)),
+            prefill=phase(start_us, middle_us, Extension(left=True, right=False)),
+            decode=phase(middle_us, end_us, Extension(left=False, right=True)),
         )
         return found if clock_s is None else found.with_clock(clock_s)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -18,7 +19,15 @@ ANY_MODEL: Final = Path()
 
 TIMEOUT_S = 300.0
 LOADING_S = 900.0
+UNIX: Final = "unix"
+"""The scheme of a socket that has a path on this machine."""
+
 _PORTS = {"http": 80, "https": 443}
+_API_PATHS = (
+    "/chat/completions", "/completions", "/embeddings", "/models", "/v1", "/chat", "/generate", "/tags", "/api",
+    "/completion", "/props", "/slots", "/metrics", "/health",
+)  # fmt: skip
+"""What stands behind the address of a server where somebody copied that of a request, from its end on."""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -33,9 +42,20 @@ class Address(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Read an address such as `http://127.0.0.1:8080`. Raises ValueError with what was expected."""
+        """Read an address as people paste it: `http://127.0.0.1:8080/v1/chat/completions`, `8080`, `unix:/a/socket`.
+
+        Raises ValueError with what was expected.
+        """
         expected = "an address such as http://127.0.0.1:8080"
-        url = text if "://" in text else f"http://{text}"
+        url = text.strip()
+        if url.isascii() and url.lstrip(":").isdecimal() and len(url) <= 6:
+            url = f"127.0.0.1:{url.lstrip(':')}"
+        socket_path = url.removeprefix("unix://" if url.startswith("unix://") else "unix:")
+        if socket_path != url:
+            if not socket_path.startswith("/") or not socket_path.isprintable():
+                raise ValueError("the path of a socket such as unix:/run/llama.sock")
+            return cls(UNIX, socket_path, 0)
+        url = url if "://" in url else f"http://{url}"
         if not url.isascii() or not url.isprintable() or any(character in url for character in ' "<>\\^`{|}'):
             raise ValueError(expected)
         try:
@@ -47,24 +67,38 @@ class Address(msgspec.Struct, frozen=True):
             raise ValueError("an address without user and password; a key belongs into EDGETOP_SERVER_KEY")
         if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment or port == 0:
             raise ValueError(expected)
-        prefix = parts.path.rstrip("/").removesuffix("/v1").rstrip("/")
+        prefix = parts.path.rstrip("/")
+        for ending in _API_PATHS:
+            prefix = prefix.removesuffix(ending).rstrip("/")
         return cls(parts.scheme, parts.hostname, port or _PORTS[parts.scheme], prefix)
 
     def __str__(self) -> str:
+        return f"unix:{self.host}" if self.scheme == UNIX else f"{self.origin}{self.prefix}"
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: what a key belongs to."""
+        if self.scheme == UNIX:
+            return str(self)
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.prefix}"
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """What paths of the API stand behind in a request."""
+        return f"http+unix://{quote(self.host, safe='')}" if self.scheme == UNIX else str(self)
 
     @property
     def authority(self) -> str:
         """Host and port, for a person."""
-        return str(self).partition("://")[2].removesuffix(self.prefix) if self.prefix else str(self).partition("://")[2]
+        return self.origin.partition("://")[2] or self.origin
 
     @property
     def is_loopback(self) -> bool:
         """Whether it names this machine's loopback."""
         from edgetop.io.http import is_loopback  # noqa: PLC0415 - 40 ms, and not each address is contacted
 
-        return is_loopback(self.host)
+        return self.scheme == UNIX or is_loopback(self.host)
 
 
 class ServerChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,3 +155,11 @@ def key_of(choice: ServerChoice, variable: str | None) -> str:
     if len(key) > KEY_BYTES_MAX or not key.isascii() or not key.isprintable():
         raise ValueError(f"{where} holds no key: a key is one line of plain characters")
     return key
+
+
+def key_file_of(address: Address, files: Iterable[tuple[str, Path]]) -> str:
+    """The file that `[server.keys]` names for the origin of an address; empty without one.
+
+    Raises ValueError for an address there that is none.
+    """
+    return next((str(file) for url, file in files if Address.parse(url).origin == address.origin), "")

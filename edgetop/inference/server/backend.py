@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from typing import Annotated, ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Final, NamedTuple
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
@@ -18,20 +18,28 @@ from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.engine import Reporter
 from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.reply import FLUSH_PERIOD_US
-from edgetop.inference.server.connection import DocumentReader, ServerClient, is_context_error
+from edgetop.inference.server.connection import NOTES_MAX, ServerClient, StreamReader, is_context_error
+from edgetop.inference.server.gate import Note, UnreadableError
 from edgetop.inference.server.usage import Usage
 from edgetop.io.http import HttpResponse, RequestError, quoted
-
-Count = Annotated[int, Meta(ge=0, le=2**40)]
-"""A plausible number of tokens or bytes."""
 
 NAMES_SHOWN = 5
 
 ANSWER_BYTES_MAX = 2**30
 """A chunk has some hundred bytes for each token; more than this is no answer any more."""
 
-_STREAMS = frozenset({"text/event-stream", "application/x-ndjson", "application/stream+json", ""})
-_DOCUMENT = "application/json"
+UNREADABLE_MAX: Final = 100
+"""Documents one after the other that cannot be read: what goes on like this is no answer."""
+
+NONSENSE_BYTES_MAX: Final = 8 * 2**20
+"""Without a document; comments that keep a connection open are far from it."""
+
+_MEDIA = frozenset(
+    {
+        "", "text/event-stream", "application/json", "application/x-ndjson", "application/stream+json", "text/plain",
+        "application/octet-stream",
+    }
+)  # fmt: skip
 
 
 class Program(NamedTuple):
@@ -95,7 +103,15 @@ class Delta(Struct, frozen=True, kw_only=True):
     cached_tokens: int | None = None
     total_tokens: int | None = None
     """All tokens of the reply as the server counts them, the one that ended it included."""
+    is_end: bool = False
+    """The stop reason tells the end of the reply from a stop string."""
+    hidden_tokens: int | None = None
+    """Of `total_tokens`, those of reasoning that the server does not show."""
+    model: str = ""
+    """The model that answers, as the server names it with a chunk."""
     perf: EnginePerf | None = None
+    load_ms: float | None = None
+    """How long the server loaded the model for this answer."""
     done: bool = False
     """Nothing follows."""
 
@@ -119,43 +135,53 @@ class TestTimings(Struct, frozen=True, kw_only=True):
     perf: EnginePerf | None = None
 
 
-class EventReader(Protocol):
-    """Cuts a stream into documents."""
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The documents that `data` completes."""
-
-    def finish(self) -> list[bytes]:
-        """What the end of the stream completes."""
-
-
 class AnswerStream:
-    """Parses the bytes of an answer."""
+    """Parses the bytes of an answer. What cannot be read is left out and noted."""
 
-    def __init__(self, reader: EventReader, parse: Callable[[bytes], Delta], *, whole_document: bool = False) -> None:
-        """`whole_document`: an answer that is one JSON document, although a stream was asked for, is parsed as well."""
-        self._reader = reader
+    def __init__(self, parse: Callable[[bytes, Note], Delta]) -> None:
+        self._reader = StreamReader()
         self._parse = parse
-        self._whole_document = whole_document
+        self._unreadable = 0
+        self.notes: dict[str, str] = {}
+        """What was left out, in a sentence each, by the sentence's beginning."""
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """What `data` completes. Raises RequestError for an error in the stream and for what cannot be parsed."""
-        return [self._parse(event) for event in self._reader.feed(data)]
+    def note(self, text: str) -> None:
+        """Remember what was left out, once for each kind."""
+        if len(self.notes) < NOTES_MAX:
+            self.notes.setdefault(text.partition(":")[0], text)
 
-    def finish(self) -> list[Delta]:
+    def feed(self, data: bytes) -> Iterator[Delta]:
+        """What `data` completes. Raises RequestError for an error in the stream, and for one that is all nonsense."""
+        return self._parsed(self._reader.feed(data))
+
+    def finish(self) -> Iterator[Delta]:
         """What the end of the stream completes. Raises RequestError."""
-        return [self._parse(event) for event in self._reader.finish()]
+        return self._parsed(self._reader.finish())
+
+    def _parsed(self, events: list[bytes]) -> Iterator[Delta]:
+        for event in events:
+            try:
+                delta = self._parse(event, self.note)
+            except UnreadableError as error:
+                self.note(error.what)
+                self._unreadable += 1
+                if self._unreadable >= UNREADABLE_MAX:
+                    raise
+            else:
+                self._unreadable = 0
+                yield delta
 
     def deltas(self, answer: HttpResponse) -> Iterator[tuple[int, Delta]]:
         """The chunks of an answer, each with the stamp of its arrival in microseconds. Raises RequestError."""
         self._check_headers(answer)
-        size = 0
+        size = understood = 0
         for piece in answer.pieces(FLUSH_PERIOD_US):
             size += len(piece)
-            if size > ANSWER_BYTES_MAX:
-                raise RequestError("The server's answer does not end.")
             for delta in self.feed(piece):
+                understood = size
                 yield answer.received_us, delta
+            if size > ANSWER_BYTES_MAX or size - understood > NONSENSE_BYTES_MAX:
+                raise RequestError("The server's answer does not end, and says nothing.", "Check its log.")
         for delta in self.finish():
             yield answer.received_us, delta
 
@@ -167,10 +193,7 @@ class AnswerStream:
                 "Check what stands between it and edgetop.",
             )
         media = answer.header("Content-Type").partition(";")[0].strip().lower()
-        if media == _DOCUMENT:
-            if self._whole_document:
-                self._reader = DocumentReader()
-        elif media not in _STREAMS:
+        if media not in _MEDIA:
             raise RequestError(
                 f"The server answered with {quoted(media)}, not with a stream of text.",
                 "Check the address after --server.",
@@ -195,6 +218,8 @@ class ServerBackend:
     """Engine settings that a request may contain; the server decides all others."""
     health_path: ClassVar[str] = ""
     """Answered however busy the server is; empty where there is none."""
+    sleepless = False
+    """It is known that the server never sleeps, so that it may be asked for everything."""
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
@@ -224,6 +249,10 @@ class ServerBackend:
         """Parses one answer."""
         raise NotImplementedError
 
+    def is_same_model(self, loaded: str, answering: str) -> bool:
+        """Whether a model that a chunk names is the one that was loaded; servers add folders, suffixes and tags."""
+        return _short_name(loaded) == _short_name(answering)
+
     def run_test(self, client: ServerClient, command: Measure, model: LoadedModel) -> TestTimings:  # noqa: ARG002
         """Run a test with a prompt and a reply of set lengths. Raises RequestError."""
         raise RequestError(
@@ -238,11 +267,18 @@ class ServerBackend:
 
 
 def choose(offers: list[Offer], wanted: str | None) -> Offer:
-    """The model of a name, else the only one, else the only one that is loaded. Raises RequestError."""
+    """The model of a name, else the only one, else the only one that is loaded. Raises RequestError.
+
+    Where a server lists none, the name is taken as it is.
+    """
+    if not offers and wanted is not None:
+        return Offer(name=wanted)
     names = [offer.name for offer in offers]
     shown = ", ".join(quoted(name) for name in names[:NAMES_SHOWN]) + (" and more" if len(names) > NAMES_SHOWN else "")
     if not offers:
-        raise RequestError("The server offers no model.", "Give it one first.", cause="missing")
+        raise RequestError(
+            "The server offers no model.", "Give it one first, or name it with --model.", cause="missing"
+        )
     if wanted is None:
         loaded = [offer for offer in offers if offer.loaded]
         if len(offers) == 1 or len(loaded) == 1:

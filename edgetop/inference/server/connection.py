@@ -10,11 +10,12 @@ import json
 import math
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from edgetop.inference.server.address import Address
+from edgetop.inference.server.gate import decode
 from edgetop.io.http import Cause, HttpResponse, RequestCancelledError, RequestError, Timeouts, quoted, send
 
 CONNECT_S = 5.0
@@ -29,6 +30,9 @@ DOCUMENT_BYTES_MAX = 16 * 2**20
 """Ollama returns the whole vocabulary of a model in one document, if it is asked to."""
 
 ERROR_BYTES_MAX = 65536
+
+NOTES_MAX = 5
+"""Things that were left out which are told."""
 
 ERROR_START_BYTES = 400
 
@@ -56,6 +60,8 @@ class ServerClient:
         self._idle_s = idle_s
         self._stopped = stopped
         self._on_loading = on_loading
+        self.notes: list[str] = []
+        """What was left out of documents."""
 
     def request(self, method: str, path: str, body: object = None, *, idle_s: float | None = None) -> HttpResponse:
         """Send a request and wait for the head of the answer, whatever its status. Raises RequestError."""
@@ -64,7 +70,7 @@ class ServerClient:
             headers["Content-Type"] = "application/json"
         return send(
             method,
-            f"{self.address}{path}",
+            f"{self.address.url}{path}",
             where=f"the server at {self.address}",
             headers=headers,
             body=None if body is None else json.dumps(body).encode("ascii"),
@@ -84,7 +90,11 @@ class ServerClient:
     def _document(self, method: str, path: str, body: object, kind: type[T], idle_s: float | None) -> T:
         with self.request(method, path, body, idle_s=idle_s) as response:
             self.raise_for_status(response)
-            return decode(response.read_all(DOCUMENT_BYTES_MAX), kind)
+            return decode(response.read_all(DOCUMENT_BYTES_MAX), kind, self._note)
+
+    def _note(self, text: str) -> None:
+        if len(self.notes) < NOTES_MAX and text not in self.notes:
+            self.notes.append(text)
 
     def wait_for_model(self) -> None:
         """Wait a little before a server that still loads its model is asked again. Raises RequestCancelledError."""
@@ -106,46 +116,36 @@ class ServerClient:
             raise
         except RequestError:
             words = ""
-        raise error_of_status(self.address, response.status, words, response.header)
-
-
-def decode(data: bytes, kind: type[T]) -> T:
-    """A document of a kind. Raises RequestError where it is none."""
-    try:
-        return msgspec.json.decode(data, type=kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
-    # A second, slower try: half a surrogate pair or a broken character is no reason to drop a reply.
-    try:
-        return msgspec.convert(json.loads(data.decode("utf-8", "replace")), kind)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        start = quoted(data[:80].decode("utf-8", "replace"))
-        raise RequestError(
-            f"The server sent what cannot be read: {start}.", "Is it the kind of server that --server-kind says?"
-        ) from None
-
-
-class _ErrorObject(msgspec.Struct):
-    message: object = None
-    n_ctx: object = None
-    type: object = None
-
-
-class _ErrorDocument(msgspec.Struct):
-    error: _ErrorObject | str | None = None
-    message: object = None
-    detail: object = None
+        raise error_of_status(self.address, response.status, words, response.header, with_key=bool(self._key))
 
 
 def error_words(data: bytes) -> str:
     """The message of an error document, in the forms that servers use; else the beginning of the answer."""
     try:
-        document = decode(data, _ErrorDocument)
+        document = decode(data, object)
     except RequestError:
-        return quoted(data[:ERROR_START_BYTES].decode("utf-8", "replace"))
-    error: Any = document.error
-    words = error.message if isinstance(error, _ErrorObject) else error
-    return quoted(str(words or document.message or document.detail or ""))
+        document = None
+    words = _words(document)
+    if not words and document not in ({}, []):
+        words = data[:ERROR_START_BYTES].decode("utf-8", "replace")
+    if isinstance(document, dict) and isinstance(where := document.get("signin_url"), str):
+        words = f"{words}; sign in at {where}"
+    return quoted(words)
+
+
+_ERRORS_DEEP = 4
+_ERROR_NAMES = ("error", "message", "detail", "msg")
+
+
+def _words(document: object, deep: int = _ERRORS_DEEP) -> str:
+    match document:
+        case str():
+            return document
+        case dict() if deep:
+            return next((words for name in _ERROR_NAMES if (words := _words(document.get(name), deep - 1))), "")
+        case list() if deep:
+            return "; ".join(filter(None, (_words(each, deep - 1) for each in document[:3])))
+    return ""
 
 
 _CONTEXT_WORDS = ("exceed_context", "context size", "context length", "maximum context", "context window", "n_ctx")
@@ -157,7 +157,9 @@ def is_context_error(words: str) -> bool:
     return any(word in lower for word in _CONTEXT_WORDS)
 
 
-def error_of_status(address: Address, status: int, words: str, header: Callable[[str], str]) -> RequestError:
+def error_of_status(
+    address: Address, status: int, words: str, header: Callable[[str], str], *, with_key: bool = False
+) -> RequestError:
     """What a status other than 200 means."""
     quote = f": {words}." if words else "."
     if 300 <= status < 400:
@@ -167,17 +169,18 @@ def error_of_status(address: Address, status: int, words: str, header: Callable[
             "Give that address to --server if it is the right one.",
             cause="refused",
         )
-    what, hint, cause = _meaning(address, status, words, header("Retry-After"))
+    what, hint, cause = _meaning(address, status, words, header("Retry-After"), with_key=with_key)
     return RequestError(f"{what}{quote}", hint, cause=cause)
 
 
-def _meaning(address: Address, status: int, words: str, retry_after: str) -> tuple[str, str, Cause]:
+def _meaning(address: Address, status: int, words: str, retry_after: str, *, with_key: bool) -> tuple[str, str, Cause]:
     if status in {400, 413, 422} and is_context_error(words):
         hint = "Clear it, or start the server with a longer context."
         return "The conversation does not fit the server's context", hint, "context"
     if status in {401, 403}:
         hint = "Put its key into EDGETOP_SERVER_KEY, or name a file that holds it with --server-key-file."
-        return f"The server at {address} does not accept the key ({status})", hint, "key"
+        has_key = "does not accept the key" if with_key else "needs a key"
+        return f"The server at {address} {has_key} ({status})", hint, "key"
     if status == 404:
         hint = "Choose one of its models with --model (`edgetop models --server URL` lists them)."
         return f"The server at {address} does not have it (404)", hint, "missing"
@@ -234,81 +237,119 @@ class LineSplitter:
             raise RequestError(f"The server sent a line of more than {LINE_BYTES_MAX // 2**20} MiB.")
 
 
-class NdjsonReader:
-    """The documents of a stream that has one in each line."""
+class JsonReader:
+    """The documents of a stream that has one in each line, or one over several lines."""
 
     def __init__(self) -> None:
         self._lines = LineSplitter()
+        self._begun: list[bytes] = []
+        """Lines of a document that has not ended."""
+        self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The documents that `data` completes."""
-        return [line for line in self._lines.feed(data) if line.strip()]
+        return [document for line in self._lines.feed(data) for document in self._add(line)]
 
     def finish(self) -> list[bytes]:
         """What the end of the stream completes."""
-        return [line for line in (self._lines.finish(),) if line.strip()]
+        return [*self._add(self._lines.finish()), *self._take()]
+
+    def _add(self, line: bytes) -> list[bytes]:
+        stripped = line.strip()
+        is_whole = line[:1] == b"{" and stripped[-1:] == b"}"
+        if is_whole or (not self._begun and stripped[:1] not in {b"{", b"["}):
+            return [*self._take(), *([line] if stripped else [])]
+        self._begun.append(line)
+        self._size += len(line) + 1
+        if self._size > LINE_BYTES_MAX:
+            raise RequestError(f"The server sent a document of more than {LINE_BYTES_MAX // 2**20} MiB.")
+        return self._take() if line[:1] == b"}" else []
+
+    def _take(self) -> list[bytes]:
+        data, self._begun, self._size = b"\n".join(self._begun), [], 0
+        return [data] if data.strip() else []
 
 
 class SseReader:
     """The data of server-sent events (WHATWG HTML, section 9.2.6), comments and all other fields left out.
 
-    An event that the end of the stream cuts off is given out too: some servers leave out the last empty line.
+    An event that the end of the stream cuts off is given out too: some servers leave out the last empty line. What an
+    event or a field of the name `error` holds is given out as an error document.
     """
 
     def __init__(self) -> None:
         self._lines = LineSplitter()
         self._data: list[bytes] = []
         self._size = 0
-        self._first = True
+        self._is_error = False
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that `data` completes."""
-        events = []
-        for line in self._lines.feed(data):
-            if self._first:
-                self._first = False
-                line = line.removeprefix(b"\xef\xbb\xbf")  # noqa: PLW2901 - a byte order mark is no part of the line
-            if not line:
-                events += self._take()
-            elif line.startswith(b"data:"):
-                self._add(line[5:].removeprefix(b" "))
-            elif line == b"data":
-                self._add(b"")
-        return events
+        return [event for line in self._lines.feed(data) for event in self._add(line)]
 
     def finish(self) -> list[bytes]:
         """What the end of the stream completes."""
-        rest = self._lines.finish()
-        if rest.startswith(b"data:"):
-            self._add(rest[5:].removeprefix(b" "))
-        return self._take()
+        return [*self._add(self._lines.finish()), *self._take()]
 
-    def _add(self, data: bytes) -> None:
-        self._data.append(data)
-        self._size += len(data) + 1
-        if self._size > LINE_BYTES_MAX:
-            raise RequestError(f"The server sent an event of more than {LINE_BYTES_MAX // 2**20} MiB.")
+    def _add(self, line: bytes) -> list[bytes]:
+        if not line:
+            return self._take()
+        name, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if name == b"data":
+            # Some proxies put the mark before each line once more.
+            value = value.removeprefix(b"data: ")
+            self._data.append(value)
+            self._size += len(value) + 1
+            if self._size > LINE_BYTES_MAX:
+                raise RequestError(f"The server sent an event of more than {LINE_BYTES_MAX // 2**20} MiB.")
+        elif name == b"event":
+            self._is_error = value.strip() == b"error"
+        elif name == b"error":
+            return [*self._take(), _error_document(value)]
+        return []
 
     def _take(self) -> list[bytes]:
         data, self._data, self._size = b"\n".join(self._data), [], 0
-        return [data] if data else []
+        is_error, self._is_error = self._is_error, False
+        if not data:
+            return []
+        return [_error_document(data) if is_error else data]
 
 
-class DocumentReader:
-    """The one document that a whole answer is."""
+def _error_document(data: bytes) -> bytes:
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        data = json.dumps(data.decode("utf-8", "replace")).encode()
+    return b'{"error":' + data + b"}"
+
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class StreamReader:
+    """Server-sent events or JSON documents: which of them, the first byte that is no white space says.
+
+    The type that a server names is no help: `text/plain` and `application/json` have been seen for events.
+    """
 
     def __init__(self) -> None:
-        self._data = bytearray()
+        self._start = b""
+        self._chosen: SseReader | JsonReader | None = None
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Nothing is complete before the end."""
-        self._data += data
-        if len(self._data) > LINE_BYTES_MAX:
-            raise RequestError(f"The server sent a document of more than {LINE_BYTES_MAX // 2**20} MiB.")
-        return []
+        """The documents that `data` completes."""
+        if self._chosen is None:
+            self._start = (self._start + data).lstrip()
+            if len(self._start) < len(_BOM) and _BOM.startswith(self._start):
+                return []
+            data, self._start = self._start.removeprefix(_BOM).lstrip(), b""
+            if not data:
+                return []
+            self._chosen = JsonReader() if data[:1] in {b"{", b"["} else SseReader()
+        return self._chosen.feed(data)
 
     def finish(self) -> list[bytes]:
         """What the end of the stream completes."""
-        data = bytes(self._data)
-        self._data.clear()
-        return [data] if data.strip() else []
+        return [] if self._chosen is None else self._chosen.finish()

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, monotonic_us, seconds
-from edgetop.core.engine_settings import EngineInfo, EnginePerf, EngineSettings
-from edgetop.core.records import ModelLoaded, Prefill, StopReason, TurnFinished
+from edgetop.core.engine_settings import EngineInfo, EngineSettings
+from edgetop.core.records import (
+    REPLY_CHARACTERS_MAX,
+    REPLY_TOKENS_MAX,
+    ModelLoaded,
+    Prefill,
+    StopReason,
+    TurnFinished,
+)
 from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn
-from edgetop.inference.protocol import Choose, Generate, Load, LoadFailed, Measure, Perplexity, ScoreFailed, Waiting
+from edgetop.inference.protocol import (
+    Choose,
+    Generate,
+    Load,
+    LoadFailed,
+    Measure,
+    Noted,
+    Perplexity,
+    ScoreFailed,
+    Waiting,
+)
 from edgetop.inference.reply import ReplyBatcher
 from edgetop.inference.server.address import ANY_MODEL, KEY_VARIABLE, Address, ServerChoice, key_of
 from edgetop.inference.server.backend import (
@@ -22,7 +42,16 @@ from edgetop.inference.server.backend import (
 )
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.detection import detect
-from edgetop.io.http import HttpResponse, RequestCancelledError, RequestError
+from edgetop.inference.server.gate import with_short_names
+from edgetop.io.http import HttpResponse, RequestCancelledError, RequestError, quoted
+
+TEXTLESS_MAX = 64
+"""Tokens at the end of a reply without text; more of them are a mistake of the server."""
+
+MANY_IN_CHUNK = 1.5
+"""Tokens in a piece of text in the mean, above which some may be hidden."""
+
+BURST_CHUNKS = 8
 
 NO_LIKELIHOODS = "A server reports no likelihoods, so that quality cannot be scored with it."
 
@@ -52,11 +81,12 @@ class Generation:
         self._reply = ReplyBatcher(command.turn, report, continued=command.continue_reply)
         self._begun_us = monotonic_us()
         self._progress: PromptProgress | None = None
-        self._stop_reason: StopReason | None = None
-        self._prompt_tokens: int | None = None
-        self._cached_tokens: int | None = None
-        self._total_tokens: int | None = None
-        self._perf: EnginePerf | None = None
+        self._told = Delta()
+        """The latest of each thing that the server said."""
+        self._characters = 0
+        self._last_us = 0
+        """When the latest chunk came that told how many tokens there are."""
+        self._stream = backend.chat_stream()
 
     def run(self) -> None:
         """Send the request and report its answer; the last report is TurnFinished."""
@@ -67,19 +97,23 @@ class Generation:
             reason = self._reason()
         except RequestError as error:
             reason, text = _failure(error)
+        self._add_textless(reason)
         self._reply.finish()
-        self._report(self._finished(reason, text))
+        finished = self._finished(reason, text)
+        for note in (*self._stream.notes.values(), *self._doubts(finished)):
+            self._report(Noted(text=note))
+        self._report(finished)
 
     def _receive(self) -> None:
         request = self._backend.chat_request(self._command, self._model, self._settings)
         with self._send(request) as answer:
-            for t_us, delta in self._backend.chat_stream().deltas(answer):
+            for t_us, delta in self._stream.deltas(answer):
                 self._add(t_us, delta)
                 if delta.done:
                     return
                 if answer.is_drained:
                     self._reply.flush()
-        if self._stop_reason is None:
+        if self._told.stop_reason is None:
             raise RequestError(
                 "The server ended its answer without saying that it is complete.", "Check whether it still runs."
             )
@@ -103,23 +137,42 @@ class Generation:
     def _add(self, t_us: int, delta: Delta) -> None:
         if delta.progress is not None:
             self._report_progress(t_us, delta.progress)
+        self._characters += len(delta.reasoning) + len(delta.text)
+        if self._characters > REPLY_CHARACTERS_MAX or self._reply.tokens + self._reply.chunks > REPLY_TOKENS_MAX:
+            most = f"{REPLY_CHARACTERS_MAX // 2**20} million characters or {REPLY_TOKENS_MAX // 2**20} million tokens"
+            raise RequestError(f"The reply was ended at {most}, the most that a session holds of one.")
         if delta.reasoning:
             # A chunk has one part or the other; with both, its tokens are counted with the first one.
             self._reply.add_chunk(t_us, delta.reasoning, "reasoning", generated=delta.generated)
         if delta.text:
             self._reply.add_chunk(t_us, delta.text, "answer", generated=delta.generated)
-        self._stop_reason = delta.stop_reason or self._stop_reason
-        self._perf = delta.perf or self._perf
-        for name in ("prompt_tokens", "cached_tokens", "total_tokens"):
-            count = getattr(delta, name)
-            if count is not None:
-                setattr(self, f"_{name}", count)
+        told = {
+            name: value
+            for name in ("generated", "stop_reason", "is_end", "prompt_tokens", "cached_tokens", "total_tokens",
+                         "hidden_tokens", "model", "perf", "load_ms")
+            if (value := getattr(delta, name)) is not None and value is not False and value != ""
+        }  # fmt: skip
+        if "generated" in told or "total_tokens" in told:
+            self._last_us = t_us
+        # A count never falls, and none is 0 where there is a text.
+        for name in ("generated", "total_tokens"):
+            least = max(getattr(self._told, name) or 0, int(self._reply.chunks > 0))
+            if name in told and told[name] < least:
+                self._stream.note(f"The server's count of generated tokens was left out: {told.pop(name)} cannot be.")
+        if told.get("prompt_tokens") == 0:
+            self._stream.note("The server's count of the prompt was left out: 0 tokens cannot be.")
+            del told["prompt_tokens"]
+        self._told = replace(self._told, **told)
 
     def _report_progress(self, t_us: int, progress: PromptProgress) -> None:
+        before = self._progress
+        if before is not None and (progress.total != before.total or progress.processed < before.processed):
+            self._stream.note("The server's progress of the prompt was left out: it goes back.")
+            return
         cached = min(progress.cached, progress.total)
         total = progress.total - cached
         done = min(max(progress.processed - cached, 0), total)
-        if self._progress is None and done > 0 and progress.time_ms is not None:
+        if before is None and done > 0 and progress.time_ms is not None:
             begun_us = max(self._begun_us, t_us - round(progress.time_ms * 1000))
             self._report(Prefill(turn=self._command.turn, t_us=begun_us, done=0, total=total, cached=cached))
         self._progress = progress
@@ -127,11 +180,24 @@ class Generation:
 
     def _reason(self) -> StopReason:
         """Why the answer ended; a length that was not requested is the end of the context."""
-        reason = self._stop_reason or "end_of_generation"
-        limit = self._command.sampling.max_tokens
-        if reason == "max_tokens" and (limit is None or self._generated()[0] < limit - 1):
-            return "context_full"
+        reason = self._told.stop_reason or "end_of_generation"
+        sampling = self._command.sampling
+        if reason == "max_tokens":
+            count = self._told.total_tokens or self._told.generated
+            too_short = count is not None and sampling.max_tokens is not None and count < sampling.max_tokens - 1
+            return "context_full" if too_short or sampling.max_tokens is None else reason
+        if reason == "end_of_generation" and any(sampling.stop) and not self._told.is_end:
+            # It says the same of both.
+            return "stop_string"
         return reason
+
+    def _add_textless(self, reason: StopReason) -> None:
+        """Add the last tokens, where they brought no text: half a character, or a stop string that was held back."""
+        count = max(self._told.generated or 0, self._told.total_tokens or 0)
+        # The token that ended the reply is none of it.
+        missing = count - self._reply.tokens - (reason in {"end_of_generation", "stop_string"})
+        if self._reply.counted and self._reply.chunks and 0 < missing <= TEXTLESS_MAX:
+            self._reply.add_chunk(self._last_us, "", "answer", generated=self._reply.tokens + missing)
 
     def _generated(self) -> tuple[int, bool]:
         """How many tokens were generated, the end-of-generation one left out, and whether that was counted.
@@ -139,36 +205,60 @@ class Generation:
         Servers count the token that ended the reply, which has no text. Where there is one more token than chunks, it
         is that one, and each chunk was a token.
         """
-        reply, total = self._reply, self._total_tokens
+        reply, total = self._reply, self._told.total_tokens
         if reply.chunks and reply.counted:
             return reply.tokens, True
         if total is None:
             return reply.chunks, False
-        ended = self._stop_reason in {"end_of_generation", "stop_string"}
+        ended = self._told.stop_reason in {"end_of_generation", "stop_string"}
         return (reply.chunks if ended and total == reply.chunks + 1 else total), True
 
+    def _hidden(self, generated: int) -> int:
+        """Tokens of reasoning that the server counts and does not show."""
+        if self._reply.has_reasoning:
+            return 0
+        return min(self._told.hidden_tokens or 0, generated)
+
     def _finished(self, reason: StopReason, error: str) -> TurnFinished:
-        progress = self._progress
-        prompt = self._prompt_tokens
-        if prompt is None:
-            prompt = progress.total if progress is not None else 0
-        cached = self._cached_tokens
-        if cached is None:
-            cached = progress.cached if progress is not None else 0
+        progress, told = self._progress, self._told
+        prompt = told.prompt_tokens if told.prompt_tokens is not None or progress is None else progress.total
+        cached = told.cached_tokens if told.cached_tokens is not None or progress is None else progress.cached
         generated, counted = self._generated()
+        perf = told.perf
+        if perf is not None and told.load_ms is not None:
+            perf = replace(perf, load_ms=told.load_ms)
         return TurnFinished(
             turn=self._command.turn,
             t_us=monotonic_us(),
             stop_reason=reason,
             prompt_tokens=prompt,
-            cached_tokens=min(cached, prompt),
+            cached_tokens=None if cached is None or prompt is None else min(cached, prompt),
             generated_tokens=generated,
-            context_used=prompt + generated,
+            hidden_tokens=self._hidden(generated),
+            context_used=None if prompt is None else prompt + generated,
             seed=self._command.sampling.seed,
-            perf=self._perf,
+            perf=perf,
             error=error,
             counted=counted,
         )
+
+    def _doubts(self, finished: TurnFinished) -> Iterator[str]:
+        """What makes a rate of this turn weaker than it looks."""
+        reply = self._reply
+        if finished.hidden_tokens:
+            yield f"{finished.hidden_tokens} tokens of reasoning were not shown: the rate is that of the others."
+        elif not reply.counted and finished.counted and finished.generated_tokens > MANY_IN_CHUNK * reply.chunks > 0:
+            yield (
+                f"{finished.generated_tokens} tokens came in {reply.chunks} pieces: the rate takes each piece to hold "
+                "as many, and is too high where the server hides some."
+            )
+        if reply.chunks >= BURST_CHUNKS and reply.arrivals * 2 < reply.chunks:
+            yield f"The reply came in bursts, {reply.chunks} pieces in {reply.arrivals}: its rate is that of bursts."
+        if self._told.model and not self._backend.is_same_model(self._model.name, self._told.model):
+            yield (
+                f"Another model answers at this address: {quoted(self._told.model)}, not {quoted(self._model.name)}. "
+                "Load it to have its own figures."
+            )
 
 
 class ServerEngine:
@@ -208,14 +298,16 @@ class ServerEngine:
         except ValueError as error:
             report(LoadFailed(reason="failed", message=f"{error}.", hint="Put nothing but the key into it."))
             return
+        for note in client.notes:
+            report(Noted(text=note))
         self._loaded = (backend, model, command.settings, key)
         now_us = monotonic_us()
         report(
             ModelLoaded(
                 t_us=now_us,
                 load_s=seconds(now_us - begin_us),
-                model=model.info,
-                engine=self._info(backend.name, model.version),
+                model=with_short_names(model.info),
+                engine=with_short_names(self._info(backend.name, model.version)),
                 settings=model.settings,
                 memory=model.memory,
             )

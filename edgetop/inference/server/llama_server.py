@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -13,12 +13,11 @@ from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
 from edgetop.core.records import TokensCounted
 from edgetop.core.sources import Unavailable
-from edgetop.core.token_counts import TOO_FAST, ReportedCount, RequestCount, RunningCount
+from edgetop.core.token_counts import TOO_FAST, ReportedCount, RequestCount, RunningCount, TokenSum
 from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.server.backend import (
     AnswerStream,
     ChatRequest,
-    Count,
     Delta,
     LoadedModel,
     Offer,
@@ -29,9 +28,18 @@ from edgetop.inference.server.backend import (
     random_tokens,
     reported_settings,
 )
-from edgetop.inference.server.connection import ServerClient, SseReader, decode, error_words
+from edgetop.inference.server.connection import ServerClient, error_words
+from edgetop.inference.server.gate import Count, Note, Total, UnreadableError, decode
 from edgetop.inference.server.openai import CHAT_PATH, Timings, chat_body, chat_stream, perf_of
-from edgetop.inference.server.usage import Slot, Usage, count_in, names_without_folders, parse_metrics, text_at
+from edgetop.inference.server.usage import (
+    Slot,
+    Usage,
+    count_in,
+    names_without_folders,
+    parse_metrics,
+    text_at,
+    together,
+)
 from edgetop.io.http import RequestError
 
 COMPLETION_PATH = "/completion"
@@ -40,8 +48,8 @@ COMPLETION_PATH = "/completion"
 class _Meta(Struct):
     n_vocab: Count | None = None
     n_ctx_train: Count | None = None
-    n_params: Count | None = None
-    size: Count | None = None
+    n_params: Total | None = None
+    size: Total | None = None
     ftype: str | None = None
 
 
@@ -75,6 +83,8 @@ class _Props(Struct):
     build_info: str | None = None
     role: str | None = None
     """`router` for a server that has several models."""
+    is_sleeping: bool | None = None
+    """Of servers that can, since 2025."""
 
 
 class _NextToken(Struct):
@@ -98,16 +108,18 @@ class LlamaServerBackend(ServerBackend):
     kind = "llama-server"
     name = "llama-server"
     programs = (
-        Program(r"llama-server\b", "llama-server", 8080),
+        Program(r"(ik_|com\.docker\.)?llama-server\b|llama serve\b", "llama-server", 8080),
         Program(r"(\S*\.)?llamafiler?\b", "llamafile", 8080),
     )
-    process_names = ("llama-server",)
+    process_names = ("llama-server", "llama", "ik_llama-server", "com.docker.llama")
     has_token_tests = has_depth_tests = True
     health_path = "/health"
 
     def __init__(self) -> None:
         self._models: dict[str, _Model] = {}
         self._usage = _UsageReader()
+        self._router: _RouterReader | None = None
+        self._version: str | None = None
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
@@ -186,7 +198,13 @@ class LlamaServerBackend(ServerBackend):
 
     def read_usage(self, client: ServerClient) -> Usage:
         """`/metrics` and `/slots`, as far as they are switched on. Raises RequestError."""
-        return self._usage.read(client)
+        if self._version is None:
+            props = client.get("/props", _Props)
+            self._version = props.build_info or ""
+            self._router = _RouterReader() if props.role == "router" else None
+        if self._router is not None:
+            return self._router.read(client, self._version)
+        return self._usage.read(client, sleepless=self.sleepless)
 
 
 BACKENDS = (LlamaServerBackend,)
@@ -301,11 +319,11 @@ class _CompletionChunk(Struct):
 
 def completion_stream() -> AnswerStream:
     """Parses the answer to a streamed request for a completion, its text left out."""
-    return AnswerStream(SseReader(), _completion_delta)
+    return AnswerStream(_completion_delta)
 
 
-def _completion_delta(event: bytes) -> Delta:
-    chunk = decode(event, _CompletionChunk)
+def _completion_delta(event: bytes, note: Note) -> Delta:
+    chunk = decode(event, _CompletionChunk, note)
     if chunk.error is not None:
         raise error_in_stream(error_words(event))
     timings = chunk.timings
@@ -330,6 +348,12 @@ def _perf_so_far(timings: Timings) -> EnginePerf | None:
 TRIES = 3
 """How often the counters are read until the one of ended requests and the ones of running requests belong together."""
 
+_PROCESSING = "llamacpp:requests_processing"
+
+MAY_SLEEP = Unavailable(
+    "llama-server counts nothing without --metrics, and asking for its slots would keep it from sleeping",
+    "start it with --metrics",
+)
 METRICS_OFF = Unavailable("llama-server does not count its tokens", "start it with --metrics")
 ENDED_ONLY = Unavailable("llama-server counts the tokens of a request when it has ended", "start it with --slots")
 RUNNING_ONLY = Unavailable("only tokens of running requests are seen", "start llama-server with --metrics")
@@ -343,50 +367,75 @@ class _Counted(NamedTuple):
     """Where only ended requests are counted: each running one may have as many tokens as the longest one so far."""
 
 
+PROPS_EVERY = 5
+"""Idle polls from one look at whether the server sleeps to the next; `/props` has the whole chat template."""
+
+
 class _UsageReader:
-    """`/metrics` and `/slots`, as far as they are switched on.
+    """`/metrics`, `/props` and `/slots`, as far as they are switched on, of one model.
+
+    A server that sleeps when nobody asks (`--sleep-idle-seconds`) is woken, and kept awake, by `/slots` alone: they are
+    read while a request runs, or where it is known that the server never sleeps.
 
     The gauges of tokens per second are means since anybody last read them, so they are not used. Reading the counters
     does not change them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, query: str = "") -> None:
+        """`query` names the model to a server that has several."""
+        self._query = query
         self._props: _Props | None = None
+        self._until_props = 0
         self._has_metrics = self._has_slots = True
         self._requests = RequestCount()
         self._running = RunningCount()
         self._ended: int | None = None
         self._largest_step = 0
+        self._served: set[int] = set()
+        """Slots that have been seen at work."""
 
-    def read(self, client: ServerClient) -> Usage:
+    def read(self, client: ServerClient, *, sleepless: bool) -> Usage:
         """See `ServerBackend.read_usage`."""
-        if self._props is None:
-            self._props = client.get("/props", _Props)
-        metrics, slots, consistent = self._read(client)
-        counted = self._counted(metrics, slots, consistent=consistent)
+        props = self._props
+        if props is None:
+            props = self._props = client.get(f"/props{self._query}", _Props)
+        may_sleep = props.is_sleeping is not None and not sleepless
+        metrics, slots, consistent = self._read(client, may_sleep=may_sleep)
+        is_idle = metrics is not None and not metrics.get(_PROCESSING, 1)
+        self._until_props -= 1
+        if may_sleep and (is_idle or metrics is None) and self._until_props <= 0:
+            self._until_props = PROPS_EVERY
+            props = self._props = client.get(f"/props{self._query}", _Props)
+        counted = self._counted(metrics, slots, consistent=consistent, may_sleep=may_sleep)
         values = metrics or {}
         running = None if slots is None else sum(slot.is_processing for slot in slots)
         return Usage(
             kind="llama-server",
-            version=self._props.build_info or "",
-            models=names_without_folders(self._props.model_alias or self._props.model_path or ""),
+            version=props.build_info or "",
+            models=names_without_folders(props.model_alias or props.model_path or ""),
+            asleep=may_sleep and bool(props.is_sleeping) and not running and (is_idle or metrics is None),
             tokens=counted.tokens,
             counts=counted.counts,
             no_count=counted.no_count,
             uncertainty=counted.uncertainty,
             prompt_tokens=count_in(values, "llamacpp:prompt_tokens_total"),
-            running=count_in(values, "llamacpp:requests_processing") if running is None else running,
+            running=count_in(values, _PROCESSING) if running is None else running,
             waiting=count_in(values, "llamacpp:requests_deferred"),
-            slots=tuple(_slot(slot) for slot in slots or ()),
+            slots=tuple(self._slot(slot) for slot in slots or ()),
             context_share=_context_share(slots or ()),
         )
 
-    def _read(self, client: ServerClient) -> tuple[dict[str, float] | None, list[_Slot] | None, bool]:
+    def _read(
+        self, client: ServerClient, *, may_sleep: bool
+    ) -> tuple[dict[str, float] | None, list[_Slot] | None, bool]:
         """Metrics and slots, and whether they are consistent: no request ended in between.
 
         A request that ends moves from the slots to the counter at one moment, between two answers.
         """
         metrics = self._metrics(client)
+        if may_sleep and (metrics is None or not metrics.get(_PROCESSING)):
+            # Without a request there are none to count; where that is not known, nothing can be asked.
+            return metrics, None if metrics is None else [], True
         slots = self._slots(client)
         for _ in range(TRIES):
             if metrics is None or slots is None:
@@ -397,7 +446,9 @@ class _UsageReader:
             metrics, slots = again, self._slots(client)
         return metrics, slots, False
 
-    def _counted(self, metrics: dict[str, float] | None, slots: list[_Slot] | None, *, consistent: bool) -> _Counted:
+    def _counted(
+        self, metrics: dict[str, float] | None, slots: list[_Slot] | None, *, consistent: bool, may_sleep: bool
+    ) -> _Counted:
         running = {_request(slot): _generated(slot) for slot in slots or () if slot.is_processing}
         ended = None if metrics is None else _ended(metrics)
         if ended is not None and slots is not None:
@@ -405,25 +456,76 @@ class _UsageReader:
         if ended is not None and metrics is not None:
             step = 0 if self._ended is None else max(0, ended - self._ended)
             self._ended, self._largest_step = ended, max(self._largest_step, step)
-            under_way = metrics.get("llamacpp:requests_processing", 0.0)
+            under_way = metrics.get(_PROCESSING, 0.0)
             return _Counted(ended, "ended", ENDED_ONLY, max(1, self._largest_step) * under_way)
         if slots is not None:
             return _Counted(self._running.look(running), "running", RUNNING_ONLY, self._running.unseen)
-        return _Counted(METRICS_OFF, "nothing", METRICS_OFF)
+        missing = MAY_SLEEP if may_sleep else METRICS_OFF
+        return _Counted(missing, "nothing", missing)
 
     def _metrics(self, client: ServerClient) -> dict[str, float] | None:
         if not self._has_metrics:
             return None
-        text = text_at(client, "/metrics")
+        text = text_at(client, f"/metrics{self._query}")
         self._has_metrics = text is not None
         return None if text is None else parse_metrics(text)
 
     def _slots(self, client: ServerClient) -> list[_Slot] | None:
         if not self._has_slots:
             return None
-        text = text_at(client, "/slots")
+        text = text_at(client, f"/slots{self._query}")
         self._has_slots = text is not None
-        return None if text is None else decode(text.encode(), list[_Slot])
+        if text is None:
+            return None
+        slots = decode(text.encode(), list[_Slot])
+        if len(slots) != len(decode(text.encode(), list[object])):
+            # Without one of them the count would be too low.
+            raise UnreadableError(text.encode())
+        return slots
+
+    def _slot(self, slot: _Slot) -> Slot:
+        generated = _generated(slot)
+        if slot.is_processing:
+            self._served.add(slot.id)
+        # A slot that has served nothing yet says little of itself, and its zeros mean nothing.
+        is_known = slot.id in self._served or bool(slot.n_prompt_tokens)
+        return Slot(
+            number=slot.id,
+            doing=("decode" if generated else "prefill") if slot.is_processing else "idle",
+            generated=generated if slot.is_processing else None,
+            context_used=slot.n_prompt_tokens if is_known else None,
+            n_ctx=slot.n_ctx,
+        )
+
+
+class _RouterReader:
+    """A server that has several models and loads them when they are asked for: each loaded one by itself."""
+
+    def __init__(self) -> None:
+        self._readers: dict[str, _UsageReader] = {}
+        self._tokens = TokenSum()
+
+    def read(self, client: ServerClient, version: str) -> Usage:
+        """See `ServerBackend.read_usage`. No model is loaded by it."""
+        models = client.get("/v1/models", _Models).data
+        loaded = [model.id for model in models if model.status is not None and model.status.value in _LOADED]
+        self._readers = {name: self._readers.get(name, _UsageReader(_query(name))) for name in loaded}
+        usages: dict[Hashable, Usage] = {
+            name: reader.read(client, sleepless=False) for name, reader in self._readers.items()
+        }
+        if not usages:
+            tokens = self._tokens.look({})
+            return Usage(kind="llama-server", version=version, tokens=tokens, counts="all", running=0)
+        return together(
+            usages, Usage(kind="llama-server", version=version, models=tuple(loaded), tokens=0), self._tokens
+        )
+
+
+_LOADED = frozenset({"loaded", "sleeping"})
+
+
+def _query(model: str) -> str:
+    return f"?model={quote(model, safe='')}&autoload=false"
 
 
 def _context_share(slots: Sequence[_Slot]) -> float | None:
@@ -432,17 +534,6 @@ def _context_share(slots: Sequence[_Slot]) -> float | None:
     n_ctx = sum(slot.n_ctx or 0 for slot in slots)
     known = [tokens for tokens in used if tokens is not None]
     return sum(known) / n_ctx if n_ctx and len(known) == len(used) else None
-
-
-def _slot(slot: _Slot) -> Slot:
-    generated = _generated(slot)
-    return Slot(
-        number=slot.id,
-        doing=("decode" if generated else "prefill") if slot.is_processing else "idle",
-        generated=generated if slot.is_processing else None,
-        context_used=slot.n_prompt_tokens,
-        n_ctx=slot.n_ctx,
-    )
 
 
 def _request(slot: _Slot) -> int:

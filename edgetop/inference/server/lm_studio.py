@@ -6,9 +6,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.inference.server.backend import Count, LoadedModel, Offer, Program, reported_settings
+from edgetop.inference.server.backend import LoadedModel, Offer, Program, reported_settings
 from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.openai import MODELS_PATH, ListedModels, OpenAiBackend
+from edgetop.inference.server.gate import Count
+from edgetop.inference.server.openai import OpenAiBackend, listed_models, owners
 from edgetop.io.http import RequestCancelledError, RequestError
 
 STUDIO_MODELS_PATH = "/api/v0/models"
@@ -45,7 +46,7 @@ class LmStudioBackend(OpenAiBackend):
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """Only LM Studio has `/api/v0/models`; older ones name an owner that no other server names."""
-        return "organization_owner" in client.get(MODELS_PATH, ListedModels).owners or bool(_studio_models(client))
+        return "organization_owner" in owners(listed_models(client)) or bool(_studio_models(client))
 
     def offers(self, client: ServerClient) -> list[Offer]:
         """The models it has, but for those that only embed. Raises RequestError."""

@@ -19,7 +19,6 @@ from edgetop.inference.reply import FLUSH_PERIOD_US
 from edgetop.inference.server.backend import (
     AnswerStream,
     ChatRequest,
-    Count,
     Delta,
     LoadedModel,
     Offer,
@@ -28,8 +27,9 @@ from edgetop.inference.server.backend import (
     TestTimings,
     error_in_stream,
 )
-from edgetop.inference.server.connection import NdjsonReader, ServerClient, decode, error_words
-from edgetop.inference.server.openai import chat_messages
+from edgetop.inference.server.connection import JsonReader, ServerClient, error_words
+from edgetop.inference.server.gate import Count, Nanoseconds, Note, Total, decode, text_in, unheard
+from edgetop.inference.server.openai import ToolCall, calls_in, chat_messages
 from edgetop.inference.server.usage import Usage
 from edgetop.io.http import RequestCancelledError, RequestError
 
@@ -69,9 +69,12 @@ class _Model(Struct):
     """An entry of `/api/tags` and `/api/ps`."""
 
     name: str = ""
-    size: Count | None = None
+    size: Total | None = None
     details: _Details | None = None
-    size_vram: Count | None = None
+    capabilities: list[str] | None = None
+    remote_host: str | None = None
+    """Of a model that runs in a cloud."""
+    size_vram: Total | None = None
     context_length: Count | None = None
 
 
@@ -85,8 +88,9 @@ class _Shown(Struct):
 
 
 class _Message(Struct):
-    content: str | None = None
-    thinking: str | None = None
+    content: object = None
+    thinking: object = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class _Line(Struct):
@@ -98,10 +102,11 @@ class _Line(Struct):
     done_reason: str | None = None
     prompt_eval_count: Count | None = None
     prompt_eval_cached_count: Count | None = None
-    prompt_eval_duration: Count | None = None
-    """In nanoseconds, as all durations."""
+    prompt_eval_duration: Nanoseconds | None = None
     eval_count: Count | None = None
-    eval_duration: Count | None = None
+    eval_duration: Nanoseconds | None = None
+    load_duration: Nanoseconds | None = None
+    model: str | None = None
     error: object = None
 
     @property
@@ -134,6 +139,7 @@ class OllamaBackend(ServerBackend):
 
     def __init__(self) -> None:
         self._version = ""
+        self._clouds: dict[str, str] = {}
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
@@ -148,6 +154,8 @@ class OllamaBackend(ServerBackend):
     def offers(self, client: ServerClient) -> list[Offer]:
         """The models that were pulled. Raises RequestError."""
         loaded = {model.name for model in _running(client)}
+        models = client.get("/api/tags", _Models).models or []
+        self._clouds = {model.name: model.remote_host for model in models if model.remote_host}
         return [
             Offer(
                 name=model.name,
@@ -155,12 +163,13 @@ class OllamaBackend(ServerBackend):
                 quantization=model.details.quantization_level if model.details else "",
                 loaded=model.name in loaded,
             )
-            for model in client.get("/api/tags", _Models).models or []
+            for model in models
+            if model.name not in self._clouds and not _only_embeds(model)
         ]
 
     def load(self, client: ServerClient, offer: Offer, settings: EngineSettings, loading_s: float) -> LoadedModel:
         """Have it load the model, which it would otherwise do with the first request. Raises RequestError."""
-        body = {"model": offer.name, "stream": False, "options": _options(settings)}
+        body: dict[str, object] = {"model": offer.name, "stream": False, "options": _options(settings)}
         client.post("/api/generate", body, _Line, idle_s=loading_s)
         shown = client.post("/api/show", {"model": offer.name}, _Shown)
         running = next((model for model in _running(client) if model.name == offer.name), None)
@@ -213,6 +222,9 @@ class OllamaBackend(ServerBackend):
             "messages": chat_messages(command.messages),
             "stream": True,
             "options": options,
+            # A context that is full ends the reply, instead of forgetting its beginning unsaid.
+            "truncate": False,
+            "shift": False,
         }
         if _THINKING in settings.template_args:
             body["think"] = settings.template_args[_THINKING]
@@ -240,6 +252,13 @@ class OllamaBackend(ServerBackend):
 
 
 BACKENDS = (OllamaBackend,)
+
+
+def _only_embeds(model: _Model) -> bool:
+    """Whether it makes vectors and no text; before 2025 the family alone tells."""
+    if model.capabilities:
+        return "completion" not in model.capabilities
+    return model.details is not None and model.details.family.endswith("bert")
 
 
 def _running(client: ServerClient) -> list[_Model]:
@@ -289,30 +308,34 @@ def _count(value: object) -> int | None:
 
 def chat_stream() -> AnswerStream:
     """Parses the answer to a streamed chat request."""
-    return AnswerStream(NdjsonReader(), _delta)
+    return AnswerStream(_delta)
 
 
-def _line(data: bytes) -> _Line:
-    line = decode(data, _Line)
+def _line(data: bytes, note: Note = unheard) -> _Line:
+    line = decode(data, _Line, note)
     if line.error is not None:
         raise error_in_stream(error_words(data))
     return line
 
 
-def _delta(data: bytes) -> Delta:
-    line = _line(data)
+def _delta(data: bytes, note: Note) -> Delta:
+    line = _line(data, note)
     message = line.message or _Message()
-    text, reasoning = message.content or "", message.thinking or ""
+    text = text_in(message.content, note) + calls_in(message.tool_calls, note)
+    reasoning = text_in(message.thinking, note)
     if not line.done:
-        return Delta(text=text, reasoning=reasoning)
+        return Delta(text=text, reasoning=reasoning, model=line.model or "")
     return Delta(
         text=text,
         reasoning=reasoning,
         stop_reason="max_tokens" if line.done_reason == "length" else "end_of_generation",
-        prompt_tokens=line.prompt_eval_count,
+        # It leaves the count of a prompt out that was in its cache.
+        prompt_tokens=line.prompt_eval_count or None,
         cached_tokens=line.prompt_eval_cached_count,
         total_tokens=line.eval_count,
+        model=line.model or "",
         perf=line.perf,
+        load_ms=None if line.load_duration is None else line.load_duration / _NS_PER_MS,
         done=True,
     )
 
@@ -356,7 +379,7 @@ def _run_test(client: ServerClient, command: Measure, model: str, options: dict[
 
 
 def _generate(client: ServerClient, body: object) -> _Answer:
-    sent_us, reader = monotonic_us(), NdjsonReader()
+    sent_us, reader = monotonic_us(), JsonReader()
     stamps: list[int] = []
     end = _Line()
     with client.request("POST", "/api/generate", body) as answer:

@@ -6,10 +6,11 @@ tokens a chunk holds, and timings. Where tokens are not counted with each chunk,
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import ClassVar, Literal
 
-from msgspec import Struct, field
+from msgspec import UNSET, Struct, field
 
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, ModelInfo
 from edgetop.core.records import StopReason
@@ -18,7 +19,6 @@ from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.backend import (
     AnswerStream,
     ChatRequest,
-    Count,
     Delta,
     LoadedModel,
     Offer,
@@ -28,9 +28,10 @@ from edgetop.inference.server.backend import (
     error_in_stream,
     reported_settings,
 )
-from edgetop.inference.server.connection import ServerClient, SseReader, decode, error_words
+from edgetop.inference.server.connection import ServerClient, error_words
+from edgetop.inference.server.gate import Count, Milliseconds, Note, Rate, decode, text_in
 from edgetop.inference.server.usage import Usage, names_without_folders
-from edgetop.io.http import RequestError
+from edgetop.io.http import RequestError, quoted
 
 CHAT_PATH = "/v1/chat/completions"
 
@@ -51,20 +52,35 @@ class ListedModel(Struct):
     """An entry of `/v1/models`."""
 
     id: str = ""
+    name: str = ""
     owned_by: object = None
     max_model_len: Count | None = None
     """vLLM, SGLang: the context of the running server."""
 
 
-class ListedModels(Struct):
-    """The document at `/v1/models`."""
-
+class _Listing(Struct):
     data: list[ListedModel] = []
+    models: list[ListedModel] = []
+    """In place of `data`, with `name` for `id`."""
 
-    @property
-    def owners(self) -> set[str]:
-        """Owners of the models, by which some servers name themselves, in lower case."""
-        return {str(model.owned_by).lower() for model in self.data}
+
+def listed_models(client: ServerClient) -> list[ListedModel]:
+    """The models at `/v1/models`; none where the server has no such list. Raises RequestError."""
+    try:
+        listing = client.get(MODELS_PATH, _Listing | list[ListedModel])  # type: ignore[arg-type]
+    except RequestError as error:
+        if error.cause == "missing":
+            return []
+        raise
+    models = listing if isinstance(listing, list) else listing.data or listing.models
+    for model in models:
+        model.id = model.id or model.name
+    return [model for model in models if model.id]
+
+
+def owners(models: list[ListedModel]) -> set[str]:
+    """Owners of models, by which some servers name themselves, in lower case."""
+    return {str(model.owned_by).lower() for model in models}
 
 
 class Timings(Struct):
@@ -72,42 +88,63 @@ class Timings(Struct):
 
     cache_n: Count | None = None
     prompt_n: Count | None = None
-    prompt_ms: float | None = None
+    prompt_ms: Milliseconds | None = None
     predicted_n: Count | None = None
-    predicted_ms: float | None = None
-    predicted_per_second: float | None = None
+    predicted_ms: Milliseconds | None = None
+    predicted_per_second: Rate | None = None
+    draft_n: Count | None = None
+    draft_n_accepted: Count | None = None
 
 
 class _PromptProgress(Struct):
     total: Count
     processed: Count
     cache: Count = 0
-    time_ms: float | None = None
+    time_ms: Milliseconds | None = None
 
 
 class _PromptDetails(Struct):
     cached_tokens: Count | None = None
 
 
+class _CompletionDetails(Struct):
+    reasoning_tokens: Count | None = None
+
+
 class _Usage(Struct):
     prompt_tokens: Count | None = None
     completion_tokens: Count | None = None
     prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _Function(Struct):
+    name: str | None = None
+    arguments: object = None
+
+
+class ToolCall(Struct):
+    """A call of a tool, or a piece of one."""
+
+    function: _Function | None = None
 
 
 class _Message(Struct):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    content: object = None
+    reasoning_content: object = None
+    reasoning: object = None
+    tool_calls: list[ToolCall] | None = None
 
 
 class _Choice(Struct):
     delta: _Message | None = None
     message: _Message | None = None
     """In place of `delta` where a server answers at once although it was asked for a stream."""
+    text: object = None
+    """In place of both where a server answers as to a request for a completion."""
     finish_reason: str | None = None
-    stop_reason: object = None
-    """vLLM: the stop string that was met."""
+    stop_reason: object = UNSET
+    """vLLM: the stop string that was met; `None` for the end of the reply."""
 
 
 class _Chunk(Struct):
@@ -115,7 +152,9 @@ class _Chunk(Struct):
     usage: _Usage | None = None
     timings: Timings | None = None
     prompt_progress: _PromptProgress | None = None
+    model: str | None = None
     error: object = None
+    detail: object = None
     kind: object = field(default=None, name="object")
 
 
@@ -128,6 +167,8 @@ class OpenAiBackend(ServerBackend):
         Program(r"koboldcpp\S*|python\S* \S*koboldcpp\.py\b", "koboldcpp", 5001),
         Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server", 8000),
         Program(r"(python\S* (-m |\S*/))?mlc_llm serve\b", "mlc_llm", 8000),
+        Program(r"mistralrs(-server| serve)\b|mistralrs\b", "mistral.rs", 1234),
+        Program(r"(python\S* \S*/)?(lemonade-server|lemonade|lemond)\b", "lemonade", 13305),
     )
     process_names: ClassVar[tuple[str, ...]] = ("koboldcpp",)
     counted_by: ClassVar[CountedBy] = "nothing"
@@ -142,7 +183,7 @@ class OpenAiBackend(ServerBackend):
 
     def offers(self, client: ServerClient) -> list[Offer]:
         """The models it has. Raises RequestError."""
-        models = client.get(MODELS_PATH, ListedModels).data
+        models = listed_models(client)
         self._models = {model.id: model for model in models}
         return [Offer(name=model.id) for model in models]
 
@@ -193,8 +234,7 @@ BACKENDS = (OpenAiBackend,)
 
 def model_names(client: ServerClient) -> tuple[str, ...]:
     """Names of the models that a server offers. Raises RequestError."""
-    models = client.get(MODELS_PATH, ListedModels).data
-    return tuple(name for model in models for name in names_without_folders(model.id))
+    return tuple(name for model in listed_models(client) for name in names_without_folders(model.id))
 
 
 def chat_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:
@@ -228,20 +268,21 @@ def chat_body(command: Generate, model: LoadedModel, settings: EngineSettings) -
 
 def chat_stream(counted_by: CountedBy = "nothing") -> AnswerStream:
     """Parses the answer to a streamed chat request."""
-    return AnswerStream(SseReader(), partial(_delta, counted_by=counted_by), whole_document=True)
+    return AnswerStream(partial(_delta, counted_by=counted_by))
 
 
-def _delta(event: bytes, *, counted_by: CountedBy) -> Delta:
+def _delta(event: bytes, note: Note, *, counted_by: CountedBy) -> Delta:
     if event.strip() == _DONE:
         return Delta(done=True)
-    chunk = decode(event, _Chunk)
-    if chunk.error is not None or chunk.kind == "error":
+    chunk = decode(event, _Chunk, note)
+    if chunk.error is not None or chunk.kind == "error" or (chunk.detail is not None and chunk.choices is None):
         raise error_in_stream(error_words(event))
     choice = chunk.choices[0] if chunk.choices else _Choice()
-    message = choice.delta or choice.message or _Message()
+    message = choice.delta or choice.message or _Message(content=choice.text)
     usage = chunk.usage or _Usage()
     timings = chunk.timings
     details = usage.prompt_tokens_details
+    hidden = usage.completion_tokens_details
     progress = chunk.prompt_progress
     generated = None
     if counted_by == "usage":
@@ -249,18 +290,33 @@ def _delta(event: bytes, *, counted_by: CountedBy) -> Delta:
     elif counted_by == "timings" and timings is not None:
         generated = timings.predicted_n
     return Delta(
-        text=message.content or "",
-        reasoning=message.reasoning_content or message.reasoning or "",
+        text=text_in(message.content, note) + calls_in(message.tool_calls, note),
+        reasoning=text_in(message.reasoning_content, note) or text_in(message.reasoning, note),
         generated=generated,
         progress=None
         if progress is None
         else PromptProgress(progress.total, progress.cache, progress.processed, progress.time_ms),
         stop_reason=_stop_reason(choice),
+        is_end=choice.finish_reason is not None and choice.stop_reason is None,
         prompt_tokens=usage.prompt_tokens,
         cached_tokens=timings.cache_n if timings is not None else details.cached_tokens if details else None,
         total_tokens=usage.completion_tokens,
+        hidden_tokens=None if hidden is None else hidden.reasoning_tokens,
+        model=chunk.model or "",
         perf=None if timings is None else perf_of(timings),
     )
+
+
+def calls_in(calls: list[ToolCall] | None, note: Note) -> str:
+    """Calls of tools as text: they are what the model said."""
+    parts = []
+    for call in calls or ():
+        function = call.function or _Function()
+        if function.name:
+            note(f"The model called a tool, which edgetop does not run: {quoted(function.name)}.")
+        given = function.arguments
+        parts += [function.name or "", given if isinstance(given, str) else "" if given is None else json.dumps(given)]
+    return "".join(parts)
 
 
 def _stop_reason(choice: _Choice) -> StopReason | None:
@@ -285,4 +341,6 @@ def perf_of(timings: Timings) -> EnginePerf | None:
         prefill_tokens=timings.prompt_n or 0,
         decode_ms=timings.predicted_ms,
         decode_tokens=min(max(tokens, 0), timings.predicted_n),
+        draft_tokens=timings.draft_n,
+        draft_accepted=timings.draft_n_accepted,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from http import HTTPStatus
 from math import isfinite
 from typing import ClassVar, Literal, Protocol
@@ -19,9 +19,10 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.records import TokensCounted
 from edgetop.core.sources import Unavailable
-from edgetop.core.token_counts import NOT_RUNNING, ReportedCount
+from edgetop.core.token_counts import NOT_RUNNING, ReportedCount, TokenSum
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.connection import ServerClient
+from edgetop.inference.server.gate import with_short_names
 from edgetop.io.http import RequestError
 
 IDLE_S = 2.0
@@ -35,8 +36,9 @@ HEALTH_S = 1.0
 TEXT_BYTES_MAX = 4 * 2**20
 _SWITCHED_OFF = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.METHOD_NOT_ALLOWED})
 
-State = Literal["answers", "loading", "busy", "silent", "down", "refuses"]
-"""`busy`: it is healthy, but too busy for more; `down`: nobody listens."""
+State = Literal["answers", "asleep", "loading", "busy", "silent", "down", "needs_key", "refuses"]
+"""`asleep`: its model is unloaded until somebody asks; `busy`: it is healthy, but too busy for more; `down`: nobody
+listens."""
 
 
 class Slot(Struct, frozen=True, kw_only=True):
@@ -65,6 +67,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     """Running requests."""
     waiting: int | None = None
     slots: tuple[Slot, ...] = ()
+    asleep: bool = False
     context_share: float | None = None
     """Of the KV cache, 0 to 1."""
     counts: TokensCounted = "all"
@@ -72,6 +75,34 @@ class Usage(Struct, frozen=True, kw_only=True):
     """Why it does not count all tokens at once, and how to make it."""
     uncertainty: float = 0.0
     """Tokens by which `tokens` may be off, in addition to what came during the poll."""
+
+
+_WEAKEST: tuple[TokensCounted, ...] = ("nothing", "running", "ended", "all")
+
+
+def together(parts: Mapping[Hashable, Usage], whole: Usage, tokens: TokenSum) -> Usage:
+    """The usage of a server whose models are served one by one: that of `whole`, with the sums over the parts."""
+    each = list(parts.values())
+    counting = {name: usage.tokens for name, usage in parts.items() if usage.counts != "nothing"}
+    weakest = min(each, key=lambda usage: _WEAKEST.index(usage.counts))
+    return replace(
+        whole,
+        tokens=tokens.look(counting) if counting else weakest.tokens,
+        counts=weakest.counts,
+        no_count=weakest.no_count,
+        uncertainty=sum(usage.uncertainty for usage in each),
+        prompt_tokens=_sum([usage.prompt_tokens for usage in each]),
+        running=_sum([usage.running for usage in each]),
+        waiting=_sum([usage.waiting for usage in each]),
+        slots=tuple(slot for usage in each for slot in usage.slots),
+        asleep=all(usage.asleep for usage in each),
+        context_share=each[0].context_share if len(each) == 1 else None,
+    )
+
+
+def _sum(parts: Sequence[int | None]) -> int | None:
+    known = [part for part in parts if part is not None]
+    return sum(known) if len(known) == len(parts) else None
 
 
 class PollResult(Struct, frozen=True, kw_only=True):
@@ -97,6 +128,7 @@ class UsageReader(Protocol):
     """The part of a `ServerBackend` that is polled; it may remember what its counts need from one poll to the next."""
 
     health_path: ClassVar[str]
+    sleepless: bool
 
     def read_usage(self, client: ServerClient) -> Usage:
         """Raises RequestError."""
@@ -122,6 +154,8 @@ class ServerPoller:
         self._deadline_s = 0.0
         self._client = ServerClient(address, key=key, idle_s=IDLE_S, stopped=self._is_over)
         self._reader: UsageReader | None = None
+        self.sleepless = False
+        """It is known that the server never sleeps."""
         self._last: tuple[int, int] | None = None
         """Stamp and count of the last poll."""
 
@@ -135,7 +169,9 @@ class ServerPoller:
         try:
             if self._reader is None:
                 self._reader = self._detect(self._client)
-            usage = self._reader.read_usage(self._client)
+            self._reader.sleepless = self.sleepless
+            usage = with_short_names(self._reader.read_usage(self._client))
+            state = "asleep" if usage.asleep else "answers"
         except RequestError as error:
             state = self._state_after(error)
             trouble = Unavailable(*error.reason)
@@ -170,6 +206,8 @@ class ServerPoller:
         match error.cause:
             case "loading":
                 return "loading"
+            case "key":
+                return "needs_key"
             case "silent" | "stopped":
                 return "busy" if self._is_healthy() else "silent"
             case "unreachable":

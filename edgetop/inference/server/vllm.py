@@ -13,11 +13,11 @@ from edgetop.inference.server.backend import ChatRequest, LoadedModel, Program
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.openai import (
     CHAT_PATH,
-    MODELS_PATH,
-    ListedModels,
     OpenAiBackend,
     chat_body,
+    listed_models,
     model_names,
+    owners,
 )
 from edgetop.inference.server.usage import Usage, count_in, parse_metrics, text_at
 from edgetop.io.http import RequestError
@@ -34,14 +34,16 @@ class SglangBackend(OpenAiBackend):
 
     kind = "sglang"
     name = "SGLang"
-    programs: ClassVar[tuple[Program, ...]] = (Program(r"python\S* -m sglang\.launch_server\b", "sglang", 30000),)
+    programs: ClassVar[tuple[Program, ...]] = (
+        Program(r"python\S* -m sglang\.launch_server\b|(python\S* \S*/)?sglang serve\b", "sglang", 30000),
+    )
     process_names: ClassVar[tuple[str, ...]] = ()
     counted_by = "usage"
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """It names itself as the owner of its models."""
-        return "sglang" in client.get(MODELS_PATH, ListedModels).owners
+        return "sglang" in owners(listed_models(client))
 
     def chat_request(self, command: Generate, model: LoadedModel, settings: EngineSettings) -> ChatRequest:
         """The request for an answer."""
@@ -82,7 +84,7 @@ class VllmBackend(SglangBackend):
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """It names itself as the owner of its models, and in its metrics."""
-        return "vllm" in client.get(MODELS_PATH, ListedModels).owners or "vllm:" in (text_at(client, "/metrics") or "")
+        return "vllm" in owners(listed_models(client)) or "vllm:" in (text_at(client, "/metrics") or "")
 
     def read_usage(self, client: ServerClient) -> Usage:
         """Its Prometheus metrics. Raises RequestError."""

@@ -13,6 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.duty import Duty
 from edgetop.core.figures import (
     COMPARED,
     DECODE,
@@ -25,6 +26,7 @@ from edgetop.core.figures import (
     number_of,
     reason_of,
     value_of,
+    with_duty,
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo
@@ -50,9 +52,10 @@ COMBINATIONS: dict[str, Made] = {"ratio": "ratio", "median": "median", "pooled":
 """How the figure of a session comes from its turns; of what is not here, the turns have none."""
 
 
-def session_result(file: SessionFile, path: Path) -> Result:
-    """The result in a session file, without warm-up turns."""
-    file = replace(file, turns=tuple(turn for turn in file.turns if not turn.warmup))
+def session_result(file: SessionFile, path: Path, duty: Duty | None = None) -> Result:
+    """The result in a session file for a use of the model, without warm-up turns."""
+    turns = tuple(turn for turn in file.turns if not turn.warmup)
+    file = replace(file, turns=turns, summary=with_duty(file.summary, duty))
     load = file.loads[-1] if file.loads else None
     energy = file.summary.energy
     prompts = [_prompt_key(turn) for turn in file.turns]

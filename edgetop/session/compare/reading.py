@@ -17,6 +17,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from edgetop.core.energy.duty import Duty
 from edgetop.core.figures import COMPARED, DECODE, LOAD, MOST, PREFILL, REPETITIONS_LEAST, is_plausible
 from edgetop.session.compare.from_session import pooled, session_result
 from edgetop.session.compare.result import Made, RepeatedFigure, Result, flags_text
@@ -361,7 +362,7 @@ IMPORT_LARGEST_BYTES = 16 * 2**20
 KINDS = "a session of edgetop, llama-bench's JSON, JSONL or CSV, or what `ollama run --verbose` prints"
 
 
-def read_results(path: Path) -> list[Result]:
+def read_results(path: Path, duty: Duty | None = None) -> list[Result]:
     """The results in a file: one, or several where it holds several configurations.
 
     Raises SessionFileError, one line that names the file and the place in it.
@@ -369,18 +370,20 @@ def read_results(path: Path) -> list[Result]:
     try:
         data = read_bytes(path)
         if is_session(data):
-            return [session_result(decode_file(data), path)]
+            return [session_result(decode_file(data), path, duty)]
         return _imported(data, path)
     except SessionFileError as error:
         raise SessionFileError(f"{path}: {error.what}", error.hint or f"it must be {KINDS}") from None
 
 
-def read_all(paths: Iterable[Path]) -> list[Result]:
+def read_all(paths: Iterable[Path], duty: Duty | None = None) -> list[Result]:
     """The results in all of the files; sessions of the same setting of a benchmark are one result.
+
+    `duty` is a use of the model to give the figures of, `None` that which was recorded.
 
     Raises SessionFileError.
     """
-    return pooled([result for path in paths for result in read_results(path)])
+    return pooled([result for path in paths for result in read_results(path, duty)])
 
 
 def is_session(data: bytes) -> bool:

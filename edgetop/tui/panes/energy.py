@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgetop.core.energy.duty import battery_hours, cost_of
 from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.energy.tokens import Energy, ServedEnergy
-from edgetop.core.figures import OF_TURN, value_of
+from edgetop.core.figures import OF_SESSION, OF_TURN, value_of
 from edgetop.core.format import format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
@@ -218,6 +218,13 @@ def _figures(view: View, turn: Energy) -> list[Line]:
         if view.price is not None:
             cost = cost_of(session, view.price)
             lines.append(line_of(f"Session cost: {format_significant(cost.total.value, 2)} {cost.currency}."))
+    in_use = [
+        (figure.label, _range(value), figure.unit)
+        for figure in OF_SESSION
+        if figure.name.startswith("duty.") and (value := value_of(view.snapshot.summary, figure.name)) is not None
+    ]
+    if in_use:
+        lines += [(), *table(("in use", "", "unit"), in_use, named=True)]
     return lines
 
 

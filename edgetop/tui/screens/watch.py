@@ -10,7 +10,7 @@ from textual.containers import Vertical
 from edgetop.core.energy.duty import Price
 from edgetop.core.format import format_bytes_short, format_rate
 from edgetop.inference.server.usage import Slot, Usage
-from edgetop.live.server_monitor import SEARCHED_FOR, ServerStatus
+from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
 from edgetop.live.watch_session import WatchSession
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import WATCH
@@ -39,15 +39,6 @@ NOTHING = (
 )
 
 SEARCHING = "Searching for model processes."
-
-_STATES = {
-    "answers": "answers",
-    "loading": "loading its model",
-    "busy": "busy",
-    "silent": "no answer",
-    "down": "ended",
-    "refuses": "refuses",
-}
 
 _INDENT = "  "
 
@@ -88,7 +79,8 @@ def _state(row: ServerStatus) -> tuple[str, Role]:
     if row.state is None:
         return ("no address", "warning") if row.trouble is not None else ("not asked", "dim")
     if row.state != "answers" or usage is None:
-        return _STATES[row.state], "bad" if row.state in {"silent", "refuses"} else "warning"
+        role: Role = {"silent": "bad", "refuses": "bad", "asleep": "dim"}.get(row.state, "warning")  # type: ignore[assignment]
+        return STATE_WORDS[row.state], role
     if usage.running is None:
         return "answers", "good"
     waiting = f" {usage.waiting} waiting" if usage.waiting else ""
@@ -174,7 +166,6 @@ class WatchScreen(RecordingScreen):
 
     def _pump(self) -> None:
         self._watch.pump()
-        self._watch.check()
 
     def _drawn(self, _view: View) -> None:
         self._draw_services()
@@ -183,7 +174,7 @@ class WatchScreen(RecordingScreen):
         width, height = self._services.size
         if width < 1 or height < 1:
             return
-        lines = lines_of(self._watch.rows, width, self._level, searched=self._watch.has_looked)
+        lines = lines_of(self._watch.rows, width, self._level, searched=self._watch.has_searched)
         self._first_line = min(self._first_line, max(0, len(lines) - height))
         shown = lines[self._first_line : self._first_line + height]
         below = len(lines) - self._first_line - len(shown)

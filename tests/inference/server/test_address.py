@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from edgetop.inference.server.address import Address, ServerChoice
+from edgetop.inference.server.address import Address, ServerChoice, key_file_of
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,30 @@ def test_a_choice_is_the_name_of_its_engine() -> None:
 def test_the_authority_is_what_a_person_calls_the_server() -> None:
     assert Address.parse("https://pi2.lan/llm").authority == "pi2.lan:443"
     assert Address.parse("http://pi2:8080").authority == "pi2:8080"
+
+
+@pytest.mark.parametrize(
+    ("pasted", "meant"),
+    [
+        ("http://h:1/v1/chat/completions", "http://h:1"), ("http://h:1/api", "http://h:1"),
+        ("http://h:1/api/chat", "http://h:1"), ("http://h:1/p/v1/models/", "http://h:1/p"),
+        ("  http://h:1/v1  ", "http://h:1"), ("8101", "http://127.0.0.1:8101"), (":8101", "http://127.0.0.1:8101"),
+        ("http://h:1/completion", "http://h:1"), ("unix:/run/a b.sock", "unix:/run/a b.sock"),
+        ("unix:///run/x.sock", "unix:/run/x.sock"),
+    ],
+)  # fmt: skip
+def test_what_people_paste_is_understood(pasted: str, meant: str) -> None:
+    assert str(Address.parse(pasted)) == meant
+
+
+@pytest.mark.parametrize("text", ["unix:run", "99999", "unix:/a\nb", "0"])
+def test_what_cannot_be_an_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="such as"):
+        Address.parse(text)
+
+
+def test_a_key_file_is_of_an_origin(tmp_path: Path) -> None:
+    files = (("http://h:1/v1", tmp_path / "a"), ("https://h:1", tmp_path / "b"))
+    assert key_file_of(Address.parse("http://h:1/prefix"), files) == str(tmp_path / "a")
+    assert key_file_of(Address.parse("https://h:1"), files) == str(tmp_path / "b")
+    assert key_file_of(Address.parse("http://h:2"), files) == ""

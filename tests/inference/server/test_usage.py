@@ -16,7 +16,7 @@ from edgetop.inference.server.detection import detect
 from edgetop.inference.server.usage import PollResult, ServerPoller, Usage, parse_metrics
 from tests.support.loopback_server import LoopbackServer, document, loopback_server, reset
 from tests.support.server_replies import OLLAMA_PS
-from tests.support.server_usage import VLLM_METRICS, llama_metrics, llama_slots, serve_usage
+from tests.support.server_usage import PROPS, VLLM_METRICS, llama_metrics, llama_slots, serve_usage
 
 
 def observer(wire: LoopbackServer, key: str = "") -> ServerPoller:
@@ -180,7 +180,7 @@ def test_a_busy_server_is_told_from_a_hung_one(wire: LoopbackServer, monkeypatch
 
 @pytest.mark.parametrize(
     ("status", "state"),
-    [("503 Service Unavailable", "loading"), ("401 Unauthorized", "refuses"), ("500 Oh", "refuses")],
+    [("503 Service Unavailable", "loading"), ("401 Unauthorized", "needs_key"), ("500 Oh", "refuses")],
 )
 def test_refusals_are_told(wire: LoopbackServer, status: str, state: str) -> None:
     watched = observer(wire)
@@ -219,3 +219,80 @@ def test_any_text_is_read_as_metrics_without_an_accident(text: str) -> None:
 def test_metrics_are_read_by_name() -> None:
     text = 'a 1\na{l="}"} 2 1395066363000\nb NaN\nc +Inf\nd  3e2 \n# a 9\ne{x="\\"y"} 4\n'
     assert parse_metrics(text) == {"a": 3.0, "d": 300.0, "e": 4.0}
+
+
+def test_a_server_that_may_sleep_is_not_asked_for_its_slots_while_nothing_runs(wire: LoopbackServer) -> None:
+    watched = observer(wire)
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    wire.answers["GET /props"] = document({**PROPS, "is_sleeping": True})
+    look = watched.poll()
+    assert (look.state, look.count) == ("asleep", 100)
+    assert "GET /slots" not in wire.asked
+    serve_usage(wire, metrics=llama_metrics(100, running=1), slots=llama_slots(42))
+    wire.answers["GET /props"] = document({**PROPS, "is_sleeping": False})
+    look = watched.poll()
+    assert (look.state, look.count) == ("answers", 142)
+
+
+def test_where_only_slots_would_tell_nothing_is_asked_unless_it_never_sleeps(wire: LoopbackServer) -> None:
+    watched = observer(wire)
+    serve_usage(wire, metrics=None, slots=llama_slots(10))
+    wire.answers["GET /props"] = document({**PROPS, "is_sleeping": False})
+    usage = usage_of(watched.poll())
+    assert "GET /slots" not in wire.asked
+    assert usage.no_count is not None
+    assert "keep it from sleeping" in usage.no_count.reason
+    watched.sleepless = True
+    assert usage_of(watched.poll()).tokens == 10
+
+
+def test_slots_that_served_nothing_yet_say_nothing_of_their_context(wire: LoopbackServer) -> None:
+    slots = llama_slots(None)
+    slots[0]["n_prompt_tokens"] = 0
+    serve_usage(wire, metrics=llama_metrics(0), slots=slots)
+    stub, served = usage_of(observer(wire).poll()).slots
+    assert (stub.context_used, served.context_used) == (None, 33)
+
+
+ROUTER_PROPS = {"role": "router", "build_info": "b11434-abc", "default_generation_settings": {"n_ctx": 0}}
+
+
+def router(wire: LoopbackServer, *loaded: str) -> None:
+    names = {"a/q:Q4": "loaded", "b/r:Q8": "unloaded"} | dict.fromkeys(loaded, "loaded")
+    wire.answers["GET /props"] = document(ROUTER_PROPS)
+    wire.answers["GET /v1/models"] = document(
+        {"data": [{"id": name, "status": {"value": value}} for name, value in names.items()]}
+    )
+    missing = document({"error": {"code": 400, "message": "model name is missing"}}, "400 Bad Request")
+    wire.answers |= {"GET /metrics": missing, "GET /slots": missing}
+
+
+def model_of_router(wire: LoopbackServer, query: str, *, ended: int, generated: int | None) -> None:
+    running = 0 if generated is None else 1
+    wire.answers[f"GET /props?model={query}&autoload=false"] = document({**PROPS, "is_sleeping": False})
+    metrics = llama_metrics(ended, running=running)
+    wire.answers[f"GET /metrics?model={query}&autoload=false"] = document(metrics, media="text/plain")
+    wire.answers[f"GET /slots?model={query}&autoload=false"] = document(llama_slots(generated))
+
+
+def test_a_router_is_counted_over_its_loaded_models_and_loads_none(wire: LoopbackServer) -> None:
+    router(wire)
+    model_of_router(wire, "a%2Fq%3AQ4", ended=100, generated=None)
+    watched = observer(wire)
+    usage = usage_of(watched.poll())
+    assert (usage.models, usage.tokens, usage.counts, usage.running) == (("a/q:Q4",), 0, "all", 0)
+    model_of_router(wire, "a%2Fq%3AQ4", ended=100, generated=42)
+    assert usage_of(watched.poll()).tokens == 42
+    router(wire, "b/r:Q8")
+    model_of_router(wire, "b%2Fr%3AQ8", ended=1000, generated=None)
+    model_of_router(wire, "a%2Fq%3AQ4", ended=150, generated=None)
+    usage = usage_of(watched.poll())
+    assert (usage.models, usage.tokens) == (("a/q:Q4", "b/r:Q8"), 50)
+    assert not any("b%2Fr" in line for line in wire.asked[:-4])
+
+
+def test_a_router_without_a_loaded_model_is_idle(wire: LoopbackServer) -> None:
+    router(wire)
+    wire.answers["GET /v1/models"] = document({"data": [{"id": "a", "status": {"value": "unloaded"}}]})
+    usage = usage_of(observer(wire).poll())
+    assert (usage.tokens, usage.running, usage.models) == (0, 0, ())

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from edgetop.session.file_io import encode_file, load_head
 from edgetop.session.store import Store
-from edgetop.tui.app import SingleScreenApp
+from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.sessions import SessionsScreen
 from tests.support.hostile_text import acts_on_a_terminal
@@ -78,7 +78,7 @@ def start(folder: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> Star
     monkeypatch.setattr("edgetop.tui.screens.sessions.open_comparison", into(opened.compared))
 
     def app(level: GlyphLevel = "braille", store: Store | None = None) -> SingleScreenApp[None]:
-        return SingleScreenApp(lambda chosen: SessionsScreen(store or Store(folder), chosen), level=level)
+        return SingleScreenApp(lambda chosen: SessionsScreen(store or Store(folder), chosen), Display(level=level))
 
     return app
 
@@ -190,7 +190,7 @@ async def test_nothing_is_deleted_without_a_yes(start: Start, folder: Path) -> N
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot)
         await pilot.press("d")
-        await until_shown(pilot, "Delete 1, 2026-12-03 08:15, Llama-3.2-1B-Instruct Q4_0 for good? y/N:")
+        await until_shown(pilot, "Delete 1, 2026-12-03 08:15 UTC, Llama-3.2-1B-Instruct Q4_0 for good? y/N:")
         await pilot.press("n", "enter", "d", "enter", "d", "escape")
         await ready(pilot, "Enter Replay")
         assert len(list(folder.glob("*.json"))) == 13
