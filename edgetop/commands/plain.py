@@ -28,7 +28,7 @@ from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.store import Store
-from edgetop.session.turn import Turn
+from edgetop.session.turn import Turn, server_words
 from edgetop.settings.resolve import Settings
 from edgetop.tui.chat import slash_commands
 from edgetop.tui.chat.turns import STOP_WORDS, loaded_line, reasoning_summary
@@ -59,6 +59,8 @@ def turn_line(now: Snapshot, finished: TurnFinished, told: str = "") -> str:
         parts.append(finished.error or "failed")
     elif finished.stop_reason in STOP_WORDS:
         parts.append(STOP_WORDS[finished.stop_reason])
+    if now.load is not None and now.load.engine.server:
+        parts += filter(None, [server_words(finished.perf, figures.decode_tokens_per_s, figures.prefill_tokens_per_s)])
     energy = figures.energy
     if energy is None or energy.j_per_token is None:
         why = figures.energy_missing or "the answer was too short"

@@ -46,6 +46,7 @@ from edgetop.session.file import TurnEntry, to_file
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.session.store import Store
+from edgetop.session.turn import server_words
 from edgetop.settings import options
 from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
@@ -108,6 +109,7 @@ class _Talk:
         self.interrupted = False
         self.failure: EdgetopError | None = None
         self._write = write
+        self._settings = settings
         self._quiet = settings[options.QUIET]
         self._verbose = settings[options.VERBOSE]
         self._price = price_of(settings)
@@ -165,6 +167,9 @@ class _Talk:
                 f" · prefill {format_rate(figures.prefill_tokens_per_s)}"
                 f" · first token {format_seconds(figures.first_token_s)} · {reason}"
             )
+            last = self.live.session.turns[-1].finished
+            if last is not None and last.perf is not None and self._settings[options.SERVER] is not None:
+                print_status(server_words(last.perf, figures.decode_tokens_per_s, figures.prefill_tokens_per_s))
 
     def close(self) -> Path | None:
         if not self.interrupted:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.energy.duty import TOKENS, Price
-from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, default_n_ctx
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, default_n_ctx
 from edgetop.core.prediction import PastRun, Prediction
 from edgetop.core.quantity import J_PER_WH, Interval, banded, cost, hours_left, sigma_of
 from edgetop.core.sources import Unavailable
@@ -211,7 +211,7 @@ class Assessment(Struct, frozen=True, kw_only=True):
         parts += ["-n", str(self.workload.answer_tokens), "-d", f"0,{self.workload.prompt_tokens}"]
         parts += ["-t", str(settings.n_threads)]
         if settings.type_k != "f16":
-            parts += ["--kv-type", settings.type_k]
+            parts += ["--kv-type", settings.type_k or KV_TYPE]
         if self.requested.n_gpu_layers is not None:
             parts += ["--gpu-layers", str(self.requested.n_gpu_layers)]
         return tuple(parts)

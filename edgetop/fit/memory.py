@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_choices import KvType
-from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, default_n_ctx
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, default_n_ctx
 from edgetop.core.gguf import GgufArray, Tensor
 from edgetop.core.sources import Unavailable
 from edgetop.fit.compute_buffer import compute_buffer, micro_batch
@@ -280,7 +280,7 @@ def memory_need(
     instructions, those of the usual builds for this machine by default.
     """
     features = usual_features() if features is None else features
-    copies = repacking(facts, features, wanted=settings.use_extra_bufts)
+    copies = repacking(facts, features, wanted=settings.use_extra_bufts is not False)
     mapped = settings.load_mode != "copy"
     file = _mapped(facts, copies) if mapped else _Mapped(in_place_bytes(facts, copies), 0)
     n_ctx = settings.n_ctx or default_n_ctx(facts.n_ctx_train)
@@ -292,9 +292,9 @@ def memory_need(
     cache = kv_bytes(
         facts,
         n_ctx=n_ctx,
-        type_k=settings.type_k,
-        type_v=settings.type_v,
-        swa_full=settings.swa_full,
+        type_k=settings.type_k or KV_TYPE,
+        type_v=settings.type_v or KV_TYPE,
+        swa_full=bool(settings.swa_full),
         n_ubatch=micro_batch(settings, n_ctx),
     )
     buffer = compute_buffer(facts, settings, n_ctx=n_ctx)
@@ -312,7 +312,7 @@ def memory_need(
         output_bytes=_LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
         process_bytes=process_bytes,
         droppable_bytes=file.droppable_bytes,
-        gpu_bytes=weights_bytes + round(cache * gpu_share) * settings.offload_kqv,
+        gpu_bytes=weights_bytes + round(cache * gpu_share) * (settings.offload_kqv is not False),
         gpu_block_bytes=weights_bytes,
         basis="formula",
         note=buffer.note,
