@@ -53,14 +53,14 @@ def main() -> None:
 
 async def measure(path: Path, seeks: int) -> None:
     import_s = time.process_time()
-    from edgetop.tui.app import SingleScreenApp  # noqa: PLC0415 - to be measured
+    from edgetop.tui.app import Display, SingleScreenApp  # noqa: PLC0415 - to be measured
     from edgetop.tui.screens.replay import ReplayScreen  # noqa: PLC0415 - the same
 
     begin_s = time.process_time()
     session = load(path)
     loaded_s = time.process_time()
     screen = ReplayScreen([session], level="braille")
-    app = SingleScreenApp(lambda _: screen, level="braille")
+    app = SingleScreenApp(lambda _: screen, Display(level="braille"))
     async with app.run_test(size=(120, 36)) as pilot:
         while not screen.query("TopMeters").first().plain:  # type: ignore[attr-defined]
             await pilot.pause()

@@ -7,8 +7,6 @@ what edgetop does not set stands there with llama.cpp's default. Behind them are
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,7 +19,7 @@ from edgetop.bench.results import MeanInterval, PlanResult, SettingResult, TestR
 from edgetop.core.figures import OF_SETTING, OF_TEST, Figure, cell_of
 from edgetop.core.format import NOT_AVAILABLE, format_bytes
 from edgetop.core.quantity import Interval
-from edgetop.core.text import one_line, spreadsheet_text
+from edgetop.core.text import csv_lines, markdown_table, one_line
 
 Format = Literal["table", "md", "csv", "json", "jsonl", "sql"]
 
@@ -205,13 +203,7 @@ def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     """One line a row below their names. Intervals become three columns; lists are left to JSON."""
     flat = [_flat(row) for row in rows]
-    text = io.StringIO()
-    if flat:
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(flat[0])
-        for row in flat:
-            writer.writerow([_csv_cell(value) for value in row.values()])
-    return text.getvalue()
+    return csv_lines([flat[0], *(row.values() for row in flat)]) if flat else ""
 
 
 def as_sql(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -242,12 +234,6 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         elif not isinstance(value, list):
             flat[name] = value
     return flat
-
-
-def _csv_cell(value: object) -> object:
-    if isinstance(value, str):
-        return spreadsheet_text(one_line(value))
-    return "" if value is None else value
 
 
 def _sql_type(values: Sequence[object]) -> str:
@@ -289,12 +275,8 @@ def as_cells(rows: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """A table as llama-bench prints it."""
-    if not rows:
-        return ""
-    headings, *body = as_cells(rows)
     numeric = {"t/s", "size", *(figure.heading_with_unit for figure in _LISTED)}
-    lines = [headings, ["---:" if heading in numeric else "---" for heading in headings], *body]
-    return "".join(f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return markdown_table(as_cells(rows), numeric) if rows else ""
 
 
 def _rate(row: Mapping[str, Any]) -> str:

@@ -29,14 +29,12 @@ from edgetop.inference.protocol import (
     ScoreProgress,
     TextScored,
 )
-from edgetop.live.chat_session import LiveOptions, LiveSession
+from edgetop.live.chat_session import IDLE_PHASES, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.store import Store
 
 OUTPUTS_AT_ONCE = 64
 """Positions whose logits the context holds at once."""
-
-WAIT_S = 0.1
 
 
 class QualityError(EdgetopError):
@@ -54,10 +52,10 @@ class QualityScorer:
         live: LiveOptions,
         *,
         folder: Path,
-        tell: Callable[[str], None],
+        on_progress: Callable[[str], None],
         interrupted: Callable[[], bool],
     ) -> None:
-        """`identity` is that of the whole plan; `tell` hears what is going on.
+        """`identity` is that of the whole plan; `on_progress` is called with what is going on.
 
         `folder` is for the reference's predictions alone: what an earlier edgetop has left there is deleted.
         """
@@ -65,12 +63,12 @@ class QualityScorer:
         self._identity = identity
         self._store = store
         self._live_options = live
-        self._tell = tell
+        self._on_progress = on_progress
         self._interrupted = interrupted
         self._folder = folder
         self.close()
         self._reference = ""
-        self._said: Report | None = None
+        self._result: Report | None = None
         self._failure = ""
 
     def close(self) -> None:
@@ -84,10 +82,12 @@ class QualityScorer:
         )
         bench = BenchRun(plan=self._identity, setting=quality_key(model), round=1)
         live = LiveSession(
-            replace(self._live_options, engine=settings, bench=bench, record=True, output=None), self._store, self._hear
+            replace(self._live_options, engine=settings, bench=bench, record=True, output=None),
+            self._store,
+            self._on_event,
         )
         try:
-            self._tell(f"loading {model.label}")
+            self._on_progress(f"loading {model.label}")
             live.conversation.load(Path(model.path), settings)
             quality = self._scores(live, model) if self._wait(live) else None
             if quality is not None:
@@ -104,18 +104,18 @@ class QualityScorer:
         except OSError as error:
             raise QualityError(f"{self._folder}: {error.strerror or error}.", "Make room there.") from None
         text = Perplexity(text=self._plan.text, chunks=self._plan.chunks, reference=file, write_reference=first)
-        self._tell(f"perplexity of {model.label}")
+        self._on_progress(f"perplexity of {model.label}")
         live.conversation.score(text)
-        scored = self._said if self._wait(live) else None
+        scored = self._result if self._wait(live) else None
         if not isinstance(scored, TextScored):
             return None
         chosen: Report | None = None
         if self._plan.questions:
-            self._tell(f"questions to {model.label}")
+            self._on_progress(f"questions to {model.label}")
             live.conversation.score(
                 Choose(questions=tuple(MultipleChoiceQuestion(prompt_of(each), each.choices) for each in QUESTIONS))
             )
-            chosen = self._said if self._wait(live) else None
+            chosen = self._result if self._wait(live) else None
             if not isinstance(chosen, ChoicesScored):
                 return None
         reference, self._reference = self._reference, self._reference or model.label
@@ -137,24 +137,22 @@ class QualityScorer:
     def _wait(self, live: LiveSession) -> bool:
         """Until the engine is done; False when interrupted. Raises QualityError when it failed."""
         self._failure = ""
-        while live.conversation.phase not in {"ready", "no_model", "dead"}:
-            if self._interrupted():
-                return False
-            live.pump(wait_s=WAIT_S)
+        if not live.pump_until(IDLE_PHASES, ended=self._interrupted):
+            return False
         if self._failure or live.conversation.phase != "ready":
             raise QualityError(self._failure or "The engine stopped.", "Leave --quality out, or choose another model.")
         return True
 
-    def _hear(self, said: Report | Notice) -> None:
-        match said:
+    def _on_event(self, event: Report | Notice) -> None:
+        match event:
             case TextScored() | ChoicesScored():
-                self._said = said
+                self._result = event
             case ScoreFailed() | LoadFailed():
-                self._failure = f"{said.message} {said.hint}".strip()
-            case Notice() if said.severity == "error":
-                self._failure = self._failure or said.text
+                self._failure = f"{event.message} {event.hint}".strip()
+            case Notice() if event.severity == "error":
+                self._failure = self._failure or event.text
             case ScoreProgress():
-                self._tell(f"{said.fraction:.0%}")
+                self._on_progress(f"{event.fraction:.0%}")
             case _:
                 return
 

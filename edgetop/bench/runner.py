@@ -22,14 +22,14 @@ from edgetop.core.records import BenchRun, Event, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import LoadFailed, Measure, Report
 from edgetop.io.model_file import content_key
-from edgetop.live.chat_session import LiveOptions, LiveSession
+from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.energy import energy_of
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.session.store import Store
 
-LOOKED_BACK_S = 10.0
+REST_WINDOW_S = 10.0
 """Rest is judged over this long."""
 
 _S_PER_MIN = 60.0
@@ -54,7 +54,7 @@ class RestWatch:
         for readings, value in ((self._temperatures, temperature_c), (self._powers, power_w)):
             if value is not None:
                 readings.append((now_s, value))
-            while readings and readings[0][0] < now_s - LOOKED_BACK_S:
+            while readings and readings[0][0] < now_s - REST_WINDOW_S:
                 readings.popleft()
 
     def verdict(self, now_s: float) -> str | None:
@@ -76,7 +76,7 @@ class RestWatch:
         if len(self._temperatures) > 1:
             (begin_s, begin_c), (end_s, end_c) = self._temperatures[0], self._temperatures[-1]
             span_s = end_s - begin_s
-            if waited_s < LOOKED_BACK_S:
+            if waited_s < REST_WINDOW_S:
                 return "the temperature was not yet watched long enough"
             slope = (end_c - begin_c) / span_s * _S_PER_MIN if span_s > 0 else 0.0
             if abs(slope) > self._cool_down.temperature_slope_c_per_min:
@@ -93,12 +93,9 @@ class RestWatch:
         return ""
 
 
-WAIT_S = 0.1
-"""How soon an interruption is noticed."""
-
 WARMUP_QUESTION = "Count from one to ten."
-LOOK_S = 1.0
-"""How often the idle device is looked at."""
+SAMPLE_S = 1.0
+"""How often temperature and power of the idle device are judged."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -112,7 +109,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     """Such as `loading`, `waiting for the device to come to rest`, or a test's name."""
 
 
-Tell = Callable[[Progress | Notice], None]
+OnProgress = Callable[[Progress | Notice], None]
 
 
 class RunFailedError(Exception):
@@ -131,12 +128,12 @@ class Measurement:
     """One run under way. Every step raises InterruptedRunError soon after the person wants it to end."""
 
     def __init__(
-        self, plan: Plan, run: Run, progress: Progress, *, tell: Tell, interrupted: Callable[[], bool]
+        self, plan: Plan, run: Run, progress: Progress, *, on_progress: OnProgress, interrupted: Callable[[], bool]
     ) -> None:
         self._plan = plan
         self._run = run
         self._progress = progress
-        self._tell = tell
+        self._on_progress = on_progress
         self._interrupted = interrupted
         self._live: LiveSession | None = None
         self._failure = ""
@@ -148,19 +145,19 @@ class Measurement:
 
         `begin` takes the listener of the session. Raises RunFailedError.
         """
-        live = self._live = begin(self._hear)
+        live = self._live = begin(self._on_event)
         self._rest_without_model(live)
         self._load(live)
         notes = self._rest(live)
         if self._plan.warmup:
-            self._say("warm-up")
+            self._report("warm-up")
             self._warm_up(live)
         undone: dict[str, str] = {}
         for repetition in range(1, self._run.repetitions + 1):
             for test in self._plan.tests:
                 if test.name in undone:
                     continue
-                self._say(test.name if self._run.repetitions == 1 else f"{test.name}, {repetition}")
+                self._report(test.name if self._run.repetitions == 1 else f"{test.name}, {repetition}")
                 try:
                     self._do_test(live, test, (self._run.round - 1) * self._run.repetitions + repetition)
                 except RunFailedError as error:
@@ -185,7 +182,7 @@ class Measurement:
         """Know the sensors before the load, which its energy takes, and once for each setting the idle power then."""
         if self._plan.server:
             return
-        self._say("measuring idle power without the model")
+        self._report("measuring idle power without the model")
         while not live.has_sensors:
             self._pump(live)
         idle_s = self._plan.cool_down.idle_s if self._run.round == 1 else 0.0
@@ -195,10 +192,10 @@ class Measurement:
             self._pump(live)
 
     def _load(self, live: LiveSession) -> None:
-        self._say("loading")
+        self._report("loading")
         self._require_same_file()
         live.conversation.load(Path(self._run.setting.model.path), live.options.engine)
-        self._wait(live, {"ready", "no_model", "dead"})
+        self._wait(live)
         if live.conversation.phase != "ready":
             reason = self._failure or "The model was not loaded."
             # An engine that was killed while it loaded may have more room the next time.
@@ -218,7 +215,7 @@ class Measurement:
 
     def _rest(self, live: LiveSession) -> list[str]:
         """Wait until the device is at rest with the model loaded; what is to be noted about it."""
-        self._say("waiting for the device to come to rest")
+        self._report("waiting for the device to come to rest")
         has_power = not isinstance(headline_of(live.session, meters_of(live.session)), Unavailable)
         watch = RestWatch(self._plan.cool_down, has_power=has_power, now_s=time.monotonic())
         while True:
@@ -233,10 +230,9 @@ class Measurement:
                 if verdict:
                     self._note(live, verdict)
                 return [verdict] if verdict else []
-            end_s = time.monotonic() + LOOK_S
+            end_s = time.monotonic() + SAMPLE_S
             while time.monotonic() < end_s:
                 self._pump(live)
-            live.check()
 
     def _note(self, live: LiveSession, verdict: str) -> None:
         live.recorder.record(Event(t_us=monotonic_us(), kind="cool_down_cut_short", text=f"The run {verdict}."))
@@ -277,41 +273,37 @@ class Measurement:
 
     def _finish_turn(self, live: LiveSession) -> None:
         self._failure = ""
-        self._wait(live, {"ready", "no_model", "dead"})
+        self._wait(live)
         if live.conversation.phase != "ready" or self._failure:
             death = live.conversation.engine.death()
             self.crashed_in_first_decode = death is not None and death.crashed_in_first_decode
             raise RunFailedError(self._failure or "The engine stopped.")
 
-    def _wait(self, live: LiveSession, phases: set[str]) -> None:
-        checked_s = time.monotonic()
-        while live.conversation.phase not in phases:
-            self._pump(live)
-            if time.monotonic() - checked_s >= LOOK_S:
-                checked_s = time.monotonic()
-                live.check()
+    def _wait(self, live: LiveSession) -> None:
+        if not live.pump_until(IDLE_PHASES, ended=self._interrupted):
+            raise InterruptedRunError
 
     def _pump(self, live: LiveSession) -> None:
         if self._interrupted():
             raise InterruptedRunError
-        live.pump(wait_s=WAIT_S)
+        live.pump(wait_s=PUMP_WAIT_S)
 
-    def _say(self, doing: str) -> None:
-        self._tell(replace(self._progress, doing=doing))
+    def _report(self, doing: str) -> None:
+        self._on_progress(replace(self._progress, doing=doing))
 
-    def _hear(self, said: Report | Notice) -> None:
-        match said:
+    def _on_event(self, event: Report | Notice) -> None:
+        match event:
             case LoadFailed():
-                self._failure = said.message
+                self._failure = event.message
                 phase = "dead" if self._live is None else self._live.conversation.phase
-                self._load_failed = phase == "no_model" and said.reason not in {"no_memory", "cancelled"}
-            case TurnFinished() if said.stop_reason != "engine_died":
+                self._load_failed = phase == "no_model" and event.reason not in {"no_memory", "cancelled"}
+            case TurnFinished() if event.stop_reason != "engine_died":
                 # An engine that died may be started again and answer; if not, a notice says so.
-                self._failure = said.error
-            case Notice() if said.severity == "error":
-                self._failure = self._failure or said.text
+                self._failure = event.error
+            case Notice() if event.severity == "error":
+                self._failure = self._failure or event.text
             case Notice():
-                self._tell(said)
+                self._on_progress(event)
             case _:
                 return
 
@@ -337,7 +329,7 @@ class Runner:
         store: Store,
         live: LiveOptions,
         *,
-        tell: Tell,
+        on_progress: OnProgress,
         interrupted: Callable[[], bool],
     ) -> None:
         """`live` says how sessions are run, except for the engine's settings; `interrupted` is asked often."""
@@ -345,7 +337,7 @@ class Runner:
         self._plan: Plan = log.plan
         self._store = store
         self._live_options = live
-        self._tell = tell
+        self._on_progress = on_progress
         self._interrupted = interrupted
         self._without_extra_buffers: set[str] = set()
         """Settings in which llama.cpp crashed with repacked weights and AMX."""
@@ -377,7 +369,9 @@ class Runner:
         """One run; `None` when it was interrupted, or is to be tried again without extra buffers."""
         key = run.setting.key
         finished = FinishedRun(setting=key, round=run.round, outcome="measured")
-        measurement = Measurement(self._plan, run, progress, tell=self._tell, interrupted=self._interrupted)
+        measurement = Measurement(
+            self._plan, run, progress, on_progress=self._on_progress, interrupted=self._interrupted
+        )
         try:
             notes = measurement.do(lambda listener: self._begin(run, listener))
             finished = replace(finished, notes=(*notes, *([PLAIN] if key in self._without_extra_buffers else [])))
@@ -389,7 +383,7 @@ class Runner:
         except RunFailedError as error:
             if measurement.crashed_in_first_decode and key not in self._without_extra_buffers:
                 self._without_extra_buffers.add(key)
-                self._tell(
+                self._on_progress(
                     Notice(text=f"{error} Trying once more without repacked weights and AMX.", severity="warning")
                 )
                 measurement.close()
@@ -401,7 +395,7 @@ class Runner:
         if path is not None and path.parent != self._store.folder:
             finished = replace(finished, notes=(*finished.notes, f"could be saved in {path.parent} only"))
         if finished.outcome != "measured":
-            self._tell(Notice(text=f"{key}: {finished.reason}", severity="error"))
+            self._on_progress(Notice(text=f"{key}: {finished.reason}", severity="error"))
         return replace(finished, session="" if path is None else str(path))
 
     def _begin(self, run: Run, listener: Callable[[Report | Notice], None]) -> LiveSession:

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from edgetop.bench.plan import CoolDown, Plan, Setting, TokenTest
 from edgetop.bench.results import PlanResult, Repetition, results_of
 from edgetop.bench.run_log import RunLog
-from edgetop.bench.runner import Runner, Tell
+from edgetop.bench.runner import OnProgress, Runner
 from edgetop.core.bootstrap import SPREAD_LEAST
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.statistics import CONFIDENCE, welch_difference
@@ -283,13 +283,13 @@ class TuningRuns:
         goal: Literal["speed", "energy"],
         cool_down: CoolDown,
         *,
-        tell: Tell,
+        on_progress: OnProgress,
         interrupted: Callable[[], bool],
     ) -> None:
         self._live = live
         self._goal = goal
         self._cool_down = cool_down
-        self._tell = tell
+        self._on_progress = on_progress
         self._interrupted = interrupted
         self._folder = tempfile.TemporaryDirectory(prefix="edgetop-tune-")
 
@@ -329,7 +329,9 @@ class TuningRuns:
         )
         folder = Path(self._folder.name)
         log = RunLog(folder, plan)
-        runner = Runner(log, Store(folder / "sessions"), self._live, tell=self._tell, interrupted=self._interrupted)
+        runner = Runner(
+            log, Store(folder / "sessions"), self._live, on_progress=self._on_progress, interrupted=self._interrupted
+        )
         if not runner.run():
             raise TuningInterruptedError
         return results_of(plan, log.finished)

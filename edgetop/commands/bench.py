@@ -20,7 +20,7 @@ from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunL
 from edgetop.bench.runner import Progress, Runner
 from edgetop.commands.bench_request import bench_request, plan_of, presentation_of, require_same_server, say_sizes
 from edgetop.commands.exit import ExitCode, interruptible
-from edgetop.commands.inputs import given_duty, has_own_engine, live_options, open_store, price_of, reader_of
+from edgetop.commands.inputs import given_duty, has_own_engine, live_options, open_store, reader_of
 from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
@@ -35,7 +35,7 @@ from edgetop.live.conversation import Notice
 from edgetop.live.this_machine import own_place
 from edgetop.session.store import Store
 from edgetop.settings import options
-from edgetop.settings.resolve import Settings
+from edgetop.settings.resolve import Settings, price_of
 from edgetop.telemetry.host import Host
 
 LOAD_BYTES_PER_S = 500e6
@@ -184,14 +184,20 @@ def score_quality(
     if plan.quality is None:
         return True
 
-    def tell(text: str) -> None:
+    def on_progress(text: str) -> None:
         if not quiet:
             show_progress(f"quality: {text}")
 
     threads = max((each.threads for each in plan.settings if each.threads is not None), default=None)
     for family in families_of(log.unscored):
         scorer = QualityScorer(
-            plan.quality, plan.identity, store, live, folder=log.path / "reference", tell=tell, interrupted=interrupted
+            plan.quality,
+            plan.identity,
+            store,
+            live,
+            folder=log.path / "reference",
+            on_progress=on_progress,
+            interrupted=interrupted,
         )
         try:
             if not _score_family(log, scorer, family, threads):
@@ -290,17 +296,17 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
     """Do what remains of a plan, the scores of quality last; False when it was interrupted."""
     quiet = settings[options.QUIET]
 
-    def tell(said: Progress | Notice) -> None:
-        if isinstance(said, Notice):
-            print_error(said.text, said.hint)
+    def on_progress(event: Progress | Notice) -> None:
+        if isinstance(event, Notice):
+            print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{said.run}/{said.runs}  {said.setting}: {said.doing}")
+            show_progress(f"{event.run}/{event.runs}  {event.setting}: {event.doing}")
 
     with interruptible() as interrupted:
         # Only what a run is not told by its plan: where readings come from, and which engine computes.
         live = replace(live_options(settings), system=None, text_recorded=settings[options.TEXT])
         try:
-            done = Runner(log, store, live, tell=tell, interrupted=interrupted).run()
+            done = Runner(log, store, live, on_progress=on_progress, interrupted=interrupted).run()
             return done and score_quality(log, store, live, quiet=quiet, interrupted=interrupted)
         finally:
             clear_progress()

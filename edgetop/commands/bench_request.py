@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,15 +42,7 @@ from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key
 from edgetop.settings import options
-from edgetop.settings.option import (
-    SCRIPT_PREFIX,
-    SERVER_ENGINE,
-    Option,
-    integer,
-    parse_value,
-    real,
-    token_count,
-)
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, parse_value
 from edgetop.settings.resolve import Settings
 
 T = TypeVar("T")
@@ -68,8 +61,7 @@ class Presentation(Struct, frozen=True, kw_only=True):
 
 def presentation_of(arguments: argparse.Namespace) -> Presentation:
     """How the results are to be shown; read before hours are spent on them. Raises UsageError."""
-    price = _one("--device-price", arguments.device_price, real(0, 1e9))
-    years = _one("--device-years", arguments.device_years, real(0.01, 100))
+    price, years = arguments.device_price, arguments.device_years
     if years is not None and price is None:
         raise UsageError("--device-years says nothing without --device-price", "give both, or none")
     ownership = None
@@ -86,25 +78,15 @@ def bench_request(arguments: argparse.Namespace) -> BenchRequest:
     request = BenchRequest() if arguments.plan is None else read_request(Path(arguments.plan).expanduser())
     if arguments.study:
         request = _study(request)
-    given: dict[str, object] = {
-        "models": tuple(arguments.models) or None,
-        "quant": _several("--quant", arguments.quant, str.upper),
-        **{option.name: _axis(option, getattr(arguments, option.name)) for option in options.BENCH_AXES},
-        "n_prompt": _several("-p", arguments.n_prompt, _count),
-        "n_gen": _several("-n", arguments.n_gen, _count),
-        "n_depth": _several("-d", arguments.n_depth, _count),
-        "pairs": tuple(parse_value("--pg", text, _pair) for text in arguments.pairs) or None,
-        "repetitions": _one("-r", arguments.repetitions, integer(1, 10_000)),
-        "max_tokens": _one("--max-tokens", arguments.max_tokens, integer(1, 2**20)),
-        "idle_s": _one("--idle", arguments.idle, real(0, 3600)),
-        "cool_down_limit_s": _one("--cool-down-limit", arguments.cool_down_limit, real(0, 86400)),
-        "seed": _one("--seed", arguments.seed, integer(0, 2**32 - 1)),
-        "prompts": True if arguments.prompts else None,
-        "quality": arguments.quality,
-        "order": arguments.order,
-        "warmup": False if arguments.no_warmup else None,
+    given = {name: getattr(arguments, name, None) for name in BenchRequest.__struct_fields__}
+    given |= {option.name: _axis(option, getattr(arguments, option.name)) for option in options.BENCH_AXES}
+    # A list has a tuple for each time that the flag was given.
+    changes = {
+        name: tuple(dict.fromkeys(chain.from_iterable(value))) if isinstance(value, list) else value
+        for name, value in given.items()
+        if value is not None
     }
-    request = changed_request(request, **{name: value for name, value in given.items() if value is not None})
+    request = changed_request(request, **changes)
     require_tests(request)
     return request
 
@@ -124,16 +106,8 @@ def _study(request: BenchRequest) -> BenchRequest:
     )
 
 
-def _several(flag: str, given: Sequence[str], parse: Callable[[str], T]) -> tuple[T, ...] | None:
-    """Values after a flag that may be given several times, each with commas; `None` if it was not given."""
-    values = [parse_value(flag, word.strip(), parse) for text in given for word in text.split(",")]
-    return tuple(dict.fromkeys(values)) or None
-
-
 def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | None:
     """What a setting is varied over; where it is a list, each value is kept as the text that says one."""
-    if option in options.FILE_AXES:
-        return tuple(dict.fromkeys(given)) or None
 
     def parse(text: str) -> object:
         if text == WITHOUT and option.default in {None, ()}:
@@ -141,24 +115,10 @@ def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | 
         value = option.parse(text)
         return text if isinstance(value, tuple) else value
 
-    return _several(option.flags[-1], given, parse)
-
-
-def _one(flag: str, given: str | None, parse: Callable[[str], T]) -> T | None:
-    """The value after a flag; `None` if it was not given."""
-    return None if given is None else parse_value(flag, given.strip(), parse)
-
-
-def _count(text: str) -> int:
-    """A number of tokens, 0 for none."""
-    return 0 if text == "0" else token_count(text)
-
-
-def _pair(text: str) -> tuple[int, int]:
-    n_prompt, comma, n_gen = text.partition(",")
-    if not comma:
-        raise ValueError("two numbers, such as 512,128")
-    return token_count(n_prompt), token_count(n_gen)
+    if option not in options.FILE_AXES:
+        words = [word.strip() for text in given for word in text.split(",")]
+        return tuple(dict.fromkeys(parse_value(option.flags[-1], word, parse) for word in words)) or None
+    return tuple(dict.fromkeys(given)) or None
 
 
 _WHY_NOT = {

@@ -17,7 +17,7 @@ from edgetop.core.sources import Meter, Unavailable
 from edgetop.live.sensor_session import MeanPower, SensorSession
 from edgetop.session.meters import SEE_DOCTOR
 from edgetop.settings import options
-from edgetop.settings.option import parse_value, real
+from edgetop.settings.option import parse_value
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.calibration import (
     Calibration,
@@ -119,8 +119,6 @@ def _meter_w(ask: Ask) -> float:
 
 
 POINT = "SENSOR_W:METER_W"
-SECONDS_MOST = 3600
-PERCENT_MOST = 50
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -168,8 +166,7 @@ def choose(inventory: Inventory, watch: SensorSession, chosen: str | None) -> Ca
 
 def _calibrate(arguments: argparse.Namespace, settings: Settings, device: str) -> int:
     points = [parse_value("--point", text, parse_point) for text in arguments.points]
-    seconds = parse_value("--seconds", arguments.seconds, real(0.1, SECONDS_MOST))
-    meter_gain = parse_value("--meter-gain", arguments.meter_gain, real(0, PERCENT_MOST)) / 100
+    meter_gain = arguments.meter_gain / 100
     if not points and not _is_terminal():
         raise UsageError("without a terminal nobody can be asked for the meter's readings",
                          f"give them: --point {POINT}, twice or more")  # fmt: skip
@@ -186,7 +183,7 @@ def _calibrate(arguments: argparse.Namespace, settings: Settings, device: str) -
     try:
         total = choose(inventory, watch, choice.headline)
         if not points:
-            points = measure_points(watch, total, seconds)
+            points = measure_points(watch, total, arguments.seconds)
             flags = " ".join(f"--point {point.sensor_w:.4g}:{point.meter_w:.4g}" for point in points)
             print_status(f"The same without the questions: edgetop calibrate {flags}")
     finally:

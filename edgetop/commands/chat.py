@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgetop.commands.inputs import given_prompts, has_own_engine, named_model, read_prompt, server_choice
 from edgetop.commands.output import print_status
-from edgetop.commands.screens import chosen_input, chosen_theme, is_terminal, obey_no_color, shows_screens
+from edgetop.commands.screens import chosen_display, is_terminal, shows_screens
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.inference.catalog import last_model, resolve
 from edgetop.settings import options
@@ -34,7 +34,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if not prompts and shows_screens(settings):
         return _open_screen(settings, None if wanted is None else _session(wanted, settings))
     if not prompts and (settings[options.PLAIN] or is_terminal()):
-        return _talk_in_lines(settings)
+        return _chat_in_lines(settings)
     from edgetop.commands.run import (  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
         answer,
     )
@@ -44,20 +44,14 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     model = _model(settings)
-    obey_no_color(settings)
-    from edgetop.core.energy.duty import Price  # noqa: PLC0415 - only where a screen is opened
+    display = chosen_display(settings)
     from edgetop.tui.app import run_chat  # noqa: PLC0415 - Textual is slow to import
 
-    per_kwh = settings[options.PRICE_PER_KWH]
     saved = run_chat(
         lambda: _prepare(settings),
         model=model,
-        theme=chosen_theme(settings),
-        level="ascii" if settings[options.ASCII] else None,
-        delay_s=settings[options.DELAY],
-        price=None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY]),
+        display=display,
         settings=settings,
-        input_options=chosen_input(settings),
         resume_from=resume_from,
     )
     if saved is not None:
@@ -80,11 +74,11 @@ def _session(wanted: str, settings: Settings) -> Path:
     raise StoreError("There is no conversation to go on with yet.", "Every chat is recorded; ask something first.")
 
 
-def _talk_in_lines(settings: Settings) -> int:
+def _chat_in_lines(settings: Settings) -> int:
     model = _model(settings)
-    from edgetop.commands.plain import talk  # noqa: PLC0415 - with engine and sensors
+    from edgetop.commands.plain import run_plain_chat  # noqa: PLC0415 - with engine and sensors
 
-    return talk(model, settings)
+    return run_plain_chat(model, settings)
 
 
 def _prepare(settings: Settings) -> tuple[LiveOptions, Store]:
@@ -101,7 +95,7 @@ def _model(settings: Settings) -> Path | None:
     """The model to begin with; `None` opens the picker."""
     named = settings[options.MODEL]
     if not has_own_engine(settings):
-        server_choice(settings)  # a wrong address is told before the screen is opened
+        server_choice(settings)  # a wrong address is reported before the screen is opened
         return named_model(settings)
     try:
         return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())

@@ -15,7 +15,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.commands.exit import ExitCode
-from edgetop.commands.inputs import price_of, reader_of, sessions_folder
+from edgetop.commands.inputs import reader_of, sessions_folder
 from edgetop.commands.output import Column, print_error, print_status, table, write_data, write_json, write_listing
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import ModelError, UsageError
@@ -33,7 +33,7 @@ from edgetop.fit.wording import Entry, banded, effect_text, page, verdict_text
 from edgetop.io.model_file import models_in
 from edgetop.settings import options
 from edgetop.settings.option import integer, parse_value, real, token_count
-from edgetop.settings.resolve import Settings, engine_settings
+from edgetop.settings.resolve import Settings, engine_settings, price_of
 
 if TYPE_CHECKING:
     from edgetop.session.past_runs import Outcome, PredictedVsMeasured, PredictionAccuracy, Quantity

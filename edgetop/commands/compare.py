@@ -19,13 +19,13 @@ from edgetop.commands.output import (
     write_data,
     write_json,
     write_listing,
-    write_markdown,
 )
 from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.commands.session_files import IMPORTED_FOLDER
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME
+from edgetop.core.text import markdown_table
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
 from edgetop.session.compare.result import Cell, Comparison, Result, Row
@@ -124,7 +124,7 @@ def write_table(comparison: Comparison) -> None:
         title = full_title(comparison, index) + (" (base)" if row.is_base else "")
         cells = [_words(row.cells[name], name, is_base=row.is_base) for name in comparison.figures]
         rows.append([label_of(index), title, *cells, flags_text(row)])
-    write_markdown(rows)
+    write_data(markdown_table(rows))
 
 
 def _words(cell: Cell, name: str, *, is_base: bool) -> str:

@@ -106,8 +106,9 @@ def examine_engine(engine: str, sysroot: Path, *, has_nvidia: bool) -> EngineFin
     return EngineFindings(problem=f"the engine does not answer within {ENGINE_START_S:.0f} s")
 
 
-def examine_terminal(environment: Mapping[str, str] = os.environ) -> TerminalFindings:
-    """Look at size, colours and characters."""
+def examine_terminal() -> TerminalFindings:
+    """Size, colours and characters."""
+    environment = os.environ
     columns, lines = shutil.get_terminal_size()
     locale = next((environment[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(name)), "")
     utf8 = "utf8" in locale.lower().replace("-", "")

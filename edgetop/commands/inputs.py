@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.core.energy.duty import Duty, Price
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
 from edgetop.io.files import data_folder
@@ -155,12 +155,6 @@ def power_choice(settings: Settings) -> PowerChoice:
         streams=settings[options.POWER_STREAM],
         gpu_sensors=settings[options.GPU_SENSORS],
     )
-
-
-def price_of(settings: Settings) -> Price | None:
-    """What energy costs, where the user gave a price."""
-    per_kwh = settings[options.PRICE_PER_KWH]
-    return None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
 
 
 def duty_of(settings: Settings) -> Duty:

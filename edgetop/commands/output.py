@@ -5,19 +5,17 @@ Long work shows its progress on a terminal and stays silent in a pipe.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
 from edgetop.core.quantity import with_interval
-from edgetop.core.text import literal, one_line, spreadsheet_text
+from edgetop.core.text import csv_lines, literal, markdown_table, one_line
 from edgetop.io import json
 
 if TYPE_CHECKING:
@@ -108,28 +106,15 @@ def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | 
     if form == "json":
         write_json([{column.name: column.value(item) for column in named} for item in items])
     elif form == "csv":
-        write_csv([column.name for column in named], ([column.value(item) for column in named] for item in items))
+        write_data(
+            csv_lines(
+                [[column.name for column in named], *([column.value(item) for column in named] for item in items)]
+            )
+        )
     elif form == "md":
-        write_markdown(cells)
+        write_data(markdown_table(cells))
     else:
         write_data(table(cells))
-
-
-def write_csv(names: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print CSV; `None` is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([_csv_cell(value) for value in row] for row in rows)
-    write_data(text.getvalue())
-
-
-def write_markdown(rows: Sequence[Sequence[str]]) -> None:
-    """Print a Markdown table, of which the first row is the headings."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    write_data(
-        "".join(f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in row)} |\n" for row in lines)
-    )
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -141,12 +126,6 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         for row in harmless
     )
     return "".join(f"{line}\n" for line in lines)
-
-
-def _csv_cell(value: object) -> object:
-    if not isinstance(value, str):
-        return "" if value is None else value
-    return spreadsheet_text(one_line(value))
 
 
 def _width(text: str) -> int:

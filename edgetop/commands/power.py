@@ -1,7 +1,7 @@
 """Verb power; `--stream` imports little.
 
 It runs on boards that decode at the same time, started over SSH: so it looks for power alone, imports little, reads
-only what the headline is made of, and sleeps between the readings unless it is asked for the time.
+only what the headline is made of, and sleeps between the readings unless it is pinged.
 """
 
 from __future__ import annotations
@@ -24,14 +24,11 @@ from edgetop.core.sources import P_MAX_W, Meter, Unavailable, meter_of
 from edgetop.core.text import one_line
 from edgetop.inference.child_process import lower_priority
 from edgetop.settings import options
-from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_text import MAGIC, MONOTONIC
 from edgetop.telemetry.registry import POWER_FAMILIES, PowerChoice, take_inventory
 from edgetop.telemetry.source import Source, SourceLost
-
-INTERVALS_S = (0.02, 60.0)
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -42,7 +39,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
             command=settings[options.POWER_EXEC],
             gpu_sensors=settings[options.GPU_SENSORS],
         )
-        return stream_power(settings[options.SYSROOT], choice, _interval_s(arguments.interval))
+        return stream_power(settings[options.SYSROOT], choice, arguments.interval)
     if arguments.interval is not None:
         raise UsageError("--interval is for a stream", "add --stream, or leave it out")
     from edgetop.commands.power_findings import print_power  # noqa: PLC0415 - a stream has no use for it
@@ -50,10 +47,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return print_power(settings, as_json=arguments.json)
 
 
-def _interval_s(given: str | None) -> float | None:
-    return None if given is None else parse_value("--interval", given, real(*INTERVALS_S))
-
-
+STDOUT = 1
 QUICKEST_S = 0.02
 FLUSH_S = 0.1
 """Lines leave together this often: each packet costs both ends of an SSH line more than a reading does."""
@@ -129,29 +123,29 @@ class Total:
 
 
 class StreamWriter:
-    """Prints the lines, and answers pings in between."""
+    """Writes the lines, and answers pings in between."""
 
-    def __init__(self, *, output: int, answers: int | None, clock: Clock) -> None:
-        """`output` and `answers` are file descriptors; nobody can ask where `answers` is `None`."""
+    def __init__(self, *, output: int, pings: int | None, clock: Clock) -> None:
+        """`output` and `pings` are file descriptors; no ping is read where `pings` is `None`."""
         self._output = output
-        self._input = answers
+        self._input = pings
         self._clock = clock
-        self._asked = b""
+        self._received = b""
         self._number = 0
-        self._unsaid = b""
+        self._pending = b""
         self._flush_due_us = 0
 
-    def say(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """One line, and all before it. Raises BrokenPipeError when nobody listens any more."""
-        self._unsaid += line.encode("ascii", "replace") + b"\n"
+        self._pending += line.encode("ascii", "replace") + b"\n"
         self._flush()
 
     def _flush(self) -> None:
-        while self._unsaid:
-            self._unsaid = self._unsaid[os.write(self._output, self._unsaid) :]
+        while self._pending:
+            self._pending = self._pending[os.write(self._output, self._pending) :]
         self._flush_due_us = self._clock() + round(FLUSH_S * US_PER_S)
 
-    def tell(self, key: str, value: float | Unavailable | None, measured_us: int) -> None:
+    def write_reading(self, key: str, value: float | Unavailable | None, measured_us: int) -> None:
         """A reading, why there is none, or with `None` only a sign of life."""
         self._number += 1
         now_us = self._clock()
@@ -164,17 +158,17 @@ class StreamWriter:
                 fields[key] = round(value, 6)
         line = json.dumps(fields)
         if now_us < self._flush_due_us:
-            self._unsaid += line.encode("ascii", "replace") + b"\n"
+            self._pending += line.encode("ascii", "replace") + b"\n"
         else:
-            self.say(line)
+            self.write_line(line)
 
     def wait(self, until_us: int) -> None:
-        """Until then, answering whoever asks for the time. What would wait with us for long is said before."""
-        if self._unsaid and until_us - self._clock() > FLUSH_S * US_PER_S:
+        """Until then, answering pings. What would wait for long is written before."""
+        if self._pending and until_us - self._clock() > FLUSH_S * US_PER_S:
             self._flush()
         while (left_us := until_us - self._clock()) > 0:
-            asked = [] if self._input is None else [self._input]
-            if select.select(asked, [], [], left_us / US_PER_S)[0]:
+            inputs = [] if self._input is None else [self._input]
+            if select.select(inputs, [], [], left_us / US_PER_S)[0]:
                 self._answer()
 
     def _answer(self) -> None:
@@ -186,25 +180,24 @@ class StreamWriter:
         if not data:
             self._input = None
             return
-        *lines, self._asked = (self._asked + data).split(b"\n")
-        self._asked = self._asked[-_INPUT_BYTES:]
+        *lines, self._received = (self._received + data).split(b"\n")
+        self._received = self._received[-_INPUT_BYTES:]
         for line in lines:
             ping = _PING.fullmatch(line)
             if ping is not None:
-                self.say(f"pong {ping[1].decode()} {self._clock() / US_PER_S:.6f}")
+                self.write_line(f"pong {ping[1].decode()} {self._clock() / US_PER_S:.6f}")
 
 
-class _Ended(Exception):  # noqa: N818 - a wish, no error
+class _Ended(Exception):  # noqa: N818 - a signal, no error
     """SIGTERM."""
 
 
-def stream_power(
-    sysroot: Path, choice: PowerChoice, interval_s: float | None, *, output: int = 1, clock: Clock = monotonic_us
-) -> int:
+def stream_power(sysroot: Path, choice: PowerChoice, interval_s: float | None) -> int:
     """Print this machine's power until nobody listens or SIGTERM. Returns 1 when there is none, else 0."""
+    clock = monotonic_us
     lower_priority()
     signal.signal(signal.SIGTERM, _end)
-    teller = StreamWriter(output=output, answers=_input(), clock=clock)
+    writer = StreamWriter(output=STDOUT, pings=_input(), clock=clock)
     probes = [(name, probe) for name, probe in choice.families if name in POWER_FAMILIES]
     inventory = take_inventory(Host(sysroot=sysroot, clock=clock), [*choice.probes, *probes])
     try:
@@ -221,7 +214,7 @@ def stream_power(
                 from edgetop.session.meters import best_reason  # noqa: PLC0415 - only without power
 
                 missing = best_reason({each.name: each.missing for each in inventory.absent}) or candidates
-            teller.say(absent_header(missing))
+            writer.write_line(absent_header(missing))
             return 1
         found, total = _first_that_reads(candidates, inventory.sources, clock)
         wanted = {meter.source for meter in found.meters}
@@ -231,11 +224,11 @@ def stream_power(
                 source.close()
         period_s = max(source.info.period_s for source in sources)
         interval_s = max(period_s, QUICKEST_S) if interval_s is None else interval_s
-        teller.say(header(found, total.kind, interval_s))
-        _tell(teller, total, interval_s, clock)
+        writer.write_line(header(found, total.kind, interval_s))
+        _write_readings(writer, total, interval_s, clock)
     except (_Ended, BrokenPipeError):
         # Python flushes stdout once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), STDOUT)
     finally:
         inventory.close()
     return 0
@@ -255,20 +248,20 @@ def _first_that_reads(
     return totals[0]
 
 
-def _tell(teller: StreamWriter, total: Total, interval_s: float, clock: Clock) -> None:
+def _write_readings(writer: StreamWriter, total: Total, interval_s: float, clock: Clock) -> None:
     key = "j" if total.kind == "energy" else "w"
     due_us = clock()
     while True:
         value, measured_us = total.read()
-        teller.tell(key, value, measured_us)
+        writer.write_reading(key, value, measured_us)
         now_us = clock()
         due_us = max(due_us + round(interval_s * US_PER_S), now_us)
         while due_us - now_us > HEARTBEAT_S * US_PER_S:
-            teller.wait(now_us + round(HEARTBEAT_S * US_PER_S))
+            writer.wait(now_us + round(HEARTBEAT_S * US_PER_S))
             now_us = clock()
             if due_us > now_us:
-                teller.tell(key, None, now_us)
-        teller.wait(due_us)
+                writer.write_reading(key, None, now_us)
+        writer.wait(due_us)
 
 
 def header(found: Headline, kind: str, interval_s: float) -> str:

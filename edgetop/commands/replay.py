@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.inputs import open_store, price_of
+from edgetop.commands.inputs import open_store
 from edgetop.commands.output import table, write_data, write_json
 from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.core.clock import US_PER_S
@@ -21,7 +21,7 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import example_pair
 from edgetop.settings import options
-from edgetop.settings.resolve import DEFAULT, Settings
+from edgetop.settings.resolve import DEFAULT, Settings, price_of
 
 if TYPE_CHECKING:
     from edgetop.tui.glyphs import GlyphLevel

@@ -19,7 +19,6 @@ from edgetop.commands.inputs import (
     live_options,
     named_model,
     open_store,
-    price_of,
     read_prompt,
 )
 from edgetop.commands.output import (
@@ -40,19 +39,13 @@ from edgetop.core.records import Tokens, TurnFinished
 from edgetop.core.sources import BATTERY_ENERGY
 from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
-from edgetop.live.chat_session import LiveOptions, LiveSession
+from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.file import TurnEntry, to_file
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot
-from edgetop.session.store import Store
-from edgetop.session.turn import server_words
 from edgetop.settings import options
-from edgetop.settings.option import parse_value, real
-from edgetop.settings.resolve import Settings
-
-WAIT_S = 0.1
-"""How soon an interruption is noticed."""
+from edgetop.settings.resolve import Settings, price_of
 
 GIVE_UP_S = 3.0
 """How long an interrupted engine may take to stop; then it is ended."""
@@ -68,7 +61,7 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
     failure: EdgetopError | None = None
 
 
-def converse(
+def run_prompts(
     model: Path,
     prompts: Sequence[str],
     settings: Settings,
@@ -82,26 +75,26 @@ def converse(
     The device is left idle for `idle_s` before the model is loaded, and again with it.
     An interruption (Ctrl+C, SIGTERM, SIGHUP, a closed stdout) stops the model; what was measured is saved all the same.
     """
-    talk = _Talk(settings, write)
-    with handle_signals(on_interrupt=talk.interrupt, on_end=talk.interrupt):
-        talk.open(live, open_store(settings))
+    run = _HeadlessRun(settings, write)
+    with handle_signals(on_interrupt=run.interrupt, on_end=run.interrupt):
+        run.live = LiveSession(live, open_store(settings), run.on_engine_event)
         try:
             if idle_s and settings[options.SERVER] is None:
-                talk.wait_for_sensors()
-                talk.rest(idle_s, "without the model")
-            talk.load(model)
-            talk.rest(idle_s, "with the model loaded")
+                run.wait_for_sensors()
+                run.measure_idle(idle_s, "without the model")
+            run.load(model)
+            run.measure_idle(idle_s, "with the model loaded")
             for prompt in prompts:
-                if talk.interrupted or talk.failure is not None:
+                if run.interrupted or run.failure is not None:
                     break
-                talk.ask(prompt)
+                run.ask(prompt)
         finally:
-            path = talk.close()
-    return RunOutcome(session=talk.live.session, path=path, interrupted=talk.interrupted, failure=talk.failure)
+            path = run.close()
+    return RunOutcome(session=run.live.session, path=path, interrupted=run.interrupted, failure=run.failure)
 
 
-class _Talk:
-    """One conversation, driven from here until it is over."""
+class _HeadlessRun:
+    """One conversation without a screen."""
 
     live: LiveSession
 
@@ -109,7 +102,6 @@ class _Talk:
         self.interrupted = False
         self.failure: EdgetopError | None = None
         self._write = write
-        self._settings = settings
         self._quiet = settings[options.QUIET]
         self._verbose = settings[options.VERBOSE]
         self._price = price_of(settings)
@@ -120,15 +112,12 @@ class _Talk:
         """Stop as soon as the model can; what was measured is saved."""
         self.interrupted = True
 
-    def open(self, live: LiveOptions, store: Store) -> None:
-        self.live = LiveSession(live, store, self._take)
-
     def load(self, model: Path) -> None:
         conversation = self.live.conversation
         conversation.load(model, self.live.settings_for(model))
         if self._verbose and self.live.tuned is not None:
             print_status(f"{self.live.tuned.label}: {self.live.tuned.words}")
-        self._follow({"ready", "no_model", "dead"})
+        self.live.pump_until(IDLE_PHASES, ended=self._gives_up)
         self.wait_for_sensors()
         clear_progress()
         loaded = conversation.model
@@ -140,22 +129,22 @@ class _Talk:
             print_status(share.words(loaded.model.n_layer))
 
     def wait_for_sensors(self) -> None:
-        """Read on until it is known which sensors there are."""
+        """Pump until it is known which sensors there are."""
         while not self.live.has_sensors:
-            self.live.pump(wait_s=WAIT_S)
+            self.live.pump(wait_s=PUMP_WAIT_S)
 
-    def rest(self, seconds: float, how: str) -> None:
+    def measure_idle(self, seconds: float, how: str) -> None:
         """Leave the device idle, while its idle power is measured."""
         until_s = time.monotonic() + seconds
         while not self.interrupted and self.failure is None and (left_s := until_s - time.monotonic()) > 0:
             if not self._quiet:
                 show_progress(f"measuring idle power {how}, {left_s:.0f} s left")
-            self.live.pump(wait_s=min(WAIT_S, left_s))
+            self.live.pump(wait_s=min(PUMP_WAIT_S, left_s))
         clear_progress()
 
     def ask(self, prompt: str) -> None:
         self.live.conversation.submit(prompt)
-        self._follow({"ready", "no_model", "dead"})
+        self.live.pump_until(IDLE_PHASES, ended=self._gives_up)
         if not self._ends_with_newline:
             self._write_piece("\n")
         turn = self.live.snapshot().turn
@@ -167,9 +156,8 @@ class _Talk:
                 f" · prefill {format_rate(figures.prefill_tokens_per_s)}"
                 f" · first token {format_seconds(figures.first_token_s)} · {reason}"
             )
-            last = self.live.session.turns[-1].finished
-            if last is not None and last.perf is not None and self._settings[options.SERVER] is not None:
-                print_status(server_words(last.perf, figures.decode_tokens_per_s, figures.prefill_tokens_per_s))
+            if turn.server:
+                print_status(turn.server)
 
     def close(self) -> Path | None:
         if not self.interrupted:
@@ -180,12 +168,12 @@ class _Talk:
             self.failure = self.failure or error
             return None
         if not self._quiet and self.live.session.turns:
-            self._say_energy(self.live.snapshot())
+            self._print_energy(self.live.snapshot())
         if path is not None and not self._quiet:
             print_status(f"session: {path}")
         return path
 
-    def _say_energy(self, now: Snapshot) -> None:
+    def _print_energy(self, now: Snapshot) -> None:
         print_status(f"energy {energy_text(now.summary)}")
         if self._price is not None and now.summary.energy is not None:
             print_status(f"cost {cost_text(now.summary.energy, self._price)}")
@@ -196,43 +184,29 @@ class _Talk:
         if duty := duty_text(now.summary):
             print_status(duty)
 
-    def _follow(self, until: set[str]) -> None:
-        """Pump until the conversation is in one of these phases, or does not stop when it should."""
-        conversation = self.live.conversation
-        checked_s = time.monotonic()
-        while True:
-            if self.interrupted and self._stop_by_s is None:
-                conversation.stop()
-                self._stop_by_s = time.monotonic() + GIVE_UP_S
-            if self._stop_by_s is not None and time.monotonic() > self._stop_by_s:
-                return
-            if conversation.phase in until and conversation.phase != "starting":
-                return
-            self.live.pump(wait_s=WAIT_S)
-            if time.monotonic() - checked_s >= 1:
-                checked_s = time.monotonic()
-                self.live.check()
+    def _gives_up(self) -> bool:
+        """Whether an engine that was told to stop does not; tells it."""
+        if self.interrupted and self._stop_by_s is None:
+            self.live.conversation.stop()
+            self._stop_by_s = time.monotonic() + GIVE_UP_S
+        return self._stop_by_s is not None and time.monotonic() > self._stop_by_s
 
-    def _take(self, report: Report | Notice) -> None:
-        match report:
+    def on_engine_event(self, event: Report | Notice) -> None:
+        match event:
             case LoadProgress() if not self._quiet:
-                show_progress(f"loading {report.fraction:.0%}")
-            case LoadFailed() if report.reason != "cancelled":
-                self.failure = ModelError(report.message, report.hint)
-            case Tokens() if report.part == "answer":
-                self._write_piece("".join(report.pieces))
-            case TurnFinished() if report.stop_reason == "failed":
-                self.failure = EdgetopError(report.error or "the engine could not answer")
-            case Notice():
-                self._tell(report)
+                show_progress(f"loading {event.fraction:.0%}")
+            case LoadFailed() if event.reason != "cancelled":
+                self.failure = ModelError(event.message, event.hint)
+            case Tokens() if event.part == "answer":
+                self._write_piece("".join(event.pieces))
+            case TurnFinished() if event.stop_reason == "failed":
+                self.failure = EdgetopError(event.error or "the engine could not answer")
+            case Notice(severity="error"):
+                self.failure = EdgetopError(event.text, event.hint)
+            case Notice() if not self._quiet:
+                print_error(event.text, event.hint)
             case Log() if self._verbose:
-                print_status(f"engine: {report.text}")
-
-    def _tell(self, notice: Notice) -> None:
-        if notice.severity == "error":
-            self.failure = EdgetopError(notice.text, notice.hint)
-        elif not self._quiet:
-            print_error(notice.text, notice.hint)
+                print_status(f"engine: {event.text}")
 
     def _write_piece(self, piece: str) -> None:
         if not piece:
@@ -245,14 +219,13 @@ class _Talk:
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Ask, print, and say how it went."""
+    """Ask, print, and report how it went."""
     prompts = given_prompts(arguments)
     if arguments.stdin or (not prompts and not _is_terminal()):
         prompts.append(read_prompt(None))
     if not prompts:
         raise UsageError("there is no prompt", "give one with -p TEXT, -f FILE, or - for standard input")
-    idle_s = 0.0 if arguments.idle is None else parse_value("--idle", arguments.idle, real(0, 3600))
-    return answer(prompts, settings, as_json=arguments.json, idle_s=idle_s)
+    return answer(prompts, settings, as_json=arguments.json, idle_s=arguments.idle)
 
 
 def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False, idle_s: float = 0.0) -> int:
@@ -262,17 +235,17 @@ def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False,
     else:
         model = named_model(settings)
     write = _ignore if as_json else write_reply
-    conversed = converse(model, prompts, settings, write, live=live_options(settings), idle_s=idle_s)
+    outcome = run_prompts(model, prompts, settings, write, live=live_options(settings), idle_s=idle_s)
     if as_json:
-        write_json(as_object(conversed))
-    if conversed.failure is not None and not conversed.interrupted:
-        raise conversed.failure
-    return ExitCode.INTERRUPTED if conversed.interrupted else 0
+        write_json(as_object(outcome))
+    if outcome.failure is not None and not outcome.interrupted:
+        raise outcome.failure
+    return ExitCode.INTERRUPTED if outcome.interrupted else 0
 
 
-def as_object(conversed: RunOutcome) -> dict[str, Any]:
+def as_object(outcome: RunOutcome) -> dict[str, Any]:
     """Make the object of `run --json`: the figures of the session file, under the same names."""
-    file = to_file(conversed.session)
+    file = to_file(outcome.session)
     load = file.loads[-1] if file.loads else None
     return {
         "device": file.device,
@@ -281,7 +254,7 @@ def as_object(conversed: RunOutcome) -> dict[str, Any]:
         "settings": load.settings if load else None,
         "turns": [_turn(turn, text_recorded=file.text_recorded) for turn in file.turns],
         "summary": file.summary,
-        "session": str(conversed.path) if conversed.path else None,
+        "session": str(outcome.path) if outcome.path else None,
     }
 
 

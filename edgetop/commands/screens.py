@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
-from edgetop.settings.resolve import Settings
+from edgetop.settings.resolve import Settings, price_of
 
 if TYPE_CHECKING:
-    from edgetop.tui.app import InputOptions, MakeScreen
+    from edgetop.tui.app import Display, MakeScreen
     from edgetop.tui.keys import KeyTables
 
 
@@ -36,40 +36,39 @@ def show_screen(make_screen: MakeScreen[Result], settings: Settings) -> Result |
     `make_screen` is to import the screen, since Textual takes longer to import than the rest. Raises UsageError for a
     theme that there is not, and EdgetopError when the screen ended by a defect of its own.
     """
-    obey_no_color(settings)
-    from edgetop.tui.app import SingleScreenApp  # noqa: PLC0415 - Textual is slow to import, and reads NO_COLOR then
+    display = chosen_display(settings)
+    from edgetop.tui.app import SingleScreenApp  # noqa: PLC0415 - Textual is slow to import
 
-    app = SingleScreenApp(
-        make_screen,
-        theme=chosen_theme(settings),
-        level="ascii" if settings[options.ASCII] else None,
-        input_options=chosen_input(settings),
-    )
+    app = SingleScreenApp(make_screen, display)
     app.run_to_end()
     return app.return_value
 
 
-def chosen_input(settings: Settings) -> InputOptions:
-    """The keys that the configuration file wants, and whether the screens have the mouse.
+def chosen_display(settings: Settings) -> Display:
+    """How screens are to be drawn.
 
-    Raises UsageError for a screen or an action that there is not, and for a key that would do two things.
+    Raises UsageError for a theme, a screen or an action that there is not, and for a key that would do two things.
     """
-    from edgetop.tui.app import InputOptions  # noqa: PLC0415 - Textual is slow to import
+    if settings[options.NO_COLOR]:
+        # Textual reads it from the environment when it is imported.
+        os.environ["NO_COLOR"] = "1"
+    from edgetop.tui.app import Display  # noqa: PLC0415 - Textual is slow to import
 
-    return InputOptions(chosen_keys(settings), mouse=settings[options.MOUSE])
+    return Display(
+        level="ascii" if settings[options.ASCII] else None,
+        theme=chosen_theme(settings),
+        delay_s=settings[options.DELAY],
+        price=price_of(settings),
+        keys=chosen_keys(settings),
+        mouse=settings[options.MOUSE],
+    )
 
 
 def chosen_keys(settings: Settings) -> KeyTables:
-    """The keys of all screens, with those that the configuration file wants. Raises UsageError as `chosen_input`."""
+    """The keys of all screens, with those that the configuration file wants. Raises UsageError."""
     from edgetop.tui.keys import TABLES, remapped  # noqa: PLC0415 - only where a screen or its keys are shown
 
     return remapped(settings.keys, str(settings.config_file)) if settings.keys else TABLES
-
-
-def obey_no_color(settings: Settings) -> None:
-    """Let Textual, which reads it from the environment when it is imported, know of --no-color."""
-    if settings[options.NO_COLOR]:
-        os.environ["NO_COLOR"] = "1"
 
 
 def chosen_theme(settings: Settings) -> str | None:

@@ -35,12 +35,11 @@ from edgetop.io.model_file import content_key
 from edgetop.live.conversation import Notice
 from edgetop.live.tuned import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
 from edgetop.settings import options
-from edgetop.settings.option import SCRIPT_PREFIX, integer, parse_value, real
+from edgetop.settings.option import SCRIPT_PREFIX
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 
-ROUNDS = 5
 TEST_S = {"speed": 2.0, "energy": 6.0}
 """Length of a test; the slowest sensors of power tell apart little less than the second."""
 
@@ -118,10 +117,9 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     goal: Goal = arguments.goal
     if goal == "energy":
         _require_power(settings)
-    rounds = parse_value("-r", arguments.repetitions or str(ROUNDS), integer(2, 100))
-    test_s = parse_value("--test", arguments.test_s or str(TEST_S[goal]), real(0.1, 600))
+    test_s = TEST_S[goal] if arguments.test_s is None else arguments.test_s
     try:
-        found = _tune(path, key, settings, goal, rounds=rounds, test_s=test_s)
+        found = _tune(path, key, settings, goal, rounds=arguments.repetitions, test_s=test_s)
     except TuningInterruptedError:
         print_status("interrupted; nothing was saved")
         return ExitCode.INTERRUPTED
@@ -162,11 +160,11 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
     quiet = settings[options.QUIET]
     question = "a first look"
 
-    def tell(said: Progress | Notice) -> None:
-        if isinstance(said, Notice):
-            print_error(said.text, said.hint)
+    def on_progress(event: Progress | Notice) -> None:
+        if isinstance(event, Notice):
+            print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{question}  {said.setting}: {said.doing}")
+            show_progress(f"{question}  {event.setting}: {event.doing}")
 
     device = describe(Host(sysroot=settings[options.SYSROOT]))
     threads = thread_counts(decode_threads(settings[options.SYSROOT]), device.cores_logical or 1)
@@ -175,7 +173,7 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
     live = replace(live_options(settings), system=None)
     found: list[StageResult] = []
     with interruptible() as interrupted:
-        runs = TuningRuns(live, goal, COOL_DOWN[goal], tell=tell, interrupted=interrupted)
+        runs = TuningRuns(live, goal, COOL_DOWN[goal], on_progress=on_progress, interrupted=interrupted)
         try:
             lengths = lengths_for(runs.probe(start), test_s=test_s)
             for result in answers(start, threads, lengths, rounds, runs.measure, fast_mask=mask):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
-from edgetop.settings.option import Option, Section
+from edgetop.settings.option import Option, Section, integer, parse_value, real, token_count
 from edgetop.settings.options import (
     ANSWER_TOKENS,
     BATTERY_WH,
@@ -24,42 +24,83 @@ from edgetop.settings.options import (
     THREADS,
 )
 
+T = TypeVar("T")
+
+LONGEST_WATCH_S = 366 * 86_400.0
+
+
+def _reads(parse: Callable[[str], T], flag: str) -> Callable[[str], T]:
+    """As `type` of an argument: reads its value, and raises UsageError, which argparse lets through."""
+    return lambda text: parse_value(flag, text.strip(), parse)
+
+
+def _several(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """Values with commas between."""
+    return lambda text: tuple(parse(word.strip()) for word in text.split(","))
+
+
+def token_count_or_none(text: str) -> int:
+    """A number of tokens, 0 for none."""
+    return 0 if text == "0" else token_count(text)
+
+
+def token_pairs(text: str) -> tuple[tuple[int, int], ...]:
+    """One pair of numbers of tokens."""
+    n_prompt, comma, n_gen = text.partition(",")
+    if not comma:
+        raise ValueError("two numbers, such as 512,128")
+    return ((token_count(n_prompt), token_count(n_gen)),)
+
+
+# fmt: off
 
 def add_bench(parser: argparse.ArgumentParser) -> None:
-    """The arguments of `edgetop bench`."""
+    """The arguments of `edgetop bench`; those of a `BenchRequest` are named after its fields."""
     add = parser.add_argument
-    several: dict[str, Any] = {"action": "append", "default": []}
-    add("-m", "--model", dest="models", metavar="MODEL", help="a model; may be given several times", **several)
-    add("--quant", metavar="LEVEL,...", help="make these levels of each model, such as Q8_0,Q4_K_M,Q2_K", **several)
-    add("-p", "--n-prompt", metavar="N,...", help="tokens of a prompt, 0 for no such test (default: 512)", **several)
-    add("-n", "--n-gen", metavar="N,...", help="tokens of a reply, 0 for no such test (default: 128)", **several)
-    add("--pg", dest="pairs", metavar="N,N", help="a prompt and a reply in one test", **several)
-    add("-d", "--n-depth", metavar="N,...", help="tokens in the context before the test (default: 0)", **several)
-    add("-r", "--repetitions", metavar="N", help="repetitions of each test (default: 5)")
+
+    def several(*flags: str, parse: Callable[[str], object], **more: Any) -> None:  # noqa: ANN401 - as argparse has them
+        add(*flags, type=_reads(_several(parse), flags[0]), action="append", **more)
+
+    def one(*flags: str, parse: Callable[[str], object], **more: Any) -> None:  # noqa: ANN401 - the same
+        add(*flags, type=_reads(parse, flags[0]), **more)
+
+    add("-m", "--model", dest="models", type=lambda text: (text,), action="append", metavar="MODEL",
+        help="a model; may be given several times")
+    several("--quant", parse=str.upper, metavar="LEVEL,...",
+            help="make these levels of each model, such as Q8_0,Q4_K_M,Q2_K")
+    several("-p", "--n-prompt", parse=token_count_or_none, metavar="N,...",
+            help="tokens of a prompt, 0 for no such test (default: 512)")
+    several("-n", "--n-gen", parse=token_count_or_none, metavar="N,...",
+            help="tokens of a reply, 0 for no such test (default: 128)")
+    add("--pg", dest="pairs", type=_reads(token_pairs, "--pg"), action="append", metavar="N,N",
+        help="a prompt and a reply in one test")
+    several("-d", "--n-depth", parse=token_count_or_none, metavar="N,...",
+            help="tokens in the context before the test (default: 0)")
+    one("-r", "--repetitions", parse=integer(1, 10_000), metavar="N", help="repetitions of each test (default: 5)")
     for option in BENCH_AXES:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
-        add(*flags, dest=option.name, metavar=metavar, help=option.help, **several)
-    add("--prompts", action="store_true", help="real prompts, too: short, long, summary, code, several turns")
-    add("--max-tokens", metavar="N", help="at most so many tokens of an answer to a prompt")
-    add(
-        "--quality", nargs="?", const=True, metavar="FILE",
-        help="perplexity, divergence from the most precise level and questions; on a text of your own if you name one",
-    )  # fmt: skip
+        add(*flags, dest=option.name, metavar=metavar, help=option.help, action="append", default=[])
+    add("--prompts", action="store_true", default=None,
+        help="real prompts, too: short, long, summary, code, several turns")
+    one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
+    add("--quality", nargs="?", const=True, metavar="FILE",
+        help="perplexity, divergence from the most precise level and questions; on a text of your own if you name one")
     add("--study", action="store_true", help="levels, threads, prompts and quality: the whole study, in one command")
     add("--plan", metavar="FILE", help="a TOML file with these settings; flags override it")
     add("--order", choices=["interleaved", "blocks"], help="settings take turns (interleaved), or one after the other")
-    add("--no-warmup", action="store_true", help="do not warm up before a test")
-    add("--idle", metavar="SECONDS", help="idle time before a run where power is measured (default: 11)")
-    add("--cool-down-limit", metavar="SECONDS", help="longest wait for the device to cool down (default: 120)")
-    add("--seed", metavar="N", help="seed of random tokens (default: 0)")
-    add(
-        "-o", "--output", dest="output_format", default="table", choices=["table", "md", "csv", "json", "jsonl", "sql"],
-        help="form of the results; llama-bench's field names, with ours behind them",
-    )  # fmt: skip
+    add("--no-warmup", dest="warmup", action="store_false", default=None, help="do not warm up before a test")
+    one("--idle", dest="idle_s", parse=real(0, 3600), metavar="SECONDS",
+        help="idle time before a run where power is measured (default: 11)")
+    one("--cool-down-limit", dest="cool_down_limit_s", parse=real(0, 86400), metavar="SECONDS",
+        help="longest wait for the device to cool down (default: 120)")
+    one("--seed", parse=integer(0, 2**32 - 1), metavar="N", help="seed of random tokens (default: 0)")
+    add("-o", "--output", dest="output_format", default="table", choices=["table", "md", "csv", "json", "jsonl", "sql"],
+        help="form of the results; llama-bench's field names, with ours behind them")
     add("--report", metavar="FILE", help="write an HTML report as well")
-    add("--device-price", metavar="AMOUNT", help="what the device costs, for the cost of a million tokens with --price")
-    add("--device-years", metavar="N", help="how long it will be used (default: 4)")
+    one("--device-price", parse=real(0, 1e9), metavar="AMOUNT",
+        help="what the device costs, for the cost of a million tokens with --price")
+    one("--device-years", parse=real(0.01, 100), metavar="N", help="how long it will be used (default: 4)")
     add("--resume", nargs="?", const="last", metavar="ID", help="continue an interrupted benchmark")
     add("--again", action="store_true", help="measure everything again, even if it was begun before")
     add("--list", action="store_true", help="benchmarks that were begun")
@@ -70,58 +111,37 @@ _SESSION_HELP = "a file, a number of the list, the beginning of an id, a tag, or
 _SESSIONS_HELP = f"{_SESSION_HELP}; also a tag of several, a range such as 1-4, a folder, or a pattern such as '*q4*'"
 
 
-class PromptAction(argparse.Action):
-    """Keeps prompts from texts and files in the order of the command line, as pairs of `text` or `file` and what."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,  # noqa: ARG002 - argparse's signature
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Note one prompt."""
-        source = "text" if option_string in {"-p", "--prompt"} else "file"
-        setattr(namespace, self.dest, [*getattr(namespace, self.dest), (source, str(values))])
-
-
 def _add_prompts(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-p", "--prompt", dest="prompts", action=PromptAction, default=[], metavar="TEXT",
-        help="ask this without a screen; may be given several times, each one being a turn of one conversation",
-    )  # fmt: skip
-    parser.add_argument(
-        "-f", "--file", dest="prompts", action=PromptAction, default=[], metavar="FILE",
-        help="ask what a file says, without a screen",
-    )  # fmt: skip
+    add = parser.add_argument
+    add("-p", "--prompt", dest="prompts", type=lambda text: ("text", text), action="append", default=[],
+        metavar="TEXT",
+        help="ask this without a screen; may be given several times, each one being a turn of one conversation")
+    add("-f", "--file", dest="prompts", type=lambda text: ("file", text), action="append", default=[],
+        metavar="FILE",
+        help="ask what a file says, without a screen")
 
 
 def _add_chat(parser: argparse.ArgumentParser) -> None:
     _add_prompts(parser)
-    parser.add_argument(
-        "--continue", dest="resume_from", nargs="?", const="", metavar="SESSION",
-        help=f"go on with the conversation of a recorded session, by default the last one; {_SESSION_HELP}",
-    )  # fmt: skip
+    parser.add_argument("--continue", dest="resume_from", nargs="?", const="", metavar="SESSION",
+                        help=f"go on with the conversation of a recorded session, by default the last one; "
+                        f"{_SESSION_HELP}")
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     _add_prompts(parser)
-    parser.add_argument("stdin", nargs="?", choices=["-"], metavar="-", help="ask what standard input says")
-    parser.add_argument(
-        "--idle",
-        metavar="SECONDS",
-        help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)",
-    )
+    add("stdin", nargs="?", choices=["-"], metavar="-", help="ask what standard input says")
+    add("--idle", type=_reads(real(0, 3600), "--idle"), default=0.0, metavar="SECONDS",
+        help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)")
     _add_json(parser)
 
 
 def _add_sessions(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = actions.add_parser("list", help="all sessions, the newest first; also without a word", allow_abbrev=False)
-    listing.add_argument(
-        "words", nargs="*", metavar="WORD",
-        help="only sessions that have all of these words in their tags, model, quantization or device",
-    )  # fmt: skip
+    listing.add_argument("words", nargs="*", metavar="WORD",
+                         help="only sessions that have all of these words in their tags, model, quantization or device")
     _add_formats(listing)
     show = actions.add_parser("show", help="one session and its figures", allow_abbrev=False)
     show.add_argument("session", metavar="SESSION", nargs="?", default="1", help=_SESSION_HELP)
@@ -135,37 +155,30 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     tag = actions.add_parser("tag", help="add tags to a session, or take some away", allow_abbrev=False)
     _add_json(tag)
     tag.add_argument("session", metavar="SESSION", help=_SESSIONS_HELP)
-    tag.add_argument(
-        "changes", nargs=argparse.REMAINDER, metavar="+NAME|-NAME", help="tags to add and to take away; none shows them"
-    )
+    tag.add_argument("changes", nargs=argparse.REMAINDER, metavar="+NAME|-NAME",
+                     help="tags to add and to take away; none shows them")
     note = actions.add_parser("note", help="show or replace a session's note", allow_abbrev=False)
     note.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
-    note.add_argument(
-        "text", nargs=argparse.REMAINDER, metavar="TEXT", help="the new note; without it the present one is shown"
-    )
-    export = actions.add_parser(
-        "export", help="a session as tables of turns, samples and tokens, or as JSON", allow_abbrev=False
-    )
+    note.add_argument("text", nargs=argparse.REMAINDER, metavar="TEXT",
+                      help="the new note; without it the present one is shown")
+    export = actions.add_parser("export",
+                                help="a session as tables of turns, samples and tokens, or as JSON", allow_abbrev=False)
     export.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
     export.add_argument("--to", choices=["csv", "parquet", "json", "html"], default="csv", help="format (default: csv)")
-    export.add_argument(
-        "-o", "--output", metavar="FOLDER|FILE", help="where to: a folder for tables; named after the session otherwise"
-    )  # fmt: skip
-    bench = actions.add_parser(
-        "import", help="keep results of llama-bench or `ollama run --verbose`, to compare with", allow_abbrev=False
-    )
+    export.add_argument("-o", "--output", metavar="FOLDER|FILE",
+                        help="where to: a folder for tables; named after the session otherwise")
+    bench = actions.add_parser("import", allow_abbrev=False,
+                               help="keep results of llama-bench or `ollama run --verbose`, to compare with")
     bench.add_argument("files", metavar="FILE", nargs="+", help="what they printed or wrote")
     _add_json(bench)
     removal = actions.add_parser("rm", help="delete sessions, after asking", allow_abbrev=False)
     removal.add_argument("session", metavar="SESSION", nargs="+", help=_SESSIONS_HELP)
     removal.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    recompute = actions.add_parser(
-        "recompute", help="all figures of a session again, from what was recorded", allow_abbrev=False
-    )
+    recompute = actions.add_parser("recompute",
+                                   help="all figures of a session again, from what was recorded", allow_abbrev=False)
     recompute.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
-    recompute.add_argument(
-        "--power", metavar="NAME", help="go by this power source of the session; `none`, or `auto` for edgetop's choice"
-    )
+    recompute.add_argument("--power", metavar="NAME",
+                           help="go by this power source of the session; `none`, or `auto` for edgetop's choice")
     recompute.add_argument("--dry-run", action="store_true", help="say what would change, and leave the file as it is")
     _add_json(recompute)
     recover = actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
@@ -173,104 +186,89 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "models", nargs="*", metavar="MODEL",
+    add = parser.add_argument
+    add("models", nargs="*", metavar="MODEL",
         help="a GGUF file, a name from `edgetop models`, hf:owner/repo[:quant] or https://...; nothing is downloaded "
-        "but the header",
-    )  # fmt: skip
-    parser.add_argument("--ctx", metavar="TOKENS,...", help="one or several contexts, such as 2k,8k,32k")
-    parser.add_argument("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
-    parser.add_argument("--power-mode", metavar="NAME", help="of that device")
-    parser.add_argument("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
-    parser.add_argument("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
-    parser.add_argument("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
+        "but the header")
+    add("--ctx", metavar="TOKENS,...", help="one or several contexts, such as 2k,8k,32k")
+    add("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
+    add("--power-mode", metavar="NAME", help="of that device")
+    add("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
+    add("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
+    add("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
     probe = parser.add_mutually_exclusive_group()
     probe.add_argument("--force-probe", action="store_true", help="measure the memory bandwidth anew")
     probe.add_argument("--no-probe", action="store_true", help="do not measure the memory bandwidth")
-    parser.add_argument("--history", action="store_true", help="how good the predictions have been on this machine")
-    parser.add_argument("--screen", action="store_true", help="open a table to sort and to look through")
+    add("--history", action="store_true", help="how good the predictions have been on this machine")
+    add("--screen", action="store_true", help="open a table to sort and to look through")
     _add_formats(parser)
 
 
 def _add_power(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--stream", action="store_true",
-        help="print readings continuously, for --power-stream of another edgetop: a header, then readings",
-    )  # fmt: skip
-    parser.add_argument(
-        "--interval", metavar="SECONDS",
-        help="between the readings of a stream (default: that of the sensor)",
-    )  # fmt: skip
+    add = parser.add_argument
+    add("--stream", action="store_true",
+        help="print readings continuously, for --power-stream of another edgetop: a header, then readings")
+    add("--interval", type=_reads(real(0.02, 60), "--interval"), metavar="SECONDS",
+        help="between the readings of a stream (default: that of the sensor)")
     _add_json(parser)
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
-        help="what the sensor, uncorrected, and the meter showed at one load; give two or more to calibrate unasked",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seconds", default="10", metavar="N", help="time to read the sensor at each load (default: 10)"
-    )
-    parser.add_argument("--meter-gain", default="1", metavar="PERCENT", help="largest error of the meter (default: 1)")
-    parser.add_argument("--meter-name", default="", metavar="NAME", help="the meter, as sessions are to name it")
-    parser.add_argument("--show", action="store_true", help="print the calibrations of this machine")
-    parser.add_argument("--remove", action="store_true", help="forget the calibration of a source")
+    add = parser.add_argument
+    add("--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
+        help="what the sensor, uncorrected, and the meter showed at one load; give two or more to calibrate unasked")
+    add("--seconds", type=_reads(real(0.1, 3600), "--seconds"), default=10.0, metavar="N",
+        help="time to read the sensor at each load (default: 10)")
+    add("--meter-gain", type=_reads(real(0, 50), "--meter-gain"), default=1.0, metavar="PERCENT",
+        help="largest error of the meter (default: 1)")
+    add("--meter-name", default="", metavar="NAME", help="the meter, as sessions are to name it")
+    add("--show", action="store_true", help="print the calibrations of this machine")
+    add("--remove", action="store_true", help="forget the calibration of a source")
     _add_json(parser)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "results", metavar="SESSION", nargs="+", help=f"{_SESSION_HELP}; or a result of llama-bench or ollama"
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", help="where to write it, - for stdout (default: the working folder)"
-    )
-    parser.add_argument("--force", action="store_true", help="replace a file that is there already")
+    add = parser.add_argument
+    add("results", metavar="SESSION", nargs="+", help=f"{_SESSION_HELP}; or a result of llama-bench or ollama")
+    add("-o", "--output", metavar="FILE", help="where to write it, - for stdout (default: the working folder)")
+    add("--force", action="store_true", help="replace a file that is there already")
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "results", metavar="SESSION", nargs="+",
-        help=f"{_SESSION_HELP}; a file of llama-bench (JSON, JSONL, CSV) or what `ollama run --verbose` prints",
-    )  # fmt: skip
-    parser.add_argument("--base", metavar="SESSION", help="what the others are compared with (default: the first one)")
-    parser.add_argument(
-        "--fail-if", action="append", default=[], metavar="LIMIT",
-        help="exit with 6 if a limit is crossed by more than noise, such as 'decode_tokens_per_s < -5%%' (of the base) "
-        "or 'energy.j_per_token > 2'; may be given several times",
-    )  # fmt: skip
-    parser.add_argument("--missing-ok", action="store_true", help="a limit on a figure that is not there does not fail")
+    add = parser.add_argument
+    add("results", metavar="SESSION", nargs="+",
+        help=f"{_SESSION_HELP}; a file of llama-bench (JSON, JSONL, CSV) or what `ollama run --verbose` prints")
+    add("--base", metavar="SESSION", help="what the others are compared with (default: the first one)")
+    add("--fail-if", action="append", default=[], metavar="LIMIT",
+        help="exit with 6 if a limit is crossed by more than noise, such as 'decode_tokens_per_s < -5%%' (of the "
+        "base) or 'energy.j_per_token > 2'; may be given several times")
+    add("--missing-ok", action="store_true", help="a limit on a figure that is not there does not fail")
     _add_formats(parser)
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("sessions", metavar="SESSION", nargs="*", help=f"{_SESSIONS_HELP} (default: the latest)")
-    parser.add_argument("--demo", action="store_true", help="play two of the examples that come with edgetop")
-    parser.add_argument(
-        "--align", choices=["time", "turn", "token"],
-        help="what the sessions have in common at the play head; turn, or time for a single one",
-    )  # fmt: skip
-    parser.add_argument(
-        "--at", action="append", default=[], metavar="SECONDS",
+    add = parser.add_argument
+    add("sessions", metavar="SESSION", nargs="*", help=f"{_SESSIONS_HELP} (default: the latest)")
+    add("--demo", action="store_true", help="play two of the examples that come with edgetop")
+    add("--align", choices=["time", "turn", "token"],
+        help="what the sessions have in common at the play head; turn, or time for a single one")
+    add("--at", action="append", default=[], metavar="SECONDS",
         help="print the figures at this moment instead of opening the screen (with --align token, at so many tokens); "
-        "may be given several times",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print snapshots as JSON instead of opening the screen")
+        "may be given several times")
+    add("--json", action="store_true", help="print snapshots as JSON instead of opening the screen")
 
 
 def _add_tune(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help="a GGUF file or a name from `edgetop models`; the last one used"
-    )
-    parser.add_argument(
-        "--for", dest="goal", choices=["speed", "energy"], default="speed", help="what to optimize (default: speed)"
-    )
-    parser.add_argument("-r", "--repetitions", metavar="N", help="rounds of each question, at least 2 (default: 5)")
-    parser.add_argument("--test", dest="test_s", metavar="SECONDS", help="length of a test (default: 2, for energy 6)")
-    parser.add_argument("--dry-run", action="store_true", help="measure and print, but save nothing")
-    parser.add_argument("--show", action="store_true", help="the models that were tuned on this machine")
-    parser.add_argument("--remove", action="store_true", help="let the model have the usual settings again")
+    add = parser.add_argument
+    add("model", nargs="?", metavar="MODEL", help="a GGUF file or a name from `edgetop models`; the last one used")
+    add("--for", dest="goal", choices=["speed", "energy"], default="speed", help="what to optimize (default: speed)")
+    add("-r", "--repetitions", type=_reads(integer(2, 100), "-r"), default=5, metavar="N",
+        help="rounds of each question, at least 2 (default: 5)")
+    add("--test", dest="test_s", type=_reads(real(0.1, 600), "--test"), metavar="SECONDS",
+        help="length of a test (default: 2, for energy 6)")
+    add("--dry-run", action="store_true", help="measure and print, but save nothing")
+    add("--show", action="store_true", help="the models that were tuned on this machine")
+    add("--remove", action="store_true", help="let the model have the usual settings again")
     _add_formats(parser)
 
 
@@ -321,19 +319,15 @@ class _OfServer(argparse.Action):
 
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
-        help="file that holds the API key of the --server before it; neither recorded nor shown",
-    )  # fmt: skip
-    parser.add_argument(
-        "--server", dest="servers", action="append", default=[], metavar="URL",
+    add = parser.add_argument
+    add("--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
+        help="file that holds the API key of the --server before it; neither recorded nor shown")
+    add("--server", dest="servers", action="append", default=[], metavar="URL",
         help="watch this server too, such as http://127.0.0.1:8080; may be given several times; those of this machine "
-        "are found without",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seconds", metavar="N", help="print a line a second instead of opening the screen, for so long"
-    )
-    parser.add_argument("--json", action="store_true", help="print a JSON object a second and a summary at the end")
+        "are found without")
+    add("--seconds", type=_reads(real(0, LONGEST_WATCH_S), "--seconds"), metavar="N",
+        help="print a line a second instead of opening the screen, for so long")
+    add("--json", action="store_true", help="print a JSON object a second and a summary at the end")
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
@@ -345,6 +339,9 @@ def _add_formats(parser: argparse.ArgumentParser) -> None:
     formats.add_argument("--json", dest="format", action="store_const", const="json", help="print JSON")
     formats.add_argument("--csv", dest="format", action="store_const", const="csv", help="print CSV")
     formats.add_argument("--md", dest="format", action="store_const", const="md", help="print a Markdown table")
+
+
+# fmt: on
 
 
 class Verb(NamedTuple):

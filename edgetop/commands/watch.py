@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from edgetop.commands.exit import ExitCode, handle_signals
-from edgetop.commands.inputs import open_store, power_choice, price_of
+from edgetop.commands.inputs import open_store, power_choice
 from edgetop.commands.output import print_error, print_status, table, write_data
-from edgetop.commands.screens import chosen_input, chosen_theme, obey_no_color, shows_screens
+from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import WatchFigures
@@ -27,7 +27,6 @@ from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.watch import counted, figure_rows
 from edgetop.settings import options
-from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings
 
 
@@ -166,20 +165,18 @@ def _line(watch: WatchSession, now: Snapshot) -> str:
 
 
 LOOK_S = 0.1
-LONGEST_S = 366 * 86_400.0
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or print a line a second."""
-    given = arguments.seconds
-    seconds = None if given is None else parse_value("--seconds", given, real(0, LONGEST_S))
-    wished = _wished(arguments, settings)
+    seconds: float | None = arguments.seconds
+    requested = _requested(arguments, settings)
     if shows_screens(settings) and not arguments.json and seconds is None:
-        return _open_screen(wished, settings)
-    return _print(wished, settings, seconds=seconds, as_json=arguments.json)
+        return _open_screen(requested, settings)
+    return _print(requested, settings, seconds=seconds, as_json=arguments.json)
 
 
-def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
+def _requested(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
     """What is to be watched. Raises UsageError for an address that is none, and for a key that cannot be sent."""
     configured = settings[options.SERVER]
     urls = arguments.servers or ([configured] if configured is not None else [])
@@ -210,31 +207,24 @@ def _wished(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
     )
 
 
-def _open_screen(wished: WatchOptions, settings: Settings) -> int:
-    obey_no_color(settings)
+def _open_screen(requested: WatchOptions, settings: Settings) -> int:
+    display = chosen_display(settings)
     from edgetop.tui.app import WatchApp  # noqa: PLC0415 - Textual is slow to import
 
-    app = WatchApp(
-        lambda tell: WatchSession(wished, open_store(settings), tell),
-        theme=chosen_theme(settings),
-        level="ascii" if settings[options.ASCII] else None,
-        delay_s=settings[options.DELAY],
-        price=price_of(settings),
-        input_options=chosen_input(settings),
-    )
+    app = WatchApp(lambda warn: WatchSession(requested, open_store(settings), warn), display)
     app.run_to_end()
     if app.saved is not None:
         print_status(f"session: {app.saved}")
     return 0
 
 
-def _print(wished: WatchOptions, settings: Settings, *, seconds: float | None, as_json: bool) -> int:
+def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None, as_json: bool) -> int:
     quiet = settings[options.QUIET]
     ended = threading.Event()
     failure: EdgetopError | None = None
     path: Path | None = None
     with handle_signals(on_interrupt=ended.set, on_end=ended.set):
-        watch = WatchSession(wished, open_store(settings), lambda text: None if quiet else print_error(text))
+        watch = WatchSession(requested, open_store(settings), lambda text: None if quiet else print_error(text))
         try:
             _follow(watch, ended, seconds, as_json=as_json)
         except BrokenPipeError:
@@ -263,7 +253,6 @@ def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, 
             return
         watch.pump()
         if due_s is not None and now_s >= due_s:
-            watch.check()
             write_reading(watch, as_json=as_json)
             due_s = max(due_s + 1.0, now_s)
         ended.wait(LOOK_S)

@@ -6,9 +6,11 @@ A model, a GGUF header, a file or a sensor may say anything, escape sequences an
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
 MARKS_MAX = 6
 """Combining marks on one character that are shown; Thai, Tibetan and Hebrew with accents need up to four or five."""
@@ -63,6 +65,23 @@ def spreadsheet_text(text: str) -> str:
     """`text`, harmless already, with an apostrophe before what a spreadsheet would take for a formula."""
     # Some spreadsheets skip blanks before they look for a formula.
     return f"'{text}" if text.startswith(_FORMULA_STARTS) or text.lstrip().startswith(_FORMULA_STARTS) else text
+
+
+def csv_lines(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV; `None` is an empty cell, text is harmless to terminals and spreadsheets."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        [spreadsheet_text(one_line(cell)) if isinstance(cell, str) else "" if cell is None else cell for cell in row]
+        for row in rows
+    )
+    return text.getvalue()
+
+
+def markdown_table(rows: Sequence[Sequence[str]], numeric: Container[str] = ()) -> str:
+    """A Markdown table, of which the first row is the headings; columns with `numeric` ones are aligned right."""
+    rule = ["---:" if heading in numeric else "---" for heading in rows[0]]
+    escaped = ([one_line(cell).replace("|", r"\|") for cell in row] for row in (rows[0], rule, *rows[1:]))
+    return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
 
 
 def _shown_as_picture(match: re.Match[str]) -> str:

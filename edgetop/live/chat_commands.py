@@ -1,21 +1,23 @@
-"""Slash commands, for screen and lines.
-
-The commands know nothing of how a chat is shown: a `ChatPlace` shows it, on the live screen or line by line.
-"""
+"""A chat: slash commands, and what the engine reports, for screen and lines."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 from msgspec.structs import replace
 
+from edgetop.core.clock import US_PER_S
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant
+from edgetop.core.records import ModelLoaded, ReplyPart, Tokens, TurnFinished
 from edgetop.core.text import one_line
+from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.chat_session import LiveSession
+from edgetop.live.conversation import Notice
 from edgetop.live.history import as_markdown, code_blocks, estimated_tokens, harmless
 from edgetop.session.turn import Turn
 from edgetop.settings.option import integer, real
@@ -71,46 +73,168 @@ _BINARY_SHARE = 0.1
 """A file in which more than this of the characters are controls or no text at all is not text."""
 
 
-class ChatView(Protocol):
-    """Where a chat is shown and typed."""
+STOP_WORDS = {
+    "cancelled": "stopped",
+    "max_tokens": "token limit reached",
+    "context_full": "the context is full: /undo or /clear makes room",
+    "engine_died": "the engine died",
+    "stop_string": "stop string",
+}
 
-    def say(self, text: str) -> None:
-        """Tell the person something, in one line or a few."""
 
-    def put(self, text: str) -> None:
-        """Give the person a text to change and to send."""
+def stop_words(finished: TurnFinished) -> list[str]:
+    """Why an answer ended, where that is worth a word."""
+    if finished.stop_reason == "failed":
+        return [finished.error or "failed"]
+    return [STOP_WORDS[finished.stop_reason]] if finished.stop_reason in STOP_WORDS else []
 
-    def edit(self, text: str) -> None:
-        """The same; what is sent then takes the place of the last prompt (`Conversation.replace_prompt`)."""
 
+def reasoning_summary(turn: Turn, index: int) -> str:
+    """How long the part of a reply with this index thought, until the answer began or the turn ended."""
+    begin = sum(span.tokens for span in turn.reply[:index])
+    tokens = turn.reply[index].tokens
+    stamps = turn.token_t_us
+    if not tokens or begin >= len(stamps):
+        return "thought"
+    span_s = (stamps[min(begin + tokens, len(stamps) - 1)] - stamps[begin]) / US_PER_S
+    unit = "token" if turn.counted else "chunk"
+    return f"thought for {format_seconds(span_s)}, {tokens} {unit}{'' if tokens == 1 else 's'}"
+
+
+def loaded_line(loaded: ModelLoaded) -> str:
+    """What was loaded, how long it took, and with which settings."""
+    model, settings = loaded.model, loaded.settings
+    known = []
+    if settings.n_ctx is not None:
+        known.append(f"context {settings.n_ctx} tokens")
+    if settings.n_threads is not None:
+        known.append(f"{settings.n_threads} thread{'' if settings.n_threads == 1 else 's'}")
+    if loaded.engine.server:
+        known.append(f"{loaded.engine.name} at {loaded.engine.server}")
+    known += [share.words(model.n_layer) for share in loaded.memory.layers]
+    size = "" if model.size_bytes is None else f", {format_bytes(model.size_bytes)}"
+    more = f"; {', '.join(known)}" if known else ""
+    name = " ".join(part for part in (model.name, model.quantization) if part)
+    return f"{name}{size}, loaded in {format_seconds(loaded.load_s)}{more}."
+
+
+class Chat(ABC):
+    """Carries out commands and follows the engine; a subclass shows it, on the live screen or line by line."""
+
+    HOW_TO_CHOOSE: ClassVar[str] = "/model"
+    """How the user chooses a model."""
+
+    def __init__(self, live: LiveSession) -> None:
+        self.live = live
+        self._reasons = False
+        """The text that came last was reasoning."""
+
+    # How it is shown
+
+    @abstractmethod
+    def note(self, text: str) -> None:
+        """Show a message, in one line or a few."""
+
+    @abstractmethod
+    def fill_prompt(self, text: str) -> None:
+        """Put a text into the prompt, to edit and to send."""
+
+    @abstractmethod
+    def edit_prompt(self, text: str) -> None:
+        """The same; what is sent then replaces the last prompt (`Conversation.replace_prompt`)."""
+
+    @abstractmethod
     def clear_chat(self) -> None:
-        """Forget what was shown."""
+        """Remove what was shown."""
 
+    @abstractmethod
     def remove_last_turn(self) -> None:
-        """Forget the last prompt and what followed it."""
+        """Remove the last prompt and what followed it."""
 
-    def go_on_with_answer(self) -> None:
+    @abstractmethod
+    def continue_reply(self) -> None:
         """What comes next belongs to the last answer."""
 
+    @abstractmethod
     def show_turns(self, turns: Sequence[Turn]) -> None:
         """Show turns of an earlier session in place of what is shown."""
 
+    @abstractmethod
     def copy(self, text: str, what: str) -> None:
-        """Put a harmless text where it can be pasted from, and say what it was."""
+        """Put a harmless text where it can be pasted from, and name it."""
 
-    def growing_answer(self) -> str:
+    @abstractmethod
+    def add_reply(self, text: str, part: ReplyPart) -> None:
+        """Append a piece of the reply."""
+
+    @abstractmethod
+    def end_reasoning(self, summary: str) -> None:
+        """The reasoning has ended; `summary` says how long it was."""
+
+    @abstractmethod
+    def end_reply(self, finished: TurnFinished) -> None:
+        """The answer is complete."""
+
+    @property
+    def partial_answer(self) -> str:
         """What has come of the answer that is being given; empty while none is."""
+        return ""
 
+    # The engine
 
-class ChatCommands:
-    """Carries out commands; what is to be told goes to the place."""
+    def on_engine_event(self, event: Report | Notice) -> None:
+        """Show what the engine reports."""
+        match event:
+            case Tokens():
+                if event.part == "answer":
+                    self._end_reasoning()
+                self._reasons = event.part == "reasoning"
+                if text := "".join(event.pieces):
+                    self.add_reply(text, event.part)
+            case TurnFinished():
+                self._end_reasoning()
+                self.end_reply(event)
+            case ModelLoaded():
+                self.note(loaded_line(event))
+                if event.model.template_note:
+                    self.note(event.model.template_note)
+            case LoadFailed(reason="cancelled"):
+                self.note(f"Loading was stopped; {self.HOW_TO_CHOOSE} chooses a model.")
+            case LoadFailed():
+                self.note_with_hint(event.message, event.hint)
+            case Notice():
+                self.note_with_hint(event.text, event.hint)
 
-    def __init__(self, live: LiveSession, place: ChatView) -> None:
-        self._live = live
-        self._place = place
+    def note_with_hint(self, what: str, hint: str) -> None:
+        """What happened in one line, and what to do in another."""
+        again = "/reload starts the engine again." if self.live.conversation.phase == "dead" else ""
+        self.note("\n".join(line for line in (what, f"{hint} {again}".strip()) if line))
+
+    @property
+    def refusal(self) -> str:
+        """Why no prompt can be sent now; empty where one can."""
+        match self.live.conversation.phase:
+            case "ready":
+                return ""
+            case "starting" | "loading":
+                return "The model is still being loaded."
+            case "dead":
+                return "The engine is gone; /reload starts it again."
+            case "no_model":
+                return f"No model is loaded; {self.HOW_TO_CHOOSE} chooses one."
+        return BUSY
+
+    def _end_reasoning(self) -> None:
+        if self._reasons:
+            self._reasons = False
+            turn = self.live.session.turns[-1]
+            parts = [span.part for span in turn.reply]
+            self.end_reasoning(reasoning_summary(turn, len(parts) - 1 - parts[::-1].index("reasoning")))
+
+    # Commands
 
     def run_slash_command(self, name: str, argument: str) -> bool:
-        """Carry out a command that needs nothing of a screen. False if there is no such command."""
+        """Run a command that needs nothing of a screen. False, and a note, if there is no such command."""
         match name:
             case "model":
                 self._load_named(argument)
@@ -129,16 +253,17 @@ class ChatCommands:
             case "copy":
                 self._copy(argument)
             case "stats":
-                self._place.say(self._stats())
+                self.note(self._stats())
             case _:
+                self.note(f"There is no command /{name}; /help lists them. Two slashes begin a prompt with one.")
                 return False
         return True
 
     def load(self, path: Path, settings: EngineSettings) -> None:
         """Load a model, in place of the one there is."""
-        self._live.conversation.load(path, settings)
-        if self._live.tuned is not None:
-            self._place.say(f"{self._live.tuned.label}: {self._live.tuned.words}.")
+        self.live.conversation.load(path, settings)
+        if self.live.tuned is not None:
+            self.note(f"{self.live.tuned.label}: {self.live.tuned.words}.")
 
     def resume(self, path: Path) -> None:
         """Go on with the conversation in a session file."""
@@ -149,96 +274,95 @@ class ChatCommands:
         )
         from edgetop.session.file_io import load  # noqa: PLC0415 - the same
 
-        live = self._live
+        live = self.live
         try:
             found = recorded_conversation(load(path), find_in(live.store))
         except EdgetopError as error:
-            self._place.say(f"{error.what}\n{error.hint}".rstrip())
+            self.note_with_hint(error.what, error.hint)
             return
         messages = found.messages
         if not live.conversation.resume(messages, system=found.system, session_id=found.session_id):
-            self._place.say(BUSY)
+            self.note(BUSY)
             return
-        self._place.show_turns([turn for exchange in found.exchanges for turn in exchange.turns])
+        self.show_turns([turn for exchange in found.exchanges for turn in exchange.turns])
         count = len(found.exchanges)
-        told = f"This goes on with session {found.name}: {count} turn{'' if count == 1 else 's'}"
+        text = f"This continues session {found.name}: {count} turn{'' if count == 1 else 's'}"
         tokens = found.context_used or estimated_tokens("".join(each.content for each in messages), live.session)
         n_ctx = live.snapshot().n_ctx
         about = "" if found.context_used else "about "
         if n_ctx and tokens >= n_ctx:
-            told += f", {about}{tokens} tokens, {tokens - n_ctx} more than the context of {n_ctx} holds: /undo drops"
-            told += " turns from its end, --ctx makes it longer"
+            text += f", {about}{tokens} tokens, {tokens - n_ctx} more than the context of {n_ctx} holds: /undo drops"
+            text += " turns from its end, --ctx makes it longer"
         else:
-            told += f", {about}{tokens} tokens, which the model reads with the next prompt"
+            text += f", {about}{tokens} tokens, which the model reads with the next prompt"
         lacking = (
             f"\nIts beginning was in session {found.lacking[:NAME_LENGTH]}, which is not here." if found.lacking else ""
         )
-        self._place.say(f"{told}.{lacking}")
+        self.note(f"{text}.{lacking}")
 
     # The conversation
 
     def _change_conversation(self, name: str) -> None:
-        conversation, place = self._live.conversation, self._place
+        conversation = self.live.conversation
         if conversation.phase in {"answering", "stopping"}:
-            place.say(BUSY)
+            self.note(BUSY)
             return
         match name:
             case "clear":
                 conversation.clear()
-                place.clear_chat()
+                self.clear_chat()
             case "reload":
                 conversation.reload()
                 if conversation.phase != "loading":
-                    place.say("No model has been loaded yet; F4 or /model chooses one.")
+                    self.note(f"No model has been loaded yet; {self.HOW_TO_CHOOSE} chooses one.")
             case "retry":
-                place.say("Once more:" if conversation.retry() else "There is no prompt to answer once more.")
+                self.note("Once more:" if conversation.retry() else "There is no prompt to answer once more.")
             case "undo" if conversation.undo():
-                place.remove_last_turn()
+                self.remove_last_turn()
             case "undo":
-                place.say("There is no turn to take back.")
+                self.note("There is no turn to take back.")
             case "edit" if conversation.history.last_prompt is not None:
-                place.edit(conversation.history.last_prompt)
+                self.edit_prompt(conversation.history.last_prompt)
             case "edit":
-                place.say("There is no prompt to change.")
+                self.note("There is no prompt to change.")
             case "continue" if conversation.continue_answer():
-                place.go_on_with_answer()
+                self.continue_reply()
             case _:
-                place.say("There is no answer to go on with.")
+                self.note("There is no answer to go on with.")
 
     def _set_system(self, text: str) -> None:
-        conversation = self._live.conversation
+        conversation = self.live.conversation
         if text:
             conversation.system = None if text == "-" else text
-        told = f"System prompt: {conversation.system}" if conversation.system else "There is no system prompt."
-        self._place.say(told)
+        self.note(f"System prompt: {conversation.system}" if conversation.system else "There is no system prompt.")
 
     def _set_sampling(self, argument: str) -> None:
-        conversation = self._live.conversation
+        conversation = self.live.conversation
         if not argument:
-            self._place.say(f"Sampling: {settings_words(conversation.sampling)}.")
+            self.note(f"Sampling: {settings_words(conversation.sampling)}.")
             return
         try:
             conversation.sampling = with_setting(conversation.sampling, argument)
         except SettingError as error:
-            self._place.say(str(error))
+            self.note(str(error))
         else:
-            self._place.say(f"From the next prompt on: {argument}.")
+            self.note(f"From the next prompt on: {argument}.")
 
     def _load_named(self, name: str) -> None:
         from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only when asked for
 
         try:
-            path = resolve(name, folders=self._live.options.model_folders)
+            path = resolve(name, folders=self.live.options.model_folders)
         except EdgetopError as error:
-            self._place.say(f"{error.what}\n{error.hint}".rstrip())
+            self.note_with_hint(error.what, error.hint)
         else:
-            self.load(path, self._live.settings_for(path))
+            self.load(path, self.live.settings_for(path))
 
     def _open(self, text: str) -> None:
         try:
-            path = self._live.store.find(text)
+            path = self.live.store.find(text)
         except EdgetopError as error:
-            self._place.say(f"{error.what}\n{error.hint}".rstrip())
+            self.note_with_hint(error.what, error.hint)
         else:
             self.resume(path)
 
@@ -248,48 +372,45 @@ class ChatCommands:
         try:
             path = Path(name).expanduser()
             if not path.is_file():
-                self._place.say(f"{name or 'Nothing'} is no file; /load FILE puts a file's text into the prompt.")
+                self.note(f"{name or 'Nothing'} is no file; /load FILE puts a file's text into the prompt.")
                 return
             with path.open("rb") as file:
                 data = file.read(LOAD_FILE_BYTES + 1)
         except (OSError, RuntimeError, ValueError) as error:
-            self._place.say(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.")
+            self.note(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.")
             return
         if len(data) > LOAD_FILE_BYTES:
-            self._place.say(f"{name} is longer than {format_bytes(LOAD_FILE_BYTES)}, more than a context holds.")
+            self.note(f"{name} is longer than {format_bytes(LOAD_FILE_BYTES)}, more than a context holds.")
         elif _is_binary(data):
-            self._place.say(f"{name} is not a text file; only text can be put into the prompt.")
+            self.note(f"{name} is not a text file; only text can be put into the prompt.")
         else:
             text = data.decode("utf-8", "replace")
-            self._place.put(text)
-            tokens, n_ctx = estimated_tokens(text, self._live.session), self._live.snapshot().n_ctx
+            self.fill_prompt(text)
+            tokens, n_ctx = estimated_tokens(text, self.live.session), self.live.snapshot().n_ctx
             of = f" of the {n_ctx} that the context holds" if n_ctx else ""
-            self._place.say(f"{name}: {format_bytes(len(data))}, about {tokens} tokens{of}.")
+            self.note(f"{name}: {format_bytes(len(data))}, about {tokens} tokens{of}.")
 
     def _save(self, name: str, *, over: bool) -> None:
-        conversation = self._live.conversation
+        conversation = self.live.conversation
         if not name or not conversation.history.messages:
-            self._place.say(
-                "There is nothing to save yet." if name else "/save FILE writes the conversation to a file."
-            )
+            self.note("There is nothing to save yet." if name else "/save FILE writes the conversation to a file.")
             return
         try:
             path = Path(name).expanduser()
             with path.open("w" if over else "x", encoding="utf-8", newline="\n") as file:
                 written = file.write(self._conversation_text())
         except FileExistsError:
-            self._place.say(f"{name} is there already; /save! {name} writes over it.")
+            self.note(f"{name} is there already; /save! {name} writes over it.")
         except (OSError, RuntimeError, ValueError) as error:
-            self._place.say(f"{name} cannot be written: {getattr(error, 'strerror', None) or error}.")
+            self.note(f"{name} cannot be written: {getattr(error, 'strerror', None) or error}.")
         else:
-            self._place.say(f"The conversation is saved as {path} ({written} characters).")
+            self.note(f"The conversation is saved as {path} ({written} characters).")
 
     def _copy(self, argument: str) -> None:
-        messages = self._live.conversation.history.messages
+        messages = self.live.conversation.history.messages
         answers = [message.content for message in messages if message.role == "assistant"]
-        growing = self._place.growing_answer()
-        if growing:
-            answers.append(growing)
+        if self.partial_answer:
+            answers.append(self.partial_answer)
         match argument:
             case "all":
                 self._copy_text(self._conversation_text() if messages else "", "the conversation")
@@ -301,23 +422,23 @@ class ChatCommands:
             case number if number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= len(answers):
                 self._copy_text(answers[-int(number)], f"answer {number} from the end")
             case _:
-                self._place.say("/copy takes the number of an answer from the last one back, `code` or `all`.")
+                self.note("/copy takes the number of an answer from the last one back, `code` or `all`.")
 
     def _copy_text(self, text: str, what: str) -> None:
         text = harmless(text)
         if text:
-            self._place.copy(text, what)
+            self.copy(text, what)
         else:
-            self._place.say("There is nothing to copy.")
+            self.note("There is nothing to copy.")
 
     def _conversation_text(self) -> str:
-        conversation = self._live.conversation
+        conversation = self.live.conversation
         loaded = conversation.model
         model = "" if loaded is None else f"{loaded.model.name} {loaded.model.quantization}"
         return as_markdown(conversation.history.messages, system=conversation.system, model=one_line(model))
 
     def _stats(self) -> str:
-        summary = self._live.snapshot().summary
+        summary = self.live.snapshot().summary
         energy = summary.energy
         if energy is not None and energy.j_per_token is not None:
             spent = f"{format_significant(energy.j_per_token.value)} J/token gross, grade {energy.grade}"
@@ -328,7 +449,7 @@ class ChatCommands:
             f"{format_rate(summary.decode_tokens_per_s)}; prefill {format_rate(summary.prefill_tokens_per_s)}, "
             f"first token {format_seconds(summary.first_token_s)}.\n"
             f"Most memory {format_bytes(summary.memory.rss_peak_bytes)}. Energy {spent}.\n"
-            f"Sampling: {settings_words(self._live.conversation.sampling)}."
+            f"Sampling: {settings_words(self.live.conversation.sampling)}."
         )
 
 

@@ -6,7 +6,7 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,7 @@ from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello, Report
 from edgetop.inference.server.address import ServerChoice
-from edgetop.live.conversation import Conversation, Notice
+from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_location import ServerLocation
 from edgetop.session.energy import energy_of
@@ -92,6 +92,12 @@ class BackgroundPrediction:
         except (EdgetopError, OSError, ValueError, ArithmeticError):
             return None  # a model that the engine has loaded is not given up because we cannot read it
 
+
+IDLE_PHASES: frozenset[Phase] = frozenset({"ready", "no_model", "dead"})
+"""The engine has nothing to do."""
+
+PUMP_WAIT_S = 0.1
+"""How soon an interruption is noticed, and how often text is written without a screen."""
 
 SETTLE_S = 5.0
 """Longer than the lag of any sensor that gives a turn a figure."""
@@ -204,16 +210,25 @@ class LiveSession(RecordedSession):
         return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
 
     def pump(self, wait_s: float = 0.0) -> None:
-        """Take in reports and readings, waiting at most `wait_s` for the first report."""
+        """Process reports and readings, waiting at most `wait_s` for the first report."""
         self.conversation.receive(wait_s=wait_s)
         self._record_prediction()
         self._record_samples()
+        self._check_when_due()
+
+    def pump_until(self, phases: Container[Phase], *, ended: Callable[[], bool] = lambda: False) -> bool:
+        """Pump until the conversation is in one of these phases, or `ended` is true, which is False."""
+        while self.conversation.phase not in phases:
+            if ended():
+                return False
+            self.pump(wait_s=PUMP_WAIT_S)
+        return True
 
     def check(self) -> None:
-        """Look after the engine, the recording and what an earlier edgetop left; to be called about once a second."""
+        """Report trouble with the engine and the recording, and what an earlier edgetop left."""
         self._report_recovered()
         self.conversation.check()
-        self.recorder.check()
+        super().check()
 
     def settle(self, limit_s: float = SETTLE_S) -> None:
         """Go on reading after a turn until its energy is final, for at most `limit_s`; return at once without power.

@@ -3,12 +3,8 @@
 Only the engine can count; it lives in another process and may be busy. What it has generated in this session tells how
 many bytes of text a token of this model and this subject has.
 
-The conversation keeps the messages, sends the commands and follows the reports. It has no thread and no timer: whoever
-drives it calls `receive` a few times a second, or when `fileno` is readable, and `check` about once a second. What is
-to be shown goes to a listener; what is to be remembered goes to the recorder.
-
-The turns of a session are not its messages: some were answered once more, some taken back, some only went on with the
-answer before them, and the conversation may have been begun anew or be that of a still earlier session. The records
+The turns of a session are not its messages: some were retried, some undone, some only continued the answer
+before them, and the conversation may have been cleared or be that of a still earlier session. The records
 say all of that.
 """
 

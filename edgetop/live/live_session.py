@@ -10,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgetop import __version__
-from edgetop.core.clock import Clock, monotonic_us
+from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.core.energy.duty import Duty
 from edgetop.core.records import (
     BenchRun,
@@ -53,7 +53,6 @@ class Recorder:
         use: Duty = Duty(),  # noqa: B008 - frozen
         kind: SessionKind = "chat",
         on_trouble: Callable[[str], None] = lambda _text: None,
-        clock: Clock = monotonic_us,
     ) -> None:
         """Begin a session.
 
@@ -66,14 +65,13 @@ class Recorder:
         self._output = output
         self._text_recorded = text_recorded
         self._on_trouble = on_trouble
-        self._clock = clock
         self._journal: Journal | None = None
         self._before_journal: list[Record] = []
         self._trouble_told = False
         self._power_sources = ""
         self.record(
             SessionStarted(
-                t_us=clock(),
+                t_us=monotonic_us(),
                 session_id=new_session_id(),
                 started_at=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
                 edgetop_version=__version__,
@@ -131,12 +129,12 @@ class Recorder:
         trouble = self.trouble
         if trouble and not self._trouble_told:
             self._trouble_told = True
-            self.record(Event(t_us=self._clock(), kind="recording_paused", text=trouble))
+            self.record(Event(t_us=monotonic_us(), kind="recording_paused", text=trouble))
             self._on_trouble(f"{trouble} All goes on, and what happens is kept in memory until it can be written.")
         elif self._trouble_told and not trouble:
             self._trouble_told = False
             self.record(
-                Event(t_us=self._clock(), kind="recording_resumed", text="Recording goes on; nothing was lost.")
+                Event(t_us=monotonic_us(), kind="recording_resumed", text="Recording goes on; nothing was lost.")
             )
             self._on_trouble("Recording goes on; nothing was lost.")
 
@@ -147,7 +145,7 @@ class Recorder:
         """
         if self._journal is None or self._store is None:
             return None
-        self.record(Event(t_us=self._clock(), kind="session_ended", text="The session was closed."))
+        self.record(Event(t_us=monotonic_us(), kind="session_ended", text="The session was closed."))
         path = self._store.finish(self.session, self._journal, output=self._output)
         self._journal = None
         self._store = None
@@ -173,6 +171,7 @@ class RecordedSession:
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
+        self._checked_us = monotonic_us()
         self._inventory: Future[Inventory] | None = None
         self._sampler: Sampler | None = None
 
@@ -193,6 +192,16 @@ class RecordedSession:
     def snapshot(self) -> Snapshot:
         """The session as it is now."""
         return snapshot(self.session, self.now_us())
+
+    def check(self) -> None:
+        """Report trouble with the recording; `pump` does it about once a second."""
+        self.recorder.check()
+
+    def _check_when_due(self) -> None:
+        now_us = monotonic_us()
+        if now_us - self._checked_us >= US_PER_S:
+            self._checked_us = now_us
+            self.check()
 
     def _find_sensors(self, find: Callable[[], Inventory]) -> None:
         """Look for sensors in the background, and read them from then on."""

@@ -72,15 +72,12 @@ class WatchSession(RecordedSession):
         return self._watch is not None and self._watch.rounds > 0 and self.has_sensors
 
     def pump(self) -> None:
-        """Take in what was seen and read since the call before."""
+        """Process what was seen and read since the last call."""
         self._record_samples()
         if self._watch is not None:
             for record in self._watch.drain():
                 self.recorder.record(record)
-
-    def check(self) -> None:
-        """Look after the recording; to be called about once a second."""
-        self.recorder.check()
+        self._check_when_due()
 
     def close(self) -> Path | None:
         """End the reading and save the session; its path, or `None` if there was nothing to keep.

@@ -20,8 +20,17 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop import __version__
+from edgetop.core.figures import COMPARED, turn_cells
 from edgetop.core.text import literal
-from edgetop.report.comparison_section import comparison_table, keys_of, names_of
+from edgetop.report.comparison_section import (
+    cell_text,
+    keys_of,
+    names_of,
+    reasons_of,
+    row_facts,
+    short_name,
+    verdict_text,
+)
 from edgetop.report.plots import (
     Caption,
     Spec,
@@ -39,14 +48,12 @@ from edgetop.report.session_section import (
     Fact,
     Measurement,
     SourceText,
-    TurnText,
-    absent_of,
+    absent_facts,
     energy_basis,
     events_of,
     facts_of,
     measurements_of,
     sources_of,
-    turns_of,
 )
 from edgetop.report.time_series import time_series
 from edgetop.session.compare.result import Comparison
@@ -77,18 +84,19 @@ class Section(Struct, frozen=True, kw_only=True):
 
     key: str
     name: str
+    file: SessionFile
     facts: dict[str, list[Fact]]
     plot: Plot
     measurements: list[Measurement]
     energy: list[Measurement]
     energy_basis: list[Fact]
-    energy_missing: str
     sources: list[SourceText]
-    absent: list[Fact]
-    turns: list[TurnText]
     events: list[tuple[float, str]]
-    text_recorded: bool
-    notes: str
+
+
+TEMPLATE_FUNCTIONS = {
+    each.__name__: each for each in (absent_facts, cell_text, row_facts, short_name, turn_cells, verdict_text)
+}
 
 
 def report_page(comparison: Comparison, recorded: Sequence[Recorded | None], *, written_at: str) -> str:
@@ -114,12 +122,15 @@ def report_page(comparison: Comparison, recorded: Sequence[Recorded | None], *, 
             plotly=plotly,
             script=own,
             comparison=comparison,
-            table=comparison_table(comparison, [each is not None for each in recorded]),
+            figures=[COMPARED[name] for name in comparison.figures],
+            reasons=reasons_of(comparison, keys),
+            recorded=recorded,
             plots=plots,
             sections=sections,
             keys=keys,
             names=names,
             turn_headings=TURN_HEADINGS,
+            **TEMPLATE_FUNCTIONS,
         )
     )
 
@@ -152,18 +163,14 @@ def _section(key: str, name: str, recorded: Recorded) -> Section:
     return Section(
         key=key,
         name=name,
+        file=file,
         facts=facts_of(file),
         plot=_plot(f"plot-{key}", spec, replace(caption, rows=session_windows(series))),
         measurements=list(measurements_of(summary, energy=False)),
         energy=[] if energy is None else list(measurements_of(summary, energy=True)),
         energy_basis=[] if energy is None else energy_basis(energy, file.series),
-        energy_missing=summary.energy_missing,
         sources=list(sources_of(file)),
-        absent=absent_of(file),
-        turns=list(turns_of(file)),
         events=events,
-        text_recorded=file.text_recorded,
-        notes=file.notes,
     )
 
 

@@ -58,32 +58,30 @@ def energy_against_speed(comparison: Comparison, keys: Sequence[str], names: Seq
     data: list[Spec] = []
     for index, speed, energy in both:
         data.append(
-            {
-                "type": "scatter",
-                "mode": "markers+text",
-                "name": f"{keys[index]} {plain(names[index])}",
-                "x": [speed.value],
-                "y": [energy.value],
-                "error_x": _error_bar(speed.value, speed.low, speed.high),
-                "error_y": _error_bar(energy.value, energy.low, energy.high),
-                "text": [keys[index]],
-                "textposition": "top right",
-                "marker": {"size": 11, "symbol": _cycled(SYMBOLS, index), "color": _cycled(COLOURS, index)},
-                "hovertemplate": "%{x:.4~g} tok/s, %{y:.4~g} J/token<extra>%{fullData.name}</extra>",
-            }
+            _trace(
+                "markers+text",
+                f"{keys[index]} {plain(names[index])}",
+                [speed.value],
+                [energy.value],
+                error_x=_error_bar(speed.value, speed.low, speed.high),
+                error_y=_error_bar(energy.value, energy.low, energy.high),
+                text=[keys[index]],
+                textposition="top right",
+                marker={"size": 11, "symbol": _cycled(SYMBOLS, index), "color": _cycled(COLOURS, index)},
+                hovertemplate="%{x:.4~g} tok/s, %{y:.4~g} J/token<extra>%{fullData.name}</extra>",
+            )
         )
     front = [(speed.value, energy.value) for at in comparison.front for index, speed, energy in both if index == at]
     if len(front) > 1:
         data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "Pareto front",
-                "x": [x for x, _ in front],
-                "y": [y for _, y in front],
-                "line": {"dash": "dot", "width": 2, "color": "#7d8590"},
-                "hoverinfo": "skip",
-            }
+            _trace(
+                "lines",
+                "Pareto front",
+                [x for x, _ in front],
+                [y for _, y in front],
+                line={"dash": "dot", "width": 2, "color": "#7d8590"},
+                hoverinfo="skip",
+            )
         )
     layout = {
         **_layout(420),
@@ -101,17 +99,16 @@ def speed_over_time(comparison: Comparison, keys: Sequence[str], names: Sequence
         speed = row.result.speed
         if speed is None:
             continue
-        line = {
-            "type": "scatter",
-            "mode": "lines",
-            "name": f"{keys[index]} {plain(names[index])}",
-            "legendgroup": keys[index],
-            "x": [round((step + 0.5) * speed.step_s, 3) for step in range(len(speed.tokens_per_s))],
-            "y": [None if rate is None else float(f"{rate:.5g}") for rate in speed.tokens_per_s],
-            "line": {"width": 2, "color": _cycled(COLOURS, index), "dash": _cycled(DASHES, index)},
-            "connectgaps": False,
-            "hovertemplate": "%{y:.4~g} tok/s",
-        }
+        line = _trace(
+            "lines",
+            f"{keys[index]} {plain(names[index])}",
+            [round((step + 0.5) * speed.step_s, 3) for step in range(len(speed.tokens_per_s))],
+            [None if rate is None else float(f"{rate:.5g}") for rate in speed.tokens_per_s],
+            legendgroup=keys[index],
+            line={"width": 2, "color": _cycled(COLOURS, index), "dash": _cycled(DASHES, index)},
+            connectgaps=False,
+            hovertemplate="%{y:.4~g} tok/s",
+        )
         data += [line, *_alone(line)]
     if not data:
         return None
@@ -168,18 +165,21 @@ def session_over_time(series: TimeSeries, idle_w: float | None, events: Sequence
     return {"data": data, "layout": layout}
 
 
+def _trace(mode: str, name: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> Spec:  # noqa: ANN401 - of a trace
+    return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, **more}
+
+
 def _line(name: str, curve: Drawn, unit: str, dash: str = "solid") -> Spec:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": curve.t_s,
-        "y": curve.values,
-        "line": {"width": 1.5, "color": LINE, "dash": dash},
-        "connectgaps": False,
-        "showlegend": False,
-        "hovertemplate": f"%{{y:.4~g}} {unit}",
-    }
+    return _trace(
+        "lines",
+        name,
+        curve.t_s,
+        curve.values,
+        line={"width": 1.5, "color": LINE, "dash": dash},
+        connectgaps=False,
+        showlegend=False,
+        hovertemplate=f"%{{y:.4~g}} {unit}",
+    )
 
 
 def _alone(line: Spec) -> list[Spec]:
@@ -201,15 +201,14 @@ def _alone(line: Spec) -> list[Spec]:
 
 
 def _level(name: str, value: float, length_s: float) -> Spec:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": [0, length_s],
-        "y": [value, value],
-        "line": {"width": 1, "color": "#7d8590", "dash": "dot"},
-        "hoverinfo": "skip",
-    }
+    return _trace(
+        "lines",
+        name,
+        [0, length_s],
+        [value, value],
+        line={"width": 1, "color": "#7d8590", "dash": "dot"},
+        hoverinfo="skip",
+    )
 
 
 def _shading(name: str, phases: Sequence[Phase], colour: str, hatching: str) -> Spec:
@@ -218,32 +217,30 @@ def _shading(name: str, phases: Sequence[Phase], colour: str, hatching: str) -> 
     for phase in phases:
         x += [phase.begin_s, phase.begin_s, phase.end_s, phase.end_s, None]
         y += [0, 1, 1, 0, None]
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": x,
-        "y": y,
-        "line": {"width": 0},
-        "fill": "tozeroy",
-        "fillcolor": colour,
-        "fillpattern": {"shape": hatching, "fgcolor": "rgba(160,90,20,0.8)", "bgcolor": colour, "size": 6},
-        "hoverinfo": "skip",
-        "connectgaps": False,
-    }
+    return _trace(
+        "lines",
+        name,
+        x,
+        y,
+        line={"width": 0},
+        fill="tozeroy",
+        fillcolor=colour,
+        fillpattern={"shape": hatching, "fgcolor": "rgba(160,90,20,0.8)", "bgcolor": colour, "size": 6},
+        hoverinfo="skip",
+        connectgaps=False,
+    )
 
 
 def _marks(events: Sequence[tuple[float, str]]) -> Spec:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "event",
-        "x": [round(t_s, 3) for t_s, _ in events],
-        "y": [0.99] * len(events),
-        "text": [plain(what) for _, what in events],
-        "marker": {"symbol": "triangle-down", "size": 10, "color": "#d1495b"},
-        "hovertemplate": "%{text}<extra>event</extra>",
-    }
+    return _trace(
+        "markers",
+        "event",
+        [round(t_s, 3) for t_s, _ in events],
+        [0.99] * len(events),
+        text=[plain(what) for _, what in events],
+        marker={"symbol": "triangle-down", "size": 10, "color": "#d1495b"},
+        hovertemplate="%{text}<extra>event</extra>",
+    )
 
 
 def _error_bar(value: float | None, low: float | None, high: float | None) -> Spec:

@@ -9,16 +9,7 @@ from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.tokens import Energy, grade_text
-from edgetop.core.figures import (
-    OF_SESSION,
-    TURN_COLUMNS,
-    Summary,
-    is_asked_for,
-    reason_of,
-    text_of,
-    turn_cells,
-    value_of,
-)
+from edgetop.core.figures import OF_SESSION, TURN_COLUMNS, Summary, is_asked_for, reason_of, text_of, value_of
 from edgetop.core.format import (
     NOT_AVAILABLE,
     format_bytes,
@@ -116,18 +107,6 @@ class SourceText(Struct, frozen=True, kw_only=True):
     missing: tuple[str, ...]
 
 
-class TurnText(Struct, frozen=True, kw_only=True):
-    """One turn."""
-
-    number: int
-    cells: tuple[str, ...]
-    prompt: str | None
-    system: str | None
-    reply: tuple[tuple[str, str], ...]
-    """Part and text of each span."""
-    error: str
-
-
 TURN_HEADINGS = ("turn", *(figure.heading for figure in TURN_COLUMNS))
 
 
@@ -199,7 +178,7 @@ def sources_of(file: SessionFile) -> Iterator[SourceText]:
         )
 
 
-def absent_of(file: SessionFile) -> list[Fact]:
+def absent_facts(file: SessionFile) -> list[Fact]:
     """The kinds of reading that the machine does not give."""
     return [Fact(name=name, value=str(missing)) for name, missing in file.absent.items()]
 
@@ -207,19 +186,6 @@ def absent_of(file: SessionFile) -> list[Fact]:
 def events_of(file: SessionFile) -> list[tuple[float, str]]:
     """Seconds since the session began and what happened, without what happens in every session."""
     return [(event.t_us / US_PER_S, event.text) for event in file.events if event.kind not in ROUTINE_EVENTS]
-
-
-def turns_of(file: SessionFile) -> Iterator[TurnText]:
-    """The turns with their figures and texts."""
-    for turn in file.turns:
-        yield TurnText(
-            number=turn.turn,
-            cells=tuple(turn_cells(turn.figures)),
-            prompt=turn.prompt,
-            system=turn.system,
-            reply=tuple((span.part, span.text) for span in turn.reply if span.text),
-            error=turn.end.error if turn.end is not None else "",
-        )
 
 
 def _model_facts(load: LoadEntry) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from edgetop.settings import options
 from edgetop.settings.option import Option, Section, parse_value
 
 if TYPE_CHECKING:
+    from edgetop.core.energy.duty import Price
     from edgetop.core.engine_settings import EngineSettings, SamplingSettings
     from edgetop.settings.keys import KeyChoice
 
@@ -260,3 +261,11 @@ def sampling_settings(settings: Settings) -> SamplingSettings:
     from edgetop.core.engine_settings import SamplingSettings  # noqa: PLC0415 - the same
 
     return convert(_fields(settings, "sampling"), SamplingSettings)
+
+
+def price_of(settings: Settings) -> Price | None:
+    """What energy costs, where the user gave a price."""
+    from edgetop.core.energy.duty import Price  # noqa: PLC0415 - as in `engine_settings`
+
+    per_kwh = settings[options.PRICE_PER_KWH]
+    return None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])

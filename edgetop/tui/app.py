@@ -58,15 +58,20 @@ MakeScreen = Callable[[GlyphLevel], Screen[Result]]
 """Makes the screen, and imports it: the level of the glyphs is known then, and so is NO_COLOR."""
 
 
-class InputOptions(NamedTuple):
-    """Keys and mouse."""
+class Display(NamedTuple):
+    """How screens are drawn, and what they get from the user."""
 
+    level: GlyphLevel | None = None
+    """`None` for the best that the terminal can draw."""
+    theme: str | None = None
+    delay_s: float = 1.0
+    price: Price | None = None
     keys: KeyTables = TABLES
     """The keys of all screens, as the user has chosen them."""
     mouse: bool = True
 
 
-DEFAULT_INPUT = InputOptions()
+USUAL_DISPLAY = Display()
 
 
 class Closable(Protocol):
@@ -83,16 +88,10 @@ class BaseApp(App[ReturnType]):
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+q", "quit", show=False)]
 
-    def __init__(
-        self,
-        theme: str | None = None,
-        level: GlyphLevel | None = None,
-        input_options: InputOptions = DEFAULT_INPUT,
-    ) -> None:
-        """`level` of `None` is the best that the terminal can draw."""
+    def __init__(self, display: Display = USUAL_DISPLAY) -> None:
         # Otherwise Textual takes NO_COLOR for shades of grey, and writes them as colours.
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
-        chosen = load_theme(theme or DEFAULT_THEME) or load_theme(DEFAULT_THEME)
+        chosen = load_theme(display.theme or DEFAULT_THEME) or load_theme(DEFAULT_THEME)
         if chosen is not None:
             self.register_theme(chosen)
             self.theme = chosen.name
@@ -100,11 +99,11 @@ class BaseApp(App[ReturnType]):
         """A signal has come: nothing is to be shown any more."""
         self.saved: Path | None = None
         """Where the session was saved, once it was."""
-        self.key_tables = input_options.keys
-        self._level: GlyphLevel = level or terminal_level()
+        self.key_tables = display.keys
+        self._level: GlyphLevel = display.level or terminal_level()
         self._session: Closable | None = None
         self._saving = threading.Lock()
-        self._mouse = input_options.mouse
+        self._mouse = display.mouse
         self.set_keymap(keymap(screen for name, screen in self.key_tables.items() if screen != TABLES[name]))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -224,15 +223,8 @@ class SingleScreenApp(BaseApp[ScreenResultType], Generic[ScreenResultType]):
         Binding("f10,q", "quit", show=False),
     ]
 
-    def __init__(
-        self,
-        make_screen: MakeScreen[ScreenResultType],
-        *,
-        level: GlyphLevel | None = None,
-        theme: str | None = None,
-        input_options: InputOptions = DEFAULT_INPUT,
-    ) -> None:
-        super().__init__(theme, level, input_options)
+    def __init__(self, make_screen: MakeScreen[ScreenResultType], display: Display = USUAL_DISPLAY) -> None:
+        super().__init__(display)
         self._make_screen = make_screen
 
     def on_mount(self) -> None:
@@ -261,22 +253,15 @@ class WatchApp(BaseApp[None]):
     """Shows the watch screen over one session."""
 
     def __init__(
-        self,
-        start: Callable[[Callable[[str], None]], WatchSession],
-        *,
-        level: GlyphLevel | None = None,
-        theme: str | None = None,
-        delay_s: float = 1.0,
-        price: Price | None = None,
-        input_options: InputOptions = DEFAULT_INPUT,
+        self, start: Callable[[Callable[[str], None]], WatchSession], display: Display = USUAL_DISPLAY
     ) -> None:
         """`start` starts the session, and gives it what warns of trouble with the recording."""
         from edgetop.tui.screens.watch import WatchScreen  # noqa: PLC0415 - few applications need it
 
-        super().__init__(theme, level, input_options)
+        super().__init__(display)
         watch = start(self.warn)
         self._session = watch
-        self._watch_screen = WatchScreen(watch, level=self._level, delay_s=delay_s, price=price)
+        self._watch_screen = WatchScreen(watch, level=self._level, delay_s=display.delay_s, price=display.price)
 
     def on_mount(self) -> None:
         """Open the screen."""
@@ -292,21 +277,16 @@ class ChatApp(BaseApp[None]):
         prepare: Callable[[], tuple[LiveOptions, Store]],
         *,
         model: Path | None,
-        level: GlyphLevel | None = None,
-        theme: str | None = None,
-        delay_s: float = 1.0,
-        price: Price | None = None,
+        display: Display = USUAL_DISPLAY,
         settings: Settings | None = None,
-        input_options: InputOptions = DEFAULT_INPUT,
         layout_store: LayoutStore | None = None,
         resume_from: Path | None = None,
     ) -> None:
         """As for `run_chat`."""
-        super().__init__(theme, level, input_options)
+        super().__init__(display)
         self._prepare = prepare
         self._model = model
-        self._delay_s = delay_s
-        self._price = price
+        self._chosen_display = display
         self._settings = settings
         self._layout_store = layout_store
         self._resume_from = resume_from
@@ -342,8 +322,9 @@ class ChatApp(BaseApp[None]):
     def _open_live_screen(self, live: LiveSession) -> LiveScreen:
         from edgetop.tui.screens.live import LiveScreen  # noqa: PLC0415 - after the first frame
 
+        display = self._chosen_display
         screen = LiveScreen(
-            live, level=self._level, delay_s=self._delay_s, price=self._price, layout_store=self._layout_store
+            live, level=self._level, delay_s=display.delay_s, price=display.price, layout_store=self._layout_store
         )
         screen.settings = self._settings
         self._live_screen = screen
@@ -361,12 +342,8 @@ def run_chat(
     prepare: Callable[[], tuple[LiveOptions, Store]],
     *,
     model: Path | None,
-    theme: str | None = None,
-    level: GlyphLevel | None = None,
-    delay_s: float = 1.0,
-    price: Price | None = None,
+    display: Display,
     settings: Settings | None = None,
-    input_options: InputOptions = DEFAULT_INPUT,
     resume_from: Path | None = None,
 ) -> Path | None:
     """Run the live screen until the user quits; the path of the saved session, if it is recorded.
@@ -379,17 +356,11 @@ def run_chat(
     from edgetop.tui.panes.column import LayoutStore, layout_file  # noqa: PLC0415 - few applications need it
 
     layout_store = LayoutStore(layout_file(), terminal_level())
+    display = display._replace(
+        level=display.level or layout_store.level, theme=display.theme or layout_store.layout.theme
+    )
     app = ChatApp(
-        prepare,
-        model=model,
-        level=level or layout_store.level,
-        theme=theme or layout_store.layout.theme,
-        delay_s=delay_s,
-        price=price,
-        settings=settings,
-        input_options=input_options,
-        layout_store=layout_store,
-        resume_from=resume_from,
+        prepare, model=model, display=display, settings=settings, layout_store=layout_store, resume_from=resume_from
     )
     app.run_to_end()
     return app.saved

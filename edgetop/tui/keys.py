@@ -435,8 +435,8 @@ OLD_NAMES = {"toggle_thoughts": "toggle_reasoning", "go_on": "resume"}
 """Names that actions had in earlier configuration files."""
 
 
-def remapped(choices: Sequence[KeyChoice], where: str, tables: KeyTables = TABLES) -> KeyTables:
-    """`tables` with the keys that the user has chosen; `where` names the file for messages.
+def remapped(choices: Sequence[KeyChoice], where: str) -> KeyTables:
+    """`TABLES` with the keys that the user has chosen; `where` names the file for messages.
 
     A choice for one screen goes before one for all screens. Raises UsageError for a screen or an action that there is
     not, and where one key would do two things on a screen.
@@ -444,28 +444,28 @@ def remapped(choices: Sequence[KeyChoice], where: str, tables: KeyTables = TABLE
     chosen: dict[tuple[str, str], tuple[str, ...]] = {}
     choices = [choice._replace(action=OLD_NAMES.get(choice.action, choice.action)) for choice in choices]
     for choice in sorted(choices, key=lambda each: bool(each.screen)):
-        for name in _screens_of(choice, where, tables):
+        for name in _screens_of(choice, where):
             chosen[name, choice.action] = choice.keys
     changed = {
         screen.name: screen._replace(
             keys=tuple(key._replace(keys=chosen.get((screen.name, key.name), key.keys)) for key in screen.keys)
         )
-        for screen in tables.values()
+        for screen in TABLES.values()
     }
     for screen in changed.values():
         _refuse_two_uses(screen, where, chosen)
     return changed
 
 
-def _screens_of(choice: KeyChoice, where: str, tables: KeyTables) -> list[str]:
+def _screens_of(choice: KeyChoice, where: str) -> list[str]:
     """Screens that a choice is for."""
-    if choice.screen and choice.screen not in tables:
-        raise UsageError(f"{where} [{KEYS_TABLE}]: there is no screen {choice.screen!r}", _hint(choice.screen, tables))
-    asked = [choice.screen] if choice.screen else list(tables)
-    having = [name for name in asked if choice.action in _names(tables[name])]
+    if choice.screen and choice.screen not in TABLES:
+        raise UsageError(f"{where} [{KEYS_TABLE}]: there is no screen {choice.screen!r}", _hint(choice.screen, TABLES))
+    asked = [choice.screen] if choice.screen else list(TABLES)
+    having = [name for name in asked if choice.action in _names(TABLES[name])]
     if not having:
         table = f"{KEYS_TABLE}.{choice.screen}" if choice.screen else KEYS_TABLE
-        known = {name for screen in asked for name in _names(tables[screen])}
+        known = {name for screen in asked for name in _names(TABLES[screen])}
         raise UsageError(f"{where} [{table}]: there is no action {choice.action!r}", _hint(choice.action, known))
     return having
 

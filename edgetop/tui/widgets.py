@@ -46,8 +46,8 @@ class LinesWidget(Widget):
     LinesWidget .lines--key { color: $background; background: $primary; }
     """
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id, classes=classes)
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name
+        super().__init__(id=id)
         self._lines: tuple[Line, ...] = ()
         self._fitted: tuple[int, Sequence[Line]] | None = None
         """A width in cells, and the lines cut and padded to it."""

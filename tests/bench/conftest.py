@@ -50,7 +50,7 @@ class Bench:
     def run(self, plan: Plan, interrupted: Callable[[], bool] = lambda: False) -> tuple[bool, RunLog]:
         """Carry out what remains of a plan."""
         log = RunLog(self.folder / "benches", plan)
-        runner = Runner(log, self.store, self.live(), tell=self.said.append, interrupted=interrupted)
+        runner = Runner(log, self.store, self.live(), on_progress=self.said.append, interrupted=interrupted)
         return runner.run(), log
 
     def result(self, plan: Plan) -> PlanResult:

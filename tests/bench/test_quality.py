@@ -24,7 +24,7 @@ def scorer(bench: Bench) -> Iterator[Callable[..., QualityScorer]]:
         plan = QualityPlan(text=reading_text(), questions=questions)
         scored = QualityScorer(
             plan, "plan", bench.store, bench.live(), folder=bench.folder / "reference",
-            tell=lambda _text: None, interrupted=interrupted,
+            on_progress=lambda _text: None, interrupted=interrupted,
         )  # fmt: skip
         made.append(scored)
         return scored

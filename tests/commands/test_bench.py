@@ -228,7 +228,7 @@ def interrupted_in(doing: str, *, times: int) -> Iterator[None]:
 @contextmanager
 def at(doing: str, times: int, do: Callable[[], None]) -> Iterator[None]:
     """Do something when a step of a run begins for so many times."""
-    say = runner.Measurement._say
+    say = runner.Measurement._report
     begun: list[str] = []
 
     def heard(self: runner.Measurement, what: str) -> None:
@@ -238,7 +238,7 @@ def at(doing: str, times: int, do: Callable[[], None]) -> Iterator[None]:
             do()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.Measurement, "_say", heard)
+        patch.setattr(runner.Measurement, "_report", heard)
         yield
 
 

@@ -7,6 +7,7 @@ import pytest
 from edgetop.commands import chat
 from edgetop.core.energy.duty import Price
 from edgetop.tui import app
+from edgetop.tui.app import Display
 from tests.commands.machine import Machine
 
 
@@ -20,7 +21,9 @@ def test_the_screen_is_told_what_energy_costs(
     told: list[object] = []
 
     def run_chat(*_arguments: object, **options: object) -> Path | None:
-        told.append(options["price"])
+        display = options["display"]
+        assert isinstance(display, Display)
+        told.append(display.price)
         return None
 
     machine.script(replies=[])

@@ -4,9 +4,9 @@ from math import inf
 
 import pytest
 
-from edgetop.core.figures import DECODE, J_PER_TOKEN, RSS_PEAK
+from edgetop.core.figures import COMPARED, DECODE, J_PER_TOKEN, RSS_PEAK
 from edgetop.core.format import NOT_AVAILABLE
-from edgetop.report.comparison_section import comparison_table, keys_of, names_of, percent_text
+from edgetop.report.comparison_section import cell_text, keys_of, names_of, percent_text, reasons_of, verdict_text
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import RepeatedFigure, Result
 
@@ -20,36 +20,34 @@ def result(name: str, *decode: float, **more: object) -> Result:
 def test_each_cell_has_value_interval_change_and_verdict_in_words() -> None:
     steady = [10 + 0.01 * index for index in range(10)]
     results = [result("a", *steady), result("b", *(2 * each for each in steady)), result("c", *steady)]
-    table = comparison_table(compare(results), [True] * 3)
-    (group,) = table.groups
-    base, double, alike = (row.cells[0] for row in group.rows)
-    assert (base.value, base.change, base.verdict) == ("10.0", "", "base")
-    assert (double.value, double.verdict, double.best) == ("20.1", "better", True)
+    cells = [row.cells[DECODE] for row in compare(results).rows]
+    base, double, _ = (cell_text(cell, COMPARED[DECODE]) for cell in cells)
+    assert (base.value, base.change) == ("10.0", "")
+    assert double.value == "20.1"
+    assert cells[1].best
     assert double.change.startswith("+100\u00a0%")
     assert " to " in double.interval
-    assert alike.verdict == "no difference"
-    assert table.headings[0].short == "decode tok/s"
-    assert table.headings[0].better == "higher is better"
+    assert [verdict_text(cell) for cell in cells] == ["base", "better", "no difference"]
 
 
 def test_a_figure_that_is_not_there_says_so_and_why() -> None:
     with_memory = result("a", 10.0, figures={RSS_PEAK: RepeatedFigure(value=3 * 2**20, made="single")})
     without = result("b", 10.0, absent={RSS_PEAK: "nobody looked"})
-    table = comparison_table(compare([with_memory, without]), [True, True])
-    column = [heading.short for heading in table.headings].index("memory")
-    assert [row.cells[column].value for row in table.groups[0].rows] == ["3.00 MiB", NOT_AVAILABLE]
-    assert ("B", "nobody looked") in {(reason.key, reason.why) for reason in table.reasons}
+    comparison = compare([with_memory, without])
+    texts = [cell_text(row.cells[RSS_PEAK], COMPARED[RSS_PEAK]).value for row in comparison.rows]
+    assert texts == ["3.00 MiB", NOT_AVAILABLE]
+    reasons = reasons_of(comparison, keys_of(2))
+    assert ("B", COMPARED[RSS_PEAK].label, NOT_AVAILABLE, "nobody looked") in reasons
 
 
 def test_energy_of_another_scope_is_shown_and_not_compared() -> None:
     energy = {J_PER_TOKEN: RepeatedFigure(value=2.0, made="ratio", repetitions=(2.0,) * 5)}
-    table = comparison_table(
-        compare([result("a", 1.0, figures=energy, energy_scope="wall"),
-                 result("b", 1.0, figures=energy, energy_scope="module")]), [False, False]
-    )  # fmt: skip
-    row = table.groups[0].rows[1]
-    assert (row.cells[0].value, row.cells[0].verdict) == ("2.00", "not comparable")
-    assert "other power scope" in {name for name, _ in row.flags}
+    comparison = compare([result("a", 1.0, figures=energy, energy_scope="wall"),
+                          result("b", 1.0, figures=energy, energy_scope="module")])  # fmt: skip
+    row = comparison.rows[1]
+    cell = row.cells[J_PER_TOKEN]
+    assert (cell_text(cell, COMPARED[J_PER_TOKEN]).value, verdict_text(cell)) == ("2.00", "not comparable")
+    assert "other power scope" in {flag.name for flag in row.flags}
 
 
 def test_results_are_named_with_their_group() -> None:

@@ -34,7 +34,7 @@ from edgetop.live.conversation import Notice, Phase
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from edgetop.session.store import Store
-from edgetop.tui.app import ChatApp, SingleScreenApp
+from edgetop.tui.app import ChatApp, Display, SingleScreenApp
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.column import LayoutStore
 from edgetop.tui.panes.view import View, view_of
@@ -275,7 +275,7 @@ class DemoApp(ChatApp):
         theme: str = DEFAULT_THEME,
         layout_store: LayoutStore | None = None,
     ) -> None:
-        super().__init__(self._nothing, model=None, level=level, theme=theme, layout_store=layout_store)
+        super().__init__(self._nothing, model=None, display=Display(level, theme), layout_store=layout_store)
         self.demo = DemoLiveSession(records)
         self.played = False
         """Everything has happened, and was drawn."""
@@ -348,4 +348,4 @@ class ReplayApp(SingleScreenApp[None]):
     def __init__(self, sessions: Sequence[Session], level: GlyphLevel = "braille") -> None:
         self.now_us = 0
         self.replay = ReplayScreen(sessions, level=level, clock=lambda: self.now_us)
-        super().__init__(lambda _: self.replay, level=level)
+        super().__init__(lambda _: self.replay, Display(level))

@@ -13,9 +13,10 @@ from textual.pilot import Pilot
 from edgetop.inference.scripted import Reply, Script
 from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store
-from edgetop.tui.app import DEFAULT_INPUT, ChatApp, InputOptions
+from edgetop.tui.app import ChatApp, Display
 from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.keys import TABLES, KeyTables
 
 StartApp = Callable[..., ChatApp]
 FAST, SLOW = 400.0, 15.0
@@ -44,7 +45,7 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
         tokens_per_s: float = FAST,
         model: Path | None = Path("scripted.gguf"),
         level: GlyphLevel = "braille",
-        input_options: InputOptions = DEFAULT_INPUT,
+        keys: KeyTables = TABLES,
         resume_from: Path | None = None,
         **script: Any,
     ) -> ChatApp:
@@ -57,9 +58,8 @@ def start_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start
             engine_name=f"scripted:{file}", sysroot=tmp_path / "machine", model_folders=(tmp_path / "shelf",)
         )
         store = Store(tmp_path / "sessions")
-        app = ChatApp(
-            lambda: (options, store), model=model, level=level, input_options=input_options, resume_from=resume_from
-        )
+        display = Display(level=level, keys=keys)
+        app = ChatApp(lambda: (options, store), model=model, display=display, resume_from=resume_from)
         started.append(app)
         return app
 

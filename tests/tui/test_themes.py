@@ -14,7 +14,7 @@ from edgetop.core.errors import UsageError
 from edgetop.settings import options
 from edgetop.settings.resolve import resolve
 from edgetop.tui import themes
-from edgetop.tui.app import ChatApp
+from edgetop.tui.app import ChatApp, Display
 from edgetop.tui.styled_text import Role
 from edgetop.tui.themes import (
     DEFAULT_THEME,
@@ -165,7 +165,7 @@ def test_the_manual_names_every_theme_that_is_shipped() -> None:
 
 async def test_the_key_goes_on_to_a_theme_of_ones_own(own_folder: Path) -> None:
     (own_folder / "zebra.toml").write_text((SHIPPED / "dark.toml").read_text())
-    app = ChatApp(DemoApp._nothing, model=None, level="braille", theme="edgetop-mono")
+    app = ChatApp(DemoApp._nothing, model=None, display=Display(level="braille", theme="edgetop-mono"))
     for theme in load_themes():
         app.register_theme(theme)
     seen = []
@@ -215,6 +215,6 @@ async def test_the_screen_can_be_drawn_in_every_theme() -> None:
 
 async def test_a_theme_that_cannot_be_read_leaves_the_default(own_folder: Path) -> None:
     (own_folder / "mine.toml").write_text("[")
-    app = ChatApp(DemoApp._nothing, model=None, level="braille", theme="edgetop-mine")
+    app = ChatApp(DemoApp._nothing, model=None, display=Display(level="braille", theme="edgetop-mine"))
     assert app.theme == DEFAULT_THEME
     assert themes.load_theme("mine") is None

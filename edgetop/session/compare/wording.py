@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
+from operator import ge, gt, le, lt
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -123,6 +124,7 @@ def order_of(comparison: Comparison, sort_by: str | None) -> list[tuple[str, Seq
 
 
 Operator = Literal["<", "<=", ">", ">="]
+OPERATORS: dict[Operator, Callable[[float, float], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 Finding = Literal["kept", "crossed", "noise", "absent"]
 
 _SHAPE = re.compile(
@@ -142,14 +144,7 @@ class Threshold(Struct, frozen=True, kw_only=True):
 
     def holds(self, value: float) -> bool:
         """Whether a value is beyond the limit."""
-        match self.operator:
-            case "<":
-                return value < self.number
-            case "<=":
-                return value <= self.number
-            case ">":
-                return value > self.number
-        return value >= self.number
+        return OPERATORS[self.operator](value, self.number)
 
 
 class LimitResult(Struct, frozen=True, kw_only=True):

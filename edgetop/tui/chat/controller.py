@@ -10,12 +10,11 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
-from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.figures import TurnFigures
-from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
+from edgetop.core.records import ModelLoaded, ReplyPart, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import LoadFailed, Report
-from edgetop.live.chat_commands import BUSY, ChatCommands
+from edgetop.live.chat_commands import Chat
 from edgetop.live.chat_session import SETTLE_S, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.live.history import code_blocks, estimate_context, harmless
@@ -24,7 +23,7 @@ from edgetop.session.snapshot import Snapshot
 from edgetop.session.turn import Turn
 from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.chat.prompt import Prompt
-from edgetop.tui.chat.turns import figures_line, loaded_line, reasoning_summary, write_turns
+from edgetop.tui.chat.turns import figures_line, write_turns
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.terminal_output import (
     TEXT_MAX_BYTES,
@@ -49,51 +48,54 @@ class PendingEnergy(NamedTuple):
     finished: TurnFinished
 
 
-class ChatController:
+class ChatController(Chat):
     """Prompts and commands into a conversation, its answers into a chat view."""
 
+    HOW_TO_CHOOSE = "F4 or /model"
+
     def __init__(self, live: LiveSession, chat: ChatView, prompt: Prompt, level: GlyphLevel) -> None:
+        super().__init__(live)
         self.level: GlyphLevel = level
-        self._live = live
         self._chat = chat
         self._prompt = prompt
-        self._commands = ChatCommands(live, self)
-        self._reasons = False
-        """The text that came last was reasoning."""
         self._waiting_prompt: str | None = None
         self._warned_of_context = False
         self._pending: list[PendingEnergy] = []
         self._sent_anyway: str | None = None
         """A prompt that was refused because it does not fit; sent once more, it goes to the engine."""
 
-    # Events of the engine
+    # Events of the engine; text is drawn by the next `flush`
 
     def on_engine_event(self, event: Report | Notice) -> None:
-        """Show what the engine reports; text is drawn by the next `flush`."""
-        match event:
-            case Tokens():
-                if event.part == "answer":
-                    self._end_reasoning()
-                self._reasons = event.part == "reasoning"
-                if text := "".join(event.pieces):
-                    self._chat.append_text(text, event.part, show=False)
-            case TurnFinished():
-                self._end_reasoning()
-                now = self._live.snapshot()
-                reply = self._chat.finish("" if now.turn is None else figures_line(now.turn.figures, event, self.level))
-                if now.turn is not None:
-                    self._pending.append(PendingEnergy(reply, now.turn.figures, event))
-                if event.stop_reason == "context_full" and not event.generated_tokens and event.error:
-                    self.say(f"{event.error} /undo takes the last prompt back.")
-                self._warn_of_context(now)
-            case ModelLoaded():
-                self._loaded(event)
-            case LoadFailed():
-                self._load_failed(event)
-            case Notice():
-                self._tell(event.text, event.hint)
-            case _:
-                pass
+        """Show what the engine reports, and send or give back the prompt that waited for the model."""
+        super().on_engine_event(event)
+        if not isinstance(event, ModelLoaded | LoadFailed):
+            return
+        prompt, self._waiting_prompt = self._waiting_prompt, None
+        if isinstance(event, ModelLoaded):
+            self._warned_of_context = False
+            if prompt is not None:
+                self._submit(prompt)
+        elif prompt is not None and not self._prompt.text:
+            self._prompt.put(prompt)
+
+    def add_reply(self, text: str, part: ReplyPart) -> None:
+        """Append a piece of the reply."""
+        self._chat.append_text(text, part, show=False)
+
+    def end_reasoning(self, summary: str) -> None:
+        """Fold the reasoning."""
+        self._chat.end_reasoning(summary)
+
+    def end_reply(self, finished: TurnFinished) -> None:
+        """Put the figures below the answer; its energy follows when it is final."""
+        now = self.live.snapshot()
+        reply = self._chat.finish("" if now.turn is None else figures_line(now.turn.figures, finished, self.level))
+        if now.turn is not None:
+            self._pending.append(PendingEnergy(reply, now.turn.figures, finished))
+        if finished.stop_reason == "context_full" and not finished.generated_tokens and finished.error:
+            self.note(f"{finished.error} /undo takes the last prompt back.")
+        self._warn_of_context(now)
 
     def flush(self) -> None:
         """Draw the text that has come since the last time."""
@@ -102,7 +104,7 @@ class ChatController:
     def show_final_energy(self, t_us: int) -> None:
         """Put the energy below the answers for which it has become final by `t_us`."""
         for answer in self._pending[:]:
-            session = self._live.session
+            session = self.live.session
             turn = next(turn for turn in reversed(session.turns) if turn.started.turn == answer.finished.turn)
             energy = energy_of(session, t_us).turn(turn)
             if isinstance(energy, Unavailable):
@@ -115,32 +117,6 @@ class ChatController:
             if done:
                 self._pending.remove(answer)
 
-    def _end_reasoning(self) -> None:
-        """Fold the reasoning that has just ended, and say how long it was."""
-        if self._reasons:
-            self._reasons = False
-            turn = self._live.session.turns[-1]
-            parts = [span.part for span in turn.reply]
-            self._chat.end_reasoning(reasoning_summary(turn, len(parts) - 1 - parts[::-1].index("reasoning")))
-
-    def _loaded(self, loaded: ModelLoaded) -> None:
-        self.say(loaded_line(loaded))
-        if loaded.model.template_note:
-            self.say(loaded.model.template_note)
-        self._warned_of_context = False
-        prompt, self._waiting_prompt = self._waiting_prompt, None
-        if prompt is not None:
-            self._submit(prompt)
-
-    def _load_failed(self, failed: LoadFailed) -> None:
-        if failed.reason == "cancelled":
-            self.say("Loading was stopped; F4 or /model chooses a model.")
-        else:
-            self._tell(failed.message, failed.hint)
-        prompt, self._waiting_prompt = self._waiting_prompt, None
-        if prompt is not None and not self._prompt.text:
-            self._prompt.put(prompt)
-
     def _warn_of_context(self, now: Snapshot) -> None:
         """Say once that the context is nearly full, before an answer is cut short by it."""
         used, n_ctx = now.context_used, now.n_ctx
@@ -150,7 +126,7 @@ class ChatController:
             self._warned_of_context = True
             shifts = now.load.settings.full_context == "shift"
             then = "its oldest half is dropped when it is" if shifts else "answers end where it is; /clear starts over"
-            self.say(f"The context is nearly full ({used} of {n_ctx} tokens): {then}.")
+            self.note(f"The context is nearly full ({used} of {n_ctx} tokens): {then}.")
 
     # Prompts and commands
 
@@ -159,40 +135,27 @@ class ChatController:
 
         With `instead` it replaces the last one.
         """
-        refusal = ""
-        match self._live.conversation.phase:
-            case "ready":
-                self._submit(prompt, instead=instead)
-            case "starting" | "loading" if instead:
-                refusal = "The model is still being loaded."
-            case "starting" | "loading" if self._waiting_prompt is None:
-                self._waiting_prompt = prompt
-                self.say("The model is still being loaded; your prompt is sent when it is there.")
-            case "starting" | "loading":
-                refusal = "One prompt is waiting for the model already."
-            case "answering" | "stopping":
-                refusal = BUSY
-            case "dead":
-                refusal = "The engine is gone; /reload starts it again."
-            case _:
-                refusal = "No model is loaded; F4 or /model chooses one."
-        if refusal:
-            self.say(refusal)
-            self.edit(prompt) if instead else self.put(prompt)
+        loading = self.live.conversation.phase in {"starting", "loading"} and not instead
+        refusal = self.refusal
+        if not refusal:
+            self._submit(prompt, instead=instead)
+        elif loading and self._waiting_prompt is None:
+            self._waiting_prompt = prompt
+            self.note("The model is still being loaded; your prompt is sent when it is there.")
+        else:
+            self.note("One prompt is waiting for the model already." if loading else refusal)
+            self.edit_prompt(prompt) if instead else self.fill_prompt(prompt)
 
-    def run_slash_command(self, name: str, argument: str) -> None:
-        """Run a command that needs nothing of the screen."""
-        if not self._commands.run_slash_command(name, argument):
-            self.say(f"There is no command /{name}; /help lists them. Two slashes begin a prompt with one.")
+    def run_slash_command(self, name: str, argument: str) -> bool:
+        """Run a command that needs nothing of the screen; one that there is not is given back."""
+        found = super().run_slash_command(name, argument)
+        if not found:
             self._prompt.put(f"/{name} {argument}".rstrip())
-
-    def load(self, path: Path, settings: EngineSettings) -> None:
-        """Load a model, in place of the one there is."""
-        self._commands.load(path, settings)
+        return found
 
     def resume(self, path: Path) -> None:
         """Resume the conversation in a session file."""
-        self._commands.resume(path)
+        super().resume(path)
         self._chat.action_to_end()
 
     def copy_in_view(self, *, code: bool) -> None:
@@ -202,15 +165,15 @@ class ChatController:
         if text:
             self.copy(harmless(text), "the code in view" if code else "the answer in view")
         else:
-            self._commands.run_slash_command("copy", "code" if code else "")
+            self.run_slash_command("copy", "code" if code else "")
 
-    # What the commands do to the screen (`chat_commands.ChatView`)
+    # What commands do to the screen
 
-    def put(self, text: str) -> None:
+    def fill_prompt(self, text: str) -> None:
         """Put a text into the prompt, to edit and to send."""
         self._prompt.put(text)
 
-    def edit(self, text: str) -> None:
+    def edit_prompt(self, text: str) -> None:
         """Put the last prompt back; what is sent then replaces it."""
         self._prompt.edit_last(text)
 
@@ -223,7 +186,7 @@ class ChatController:
         """Remove the last prompt and what followed it."""
         self._chat.remove_last_turn()
 
-    def go_on_with_answer(self) -> None:
+    def continue_reply(self) -> None:
         """What comes next belongs to the last answer."""
         self._chat.continue_reply()
 
@@ -232,7 +195,8 @@ class ChatController:
         write_turns(self._chat, turns, self.level)
         self._warned_of_context = False
 
-    def growing_answer(self) -> str:
+    @property
+    def partial_answer(self) -> str:
         """What has come of the answer that is being given."""
         return self._chat.growing_answer
 
@@ -241,7 +205,7 @@ class ChatController:
         try:
             sequence = clipboard_sequence(text, os.environ)
         except TooLongError:
-            self.say(
+            self.note(
                 f"{what[0].upper()}{what[1:]} is longer than terminals take into their clipboard "
                 f"({TEXT_MAX_BYTES} bytes); /save FILE writes the conversation to a file."
             )
@@ -250,26 +214,21 @@ class ChatController:
         count = f"{len(text)} character{'' if len(text) == 1 else 's'}"
         if not self._chat.following:  # the note will be out of view
             self._chat.app.notify(f"Copied {what}, {count}.", timeout=NOTICE_S, markup=False)
-        self.say(f"Copied {what}, {count}; {clipboard_requirement(os.environ)}.")
+        self.note(f"Copied {what}, {count}; {clipboard_requirement(os.environ)}.")
 
-    def say(self, text: str) -> None:
-        """A note in the chat."""
+    def note(self, text: str) -> None:
+        """Show a message in the chat."""
         self._chat.add_message("note", text)
 
-    def _tell(self, what: str, hint: str) -> None:
-        """What happened in one line, and what to do in another."""
-        again = "/reload starts the engine again." if self._live.conversation.phase == "dead" else ""
-        self.say("\n".join(line for line in (what, f"{hint} {again}".strip()) if line))
-
     def _submit(self, prompt: str, *, instead: bool = False) -> None:
-        conversation = self._live.conversation
+        conversation = self.live.conversation
         if instead and conversation.replace_prompt(prompt):
             self._chat.remove_last_turn()
             self._chat.add_message("user", prompt)
             return
         if prompt != self._sent_anyway and (refusal := self._refusal_of_size(prompt)):
             self._sent_anyway = prompt
-            self.say(refusal)
+            self.note(refusal)
             self._prompt.put(prompt)
             return
         self._sent_anyway = None
@@ -278,7 +237,7 @@ class ChatController:
 
     def _refusal_of_size(self, prompt: str) -> str:
         """Why a prompt cannot fit into the context; empty where it may."""
-        conversation, now = self._live.conversation, self._live.snapshot()
+        conversation, now = self.live.conversation, self.live.snapshot()
         if now.n_ctx is None or now.load is None or now.load.settings.full_context == "shift":
             return ""
         room = estimate_context(
@@ -286,7 +245,7 @@ class ChatController:
             conversation.history.messages,
             conversation.system,
             counted_tokens=conversation.history.counted_tokens,
-            session=self._live.session,
+            session=self.live.session,
             n_ctx=now.n_ctx,
         )
         if not room.cannot_fit:

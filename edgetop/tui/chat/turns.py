@@ -1,7 +1,4 @@
-"""How turns and loads are written into a chat, growing or recorded.
-
-Without Textual, since the chat without a screen prints the same lines.
-"""
+"""How recorded turns and loads are written into a chat."""
 
 from __future__ import annotations
 
@@ -9,24 +6,16 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import TurnFigures
-from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant
-from edgetop.core.records import ModelLoaded, TurnFinished
+from edgetop.core.format import format_rate, format_seconds, format_significant
+from edgetop.core.records import TurnFinished
+from edgetop.live.chat_commands import loaded_line, reasoning_summary, stop_words
 from edgetop.session.session import Session
 from edgetop.session.turn import Turn, decode_tokens_per_s, first_token_s
 from edgetop.tui.glyphs import GlyphLevel, glyphs_for
 
 if TYPE_CHECKING:
     from edgetop.tui.chat.chat_view import ChatView
-
-STOP_WORDS = {
-    "cancelled": "stopped",
-    "max_tokens": "token limit reached",
-    "context_full": "the context is full: /undo or /clear makes room",
-    "engine_died": "the engine died",
-    "stop_string": "stop string",
-}
 
 
 def figures_line(figures: TurnFigures, finished: TurnFinished, level: GlyphLevel) -> str:
@@ -37,40 +26,7 @@ def figures_line(figures: TurnFigures, finished: TurnFinished, level: GlyphLevel
     if energy is not None and energy.final and energy.j_per_token is not None:
         parts.append(f"{format_significant(energy.j_per_token.value)} J/tok")
     parts.append(f"first token {format_seconds(figures.first_token_s)}")
-    if finished.stop_reason == "failed":
-        parts.append(finished.error or "failed")
-    elif finished.stop_reason in STOP_WORDS:
-        parts.append(STOP_WORDS[finished.stop_reason])
-    return f" {glyphs_for(level).dot} ".join(parts)
-
-
-def reasoning_summary(turn: Turn, index: int) -> str:
-    """How long the part of a reply with this index thought, until the answer began or the turn ended."""
-    begin = sum(span.tokens for span in turn.reply[:index])
-    tokens = turn.reply[index].tokens
-    stamps = turn.token_t_us
-    if not tokens or begin >= len(stamps):
-        return "thought"
-    span_s = (stamps[min(begin + tokens, len(stamps) - 1)] - stamps[begin]) / US_PER_S
-    unit = "token" if turn.counted else "chunk"
-    return f"thought for {format_seconds(span_s)}, {tokens} {unit}{'' if tokens == 1 else 's'}"
-
-
-def loaded_line(loaded: ModelLoaded) -> str:
-    """What was loaded, how long it took, and with which settings."""
-    model, settings = loaded.model, loaded.settings
-    known = []
-    if settings.n_ctx is not None:
-        known.append(f"context {settings.n_ctx} tokens")
-    if settings.n_threads is not None:
-        known.append(f"{settings.n_threads} thread{'' if settings.n_threads == 1 else 's'}")
-    if loaded.engine.server:
-        known.append(f"{loaded.engine.name} at {loaded.engine.server}")
-    known += [share.words(model.n_layer) for share in loaded.memory.layers]
-    size = "" if model.size_bytes is None else f", {format_bytes(model.size_bytes)}"
-    told = f"; {', '.join(known)}" if known else ""
-    name = " ".join(part for part in (model.name, model.quantization) if part)
-    return f"{name}{size}, loaded in {format_seconds(loaded.load_s)}{told}."
+    return f" {glyphs_for(level).dot} ".join([*parts, *stop_words(finished)])
 
 
 TURNS_SHOWN = 20

@@ -141,8 +141,8 @@ class PaneColumn(Vertical):
     PaneColumn.empty { display: none; }
     """
 
-    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:  # noqa: A002 - Textual's name
-        super().__init__(id=id, classes=classes)
+    def __init__(self, *, classes: str | None = None) -> None:
+        super().__init__(classes=classes)
         self.order: tuple[str, ...] = TITLES
         self.hidden: frozenset[str] = frozenset()
         self.zoomed = ""

@@ -59,7 +59,6 @@ class LiveScreen(RecordingScreen):
         """What edgetop was started with."""
         self.settings_editor: SettingsEditor | None = None
         """The settings with their changes, once the settings screen has been opened."""
-        self._since_check_s = 0.0
         self._box, self._chat, self._prompt = box, box.chat, box.prompt
         self._controller = ChatController(live, self._chat, self._prompt, level)
         self._layout_store = layout_store or LayoutStore()
@@ -85,10 +84,6 @@ class LiveScreen(RecordingScreen):
     def _pump(self) -> None:
         self._live.pump()
         self._controller.flush()
-        self._since_check_s += self._timer_s
-        if self._since_check_s >= 1.0:
-            self._since_check_s = 0.0
-            self._live.check()
 
     @property
     def _draw_every_s(self) -> float:
@@ -158,7 +153,7 @@ class LiveScreen(RecordingScreen):
 
     def notify_text(self, text: str) -> None:
         """Show a message in the chat."""
-        self._controller.say(text)
+        self._controller.note(text)
 
     # Engine and models
 
@@ -317,4 +312,4 @@ class LiveScreen(RecordingScreen):
     def action_toggle_reasoning(self) -> None:
         """Open or fold the reasoning in view."""
         if not self._box.chat.toggle_reasoning():
-            self._controller.say("There is no reasoning in this chat.")
+            self._controller.note("There is no reasoning in this chat.")

@@ -13,7 +13,6 @@ from textual import events
 from textual.app import App
 from textual.widget import Widget
 
-from edgetop.core.energy.duty import Price
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.text import one_line
 from edgetop.live.chat_session import LiveSession
@@ -27,6 +26,7 @@ from edgetop.settings.resolve import (
     engine_settings,
     is_of_file,
     left_open,
+    price_of,
     read_value,
     resolve,
     sampling_settings,
@@ -350,14 +350,7 @@ class SettingsScreen(ListScreen[Row, None]):
 
 
 _SAMPLING: dict[str, Option[Any]] = {
-    "temperature": options.TEMP,
-    "top_k": options.TOP_K,
-    "top_p": options.TOP_P,
-    "min_p": options.MIN_P,
-    "repeat_penalty": options.REPEAT_PENALTY,
-    "seed": options.SEED,
-    "max_tokens": options.MAX_TOKENS,
-    "stop": options.STOP,
+    field: option for option in options.OPTIONS if option.section == "sampling" for field in option.sets
 }
 
 
@@ -434,10 +427,8 @@ def _apply(settings: Settings, option: Option[object], target: SettingsTarget, l
     elif option is options.THEME:
         target.app.theme = _theme_name(settings)
     else:
-        per_kwh = settings[options.PRICE_PER_KWH]
-        price = None if per_kwh is None else Price(per_kwh=per_kwh, currency=settings[options.CURRENCY])
         level = _level(settings) if option is options.ASCII else target.display_options.level
-        target.apply_display(DisplayOptions(level, settings[options.DELAY], price))
+        target.apply_display(DisplayOptions(level, settings[options.DELAY], price_of(settings)))
 
 
 def _theme_name(settings: Settings) -> str:

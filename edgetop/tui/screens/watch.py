@@ -168,7 +168,6 @@ class WatchScreen(RecordingScreen):
 
     def _pump(self) -> None:
         self._watch.pump()
-        self._watch.check()
 
     def _drawn(self, _view: View) -> None:
         self._draw_services()

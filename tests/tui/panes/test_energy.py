@@ -13,7 +13,7 @@ from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
 from edgetop.live import chat_session
 from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store
-from edgetop.tui.app import ChatApp
+from edgetop.tui.app import ChatApp, Display
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.column import PANES
 from edgetop.tui.panes.pane import PaneWidget
@@ -88,7 +88,7 @@ async def test_the_price_of_the_command_line_reaches_the_pane(monkeypatch: pytes
     still = DemoLiveSession(demo_records())
     monkeypatch.setattr(chat_session, "LiveSession", lambda *_arguments: still)
     monkeypatch.setattr(LiveScreen, "action_choose_model", lambda _screen: None)
-    app = ChatApp(lambda: (LiveOptions(), Store(tmp_path)), model=None, level="block", price=PRICE)
+    app = ChatApp(lambda: (LiveOptions(), Store(tmp_path)), model=None, display=Display(level="block", price=PRICE))
     async with app.run_test(size=(120, 40)) as pilot:
         while not isinstance(app.screen, LiveScreen):
             await pilot.pause()

@@ -16,7 +16,7 @@ from textual.app import App
 from edgetop.core.figures import DECODE, GAP_P95
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Comparison, RepeatedFigure, Result
-from edgetop.tui.app import SingleScreenApp
+from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.comparison_text import front_lines, layouts, speed_lines, table_lines
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.compare import CompareScreen
@@ -48,7 +48,7 @@ def some_comparison() -> Comparison:
 
 
 def app_of(comparison: Comparison, level: GlyphLevel = "braille", **options: Any) -> App[None]:
-    return SingleScreenApp(lambda shown: CompareScreen(comparison, level=shown, **options), level=level)
+    return SingleScreenApp(lambda shown: CompareScreen(comparison, level=shown, **options), Display(level=level))
 
 
 def screen_of(app: App[Any]) -> CompareScreen:

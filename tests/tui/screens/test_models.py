@@ -21,7 +21,7 @@ from edgetop.io.model_file import content_key
 from edgetop.live.tuned import TunedModel, save_tuned, tuned_file
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
-from edgetop.tui.app import ChatApp, SingleScreenApp
+from edgetop.tui.app import ChatApp, Display, SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.list import MARKS, cells_of, fit_columns
 from edgetop.tui.screens.live import LiveScreen
@@ -65,7 +65,7 @@ class Shelf(ModelAssessments):
 
 
 def app_of(survey: ModelAssessments, level: GlyphLevel = "braille") -> SingleScreenApp[ModelChoice | None]:
-    return SingleScreenApp(lambda level: ModelsScreen(level, survey), level=level)
+    return SingleScreenApp(lambda level: ModelsScreen(level, survey), Display(level=level))
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from edgetop.session.store import Store
 from edgetop.settings.keys import key_choices
-from edgetop.tui.app import InputOptions, SingleScreenApp
+from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.chat.slash_commands import COMMANDS, SlashCommand
 from edgetop.tui.keys import LIVE, TABLES, remapped
@@ -121,7 +121,7 @@ async def test_a_row_of_the_palette_can_be_clicked(start_app: StartApp) -> None:
 
 async def test_keys_of_the_configuration_work_and_are_shown_and_the_old_ones_do_not(start_app: StartApp) -> None:
     choices = key_choices({"next_theme": "ctrl+t", "help": ["F12", "H"], "live": {"screenshot": ""}}, "config.toml")
-    app = start_app(input_options=InputOptions(remapped(choices, "config.toml")))
+    app = start_app(keys=remapped(choices, "config.toml"))
     async with app.run_test(size=(120, 36)) as pilot:
         await ready(pilot)
         await until_shown(pilot, "F12 Help")
@@ -221,8 +221,7 @@ async def test_a_page_has_its_own_help_palette_and_chosen_keys(tmp_path: Path) -
     choices = key_choices({"sessions": {"reverse": "X"}}, "config.toml")
     app = SingleScreenApp(
         lambda level: SessionsScreen(Store(tmp_path), level),
-        level="braille",
-        input_options=InputOptions(remapped(choices, "config.toml")),
+        Display(level="braille", keys=remapped(choices, "config.toml")),
     )
     async with app.run_test(size=(100, 30)) as pilot:
         await until_shown(pilot, "none yet", "X Reverse")

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from edgetop.session.file_io import encode_file, load_head
 from edgetop.session.store import Store
-from edgetop.tui.app import SingleScreenApp
+from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.sessions import SessionsScreen
 from tests.support.hostile_text import acts_on_a_terminal
@@ -78,7 +78,7 @@ def start(folder: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> Star
     monkeypatch.setattr("edgetop.tui.screens.sessions.open_comparison", into(opened.compared))
 
     def app(level: GlyphLevel = "braille", store: Store | None = None) -> SingleScreenApp[None]:
-        return SingleScreenApp(lambda chosen: SessionsScreen(store or Store(folder), chosen), level=level)
+        return SingleScreenApp(lambda chosen: SessionsScreen(store or Store(folder), chosen), Display(level=level))
 
     return app
 

@@ -13,7 +13,7 @@ from edgetop.core.errors import UsageError
 from edgetop.settings import options
 from edgetop.settings.option import Option
 from edgetop.settings.resolve import Settings, is_of_file, resolve
-from edgetop.tui.app import SingleScreenApp
+from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.live import LiveScreen
 from edgetop.tui.screens.settings import SettingsEditor, SettingsScreen, effect_of, rows_of
@@ -149,7 +149,7 @@ async def type_value(pilot: Any, value: str) -> None:
 @pytest.fixture
 def start(desk: SettingsEditor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setattr("platformdirs.user_config_path", lambda *_args, **_named: tmp_path / "config")
-    return lambda level="braille": SingleScreenApp(lambda chosen: SettingsScreen(desk, chosen), level=level)
+    return lambda level="braille": SingleScreenApp(lambda chosen: SettingsScreen(desk, chosen), Display(level=level))
 
 
 @pytest.mark.parametrize("level", LEVELS)

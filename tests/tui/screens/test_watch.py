@@ -14,7 +14,7 @@ from edgetop.live.server_monitor import ServerStatus
 from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.file_io import load
 from edgetop.session.store import Store
-from edgetop.tui.app import WatchApp
+from edgetop.tui.app import Display, WatchApp
 from edgetop.tui.panes.meters import TopMeters
 from edgetop.tui.panes.pane import PaneWidget
 from edgetop.tui.screens.monitor import Monitor
@@ -96,7 +96,7 @@ def start_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sta
     def start(*urls: str) -> WatchApp:
         options = WatchOptions(servers=dict.fromkeys(map(Address.parse, urls), ""), sysroot=tmp_path / "machine")
         store = Store(tmp_path / "sessions")
-        app = WatchApp(lambda tell: WatchSession(options, store, tell), level="ascii")
+        app = WatchApp(lambda tell: WatchSession(options, store, tell), Display(level="ascii"))
         started.append(app)
         return app
 
