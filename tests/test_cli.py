@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from edgetop import __version__, cli
+from edgetop.io.log import close_log, open_log
 from edgetop.session.file_check import validate
 from tests.support.gguf_files import small_gguf
 from tests.support.isolated_home import DEADLINE_S, Shell
@@ -301,14 +302,16 @@ def test_a_mistake_in_the_configuration_is_told_by_every_verb(shell: Shell) -> N
     config = shell.folder / "config/edgetop/config.toml"
     config.parent.mkdir(parents=True)
     config.write_text("[screen]\ncolour = 1\n")
-    for verb in ("run", "models", "doctor", "sessions"):
+    for verb in ("run", "models", "sessions"):
         ran = shell.run(verb)
         assert ran.code == 2
         assert "no setting 'colour' in [screen]" in ran.stderr
+    assert "no setting 'colour' in [screen]" in shell.run("doctor").stdout
+    assert "no setting 'colour' in [screen]" in shell.run("config").stderr
 
 
-def test_a_defect_is_told_without_a_trace_unless_asked(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_defect_is_told_without_a_trace_which_the_log_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def defect(_given: list[str]) -> int:
         raise ValueError("bad \x1b[2J")
@@ -319,8 +322,17 @@ def test_a_defect_is_told_without_a_trace_unless_asked(
     told = capsys.readouterr().err
     assert told.splitlines()[0] == "edgetop: internal error, please report it: ValueError: bad ␛[2J"
     assert len(told.splitlines()) == 2
-    cli.main(["models", "-v"])
-    assert "Traceback" in capsys.readouterr().err
+    for level in ("-v", "--verbose"):
+        cli.main(["models", level])
+        assert "Traceback" not in capsys.readouterr().err
+    open_log(tmp_path / "log")
+    try:
+        cli.main(["models"])
+    finally:
+        close_log()
+    told = capsys.readouterr().err
+    assert told.splitlines()[1] == f"         where it comes from is written in {tmp_path / 'log'}"
+    assert "in defect" in (tmp_path / "log").read_text("utf-8")
 
 
 def read_some(process: subprocess.Popen[bytes]) -> None:

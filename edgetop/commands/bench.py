@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from edgetop.commands.inputs import given_duty, has_own_engine, live_options, op
 from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
-from edgetop.core.format import format_bytes, format_duration
+from edgetop.core.format import format_bytes, format_duration, format_time
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import RunTarget, Workload, assess
@@ -108,7 +108,7 @@ def list_logs(folder: Path) -> list[list[str]]:
     """One row for each: identity, name, runs done, runs in all, when it was begun."""
     rows = []
     for path in _paths(folder):
-        begun = datetime.fromtimestamp((path / PLAN_FILE).stat().st_mtime).astimezone().strftime("%Y-%m-%d %H:%M")
+        begun = format_time(datetime.fromtimestamp((path / PLAN_FILE).stat().st_mtime, timezone.utc).isoformat())
         try:
             log = RunLog(folder, read_plan(path), path=path)
         except BenchFolderError as error:

@@ -39,6 +39,7 @@ from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
+from edgetop.io.files import expanded
 from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key
 from edgetop.settings import options
@@ -67,7 +68,7 @@ def presentation_of(arguments: argparse.Namespace) -> Presentation:
     ownership = None
     if price is not None:
         ownership = Ownership(device_price=price) if years is None else Ownership(device_price=price, life_years=years)
-    report = None if arguments.report is None else Path(arguments.report).expanduser()
+    report = None if arguments.report is None else expanded(arguments.report)
     if report is not None and not report.absolute().parent.is_dir():
         raise UsageError(f"{report}: there is no such folder", "name a file in a folder that exists with --report")
     return Presentation(form=arguments.output_format, ownership=ownership, report=report)
@@ -75,7 +76,7 @@ def presentation_of(arguments: argparse.Namespace) -> Presentation:
 
 def bench_request(arguments: argparse.Namespace) -> BenchRequest:
     """What is to be measured. Raises UsageError."""
-    request = BenchRequest() if arguments.plan is None else read_request(Path(arguments.plan).expanduser())
+    request = BenchRequest() if arguments.plan is None else read_request(expanded(arguments.plan))
     if arguments.study:
         request = _study(request)
     given = {name: getattr(arguments, name, None) for name in BenchRequest.__struct_fields__}
@@ -243,7 +244,7 @@ def _require_llama_server(varied: Sequence[Setting], settings: Settings) -> None
 def level_folder() -> Path:
     """Where levels that were made are kept: below the user's cache folder, or EDGETOP_CACHE_DIR."""
     chosen = os.environ.get("EDGETOP_CACHE_DIR", "")
-    return (Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("edgetop")) / "levels"
+    return (expanded(chosen) if chosen else platformdirs.user_cache_path("edgetop")) / "levels"
 
 
 def say_sizes(request: BenchRequest, settings: Settings) -> None:
@@ -337,7 +338,7 @@ def _quality(asked: bool | str) -> QualityPlan | None:
         return None
     if asked is True:
         return QualityPlan(text=reading_text())
-    path = Path(str(asked)).expanduser()
+    path = expanded(str(asked))
     try:
         with path.open("rb") as file:
             data = file.read(LARGEST_TEXT_BYTES + 1)

@@ -19,7 +19,14 @@ from edgetop.commands.inputs import reader_of, sessions_folder
 from edgetop.commands.output import Column, print_error, print_status, table, write_data, write_json, write_listing
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import ModelError, UsageError
-from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_rate, format_seconds, format_significant
+from edgetop.core.format import (
+    NOT_AVAILABLE,
+    format_bytes,
+    format_rate,
+    format_seconds,
+    format_significant,
+    format_time,
+)
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import Assessment, RunTarget, Thresholds, Workload, assess
@@ -518,7 +525,7 @@ HISTORY_COLUMNS: tuple[Column[HistoryRow], ...] = (
         "started_at",
         lambda row: row.outcome.started_at,
         "STARTED",
-        lambda row: row.outcome.started_at[:16].replace("T", " "),
+        lambda row: format_time(row.outcome.started_at),
     ),
     Column(
         "model",

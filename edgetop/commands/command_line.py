@@ -56,15 +56,16 @@ def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
     destination = f"option_{option.name}"
     if option.is_switch:
         group.add_argument(
-            *option.flags, dest=destination, action="store_const", const=option.switched, default=None, help=option.help
-        )
+            *option.flags, dest=destination, action="store_const", const=option.switched, default=argparse.SUPPRESS,
+            help=option.help,
+        )  # fmt: skip
         return
     group.add_argument(
         *option.flags,
         dest=destination,
         metavar=option.metavar,
         action="append" if option.is_list else "store",
-        default=None,
+        default=argparse.SUPPRESS,
         help=option.help.replace("%", "%%"),
     )
 
@@ -80,8 +81,19 @@ def parser_of(named: str) -> Parser:
     if not named:
         _describe_all(parser)
     verb.add_arguments(parser)
+    for _, _, further in sub_parsers(parser):
+        add_options(further, {"general"})
     add_options(parser, verb.sections, verb.replaced, verb.more)
     return parser
+
+
+def verb_first(given: list[str]) -> list[str]:
+    """The command line with a verb before the flags that every verb takes, such as --config FILE."""
+    flags = {flag: option for option in OPTIONS if option.section == "general" for flag in option.flags}
+    at = 0
+    while at < len(given) and (option := flags.get(given[at].partition("=")[0])) is not None:
+        at += 1 if option.is_switch or "=" in given[at] else 2
+    return [given[at], *given[:at], *given[at + 1 :]] if at < len(given) and given[at] in VERBS else given
 
 
 def actions_of(parser: argparse.ArgumentParser) -> list[argparse.Action]:

@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgetop.commands.output import print_status, table, write_data, write_json
-from edgetop.settings.config_file import config_template, set_in_file, settings_by_name, settings_rows, unset_in_file
+from edgetop.commands.output import print_error, print_status, table, write_data, write_json
+from edgetop.settings.config_file import (
+    config_template,
+    problems_of,
+    set_in_file,
+    settings_by_name,
+    settings_rows,
+    unset_in_file,
+)
 from edgetop.settings.resolve import Settings, default_config_file, setting_named
 
 
@@ -20,12 +27,15 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     elif arguments.template:
         write_data(config_template())
     elif arguments.json:
-        write_json({"file": str(file), "exists": file.is_file(), "settings": settings_by_name(settings)})
+        told = {"file": str(file), "exists": file.is_file(), "settings": settings_by_name(settings)}
+        write_json({**told, **({"problems": problems_of(settings)} if settings.problems else {})})
     else:
         write_data(table(settings_rows(settings)))
         print_status(
             f"file: {file}{'' if file.is_file() else ' (there is none; `edgetop config --template` prints one)'}"
         )
+        for problem in settings.problems:
+            print_error(problem.what, problem.hint)
     return 0
 
 

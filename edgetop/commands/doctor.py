@@ -6,7 +6,6 @@ import argparse
 import os
 import platform
 import select
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from edgetop.commands.power_findings import (
     source_rows,
 )
 from edgetop.core.engine_settings import EngineInfo
+from edgetop.core.format import format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
@@ -36,9 +36,10 @@ from edgetop.inference.llama.build import BUILD_COMMAND, Advice, engine_advice, 
 from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.protocol import Hello
 from edgetop.inference.server.detection import ServerProbe, probe
+from edgetop.io.terminal import terminal_size
 from edgetop.live.tuned import TunedError, TunedModel, load_tuned, tuned_file
 from edgetop.settings import options
-from edgetop.settings.config_file import settings_by_name, settings_rows
+from edgetop.settings.config_file import problems_of, settings_by_name, settings_rows
 from edgetop.settings.resolve import Settings, default_config_file
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
@@ -109,7 +110,7 @@ def examine_engine(engine: str, sysroot: Path, *, has_nvidia: bool) -> EngineFin
 def examine_terminal() -> TerminalFindings:
     """Size, colours and characters."""
     environment = os.environ
-    columns, lines = shutil.get_terminal_size()
+    columns, lines = terminal_size()
     locale = next((environment[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(name)), "")
     utf8 = "utf8" in locale.lower().replace("-", "")
     is_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
@@ -180,6 +181,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
                 "sensors": sensors,
                 "terminal": terminal,
                 "settings": settings_by_name(settings),
+                **({"settings_problems": problems_of(settings)} if settings.problems else {}),
                 "tuned": tuned,
                 "folders": dict(folders),
             }
@@ -190,7 +192,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         _print("sensors", _sensor_rows(sensors))
         _print("power", _power_rows(sensors.power))
         _print("terminal", _terminal_rows(terminal))
-        _print("settings", [["", *row] for row in settings_rows(settings)])
+        wrong = [row for each in settings.problems for row in (["no", "", each.what], ["", "", f"-> {each.hint}"])]
+        _print("settings", [*wrong, *(["", *row] for row in settings_rows(settings))])
         _print("tuned", _tuned_rows(tuned))
         _print("folders", [["", name, text] for name, text in folders])
     if server is not None:
@@ -278,7 +281,7 @@ def _tuned(settings: Settings) -> list[TunedModel] | Unavailable:
 def _tuned_rows(found: list[TunedModel] | Unavailable) -> list[list[str]]:
     if isinstance(found, Unavailable):
         return absent_rows({"defaults": found})
-    rows = [["ok", each.label, f"{each.words} ({each.tuned_at[:10]})"] for each in found]
+    rows = [["ok", each.label, f"{each.words} ({format_time(each.tuned_at)[:10]})"] for each in found]
     return rows or [["", "none", "`edgetop tune MODEL` finds the best settings of a model here"]]
 
 

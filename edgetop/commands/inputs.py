@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
-from edgetop.io.files import data_folder
+from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option
 from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
@@ -140,7 +140,7 @@ def _engine_name(name: str) -> str:
     server, _, program = name.partition("=")
     if server == SERVER_ENGINE:
         # A name without a folder is looked for as programs are.
-        return f"{server}={Path(program).expanduser().absolute()}" if "/" in program else name
+        return f"{server}={expanded(program).absolute()}" if "/" in program else name
     kind, colon, file = name.partition(":")
     return f"{kind}:{Path(file).absolute()}" if colon else name
 

@@ -15,7 +15,7 @@ from edgetop.commands.output import print_status, write_data
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import with_duty
-from edgetop.core.format import format_bytes
+from edgetop.core.format import format_bytes, format_time
 from edgetop.io.files import write_atomically
 from edgetop.report.page import Recorded, report_page
 from edgetop.session.compare.compare import compare
@@ -55,7 +55,7 @@ def report_of(paths: Sequence[Path], duty: Duty | None = None) -> str:
     """
     results = read_all(paths, duty)
     recorded = [_recorded(Path(result.origin), duty) if result.kind == "session" else None for result in results]
-    written_at = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    written_at = format_time(datetime.now(timezone.utc).isoformat())
     return report_page(compare(results), recorded, written_at=written_at)
 
 

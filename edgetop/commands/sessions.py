@@ -25,7 +25,7 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells, with_duty
-from edgetop.core.format import format_bytes, format_duration, format_seconds
+from edgetop.core.format import format_bytes, format_duration, format_seconds, format_time
 from edgetop.core.records import LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.session.file import SessionFile, SessionHead, TurnEntry
@@ -77,7 +77,7 @@ def _overview(path: Path, file: SessionFile) -> list[list[str]]:
     machine = ", ".join(text for text in (device.hostname, device.model or device.cpu, device.system) if text)
     rows = [
         ["session", f"{file.id}, {path}"],
-        ["started", f"{file.started_at}, {format_duration(file.duration_us / US_PER_S)} long"],
+        ["started", f"{format_time(file.started_at)}, {format_duration(file.duration_us / US_PER_S)} long"],
         ["device", machine],
         ["model", models_of(file) or "none was loaded"],
     ]
@@ -244,7 +244,7 @@ def _told(path: Path) -> list[str]:
         size = format_bytes(path.stat().st_size)
     except (SessionFileError, OSError):
         return [str(path), "", "", "cannot be read"]
-    return [str(path), head.started_at[:16].replace("T", " "), size, models_of(head) or "no model"]
+    return [str(path), format_time(head.started_at), size, models_of(head) or "no model"]
 
 
 Action = Callable[[Store, argparse.Namespace], int]

@@ -27,6 +27,7 @@ from edgetop.commands.inputs import live_options, open_store
 from edgetop.commands.output import Column, clear_progress, print_error, print_status, show_progress, write_listing
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
+from edgetop.core.format import format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.inference.catalog import last_model, resolve
@@ -95,7 +96,7 @@ TUNED_COLUMNS: tuple[Column[TunedModel], ...] = (
         Column(name)
         for name in ("model", "n_threads", "n_threads_batch", "n_ubatch", "kv_type", "flash_attn", "cpu_mask", "goal")
     ),
-    Column("tuned_at", heading="TUNED", text=lambda tuned: tuned.tuned_at[:10]),
+    Column("tuned_at", heading="TUNED", text=lambda tuned: format_time(tuned.tuned_at)[:10]),
 )
 
 

@@ -356,6 +356,8 @@ class Verb(NamedTuple):
     """Settings of the sections whose flags mean nothing to this verb, or something more and are among the arguments."""
     more: tuple[Option[object], ...] = ()
     """Settings of other sections that it takes as well."""
+    repairs: bool = False
+    """It works with settings that cannot be read, and says which those are."""
 
 
 _MODEL: tuple[Section, ...] = (
@@ -370,7 +372,10 @@ VERBS: dict[str, Verb] = {
         "GGUF models found on this machine, or what a server offers", ("search", "server", "general"), _add_formats
     ),
     "doctor": Verb(
-        "sensors, engine, terminal: what works, what doesn't, and how to fix it", (*_MODEL, "screen"), _add_json
+        "sensors, engine, terminal: what works, what doesn't, and how to fix it",
+        (*_MODEL, "screen"),
+        _add_json,
+        repairs=True,
     ),
     "engine": Verb(
         "llama.cpp: which one is used, install the portable one, build one for this processor",
@@ -420,10 +425,15 @@ VERBS: dict[str, Verb] = {
         _add_replay,
     ),
     "report": Verb("sessions as one HTML file that opens offline", ("storage", "use", "general"), _add_report),
-    "config": Verb("show settings and where each comes from; change the configuration file", ("general",), _add_config),
+    "config": Verb(
+        "show settings and where each comes from; change the configuration file",
+        ("general",),
+        _add_config,
+        repairs=True,
+    ),
     "keys": Verb("every action of the screens, and its keys; [keys] of the configuration", ("general",), _add_json),
-    "completion": Verb("a script that completes these command lines with Tab", (), _add_completion),
-    "man": Verb("the manual page: `edgetop man | man -l -`", (), _add_nothing),
+    "completion": Verb("a script that completes these command lines with Tab", ("general",), _add_completion),
+    "man": Verb("the manual page: `edgetop man | man -l -`", ("general",), _add_nothing),
 }
 
 DEFAULT_VERB = "chat"

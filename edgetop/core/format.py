@@ -6,6 +6,7 @@ A missing number is `None` and reads `n/a`; it is never a zero.
 from __future__ import annotations
 
 import math
+from datetime import datetime
 
 NOT_AVAILABLE = "n/a"
 LEAST, MOST = 1e-9, 1e18
@@ -65,6 +66,14 @@ def format_duration(span_s: float | None) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
+
+
+def format_time(stamp: str) -> str:
+    """A moment of a file, ISO 8601, on this machine's clock and with its zone; text that is no moment stays."""
+    try:
+        return datetime.fromisoformat(stamp.replace("Z", "+00:00")).astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    except (ValueError, OverflowError):
+        return stamp
 
 
 def format_clock(span_s: float) -> str:

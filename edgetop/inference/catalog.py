@@ -23,7 +23,7 @@ from edgetop.core.gguf import GgufHeader
 from edgetop.core.model_names import HubModel, SplitPart, choose, nothing_chosen, parse, part_of, parts
 from edgetop.core.model_purpose import purpose_of
 from edgetop.core.text import one_line
-from edgetop.io.files import write_atomically
+from edgetop.io.files import expanded, write_atomically
 from edgetop.io.model_file import is_certain, lacks_parts, read_model_header
 
 
@@ -298,7 +298,7 @@ def resolve(
         return _default(last_used)
     if text.startswith("hf:"):
         return _from_hub(text, folders, environment)
-    path = Path(text).expanduser()
+    path = expanded(text)
     if path.is_file():
         return path.absolute()
     if path.is_dir():

@@ -19,6 +19,7 @@ from edgetop.inference.child_process import die_with_parent
 from edgetop.inference.engine import Engine, Stop, StopFlags
 from edgetop.inference.protocol import Choose, Command, Generate, Hello, Load, Measure, Perplexity, Quit
 from edgetop.inference.wire import ParentGoneError, ReportSender
+from edgetop.io.log import inherit_log
 
 _RECEIVE_BYTES = 65536
 
@@ -108,6 +109,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--stop", type=int, required=True)
     parser.add_argument("--engine", default="llama")
     options = parser.parse_args(arguments)
+    inherit_log()
     _leave_foreground()
     die_with_parent()
     connection = socket.socket(fileno=options.socket)

@@ -3,20 +3,58 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from edgetop.core.errors import UsageError
+from edgetop.core.text import one_line
+
 FILE_SUFFIX = ".json"
 JOURNAL_SUFFIX = ".journal"
+
+
+def expanded(text: str) -> Path:
+    """A path that a person wrote, `~` being the home folder. Raises UsageError where there is no such home."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        user = text.split("/", 1)[0]
+        raise UsageError(
+            f"{one_line(text)}: there is no home folder {one_line(user)}", "write the whole path"
+        ) from None
+
+
+def ensure_home() -> Path | None:
+    """Have a home folder where the user has none, as in containers and services: a temporary one, which is returned.
+
+    Otherwise configuration and state would be looked for below `/` or in the working folder. Raises OSError.
+    """
+    home = os.environ.get("HOME")
+    if home is None:
+        home = os.path.expanduser("~")  # noqa: PTH111 - Path.home() raises
+    if os.path.isabs(home) and os.path.isdir(home):  # noqa: PTH112, PTH117 - pathlib is slower, and every start does this
+        return None
+    import tempfile  # noqa: PLC0415 - as in `replacement`
+
+    folder = Path(tempfile.gettempdir()) / f"edgetop-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        import tempfile  # noqa: PLC0415 - as in `replacement`
+
+    folder = Path(tempfile.mkdtemp(prefix="edgetop-"))
+    os.environ["HOME"] = str(folder)
+    return folder
 
 
 def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """The folder of sessions: below EDGETOP_DATA_DIR if that is set, else below the user's data folder."""
     chosen = environ.get("EDGETOP_DATA_DIR", "")
     if chosen:
-        return Path(chosen).expanduser() / "sessions"
+        return expanded(chosen) / "sessions"
     from platformdirs import user_data_path  # noqa: PLC0415 - not needed where the folder was chosen
 
     return user_data_path("edgetop") / "sessions"
@@ -28,6 +66,8 @@ def replacement(path: Path) -> Iterator[Path]:
 
     On an exception it is removed and `path` stays as it was. Raises OSError.
     """
+    import tempfile  # noqa: PLC0415 - `--help` imports this module, and makes no files
+
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)

@@ -32,6 +32,7 @@ from msgspec import Struct
 from edgetop.core.clock import monotonic_us
 from edgetop.core.errors import ModelError
 from edgetop.core.text import one_line
+from edgetop.io.log import log
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
@@ -209,13 +210,15 @@ def send(
     connection.auto_open = 0
     try:
         connection.request(method, target, body=body, headers=sent)
-        return HttpResponse(url, where, connection, connected)
+        response = HttpResponse(url, where, connection, connected)
     except BaseException as error:
         connection.close()
         connected.hang_up()
         if isinstance(error, http.client.HTTPException | OSError | ValueError):
             raise _no_answer(error, where) from error
         raise
+    log("servers", f"{method} {shown(url)}: {response.status}")
+    return response
 
 
 def get(
@@ -345,10 +348,18 @@ def _proxy(parts: SplitResult) -> SplitResult | None:
     named = proxies.get(parts.scheme) or proxies.get("all")
     if not named:
         return None
-    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    try:
+        proxy = urlsplit(named if "://" in named else f"http://{named}")
+        proxy.port  # noqa: B018 - it is read here
+    except ValueError as error:
+        raise RequestError(
+            f"The environment's {parts.scheme}_proxy is no address: {one_line(str(error))}.",
+            "Write it as http://HOST:PORT, or unset it.",
+        ) from None
     if proxy.scheme != "http" or not proxy.hostname:
         raise RequestError(
-            f"The environment names a {one_line(proxy.scheme)} proxy.", "Only http:// proxies are supported."
+            f"The environment's {parts.scheme}_proxy is no http:// proxy.",
+            "Only http://HOST:PORT is supported; without a proxy, unset it.",
         )
     return proxy
 

@@ -39,6 +39,7 @@ from edgetop.inference.protocol import (
     TextScored,
     Waiting,
 )
+from edgetop.io.log import log
 from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, TAKEN_BACK, ChatHistory
 from edgetop.session.turn import Turn
 
@@ -281,6 +282,7 @@ class Conversation:
             case ModelLoaded():
                 self.model, self.phase = report, "ready"
                 self._record(report)
+                self._note_lock(report)
             case LoadFailed():
                 self.phase = "no_model"
                 self._answer_after_load = False
@@ -291,6 +293,7 @@ class Conversation:
                 self.phase = "ready"
             case Waiting() | Noted() | Log():
                 self._note(report)
+        _log_report(report)
         self._listener(report)
         if self._next_load is not None and self.phase in {"ready", "no_model"}:
             (path, settings), self._next_load = self._next_load, None
@@ -421,6 +424,11 @@ class Conversation:
     def _event(self, kind: str, text: str) -> None:
         self._record(Event(t_us=self._clock(), kind=kind, text=text))
 
+    def _note_lock(self, loaded: ModelLoaded) -> None:
+        if self._settings.load_mode == "mlock" != loaded.settings.load_mode:
+            what = "The kernel did not let the weights be locked in memory (mlock); they are only mapped."
+            self._notify(what, "Raise `ulimit -l`, or LimitMEMLOCK= of a service.", "warning")
+
     def _notify(self, text: str, hint: str, severity: Literal["note", "warning", "error"]) -> None:
         self._listener(Notice(text=text, hint=hint, severity=severity))
 
@@ -434,3 +442,13 @@ def _cpu_time_s(pid: int) -> float | None:
     except psutil.Error:
         return None
     return float(times.user + times.system)
+
+
+def _log_report(report: Report) -> None:
+    match report:
+        case Hello():
+            log("engine", f"process {report.pid} is {report.engine.missing or report.engine.label}")
+        case LoadFailed():
+            log("engine", f"load failed, {report.reason}: {report.message}")
+        case Log():
+            log("engine", f"{report.level}: {report.text}")

@@ -17,14 +17,17 @@ from edgetop.core.records import (
     DeviceInfo,
     Event,
     ModelLoaded,
+    Predicted,
     Record,
     ServiceSeen,
     SessionKind,
     SessionStarted,
     Tokens,
+    TurnFinished,
     TurnStarted,
 )
 from edgetop.core.sources import Unavailable
+from edgetop.io.log import log
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import Session, new_session_id
@@ -100,6 +103,7 @@ class Recorder:
             record = _without_text(record)
         self.session.apply(record)
         self._keep(record)
+        _log_record(record)
         if isinstance(record, TurnStarted):
             self._note_power_source(record.t_us)
 
@@ -227,6 +231,26 @@ class RecordedSession:
             inventory, self._inventory = self._inventory, None
             self._sampler = Sampler(inventory.result())
             self._sampler.start()
+
+
+def _log_record(record: Record) -> None:
+    """Everything but readings and texts."""
+    match record:
+        case ModelLoaded(model=model, engine=engine):
+            log("engine", f"{model.name} {model.quantization} loaded by {engine.label} in {record.load_s:.2f} s")
+            log("engine", f"settings {record.settings}")
+            log("engine", f"memory {record.memory}")
+        case TurnStarted():
+            log("engine", f"turn {record.turn} begins")
+        case TurnFinished():
+            tokens = f"{record.prompt_tokens} + {record.generated_tokens} tokens"
+            log("engine", f"turn {record.turn} ends: {record.stop_reason}, {tokens} {record.error}")
+        case Predicted():
+            log("decisions", f"expected: {record.prediction}")
+        case ServiceSeen():
+            log("servers", f"{record.kind} seen")
+        case Event():
+            log("decisions", f"{record.kind}: {record.text}")
 
 
 def _without_text(record: Record) -> Record:

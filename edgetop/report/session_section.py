@@ -17,6 +17,7 @@ from edgetop.core.format import (
     format_duration,
     format_seconds,
     format_significant,
+    format_time,
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.records import LoadEntry
@@ -131,7 +132,7 @@ def facts_of(file: SessionFile) -> dict[str, list[Fact]]:
         "Servers that were watched": _watch_facts(file),
         "Session": [
             ("id", file.id),
-            ("started", file.started_at),
+            ("started", format_time(file.started_at)),
             ("length", format_duration(file.duration_us / US_PER_S)),
             ("recorded by", f"edgetop {file.edgetop_version}"),
             ("tags", ", ".join(file.tags)),

@@ -19,7 +19,7 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.tokens import Energy
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import Summary, WatchFigures
-from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
+from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
 from edgetop.core.quantity import Interval, plus_minus
 from edgetop.core.text import distinct, one_line
 from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder
@@ -225,9 +225,6 @@ def _stem(session_id: str, started_at: str, model_hint: str) -> str:
     return "-".join(part for part in (digits[:8], digits[8:14], model, identity) if part)
 
 
-MINUTES: Final = len("2026-10-12 14:03")
-
-
 class SessionEntry(Struct, frozen=True, kw_only=True):
     """A session in a list. An empty text or `None` is not known."""
 
@@ -263,7 +260,7 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
     def started(self) -> str:
         """To the minute; the name of a file that cannot be read."""
         head = self.listed.head
-        return self.listed.path.name if head is None else head.started_at[:MINUTES].replace("T", " ")
+        return self.listed.path.name if head is None else format_time(head.started_at)
 
     def matches(self, words: Iterable[str]) -> bool:
         """Whether each of the words is part of the device, the model, the quantization or a tag, whatever its case."""
@@ -322,7 +319,7 @@ class ListColumn(NamedTuple):
 
 COLUMNS: Final[Sequence[ListColumn]] = (
     ListColumn("#", lambda entry: str(entry.listed.number), lambda entry: entry.listed.number),
-    ListColumn("STARTED", lambda entry: entry.started, lambda entry: entry.started),
+    ListColumn("STARTED", lambda entry: entry.started, lambda entry: getattr(entry.listed.head, "started_at", "")),
     ListColumn("DEVICE", lambda entry: one_line(entry.device), lambda entry: entry.device.casefold() or None),
     ListColumn("MODEL", lambda entry: one_line(entry.model), lambda entry: entry.model.casefold() or None),
     ListColumn("QUANT", lambda entry: one_line(entry.quantization), lambda entry: entry.quantization or None),

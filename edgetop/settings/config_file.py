@@ -137,7 +137,7 @@ def _read(file: Path) -> TOMLDocument:
     from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415 - the same
 
     try:
-        return tomlkit.parse(file.read_bytes().decode("utf-8"))
+        return tomlkit.parse(file.read_bytes().decode("utf-8-sig"))
     except FileNotFoundError:
         return tomlkit.document()
     except OSError as error:
@@ -225,6 +225,11 @@ def settings_rows(settings: Settings) -> list[list[str]]:
         [f"{option.section}.{option.name}", f"{shown(settings[option])} ({settings.origin(option)})"]
         for option in options.OPTIONS
     ]
+
+
+def problems_of(settings: Settings) -> list[dict[str, str]]:
+    """What could not be read, for JSON."""
+    return [{"problem": each.what, "hint": each.hint} for each in settings.problems]
 
 
 def settings_by_name(settings: Settings) -> dict[str, Any]:

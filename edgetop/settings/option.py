@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_args
 
 from edgetop.core.errors import UsageError
+from edgetop.io.files import expanded
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -149,7 +150,10 @@ def path(value: str) -> Path:
     """A path, `~` being the home folder."""
     if not value or "\0" in value:
         raise ValueError("a path")
-    return Path(value).expanduser()
+    try:
+        return expanded(value)
+    except UsageError as error:
+        raise ValueError(f"a path; {error.what.rpartition(': ')[2]}") from None
 
 
 def one_path(value: str) -> tuple[Path, ...]:

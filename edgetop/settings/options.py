@@ -413,8 +413,18 @@ VERBOSE: Final = Option[bool](
     switch,
     short="-v",
     default=False,
-    help="print more: the engine's log, and where an error comes from",
-    about="Prints the traceback of an error, and llama.cpp's log.",
+    help="print more: the engine's log",
+    about="Prints llama.cpp's log. Where an error comes from is written by --log.",
+)
+
+LOG: Final = Option[Path | None](
+    "general",
+    path,
+    "FILE",
+    help="append to this file what engine, sensors and servers do and what is decided, with times; no prompts, no keys",
+    about="For a report of something that goes wrong: also the trace of an internal error, which is printed nowhere. "
+    "Neither prompts nor replies nor keys are written, and only its owner can read the file.",
+    example="edgetop.log",
 )
 
 MODEL: Final = Option[str | None](

@@ -6,13 +6,13 @@ import copy
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
-from edgetop.settings.option import Option, Section, parse_value
+from edgetop.settings.option import Option, Section, key_value, one_text, parse_value, text
 
 if TYPE_CHECKING:
     from edgetop.core.energy.duty import Price
@@ -37,13 +37,19 @@ class Settings:
     """The value of every setting: `settings[options.CTX]`."""
 
     def __init__(
-        self, resolved: Mapping[str, Origin], config_file: Path | None, keys: tuple[KeyChoice, ...] = ()
+        self,
+        resolved: Mapping[str, Origin],
+        config_file: Path | None,
+        keys: tuple[KeyChoice, ...] = (),
+        problems: tuple[UsageError, ...] = (),
     ) -> None:
         self._resolved = resolved
         self.keys = keys
         """What the configuration file says of keys; the screens know which there are."""
         self.config_file = config_file
         """The configuration file that was read; `None` if there is none."""
+        self.problems = problems
+        """What could not be read, where defaults stand for it; only for verbs that repair."""
 
     def __getitem__(self, option: Option[T]) -> T:
         return cast("T", self._resolved[option.name].value)
@@ -59,20 +65,49 @@ class Settings:
         return self._resolved[option.name].origin
 
 
-def resolve(flags: Mapping[str, Sequence[str] | str | None], environment: Mapping[str, str] = os.environ) -> Settings:
+def resolve(
+    flags: Mapping[str, Sequence[str] | str | None],
+    environment: Mapping[str, str] = os.environ,
+    *,
+    repairing: bool = False,
+) -> Settings:
     """Settle every setting.
 
     `flags` holds what the command line gave, by name of the setting: text, several texts, or `None`.
-    Raises UsageError for a value that cannot be read, an unreadable configuration file, or a key nobody knows.
+    Raises UsageError for a value that cannot be read, an unreadable configuration file, or a key nobody knows; with
+    `repairing` only for flags, and the rest are the settings' problems.
     """
-    config_file = _config_file(flags, environment)
-    config = _read_config(config_file) if config_file is not None else {}
-    keys = config.pop("keys", None)
-    resolved = {
-        option.name: _resolve_one(option, flags.get(option.name), environment, config, config_file)
-        for option in options.OPTIONS
-    }
-    return Settings(resolved, config_file, () if keys is None else _key_choices(keys, config_file))
+    problems: list[UsageError] = []
+
+    def tolerated(error: UsageError) -> None:
+        if not repairing:
+            raise error
+        problems.append(error)
+
+    def resolved_one(option: Option[T], config: Mapping[str, Mapping[str, object]]) -> Origin:
+        try:
+            return _resolve_one(option, flags.get(option.name), environment, config, config_file)
+        except UsageError as error:
+            if flags.get(option.name) is not None:
+                raise
+            tolerated(error)
+            return Origin(option.default, DEFAULT)
+
+    config_file: Path | None = None
+    config_file = _config_file(resolved_one(options.CONFIG, {}), tolerated)
+    config: dict[str, dict[str, object]] = {}
+    try:
+        config = {} if config_file is None else _read_config(config_file, tolerated)
+    except UsageError as error:
+        tolerated(error)
+    keys: tuple[KeyChoice, ...] = ()
+    if "keys" in config:
+        try:
+            keys = _key_choices(config.pop("keys"), config_file)
+        except UsageError as error:
+            tolerated(error)
+    resolved = {option.name: resolved_one(option, config) for option in options.OPTIONS}
+    return Settings(resolved, config_file, keys, tuple(problems))
 
 
 def _key_choices(table: object, config_file: Path | None) -> tuple[KeyChoice, ...]:
@@ -93,26 +128,25 @@ def default_config_file() -> Path:
     return user_config_path("edgetop", appauthor=False) / "config.toml"
 
 
-def _config_file(flags: Mapping[str, Sequence[str] | str | None], environment: Mapping[str, str]) -> Path | None:
-    chosen = _resolve_one(options.CONFIG, flags.get("config"), environment, {}, None)
+def _config_file(chosen: Origin, on_missing: Callable[[UsageError], None]) -> Path | None:
     if isinstance(chosen.value, Path):
         if not chosen.value.is_file():
-            raise UsageError(
-                f"{chosen.origin}: there is no configuration file {chosen.value}",
-                "name one that exists, or leave it out",
-            )
+            what = f"{chosen.origin}: there is no configuration file {chosen.value}"
+            on_missing(UsageError(what, "name one that exists, or leave it out"))
         return chosen.value
     usual = default_config_file()
     return usual if usual.is_file() else None
 
 
-def _read_config(file: Path) -> dict[str, dict[str, object]]:
+def _read_config(file: Path, on_unknown: Callable[[UsageError], None]) -> dict[str, dict[str, object]]:
     if sys.version_info >= (3, 11):
         import tomllib  # noqa: PLC0415 - only with a configuration file
     else:
         import tomli as tomllib  # noqa: PLC0415 - the same
     try:
-        tables: dict[str, dict[str, object]] = tomllib.loads(file.read_text("utf-8"))
+        tables: dict[str, dict[str, object]] = tomllib.loads(file.read_text("utf-8-sig"))
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise UsageError(
             f"cannot read {file}: {error.strerror}", "make it readable, or choose another with --config"
@@ -127,16 +161,19 @@ def _read_config(file: Path) -> dict[str, dict[str, object]]:
         if not option.flag_only and option is not options.CONFIG
     }
     sections = {section for section, _ in known} | {"keys"}
-    for section, table in tables.items():
+    for section, table in [*tables.items()]:
         if section == "keys":
             continue
         if section == "server" and isinstance(table, dict) and "keys" in table:
             table["server_keys"] = table.pop("keys")
         if section not in sections or not isinstance(table, dict):
-            raise _unknown(file, f"table [{section}]", section, sections)
+            on_unknown(_unknown(file, f"table [{section}]", section, sections))
+            del tables[section]
+            continue
         for name in table:
             if (section, name) not in known:
-                raise _unknown(file, f"setting {name!r} in [{section}]", name, {n for s, n in known if s == section})
+                names = {n for s, n in known if s == section}
+                on_unknown(_unknown(file, f"setting {name!r} in [{section}]", name, names))
     return tables
 
 
@@ -157,7 +194,7 @@ def _resolve_one(
         return _parsed(option, [flag] if isinstance(flag, str) else flag, option.flags[-1])
     if option.flag_only:
         return Origin(option.default, DEFAULT)
-    if option.env in environment:
+    if environment.get(option.env):
         given = environment[option.env]
         # A variable holds several folders as PATH does; a text may hold anything, so it stays one.
         texts = [part for part in given.split(os.pathsep) if part] if option.name == "model_dir" else [given]
@@ -191,6 +228,17 @@ def _parsed(option: Option[T], texts: Sequence[str], where: str, shown: str = ""
 
 def _joined(values: Iterable[object]) -> tuple[object, ...]:
     return tuple(part for several in values if isinstance(several, tuple) for part in several)
+
+
+def loggable(settings: Settings) -> Iterator[str]:
+    """Every setting that somebody chose, for the log; texts, which may be prompts or passwords, without their value."""
+    for option in options.OPTIONS:
+        origin = settings.origin(option)
+        if origin != DEFAULT:
+            value = "given" if option.parse in {text, one_text, key_value} else settings[option]
+            yield f"{option.name} = {value} ({origin})"
+    for problem in settings.problems:
+        yield problem.what
 
 
 def setting_named(name: str) -> Option[object]:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import OUTSIDE_METERS, Channel, SourceInfo, Unavailable
+from edgetop.io.log import log
 from edgetop.telemetry.calibration import OwnCalibrations
 from edgetop.telemetry.host import Host, container, device_tree_compatible, is_android, is_virtual_machine
 from edgetop.telemetry.plugs import is_plug, plug
@@ -321,6 +322,13 @@ def take_inventory(
                 sources.append(found)
         if any(isinstance(found, UnavailableSource) and found.retry for found in results):
             late.append(probe)
+    for source in sources:
+        log(
+            "sensors",
+            f"{source.info.name} by {source.info.driver}: {', '.join(each.name for each in source.info.channels)}",
+        )
+    for each in absent:
+        log("sensors", f"{each.name}: {each.missing.reason}")
     return Inventory(tuple(sources), tuple(absent), tuple(late), adoption)
 
 

@@ -17,18 +17,21 @@ from types import FrameType
 from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 from textual import events
-from textual.app import App, ComposeResult, ReturnType
+from textual.app import ComposeResult, ReturnType
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
 from textual.screen import Screen, ScreenResultType
 
-from edgetop.core.errors import EdgetopError
+from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.text import one_line
 from edgetop.io.files import FILE_SUFFIX
+from edgetop.io.log import where_trace
+from edgetop.io.terminal import wait_for_foreground
 from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
 from edgetop.tui.keys import TABLES, KeyTables, ScreenKeys
 from edgetop.tui.screens.base import BaseScreen, keymap
 from edgetop.tui.styled_text import Span, line_of
+from edgetop.tui.terminal_driver import TerminalApp, TerminalDriver
 from edgetop.tui.themes import DEFAULT_THEME, EDGE, QUIET, load_theme, load_themes
 from edgetop.tui.widgets import LinesWidget
 
@@ -81,7 +84,7 @@ class Closable(Protocol):
         """End it; the file that it was saved in, where it is recorded. Raises StoreError."""
 
 
-class BaseApp(App[ReturnType]):
+class BaseApp(TerminalApp[ReturnType]):
     """An application with edgetop's themes and keys, which saves its session however it ends."""
 
     TITLE = "edgetop"
@@ -118,11 +121,7 @@ class BaseApp(App[ReturnType]):
     def get_driver_class(self) -> type[Driver]:
         """Edgetop's driver in place of Textual's for Linux."""
         usual = super().get_driver_class()
-        if usual.__name__ != "LinuxDriver":
-            return usual
-        from edgetop.tui.terminal_driver import TerminalDriver  # noqa: PLC0415 - not where there are no such terminals
-
-        return TerminalDriver
+        return TerminalDriver if usual.__name__ == "LinuxDriver" else usual
 
     def on_mount(self) -> None:
         """Handle signals."""
@@ -145,14 +144,22 @@ class BaseApp(App[ReturnType]):
             self.register_theme(theme)
 
     def run_to_end(self) -> None:
-        """Run until the user quits. Raises EdgetopError when an error in the screen ended it, StoreError unsaved."""
+        """Run until the user quits; what is started in the background waits until it is in the foreground.
+
+        Raises UsageError where that cannot be, StoreError unsaved, and what ended the screen against the user's will.
+        """
+        if not wait_for_foreground():
+            raise UsageError("the screen needs a terminal, and this job is in its background", "start it without &")
         try:
             self.run(mouse=self._mouse)
         finally:
             saved = self.save_session()
-        if self.return_code:
+        if self.failure is not None:
+            if isinstance(self.failure, EdgetopError | OSError | MemoryError):
+                raise self.failure
             where = f"; the session is in {saved}" if saved is not None else ""
-            raise EdgetopError(f"internal error: the screen had to end{where}", "please report it with the lines above")
+            what = f"{type(self.failure).__name__}: {self.failure}"
+            raise EdgetopError(f"internal error, please report it: {what}{where}", where_trace())
 
     def save_session(self) -> Path | None:
         """End the session and save it, once; the file, where it is recorded. Raises StoreError."""

@@ -6,6 +6,7 @@ each new figure, would be paid for by the model that decodes on the same cores.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import ClassVar, NamedTuple
@@ -18,7 +19,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from edgetop.core.text import one_line
+from edgetop.core.text import literal, one_line
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import KeySlot
 from edgetop.tui.styled_text import Line, Role, Span, changed_runs, fit, for_level, line_of, spread, width_of
@@ -211,6 +212,11 @@ class KeyBar(LinesWidget):
 LONGEST = 400
 
 
+def is_text(character: str) -> bool:
+    """Whether a typed character is part of a text: also those without a picture, which join letters and emoji."""
+    return character.isprintable() or unicodedata.category(character) == "Cf"
+
+
 class InputLine(LinesWidget, can_focus=True):
     """Gets all keys while it has the focus: Enter submits, Esc cancels. Pasted text is made harmless."""
 
@@ -275,8 +281,8 @@ class InputLine(LinesWidget, can_focus=True):
                 self._change("")
             case "ctrl+w":
                 self._change(self.text.rstrip()[: self.text.rstrip().rfind(" ") + 1])
-            case _ if event.character is not None and event.is_printable:
-                self._change(self.text + event.character)
+            case _ if event.character is not None and is_text(event.character):
+                self._change(self.text + literal(event.character))
 
     def on_paste(self, event: events.Paste) -> None:
         """Add what was pasted, in one line."""

@@ -54,6 +54,10 @@ class Tmux:
         """Give the window another size."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
+    def modes(self) -> str:
+        """Whether the program has asked for the mouse, and for the alternate screen: 1 or 0 each."""
+        return self._tmux("display-message", "-p", "#{mouse_any_flag} #{alternate_on}").strip()
+
     @property
     def text(self) -> str:
         """What is on the screen."""

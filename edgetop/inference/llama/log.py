@@ -111,6 +111,11 @@ def offloaded_layers(lines: list[Line]) -> int:
     return next((int(match[1]) for match in matches if match), 0)
 
 
+def lock_refused(lines: Sequence[Line]) -> bool:
+    """Whether the kernel did not let the weights be locked in memory; the library goes on without."""
+    return any("failed to mlock" in line.text for line in lines)
+
+
 def layer_devices(lines: Sequence[Line]) -> dict[str, list[int]]:
     """The layers on each device, from `layer  14 assigned to device RPC0, is_swa = 0`."""
     found: dict[str, list[int]] = {}

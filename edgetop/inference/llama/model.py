@@ -23,6 +23,7 @@ from edgetop.inference.llama.log import (
     LoadFailure,
     errors,
     explain_load_failure,
+    lock_refused,
     memory_breakdown,
     offloaded_layers,
     to_reports,
@@ -230,12 +231,19 @@ def load_model(
         raise _refused(lines, command)
     n_swa = 0 if chosen.swa_full else library.llama_model_n_swa(handle)
     context = Context(library, context_handle, n_swa=n_swa)
+    load_mode = "mmap" if lock_refused(lines) else chosen.load_mode
     return LoadedModel(
         handle=handle,
         context=context,
         vocabulary=Vocabulary(library, handle),
         info=_model_info(library, handle, command.path),
-        settings=replace(chosen, n_ctx=context.n_ctx, n_ubatch=context.n_ubatch, n_gpu_layers=n_gpu_layers),
+        settings=replace(
+            chosen,
+            n_ctx=context.n_ctx,
+            n_ubatch=context.n_ubatch,
+            n_gpu_layers=n_gpu_layers,
+            load_mode=load_mode,
+        ),
         memory=replace(memory_breakdown(lines), layers=layers),
         logs=tuple(to_reports(lines)),
     )

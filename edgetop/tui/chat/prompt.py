@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from textual import events, on
-from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
-from textual.keys import Keys
 from textual.message import Message
 from textual.widgets import TextArea
 
 from edgetop.core.text import literal
 from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
-from edgetop.tui.widgets import InputLine
+from edgetop.tui.widgets import InputLine, is_text
 
 HISTORY_MAX = 200
+
+LINE_MAX = 20_000
+"""Characters of a line that is shown whole."""
+
+_LONG_LINE = re.compile(f"[^\n]{{{LINE_MAX},}}")
 
 _LEFT_TO_THE_SCREEN = {"f6", "f7", "ctrl+c,super+c", "ctrl+z,super+z", "pageup", "pagedown"}
 """Keys of TextArea that mean something else on the screens of edgetop."""
 
 _ONLY_INSIDE = {"ctrl+v"}
 """Pastes what this process has copied, past `literal`; the terminal's own paste arrives as an event."""
-
-# Terminals without the Kitty protocol send Alt+Enter as Esc and Return, which Textual 8.2.8 takes for Enter alone.
-cast("dict[str, tuple[Keys, ...]]", ANSI_SEQUENCES_KEYS)["\x1b\r"] = (Keys.ControlJ,)
 
 
 class Prompt(TextArea, inherit_bindings=False):
@@ -79,6 +80,8 @@ class Prompt(TextArea, inherit_bindings=False):
         self._completions = completions
         self._offered: list[str] = []
         self._history: list[str] = []
+        self._folded: dict[str, str] = {}
+        """What stands in the prompt for a long line, and that line."""
         self._recalled = 0
         self._draft = ""
         self._editing_last = False
@@ -132,6 +135,8 @@ class Prompt(TextArea, inherit_bindings=False):
                 self._recall(-1)
             case "down" if self.navigator.is_last_wrapped_line(self.cursor_location):
                 self._recall(1)
+            case _ if event.character is not None and not event.is_printable and is_text(event.character):
+                self.insert(self._harmless(event.character))
             case _:
                 handled = False
         if event.key != "tab":
@@ -146,11 +151,29 @@ class Prompt(TextArea, inherit_bindings=False):
         self.insert(self._harmless(event.text))
 
     def _harmless(self, text: str) -> str:
-        """Every kind of line break becomes a newline, every other control character its symbol."""
-        return literal(text.replace("\r\n", "\n").replace("\r", "\n"), ascii=self._ascii)
+        """Every kind of line break becomes a newline, every other control character its symbol; long lines are folded.
+
+        TextArea wraps and draws a line anew for every key, which for a megabyte takes seconds.
+        """
+        text = literal(text.replace("\r\n", "\n").replace("\r", "\n"), ascii=self._ascii)
+        return _LONG_LINE.sub(self._fold, text) if len(text) > LINE_MAX else text
+
+    def _fold(self, line: re.Match[str]) -> str:
+        shown = next((shown for shown, folded in self._folded.items() if folded == line[0]), None)
+        if shown is None:
+            shown = f"[a line of {len(line[0])} characters, {len(self._folded) + 1}]"
+            self._folded[shown] = line[0]
+        return shown
+
+    def _whole(self) -> str:
+        """What is typed, with the long lines."""
+        text = self.text
+        for shown, line in self._folded.items():
+            text = text.replace(shown, line)
+        return text
 
     def _submit(self) -> None:
-        text = self.text
+        text = self._whole()
         if not text.strip():
             return
         if not self._history or self._history[-1] != text:

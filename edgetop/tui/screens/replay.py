@@ -21,7 +21,7 @@ from textual.timer import Timer
 
 from edgetop.core.clock import Clock, monotonic_us
 from edgetop.core.energy.duty import Price
-from edgetop.core.format import format_bytes_short, format_clock, format_significant
+from edgetop.core.format import format_bytes_short, format_clock, format_significant, format_time
 from edgetop.core.text import one_line
 from edgetop.session.replay import AlignmentName, Differences, Player, differences, prepare, tokens_until
 from edgetop.session.session import Session
@@ -127,7 +127,7 @@ def _facts(session: Session) -> dict[str, str]:
     facts = dict.fromkeys(DIFFERING, "")
     if device is not None and header is not None:
         facts["device"] = one_line(device.hostname)
-        facts["started"] = one_line(header.started_at[:16].replace("T", " "))
+        facts["started"] = one_line(format_time(header.started_at))
     if load is None:
         return {**facts, "model": "no model"}
     threads, layers = load.settings.n_threads, load.settings.n_gpu_layers

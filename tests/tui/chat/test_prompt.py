@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import pytest
 from textual import events, on
-from textual._xterm_parser import XTermParser
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.widgets import Static
@@ -66,9 +65,31 @@ async def test_a_new_line_is_not_sent(key: str) -> None:
         assert app.sent == ["a\nb"]
 
 
-def test_alt_enter_of_a_plain_terminal_is_not_taken_for_enter() -> None:
-    keys = [message.key for message in XTermParser().feed("\x1b\r") if isinstance(message, events.Key)]
-    assert keys == ["ctrl+j"]
+async def test_typed_characters_without_a_picture_stay_as_pasted_ones_do() -> None:
+    app = PromptApp()
+    word = "\u0645\u06cc\u200c\u062e\u0648 \U0001f468\u200d\U0001f469"
+    async with app.run_test() as pilot:
+        for character in (*word, "\xad", "\u202e"):
+            app.post_message(events.Key(character, character))
+        await pilot.press("enter")
+        app.post_message(events.Paste(f"{word}\xad\u202e"))
+        await pilot.pause()
+        await pilot.press("enter")
+        assert app.sent[0] == app.sent[1]
+        assert app.sent[0].startswith(word)
+        assert "\u202e" not in app.sent[0]
+
+
+async def test_a_line_of_a_megabyte_is_folded_and_sent_whole() -> None:
+    app = PromptApp()
+    line = "word " * 200_000
+    async with app.run_test() as pilot:
+        app.post_message(events.Paste(f"before\n{line}\nafter"))
+        await pilot.pause()
+        await pilot.press("x", "left", "left")
+        assert len(app.query_one(Prompt).text) < 100
+        await pilot.press("enter", "up", "enter")
+        assert app.sent == [f"before\n{line}\nafterx"] * 2
 
 
 async def test_grows_to_five_lines_and_shrinks_when_sent() -> None:

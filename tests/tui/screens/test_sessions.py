@@ -190,7 +190,7 @@ async def test_nothing_is_deleted_without_a_yes(start: Start, folder: Path) -> N
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot)
         await pilot.press("d")
-        await until_shown(pilot, "Delete 1, 2026-12-03 08:15, Llama-3.2-1B-Instruct Q4_0 for good? y/N:")
+        await until_shown(pilot, "Delete 1, 2026-12-03 08:15 UTC, Llama-3.2-1B-Instruct Q4_0 for good? y/N:")
         await pilot.press("n", "enter", "d", "enter", "d", "escape")
         await ready(pilot, "Enter Replay")
         assert len(list(folder.glob("*.json"))) == 13

@@ -1,0 +1,208 @@
+"""The process's terminal: standard streams, size, foreground, and what restores it after a kill.
+
+Everything here is needed before, without or after the screen, so nothing of Textual is.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import NamedTuple, TextIO
+
+from edgetop.core.errors import EdgetopError
+
+COLUMNS_MAX, LINES_MAX = 1000, 400
+"""No screen has more cells; a terminal that says so is not believed, since drawing them would take minutes."""
+
+FALLBACK = (80, 24)
+
+
+class TerminalSize(NamedTuple):
+    """In cells."""
+
+    columns: int
+    lines: int
+
+
+def terminal_size(fd: int = 1, environment: Mapping[str, str] = os.environ) -> TerminalSize:
+    """The size that the terminal itself says, within bounds.
+
+    COLUMNS and LINES, which many shells export once and nobody updates, count only where it says none, as on a serial
+    line.
+    """
+    try:
+        columns, lines = os.get_terminal_size(fd)
+    except OSError:
+        columns, lines = 0, 0
+    columns = columns or _number(environment.get("COLUMNS", "")) or FALLBACK[0]
+    lines = lines or _number(environment.get("LINES", "")) or FALLBACK[1]
+    return TerminalSize(min(columns, COLUMNS_MAX), min(lines, LINES_MAX))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+
+
+def take_streams() -> None:
+    """Have standard streams to rely on: closed ones become /dev/null, failures of others are told or ignored.
+
+    First of all, so that nothing that is opened later gets their numbers.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest free number, which is this one, since those below are open.
+            os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(fd, True)
+        if getattr(sys, name) is None:
+            stream = open(fd, "w" if fd else "r", encoding="utf-8", closefd=False)  # noqa: SIM115 - for good
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+    for name, kind in (("stdout", Output), ("stderr", Diagnostics)):
+        stream = getattr(sys, name)
+        setattr(
+            sys, name, kind(stream.buffer, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering)
+        )
+
+
+def discard(stream: io.TextIOWrapper | TextIO) -> None:
+    """Send what is still to be written to a stream that accepts nothing any more to /dev/null.
+
+    Python would try once more when it ends, and print a trace.
+    """
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    with suppress(OSError, ValueError):
+        os.dup2(nothing, stream.fileno())
+        io.TextIOWrapper.flush(stream) if isinstance(stream, io.TextIOWrapper) else stream.flush()
+    os.close(nothing)
+
+
+class OutputError(EdgetopError):
+    """What a command printed could not be delivered; a reader that has enough is no such error."""
+
+
+class Output(io.TextIOWrapper):
+    """Stdout whose failures say what failed. Raises OutputError, and BrokenPipeError as ever."""
+
+    def write(self, text: str) -> int:
+        """Write."""
+        with self._said():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._said():
+            super().flush()
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            discard(self)
+            raise OutputError(f"the output cannot be written: {error.strerror}") from None
+
+
+class Diagnostics(io.TextIOWrapper):
+    """Stderr that is lost where it cannot be written: a full disk or a closed pipe ends nothing that goes well."""
+
+    def write(self, text: str) -> int:
+        """Write as much as can be."""
+        try:
+            return super().write(text)
+        except OSError:
+            discard(self)
+            return len(text)
+
+    def flush(self) -> None:
+        """The same."""
+        try:
+            super().flush()
+        except OSError:
+            discard(self)
+
+
+def in_foreground(fd: int = 0) -> bool:
+    """Whether the terminal is ours to read from and to draw on."""
+    try:
+        return os.tcgetpgrp(fd) == os.getpgrp()
+    except OSError:
+        return True
+
+
+def wait_for_foreground(fd: int = 0) -> bool:
+    """Stop, as a job that reads from the terminal in the background does, until the shell says `fg`.
+
+    False where nobody can say that: the kernel does not stop a process group that no shell looks after (setsid(2)).
+    """
+    tries = 0
+    while not in_foreground(fd):
+        if tries == 3:
+            return False
+        before = signal.signal(signal.SIGTTIN, signal.SIG_DFL)
+        os.killpg(0, signal.SIGTTIN)
+        signal.signal(signal.SIGTTIN, before)
+        # Whoever `bg` has continued comes here, is not in the foreground, and stops again.
+        tries = tries + 1 if _is_orphaned() else 0
+    return True
+
+
+def _is_orphaned() -> bool:
+    return os.getsid(0) == os.getpid() or os.getppid() == 1
+
+
+RESTORE = (
+    "\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[?1016l\x1b[?1004l\x1b[?2004l\x1b[?2026l\x1b[<u"
+    "\x1b[0m\x1b[?7h\x1b[?1049l\x1b[?25h"
+)
+"""Ends mouse, focus, paste and keyboard reports, synchronized output, colours, and the alternate screen."""
+
+_GUARD = """read -r _ && exit
+printf %s "$1"
+stty "$2" <&1 || stty sane <&1"""
+
+
+class TerminalGuard:
+    """A small process that restores the terminal if this one is killed; it notices by a pipe that closes.
+
+    It is a shell, not a Python: one megabyte, and nothing to do. Where none can be started the screen goes without.
+    """
+
+    def __init__(self, fd: int = 1) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", _GUARD, "edgetop-guard", RESTORE, _stty_text(fd)],
+                stdin=subprocess.PIPE,
+                stdout=fd,
+                stderr=subprocess.DEVNULL,
+                # What ends or stops the job leaves it alone, and to set the terminal is allowed from another session.
+                start_new_session=True,
+            )
+        except (OSError, RuntimeError, termios.error):
+            return
+
+    def release(self) -> None:
+        """End it: the terminal is as it was."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.write(b"\n")
+                process.stdin.close()
+            process.wait()
+
+
+def _stty_text(fd: int) -> str:
+    """The terminal's attributes as `stty -g` of Linux has them: four flags, then the control characters."""
+    attributes = termios.tcgetattr(fd)
+    characters = [each if isinstance(each, int) else ord(each) for each in attributes[6]]
+    return ":".join(f"{number:x}" for number in (*attributes[:4], *characters))
