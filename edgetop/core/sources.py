@@ -176,6 +176,9 @@ def meter_of(info: SourceInfo, channel: Channel) -> Meter | None:
     )
 
 
+PROCESSOR_DEVICE = "processor"
+"""The `device` of meters of the one processor that a machine has: its RAPL package, and an APU's own sensor."""
+
 OUTSIDE = "use an outside meter: a smart plug, a USB-C meter, or any program with --power-exec"
 
 Property = str | float | bool
@@ -189,6 +192,7 @@ SensorFlag = Literal[
     "generic-calibration",  # corrected by a fit made on another board
     "assumed-scope",  # a program that does not say of what its watts are: they are taken as the board's input
     "slow",  # unfit for telling parts of a turn apart
+    "untried",  # this way of reading was never run on such a machine by its makers
 ]
 
 
@@ -272,6 +276,7 @@ CPU_QUOTA: Final = "cpu.quota_used_up"
 """The share of scheduling periods, in %, in which a control group's quota stopped us."""
 
 ENGINE_RSS: Final = "engine.rss"
+ENGINE_RSS_PEAK: Final = "engine.rss_peak"
 ENGINE_MAPPED: Final = "engine.mapped"
 ENGINE_ANONYMOUS: Final = "engine.anonymous"
 ENGINE_SWAP: Final = "engine.swap"

@@ -10,18 +10,24 @@ from typing import ClassVar
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.scopes import CHOOSE, SCOPE_LABELS
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant
 from edgetop.core.records import ModelLoaded, ReplyPart, Tokens, TurnFinished
+from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.live.history import as_markdown, code_blocks, estimated_tokens, harmless
+from edgetop.session.meters import choices_of, headline_of, meters_of
 from edgetop.session.turn import Turn
 from edgetop.settings.option import integer, real
 from edgetop.settings.options import OPTIONS
+
+AUTO = "auto"
+"""Of `/power`: no meter in particular."""
 
 
 class SettingError(ValueError):
@@ -198,6 +204,7 @@ class Chat(ABC):
                 self.note(loaded_line(event))
                 if event.model.template_note:
                     self.note(event.model.template_note)
+                self._offer_power()
             case LoadFailed(reason="cancelled"):
                 self.note(f"Loading was stopped; {self.HOW_TO_CHOOSE} chooses a model.")
             case LoadFailed():
@@ -252,6 +259,8 @@ class Chat(ABC):
                 self._open(argument)
             case "copy":
                 self._copy(argument)
+            case "power":
+                self._choose_power(argument)
             case "stats":
                 self.note(self._stats())
             case _:
@@ -347,6 +356,29 @@ class Chat(ABC):
             self.note(str(error))
         else:
             self.note(f"From the next prompt on: {argument}.")
+
+    def _offer_power(self) -> None:
+        """Where only the person knows which meter measures the device, say so, and how it is chosen."""
+        missing = headline_of(self.live.session, meters_of(self.live.session))
+        if isinstance(missing, Unavailable) and missing.hint.startswith(CHOOSE):
+            self.note(f"No energy yet: {missing.reason}.\n/power NAME chooses it.")
+
+    def _choose_power(self, name: str) -> None:
+        if name:
+            found = self.live.recorder.choose_power(None if name == AUTO else name)
+        else:
+            found = headline_of(self.live.session, meters_of(self.live.session))
+        if isinstance(found, Unavailable):
+            told = f"There is no power: {found}."
+        else:
+            told = f"Power comes from {' + '.join(meter.name for meter in found.meters)}, {SCOPE_LABELS[found.scope]}."
+        read = ", ".join(
+            each if power_w is None else f"{each} {format_significant(power_w)} W"
+            for each, power_w in choices_of(self.live.session).items()
+        )
+        if read and not name:
+            told += f"\nMeters: {read}.\n/power NAME chooses one, /power {AUTO} none."
+        self.note(told)
 
     def _load_named(self, name: str) -> None:
         from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only when asked for

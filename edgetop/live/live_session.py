@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from edgetop import __version__
 from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.core.energy.duty import Duty
+from edgetop.core.energy.scopes import Headline, headline_over_hosts
 from edgetop.core.records import (
     BenchRun,
     DeviceInfo,
@@ -30,7 +31,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.io.log import log
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
-from edgetop.session.session import Session, new_session_id
+from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import Store
 from edgetop.telemetry.registry import Inventory
@@ -108,13 +109,24 @@ class Recorder:
             self._note_power_source(record.t_us)
 
     def _note_power_source(self, t_us: int) -> None:
-        """Say so when another source of power than that of the turn before measures the one that begins."""
+        """Say so when another source of power measures from now on."""
         found = headline_of(self.session, meters_of(self.session))
         sources = "" if isinstance(found, Unavailable) else " + ".join(meter.name for meter in found.meters)
         before, self._power_sources = self._power_sources, sources or self._power_sources
         if before and sources and before != sources:
             text = f"Power comes from {sources} instead of {before}."
             self.record(Event(t_us=t_us, kind="power_source_changed", text=text, data={"source": sources}))
+
+    def choose_power(self, name: str | None) -> Headline | Unavailable:
+        """Take the named source for that of the device, in all turns of the session; by default the widest.
+
+        The meters that stand for the device from now on. Where there are none by that name, all stays as it is.
+        """
+        if name is not None and isinstance(found := headline_over_hosts(meters_of(self.session), name), Unavailable):
+            return found
+        text = "Power comes from the widest source." if name is None else f"Power comes from {name}, as chosen."
+        self.record(Event(t_us=monotonic_us(), kind=POWER_CHOSEN, text=text, data={"source": name or ""}))
+        return headline_of(self.session, meters_of(self.session))
 
     def _keep(self, record: Record) -> None:
         if self._store is None:
@@ -129,7 +141,12 @@ class Recorder:
             self._open_journal(self._store, f"watch {record.kind}")
 
     def check(self) -> None:
-        """Say so, once each, when writing fails and when it works again; to be called about once a second."""
+        """Say so, once each, when writing fails and when it works again, and when a watch has another source of power.
+
+        To be called about once a second.
+        """
+        if self.session.header is not None and self.session.header.kind == "watch":
+            self._note_power_source(monotonic_us())
         trouble = self.trouble
         if trouble and not self._trouble_told:
             self._trouble_told = True

@@ -29,7 +29,7 @@ from edgetop.live.server_location import ServerLocation
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses, listening_pid
 from edgetop.telemetry.nvidia import GpuProcesses
-from edgetop.telemetry.processes import ENDED, GroupUse
+from edgetop.telemetry.processes import ENDED, GroupUse, holds_gpu
 
 PERIOD_S = 1.0
 
@@ -378,7 +378,7 @@ class ServerMonitor:
         """
         self._host = host
         self._processes = ModelProcesses(host, server_programs())
-        self._gpu = GpuProcesses()
+        self._gpu = GpuProcesses(host)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._records: list[Record] = [SourceAdded(source=SOURCE)]
@@ -388,7 +388,10 @@ class ServerMonitor:
         """All watched processes that run."""
         self.rounds = 0
         """How many have ended."""
+        self.uses_gpu: bool | None = False
+        """Whether a GPU computes for the servers; `None` where one holds a model, or that is not shown."""
         self._tokens, self._prompts = TokenSum(), TokenSum()
+        self._tokens_before: float | None = None
         self._numbers = count(1)
         self._servers: list[MonitoredServer] = []
         for address, key in (given or {}).items():
@@ -433,7 +436,20 @@ class ServerMonitor:
             self._records += records
         self.rows = tuple(server.status() for server in self._servers)
         self.pids = tuple(pid for server in self._servers for pid in server.pids)
+        self.uses_gpu = self._use_of_gpus(records)
         self.rounds += 1
+
+    def _use_of_gpus(self, records: Sequence[Record]) -> bool | None:
+        """See `uses_gpu`. A server computes while tokens come or requests run; one that does not tell may always."""
+        if all(holds_gpu(self._host, pid) is False for pid in self.pids):
+            return False
+        before, self._tokens_before = self._tokens_before, None
+        for record in records:
+            if isinstance(record, Sampled) and record.source == SOURCE.name:
+                self._tokens_before, _, running, *_ = record.values
+                known = self._tokens_before is not None and before is not None
+                return True if running or not known or self._tokens_before != before else None
+        return True
 
     def _run(self) -> None:
         period_us = round(PERIOD_S * US_PER_S)

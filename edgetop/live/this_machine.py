@@ -6,10 +6,13 @@ What reads sessions is imported when there are any: it takes longer than all the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError
@@ -32,7 +35,8 @@ from edgetop.telemetry.host import Host, device_tree_compatible, text_of
 from edgetop.telemetry.jetson import l4t_version
 from edgetop.telemetry.memory import MachineMemory, find_groups
 from edgetop.telemetry.nvidia import Nvml
-from edgetop.telemetry.source import SourceLost, UnavailableSource
+from edgetop.telemetry.registry import PROBE_S, FamilyProbe
+from edgetop.telemetry.source import Source, SourceLost, UnavailableSource
 
 if TYPE_CHECKING:
     from edgetop.session.past_runs import Outcome
@@ -59,6 +63,12 @@ def memory_rooms(
         return total
     l4t = l4t_version(host)
     shared = bool(l4t) or any("nvidia,tegra" in name for name in device_tree_compatible(host))
+    gpus: list[MemoryRoom] = []
+    # A driver may take minutes to answer.
+    asked = None if shared else FamilyProbe("nvml", partial(_probe_gpus, connect=connect, rooms=gpus), host)
+    found = [] if asked is None else asked.found(PROBE_S)
+    names = [each.info.path for each in found or () if not isinstance(each, UnavailableSource)]
+    shared = shared or any(map(nvidia.shares_memory, names))
     main = main_memory(
         available_bytes=int(available),
         total_bytes=int(total),
@@ -68,24 +78,25 @@ def memory_rooms(
         swap_bytes=0 if isinstance(swap, Unavailable) else int(swap),
         swap_is_zram="/dev/zram" in text_of(host.path("/proc/swaps"), _FILE_BYTES),
     )
-    return (main,) if shared else (main, *_gpus(host, connect))
+    if found is None:
+        note = f"NVML has not answered within {PROBE_S:g} s: what a GPU could take is not known."
+        return (replace(main, notes=(*main.notes, note)),)
+    return (main,) if shared else (main, *gpus)
 
 
-def _gpus(host: Host, connect: Callable[[], Nvml | Unavailable]) -> list[MemoryRoom]:
-    rooms = []
+def _probe_gpus(
+    host: Host, *, connect: Callable[[], Nvml | Unavailable], rooms: list[MemoryRoom]
+) -> Iterator[Source | UnavailableSource]:
+    """Find the GPUs, and put the room of each that has memory of its own into `rooms`."""
     for index, source in enumerate(nvidia.probe(host, connect=connect)):
+        yield source
         if isinstance(source, UnavailableSource):
             continue
-        names = [channel.name for channel in source.info.channels]
-        try:
-            values = dict(zip(names, source.read(), strict=True))
-        except SourceLost:
-            continue
+        values = dict(zip((channel.name for channel in source.info.channels), source.read(), strict=True))
         used, total = values.get(f"gpu.{index}.memory_used"), values.get(f"gpu.{index}.memory_total")
         if isinstance(used, float) and isinstance(total, float):
             free = int(max(0.0, total - used))
             rooms.append(gpu_memory(name=source.info.path, free_bytes=free, total_bytes=int(total)))
-    return rooms
 
 
 def _tightest_group_bytes(host: Host) -> float:

@@ -45,7 +45,7 @@ class WatchSession(RecordedSession):
             worker_pid=self._first_pid,
             helper_pids=self._other_pids,
             no_worker=lambda: NOTHING_RUNS,
-            uses_gpu=lambda: True,
+            uses_gpu=lambda: None if self._watch is None else self._watch.uses_gpu,
         )
         recorder = Recorder(
             device=describe(self._host),

@@ -173,6 +173,7 @@ class SessionEnergy:
         self._session = session
         self._infos = _infos(session)
         self._runs_on = runs_on(session)
+        self._chosen = _chosen(session)
         self._meters = meters_of(session)
         if headlines is None:
             headlines = headlines_of(session, self._meters)
@@ -210,7 +211,7 @@ class SessionEnergy:
         """
         if until_us < self._until_us or _infos(self._session) != self._infos or not self._take_moments():
             return False
-        if runs_on(self._session) != self._runs_on:
+        if runs_on(self._session) != self._runs_on or _chosen(self._session) != self._chosen:
             return False
         if isinstance(self._widest, Unavailable):
             again = headlines_of(self._session, self._meters)
@@ -566,6 +567,11 @@ def account_moment(session: Session, t_us: int) -> int:
 def _infos(session: Session) -> tuple[SourceInfo, ...]:
     """What the meters are made of."""
     return tuple(series.info for series in session.series.values())
+
+
+def _chosen(session: Session) -> str | None:
+    """The source of power that the person chose."""
+    return None if session.header is None else session.header.power
 
 
 def _has_ended(session: Session, t_us: int) -> bool:

@@ -72,6 +72,13 @@ def headlines_of(session: Session, meters: Sequence[Meter]) -> tuple[Headline, .
     return best_reason(session.absent) or found
 
 
+def choices_of(session: Session) -> dict[str, float | None]:
+    """The names that `/power` takes, each with its present power in W, where it is known."""
+    meters = meters_of(session)
+    readings_w = _readings_w(session, meters)
+    return {meter.name: readings_w.get(meter.name) for meter in meters}
+
+
 def headline_of(session: Session, meters: Sequence[Meter]) -> Headline | Unavailable:
     """The widest of `headlines_of` whose meters read now; the widest of all while none does."""
     found = headlines_of(session, meters)

@@ -160,6 +160,9 @@ class Series:
 
 T = TypeVar("T")
 
+POWER_CHOSEN = "power_chosen"
+"""Kind of the event that says that the person chose another source of power: its name is `source`, empty for none."""
+
 REFUSED = "record_refused"
 """Kind of the event that says a record did not fit what came before; one for each reason."""
 
@@ -356,6 +359,8 @@ class Session:
         t_us = self._stamp(record.t_us)
         if isinstance(record, Event):
             insort(self.events, replace(record, t_us=t_us), key=lambda each: each.t_us)
+            if record.kind == POWER_CHOSEN and self.header is not None:
+                self.header = replace(self.header, power=str(record.data.get("source") or "") or None)
         elif isinstance(record, ServiceSeen):
             self.services[record.number] = replace(record, t_us=t_us)
         elif isinstance(record, Scored):

@@ -388,25 +388,32 @@ def _gaps(session: Session, index: int, progress: TurnProgress) -> TokenGaps | N
 
 
 def _memory(session: Session, load: ModelLoaded | None, t_us: int) -> MemoryFigures:
+    """What was reserved, and the extremes of what was read; those of sensors not read since the load say nothing."""
+    since_us = 0 if load is None else load.t_us
+
+    def extremes(channel: str) -> RunningStats:
+        found = session.find_channel(channel)
+        count = 0 if found is None else found[0].count_until(t_us)
+        read = found is not None and count > 0 and found[0].t_us[count - 1] >= since_us
+        return _extremes(session, channel, t_us) if read else RunningStats()
+
+    resident = [extremes(name).most for name in (sources.ENGINE_RSS, sources.ENGINE_RSS_PEAK)]
+    # Of all GPUs together: a model may lie on several, and each fills up as it is loaded.
+    gpus = [
+        extremes(name).most
+        for name in session.channels()
+        if name.startswith(sources.GPU_PREFIX) and name.endswith(sources.GPU_MEMORY_USED_SUFFIX)
+    ]
+    gpu_peaks = [peak for peak in gpus if peak is not None]
     return MemoryFigures(
         weights_bytes=None if load is None else load.memory.weights_bytes,
         kv_bytes=None if load is None else load.memory.kv_bytes,
         compute_bytes=None if load is None else load.memory.compute_bytes,
-        rss_peak_bytes=_whole(_extremes(session, sources.ENGINE_RSS, t_us).most),
-        available_min_bytes=_whole(_extremes(session, sources.MEMORY_AVAILABLE, t_us).least),
-        swap_peak_bytes=_whole(_extremes(session, sources.SWAP_USED, t_us).most),
-        gpu_peak_bytes=_whole(_gpu_peak_bytes(session, t_us)),
+        rss_peak_bytes=_whole(max((peak for peak in resident if peak is not None), default=None)),
+        available_min_bytes=_whole(extremes(sources.MEMORY_AVAILABLE).least),
+        swap_peak_bytes=_whole(extremes(sources.SWAP_USED).most),
+        gpu_peak_bytes=_whole(sum(gpu_peaks) if gpu_peaks else None),
     )
-
-
-def _gpu_peak_bytes(session: Session, t_us: int) -> float | None:
-    """The peaks of all GPUs together: a model may lie on several, and each fills up as it is loaded."""
-    peaks = [
-        _extremes(session, name, t_us).most
-        for name in session.channels()
-        if name.startswith(sources.GPU_PREFIX) and name.endswith(sources.GPU_MEMORY_USED_SUFFIX)
-    ]
-    return sum(peak for peak in peaks if peak is not None) if any(peak is not None for peak in peaks) else None
 
 
 def _extremes(session: Session, channel: str, t_us: int) -> RunningStats:

@@ -39,7 +39,7 @@ from edgetop.core.figures import WatchFigures
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_rate
 from edgetop.core.quantity import Components, Quantity, summed, with_interval
 from edgetop.core.sources import SourceInfo, Unavailable
-from edgetop.session.meters import ChannelFeed, Moment, headline_of, meters_of, weakened_by
+from edgetop.session.meters import ChannelFeed, Moment, headline_of, headlines_of, meters_of, weakened_by
 from edgetop.session.session import PerSession, Series, Session
 from edgetop.session.turn import tokens_per_s
 
@@ -163,13 +163,23 @@ class _Sums(Struct, frozen=True):
 
 
 class WatchEnergy:
-    """The energy of one session, up to a time that only goes forward."""
+    """The energy of one session, up to a time that only goes forward.
 
-    def __init__(self, session: Session) -> None:
+    Of the sources it is by that one which gives most of the tokens.
+    """
+
+    def __init__(self, session: Session, headlines: tuple[Headline, ...] | Unavailable | None = None) -> None:
+        """`headlines` are those of the session, by default, the widest first."""
         self._session = session
         self._infos = _infos(session)
         self._meters = meters_of(session)
-        self.headline = headline_of(session, self._meters)
+        if headlines is None:
+            headlines = headlines_of(session, self._meters)
+        self.headline = headlines if isinstance(headlines, Unavailable) else headlines[0]
+        self._next = (
+            None if isinstance(headlines, Unavailable) or len(headlines) < 2 else WatchEnergy(session, headlines[1:])
+        )
+        """By the sources that stand in where the widest gives nothing."""
         chosen = self.headline.meters if isinstance(self.headline, Headline) else ()
         self._feeds = [ChannelFeed(session, meter) for meter in chosen]
         self._polls = 0
@@ -193,6 +203,8 @@ class WatchEnergy:
         found = self._session.find_channel(sources.SERVED_TOKENS)
         count = 0 if found is None else found[0].count_until(t_us)
         if count < self._polls or _infos(self._session) != self._infos:
+            return False
+        if self._next is not None and not self._next.advance(t_us):
             return False
         if isinstance(self.headline, Unavailable):
             self.headline = headline_of(self._session, self._meters)
@@ -218,10 +230,7 @@ class WatchEnergy:
                 "no server that counts its tokens has been found yet", "see the list of servers for why"
             )
             return WatchFigures(energy_missing=_words(reason))
-        sums = self._sums
-        for span in self._spans:
-            sums = self._plus(sums, span)
-        energy = self._energy(sums)
+        energy = self._energy_of_most()[1]
         return WatchFigures(
             watched_s=seconds(self._last.t_us - self._first_us),
             left_out_s=seconds(self._left_out_us),
@@ -234,6 +243,17 @@ class WatchEnergy:
             energy=None if isinstance(energy, Unavailable) else energy,
             energy_missing=_words(energy) if isinstance(energy, Unavailable) else "",
         )
+
+    def _energy_of_most(self) -> tuple[int, ServedEnergy | Unavailable]:
+        """How many tokens have energy by the source that gives most of them, and their energy."""
+        sums = self._sums
+        for span in self._spans:
+            sums = self._plus(sums, span)
+        own = sums.tokens, self._energy(sums)
+        if self._next is None:
+            return own
+        narrower = self._next._energy_of_most()  # noqa: SLF001 - another of this class
+        return narrower if narrower[0] > own[0] else own
 
     def idle_w(self) -> float | None:
         """Power while the servers wait, as it was measured last; `None` before it was."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, to_properties
 from edgetop.telemetry.host import Host, SysfsFile, is_transient, number_of, text_of, why
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
@@ -21,7 +23,9 @@ _WINDOW_S = 1.0
 _GAIN = 0.07
 _P_MAX_W = 250.0
 _J_PER_UWH = 3.6e-3
-
+DRAIN_NAME = "energy.battery"
+_COUNT_UWH, _COUNT_UAH = 10_000, 1_000
+"""A gauge counts in steps of 10 mWh or of 1 mAh (Smart Battery Data Specification 1.1, 5.1)."""
 ON_CHARGER = Unavailable("on the charger", "unplug the charger to measure from the battery, or use an outside meter")
 _NOT_DISCHARGING = Unavailable("the battery is not discharging", "unplug the charger, or use an outside meter")
 
@@ -44,6 +48,17 @@ class Battery:
         """The file that stands for the power in messages."""
         self.gives_energy = number_of(self._energy.path) is not None
 
+        self.only_counts = not self._power.path.exists() and not self._amperes.path.exists()
+        """Whether what is left in it is all that it tells."""
+
+    def left(self) -> int:
+        """What is left, in uWh or uAh as it counts. Raises OSError or ValueError."""
+        return self._energy.number() if self.gives_energy else self._charge.number()
+
+    def j_per_unit(self) -> float:
+        """J per unit of `left`, a charge at the present voltage. Raises OSError or ValueError."""
+        return _J_PER_UWH if self.gives_energy else self._volts.number() * 1e-6 * _J_PER_UWH
+
     def is_discharging(self) -> bool:
         """Whether the battery says that it discharges. Raises OSError."""
         return self._status.text() == "Discharging"
@@ -59,9 +74,7 @@ class Battery:
 
     def remaining_j(self) -> float:
         """Energy left. From a charge in uAh it is a guess at the present voltage. Raises OSError or ValueError."""
-        if self.gives_energy:
-            return self._energy.number() * _J_PER_UWH
-        return self._charge.number() * self._volts.number() * 1e-6 * _J_PER_UWH
+        return self.left() * self.j_per_unit()
 
     def level_percent(self) -> float:
         """State of charge. Raises OSError or ValueError."""
@@ -99,6 +112,9 @@ class BatteryPower:
         """Watts out of all batteries that discharge. Raises SourceLost when they have gone."""
         if any(_is_online(charger) for charger in self._chargers):
             return (ON_CHARGER,)
+        return (self._given(),)
+
+    def _given(self) -> float | Unavailable:
         power_w = 0.0
         discharging = 0
         for battery in self._batteries:
@@ -110,11 +126,11 @@ class BatteryPower:
                 lost = why(error, battery.power_path)
                 raise SourceLost(lost.reason, lost.hint) from error
             except ValueError as error:
-                return (why(error, battery.power_path),)
+                return why(error, battery.power_path)
         if not discharging:
-            return (_NOT_DISCHARGING,)
+            return _NOT_DISCHARGING
         # Some gauges say 0 until they have measured for the first time.
-        return (power_w if power_w > 0 else Unavailable("the battery's gauge reads 0 W while it discharges"),)
+        return power_w if power_w > 0 else Unavailable("the battery's gauge reads 0 W while it discharges")
 
     def close(self) -> None:
         """Close the files."""
@@ -122,6 +138,39 @@ class BatteryPower:
             battery.close()
         for charger in self._chargers:
             charger.close()
+
+
+class BatteryDrain(BatteryPower):
+    """What batteries have given that tell no power, in J since the first reading, by what is left in them."""
+
+    def __init__(self, batteries: tuple[Battery, ...], chargers: tuple[Path, ...]) -> None:
+        """See `BatteryPower`. Raises OSError or ValueError when a battery cannot be read."""
+        super().__init__(batteries, chargers)
+        self._given_j = 0.0
+        self._left: dict[Battery, int] = {}
+        lsb_j = sum((_COUNT_UWH if each.gives_energy else _COUNT_UAH) * each.j_per_unit() for each in batteries)
+        properties = PowerProperties(gain=_GAIN, lsb_j=lsb_j, p_max_w=_P_MAX_W, flags=("slow",), total=True)
+        self.info = replace(
+            self.info,
+            name=DRAIN_NAME,
+            kind="energy",
+            channels=(Channel(name=DRAIN_NAME, unit="J", digits=3, scope="battery", label="battery"),),
+            properties=to_properties({DRAIN_NAME: properties}),
+        )
+
+    def _given(self) -> float | Unavailable:
+        before, self._left = self._left, {}
+        for battery in self._batteries:
+            try:
+                if battery.is_discharging():
+                    self._left[battery] = left = battery.left()
+                    self._given_j += max(0, before.get(battery, left) - left) * battery.j_per_unit()
+            except OSError as error:
+                lost = why(error, battery.directory)
+                raise SourceLost(lost.reason, lost.hint) from error
+            except ValueError as error:
+                return why(error, battery.directory)
+        return self._given_j if self._left else _NOT_DISCHARGING
 
 
 class BatteryCharge:
@@ -178,7 +227,12 @@ def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     chargers = tuple(supply / "online" for supply in supplies if text_of(supply / "type") not in ("Battery", "UPS"))
     batteries = tuple(Battery(directory) for directory in directories)
     failed = _no_power(batteries)
-    if failed is None:
+    if all(battery.only_counts for battery in batteries):
+        try:
+            yield BatteryDrain(batteries, chargers)
+        except (OSError, ValueError) as error:
+            yield UnavailableSource(name=DRAIN_NAME, missing=why(error, batteries[0].directory), retry=True)
+    elif failed is None:
         yield BatteryPower(batteries, chargers)
     else:
         yield failed

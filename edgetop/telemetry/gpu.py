@@ -33,6 +33,7 @@ class CardGauges:
     """One card whose driver shows its load, its memory, or both; values are missing while it sleeps."""
 
     blocking = False
+    reads_at_end = True
 
     def __init__(self, card: Path, driver: str, host: Host) -> None:
         device = card / "device"
@@ -70,6 +71,7 @@ class EngineGpuUse:
     """What the engine's process has of a card: the share of time that its busiest part worked for it, and memory."""
 
     blocking = False
+    reads_at_end = True
 
     def __init__(self, card: str, driver: str, device: str, host: Host) -> None:
         """`device` is the card's address on its bus, as `fdinfo` has it; empty where the driver states none."""

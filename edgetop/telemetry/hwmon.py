@@ -15,7 +15,16 @@ from collections.abc import Callable, Iterator
 
 from msgspec import Struct
 
-from edgetop.core.sources import Channel, PowerProperties, Scope, SensorFlag, SourceInfo, Unavailable, to_properties
+from edgetop.core.sources import (
+    PROCESSOR_DEVICE,
+    Channel,
+    PowerProperties,
+    Scope,
+    SensorFlag,
+    SourceInfo,
+    Unavailable,
+    to_properties,
+)
 from edgetop.telemetry.host import Host, ReadingError, SysfsFile, is_transient, number_of, why
 from edgetop.telemetry.jetson import is_board_sensor
 from edgetop.telemetry.source import Source, UnavailableSource
@@ -354,6 +363,7 @@ def _properties(chip: HwmonChip, kind: ChipKind, reading: _Reading, *, is_whole:
         flags=kind.flags,
         total=is_whole and kind.adds_up_as in ("", "gpu"),
         adds_up_as=kind.adds_up_as if is_whole else "",
+        device=PROCESSOR_DEVICE if kind is _APU and is_whole and chip.label("in1") == "vddnb" else "",
     )
 
 

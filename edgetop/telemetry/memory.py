@@ -104,6 +104,7 @@ class MachineMemory:
     """
 
     blocking = False
+    reads_at_end = True
 
     def __init__(self, host: Host) -> None:
         self._host = host

@@ -9,7 +9,9 @@ windows are those of the result table of "Part-time Power Measurements" (arXiv 2
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -102,6 +104,17 @@ def find_devices(host: Host) -> dict[str, RuntimePower]:
     }
 
 
+def _opened(host: Host, connect: Callable[[], Nvml | Unavailable], name: str) -> Nvml | UnavailableSource:
+    """The library; or why not yet: GPUs that sleep are not woken, and a driver may be loaded later."""
+    asleep = _all_asleep(host)
+    if asleep is not None:
+        return UnavailableSource(name=name, missing=asleep, retry=True)
+    nvml = connect()
+    if isinstance(nvml, Nvml):
+        return nvml
+    return UnavailableSource(name=name, missing=nvml, retry=nvml is not NO_LIBRARY or bool(find_devices(host)))
+
+
 def _all_asleep(host: Host) -> Unavailable | None:
     """Why NVML is not to be opened, which would wake the GPUs: all of them sleep, or are left alone to do so."""
     reasons = [power.why_not() for power in find_devices(host).values()]
@@ -126,16 +139,18 @@ class GpuGauges:
 
     blocking = True
     """A query takes milliseconds, and seconds where it has to wake the GPU up."""
+    reads_at_end = True
 
     def __init__(self, nvml: Nvml, index: int, host: Host) -> None:
         """Take a first reading. Raises SourceLost when no query is answered."""
         self._nvml = nvml
         self._power = _runtime_power(nvml, index, host)
-        self._queries = _queries(nvml.library, nvml.handles[index], index)
+        name = _text(nvml, lambda: nvml.library.nvmlDeviceGetName(nvml.handles[index]))
+        self._queries = _queries(nvml.library, nvml.handles[index], index, name)
         self.info = SourceInfo(
             name=f"gpu.{index}",
             driver="nvml",
-            path=_text(nvml, lambda: nvml.library.nvmlDeviceGetName(nvml.handles[index])),
+            path=name,
             period_s=PERIOD_S,
             channels=tuple(channel for channels, _ in self._queries for channel in channels),
         )
@@ -160,13 +175,9 @@ class GpuGauges:
 
 def probe(host: Host, *, connect: Callable[[], Nvml | Unavailable] = Nvml.open) -> Iterator[Source | UnavailableSource]:
     """The NVIDIA GPUs of this machine."""
-    asleep = _all_asleep(host)
-    if asleep is not None:
-        yield UnavailableSource(name="gpu", missing=asleep, retry=True)
-        return
-    nvml = connect()
-    if isinstance(nvml, Unavailable):
-        yield UnavailableSource(name="gpu", missing=nvml)
+    nvml = _opened(host, connect, "gpu")
+    if isinstance(nvml, UnavailableSource):
+        yield nvml
         return
     for index in range(len(nvml.handles)):
         try:
@@ -177,12 +188,44 @@ def probe(host: Host, *, connect: Callable[[], Nvml | Unavailable] = Nvml.open) 
         yield UnavailableSource(name=f"gpu.{number}", missing=missing)
 
 
-def _queries(library: Any, handle: Any, index: int) -> list[Query]:  # noqa: ANN401 - an untyped library
+_UNIFIED = re.compile(r"\bGB10\b|\bN1X\b|\bnvgpu\b|\b(Orin|Thor|Xavier)\b")
+
+
+def shares_memory(name: str) -> bool:
+    """Whether a GPU of that name has no memory of its own.
+
+    On a DGX Spark NVML says "not supported", or tells the machine's memory.
+    """
+    return _UNIFIED.search(name) is not None
+
+
+def _own_instance(library: Any, handle: Any) -> Any:  # noqa: ANN401 - an untyped library
+    """Of a GPU that is parted (MIG), the instance that CUDA takes: the one named, or the first. Else `None`."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+    try:
+        if library.nvmlDeviceGetMigMode(handle)[0] != library.NVML_DEVICE_MIG_ENABLE:
+            return None
+        count = library.nvmlDeviceGetMaxMigDeviceCount(handle)
+    except library.NVMLError:
+        return None
+    found = []
+    for index in range(count):
+        with contextlib.suppress(library.NVMLError):
+            instance = library.nvmlDeviceGetMigDeviceHandleByIndex(handle, index)
+            uuid = library.nvmlDeviceGetUUID(instance)
+            found.append((uuid.decode("ascii", "replace") if isinstance(uuid, bytes) else str(uuid), instance))
+    own = [instance for uuid, instance in found if named and uuid.startswith(named)]
+    return next(iter([*own, *(instance for _, instance in found)]), None)
+
+
+def _queries(library: Any, handle: Any, index: int, name: str) -> list[Query]:  # noqa: ANN401 - an untyped library
     def channel(name: str, unit: str) -> Channel:
         return Channel(name=f"gpu.{index}.{name}", unit=unit)
 
+    memory_of = _own_instance(library, handle) or handle
+
     def memory() -> Sequence[float]:
-        info = library.nvmlDeviceGetMemoryInfo(handle)
+        info = library.nvmlDeviceGetMemoryInfo(memory_of)
         return (info.used, info.total)
 
     def slowdowns() -> Sequence[float]:
@@ -201,8 +244,10 @@ def _queries(library: Any, handle: Any, index: int) -> list[Query]:  # noqa: ANN
     def temperature() -> Sequence[float]:
         return (library.nvmlDeviceGetTemperature(handle, library.NVML_TEMPERATURE_GPU),)
 
+    # What such a GPU says of its memory, if anything, is the machine's, which is counted already.
+    own_memory: list[Query] = [((channel("memory_used", "B"), channel("memory_total", "B")), memory)]
     return [
-        ((channel("memory_used", "B"), channel("memory_total", "B")), memory),
+        *([] if shares_memory(name) else own_memory),
         ((channel("use", "%"),), use),
         ((channel("clock", "Hz"),), clock),
         ((channel("temperature", "Cel"),), temperature),
@@ -324,13 +369,9 @@ def power_probe(
     pause: Callable[[float], None] = time.sleep,
 ) -> Iterator[Source | UnavailableSource]:
     """The energy counter and the power of each GPU, as far as they give plausible readings and the counter advances."""
-    asleep = _all_asleep(host)
-    if asleep is not None:
-        yield UnavailableSource(name="power.gpu", missing=asleep, retry=True)
-        return
-    nvml = connect()
-    if isinstance(nvml, Unavailable):
-        yield UnavailableSource(name="power.gpu", missing=nvml)
+    nvml = _opened(host, connect, "power.gpu")
+    if isinstance(nvml, UnavailableSource):
+        yield nvml
         return
     for index in range(len(nvml.handles)):
         try:
@@ -513,21 +554,27 @@ def _covers_gpu(reading: _Reading) -> bool:
 
 
 class GpuProcesses:
-    """The processes on all GPUs; the library is opened at the first question."""
+    """The processes on all GPUs; the library is opened when they are asked for, and a GPU is awake."""
 
-    def __init__(self, connect: Callable[[], Nvml | Unavailable] = Nvml.open) -> None:
+    def __init__(self, host: Host, connect: Callable[[], Nvml | Unavailable] = Nvml.open) -> None:
+        self._host = host
         self._connect = connect
-        self._nvml: Nvml | Unavailable | None = None
+        self._nvml: Nvml | None = None
+        self._power: list[RuntimePower | None] = []
 
     def bytes_by_pid(self) -> dict[int, int]:
         """Bytes of GPU memory by process; a process that NVML does not tell the memory of is left out."""
         if self._nvml is None:
-            self._nvml = self._connect()
+            nvml = _opened(self._host, self._connect, "gpu")
+            if isinstance(nvml, UnavailableSource):
+                return {}
+            self._nvml = nvml
+            self._power = [_runtime_power(nvml, index, self._host) for index in range(len(nvml.handles))]
         nvml = self._nvml
-        if isinstance(nvml, Unavailable):
-            return {}
         held: dict[int, int] = {}
-        for handle in nvml.handles:
+        for handle, power in zip(nvml.handles, self._power, strict=True):
+            if power is not None and power.why_not() is not None:
+                continue
             try:
                 processes = nvml.library.nvmlDeviceGetComputeRunningProcesses(handle)
             except nvml.library.NVMLError:

@@ -118,7 +118,9 @@ class StreamSource:
 
     blocking = True
 
-    def __init__(self, connection: Connection, host: Host, *, wall_clock: WallClock = time.time) -> None:
+    def __init__(
+        self, connection: Connection, host: Host, *, name: str = "power.stream", wall_clock: WallClock = time.time
+    ) -> None:
         """Wait for a first reading, and before that for the header. Raises SourceLost when they do not come."""
         self._connection = connection
         self._clock = host.clock
@@ -129,9 +131,10 @@ class StreamSource:
         period_s = min(max(_STREAM_PERIOD_S[0], self._header.update_s / 2), _STREAM_PERIOD_S[1])
         self._period_us = round(period_s * US_PER_S)
         self._has_stamps = self._newest_us is not None
-        info = describe(self._header, name="power.stream", driver="stream", path=connection.name, period_s=period_s)
+        driver = name.rpartition(".")[2]
+        info = describe(self._header, name=name, driver=driver, path=connection.name, period_s=period_s)
         if self._has_stamps:
-            clock = Channel(name=f"{CLOCK_PREFIX}stream", unit="s", digits=4, label="clock of the meter, ±")
+            clock = Channel(name=f"{CLOCK_PREFIX}{driver}", unit="s", digits=4, label="clock of the meter, ±")
             info = msgspec.structs.replace(info, channels=(*info.channels, clock))
         self.info = info
         self._latest: tuple[int, Values] | None = None

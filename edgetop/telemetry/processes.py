@@ -26,8 +26,13 @@ NO_SPLIT = Unavailable("this system does not tell mapped from private memory")
 OLD_KERNEL = Unavailable("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
 NO_SWAP = Unavailable("this system does not tell how much of a process is in swap")
 _STAT_BYTES, _STATUS_BYTES = 1024, 16384
-_MAJOR_FAULTS, _USER_TIME, _SYSTEM_TIME, _RESIDENT_PAGES = 9, 11, 12, 21
-"""Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 12, 14, 15 and 24)."""
+_MAJOR_FAULTS, _USER_TIME, _SYSTEM_TIME, _START_TIME, _RESIDENT_PAGES = 9, 11, 12, 19, 21
+"""Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 12, 14, 15, 22 and 24)."""
+
+NO_PEAK = Unavailable("this system does not tell the most memory a process has had")
+EARLIER_PEAK = Unavailable("the most memory it has had dates from before this session")
+YOUNG_S = 60.0
+"""What a process had since it began belongs to the session when it is no older than this at the first reading."""
 
 
 class ProcessUse(NamedTuple):
@@ -36,6 +41,8 @@ class ProcessUse(NamedTuple):
     cpu_s: float
     major_faults: int | Unavailable
     resident_bytes: int
+    started_s: float | None = None
+    """Seconds after the machine's start, where that is known."""
 
 
 def process_use(pid: int, system: str, proc: Path = PROC) -> ProcessUse | None:
@@ -79,6 +86,7 @@ class EngineProcessUse:
             period_s=PERIOD_S,
             channels=(
                 Channel(name="engine.rss", unit="B"),
+                Channel(name="engine.rss_peak", unit="B"),
                 Channel(name="engine.mapped", unit="B"),
                 Channel(name="engine.anonymous", unit="B"),
                 Channel(name="engine.swap", unit="B"),
@@ -87,6 +95,8 @@ class EngineProcessUse:
             ),
         )
         self._before: tuple[int, int, dict[int, ProcessUse]] | None = None
+        self._earlier_peaks: dict[int, float] = {}
+        """Of processes that are older than the session: the most memory they had before it."""
 
     def read(self) -> Values:
         """Read all channels once."""
@@ -104,7 +114,8 @@ class EngineProcessUse:
                 uses[helper] = helping
         self._before = (pid, now_us, uses)
         resident_bytes = float(sum(each.resident_bytes for each in uses.values()))
-        occupied = (resident_bytes, *(_sum(parts) for parts in zip(*map(self._split, uses), strict=True)))
+        sizes = [self._sizes(each, one) for each, one in uses.items()]
+        occupied = (resident_bytes, *(_sum(parts) for parts in zip(*sizes, strict=True)))
         if before is None or before[0] != pid or now_us - before[1] < INSTANT_US:
             return (*occupied, FIRST_READING, FIRST_READING)
         span_s = (now_us - before[1]) / US_PER_S
@@ -115,16 +126,26 @@ class EngineProcessUse:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _split(self, pid: int) -> tuple[float | Unavailable, float | Unavailable, float | Unavailable]:
-        """Resident memory mapped from files, that which is not, and swapped out memory, in bytes."""
+    def _sizes(self, pid: int, use: ProcessUse) -> tuple[float | Unavailable, ...]:
+        """The most that was resident, what is so mapped from files and what not, and what is swapped out, in bytes."""
         if self._host.system != "linux":
-            return (NO_SPLIT, NO_SPLIT, NO_SWAP)
+            return (NO_PEAK, NO_SPLIT, NO_SPLIT, NO_SWAP)
         sizes = _sizes_bytes(text_of(self._proc / str(pid) / "status", _STATUS_BYTES))
+        peak, swapped = self._peak(pid, use, sizes.get("VmHWM")), sizes.get("VmSwap", NO_SWAP)
         mapped, anonymous = sizes.get("RssFile"), sizes.get("RssAnon")
-        swapped = sizes.get("VmSwap", NO_SWAP)
         if mapped is None or anonymous is None:
-            return (OLD_KERNEL, OLD_KERNEL, swapped)
-        return (mapped, anonymous + sizes.get("RssShmem", 0.0), swapped)
+            return (peak, OLD_KERNEL, OLD_KERNEL, swapped)
+        return (peak, mapped, anonymous + sizes.get("RssShmem", 0.0), swapped)
+
+    def _peak(self, pid: int, use: ProcessUse, most_bytes: float | None) -> float | Unavailable:
+        """The most that was resident in this session; what an older process had before it is not known to be."""
+        if most_bytes is None:
+            return NO_PEAK
+        if pid not in self._earlier_peaks:
+            uptime, _, _ = text_of(self._proc / "uptime").partition(" ")
+            age_s = float(uptime) - use.started_s if uptime and use.started_s is not None else 0.0
+            self._earlier_peaks[pid] = most_bytes if age_s > YOUNG_S else 0.0
+        return most_bytes if most_bytes > self._earlier_peaks[pid] else EARLIER_PEAK
 
 
 class OwnUse:
@@ -191,6 +212,7 @@ def _from_stat(text: str) -> ProcessUse | None:
         (int(fields[_USER_TIME]) + int(fields[_SYSTEM_TIME])) / os.sysconf("SC_CLK_TCK"),
         int(fields[_MAJOR_FAULTS]),
         int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE"),
+        int(fields[_START_TIME]) / os.sysconf("SC_CLK_TCK"),
     )
 
 
@@ -203,6 +225,18 @@ def _sizes_bytes(text: str) -> dict[str, float]:
         if unit == "kB" and number.isdigit():
             sizes[name] = 1024.0 * int(number)
     return sizes
+
+
+_GPU_FILES = ("/dev/nvidia", "/dev/dri/render", "/dev/kfd")
+
+
+def holds_gpu(host: Host, pid: int) -> bool | None:
+    """Whether a process has a graphics device open; `None` where that is not shown."""
+    try:
+        files = host.path(f"/proc/{pid}/fd").iterdir()
+        return any(str(file.readlink()).startswith(_GPU_FILES) for file in files)
+    except OSError:
+        return None
 
 
 ENDED = Unavailable("it has ended")

@@ -19,7 +19,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from edgetop.core.sources import Channel, PowerProperties, Scope, SensorFlag, SourceInfo, Unavailable, to_properties
+from edgetop.core.sources import (
+    PROCESSOR_DEVICE,
+    Channel,
+    PowerProperties,
+    Scope,
+    SensorFlag,
+    SourceInfo,
+    Unavailable,
+    to_properties,
+)
 from edgetop.telemetry.host import Host, SysfsFile, container, cpu_vendor, is_virtual_machine, number_of, text_of
 from edgetop.telemetry.source import Source, UnavailableSource
 from edgetop.telemetry.sysfs import MeterSource, Scaled
@@ -290,6 +299,7 @@ def _source(name: str, zones: Sequence[Zone], host: Host, *, gain: float, mirror
             flags=("opt-in", *virtual) if zone.name == "psys" else virtual,
             total=alone and kind in ("package", "psys"),
             adds_up_as="cpu" if adds_up else "",
+            device=PROCESSOR_DEVICE if zone.is_package and sum(each.is_package for each in zones) == 1 else "",
         )
         scopes: dict[str, Scope] = {"package": "cpu_package", "psys": "platform"}
         channels.append(

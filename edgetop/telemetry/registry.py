@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -78,16 +77,15 @@ _BOARDS = {
 """Processors on whose boards no current sensor was found, by what the device tree calls them."""
 
 
-def probe(host: Host, *, system: str = sys.platform) -> Iterator[Source | UnavailableSource]:
+def probe(host: Host) -> Iterator[Source | UnavailableSource]:
     """Yield one UnavailableSource where it is known that there is nothing to read; never a source."""
-    missing = _known_lack(host, system)
+    missing = _known_lack(host)
     if missing is not None:
         yield UnavailableSource(name=SOURCE_NAME, missing=missing)
 
 
-def _known_lack(host: Host, system: str) -> Unavailable | None:
-    if system == "darwin":
-        return Unavailable("macOS shows its power sensors to private interfaces only", OUTSIDE_METERS)
+def _known_lack(host: Host) -> Unavailable | None:
+
     if is_virtual_machine(host):
         return Unavailable(
             "virtual machine: power sensors stay with the host", f"measure on the host, or {OUTSIDE_METERS}"
@@ -176,6 +174,7 @@ POWER_FAMILIES = {
     "rapl": "rapl.probe",
     "hwmon": "hwmon.probe",
     "battery": "battery.probe",
+    "mac": "macos.probe",
     "external": "registry.probe",
 }
 """Module and function of each family of sensors, in the order in which `edgetop doctor` lists them."""

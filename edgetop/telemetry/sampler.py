@@ -134,9 +134,16 @@ class Sampler:
 
     def sample(self, group: list[ScheduledSource], wait: Waiter) -> None:
         """Read a group of sources, each when it is due, until `wait` says stop. Slow ones leave the group."""
+        cpu_us = self._cpu_clock()
         while True:
             now_us = self._clock()
-            records = [record for scheduled in group if scheduled.due_us <= now_us for record in scheduled.read()]
+            due = [scheduled for scheduled in group if scheduled.due_us <= now_us]
+            records = [record for scheduled in due for record in scheduled.read()]
+            # To wake up and to stamp is a part of what a reading costs.
+            before_us, cpu_us = cpu_us, self._cpu_clock()
+            around_us = cpu_us - before_us - sum(scheduled.spent_us for scheduled in due)
+            for scheduled in due:
+                scheduled.around_us = max(0.0, around_us / len(due))
             with self._lock:
                 # Before the readings: to whoever reckons with them, what came before the sleep is another stretch.
                 self._note_suspend(now_us)
@@ -201,12 +208,7 @@ class Sampler:
     def _read_last(self, group: Sequence[ScheduledSource]) -> None:
         """Read what was not read lately once more, so that the end of a session is in it."""
         now_us = self._clock()
-        records = [
-            record
-            for scheduled in group
-            if not scheduled.source.blocking and scheduled.is_due_at_end(now_us)
-            for record in scheduled.read()
-        ]
+        records = [record for scheduled in group if scheduled.is_due_at_end(now_us) for record in scheduled.read()]
         with self._lock:
             self._records += records
 
@@ -233,16 +235,23 @@ class ScheduledSource:
         self._clock, self._cpu_clock = clock, cpu_clock
         self._stated = source.info
         self._nominal_us = self._period_us = max(1, round(source.info.period_s * US_PER_S))
+        self.spent_us = 0
+        """Processor time of the last reading ..."""
+        self.around_us = 0.0
+        """... and of what is done for it besides."""
         self._cost_us = 0.0
-        """Processor time of a reading, a running mean."""
+        """Both, a running mean."""
         self._calls_us: deque[int] = deque(maxlen=CALLS_KEPT)
         self._slow = self._reads = self._failures = 0
         self._read_us = self.due_us
         self._stamped_us = 0
 
     def is_due_at_end(self, now_us: int) -> bool:
-        """Whether half a period has passed since it was read, or its end counts; a lost source is left alone."""
-        is_late = now_us - self._read_us >= self._period_us // 2
+        """Whether half a period has passed since it was read, or its end counts.
+
+        A lost source is left alone, and one that blocks is read only where its end counts.
+        """
+        is_late = now_us - self._read_us >= self._period_us // 2 and not self.source.blocking
         return not self._failures and (is_late or isinstance(self.source, ReadAtTheEnd))
 
     def read(self) -> list[Record]:
@@ -280,7 +289,8 @@ class ScheduledSource:
         self._calls_us.append(call_us)
         self._slow = self._slow + 1 if call_us > SLOW_US else 0
         self.is_slow = self._slow >= SLOW_TIMES or call_us > 10 * SLOW_US
-        self._cost_us += (cpu_us - self._cost_us) / min(len(self._calls_us), CALLS_KEPT)
+        self.spent_us = cpu_us
+        self._cost_us += (cpu_us + self.around_us - self._cost_us) / min(len(self._calls_us), CALLS_KEPT)
         least_us = max(self._nominal_us, self._cost_us / CPU_SHARE)
         if self._pacing is not None:
             least_us = max(least_us, self._pacing.pause_s * US_PER_S)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
+
+import pytest
 
 from edgetop.core.sources import Unavailable
 from edgetop.fit.memory import CONTIGUOUS_MAX_BYTES, MemoryRoom
@@ -72,6 +75,29 @@ def test_zram_is_noticed(tmp_path: Path) -> None:
     swaps = "Filename\tType\tSize\tUsed\tPriority\n/dev/zram0 partition 2097148 0 100"
     tree = {"/proc/meminfo": meminfo(8 * 2**20, 6 * 2**20, 2_097_148, 2_097_148), "/proc/swaps": swaps}
     assert "zram" in rooms(plant(tmp_path, tree))[0].notes[0]
+
+
+def test_a_gpu_that_shares_the_machines_memory_is_no_room_of_its_own(tmp_path: Path) -> None:
+    spark = {**DESKTOP, "nvmlDeviceGetName": "NVIDIA GB10"}
+    found = memory_rooms(plant(tmp_path, PI_5), connect=lambda: Nvml(FakeLibrary(spark)))
+    assert not isinstance(found, Unavailable)
+    (room,) = found
+    assert room.limit == "shared with the GPU"
+
+
+def test_a_driver_that_does_not_answer_holds_no_check_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.live.this_machine.PROBE_S", 0.05)
+    answers = threading.Event()
+
+    def slow_driver() -> Nvml:
+        answers.wait()
+        return desktop_driver()
+
+    found = memory_rooms(plant(tmp_path, PI_5), connect=slow_driver)
+    answers.set()
+    assert not isinstance(found, Unavailable)
+    (room,) = found
+    assert any("NVML has not answered" in note for note in room.notes)
 
 
 def test_a_gpu_with_its_own_memory_is_a_room_of_its_own(tmp_path: Path) -> None:

@@ -28,6 +28,14 @@ ABSENT: dict[str, dict[int, str]] = {
     "ina-freeze-all": {0: STILL},
     "lostend": {1: "readings were missing for 37 % of the window"},
     "battery-30s-l40": dict.fromkeys(range(2), "battery gauge: update period not known yet"),
+    "gpuidle": dict.fromkeys(
+        range(2), "the model runs on the processor, and only the power of the graphics card is read"
+    ),
+    "nvml-disagree": {0: "the model runs on the processor, and only the power of the graphics card is read"},
+    "plug-start-lag0.35": {0: "the meter was not read from the beginning of the window"},
+    "two226run": {
+        0: "which of 2 meters measures the whole device is not known: power.ina226.4-0040 0.300 W, power.ina2"
+    },
 }
 """Why the turns without energy have none; all others have one."""
 
@@ -62,6 +70,22 @@ def test_the_energy_of_a_turn_holds_the_truth_or_is_absent_for_the_true_reason(n
         assert holds(energy.gross_j, truth["turn_j"]), index
         assert holds(energy.decode_j_per_token, truth["decode_j"] / decoded), index
         assert holds(energy.prefill_j_per_token, truth["prefill_j"] / evaluated), index
+
+
+def test_a_counter_at_half_of_its_own_cards_power_makes_no_figure_although_it_was_chosen() -> None:
+    (turn,) = recomputed(load_file(FOLDER / "nvml-disagree.json"), power="energy.gpu.0").turns
+    energy = turn.figures.energy
+    if energy is not None:
+        assert "disagreement" in energy.flags
+        assert holds(energy.gross_j, TRUTH["nvml-disagree"][0]["turn_j"])
+    else:
+        assert "two meters of the same thing disagree" in turn.figures.energy_missing
+
+
+def test_the_meter_that_a_person_chooses_of_two_gives_the_figure() -> None:
+    ((turn,), truth) = recomputed(load_file(FOLDER / "two226run.json"), power="power.ina226.4-0041").turns, TRUTH
+    assert turn.figures.energy is not None
+    assert holds(turn.figures.energy.gross_j, truth["two226run"][0]["turn_j"])
 
 
 def test_idle_power_that_other_programs_disturbed_makes_no_net_figure() -> None:

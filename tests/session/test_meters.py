@@ -161,7 +161,7 @@ def test_the_counter_of_a_card_is_checked_against_its_power_beside_a_package_too
     records: list[Record] = [SourceAdded(source=card), SourceAdded(source=power)]
     for t_us in range(0, session.end_us, 50_000):
         records.append(Sampled(source=card.name, t_us=START_US + t_us, values=(37.5 * t_us / S,)))
-        records.append(Sampled(source=power.name, t_us=START_US + t_us, values=(65.4 + 0.1 * (t_us // 50_000 % 3),)))
+        records.append(Sampled(source=power.name, t_us=START_US + t_us, values=(47.4 + 0.1 * (t_us // 50_000 % 3),)))
     for record in records:
         session.apply(record)
     energy = turn_result(session, 0, session.end_us).figures.energy

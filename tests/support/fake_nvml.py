@@ -40,6 +40,7 @@ DESKTOP: Answers = {
     "nvmlDeviceGetClockInfo": 2460,
     "nvmlDeviceGetTemperature": 63,
     "nvmlDeviceGetCurrentClocksEventReasons": 0x1,
+    "nvmlDeviceGetMigMode": NotSupportedError(),
 }
 
 
@@ -51,6 +52,7 @@ class FakeLibrary:
     NVMLError_FunctionNotFound = FunctionNotFoundError
     NVML_CLOCK_SM = 1
     NVML_TEMPERATURE_GPU = 0
+    NVML_DEVICE_MIG_ENABLE = 1
 
     def __init__(self, answers: Answers) -> None:
         self.answers = answers

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.scopes import Headline, headline
+from edgetop.core.energy.scopes import Headline, headline, other_views
 from edgetop.core.sources import Unavailable, meter_of, of_channel
 from edgetop.telemetry import host as telemetry_host
+from edgetop.telemetry import rapl
 from edgetop.telemetry.hwmon import probe
 from edgetop.telemetry.source import SourceLost, UnavailableSource
 from tests.support.fake_sysfs import absences, adding, below, deny, no_pause, plant, readings, sources
@@ -228,6 +229,29 @@ def test_what_charges_a_battery_is_no_consumption(tmp_path: Path, files: dict[st
     assert absent.retry
     plant(tmp_path, chip(3, name="ina219", **{**files, "curr1_input": 1200}))
     assert readings(sources(probe(host, pause=no_pause))["power.ina219"]) == {"power.ina219": pytest.approx(4.92)}
+
+
+def test_an_apus_own_sensor_and_the_package_counter_are_two_views_of_one_processor(tmp_path: Path) -> None:
+    zone = below(
+        "/sys/class/powercap/intel-rapl:0",
+        {"name": "package-0", "energy_uj": 1_000_000, "max_energy_range_uj": 65_532_610_987},
+    )
+    tree = {**chip(2, name="amdgpu", in1_label="vddnb", in1_input=993, power1_average=22_000_000), **zone}
+    pause = adding(tmp_path, {"/sys/class/powercap/intel-rapl:0/energy_uj": 250_000})
+    host = plant(tmp_path, tree)
+    found = [*rapl.probe(host, pause=pause), *probe(host, pause=no_pause)]
+    meters = [
+        meter
+        for source in sources(found).values()
+        for channel in source.info.channels
+        if (meter := meter_of(source.info, channel)) is not None
+    ]
+    shown = headline(meters)
+    assert isinstance(shown, Headline)
+    assert [meter.name for meter in shown.meters] == ["energy.package-0"]
+    (other,) = other_views(meters, shown.meters)
+    assert other is not None
+    assert other.name == "power.amdgpu"
 
 
 def test_a_milliwatt_is_no_power_of_a_processor_in_use(tmp_path: Path) -> None:

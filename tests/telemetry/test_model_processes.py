@@ -176,8 +176,8 @@ def test_what_a_group_takes_is_added_up(proc: FakeProcesses) -> None:
     assert use.read((20, 21)) == (ENDED, ENDED)
 
 
-def test_without_a_driver_no_process_holds_gpu_memory() -> None:
-    assert GpuProcesses(lambda: Unavailable("no driver")).bytes_by_pid() == {}
+def test_without_a_driver_no_process_holds_gpu_memory(tmp_path: Path) -> None:
+    assert GpuProcesses(Host(sysroot=tmp_path), lambda: Unavailable("no driver")).bytes_by_pid() == {}
 
 
 class FakeNvml:
@@ -203,8 +203,8 @@ class FakeNvml:
         return [SimpleNamespace(pid=20, usedGpuMemory=100), SimpleNamespace(pid=21, usedGpuMemory=None)]
 
 
-def test_gpu_memory_is_added_up_over_the_gpus_that_tell_it() -> None:
-    assert GpuProcesses(lambda: Nvml(FakeNvml())).bytes_by_pid() == {20: 200}
+def test_gpu_memory_is_added_up_over_the_gpus_that_tell_it(tmp_path: Path) -> None:
+    assert GpuProcesses(Host(sysroot=tmp_path), lambda: Nvml(FakeNvml())).bytes_by_pid() == {20: 200}
 
 
 class Proc:

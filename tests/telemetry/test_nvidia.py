@@ -186,6 +186,69 @@ def test_an_idle_gpu_is_left_alone_so_that_it_can_sleep(tmp_path: Path, find: Ca
     assert absent.retry
 
 
+@pytest.mark.parametrize("find", [nvidia.probe, nvidia.power_probe])
+def test_a_driver_that_comes_late_is_looked_for_again(tmp_path: Path, find: Callable[..., Iterator[Any]]) -> None:
+    not_loaded = Unavailable("the NVIDIA driver does not answer: driver not loaded", "nvidia-smi says more")
+    (absent,) = find(Host(sysroot=tmp_path), connect=lambda: not_loaded)
+    assert absent.retry
+    (absent,) = find(plant(tmp_path / "a", optimus("active", "on")), connect=lambda: nvidia.NO_LIBRARY)
+    assert absent.retry, "its library may be installed while edgetop runs"
+    (absent,) = find(Host(sysroot=tmp_path), connect=lambda: nvidia.NO_LIBRARY)
+    assert not absent.retry, "a machine without such a GPU is not asked again and again"
+
+
+def test_the_processes_of_a_gpu_that_sleeps_are_not_asked_for(tmp_path: Path) -> None:
+    asked = 0
+
+    def running(_handle: object) -> list[SimpleNamespace]:
+        nonlocal asked
+        asked += 1
+        return [SimpleNamespace(pid=20, usedGpuMemory=100)]
+
+    assert nvidia.GpuProcesses(plant(tmp_path, optimus("suspended")), never).bytes_by_pid() == {}
+    library = FakeLibrary({**DESKTOP, "nvmlDeviceGetComputeRunningProcesses": running})
+    processes = nvidia.GpuProcesses(plant(tmp_path, optimus("active", "on")), lambda: Nvml(library))
+    assert processes.bytes_by_pid() == {20: 100}
+    plant(tmp_path, optimus("suspended", "on"))
+    assert processes.bytes_by_pid() == {}
+    assert asked == 1
+
+
+MIG_MEMORY = {"whole": 40, "first": 10, "second": 5}
+"""GiB of an A100 in MIG mode and of two of its instances."""
+
+
+@pytest.mark.parametrize(("visible", "instance"), [("", "first"), ("MIG-b2", "second"), ("MIG-other", "first")])
+def test_of_a_parted_gpu_the_own_instances_memory_counts(
+    visible: str, instance: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    instances = {0: "first", 1: "second"}
+
+    def instance_at(_handle: object, index: int) -> object:
+        return instances[index] if index in instances else NVMLError()
+
+    answers: Answers = {
+        **DESKTOP,
+        "nvmlDeviceGetHandleByIndex": "whole",
+        "nvmlDeviceGetMigMode": [1, 1],
+        "nvmlDeviceGetMaxMigDeviceCount": 7,
+        "nvmlDeviceGetMigDeviceHandleByIndex": instance_at,
+        "nvmlDeviceGetUUID": lambda handle: {"first": b"MIG-a1", "second": "MIG-b2c"}[handle],
+        "nvmlDeviceGetMemoryInfo": lambda handle: SimpleNamespace(used=GIB, total=MIG_MEMORY[handle] * GIB),
+        "nvmlDeviceGetUtilizationRates": NotSupportedError(),
+    }
+    source = sources(probe(Host(), connect=connect_to(answers)))["gpu.0"]
+    assert readings(source)["gpu.0.memory_total"] == MIG_MEMORY[instance] * GIB
+
+
+@pytest.mark.parametrize("told", [NotSupportedError(), SimpleNamespace(used=5 * GIB, total=121 * GIB)])
+def test_memory_that_a_gpu_shares_with_the_machine_is_not_counted_again(told: object) -> None:
+    answers: Answers = {**DESKTOP, "nvmlDeviceGetName": "NVIDIA GB10", "nvmlDeviceGetMemoryInfo": told}
+    source = sources(probe(Host(), connect=connect_to(answers)))["gpu.0"]
+    assert not [name for name in readings(source) if "memory" in name]
+
+
 def test_a_gpu_that_falls_asleep_is_asleep_and_not_asked(tmp_path: Path) -> None:
     host = plant(tmp_path, optimus("active", "on"))
     library = FakeLibrary(dict(DESKTOP))

@@ -12,7 +12,7 @@ import pytest
 
 from edgetop.core.sources import Unavailable
 from edgetop.telemetry.host import Host
-from edgetop.telemetry.processes import EngineProcessUse, OwnUse, cpu_time_s, probe
+from edgetop.telemetry.processes import EngineProcessUse, OwnUse, cpu_time_s, holds_gpu, probe
 from edgetop.telemetry.source import SourceLost
 from tests.support.fake_sysfs import readings, sources
 
@@ -31,11 +31,14 @@ class Scene:
         host = Host(worker_pid=lambda: self.pid, clock=lambda: self.now_us, system="linux")
         self.source = EngineProcessUse(host, proc)
 
-    def write(self, pid: int, *, ticks: int, faults: int, pages: int = 1024, status: str | None = None) -> None:
+    def write(
+        self, pid: int, *, ticks: int, faults: int, pages: int = 1024, status: str | None = None, started_s: float = 0
+    ) -> None:
         folder = self.proc / str(pid)
         folder.mkdir(exist_ok=True)
         fields = ["0"] * 50
         fields[9], fields[11], fields[12], fields[21] = str(faults), str(ticks - 1), "1", str(pages)
+        fields[19] = str(round(100 * started_s))
         (folder / "stat").write_text(f"{pid} (a) R (b c) {' '.join(fields)}\n")
         (folder / "status").write_text(STATUS if status is None else status)
 
@@ -61,6 +64,7 @@ def test_memory_is_split_and_rates_come_with_the_second_reading(scene: Scene) ->
     first = readings(scene.source)
     assert first == {
         "engine.rss": 4 * MIB,
+        "engine.rss_peak": Unavailable("this system does not tell the most memory a process has had"),
         "engine.mapped": 2 * MIB,
         "engine.anonymous": 2 * MIB,
         "engine.swap": MIB / 2,
@@ -189,3 +193,34 @@ def test_processes_that_work_for_the_engine_are_added(tmp_path: Path) -> None:
 def test_why_there_is_no_process_is_the_hosts_to_say(tmp_path: Path) -> None:
     host = Host(no_worker=lambda: Unavailable("the server is on pi2"), system="linux")
     assert set(readings(EngineProcessUse(host, tmp_path)).values()) == {Unavailable("the server is on pi2")}
+
+
+def test_the_most_memory_of_a_process_that_is_as_young_as_the_session_is_the_sessions(scene: Scene) -> None:
+    (scene.proc / "uptime").write_text("1000.00 3000.00\n")
+    scene.write(7, ticks=1, faults=0, started_s=970.0, status=f"{STATUS}VmHWM:\t 153600 kB\n")
+    assert readings(scene.source)["engine.rss_peak"] == 150 * MIB
+
+
+def test_what_an_older_process_once_had_is_not_this_sessions(scene: Scene) -> None:
+    (scene.proc / "uptime").write_text("1000.00 3000.00\n")
+    scene.write(7, ticks=1, faults=0, started_s=100.0, status=f"{STATUS}VmHWM:\t 153600 kB\n")
+    earlier = Unavailable("the most memory it has had dates from before this session")
+    assert readings(scene.source)["engine.rss_peak"] == earlier
+    scene.write(7, ticks=1, faults=0, started_s=100.0, status=f"{STATUS}VmHWM:\t 163840 kB\n")
+    assert readings(scene.source)["engine.rss_peak"] == 160 * MIB
+
+
+def test_a_kernel_that_tells_no_peak_leaves_it_open(scene: Scene) -> None:
+    scene.write(7, ticks=1, faults=0)
+    assert isinstance(readings(scene.source)["engine.rss_peak"], Unavailable)
+
+
+def test_a_graphics_device_that_a_process_has_open_is_seen(tmp_path: Path) -> None:
+    fds = tmp_path / "proc" / "7" / "fd"
+    fds.mkdir(parents=True)
+    host = Host(sysroot=tmp_path)
+    (fds / "0").symlink_to("/dev/null")
+    assert holds_gpu(host, 7) is False
+    (fds / "5").symlink_to("/dev/nvidia0")
+    assert holds_gpu(host, 7) is True
+    assert holds_gpu(host, 8) is None

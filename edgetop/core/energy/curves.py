@@ -77,9 +77,7 @@ class Curve(Forkable, ABC):
         step = meter.lsb if meter.kind == "power" else 0.0
         self.is_gauge = meter.scope == "battery"
         """Gauges of batteries update every 1 to 60 s, as means over about as long, and say neither."""
-        self.period = UpdatePeriod(
-            meter.poll_s, meter.update_s, meter.window_s or 0.0, step, is_gauge=self.is_gauge and meter.kind == "power"
-        )
+        self.period = UpdatePeriod(meter.poll_s, meter.update_s, meter.window_s or 0.0, step, is_gauge=self.is_gauge)
         self.gaps = GapLog()
         self.first_us: int | None = None
         """The first good reading."""
@@ -455,8 +453,9 @@ class CounterCurve(Curve):
         before_w = self._power[-1] if self.changes else after_w
         span_s = (end_us - start_us) / 1e6
         energy_j = span_s * (before_w + after_w) / 2
-        u_j = span_s * abs(after_w - before_w) / sqrt(12)
-        self.gaps.add(Gap(start_us=start_us, end_us=end_us, kind=kind, energy_j=energy_j, u_j=u_j))
+        fall_w = before_w - after_w
+        u_j = span_s * abs(fall_w) / sqrt(12)
+        self.gaps.add(Gap(start_us=start_us, end_us=end_us, kind=kind, energy_j=energy_j, u_j=u_j, fall_w=fall_w))
         self._append(end_us, energy_j, (before_w + after_w) / 2)
 
     def _append(self, t_us: int, risen_j: float, power_w: float) -> None:
@@ -702,6 +701,7 @@ class PowerCurve(Curve):
                     kind="suspend" if k in self._breaks else "bridged",
                     energy_j=length_s * (before + after) / 2,
                     u_j=length_s * abs(after - before) / sqrt(12),
+                    fall_w=before - after,
                 )
             )
 

@@ -58,6 +58,8 @@ class Gap(Struct, frozen=True, kw_only=True):
     kind: GapKind
     energy_j: float
     u_j: float
+    fall_w: float = 0.0
+    """Of a bridged one: the power before it less that after it."""
 
 
 class GapShare(Struct, frozen=True, kw_only=True):
@@ -86,6 +88,18 @@ class GapLog(Forkable):
         """Forget all gaps, before the curve is computed again."""
         self._gaps.clear()
         self._ends.clear()
+
+    def unbridged_j(self, t_us: int, *, begins: bool) -> float:
+        """By how much a bridged gap about an end of the work underrates it.
+
+        That the load begins or ends just there is known, so its power lasted up to there, and not the mean of it and
+        of the quiet.
+        """
+        gap = next(iter(self._gaps[bisect_right(self._ends, t_us) :]), None)
+        if gap is None or gap.kind != "bridged" or gap.start_us >= t_us:
+            return 0.0
+        rise_w, loaded_us = (-gap.fall_w, gap.end_us - t_us) if begins else (gap.fall_w, t_us - gap.start_us)
+        return max(0.0, rise_w) / 2 * loaded_us / 1e6
 
     def over(self, start_us: int, end_us: int) -> GapShare:
         """The part that gaps have in a window.

@@ -38,6 +38,9 @@ Hardware = Literal["cpu", "gpu"]
 
 CHOICES_SHOWN = 4
 
+CHOOSE = "choose one: "
+"""How the hint begins where only a person knows which meter measures the whole device."""
+
 PROCESSOR, GRAPHICS = "the processor", "the graphics card"
 
 
@@ -137,7 +140,7 @@ def _choose_one(meters: Sequence[Meter], readings_w: Mapping[str, float]) -> Una
     else:
         reason = f"which of {len(meters)} meters measures the whole device is not known: {shown}"
     names = " or ".join(f"--power {meter.name}" for meter in meters[:CHOICES_SHOWN])
-    return Unavailable(reason, f"choose one: {names}")
+    return Unavailable(reason, f"{CHOOSE}{names}, or /power NAME in the chat")
 
 
 def _parts(meters: Sequence[Meter], offered: Sequence[Meter]) -> list[Meter]:
@@ -163,10 +166,11 @@ def _parts(meters: Sequence[Meter], offered: Sequence[Meter]) -> list[Meter]:
 
 
 def _is_other_view(one: Meter, other: Meter) -> bool:
-    """Whether both measure the same thing: a board's counter and its power."""
-    if one.scope != other.scope or one.kind == other.kind:
+    """Whether both measure the same thing: a board's counter and its power (`energy.gpu.0` and `power.gpu.0`)."""
+    if one.scope != other.scope or one.kind == other.kind or one.host != other.host:
         return False
-    return one.source == other.source or bool(one.device and one.device == other.device)
+    is_other_half = one.source.partition(".")[2] == other.source.partition(".")[2]
+    return is_other_half or bool(one.device and one.device == other.device)
 
 
 def other_views(meters: Sequence[Meter], chosen: Sequence[Meter]) -> tuple[Meter | None, ...]:

@@ -190,13 +190,14 @@ def measure(
     idle: IdlePower | Unavailable,
     extension: Extension = STRICT,
     *,
+    of_work: Extension = STRICT,
     step_w: float | None = None,
     still_s: float = 0.0,
 ) -> Window | Unavailable:
     """The energy between two moments. An extension without an idle power is ignored.
 
-    A phase has one end in the middle of the work, where the power steps by `step_w`. For `still_s` the readings stood
-    still under a load.
+    `of_work` says at which sides the work begins or ends. A phase has one end in the middle of it, where the power
+    steps by `step_w`. For `still_s` the readings stood still under a load.
     """
     missing = why_unmeasurable(curve, start_us, end_us)
     if missing is not None:
@@ -206,6 +207,11 @@ def measure(
             f"the sensor gave one and the same reading for {still_s:.1f} s of changing load",
             "start the meter again, or choose another with --power",
         )
+    if of_work != STRICT and curve.meter.kind == "power" and curve.gap_share(start_us, end_us).estimated_s > 0:
+        # All readings may be means of work and quiet, so that how high the load was is nowhere to be seen.
+        whole_us = start_us + round(curve.smear_s * 1e6) if of_work.left else start_us
+        if whole_us >= end_us or curve.readings(whole_us, end_us).count < 1:
+            return Unavailable("the sensor was not read while it showed the work alone", "use longer turns")
     known = idle if isinstance(idle, IdlePower) else None
     if known is None:
         extension = STRICT
@@ -216,6 +222,8 @@ def measure(
     idle_w = known.power_w if known else 0.0
     length_s = (end_us - start_us) / 1e6
     gross_j = curve.energy_j(right_us) - curve.energy_j(left_us) - idle_w * (lead_s + tail_s)
+    gross_j += curve.gaps.unbridged_j(left_us, begins=True) if of_work.left else 0.0
+    gross_j += curve.gaps.unbridged_j(right_us, begins=False) if of_work.right else 0.0
     own = _own(
         curve,
         left_us,
@@ -472,7 +480,7 @@ class ChannelEstimator:
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         extension = choose_extension(self.curve, self.baseline, start_us, end_us)
         still_s = self.curve.still_s(start_us, end_us)
-        return measure(self.curve, start_us, end_us, idle, extension, still_s=still_s)
+        return measure(self.curve, start_us, end_us, idle, extension, of_work=BOTH, still_s=still_s)
 
     def strict(self, start_us: int, end_us: int) -> Window | Unavailable:
         """The plain difference of the curve between two moments, as for a session or a pause."""
@@ -499,19 +507,22 @@ class ChannelEstimator:
         step_w = self._step_at(middle_us, start_us, end_us)
         shortest_s = self._shortest_phase_s(whole, idle)
 
-        def phase(begin_us: int, until_us: int, extension: Extension) -> Window | Unavailable:
+        def phase(begin_us: int, until_us: int, of_work: Extension) -> Window | Unavailable:
             if 0 < (until_us - begin_us) / 1e6 < shortest_s:
                 return Unavailable(
                     f"the phase is shorter than the {shortest_s:.2g} s that this sensor can tell apart",
                     "use a faster sensor, or a longer prompt or reply",
                 )
             still_s = self.curve.still_s(start_us, end_us) and self.curve.still_s(begin_us, until_us)
-            return measure(self.curve, begin_us, until_us, idle, extension, step_w=step_w, still_s=still_s)
+            extension = of_work if extended else STRICT
+            return measure(
+                self.curve, begin_us, until_us, idle, extension, of_work=of_work, step_w=step_w, still_s=still_s
+            )
 
         found = TurnWindows(
             turn=whole,
-            prefill=phase(start_us, middle_us, Extension(left=extended, right=False)),
-            decode=phase(middle_us, end_us, Extension(left=False, right=extended)),
+            prefill=phase(start_us, middle_us, Extension(left=True, right=False)),
+            decode=phase(middle_us, end_us, Extension(left=False, right=True)),
         )
         return found if clock_s is None else found.with_clock(clock_s)
 

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from edgetop.core.text import literal
 from edgetop.io.files import FILE_SUFFIX
-from edgetop.live.chat_commands import PARSERS
+from edgetop.live.chat_commands import AUTO, PARSERS
 from edgetop.live.chat_session import LiveSession
+from edgetop.session.meters import choices_of
 
 
 class SlashCommand(NamedTuple):
@@ -42,6 +43,7 @@ COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("copy", "[N|code|all]", "copy the last answer, the Nth last, the last code, or the conversation"),
     SlashCommand("save", "FILE", "write the conversation to a file (Markdown); /save! overwrites one"),
     SlashCommand("open", "[SESSION]", "continue the conversation of a recorded session; without one, choose"),
+    SlashCommand("power", "[NAME]", "show the power meters, or choose the one that measures the device; auto for none"),
     SlashCommand("stats", "", "the figures of this session"),
     SlashCommand("quit", "", "quit; the session is saved"),
 )
@@ -93,8 +95,9 @@ class Completion:
                 return _containing(self._session_names(), begun)
             case "load" | "save" | "save!":
                 return _paths(begun)
-            case "copy":
-                return [each for each in ("code", "all") if each.startswith(begun)]
+            case "power" | "copy":
+                names = ("code", "all") if name == "copy" else (AUTO, *choices_of(self._live.session))
+                return [each for each in names if each.startswith(begun)]
         return ()
 
     def _model_names(self) -> Sequence[str]:

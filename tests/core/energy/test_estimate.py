@@ -208,16 +208,26 @@ def test_a_suspend_in_the_turn_gives_no_figure() -> None:
 
 
 def test_a_disagreement_with_another_meter_widens_the_interval_and_limits_the_grade() -> None:
-    """An NVML counter was seen to say 187 J where its power readings made 327 J."""
+
     turn = span(25, 26, 30)
     estimator = after_turns(counter_meter(), turn)
     alone = energy_of(estimator, turn)
     checked = energy_of(estimator, turn, msgspec.structs.replace(BASIS, other_j=47.5))
-    doubted = energy_of(estimator, turn, msgspec.structs.replace(BASIS, other_j=47 * 327 / 187))
+    doubted = energy_of(estimator, turn, msgspec.structs.replace(BASIS, other_j=47 * 1.3))
     assert checked == alone
+    assert doubted.gross_j.high >= 47 * 1.3, "the truth may be the other one's"
     assert "disagreement" in doubted.flags
     assert doubted.grade >= "C"
     assert doubted.gross_j.high - doubted.gross_j.low > 2 * (alone.gross_j.high - alone.gross_j.low)
+
+
+def test_where_two_meters_differ_by_half_there_is_no_figure() -> None:
+    """An NVML counter was seen to say 187 J where its power readings made 327 J."""
+    turn = span(25, 26, 30)
+    windows = after_turns(counter_meter(), turn).turn(turn)
+    energy = turn_energy(windows, turn, msgspec.structs.replace(BASIS, other_j=47 * 327 / 187))
+    assert isinstance(energy, Unavailable)
+    assert "two meters of the same thing disagree" in energy.reason
 
 
 def test_a_session_adds_shared_errors_linearly_and_others_in_quadrature() -> None:
