@@ -259,6 +259,11 @@ def count_in(metrics: dict[str, float], name: str) -> int | None:
     return None if value is None or not 0 <= value < 2**53 else round(value)
 
 
+def share_in(metrics: dict[str, float], *names: str) -> float | None:
+    """The first of these samples that is a share, from 0 to 1."""
+    return next((value for name in names if (value := metrics.get(name)) is not None and 0 <= value <= 1), None)
+
+
 def parse_metrics(text: str) -> dict[str, float]:
     """The samples by name, those of one name and several sets of labels added up.
 
