@@ -42,7 +42,7 @@ from edgetop.io.http import RequestError
 from edgetop.io.terminal import terminal_size
 from edgetop.live.advice import Finding, advise, observe
 from edgetop.live.server_location import ServerLocation
-from edgetop.live.this_machine import own_place
+from edgetop.live.this_machine import own_run_target
 from edgetop.live.tuned import TunedError, TunedModel, load_tuned, tuned_file
 from edgetop.settings import options
 from edgetop.settings.config_file import problems_of, settings_by_name, settings_rows
@@ -182,7 +182,7 @@ def server_advice(choice: ServerChoice, found: ServerProbe, settings: Settings) 
         return Unavailable(*error.reason)
     if isinstance(observed, Unavailable):
         return observed
-    place = own_place(host, sessions_folder(settings), probe="once", report=print_error)
+    place = own_run_target(host, sessions_folder(settings), probe="once", report=print_error)
     return advise(observed, place, f"edgetop bench --server {choice.address} -p 128 -n 64")
 
 
