@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,12 @@ from edgetop.settings.resolve import Settings, engine_settings, left_open, sampl
 if TYPE_CHECKING:
     from edgetop.fit.assessment import Reader
     from edgetop.inference.server.address import ServerChoice
+    from edgetop.io.hub import DownloadProgress
     from edgetop.live.chat_session import LiveOptions
     from edgetop.session.store import Store
     from edgetop.telemetry.registry import PowerChoice
 
+PROGRESS_S = 0.2
 PROMPT_BYTES_MAX = 16 * 2**20
 """No context holds as much; a device such as /dev/zero has no end."""
 
@@ -65,6 +68,29 @@ def is_flag(settings: Settings, option: Option[object]) -> bool:
 def has_own_engine(settings: Settings) -> bool:
     """Whether edgetop starts llama.cpp itself, with a model file."""
     return not settings[options.ENGINE].startswith(SCRIPT_PREFIX) and settings[options.SERVER] is None
+
+
+def local_model(name: str | None, settings: Settings, *, with_store_settings: bool = False) -> Path:
+    """The file of a model on this machine, downloaded where its name says so, with progress. Raises EdgetopError.
+
+    With `with_store_settings` it is Ollama's manifest where it has one, which tells how to run the model.
+    """
+    from edgetop.commands.output import clear_progress, show_progress  # noqa: PLC0415 - only to load
+    from edgetop.inference.catalog import find_model, last_model, resolve  # noqa: PLC0415 - the same
+
+    find = find_model if with_store_settings else resolve
+    shown_s = 0.0
+
+    def report(progress: DownloadProgress) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s >= PROGRESS_S and not settings[options.QUIET]:
+            shown_s = time.monotonic()
+            show_progress(progress.words)
+
+    try:
+        return find(name, folders=settings[options.MODEL_DIR], last_used=last_model(), report=report)
+    finally:
+        clear_progress()
 
 
 def named_model(settings: Settings) -> Path:

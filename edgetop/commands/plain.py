@@ -302,6 +302,10 @@ class PlainChat(Chat):
         """There is no clipboard without sequences that steer the terminal."""
         self.note(f"Without a screen {what} cannot be copied; /save FILE writes the conversation to a file.")
 
+    def turn_into_reasoning(self) -> None:
+        """End the line of what was printed; it cannot be taken back."""
+        self._write("\n")
+
     def add_reply(self, text: str, part: ReplyPart) -> None:
         """Print a piece of the answer; of reasoning only that it goes on."""
         if part == "answer":

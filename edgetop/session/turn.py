@@ -256,6 +256,9 @@ class Turn:
         self.counted = self.counted and record.counted
         self.token_t_us.extend(t_us)
         self.token_chars.extend(map(len, record.pieces))
+        if record.reasoned_before:
+            for span in self.reply:
+                span.part = "reasoning"
         if not self.reply or self.reply[-1].part != record.part:
             self.reply.append(Span(record.part))
         self.reply[-1].extend(record.pieces)
