@@ -163,7 +163,7 @@ def server_arguments(settings: EngineSettings, model: str, port: int) -> list[st
         *(("--lora", file) for file in settings.lora), ("-md", settings.draft_model),
     ]  # fmt: skip
     words = [word for flag, value in chosen if value is not None for word in (flag, str(value))]
-    words += {"mlock": ["--mlock"], "copy": ["--no-mmap"]}.get(settings.load_mode, [])
+    words += {"mlock": ["--mlock"], "copy": ["--no-mmap"]}.get(settings.load_mode or "auto", [])
     return words + (["--swa-full"] if settings.swa_full else []) + (["--jinja"] if settings.template_args else [])
 
 
