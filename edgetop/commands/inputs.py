@@ -16,7 +16,7 @@ from edgetop.core.errors import UsageError
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
 from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
-from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option
 from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
 
 if TYPE_CHECKING:
@@ -53,7 +53,16 @@ def server_choice(settings: Settings) -> ServerChoice | None:
             f"{settings.origin(options.SERVER)}: this is not the address of a server", f"expected {error}"
         ) from None
     key_file = choice.key_file or key_file_of(address, settings[options.SERVER_KEYS])
-    return ServerChoice(url=str(address), kind=choice.kind, key_file=key_file, timeout_s=choice.timeout_s)
+    given = tuple(option.name for option in options.OPTIONS if option.section == "engine" and is_flag(settings, option))
+    chosen = tuple(name for name in given if name != options.TEMPLATE_ARG.name)
+    return ServerChoice(
+        url=str(address), kind=choice.kind, key_file=key_file, timeout_s=choice.timeout_s, chosen=chosen
+    )
+
+
+def is_flag(settings: Settings, option: Option[object]) -> bool:
+    """Whether a setting was given on the command line."""
+    return settings.origin(option) in option.flags
 
 
 def has_own_engine(settings: Settings) -> bool:

@@ -48,6 +48,7 @@ def turn_line(now: Snapshot, finished: TurnFinished, known_reason: str = "") -> 
     if now.context_used is not None and now.n_ctx:
         parts.append(f"context {now.context_used} of {now.n_ctx}")
     parts += stop_words(finished)
+    parts += filter(None, [now.turn.server])
     energy = figures.energy
     if energy is None or energy.j_per_token is None:
         why = figures.energy_missing or "the answer was too short"

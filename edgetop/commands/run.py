@@ -162,6 +162,8 @@ class _HeadlessRun:
                 f" · prefill {format_rate(figures.prefill_tokens_per_s)}"
                 f" · first token {format_seconds(figures.first_token_s)} · {reason}"
             )
+            if turn.server:
+                print_status(turn.server)
 
     def close(self) -> Path | None:
         if not self.interrupted:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_choices import THREADS_MAX
-from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, ModelInfo, default_n_ctx
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, ModelInfo, default_n_ctx
 from edgetop.inference.chat_template import ControlPiece
 from edgetop.inference.engine import Stop
 from edgetop.inference.llama.context import Context
@@ -38,7 +38,7 @@ def model_parameters(library: Library, requested: EngineSettings) -> Any:  # noq
     """A `llama_model_params`."""
     params = library.llama_model_default_params()
     params.n_gpu_layers = -1 if requested.n_gpu_layers is None else requested.n_gpu_layers
-    params.load_mode = getattr(library, LOAD_MODES[requested.load_mode])
+    params.load_mode = getattr(library, LOAD_MODES[requested.load_mode or "auto"])
     params.use_extra_bufts = requested.use_extra_bufts
     return params
 
@@ -63,9 +63,9 @@ def context_parameters(library: Library, model: Handle, requested: EngineSetting
     params.n_batch = chosen.n_batch
     params.n_ubatch = chosen.n_ubatch
     params.n_outputs_max = max(1, requested.n_outputs_max)
-    params.flash_attn_type = getattr(library, FLASH_ATTENTION[requested.flash_attention])
-    params.type_k = kv_type(library, requested.type_k)
-    params.type_v = kv_type(library, requested.type_v)
+    params.flash_attn_type = getattr(library, FLASH_ATTENTION[requested.flash_attention or "auto"])
+    params.type_k = kv_type(library, requested.type_k or KV_TYPE)
+    params.type_v = kv_type(library, requested.type_v or KV_TYPE)
     params.offload_kqv = requested.offload_kqv
     params.swa_full = requested.swa_full
     params.no_perf = False
