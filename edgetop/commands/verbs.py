@@ -205,11 +205,16 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL",
         help="a GGUF file, a name from `edgetop models`, hf:owner/repo[:quant] or https://...; nothing is downloaded "
-        "but the header")
+        "but the header; without MODEL: the models here and good ones to download, best first")
+    add("--for", dest="purpose", choices=("chat", "speed", "energy"), default="chat",
+        help="without MODEL: what the best is to be best for (default: chat)")
     add("--ctx", metavar="TOKENS,...", help="one or several contexts, such as 2k,8k,32k")
-    add("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
+    add("--device", metavar="NAME", help="on another device, such as pi5 or pi5:8gb; `list` names them")
+    add("--memory", metavar="SIZE", help="with so much memory, such as 8G")
     add("--power-mode", metavar="NAME", help="of that device")
-    add("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
+    add("--slots", default="1", metavar="N", help="conversations served side by side (default: 1)")
+    add("--mmproj", metavar="FILE", help="the vision or audio part that is loaded beside the model")
+    add("--prompt-tokens", metavar="N", help="length of a prompt (default: 512)")
     add("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
     add("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
     probe = parser.add_mutually_exclusive_group()

@@ -308,7 +308,7 @@ def profile_file(sessions: Path) -> Path:
     return sessions.parent / FILE_NAME
 
 
-def own_place(
+def own_run_target(
     host: Host,
     sessions: Path,
     *,
@@ -326,11 +326,14 @@ def own_place(
     if isinstance(rooms, Unavailable):
         report(f"how much memory is free is not known: {rooms.reason}", rooms.hint)
         rooms = ()
+    cards = rooms[1:]
+    names = tuple(room.name for room in cards)
+    profile = _profile(host, device, sessions, threads=threads, probe=probe, report=report)
     return RunTarget(
-        machine=own_machine(device, _profile(host, device, sessions, threads=threads, probe=probe, report=report)),
+        machine=own_machine(device, profile, names),
         threads=threads,
         room=rooms[0] if rooms else None,
-        gpu_room=max(rooms[1:], key=lambda room: room.available_bytes, default=None),
+        gpu_room=all_cards(cards),
         past_runs=(*recent, *past_runs_in(sessions, device, limit=PAST_RUN_SESSIONS)),
         battery_j=battery_j(host),
     )
@@ -347,14 +350,35 @@ def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Pat
     return predict(facts, load.settings, Workload(), place)
 
 
-def own_machine(device: DeviceInfo, profile: MachineProfile | None) -> Machine:
-    """This machine with what was measured of it and what the table knows of its model."""
+def own_machine(device: DeviceInfo, profile: MachineProfile | None, gpu_names: tuple[str, ...] = ()) -> Machine:
+    """This machine with what was measured of it and what the table knows of its model and of its graphics cards."""
     # Without a name of its own it is no device of the table, which takes longer to read than all the rest.
-    table = load_devices(default_file()) if device.model else {}
-    machine = this_machine(device, profile, table)
-    if machine.gpu is not None and not offloads_to_gpu():
+    table = load_devices(default_file()) if device.model or gpu_names else {}
+    machine = this_machine(device, profile, table, gpu_names=gpu_names)
+    if (machine.gpu is not None or gpu_names) and not offloads_to_gpu():
         machine = this_machine(device, profile, table, gpu_offload=False)
+        if gpu_names:
+            note = (
+                f"{', '.join(gpu_names)} is not used: this llama.cpp is built without GPU; `edgetop engine` says more."
+            )
+            machine = replace(machine, notes=(*machine.notes, note))
+    elif gpu_names and machine.gpu is None:
+        note = f"{', '.join(gpu_names)}: not in the device table; a chat or a bench with it teaches its speed."
+        machine = replace(machine, notes=(*machine.notes, note))
     return machine
+
+
+def all_cards(cards: Sequence[MemoryRoom]) -> MemoryRoom | None:
+    """The rooms of several graphics cards together, which share out a model's layers; `None` without any."""
+    if len(cards) < 2:
+        return cards[0] if cards else None
+    return MemoryRoom(
+        available_bytes=sum(card.available_bytes for card in cards),
+        limit="gpu",
+        total_bytes=sum(card.total_bytes for card in cards),
+        name=" + ".join(card.name for card in cards),
+        notes=(f"The layers are shared out over {len(cards)} graphics cards.",),
+    )
 
 
 def battery_j(host: Host) -> float | None:

@@ -49,8 +49,8 @@ class Option(Generic[T_co]):
     """
 
     __slots__ = (
-        "_flag", "_sets", "about", "also_env", "default", "example", "flag_only", "help", "metavar", "name", "parse",
-        "section", "short",
+        "_flag", "_sets", "about", "also", "also_env", "default", "example", "flag_only", "help", "metavar", "name",
+        "parse", "section", "short",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class Option(Generic[T_co]):
         example: str = "",
         short: str = "",
         flag: str | None = None,
+        also: tuple[str, ...] = (),
         also_env: str = "",
         flag_only: bool = False,
         sets: tuple[str, ...] | None = None,
@@ -85,6 +86,8 @@ class Option(Generic[T_co]):
         self.short = short
         """A flag of one or two letters, such as -n."""
         self._flag = flag
+        self.also = also
+        """Flags by which llama.cpp's programs know it; taken, and not shown in the help."""
         self.also_env = also_env
         """A variable of other programs that switches this on when it is set and not empty."""
         self.flag_only = flag_only
@@ -213,6 +216,20 @@ def token_count(value: str) -> int:
     if not 0 < count < 2**31:
         raise ValueError(expected)
     return count
+
+
+def byte_count(value: str) -> int:
+    """A size of memory in bytes: 8G, 8GB and 8 GiB are the same 2^30 bytes each, as memory is sold; 8 alone is 8G."""
+    expected = "a size of memory, such as 8G or 512M"
+    number = value.strip().lower().removesuffix("b").removesuffix("i").strip()
+    exponent = {"m": 20, "g": 30, "t": 40}.get(number[-1:], 30)
+    try:
+        count = float(number.rstrip("mgt")) * float(2**exponent)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not 2**20 <= count < 2**50:
+        raise ValueError(expected)
+    return round(count)
 
 
 def currency(value: str) -> str:
