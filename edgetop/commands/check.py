@@ -35,11 +35,11 @@ from edgetop.fit.catalog import listed_models
 from edgetop.fit.devices import (
     Device,
     default_file,
-    find_device,
     load_devices,
     machine_of,
     memory_sizes,
     mode_of,
+    named_device,
 )
 from edgetop.fit.memory import MemoryRoom, memory_need
 from edgetop.fit.model_assessments import CONTEXTS, ModelAssessments
@@ -77,7 +77,7 @@ def other_modes(arguments: argparse.Namespace, settings: Settings) -> dict[str, 
     """The other power modes of the device that was named, by name; none of this machine, which has one at a time."""
     if arguments.device is None:
         return {}
-    named = find_device(load_devices(default_file()), arguments.device)
+    named = named_device(arguments.device, default_file())
     names = [name for name in named.device.modes if name != mode_of(named.device, arguments.power_mode)]
     return {name: run_target(_with_mode(arguments, name), settings) for name in names}
 
@@ -108,7 +108,7 @@ def _own(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
 
 def _device(name: str, power_mode: str | None, memory_bytes: int | None) -> RunTarget:
     """A device of the table with the memory that was said, else with each size that it is sold with."""
-    device, memory_gb = find_device(load_devices(default_file()), name)
+    device, memory_gb = named_device(name, default_file())
     machine = machine_of(device, power_mode)
     card = machine.cpu is None and not machine.gpu_shares_memory
     said = memory_bytes if memory_bytes is not None else None if memory_gb is None else round(memory_gb * 2**30)
