@@ -35,7 +35,7 @@ def repo_of(file: Path) -> str:
     return ""
 
 
-def download(wanted: HubModel) -> Path:
+def download(wanted: HubModel, *, quiet: bool = False) -> Path:
     """Download a model into the hub's cache and give its file, of a split model the first. Raises ModelError.
 
     Progress goes to stderr if that is a terminal.
@@ -47,7 +47,7 @@ def download(wanted: HubModel) -> Path:
             f"{wanted.repo} is not on this machine, and downloading it needs huggingface_hub",
             "install it with: pip install 'edgetop[hub]'",
         ) from None
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         huggingface_hub.utils.disable_progress_bars()
     try:
         files = huggingface_hub.HfApi().list_repo_files(wanted.repo)
@@ -288,16 +288,18 @@ def resolve(
     folders: Iterable[Path] = (),
     environment: Mapping[str, str] = os.environ,
     last_used: Path | None = None,
+    quiet: bool = False,
 ) -> Path:
     """Find the file of a model.
 
     `text` is a path, a name that `find_models` gives, or hf:owner/repo[:quant], which is downloaded unless it is here;
-    `None` means `last_used` if it still exists, else the model of the demo extra. Raises ModelError.
+    `None` means `last_used` if it still exists, else the model of the demo extra. A `quiet` download shows no progress.
+    Raises ModelError.
     """
     if text is None:
         return _default(last_used)
     if text.startswith("hf:"):
-        return _from_hub(text, folders, environment)
+        return _from_hub(text, folders, environment, quiet=quiet)
     path = expanded(text)
     if path.is_file():
         return path.absolute()
@@ -336,14 +338,14 @@ def _default(last_used: Path | None) -> Path:
     return demo
 
 
-def _from_hub(text: str, folders: Iterable[Path], environment: Mapping[str, str]) -> Path:
+def _from_hub(text: str, folders: Iterable[Path], environment: Mapping[str, str], *, quiet: bool = False) -> Path:
     wanted = parse(text)
     here = [model for model in find_models(folders, environment) if model.repo.lower() == wanted.repo.lower()]
     chosen = choose([model.path.name for model in here], wanted.quantization)
     for model in here:
         if model.path.name == chosen:
             return _complete(model)
-    return download(wanted)
+    return download(wanted, quiet=quiet)
 
 
 def _complete(model: FoundModel) -> Path:
