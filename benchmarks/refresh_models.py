@@ -2,8 +2,8 @@
 
     python -m benchmarks.refresh_models [--write]
 
-Headers only are read, some MiB each. What the card's dimensions do not agree with is told, and so is what is gone. Without
-`--write` nothing is changed. HF_ENDPOINT names another server than huggingface.co.
+Headers only are read, some MiB each. What the card's dimensions do not agree with is told, and so is what is gone.
+Without `--write` nothing is changed. HF_ENDPOINT names another server than huggingface.co.
 """
 
 from __future__ import annotations

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.inputs import given_prompts, has_own_engine, named_model, read_prompt, server_choice
+from edgetop.commands.inputs import given_prompts, has_own_engine, local_model, named_model, read_prompt, server_choice
 from edgetop.commands.output import print_status
 from edgetop.commands.screens import chosen_display, is_terminal, shows_screens
 from edgetop.core.errors import ModelError, UsageError
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
@@ -28,11 +27,11 @@ DEFAULT_QUESTION = "Explain in two sentences what a language model does."
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or answer without one."""
     prompts = given_prompts(arguments)
-    wanted = getattr(arguments, "resume_from", None)
-    if wanted is not None and (prompts or not shows_screens(settings)):
+    session_name = getattr(arguments, "resume_from", None)
+    if session_name is not None and (prompts or not shows_screens(settings)):
         raise UsageError("--continue goes on with a conversation on the live screen", "leave out --prompt and --plain")
     if not prompts and shows_screens(settings):
-        return _open_screen(settings, None if wanted is None else _session(wanted, settings))
+        return _open_screen(settings, None if session_name is None else _session(session_name, settings))
     if not prompts and (settings[options.PLAIN] or is_terminal()):
         return _chat_in_lines(settings)
     from edgetop.commands.run import (  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
@@ -59,14 +58,14 @@ def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     return 0
 
 
-def _session(wanted: str, settings: Settings) -> Path:
+def _session(session_name: str, settings: Settings) -> Path:
     """The session whose conversation goes on: the one that is meant, else the last with text. Raises StoreError."""
     from edgetop.commands.inputs import open_store  # noqa: PLC0415 - few starts need it
     from edgetop.session.store import StoreError  # noqa: PLC0415 - the same
 
     store = open_store(settings)
-    if wanted:
-        return store.find(wanted)
+    if session_name:
+        return store.find(session_name)
     for each in store.list():
         head = each.head
         if head is not None and head.text_recorded and head.summary.turns and head.bench is None:
@@ -98,7 +97,7 @@ def _model(settings: Settings) -> Path | None:
         server_choice(settings)  # a wrong address is reported before the screen is opened
         return named_model(settings)
     try:
-        return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
+        return local_model(named, settings, with_store_settings=True)
     except ModelError:
         if named is not None:
             raise

@@ -23,14 +23,13 @@ from edgetop.bench.tuning import (
     thread_counts,
 )
 from edgetop.commands.exit import ExitCode, interruptible
-from edgetop.commands.inputs import live_options, open_store
+from edgetop.commands.inputs import live_options, local_model, open_store
 from edgetop.commands.output import Column, clear_progress, print_error, print_status, show_progress, write_listing
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.io.cpus import decode_threads, fast_mask
 from edgetop.io.model_file import content_key
 from edgetop.live.conversation import Notice
@@ -126,7 +125,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return ExitCode.INTERRUPTED
     except NothingMeasuredError as error:
         raise EdgetopError(f"{path.name} could not be measured: {error}", "see `edgetop doctor`") from None
-    tried = [TriedSetting(question, result, goal) for question in found for result in question.standings]
+    tried = [TriedSetting(question, result, goal) for question in found for result in question.results]
     write_listing(tried, COLUMNS, arguments.format)
     tuned = _tuned(path, key, machine, goal, found[-1].chosen)
     print_status(f"{path.name}: {tuned.words}")
@@ -145,7 +144,7 @@ def _model(named: str | None, settings: Settings) -> Path:
             "a server's settings are not ours to change", "leave --server (EDGETOP_SERVER) out and name a model file"
         )
     if not settings[options.ENGINE].startswith(SCRIPT_PREFIX):
-        return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
+        return local_model(named, settings)
     if named is None:
         raise ModelError("an engine that plays a script has no last model", "name a file")
     return Path(named)
@@ -189,7 +188,7 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
 
 
 def _warn_of_disturbances(found: Sequence[StageResult]) -> None:
-    samples = [sample for result in found for standing in result.standings for sample in standing.samples]
+    samples = [sample for stage in found for result in stage.results for sample in result.samples]
     disturbed = sum(sample.disturbed for sample in samples)
     if 2 * disturbed > len(samples):
         print_error(
@@ -233,18 +232,18 @@ def _value(result: StageResult, setting: Setting) -> str:
             return setting.kv_type
 
 
-def _measured(standing: CandidateResult, goal: Goal) -> str:
-    if not standing.samples:
+def _measured(result: CandidateResult, goal: Goal) -> str:
+    if not result.samples:
         return "n/a"
-    spread = "" if standing.spread is None else f" ± {100 * standing.spread:.1f} %"
-    value = f"{1 / standing.cost:.1f} tok/s" if goal == "speed" else f"{standing.cost:.3g} J/token"
+    spread = "" if result.spread is None else f" ± {100 * result.spread:.1f} %"
+    value = f"{1 / result.cost:.1f} tok/s" if goal == "speed" else f"{result.cost:.3g} J/token"
     return f"{value}{spread}"
 
 
-def _fate(standing: CandidateResult) -> str:
-    if standing.failure:
-        return standing.failure
-    return "" if standing.left_out_after is None else f"left out after round {standing.left_out_after}"
+def _fate(result: CandidateResult) -> str:
+    if result.failure:
+        return result.failure
+    return "" if result.left_out_after is None else f"left out after round {result.left_out_after}"
 
 
 def _show(file: Path, machine: str, form: str | None) -> None:

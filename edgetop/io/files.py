@@ -43,9 +43,7 @@ def ensure_home() -> Path | None:
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        import tempfile  # noqa: PLC0415 - as in `replacement`
-
-    folder = Path(tempfile.mkdtemp(prefix="edgetop-"))
+        folder = Path(tempfile.mkdtemp(prefix="edgetop-"))
     os.environ["HOME"] = str(folder)
     return folder
 
@@ -58,6 +56,20 @@ def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     from platformdirs import user_data_path  # noqa: PLC0415 - not needed where the folder was chosen
 
     return user_data_path("edgetop") / "sessions"
+
+
+def hub_home(environment: Mapping[str, str]) -> Path:
+    """Hugging Face's folder, which holds cache and token."""
+    home = Path(environment.get("HOME") or Path.home())
+    return Path(
+        environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or home / ".cache") / "huggingface"
+    )
+
+
+def hub_cache(environment: Mapping[str, str]) -> Path:
+    """Hugging Face's cache."""
+    named = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
+    return Path(named or hub_home(environment) / "hub")
 
 
 @contextmanager

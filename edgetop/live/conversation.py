@@ -21,13 +21,13 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
 from edgetop.inference.child_process import WorkerExit
 from edgetop.inference.client import EngineProcess
+from edgetop.inference.model_stores import weights_of
 from edgetop.inference.protocol import (
     ChatMessage,
     ChoicesScored,
     Choose,
     Generate,
     Hello,
-    Load,
     LoadFailed,
     LoadProgress,
     Log,
@@ -38,9 +38,10 @@ from edgetop.inference.protocol import (
     ScoreFailed,
     TextScored,
     Waiting,
+    load_of,
 )
 from edgetop.io.log import log
-from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, TAKEN_BACK, ChatHistory
+from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, UNDONE, ChatHistory
 from edgetop.session.turn import Turn
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
@@ -121,9 +122,15 @@ class Conversation:
         self.model, self.load_fraction = None, 0.0
         self.phase = "loading"
         self._mark_progress()
+        weights = weights_of(path)
         self._event("model_loading", path.name)
-        self._on_load(path)
-        self.engine.send(Load(path=str(path), settings=settings))
+        self._on_load(weights)
+        self.engine.send(load_of(weights, settings))
+
+    @property
+    def source(self) -> Path | None:
+        """What was asked to be loaded last: a model file, or a manifest that names one."""
+        return self._path
 
     def reload(self) -> None:
         """Start the engine again with the model it had; the messages stay."""
@@ -159,7 +166,7 @@ class Conversation:
             return False
         if replaced == OF_EARLIER_SESSION:
             # A turn of another session cannot be named as the one that is replaced.
-            self._event(TAKEN_BACK, "The last turn of the earlier session was undone.")
+            self._event(UNDONE, "The last turn of the earlier session was undone.")
         self.history.ask_again(prompt, self.turn + 1)
         self._generate(prompt, retry_of=replaced or None)
         return True
@@ -169,7 +176,7 @@ class Conversation:
         if self._is_busy or self.history.turn_of_last_prompt is None:
             return False
         self.history.undo()
-        self._event(TAKEN_BACK, "The last turn was undone.")
+        self._event(UNDONE, "The last turn was undone.")
         return True
 
     @property

@@ -214,7 +214,11 @@ class MonitoredServer:
         """Poll the server, unless it is not due yet."""
         if self.poller is None or time.monotonic() < self._due_s:
             return
-        result = self.last_poll = self._with_engines(self.poller.poll())
+        result = self._with_engines(self.poller.poll())
+        if self.poller.was_stopped and self.last_poll is not None:
+            # The end of the watch cut it short: what was known of the server still holds.
+            return
+        self.last_poll = result
         if result.state in {"silent", "refuses", "needs_key"}:
             self._due_s = time.monotonic() + BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
             self._failures += 1
@@ -231,9 +235,9 @@ class MonitoredServer:
 
     def _with_engines(self, result: PollResult) -> PollResult:
         """With what the servers count that answer for it, where it counts nothing itself."""
-        told = {pid: poller.poll().usage for pid, poller in self.engines.items()}
-        usages: dict[Hashable, Usage] = {pid: usage for pid, usage in told.items() if usage is not None}
-        if result.usage is None or result.usage.counts != "nothing" or len(usages) < len(told) or not usages:
+        text = {pid: poller.poll().usage for pid, poller in self.engines.items()}
+        usages: dict[Hashable, Usage] = {pid: usage for pid, usage in text.items() if usage is not None}
+        if result.usage is None or result.usage.counts != "nothing" or len(usages) < len(text) or not usages:
             return result
         usage = together(usages, result.usage, self._of_engines)
         if usage.kind == "ollama" and usage.no_count is not None:

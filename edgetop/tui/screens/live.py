@@ -205,7 +205,7 @@ class LiveScreen(RecordingScreen):
 
         self.app.call_from_thread(self.notify_text, f"Downloading {name} ...")
         try:
-            path = resolve(name, folders=self._live.options.model_folders, quiet=True)
+            path = resolve(name, folders=self._live.options.model_folders)
         except EdgetopError as error:
             self.app.call_from_thread(self.notify_text, f"{error.what}: {error.hint}" if error.hint else error.what)
             return

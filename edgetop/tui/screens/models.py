@@ -28,7 +28,7 @@ from edgetop.fit.wording import page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
-from edgetop.live.this_machine import own_place, past_runs_of_session
+from edgetop.live.this_machine import own_run_target, past_runs_of_session
 from edgetop.telemetry.host import Host
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import CHECK, KeySlot
@@ -272,7 +272,7 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
     def on_key(self, event: events.Key) -> None:
         """Begin to filter with what is typed."""
         super().on_key(event)
-        if not self._asked and event.is_printable and event.character:
+        if not self._question and event.is_printable and event.character:
             event.stop()
             event.prevent_default()
             self._words_before = self._words
@@ -378,8 +378,8 @@ def models_screen(live: LiveSession, level: GlyphLevel, price: Price | None, *, 
             for each in find_models(live.options.model_folders)
         )
 
-    def place() -> RunTarget:
-        return own_place(
+    def run_target() -> RunTarget:
+        return own_run_target(
             Host(sysroot=live.options.sysroot),
             live.store.folder,
             probe="once" if idle else "never",
@@ -387,7 +387,7 @@ def models_screen(live: LiveSession, level: GlyphLevel, price: Price | None, *, 
             recent=recent,
         )
 
-    survey = ModelAssessments(models, place, contexts=None, requested=live.options.engine, with_catalog=True)
+    survey = ModelAssessments(models, run_target, contexts=None, requested=live.options.engine, with_catalog=True)
     model = live.conversation.model
     return ModelsScreen(
         level,

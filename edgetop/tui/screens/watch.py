@@ -96,7 +96,9 @@ def _facts(row: ServerStatus) -> list[Line]:
         format_bytes_short(row.resident_bytes) if row.resident_bytes is not None else "",
         f"gpu {format_bytes_short(row.gpu_bytes)}" if row.gpu_bytes is not None else "",
         _context(usage),
-        f"{usage.tokens} tok" if usage is not None and isinstance(usage.tokens, int) else "",
+        f"{'>= ' if usage.counts == 'running' else ''}{usage.tokens} tok"
+        if usage is not None and isinstance(usage.tokens, int)
+        else "",
         row.address.partition("://")[2] or "",
         f"pid {row.pid}" if row.pid is not None else "",
         f"{row.threads} threads" if row.threads else "",
@@ -174,7 +176,7 @@ class WatchScreen(RecordingScreen):
         width, height = self._services.size
         if width < 1 or height < 1:
             return
-        lines = lines_of(self._watch.rows, width, self._level, searched=self._watch.has_looked)
+        lines = lines_of(self._watch.rows, width, self._level, searched=self._watch.has_searched)
         self._first_line = min(self._first_line, max(0, len(lines) - height))
         shown = lines[self._first_line : self._first_line + height]
         below = len(lines) - self._first_line - len(shown)
