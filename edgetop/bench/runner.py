@@ -180,6 +180,8 @@ class Measurement:
 
     def _rest_without_model(self, live: LiveSession) -> None:
         """Know the sensors before the load, which its energy takes, and once for each setting the idle power then."""
+        while live.pulse is not None and not live.pulse.is_over:
+            self._pump(live)
         if self._plan.server:
             return
         self._report("measuring idle power without the model")

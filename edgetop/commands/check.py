@@ -15,13 +15,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.commands.exit import ExitCode
-from edgetop.commands.inputs import reader_of, sessions_folder
+from edgetop.commands.inputs import duty_of, reader_of, sessions_folder
 from edgetop.commands.output import Column, print_error, print_status, table, write_data, write_json, write_listing
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import (
     NOT_AVAILABLE,
     format_bytes,
+    format_count,
     format_rate,
     format_seconds,
     format_significant,
@@ -30,16 +31,25 @@ from edgetop.core.format import (
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import Assessment, RunTarget, Thresholds, Workload, assess
-from edgetop.fit.devices import Device, default_file, find_device, load_devices, machine_of, mode_of
-from edgetop.fit.memory import MemoryRoom
+from edgetop.fit.catalog import listed_models
+from edgetop.fit.devices import (
+    Device,
+    default_file,
+    find_device,
+    load_devices,
+    machine_of,
+    memory_sizes,
+    mode_of,
+)
+from edgetop.fit.memory import MemoryRoom, memory_need
 from edgetop.fit.model_assessments import CONTEXTS, ModelAssessments
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.fit.suggestions import Choices, Suggestion, suggest
-from edgetop.fit.wording import Entry, banded, effect_text, page, verdict_text
+from edgetop.fit.wording import Entry, banded, effect_text, fit_text, page, verdict_text
 from edgetop.io.model_file import models_in
 from edgetop.settings import options
-from edgetop.settings.option import integer, parse_value, real, token_count
+from edgetop.settings.option import byte_count, integer, parse_value, real, token_count
 from edgetop.settings.resolve import Settings, engine_settings, price_of
 
 if TYPE_CHECKING:
@@ -48,31 +58,41 @@ if TYPE_CHECKING:
 SYSTEM_SHARE = 0.15
 """Of a device's memory that its system and its desktop take before a model comes: 0.5 to 1.2 GB of 8 GB boards."""
 
+CARD_SHARE = 0.06
+"""Of a graphics card's memory that driver and desktop take."""
+
 
 def run_target(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
     """The place that is meant. Raises UsageError for a device or a power mode that is not in the table."""
-    if arguments.device is None and arguments.power_mode is not None:
+    memory_bytes = None if arguments.memory is None else parse_value("--memory", arguments.memory, byte_count)
+    if arguments.device is not None:
+        return _judged(_device(arguments.device, arguments.power_mode, memory_bytes), settings)
+    if arguments.power_mode is not None:
         raise UsageError("--power-mode is one of a device of the table", "name the device with --device, too")
-    if arguments.device is None:
-        return _judged(_own(arguments, settings), settings)
-    return _judged(_device(arguments.device, arguments.power_mode), settings)
+    place = _own(arguments, settings)
+    return _judged(place if memory_bytes is None else replace(place, room=_room(memory_bytes, SYSTEM_SHARE)), settings)
 
 
 def other_modes(arguments: argparse.Namespace, settings: Settings) -> dict[str, RunTarget]:
     """The other power modes of the device that was named, by name; none of this machine, which has one at a time."""
     if arguments.device is None:
         return {}
-    device = find_device(load_devices(default_file()), arguments.device)
-    names = [name for name in device.modes if name != mode_of(device, arguments.power_mode)]
-    return {name: _judged(_device(arguments.device, name), settings) for name in names}
+    named = find_device(load_devices(default_file()), arguments.device)
+    names = [name for name in named.device.modes if name != mode_of(named.device, arguments.power_mode)]
+    return {name: run_target(_with_mode(arguments, name), settings) for name in names}
+
+
+def _with_mode(arguments: argparse.Namespace, name: str) -> argparse.Namespace:
+    return argparse.Namespace(**{**vars(arguments), "power_mode": name})
 
 
 def _judged(place: RunTarget, settings: Settings) -> RunTarget:
-    """The place with the thresholds and the price that the settings have."""
+    """The place with the thresholds, the price and the use that the settings have."""
     return replace(
         place,
         thresholds=Thresholds(margin_share=settings[options.MEMORY_MARGIN] / 100, reader=reader_of(settings)),
         price=price_of(settings),
+        duty=duty_of(settings),
     )
 
 
@@ -86,18 +106,34 @@ def _own(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
     )
 
 
-def _device(name: str, power_mode: str | None) -> RunTarget:
-    machine = machine_of(find_device(load_devices(default_file()), name), power_mode)
-    memory_bytes = machine.memory_bytes
-    room = None
-    if memory_bytes is not None:
-        room = MemoryRoom(
-            available_bytes=round(memory_bytes * (1 - SYSTEM_SHARE)),
-            limit="MemAvailable",
-            total_bytes=memory_bytes,
-            notes=(f"{100 * SYSTEM_SHARE:.0f} % of its memory is taken to be in use by the system.",),
-        )
-    return RunTarget(machine=machine, threads=machine.cores or 1, room=room)
+def _device(name: str, power_mode: str | None, memory_bytes: int | None) -> RunTarget:
+    """A device of the table with the memory that was said, else with each size that it is sold with."""
+    device, memory_gb = find_device(load_devices(default_file()), name)
+    machine = machine_of(device, power_mode)
+    card = machine.cpu is None and not machine.gpu_shares_memory
+    said = memory_bytes if memory_bytes is not None else None if memory_gb is None else round(memory_gb * 2**30)
+    sold = memory_sizes(device)
+    rooms = [_room(size, CARD_SHARE if card else SYSTEM_SHARE) for size in ([said] if said is not None else sold)]
+    if said is not None and sold and said not in sold:
+        notes = (*machine.notes, f"It is sold with {_sizes(device)} GB, not with {format_bytes(said)}.")
+        machine = replace(machine, notes=notes)
+    first = rooms[0] if rooms else None
+    return RunTarget(
+        machine=machine,
+        threads=machine.cores or 1,
+        room=None if card else first,
+        gpu_room=first if card else None,
+        sizes=tuple(rooms) if len(rooms) > 1 else (),
+    )
+
+
+def _room(memory_bytes: int, taken: float) -> MemoryRoom:
+    return MemoryRoom(
+        available_bytes=round(memory_bytes * (1 - taken)),
+        limit="assumed of the device",
+        total_bytes=memory_bytes,
+        notes=(f"{100 * taken:.0f} % of the memory is taken to be in use by the system.",),
+    )
 
 
 LABEL_COLUMNS, WIDTH_LEAST = 9, 30
@@ -115,7 +151,7 @@ class Checked(Struct, frozen=True, kw_only=True):
 def exit_code(checked: Checked, min_speed: float | None) -> int:
     """0 fits, 3 cannot be read, 4 does not fit, 5 fits but is slower than `min_speed`, 1 if that is not known."""
     assessment = checked.assessment
-    if assessment is None:
+    if assessment is None or assessment.verdict.fit == "refused":
         return ExitCode.NOT_LOADED
     if assessment.verdict.fit == "does not fit":
         return ExitCode.DOES_NOT_FIT
@@ -150,11 +186,12 @@ def write_checked(
 def write_page(assessment: Assessment, place: RunTarget, choices: Choices | None = None, *, currency: str) -> None:
     """Print everything there is to say of one model."""
     entries = page(assessment, place, suggest(assessment, place, choices), currency=currency)
-    elsewhere = not place.machine.key  # of the device table
     rows = [row for entry in entries for row in _wrapped(entry)]
-    rows += [Entry("verify", "on the device itself:")] if elsewhere else []
     # A command is to be copied, so it stays in one line.
-    rows.append(Entry("" if elsewhere else "verify", shlex.join(assessment.verify_command)))
+    rows += [
+        Entry("run", shlex.join(assessment.server_command)),
+        Entry("verify", shlex.join(assessment.verify_command)),
+    ]
     write_data(table([[row.label, row.text] for row in rows]))
 
 
@@ -209,7 +246,10 @@ def as_object(checked: Checked, place: RunTarget, choices: Callable[[Assessment]
         "battery_hours": assessment.battery_hours,
         "price_per_million_tokens": assessment.price_per_million,
         "verdict": assessment.verdict,
+        "fit_by_memory": [{"memory_bytes": size, "fit": fit} for size, fit in assessment.by_size],
+        "duty": assessment.duty,
         "suggestions": [_suggestion(assessment, suggestion) for suggestion in suggestions],
+        "server_command": list(assessment.server_command),
         "verify": list(assessment.verify_command),
     }  # fmt: skip
 
@@ -338,16 +378,16 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return show_history(settings, arguments.format)
     if arguments.device == "list":
         return show_devices(arguments.format)
-    workload = Workload(
-        prompt_tokens=parse_value("--prompt-tokens", arguments.prompt_tokens, integer(1)),
-        answer_tokens=settings[options.ANSWER_TOKENS],
-    )
+    requests = _requested(arguments.ctx, engine_settings(settings))
+    workload = _workload(arguments, settings, requests[0])
     speed = arguments.min_speed
     min_speed = None if speed is None else parse_value("--min-speed", speed, real(0, 1e9))
-    requests = _requested(arguments.ctx, engine_settings(settings))
     place = run_target(arguments, settings)
     if arguments.screen:
         return choose_on_screen(arguments.models, requests, workload, place, settings)
+    if not arguments.models:
+        write_offers(arguments, settings, requests[0], workload, place)
+        return 0
     checked = list(_check(arguments.models, requests, workload, place, settings, exact=arguments.exact))
     modes = other_modes(arguments, settings)
     write_checked(
@@ -367,6 +407,26 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return max((exit_code(each, min_speed) for each in checked), key=_badness, default=0)
 
 
+def _workload(arguments: argparse.Namespace, settings: Settings, requested: EngineSettings) -> Workload:
+    """What the model is to do, and what is loaded beside it."""
+    beside_bytes, draft, asked = 0, None, arguments.prompt_tokens
+    if arguments.mmproj is not None:
+        beside_bytes += read_facts(Path(arguments.mmproj)).tensor_bytes
+    if requested.draft_model is not None:
+        draft = read_facts(Path(requested.draft_model))
+        cache = memory_need(draft, replace(requested, draft_model=None, n_ctx=requested.n_ctx))
+        beside_bytes += draft.tensor_bytes if isinstance(cache, Unavailable) else cache.allocated_bytes
+    return Workload(
+        prompt_tokens=512 if asked is None else parse_value("--prompt-tokens", asked, integer(1)),
+        prompt_is_asked=asked is not None,
+        answer_tokens=settings[options.ANSWER_TOKENS],
+        slots=parse_value("--slots", arguments.slots, integer(1, 256)),
+        projector=arguments.mmproj or "",
+        beside_bytes=beside_bytes,
+        draft=draft,
+    )
+
+
 def _badness(code: int) -> int:
     """Too slow is better than not fitting, and that is better than nothing known of the model."""
     return (0, 5, 4, 1, 3).index(code)
@@ -382,14 +442,13 @@ def _check(
     exact: bool,
 ) -> Iterator[Checked]:
     """Raises ModelError for a single model that cannot be read; of several, those that can are checked."""
-    names: Sequence[str | None] = models or [None]
-    for name in names:
+    for name in models:
         try:
             facts = _facts(name, settings)
         except ModelError as error:
             if len(models) <= 1:
                 raise
-            yield Checked(source=str(name), problem=error.what, hint=error.hint)
+            yield Checked(source=name, problem=error.what, hint=error.hint)
             continue
         for requested in requests:
             yield Checked(source=facts.source, assessment=_assess(facts, requested, workload, place, exact=exact))
@@ -408,17 +467,17 @@ def _others(assessment: Assessment, checked: Sequence[Checked]) -> tuple[ModelFa
     return tuple(named.values())
 
 
-def _facts(name: str | None, settings: Settings) -> ModelFacts:
-    """The facts of a model by the name that a person gave; `None` is the one used last."""
-    if name is not None and name.startswith(REMOTE):
+def _facts(name: str, settings: Settings) -> ModelFacts:
+    """The facts of a model by the name that a person gave."""
+    if name.startswith(REMOTE):
         from edgetop.fit.remote_model import fetch_facts  # noqa: PLC0415 - with http
 
         return fetch_facts(name)
-    if name is not None and Path(name).is_file():
+    if Path(name).is_file():
         return read_facts(Path(name))
-    from edgetop.inference.catalog import last_model, resolve  # noqa: PLC0415 - only without a path
+    from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only without a path
 
-    return read_facts(resolve(name, folders=settings[options.MODEL_DIR], last_used=last_model()))
+    return read_facts(resolve(name, folders=settings[options.MODEL_DIR]))
 
 
 def _assess(
@@ -426,16 +485,116 @@ def _assess(
 ) -> Assessment:
     """By the formulas; by llama.cpp where they have no answer or it is asked for."""
     assessment = assess(facts, requested, workload, place)
-    if not (exact or isinstance(assessment.need, Unavailable)) or facts.source.startswith(REMOTE):
+    if assessment.verdict.fit == "refused" or not (exact or isinstance(assessment.need, Unavailable)):
         return assessment
-    from edgetop.inference.llama.dry_load import dry_load  # noqa: PLC0415 - starts a process
+    from edgetop.inference.llama.dry_load import dry_load, dry_load_header  # noqa: PLC0415 - starts a process
 
-    allocated = dry_load(Path(facts.files[0]), assessment.settings)
+    if facts.source.startswith(REMOTE):
+        allocated = dry_load_header(facts.header, facts.n_vocab or 0, assessment.settings)
+    else:
+        allocated = dry_load(Path(facts.files[0]), assessment.settings)
     if isinstance(allocated, Unavailable):
         if exact:
             print_error(f"llama.cpp does not say what it would allocate: {allocated.reason}", allocated.hint)
         return assessment
     return assess(facts, requested, workload, place, allocated=allocated)
+
+
+class Offer(NamedTuple):
+    """A model that one may choose."""
+
+    name: str
+    source: str
+    """What `-m` takes."""
+    here: bool
+    size_is_computed: bool
+    assessment: Assessment
+
+
+def offers(
+    settings: Settings, requested: EngineSettings, workload: Workload, place: RunTarget, purpose: str
+) -> list[Offer]:
+    """The models of this machine and of the catalog, the best for a purpose first."""
+    from edgetop.inference.catalog import find_models  # noqa: PLC0415 - only for this list
+
+    found = []
+    for model in find_models(settings[options.MODEL_DIR]):
+        with suppress(ModelError):
+            facts = None if model.missing_parts else read_facts(model.path)
+            if facts is not None and not facts.is_projector:
+                assessment = assess(facts, requested, workload, place, with_context=False)
+                found.append(Offer(model.name, str(model.path), True, False, assessment))
+    for listed in listed_models():
+        for label in listed.quantizations:
+            assessment = assess(listed.facts(label), requested, workload, place, with_context=False)
+            computed = label not in listed.stated
+            found.append(Offer(listed.name, listed.reference(label), False, computed, assessment))
+    return sorted(found, key=lambda offer: _preference(offer.assessment, purpose))
+
+
+def _preference(assessment: Assessment, purpose: str) -> tuple[float, ...]:
+    """What fits first; then the largest that is comfortable to read, the fastest, or what takes the least energy."""
+    fit, pace = assessment.verdict.rank
+    decode = 0.0 if assessment.decode is None else assessment.decode.value
+    if purpose == "chat":
+        return fit, pace, -assessment.facts.parameters, -assessment.facts.tensor_bytes
+    if purpose == "speed":
+        return fit, -decode, assessment.facts.tensor_bytes
+    energy = assessment.energy
+    # Where no power is known, reading is what takes the energy.
+    joules = float("inf") if isinstance(energy, Unavailable) else energy.decode_j_per_token.value
+    return fit, joules, assessment.facts.weight_bytes_per_token
+
+
+def _offered(words: Callable[[Assessment], str]) -> Callable[[Offer], str]:
+    return lambda offer: words(offer.assessment)
+
+
+def _offered_value(path: str) -> Callable[[Offer], Any]:
+    value = _of(path)
+    return lambda offer: value(Checked(source=offer.source, assessment=offer.assessment))
+
+
+OFFER_COLUMNS: tuple[Column[Offer], ...] = (
+    Column("name", heading="MODEL"),
+    Column("file_type", _offered_value("facts.file_type"), "QUANT", _offered(lambda each: each.facts.file_type)),
+    Column("parameters", _offered_value("facts.parameters"), "WEIGHTS",
+           _offered(lambda each: format_count(each.facts.parameters))),
+    Column("size_bytes", _offered_value("facts.size_bytes"), "SIZE",
+           lambda offer: ("~" if offer.size_is_computed else "") + format_bytes(offer.assessment.facts.size_bytes)),
+    Column("size_is_computed"),
+    Column("needed_bytes", _offered_value("need.needed_bytes"), "MEMORY", _offered(_memory_text)),
+    Column("fit", _offered_value("verdict.fit"), "FITS", _offered(fit_text)),
+    Column("", heading="TOK/S", text=_offered(lambda each: banded(each.decode))),
+    Column("decode_tokens_per_s", _offered_value("decode")),
+    Column("", heading="J/TOKEN", text=_offered(_joules_text)),
+    Column("decode_j_per_token", _offered_value("energy.decode_j_per_token")),
+    Column("energy_scope", _offered_value("energy.scope")),
+    Column("speed_basis", _offered_value("speed.basis")),
+    Column("here"),
+    Column("source", heading="-m", text=lambda offer: _called(offer.source) if offer.here else offer.source),
+)  # fmt: skip
+
+
+def write_offers(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    requested: EngineSettings,
+    workload: Workload,
+    place: RunTarget,
+) -> None:
+    """Print the models that one may choose, the best first, and where the figures come from."""
+    found = offers(settings, requested, workload, place, arguments.purpose)
+    write_listing(found, OFFER_COLUMNS, arguments.format)
+    if arguments.format is not None:
+        return
+    scope = next((each.assessment.energy.scope for each in found
+                  if not isinstance(each.assessment.energy, Unavailable)), None)  # fmt: skip
+    joules = f"J/token: {scope.replace('_', ' ')}" if scope else f"J/token: {NOT_AVAILABLE}"
+    if scope is None and found and isinstance(found[0].assessment.energy, Unavailable):
+        joules += f", {found[0].assessment.energy.reason}"
+    print_status(f"best for {arguments.purpose} first, on {place.machine.name}; {joules}")
+    print_status("sizes with ~ are computed; `edgetop check MODEL` says more; -m hf:... is downloaded when it is used")
 
 
 def _requested(contexts: str | None, requested: EngineSettings) -> list[EngineSettings]:

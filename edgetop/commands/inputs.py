@@ -118,6 +118,7 @@ def live_options(settings: Settings) -> LiveOptions:
         sysroot=settings[options.SYSROOT],
         power=power_choice(settings),
         use=duty_of(settings),
+        sync_pulse=settings[options.SYNC_PULSE],
         record=settings[options.RECORD],
         text_recorded=settings[options.TEXT],
         output=settings[options.OUTPUT],

@@ -79,6 +79,7 @@ def run_prompts(
     with handle_signals(on_interrupt=run.interrupt, on_end=run.interrupt):
         run.live = LiveSession(live, open_store(settings), run.on_engine_event)
         try:
+            run.wait_for_pulse()
             if idle_s and settings[options.SERVER] is None:
                 run.wait_for_sensors()
                 run.measure_idle(idle_s, "without the model")
@@ -131,6 +132,11 @@ class _HeadlessRun:
     def wait_for_sensors(self) -> None:
         """Pump until it is known which sensors there are."""
         while not self.live.has_sensors:
+            self.live.pump(wait_s=PUMP_WAIT_S)
+
+    def wait_for_pulse(self) -> None:
+        """Let a load pulse end, if there is one."""
+        while self.live.pulse is not None and not self.live.pulse.is_over and not self.interrupted:
             self.live.pump(wait_s=PUMP_WAIT_S)
 
     def measure_idle(self, seconds: float, how: str) -> None:

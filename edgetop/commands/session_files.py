@@ -1,16 +1,18 @@
-"""Sessions export, import, recompute."""
+"""Sessions export, import, recompute, attach-power."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from edgetop.commands.output import print_status, write_data, write_json
+from edgetop.commands.output import energy_text, print_status, write_data, write_json
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import DECODE
 from edgetop.core.format import NOT_AVAILABLE, format_significant
@@ -23,6 +25,7 @@ from edgetop.session.file import SessionFile, structure_problems
 from edgetop.session.file_check import Change, changes, recomputed
 from edgetop.session.file_io import SessionFileError, load_file, read_bytes, rewrite
 from edgetop.session.store import Store
+from edgetop.settings.option import parse_value, real
 
 
 def export(path: Path, form: str, output: str | None) -> int:
@@ -194,3 +197,53 @@ def _value_text(value: Any) -> str:  # noqa: ANN401 - any JSON
 
 def _in_full(value: Any) -> str:  # noqa: ANN401 - any JSON
     return json.encode(value).decode()
+
+
+ORIGINAL = ".orig"
+"""Behind the name of the session as it was recorded."""
+
+
+def attach_power(path: Path, given: argparse.Namespace) -> int:
+    """Join a meter's log to a session file, keep the file as it was beside it, and say what came of it.
+
+    Raises SessionFileError or EdgetopError.
+    """
+    from edgetop.session import attached_power  # noqa: PLC0415 - numpy
+    from edgetop.session.meter_log import read_log  # noqa: PLC0415 - the same
+
+    source = Path(given.log)
+    gain = None if given.meter_gain is None else parse_value("--meter-gain", given.meter_gain, real(0, 100)) / 100
+    volts = None if given.voltage is None else parse_value("--voltage", given.voltage, real(0, 1000))
+    file = _sound(path)
+    log = read_log(source, time_column=given.time_column, column=given.column, unit=given.unit, volts=volts)
+    began = datetime.fromisoformat(file.started_at).timestamp()
+    found = attached_power.align(log, attached_power.session_of(file), began)
+    changed = attached_power.with_log(file, log, found, path=source.name, scope=given.scope, gain=gain)
+    kept = path.with_name(path.name + ORIGINAL)
+    try:
+        if not kept.exists():
+            write_atomically(kept, [path.read_bytes()])
+        rewrite(path, lambda _file: changed)
+    except OSError as error:
+        raise EdgetopError(f"{path}: {error.strerror}", "make the file and its folder writable") from None
+    if given.json:
+        write_json(
+            {
+                "path": str(path),
+                "original": str(kept),
+                "rows": log.rows,
+                "unread": log.unread,
+                "period_s": log.period_s,
+                "columns": log.columns,
+                **{name: getattr(found, name) for name in found.__struct_fields__},
+                "energy": changed.summary.energy,
+                "energy_missing": changed.summary.energy_missing,
+            }
+        )
+        return 0
+    unread = f", {log.unread} lines were no readings" if log.unread else ""
+    print_status(f"{source.name}: {log.rows} readings of {' and '.join(map(one_line, log.columns[1:]))}{unread}")
+    print_status(attached_power.words(found, source.name))
+    print_status(f"energy {energy_text(changed.summary)}")
+    print_status(f"session: {path}; as it was recorded: {kept}")
+    return 0

@@ -20,7 +20,7 @@ from edgetop.commands.output import (
     write_json,
     write_listing,
 )
-from edgetop.commands.session_files import export, import_results, recompute
+from edgetop.commands.session_files import attach_power, export, import_results, recompute
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, UsageError
@@ -334,5 +334,6 @@ ACTIONS: dict[str, Action] = {
     "rm": lambda store, given: remove(store, store.find_all(given.session), yes=given.yes),
     "validate": lambda store, given: validate_files(store.find_all(given.session), as_json=given.json),
     "recompute": _recompute,
+    "attach-power": lambda store, given: attach_power(store.find(given.session), given),
     "recover": lambda store, given: recover(store, as_json=given.json),
 }

@@ -20,6 +20,7 @@ from edgetop.settings.options import (
     SERVER_KEY_FILE,
     SERVER_KIND,
     SERVER_TIMEOUT,
+    SYNC_PULSE,
     TEXT,
     THREADS,
 )
@@ -107,6 +108,9 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="print how long it would take, and measure nothing")
 
 
+SCOPES = ("wall", "dc_in", "board_input", "module", "battery", "cpu_package", "gpu_board", "component")
+"""What a meter of one's own may cover, of `edgetop.core.sources.Scope`."""
+
 _SESSION_HELP = "a file, a number of the list, the beginning of an id, a tag, or part of a model's name"
 _SESSIONS_HELP = f"{_SESSION_HELP}; also a tag of several, a range such as 1-4, a folder, or a pattern such as '*q4*'"
 
@@ -181,6 +185,18 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
                            help="go by this power source of the session; `none`, or `auto` for edgetop's choice")
     recompute.add_argument("--dry-run", action="store_true", help="say what would change, and leave the file as it is")
     _add_json(recompute)
+    attach = actions.add_parser(
+        "attach-power", help="join the log of a meter on another computer to a session", allow_abbrev=False
+    )
+    attach.add_argument("log", metavar="FILE", help="CSV of Joulescope, Otii, PPK2, a USB meter or any other")
+    attach.add_argument("session", metavar="SESSION", nargs="?", default="1", help=_SESSION_HELP)
+    attach.add_argument("--time-column", metavar="NAME", help="heading or number of the column of the time")
+    attach.add_argument("--column", metavar="NAME", help="heading or number of the column of power, current or energy")
+    attach.add_argument("--unit", metavar="W", help="its unit: W, mW, A, mA, J, Wh ...; by default from the heading")
+    attach.add_argument("--voltage", metavar="V", help="of a log of current alone")
+    attach.add_argument("--scope", choices=SCOPES, help="what the meter covers (default: board_input)")
+    attach.add_argument("--meter-gain", metavar="PERCENT", help="largest error of the meter's scale (default: 15)")
+    _add_json(attach)
     recover = actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
     _add_json(recover)
 
@@ -189,11 +205,16 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("models", nargs="*", metavar="MODEL",
         help="a GGUF file, a name from `edgetop models`, hf:owner/repo[:quant] or https://...; nothing is downloaded "
-        "but the header")
+        "but the header; without MODEL: the models here and good ones to download, best first")
+    add("--for", dest="purpose", choices=("chat", "speed", "energy"), default="chat",
+        help="without MODEL: what the best is to be best for (default: chat)")
     add("--ctx", metavar="TOKENS,...", help="one or several contexts, such as 2k,8k,32k")
-    add("--device", metavar="NAME", help="on another device, such as pi5; `list` names them")
+    add("--device", metavar="NAME", help="on another device, such as pi5 or pi5:8gb; `list` names them")
+    add("--memory", metavar="SIZE", help="with so much memory, such as 8G")
     add("--power-mode", metavar="NAME", help="of that device")
-    add("--prompt-tokens", default="512", metavar="N", help="length of a prompt (default: 512)")
+    add("--slots", default="1", metavar="N", help="conversations served side by side (default: 1)")
+    add("--mmproj", metavar="FILE", help="the vision or audio part that is loaded beside the model")
+    add("--prompt-tokens", metavar="N", help="length of a prompt (default: 512)")
     add("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")
     add("--exact", action="store_true", help="let llama.cpp itself say what it would allocate")
     probe = parser.add_mutually_exclusive_group()
@@ -394,7 +415,7 @@ VERBS: dict[str, Verb] = {
         "repeatable measurement: speed, energy, memory and quality over models and settings",
         ("search", "server", "storage", "device", "price", "use", "fit", "progress", "general"),
         add_bench,
-        more=(ENGINE,),
+        more=(ENGINE, SYNC_PULSE),
     ),
     "tune": Verb(
         "find threads, cores, pieces of prefill, attention and KV cache type for a model here, for speed or for energy",
@@ -406,10 +427,10 @@ VERBS: dict[str, Verb] = {
         "this device and the model servers that run on it, without a model of its own",
         ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
         _add_watch,
-        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT),
+        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),
     "sessions": Verb(
-        "recorded sessions: list, show, tag, note, export, rm, validate, recompute, recover",
+        "recorded sessions: list, show, tag, note, export, rm, validate, recompute, attach-power, recover",
         ("storage", "general"),
         _add_sessions,
     ),

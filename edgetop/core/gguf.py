@@ -598,3 +598,57 @@ def _read_tensor(reader: ByteReader) -> Tensor:
         )
     size_bytes = elements // tensor_type.block_elements * tensor_type.block_bytes
     return Tensor(name, shape, tensor_type.name, offset, size_bytes)
+
+
+_TYPE_NUMBERS = {packing.name: number for number, packing in TENSOR_TYPES.items()}
+_DATA_ALIGNMENT = 32
+_UINT32, _INT32, _FLOAT32, _BOOL, _STRING, _ARRAY = 4, 5, 6, 7, 8, 9
+
+
+def header_without_vocabulary(header: GgufHeader, n_vocab: int) -> tuple[bytes, int]:
+    """The beginning of a file with the same tensors and no vocabulary, and the size that the whole file would have.
+
+    llama.cpp takes the length of the vocabulary from `vocab_size` then. What a header skips, long arrays, is left out.
+    """
+    metadata = {
+        key: value
+        for key, value in header.metadata.items()
+        if not key.startswith(("tokenizer.", "split.")) and not (isinstance(value, GgufArray) and value.values is None)
+    }
+    metadata |= {"tokenizer.ggml.model": "no_vocab", f"{header.architecture}.vocab_size": n_vocab}
+    parts = [b"GGUF", struct.pack("<IQQ", 3, len(header.tensors), len(metadata))]
+    for key, value in metadata.items():
+        kind, packed = _packed(value)
+        parts += [_packed_text(key), struct.pack("<I", kind), packed]
+    offset = 0
+    for tensor in header.tensors:
+        parts += [
+            _packed_text(tensor.name),
+            struct.pack(f"<I{len(tensor.shape)}Q", len(tensor.shape), *tensor.shape),
+            struct.pack("<IQ", _TYPE_NUMBERS[tensor.type_name], offset),
+        ]
+        offset += -(-tensor.size_bytes // _DATA_ALIGNMENT) * _DATA_ALIGNMENT
+    beginning = b"".join(parts)
+    beginning += bytes(-len(beginning) % _DATA_ALIGNMENT)
+    return beginning, len(beginning) + offset
+
+
+def _packed_text(text: str) -> bytes:
+    encoded = text.encode("utf-8", "surrogateescape")
+    return struct.pack("<Q", len(encoded)) + encoded
+
+
+def _packed(value: Value) -> tuple[int, bytes]:
+    match value:
+        case bool():
+            return _BOOL, struct.pack("<?", value)
+        case int():
+            return (_INT32, struct.pack("<i", value)) if value < 0 else (_UINT32, struct.pack("<I", value & 0xFFFFFFFF))
+        case float():
+            return _FLOAT32, struct.pack("<f", value)
+        case str():
+            return _STRING, _packed_text(value)
+        case GgufArray():
+            packed = [_packed(each) for each in value.values or ()]
+            kind = _INT32 if any(each == _INT32 for each, _ in packed) else packed[0][0] if packed else _UINT32
+            return _ARRAY, struct.pack("<IQ", kind, len(packed)) + b"".join(each for _, each in packed)

@@ -6,20 +6,22 @@ Adults read English non-fiction silently at 238 words a minute in the mean, most
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 from typing import Literal
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.energy.duty import TOKENS, Price
+from edgetop.core.energy.duty import TOKENS, Duty, DutyBasis, DutyFigures, Price, duty_figures
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, default_n_ctx
 from edgetop.core.prediction import PastRun, Prediction
 from edgetop.core.quantity import J_PER_WH, Interval, banded, cost, hours_left, sigma_of
 from edgetop.core.sources import Unavailable
 from edgetop.fit.energy import EnergyPrediction, predict_energy
-from edgetop.fit.machine import Machine
-from edgetop.fit.memory import MemoryNeed, MemoryRoom, largest_context, memory_need
+from edgetop.fit.kv_cache import padded
+from edgetop.fit.machine import Machine, Processor
+from edgetop.fit.memory import REFUSES, MemoryNeed, MemoryRoom, largest_context, memory_need
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.speed import SpeedPrediction, predict_speed
 
@@ -54,13 +56,13 @@ def pace_of(decode_tokens_per_s: float, reader: Reader) -> Pace:
     return "usable" if share >= SLOW_SHARE else "too slow for reading"
 
 
-Fit = Literal["fits", "tight", "does not fit"]
+Fit = Literal["fits", "tight", "does not fit", "refused"]
 
 MARGIN_SHARE = 0.10
 MARGIN_BYTES_MAX = 2**30
 """What llama.cpp itself leaves free on a device when it fits a model to it (--fit-target)."""
 
-FITS: tuple[Fit, ...] = ("fits", "tight", "does not fit")
+FITS: tuple[Fit, ...] = ("fits", "tight", "does not fit", "refused")
 PACES: tuple[Pace, ...] = ("comfortable", "usable", "too slow for reading")
 """From good to bad."""
 
@@ -88,6 +90,8 @@ class FitVerdict(Struct, frozen=True, kw_only=True):
     pace_at_worst: Pace | None
     pace_at_best: Pace | None
     """By the ends of the predicted interval."""
+    reason: str = ""
+    """Why it is refused, or does not fit whatever memory there is; empty where the memory says it all."""
 
     @property
     def words(self) -> str:
@@ -101,20 +105,10 @@ class FitVerdict(Struct, frozen=True, kw_only=True):
         return fit, 1 if self.pace is None else PACES.index(self.pace)
 
 
-def judge(
-    need: MemoryNeed | None,
-    room: MemoryRoom | None,
-    decode_tokens_per_s: Interval | None,
-    thresholds: Thresholds,
-    *,
-    gpu_room: MemoryRoom | None = None,
-) -> FitVerdict:
-    """The verdict on what is needed, what there is and how fast it would be.
-
-    `gpu_room` is that of a GPU with memory of its own, where the model takes some of it.
-    """
-    fit, left_bytes = _fit(need, room, gpu_room, thresholds)
-    speed, reader = decode_tokens_per_s, thresholds.reader
+def judge(need: MemoryNeed | None, place: RunTarget, decode_tokens_per_s: Interval | None) -> FitVerdict:
+    """The verdict on what is needed, what there is and how fast it would be."""
+    fit, left_bytes = (None, None) if need is None else fit_of(need, place)
+    speed, reader = decode_tokens_per_s, place.thresholds.reader
     return FitVerdict(
         fit=fit,
         left_bytes=left_bytes,
@@ -124,23 +118,21 @@ def judge(
     )
 
 
-def _fit(
-    need: MemoryNeed | None, room: MemoryRoom | None, gpu_room: MemoryRoom | None, thresholds: Thresholds
-) -> tuple[Fit | None, int | None]:
-    """The fit and what is left, in the tighter of the two memories."""
-    if need is None or room is None:
-        return None, None
-    on_gpu_bytes = need.gpu_bytes if gpu_room is not None else 0
-    sides = [(room, need.needed_bytes - on_gpu_bytes)]
-    if gpu_room is not None and on_gpu_bytes:
-        sides.append((gpu_room, on_gpu_bytes))
+def fit_of(need: MemoryNeed, place: RunTarget) -> tuple[Fit | None, int | None]:
+    """The fit and what is left, in the tighter of main memory and GPU; of what is not known nothing is said."""
+    on_gpu_bytes = need.gpu_bytes if place.gpu_room is not None else 0
+    sides = [] if place.room is None else [(place.room, need.needed_bytes - on_gpu_bytes)]
+    if place.gpu_room is not None and on_gpu_bytes:
+        sides.append((place.gpu_room, on_gpu_bytes))
     judged: list[tuple[int, int]] = []
     for side, needed_bytes in sides:
         left_bytes = side.available_bytes - needed_bytes
         block_bytes = side.largest_block_bytes
         too_large = block_bytes is not None and need.gpu_block_bytes > block_bytes
-        bad = 2 if left_bytes < 0 or too_large else 1 if left_bytes < thresholds.margin_bytes(side) else 0
+        bad = 2 if left_bytes < 0 or too_large else 1 if left_bytes < place.thresholds.margin_bytes(side) else 0
         judged.append((-bad, left_bytes))
+    if not judged:
+        return None, None
     bad, left_bytes = min(judged)
     return FITS[-bad], left_bytes
 
@@ -152,7 +144,17 @@ class Workload(Struct, frozen=True, kw_only=True):
     """What the model is to do: a prompt of so many tokens and an answer of so many."""
 
     prompt_tokens: int = 512
+    prompt_is_asked: bool = False
+    """Whether somebody wants a prompt of that length, and not another one that the context holds."""
     answer_tokens: int = 256
+    slots: int = 1
+    """Conversations that are served side by side, each with a context of its own."""
+    projector: str = ""
+    """File of the vision or audio part that is loaded beside the model."""
+    beside_bytes: int = 0
+    """Memory that is taken beside the model: of that part, of a draft model with its cache."""
+    draft: ModelFacts | None = None
+    """A smaller model that proposes tokens."""
 
 
 class RunTarget(Struct, frozen=True, kw_only=True):
@@ -164,13 +166,22 @@ class RunTarget(Struct, frozen=True, kw_only=True):
     room: MemoryRoom | None
     """`None` where it is not known how much memory there is."""
     gpu_room: MemoryRoom | None = None
-    """Of a GPU with memory of its own."""
+    """Of GPUs with memory of their own."""
+    sizes: tuple[MemoryRoom, ...] = ()
+    """Of a device that is sold with several sizes of memory and was named without one: all of them, the largest first,
+    which is `room` or `gpu_room` too."""
     past_runs: tuple[PastRun, ...] = ()
     """Own runs on this machine."""
     thresholds: Thresholds = Thresholds()
     price: Price | None = None
     battery_j: float | None = None
     """What is left in the battery; `None` without one."""
+    duty: Duty = Duty()
+    """How the device is used: requests an hour and battery, where these are known."""
+
+    def with_size(self, size: MemoryRoom) -> RunTarget:
+        """With one of its sizes of memory."""
+        return replace(self, room=size) if self.room is not None else replace(self, gpu_room=size)
 
 
 class Assessment(Struct, frozen=True, kw_only=True):
@@ -196,6 +207,10 @@ class Assessment(Struct, frozen=True, kw_only=True):
     price_per_million: Interval | None
     """Of a million tokens, prompts of this length included."""
     verdict: FitVerdict
+    by_size: tuple[tuple[int, Fit], ...] = ()
+    """Bytes of memory and the fit, for each size that the device is sold with where none was named."""
+    duty: DutyFigures | None = None
+    """What using the model takes; `None` where its energy cannot be predicted."""
 
     @property
     def decode(self) -> Interval | None:
@@ -210,11 +225,35 @@ class Assessment(Struct, frozen=True, kw_only=True):
         # Without depth the prefill is the predicted one, and behind the prompt the decoding is.
         parts += ["-n", str(self.workload.answer_tokens), "-d", f"0,{self.workload.prompt_tokens}"]
         parts += ["-t", str(settings.n_threads)]
-        if settings.type_k != "f16":
-            parts += ["--kv-type", settings.type_k]
+        if settings.type_k == settings.type_v:
+            parts += ["--kv-type", settings.type_k] if settings.type_k != "f16" else []
+        else:
+            parts += ["--cache-type-k", settings.type_k, "--cache-type-v", settings.type_v]
+        if settings.flash_attention != "auto":
+            parts += ["--flash-attn", settings.flash_attention]
         if self.requested.n_gpu_layers is not None:
             parts += ["--gpu-layers", str(self.requested.n_gpu_layers)]
         return tuple(parts)
+
+    @property
+    def server_command(self) -> tuple[str, ...]:
+        """llama-server with these settings, as arguments."""
+        settings, workload = self.settings, self.workload
+        source = self.facts.source
+        parts = ["llama-server", *(["-hf", source.removeprefix("hf:")] if source.startswith("hf:") else ["-m", source])]
+        parts += ["-c", str((settings.n_ctx or 0) * workload.slots), "-t", str(settings.n_threads)]
+        if workload.slots > 1:
+            parts += ["-np", str(workload.slots)]
+        parts += ["-ctk", settings.type_k] if settings.type_k != "f16" else []
+        parts += ["-ctv", settings.type_v] if settings.type_v != "f16" else []
+        parts += ["-fa", settings.flash_attention] if settings.flash_attention != "auto" else []
+        parts += ["-ngl", str(settings.n_gpu_layers)] if settings.n_gpu_layers else []
+        parts += ["--n-cpu-moe", str(settings.n_cpu_moe)] if settings.n_cpu_moe is not None else []
+        for override in settings.override_tensor:
+            parts += ["-ot", override]
+        if settings.draft_model is not None:
+            parts += ["-md", settings.draft_model]
+        return tuple([*parts, "--mmproj", workload.projector] if workload.projector else parts)
 
 
 def assess(
@@ -225,30 +264,37 @@ def assess(
     *,
     allocated: MemoryBreakdown | None = None,
     memory_of: Assessment | None = None,
+    with_context: bool = True,
 ) -> Assessment:
     """Predict memory, speed and energy and judge them. Nothing is read or measured here.
 
-    `memory_of` is an assessment that takes the same memory in the same room, which saves the work to find it out.
+    Without `with_context` the longest context that fits is left open, which is most of the work. `memory_of` is an
+    assessment that takes the same memory in the same room, which saves the work to find it out.
     """
-    settings = settled(facts, requested, place)
+    place = with_own_gpu(place)
+    settings = settled(facts, requested, place, workload)
     if memory_of is not None:
         need, longest = memory_of.need, memory_of.largest_context
     else:
-        need = memory_need(facts, settings, allocated=allocated)
-        longest = None if place.room is None else largest_context(facts, settings, place.room)
+        need = _need(facts, settings, workload, place, allocated)
+        known = place.room is not None or place.gpu_room is not None
+        longest = None if not (known and with_context) or isinstance(need, Unavailable) else largest_context(
+            facts, settings, lambda each: _fits(_beside(each, workload), place), features=place.machine.features
+        )  # fmt: skip
     speed, energy = _figures(facts, settings, workload, place)
     decode = None if isinstance(speed, Unavailable) else speed.decode_tokens_per_s
     answer_s = _answer_s(speed, workload)
     answer_j = (
         None if isinstance(energy, Unavailable) else energy.answer_j(workload.prompt_tokens, workload.answer_tokens)
     )
+    known_need = None if isinstance(need, Unavailable) else need
     return Assessment(
         facts=facts,
         requested=requested,
         settings=settings,
         workload=workload,
         need=need,
-        room=place.room,
+        room=place.room or place.gpu_room,
         largest_context=longest,
         speed=speed,
         energy=energy,
@@ -260,19 +306,104 @@ def assess(
             if answer_j is None or place.price is None
             else cost(answer_j, place.price.per_kwh * TOKENS / workload.answer_tokens)
         ),
-        verdict=judge(
-            None if isinstance(need, Unavailable) else need,
-            place.room,
-            decode,
-            place.thresholds,
-            gpu_room=place.gpu_room,
-        ),
+        verdict=_with_reason(judge(known_need, place, decode), need, settings, workload),
+        by_size=()
+        if known_need is None
+        else tuple((size.total_bytes, fit_of(known_need, place.with_size(size))[0] or "does not fit")
+                   for size in place.sizes),
+        duty=_duty(place, energy, answer_j, answer_s),
+    )  # fmt: skip
+
+
+def _need(
+    facts: ModelFacts,
+    settings: EngineSettings,
+    workload: Workload,
+    place: RunTarget,
+    allocated: MemoryBreakdown | None = None,
+) -> MemoryNeed | Unavailable:
+    """Of the model and of what is loaded beside it; every slot has a context of its own."""
+    slots = replace(settings, n_ctx=(settings.n_ctx or 0) * workload.slots) if workload.slots > 1 else settings
+    need = memory_need(facts, slots, allocated=allocated, features=place.machine.features)
+    return need if isinstance(need, Unavailable) else _beside(need, workload)
+
+
+def _beside(need: MemoryNeed, workload: Workload) -> MemoryNeed:
+    if not workload.beside_bytes:
+        return need
+    on_gpu = workload.beside_bytes if need.gpu_bytes else 0
+    return replace(need, beside_bytes=workload.beside_bytes, gpu_bytes=need.gpu_bytes + on_gpu)
+
+
+def _fits(need: MemoryNeed, place: RunTarget) -> bool:
+    return fit_of(need, place)[0] in {"fits", "tight"}
+
+
+def fits_at(place: RunTarget) -> Callable[[MemoryNeed], bool]:
+    """Whether a need fits there, tightly or not."""
+    return lambda need: _fits(need, place)
+
+
+def _with_reason(
+    verdict: FitVerdict, need: MemoryNeed | Unavailable, settings: EngineSettings, workload: Workload
+) -> FitVerdict:
+    """The verdict with what memory does not say: that llama.cpp refuses, or that the prompt is too long."""
+    if isinstance(need, Unavailable):
+        return replace(verdict, fit="refused", reason=need.reason) if need.reason.startswith(REFUSES) else verdict
+    n_ctx = settings.n_ctx or default_n_ctx(None)
+    if workload.prompt_is_asked and workload.prompt_tokens >= n_ctx:
+        reason = f"a prompt of {workload.prompt_tokens} tokens is longer than the context of {n_ctx}"
+        return replace(verdict, fit="does not fit", reason=reason)
+    return verdict
+
+
+def with_own_gpu(place: RunTarget) -> RunTarget:
+    """With a GPU where own runs used one that neither the table nor NVML knows: they say how fast it is."""
+    machine = place.machine
+    used = any(run.gpu_layers and run.machine_key == machine.key for run in place.past_runs)
+    if machine.gpu is not None or not used or not machine.key:
+        return place
+    return replace(place, machine=replace(machine, gpu=Processor(name="GPU", bandwidth_bytes_per_s={})))
+
+
+NO_LOAD = Unavailable("the energy of a load cannot be predicted", "measure it: edgetop run --idle 20")
+
+
+def _duty(
+    place: RunTarget, energy: EnergyPrediction | Unavailable, answer_j: Interval | None, answer_s: Interval | None
+) -> DutyFigures | None:
+    """What using the model takes, by what is predicted of it."""
+    if isinstance(energy, Unavailable):
+        return None
+    power = place.machine.power
+    idle = None if power is None or power.idle_w is None or power.scope != energy.scope else power.idle_w
+    idle_w = (
+        Unavailable("what the device draws idle is not known", "measure it: edgetop run --idle 20")
+        if idle is None
+        else banded(idle, IDLE_SIGMA)
     )
+    return duty_figures(
+        DutyBasis(
+            answer_j=answer_j or Unavailable("reading the prompt cannot be predicted"),
+            answer_s=answer_s or Unavailable("reading the prompt cannot be predicted"),
+            idle_w=idle_w,
+            unloaded_w=idle_w,
+            load_j=NO_LOAD,
+            load_s=NO_LOAD,
+            same_meter=False,
+        ),
+        place.duty,
+    )
+
+
+IDLE_SIGMA = 0.15
+"""Idle boards differ by what hangs on them."""
 
 
 def predict(facts: ModelFacts, settings: EngineSettings, workload: Workload, place: RunTarget) -> Prediction:
     """What is expected of a model that has been loaded with these settings, to be recorded beside what it does."""
-    need = memory_need(facts, settings)
+    place = with_own_gpu(place)
+    need = memory_need(facts, settings, features=place.machine.features)
     speed, energy = _figures(facts, settings, workload, place)
     depth_tokens = decode_depth(workload, settings)
     known = None if isinstance(speed, Unavailable) else speed
@@ -296,14 +427,23 @@ def predict(facts: ModelFacts, settings: EngineSettings, workload: Workload, pla
     )
 
 
-def settled(facts: ModelFacts, requested: EngineSettings, place: RunTarget) -> EngineSettings:
-    """The settings with the context, the threads and the layers on a GPU that a load there would choose."""
+def settled(
+    facts: ModelFacts, requested: EngineSettings, place: RunTarget, workload: Workload | None = None
+) -> EngineSettings:
+    """The settings with the context, the threads and the layers on a GPU that a load there would choose.
+
+    Where no context was asked for, it is made long enough for the workload, up to what the model was trained for.
+    """
+    n_ctx = requested.n_ctx or default_n_ctx(facts.n_ctx_train)
+    if requested.n_ctx is None and workload is not None:
+        wanted_ctx = padded(workload.prompt_tokens + workload.answer_tokens)
+        n_ctx = max(n_ctx, min(wanted_ctx, facts.n_ctx_train or wanted_ctx))
     n_threads = requested.n_threads or place.threads
     every_layer = (facts.n_layer or 0) + 1  # the output matrix counts as one
     wanted = every_layer if requested.n_gpu_layers is None else requested.n_gpu_layers
     return replace(
         requested,
-        n_ctx=requested.n_ctx or default_n_ctx(facts.n_ctx_train),
+        n_ctx=n_ctx,
         n_threads=n_threads,
         n_threads_batch=requested.n_threads_batch or n_threads,
         n_gpu_layers=0 if place.machine.gpu is None else wanted,

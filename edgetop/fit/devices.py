@@ -1,13 +1,19 @@
 """The device table; this machine from profile and table.
 
-`devices.toml` beside this module says how a device is described, and where each figure comes from.
+`devices.toml` beside this module says how a device is described, and where each figure comes from; `devices.csv` holds
+the devices that differ by a few numbers only, a row each. `benchmarks/device_fit.py` fits the rates of both to
+published measurements.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+import difflib
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import platformdirs
@@ -35,6 +41,7 @@ from edgetop.fit.machine_profile import MachineProfile
 from edgetop.fit.memory import Features, usual_features
 
 TABLE = Path(__file__).with_name("devices.toml")
+ROWS = Path(__file__).with_name("devices.csv")
 FILE_NAME = "devices.toml"
 LARGEST_FILE_BYTES = 2**20
 
@@ -44,6 +51,8 @@ memory chips, cooling, system and version of the engine. See `benchmarks/publish
 
 POWER_SIGMA = 0.15
 PREFILL_SIGMA = 0.35
+
+UNMEASURED = "no measurement of this device: from its data sheet and what others of its kind reach"
 
 Positive = Annotated[float, Meta(gt=0, lt=1e9)]
 Sigma = Annotated[float, Meta(gt=0, le=2)]
@@ -65,6 +74,7 @@ class CpuFacts(_Facts, frozen=True, kw_only=True):
     prefill_gflops: Positive | None = None
     """Reached by all threads together; goes before the kernels' own figures."""
     sigma: Sigma = SIGMA
+    prefill_sigma: Sigma = PREFILL_SIGMA
 
 
 class GpuFacts(_Facts, frozen=True, kw_only=True):
@@ -78,6 +88,7 @@ class GpuFacts(_Facts, frozen=True, kw_only=True):
     """Fixed time per layer and token."""
     prefill_gflops: Positive | None = None
     sigma: Sigma = SIGMA
+    prefill_sigma: Sigma = PREFILL_SIGMA
 
 
 class PowerFacts(_Facts, frozen=True, kw_only=True):
@@ -87,9 +98,13 @@ class PowerFacts(_Facts, frozen=True, kw_only=True):
     meter: str
     decode_w: Positive | Annotated[dict[str, Positive], Meta(min_length=1)]
     """One figure, or by number of threads."""
+    weight_pj: Annotated[float, Meta(ge=0, lt=1e6)] = 0.0
+    """Picojoules per weight that a token is multiplied with, beside those watts: models draw differently."""
     prefill_w: Positive | None = None
     idle_w: Positive | None = None
     sigma: Sigma = POWER_SIGMA
+    token_sigma: Sigma | None = None
+    """Of the joules per token, where these were published: what time and watts are off by partly cancels."""
 
 
 class Mode(_Facts, frozen=True, kw_only=True):
@@ -107,7 +122,13 @@ class Device(_Facts, frozen=True, kw_only=True):
     """Its key in the file."""
     title: str
     models: tuple[str, ...] = ()
-    """How the device names itself, or begins to: `/proc/device-tree/model`, DMI."""
+    """How the device names itself, or begins to: `/proc/device-tree/model`, DMI, NVML."""
+    aliases: tuple[str, ...] = ()
+    """What people call it beside that."""
+    instructions: tuple[str, ...] | None = None
+    """Of its processor, by ggml's names; what its kernels are made for where it does not say."""
+    measured: bool = True
+    """Whether published measurements of this very device stand behind its rates."""
     cores: Annotated[int, Meta(ge=1, le=THREADS_MAX)] | None = None
     memory_gb: tuple[Positive, ...] = ()
     """Sizes it is sold with."""
@@ -135,20 +156,117 @@ def load_devices(own: Path | None = None) -> dict[str, Device]:
 
     A file that is not there adds nothing. Raises UsageError, which says what is wrong and where.
     """
-    table = _read(TABLE)
-    return table if own is None or not own.exists() else table | _read(own)
+    table = _table()
+    return dict(table) if own is None or not own.exists() else table | _read(own)
 
 
-def find_device(devices: DeviceTable, name: str) -> Device:
-    """By name, title or model, capitals, blanks and hyphens left aside. Raises UsageError that says which there are."""
-    wanted = _plain(name)
-    for device in devices.values():
-        if wanted in {_plain(each) for each in (device.name, device.title, *device.models)}:
-            return device
-    known = ", ".join(sorted(devices))
+@cache
+def _table() -> dict[str, Device]:
+    return _read(TABLE) | {device.name: device for device in _rows()}
+
+
+_KERNELS_NEED: dict[KernelSet, tuple[str, ...]] = {
+    "avx2": ("AVX2",), "arm-dotprod": ("NEON", "DOTPROD"), "arm-neon": ("NEON",), "plain": (),
+}  # fmt: skip
+
+
+def _rows() -> Iterator[Device]:
+    """The devices of `devices.csv`: each has one processor that computes, with memory of its own or the machine's."""
+    with ROWS.open(newline="", encoding="utf-8") as opened:
+        for row in csv.DictReader(opened):
+            apple, gb10 = row["kind"].startswith("apple"), row["name"] == "gb10"
+            arm = ("NEON", "DOTPROD", *(() if row["name"].startswith("m1") else ("MATMUL_INT8",)))
+            gpu = GpuFacts(
+                name=row["title"],
+                reading_gb_s=float(row["reading_gb_s"]),
+                weight_ps=float(row["weight_ps"] or 0),
+                layer_us=float(row["layer_us"]),
+                prefill_gflops=float(row["prefill_gflops"]),
+                sigma=float(row["sigma"]),
+                prefill_sigma=float(row["prefill_sigma"]),
+            )
+            measured = int(row["rows"]) > 0
+            yield Device(
+                name=row["name"],
+                title=row["title"],
+                models=tuple(row["models"].split(";")),
+                instructions=arm if apple or gb10 else ("AVX2",),
+                cores=int(row["cores"]) if row["cores"] else None,
+                memory_gb=tuple(float(size) for size in row["memory_gb"].split()),
+                peak_gb_s=float(row["peak_gb_s"]),
+                gpu_shares_memory=row["shares_memory"] == "1",
+                modes={"default": Mode(gpu=gpu)},
+                sources={
+                    "memory": row["source"],
+                    "speed": f"{row['rows']} published rows (benchmarks/published.csv)" if measured else UNMEASURED,
+                    "prefill": row["source"],
+                },
+                measured=measured,
+            )
+
+
+class Named(NamedTuple):
+    """A device as a person named it."""
+
+    device: Device
+    memory_gb: float | None
+    """The size of its memory, where that was said."""
+
+
+_SIZE = re.compile(r"[\s:,(]+(\d{1,4})\s*(?:g|gb|gib)\)?$|(?<=\D)(\d{1,4})(?:gb|gib)$", re.IGNORECASE)
+_MAKERS = re.compile(
+    r"\b(nvidia|geforce|rtx|rx|amd|radeon|intel|apple|macbook (?:pro|air)|mac ?(?:mini|studio|pro)|imac|macbook|mac|"
+    r"gpu|graphics)\b"
+)
+
+
+def find_device(devices: DeviceTable, name: str) -> Named:
+    """By name, title, model or alias, however it is written, with a size of memory behind it: `pi5:8gb`.
+
+    Raises UsageError that says what is like it.
+    """
+    size = _SIZE.search(name.strip())
+    tried: list[tuple[str, float | None]] = [(name, None)]
+    if size is not None:
+        tried.insert(0, (name.strip()[: size.start()], float(size[1] or size[2])))
+    forms = _forms_of(devices)
+    for text, memory_gb in tried:
+        for form in _forms(text):
+            if form in forms:
+                return Named(devices[forms[form]], memory_gb)
+    wanted = (_forms(tried[0][0]) or [""])[-1]
+    close = difflib.get_close_matches(wanted, forms, 8, 0.55)
+    close += [form for form in forms if wanted and len(wanted) > 2 and (wanted in form or form in wanted)]
+    like = ", ".join(list(dict.fromkeys(forms[form] for form in close))[:6])
     raise UsageError(
-        f"no device is called {one_line(name)!r}", f"use one of {known}, or describe it in {default_file()}"
+        f"no device is called {one_line(name)!r}",
+        (f"did you mean {like}? " if like else "")
+        + f"`edgetop check --device list` shows all; others are described in {default_file()}",
     )
+
+
+def _forms_of(devices: DeviceTable) -> dict[str, str]:
+    """Names of devices by each way to write them; a name comes before what another device is called beside."""
+    found: dict[str, str] = {}
+    for device in devices.values():
+        found.setdefault(_plain(device.name), device.name)
+    for device in devices.values():
+        for text in (device.title, *device.models, *device.aliases):
+            for form in _forms(_SIZE.sub("", text)) + _forms(text):
+                found.setdefault(form, device.name)
+    return found
+
+
+def _forms(text: str) -> list[str]:
+    """Without capitals, blanks and signs; the same without makers and kinds of computers."""
+    bare = _MAKERS.sub(" ", re.sub(r"[^a-z0-9+]+", " ", text.casefold()))
+    forms = dict.fromkeys((_plain(text), _plain(bare), _plain(re.sub(r"\([^)]*\)", "", text))))
+    return [form for form in forms if form]
+
+
+def memory_sizes(device: Device) -> tuple[int, ...]:
+    """Bytes of the sizes that it is sold with, the largest first."""
+    return tuple(round(size * 2**30) for size in sorted(device.memory_gb, reverse=True))
 
 
 def device_of_model(devices: DeviceTable, model: str) -> Device | None:
@@ -198,10 +316,20 @@ def machine_of(device: Device, power_mode: str | None = None, *, strict: bool = 
         memory_bytes=round(max(device.memory_gb) * 2**30) if device.memory_gb else None,
         power=None if mode.power is None else _power(mode.power),
         price_usd=device.price_usd,
+        features=_features(device),
+        notes=tuple(note for note in (device.note, "" if device.measured else UNMEASURED) if note),
         basis="device table",
         explanation=f"device table, {device.title}{f' at {name}' if several else ''}: {where}",
         sources=tuple(dict.fromkeys(device.sources.values())),
     )
+
+
+def _features(device: Device) -> Features:
+    """The instructions that its own llama.cpp uses, which decide what is repacked."""
+    if device.instructions is not None:
+        return frozenset(device.instructions)
+    kinds = (mode.cpu.kernels for mode in device.modes.values() if mode.cpu is not None)
+    return frozenset(_KERNELS_NEED[next(kinds, "plain")])
 
 
 def _cpu(facts: CpuFacts) -> Processor:
@@ -210,7 +338,7 @@ def _cpu(facts: CpuFacts) -> Processor:
         name=facts.name,
         bandwidth_bytes_per_s={int(count): banded(rate * 1e9, 0.0) for count, rate in facts.reading_gb_s.items()},
         kernels=msgspec.structs.replace(KERNELS[facts.kernels].scaled(facts.speed), sigma=facts.sigma),
-        prefill_flops=_flops(facts.prefill_gflops),
+        prefill_flops=_flops(facts.prefill_gflops, facts.prefill_sigma),
     )
 
 
@@ -219,7 +347,7 @@ def _gpu(facts: GpuFacts) -> Processor:
         name=facts.name,
         bandwidth_bytes_per_s={0: banded(facts.reading_gb_s * 1e9, 0.0)},
         kernels=gpu_kernels(weight_s=facts.weight_ps * 1e-12, layer_s=facts.layer_us * 1e-6, sigma=facts.sigma),
-        prefill_flops=_flops(facts.prefill_gflops),
+        prefill_flops=_flops(facts.prefill_gflops, facts.prefill_sigma),
     )
 
 
@@ -229,13 +357,15 @@ def _power(facts: PowerFacts) -> Power:
         scope=facts.scope,
         decode_w={int(count): banded(watts, facts.sigma) for count, watts in by_threads.items()},
         prefill_w=None if facts.prefill_w is None else banded(facts.prefill_w, facts.sigma),
+        weight_j=facts.weight_pj * 1e-12,
+        token_sigma=facts.token_sigma,
         idle_w=facts.idle_w,
         meter=facts.meter,
     )
 
 
-def _flops(gflops: float | None) -> Interval | None:
-    return None if gflops is None else banded(gflops * 1e9, PREFILL_SIGMA)
+def _flops(gflops: float | None, sigma: float) -> Interval | None:
+    return None if gflops is None else banded(gflops * 1e9, sigma)
 
 
 def _read(file: Path) -> dict[str, Device]:
@@ -296,11 +426,13 @@ def this_machine(
     *,
     features: Features | None = None,
     gpu_offload: bool = True,
+    gpu_names: tuple[str, ...] = (),
 ) -> Machine:
     """What is known of the machine we run on.
 
     What was measured goes before the table, and the table, if it has this model, before general figures. `features`
-    are the instructions that the engine uses; `gpu_offload` is whether it can use a GPU at all.
+    are the instructions that the engine uses; `gpu_offload` is whether it can use a GPU at all. `gpu_names` are those
+    of graphics cards, by which the table may know them.
     """
     known = device_of_model(table, device.model)
     listed = None if known is None else machine_of(known, device.power_mode or None, strict=False)
@@ -332,7 +464,29 @@ def this_machine(
             explanation=listed.explanation,
             sources=listed.sources,
         )
+    if machine.gpu is None and gpu_offload and gpu_names:
+        machine = _with_card(machine, table, gpu_names)
     return machine if profile is None else _measured(machine, cpu, profile)
+
+
+def _with_card(machine: Machine, table: DeviceTable, names: tuple[str, ...]) -> Machine:
+    """With the slowest card, where the table knows all of them: their layers are computed one after the other."""
+    cards = [card for name in names if (card := device_of_model(table, name)) is not None]
+    if len(cards) < len(names):
+        return machine
+    slowest = min((machine_of(card) for card in cards), key=_rate_of)
+    count = f"{len(names)} x " if len(names) > 1 else ""
+    return replace(
+        machine,
+        gpu=slowest.gpu,
+        basis="device table",
+        explanation=f"{slowest.explanation.replace('device table, ', f'device table, {count}')}; {machine.explanation}",
+        sources=slowest.sources,
+    )
+
+
+def _rate_of(machine: Machine) -> float:
+    return 0.0 if machine.gpu is None else machine.gpu.bandwidth_bytes_per_s[0].value
 
 
 def _measured(machine: Machine, own_cpu: Processor, profile: MachineProfile) -> Machine:

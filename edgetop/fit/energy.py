@@ -76,9 +76,15 @@ def predict_energy(
             f"run the model once with a power source: {OUTSIDE}",
         )
     decode_s = speed.decode_tokens_per_s
+    # Watts that come with the clocks, and joules that come with each multiplication: small models draw less.
+    decode_w = banded(decode_w.value + power.weight_j * facts.compute_parameters * decode_s.value, sigma_of(decode_w))
     prefill_w = power.prefill_w or banded(decode_w.value, hypot(sigma_of(decode_w), _PREFILL_POWER_SIGMA))
+    decode_j = _over(decode_w, decode_s)
     return EnergyPrediction(
-        decode_j_per_token=_over(decode_w, decode_s),
+        # A band that was found for joules themselves is for the speed of the table, not for own runs.
+        decode_j_per_token=decode_j
+        if power.token_sigma is None or speed.basis != "device table"
+        else banded(decode_j.value, power.token_sigma),
         prefill_j_per_token=None
         if speed.prefill_tokens_per_s is None
         else _over(prefill_w, speed.prefill_tokens_per_s),

@@ -97,6 +97,10 @@ class Layer(Struct, frozen=True, kw_only=True):
 
 def layers_of(facts: ModelFacts) -> tuple[Layer, ...] | Unavailable:
     """The layers that take part in decoding, or why no formula is known for them."""
+    return facts.derived(_layers_of)
+
+
+def _layers_of(facts: ModelFacts) -> tuple[Layer, ...] | Unavailable:
     if facts.architecture in _OWN_CACHES:
         return Unavailable(
             f"{facts.architecture} models keep more than keys and values, and no formula is known for it"

@@ -23,7 +23,7 @@ from edgetop.core.sources import Scope
 
 _PS, _NS, _US = 1e-12, 1e-9, 1e-6
 
-KernelSet = Literal["avx2", "arm-dotprod", "plain"]
+KernelSet = Literal["avx2", "arm-dotprod", "arm-neon", "plain"]
 """Which of llama.cpp's arithmetic is used."""
 
 REFERENCE_DIGITS_PER_S = 1.11e9
@@ -132,8 +132,31 @@ ARM_DOTPROD = Kernels(
 """Of a Cortex-A76 at 2.4 GHz. Types in the published rows: q3_K, q4_K, q5_0, iq4_nl and q8_0; the others between them.
 The attention is that of AVX2 by the clock."""
 
+ARM_NEON = Kernels(
+    decode_s=_times(
+        _PS, f16=0, q8_0=46, q6_K=44, q5_K=44, q5_1=43, q5_0=43, q4_K=45, q4_1=45, q4_0=45, iq4_nl=50, q3_K=45,
+        iq3_s=48,
+    ),
+    decode_other_s=50 * _PS,
+    prefill_s=_times(
+        _PS, f16=513, q8_0=353, q6_K=443, q5_K=423, q5_1=508, q5_0=474, q4_K=333, q4_1=374, q4_0=368, iq4_nl=452,
+        q3_K=447, iq3_s=789,
+    ),
+    prefill_other_s=500 * _PS,
+    head_s=90 * _NS,
+    row_s=140 * _NS,
+    prefill_head_s=50 * _NS,
+    layer_s=0.0,
+    layer_threaded_s=0.0,
+    overlap=1.0,
+    sigma=0.06,
+    prefill_sigma=0.08,
+)  # fmt: skip
+"""Of a Cortex-A72 at 1.8 GHz, which has no dot products: `benchmarks/device_fit.py` fits them to 17 types. It reads so
+slowly that arithmetic is a fifth of a token's time. The attention is that of ARM_DOTPROD, doubled."""
+
 PLAIN = ARM_DOTPROD.scaled(1 / 2.5)
-"""Cores without dot products, such as the Cortex-A72: by judgement, and with a band to match."""
+"""Other cores without dot products: by judgement, and with a band to match."""
 
 
 def gpu_kernels(*, weight_s: float, layer_s: float, sigma: float) -> Kernels:
@@ -155,7 +178,7 @@ def gpu_kernels(*, weight_s: float, layer_s: float, sigma: float) -> Kernels:
     )
 
 
-KERNELS: dict[KernelSet, Kernels] = {"avx2": AVX2, "arm-dotprod": ARM_DOTPROD, "plain": PLAIN}
+KERNELS: dict[KernelSet, Kernels] = {"avx2": AVX2, "arm-dotprod": ARM_DOTPROD, "arm-neon": ARM_NEON, "plain": PLAIN}
 
 PredictionBasis = Literal["own sessions", "calibrated", "device table", "formula"]
 """Where a prediction comes from, best first."""
@@ -193,6 +216,10 @@ class Power(Struct, frozen=True, kw_only=True):
     scope: Scope
     decode_w: dict[int, Interval]
     """While it decodes, by number of threads; on a GPU one entry, for 0 threads."""
+    weight_j: float = 0.0
+    """Joules per weight that a token is multiplied with, beside those watts."""
+    token_sigma: float | None = None
+    """Deviation of the logarithm of joules per token, where it is known itself."""
     prefill_w: Interval | None = None
     idle_w: float | None = None
     meter: str = ""
@@ -232,6 +259,10 @@ class Machine(Struct, frozen=True, kw_only=True):
     memory_bytes: int | None = None
     power: Power | None = None
     price_usd: float | None = None
+    features: frozenset[str] | None = None
+    """Instructions by ggml's names; `None` for those of the usual builds for the machine that asks."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it, one sentence each."""
     key: str = ""
     """`machine_profile.machine_key` of this machine; empty for one of the device table."""
     learned: tuple[CorrectionFactor, ...] = ()

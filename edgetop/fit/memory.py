@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Callable
 from typing import Literal
 
 from msgspec import Struct
@@ -19,10 +20,10 @@ from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, defaul
 from edgetop.core.gguf import GgufArray, Tensor
 from edgetop.core.sources import Unavailable
 from edgetop.fit.compute_buffer import compute_buffer, micro_batch
-from edgetop.fit.kv_cache import CELLS_STEP, block_elements, kv_bytes, layers_of
-from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.kv_cache import CELLS_STEP, block_elements, is_quantized, kv_bytes, layers_of
+from edgetop.fit.model_facts import ModelFacts, shape_of, uses_of
 
-RoomLimit = Literal["MemAvailable", "cgroup", "gpu", "shared with the GPU"]
+RoomLimit = Literal["MemAvailable", "cgroup", "gpu", "shared with the GPU", "assumed of the device"]
 
 CONTIGUOUS_MAX_BYTES = 1_100_000_000
 """About the largest block that CUDA could allocate on L4T R36.4.7, whatever was free
@@ -144,8 +145,13 @@ def usual_features(machine: str = "") -> Features:
     return _AARCH64 if machine in {"aarch64", "arm64"} else frozenset()
 
 
-def repacking(facts: ModelFacts, features: Features, *, wanted: bool = True) -> Repacking:
-    """What is repacked on a processor with these instructions; nothing unless `wanted` (`use_extra_bufts`)."""
+def repacking(
+    facts: ModelFacts, features: Features, *, wanted: bool = True, on_gpu: frozenset[str] = frozenset()
+) -> Repacking:
+    """What is repacked on a processor with these instructions; nothing unless `wanted` (`use_extra_bufts`).
+
+    Tensors that lie on a GPU are in neither set.
+    """
     rows = _rows_by_type(features) if wanted else {}
     tied = not any(tensor.name == "output.weight" for tensor in facts.tensors)
     copies_bytes = 0
@@ -156,10 +162,12 @@ def repacking(facts: ModelFacts, features: Features, *, wanted: bool = True) -> 
         block = _BLOCK.match(tensor.name)
         if ahead and block is not None and int(block[1]) >= n_layer:
             continue  # predicts further tokens; the library leaves it alone
+        if tensor.name in on_gpu:
+            continue
         size_bytes = -(-tensor.size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
         if tensor.name == "token_embd.weight":
             in_place.add(tensor.name)  # rows are looked up in it
-            copies_bytes += size_bytes if tied and _fits(tensor, rows) else 0
+            copies_bytes += size_bytes if tied and _fits(tensor, rows) and OUTPUT not in on_gpu else 0
         elif _is_multiplied(tensor) and _fits(tensor, rows):
             copies_bytes += size_bytes
             copied.add(tensor.name)
@@ -240,6 +248,8 @@ class MemoryNeed(Struct, frozen=True, kw_only=True):
     """Logits."""
     process_bytes: int
     """Interpreter, libraries, vocabulary and the header of the file."""
+    beside_bytes: int = 0
+    """What is loaded beside the model: a projector, a draft model with its cache."""
     droppable_bytes: int = 0
     """Of the weights: pages of the file that the kernel may drop after loading, since their repacked copies serve."""
     gpu_bytes: int = 0
@@ -253,7 +263,7 @@ class MemoryNeed(Struct, frozen=True, kw_only=True):
     @property
     def total_bytes(self) -> int:
         """Everything that is resident where there is room for it: the peak of the worker's resident set."""
-        return self.allocated_bytes + self.process_bytes
+        return self.allocated_bytes + self.process_bytes + self.beside_bytes
 
     @property
     def allocated_bytes(self) -> int:
@@ -280,13 +290,14 @@ def memory_need(
     instructions, those of the usual builds for this machine by default.
     """
     features = usual_features() if features is None else features
-    copies = repacking(facts, features, wanted=settings.use_extra_bufts)
-    mapped = settings.load_mode != "copy"
-    file = _mapped(facts, copies) if mapped else _Mapped(in_place_bytes(facts, copies), 0)
     n_ctx = settings.n_ctx or default_n_ctx(facts.n_ctx_train)
-    header_bytes = max(0, facts.size_bytes - facts.tensor_bytes) * mapped
+    refused = refusal(facts, settings)
+    if refused is not None:
+        return refused
+    copies, file, on_gpu = _weights(facts, settings, features)
+    header_bytes = max(0, facts.size_bytes - facts.tensor_bytes) * (settings.load_mode != "copy")
     graph_bytes = _NODE_BYTES * _graph_nodes(facts, micro_batch(settings, n_ctx))
-    process_bytes = WORKER_BYTES + graph_bytes + vocabulary_bytes(facts) + header_bytes
+    process_bytes = WORKER_BYTES + graph_bytes + facts.derived(vocabulary_bytes) + header_bytes
     if allocated is not None:
         return _as_told(facts, settings, allocated, process_bytes, droppable=file.droppable_bytes)
     cache = kv_bytes(
@@ -302,59 +313,180 @@ def memory_need(
         return cache
     if isinstance(buffer, Unavailable):
         return buffer
-    gpu_share = _gpu_share(facts, settings)
-    weights_bytes = round(facts.tensor_bytes * gpu_share)
+    gpu_share = layers_on_gpu(facts, settings) / max(1, facts.n_layer or 1)
     return MemoryNeed(
-        weights_bytes=file.size_bytes,
+        weights_bytes=file.size_bytes + on_gpu.size_bytes,
         repack_bytes=copies.size_bytes,
         kv_bytes=cache,
         compute_bytes=buffer.size_bytes,
         output_bytes=_LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
         process_bytes=process_bytes,
         droppable_bytes=file.droppable_bytes,
-        gpu_bytes=weights_bytes + round(cache * gpu_share) * settings.offload_kqv,
-        gpu_block_bytes=weights_bytes,
+        gpu_bytes=on_gpu.size_bytes
+        + round(cache * gpu_share) * settings.offload_kqv
+        + (buffer.size_bytes if on_gpu.names else 0),
+        gpu_block_bytes=on_gpu.size_bytes,
         basis="formula",
         note=buffer.note,
     )
 
 
+def refusal(facts: ModelFacts, settings: EngineSettings) -> Unavailable | None:
+    """Why llama.cpp does not load this model, or not with these settings; `None` where it is not known to refuse."""
+    if facts.architecture in _ABORTS:
+        return Unavailable(
+            f"{REFUSES} {facts.architecture} models: it aborts while it sets up their attention, a fault of its own, "
+            "not of the file",
+            "choose another model, or wait for a llama.cpp that runs it",
+        )
+    layers = layers_of(facts)
+    if isinstance(layers, Unavailable):
+        return None
+    keeping = [layer for layer in layers if layer.keeps_kv]
+    for what, kind in (("key", settings.type_k), ("value", settings.type_v)):
+        block = block_elements(kind)
+        length = next((n for layer in keeping if (n := getattr(layer, f"{what}_length")) % block), 0)
+        if length:
+            hint = f"--kv-type {next(t for t in ('f16', 'q8_0') if not length % block_elements(t))}"
+            return Unavailable(
+                f"{REFUSES} a KV cache in {kind} here: its blocks of {block} do not divide the {length} numbers of a "
+                f"{what}",
+                hint,
+            )
+    if keeping and settings.flash_attention == "off" and is_quantized(settings.type_v):
+        return Unavailable(f"{REFUSES} values in {settings.type_v} without flash attention", "--flash-attn on")
+    return None
+
+
+REFUSES = "llama.cpp refuses"
+"""How reasons begin that are a refusal, not a lack of knowledge."""
+
+_ABORTS = frozenset({"plm"})
+"""Architectures that it knows, and aborts on (GGML_ASSERT in the graph, llama.cpp 0c1e57098)."""
+
+OUTPUT = "output.weight"
+
+
+class OnGpu(Struct, frozen=True):
+    """What lies on GPUs."""
+
+    names: frozenset[str]
+    """Of tensors; the copy of a tied token embedding that is the output matrix is `output.weight`."""
+    size_bytes: int
+    share: float
+    """Of the bytes that a token reads."""
+    compute_share: float
+    """Of the weights that a token is multiplied with."""
+
+
+_NOWHERE = OnGpu(frozenset(), 0, 0.0, 0.0)
+
+
+def layers_on_gpu(facts: ModelFacts, settings: EngineSettings) -> int:
+    """Of so many layers, the last ones, a GPU computes the attention; the output counts as one behind them."""
+    return min(facts.n_layer or 0, max(0, (settings.n_gpu_layers or 0) - 1))
+
+
+def on_gpu_of(facts: ModelFacts, settings: EngineSettings) -> OnGpu:
+    """What goes to GPUs, layer by layer: experts of the first `n_cpu_moe` layers and what `-ot` names may not.
+
+    Where nobody says how many layers, none (llama_model::load_tensors of llama.cpp 0c1e57098).
+    """
+    if (settings.n_gpu_layers or 0) <= 0:
+        return _NOWHERE
+    known = facts.derived(_placements)
+    key = (settings.n_gpu_layers, settings.n_cpu_moe, settings.override_tensor)
+    if key not in known:
+        known[key] = _place(facts, settings)
+    return known[key]
+
+
+def _placements(_: ModelFacts) -> dict[object, OnGpu]:
+    return {}
+
+
+def _place(facts: ModelFacts, settings: EngineSettings) -> OnGpu:
+    first = (facts.n_layer or 0) + 1 - (settings.n_gpu_layers or 0)
+    rules = [
+        (re.compile(pattern), place)
+        for pattern, _, place in (each.rpartition("=") for each in settings.override_tensor)
+    ]
+    names: set[str] = set()
+    size_bytes, read, read_there, work, work_there = 0, 0.0, 0.0, 0.0, 0.0
+    uses = uses_of(facts.tensors, shape_of(facts.header))
+    tied = all(tensor.name != OUTPUT for tensor in facts.tensors)
+    for tensor, use in zip(facts.tensors, uses, strict=True):
+        block = _BLOCK.match(tensor.name)
+        layer = int(block[1]) if block else None
+        there = layer >= first if layer is not None else not tensor.name.endswith("token_embd.weight")
+        if layer is not None and layer < (settings.n_cpu_moe or 0) and "_exps" in tensor.name:
+            there = False
+        rule = next((place for pattern, place in rules if pattern.search(tensor.name)), "")
+        if rule:
+            there = not rule.upper().startswith("CPU")
+        multiplied = tensor.elements * use.share * (use.use == "multiplied")
+        read += tensor.size_bytes * use.share * (use.use == "multiplied")
+        work += multiplied
+        if tied and tensor.name == "token_embd.weight" and not rule:
+            # Rows are looked up on the CPU; a copy on the GPU is the output matrix.
+            names.add(OUTPUT)
+            size_bytes += tensor.size_bytes
+            there = True
+        elif there:
+            names.add(tensor.name)
+            size_bytes += tensor.size_bytes * (use.use != "not loaded")
+        read_there += tensor.size_bytes * use.share * (use.use == "multiplied") * there
+        work_there += multiplied * there
+    return OnGpu(frozenset(names), size_bytes, read_there / read if read else 0.0, work_there / work if work else 0.0)
+
+
+def _weights(facts: ModelFacts, settings: EngineSettings, features: Features) -> tuple[Repacking, _Mapped, OnGpu]:
+    """What is copied, what stays mapped and what lies on GPUs, which does not depend on the context."""
+    known = facts.derived(_weight_layouts)
+    key = (settings.n_gpu_layers, settings.n_cpu_moe, settings.override_tensor, settings.use_extra_bufts,
+           settings.load_mode == "copy", features)  # fmt: skip
+    if key not in known:
+        on_gpu = on_gpu_of(facts, settings)
+        copies = repacking(facts, features, wanted=settings.use_extra_bufts, on_gpu=on_gpu.names)
+        copied = settings.load_mode == "copy"
+        known[key] = copies, _Mapped(in_place_bytes(facts, copies), 0) if copied else _mapped(facts, copies), on_gpu
+    return known[key]
+
+
+def _weight_layouts(_: ModelFacts) -> dict[object, tuple[Repacking, _Mapped, OnGpu]]:
+    return {}
+
+
 def largest_context(
-    facts: ModelFacts, settings: EngineSettings, room: MemoryRoom, *, features: Features | None = None
+    facts: ModelFacts, settings: EngineSettings, fits: Callable[[MemoryNeed], bool], *, features: Features | None = None
 ) -> int | None:
-    """The longest context in tokens that fits into the room, at most what the model was trained for.
+    """The longest context in tokens whose need `fits`, at most what the model was trained for.
 
     `None` if not even the shortest one does, or no formula is known.
     """
     trained = facts.n_ctx_train
     most = trained if trained is not None and 0 < trained <= _N_CTX_MAX else _N_CTX_MAX
 
-    def fits(n_ctx: int) -> bool:
-        need = memory_need(facts, replace(settings, n_ctx=n_ctx), features=features)
-        return not isinstance(need, Unavailable) and need.needed_bytes <= room.available_bytes
+    def holds(steps: int) -> bool:
+        need = memory_need(facts, replace(settings, n_ctx=steps * CELLS_STEP), features=features)
+        return not isinstance(need, Unavailable) and fits(need)
 
     low, high = 0, max(1, most // CELLS_STEP)  # in steps; `low` fits, but for 0
-    if fits(high * CELLS_STEP):
+    if holds(high):
         return high * CELLS_STEP
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle * CELLS_STEP) else (low, middle)
+        low, high = (middle, high) if holds(middle) else (low, middle)
     return low * CELLS_STEP or None
 
 
 def fitting_kv_type(
-    facts: ModelFacts, settings: EngineSettings, room: MemoryRoom, *, features: Features | None = None
+    facts: ModelFacts, settings: EngineSettings, fits: Callable[[MemoryNeed], bool], *, features: Features | None = None
 ) -> KvType | None:
-    """The most exact type for keys and values with which this context fits into the room; `None` if none does."""
-    layers = layers_of(facts)
-    if isinstance(layers, Unavailable):
-        return None
-    lengths = {length for layer in layers if layer.keeps_kv for length in (layer.key_length, layer.value_length)}
+    """The most exact type for keys and values with which the need of this context `fits`; `None` if none does."""
     for kv_type in _KV_TYPES:
-        if any(length % block_elements(kv_type) for length in lengths):
-            continue  # the library refuses it
         need = memory_need(facts, replace(settings, type_k=kv_type, type_v=kv_type), features=features)
-        if not isinstance(need, Unavailable) and need.needed_bytes <= room.available_bytes:
+        if not isinstance(need, Unavailable) and fits(need):
             return kv_type
     return None
 
@@ -419,9 +551,3 @@ def _mapped(facts: ModelFacts, copies: Repacking) -> _Mapped:
     end = max(tensor.offset + tensor.size_bytes for tensor in used)
     between = [tensor for tensor in facts.tensors if tensor.name in copies.copied and begin <= tensor.offset < end]
     return _Mapped(end - begin, sum(tensor.size_bytes for tensor in between))
-
-
-def _gpu_share(facts: ModelFacts, settings: EngineSettings) -> float:
-    """Part of the layers that go to a GPU; the output matrix counts as one. Where nobody says how many, none."""
-    n_layer = facts.n_layer or 0
-    return min(1.0, max(0, settings.n_gpu_layers or 0) / (n_layer + 1))

@@ -10,8 +10,8 @@ Tensor names are llama.cpp's, and its graphs say what is multiplied, what is loo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
 
 from msgspec import Struct
 
@@ -231,11 +231,13 @@ def _row(tensor: Tensor) -> TensorUse:
     return TensorUse("looked up", tensor.shape[0] / tensor.elements if tensor.shape else 1.0)
 
 
+Derived = TypeVar("Derived")
+
 _TEXT_MAX = 200
 """Of a name or a license, in characters; a file may hold any number."""
 
 
-class ModelFacts(Struct, frozen=True, kw_only=True):
+class ModelFacts(Struct, frozen=True, kw_only=True, dict=True):
     """A model of one or several GGUF files. Counts are of weights, sizes in bytes."""
 
     name: str
@@ -282,6 +284,15 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     tensors: tuple[Tensor, ...]
     """Of all files."""
 
+    def derived(self, make: Callable[[ModelFacts], Derived]) -> Derived:
+        """What a function makes of these facts, which is made once: a prediction asks for it dozens of times."""
+        known: dict[str, Any] = self.__dict__
+        name = f"{make.__module__}.{make.__qualname__}"
+        if name not in known:
+            known[name] = make(self)
+        found: Derived = known[name]
+        return found
+
     @property
     def is_projector(self) -> bool:
         """The vision or audio part of another model, of no use by itself."""
@@ -290,7 +301,11 @@ class ModelFacts(Struct, frozen=True, kw_only=True):
     @property
     def header(self) -> GgufHeader:
         """Metadata and tensors of all files as one header, for the questions that it answers by name."""
-        return GgufHeader(3, self.metadata, self.tensors, 0)
+        return self.derived(_header_of)
+
+
+def _header_of(facts: ModelFacts) -> GgufHeader:
+    return GgufHeader(3, facts.metadata, facts.tensors, 0)
 
 
 def facts_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import hypot
 
 from msgspec import Struct
 
@@ -15,6 +16,9 @@ from edgetop.fit.learning import Extrapolated, Similarity, corrected, extrapolat
 from edgetop.fit.machine import Machine, PredictionBasis
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.token_time import SpeedLimit, TokenTime, decode_time, family_of, offloaded_share, prefill_time
+
+_NO_FORMULA_SIGMA = 0.08
+"""Of own runs at another depth that no formula brings to the one asked for."""
 
 START_S = 0.02
 """Template, tokenizer and sampling of the first token; by judgement."""
@@ -60,10 +64,10 @@ def predict_speed(
     would run on.
     """
     time = decode_time(facts, machine, settings, threads=threads, depth_tokens=depth_tokens)
-    if isinstance(time, Unavailable):
-        return time
     rates = _Rates(facts, machine, settings, threads, past_runs)
-    decode = rates.decode(time, depth_tokens)
+    decode = rates.decode_by_runs(depth_tokens) if isinstance(time, Unavailable) else rates.decode(time, depth_tokens)
+    if decode is None:
+        return time if isinstance(time, Unavailable) else Unavailable("nothing is known of its speed")
     prefill = rates.prefill(prompt_tokens) if prompt_tokens > 0 else None
     return SpeedPrediction(
         decode_tokens_per_s=banded(1 / decode.seconds, decode.sigma),
@@ -72,7 +76,7 @@ def predict_speed(
         basis=decode.basis,
         explanation=decode.explanation,
         prefill_explanation="" if prefill is None else prefill.explanation,
-        limited_by=time.limited_by,
+        limited_by="memory-bandwidth" if isinstance(time, Unavailable) else time.limited_by,
     )
 
 
@@ -123,6 +127,20 @@ class _Rates:
                 explanation=f"{words}; corrected by {calibrated.runs} measured runs of this machine",
             )  # fmt: skip
         return _Rate(seconds=time.total_s, sigma=time.sigma, basis=self._machine.basis, explanation=words)
+
+    def decode_by_runs(self, depth_tokens: int) -> _Rate | None:
+        """By own runs alone, where no formula knows the processor: as they were, or by the bytes that are read."""
+        found = extrapolate(
+            {name: runs for name, runs in self._runs.items() if name != "other threads"},
+            lambda run: 1 / run.decode_tokens_per_s if run.decode_tokens_per_s > 0 else None,
+            lambda run, similarity: self._size_ratio(run) if similarity == "other size" else 1.0,
+        )
+        if found is None:
+            return None
+        return _Rate(
+            seconds=found.value, sigma=hypot(found.sigma, _NO_FORMULA_SIGMA), basis="own sessions",
+            explanation=_extrapolated_words(found, f"taken for a depth of {depth_tokens} too"),
+        )  # fmt: skip
 
     def prefill(self, prompt_tokens: int) -> _Rate | None:
         predicted = prefill_time(

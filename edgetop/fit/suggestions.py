@@ -3,92 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufHeader, Tensor
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import FITS, Assessment, RunTarget, assess
-from edgetop.fit.kv_cache import block_elements, layers_of
-from edgetop.fit.memory import fitting_kv_type
-from edgetop.fit.model_facts import ModelFacts, facts_of
-
-_PACKING = {packing.name: packing for packing in TENSOR_TYPES.values()}
-_NUMBERS = {label: number for number, label in FILE_TYPES.items()}
-_INSTEAD = {"q2_K": "q4_0", "q3_K": "q4_0", "q4_K": "q5_0", "q5_K": "q5_1", "q6_K": "q8_0"}
-"""What llama.cpp takes where a row does not divide into blocks of 256 (llama-quant.cpp, tensor_type_fallback)."""
-
-
-class Mix(NamedTuple):
-    """How llama.cpp makes a quantization."""
-
-    usual: str
-    sensitive: str
-    """For half of the value and down projections."""
-    output: str
-
-
-MIXES: dict[str, Mix] = {
-    "Q8_0": Mix("q8_0", "q8_0", "q8_0"),
-    "Q6_K": Mix("q6_K", "q6_K", "q6_K"),
-    "Q5_K_M": Mix("q5_K", "q6_K", "q6_K"),
-    "Q4_K_M": Mix("q4_K", "q6_K", "q6_K"),
-    "Q4_0": Mix("q4_0", "q4_0", "q6_K"),
-    "Q3_K_M": Mix("q3_K", "q5_K", "q6_K"),
-    "Q2_K": Mix("q2_K", "q3_K", "q6_K"),
-}
-"""After llama_tensor_get_type in llama-quant.cpp, the largest first; the exceptions of single architectures and of very
-large models are left out, which moves the size by a few per cent."""
-
-
-def requantized(facts: ModelFacts, label: str) -> ModelFacts:
-    """The facts of the same model with the label of another quantization, one of MIXES."""
-    mix = MIXES[label]
-    tied = all(tensor.name != "output.weight" for tensor in facts.tensors)
-    tensors = tuple(_requantized(tensor, mix, tied=tied) for tensor in facts.tensors)
-    metadata = {**facts.metadata, "general.file_type": _NUMBERS[label]}
-    weights_bytes = sum(tensor.size_bytes for tensor in tensors)
-    made = facts_of(
-        [GgufHeader(3, metadata, tensors, 0)],
-        source=facts.source,
-        sizes_bytes=[facts.size_bytes - facts.tensor_bytes + weights_bytes],
-        files=facts.files,
-    )
-    return replace(made, name=facts.name)
-
-
-def _requantized(tensor: Tensor, mix: Mix, *, tied: bool) -> Tensor:
-    # Norms, biases and the router of a mixture of experts stay as they are.
-    if len(tensor.shape) < 2 or not tensor.name.endswith("weight") or "_norm" in tensor.name:
-        return tensor
-    if "ffn_gate_inp" in tensor.name or tensor.type_name not in _PACKING:
-        return tensor
-    kind = _divisible(_kind_of(tensor.name, mix, tied=tied), tensor.shape[0])
-    packing = _PACKING[kind]
-    size_bytes = tensor.elements // packing.block_elements * packing.block_bytes
-    return Tensor(tensor.name, tensor.shape, kind, tensor.offset, size_bytes)
-
-
-def _kind_of(name: str, mix: Mix, *, tied: bool) -> str:
-    if name == "output.weight" or (tied and name == "token_embd.weight"):
-        return mix.output
-    layer = name.split(".")[1] if name.startswith("blk.") else ""
-    if any(part in name for part in ("attn_v.", "ffn_down")) and layer.isdigit() and int(layer) % 2:
-        return mix.sensitive
-    return mix.usual
-
-
-def _divisible(kind: str, row: int) -> str:
-    """`kind`, or what takes its place where rows do not divide into its blocks."""
-    if row % _PACKING[kind].block_elements == 0:
-        return kind
-    kind = _INSTEAD.get(kind, kind)
-    return kind if row % _PACKING[kind].block_elements == 0 else "f16"
-
+from edgetop.fit.assessment import FITS, Assessment, RunTarget, assess, fits_at
+from edgetop.fit.catalog import requantized
+from edgetop.fit.memory import fitting_kv_type, refusal
+from edgetop.fit.model_facts import ModelFacts
 
 Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
 """From what costs least to give up to what costs most."""
@@ -103,6 +29,9 @@ N_CTX_MIN = 512
 THREADS_TRIED = 32
 MODELS_TRIED = 12
 TIGHT, DOES_NOT_FIT = FITS.index("tight"), FITS.index("does not fit")
+QUANTIZATIONS = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+"""Those that are tried, the largest first."""
+
 BAD_QUANTIZATIONS = ("Q3_K_M", "Q2_K")
 """Answers suffer visibly; suggested only where nothing better fits."""
 
@@ -167,15 +96,18 @@ def _threads(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
 
 def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     """q8_0, whose loss is not heard of; a smaller type where only that would fit."""
-    settings, layers = before.settings, layers_of(before.facts)
-    if not {settings.type_k, settings.type_v} & {"f32", "f16", "bf16"} or isinstance(layers, Unavailable):
+    settings = before.settings
+    whole = {"f32", "f16", "bf16"}
+    refused = before.verdict.fit == "refused"
+    if refused and refusal(before.facts, replace(settings, type_k="f16", type_v="f16")) is not None:
         return
-    kinds: list[KvType] = []
-    lengths = {length for each in layers if each.keeps_kv for length in (each.key_length, each.value_length)}
-    if lengths and not any(length % block_elements("q8_0") for length in lengths):
+    if not refused and not {settings.type_k, settings.type_v} & whole:
+        return
+    kinds: list[KvType] = ["f16"] if refused else []
+    if refusal(before.facts, replace(settings, type_k="q8_0", type_v="q8_0")) is None:
         kinds.append("q8_0")
-    if before.verdict.fit == "does not fit" and place.room is not None:
-        fitting = fitting_kv_type(before.facts, settings, place.room)
+    if before.verdict.fit == "does not fit":
+        fitting = fitting_kv_type(before.facts, settings, fits_at(place), features=place.machine.features)
         kinds += [] if fitting is None or fitting in kinds else [fitting]
     for kind in kinds:
         after = _ask(before, place, replace(before.requested, type_k=kind, type_v=kind))
@@ -196,7 +128,7 @@ def _contexts(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
 
 def _quantizations(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     facts, fitting = before.facts, before.verdict.fit != "does not fit"
-    for label in MIXES:
+    for label in QUANTIZATIONS:
         if label in BAD_QUANTIZATIONS and fitting:
             continue
         made = requantized(facts, label)
@@ -229,7 +161,7 @@ def _helps(before: Assessment, tried: Suggestion) -> bool:
     # What does not fit is not helped by being quicker, nor by a change after which nobody knows whether it fits.
     not_known = tried.after.verdict.fit is None and before.verdict.fit is not None
     worse = now[0] > was[0] or (now[0] == was[0] and now[1] > was[1])
-    if not_known or worse or now[0] == was[0] == DOES_NOT_FIT:
+    if not_known or worse or now[0] == was[0] >= DOES_NOT_FIT:
         return False
     if now[0] < was[0] or now[1] < was[1]:
         return True

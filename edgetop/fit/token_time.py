@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from math import hypot
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.quantity import Interval, sigma_of
 from edgetop.core.sources import Unavailable
 from edgetop.fit.kv_cache import layers_of, row_bytes
 from edgetop.fit.machine import KV_DECODE, KV_PREFILL, Kernels, Machine, Processor, threads_worth
+from edgetop.fit.memory import layers_on_gpu, on_gpu_of
 from edgetop.fit.model_facts import ModelFacts, shape_of, uses_of
 
 SpeedLimit = Literal["memory-bandwidth", "compute"]
@@ -63,12 +65,9 @@ def decode_time(
     facts: ModelFacts, machine: Machine, settings: EngineSettings, *, threads: int, depth_tokens: float
 ) -> TokenTime | Unavailable:
     """The time of a token with `depth_tokens` in the KV cache; GPU and CPU share the layers as the settings ask."""
-    share = offloaded_share(facts, machine, settings)
     attention = _attention(facts, settings, depth_tokens)
     parts = []
-    for processor, part, count in ((machine.gpu, share, 1), (machine.cpu, 1.0 - share, threads)):
-        if part <= 0:
-            continue
+    for processor, part, count in _sides(facts, machine, settings, threads):
         if processor is None or (bandwidth := processor.bandwidth(count)) is None:
             return Unavailable(
                 f"nothing is known of how fast {machine.name} reads its memory",
@@ -76,10 +75,10 @@ def decode_time(
             )
         parts.append((_decode(facts, processor, bandwidth, settings, threads=count, attention=attention), part))
     return TokenTime(
-        weights_s=sum(time.weights_s * part for time, part in parts),
-        attention_s=sum(time.attention_s * part for time, part in parts),
-        read_s=sum(time.read_s * part for time, part in parts),
-        compute_s=sum(time.compute_s * part for time, part in parts),
+        weights_s=sum(time.weights_s * part.read for time, part in parts),
+        attention_s=sum(time.attention_s * part.attention for time, part in parts),
+        read_s=sum(time.read_s * part.read for time, part in parts),
+        compute_s=sum(time.compute_s * part.compute for time, part in parts),
         sigma=max(time.sigma for time, _ in parts),
     )
 
@@ -88,11 +87,9 @@ def prefill_time(
     facts: ModelFacts, machine: Machine, settings: EngineSettings, *, threads: int, prompt_tokens: int
 ) -> tuple[float, float] | None:
     """Seconds to read a prompt, with the deviation of their logarithm; `None` where no arithmetic is known."""
-    share = offloaded_share(facts, machine, settings)
     total_s, sigma = 0.0, 0.0
-    for processor, part, count in ((machine.gpu, share, 1), (machine.cpu, 1.0 - share, threads)):
-        if part <= 0:
-            continue
+    for processor, share, count in _sides(facts, machine, settings, threads):
+        part = share.compute
         found = None if processor is None else _prefill(facts, processor, settings, count, prompt_tokens)
         if found is None:
             return None
@@ -101,17 +98,46 @@ def prefill_time(
     return total_s, sigma
 
 
-def offloaded_share(facts: ModelFacts, machine: Machine, settings: EngineSettings) -> float:
-    """Part of the layers that the GPU computes: all of them by default where there is one."""
+class _Share(NamedTuple):
+    """Parts of a token's work that one processor does, 0 to 1."""
+
+    read: float
+    compute: float
+    attention: float
+
+
+def _sides(
+    facts: ModelFacts, machine: Machine, settings: EngineSettings, threads: int
+) -> list[tuple[Processor | None, _Share, int]]:
+    """GPU and CPU with what each one does; layers differ, so it is counted by their tensors."""
+    there = _gpu_part(facts, machine, settings)
+    here = _Share(*(1.0 - part for part in there))
+    sides = [(machine.gpu, there, 1), (machine.cpu, here, threads)]
+    return [side for side in sides if max(side[1]) > 1e-9]
+
+
+def _gpu_part(facts: ModelFacts, machine: Machine, settings: EngineSettings) -> _Share:
     if machine.gpu is None:
-        return 0.0
-    if settings.n_gpu_layers is None or settings.n_gpu_layers < 0:
-        return 1.0
-    return min(1.0, settings.n_gpu_layers / max(1, facts.n_layer or 1))
+        return _Share(0.0, 0.0, 0.0)
+    wanted = settings.n_gpu_layers
+    every_layer = (facts.n_layer or 0) + 1
+    if wanted is None or wanted < 0:
+        settings = replace(settings, n_gpu_layers=every_layer)
+    placed = on_gpu_of(facts, settings)
+    return _Share(placed.share, placed.compute_share, layers_on_gpu(facts, settings) / max(1, facts.n_layer or 1))
+
+
+def offloaded_share(facts: ModelFacts, machine: Machine, settings: EngineSettings) -> float:
+    """Part of the weights that the GPU computes with: all of them by default where there is one."""
+    return _gpu_part(facts, machine, settings).compute
 
 
 def weights_by_type(facts: ModelFacts) -> dict[str, float]:
     """Weights that a token is multiplied with, by tensor type."""
+    return facts.derived(_weights_by_type)
+
+
+def _weights_by_type(facts: ModelFacts) -> dict[str, float]:
     weights: dict[str, float] = {}
     for tensor, use in zip(facts.tensors, uses_of(facts.tensors, shape_of(facts.header)), strict=True):
         if use.use == "multiplied":

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from edgetop.core.energy.duty import DutyFigures
 from edgetop.core.format import (
     NOT_AVAILABLE,
     format_bytes,
@@ -18,9 +19,9 @@ from edgetop.core.format import (
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import Assessment, RunTarget
+from edgetop.fit.assessment import FITS, Assessment, RunTarget
 from edgetop.fit.machine import Machine
-from edgetop.fit.memory import MemoryNeed
+from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.suggestions import Suggestion
 
@@ -40,16 +41,63 @@ def page(
 ) -> list[Entry]:
     """Everything there is to say, in the order in which it is asked."""
     return [
-        Entry("model", headline(assessment.facts)),
-        *(Entry("", text) for text in model_lines(assessment.facts)),
+        Entry("verdict", verdict_text(assessment)),
+        Entry("speed", speed_text(assessment)),
+        Entry("energy", energy_text(assessment)),
+        Entry("memory", memory_text(assessment)),
+        *_labelled("better", suggestion_lines(assessment, suggestions)),
+        *_labelled("model", [headline(assessment.facts), *model_lines(assessment.facts)]),
         *_labelled("machine", machine_lines(place.machine)),
         *_labelled("memory", memory_lines(assessment, place)),
         *_labelled("speed", speed_lines(assessment, place)),
         *_labelled("energy", energy_lines(assessment, currency=currency)),
-        Entry("verdict", verdict_text(assessment)),
-        *_labelled("better", suggestion_lines(assessment, suggestions)),
         *_labelled("basis", basis_lines(assessment)),
     ]
+
+
+def fit_text(assessment: Assessment) -> str:
+    """Whether it fits, by size of memory where several are sold and none was named."""
+    sizes = assessment.by_size
+    if len({fit for _, fit in sizes}) < 2:
+        return assessment.verdict.fit or "room not known"
+    parts = []
+    for fit in FITS:
+        of_fit = [f"{size / 2**30:g}" for size, each in sizes if each == fit]
+        if of_fit:
+            listed = " and ".join([", ".join(of_fit[:-1]), of_fit[-1]] if len(of_fit) > 1 else of_fit)
+            parts.append(f"{listed} GB: {'no' if fit == 'does not fit' else fit}")
+    return "; ".join(parts)
+
+
+def speed_text(assessment: Assessment) -> str:
+    """The rates in one line."""
+    speed, workload = assessment.speed, assessment.workload
+    if isinstance(speed, Unavailable):
+        return f"{NOT_AVAILABLE}: {speed.reason}"
+    took = _seconds(assessment.answer_s)
+    answer = f"{workload.answer_tokens} tokens after a prompt of {workload.prompt_tokens} take {took}"
+    return f"{banded(speed.decode_tokens_per_s, 'tok/s')} · {answer}"
+
+
+def energy_text(assessment: Assessment) -> str:
+    """The joules in one line, with their scope."""
+    energy = assessment.energy
+    if isinstance(energy, Unavailable):
+        return f"{NOT_AVAILABLE}: {energy.reason}"
+    scope = energy.scope.replace("_", " ")
+    answer = "" if assessment.answer_j is None else f" · that answer {banded(assessment.answer_j, 'J')}, {scope}"
+    return f"{banded(energy.decode_j_per_token, 'J/token')}, {scope}{answer}"
+
+
+def memory_text(assessment: Assessment) -> str:
+    """The need in one line, against what there is."""
+    need, room = assessment.need, assessment.room
+    if isinstance(need, Unavailable):
+        return f"{NOT_AVAILABLE}: {need.reason}"
+    context = f"with a context of {assessment.settings.n_ctx} tokens"
+    if room is None:
+        return f"{format_bytes(need.needed_bytes)} {context}; how much is free is not known"
+    return f"{format_bytes(need.needed_bytes)} of {format_bytes(room.available_bytes)} {context}"
 
 
 def headline(facts: ModelFacts) -> str:
@@ -84,7 +132,7 @@ def model_lines(facts: ModelFacts) -> list[str]:
 def machine_lines(machine: Machine) -> list[str]:
     """On what it is to run."""
     mode = f", power mode {machine.power_mode}" if machine.power_mode else ""
-    return [f"{machine.name}{mode}", machine.explanation]
+    return [f"{machine.name}{mode}", machine.explanation, *machine.notes]
 
 
 def memory_lines(assessment: Assessment, place: RunTarget) -> list[str]:
@@ -97,11 +145,12 @@ def memory_lines(assessment: Assessment, place: RunTarget) -> list[str]:
     else:
         left = assessment.verdict.left_bytes or 0
         rest = f"{format_bytes(left)} left" if left >= 0 else f"{format_bytes(-left)} too little"
-        of = f"{format_bytes(need.needed_bytes)} of {format_bytes(room.available_bytes)} that are free ({room.limit})"
-        lines = [f"{of}: {assessment.verdict.fit}, {rest}"]
+        free = f"{format_bytes(room.available_bytes)} that are {'taken to be ' * _is_assumed(room)}free"
+        limit = "" if _is_assumed(room) else f" ({room.limit})"
+        lines = [f"{format_bytes(need.needed_bytes)} of {free}{limit}: {rest}"]
         if assessment.verdict.fit == "tight":
             lines.append(f"tight because less than {format_bytes(place.thresholds.margin_bytes(room))} would stay free")
-    if place.gpu_room is not None and need.gpu_bytes:
+    if place.gpu_room is not None and place.gpu_room is not room and need.gpu_bytes:
         free = format_bytes(place.gpu_room.available_bytes)
         lines.append(f"of it {format_bytes(need.gpu_bytes)} of {free} that are free on the GPU")
     lines.append(parts_text(need, assessment))
@@ -118,6 +167,10 @@ def memory_lines(assessment: Assessment, place: RunTarget) -> list[str]:
     return [*lines, *(note for note in notes if note)]
 
 
+def _is_assumed(room: MemoryRoom) -> bool:
+    return room.limit == "assumed of the device"
+
+
 def parts_text(need: MemoryNeed, assessment: Assessment) -> str:
     """The parts of the need, those that are nothing left out."""
     settings = assessment.settings
@@ -129,6 +182,7 @@ def parts_text(need: MemoryNeed, assessment: Assessment) -> str:
         (f"KV cache ({settings.n_ctx} tokens, {kv})", need.kv_bytes),
         ("compute", need.compute_bytes),
         ("logits", need.output_bytes),
+        ("beside the model", need.beside_bytes),
         ("process", need.process_bytes),
         ("of all that on the GPU:", need.gpu_bytes),
     ]
@@ -165,6 +219,7 @@ def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:
         f"{decode} · prefill {banded(energy.prefill_j_per_token, 'J/token')}",
         f"a {workload.answer_tokens}-token answer to {workload.prompt_tokens}: {banded(assessment.answer_j, 'J')}",
     ]
+    lines += duty_lines(assessment.duty)
     hours = assessment.battery_hours
     if hours is not None:
         low, middle, high = (format_duration(each * 3600) for each in (hours.low, hours.value, hours.high))
@@ -174,9 +229,38 @@ def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:
     return lines
 
 
+def duty_lines(duty: DutyFigures | None) -> list[str]:
+    """A day of use, the battery, and whether to keep the model loaded, where the use was told."""
+    if duty is None or duty.use.requests_per_hour is None:
+        return []
+    often = f"asked {duty.use.requests_per_hour:g} times an hour"
+    lines = []
+    if duty.kept_wh_per_day is not None:
+        lines.append(f"{often}: {banded(duty.kept_wh_per_day, 'Wh')} a day, kept loaded")
+    if duty.kept_battery_h is not None:
+        lines.append(f"a battery of {duty.use.battery_wh:g} Wh lasts {banded(duty.kept_battery_h, 'h')}")
+    if duty.unload_after_s is not None:
+        lines.append(f"unloading pays after a pause of {_seconds(duty.unload_after_s)}")
+    for name in ("kept_wh_per_day", "unload_after_s"):
+        missing = duty.missing.get(name)
+        if missing is not None:
+            what = "a day" if name == "kept_wh_per_day" else "keep or unload"
+            lines.append(f"{what}: {NOT_AVAILABLE}: {missing.reason} ({missing.hint})")
+    return lines
+
+
 def verdict_text(assessment: Assessment) -> str:
-    """The verdict; what the band leaves open is said."""
-    return f"{assessment.verdict.fit or 'room not known'}, {pace_text(assessment)}"
+    """The verdict; of what does not fit nobody needs to know how it reads."""
+    verdict = assessment.verdict
+    if verdict.fit == "refused":
+        return verdict.reason
+    if verdict.fit == "does not fit":
+        return f"does not fit: {verdict.reason or format_bytes(-(verdict.left_bytes or 0)) + ' too little'}"
+    by_size = len({fit for _, fit in assessment.by_size}) > 1
+    reads = pace_text(assessment)
+    if verdict.pace in {"comfortable", "usable"}:
+        reads = reads.replace(verdict.pace, f"{verdict.pace} to read", 1)
+    return f"{fit_text(assessment)}{';' if by_size else ','} {reads}"
 
 
 def pace_text(assessment: Assessment) -> str:

@@ -6,6 +6,7 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import cache
@@ -20,7 +21,7 @@ from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.prediction import Prediction
-from edgetop.core.records import BenchRun, ModelLoaded, Predicted, Record, TurnFinished
+from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Record, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
@@ -32,6 +33,7 @@ from edgetop.inference.server.address import ServerChoice
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_location import ServerLocation
+from edgetop.live.sync_pulse import SyncPulse
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.meters import gpus_of
@@ -119,6 +121,8 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
     use: Duty = Duty()
+    sync_pulse: bool = False
+    """Begin with a load pulse, to align a meter's log by."""
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
     engine_name: str = "llama"
@@ -186,6 +190,10 @@ class LiveSession(RecordedSession):
             sampling=options.sampling,
             on_load=self._prediction.begin if self._predicts else lambda _name: None,
         )
+        self._last_idle: Future[Event | None] | None = None
+        self.pulse = SyncPulse() if options.sync_pulse else None
+        if self.pulse is not None:
+            recorder.record(self.pulse.event)
         self.tuned: TunedModel | None = None
         """The defaults that the model asked for last was tuned to, if it was."""
         self._find_sensors(self._inventory_of_machine)
@@ -252,6 +260,8 @@ class LiveSession(RecordedSession):
         Raises StoreError when the session can be written nowhere.
         """
         self.conversation.end_turn()
+        if self.pulse is not None:
+            self.pulse.stop()
         self._record_prediction()
         # While the engine still lives, since the last reading is to show its memory.
         self._stop_sensors()
@@ -274,6 +284,7 @@ class LiveSession(RecordedSession):
             return
         if self._predicts:
             self._prediction.loaded(record)
+            self._last_idle = self._background.submit(self._find_last_idle, record)
         if record.settings.rpc_servers and not self._rpc_warned:
             self._rpc_warned = True
             self._listener(rpc_notice(record.settings.rpc_servers))
@@ -285,7 +296,17 @@ class LiveSession(RecordedSession):
 
         return predict_load(load, facts, self._host, self.store.folder)
 
+    def _find_last_idle(self, load: ModelLoaded) -> Event | None:
+        from edgetop.live.this_machine import last_idle  # noqa: PLC0415 - in a thread, as predictions
+
+        header = self.session.header
+        return None if header is None else last_idle(self.store.folder, header.device, load, time.time())
+
     def _record_prediction(self) -> None:
+        if self._last_idle is not None and self._last_idle.done():
+            found, self._last_idle = self._last_idle.result(), None
+            if found is not None:
+                self.recorder.record(found)
         predicted = self._prediction.poll()
         if predicted is not None:
             self.recorder.record(predicted)

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError
 from edgetop.core.prediction import PastRun, Prediction
-from edgetop.core.records import DeviceInfo, LoadEntry, ModelLoaded, machine_key
+from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, predict
 from edgetop.fit.devices import default_file, load_devices, this_machine
@@ -257,6 +257,52 @@ PAST_RUN_SESSIONS = 40
 """The newest sessions that past runs are read from."""
 
 
+IDLE_LOOKED_AT = 50
+"""The newest sessions in which an idle power is searched."""
+
+
+def last_idle(folder: Path, device: DeviceInfo, load: ModelLoaded, now_unix_s: float) -> Event | None:
+    """The last idle power that was measured on this machine with this model loaded, as the session is to keep it.
+
+    A machine in another power mode or with another governor is the same; what has changed is said.
+    """
+    from edgetop.session.file_io import SessionFileError, load_head  # noqa: PLC0415 - reads sessions
+    from edgetop.session.meters import IDLE_BASELINE, IDLE_WORDS, ago  # noqa: PLC0415 - the same
+
+    for path in _newest(folder, IDLE_LOOKED_AT):
+        try:
+            head = load_head(path)
+            measured_s = datetime.fromisoformat(head.started_at).timestamp() + head.duration_us / US_PER_S
+        except (SessionFileError, ValueError):
+            continue
+        energy, then = head.summary.energy, head.device
+        if energy is None or energy.idle_w is None or len(head.loads) != 1:
+            continue
+        if any(IDLE_WORDS in flag for flag in energy.flags):
+            continue  # it had none of its own
+        if head.loads[0].model.name != load.model.name or head.loads[0].model.size_bytes != load.model.size_bytes:
+            continue
+        alike = {"power_mode": device.power_mode, "governor": device.governor}
+        if machine_key(replace(then, **alike)) != machine_key(device):
+            continue
+        changed = [name.replace("_", " ") for name, now in alike.items() if getattr(then, name) != now]
+        age_s = max(0.0, now_unix_s - measured_s)
+        return Event(
+            t_us=load.t_us,
+            kind=IDLE_BASELINE,
+            text=f"Idle power of an earlier session ({head.id}): {energy.idle_w.value:.3g} W, {ago(age_s)} ago.",
+            data={
+                "power_w": energy.idle_w.value,
+                "u_w": energy.idle_w.u_random,
+                "age_s": age_s,
+                "scope": energy.scope,
+                "source": energy.source,
+                "changed": ", ".join(changed),
+            },
+        )
+    return None
+
+
 def profile_file(sessions: Path) -> Path:
     """Where the profiles of this user's machines are kept: beside the folder of the sessions."""
     return sessions.parent / FILE_NAME
@@ -280,11 +326,14 @@ def own_place(
     if isinstance(rooms, Unavailable):
         report(f"how much memory is free is not known: {rooms.reason}", rooms.hint)
         rooms = ()
+    cards = rooms[1:]
+    names = tuple(room.name for room in cards)
+    profile = _profile(host, device, sessions, threads=threads, probe=probe, report=report)
     return RunTarget(
-        machine=own_machine(device, _profile(host, device, sessions, threads=threads, probe=probe, report=report)),
+        machine=own_machine(device, profile, names),
         threads=threads,
         room=rooms[0] if rooms else None,
-        gpu_room=max(rooms[1:], key=lambda room: room.available_bytes, default=None),
+        gpu_room=all_cards(cards),
         past_runs=(*recent, *past_runs_in(sessions, device, limit=PAST_RUN_SESSIONS)),
         battery_j=battery_j(host),
     )
@@ -301,14 +350,35 @@ def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Pat
     return predict(facts, load.settings, Workload(), place)
 
 
-def own_machine(device: DeviceInfo, profile: MachineProfile | None) -> Machine:
-    """This machine with what was measured of it and what the table knows of its model."""
+def own_machine(device: DeviceInfo, profile: MachineProfile | None, gpu_names: tuple[str, ...] = ()) -> Machine:
+    """This machine with what was measured of it and what the table knows of its model and of its graphics cards."""
     # Without a name of its own it is no device of the table, which takes longer to read than all the rest.
-    table = load_devices(default_file()) if device.model else {}
-    machine = this_machine(device, profile, table)
-    if machine.gpu is not None and not offloads_to_gpu():
+    table = load_devices(default_file()) if device.model or gpu_names else {}
+    machine = this_machine(device, profile, table, gpu_names=gpu_names)
+    if (machine.gpu is not None or gpu_names) and not offloads_to_gpu():
         machine = this_machine(device, profile, table, gpu_offload=False)
+        if gpu_names:
+            note = (
+                f"{', '.join(gpu_names)} is not used: this llama.cpp is built without GPU; `edgetop engine` says more."
+            )
+            machine = replace(machine, notes=(*machine.notes, note))
+    elif gpu_names and machine.gpu is None:
+        note = f"{', '.join(gpu_names)}: not in the device table; a chat or a bench with it teaches its speed."
+        machine = replace(machine, notes=(*machine.notes, note))
     return machine
+
+
+def all_cards(cards: Sequence[MemoryRoom]) -> MemoryRoom | None:
+    """The rooms of several graphics cards together, which share out a model's layers; `None` without any."""
+    if len(cards) < 2:
+        return cards[0] if cards else None
+    return MemoryRoom(
+        available_bytes=sum(card.available_bytes for card in cards),
+        limit="gpu",
+        total_bytes=sum(card.total_bytes for card in cards),
+        name=" + ".join(card.name for card in cards),
+        notes=(f"The layers are shared out over {len(cards)} graphics cards.",),
+    )
 
 
 def battery_j(host: Host) -> float | None:

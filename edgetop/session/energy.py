@@ -24,7 +24,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.energy.scopes import Headline, host_name, other_views
-from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, session_energy, sum_of, turn_energy
+from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, net_of, session_energy, sum_of, turn_energy
 from edgetop.core.energy.uncertainty import graded
 from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, power_of, turn_together
 from edgetop.core.figures import UNLOADED_UNKNOWN
@@ -39,6 +39,7 @@ from edgetop.session.meters import (
     load_start_us,
     meters_of,
     runs_on,
+    stored_idle,
     unloaded_spans,
     weakened_by,
 )
@@ -495,10 +496,18 @@ class SessionEnergy:
     def _measured(self, span: TurnSpan) -> MeasuredTurn:
         temperature_c = _temperature(self._session, span.submitted_us)
         turns = [feed.turn(span, temperature_c) for feed in self._feeds]
+        windows = by_host(turns, [feed.estimator.meter for feed in self._feeds])
+        flags = weakened_by(self._session, span.submitted_us, span.last_us)
+        if isinstance(windows, TurnWindows) and windows.turn.net is None and isinstance(self._widest, Headline):
+            stored = stored_idle(self._session, self._widest.scope, self._source)
+            if stored is not None:
+                net = net_of(windows.turn, stored.power)
+                windows = replace(windows, turn=replace(windows.turn, net=net, idle=stored.power, no_idle=None))
+                flags = (*flags, stored.flag)
         return MeasuredTurn(
-            windows=by_host(turns, [feed.estimator.meter for feed in self._feeds]),
+            windows=windows,
             span=span,
-            flags=weakened_by(self._session, span.submitted_us, span.last_us),
+            flags=flags,
             other_j=self._other_j(span, turns),
         )
 

@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
-from math import isnan
+from math import hypot, isfinite, isnan, sqrt
 from typing import Literal
 
 from msgspec import Struct
@@ -17,8 +17,9 @@ from edgetop.core.energy import windows
 from edgetop.core.energy.baselines import IdlePower, no_other_load
 from edgetop.core.energy.scopes import Hardware, Headline, headlines_over_hosts, lost_host
 from edgetop.core.energy.windows import ChannelEstimator, TurnSpan, TurnWindows, Window
+from edgetop.core.quantity import Components, Quantity
 from edgetop.core.records import LARGEST, Event, ModelLoaded
-from edgetop.core.sources import CLOCK_PREFIX, CPU_OTHERS, GPU_PREFIX, HOST_PREFIX, Meter, Unavailable, meter_of
+from edgetop.core.sources import CLOCK_PREFIX, CPU_OTHERS, GPU_PREFIX, HOST_PREFIX, Meter, Scope, Unavailable, meter_of
 from edgetop.session.limits import OTHERS_PERCENT, limit_between, mean_of_present
 from edgetop.session.session import Session
 from edgetop.session.turn import Turn
@@ -235,6 +236,67 @@ class ActivityLog:
             self._found.append(Moment(t_us, "quiet" if self._quiet else "busy"))
 
 
+PULSE = "sync_pulse"
+"""Kind of the event of a load pulse; its `spans_us` say from when to when the load was on, since the event."""
+
+
+def pulse_spans(session: Session) -> list[tuple[int, int]]:
+    """When a load pulse was on."""
+    spans = []
+    for event in session.events:
+        for text in str(event.data.get("spans_us", "")).split() if event.kind == PULSE else ():
+            begin, _, end = text.partition("-")
+            if begin.isdecimal() and end.isdecimal() and int(begin) < int(end) < LARGEST:
+                spans.append((event.t_us + int(begin), event.t_us + int(end)))
+    return spans
+
+
+IDLE_BASELINE = "idle_baseline"
+"""Kind of the event that keeps the last idle power of this machine and model, measured in an earlier session."""
+
+IDLE_WORDS = "idle baseline of"
+AGED_SHARE, AGED_MOST = 0.02, 0.10
+"""Idle power drifts with temperature and with what else is started: by 2 % within an hour, growing with the root of the
+time, up to 10 % (judgement; no vendor states it)."""
+
+CHANGED_SHARE = 0.10
+"""... and by as much again for each of power mode, governor and sensor that is another one (judgement)."""
+
+
+class StoredIdle(Struct, frozen=True):
+    """An idle power of an earlier session, and what it is called wherever it is used."""
+
+    power: Quantity
+    flag: str
+
+
+def stored_idle(session: Session, scope: Scope, source: str) -> StoredIdle | None:
+    """The idle power of an earlier session by a meter of the same scope; its interval grows with age and changes."""
+    event = next((each for each in reversed(session.events) if each.kind == IDLE_BASELINE), None)
+    if event is None or event.data.get("scope") != scope:
+        return None
+    power_w, u_w, age_s = (event.data.get(name) for name in ("power_w", "u_w", "age_s"))
+    numbers = [each for each in (power_w, u_w, age_s) if isinstance(each, float | int) and isfinite(each) and each >= 0]
+    if len(numbers) < 3:
+        return None
+    changed = [each for each in str(event.data.get("changed", "")).split(", ") if each]
+    changed += [] if event.data.get("source") == source else ["sensor"]
+    aged = min(AGED_MOST, AGED_SHARE * sqrt(1 + numbers[2] / 3600))
+    u = hypot(numbers[1], numbers[0] * aged, *(numbers[0] * CHANGED_SHARE for _ in changed))
+    other = f", with another {' and '.join(changed)}" if changed else ""
+    return StoredIdle(
+        Quantity(value=numbers[0], u=Components(baseline=u)), f"{IDLE_WORDS} {ago(numbers[2])} ago{other}"
+    )
+
+
+def ago(age_s: float) -> str:
+    """An age in its largest whole unit."""
+    for unit, length_s in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if age_s >= length_s:
+            return f"{age_s / length_s:.0f} {unit}"
+    return f"{age_s:.0f} s"
+
+
 HELD_BY_SERVER = Unavailable("a server holds the model")
 
 
@@ -249,6 +311,7 @@ def unloaded_spans(session: Session, until_us: int) -> list[tuple[int, int]] | U
         return HELD_BY_SERVER
     changes = [(load_start_us(load), True) for load in session.loads]
     changes += [(each.t_us, each.kind == "model_loading") for each in session.events if each.kind in UNLOADING_EVENTS]
+    changes += [(t_us, is_on) for span in pulse_spans(session) for t_us, is_on in zip(span, (True, False), strict=True)]
     spans: list[tuple[int, int]] = []
     begin_us: int | None = 0
     for t_us, is_loading in [*sorted(each for each in changes if each[0] < until_us), (until_us, True)]:

@@ -215,6 +215,20 @@ def token_count(value: str) -> int:
     return count
 
 
+def byte_count(value: str) -> int:
+    """A size of memory in bytes: 8G, 8GB and 8 GiB are the same 2^30 bytes each, as memory is sold; 8 alone is 8G."""
+    expected = "a size of memory, such as 8G or 512M"
+    number = value.strip().lower().removesuffix("b").removesuffix("i").strip()
+    exponent = {"m": 20, "g": 30, "t": 40}.get(number[-1:], 30)
+    try:
+        count = float(number.rstrip("mgt")) * float(2**exponent)
+    except ValueError:
+        raise ValueError(expected) from None
+    if not 2**20 <= count < 2**50:
+        raise ValueError(expected)
+    return round(count)
+
+
 def currency(value: str) -> str:
     """A currency's name or sign."""
     if not (0 < len(value) <= CURRENCY_CHARACTERS and value.isprintable() and " " not in value):

@@ -458,6 +458,15 @@ RECORD: Final = Option[bool](
     about="The session is then nowhere on disk, not even while it runs.",
 )
 
+SYNC_PULSE: Final = Option[bool](
+    "recording",
+    switch,
+    default=False,
+    help="load all cores by a known pattern for 8 s, so that a meter's log can be aligned with the session",
+    about="For `edgetop sessions attach-power`, where the load itself repeats. It begins with the session; run and "
+    "bench load the model after it.",
+)
+
 TEXT: Final = Option[bool](
     "recording",
     switch,

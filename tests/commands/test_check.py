@@ -18,6 +18,7 @@ from edgetop.core.energy.duty import Price
 from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget
+from edgetop.fit.catalog import listed_models
 from edgetop.fit.energy import predict_energy
 from edgetop.fit.machine import Power
 from edgetop.fit.memory import largest_context, memory_need
@@ -29,6 +30,7 @@ from tests.support.gguf_files import write_model
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal
 
 __all__ = ["by_hand"]
+LISTED = {model.name: model for model in listed_models()}
 GOLDEN = Path(__file__).with_name("golden")
 pytestmark = pytest.mark.usefixtures("by_hand")
 POWERED = replace(MACHINE, power=Power(scope="board_input", decode_w={4: figure(8.0)}))
@@ -65,7 +67,11 @@ def test_what_fits_exits_with_0_and_tells_all_there_is(check: Check) -> None:
     assert ran.code == 0
     assert ran.stderr == ""
     labels = [line.split(" ")[0] for line in ran.stdout.splitlines() if not line.startswith(" ")]
-    assert labels == ["model", "machine", "memory", "speed", "energy", "verdict", "better", "basis", "verify"]
+    assert labels == [
+        "verdict", "speed", "energy", "memory",  # the answer
+        "better", "model", "machine", "memory", "speed", "energy", "basis",  # and why
+        "run", "verify",
+    ]  # fmt: skip
 
 
 def test_what_is_no_model_exits_with_3_and_says_where_it_ends_to_be_one(check: Check, tmp_path: Path) -> None:
@@ -192,7 +198,7 @@ def test_llama_cpp_is_asked_where_the_formulas_have_no_answer(check: Check, monk
 
     monkeypatch.setattr(
         "edgetop.fit.assessment.memory_need",
-        lambda facts, settings, *, allocated=None: (
+        lambda facts, settings, *, allocated=None, features=None: (
             Unavailable("no formula is known") if allocated is None else need_of(facts, settings, allocated=allocated)
         ),
     )
@@ -276,3 +282,114 @@ def test_a_process_of_its_own_answers_without_loading_or_measuring_anything(tmp_
     heavy = {"textual", "psutil", "llama_cpp", "numpy", "jinja2", "asyncio", "edgetop.session.file_io", "pynvml"}
     assert not heavy & set(ran.stderr.split())
     assert not (tmp_path / "XDG_DATA_HOME").exists()
+
+
+def at_the_table(check: Check) -> None:
+    """With the real predictors, so that `--device` is what it is."""
+    for real in (memory_need, largest_context, predict_speed, predict_energy):
+        check.monkeypatch.setattr(f"edgetop.fit.assessment.{real.__name__}", real)
+    check.monkeypatch.setattr("edgetop.commands.check.run_target", run_target)
+
+
+def test_a_device_without_a_size_is_judged_by_each_that_was_sold(check: Check) -> None:
+    at_the_table(check)
+    check.monkeypatch.setattr("edgetop.commands.check.read_facts", lambda _: LISTED["Qwen3-8B"].facts("Q4_K_M"))
+    told = check.run(check.model(), "--device", "pi5")
+    assert told.stdout.splitlines()[0].startswith("verdict  16 and 8 GB: fits; 4 and 2 GB: no; too slow for reading")
+    found = check.run(check.model(), "--device", "pi5", "--json").json()[0]
+    assert [(each["memory_bytes"] >> 30, each["fit"]) for each in found["fit_by_memory"]] == [
+        (16, "fits"), (8, "fits"), (4, "does not fit"), (2, "does not fit"),
+    ]  # fmt: skip
+    assert found["room"]["limit"] == "assumed of the device"
+    assert "MemAvailable" not in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["pi5:4gb"], 4), (["raspberry pi 5 8gb"], 0), (["pi5", "--memory", "4G"], 4), (["pi5", "--memory", "8GB"], 0)],
+)
+def test_the_size_that_was_named_decides(check: Check, arguments: list[str], code: int) -> None:
+    at_the_table(check)
+    check.monkeypatch.setattr("edgetop.commands.check.read_facts", lambda _: LISTED["Qwen3-8B"].facts("Q4_K_M"))
+    ran = check.run(check.model(), "--device", *arguments)
+    assert ran.code == code
+    assert "2 GB: no" not in ran.stdout
+
+
+def test_a_card_is_judged_by_its_own_memory_and_its_note_is_shown(check: Check) -> None:
+    at_the_table(check)
+    check.monkeypatch.setattr("edgetop.commands.check.read_facts", lambda _: LISTED["Qwen3-14B"].facts("Q8_0"))
+    ran = check.run(check.model(), "--device", "rtx 3070")
+    assert ran.code == 4
+    assert "no measurement of this device" in ran.stdout
+    assert check.run(check.model(), "--device", "rtx 4090").code == 0
+
+
+def test_a_prompt_that_the_context_does_not_hold_is_no_fit(check: Check) -> None:
+    ran = check.run(check.model(), "--ctx", "2k", "--prompt-tokens", "100000")
+    assert ran.code == 4
+    assert "a prompt of 100000 tokens is longer than the context of 2048" in ran.stdout.splitlines()[0]
+    check.monkeypatch.setattr(
+        "edgetop.commands.check.read_facts", lambda _: LISTED["Llama-3.2-1B-Instruct"].facts("Q8_0")
+    )
+    grown = check.run(check.model(), "--prompt-tokens", "20000", "--json").json()[0]
+    assert grown["settings"]["n_ctx"] == 20480  # where no context was asked for, it holds them
+
+
+def test_what_llama_cpp_refuses_exits_with_3_and_says_which_type_it_takes(check: Check) -> None:
+    at_the_table(check)
+    check.monkeypatch.setattr("edgetop.commands.check.run_target", lambda *_: ROOMY)
+    ran = check.run(check.model(), "--kv-type", "q8_0")  # heads of 16 numbers
+    assert ran.code == 3
+    assert ran.stdout.splitlines()[0].startswith("verdict  llama.cpp refuses a KV cache in q8_0")
+    assert "--kv-type f16" in ran.stdout
+
+
+def test_the_commands_run_and_verify_what_was_asked(check: Check) -> None:
+    model = check.model()
+    lines = check.run(
+        model, "--cache-type-k", "q8_0", "--ctx", "2k", "--slots", "4", "--flash-attn", "on"
+    ).stdout.splitlines()
+    commands = {line.split()[0]: line for line in lines[-2:]}
+    assert f"llama-server -m {model} -c 8192 -t 4 -np 4 -ctk q8_0 -fa on" in commands["run"]
+    assert "--cache-type-k q8_0 --cache-type-v f16 --flash-attn on" in commands["verify"]
+
+
+def test_what_is_loaded_beside_takes_memory_too(check: Check, tmp_path: Path) -> None:
+    model, eye = check.model(), str(write_model(tmp_path / "eye.gguf"))
+    alone = check.run(model, "--json").json()[0]["memory"]
+    beside = check.run(model, "--mmproj", eye, "--json").json()[0]["memory"]
+    assert beside["beside_bytes"] > 0
+    assert beside["total_bytes"] == alone["total_bytes"] + beside["beside_bytes"]
+
+
+@pytest.mark.parametrize("purpose", ["chat", "speed", "energy"])
+def test_without_a_model_the_best_to_choose_comes_first(check: Check, purpose: str) -> None:
+    at_the_table(check)
+    rows = check.machine.run("check", "--device", "pi5:8gb", "--for", purpose, "--json").json()
+    assert len([row for row in rows if not row["here"]]) > 40
+    fitting = [row for row in rows if row["fit"] == "fits" and not row["here"]]
+    rates = [row["decode_tokens_per_s"]["value"] for row in fitting]
+    joules = [row["decode_j_per_token"]["value"] for row in fitting]
+    assert rows[0]["fit"] == "fits"
+    assert rows[-1]["fit"] == "does not fit"
+    if purpose == "speed":
+        assert rates == sorted(rates, reverse=True)
+    elif purpose == "energy":
+        assert joules == sorted(joules)
+    else:
+        readable = [row for row in fitting if row["decode_tokens_per_s"]["value"] > 6.6]
+        assert fitting[: len(readable)] == sorted(readable, key=lambda row: (-row["parameters"], -row["size_bytes"]))
+    assert all(row["source"].startswith("hf:") for row in rows if not row["here"])
+    assert all(row["size_is_computed"] for row in rows if not row["here"])
+
+
+def test_a_use_of_the_device_is_told_in_joules_a_day_and_hours(check: Check) -> None:
+    at_the_table(check)
+    ran = check.machine.run(
+        "check", check.model(), "--device", "pi5", "--requests-per-hour", "20", "--battery-wh", "50", "--json"
+    )
+    duty = ran.json()[0]["duty"]
+    assert duty["kept_wh_per_day"]["value"] > 1.55 * 24 * 0.9
+    assert duty["kept_battery_h"]["value"] == pytest.approx(50 * 24 / duty["kept_wh_per_day"]["value"], rel=0.01)
+    assert "energy of a load" in duty["missing"]["unload_after_s"]["reason"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.gguf import GgufArray, read_header
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
+from edgetop.fit.catalog import listed_models
 from edgetop.fit.compute_buffer import CHECKED
 from edgetop.fit.memory import (
     MemoryNeed,
@@ -35,6 +36,7 @@ from tests.support.gguf_architectures import ARCHITECTURES, Architecture, llama
 from tests.support.gguf_files import model_bytes, write_model
 
 AVX2 = frozenset({"AVX2"})
+LISTED = {model.name: model for model in listed_models()}
 ROUNDING_BYTES = 6 * 5300
 """The library's log has two decimals of a MiB, for up to six buffers."""
 SETTINGS = (
@@ -180,12 +182,64 @@ def test_copied_weights_leave_no_file_behind_that_could_be_dropped(tmp_path: Pat
 def test_layers_that_go_to_a_gpu_are_counted_there(small_model: Path) -> None:
     facts = read_facts(small_model)
     assert need_of(facts, EngineSettings()).gpu_bytes == 0
-    half = need_of(facts, EngineSettings(n_ctx=2048, n_gpu_layers=15))
+    embedding = next(tensor.size_bytes for tensor in facts.tensors if tensor.name == "token_embd.weight")
+    half = need_of(facts, EngineSettings(n_ctx=2048, n_gpu_layers=16))
     whole = need_of(facts, EngineSettings(n_ctx=2048, n_gpu_layers=99))
-    assert whole.gpu_bytes == facts.tensor_bytes + whole.kv_bytes
-    assert half.gpu_bytes == pytest.approx(whole.gpu_bytes * 15 / 31, rel=0.01)
+    # The tied embedding is the output matrix, of which the GPU has a copy; rows are looked up where they are.
+    assert whole.gpu_bytes == facts.tensor_bytes + whole.kv_bytes + whole.compute_bytes
+    assert whole.repack_bytes == 0
+    assert half.gpu_block_bytes - embedding == pytest.approx((facts.tensor_bytes - embedding) / 2, rel=0.01)
+    output = need_of(facts, EngineSettings(n_ctx=2048, n_gpu_layers=1))
+    assert output.gpu_block_bytes == pytest.approx(embedding, rel=0.001)
     kept = need_of(facts, EngineSettings(n_ctx=2048, n_gpu_layers=99, offload_kqv=False))
-    assert kept.gpu_bytes == kept.gpu_block_bytes == facts.tensor_bytes
+    assert kept.gpu_bytes == kept.gpu_block_bytes + kept.compute_bytes
+
+
+def test_experts_and_named_tensors_may_stay_on_the_cpu() -> None:
+    facts = LISTED["Qwen3-30B-A3B"].facts("Q4_K_M")
+    everything = EngineSettings(n_ctx=2048, n_gpu_layers=99)
+    experts = sum(tensor.size_bytes for tensor in facts.tensors if "_exps" in tensor.name)
+    whole = need_of(facts, everything).gpu_block_bytes
+    assert whole - need_of(facts, replace(everything, n_cpu_moe=99)).gpu_block_bytes == experts
+    assert whole - need_of(facts, replace(everything, n_cpu_moe=24)).gpu_block_bytes == pytest.approx(
+        experts / 2, rel=0.1
+    )
+    named = replace(everything, override_tensor=("ffn_.*_exps=CPU",))
+    assert whole - need_of(facts, named).gpu_block_bytes == experts
+    back = replace(everything, n_gpu_layers=1, override_tensor=("_exps=CUDA0",))
+    assert need_of(facts, back).gpu_block_bytes > experts
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "told"),
+    [
+        ("Phi-3.5-mini-instruct", EngineSettings(), None),
+        ("Phi-3.5-mini-instruct", EngineSettings(type_k="q8_0"), None),  # heads of 96
+        ("phi-2", EngineSettings(type_k="q8_0"), "q8_0 here: its blocks of 32 do not divide the 80 numbers of a key"),
+        ("phi-2", EngineSettings(type_v="q4_0"), "q4_0 here: its blocks of 32 do not divide the 80 numbers of a value"),
+        ("Llama-3.2-1B-Instruct", EngineSettings(type_v="q8_0", flash_attention="off"), "without flash attention"),
+        ("Llama-3.2-1B-Instruct", EngineSettings(type_k="q8_0", flash_attention="off"), None),
+    ],
+)
+def test_what_llama_cpp_refuses_is_told_and_not_judged(name: str, settings: EngineSettings, told: str | None) -> None:
+    facts = LISTED["Phi-3.5-mini-instruct" if name == "phi-2" else name].facts("Q4_K_M")
+    if name == "phi-2":
+        lengths = {f"phi3.attention.{what}_length": 80 for what in ("key", "value")}
+        facts = replace(facts, metadata={**facts.metadata, **lengths})
+    need = memory_need(facts, settings)
+    if told is None:
+        assert isinstance(need, MemoryNeed)
+    else:
+        assert isinstance(need, Unavailable)
+        assert need.reason.startswith("llama.cpp refuses")
+        assert told in need.reason
+
+
+def test_an_architecture_that_llama_cpp_aborts_on_is_its_own_fault() -> None:
+    facts = replace(LISTED["Llama-3.2-1B-Instruct"].facts("Q4_K_M"), architecture="plm")
+    need = memory_need(facts, EngineSettings())
+    assert isinstance(need, Unavailable)
+    assert "not of the file" in need.reason
 
 
 @pytest.mark.parametrize(
@@ -210,10 +264,14 @@ def smollm2(small_model: Path) -> ModelFacts:
     return read_facts(small_model)
 
 
+def within(available_bytes: int) -> Callable[[MemoryNeed], bool]:
+    return lambda need: need.needed_bytes <= available_bytes
+
+
 @given(available=st.integers(0, 2**29))
 def test_the_largest_context_fits_and_the_next_one_does_not(smollm2: ModelFacts, available: int) -> None:
-    room, settings = room_of(available), EngineSettings(type_k="q8_0", type_v="q8_0")
-    longest = largest_context(smollm2, settings, room)
+    settings = EngineSettings(type_k="q8_0", type_v="q8_0")
+    longest = largest_context(smollm2, settings, within(available))
     if longest is not None:
         assert longest % 256 == 0
         assert need_of(smollm2, replace(settings, n_ctx=longest)).needed_bytes <= available
@@ -223,19 +281,19 @@ def test_the_largest_context_fits_and_the_next_one_does_not(smollm2: ModelFacts,
 
 
 def test_the_context_is_not_longer_than_the_model_was_trained_for(smollm2: ModelFacts) -> None:
-    assert largest_context(smollm2, EngineSettings(), room_of(2**40)) == smollm2.n_ctx_train == 8192
+    assert largest_context(smollm2, EngineSettings(), within(2**40)) == smollm2.n_ctx_train == 8192
 
 
 def test_a_smaller_kv_type_is_found_where_it_makes_the_context_fit(smollm2: ModelFacts, tmp_path: Path) -> None:
     settings = EngineSettings(n_ctx=8192)
     exact = need_of(smollm2, settings).needed_bytes
-    assert fitting_kv_type(smollm2, settings, room_of(exact)) == "f16"
-    assert fitting_kv_type(smollm2, settings, room_of(exact - 1)) == "q8_0"
+    assert fitting_kv_type(smollm2, settings, within(exact)) == "f16"
+    assert fitting_kv_type(smollm2, settings, within(exact - 1)) == "q8_0"
     smallest = need_of(smollm2, replace(settings, type_k="q4_0", type_v="q4_0")).needed_bytes
-    assert fitting_kv_type(smollm2, settings, room_of(smallest)) == "q4_0"
-    assert fitting_kv_type(smollm2, settings, room_of(smallest - 1)) is None
+    assert fitting_kv_type(smollm2, settings, within(smallest)) == "q4_0"
+    assert fitting_kv_type(smollm2, settings, within(smallest - 1)) is None
     short_heads = read_facts(write_model(tmp_path / "tiny.gguf"))  # of 16 numbers: the library refuses blocks of 32
-    assert fitting_kv_type(short_heads, settings, room_of(need_of(short_heads, settings).needed_bytes - 1)) is None
+    assert fitting_kv_type(short_heads, settings, within(need_of(short_heads, settings).needed_bytes - 1)) is None
 
 
 KEYS = (

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
-from edgetop.fit.suggestions import GAIN_MIN, MIXES, Choices, Suggestion, requantized, suggest
+from edgetop.fit.catalog import MIXES, requantized
+from edgetop.fit.suggestions import GAIN_MIN, Choices, Suggestion, suggest
 from edgetop.fit.wording import suggestion_lines
 from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, place_of, without_speed
 
@@ -48,8 +49,8 @@ def test_each_suggestion_is_an_assessment_of_its_own_with_a_better_outcome() -> 
 
 
 def test_the_best_verdict_comes_first_and_there_are_at_most_three() -> None:
-    before = assess(LARGE, EngineSettings(n_threads=1, n_ctx=8192), TALK, place_of(10 * GIB))
-    found = suggest(before, place_of(10 * GIB), Choices(others=(SMALL,)))
+    before = assess(LARGE, EngineSettings(n_threads=1, n_ctx=8192), TALK, place_of(21 * GIB // 2))
+    found = suggest(before, place_of(21 * GIB // 2), Choices(others=(SMALL,)))
     assert before.verdict.fit == "does not fit"
     assert len(found) == 3
     ranks = [each.after.verdict.rank for each in found]

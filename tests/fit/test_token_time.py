@@ -103,7 +103,7 @@ def test_the_embedding_that_is_only_looked_up_is_not_multiplied_with() -> None:
 def test_a_gpu_takes_all_layers_unless_told_otherwise() -> None:
     both = machine(cpu(), GPU)
     assert offloaded_share(FACTS, both, AUTO) == 1.0
-    assert offloaded_share(FACTS, both, EngineSettings(n_gpu_layers=8)) == 0.25
+    assert offloaded_share(FACTS, both, EngineSettings(n_gpu_layers=9)) == pytest.approx(0.25, abs=0.02)
     assert offloaded_share(FACTS, both, EngineSettings(n_gpu_layers=99)) == 1.0
     assert offloaded_share(FACTS, machine(cpu()), EngineSettings(n_gpu_layers=99)) == 0.0
 
@@ -111,9 +111,10 @@ def test_a_gpu_takes_all_layers_unless_told_otherwise() -> None:
 def test_layers_are_shared_out_between_gpu_and_cpu() -> None:
     both = machine(cpu(), GPU)
     on_gpu, on_cpu = decode(both).total_s, decode(both, EngineSettings(n_gpu_layers=0)).total_s
-    half = decode(both, EngineSettings(n_gpu_layers=16)).total_s
+    half = decode(both, EngineSettings(n_gpu_layers=17)).total_s
     assert on_gpu == pytest.approx(FACTS.weight_bytes_per_token / 100e9 + 32 * 50e-6)
-    assert half == pytest.approx((on_gpu + on_cpu) / 2)
+    # Half of the layers and the output, which is a fiftieth of it.
+    assert half == pytest.approx((on_gpu + on_cpu) / 2, rel=0.03)
 
 
 def test_the_number_of_threads_does_not_change_a_gpu() -> None:

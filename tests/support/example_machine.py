@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from msgspec.structs import replace
@@ -91,7 +91,11 @@ WATTS = 8.0
 
 
 def need_of(
-    facts: ModelFacts, settings: EngineSettings, *, allocated: MemoryBreakdown | None = None
+    facts: ModelFacts,
+    settings: EngineSettings,
+    *,
+    allocated: MemoryBreakdown | None = None,
+    features: frozenset[str] | None = None,
 ) -> MemoryNeed | Unavailable:
     kv_bytes = (settings.n_ctx or 0) * KV_ROW_BYTES[settings.type_k]
     return MemoryNeed(
@@ -105,10 +109,18 @@ def need_of(
     )
 
 
-def context_of(facts: ModelFacts, settings: EngineSettings, room: MemoryRoom) -> int | None:
-    left_bytes = room.available_bytes - facts.tensor_bytes - 160_000_000
-    n_ctx = left_bytes // KV_ROW_BYTES[settings.type_k] // 256 * 256
-    return min(n_ctx, facts.n_ctx_train or n_ctx) if n_ctx >= 256 else None
+def context_of(
+    facts: ModelFacts,
+    settings: EngineSettings,
+    fits: Callable[[MemoryNeed], bool],
+    *,
+    features: frozenset[str] | None = None,
+) -> int | None:
+    for n_ctx in range((facts.n_ctx_train or 65_536) // 256 * 256, 0, -256):
+        need = need_of(facts, replace(settings, n_ctx=n_ctx))
+        if isinstance(need, MemoryNeed) and fits(need):
+            return n_ctx
+    return None
 
 
 def speed_of(

@@ -19,13 +19,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import msgspec
 from msgspec import Struct
 
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.errors import ModelError
-from edgetop.core.gguf import GgufHeader
+from edgetop.core.gguf import GgufHeader, header_without_vocabulary
 from edgetop.core.sources import Unavailable
 from edgetop.inference.child_process import die_with_parent, explain_exit, run_module
 from edgetop.inference.llama.library import Handle, Library, LibraryError, import_library
@@ -85,6 +86,22 @@ def dry_load(path: Path, settings: EngineSettings, *, timeout_s: float = TIMEOUT
     except msgspec.DecodeError as error:
         return Unavailable(f"the engine gave no answer that can be read: {error}")
     return answer.memory if isinstance(answer, WouldAllocate) else answer.missing
+
+
+def dry_load_header(header: GgufHeader, n_vocab: int, settings: EngineSettings) -> MemoryBreakdown | Unavailable:
+    """The same of a model of which only the header is known: a sparse file stands in for it, without a vocabulary."""
+    beginning, size_bytes = header_without_vocabulary(header, n_vocab)
+    try:
+        with TemporaryDirectory(prefix="edgetop-") as folder:
+            path = Path(folder) / "header.gguf"
+            with path.open("wb") as file:
+                file.write(beginning)
+                file.truncate(size_bytes)
+            return dry_load(path, settings)
+    except OSError as error:
+        return Unavailable(
+            f"the header could not be kept for llama.cpp: {error.strerror or error}", "make room in /tmp"
+        )
 
 
 _BREAKDOWN = "_Z26llama_get_memory_breakdownPK13llama_context"
