@@ -97,11 +97,11 @@ def drifted(order: Order, settings: int, repetitions: int, plans: int, chance: n
         means = [fmean(values) for values in of_settings]
         apart += (max(means) - min(means)) / TRUTH
         ratios += means[-1] / means[0] - 1
-        alarms += _told_apart(of_settings[0], of_settings[-1])
+        alarms += _with_distinct_labels(of_settings[0], of_settings[-1])
     return Drifted(apart=apart / plans, bias=ratios / plans, false_alarms=alarms / plans)
 
 
-def _told_apart(first: Sequence[float], second: Sequence[float]) -> bool:
+def _with_distinct_labels(first: Sequence[float], second: Sequence[float]) -> bool:
     """As `edgetop.bench.conclusions` does it for two settings."""
     spreads = []
     for values in (first, second):

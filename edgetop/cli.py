@@ -103,9 +103,9 @@ def _carry_out(given: list[str]) -> int:
         sys.stdout.write(f"edgetop {__version__}\n")
         return 0
     if given[:1] == ["__complete"]:
-        from edgetop.commands.completion import tell_candidates
+        from edgetop.commands.completion import print_candidates
 
-        return tell_candidates(given[1:])
+        return print_candidates(given[1:])
     from edgetop.commands.command_line import given_flags, parser_of, verb_first
     from edgetop.commands.verbs import DEFAULT_VERB, VERBS
     from edgetop.io.files import ensure_home

@@ -88,7 +88,7 @@ class StageResult(Struct, frozen=True, kw_only=True):
     """The answer to one question."""
 
     stage: Stage
-    standings: tuple[CandidateResult, ...]
+    results: tuple[CandidateResult, ...]
     """In the order of the candidates."""
     chosen: Setting
     reason: str
@@ -106,48 +106,48 @@ class NothingMeasuredError(Exception):
 
 def choose(stage: Stage, rounds: int, measure: Measure) -> StageResult:
     """Answer one question with at most so many rounds. Raises NothingMeasuredError."""
-    standings = {setting.key: CandidateResult(setting=setting) for setting in stage.candidates}
+    results = {setting.key: CandidateResult(setting=setting) for setting in stage.candidates}
     for number in range(1, rounds + 1):
-        racing = [each.setting for each in standings.values() if _races(each)]
+        racing = [each.setting for each in results.values() if _races(each)]
         if len(racing) < 2 and number > 1:
             break
         order = racing if number % 2 else racing[::-1]
         found = measure(order, stage.test, number)
         for setting in racing:
-            standings[setting.key] = _with(standings[setting.key], found.get(setting.key, "it was not measured"))
+            results[setting.key] = _with(results[setting.key], found.get(setting.key, "it was not measured"))
         if number >= ROUNDS_LEAST:
-            standings = {key: _judged(each, standings, number) for key, each in standings.items()}
-    return _result(stage, list(standings.values()))
+            results = {key: _judged(each, results, number) for key, each in results.items()}
+    return _result(stage, list(results.values()))
 
 
-def _races(standing: CandidateResult) -> bool:
-    return not standing.failure and standing.left_out_after is None
+def _races(result: CandidateResult) -> bool:
+    return not result.failure and result.left_out_after is None
 
 
-def _with(standing: CandidateResult, found: Sample | str) -> CandidateResult:
+def _with(result: CandidateResult, found: Sample | str) -> CandidateResult:
     if isinstance(found, str):
-        return CandidateResult(setting=standing.setting, samples=standing.samples, failure=found)
-    return CandidateResult(setting=standing.setting, samples=(*standing.samples, found))
+        return CandidateResult(setting=result.setting, samples=result.samples, failure=found)
+    return CandidateResult(setting=result.setting, samples=(*result.samples, found))
 
 
-def _judged(standing: CandidateResult, standings: Mapping[str, CandidateResult], number: int) -> CandidateResult:
+def _judged(result: CandidateResult, results: Mapping[str, CandidateResult], number: int) -> CandidateResult:
     """The same, left out if it is hopeless."""
-    racing = [each for each in standings.values() if _races(each)]
-    if not _races(standing) or not racing:
-        return standing
+    racing = [each for each in results.values() if _races(each)]
+    if not _races(result) or not racing:
+        return result
     leader = min(racing, key=lambda each: each.cost)
-    if standing is leader or min(standing.costs) <= HOPELESS * max(leader.costs):
-        return standing
-    return CandidateResult(setting=standing.setting, samples=standing.samples, left_out_after=number)
+    if result is leader or min(result.costs) <= HOPELESS * max(leader.costs):
+        return result
+    return CandidateResult(setting=result.setting, samples=result.samples, left_out_after=number)
 
 
-def _result(stage: Stage, standings: Sequence[CandidateResult]) -> StageResult:
-    racing = [each for each in standings if _races(each)]
+def _result(stage: Stage, results: Sequence[CandidateResult]) -> StageResult:
+    racing = [each for each in results if _races(each)]
     if not racing:
-        raise NothingMeasuredError(next((each.failure for each in standings if each.failure), "nothing was measured"))
+        raise NothingMeasuredError(next((each.failure for each in results if each.failure), "nothing was measured"))
     best = min(racing, key=lambda each: each.cost)
     chosen = next(each for each in racing if each is best or is_as_good(each, best))
-    if len(standings) == 1:
+    if len(results) == 1:
         reason = "there is nothing else to choose from"
     elif chosen is best and sum(is_as_good(each, best) for each in racing) == 1:
         reason = "it is the best"
@@ -156,7 +156,7 @@ def _result(stage: Stage, standings: Sequence[CandidateResult]) -> StageResult:
     else:
         more = 100 * (chosen.cost / best.cost - 1)
         reason = f"it is as good as the best within noise ({more:+.1f} %), and comes first of those"
-    return StageResult(stage=stage, standings=tuple(standings), chosen=chosen.setting, reason=reason)
+    return StageResult(stage=stage, results=tuple(results), chosen=chosen.setting, reason=reason)
 
 
 def is_as_good(candidate: CandidateResult, best: CandidateResult) -> bool:
@@ -170,10 +170,10 @@ def is_as_good(candidate: CandidateResult, best: CandidateResult) -> bool:
     return difference.p_value >= 1 - CONFIDENCE
 
 
-def _uncertainty(standing: CandidateResult) -> tuple[float, float]:
+def _uncertainty(result: CandidateResult) -> tuple[float, float]:
     """Relative standard uncertainty of the mean, and its degrees of freedom."""
-    count = len(standing.costs)
-    return max(SPREAD_LEAST, (standing.spread or 0.0) / count**0.5), count - 1
+    count = len(result.costs)
+    return max(SPREAD_LEAST, (result.spread or 0.0) / count**0.5), count - 1
 
 
 KV_TYPES: tuple[KvType, ...] = ("q8_0", "f16")

@@ -18,7 +18,7 @@ from edgetop.bench.quality import QualityError, QualityScorer
 from edgetop.bench.results import PlanResult, results_of
 from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunLog, quality_key, read_plan
 from edgetop.bench.runner import Progress, Runner
-from edgetop.commands.bench_request import bench_request, plan_of, presentation_of, require_same_server, say_sizes
+from edgetop.commands.bench_request import bench_request, plan_of, presentation_of, print_sizes, require_same_server
 from edgetop.commands.exit import ExitCode, interruptible
 from edgetop.commands.inputs import given_duty, has_own_engine, live_options, open_store, reader_of
 from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
@@ -32,7 +32,7 @@ from edgetop.fit.model_file import read_facts
 from edgetop.io.files import write_atomically
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
-from edgetop.live.this_machine import own_place
+from edgetop.live.this_machine import own_run_target
 from edgetop.session.store import Store
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings, price_of
@@ -42,16 +42,16 @@ LOAD_BYTES_PER_S = 500e6
 """Of an SD card or an eMMC it is a fifth of this, of an NVMe drive several times; said as an estimate."""
 
 KEYS_SHOWN = 3
-TALK = Workload(prompt_tokens=512, answer_tokens=128)
+WORKLOAD = Workload(prompt_tokens=512, answer_tokens=128)
 
 
-def say_estimate(log: RunLog | Plan, runs: Sequence[Run], settings: Settings, store: Store) -> None:
+def print_estimate(log: RunLog | Plan, runs: Sequence[Run], settings: Settings, store: Store) -> None:
     """Say how long what remains will take, and which settings are not expected to fit; `log` or a plan not begun."""
     plan, unscored = (log, _models_to_score(log)) if isinstance(log, Plan) else (log.plan, log.unscored)
     if not has_own_engine(settings) or not (runs or unscored):
         return
-    place = own_place(Host(sysroot=settings[options.SYSROOT]), store.folder, probe="once", report=lambda *_: None)
-    expected = {each.key: _expected(each, plan.n_ctx, place) for each in plan.settings}
+    target = own_run_target(Host(sysroot=settings[options.SYSROOT]), store.folder, probe="once", report=lambda *_: None)
+    expected = {each.key: _expected(each, plan.n_ctx, target) for each in plan.settings}
     has_power = not isinstance(power_headline(settings), Unavailable)
     found = estimate(plan, runs, expected, has_power=has_power, unscored=unscored)
     words = [f"{found.runs} run{'s' if found.runs != 1 else ''}"]
@@ -76,12 +76,12 @@ def _models_to_score(plan: Plan) -> list[ModelFile]:
     return [] if plan.quality is None else list(dict.fromkeys(each.model for each in plan.settings))
 
 
-def _expected(setting: Setting, n_ctx: int, place: RunTarget) -> Expected:
+def _expected(setting: Setting, n_ctx: int, target: RunTarget) -> Expected:
     try:
         facts = read_facts(Path(setting.model.path))
     except ModelError:
         return Expected()
-    found = assess(facts, engine_settings(setting, n_ctx), TALK, place)
+    found = assess(facts, engine_settings(setting, n_ctx), WORKLOAD, target)
     speed, need = found.speed, found.need
     prefill = None if isinstance(speed, Unavailable) else speed.prefill_tokens_per_s
     return Expected(
@@ -268,8 +268,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     log = _log(arguments, settings, folder)
     quiet = settings[options.QUIET]
     if not quiet or arguments.dry_run:
-        _say_beginning(log)
-        say_estimate(log, log.remaining(runs_of(log.plan)), settings, store)
+        _print_beginning(log)
+        print_estimate(log, log.remaining(runs_of(log.plan)), settings, store)
     if arguments.dry_run:
         return 0
     finished = carry_out(log, store, settings)
@@ -329,12 +329,12 @@ def _log(arguments: argparse.Namespace, settings: Settings, folder: Path) -> Run
 def _foretell(arguments: argparse.Namespace, settings: Settings, store: Store) -> None:
     """Say what a plan would take; levels that are not there yet are not made."""
     request = bench_request(arguments)
-    say_sizes(request, settings)
+    print_sizes(request, settings)
     plan = plan_of(request, settings, quiet=True, make=False)
-    say_estimate(plan, runs_of(plan), settings, store)
+    print_estimate(plan, runs_of(plan), settings, store)
 
 
-def _say_beginning(log: RunLog) -> None:
+def _print_beginning(log: RunLog) -> None:
     done = f", {log.done} of {len(runs_of(log.plan))} runs done already" if log.done else ""
     print_status(f"plan {log.plan.identity}{done}")
 

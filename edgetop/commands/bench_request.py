@@ -123,8 +123,8 @@ def _axis(option: Option[object], given: Sequence[str]) -> tuple[object, ...] | 
 
 
 _WHY_NOT = {
-    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "quant": "levels cannot be made of a server's model",
+    **{option.name: "the server decides that" for option in options.BENCH_AXES},
     "threads": "the server decides how many threads it uses",
     "threads_batch": "the server decides how many threads it uses",
     "kv_type": "the server decides of which type its KV cache is",
@@ -205,7 +205,7 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
     server = ""
     if has_server(settings):
         request, found, server = server_plan(request, settings, quiet=quiet)
-        models = _told_apart(found)
+        models = _with_distinct_labels(found)
     else:
         models = _local_models(request, settings, quiet=quiet, make=make)
     cool_down = CoolDown()
@@ -247,7 +247,7 @@ def level_folder() -> Path:
     return (expanded(chosen) if chosen else platformdirs.user_cache_path("edgetop")) / "levels"
 
 
-def say_sizes(request: BenchRequest, settings: Settings) -> None:
+def print_sizes(request: BenchRequest, settings: Settings) -> None:
     """Say how much the levels take that have to be made. Raises as `plan_of`."""
     if not has_own_engine(settings):
         return
@@ -277,18 +277,18 @@ def _local_models(request: BenchRequest, settings: Settings, *, quiet: bool, mak
         return [_played_model(name) for name in request.models or ("scripted",)]
     levels, found = _levels(request), _found(request, settings)
     if not levels:
-        return _told_apart([_model_file(path) for path in found])
+        return _with_distinct_labels([_model_file(path) for path in found])
     models = []
     for path in found:
         if not quiet:
-            _say_requantized(path)
+            _print_requantized(path)
         for level in levels:
             target = level_path(path, level, level_folder())
             if make:
                 _make(path, level, quiet=quiet)
             exists = target.is_file()
             models.append(_model_file(target) if exists else ModelFile(path=str(target), label=target.stem))
-    return _told_apart(models)
+    return _with_distinct_labels(models)
 
 
 def _make(path: Path, level: str, *, quiet: bool) -> None:
@@ -301,7 +301,7 @@ def _make(path: Path, level: str, *, quiet: bool) -> None:
         print_status(f"made {made.path.name}, {format_bytes(made.path.stat().st_size)}{note}")
 
 
-def _say_requantized(path: Path) -> None:
+def _print_requantized(path: Path) -> None:
     """What is quantized twice has lost twice, and no level of it can be better than itself."""
     file_type = read_facts(path).file_type
     if file_type not in UNQUANTIZED:
@@ -321,7 +321,7 @@ def _model_file(path: Path) -> ModelFile:
     return ModelFile(path=str(path), label=path.stem, content=content_key(path))
 
 
-def _told_apart(models: Sequence[ModelFile]) -> list[ModelFile]:
+def _with_distinct_labels(models: Sequence[ModelFile]) -> list[ModelFile]:
     """Files of the same name get a number behind it; the same file twice is one."""
     distinct = list({model.path: model for model in models}.values())
     seen: dict[str, int] = {}

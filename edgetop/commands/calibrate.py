@@ -266,10 +266,8 @@ def _residual_text(points: Sequence[Point], line: CalibrationLine) -> str:
 def _gain_words(own: Calibration, meter_gain: float | None) -> str:
     if meter_gain is None:
         return ""
-    beside = own.line.gain - meter_gain
-    return (
-        f": {meter_gain * 100:.2g} % of the meter and {beside * 100:.2g} % for what {len(own.points)} points leave open"
-    )
+    residual = own.line.gain - meter_gain
+    return f": {meter_gain * 100:.2g} % of the meter and {residual * 100:.2g} % for {len(own.points)} points"
 
 
 def _is_terminal() -> bool:

@@ -28,11 +28,11 @@ DEFAULT_QUESTION = "Explain in two sentences what a language model does."
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or answer without one."""
     prompts = given_prompts(arguments)
-    wanted = getattr(arguments, "resume_from", None)
-    if wanted is not None and (prompts or not shows_screens(settings)):
+    session_name = getattr(arguments, "resume_from", None)
+    if session_name is not None and (prompts or not shows_screens(settings)):
         raise UsageError("--continue goes on with a conversation on the live screen", "leave out --prompt and --plain")
     if not prompts and shows_screens(settings):
-        return _open_screen(settings, None if wanted is None else _session(wanted, settings))
+        return _open_screen(settings, None if session_name is None else _session(session_name, settings))
     if not prompts and (settings[options.PLAIN] or is_terminal()):
         return _chat_in_lines(settings)
     from edgetop.commands.run import (  # noqa: PLC0415 - with engine and sensors, which the first frame need not await
@@ -59,14 +59,14 @@ def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     return 0
 
 
-def _session(wanted: str, settings: Settings) -> Path:
+def _session(session_name: str, settings: Settings) -> Path:
     """The session whose conversation goes on: the one that is meant, else the last with text. Raises StoreError."""
     from edgetop.commands.inputs import open_store  # noqa: PLC0415 - few starts need it
     from edgetop.session.store import StoreError  # noqa: PLC0415 - the same
 
     store = open_store(settings)
-    if wanted:
-        return store.find(wanted)
+    if session_name:
+        return store.find(session_name)
     for each in store.list():
         head = each.head
         if head is not None and head.text_recorded and head.summary.turns and head.bench is None:

@@ -97,11 +97,11 @@ def _judged(place: RunTarget, settings: Settings) -> RunTarget:
 
 
 def _own(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
-    from edgetop.live.this_machine import Probe, own_place  # noqa: PLC0415 - a device of the table needs none of it
+    from edgetop.live.this_machine import Probe, own_run_target  # noqa: PLC0415 - a device of the table needs none of it
     from edgetop.telemetry.host import Host  # noqa: PLC0415 - the same
 
     probe: Probe = "never" if arguments.no_probe else "always" if arguments.force_probe else "once"
-    return own_place(
+    return own_run_target(
         Host(sysroot=settings[options.SYSROOT]), sessions_folder(settings), probe=probe, report=print_error
     )
 

@@ -96,7 +96,7 @@ class Candidate(NamedTuple):
     about: str = ""
 
 
-def tell_candidates(given: Sequence[str]) -> int:
+def print_candidates(given: Sequence[str]) -> int:
     """Print the candidates for `SHELL WORD ... CURRENT`, one a line with what it is behind a tab."""
     shell, *words = given or ["", ""]
     cut = 0
@@ -118,24 +118,24 @@ def tell_candidates(given: Sequence[str]) -> int:
 def candidates(words: Sequence[str], current: str) -> list[Candidate]:
     """What `current`, behind `words` of a command line without the program's name, can become."""
     named = words[0] if words and words[0] in VERBS else ""
-    place = _Place(parser_of(named))
+    position = _LinePosition(parser_of(named))
     for word in words[1 if named else 0 :]:
-        place.go_past(word)
+        position.go_past(word)
     if not words and not current.startswith("-"):
         return _beginning(current, (Candidate(name, verb.help) for name, verb in VERBS.items()))
-    if place.waiting is not None:
-        return _beginning(current, _values(place.waiting, place))
+    if position.waiting is not None:
+        return _beginning(current, _values(position.waiting, position))
     if current.startswith("-"):
         flag, equals, value = current.partition("=")
         if not equals:
-            return _beginning(current, place.flags())
-        action = place.action_of(flag)
-        found = _beginning(value, _values(action, place)) if action is not None else []
+            return _beginning(current, position.flags())
+        action = position.action_of(flag)
+        found = _beginning(value, _values(action, position)) if action is not None else []
         return [each if each.text in {FILES, FOLDERS} else Candidate(f"{flag}={each.text}") for each in found]
-    return _beginning(current, place.words())
+    return _beginning(current, position.words())
 
 
-class _Place:
+class _LinePosition:
     """Where on the command line we are, as the parser would have it."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
@@ -178,18 +178,18 @@ class _Place:
             yield from () if takes_one else _values(action, self)
 
 
-def _values(action: argparse.Action, place: _Place) -> Iterable[Candidate]:
+def _values(action: argparse.Action, position: _LinePosition) -> Iterable[Candidate]:
     """What can stand for an argument, as far as that is known."""
     if action.choices is not None:
         return [Candidate(str(choice)) for choice in action.choices]
     if is_of_setting(action):
         return _of_setting(_SETTINGS[action.dest])
-    if place.parser.prog.startswith("edgetop config"):
+    if position.parser.prog.startswith("edgetop config"):
         if action.dest == "name":
             return [Candidate(option.name, option.help) for option in options.OPTIONS if not option.flag_only]
-        named = {option.name: option for option in options.OPTIONS}.get(place.past[0] if place.past else "")
+        named = {option.name: option for option in options.OPTIONS}.get(position.past[0] if position.past else "")
         return [] if named is None else _of_setting(named)
-    if action.dest == "device" and place.parser.prog == "edgetop check":
+    if action.dest == "device" and position.parser.prog == "edgetop check":
         return _devices()
     return _of_kind(action.metavar if isinstance(action.metavar, str) else "")
 

@@ -93,8 +93,8 @@ def _section(title: str, lines: Iterable[str]) -> list[str]:
 
 
 def _listed(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
-    for term, told in rows:
-        yield from (".TP", f".B {_text(term)}", _text(told))
+    for term, about in rows:
+        yield from (".TP", f".B {_text(term)}", _text(about))
 
 
 def _verbs() -> Iterator[str]:
@@ -121,8 +121,8 @@ def _arguments(parser: argparse.ArgumentParser) -> Iterator[str]:
             continue
         value = "" if action.nargs == 0 else _value(action)
         flags = ", ".join(action.option_strings)
-        told = action.help.replace("%%", "%")
-        yield from (".TP", f".B {_text(f'{flags} {value}'.strip())}", _text(f"{told[:1].upper()}{told[1:]}."))
+        about = action.help.replace("%%", "%")
+        yield from (".TP", f".B {_text(f'{flags} {value}'.strip())}", _text(f"{about[:1].upper()}{about[1:]}."))
 
 
 def _value(action: argparse.Action) -> str:
@@ -142,11 +142,11 @@ def _setting(option: Option[object]) -> Iterator[str]:
     flags = ", ".join(f"{flag} {option.metavar}".strip() for flag in option.flags)
     yield from (".TP", f".B {_text(flags or option.name)}", _text(f"{in_words(option)} {option.about}".strip()))
     default = shown(option.default)
-    told = [f"Default: {default}."] if default not in {NOT_SET, "none"} else []
+    about = [f"Default: {default}."] if default not in {NOT_SET, "none"} else []
     if is_of_file(option):
-        told.append(f"Variable {option.env}; key {option.name} in [{option.section}].")
-    if told:
-        yield from (".br", _text(" ".join(told)))
+        about.append(f"Variable {option.env}; key {option.name} in [{option.section}].")
+    if about:
+        yield from (".br", _text(" ".join(about)))
 
 
 def _chat() -> Iterator[str]:

@@ -113,10 +113,10 @@ def import_results(files: Sequence[str], store: Store, *, as_json: bool = False)
             raise EdgetopError(f"{path}: {error.strerror or error}", "make the folder writable") from None
         imported.append({"from": text, "path": str(path), "kind": results[0].kind, "results": len(results)})
         measured = sum(DECODE in result.figures for result in results)
-        said = (
+        summary = (
             f"{len(results)} result{'s' if len(results) > 1 else ''} of {results[0].kind}, {measured} with decode speed"
         )
-        print_status(f"{source.name}: {said}; compare with: edgetop compare {path.stem} ...")
+        print_status(f"{source.name}: {summary}; compare with: edgetop compare {path.stem} ...")
     if as_json:
         write_json(imported)
     else:

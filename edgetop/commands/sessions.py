@@ -162,7 +162,7 @@ def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
 
     Raises UsageError for what cannot be a tag, SessionFileError and EdgetopError.
     """
-    told: dict[str, list[str]] = {}
+    tags_of: dict[str, list[str]] = {}
     for path in paths:
         tags = load_head(path).tags
         try:
@@ -171,12 +171,12 @@ def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
             raise UsageError(str(error), "such as: edgetop sessions tag 1 +baseline -draft") from None
         if wanted != tags:
             _write(path, tags=wanted)
-        told[str(path)] = list(wanted)
+        tags_of[str(path)] = list(wanted)
     if as_json:
-        write_json([{"path": path, "tags": tags} for path, tags in told.items()])
+        write_json([{"path": path, "tags": tags} for path, tags in tags_of.items()])
         return 0
-    for name, names in told.items():
-        if len(told) > 1:
+    for name, names in tags_of.items():
+        if len(tags_of) > 1:
             write_data(f"{one_line(name)}: {one_line(' '.join(names))}\n")
         elif names:
             write_data(f"{one_line(' '.join(names))}\n")
@@ -213,7 +213,7 @@ def remove(store: Store, paths: Sequence[Path], *, yes: bool) -> int:
     if not yes:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise UsageError("there is nobody to ask whether to delete sessions", "add --yes to delete them unasked")
-        if not _wanted(paths):
+        if not _is_confirmed(paths):
             print_status("nothing is deleted")
             return 1
     failed = False
@@ -231,14 +231,14 @@ def remove(store: Store, paths: Sequence[Path], *, yes: bool) -> int:
     return 1 if failed else 0
 
 
-def _wanted(paths: Sequence[Path]) -> bool:
-    sys.stderr.write(table([_told(path) for path in paths]))
+def _is_confirmed(paths: Sequence[Path]) -> bool:
+    sys.stderr.write(table([_removal_row(path) for path in paths]))
     sys.stderr.write(f"Delete {'this session' if len(paths) == 1 else f'these {len(paths)} sessions'} for good? [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().casefold() in {"y", "yes"}
 
 
-def _told(path: Path) -> list[str]:
+def _removal_row(path: Path) -> list[str]:
     try:
         head = load_head(path)
         size = format_bytes(path.stat().st_size)

@@ -126,7 +126,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         return ExitCode.INTERRUPTED
     except NothingMeasuredError as error:
         raise EdgetopError(f"{path.name} could not be measured: {error}", "see `edgetop doctor`") from None
-    tried = [TriedSetting(question, result, goal) for question in found for result in question.standings]
+    tried = [TriedSetting(question, result, goal) for question in found for result in question.results]
     write_listing(tried, COLUMNS, arguments.format)
     tuned = _tuned(path, key, machine, goal, found[-1].chosen)
     print_status(f"{path.name}: {tuned.words}")
@@ -189,7 +189,7 @@ def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, 
 
 
 def _warn_of_disturbances(found: Sequence[StageResult]) -> None:
-    samples = [sample for result in found for standing in result.standings for sample in standing.samples]
+    samples = [sample for stage in found for result in stage.results for sample in result.samples]
     disturbed = sum(sample.disturbed for sample in samples)
     if 2 * disturbed > len(samples):
         print_error(
@@ -233,18 +233,18 @@ def _value(result: StageResult, setting: Setting) -> str:
             return setting.kv_type
 
 
-def _measured(standing: CandidateResult, goal: Goal) -> str:
-    if not standing.samples:
+def _measured(result: CandidateResult, goal: Goal) -> str:
+    if not result.samples:
         return "n/a"
-    spread = "" if standing.spread is None else f" ± {100 * standing.spread:.1f} %"
-    value = f"{1 / standing.cost:.1f} tok/s" if goal == "speed" else f"{standing.cost:.3g} J/token"
+    spread = "" if result.spread is None else f" ± {100 * result.spread:.1f} %"
+    value = f"{1 / result.cost:.1f} tok/s" if goal == "speed" else f"{result.cost:.3g} J/token"
     return f"{value}{spread}"
 
 
-def _fate(standing: CandidateResult) -> str:
-    if standing.failure:
-        return standing.failure
-    return "" if standing.left_out_after is None else f"left out after round {standing.left_out_after}"
+def _fate(result: CandidateResult) -> str:
+    if result.failure:
+        return result.failure
+    return "" if result.left_out_after is None else f"left out after round {result.left_out_after}"
 
 
 def _show(file: Path, machine: str, form: str | None) -> None:

@@ -163,7 +163,7 @@ def _line(watch: WatchSession, now: Snapshot) -> str:
     return "  ".join(map(one_line, parts))
 
 
-LOOK_S = 0.1
+POLL_S = 0.1
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
@@ -246,7 +246,7 @@ def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, 
     begin_s = due_s = None
     while not ended.is_set():
         now_s = time.monotonic()
-        if begin_s is None and watch.has_looked:
+        if begin_s is None and watch.has_searched:
             begin_s = due_s = now_s
         if begin_s is not None and seconds is not None and now_s >= begin_s + seconds and now_s > begin_s:
             return
@@ -254,4 +254,4 @@ def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, 
         if due_s is not None and now_s >= due_s:
             write_reading(watch, as_json=as_json)
             due_s = max(due_s + 1.0, now_s)
-        ended.wait(LOOK_S)
+        ended.wait(POLL_S)

@@ -43,9 +43,7 @@ def ensure_home() -> Path | None:
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        import tempfile  # noqa: PLC0415 - as in `replacement`
-
-    folder = Path(tempfile.mkdtemp(prefix="edgetop-"))
+        folder = Path(tempfile.mkdtemp(prefix="edgetop-"))
     os.environ["HOME"] = str(folder)
     return folder
 

@@ -40,7 +40,7 @@ from edgetop.inference.protocol import (
     Waiting,
 )
 from edgetop.io.log import log
-from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, TAKEN_BACK, ChatHistory
+from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, UNDONE, ChatHistory
 from edgetop.session.turn import Turn
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
@@ -159,7 +159,7 @@ class Conversation:
             return False
         if replaced == OF_EARLIER_SESSION:
             # A turn of another session cannot be named as the one that is replaced.
-            self._event(TAKEN_BACK, "The last turn of the earlier session was undone.")
+            self._event(UNDONE, "The last turn of the earlier session was undone.")
         self.history.ask_again(prompt, self.turn + 1)
         self._generate(prompt, retry_of=replaced or None)
         return True
@@ -169,7 +169,7 @@ class Conversation:
         if self._is_busy or self.history.turn_of_last_prompt is None:
             return False
         self.history.undo()
-        self._event(TAKEN_BACK, "The last turn was undone.")
+        self._event(UNDONE, "The last turn was undone.")
         return True
 
     @property

@@ -214,7 +214,7 @@ def code_blocks(text: str) -> list[str]:
     return blocks
 
 
-CLEARED, TAKEN_BACK, RESUMED = "conversation_cleared", "turn_taken_back", "conversation_resumed"
+CLEARED, UNDONE, RESUMED = "conversation_cleared", "turn_taken_back", "conversation_resumed"
 """Kinds of the events that say what the messages are besides the turns; by them a session can be gone on with."""
 
 EARLIER_MAX = 20
@@ -318,7 +318,7 @@ def _fold(
         event = session.events[index]
         if event.kind == CLEARED:
             exchanges, lacking = [], ""
-        elif event.kind == TAKEN_BACK:
+        elif event.kind == UNDONE:
             del exchanges[-1:]
         elif event.kind == RESUMED:
             earlier_id = str(event.data.get("session", ""))

@@ -71,7 +71,7 @@ class Recorder:
         self._on_trouble = on_trouble
         self._journal: Journal | None = None
         self._before_journal: list[Record] = []
-        self._trouble_told = False
+        self._trouble_reported = False
         self._power_sources = ""
         self.record(
             SessionStarted(
@@ -89,7 +89,7 @@ class Recorder:
         )
 
     @property
-    def kept(self) -> bool:
+    def is_recorded(self) -> bool:
         """Whether the session is to be kept at all."""
         return self._store is not None
 
@@ -103,7 +103,7 @@ class Recorder:
         if not self._text_recorded:
             record = _without_text(record)
         self.session.apply(record)
-        self._keep(record)
+        self._write_to_journal(record)
         _log_record(record)
         if isinstance(record, TurnStarted):
             self._note_power_source(record.t_us)
@@ -128,7 +128,7 @@ class Recorder:
         self.record(Event(t_us=monotonic_us(), kind=POWER_CHOSEN, text=text, data={"source": name or ""}))
         return headline_of(self.session, meters_of(self.session))
 
-    def _keep(self, record: Record) -> None:
+    def _write_to_journal(self, record: Record) -> None:
         if self._store is None:
             return
         if self._journal is not None:
@@ -148,12 +148,12 @@ class Recorder:
         if self.session.header is not None and self.session.header.kind == "watch":
             self._note_power_source(monotonic_us())
         trouble = self.trouble
-        if trouble and not self._trouble_told:
-            self._trouble_told = True
+        if trouble and not self._trouble_reported:
+            self._trouble_reported = True
             self.record(Event(t_us=monotonic_us(), kind="recording_paused", text=trouble))
             self._on_trouble(f"{trouble} All goes on, and what happens is kept in memory until it can be written.")
-        elif self._trouble_told and not trouble:
-            self._trouble_told = False
+        elif self._trouble_reported and not trouble:
+            self._trouble_reported = False
             self.record(
                 Event(t_us=monotonic_us(), kind="recording_resumed", text="Recording goes on; nothing was lost.")
             )

@@ -20,7 +20,7 @@ from edgetop.session.meters import ChannelFeed, headline_of, meters_of
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.sampler import Sampler
 
-LOOK_S = 0.05
+POLL_S = 0.05
 """How often the sampler is asked for what it has read."""
 
 Span = tuple[int, int]
@@ -68,7 +68,7 @@ class SensorSession:
             answered = all(self._has_answered(meter, now_us) for meter in meters)
             if not meters or now_us >= most_s * 1e6 or (now_us >= least_s * 1e6 and answered):
                 return 0, now_us
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
 
     def follow(self, seconds: float, tick: Callable[[float], None] | None = None) -> Span:
         """Go on for so many seconds from now; `tick` is told how many are left."""
@@ -80,7 +80,7 @@ class SensorSession:
                 return begin_us, now_us
             if tick is not None:
                 tick(left_s)
-            time.sleep(min(left_s, LOOK_S))
+            time.sleep(min(left_s, POLL_S))
 
     def power(self, meter: Meter, span: Span) -> MeanPower | Unavailable:
         """What a meter showed over a span: the mean of a power's readings, the rate of a counter."""

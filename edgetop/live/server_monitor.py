@@ -231,9 +231,9 @@ class MonitoredServer:
 
     def _with_engines(self, result: PollResult) -> PollResult:
         """With what the servers count that answer for it, where it counts nothing itself."""
-        told = {pid: poller.poll().usage for pid, poller in self.engines.items()}
-        usages: dict[Hashable, Usage] = {pid: usage for pid, usage in told.items() if usage is not None}
-        if result.usage is None or result.usage.counts != "nothing" or len(usages) < len(told) or not usages:
+        text = {pid: poller.poll().usage for pid, poller in self.engines.items()}
+        usages: dict[Hashable, Usage] = {pid: usage for pid, usage in text.items() if usage is not None}
+        if result.usage is None or result.usage.counts != "nothing" or len(usages) < len(text) or not usages:
             return result
         usage = together(usages, result.usage, self._of_engines)
         if usage.kind == "ollama" and usage.no_count is not None:

@@ -308,7 +308,7 @@ def profile_file(sessions: Path) -> Path:
     return sessions.parent / FILE_NAME
 
 
-def own_place(
+def own_run_target(
     host: Host,
     sessions: Path,
     *,

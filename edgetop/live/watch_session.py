@@ -67,7 +67,7 @@ class WatchSession(RecordedSession):
         return () if self._watch is None else self._watch.rows
 
     @property
-    def has_looked(self) -> bool:
+    def has_searched(self) -> bool:
         """Whether everything has been looked for and the sensors are being read."""
         return self._watch is not None and self._watch.rounds > 0 and self.has_sensors
 

@@ -1,7 +1,7 @@
 """Each plot (data and layout) with its caption and its table for those who cannot see it.
 
 Colours of the page (text, grid, ground) are set in the browser, which knows whether it is dark. The colours here can be
-told from both grounds; what they tell is also told by dashes, symbols or hatching.
+spans from both grounds; what they tell is also spans by dashes, symbols or hatching.
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ def _cycled(values: Sequence[str], index: int) -> str:
 WINDOWS = 24
 """Lines of the table of a session's course."""
 
-GAPS_TOLD = 3
+GAPS_SHOWN = 3
 
 HOW_DRAWN = (
     "Hatched is prefill, plainly shaded is decode; a broken line is a gap in the readings. Where there are more steps "
@@ -393,9 +393,9 @@ def _power_sentence(series: TimeSeries, summary: Summary) -> str:
     )
     mean = "" if energy is None else f", {format_significant(energy.mean_w.value)} W in the mean of the turns"
     gaps = series.power.gaps
-    told = ", ".join(f"{format_seconds(begin_s)} to {format_seconds(end_s)}" for begin_s, end_s in gaps[:GAPS_TOLD])
-    more = f" and {len(gaps) - GAPS_TOLD} more" if len(gaps) > GAPS_TOLD else ""
-    missing = f"; readings are missing from {told}{more}" if gaps else "; no reading is missing"
+    spans = ", ".join(f"{format_seconds(begin_s)} to {format_seconds(end_s)}" for begin_s, end_s in gaps[:GAPS_SHOWN])
+    more = f" and {len(gaps) - GAPS_SHOWN} more" if len(gaps) > GAPS_SHOWN else ""
+    missing = f"; readings are missing from {spans}{more}" if gaps else "; no reading is missing"
     return f"Power{idle}{mean}{_extremes(series.power, 'W')}{missing}."
 
 

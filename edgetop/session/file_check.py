@@ -86,7 +86,7 @@ def _changed(place: str, old: dict[str, Any], new: dict[str, Any]) -> list[Chang
 SCHEMA_PATH: Final = Path(__file__).with_name("session.schema.json")
 """The schema as it is shipped; `python -m edgetop.session.file_check` writes it anew."""
 
-PROBLEMS_TOLD = 20
+PROBLEMS_SHOWN = 20
 
 _BY_RULES = frozenset(figure.name.partition(".")[0] for figure in FIGURES if "rules" in figure.rests_on)
 """What rests on more than the stamps and readings of the file, or on rules that get better."""
@@ -129,13 +129,13 @@ def validate(path: Path) -> list[str]:
         file = load_file(path)
     except SessionFileError as error:
         return [error.what]
-    problems = list(islice(structure_problems(file), PROBLEMS_TOLD))
+    problems = list(islice(structure_problems(file), PROBLEMS_SHOWN))
     if not problems:
         try:
             problems = _wrong_figures(file, to_file(to_session(file)))
         except ValueError as error:
             problems = [str(error)]
-    return [f"{path}: {problem}" for problem in problems[:PROBLEMS_TOLD]]
+    return [f"{path}: {problem}" for problem in problems[:PROBLEMS_SHOWN]]
 
 
 def _wrong_figures(file: SessionFile, computed: SessionFile) -> list[str]:

@@ -107,9 +107,9 @@ def to_document(file: SessionFile) -> dict[str, Any]:
 def require_version(head: SessionHead) -> None:
     """Refuse a file of a newer format. Raises SessionFileError."""
     if head.version > FORMAT_VERSION or head.version < 1:
-        told = str(head.version)[:20]
+        shown = str(head.version)[:20]
         raise SessionFileError(
-            f"$.version: it is a session of format {told}, and this edgetop reads format {FORMAT_VERSION}",
+            f"$.version: it is a session of format {shown}, and this edgetop reads format {FORMAT_VERSION}",
             "a newer edgetop reads it",
         )
 

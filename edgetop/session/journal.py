@@ -224,7 +224,7 @@ def _sync_data(fd: int) -> None:
         (os.fsync if not hasattr(os, "fdatasync") else os.fdatasync)(fd)
 
 
-LINES_TOLD = 10
+LINES_SHOWN = 10
 
 
 class Recovered(Struct, frozen=True):
@@ -253,8 +253,8 @@ def recover_session(lines: Iterable[Record | UnreadableLine], session_id: str, s
     _end_running_turn(session)
     text = "Recovered from the journal of an edgetop that ended without saving the session."
     if unreadable:
-        numbers = ", ".join(str(line.line) for line in unreadable[:LINES_TOLD])
-        more = ", ..." if len(unreadable) > LINES_TOLD else ""
+        numbers = ", ".join(str(line.line) for line in unreadable[:LINES_SHOWN])
+        more = ", ..." if len(unreadable) > LINES_SHOWN else ""
         text += f" Lines that could not be read: {numbers}{more}."
     session.apply(Event(t_us=session.start_us + session.end_us, kind="recovered", text=text))
     return Recovered(session, tuple(unreadable))

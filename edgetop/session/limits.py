@@ -121,8 +121,8 @@ def limit_between(session: Session, t0_us: int, t1_us: int) -> Limit:
         swapped = _mean(session, ENGINE_SWAP, t0_us, t1_us)
         if swapped is not None and swapped >= SWAPPED_BYTES:
             return Limit("swap", f"Memory of the engine was in swap: {swapped / 2**20:.0f} MiB.", SMALLER)
-        told = f"The weights were read from the disk again: {faults:.0f} major page faults a second."
-        return Limit("paging", told, SMALLER)
+        text = f"The weights were read from the disk again: {faults:.0f} major page faults a second."
+        return Limit("paging", text, SMALLER)
     return _limit_of_processor(session, t0_us, t1_us)
 
 
@@ -130,12 +130,12 @@ def _limit_of_processor(session: Session, t0_us: int, t1_us: int) -> Limit:
     """Who else takes processor time: the quota, the host of a virtual machine, or other programs."""
     cut_short = _mean(session, CPU_QUOTA, t0_us, t1_us)
     if cut_short is not None and cut_short >= QUOTA_PERCENT:
-        told = f"The container's CPU quota was used up in {cut_short:.0f} % of the time slices."
-        return Limit("cpu-quota", told, FEWER_OR_MORE_QUOTA)
+        text = f"The container's CPU quota was used up in {cut_short:.0f} % of the time slices."
+        return Limit("cpu-quota", text, FEWER_OR_MORE_QUOTA)
     steal = _mean(session, CPU_STEAL, t0_us, t1_us) or 0.0
     if steal >= STEAL_PERCENT:
-        told = f"The host of this virtual machine withheld {steal:.0f} % of the processor."
-        return Limit("contention", told, SHARED_HOST)
+        text = f"The host of this virtual machine withheld {steal:.0f} % of the processor."
+        return Limit("contention", text, SHARED_HOST)
     others = (_mean(session, CPU_OTHERS, t0_us, t1_us) or 0.0) - steal
     if others >= OTHERS_PERCENT:
         return Limit("contention", f"Other processes used {others:.0f} % of the processor.", CLOSE_OTHERS)
@@ -154,11 +154,11 @@ def limit_of_machine(prediction: Prediction | None, traffic: Traffic, tokens_per
     expected = prediction.decode_tokens_per_s
     as_expected = expected is not None and tokens_per_s is not None and tokens_per_s >= expected.low
     if use >= MEMORY_BOUND_USE or (as_expected and prediction.limited_by == "memory-bandwidth"):
-        told = f"Memory-bound: {use * 100:.0f} % of the memory bandwidth is used."
-        return Limit("memory-bandwidth", told, LIGHTER)
+        text = f"Memory-bound: {use * 100:.0f} % of the memory bandwidth is used."
+        return Limit("memory-bandwidth", text, LIGHTER)
     if as_expected and prediction.limited_by == "compute":
-        told = f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used."
-        return Limit("compute", told, MORE_CORES)
+        text = f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used."
+        return Limit("compute", text, MORE_CORES)
     return UNKNOWN
 
 

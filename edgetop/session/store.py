@@ -88,7 +88,7 @@ def _require_tag(name: str) -> None:
         )
 
 
-_CANDIDATES_TOLD = 5
+_CANDIDATES_SHOWN = 5
 
 
 class StoreError(EdgetopError):
@@ -179,8 +179,8 @@ class Store:
             return found[0].path
         if not found:
             raise StoreError(f"No session matches {text!r}.", "`edgetop sessions list` shows those there are.")
-        numbers = ", ".join(str(each.number) for each in found[:_CANDIDATES_TOLD])
-        more = ", ..." if len(found) > _CANDIDATES_TOLD else ""
+        numbers = ", ".join(str(each.number) for each in found[:_CANDIDATES_SHOWN])
+        more = ", ..." if len(found) > _CANDIDATES_SHOWN else ""
         raise StoreError(f"{len(found)} sessions match {text!r}.", f"Give the number of one: {numbers}{more}.")
 
     def find_all(self, texts: Sequence[str]) -> Sequence[Path]:

@@ -94,7 +94,7 @@ def set_in_file(file: Path, option: Option[object], texts: Sequence[str]) -> Non
     """
     import tomlkit  # noqa: PLC0415 - only where a setting is changed
 
-    _require_place(option)
+    _require_file_setting(option)
     read_value(option, texts, option.name)
     document = _read(file)
     table = document.get(option.section)
@@ -115,7 +115,7 @@ def set_in_file(file: Path, option: Option[object], texts: Sequence[str]) -> Non
 
 def unset_in_file(file: Path, option: Option[object]) -> bool:
     """Take a setting out of the file; false if it was not there. Raises EdgetopError."""
-    _require_place(option)
+    _require_file_setting(option)
     document = _read(file)
     table = document.get(option.section)
     if table is None or option.name not in table:
@@ -125,7 +125,7 @@ def unset_in_file(file: Path, option: Option[object]) -> bool:
     return True
 
 
-def _require_place(option: Option[object]) -> None:
+def _require_file_setting(option: Option[object]) -> None:
     if not is_of_file(option):
         raise UsageError(
             f"{option.name} is for one run and stands in no configuration file", f"give it as {option.flags[-1]}"
@@ -187,9 +187,9 @@ def config_template() -> str:
 
 
 def _entry(option: Option[object]) -> str:
-    told = textwrap.wrap(" ".join([in_words(option), option.about]).strip(), COLUMNS - 2)
+    about = textwrap.wrap(" ".join([in_words(option), option.about]).strip(), COLUMNS - 2)
     default = "" if texts_of(option.default) else "   # an example; not set by default"
-    return "".join(f"# {line}\n" for line in told) + f"#{option.name} = {_example(option)}{default}\n"
+    return "".join(f"# {line}\n" for line in about) + f"#{option.name} = {_example(option)}{default}\n"
 
 
 def _example(option: Option[object]) -> str:

@@ -36,7 +36,10 @@ def test_every_run_is_a_session_that_says_which_part_it_is(bench: Bench) -> None
     assert (file.turns[2].end.prompt_tokens, file.turns[2].end.cached_tokens) == (96, 32)
     assert [turn.prompt for turn in file.turns[3:]] == ["Hi.", "More."]
     doings = [said.doing for said in bench.said if isinstance(said, Progress)]
-    assert doings[:5] == ["loading", "waiting for the device to come to rest", "warm-up", "pp64@d32", "prompt:x"]
+    assert doings[:6] == [
+        "measuring idle power without the model", "loading", "waiting for the device to come to rest", "warm-up",
+        "pp64@d32", "prompt:x",
+    ]  # fmt: skip
 
 
 def test_an_interruption_costs_only_the_run_under_way(bench: Bench) -> None:

@@ -63,7 +63,7 @@ def test_the_least_cost_is_chosen_and_the_hopeless_are_left_out_early() -> None:
     assert result.chosen.threads == 4
     assert result.reason == "it is the best"
     assert [len(order) for order in device.rounds] == [4, 4]
-    assert [standing.left_out_after for standing in result.standings] == [2, 2, None, 2]
+    assert [standing.left_out_after for standing in result.results] == [2, 2, None, 2]
 
 
 def test_candidates_take_turns_and_every_second_round_goes_backwards() -> None:
@@ -99,7 +99,7 @@ def test_what_cannot_be_measured_is_left_out_and_told() -> None:
     device.failing = {2}
     result = chosen(device, 1, 2)
     assert result.chosen.threads == 1
-    assert [standing.failure for standing in result.standings] == ["", "it was killed"]
+    assert [standing.failure for standing in result.results] == ["", "it was killed"]
     device.failing = {1, 2}
     with pytest.raises(NothingMeasuredError, match="it was killed"):
         chosen(device, 1, 2)

@@ -46,6 +46,12 @@ class RecordedTerminal:
 
         return eventually(shown, f"the screen shows {pattern!r}", told=lambda: self.text)
 
+    @property
+    def fd(self) -> int:
+        """Of the terminal, from our side."""
+        fd: int = self._child.child_fd
+        return fd
+
     def type(self, text: str) -> None:
         """Type a line and press Enter."""
         self._child.send(f"{text}\r")

@@ -84,7 +84,7 @@ def test_tokens_and_energy_of_other_users_are_counted(
             return generated() == tokens
 
         try:
-            eventually(lambda: generated() == 0 and watch.has_looked, "the server is looked at")
+            eventually(lambda: generated() == 0 and watch.has_searched, "the server is looked at")
             received = 0
             # A sensor that sees moments only needs the longer, the more the load changed.
             for _ in range(ROUNDS_MAX):

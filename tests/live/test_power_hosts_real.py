@@ -18,7 +18,7 @@ from edgetop.session.energy import PowerNow
 from edgetop.session.file_io import load
 from edgetop.session.summary import turn_result
 from edgetop.telemetry.registry import PowerChoice
-from tests.live.test_energy_live import REPOSITORY, Board, Run, holds, same_moment
+from tests.live.test_chat_session_energy import REPOSITORY, Board, Run, holds, same_moment
 
 
 @pytest.fixture(autouse=True)

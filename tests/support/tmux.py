@@ -54,6 +54,11 @@ class Tmux:
         """Give the window another size."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
+    def paste(self, text: str) -> None:
+        """Paste a text, as tmux does for a program that has asked for brackets around it."""
+        self._tmux("set-buffer", "--", text)
+        self._tmux("paste-buffer", "-p")
+
     def modes(self) -> str:
         """Whether the program has asked for the mouse, and for the alternate screen: 1 or 0 each."""
         return self._tmux("display-message", "-p", "#{mouse_any_flag} #{alternate_on}").strip()

@@ -148,7 +148,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._words: list[str] = []
         """Of the filter."""
         self._words_before: list[str] = []
-        self._asked = ""
+        self._question = ""
         """What the bottom line asks for; empty where it shows keys."""
         self._message: Line = ()
 
@@ -194,7 +194,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         """Do what Enter does with the chosen row."""
         raise NotImplementedError
 
-    def _answer(self, asked: str, text: str) -> None:
+    def _answer(self, question: str, text: str) -> None:
         """Act upon the answer to a question other than the filter's."""
         raise NotImplementedError
 
@@ -329,7 +329,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
     def _chosen(self) -> Row | None:
         return self._rows[self._at] if self._at < len(self._rows) else None
 
-    def _say(self, text: str, role: Role = "warning") -> None:
+    def _show_message(self, text: str, role: Role = "warning") -> None:
         """Show a message in place of the keys, until the next key."""
         self._message = line_of(Span(one_line(text), role))
         self._draw()
@@ -425,20 +425,20 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._words = words
         self._arrange()
 
-    def _ask(self, asked: str, label: str, text: str = "") -> None:
-        self._asked = asked
+    def _ask(self, question: str, label: str, text: str = "") -> None:
+        self._question = question
         self.add_class("asking")
         self.query_one(InputLine).ask(label, text)
 
     def _end_question(self) -> str:
-        asked, self._asked = self._asked, ""
+        question, self._question = self._question, ""
         self.remove_class("asking")
         self.set_focus(None)
-        return asked
+        return question
 
     @on(InputLine.Changed)
     def _on_changed(self, message: InputLine.Changed) -> None:
-        if self._asked == FILTER and type(message) is InputLine.Changed:
+        if self._question == FILTER and type(message) is InputLine.Changed:
             self._filter(message.text.split())
 
     @on(InputLine.Cancelled)
@@ -448,8 +448,8 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     @on(InputLine.Submitted)
     def _on_submitted(self, message: InputLine.Submitted) -> None:
-        asked = self._end_question()
-        if asked == FILTER:
+        question = self._end_question()
+        if question == FILTER:
             self._filter(message.text.split())
         else:
-            self._answer(asked, message.text)
+            self._answer(question, message.text)

@@ -25,7 +25,7 @@ from edgetop.fit.wording import page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
-from edgetop.live.this_machine import own_place, past_runs_of_session
+from edgetop.live.this_machine import own_run_target, past_runs_of_session
 from edgetop.telemetry.host import Host
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import CHECK, PICKER, KeySlot
@@ -354,8 +354,8 @@ def check_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> M
             (each.name, each.path) for each in find_models(live.options.model_folders) if not each.missing_parts
         )
 
-    def place() -> RunTarget:
-        return own_place(
+    def run_target() -> RunTarget:
+        return own_run_target(
             Host(sysroot=live.options.sysroot),
             live.store.folder,
             probe="once" if idle else "never",
@@ -363,5 +363,5 @@ def check_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> M
             recent=recent,
         )
 
-    survey = ModelAssessments(models, place, requested=live.options.engine)
+    survey = ModelAssessments(models, run_target, requested=live.options.engine)
     return ModelsScreen(level, survey, currency="EUR" if price is None else price.currency)

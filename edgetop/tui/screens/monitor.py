@@ -359,7 +359,7 @@ class RecordingScreen(MonitorScreen):
 
     def _view(self) -> View:
         recorder = self._recorded.recorder
-        recording: Recording = "off" if not recorder.kept else "trouble" if recorder.trouble else "recording"
+        recording: Recording = "off" if not recorder.is_recorded else "trouble" if recorder.trouble else "recording"
         return view_of(
             self._recorded.session,
             self._recorded.now_us(),

@@ -111,7 +111,7 @@ class PaletteScreen(ListScreen[Entry, Chosen], ModalScreen[Chosen]):
     def __init__(self, level: GlyphLevel, keys: ScreenKeys, commands: Sequence[SlashCommand]) -> None:
         """`keys` are those of the screen below."""
         super().__init__(level, (), entries(keys, commands))
-        self._asked = FILTER
+        self._question = FILTER
 
     @property
     def can_draw(self) -> bool:

@@ -149,7 +149,7 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         if path in self._marked:
             self._marked.remove(path)
         elif chosen.listed.head is None:
-            self._say("This one cannot be read.")
+            self._show_message("This one cannot be read.")
             return
         else:
             self._marked.append(path)
@@ -163,7 +163,7 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
     def action_compare(self) -> None:
         """Compare the marked sessions."""
         if len(self._marked) < 2:
-            self._say("Mark two or more with m first.")
+            self._show_message("Mark two or more with m first.")
         else:
             open_comparison(self.app, self._marked, self._level, self._price)
 
@@ -175,7 +175,7 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         elif chosen is not None and chosen.listed.head is not None:
             open_replay(self.app, [chosen.listed.path], self._level, self._price)
         elif chosen is not None:
-            self._say(chosen.listed.problem)
+            self._show_message(chosen.listed.problem)
 
     def action_resume(self) -> None:
         """Go back to the chat, and continue the conversation of the chosen session there."""
@@ -183,9 +183,9 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         if chosen is None:
             return
         if self._resume is None:
-            self._say("There is no chat here to continue in; `edgetop` opens one.")
+            self._show_message("There is no chat here to continue in; `edgetop` opens one.")
         elif chosen.listed.head is None:
-            self._say(chosen.listed.problem)
+            self._show_message(chosen.listed.problem)
         else:
             self.dismiss(None)
             self._resume(chosen.listed.path)
@@ -210,10 +210,10 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         marked = [entry for entry in self._all if entry.listed.path in self._marked]
         return marked or ([chosen] if chosen is not None else [])
 
-    def _answer(self, asked: str, text: str) -> None:
-        if asked == TAGS:
+    def _answer(self, question: str, text: str) -> None:
+        if question == TAGS:
             self._write_tags(text.split())
-        elif asked == DELETE and text.strip().casefold() in {"y", "yes"}:
+        elif question == DELETE and text.strip().casefold() in {"y", "yes"}:
             self._remove()
 
     def _write_tags(self, words: Sequence[str]) -> None:
@@ -223,9 +223,9 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         try:
             write_labels(chosen.listed.path, tags=changed_tags((), [f"+{word.removeprefix('+')}" for word in words]))
         except (LabelError, EdgetopError) as error:
-            self._say(str(error))
+            self._show_message(str(error))
         except OSError as error:
-            self._say(f"The file could not be written: {error.strerror}.")
+            self._show_message(f"The file could not be written: {error.strerror}.")
         self.load_rows()
 
     def _remove(self) -> None:
@@ -233,9 +233,9 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
             try:
                 self._store.remove(entry.listed.path)
             except EdgetopError as error:
-                self._say(str(error))
+                self._show_message(str(error))
             except OSError as error:
-                self._say(f"It could not be deleted: {error.strerror}.")
+                self._show_message(f"It could not be deleted: {error.strerror}.")
         self.load_rows()
 
 

@@ -309,7 +309,7 @@ class SettingsScreen(ListScreen[Row, None]):
             return
         text = self._editor.text(option)
         if text is None or len(text) > LONGEST:
-            self._say(f"{option.name} has more than one line; change it in {self._editor.file}")
+            self._show_message(f"{option.name} has more than one line; change it in {self._editor.file}")
         else:
             self._ask(VALUE, f"{option.name}:", text)
 
@@ -331,21 +331,21 @@ class SettingsScreen(ListScreen[Row, None]):
         if changed:
             self._attempt(lambda: self._editor.write(changed))
         else:
-            self._say("nothing was changed", "accent")
+            self._show_message("nothing was changed", "accent")
 
     # Questions
 
     def _attempt(self, change: Callable[[], str]) -> None:
         try:
-            said = change()
+            message = change()
         except EdgetopError as error:
-            self._say(f"{error.what}; {error.hint}")
+            self._show_message(f"{error.what}; {error.hint}")
         else:
-            self._say(said, "accent")
+            self._show_message(message, "accent")
 
-    def _answer(self, asked: str, text: str) -> None:
+    def _answer(self, question: str, text: str) -> None:
         option = self._option
-        if asked == VALUE and option is not None:
+        if question == VALUE and option is not None:
             self._attempt(lambda: self._editor.change(option, text))
 
 

@@ -174,7 +174,7 @@ class WatchScreen(RecordingScreen):
         width, height = self._services.size
         if width < 1 or height < 1:
             return
-        lines = lines_of(self._watch.rows, width, self._level, searched=self._watch.has_looked)
+        lines = lines_of(self._watch.rows, width, self._level, searched=self._watch.has_searched)
         self._first_line = min(self._first_line, max(0, len(lines) - height))
         shown = lines[self._first_line : self._first_line + height]
         below = len(lines) - self._first_line - len(shown)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from edgetop.session.replay import ALIGNMENTS, SPEEDS, AlignmentName, Differences, Player, differences
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from tests.session.test_alignment import quick, slow
+from tests.session.test_replay_alignment import quick, slow
 from tests.support.recorded_sessions import ENGINE, HEAD, MS, S, fold, recordings, sample, turn
 
 

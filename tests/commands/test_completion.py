@@ -11,7 +11,7 @@ import pytest
 
 from edgetop.commands import completion
 from edgetop.commands.command_line import actions_of, parser_of
-from edgetop.commands.completion import BASH, FILES, FISH, FOLDERS, SCRIPTS, ZSH, candidates, execute, tell_candidates
+from edgetop.commands.completion import BASH, FILES, FISH, FOLDERS, SCRIPTS, ZSH, candidates, execute, print_candidates
 from edgetop.commands.verbs import VERBS
 from edgetop.core.engine_choices import KV_TYPES
 from tests.support.gguf_files import small_gguf
@@ -98,7 +98,7 @@ def test_nothing_is_said_where_something_is_wrong(
         raise ValueError("a defect")
 
     monkeypatch.setattr(completion, "candidates", fail)
-    assert tell_candidates(["bash", "run", ""]) == 0
+    assert print_candidates(["bash", "run", ""]) == 0
     assert capsys.readouterr() == ("", "")
 
 
@@ -107,7 +107,7 @@ def test_no_name_can_act_on_the_command_line(
 ) -> None:
     found = [completion.Candidate("a\nb"), completion.Candidate("\x1b[2J"), completion.Candidate("good", "x\x1by\tz\n")]
     monkeypatch.setattr(completion, "candidates", lambda *_: found)
-    tell_candidates(["zsh", ""])
+    print_candidates(["zsh", ""])
     assert capsys.readouterr().out == "good\tx␛y z\n"
 
 

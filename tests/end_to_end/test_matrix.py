@@ -1,0 +1,115 @@
+"""Locales, kinds of terminal, and ways to be started, against each other: start, one prompt, quit.
+
+Every pair of a locale and a TERM is tried, each on one of the three ways in turn, and every way with every locale and
+every TERM. The locales are compiled into the test's own folder (localedef and its sources, of the package locales).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import termios
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from edgetop.inference.scripted import Reply
+from tests.end_to_end.recorded_terminal import RecordedTerminal
+from tests.support.isolated_home import IsolatedHome, reply_of
+from tests.support.requirements import NotInstalledError, need_program
+from tests.support.sshd import Sshd
+
+LOCALES = {"C": "", "C.UTF-8": "", "tr_TR": "UTF-8", "de_DE": "ISO-8859-1", "ja_JP": "EUC-JP"}
+"""Each with the encoding that it is compiled for."""
+
+TERMS = ("xterm", "xterm-256color", "screen", "tmux-direct", "linux", "vt100", "unknown")
+WAYS = ("terminal", "no terminal", "ssh")
+ANSWER = "Größe: 12 µm, ıİ, 日本."
+_F10 = "\x1b[21~"
+
+
+def cases() -> list[tuple[str, str, str]]:
+    """Every locale with every TERM, and the ways in turn."""
+    return [
+        (locale, term, WAYS[(at_locale + at_term) % len(WAYS)])
+        for at_locale, locale in enumerate(LOCALES)
+        for at_term, term in enumerate(TERMS)
+    ]
+
+
+@pytest.fixture(scope="session")
+def locales(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of locales, as LOCPATH."""
+    need_program("localedef", "locales")
+    folder = tmp_path_factory.mktemp("locales")
+    for name, encoding in LOCALES.items():
+        if encoding:
+            subprocess.run(
+                ["localedef", "-i", name, "-f", encoding, str(folder / name)], check=False, capture_output=True
+            )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """One server for all."""
+    folder = tmp_path_factory.mktemp("ssh")
+    folder.chmod(0o700)
+    server = Sshd(folder)
+    yield server
+    server.close()
+
+
+def test_every_way_meets_every_locale_and_every_term() -> None:
+    tried = cases()
+    assert {(way, locale) for locale, _, way in tried} == {(way, locale) for way in WAYS for locale in LOCALES}
+    assert {(way, term) for _, term, way in tried} == {(way, term) for way in WAYS for term in TERMS}
+
+
+@pytest.mark.parametrize(("locale", "term", "way"), cases())
+def test_it_starts_answers_and_quits(  # noqa: PLR0917 - fixtures
+    locale: str,
+    term: str,
+    way: str,
+    locales: Path,
+    home: IsolatedHome,
+    open_terminal: Callable[[Sequence[str]], RecordedTerminal],
+    request: pytest.FixtureRequest,
+) -> None:
+    if LOCALES[locale] and not (locales / locale).exists():
+        raise NotInstalledError(f"the sources of the locale {locale} are missing: install locales")
+    command = home.scripted(Reply(text=ANSWER))
+    home.environment.update({"LC_ALL": locale, "LOCPATH": str(locales), "TERM": term})
+    if way == "terminal":
+        on_a_terminal(open_terminal(command))
+    else:
+        words = [*command, "-p", "Size"]
+        if way == "ssh":
+            words = request.getfixturevalue("server").command(words, home.environment)
+        ran = subprocess.run(
+            words, env={**home.environment, "PATH": os.environ["PATH"]}, cwd=home.folder, stdin=subprocess.DEVNULL,
+            capture_output=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        assert b"\x1b" not in ran.stdout + ran.stderr
+        assert b"Traceback" not in ran.stderr
+        assert b"12 " in ran.stdout
+        if locale in {"C", "C.UTF-8"}:
+            assert ran.stdout.decode("utf-8") == f"{ANSWER}\n"
+    (turn,) = home.only_session().turns
+    assert reply_of(turn) == ANSWER
+
+
+def on_a_terminal(terminal: RecordedTerminal) -> None:
+    before = termios.tcgetattr(terminal.fd)
+    terminal.sees("loaded in")
+    terminal.type("What size?")
+    terminal.sees(r"12 [\s\S]*tok/s")
+    terminal.press(_F10)
+    assert terminal.exit_code() == 0
+    assert termios.tcgetattr(terminal.fd) == before
+    for mode in (b"1049", b"1000", b"1002", b"1003", b"1006", b"2004", b"1004"):
+        asked, given_back = terminal.written.rfind(b"\x1b[?%sh" % mode), terminal.written.rfind(b"\x1b[?%sl" % mode)
+        assert given_back >= asked, mode
+    assert terminal.written.rfind(b"\x1b[?25h") > terminal.written.rfind(b"\x1b[?25l")
