@@ -45,7 +45,7 @@ def interrupted(arguments: Sequence[str], after_s: float) -> str:
         process.kill()
         process.communicate()
         return "hangs"
-    if "init_import_site" in said or "Could not import runpy" in said:
+    if "Fatal Python error: init_" in said or "Could not import runpy" in said:
         return "in Python's own start"
     if process.returncode == -signal.SIGINT:
         return "killed by SIGINT"

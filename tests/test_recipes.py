@@ -101,7 +101,7 @@ assert "61 °C" in drawn[0] and "frequency" in drawn[-2]
 """,
     "add-a-server-kind": """
 from edgetop.inference.server import KINDS
-assert "koboldcpp" in KINDS
+assert "lemonade" in KINDS
 """,
     "add-a-figure": """
 import contextlib, io, json

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.commands.command_line import Parser, add_options, given_flags
+from edgetop.commands.command_line import Parser, add_options, given_flags, parser_of
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
@@ -193,3 +193,15 @@ def test_a_price_is_a_number_and_its_currency_a_short_word(tmp_path: Path) -> No
     for flags in ({"price_per_kwh": "-1"}, {"price_per_kwh": "nan"}, {"currency": "a b"}, {"currency": "\x1b[2J"}):
         with pytest.raises(UsageError):
             resolved(flags)
+
+
+def test_llama_cpp_s_flags_mean_what_ours_mean() -> None:
+    words = ["-t", "2", "-tb", "3", "-c", "4k", "-ngl", "5", "-s", "6", "-ctk", "q8_0", "-ctv", "q8_0", "-fa", "on"]
+    settings = resolve(given_flags(parser_of("run").parse_args([*words, "-hf", "owner/repo:Q4_0"])), {})
+    engine, sampling = engine_settings(settings), sampling_settings(settings)
+    assert (engine.n_threads, engine.n_threads_batch, engine.n_ctx, engine.n_gpu_layers) == (2, 3, 4096, 5)
+    assert (engine.type_k, engine.type_v, engine.flash_attention, sampling.seed) == ("q8_0", "q8_0", "on", 6)
+    assert settings[options.MODEL] == "hf:owner/repo:Q4_0"
+    long = parser_of("run").parse_args(["--ctx-size", "8k", "--n-gpu-layers", "0", "--hf-repo", "a/b"])
+    chosen = resolve(given_flags(long), {})
+    assert (chosen[options.CTX], chosen[options.GPU_LAYERS], chosen[options.MODEL]) == (8192, 0, "hf:a/b")

@@ -84,7 +84,7 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
         "split_mode": "layer",
         "main_gpu": 0,
         "no_kv_offload": chosen is not None and not chosen.offload_kqv,
-        "flash_attn": _FLASH_ATTENTION[chosen.flash_attention if chosen is not None else "auto"],
+        "flash_attn": _FLASH_ATTENTION[(chosen.flash_attention if chosen is not None else None) or "auto"],
         "devices": "auto",
         "tensor_split": "0.00",
         "tensor_buft_overrides": ";".join(wished.override_tensor) or "none",

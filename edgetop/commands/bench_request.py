@@ -30,12 +30,11 @@ from edgetop.bench.plan import (
     token_tests,
 )
 from edgetop.bench.prompts import prompt_tests, reading_text
-from edgetop.commands.inputs import has_own_engine, server_choice
+from edgetop.commands.inputs import has_own_engine, local_model, server_choice
 from edgetop.commands.output import clear_progress, print_status, show_progress
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes
 from edgetop.fit.model_file import read_facts
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
@@ -262,7 +261,7 @@ def print_sizes(request: BenchRequest, settings: Settings) -> None:
 
 def _found(request: BenchRequest, settings: Settings) -> list[Path]:
     names: Sequence[str | None] = request.models or (None,)
-    return [resolve(name, folders=settings[options.MODEL_DIR], last_used=last_model()) for name in names]
+    return [local_model(name, settings) for name in names]
 
 
 def _levels(request: BenchRequest) -> tuple[str, ...]:

@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.inputs import given_prompts, has_own_engine, named_model, read_prompt, server_choice
+from edgetop.commands.inputs import given_prompts, has_own_engine, local_model, named_model, read_prompt, server_choice
 from edgetop.commands.output import print_status
 from edgetop.commands.screens import chosen_display, is_terminal, shows_screens
 from edgetop.core.errors import ModelError, UsageError
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
@@ -98,7 +97,7 @@ def _model(settings: Settings) -> Path | None:
         server_choice(settings)  # a wrong address is reported before the screen is opened
         return named_model(settings)
     try:
-        return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
+        return local_model(named, settings, with_store_settings=True)
     except ModelError:
         if named is not None:
             raise

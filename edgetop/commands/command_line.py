@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterator
+import difflib
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NoReturn
 
 from edgetop import __version__
 from edgetop.commands.verbs import DEFAULT_VERB, VERBS
 from edgetop.core.errors import UsageError
+from edgetop.core.text import one_line
 from edgetop.settings.option import TITLES, Option, Section
 from edgetop.settings.options import OPTIONS
 
@@ -19,9 +21,37 @@ from edgetop.settings.options import OPTIONS
 class Parser(argparse.ArgumentParser):
     """A parser that raises instead of leaving, so that every failure is told in the same two lines."""
 
+    _given: Sequence[str] = ()
+
+    def parse_known_args(  # type: ignore[override]  # the base class has overloads
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Keep what was given, to find the flag in it that there is not."""
+        self._given = args or ()
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Raise UsageError."""
+        for flag in self._unknown_flags():
+            close = difflib.get_close_matches(flag, self._shown_flags(), n=1, cutoff=0.75)
+            hint = f"did you mean {close[0]}?" if close else f"see {self.prog} --help"
+            raise UsageError(f"there is no option {one_line(flag)}", hint)
         raise UsageError(message, f"see {self.prog} --help")
+
+    def _unknown_flags(self) -> Iterator[str]:
+        for word in self._given:
+            if word == "--":
+                return
+            flag = word.partition("=")[0]
+            known = self._option_string_actions
+            if len(flag) < 2 or flag[0] != "-" or flag[1].isdigit() or flag in known:
+                continue
+            if flag.startswith("--") or flag[:2] not in known:  # -n5 is -n with its value
+                yield flag
+
+    def _shown_flags(self) -> list[str]:
+        shown = (action.option_strings for action in self._actions if action.help != argparse.SUPPRESS)
+        return [flag for flags in shown for flag in flags]
 
 
 def add_options(
@@ -68,7 +98,21 @@ def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
         default=argparse.SUPPRESS,
         help=option.help.replace("%", "%%"),
     )
+    taken = group._option_string_actions  # noqa: SLF001 - argparse has no other way to ask
+    for flag in option.also:
+        if flag not in taken:
+            group.add_argument(
+                flag,
+                dest=destination,
+                type=f"{HUB_PREFIX}{{}}".format if flag.startswith(("-hf", "--hf")) else str,
+                action="append" if option.is_list else "store",
+                default=None,
+                help=argparse.SUPPRESS,
+            )
 
+
+HUB_PREFIX = "hf:"
+"""Before a repository where a model is named."""
 
 OPTION_PREFIX = "option_"
 """Begins the name of what was given for a setting, in what the parser returns."""

@@ -14,8 +14,8 @@ from pathlib import Path
 from msgspec import Struct
 
 from edgetop import __version__
-from edgetop.commands.inputs import live_options, open_store, power_choice, server_choice
-from edgetop.commands.output import table, write_data, write_json
+from edgetop.commands.inputs import live_options, open_store, power_choice, server_choice, sessions_folder
+from edgetop.commands.output import print_error, table, write_data, write_json
 from edgetop.commands.power_findings import (
     PowerFindings,
     SensorFindings,
@@ -26,7 +26,8 @@ from edgetop.commands.power_findings import (
     source_rows,
 )
 from edgetop.core.engine_settings import EngineInfo
-from edgetop.core.format import format_time
+from edgetop.core.format import format_bytes_short, format_time
+from edgetop.core.quantity import Interval, with_interval
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
@@ -35,14 +36,20 @@ from edgetop.inference.client import EngineProcess
 from edgetop.inference.llama.build import BUILD_COMMAND, Advice, engine_advice, possible_backends
 from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.protocol import Hello
+from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
 from edgetop.inference.server.detection import ServerProbe, probe
+from edgetop.io.http import RequestError
 from edgetop.io.terminal import terminal_size
+from edgetop.live.advice import Finding, advise, observe
+from edgetop.live.server_location import ServerLocation
+from edgetop.live.this_machine import own_run_target
 from edgetop.live.tuned import TunedError, TunedModel, load_tuned, tuned_file
 from edgetop.settings import options
 from edgetop.settings.config_file import problems_of, settings_by_name, settings_rows
 from edgetop.settings.resolve import Settings, default_config_file
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
+from edgetop.telemetry.model_processes import ModelProcess
 from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
 
 ENGINE_START_S = 20.0
@@ -155,6 +162,51 @@ def server_rows(found: ServerProbe) -> list[list[str]]:
     ]
 
 
+def server_advice(choice: ServerChoice, found: ServerProbe, settings: Settings) -> list[Finding] | Unavailable:
+    """What to change at a server, or why that is not known."""
+    host = Host(sysroot=settings[options.SYSROOT])
+    if found.kind == "Ollama":
+        pid = ServerLocation(choice.address).pid()
+        process = None if pid is None else ModelProcess(pid=pid, kind="ollama", uid=os.geteuid())
+        told = None if process is None else process.setting(host, (), "LLAMA_ARG_ENDPOINT_METRICS")
+        if told in {"1", "true", "on", "enabled"}:
+            return []
+        what = "`watch` counts only the tokens of Ollama that it sees"
+        return [Finding(name="token count", what=what, change="LLAMA_ARG_ENDPOINT_METRICS=1 in Ollama's environment")]
+    if found.kind != "llama-server":
+        return Unavailable("advice is for llama-server")
+    try:
+        key = key_of(choice, os.environ.get(KEY_VARIABLE))
+        observed = observe(choice.address, key, host)
+    except RequestError as error:
+        return Unavailable(*error.reason)
+    if isinstance(observed, Unavailable):
+        return observed
+    place = own_run_target(host, sessions_folder(settings), probe="once", report=print_error)
+    return advise(observed, place, f"edgetop bench --server {choice.address} -p 128 -n 64")
+
+
+def advice_rows(advice: Sequence[Finding] | Unavailable) -> list[list[str]]:
+    """What to change, what brings most first."""
+    if isinstance(advice, Unavailable):
+        return [["", "none", f"{advice.reason}" + (f": {advice.hint}" if advice.hint else "")]]
+    if not advice:
+        return [["ok", "nothing", "no change is known that was measured or computed to bring more"]]
+    rows = []
+    for number, each in enumerate(advice, start=1):
+        rows.append([str(number), each.name, one_line(each.what)])
+        effects = [f"{name} x{with_interval(ratio)}" for name, ratio in _ratios(each) if ratio is not None]
+        effects += [f"frees {format_bytes_short(each.saves_bytes)}"] if each.saves_bytes else []
+        rows.append(["", "", f"-> {each.change}" + (f": {', '.join(effects)}" if effects else "")])
+        if each.prove:
+            rows.append(["", "", f"   proved by: {each.prove}, before and after"])
+    return rows
+
+
+def _ratios(finding: Finding) -> tuple[tuple[str, Interval | None], ...]:
+    return ("tok/s", finding.speed), ("J/token", finding.joules)
+
+
 CHANNELS_SHOWN = 4
 RPC_THERE = "yes: --rpc HOST:PORT,... gives layers to ggml-rpc-server on other machines, on networks that you trust"
 
@@ -167,6 +219,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     engine = examine_engine(live_options(settings).engine_name, sysroot, has_nvidia=has_nvidia)
     choice = server_choice(settings)
     server = None if choice is None else probe(choice)
+    advice = None if server is None or choice is None or server.problem else server_advice(choice, server, settings)
     terminal = examine_terminal()
     folders = _folders(settings)
     tuned = _tuned(settings)
@@ -177,7 +230,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
                 "python": platform.python_version(),
                 "platform": platform.platform(),
                 "engine": engine,
-                **({} if server is None else {"server": server}),
+                **({} if server is None else {"server": server, "advice": advice}),
                 "sensors": sensors,
                 "terminal": terminal,
                 "settings": settings_by_name(settings),
@@ -189,6 +242,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     else:
         write_data(f"edgetop {__version__}, Python {platform.python_version()}, {platform.platform()}\n")
         _print("engine", _engine_rows(engine) if server is None else server_rows(server))
+        if advice is not None:
+            _print("advice", advice_rows(advice))
         _print("sensors", _sensor_rows(sensors))
         _print("power", _power_rows(sensors.power))
         _print("terminal", _terminal_rows(terminal))

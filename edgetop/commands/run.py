@@ -17,6 +17,7 @@ from edgetop.commands.inputs import (
     given_prompts,
     has_own_engine,
     live_options,
+    local_model,
     named_model,
     open_store,
     read_prompt,
@@ -37,7 +38,6 @@ from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_rate, format_seconds
 from edgetop.core.records import Tokens, TurnFinished
 from edgetop.core.sources import BATTERY_ENERGY
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
@@ -162,6 +162,8 @@ class _HeadlessRun:
                 f" · prefill {format_rate(figures.prefill_tokens_per_s)}"
                 f" · first token {format_seconds(figures.first_token_s)} · {reason}"
             )
+            if turn.server:
+                print_status(turn.server)
 
     def close(self) -> Path | None:
         if not self.interrupted:
@@ -203,8 +205,10 @@ class _HeadlessRun:
                 self.failure = ModelError(event.message, event.hint)
             case Tokens() if event.part == "answer":
                 self._write_piece("".join(event.pieces))
-            case TurnFinished() if event.stop_reason == "failed":
-                self.failure = EdgetopError(event.error or "the engine could not answer")
+            case TurnFinished() if event.error or event.stop_reason == "failed":
+                is_long = event.stop_reason == "context_full"
+                hint = "shorten the prompt, or choose --full-context shift" if is_long else ""
+                self.failure = EdgetopError(event.error.rstrip(".") or "the engine could not answer", hint)
             case Notice(severity="error"):
                 self.failure = EdgetopError(event.text, event.hint)
             case Notice() if not self._quiet:
@@ -235,7 +239,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False, idle_s: float = 0.0) -> int:
     """Let the model answer the prompts and return the exit code. Raises EdgetopError."""
     if has_own_engine(settings):
-        model = resolve(settings[options.MODEL], folders=settings[options.MODEL_DIR], last_used=last_model())
+        model = local_model(settings[options.MODEL], settings, with_store_settings=True)
     else:
         model = named_model(settings)
     write = _ignore if as_json else write_reply
@@ -269,6 +273,7 @@ def _turn(turn: TurnEntry, *, text_recorded: bool) -> dict[str, Any]:
         "prompt": turn.prompt,
         "reply": parts["answer"] if text_recorded else None,
         "reasoning": parts["reasoning"] or None,
+        "error": (turn.end.error if turn.end else "") or None,
         "sampling": turn.sampling,
         "seed": turn.end.seed if turn.end else None,
         **msgspec.structs.asdict(turn.figures),

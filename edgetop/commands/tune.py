@@ -23,14 +23,13 @@ from edgetop.bench.tuning import (
     thread_counts,
 )
 from edgetop.commands.exit import ExitCode, interruptible
-from edgetop.commands.inputs import live_options, open_store
+from edgetop.commands.inputs import live_options, local_model, open_store
 from edgetop.commands.output import Column, clear_progress, print_error, print_status, show_progress, write_listing
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
-from edgetop.inference.catalog import last_model, resolve
 from edgetop.io.cpus import decode_threads, fast_mask
 from edgetop.io.model_file import content_key
 from edgetop.live.conversation import Notice
@@ -145,7 +144,7 @@ def _model(named: str | None, settings: Settings) -> Path:
             "a server's settings are not ours to change", "leave --server (EDGETOP_SERVER) out and name a model file"
         )
     if not settings[options.ENGINE].startswith(SCRIPT_PREFIX):
-        return resolve(named, folders=settings[options.MODEL_DIR], last_used=last_model())
+        return local_model(named, settings)
     if named is None:
         raise ModelError("an engine that plays a script has no last model", "name a file")
     return Path(named)

@@ -25,7 +25,7 @@ from edgetop.io import json
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
 from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.snapshot import Snapshot
-from edgetop.session.watch import figure_rows
+from edgetop.session.watch import counted, figure_rows
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
@@ -81,7 +81,7 @@ def state_text(row: ServerStatus) -> str:
 def count_text(row: ServerStatus) -> str:
     """What it has generated, or why that is not known."""
     if row.usage is not None and isinstance(row.usage.tokens, int):
-        return str(row.usage.tokens)
+        return f"{'at least ' if row.usage.counts == 'running' else ''}{row.usage.tokens}"
     reason = row.trouble if row.usage is None else row.usage.no_count
     if reason is None:
         return NOT_AVAILABLE
@@ -110,6 +110,7 @@ def _reading(watch: WatchSession, now: Snapshot) -> dict[str, object]:
         "t_s": round(now.t_us / US_PER_S, 3),
         "tokens_per_s": None if view is None else view.recent_tokens_per_s,
         "generated_tokens": None if view is None else view.figures.generated_tokens,
+        "at_least": view is not None and view.figures.at_least,
         "requests_running": None if view is None else view.requests_running,
         "requests_waiting": None if view is None else view.requests_waiting,
         "power_w": None if isinstance(now.power, Unavailable) else now.power.power_w,
@@ -153,7 +154,7 @@ def _line(watch: WatchSession, now: Snapshot) -> str:
             waiting = f", {view.requests_waiting:.0f} waiting" if view.requests_waiting else ""
             parts.append(f"{view.requests_running:.0f} running{waiting}")
         if view.figures.generated_tokens is not None:
-            parts.append(f"{view.figures.generated_tokens} tokens")
+            parts.append(f"{counted(view.figures)} tokens")
     power = now.power
     parts.append(
         f"{format_significant(power.power_w)} W" if not isinstance(power, Unavailable) else f"power {NOT_AVAILABLE}"

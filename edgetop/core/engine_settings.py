@@ -22,8 +22,15 @@ def default_n_ctx(n_ctx_train: int | None) -> int:
     return min(n_ctx_train, N_CTX_DEFAULT) if known and n_ctx_train else N_CTX_WITHOUT_TRAINING
 
 
+KV_TYPE: Final = "f16"
+"""Of keys and values where nobody has chosen."""
+
+
 class EngineSettings(Struct, frozen=True, kw_only=True):
-    """How the model is to be run. `None` lets the engine choose; a loaded model reports what was chosen."""
+    """How the model is to be run. `None` lets the engine choose; a loaded model reports what was chosen.
+
+    Of a server's model, `None` is what the server does not tell.
+    """
 
     n_ctx: int | None = None
     """Context length in tokens, prompt and reply together."""
@@ -37,18 +44,18 @@ class EngineSettings(Struct, frozen=True, kw_only=True):
     """Tokens computed together; a prefill is submitted in pieces of this size."""
     n_gpu_layers: int | None = None
     """Layers offloaded to an accelerator; all of them by default where there is one."""
-    type_k: KvType = "f16"
-    type_v: KvType = "f16"
-    flash_attention: FlashAttention = "auto"
-    load_mode: LoadMode = "auto"
-    swa_full: bool = False
+    type_k: KvType | None = "f16"
+    type_v: KvType | None = "f16"
+    flash_attention: FlashAttention | None = "auto"
+    load_mode: LoadMode | None = "auto"
+    swa_full: bool | None = False
     """Keep the whole context for layers with a sliding window; costs memory, allows longer prefix reuse."""
     n_outputs_max: int = 1
     """Logit rows per decode call. Chat reads one, and the compute buffer grows with it."""
-    use_extra_bufts: bool = True
+    use_extra_bufts: bool | None = True
     """Repacked weights and AMX. Off after a crash in the first decode."""
-    offload_kqv: bool = True
-    full_context: FullContext = "stop"
+    offload_kqv: bool | None = True
+    full_context: FullContext | None = "stop"
     """What happens when the context is full: stop and say so, or drop the oldest half and go on."""
     template_name: str | None = None
     """A named template of the model other than its default one."""
@@ -233,3 +240,20 @@ class EnginePerf(Struct, frozen=True, kw_only=True):
     draft_accepted: int | None = None
     load_ms: float | None = None
     """How long the server loaded the model for this turn."""
+
+    @property
+    def decode_tokens_per_s(self) -> float | None:
+        """As the engine counts and times; `None` without tokens or time."""
+        return 1000 * self.decode_tokens / self.decode_ms if self.decode_tokens and self.decode_ms > 0 else None
+
+    @property
+    def prefill_tokens_per_s(self) -> float | None:
+        """As the engine counts and times; `None` without tokens or time."""
+        return 1000 * self.prefill_tokens / self.prefill_ms if self.prefill_tokens and self.prefill_ms > 0 else None
+
+    @property
+    def tokens_per_step(self) -> float | None:
+        """Tokens that one pass of the model gave, with a draft model; `None` without."""
+        if not self.draft_tokens or self.draft_accepted is None or self.decode_tokens <= self.draft_accepted:
+            return None
+        return self.decode_tokens / (self.decode_tokens - self.draft_accepted)

@@ -99,6 +99,8 @@ class WatchFigures(Struct, frozen=True, kw_only=True):
     """Why, the last time."""
     generating_s: float = 0.0
     generated_tokens: int | None = None
+    at_least: bool = False
+    """Some server's tokens are counted only as far as they were seen: there were more."""
     prompt_tokens: int | None = None
     """Prompt tokens evaluated; those reused from the KV cache are not among them, as far as the servers say."""
     tokens_per_s: float | None = None

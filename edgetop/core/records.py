@@ -251,6 +251,8 @@ class Tokens(Struct, frozen=True, kw_only=True, tag="tokens"):
     part: ReplyPart = "answer"
     counted: bool = True
     """False: each piece is a chunk of which a server does not say how many tokens it holds."""
+    reasoned_before: bool = False
+    """What came before in the reply was reasoning, as a mark says that ended it and had no beginning."""
 
 
 class TurnFinished(Struct, frozen=True, kw_only=True, tag="turn_end"):

@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.energy.duty import TOKENS, Duty, DutyBasis, DutyFigures, Price, duty_figures
-from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, default_n_ctx
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, default_n_ctx
 from edgetop.core.prediction import PastRun, Prediction
 from edgetop.core.quantity import J_PER_WH, Interval, banded, cost, hours_left, sigma_of
 from edgetop.core.sources import Unavailable
@@ -225,12 +225,13 @@ class Assessment(Struct, frozen=True, kw_only=True):
         # Without depth the prefill is the predicted one, and behind the prompt the decoding is.
         parts += ["-n", str(self.workload.answer_tokens), "-d", f"0,{self.workload.prompt_tokens}"]
         parts += ["-t", str(settings.n_threads)]
-        if settings.type_k == settings.type_v:
-            parts += ["--kv-type", settings.type_k] if settings.type_k != "f16" else []
+        type_k, type_v = settings.type_k or KV_TYPE, settings.type_v or KV_TYPE
+        if type_k == type_v:
+            parts += ["--kv-type", type_k] if type_k != KV_TYPE else []
         else:
-            parts += ["--cache-type-k", settings.type_k, "--cache-type-v", settings.type_v]
-        if settings.flash_attention != "auto":
-            parts += ["--flash-attn", settings.flash_attention]
+            parts += ["--cache-type-k", type_k, "--cache-type-v", type_v]
+        if settings.flash_attention in {"on", "off"}:
+            parts += ["--flash-attn", str(settings.flash_attention)]
         if self.requested.n_gpu_layers is not None:
             parts += ["--gpu-layers", str(self.requested.n_gpu_layers)]
         return tuple(parts)
@@ -244,9 +245,12 @@ class Assessment(Struct, frozen=True, kw_only=True):
         parts += ["-c", str((settings.n_ctx or 0) * workload.slots), "-t", str(settings.n_threads)]
         if workload.slots > 1:
             parts += ["-np", str(workload.slots)]
-        parts += ["-ctk", settings.type_k] if settings.type_k != "f16" else []
-        parts += ["-ctv", settings.type_v] if settings.type_v != "f16" else []
-        parts += ["-fa", settings.flash_attention] if settings.flash_attention != "auto" else []
+        chosen = (
+            ("-ctk", settings.type_k, KV_TYPE),
+            ("-ctv", settings.type_v, KV_TYPE),
+            ("-fa", settings.flash_attention, "auto"),
+        )
+        parts += [word for flag, value, usual in chosen if value not in {None, usual} for word in (flag, str(value))]
         parts += ["-ngl", str(settings.n_gpu_layers)] if settings.n_gpu_layers else []
         parts += ["--n-cpu-moe", str(settings.n_cpu_moe)] if settings.n_cpu_moe is not None else []
         for override in settings.override_tensor:

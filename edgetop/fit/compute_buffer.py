@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings
 from edgetop.core.sources import Unavailable
 from edgetop.fit.kv_cache import N_BATCH_DEFAULT, N_UBATCH_DEFAULT, Layer, cells_of, is_quantized, layers_of, padded
 from edgetop.fit.model_facts import ModelFacts
@@ -237,9 +237,9 @@ def attention_of(parts: GraphParts, settings: EngineSettings, *, n_ctx: int, fla
     keeping = [layer for layer in parts.layers if layer.keeps_kv]
     keys, values = {layer.key_length for layer in keeping}, {layer.value_length for layer in keeping}
     rotation_k = rotation_v = 0
-    if is_quantized(settings.type_k) and len(keys) == 1:
+    if is_quantized(settings.type_k or KV_TYPE) and len(keys) == 1:
         rotation_k = _largest_rotation(keys.pop())
-    if is_quantized(settings.type_v) and len(values) == 1 and values.pop() % _ROTATION_MIN == 0:
+    if is_quantized(settings.type_v or KV_TYPE) and len(values) == 1 and values.pop() % _ROTATION_MIN == 0:
         rotation_v = _ROTATION_MIN
     return Attention(
         flash=flash, settings=settings, n_ctx=n_ctx, rotation_k=rotation_k, rotation_v=rotation_v, inputs={}
@@ -358,7 +358,7 @@ def _scores(
 
 def _cells(parts: GraphParts, attention: Attention, layer: Layer) -> int:
     full = attention.settings.swa_full
-    return cells_of(layer, n_ctx=attention.n_ctx, n_ubatch=parts.n_tokens, swa_full=full)
+    return cells_of(layer, n_ctx=attention.n_ctx, n_ubatch=parts.n_tokens, swa_full=bool(full))
 
 
 def _mask(parts: GraphParts, attention: Attention, layer: Layer) -> GraphTensor:
@@ -591,7 +591,7 @@ def uses_flash_attention(facts: ModelFacts, settings: EngineSettings) -> bool:
     """Whether the processor computes attention in one go; it can for every model but Grok's."""
     if facts.architecture == "grok":
         return False
-    return settings.flash_attention != "off" or is_quantized(settings.type_v)
+    return settings.flash_attention != "off" or is_quantized(settings.type_v or KV_TYPE)
 
 
 def _telling(parts: GraphParts) -> list[int]:

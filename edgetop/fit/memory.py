@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_choices import KvType
-from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, default_n_ctx
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, default_n_ctx
 from edgetop.core.gguf import GgufArray, Tensor
 from edgetop.core.sources import Unavailable
 from edgetop.fit.compute_buffer import compute_buffer, micro_batch
@@ -303,9 +303,9 @@ def memory_need(
     cache = kv_bytes(
         facts,
         n_ctx=n_ctx,
-        type_k=settings.type_k,
-        type_v=settings.type_v,
-        swa_full=settings.swa_full,
+        type_k=settings.type_k or KV_TYPE,
+        type_v=settings.type_v or KV_TYPE,
+        swa_full=bool(settings.swa_full),
         n_ubatch=micro_batch(settings, n_ctx),
     )
     buffer = compute_buffer(facts, settings, n_ctx=n_ctx)
@@ -323,7 +323,7 @@ def memory_need(
         process_bytes=process_bytes,
         droppable_bytes=file.droppable_bytes,
         gpu_bytes=on_gpu.size_bytes
-        + round(cache * gpu_share) * settings.offload_kqv
+        + round(cache * gpu_share) * (settings.offload_kqv is not False)
         + (buffer.size_bytes if on_gpu.names else 0),
         gpu_block_bytes=on_gpu.size_bytes,
         basis="formula",
@@ -343,7 +343,7 @@ def refusal(facts: ModelFacts, settings: EngineSettings) -> Unavailable | None:
     if isinstance(layers, Unavailable):
         return None
     keeping = [layer for layer in layers if layer.keeps_kv]
-    for what, kind in (("key", settings.type_k), ("value", settings.type_v)):
+    for what, kind in (("key", settings.type_k or KV_TYPE), ("value", settings.type_v or KV_TYPE)):
         block = block_elements(kind)
         length = next((n for layer in keeping if (n := getattr(layer, f"{what}_length")) % block), 0)
         if length:
@@ -353,7 +353,7 @@ def refusal(facts: ModelFacts, settings: EngineSettings) -> Unavailable | None:
                 f"{what}",
                 hint,
             )
-    if keeping and settings.flash_attention == "off" and is_quantized(settings.type_v):
+    if keeping and settings.flash_attention == "off" and is_quantized(settings.type_v or KV_TYPE):
         return Unavailable(f"{REFUSES} values in {settings.type_v} without flash attention", "--flash-attn on")
     return None
 
@@ -447,7 +447,7 @@ def _weights(facts: ModelFacts, settings: EngineSettings, features: Features) ->
            settings.load_mode == "copy", features)  # fmt: skip
     if key not in known:
         on_gpu = on_gpu_of(facts, settings)
-        copies = repacking(facts, features, wanted=settings.use_extra_bufts, on_gpu=on_gpu.names)
+        copies = repacking(facts, features, wanted=settings.use_extra_bufts is not False, on_gpu=on_gpu.names)
         copied = settings.load_mode == "copy"
         known[key] = copies, _Mapped(in_place_bytes(facts, copies), 0) if copied else _mapped(facts, copies), on_gpu
     return known[key]

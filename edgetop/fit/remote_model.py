@@ -5,33 +5,21 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from types import TracebackType
-from urllib.parse import quote, urlunsplit
+from urllib.parse import urlunsplit
 
-import msgspec
 from msgspec import Struct
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
-from edgetop.core.model_names import choose, nothing_chosen, parse, part_of, parts
+from edgetop.core.model_names import parse, part_of
 from edgetop.core.model_purpose import check_part, purpose_of, refused, require_text
-from edgetop.core.text import one_line
 from edgetop.fit.model_facts import ModelFacts, facts_of
-from edgetop.io.http import Credential, HttpResponse, RequestError, Timeouts, get, parse_url, shown
-
-DEFAULT_TIMEOUTS = Timeouts()
+from edgetop.io.http import Credential, HttpResponse, Timeouts, get, parse_url, shown
+from edgetop.io.hub import DEFAULT_TIMEOUTS, chosen_files, chosen_hub, model_errors, refused_status, repository
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
-
-
-@contextmanager
-def _model_errors() -> Iterator[None]:
-    try:
-        yield
-    except RequestError as error:
-        raise ModelError(*error.reason) from error
 
 
 class RemoteFile:
@@ -68,7 +56,7 @@ class RemoteFile:
     def beginning(self, count: int) -> bytes:
         """Give the first `count` bytes of the file, fewer only if it is shorter. Raises ModelError."""
         if len(self._received) < count and not self._ended:
-            with _model_errors():
+            with model_errors():
                 if self._whole is None:
                     self._request(count)
                 if self._whole is not None:
@@ -131,27 +119,6 @@ class RemoteFile:
         return len(data)
 
 
-def refused_status(response: HttpResponse, *, changed: bool = False) -> ModelError:
-    """What a status other than success means."""
-    where, status = shown(response.url), response.status
-    if changed:
-        return _changed(response)
-    if status in {401, 403}:
-        return ModelError(
-            f"{where} may not be read without permission ({status})",
-            "on the Hugging Face hub, accept the model's terms on its page and set HF_TOKEN",
-        )
-    if status in {404, 410}:
-        return ModelError(f"there is no file {where} ({status})", "check the address")
-    if status == 429:
-        after = response.header("Retry-After")
-        wait = f"wait {after} s and try again" if after.isascii() and after.isdigit() else "wait, and try again later"
-        return ModelError(f"{where} refuses more requests (429)", wait)
-    if status >= 500:
-        return ModelError(f"the server of {where} failed ({status})", "try again later")
-    return ModelError(f"{where} answers with status {status}", "check the address")
-
-
 def _changed(response: HttpResponse) -> ModelError:
     return ModelError(f"{shown(response.url)} changed while it was read", "try again")
 
@@ -166,18 +133,6 @@ def _check_encoding(response: HttpResponse) -> None:
         raise ModelError(f"{shown(response.url)} is compressed, unasked", "download the file and check it here")
 
 
-ENDPOINT = "https://huggingface.co"
-LISTING_BYTES_MAX = 16 * 2**20
-
-
-class _File(Struct):
-    rfilename: str
-
-
-class _Repository(Struct):
-    siblings: list[_File] = []
-
-
 class HubFiles(Struct, frozen=True):
     """The files of one model on the hub."""
 
@@ -187,44 +142,11 @@ class HubFiles(Struct, frozen=True):
 
 
 def find_hub_files(source: str, environment: Mapping[str, str], timeouts: Timeouts = DEFAULT_TIMEOUTS) -> HubFiles:
-    """Find the files that hf:owner/repo[:quant] means. Raises ModelError.
-
-    HF_ENDPOINT names another hub, HF_TOKEN a token for it.
-    """
+    """Find the files that hf:owner/repo[:quant] means. Raises ModelError."""
     wanted = parse(source)
-    endpoint = (environment.get("HF_ENDPOINT") or ENDPOINT).rstrip("/")
-    token = environment.get("HF_TOKEN", "").strip()
-    if not (token.isascii() and token.isprintable()):
-        raise ModelError("HF_TOKEN is not a token", "copy it again from the hub's settings")
-    credential = Credential(endpoint, token) if token else None
-    files = _listing(endpoint, wanted.repo, credential, timeouts)
-    chosen = choose(files, wanted.quantization)
-    if chosen is None:
-        raise nothing_chosen(wanted, files)
-    whole = parts(chosen, files)
-    part = part_of(chosen)
-    if part is not None and len(whole) != part.count:
-        raise ModelError(
-            f"{wanted.repo} has {len(whole)} of the {part.count} parts of {one_line(chosen)}",
-            "choose another quantization",
-        )
-    return HubFiles(tuple(f"{endpoint}/{quote(wanted.repo)}/resolve/main/{quote(file)}" for file in whole), credential)
-
-
-def _listing(endpoint: str, repo: str, credential: Credential | None, timeouts: Timeouts) -> list[str]:
-    url = f"{endpoint}/api/models/{quote(repo)}"
-    headers = {"Accept": "application/json"}
-    with _model_errors(), get(url, headers=headers, credential=credential, timeouts=timeouts) as response:
-        if response.status in {401, 404}:
-            # The hub answers 401 for a repository that is not there, so that private ones stay hidden.
-            raise ModelError(f"no repository {repo} at {shown(endpoint)}", "check its name, or set HF_TOKEN")
-        if response.status != 200:
-            raise refused_status(response)
-        body = response.read(LISTING_BYTES_MAX)
-    try:
-        return [file.rfilename for file in msgspec.json.decode(body, type=_Repository).siblings]
-    except msgspec.MsgspecError as error:
-        raise ModelError(f"{shown(url)} does not list a repository", "check HF_ENDPOINT") from error
+    hub = chosen_hub(environment)
+    files = chosen_files(wanted, repository(hub, wanted.repo, timeouts))
+    return HubFiles(tuple(hub.url(wanted.repo, file) for file in files), hub.credential)
 
 
 WINDOW_BYTES = 2**20

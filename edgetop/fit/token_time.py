@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings
 from edgetop.core.quantity import Interval, sigma_of
 from edgetop.core.sources import Unavailable
 from edgetop.fit.kv_cache import layers_of, row_bytes
@@ -194,7 +194,7 @@ def _decode_compute_s(facts: ModelFacts, kernels: Kernels, settings: EngineSetti
 
 
 def _attention_compute_s(attention: _Attention, kernels: Kernels, settings: EngineSettings) -> float:
-    factor = (KV_DECODE.get(settings.type_k, 1.0) + KV_DECODE.get(settings.type_v, 1.0)) / 2
+    factor = (KV_DECODE.get(settings.type_k or KV_TYPE, 1.0) + KV_DECODE.get(settings.type_v or KV_TYPE, 1.0)) / 2
     return (attention.heads * kernels.head_s + attention.rows * kernels.row_s) * factor
 
 
@@ -216,7 +216,7 @@ def _prefill(
     per_weight_s = sum(
         count * kernels.prefill_s.get(kind, kernels.prefill_other_s) for kind, count in by_type.items()
     ) / max(1.0, sum(by_type.values()))
-    factor = (KV_PREFILL.get(settings.type_k, 1.0) + KV_PREFILL.get(settings.type_v, 1.0)) / 2
+    factor = (KV_PREFILL.get(settings.type_k or KV_TYPE, 1.0) + KV_PREFILL.get(settings.type_v or KV_TYPE, 1.0)) / 2
     heads = _attention(facts, settings, prompt_tokens / 2).heads * prompt_tokens
     computed_s = (weights * prompt_tokens * per_weight_s + heads * kernels.prefill_head_s * factor) / threads_worth(
         threads
@@ -236,6 +236,7 @@ def _attention(facts: ModelFacts, settings: EngineSettings, depth_tokens: float)
         heads += seen * layer.n_head
         rows += seen * layer.n_head_kv
         size_bytes += seen * (
-            row_bytes(layer.key_width, settings.type_k) + row_bytes(layer.value_width, settings.type_v)
+            row_bytes(layer.key_width, settings.type_k or KV_TYPE)
+            + row_bytes(layer.value_width, settings.type_v or KV_TYPE)
         )
     return _Attention(heads, rows, size_bytes, known=True)

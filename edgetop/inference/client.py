@@ -141,7 +141,7 @@ class EngineProcess:
 
         A worker that is gone reads nothing, as `death` reports. One that reads nothing for `SEND_TIMEOUT_S` is killed.
         """
-        if isinstance(command, Load) and self._names_files:
+        if isinstance(command, Load) and self._names_files and not command.raw:
             command = msgspec.structs.replace(command, path=str(Path(command.path).absolute()))
         if isinstance(command, Load):
             self._rpc_servers = command.settings.rpc_servers

@@ -94,8 +94,13 @@ def file_failure(path: Path) -> LoadFailed | None:
     try:
         require_model(path)
     except ModelError as error:
-        return LoadFailed(reason=error.reason, message=error.what, hint=error.hint)
+        return LoadFailed(reason=error.reason, message=wire_text(error.what), hint=error.hint)
     return None
+
+
+def wire_text(text: str) -> str:
+    """A text that can be sent: the name of a file may hold bytes that are no characters."""
+    return text.encode("utf-8", "replace").decode()
 
 
 NO_MODEL = "No model is loaded: load one first."

@@ -10,6 +10,8 @@ shared page, in which each command has a flag of its own (`edgetop.inference.eng
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Literal
 
 from msgspec import Struct
@@ -31,7 +33,22 @@ class Load(Struct, frozen=True, kw_only=True, tag="load"):
     """Load a model, in place of the one loaded before. Answered by LoadProgress*, then ModelLoaded or LoadFailed."""
 
     path: str
+    """For people and records; without `raw` it is the file as well."""
     settings: EngineSettings
+    raw: bytes = b""
+    """The file's name where it is not UTF-8."""
+
+    @property
+    def file(self) -> Path:
+        """The file to load."""
+        return Path(os.fsdecode(self.raw) if self.raw else self.path)
+
+
+def load_of(path: Path, settings: EngineSettings) -> Load:
+    """The command that loads a file, whatever bytes its name has."""
+    raw = os.fsencode(path)
+    shown = raw.decode("utf-8", "replace")
+    return Load(path=shown, settings=settings, raw=b"" if shown == str(path) else raw)
 
 
 class Generate(Struct, frozen=True, kw_only=True, tag="generate"):
@@ -173,10 +190,10 @@ class ScoreFailed(Struct, frozen=True, kw_only=True, tag="score_failed"):
 
 
 class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):
-    """A command takes longer than usual, for a reason that the user should know."""
+    """A command takes longer than usual, or does another thing than asked, for a reason that the user should know."""
 
     text: str
-    """One line: what is waited for."""
+    """One line: what is waited for, or done instead."""
 
 
 class Noted(Struct, frozen=True, kw_only=True, tag="noted"):

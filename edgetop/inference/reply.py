@@ -15,13 +15,15 @@ text and all have the same stamp; where the server does not count the tokens of 
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate, groupby
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from edgetop.core.records import ReplyPart, Tokens
-from edgetop.inference.chat_template import REASONING_TAGS, ReasoningTags
+from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, Effect, ReplyFormat
 from edgetop.inference.engine import Reporter
 
 
@@ -38,24 +40,61 @@ class _Pending:
     t_us: int
     text: str
     part: ReplyPart
+    control: bool
+    before_mark: bool = False
+    """It stands before a mark, so that its white space does not belong to one."""
+
+
+_When = Literal["always", "at the beginning", "control", "line"]
+"""Where a mark counts: anywhere; before any text; as a control token; as that or at the beginning of a line."""
+
+
+class _Mark(NamedTuple):
+    text: str
+    effect: Effect
+    form: ReplyFormat
+    when: _When
+
+
+def _unopened() -> Iterator[_Mark]:
+    for form in REPLY_FORMATS:
+        for text, effect in form.marks.items():
+            begins = effect == "reasoning" or form.structured
+            if begins:
+                yield _Mark(text, effect, form, "at the beginning")
+            # A model may leave out the mark that begins its reasoning, or the template of its file does.
+            yield _Mark(
+                text, effect, form, "line" if effect == "answer" and text.startswith(("</", "[/")) else "control"
+            )
+
+
+_UNOPENED = tuple(_unopened())
+_LATER = tuple(mark for mark in _UNOPENED if mark.when != "at the beginning")
+_FIRST_CHARACTERS = frozenset(mark.text[0] for mark in _LATER if mark.text[0] != "H")
 
 
 class ReplyText:
     """The text of one reply, token by token."""
 
     def __init__(
-        self, *, stop: tuple[str, ...] = (), opened: ReasoningTags | None = None, continued: bool = False
+        self, *, stop: tuple[str, ...] = (), opened: ReplyFormat | None = None, continued: bool = False
     ) -> None:
-        """`opened`: the prompt ends within these tags; `continued`: it ends within an answer."""
+        """`opened`: the prompt ends within the reasoning of this format; `continued`: it ends within an answer."""
         self._stop = tuple(text for text in stop if text)
-        self._reasoning = opened
+        self._form = opened
+        self._part: ReplyPart = "answer" if opened is None else "reasoning"
         self._at_beginning = opened is None and not continued
         """Only white space so far: a reasoning part may still begin."""
         self._skip_space = False
+        self._in_answer_tag = False
+        self._line_begins = True
+        """What was released last ended with a line break."""
         self._split = False
         """A character has begun and waits for its remaining bytes."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._pending: list[_Pending] = []
+        self.reasoned_before = False
+        """A mark that ends a reasoning came without the one that begins it: what was given on before was reasoning."""
         self.stopped = False
         """A stop string was met. Nothing after it is returned."""
 
@@ -64,15 +103,19 @@ class ReplyText:
         if self.stopped:
             return []
         text = self._decode(data)
-        if not (self._pending or self._stop or self._reasoning or self._at_beginning or self._skip_space):
+        control = isinstance(data, ControlPiece)
+        waits = self._pending or self._stop or self._at_beginning or self._skip_space or control
+        if not waits and self._part == "answer" and _FIRST_CHARACTERS.isdisjoint(text):
+            if text:
+                self._line_begins = text.endswith("\n")
             return [Piece(t_us, text, "answer")]
-        self._pending.append(_Pending(t_us, text, self._part))
+        self._pending.append(_Pending(t_us, text, self._part, control))
         text = self._text
         matches = [(at, stop) for stop in self._stop if (at := text.find(stop)) >= 0]
         if matches:
             self.stopped = True
             self._cut(min(matches)[0], len(text))
-        self._remove_tags()
+        self._remove_marks()
         if self.stopped:
             return self._release(None)
         return self._release(self._open_end())
@@ -96,45 +139,104 @@ class ReplyText:
     def _text(self) -> str:
         return "".join(token.text for token in self._pending)
 
-    @property
-    def _part(self) -> ReplyPart:
-        return "reasoning" if self._reasoning is not None else "answer"
+    def _marks(self) -> Iterator[_Mark]:
+        """The marks that may come now."""
+        form = self._form
+        if form is None:
+            yield from _UNOPENED if self._at_beginning else _LATER
+            return
+        for text, effect in form.marks.items():
+            always = form.structured or self._part == "reasoning"
+            if effect == "removed" and not form.structured:
+                always = self._in_answer_tag if text.startswith("</") else self._skip_space
+            yield _Mark(text, effect, form, "always" if always else "control")
 
-    def _remove_tags(self) -> None:
+    def _remove_marks(self) -> None:
         self._drop_space()
-        if self._at_beginning and (stripped := self._text.lstrip()):
-            opened = next((tags for tags in REASONING_TAGS if stripped.startswith(tags.begin)), None)
-            if opened is not None:
-                self._cut(0, len(self._text) - len(stripped) + len(opened.begin))
-                self._enter(opened, self._pending)
-            else:
-                self._at_beginning = any(tags.begin.startswith(stripped) for tags in REASONING_TAGS)
-        if self._reasoning is not None and (begin := self._text.find(self._reasoning.end)) >= 0:
-            end = begin + len(self._reasoning.end)
+        while (found := self._next_mark()) is not None:
+            at, mark = found
+            end = at + len(mark.text)
+            if self._at_beginning:
+                at = 0  # the white space before it goes as well
             ends = accumulate(len(token.text) for token in self._pending)
             after = [token for token, token_end in zip(self._pending, ends, strict=True) if token_end > end]
-            self._cut(begin, end)
-            self._enter(None, after)
+            for token in self._pending:
+                token.before_mark = token.before_mark or not any(token is other for other in after)
+                if self._at_beginning and mark.effect != "removed":
+                    token.part = mark.effect
+            if mark.effect == "answer" and self._form is None and not mark.form.structured:
+                self.reasoned_before = True
+                for token in self._pending:
+                    token.part = "reasoning"
+            self._cut(at, end)
+            self._form = mark.form
+            self._at_beginning = False
+            if mark.effect == "removed":
+                self._in_answer_tag = mark.text == "<answer>"
+            else:
+                self._part = mark.effect
+                for token in after:
+                    token.part = self._part
+            self._skip_space = True
+            self._drop_space()
+        if self._at_beginning and (beginning := self._text.lstrip()):
+            self._at_beginning = any(mark.text.startswith(beginning) for mark in _UNOPENED)
 
-    def _enter(self, reasoning: ReasoningTags | None, tokens: list[_Pending]) -> None:
-        """Begin another part with those of the pending tokens that belong to it."""
-        self._reasoning = reasoning
-        self._at_beginning = False
-        self._skip_space = True
-        for token in tokens:
-            token.part = self._part
-        self._drop_space()
+    def _next_mark(self) -> tuple[int, _Mark] | None:
+        """The first of the marks that may come, of several that begin together the longest."""
+        text = self._text
+        if not text:
+            return None
+        found = [(at, -len(mark.text), mark) for mark in self._marks() for at in self._places_of(mark, text)]
+        if not found:
+            return None
+        at, _, mark = min(found, key=lambda each: each[:2])
+        return at, mark
+
+    def _places_of(self, mark: _Mark, text: str) -> Iterator[int]:
+        """Where a mark stands and counts; at most one place."""
+        at = text.find(mark.text)
+        while at >= 0:
+            match mark.when:
+                case "always":
+                    counts = True
+                case "at the beginning":
+                    counts = not text[:at].strip()
+                case "control":
+                    counts = self._is_control(at)
+                case "line":
+                    begins = self._line_begins if at == 0 else text[at - 1] == "\n"
+                    counts = begins or self._is_control(at)
+            if counts:
+                yield at
+                return
+            at = text.find(mark.text, at + 1)
+
+    def _is_control(self, at: int) -> bool:
+        """Whether the token that begins at this character of the pending text is a control token."""
+        begin = 0
+        for token in self._pending:
+            if begin == at and token.text:
+                return token.control
+            begin += len(token.text)
+        return False
 
     def _drop_space(self) -> None:
-        """White space that follows a tag belongs to the tag."""
+        """White space that follows a mark belongs to the mark."""
         if not self._skip_space:
             return
         for token in self._pending:
-            if token.part == self._part:
+            if not token.before_mark:
                 token.text = token.text.lstrip()
                 if token.text:
-                    self._skip_space = False
+                    self._skip_space = self._is_part_of_mark(self._text)
                     return
+
+    def _is_part_of_mark(self, text: str) -> bool:
+        """Whether a text is the beginning of a mark that counts only behind another one."""
+        form = self._form
+        removed = () if form is None else (mark for mark, effect in form.marks.items() if effect == "removed")
+        return any(mark.startswith(text) for mark in removed)
 
     def _cut(self, begin: int, end: int) -> None:
         """Remove the characters from `begin` to `end` of the pending text."""
@@ -145,11 +247,11 @@ class ReplyText:
             at += size
 
     def _open_end(self) -> int:
-        """Where in the pending text something begins that may yet become a stop string or a tag."""
+        """Where in the pending text something begins that may yet become a stop string or a mark."""
         if self._at_beginning:
             return 0
         text = self._text
-        ends = (*self._stop, self._reasoning.end) if self._reasoning is not None else self._stop
+        ends = (*self._stop, *(mark.text for mark in self._marks()))
         longest = max(map(len, ends), default=1)
         for begin in range(max(0, len(text) - longest + 1), len(text)):
             if any(each.startswith(text[begin:]) for each in ends):
@@ -166,6 +268,8 @@ class ReplyText:
             settled += 1
         pieces = [Piece(token.t_us, token.text, token.part) for token in self._pending[:settled]]
         del self._pending[:settled]
+        if text := "".join(piece.text for piece in pieces):
+            self._line_begins = text.endswith("\n")
         return pieces
 
 
@@ -189,7 +293,7 @@ class ReplyBatcher:
         report: Reporter,
         *,
         stop: tuple[str, ...] = (),
-        opened: ReasoningTags | None = None,
+        opened: ReplyFormat | None = None,
         continued: bool = False,
     ) -> None:
         """See `ReplyText`."""
@@ -252,7 +356,12 @@ class ReplyBatcher:
             pieces = list(group)
             stamps = tuple(piece.t_us for piece in pieces)
             texts = tuple(piece.text for piece in pieces)
-            self._report(Tokens(turn=self._turn, t_us=stamps, pieces=texts, part=part, counted=self.counted))
+            turns, self._text.reasoned_before = self._text.reasoned_before, False
+            self._report(
+                Tokens(
+                    turn=self._turn, t_us=stamps, pieces=texts, part=part, counted=self.counted, reasoned_before=turns
+                )
+            )
             self._due_us = stamps[-1] + FLUSH_PERIOD_US
         self._settled = []
 

@@ -58,6 +58,20 @@ def data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return user_data_path("edgetop") / "sessions"
 
 
+def hub_home(environment: Mapping[str, str]) -> Path:
+    """Hugging Face's folder, which holds cache and token."""
+    home = Path(environment.get("HOME") or Path.home())
+    return Path(
+        environment.get("HF_HOME") or Path(environment.get("XDG_CACHE_HOME") or home / ".cache") / "huggingface"
+    )
+
+
+def hub_cache(environment: Mapping[str, str]) -> Path:
+    """Hugging Face's cache."""
+    named = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE")
+    return Path(named or hub_home(environment) / "hub")
+
+
 @contextmanager
 def replacement(path: Path) -> Iterator[Path]:
     """A new file next to `path`, readable by its owner only, that replaces it when all of it is on disk.

@@ -222,7 +222,12 @@ def send(
 
 
 def get(
-    url: str, *, headers: Mapping[str, str], credential: Credential | None = None, timeouts: Timeouts
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    credential: Credential | None = None,
+    timeouts: Timeouts,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> HttpResponse:
     """Ask for a file and follow redirects, never from https to http. Any status is returned.
 
@@ -235,7 +240,14 @@ def get(
         if credential is not None and _may_see_token(parts, parse_url(credential.url)):
             sent["Authorization"] = f"Bearer {credential.token}"
         response = send(
-            "GET", url, where=shown(url), headers=sent, timeouts=timeouts, deadline_s=deadline_s, proxied=True
+            "GET",
+            url,
+            where=shown(url),
+            headers=sent,
+            timeouts=timeouts,
+            stopped=stopped,
+            deadline_s=deadline_s,
+            proxied=True,
         )
         location = response.header("Location")
         if response.status not in _REDIRECTS or not location:

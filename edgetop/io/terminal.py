@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import subprocess
 import sys
 import termios
 from collections.abc import Iterator, Mapping
@@ -178,6 +177,8 @@ class TerminalGuard:
     """
 
     def __init__(self, fd: int = 1) -> None:
+        import subprocess  # noqa: PLC0415 - every start imports this module, and few open a screen
+
         self._process: subprocess.Popen[bytes] | None = None
         try:
             self._process = subprocess.Popen(

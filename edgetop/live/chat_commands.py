@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -73,6 +74,12 @@ def with_setting(sampling: SamplingSettings, argument: str) -> SamplingSettings:
 
 LOAD_FILE_BYTES = 2**18
 """More text than this fits into no context that such a device holds."""
+
+COMMAND_NAMES = (
+    "help", "model", "system", "set", "clear", "retry", "edit", "undo", "continue", "reload", "load", "copy", "save",
+    "open", "stats", "quit",
+)  # fmt: skip
+"""What can be typed on the screen or in lines."""
 
 BUSY = "The model is still answering; Ctrl+C stops it."
 _BINARY_SHARE = 0.1
@@ -174,6 +181,10 @@ class Chat(ABC):
         """Append a piece of the reply."""
 
     @abstractmethod
+    def turn_into_reasoning(self) -> None:
+        """What was shown of the reply was reasoning."""
+
+    @abstractmethod
     def end_reasoning(self, summary: str) -> None:
         """The reasoning has ended; `summary` says how long it was."""
 
@@ -192,6 +203,9 @@ class Chat(ABC):
         """Show what the engine reports."""
         match event:
             case Tokens():
+                if event.reasoned_before:
+                    self.turn_into_reasoning()
+                    self._reasons = True
                 if event.part == "answer":
                     self._end_reasoning()
                 self._reasons = event.part == "reasoning"
@@ -264,7 +278,9 @@ class Chat(ABC):
             case "stats":
                 self.note(self._stats())
             case _:
-                self.note(f"There is no command /{name}; /help lists them. Two slashes begin a prompt with one.")
+                close = difflib.get_close_matches(name, COMMAND_NAMES, n=1)
+                meant = f"did you mean /{close[0]}? " if close else ""
+                self.note(f"There is no command /{name}; {meant}/help lists them. Two slashes begin a prompt with one.")
                 return False
         return True
 
@@ -381,10 +397,15 @@ class Chat(ABC):
         self.note(told)
 
     def _load_named(self, name: str) -> None:
-        from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only when asked for
+        if not name.startswith("hf:"):
+            self._load_found(lambda: self.live.find_model(name))
+            return
+        self.note(f"Looking for {name} ...")
+        self.live.download(name, self.note, self._load_found)
 
+    def _load_found(self, find: Callable[[], Path]) -> None:
         try:
-            path = resolve(name, folders=self.live.options.model_folders)
+            path = find()
         except EdgetopError as error:
             self.note_with_hint(error.what, error.hint)
         else:

@@ -6,6 +6,7 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -25,9 +26,10 @@ from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Record
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
-from edgetop.inference.catalog import remember_model
+from edgetop.inference.catalog import find_model, remember_model
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
+from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
 from edgetop.inference.protocol import Hello, Report
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.conversation import Conversation, Notice, Phase
@@ -45,6 +47,7 @@ from edgetop.telemetry.model_processes import descendants
 from edgetop.telemetry.registry import Inventory, PowerChoice, elsewhere, take_inventory
 
 if TYPE_CHECKING:
+    from edgetop.io.hub import DownloadProgress
     from edgetop.live.tuned import TunedModel
 
 
@@ -94,6 +97,12 @@ class BackgroundPrediction:
         except (EdgetopError, OSError, ValueError, ArithmeticError):
             return None  # a model that the engine has loaded is not given up because we cannot read it
 
+
+_Download = tuple[Future[Path], threading.Event, Callable[[str], None], Callable[[Callable[[], Path]], None]]
+"""What comes of it, what stops it, who is told of its progress and of its end."""
+
+DOWNLOAD_SAID_US = 10 * US_PER_S
+"""How often the progress of a download is said."""
 
 IDLE_PHASES: frozenset[Phase] = frozenset({"ready", "no_model", "dead"})
 """The engine has nothing to do."""
@@ -180,7 +189,7 @@ class LiveSession(RecordedSession):
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
         )
         # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
-        super().__init__(recorder, store, threads=3)
+        super().__init__(recorder, store, threads=4)
         self._prediction = BackgroundPrediction(self._background, self._predict)
         self.conversation = self._conversation = Conversation(
             start_engine=self._next_engine,
@@ -190,6 +199,11 @@ class LiveSession(RecordedSession):
             sampling=options.sampling,
             on_load=self._prediction.begin if self._predicts else lambda _name: None,
         )
+        self._download: _Download | None = None
+        self._download_words = ""
+        self._download_said_us = 0
+        self._of_store: tuple[str | None, SamplingSettings] | None = None
+        """System prompt and sampling that came with the model."""
         self._last_idle: Future[Event | None] | None = None
         self.pulse = SyncPulse() if options.sync_pulse else None
         if self.pulse is not None:
@@ -200,8 +214,34 @@ class LiveSession(RecordedSession):
         self._recovery: Future[list[RecoveredJournal]] | None = self._background.submit(store.recover)
 
     def settings_for(self, path: Path) -> EngineSettings:
-        """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default."""
+        """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default.
+
+        What a model of Ollama's brings for system prompt and sampling is taken over as well, and said.
+        """
+        engine = self._tuned_settings(path)
+        model, conversation = ollama_model(path), self.conversation
+        if self._of_store == (conversation.system, conversation.sampling):
+            conversation.system, conversation.sampling = self.options.system, self.options.sampling
+        self._of_store = None
+        if model is None:
+            return engine
+        adapts = self.options.engine_name.startswith(SERVER_ENGINE)
+        brought = store_settings(
+            model,
+            system=conversation.system,
+            sampling=conversation.sampling,
+            left_open=self.options.left_open,
+            adapts=adapts,
+        )
+        conversation.system, conversation.sampling = self._of_store = brought.system, brought.sampling
+        if brought.words:
+            self._listener(Notice(text=f"{model.name} (Ollama): {brought.words}"))
+        lora = (*engine.lora, *(str(file) for file in model.adapters)) if adapts else engine.lora
+        return replace(engine, n_ctx=brought.n_ctx or engine.n_ctx, lora=lora)
+
+    def _tuned_settings(self, path: Path) -> EngineSettings:
         self.tuned = None
+        path = weights_of(path)
         header = self.session.header
         if not self.options.left_open or header is None:
             return self.options.engine
@@ -216,6 +256,42 @@ class LiveSession(RecordedSession):
         if self.tuned is None:
             return self.options.engine
         return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
+
+    def find_model(self, name: str) -> Path:
+        """The model of a name, for `Conversation.load`. Raises ModelError."""
+        return find_model(name, folders=self.options.model_folders)
+
+    def download(self, name: str, say: Callable[[str], None], done: Callable[[Callable[[], Path]], None]) -> None:
+        """Find or download a model while the session goes on; `done` gets what gives its path, or raises.
+
+        A download under way is stopped, as it is at the end of the session; what has come of it is kept.
+        """
+        self._stop_download()
+        stopped = threading.Event()
+
+        def report(progress: DownloadProgress) -> None:
+            self._download_words = progress.words
+
+        found = self._background.submit(
+            find_model, name, folders=self.options.model_folders, report=report, stopped=stopped.is_set
+        )
+        self._download = (found, stopped, say, done)
+
+    def _stop_download(self) -> None:
+        if self._download is not None:
+            self._download[1].set()
+            self._download = None
+
+    def _follow_download(self) -> None:
+        if self._download is None:
+            return
+        found, _, say, done = self._download
+        if found.done():
+            self._download = None
+            done(found.result)
+        elif self._download_words and monotonic_us() >= self._download_said_us + DOWNLOAD_SAID_US:
+            self._download_said_us = monotonic_us()
+            say(self._download_words)
 
     def pump(self, wait_s: float = 0.0) -> None:
         """Process reports and readings, waiting at most `wait_s` for the first report."""
@@ -235,6 +311,7 @@ class LiveSession(RecordedSession):
     def check(self) -> None:
         """Report trouble with the engine and the recording, and what an earlier edgetop left."""
         self._report_recovered()
+        self._follow_download()
         self.conversation.check()
         super().check()
 
@@ -259,6 +336,7 @@ class LiveSession(RecordedSession):
 
         Raises StoreError when the session can be written nowhere.
         """
+        self._stop_download()
         self.conversation.end_turn()
         if self.pulse is not None:
             self.pulse.stop()
@@ -277,9 +355,9 @@ class LiveSession(RecordedSession):
     def _record(self, record: Record) -> None:
         self.recorder.record(record)
         if isinstance(record, TurnFinished) and record.generated_tokens and self._remembers:
-            loaded = self.conversation.model
-            if loaded is not None:
-                self._background.submit(remember_model, Path(loaded.model.path))
+            source = self.conversation.source
+            if source is not None:
+                self._background.submit(remember_model, source)
         if not isinstance(record, ModelLoaded):
             return
         if self._predicts:

@@ -21,13 +21,13 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
 from edgetop.inference.child_process import WorkerExit
 from edgetop.inference.client import EngineProcess
+from edgetop.inference.model_stores import weights_of
 from edgetop.inference.protocol import (
     ChatMessage,
     ChoicesScored,
     Choose,
     Generate,
     Hello,
-    Load,
     LoadFailed,
     LoadProgress,
     Log,
@@ -38,6 +38,7 @@ from edgetop.inference.protocol import (
     ScoreFailed,
     TextScored,
     Waiting,
+    load_of,
 )
 from edgetop.io.log import log
 from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, UNDONE, ChatHistory
@@ -121,9 +122,15 @@ class Conversation:
         self.model, self.load_fraction = None, 0.0
         self.phase = "loading"
         self._mark_progress()
+        weights = weights_of(path)
         self._event("model_loading", path.name)
-        self._on_load(path)
-        self.engine.send(Load(path=str(path), settings=settings))
+        self._on_load(weights)
+        self.engine.send(load_of(weights, settings))
+
+    @property
+    def source(self) -> Path | None:
+        """What was asked to be loaded last: a model file, or a manifest that names one."""
+        return self._path
 
     def reload(self) -> None:
         """Start the engine again with the model it had; the messages stay."""

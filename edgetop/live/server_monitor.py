@@ -214,7 +214,11 @@ class MonitoredServer:
         """Poll the server, unless it is not due yet."""
         if self.poller is None or time.monotonic() < self._due_s:
             return
-        result = self.last_poll = self._with_engines(self.poller.poll())
+        result = self._with_engines(self.poller.poll())
+        if self.poller.was_stopped and self.last_poll is not None:
+            # The end of the watch cut it short: what was known of the server still holds.
+            return
+        self.last_poll = result
         if result.state in {"silent", "refuses", "needs_key"}:
             self._due_s = time.monotonic() + BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)]
             self._failures += 1

@@ -219,11 +219,11 @@ def _engine_facts(load: LoadEntry) -> list[tuple[str, str]]:
         ("ubatch", _number(chosen.n_ubatch)),
         ("GPU layers", _number(chosen.n_gpu_layers)),
         ("layers", "; ".join(share.words(load.model.n_layer) for share in load.memory.layers)),
-        ("KV types", f"{chosen.type_k}/{chosen.type_v}"),
-        ("flash attention", chosen.flash_attention),
+        ("KV types", f"{chosen.type_k}/{chosen.type_v}" if chosen.type_k else NOT_AVAILABLE),
+        ("flash attention", chosen.flash_attention or NOT_AVAILABLE),
         *((flag, value) for flag, value in chosen.flags.items() if flag != "--flash-attn"),
-        ("load mode", chosen.load_mode),
-        ("full context", chosen.full_context),
+        ("load mode", chosen.load_mode or NOT_AVAILABLE),
+        ("full context", chosen.full_context or NOT_AVAILABLE),
         ("template arguments", ", ".join(f"{name}={value}" for name, value in chosen.template_args.items())),
     ]
 

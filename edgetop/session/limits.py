@@ -154,7 +154,8 @@ def limit_of_machine(prediction: Prediction | None, traffic: Traffic, tokens_per
     expected = prediction.decode_tokens_per_s
     as_expected = expected is not None and tokens_per_s is not None and tokens_per_s >= expected.low
     if use >= MEMORY_BOUND_USE or (as_expected and prediction.limited_by == "memory-bandwidth"):
-        text = f"Memory-bound: {use * 100:.0f} % of the memory bandwidth is used."
+        # More than was measured for this machine means that it was measured too low, as in a moment of other load.
+        text = f"Memory-bound: {f'{use * 100:.0f} %' if use <= 1 else 'all'} of the memory bandwidth is used."
         return Limit("memory-bandwidth", text, LIGHTER)
     if as_expected and prediction.limited_by == "compute":
         text = f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used."

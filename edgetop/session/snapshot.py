@@ -20,7 +20,7 @@ from edgetop.session.energy import PowerNow, energy_of
 from edgetop.session.limits import BOUNDS, UNKNOWN, Limit, limit_between
 from edgetop.session.session import Session
 from edgetop.session.summary import add_up, summary_of
-from edgetop.session.turn import Turn, TurnProgress, recent_tokens_per_s
+from edgetop.session.turn import Turn, TurnProgress, recent_tokens_per_s, server_words
 from edgetop.session.watch import is_watch, recent_rate, watch_energy_of, watch_figures
 
 Phase = Literal["starting", "loading", "no_model", "ready", "prefill", "decode", "dead", "ended"]
@@ -60,6 +60,8 @@ class TurnView(Struct, frozen=True, kw_only=True):
     """Since it was submitted, or in all."""
     counted: bool = True
     """False while a server has not said how many tokens its chunks hold: `figures` then counts chunks."""
+    server: str = ""
+    """What a server says of its speed itself, once it has ended; empty for an engine of our own."""
 
 
 class MemoryView(Struct, frozen=True, kw_only=True):
@@ -130,7 +132,7 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
         t_us=t_us,
         phase=_phase(session, turn, load, t_us),
         load=load,
-        turn=None if turn is None or progress is None else _turn_view(turn, progress, last.figures, t_us),
+        turn=None if turn is None or progress is None else _turn_view(turn, progress, last.figures, load, t_us),
         summary=summary_of(session, sums, load, t_us),
         power=_power_of_watch(session, t_us) if watched else energy_of(session, t_us).power_at(t_us),
         readings=readings,
@@ -181,9 +183,12 @@ def _phase(session: Session, turn: Turn | None, load: ModelLoaded | None, t_us: 
     return "decode" if turn.token_t_us and turn.token_t_us[0] <= t_us else "prefill"
 
 
-def _turn_view(turn: Turn, progress: TurnProgress, figures: TurnFigures, t_us: int) -> TurnView:
+def _turn_view(
+    turn: Turn, progress: TurnProgress, figures: TurnFigures, load: ModelLoaded | None, t_us: int
+) -> TurnView:
     finished = turn.finished_at(t_us)
     until_us = t_us if finished is None else finished.t_us
+    perf = finished.perf if finished is not None and load is not None and load.engine.server else None
     recent = None if finished is not None else recent_tokens_per_s(turn.token_t_us, progress.stamps, t_us)
     return TurnView(
         number=turn.started.turn,
@@ -194,6 +199,7 @@ def _turn_view(turn: Turn, progress: TurnProgress, figures: TurnFigures, t_us: i
         prefill_done=progress.evaluated,
         prefill_total=progress.to_evaluate,
         elapsed_s=seconds(until_us - progress.submitted_us),
+        server=server_words(perf, figures.decode_tokens_per_s, figures.prefill_tokens_per_s),
     )
 
 
@@ -201,7 +207,8 @@ def _context_used(turn: Turn | None, progress: TurnProgress | None, load: ModelL
     if load is None:
         return None
     if turn is None or progress is None or turn.started.t_us < load.t_us:
-        return 0
+        # What a server holds of other conversations nobody tells.
+        return None if load.engine.server else 0
     finished = turn.finished_at(t_us)
     if finished is not None:
         return finished.context_used

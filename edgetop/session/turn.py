@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
+from edgetop.core.engine_settings import EnginePerf
 from edgetop.core.figures import TokenGaps
+from edgetop.core.format import format_rate
 from edgetop.core.records import Prefill, ReplyPart, Tokens, TurnFinished, TurnStarted
 from edgetop.core.statistics import percentile_of_pieces
 
@@ -143,6 +145,42 @@ def recent_tokens_per_s(stamps_us: Sequence[int], count: int, now_us: int) -> fl
     return min(achieved, at_best)
 
 
+DISAGREE = 0.05
+"""Share by which a rate of a server's own may differ from ours before that is marked."""
+
+
+def disagrees(ours: float | None, theirs: float | None, tokens: int) -> bool:
+    """Whether two rates of one reply differ by more than the share, and than one token more or less explains."""
+    if ours is None or theirs is None or tokens < 2:
+        return False
+    return abs(ours - theirs) > (DISAGREE + 1 / tokens) * theirs
+
+
+def server_words(perf: EnginePerf | None, decode: float | None, prefill: float | None) -> str:
+    """What a server says of a reply itself, beside our rates; `!` marks what differs by more than 5 %."""
+    if perf is None:
+        return ""
+    parts = [
+        f"{name} {format_rate(theirs)}{'!' if disagrees(ours, theirs, tokens) else ''}"
+        for name, ours, theirs, tokens in (
+            ("decode", decode, perf.decode_tokens_per_s, perf.decode_tokens),
+            ("prefill", prefill, perf.prefill_tokens_per_s, perf.prefill_tokens),
+        )
+        if theirs is not None
+    ]
+    if perf.draft_tokens and perf.draft_accepted is not None:
+        parts.append(f"{perf.draft_accepted} of {perf.draft_tokens} draft tokens accepted")
+    if perf.tokens_per_step is not None:
+        parts.append(f"{perf.tokens_per_step:.2f} tokens a step")
+    if perf.load_ms is not None and perf.load_ms >= LOAD_SHOWN_MS:
+        parts.append(f"loading {perf.load_ms / US_PER_MS:.1f} s")
+    return f"server says {', '.join(parts)}" if parts else ""
+
+
+LOAD_SHOWN_MS = 100.0
+"""A server that had its model loaded takes less to say so."""
+
+
 class Span:
     """Tokens in a row that belong to the same part of a reply."""
 
@@ -218,6 +256,9 @@ class Turn:
         self.counted = self.counted and record.counted
         self.token_t_us.extend(t_us)
         self.token_chars.extend(map(len, record.pieces))
+        if record.reasoned_before:
+            for span in self.reply:
+                span.part = "reasoning"
         if not self.reply or self.reply[-1].part != record.part:
             self.reply.append(Span(record.part))
         self.reply[-1].extend(record.pieces)

@@ -237,6 +237,7 @@ class WatchEnergy:
             left_out=self._left_out,
             generating_s=seconds(self._generating_us),
             generated_tokens=round(self._newest - self._begin),
+            at_least=any(service.counts == "running" for service in self._session.services.values()),
             prompt_tokens=prompt_tokens,
             tokens_per_s=tokens_per_s(self._counted, self._generating_us),
             energy=None if isinstance(energy, Unavailable) else energy,
@@ -440,11 +441,18 @@ def _words(missing: Unavailable) -> str:
     return f"{missing.reason}: {missing.hint}" if missing.hint else missing.reason
 
 
+def counted(figures: WatchFigures) -> str:
+    """How many tokens were generated; a lower bound is told as one."""
+    if figures.generated_tokens is None:
+        return NOT_AVAILABLE
+    return f"{'at least ' if figures.at_least else ''}{figures.generated_tokens}"
+
+
 def figure_rows(figures: WatchFigures) -> list[list[str]]:
     """The figures of a watch, each with its name."""
     rows = [
         ["watched", format_duration(figures.watched_s)],
-        ["generated", NOT_AVAILABLE if figures.generated_tokens is None else f"{figures.generated_tokens} tokens"],
+        ["generated", NOT_AVAILABLE if figures.generated_tokens is None else f"{counted(figures)} tokens"],
         ["prompts", NOT_AVAILABLE if figures.prompt_tokens is None else f"{figures.prompt_tokens} tokens"],
         ["generating", f"{format_duration(figures.generating_s)}, {format_rate(figures.tokens_per_s)} in it"],
     ]

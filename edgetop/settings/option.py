@@ -49,8 +49,8 @@ class Option(Generic[T_co]):
     """
 
     __slots__ = (
-        "_flag", "_sets", "about", "also_env", "default", "example", "flag_only", "help", "metavar", "name", "parse",
-        "section", "short",
+        "_flag", "_sets", "about", "also", "also_env", "default", "example", "flag_only", "help", "metavar", "name",
+        "parse", "section", "short",
     )  # fmt: skip
 
     def __init__(
@@ -65,6 +65,7 @@ class Option(Generic[T_co]):
         example: str = "",
         short: str = "",
         flag: str | None = None,
+        also: tuple[str, ...] = (),
         also_env: str = "",
         flag_only: bool = False,
         sets: tuple[str, ...] | None = None,
@@ -85,6 +86,8 @@ class Option(Generic[T_co]):
         self.short = short
         """A flag of one or two letters, such as -n."""
         self._flag = flag
+        self.also = also
+        """Flags by which llama.cpp's programs know it; taken, and not shown in the help."""
         self.also_env = also_env
         """A variable of other programs that switches this on when it is set and not empty."""
         self.flag_only = flag_only

@@ -134,6 +134,7 @@ CTX: Final = Option[int | None](
     "engine",
     token_count,
     "TOKENS",
+    also=("-c", "--ctx-size"),
     sets=("n_ctx",),
     help="context length, such as 4096 or 4k (default: chosen from model and memory)",
     about="Tokens of prompt and answers together that the model can hold. The KV cache grows with it: `edgetop "
@@ -145,6 +146,7 @@ THREADS: Final = Option[int | None](
     "engine",
     integer(1, THREADS_MAX),
     "N",
+    also=("-t",),
     sets=("n_threads",),
     help="threads for decoding (default: available physical cores)",
     about="Decoding is bound by memory bandwidth, so more threads than physical cores make it slower. `edgetop "
@@ -156,6 +158,7 @@ THREADS_BATCH: Final = Option[int | None](
     "engine",
     integer(1, THREADS_MAX),
     "N",
+    also=("-tb",),
     sets=("n_threads_batch",),
     help="threads for prefill (default: as for decoding)",
     about="Prefill is bound by computing, so it may gain from more threads than decoding does.",
@@ -166,6 +169,7 @@ GPU_LAYERS: Final = Option[int | None](
     "engine",
     integer(0, 10_000),
     "N",
+    also=("-ngl", "--n-gpu-layers"),
     sets=("n_gpu_layers",),
     help="layers to offload to an accelerator, 0 for none (default: all)",
     about="Needs a llama.cpp that was built for the accelerator; `edgetop doctor` says whether it was.",
@@ -432,11 +436,12 @@ MODEL: Final = Option[str | None](
     text,
     "MODEL",
     short="-m",
+    also=("-hf", "--hf-repo"),
     help="a GGUF file, a name from `edgetop models`, or hf:owner/repo[:quant] (default: the last one used)",
     about="A name alone is looked for in the working folder, the folders of --model-dir, the Hugging Face "
-    "cache, llama.cpp's and LM Studio's folders and Ollama's store. hf:owner/repo[:quant] is downloaded "
-    "with huggingface_hub, which the extra `hub` brings. With --server it is the name of one of the "
-    "server's models.",
+    "cache, the stores of llama.cpp, LM Studio, Ollama, Docker, Jan, GPT4All and ramalama, and ~/models. "
+    "hf:owner/repo[:quant] is downloaded into the Hugging Face cache and verified. With --server it is the name "
+    "of one of the server's models.",
     example="phi3-q4.gguf",
 )
 
@@ -521,6 +526,7 @@ SEED: Final = Option[int | None](
     "sampling",
     integer(0, SEED_MAX),
     "N",
+    also=("-s",),
     help="seed for sampling (default: a new one for each turn, which is recorded)",
     about="With the same seed, settings and build of the engine the same prompt gets the same reply.",
     example="1",

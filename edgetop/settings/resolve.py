@@ -288,14 +288,14 @@ def _fields(settings: Settings, section: Section) -> dict[str, object]:
 
 
 def left_open(settings: Settings) -> frozenset[str]:
-    """Fields of EngineSettings that neither a flag, nor the environment, nor the configuration file chose a value for.
+    """Fields of EngineSettings and SamplingSettings, and `system`, that nobody chose a value for.
 
-    `edgetop tune` can find a better default for some of them.
+    `edgetop tune` can find a better default for some of them, and models of Ollama's bring their own.
     """
     chosen, default = set[str](), set[str]()
     for option in options.OPTIONS:
-        if option.section == "engine":
-            (default if settings.origin(option) == DEFAULT else chosen).update(option.sets)
+        if option.section in {"engine", "sampling"}:
+            (default if settings.origin(option) == DEFAULT else chosen).update(option.sets or (option.name,))
     if chosen & {"type_k", "type_v"}:
         # Tuned together, since few pairs of unlike types are fast.
         chosen |= {"type_k", "type_v"}

@@ -100,6 +100,8 @@ class BaseApp(TerminalApp[ReturnType]):
             self.theme = chosen.name
         self.ending = False
         """A signal has come: nothing is to be shown any more."""
+        self.interrupted = False
+        """SIGINT has come from outside; Ctrl+C on the terminal is a key."""
         self.saved: Path | None = None
         """Where the session was saved, once it was."""
         self.key_tables = display.keys
@@ -128,14 +130,15 @@ class BaseApp(TerminalApp[ReturnType]):
         if threading.current_thread() is threading.main_thread():
             loop = asyncio.get_running_loop()
 
-            def on_signal(_number: int, _frame: FrameType | None) -> None:
+            def on_signal(number: int, _frame: FrameType | None) -> None:
                 # A terminal that accepts nothing any more blocks the loop, and with it everything that waits for it.
+                self.interrupted = self.interrupted or number == signal.SIGINT
                 grace = threading.Timer(HANGUP_GRACE_S, self._end_by_force)
                 grace.daemon = True
                 grace.start()
                 loop.call_soon_threadsafe(self._end)
 
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, on_signal)
 
     def register_all_themes(self) -> None:
@@ -154,6 +157,8 @@ class BaseApp(TerminalApp[ReturnType]):
             self.run(mouse=self._mouse)
         finally:
             saved = self.save_session()
+        if self.interrupted:
+            raise KeyboardInterrupt
         if self.failure is not None:
             if isinstance(self.failure, EdgetopError | OSError | MemoryError):
                 raise self.failure

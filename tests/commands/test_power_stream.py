@@ -204,7 +204,7 @@ def test_little_is_imported_for_it(tmp_path: Path) -> None:
     plant(tmp_path, JETSON)
     code = (
         "import sys, os; from edgetop.telemetry import registry; from edgetop import cli\n"
-        f"import edgetop.commands.power as stream; stream._tell = lambda *_: None\n"
+        f"import edgetop.commands.power as stream; stream._write_readings = lambda *_: None\n"
         f"cli.main(['power', '--stream', '--sysroot', {str(tmp_path)!r}])\n"
         "print(*sys.modules, file=sys.stderr)"
     )

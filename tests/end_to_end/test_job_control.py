@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 from collections.abc import Callable
 
 import psutil
@@ -72,8 +73,20 @@ def test_what_a_killed_screen_leaves_is_restored(open_tmux: Callable[..., Tmux],
     eventually(lambda: window.modes() == "0 0", "neither mouse nor alternate screen is left", told=window.modes)
     window.type("stty -a | grep -c -e ' -echo ' -e ' -icanon'")
     window.sees(r"(?m)^0$")
-    window.type("exit")
+    window.type("exit 0")
     assert window.exit_code() == 0
+
+
+def test_an_interrupt_from_outside_saves_and_is_exit_130(open_tmux: Callable[..., Tmux], home: IsolatedHome) -> None:
+    window = open_tmux(home.scripted(Reply(text="Paris.")))
+    window.sees("loaded in")
+    window.type("Capital?")
+    window.sees(r"Paris\.")
+    home.screen().send_signal(signal.SIGINT)
+    assert window.exit_code() == 130
+    assert "edgetop: interrupted" in window.text
+    assert "Traceback" not in window.text
+    home.only_session()
 
 
 def test_the_screen_belongs_to_the_terminal_wherever_errors_go(

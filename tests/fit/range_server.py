@@ -61,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range", "")
         total = self.served.total or str(len(body))
         if self.served.ranges and wanted:
-            first, last = (int(number) for number in wanted.removeprefix("bytes=").split("-"))
+            first, last = (int(number or total) for number in wanted.removeprefix("bytes=").split("-"))
             if first >= len(body):
                 self.status(416)
                 return

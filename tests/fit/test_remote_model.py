@@ -377,7 +377,7 @@ def test_a_repository_that_is_hidden_or_not_there_is_told(server: RangeServer) -
     assert "HF_TOKEN" in told.hint
     assert "does not name a repository" in refusal("hf:owner").what
     assert (
-        "HF_TOKEN is not a token"
+        "HF_TOKEN holds no token"
         in refusal("hf:owner/model", HF_ENDPOINT=server.url, HF_TOKEN=f"{TOKEN}\n{TOKEN}").what
     )
 

@@ -5,14 +5,15 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from edgetop.core import model_names
+from edgetop.core.engine_settings import SamplingSettings
 from edgetop.core.errors import ModelError
-from edgetop.inference import catalog
-from edgetop.inference.catalog import FoundModel, ScanLimits, SearchRoot, find_models, gguf_files, resolve
+from edgetop.inference import catalog, model_stores
+from edgetop.inference.catalog import FoundModel, find_model, find_models, problem_of, resolve
+from edgetop.inference.model_stores import DEMO_PACKAGE, ScanLimits, SearchRoot, demo_roots, gguf_files, store_settings
 from edgetop.io.model_file import read_model_header
 from tests.support.gguf_files import small_gguf
 
@@ -43,10 +44,10 @@ def names(found: list[FoundModel]) -> list[tuple[str, str]]:
     return [(each.name, each.origin) for each in found]
 
 
-def hugging_face_model(hub_cache: Path, repo: str, file: str) -> Path:
+def hugging_face_model(hub_cache: Path, repo: str, file: str, revision: str = "rev1") -> Path:
     folder = hub_cache / f"models--{repo.replace('/', '--')}"
-    blob = model(folder / "blobs" / "0123abcd")
-    snapshot = folder / "snapshots" / "rev1" / file
+    blob = model(folder / "blobs" / f"{revision}-{file}")
+    snapshot = folder / "snapshots" / revision / file
     snapshot.parent.mkdir(parents=True, exist_ok=True)
     snapshot.symlink_to(os.path.relpath(blob, snapshot.parent))
     return snapshot
@@ -147,9 +148,8 @@ def test_a_split_model_is_one_and_says_which_part_it_lacks(home: Path) -> None:
         resolve("torn", folders=[home / "m"], environment=environment(home))
 
 
-def test_projectors_hidden_folders_and_the_same_file_twice_are_left_out(home: Path) -> None:
+def test_hidden_folders_and_the_same_file_twice_are_left_out(home: Path) -> None:
     model(Path("a.gguf"))
-    model(Path("mmproj-a-f16.gguf"))
     model(Path(".venv/lib/b.gguf"))
     Path("again.gguf").symlink_to("a.gguf")
     assert [each.name for each in find_models((), environment(home))] == ["a"]
@@ -209,14 +209,14 @@ def test_without_a_name_the_last_used_model_comes_before_the_demo(home: Path, mo
     last, demo = model(home / "last.gguf"), model(home / "demo/d.gguf")
     with pytest.raises(ModelError, match="no model was named"):
         resolve(None)
-    monkeypatch.setattr(catalog, "demo_roots", lambda: [catalog.SearchRoot(demo.parent, "demo", depth=1)])
+    monkeypatch.setattr(catalog, "demo_roots", lambda: [SearchRoot(demo.parent, "demo", depth=1)])
     assert resolve(None, last_used=last) == last
     assert resolve(None, last_used=home / "gone.gguf") == demo
     assert names(find_models((), environment(home))) == [("d", "demo")]
 
 
 def test_the_demo_s_package_is_found_without_being_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / catalog.DEMO_PACKAGE
+    package = tmp_path / DEMO_PACKAGE
     file = model(package / "m.gguf")
     (package / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -225,7 +225,7 @@ def test_the_demo_s_package_is_found_without_being_imported(tmp_path: Path, monk
     # Without __init__.py it yields to a package of that name further down the path, as where the demo is installed.
     monkeypatch.setattr(sys, "path", [str(tmp_path)])
     importlib.invalidate_caches()
-    assert file in [root.folder / "m.gguf" for root in catalog.demo_roots()]
+    assert file in [root.folder / "m.gguf" for root in demo_roots()]
 
 
 def test_the_last_model_is_remembered_while_it_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,53 +272,127 @@ def test_what_names_no_repository_is_refused(home: Path, text: str) -> None:
         resolve(text, environment=environment(home))
 
 
-def test_a_model_in_the_cache_is_not_downloaded_again(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+def test_a_model_in_the_cache_is_not_downloaded_again(home: Path) -> None:
     here = hugging_face_model(home / ".cache/huggingface/hub", "owner/repo", "m-Q4_0.gguf")
-    assert resolve("hf:Owner/repo:q4_0", environment=environment(home)) == here
-    with pytest.raises(ModelError) as refused:
-        resolve("hf:owner/repo:q8_0", environment=environment(home))
-    assert "edgetop[hub]" in refused.value.hint
+    offline = environment(home, HF_HUB_OFFLINE="1")
+    assert resolve("hf:Owner/repo:q4_0", environment=offline) == here
+    with pytest.raises(ModelError, match="HF_HUB_OFFLINE"):
+        resolve("hf:owner/repo:q8_0", environment=offline)
 
 
-def fake_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[str] | Exception) -> list[str]:
-    downloaded: list[str] = []
-
-    def list_repo_files(_repo: str) -> list[str]:
-        if isinstance(files, Exception):
-            raise files
-        return files
-
-    def download(_repo: str, file: str) -> str:
-        downloaded.append(file)
-        return str(tmp_path / file)
-
-    module = ModuleType("huggingface_hub")
-    module.utils = SimpleNamespace(disable_progress_bars=lambda: None)  # type: ignore[attr-defined]
-    module.HfApi = lambda: SimpleNamespace(list_repo_files=list_repo_files)  # type: ignore[attr-defined]
-    module.hf_hub_download = download  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
-    return downloaded
+@pytest.mark.parametrize("main", ["old", "new"])
+def test_of_two_revisions_the_one_that_main_names_is_loaded(home: Path, main: str) -> None:
+    hub = home / ".cache/huggingface/hub"
+    for revision in ("old", "new"):
+        hugging_face_model(hub, "owner/repo", "m-Q4_0.gguf", revision)
+    hugging_face_model(hub, "owner/repo", "only-old-Q8_0.gguf", "old")
+    refs = hub / "models--owner--repo/refs"
+    refs.mkdir()
+    (refs / "main").write_text(main)
+    found = find_models((), environment(home))
+    assert sorted((each.name, each.repo, each.revision) for each in found) == [
+        ("m-Q4_0", "owner/repo", main), ("only-old-Q8_0", "owner/repo", "old"),
+    ]  # fmt: skip
+    assert resolve("hf:owner/repo:q4_0", environment=environment(home)).parent.name == main
+    assert resolve("owner/repo/m-Q4_0", environment=environment(home)).parent.name == main
+    assert found[0].where == f"Hugging Face owner/repo {found[0].revision}"
 
 
-def test_all_parts_of_a_split_model_are_downloaded(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    downloaded = fake_hub(monkeypatch, tmp_path, FILES)
-    path = resolve("hf:owner/repo:Q8_0", environment=environment(home))
-    assert path == tmp_path / "m-Q8_0-00001-of-00002.gguf"
-    assert downloaded == FILES[3:5]
+MODEL_LAYER: dict[str, object] = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{DIGEST}"}
 
 
-def test_a_download_that_fails_says_why_in_one_line(
-    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_all_names_of_one_blob_are_listed_and_no_tag_means_latest(home: Path) -> None:
+    store = home / ".ollama/models"
+    names_given = ["library/a/latest", "library/a/1b", "library/b/latest", "someone/c/latest"]
+    for name in names_given:
+        ollama_model(store, f"registry.ollama.ai/{name}", [MODEL_LAYER])
+    blob = model(store / f"blobs/sha256-{DIGEST}")
+    found = find_models((), environment(home))
+    assert [each.name for each in found] == ["a:1b", "a:latest", "b:latest", "someone/c:latest"]
+    assert {each.path for each in found} == {blob}
+    for text, name in (("a", "library/a/latest"), ("a:1b", "library/a/1b"), ("A", "library/a/latest"),
+                       ("someone/c", "someone/c/latest"), ("ollama:b", "library/b/latest")):  # fmt: skip
+        assert find_model(text, environment=environment(home)) == store / "manifests/registry.ollama.ai" / name
+        assert resolve(text, environment=environment(home)) == blob
+
+
+def test_a_name_in_ollama_s_store_without_its_file_says_so(home: Path) -> None:
+    ollama_model(home / ".ollama/models", "registry.ollama.ai/library/gone/latest", [MODEL_LAYER])
+    (found,) = find_models((), environment(home))
+    assert problem_of(found) == "its file is missing: ollama pull gone:latest"
+
+
+def test_what_comes_with_a_model_of_ollama_s_is_used_as_far_as_it_was_left_open(home: Path) -> None:
+    store = home / ".ollama/models"
+    parameters = {
+        "stop": ["<|end|>"], "temperature": 0.1, "num_ctx": 1024, "num_predict": -1, "top_k": 10**400, "mirostat": 2,
+    }  # fmt: skip
+    layers = [MODEL_LAYER]
+    blob = model(store / f"blobs/sha256-{DIGEST}")
+    for digit, kind, content in (("1", "system", "You are Mario."), ("2", "params", json.dumps(parameters)),
+                                 ("3", "template", "{{ .Prompt }}"), ("4", "adapter", "GGUF")):  # fmt: skip
+        (blob.parent / f"sha256-{digit * 64}").write_text(content)
+        layers.append({"mediaType": f"application/vnd.ollama.image.{kind}", "digest": f"sha256:{digit * 64}"})
+    ollama_model(store, "registry.ollama.ai/library/mario/latest", layers)
+    mario = model_stores.ollama_model(find_model("mario", environment=environment(home)))
+    assert mario is not None
+    every = {"system", "stop", "temperature", "n_ctx", "max_tokens", "top_k"}
+    sampling = SamplingSettings(max_tokens=5)
+    brought = store_settings(mario, system=None, sampling=sampling, left_open=every, adapts=False)
+    assert (brought.system, brought.n_ctx) == ("You are Mario.", 1024)
+    assert brought.sampling == SamplingSettings(stop=("<|end|>",), temperature=0.1)
+    assert brought.words == (
+        "used: its system prompt, stop ['<|end|>'], temperature 0.1, num_ctx 1024, num_predict -1; not used: top_k, "
+        "mirostat, its adapter (needs --engine llama-server), its template (the file's own is used)"
+    )
+    chosen = store_settings(mario, system="Be brief.", sampling=sampling, left_open={"top_k"}, adapts=True)
+    assert (chosen.system, chosen.sampling, chosen.n_ctx) == ("Be brief.", sampling, None)
+
+
+def test_other_programs_stores_are_searched(home: Path) -> None:
+    pointed, downloads = home / "studio", home / "downloads"
+    (home / ".lmstudio-home-pointer").parent.mkdir(parents=True, exist_ok=True)
+    (home / ".lmstudio-home-pointer").write_text(f"{pointed}\n")
+    pointed.mkdir()
+    (pointed / "settings.json").write_text(json.dumps({"downloadsFolder": str(downloads)}))
+    model(pointed / "models/p/m/pointed.gguf")
+    model(downloads / "p/m/chosen.gguf")
+    model(home / "models/mine.gguf")
+    model(home / "llama/of-router.gguf")
+    support = home / ("Library/Application Support" if sys.platform == "darwin" else ".local/share")
+    model(support / "Jan/data/llamacpp/models/Jan-v3/model.gguf")
+    model(support / "nomic.ai/GPT4All/mini.gguf")
+    model(home / ".local/share/ramalama/store/hf/owner/name/snapshots/sha256-1/tiny.gguf")
+    docker = home / ".docker/models"
+    blob = docker / f"blobs/sha256/{DIGEST}"
+    model(blob)
+    blob.write_bytes(b"GGUF")
+    index = {"models": [{"id": "sha256:1", "tags": ["ai/smollm2:latest"], "files": [f"sha256:{DIGEST}"]}]}
+    (docker / "models.json").write_text(json.dumps(index))
+    chosen = environment(home, LLAMA_ARG_MODELS_DIR=str(home / "llama"))
+    assert sorted(names(find_models((), chosen))) == [
+        ("Jan-v3", "Jan"), ("ai/smollm2:latest", "Docker"), ("chosen", "LM Studio"), ("mine", "configured folder"),
+        ("mini", "GPT4All"), ("of-router", "llama.cpp"), ("pointed", "LM Studio"), ("tiny", "ramalama"),
+    ]  # fmt: skip
+    assert resolve("ai/smollm2", environment=chosen) == blob
+    legacy = hugging_face_model(home / "legacy", "o/r", "old.gguf")
+    assert resolve("old", environment=environment(home, HUGGINGFACE_HUB_CACHE=str(home / "legacy"))) == legacy
+
+
+def test_each_place_has_a_budget_of_its_own_and_what_was_left_out_is_said(
+    home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fake_hub(monkeypatch, tmp_path, OSError("404 \x1b[31mnot found\nRequest ID: 1"))
-    with pytest.raises(ModelError) as refused:
-        resolve("hf:owner/repo", environment=environment(home))
-    assert refused.value.what == "cannot download owner/repo: 404 ␛[31mnot found"
-    fake_hub(monkeypatch, tmp_path, FILES)
-    with pytest.raises(ModelError, match="no quantization Q2_K") as refused:
-        resolve("hf:owner/repo:Q2_K", environment=environment(home))
-    assert "m-Q4_K_M.gguf" in refused.value.hint
+    monkeypatch.setattr(catalog, "ScanLimits", lambda: ScanLimits(seconds=600, entries=10))
+    for number in range(20):
+        model(Path(f"{number:02}.txt"))
+    model(Path("z.gguf"))
+    kept = model(home / ".lmstudio/models/p/m/kept.gguf")
+    left_out: list[str] = []
+    assert [each.path for each in find_models((), environment(home), left_out=left_out)] == [kept]
+    assert left_out == [str(Path.cwd())]
+    assert resolve("z", environment=environment(home)) == Path.cwd() / "z.gguf", "found without a search"
+    with pytest.raises(ModelError, match=r"the search of .* was given up"):
+        resolve("y", environment=environment(home))
 
 
 def test_a_header_that_cannot_be_read_has_a_reason(tmp_path: Path) -> None:

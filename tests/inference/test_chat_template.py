@@ -10,6 +10,9 @@ from edgetop.inference.chat_template import (
     SpecialTokens,
     TemplateArgs,
     TemplateError,
+    TemplateLimitError,
+    TemplateRenderer,
+    TemplateStoppedError,
     choose_format,
 )
 from edgetop.inference.protocol import ChatMessage
@@ -65,7 +68,74 @@ def test_a_template_without_system_messages_gets_them_with_the_first_question() 
     form = choose(NO_SYSTEM)
     assert form.source == "model"
     assert "no system message" in form.note
-    assert form.prompt((SYSTEM, QUESTION)) == "<s>[user]Be brief.\n\nHi[assistant]"
+    assert form.prompt((SYSTEM, QUESTION)) == "<s>[user]Be brief.\nHi[assistant]"
+
+
+PHI_3 = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '<|user|>' + message['content'] "
+    "+ '<|end|><|assistant|>' }}{% elif message['role'] == 'assistant' %}{{ message['content'] + '<|end|>' }}"
+    "{% endif %}{% endfor %}"
+)
+SMOLVLM = (
+    "<|im_start|>{% for message in messages %}{{ message['role'] | capitalize }}: {% for line in message['content'] %}"
+    "{% if line['type'] == 'text' %}{{ line['text'] }}{% endif %}{% endfor %}<end_of_utterance>{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+NEEDS_SYSTEM = (
+    "{% if messages[0].role != 'system' %}{{ raise_exception('A system message is required') }}{% endif %}" + TEMPLATE
+)
+
+
+def test_a_template_that_leaves_the_system_message_out_without_a_word_is_found_by_rendering() -> None:
+    form = choose(PHI_3)
+    assert form.note == "The template has no system message: it is put before the first one of the user."
+    assert form.prompt((SYSTEM, QUESTION)) == "<s><|user|>Be brief.\nHi<|end|><|assistant|>"
+    assert form.prompt((QUESTION,)) == "<s><|user|>Hi<|end|><|assistant|>"
+
+
+def test_a_template_that_takes_content_as_a_list_gets_one() -> None:
+    form = choose(SMOLVLM)
+    assert (form.source, form.note) == ("model", "The template takes content as a list.")
+    assert form.prompt((SYSTEM, QUESTION)) == (
+        "<|im_start|>System: Be brief.<end_of_utterance>User: Hi<end_of_utterance>Assistant:"
+    )
+
+
+def test_a_template_that_wants_a_system_message_gets_an_empty_one() -> None:
+    form = choose(NEEDS_SYSTEM)
+    assert "wants a system message" in form.note
+    assert form.prompt((QUESTION,)) == "<s>[system][user]Hi[assistant]"
+    assert form.prompt((SYSTEM, QUESTION)) == "<s>[system]Be brief.[user]Hi[assistant]"
+
+
+def test_a_template_that_changes_the_case_works() -> None:
+    form = choose("{% for m in messages %}{{ m.content | upper }}{% endfor %}")
+    assert (form.source, form.note) == ("model", "")
+
+
+def test_a_template_that_takes_too_long_is_not_tried_in_other_ways() -> None:
+    asked: list[str] = []
+
+    def slow(template: str, _variables: dict[str, Any]) -> str:
+        asked.append(template)
+        raise TemplateLimitError("it took longer than 2 s or more memory than it may")
+
+    form = choose_format(template=TEMPLATE, named=None, wanted_name=None, tokens=TOKENS, args={}, render=slow)
+    assert form.source == "fallback"
+    assert "took longer than 2 s" in form.note
+    assert len(asked) == 1
+
+
+def test_a_template_can_be_stopped_while_it_renders() -> None:
+    renderer = TemplateRenderer(time_s=600)
+    renderer.stopped = lambda: True
+    try:
+        with pytest.raises(TemplateStoppedError):
+            renderer.render("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", {})
+        renderer.stopped = lambda: False
+        assert renderer.render("again", {}) == "again"
+    finally:
+        renderer.close()
 
 
 @pytest.mark.parametrize("broken", ["{% for %}", "{{ raise_exception('no') }}", "nothing of the message"])

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.records import ReplyPart, Tokens
-from edgetop.inference.chat_template import REASONING_TAGS, opened_reasoning
+from edgetop.core.records import ReplyPart, Tokens, TurnStarted
+from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, ReplyFormat, opened_reasoning
 from edgetop.inference.protocol import Report
 from edgetop.inference.reply import Piece, ReplyBatcher, ReplyText
+from edgetop.session.turn import Turn
 
 
 def push_all(reply: ReplyText, tokens: list[bytes]) -> list[Piece]:
@@ -30,7 +33,7 @@ def test_text_survives_any_cut_into_tokens_with_one_stamp_each(text: str, cuts: 
     tokens = cut(text.encode(), cuts)
     pieces = push_all(ReplyText(), tokens)
     whole = "".join(piece.text for piece in pieces)
-    if not any(text.lstrip().startswith(marks.begin) for marks in REASONING_TAGS):
+    if not any(mark in text for form in REPLY_FORMATS for mark in form.marks):
         assert whole == text
     assert [piece.t_us for piece in pieces] == list(range(len(tokens)))
 
@@ -53,15 +56,85 @@ def test_text_that_only_began_like_a_stop_string_is_given_out_when_it_went_anoth
     assert reply.finish() == []
 
 
-@given(st.sampled_from(REASONING_TAGS), st.lists(st.integers(0, 300), max_size=40))
-def test_a_reasoning_part_is_told_apart_however_its_marks_are_cut(marks: object, cuts: list[int]) -> None:
-    chosen = next(candidate for candidate in REASONING_TAGS if candidate == marks)
-    text = f"\n{chosen.begin}\nlet me see: 2 < 3\n{chosen.end}\n\nIt is 3."
+def mark_of(form: ReplyFormat, effect: str) -> str:
+    return next(mark for mark, meant in form.marks.items() if meant == effect)
+
+
+@given(st.sampled_from(REPLY_FORMATS), st.lists(st.integers(0, 300), max_size=40))
+def test_a_reasoning_part_is_told_apart_however_its_marks_are_cut(form: ReplyFormat, cuts: list[int]) -> None:
+    begin, end = mark_of(form, "reasoning"), mark_of(form, "answer")
+    text = f"\n{begin}\nlet me see: 2 < 3\n{end}\n\nIt is 3."
     # A cut around each mark keeps reasoning and answer in tokens of their own, as tokenizers do.
-    edges = [text.index(chosen.begin), text.index(chosen.end), text.index(chosen.end) + len(chosen.end)]
+    edges = [text.index(begin), text.index(end), text.index(end) + len(end)]
     pieces = push_all(ReplyText(), cut(text.encode(), [*cuts, *edges]))
     assert part_text(pieces, "reasoning").strip() == "let me see: 2 < 3"
     assert part_text(pieces, "answer") == "It is 3."
+
+
+def tokens_of(text: str) -> list[bytes]:
+    """Tokens of a reply in which control tokens stand in ⟨⟩."""
+    tokens: list[bytes] = []
+    for part in re.split(r"(⟨[^⟩]*⟩)", text):
+        if part.startswith("⟨"):
+            tokens.append(ControlPiece(part[1:-1].encode()))
+        else:
+            tokens += [word.encode() for word in re.findall(r"\s*\S{1,3}|\s+", part)]
+    return tokens
+
+
+# The inputs and what comes of them are those of llama.cpp's tests/test-chat.cpp and tests/test-chat-parser.cpp, or of
+# models that users reported.
+THINK, END_THINK = "⟨<think>⟩", "⟨</think>⟩"
+ANALYSIS = "⟨<|channel|>⟩analysis⟨<|message|>⟩"
+COMMENTARY, FINAL = ANALYSIS.replace("analysis", "commentary"), ANALYSIS.replace("analysis", "final")
+NEXT = "⟨<|end|>⟩⟨<|start|>⟩assistant"
+PLAIN_HARMONY = "<|channel|>analysis<|message|>Hm...<|start|>assistant<|channel|>final<|message|>It is 42.<|end|>"
+COMMAND_R = "⟨<|START_THINKING|>⟩I'm\nthinking⟨<|END_THINKING|>⟩⟨<|START_RESPONSE|>⟩Hello!\nSo?⟨<|END_RESPONSE|>⟩"
+GRANITE = "Here is my thought process: Hm. Here is my response: It is 4."
+TAG_AS_TEXT = "Use the tag <think> like this </think> in HTML."
+REPLIES = {
+    "harmony": (f"{ANALYSIS}We think.{NEXT}{FINAL}It is 4.", "We think.", "It is 4."),
+    "harmony without an end of the analysis": (PLAIN_HARMONY, "Hm...", "It is 42."),
+    "harmony that begins in the final channel": (f"{FINAL}It is 4.", "", "It is 4."),
+    "harmony with a commentary": (f"{ANALYSIS}Hm.{NEXT}{COMMENTARY}I do.{NEXT}{FINAL}It is 4.", "Hm.", "I do.It is 4."),
+    "harmony with two analyses": (f"{ANALYSIS}One.{NEXT}{ANALYSIS}Two.{NEXT}{FINAL}It is 4.", "One.Two.", "It is 4."),
+    "gemma 4": ("⟨<|channel>⟩thought\nLet me think.\n⟨<channel|>⟩It is 4.", "Let me think.\n", "It is 4."),
+    "gemma 4 without a thought": ("⟨<|channel>⟩thought\n⟨<channel|>⟩It is 4.", "", "It is 4."),
+    "hunyuan": ("<think>\nLet me think.\n</think>\n<answer>\nIt is 4.\n</answer>", "Let me think.\n", "It is 4.\n"),
+    "granite": (GRANITE, "Hm. ", "It is 4."),
+    "granite, quantized": (GRANITE.replace("Here is", "Here's"), "Hm. ", "It is 4."),
+    "command r": (COMMAND_R, "I'm\nthinking", "Hello!\nSo?"),
+    "mistral": ("⟨[THINK]⟩Let me think.⟨[/THINK]⟩It is 4.", "Let me think.", "It is 4."),
+    "minimax": ("⟨<mm:think>⟩Let me think.⟨</mm:think>⟩It is 4.", "Let me think.", "It is 4."),
+    "kimi": ("⟨◁think▷⟩Let me think.⟨◁/think▷⟩It is 4.", "Let me think.", "It is 4."),
+    "a reasoning that is empty": (f"{THINK}\n\n{END_THINK}\n\nIt is 4.", "", "It is 4."),
+    "a reasoning that does not end": (f"{THINK}\nI must think", "I must think", ""),
+    "two reasonings": (f"{THINK}\nOne.{END_THINK}\nA.{THINK}\nTwo.{END_THINK}\nB.", "One.Two.", "A.B."),
+    "a tag that is text": (TAG_AS_TEXT, "", TAG_AS_TEXT),
+    "answer tags that are text": ("<answer>4</answer>", "", "<answer>4</answer>"),
+    "a control token that structures nothing": ("It is ⟨<|im_start|>⟩ 4.", "", "It is <|im_start|> 4."),
+}
+
+
+@pytest.mark.parametrize("name", REPLIES)
+def test_a_reply_of_each_format_is_told_apart(name: str) -> None:
+    text, reasoning, answer = REPLIES[name]
+    pieces = push_all(ReplyText(), tokens_of(text))
+    assert (part_text(pieces, "reasoning"), part_text(pieces, "answer")) == (reasoning, answer)
+
+
+@pytest.mark.parametrize("text", ["I must think.\n⟨</think>⟩\n\nIt is 4.", "I must think.\n</think>\n\nIt is 4."])
+def test_an_end_of_reasoning_without_a_beginning_makes_reasoning_of_what_came_before(text: str) -> None:
+    reports: list[Report] = []
+    stream = ReplyBatcher(1, reports.append)
+    turn = Turn(TurnStarted(turn=1, t_us=0, prompt="Hi"))
+    for number, token in enumerate(tokens_of(text)):
+        stream.add(number * 200_000, token)
+    stream.finish()
+    for report in reports:
+        assert isinstance(report, Tokens)
+        turn.add_tokens(report, report.t_us)
+    assert (turn.answer, turn.text) == ("It is 4.", "I must think.\nIt is 4.")
 
 
 def test_a_reasoning_part_that_the_prompt_opened_ends_at_its_mark() -> None:

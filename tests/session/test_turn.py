@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.engine_settings import EnginePerf
 from edgetop.core.figures import TokenGaps
+from edgetop.core.records import Tokens, TurnFinished, TurnStarted
 from edgetop.session.turn import (
+    Turn,
     TurnProgress,
     decode_tokens_per_s,
     first_token_s,
     prefill_tokens_per_s,
     recent_tokens_per_s,
+    server_words,
     token_gaps,
 )
 
@@ -65,3 +72,33 @@ def test_a_stall_shows_in_the_recent_rate_while_it_lasts() -> None:
     assert stalled is not None
     assert longer is not None
     assert longer < stalled < 1.0
+
+
+def test_hidden_reasoning_and_bursts_do_not_make_a_rate() -> None:
+    """Twenty tokens a second, of which the server counts a hundred more that it never showed."""
+    turn = Turn(TurnStarted(turn=1, t_us=0, prompt=""))
+    stamps = tuple(3_000_000 + 50_000 * number for number in range(20))
+    turn.add_tokens(Tokens(turn=1, t_us=stamps, pieces=("w",) * 20, counted=False), stamps)
+    turn.finished = TurnFinished(
+        turn=1, t_us=stamps[-1], stop_reason="end_of_generation", prompt_tokens=10, cached_tokens=None,
+        generated_tokens=120, hidden_tokens=100, context_used=130,
+    )  # fmt: skip
+    assert decode_tokens_per_s(turn.progress(stamps[-1])) == pytest.approx(20)
+    burst = Turn(TurnStarted(turn=1, t_us=0, prompt=""))
+    stamps = tuple(1_000_000 + 40 * number for number in range(20))
+    burst.add_tokens(Tokens(turn=1, t_us=stamps, pieces=("w",) * 20, counted=False), stamps)
+    burst.finished = replace(turn.finished, t_us=stamps[-1], generated_tokens=20, hidden_tokens=0)
+    assert decode_tokens_per_s(burst.progress(stamps[-1])) is None
+
+
+def test_a_servers_own_rate_is_marked_where_it_differs_by_more_than_five_percent() -> None:
+    perf = EnginePerf(
+        prefill_ms=100, prefill_tokens=50, decode_ms=1000, decode_tokens=100, draft_tokens=50, draft_accepted=40,
+        load_ms=2900,
+    )  # fmt: skip
+    assert server_words(perf, 99.0, 500.0) == (
+        "server says decode 100 tok/s, prefill 500 tok/s, 40 of 50 draft tokens accepted, 1.67 tokens a step, "
+        "loading 2.9 s"
+    )
+    assert "decode 100 tok/s!" in server_words(perf, 110.0, 500.0)
+    assert server_words(None, 1.0, 1.0) == ""

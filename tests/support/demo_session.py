@@ -219,7 +219,7 @@ class _StillConversation:
 
 
 class _StillRecorder:
-    kept = True
+    is_recorded = True
     trouble = ""
 
 

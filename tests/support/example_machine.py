@@ -97,7 +97,7 @@ def need_of(
     allocated: MemoryBreakdown | None = None,
     features: frozenset[str] | None = None,
 ) -> MemoryNeed | Unavailable:
-    kv_bytes = (settings.n_ctx or 0) * KV_ROW_BYTES[settings.type_k]
+    kv_bytes = (settings.n_ctx or 0) * KV_ROW_BYTES[settings.type_k or "f16"]
     return MemoryNeed(
         weights_bytes=facts.tensor_bytes if allocated is None else allocated.weights_bytes or 0,
         repack_bytes=0,
@@ -137,7 +137,7 @@ def speed_of(
     if machine.cpu is None:
         return Unavailable("nothing is known of its memory bandwidth", "measure it on the device itself")
     bandwidth = machine.cpu.bandwidth_bytes_per_s[threads].value
-    kv_bytes = depth_tokens * KV_ROW_BYTES[settings.type_k]
+    kv_bytes = depth_tokens * KV_ROW_BYTES[settings.type_k or "f16"]
     return SpeedPrediction(
         decode_tokens_per_s=figure(bandwidth / (facts.weight_bytes_per_token + kv_bytes)),
         prefill_tokens_per_s=figure(50.0),

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from msgspec.structs import replace
 
 from edgetop.core.clock import monotonic_us, seconds
 from edgetop.core.engine_settings import EngineInfo, EngineSettings
 from edgetop.core.records import ModelLoaded
-from edgetop.inference.chat_template import ChatFormat, SpecialTokens, TemplateRenderer, choose_format
+from edgetop.inference.chat_template import (
+    ChatFormat,
+    SpecialTokens,
+    TemplateRenderer,
+    TemplateStoppedError,
+    choose_format,
+)
 from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn, file_failure
 from edgetop.inference.llama.library import EngineChoice, Library, LibraryError, engine_info, import_library
 from edgetop.inference.llama.log import LibraryLog, to_reports
-from edgetop.inference.llama.model import LoadedModel, LoadError, load_model
+from edgetop.inference.llama.model import LoadedModel, LoadError, cancelled, load_model
 from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.llama.rpc import RpcServers
 from edgetop.inference.llama.turn import Generation, Measurement
@@ -62,7 +67,7 @@ class LlamaEngine:
         """Load in place of what was loaded; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self._unload()
-        failed = self._library_failure() or _unsupported(command.settings) or file_failure(Path(command.path))
+        failed = self._library_failure() or _unsupported(command.settings) or file_failure(command.file)
         if failed is not None:
             report(failed)
             return
@@ -78,7 +83,13 @@ class LlamaEngine:
             return
         for log in self._loaded.logs:
             report(log)
-        self._form = self._choose_format(self._loaded)
+        self._renderer.stopped = lambda: stop.requested
+        try:
+            self._form = self._choose_format(self._loaded)
+        except TemplateStoppedError:
+            self._unload()
+            report(cancelled())
+            return
         now_us = monotonic_us()
         report(
             ModelLoaded(
@@ -96,6 +107,7 @@ class LlamaEngine:
         if self._loaded is None or self._form is None:
             report(empty_turn(command.turn, "failed", NO_MODEL))
             return
+        self._renderer.stopped = lambda: stop.requested
         Generation(self._library, self._loaded, self._form, command, stop=stop, report=report).run()
         self._report_logs(report)
 

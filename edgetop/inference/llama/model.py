@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +13,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_choices import THREADS_MAX
-from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown, ModelInfo, default_n_ctx
-from edgetop.inference.chat_template import REASONING_TAGS
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, ModelInfo, default_n_ctx
+from edgetop.inference.chat_template import ControlPiece
 from edgetop.inference.engine import Stop
 from edgetop.inference.llama.context import Context
 from edgetop.inference.llama.library import FLASH_ATTENTION, LOAD_MODES, Handle, Library, kv_type
@@ -37,7 +38,7 @@ def model_parameters(library: Library, requested: EngineSettings) -> Any:  # noq
     """A `llama_model_params`."""
     params = library.llama_model_default_params()
     params.n_gpu_layers = -1 if requested.n_gpu_layers is None else requested.n_gpu_layers
-    params.load_mode = getattr(library, LOAD_MODES[requested.load_mode])
+    params.load_mode = getattr(library, LOAD_MODES[requested.load_mode or "auto"])
     params.use_extra_bufts = requested.use_extra_bufts
     return params
 
@@ -62,9 +63,9 @@ def context_parameters(library: Library, model: Handle, requested: EngineSetting
     params.n_batch = chosen.n_batch
     params.n_ubatch = chosen.n_ubatch
     params.n_outputs_max = max(1, requested.n_outputs_max)
-    params.flash_attn_type = getattr(library, FLASH_ATTENTION[requested.flash_attention])
-    params.type_k = kv_type(library, requested.type_k)
-    params.type_v = kv_type(library, requested.type_v)
+    params.flash_attn_type = getattr(library, FLASH_ATTENTION[requested.flash_attention or "auto"])
+    params.type_k = kv_type(library, requested.type_k or KV_TYPE)
+    params.type_v = kv_type(library, requested.type_v or KV_TYPE)
     params.offload_kqv = requested.offload_kqv
     params.swa_full = requested.swa_full
     params.no_perf = False
@@ -84,7 +85,6 @@ class Vocabulary:
         self.bos: int = library.llama_vocab_bos(self._vocab)
         self.begins_with_bos = bool(library.llama_vocab_get_add_bos(self._vocab)) and self.bos >= 0
         """The model wants the beginning-of-sequence token before every prompt."""
-        self._shown = self._control_tokens_in_marks()
         self._known: dict[int, bytes | None] = {}
 
     def tokenize(self, text: str) -> list[int]:
@@ -111,7 +111,7 @@ class Vocabulary:
     def piece(self, token: int) -> bytes | None:
         """The bytes of a token, which may be a part of a character; `None` for one that ends the reply.
 
-        Special tokens have no bytes, those of reasoning marks excepted. A model may have several that end a reply.
+        A control token is a ControlPiece of its name. A model may have several that end a reply.
         """
         if token not in self._known:
             ends = self._library.llama_vocab_is_eog(self._vocab, token)
@@ -134,13 +134,13 @@ class Vocabulary:
         return int(self._library.llama_vocab_eos(self._vocab))
 
     def _bytes_of(self, token: int) -> bytes:
-        special = token in self._shown
+        special = bool(self._library.llama_vocab_is_control(self._vocab, token))
         size_bytes = _PIECE_BYTES
         while True:
             buffer = ctypes.create_string_buffer(size_bytes)
             size = self._library.llama_token_to_piece(self._vocab, token, buffer, size_bytes, 0, special)
             if size >= 0:
-                return buffer.raw[:size]
+                return ControlPiece(buffer.raw[:size]) if special else buffer.raw[:size]
             size_bytes = -size
 
     def _tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
@@ -152,11 +152,6 @@ class Vocabulary:
             if count >= 0:
                 return list(tokens[:count])
             size = -count
-
-    def _control_tokens_in_marks(self) -> frozenset[int]:
-        marks = (mark for marks in REASONING_TAGS for mark in (marks.begin, marks.end))
-        tokens = {token for mark in marks for token in self._tokenize(mark)}
-        return frozenset(token for token in tokens if self._library.llama_vocab_is_control(self._vocab, token))
 
 
 _VALUE_BYTES = 4096
@@ -216,7 +211,7 @@ def load_model(
     handle = _load_weights(library, command, stop, progress)
     lines = log.drain()
     if not handle:
-        raise LoadError(_cancelled()) if stop.requested else _refused(lines, command)
+        raise LoadError(cancelled()) if stop.requested else _refused(lines, command)
     try:
         require_text_generation(library, handle)
         context_handle, chosen = _make_context(library, handle, command.settings, stop)
@@ -256,7 +251,7 @@ def _load_weights(library: Library, command: Load, stop: Stop, progress: Callabl
 
     params = model_parameters(library, command.settings)
     params.progress_callback = library.llama_progress_callback(on_progress)
-    return library.llama_model_load_from_file(command.path.encode("utf-8", "surrogateescape"), params)
+    return library.llama_model_load_from_file(os.fsencode(command.file), params)
 
 
 def require_text_generation(library: Library, handle: Handle) -> None:
@@ -271,7 +266,7 @@ def _make_context(
     library: Library, handle: Handle, requested: EngineSettings, stop: Stop
 ) -> tuple[Handle, EngineSettings]:
     if stop.requested:
-        raise LoadError(_cancelled())
+        raise LoadError(cancelled())
     params, chosen = context_parameters(library, handle, requested)
     return library.llama_init_from_model(handle, params), chosen
 
@@ -314,7 +309,8 @@ def _refused(lines: list[Line], command: Load) -> LoadError:
     return LoadError(explain_load_failure(errors(lines), Path(command.path).name), tuple(to_reports(lines)))
 
 
-def _cancelled() -> LoadFailed:
+def cancelled() -> LoadFailed:
+    """The report of a load that was stopped."""
     return _failed("cancelled", "Loading was cancelled.", "Load the model again, or choose another one.")
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, SamplingSettings
 from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
-from edgetop.inference.chat_template import ChatFormat, TemplateError, opened_reasoning
+from edgetop.inference.chat_template import ChatFormat, TemplateError, TemplateStoppedError, opened_reasoning
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.llama.context import Context, Counters, DecodeError
 from edgetop.inference.llama.library import Library
 from edgetop.inference.llama.model import LoadedModel
-from edgetop.inference.protocol import ChatMessage, Generate, Measure
+from edgetop.inference.protocol import ChatMessage, Generate, Measure, Waiting
 from edgetop.inference.reply import ReplyBatcher
 
 _SEEDS = 2**32 - 1
@@ -73,6 +74,9 @@ class Sampler:
     def _add(self, sampler: object) -> None:
         self._library.llama_sampler_chain_add(self._chain, sampler)
 
+
+_TOKEN_CHARACTERS_MAX = 256
+"""The longest tokens of vocabularies are runs of spaces, of fewer than this."""
 
 _REPLY_SHARE = 4
 """When old messages have to go, a quarter of the context is reserved for the reply."""
@@ -140,6 +144,8 @@ class Generation(_Turn):
         self._context.read_and_reset_counters()
         try:
             reason = self._answer()
+        except TemplateStoppedError:
+            self._finish("cancelled")
         except TemplateError as error:
             self._finish("failed", f"The chat template refused the conversation: {error}.")
         except DecodeError as error:
@@ -185,6 +191,8 @@ class Generation(_Turn):
             while len(self._prompt) > limit and (shorter := _without_oldest(messages)) is not None:
                 messages = shorter
                 text = self._render(messages)
+            if len(self._prompt) > limit:
+                self._leave_out(len(self._prompt) - limit, messages)
             if 0 < len(self._prompt) < n_ctx:
                 return text
         if not needed:
@@ -194,8 +202,22 @@ class Generation(_Turn):
             "Clear it, or load with a longer context (--ctx)."
         )
 
+    def _leave_out(self, count: int, messages: tuple[ChatMessage, ...]) -> None:
+        """Drop the oldest tokens of a prompt that is longer than the context by itself; the system message stays."""
+        kept = self._system_tokens(messages, self._prompt)
+        self._prompt = self._prompt[:kept] + self._prompt[kept + count :]
+        self._prompt_tokens = len(self._prompt)
+        self._report(Waiting(text=f"The prompt is longer than the context: its first {count} tokens are left out."))
+
     def _render(self, messages: tuple[ChatMessage, ...]) -> str:
         text = self._form.prompt(messages, continue_reply=self._command.continue_reply)
+        longest = self._context.n_ctx * _TOKEN_CHARACTERS_MAX
+        if len(text) > longest:
+            said = sum(len(each.content) for each in messages)
+            whose = "The chat template makes" if len(text) > 2 * said + longest // 2 else "The conversation has"
+            raise PromptError(
+                f"{whose} {len(text)} characters, more than the {self._context.n_ctx} tokens of the context can hold."
+            )
         self._prompt = self._model.vocabulary.tokenize(text)
         self._prompt_tokens = len(self._prompt)
         return text
@@ -240,11 +262,13 @@ class Generation(_Turn):
         return "cancelled"
 
     def _shift(self) -> bool:
-        return self._model.settings.full_context == "shift" and self._context.shift(self._system_tokens())
+        return self._model.settings.full_context == "shift" and self._context.shift(
+            self._system_tokens(self._command.messages, self._context.tokens)
+        )
 
-    def _system_tokens(self) -> int:
-        """How many tokens at the beginning of the cache are the system message and what precedes it."""
-        system = self._command.messages[:1]
+    def _system_tokens(self, messages: tuple[ChatMessage, ...], tokens: Sequence[int]) -> int:
+        """How many of `tokens`, from the first, are the system message and what precedes it."""
+        system = messages[:1]
         if not system or system[0].role != "system":
             return 1
         try:
@@ -252,8 +276,8 @@ class Generation(_Turn):
         except TemplateError:
             return 1
         common = 0
-        for token, cached in zip(beginning, self._context.tokens, strict=False):
-            if token != cached:
+        for token, other in zip(beginning, tokens, strict=False):
+            if token != other:
                 break
             common += 1
         return max(1, min(common, self._context.n_ctx // 2))

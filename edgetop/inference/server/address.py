@@ -108,6 +108,8 @@ class ServerChoice(msgspec.Struct, frozen=True, kw_only=True):
     kind: str = "auto"
     """One of `KIND_VALUES`."""
     key_file: str = ""
+    chosen: tuple[str, ...] = ()
+    """Settings of an engine of one's own that were given as flags; few kinds of servers can obey any."""
     timeout_s: float = TIMEOUT_S
     """How long the server may send nothing."""
     loading_s: float = LOADING_S

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, Final, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
@@ -296,9 +297,22 @@ def _short_name(name: str) -> str:
     return name.rpartition("/")[2].lower().removesuffix(".gguf").removesuffix(":latest")
 
 
+UNKNOWN: Final = EngineSettings(
+    type_k=None,
+    type_v=None,
+    flash_attention=None,
+    load_mode=None,
+    swa_full=None,
+    use_extra_bufts=None,
+    offload_kqv=None,
+    full_context=None,
+)
+"""What is known of a server's settings before it tells any."""
+
+
 def reported_settings(settings: EngineSettings, *, n_ctx: int | None) -> EngineSettings:
     """The settings of a server's model: of what a server decides, only what it reports."""
-    return EngineSettings(n_ctx=n_ctx, template_args=settings.template_args)
+    return replace(UNKNOWN, n_ctx=n_ctx, template_args=settings.template_args)
 
 
 def error_in_stream(words: str) -> RequestError:

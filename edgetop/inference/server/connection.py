@@ -60,6 +60,8 @@ class ServerClient:
         self._idle_s = idle_s
         self._stopped = stopped
         self._on_loading = on_loading
+        self.answered = False
+        """Set when an answer begins."""
         self.notes: list[str] = []
         """What was left out of documents."""
 
@@ -68,7 +70,7 @@ class ServerClient:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
-        return send(
+        answer = send(
             method,
             f"{self.address.url}{path}",
             where=f"the server at {self.address}",
@@ -78,6 +80,8 @@ class ServerClient:
             stopped=self._stopped,
             idle_hint="Check whether it hangs; --server-timeout sets how long to wait.",
         )
+        self.answered = True
+        return answer
 
     def get(self, path: str, kind: type[T]) -> T:
         """The document at a path. Raises RequestError, also for any status but 200."""

@@ -283,6 +283,7 @@ class ServerEngine:
             key = key_of(self._choice, os.environ.get(KEY_VARIABLE))
             client = self._client(stop, key, report)
             backend = detect(client, self._choice.kind)
+            _refuse_flags(self._choice, backend)
             backend.wait_until_ready(client, self._choice.loading_s)
             wanted = None if command.path == str(ANY_MODEL) else command.path
             offer = choose(backend.offers(client), wanted)
@@ -354,6 +355,17 @@ class ServerEngine:
 
     def _info(self, name: str, version: str) -> EngineInfo:
         return EngineInfo(name=name, version=version, server=str(self._address), stamps="arrival")
+
+
+def _refuse_flags(choice: ServerChoice, backend: ServerBackend) -> None:
+    """Raises RequestError for a flag that the server would not obey."""
+    obeyed = {"ctx", *backend.request_settings} if backend.request_settings else set()
+    refused = [f"--{flag.replace('_', '-')}" for flag in choice.chosen if flag not in obeyed]
+    if refused:
+        raise RequestError(
+            f"{backend.name} decides by itself what {' and '.join(refused)} would set.",
+            "Leave it out here, and start the server with its own flag for it.",
+        )
 
 
 def _failure(error: RequestError) -> tuple[StopReason, str]:

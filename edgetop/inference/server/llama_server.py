@@ -130,8 +130,10 @@ class LlamaServerBackend(ServerBackend):
             if error.cause == "loading":
                 return True
             raise
-        # LM Studio answers every path with 200 and an error.
-        return props.build_info is not None or props.default_generation_settings is not None or props.role is not None
+        # LM Studio answers every path with 200 and an error; KoboldCpp has some of these paths, and no build.
+        if props.build_info is None and props.default_generation_settings is not None:
+            return text_at(client, "/api/extra/version") is None
+        return props.build_info is not None or props.role is not None
 
     def version(self, client: ServerClient) -> str:
         """Its build. Raises RequestError."""

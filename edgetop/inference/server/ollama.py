@@ -10,6 +10,7 @@ import random
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
@@ -17,6 +18,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.reply import FLUSH_PERIOD_US
 from edgetop.inference.server.backend import (
+    UNKNOWN,
     AnswerStream,
     ChatRequest,
     Delta,
@@ -283,7 +285,8 @@ def _options(settings: EngineSettings) -> dict[str, object]:
 
 def _reported_settings(settings: EngineSettings, running: _Model | None) -> EngineSettings:
     n_ctx = running.context_length if running is not None and running.context_length else settings.n_ctx
-    return EngineSettings(
+    return replace(
+        UNKNOWN,
         n_ctx=n_ctx,
         n_threads=settings.n_threads,
         n_batch=settings.n_batch,

@@ -164,13 +164,12 @@ class OpenAiBackend(ServerBackend):
     kind = "openai"
     name = "OpenAI API"
     programs: ClassVar[tuple[Program, ...]] = (
-        Program(r"koboldcpp\S*|python\S* \S*koboldcpp\.py\b", "koboldcpp", 5001),
         Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server", 8000),
         Program(r"(python\S* (-m |\S*/))?mlc_llm serve\b", "mlc_llm", 8000),
         Program(r"mistralrs(-server| serve)\b|mistralrs\b", "mistral.rs", 1234),
         Program(r"(python\S* \S*/)?(lemonade-server|lemonade|lemond)\b", "lemonade", 13305),
     )
-    process_names: ClassVar[tuple[str, ...]] = ("koboldcpp",)
+    process_names: ClassVar[tuple[str, ...]] = ()
     counted_by: ClassVar[CountedBy] = "nothing"
 
     def __init__(self) -> None:

@@ -163,7 +163,7 @@ def server_arguments(settings: EngineSettings, model: str, port: int) -> list[st
         *(("--lora", file) for file in settings.lora), ("-md", settings.draft_model),
     ]  # fmt: skip
     words = [word for flag, value in chosen if value is not None for word in (flag, str(value))]
-    words += {"mlock": ["--mlock"], "copy": ["--no-mmap"]}.get(settings.load_mode, [])
+    words += {"mlock": ["--mlock"], "copy": ["--no-mmap"]}.get(settings.load_mode or "auto", [])
     return words + (["--swa-full"] if settings.swa_full else []) + (["--jinja"] if settings.template_args else [])
 
 
@@ -195,13 +195,13 @@ class OwnedServerEngine:
         """Start a server in place of the one before; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self.close()
-        failed = self._program_failure() or file_failure(Path(command.path))
+        failed = self._program_failure() or file_failure(command.file)
         if failed is not None:
             report(failed)
             return
         settings = _settled(command)
         try:
-            self._server = server = ServerProcess(self._program, settings, command.path)
+            self._server = server = ServerProcess(self._program, settings, str(command.file))
         except OSError as error:
             message = f"{self._program} cannot be started: {error.strerror or error}."
             report(LoadFailed(reason="failed", message=message, hint="Name the program: --engine llama-server=PATH."))
@@ -227,7 +227,7 @@ class OwnedServerEngine:
     def _loaded(self, told: ModelLoaded, command: Load, settings: EngineSettings, begin_us: int) -> ModelLoaded:
         """What the server says, with what its log and the file say beyond that."""
         lines = [] if self._server is None else self._server.lines()
-        header, _ = read_model_header(Path(command.path))
+        header, _ = read_model_header(command.file)
         model = replace(told.model, path=command.path)
         if header is not None:
             model = replace(
@@ -308,7 +308,7 @@ class OwnedServerEngine:
 def _settled(command: Load) -> EngineSettings:
     """The settings with what edgetop chooses where they leave it open, as for an engine of its own."""
     wish = command.settings
-    header, _ = read_model_header(Path(command.path))
+    header, _ = read_model_header(command.file)
     n_threads = wish.n_threads or decode_threads()
     return replace(
         wish,

@@ -156,6 +156,8 @@ class ServerPoller:
         self._reader: UsageReader | None = None
         self.sleepless = False
         """It is known that the server never sleeps."""
+        self.was_stopped = False
+        """The last poll was cut short, and says nothing of the server."""
         self._last: tuple[int, int] | None = None
         """Stamp and count of the last poll."""
 
@@ -163,6 +165,7 @@ class ServerPoller:
         """Ask the server how it is and what it has generated."""
         begin_us = self._clock()
         self._deadline_s = time.monotonic() + POLL_S
+        self._client.answered = False
         usage: Usage | None = None
         state: State = "answers"
         trouble: Unavailable | None = None
@@ -177,6 +180,7 @@ class ServerPoller:
             trouble = Unavailable(*error.reason)
             if state == "down":
                 self._reader = None
+        self.was_stopped = self._stopped()
         end_us = self._clock()
         result = PollResult(
             t_us=(begin_us + end_us) // 2,
@@ -209,7 +213,8 @@ class ServerPoller:
             case "key":
                 return "needs_key"
             case "silent" | "stopped":
-                return "busy" if self._is_healthy() else "silent"
+                # One that answers slowly is no dead one.
+                return "busy" if self._client.answered or self._is_healthy() else "silent"
             case "unreachable":
                 return "silent"
         return "refuses"
@@ -252,6 +257,11 @@ def count_in(metrics: dict[str, float], name: str) -> int | None:
     """A sample that counts something; `None` where it is missing or not plausible."""
     value = metrics.get(name)
     return None if value is None or not 0 <= value < 2**53 else round(value)
+
+
+def share_in(metrics: dict[str, float], *names: str) -> float | None:
+    """The first of these samples that is a share, from 0 to 1."""
+    return next((value for name in names if (value := metrics.get(name)) is not None and 0 <= value <= 1), None)
 
 
 def parse_metrics(text: str) -> dict[str, float]:

@@ -19,8 +19,10 @@ from edgetop.inference.server.openai import (
     model_names,
     owners,
 )
-from edgetop.inference.server.usage import Usage, count_in, parse_metrics, text_at
+from edgetop.inference.server.usage import Usage, count_in, parse_metrics, share_in, text_at
 from edgetop.io.http import RequestError
+
+NO_SGLANG = Unavailable("SGLang does not count its tokens", "start it with --enable-metrics")
 
 NOT_COUNTED = Unavailable("vLLM does not count its tokens", "start it without --disable-log-stats")
 
@@ -58,6 +60,22 @@ class SglangBackend(OpenAiBackend):
         if command.continue_reply:
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         return ChatRequest(path=CHAT_PATH, body=body)
+
+    def read_usage(self, client: ServerClient) -> Usage:
+        """Its Prometheus metrics, where they are switched on. Raises RequestError."""
+        metrics = parse_metrics(text_at(client, "/metrics") or "")
+        tokens = count_in(metrics, "sglang:generation_tokens_total")
+        return Usage(
+            kind=self.kind,
+            models=model_names(client),
+            tokens=NO_SGLANG if tokens is None else tokens,
+            counts="nothing" if tokens is None else "all",
+            no_count=NO_SGLANG if tokens is None else None,
+            prompt_tokens=count_in(metrics, "sglang:prompt_tokens_total"),
+            running=count_in(metrics, "sglang:num_running_reqs"),
+            waiting=count_in(metrics, "sglang:num_queue_reqs"),
+            context_share=share_in(metrics, "sglang:token_usage"),
+        )
 
 
 class VllmBackend(SglangBackend):
@@ -103,7 +121,7 @@ class VllmBackend(SglangBackend):
             prompt_tokens=count_in(metrics, "vllm:prompt_tokens_total"),
             running=count_in(metrics, "vllm:num_requests_running"),
             waiting=count_in(metrics, "vllm:num_requests_waiting"),
-            context_share=metrics.get("vllm:kv_cache_usage_perc", metrics.get("vllm:gpu_cache_usage_perc")),
+            context_share=share_in(metrics, "vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"),
         )
 
 

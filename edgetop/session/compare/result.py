@@ -81,6 +81,8 @@ class Result(Struct, frozen=True, kw_only=True):
     """Of the device, or else the processor's governor."""
     engine: str = ""
     """Name and version or build."""
+    stamps: str = ""
+    """When its tokens were stamped: at their `decode`, or at the `arrival` of a server's chunk."""
     prompts: str = ""
     """Fingerprint of the different prompts in their order; equal ones ask the same. Of a bench, its test: `pp512`."""
     sequence: str = ""
@@ -115,7 +117,7 @@ compared; `absent`: this result or the base lacks the figure."""
 FlagName = Literal[
     "other device", "other power scope", "other power source", "other grade", "other prompts", "other context length",
     "other depth", "other engine build", "other power mode", "other kind", "throttled", "contention", "cpu-quota",
-    "paging", "swap", "on battery", "edgetop disturbed",
+    "paging", "swap", "on battery", "edgetop disturbed", "other stamps",
 ]  # fmt: skip
 
 
@@ -321,6 +323,7 @@ def flags_of(result: Result, base: Result) -> tuple[Flag, ...]:
         or _other("other device", "It ran on another machine of the same kind,", result.host, base.host),
         _other("other power mode", "Its power mode was", result.power_mode, base.power_mode),
         _engine(result, base),
+        _other("other stamps", "Its tokens were stamped at their", result.stamps, base.stamps),
         _other("other context length", "Its context length was", _text(result.n_ctx), _text(base.n_ctx)),
         _depth(result, base),
         _prompts(result, base),

@@ -125,6 +125,12 @@ class ChatView(Widget, can_focus=True):
         if show:
             self._show()
 
+    def turn_into_reasoning(self) -> None:
+        """Show the growing reply so far as reasoning."""
+        if self._reply is not None:
+            self._transcript.turn_into_reasoning(self._reply)
+            self._text_hidden = True
+
     def show_text(self) -> None:
         """Draw the text that has been appended and not drawn."""
         if self._text_hidden:

@@ -83,6 +83,10 @@ class ChatController(Chat):
         """Append a piece of the reply."""
         self._chat.append_text(text, part, show=False)
 
+    def turn_into_reasoning(self) -> None:
+        """Show the reply so far as reasoning."""
+        self._chat.turn_into_reasoning()
+
     def end_reasoning(self, summary: str) -> None:
         """Fold the reasoning."""
         self._chat.end_reasoning(summary)

@@ -214,6 +214,12 @@ class Transcript:
         elif last.width == self._width:
             self._grow(last, text)
 
+    def turn_into_reasoning(self, message: int) -> None:
+        """The answer of a reply so far was reasoning."""
+        for block in self._of(message):
+            if block.kind == "assistant":
+                block.kind, block.folded, block.width = "reasoning", True, 0
+
     def end_reasoning(self, message: int, summary: str) -> None:
         """Give the reasoning of a reply that has just ended its summary."""
         for block in self._of(message):

@@ -7,6 +7,7 @@ from edgetop.core.format import format_duration, format_rate, format_seconds, fo
 from edgetop.core.records import StopReason
 from edgetop.session.limits import BOUNDS
 from edgetop.session.snapshot import TurnView, WatchView
+from edgetop.session.watch import counted
 from edgetop.tui.charts import Axis, history_chart
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
@@ -134,7 +135,7 @@ def _waiting(view: View) -> str:
 
 def _prefill(turn: TurnView) -> str:
     rate = format_rate(turn.figures.prefill_tokens_per_s)
-    if turn.prefill_total is not None and turn.prefill_done < turn.prefill_total:
+    if turn.running and turn.prefill_total is not None and turn.prefill_done < turn.prefill_total:
         return f"{rate} {turn.prefill_done}/{turn.prefill_total}"
     return rate
 
@@ -154,6 +155,7 @@ def _phases(view: View, turn: TurnView) -> list[Line]:
     return [
         line_of("prefill ", Span(_prefill(turn), "accent"), " · first token ", format_seconds(figures.first_token_s)),
         line_of(f"between {stamped} ", _gaps(figures)),
+        *([line_of(Span(turn.server, "warning" if "!" in turn.server else "dim"))] if turn.server else []),
     ]
 
 
@@ -210,7 +212,7 @@ def _render_watch(view: View, watch: WatchView, width: int, height: int) -> list
     if figures.generated_tokens is None:
         return paragraph(NO_COUNT, width, "dim")
     lines = [
-        joined([line_of("generated ", _count(figures.generated_tokens)), _requests(watch)], width),
+        joined([line_of("generated ", Span(counted(figures), "accent")), _requests(watch)], width),
         joined([line_of("prompts ", _count(figures.prompt_tokens), " tokens"), _mean(figures)], width),
     ]
     if figures.left_out_s:
@@ -222,7 +224,7 @@ def _render_watch(view: View, watch: WatchView, width: int, height: int) -> list
 def _watch_summary(watch: WatchView) -> list[Line]:
     if watch.figures.generated_tokens is None:
         return [line_of(Span(NO_COUNT, "dim")), line_of(Span("no server counts its tokens", "dim"))]
-    generated = line_of("generated ", _count(watch.figures.generated_tokens))
+    generated = line_of("generated ", Span(counted(watch.figures), "accent"))
     return [line_of(*generated, "  ", *_requests(watch)), generated]
 
 

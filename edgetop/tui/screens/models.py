@@ -314,7 +314,7 @@ class PickerScreen(ModelTable):
             yield from self._offers(self._server)
             return
         for found in find_models(self._folders):
-            yield ModelRow(found.name, found.path, found.size_bytes, found.origin, problem_of(found))
+            yield ModelRow(found.name, found.source, found.size_bytes, found.where, problem_of(found))
 
     def _offers(self, server: ServerChoice) -> Iterator[ModelRow]:
         from edgetop.inference.server.detection import probe  # noqa: PLC0415 - brings HTTP, which few need

@@ -96,7 +96,9 @@ def _facts(row: ServerStatus) -> list[Line]:
         format_bytes_short(row.resident_bytes) if row.resident_bytes is not None else "",
         f"gpu {format_bytes_short(row.gpu_bytes)}" if row.gpu_bytes is not None else "",
         _context(usage),
-        f"{usage.tokens} tok" if usage is not None and isinstance(usage.tokens, int) else "",
+        f"{'>= ' if usage.counts == 'running' else ''}{usage.tokens} tok"
+        if usage is not None and isinstance(usage.tokens, int)
+        else "",
         row.address.partition("://")[2] or "",
         f"pid {row.pid}" if row.pid is not None else "",
         f"{row.threads} threads" if row.threads else "",

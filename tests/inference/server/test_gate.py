@@ -14,9 +14,9 @@ from edgetop.core.records import REPLY_CHARACTERS_MAX, ModelLoaded, Tokens, numb
 from edgetop.inference.protocol import LoadFailed, Noted
 from edgetop.inference.server.gate import NAME_CHARACTERS, Count, Milliseconds, decode
 from tests.inference.server.conftest import Asking
-from tests.support.loopback_server import LoopbackServer, document
-from tests.support.odd_answers import MODELS, ODD, TEXT, odd_answer
-from tests.support.server_replies import CHAT, LLAMA_PROPS
+from tests.support.loopback_server import LoopbackServer, document, stream
+from tests.support.odd_answers import MODELS, ODD, TEXT, event, odd_answer, said, usage, whole
+from tests.support.server_replies import CHAT, LLAMA_PROPS, as_llama_server, as_ollama
 
 CUT = "".join(f"w{number} " for number in range(8))
 
@@ -153,3 +153,105 @@ def test_what_passes_is_of_its_type_and_range_whatever_comes(value: dict[str, ob
             assert each.count is None or 0 <= each.count <= 2**26
             assert each.span_ms is None or 0 <= each.span_ms <= 1e9
     assert all(note.isprintable() for note in notes)
+
+
+def test_a_length_that_was_asked_for_is_no_full_context_though_the_last_tokens_brought_no_text(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
+    as_llama_server(wire)
+    pieces = [said({"content": "w "}, timings={"predicted_n": number + 1}) for number in range(37)]
+    pieces += [said({}, "length", timings={"predicted_n": 40}), usage(10, 40), b"data: [DONE]\n\n"]
+    wire.answers[CHAT] = stream(*pieces)
+    asked = asking()
+    asked.load()
+    finished = asked.ask(max_tokens=40)
+    assert (finished.stop_reason, finished.generated_tokens, len(asked.stamps)) == ("max_tokens", 40, 40)
+
+
+def test_a_stop_with_stop_strings_is_not_said_to_be_the_end(wire: LoopbackServer, asked: Asking) -> None:
+    wire.answers[CHAT] = odd_answer("badusage")
+    assert asked.ask(stop=["\n"]).stop_reason == "stop_string"
+    wire.answers[CHAT] = stream(
+        event({"choices": [{"delta": {"content": "w"}, "finish_reason": "stop", "stop_reason": None}]}),
+        usage(10, 2), b"data: [DONE]\n\n",
+    )  # fmt: skip
+    assert asked.ask(stop=["\n"]).stop_reason == "end_of_generation", "vLLM says which"
+
+
+def test_another_model_behind_the_same_address_is_noticed(wire: LoopbackServer, asked: Asking) -> None:
+    wire.answers[CHAT] = stream(*(line.replace(b'"tiny"', b'"huge"') for line in whole(usage(10, 21))))
+    asked.ask()
+    assert any("Another model answers at this address: huge, not tiny" in each.text for each in asked.of(Noted))
+
+
+def test_what_a_server_did_not_tell_of_its_settings_is_unknown(
+    wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
+    as_llama_server(wire)
+    loaded = asking().load()
+    assert isinstance(loaded, ModelLoaded)
+    told = loaded.settings
+    assert (told.type_k, told.type_v, told.flash_attention, told.load_mode, told.full_context) == (None,) * 5
+
+
+@pytest.mark.parametrize(("play", "refused"), [(as_llama_server, True), (as_ollama, False)])
+def test_a_flag_that_the_server_would_not_obey_is_refused(
+    play: Callable[[LoopbackServer], None], refused: bool, wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
+    play(wire)
+    loaded = asking(chosen=("threads",)).load()
+    assert isinstance(loaded, LoadFailed) == refused
+    if isinstance(loaded, LoadFailed):
+        assert "decides by itself what --threads would set" in loaded.message
+
+
+def test_a_long_ollama_answer_is_kept_with_its_durations(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
+    as_ollama(wire)
+    minutes = 20 * 60 * 10**9
+    lines = [json.dumps({"message": {"content": "w "}, "done": False}) + "\n" for _ in range(5)]
+    lines.append(
+        json.dumps(
+            {
+                "message": {"content": ""},
+                "done": True,
+                "done_reason": "stop",
+                "eval_count": 4000,
+                "eval_duration": minutes,
+                "load_duration": 3 * 10**9,
+                "prompt_eval_duration": 10**8,
+            }
+        )
+    )
+    wire.answers["POST /api/chat"] = stream(*(line.encode() for line in lines), media="application/x-ndjson")
+    asked = asking()
+    asked.load()
+    finished = asked.ask()
+    assert (finished.error, finished.generated_tokens) == ("", 4000)
+    assert (finished.prompt_tokens, finished.cached_tokens, finished.context_used) == (None, None, None)
+    assert finished.perf is not None
+    assert (finished.perf.decode_ms, finished.perf.load_ms) == (1_200_000, 3000)
+    sent = wire.last("POST /api/chat").document
+    assert (sent["truncate"], sent["shift"]) == (False, False)
+
+
+def test_ollama_offers_what_chats_here(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
+    as_ollama(wire)
+    models = [
+        {"name": "smol", "capabilities": ["completion"]}, {"name": "embed", "capabilities": ["embedding"]},
+        {"name": "old-embed", "details": {"family": "nomic-bert"}},
+        {"name": "big-cloud", "capabilities": ["completion"], "remote_host": "https://ollama.com:443"},
+    ]  # fmt: skip
+    wire.answers["GET /api/tags"] = document({"models": models})
+    wire.answers["GET /api/ps"] = document({"models": []})
+    loaded = asking().load()
+    assert isinstance(loaded, ModelLoaded)
+    assert loaded.model.name == "smol"
+
+
+def test_a_sign_in_address_is_told(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
+    as_ollama(wire)
+    told = {"error": "unauthorized", "signin_url": "https://ollama.com/connect?name=x"}
+    wire.answers["POST /api/generate"] = document(told, "401 Unauthorized")
+    failed = asking().load("gemma2:2b")
+    assert isinstance(failed, LoadFailed)
+    assert "sign in at https://ollama.com/connect" in failed.message

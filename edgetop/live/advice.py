@@ -1,0 +1,281 @@
+"""What to change at a llama-server of this machine, ranked by what it brings.
+
+Each finding rests on what the server counted or this machine shows, and on a figure computed for the change; where one
+of the two is missing, nothing is said.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, get_args
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.engine_choices import KvType
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings
+from edgetop.core.errors import EdgetopError
+from edgetop.core.quantity import Interval, banded, sigma_of
+from edgetop.core.sources import Unavailable
+from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
+from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.model_file import read_facts
+from edgetop.inference.server.address import Address
+from edgetop.inference.server.connection import ServerClient
+from edgetop.inference.server.gate import Count, Total
+from edgetop.inference.server.usage import count_in, parse_metrics, text_at
+from edgetop.live.server_location import ServerLocation
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.model_processes import ModelProcess
+
+TOKENS_LEAST: Final = 64
+"""A mean over fewer tokens is no rate to compare with."""
+
+WORTH: Final = 0.05
+"""A change that brings less is not advised."""
+
+RATIO_SIGMA: Final = 0.1
+"""Of the ratio of two predictions for one model on one machine: most of their errors are the same."""
+
+SAVES_LEAST_BYTES: Final = 16 * 2**20
+
+NOT_HERE: Final = Unavailable("the server's process cannot be read", "run doctor on its machine, as its user")
+NO_FILE: Final = Unavailable("the server's model is no file of this machine")
+
+_FLAGS: Final = {
+    "n_threads": (("-t", "--threads"), "LLAMA_ARG_THREADS"),
+    "n_ctx": (("-c", "--ctx-size"), "LLAMA_ARG_CTX_SIZE"),
+    "type_k": (("-ctk", "--cache-type-k"), "LLAMA_ARG_CACHE_TYPE_K"),
+    "type_v": (("-ctv", "--cache-type-v"), "LLAMA_ARG_CACHE_TYPE_V"),
+    "flash_attention": (("-fa", "--flash-attn"), "LLAMA_ARG_FLASH_ATTN"),
+    "draft_model": (("-md", "--model-draft"), "LLAMA_ARG_MODEL_DRAFT"),
+}
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """Something that could be better."""
+
+    name: str
+    what: str
+    """One line: what was seen."""
+    change: str
+    """The flag, as llama-server has it."""
+    speed: Interval | None = None
+    """By which factor tokens per second change, with a band that holds in 8 cases of 10; `None` for what only saves
+    memory."""
+    joules: Interval | None = None
+    """By which factor joules per token change, the power staying as it is."""
+    saves_bytes: int | None = None
+    prove: str = ""
+    """The command that measures it, before and after."""
+
+
+class Observed(Struct, frozen=True, kw_only=True):
+    """What a server counted and how it was started."""
+
+    facts: ModelFacts
+    settings: EngineSettings
+    """Of its command line and environment; what stands there nowhere is the default."""
+    decode_tokens_per_s: float | None = None
+    """Over all that it has generated."""
+    longest_context: int | None = None
+    """Tokens that a slot has ever held."""
+    drafted: int = 0
+    accepted: int = 0
+    steps: int = 0
+    """In which a draft was verified."""
+    draft_bytes: int = 0
+    """Of the draft model's file."""
+    swapped_bytes: int = 0
+
+
+class _Defaults(Struct):
+    n_ctx: Count | None = None
+
+
+class _Props(Struct):
+    model_path: str | None = None
+    total_slots: Total | None = None
+    default_generation_settings: _Defaults | None = None
+
+
+def observe(address: Address, key: str, host: Host) -> Observed | Unavailable:
+    """Look at a server. Raises RequestError."""
+    pid = ServerLocation(address).pid()
+    if pid is None:
+        return NOT_HERE
+    client = ServerClient(address, key=key, idle_s=5.0, stopped=lambda: False)
+    props = client.get("/props", _Props)
+    try:
+        facts = read_facts(Path(props.model_path or ""))
+    except EdgetopError:
+        return NO_FILE
+    process = ModelProcess(pid=pid, kind="", uid=os.geteuid())
+    metrics = parse_metrics(text_at(client, "/metrics") or "")
+    tokens = count_in(metrics, "llamacpp:tokens_predicted_total") or 0
+    took_s = metrics.get("llamacpp:tokens_predicted_seconds_total", 0.0)
+    defaults = props.default_generation_settings
+    settings = _settings(process, host)
+    draft = Path(settings.draft_model or "")
+    return Observed(
+        facts=facts,
+        settings=replace(settings, n_ctx=(defaults.n_ctx if defaults is not None else None) or settings.n_ctx),
+        decode_tokens_per_s=tokens / took_s if tokens >= TOKENS_LEAST and took_s > 0 else None,
+        longest_context=count_in(metrics, "llamacpp:n_tokens_max"),
+        drafted=count_in(metrics, "llamacpp:spec_decode_num_draft_tokens_total") or 0,
+        accepted=count_in(metrics, "llamacpp:spec_decode_num_accepted_tokens_total") or 0,
+        steps=count_in(metrics, "llamacpp:spec_decode_num_drafts_total") or 0,
+        draft_bytes=draft.stat().st_size if settings.draft_model and draft.is_file() else 0,
+        swapped_bytes=_swapped_bytes(host, pid),
+    )
+
+
+def advise(observed: Observed, place: RunTarget, prove: str) -> list[Finding]:
+    """What to change, what brings most first. Nothing is read or measured here."""
+    found = [
+        finding
+        for rule in (_threads, _kv_type, _context, _flash_attention, _draft, _swap)
+        for finding in rule(observed, place)
+    ]
+    ranked = sorted(found, key=lambda each: (-(each.speed.value if each.speed else 1.0), -(each.saves_bytes or 0)))
+    return [replace(each, prove=prove) for each in ranked]
+
+
+def _assessed(observed: Observed, place: RunTarget, **changed: object) -> Assessment:
+    context = max(1, observed.longest_context or observed.settings.n_ctx or 512)
+    workload = Workload(prompt_tokens=max(1, context - 64), answer_tokens=64)
+    return assess(observed.facts, replace(observed.settings, **changed), workload, place)
+
+
+def _faster(name: str, what: str, change: str, speed: Interval, saves_bytes: int | None = None) -> Finding:
+    return Finding(
+        name=name,
+        what=what,
+        change=change,
+        speed=speed,
+        joules=banded(1 / speed.value, (sigma_of(speed) ** 2 + RATIO_SIGMA**2) ** 0.5),
+        saves_bytes=saves_bytes,
+    )
+
+
+def _threads(observed: Observed, place: RunTarget) -> Iterator[Finding]:
+    """More threads than cores wait for each other at every step; fewer leave bandwidth unused."""
+    chosen, now = observed.settings.n_threads, observed.decode_tokens_per_s
+    if chosen is None or now is None:
+        return
+    predicted = {
+        count: rate
+        for count in range(1, place.threads + 1)
+        if (rate := _assessed(observed, place, n_threads=count).decode) is not None
+    }
+    if not predicted:
+        return
+    best = max(predicted, key=lambda count: predicted[count].value)
+    rate = predicted[best]
+    if best != chosen and rate.low > now * (1 + WORTH):
+        yield _faster(
+            "threads",
+            f"It decodes with {chosen} threads, {now:.3g} tok/s in the mean; this machine has {place.threads} cores",
+            f"-t {best}",
+            banded(rate.value / now, sigma_of(rate)),
+        )
+
+
+def _kv_type(observed: Observed, place: RunTarget) -> Iterator[Finding]:
+    settings = observed.settings
+    if (settings.type_k or KV_TYPE, settings.type_v or KV_TYPE) != (KV_TYPE, KV_TYPE):
+        return
+    before, after = (_assessed(observed, place, type_k=kind, type_v=kind) for kind in ("f16", "q8_0"))
+    saves = _saved_bytes(before, after)
+    if saves is not None and saves >= SAVES_LEAST_BYTES and before.decode is not None and after.decode is not None:
+        yield _faster(
+            "KV type",
+            "Keys and values are f16",
+            "-ctk q8_0 -ctv q8_0",
+            banded(after.decode.value / before.decode.value, RATIO_SIGMA),
+            saves,
+        )
+
+
+def _context(observed: Observed, place: RunTarget) -> Iterator[Finding]:
+    n_ctx, longest = observed.settings.n_ctx, observed.longest_context
+    if not n_ctx or not longest:
+        return
+    enough = max(512, 1 << (2 * longest - 1).bit_length())
+    if enough * 2 > n_ctx:
+        return
+    saves = _saved_bytes(_assessed(observed, place), _assessed(observed, place, n_ctx=enough))
+    if saves is not None and saves >= SAVES_LEAST_BYTES:
+        what = f"Its context holds {n_ctx} tokens, and {longest} is the most that was ever used"
+        yield Finding(name="context", what=what, change=f"-c {enough}", saves_bytes=saves)
+
+
+def _flash_attention(observed: Observed, place: RunTarget) -> Iterator[Finding]:
+    if observed.settings.flash_attention != "off":
+        return
+    saves = _saved_bytes(_assessed(observed, place), _assessed(observed, place, flash_attention="on"))
+    if saves is not None and saves >= SAVES_LEAST_BYTES:
+        yield Finding(name="flash attention", what="Flash attention is off", change="-fa on", saves_bytes=saves)
+
+
+def _draft(observed: Observed, _place: RunTarget) -> Iterator[Finding]:
+    """A step reads the model once and the draft model once for each token it proposes; reading is what takes time."""
+    weights = observed.facts.weight_bytes_per_token
+    if not observed.steps or not observed.draft_bytes or not weights:
+        return
+    accepted, proposed = observed.accepted / observed.steps, observed.drafted / observed.steps
+    gain = (1 + accepted) / (1 + proposed * observed.draft_bytes / weights)
+    if gain < 1 - WORTH:
+        yield _faster(
+            "draft model",
+            f"Of {proposed:.1f} proposed tokens a step {accepted:.1f} are accepted, which costs more than it brings",
+            "leave -md out",
+            banded(1 / gain, 2 * RATIO_SIGMA),
+        )
+
+
+def _swap(observed: Observed, _place: RunTarget) -> Iterator[Finding]:
+    if observed.swapped_bytes >= SAVES_LEAST_BYTES:
+        yield Finding(
+            name="swap",
+            what=f"{observed.swapped_bytes / 2**20:.0f} MiB of it are in swap, and are read from there when used",
+            change="a smaller -c, or -ctk q8_0 -ctv q8_0",
+            saves_bytes=observed.swapped_bytes,
+        )
+
+
+def _saved_bytes(before: Assessment, after: Assessment) -> int | None:
+    if isinstance(before.need, Unavailable) or isinstance(after.need, Unavailable):
+        return None
+    return before.need.total_bytes - after.need.total_bytes
+
+
+def _settings(process: ModelProcess, host: Host) -> EngineSettings:
+    """As far as its command line and environment tell."""
+    told = {name: process.setting(host, flags, variable) for name, (flags, variable) in _FLAGS.items()}
+    settings = EngineSettings()
+    for name, text in told.items():
+        if not text:
+            continue
+        if name.startswith("n_"):
+            if text.isascii() and text.isdecimal() and int(text[:9]) > 0:
+                settings = replace(settings, **{name: int(text[:9])})
+        elif name == "flash_attention":
+            word = {"1": "on", "true": "on", "enabled": "on", "0": "off", "false": "off", "disabled": "off"}.get(
+                text, text
+            )
+            settings = replace(settings, flash_attention=word if word in {"on", "off"} else "auto")
+        elif name == "draft_model" or text in get_args(KvType):
+            settings = replace(settings, **{name: text})
+    return settings
+
+
+def _swapped_bytes(host: Host, pid: int) -> int:
+    try:
+        lines = host.path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return 0
+    fields = next((line.split() for line in lines if line.startswith("VmSwap:")), [])
+    return int(fields[1]) * 1024 if len(fields) > 1 and fields[1].isdecimal() else 0

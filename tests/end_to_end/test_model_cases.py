@@ -1,0 +1,72 @@
+"""What users of neighbouring programs met with models and files, in the real program without a screen."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.isolated_home import IsolatedHome
+from tests.support.playing_model import PROMPT, write_playing_model
+
+LONG = "\n".join(map(str, range(400)))
+
+
+@pytest.fixture
+def player(home: IsolatedHome) -> Path:
+    return write_playing_model(home.folder / "player.gguf", ["Hello", " there."])
+
+
+def test_a_prompt_longer_than_the_context_ends_with_1_both_numbers_and_what_to_do(
+    home: IsolatedHome, player: Path
+) -> None:
+    for arguments in (("run", "-m", str(player), "-p", LONG), ("run", "-m", str(player), "-")):
+        run = home.run(*arguments, stdin=LONG)
+        assert (run.returncode, run.stdout) == (1, "")
+        assert "takes 1490 tokens and the context holds 256" in run.stderr
+        assert "--ctx" in run.stderr
+        assert "--full-context shift" in run.stderr
+    run = home.run("run", "--json", "-m", str(player), "-p", LONG)
+    assert run.returncode == 1
+    (turn,) = json.loads(run.stdout)["turns"]
+    assert "1490 tokens" in turn["error"]
+
+
+def test_with_shift_the_beginning_of_a_long_prompt_is_left_out_and_that_is_said(
+    home: IsolatedHome, player: Path
+) -> None:
+    run = home.run("run", "--full-context", "shift", "-n", "3", "--json", "-m", str(player), "-p", LONG)
+    assert run.returncode == 0, run.stderr
+    assert "its first 1298 tokens are left out" in run.stderr
+    (turn,) = json.loads(run.stdout)["turns"]
+    assert (turn["prompt_tokens"], turn["stop_reason"], turn["error"]) == (192, "end_of_generation", None)
+
+
+def test_a_template_whose_output_cannot_fit_the_context_is_refused_with_that_reason(home: IsolatedHome) -> None:
+    template = "{% for m in messages[-1:] %}{{ m.content }}{{ 'x' * 100000 * (m.content | length - 5) }}{% endfor %}"
+    path = write_playing_model(home.folder / "long.gguf", ["Hi"], template=template)
+    run = home.run("run", "-m", str(path), "-p", "Good morning.")
+    assert run.returncode == 1
+    assert "The chat template makes 800013 characters" in run.stderr
+    assert "256 tokens" in run.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has no such names")
+def test_a_name_that_is_not_utf8_can_be_run(home: IsolatedHome, player: Path) -> None:
+    odd = Path(os.fsdecode(os.fsencode(player.parent) + b"/caf\xe9.gguf"))
+    player.rename(odd)
+    for name in (str(odd), odd.name, odd.stem):
+        run = home.run("run", "--temp", "0", "-m", name, "-p", PROMPT)
+        assert (run.returncode, run.stdout) == (0, "Hello there.\n"), run.stderr
+    assert "\ufffd" in home.run("models").stdout
+
+
+def test_a_model_is_the_last_used_once_it_has_answered(home: IsolatedHome, player: Path) -> None:
+    assert home.run("run", "-m", str(player), "-p", LONG).returncode == 1
+    last = home.folder / "state/edgetop/last-model"
+    assert not last.exists()
+    assert home.run("run", "-m", str(player), "-p", PROMPT).returncode == 0
+    assert last.read_text() == str(player)
