@@ -188,6 +188,29 @@ def test_figures_are_the_same_from_marks_and_from_a_file() -> None:
         assert checkpoints.at(t_us).turns_together(count) == fresh.turns_together(count)
 
 
+def test_a_card_without_work_may_read_the_same_all_the_time() -> None:
+    card = SourceInfo(
+        name="power.amdgpu",
+        driver="hwmon amdgpu",
+        kind="power",
+        period_s=0.05,
+        channels=(Channel(name="power.amdgpu", unit="W", digits=3, scope="gpu_board"),),
+        properties={"total": True, "gain": 0.1, "adds_up_as": "gpu", "update_s": 0.05, "window_s": 0.05},
+    )
+    session = on_battery(lambda _s: False, 3)
+    on_processor = replace(LOADED, engine=replace(LOADED.engine, devices=("CPU",)))
+    session.loads[:] = [replace(on_processor, t_us=session.loads[0].t_us)]
+    session.apply(SourceAdded(source=card))
+    for t_us in range(0, session.end_us, 50_000):
+        # It flickers until the model works, and not any more then.
+        flicker = t_us // 50_000 % 3 / 10 if t_us < 3 * S else 0.0
+        session.apply(Sampled(source=card.name, t_us=START_US + t_us, values=(60.0 + flicker,)))
+    energy = turn_result(session, 0, session.end_us).figures.energy
+    assert energy is not None
+    assert energy.mean_w.value == pytest.approx(66.0, rel=0.02)
+    assert "graphics" not in " ".join(energy.flags)
+
+
 def test_what_the_model_runs_on_is_read_from_its_load() -> None:
     def loaded(layers: int | None, *devices: str, server: str = "") -> frozenset[str]:
         engine = replace(LOADED.engine, devices=devices, server=server)
