@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import platform
 import re
+import struct
+from pathlib import Path
 
 from edgetop.core.records import DeviceInfo
 from edgetop.io.cpus import cpu_quota
@@ -63,6 +67,8 @@ _NAME_BYTES = 256
 def describe(host: Host) -> DeviceInfo:
     """Everything that identifies the machine a session was recorded on; what is not known is empty or `None`."""
     cpuinfo = text_of(host.path("/proc/cpuinfo"), CPUINFO_BYTES)
+    if host.sysroot == Path("/") and is_of_another_processor(cpuinfo, platform.machine()):
+        cpuinfo = cpuinfo_of(_main_id(), os.cpu_count() or 1)
     virtual = ("virtual machine" if is_virtual_machine(host) else "", container(host))
     return DeviceInfo(
         hostname=platform.node(),
@@ -77,6 +83,23 @@ def describe(host: Host) -> DeviceInfo:
         cpu_quota=cpu_quota(host.sysroot) if host.system == "linux" else None,
         virtualised=", ".join(part for part in virtual if part),
     )
+
+
+def is_of_another_processor(cpuinfo: str, machine: str) -> bool:
+    """Whether an emulator of programs shows the `/proc/cpuinfo` of an x86 machine to a program for Arm."""
+    return machine == "aarch64" and re.search(r"^vendor_id\s*:", cpuinfo, re.MULTILINE) is not None
+
+
+def cpuinfo_of(main_id: int, count: int) -> str:
+    """What `/proc/cpuinfo` says of cores with this Main ID Register (Arm ARM, MIDR_EL1)."""
+    return f"CPU implementer\t: {main_id >> 24 & 0xFF:#04x}\nCPU part\t: {main_id >> 4 & 0xFFF:#05x}\n" * count
+
+
+def _main_id() -> int:
+    """MIDR_EL1, which emulators and the kernel let every program read: `mrs x0, midr_el1` and `ret`."""
+    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(struct.pack("<2I", 0xD5380000, 0xD65F03C0))
+    return int(ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(code)))())
 
 
 def _model(host: Host) -> str:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from edgetop.telemetry.device import describe
+from edgetop.telemetry.device import cpuinfo_of, describe, is_of_another_processor
 from edgetop.telemetry.host import Host
 from tests.support.fake_sysfs import BARE_VM, JETSON, LAPTOP, PI_5, plant
 
@@ -104,6 +104,16 @@ def test_elsewhere_than_on_linux_psutil_is_asked(tmp_path: Path, monkeypatch: py
 def test_current_arm_cores_have_names(tmp_path: Path, parts: list[tuple[str, str]], cpu: str) -> None:
     text = "".join(f"processor\t: {n}\nCPU implementer\t: {i}\nCPU part\t: {p}\n\n" for n, (i, p) in enumerate(parts))
     assert describe(plant(tmp_path, {"/proc/cpuinfo": text})).cpu == cpu
+
+
+def test_an_emulated_core_is_named_by_its_register(tmp_path: Path) -> None:
+    """What qemu-aarch64 -cpu cortex-a76 shows on an x86 machine: its cpuinfo, and the register of the Arm core."""
+    x86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n"
+    assert is_of_another_processor(x86, "aarch64")
+    assert not is_of_another_processor(x86, "x86_64")
+    assert not is_of_another_processor(cpuinfo_of(0x414FD0B1, 2), "aarch64")
+    plant(tmp_path, {"proc/cpuinfo": cpuinfo_of(0x414FD0B1, 2)})
+    assert describe(Host(sysroot=tmp_path, system="linux")).cpu == "2x Cortex-A76"
 
 
 def test_risc_v_cores_are_named_by_their_design(tmp_path: Path) -> None:
