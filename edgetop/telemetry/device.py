@@ -8,12 +8,13 @@ import os
 import platform
 import re
 import struct
+from datetime import datetime, timezone
 from pathlib import Path
 
 from edgetop.core.records import DeviceInfo
 from edgetop.io.cpus import cpu_quota
 from edgetop.telemetry.host import CPUINFO_BYTES, FILE_BYTES, Host, board_model, container, is_virtual_machine, text_of
-from edgetop.telemetry.jetson import power_mode
+from edgetop.telemetry.jetson import l4t_version, power_mode
 from edgetop.telemetry.memory import parse_meminfo
 
 _ARM_CORES = {
@@ -78,6 +79,9 @@ def describe(host: Host) -> DeviceInfo:
         cores_logical=_logical_cores(host),
         memory_bytes=_memory_bytes(host),
         system=_system(host),
+        kernel=_short(host, "/proc/sys/kernel/osrelease") or platform.release(),
+        firmware=_firmware(host),
+        microcode=_microcode(cpuinfo),
         governor=_short(host, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         power_mode=power_mode(host),
         cpu_quota=cpu_quota(host.sysroot) if host.system == "linux" else None,
@@ -169,6 +173,27 @@ def _system(host: Host) -> str:
     name = f"{pretty[2]}, " if pretty else ""
     kernel = _short(host, "/proc/sys/kernel/osrelease") or platform.release()
     return f"{name}{platform.system()} {kernel} {platform.machine()}"
+
+
+def _firmware(host: Host) -> str:
+    """Versions of what runs below the system: Jetson Linux, a Raspberry Pi's bootloader, the BIOS."""
+    l4t = l4t_version(host)
+    bios = " ".join(
+        part for part in (_dmi(host, "bios_vendor"), _dmi(host, "bios_version"), _dmi(host, "bios_date")) if part
+    )
+    # A Raspberry Pi's bootloader tells its build time, in seconds since 1970, to the device tree.
+    built = host.path("/proc/device-tree/chosen/bootloader/build-timestamp")
+    try:
+        seconds = int.from_bytes(built.read_bytes()[:4], "big")
+    except OSError:
+        seconds = 0
+    eeprom = f"EEPROM {datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d}" if seconds else ""
+    return ", ".join(part for part in (f"L4T {l4t}" if l4t else "", eeprom, bios) if part)
+
+
+def _microcode(cpuinfo: str) -> str:
+    named = re.search(r"^microcode\s*:\s*(\S+)$", cpuinfo, re.MULTILINE)
+    return named[1] if named else ""
 
 
 def _short(host: Host, path: str) -> str:

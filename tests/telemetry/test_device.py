@@ -119,3 +119,31 @@ def test_an_emulated_core_is_named_by_its_register(tmp_path: Path) -> None:
 def test_risc_v_cores_are_named_by_their_design(tmp_path: Path) -> None:
     text = "processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdc\nuarch\t\t: sifive,u74-mc\n"
     assert describe(plant(tmp_path, {"/proc/cpuinfo": text})).cpu == "sifive,u74-mc"
+
+
+def test_kernel_firmware_and_microcode_are_recorded_where_they_are_told(tmp_path: Path) -> None:
+    dmi = "/sys/class/dmi/id"
+    laptop = describe(
+        plant(
+            tmp_path / "laptop",
+            {
+                **LAPTOP,
+                "/proc/cpuinfo": f"{LAPTOP['/proc/cpuinfo']}\nmicrocode\t: 0x437\n",
+                f"{dmi}/bios_vendor": "LENOVO",
+                f"{dmi}/bios_version": "N3MET22W (1.21 )",
+                f"{dmi}/bios_date": "01/14/2025",
+            },
+        )
+    )
+    assert laptop.kernel
+    assert laptop.kernel in laptop.system
+    assert (laptop.firmware, laptop.microcode) == ("LENOVO N3MET22W (1.21 ) 01/14/2025", "0x437")
+    release = {"/etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic"}
+    assert describe(plant(tmp_path / "jetson", {**JETSON, **release})).firmware == "L4T 36.4.3"
+    built = "proc/device-tree/chosen/bootloader/build-timestamp"
+    host = plant(tmp_path / "pi", PI_5)
+    assert describe(host).firmware == ""
+    file = tmp_path / "pi" / built
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes((1_735_000_000).to_bytes(4, "big"))
+    assert describe(host).firmware == "EEPROM 2024-12-24"
