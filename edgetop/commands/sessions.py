@@ -23,6 +23,7 @@ from edgetop.commands.output import (
 from edgetop.commands.session_files import attach_power, export, import_results, recompute
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Duty
+from edgetop.core.engine_settings import ModelInfo
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells, with_duty
 from edgetop.core.format import format_bytes, format_duration, format_seconds, format_time
@@ -39,6 +40,7 @@ from edgetop.session.store import (
     Store,
     StoreError,
     changed_tags,
+    complete_digests,
     energy_cell,
     entry_of,
     models_of,
@@ -49,10 +51,13 @@ from edgetop.settings.resolve import Settings
 
 PROMPT_CHARACTERS = 40
 EVENTS_SHOWN = 20
+DIGEST_S = 20.0
+"""How long `show` may read a model's file for the SHA-256 that a session lacks."""
 
 
 def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
     """Print a session: what it ran on, its figures for a use, its turns and events. Raises SessionFileError."""
+    complete_digests(path, DIGEST_S)
     file = load_file(path)
     file = replace(file, summary=with_duty(file.summary, duty))
     if as_json:
@@ -83,12 +88,20 @@ def _overview(path: Path, file: SessionFile) -> list[list[str]]:
     ]
     if file.loads:
         rows.append(["settings", _settings(file.loads[-1])])
+        if not file.loads[-1].engine.server:
+            rows.append(["model file", _model_file(file.loads[-1].model)])
     if file.watch is not None:
         return [*rows, ["memory peak", format_bytes(summary.memory.rss_peak_bytes)], *figure_rows(file.watch)]
     rows += [[label, text] for label, text in rows_of(summary).items()]
     if summary.energy is not None and summary.energy.hosts:
         rows.append(["energy by host", hosts_text(summary.energy).removeprefix(", of which ")])
     return rows
+
+
+def _model_file(model: ModelInfo) -> str:
+    """What tells a file from others of its name."""
+    origin = f"{one_line(model.repo)} {one_line(model.revision[:12])}".strip()
+    return ", ".join(part for part in (origin, f"SHA-256 {one_line(model.sha256) or 'not yet computed'}") if part)
 
 
 def _settings(load: LoadEntry) -> str:

@@ -180,6 +180,12 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     """Where the chat template comes from; `none` means plain completion."""
     template_note: str = ""
     """Why a fallback or plain completion is used, in one line."""
+    sha256: str = ""
+    """Of the file, of a split model of its first one; empty while it is not yet computed."""
+    repo: str = ""
+    """`owner/repo` on the Hugging Face hub, where that is known."""
+    revision: str = ""
+    """The commit of the repository."""
 
 
 INSTRUCTION_SETS = (

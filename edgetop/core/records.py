@@ -96,6 +96,10 @@ class DeviceInfo(Struct, frozen=True, kw_only=True):
     governor: str = ""
     power_mode: str = ""
     virtualised: str = ""
+    kernel: str = ""
+    firmware: str = ""
+    """Such as `JetPack's L4T 36.4.3`, a Raspberry Pi's EEPROM or a BIOS, each with its date or version."""
+    microcode: str = ""
     cpu_quota: float | None = None
     """CPUs that a control group grants, as of a container; `None` without a limit."""
 

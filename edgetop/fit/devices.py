@@ -205,6 +205,25 @@ def _rows() -> Iterator[Device]:
             )
 
 
+def named_device(name: str, own: Path | None = None) -> Named:
+    """The device of the table, or of `own`, by what a person wrote. Raises UsageError that says what is like it.
+
+    Where it is a name of our own table, no more than its part of that is read, which takes most of the time else.
+    """
+    known = None if own is not None and own.exists() else _part(name)
+    return find_device(load_devices(own) if known is None else known, name)
+
+
+def _part(name: str) -> dict[str, Device] | None:
+    """The one device of our own table with exactly this name, a size of memory left aside."""
+    key = _SIZE.sub("", name.strip())
+    text = TABLE.read_text("utf-8")
+    if not re.fullmatch(r"[a-z0-9-]+", key) or f"\n[{key}]\n" not in text:
+        return None
+    parts = re.findall(rf"(?ms)^\[{key}[\].].*?(?=^\[|\Z)", text)
+    return _decoded("".join(parts).encode(), TABLE)
+
+
 class Named(NamedTuple):
     """A device as a person named it."""
 
@@ -229,6 +248,9 @@ def find_device(devices: DeviceTable, name: str) -> Named:
     tried: list[tuple[str, float | None]] = [(name, None)]
     if size is not None:
         tried.insert(0, (name.strip()[: size.start()], float(size[1] or size[2])))
+    for text, memory_gb in tried:
+        if text in devices:
+            return Named(devices[text], memory_gb)
     forms = _forms_of(devices)
     for text, memory_gb in tried:
         for form in _forms(text):
@@ -368,16 +390,25 @@ def _flops(gflops: float | None, sigma: float) -> Interval | None:
     return None if gflops is None else banded(gflops * 1e9, sigma)
 
 
+_HINT = "fix {file}, or remove it; the table that comes with edgetop shows how devices are described"
+
+
 def _read(file: Path) -> dict[str, Device]:
-    hint = f"fix {file}, or remove it; the table that comes with edgetop shows how devices are described"
+    hint = _HINT.format(file=file)
     try:
         with file.open("rb") as opened:
             content = opened.read(LARGEST_FILE_BYTES + 1)
-        if len(content) > LARGEST_FILE_BYTES:
-            raise UsageError(f"{file}: larger than any table of devices", hint)
-        devices = msgspec.toml.decode(content, type=dict[str, Device])
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}", hint) from None
+    if len(content) > LARGEST_FILE_BYTES:
+        raise UsageError(f"{file}: larger than any table of devices", hint)
+    return _decoded(content, file)
+
+
+def _decoded(content: bytes, file: Path) -> dict[str, Device]:
+    hint = _HINT.format(file=file)
+    try:
+        devices = msgspec.toml.decode(content, type=dict[str, Device])
     except (ValueError, RecursionError) as error:  # of the TOML, of its text encoding, of what it describes
         raise UsageError(f"{file}: {one_line(str(error))}", hint) from None
     for name, device in devices.items():

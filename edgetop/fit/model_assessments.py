@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
+from edgetop.fit.catalog import listed_models
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
 from edgetop.fit.suggestions import Choices, Suggestion, suggest
@@ -26,8 +28,24 @@ class Surveyed(Struct, frozen=True, kw_only=True):
     """What `-m` takes."""
     path: Path
     assessment: Assessment | None
+    """Without the longest context that fits, where it is one of many."""
+    origin: str = ""
+    """Where it was found, or that it could be downloaded."""
     problem: str = ""
     """Why there is no assessment."""
+
+
+class Candidate(NamedTuple):
+    """A model that was found."""
+
+    name: str
+    path: Path
+    origin: str = ""
+    problem: str = ""
+    """Why it cannot be used."""
+
+
+DOWNLOAD = "download"
 
 
 class ModelAssessments:
@@ -35,14 +53,20 @@ class ModelAssessments:
 
     def __init__(
         self,
-        models: Callable[[], Iterable[tuple[str, Path]]],
+        models: Callable[[], Iterable[Candidate]],
         place: Callable[[], RunTarget],
         *,
-        contexts: tuple[int, ...] = CONTEXTS,
+        contexts: tuple[int, ...] | None = CONTEXTS,
         requested: EngineSettings | None = None,
         workload: Workload | None = None,
+        with_catalog: bool = False,
     ) -> None:
-        """`models` gives names and files, `place` where they would run; both are asked in the iterating thread."""
+        """`models` gives names and files, `place` where they would run; both are asked in the iterating thread.
+
+        Without `contexts` each model has one row, with the context that a load would choose. `with_catalog` adds the
+        models that could be downloaded.
+        """
+        self._with_catalog = with_catalog
         self._models = models
         self._find_target = place
         self._place: RunTarget | None = None
@@ -59,25 +83,43 @@ class ModelAssessments:
         return self._place
 
     def __iter__(self) -> Iterator[Surveyed]:
-        for name, path in self._models():
-            yield from self._survey(name, path)
+        for candidate in self._models():
+            yield from self._survey(candidate)
+        for listed in listed_models() if self._with_catalog else ():
+            for label in listed.quantizations:
+                path = Path(listed.reference(label))
+                assessment = self._assess(listed.facts(label), None)
+                yield Surveyed(name=listed.name, path=path, assessment=assessment, origin=DOWNLOAD)
 
-    def suggestions(self, surveyed: Surveyed) -> tuple[Suggestion, ...]:
-        """What would make one of them better, the other models that were read among it."""
+    def whole(self, surveyed: Surveyed) -> tuple[Assessment, tuple[Suggestion, ...]]:
+        """One of them that has an assessment, with the longest context that fits and what would make it better.
+
+        Raises ValueError for one without.
+        """
         if surveyed.assessment is None:
-            return ()
-        return suggest(surveyed.assessment, self.place, Choices(others=tuple(self._read.values())))
+            raise ValueError(surveyed.problem)
+        known = surveyed.assessment
+        assessment = assess(known.facts, known.requested, self._workload, self.place)
+        return assessment, suggest(assessment, self.place, Choices(others=tuple(self._read.values())))
 
-    def _survey(self, name: str, path: Path) -> Iterator[Surveyed]:
-        try:
-            facts = read_facts(path)
-        except EdgetopError as error:
-            yield Surveyed(name=name, path=path, assessment=None, problem=error.what)
+    def _survey(self, candidate: Candidate) -> Iterator[Surveyed]:
+        name, path, origin, problem = candidate
+        facts = None
+        if not problem:
+            try:
+                facts = read_facts(path)
+            except EdgetopError as error:
+                problem = error.what
+        if facts is None:
+            yield Surveyed(name=name, path=path, assessment=None, origin=origin, problem=problem)
             return
         self._read[path] = facts
-        for n_ctx in contexts_of(facts, self._contexts):
-            assessment = assess(facts, replace(self._requested, n_ctx=n_ctx), self._workload, self.place)
-            yield Surveyed(name=name, path=path, assessment=assessment)
+        for n_ctx in [None] if self._contexts is None else contexts_of(facts, self._contexts):
+            yield Surveyed(name=name, path=path, assessment=self._assess(facts, n_ctx), origin=origin)
+
+    def _assess(self, facts: ModelFacts, n_ctx: int | None) -> Assessment:
+        requested = self._requested if n_ctx is None else replace(self._requested, n_ctx=n_ctx)
+        return assess(facts, requested, self._workload, self.place, with_context=False)
 
 
 def contexts_of(facts: ModelFacts, contexts: Iterable[int]) -> list[int]:

@@ -97,7 +97,7 @@ def _threads(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
 def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
     """q8_0, whose loss is not heard of; a smaller type where only that would fit."""
     settings = before.settings
-    whole = {"f32", "f16", "bf16"}
+    whole = {"f32", "f16", "bf16", None}
     refused = before.verdict.fit == "refused"
     if refused and refusal(before.facts, replace(settings, type_k="f16", type_v="f16")) is not None:
         return

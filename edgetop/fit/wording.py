@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from edgetop.core.energy.duty import DutyFigures
+from edgetop.core.engine_settings import KV_TYPE
 from edgetop.core.format import (
     NOT_AVAILABLE,
     format_bytes,
@@ -174,7 +175,8 @@ def _is_assumed(room: MemoryRoom) -> bool:
 def parts_text(need: MemoryNeed, assessment: Assessment) -> str:
     """The parts of the need, those that are nothing left out."""
     settings = assessment.settings
-    kv = settings.type_k if settings.type_k == settings.type_v else f"{settings.type_k}/{settings.type_v}"
+    kinds = (settings.type_k or KV_TYPE, settings.type_v or KV_TYPE)
+    kv = "/".join(dict.fromkeys(kinds))
     parts = [
         ("weights", need.weights_bytes),
         ("of them not needed once repacked:", need.droppable_bytes),

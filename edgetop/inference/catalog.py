@@ -47,7 +47,7 @@ def repo_of(file: Path) -> str:
     return ""
 
 
-def _revision_of(file: Path) -> str:
+def revision_of(file: Path) -> str:
     """The commit of a file in the hub's cache; empty if its path does not show it."""
     return next((below.name for below, folder in pairwise(file.parents) if folder.name == "snapshots"), "")
 
@@ -332,6 +332,6 @@ def _found(root: SearchRoot, name: str, files: list[Path], missing: tuple[int, .
         origin=root.origin,
         size_bytes=sum(file.stat().st_size for file in files),
         repo=repo_of(files[0]) if root.origin == "Hugging Face" else "",
-        revision=_revision_of(files[0]) if root.origin == "Hugging Face" else "",
+        revision=revision_of(files[0]) if root.origin == "Hugging Face" else "",
         missing_parts=missing,
     )

@@ -249,7 +249,10 @@ def _hint(fatal: signal.Signals | None, phase: Phase, *, out_of_memory: bool, oo
     if fatal == signal.SIGKILL and oom_killed is None:
         return "If you did not end it, it was probably for memory: use a shorter context (--ctx) or a smaller model."
     if fatal == signal.SIGILL:
-        return "Its build uses instructions this processor lacks: install llama-cpp-python with GGML_NATIVE=OFF."
+        return (
+            "Its build uses instructions that this processor lacks: `edgetop engine install` brings one for any "
+            "(then --engine portable), `edgetop engine build` makes one for this."
+        )
     if phase == "loading":
         return "The model file is probably damaged: download it again, or choose another model."
     if phase == "starting":

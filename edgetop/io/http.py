@@ -202,6 +202,7 @@ def send(
         connection.connect()
     except (http.client.HTTPException, OSError, ValueError) as error:
         connection.close()
+        log("servers", f"{method} {shown(url)}: {error}")
         raise _unreachable(error, where, timeouts.connect_s) from error
     connected = InterruptibleSocket(
         connection.sock, stopped=stopped, timeouts=timeouts, deadline_s=deadline_s, where=where, idle_hint=idle_hint

@@ -6,16 +6,25 @@ import errno
 import hashlib
 import mmap
 import os
+import re
 import stat
-from collections.abc import Sequence
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+import msgspec
+from msgspec import Struct
+from platformdirs import user_cache_path
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.core.model_names import SplitPart, part_of
 from edgetop.core.model_purpose import check_part, purpose_of, refused, require_text
 from edgetop.core.text import one_line
+from edgetop.io.files import write_atomically
 
 HEADER_BYTES_MAX = 256 * 2**20
 """As much of a file is mapped; the largest headers, with vocabulary and merges, have about 20 MiB."""
@@ -179,3 +188,91 @@ def content_key(path: Path) -> str:
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}.", "Check the path.") from None
     return digest.hexdigest()[:12]
+
+
+DIGESTS_FILE = "model-digests.json"
+_DIGESTS_MAX = 500
+_PIECE_BYTES = 4 * 2**20
+_NAMED_BY_DIGEST = re.compile(r"(?:sha256-)?([0-9a-f]{64})")
+
+
+class _Digests(Struct):
+    by_file: dict[str, str] = {}
+    """SHA-256 by path, size and time of the last change."""
+
+
+def known_digest(path: Path) -> str:
+    """The SHA-256 of a file without reading it: of an earlier time, or of its name in a store; else empty."""
+    real = Path(os.path.realpath(path))
+    named = _NAMED_BY_DIGEST.fullmatch(real.name)
+    if named is not None and "blobs" in real.parts:
+        return named[1]
+    key = _digest_key(real)
+    return _digests().by_file.get(key, "") if key else ""
+
+
+def compute_digest(path: Path, *, goes_on: Callable[[], bool] = lambda: True) -> str:
+    """The SHA-256 of a file, kept for the next time; empty where it cannot be read or `goes_on` says no.
+
+    At idle I/O priority where the system has one, so that nothing else waits for it. Not to be called while a model
+    loads or decodes.
+    """
+    if known := known_digest(path):
+        return known
+    real = Path(os.path.realpath(path))
+    key = _digest_key(real)
+    digest = hashlib.sha256()
+    try:
+        with idle_io(), real.open("rb") as file:
+            while data := file.read(_PIECE_BYTES):
+                digest.update(data)
+                if not goes_on():
+                    return ""
+        if key and key == _digest_key(real):  # it has not changed meanwhile
+            kept = _digests()
+            kept.by_file = dict(list(kept.by_file.items())[-_DIGESTS_MAX + 1 :]) | {key: digest.hexdigest()}
+            write_atomically(_digests_file(), [msgspec.json.encode(kept)])
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+@contextmanager
+def idle_io() -> Iterator[None]:
+    """Let this thread read only when nobody else does."""
+    import psutil  # noqa: PLC0415 - slow to import, and few files are read whole
+
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    thread = psutil.Process(threading.get_native_id())
+    try:
+        before = thread.ionice()
+        thread.ionice(psutil.IOPRIO_CLASS_IDLE)
+    except (psutil.Error, OSError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        with suppress(psutil.Error, OSError):
+            thread.ionice(before.ioclass, before.value)
+
+
+def _digest_key(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+
+
+def _digests_file() -> Path:
+    return user_cache_path("edgetop", appauthor=False) / DIGESTS_FILE
+
+
+def _digests() -> _Digests:
+    try:
+        return msgspec.json.decode(_digests_file().read_bytes(), type=_Digests)
+    except (OSError, msgspec.MsgspecError):
+        return _Digests()

@@ -26,12 +26,13 @@ from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Record
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.model_file import read_facts
-from edgetop.inference.catalog import find_model, remember_model
+from edgetop.inference.catalog import find_model, remember_model, repo_of, revision_of
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
 from edgetop.inference.protocol import Hello, Report
 from edgetop.inference.server.address import ServerChoice
+from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_location import ServerLocation
@@ -109,6 +110,9 @@ IDLE_PHASES: frozenset[Phase] = frozenset({"ready", "no_model", "dead"})
 
 PUMP_WAIT_S = 0.1
 """How soon an interruption is noticed, and how often text is written without a screen."""
+
+DIGEST_US = US_PER_S
+"""How long the end of a session may take for the SHA-256 of its model; a larger file's is computed when it is shown."""
 
 SETTLE_S = 5.0
 """Longer than the lag of any sensor that gives a turn a figure."""
@@ -345,6 +349,7 @@ class LiveSession(RecordedSession):
         self._stop_sensors()
         self.conversation.close()
         self._background.shutdown(wait=False)
+        self._complete_digests()
         path = self.recorder.finish()
         if path is not None and self._prediction.facts is not None and self.session.predictions:
             from edgetop.live.this_machine import learn_from  # noqa: PLC0415 - at the end
@@ -352,7 +357,17 @@ class LiveSession(RecordedSession):
             learn_from(path, self._prediction.facts, self._host, self.store.folder)
         return path
 
+    def _complete_digests(self) -> None:
+        """Compute the SHA-256 of the models, now that the engine has ended, if that does not take long."""
+        until_us = monotonic_us() + DIGEST_US
+        for index, load in enumerate(self.session.loads):
+            if self._remembers and not load.model.sha256:
+                digest = compute_digest(Path(load.model.path), goes_on=lambda: monotonic_us() < until_us)
+                self.session.loads[index] = replace(load, model=replace(load.model, sha256=digest))
+
     def _record(self, record: Record) -> None:
+        if isinstance(record, ModelLoaded) and self._location is None:
+            record = with_origin(record)
         self.recorder.record(record)
         if isinstance(record, TurnFinished) and record.generated_tokens and self._remembers:
             source = self.conversation.source
@@ -443,6 +458,13 @@ class LiveSession(RecordedSession):
     def _next_engine(self) -> EngineProcess:
         engine, self._first_engine = self._first_engine, None
         return engine or self._spawn_engine()
+
+
+def with_origin(loaded: ModelLoaded) -> ModelLoaded:
+    """With what is known of the file without reading it: its SHA-256, repository and revision."""
+    file = Path(loaded.model.path)
+    model = replace(loaded.model, sha256=known_digest(file), repo=repo_of(file), revision=revision_of(file))
+    return replace(loaded, model=model)
 
 
 _HOW = "Let them listen on 127.0.0.1 and reach them through SSH: ssh -L 50052:127.0.0.1:50052 HOST."

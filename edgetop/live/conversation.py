@@ -405,7 +405,7 @@ class Conversation:
     def _retry_without_extra_buffers(self, path: Path, death: WorkerExit) -> None:
         text = f"{death.what} Trying once more without repacked weights and AMX."
         self._event("engine_restarted", text)
-        self._notify(text, "Build llama.cpp with GGML_NATIVE=OFF to have it right from the start.", "warning")
+        self._notify(text, "`edgetop engine build` makes one that has it right from the start.", "warning")
         if not self._continues:
             self.history.drop_answer()  # which is empty
         self._answer_after_load = True

@@ -38,11 +38,14 @@ LAG_S = 0.05
 GRID_S = 0.05
 GRID_MOST = 2_000_000
 CANDIDATES = 5
-ALIKE = 0.9
+APART_S = 1.0
+"""Offsets nearer to each other are one."""
+
+ALIKE = 0.8
 """Two offsets of which one explains this share of what the other does are not told apart."""
 
 EXPLAINED_LEAST = 0.5
-"""A log of whose power the load explains less does not follow it."""
+"""A log of whose power the load explains less does not follow it; of n readings, by 2/√n more: a few fit by chance."""
 
 COVERED_LEAST = 0.5
 """A log has to cover this share of the session's work."""
@@ -128,12 +131,13 @@ def loads_of(session: Session) -> list[_Load]:
     pulses = [(begin_us / US_PER_S, end_us / US_PER_S) for begin_us, end_us in pulse_spans(session)]
     known = {"prefill": prefill, "decoding": decode, "loading": loading, "load pulse": pulses}
     found = [_spans_load(name, sorted(spans)) for name, spans in known.items() if spans]
-    if (cpu := session.find_channel("cpu.total")) is not None:
-        series, column = cpu
+    if not prefill and not pulses and (channel := session.find_channel("cpu.total")) is not None:
+        series, column = channel
         t_s = np.array(series.t_us, dtype=np.float64) / US_PER_S
         share = np.nan_to_num(np.array(series.columns[column].values, dtype=np.float64)) / 100
         if len(t_s) > 1 and share.any():
-            found.append(_Load("processor load", t_s, np.concatenate([[0.0], np.cumsum(share[1:] * np.diff(t_s))])))
+            integral = np.concatenate([[0.0], np.cumsum(share[1:] * np.diff(t_s))])
+            found.append(_Load("processor load", t_s, integral))
     return found
 
 
@@ -147,13 +151,21 @@ class _Fit(NamedTuple):
     gains: Floats
     """W that each load adds."""
 
+    @property
+    def explained(self) -> float:
+        """Share of the variance, less what any loads would explain by chance (the adjusted R²)."""
+        free = self.rows - len(self.gains) - 2
+        if free < 1 or self.total <= 0:
+            return 0.0
+        return 1 - self.residual / free / (self.total / (self.rows - 1))
+
 
 class _Problem:
     """A log against the loads of a session."""
 
     def __init__(self, log: MeterLog, loads: Sequence[_Load], length_s: float) -> None:
         self.log, self.loads, self.length_s = log, loads, length_s
-        self.work = [load for load in loads if load.name not in {"loading", "processor load"}] or list(loads)
+        self.work = [load for load in loads if load.name != "loading"] or list(loads)
         self.windows_s = [log.period_s] if log.averaged else [log.period_s, min(0.02, log.period_s)]
         """A reading is the mean since the one before, or what was drawn at its moment."""
 
@@ -210,7 +222,7 @@ class _Problem:
         common = product[shifts % size]
         gain = np.where((common > 0) & (spread > 1e-9), common**2 / np.maximum(spread, 1e-9), 0.0)
         offsets = -(grid[0] + shifts * step_s)
-        apart = max(1, round(max(1.0, 4 * step_s) / step_s))
+        apart = max(1, round(max(APART_S, 4 * step_s) / step_s))
         found: list[tuple[float, float]] = []
         gain = gain.copy()
         while len(found) < CANDIDATES and len(gain):
@@ -252,6 +264,7 @@ def align(log: MeterLog, session: Session, started_unix_s: float | None = None) 
         raise NotAlignedError("the log's power never rises with the session's load", "is it the log of this session?")
     step_s = max(log.period_s, GRID_S)
     (explained, coarse_s), *others = _best_first(problem, [offset_s for offset_s, _ in found], step_s)
+    others = [each for each in others if abs(each[1] - coarse_s) > max(APART_S, 4 * step_s)]
     if others and others[0][0] > ALIKE * explained:
         other_s = others[0][1]
         raise NotAlignedError(
@@ -271,8 +284,9 @@ def align(log: MeterLog, session: Session, started_unix_s: float | None = None) 
             f"where the log fits best, it covers {100 * covered:.0f} % of the session's work",
             "let the meter log from before the session until after it",
         )
-    explained = 1 - best.residual / max(best.total, 1e-12)
-    if len(power_w) < 2 * len(loads) + 4 or explained < EXPLAINED_LEAST or max(best.gains) <= 0:
+    explained = best.explained
+    gains = [float(gain) for load, gain in zip(loads, best.gains, strict=True) if load in problem.work]
+    if len(power_w) < 2 * len(loads) + 4 or explained < EXPLAINED_LEAST + 2 / sqrt(best.rows) or min(gains) <= 0:
         raise NotAlignedError(
             f"the log's power does not follow the session's load, which explains {100 * max(explained, 0):.0f} % of it",
             "is it the log of this session, and of this device?",
@@ -311,7 +325,7 @@ def _best_first(problem: _Problem, offsets_s: Sequence[float], step_s: float) ->
             (problem.fit(rows, float(each), window_s), float(each)) for window_s in problem.windows_s for each in grid
         ]
         fit, at_s = min(fits, key=lambda each: each[0].residual)
-        found.append((1 - fit.residual / max(fit.total, 1e-12), at_s))
+        found.append((fit.explained, at_s))
     return sorted(found, reverse=True)
 
 

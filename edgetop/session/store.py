@@ -6,8 +6,10 @@ import glob
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,8 +25,9 @@ from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significa
 from edgetop.core.quantity import Interval, plus_minus
 from edgetop.core.text import distinct, one_line
 from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder
+from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
-from edgetop.session.file_io import SessionFileError, load_head, rewrite, save
+from edgetop.session.file_io import SessionFileError, load_file, load_head, rewrite, save
 from edgetop.session.journal import Journal, RecoveredJournal, recover_journal
 from edgetop.session.session import Session
 
@@ -78,6 +81,36 @@ def write_labels(path: Path, *, tags: tuple[str, ...] | None = None, notes: str 
         return replace(file, tags=file.tags if tags is None else tags, notes=file.notes if notes is None else notes)
 
     rewrite(path, labelled)
+
+
+def complete_digests(path: Path, limit_s: float) -> None:
+    """Add the SHA-256 of models that a session lacks, if their files are as they were and it does not take long.
+
+    Nothing is done while a session is being recorded beside it: its model might decode. Raises SessionFileError.
+    """
+    file = load_file(path)
+    started = datetime.fromisoformat(file.started_at).timestamp()
+    until = time.monotonic() + limit_s
+    found: dict[str, str] = {}
+    for load in file.loads:
+        model = Path(load.model.path)
+        try:
+            unchanged = not load.model.sha256 and not load.engine.server and model.stat().st_mtime < started
+        except (OSError, ValueError):
+            continue
+        if unchanged and not any(path.parent.glob(f"*{JOURNAL_SUFFIX}")):
+            found[load.model.path] = compute_digest(model, goes_on=lambda: time.monotonic() < until)
+
+    def completed(file: SessionFile) -> SessionFile:
+        loads = [
+            replace(load, model=replace(load.model, sha256=load.model.sha256 or found.get(load.model.path, "")))
+            for load in file.loads
+        ]
+        return replace(file, loads=loads)
+
+    if any(found.values()):
+        with suppress(OSError, SessionFileError):
+            rewrite(path, completed)
 
 
 def _require_tag(name: str) -> None:

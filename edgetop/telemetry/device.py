@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 import platform
 import re
+import struct
+from datetime import datetime, timezone
+from pathlib import Path
 
 from edgetop.core.records import DeviceInfo
 from edgetop.io.cpus import cpu_quota
 from edgetop.telemetry.host import CPUINFO_BYTES, FILE_BYTES, Host, board_model, container, is_virtual_machine, text_of
-from edgetop.telemetry.jetson import power_mode
+from edgetop.telemetry.jetson import l4t_version, power_mode
 from edgetop.telemetry.memory import parse_meminfo
 
 _ARM_CORES = {
@@ -63,6 +68,8 @@ _NAME_BYTES = 256
 def describe(host: Host) -> DeviceInfo:
     """Everything that identifies the machine a session was recorded on; what is not known is empty or `None`."""
     cpuinfo = text_of(host.path("/proc/cpuinfo"), CPUINFO_BYTES)
+    if host.sysroot == Path("/") and is_of_another_processor(cpuinfo, platform.machine()):
+        cpuinfo = cpuinfo_of(_main_id(), os.cpu_count() or 1)
     virtual = ("virtual machine" if is_virtual_machine(host) else "", container(host))
     return DeviceInfo(
         hostname=platform.node(),
@@ -72,11 +79,31 @@ def describe(host: Host) -> DeviceInfo:
         cores_logical=_logical_cores(host),
         memory_bytes=_memory_bytes(host),
         system=_system(host),
+        kernel=_short(host, "/proc/sys/kernel/osrelease") or platform.release(),
+        firmware=_firmware(host),
+        microcode=_microcode(cpuinfo),
         governor=_short(host, "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
         power_mode=power_mode(host),
         cpu_quota=cpu_quota(host.sysroot) if host.system == "linux" else None,
         virtualised=", ".join(part for part in virtual if part),
     )
+
+
+def is_of_another_processor(cpuinfo: str, machine: str) -> bool:
+    """Whether an emulator of programs shows the `/proc/cpuinfo` of an x86 machine to a program for Arm."""
+    return machine == "aarch64" and re.search(r"^vendor_id\s*:", cpuinfo, re.MULTILINE) is not None
+
+
+def cpuinfo_of(main_id: int, count: int) -> str:
+    """What `/proc/cpuinfo` says of cores with this Main ID Register (Arm ARM, MIDR_EL1)."""
+    return f"CPU implementer\t: {main_id >> 24 & 0xFF:#04x}\nCPU part\t: {main_id >> 4 & 0xFFF:#05x}\n" * count
+
+
+def _main_id() -> int:
+    """MIDR_EL1, which emulators and the kernel let every program read: `mrs x0, midr_el1` and `ret`."""
+    code = mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+    code.write(struct.pack("<2I", 0xD5380000, 0xD65F03C0))
+    return int(ctypes.CFUNCTYPE(ctypes.c_uint64)(ctypes.addressof(ctypes.c_char.from_buffer(code)))())
 
 
 def _model(host: Host) -> str:
@@ -146,6 +173,27 @@ def _system(host: Host) -> str:
     name = f"{pretty[2]}, " if pretty else ""
     kernel = _short(host, "/proc/sys/kernel/osrelease") or platform.release()
     return f"{name}{platform.system()} {kernel} {platform.machine()}"
+
+
+def _firmware(host: Host) -> str:
+    """Versions of what runs below the system: Jetson Linux, a Raspberry Pi's bootloader, the BIOS."""
+    l4t = l4t_version(host)
+    bios = " ".join(
+        part for part in (_dmi(host, "bios_vendor"), _dmi(host, "bios_version"), _dmi(host, "bios_date")) if part
+    )
+    # A Raspberry Pi's bootloader tells its build time, in seconds since 1970, to the device tree.
+    built = host.path("/proc/device-tree/chosen/bootloader/build-timestamp")
+    try:
+        seconds = int.from_bytes(built.read_bytes()[:4], "big")
+    except OSError:
+        seconds = 0
+    eeprom = f"EEPROM {datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d}" if seconds else ""
+    return ", ".join(part for part in (f"L4T {l4t}" if l4t else "", eeprom, bios) if part)
+
+
+def _microcode(cpuinfo: str) -> str:
+    named = re.search(r"^microcode\s*:\s*(\S+)$", cpuinfo, re.MULTILINE)
+    return named[1] if named else ""
 
 
 def _short(host: Host, path: str) -> str:

@@ -349,32 +349,15 @@ COMPARE = ScreenKeys(
 
 CHECK = ScreenKeys(
     "check",
-    "Check",
+    "Models",
     (
         _key("choose", "enter", "choose the model and the context of this row", "Choose"),
-        _close_key("escape q f8"),
-        _key("page_details", "space", "the next page of the details", "More"),
-        _key("sort_by('fits')", "f", "sort by how well it fits; again: reversed", "fit", "sort_fits"),
-        _key("sort_by('model')", "n", "sort by name", "name", "sort_model"),
-        _key("sort_by('size')", "s", "sort by size of the file", "size", "sort_size"),
-        _key("sort_by('bits')", "b", "sort by bits per weight", "bits", "sort_bits"),
-        _key("sort_by('ctx')", "c", "sort by context", "context", "sort_ctx"),
-        _key("sort_by('memory')", "m", "sort by memory", "memory", "sort_memory"),
-        _key("sort_by('tok/s')", "d", "sort by decode speed", "decode", "sort_decode"),
-        _key("sort_by('J/tok')", "e", "sort by energy per token", "energy", "sort_energy"),
-        _key("sort_by('reading')", "r", "sort by speed against reading speed", "reading", "sort_reading"),
-        *_moves("down j", "up k", "home", "end"),
-        *_OVERLAY_KEYS,
-    ),
-)
-
-PICKER = ScreenKeys(
-    "picker",
-    "Choice of a model",
-    (
-        _key("choose", "enter", "load the model", "Load"),
-        _close_key("escape q f4"),
-        *_moves("down j", "up k", "home", "end"),
+        _close_key("escape f4 f8"),
+        _key("sort(1)", "right", "sort by the next column", "Sort", "sort"),
+        _key("sort(-1)", "left", "sort by the previous column", name="sort_back"),
+        _key("reverse", "ctrl+r", "reverse the order", "Reverse"),
+        _key("page_details", "tab", "the next page of the details", "More"),
+        *_moves("down", "up", "home", "end"),
         *_OVERLAY_KEYS,
     ),
 )
@@ -428,7 +411,7 @@ KeyTables = Mapping[str, ScreenKeys]
 """Tables by the names of their screens."""
 
 TABLES: KeyTables = {
-    screen.name: screen for screen in (LIVE, WATCH, SESSIONS, COMPARE, REPLAY, CHECK, PICKER, SETTINGS, HELP, PALETTE)
+    screen.name: screen for screen in (LIVE, WATCH, SESSIONS, COMPARE, REPLAY, CHECK, SETTINGS, HELP, PALETTE)
 }
 
 OLD_NAMES = {"toggle_thoughts": "toggle_reasoning", "go_on": "resume"}

@@ -87,6 +87,31 @@ def test_a_password_of_an_address_is_not_logged(shell: Shell) -> None:
     assert "hunter2" not in (shell.folder / "log").read_text("utf-8")
 
 
+_INTERRUPTING = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+sys.argv = ["edgetop", "run", "-p", "x"]
+from edgetop.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["argparse", "edgetop.commands.verbs", "edgetop.commands.run", "msgspec", "psutil"],
+)
+def test_ctrl_c_in_the_middle_of_an_import_is_one_line_and_130(shell: Shell, module: str) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTING.format(module=module)], capture_output=True, text=True, cwd=shell.folder,
+        env=shell.environment, timeout=DEADLINE_S, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "edgetop: interrupted\n")
+
+
 @pytest.mark.parametrize("home", [None, "", "relative", "/nowhere/at/all"])
 def test_without_a_home_a_temporary_store_is_named(shell: Shell, tmp_path: Path, home: str | None) -> None:
     for name in ("EDGETOP_DATA_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "HOME"):

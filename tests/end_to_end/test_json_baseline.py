@@ -74,7 +74,7 @@ class Case(NamedTuple):
 TIMES = ("*_us", "*.load_s", "*.first_token_s", "*_tokens_per_s", "*.token_gap_ms.*", "*_ms")
 ENERGY = ("*_j.*", "*j_per_token.*", "*_w.*", "*.idle_w", "*tokens_per_wh.*")
 MEMORY = ("*.rss_peak_bytes", "any *.own_cost.cpu_percent", "*.own_cost.*")
-RUN = (*TIMES, *ENERGY, *MEMORY, "*.id", "*.hostname")
+RUN = (*TIMES, *ENERGY, *MEMORY, "*.id", "*.hostname", "*.kernel", "*.firmware", "*.microcode")
 RECORDED = (
     *RUN,
     "*.series.-.values.*",

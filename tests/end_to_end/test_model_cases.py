@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from edgetop.session.file_io import load_file
 from tests.support.isolated_home import IsolatedHome
 from tests.support.playing_model import PROMPT, write_playing_model
 
@@ -70,3 +72,19 @@ def test_a_model_is_the_last_used_once_it_has_answered(home: IsolatedHome, playe
     assert not last.exists()
     assert home.run("run", "-m", str(player), "-p", PROMPT).returncode == 0
     assert last.read_text() == str(player)
+
+
+def test_a_recording_names_its_file_by_its_sha256_and_compare_says_when_two_differ(
+    home: IsolatedHome, player: Path
+) -> None:
+    for reply in ("Hello there.", "Good morning."):
+        write_playing_model(player, [reply])
+        assert home.run("run", "-m", str(player), "-p", PROMPT).returncode == 0
+        shown = home.run("sessions", "show", "1").stdout
+        assert f"SHA-256 {hashlib.sha256(player.read_bytes()).hexdigest()}" in shown
+    first, second = home.session_paths
+    assert "other model file" in home.run("compare", str(first), str(second)).stdout
+    write_playing_model(player, ["Something else."])
+    unknown = first.read_text().replace(load_file(first).loads[0].model.sha256, "")
+    first.write_text(unknown)
+    assert "SHA-256 not yet computed" in home.run("sessions", "show", str(first)).stdout, "the file has changed since"

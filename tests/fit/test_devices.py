@@ -16,6 +16,7 @@ from edgetop.fit.devices import (
     machine_of,
     memory_sizes,
     mode_of,
+    named_device,
 )
 from edgetop.fit.machine import Machine
 from edgetop.fit.model_facts import ModelFacts
@@ -241,3 +242,8 @@ def test_a_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     own.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"devices\.toml"):
         load_devices(own)
+
+
+@pytest.mark.parametrize("name", ["pi5", "pi5:8gb", "orin-nano", "orin-nano-super", "x86", "rtx-4090", "rpi5"])
+def test_the_part_of_the_table_that_is_read_for_a_name_is_what_the_whole_says(name: str, tmp_path: Path) -> None:
+    assert named_device(name, tmp_path / "absent.toml") == find_device(TABLE, name)

@@ -18,7 +18,7 @@ from edgetop.inference.child_process import explain_exit, last_lines, oom_kills
             "The engine crashed in the middle of an answer (SIGSEGV).",
             "Load the model again",
         ),
-        (-signal.SIGILL, False, "", "The engine crashed in the middle of an answer (SIGILL).", "GGML_NATIVE=OFF"),
+        (-signal.SIGILL, False, "", "The engine crashed in the middle of an answer (SIGILL).", "--engine portable"),
         (-signal.SIGKILL, True, "", "The engine was killed by the kernel for memory in the", "shorter context"),
         (-signal.SIGKILL, None, "", "The engine was killed from outside (SIGKILL) in the", "probably for memory"),
         (-signal.SIGKILL, False, "", "The engine was killed from outside (SIGKILL) in the", "Load the model again"),

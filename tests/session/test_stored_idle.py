@@ -42,13 +42,8 @@ def session(*events: Event, idle_s: int = 0, device: DeviceInfo = STARTED.device
 
 def baseline(age: float = 7200.0, /, **data: str | float) -> Event:
     told: dict[str, str | float | bool] = {
-        "power_w": IDLE_W,
-        "u_w": 0.02,
-        "age_s": age,
-        "scope": "board_input",
-        "source": BOARD.name,
-        "changed": "",
-    }
+        "power_w": IDLE_W, "u_w": 0.02, "age_s": age, "scope": "board_input", "source": BOARD.name, "changed": "",
+    }  # fmt: skip
     return Event(t_us=LOADED.t_us, kind="idle_baseline", text="earlier", data={**told, **data})
 
 

@@ -136,7 +136,9 @@ def speed_of(
     """Weights and keys over bandwidth, and nothing else."""
     if machine.cpu is None:
         return Unavailable("nothing is known of its memory bandwidth", "measure it on the device itself")
-    bandwidth = machine.cpu.bandwidth_bytes_per_s[threads].value
+    known = machine.cpu.bandwidth(threads)
+    assert known is not None
+    bandwidth = known.value
     kv_bytes = depth_tokens * KV_ROW_BYTES[settings.type_k or "f16"]
     return SpeedPrediction(
         decode_tokens_per_s=figure(bandwidth / (facts.weight_bytes_per_token + kv_bytes)),

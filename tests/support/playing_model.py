@@ -15,6 +15,9 @@ import numpy as np
 
 N_CTX = 256
 PROMPT = "Hi"
+_CENTRE = (N_CTX - 1) ** -0.5
+"""What the norm takes from every element of a unit vector, beside its own element; its bias gives it back."""
+
 GO, END = "<|go|>", "<|end-of-reply|>"
 TEMPLATE = "{% for m in messages[-1:] %}{{ m.content }}{% endfor %}" + GO
 
@@ -71,7 +74,8 @@ def write_playing_model(path: Path, reply: Sequence[str | bytes | Control], *, t
     writer.add_tensor("position_embd.weight", np.eye(N_CTX, dtype=np.float32))
     writer.add_tensor("output.weight", output)
     for name, shape, value in (
-        ("output_norm.weight", (N_CTX,), 1), ("output_norm.bias", (N_CTX,), 0), ("blk.0.attn_norm.weight", (N_CTX,), 1),
+        ("output_norm.weight", (N_CTX,), 1), ("output_norm.bias", (N_CTX,), _CENTRE),
+        ("blk.0.attn_norm.weight", (N_CTX,), 1),
         ("blk.0.attn_norm.bias", (N_CTX,), 0), ("blk.0.ffn_norm.weight", (N_CTX,), 1),
         ("blk.0.ffn_norm.bias", (N_CTX,), 0), ("blk.0.attn_qkv.weight", (3 * N_CTX, N_CTX), 0),
         ("blk.0.attn_qkv.bias", (3 * N_CTX,), 0), ("blk.0.attn_output.weight", (N_CTX, N_CTX), 0),

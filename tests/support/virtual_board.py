@@ -170,13 +170,22 @@ class Load:
 class Board:
     """True power and true energy."""
 
-    def __init__(self, sensor: Sensor, chance: random.Random, *, idle_w: float = 4.0, core_w: float = 4.0) -> None:
+    def __init__(
+        self,
+        sensor: Sensor,
+        chance: random.Random,
+        *,
+        idle_w: float = 4.0,
+        core_w: float = 4.0,
+        begin_s: float | None = None,
+    ) -> None:
+        """`begin_s` is where its clock begins; by default now."""
         self._sensor = sensor
         self._chance = chance
         self._idle_w, self._core_w = idle_w, core_w
         self._drift_w = 0.0
         self._power_w = idle_w
-        self._t_s = time.monotonic()
+        self._t_s = time.monotonic() if begin_s is None else begin_s
         self.energy_j = 0.0
 
     def step(self, now_s: float, busy_s: float) -> None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from edgetop.telemetry.device import describe
+from edgetop.telemetry.device import cpuinfo_of, describe, is_of_another_processor
 from edgetop.telemetry.host import Host
 from tests.support.fake_sysfs import BARE_VM, JETSON, LAPTOP, PI_5, plant
 
@@ -106,6 +106,44 @@ def test_current_arm_cores_have_names(tmp_path: Path, parts: list[tuple[str, str
     assert describe(plant(tmp_path, {"/proc/cpuinfo": text})).cpu == cpu
 
 
+def test_an_emulated_core_is_named_by_its_register(tmp_path: Path) -> None:
+    """What qemu-aarch64 -cpu cortex-a76 shows on an x86 machine: its cpuinfo, and the register of the Arm core."""
+    x86 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n"
+    assert is_of_another_processor(x86, "aarch64")
+    assert not is_of_another_processor(x86, "x86_64")
+    assert not is_of_another_processor(cpuinfo_of(0x414FD0B1, 2), "aarch64")
+    plant(tmp_path, {"proc/cpuinfo": cpuinfo_of(0x414FD0B1, 2)})
+    assert describe(Host(sysroot=tmp_path, system="linux")).cpu == "2x Cortex-A76"
+
+
 def test_risc_v_cores_are_named_by_their_design(tmp_path: Path) -> None:
     text = "processor\t: 0\nhart\t\t: 1\nisa\t\t: rv64imafdc\nuarch\t\t: sifive,u74-mc\n"
     assert describe(plant(tmp_path, {"/proc/cpuinfo": text})).cpu == "sifive,u74-mc"
+
+
+def test_kernel_firmware_and_microcode_are_recorded_where_they_are_told(tmp_path: Path) -> None:
+    dmi = "/sys/class/dmi/id"
+    laptop = describe(
+        plant(
+            tmp_path / "laptop",
+            {
+                **LAPTOP,
+                "/proc/cpuinfo": f"{LAPTOP['/proc/cpuinfo']}\nmicrocode\t: 0x437\n",
+                f"{dmi}/bios_vendor": "LENOVO",
+                f"{dmi}/bios_version": "N3MET22W (1.21 )",
+                f"{dmi}/bios_date": "01/14/2025",
+            },
+        )
+    )
+    assert laptop.kernel
+    assert laptop.kernel in laptop.system
+    assert (laptop.firmware, laptop.microcode) == ("LENOVO N3MET22W (1.21 ) 01/14/2025", "0x437")
+    release = {"/etc/nv_tegra_release": "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic"}
+    assert describe(plant(tmp_path / "jetson", {**JETSON, **release})).firmware == "L4T 36.4.3"
+    built = "proc/device-tree/chosen/bootloader/build-timestamp"
+    host = plant(tmp_path / "pi", PI_5)
+    assert describe(host).firmware == ""
+    file = tmp_path / "pi" / built
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes((1_735_000_000).to_bytes(4, "big"))
+    assert describe(host).firmware == "EEPROM 2024-12-24"

@@ -51,12 +51,3 @@ async def until(pilot: Pilot[Any], condition: Callable[[], object], what: str) -
 async def until_shown(pilot: Pilot[Any], *texts: str) -> None:
     """Let the application run until the screen shows all of `texts`."""
     await until(pilot, lambda: all(text in text_of(pilot.app) for text in texts), f"{texts} on the screen")
-
-
-async def choose_row(pilot: Pilot[Any], name: str) -> None:
-    """Move the cursor of a list down to the row that begins with `name`."""
-    for _ in range(100):
-        if any(row.startswith(f" > {name}") for row in rows_of(pilot.app)):
-            return
-        await pilot.press("j")
-    raise AssertionError(f"no row {name!r}\n{text_of(pilot.app)}")

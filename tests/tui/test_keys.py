@@ -31,7 +31,7 @@ from edgetop.tui.screens.base import BaseScreen, bindings
 from edgetop.tui.screens.compare import CompareScreen
 from edgetop.tui.screens.help import MOUSE, WORDS, HelpScreen, help_parts, help_text, with_words
 from edgetop.tui.screens.live import LiveScreen
-from edgetop.tui.screens.models import ModelsScreen, PickerScreen
+from edgetop.tui.screens.models import ModelsScreen
 from edgetop.tui.screens.palette import PaletteScreen
 from edgetop.tui.screens.replay import ReplayScreen
 from edgetop.tui.screens.sessions import SessionsScreen
@@ -41,7 +41,7 @@ from edgetop.tui.styled_text import width_of
 from edgetop.tui.widgets import ESSENTIAL, keys_in_line
 
 SCREENS: tuple[type[BaseScreen[object]], ...] = (
-    LiveScreen, SessionsScreen, CompareScreen, ReplayScreen, ModelsScreen, PickerScreen, SettingsScreen, HelpScreen,
+    LiveScreen, SessionsScreen, CompareScreen, ReplayScreen, ModelsScreen, SettingsScreen, HelpScreen,
     PaletteScreen, WatchScreen,
 )  # type: ignore[assignment]  # fmt: skip
 FILE = "config.toml"

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from edgetop.core.clock import monotonic_us, seconds
 from edgetop.core.engine_settings import EngineInfo, EngineSettings, default_n_ctx
 from edgetop.core.records import ModelLoaded, TurnFinished
-from edgetop.inference.child_process import anonymous_file, die_with_parent
+from edgetop.inference.child_process import anonymous_file, die_with_parent, explain_exit
 from edgetop.inference.engine import Reporter, Stop, file_failure
 from edgetop.inference.llama.log import Line, explain_load_failure, memory_breakdown, offloaded_layers
 from edgetop.inference.llama.model import model_name
@@ -263,6 +263,9 @@ class OwnedServerEngine:
         elif code is None:
             message = f"{self._program} does not listen within {_START_S:g} s."
             report(LoadFailed(reason="failed", message=message, hint="Start it by hand, and see what it prints."))
+        elif code < 0:
+            death = explain_exit(code, "loading", tuple(line.text for line in lines), oom_killed=None)
+            report(LoadFailed(reason="failed", message=death.what, hint=death.hint))
         else:
             telling = [line.text for line in lines if "error" in line.text.lower() or "failed" in line.text.lower()]
             report(explain_load_failure(telling or [line.text for line in lines[-1:]], command.path))

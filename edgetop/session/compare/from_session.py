@@ -72,6 +72,7 @@ def session_result(file: SessionFile, path: Path, duty: Duty | None = None) -> R
         model=distinct(each.model.name for each in file.loads),
         quantization=distinct(each.model.quantization for each in file.loads),
         bits_per_weight=None if load is None else load.model.bits_per_weight,
+        sha256="" if load is None else load.model.sha256,
         size_bytes=None if load is None else load.model.size_bytes,
         parameters=None if load is None else load.model.parameters,
         threads=None if load is None else load.settings.n_threads,

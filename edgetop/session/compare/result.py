@@ -66,6 +66,8 @@ class Result(Struct, frozen=True, kw_only=True):
     model: str = ""
     quantization: str = ""
     bits_per_weight: float | None = None
+    sha256: str = ""
+    """Of the model's file; empty where it is not known."""
     size_bytes: int | None = None
     parameters: int | None = None
     threads: int | None = None
@@ -116,8 +118,9 @@ compared; `absent`: this result or the base lacks the figure."""
 
 FlagName = Literal[
     "other device", "other power scope", "other power source", "other grade", "other prompts", "other context length",
-    "other depth", "other engine build", "other power mode", "other kind", "throttled", "contention", "cpu-quota",
-    "paging", "swap", "on battery", "edgetop disturbed", "other stamps",
+    "other depth", "other engine build", "other model file", "other power mode", "other kind", "throttled",
+    "contention", "cpu-quota", "paging", "swap", "on battery", "edgetop disturbed",
+    "other stamps",
 ]  # fmt: skip
 
 
@@ -323,6 +326,7 @@ def flags_of(result: Result, base: Result) -> tuple[Flag, ...]:
         or _other("other device", "It ran on another machine of the same kind,", result.host, base.host),
         _other("other power mode", "Its power mode was", result.power_mode, base.power_mode),
         _engine(result, base),
+        _model_file(result, base),
         _other("other stamps", "Its tokens were stamped at their", result.stamps, base.stamps),
         _other("other context length", "Its context length was", _text(result.n_ctx), _text(base.n_ctx)),
         _depth(result, base),
@@ -349,6 +353,12 @@ def _engine(result: Result, base: Result) -> Flag | None:
         if longer.startswith(f"{shorter} (")
         else _other("other engine build", "Its engine was", result.engine, base.engine)
     )
+
+
+def _model_file(result: Result, base: Result) -> Flag | None:
+    if (result.model, result.quantization) != (base.model, base.quantization):
+        return None
+    return _other("other model file", "The SHA-256 of its model's file is", result.sha256[:16], base.sha256[:16])
 
 
 def _depth(result: Result, base: Result) -> Flag | None:

@@ -46,6 +46,8 @@ class Column(Generic[Row]):
     """What it has at least where there is room, so that it stays as wide when other rows come."""
     right: bool = False
     greatest_first: bool = False
+    cut_in_middle: bool = False
+    """What does not fit is left out of the middle: of names, whose ends differ."""
     role: Callable[[Row], Role] | None = None
 
 
@@ -84,10 +86,20 @@ def cells_of(row: Row, slots: Sequence[ColumnSlot], level: GlyphLevel, gap: int 
     """What stands in the columns of a row, each behind the gap before it."""
     spans = []
     for index, (column, width) in enumerate(slots):
-        text = _aligned(shortened(_cell(column, row, level), width, level), width, column)
+        cut = _cut_in_middle if column.cut_in_middle else shortened
+        text = _aligned(cut(_cell(column, row, level), width, level), width, column)
         text = " " * (gap if index else 0) + text
         spans.append(Span(text, "text" if column.role is None else column.role(row)))
     return spans
+
+
+def _cut_in_middle(text: str, width: int, level: GlyphLevel) -> str:
+    if cell_len(text) <= width:
+        return text
+    end = text[len(text) - width * 2 // 5 :]
+    while cell_len(end) > width * 2 // 5:
+        end = end[1:]
+    return shortened(text, width - cell_len(end), level) + end
 
 
 def _cell(column: Column[Row], row: Row, level: GlyphLevel) -> str:

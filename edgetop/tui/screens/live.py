@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
-from textual import events, on
+from textual import events, on, work
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price
 from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.errors import EdgetopError
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
-from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
 from edgetop.tui.chat import slash_commands
@@ -24,7 +24,7 @@ from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import LIVE
 from edgetop.tui.panes.column import LayoutStore
 from edgetop.tui.panes.view import View
-from edgetop.tui.screens.models import ModelChoice, PickerScreen, check_screen
+from edgetop.tui.screens.models import ModelChoice, models_screen
 from edgetop.tui.screens.monitor import DisplayOptions, KeyLine, Monitor, RecordingScreen
 
 if TYPE_CHECKING:
@@ -178,19 +178,38 @@ class LiveScreen(RecordingScreen):
         self._stop_requested_us = self._live.now_us()
 
     def action_choose_model(self) -> None:
-        """Show the models on this machine, and load the chosen one."""
-        options = self._live.options
-        server = ServerChoice.of_engine(options.engine_name)
-        self.app.push_screen(PickerScreen(self._level, options.model_folders, server), self._load_chosen)
+        """Show the models there are, with fit, speed and energy, and load the chosen one."""
+        self._show_models(begin_at_loaded=False)
 
     def action_check(self) -> None:
-        """Show fit, speed and energy of the models on this machine, and load the chosen one."""
-        self.app.push_screen(check_screen(self._live, self._level, self._price), self._load_chosen)
+        """Show the same, the cursor on the model that is loaded."""
+        self._show_models(begin_at_loaded=True)
+
+    def _show_models(self, *, begin_at_loaded: bool) -> None:
+        screen = models_screen(self._live, self._level, self._price, begin_at_loaded=begin_at_loaded)
+        self.app.push_screen(screen, self._load_chosen)
 
     def _load_chosen(self, choice: ModelChoice | None) -> None:
-        if choice is not None:
-            settings = self._live.settings_for(choice.path)
-            self.load(choice.path, settings if choice.n_ctx is None else replace(settings, n_ctx=choice.n_ctx))
+        if choice is None:
+            return
+        if str(choice.path).startswith("hf:"):
+            self._download(str(choice.path), choice.n_ctx)
+            return
+        settings = self._live.settings_for(choice.path)
+        self.load(choice.path, settings if choice.n_ctx is None else replace(settings, n_ctx=choice.n_ctx))
+
+    @work(thread=True, exclusive=True, group="download")
+    def _download(self, name: str, n_ctx: int | None) -> None:
+        """Download a model, and load it."""
+        from edgetop.inference.catalog import resolve  # noqa: PLC0415 - with the hub
+
+        self.app.call_from_thread(self.notify_text, f"Downloading {name} ...")
+        try:
+            path = resolve(name, folders=self._live.options.model_folders)
+        except EdgetopError as error:
+            self.app.call_from_thread(self.notify_text, f"{error.what}: {error.hint}" if error.hint else error.what)
+            return
+        self.app.call_from_thread(self._load_chosen, ModelChoice(path, n_ctx))
 
     def action_sessions(self) -> None:
         """Show recorded sessions, to compare and to replay them."""

@@ -1,4 +1,7 @@
-"""The table of models for F4 and F8 (and `edgetop check`): fit, speed, energy, details; a server's offers too."""
+"""The table of models, which F4, F8 and `edgetop check --screen` open: what is here, and what could be downloaded.
+
+Typing filters; a path or `hf:owner/repo:quant` that is typed is taken by Enter where no row has it.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from textual import events, work
+from textual import events, on, work
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
@@ -15,12 +18,12 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from edgetop.core.energy.duty import Price
-from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_bytes_short, format_significant
+from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_count, format_significant
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
 from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
-from edgetop.fit.model_assessments import ModelAssessments, Surveyed
+from edgetop.fit.model_assessments import Candidate, ModelAssessments, Surveyed
 from edgetop.fit.wording import page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
@@ -28,9 +31,10 @@ from edgetop.live.chat_session import LiveSession
 from edgetop.live.this_machine import own_run_target, past_runs_of_session
 from edgetop.telemetry.host import Host
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.keys import CHECK, PICKER, KeySlot
-from edgetop.tui.screens.list import Column, ListScreen
-from edgetop.tui.styled_text import Line, Role, Span, for_level, joined, line_of, wrap
+from edgetop.tui.keys import CHECK, KeySlot
+from edgetop.tui.screens.list import FILTER, Column, ListScreen
+from edgetop.tui.styled_text import Line, Span, for_level, joined, line_of, wrap
+from edgetop.tui.widgets import InputLine
 
 
 class ModelChoice(NamedTuple):
@@ -49,6 +53,8 @@ class ModelRow:
     path: Path
     size_bytes: int = 0
     origin: str = ""
+    loaded: bool = False
+    """It is the model that runs now."""
     problem: str = ""
     """Why it cannot be chosen."""
     surveyed: Surveyed | None = None
@@ -128,39 +134,27 @@ def _assessed(
 
 
 NAME = Column[ModelRow](
-    "MODEL", lambda row, _level: row.name, lambda row: row.name.lower(), importance=10, least=16, most=40
-)
+    "MODEL", lambda row, _level: row.name, lambda row: row.name.lower(), importance=10, least=16, most=40,
+    cut_in_middle=True,
+)  # fmt: skip
 
 CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("FITS", 9, max(map(len, FITS)), lambda each: each.verdict.fit or NOT_AVAILABLE, _by_fit, right=False),
     NAME,
     _assessed("QUANT", 3, 7, lambda each: each.facts.file_type, right=False),
-    _assessed("SIZE", 2, 5, lambda each: format_bytes_short(each.facts.size_bytes),
-              lambda each: (float(each.facts.size_bytes),)),
-    _assessed("BITS", 1, 5, lambda each: NOT_AVAILABLE if each.facts.bits_per_weight is None
-              else f"{each.facts.bits_per_weight:.1f}", lambda each: (each.facts.bits_per_weight or 0.0,)),
-    _assessed("CTX", 5, 6, lambda each: str(each.settings.n_ctx), lambda each: (float(each.settings.n_ctx or 0),)),
+    _assessed("WEIGHTS", 1, 7, lambda each: format_count(each.facts.parameters),
+              lambda each: (-float(each.facts.parameters),)),
+    Column("SIZE", lambda row, _level: format_bytes_short(row.size_bytes) if row.size_bytes else "",
+           lambda row: (float(row.size_bytes),), importance=5, usual=5, most=6, right=True),
+    _assessed("CTX", 2, 6, lambda each: str(each.settings.n_ctx), lambda each: (float(each.settings.n_ctx or 0),)),
     _assessed("MEMORY", 7, 7, _memory, _by_memory),
     _assessed("TOK/S", 8, 6, lambda each: _figure(each.decode), _by_speed),
     _assessed("J/TOK", 4, 6, lambda each: _figure(_energy(each)), _by_energy),
     _assessed("READING", 6, len(PACES[0]),
               lambda each: (each.verdict.pace or NOT_AVAILABLE).removesuffix(" for reading"), _by_pace, right=False),
-    _assessed("BASIS", 0, 12,
-              lambda each: NOT_AVAILABLE if isinstance(each.speed, Unavailable) else each.speed.basis, right=False),
+    Column("WHERE", lambda row, _level: row.origin, importance=3, least=4, most=17),
 )  # fmt: skip
 """From left to right; rows are sorted by the first one at first."""
-
-PICKER_COLUMNS: Sequence[Column[ModelRow]] = (
-    Column(
-        "MODEL",
-        lambda row, _level: f"{row.problem}: {row.name}" if row.problem else row.name,
-        importance=2,
-        least=16,
-        most=60,
-    ),
-    Column("SIZE", lambda row, _level: format_bytes(row.size_bytes), importance=1, right=True),
-    Column("WHERE", lambda row, _level: row.origin),
-)
 
 DETAIL_ROWS_LEAST = 18
 """Below this many rows on the screen there is no room for details below the table."""
@@ -168,20 +162,8 @@ DETAIL_ROWS_LEAST = 18
 LABEL_COLUMNS = 9
 
 
-class ModelTable(ListScreen[ModelRow, ModelChoice | None]):
-    """Models, of which one can be chosen."""
-
-    def _open_row(self) -> None:
-        self.action_choose()
-
-    def action_choose(self) -> None:
-        """Choose the row, if that can be loaded."""
-        if self._chosen is not None and self._chosen.choice is not None:
-            self.dismiss(self._chosen.choice)
-
-
-class ModelsScreen(ModelTable):
-    """Enter chooses, Esc goes back; a column's letter sorts by it, and reverses the order when pressed again."""
+class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
+    """Enter chooses, Esc goes back; what is typed filters, arrows to the left and right sort."""
 
     TABLE = CHECK
     GAP = 1
@@ -194,13 +176,28 @@ class ModelsScreen(ModelTable):
     """
 
     def __init__(
-        self, level: GlyphLevel, survey: ModelAssessments, *, currency: str = "EUR", enter_does: str = "loads"
+        self,
+        level: GlyphLevel,
+        survey: ModelAssessments,
+        *,
+        currency: str = "EUR",
+        enter_does: str = "loads",
+        server: ServerChoice | None = None,
+        loaded: Path | None = None,
+        begin_at_loaded: bool = False,
     ) -> None:
-        """`enter_does` says what happens to the row that is chosen."""
+        """`enter_does` says what happens to the row that is chosen; of a `server` the models that it offers are listed.
+
+        `loaded` is the model that runs now, at which the cursor begins if it is to.
+        """
         super().__init__(level, CHECK_COLUMNS)
         self._survey = survey
         self._currency = currency
         self._enter_does = enter_does
+        self._server = server
+        self._loaded = loaded
+        self._seek = begin_at_loaded
+        self._nothing = "no models; `edgetop models` says where it looks"
         self._detailed: ModelRow | None = None
 
     def _compose_below(self) -> Iterable[Widget]:
@@ -213,8 +210,79 @@ class ModelsScreen(ModelTable):
         super().on_resize(event)
 
     def _read_rows(self) -> Iterator[ModelRow]:
+        if self._server is not None:
+            yield from self._offers(self._server)
+            return
         for each in self._survey:
-            yield ModelRow(each.name, each.path, problem=each.problem, surveyed=each)
+            size_bytes = 0 if each.assessment is None else each.assessment.facts.size_bytes
+            loaded = self._loaded is not None and each.path == self._loaded
+            yield ModelRow(each.name, each.path, size_bytes, each.origin, loaded, each.problem, each)
+
+    def _offers(self, server: ServerChoice) -> Iterator[ModelRow]:
+        from edgetop.inference.server.detection import probe  # noqa: PLC0415 - brings HTTP, which few need
+
+        answer = probe(server)
+        self._nothing = answer.problem or "the server offers no model"
+        for offer in answer.offers:
+            # llama-server names a model by its file; of `owner/name` both parts belong to the name.
+            name = Path(offer.name).name if offer.name.startswith("/") else offer.name
+            yield ModelRow(name, Path(offer.name), offer.size_bytes or 0, "server")
+
+    def _add_rows(self, rows: list[ModelRow], *, fresh: bool, complete: bool) -> None:
+        super()._add_rows(rows, fresh=fresh, complete=complete)
+        at = next((at for at, row in enumerate(self._rows) if row.loaded), None) if self._seek else None
+        if at is not None:
+            self._seek = False
+            self._choose(at)
+
+    def _matches(self, row: ModelRow, words: Sequence[str]) -> bool:
+        text = f"{row.name} {row.origin} {'' if row.assessment is None else row.assessment.facts.file_type}".lower()
+        return all(word.lower() in text for word in words)
+
+    def _is_marked(self, row: ModelRow) -> bool:
+        return row.loaded
+
+    def _open_row(self) -> None:
+        self.action_choose()
+
+    def action_choose(self) -> None:
+        """Choose the row, if that can be loaded; without a row what was typed, if it is a path or on the hub."""
+        typed = " ".join(self._words)
+        if not self._rows and (typed.startswith("hf:") or "/" in typed or typed.endswith(".gguf")):
+            self.dismiss(ModelChoice(Path(typed).expanduser()))
+        elif self._chosen is not None and self._chosen.choice is not None:
+            self.dismiss(self._chosen.choice)
+
+    def action_sort(self, step: int) -> None:
+        """Sort by another column; the row that was chosen stays chosen."""
+        chosen = self._chosen
+        super().action_sort(step)
+        self._follow(chosen)
+
+    def action_reverse(self) -> None:
+        """Reverse the order, the row that was chosen staying so."""
+        chosen = self._chosen
+        super().action_reverse()
+        self._follow(chosen)
+
+    def _follow(self, chosen: ModelRow | None) -> None:
+        if chosen in self._rows:
+            self._choose(self._rows.index(chosen))
+
+    def on_key(self, event: events.Key) -> None:
+        """Begin to filter with what is typed."""
+        super().on_key(event)
+        if not self._question and event.is_printable and event.character:
+            event.stop()
+            event.prevent_default()
+            self._words_before = self._words
+            self._ask(FILTER, "Filter, path or hf:", event.character)
+
+    @on(InputLine.Submitted)
+    def _choose_typed(self) -> None:
+        """Enter behind the filter chooses at once: the row that is left, or what was typed."""
+        if len(self._rows) <= 1:
+            self.action_choose()
 
     # Drawing
 
@@ -230,25 +298,22 @@ class ModelsScreen(ModelTable):
 
     def _title_line(self) -> Line:
         state = f"{len(self._rows)} rows" if self._complete else f"{len(self._rows)} rows, looking ..."
-        order = f"{'reversed' if self._reverse else 'sorted'} by {self._sorted_by()}"
-        purpose = line_of(Span("will it fit, how fast, at what energy", "dim"))
-        return joined([line_of(Span("check", "title")), line_of(state), line_of(order), purpose], self._width)
-
-    def _sorted_by(self) -> str:
-        """The column that is sorted by, as the key line calls it."""
-        wanted = f"sort_by('{self._by.heading.lower() if self._by else ''}')"
-        return next((key.label for key in self.TABLE.keys if key.action.lower() == wanted), "")
+        by = "" if self._by is None else self._by.heading.lower()
+        order = f"{'reversed' if self._reverse else 'sorted'} by {by}"
+        words = line_of(Span(f"filter: {' '.join(self._words)}", "accent")) if self._words else ()
+        purpose = line_of(Span("will it fit, how fast, at what energy; type to filter", "dim"))
+        return joined([line_of(Span("models", "title")), words, line_of(state), line_of(order), purpose], self._width)
 
     def _empty_text(self) -> str:
-        return "no models; `edgetop models` says where it looks" if self._complete else "looking ..."
+        if self._words:
+            return "no model has these words; Enter takes a path or hf:owner/repo:quant as it is typed"
+        return self._nothing if self._complete else "looking ..."
 
     def _key_slots(self) -> Sequence[KeySlot]:
-        shown = {f"sort_by('{slot.column.heading.lower()}')" for slot in self._slots}
         return [
             slot._replace(label=self._enter_does) if slot.actions[0].name == "choose" else slot
             for slot in super()._key_slots()
-            if (action := slot.actions[0].action.lower()) in shown
-            or not (action.startswith("sort_by") or (action == "page_details" and self.has_class("small")))
+            if slot.actions[0].action != "page_details" or not self.has_class("small")
         ]
 
     # Details
@@ -260,7 +325,8 @@ class ModelsScreen(ModelTable):
             return
         self._detailed = row
         if row.assessment is None:
-            self._show_details(row, [("model", row.name), ("problem", row.problem)])
+            what = [("problem", row.problem)] if row.problem else [("where", row.origin)]
+            self._show_details(row, [("model", row.name), *what])
         else:
             self._read_details(row)
 
@@ -269,8 +335,8 @@ class ModelsScreen(ModelTable):
         """In a thread, since suggestions ask the predictors some dozen times."""
         if row.surveyed is None or row.assessment is None:
             return
-        suggestions = self._survey.suggestions(row.surveyed)
-        entries = page(row.assessment, self._survey.place, suggestions, currency=self._currency)
+        assessment, suggestions = self._survey.whole(row.surveyed)
+        entries = page(assessment, self._survey.place, suggestions, currency=self._currency)
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._show_details, row, [(entry.label, entry.text) for entry in entries])
 
@@ -297,51 +363,8 @@ class ModelsScreen(ModelTable):
             details.scroll_relative(y=max(1, details.size.height - 1), animate=False)
 
 
-class PickerScreen(ModelTable):
-    """The models there are, without an assessment, which takes longer to make than a list."""
-
-    TABLE = PICKER
-
-    def __init__(self, level: GlyphLevel, folders: tuple[Path, ...] = (), server: ServerChoice | None = None) -> None:
-        """`folders` are searched besides the usual places; of a `server` the models that it offers are listed."""
-        super().__init__(level, PICKER_COLUMNS)
-        self._folders = folders
-        self._server = server
-        self._nothing = "none; `edgetop models` says where it looks"
-
-    def _read_rows(self) -> Iterator[ModelRow]:
-        if self._server is not None:
-            yield from self._offers(self._server)
-            return
-        for found in find_models(self._folders):
-            yield ModelRow(found.name, found.source, found.size_bytes, found.where, problem_of(found))
-
-    def _offers(self, server: ServerChoice) -> Iterator[ModelRow]:
-        from edgetop.inference.server.detection import probe  # noqa: PLC0415 - brings HTTP, which few need
-
-        answer = probe(server)
-        self._nothing = answer.problem or "the server offers no model"
-        for offer in answer.offers:
-            # llama-server names a model by its file; of `owner/name` both parts belong to the name.
-            name = Path(offer.name).name if offer.name.startswith("/") else offer.name
-            yield ModelRow(name, Path(offer.name), offer.size_bytes or 0, "server")
-
-    def _title_line(self) -> Line:
-        keys = f"{self.keys.key_of('choose')} loads, {self.keys.key_of('close')} closes"
-        return joined([line_of(Span("models", "title")), line_of(Span(keys, "dim"))], self._width)
-
-    def _empty_text(self) -> str:
-        return self._nothing if self._complete else "looking ..."
-
-    def _can_be_chosen(self, row: ModelRow) -> bool:
-        return not row.problem
-
-    def _row_role(self, row: ModelRow) -> Role | None:
-        return "dim" if row.problem else None
-
-
-def check_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> ModelsScreen:
-    """Every model that is found, with a short and a long context.
+def models_screen(live: LiveSession, level: GlyphLevel, price: Price | None, *, begin_at_loaded: bool) -> ModelsScreen:
+    """Every model that is found, and those of the catalog that could be downloaded.
 
     What this session has measured counts too: it is asked here, since a session is used by one thread alone.
     """
@@ -349,9 +372,10 @@ def check_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> M
     idle = live.conversation.phase in {"ready", "no_model"}
     recent = past_runs_of_session(live.session, live.now_us())
 
-    def models() -> Iterator[tuple[str, Path]]:
+    def models() -> Iterator[Candidate]:
         yield from (
-            (each.name, each.path) for each in find_models(live.options.model_folders) if not each.missing_parts
+            Candidate(each.name, each.path, each.origin, problem_of(each))
+            for each in find_models(live.options.model_folders)
         )
 
     def run_target() -> RunTarget:
@@ -363,5 +387,13 @@ def check_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> M
             recent=recent,
         )
 
-    survey = ModelAssessments(models, run_target, requested=live.options.engine)
-    return ModelsScreen(level, survey, currency="EUR" if price is None else price.currency)
+    survey = ModelAssessments(models, run_target, contexts=None, requested=live.options.engine, with_catalog=True)
+    model = live.conversation.model
+    return ModelsScreen(
+        level,
+        survey,
+        currency="EUR" if price is None else price.currency,
+        server=ServerChoice.of_engine(live.options.engine_name),
+        loaded=None if model is None else Path(model.model.path),
+        begin_at_loaded=begin_at_loaded,
+    )

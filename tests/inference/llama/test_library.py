@@ -31,7 +31,7 @@ from edgetop.inference.llama.library import (
     import_library,
 )
 
-WORKING = engines()[0]
+WORKING = engines("auto", {})[0]
 
 SIZES_ARE_READ = pytest.mark.skipif(platform.machine() != "x86_64", reason="sizes of structs are read on x86-64")
 
@@ -48,7 +48,7 @@ def ask(**environment: str) -> list[Any]:
     """Kind, build, refusals and version of the engine that a new process uses."""
     done = subprocess.run(
         [sys.executable, "-c", ASK],
-        env={**os.environ, **environment},
+        env={**os.environ, "EDGETOP_ENGINE": "auto", **environment},
         cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,

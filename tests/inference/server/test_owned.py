@@ -118,6 +118,19 @@ def test_a_program_that_ends_at_once_is_no_model_with_its_words(
     assert "unknown argument: -np" in failed.message
 
 
+def test_a_program_that_dies_by_a_signal_is_no_damaged_model(
+    tmp_path: Path, start: Callable[..., EngineWorker]
+) -> None:
+    """A server of another processor's build: it said that AMX is not ready, and then met an unknown instruction."""
+    program = tmp_path / "llama-server"
+    program.write_text("#!/bin/sh\necho 'AMX is not ready to be used!'\nkill -ILL $$\n")
+    program.chmod(0o755)
+    failed = start(f"llama-server={program}").load(model_file(tmp_path))
+    assert isinstance(failed, LoadFailed)
+    assert failed.message == "The engine crashed while it loaded the model (SIGILL)."
+    assert "instructions that this processor lacks" in failed.hint
+
+
 def test_it_ends_with_its_worker_that_quits(stand_in: StandIn) -> None:
     worker = EngineProcess.start(engine=f"llama-server={stand_in.program}")
     worker.send(Load(path=str(stand_in.model), settings=EngineSettings()))

@@ -16,7 +16,8 @@ from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.panes.pane import PaneWidget
 from edgetop.tui.screens import live
 from edgetop.tui.screens.live import LiveScreen
-from tests.tui.screen_text import choose_row, rows_of, text_of, until, until_said, until_shown
+from tests.support.gguf_files import write_model
+from tests.tui.screen_text import rows_of, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import SLOW, StartApp, say, start_app
 
 __all__ = ["start_app"]
@@ -184,7 +185,7 @@ async def test_themes_and_glyphs_are_changed_in_place(start_app: StartApp) -> No
         await until_shown(pilot, "Anywhere")
         assert text_of(app).isascii()
         await pilot.press("escape", "f4")
-        await until_shown(pilot, "Enter loads, Esc closes")
+        await until_shown(pilot, "type to filter")
         assert text_of(app).isascii()
         await pilot.press("escape", "g")
         await until_shown(pilot, "╭─ chat ─")
@@ -225,20 +226,20 @@ async def test_folders_that_were_named_are_looked_into_for_another_model(start_a
 async def test_without_a_model_the_picker_opens_and_loads_what_is_chosen(start_app: StartApp) -> None:
     Path("models").mkdir()
     for name in ("tiny-q4_0", "large-q8_0-00001-of-00002"):
-        Path(f"models/{name}.gguf").write_bytes(b"GGUF" + bytes(60))
+        write_model(Path(f"models/{name}.gguf"))
     app = start_app(model=None)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "Enter loads, Esc closes", "tiny-q4_0", "64 B  working folder")
-        assert re.search(r"incomplete: large-q8_0", text_of(app))
-        await pilot.press("escape")
+        await until_shown(pilot, "Enter loads", "models", "rows  sorted")
+        await pilot.press(*"large")
+        await until_shown(pilot, "large-q8_0: part 2 is missing")
+        await pilot.press("escape", "escape")
         await until_shown(pilot, "edgetop  no model", "No model loaded: choose one with F4 or /model.")
         await say(pilot, "Hello?")
         await until_said(pilot, "No model is loaded; F4 or /model chooses one.")
         assert prompt_of(app).text == "Hello?"
         await say(pilot, "/model")
-        await until_shown(pilot, "tiny-q4_0")
-        await choose_row(pilot, "tiny")
-        await pilot.press("enter")
+        await until_shown(pilot, "rows  sorted")
+        await pilot.press(*"tiny-q4", "enter")
         await until_shown(pilot, LOADED)
         load = live_of(app)._live.session.loads[-1]
         assert load.model.path == str(Path("models/tiny-q4_0.gguf").resolve())

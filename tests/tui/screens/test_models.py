@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import machine_key
 from edgetop.fit.assessment import Workload, assess
-from edgetop.fit.model_assessments import ModelAssessments, Surveyed
+from edgetop.fit.model_assessments import Candidate, ModelAssessments, Surveyed
 from edgetop.io.model_file import content_key
 from edgetop.live.tuned import TunedModel, save_tuned, tuned_file
 from edgetop.telemetry.device import describe
@@ -25,10 +25,11 @@ from edgetop.tui.app import ChatApp, Display, SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.list import MARKS, cells_of, fit_columns
 from edgetop.tui.screens.live import LiveScreen
-from edgetop.tui.screens.models import PICKER_COLUMNS, ModelChoice, ModelRow, ModelsScreen
+from edgetop.tui.screens.models import CHECK_COLUMNS, ModelChoice, ModelRow, ModelsScreen
 from tests.support.example_machine import by_hand, llama_facts, place_of
+from tests.support.gguf_files import write_model
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
-from tests.tui.screen_text import choose_row, rows_of, text_of, until, until_said, until_shown
+from tests.tui.screen_text import rows_of, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import StartApp, say, start_app
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -94,24 +95,78 @@ async def test_the_best_verdict_comes_first_and_what_cannot_be_read_last() -> No
         assert rows[6].startswith("cannot be read broken: the file is a web page")
 
 
-async def test_a_letter_sorts_and_the_same_letter_turns_round() -> None:
+async def test_arrows_sort_and_ctrl_r_turns_round() -> None:
     app = app_of(Shelf())
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "7 rows")
-        await pilot.press("m")
+        await pilot.press(*["right"] * 5)
         await until_shown(pilot, "sorted by memory")
         assert ["Llama 1B" in row for row in table(rows_of(app))[:1]] == [True]
-        await pilot.press("m")
+        await pilot.press("ctrl+r")
         await until_shown(pilot, "reversed by memory")
         assert "Llama 13B" in table(rows_of(app))[0]
         assert table(rows_of(app))[6].startswith("cannot be read")
+
+
+async def test_what_is_typed_filters_and_enter_takes_the_one_that_is_left() -> None:
+    app = app_of(Shelf())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "7 rows")
+        await pilot.press(*"13b")
+        await until_shown(pilot, "filter: 13b", "2 rows")
+        await pilot.press("escape")
+        await until_shown(pilot, "7 rows")
+        await pilot.press(*"broken", "enter")
+        await until_shown(pilot, "problem")
+    assert app.return_value is None
+
+
+KEYS = {":": "colon", "/": "slash", "-": "minus", ".": "full_stop", "_": "underscore"}
+
+
+@pytest.mark.parametrize("typed", ["hf:acme/tiny-GGUF:Q8_0", "/models/other.gguf", "other.gguf"])
+async def test_a_path_or_a_model_of_the_hub_is_taken_as_it_is_typed(typed: str) -> None:
+    app = app_of(Shelf())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "7 rows")
+        await pilot.press(*[KEYS.get(key, key) for key in typed], "enter")
+        await until(pilot, lambda: app.return_value is not None, "a choice")
+    assert app.return_value == ModelChoice(Path(typed))
+
+
+async def test_the_loaded_model_is_marked_and_the_cursor_may_begin_at_it() -> None:
+    loaded = Path("/models/Llama 7B.gguf")
+    app = SingleScreenApp(
+        lambda level: ModelsScreen(level, Shelf(), loaded=loaded, begin_at_loaded=True), Display(level="braille")
+    )
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "7 rows", ">*")
+        assert "Llama 7B" in next(row for row in table(rows_of(app)) if row.startswith(">*"))
+
+
+async def test_what_could_be_downloaded_is_in_the_same_table() -> None:
+    app = app_of(ModelAssessments(list, place_of, contexts=None, with_catalog=True))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "rows")
+        await pilot.press(*"qwen3")
+        await until_shown(pilot, "filter: qwen3", "Qwen3-0.6B", "download")
+
+
+async def test_six_hundred_models_do_not_hold_up_the_screen(tmp_path: Path) -> None:
+    file = write_model(tmp_path / "tiny.gguf")
+    many = [Candidate(f"model {number:03}", file, "configured folder") for number in range(600)]
+    app = app_of(ModelAssessments(lambda: many, place_of, contexts=None))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "looking ...")
+        await pilot.press("down")  # it answers before all are there
+        await until_shown(pilot, "600 rows")
 
 
 async def test_the_row_that_was_chosen_stays_chosen_when_the_order_changes() -> None:
     app = app_of(Shelf())
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "7 rows", "Llama 1B Q8_0")
-        await pilot.press("m", "m")
+        await pilot.press(*["right"] * 5, "ctrl+r")
         await until_shown(pilot, "reversed by memory")
         assert "Llama 1B Q8_0" in text_of(app)
         await pilot.press("enter")
@@ -123,9 +178,9 @@ async def test_the_details_follow_the_row_and_tell_what_would_help() -> None:
     app = app_of(Shelf())
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "7 rows", "nothing to change")
-        await pilot.press("j", "j", "j", "j", "j")
+        await pilot.press(*["down"] * 5)
         await until_shown(pilot, "Llama 13B Q8_0", "instead of does not fit")
-        await pilot.press("j")
+        await pilot.press("down")
         await until_shown(pilot, "problem")
 
 
@@ -135,8 +190,8 @@ async def test_the_screen_answers_while_the_models_are_looked_at_in_another_thre
     app = app_of(survey)
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "looking")
-        await pilot.press("m")
-        await until_shown(pilot, "sorted by memory")
+        await pilot.press("right")
+        await until_shown(pilot, "sorted by model")
         survey.waits.set()
         await until_shown(pilot, "7 rows")
     assert threading.main_thread().name not in survey.looked_on
@@ -185,23 +240,19 @@ def table(drawn: list[str]) -> list[str]:
 
 
 def found(name: str, problem: str = "") -> ModelRow:
-    return ModelRow(name, Path("/m"), 98_304_000, "Hugging Face", problem)
+    return ModelRow(name, Path("/m"), 98_304_000, "Hugging Face", problem=problem)
 
 
 def line_of(row: ModelRow, width: int, level: GlyphLevel = "braille") -> str:
-    slots = fit_columns(PICKER_COLUMNS, [row], width + MARKS, level)
+    slots = fit_columns(CHECK_COLUMNS, [row], width + MARKS, level)
     return "".join(span.text for span in cells_of(row, slots, level))
 
 
-def test_a_model_is_listed_with_its_size_and_where_it_was_found() -> None:
-    assert line_of(found("tiny"), 75).split() == ["tiny", "93.8", "MiB", "Hugging", "Face"]
-    assert line_of(found("tiny", "incomplete"), 75).split() == ["incomplete:", "tiny", "93.8", "MiB", "Hugging", "Face"]
-
-
-def test_where_there_is_little_room_the_name_and_its_problem_come_first() -> None:
-    assert line_of(found("a-model-with-a-rather-long-name-q4_k_m"), 28, "ascii") == "a-model-with-a-ra~  93.8 MiB"
-    assert line_of(found("a-model-with-a-rather-long-name-q4_k_m"), 24, "ascii") == "a-model-with-a-rather-l~"
-    assert line_of(found("tiny", "incomplete"), 20).strip() == "incomplete: tiny"
+def test_a_long_name_is_cut_in_the_middle() -> None:
+    cut = line_of(found("a-model-with-a-rather-long-name-of-its-own-Q4_K_M"), 118)
+    assert "a-model-with-a" in cut
+    assert "Q4_K_M" in cut
+    assert "name-of-its" not in cut
 
 
 @given(hostile_text, st.integers(10, 90), st.sampled_from(LEVELS))
@@ -217,7 +268,7 @@ LEFT_OPEN = frozenset({"n_threads", "n_threads_batch", "n_batch", "n_ubatch", "t
 
 def tuned_to(path: Path, app: ChatApp, threads: int) -> None:
     """Write a model's file, and save what it was tuned to."""
-    path.write_bytes(b"GGUF" + bytes(60) + path.name.encode())
+    write_model(path, metadata={"general.name": path.stem})
     options, store = app._prepare()
     save_tuned(
         tuned_file(store.folder),
@@ -260,8 +311,7 @@ async def test_the_first_model_one_by_name_and_one_of_the_picker_have_their_own_
         await until(pilot, lambda: len(loaded(app)) == 2, "the second model is loaded")
         await say(pilot, "/model")
         await until_shown(pilot, "third")
-        await choose_row(pilot, "third")
-        await pilot.press("enter")
+        await pilot.press(*"third", "enter")
         await until(pilot, lambda: len(loaded(app)) == 3, "the third model is loaded")
         assert [(settings.n_threads, settings.type_k) for settings in loaded(app)] == [
             (2, "q8_0"), (3, "q8_0"), (4, "q8_0"),

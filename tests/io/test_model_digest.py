@@ -1,0 +1,79 @@
+"""The SHA-256 of model files: known, computed once, at idle I/O priority."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from edgetop.io import model_file
+from edgetop.io.model_file import compute_digest, idle_io, known_digest
+
+DATA = b"GGUF" + bytes(9 * 2**20)
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(model_file, "user_cache_path", lambda *_a, **_k: tmp_path / "cache")
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_a_digest_is_computed_once_and_anew_when_the_file_changes(model: Path) -> None:
+    assert known_digest(model) == ""
+    assert compute_digest(model) == known_digest(model) == DIGEST
+    link = model.with_name("link.gguf")
+    link.symlink_to(model)
+    assert known_digest(link) == DIGEST
+    model.write_bytes(DATA + b"more")
+    assert known_digest(model) == ""
+    os.utime(model, ns=(1, 1))
+    assert compute_digest(model) == hashlib.sha256(DATA + b"more").hexdigest()
+
+
+def test_one_that_is_stopped_is_not_computed(model: Path) -> None:
+    assert compute_digest(model, goes_on=lambda: False) == ""
+    assert known_digest(model) == ""
+
+
+def test_a_store_names_its_files_by_their_digest(tmp_path: Path) -> None:
+    for name in ("f" * 64, f"sha256-{'f' * 64}"):
+        blob = tmp_path / "blobs" / name
+        blob.parent.mkdir(exist_ok=True)
+        blob.write_bytes(b"GGUF")
+        link = tmp_path / f"{len(name)}.gguf"
+        link.symlink_to(blob)
+        assert known_digest(link) == "f" * 64
+    mine = tmp_path / ("f" * 64)
+    mine.write_bytes(b"GGUF")
+    assert known_digest(mine) == "", "a name elsewhere says nothing"
+
+
+def test_what_cannot_be_read_or_kept_is_no_failure(tmp_path: Path, model: Path, cache: Path) -> None:
+    assert compute_digest(tmp_path / "none") == ""
+    cache.mkdir()
+    (cache / model_file.DIGESTS_FILE).write_bytes(b"\xff{")
+    assert compute_digest(model) == DIGEST
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="I/O priorities are Linux's")
+def test_reading_has_idle_priority_and_gives_it_back() -> None:
+    def priority() -> int:
+        return int(psutil.Process(threading.get_native_id()).ionice().ioclass)
+
+    before = priority()
+    with idle_io():
+        assert priority() == psutil.IOPRIO_CLASS_IDLE
+    assert priority() == before
