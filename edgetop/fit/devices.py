@@ -47,7 +47,7 @@ LARGEST_FILE_BYTES = 2**20
 
 SIGMA = 0.20
 """Deviation of the logarithm of speeds from published figures, where a device does not state its own: boards differ by
-memory chips, cooling, system and version of the engine. See `benchmarks/published_figures.py`."""
+memory chips, cooling, system and version of the engine. See `benchmarks/device_fit.py`."""
 
 POWER_SIGMA = 0.15
 PREFILL_SIGMA = 0.35
@@ -297,7 +297,8 @@ def device_of_model(devices: DeviceTable, model: str) -> Device | None:
         (len(each), device)
         for device in devices.values()
         for each in device.models
-        if model.casefold().startswith(each.casefold())
+        # A laptop's graphics card has the name of a larger one with one word more.
+        if model.casefold().startswith(each.casefold()) and ("Laptop" in each or "Laptop GPU" not in model)
     ]
     return max(found, key=lambda pair: pair[0])[1] if found else None
 

@@ -233,10 +233,10 @@ class ReplyText:
                     return
 
     def _is_part_of_mark(self, text: str) -> bool:
-        """Whether a text is the beginning of a mark that counts only behind another one."""
+        """Whether a text begins with a mark that counts only behind another one, or with its beginning."""
         form = self._form
         removed = () if form is None else (mark for mark, effect in form.marks.items() if effect == "removed")
-        return any(mark.startswith(text) for mark in removed)
+        return any(mark.startswith(text) or text.startswith(mark) for mark in removed)
 
     def _cut(self, begin: int, end: int) -> None:
         """Remove the characters from `begin` to `end` of the pending text."""

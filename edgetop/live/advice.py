@@ -39,6 +39,9 @@ WORTH: Final = 0.05
 RATIO_SIGMA: Final = 0.1
 """Of the ratio of two predictions for one model on one machine: most of their errors are the same."""
 
+CONTENDED: Final = 0.5
+"""Load of others, for each core, from which on no rate is compared with a prediction."""
+
 SAVES_LEAST_BYTES: Final = 16 * 2**20
 
 NOT_HERE: Final = Unavailable("the server's process cannot be read", "run doctor on its machine, as its user")
@@ -89,6 +92,8 @@ class Observed(Struct, frozen=True, kw_only=True):
     draft_bytes: int = 0
     """Of the draft model's file."""
     swapped_bytes: int = 0
+    others_load: float = 0.0
+    """Processes of others that want a processor, in the mean of the last minute."""
 
 
 class _Defaults(Struct):
@@ -129,6 +134,7 @@ def observe(address: Address, key: str, host: Host) -> Observed | Unavailable:
         steps=count_in(metrics, "llamacpp:spec_decode_num_drafts_total") or 0,
         draft_bytes=draft.stat().st_size if settings.draft_model and draft.is_file() else 0,
         swapped_bytes=_swapped_bytes(host, pid),
+        others_load=_others_load(host, settings.n_threads or 0),
     )
 
 
@@ -139,6 +145,13 @@ def advise(observed: Observed, place: RunTarget, prove: str) -> list[Finding]:
         for rule in (_threads, _kv_type, _context, _flash_attention, _draft, _swap)
         for finding in rule(observed, place)
     ]
+    if observed.others_load > place.threads * CONTENDED:
+        # What it counted then says little of what it could do, and a prediction for an idle machine nothing at all.
+        what = f"Others keep this machine busy (load {observed.others_load:.0f} on {place.threads} cores)"
+        found = [each for each in found if each.speed is None]
+        found.append(
+            Finding(name="contention", what=what, change="ask again when they have ended: no rate holds until then")
+        )
     ranked = sorted(found, key=lambda each: (-(each.speed.value if each.speed else 1.0), -(each.saves_bytes or 0)))
     return [replace(each, prove=prove) for each in ranked]
 
@@ -279,3 +292,12 @@ def _swapped_bytes(host: Host, pid: int) -> int:
         return 0
     fields = next((line.split() for line in lines if line.startswith("VmSwap:")), [])
     return int(fields[1]) * 1024 if len(fields) > 1 and fields[1].isdecimal() else 0
+
+
+def _others_load(host: Host, own_threads: int) -> float:
+    """The load of the last minute, but for what the server's threads may make of it."""
+    try:
+        load = float(host.path("/proc/loadavg").read_text("ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0
+    return max(0.0, load - own_threads)

@@ -360,6 +360,7 @@ class ChannelFeed:
         self._clock = next((i for i, name in enumerate(names) if name.startswith(CLOCK_PREFIX)), None)
         other_load = no_other_load if meter.host else partial(other_load_in, session)
         self.estimator = ChannelEstimator(meter, other_load)
+        self.estimator.sees_work = meter.scope != "gpu_board" or runs_on(session) != {"cpu"}
         self.readings_fed = 0
         self._sleeps_us: list[int] = []
 

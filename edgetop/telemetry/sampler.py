@@ -294,8 +294,10 @@ class ScheduledSource:
         least_us = max(self._nominal_us, self._cost_us / CPU_SHARE)
         if self._pacing is not None:
             least_us = max(least_us, self._pacing.pause_s * US_PER_S)
-        # Whole multiples, so that sources which are read together stay together.
-        self._period_us = self._nominal_us * max(1, round(least_us / self._nominal_us + 0.49))
+        self._period_us = round(least_us)
+        if not self.source.blocking:
+            # Whole multiples, so that sources which are read together stay together.
+            self._period_us = self._nominal_us * max(1, round(least_us / self._nominal_us + 0.49))
 
     def _restated(self) -> list[Record]:
         """The source's properties anew, once its period or the length of its calls has changed."""

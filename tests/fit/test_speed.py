@@ -6,8 +6,13 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.prediction import PastRun
 from edgetop.core.quantity import banded
+from edgetop.core.records import DeviceInfo, machine_key
 from edgetop.core.sources import Unavailable
+from edgetop.fit.assessment import RunTarget, Workload, assess
+from edgetop.fit.devices import load_devices, this_machine
+from edgetop.fit.energy import EnergyPrediction
 from edgetop.fit.machine import AVX2, CorrectionFactor, Machine, Processor
 from edgetop.fit.speed import START_S, SpeedPrediction, predict_speed
 from tests.fit.runs import KEY, run_of_model
@@ -159,3 +164,40 @@ def test_nothing_known_of_a_machine_is_missing() -> None:
 
 def _width(speed: SpeedPrediction) -> float:
     return speed.decode_tokens_per_s.high / speed.decode_tokens_per_s.low
+
+
+def test_own_runs_on_a_gpu_that_no_table_knows_come_first() -> None:
+    facts = llama_facts()
+    device = DeviceInfo(hostname="rtx", cpu="i7", cores_physical=8, memory_bytes=32 * 2**30)
+    machine = this_machine(device, None, {})
+    runs = tuple(
+        PastRun(
+            session="a", measured_at=f"2026-11-2{day}", machine_key=machine_key(device), model_name=facts.name,
+            architecture=facts.architecture, parameters=facts.parameters, size_bytes=facts.tensor_bytes,
+            file_type=facts.file_type, weight_bytes_per_token=facts.weight_bytes_per_token, threads=8, gpu_layers=33,
+            depth_tokens=600, decode_tokens=500, decode_tokens_per_s=48.0, prefill_tokens=512,
+            prefill_tokens_per_s=2300.0, decode_j_per_token=1.9, energy_scope="component",
+        )
+        for day in range(3)
+    )  # fmt: skip
+    place = RunTarget(machine=machine, threads=8, room=None, past_runs=runs)
+    found = assess(facts, EngineSettings(n_ctx=4096), Workload(), place)
+    assert isinstance(found.speed, SpeedPrediction)
+    assert isinstance(found.energy, EnergyPrediction)
+    assert (found.speed.basis, found.energy.basis) == ("own sessions", "own sessions")
+    assert found.speed.decode_tokens_per_s.value == pytest.approx(48.0)
+    assert found.energy.decode_j_per_token.value == pytest.approx(1.9)
+    on_cpu = assess(facts, EngineSettings(n_ctx=4096, n_gpu_layers=0), Workload(), place)
+    assert isinstance(on_cpu.speed, SpeedPrediction)
+    assert on_cpu.speed.basis != "own sessions"
+
+
+@pytest.mark.parametrize(
+    ("names", "rate_gb_s"),
+    [(("NVIDIA GeForce RTX 4070 Laptop GPU",), 256), (("NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 3060"), 360)],
+)
+def test_graphics_cards_that_nvml_names_are_known_by_the_table(names: tuple[str, ...], rate_gb_s: float) -> None:
+    machine = this_machine(DeviceInfo(hostname="pc", cpu="i7"), None, load_devices(), gpu_names=names)
+    assert machine.gpu is not None
+    assert 0.7 * rate_gb_s < machine.gpu.bandwidth_bytes_per_s[0].value / 1e9 < rate_gb_s
+    assert this_machine(DeviceInfo(hostname="pc"), None, load_devices(), gpu_names=("Some GPU",)).gpu is None

@@ -46,8 +46,11 @@ def scripted(start: Callable[..., EngineWorker], tmp_path: Path) -> Callable[[Sc
 
 @pytest.fixture(scope="session")
 def real(small_model: Path) -> Iterator[EngineWorker]:
-    """One worker with the small model, shared by all tests that only talk to it."""
+    """One worker with the small model, shared by all tests that only talk to it.
+
+    One thread: two that wait for each other stand still where other programs want the same cores.
+    """
     with EngineProcess.start() as engine:
         talk = EngineWorker(engine)
-        assert isinstance(talk.load(small_model, EngineSettings(n_ctx=2048)), ModelLoaded)
+        assert isinstance(talk.load(small_model, EngineSettings(n_ctx=2048, n_threads=1)), ModelLoaded)
         yield talk

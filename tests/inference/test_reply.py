@@ -116,6 +116,12 @@ REPLIES = {
 }
 
 
+def test_an_answer_s_own_marks_may_be_in_tokens_with_their_line_breaks() -> None:
+    tokens = [b"<think>", b"\n", b"Hm.", b"\n</think>\n", b"<answer>\n", b"It is 4.", b"\n</answer>"]
+    pieces = push_all(ReplyText(), tokens)
+    assert (part_text(pieces, "reasoning").strip(), part_text(pieces, "answer")) == ("Hm.", "It is 4.\n")
+
+
 @pytest.mark.parametrize("name", REPLIES)
 def test_a_reply_of_each_format_is_told_apart(name: str) -> None:
     text, reasoning, answer = REPLIES[name]

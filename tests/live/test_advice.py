@@ -68,3 +68,14 @@ def test_a_draft_model_that_costs_more_than_it_brings(observed: Observed, place:
 def test_swap_is_told(observed: Observed, place: RunTarget) -> None:
     assert "swap" in names(replace(observed, swapped_bytes=100 * 2**20), place)
     assert "swap" not in names(observed, place)
+
+
+def test_on_a_machine_that_others_keep_busy_no_rate_is_promised(observed: Observed, place: RunTarget) -> None:
+    """Seen on two cores under a load of 15: eight threads got 9 tok/s and two threads 1, since each has its share."""
+    crowded = replace(
+        observed, settings=replace(observed.settings, n_threads=16), decode_tokens_per_s=1.0, longest_context=300,
+        others_load=15.0,
+    )  # fmt: skip
+    found = names(crowded, place)
+    assert "threads" not in found
+    assert {"contention", "context"} <= set(found)

@@ -153,6 +153,36 @@ def test_a_server_that_is_started_anew_leaves_a_hole_and_counts_on(proc: FakePro
     assert "ended" in figures.left_out
 
 
+def test_a_gpu_computes_for_nobody_who_has_none_open(proc: FakeProcesses) -> None:
+    watched = Watched(proc)
+    uses = [watched.watch.uses_gpu]
+    proc.process(10, "llama-cli", "-m", MODEL_PATH, mapped=MODEL_PATH)
+    watched.round(SCAN_EVERY)
+    uses.append(watched.watch.uses_gpu)
+    (proc.root / "10" / "fd" / "9").symlink_to("/dev/nvidia0")
+    watched.round(SCAN_EVERY)
+    uses.append(watched.watch.uses_gpu)
+    proc.gone(10)
+    watched.round(SCAN_EVERY)
+    uses.append(watched.watch.uses_gpu)
+    # A program that does not tell what it does may compute at any time.
+    assert uses == [False, False, True, False]
+
+
+def test_a_server_that_waits_with_a_model_on_the_gpu_lets_it_be_asked_seldom(
+    proc: FakeProcesses, wire: LoopbackServer
+) -> None:
+    serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
+    proc.process(20, "llama-server", "-m", MODEL_PATH, mapped=MODEL_PATH, ports=(port_of(wire),))
+    (proc.root / "20" / "fd" / "9").symlink_to("/dev/nvidia0")
+    watched = Watched(proc)
+    watched.round(3)
+    waiting = watched.watch.uses_gpu
+    serve_usage(wire, metrics=llama_metrics(120), slots=llama_slots(None))
+    watched.round()
+    assert (waiting, watched.watch.uses_gpu) == (None, True)
+
+
 def test_a_process_that_is_no_server_is_followed_until_it_ends(proc: FakeProcesses) -> None:
     proc.process(10, "llama-cli", "-m", MODEL_PATH, mapped=MODEL_PATH)
     watched = Watched(proc)

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.energy.scopes import Headline
-from edgetop.core.records import Event, Record, Sampled, SourceAdded, TurnFinished, TurnStarted
-from edgetop.core.sources import CPU_QUOTA, Channel, SourceInfo
-from edgetop.session.energy import Checkpoints, PowerNow, SessionEnergy, energy_of
+from edgetop.core.energy.scopes import CHOOSE, Headline
+from edgetop.core.records import DeviceInfo, Event, Record, Sampled, SourceAdded, TurnFinished, TurnStarted
+from edgetop.core.sources import CPU_QUOTA, Channel, SourceInfo, Unavailable
+from edgetop.live.live_session import Recorder
+from edgetop.session.energy import Checkpoints, PowerNow, SessionEnergy, by_host, energy_of
 from edgetop.session.limits import limit_between
-from edgetop.session.meters import ActivityLog, headline_of, meters_of, runs_on
+from edgetop.session.meters import ActivityLog, choices_of, headline_of, meters_of, runs_on
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import turn_result
@@ -187,6 +188,29 @@ def test_figures_are_the_same_from_marks_and_from_a_file() -> None:
         assert checkpoints.at(t_us).turns_together(count) == fresh.turns_together(count)
 
 
+def test_a_card_without_work_may_read_the_same_all_the_time() -> None:
+    card = SourceInfo(
+        name="power.amdgpu",
+        driver="hwmon amdgpu",
+        kind="power",
+        period_s=0.05,
+        channels=(Channel(name="power.amdgpu", unit="W", digits=3, scope="gpu_board"),),
+        properties={"total": True, "gain": 0.1, "adds_up_as": "gpu", "update_s": 0.05, "window_s": 0.05},
+    )
+    session = on_battery(lambda _s: False, 3)
+    on_processor = replace(LOADED, engine=replace(LOADED.engine, devices=("CPU",)))
+    session.loads[:] = [replace(on_processor, t_us=session.loads[0].t_us)]
+    session.apply(SourceAdded(source=card))
+    for t_us in range(0, session.end_us, 50_000):
+        # It flickers until the model works, and not any more then.
+        flicker = t_us // 50_000 % 3 / 10 if t_us < 3 * S else 0.0
+        session.apply(Sampled(source=card.name, t_us=START_US + t_us, values=(60.0 + flicker,)))
+    energy = turn_result(session, 0, session.end_us).figures.energy
+    assert energy is not None
+    assert energy.mean_w.value == pytest.approx(66.0, rel=0.02)
+    assert "graphics" not in " ".join(energy.flags)
+
+
 def test_what_the_model_runs_on_is_read_from_its_load() -> None:
     def loaded(layers: int | None, *devices: str, server: str = "") -> frozenset[str]:
         engine = replace(LOADED.engine, devices=devices, server=server)
@@ -209,3 +233,82 @@ def test_a_quota_that_was_used_up_is_a_limit_of_its_own_and_more_threads_are_no_
     assert limit.name == "cpu-quota"
     assert "60 %" in limit.sentence
     assert "fewer threads" in limit.hint
+
+
+def two_unknown() -> Session:
+    """Two INA226 whose wiring only their builder knows."""
+    records: list[Record] = [STARTED]
+    for address in ("40", "41"):
+        channel = Channel(name=f"power.ina226.{address}", unit="W", digits=3, scope="dc_in")
+        info = SourceInfo(
+            name=channel.name,
+            driver="hwmon ina226",
+            kind="power",
+            period_s=0.5,
+            channels=(channel,),
+            properties={"total": True},
+        )
+        records.append(SourceAdded(source=info))
+        records.append(Sampled(source=channel.name, t_us=START_US + S, values=(float(address) / 10,)))
+    return fold(records)
+
+
+def recorder_of(session: Session) -> Recorder:
+    recorder = Recorder(device=DeviceInfo(hostname=""), store=None)
+    recorder.session = session
+    return recorder
+
+
+def test_a_person_chooses_the_meter_while_the_session_runs() -> None:
+    session = two_unknown()
+    recorder = recorder_of(session)
+    assert choices_of(session) == {"power.ina226.40": 4.0, "power.ina226.41": 4.1}
+    account = SessionEnergy(session)
+    assert isinstance(recorder.choose_power("power.ina226.42"), Unavailable)
+    assert isinstance(account.headline, Unavailable)
+    assert account.headline.hint.startswith(CHOOSE)
+    found = recorder.choose_power("power.ina226.41")
+    assert isinstance(found, Headline)
+    assert not account.advance(session.end_us), "all turns are to be measured anew"
+    chosen = SessionEnergy(session).headline
+    assert isinstance(chosen, Headline)
+    assert [meter.name for meter in chosen.meters] == ["power.ina226.41"]
+    assert session.header is not None
+    assert session.header.power == "power.ina226.41", "the session's file keeps it"
+    assert isinstance(recorder.choose_power(None), Unavailable)
+    assert session.header.power is None
+
+
+def test_an_event_tells_that_another_source_measures_the_turn_that_begins() -> None:
+    recorder = Recorder(device=DeviceInfo(hostname=""), store=None)
+    begin_us = recorder.session.start_us
+
+    def read(source: SourceInfo, at_s: float, value: float | None) -> None:
+        recorder.record(Sampled(source=source.name, t_us=begin_us + round(at_s * S), values=(value,)))
+
+    def begin_turn(number: int, at_s: int) -> None:
+        for record in turn(number, at_us=0, gaps_us=(100_000,)):
+            if isinstance(record, TurnStarted | TurnFinished):
+                late_s = at_s + isinstance(record, TurnFinished)
+                recorder.record(replace(record, t_us=begin_us + late_s * S))
+
+    recorder.record(SourceAdded(source=BATTERY))
+    recorder.record(SourceAdded(source=PACKAGE))
+    for at_s in range(1, 10):
+        read(PACKAGE, at_s, 6.0 * at_s)
+        read(BATTERY, at_s + 0.1, 12.0 if at_s < 4 else None)
+        if at_s in (3, 8, 9):
+            begin_turn(at_s, at_s)
+    changes = [event for event in recorder.session.events if event.kind == "power_source_changed"]
+    assert [(event.text, event.data) for event in changes] == [
+        ("Power comes from energy.package-0 instead of power.battery.", {"source": "energy.package-0"})
+    ]
+
+
+def test_of_several_sensors_the_one_that_was_lost_is_named() -> None:
+    session = on_battery(lambda _s: True, 3)
+    lost = by_host(
+        [Unavailable("the sensor was lost", "see edgetop doctor"), Unavailable("the window is empty")],
+        meters_of(session),
+    )
+    assert lost == Unavailable("power.battery: the sensor was lost", "see edgetop doctor")

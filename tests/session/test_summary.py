@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.bench.plan import TokenTest
-from edgetop.core.records import Record, TurnStarted
+from edgetop.core.records import Record, SourceAdded, TurnStarted
+from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session import summary
 from edgetop.session.file import to_file, to_session
 from edgetop.session.file_io import decode_file, encode_file, load_file
@@ -19,7 +20,7 @@ from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import SortedRuns, turn_result
 from tests.support.bench_sessions import PREFILL_W, MadeSession
 from tests.support.recorded_power import SENSORS, record
-from tests.support.recorded_sessions import HEAD, MS, S, event, fold, turn
+from tests.support.recorded_sessions import HEAD, LOADED, MS, START_US, STARTED, S, event, fold, sample, turn
 
 
 @given(st.lists(st.lists(st.integers(0, 100), max_size=30)), st.data())
@@ -106,3 +107,26 @@ def test_the_energy_of_a_session_is_without_its_warm_up(kind: str) -> None:
     assert (whole.gross_j, whole.net_j, whole.j_per_token) == (second.gross_j, second.net_j, second.j_per_token)
     again = to_session(decode_file(b"".join(encode_file(to_file(session)))))
     assert snapshot(again, 60 * S).summary == snapshot(session, 60 * S).summary
+
+
+def test_memory_that_was_read_before_the_model_was_loaded_is_not_its_peak() -> None:
+    engine = SourceInfo(
+        name="engine",
+        driver="procfs",
+        period_s=1.0,
+        channels=(Channel(name="engine.rss", unit="B"), Channel(name="engine.rss_peak", unit="B")),
+    )
+    memory = SourceInfo(
+        name="memory", driver="procfs", period_s=1.0, channels=(Channel(name="memory.available", unit="B"),)
+    )
+    load = msgspec.structs.replace(LOADED, t_us=START_US + 2 * S)
+    session = fold([STARTED, SourceAdded(source=engine), SourceAdded(source=memory)])
+    session.apply(sample(engine, 1 * S, 29e6, 29e6))
+    session.apply(sample(memory, 1 * S, 8e9))
+    session.apply(load)
+    before = snapshot(session, session.end_us).summary.memory
+    assert (before.rss_peak_bytes, before.available_min_bytes) == (None, None)
+    session.apply(sample(engine, 3 * S, 150e6, 153e6))
+    session.apply(sample(memory, 3 * S, 7e9))
+    after = snapshot(session, session.end_us).summary.memory
+    assert (after.rss_peak_bytes, after.available_min_bytes) == (153_000_000, 7_000_000_000)

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from edgetop.core.energy.tokens import ServedEnergy
 from edgetop.core.figures import WatchFigures
 from edgetop.core.quantity import Interval
-from edgetop.core.records import Record, SourceAdded, SourceMissing
-from edgetop.core.sources import Unavailable
+from edgetop.core.records import Record, Sampled, SourceAdded, SourceMissing
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.session.file import to_file
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import load, save
@@ -57,6 +57,24 @@ def test_the_energy_per_token_lies_in_its_interval(name: str) -> None:
         )
     assert gross_missed <= MISSES_AT_MOST
     assert net_missed <= MISSES_AT_MOST
+
+
+def test_where_the_widest_source_is_lost_the_one_that_goes_on_gives_the_figure() -> None:
+    watched = record_watch(SENSORS["counter"], 1)
+    wall = SourceInfo(
+        name="power.plug",
+        driver="plug",
+        kind="power",
+        period_s=0.5,
+        channels=(Channel(name="power.plug", unit="W", digits=3, scope="wall"),),
+        properties={"total": True, "gain": 0.03, "window_s": 0.5, "update_s": 0.5},
+    )
+    session = fold([*watched.records[:2], SourceAdded(source=wall), *watched.records[2:]])
+    for tick in range(12):
+        session.apply(Sampled(source="power.plug", t_us=START_US + tick * S // 2, values=(9.0 + tick % 2 / 10,)))
+    energy = energy_of(session)
+    assert energy.source == SENSORS["counter"].source.name
+    assert energy.j_per_token.low <= watched.gross_j / watched.tokens <= energy.j_per_token.high
 
 
 def test_tokens_rate_and_idle_power_are_those_of_the_truth() -> None:

@@ -160,3 +160,43 @@ def test_an_implausible_gauge_is_no_source(tmp_path: Path, content: str, says: s
     assert "power.battery" not in sources(found)
     assert says in absences(found)["power.battery"].reason
     assert "battery" in sources(found)
+
+
+COUNTS_ONLY = {
+    **below(f"{SUPPLY}/BAT0", {"type": "Battery", "status": "Discharging", "present": 1, "energy_now": 40_730_000}),
+    **below(f"{SUPPLY}/AC", {"type": "Mains", "online": 0}),
+}
+
+
+def test_a_battery_that_tells_only_what_is_left_gives_joules(tmp_path: Path) -> None:
+    source = sources(probe(plant(tmp_path, COUNTS_ONLY)))["energy.battery"]
+    properties = of_channel(source.info, "energy.battery")
+    assert properties.lsb_j == pytest.approx(36.0)
+    assert (properties.total, properties.flags) == (True, ("slow",))
+    assert readings(source) == {"energy.battery": 0.0}
+    put(tmp_path, "BAT0/energy_now", "40700000")
+    assert readings(source) == {"energy.battery": pytest.approx(108.0)}
+
+
+def test_what_a_charger_gave_is_no_energy_of_the_machine(tmp_path: Path) -> None:
+    source = sources(probe(plant(tmp_path, COUNTS_ONLY)))["energy.battery"]
+    readings(source)
+    put(tmp_path, "BAT0/energy_now", "40720000")
+    assert readings(source) == {"energy.battery": pytest.approx(36.0)}
+    put(tmp_path, "AC/online", "1")
+    assert readings(source) == {"energy.battery": ON_CHARGER}
+    put(tmp_path, "AC/online", "0")
+    put(tmp_path, "BAT0/energy_now", "47000000")
+    readings(source)
+    put(tmp_path, "BAT0/energy_now", "46990000")
+    assert readings(source) == {"energy.battery": pytest.approx(72.0)}
+
+
+def test_a_charge_is_energy_at_the_present_voltage(tmp_path: Path) -> None:
+    tree = {**COUNTS_ONLY, f"{SUPPLY}/BAT0/charge_now": 3_000_000, f"{SUPPLY}/BAT0/voltage_now": 11_750_000}
+    del tree[f"{SUPPLY}/BAT0/energy_now"]
+    source = sources(probe(plant(tmp_path, tree)))["energy.battery"]
+    assert of_channel(source.info, "energy.battery").lsb_j == pytest.approx(42.3)
+    readings(source)
+    put(tmp_path, "BAT0/charge_now", "2999000")
+    assert readings(source) == {"energy.battery": pytest.approx(42.3)}

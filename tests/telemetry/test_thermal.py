@@ -177,3 +177,19 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
     source = sources(probe(plant(tmp_path, JETSON)))["thermal"]
     source.close()
     assert len(list(Path("/dev/fd").iterdir())) == before
+
+
+def test_a_snapdragon_laptops_first_core_is_its_processor(tmp_path: Path) -> None:
+    """Zones as x1e80100.dtsi of Linux 6.8 names them."""
+    names = ("aoss0-thermal", "cpu0-0-top-thermal", "cpu0-0-btm-thermal", "cpuss0-top-thermal", "gpuss-0-thermal")
+    tree: dict[str, str | int] = {}
+    for number, name in enumerate(names):
+        tree |= below(f"/sys/class/thermal/thermal_zone{number}", {"type": name, "temp": 40_000 + 1000 * number})
+    found = readings(sources(probe(plant(tmp_path, tree)))["thermal"])
+    assert found == {
+        "temperature.cpu": 41,
+        "temperature.aoss0_thermal": 40,
+        "temperature.cpu0_0_btm_thermal": 42,
+        "temperature.cpuss0_top_thermal": 43,
+        "temperature.gpuss_0_thermal": 44,
+    }

@@ -91,6 +91,8 @@ class Curve(Forkable, ABC):
         """Grows when energies computed before are no longer valid."""
         self._ok = 0
         self._failed = 0
+        self._interrupted = False
+        """Whether readings have failed since the last good one."""
         self._worst_us = 0
         self.averaging = False
         """Whether readings are means over (most of) an update, so that none of the energy goes unseen."""
@@ -165,8 +167,10 @@ class Curve(Forkable, ABC):
         self.asked_us = t_us
         if value is None:
             self._failed += 1
+            self._interrupted = True
         elif self._take(t_us, value):
             self._ok += 1
+            self._interrupted = False
             if self.last_us is not None:
                 self._worst_us = max(self._worst_us, t_us - self.last_us)
             self.last_us = t_us
@@ -312,10 +316,11 @@ came back from zero, 126 J before its wrap, looked like 30 W)."""
 class CounterCurve(Curve):
     """Knots where the counter was seen to change, straight lines between.
 
-    A fall is a wrap only when the power that it would mean is below P_max and not far above any seen before; any other
-    fall, and a rise above P_max, is a reset (a driver loaded anew, a zone that went and came back, a failed read that
-    returned zero). Then the counter starts anew, and the span since the last knot is bridged with the mean of the
-    powers before and after. Longer spans without a change are energy that was measured, but not when.
+    A fall is a wrap only when the power that it would mean is below P_max and not far above any seen before, and no
+    reading failed meanwhile; any other fall, and a rise above P_max, is a reset (a driver loaded anew, a zone that went
+    and came back, a failed read that returned zero). Then the counter starts anew, and the span since the last knot is
+    bridged with the mean of the powers before and after. Longer spans without a change are energy that was measured,
+    but not when.
     """
 
     COLUMNS = ("_time", "_energy", "_power")
@@ -408,7 +413,7 @@ class CounterCurve(Curve):
         since_read_us = t_us - (self.last_us or t_us)
         span_s = min(t_us - self._change_us, since_read_us + self.gap_limit_us) / 1e6
         at_most_j = self.meter.p_max_w * span_s
-        if risen_j < 0 and self.meter.wrap_j is not None:
+        if risen_j < 0 and self.meter.wrap_j is not None and not self._interrupted:
             risen_j += self.meter.wrap_j
             if self.changes:
                 unread_s = min(t_us - self._change_us, since_read_us) / 1e6

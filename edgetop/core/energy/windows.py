@@ -439,6 +439,8 @@ class ChannelEstimator:
         """`other_load` gives the parts of a span in which other programs used the device."""
         self.meter = meter
         self.curve: Curve = PowerCurve(meter) if meter.kind == "power" else CounterCurve(meter)
+        self.sees_work = True
+        """Whether the work runs on what is measured: a card without work may give one and the same reading."""
         self._other_load = other_load
         self.baseline = self.tracker()
 
@@ -479,7 +481,7 @@ class ChannelEstimator:
         """The energy of work between two moments, extended when the sensor lags and there is quiet around."""
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         extension = choose_extension(self.curve, self.baseline, start_us, end_us)
-        still_s = self.curve.still_s(start_us, end_us)
+        still_s = self.curve.still_s(start_us, end_us) if self.sees_work else 0.0
         return measure(self.curve, start_us, end_us, idle, extension, of_work=BOTH, still_s=still_s)
 
     def strict(self, start_us: int, end_us: int) -> Window | Unavailable:
@@ -513,7 +515,9 @@ class ChannelEstimator:
                     f"the phase is shorter than the {shortest_s:.2g} s that this sensor can tell apart",
                     "use a faster sensor, or a longer prompt or reply",
                 )
-            still_s = self.curve.still_s(start_us, end_us) and self.curve.still_s(begin_us, until_us)
+            still_s = 0.0
+            if self.sees_work and self.curve.still_s(start_us, end_us):
+                still_s = self.curve.still_s(begin_us, until_us)
             extension = of_work if extended else STRICT
             return measure(
                 self.curve, begin_us, until_us, idle, extension, of_work=of_work, step_w=step_w, still_s=still_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgetop.core.energy.duty import battery_hours, cost_of
 from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.energy.tokens import Energy, ServedEnergy
+from edgetop.core.energy.uncertainty import flag_text
 from edgetop.core.figures import OF_SESSION, OF_TURN, value_of
 from edgetop.core.format import format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
@@ -192,7 +193,7 @@ def _battery(view: View, energy: Energy) -> list[Line]:
 
 def _basis(energy: Energy | ServedEnergy) -> str:
     window = "" if isinstance(energy, ServedEnergy) else f", {energy.method} window"
-    return f"{energy.source}{window}" + (f": {', '.join(energy.flags)}" if energy.flags else "")
+    return f"{energy.source}{window}" + (f": {', '.join(map(flag_text, energy.flags))}" if energy.flags else "")
 
 
 ENERGY_ROWS = sorted(
@@ -240,7 +241,7 @@ def _basis_rows(energy: Energy, width: int) -> list[Line]:
     estimated = f", {energy.estimated_share:.0%} estimated" if energy.estimated_share > 0 else ""
     return [
         figure_row("from", f"{energy.source}: {covers}, {energy.method} window{estimated}"),
-        *([figure_row("flags", ", ".join(energy.flags))] if energy.flags else []),
+        *(wrapped_row("flags", ", ".join(map(flag_text, energy.flags)), width) if energy.flags else []),
         *wrapped_row(f"grade {energy.grade}", f"{energy.grade_reason}.{hint}" if energy.grade_reason else "", width),
         *(wrapped_row("not final", "readings of this turn are still to come.", width) if not energy.final else []),
     ]

@@ -49,6 +49,20 @@ def test_one_read_that_returns_zero_is_no_wrap() -> None:
     assert 0 < curve.gap_share(0, 10 * S).estimated_s < 0.2
 
 
+def test_a_counter_that_failed_and_came_back_lower_has_begun_anew() -> None:
+    """A zone that went 40 J before its wrap and came back from zero looked like a wrap, 15 J instead of 60."""
+    curve = CounterCurve(counter_meter(wrap_j=SERVER_WRAP_J))
+
+    def value(t: float) -> float | None:
+        if 5 < t < 11:
+            return None
+        return SERVER_WRAP_J - 95 + 10 * t if t <= 5 else 10 * (t - 10.95)
+
+    feed(curve, polled(20, 0.05, value))
+    assert energy(curve, 0, 20) == pytest.approx(200, rel=0.03)
+    assert curve.gap_share(0, 20 * S).estimated_s == pytest.approx(6, abs=0.2)
+
+
 def test_failed_reads_lose_no_energy_of_a_counter() -> None:
     curve = CounterCurve(counter_meter(wrap_j=CLIENT_WRAP_J))
     feed(curve, polled(20, 0.05, lambda t: None if 5 < t < 12 else 1000 + 20 * t))

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.energy.duty import TOKENS, Price
+from edgetop.core.energy.tokens import grade_text
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
 from edgetop.live import chat_session
 from edgetop.live.chat_session import LiveOptions
@@ -39,6 +40,21 @@ def on_battery(view: View) -> View:
     energy = replace(turn.figures.energy, scope="battery")
     turn = replace(turn, figures=replace(turn.figures, energy=energy))
     return with_readings(replace(view, snapshot=replace(view.snapshot, turn=turn)), {"battery.energy": 50 * J_PER_WH})
+
+
+def test_flags_are_shown_in_the_words_of_run_and_sessions_show() -> None:
+    view = demo_view()
+    turn = view.snapshot.turn
+    assert turn is not None
+    assert turn.figures.energy is not None
+    energy = replace(turn.figures.energy, flags=("bridged", "other-load"))
+    turn = replace(turn, figures=replace(turn.figures, energy=energy))
+    flagged = replace(view, snapshot=replace(view.snapshot, turn=turn))
+    shown = " ".join("".join(span.text for span in line) for line in PANES["energy"].render_zoomed(flagged, 200, 60))
+    for words in ("readings were missing for a part of it", "other programs used the device"):
+        assert words in grade_text(energy)
+        assert words in shown
+    assert "other-load" not in shown
 
 
 def test_a_price_adds_what_a_million_tokens_and_the_session_cost() -> None:
