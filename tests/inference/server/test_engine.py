@@ -206,7 +206,7 @@ def test_half_a_character_is_no_reason_to_give_up(wire: LoopbackServer, asked: A
 
 
 def test_a_packed_answer_is_refused_in_words(wire: LoopbackServer, asked: Asking) -> None:
-    packed = gzip.compress(WHOLE)
+    packed = gzip.compress(WHOLE, mtime=0)
     wire.answers[CHAT] = [
         head(media="text/event-stream", Content_Encoding="gzip", Content_Length=str(len(packed))),
         packed,
@@ -218,7 +218,7 @@ def test_a_packed_answer_is_refused_in_words(wire: LoopbackServer, asked: Asking
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [("200 OK", gzip.compress(b"{}")), ("200 OK", bytes(range(256)) * 8), ("502 Bad", b"\0" * 99)]
+    ("status", "body"), [("200 OK", gzip.compress(b"{}", mtime=0)), ("200 OK", bytes(range(256)) * 8), ("502 Bad", b"\0" * 99)]
 )
 def test_binary_in_place_of_a_document_is_refused_in_words(
     status: str, body: bytes, wire: LoopbackServer, asking: Callable[..., Asking]
