@@ -188,7 +188,9 @@ def find_model(
         return _from_hub(text, environment, report, stopped)
     path = expanded(text)
     if path.is_file():
-        return path.absolute()
+        part = part_of(path.name)
+        first = path if part is None else path.with_name(part.named(1))
+        return (first if first.is_file() else path).absolute()
     if path.is_dir():
         raise ModelError(f"{one_line(text)} is a folder", "name one of the GGUF files in it")
     folders = tuple(folders)

@@ -143,6 +143,7 @@ def test_a_split_model_is_one_and_says_which_part_it_lacks(home: Path) -> None:
     torn, whole = find_models([home / "m"], environment(home))
     assert (whole.name, whole.size_bytes, whole.missing_parts) == ("whole", 6, ())
     assert whole.path.name == "whole-00001-of-00003.gguf"
+    assert resolve(str(home / "m/whole-00003-of-00003.gguf")) == whole.path, "any part names the model"
     assert (torn.name, torn.missing_parts) == ("torn", (2,))
     with pytest.raises(ModelError, match="lacks part 2 of 3"):
         resolve("torn", folders=[home / "m"], environment=environment(home))
