@@ -275,7 +275,7 @@ async def test_a_recorded_conversation_is_gone_on_with(start_app: StartApp, tmp_
         await until(pilot, lambda: isinstance(second.screen, SessionsScreen), "the list is open")
         await until_shown(pilot, "Scripted")
         await pilot.press("o")
-        await until_said(pilot, "The first answer.", "Two?", "o opens", "This goes on with session", "2 turns")
+        await until_said(pilot, "The first answer.", "Two?", "o opens", "This continues session", "2 turns")
         await say(pilot, "Three?")
         await until_said(pilot, "The third answer.", "first token")
         assert messages_of(second) == [
@@ -286,7 +286,7 @@ async def test_a_recorded_conversation_is_gone_on_with(start_app: StartApp, tmp_
     path = second.save_session()
     third = start_app(resume_from=path)
     async with third.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "The third answer.", "This goes on with session", "3 turns", LOADED)
+        await until_shown(pilot, "The third answer.", "This continues session", "3 turns", LOADED)
         assert len(messages_of(third)) == 6
 
 
