@@ -315,8 +315,7 @@ Effect = Literal["reasoning", "answer", "removed"]
 class ReplyFormat(Struct, frozen=True, kw_only=True):
     """The marks by which a family of models tells its reasoning from its answer, and what begins with each.
 
-    Facts from the chat parsers of llama.cpp and their tests (common/chat.cpp, tests/test-chat.cpp,
-    tests/test-chat-parser.cpp).
+    gpt-oss as in llama.cpp's tests/test-chat-parser.cpp; the others by the models' templates and by what users reported.
     """
 
     marks: dict[str, Effect]

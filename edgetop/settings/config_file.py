@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,7 +64,7 @@ def toml_value(option: Option[object], texts: Sequence[str]) -> TomlValue:
         value = parsed[0]
         return value if isinstance(value, bool) else _number(value, texts[0])
     pairs = [pair for several in parsed if isinstance(several, tuple) for pair in several if isinstance(pair, tuple)]
-    return dict(pairs) if pairs else list(texts)
+    return {key: str(part) if isinstance(part, Path) else part for key, part in pairs} if pairs else list(texts)
 
 
 def _number(value: object, text: str) -> TomlValue:
@@ -208,8 +209,13 @@ def _toml(value: object) -> str:
         case list():
             return f"[{', '.join(map(_toml, value))}]"
         case dict():
-            return "{ " + ", ".join(f"{key} = {_toml(part)}" for key, part in value.items()) + " }"
+            return "{ " + ", ".join(f"{_key(key)} = {_toml(part)}" for key, part in value.items()) + " }"
     return str(value)
+
+
+def _key(name: str) -> str:
+    """A key as TOML has it: quoted where it is no bare one."""
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else f'"{name}"'
 
 
 def in_words(option: Option[object]) -> str:

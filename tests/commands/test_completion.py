@@ -50,8 +50,9 @@ def test_the_first_word_is_a_verb() -> None:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_flag_of_every_verb_is_offered_and_leads_on(verb: str) -> None:
     parser = parser_of(verb)
-    flags = {action.option_strings[-1] for action in actions_of(parser) if action.option_strings}
-    assert flags - {"--help"} <= texts(verb, "-")
+    offered = texts(verb, "-") | {"-h", "--help"}
+    flags = [each.option_strings for each in actions_of(parser) if each.help != argparse.SUPPRESS]
+    assert not [each for each in flags if each and offered.isdisjoint(each)]
     for action in actions_of(parser):
         if action.option_strings and action.help != argparse.SUPPRESS:
             candidates([verb, action.option_strings[0]], "")  # and nothing fails

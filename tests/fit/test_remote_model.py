@@ -397,7 +397,7 @@ def test_the_proxy_of_the_environment_is_used_but_not_for_loopback(
     assert server.paths() == ["/m.gguf", "http://models.invalid/m.gguf"]
     assert [headers.get("proxy-authorization") for _, headers in server.requests] == [None, "Basic bWU6cGFzcw=="]
     monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
-    assert "only http:// proxies" in refusal("http://models.invalid/m.gguf").hint
+    assert "only http://HOST:PORT is supported" in refusal("http://models.invalid/m.gguf").hint
 
 
 def test_https_is_verified_and_never_left_for_http(

@@ -82,8 +82,7 @@ def tokens_of(text: str) -> list[bytes]:
     return tokens
 
 
-# The inputs and what comes of them are those of llama.cpp's tests/test-chat.cpp and tests/test-chat-parser.cpp, or of
-# models that users reported.
+# What gpt-oss gives is that of llama.cpp's tests/test-chat-parser.cpp; the rest follows models' templates and reports of users.
 THINK, END_THINK = "⟨<think>⟩", "⟨</think>⟩"
 ANALYSIS = "⟨<|channel|>⟩analysis⟨<|message|>⟩"
 COMMENTARY, FINAL = ANALYSIS.replace("analysis", "commentary"), ANALYSIS.replace("analysis", "final")

@@ -273,7 +273,7 @@ def test_a_sensor_that_was_away_for_a_while_leaves_a_figure_that_is_flagged() ->
     assert "bridged" in energy.flags
     assert energy.grade >= "C"
     assert holds(energy.gross_j, run.turns[0].gross_j)
-    assert "bridged" in panes(session, session.end_us)
+    assert "readings were missing" in panes(session, session.end_us)
 
 
 def test_a_figure_that_was_shown_while_the_sensor_was_away_is_mended_when_it_comes_back() -> None:

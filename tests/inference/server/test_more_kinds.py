@@ -1,4 +1,4 @@
-"""Kinds that nobody ran here: what their own documentation says that they answer."""
+"""Kinds that nobody ran here: answers written after what is publicly known of them, none of them recorded."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ async def test_every_size_shows_the_chosen_setting_and_what_it_is(
     async with app.run_test(size=size) as pilot:
         await until_shown(pilot, "settings", "> model", "GGUF file")
         await pilot.press("G")
-        await until_shown(pilot, "> verbose")
+        await until_shown(pilot, "> log")
         await pilot.press("slash", *"kv_ty", "enter")
         await until_shown(pilot, "> kv_type", "f16", "Type of the KV")
         drawn = drawn_rows(app)
