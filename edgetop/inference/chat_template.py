@@ -315,7 +315,7 @@ Effect = Literal["reasoning", "answer", "removed"]
 class ReplyFormat(Struct, frozen=True, kw_only=True):
     """The marks by which a family of models tells its reasoning from its answer, and what begins with each.
 
-    gpt-oss as in llama.cpp's tests/test-chat-parser.cpp; the others by the models' templates and by what users reported.
+    gpt-oss as in llama.cpp's tests/test-chat-parser.cpp, the others by the models' templates and by reports of users.
     """
 
     marks: dict[str, Effect]

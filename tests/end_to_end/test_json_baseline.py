@@ -90,7 +90,14 @@ RECORDED = (
 )
 METERED = ("*.energy.grade", "any $.turns.*energy", "any $.turns.*energy_missing")
 """How sure the energy of so short answers is depends on how busy the machine is; the summary has all its keys."""
-RECOVERED = (*RECORDED, "*.generated_tokens", "*.measured_tokens", "*.context_used", "*.reply.-.tokens", "*.tokens.chars")
+RECOVERED = (
+    *RECORDED,
+    "*.generated_tokens",
+    "*.measured_tokens",
+    "*.context_used",
+    "*.reply.-.tokens",
+    "*.tokens.chars",
+)
 JOURNAL = (
     *RUN,
     *(f"many $.{each}" for each in ("tokens", "sample", "event", "prefill", "source")),

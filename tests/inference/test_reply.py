@@ -82,7 +82,7 @@ def tokens_of(text: str) -> list[bytes]:
     return tokens
 
 
-# What gpt-oss gives is that of llama.cpp's tests/test-chat-parser.cpp; the rest follows models' templates and reports of users.
+# gpt-oss as in llama.cpp's tests/test-chat-parser.cpp, the rest by the models' templates and by reports of users.
 THINK, END_THINK = "⟨<think>⟩", "⟨</think>⟩"
 ANALYSIS = "⟨<|channel|>⟩analysis⟨<|message|>⟩"
 COMMENTARY, FINAL = ANALYSIS.replace("analysis", "commentary"), ANALYSIS.replace("analysis", "final")

@@ -218,7 +218,8 @@ def test_a_packed_answer_is_refused_in_words(wire: LoopbackServer, asked: Asking
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [("200 OK", gzip.compress(b"{}", mtime=0)), ("200 OK", bytes(range(256)) * 8), ("502 Bad", b"\0" * 99)]
+    ("status", "body"),
+    [("200 OK", gzip.compress(b"{}", mtime=0)), ("200 OK", bytes(range(256)) * 8), ("502 Bad", b"\0" * 99)],
 )
 def test_binary_in_place_of_a_document_is_refused_in_words(
     status: str, body: bytes, wire: LoopbackServer, asking: Callable[..., Asking]
