@@ -153,7 +153,7 @@ def choose(inventory: Inventory, watch: SensorSession, chosen: str | None) -> Ca
     hint = f"choose another source with --power: {names}" if names else "no source of this machine can be calibrated"
     headline = watch.headline
     if not isinstance(headline, Headline):
-        raise EdgetopError(headline.reason, headline.hint)
+        raise EdgetopError(headline.reason, headline.hint or "choose a source with --power")
     for total in totals:
         if [total.channel.name] == [meter.name for meter in headline.meters]:
             return total

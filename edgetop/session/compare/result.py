@@ -75,7 +75,7 @@ class Result(Struct, frozen=True, kw_only=True):
     kv_types: str = ""
     """`f16/f16`: of keys and values."""
     flags: str = ""
-    """Flags of llama.cpp beyond these, or USUAL_FLAGS."""
+    """Flags of llama.cpp beyond these, or DEFAULT_FLAGS."""
     n_ctx: int | None = None
     depth: int | None = None
     """Tokens in the context where decoding began: of a session the mean over its turns."""
@@ -210,12 +210,12 @@ class Comparison(Struct, frozen=True, kw_only=True):
 KIND_NAMES: dict[Kind, str] = {"session": "edgetop", "llama-bench": "llama-bench", "ollama": "ollama"}
 
 
-USUAL_FLAGS = "usual flags"
+DEFAULT_FLAGS = "default flags"
 
 
 def flags_text(flags: Mapping[str, str]) -> str:
     """Flags and their values in one line."""
-    return " ".join(f"{flag} {value}" for flag, value in flags.items()) or USUAL_FLAGS
+    return " ".join(f"{flag} {value}" for flag, value in flags.items()) or DEFAULT_FLAGS
 
 
 class _Reader(NamedTuple):
@@ -264,7 +264,7 @@ def attributes_of(results: Sequence[Result]) -> tuple[list[Attribute], list[Attr
         values = tuple(attribute.read(result) for result in results)
         known = {value for value in values if value}
         if len(known) < 2:
-            if all(values) and values[0] != USUAL_FLAGS:
+            if all(values) and values[0] != DEFAULT_FLAGS:
                 alike.append(Attribute(name=attribute.name, values=values[:1]))
             continue
         before = [each.values for each in differing]

@@ -42,7 +42,7 @@ def test_what_llama_bench_was_told_is_named_by_its_flags(tmp_path: Path) -> None
     usual = {"cpu_mask": "0x0", "n_cpu_moe": 0, "tensor_buft_overrides": "none", "flash_attn": -1}
     results = read_results(written(tmp_path, "bench.json", json.dumps([{**TG, **told}, {**TG, **usual}])))
     assert [result.flags for result in results] == [
-        "--flash-attn on --cpu-mask f0 --n-cpu-moe 4 --override-tensor ffn=CPU,attn=CPU", "usual flags",
+        "--flash-attn on --cpu-mask f0 --n-cpu-moe 4 --override-tensor ffn=CPU,attn=CPU", "default flags",
     ]  # fmt: skip
     differing, _ = attributes_of(results)
     assert [attribute.name for attribute in differing] == ["flags"]

@@ -216,8 +216,10 @@ async def test_folders_that_were_named_are_looked_into_for_another_model(start_a
     (shelf / "other-q8_0.gguf").write_bytes(b"GGUF" + bytes(60))
     app = start_app(model=None)
     async with app.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "Enter loads, Esc closes", "other-q8_0")
-        await pilot.press("escape")
+        await until_shown(pilot, "Enter loads", "rows  sorted")
+        await pilot.press(*"other")
+        await until_shown(pilot, "other-q8_0")
+        await pilot.press("escape", "escape")
         await say(pilot, "/model other-q8_0")
         await until_shown(pilot, LOADED)
         assert live_of(app)._live.session.loads[-1].model.path == str(shelf / "other-q8_0.gguf")
