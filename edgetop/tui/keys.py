@@ -416,6 +416,11 @@ TABLES: KeyTables = {
 
 OLD_NAMES = {"toggle_thoughts": "toggle_reasoning", "go_on": "resume"}
 """Names that actions had in earlier configuration files."""
+GONE_SCREENS = {"picker"}
+GONE_SORTS = {
+    f"sort_{column}" for column in ("fits", "model", "size", "bits", "ctx", "memory", "decode", "energy", "reading")
+}
+"""Actions of the table of models in earlier configuration files, where letters filter now."""
 
 
 def remapped(choices: Sequence[KeyChoice], where: str) -> KeyTables:
@@ -425,7 +430,11 @@ def remapped(choices: Sequence[KeyChoice], where: str) -> KeyTables:
     not, and where one key would do two things on a screen.
     """
     chosen: dict[tuple[str, str], tuple[str, ...]] = {}
-    choices = [choice._replace(action=OLD_NAMES.get(choice.action, choice.action)) for choice in choices]
+    choices = [
+        choice._replace(action=OLD_NAMES.get(choice.action, choice.action))
+        for choice in choices
+        if not _is_gone(choice)
+    ]
     for choice in sorted(choices, key=lambda each: bool(each.screen)):
         for name in _screens_of(choice, where):
             chosen[name, choice.action] = choice.keys
@@ -438,6 +447,12 @@ def remapped(choices: Sequence[KeyChoice], where: str) -> KeyTables:
     for screen in changed.values():
         _refuse_two_uses(screen, where, chosen)
     return changed
+
+
+def _is_gone(choice: KeyChoice) -> bool:
+    """Whether a choice is for something that earlier versions had."""
+    known = {name for screen in TABLES.values() for name in _names(screen) if choice.screen in {"", screen.name}}
+    return choice.screen in GONE_SCREENS or (choice.action in GONE_SORTS and choice.action not in known)
 
 
 def _screens_of(choice: KeyChoice, where: str) -> list[str]:

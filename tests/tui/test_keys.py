@@ -240,6 +240,11 @@ def test_bindings_and_keymap_go_by_the_same_names() -> None:
     assert KeyChoice("", "quit", ("x",)) in key_choices({"quit": "x"}, FILE)
 
 
+def test_keys_of_what_earlier_versions_had_are_no_error() -> None:
+    gone = {"picker": {"close": "x"}, "check": {"sort_fits": "f"}, "sort_bits": "b"}
+    assert remapped(key_choices(gone, FILE), FILE) == TABLES
+
+
 def test_names_that_actions_had_before_are_still_read() -> None:
     tables = remapped(key_choices({"toggle_thoughts": "ctrl+t", "sessions": {"go_on": "x"}}, FILE), FILE)
     assert next(key.keys for key in tables["live"].keys if key.name == "toggle_reasoning") == ("ctrl+t",)
