@@ -102,6 +102,7 @@ class _HeadlessRun:
     def __init__(self, settings: Settings, write: Callable[[str], None]) -> None:
         self.interrupted = False
         self.failure: EdgetopError | None = None
+        self._failed_turn: EdgetopError | None = None
         self._write = write
         self._quiet = settings[options.QUIET]
         self._verbose = settings[options.VERBOSE]
@@ -149,8 +150,10 @@ class _HeadlessRun:
         clear_progress()
 
     def ask(self, prompt: str) -> None:
+        self._failed_turn = None
         self.live.conversation.submit(prompt)
         self.live.pump_until(IDLE_PHASES, ended=self._gives_up)
+        self.failure = self.failure or self._failed_turn
         if not self._ends_with_newline:
             self._write_piece("\n")
         turn = self.live.snapshot().turn
@@ -208,7 +211,9 @@ class _HeadlessRun:
             case TurnFinished() if event.error or event.stop_reason == "failed":
                 is_long = event.stop_reason == "context_full"
                 hint = "shorten the prompt, or choose --full-context shift" if is_long else ""
-                self.failure = EdgetopError(event.error.rstrip(".") or "the engine could not answer", hint)
+                self._failed_turn = EdgetopError(event.error.rstrip(".") or "the engine could not answer", hint)
+            case TurnFinished():  # perhaps of a second try
+                self._failed_turn = None
             case Notice(severity="error"):
                 self.failure = EdgetopError(event.text, event.hint)
             case Notice() if not self._quiet:

@@ -45,7 +45,7 @@ def test_a_key_is_asked_for_sent_and_kept_secret(home: IsolatedHome, small_model
     with llama_server(small_model, api_keys=[KEY]) as (url, _):
         without = home.run("run", "--server", url, "-p", "Hi")
         assert without.returncode == 3
-        assert "does not accept the key (401)" in without.stderr
+        assert "needs a key (401)" in without.stderr
         assert "EDGETOP_SERVER_KEY" in without.stderr
 
         home.environment["EDGETOP_SERVER_KEY"] = KEY

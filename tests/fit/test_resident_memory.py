@@ -14,6 +14,8 @@ from edgetop.inference.llama.dry_load import dry_load
 from tests.support.gguf_files import write_model
 
 ALLOCATED_WITHIN, RESIDENT_WITHIN = 0.02, 0.05
+PAGES_BYTES = 4 * 2**20
+"""How far the worker's own pages are off: the more of its libraries the page cache has, the more are mapped at once."""
 
 
 def check(path: Path, settings: EngineSettings) -> None:
@@ -24,7 +26,7 @@ def check(path: Path, settings: EngineSettings) -> None:
     for need in (memory_need(facts, settings), memory_need(facts, settings, allocated=told)):  # type: ignore[arg-type]
         assert isinstance(need, MemoryNeed), need
         assert need.allocated_bytes == pytest.approx(measured.allocated_bytes, rel=ALLOCATED_WITHIN)
-        assert need.total_bytes == pytest.approx(measured.peak_bytes, rel=RESIDENT_WITHIN)
+        assert need.total_bytes == pytest.approx(measured.peak_bytes, rel=RESIDENT_WITHIN, abs=PAGES_BYTES)
 
 
 @pytest.mark.parametrize(("n_ctx", "kv_type"), [(2048, "f16"), (8192, "q8_0")])

@@ -23,7 +23,7 @@ def test_a_session_is_told_by_device_model_figures_length_and_tags() -> None:
     assert energy.j_per_token is not None
     assert told == {
         "#": "3",
-        "STARTED": "2026-10-12 14:03",
+        "STARTED": "2026-10-12 14:03 UTC",
         "DEVICE": "Raspberry Pi 5",
         "MODEL": "Tiny Instruct",
         "QUANT": "Q4_0",

@@ -148,7 +148,10 @@ def _parts(meters: Sequence[Meter], offered: Sequence[Meter]) -> list[Meter]:
 
     These are others of its scope, and components that its own source offers, such as the memory beside a package.
     Of one source only channels of one kind are added: its counter and its power are two views of the same thing.
+    All that is told of a battery is told of the same thing too, and its own slow gauge is the worst to tell it.
     """
+    if meters[0].scope == "battery":
+        meters = [meter for meter in meters if "slow" not in meter.flags] or meters
     best = min(meters, key=lambda meter: (not meter.total, not meter.adds_up_as, meter.kind != "energy"))
     if not best.adds_up_as:
         others = [meter for meter in meters if meter.source != best.source or (not best.total and meter is not best)]

@@ -178,16 +178,10 @@ class LiveScreen(RecordingScreen):
         self._stop_requested_us = self._live.now_us()
 
     def action_choose_model(self) -> None:
-        """Show the models there are, with fit, speed and energy, and load the chosen one."""
-        self._show_models(begin_at_loaded=False)
+        """Show the models there are, the cursor on the loaded one, and load the chosen one."""
+        self.app.push_screen(models_screen(self._live, self._level, self._price), self._load_chosen)
 
-    def action_check(self) -> None:
-        """Show the same, the cursor on the model that is loaded."""
-        self._show_models(begin_at_loaded=True)
-
-    def _show_models(self, *, begin_at_loaded: bool) -> None:
-        screen = models_screen(self._live, self._level, self._price, begin_at_loaded=begin_at_loaded)
-        self.app.push_screen(screen, self._load_chosen)
+    action_check = action_choose_model
 
     def _load_chosen(self, choice: ModelChoice | None) -> None:
         if choice is None:

@@ -184,7 +184,6 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         enter_does: str = "loads",
         server: ServerChoice | None = None,
         loaded: Path | None = None,
-        begin_at_loaded: bool = False,
     ) -> None:
         """`enter_does` says what happens to the row that is chosen; of a `server` the models that it offers are listed.
 
@@ -196,7 +195,7 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         self._enter_does = enter_does
         self._server = server
         self._loaded = loaded
-        self._seek = begin_at_loaded
+        self._seeks_loaded = True
         self._nothing = "no models; `edgetop models` says where it looks"
         self._detailed: ModelRow | None = None
 
@@ -230,9 +229,9 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
 
     def _add_rows(self, rows: list[ModelRow], *, fresh: bool, complete: bool) -> None:
         super()._add_rows(rows, fresh=fresh, complete=complete)
-        at = next((at for at, row in enumerate(self._rows) if row.loaded), None) if self._seek else None
+        at = next((at for at, row in enumerate(self._rows) if row.loaded), None) if self._seeks_loaded else None
         if at is not None:
-            self._seek = False
+            self._seeks_loaded = False
             self._choose(at)
 
     def _matches(self, row: ModelRow, words: Sequence[str]) -> bool:
@@ -363,7 +362,7 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
             details.scroll_relative(y=max(1, details.size.height - 1), animate=False)
 
 
-def models_screen(live: LiveSession, level: GlyphLevel, price: Price | None, *, begin_at_loaded: bool) -> ModelsScreen:
+def models_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> ModelsScreen:
     """Every model that is found, and those of the catalog that could be downloaded.
 
     What this session has measured counts too: it is asked here, since a session is used by one thread alone.
@@ -395,5 +394,4 @@ def models_screen(live: LiveSession, level: GlyphLevel, price: Price | None, *, 
         currency="EUR" if price is None else price.currency,
         server=ServerChoice.of_engine(live.options.engine_name),
         loaded=None if model is None else Path(model.model.path),
-        begin_at_loaded=begin_at_loaded,
     )

@@ -136,9 +136,7 @@ async def test_a_path_or_a_model_of_the_hub_is_taken_as_it_is_typed(typed: str) 
 
 async def test_the_loaded_model_is_marked_and_the_cursor_may_begin_at_it() -> None:
     loaded = Path("/models/Llama 7B.gguf")
-    app = SingleScreenApp(
-        lambda level: ModelsScreen(level, Shelf(), loaded=loaded, begin_at_loaded=True), Display(level="braille")
-    )
+    app = SingleScreenApp(lambda level: ModelsScreen(level, Shelf(), loaded=loaded), Display(level="braille"))
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "7 rows", ">*")
         assert "Llama 7B" in next(row for row in table(rows_of(app)) if row.startswith(">*"))
