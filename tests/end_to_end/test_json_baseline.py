@@ -100,13 +100,15 @@ RECOVERED = (
 )
 JOURNAL = (
     *RUN,
-    *(f"many $.{each}" for each in ("tokens", "sample", "event", "prefill", "source")),
+    *(f"many $.{each}" for each in ("tokens", "sample", "event", "prefill")),
+    "any $.source",
     "any *.values",
     "any *.reasons",
     "any *.pieces",
     "*.session_id",
     "*.pid",
 )
+"""Which sources are known by the time of the kill, and how slow they are, depends on how busy the machine is."""
 BENCHED = (*RUN, "*_ns", "*_ts", "*.ts_low", "*.ts_high", "*.test_time", "*.sessions")
 TUNED = ("*.cost", "*.relative_deviation", "*.chosen", "*.repetitions", "*.disturbed")
 SHOWN_TUNED = ("*.n_threads", "*.n_threads_batch", "*.n_ubatch", "*.kv_type", "*.flash_attn")
