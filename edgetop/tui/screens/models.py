@@ -113,7 +113,7 @@ def _figure(figure: Interval | None) -> str:
 
 def _assessed(
     heading: str,
-    importance: int,
+    importance: float,
     usual: int,
     text: Callable[[Assessment], str],
     order: Callable[[Assessment], Order] | None = None,
@@ -141,7 +141,7 @@ NAME = Column[ModelRow](
 CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("FITS", 9, max(map(len, FITS)), lambda each: each.verdict.fit or NOT_AVAILABLE, _by_fit, right=False),
     NAME,
-    _assessed("QUANT", 3, 7, lambda each: each.facts.file_type, right=False),
+    _assessed("QUANT", 6.5, 7, lambda each: each.facts.file_type, right=False),
     _assessed("WEIGHTS", 1, 7, lambda each: format_count(each.facts.parameters),
               lambda each: (-float(each.facts.parameters),)),
     Column("SIZE", lambda row, _level: format_bytes_short(row.size_bytes) if row.size_bytes else "",
@@ -150,9 +150,9 @@ CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("MEMORY", 7, 7, _memory, _by_memory),
     _assessed("TOK/S", 8, 6, lambda each: _figure(each.decode), _by_speed),
     _assessed("J/TOK", 4, 6, lambda each: _figure(_energy(each)), _by_energy),
-    _assessed("READING", 6, len(PACES[0]),
+    _assessed("READING", 4.5, len(PACES[0]),
               lambda each: (each.verdict.pace or NOT_AVAILABLE).removesuffix(" for reading"), _by_pace, right=False),
-    Column("WHERE", lambda row, _level: row.origin, importance=3, least=4, most=17),
+    Column("WHERE", lambda row, _level: row.origin, importance=6, least=8, most=17),
 )  # fmt: skip
 """From left to right; rows are sorted by the first one at first."""
 

@@ -248,7 +248,7 @@ def line_of(row: ModelRow, width: int, level: GlyphLevel = "braille") -> str:
 
 def test_a_long_name_is_cut_in_the_middle() -> None:
     cut = line_of(found("a-model-with-a-rather-long-name-of-its-own-Q4_K_M"), 118)
-    assert "a-model-with-a" in cut
+    assert "a-model-with-" in cut
     assert "Q4_K_M" in cut
     assert "name-of-its" not in cut
 
