@@ -406,7 +406,7 @@ class TerminalDriver(LinuxDriver):
         """
         if isinstance(message, events.Key | events.Paste):
             self._loop.call_soon_threadsafe(self._deliver_later, message)
-        elif not isinstance(message, events.MouseEvent) or message.screen_offset in self._app.size.region:
+        elif not isinstance(message, events.MouseEvent) or self._app.size.region.contains_point(message.screen_offset):
             super().send_message(message)
 
     def _deliver_later(self, message: Message) -> None:
