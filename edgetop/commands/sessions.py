@@ -1,4 +1,4 @@
-"""Verb sessions: list, show, tag, note, rm, validate, recover."""
+"""Verb sessions: list, show, totals, tag, note, rm, validate, recover."""
 
 from __future__ import annotations
 
@@ -22,11 +22,19 @@ from edgetop.commands.output import (
 )
 from edgetop.commands.session_files import attach_power, export, import_results, recompute
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.duty import Duty
+from edgetop.core.energy.duty import Duty, Price
 from edgetop.core.engine_settings import ModelInfo
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells, with_duty
-from edgetop.core.format import format_bytes, format_duration, format_seconds, format_time
+from edgetop.core.format import (
+    NOT_AVAILABLE,
+    format_bytes,
+    format_duration,
+    format_seconds,
+    format_significant,
+    format_time,
+)
+from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled
 from edgetop.core.records import LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.session.file import SessionFile, SessionHead, TurnEntry
@@ -46,8 +54,9 @@ from edgetop.session.store import (
     models_of,
     write_labels,
 )
+from edgetop.session.totals import Totals, totals
 from edgetop.session.watch import figure_rows
-from edgetop.settings.resolve import Settings
+from edgetop.settings.resolve import Settings, price_of
 
 PROMPT_CHARACTERS = 40
 EVENTS_SHOWN = 20
@@ -265,7 +274,7 @@ Action = Callable[[Store, argparse.Namespace], int]
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do what was asked; `validate`, `recover` and `rm` return 1 when something is wrong."""
-    arguments.duty = given_duty(settings)
+    arguments.duty, arguments.price = given_duty(settings), price_of(settings)
     return ACTIONS[arguments.action or "list"](open_store(settings), arguments)
 
 
@@ -280,6 +289,90 @@ def _list(store: Store, arguments: argparse.Namespace) -> int:
     else:
         write_listing(entries, _columns(chosen), chosen)
     return 0
+
+
+def _totals(store: Store, arguments: argparse.Namespace, price: Price | None) -> int:
+    if arguments.session:
+        heads = [load_head(path) for path in store.find_all(arguments.session)]
+    else:
+        listed = store.list()
+        heads = [each.head for each in listed if each.head is not None]
+        if len(heads) < len(listed):
+            print_error(
+                f"{len(listed) - len(heads)} files cannot be read and are not in the totals",
+                "`edgetop sessions list` says why",
+            )
+    if not heads and arguments.format is None:
+        print_status(f"no sessions in {store.folder} yet; `edgetop` or `edgetop run` records one")
+    else:
+        write_listing(totals(heads, arguments.by), _totals_columns(arguments.by, price), arguments.format)
+    return 0
+
+
+def _totals_columns(by: Sequence[str], price: Price | None) -> list[Column[Totals]]:
+    def of_group(name: str) -> Column[Totals]:
+        return Column(name, lambda row: row.group[name], name.upper(), lambda row: row.group[name] or "not known")
+
+    def energy(row: Totals) -> str:
+        kwh = None if row.energy_j is None else scaled(row.energy_j, 1 / J_PER_WH / WH_PER_KWH)
+        return f"{NOT_AVAILABLE}: {row.energy_missing}" if kwh is None else plus_minus(kwh, f" {_between()} ")
+
+    def part(name: str) -> Callable[[Totals], float | None]:
+        return lambda row: None if row.energy_j is None else getattr(row.energy_j, name)
+
+    def paid(row: Totals) -> Interval | None:
+        return None if row.energy_j is None or price is None else cost(row.energy_j, price.per_kwh)
+
+    currency = "" if price is None else price.currency
+    return [
+        *map(of_group, by),
+        Column("sessions", heading="SESSIONS"),
+        Column("answers", heading="ANSWERS"),
+        Column("hours", heading="HOURS", text=lambda row: format_significant(row.hours)),
+        Column(
+            "generated_tokens",
+            heading="TOKENS",
+            text=lambda row: f"{'at least ' if row.at_least else ''}{row.generated_tokens}",
+        ),
+        Column("at_least"),
+        Column(
+            "energy_j",
+            part("value"),
+            "JOULES",
+            lambda row: NOT_AVAILABLE if row.energy_j is None else plus_minus(row.energy_j, f" {_between()} "),
+        ),
+        Column("energy_j_low", part("low")),
+        Column("energy_j_high", part("high")),
+        Column("measured_tokens"),
+        Column("unmeasured_sessions"),
+        Column("unmeasured_tokens"),
+        Column("unmeasured_hours"),
+        Column(
+            "",
+            None,
+            "NOT MEASURED",
+            lambda row: (
+                f"{row.unmeasured_tokens} tokens, {format_significant(row.unmeasured_hours)} h"
+                if row.unmeasured_tokens or row.unmeasured_sessions
+                else ""
+            ),
+        ),
+        Column(
+            "cost",
+            lambda row: None if (found := paid(row)) is None else found.value,
+            None if price is None else f"COST {currency}".rstrip(),
+            lambda row: plus_minus(paid(row), f" {_between()} "),
+        ),
+        Column("currency", lambda _row: currency or None),
+        Column(
+            "scopes",
+            lambda row: " ".join(row.scopes),
+            "COVERS",
+            lambda row: ", ".join(row.scopes).replace("_", " ") or NOT_AVAILABLE,
+        ),
+        Column("kwh", heading="KWH", text=energy),
+        Column("energy_missing"),
+    ]
 
 
 def _recompute(store: Store, arguments: argparse.Namespace) -> int:
@@ -339,6 +432,7 @@ def _between() -> str:
 
 ACTIONS: dict[str, Action] = {
     "list": _list,
+    "totals": lambda store, given: _totals(store, given, given.price),
     "show": lambda store, given: show(store.find(given.session), given.duty, as_json=given.json),
     "tag": lambda store, given: tag(store.find_all([given.session]), given.changes, as_json=given.json),
     "note": lambda store, given: note(store.find(given.session), given.text),

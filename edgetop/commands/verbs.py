@@ -12,9 +12,11 @@ from edgetop.settings.options import (
     BATTERY_WH,
     BENCH_AXES,
     CTX,
+    CURRENCY,
     DELAY,
     ENGINE,
     FILE_AXES,
+    PRICE_PER_KWH,
     REQUESTS_PER_HOUR,
     SERVER,
     SERVER_KEY_FILE,
@@ -51,6 +53,18 @@ def token_pairs(text: str) -> tuple[tuple[int, int], ...]:
     if not comma:
         raise ValueError("two numbers, such as 512,128")
     return ((token_count(n_prompt), token_count(n_gen)),)
+
+
+TOTALS_BY = ("model", "month", "host", "scope")
+"""By what `sessions totals` puts sessions together, of `edgetop.session.totals`."""
+
+
+def _groups(text: str) -> tuple[str, ...]:
+    """Names of `TOTALS_BY`, each once."""
+    names = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    if not set(names) <= set(TOTALS_BY):
+        raise ValueError(f"some of {', '.join(TOTALS_BY)}, with commas between")
+    return names
 
 
 # fmt: off
@@ -157,6 +171,7 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     for option in (REQUESTS_PER_HOUR, ANSWER_TOKENS, BATTERY_WH):
         given: dict[str, Any] = {"dest": f"option_{option.name}", "default": argparse.SUPPRESS}
         show.add_argument(*option.flags, metavar=option.metavar, help=option.help, **given)
+    _add_totals(actions.add_parser("totals", help="tokens, hours, energy and cost of all sessions", allow_abbrev=False))
     check = actions.add_parser("validate", help="whether session files are what they should be", allow_abbrev=False)
     check.add_argument("session", metavar="SESSION", nargs="+", help=_SESSIONS_HELP)
     _add_json(check)
@@ -203,6 +218,17 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     _add_json(attach)
     recover = actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
     _add_json(recover)
+
+
+def _add_totals(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("session", metavar="SESSION", nargs="*", help=f"only these: {_SESSIONS_HELP}")
+    add("--by", type=_reads(_groups, "--by"), default=(), metavar="NAME,...",
+        help=f"a row for each {', '.join(TOTALS_BY)}; several with commas between")
+    for option in (PRICE_PER_KWH, CURRENCY):
+        given: dict[str, Any] = {"dest": f"option_{option.name}", "default": argparse.SUPPRESS}
+        add(*option.flags, metavar=option.metavar, help=option.help, **given)
+    _add_formats(parser)
 
 
 def _add_check(parser: argparse.ArgumentParser) -> None:
@@ -434,7 +460,7 @@ VERBS: dict[str, Verb] = {
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),
     "sessions": Verb(
-        "recorded sessions: list, show, tag, note, export, rm, validate, recompute, attach-power, recover",
+        "recorded sessions: list, show, totals, tag, note, export, rm, validate, recompute, attach-power, recover",
         ("storage", "general"),
         _add_sessions,
     ),

@@ -178,3 +178,28 @@ def test_the_journal_of_a_running_session_is_never_deleted(machine: Machine, fol
     assert str(journal) in ran.stderr
     assert journal.exists()
     assert len(list(folder.glob("*.json"))) == 2
+
+
+def test_totals_by_model_have_cost_in_every_form(machine: Machine, folder: Path) -> None:
+    (row,) = machine.run("sessions", "totals", "--by", "model,month", "--price", "0.3", "--json").json()
+    assert row["sessions"] == 3
+    assert row["model"] == "Tiny Instruct Q4_0"
+    assert row["energy_j_low"] < row["energy_j"] < row["energy_j_high"]
+    assert row["cost"] == pytest.approx(0.3 * row["kwh"])
+    assert row["energy_j"] == pytest.approx(3.6e6 * row["kwh"])
+    lines = machine.run("sessions", "totals", "--by", "host").stdout.splitlines()
+    assert len(lines) == 2
+    assert len(list(csv.reader(io.StringIO(machine.run("sessions", "totals", "--csv").stdout)))) == 2
+
+
+def test_a_group_that_is_none_is_a_wrong_usage(machine: Machine, folder: Path) -> None:
+    ran = machine.run("sessions", "totals", "--by", "modle")
+    assert ran.code == 2
+    assert "model, month, host, scope" in ran.stderr
+
+
+def test_a_file_that_cannot_be_read_is_not_passed_over_in_silence(machine: Machine, folder: Path) -> None:
+    (folder / "20260109-080000-broken.json").write_text("{")
+    ran = machine.run("sessions", "totals", "--json")
+    assert ran.json()[0]["sessions"] == 3
+    assert "1 files cannot be read" in ran.stderr
