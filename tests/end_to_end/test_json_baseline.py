@@ -110,7 +110,7 @@ JOURNAL = (
     "*.pid",
 )
 """Which sources are known by the time of the kill, and how slow they are, depends on how busy the machine is."""
-BENCHED = (*RUN, "*_ns", "*_ts", "*.ts_low", "*.ts_high", "*.test_time", "*.sessions")
+BENCHED = (*RUN, "*_ns", "*_ts", "*.ts_low", "*.ts_high", "*.ts_least_difference_percent", "*.test_time", "*.sessions")
 TUNED = ("*.cost", "*.relative_deviation", "*.chosen", "*.repetitions", "*.disturbed")
 SHOWN_TUNED = ("*.n_threads", "*.n_threads_batch", "*.n_ubatch", "*.kv_type", "*.flash_attn")
 WATCHED = (*RUN, "many $", "*.t_s", "*.watched_s", "*.left_out_s", "any *.power_w", "any *.tokens_per_s")
