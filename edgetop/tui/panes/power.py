@@ -31,7 +31,7 @@ class PowerPane(Pane):
 
     title, short = "power", "pwr"
     rows_min, rows_full, rows_ample = 5, 8, 12
-    growth_order = 2
+    growth_order = 3
 
     def headline(self, view: View) -> Line:
         """Power now, and what it covers."""
@@ -39,7 +39,7 @@ class PowerPane(Pane):
         if isinstance(power, Unavailable):
             return line_of(Span("n/a", "dim"))
         scope = SCOPE_LABELS.get(power.scope, power.scope)
-        return line_of(Span(f"{format_significant(power.power_w)} W", "headline"), f"  {scope}")
+        return line_of(Span(f"{format_significant(power.power_w)} W", "energy"), f"  {scope}")
 
     def summary(self, view: View) -> list[Line]:
         """Hosts, rails and the idle power; or the reason."""
@@ -77,7 +77,7 @@ class PowerPane(Pane):
 
 def _chart(view: View, power: PowerNow, width: int, height: int) -> list[Line]:
     """Power over time, with the idle power as a note."""
-    return history_chart(view.history.power, Axis("W", [_idle(power.idle_w)]), width, height, view.level)
+    return history_chart(view.history.power, Axis("W", [_idle(power.idle_w)], "energy"), width, height, view.level)
 
 
 def _stack(view: View, power: PowerNow, width: int, height: int) -> list[Line]:
