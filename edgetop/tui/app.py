@@ -38,12 +38,12 @@ from edgetop.tui.widgets import LinesWidget
 if TYPE_CHECKING:
     from edgetop.core.energy.duty import Price
     from edgetop.inference.protocol import Report
+    from edgetop.live.chat_commands import SlashCommand
     from edgetop.live.chat_session import LiveOptions, LiveSession
     from edgetop.live.conversation import Notice
     from edgetop.live.watch_session import WatchSession
     from edgetop.session.store import Store
     from edgetop.settings.resolve import Settings
-    from edgetop.tui.chat.slash_commands import SlashCommand
     from edgetop.tui.panes.column import LayoutStore
     from edgetop.tui.screens.live import LiveScreen
 
