@@ -153,6 +153,7 @@ class PaneColumn(Vertical):
         self.history = ChartHistory()
         """The series behind the graphs, and how much time they show."""
         self.now = NowWidget()
+        self._view: View | None = None
         self._folded: frozenset[str] = frozenset()
         """Titles of the panes that could only say that there is no power."""
         self._focused = TITLES[0]
@@ -199,6 +200,7 @@ class PaneColumn(Vertical):
     def show(self, view: View) -> None:
         """Draw the panes that can be seen."""
         folded = frozenset({"power", "energy"}) if has_no_power(view) else frozenset()
+        self._view = view
         if folded != self._folded:
             self._folded = folded
             self._apply()
@@ -277,7 +279,7 @@ class PaneColumn(Vertical):
         if self.zoomed:
             self._widgets[self.zoomed].styles.height = "1fr"
             return
-        head = self.now.rows(rows, self.size.width)
+        head = self.now.rows(rows, self._view)
         self.now.styles.height = head
         for title, height in share_rows(self.shown, max(0, rows - head)).items():
             self._widgets[title].styles.height = height

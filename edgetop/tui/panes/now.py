@@ -11,15 +11,16 @@ from edgetop.core.sources import Unavailable
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.energy import EnergyPane, contents, measuring
 from edgetop.tui.panes.pane import BORDER_COLUMNS, framed
+from edgetop.tui.panes.power import no_power_lines
 from edgetop.tui.panes.tokens import TokensPane
 from edgetop.tui.panes.view import View
-from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph, sentence
+from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph
 from edgetop.tui.widgets import LinesWidget
 
 TALL_ROWS = 28
 """From this height of the column on the digits are three rows high, as on 120x36."""
 
-BOX_ROWS, REASON_ROWS_MAX = 5, 4
+BOX_ROWS, REASON_ROWS = 5, 3
 
 _HIGH = dict(zip("0123456789.", zip(
     *(row.split(",") for row in (
@@ -49,15 +50,6 @@ def has_no_power(view: View) -> bool:
         and energy is None
         and now.summary.energy is None
     )
-
-
-def reason_lines(view: View, width: int) -> list[Line]:
-    """Why there is no power, and what to do."""
-    power = view.snapshot.power
-    if not isinstance(power, Unavailable):
-        return []
-    todo = power.hint or "edgetop doctor says more"
-    return [*paragraph(sentence(power.reason), width, "dim"), *paragraph(sentence(todo), width)][:REASON_ROWS_MAX]
 
 
 def now_line(view: View) -> Line:
@@ -114,9 +106,9 @@ class NowWidget(LinesWidget):
         super().__init__(id="now")
         self._view: View | None = None
 
-    def rows(self, column_rows: int, width: int) -> int:
+    def rows(self, column_rows: int, view: View | None) -> int:
         """How many rows it takes of a column."""
-        reason = len(reason_lines(self._view, width)) if self._view is not None and has_no_power(self._view) else 0
+        reason = REASON_ROWS if view is not None and has_no_power(view) else 0
         return (BOX_ROWS if column_rows >= TALL_ROWS else 1) + reason
 
     def show(self, view: View) -> None:
@@ -125,8 +117,11 @@ class NowWidget(LinesWidget):
         width, height = self.size
         if not self.display or width < 20 or height < 1:
             return
-        reason = reason_lines(view, width - 1) if has_no_power(view) else []
-        head = box(view, width) if height - len(reason) >= BOX_ROWS else [line_of(" ", *now_line(view))]
+        power = view.snapshot.power
+        missing = power if isinstance(power, Unavailable) and has_no_power(view) else None
+        reason = [] if missing is None else no_power_lines(missing, width - 1, REASON_ROWS)
+        rows = height - (0 if missing is None else REASON_ROWS)
+        head = box(view, width) if rows >= BOX_ROWS else [line_of(" ", *now_line(view))]
         lines = [*head, *((Span(" "), *line) for line in reason)]
         self.show_lines([for_level(fit(line, width), view.level) for line in lines[:height]], width)
 

@@ -57,7 +57,7 @@ class PowerPane(Pane):
         """A graph and the rails; or the reason, and what would give a reading."""
         power = view.snapshot.power
         if isinstance(power, Unavailable):
-            return _reason(power, width, height)
+            return no_power_lines(power, width, height)
         if height >= STACK_ROWS and (stack := _stack(view, power, width, height)):
             return stack
         rails = _parts_lines(view, power, width)
@@ -130,7 +130,7 @@ def _fitting(texts: list[str], unit: str, name: str, width: int) -> list[Line]:
     return [line_of(Span(f"{len(texts)} {name}", "dim"))] if texts else []
 
 
-def _reason(missing: Unavailable, width: int, height: int) -> list[Line]:
+def no_power_lines(missing: Unavailable, width: int, height: int) -> list[Line]:
     """Why there is no power, and what would give it; where both do not fit, `edgetop doctor` has the rest."""
     reason = paragraph(sentence(missing.reason), width, "dim")
     hint = paragraph(sentence(missing.hint), width) if missing.hint else []
