@@ -7,9 +7,8 @@ from math import log
 
 from msgspec import Struct
 
-from edgetop.bench.plan import PromptTest, TokenTest
+from edgetop.bench.plan import Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
-from edgetop.core.bootstrap import SPREAD_LEAST
 from edgetop.core.energy.duty import TOKENS, Price
 from edgetop.core.format import format_bytes
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
@@ -68,7 +67,7 @@ def conclusions_of(
     else:
         missing = next((test.energy_missing for _, test in rated if test.energy_missing), "it was not measured")
         sentences.append(f"Energy: n/a, {missing}.")
-    sentences += _power_mode(result)
+    sentences += [*_resolution([test for _, test in rated]), *_unknown(rated, result.until), *_power_mode(result)]
     sentences += _reading(by_speed, reader or Reader())
     sentences += _quality(result.settings)
     sentences += _cost(by_energy, price, ownership)
@@ -86,13 +85,8 @@ Rated = tuple[SettingResult, TestResult]
 
 
 def _decode_test(result: PlanResult) -> str:
-    """The test whose rate is decode speed: the longest tg at the least depth, else the first prompt."""
-    names = {test.test.name: test.test for setting in result.settings for test in setting.tests}
-    tokens = [test for test in names.values() if isinstance(test, TokenTest) and test.n_gen and not test.n_prompt]
-    if tokens:
-        return min(tokens, key=lambda test: (test.depth, -test.n_gen)).name
-    prompts = [test for test in names.values() if isinstance(test, PromptTest)]
-    return prompts[0].name if prompts else ""
+    found = decode_test(test.test for setting in result.settings for test in setting.tests)
+    return "" if found is None else found.name
 
 
 def _fastest(by_speed: Sequence[Rated], name: str) -> str:
@@ -115,6 +109,35 @@ def _trade_off(by_energy: Sequence[Rated], best: str, front_keys: Sequence[str])
         return []
     words = f"Best trade-off (least energy per token over speed): {best}."
     return [f"{words} Nothing beats these in both: {', '.join(front_keys)}."]
+
+
+def _resolution(tests: Sequence[TestResult]) -> list[str]:
+    """The smallest difference that the settings with the fewest or widest repetitions could have shown."""
+    words = []
+    for name, found in (
+        ("tok/s", [test.least_speed_percent for test in tests]),
+        ("J/token", [test.least_energy_percent for test in tests if _has_energy(test)]),
+    ):
+        if found and (known := [each for each in found if each is not None]) and len(known) == len(found):
+            words.append(f"{max(known):.2g} % in {name}")
+    if not words:
+        return ["A single repetition shows no difference between settings: repeat to tell them apart."]
+    return [f"Two settings that differ by less than {' or '.join(words)} would look alike in these repetitions."]
+
+
+def _unknown(rated: Sequence[Rated], until: Until | None) -> list[str]:
+    """The settings of which less is known than was asked for."""
+    if until is None:
+        return []
+    figure = "tok/s" if until.of == "speed" else "J/token"
+    asked = f"{figure} to ± {until.percent:.6g} %"
+    words = []
+    for each, test in rated:
+        known = test.half_width_percent(until.of)
+        if known is None or known > until.percent:
+            width = "unknown" if known is None else f"± {known:.1f} %"
+            words.append(f"{each.setting.key} ({width} after {len(test.repetitions)} repetitions)")
+    return [f"Not known as asked, {asked}: {', '.join(words)}."] if words else [f"Known as asked: {asked}."]
 
 
 def _power_mode(result: PlanResult) -> list[str]:
@@ -214,29 +237,15 @@ def _speed_difference(first: TestResult, second: TestResult) -> Difference | Non
     if first.tokens_per_s.deviation is None or second.tokens_per_s.deviation is None:
         return None
     log_ratio = log(first.tokens_per_s.mean / second.tokens_per_s.mean)
-    return welch_difference(log_ratio, _speed_spread(first), _speed_spread(second))
+    return welch_difference(log_ratio, first.speed_spread, second.speed_spread)
 
 
 def _energy_difference(first: TestResult, second: TestResult) -> Difference | None:
     """By the random uncertainty alone: what the sensor has in common cancels."""
-    ours, theirs = _energy_spread(first), _energy_spread(second)
+    ours, theirs = first.energy_spread, second.energy_spread
     if ours is None or theirs is None:
         return None
     return welch_difference(log(_j_per_token(first) / _j_per_token(second)), ours, theirs)
-
-
-def _speed_spread(test: TestResult) -> tuple[float, float]:
-    """Relative standard uncertainty of the mean, and its degrees of freedom."""
-    count = len(test.repetitions)
-    deviation = test.tokens_per_s.deviation or 0.0
-    return max(SPREAD_LEAST, deviation / test.tokens_per_s.mean / count**0.5), count - 1
-
-
-def _energy_spread(test: TestResult) -> tuple[float, float] | None:
-    count = len(test.repetitions)
-    if test.j_per_token is None or count < 2:
-        return None
-    return max(SPREAD_LEAST, test.j_per_token.u_random / test.j_per_token.value), count - 1
 
 
 def _has_energy(test: TestResult) -> bool:

@@ -121,6 +121,8 @@ def _speed(setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
         "setting": setting.setting.key,
         "ts_low": None if test is None else test.tokens_per_s.low,
         "ts_high": None if test is None else test.tokens_per_s.high,
+        "ts_least_difference_percent": None if test is None else test.least_speed_percent,
+        "energy_least_difference_percent": None if test is None else test.least_energy_percent,
     }
 
 
@@ -260,6 +262,7 @@ def cells_of(row: Mapping[str, Any]) -> dict[str, str]:
         "threads": "" if row["n_threads"] is None else str(row["n_threads"]),
         "test": row["test"],
         "t/s": _rate(row),
+        "shows": _shown(row),
         **{figure.heading_with_unit: _figure_cell(figure, row[figure.column]) for figure in _LISTED},
         "perplexity": "" if row["perplexity"] is None else f"{row['perplexity']:.2f}",
         "notes": "; ".join(row["flags"]),
@@ -285,6 +288,12 @@ def _rate(row: Mapping[str, Any]) -> str:
         return NOT_AVAILABLE
     mean = f"{row['avg_ts']:.2f}"
     return f"{mean} ± {row['stddev_ts']:.2f}" if len(row["samples_ts"]) > 1 else mean
+
+
+def _shown(row: Mapping[str, Any]) -> str:
+    """The smallest difference in speed that the repetitions could have shown."""
+    least = row["ts_least_difference_percent"]
+    return "" if least is None else f"≥ {least:.2g} %"
 
 
 def _figure_cell(figure: Figure, value: Mapping[str, float] | float | None) -> str:

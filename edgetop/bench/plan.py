@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Literal
@@ -27,6 +27,9 @@ else:
     import tomli as tomllib
 
 Order = Literal["interleaved", "blocks"]
+
+Wanted = Literal["speed", "energy"]
+"""Tokens a second of decoding, or joules a token."""
 
 LARGEST_BYTES = 2**20
 
@@ -164,6 +167,20 @@ class QualityPlan(Struct, frozen=True, kw_only=True):
     questions: bool = True
 
 
+class Until(Struct, frozen=True, kw_only=True):
+    """When a figure of decoding is known well enough."""
+
+    percent: float
+    """Half the 95 % interval of the mean is at most this much of it; of energy, what repetitions can make narrower."""
+    of: Wanted = "speed"
+    limit: int = 30
+    """Repetitions of a setting at most."""
+
+
+UNTIL_LEAST = 3
+"""Repetitions before an interval is believed: two may be equal by chance."""
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """All of it."""
 
@@ -178,11 +195,15 @@ class Plan(Struct, frozen=True, kw_only=True):
     seed: int = 0
     server: str = ""
     """Address of the server whose models they are; empty for models of our own engine."""
+    until: Until | None = None
+    """Further repetitions of those settings of which too little is known after `repetitions`."""
 
     @property
     def identity(self) -> str:
         """The same for the same plan: its runs are found again by it."""
         said = msgspec.to_builtins(self)
+        if self.until is None:
+            del said["until"]
         for setting in said["settings"]:
             for name in _LATER_FIELDS:
                 if setting[name] is None:
@@ -239,6 +260,10 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_tokens: Positive | None = None
     """Shortens the answers to the prompts."""
     repetitions: Positive = 5
+    until_percent: Annotated[float, Meta(ge=0.1, le=100)] | None = None
+    """Repeat until half the 95 % interval is at most so much of the mean."""
+    until_of: Wanted = "speed"
+    until_limit: Positive = 30
     order: Order = "interleaved"
     warmup: bool = True
     idle_s: Seconds | None = None
@@ -278,6 +303,15 @@ def runs_of(plan: Plan) -> list[Run]:
         settings: Sequence[Setting] = plan.settings if number % 2 else plan.settings[::-1]
         runs += [Run(setting=setting, round=number, repetitions=1) for setting in settings]
     return runs
+
+
+def decode_test(tests: Iterable[Test]) -> Test | None:
+    """The test whose rate is decode speed: the longest tg at the least depth, else the first prompt."""
+    known = list(tests)
+    tokens = [test for test in known if isinstance(test, TokenTest) and test.n_gen and not test.n_prompt]
+    if tokens:
+        return min(tokens, key=lambda test: (test.depth, -test.n_gen))
+    return next((test for test in known if isinstance(test, PromptTest)), None)
 
 
 def settings_of(models: Sequence[ModelFile], request: BenchRequest) -> tuple[Setting, ...]:

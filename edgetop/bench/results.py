@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import hypot, isnan, sqrt
+from math import ceil, hypot, isnan, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import NamedTuple
@@ -11,8 +11,20 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.plan import Plan, Setting, Test, TokenTest
-from edgetop.bench.run_log import FinishedRun, quality_key
+from edgetop.bench.plan import (
+    UNTIL_LEAST,
+    Plan,
+    Run,
+    Setting,
+    Test,
+    TokenTest,
+    Until,
+    Wanted,
+    decode_test,
+    runs_of,
+)
+from edgetop.bench.run_log import FinishedRun, RunLog, quality_key
+from edgetop.core.bootstrap import SPREAD_LEAST
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Duty
 from edgetop.core.energy.uncertainty import Letter
@@ -20,7 +32,7 @@ from edgetop.core.figures import J_PER_TOKEN, OF_SETTING, OF_TEST, Figure, Limit
 from edgetop.core.quantity import COVERAGE_FACTOR, Interval
 from edgetop.core.records import DeviceInfo, LoadEntry, Quality
 from edgetop.core.sources import Scope
-from edgetop.core.statistics import CONFIDENCE, quantile
+from edgetop.core.statistics import CONFIDENCE, quantile, welch_difference
 from edgetop.session.file import SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import SessionFileError, load_file, load_head
 from edgetop.session.limits import limit_between
@@ -129,6 +141,45 @@ class TestResult(Struct, frozen=True, kw_only=True):
         """Energy per token, gross."""
         return _interval(self.figures.get(J_PER_TOKEN))
 
+    @property
+    def speed_spread(self) -> tuple[float, float]:
+        """Relative standard uncertainty of the mean rate, and its degrees of freedom."""
+        count = len(self.repetitions)
+        deviation = self.tokens_per_s.deviation or 0.0
+        return max(SPREAD_LEAST, deviation / self.tokens_per_s.mean / count**0.5), count - 1
+
+    @property
+    def energy_spread(self) -> tuple[float, float] | None:
+        """The same of energy per token, by its random part alone; `None` where that is not known."""
+        energy, count = self.j_per_token, sum(each.j_per_token is not None for each in self.repetitions)
+        if energy is None or energy.value <= 0 or count < 2:
+            return None
+        return max(SPREAD_LEAST, energy.u_random / energy.value), count - 1
+
+    @property
+    def least_speed_percent(self) -> float | None:
+        """The smallest difference in tokens a second that would have been significant at 95 %.
+
+        It is that from a setting with as many repetitions and as much scatter; `None` for a single repetition.
+        """
+        return None if len(self.repetitions) < 2 else _least_percent(self.speed_spread)
+
+    @property
+    def least_energy_percent(self) -> float | None:
+        """The same in joules a token."""
+        return None if self.energy_spread is None else _least_percent(self.energy_spread)
+
+    def half_width_percent(self, of: Wanted) -> float | None:
+        """Half the 95 % interval of the mean, in per cent of it: of energy, what repetitions can make narrower."""
+        spread = self.energy_spread if of == "energy" else self.speed_spread
+        if spread is None or spread[1] < 1:
+            return None
+        return 100 * spread[0] * quantile(CONFIDENCE, spread[1])
+
+
+def _least_percent(spread: tuple[float, float]) -> float:
+    return welch_difference(0.0, spread, spread).interval()[1]
+
 
 class SettingResult(Struct, frozen=True, kw_only=True):
     """All that was measured with one setting."""
@@ -163,6 +214,8 @@ class PlanResult(Struct, frozen=True, kw_only=True):
     device: DeviceInfo | None
     """As its first run says."""
     settings: tuple[SettingResult, ...]
+    until: Until | None = None
+    """What was to be known."""
 
 
 class _Measured(NamedTuple):
@@ -201,7 +254,45 @@ def results_of(plan: Plan, finished: Sequence[FinishedRun], duty: Duty | None = 
         problems += _events_and_changes(measured, device)
         result = _setting_result(setting, plan.tests, measured, problems)
         settings.append(replace(result, quality=_quality(setting, finished)))
-    return PlanResult(name=plan.name, identity=plan.identity, device=device, settings=tuple(settings))
+    return PlanResult(name=plan.name, identity=plan.identity, device=device, settings=tuple(settings), until=plan.until)
+
+
+def runs_until_known(plan: Plan, finished: Sequence[FinishedRun]) -> list[Run]:
+    """One further run of every setting of which less is known than the plan asks for, once its rounds are done.
+
+    Interleaved, it is one repetition; else as many as are expected to be enough, at most as many as there are. A
+    setting is given up whose further run failed.
+    """
+    test = decode_test(plan.tests)
+    if plan.until is None or test is None:
+        return []
+    planned = {run.setting.key: run for run in runs_of(plan)}
+    runs = []
+    for setting in plan.settings:
+        own = [run for run in finished if run.setting == setting.key]
+        further = [run for run in own if run.round > planned[setting.key].round]
+        if not own or any(run.outcome != "measured" for run in further):
+            continue
+        known = results_of(replace(plan, settings=(setting,), tests=(test,)), own).settings[0].test(test.name)
+        if known is None:
+            continue
+        count, width = len(known.repetitions), known.half_width_percent(plan.until.of)
+        if known.figures.get(J_PER_TOKEN) is None and plan.until.of == "energy":
+            continue
+        enough = width is not None and width <= plan.until.percent and count >= UNTIL_LEAST
+        room = plan.until.limit - max(count, sum(run.outcome == "measured" for run in own))
+        if enough or room < 1:
+            continue
+        needed = UNTIL_LEAST if width is None else ceil(count * (width / plan.until.percent) ** 2)
+        batch = 1 if planned[setting.key].repetitions == 1 < len(plan.settings) else min(count, needed - count)
+        number = max(planned[setting.key].round, *(run.round for run in own)) + 1
+        runs.append(Run(setting=setting, round=number, repetitions=max(1, min(batch, room))))
+    return runs
+
+
+def remaining_of(log: RunLog) -> list[Run]:
+    """What is to be done next of a plan; empty once all is measured, or known as well as was asked for."""
+    return log.remaining(runs_of(log.plan)) or runs_until_known(log.plan, log.finished)
 
 
 def _last_outcomes(runs: Iterable[FinishedRun]) -> list[FinishedRun]:

@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.bench.plan import WARMUP_REPLY, CoolDown, Plan, PromptTest, Run, Test, TokenTest, engine_settings, runs_of
-from edgetop.bench.results import TEMPERATURE_PREFIX
+from edgetop.bench.results import TEMPERATURE_PREFIX, runs_until_known
 from edgetop.bench.run_log import FinishedRun, RunLog
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import SamplingSettings
@@ -345,8 +345,18 @@ class Runner:
         """Settings in which llama.cpp crashed with repacked weights and AMX."""
 
     def run(self) -> bool:
-        """Do all that remains; False when it was interrupted. Raises BenchFolderError."""
-        remaining = self._log.remaining(runs_of(self._plan))
+        """Do all that remains, until as much is known as was asked for; False when it was interrupted.
+
+        Raises BenchFolderError.
+        """
+        runs = self._log.remaining(runs_of(self._plan))
+        while self._carry_out(runs):
+            runs = runs_until_known(self._plan, self._log.finished)
+            if not runs:
+                return True
+        return False
+
+    def _carry_out(self, remaining: list[Run]) -> bool:
         for number, run in enumerate(remaining, 1):
             if self._interrupted():
                 return False

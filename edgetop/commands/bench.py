@@ -15,7 +15,7 @@ from edgetop.bench.estimate import Expected, estimate
 from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
 from edgetop.bench.plan import ModelFile, Plan, Run, Setting, engine_settings, runs_of
 from edgetop.bench.quality import QualityError, QualityScorer
-from edgetop.bench.results import PlanResult, results_of
+from edgetop.bench.results import PlanResult, remaining_of, results_of
 from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunLog, quality_key, read_plan
 from edgetop.bench.runner import Progress, Runner
 from edgetop.commands.bench_request import bench_request, plan_of, presentation_of, print_sizes, require_same_server
@@ -269,7 +269,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     quiet = settings[options.QUIET]
     if not quiet or arguments.dry_run:
         _print_beginning(log)
-        print_estimate(log, log.remaining(runs_of(log.plan)), settings, store)
+        print_estimate(log, remaining_of(log), settings, store)
     if arguments.dry_run:
         return 0
     finished = carry_out(log, store, settings)
@@ -321,7 +321,7 @@ def _log(arguments: argparse.Namespace, settings: Settings, folder: Path) -> Run
         return log
     plan = plan_of(bench_request(arguments), settings, quiet=settings[options.QUIET])
     log = RunLog(folder, plan)
-    if arguments.again or not (log.remaining(runs_of(plan)) or log.unscored):
+    if arguments.again or not (remaining_of(log) or log.unscored):
         log.begin_again()
     return log
 

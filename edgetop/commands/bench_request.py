@@ -22,6 +22,7 @@ from edgetop.bench.plan import (
     Plan,
     QualityPlan,
     Setting,
+    Until,
     changed_request,
     engine_settings,
     read_request,
@@ -226,6 +227,9 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         quality=_quality(request.quality),
         seed=request.seed,
         server=server,
+        until=None
+        if request.until_percent is None
+        else Until(percent=request.until_percent, of=request.until_of, limit=request.until_limit),
     )
 
 

@@ -11,11 +11,11 @@ from edgetop.commands.command_line import actions_of, is_of_setting, parser_of, 
 from edgetop.commands.exit import ExitCode
 from edgetop.commands.output import write_data
 from edgetop.commands.verbs import DEFAULT_VERB, VERBS
+from edgetop.live.chat_commands import SLASH_COMMANDS
 from edgetop.settings import options
 from edgetop.settings.config_file import NOT_SET, in_words, shown
 from edgetop.settings.option import SECTIONS, TITLES, Option
 from edgetop.settings.resolve import Settings, is_of_file
-from edgetop.tui.chat.slash_commands import COMMANDS
 
 ABOUT = (
     "chats with a local quantized language model; beside the chat, live panes show token rate, memory, power and "
@@ -77,7 +77,7 @@ def manual_page() -> str:
         *_section("NAME", ["edgetop \\- htop for language models on small devices"]),
         *_section("SYNOPSIS", [".B edgetop", "[\\-m MODEL] [options]", ".br", ".B edgetop", "COMMAND [options]"]),
         *_section("DESCRIPTION", [".B edgetop", _text(ABOUT), ".PP", _text(MODELS), ".PP", _text(SESSIONS)]),
-        *_section("COMMANDS", [_text(f"Without a command: {DEFAULT_VERB}."), *_verbs()]),
+        *_section("SLASH_COMMANDS", [_text(f"Without a command: {DEFAULT_VERB}."), *_verbs()]),
         *_section("SETTINGS", [_text(PRECEDENCE), *_settings()]),
         *_section("IN THE CHAT", _chat()),
         *_section("EXIT STATUS", _listed([(str(code.value), code.meaning) for code in ExitCode])),
@@ -155,7 +155,7 @@ def _chat() -> Iterator[str]:
         "the keyboard to the panes, i takes it back. F1 shows all keys, `edgetop keys` prints "
         "them. Commands, typed as a prompt:"
     )
-    yield from _listed((f"/{each.name} {each.argument}".rstrip(), f"{each.description}.") for each in COMMANDS)
+    yield from _listed((f"/{each.name} {each.argument}".rstrip(), f"{each.description}.") for each in SLASH_COMMANDS)
 
 
 def _text(text: str) -> str:

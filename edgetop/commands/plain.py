@@ -22,7 +22,7 @@ from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
 from edgetop.core.quantity import with_interval
 from edgetop.core.records import ReplyPart, TurnFinished
 from edgetop.core.text import literal, one_line
-from edgetop.live.chat_commands import Chat, stop_words
+from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, stop_words
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S
 from edgetop.session.snapshot import Snapshot
@@ -61,7 +61,7 @@ def turn_line(now: Snapshot, finished: TurnFinished, known_reason: str = "") -> 
 def command_lines() -> Iterator[str]:
     """The commands that can be typed."""
     yield "Type a prompt, or one of these:"
-    for each in slash_commands.COMMANDS:
+    for each in SLASH_COMMANDS:
         yield f"{each.usage}: {each.description}."
 
 

@@ -78,6 +78,10 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     several("-d", "--n-depth", parse=token_count_or_none, metavar="N,...",
             help="tokens in the context before the test (default: 0)")
     one("-r", "--repetitions", parse=integer(1, 10_000), metavar="N", help="repetitions of each test (default: 5)")
+    one("--until", dest="until_percent", parse=lambda text: real(0.1, 100)(text.removesuffix("%")), metavar="PERCENT",
+        help="repeat until half the 95 %% interval of decode tok/s is at most this much of the mean, such as 3%%")
+    add("--for", dest="until_of", choices=["speed", "energy"], help="of which figure --until speaks: tok/s, or J/token")
+    one("--until-limit", parse=integer(2, 10_000), metavar="N", help="repetitions with --until at most (default: 30)")
     for option in BENCH_AXES:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."

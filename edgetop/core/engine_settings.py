@@ -108,7 +108,7 @@ EXTRA_FLAGS: Final = {
 
 
 class SamplingSettings(Struct, frozen=True, kw_only=True):
-    """How the next token is drawn. A temperature of 0 is greedy."""
+    """How the next token is drawn, and what the chat template is told. A temperature of 0 is greedy."""
 
     temperature: float = 0.8
     top_k: int = 40
@@ -123,6 +123,8 @@ class SamplingSettings(Struct, frozen=True, kw_only=True):
     max_tokens: int | None = None
     """`None` generates until the model ends its turn or the context is full."""
     stop: tuple[str, ...] = ()
+    template_args: dict[str, bool | int | float | str] = {}
+    """Arguments for the chat template that go before those of the engine's settings."""
 
 
 class LayerShare(Struct, frozen=True, kw_only=True):

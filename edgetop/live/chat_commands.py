@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,7 +26,7 @@ from edgetop.live.conversation import Notice
 from edgetop.live.history import as_markdown, code_blocks, estimated_tokens, harmless
 from edgetop.session.meters import choices_of, headline_of, meters_of
 from edgetop.session.turn import Turn
-from edgetop.settings.option import integer, real
+from edgetop.settings.option import integer, key_value, real
 from edgetop.settings.options import OPTIONS
 
 AUTO = "auto"
@@ -50,21 +52,30 @@ PARSERS: dict[str, Callable[[str], object]] = {
 }
 """By the name of each setting, what reads its value: that of the option, where there is one."""
 
+TEMPLATE_SWITCHES = ("enable_thinking", "thinking", "reasoning_effort")
+"""What many chat templates ask for; these are known without an equals sign."""
+
 _UNSET = {"seed": "random", "max_tokens": "none"}
 
 
 def settings_words(sampling: SamplingSettings) -> str:
     """The present settings, in the words that `with_setting` reads."""
     values = {name: getattr(sampling, name) for name in sampling.__struct_fields__ if name in PARSERS}
-    return ", ".join(f"{name} {_UNSET[name] if value is None else value}" for name, value in values.items())
+    words = [f"{name} {_UNSET[name] if value is None else value}" for name, value in values.items()]
+    words += [f"{name}={json.dumps(value)}" for name, value in sampling.template_args.items()]
+    return ", ".join(words)
 
 
 def with_setting(sampling: SamplingSettings, argument: str) -> SamplingSettings:
-    """`sampling` with one setting changed, as in `temperature 0.2`. Raises SettingError."""
-    name, _, text = argument.partition(" ")
-    name, text = {"temp": "temperature"}.get(name, name), text.strip()
+    """`sampling` with one setting changed, as in `temperature 0.2` or `enable_thinking=false`. Raises SettingError."""
+    name, text, *_ = *re.split(r"\s*=\s*|\s+", argument.strip(), maxsplit=1), ""
+    name = {"temp": "temperature"}.get(name, name)
     if name not in PARSERS:
-        raise SettingError(f"There is no setting {name!r}. There are: {', '.join(PARSERS)}.")
+        if name and text and ("=" in argument or name in TEMPLATE_SWITCHES):
+            return replace(sampling, template_args=sampling.template_args | dict(key_value(f"{name}={text}")))
+        raise SettingError(
+            f"There is no setting {name!r}. There are: {', '.join(PARSERS)}, and NAME=VALUE for the chat template."
+        )
     try:
         value = None if text == _UNSET.get(name) else PARSERS[name](text)
     except ValueError as error:
@@ -75,11 +86,39 @@ def with_setting(sampling: SamplingSettings, argument: str) -> SamplingSettings:
 LOAD_FILE_BYTES = 2**18
 """More text than this fits into no context that such a device holds."""
 
-COMMAND_NAMES = (
-    "help", "model", "system", "set", "clear", "retry", "edit", "undo", "continue", "reload", "load", "copy", "save",
-    "open", "stats", "quit",
-)  # fmt: skip
-"""What can be typed on the screen or in lines."""
+
+class SlashCommand(NamedTuple):
+    """One command, its argument, and what it does."""
+
+    name: str
+    argument: str
+    description: str
+
+    @property
+    def usage(self) -> str:
+        """How it is typed: `/load FILE`."""
+        return f"/{self.name} {self.argument}".rstrip()
+
+
+SLASH_COMMANDS: tuple[SlashCommand, ...] = (
+    SlashCommand("help", "", "keys and commands"),
+    SlashCommand("model", "[NAME]", "load another model; without a name, choose one"),
+    SlashCommand("system", "[TEXT]", "show or set the system prompt; - removes it"),
+    SlashCommand("set", "[NAME VALUE]", "show or set sampling: temperature, seed ...; or enable_thinking=false"),
+    SlashCommand("clear", "", "clear the conversation; the session keeps what was recorded"),
+    SlashCommand("retry", "", "answer the last prompt once more"),
+    SlashCommand("edit", "", "edit the last prompt and ask again in its place"),
+    SlashCommand("undo", "", "remove the last prompt and its answer"),
+    SlashCommand("continue", "", "continue an answer that was stopped"),
+    SlashCommand("reload", "", "restart the engine with the same model"),
+    SlashCommand("load", "FILE", "put a file's text into the prompt"),
+    SlashCommand("copy", "[N|code|all]", "copy the last answer, the Nth last, the last code, or the conversation"),
+    SlashCommand("save", "FILE", "write the conversation to a file (Markdown); /save! overwrites one"),
+    SlashCommand("open", "[SESSION]", "continue the conversation of a recorded session; without one, choose"),
+    SlashCommand("power", "[NAME]", "show the power meters, or choose the one that measures the device; auto for none"),
+    SlashCommand("stats", "", "the figures of this session"),
+    SlashCommand("quit", "", "quit; the session is saved"),
+)
 
 BUSY = "The model is still answering; Ctrl+C stops it."
 _BINARY_SHARE = 0.1
@@ -278,7 +317,7 @@ class Chat(ABC):
             case "stats":
                 self.note(self._stats())
             case _:
-                close = difflib.get_close_matches(name, COMMAND_NAMES, n=1)
+                close = difflib.get_close_matches(name, [command.name for command in SLASH_COMMANDS], n=1)
                 meant = f"did you mean /{close[0]}? " if close else ""
                 self.note(f"There is no command /{name}; {meant}/help lists them. Two slashes begin a prompt with one.")
                 return False

@@ -400,10 +400,13 @@ class TerminalDriver(LinuxDriver):
             return b""
 
     def send_message(self, message: Message) -> None:
-        """Give the application a message; keys and pastes one by one."""
+        """Give the application a message; keys and pastes one by one, and no mouse event beyond the screen.
+
+        Textual takes the focus from the prompt for such a one.
+        """
         if isinstance(message, events.Key | events.Paste):
             self._loop.call_soon_threadsafe(self._deliver_later, message)
-        else:
+        elif not isinstance(message, events.MouseEvent) or self._app.size.region.contains_point(message.screen_offset):
             super().send_message(message)
 
     def _deliver_later(self, message: Message) -> None:

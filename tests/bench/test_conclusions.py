@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from math import expm1, sqrt
+
+import pytest
+
 from edgetop.bench.conclusions import Ownership, conclusions_of
 from edgetop.bench.plan import TokenTest
 from edgetop.core.energy.duty import Price
@@ -22,6 +26,9 @@ STUDY = plan_result(
 QUALITY_OF_Q4_0 = (
     "Quality of Q4_0: perplexity 22.00 ± 0.20, diverges from Q8_0 by 0.050 nats, agrees on 93 % of tokens, "
     "80 % of 40 questions."
+)
+RESOLUTION = (
+    "Two settings that differ by less than 3.2 % in tok/s or 4.6 % in J/token would look alike in these repetitions."
 )
 COST = (
     "A million tokens with Q4_0 t1 cost 0.04 EUR for energy and 0.04 EUR for the device (80 EUR over 4 years, "
@@ -46,6 +53,7 @@ def test_the_conclusions_of_a_study() -> None:
         "Best trade-off (least energy per token over speed): Q4_0 t2. Nothing beats these in both: Q4_0 t2, Q4_0 t1.",
         "Q4_0: with 1 thread a token takes 29 % less energy than with 2 threads, and comes 37 % slower.",
         "Q8_0: with 1 thread a token takes 25 % less energy than with 2 threads, and comes 33 % slower.",
+        RESOLUTION,
         "All of this holds in power mode 15W; measure again in the others.",
         "Reading pace: comfortable: Q4_0 t2, Q4_0 t1, Q8_0 t2, Q8_0 t1.",
         "Quality of Q8_0: perplexity 20.00 ± 0.20, 80 % of 40 questions.",
@@ -101,3 +109,13 @@ def test_decode_speed_is_that_of_the_longest_reply_at_no_depth() -> None:
     tests = (measured(deep, (5.0,)), measured(PP, (50.0,)), measured(TG, (9.0,)))
     assert conclusions_of(plan_result(of_setting("a", *tests))).test == "tg128"
     assert conclusions_of(plan_result(of_setting("a", tests[0]))).test == "tg256@d1024"
+
+
+def test_every_result_says_the_smallest_difference_it_could_have_shown() -> None:
+    """t(4) = 2.776 and t(2) = 4.303 at 95 %; the mean's relative uncertainty is 1 / 10 / √3."""
+    test = measured(TG, [9.0, 10.0, 11.0])
+    assert test.least_speed_percent == pytest.approx(100 * expm1(2.776445 * 0.1 / sqrt(3) * sqrt(2)), rel=1e-5)
+    assert test.half_width_percent("speed") == pytest.approx(430.2653 * 0.1 / sqrt(3), rel=1e-5)
+    assert (test.least_energy_percent, test.half_width_percent("energy")) == (None, None)
+    once = measured(TG, [10.0])
+    assert (once.least_speed_percent, once.half_width_percent("speed")) == (None, None)

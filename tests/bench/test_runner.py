@@ -7,8 +7,10 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from edgetop.bench.plan import CoolDown, PromptTest, TokenTest
-from edgetop.bench.run_log import RunLog
+from edgetop.bench.conclusions import conclusions_of
+from edgetop.bench.plan import CoolDown, PromptTest, TokenTest, Until
+from edgetop.bench.results import remaining_of, runs_until_known
+from edgetop.bench.run_log import RUNS_FILE, FinishedRun, RunLog
 from edgetop.bench.runner import Progress
 from edgetop.io.model_file import content_key
 from edgetop.session.file_io import load_file
@@ -153,3 +155,45 @@ def test_where_power_is_measured_a_run_waits_for_the_idle_power_even_if_no_readi
     assert "the idle power was not yet known" in run.notes[0]
     assert load_file(Path(run.session)).events[-2].kind == "cool_down_cut_short"
     assert "the idle power was not yet known" in bench.result(plan).settings[0].problems[0]
+
+
+def test_a_plan_goes_on_until_as_much_is_known_as_was_asked_for(bench: Bench) -> None:
+    """No three repetitions are wider than ± 10000 %, and none are called narrower than 0.01 %: the limit ends those."""
+    close = bench.plan(threads=(1,), until=Until(percent=10_000.0, limit=6))
+    finished, log = bench.run(close)
+    assert finished
+    assert {run.round for run in log.finished} == {1, 2, 3}, "two repetitions may be equal by chance"
+    result = bench.result(close)
+    assert all(len(test.repetitions) == 3 for setting in result.settings for test in setting.tests)
+    assert any(each.startswith("Known as asked: tok/s to ± 10000 %") for each in conclusions_of(result).sentences)
+    assert remaining_of(log) == []
+
+    unreachable = bench.plan(models=1, threads=(1,), until=Until(percent=0.01, limit=4))
+    finished, log = bench.run(unreachable)
+    assert finished
+    tests = [test for setting in bench.result(unreachable).settings for test in setting.tests]
+    assert [len(test.repetitions) for test in tests] == [4, 4]
+    assert remaining_of(log) == []
+
+
+def test_an_interrupted_wait_for_knowledge_goes_on_where_it_was(bench: Bench) -> None:
+    plan = bench.plan(models=2, threads=(1,), until=Until(percent=0.01, limit=4))
+
+    def after_five_runs() -> bool:
+        runs = bench.folder / "benches" / plan.identity / RUNS_FILE
+        return runs.exists() and len(runs.read_bytes().splitlines()) >= 5
+
+    finished, log = bench.run(plan, interrupted=after_five_runs)
+    assert (finished, len(log.finished)) == (False, 5)
+    assert [(run.setting.model.label, run.round) for run in remaining_of(log)] == [("a", 4), ("b", 3)]
+    finished, log = bench.run(plan)
+    assert finished
+    assert len(log.finished) == 8
+    assert not any(run.outcome != "measured" for run in log.finished)
+
+
+def test_a_further_run_that_fails_gives_its_setting_up(bench: Bench) -> None:
+    plan = bench.plan(models=1, threads=(1,), until=Until(percent=0.01, limit=9))
+    _, log = bench.run(bench.plan(models=1, threads=(1,)))
+    log.add(FinishedRun(setting=plan.settings[0].key, round=2, outcome="failed", reason="killed"))
+    assert runs_until_known(plan, log.finished) == []

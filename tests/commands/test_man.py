@@ -12,9 +12,9 @@ from docs import make_settings
 from edgetop.commands.exit import ExitCode
 from edgetop.commands.man import manual_page
 from edgetop.commands.verbs import VERBS
+from edgetop.live.chat_commands import SLASH_COMMANDS
 from edgetop.settings import options
 from edgetop.settings.resolve import is_of_file
-from edgetop.tui.chat.slash_commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ def test_the_page_tells_of_everything_there_is() -> None:
         assert option.help[1:30].partition("`")[0] in page
     for name in VERBS:
         assert f'.SS "edgetop {name}"' in page
-    for command in COMMANDS:
+    for command in SLASH_COMMANDS:
         assert f".B /{command.name}" in page
     for word in ("--fail-if LIMIT", "tag SESSION +NAME|-NAME ...", "EDGETOP_SERVER_KEY", "130"):
         assert word in page

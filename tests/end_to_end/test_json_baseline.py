@@ -100,8 +100,9 @@ RECOVERED = (
 )
 JOURNAL = (
     *RUN,
-    *(f"many $.{each}" for each in ("tokens", "sample", "event", "prefill")),
+    *(f"many $.{each}" for each in ("tokens", "event", "prefill")),
     "any $.source",
+    "any $.sample",
     "any *.values",
     "any *.reasons",
     "any *.pieces",
@@ -109,7 +110,7 @@ JOURNAL = (
     "*.pid",
 )
 """Which sources are known by the time of the kill, and how slow they are, depends on how busy the machine is."""
-BENCHED = (*RUN, "*_ns", "*_ts", "*.ts_low", "*.ts_high", "*.test_time", "*.sessions")
+BENCHED = (*RUN, "*_ns", "*_ts", "*.ts_low", "*.ts_high", "*.ts_least_difference_percent", "*.test_time", "*.sessions")
 TUNED = ("*.cost", "*.relative_deviation", "*.chosen", "*.repetitions", "*.disturbed")
 SHOWN_TUNED = ("*.n_threads", "*.n_threads_batch", "*.n_ubatch", "*.kv_type", "*.flash_attn")
 WATCHED = (*RUN, "many $", "*.t_s", "*.watched_s", "*.left_out_s", "any *.power_w", "any *.tokens_per_s")
@@ -359,14 +360,16 @@ def test_what_a_benchmark_prints_is_as_it_was_in_every_form(house: House) -> Non
         compare_with_baseline(f"bench-{form}", read(ran.stdout, form), ("*",) if form == "md" else BENCHED)
     made = {*house.sessions.glob("*.json")} - {house.sessions / path.name for path in EXAMPLES}
     first = min((json.loads(path.read_text()) for path in made), key=lambda file: file["clock_us"])
-    compare_with_baseline("file-of-a-benchmark", first, RECORDED)
+    compare_with_baseline("file-of-a-benchmark", without_temperatures(first), RECORDED)
 
 
 def test_the_file_of_a_session_is_as_it_was(house: House) -> None:
     output = house.folder / "recorded.json"
     ran = house.run(*house.command(f"{ASK} -q -o {output}", Path()))
     assert ran.code == 0, ran.stderr
-    compare_with_baseline("file-of-a-session", json.loads(output.read_text()), (*RECORDED, *METERED))
+    compare_with_baseline(
+        "file-of-a-session", without_temperatures(json.loads(output.read_text())), (*RECORDED, *METERED)
+    )
 
 
 def test_the_file_of_a_watched_machine_is_as_it_was(house: House) -> None:
@@ -375,14 +378,17 @@ def test_the_file_of_a_watched_machine_is_as_it_was(house: House) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 0, stderr
     compare_with_baseline("watch", read(stdout, "jsonl"), WATCHED)
-    compare_with_baseline("file-of-a-watched-machine", json.loads(output.read_text()), RECORDED)
+    compare_with_baseline("file-of-a-watched-machine", without_temperatures(json.loads(output.read_text())), RECORDED)
 
 
 def test_the_journal_and_what_is_recovered_from_it_are_as_they_were(house: House) -> None:
     house.script(SLOW)
     process = house.start(*house.command(f"{ASK.replace(' --max-tokens 60', '')} -q", Path()))
     journal = until(lambda: next(iter(house.sessions.glob("*.journal")), None))
-    until(lambda: journal.read_bytes().count(b'"tokens"') > 2)
+    samples = [f'"type":"sample","source":"{name}"'.encode() for name in ("cpu", "memory", "engine", "power.jetson")]
+    until(
+        lambda: all((data := journal.read_bytes()).count(each) > 1 for each in samples) and data.count(b'"tokens"') > 2
+    )
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     records: dict[str, list[Any]] = {}
@@ -393,7 +399,7 @@ def test_the_journal_and_what_is_recovered_from_it_are_as_they_were(house: House
     recovered = house.run("sessions", "recover")
     assert recovered.code == 0, recovered.stderr
     (file,) = [path for path in house.sessions.glob("*.json") if path.name not in {each.name for each in EXAMPLES}]
-    compare_with_baseline("file-of-a-recovered-session", json.loads(file.read_text()), RECOVERED)
+    compare_with_baseline("file-of-a-recovered-session", without_temperatures(json.loads(file.read_text())), RECOVERED)
 
 
 def test_the_stream_of_power_is_as_it_was(house: House) -> None:
@@ -417,6 +423,12 @@ def test_what_was_made_before_is_told_as_it_was(house: House, small_model: Path)
     compare_with_baseline("tune-show", house.run("tune", "--show", "--json").json, SHOWN_TUNED)
     power = house.run("power", "--json")
     compare_with_baseline("power-calibrated", power.json, ())
+
+
+def without_temperatures(file: Any) -> Any:
+    """A session without the series of the zones: one that answers late becomes a source of its own."""
+    file["series"] = [each for each in file["series"] if not each["source"]["name"].startswith("thermal")]
+    return file
 
 
 def until(found: Callable[[], Any]) -> Any:

@@ -84,9 +84,17 @@ def test_keys_in_one_packet_go_where_each_belongs(chat: RecordedTerminal, home: 
 
 
 def test_kitty_keys_never_end_the_screen(chat: RecordedTerminal, home: IsolatedHome) -> None:
-    chat.press("\x1b[97:65;2;65u\x1b[97;1:3u\x1b[1114112u\x1b[<0;99999;99999M\x1b[<0;99999;99999m\x1b[13u")
+    chat.press("\x1b[97:65;2;65u\x1b[97;1:3u\x1b[1114112u\x1b[13u")
     chat.sees(r"An answer\.")
     quit_with_prompts(chat, home, "A")
+
+
+def test_a_click_beyond_the_screen_leaves_the_prompt_as_it_is(chat: RecordedTerminal, home: IsolatedHome) -> None:
+    chat.press("First\x1b[<0;99999;99999M\x1b[<0;99999;99999m")
+    chat.sees("First")
+    chat.press(" second.\r")
+    chat.sees(r"An answer\.")
+    quit_with_prompts(chat, home, "First second.")
 
 
 def test_a_paste_of_tmux_is_one_prompt(open_tmux: Callable[..., Tmux], home: IsolatedHome) -> None:

@@ -254,6 +254,7 @@ def test_named_templates_and_template_arguments_reach_the_prompt(
     assert loaded.model.chat_template == "named"
     # A byte is a token in this vocabulary: the beginning token, `Hello` and the fifty.
     assert talk.ask("Hello", max_tokens=1).prompt_tokens == 1 + 5 + 50
+    assert talk.ask("Hello", max_tokens=1, template_args={"enable_thinking": False}).prompt_tokens == 1 + 5
 
 
 @pytest.mark.parametrize("written", ["", "{{ bos_token }}"])

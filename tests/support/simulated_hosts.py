@@ -235,7 +235,7 @@ def run(
     prepare(feeds)
     host = Host(clock=world.clock)
     sources = [HostSource(Connection(feed, world.clock), feed.name, host) for feed in feeds]
-    followed = [ScheduledSource(source, world.clock) for source in sources]
+    followed = [ScheduledSource(source, world.clock, cpu_clock=lambda: 0) for source in sources]
     read: list[Record] = []
     while world.now_us < START_US + length_us:
         each = min(followed, key=lambda one: one.due_us)

@@ -217,7 +217,7 @@ def test_a_host_without_power_says_why() -> None:
 
 def test_the_sampler_keeps_the_stamps_in_order_and_tells_of_the_loss_and_the_return() -> None:
     line = Line()
-    followed = ScheduledSource(source(line), line.clock)
+    followed = ScheduledSource(source(line), line.clock, cpu_clock=lambda: 0)
     records: list[Record] = [*followed.read()]
     for _ in range(8):
         line.now_us += 250_000

@@ -10,10 +10,10 @@ from textual.keys import Keys
 from textual.screen import Screen
 
 from edgetop.core.errors import UsageError
+from edgetop.live.chat_commands import SLASH_COMMANDS
 from edgetop.settings.keys import MODIFIERS, NAMED, KeyChoice, key_choices, normalised
 from edgetop.tui.app import SingleScreenApp
 from edgetop.tui.chat.prompt import Prompt
-from edgetop.tui.chat.slash_commands import COMMANDS
 from edgetop.tui.keys import (
     ARROWS,
     LIVE,
@@ -87,7 +87,7 @@ class TestEveryTable:
 
     @pytest.mark.parametrize("width", [35, 55, 73])
     def test_its_help_lists_every_key_and_fits(self, screen: ScreenKeys, width: int) -> None:
-        text = help_text(width, help_parts(screen, COMMANDS if screen is LIVE else ()))
+        text = help_text(width, help_parts(screen, SLASH_COMMANDS if screen is LIVE else ()))
         assert max(map(cell_len, text.splitlines())) <= width
         words = " ".join(text.split())
         for key in screen.keys:
@@ -110,9 +110,14 @@ def test_the_prompt_has_the_keys_that_type_and_edit_and_leaves_the_others_to_the
 
 
 def test_the_help_of_the_live_screen_tells_commands_words_and_what_works_where() -> None:
-    text = help_text(73, help_parts(LIVE, COMMANDS))
+    text = help_text(73, help_parts(LIVE, SLASH_COMMANDS))
     words = " ".join(text.split())
-    for term, does in [*PROMPT_KEYS, *WORDS, *MOUSE, *((f"/{c.name} {c.argument}", c.description) for c in COMMANDS)]:
+    for term, does in [
+        *PROMPT_KEYS,
+        *WORDS,
+        *MOUSE,
+        *((f"/{c.name} {c.argument}", c.description) for c in SLASH_COMMANDS),
+    ]:
         assert " ".join(f"{term} {does}".split()) in words
     _, anywhere, panes, *_ = text.split("\n\n")
     assert "  F1 " in anywhere
@@ -122,7 +127,7 @@ def test_the_help_of_the_live_screen_tells_commands_words_and_what_works_where()
 
 
 def test_the_help_can_be_narrowed_to_words() -> None:
-    parts = with_words(help_parts(LIVE, COMMANDS), "system prompt")
+    parts = with_words(help_parts(LIVE, SLASH_COMMANDS), "system prompt")
     assert [(title, [row[0] for row in rows]) for title, rows in parts] == [
         ("Commands, typed into the prompt", ["/system [TEXT]"])
     ]

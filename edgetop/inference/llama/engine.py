@@ -12,6 +12,7 @@ from edgetop.core.records import ModelLoaded
 from edgetop.inference.chat_template import (
     ChatFormat,
     SpecialTokens,
+    TemplateArgs,
     TemplateRenderer,
     TemplateStoppedError,
     choose_format,
@@ -85,7 +86,7 @@ class LlamaEngine:
             report(log)
         self._renderer.stopped = lambda: stop.requested
         try:
-            self._form = self._choose_format(self._loaded)
+            self._form = self._choose_format(self._loaded, self._loaded.settings.template_args)
         except TemplateStoppedError:
             self._unload()
             report(cancelled())
@@ -108,7 +109,14 @@ class LlamaEngine:
             report(empty_turn(command.turn, "failed", NO_MODEL))
             return
         self._renderer.stopped = lambda: stop.requested
-        Generation(self._library, self._loaded, self._form, command, stop=stop, report=report).run()
+        form = self._form
+        if changed := command.sampling.template_args:
+            try:
+                form = self._choose_format(self._loaded, self._loaded.settings.template_args | changed)
+            except TemplateStoppedError:
+                report(empty_turn(command.turn, "cancelled", ""))
+                return
+        Generation(self._library, self._loaded, form, command, stop=stop, report=report).run()
         self._report_logs(report)
 
     def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
@@ -159,7 +167,7 @@ class LlamaEngine:
             reason="unsupported", message=f"There is no engine: {self._missing}.", hint=f"{no_engine_hint()}."
         )
 
-    def _choose_format(self, loaded: LoadedModel) -> ChatFormat:
+    def _choose_format(self, loaded: LoadedModel, template_args: TemplateArgs) -> ChatFormat:
         wanted = loaded.settings.template_name
         vocabulary = loaded.vocabulary
         return choose_format(
@@ -171,7 +179,7 @@ class LlamaEngine:
                 eos=vocabulary.text_of(vocabulary.eos),
                 chatml=vocabulary.is_special(_CHATML_BEGIN),
             ),
-            args=loaded.settings.template_args,
+            args=template_args,
             render=self._renderer.render,
         )
 

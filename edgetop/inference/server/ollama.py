@@ -228,8 +228,9 @@ class OllamaBackend(ServerBackend):
             "truncate": False,
             "shift": False,
         }
-        if _THINKING in settings.template_args:
-            body["think"] = settings.template_args[_THINKING]
+        template_args = settings.template_args | sampling.template_args
+        if _THINKING in template_args:
+            body["think"] = template_args[_THINKING]
         return ChatRequest(path="/api/chat", body=body)
 
     def chat_stream(self) -> AnswerStream:

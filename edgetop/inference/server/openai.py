@@ -260,8 +260,8 @@ def chat_body(command: Generate, model: LoadedModel, settings: EngineSettings) -
         body["max_tokens"] = sampling.max_tokens
     if sampling.stop:
         body["stop"] = list(sampling.stop)
-    if settings.template_args:
-        body["chat_template_kwargs"] = dict(settings.template_args)
+    if template_args := settings.template_args | sampling.template_args:
+        body["chat_template_kwargs"] = template_args
     return body
 
 

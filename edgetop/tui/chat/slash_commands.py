@@ -1,4 +1,4 @@
-"""The table of slash commands, parsing, completion; without Textual."""
+"""Slash commands: parsing and completion, without Textual."""
 
 from __future__ import annotations
 
@@ -6,47 +6,12 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 from edgetop.core.text import literal
 from edgetop.io.files import FILE_SUFFIX
-from edgetop.live.chat_commands import AUTO, PARSERS
+from edgetop.live.chat_commands import AUTO, PARSERS, SLASH_COMMANDS
 from edgetop.live.chat_session import LiveSession
 from edgetop.session.meters import choices_of
-
-
-class SlashCommand(NamedTuple):
-    """One command, its argument, and what it does."""
-
-    name: str
-    argument: str
-    description: str
-
-    @property
-    def usage(self) -> str:
-        """How it is typed: `/load FILE`."""
-        return f"/{self.name} {self.argument}".rstrip()
-
-
-COMMANDS: tuple[SlashCommand, ...] = (
-    SlashCommand("help", "", "keys and commands"),
-    SlashCommand("model", "[NAME]", "load another model; without a name, choose one"),
-    SlashCommand("system", "[TEXT]", "show or set the system prompt; - removes it"),
-    SlashCommand("set", "[NAME VALUE]", "show or set sampling: temperature, top_k, max_tokens, seed ..."),
-    SlashCommand("clear", "", "clear the conversation; the session keeps what was recorded"),
-    SlashCommand("retry", "", "answer the last prompt once more"),
-    SlashCommand("edit", "", "edit the last prompt and ask again in its place"),
-    SlashCommand("undo", "", "remove the last prompt and its answer"),
-    SlashCommand("continue", "", "continue an answer that was stopped"),
-    SlashCommand("reload", "", "restart the engine with the same model"),
-    SlashCommand("load", "FILE", "put a file's text into the prompt"),
-    SlashCommand("copy", "[N|code|all]", "copy the last answer, the Nth last, the last code, or the conversation"),
-    SlashCommand("save", "FILE", "write the conversation to a file (Markdown); /save! overwrites one"),
-    SlashCommand("open", "[SESSION]", "continue the conversation of a recorded session; without one, choose"),
-    SlashCommand("power", "[NAME]", "show the power meters, or choose the one that measures the device; auto for none"),
-    SlashCommand("stats", "", "the figures of this session"),
-    SlashCommand("quit", "", "quit; the session is saved"),
-)
 
 
 def parse(text: str) -> tuple[str, str] | None:
@@ -61,7 +26,7 @@ def completions(text: str) -> list[str]:
     """Commands that `text` may become."""
     if not text.startswith("/") or " " in text:
         return []
-    return [f"/{command.name}" for command in COMMANDS if command.name.startswith(text[1:])]
+    return [f"/{command.name}" for command in SLASH_COMMANDS if command.name.startswith(text[1:])]
 
 
 MODELS_WAIT_S = 0.2
@@ -117,9 +82,9 @@ class Completion:
 
 
 def _find_models(folders: Sequence[Path]) -> list[str]:
-    from edgetop.inference.catalog import find_models  # noqa: PLC0415 - only when asked for
+    from edgetop.inference.catalog import find_models, problem_of  # noqa: PLC0415 - only when asked for
 
-    names = dict.fromkeys(model.name for model in find_models(folders))
+    names = dict.fromkeys(model.name for model in find_models(folders) if not problem_of(model))
     return [name for name in names if literal(name) == name]
 
 

@@ -14,7 +14,7 @@ from edgetop.tui.themes import next_theme
 from edgetop.tui.widgets import KeyBar
 
 if TYPE_CHECKING:
-    from edgetop.tui.chat.slash_commands import SlashCommand
+    from edgetop.live.chat_commands import SlashCommand
 
 
 class BaseScreen(Screen[ScreenResultType]):

@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from edgetop.tui.chat.slash_commands import SlashCommand
+from edgetop.live.chat_commands import SlashCommand
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import HELP, PROMPT_KEYS, KeyAction, ScreenKeys, key_name, prompt_takes
 from edgetop.tui.screens.base import BaseScreen

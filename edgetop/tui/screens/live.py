@@ -14,6 +14,7 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
+from edgetop.live import chat_commands
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
 from edgetop.tui.chat import slash_commands
@@ -41,7 +42,7 @@ class LiveScreen(RecordingScreen):
 
     TABLE = LIVE
     AUTO_FOCUS = "#prompt"
-    SLASH_COMMANDS = slash_commands.COMMANDS
+    SLASH_COMMANDS = chat_commands.SLASH_COMMANDS
 
     def __init__(
         self,
@@ -128,7 +129,7 @@ class LiveScreen(RecordingScreen):
                 self._controller.run_slash_command(name, argument)
         self.wake()
 
-    def run_command(self, command: slash_commands.SlashCommand) -> None:
+    def run_command(self, command: chat_commands.SlashCommand) -> None:
         """Run a command; one that needs an argument is put into the prompt."""
         if command.argument and not command.argument.startswith("["):
             self.action_enter_prompt()

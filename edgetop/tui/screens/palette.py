@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from edgetop.tui.chat.slash_commands import SlashCommand
+from edgetop.live.chat_commands import SlashCommand
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import PALETTE, ScreenKeys, key_name
 from edgetop.tui.screens.list import FILTER, MARKS, ListScreen

@@ -69,6 +69,8 @@ def test_template_arguments_go_with_the_request(wire: LoopbackServer, asking: Ca
     asked.load(template_args={"enable_thinking": False})
     asked.ask()
     assert wire.last(CHAT).document["chat_template_kwargs"] == {"enable_thinking": False}
+    asked.ask(template_args={"enable_thinking": True, "reasoning_effort": "low"})
+    assert wire.last(CHAT).document["chat_template_kwargs"] == {"enable_thinking": True, "reasoning_effort": "low"}
 
 
 def test_a_conversation_that_is_too_long_says_by_how_much(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:
@@ -113,6 +115,8 @@ def test_ollama_has_a_field_of_its_own_for_thinking(wire: LoopbackServer, asking
     asked.load(template_args={"enable_thinking": True})
     asked.ask()
     assert wire.last("POST /api/chat").document["think"] is True
+    asked.ask(template_args={"enable_thinking": False})
+    assert wire.last("POST /api/chat").document["think"] is False
     assert (asked.text("reasoning"), asked.text()) == ("Hm", "Hello!")
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from edgetop.core.engine_settings import SamplingSettings
 from edgetop.io.files import FILE_SUFFIX
-from edgetop.live.chat_commands import SettingError, settings_words, with_setting
+from edgetop.live.chat_commands import SLASH_COMMANDS, SettingError, settings_words, with_setting
 from edgetop.live.chat_session import LiveSession
 from edgetop.session.store import Store
 from edgetop.tui.chat import slash_commands
-from edgetop.tui.chat.slash_commands import COMMANDS, Completion, completions, parse
+from edgetop.tui.chat.slash_commands import Completion, completions, parse
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_any_text_is_a_command_or_a_prompt(text: str) -> None:
 
 def test_a_command_is_completed_until_its_argument_begins() -> None:
     assert completions("/re") == ["/retry", "/reload"]
-    assert completions("/") == [f"/{command.name}" for command in COMMANDS]
+    assert completions("/") == [f"/{command.name}" for command in SLASH_COMMANDS]
     assert completions("/load ") == completions("re") == completions("/nothing") == []
 
 
@@ -58,9 +58,14 @@ def test_a_command_is_completed_until_its_argument_begins() -> None:
         ("seed 7", "seed", 7),
         ("seed random", "seed", None),
         ("max_tokens none", "max_tokens", None),
+        ("temperature=0.2", "temperature", 0.2),
+        ("enable_thinking=false", "template_args", {"enable_thinking": False}),
+        ("enable_thinking false", "template_args", {"enable_thinking": False}),
+        ("reasoning_effort low", "template_args", {"reasoning_effort": "low"}),
+        ("date = 1 May", "template_args", {"date": "1 May"}),
     ],
 )
-def test_a_setting_is_changed_and_the_others_stay(argument: str, field: str, value: float | None) -> None:
+def test_a_setting_is_changed_and_the_others_stay(argument: str, field: str, value: object) -> None:
     before = SamplingSettings(temperature=0.5, seed=3, max_tokens=9)
     after = with_setting(before, argument)
     assert getattr(after, field) == value
@@ -72,7 +77,7 @@ def test_a_setting_is_changed_and_the_others_stay(argument: str, field: str, val
     "argument",
     [
         *("temperature -1", "temperature nan", "temperature inf", "temperature", "temperature hot", "top_p 1.01"),
-        *("top_k 1.5", "seed -1", f"seed {2**32}", "max_tokens 0", "warmth 1", ""),
+        *("top_k 1.5", "seed -1", f"seed {2**32}", "max_tokens 0", "warmth 1", "", "warmth=", "=1"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused_with_a_sentence(argument: str) -> None:
@@ -81,7 +86,9 @@ def test_a_setting_that_cannot_be_is_refused_with_a_sentence(argument: str) -> N
 
 
 def test_the_words_of_the_settings_are_those_that_set_them() -> None:
-    wanted = SamplingSettings(temperature=0.25, top_k=7, seed=11, max_tokens=99, repeat_penalty=1.5)
+    wanted = SamplingSettings(
+        temperature=0.25, top_k=7, seed=11, max_tokens=99, repeat_penalty=1.5, template_args={"enable_thinking": False}
+    )
     sampling = SamplingSettings()
     for words in settings_words(wanted).split(", "):
         sampling = with_setting(sampling, words)
@@ -137,7 +144,7 @@ def test_arguments_are_completed(complete: Completion, text: str, offered: Seque
 
 
 def test_without_an_argument_the_commands_are_offered(complete: Completion) -> None:
-    assert list(complete("/")) == [f"/{command.name}" for command in COMMANDS]
+    assert list(complete("/")) == [f"/{command.name}" for command in SLASH_COMMANDS]
 
 
 def test_who_presses_tab_does_not_wait_for_slow_folders(complete: Completion, monkeypatch: pytest.MonkeyPatch) -> None:

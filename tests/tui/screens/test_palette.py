@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from textual.pilot import Pilot
 
+from edgetop.live.chat_commands import SLASH_COMMANDS, SlashCommand
 from edgetop.session.store import Store
 from edgetop.settings.keys import key_choices
 from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.chat.prompt import Prompt
-from edgetop.tui.chat.slash_commands import COMMANDS, SlashCommand
 from edgetop.tui.keys import LIVE, TABLES, remapped
 from edgetop.tui.panes.column import PaneColumn
 from edgetop.tui.screens.live import LiveScreen
@@ -34,7 +34,7 @@ async def ready(pilot: Pilot[Any]) -> None:
     await until_said(pilot, LOADED)
 
 
-ALL = entries(LIVE, COMMANDS)
+ALL = entries(LIVE, SLASH_COMMANDS)
 
 
 @given(text=st.text(max_size=40), query=st.text(max_size=6))
@@ -62,7 +62,9 @@ def test_the_best_fit_comes_first(query: str, best: str) -> None:
 
 
 def test_the_palette_has_every_action_and_every_command() -> None:
-    assert {each.action for each in ALL} == {key.action for key in LIVE.keys if key.name != "palette"} | set(COMMANDS)
+    assert {each.action for each in ALL} == {key.action for key in LIVE.keys if key.name != "palette"} | set(
+        SLASH_COMMANDS
+    )
     assert found(ALL, "") == ALL
     assert found(ALL, "qqq") == []
     cleared = found(ALL, "clear the conversation")
