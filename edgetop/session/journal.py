@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edgetop.core.records import DeviceInfo, Event, Record, SessionStarted, TurnFinished
+from edgetop.core.records import DeviceInfo, Event, Record, SessionStarted, Tokens, TurnFinished
 from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, sync_folder
 from edgetop.session.file import with_current_names
@@ -307,7 +307,10 @@ class RecoveredJournal(Struct, frozen=True, kw_only=True):
 
 
 def recover_journal(journal: Path) -> RecoveredJournal | None:
-    """The session of one journal; `None` if its edgetop lives, or if there is nothing in it, when it is deleted."""
+    """The session of one journal; `None` if its edgetop lives, or if there is nothing in it, when it is deleted.
+
+    A journal with bytes of which no session can be made is renamed, never deleted.
+    """
     try:
         fd = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -323,6 +326,21 @@ def recover_journal(journal: Path) -> RecoveredJournal | None:
         os.close(fd)
 
 
+def _has_tokens(fd: int) -> bool:
+    # Tokens whose turn is lost stand in no session.
+    return any(isinstance(record, Tokens) for record in read_journal(fd))
+
+
+def _set_aside(journal: Path, recovered: Recovered | None) -> RecoveredJournal:
+    aside, number = journal.with_name(journal.name + ".unread"), 1
+    while aside.exists():
+        number += 1
+        aside = journal.with_name(f"{journal.name}.unread{number}")
+    journal.rename(aside)
+    problem = f"{journal}: nothing in it could be read by this edgetop; it is kept as {aside.name}"
+    return RecoveredJournal(journal=aside, unreadable=recovered.unreadable if recovered else (), problem=problem)
+
+
 def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
     if os.fstat(fd).st_nlink == 0:
         return None  # Its edgetop finished it between our opening and our locking it.
@@ -335,8 +353,16 @@ def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
     session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
     recovered = recover_session(read_journal(fd), session_id, started_at)
     if recovered is None or not (recovered.session.turns or recovered.session.loads or recovered.session.services):
-        journal.unlink()
-        return None
+        size = os.fstat(fd).st_size
+        if size == 0 or (
+            recovered is not None
+            and not recovered.unreadable
+            and os.pread(fd, 1, size - 1) == b"\n"
+            and not _has_tokens(fd)
+        ):
+            journal.unlink()
+            return None
+        return _set_aside(journal, recovered)
     save(path, recovered.session)
     journal.unlink()
     sync_folder(journal.parent)

@@ -252,6 +252,17 @@ def _less(first: float | None, other: float | None) -> float | None:
     return None if first is None or other is None else other - first
 
 
+REST_US = 3 * US_PER_S
+"""After an answer, before the next one begins where idle time is cut: its figures are to be read."""
+
+
+def _is_resting(session: Session, t_us: int) -> bool:
+    """No turn has begun, or the last one has been over for a while."""
+    index = session.turn_at(t_us)
+    finished = None if index is None else session.turns[index].finished_at(t_us)
+    return index is None or (finished is not None and t_us - finished.t_us >= REST_US)
+
+
 SPEEDS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 GRACE_US = US_PER_S
 """A jump back within this time of playing after a turn began leads to the turn before: it was just jumped to."""
@@ -260,7 +271,11 @@ GRACE_US = US_PER_S
 class Player:
     """One or more sessions at one position, which moves while they are played."""
 
-    def __init__(self, sessions: Sequence[Session], alignment: AlignmentName = "time") -> None:
+    def __init__(
+        self, sessions: Sequence[Session], alignment: AlignmentName = "time", *, cuts_idle: bool = False
+    ) -> None:
+        """`cuts_idle` leaves out the time before the first prompt, and most of that between answers."""
+        self.cuts_idle = cuts_idle
         self.sessions = tuple(sessions)
         self.playing = False
         self.speed = 1.0
@@ -293,6 +308,8 @@ class Player:
         """So much time has passed; what is playing moves on, and stops at the end."""
         if self.playing:
             self.seek(self._alignment.later(self.position, span_us * self.speed))
+            if self.cuts_idle and all(map(_is_resting, self.sessions, self.moments)):
+                self.seek(next((begin for begin in self.turn_begins if begin > self.position), self.length))
             self.playing = self.position < self.length
 
     def play_or_pause(self) -> None:

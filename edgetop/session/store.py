@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import gc
 import glob
 import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from msgspec import Struct
+import msgspec
+from msgspec import Struct, structs
 from msgspec.structs import replace
 
+from edgetop import __version__
 from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.duty import DutyFigures
 from edgetop.core.energy.tokens import Energy
+from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.errors import EdgetopError
-from edgetop.core.figures import Summary, WatchFigures
+from edgetop.core.figures import MemoryFigures, Summary, WatchFigures
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
 from edgetop.core.quantity import Interval, plus_minus
 from edgetop.core.text import distinct, one_line
-from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder
+from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
 from edgetop.session.file_io import SessionFileError, load_file, load_head, rewrite, save
@@ -135,7 +141,8 @@ class ListedSession(Struct, frozen=True, kw_only=True):
     """From 1, the newest first."""
     path: Path
     head: SessionHead | None
-    """Everything but turns, events and series; `None` if the file cannot be read."""
+    """What lists are made of: without predictions, quality, memory, use and what is
+    absent. `None` if the file cannot be read."""
     problem: str = ""
     """Why it cannot, in one line."""
 
@@ -185,8 +192,25 @@ class Store:
         return [recovered for journal in journals if (recovered := recover_journal(journal)) is not None]
 
     def list(self) -> list[ListedSession]:
-        """All session files, the newest first, unreadable ones among them."""
-        return [_listed(number, path) for number, path in enumerate(self._paths(), 1)]
+        """All session files, the newest first, unreadable ones among them; of their heads what lists are made of."""
+        known = _read_cache(self.folder)
+        kept: dict[str, _Cached] = {}
+        listed, read = [], 0
+        for number, (name, stamp) in enumerate(self._files(), 1):
+            path, cached = self.folder / name, known.get(name)
+            if cached is None or cached.stamp != stamp:
+                head, problem, lasting = _read_head(path)
+                cached = _Cached(stamp=stamp, head=head, problem=problem)
+                read += lasting
+                lasting = lasting and max(stamp[1:]) < time.time_ns() - UNSETTLED_NS
+            else:
+                lasting = True
+            if lasting:
+                kept[name] = cached
+            listed.append(ListedSession(number=number, path=path, head=cached.head, problem=cached.problem))
+        if read > FEW_READ:
+            _write_cache(self.folder, kept)
+        return listed
 
     def find(self, text: str) -> Path:
         """The session file that a person means.
@@ -234,16 +258,101 @@ class Store:
         sync_folder(path.parent)
 
     def _paths(self) -> Sequence[Path]:
-        if not self.folder.is_dir():
-            return ()
-        return sorted(self.folder.glob("[!.]*" + FILE_SUFFIX), key=lambda path: path.name, reverse=True)
+        return [self.folder / name for name in self._names()]
+
+    def _names(self) -> Sequence[str]:
+        names = os.listdir(self.folder) if self.folder.is_dir() else ()  # noqa: PTH208 - ten thousand names, not paths
+        return sorted((name for name in names if name.endswith(FILE_SUFFIX) and name[0] != "."), reverse=True)
+
+    def _files(self) -> Iterator[tuple[str, _Stamp]]:
+        """Names, the newest first, with what tells a changed file."""
+        for name in self._names():
+            try:
+                status = os.stat(f"{self.folder}/{name}")  # noqa: PTH116 - the same
+            except OSError:
+                yield name, (-1, 0, 0)
+            else:
+                yield name, (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
-def _listed(number: int, path: Path) -> ListedSession:
+_Stamp = tuple[int, int, int]
+"""Size, and when contents and status changed, in nanoseconds."""
+
+CACHE_NAME: Final = ".heads"
+"""In the sessions folder; it can be deleted at any time."""
+
+FEW_READ: Final = 32
+"""So many files are read sooner than the cache is written again, which wears an SD card."""
+
+UNSETTLED_NS: Final = 2_000_000_000
+"""A file can change again within the clock of some file systems, without a sign."""
+
+
+class _Cached(Struct, frozen=True, kw_only=True):
+    stamp: _Stamp
+    head: SessionHead | None = None
+    problem: str = ""
+
+
+class _Cache(Struct, frozen=True, kw_only=True):
+    version: str
+    """Of the edgetop that wrote it: another one may understand more of a file."""
+    files: dict[str, _Cached]
+
+
+_CACHE = msgspec.msgpack.Decoder(_Cache)
+
+
+def _read_head(path: Path) -> tuple[SessionHead | None, str, bool]:
+    """The head or the problem, and whether it stays so while the file is as it is."""
     try:
-        return ListedSession(number=number, path=path, head=load_head(path))
+        head = load_head(path)
     except SessionFileError as error:
-        return ListedSession(number=number, path=path, head=None, problem=error.what)
+        return None, error.what, not isinstance(error.__context__, OSError)
+    parts = {name: getattr(head, name) for name in SessionHead.__struct_fields__}
+    parts["loads"] = tuple(replace(load, memory=MemoryBreakdown()) for load in head.loads)
+    parts["summary"] = replace(head.summary, memory=MemoryFigures(), duty=DutyFigures())
+    return SessionHead(**(parts | {"predictions": (), "absent": {}, "quality": ()})), "", True
+
+
+def _read_cache(folder: Path) -> Mapping[str, _Cached]:
+    collects = gc.isenabled()
+    gc.disable()  # it would look through all heads again and again while they are made, for two thirds of the time
+    try:
+        found = _CACHE.decode((folder / CACHE_NAME).read_bytes())
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
+    finally:
+        if collects:
+            gc.enable()
+    return found.files if found.version == __version__ else {}
+
+
+def _write_cache(folder: Path, files: Mapping[str, _Cached]) -> None:
+    """Nothing depends on it: where it cannot be written, files are read."""
+    packed = msgspec.msgpack.encode(
+        {"version": __version__, "files": {name: _told(each) for name, each in files.items()}}
+    )
+    with suppress(OSError):
+        write_atomically(folder / CACHE_NAME, [packed])
+
+
+@cache
+def _defaults(kind: type[Struct]) -> Mapping[str, object]:
+    return {field.name: field.default for field in structs.fields(kind)}
+
+
+def _told(value: Any) -> Any:  # noqa: ANN401 (any part of a head)
+    """A part of a head without fields that are as they are by default, which a list need not read."""
+    if isinstance(value, Struct):
+        if value.__struct_config__.array_like:
+            return value
+        defaults = _defaults(type(value))
+        told = {name: getattr(value, name) for name in value.__struct_fields__}
+        return {name: _told(part) for name, part in told.items() if part != defaults[name]}
+    if isinstance(value, dict):
+        return {name: _told(part) for name, part in value.items()}
+    return [_told(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _models(head: SessionHead) -> str:

@@ -181,26 +181,36 @@ LOAD_SHOWN_MS = 100.0
 """A server that had its model loaded takes less to say so."""
 
 
+PIECES_APART = 256
+"""Pieces of text are joined when there are so many."""
+
+
 class Span:
     """Tokens in a row that belong to the same part of a reply."""
 
-    __slots__ = ("_pieces", "part", "tokens")
+    __slots__ = ("_joined", "_pieces", "part", "tokens")
 
     def __init__(self, part: ReplyPart, tokens: int = 0, text: str = "") -> None:
         self.part = part
         self.tokens = tokens
         self._pieces = [text]
+        self._joined = 1
+        """So many at the beginning are joined: a string for each token takes ten times as much memory."""
 
     def extend(self, pieces: Sequence[str]) -> None:
         """Add one piece of text per token."""
         self._pieces.extend(pieces)
         self.tokens += len(pieces)
+        if len(self._pieces) - self._joined >= PIECES_APART:
+            self._pieces[self._joined :] = ["".join(self._pieces[self._joined :])]
+            self._joined += 1
 
     @property
     def text(self) -> str:
         """The pieces joined; joined once, not at every token."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
+            self._joined = 1
         return self._pieces[0]
 
 

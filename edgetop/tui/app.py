@@ -32,7 +32,7 @@ from edgetop.tui.keys import TABLES, KeyTables, ScreenKeys
 from edgetop.tui.screens.base import BaseScreen, keymap
 from edgetop.tui.styled_text import Span, line_of
 from edgetop.tui.terminal_driver import TerminalApp, TerminalDriver
-from edgetop.tui.themes import DEFAULT_THEME, EDGE, QUIET, load_theme, load_themes
+from edgetop.tui.themes import DEFAULT_THEME, EDGE, QUIET, default_theme, load_theme, load_themes
 from edgetop.tui.widgets import LinesWidget
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class BaseApp(TerminalApp[ReturnType]):
     def __init__(self, display: Display = USUAL_DISPLAY) -> None:
         # Otherwise Textual takes NO_COLOR for shades of grey, and writes them as colours.
         super().__init__(ansi_color=True if os.environ.get("NO_COLOR") else None)
-        chosen = load_theme(display.theme or DEFAULT_THEME) or load_theme(DEFAULT_THEME)
+        chosen = load_theme(display.theme or default_theme(os.environ)) or load_theme(DEFAULT_THEME)
         if chosen is not None:
             self.register_theme(chosen)
             self.theme = chosen.name

@@ -92,6 +92,8 @@ class Axis(NamedTuple):
     unit: str
     notes: Sequence[str] = ()
     """Below the graph, or beside it where it is only a line or two high; as many as there is room for."""
+    role: Role = "graph"
+    """The colour of the values, by what they mean."""
 
 
 class Layer(NamedTuple):
@@ -204,7 +206,7 @@ def history_chart(
     series = _padded(series_of(capacity(columns, level)), columns, level)
     cells = _cell_phases(series.phases, columns)
     rows = plot(series.values, columns, height - 2, 0.0, series.y_max, level)
-    return _framed([_colored(row, cells, level, shaded=shaded) for row in rows], series, cells, axis, level)
+    return _framed([_colored(row, cells, level, axis.role, shaded=shaded) for row in rows], series, cells, axis, level)
 
 
 def stacked_chart(  # noqa: PLR0917 - as in `plot`
@@ -354,7 +356,7 @@ def _small(
     side = [*axis.notes[: max(1, height - 2)], f"max {series.y_max:g} {axis.unit}", span][:height]
     return [
         (
-            *_colored(line, cells, level, shaded=False),
+            *_colored(line, cells, level, axis.role, shaded=False),
             *((Span(" "), *fit(line_of(Span(side[row], "dim")), SIDE_COLUMNS)) if has_side and row < len(side) else ()),
         )
         for row, line in enumerate(plot(series.values, columns, height, 0.0, series.y_max, level))
@@ -374,8 +376,8 @@ def _cell_phases(phases: Sequence[StepPhase], columns: int) -> list[StepPhase]:
     return cells
 
 
-def _colored(line: str, cells: Sequence[StepPhase], level: GlyphLevel, *, shaded: bool) -> Line:
-    """A line of the graph, each stretch in the colour of its phase."""
+def _colored(line: str, cells: Sequence[StepPhase], level: GlyphLevel, role: Role, *, shaded: bool) -> Line:
+    """A line of the graph, its prefill in another colour than the rest, which has that of `role`."""
     spans: list[Span] = []
     at = 0
     for is_prefill, run in groupby(cells, key=lambda cell: cell.phase == "prefill"):
@@ -383,7 +385,7 @@ def _colored(line: str, cells: Sequence[StepPhase], level: GlyphLevel, *, shaded
         text = line[at:until]
         if is_prefill and shaded:
             text = text.replace(" ", _AXES[level].shade)
-        spans.append(Span(text, "prefill" if is_prefill else "graph"))
+        spans.append(Span(text, "prefill" if is_prefill else role))
         at = until
     return tuple(spans)
 

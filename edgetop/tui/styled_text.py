@@ -19,7 +19,8 @@ from edgetop.core.text import literal
 from edgetop.tui.glyphs import GlyphLevel
 
 Role = Literal[
-    "text", "dim", "title", "headline", "good", "warning", "bad", "graph", "prefill", "accent", "border", "key"
+    "text", "dim", "title", "headline", "good", "warning", "bad", "graph", "prefill", "accent", "border", "key",
+    "energy",
 ]  # fmt: skip
 """What a span means; each theme gives it a style."""
 

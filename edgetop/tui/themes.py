@@ -25,6 +25,11 @@ SHIPPED_FOLDERS = (_PACKAGE / "data" / "themes", _PACKAGE.parent / "themes")
 
 PREFIX = "edgetop-"
 DEFAULT_THEME = "edgetop-dark"
+FEW_COLOURS_THEME = "edgetop-ansi"
+"""Where there are fewer than 256 colours, to which the others' colours would be rounded until most are the same."""
+
+_MANY_COLOURS = frozenset({"256color", "kitty", "direct"})
+"""Last parts of `TERM`, as Rich reads them."""
 QUIET = "quiet"
 """Variable of the colour for text of second rank: the foreground, a little nearer to the background."""
 
@@ -33,6 +38,8 @@ EDGE = "edge"
 """Variable of the colour for borders: as near to the background as WCAG 2.1 (1.4.11) lets it be."""
 
 EDGE_CONTRAST = 3.0
+
+_SCROLLBAR_GROUNDS = ("background", "background-hover", "background-active", "corner-color")
 
 ROLES = (
     "primary", "secondary", "accent", "foreground", "background", "surface", "panel", "success", "warning", "error",
@@ -46,6 +53,14 @@ class ThemeError(ValueError):
 def user_folder() -> Path:
     """Where the user's own themes are looked for."""
     return platformdirs.user_config_path("edgetop", appauthor=False) / "themes"
+
+
+def default_theme(environ: Mapping[str, str]) -> str:
+    """The theme for a terminal, by what it says of its colours: `COLORTERM`, and the end of `TERM`."""
+    if environ.get("COLORTERM", "").strip().lower() in {"truecolor", "24bit"}:
+        return DEFAULT_THEME
+    ends_in = environ.get("TERM", "").strip().lower().rpartition("-")[2]
+    return DEFAULT_THEME if ends_in in _MANY_COLOURS else FEW_COLOURS_THEME
 
 
 def theme_files() -> dict[str, Path]:
@@ -122,7 +137,14 @@ def _derived(colors: Mapping[str, str]) -> dict[str, str]:
     visible = (
         edge for edge in steps if min(contrast(edge, ground) for ground in (background, surface)) >= EDGE_CONTRAST
     )
-    return {QUIET: background.blend(foreground, QUIET_SHARE).hex, EDGE: next(visible, foreground).hex}
+    edge = next(visible, foreground).hex
+    return {
+        QUIET: background.blend(foreground, QUIET_SHARE).hex,
+        EDGE: edge,
+        "scrollbar": edge,
+        **dict.fromkeys(("scrollbar-hover", "scrollbar-active"), colors["primary"]),
+        **{f"scrollbar-{part}": colors["background"] for part in _SCROLLBAR_GROUNDS},
+    }
 
 
 def contrast(one: Color, other: Color) -> float:

@@ -31,7 +31,7 @@ class LinesWidget(Widget):
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "lines--text", "lines--dim", "lines--title", "lines--headline", "lines--good", "lines--warning", "lines--bad",
-        "lines--graph", "lines--prefill", "lines--accent", "lines--border", "lines--key",
+        "lines--graph", "lines--prefill", "lines--accent", "lines--border", "lines--key", "lines--energy",
     }  # fmt: skip
     DEFAULT_CSS = """
     LinesWidget .lines--dim { color: $quiet; }
@@ -43,6 +43,7 @@ class LinesWidget(Widget):
     LinesWidget .lines--graph { color: $primary; }
     LinesWidget .lines--prefill { color: $secondary; }
     LinesWidget .lines--accent { color: $accent; }
+    LinesWidget .lines--energy { color: $warning; text-style: bold; }
     LinesWidget .lines--border { color: $edge; }
     LinesWidget .lines--key { color: $background; background: $primary; }
     """

@@ -92,6 +92,8 @@ METERED = ("*.energy.grade", "any $.turns.*energy", "any $.turns.*energy_missing
 """How sure the energy of so short answers is depends on how busy the machine is; the summary has all its keys."""
 RECOVERED = (
     *RECORDED,
+    *METERED,
+    *(f"any $.summary.{each}" for each in ("energy", "energy_missing", "duty")),
     "*.generated_tokens",
     "*.measured_tokens",
     "*.context_used",

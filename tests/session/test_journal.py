@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edgetop.core.records import Event, Record, TurnFinished
 from edgetop.io.json import encode_record
 from edgetop.session.file import to_file
-from edgetop.session.journal import Journal, UnreadableLine, read_journal
+from edgetop.session.journal import Journal, UnreadableLine, read_journal, recover_journal
 from edgetop.session.store import Store
 from tests.session.conditions import disk_of, eventually
 from tests.support.recorded_sessions import HEAD, START_US, event, fold, recordings, turn
@@ -195,3 +195,26 @@ def test_the_end_of_a_turn_wakes_the_writer_at_once(tmp_path: Path, monkeypatch:
     journal.append(end)
     eventually(lambda: journal.path.exists() and _read(journal.path) == [end])
     assert journal.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\0" * 4096, b'{"type":"v2_session"}\n', b'{"type":"session', b"\x1f\x8b\x08\n"],
+    ids=["zeros", "newer", "torn", "packed"],
+)
+def test_a_journal_that_cannot_be_read_is_renamed_and_named(tmp_path: Path, data: bytes) -> None:
+    journal = tmp_path / "20261129-161117-model-4d1a1034.journal"
+    journal.write_bytes(data)
+    recovered = recover_journal(journal)
+    assert recovered is not None
+    assert recovered.path is None
+    assert recovered.journal.name in recovered.problem
+    assert recovered.journal.read_bytes() == data
+    assert not journal.exists()
+
+
+def test_an_empty_journal_is_deleted(tmp_path: Path) -> None:
+    journal = tmp_path / "20261129-161117-model-4d1a1034.journal"
+    journal.touch()
+    assert recover_journal(journal) is None
+    assert list(tmp_path.iterdir()) == []

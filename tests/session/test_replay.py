@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.session.replay import ALIGNMENTS, SPEEDS, AlignmentName, Differences, Player, differences
+from edgetop.session.replay import ALIGNMENTS, REST_US, SPEEDS, AlignmentName, Differences, Player, differences
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from tests.session.test_replay_alignment import quick, slow
@@ -141,3 +141,20 @@ def test_the_difference_is_the_other_less_the_first_where_both_have_the_figure()
     found = differences(snapshot(first, 3 * S), snapshot(other, 3 * S))
     assert found == Differences(decode_tokens_per_s=10.0, j_per_token=None, rss_bytes=-30_000_000)
     assert differences(snapshot(first, 0), snapshot(other, 3 * S)).decode_tokens_per_s is None
+
+
+def test_where_idle_time_is_cut_it_goes_on_with_the_next_prompt() -> None:
+    turns = [*turn(1, at_us=10 * S, gaps_us=[S] * 4), *turn(2, at_us=60 * S, gaps_us=[S] * 4)]
+    session = fold([*HEAD, *turns, sample(ENGINE, 100 * S, 1.0)])
+    player = Player([session, session], "turn", cuts_idle=True)
+    player.jump_turn(1)
+    player.play_or_pause()
+    assert player.moments == (10 * S, 10 * S)
+    seen = []
+    while player.playing:
+        player.advance(S / 4)
+        seen.append(player.moments[0])
+    first_end_us, last_end_us = (played.finished.t_us for played in session.turns if played.finished is not None)
+    assert max(t_us for t_us in seen if t_us < 60 * S) < first_end_us + REST_US
+    assert 60 * S in seen
+    assert [t_us for t_us in seen if t_us >= last_end_us + REST_US] == [session.end_us]

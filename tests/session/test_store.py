@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from edgetop.session.file import to_file
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import load, save
 from edgetop.session.session import Session
-from edgetop.session.store import Store, StoreError
+from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, write_labels
 from tests.session.conditions import disk_of, eventually
 from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, turn
 
@@ -212,3 +213,59 @@ def test_of_several_that_could_be_meant_the_numbers_are_told(tmp_path: Path) -> 
 def test_the_data_folder_can_be_chosen() -> None:
     assert data_folder({"EDGETOP_DATA_DIR": "/mnt/card"}) == Path("/mnt/card/sessions")
     assert data_folder({}).parts[-2:] == ("edgetop", "sessions")
+
+
+def _many(folder: Path) -> Store:
+    """More sessions than are read without a cache; long ago, as their clocks say."""
+    store = Store(folder)
+    for number in range(FEW_READ + 1):
+        path = _keep(store, f"{number:012x}", f"2026-10-12T14:{number:02}:22.000+00:00", "Tiny")
+        write_labels(path, tags=(f"t{number}",))
+    return store
+
+
+def test_a_cache_lists_what_the_files_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _many(tmp_path)
+    (tmp_path / "20260101-torn.json").write_bytes(b"{")
+    monkeypatch.setattr("edgetop.session.store.UNSETTLED_NS", -(10**18))
+    first = store.list()
+    assert (tmp_path / CACHE_NAME).is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr("edgetop.session.store.load_head", None)  # nothing is read again
+        assert store.list() == first
+    assert first[-1].problem
+    assert store.find("t7") == first[-9].path
+
+
+def test_a_cache_knows_a_changed_a_new_and_a_removed_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _many(tmp_path)
+    monkeypatch.setattr("edgetop.session.store.UNSETTLED_NS", -(10**18))
+    first = store.list()
+    write_labels(first[0].path, tags=("other",))
+    store.remove(first[1].path)
+    _keep(store, "f" * 12, "2027-01-01T14:00:22.000+00:00", "Tiny")
+    heads = [each.head for each in store.list()]
+    assert [head.id for head in heads if head][:2] == ["f" * 12, f"{FEW_READ:012x}"]
+    assert heads[1] is not None
+    assert heads[1].tags == ("other",)
+    assert len(heads) == len(first)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x93", b"{}", b"\x82\xa7version\xa1x\xa5files\x80", bytes(100)])
+def test_a_damaged_cache_is_as_good_as_none(tmp_path: Path, data: bytes) -> None:
+    store = _many(tmp_path)
+    (tmp_path / CACHE_NAME).write_bytes(data)
+    assert all(each.head is not None for each in store.list())
+
+
+def test_a_file_that_may_still_change_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = _many(tmp_path)
+    monkeypatch.setattr("edgetop.session.store.UNSETTLED_NS", 10**18)
+    store.list()
+    path = store.list()[0].path
+    status = path.stat()
+    path.write_bytes(path.read_bytes().replace(b'"t32"', b'"u32"', 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    head = store.list()[0].head
+    assert head is not None
+    assert head.tags == ("u32",)

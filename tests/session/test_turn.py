@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EnginePerf
 from edgetop.core.figures import TokenGaps
 from edgetop.core.records import Tokens, TurnFinished, TurnStarted
 from edgetop.session.turn import (
+    PIECES_APART,
+    Span,
     Turn,
     TurnProgress,
     decode_tokens_per_s,
@@ -102,3 +106,21 @@ def test_a_servers_own_rate_is_marked_where_it_differs_by_more_than_five_percent
     )
     assert "decode 100 tok/s!" in server_words(perf, 110.0, 500.0)
     assert server_words(None, 1.0, 1.0) == ""
+
+
+@given(st.lists(st.lists(st.text(max_size=3), max_size=400), max_size=8), st.integers(0, 8))
+def test_a_replys_text_is_its_pieces_however_they_are_kept(batches: list[list[str]], asked_at: int) -> None:
+    span, pieces = Span("answer"), list[str]()
+    for number, batch in enumerate(batches):
+        span.extend(batch)
+        pieces += batch
+        if number == asked_at:
+            assert span.text == "".join(pieces)
+    assert (span.text, span.tokens) == ("".join(pieces), len(pieces))
+
+
+def test_a_long_reply_keeps_no_string_for_each_token() -> None:
+    span = Span("answer")
+    for number in range(10_000):
+        span.extend([f" {number}"])
+    assert len(span._pieces) < 2 * PIECES_APART

@@ -345,7 +345,7 @@ def two_sessions() -> list[Session]:
 class ReplayApp(SingleScreenApp[None]):
     """The replay screen as `edgetop replay` opens it."""
 
-    def __init__(self, sessions: Sequence[Session], level: GlyphLevel = "braille") -> None:
+    def __init__(self, sessions: Sequence[Session], level: GlyphLevel = "braille", *, plays: bool = False) -> None:
         self.now_us = 0
-        self.replay = ReplayScreen(sessions, level=level, clock=lambda: self.now_us)
+        self.replay = ReplayScreen(sessions, level=level, clock=lambda: self.now_us, plays=plays)
         super().__init__(lambda _: self.replay, Display(level))

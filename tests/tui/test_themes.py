@@ -19,10 +19,12 @@ from edgetop.tui.styled_text import Role
 from edgetop.tui.themes import (
     DEFAULT_THEME,
     EDGE,
+    FEW_COLOURS_THEME,
     PREFIX,
     QUIET,
     ROLES,
     ThemeError,
+    default_theme,
     load_theme,
     load_themes,
     read_theme,
@@ -218,3 +220,36 @@ async def test_a_theme_that_cannot_be_read_leaves_the_default(own_folder: Path) 
     app = ChatApp(DemoApp._nothing, model=None, display=Display(level="braille", theme="edgetop-mine"))
     assert app.theme == DEFAULT_THEME
     assert themes.load_theme("mine") is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "theme"),
+    [
+        ({"TERM": "xterm"}, FEW_COLOURS_THEME),
+        ({"TERM": "linux"}, FEW_COLOURS_THEME),
+        ({"TERM": "vt100"}, FEW_COLOURS_THEME),
+        ({"TERM": "screen"}, FEW_COLOURS_THEME),
+        ({"TERM": "xterm", "COLORTERM": "truecolor"}, DEFAULT_THEME),
+        ({"TERM": "xterm-256color"}, DEFAULT_THEME),
+        ({"TERM": "tmux-256color"}, DEFAULT_THEME),
+        ({"TERM": "xterm-kitty"}, DEFAULT_THEME),
+        ({}, FEW_COLOURS_THEME),
+    ],
+)
+def test_a_terminal_with_few_colours_gets_its_own_sixteen(
+    environ: dict[str, str], theme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert default_theme(environ) == theme
+    for name in ("TERM", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert DemoApp(demo_records(), theme="").theme == theme
+
+
+def test_scrollbars_have_the_colours_of_the_theme() -> None:
+    theme = themes.load_theme("dark")
+    assert theme is not None
+    assert theme.variables["scrollbar"] == theme.variables[EDGE]
+    assert theme.variables["scrollbar-background"] == theme.background
+    assert theme.variables["scrollbar-active"] == theme.primary

@@ -10,6 +10,7 @@ the clocks of several machines cut the work short alike.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import sqrt
 from typing import Literal
@@ -106,6 +107,18 @@ def graded(figure: Quantity, scope: Scope, averaged: bool, flags: Sequence[str] 
         if at_best > best.letter:
             best = Grade(letter=at_best, reason=why, hint=how)
     return best
+
+
+_TOO_WIDE = re.compile(r"the interval of ± (\d+) % says too little")
+
+
+def seconds_to_certain(reason: str, elapsed_s: float) -> float | None:
+    """How long a window must still last until its figure has a grade; `None` where `reason` is another than its width.
+
+    What makes a short window uncertain, its edges and the steps of the sensor, falls as one over its length.
+    """
+    found = _TOO_WIDE.match(reason)
+    return None if found is None else max(0.0, elapsed_s * (float(found[1]) / (100 * LIMITS[-1][1]) - 1))
 
 
 DISAGREEMENT = 0.15

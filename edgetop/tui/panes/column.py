@@ -20,6 +20,7 @@ from textual.containers import Vertical
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.energy import EnergyPane
 from edgetop.tui.panes.memory import MemoryPane
+from edgetop.tui.panes.now import NowWidget, has_no_power
 from edgetop.tui.panes.pane import Pane, PaneWidget
 from edgetop.tui.panes.power import PowerPane
 from edgetop.tui.panes.tokens import TokensPane
@@ -151,11 +152,16 @@ class PaneColumn(Vertical):
         """The keys act on the panes, so that the focus is drawn."""
         self.history = ChartHistory()
         """The series behind the graphs, and how much time they show."""
+        self.now = NowWidget()
+        self._view: View | None = None
+        self._folded: frozenset[str] = frozenset()
+        """Titles of the panes that could only say that there is no power."""
         self._focused = TITLES[0]
         self._widgets = {title: PaneWidget(pane) for title, pane in PANES.items()}
 
     def compose(self) -> ComposeResult:
-        """One pane below the other."""
+        """The headline figures, and one pane below the other."""
+        yield self.now
         for title in self.order:
             yield self._widgets[title]
 
@@ -170,7 +176,7 @@ class PaneColumn(Vertical):
     @property
     def shown(self) -> tuple[str, ...]:
         """Titles of the panes that are not hidden, from the top."""
-        return tuple(title for title in self.order if title not in self.hidden)
+        return tuple(title for title in self.order if title not in self.hidden | self._folded)
 
     @property
     def focused(self) -> str:
@@ -180,7 +186,7 @@ class PaneColumn(Vertical):
     @property
     def rows_min(self) -> int:
         """Rows that the shown panes need."""
-        return sum(PANES[title].rows_min for title in self.shown)
+        return 1 + sum(PANES[title].rows_min for title in self.shown)
 
     def with_layout(self, view: View) -> View:
         """`view` with the layout of the panes."""
@@ -193,7 +199,13 @@ class PaneColumn(Vertical):
 
     def show(self, view: View) -> None:
         """Draw the panes that can be seen."""
+        folded = frozenset({"power", "energy"}) if has_no_power(view) else frozenset()
+        self._view = view
+        if folded != self._folded:
+            self._folded = folded
+            self._apply()
         view = self.with_layout(view)
+        self.now.show(view)
         for title in [self.zoomed] if self.zoomed else self.shown:
             self._widgets[title].show(view, zoomed=bool(self.zoomed))
 
@@ -255,9 +267,10 @@ class PaneColumn(Vertical):
         self.set_class(not self.shown, "empty")
         if not self.is_mounted:
             return
-        for index, title in enumerate(self.order):
+        self.now.display = not self.zoomed
+        for index, title in enumerate(self.order, 1):
             pane = self._widgets[title]
-            pane.display = title == self.zoomed if self.zoomed else title not in self.hidden
+            pane.display = title == self.zoomed if self.zoomed else title in self.shown
             if self.children[index] is not pane:
                 self.move_child(pane, before=index)
         self._share(self.size.height)
@@ -266,5 +279,7 @@ class PaneColumn(Vertical):
         if self.zoomed:
             self._widgets[self.zoomed].styles.height = "1fr"
             return
-        for title, height in share_rows(self.shown, rows).items():
+        head = self.now.rows(rows, self._view)
+        self.now.styles.height = head
+        for title, height in share_rows(self.shown, max(0, rows - head)).items():
             self._widgets[title].styles.height = height

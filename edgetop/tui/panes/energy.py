@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import battery_hours, cost_of
 from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.energy.tokens import Energy, ServedEnergy
-from edgetop.core.energy.uncertainty import flag_text
+from edgetop.core.energy.uncertainty import flag_text, seconds_to_certain
 from edgetop.core.figures import OF_SESSION, OF_TURN, value_of
 from edgetop.core.format import format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
+from edgetop.session.energy import SETTLED_US
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
@@ -40,23 +42,26 @@ class EnergyPane(Pane):
     """The energy of the current or last turn, else of the session; of watched servers, over all their users."""
 
     title, short = "energy", "J/t"
-    rows_min, rows_full, rows_ample = 4, 7, 8
+    rows_min, rows_full, rows_ample = 4, 6, 8
     growth_order = 1
     has_graph = False
 
     def headline(self, view: View) -> Line:
-        """Energy per token, gross, with its interval and grade; three dots while readings are still to come."""
+        """Energy per token with its interval, what it contains, its grade, and whether readings are still to come."""
         energy, _ = _latest(view)
         if energy is None or energy.j_per_token is None:
-            return line_of(Span("n/a", "dim"))
-        more = "" if isinstance(energy, ServedEnergy) or energy.final else " ..."
+            return line_of(Span("measuring" if measuring(view) else "n/a", "dim"))
         figure = f"{_with_interval(energy.j_per_token, view.level)} J/token"
-        return line_of(Span(figure, "headline"), f" · gross · {energy.grade}{more}")
+        is_final = isinstance(energy, ServedEnergy) or energy.final
+        contains = "" if isinstance(energy, ServedEnergy) else " · prefill in"
+        return line_of(Span(figure, "energy"), f" · {energy.grade}", "" if is_final else " · not final", contains)
 
     def summary(self, view: View) -> list[Line]:
         """The parts of a token's energy, or the reason."""
         energy, reason = _latest(view)
         if energy is None:
+            if waiting := measuring(view):
+                return [line_of(Span(waiting, "dim"))]
             shorter = "not known" if view.snapshot.watch is not None else "power is not known"
             return [line_of(Span(reason, "dim")), line_of(Span(shorter, "dim"))]
         net = _parts(("net", energy.net_j_per_token))
@@ -105,11 +110,40 @@ def _latest(view: View) -> tuple[Energy | ServedEnergy | None, str]:
         return watch.figures.energy, f"No energy per token: {watch.figures.energy_missing}"
     if turn is not None and turn.figures.energy is not None:
         return turn.figures.energy, ""
+    if waiting := measuring(view):
+        # The session's figure would look like this answer's.
+        return None, waiting
     if isinstance(view.snapshot.power, Unavailable):
         # The power pane has the reason, and room for it.
         return summary.energy, "No energy per token, since power is not known"
     missing = turn.figures.energy_missing if turn is not None else summary.energy_missing
     return summary.energy, f"No energy per token: {missing}"
+
+
+def measuring(view: View) -> str:
+    """That the energy per token will be there, and when; empty where it is there, or something else is the matter."""
+    turn, power = view.snapshot.turn, view.snapshot.power
+    if turn is None or not turn.running or view.snapshot.watch is not None or isinstance(power, Unavailable):
+        return ""
+    energy = turn.figures.energy
+    if energy is not None and energy.j_per_token is not None:
+        return ""
+    left_s = seconds_to_certain(turn.figures.energy_missing, turn.elapsed_s)
+    if left_s is None:
+        return "measuring: J/token in a few seconds" if turn.elapsed_s < SETTLED_US / US_PER_S else ""
+    return f"measuring: J/token in about {max(1, round(left_s))} s"
+
+
+def contents(view: View) -> str:
+    """What the energy per token contains, and of what; empty where there is none."""
+    energy, _ = _latest(view)
+    if energy is None or energy.j_per_token is None:
+        return ""
+    if isinstance(energy, ServedEnergy):
+        parts = ["all users"]
+    else:
+        parts = ["prefill in", *([] if energy.final else ["not final"])]
+    return ", ".join((SCOPE_LABELS.get(energy.scope, energy.scope), *parts))
 
 
 def _with_interval(figure: Interval, level: GlyphLevel) -> str:
@@ -193,7 +227,7 @@ def _battery(view: View, energy: Energy) -> list[Line]:
 
 def _basis(energy: Energy | ServedEnergy) -> str:
     window = "" if isinstance(energy, ServedEnergy) else f", {energy.method} window"
-    return f"{energy.source}{window}" + (f": {', '.join(map(flag_text, energy.flags))}" if energy.flags else "")
+    return f"{energy.source}{window}"
 
 
 ENERGY_ROWS = sorted(

@@ -10,6 +10,8 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.tui.glyphs import glyphs_for
 from edgetop.tui.panes.column import PANES, TITLES
+from edgetop.tui.panes.energy import contents
+from edgetop.tui.panes.now import has_no_power, now_line
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import Line, Role, Span, fit, for_level, joined, line_of, shortened, spread, width_of
@@ -55,12 +57,20 @@ def draw(view: View, width: int, layout: Layout) -> list[Line]:
     """The lines, each exactly `width` cells."""
     lines = [small_line(view, width)] if layout == "small" else [status_line(view, width), *_bars(view, width)]
     if layout == "narrow":
-        lines += [
-            spread((*_folded_name(PANES[title], view), *PANES[title].headline(view)), PANES[title].summary(view), width)
-            for title in view.order or TITLES
-            if title not in view.hidden
-        ]
+        hidden = view.hidden | ({"energy"} if has_no_power(view) and "power" not in view.hidden else set())
+        lines += [_folded(title, view, width) for title in view.order or TITLES if title not in hidden]
     return [for_level(fit(line, width), view.level) for line in lines]
+
+
+def _folded(title: str, view: View, width: int) -> Line:
+    """A pane in one line. That of the tokens has both headline figures, that of the energy what its figure contains."""
+    pane = PANES[title]
+    headline = pane.headline(view)
+    if title == "tokens":
+        headline = now_line(view)
+    elif title == "energy" and (contains := contents(view)):
+        headline = line_of(contains, *headline[1:2])
+    return spread((*_folded_name(pane, view), *headline), pane.summary(view), width)
 
 
 def _folded_name(pane: Pane, view: View) -> Line:
@@ -103,11 +113,7 @@ def small_line(view: View, width: int) -> Line:
         line_of(Span("PAUSED" if view.paused else "", "warning")),
         line_of(Span("! not recording" if view.recording == "trouble" else "", "bad")),
         line_of(Span(_phase_text(view), "warning")) if phase in PHASE_TEXTS else tokens[-1:],
-        *(
-            line_of(span._replace(text=span.text.replace("J/token", "J/t")))
-            for span in energy
-            if span.role == "headline"
-        ),
+        *(line_of(span._replace(text=span.text.replace("J/token", "J/t"))) for span in energy if span.role == "energy"),
         line_of(f"ctx {context}/{n_ctx}") if context is not None and n_ctx else (),
         line_of("mem ", *memory[:1]),
         power[:1] if not isinstance(view.snapshot.power, Unavailable) else (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 from edgetop.tui.glyphs import GlyphLevel
@@ -56,29 +57,36 @@ class Pane(ABC):
         inner_width, inner_height = width - BORDER_COLUMNS, height - BORDER_ROWS
         text = (self.render_zoomed if zoomed else self.render)(view, inner_width, inner_height)
         lines = [*text, *[()] * inner_height][:inner_height]
-        focused = view.focus == self.title
-        corners = (_FOCUSED_CORNERS if focused else _CORNERS)[view.level]
-        role: Role = "accent" if focused else "border"
-        side = Span(corners[5], role)
-        return [
-            for_level(line, view.level)
-            for line in (
-                self._top(view, corners, role, width),
-                *((side, Span(" "), *fit(line, inner_width), Span(" "), side) for line in lines),
-                (Span(corners[2] + corners[4] * (width - 2) + corners[3], role),),
-            )
-        ]
+        return framed(self.title, self.headline(view), lines, width, view.level, focused=view.focus == self.title)
 
-    def _top(self, view: View, corners: str, role: Role, width: int) -> Line:
-        left = (Span(corners[0] + corners[4] + " ", role), *line_of(Span(self.title, "title")), Span(" "))
-        corner = Span(corners[1], role)
-        headline = self.headline(view)
-        for shown in (headline, headline[:1]):
-            right = (Span(" "), *shown, Span(" "), corner)
-            rule = width - width_of(left) - width_of(right)
-            if rule >= 0:
-                return (*left, Span(corners[4] * rule, role), *right)
-        return (*fit(left, width - 1), corner)
+
+def framed(
+    title: str, headline: Line, lines: Sequence[Line], width: int, level: GlyphLevel, *, focused: bool = False
+) -> list[Line]:
+    """`lines` in a border `width` cells wide, with a title and as much of a headline as fits, its first span last."""
+    corners = (_FOCUSED_CORNERS if focused else _CORNERS)[level]
+    role: Role = "accent" if focused else "border"
+    side = Span(corners[5], role)
+    return [
+        for_level(line, level)
+        for line in (
+            _top(title, headline, corners, role, width),
+            *((side, Span(" "), *fit(line, width - BORDER_COLUMNS), Span(" "), side) for line in lines),
+            (Span(corners[2] + corners[4] * (width - 2) + corners[3], role),),
+        )
+    ]
+
+
+def _top(title: str, headline: Line, corners: str, role: Role, width: int) -> Line:
+    left = (Span(corners[0] + corners[4] + " ", role), *line_of(Span(title, "title")), Span(" "))
+    corner = Span(corners[1], role)
+    for count in range(len(headline), 0, -1):
+        right = (Span(" "), *headline[:count], Span(" "), corner)
+        rule = width - width_of(left) - width_of(right)
+        if rule >= 0:
+            return (*left, Span(corners[4] * rule, role), *right)
+    rule = width - width_of(left) - 1
+    return (*left, Span(corners[4] * rule, role), corner) if rule >= 0 else (*fit(left, width - 1), corner)
 
 
 class PaneWidget(LinesWidget):

@@ -31,7 +31,7 @@ class PowerPane(Pane):
 
     title, short = "power", "pwr"
     rows_min, rows_full, rows_ample = 5, 8, 12
-    growth_order = 2
+    growth_order = 3
 
     def headline(self, view: View) -> Line:
         """Power now, and what it covers."""
@@ -39,7 +39,7 @@ class PowerPane(Pane):
         if isinstance(power, Unavailable):
             return line_of(Span("n/a", "dim"))
         scope = SCOPE_LABELS.get(power.scope, power.scope)
-        return line_of(Span(f"{format_significant(power.power_w)} W", "headline"), f"  {scope}")
+        return line_of(Span(f"{format_significant(power.power_w)} W", "energy"), f"  {scope}")
 
     def summary(self, view: View) -> list[Line]:
         """Hosts, rails and the idle power; or the reason."""
@@ -57,7 +57,7 @@ class PowerPane(Pane):
         """A graph and the rails; or the reason, and what would give a reading."""
         power = view.snapshot.power
         if isinstance(power, Unavailable):
-            return _reason(power, width, height)
+            return no_power_lines(power, width, height)
         if height >= STACK_ROWS and (stack := _stack(view, power, width, height)):
             return stack
         rails = _parts_lines(view, power, width)
@@ -77,7 +77,7 @@ class PowerPane(Pane):
 
 def _chart(view: View, power: PowerNow, width: int, height: int) -> list[Line]:
     """Power over time, with the idle power as a note."""
-    return history_chart(view.history.power, Axis("W", [_idle(power.idle_w)]), width, height, view.level)
+    return history_chart(view.history.power, Axis("W", [_idle(power.idle_w)], "energy"), width, height, view.level)
 
 
 def _stack(view: View, power: PowerNow, width: int, height: int) -> list[Line]:
@@ -130,7 +130,7 @@ def _fitting(texts: list[str], unit: str, name: str, width: int) -> list[Line]:
     return [line_of(Span(f"{len(texts)} {name}", "dim"))] if texts else []
 
 
-def _reason(missing: Unavailable, width: int, height: int) -> list[Line]:
+def no_power_lines(missing: Unavailable, width: int, height: int) -> list[Line]:
     """Why there is no power, and what would give it; where both do not fit, `edgetop doctor` has the rest."""
     reason = paragraph(sentence(missing.reason), width, "dim")
     hint = paragraph(sentence(missing.hint), width) if missing.hint else []

@@ -55,8 +55,8 @@ class TokensPane(Pane):
     """The speed of the current or last turn; of watched servers, of all their users together."""
 
     title, short = "tokens", "tok"
-    rows_min, rows_full, rows_ample = 6, 12, 16
-    growth_order = 3
+    rows_min, rows_full, rows_ample = 6, 9, 16
+    growth_order = 2
 
     def headline(self, view: View) -> Line:
         """The prefill rate while the prompt is processed, then the decode rate."""
@@ -120,6 +120,8 @@ def _rate(name: str, rate: str) -> Line:
 
 def _waiting(view: View) -> str:
     """What to expect before the first turn."""
+    if view.recording == "replay":
+        return "Before the first prompt of this recording."
     match view.snapshot.phase:
         case "starting":
             return "The engine is starting."

@@ -34,6 +34,9 @@ SPANS: tuple[tuple[str, int], ...] = (
 """The spans of time that a graph may show, and their lengths; 0 stands for the whole session."""
 
 DEFAULT_SPAN = "2 min"
+"""Of a younger session the graphs show less, so that they are filled: see YOUNG_SPANS."""
+
+YOUNG_SPANS: tuple[tuple[str, int], ...] = (("15 s", 15 * US_PER_S), ("30 s", 30 * US_PER_S), ("1 min", 60 * US_PER_S))
 
 STEP_MIN_US = 250_000
 """Shorter steps would show single tokens, and readings that most sensors do not give."""
@@ -216,7 +219,7 @@ class ChartHistory:
             values=[value for value in values for _ in range(repeat)],
             phases=[phase for phase in phases for _ in range(repeat)],
             y_max=self._y_max(f"{name} in {unit:g}", largest),
-            span=self.span,
+            span=self._shown_span(t_us)[0],
             end_us=max(0, t_us),
             is_now=is_now,
             from_start=self.span == WHOLE_SESSION,
@@ -224,7 +227,7 @@ class ChartHistory:
 
     def _steps(self, columns: int, t_us: int) -> tuple[int, int, int]:
         """How many steps, how long, and over how many columns each is drawn."""
-        span_us = dict(SPANS)[self.span]
+        _, span_us = self._shown_span(t_us)
         if not span_us:
             step_us = STEP_MIN_US
             while t_us // step_us + 1 > columns:
@@ -233,6 +236,11 @@ class ChartHistory:
         repeat = max(1, -(-columns * STEP_MIN_US // span_us))
         steps = max(1, columns // repeat)
         return steps, -(-span_us // steps), repeat
+
+    def _shown_span(self, t_us: int) -> tuple[str, int]:
+        """The span that was chosen; of a session that is younger than the usual one, the least that holds it."""
+        young = YOUNG_SPANS if self.span == DEFAULT_SPAN else ()
+        return next((span for span in young if t_us <= span[1]), (self.span, dict(SPANS)[self.span]))
 
     def _history(
         self, name: str, columns: int, step_us: int, compute: Callable[[int, int, int], list[Any]]

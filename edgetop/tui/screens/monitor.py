@@ -158,12 +158,12 @@ class Monitor(Vertical):
             border-title-style: bold; border-title-color: $foreground; }
         .main.block { border: solid $edge; }
         .main.ascii { border: ascii $edge; }
-        .panes { width: 50; height: 1fr; }
+        .panes { width: 42%; min-width: 50; height: 1fr; }
         &.stacked .body { layout: vertical; }
-        &.stacked .panes { width: 100%; }
+        &.stacked .panes { width: 100%; min-width: 0; }
         &.narrow .panes, &.small .panes { display: none; }
         &.small .main { border: none; padding: 0; }
-        &.zoomed .panes { display: block; width: 1fr; }
+        &.zoomed .panes { display: block; width: 1fr; min-width: 0; }
         &.zoomed .main { display: none; }
     }
     """

@@ -301,10 +301,15 @@ class ReplayScreen(MonitorScreen):
         price: Price | None = None,
         clock: Clock = monotonic_us,
         frame_s: float = FRAME_S,
+        plays: bool = False,
     ) -> None:
-        """`sessions` are one or more, complete ones. A frame is drawn every `frame_s`."""
+        """`sessions` are one or more, complete ones. A frame is drawn every `frame_s`.
+
+        `plays` begins to play at once, from the first prompt on and without the idle time.
+        """
         super().__init__()
-        self.player = Player(sessions, alignment)
+        self.player = Player(sessions, alignment, cuts_idle=plays)
+        self._plays = plays
         self._level: GlyphLevel = level
         self._clock = clock
         self.frame_s = frame_s
@@ -334,6 +339,9 @@ class ReplayScreen(MonitorScreen):
         # Imported now, since the first finished answer would wait for it.
         self.call_after_refresh(import_module, "edgetop.tui.chat.markdown")
         self._timer = self.set_interval(self.frame_s, self._tick, pause=True)
+        if self._plays:
+            self.player.jump_turn(1)
+            self.action_play_or_pause()
         self.draw_soon()
         self.run_worker(self._prepare())
 
@@ -404,6 +412,7 @@ class ReplayScreen(MonitorScreen):
         first, *others = snapshots
         session = player.sessions[0]
         turns, tokens = 0 if first.turn is None else first.summary.turns, tokens_until(session, moments[0])
+        cut = "idle time cut  " if player.cuts_idle else ""
         return Playback(
             playing=player.playing,
             speed=player.speed,
@@ -411,7 +420,7 @@ class ReplayScreen(MonitorScreen):
             length=player.length,
             alignment=player.alignment,
             turn_begins=player.turn_begins,
-            position_text=f"turn {turns}/{len(session.turns)}  token {tokens}",
+            position_text=f"{cut}turn {turns}/{len(session.turns)}  token {tokens}",
             differences=[differences(first, other) for other in others],
         )
 

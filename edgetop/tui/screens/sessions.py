@@ -278,7 +278,7 @@ def open_replay(app: App[Any], paths: Sequence[Path], level: GlyphLevel, price: 
         _warn(app, error)
     else:
         alignment: AlignmentName = "time" if len(sessions) == 1 else "turn"
-        app.push_screen(ReplayScreen(sessions, level=level, alignment=alignment, price=price))
+        app.push_screen(ReplayScreen(sessions, level=level, alignment=alignment, price=price, plays=True))
 
 
 def _warn(app: App[Any], error: EdgetopError) -> None:

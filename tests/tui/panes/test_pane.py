@@ -185,15 +185,15 @@ def test_without_power_the_energy_pane_says_what_is_missing() -> None:
     assert "No energy per token, since power is not known." in text
 
 
-def test_before_the_second_token_energy_says_why_it_has_to_wait() -> None:
+def test_before_the_second_token_energy_is_being_measured() -> None:
     text = drawn("energy", demo_view(until_us=TURN_1_US + S), height=5)
-    assert "No energy per token: waiting for the first tokens." in " ".join(text.replace("│", " ").split())
+    assert "measuring: J/token in a few seconds" in text
 
 
 def test_energy_has_its_interval_its_basis_and_its_grade() -> None:
     text = drawn("energy", demo_view(until_us=TURN_2_US - S), height=7)
     head, *lines = text.splitlines()
-    assert re.search(r" 1\.\d\d ± 0\.\d+ J/token · gross · B ╮$", head)
+    assert re.search(r" 1\.\d\d ± 0\.\d+ J/token · B · prefill in ╮$", head)
     words = " ".join(" ".join(lines).replace("│", " ").split())
     for said in (
         r"net 0\.\d\d prefill 0\.\d\d decode 1\.\d J/token",
@@ -204,7 +204,7 @@ def test_energy_has_its_interval_its_basis_and_its_grade() -> None:
 
 
 def test_energy_that_waits_for_readings_says_so() -> None:
-    assert "· B ..." in drawn("energy", demo_view(), height=7).splitlines()[0]
+    assert "J/token · B · not final ╮" in drawn("energy", demo_view(), height=7).splitlines()[0]
 
 
 def test_a_dead_engine_keeps_the_figures_of_its_last_turn() -> None:

@@ -122,6 +122,13 @@ async def test_it_plays_by_the_clock_at_its_speed_until_it_is_paused() -> None:
         assert player.moments == (30 * S, 30 * S)
 
 
+async def test_a_showcase_plays_at_once_from_the_first_prompt_without_idle_time() -> None:
+    app = ReplayApp(two_sessions(), plays=True)
+    async with app.run_test(size=WIDE) as pilot:
+        await until_shown(pilot, "▶ 1x  00:45", "Pause", "idle time cut", "Explain what a PMIC does.")
+        assert app.replay.player.moments == (30 * S, 45 * S)
+
+
 async def test_it_stops_by_itself_at_the_end() -> None:
     app = ReplayApp(two_sessions())
     async with app.run_test(size=WIDE) as pilot:

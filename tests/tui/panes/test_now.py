@@ -1,0 +1,79 @@
+"""The two headline figures at the top of the panes."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.energy.uncertainty import LIMITS, seconds_to_certain
+from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.panes.energy import measuring
+from edgetop.tui.panes.now import box, now_line
+from edgetop.tui.panes.view import View
+from edgetop.tui.styled_text import width_of
+from tests.support.demo_session import TURN_1_US, DemoApp, S, demo_records, demo_view
+from tests.tui.screen_text import rows_of, text_of, until, until_shown
+
+
+def missing(view: View, reason: str, elapsed_s: float) -> View:
+    """`view` in the middle of an answer whose energy is missing for a reason."""
+    turn = view.snapshot.turn
+    assert turn is not None
+    figures = replace(turn.figures, energy=None, energy_missing=reason)
+    changed = replace(turn, running=True, figures=figures, elapsed_s=elapsed_s)
+    return replace(view, snapshot=replace(view.snapshot, turn=changed))
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("width", [50, 67, 90])
+def test_both_figures_are_three_rows_high(level: GlyphLevel, width: int) -> None:
+    lines = box(demo_view(level=level), width)
+    text = ["".join(span.text for span in line) for line in lines]
+    assert len(lines) == 5
+    assert {width_of(line) for line in lines} == {width}
+    assert "prefill in" in text[0]
+    assert "not final" in text[0]
+    assert "tok/s" in text[2]
+    assert "J/token" in text[2]
+    assert "decode" in text[3]
+    assert "grade B" in text[3]
+    roles = {span.role for line in lines for span in line}
+    assert {"headline", "energy"} <= roles
+
+
+def test_a_figure_that_is_too_uncertain_yet_says_when_it_will_be_there() -> None:
+    view = missing(demo_view(), "the interval of ± 150 % says too little: the sensor is slow for so short a turn", 4.0)
+    assert measuring(view) == "measuring: J/token in about 8 s"
+    assert "".join(span.text for span in now_line(view)).endswith("measuring: J/token in about 8 s")
+    assert "measuring: J/token" in "".join(span.text for line in box(view, 60) for span in line)
+
+
+def test_the_wait_ends_where_the_interval_is_as_wide_as_the_last_grade_allows() -> None:
+    last = 100 * LIMITS[-1][1]
+    assert seconds_to_certain(f"the interval of ± {last:.0f} % says too little: x", 3.0) == 0.0
+    assert seconds_to_certain("the sensor was lost", 3.0) is None
+
+
+def test_what_waiting_does_not_cure_is_not_called_measuring() -> None:
+    assert measuring(missing(demo_view(), "the sensor was lost", 60.0)) == ""
+    assert measuring(missing(demo_view(power=False), "power is not known", 1.0)) == ""
+    assert measuring(demo_view()) == ""
+
+
+async def test_without_power_one_line_stands_for_two_panes() -> None:
+    app = DemoApp(demo_records(power=False))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "J/token n/a", "Virtual machine: power sensors", "█▀█ tok/s")
+        await until(pilot, lambda: "─ energy" not in text_of(app) and "─ power" not in text_of(app), "folded")
+        assert text_of(app).count("n/a") < 5
+
+
+async def test_a_low_screen_has_the_figures_in_one_row() -> None:
+    app = DemoApp(demo_records())
+    async with app.run_test(size=(120, 28)) as pilot:
+        await until_shown(pilot, "6.46 tok/s decode   1.46 ± 0.067 J/token")
+        assert "─ now ─" not in "".join(rows_of(app))
+
+
+def test_before_the_first_token_the_answer_is_being_measured() -> None:
+    assert measuring(demo_view(until_us=TURN_1_US + S)) == "measuring: J/token in a few seconds"
