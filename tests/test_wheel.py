@@ -59,7 +59,7 @@ def test_themes_sessions_and_schema_are_in_the_wheel(wheel: Path) -> None:
         shipped = {f"edgetop/data/{folder}/{path.name}" for path in (ROOT / folder).iterdir() if path.is_file()}
         assert shipped
         assert shipped <= files
-    assert "edgetop/session/session.schema.json" in files
+    assert {"edgetop/session/session.schema.json", "edgetop/py.typed"} <= files
     assert not [name for name in files if name.startswith(("tests/", "benchmarks/"))]
 
 

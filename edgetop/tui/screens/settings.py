@@ -36,7 +36,7 @@ from edgetop.tui.keys import SETTINGS
 from edgetop.tui.screens.list import MARKS, Column, ListScreen
 from edgetop.tui.screens.monitor import DisplayOptions
 from edgetop.tui.styled_text import Line, Role, Span, line_of, shortened, wrap
-from edgetop.tui.themes import DEFAULT_THEME, PREFIX
+from edgetop.tui.themes import PREFIX, default_theme
 from edgetop.tui.widgets import LONGEST, LinesWidget
 
 CHANGED: Final = "changed here"
@@ -432,7 +432,7 @@ def _apply(settings: Settings, option: Option[object], target: SettingsTarget, l
 
 
 def _theme_name(settings: Settings) -> str:
-    return PREFIX + (settings[options.THEME] or DEFAULT_THEME).removeprefix(PREFIX)
+    return PREFIX + (settings[options.THEME] or default_theme(os.environ)).removeprefix(PREFIX)
 
 
 def _level(settings: Settings) -> GlyphLevel:
