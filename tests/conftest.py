@@ -14,6 +14,7 @@ from tests.support.requirements import need_demo_model
 
 # Times are shown in the zone of the machine.
 os.environ["TZ"] = "UTC"
+os.environ["COLORTERM"] = "truecolor"  # else the default theme follows the terminal of whoever runs the tests
 time.tzset()
 
 # On a shared machine a deadline would measure the neighbours, not the code.

@@ -581,7 +581,8 @@ def _read_tensor(reader: ByteReader) -> Tensor:
     if n_dims > 4:
         raise GgufError(start, f"tensor {name!r} has {n_dims} dimensions; there are at most 4")
     described = reader.unpack(_DESCRIPTIONS[n_dims], "a tensor's shape, type and offset")
-    shape, type_number, offset = described[:n_dims], described[-2], described[-1]
+    # ggml takes a tensor without dimensions for a single number.
+    shape, type_number, offset = described[:n_dims] or (1,), described[-2], described[-1]
     elements = 1
     for length in shape:
         elements *= length

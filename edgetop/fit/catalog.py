@@ -117,7 +117,7 @@ def _kind_of(name: str, mix: Mix, *, tied: bool, n_layer: int) -> str:
     if name == "output.weight" or (tied and name == "token_embd.weight"):
         return mix.output
     number = name.split(".")[1] if name.startswith("blk.") else ""
-    layer = int(number) if number.isdigit() else 0
+    layer = int(number) if number.isdecimal() else 0
     eighth = n_layer // 8
     more = layer < eighth
     if mix.some == "more":

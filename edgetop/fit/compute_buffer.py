@@ -382,7 +382,7 @@ def _input(parts: GraphParts, attention: Attention, what: str, layer: Layer, siz
 
 
 def _largest_rotation(key_length: int) -> int:
-    if key_length % _ROTATION_MIN:
+    if key_length == 0 or key_length % _ROTATION_MIN:
         return 0
     size = _ROTATION_MIN
     while key_length % (2 * size) == 0:

@@ -106,10 +106,20 @@ def _check_heads(header: GgufHeader, n_layer: int) -> None:
     heads = header.n_head
     if heads is None:
         return
+    lengths = [f"{header.architecture}.attention.{each}_length" for each in ("key", "value")]
+    widest = header.whole(f"{header.architecture}.embedding_length") or 2**32
     for tensor in header.tensors:
         block = _ATTENTION.match(tensor.name)
-        if block and int(block[1]) < n_layer and not heads[int(block[1]) if len(heads) > 1 else 0]:
+        if not block or int(block[1]) >= n_layer:
+            continue
+        count = heads[int(block[1]) if len(heads) > 1 else 0]
+        if not count:
             raise GgufError(_offset(header, key), f"{key} is 0, but layer {block[1]} attends")
+        if count > widest:
+            raise GgufError(_offset(header, key), f"{key} is {count}, but an embedding has {widest} numbers")
+        for length in lengths:
+            if header.metadata.get(length, 1) == 0:
+                raise GgufError(_offset(header, length), f"{length} is 0, but layer {block[1]} attends")
 
 
 def _check_experts(header: GgufHeader) -> None:

@@ -234,7 +234,7 @@ def _at(node: object, path: str) -> object:
     for step in path.split("."):
         if isinstance(node, dict):
             node = node.get(step)
-        elif isinstance(node, list) and step.isdigit() and int(step) < len(node):
+        elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
             node = node[int(step)]
         else:
             return None

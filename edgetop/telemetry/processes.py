@@ -222,7 +222,7 @@ def _sizes_bytes(text: str) -> dict[str, float]:
     for line in text.splitlines():
         name, _, value = line.partition(":")
         number, _, unit = value.strip().partition(" ")
-        if unit == "kB" and number.isdigit():
+        if unit == "kB" and number.isdecimal():
             sizes[name] = 1024.0 * int(number)
     return sizes
 

@@ -170,8 +170,8 @@ async def test_a_click_on_a_pane_gives_it_the_focus_and_a_second_one_zooms_it(st
         await until(pilot, lambda: column.focused == "memory", "the memory pane has the focus")
         await until_shown(pilot, "i Prompt")
         assert not column.zoomed
-        await pilot.click("#power", times=2)
-        await until(pilot, lambda: column.zoomed == "power", "the power pane is zoomed")
+        await pilot.click("#tokens", times=2)
+        await until(pilot, lambda: column.zoomed == "tokens", "the tokens pane is zoomed")
         await pilot.press("i", "x")
         await until(pilot, lambda: app.screen.query_one(Prompt).text == "x", "the prompt has the keyboard again")
 
