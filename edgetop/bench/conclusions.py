@@ -16,6 +16,8 @@ from edgetop.core.statistics import CONFIDENCE, Difference, adjusted, front, wel
 from edgetop.fit.assessment import Reader, pace_of
 
 S_PER_YEAR = 365.25 * 86400
+REPETITIONS_MIN = 4
+"""Below it Student's interval says more about the number of repetitions than about the device (judgement)."""
 
 
 class Ownership(Struct, frozen=True, kw_only=True):
@@ -254,7 +256,12 @@ def _has_energy(test: TestResult) -> bool:
 
 def _joules(test: TestResult) -> str:
     figure = test.j_per_token
-    return "n/a" if figure is None else f"{figure.value:.3g} ({figure.low:.3g} to {figure.high:.3g})"
+    if figure is None:
+        return "n/a"
+    # A single repetition's interval is the sensor's; that of two or three is the reach of their scatter.
+    if 1 < len(test.repetitions) < REPETITIONS_MIN:
+        return f"{figure.value:.3g} ({len(test.repetitions)} repetitions)"
+    return f"{figure.value:.3g} ({figure.low:.3g} to {figure.high:.3g})"
 
 
 def _j_per_token(test: TestResult) -> float:
@@ -265,6 +272,8 @@ def _rate(test: TestResult) -> str:
     speed = test.tokens_per_s
     if speed.low is None or speed.high is None:
         return f"{speed.mean:.1f} tok/s"
+    if len(test.repetitions) < REPETITIONS_MIN:
+        return f"{speed.mean:.1f} tok/s ({len(test.repetitions)} repetitions)"
     return f"{speed.mean:.1f} tok/s ({speed.low:.1f} to {speed.high:.1f})"
 
 

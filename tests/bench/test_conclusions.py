@@ -48,8 +48,8 @@ def test_the_conclusions_of_a_study() -> None:
     assert conclusions.best_trade_off == "Q4_0 t2", "0.70 / 24 is less than 0.50 / 15"
     assert conclusions.pareto_front == ("Q4_0 t2", "Q4_0 t1")
     assert conclusions.sentences == (
-        "Fastest (tg128): Q4_0 t2 with 24.0 tok/s (23.8 to 24.2).",
-        "Most efficient: Q4_0 t1 with 0.5 (0.475 to 0.525) J/token (board input).",
+        "Fastest (tg128): Q4_0 t2 with 24.0 tok/s (3 repetitions).",
+        "Most efficient: Q4_0 t1 with 0.5 (3 repetitions) J/token (board input).",
         "Best trade-off (least energy per token over speed): Q4_0 t2. Nothing beats these in both: Q4_0 t2, Q4_0 t1.",
         "Q4_0: with 1 thread a token takes 29 % less energy than with 2 threads, and comes 37 % slower.",
         "Q8_0: with 1 thread a token takes 25 % less energy than with 2 threads, and comes 33 % slower.",
@@ -119,3 +119,13 @@ def test_every_result_says_the_smallest_difference_it_could_have_shown() -> None
     assert (test.least_energy_percent, test.half_width_percent("energy")) == (None, None)
     once = measured(TG, [10.0])
     assert (once.least_speed_percent, once.half_width_percent("speed")) == (None, None)
+
+
+def test_below_four_repetitions_their_number_stands_in_place_of_an_interval() -> None:
+    few, enough = (
+        conclusions_of(plan_result(of_setting("a", measured(TG, speeds, (0.5, 0.9, 0.6, 0.7)[: len(speeds)]))))
+        for speeds in ((100.0, 230.0), (100.0, 101.0, 102.0, 103.0))
+    )
+    assert "165.0 tok/s (2 repetitions)" in few.sentences[0]
+    assert not any(" to " in sentence and "(" in sentence for sentence in few.sentences[:2])
+    assert "101.5 tok/s (99.4 to 103.6)" in enough.sentences[0]

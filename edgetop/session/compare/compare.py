@@ -9,7 +9,7 @@ they began at, cannot be seen from the sessions alone: record several.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import hypot, inf, log, sqrt
 from typing import NamedTuple
 
@@ -350,9 +350,18 @@ def _with_best(rows: list[Row], names: Sequence[str], scope: Scope | None) -> li
         if len(values) < 2 or len(set(values.values())) < 2:
             continue
         best = (max if BY_NAME[name].better == "higher" else min)(values, key=values.__getitem__)
+        if not _stands_out(rows, best, name, values):
+            continue
         cells = rows[best].cells
         rows[best] = replace(rows[best], cells={**cells, name: replace(cells[name], best=True)})
     return rows
+
+
+def _stands_out(rows: Sequence[Row], best: int, name: str, compared: Iterable[int]) -> bool:
+    """Whether the verdicts bear out the best value: better than the base or, of the base, all others worse."""
+    if not rows[best].is_base:
+        return rows[best].cells[name].verdict == "better"
+    return all(rows[other].cells[name].verdict == "worse" for other in compared if other != best)
 
 
 def _front(rows: Sequence[Row], scope: Scope | None) -> tuple[list[int], str]:

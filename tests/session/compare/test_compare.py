@@ -194,3 +194,11 @@ def test_absurd_figures_break_nothing(repetitions: list[float], value: float, u:
     for base in (0, 1):
         comparison = compare(results, base)
         assert all(row.cells.keys() == figures.COMPARED.keys() for row in comparison.rows)
+
+
+def test_nothing_is_best_that_the_verdict_calls_unclear() -> None:
+    for first, second in ((10.0, 10.001), (10.001, 10.0)):
+        comparison = compare([bench(first, count=2), bench(second, count=2)])
+        assert cell(comparison, figures.DECODE).verdict not in DIFFERENT
+        assert not any(row.cells[figures.DECODE].best for row in comparison.rows)
+    assert cell(compare([bench(10.0), bench(20.0)]), figures.DECODE).best
