@@ -218,11 +218,10 @@ def _of_kind(metavar: str) -> Iterable[Candidate]:
 
 
 def _models() -> Iterable[Candidate]:
-    from edgetop.inference.catalog import find_models, problem_of  # noqa: PLC0415 - each Tab pays for what is imported
+    from edgetop.inference.catalog import find_models  # noqa: PLC0415 - each Tab pays for what is imported
 
     for model in find_models(_settings()[options.MODEL_DIR]):
-        if not problem_of(model):
-            yield Candidate(model.name, model.origin)
+        yield Candidate(model.name, model.origin)
     yield Candidate(FILES)
 
 

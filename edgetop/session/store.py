@@ -141,8 +141,7 @@ class ListedSession(Struct, frozen=True, kw_only=True):
     """From 1, the newest first."""
     path: Path
     head: SessionHead | None
-    """What lists are made of: without predictions, quality, memory, use and what is
-    absent. `None` if the file cannot be read."""
+    """What lists are made of: no predictions, quality, memory, use, nor what is absent. `None` if it cannot be read."""
     problem: str = ""
     """Why it cannot, in one line."""
 
