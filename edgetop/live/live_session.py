@@ -38,6 +38,10 @@ from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.sampler import Sampler
 
 
+JOURNAL_WAIT_S = 0.5
+"""How long a question waits for a disk that does not answer; usually it is a millisecond."""
+
+
 class Recorder:
     """Folds records into a session and, unless told not to, writes each to a journal.
 
@@ -133,6 +137,9 @@ class Recorder:
             return
         if self._journal is not None:
             self._journal.append(record)
+            if isinstance(record, TurnStarted):
+                # Before a word of the answer is shown; the engine is asked after it.
+                self._journal.flush(JOURNAL_WAIT_S)
             return
         self._before_journal.append(record)
         if isinstance(record, ModelLoaded):
@@ -179,6 +186,7 @@ class Recorder:
         for record in self._before_journal:
             self._journal.append(record)
         self._before_journal.clear()
+        self._journal.flush(JOURNAL_WAIT_S)
 
 
 class RecordedSession:
