@@ -37,7 +37,6 @@ from edgetop.session.store import Store
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.sampler import Sampler
 
-
 JOURNAL_WAIT_S = 0.5
 """How long a question waits for a disk that does not answer; usually it is a millisecond."""
 
