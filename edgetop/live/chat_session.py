@@ -411,8 +411,9 @@ class LiveSession(RecordedSession):
         for recovered in recovery.result():
             if recovered.path is not None:
                 self._listener(Notice(text=f"A session that was cut off has been restored: {recovered.path.name}"))
-            else:
-                self._listener(Notice(text=f"A journal could not be restored: {recovered.problem}", severity="warning"))
+            if recovered.problem:
+                text = f"A journal could not be restored: {recovered.problem}"
+                self._listener(Notice(text=text, severity="warning"))
 
     def _inventory_of_machine(self) -> Inventory:
         power = self.options.power
