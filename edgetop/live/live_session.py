@@ -40,6 +40,8 @@ from edgetop.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
+JOURNAL_WAIT_S = 0.5
+"""How long a question waits for a disk that does not answer; usually it is a millisecond."""
 
 
 class Recorder:
@@ -137,6 +139,9 @@ class Recorder:
             return
         if self._journal is not None:
             self._journal.append(record)
+            if isinstance(record, TurnStarted):
+                # Before a word of the answer is shown; the engine is asked after it.
+                self._journal.flush(JOURNAL_WAIT_S)
             return
         self._before_journal.append(record)
         if isinstance(record, ModelLoaded):
@@ -183,6 +188,7 @@ class Recorder:
         for record in self._before_journal:
             self._journal.append(record)
         self._before_journal.clear()
+        self._journal.flush(JOURNAL_WAIT_S)
 
 
 class RecordedSession:

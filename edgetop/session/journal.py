@@ -69,6 +69,8 @@ class Journal:
         self._syncing: threading.Thread | None = None
         self._closing = False
         self._wake = threading.Event()
+        self._tried = threading.Event()
+        """An attempt to write has ended, well or not."""
         self._thread = threading.Thread(target=self._run, name="edgetop-journal", daemon=True)
         self._thread.start()
 
@@ -77,6 +79,19 @@ class Journal:
         self._records.append(record)
         if isinstance(record, TurnFinished):
             self._wake.set()
+
+    def flush(self, limit_s: float) -> bool:
+        """Wait until the kernel has what was appended, so that SIGKILL loses nothing of it.
+
+        False where that fails or takes longer than `limit_s`; all goes on then.
+        """
+        until_s = time.monotonic() + limit_s
+        while (self._records or self._lines) and not self.trouble:
+            self._tried.clear()
+            self._wake.set()
+            if not self._tried.wait(max(0.0, until_s - time.monotonic())):
+                break
+        return not self._records and not self._lines
 
     def close(self) -> bool:
         """Write what is queued, force it to the disk and let go of the file. False if not all of it got there."""
@@ -125,6 +140,7 @@ class Journal:
                     self.trouble = f"The session cannot be recorded to {self.path.parent}: {error.strerror or error}."
                 else:
                     self.trouble = ""
+                self._tried.set()
             if closing:
                 return
             self._wake.wait(FLUSH_S)
