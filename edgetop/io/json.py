@@ -1,4 +1,4 @@
-"""JSON as edgetop writes it.
+"""JSON as edgetop writes it: whatever is not printable Unicode is escaped, so that it may be shown as it is.
 
 orjson writes structs, mappings and long columns two to three times as fast as msgspec and in the same form, except that
 a small record of a journal, which msgspec writes in an eighth of the time, stays with it, and so does reading.
@@ -23,7 +23,7 @@ def encode(value: object, *, indented: bool = False) -> bytes:
     Lone surrogates, which no file can hold, become U+FFFD. Raises TypeError for what JSON cannot have.
     """
     try:
-        return orjson.dumps(value, _parts, orjson.OPT_INDENT_2 if indented else None)
+        return printable(orjson.dumps(value, _parts, orjson.OPT_INDENT_2 if indented else None))
     except TypeError:
         # A lone surrogate, a whole number beyond 64 bits, or a key that is no text.
         encoded = encode_record(value)
@@ -33,9 +33,28 @@ def encode(value: object, *, indented: bool = False) -> bytes:
 def encode_record(value: object) -> bytes:
     """The same for a small struct, such as one line of a journal."""
     try:
-        return msgspec.json.encode(value)
+        return printable(msgspec.json.encode(value))
     except UnicodeEncodeError:
-        return msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
+        return printable(msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value))))
+
+
+def printable(encoded: bytes) -> bytes:
+    r"""JSON that means the same, with controls, bidirectional marks, tags and the like as \u escapes."""
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return _NOT_ASCII.sub(_escaped, encoded.decode()).encode()
+
+
+_NOT_ASCII = re.compile("[^\x00-\x7e]+")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    run = match[0]
+    if run.isprintable():
+        return run
+    return "".join(
+        each if each.isprintable() else re.sub("....", r"\\u\g<0>", each.encode("utf-16-be").hex()) for each in run
+    )
 
 
 def _parts(value: object) -> object:
