@@ -16,8 +16,7 @@ from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError
-from edgetop.core.prediction import PastRun, Prediction
-from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, machine_key
+from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, predict
 from edgetop.fit.devices import default_file, load_devices, this_machine

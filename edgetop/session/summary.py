@@ -25,9 +25,8 @@ from edgetop.core.figures import (
     TurnFigures,
     with_duty,
 )
-from edgetop.core.prediction import Prediction
 from edgetop.core.quantity import figure
-from edgetop.core.records import ModelLoaded
+from edgetop.core.records import ModelLoaded, Prediction
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
 from edgetop.session.energy import SETTLED_US, SessionEnergy, energy_of
