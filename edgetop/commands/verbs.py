@@ -427,8 +427,10 @@ _MODEL: tuple[Section, ...] = (
 )  # fmt: skip
 
 VERBS: dict[str, Verb] = {
-    "chat": Verb("the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen"), _add_chat),
-    "run": Verb("one or more prompts without a screen; the reply goes to stdout", _MODEL, _add_run),
+    "chat": Verb(
+        "the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen", "alerts"), _add_chat
+    ),
+    "run": Verb("one or more prompts without a screen; the reply goes to stdout", (*_MODEL, "alerts"), _add_run),
     "models": Verb(
         "GGUF models found on this machine, or what a server offers", ("search", "server", "general"), _add_formats
     ),
@@ -466,7 +468,7 @@ VERBS: dict[str, Verb] = {
     ),
     "watch": Verb(
         "this device and the model servers that run on it, without a model of its own",
-        ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
+        ("server", "recording", "storage", "screen", "device", "price", "alerts", "progress", "general"),
         _add_watch,
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),
