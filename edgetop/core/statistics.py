@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import lru_cache
-from math import exp, expm1, hypot, inf, isinf, lgamma, pi, sqrt
+from math import comb, exp, expm1, hypot, inf, isinf, lgamma, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -147,6 +148,13 @@ def _beta_fraction(x: float, a: float, b: float) -> float:
         if abs(numerators * denominators - 1) < _FRACTION_CLOSE:
             break
     return value
+
+
+def mcnemar_p(won: int, lost: int) -> float:
+    """How likely so uneven a split of pairs that differ is by chance, to both sides: McNemar's exact test (1947)."""
+    count = won + lost
+    as_uneven = sum(comb(count, number) for number in range(min(won, lost) + 1))
+    return min(1.0, float(Fraction(2 * as_uneven, 2**count)))
 
 
 @lru_cache(maxsize=1024)
