@@ -13,7 +13,15 @@ from edgetop.core.energy.duty import TOKENS, Price
 from edgetop.core.format import format_bytes
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
 from edgetop.core.records import Quality
-from edgetop.core.statistics import CONFIDENCE, Difference, adjusted, front, mcnemar_p, welch_difference
+from edgetop.core.statistics import (
+    CONFIDENCE,
+    Difference,
+    adjusted,
+    front,
+    mcnemar_p,
+    welch_difference,
+    wilson_interval,
+)
 from edgetop.fit.assessment import Reader, pace_of
 
 S_PER_YEAR = 365.25 * 86400
@@ -198,10 +206,14 @@ def _quality(settings: Sequence[SettingResult]) -> list[str]:
                 f"agrees on {_percent(quality.top_agreement)} of tokens"
             )
         if quality.accuracy is not None:
-            words.append(f"{_percent(quality.accuracy.value)} of {quality.questions} questions")
+            low, high = wilson_interval(round(quality.accuracy.value * quality.questions), quality.questions)
+            asked = f"{quality.questions} questions{f' of {quality.questions_name}' * bool(quality.questions_name)}"
+            words.append(f"{_percent(quality.accuracy.value)} ({_percent(low)} to {_percent(high)}) of {asked}")
         if load is not None and load.model.bits_per_weight and load.model.size_bytes:
             words.append(f"{load.model.bits_per_weight:.2f} bits per weight, {format_bytes(load.model.size_bytes)}")
         sentences.append(f"Quality of {label}: {', '.join(words)}.")
+    ways = dict.fromkeys(each.quality.scoring for each in scored.values() if each.quality and each.quality.scoring)
+    sentences += [f"Questions were scored {way}." for way in ways]
     return [*sentences, *_paired([(label, each.quality) for label, each in scored.items() if each.quality is not None])]
 
 

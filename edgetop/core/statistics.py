@@ -150,6 +150,14 @@ def _beta_fraction(x: float, a: float, b: float) -> float:
     return value
 
 
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share, after Wilson 1927: within 0 and 1, and not empty where all or none are right."""
+    z = quantile(CONFIDENCE, inf)
+    share, weight = right / count, z * z / count
+    middle, reach = (share + weight / 2) / (1 + weight), z * sqrt(share * (1 - share) / count + weight / count / 4)
+    return max(0.0, middle - reach / (1 + weight)), min(1.0, middle + reach / (1 + weight))
+
+
 def mcnemar_p(won: int, lost: int) -> float:
     """How likely so uneven a split of pairs that differ is by chance, to both sides: McNemar's exact test (1947)."""
     count = won + lost
