@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
+from edgetop.io.files import read_small
 from edgetop.settings import options
 from edgetop.settings.option import Option
 
@@ -31,7 +32,6 @@ Order = Literal["interleaved", "blocks"]
 Wanted = Literal["speed", "energy"]
 """Tokens a second of decoding, or joules a token."""
 
-LARGEST_BYTES = 2**20
 
 Positive = Annotated[int, Meta(ge=1, lt=2**31)]
 
@@ -362,11 +362,8 @@ def token_tests(request: BenchRequest) -> tuple[TokenTest, ...]:
 def read_request(path: Path) -> BenchRequest:
     """The request in a TOML file. Raises UsageError, naming the file and the place."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_BYTES + 1)
-        if len(data) > LARGEST_BYTES:
-            raise UsageError(f"{path}: it is too large for a plan", "a plan has a few lines of TOML")
-        return _checked(msgspec.convert(tomllib.loads(data.decode("utf-8")), BenchRequest), f"{path}: ")
+        text = read_small(path).decode("utf-8")
+        return _checked(msgspec.convert(tomllib.loads(text), BenchRequest), f"{path}: ")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -35,11 +35,11 @@ from edgetop.commands.inputs import has_own_engine, local_model, server_choice
 from edgetop.commands.output import clear_progress, print_status, show_progress
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
-from edgetop.io.files import expanded
+from edgetop.io.files import expanded, read_small
 from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key
 from edgetop.settings import options
@@ -359,10 +359,8 @@ def _text_plan(asked: bool | str) -> QualityPlan | None:
         return QualityPlan(text=reading_text())
     path = expanded(str(asked))
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_TEXT_BYTES + 1)
+        data = read_small(path, LARGEST_TEXT_BYTES)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", "give a text file to --quality") from None
-    if len(data) > LARGEST_TEXT_BYTES:
-        raise UsageError(f"{path}: it is larger than 16 MiB", "a few pages of text are enough")
+        hint = "give a text file to --quality; a few pages are enough"
+        raise UsageError(f"{path}: {error.strerror or error}", hint) from None
     return QualityPlan(text=data.decode("utf-8", "replace"), text_name=path.name)

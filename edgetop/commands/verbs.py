@@ -270,6 +270,16 @@ def _add_power(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _add_measure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+    add("--idle", type=_reads(real(0, 3600), "--idle"), default=0.0, metavar="SECONDS",
+        help="leave the device idle before and after, for the energy above idle (default: 0)")
+    add("--tokens", type=_reads(integer(0, 2**31 - 1), "--tokens"), default=0, metavar="N",
+        help="how many tokens the command generates, for its energy per token")
+    add("--json", action="store_true", help="print JSON; what the command prints goes to stderr")
+
+
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
@@ -423,8 +433,10 @@ _MODEL: tuple[Section, ...] = (
 )  # fmt: skip
 
 VERBS: dict[str, Verb] = {
-    "chat": Verb("the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen"), _add_chat),
-    "run": Verb("one or more prompts without a screen; the reply goes to stdout", _MODEL, _add_run),
+    "chat": Verb(
+        "the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen", "alerts"), _add_chat
+    ),
+    "run": Verb("one or more prompts without a screen; the reply goes to stdout", (*_MODEL, "alerts"), _add_run),
     "models": Verb(
         "GGUF models found on this machine, or what a server offers", ("search", "server", "general"), _add_formats
     ),
@@ -440,6 +452,7 @@ VERBS: dict[str, Verb] = {
         _add_engine,
     ),
     "power": Verb("what this machine draws now, by every power sensor", ("device", "general"), _add_power),
+    "measure": Verb("the energy of a command, by the same sensors", ("device", "general"), _add_measure),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
@@ -461,7 +474,7 @@ VERBS: dict[str, Verb] = {
     ),
     "watch": Verb(
         "this device and the model servers that run on it, without a model of its own",
-        ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
+        ("server", "recording", "storage", "screen", "device", "price", "alerts", "progress", "general"),
         _add_watch,
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),

@@ -1,4 +1,4 @@
-"""JSON as edgetop writes it.
+"""JSON as edgetop writes it, and the files of it in which edgetop keeps what it has learned.
 
 orjson writes structs, mappings and long columns two to three times as fast as msgspec and in the same form, except that
 a small record of a journal, which msgspec writes in an eighth of the time, stays with it, and so does reading.
@@ -7,12 +7,17 @@ a small record of a journal, which msgspec writes in an eighth of the time, stay
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
 from msgspec import Struct, structs
+
+from edgetop.core.errors import EdgetopError
+from edgetop.io.files import read_small, write_atomically
+
+T = TypeVar("T")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -36,6 +41,26 @@ def encode_record(value: object) -> bytes:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
         return msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
+
+
+def load_kept(file: Path, kind: type[T], error: type[EdgetopError], hint: str) -> T | None:
+    """What was kept in a file, `None` where there is no file. Raises `error`, with `hint` for what is not of `kind`."""
+    try:
+        return msgspec.json.decode(read_small(file), type=kind)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise error(f"{file}: {problem.strerror or problem}", f"make {file} readable") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise error(f"{file} cannot be used: {problem}", hint) from None
+
+
+def save_kept(file: Path, value: Struct, error: type[EdgetopError]) -> None:
+    """Keep a value in a file, all of it or nothing. Raises `error`."""
+    try:
+        write_atomically(file, [msgspec.json.format(msgspec.json.encode(value), indent=1), b"\n"])
+    except OSError as problem:
+        raise error(f"{file}: {problem.strerror or problem}", f"make {file.parent} writable, or make room") from None
 
 
 def _parts(value: object) -> object:
