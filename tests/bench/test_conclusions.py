@@ -148,6 +148,8 @@ def test_levels_are_held_against_each_other_over_the_same_questions() -> None:
     assert "Quality of a: perplexity 20.00 ± 0.20, 80 % (65 % to 90 %) of 40 questions of arc.jsonl." in said
     assert said[-2:] == (
         "Questions were scored so.",
-        "Of the same 14 questions, b alone answers 10 right and a alone 2: a difference "
-        "(exact McNemar test, p = 0.039).",
+        (
+            "Of the same 14 questions, b alone answers 10 right and a alone 2: a difference "
+            "(exact McNemar test, p = 0.039)."
+        ),
     )
