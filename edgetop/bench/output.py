@@ -165,6 +165,10 @@ def _quality(setting: SettingResult) -> dict[str, Any]:
         "top_agreement": None if quality is None else quality.top_agreement,
         "accuracy": None if accuracy is None else accuracy.value,
         "quality_reference": None if quality is None else quality.reference or None,
+        "accuracy_sum": None if quality is None else quality.accuracy_sum,
+        "accuracy_per_token": None if quality is None else quality.accuracy_per_token,
+        "questions": None if quality is None else quality.questions,
+        "questions_scoring": None if quality is None else quality.scoring or None,
     }
 
 
