@@ -21,11 +21,9 @@ from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
-from edgetop.core.prediction import Prediction
-from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Record, TurnFinished
+from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Prediction, Record, TurnFinished
 from edgetop.core.sources import Unavailable
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.catalog import find_model, remember_model, repo_of, revision_of
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
