@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -94,6 +95,15 @@ def replacement(path: Path) -> Iterator[Path]:
     finally:
         os.close(fd)
     sync_folder(path.parent)
+
+
+def read_small(path: Path, largest_bytes: int = 2**20) -> bytes:
+    """All of a file. Raises OSError, also for one that is larger."""
+    with path.open("rb") as file:
+        data = file.read(largest_bytes + 1)
+    if len(data) > largest_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {largest_bytes // 2**20} MiB", str(path))
+    return data
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:

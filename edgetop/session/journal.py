@@ -11,7 +11,7 @@ import os
 import re
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +19,21 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edgetop.core.records import DeviceInfo, Event, Record, SessionStarted, Tokens, TurnFinished
+from edgetop.core.records import (
+    DeviceInfo,
+    Event,
+    Prefill,
+    Record,
+    SessionStarted,
+    Tokens,
+    TurnFinished,
+    TurnStarted,
+)
 from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, sync_folder
-from edgetop.session.file import with_current_names
-from edgetop.session.file_io import SessionFileError, load, save
-from edgetop.session.session import Session
+from edgetop.session.file import SessionHead, to_session, with_current_names
+from edgetop.session.file_io import SessionFileError, load_file, save
+from edgetop.session.session import REFUSED, Session
 
 FLUSH_S = 0.4
 """Records wait at most this long before they are given to the kernel, so that less than a second is ever lost."""
@@ -69,6 +78,8 @@ class Journal:
         self._syncing: threading.Thread | None = None
         self._closing = False
         self._wake = threading.Event()
+        self._tried = threading.Event()
+        """An attempt to write has ended, well or not."""
         self._thread = threading.Thread(target=self._run, name="edgetop-journal", daemon=True)
         self._thread.start()
 
@@ -77,6 +88,19 @@ class Journal:
         self._records.append(record)
         if isinstance(record, TurnFinished):
             self._wake.set()
+
+    def flush(self, limit_s: float) -> bool:
+        """Wait until the kernel has what was appended, so that SIGKILL loses nothing of it.
+
+        False where that fails or takes longer than `limit_s`; all goes on then.
+        """
+        until_s = time.monotonic() + limit_s
+        while (self._records or self._lines) and not self.trouble:
+            self._tried.clear()
+            self._wake.set()
+            if not self._tried.wait(max(0.0, until_s - time.monotonic())):
+                break
+        return not self._records and not self._lines
 
     def close(self) -> bool:
         """Write what is queued, force it to the disk and let go of the file. False if not all of it got there."""
@@ -125,6 +149,7 @@ class Journal:
                     self.trouble = f"The session cannot be recorded to {self.path.parent}: {error.strerror or error}."
                 else:
                     self.trouble = ""
+                self._tried.set()
             if closing:
                 return
             self._wake.wait(FLUSH_S)
@@ -211,11 +236,20 @@ def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
             if not line.endswith(b"\n"):
                 if len(line) == LONGEST_LINE_BYTES:
                     yield UnreadableLine(number, f"it is longer than {LONGEST_LINE_BYTES / 2**20:.0f} MiB")
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(LONGEST_LINE_BYTES)
+                    continue
+                if not line.startswith(_BEGINNING[: len(line)]):
+                    yield UnreadableLine(number, "it is no beginning of a record")
                 return
             try:
                 yield decoder.decode(with_current_names(line))
             except (msgspec.MsgspecError, RecursionError, ValueError) as error:
                 yield UnreadableLine(number, str(error))
+
+
+_BEGINNING = b'{"type":"'
+"""Of every record's line."""
 
 
 def _sync_data(fd: int) -> None:
@@ -247,6 +281,8 @@ def recover_session(lines: Iterable[Record | UnreadableLine], session_id: str, s
             continue
         if session.header is None and not isinstance(line, SessionStarted):
             session.apply(_lost_beginning(line, session_id, started_at))
+        if isinstance(line, Prefill | Tokens) and (not session.turns or session.turns[-1].started.turn < line.turn):
+            session.apply(TurnStarted(turn=line.turn, t_us=_stamp_of(line), prompt=None))
         session.apply(line)
     if session.header is None:
         return None
@@ -260,10 +296,14 @@ def recover_session(lines: Iterable[Record | UnreadableLine], session_id: str, s
     return Recovered(session, tuple(unreadable))
 
 
+def _stamp_of(record: Record) -> int:
+    stamp = getattr(record, "t_us", 0)
+    return (stamp[0] if stamp else 0) if isinstance(stamp, tuple) else stamp
+
+
 def _lost_beginning(first: Record, session_id: str, started_at: str) -> SessionStarted:
-    stamp = getattr(first, "t_us", 0)
     return SessionStarted(
-        t_us=stamp[0] if isinstance(stamp, tuple) else stamp,
+        t_us=_stamp_of(first),
         session_id=session_id,
         started_at=started_at,
         edgetop_version="unknown",
@@ -299,8 +339,9 @@ class RecoveredJournal(Struct, frozen=True, kw_only=True):
     """A journal that was found without an edgetop that writes it."""
 
     journal: Path
+    """Where it was, or where it has been set aside."""
     path: Path | None = None
-    """The session file made of it; `None` if that failed and the journal is still there."""
+    """The session file made of it; `None` if there is none, and the journal is still there."""
     unreadable: tuple[UnreadableLine, ...] = ()
     """Lines of the journal that are not in the session."""
     problem: str = ""
@@ -309,10 +350,12 @@ class RecoveredJournal(Struct, frozen=True, kw_only=True):
 def recover_journal(journal: Path) -> RecoveredJournal | None:
     """The session of one journal; `None` if its edgetop lives, or if there is nothing in it, when it is deleted.
 
-    A journal with bytes of which no session can be made is renamed, never deleted.
+    A journal of which not every line is in a session afterwards is renamed, never deleted.
     """
     try:
         fd = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None  # Another edgetop has recovered it.
     except OSError as error:
         return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror}")
     try:
@@ -326,55 +369,82 @@ def recover_journal(journal: Path) -> RecoveredJournal | None:
         os.close(fd)
 
 
-def _has_tokens(fd: int) -> bool:
-    # Tokens whose turn is lost stand in no session.
-    return any(isinstance(record, Tokens) for record in read_journal(fd))
-
-
-def _set_aside(journal: Path, recovered: Recovered | None) -> RecoveredJournal:
-    aside, number = journal.with_name(journal.name + ".unread"), 1
-    while aside.exists():
-        number += 1
-        aside = journal.with_name(f"{journal.name}.unread{number}")
-    journal.rename(aside)
-    problem = f"{journal}: nothing in it could be read by this edgetop; it is kept as {aside.name}"
-    return RecoveredJournal(journal=aside, unreadable=recovered.unreadable if recovered else (), problem=problem)
-
-
 def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
     if os.fstat(fd).st_nlink == 0:
         return None  # Its edgetop finished it between our opening and our locking it.
-    path = journal.with_suffix(FILE_SUFFIX)
-    if _is_written(path):
-        # Its edgetop died after it wrote the file and before it deleted the journal.
-        journal.unlink()
-        return None
     name = _NAME.fullmatch(journal.stem)
     session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
     recovered = recover_session(read_journal(fd), session_id, started_at)
+    unreadable = () if recovered is None else recovered.unreadable
     if recovered is None or not (recovered.session.turns or recovered.session.loads or recovered.session.services):
-        size = os.fstat(fd).st_size
-        if size == 0 or (
-            recovered is not None
-            and not recovered.unreadable
-            and os.pread(fd, 1, size - 1) == b"\n"
-            and not _has_tokens(fd)
-        ):
-            journal.unlink()
-            return None
-        return _set_aside(journal, recovered)
-    save(path, recovered.session)
+        holds_something = bool(os.fstat(fd).st_size) if recovered is None else bool(recovered.session.series)
+        if holds_something or unreadable:
+            aside = _set_aside(journal)
+            problem = f"{journal}: nothing in it could be read by this edgetop; it is kept as {aside.name}"
+            return RecoveredJournal(journal=aside, unreadable=unreadable, problem=problem)
+        journal.unlink()
+        return None
+    path, has_all, labels = _file_for(journal.with_suffix(FILE_SUFFIX), recovered.session)
+    if not has_all:
+        save(path, recovered.session, labels=labels)
+    if unreadable or any(event.kind == REFUSED for event in recovered.session.events):
+        aside = _set_aside(journal)
+        problem = f"{journal}: not all of it could be read; the rest is in {path.name}, and it is kept as {aside.name}"
+        return RecoveredJournal(journal=aside, path=path, unreadable=unreadable, problem=problem)
     journal.unlink()
     sync_folder(journal.parent)
-    return RecoveredJournal(journal=journal, path=path, unreadable=recovered.unreadable)
+    return None if has_all else RecoveredJournal(journal=journal, path=path)
 
 
-def _is_written(path: Path) -> bool:
+def _set_aside(journal: Path) -> Path:
+    aside = _unused(journal.with_name(journal.name + ".unread"))
+    journal.rename(aside)
+    sync_folder(journal.parent)
+    return aside
+
+
+def _unused(path: Path) -> Path:
+    """`path`, or the first with a number at the end of its stem that names nothing."""
+    unused, number = path, 1
+    while os.path.lexists(unused):
+        number += 1
+        unused = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return unused
+
+
+def _file_for(path: Path, session: Session) -> tuple[Path, bool, SessionHead | None]:
+    """Where the session of a journal goes, whether all of it is there already, and whose tags and note it takes over.
+
+    A file beside the journal may be of an edgetop that died before it deleted the journal, or have been made of the
+    beginning of this journal; whatever else it is, it stays.
+    """
+    if not os.path.lexists(path):
+        return path, False, None
     try:
-        load(path)
-    except SessionFileError:
-        return False
-    return True
+        file = load_file(path)
+        amounts, written = _amounts(session), _amounts(to_session(file))
+    except (SessionFileError, ValueError):
+        return _unused(path), False, None
+    if session.header is not None and file.id == session.header.session_id:
+        if all(written[what] >= amount for what, amount in amounts.items()):
+            return path, True, None
+        if all(amounts[what] >= amount for what, amount in written.items()):
+            return path, False, file
+    return _unused(path), False, None
+
+
+def _amounts(session: Session) -> Counter[tuple[str, object]]:
+    """How much a session has of everything, without the event of its recovery."""
+    amounts: Counter[tuple[str, object]] = Counter()
+    for number, turn in enumerate(session.turns):
+        amounts["turn", number], amounts["tokens", number] = 1, len(turn.token_t_us)
+    for name, series in session.series.items():
+        amounts["readings", name] = len(series.t_us)
+    for name, records in (("model", session.loads), ("score", session.scores), ("prediction", session.predictions)):
+        amounts[name, ""] = len(records)
+    amounts["service", ""] = len(session.services)
+    amounts["event", ""] = sum(event.kind != "recovered" for event in session.events)
+    return amounts
 
 
 def _iso(digits: str) -> str:

@@ -187,6 +187,25 @@ def test_after_a_sigkill_less_than_a_second_is_lost(tmp_path: Path, beats: int) 
     assert [each.suffix for each in tmp_path.iterdir()] == [".json"]
 
 
+def test_flushing_waits_until_the_kernel_has_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.session.journal.FLUSH_S", 3600.0)
+    journal = Journal(tmp_path / "a.journal")
+    for record in HEAD:
+        journal.append(record)
+        assert journal.flush(60.0)
+        assert _read(journal.path)[-1] == record
+    assert journal.close()
+
+
+def test_flushing_does_not_wait_for_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "sessions").write_text("a file where the folder should be")
+    journal = Journal(tmp_path / "sessions" / "a.journal")
+    journal.append(HEAD[0])
+    assert not journal.flush(3600.0)
+    assert journal.trouble
+    journal.remove()
+
+
 def test_the_end_of_a_turn_wakes_the_writer_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetop.session.journal.FLUSH_S", 3600.0)
     journal = Journal(tmp_path / "a.journal")

@@ -8,7 +8,7 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
 from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.energy.tokens import Energy, ServedEnergy
-from edgetop.core.energy.uncertainty import flag_text, seconds_to_certain
+from edgetop.core.energy.uncertainty import flag_text
 from edgetop.core.figures import OF_SESSION, OF_TURN, value_of
 from edgetop.core.format import format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
@@ -131,10 +131,9 @@ def measuring(view: View) -> str:
     energy = turn.figures.energy
     if energy is not None and energy.j_per_token is not None:
         return ""
-    left_s = seconds_to_certain(turn.figures.energy_missing, turn.elapsed_s)
-    if left_s is None:
+    if turn.energy_in_s is None:
         return "measuring: J/token in a few seconds" if turn.elapsed_s < SETTLED_US / US_PER_S else ""
-    return f"measuring: J/token in about {max(1, round(left_s))} s"
+    return f"measuring: J/token in about {max(1, round(turn.energy_in_s))} s"
 
 
 def contents(view: View) -> str:

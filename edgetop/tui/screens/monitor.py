@@ -343,6 +343,8 @@ class RecordingScreen(MonitorScreen):
         super().__init__()
         self.monitors = (monitor,)
         self._recorded = recorded
+        if recorded.alerts is not None:
+            recorded.alerts.ring = self._ring
         self._monitor = monitor
         self._panes = monitor.panes
         self._level = level
@@ -364,6 +366,9 @@ class RecordingScreen(MonitorScreen):
         self._monitor.fit_into(event.size.width, event.size.height - 1)
         self.query_one(KeyLine).display = self._monitor.layout_name != "small"
         self.draw_soon()
+
+    def _ring(self) -> None:
+        self.app.bell()
 
     @abstractmethod
     def _pump(self) -> None:
@@ -400,6 +405,8 @@ class RecordingScreen(MonitorScreen):
     def _tick(self) -> None:
         with self._budget.measured(), batched_paint(self):
             self._pump()
+            if self._recorded.is_ended_by_alert:
+                self.app.exit()
             self._since_draw_s += self._timer_s
             if self._since_draw_s >= self._draw_every_s and not self._paused:
                 self._draw()

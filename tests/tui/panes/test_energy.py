@@ -21,6 +21,7 @@ from edgetop.tui.panes.pane import PaneWidget
 from edgetop.tui.panes.view import View
 from edgetop.tui.screens.live import LiveScreen
 from tests.support.demo_session import DemoLiveSession, demo_records, demo_view, with_readings
+from tests.tui.screen_text import until
 
 PRICE = Price(per_kwh=0.30, currency="EUR")
 
@@ -109,6 +110,10 @@ async def test_the_price_of_the_command_line_reaches_the_pane(monkeypatch: pytes
         while not isinstance(app.screen, LiveScreen):
             await pilot.pause()
         still.play(lambda _said: None, lambda _prompt: None)
-        app.screen._draw()
-        pane = app.screen.query_one("#energy", PaneWidget)
-        assert any("EUR per million tokens" in line for line in pane.plain)
+        screen, pane = app.screen, app.screen.query_one("#energy", PaneWidget)
+
+        def priced_pane() -> bool:
+            screen._draw()
+            return any("EUR per million tokens" in line for line in pane.plain)
+
+        await until(pilot, priced_pane, "the price on the energy pane")
