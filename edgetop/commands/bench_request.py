@@ -30,7 +30,7 @@ from edgetop.bench.plan import (
     settings_of,
     token_tests,
 )
-from edgetop.bench.prompts import prompt_tests, reading_text
+from edgetop.bench.prompts import prompt_tests, read_questions, reading_text
 from edgetop.commands.inputs import has_own_engine, local_model, server_choice
 from edgetop.commands.output import clear_progress, print_status, show_progress
 from edgetop.core.errors import ModelError, UsageError
@@ -132,6 +132,7 @@ _WHY_NOT = {
     "batch": "the server decides how many tokens it computes together",
     "ubatch": "the server decides how many tokens it computes together",
     "quality": "a server tells no likelihoods, so that quality cannot be scored with it",
+    "questions": "a server tells no likelihoods, so that choices cannot be weighed with it",
 }
 
 
@@ -224,7 +225,7 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         order=request.order,
         warmup=request.warmup,
         cool_down=cool_down,
-        quality=_quality(request.quality),
+        quality=_quality(request),
         seed=request.seed,
         server=server,
         until=None
@@ -336,7 +337,22 @@ def _with_distinct_labels(models: Sequence[ModelFile]) -> list[ModelFile]:
     return labelled
 
 
-def _quality(asked: bool | str) -> QualityPlan | None:
+def _quality(request: BenchRequest) -> QualityPlan | None:
+    """How quality is scored; the questions of a file bring the text with them."""
+    if not request.questions:
+        if request.shots or request.question_columns:
+            raise UsageError("--shots and --question-columns say nothing without --questions", "give a file of them")
+        return _text_plan(request.quality)
+    path = expanded(request.questions)
+    items = read_questions(path, request.question_columns)
+    if len(items) <= request.shots:
+        raise UsageError(f"{path}: it has {len(items)} questions", "give fewer --shots: the others are scored")
+    plan = _text_plan(request.quality or True)
+    assert plan is not None  # noqa: S101 - there is a text
+    return replace(plan, asked=items, asked_name=path.name, shots=request.shots)
+
+
+def _text_plan(asked: bool | str) -> QualityPlan | None:
     if asked is False:
         return None
     if asked is True:

@@ -105,6 +105,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
     add("--quality", nargs="?", const=True, metavar="FILE",
         help="perplexity, divergence from the most precise level and questions; on a text of your own if you name one")
+    add("--questions", metavar="FILE",
+        help="questions of your own in JSON Lines: question (or prompt), choices, answer; instead of the built-in ones")
+    add("--question-columns", metavar="NAME=COLUMN,...",
+        help="what FILE calls them, such as prompt=ctx,choices=endings")
+    one("--shots", parse=integer(0, 64), metavar="N",
+        help="so many of the first questions stand answered before each of the others (default: 0)")
     add("--study", action="store_true", help="levels, threads, prompts and quality: the whole study, in one command")
     add("--plan", metavar="FILE", help="a TOML file with these settings; flags override it")
     add("--order", choices=["interleaved", "blocks"], help="settings take turns (interleaved), or one after the other")

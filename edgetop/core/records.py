@@ -57,7 +57,20 @@ class Quality(Struct, frozen=True, kw_only=True):
     """Share of positions where the likeliest token is the reference's."""
     questions: int = 0
     accuracy: Score | None = None
-    """Share of multiple-choice questions whose right answer is the likeliest per byte."""
+    """Share of questions answered right: of multiple choice, those whose right choice is the likeliest as `scoring`
+    says."""
+    questions_name: str = ""
+    """The file's name; empty for the built-in ones."""
+    questions_digest: str = ""
+    """SHA-256 of what was asked and how; only scores with the same one can be compared question by question."""
+    scoring: str = ""
+    """How choices were weighed and what stood before them."""
+    accuracy_sum: float | None = None
+    """The share where the whole choice is the likeliest: `acc` of lm-evaluation-harness."""
+    accuracy_per_token: float | None = None
+    """The share where it is so in the mean of its tokens, as llama-perplexity's --multiple-choice has it."""
+    answers: str = ""
+    """`1` for each question answered right and `0` for the others, in their order, by `accuracy`."""
 
 
 FORMAT_VERSION = 1
