@@ -274,8 +274,7 @@ def _digest_key(files: Sequence[Path]) -> str:
     except OSError:
         return ""
     return "|".join(
-        f"{file}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}"
-        for file, state in zip(files, states, strict=True)
+        f"{file}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}" for file, state in zip(files, states, strict=True)
     )
 
 
