@@ -28,7 +28,9 @@ def texts(home: IsolatedHome) -> list[str]:
 
 def test_a_pipe_is_answered_line_by_line(home: IsolatedHome) -> None:
     home.scripted(PARIS, ROME)
-    ran = home.run("--plain", stdin="Capital of France?\n\n//usr?\n/stats\n/nothing\n/relod\n/help\n/quit\nnever asked\n")
+    ran = home.run(
+        "--plain", stdin="Capital of France?\n\n//usr?\n/stats\n/nothing\n/relod\n/help\n/quit\nnever asked\n"
+    )
     assert (ran.returncode, ran.stdout) == (0, "Paris is the capital.\nRome.\n")
     figures = r"^\[\d+ tokens, .* tok/s, first token .*, context \d+ of 4096, energy"
     assert len(re.findall(figures, ran.stderr, re.MULTILINE)) == 2
