@@ -104,7 +104,7 @@ def test_a_prompt_longer_than_its_context_ends_with_1_both_numbers_and_what_to_d
         run = home.run("run", "--json", "--server", url, "-p", " ".join(map(str, range(400))), "--power", "none")
     assert run.returncode == 1, run.stderr
     (turn,) = json.loads(run.stdout)["turns"]
-    assert turn["stop_reason"] == "failed"
+    assert turn["stop_reason"] == "context_full"
     assert re.search(r"request \(\d{4} tokens\) exceeds the available context size \(256 tokens\)", turn["error"])
     assert turn["error"].endswith("Clear it, or start the server with a longer context.")
 
