@@ -41,10 +41,9 @@ from edgetop.core.quantity import sigma_of as sigma_in
 from edgetop.core.sources import Unavailable
 from edgetop.fit.catalog import Listed, listed_models
 from edgetop.fit.devices import ROWS, TABLE, Device, load_devices, machine_of, mode_of
-from edgetop.fit.energy import predict_energy
 from edgetop.fit.machine import KERNELS, Kernels, Machine, Processor, gpu_kernels, threads_worth
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.speed import predict_speed
+from edgetop.fit.speed import predict_energy, predict_speed
 from edgetop.fit.token_time import weights_by_type
 
 PUBLISHED = Path(__file__).with_name("published.csv")

@@ -42,10 +42,8 @@ from edgetop.fit.devices import (
     named_device,
 )
 from edgetop.fit.memory import MemoryRoom, memory_need
-from edgetop.fit.model_assessments import CONTEXTS, Candidate, ModelAssessments
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import read_facts
-from edgetop.fit.suggestions import Choices, Suggestion, suggest
+from edgetop.fit.model_facts import ModelFacts, read_facts
+from edgetop.fit.suggestions import CONTEXTS, Candidate, Choices, ModelAssessments, Suggestion, suggest
 from edgetop.fit.wording import Entry, banded, effect_text, fit_text, page, verdict_text
 from edgetop.io.model_file import models_in
 from edgetop.settings import options

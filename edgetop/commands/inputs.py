@@ -20,9 +20,11 @@ from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option
 from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
 
 if TYPE_CHECKING:
+    from edgetop.core.records import SessionKind
     from edgetop.fit.assessment import Reader
     from edgetop.inference.server.address import ServerChoice
     from edgetop.io.hub import DownloadProgress
+    from edgetop.live.alerts import Alerts
     from edgetop.live.chat_session import LiveOptions
     from edgetop.session.store import Store
     from edgetop.telemetry.registry import PowerChoice
@@ -140,7 +142,17 @@ def read_prompt(file: Path | None) -> str:
     return text
 
 
-def live_options(settings: Settings) -> LiveOptions:
+def alerts_of(settings: Settings, kind: SessionKind) -> Alerts | None:
+    """The alerts that the user asked for, if any. Raises UsageError."""
+    if not settings[options.ALERT]:
+        return None
+    from edgetop.live.alerts import Alerts  # noqa: PLC0415 - with sessions
+
+    command, ends = settings[options.ALERT_RUN], settings[options.ALERT_EXIT]
+    return Alerts(settings[options.ALERT], kind, command=command, ends=ends)
+
+
+def live_options(settings: Settings, alerts: Alerts | None = None) -> LiveOptions:
     """How the live session is to be run. Raises UsageError."""
     from edgetop.live.chat_session import LiveOptions  # noqa: PLC0415 - with engine and sensors
 
@@ -158,6 +170,7 @@ def live_options(settings: Settings) -> LiveOptions:
         text_recorded=settings[options.TEXT],
         output=settings[options.OUTPUT],
         model_folders=settings[options.MODEL_DIR],
+        alerts=alerts,
         engine_name=_engine_name(settings[options.ENGINE]) if server is None else server.engine_name,
     )
 

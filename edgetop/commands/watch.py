@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from edgetop.commands.exit import ExitCode, handle_signals
-from edgetop.commands.inputs import open_store, power_choice
+from edgetop.commands.inputs import alerts_of, open_store, power_choice
 from edgetop.commands.output import print_error, print_status, table, write_data
 from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
@@ -204,6 +204,7 @@ def _requested(arguments: argparse.Namespace, settings: Settings) -> WatchOption
         power=power_choice(settings),
         record=settings[options.RECORD],
         output=settings[options.OUTPUT],
+        alerts=alerts_of(settings, "watch"),
     )
 
 
@@ -215,6 +216,8 @@ def _open_screen(requested: WatchOptions, settings: Settings) -> int:
     app.run_to_end()
     if app.saved is not None:
         print_status(f"session: {app.saved}")
+    if requested.alerts is not None:
+        requested.alerts.raise_if_ended()
     return 0
 
 
@@ -239,6 +242,8 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
     write_summary(watch, path, as_json=as_json)
     if path is not None and not quiet:
         print_status(f"session: {path}")
+    if watch.alerts is not None:
+        watch.alerts.raise_if_ended()
     return ExitCode.INTERRUPTED if ended.is_set() and seconds is not None else 0
 
 
@@ -252,6 +257,8 @@ def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, 
         if begin_s is not None and seconds is not None and now_s >= begin_s + seconds and now_s > begin_s:
             return
         watch.pump()
+        if watch.is_ended_by_alert:
+            return
         if due_s is not None and now_s >= due_s:
             write_reading(watch, as_json=as_json)
             due_s = max(due_s + 1.0, now_s)

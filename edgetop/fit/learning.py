@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.prediction import PastRun
+from edgetop.core.records import PastRun
 from edgetop.core.sources import Unavailable
 from edgetop.fit.machine import CorrectionFactor, Machine, TimePart
 from edgetop.fit.model_facts import ModelFacts

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from msgspec import Struct
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Tensor, Value
-from edgetop.core.model_purpose import Purpose, purpose_of
 from edgetop.core.text import one_line
+from edgetop.io.model_file import Purpose, purpose_of, read_headers, refused, require_text
 
 _NAMES = """
     afmoe apertus arcee arctic arwkv7 baichuan bailingmoe bailingmoe2 bailingmoe3 bert bitnet bloom chameleon
@@ -395,3 +396,17 @@ def _vocabulary(header: GgufHeader) -> int | None:
         if tensor.name == "token_embd.weight" and len(tensor.shape) == 2:
             return tensor.shape[1]
     return None
+
+
+def read_facts(path: Path) -> ModelFacts:
+    """Read the headers of a model and give its facts. No weight is touched.
+
+    `path` is a GGUF file, any part of a split model, or a folder with one model in it. Raises ModelError,
+    also for a file that is not for generating text.
+    """
+    files, headers, sizes_bytes = read_headers(path)
+    require_text(path.name, purpose_of(headers[0]))
+    try:
+        return facts_of(headers, source=str(path), sizes_bytes=sizes_bytes, files=[str(part) for part in files])
+    except GgufError as error:
+        raise refused(str(files[0]), error) from error

@@ -20,8 +20,7 @@ from edgetop.core.errors import EdgetopError
 from edgetop.core.quantity import Interval, banded, sigma_of
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.gate import Count, Total

@@ -21,10 +21,18 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.records import Event, Record, Sampled, ServiceSeen, SourceAdded, TokensCounted
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.core.text import one_line
-from edgetop.core.token_counts import NOT_RUNNING, ReportedCount, TokenSum
 from edgetop.inference.server.address import Address, ServerChoice, key_of
 from edgetop.inference.server.detection import detect, server_process_names, server_programs
-from edgetop.inference.server.usage import PollResult, ServerPoller, State, Usage, together
+from edgetop.inference.server.usage import (
+    NOT_RUNNING,
+    PollResult,
+    ReportedCount,
+    ServerPoller,
+    State,
+    TokenSum,
+    Usage,
+    together,
+)
 from edgetop.live.server_location import ServerLocation
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses, listening_pid

@@ -16,14 +16,21 @@ from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError
-from edgetop.core.prediction import PastRun, Prediction
-from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, machine_key
+from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, predict
 from edgetop.fit.devices import default_file, load_devices, this_machine
 from edgetop.fit.learning import run_of
 from edgetop.fit.machine import Machine
-from edgetop.fit.machine_profile import FILE_NAME, MachineProfile, add_run, load_profile, measure_machine, save_profile
+from edgetop.fit.machine_profile import (
+    FILE_NAME,
+    MachineProfile,
+    ProfileError,
+    add_run,
+    load_profile,
+    measure_machine,
+    save_profile,
+)
 from edgetop.fit.memory import MemoryRoom, gpu_memory, main_memory
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.inference.llama.library import offloads_to_gpu
@@ -425,8 +432,8 @@ def _profile(
         return known
     try:
         save_profile(file, measured)
-    except OSError as error:
-        report(f"what was measured of this machine could not be kept in {file}: {error.strerror}", "make room there")
+    except ProfileError as error:
+        report(f"what was measured of this machine could not be kept: {error.what}", error.hint)
     return measured
 
 

@@ -287,6 +287,35 @@ class SessionEnergy:
             return own if isinstance(narrower, Unavailable) else narrower
         return own
 
+    def between(self, start_us: int, end_us: int, tokens: int = 0, *, is_load: bool = True) -> Energy | Unavailable:
+        """The energy of any work between two moments, in which so many tokens were generated.
+
+        What the work starts are other programs too, so that these do not weaken it.
+        """
+        if isinstance(self._widest, Unavailable):
+            return self._widest
+        span = TurnSpan(
+            submitted_us=start_us,
+            first_token_us=None,
+            last_us=end_us,
+            evaluated_tokens=0,
+            generated_tokens=tokens,
+            is_load=is_load,
+        )
+        figures = self._measured(span)
+        flags = tuple(flag for flag in figures.flags if flag != "other-load")
+        own = turn_energy(figures.windows, span, self._basis(self._widest, flags, figures.other_j))
+        if isinstance(own, Unavailable) and self._next is not None:
+            narrower = self._next.between(start_us, end_us, tokens, is_load=is_load)
+            return own if isinstance(narrower, Unavailable) else narrower
+        return own
+
+    def is_final(self, end_us: int, *, with_tail: bool) -> bool:
+        """Whether no later reading changes the energy up to a moment, by any source."""
+        curves = [feed.estimator.curve for feed in self._feeds]
+        own = all(curve.is_final(end_us + round(curve.tail_s * 1e6) * with_tail) for curve in curves)
+        return own and (self._next is None or self._next.is_final(end_us, with_tail=with_tail))
+
     def turns_together(self, count: int) -> Energy | Unavailable:
         """The energy of the first `count` turns together, without a benchmark's warm-ups.
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import LimitedBy
-from edgetop.core.prediction import Prediction
+from edgetop.core.records import Prediction
 from edgetop.core.sources import (
     CPU_OTHERS,
     CPU_QUOTA,

@@ -9,9 +9,8 @@ from typing import Literal
 from msgspec import Struct
 
 from edgetop.core.figures import Summary
-from edgetop.core.prediction import Prediction
 from edgetop.core.quantity import Interval
-from edgetop.core.records import DeviceInfo, LoadEntry
+from edgetop.core.records import DeviceInfo, LoadEntry, Prediction
 from edgetop.core.sources import Scope
 from edgetop.core.statistics import percentile
 from edgetop.session.file import SessionHead, TurnEntry

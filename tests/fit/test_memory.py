@@ -27,8 +27,7 @@ from edgetop.fit.memory import (
     memory_need,
     vocabulary_bytes,
 )
-from edgetop.fit.model_facts import ModelFacts, facts_of
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import ModelFacts, facts_of, read_facts
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello
 from tests.support.engine_worker import EngineWorker

@@ -23,7 +23,7 @@ from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
 from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
-from edgetop.fit.model_assessments import Candidate, ModelAssessments, Surveyed
+from edgetop.fit.suggestions import Candidate, ModelAssessments, Surveyed
 from edgetop.fit.wording import page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
