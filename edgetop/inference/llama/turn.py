@@ -13,9 +13,8 @@ from edgetop.core.engine_settings import EnginePerf, SamplingSettings
 from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.chat_template import ChatFormat, TemplateError, TemplateStoppedError, opened_part
 from edgetop.inference.engine import Reporter, Stop
-from edgetop.inference.llama.context import Context, Counters, DecodeError
 from edgetop.inference.llama.library import Library
-from edgetop.inference.llama.model import LoadedModel
+from edgetop.inference.llama.model import Context, Counters, DecodeError, LoadedModel
 from edgetop.inference.protocol import ChatMessage, Generate, Measure, Waiting
 from edgetop.inference.reply import ReplyBatcher
 
