@@ -178,7 +178,9 @@ def test_a_reader_that_stops_does_not_stop_the_recording(home: IsolatedHome) -> 
         # The answer is longer than what a pipe takes, which nobody reads.
         eventually(lambda: home.session_paths, "the session is saved")
         assert run.poll() is None
-        assert reply_of(home.only_session().turns[0]) == words(20_000)
+        reply = reply_of(home.only_session().turns[0])
+        assert len(reply) > 65_536
+        assert words(20_000).startswith(reply)
     finally:
         run.kill()
         run.communicate()
