@@ -118,9 +118,9 @@ class LineReader:
             self._readline.parse_and_bind("tab: complete")
 
     def prefill(self, text: str) -> bool:
-        """Let the next line begin with `text`; False where it cannot be edited, or has several lines."""
+        """Let the next line begin with `text`; False where it cannot be edited, or has more than one harmless line."""
         readline = self._readline
-        if readline is None or "\n" in text:
+        if readline is None or not text.isprintable():
             return False
         readline.set_startup_hook(lambda: readline.insert_text(text))
         return True
@@ -172,7 +172,7 @@ class LineReader:
 
     def _complete(self, text: str, state: int) -> str | None:
         if state == 0:
-            self._found = self._completions(text)
+            self._found = [found for found in self._completions(text) if found.isprintable()]
         return self._found[state] if state < len(self._found) else None
 
 

@@ -33,7 +33,7 @@ from edgetop.inference.server.address import ServerChoice
 from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
-from edgetop.live.server_location import ServerLocation
+from edgetop.live.server_monitor import ServerLocation
 from edgetop.live.sync_pulse import SyncPulse
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
@@ -390,7 +390,7 @@ class LiveSession(RecordedSession):
         return predict_load(load, facts, self._host, self.store.folder)
 
     def _find_last_idle(self, load: ModelLoaded) -> Event | None:
-        from edgetop.live.this_machine import last_idle  # noqa: PLC0415 - in a thread, as predictions
+        from edgetop.live.past_runs import last_idle  # noqa: PLC0415 - in a thread, as predictions
 
         header = self.session.header
         return None if header is None else last_idle(self.store.folder, header.device, load, time.time())

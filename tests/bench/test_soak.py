@@ -19,10 +19,10 @@ from edgetop.bench.soak import Moment, soak_of
 from edgetop.commands.verbs import duration
 from edgetop.core.records import Record, Sampled
 from edgetop.core.sources import Unavailable
+from edgetop.live.past_runs import outcome_of
 from edgetop.session.compare.compare import compare
-from edgetop.session.compare.from_session import session_result
+from edgetop.session.compare.reading import session_result
 from edgetop.session.file_io import load_file
-from edgetop.session.past_runs import outcome_of
 from edgetop.telemetry import cpu, thermal
 from tests.bench.conftest import Bench
 from tests.support.bench_sessions import DECODE_W, GAUGES, IDLE_W, PAUSE_US, MadeSession

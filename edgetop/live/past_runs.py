@@ -1,19 +1,31 @@
-"""Prediction against measurement, from session heads."""
+"""What recorded and running sessions teach of a machine: prediction against measurement, past runs, idle power.
+
+The arithmetic of learning is that of `edgetop.fit.learning`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from math import isfinite
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from edgetop.core.figures import Summary
+from edgetop.core.clock import US_PER_S
+from edgetop.core.figures import Summary, TurnFigures
 from edgetop.core.quantity import Interval
-from edgetop.core.records import DeviceInfo, LoadEntry, Prediction
+from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import Scope
 from edgetop.core.statistics import percentile
+from edgetop.io.files import FILE_SUFFIX
 from edgetop.session.file import SessionHead, TurnEntry
+from edgetop.session.file_io import SessionFileError, load_file, load_head
+from edgetop.session.meters import IDLE_BASELINE, IDLE_WORDS, ago
+from edgetop.session.session import Session
+from edgetop.session.summary import turn_result
 
 GENERATED_MIN = 32
 """A rate over fewer tokens is not held against a prediction."""
@@ -93,7 +105,11 @@ def outcome_of(head: SessionHead, turns: Sequence[TurnEntry] | None = None) -> O
         # A prediction is of a device that is cool; what it keeps up after half an hour is another figure.
         until_us = turns[0].stamps.submitted_us + FIRST_MINUTE_US
         turns = [turn for turn in turns if turn.stamps.submitted_us < until_us]
-    measured = _of_summary(summary) if turns is None else _of_turns(turns)
+    measured = (
+        _of_summary(summary)
+        if turns is None
+        else _of_turns(turn.figures for turn in turns if not turn.warmup and turn.end is not None)
+    )
     if measured is None:
         return None
     joules = None if summary.energy is None else summary.energy.decode_j_per_token
@@ -135,20 +151,20 @@ def _of_summary(summary: Summary) -> MeasuredRun | None:
     )
 
 
-def _of_turns(turns: Sequence[TurnEntry]) -> MeasuredRun | None:
-    """Decoding and prefill each from the turns that count and have enough of it."""
-    counted = [turn for turn in turns if not turn.warmup and turn.end is not None]
-    decoded = [turn for turn in counted if turn.figures.generated_tokens >= GENERATED_MIN]
-    read = [turn for turn in counted if _evaluated(turn) >= PREFILLED_MIN]
+def _of_turns(turns: Iterable[TurnFigures], generated_min: int = GENERATED_MIN) -> MeasuredRun | None:
+    """Decoding and prefill each from the turns that have enough of it."""
+    turns = list(turns)
+    decoded = [turn for turn in turns if turn.generated_tokens >= generated_min and turn.decode_tokens_per_s]
+    read = [turn for turn in turns if _evaluated(turn) >= PREFILLED_MIN]
     # A prompt behind other tokens is read more slowly than the one that was predicted.
-    read = [turn for turn in read if not turn.figures.cached_tokens] or read
-    decode_tokens = sum(turn.figures.generated_tokens for turn in decoded)
-    decode_s = _total_s((turn.figures.generated_tokens, turn.figures.decode_tokens_per_s) for turn in decoded)
+    read = [turn for turn in read if not turn.cached_tokens] or read
+    decode_tokens = sum(turn.generated_tokens for turn in decoded)
+    decode_s = _total_s((turn.generated_tokens, turn.decode_tokens_per_s) for turn in decoded)
     read_tokens = sum(map(_evaluated, read))
-    read_s = _total_s((_evaluated(turn), turn.figures.prefill_tokens_per_s) for turn in read)
+    read_s = _total_s((_evaluated(turn), turn.prefill_tokens_per_s) for turn in read)
     if not (decode_s or read_s):
         return None
-    depths = [(turn.figures.prompt_tokens or 0) + turn.figures.generated_tokens / 2 for turn in decoded]
+    depths = [(turn.prompt_tokens or 0) + turn.generated_tokens / 2 for turn in decoded]
     return MeasuredRun(
         depth_tokens=sum(depths) / len(depths) if depths else 0.0,
         decode_tokens=decode_tokens,
@@ -159,8 +175,8 @@ def _of_turns(turns: Sequence[TurnEntry]) -> MeasuredRun | None:
     )
 
 
-def _evaluated(turn: TurnEntry) -> int:
-    return (turn.figures.prompt_tokens or 0) - (turn.figures.cached_tokens or 0)
+def _evaluated(turn: TurnFigures) -> int:
+    return (turn.prompt_tokens or 0) - (turn.cached_tokens or 0)
 
 
 def _total_s(runs: Iterable[tuple[int, float | None]]) -> float:
@@ -215,3 +231,157 @@ def _held(quantity: Quantity, predicted: Interval | int | None, measured: float 
     return PredictedVsMeasured(
         quantity=quantity, predicted=predicted.value, low=predicted.low, high=predicted.high, measured=measured
     )
+
+
+SESSIONS_MAX = 200
+"""The newest ones; older ones say little of today's engine and today's machine."""
+
+
+def outcomes_in(folder: Path, device: DeviceInfo, *, limit: int = SESSIONS_MAX) -> list[Outcome]:
+    """Predictions and measurements of the newest sessions of a folder that were recorded on `device`, as it is now."""
+    key = machine_key(device)
+    found = map(outcome_in, _newest(folder, limit))
+    return [outcome for outcome in found if outcome is not None and machine_key(outcome.device) == key]
+
+
+def outcome_in(path: Path) -> Outcome | None:
+    """Prediction and measurement in one session's file; `None` where there are none, or the file is not a session."""
+    try:
+        head = load_head(path)
+        if not head.predictions:
+            return None
+        return outcome_of(head, None if head.bench is None else load_file(path).turns)
+    except SessionFileError:
+        return None  # `edgetop sessions validate` tells of it
+
+
+def _newest(folder: Path, limit: int) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(folder.glob("[!.]*" + FILE_SUFFIX), key=lambda path: path.name, reverse=True)[:limit]
+
+
+def past_run_of(outcome: Outcome) -> PastRun | None:
+    """An outcome as a past run; `None` where nothing was decoded long enough to be measured."""
+    return _past_run(
+        outcome.measured,
+        outcome.load,
+        machine_key=machine_key(outcome.device),
+        session=outcome.session_id,
+        measured_at=outcome.started_at,
+        prediction=outcome.prediction,
+        decode_j_per_token=outcome.decode_j_per_token,
+        prefill_j_per_token=outcome.prefill_j_per_token,
+        energy_scope=outcome.energy_scope,
+    )
+
+
+def _past_run(
+    measured: MeasuredRun,
+    load: LoadEntry,
+    *,
+    prediction: Prediction | None,
+    **known: Any,  # noqa: ANN401 - fields of PastRun
+) -> PastRun | None:
+    if measured.decode_tokens_per_s is None:
+        return None
+    model, settings = load.model, load.settings
+    return PastRun(
+        **known,
+        model_name=model.name,
+        architecture=model.architecture,
+        parameters=model.parameters or 0,
+        size_bytes=model.size_bytes or 0,
+        file_type=model.quantization,
+        weight_bytes_per_token=None if prediction is None else prediction.bytes_per_token,
+        threads=settings.n_threads or 1,
+        gpu_layers=settings.n_gpu_layers or 0,
+        type_k=settings.type_k,
+        type_v=settings.type_v,
+        depth_tokens=round(measured.depth_tokens),
+        decode_tokens=measured.decode_tokens,
+        decode_tokens_per_s=measured.decode_tokens_per_s,
+        prefill_tokens=round(measured.evaluated_tokens),
+        prefill_tokens_per_s=measured.prefill_tokens_per_s,
+    )
+
+
+TURNS_MAX = 40
+"""Of one load, the newest."""
+
+
+def past_runs_of_session(session: Session, t_us: int) -> tuple[PastRun, ...]:
+    """What a session that goes on teaches of its machine, each model for itself, the last one first.
+
+    Turns that something disturbed are left out, as those of recorded sessions are.
+    """
+    if session.header is None:
+        return ()
+    found = []
+    until_us = t_us
+    for load in reversed(session.loads):
+        last = session.turn_at(until_us)
+        results = [
+            turn_result(session, index, t_us).figures
+            for index in ([] if last is None else range(max(0, last + 1 - TURNS_MAX), last + 1))
+            if session.turns[index].started.t_us >= load.t_us
+        ]
+        measured = _of_turns((each for each in results if each.limited_by not in DISTURBED), generated_min=1)
+        prediction = session.prediction_at(until_us)
+        until_us = load.t_us - 1
+        if measured is None or measured.decode_tokens < GENERATED_MIN:
+            continue
+        run = _past_run(
+            measured,
+            load,
+            machine_key=machine_key(session.header.device),
+            session="this session",
+            measured_at=session.header.started_at,
+            prediction=prediction,
+        )
+        if run is not None:
+            found.append(run)
+    return tuple(found)
+
+
+IDLE_LOOKED_AT = 50
+"""The newest sessions in which an idle power is searched."""
+
+
+def last_idle(folder: Path, device: DeviceInfo, load: ModelLoaded, now_unix_s: float) -> Event | None:
+    """The last idle power that was measured on this machine with this model loaded, as the session is to keep it.
+
+    A machine in another power mode or with another governor is the same; what has changed is said.
+    """
+    for path in _newest(folder, IDLE_LOOKED_AT):
+        try:
+            head = load_head(path)
+            measured_s = datetime.fromisoformat(head.started_at).timestamp() + head.duration_us / US_PER_S
+        except (SessionFileError, ValueError):
+            continue
+        energy, then = head.summary.energy, head.device
+        if energy is None or energy.idle_w is None or len(head.loads) != 1:
+            continue
+        if any(IDLE_WORDS in flag for flag in energy.flags):
+            continue  # it had none of its own
+        if head.loads[0].model.name != load.model.name or head.loads[0].model.size_bytes != load.model.size_bytes:
+            continue
+        alike = {"power_mode": device.power_mode, "governor": device.governor}
+        if machine_key(replace(then, **alike)) != machine_key(device):
+            continue
+        changed = [name.replace("_", " ") for name, now in alike.items() if getattr(then, name) != now]
+        age_s = max(0.0, now_unix_s - measured_s)
+        return Event(
+            t_us=load.t_us,
+            kind=IDLE_BASELINE,
+            text=f"Idle power of an earlier session ({head.id}): {energy.idle_w.value:.3g} W, {ago(age_s)} ago.",
+            data={
+                "power_w": energy.idle_w.value,
+                "u_w": energy.idle_w.u_random,
+                "age_s": age_s,
+                "scope": energy.scope,
+                "source": energy.source,
+                "changed": ", ".join(changed),
+            },
+        )
+    return None
