@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from msgspec.structs import asdict
+
 from edgetop.bench.plan import TokenTest, engine_settings
 from edgetop.bench.results import MeanInterval, PlanResult, SettingResult, TestResult
 from edgetop.bench.soak import Soak
@@ -112,7 +114,7 @@ def _soak(soak: Soak | None) -> dict[str, Any]:
         "time_constant_s": None if soak is None else soak.time_constant_s,
         "first_minute_j_per_token": None if soak is None else soak.first_j_per_token,
         "last_minute_j_per_token": None if soak is None else soak.last_j_per_token,
-        "soak_minutes": [] if soak is None else [msgspec.to_builtins(each) for each in soak.minutes],
+        "soak_minutes": [] if soak is None else [asdict(each) for each in soak.minutes],
     }
 
 

@@ -71,7 +71,7 @@ class Board(MadeSession):
         found = {**sources(thermal.probe(host)), **sources(cpu.probe(host))}
         names = [channel.name for channel in GAUGES.channels]
         read: list[Record] = []
-        now: dict[str, float | Unavailable] = {}
+        now: dict[str, float] = {}
         read_us = -READ_TREE_US
         for each in samples:
             if not isinstance(each, Sampled) or each.source != GAUGES.name:
@@ -82,7 +82,8 @@ class Board(MadeSession):
                 read_us, t_s = each.t_us, max(0.0, since_us / S)
                 heat, clock = round(heat_c(t_s) * 1000), round(clock_hz(t_s) / 1000)
                 plant(self._root, {**zone(0, "cpu-thermal", heat), **policy(0, clock, 2_400_000)})
-                now = {name: value for source in found.values() for name, value in readings(source).items()}
+                everything = {name: value for source in found.values() for name, value in readings(source).items()}
+                now = {name: value for name, value in everything.items() if not isinstance(value, Unavailable)}
             shown = dict(zip(names, each.values, strict=True)) | {
                 "temperature.cpu": now["temperature.cpu"],
                 "temperature.gpu": None,
