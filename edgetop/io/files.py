@@ -112,6 +112,15 @@ def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
         file.writelines(pieces)
 
 
+def unused(path: Path) -> Path:
+    """`path`, or the first with a number at the end of its stem that names nothing."""
+    found, number = path, 1
+    while os.path.lexists(found):
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and removals in a folder durable, where the file system can."""
     with suppress(OSError):

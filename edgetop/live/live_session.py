@@ -156,6 +156,10 @@ class Recorder:
         """
         if self.session.header is not None and self.session.header.kind == "watch":
             self._note_power_source(monotonic_us())
+        while self._journal is not None and self._journal.notices:
+            text = self._journal.notices.popleft()
+            self.record(Event(t_us=monotonic_us(), kind="journal_touched", text=text))
+            self.on_trouble(text)
         trouble = self.trouble
         if trouble and not self._trouble_reported:
             self._trouble_reported = True

@@ -70,9 +70,13 @@ def test_what_waiting_does_not_cure_is_not_called_measuring() -> None:
 async def test_without_power_one_line_stands_for_two_panes() -> None:
     app = DemoApp(demo_records(power=False))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until_shown(pilot, "J/token n/a", "Virtual machine: power sensors", "█▀█ tok/s")
+        await until_shown(pilot, "J/token n/a", "No power: virtual machine: power", "F1 what to do", "█▀█ tok/s")
         await until(pilot, lambda: "─ energy" not in text_of(app) and "─ power" not in text_of(app), "folded")
         assert text_of(app).count("n/a") < 5
+        await pilot.press("f1")
+        await until_shown(
+            pilot, "Virtual machine: power sensors stay with the host", "Use an outside meter: --power shelly:HOST"
+        )
 
 
 async def test_a_low_screen_has_the_figures_in_one_row() -> None:
