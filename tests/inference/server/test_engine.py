@@ -90,7 +90,7 @@ def test_what_listens_speaks_something_else(wire: LoopbackServer, asking: Callab
         ([chunk(b"data: " + b"[" * 5000 + b"\n\n"), b"0\r\n\r\n"], "without saying that it is complete"),
         ([chunk(b"data: \xff\xfe\x00\n\n"), b"0\r\n\r\n"], "without saying that it is complete"),
         ([chunk(b"\xff\n" * 2**15)] * 160, "does not end, and says nothing"),
-        ([chunk(b'data: {"choices":[{"delta":{"content":""}}],"x":"%065536d"}\n\n' % 0)] * 140, "does not end, and says nothing"),
+        ([chunk(b'data: {"choices":[],"x":"%065536d"}\n\n' % 0)] * 140, "does not end, and says nothing"),
         ([chunk(b'data: {"detail":"engine died"}\n\n')], "engine died"),
         ([chunk(b'error: {"code":500,"message":"old form"}\n\n')], "old form"),
         ([chunk(b'event: error\ndata: {"message":"worker died"}\n\n')], "worker died"),
