@@ -56,7 +56,7 @@ def token_pairs(text: str) -> tuple[tuple[int, int], ...]:
 
 
 TOTALS_BY = ("model", "month", "host", "scope")
-"""By what `sessions totals` puts sessions together, of `edgetop.session.totals`."""
+"""By what `sessions totals` puts sessions together, of `edgetop.session.store`."""
 
 
 def _groups(text: str) -> tuple[str, ...]:

@@ -466,8 +466,8 @@ class PastRun(Struct, frozen=True, kw_only=True):
     """`None` where the model's file is no longer there to be asked."""
     threads: int
     gpu_layers: int = 0
-    type_k: str = "f16"
-    type_v: str = "f16"
+    type_k: str | None = "f16"
+    type_v: str | None = "f16"
     depth_tokens: int
     """Mean number of tokens in the KV cache while the reply was decoded."""
     decode_tokens: int

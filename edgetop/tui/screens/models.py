@@ -28,7 +28,8 @@ from edgetop.fit.wording import page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
-from edgetop.live.this_machine import own_run_target, past_runs_of_session
+from edgetop.live.past_runs import past_runs_of_session
+from edgetop.live.this_machine import own_run_target
 from edgetop.telemetry.host import Host
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import CHECK, KeySlot
