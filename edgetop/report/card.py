@@ -59,6 +59,7 @@ def heading(device: DeviceInfo | None, load: LoadEntry | None, measured: str) ->
         cores = "" if device.cores_logical is None else f"{device.cores_logical} cores"
         memory = "" if device.memory_bytes is None else format_bytes(device.memory_bytes)
         named = [device.model or device.cpu, device.cpu if device.model else "", cores, memory, device.virtualised]
+        kernel = "" if device.kernel in device.system else device.kernel
         quota = "" if device.cpu_quota is None else f"{device.cpu_quota:g} CPUs granted"
         rows += [
             ("device", _joined(named)),

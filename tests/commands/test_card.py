@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -19,7 +18,7 @@ from tests.commands.machine import Machine
 from tests.support.requirements import need_module
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY = next((ROOT / "sessions/study").glob("*.json"))
+STUDY = min((ROOT / "sessions/study").glob("*.json"))
 LLAMA_BENCH = ROOT / "tests/end_to_end/baseline/input/llama-bench.json"
 HOSTILE = "a|b<script>&\x1b[31mc"
 
@@ -60,8 +59,7 @@ def test_the_command_repeats_a_chat_or_a_test_of_a_benchmark(machine: Machine, t
         "-p 'What is the capital of France? Answer in one sentence.'"
     )
     assert machine.run("card", str(STUDY)).stdout.splitlines()[-1].strip().startswith("edgetop bench -m ")
-    private = replace(file, text_recorded=False, turns=(replace(file.turns[0], prompt=None, reply=()),))
-    one.write_bytes(b"".join(encode_file(msgspec.structs.replace(private, turns=()))))
+    one.write_bytes(b"".join(encode_file(replace(file, text_recorded=False, turns=()))))
     assert machine.run("card", str(one)).stdout.splitlines()[-1].strip().endswith(" -p ...")
 
 
@@ -86,7 +84,8 @@ def test_names_from_outside_are_text_in_every_form(machine: Machine, tmp_path: P
     assert "<script>" not in told
     assert "\x1b" not in told
     assert machine.run("card", str(path), "-o", str(drawn)).code == 0
-    texts = [element.text or "" for element in ElementTree.parse(drawn).iter() if element.tag.endswith("text")]
+    picture = ElementTree.parse(drawn)  # noqa: S314 - drawn by ourselves
+    texts = [element.text or "" for element in picture.iter() if element.tag.endswith("text")]
     assert any("a|b<script>&" in text for text in texts)
     assert not any("\x1b" in text for text in texts)
 
@@ -104,7 +103,8 @@ def test_a_bitmap_is_twice_as_large_as_the_picture(machine: Machine, tmp_path: P
     session = str(example_pair()[0])
     assert machine.run("card", session, "-o", str(svg)).code == 0
     assert machine.run("card", session, "-o", str(png)).code == 0
-    data, picture = png.read_bytes(), ElementTree.parse(svg).getroot()
+    data = png.read_bytes()
+    picture = ElementTree.parse(svg).getroot()  # noqa: S314 - drawn by ourselves
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", data[16:24]) == tuple(2 * int(picture.attrib[side]) for side in ("width", "height"))
     assert machine.run("card", session, "-o", str(png)).code == 2, "a file that is there stays"
