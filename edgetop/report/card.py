@@ -63,10 +63,7 @@ def heading(device: DeviceInfo | None, load: LoadEntry | None, measured: str) ->
         quota = "" if device.cpu_quota is None else f"{device.cpu_quota:g} CPUs granted"
         rows += [
             ("device", _joined(named)),
-            (
-                "system",
-                _joined([device.system, "" if device.kernel in device.system else device.kernel, device.firmware]),
-            ),
+            ("system", _joined([device.system, kernel, device.firmware])),
             ("power mode", _joined([device.power_mode or device.governor, quota])),
         ]
     rows.append(("power measured", measured))
