@@ -35,6 +35,7 @@ from edgetop.io.files import write_atomically
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
 from edgetop.live.this_machine import own_run_target
+from edgetop.report import card
 from edgetop.session.store import Store
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings, price_of
@@ -126,6 +127,21 @@ def _paths(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: -(path / PLAN_FILE).stat().st_mtime)
 
 
+def _heading(result: PlanResult) -> str:
+    """What it was measured on, as on a card; of several settings what they have in common."""
+    loads = [setting.load for setting in result.settings if setting.load is not None]
+    alike = len(loads) == 1
+    measured = dict.fromkeys(
+        f"{setting.energy_scope.replace('_', ' ')}, {setting.energy_source}"
+        for setting in result.settings
+        if setting.energy_scope is not None
+    )
+    rows = card.heading(result.device, loads[0] if alike else None, "; ".join(measured))
+    if not alike:
+        rows += [("engine", label) for label in dict.fromkeys(load.engine.label for load in loads)]
+    return card.as_markdown("edgetop bench", rows)
+
+
 def write_results(
     plan: Plan, result: PlanResult, conclusions: Conclusions, form: str, view: View, *, quiet: bool
 ) -> None:
@@ -145,9 +161,8 @@ def write_results(
         case "latex":
             write_data(table_latex(told_of(result, view), f"Benchmark {plan.name}"))
         case "md":
-            write_data(
-                "\n".join([as_markdown(rows), "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)])
-            )
+            sentences = "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)
+            write_data("\n".join([_heading(result), as_markdown(rows), sentences]))
         case _:
             if rows:
                 write_data(table(as_cells(rows)) + "\n")
