@@ -164,6 +164,11 @@ class ChatView(Widget, can_focus=True):
         self._fill()
         self._show(page=True)
 
+    @property
+    def has_reasoning(self) -> bool:
+        """Whether there is reasoning to open or to fold."""
+        return any(block.kind == "reasoning" for block in self._transcript.blocks)
+
     def toggle_reasoning(self) -> bool:
         """Open or fold the reasoning in view, or else the last one; False where there is none."""
         blocks = self._transcript.blocks
