@@ -18,6 +18,7 @@ from edgetop.session.file_io import load
 from edgetop.session.replay import AlignmentName
 from edgetop.session.store import COLUMNS as LIST_COLUMNS
 from edgetop.session.store import (
+    IMPORTANCE,
     LabelError,
     ListColumn,
     SessionEntry,
@@ -32,12 +33,9 @@ from edgetop.tui.keys import SESSIONS
 from edgetop.tui.screens.list import Column, ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
 
-IMPORTANCE: Final = ("#", "MODEL", "QUANT", "TOK/S", "J/TOKEN", "STARTED", "TAGS", "LENGTH", "DEVICE")
-"""Columns in the order in which they get room."""
+LEAST: Final = {"TITLE": 20, "MODEL": 16, "TAGS": 10, "DEVICE": 12}
 
-LEAST: Final = {"MODEL": 16, "TAGS": 10, "DEVICE": 12}
-
-MOST: Final = {"MODEL": 36, "TAGS": 40, "DEVICE": 24}
+MOST: Final = {"TITLE": 60, "MODEL": 36, "TAGS": 40, "DEVICE": 24}
 
 
 def _cell_text(column: ListColumn) -> Callable[[SessionEntry, GlyphLevel], str]:
@@ -132,7 +130,7 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         if not self._complete:
             return "reading ..."
         if self._all:
-            return f"none of {len(self._all)} has this in its tags, model, quantization or device"
+            return f"none of {len(self._all)} has this in its title, tags, model, quantization or device"
         return "none yet: every chat and every `edgetop run` is recorded"
 
     # Keys
