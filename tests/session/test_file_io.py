@@ -273,7 +273,7 @@ def test_figures_next_to_nothing_have_no_reciprocal_and_a_short_text() -> None:
     "prompt", ["", "Why?", 'A "quote"\\ and\na line', "\u00e9\U0001f600" * 400, "\\" * 1000, None], ids=range(6)
 )
 def test_the_first_prompt_is_read_with_the_head(prompt: str | None, tmp_path: Path) -> None:
-    file = to_file(fold([HEAD, LOADED, *turn()]))
+    file = to_file(fold([*HEAD, *turn()]))
     first = msgspec.structs.replace(file.turns[0], prompt=prompt)
     (tmp_path / "x.json").write_bytes(b"".join(encode_file(msgspec.structs.replace(file, turns=(first,)))))
     head, title = load_titled(tmp_path / "x.json")

@@ -164,10 +164,9 @@ class ChatView(Widget, can_focus=True):
         self._fill()
         self._show(page=True)
 
-    @property
-    def has_reasoning(self) -> bool:
-        """Whether there is reasoning to open or to fold."""
-        return any(block.kind == "reasoning" for block in self._transcript.blocks)
+    def has(self, kind: BlockKind) -> bool:
+        """Whether a block of that kind is in the chat."""
+        return any(block.kind == kind for block in self._transcript.blocks)
 
     def toggle_reasoning(self) -> bool:
         """Open or fold the reasoning in view, or else the last one; False where there is none."""

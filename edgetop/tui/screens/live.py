@@ -105,13 +105,13 @@ class LiveScreen(RecordingScreen):
         return view
 
     def _idle_actions(self) -> frozenset[str]:
-        conversation = self._live.conversation
-        idle = frozenset[str]() if conversation.phase in {"answering", "loading"} else frozenset({"stop"})
-        if not conversation.history.messages:
+        phase = self._live.conversation.phase
+        idle = frozenset[str]() if phase in {"answering", "loading"} else frozenset({"stop"})
+        if not self._chat.has("assistant"):
             idle |= {"copy_answer", "copy_code", "search"}
-        if not conversation.history.messages or conversation.phase != "ready":
+        if not self._chat.has("user") or phase != "ready":
             idle |= {"retry", "edit"}
-        return idle if self._chat.has_reasoning else idle | {"toggle_reasoning"}
+        return idle if self._chat.has("reasoning") else idle | {"toggle_reasoning"}
 
     def _drawn(self, view: View) -> None:
         self._controller.show_final_energy(view.snapshot.t_us)
