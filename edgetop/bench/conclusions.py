@@ -12,7 +12,16 @@ from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.core.energy.duty import TOKENS, Price
 from edgetop.core.format import format_bytes
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
-from edgetop.core.statistics import CONFIDENCE, Difference, adjusted, front, welch_difference
+from edgetop.core.records import Quality
+from edgetop.core.statistics import (
+    CONFIDENCE,
+    Difference,
+    adjusted,
+    front,
+    mcnemar_p,
+    welch_difference,
+    wilson_interval,
+)
 from edgetop.fit.assessment import Reader, pace_of
 
 S_PER_YEAR = 365.25 * 86400
@@ -197,10 +206,34 @@ def _quality(settings: Sequence[SettingResult]) -> list[str]:
                 f"agrees on {_percent(quality.top_agreement)} of tokens"
             )
         if quality.accuracy is not None:
-            words.append(f"{_percent(quality.accuracy.value)} of {quality.questions} questions")
+            low, high = wilson_interval(round(quality.accuracy.value * quality.questions), quality.questions)
+            asked = f"{quality.questions} questions{f' of {quality.questions_name}' * bool(quality.questions_name)}"
+            words.append(f"{_percent(quality.accuracy.value)} ({_percent(low)} to {_percent(high)}) of {asked}")
         if load is not None and load.model.bits_per_weight and load.model.size_bytes:
             words.append(f"{load.model.bits_per_weight:.2f} bits per weight, {format_bytes(load.model.size_bytes)}")
         sentences.append(f"Quality of {label}: {', '.join(words)}.")
+    ways = dict.fromkeys(each.quality.scoring for each in scored.values() if each.quality and each.quality.scoring)
+    sentences += [f"Questions were scored {way}." for way in ways]
+    return [*sentences, *_paired([(label, each.quality) for label, each in scored.items() if each.quality is not None])]
+
+
+def _paired(scored: Sequence[tuple[str, Quality]]) -> list[str]:
+    """Each model against the one with the most right answers, over the same questions."""
+    if len(scored) < 2:
+        return []
+    best, first = max(scored, key=lambda pair: pair[1].answers.count("1"))
+    sentences = []
+    for label, quality in scored:
+        if label == best or not first.answers or quality.questions_digest != first.questions_digest:
+            continue
+        pairs = list(zip(first.answers, quality.answers, strict=False))
+        won, lost = pairs.count(("1", "0")), pairs.count(("0", "1"))
+        p = mcnemar_p(won, lost)
+        verdict = "a difference" if p < 1 - CONFIDENCE else "no difference that these questions show"
+        sentences.append(
+            f"Of the same {len(pairs)} questions, {best} alone answers {won} right and {label} alone {lost}: {verdict} "
+            f"(exact McNemar test, p = {p:.2g})."
+        )
     return sentences
 
 

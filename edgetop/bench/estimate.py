@@ -105,7 +105,9 @@ def _score_s(plan: Plan, expected: Expected) -> float | None:
     if plan.quality.chunks is not None:
         tokens = min(tokens, plan.quality.chunks * plan.quality.n_ctx)
     if plan.quality.questions:
-        characters = sum(len(prompt_of(each)) + len(choice) for each in QUESTIONS for choice in each.choices)
+        characters = sum(
+            len(prompt_of(each)) + len(choice) for each in plan.quality.asked or QUESTIONS for choice in each.choices
+        )
         tokens += characters // CHARACTERS_PER_TOKEN
     evaluate_s = _seconds(tokens, expected.prefill_tokens_per_s)
     return None if evaluate_s is None else RUN_OVERHEAD_S + expected.load_s + evaluate_s

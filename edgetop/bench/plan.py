@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
+from edgetop.io.files import read_small
 from edgetop.settings import options
 from edgetop.settings.option import Option
 
@@ -31,7 +32,6 @@ Order = Literal["interleaved", "blocks"]
 Wanted = Literal["speed", "energy"]
 """Tokens a second of decoding, or joules a token."""
 
-LARGEST_BYTES = 2**20
 
 Positive = Annotated[int, Meta(ge=1, lt=2**31)]
 
@@ -156,6 +156,18 @@ class CoolDown(Struct, frozen=True, kw_only=True):
     """At rest, the power of the last seconds lies within this share of its mean."""
 
 
+class QuestionItem(Struct, frozen=True):
+    """One question, or with `raw` a text to be continued. `right` is the index of the right choice.
+
+    One choice alone is to be matched exactly.
+    """
+
+    question: str
+    choices: tuple[str, ...]
+    right: int
+    raw: bool = False
+
+
 class QualityPlan(Struct, frozen=True, kw_only=True):
     """How quality is scored."""
 
@@ -165,6 +177,12 @@ class QualityPlan(Struct, frozen=True, kw_only=True):
     n_ctx: int = 512
     chunks: int | None = None
     questions: bool = True
+    asked: tuple[QuestionItem, ...] = ()
+    """Questions of a file; none are the built-in ones."""
+    asked_name: str = ""
+    """The file's name."""
+    shots: int = 0
+    """So many of the first questions stand with their answers before each of the others, and are not scored."""
 
 
 class Until(Struct, frozen=True, kw_only=True):
@@ -202,6 +220,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     def identity(self) -> str:
         """The same for the same plan: its runs are found again by it."""
         said = msgspec.to_builtins(self)
+        if self.quality is not None and not self.quality.asked:
+            for name in ("asked", "asked_name", "shots"):
+                del said["quality"][name]
         if self.until is None:
             del said["until"]
         for setting in said["settings"]:
@@ -270,6 +291,11 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cool_down_limit_s: Seconds | None = None
     quality: bool | str = False
     """True for the built-in text, or the file of another one."""
+    questions: str = ""
+    """A file of JSON Lines with questions."""
+    question_columns: str = ""
+    """Such as `prompt=ctx,choices=endings,answer=label`."""
+    shots: Annotated[int, Meta(ge=0, le=64)] = 0
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
 
 
@@ -336,11 +362,8 @@ def token_tests(request: BenchRequest) -> tuple[TokenTest, ...]:
 def read_request(path: Path) -> BenchRequest:
     """The request in a TOML file. Raises UsageError, naming the file and the place."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_BYTES + 1)
-        if len(data) > LARGEST_BYTES:
-            raise UsageError(f"{path}: it is too large for a plan", "a plan has a few lines of TOML")
-        return _checked(msgspec.convert(tomllib.loads(data.decode("utf-8")), BenchRequest), f"{path}: ")
+        text = read_small(path).decode("utf-8")
+        return _checked(msgspec.convert(tomllib.loads(text), BenchRequest), f"{path}: ")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -371,7 +394,7 @@ def _checked(request: BenchRequest, where: str) -> BenchRequest:
 
 def require_tests(request: BenchRequest) -> None:
     """Raise UsageError where there is nothing to measure."""
-    asked = request.pairs or request.prompts or request.quality
+    asked = request.pairs or request.prompts or request.quality or request.questions
     if not (any(request.n_prompt) or any(request.n_gen) or asked):
         raise UsageError("there is nothing to measure", "give -p, -n, --pg, --prompts or --quality")
 

@@ -20,7 +20,7 @@ class ExitCode(IntEnum):
     NOT_LOADED = 3, "the model cannot be loaded"
     DOES_NOT_FIT = 4, "`check`: it does not fit"
     TOO_SLOW = 5, "`check`: it fits, but is slower than `--min-speed`"
-    LIMIT_CROSSED = 6, "`compare --fail-if`: a limit was crossed"
+    LIMIT_CROSSED = 6, "`compare --fail-if` or `--alert-exit`: a limit was crossed"
     INTERRUPTED = 130, "interrupted; what was measured is saved"
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from edgetop.commands.exit import handle_signals
-from edgetop.commands.inputs import live_options, open_store
+from edgetop.commands.inputs import alerts_of, exporters_of, live_options, open_store
 from edgetop.commands.output import write_reply
 from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
@@ -30,6 +31,9 @@ from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from edgetop.settings.resolve import Settings
 from edgetop.tui.chat import slash_commands
+
+if TYPE_CHECKING:
+    from edgetop.live.alerts import Alerts
 
 RECENT_SESSIONS = 10
 
@@ -114,9 +118,9 @@ class LineReader:
             self._readline.parse_and_bind("tab: complete")
 
     def prefill(self, text: str) -> bool:
-        """Let the next line begin with `text`; False where it cannot be edited, or has several lines."""
+        """Let the next line begin with `text`; False where it cannot be edited, or has more than one harmless line."""
         readline = self._readline
-        if readline is None or "\n" in text:
+        if readline is None or not text.isprintable():
             return False
         readline.set_startup_hook(lambda: readline.insert_text(text))
         return True
@@ -168,7 +172,7 @@ class LineReader:
 
     def _complete(self, text: str, state: int) -> str | None:
         if state == 0:
-            self._found = self._completions(text)
+            self._found = [found for found in self._completions(text) if found.isprintable()]
         return self._found[state] if state < len(self._found) else None
 
 
@@ -187,7 +191,8 @@ SETTLE_S = 2.0
 
 def run_plain_chat(model: Path | None, settings: Settings) -> int:
     """Chat until the person ends it. Returns the exit code; raises StoreError when the session cannot be saved."""
-    chat = PlainChat(settings)
+    alerts = alerts_of(settings, "chat")
+    chat = PlainChat(settings, alerts)
     with handle_signals(on_interrupt=chat.stop, on_end=chat.end):
         try:
             chat.begin(model)
@@ -196,6 +201,8 @@ def run_plain_chat(model: Path | None, settings: Settings) -> int:
             saved = chat.live.close()
     if saved is not None:
         print_line(f"session: {saved}")
+    if alerts is not None:
+        alerts.raise_if_ended()
     return 0
 
 
@@ -208,8 +215,12 @@ def print_line(text: str) -> None:
 class PlainChat(Chat):
     """One conversation in lines."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(LiveSession(live_options(settings), open_store(settings), self.on_engine_event))
+    def __init__(self, settings: Settings, alerts: Alerts | None = None) -> None:
+        super().__init__(
+            LiveSession(
+                live_options(settings, alerts, exporters_of(settings)), open_store(settings), self.on_engine_event
+            )
+        )
         self._reader = LineReader(completions=slash_commands.completions)
         self._queued: list[str] | None = None
         """Lines that wait until the person has typed one; `None` while nobody types."""
@@ -237,7 +248,7 @@ class PlainChat(Chat):
 
     def run(self) -> None:
         """Read, answer, and read again, until the input or the person ends it."""
-        while not self._ended:
+        while not self._is_over:
             line = self._read()
             if line is None:
                 return
@@ -330,7 +341,7 @@ class PlainChat(Chat):
         self._queued = []
         try:
             while True:
-                line = self._reader.read("you> ", meanwhile=self.live.pump, ended=lambda: self._ended)
+                line = self._reader.read("you> ", meanwhile=self.live.pump, ended=lambda: self._is_over)
                 if line is None or line.strip() or self._attached:
                     break
         except EndedError:
@@ -366,7 +377,7 @@ class PlainChat(Chat):
                     conversation.stop()
                 elif time.monotonic() - stopped_s > UNRESPONSIVE_AFTER_S:
                     conversation.kill()
-            return self._ended
+            return self._is_over
 
         self.live.pump_until(IDLE_PHASES, ended=ended)
         self._print_figures()
@@ -377,7 +388,7 @@ class PlainChat(Chat):
         if finished is None:
             return
         self._end_line()
-        if not self._ended:
+        if not self._is_over:
             self.live.settle(SETTLE_S)
         now = self.live.snapshot()
         line = turn_line(now, finished, self._energy_missing)
@@ -398,6 +409,10 @@ class PlainChat(Chat):
     def _end_line(self) -> None:
         if not self._ends_with_newline:
             self._write("\n")
+
+    @property
+    def _is_over(self) -> bool:
+        return self._ended or self.live.is_ended_by_alert
 
     # Signals
 

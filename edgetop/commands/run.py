@@ -14,6 +14,8 @@ from msgspec import Struct
 
 from edgetop.commands.exit import ExitCode, handle_signals
 from edgetop.commands.inputs import (
+    alerts_of,
+    exporters_of,
     given_prompts,
     has_own_engine,
     live_options,
@@ -100,7 +102,7 @@ class _HeadlessRun:
     live: LiveSession
 
     def __init__(self, settings: Settings, write: Callable[[str], None]) -> None:
-        self.interrupted = False
+        self._interrupted = False
         self.failure: EdgetopError | None = None
         self._failed_turn: EdgetopError | None = None
         self._write = write
@@ -112,7 +114,12 @@ class _HeadlessRun:
 
     def interrupt(self) -> None:
         """Stop as soon as the model can; what was measured is saved."""
-        self.interrupted = True
+        self._interrupted = True
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it is to stop: it was told to, or an alert ends it."""
+        return self._interrupted or self.live.is_ended_by_alert
 
     def load(self, model: Path) -> None:
         conversation = self.live.conversation
@@ -227,7 +234,7 @@ class _HeadlessRun:
         try:
             self._write(piece)
         except BrokenPipeError:
-            self.interrupted = True
+            self._interrupted = True
         self._ends_with_newline = piece.endswith("\n")
 
 
@@ -248,9 +255,14 @@ def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False,
     else:
         model = named_model(settings)
     write = _ignore if as_json else write_reply
-    outcome = run_prompts(model, prompts, settings, write, live=live_options(settings), idle_s=idle_s)
+    alerts = alerts_of(settings, "chat")
+    outcome = run_prompts(
+        model, prompts, settings, write, live=live_options(settings, alerts, exporters_of(settings)), idle_s=idle_s
+    )
     if as_json:
         write_json(as_object(outcome))
+    if alerts is not None:
+        alerts.raise_if_ended()
     if outcome.failure is not None and not outcome.interrupted:
         raise outcome.failure
     return ExitCode.INTERRUPTED if outcome.interrupted else 0

@@ -56,7 +56,7 @@ def token_pairs(text: str) -> tuple[tuple[int, int], ...]:
 
 
 TOTALS_BY = ("model", "month", "host", "scope")
-"""By what `sessions totals` puts sessions together, of `edgetop.session.totals`."""
+"""By what `sessions totals` puts sessions together, of `edgetop.session.store`."""
 
 
 def _groups(text: str) -> tuple[str, ...]:
@@ -105,6 +105,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
     add("--quality", nargs="?", const=True, metavar="FILE",
         help="perplexity, divergence from the most precise level and questions; on a text of your own if you name one")
+    add("--questions", metavar="FILE",
+        help="questions of your own in JSON Lines: question (or prompt), choices, answer; instead of the built-in ones")
+    add("--question-columns", metavar="NAME=COLUMN,...",
+        help="what FILE calls them, such as prompt=ctx,choices=endings")
+    one("--shots", parse=integer(0, 64), metavar="N",
+        help="so many of the first questions stand answered before each of the others (default: 0)")
     add("--study", action="store_true", help="levels, threads, prompts and quality: the whole study, in one command")
     add("--plan", metavar="FILE", help="a TOML file with these settings; flags override it")
     add("--order", choices=["interleaved", "blocks"], help="settings take turns (interleaved), or one after the other")
@@ -264,6 +270,16 @@ def _add_power(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
+def _add_measure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+    add("--idle", type=_reads(real(0, 3600), "--idle"), default=0.0, metavar="SECONDS",
+        help="leave the device idle before and after, for the energy above idle (default: 0)")
+    add("--tokens", type=_reads(integer(0, 2**31 - 1), "--tokens"), default=0, metavar="N",
+        help="how many tokens the command generates, for its energy per token")
+    add("--json", action="store_true", help="print JSON; what the command prints goes to stderr")
+
+
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
@@ -417,8 +433,10 @@ _MODEL: tuple[Section, ...] = (
 )  # fmt: skip
 
 VERBS: dict[str, Verb] = {
-    "chat": Verb("the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen"), _add_chat),
-    "run": Verb("one or more prompts without a screen; the reply goes to stdout", _MODEL, _add_run),
+    "chat": Verb(
+        "the live screen: chat beside token rate, memory, power and energy", (*_MODEL, "screen", "alerts"), _add_chat
+    ),
+    "run": Verb("one or more prompts without a screen; the reply goes to stdout", (*_MODEL, "alerts"), _add_run),
     "models": Verb(
         "GGUF models found on this machine, or what a server offers", ("search", "server", "general"), _add_formats
     ),
@@ -434,6 +452,7 @@ VERBS: dict[str, Verb] = {
         _add_engine,
     ),
     "power": Verb("what this machine draws now, by every power sensor", ("device", "general"), _add_power),
+    "measure": Verb("the energy of a command, by the same sensors", ("device", "general"), _add_measure),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
@@ -455,7 +474,7 @@ VERBS: dict[str, Verb] = {
     ),
     "watch": Verb(
         "this device and the model servers that run on it, without a model of its own",
-        ("server", "recording", "storage", "screen", "device", "price", "progress", "general"),
+        ("server", "recording", "storage", "screen", "device", "price", "alerts", "progress", "general"),
         _add_watch,
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),

@@ -13,8 +13,10 @@ Speeds and energies are products of positive factors, so their errors are relati
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import exp, fsum, hypot, isfinite
+from operator import ge, gt, le, lt
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -22,6 +24,10 @@ from edgetop.core.format import NOT_AVAILABLE, format_significant
 
 J_PER_WH = 3600.0
 WH_PER_KWH = 1000.0
+
+
+Operator = Literal["<", "<=", ">", ">="]
+OPERATORS: Final[dict[Operator, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 
 
 class Interval(Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -96,10 +97,28 @@ def replacement(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def read_small(path: Path, largest_bytes: int = 2**20) -> bytes:
+    """All of a file. Raises OSError, also for one that is larger."""
+    with path.open("rb") as file:
+        data = file.read(largest_bytes + 1)
+    if len(data) > largest_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {largest_bytes // 2**20} MiB", str(path))
+    return data
+
+
 def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a file that is complete or not there. Raises OSError."""
     with replacement(path) as temporary, temporary.open("wb") as file:
         file.writelines(pieces)
+
+
+def unused(path: Path) -> Path:
+    """`path`, or the first with a number at the end of its stem that names nothing."""
+    found, number = path, 1
+    while os.path.lexists(found):
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
@@ -28,7 +29,7 @@ from edgetop.core.records import (
     TurnStarted,
 )
 from edgetop.core.sources import Unavailable
-from edgetop.io.log import log
+from edgetop.io.log import log, log_exception
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
@@ -36,6 +37,13 @@ from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.store import Store
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.sampler import Sampler
+
+if TYPE_CHECKING:
+    from edgetop.live.alerts import Alerts
+    from edgetop.live.metrics import Exporter
+    from edgetop.live.server_monitor import ServerStatus
+JOURNAL_WAIT_S = 0.5
+"""How long a question waits for a disk that does not answer; usually it is a millisecond."""
 
 
 class Recorder:
@@ -68,7 +76,7 @@ class Recorder:
         self._store = store
         self._output = output
         self._text_recorded = text_recorded
-        self._on_trouble = on_trouble
+        self.on_trouble = on_trouble
         self._journal: Journal | None = None
         self._before_journal: list[Record] = []
         self._trouble_reported = False
@@ -133,6 +141,9 @@ class Recorder:
             return
         if self._journal is not None:
             self._journal.append(record)
+            if isinstance(record, TurnStarted):
+                # Before a word of the answer is shown; the engine is asked after it.
+                self._journal.flush(JOURNAL_WAIT_S)
             return
         self._before_journal.append(record)
         if isinstance(record, ModelLoaded):
@@ -147,17 +158,21 @@ class Recorder:
         """
         if self.session.header is not None and self.session.header.kind == "watch":
             self._note_power_source(monotonic_us())
+        while self._journal is not None and self._journal.notices:
+            text = self._journal.notices.popleft()
+            self.record(Event(t_us=monotonic_us(), kind="journal_touched", text=text))
+            self.on_trouble(text)
         trouble = self.trouble
         if trouble and not self._trouble_reported:
             self._trouble_reported = True
             self.record(Event(t_us=monotonic_us(), kind="recording_paused", text=trouble))
-            self._on_trouble(f"{trouble} All goes on, and what happens is kept in memory until it can be written.")
+            self.on_trouble(f"{trouble} All goes on, and what happens is kept in memory until it can be written.")
         elif self._trouble_reported and not trouble:
             self._trouble_reported = False
             self.record(
                 Event(t_us=monotonic_us(), kind="recording_resumed", text="Recording goes on; nothing was lost.")
             )
-            self._on_trouble("Recording goes on; nothing was lost.")
+            self.on_trouble("Recording goes on; nothing was lost.")
 
     @property
     def is_empty_chat(self) -> bool:
@@ -190,6 +205,7 @@ class Recorder:
         for record in self._before_journal:
             self._journal.append(record)
         self._before_journal.clear()
+        self._journal.flush(JOURNAL_WAIT_S)
 
 
 class RecordedSession:
@@ -198,8 +214,18 @@ class RecordedSession:
     Looking for sensors may take a second, so it happens in the background.
     """
 
-    def __init__(self, recorder: Recorder, store: Store, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        store: Store,
+        *,
+        alerts: Alerts | None = None,
+        exporters: Sequence[Exporter] = (),
+        threads: int = 1,
+    ) -> None:
         self.recorder = recorder
+        self.alerts = alerts
+        self._exporters = list(exporters)
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
@@ -217,6 +243,16 @@ class RecordedSession:
         """Whether the sensors have been found and are being read."""
         return self._sampler is not None
 
+    @property
+    def is_ended_by_alert(self) -> bool:
+        """Whether an alert was raised that ends the program."""
+        return self.alerts is not None and self.alerts.ended_by is not None
+
+    @property
+    def rows(self) -> Sequence[ServerStatus]:
+        """The servers that are watched, as they were at the last look."""
+        return ()
+
     def now_us(self) -> int:
         """Microseconds since the session began."""
         return self.session.relative(monotonic_us())
@@ -226,14 +262,30 @@ class RecordedSession:
         return snapshot(self.session, self.now_us())
 
     def check(self) -> None:
-        """Report trouble with the recording; `pump` does it about once a second."""
+        """Report trouble with the recording, and what crosses a limit; `pump` does it about once a second.
+
+        Raises UsageError for an alert on what nothing reads here.
+        """
         self.recorder.check()
+        if self.alerts is not None and self.has_sensors:
+            for event in self.alerts.look(self.session, self.now_us(), self.recorder.on_trouble):
+                self.recorder.record(event)
 
     def _check_when_due(self) -> None:
+        self._export()
         now_us = monotonic_us()
         if now_us - self._checked_us >= US_PER_S:
             self._checked_us = now_us
             self.check()
+
+    def _export(self) -> None:
+        for exporter in tuple(self._exporters):
+            try:
+                exporter.update(self)
+            except Exception as error:  # noqa: BLE001 - whatever it does, the session goes on
+                self._exporters.remove(exporter)
+                log_exception(error)
+                self.recorder.on_trouble(f"{type(exporter).__name__} failed and is switched off: {error}")
 
     def _find_sensors(self, find: Callable[[], Inventory]) -> None:
         """Look for sensors in the background, and read them from then on."""
@@ -248,7 +300,10 @@ class RecordedSession:
                 self.recorder.record(record)
 
     def _stop_sensors(self) -> None:
-        """Read all sensors a last time and record it."""
+        """Read all sensors a last time and record it; nothing is exported any more."""
+        for exporter in self._exporters:
+            exporter.close()
+        self._exporters.clear()
         self._start_sampler()
         if self._sampler is not None:
             self._sampler.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -18,6 +19,10 @@ from edgetop.telemetry.host import Host
 from edgetop.telemetry.processes import watched_probe as probe_watched
 from edgetop.telemetry.registry import Inventory, PowerChoice, take_inventory
 
+if TYPE_CHECKING:
+    from edgetop.live.alerts import Alerts
+    from edgetop.live.metrics import Exporter
+
 NOTHING_RUNS = Unavailable("no model process was found on this machine")
 
 
@@ -31,6 +36,8 @@ class WatchOptions(Struct, frozen=True, kw_only=True):
     power: PowerChoice = PowerChoice()
     record: bool = True
     output: Path | None = None
+    alerts: Alerts | None = None
+    exporters: Sequence[Exporter] = ()
 
 
 class WatchSession(RecordedSession):
@@ -56,7 +63,7 @@ class WatchSession(RecordedSession):
             kind="watch",
             on_trouble=on_trouble,
         )
-        super().__init__(recorder, store)
+        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters)
         self._watch = ServerMonitor(self._host, options.servers, remote_counts=bool(options.power.streams))
         self._watch.start()
         self._find_sensors(self._inventory_of_machine)

@@ -30,6 +30,7 @@ Section = Literal[
     "price",
     "use",
     "fit",
+    "alerts",
     "progress",
     "general",
 ]
@@ -149,6 +150,20 @@ def one_text(value: str) -> tuple[str, ...]:
     return (value,)
 
 
+def listen_address(value: str) -> tuple[str, int]:
+    """Where to listen: a port, of this machine alone, or HOST:PORT."""
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and 0 <= int(port) < 65536):
+        raise ValueError("a port such as 9091, or HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def export_address(value: str) -> tuple[str, ...]:
+    """One of several addresses of metrics."""
+    listen_address(value)
+    return (value,)
+
+
 def path(value: str) -> Path:
     """A path, `~` being the home folder."""
     if not value or "\0" in value:
@@ -157,6 +172,20 @@ def path(value: str) -> Path:
         return expanded(value)
     except UsageError as error:
         raise ValueError(f"a path; {error.what.rpartition(': ')[2]}") from None
+
+
+ALERT_SHAPE: Final = re.compile(
+    r"\s*(?P<name>[\w.:-]+)\s*(?P<operator><=?|>=?)\s*(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,2})?)"
+    r"(?:\s+for\s+(?P<time>\d{1,9}(?:\.\d+)?)\s*(?P<unit>s|min|m|h|))?\s*"
+)
+"""A limit on a figure or a channel, and how long it is to be crossed."""
+
+
+def alert(value: str) -> tuple[str, ...]:
+    """One limit of several."""
+    if ALERT_SHAPE.fullmatch(value) is None:
+        raise ValueError("a limit such as 'temperature.cpu > 80' or 'energy.j_per_token > 1.5 for 60s'")
+    return (value,)
 
 
 def one_path(value: str) -> tuple[Path, ...]:
@@ -358,6 +387,7 @@ TITLES: dict[Section, str] = {
     "price": "price of energy",
     "use": "how the model is used",
     "fit": "thresholds",
+    "alerts": "alerts",
     "progress": "progress",
     "general": "general",
 }

@@ -13,9 +13,11 @@ from edgetop.settings.option import (
     OneOf,
     Option,
     Scalar,
+    alert,
     cpu_mask,
     currency,
     engine_choice,
+    export_address,
     integer,
     key_of_origin,
     key_value,
@@ -394,6 +396,38 @@ MEMORY_MARGIN: Final = Option[float](
     about="What the system and other programs may need while a model is loaded.",
 )
 
+ALERT: Final = Option[tuple[str, ...]](
+    "alerts",
+    alert,
+    "LIMIT",
+    default=(),
+    help="say so, with a bell, when a limit is crossed, such as 'temperature_cpu_c > 80' or "
+    "'energy.j_per_token > 1.5 for 60s'; may be given several times",
+    about="A limit is on a figure of `edgetop compare --fail-if` (docs/figures.md), or of a watch, or on what a sensor "
+    "reads: temperature.cpu, or temperature_cpu_c with its unit. With `for` it is to be crossed all that time. A "
+    "figure with an interval crosses a limit with all of it, and what cannot be read crosses nothing. Alerts are "
+    "recorded.",
+    example="temperature_cpu_c > 80",
+)
+
+ALERT_RUN: Final = Option[str | None](
+    "alerts",
+    text,
+    "CMD",
+    help="run this command of the shell when an alert is raised and when it is over",
+    about="EDGETOP_ALERT_LIMIT, EDGETOP_ALERT_STATE (raised or over), EDGETOP_ALERT_VALUE and EDGETOP_ALERT_TEXT tell "
+    "it of which. Nothing waits for it, and for one alert it runs once at a time.",
+    example="notify-send edgetop $EDGETOP_ALERT_TEXT",
+)
+
+ALERT_EXIT: Final = Option[bool](
+    "alerts",
+    switch,
+    default=False,
+    help="end with exit code 6 when an alert is raised",
+    about="What was recorded until then is saved.",
+)
+
 CONFIG: Final = Option[Path | None](
     "general",
     path,
@@ -461,6 +495,26 @@ RECORD: Final = Option[bool](
     default=True,
     help="do not record this session",
     about="The session is then nowhere on disk, not even while it runs.",
+)
+
+EXPORT: Final = Option[tuple[str, ...]](
+    "recording",
+    export_address,
+    "ADDRESS",
+    default=(),
+    help="serve metrics for Prometheus at this port of 127.0.0.1, or at HOST:PORT; may be given several times",
+    about="They are at /metrics (docs/metrics.md); it takes pip install 'edgetop[prometheus]'. Whoever reaches the "
+    "address reads them.",
+    example="9091",
+)
+
+EXPORT_FILE: Final = Option[Path | None](
+    "recording",
+    path,
+    "FILE",
+    help="write metrics for Prometheus into this file every 15 s, for the textfile collector of node_exporter",
+    about="Each time the whole file is replaced at once. It is removed at the end. Put it on a tmpfs: it is for now.",
+    example="/run/edgetop/edgetop.prom",
 )
 
 SYNC_PULSE: Final = Option[bool](

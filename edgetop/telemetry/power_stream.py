@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import Final
 
@@ -127,7 +127,7 @@ class StreamSource:
         self._wall_clock = wall_clock
         self._header = connection.header if connection.is_open and connection.header else connection.open()
         self._restart()
-        connection.gather(self._understand_all)
+        connection.gather(self._understand_some)
         period_s = min(max(_STREAM_PERIOD_S[0], self._header.update_s / 2), _STREAM_PERIOD_S[1])
         self._period_us = round(period_s * US_PER_S)
         self._has_stamps = self._newest_us is not None
@@ -160,7 +160,7 @@ class StreamSource:
         else:
             connection.reopen()
             self._restart()
-            connection.gather(self._understand_all)
+            connection.gather(self._understand_some)
         rejected, connection.rejected = connection.rejected, ""
         stamped = self._hand_over()
         if stamped:
@@ -193,9 +193,8 @@ class StreamSource:
         self._is_set_back = False
         """Whether the last line was far older than the one before: a second such line says that the clock was set."""
 
-    def _understand_all(self, lines: list[Line]) -> bool:
-        """Take all lines anew; whether there is a reading among them."""
-        self._waiting = []
+    def _understand_some(self, lines: list[Line]) -> bool:
+        """Whether there is a reading among them, with them taken."""
         self._understand(lines)
         return bool(self._waiting)
 
@@ -241,7 +240,8 @@ class StreamSource:
     def _hand_over(self) -> list[Stamped]:
         """What is known to be in order, averaged over the time between two calls."""
         self._waiting.sort()
-        until_us = self._waiting[-1][0] - self._disorder_us if self._waiting else 0
+        disorder_us = self._disorder_us if len(self._waiting) < WAITING_MOST else 0
+        until_us = self._waiting[-1][0] - disorder_us if self._waiting else 0
         ready = [each for each in self._waiting if self._handed_us < each[0] <= until_us]
         self._waiting = [each for each in self._waiting if each[0] > until_us]
         stamped: list[Stamped] = []
@@ -260,6 +260,9 @@ class StreamSource:
         error_s = STAMP_ERROR_S if self._meter_clock is None else self._meter_clock.half_width_s
         return Stamped(t_us, (value, value if isinstance(value, Unavailable) else error_s))
 
+
+WAITING_MOST = 100_000
+"""More readings than this are not kept waiting for such as come late."""
 
 AHEAD_US = 50_000
 """A clock that agrees with this machine's may still seem ahead by so much."""
@@ -385,8 +388,15 @@ class HostSource:
         pinged = self._header.answers_pings
         lines = self._ping(FIRST_PONG_S) if pinged else []
         found = self._understood(lines)
-        while not found:
-            found = self._understood(self._connection.gather(bool))
+
+        def is_reading(lines: Sequence[Line]) -> bool:
+            found.extend(self._understood(lines))
+            return bool(found)
+
+        if not found:
+            self._connection.gather(is_reading)
+        if not found:
+            raise SourceLost(self._connection.ended.reason, self._connection.ended.hint)
         return found
 
     def _ping(self, timeout_s: float) -> list[Line]:
@@ -466,23 +476,31 @@ def probe_of(streams: Sequence[str]) -> Probe:
     """A probe that starts all streams at once, since each may take seconds, and gives them in their order."""
 
     def probe(host: Host) -> Iterator[Source | UnavailableSource]:
-        with ThreadPoolExecutor(max_workers=len(streams), thread_name_prefix="edgetop-streams") as pool:
-            opened = [
-                pool.submit(_opened, text, place, len(streams), host) for place, text in enumerate(streams, start=1)
-            ]
-            taken: set[str] = set()
-            for future in opened:
-                found = future.result()
-                name = found.name if isinstance(found, UnavailableSource) else found.info.name
-                if name in taken:
-                    if not isinstance(found, UnavailableSource):
-                        found.close()
-                    found = UnavailableSource(
-                        name=name,
-                        missing=Unavailable("two streams have its name", "give names: --power-stream NAME=COMMAND"),
-                    )
-                taken.add(name)
-                yield found
+        opened: list[Source | UnavailableSource | None] = [None] * len(streams)
+
+        def open_one(place: int) -> None:
+            opened[place] = _opened(streams[place], place + 1, len(streams), host)
+
+        # Daemons, unlike those of a pool: the program ends while a meter keeps them waiting.
+        threads = [threading.Thread(target=open_one, args=(place,), daemon=True) for place in range(len(streams))]
+        for thread in threads:
+            thread.start()
+        taken: set[str] = set()
+        for place, thread in enumerate(threads):
+            thread.join()
+            found = opened[place]
+            if found is None:
+                continue
+            name = found.name if isinstance(found, UnavailableSource) else found.info.name
+            if name in taken:
+                if not isinstance(found, UnavailableSource):
+                    found.close()
+                found = UnavailableSource(
+                    name=name,
+                    missing=Unavailable("two streams have its name", "give names: --power-stream NAME=COMMAND"),
+                )
+            taken.add(name)
+            yield found
 
     return probe
 

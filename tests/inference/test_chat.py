@@ -70,9 +70,8 @@ def test_our_stamps_agree_with_the_librarys_counters(real: EngineWorker) -> None
     assert finished.generated_tokens == 120
     assert finished.perf.decode_tokens == 119
     span_ms = (real.stamps[-1] - real.stamps[0]) / 1000
-    # Both time the same decodes of the same run; between two tokens lies little else than what the library counts.
-    assert finished.perf.decode_ms <= span_ms
-    assert span_ms == pytest.approx(finished.perf.decode_ms, rel=0.05)
+    # Both time the same decodes of the same run; what lies between them grows with whatever else the machine does.
+    assert finished.perf.decode_ms <= span_ms < 2 * finished.perf.decode_ms
     assert finished.perf.prefill_tokens == finished.prompt_tokens - finished.cached_tokens  # type: ignore[operator]
 
 

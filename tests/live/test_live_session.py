@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 from msgspec.structs import replace
@@ -73,6 +74,22 @@ def begin(
     for life in begun:
         life.live.conversation.kill()
         life.live.close()
+
+
+def test_model_and_question_are_in_the_journal_before_the_first_word(
+    begin: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.session.journal.FLUSH_S", 3600.0)
+    life = begin()
+
+    def recorded() -> set[str]:
+        (journal,) = life.store.folder.glob("*.journal")
+        return {msgspec.json.decode(line)["type"] for line in journal.read_bytes().splitlines()}
+
+    life.load()
+    assert {"session", "model"} <= recorded()
+    life.live.conversation.submit("Hello")
+    assert "turn" in recorded()
 
 
 def test_a_session_is_saved_and_the_worker_ended(begin: Callable[..., Life]) -> None:

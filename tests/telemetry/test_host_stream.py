@@ -271,3 +271,30 @@ def test_whatever_a_host_says_is_a_line_or_refused(said: str) -> None:
     except ValueError:
         return
     assert isinstance(found, HostLine | Pong)
+
+
+class EndlessLine(Line):
+    """A host that always has something more to say, and never a reading."""
+
+    def __init__(self, said: str, *, took_s: float) -> None:
+        super().__init__()
+        self.endless, self.took_us = said, round(took_s * S)
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        self.now_us += self.took_us
+        return (f"{self.said.pop(0)}\n" if self.said else self.endless).encode()
+
+
+@pytest.mark.parametrize(
+    ("said", "took_s", "reason"),
+    [
+        ("{}\n", 0.1, "gives no reading within 5 s"),
+        ("pong 1 1\n" * 1000, 0.0001, "says more than 256 KiB a second"),
+        ("pong 77 1\n", 0.0001, "gives no reading within 5 s"),
+    ],
+)
+def test_a_host_that_only_shows_signs_of_life_is_not_waited_for_for_ever(said: str, took_s: float, reason: str) -> None:
+    line = EndlessLine(said, took_s=took_s)
+    with pytest.raises(SourceLost, match=reason):
+        HostSource(Connection(line, line.clock), "pi2", Host(clock=line.clock))
+    assert line.now_us < 10_010 * S

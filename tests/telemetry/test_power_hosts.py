@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -80,3 +81,16 @@ def test_two_hosts_of_one_name_and_a_host_called_local_are_refused(inventories: 
 def test_no_stream_is_started_where_power_is_switched_off(inventories: list[Inventory]) -> None:
     inventory = found(inventories, f"pi2={meter()}", name="none")
     assert (inventory.sources, inventory.absent) == ((), ())
+
+
+def test_the_program_ends_while_a_meter_keeps_it_waiting() -> None:
+    code = f"""
+import threading
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.registry import PowerChoice, take_inventory
+stream = {shlex.quote(sys.executable)!r} + " -S -c 'import time; time.sleep(600)'"
+print(len(take_inventory(Host(), PowerChoice(streams=(stream,)).probes, wait_s=0.05).late))
+print([each.name for each in threading.enumerate() if not each.daemon])
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.splitlines() == ["1", "['MainThread']"]

@@ -510,3 +510,72 @@ def test_a_stream_of_plain_numbers_is_read_from_its_first_line_on() -> None:
     source, _ = stream(moment, "12.5\n")
     assert source.info.channels[0].scope == "board_input"
     assert source.read()[0] == 12.5
+
+
+class FloodingFeed(ScriptedFeed):
+    """Always has something more to say, as `yes` has; each chunk takes a while of the test's clock."""
+
+    def __init__(self, moment: Moment, line: bytes, *, beginning: bytes = b"", bytes_per_s: float = 1e9) -> None:
+        super().__init__()
+        self.moment, self.line, self.beginning, self.bytes_per_s = moment, line, beginning, bytes_per_s
+        self.given_bytes = 0
+
+    def receive(self, timeout_s: float) -> bytes | None:
+        chunk, self.beginning = self.beginning or self.line * (65536 // len(self.line)), b""
+        self.given_bytes += len(chunk)
+        self.moment.s += len(chunk) / self.bytes_per_s
+        return chunk
+
+
+UNUSABLE = [
+    pytest.param(b"\x1b]52;c;eA==\x07 bad\n", id="bad"),
+    pytest.param(HEADER.encode() + b"\n", id="headers"),
+    pytest.param(b"a" * 65536, id="no line end"),
+    pytest.param(b"\0", id="nul"),
+]
+
+
+@pytest.mark.parametrize("beginning", [b"", f"{HEADER}\n".encode()], ids=["from the start", "after a header"])
+@pytest.mark.parametrize("line", UNUSABLE)
+def test_a_flood_of_unusable_lines_ends_with_a_reason(line: bytes, beginning: bytes) -> None:
+    moment = Moment()
+    feed = FloodingFeed(moment, line, beginning=beginning)
+    with pytest.raises(SourceLost):
+        StreamSource(Connection(feed, moment.clock_us), moment.host, wall_clock=moment.wall)
+    assert feed.given_bytes < 2 << 20
+    assert feed.closed
+
+
+@pytest.mark.parametrize("line", UNUSABLE[:3])
+def test_unusable_lines_that_come_slowly_end_when_a_stream_should_have_begun(line: bytes) -> None:
+    moment = Moment()
+    feed = FloodingFeed(moment, line, beginning=f"{HEADER}\n".encode(), bytes_per_s=100_000)
+    with pytest.raises(SourceLost, match="gives no reading within 5 s"):
+        StreamSource(Connection(feed, moment.clock_us), moment.host, wall_clock=moment.wall)
+    assert moment.s < 1007
+
+
+def test_a_flood_of_readings_is_too_much_and_twenty_thousand_a_second_are_not() -> None:
+    moment = Moment()
+    feed = FloodingFeed(moment, b"12.345678\n", beginning=f"{HEADER}\n12\n".encode(), bytes_per_s=200_000)
+    source = StreamSource(Connection(feed, moment.clock_us), moment.host, wall_clock=moment.wall)
+    for _ in range(10):
+        assert source.read() == pytest.approx((12.3,), abs=0.4)
+    feed.bytes_per_s = 1e9
+    source.read()
+    with pytest.raises(SourceLost, match="says more than 256 KiB a second"):
+        source.read()
+
+
+def test_the_rest_of_an_overlong_line_is_no_reading() -> None:
+    moment = Moment()
+    source, feed = stream(moment, f"{HEADER}\n10\n")
+    source.read()
+    moment.s += 0.5
+    feed.chunks += ["x" * 5000, "\n7\n"]
+    assert source.read() == (7.0,)
+    feed.chunks += ["x" * 5000, " \n", f"{'9' * 5000}\n"]
+    assert isinstance(source.read()[0], Unavailable)
+    moment.s += 0.5
+    feed.chunks += ["x" * 5000, "88", "99\n", "8\n"]
+    assert source.read() == (8.0,)

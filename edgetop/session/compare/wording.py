@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isfinite
-from operator import ge, gt, le, lt
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
@@ -17,6 +16,7 @@ from msgspec import Struct
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME, COMPARED, cell_of
 from edgetop.core.format import NOT_AVAILABLE, format_significant
+from edgetop.core.quantity import OPERATORS, Operator
 from edgetop.session.compare.compare import FALSE_ALARMS
 from edgetop.session.compare.result import Cell, Comparison, Row
 
@@ -123,8 +123,6 @@ def order_of(comparison: Comparison, sort_by: str | None) -> list[tuple[str, Seq
     return [("", sorted(range(len(comparison.rows)), key=key))]
 
 
-Operator = Literal["<", "<=", ">", ">="]
-OPERATORS: dict[Operator, Callable[[float, float], bool]] = {"<": lt, "<=": le, ">": gt, ">=": ge}
 Finding = Literal["kept", "crossed", "noise", "absent"]
 
 _SHAPE = re.compile(

@@ -35,7 +35,7 @@ from edgetop.tui.panes.meters import TopMeters
 from edgetop.tui.panes.pane import PaneWidget
 from edgetop.tui.panes.view import Recording, View, view_of
 from edgetop.tui.screens.base import BaseScreen
-from edgetop.tui.styled_text import Line, Span, line_of, width_of
+from edgetop.tui.styled_text import Line, Span, line_of, sentence, width_of
 from edgetop.tui.terminal_output import batched_paint
 from edgetop.tui.widgets import KeyBar
 
@@ -161,7 +161,7 @@ class Monitor(Vertical):
             border-title-style: bold; border-title-color: $foreground; }
         .main.block { border: solid $edge; }
         .main.ascii { border: ascii $edge; }
-        .panes { width: 42%; min-width: 50; height: 1fr; }
+        .panes { width: 46%; min-width: 50; height: 1fr; }
         &.stacked .body { layout: vertical; }
         &.stacked .panes { width: 100%; min-width: 0; }
         &.narrow .panes, &.small .panes { display: none; }
@@ -245,6 +245,22 @@ class MonitorScreen(BaseScreen[None]):
     """The base of live, watch and replay; each key acts on all of its monitors at once."""
 
     monitors: Sequence[Monitor]
+
+    @property
+    def help_notes(self) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
+        """Why there is no power, and what would give it."""
+        missing = self.monitors[0].panes.missing_power
+        if missing is None:
+            return ()
+        return [
+            (
+                "No power",
+                [
+                    ("why", sentence(missing.reason)),
+                    ("what to do", sentence(missing.hint or "`edgetop doctor` says more")),
+                ],
+            )
+        ]
 
     @abstractmethod
     def _draw(self) -> None:
@@ -330,6 +346,8 @@ class RecordingScreen(MonitorScreen):
         super().__init__()
         self.monitors = (monitor,)
         self._recorded = recorded
+        if recorded.alerts is not None:
+            recorded.alerts.ring = self._ring
         self._monitor = monitor
         self._panes = monitor.panes
         self._level = level
@@ -350,6 +368,9 @@ class RecordingScreen(MonitorScreen):
         """Choose the layout for the new size."""
         self._monitor.fit_into(event.size.width, event.size.height - 1)
         self.draw_soon()
+
+    def _ring(self) -> None:
+        self.app.bell()
 
     @abstractmethod
     def _pump(self) -> None:
@@ -390,6 +411,8 @@ class RecordingScreen(MonitorScreen):
     def _tick(self) -> None:
         with self._budget.measured(), batched_paint(self):
             self._pump()
+            if self._recorded.is_ended_by_alert:
+                self.app.exit()
             self._since_draw_s += self._timer_s
             if self._since_draw_s >= self._draw_every_s and not self._paused:
                 self._draw()

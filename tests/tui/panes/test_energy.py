@@ -21,6 +21,7 @@ from edgetop.tui.panes.pane import PaneWidget
 from edgetop.tui.panes.view import View
 from edgetop.tui.screens.live import LiveScreen
 from tests.support.demo_session import DemoLiveSession, demo_records, demo_view, with_readings
+from tests.tui.screen_text import until
 
 PRICE = Price(per_kwh=0.30, currency="EUR")
 
@@ -65,7 +66,7 @@ def test_a_price_adds_what_a_million_tokens_and_the_session_cost() -> None:
     per_token = turn.figures.energy.j_per_token
     assert per_token is not None
     session, cost = [line for line in lines(view) if "EUR" in line]
-    assert re.search(r"session [\d.]+ Wh  [\d.]+ EUR$", session)
+    assert re.fullmatch(r"cost so far [\d.]+ EUR", session)
     shown = re.match(r"([\d.]+) ± ([\d.]+) EUR per million tokens  gross$", cost)
     assert shown is not None
     factor = TOKENS / (J_PER_WH * WH_PER_KWH) * PRICE.per_kwh
@@ -75,7 +76,7 @@ def test_a_price_adds_what_a_million_tokens_and_the_session_cost() -> None:
 
 def test_without_a_price_no_money_is_shown() -> None:
     assert not [line for line in lines(demo_view()) if "EUR" in line]
-    assert len(lines(priced())) == len(lines(demo_view())) + 1
+    assert len(lines(priced())) == len(lines(demo_view())) + 2
 
 
 def test_ascii_has_no_plus_minus_sign() -> None:
@@ -109,6 +110,10 @@ async def test_the_price_of_the_command_line_reaches_the_pane(monkeypatch: pytes
         while not isinstance(app.screen, LiveScreen):
             await pilot.pause()
         still.play(lambda _said: None, lambda _prompt: None)
-        app.screen._draw()
-        pane = app.screen.query_one("#energy", PaneWidget)
-        assert any("EUR per million tokens" in line for line in pane.plain)
+        screen, pane = app.screen, app.screen.query_one("#energy", PaneWidget)
+
+        def priced_pane() -> bool:
+            screen._draw()
+            return any("EUR per million tokens" in line for line in pane.plain)
+
+        await until(pilot, priced_pane, "the price on the energy pane")

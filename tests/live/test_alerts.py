@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from edgetop.core.clock import US_PER_S
+from edgetop.core.errors import UsageError
+from edgetop.core.quantity import Interval, exact
+from edgetop.core.records import Sampled, SourceAdded
+from edgetop.core.sources import Channel, SourceInfo
+from edgetop.inference.scripted import Reply
+from edgetop.live.alerts import Alerts, parse_alert, value_at
+from edgetop.session.session import Session
+from edgetop.settings.option import alert
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
+from tests.support.recorded_sessions import START_US, STARTED
+from tests.support.requirements import need_program
+from tests.support.tmux import Tmux
+
+THERMAL = SourceInfo(
+    name="thermal", driver="thermal", period_s=1.0, channels=(Channel(name="temperature.cpu", unit="Cel", digits=1),)
+)
+
+
+def heated(*celsius: float | None) -> Session:
+    """A watch whose processor was read once a second."""
+    session = Session()
+    session.apply(replace(STARTED, kind="watch"))
+    session.apply(SourceAdded(source=THERMAL))
+    for second, value in enumerate(celsius):
+        stamp = START_US + second * US_PER_S
+        reasons = () if value is not None else ("unplugged",)
+        session.apply(Sampled(t_us=stamp, source="thermal", values=(value,), reasons=reasons))
+    return session
+
+
+def states(text: str, *celsius: float | None) -> list[tuple[int, str]]:
+    """When an alert changed, in seconds, and to what."""
+    session, alerts = heated(*celsius), Alerts([text], "watch")
+    return [
+        (second, event.kind.removeprefix("alert_"))
+        for second in range(len(celsius))
+        for event in alerts.look(session, second * US_PER_S, lambda _text: None)
+    ]
+
+
+def test_it_is_raised_once_and_is_over_once() -> None:
+    assert states("temperature_cpu_c > 80", 79, 81, 82, 80, 81) == [(1, "raised"), (3, "over"), (4, "raised")]
+
+
+def test_for_counts_from_the_first_look_beyond_the_limit_on() -> None:
+    assert states("temperature.cpu >= 80 for 2s", 80, 79, 80, 80, 80, 80) == [(4, "raised")]
+
+
+def test_what_cannot_be_read_crosses_nothing_and_ends_no_alert() -> None:
+    assert states("temperature.cpu > 80", None, 81, None, 81, 70) == [
+        (0, "not_known"), (1, "raised"), (2, "not_known"), (4, "over"),
+    ]  # fmt: skip
+    assert states("temperature.cpu > 80 for 2s", 81, 81, None, 81, 81) == [(2, "not_known")]
+
+
+def test_an_old_reading_is_none() -> None:
+    assert "ago" in str(value_at(heated(90.0), "temperature_cpu_c", 60 * US_PER_S))
+
+
+def test_a_limit_within_the_interval_is_not_crossed() -> None:
+    unsure = Interval(value=1.6, low=1.4, high=1.8, u_systematic=0.1, u_random=0.0)
+    assert not parse_alert("energy.j_per_token > 1.5").is_crossed_by(unsure)
+    assert not parse_alert("energy.j_per_token < 1.7").is_crossed_by(unsure)
+    assert parse_alert("energy.j_per_token > 1.5").is_crossed_by(exact(1.6))
+
+
+@pytest.mark.parametrize(
+    ("text", "for_s"),
+    [("a > 1 for 60s", 60), ("a<-1e3 for 2 min", 120), ("a > .5 for 1h", 3600), ("a > 5. for 7", 7), ("a > 1", 0)],
+)
+def test_durations(text: str, for_s: float) -> None:
+    assert alert(text) == (text,)
+    assert parse_alert(text).for_s == for_s
+
+
+@pytest.mark.parametrize("text", ["", "a", "a = 1", "a > x", "a > 5%", "a > 1 for", "a > 1 for ever", "a > 1e999"])
+def test_what_is_no_limit_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a limit such as"):
+        alert(text)
+
+
+def test_a_name_that_nothing_has_is_refused_with_the_nearest_one() -> None:
+    def look(name: str) -> None:
+        list(Alerts([f"{name} > 1"], "watch").look(heated(50), 0, lambda _text: None))
+
+    for known in ("energy.j_per_token", "temperature_cpu_c", "server.1.context_use", "servers.requests_running"):
+        look(known)
+    with pytest.raises(UsageError) as refused:
+        look("temprature_cpu_c")
+    assert "did you mean temperature_cpu_c?" in refused.value.hint
+    with pytest.raises(UsageError):
+        Alerts(["decode_tokens_per_s < 5"], "watch")
+
+
+def test_a_command_is_told_in_its_environment_and_its_failure_is_said() -> None:
+    told: list[str] = []
+    session = heated(90)
+    alerts = Alerts(
+        ["temperature.cpu > 80"],
+        "watch",
+        command='test "$EDGETOP_ALERT_STATE $EDGETOP_ALERT_VALUE $EDGETOP_ALERT_LIMIT" '
+        '= "raised 90.0 temperature.cpu > 80" && exit 7; exit 1',
+    )
+    eventually(lambda: (list(alerts.look(session, 0, told.append)), len(told) > 1)[1], "the command ends")
+    assert told == ["temperature.cpu > 80: 90.00", "--alert-run: the command ended with 7"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> IsolatedHome:
+    zone = tmp_path / "root/sys/class/thermal/thermal_zone0"
+    zone.mkdir(parents=True)
+    (tmp_path / "root/proc").mkdir()
+    (zone / "type").write_text("cpu-thermal\n")
+    (zone / "temp").write_text("85000\n")
+    return IsolatedHome(tmp_path)
+
+
+HOT = ("--sysroot", "root", "--alert", "temperature_cpu_c > 80", "--alert-exit")
+
+
+def test_run_is_ended_with_6_and_what_was_measured_is_saved(home: IsolatedHome) -> None:
+    home.scripted(Reply(text="word " * 4000), tokens_per_s=50)
+    done = home.run("run", "-p", "Go on.", "--json", *HOT)
+    assert done.returncode == 6
+    assert "ended by an alert: temperature_cpu_c > 80: 85.00" in done.stderr
+    assert json.loads(done.stdout)["session"]
+    assert [each.data for each in home.only_session().events if each.kind == "alert_raised"] == [
+        {"alert": "temperature_cpu_c > 80", "value": 85.0}
+    ]
+
+
+def test_watch_and_the_live_screen_are_ended_too(home: IsolatedHome) -> None:
+    done = home.run("watch", "--seconds", "60", *HOT)
+    assert (done.returncode, "generating" in done.stdout) == (6, True)
+    need_program("tmux")
+    command = [*home.scripted(Reply(text="word")), "chat", *HOT]
+    window = Tmux(command, environment=home.environment, folder=home.folder)
+    try:
+        assert window.exit_code() == 6
+        assert "ended by an alert: temperature_cpu_c" in window.text
+    finally:
+        window.close()
