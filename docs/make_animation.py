@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from docs.make_pictures import without_addresses
 from edgetop.core.clock import US_PER_S
@@ -39,14 +40,12 @@ async def frames() -> list[str]:
     paths = example_pair()
     session = load(paths[0])
     turn = session.turns[TURN]
-    assert turn.finished is not None
     begin_us, end_us = turn.started.t_us, session.turns[TURN + 1].started.t_us
     drawn = []
     display = Display(level="braille", theme="edgetop-dark")
     app = SingleScreenApp(lambda level: ReplayScreen([session], level=level, alignment="time"), display)
     async with app.run_test(size=SIZE) as pilot:
-        screen = app.screen
-        assert isinstance(screen, ReplayScreen)
+        screen = cast("ReplayScreen", app.screen)
         while not screen.prepared:
             await pilot.pause(0.05)
         for step in range(STEPS + 1):
@@ -70,10 +69,9 @@ def rows_of(svg: str) -> dict[float, str]:
         places = dict(re.findall(r'([\w-]+)="([^"]*)"', given))
         y = float(places["y"])
         if kind == "rect":
-            if places.get("fill") not in {None, BACKGROUND} and float(places["width"]) > 0:
-                rows[round(y - 1.5, 1)] += (
-                    f'<rect fill="{places["fill"]}" x="{places["x"]}" y="{y:g}" width="{places["width"]}" height="24.6"/>'
-                )
+            fill, x, width = places.get("fill", BACKGROUND), places["x"], places["width"]
+            if fill != BACKGROUND and float(width) > 0:
+                rows[round(y - 1.5, 1)] += f'<rect fill="{fill}" x="{x}" y="{y:g}" width="{width}" height="24.6"/>'
         elif text.replace("&#160;", "").strip():
             style = styles[places["class"]]
             rows[round(y - 20, 1)] += (

@@ -36,7 +36,7 @@ from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFi
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
-from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder, write_atomically
+from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
 from edgetop.session.file_io import SessionFileError, load_file, load_head, load_titled, rewrite, save
@@ -296,6 +296,8 @@ _Stamp = tuple[int, int, int]
 CACHE_NAME: Final = ".heads"
 """In the sessions folder; it can be deleted at any time."""
 
+CACHE_BYTES_MAX: Final = 2**28
+
 FEW_READ: Final = 32
 """So many files are read sooner than the cache is written again, which wears an SD card."""
 
@@ -336,7 +338,7 @@ def _read_cache(folder: Path) -> Mapping[str, _Cached]:
     collects = gc.isenabled()
     gc.disable()  # it would look through all heads again and again while they are made, for two thirds of the time
     try:
-        found = _CACHE.decode((folder / CACHE_NAME).read_bytes())
+        found = _CACHE.decode(read_small(folder / CACHE_NAME, CACHE_BYTES_MAX))
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return {}
     finally:
