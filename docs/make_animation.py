@@ -37,7 +37,7 @@ _STYLE = re.compile(r"\.(terminal-\d+-r\d+) \{ (.*?) \}")
 
 async def frames() -> list[str]:
     """The screens as SVG, in their order."""
-    paths = example_pair()
+    paths = [path.relative_to(Path.cwd()) for path in example_pair()]
     session = load(paths[0])
     turn = session.turns[TURN]
     begin_us, end_us = turn.started.t_us, session.turns[TURN + 1].started.t_us
