@@ -85,9 +85,9 @@ class ExchangeReader:
         answer = self.exchange.answer
         if self._stream is None or answer is None or self._error or self._size > READ_BYTES_MAX:
             return
-        if self._unzip is None:
-            self._unzip = _decoder(answer.get("content-encoding").lower())
         try:
+            if self._unzip is None:
+                self._unzip = _decoder(answer.get("content-encoding").lower())
             self._read(self._stream.feed(self._unzip(seen.data)), seen.t_us)
         except RequestError as error:
             self._error = error.what

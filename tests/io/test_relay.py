@@ -162,8 +162,12 @@ def test_the_end_of_the_relay_leaves_nobody_waiting(server: LoopbackServer) -> N
 
 def test_a_hundred_clients_at_once(server: LoopbackServer) -> None:
     together = threading.Barrier(100)
+
+    def meet(_connection: socket.socket) -> None:
+        together.wait(60)
+
     answer = [b"data: %d\n\n" % number for number in range(20)]
-    server.answers["POST /v1/completions"] = stream(lambda _connection: together.wait(60), *answer)
+    server.answers["POST /v1/completions"] = stream(meet, *answer)
     with relay_to(server.url) as relay, ThreadPoolExecutor(100) as pool:
         asked = [post("/v1/completions", json.dumps({"n": number}).encode()) for number in range(100)]
         answers = set(pool.map(lambda data: exchanged(relay.port, data), asked))
