@@ -35,7 +35,7 @@ def main() -> None:
     given = parser.parse_args()
     model = str(given.model)
     python = [sys.executable, "-c"]
-    read = f"from pathlib import Path; from edgetop.fit.model_file import read_facts; read_facts(Path({model!r}))"
+    read = f"from pathlib import Path; from edgetop.fit.model_facts import read_facts; read_facts(Path({model!r}))"
     commands = {
         "import edgetop.cli": [*python, "import edgetop.cli"],
         "nothing at all": [*python, "pass"],

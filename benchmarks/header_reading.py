@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import run_benchmark
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import read_facts
 from tests.support.gguf_files import ARRAY, F32, STRING, U32, array, gguf, pair, tensor, text, u32
 
 SIZE_BYTES = 5 * 10**9
@@ -33,8 +33,10 @@ CASES = {
     "gpt-oss: 201k tokens, 446k merges, 459 tensors": (201_088, 446_189, 24),
     "a large MoE: 129k tokens, 127k merges, 1100 tensors": (129_280, 127_741, 61),
 }
-FIRST = "import sys,time; sys.path[:0]=['.']; from pathlib import Path; from edgetop.fit.model_file import read_facts; \
+FIRST = (
+    "import sys,time; sys.path[:0]=['.']; from pathlib import Path; from edgetop.fit.model_facts import read_facts; \
 t=time.perf_counter(); read_facts(Path(sys.argv[1])); print((time.perf_counter()-t)*1e3)"
+)
 
 
 def main() -> None:

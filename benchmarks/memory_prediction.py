@@ -28,8 +28,7 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.fit.memory import MemoryNeed, memory_need
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.llama.dry_load import dry_load
 from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed

@@ -24,8 +24,7 @@ from benchmarks import run_benchmark
 from edgetop.core.sources import Unavailable
 from edgetop.fit.machine import AVX2, REFERENCE_DIGITS_PER_S, threads_worth
 from edgetop.fit.machine_profile import MachineProfile, measure_machine
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.llama.library import Handle, Library, import_library
 from edgetop.io.cpus import decode_threads
 

@@ -31,16 +31,14 @@ from msgspec.structs import replace
 
 from benchmarks import run_benchmark
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.prediction import PastRun
 from edgetop.core.quantity import Interval
-from edgetop.core.records import DeviceInfo
+from edgetop.core.records import DeviceInfo, PastRun
 from edgetop.core.sources import Unavailable
 from edgetop.fit.devices import this_machine
 from edgetop.fit.learning import TimingSample, learn, run_of
 from edgetop.fit.machine import Machine
 from edgetop.fit.machine_profile import MachineProfile, measure_machine
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.fit.speed import predict_speed
 from edgetop.inference.llama.library import Handle, Library, import_library
 

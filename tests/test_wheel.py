@@ -59,7 +59,7 @@ def test_themes_sessions_and_schema_are_in_the_wheel(wheel: Path) -> None:
         shipped = {f"edgetop/data/{folder}/{path.name}" for path in (ROOT / folder).iterdir() if path.is_file()}
         assert shipped
         assert shipped <= files
-    assert {"edgetop/session/session.schema.json", "edgetop/py.typed"} <= files
+    assert {"edgetop/session/session.schema.json", "edgetop/py.typed", "edgetop/__init__.pyi"} <= files
     assert not [name for name in files if name.startswith(("tests/", "benchmarks/"))]
 
 
@@ -75,6 +75,11 @@ def test_it_finds_models_and_themes(installed: Path, tmp_path: Path, small_model
     code = "from edgetop.tui.themes import load_themes; print(*(theme.name for theme in load_themes()))"
     names = run([installed / "python", "-c", code], tmp_path, HOME=str(tmp_path)).split()
     assert {f"edgetop-{path.stem}" for path in (ROOT / "themes").glob("*.toml")} <= set(names)
+
+
+def test_the_page_of_the_api_holds_for_the_wheel(installed: Path, tmp_path: Path) -> None:
+    page = ROOT / "docs/api.md"
+    assert run([installed / "python", "-m", "doctest", page], tmp_path, HOME=str(tmp_path)) == ""
 
 
 def test_it_answers_with_the_real_model_and_records_it(installed: Path, tmp_path: Path, small_model: Path) -> None:

@@ -12,14 +12,16 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
-import msgspec
+from msgspec.structs import asdict
 
 from edgetop.bench.plan import TokenTest, engine_settings
 from edgetop.bench.results import MeanInterval, PlanResult, SettingResult, TestResult
+from edgetop.bench.soak import Soak
 from edgetop.core.figures import OF_SETTING, OF_TEST, Figure, cell_of
 from edgetop.core.format import NOT_AVAILABLE, format_bytes
 from edgetop.core.quantity import Interval
 from edgetop.core.text import csv_lines, markdown_table, one_line
+from edgetop.io import json
 
 Format = Literal["table", "md", "csv", "json", "jsonl", "sql"]
 
@@ -40,7 +42,7 @@ def rows_of(result: PlanResult) -> list[dict[str, Any]]:
         rows += [_row(result, setting, test) for test in setting.tests]
         if setting.quality is not None and not setting.tests:
             rows.append(_row(result, setting, None))
-    return [{name: _encodable(value) for name, value in row.items()} for row in rows]
+    return rows
 
 
 def _row(result: PlanResult, setting: SettingResult, test: TestResult | None) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def _row(result: PlanResult, setting: SettingResult, test: TestResult | None) ->
         **_speed(setting, test),
         **_figures(setting, test),
         **_quality(setting),
+        **_soak(setting.soak),
         **_circumstances(result, setting, test),
     }
 
@@ -96,6 +99,22 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
         "repack": chosen is None or chosen.use_extra_bufts,
         "fit_target": 0,
         "fit_min_ctx": 0,
+    }
+
+
+def _soak(soak: Soak | None) -> dict[str, Any]:
+    """What a soak showed; `soak_minutes` is one object for each minute. CSV and SQL have all but these."""
+    return {
+        "soak_s": None if soak is None else soak.length_s,
+        "first_minute_ts": None if soak is None else soak.first_tokens_per_s,
+        "last_minute_ts": None if soak is None else soak.last_tokens_per_s,
+        "soak_change_percent_low": None if soak is None or soak.change_percent is None else soak.change_percent[0],
+        "soak_change_percent_high": None if soak is None or soak.change_percent is None else soak.change_percent[1],
+        "steady_ts": None if soak is None or not soak.settled else soak.steady_tokens_per_s,
+        "time_constant_s": None if soak is None else soak.time_constant_s,
+        "first_minute_j_per_token": None if soak is None else soak.first_j_per_token,
+        "last_minute_j_per_token": None if soak is None else soak.last_j_per_token,
+        "soak_minutes": [] if soak is None else [asdict(each) for each in soak.minutes],
     }
 
 
@@ -166,6 +185,10 @@ def _quality(setting: SettingResult) -> dict[str, Any]:
         "top_agreement": None if quality is None else quality.top_agreement,
         "accuracy": None if accuracy is None else accuracy.value,
         "quality_reference": None if quality is None else quality.reference or None,
+        "accuracy_sum": None if quality is None else quality.accuracy_sum,
+        "accuracy_per_token": None if quality is None else quality.accuracy_per_token,
+        "questions": None if quality is None else quality.questions,
+        "questions_scoring": None if quality is None else quality.scoring or None,
     }
 
 
@@ -185,21 +208,14 @@ def _circumstances(result: PlanResult, setting: SettingResult, test: TestResult 
     }
 
 
-def _encodable(value: Any) -> Any:  # noqa: ANN401 - any of a row's values
-    """Text from file names may hold lone surrogates, which JSON in UTF-8 cannot."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    return [_encodable(each) for each in value] if isinstance(value, list) else value
-
-
 def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
     """One array."""
-    return msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode() + "\n"
+    return json.encode(list(rows), indented=True).decode() + "\n"
 
 
 def as_jsonl(rows: Iterable[Mapping[str, Any]]) -> str:
     """One object a line."""
-    return "".join(msgspec.json.encode(row).decode() + "\n" for row in rows)
+    return "".join(json.encode(row).decode() + "\n" for row in rows)
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:

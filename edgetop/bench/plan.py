@@ -6,7 +6,6 @@ Both have the same fields where they say the same; the bounds of a request are t
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -18,20 +17,15 @@ from msgspec import Meta, Struct
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
+from edgetop.io.files import read_toml
 from edgetop.settings import options
 from edgetop.settings.option import Option
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Order = Literal["interleaved", "blocks"]
 
 Wanted = Literal["speed", "energy"]
 """Tokens a second of decoding, or joules a token."""
 
-LARGEST_BYTES = 2**20
 
 Positive = Annotated[int, Meta(ge=1, lt=2**31)]
 
@@ -156,6 +150,18 @@ class CoolDown(Struct, frozen=True, kw_only=True):
     """At rest, the power of the last seconds lies within this share of its mean."""
 
 
+class QuestionItem(Struct, frozen=True):
+    """One question, or with `raw` a text to be continued. `right` is the index of the right choice.
+
+    One choice alone is to be matched exactly.
+    """
+
+    question: str
+    choices: tuple[str, ...]
+    right: int
+    raw: bool = False
+
+
 class QualityPlan(Struct, frozen=True, kw_only=True):
     """How quality is scored."""
 
@@ -165,6 +171,12 @@ class QualityPlan(Struct, frozen=True, kw_only=True):
     n_ctx: int = 512
     chunks: int | None = None
     questions: bool = True
+    asked: tuple[QuestionItem, ...] = ()
+    """Questions of a file; none are the built-in ones."""
+    asked_name: str = ""
+    """The file's name."""
+    shots: int = 0
+    """So many of the first questions stand with their answers before each of the others, and are not scored."""
 
 
 class Until(Struct, frozen=True, kw_only=True):
@@ -195,6 +207,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     seed: int = 0
     server: str = ""
     """Address of the server whose models they are; empty for models of our own engine."""
+    soak_s: float = 0.0
+    """The tests are done over and over for so long, once for each setting; 0 for their repetitions."""
     until: Until | None = None
     """Further repetitions of those settings of which too little is known after `repetitions`."""
 
@@ -202,8 +216,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     def identity(self) -> str:
         """The same for the same plan: its runs are found again by it."""
         said = msgspec.to_builtins(self)
-        if self.until is None:
-            del said["until"]
+        if self.quality is not None and not self.quality.asked:
+            for name in ("asked", "asked_name", "shots"):
+                del said["quality"][name]
+        for name in ("until", "soak_s"):
+            if not said[name]:
+                del said[name]
         for setting in said["settings"]:
             for name in _LATER_FIELDS:
                 if setting[name] is None:
@@ -264,12 +282,19 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Repeat until half the 95 % interval is at most so much of the mean."""
     until_of: Wanted = "speed"
     until_limit: Positive = 30
+    soak_s: Seconds = 0.0
+    """Do the tests over and over for so long."""
     order: Order = "interleaved"
     warmup: bool = True
     idle_s: Seconds | None = None
     cool_down_limit_s: Seconds | None = None
     quality: bool | str = False
     """True for the built-in text, or the file of another one."""
+    questions: str = ""
+    """A file of JSON Lines with questions."""
+    question_columns: str = ""
+    """Such as `prompt=ctx,choices=endings,answer=label`."""
+    shots: Annotated[int, Meta(ge=0, le=64)] = 0
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
 
 
@@ -296,6 +321,8 @@ def runs_of(plan: Plan) -> list[Run]:
     """
     if not plan.tests:
         return []
+    if plan.soak_s:
+        return [Run(setting=setting, round=1, repetitions=1) for setting in plan.settings]
     if plan.order == "blocks" or len(plan.settings) == 1:
         return [Run(setting=setting, round=1, repetitions=plan.repetitions) for setting in plan.settings]
     runs: list[Run] = []
@@ -336,18 +363,14 @@ def token_tests(request: BenchRequest) -> tuple[TokenTest, ...]:
 def read_request(path: Path) -> BenchRequest:
     """The request in a TOML file. Raises UsageError, naming the file and the place."""
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_BYTES + 1)
-        if len(data) > LARGEST_BYTES:
-            raise UsageError(f"{path}: it is too large for a plan", "a plan has a few lines of TOML")
-        return _checked(msgspec.convert(tomllib.loads(data.decode("utf-8")), BenchRequest), f"{path}: ")
+        return _checked(msgspec.convert(read_toml(path, regular=False), BenchRequest), f"{path}: ")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: {error}", "a plan is written in TOML") from None
     except msgspec.ValidationError as error:
         names = ", ".join(BenchRequest.__struct_fields__)
         raise UsageError(f"{path}: {error}", f"a plan may say {names}") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}", "a plan is written in TOML") from None
 
 
 def changed_request(request: BenchRequest, **changes: object) -> BenchRequest:
@@ -371,7 +394,7 @@ def _checked(request: BenchRequest, where: str) -> BenchRequest:
 
 def require_tests(request: BenchRequest) -> None:
     """Raise UsageError where there is nothing to measure."""
-    asked = request.pairs or request.prompts or request.quality
+    asked = request.pairs or request.prompts or request.quality or request.questions
     if not (any(request.n_prompt) or any(request.n_gen) or asked):
         raise UsageError("there is nothing to measure", "give -p, -n, --pg, --prompts or --quality")
 

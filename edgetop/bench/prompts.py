@@ -5,25 +5,102 @@ They tell a damaged model from a sound one, not a good one from a better one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
+from typing import Any
 
-from msgspec import Struct
+import msgspec
 
-from edgetop.bench.plan import PromptTest
-
-
-class QuestionItem(Struct, frozen=True):
-    """One question. `right` is the index of the right choice."""
-
-    question: str
-    choices: tuple[str, ...]
-    right: int
+from edgetop.bench.plan import PromptTest, QuestionItem
+from edgetop.core.errors import UsageError
 
 
 def prompt_of(item: QuestionItem) -> str:
     """What stands before a choice; the choices begin with a space."""
-    return f"Question: {item.question}\nAnswer:"
+    return item.question if item.raw else f"Question: {item.question}\nAnswer:"
+
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "question": ("question", "query"),
+    "prompt": ("prompt", "ctx", "input"),
+    "choices": ("choices", "options", "endings"),
+    "answer": ("answer", "answerKey", "label", "gold", "target"),
+}
+"""What a line of a file of questions may call its fields: MMLU, ARC, HellaSwag and their like."""
+
+QUESTIONS_BYTES_MAX = 64 * 2**20
+
+
+def read_questions(path: Path, columns: str = "") -> tuple[QuestionItem, ...]:
+    """The questions of a file of JSON Lines; `columns` names its fields, such as `prompt=ctx,choices=endings`.
+
+    `choices` is a list of texts, or `{"text": [...], "label": [...]}`; `answer` is the right one's label, index, letter
+    or text. Without choices, the answer is to be matched exactly. Raises UsageError with file and line.
+    """
+    names = dict(COLUMNS)
+    for word in filter(None, columns.split(",")):
+        ours, equals, theirs = word.partition("=")
+        if not equals or not theirs or ours.strip() not in names:
+            raise UsageError(f"--question-columns: {word!r} is not valid", f"such as prompt=ctx; {', '.join(names)}")
+        names[ours.strip()] = (theirs.strip(),)
+    try:
+        with path.open("rb") as file:
+            data = file.read(QUESTIONS_BYTES_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", "give a file of JSON Lines to --questions") from None
+    if len(data) > QUESTIONS_BYTES_MAX:
+        raise UsageError(f"{path}: it is larger than 64 MiB", "a few thousand questions are enough")
+    items = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            items.append(_item(msgspec.json.decode(line, type=dict[str, Any]), names))
+        except (msgspec.DecodeError, ValueError) as error:
+            hint = "a line is an object with question (or prompt), choices and answer; --question-columns maps others"
+            raise UsageError(f"{path}, line {number}: {error}", hint) from None
+    if not items:
+        raise UsageError(f"{path}: it has no questions", "a line is an object with question, choices and answer")
+    return tuple(items)
+
+
+def _item(line: dict[str, Any], names: Mapping[str, tuple[str, ...]]) -> QuestionItem:
+    """The question of a line. Raises ValueError."""
+    found = {ours: next((line[name] for name in theirs if name in line), None) for ours, theirs in names.items()}
+    raw = found["question"] is None
+    question, answer = found["prompt" if raw else "question"], found["answer"]
+    choices: Any = found["choices"]
+    if not isinstance(question, str):
+        raise ValueError("it has no question")  # noqa: TRY004 - told like all that is wrong with a line
+    if answer is None or isinstance(answer, bool | dict | list):
+        raise ValueError("it has no answer")
+    if choices is None:
+        return QuestionItem(question, (_continuation(str(answer)),), 0, raw)
+    labels: Any = None
+    if isinstance(choices, dict):
+        labels, choices = choices.get("label"), choices.get("text")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(each, str) for each in choices):
+        raise ValueError("its choices are not two or more texts")
+    return QuestionItem(question, tuple(map(_continuation, choices)), _right(answer, choices, labels), raw)
+
+
+def _continuation(text: str) -> str:
+    """With the space that a choice begins with."""
+    return text if text[:1].isspace() else f" {text}"
+
+
+def _right(answer: Any, choices: list[str], labels: Any) -> int:  # noqa: ANN401 - what stands in the file
+    if isinstance(labels, list) and answer in labels[: len(choices)]:
+        return labels.index(answer)
+    if answer in choices:
+        return choices.index(answer)
+    text = str(answer).strip()
+    index = int(text) if text.isdecimal() else ord(text.upper()) - ord("A") if len(text) == 1 else -1
+    if not 0 <= index < len(choices):
+        raise ValueError(f"the answer {text[:40]!r} is none of its choices")
+    return index
 
 
 QUESTIONS: tuple[QuestionItem, ...] = tuple(

@@ -7,10 +7,12 @@ import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
-from edgetop.bench.plan import ModelFile, QualityPlan
+from edgetop.bench.plan import ModelFile, QualityPlan, QuestionItem
 from edgetop.bench.prompts import QUESTIONS, prompt_of
 from edgetop.bench.run_log import quality_key
 from edgetop.core.clock import monotonic_us
@@ -32,9 +34,6 @@ from edgetop.inference.protocol import (
 from edgetop.live.chat_session import IDLE_PHASES, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.store import Store
-
-OUTPUTS_AT_ONCE = 64
-"""Positions whose logits the context holds at once."""
 
 
 class QualityError(EdgetopError):
@@ -78,7 +77,7 @@ class QualityScorer:
     def score(self, model: ModelFile, *, threads: int | None = None) -> tuple[Quality, Path | None] | None:
         """The scores of a model, and the session that holds them; `None` when interrupted. Raises QualityError."""
         settings = EngineSettings(
-            n_ctx=self._plan.n_ctx, n_batch=self._plan.n_ctx, n_outputs_max=OUTPUTS_AT_ONCE, n_threads=threads
+            n_ctx=self._plan.n_ctx, n_batch=self._plan.n_ctx, n_outputs_max=self._plan.n_ctx // 2, n_threads=threads
         )
         bench = BenchRun(plan=self._identity, setting=quality_key(model), round=1)
         live = LiveSession(
@@ -110,11 +109,10 @@ class QualityScorer:
         if not isinstance(scored, TextScored):
             return None
         chosen: Report | None = None
+        items, asked = questions_of(self._plan)
         if self._plan.questions:
             self._on_progress(f"questions to {model.label}")
-            live.conversation.score(
-                Choose(questions=tuple(MultipleChoiceQuestion(prompt_of(each), each.choices) for each in QUESTIONS))
-            )
+            live.conversation.score(Choose(questions=asked))
             chosen = self._result if self._wait(live) else None
             if not isinstance(chosen, ChoicesScored):
                 return None
@@ -130,8 +128,7 @@ class QualityScorer:
             kl_divergence=None if divergence is None else Score(value=divergence.kl_mean, error=divergence.kl_error),
             kl_p99=None if divergence is None else divergence.kl_p99,
             top_agreement=None if divergence is None else divergence.top_agreement,
-            questions=len(QUESTIONS) if chosen is not None else 0,
-            accuracy=accuracy_of(chosen.scores) if isinstance(chosen, ChoicesScored) else None,
+            **(answers_of(self._plan, items, asked, chosen.scores) if isinstance(chosen, ChoicesScored) else {}),
         )
 
     def _wait(self, live: LiveSession) -> bool:
@@ -165,18 +162,60 @@ def _closed(live: LiveSession) -> Path | None:
         raise QualityError(error.what, error.hint) from None
 
 
-def accuracy_of(scores: Sequence[ChoiceScore]) -> Score:
-    """Share of QUESTIONS whose right choice is the likeliest per byte, with its binomial standard error.
+Questions = tuple[MultipleChoiceQuestion, ...]
 
-    Per byte, as in the `acc_norm` of EleutherAI's lm-evaluation-harness, since a long choice is less likely than a
-    short one whatever it says.
+
+def questions_of(plan: QualityPlan) -> tuple[tuple[QuestionItem, ...], Questions]:
+    """The questions that are scored, and each as the model reads it, with the examples before it."""
+    items = plan.asked or QUESTIONS
+    examples = "".join(f"{prompt_of(each)}{each.choices[each.right]}\n\n" for each in items[: plan.shots])
+    scored = items[plan.shots :]
+    return scored, tuple(MultipleChoiceQuestion(examples + prompt_of(each), each.choices) for each in scored)
+
+
+def answers_of(
+    plan: QualityPlan, items: Sequence[QuestionItem], asked: Questions, scores: Sequence[ChoiceScore]
+) -> dict[str, Any]:
+    """Fields of Quality that say how the questions were answered.
+
+    The built-in ones are weighed per byte; those of a file per character without the space before them, as `acc_norm`
+    of EleutherAI's lm-evaluation-harness (lm_eval/api/task.py), since a long choice is less likely than a short one
+    whatever it says. An answer to be matched is right if a greedy reply begins with it (`is_greedy` there).
     """
-    right = 0
-    for question, score in zip(QUESTIONS, scores, strict=True):
-        per_byte = [
-            likelihood / len(choice.encode())
-            for likelihood, choice in zip(score.log_likelihood, question.choices, strict=True)
-        ]
-        right += max(range(len(per_byte)), key=per_byte.__getitem__) == question.right
-    share = right / len(QUESTIONS)
-    return Score(value=share, error=math.sqrt(share * (1 - share) / len(QUESTIONS)))
+    weights: dict[str, Callable[[str, int], int]] = {
+        "norm": (lambda choice, _: len(choice.strip()) or 1)
+        if plan.asked
+        else (lambda choice, _: len(choice.encode())),
+        "sum": lambda _choice, _tokens: 1,
+        "token": lambda _, tokens: tokens,
+    }
+    answers = {
+        name: [_is_right(each, score, weigh) for each, score in zip(items, scores, strict=True)]
+        for name, weigh in weights.items()
+    }
+    count, right = len(items), sum(answers["norm"])
+    exact = sum(len(each.choices) == 1 for each in items)
+    unit = "character (acc_norm)" if plan.asked else "byte"
+    ways = [f"{count - exact} by log-likelihood per {unit}"] if exact < count else []
+    ways += [f"{exact} by exact match of the greedy reply"] if exact else []
+    share = right / count
+    return {
+        "questions": count,
+        "accuracy": Score(value=share, error=math.sqrt(share * (1 - share) / count)),
+        "questions_name": plan.asked_name,
+        "questions_digest": hashlib.sha256(msgspec.json.encode([items, asked])).hexdigest(),
+        "scoring": f"{' and '.join(ways)}, {plan.shots} examples before each, no chat template",
+        "accuracy_sum": sum(answers["sum"]) / count,
+        "accuracy_per_token": sum(answers["token"]) / count,
+        "answers": "".join("01"[each] for each in answers["norm"]),
+    }
+
+
+def _is_right(item: QuestionItem, score: ChoiceScore, weigh: Callable[[str, int], int]) -> bool:
+    if len(item.choices) == 1:
+        return score.greedy == (True,)
+    weighed = [
+        likelihood / weigh(choice, tokens)
+        for likelihood, choice, tokens in zip(score.log_likelihood, item.choices, score.tokens, strict=True)
+    ]
+    return max(range(len(weighed)), key=weighed.__getitem__) == item.right

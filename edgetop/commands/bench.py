@@ -28,7 +28,7 @@ from edgetop.core.format import format_bytes, format_duration, format_time
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import RunTarget, Workload, assess
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import read_facts
 from edgetop.io.files import write_atomically
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice

@@ -30,16 +30,16 @@ from edgetop.bench.plan import (
     settings_of,
     token_tests,
 )
-from edgetop.bench.prompts import prompt_tests, reading_text
+from edgetop.bench.prompts import prompt_tests, read_questions, reading_text
 from edgetop.commands.inputs import has_own_engine, local_model, server_choice
 from edgetop.commands.output import clear_progress, print_status, show_progress
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import format_bytes
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
-from edgetop.io.files import expanded
+from edgetop.io.files import expanded, read_small
 from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key
 from edgetop.settings import options
@@ -132,6 +132,7 @@ _WHY_NOT = {
     "batch": "the server decides how many tokens it computes together",
     "ubatch": "the server decides how many tokens it computes together",
     "quality": "a server tells no likelihoods, so that quality cannot be scored with it",
+    "questions": "a server tells no likelihoods, so that choices cannot be weighed with it",
 }
 
 
@@ -220,11 +221,12 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         name=request.name,
         settings=varied,
         tests=(*tests, *(prompt_tests(request.max_tokens) if request.prompts else ())),
-        repetitions=request.repetitions,
+        repetitions=1 if request.soak_s else request.repetitions,
+        soak_s=request.soak_s,
         order=request.order,
         warmup=request.warmup,
         cool_down=cool_down,
-        quality=_quality(request.quality),
+        quality=_quality(request),
         seed=request.seed,
         server=server,
         until=None
@@ -336,17 +338,30 @@ def _with_distinct_labels(models: Sequence[ModelFile]) -> list[ModelFile]:
     return labelled
 
 
-def _quality(asked: bool | str) -> QualityPlan | None:
+def _quality(request: BenchRequest) -> QualityPlan | None:
+    """How quality is scored; the questions of a file bring the text with them."""
+    if not request.questions:
+        if request.shots or request.question_columns:
+            raise UsageError("--shots and --question-columns say nothing without --questions", "give a file of them")
+        return _text_plan(request.quality)
+    path = expanded(request.questions)
+    items = read_questions(path, request.question_columns)
+    if len(items) <= request.shots:
+        raise UsageError(f"{path}: it has {len(items)} questions", "give fewer --shots: the others are scored")
+    plan = _text_plan(request.quality or True)
+    assert plan is not None  # noqa: S101 - there is a text
+    return replace(plan, asked=items, asked_name=path.name, shots=request.shots)
+
+
+def _text_plan(asked: bool | str) -> QualityPlan | None:
     if asked is False:
         return None
     if asked is True:
         return QualityPlan(text=reading_text())
     path = expanded(str(asked))
     try:
-        with path.open("rb") as file:
-            data = file.read(LARGEST_TEXT_BYTES + 1)
+        data = read_small(path, LARGEST_TEXT_BYTES)
     except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}", "give a text file to --quality") from None
-    if len(data) > LARGEST_TEXT_BYTES:
-        raise UsageError(f"{path}: it is larger than 16 MiB", "a few pages of text are enough")
+        hint = "give a text file to --quality; a few pages are enough"
+        raise UsageError(f"{path}: {error.strerror or error}", hint) from None
     return QualityPlan(text=data.decode("utf-8", "replace"), text_name=path.name)

@@ -21,7 +21,6 @@ from edgetop.settings.option import parse_value
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.calibration import (
     Calibration,
-    CalibrationError,
     CalibrationLine,
     CalibrationTarget,
     Point,
@@ -124,14 +123,11 @@ POINT = "SENSOR_W:METER_W"
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Show or remove calibrations, or make one of the points that are given or asked for."""
     device = device_key(Host(sysroot=settings[options.SYSROOT]))
-    try:
-        if arguments.show:
-            return _show(device, as_json=arguments.json)
-        if arguments.remove:
-            return _remove(device, power_choice(settings).headline)
-        return _calibrate(arguments, settings, device)
-    except CalibrationError as error:
-        raise EdgetopError(error.reason, error.hint) from None
+    if arguments.show:
+        return _show(device, as_json=arguments.json)
+    if arguments.remove:
+        return _remove(device, power_choice(settings).headline)
+    return _calibrate(arguments, settings, device)
 
 
 def parse_point(text: str) -> Point:

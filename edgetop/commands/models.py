@@ -10,9 +10,8 @@ from edgetop.commands.output import Column, print_error, print_status, write_dat
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_count
 from edgetop.core.gguf import GgufHeader
-from edgetop.core.model_purpose import purpose_of
 from edgetop.inference.catalog import FoundModel, find_models, problem_of
-from edgetop.io.model_file import read_model_header
+from edgetop.io.model_file import purpose_of, read_model_header
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 

@@ -65,8 +65,8 @@ def write_reply(text: str) -> None:
 
 
 def write_data(text: str) -> None:
-    """Write text that is data, and already harmless, to stdout."""
-    sys.stdout.write(text)
+    """Write text that is data to stdout, harmless to a terminal."""
+    sys.stdout.write(literal(text))
 
 
 def write_json(value: object) -> None:

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgetop.commands.exit import handle_signals
-from edgetop.commands.inputs import alerts_of, live_options, open_store
+from edgetop.commands.inputs import alerts_of, exporters_of, live_options, open_store
 from edgetop.commands.output import write_reply
 from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
@@ -118,9 +118,9 @@ class LineReader:
             self._readline.parse_and_bind("tab: complete")
 
     def prefill(self, text: str) -> bool:
-        """Let the next line begin with `text`; False where it cannot be edited, or has several lines."""
+        """Let the next line begin with `text`; False where it cannot be edited, or has more than one harmless line."""
         readline = self._readline
-        if readline is None or "\n" in text:
+        if readline is None or not text.isprintable():
             return False
         readline.set_startup_hook(lambda: readline.insert_text(text))
         return True
@@ -172,7 +172,7 @@ class LineReader:
 
     def _complete(self, text: str, state: int) -> str | None:
         if state == 0:
-            self._found = self._completions(text)
+            self._found = [found for found in self._completions(text) if found.isprintable()]
         return self._found[state] if state < len(self._found) else None
 
 
@@ -216,7 +216,11 @@ class PlainChat(Chat):
     """One conversation in lines."""
 
     def __init__(self, settings: Settings, alerts: Alerts | None = None) -> None:
-        super().__init__(LiveSession(live_options(settings, alerts), open_store(settings), self.on_engine_event))
+        super().__init__(
+            LiveSession(
+                live_options(settings, alerts, exporters_of(settings)), open_store(settings), self.on_engine_event
+            )
+        )
         self._reader = LineReader(completions=slash_commands.completions)
         self._queued: list[str] | None = None
         """Lines that wait until the person has typed one; `None` while nobody types."""

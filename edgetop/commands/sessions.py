@@ -48,14 +48,15 @@ from edgetop.session.store import (
     SessionEntry,
     Store,
     StoreError,
+    Totals,
     changed_tags,
     complete_digests,
     energy_cell,
     entry_of,
     models_of,
+    totals,
     write_labels,
 )
-from edgetop.session.totals import Totals, totals
 from edgetop.session.watch import figure_rows
 from edgetop.settings.resolve import Settings, price_of
 

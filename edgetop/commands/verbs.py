@@ -47,6 +47,18 @@ def token_count_or_none(text: str) -> int:
     return 0 if text == "0" else token_count(text)
 
 
+def duration(text: str) -> float:
+    """A time in seconds from what a person writes, such as `90s`, `30m` or `2h`."""
+    per_unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        found = real(0.1, 86_400)(text[:-1]) if per_unit is None else real(0.1 / per_unit, 86_400 / per_unit)(text[:-1])
+    except ValueError:
+        per_unit = None
+    if per_unit is None:
+        raise ValueError("a time up to a day, such as 90s, 30m or 2h")
+    return found * per_unit
+
+
 def token_pairs(text: str) -> tuple[tuple[int, int], ...]:
     """One pair of numbers of tokens."""
     n_prompt, comma, n_gen = text.partition(",")
@@ -56,7 +68,7 @@ def token_pairs(text: str) -> tuple[tuple[int, int], ...]:
 
 
 TOTALS_BY = ("model", "month", "host", "scope")
-"""By what `sessions totals` puts sessions together, of `edgetop.session.totals`."""
+"""By what `sessions totals` puts sessions together, of `edgetop.session.store`."""
 
 
 def _groups(text: str) -> tuple[str, ...]:
@@ -96,6 +108,8 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="repeat until half the 95 %% interval of decode tok/s is at most this much of the mean, such as 3%%")
     add("--for", dest="until_of", choices=["speed", "energy"], help="of which figure --until speaks: tok/s, or J/token")
     one("--until-limit", parse=integer(2, 10_000), metavar="N", help="repetitions with --until at most (default: 30)")
+    one("--soak", dest="soak_s", parse=duration, metavar="TIME",
+        help="do the tests over and over for so long, such as 30m: what the device keeps up once it is warm")
     for option in BENCH_AXES:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
@@ -105,6 +119,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
     add("--quality", nargs="?", const=True, metavar="FILE",
         help="perplexity, divergence from the most precise level and questions; on a text of your own if you name one")
+    add("--questions", metavar="FILE",
+        help="questions of your own in JSON Lines: question (or prompt), choices, answer; instead of the built-in ones")
+    add("--question-columns", metavar="NAME=COLUMN,...",
+        help="what FILE calls them, such as prompt=ctx,choices=endings")
+    one("--shots", parse=integer(0, 64), metavar="N",
+        help="so many of the first questions stand answered before each of the others (default: 0)")
     add("--study", action="store_true", help="levels, threads, prompts and quality: the whole study, in one command")
     add("--plan", metavar="FILE", help="a TOML file with these settings; flags override it")
     add("--order", choices=["interleaved", "blocks"], help="settings take turns (interleaved), or one after the other")
@@ -262,6 +282,16 @@ def _add_power(parser: argparse.ArgumentParser) -> None:
     add("--interval", type=_reads(real(0.02, 60), "--interval"), metavar="SECONDS",
         help="between the readings of a stream (default: that of the sensor)")
     _add_json(parser)
+
+
+def _add_measure(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="the command and its arguments")
+    add("--idle", type=_reads(real(0, 3600), "--idle"), default=0.0, metavar="SECONDS",
+        help="leave the device idle before and after, for the energy above idle (default: 0)")
+    add("--tokens", type=_reads(integer(0, 2**31 - 1), "--tokens"), default=0, metavar="N",
+        help="how many tokens the command generates, for its energy per token")
+    add("--json", action="store_true", help="print JSON; what the command prints goes to stderr")
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
@@ -449,6 +479,7 @@ VERBS: dict[str, Verb] = {
         _add_engine,
     ),
     "power": Verb("what this machine draws now, by every power sensor", ("device", "general"), _add_power),
+    "measure": Verb("the energy of a command, by the same sensors", ("device", "general"), _add_measure),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edgetop.commands.exit import ExitCode, handle_signals
-from edgetop.commands.inputs import alerts_of, open_store, power_choice
+from edgetop.commands.inputs import alerts_of, exporters_of, open_store, power_choice
 from edgetop.commands.output import print_error, print_status, table, write_data
 from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
@@ -214,6 +214,7 @@ def watch_options(arguments: argparse.Namespace, settings: Settings) -> WatchOpt
         record=settings[options.RECORD],
         output=settings[options.OUTPUT],
         alerts=alerts_of(settings, "watch"),
+        exporters=exporters_of(settings),
     )
 
 
@@ -238,7 +239,9 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
     with handle_signals(on_interrupt=ended.set, on_end=ended.set):
         watch = WatchSession(requested, open_store(settings), lambda text: None if quiet else print_error(text))
         try:
-            follow(watch, ended, seconds, lambda: write_reading(watch, as_json=as_json))
+            # A service that exports is not read line by line.
+            silent = bool(requested.exporters) and seconds is None and not as_json
+            follow(watch, ended, seconds, None if silent else lambda: write_reading(watch, as_json=as_json))
         except BrokenPipeError:
             ended.set()
         finally:
@@ -260,7 +263,7 @@ def follow(
     watch: WatchSession,
     ended: threading.Event,
     seconds: float | None,
-    each_second: Callable[[], None] = lambda: None,
+    each_second: Callable[[], None] | None = None,
 ) -> None:
     """Pump, and call `each_second`, until it is to end, or for so many seconds from the first look on."""
     begin_s = due_s = None
@@ -273,7 +276,7 @@ def follow(
         watch.pump()
         if watch.is_ended_by_alert:
             return
-        if due_s is not None and now_s >= due_s:
+        if due_s is not None and now_s >= due_s and each_second is not None:
             each_second()
             due_s = max(due_s + 1.0, now_s)
         ended.wait(POLL_S)

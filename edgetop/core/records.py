@@ -1,4 +1,4 @@
-"""The timeline's records, once for journal and file; number bounds; device key.
+"""The timeline's records, once for journal and file; number bounds; device key; past runs to learn from.
 
 A session is the fold of these records, in order. The live screen folds them as they come, the journal keeps one a
 line, and recovery folds the journal again, so all of them arrive at the same session.
@@ -24,8 +24,8 @@ from edgetop.core.engine_settings import (
     ModelInfo,
     SamplingSettings,
 )
-from edgetop.core.prediction import Prediction
-from edgetop.core.sources import SourceInfo, Unavailable
+from edgetop.core.quantity import Interval, scaled
+from edgetop.core.sources import Scope, SourceInfo, Unavailable
 
 
 class Score(Struct, frozen=True, kw_only=True):
@@ -57,15 +57,31 @@ class Quality(Struct, frozen=True, kw_only=True):
     """Share of positions where the likeliest token is the reference's."""
     questions: int = 0
     accuracy: Score | None = None
-    """Share of multiple-choice questions whose right answer is the likeliest per byte."""
+    """Share of questions answered right: of multiple choice, those whose right choice is the likeliest as `scoring`
+    says."""
+    questions_name: str = ""
+    """The file's name; empty for the built-in ones."""
+    questions_digest: str = ""
+    """SHA-256 of what was asked and how; only scores with the same one can be compared question by question."""
+    scoring: str = ""
+    """How choices were weighed and what stood before them."""
+    accuracy_sum: float | None = None
+    """The share where the whole choice is the likeliest: `acc` of lm-evaluation-harness."""
+    accuracy_per_token: float | None = None
+    """The share where it is so in the mean of its tokens, as llama-perplexity's --multiple-choice has it."""
+    answers: str = ""
+    """`1` for each question answered right and `0` for the others, in their order, by `accuracy`."""
 
 
 FORMAT_VERSION = 1
 
-REPLY_CHARACTERS_MAX: Final = 16 * 2**20
-"""Of one reply. A session's file that holds it can be read however its characters are written."""
+REPLY_CHARACTERS_MAX: Final = 4 * 2**20
+"""Of one reply, the text of some books. A file of two such replies can be read however their characters are written."""
 
 REPLY_TOKENS_MAX: Final = 2**20
+
+TOKENS_MAX: Final = 2**26
+"""Of one answer, prompt or context; the longest context of any model is a sixth of it."""
 
 LARGEST: Final = 2**53
 """Whole numbers up to here are exact in every JSON reader; as microseconds they are 285 years."""
@@ -113,6 +129,8 @@ class BenchRun(Struct, frozen=True, kw_only=True):
     """One combination of model, threads and so on; sessions of the same one are repetitions."""
     round: int
     """From 1."""
+    soak_s: float | None = None
+    """How long the tests were done over and over; `None` where each was done its few times."""
 
 
 class SessionStarted(Struct, frozen=True, kw_only=True, tag="session"):
@@ -420,3 +438,86 @@ def machine_key(device: DeviceInfo) -> str:
 
 def _gib(size_bytes: int | None) -> int | None:
     return None if size_bytes is None else round(size_bytes / 2**30)
+
+
+SpeedLimit = Literal["memory-bandwidth", "compute", "unknown"]
+
+
+class Prediction(Struct, frozen=True, kw_only=True):
+    """The figures a model was expected to reach with the settings it was loaded with, on the machine it was loaded on.
+
+    What could not be predicted is `None`. Nothing measured in the session itself is in it.
+    """
+
+    memory_bytes: Count | None = None
+    """What the process that holds the model was expected to have resident at its peak."""
+    decode_tokens_per_s: Interval | None = None
+    """At `depth_tokens`."""
+    decode_s_per_position: float = 0.0
+    """What each token more in the KV cache adds to the time of a token."""
+    prefill_tokens_per_s: Interval | None = None
+    first_token_s: Interval | None = None
+    """For a prompt of `prompt_tokens`."""
+    decode_j_per_token: Interval | None = None
+    depth_tokens: Count
+    """Tokens in the KV cache while decoding."""
+    prompt_tokens: Count
+    basis: str
+    """What the speed rests on: `own sessions`, `calibrated`, `device table` or `formula`."""
+    limited_by: SpeedLimit = "unknown"
+    """What is expected to limit decoding where nothing else holds it back."""
+    bytes_per_token: Count
+    """Read from memory to decode a token: the weights that take part."""
+    bytes_per_position: Count
+    """... and so many more for each token in the KV cache."""
+    bandwidth_bytes_per_s: float | None = None
+    """Of the memory the weights lie in, with as many threads as decode; `None` if it was never measured or stated."""
+
+    def decode_at(self, depth_tokens: float) -> Interval | None:
+        """The decode rate with so many tokens in the KV cache; `None` where it cannot be told."""
+        rate = self.decode_tokens_per_s
+        if rate is None or rate.value <= 0:
+            return None
+        token_s = 1 / rate.value + self.decode_s_per_position * (depth_tokens - self.depth_tokens)
+        return scaled(rate, 1 / token_s / rate.value) if token_s > 0 else None
+
+    def first_token_at(self, evaluated_tokens: float) -> Interval | None:
+        """The time to the first token of a prompt of which so many tokens are evaluated."""
+        if self.first_token_s is None or not self.prompt_tokens:
+            return None
+        return scaled(self.first_token_s, evaluated_tokens / self.prompt_tokens)
+
+
+class PastRun(Struct, frozen=True, kw_only=True):
+    """One measured run of a recorded session. Rates are of the whole run."""
+
+    session: str
+    """Where it is recorded, in words for a person: the session's name."""
+    measured_at: str
+    """Wall clock, ISO 8601."""
+    machine_key: str
+    """`edgetop.core.records.machine_key` of the device as it was then, power mode among it."""
+    model_name: str
+    architecture: str
+    parameters: int
+    size_bytes: int
+    """Bytes of all weights, as the engine says."""
+    file_type: str
+    """llama.cpp's label of the quantization, such as `Q4_K_M`."""
+    weight_bytes_per_token: int | None = None
+    """`None` where the model's file is no longer there to be asked."""
+    threads: int
+    gpu_layers: int = 0
+    type_k: str | None = "f16"
+    type_v: str | None = "f16"
+    depth_tokens: int
+    """Mean number of tokens in the KV cache while the reply was decoded."""
+    decode_tokens: int
+    decode_tokens_per_s: float
+    prefill_tokens: int = 0
+    prefill_tokens_per_s: float | None = None
+    decode_j_per_token: float | None = None
+    prefill_j_per_token: float | None = None
+    energy_scope: Scope | None = None
+    disturbed: bool = False
+    """Throttled, paging, swapping or beside other busy processes: not what the device can do."""

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from functools import lru_cache
-from math import exp, expm1, hypot, inf, isinf, lgamma, pi, sqrt
+from math import comb, exp, expm1, hypot, inf, isinf, lgamma, pi, sqrt
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -147,6 +148,21 @@ def _beta_fraction(x: float, a: float, b: float) -> float:
         if abs(numerators * denominators - 1) < _FRACTION_CLOSE:
             break
     return value
+
+
+def wilson_interval(right: int, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share, after Wilson 1927: within 0 and 1, and not empty where all or none are right."""
+    z = quantile(CONFIDENCE, inf)
+    share, weight = right / count, z * z / count
+    middle, reach = (share + weight / 2) / (1 + weight), z * sqrt(share * (1 - share) / count + weight / count / 4)
+    return max(0.0, middle - reach / (1 + weight)), min(1.0, middle + reach / (1 + weight))
+
+
+def mcnemar_p(won: int, lost: int) -> float:
+    """How likely so uneven a split of pairs that differ is by chance, to both sides: McNemar's exact test (1947)."""
+    count = won + lost
+    as_uneven = sum(comb(count, number) for number in range(min(won, lost) + 1))
+    return min(1.0, float(Fraction(2 * as_uneven, 2**count)))
 
 
 @lru_cache(maxsize=1024)

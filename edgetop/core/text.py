@@ -78,10 +78,20 @@ def csv_lines(rows: Iterable[Iterable[object]]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]], numeric: Container[str] = ()) -> str:
-    """A Markdown table, of which the first row is the headings; columns with `numeric` ones are aligned right."""
+    """A Markdown table, of which the first row is the headings; columns with `numeric` ones are aligned right.
+
+    A cell is text: no HTML, link or picture of its own is made of it.
+    """
     rule = ["---:" if heading in numeric else "---" for heading in rows[0]]
-    escaped = ([one_line(cell).replace("|", r"\|") for cell in row] for row in (rows[0], rule, *rows[1:]))
+    escaped = ([_MARKUP.sub(_escaped_markup, one_line(cell)) for cell in row] for row in (rows[0], rule, *rows[1:]))
     return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
+
+
+_MARKUP = re.compile(r"[\\|\[<>&]")
+
+
+def _escaped_markup(match: re.Match[str]) -> str:
+    return {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(match[0], f"\\{match[0]}")
 
 
 def _shown_as_picture(match: re.Match[str]) -> str:

@@ -15,15 +15,14 @@ from msgspec.structs import replace
 
 from edgetop.core.energy.duty import TOKENS, Duty, DutyBasis, DutyFigures, Price, duty_figures
 from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, default_n_ctx
-from edgetop.core.prediction import PastRun, Prediction
 from edgetop.core.quantity import J_PER_WH, Interval, banded, cost, hours_left, sigma_of
+from edgetop.core.records import PastRun, Prediction
 from edgetop.core.sources import Unavailable
-from edgetop.fit.energy import EnergyPrediction, predict_energy
 from edgetop.fit.kv_cache import padded
 from edgetop.fit.machine import Machine, Processor
 from edgetop.fit.memory import REFUSES, MemoryNeed, MemoryRoom, largest_context, memory_need
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.speed import SpeedPrediction, predict_speed
+from edgetop.fit.speed import EnergyPrediction, SpeedPrediction, predict_energy, predict_speed
 
 Pace = Literal["comfortable", "usable", "too slow for reading"]
 

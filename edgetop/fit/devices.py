@@ -39,11 +39,11 @@ from edgetop.fit.machine import (
 )
 from edgetop.fit.machine_profile import MachineProfile
 from edgetop.fit.memory import Features, usual_features
+from edgetop.io.files import toml_text
 
 TABLE = Path(__file__).with_name("devices.toml")
 ROWS = Path(__file__).with_name("devices.csv")
 FILE_NAME = "devices.toml"
-LARGEST_FILE_BYTES = 2**20
 
 SIGMA = 0.20
 """Deviation of the logarithm of speeds from published figures, where a device does not state its own: boards differ by
@@ -397,13 +397,11 @@ _HINT = "fix {file}, or remove it; the table that comes with edgetop shows how d
 def _read(file: Path) -> dict[str, Device]:
     hint = _HINT.format(file=file)
     try:
-        with file.open("rb") as opened:
-            content = opened.read(LARGEST_FILE_BYTES + 1)
+        return _decoded(toml_text(file).encode(), file)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}", hint) from None
-    if len(content) > LARGEST_FILE_BYTES:
-        raise UsageError(f"{file}: larger than any table of devices", hint)
-    return _decoded(content, file)
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}", hint) from None
 
 
 def _decoded(content: bytes, file: Path) -> dict[str, Device]:

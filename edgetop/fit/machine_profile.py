@@ -26,14 +26,14 @@ from threading import Barrier, BrokenBarrierError, Thread
 from time import perf_counter
 from typing import Annotated, Literal
 
-import msgspec
 import platformdirs
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from edgetop.core.errors import EdgetopError
 from edgetop.core.sources import Unavailable
 from edgetop.fit.learning import TimingSample, kept
-from edgetop.io.files import write_atomically
+from edgetop.io.json import load_kept, save_kept
 
 MIB = 2**20
 BUFFER_BYTES = 192 * MIB
@@ -261,10 +261,12 @@ CURRENT_DAYS = 42
 PROFILES_MAX = 16
 """Of one user's machines and their power modes; the newest stay."""
 
-LARGEST_FILE_BYTES = 2**20
-
 Positive = Annotated[float, Meta(gt=0, lt=1e15)]
 Key = Annotated[str, Meta(max_length=64)]
+
+
+class ProfileError(EdgetopError):
+    """The file of profiles cannot be read or written."""
 
 
 class MachineProfile(Struct, frozen=True, kw_only=True):
@@ -337,24 +339,15 @@ def load_profile(file: Path, key: str) -> MachineProfile | Unavailable:
 def load_profiles(file: Path) -> tuple[MachineProfile, ...] | Unavailable:
     """All profiles in a file, none where there is no file; Unavailable, with the reason, where it cannot be used."""
     try:
-        with file.open("rb") as opened:
-            content = opened.read(LARGEST_FILE_BYTES + 1)
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        return Unavailable(f"{file}: {error.strerror}", f"make {file} readable")
-    hint = f"remove {file}; it is measured again"
-    if len(content) > LARGEST_FILE_BYTES:
-        return Unavailable(f"{file} is larger than any of ours", hint)
-    try:
-        profiles = msgspec.json.decode(content, type=_Profiles).profiles
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return Unavailable(f"{file} cannot be used: {error}", hint)
+        kept_ones = load_kept(file, _Profiles, ProfileError, f"remove {file}; it is measured again")
+    except ProfileError as error:
+        return Unavailable(error.what, error.hint)
+    profiles = () if kept_ones is None else kept_ones.profiles
     return tuple(profile for profile in profiles if all(map(isfinite, profile.bandwidth_bytes_per_s.values())))
 
 
 def save_profile(file: Path, profile: MachineProfile) -> None:
-    """Put a profile in the place of the one with its key, all of it or nothing. Raises OSError.
+    """Put a profile in the place of the one with its key, all of it or nothing. Raises ProfileError.
 
     A file that cannot be used is replaced.
     """
@@ -363,12 +356,11 @@ def save_profile(file: Path, profile: MachineProfile) -> None:
     newest = sorted([*kept_ones, profile], key=lambda each: each.measured_at)[-PROFILES_MAX:]
     if profile not in newest:
         newest = [*newest[1:], profile]
-    content = msgspec.json.format(msgspec.json.encode(_Profiles(profiles=tuple(newest))), indent=1)
-    write_atomically(file, [content, b"\n"])
+    save_kept(file, _Profiles(profiles=tuple(newest)), ProfileError)
 
 
 def add_run(file: Path, profile: MachineProfile, run: TimingSample) -> MachineProfile:
-    """The profile with one run more, which is also written. Raises OSError."""
+    """The profile with one run more, which is also written. Raises ProfileError."""
     stored = load_profile(file, profile.key)
     runs = profile.runs if isinstance(stored, Unavailable) else stored.runs
     grown = replace(profile, runs=kept([*runs, run]))

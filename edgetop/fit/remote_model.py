@@ -13,11 +13,10 @@ from msgspec import Struct
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
-from edgetop.core.model_names import parse, part_of
-from edgetop.core.model_purpose import check_part, purpose_of, refused, require_text
 from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.io.http import Credential, HttpResponse, Timeouts, get, parse_url, shown
 from edgetop.io.hub import DEFAULT_TIMEOUTS, chosen_files, chosen_hub, model_errors, refused_status, repository
+from edgetop.io.model_file import check_part, parse, part_of, purpose_of, refused, require_text
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 

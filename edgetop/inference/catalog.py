@@ -15,8 +15,6 @@ from platformdirs import user_state_path
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufHeader
-from edgetop.core.model_names import SplitPart, choose, parse, part_of
-from edgetop.core.model_purpose import purpose_of
 from edgetop.core.text import one_line
 from edgetop.inference.model_stores import (
     OllamaModel,
@@ -33,7 +31,16 @@ from edgetop.inference.model_stores import (
     weights_of,
 )
 from edgetop.io.files import expanded, hub_cache, write_atomically
-from edgetop.io.model_file import is_certain, lacks_parts, read_model_header
+from edgetop.io.model_file import (
+    SplitPart,
+    choose,
+    is_certain,
+    lacks_parts,
+    parse,
+    part_of,
+    purpose_of,
+    read_model_header,
+)
 
 if TYPE_CHECKING:
     from edgetop.io.hub import Report

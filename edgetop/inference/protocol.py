@@ -173,6 +173,8 @@ class ChoiceScore(Struct, frozen=True):
 
     log_likelihood: tuple[float, ...]
     tokens: tuple[int, ...]
+    greedy: tuple[bool, ...] = ()
+    """Whether each token of a choice is the likeliest one, so that a greedy reply begins with it."""
 
 
 class ChoicesScored(Struct, frozen=True, tag="choices_scored"):

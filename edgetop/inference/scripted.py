@@ -217,7 +217,12 @@ class ScriptedEngine:
         report(ScoreProgress(1.0))
         if isinstance(command, Choose):
             lengths = [tuple(len(split_tokens(choice)) for choice in each.choices) for each in command.questions]
-            scores = [ChoiceScore(tuple(-1.0 - at for at in range(len(tokens))), tokens) for tokens in lengths]
+            scores = [
+                ChoiceScore(
+                    tuple(-1.0 - at for at in range(len(tokens))), tokens, tuple(at == 0 for at in range(len(tokens)))
+                )
+                for tokens in lengths
+            ]
             report(ChoicesScored(tuple(scores)))
             return
         if command.write_reference:

@@ -23,10 +23,10 @@ from msgspec import Struct
 
 from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.format import format_bytes
-from edgetop.core.model_names import HubModel, choose, nothing_chosen, part_of, parts
 from edgetop.core.text import one_line
 from edgetop.io.files import hub_cache, hub_home, sync_folder
 from edgetop.io.http import Credential, HttpResponse, RequestCancelledError, RequestError, Timeouts, get, shown
+from edgetop.io.model_file import HubModel, choose, nothing_chosen, part_of, parts
 
 ENDPOINT = "https://huggingface.co"
 LISTING_BYTES_MAX = 16 * 2**20

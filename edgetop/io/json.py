@@ -1,4 +1,6 @@
-"""JSON as edgetop writes it.
+"""JSON as edgetop writes it, and the files of it in which edgetop keeps what it has learned.
+
+Whatever is not printable Unicode is escaped, so that it may be shown as it is.
 
 orjson writes structs, mappings and long columns two to three times as fast as msgspec and in the same form, except that
 a small record of a journal, which msgspec writes in an eighth of the time, stays with it, and so does reading.
@@ -7,12 +9,17 @@ a small record of a journal, which msgspec writes in an eighth of the time, stay
 from __future__ import annotations
 
 import re
-from pathlib import PurePath
-from typing import Any
+from pathlib import Path, PurePath
+from typing import Any, TypeVar
 
 import msgspec
 import orjson
 from msgspec import Struct, structs
+
+from edgetop.core.errors import EdgetopError
+from edgetop.io.files import read_small, write_atomically
+
+T = TypeVar("T")
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
@@ -23,7 +30,7 @@ def encode(value: object, *, indented: bool = False) -> bytes:
     Lone surrogates, which no file can hold, become U+FFFD. Raises TypeError for what JSON cannot have.
     """
     try:
-        return orjson.dumps(value, _parts, orjson.OPT_INDENT_2 if indented else None)
+        return printable(orjson.dumps(value, _parts, orjson.OPT_INDENT_2 if indented else None))
     except TypeError:
         # A lone surrogate, a whole number beyond 64 bits, or a key that is no text.
         encoded = encode_record(value)
@@ -33,9 +40,48 @@ def encode(value: object, *, indented: bool = False) -> bytes:
 def encode_record(value: object) -> bytes:
     """The same for a small struct, such as one line of a journal."""
     try:
-        return msgspec.json.encode(value)
+        return printable(msgspec.json.encode(value))
     except UnicodeEncodeError:
-        return msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value)))
+        return printable(msgspec.json.encode(_without_surrogates(msgspec.to_builtins(value))))
+
+
+def printable(encoded: bytes) -> bytes:
+    r"""JSON that means the same, with controls, bidirectional marks, tags and the like as \u escapes."""
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded
+    return _NOT_ASCII.sub(_escaped, encoded.decode()).encode()
+
+
+_NOT_ASCII = re.compile("[^\x00-\x7e]+")
+
+
+def _escaped(match: re.Match[str]) -> str:
+    run = match[0]
+    if run.isprintable():
+        return run
+    return "".join(
+        each if each.isprintable() else re.sub("....", r"\\u\g<0>", each.encode("utf-16-be").hex()) for each in run
+    )
+
+
+def load_kept(file: Path, kind: type[T], error: type[EdgetopError], hint: str) -> T | None:
+    """What was kept in a file, `None` where there is no file. Raises `error`, with `hint` for what is not of `kind`."""
+    try:
+        return msgspec.json.decode(read_small(file), type=kind)
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise error(f"{file}: {problem.strerror or problem}", f"make {file} readable") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise error(f"{file} cannot be used: {problem}", hint) from None
+
+
+def save_kept(file: Path, value: Struct, error: type[EdgetopError]) -> None:
+    """Keep a value in a file, all of it or nothing. Raises `error`."""
+    try:
+        write_atomically(file, [msgspec.json.format(encode_record(value), indent=1), b"\n"])
+    except OSError as problem:
+        raise error(f"{file}: {problem.strerror or problem}", f"make {file.parent} writable, or make room") from None
 
 
 def _parts(value: object) -> object:

@@ -1,4 +1,8 @@
-"""A GGUF model's files before it is loaded: its headers, why it cannot be used, its digest."""
+"""A GGUF model before it is loaded: its names, its files, what its header says it is for, its digest.
+
+Names of architectures and keys are llama.cpp's (llama-arch.cpp, gguf-py/gguf/constants.py of llama.cpp 0c1e57098);
+those of image models are what stable-diffusion.cpp and ComfyUI-GGUF write.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -21,10 +25,229 @@ from platformdirs import user_cache_path
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
-from edgetop.core.model_names import SplitPart, part_of
-from edgetop.core.model_purpose import check_part, purpose_of, refused, require_text
 from edgetop.core.text import one_line
-from edgetop.io.files import write_atomically
+from edgetop.io.files import read_small, write_atomically
+
+PurposeName = Literal[
+    "text", "embedding", "reranker", "encoder", "rewriting", "diffusion", "image", "speech", "draft", "projector",
+    "adapter", "control vector", "imatrix", "vocabulary", "unknown",
+]  # fmt: skip
+
+
+class Purpose(NamedTuple):
+    """What a file is for."""
+
+    name: PurposeName
+    words: str
+    """With an article, to follow "it is"."""
+    hint: str
+    """What to do with it."""
+
+
+_OTHER = "choose a model made for text generation or chat"
+
+PURPOSES: Final[dict[PurposeName, Purpose]] = {
+    each.name: each
+    for each in (
+        Purpose("text", "a model that generates text", ""),
+        Purpose("embedding", "an embedding model: it turns text into vectors for searching", _OTHER),
+        Purpose("reranker", "a reranker: it scores how well texts answer a question", _OTHER),
+        Purpose("encoder", "a text encoder, of use to image generators", _OTHER),
+        Purpose("rewriting", "an encoder-decoder model (T5): it rewrites a whole text and does not chat", _OTHER),
+        Purpose(
+            "diffusion", "a diffusion language model: it does not write token by token",
+            "llama.cpp's llama-diffusion-cli runs it",
+        ),
+        Purpose("image", "a model that makes pictures or video", "stable-diffusion.cpp or ComfyUI run it"),
+        Purpose("speech", "a speech model: it makes sound, not text", "llama.cpp's llama-tts runs some of them"),
+        Purpose(
+            "draft", "a draft model: it proposes tokens to the model it was made for",
+            "name that model with -m, and this file with --model-draft and --engine llama-server",
+        ),
+        Purpose(
+            "projector", "the vision or audio part of another model (mmproj)",
+            "name the model that it belongs to, which generates text without it as well",
+        ),
+        Purpose(
+            "adapter", "a LoRA adapter: it changes the model that it was made for",
+            "name that model with -m, and this file with --lora and --engine llama-server",
+        ),
+        Purpose("control vector", "a control vector: it steers the model that it was made for", "name that model"),
+        Purpose("imatrix", "an importance matrix, for making quantizations", "name the model that it was made from"),
+        Purpose("unknown", "a file that does not say which model it is", _OTHER),
+        Purpose("vocabulary", "a vocabulary without weights", "name a file that has the weights as well"),
+    )
+}  # fmt: skip
+
+_NAMES: Final[dict[PurposeName, str]] = {
+    "embedding": """bert nomic-bert nomic-bert-moe jina-bert-v2 jina-bert-v3 modern-bert neo-bert eurobert
+        gemma-embedding llama-embed""",
+    "encoder": "t5encoder",
+    "rewriting": "t5",
+    "diffusion": "dream llada llada-moe rnd1",
+    "image": "flux sd1 sd2 sdxl sd3 aura hidream cosmos ltxv hyvid wan lumina2 qwen_image chroma",
+    "speech": "wavtokenizer-dec pockettts whisper",
+    "draft": "eagle3 dflash gemma4-assistant",
+    "projector": "clip",
+    "control vector": "controlvector",
+    "imatrix": "imatrix",
+}
+_OF_ARCHITECTURE: Final = {name: purpose for purpose, names in _NAMES.items() for name in names.split()}
+
+_OF_TYPE: Final[dict[str, PurposeName]] = {"adapter": "adapter", "mmproj": "projector", "imatrix": "imatrix"}
+"""By `general.type`."""
+
+_OF_PICTURES = (
+    "model.diffusion_model.",
+    "first_stage_model.",
+    "double_blocks.",
+    "joint_blocks.",
+    "transformer_blocks.",
+)
+"""How tensors are named in files of stable-diffusion.cpp, which need not say an architecture."""
+
+_RANK = 4
+"""LLAMA_POOLING_TYPE_RANK."""
+
+
+def purpose_of(header: GgufHeader) -> Purpose:
+    """What a file is for; of a split model by its first file, or by the headers of all files as one."""
+    name = header.architecture
+    decided = _OF_TYPE.get(header.text("general.type")) or _OF_ARCHITECTURE.get(name)
+    if decided is None or decided == "embedding":
+        pooling = header.whole(f"{name}.pooling_type") or 0
+        ranks = pooling == _RANK or any(tensor.name in {"cls.output.weight", "cls.weight"} for tensor in header.tensors)
+        if ranks:
+            decided = "reranker"
+        elif pooling > 0 or header.metadata.get(f"{name}.attention.causal") is False:
+            decided = "embedding"
+    if decided is None and header.split_count == 1:
+        if not name:
+            drawn = any(tensor.name.startswith(_OF_PICTURES) for tensor in header.tensors)
+            decided = "image" if drawn else "unknown"
+        elif not header.tensors:
+            decided = "vocabulary"
+    return PURPOSES[decided or "text"]
+
+
+def require_text(shown: str, purpose: Purpose) -> None:
+    """Raise ModelError for a file that is not for generating text; `shown` is its name."""
+    if purpose.name != "text":
+        what = f"{one_line(shown)} does not generate text; it is {purpose.words}"
+        raise ModelError(what, purpose.hint, reason="unsupported")
+
+
+_HINTS = (
+    ("Git LFS", "run `git lfs pull` in its folder"),
+    ("web page", "check the address, and download it again"),
+    ("truncated", "the file is cut off; download it again"),
+    ("empty", "download it again"),
+    ("does not know the architecture", "look for a newer edgetop, or choose another model"),
+    ("is not supported", "look for a newer edgetop, or download the model again"),
+    ("big endian", "convert it with llama.cpp's gguf_convert_endian.py"),
+    ("before GGUF", "download a GGUF of the model"),
+    ("not a GGUF file", "name a file in GGUF format"),
+)
+
+_WHAT_MAX = 200
+"""A key of the file may be in it, and as long as 65,535 bytes."""
+
+_HINT = "download it again, or choose another model"
+
+
+def refused(shown: str, error: GgufError) -> ModelError:
+    """The error for a person, of a file that is `shown` as they named it."""
+    hint = next((hint for word, hint in _HINTS if word in error.reason), _HINT)
+    what = one_line(error.reason.partition("; ")[0][:_WHAT_MAX])
+    return ModelError(f"{one_line(shown)} cannot be read: {what} (at byte {error.offset})", hint, reason="not_a_model")
+
+
+def check_part(shown: str, header: GgufHeader, part: int, count: int) -> None:
+    """Raise ModelError unless a header says that its file is the wanted part, from 1, of a split model."""
+    number = (header.whole("split.no") or 0) + 1
+    if (number, header.split_count) != (part, count):
+        raise ModelError(
+            f"{one_line(shown)} says that it is part {number} of {header.split_count}, not {part} of {count}",
+            "the parts have been mixed up; download the model again",
+        )
+
+
+PREFERRED = ("Q4_K_M", "Q4_0", "Q5_K_M", "Q4_1", "Q8_0")
+"""Quantizations to choose from when none is named, best first for small machines."""
+
+_NAMED = re.compile(r"hf:(?P<repo>[\w.-]+/[\w.-]+)(?::(?P<quantization>[\w.-]+))?")
+_PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+
+
+class HubModel(Struct, frozen=True):
+    """A repository and, perhaps, one of its quantizations."""
+
+    repo: str
+    quantization: str | None
+
+
+class SplitPart(Struct, frozen=True):
+    """What the name of one file of a split model says: `stem-00002-of-00003.gguf`."""
+
+    stem: str
+    number: int
+    count: int
+
+    def named(self, number: int) -> str:
+        """The name of another file of the same model."""
+        return f"{self.stem}-{number:05}-of-{self.count:05}.gguf"
+
+
+def parse(text: str) -> HubModel:
+    """Read hf:owner/repo[:quant]. Raises ModelError."""
+    match = _NAMED.fullmatch(text)
+    if match is None:
+        raise ModelError(f"{one_line(text)} does not name a repository", "write hf:owner/repo or hf:owner/repo:Q4_K_M")
+    return HubModel(match["repo"], match["quantization"])
+
+
+def part_of(file: str) -> SplitPart | None:
+    """Read the name of a file of a split model; `None` for any other name."""
+    match = _PART.search(file)
+    return SplitPart(file[: match.start()], int(match[1]), int(match[2])) if match else None
+
+
+def choose(files: Sequence[str], quantization: str | None) -> str | None:
+    """Choose the GGUF file of the wanted quantization, of a split model its first part; `None` if there is none."""
+    models = sorted(
+        file for file in files if file.lower().endswith(".gguf") and "mmproj" not in file.lower() and _is_first(file)
+    )
+    for wanted in (quantization,) if quantization else PREFERRED:
+        word = re.compile(rf"(?<![a-z0-9]){re.escape(wanted)}(?![a-z0-9_])", re.IGNORECASE)
+        for file in models:
+            if word.search(file):
+                return file
+    return models[0] if models and quantization is None else None
+
+
+def parts(first: str, files: Sequence[str]) -> list[str]:
+    """Name all files of a model of which `first` is the first."""
+    part = part_of(first)
+    if part is None:
+        return [first]
+    return sorted(
+        file for file in files if (other := part_of(file)) and (other.stem, other.count) == (part.stem, part.count)
+    )
+
+
+def nothing_chosen(wanted: HubModel, files: Sequence[str]) -> ModelError:
+    """What to say when `choose` finds nothing."""
+    offered = sorted(file for file in files if file.lower().endswith(".gguf") and _is_first(file))
+    if not offered:
+        return ModelError(f"{wanted.repo} has no GGUF file", "look for a repository of the model with GGUF in its name")
+    shown = ", ".join(one_line(file) for file in offered[:8])
+    return ModelError(f"{wanted.repo} has no quantization {wanted.quantization}", f"it has {shown}")
+
+
+def _is_first(file: str) -> bool:
+    part = part_of(file)
+    return part is None or part.number == 1
+
 
 HEADER_BYTES_MAX = 256 * 2**20
 """As much of a file is mapped; the largest headers, with vocabulary and merges, have about 20 MiB."""
@@ -198,37 +421,39 @@ _NAMED_BY_DIGEST = re.compile(r"(?:sha256-)?([0-9a-f]{64})")
 
 class _Digests(Struct):
     by_file: dict[str, str] = {}
-    """SHA-256 by path, size and time of the last change."""
+    """SHA-256 by paths, sizes and times of the last change."""
 
 
 def known_digest(path: Path) -> str:
-    """The SHA-256 of a file without reading it: of an earlier time, or of its name in a store; else empty."""
-    real = Path(os.path.realpath(path))
-    named = _NAMED_BY_DIGEST.fullmatch(real.name)
-    if named is not None and "blobs" in real.parts:
+    """The SHA-256 of a model without reading it: of an earlier time, or of its name in a store; else empty."""
+    files = _files_of(path)
+    named = _NAMED_BY_DIGEST.fullmatch(files[0].name)
+    if len(files) == 1 and named is not None and "blobs" in files[0].parts:
         return named[1]
-    key = _digest_key(real)
+    key = _digest_key(files)
     return _digests().by_file.get(key, "") if key else ""
 
 
 def compute_digest(path: Path, *, goes_on: Callable[[], bool] = lambda: True) -> str:
-    """The SHA-256 of a file, kept for the next time; empty where it cannot be read or `goes_on` says no.
+    """The SHA-256 of a model, kept for the next time; empty where it cannot be read or `goes_on` says no.
 
-    At idle I/O priority where the system has one, so that nothing else waits for it. Not to be called while a model
-    loads or decodes.
+    Of a split model it is that of all parts, one behind the other. At idle I/O priority where the system has one, so
+    that nothing else waits for it. Not to be called while a model loads or decodes.
     """
     if known := known_digest(path):
         return known
-    real = Path(os.path.realpath(path))
-    key = _digest_key(real)
+    files = _files_of(path)
+    key = _digest_key(files)
     digest = hashlib.sha256()
     try:
-        with idle_io(), real.open("rb") as file:
-            while data := file.read(_PIECE_BYTES):
-                digest.update(data)
-                if not goes_on():
-                    return ""
-        if key and key == _digest_key(real):  # it has not changed meanwhile
+        with idle_io():
+            for each in files:
+                with each.open("rb") as file:
+                    while data := file.read(_PIECE_BYTES):
+                        digest.update(data)
+                        if not goes_on():
+                            return ""
+        if key and key == _digest_key(files):  # nothing has changed meanwhile
             kept = _digests()
             kept.by_file = dict(list(kept.by_file.items())[-_DIGESTS_MAX + 1 :]) | {key: digest.hexdigest()}
             write_atomically(_digests_file(), [msgspec.json.encode(kept)])
@@ -259,12 +484,21 @@ def idle_io() -> Iterator[None]:
             thread.ionice(before.ioclass, before.value)
 
 
-def _digest_key(path: Path) -> str:
+def _files_of(path: Path) -> list[Path]:
+    """The file of a model, or all parts of a split one, whichever of them is named."""
+    part = part_of(path.name)
+    parts = [path] if part is None else [path.with_name(part.named(number)) for number in range(1, part.count + 1)]
+    return [Path(os.path.realpath(each)) for each in parts]
+
+
+def _digest_key(files: Sequence[Path]) -> str:
     try:
-        status = path.stat()
+        states = [file.stat() for file in files]
     except OSError:
         return ""
-    return f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+    return "|".join(
+        f"{file}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}" for file, state in zip(files, states, strict=True)
+    )
 
 
 def _digests_file() -> Path:
@@ -273,6 +507,6 @@ def _digests_file() -> Path:
 
 def _digests() -> _Digests:
     try:
-        return msgspec.json.decode(_digests_file().read_bytes(), type=_Digests)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_small(_digests_file(), 2**24), type=_Digests)
+    except (OSError, ValueError, RecursionError):
         return _Digests()

@@ -44,7 +44,7 @@ class SensorSession:
         """`chosen` is the power source that the person named; `None` leaves the choice to edgetop."""
         self.session = Recorder(device=DeviceInfo(hostname=""), store=None, power=chosen).session
         self._sampler = Sampler(inventory)
-        self._drain()
+        self.drain()
         self._sampler.start()
 
     @property
@@ -64,7 +64,7 @@ class SensorSession:
         """
         meters = self.meters
         while True:
-            now_us = self._drain()
+            now_us = self.drain()
             answered = all(self._has_answered(meter, now_us) for meter in meters)
             if not meters or now_us >= most_s * 1e6 or (now_us >= least_s * 1e6 and answered):
                 return 0, now_us
@@ -74,7 +74,7 @@ class SensorSession:
         """Go on for so many seconds from now; `tick` is told how many are left."""
         begin_us = self._now_us()
         while True:
-            now_us = self._drain()
+            now_us = self.drain()
             left_s = seconds - (now_us - begin_us) / 1e6
             if left_s <= 0:
                 return begin_us, now_us
@@ -138,7 +138,7 @@ class SensorSession:
             return len(_changes_us(stamps, values)) > 1
         return len(values) > 0
 
-    def _drain(self) -> int:
+    def drain(self) -> int:
         """Add what was read by now to the session; the time of this call."""
         now_us = self._now_us()
         for record in self._sampler.drain():

@@ -9,18 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
-from edgetop.io.files import write_atomically
+from edgetop.io.json import load_kept, save_kept
 from edgetop.io.model_file import content_key
 
 FILE_NAME = "tuned.json"
-LARGEST_FILE_BYTES = 2**20
 TUNED_MAX = 500
 """Models of one user's machines; the newest stay."""
 
@@ -80,26 +78,15 @@ def tuned_file(sessions: Path) -> Path:
 
 def load_tuned(file: Path) -> tuple[TunedModel, ...]:
     """All defaults in a file, none where there is no file. Raises TunedError."""
-    hint = f"Remove {file}, and tune again."
-    try:
-        with file.open("rb") as opened:
-            content = opened.read(LARGEST_FILE_BYTES + 1)
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise TunedError(f"{file}: {error.strerror or error}.", f"Make {file} readable.") from None
-    if len(content) > LARGEST_FILE_BYTES:
-        raise TunedError(f"{file} is larger than any of ours.", hint)
-    try:
-        return msgspec.json.decode(content, type=_TunedFile).models
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TunedError(f"{file} cannot be used: {error}.", hint) from None
+    kept = load_kept(file, _TunedFile, TunedError, f"remove {file}, and tune again")
+    return () if kept is None else kept.models
 
 
 def save_tuned(file: Path, tuned: TunedModel) -> None:
     """Put defaults in the place of those of the same model and machine, all of it or nothing. Raises TunedError."""
     others = (each for each in load_tuned(file) if (each.model, each.machine) != (tuned.model, tuned.machine))
-    _write(file, sorted([*others, tuned], key=lambda each: each.tuned_at)[-TUNED_MAX:])
+    newest = sorted([*others, tuned], key=lambda each: each.tuned_at)[-TUNED_MAX:]
+    save_kept(file, _TunedFile(models=tuple(newest)), TunedError)
 
 
 def remove_tuned(file: Path, model: str, machine: str) -> bool:
@@ -108,7 +95,7 @@ def remove_tuned(file: Path, model: str, machine: str) -> bool:
     left = [each for each in known if (each.model, each.machine) != (model, machine)]
     if len(left) == len(known):
         return False
-    _write(file, left)
+    save_kept(file, _TunedFile(models=tuple(left)), TunedError)
     return True
 
 
@@ -145,13 +132,3 @@ def with_tuned(engine: EngineSettings, left_open: Iterable[str], tuned: TunedMod
         if "flash_attention" in is_open:
             engine = replace(engine, flash_attention=tuned.flash_attn)
     return engine
-
-
-def _write(file: Path, models: Iterable[TunedModel]) -> None:
-    content = msgspec.json.format(msgspec.json.encode(_TunedFile(models=tuple(models))), indent=1) + b"\n"
-    try:
-        write_atomically(file, [content])
-    except OSError as error:
-        raise TunedError(
-            f"{file}: {error.strerror or error}.", "Make room there, or choose another --data-dir."
-        ) from None

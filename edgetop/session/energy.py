@@ -28,7 +28,7 @@ from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, net_of, ses
 from edgetop.core.energy.uncertainty import graded
 from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, power_of, turn_together
 from edgetop.core.figures import UNLOADED_UNKNOWN
-from edgetop.core.quantity import Quantity, summed
+from edgetop.core.quantity import Interval, Quantity, figure, summed
 from edgetop.core.records import LARGEST, ModelLoaded
 from edgetop.core.sources import Meter, Scope, SourceInfo, Unavailable
 from edgetop.session.meters import (
@@ -287,6 +287,35 @@ class SessionEnergy:
             return own if isinstance(narrower, Unavailable) else narrower
         return own
 
+    def between(self, start_us: int, end_us: int, tokens: int = 0, *, is_load: bool = True) -> Energy | Unavailable:
+        """The energy of any work between two moments, in which so many tokens were generated.
+
+        What the work starts are other programs too, so that these do not weaken it.
+        """
+        if isinstance(self._widest, Unavailable):
+            return self._widest
+        span = TurnSpan(
+            submitted_us=start_us,
+            first_token_us=None,
+            last_us=end_us,
+            evaluated_tokens=0,
+            generated_tokens=tokens,
+            is_load=is_load,
+        )
+        figures = self._measured(span)
+        flags = tuple(flag for flag in figures.flags if flag != "other-load")
+        own = turn_energy(figures.windows, span, self._basis(self._widest, flags, figures.other_j))
+        if isinstance(own, Unavailable) and self._next is not None:
+            narrower = self._next.between(start_us, end_us, tokens, is_load=is_load)
+            return own if isinstance(narrower, Unavailable) else narrower
+        return own
+
+    def is_final(self, end_us: int, *, with_tail: bool) -> bool:
+        """Whether no later reading changes the energy up to a moment, by any source."""
+        curves = [feed.estimator.curve for feed in self._feeds]
+        own = all(curve.is_final(end_us + round(curve.tail_s * 1e6) * with_tail) for curve in curves)
+        return own and (self._next is None or self._next.is_final(end_us, with_tail=with_tail))
+
     def turns_together(self, count: int) -> Energy | Unavailable:
         """The energy of the first `count` turns together, without a benchmark's warm-ups.
 
@@ -417,6 +446,18 @@ class SessionEnergy:
             idle_w=idle_w,
             hosts=tuple(HostPower(*each) for each in parts_w.items()) if len(parts_w) > 1 else (),
         )
+
+    def counted_j(self) -> list[tuple[Meter, Interval]]:
+        """The energy of each meter in use since its first reading, in J; none of a meter that does not read now."""
+        counted = []
+        for feed in self._in_use._feeds:  # noqa: SLF001 - another of this class
+            curve = feed.estimator.curve
+            if isinstance(feed.latest(self._until_us), Unavailable) or curve.first_us is None or curve.last_us is None:
+                continue
+            window = feed.measured(curve.first_us, curve.last_us, NO_TURN)
+            if isinstance(window, Window):
+                counted.append((feed.estimator.meter, figure(window.gross)))
+        return counted
 
     @property
     def knows_idle(self) -> bool:

@@ -208,9 +208,12 @@ def _sound(path: Path, head: Head) -> Head:
     return head
 
 
-def save(path: Path, session: Session) -> None:
-    """Write a session to a file. Raises OSError."""
-    write_atomically(path, encode_file(to_file(session)))
+def save(path: Path, session: Session, *, labels: SessionHead | None = None) -> None:
+    """Write a session to a file, with the tags and the note of `labels`. Raises OSError."""
+    file = to_file(session)
+    if labels is not None:
+        file = structs.replace(file, tags=labels.tags, notes=labels.notes)
+    write_atomically(path, encode_file(file))
 
 
 def rewrite(path: Path, change: Callable[[SessionFile], SessionFile]) -> None:

@@ -6,12 +6,13 @@ The lock on the file tells whether its edgetop is still alive, since the kernel 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,12 +20,22 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edgetop.core.records import DeviceInfo, Event, Record, SessionStarted, Tokens, TurnFinished
+from edgetop.core.records import (
+    DeviceInfo,
+    Event,
+    Prefill,
+    Record,
+    SessionStarted,
+    Tokens,
+    TurnFinished,
+    TurnStarted,
+)
 from edgetop.io import json
-from edgetop.io.files import FILE_SUFFIX, sync_folder
-from edgetop.session.file import with_current_names
-from edgetop.session.file_io import SessionFileError, load, save
-from edgetop.session.session import Session
+from edgetop.io.files import FILE_SUFFIX, sync_folder, unused
+from edgetop.io.log import log_exception
+from edgetop.session.file import SessionHead, to_session, with_current_names
+from edgetop.session.file_io import SessionFileError, load_file, save
+from edgetop.session.session import REFUSED, Session
 
 FLUSH_S = 0.4
 """Records wait at most this long before they are given to the kernel, so that less than a second is ever lost."""
@@ -34,6 +45,17 @@ SYNC_S = 10.0
 
 RETRY_S = 2.0
 """Pause after a write that failed."""
+
+LOOK_S = 1.0
+"""How often it is checked that the file is still there."""
+
+BEAT_S, SILENT_S = 10.0, 30.0
+"""How often a journal that is not written to is touched, and when one that is not is taken for that of a dead edgetop.
+
+Only where the file system has no locks that exclude anybody."""
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""What flock(2) answers where there are no locks, as on some network file systems."""
 
 CLOSE_S = 5.0
 """How long closing waits for a disk that does not answer."""
@@ -47,8 +69,9 @@ LONGEST_LINE_BYTES = 64 * 2**20
 class Journal:
     """An append-only file of records.
 
-    `append` only queues. A thread of the journal's own encodes and writes; while the disk is full or the folder cannot
-    be written, records stay in memory and it tries again every two seconds.
+    `append` only queues. A thread of the journal's own encodes and writes; while the disk is full, the folder cannot
+    be written or anything else fails, records stay in memory and it tries again every two seconds. A file that another
+    program deletes or moves is made anew with all that was in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,6 +79,8 @@ class Journal:
         self.path = path
         self.trouble = ""
         """Why nothing can be written at present, in one line; empty when all is well."""
+        self.notices: deque[str] = deque()
+        """What has happened to the file and is to be told."""
         self._records: deque[Record] = deque()
         self._lines: deque[bytes] = deque()
         """Encoded and not yet written."""
@@ -64,21 +89,40 @@ class Journal:
         """Size of the file after the last whole line."""
         self._torn = False
         """There may be a part of a line after `_written_bytes`."""
-        self._synced_s = time.monotonic()
+        self._synced_s = self._beat_s = self._looked_s = time.monotonic()
         self._sync_wanted = False
         self._syncing: threading.Thread | None = None
         self._closing = False
         self._wake = threading.Event()
         self._tried = threading.Event()
         """An attempt to write has ended, well or not."""
-        self._thread = threading.Thread(target=self._run, name="edgetop-journal", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._ensure_thread()
 
     def append(self, record: Record) -> None:
         """Queue a record. Takes about a microsecond and never fails."""
         self._records.append(record)
+        self._ensure_thread()
         if isinstance(record, TurnFinished):
             self._wake.set()
+
+    def _ensure_thread(self) -> None:
+        if self._closing or (self._thread is not None and self._thread.is_alive()):
+            return
+        thread = threading.Thread(target=self._run, name="edgetop-journal", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads are to be had; the next record tries again
+            self.trouble = self._explained(error)
+        else:
+            self._thread = thread
+
+    def _explained(self, error: Exception) -> str:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
+            reason = "there is not enough memory" if isinstance(error, MemoryError) else str(error)
+        return f"The session cannot be recorded to {self.path.parent}: {reason or type(error).__name__}."
 
     def flush(self, limit_s: float) -> bool:
         """Wait until the kernel has what was appended, so that SIGKILL loses nothing of it.
@@ -108,20 +152,23 @@ class Journal:
     def remove(self) -> None:
         """Delete the journal: its session has been written, or is not wanted."""
         self._stop()
-        if self._fd is not None:
-            # Deleted before the lock is released, so that nobody recovers it in between.
-            self.path.unlink(missing_ok=True)
-        self._release()
+        try:
+            if self._fd is not None and self._is_there(self._fd):
+                # Deleted before the lock is released, so that nobody recovers it in between.
+                self.path.unlink(missing_ok=True)
+        finally:
+            self._release()
 
     def _stop(self) -> None:
         self._closing = True
         self._wake.set()
-        self._thread.join(CLOSE_S)
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
 
     def _release(self) -> None:
         if self._syncing is not None:
             self._syncing.join(CLOSE_S)
-        if self._fd is not None and not self._thread.is_alive():
+        if self._fd is not None and (self._thread is None or not self._thread.is_alive()):
             with suppress(OSError):
                 os.close(self._fd)
             self._fd = None
@@ -135,9 +182,10 @@ class Journal:
             if closing or time.monotonic() >= try_again_s:
                 try:
                     self._write_all()
-                except OSError as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, what follows must reach the disk
                     try_again_s = time.monotonic() + RETRY_S
-                    self.trouble = f"The session cannot be recorded to {self.path.parent}: {error.strerror or error}."
+                    self.trouble = self._explained(error)
+                    log_exception(error)
                 else:
                     self.trouble = ""
                 self._tried.set()
@@ -147,7 +195,7 @@ class Journal:
             self._wake.clear()
 
     def _write_all(self) -> None:
-        fd = self._open() if self._fd is None else self._fd
+        fd = self._made() if self._fd is None else self._looked_after(self._fd)
         self._encode_queued()
         while self._lines:
             size_bytes = count = 0
@@ -157,36 +205,90 @@ class Journal:
             self._write(fd, b"".join(self._lines[index] for index in range(count)))
             for _ in range(count):
                 self._lines.popleft()
+            self._beat_s = time.monotonic()
         if self._sync_wanted or time.monotonic() - self._synced_s >= SYNC_S:
             self._sync(fd)
 
     def _encode_queued(self) -> None:
         while self._records:
             record = self._records[0]
-            self._lines.append(json.encode_record(record) + b"\n")
+            try:
+                line = json.encode_record(record)
+            except (TypeError, ValueError, RecursionError) as error:
+                self.notices.append(f"A record of kind {type(record).__name__} could not be recorded: {error}.")
+                line = None
+            if line is not None:
+                self._lines.append(line + b"\n")
             self._records.popleft()
             self._sync_wanted |= isinstance(record, TurnFinished)
 
-    def _open(self) -> int:
+    def _made(self) -> int:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            self.path.unlink(missing_ok=True)
-            raise
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(fd)
+                self.path.unlink(missing_ok=True)
+                raise
         self._fd = fd
+        return fd
+
+    def _is_there(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(fd))
+        except FileNotFoundError:
+            return False
+
+    def _looked_after(self, fd: int) -> int:
+        """The file, or a new one where another program has deleted, moved or replaced it."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_S:
+            return fd
+        if not self._is_there(fd):
+            fd = self._renewed(fd)
+        elif (size_bytes := os.fstat(fd).st_size) < self._written_bytes:
+            self._written_bytes = size_bytes
+            self._lines.appendleft(b"\n")
+            self.notices.append(
+                f"Another program has cut the journal {self.path.name}; the session is whole in memory."
+            )
+        elif now_s - self._beat_s >= BEAT_S:
+            os.utime(fd)
+            self._beat_s = now_s
+        self._looked_s = now_s
+        return fd
+
+    def _renewed(self, lost: int) -> int:
+        was, written_bytes = self.path, self._written_bytes
+        self.path = unused(was)
+        try:
+            fd = self._made()
+            try:
+                for start in range(0, written_bytes, WRITE_BYTES):
+                    self._write_at_end(fd, os.pread(lost, min(WRITE_BYTES, written_bytes - start), start))
+            except BaseException:
+                self.path.unlink(missing_ok=True)
+                os.close(fd)
+                raise
+        except BaseException:
+            self.path, self._fd = was, lost
+            raise
+        if self._syncing is not None:
+            self._syncing.join(CLOSE_S)
+        os.close(lost)
+        self._sync_wanted = True
+        text = "Another program has taken the journal away; all that was in it is recorded in a new one"
+        self.notices.append(f"{text}, {self.path.name}.")
         return fd
 
     def _write(self, fd: int, data: bytes) -> None:
         if self._torn:
             os.ftruncate(fd, self._written_bytes)
         self._torn = True
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(fd, view) :]
+            self._write_at_end(fd, data)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(fd, self._written_bytes)
@@ -195,14 +297,25 @@ class Journal:
         self._torn = False
         self._written_bytes += len(data)
 
+    @staticmethod
+    def _write_at_end(fd: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
     def _sync(self, fd: int) -> None:
         # A card may take seconds for this, so it does not hold up the lines that come meanwhile.
         if self._syncing is not None and self._syncing.is_alive():
             return
         self._sync_wanted = False
         self._synced_s = time.monotonic()
-        self._syncing = threading.Thread(target=_sync_data, args=(fd,), name="edgetop-journal-sync", daemon=True)
-        self._syncing.start()
+        syncing = threading.Thread(target=_sync_data, args=(fd,), name="edgetop-journal-sync", daemon=True)
+        try:
+            syncing.start()
+        except RuntimeError:  # no more threads are to be had
+            _sync_data(fd)
+        else:
+            self._syncing = syncing
 
 
 class UnreadableLine(Struct, frozen=True):
@@ -227,11 +340,20 @@ def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
             if not line.endswith(b"\n"):
                 if len(line) == LONGEST_LINE_BYTES:
                     yield UnreadableLine(number, f"it is longer than {LONGEST_LINE_BYTES / 2**20:.0f} MiB")
+                    while line and not line.endswith(b"\n"):
+                        line = file.readline(LONGEST_LINE_BYTES)
+                    continue
+                if not line.startswith(_BEGINNING[: len(line)]):
+                    yield UnreadableLine(number, "it is no beginning of a record")
                 return
             try:
                 yield decoder.decode(with_current_names(line))
             except (msgspec.MsgspecError, RecursionError, ValueError) as error:
                 yield UnreadableLine(number, str(error))
+
+
+_BEGINNING = b'{"type":"'
+"""Of every record's line."""
 
 
 def _sync_data(fd: int) -> None:
@@ -263,6 +385,8 @@ def recover_session(lines: Iterable[Record | UnreadableLine], session_id: str, s
             continue
         if session.header is None and not isinstance(line, SessionStarted):
             session.apply(_lost_beginning(line, session_id, started_at))
+        if isinstance(line, Prefill | Tokens) and (not session.turns or session.turns[-1].started.turn < line.turn):
+            session.apply(TurnStarted(turn=line.turn, t_us=_stamp_of(line), prompt=None))
         session.apply(line)
     if session.header is None:
         return None
@@ -276,10 +400,14 @@ def recover_session(lines: Iterable[Record | UnreadableLine], session_id: str, s
     return Recovered(session, tuple(unreadable))
 
 
+def _stamp_of(record: Record) -> int:
+    stamp = getattr(record, "t_us", 0)
+    return (stamp[0] if stamp else 0) if isinstance(stamp, tuple) else stamp
+
+
 def _lost_beginning(first: Record, session_id: str, started_at: str) -> SessionStarted:
-    stamp = getattr(first, "t_us", 0)
     return SessionStarted(
-        t_us=stamp[0] if isinstance(stamp, tuple) else stamp,
+        t_us=_stamp_of(first),
         session_id=session_id,
         started_at=started_at,
         edgetop_version="unknown",
@@ -315,8 +443,9 @@ class RecoveredJournal(Struct, frozen=True, kw_only=True):
     """A journal that was found without an edgetop that writes it."""
 
     journal: Path
+    """Where it was, or where it has been set aside."""
     path: Path | None = None
-    """The session file made of it; `None` if that failed and the journal is still there."""
+    """The session file made of it; `None` if there is none, and the journal is still there."""
     unreadable: tuple[UnreadableLine, ...] = ()
     """Lines of the journal that are not in the session."""
     problem: str = ""
@@ -325,14 +454,17 @@ class RecoveredJournal(Struct, frozen=True, kw_only=True):
 def recover_journal(journal: Path) -> RecoveredJournal | None:
     """The session of one journal; `None` if its edgetop lives, or if there is nothing in it, when it is deleted.
 
-    A journal with bytes of which no session can be made is renamed, never deleted.
+    A journal of which not every line is in a session afterwards is renamed, never deleted.
     """
     try:
         fd = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None  # Another edgetop has recovered it.
     except OSError as error:
         return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror}")
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_ours(fd, journal) and abs(time.time() - os.fstat(fd).st_mtime) < SILENT_S:
+            return None
         return _recover_locked(fd, journal)
     except BlockingIOError:
         return None
@@ -342,55 +474,91 @@ def recover_journal(journal: Path) -> RecoveredJournal | None:
         os.close(fd)
 
 
-def _has_tokens(fd: int) -> bool:
-    # Tokens whose turn is lost stand in no session.
-    return any(isinstance(record, Tokens) for record in read_journal(fd))
-
-
-def _set_aside(journal: Path, recovered: Recovered | None) -> RecoveredJournal:
-    aside, number = journal.with_name(journal.name + ".unread"), 1
-    while aside.exists():
-        number += 1
-        aside = journal.with_name(f"{journal.name}.unread{number}")
-    journal.rename(aside)
-    problem = f"{journal}: nothing in it could be read by this edgetop; it is kept as {aside.name}"
-    return RecoveredJournal(journal=aside, unreadable=recovered.unreadable if recovered else (), problem=problem)
+def _is_ours(fd: int, journal: Path) -> bool:
+    """Lock the journal; False where a lock excludes nobody. Raises BlockingIOError where its edgetop lives."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    again = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(again)
+    return False
 
 
 def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
     if os.fstat(fd).st_nlink == 0:
         return None  # Its edgetop finished it between our opening and our locking it.
-    path = journal.with_suffix(FILE_SUFFIX)
-    if _is_written(path):
-        # Its edgetop died after it wrote the file and before it deleted the journal.
-        journal.unlink()
-        return None
     name = _NAME.fullmatch(journal.stem)
     session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
     recovered = recover_session(read_journal(fd), session_id, started_at)
+    unreadable = () if recovered is None else recovered.unreadable
     if recovered is None or not (recovered.session.turns or recovered.session.loads or recovered.session.services):
-        size = os.fstat(fd).st_size
-        if size == 0 or (
-            recovered is not None
-            and not recovered.unreadable
-            and os.pread(fd, 1, size - 1) == b"\n"
-            and not _has_tokens(fd)
-        ):
-            journal.unlink()
-            return None
-        return _set_aside(journal, recovered)
-    save(path, recovered.session)
+        holds_something = bool(os.fstat(fd).st_size) if recovered is None else bool(recovered.session.series)
+        if holds_something or unreadable:
+            aside = _set_aside(journal)
+            problem = f"{journal}: nothing in it could be read by this edgetop; it is kept as {aside.name}"
+            return RecoveredJournal(journal=aside, unreadable=unreadable, problem=problem)
+        journal.unlink()
+        return None
+    path, has_all, labels = _file_for(journal.with_suffix(FILE_SUFFIX), recovered.session)
+    if not has_all:
+        save(path, recovered.session, labels=labels)
+    if unreadable or any(event.kind == REFUSED for event in recovered.session.events):
+        aside = _set_aside(journal)
+        problem = f"{journal}: not all of it could be read; the rest is in {path.name}, and it is kept as {aside.name}"
+        return RecoveredJournal(journal=aside, path=path, unreadable=unreadable, problem=problem)
     journal.unlink()
     sync_folder(journal.parent)
-    return RecoveredJournal(journal=journal, path=path, unreadable=recovered.unreadable)
+    return None if has_all else RecoveredJournal(journal=journal, path=path)
 
 
-def _is_written(path: Path) -> bool:
+def _set_aside(journal: Path) -> Path:
+    aside = unused(journal.with_name(journal.name + ".unread"))
+    journal.rename(aside)
+    sync_folder(journal.parent)
+    return aside
+
+
+def _file_for(path: Path, session: Session) -> tuple[Path, bool, SessionHead | None]:
+    """Where the session of a journal goes, whether all of it is there already, and whose tags and note it takes over.
+
+    A file beside the journal may be of an edgetop that died before it deleted the journal, or have been made of the
+    beginning of this journal; whatever else it is, it stays.
+    """
+    if not os.path.lexists(path):
+        return path, False, None
     try:
-        load(path)
-    except SessionFileError:
-        return False
-    return True
+        file = load_file(path)
+        amounts, written = _amounts(session), _amounts(to_session(file))
+    except (SessionFileError, ValueError):
+        return unused(path), False, None
+    if session.header is not None and file.id == session.header.session_id:
+        if all(written[what] >= amount for what, amount in amounts.items()):
+            return path, True, None
+        if all(amounts[what] >= amount for what, amount in written.items()):
+            return path, False, file
+    return unused(path), False, None
+
+
+def _amounts(session: Session) -> Counter[tuple[str, object]]:
+    """How much a session has of everything, without the event of its recovery."""
+    amounts: Counter[tuple[str, object]] = Counter()
+    for number, turn in enumerate(session.turns):
+        amounts["turn", number], amounts["tokens", number] = 1, len(turn.token_t_us)
+    for name, series in session.series.items():
+        amounts["readings", name] = len(series.t_us)
+    for name, records in (("model", session.loads), ("score", session.scores), ("prediction", session.predictions)):
+        amounts[name, ""] = len(records)
+    amounts["service", ""] = len(session.services)
+    amounts["event", ""] = sum(event.kind != "recovered" for event in session.events)
+    return amounts
 
 
 def _iso(digits: str) -> str:

@@ -159,6 +159,10 @@ def best_reason(absent: Mapping[str, Unavailable]) -> Unavailable | None:
 
 LOADED, UNLOADED = "loaded", "unloaded"
 UNLOADING_EVENTS = frozenset({"model_loading", "load_failed", "engine_died"})
+DEVICE_QUIET, DEVICE_BUSY = "device_quiet", "device_busy"
+"""Kinds of events: the device was left idle, or it no longer is, in work that is no model's."""
+
+_EVENTS = dict.fromkeys((*UNLOADING_EVENTS, DEVICE_BUSY), UNLOADED) | {DEVICE_QUIET: LOADED}
 
 
 class Moment(Struct, frozen=True):
@@ -211,8 +215,8 @@ class ActivityLog:
             if turn.finished is not None:
                 happenings.append((turn.finished.t_us, "finished"))
         for event in session.events[self._events :]:
-            if event.kind in UNLOADING_EVENTS:
-                happenings.append((event.t_us, UNLOADED))
+            if event.kind in _EVENTS:
+                happenings.append((event.t_us, _EVENTS[event.kind]))
             elif event.kind == "suspended":
                 happenings.append((event.t_us, "suspended"))
         self._loads, self._turns, self._events = len(session.loads), len(session.turns), len(session.events)

@@ -17,12 +17,12 @@ from uuid import uuid4
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.prediction import Prediction
 from edgetop.core.records import (
     LARGEST,
     Event,
     ModelLoaded,
     Predicted,
+    Prediction,
     Prefill,
     Record,
     RequestServed,

@@ -13,13 +13,14 @@ from msgspec.structs import replace
 
 from edgetop.core import sources
 from edgetop.core.clock import US_PER_S, seconds
+from edgetop.core.energy.uncertainty import seconds_to_certain
 from edgetop.core.figures import OwnCost, Summary, TurnFigures, WatchFigures
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
 from edgetop.session.energy import PowerNow, energy_of
 from edgetop.session.limits import BOUNDS, UNKNOWN, Limit, limit_between
 from edgetop.session.session import Session
-from edgetop.session.summary import add_up, summary_of
+from edgetop.session.summary import TurnResult, add_up, summary_of
 from edgetop.session.turn import Turn, TurnProgress, recent_tokens_per_s, server_words
 from edgetop.session.watch import is_watch, recent_rate, watch_energy_of, watch_figures
 
@@ -60,6 +61,8 @@ class TurnView(Struct, frozen=True, kw_only=True):
     """Since it was submitted, or in all."""
     counted: bool = True
     """False while a server has not said how many tokens its chunks hold: `figures` then counts chunks."""
+    energy_in_s: float | None = None
+    """When it will be certain enough to have an energy per token; `None` where something else than that is missing."""
     server: str = ""
     """What a server says of its speed itself, once it has ended; empty for an engine of our own."""
 
@@ -132,7 +135,7 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
         t_us=t_us,
         phase=_phase(session, turn, load, t_us),
         load=load,
-        turn=None if turn is None or progress is None else _turn_view(turn, progress, last.figures, load, t_us),
+        turn=None if turn is None or progress is None else _turn_view(turn, progress, last, load, t_us),
         summary=summary_of(session, sums, load, t_us),
         power=_power_of_watch(session, t_us) if watched else energy_of(session, t_us).power_at(t_us),
         readings=readings,
@@ -183,9 +186,8 @@ def _phase(session: Session, turn: Turn | None, load: ModelLoaded | None, t_us: 
     return "decode" if turn.token_t_us and turn.token_t_us[0] <= t_us else "prefill"
 
 
-def _turn_view(
-    turn: Turn, progress: TurnProgress, figures: TurnFigures, load: ModelLoaded | None, t_us: int
-) -> TurnView:
+def _turn_view(turn: Turn, progress: TurnProgress, result: TurnResult, load: ModelLoaded | None, t_us: int) -> TurnView:
+    figures = result.figures
     finished = turn.finished_at(t_us)
     until_us = t_us if finished is None else finished.t_us
     perf = finished.perf if finished is not None and load is not None and load.engine.server else None
@@ -198,7 +200,8 @@ def _turn_view(
         counted=progress.counted,
         prefill_done=progress.evaluated,
         prefill_total=progress.to_evaluate,
-        elapsed_s=seconds(until_us - progress.submitted_us),
+        elapsed_s=(elapsed_s := seconds(until_us - progress.submitted_us)),
+        energy_in_s=seconds_to_certain(result.energy, elapsed_s),
         server=server_words(perf, figures.decode_tokens_per_s, figures.prefill_tokens_per_s),
     )
 

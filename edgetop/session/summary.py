@@ -25,9 +25,8 @@ from edgetop.core.figures import (
     TurnFigures,
     with_duty,
 )
-from edgetop.core.prediction import Prediction
 from edgetop.core.quantity import figure
-from edgetop.core.records import ModelLoaded
+from edgetop.core.records import ModelLoaded, Prediction
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
 from edgetop.session.energy import SETTLED_US, SessionEnergy, energy_of
@@ -227,10 +226,11 @@ def _sum(first: int | None, second: int | None) -> int | None:
 
 
 class TurnResult(Struct, frozen=True):
-    """The figures of a turn, and what limited it in words."""
+    """The figures of a turn, what limited it in words, and its energy or what keeps it from being known."""
 
     figures: TurnFigures = TurnFigures()
     limit: Limit = UNKNOWN
+    energy: Energy | Unavailable | None = None
 
 
 def turn_result(session: Session, index: int, t_us: int) -> TurnResult:
@@ -364,7 +364,8 @@ def _turn_result(session: Session, index: int, progress: TurnProgress, t_us: int
     turn = session.turns[index]
     finished = turn.finished_at(t_us)
     limit = _limit(session, progress)
-    energy, missing = _energy_or_reason(energy_of(session, t_us).turn(turn))
+    found = energy_of(session, t_us).turn(turn)
+    energy, missing = _energy_or_reason(found)
     figures = TurnFigures(
         decode_tokens_per_s=decode_tokens_per_s(progress),
         prefill_tokens_per_s=prefill_tokens_per_s(progress),
@@ -378,7 +379,7 @@ def _turn_result(session: Session, index: int, progress: TurnProgress, t_us: int
         energy=energy,
         energy_missing=missing,
     )
-    return TurnResult(figures, limit)
+    return TurnResult(figures, limit, found)
 
 
 def _gaps(session: Session, index: int, progress: TurnProgress) -> TokenGaps | None:

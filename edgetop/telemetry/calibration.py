@@ -21,8 +21,9 @@ import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.errors import EdgetopError
 from edgetop.core.sources import Channel, PowerProperties, SourceInfo, Unavailable, of_channel, to_properties
-from edgetop.io.files import write_atomically
+from edgetop.io.json import load_kept, save_kept
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.source import Source, Stamped, StampedSource, Values
 
@@ -85,13 +86,8 @@ class _CalibrationFile(Struct, frozen=True, kw_only=True):
     calibrations: tuple[Calibration, ...] = ()
 
 
-class CalibrationError(Exception):
+class CalibrationError(EdgetopError):
     """Points that no line can be trusted through, or a file that cannot be read or written."""
-
-    def __init__(self, reason: str, hint: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.hint = hint
 
 
 def fit(points: Sequence[Point], *, meter_gain: float) -> CalibrationLine:
@@ -158,16 +154,8 @@ def load_all(file: Path) -> tuple[Calibration, ...]:
 
     Raises CalibrationError when it cannot be read or is not one of ours.
     """
-    try:
-        content = file.read_bytes()
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        raise CalibrationError(f"{file}: {error.strerror}", f"make {file} readable") from error
-    try:
-        return msgspec.json.decode(content, type=_CalibrationFile).calibrations
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise CalibrationError(f"{file}: {error}", f"delete {file} and calibrate again: edgetop calibrate") from error
+    kept = load_kept(file, _CalibrationFile, CalibrationError, f"delete {file} and calibrate again: edgetop calibrate")
+    return () if kept is None else kept.calibrations
 
 
 def load(file: Path, *, device: str, source: str) -> Calibration | None:
@@ -191,7 +179,8 @@ def save(file: Path, calibration: Calibration) -> None:
 
     Raises CalibrationError when the file cannot be written, or holds something that is not ours.
     """
-    _write(file, (*_others(file, calibration), calibration))
+    others = _others(file, calibration)
+    save_kept(file, _CalibrationFile(calibrations=(*others, calibration)), CalibrationError)
 
 
 def remove(file: Path, calibration: Calibration) -> None:
@@ -199,20 +188,12 @@ def remove(file: Path, calibration: Calibration) -> None:
 
     Raises CalibrationError as `save` does.
     """
-    _write(file, _others(file, calibration))
+    save_kept(file, _CalibrationFile(calibrations=_others(file, calibration)), CalibrationError)
 
 
 def _others(file: Path, calibration: Calibration) -> tuple[Calibration, ...]:
     this = (calibration.device, calibration.source)
     return tuple(other for other in load_all(file) if (other.device, other.source) != this)
-
-
-def _write(file: Path, calibrations: tuple[Calibration, ...]) -> None:
-    content = msgspec.json.encode(_CalibrationFile(calibrations=calibrations))
-    try:
-        write_atomically(file, [msgspec.json.format(content, indent=2), b"\n"])
-    except OSError as error:
-        raise CalibrationError(f"{file}: {error.strerror}", f"make {file.parent} writable") from error
 
 
 SLOPE, INTERCEPT, NOTE = "calibration_slope", "calibration_intercept_w", "calibration_note"
@@ -268,7 +249,7 @@ class OwnCalibrations:
         try:
             self._calibrations = load_all(file or default_file())
         except CalibrationError as error:
-            self._trouble = f"{error.reason}; {error.hint}"
+            self._trouble = f"{error.what}; {error.hint}"
 
     def applied_to(self, source: Source) -> Source:
         """The source with its total corrected; the source itself where there is nothing to correct or to tell."""

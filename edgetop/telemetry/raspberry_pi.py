@@ -503,7 +503,7 @@ def _power(
     try:
         own = load(calibration_file, device=device_key(host), source=SOURCE_NAME)
     except CalibrationError as error:
-        note = f"{error.reason}; {error.hint}"
+        note = f"{error.what}; {error.hint}"
     else:
         if own is not None:
             line, calibration = own.line, own.title

@@ -188,7 +188,8 @@ class BaseApp(TerminalApp[ReturnType]):
 
         screen = self.screen
         if isinstance(screen, BaseScreen):
-            self.push_screen(HelpScreen(screen.level, help_parts(screen.keys, screen.SLASH_COMMANDS)))
+            parts = [*screen.help_notes, *help_parts(screen.keys, screen.SLASH_COMMANDS)]
+            self.push_screen(HelpScreen(screen.level, parts))
 
     def action_palette(self) -> None:
         """Find an action or a command of the screen by typing, and run it."""

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from edgetop.core.format import format_clock, format_significant
 from edgetop.session.history import StepPhase
 from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.styled_text import Line, Role, Span, fit, joined, line_of, shortened
+from edgetop.tui.styled_text import Figure, Line, Role, Span
 
 LABEL_COLUMNS = 5
 """For the figures of the y axis of a graph over time."""
@@ -26,8 +26,8 @@ LABEL_COLUMNS = 5
 SCATTER_LABEL_COLUMNS = 8
 """For those of a scatter plot, whose ends are not round."""
 
-SIDE_COLUMNS = 13
-"""For the notes beside a graph that has no axes."""
+ROUND_STEPS = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+"""Times a power of ten, where an axis may end: its values fill two thirds of it or more."""
 
 TURN_MARK, PREFILL_MARK = "^", "p"
 
@@ -66,7 +66,8 @@ _FILLS: dict[GlyphLevel, str] = {"braille": "█▓▒░▚•", "block": "█�
 
 _LAYER_ROLES: tuple[Role, ...] = ("graph", "prefill", "accent", "good", "warning", "dim")
 
-_STACK_ROWS_MIN, _STACK_COLUMNS_MIN = 3, 8
+COLUMNS_MIN, AXIS_ROWS_MIN = 4, 3
+"""Below so many columns of values there is no graph, and below so many lines no time axis."""
 
 
 class ChartSeries(Struct, frozen=True):
@@ -87,13 +88,11 @@ class ChartSeries(Struct, frozen=True):
 
 
 class Axis(NamedTuple):
-    """The texts at the axes of a graph."""
+    """The unit of a graph, and the colours of its values, by what they mean."""
 
     unit: str
-    notes: Sequence[str] = ()
-    """Below the graph, or beside it where it is only a line or two high; as many as there is room for."""
-    role: Role = "graph"
-    """The colour of the values, by what they mean."""
+    tone: Callable[[float, float], Role] = lambda _value, _y: "graph"
+    """The role of one cell of a value's column, by the value and how high that cell stands, in the unit."""
 
 
 class Layer(NamedTuple):
@@ -113,11 +112,11 @@ class Point(NamedTuple):
 
 
 def nice_y_max(value: float) -> float:
-    """The least of 1, 2 and 5 times a power of ten that is not below `value`; 1 where that is not above 0."""
+    """The least round figure that is not below `value`; 1 where that is not above 0."""
     if not value > 0:
         return 1.0
     power = 10.0 ** floor(log10(value))
-    return next((step * power for step in (1, 2, 5) if step * power >= value), 10 * power)
+    return next((step * power for step in ROUND_STEPS if step * power >= value), 10 * power)
 
 
 def downsampled(values: Sequence[float | None], count: int) -> list[float | None]:
@@ -195,18 +194,32 @@ def history_chart(
 ) -> list[Line]:
     """A graph in `width` by `height` cells; `series_of` gives it for a number of values.
 
-    `shaded` fills the blank above and below a prefill, for graphs that have no value there. Below four lines there is
-    no room for axes, and the notes stand beside the graph.
+    `shaded` fills the blank above and below a prefill, for graphs that have no value there.
     """
-    if height < 1 or width < LABEL_COLUMNS + 4:
-        return []
-    if height < 4:
-        return _small(series_of, axis, width, height, level)
     columns = width - LABEL_COLUMNS - 1
+    if height < 1 or columns < COLUMNS_MIN:
+        return []
     series = _padded(series_of(capacity(columns, level)), columns, level)
     cells = _cell_phases(series.phases, columns)
-    rows = plot(series.values, columns, height - 2, 0.0, series.y_max, level)
-    return _framed([_colored(row, cells, level, axis.role, shaded=shaded) for row in rows], series, cells, axis, level)
+    per_cell = capacity(1, level)
+    tops = [
+        max((value for value in series.values[at : at + per_cell] if value is not None), default=0.0)
+        for at in range(0, len(series.values), per_cell)
+    ]
+    count = height if height < AXIS_ROWS_MIN else height - 1
+    rows = plot(series.values, columns, count, 0.0, series.y_max, level)
+    lines = []
+    for row, text in enumerate(rows):
+        y = (count - row - 0.5) / count * series.y_max
+        roles = [
+            "prefill" if cell.phase == "prefill" else axis.tone(top, y) for cell, top in zip(cells, tops, strict=True)
+        ]
+        shade = _AXES[level].shade if shaded else " "
+        marks = [
+            shade if mark == " " and cell.phase == "prefill" else mark for mark, cell in zip(text, cells, strict=True)
+        ]
+        lines.append(_runs(marks, roles))
+    return _framed(lines, series, cells, axis, level)[:height]
 
 
 def stacked_chart(  # noqa: PLR0917 - as in `plot`
@@ -216,19 +229,21 @@ def stacked_chart(  # noqa: PLR0917 - as in `plot`
     width: int,
     height: int,
     level: GlyphLevel,
-) -> list[Line]:
-    """Layers on top of each other with a legend, on the axes of their total; empty without layers or room.
+) -> tuple[list[Line], list[Figure]]:
+    """Layers on top of each other on the axes of their total, and their legend; empty without layers or room.
 
-    Both functions give the series for a number of values. The largest layer is at the bottom; the smallest ones
-    become one where there are more than there are patterns.
+    Both functions give the series for a number of values. The first layer is at the bottom; the last ones become one
+    where there are more than there are patterns.
     """
     columns = width - LABEL_COLUMNS - 1
-    if columns < _STACK_COLUMNS_MIN:
-        return []
+    rows = height - 1
+    if columns < COLUMNS_MIN or rows < AXIS_ROWS_MIN:
+        return [], []
     layers = [
-        (layer.name, layer.latest, _padded(layer.series, columns, "block").values)
-        for layer in sorted(layers_of(columns), key=lambda layer: -layer.latest)
+        (layer.name, layer.latest, _padded(layer.series, columns, "block").values) for layer in layers_of(columns)
     ]
+    if not layers:
+        return [], []
     if len(layers) > len(_LAYER_ROLES):
         rest = layers[len(_LAYER_ROLES) - 1 :]
         sums = [
@@ -236,14 +251,30 @@ def stacked_chart(  # noqa: PLR0917 - as in `plot`
             for values in zip(*(values for _, _, values in rest), strict=True)
         ]
         layers[len(_LAYER_ROLES) - 1 :] = [(f"{len(rest)} more", sum(latest for _, latest, _ in rest), sums)]
-    legend = _legend([(name, f"{format_significant(latest)} {axis.unit}") for name, latest, _ in layers], width, level)
-    rows = height - len(legend) - 2
-    if not layers or rows < _STACK_ROWS_MIN:
-        return []
     total = _padded(total_of(columns), columns, "block")
     filled = [_stacked([values[at] for _, _, values in layers], total.y_max, rows) for at in range(columns)]
-    lines = [_layer_line([column[row] for column in filled], level) for row in range(rows)]
-    return [*_framed(lines, total, total.phases, axis, level), *legend]
+    lines = []
+    for row in range(rows):
+        shown = [column[row] for column in filled]
+        lines.append(
+            _runs(
+                [_FILLS[level][layer] if layer >= 0 else " " for layer in shown],
+                [_LAYER_ROLES[layer] if layer >= 0 else "text" for layer in shown],
+            )
+        )
+    legend = [
+        Figure(f"{fill} {name}", format_significant(latest), axis.unit, role)
+        for fill, role, (name, latest, _) in zip(_FILLS[level], _LAYER_ROLES, layers, strict=False)
+    ]
+    return _framed(lines, total, total.phases, axis, level), legend[::-1]
+
+
+def _runs(marks: Sequence[str], roles: Sequence[Role]) -> Line:
+    """One character after the other, those of one role as one span."""
+    return tuple(
+        Span("".join(mark for mark, _ in run), role)
+        for role, run in groupby(zip(marks, roles, strict=True), key=lambda cell: cell[1])
+    )
 
 
 def _stacked(values: Sequence[float | None], y_max: float, rows: int) -> list[int]:
@@ -257,29 +288,6 @@ def _stacked(values: Sequence[float | None], y_max: float, rows: int) -> list[in
                 cells[rows - 1 - step] = layer
         low = high
     return cells
-
-
-def _layer_line(layers: Sequence[int], level: GlyphLevel) -> Line:
-    return tuple(
-        Span(
-            (_FILLS[level][layer] if layer >= 0 else " ") * len(list(run)),
-            _LAYER_ROLES[layer] if layer >= 0 else "text",
-        )
-        for layer, run in groupby(layers)
-    )
-
-
-def _legend(entries: Sequence[tuple[str, str]], width: int, level: GlyphLevel) -> list[Line]:
-    """The pattern, name and value of each layer, in as many lines as that takes."""
-    lines: list[Line] = []
-    for fill, role, (name, value) in zip(_FILLS[level], _LAYER_ROLES, entries, strict=False):
-        text = f" {shortened(name, max(4, width - 12), level)} {value}"
-        entry = (Span(fill, role), *line_of(Span(text, "dim")))
-        if lines and (longer := joined([lines[-1], entry], width)) != lines[-1]:
-            lines[-1] = longer
-        elif fitted := joined([entry], width):
-            lines.append(fitted)
-    return lines
 
 
 def _padded(series: ChartSeries, columns: int, level: GlyphLevel) -> ChartSeries:
@@ -298,10 +306,9 @@ def _framed(
     rows: Sequence[Line], series: ChartSeries, cells: Sequence[StepPhase], axis: Axis, level: GlyphLevel
 ) -> list[Line]:
     """Lines of a graph between their axes; `cells` has the phase of each column."""
-    width = len(cells) + LABEL_COLUMNS + 1
     return [
         *((*_y_label(row, len(rows), series.y_max, level), *line) for row, line in enumerate(rows)),
-        *(fit(line, width) for line in _time_axis(series, cells, axis, level)),
+        _time_axis(series, cells, axis, level),
     ]
 
 
@@ -319,48 +326,29 @@ def _y_label(row: int, rows: int, y_max: float, level: GlyphLevel) -> Line:
     return (Span(f"{figure:>{LABEL_COLUMNS}}", "dim"), Span(_AXES[level].tick, "border"))
 
 
-def _time_axis(series: ChartSeries, cells: Sequence[StepPhase], axis: Axis, level: GlyphLevel) -> list[Line]:
-    """The time axis with the phases, and below it the time, the unit and the notes."""
+def _time_axis(series: ChartSeries, cells: Sequence[StepPhase], axis: Axis, level: GlyphLevel) -> Line:
+    """The unit, and the time with the phases; its end is the present, unless it says another time."""
     decode = _AXES[level].horizontal
     marks = "".join(
         TURN_MARK if cell.turn_begins else PREFILL_MARK if cell.phase == "prefill" else decode if cell.phase else " "
         for cell in cells
     )
-    roles: dict[str, Role] = {PREFILL_MARK: "prefill", TURN_MARK: "title"}
-    ruler: Line = (
-        Span(" " * LABEL_COLUMNS + _AXES[level].corner, "border"),
-        *(Span("".join(run), roles.get(mark, "border")) for mark, run in groupby(marks)),
-    )
-    begin = "0 s" if series.from_start else f"-{series.span}"
     at = format_clock(series.end_us / 1e6)
-    end = at if series.from_start else "now" if series.is_now else f"at {at}"
-    room = len(cells) - len(begin) - len(end) - 2
-    text = axis.unit
-    for note in axis.notes:
-        longer = f"{text} · {note}"
-        if len(longer) <= room:
-            text = longer
-    text = text if len(text) <= room else ""
-    return [ruler, line_of(Span(f"{'':{LABEL_COLUMNS + 1}}{begin} {text:^{max(0, room)}} {end}", "dim"))]
-
-
-def _small(
-    series_of: Callable[[int], ChartSeries], axis: Axis, width: int, height: int, level: GlyphLevel
-) -> list[Line]:
-    """A graph without axes, and its notes beside it."""
-    has_side = width >= 2 * SIDE_COLUMNS
-    columns = width - SIDE_COLUMNS - 1 if has_side else width
-    series = _padded(series_of(capacity(columns, level)), columns, level)
-    cells = _cell_phases(series.phases, columns)
-    span = f"to {format_clock(series.end_us / 1e6)}" if series.from_start else series.span
-    side = [*axis.notes[: max(1, height - 2)], f"max {series.y_max:g} {axis.unit}", span][:height]
-    return [
-        (
-            *_colored(line, cells, level, axis.role, shaded=False),
-            *((Span(" "), *fit(line_of(Span(side[row], "dim")), SIDE_COLUMNS)) if has_side and row < len(side) else ()),
-        )
-        for row, line in enumerate(plot(series.values, columns, height, 0.0, series.y_max, level))
-    ]
+    end = f" {at}" if series.from_start else "" if series.is_now else f" at {at}"
+    begin = "0 s " if series.from_start else f"-{series.span} "
+    if len(begin) + len(end) > len(cells):
+        begin = end = ""
+    roles: dict[str, Role] = {PREFILL_MARK: "prefill", TURN_MARK: "title"}
+    return (
+        Span(f"{axis.unit[:LABEL_COLUMNS]:>{LABEL_COLUMNS}}", "dim"),
+        Span(_AXES[level].corner, "border"),
+        Span(begin, "dim"),
+        *(
+            Span("".join(run), roles.get(mark, "border"))
+            for mark, run in groupby(marks[len(begin) : len(marks) - len(end)])
+        ),
+        Span(end, "dim"),
+    )
 
 
 def _cell_phases(phases: Sequence[StepPhase], columns: int) -> list[StepPhase]:
@@ -374,20 +362,6 @@ def _cell_phases(phases: Sequence[StepPhase], columns: int) -> list[StepPhase]:
         phase = max((part.phase for part in parts), key=("", "decode", "prefill").index)
         cells.append(StepPhase(phase, turn_begins=any(part.turn_begins for part in parts)))
     return cells
-
-
-def _colored(line: str, cells: Sequence[StepPhase], level: GlyphLevel, role: Role, *, shaded: bool) -> Line:
-    """A line of the graph, its prefill in another colour than the rest, which has that of `role`."""
-    spans: list[Span] = []
-    at = 0
-    for is_prefill, run in groupby(cells, key=lambda cell: cell.phase == "prefill"):
-        until = at + sum(1 for _ in run)
-        text = line[at:until]
-        if is_prefill and shaded:
-            text = text.replace(" ", _AXES[level].shade)
-        spans.append(Span(text, "prefill" if is_prefill else role))
-        at = until
-    return tuple(spans)
 
 
 # One figure against another

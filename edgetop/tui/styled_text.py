@@ -7,7 +7,7 @@ A line is a tuple of spans, and what makes one, `line_of`, makes its text harmle
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import repeat, zip_longest
 from typing import Literal, NamedTuple
@@ -32,8 +32,11 @@ NAME_COLUMNS = 14
 SIDE_BY_SIDE_COLUMNS = 100
 """From this width on zoomed panes have room for figures and turns side by side."""
 
-BLOCK_GAP = "   "
+BLOCK_GAP = "  "
 """Between two blocks side by side."""
+
+FIGURE_COLUMNS, FIGURE_NAME_COLUMNS, FIGURE_UNIT_COLUMNS = 22, 10, 5
+"""For a figure with its name and unit, where they stand below each other."""
 
 NEAR_CELLS = 6
 """Moving the cursor takes as many bytes as writing so many cells again."""
@@ -231,6 +234,64 @@ def figure_span(value: float | None, digits: int = 3) -> Span:
 def figure_row(name: str, *value: str | Span) -> Line:
     """A name and its value."""
     return line_of(Span(f"{name:<{NAME_COLUMNS}} ", "dim"), *value)
+
+
+class Figure(NamedTuple):
+    """A figure of a column of them."""
+
+    name: str
+    value: str
+    unit: str = ""
+    role: Role = "text"
+
+
+def figure_of(name: str, text: str, role: Role = "text") -> Figure:
+    """A figure whose unit stands behind it in `text`; a span in two units stays one text."""
+    value, *unit = text.split(" ")
+    return Figure(name, value, unit[0], role) if len(unit) == 1 else Figure(name, text, "", role)
+
+
+def figure_grid(figures: Sequence[Figure], width: int, rows: int = 0) -> list[Line]:
+    """Aligned figures in one or two columns, the first ones on top; at most `rows` lines, unless that is 0."""
+    columns = 2 if width >= 2 * FIGURE_COLUMNS + len(BLOCK_GAP) else 1
+    lines = [
+        tuple(
+            span
+            for column, figure in enumerate(figures[at : at + columns])
+            for span in (Span(BLOCK_GAP if column else ""), *_figure_cells(figure))
+            if span.text
+        )
+        for at in range(0, len(figures), columns)
+    ]
+    return lines[:rows] if rows else lines
+
+
+def _figure_cells(figure: Figure) -> Line:
+    room = FIGURE_COLUMNS - FIGURE_UNIT_COLUMNS - 1
+    value = f"{figure.value:>{room - FIGURE_NAME_COLUMNS}}" if figure.value else ""
+    return (
+        *fit(line_of(Span(figure.name, "dim")), max(1, room - width_of(line_of(value)))),
+        *line_of(Span(value, "dim" if figure.value == NOT_AVAILABLE else figure.role)),
+        *fit(line_of(Span(f" {figure.unit}", "dim")), FIGURE_UNIT_COLUMNS + 1),
+    )
+
+
+def beside_figures(
+    chart: Callable[[int, int], list[Line]], figures: Sequence[Figure], width: int, height: int
+) -> list[Line]:
+    """What `chart` draws in a width and height, and beside it the first of some figures, one a line.
+
+    Where that leaves too little for the graph it stands above the figures, or they alone.
+    """
+    room = width - FIGURE_COLUMNS - len(BLOCK_GAP)
+    if room >= FIGURE_COLUMNS:
+        block = figure_grid(figures, FIGURE_COLUMNS, height)
+        drawn = chart(room, height)
+        return [(*fit(one, room), Span(BLOCK_GAP), *other) for one, other in zip_longest(drawn, block, fillvalue=())][
+            :height
+        ]
+    block = figure_grid(figures, width, height)
+    return [*chart(width, height - len(block)), *block]
 
 
 def wrapped_row(name: str, sentence: str, width: int) -> list[Line]:

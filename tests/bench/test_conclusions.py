@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import expm1, sqrt
 
 import pytest
+from msgspec.structs import replace
 
 from edgetop.bench.conclusions import Ownership, conclusions_of
 from edgetop.bench.plan import TokenTest
@@ -25,7 +26,7 @@ STUDY = plan_result(
 
 QUALITY_OF_Q4_0 = (
     "Quality of Q4_0: perplexity 22.00 ± 0.20, diverges from Q8_0 by 0.050 nats, agrees on 93 % of tokens, "
-    "80 % of 40 questions."
+    "80 % (65 % to 90 %) of 40 questions."
 )
 RESOLUTION = (
     "Two settings that differ by less than 3.2 % in tok/s or 4.6 % in J/token would look alike in these repetitions."
@@ -56,7 +57,7 @@ def test_the_conclusions_of_a_study() -> None:
         RESOLUTION,
         "All of this holds in power mode 15W; measure again in the others.",
         "Reading pace: comfortable: Q4_0 t2, Q4_0 t1, Q8_0 t2, Q8_0 t1.",
-        "Quality of Q8_0: perplexity 20.00 ± 0.20, 80 % of 40 questions.",
+        "Quality of Q8_0: perplexity 20.00 ± 0.20, 80 % (65 % to 90 %) of 40 questions.",
         QUALITY_OF_Q4_0,
         COST,
     )
@@ -94,7 +95,7 @@ def test_without_a_test_of_decode_speed_quality_is_told_all_the_same() -> None:
     assert conclusions.test == ""
     assert conclusions.sentences == (
         "No test of decode speed was measured.",
-        "Quality of a: perplexity 20.00 ± 0.20, 80 % of 40 questions.",
+        "Quality of a: perplexity 20.00 ± 0.20, 80 % (65 % to 90 %) of 40 questions.",
     )
 
 
@@ -129,3 +130,26 @@ def test_below_four_repetitions_their_number_stands_in_place_of_an_interval() ->
     assert "165.0 tok/s (2 repetitions)" in few.sentences[0]
     assert not any(" to " in sentence and "(" in sentence for sentence in few.sentences[:2])
     assert "101.5 tok/s (99.4 to 103.6)" in enough.sentences[0]
+
+
+def test_levels_are_held_against_each_other_over_the_same_questions() -> None:
+    best = replace(
+        quality(20.0), answers="1" * 12 + "00", questions_digest="x", scoring="so", questions_name="arc.jsonl"
+    )
+    worse = replace(best, answers="11" + "0" * 10 + "11")
+    other = replace(best, answers="0" * 14, questions_digest="y")
+    said = conclusions_of(
+        plan_result(
+            of_setting("a", measured(PP, (100.0,)), scores=worse),
+            of_setting("b", measured(PP, (100.0,)), scores=best),
+            of_setting("c", measured(PP, (100.0,)), scores=other),
+        )
+    ).sentences
+    assert "Quality of a: perplexity 20.00 ± 0.20, 80 % (65 % to 90 %) of 40 questions of arc.jsonl." in said
+    assert said[-2:] == (
+        "Questions were scored so.",
+        (
+            "Of the same 14 questions, b alone answers 10 right and a alone 2: a difference "
+            "(exact McNemar test, p = 0.039)."
+        ),
+    )

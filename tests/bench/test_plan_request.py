@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.bench.plan import LARGEST_BYTES, BenchRequest, changed_request, read_request, require_tests
+from edgetop.bench.plan import BenchRequest, changed_request, read_request, require_tests
 from edgetop.core.errors import UsageError
 
 WHOLE = """
@@ -65,8 +65,8 @@ def test_what_is_no_plan_is_told(tmp_path: Path) -> None:
         read_request(tmp_path / "nowhere.toml")
     with pytest.raises(UsageError, match="directory"):
         read_request(tmp_path)
-    (tmp_path / "large.toml").write_bytes(b"#" * (LARGEST_BYTES + 1))
-    with pytest.raises(UsageError, match="too large"):
+    (tmp_path / "large.toml").write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(UsageError, match="larger than 1 MiB"):
         read_request(tmp_path / "large.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=r"binary\.toml"):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from edgetop.bench.plan import ModelFile, QualityPlan
-from edgetop.bench.prompts import QUESTIONS, reading_text
-from edgetop.bench.quality import QualityError, QualityScorer, accuracy_of
+from edgetop.bench.plan import ModelFile, QualityPlan, QuestionItem
+from edgetop.bench.prompts import QUESTIONS, read_questions, reading_text
+from edgetop.bench.quality import QualityError, QualityScorer, answers_of, questions_of
+from edgetop.core.errors import UsageError
 from edgetop.inference.protocol import ChoiceScore
 from edgetop.session.file_io import load_head
 from tests.bench.conftest import Bench
@@ -92,9 +95,11 @@ def test_the_right_choice_is_the_likeliest_per_byte() -> None:
         )
         for item in QUESTIONS
     ]  # fmt: skip
-    assert accuracy_of(scores).value == 1.0
+    plan = QualityPlan(text="")
+    items, asked = questions_of(plan)
+    assert answers_of(plan, items, asked, scores)["accuracy"].value == 1.0
     wrong = [ChoiceScore(tuple(reversed(score.log_likelihood)), score.tokens) for score in scores]
-    assert accuracy_of(wrong).value < 0.6
+    assert answers_of(plan, items, asked, wrong)["accuracy"].value < 0.6
 
 
 def test_every_question_has_one_right_choice_and_no_choice_twice() -> None:
@@ -105,3 +110,76 @@ def test_every_question_has_one_right_choice_and_no_choice_twice() -> None:
         assert all(choice.startswith(" ") for choice in item.choices)
     rights = [item.right for item in QUESTIONS]
     assert max(rights.count(at) for at in set(rights)) < 0.6 * len(rights), "always the first one would do well"
+
+
+MMLU = {"question": "Is it?", "choices": ["no", "yes"], "answer": 1}
+ARC = {"question": "Is it?", "choices": {"text": ["no", "yes"], "label": ["A", "B"]}, "answerKey": "B"}
+HELLASWAG = {"ctx": "It is", "endings": ["no", "yes"], "label": "1"}
+BY_TEXT = {"query": "Is it?", "options": ["no", "yes"], "gold": "yes"}
+EXACT = {"prompt": "It is", "answer": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("line", "item"),
+    [
+        (MMLU, QuestionItem("Is it?", (" no", " yes"), 1)),
+        (ARC, QuestionItem("Is it?", (" no", " yes"), 1)),
+        (HELLASWAG, QuestionItem("It is", (" no", " yes"), 1, raw=True)),
+        (BY_TEXT, QuestionItem("Is it?", (" no", " yes"), 1)),
+        ({**MMLU, "answer": "b"}, QuestionItem("Is it?", (" no", " yes"), 1)),
+        (EXACT, QuestionItem("It is", (" yes",), 0, raw=True)),
+    ],
+    ids=["mmlu", "arc", "hellaswag", "by-text", "by-letter", "exact"],
+)
+def test_public_sets_of_questions_are_read_as_they_are(tmp_path: Path, line: dict[str, object], item: object) -> None:
+    file = tmp_path / "set.jsonl"
+    file.write_text(json.dumps(line) + "\n\n", "utf-8")
+    assert read_questions(file) == (item,)
+
+
+def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
+    file = tmp_path / "set.jsonl"
+    file.write_text(json.dumps({"q": "Is it?", "a": ["no", "yes"], "right": 0, "label": 1}), "utf-8")
+    assert read_questions(file, "question=q,choices=a,answer=right") == (QuestionItem("Is it?", (" no", " yes"), 0),)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no questions"),
+        ('{"question": "a"', "line 1"),
+        ('{"question": "a", "choices": ["b", "c"], "answer": 2}', "none of its choices"),
+        ('{"question": "a", "choices": ["b", "c"], "answer": -1}', "none of its choices"),
+        ('{"question": "a", "choices": ["b"], "answer": 0}', "two or more"),
+        ('{"question": "a", "choices": ["b", 3], "answer": 0}', "two or more"),
+        ('{"question": "a", "choices": ["b", "c"]}', "no answer"),
+        ('{"choices": ["b", "c"], "answer": 0}', "no question"),
+        ("[1]", "line 1"),
+    ],
+    ids=["empty", "cut", "beyond", "negative", "one", "number", "unanswered", "unasked", "list"],
+)
+def test_what_is_no_question_is_told_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "set.jsonl"
+    file.write_text(text, "utf-8")
+    with pytest.raises(UsageError, match=said):
+        read_questions(file)
+
+
+def test_examples_stand_before_the_others_and_three_weights_are_told() -> None:
+    """By hand: per character -1.0 against -0.5, in all -2 against -4, per token -2 against -1."""
+    item = QuestionItem("Is it?", (" no", " probably"), 1)
+    plan = QualityPlan(text="", asked=(QuestionItem("Was it?", (" no", " yes"), 1), item), asked_name="set", shots=1)
+    items, asked = questions_of(plan)
+    assert items == (item,)
+    assert asked[0].prompt == "Question: Was it?\nAnswer: yes\n\nQuestion: Is it?\nAnswer:"
+    found = answers_of(plan, items, asked, [ChoiceScore((-2.0, -4.0), (1, 4), (False, False))])
+    assert (found["accuracy"].value, found["accuracy_sum"], found["accuracy_per_token"]) == (1.0, 0.0, 1.0)
+    assert found["answers"] == "1"
+    assert "1 examples before each" in found["scoring"]
+
+
+def test_an_exact_match_is_a_greedy_reply_that_begins_so() -> None:
+    plan = QualityPlan(text="", asked=(QuestionItem("It is", (" yes",), 0, raw=True),) * 2, asked_name="set")
+    items, asked = questions_of(plan)
+    scores = [ChoiceScore((-0.1,), (1,), (True,)), ChoiceScore((-0.1,), (1,), (False,))]
+    assert answers_of(plan, items, asked, scores)["answers"] == "10"

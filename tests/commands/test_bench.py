@@ -91,6 +91,26 @@ def test_real_prompts_and_quality(machine: Machine) -> None:
     assert all(len(row["samples_ts"]) == 1 and row["perplexity"] == 20.0 for row in rows.values())
 
 
+def test_questions_of_a_file_are_scored_and_named(machine: Machine, tmp_path: Path) -> None:
+    """The scripted engine likes the first choice best, in whole and per token; of six letters, one is a ninth."""
+    file = tmp_path / "arc.jsonl"
+    lines = [{"q": "Is it?", "choices": ["no", "it is"], "answer": answer} for answer in (0, 0, 1)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    asked = ("-p", "0", "-n", "0", "--questions", str(file), "--power", "none", "-o", "json")
+    refused = bench(machine, *asked)
+    assert (refused.code, refused.stdout) == (2, "")
+    assert "arc.jsonl, line 1: it has no question" in refused.stderr
+    ran = bench(machine, *asked, "--question-columns", "question=q", "--shots", "1")
+    assert ran.code == 0, ran.stderr
+    (row,) = ran.json()
+    assert (row["questions"], row["accuracy"], row["accuracy_sum"]) == (2, 0.5, 0.5)
+    assert row["questions_scoring"] == (
+        "2 by log-likelihood per character (acc_norm), 1 examples before each, no chat template"
+    )
+    many = bench(machine, *asked, "--question-columns", "question=q", "--shots", "3")
+    assert (many.code, "give fewer --shots" in many.stderr) == (2, True)
+
+
 def test_quality_alone_needs_no_runs(machine: Machine) -> None:
     ran = bench(machine, "-p", "0", "-n", "0", "--quality", "--power", "none")
     assert ran.code == 0

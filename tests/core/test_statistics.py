@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.statistics import pooled_freedom, quantile, two_sided_p
+from edgetop.core.statistics import mcnemar_p, pooled_freedom, quantile, two_sided_p, wilson_interval
 
 # Two-sided 5 % and 1 % points of the usual printed tables.
 TABLE = [(1, 12.706, 63.657), (2, 4.303, 9.925), (5, 2.571, 4.032), (9, 2.262, 3.250), (30, 2.042, 2.750)]
@@ -73,3 +73,16 @@ def test_a_larger_t_is_less_likely(freedom: float, t: float, more: float) -> Non
 @given(st.floats(0.001, 1), st.integers(1, 50), st.floats(0.001, 1), st.integers(1, 50))
 def test_pooled_freedom_lies_between_the_fewer_and_the_sum(u1: float, n1: int, u2: float, n2: int) -> None:
     assert min(n1, n2) - 1e-6 <= pooled_freedom((u1, n1), (u2, n2)) <= n1 + n2 + 1e-6
+
+
+def test_a_share_has_the_interval_of_wilson() -> None:
+    """8 of 10 by hand: (0.8 + 0.19207) / 1.38415 ± 0.22654."""
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=5e-5)
+    low, high = wilson_interval(0, 40)
+    assert 0.0 <= low < 1e-12
+    assert high == pytest.approx(3.8415 / 43.8415, abs=1e-4)
+
+
+@pytest.mark.parametrize(("won", "lost", "p"), [(0, 0, 1.0), (5, 5, 1.0), (10, 2, 2 * 79 / 4096), (0, 6, 2 / 64)])
+def test_pairs_that_differ_are_split_by_chance_so_often(won: int, lost: int, p: float) -> None:
+    assert mcnemar_p(won, lost) == mcnemar_p(lost, won) == pytest.approx(p)

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from edgetop.core.prediction import PastRun
+from edgetop.core.records import PastRun
 from edgetop.fit.model_facts import ModelFacts
 
 KEY = "this machine"

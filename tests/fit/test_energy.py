@@ -6,12 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.prediction import PastRun
 from edgetop.core.quantity import banded, sigma_of
+from edgetop.core.records import PastRun
 from edgetop.core.sources import Unavailable
-from edgetop.fit.energy import EnergyPrediction, predict_energy
 from edgetop.fit.machine import Machine, Power
-from edgetop.fit.speed import SpeedPrediction
+from edgetop.fit.speed import EnergyPrediction, SpeedPrediction, predict_energy
 from tests.fit.runs import run_of_model
 from tests.fit.test_speed import FACTS, MACHINE, predict
 

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from edgetop.core.records import DeviceInfo, machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.fit.machine_profile import (
-    LARGEST_FILE_BYTES,
     PROFILES_MAX,
     MachineProfile,
+    ProfileError,
     add_run,
     load_profile,
     load_profiles,
@@ -96,7 +96,7 @@ def test_the_form_that_broken_files_are_made_of_is_a_good_one(tmp_path: Path) ->
         b'{"format":"edgetop-machines","version":2}',
         b'{"format":"edgetop-machines","version":1,"profiles":[{"key":"a"}]}',
         file_with('{"1":-5}'), file_with("{}"), file_with('{"1":1e400}'), file_with('{"one":1}'),
-        b"[" * 100_000, b" " * (LARGEST_FILE_BYTES + 1),
+        b"[" * 100_000, b" " * (2**20 + 1),
     ],
 )  # fmt: skip
 def test_a_broken_file_is_missing_with_its_reason_and_is_replaced(tmp_path: Path, content: bytes) -> None:
@@ -124,7 +124,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ProfileError, match="No space left"):
         save_profile(file, replace(PROFILE, digits_per_s=1e9))
     assert load_profile(file, PROFILE.key) == PROFILE
     assert list(tmp_path.iterdir()) == [file]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.core.errors import ModelError
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import read_facts
 from edgetop.io.model_file import models_in
 from tests.fit.llama_verdict import llama_verdicts
 from tests.support.gguf_architectures import Setting

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.fit.memory import features_of, repacking, usual_features
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from tests.support.gguf_files import write_model
 
 AVX2, AVX512 = frozenset({"AVX2"}), frozenset({"AVX2", "AVX512"})

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.memory_prediction import Measured, load_and_ask
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.fit.memory import MemoryNeed, memory_need
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import read_facts
 from edgetop.inference.llama.dry_load import dry_load
 from tests.support.gguf_files import write_model
 

@@ -6,15 +6,13 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.prediction import PastRun
 from edgetop.core.quantity import banded
-from edgetop.core.records import DeviceInfo, machine_key
+from edgetop.core.records import DeviceInfo, PastRun, machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, assess
 from edgetop.fit.devices import load_devices, this_machine
-from edgetop.fit.energy import EnergyPrediction
 from edgetop.fit.machine import AVX2, CorrectionFactor, Machine, Processor
-from edgetop.fit.speed import START_S, SpeedPrediction, predict_speed
+from edgetop.fit.speed import START_S, EnergyPrediction, SpeedPrediction, predict_speed
 from tests.fit.runs import KEY, run_of_model
 from tests.support.example_machine import llama_facts
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core import model_names
 from edgetop.core.engine_settings import SamplingSettings
 from edgetop.core.errors import ModelError
 from edgetop.inference import catalog, model_stores
 from edgetop.inference.catalog import FoundModel, find_model, find_models, problem_of, resolve
 from edgetop.inference.model_stores import DEMO_PACKAGE, ScanLimits, SearchRoot, demo_roots, gguf_files, store_settings
-from edgetop.io.model_file import read_model_header
+from edgetop.io.model_file import choose, read_model_header
 from tests.support.gguf_files import small_gguf
 
 DIGEST = "a" * 64
@@ -264,7 +263,7 @@ FILES = ["README.md", "m-Q4_K_M.gguf", "m-Q4_K_S.gguf", "m-Q8_0-00001-of-00002.g
     ],
 )
 def test_a_quantization_is_chosen_as_a_whole_word(quantization: str | None, chosen: str | None) -> None:
-    assert model_names.choose(FILES, quantization) == chosen
+    assert choose(FILES, quantization) == chosen
 
 
 @pytest.mark.parametrize("text", ["hf:", "hf:owner", "hf:a/b/c", "hf:a/b:", "hf:../b c"])

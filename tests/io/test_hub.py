@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgetop.core.errors import ModelError
-from edgetop.core.model_names import HubModel
 from edgetop.inference.catalog import find_models, resolve
 from edgetop.io.hub import DownloadProgress, DownloadStoppedError, chosen_hub, download_model
+from edgetop.io.model_file import HubModel
 from tests.fit.range_server import Handler, RangeServer, range_server
 
 REPO = "owner/model"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.records import Event, EventEntry
-from edgetop.io.json import encode, encode_record
-from edgetop.session.file_io import encode_file, load_file
+from edgetop.io.json import encode, encode_record, printable
+from edgetop.session.file_io import SessionFileError, decode_file, encode_file, load_file
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.session import MissingRun
 from tests.support.shipped_sessions import FOLDER
@@ -69,3 +70,34 @@ def test_a_session_is_written_byte_for_byte_as_msgspec_writes_it(path: Any) -> N
 def test_a_path_is_its_text() -> None:
     recovered = RecoveredJournal(journal=Path("sessions/a.journal"), path=Path("sessions/a.json"))
     assert json.loads(encode(recovered))["path"] == "sessions/a.json"
+
+
+@pytest.mark.parametrize("write", ENCODERS)
+def test_whatever_is_not_printable_is_escaped_and_means_the_same(write: Callable[[object], bytes]) -> None:
+    every = [chr(code) for code in range(0x11_0000) if not 0xD800 <= code < 0xE000]
+    written = write(every)
+    assert written.decode().isprintable()
+    assert json.loads(written) == every
+    assert write("\x7f\x9b\u2028\u202e\U000e0041\u00e9\u4e2d") == r'"\u007f\u009b\u2028\u202e\udb40\udc41é中"'.encode()
+
+
+@given(VALUES)
+def test_json_of_any_encoder_is_made_printable(value: Any) -> None:
+    shown = printable(json.dumps(value, ensure_ascii=False, indent=2).encode("utf-8"))
+    assert all(line.isprintable() for line in shown.decode().split("\n"))
+    assert json.loads(shown) == value
+
+
+def test_nan_is_no_json() -> None:
+    with pytest.raises(msgspec.DecodeError):
+        msgspec.json.decode(b"[NaN]")
+    with pytest.raises(SessionFileError):
+        decode_file(b'{"version":1,"id":NaN}')
+
+
+def test_a_whole_number_beyond_64_bits_is_refused_where_one_is_read() -> None:
+    whole = b"".join(encode_file(load_file(min(FOLDER.glob("*.json")))))
+    started = re.search(rb'"submitted_us":(\d+)', whole)
+    assert started is not None
+    with pytest.raises(SessionFileError, match="submitted_us"):
+        decode_file(whole.replace(started[0], b'"submitted_us":%d' % 10**400, 1))

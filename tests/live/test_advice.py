@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.fit.assessment import RunTarget
 from edgetop.fit.devices import load_devices, machine_of
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import read_facts
 from edgetop.live.advice import Observed, advise
 
 

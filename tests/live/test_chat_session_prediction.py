@@ -12,12 +12,10 @@ from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineInfo, EngineSettings, ModelInfo
 from edgetop.core.errors import ModelError
-from edgetop.core.prediction import Prediction
-from edgetop.core.records import ModelLoaded, machine_key
+from edgetop.core.records import ModelLoaded, Prediction, machine_key
 from edgetop.fit.learning import TimingSample
 from edgetop.fit.machine_profile import MachineProfile, load_profile, save_profile
-from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.scripted import Script
 from edgetop.live import this_machine
 from edgetop.live.chat_session import BackgroundPrediction, LiveOptions, LiveSession

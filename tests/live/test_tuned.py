@@ -8,11 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
+from edgetop.io.json import save_kept
 from edgetop.io.model_file import content_key
 from edgetop.live.tuned import (
     TUNED_MAX,
     TunedError,
     TunedModel,
+    _TunedFile,
     load_tuned,
     remove_tuned,
     save_tuned,
@@ -58,9 +60,7 @@ def test_the_file_does_not_grow_without_end(tmp_path: Path) -> None:
     file = tmp_path / "tuned.json"
     save_tuned(file, TUNED)
     many = tuple(replace(TUNED, model=str(number), tuned_at=f"2026-10-12T{number:06d}") for number in range(TUNED_MAX))
-    from edgetop.live import tuned  # noqa: PLC0415 - its own writer
-
-    tuned._write(file, many)
+    save_kept(file, _TunedFile(models=many), TunedError)
     save_tuned(file, replace(TUNED, model="newest", tuned_at="2027"))
     kept = load_tuned(file)
     assert len(kept) == TUNED_MAX

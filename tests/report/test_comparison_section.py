@@ -6,7 +6,7 @@ import pytest
 
 from edgetop.core.figures import COMPARED, DECODE, J_PER_TOKEN, RSS_PEAK
 from edgetop.core.format import NOT_AVAILABLE
-from edgetop.report.comparison_section import cell_text, keys_of, names_of, percent_text, reasons_of, verdict_text
+from edgetop.report.page import cell_text, keys_of, names_of, percent_text, reasons_of, verdict_text
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import RepeatedFigure, Result
 

@@ -11,9 +11,17 @@ from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import DECODE, J_PER_TOKEN
-from edgetop.report.comparison_section import NAME_CHARACTERS, keys_of, names_of
-from edgetop.report.plots import Spec, energy_against_speed, plain, plotly_script, session_over_time, speed_over_time
-from edgetop.report.time_series import time_series
+from edgetop.report.page import keys_of, names_of
+from edgetop.report.plots import (
+    NAME_CHARACTERS,
+    Spec,
+    energy_against_speed,
+    plain,
+    plotly_script,
+    session_over_time,
+    speed_over_time,
+    time_series,
+)
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Comparison, RepeatedFigure, Result
 from edgetop.session.file import to_session

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from edgetop.core.energy.scopes import Headline
 from edgetop.core.records import Sampled
 from edgetop.core.sources import Unavailable
-from edgetop.report.time_series import COLUMNS, History, decimated, time_series
+from edgetop.report.plots import COLUMNS, History, decimated, time_series
 from edgetop.session.energy import SessionEnergy
 from tests.support import recorded_sessions
 from tests.support.long_sessions import an_hour

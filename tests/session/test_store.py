@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.records import Record
+from edgetop.core.records import ModelLoaded, Record, TurnStarted
 from edgetop.io.files import data_folder
 from edgetop.io.json import encode_record
 from edgetop.session.file import to_file
 from edgetop.session.file_check import validate
-from edgetop.session.file_io import load, save
+from edgetop.session.file_io import load, load_head, save
 from edgetop.session.session import Session
 from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, write_labels
 from tests.session.conditions import disk_of, eventually
@@ -125,6 +125,60 @@ def test_recovery_tells_which_lines_it_could_not_read(tmp_path: Path) -> None:
     assert [each.line for each in recovered.unreadable] == [9]
     assert recovered.path is not None
     assert "could not be read: 9." in load(recovered.path).events[-1].text
+    assert recovered.journal.read_bytes() == b"".join(lines)
+    assert recovered.journal.name in recovered.problem
+    assert sorted(tmp_path.iterdir()) == sorted([recovered.path, recovered.journal])
+
+
+def test_a_line_longer_than_any_hides_none_of_those_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.session.journal.LONGEST_LINE_BYTES", 4096)
+    _orphan(tmp_path, b"x" * 10_000 + b"\n" + b"".join(_lines(RECORDS)))
+    (recovered,) = Store(tmp_path).recover()
+    assert [each.line for each in recovered.unreadable] == [1]
+    assert recovered.path is not None
+    assert load(recovered.path).turns[0].text == fold(RECORDS).turns[0].text
+
+
+def test_tokens_whose_turn_was_lost_are_saved(tmp_path: Path) -> None:
+    _orphan(tmp_path, b"".join(_lines([each for each in RECORDS if not isinstance(each, TurnStarted)])))
+    (recovered,) = Store(tmp_path).recover()
+    assert recovered.path is not None
+    assert load(recovered.path).turns[0].text == fold(RECORDS).turns[0].text
+    assert validate(recovered.path) == []
+
+
+def test_readings_without_a_model_are_set_aside(tmp_path: Path) -> None:
+    _orphan(tmp_path, b"".join(_lines([each for each in HEAD if not isinstance(each, ModelLoaded)])))
+    (recovered,) = Store(tmp_path).recover()
+    assert (recovered.path, recovered.journal.suffix) == (None, ".unread")
+
+
+def test_a_file_of_the_beginning_of_a_journal_becomes_whole_and_keeps_its_tags(tmp_path: Path) -> None:
+    journal = _orphan(tmp_path, b"".join(_lines(RECORDS)))
+    path = journal.with_suffix(".json")
+    save(path, fold(RECORDS[:-3]))
+    write_labels(path, tags=("mine",), notes="a note")
+    (recovered,) = Store(tmp_path).recover()
+    assert recovered.path == path
+    assert load(path).turns[0].text == fold(RECORDS).turns[0].text
+    assert (load_head(path).tags, load_head(path).notes) == (("mine",), "a note")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("other", ["another session", "a newer format", "no session"])
+def test_another_file_with_the_name_of_a_journals_stays(tmp_path: Path, other: str) -> None:
+    journal = _orphan(tmp_path, b"".join(_lines(RECORDS)))
+    path = journal.with_suffix(".json")
+    save(path, fold([replace(STARTED, session_id="fedcba987654"), *RECORDS[1:]]))
+    if other != "another session":
+        path.write_bytes(
+            path.read_bytes().replace(b'"version":', b'"version":9' if other == "a newer format" else b"x")
+        )
+    before = path.read_bytes()
+    (recovered,) = Store(tmp_path).recover()
+    assert recovered.path == path.with_name(path.stem + "-2.json")
+    assert load(recovered.path).turns[0].text == fold(RECORDS).turns[0].text
+    assert path.read_bytes() == before
 
 
 def test_a_journal_that_lost_its_beginning_is_named_after_its_file(tmp_path: Path) -> None:

@@ -9,15 +9,14 @@ from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.gguf import TENSOR_TYPES, GgufHeader, Tensor, Value
-from edgetop.core.prediction import PastRun
 from edgetop.core.quantity import Interval
+from edgetop.core.records import PastRun
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget
-from edgetop.fit.energy import EnergyPrediction
 from edgetop.fit.machine import Machine, Processor
 from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts, facts_of
-from edgetop.fit.speed import SpeedPrediction
+from edgetop.fit.speed import EnergyPrediction, SpeedPrediction
 
 GIB = 2**30
 _PACKING = {packing.name: packing for packing in TENSOR_TYPES.values()}

@@ -15,13 +15,13 @@ from edgetop.core.engine_settings import (
     ModelInfo,
     SamplingSettings,
 )
-from edgetop.core.prediction import Prediction
 from edgetop.core.quantity import Interval
 from edgetop.core.records import (
     DeviceInfo,
     Event,
     ModelLoaded,
     Predicted,
+    Prediction,
     Prefill,
     Record,
     ReplyPart,

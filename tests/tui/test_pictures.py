@@ -25,7 +25,7 @@ SIZES = ((160, 48), (120, 36), (80, 24), (60, 20), (40, 12))
 async def test_the_screen_looks_as_in_the_picture(size: tuple[int, int], level: GlyphLevel) -> None:
     app = DemoApp(demo_records(), level=level)
     async with app.run_test(size=size) as pilot:
-        await until_shown(pilot, "6.46 tok/s", "token by")
+        await until_shown(pilot, "6.46 tok/s", "supply itself")
         drawn = rows_of(app)
     assert len(drawn) == size[1]
     assert max(map(cell_len, drawn)) <= size[0]
@@ -40,7 +40,7 @@ async def test_the_screen_looks_as_in_the_picture(size: tuple[int, int], level: 
 async def test_without_power_the_screen_says_why_where_the_figures_would_be() -> None:
     app = DemoApp(demo_records(power=False))
     async with app.run_test(size=(80, 24)) as pilot:
-        await until_shown(pilot, "6.46 tok/s", "token by")
+        await until_shown(pilot, "6.46 tok/s", "supply itself")
         drawn = rows_of(app)
     assert drawn[2].endswith("Pwr[           n/a]")
     assert drawn[5].endswith("virtual machine: power sensors stay with the host")
@@ -55,9 +55,9 @@ async def test_without_power_the_screen_says_why_where_the_figures_would_be() ->
 async def test_a_zoomed_pane_looks_as_in_the_picture(title: str, size: tuple[int, int], level: GlyphLevel) -> None:
     app = DemoApp(demo_records(), level=level)
     async with app.run_test(size=size) as pilot:
-        await until_shown(pilot, "6.46 tok/s", "token by")
+        await until_shown(pilot, "6.46 tok/s", "supply itself")
         await pilot.press("escape", *["tab"] * TITLES.index(title), "z")
-        await until(pilot, lambda: "token by" not in text_of(app) and f" {title} " in text_of(app), "zoomed")
+        await until(pilot, lambda: "supply itself" not in text_of(app) and f" {title} " in text_of(app), "zoomed")
         drawn = rows_of(app)
     picture = GOLDEN / f"zoom-{title}-{size[0]}x{size[1]}-{level}.txt"
     if os.environ.get("EDGETOP_WRITE_PICTURES"):

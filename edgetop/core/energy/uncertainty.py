@@ -10,9 +10,8 @@ the clocks of several machines cut the work short alike.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from math import sqrt
+from math import isfinite, sqrt
 from typing import Literal
 
 from msgspec import Struct
@@ -79,6 +78,13 @@ class Grade(Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
+class TooUncertain(Unavailable, frozen=True, kw_only=True):
+    """A figure whose interval is too wide for any grade."""
+
+    relative: float
+    """Half of the interval over the value."""
+
+
 def widest(u: Components) -> tuple[str, str]:
     """What contributes most to the uncertainty, and what would fix it."""
     return _WIDEST[max(_WIDEST, key=lambda name: float(getattr(u, name)))]
@@ -94,7 +100,7 @@ def graded(figure: Quantity, scope: Scope, averaged: bool, flags: Sequence[str] 
     letter = next((name for name, limit in LIMITS if relative <= limit), None)
     if letter is None:
         shown = f"± {100 * relative:.0f} %" if figure.value else "around a value of 0"
-        return Unavailable(f"the interval of {shown} says too little: {reason}", hint)
+        return TooUncertain(f"the interval of {shown} says too little: {reason}", hint, relative=relative)
     best = Grade(letter=letter) if letter == "A" else Grade(letter=letter, reason=reason, hint=hint)
     limits: list[tuple[Letter, str, str]] = [GRADES_AT_BEST[flag] for flag in flags if flag in GRADES_AT_BEST]
     if any(flag not in GRADES_AT_BEST for flag in flags):
@@ -109,16 +115,14 @@ def graded(figure: Quantity, scope: Scope, averaged: bool, flags: Sequence[str] 
     return best
 
 
-_TOO_WIDE = re.compile(r"the interval of ± (\d+) % says too little")
-
-
-def seconds_to_certain(reason: str, elapsed_s: float) -> float | None:
-    """How long a window must still last until its figure has a grade; `None` where `reason` is another than its width.
+def seconds_to_certain(energy: object, elapsed_s: float) -> float | None:
+    """How long a window must still last until its figure has a grade; `None` unless it is only too uncertain yet.
 
     What makes a short window uncertain, its edges and the steps of the sensor, falls as one over its length.
     """
-    found = _TOO_WIDE.match(reason)
-    return None if found is None else max(0.0, elapsed_s * (float(found[1]) / (100 * LIMITS[-1][1]) - 1))
+    if not isinstance(energy, TooUncertain) or not isfinite(energy.relative):
+        return None
+    return max(0.0, elapsed_s * (energy.relative / LIMITS[-1][1] - 1))
 
 
 DISAGREEMENT = 0.15

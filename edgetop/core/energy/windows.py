@@ -400,6 +400,8 @@ class TurnSpan(Struct, frozen=True, kw_only=True):
     generated_tokens: int
     over: bool = True
     """Whether the turn has ended; of one that goes on, no energy is final."""
+    is_load: bool = True
+    """Whether it must show in the readings; other work may be a mere wait."""
 
 
 class HostWindow(Struct, frozen=True, kw_only=True):
@@ -477,11 +479,13 @@ class ChannelEstimator:
         """A turn begins, or the model is unloaded."""
         self.baseline.busy_from(t_us)
 
-    def window(self, start_us: int, end_us: int, temperature_c: float | None = None) -> Window | Unavailable:
+    def window(
+        self, start_us: int, end_us: int, temperature_c: float | None = None, *, is_load: bool = True
+    ) -> Window | Unavailable:
         """The energy of work between two moments, extended when the sensor lags and there is quiet around."""
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         extension = choose_extension(self.curve, self.baseline, start_us, end_us)
-        still_s = self.curve.still_s(start_us, end_us) if self.sees_work else 0.0
+        still_s = self.curve.still_s(start_us, end_us) if self.sees_work and is_load else 0.0
         return measure(self.curve, start_us, end_us, idle, extension, of_work=BOTH, still_s=still_s)
 
     def strict(self, start_us: int, end_us: int) -> Window | Unavailable:
@@ -496,7 +500,7 @@ class ChannelEstimator:
         `clock_s` is how far the stamps of its readings may be off, where the meter gives them.
         """
         start_us, end_us = span.submitted_us, span.last_us
-        whole = self.window(start_us, end_us, temperature_c)
+        whole = self.window(start_us, end_us, temperature_c, is_load=span.is_load)
         if isinstance(whole, Unavailable):
             return whole
         too_late_s = self.curve.tail_s if whole.method == "extended" else self.curve.smear_s
@@ -516,7 +520,7 @@ class ChannelEstimator:
                     "use a faster sensor, or a longer prompt or reply",
                 )
             still_s = 0.0
-            if self.sees_work and self.curve.still_s(start_us, end_us):
+            if self.sees_work and span.is_load and self.curve.still_s(start_us, end_us):
                 still_s = self.curve.still_s(begin_us, until_us)
             extension = of_work if extended else STRICT
             return measure(

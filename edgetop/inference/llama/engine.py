@@ -20,9 +20,8 @@ from edgetop.inference.chat_template import (
 from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn, file_failure
 from edgetop.inference.llama.library import EngineChoice, Library, LibraryError, engine_info, import_library
 from edgetop.inference.llama.log import LibraryLog, to_reports
-from edgetop.inference.llama.model import LoadedModel, LoadError, cancelled, load_model
+from edgetop.inference.llama.model import LoadedModel, LoadError, RpcServers, cancelled, load_model
 from edgetop.inference.llama.portable import no_engine_hint
-from edgetop.inference.llama.rpc import RpcServers
 from edgetop.inference.llama.turn import Generation, Measurement
 from edgetop.inference.protocol import (
     Choose,

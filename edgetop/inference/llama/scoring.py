@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgetop.inference.engine import Reporter, Stop
-from edgetop.inference.llama.context import Context, DecodeError
 from edgetop.inference.llama.library import Library
-from edgetop.inference.llama.model import LoadedModel
+from edgetop.inference.llama.model import Context, DecodeError, LoadedModel
 from edgetop.inference.protocol import (
     ChoiceScore,
     ChoicesScored,
@@ -36,7 +35,7 @@ from edgetop.inference.protocol import (
 )
 
 Rows = npt.NDArray[np.float32]
-"""Natural logarithms of probabilities, one row of the whole vocabulary for each position."""
+"""Logits or natural logarithms of probabilities, one row of the whole vocabulary for each position."""
 
 
 class LikelihoodReader:
@@ -48,12 +47,12 @@ class LikelihoodReader:
         self._n_vocab = n_vocab
         self.rows_max = min(rows_max, context.n_ubatch)
         """At most so many rows at once; the context must be made with as many outputs."""
-        self._batch = library.llama_batch_init(self.rows_max, 0, 1)
+        self._batch = library.llama_batch_init(context.n_ubatch, 0, 1)
 
-    def read(self, tokens: Sequence[int]) -> Rows | None:
-        """Evaluate up to `rows_max` tokens after those in the cache; a row after each. `None` when stopped.
+    def read(self, tokens: Sequence[int], *, skipped: int = 0) -> Rows | None:
+        """Evaluate up to a ubatch of tokens after those in the cache; a row of logits after all but those `skipped`.
 
-        Raises DecodeError.
+        There are at most `rows_max` rows, good until the next call. `None` when stopped. Raises DecodeError.
         """
         library, batch, cached = self._library, self._batch, len(self._context.tokens)
         batch.n_tokens = len(tokens)
@@ -62,7 +61,7 @@ class LikelihoodReader:
             batch.pos[index] = cached + index
             batch.n_seq_id[index] = 1
             batch.seq_id[index][0] = 0
-            batch.logits[index] = 1
+            batch.logits[index] = index >= skipped
         code = library.llama_decode(self._context.handle, batch)
         library.llama_synchronize(self._context.handle)
         if code == 2:
@@ -70,20 +69,21 @@ class LikelihoodReader:
         if code != 0:
             raise DecodeError(f"llama_decode failed: code {code}")
         self._context.tokens += tokens
+        if skipped >= len(tokens):
+            return np.empty((0, self._n_vocab), dtype=np.float32)
         pointer = ctypes.cast(library.llama_get_logits(self._context.handle), ctypes.POINTER(ctypes.c_float))
-        logits: npt.NDArray[np.float32] = np.ctypeslib.as_array(pointer, shape=(len(tokens), self._n_vocab))
-        return log_softmax(logits)
+        return np.ctypeslib.as_array(pointer, shape=(len(tokens) - skipped, self._n_vocab))
 
     def free(self) -> None:
         """Give the batch back."""
         self._library.llama_batch_free(self._batch)
 
 
-def log_softmax(logits: Rows) -> Rows:
-    """Logarithms of the softmax of each row; the sum is taken in double precision."""
+def log_softmax(logits: Rows) -> npt.NDArray[np.float64]:
+    """Logarithms of the softmax of each row, with exponentials in single and sums in double precision."""
     shifted: Rows = logits - logits.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64)).astype(np.float32)
-    return shifted
+    logs: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True, dtype=np.float64))
+    return logs
 
 
 _MAGIC = b"edgetop-logprobs-1\n"
@@ -100,7 +100,7 @@ class ReferenceWriter:
         self._file = path.open("wb")
         self._file.write(_header(tokens, n_vocab))
 
-    def write(self, rows: Rows) -> None:
+    def write(self, rows: npt.NDArray[np.float64]) -> None:
         """Append rows. Raises OSError."""
         self._file.write(rows.astype(np.float16).tobytes())
 
@@ -138,7 +138,7 @@ def _header(tokens: list[int], n_vocab: int) -> bytes:
 
 
 ROWS_AT_ONCE: Final = 64
-"""Positions whose logits are stored together: 64 rows of 128,000 tokens are 33 MB."""
+"""Positions whose probabilities are computed together: 64 rows of 128,000 tokens are 66 MB."""
 
 
 class _StoppedError(Exception):
@@ -153,8 +153,9 @@ class Scorer:
         self._vocabulary = model.vocabulary
         self._stop = stop
         self._report = report
-        rows_max = min(ROWS_AT_ONCE, model.settings.n_outputs_max)
-        self._reader = LikelihoodReader(library, model.context, n_vocab=model.vocabulary.size, rows_max=rows_max)
+        self._reader = LikelihoodReader(
+            library, model.context, n_vocab=model.vocabulary.size, rows_max=model.settings.n_outputs_max
+        )
 
     def run(self, command: Perplexity | Choose) -> None:
         """Score; the last report is TextScored, ChoicesScored or ScoreFailed."""
@@ -179,7 +180,9 @@ class Scorer:
         """Perplexity as llama.cpp's llama-perplexity has it.
 
         The text is cut into chunks of n_ctx tokens, each begun with the beginning-of-sequence token where the model
-        wants one; the positions from the middle of a chunk on are scored (tools/perplexity/perplexity.cpp).
+        wants one; the positions from the middle of a chunk on are scored, and the last token is evaluated for nothing
+        (tools/perplexity/perplexity.cpp). With as many outputs as half a chunk has, a chunk is evaluated in the same
+        batches as there, so that sums are rounded in the same order.
         """
         n_ctx = self._context.n_ctx
         tokens = self._vocabulary.tokenize_plain(command.text)
@@ -189,7 +192,7 @@ class Scorer:
         if chunks < 1:
             return ScoreFailed(
                 message=f"The text has {len(tokens)} tokens; a score takes at least {n_ctx}.",
-                hint="Give a longer text, or a smaller --quality-ctx.",
+                hint="Give a longer text.",
             )
         tokens = tokens[: chunks * n_ctx]
         losses: list[float] = []
@@ -210,7 +213,7 @@ class Scorer:
 
     def _comparison(
         self, command: Perplexity, tokens: list[int], divergence: _DivergenceSum, open_files: ExitStack
-    ) -> Callable[[Rows], None]:
+    ) -> Callable[[npt.NDArray[np.float64]], None]:
         if not command.reference:
             return lambda rows: None  # noqa: ARG005 - nothing to compare with
         path = Path(command.reference)
@@ -222,35 +225,43 @@ class Scorer:
         open_files.callback(reader.close)
         return lambda rows: divergence.add(reader.read(len(rows)), rows)
 
-    def _score_chunk(self, tokens: list[int], losses: list[float], compare: Callable[[Rows], None]) -> None:
+    def _score_chunk(
+        self, tokens: list[int], losses: list[float], compare: Callable[[npt.NDArray[np.float64]], None]
+    ) -> None:
         context, first = self._context, len(tokens) // 2
         context.clear()
         given = [self._vocabulary.bos, *tokens[1:]] if self._vocabulary.begins_with_bos else tokens
-        for begin in range(0, first, context.n_ubatch):
-            self._evaluate(given[begin : min(first, begin + context.n_ubatch)])
-        for begin in range(first, len(tokens) - 1, self._reader.rows_max):
-            end = min(len(tokens) - 1, begin + self._reader.rows_max)
-            rows = self._read(given[begin:end])
-            following = tokens[begin + 1 : end + 1]
-            losses += (-rows[np.arange(end - begin), following].astype(np.float64)).tolist()
-            compare(rows)
+        begin = 0
+        while begin < len(tokens):
+            scored = max(begin, first)
+            end = min(len(tokens), begin + context.n_ubatch, scored + self._reader.rows_max)
+            logits = self._read(given[begin:end], skipped=scored - begin)
+            for at in range(scored, min(end, len(tokens) - 1), ROWS_AT_ONCE):
+                until = min(end, len(tokens) - 1, at + ROWS_AT_ONCE)
+                rows = log_softmax(logits[at - scored : until - scored])
+                losses += (-rows[np.arange(until - at), tokens[at + 1 : until + 1]]).tolist()
+                compare(rows)
+            begin = end
 
     def _score_choices(self, questions: tuple[MultipleChoiceQuestion, ...]) -> ChoicesScored:
         scores = []
         for number, question in enumerate(questions, 1):
             scored = [self._score_choice(question.prompt, choice) for choice in question.choices]
-            scores.append(ChoiceScore(tuple(each for each, _ in scored), tuple(count for _, count in scored)))
+            likelihoods, counts, greedy = zip(*scored, strict=True)
+            scores.append(ChoiceScore(likelihoods, counts, greedy))
             self._report(ScoreProgress(number / len(questions)))
         return ChoicesScored(tuple(scores))
 
-    def _score_choice(self, prompt: str, choice: str) -> tuple[float, int]:
-        """Log-likelihood of a choice after its prompt, and its number of tokens.
+    def _score_choice(self, prompt: str, choice: str) -> tuple[float, int, bool]:
+        """Log-likelihood of a choice after its prompt, its number of tokens, and whether each is the likeliest one.
 
         Prompt and choice are tokenized together, since a token may span the space between them; the choice begins
-        where the tokens differ from those of the prompt alone.
+        where the tokens differ from those of the prompt alone. Of what the context cannot hold, the beginning goes.
         """
         alone = self._vocabulary.tokenize(prompt)
-        tokens = self._vocabulary.tokenize(prompt + choice)[: self._context.n_ctx]
+        tokens = self._vocabulary.tokenize(prompt + choice)
+        excess = max(0, len(tokens) - self._context.n_ctx)
+        alone, tokens = alone[excess:], tokens[excess:]
         begin = 0
         while begin < min(len(alone), len(tokens) - 1) and alone[begin] == tokens[begin]:
             begin += 1
@@ -259,19 +270,20 @@ class Scorer:
         cached = len(self._context.tokens)
         for at in range(cached, begin - 1, self._context.n_ubatch):
             self._evaluate(tokens[at : min(begin - 1, at + self._context.n_ubatch)])
-        total = 0.0
+        total, greedy = 0.0, True
         for at in range(begin - 1, len(tokens) - 1, self._reader.rows_max):
             end = min(len(tokens) - 1, at + self._reader.rows_max)
-            rows = self._read(tokens[at:end])
-            total += float(rows[np.arange(end - at), tokens[at + 1 : end + 1]].sum(dtype=np.float64))
-        return total, len(tokens) - begin
+            rows = log_softmax(self._read(tokens[at:end]))
+            total += float(rows[np.arange(end - at), tokens[at + 1 : end + 1]].sum())
+            greedy = greedy and bool((rows.argmax(axis=1) == tokens[at + 1 : end + 1]).all())
+        return total, len(tokens) - begin, greedy
 
     def _evaluate(self, tokens: list[int]) -> None:
         if self._stop.requested or not self._context.evaluate(tokens):
             raise _StoppedError
 
-    def _read(self, tokens: list[int]) -> Rows:
-        rows = None if self._stop.requested else self._reader.read(tokens)
+    def _read(self, tokens: list[int], *, skipped: int = 0) -> Rows:
+        rows = None if self._stop.requested else self._reader.read(tokens, skipped=skipped)
         if rows is None:
             raise _StoppedError
         return rows
@@ -284,7 +296,7 @@ class _DivergenceSum:
         self._kl: list[float] = []
         self._agreed = 0
 
-    def add(self, reference: Rows, rows: Rows) -> None:
+    def add(self, reference: Rows, rows: npt.NDArray[np.float64]) -> None:
         probability = np.exp(reference, dtype=np.float64)
         # The halves' rounding makes the reference's probabilities sum to a little more or less than one.
         probability /= probability.sum(axis=1, keepdims=True)

@@ -13,7 +13,6 @@ from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
 from edgetop.core.records import TokensCounted
 from edgetop.core.sources import Unavailable
-from edgetop.core.token_counts import TOO_FAST, ReportedCount, RequestCount, RunningCount, TokenSum
 from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.server.backend import (
     AnswerStream,
@@ -32,7 +31,12 @@ from edgetop.inference.server.connection import ServerClient, error_words
 from edgetop.inference.server.gate import Count, Note, Total, UnreadableError, decode
 from edgetop.inference.server.openai import CHAT_PATH, Timings, chat_body, chat_stream, perf_of
 from edgetop.inference.server.usage import (
+    TOO_FAST,
+    ReportedCount,
+    RequestCount,
+    RunningCount,
     Slot,
+    TokenSum,
     Usage,
     count_in,
     names_without_folders,
@@ -267,7 +271,7 @@ def _run_test(client: ServerClient, command: Measure, model: LoadedModel) -> Tes
         **({"id_slot": 0} if command.depth else {}),
     }
     follower = _Follower(cached=command.depth if prompt else 0)
-    with client.request("POST", COMPLETION_PATH, body) as answer:
+    with client.request("POST", COMPLETION_PATH, body, is_reply=True) as answer:
         client.raise_for_status(answer)
         for t_us, delta in completion_stream().deltas(answer):
             follower.add(t_us, delta)

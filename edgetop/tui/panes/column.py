@@ -17,6 +17,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
+from edgetop.core.sources import Unavailable
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.energy import EnergyPane
 from edgetop.tui.panes.memory import MemoryPane
@@ -187,6 +188,12 @@ class PaneColumn(Vertical):
     def rows_min(self) -> int:
         """Rows that the shown panes need."""
         return 1 + sum(PANES[title].rows_min for title in self.shown)
+
+    @property
+    def missing_power(self) -> Unavailable | None:
+        """Why there is no power, if that is what folded the panes."""
+        power = None if self._view is None else self._view.snapshot.power
+        return power if self._folded and isinstance(power, Unavailable) else None
 
     def with_layout(self, view: View) -> View:
         """`view` with the layout of the panes."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from edgetop.core.clock import US_PER_S
-from edgetop.core.energy.duty import battery_hours, cost_of
+from edgetop.core.energy.duty import Price, battery_hours, cost_of
 from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.energy.tokens import Energy, ServedEnergy
-from edgetop.core.energy.uncertainty import flag_text, seconds_to_certain
+from edgetop.core.energy.uncertainty import flag_text
 from edgetop.core.figures import OF_SESSION, OF_TURN, value_of
 from edgetop.core.format import format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
@@ -17,8 +19,10 @@ from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
     SIDE_BY_SIDE_COLUMNS,
+    Figure,
     Line,
     Span,
+    figure_grid,
     figure_row,
     figure_span,
     figure_text,
@@ -42,7 +46,7 @@ class EnergyPane(Pane):
     """The energy of the current or last turn, else of the session; of watched servers, over all their users."""
 
     title, short = "energy", "J/t"
-    rows_min, rows_full, rows_ample = 4, 6, 8
+    rows_min, rows_full, rows_ample = 4, 7, 8
     growth_order = 1
     has_graph = False
 
@@ -75,10 +79,9 @@ class EnergyPane(Pane):
         energy, reason = _latest(view)
         if energy is None:
             return paragraph(f"{reason}.", width, "dim")
-        totals = _totals(view, energy)
         lines = [
-            _token_parts(energy),
-            *(joined(texts, width) for texts in totals if texts),
+            *figure_grid(_grid(view, energy), width),
+            *(joined(texts, width) for texts in _totals(view, energy) if texts),
             line_of(Span(_basis(energy), "dim")),
         ]
         if isinstance(energy, ServedEnergy) and energy.net_j_per_token is None and "net_j" in energy.missing:
@@ -128,10 +131,9 @@ def measuring(view: View) -> str:
     energy = turn.figures.energy
     if energy is not None and energy.j_per_token is not None:
         return ""
-    left_s = seconds_to_certain(turn.figures.energy_missing, turn.elapsed_s)
-    if left_s is None:
+    if turn.energy_in_s is None:
         return "measuring: J/token in a few seconds" if turn.elapsed_s < SETTLED_US / US_PER_S else ""
-    return f"measuring: J/token in about {max(1, round(left_s))} s"
+    return f"measuring: J/token in about {max(1, round(turn.energy_in_s))} s"
 
 
 def contents(view: View) -> str:
@@ -155,10 +157,6 @@ def _accent(figure: Interval, unit: str) -> Span:
     return Span(f"{format_significant(figure.value)} {unit}", "accent")
 
 
-def _wh(gross_j: Interval) -> str:
-    return f"{format_significant(gross_j.value / J_PER_WH)} Wh"
-
-
 def _parts(*parts: tuple[str, Interval | None]) -> Line:
     """Names and their figures, in J per token."""
     spans: list[Span] = []
@@ -171,39 +169,49 @@ def _served_phases(energy: ServedEnergy) -> Line:
     return _parts(("generating", energy.generating_j_per_token), ("waiting", energy.waiting_j_per_token))
 
 
-def _token_parts(energy: Energy | ServedEnergy) -> Line:
+def _grid(view: View, energy: Energy | ServedEnergy) -> list[Figure]:
+    """The parts of a token's energy beside sums of energy."""
     if isinstance(energy, ServedEnergy):
-        return line_of(*_served_phases(energy), "  ", *_parts(("net", energy.net_j_per_token)), " J/token")
-    parts = (
-        ("net", energy.net_j_per_token),
-        ("prefill", energy.prefill_j_per_token),
-        ("decode", energy.decode_j_per_token),
-    )
-    return line_of(*_parts(*parts), " J/token")
+        left = (
+            ("working", energy.generating_j_per_token), ("waiting", energy.waiting_j_per_token),
+            ("net", energy.net_j_per_token),
+        )  # fmt: skip
+        sums = [_wh("in all", energy.gross_j), *_per_wh(energy)]
+        if energy.idle_w is not None:
+            sums.append(Figure("idle", format_significant(energy.idle_w.value), "W"))
+    else:
+        left = (
+            ("net", energy.net_j_per_token), ("prefill", energy.prefill_j_per_token),
+            ("decode", energy.decode_j_per_token),
+        )  # fmt: skip
+        session = view.snapshot.summary.energy
+        sums = [Figure("turn", format_significant(energy.gross_j.value), "J")]
+        sums += [] if session is None else [_wh("session", session.gross_j), *_per_wh(session)]
+    parts = [Figure(name, figure_text(None if each is None else each.value), "J/tok", "energy") for name, each in left]
+    return [figure for pair in zip_longest(parts, sums, fillvalue=Figure("", "")) for figure in pair]
+
+
+def _wh(name: str, gross_j: Interval) -> Figure:
+    return Figure(name, format_significant(gross_j.value / J_PER_WH), "Wh")
+
+
+def _per_wh(energy: Energy | ServedEnergy) -> list[Figure]:
+    rate = energy.tokens_per_wh
+    return [] if rate is None else [Figure("1 Wh", format_significant(rate.value), "tok")]
 
 
 def _totals(view: View, energy: Energy | ServedEnergy) -> list[list[Line]]:
-    """Energy, cost and battery life, a list for each line."""
+    """Cost and battery life, a list for each line."""
+    whole = energy if isinstance(energy, ServedEnergy) else view.snapshot.summary.energy
+    cost = [] if view.price is None or whole is None else _cost(whole, view.price)
     if isinstance(energy, ServedEnergy):
-        idle = [] if energy.idle_w is None else [line_of(f"idle {format_significant(energy.idle_w.value)} W")]
-        return [[*_sum("in all", view, energy), *idle]]
-    session = view.snapshot.summary.energy
-    sums = [] if session is None else _sum("session", view, session)
-    return [
-        [line_of("turn ", _accent(energy.gross_j, "J")), *sums],
-        _million_tokens(view, energy),
-        _battery(view, energy),
-    ]
+        return [cost]
+    return [cost, _million_tokens(view, energy), _battery(view, energy)]
 
 
-def _sum(name: str, view: View, energy: Energy | ServedEnergy) -> list[Line]:
-    parts = [line_of(f"{name} ", Span(_wh(energy.gross_j), "accent"))]
-    if view.price is not None:
-        cost = cost_of(energy, view.price)
-        parts.append(line_of(Span(f"{format_significant(cost.total.value, 2)} {cost.currency}", "accent")))
-    if energy.tokens_per_wh is not None:
-        parts.append(line_of(f"{format_significant(energy.tokens_per_wh.value)} tokens/Wh"))
-    return parts
+def _cost(energy: Energy | ServedEnergy, price: Price) -> list[Line]:
+    cost = cost_of(energy, price)
+    return [line_of("cost so far ", Span(f"{format_significant(cost.total.value, 2)} {cost.currency}", "accent"))]
 
 
 def _million_tokens(view: View, energy: Energy) -> list[Line]:
@@ -249,7 +257,7 @@ def _figures(view: View, turn: Energy) -> list[Line]:
         named=True,
     )
     if session is not None:
-        lines.append(line_of(f"Session total: {_wh(session.gross_j)}."))
+        lines.append(line_of(f"Session total: {format_significant(session.gross_j.value / J_PER_WH)} Wh."))
         if view.price is not None:
             cost = cost_of(session, view.price)
             lines.append(line_of(f"Session cost: {format_significant(cost.total.value, 2)} {cost.currency}."))

@@ -8,9 +8,12 @@ from edgetop.tui.charts import Axis, ChartSeries, history_chart
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
+    Figure,
     Line,
     Role,
     Span,
+    figure_grid,
+    figure_of,
     figure_row,
     line_of,
     paragraph,
@@ -20,7 +23,10 @@ from edgetop.tui.styled_text import (
 )
 
 CHART_ROWS = 4
-"""Below this there are no axes, and a graph of something that hardly moves means nothing without them."""
+"""Below this a graph of something that hardly moves means nothing."""
+
+LOW, VERY_LOW = 0.15, 0.05
+"""Shares of the machine's memory that are left, from which on its figure has the colours of a warning."""
 
 LEGEND = "w weights  k kv  c compute  r rest  e engine  o others"
 
@@ -29,14 +35,14 @@ class MemoryPane(Pane):
     """What the engine reserved, as it reports it, and what is resident, as the kernel counts it."""
 
     title, short = "memory", "mem"
-    rows_min, rows_full, rows_ample = 5, 5, 10
+    rows_min, rows_full, rows_ample = 5, 6, 12
     growth_order = 4
 
     def headline(self, view: View) -> Line:
         """Resident memory of the engine, of all there is."""
         total = view.value("memory.total")
         return line_of(
-            Span(format_bytes_short(view.snapshot.memory.rss_bytes), "headline"),
+            Span(format_bytes_short(view.snapshot.memory.rss_bytes), "graph"),
             f" of {format_bytes_short(total)}" if total is not None else "",
         )
 
@@ -55,25 +61,9 @@ class MemoryPane(Pane):
 
     def render(self, view: View, width: int, height: int) -> list[Line]:
         """What is reserved, resident and available, below a graph and a bar where there is room for them."""
-        memory = view.snapshot.memory
-        reserved = line_of(
-            "weights ", _size(memory.weights_bytes), "  kv ", _size(memory.kv_bytes),
-            "  compute ", _size(memory.compute_bytes), "  rest ", _size(memory.rest_bytes),
-        )  # fmt: skip
-        resident = line_of(
-            "resident ", _size(memory.rss_bytes), ": mapped ", _size(memory.mapped_bytes),
-            " + private ", _size(memory.anonymous_bytes),
-        )  # fmt: skip
-        machine = line_of(
-            "available ", _size(view.value("memory.available")), "  swap ", _size(view.value("swap.used")),
-            "  disk reads ", _major_faults(view),
-        )  # fmt: skip
         if reason := _why_unknown(view):
-            return [reserved, *paragraph(reason, width, "dim"), machine][:height]
-        gpu = line_of(*_gpu(view))
-        lines = [*([reserved] if view.snapshot.watch is None else []), resident, *([gpu] if gpu else []), machine]
-        if len(lines) > height:
-            lines.remove(resident)
+            return [*figure_grid(_figures(view)[:4], width), *paragraph(reason, width, "dim")][:height]
+        lines = figure_grid(_figures(view), width)
         if height > len(lines) + CHART_ROWS:
             return [*_chart(view, width, height - len(lines) - 1), _bar(view, width), *lines]
         return lines
@@ -115,6 +105,39 @@ class MemoryPane(Pane):
         return [*chart, _bar(view, width), line_of(Span(LEGEND, "dim")), *rows][:height]
 
 
+def _figures(view: View) -> list[Figure]:
+    """What is reserved beside what is resident and left; of watched servers only the latter."""
+    memory = view.snapshot.memory
+    faults, swap = view.value("engine.major_faults"), view.value("swap.used")
+    available, total = view.value("memory.available"), view.value("memory.total")
+    left = 1.0 if available is None or not total else available / total
+    role: Role = "text" if left > LOW else "warning" if left > VERY_LOW else "bad"
+    resident = [
+        figure_of("available", format_bytes(available), role),
+        figure_of("resident", format_bytes(memory.rss_bytes), "graph"),
+        figure_of("private", format_bytes(memory.anonymous_bytes)),
+        figure_of("mapped", format_bytes(memory.mapped_bytes)),
+    ]
+    reserved = [
+        figure_of("weights", format_bytes(memory.weights_bytes), "graph"),
+        figure_of("kv", format_bytes(memory.kv_bytes), "accent"),
+        figure_of("compute", format_bytes(memory.compute_bytes), "prefill"),
+        figure_of("rest", format_bytes(memory.rest_bytes), "warning"),
+    ]
+    pairs = resident
+    if view.snapshot.watch is None:
+        pairs = [figure for pair in zip(reserved, resident, strict=True) for figure in pair]
+    used, total_bytes, use = (view.value(f"gpu.0.{name}") for name in ("memory_used", "memory_total", "use"))
+    more = len(_gpu_names(view)) - 1
+    if used is not None:
+        gpu = f"gpu{f' +{more}' if more else ''}"
+        of = f"use {use:.0f} %" if use is not None else ""
+        pairs[4:4] = [figure_of(gpu, format_bytes(used)), Figure(f"of {format_bytes_short(total_bytes)}", of)]
+    paging: Role = "warning" if swap or (faults or 0) >= 1 else "text"
+    figure = Figure("reads", "n/a" if faults is None else f"{faults:.0f}", "/s", paging)
+    return [*pairs, figure_of("swap", format_bytes(swap), paging), figure]
+
+
 def _chart(view: View, width: int, height: int) -> list[Line]:
     """Resident memory over time."""
     rss_bytes = view.snapshot.memory.rss_bytes or 0
@@ -123,7 +146,7 @@ def _chart(view: View, width: int, height: int) -> list[Line]:
     def series(columns: int) -> ChartSeries:
         return view.history.channel(ENGINE_RSS, columns, unit=unit_bytes)
 
-    return history_chart(series, Axis(f"{unit} resident"), width, height, view.level)
+    return history_chart(series, Axis(unit), width, height, view.level)
 
 
 def _bar(view: View, width: int) -> Line:
@@ -164,20 +187,8 @@ def _why_unknown(view: View) -> str:
     return " ".join(sentence(text) for text in (missing.reason, missing.hint) if text)
 
 
-def _size(size_bytes: float | None) -> Span:
-    return Span(format_bytes_short(size_bytes), "dim" if size_bytes is None else "accent")
-
-
 def _size_row(name: str, size_bytes: float | None) -> Line:
     return figure_row(name, Span(format_bytes(size_bytes), "dim" if size_bytes is None else "accent"))
-
-
-def _major_faults(view: View) -> Span:
-    """Major page faults: each is a read from the disk in the middle of a token."""
-    faults = view.value("engine.major_faults")
-    if faults is None:
-        return Span("n/a", "dim")
-    return Span(f"{faults:.0f}/s", "warning" if faults >= 1 else "accent")
 
 
 def _gpu_names(view: View) -> list[str]:
@@ -196,7 +207,7 @@ def _gpu(view: View) -> list[Span]:
     more = len(_gpu_names(view)) - 1
     return [
         Span("gpu "),
-        _size(used),
+        Span(format_bytes_short(used)),
         Span(f" of {format_bytes_short(total)}" if total is not None else ""),
         Span(f"  use {use:.0f} %" if use is not None else ""),
         Span(f"  and {more} more" if more else ""),

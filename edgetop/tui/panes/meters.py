@@ -134,9 +134,13 @@ def bar(name: str, share: float | None, texts: tuple[str, ...], width: int) -> L
     # The text covers the end of the bar, so that it is readable when the bar is full.
     room = inner - len(shown)
     ticks = "|" * min(filled, room)
-    role: Role = "good" if share is None or share < HIGH_SHARE else "warning" if share < FULL_SHARE else "bad"
-    blanks = " " * (room - len(ticks))
-    return (Span(f"{name}[", "title"), Span(ticks, role), Span(blanks), Span(shown, "dim"), Span("]", "title"))
+    high, full = round(HIGH_SHARE * inner), round(FULL_SHARE * inner)
+    parts: tuple[tuple[str, Role], ...] = (
+        (ticks[:high], "good"), (ticks[high:full], "warning"), (ticks[full:], "bad"),
+        (" " * (room - len(ticks)), "text"),
+        (shown, "dim" if share is None or share < HIGH_SHARE else "warning" if share < FULL_SHARE else "bad"),
+    )  # fmt: skip
+    return (Span(f"{name}[", "title"), *(Span(*part) for part in parts if part[0]), Span("]", "title"))
 
 
 def _status(view: View, model: list[str], device: list[str]) -> Line:

@@ -11,16 +11,15 @@ from edgetop.core.sources import Unavailable
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.energy import EnergyPane, contents, measuring
 from edgetop.tui.panes.pane import BORDER_COLUMNS, framed
-from edgetop.tui.panes.power import no_power_lines
 from edgetop.tui.panes.tokens import TokensPane
 from edgetop.tui.panes.view import View
-from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph
+from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph, shortened, spread, width_of
 from edgetop.tui.widgets import LinesWidget
 
 TALL_ROWS = 28
 """From this height of the column on the digits are three rows high, as on 120x36."""
 
-BOX_ROWS, REASON_ROWS = 5, 3
+BOX_ROWS = 5
 
 _HIGH = dict(zip("0123456789.", zip(
     *(row.split(",") for row in (
@@ -95,6 +94,14 @@ def _figure(headline: Span, caption: str, width: int, level: GlyphLevel) -> list
     return [(Span(f"{row} ", headline.role), *text) for row, text in zip(rows, beside, strict=True)]
 
 
+def _no_power(missing: Unavailable, level: GlyphLevel, width: int) -> Line:
+    """Why there is no power, and the key to what would give it."""
+    key = line_of(Span("F1", "key"), " what to do ")
+    reason = line_of(" No power: ", missing.reason)
+    room = width - width_of(key) - 1
+    return spread(line_of(Span(shortened("".join(span.text for span in reason), room, level), "dim")), [key], width)
+
+
 class NowWidget(LinesWidget):
     """The two figures, and below them why there is no power where there is none."""
 
@@ -108,7 +115,7 @@ class NowWidget(LinesWidget):
 
     def rows(self, column_rows: int, view: View | None) -> int:
         """How many rows it takes of a column."""
-        reason = REASON_ROWS if view is not None and has_no_power(view) else 0
+        reason = view is not None and has_no_power(view)
         return (BOX_ROWS if column_rows >= TALL_ROWS else 1) + reason
 
     def show(self, view: View) -> None:
@@ -118,11 +125,9 @@ class NowWidget(LinesWidget):
         if not self.display or width < 20 or height < 1:
             return
         power = view.snapshot.power
-        missing = power if isinstance(power, Unavailable) and has_no_power(view) else None
-        reason = [] if missing is None else no_power_lines(missing, width - 1, REASON_ROWS)
-        rows = height - (0 if missing is None else REASON_ROWS)
-        head = box(view, width) if rows >= BOX_ROWS else [line_of(" ", *now_line(view))]
-        lines = [*head, *((Span(" "), *line) for line in reason)]
+        folded = isinstance(power, Unavailable) and has_no_power(view)
+        head = box(view, width) if height - folded >= BOX_ROWS else [line_of(" ", *now_line(view))]
+        lines = [*head, *([_no_power(power, view.level, width)] if isinstance(power, Unavailable) and folded else [])]
         self.show_lines([for_level(fit(line, width), view.level) for line in lines[:height]], width)
 
     def on_resize(self) -> None:

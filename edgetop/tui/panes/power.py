@@ -10,11 +10,14 @@ from edgetop.tui.charts import Axis, Layer, history_chart, stacked_chart
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
+    BLOCK_GAP,
+    FIGURE_COLUMNS,
     SIDE_BY_SIDE_COLUMNS,
+    Figure,
     Line,
     Span,
+    beside_figures,
     figure_row,
-    joined,
     line_of,
     paragraph,
     sentence,
@@ -22,15 +25,18 @@ from edgetop.tui.styled_text import (
     table,
 )
 
-STACK_ROWS = 10
+STACK_ROWS = 8
 """From this height on rails are shown as a stack."""
+
+IDLE_SHARE = 1.1
+"""Up to so much of the idle power the device is idle."""
 
 
 class PowerPane(Pane):
     """What the headline meter reads, and its parts."""
 
     title, short = "power", "pwr"
-    rows_min, rows_full, rows_ample = 5, 8, 12
+    rows_min, rows_full, rows_ample = 5, 6, 12
     growth_order = 3
 
     def headline(self, view: View) -> Line:
@@ -58,10 +64,14 @@ class PowerPane(Pane):
         power = view.snapshot.power
         if isinstance(power, Unavailable):
             return no_power_lines(power, width, height)
-        if height >= STACK_ROWS and (stack := _stack(view, power, width, height)):
-            return stack
-        rails = _parts_lines(view, power, width)
-        return [*_chart(view, power, width, max(1, height - len(rails))), *rails]
+        if height >= STACK_ROWS and width >= 2 * FIGURE_COLUMNS:
+            stack, legend = _stack(view, width - FIGURE_COLUMNS - len(BLOCK_GAP), height)
+            if stack:
+                return beside_figures(lambda *_: stack, [*legend, _idle_figure(power)], width, height)
+        figures = [_idle_figure(power), *_parts(view, power)]
+        if len(figures) > height > 1:
+            figures[height - 1 :] = [Figure(f"and {len(figures) - height + 1} more", "")]
+        return beside_figures(lambda *size: _chart(view, power, *size), figures, width, height)
 
     def render_zoomed(self, view: View, width: int, height: int) -> list[Line]:
         """Graph, a table of rails, and where the readings come from."""
@@ -71,26 +81,41 @@ class PowerPane(Pane):
         figures, rails = _figures(view, power), _rail_table(view, power)
         below = max(len(figures), len(rails)) if width >= SIDE_BY_SIDE_COLUMNS else len(figures) + len(rails) + 1
         rows = max(6, height * 4 // 10, height - below)
-        chart = _stack(view, power, width, rows) or _chart(view, power, width, rows)
+        chart = _stack(view, width, rows)[0] or _chart(view, power, width, rows)
         return [*chart, *side_by_side(rails, figures, width)][:height]
 
 
 def _chart(view: View, power: PowerNow, width: int, height: int) -> list[Line]:
-    """Power over time, with the idle power as a note."""
-    return history_chart(view.history.power, Axis("W", [_idle(power.idle_w)], "energy"), width, height, view.level)
+    """Power over time; what the device draws anyway is dim."""
+    idle_w = power.idle_w or 0.0
+    axis = Axis("W", lambda watts, y: "dim" if y <= idle_w or watts <= IDLE_SHARE * idle_w else "energy")
+    return history_chart(view.history.power, axis, width, height, view.level)
 
 
-def _stack(view: View, power: PowerNow, width: int, height: int) -> list[Line]:
+def _stack(view: View, width: int, height: int) -> tuple[list[Line], list[Figure]]:
     """The rails of the headline's own sensor on top of each other; empty where it has none, or no room."""
 
     def layers(count: int) -> list[Layer]:
-        return [
+        parts = [
             Layer(name.removeprefix("power."), view.value(name) or 0.0, view.history.channel(name, count))
             for name in view.history.power_parts()
         ]
+        return sorted(parts, key=lambda layer: -layer.latest)
 
-    axis = Axis("W", [] if power.idle_w is None else [_idle(power.idle_w)])
-    return stacked_chart(layers, view.history.power, axis, width, height, view.level)
+    return stacked_chart(layers, view.history.power, Axis("W"), width, height, view.level)
+
+
+def _idle_figure(power: PowerNow) -> Figure:
+    return Figure("idle", "n/a" if power.idle_w is None else format_significant(power.idle_w), "W", "dim")
+
+
+def _parts(view: View, power: PowerNow) -> list[Figure]:
+    """Hosts and rails with what each draws, the largest first."""
+    parts = [*((each.host, each.power_w) for each in power.hosts), *view.rails()]
+    return [
+        Figure(name.removeprefix("power."), format_significant(watts), "W", "energy")
+        for name, watts in sorted(parts, key=lambda part: -part[1])
+    ]
 
 
 def _idle(idle_w: float | None) -> str:
@@ -110,24 +135,6 @@ def _hosts(power: PowerNow, *, watts: bool = True) -> list[str]:
         f"{100 * each.power_w / power.power_w:.0f} %"
         for each in power.hosts
     ]
-
-
-def _parts_lines(view: View, power: PowerNow, width: int) -> list[Line]:
-    """Hosts and rails, a line each."""
-    hosts = _hosts(power)
-    if not joined([line_of("  ".join(hosts))], width):
-        hosts = _hosts(power, watts=False)
-    return [*_fitting(hosts, "", "hosts", width), *_fitting(_rails(view), " W", "rails", width)]
-
-
-def _fitting(texts: list[str], unit: str, name: str, width: int) -> list[Line]:
-    """As many as there is room for, and how many more there are."""
-    for count in range(len(texts), 0, -1):
-        more = f"  and {len(texts) - count} more" if count < len(texts) else ""
-        line = line_of(Span(f"{'  '.join(texts[:count])}{unit}{more}", "dim"))
-        if joined([line], width):
-            return [line]
-    return [line_of(Span(f"{len(texts)} {name}", "dim"))] if texts else []
 
 
 def no_power_lines(missing: Unavailable, width: int, height: int) -> list[Line]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from edgetop.core.figures import COMPARED, TurnFigures, WatchFigures, text_of, value_of
+from collections.abc import Callable
+
+from edgetop.core.figures import TokenGaps, TurnFigures, WatchFigures
 from edgetop.core.format import format_duration, format_rate, format_seconds, format_significant
 from edgetop.core.records import StopReason
 from edgetop.session.limits import BOUNDS
@@ -12,11 +14,15 @@ from edgetop.tui.charts import Axis, history_chart
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
+    FIGURE_COLUMNS,
     SIDE_BY_SIDE_COLUMNS,
+    Figure,
     Line,
     Role,
     Span,
-    figure_row,
+    beside_figures,
+    figure_grid,
+    figure_of,
     figure_text,
     joined,
     line_of,
@@ -28,7 +34,10 @@ from edgetop.tui.styled_text import (
 )
 
 CHART_ROWS = 5
-"""Below this the graph has no axes, so the hint on the limit has to go first."""
+"""Below this there is no room for the hint on the limit."""
+
+SLOW, VERY_SLOW = 0.75, 0.5
+"""Of the session's mean speed: below it the graph has the colours of a warning."""
 
 TURN_HEADINGS = ("turn", "prompt", "tokens", "prefill/s", "first", "decode/s", "J/token", "ended")
 
@@ -55,7 +64,7 @@ class TokensPane(Pane):
     """The speed of the current or last turn; of watched servers, of all their users together."""
 
     title, short = "tokens", "tok"
-    rows_min, rows_full, rows_ample = 6, 9, 16
+    rows_min, rows_full, rows_ample = 6, 8, 14
     growth_order = 2
 
     def headline(self, view: View) -> Line:
@@ -96,11 +105,12 @@ class TokensPane(Pane):
         if turn is None:
             return paragraph(_waiting(view), width)
         role: Role = "dim" if limit.name in _UNREMARKABLE else "warning"
-        lines = [*_phases(view, turn), *paragraph(limit.sentence, width, role)]
+        lines = paragraph(limit.sentence, width, role)
         hint = paragraph(sentence(limit.hint), width, "dim") if limit.hint else []
         if height - len(lines) - len(hint) >= CHART_ROWS:
             lines += hint
-        return [*_chart(view, width, height - len(lines)), *lines]
+        lines += _server(turn)
+        return [*beside_figures(_chart(view), _figures(view, turn), width, height - len(lines)), *lines]
 
     def render_zoomed(self, view: View, width: int, height: int) -> list[Line]:
         """Graph, figures, and a table of turns."""
@@ -108,10 +118,10 @@ class TokensPane(Pane):
         if turn is None:
             return self.render(view, width, height)
         chart_rows = max(6, height * 4 // 10)
-        figures = [*_phases(view, turn), *_limit(view, width), *_session(view)]
+        figures = [*_limit(view, width), *_server(turn), *figure_grid(_figures(view, turn), FIGURE_COLUMNS)]
         rows = height - chart_rows
         count = rows - 1 if width >= SIDE_BY_SIDE_COLUMNS else max(TURNS_MIN, rows - len(figures) - 2)
-        return [*_chart(view, width, chart_rows), *side_by_side(figures, _turn_table(view, count), width)][:height]
+        return [*_chart(view)(width, chart_rows), *side_by_side(figures, _turn_table(view, count), width)][:height]
 
 
 def _rate(name: str, rate: str) -> Line:
@@ -146,28 +156,43 @@ def _gaps(figures: TurnFigures) -> str:
     gaps = figures.token_gap_ms
     if gaps is None:
         return "n/a"
-    p50, p95, p99 = (format_significant(gap, 2 if gap < 100 else 3) for gap in (gaps.p50, gaps.p95, gaps.p99))
-    return f"p50 {p50}  p95 {p95}  p99 {p99} ms"
+    return "  ".join(f"{name} {text}" for name, text in _gap_texts(gaps)) + " ms"
 
 
-def _phases(view: View, turn: TurnView) -> list[Line]:
-    """Prefill and first token, and the gaps between tokens, or between chunks from a server."""
+def _gap_texts(gaps: TokenGaps) -> list[tuple[str, str]]:
+    both = (("p50", gaps.p50), ("p95", gaps.p95), ("p99", gaps.p99))
+    return [(name, format_significant(gap, 2 if gap < 100 else 3)) for name, gap in both]
+
+
+def _figures(view: View, turn: TurnView) -> list[Figure]:
+    """Prefill and first token, the gaps between tokens, or between chunks from a server, and the speeds."""
     figures, load = turn.figures, view.snapshot.load
-    stamped = "tokens" if load is None or load.engine.stamps == "decode" else "arrivals"
+    stamped = "gap" if load is None or load.engine.stamps == "decode" else "chunk"
+    gaps = figures.token_gap_ms
+    mean = view.snapshot.summary.decode_tokens_per_s
     return [
-        line_of("prefill ", Span(_prefill(turn), "accent"), " · first token ", format_seconds(figures.first_token_s)),
-        line_of(f"between {stamped} ", _gaps(figures)),
-        *([line_of(Span(turn.server, "warning" if "!" in turn.server else "dim"))] if turn.server else []),
+        Figure("prefill", figure_text(figures.prefill_tokens_per_s), "tok/s", "prefill"),
+        figure_of("1st token", format_seconds(figures.first_token_s)),
+        *(Figure(f"{stamped} {name}", text, "ms") for name, text in (_gap_texts(gaps) if gaps is not None else [])),
+        Figure("mean", figure_text(mean), "tok/s", "headline"),
+        *([Figure("now", figure_text(turn.recent_tokens_per_s), "tok/s", "headline")] if turn.running else []),
     ]
 
 
-def _chart(view: View, width: int, height: int) -> list[Line]:
-    """The decode rate over time; prefill is shaded."""
-    turn, mean = view.snapshot.turn, view.snapshot.summary.decode_tokens_per_s
-    notes = [f"mean {format_significant(mean)}" if mean else "mean n/a"]
-    if turn is not None and turn.recent_tokens_per_s is not None:
-        notes.insert(0, f"now {format_significant(turn.recent_tokens_per_s)}")
-    return history_chart(view.history.speed, Axis("tok/s", notes), width, height, view.level, shaded=True)
+def _server(turn: TurnView) -> list[Line]:
+    return [line_of(Span(turn.server, "warning" if "!" in turn.server else "dim"))] if turn.server else []
+
+
+def _chart(view: View) -> Callable[[int, int], list[Line]]:
+    """The decode rate over time; prefill is shaded, and what is much slower than the mean has a warning's colour."""
+    mean = view.snapshot.summary.decode_tokens_per_s or 0.0
+
+    def tone(rate: float, _y: float) -> Role:
+        return "headline" if rate >= SLOW * mean else "warning" if rate >= VERY_SLOW * mean else "bad"
+
+    return lambda width, height: history_chart(
+        view.history.speed, Axis("tok/s", tone), width, height, view.level, shaded=True
+    )
 
 
 def _limit(view: View, width: int) -> list[Line]:
@@ -175,18 +200,6 @@ def _limit(view: View, width: int) -> list[Line]:
     columns = width if width < SIDE_BY_SIDE_COLUMNS else width // 2
     hint = wrapped_row("to fix it", sentence(limit.hint), columns) if limit.hint else []
     return [*wrapped_row("bottleneck", limit.sentence.removeprefix("Bottleneck: "), columns), *hint]
-
-
-def _session(view: View) -> list[Line]:
-    summary = view.snapshot.summary
-    return [
-        figure_row("all turns", f"{summary.turns}, with {summary.generated_tokens} tokens generated"),
-        *(
-            figure_row("", f"{figure.label} {text_of(figure, value_of(summary, figure.name))}")
-            for figure in COMPARED.values()
-            if figure.kind in {"speed", "time"}
-        ),
-    ]
 
 
 def _turn_table(view: View, count: int) -> list[Line]:

@@ -36,7 +36,9 @@ SPANS: tuple[tuple[str, int], ...] = (
 DEFAULT_SPAN = "2 min"
 """Of a younger session the graphs show less, so that they are filled: see YOUNG_SPANS."""
 
-YOUNG_SPANS: tuple[tuple[str, int], ...] = (("15 s", 15 * US_PER_S), ("30 s", 30 * US_PER_S), ("1 min", 60 * US_PER_S))
+YOUNG_SPANS: tuple[tuple[str, int], ...] = tuple(
+    (f"{s} s", s * US_PER_S) for s in (15, 20, 25, 30, 40, 50, 60, 75, 90, 105)
+)
 
 STEP_MIN_US = 250_000
 """Shorter steps would show single tokens, and readings that most sensors do not give."""
@@ -90,20 +92,18 @@ class ChartHistory:
         self._y_maxes.clear()
 
     def speed(self, columns: int) -> ChartSeries:
-        """Decoded tokens per second in at most `columns` steps.
-
-        While nothing is generated it shows the last answer, and costs nothing.
-        """
+        """Decoded tokens per second in at most `columns` steps; where that would be blank, those of the last answer."""
         session, t_us = self._session, self._t_us
         index = session.turn_at(t_us)
         end_us, settled_us = t_us, t_us - SETTLED_US
         if index is not None and session.turns[index].token_t_us:
             last_us = session.turns[index].token_t_us[-1]
-            if session.turns[index].finished_at(t_us) is not None:
-                end_us = min(t_us, last_us)
-            else:
+            span_us = self._shown_span(t_us)[1]
+            if session.turns[index].finished_at(t_us) is None:
                 # The next token is spread over all of the time since this one, however long that is.
                 settled_us = min(settled_us, last_us)
+            elif span_us and t_us - last_us >= span_us:
+                end_us = last_us
         return self._series(
             "speed",
             columns,
@@ -121,17 +121,18 @@ class ChartHistory:
         return self._series("served", columns, t_us, settled_us, lambda *steps: rate_history(self._session, *steps))
 
     def power(self, columns: int) -> ChartSeries:
-        """Power of the headline in watts, up to the last reading that the energy includes."""
+        """Power of the headline in watts, as far as the energy includes it."""
         account = energy_of(self._session, self._t_us)
 
         def compute(t_us: int, steps: int, step_us: int) -> list[float | None]:
             now = energy_of(self._session, self._t_us)
+            until_us = min(t_us, now.until_us)
             begins_us = range((t_us // step_us + 1 - steps) * step_us, t_us + 1, step_us)
-            return [None if at == t_us else now.mean_power(at, min(at + step_us, t_us)) for at in begins_us]
+            return [now.mean_power(at, min(at + step_us, until_us)) if at < until_us else None for at in begins_us]
 
         power = None if self._now is None else self._now.power
         version = (account.revision, None if power is None or isinstance(power, Unavailable) else power.channels)
-        return self._series("power", columns, account.until_us, account.until_us - SETTLED_US, compute, version)
+        return self._series("power", columns, self._t_us, account.until_us - SETTLED_US, compute, version)
 
     def channel(self, name: str, columns: int, *, unit: float = 1.0) -> ChartSeries:
         """The readings of a channel, in its own unit or in multiples of it."""

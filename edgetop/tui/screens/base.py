@@ -49,6 +49,11 @@ class BaseScreen(Screen[ScreenResultType]):
         """Whether every widget is there: a screen that closes loses them from its last line up."""
         return self.is_mounted and any(isinstance(child, KeyBar) for child in self.children) and self.size.width > 0
 
+    @property
+    def help_notes(self) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
+        """What stands above the keys in the help: headings, and below each the terms and what they mean."""
+        return ()
+
     def run_command(self, command: SlashCommand) -> None:
         """Run one of `SLASH_COMMANDS`."""
         raise NotImplementedError(command.name)

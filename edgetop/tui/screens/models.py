@@ -23,12 +23,13 @@ from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
 from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
-from edgetop.fit.model_assessments import Candidate, ModelAssessments, Surveyed
+from edgetop.fit.suggestions import Candidate, ModelAssessments, Surveyed
 from edgetop.fit.wording import page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
-from edgetop.live.this_machine import own_run_target, past_runs_of_session
+from edgetop.live.past_runs import past_runs_of_session
+from edgetop.live.this_machine import own_run_target
 from edgetop.telemetry.host import Host
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import CHECK, KeySlot

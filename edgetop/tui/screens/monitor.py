@@ -35,7 +35,7 @@ from edgetop.tui.panes.meters import TopMeters
 from edgetop.tui.panes.pane import PaneWidget
 from edgetop.tui.panes.view import Recording, View, view_of
 from edgetop.tui.screens.base import BaseScreen
-from edgetop.tui.styled_text import Line, Span, line_of, width_of
+from edgetop.tui.styled_text import Line, Span, line_of, sentence, width_of
 from edgetop.tui.terminal_output import batched_paint
 from edgetop.tui.widgets import KeyBar
 
@@ -158,7 +158,7 @@ class Monitor(Vertical):
             border-title-style: bold; border-title-color: $foreground; }
         .main.block { border: solid $edge; }
         .main.ascii { border: ascii $edge; }
-        .panes { width: 42%; min-width: 50; height: 1fr; }
+        .panes { width: 46%; min-width: 50; height: 1fr; }
         &.stacked .body { layout: vertical; }
         &.stacked .panes { width: 100%; min-width: 0; }
         &.narrow .panes, &.small .panes { display: none; }
@@ -242,6 +242,22 @@ class MonitorScreen(BaseScreen[None]):
     """The base of live, watch and replay; each key acts on all of its monitors at once."""
 
     monitors: Sequence[Monitor]
+
+    @property
+    def help_notes(self) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:
+        """Why there is no power, and what would give it."""
+        missing = self.monitors[0].panes.missing_power
+        if missing is None:
+            return ()
+        return [
+            (
+                "No power",
+                [
+                    ("why", sentence(missing.reason)),
+                    ("what to do", sentence(missing.hint or "`edgetop doctor` says more")),
+                ],
+            )
+        ]
 
     @abstractmethod
     def _draw(self) -> None:

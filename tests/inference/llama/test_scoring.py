@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import ModelLoaded
@@ -81,6 +82,20 @@ def test_a_model_does_not_diverge_from_itself_and_a_coarser_one_does(
     assert other.divergence.top_agreement < again.divergence.top_agreement
 
 
+@pytest.mark.parametrize("changes", [{"n_outputs_max": 128}, {"n_ubatch": 64}, {"n_outputs_max": 1}], ids=str)
+def test_a_score_does_not_depend_on_how_many_rows_are_computed_at_once(
+    start: Callable[..., EngineWorker], tmp_path: Path, changes: dict[str, int]
+) -> None:
+    """To what other batches round differently."""
+    model = write_tiny_gguf(tmp_path / "tiny.gguf")
+    expected = score(loaded(start, model), Perplexity(text=TEXT, chunks=2))
+    talk = start()
+    assert isinstance(talk.load(model, replace(SCORING, **changes)), ModelLoaded)
+    found = score(talk, Perplexity(text=TEXT, chunks=2))
+    assert found.tokens == expected.tokens == 2 * 127
+    assert found.perplexity == pytest.approx(expected.perplexity, rel=1e-3)
+
+
 def test_the_real_model_knows_a_capital(start: Callable[..., EngineWorker], small_model: Path) -> None:
     talk = loaded(start, small_model)
     question = MultipleChoiceQuestion(
@@ -89,6 +104,7 @@ def test_the_real_model_knows_a_capital(start: Callable[..., EngineWorker], smal
     chosen = ask(talk, Choose(questions=(question, question)))
     assert isinstance(chosen, ChoicesScored)
     first, second = chosen.scores
+    assert not first.greedy[2], "a greedy reply does not begin with a kind of fish"
     assert max(first.log_likelihood) == first.log_likelihood[0]
     assert second.log_likelihood == pytest.approx(first.log_likelihood, rel=1e-3), (
         "what was asked before leaves no trace"

@@ -9,11 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.sources import Unavailable
-from edgetop.core.token_counts import NOT_RUNNING, TOO_FAST
 from edgetop.inference.server import usage as usage_module
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.detection import detect
-from edgetop.inference.server.usage import PollResult, ServerPoller, Usage, parse_metrics
+from edgetop.inference.server.usage import NOT_RUNNING, TOO_FAST, PollResult, ServerPoller, Usage, parse_metrics
 from tests.support.loopback_server import LoopbackServer, document, loopback_server, reset
 from tests.support.server_replies import OLLAMA_PS
 from tests.support.server_usage import PROPS, VLLM_METRICS, llama_metrics, llama_slots, serve_usage

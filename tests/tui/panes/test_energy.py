@@ -66,7 +66,7 @@ def test_a_price_adds_what_a_million_tokens_and_the_session_cost() -> None:
     per_token = turn.figures.energy.j_per_token
     assert per_token is not None
     session, cost = [line for line in lines(view) if "EUR" in line]
-    assert re.search(r"session [\d.]+ Wh  [\d.]+ EUR$", session)
+    assert re.fullmatch(r"cost so far [\d.]+ EUR", session)
     shown = re.match(r"([\d.]+) ± ([\d.]+) EUR per million tokens  gross$", cost)
     assert shown is not None
     factor = TOKENS / (J_PER_WH * WH_PER_KWH) * PRICE.per_kwh
@@ -76,7 +76,7 @@ def test_a_price_adds_what_a_million_tokens_and_the_session_cost() -> None:
 
 def test_without_a_price_no_money_is_shown() -> None:
     assert not [line for line in lines(demo_view()) if "EUR" in line]
-    assert len(lines(priced())) == len(lines(demo_view())) + 1
+    assert len(lines(priced())) == len(lines(demo_view())) + 2
 
 
 def test_ascii_has_no_plus_minus_sign() -> None:

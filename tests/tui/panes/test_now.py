@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.uncertainty import LIMITS, seconds_to_certain
+from edgetop.core.energy.uncertainty import LIMITS, graded, seconds_to_certain
+from edgetop.core.quantity import Components, Quantity
+from edgetop.core.sources import Unavailable
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.panes.energy import measuring
 from edgetop.tui.panes.now import box, now_line
@@ -15,12 +17,12 @@ from tests.support.demo_session import TURN_1_US, DemoApp, S, demo_records, demo
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 
-def missing(view: View, reason: str, elapsed_s: float) -> View:
+def missing(view: View, reason: str, elapsed_s: float, energy_in_s: float | None = None) -> View:
     """`view` in the middle of an answer whose energy is missing for a reason."""
     turn = view.snapshot.turn
     assert turn is not None
     figures = replace(turn.figures, energy=None, energy_missing=reason)
-    changed = replace(turn, running=True, figures=figures, elapsed_s=elapsed_s)
+    changed = replace(turn, running=True, figures=figures, elapsed_s=elapsed_s, energy_in_s=energy_in_s)
     return replace(view, snapshot=replace(view.snapshot, turn=changed))
 
 
@@ -42,16 +44,21 @@ def test_both_figures_are_three_rows_high(level: GlyphLevel, width: int) -> None
 
 
 def test_a_figure_that_is_too_uncertain_yet_says_when_it_will_be_there() -> None:
-    view = missing(demo_view(), "the interval of ± 150 % says too little: the sensor is slow for so short a turn", 4.0)
+    view = missing(demo_view(), "too little is known", 4.0, energy_in_s=8.0)
     assert measuring(view) == "measuring: J/token in about 8 s"
     assert "".join(span.text for span in now_line(view)).endswith("measuring: J/token in about 8 s")
     assert "measuring: J/token" in "".join(span.text for line in box(view, 60) for span in line)
 
 
 def test_the_wait_ends_where_the_interval_is_as_wide_as_the_last_grade_allows() -> None:
-    last = 100 * LIMITS[-1][1]
-    assert seconds_to_certain(f"the interval of ± {last:.0f} % says too little: x", 3.0) == 0.0
-    assert seconds_to_certain("the sensor was lost", 3.0) is None
+    def after_3_s(relative: float) -> float | None:
+        u = Components(edges=relative / 2)
+        return seconds_to_certain(graded(Quantity(value=1.0, u=u), "wall", averaged=True), 3.0)
+
+    assert after_3_s(LIMITS[-1][1] * 3) == pytest.approx(6.0)
+    assert after_3_s(LIMITS[-1][1] * 1.0001) == pytest.approx(0.0, abs=0.01)
+    assert after_3_s(LIMITS[-1][1] / 2) is None
+    assert seconds_to_certain(Unavailable("the sensor was lost"), 3.0) is None
 
 
 def test_what_waiting_does_not_cure_is_not_called_measuring() -> None:
@@ -63,9 +70,13 @@ def test_what_waiting_does_not_cure_is_not_called_measuring() -> None:
 async def test_without_power_one_line_stands_for_two_panes() -> None:
     app = DemoApp(demo_records(power=False))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until_shown(pilot, "J/token n/a", "Virtual machine: power sensors", "█▀█ tok/s")
+        await until_shown(pilot, "J/token n/a", "No power: virtual machine: power", "F1 what to do", "█▀█ tok/s")
         await until(pilot, lambda: "─ energy" not in text_of(app) and "─ power" not in text_of(app), "folded")
         assert text_of(app).count("n/a") < 5
+        await pilot.press("f1")
+        await until_shown(
+            pilot, "Virtual machine: power sensors stay with the host", "Use an outside meter: --power shelly:HOST"
+        )
 
 
 async def test_a_low_screen_has_the_figures_in_one_row() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.history import begun, second
-from edgetop.core.records import TurnFinished
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.tui.panes.view import SPANS, ChartHistory
@@ -63,12 +62,12 @@ def test_time_that_goes_back_shows_nothing_of_what_comes_later() -> None:
     assert [turn.number for turn in at(traces, session, TURN_2_US + S).turns(1)] == [2]
 
 
-def test_while_nothing_is_generated_the_speed_stands_still_and_says_when() -> None:
+def test_the_speed_of_the_last_answer_stays_when_it_would_have_left_the_graph_and_says_when_it_was() -> None:
     session = fold(demo_records(until_us=TURN_2_US - S))
-    finished = session.turns[0].finished
-    assert isinstance(finished, TurnFinished)
     last_us = session.turns[0].token_t_us[-1]
-    for t_us in (finished.t_us + S, TURN_2_US - 2 * S):
-        trace = at(ChartHistory(), session, t_us).speed(60)
-        assert (trace.end_us, trace.is_now) == (last_us, False)
-    assert at(ChartHistory(), session, TURN_1_US + 3 * S).speed(60).is_now
+    for span, is_now in (("2 min", True), ("30 s", True)):
+        series = at(ChartHistory(span), session, TURN_2_US - 2 * S).speed(60)
+        assert (series.end_us, series.is_now) == (TURN_2_US - 2 * S, is_now)
+    series = at(ChartHistory("30 s"), session, TURN_2_US + 20 * S).speed(60)
+    assert (series.end_us, series.is_now) == (last_us, False)
+    assert any(value is not None for value in series.values)

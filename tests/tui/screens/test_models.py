@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import machine_key
 from edgetop.fit.assessment import Workload, assess
-from edgetop.fit.model_assessments import Candidate, ModelAssessments, Surveyed
+from edgetop.fit.suggestions import Candidate, ModelAssessments, Surveyed
 from edgetop.io.model_file import content_key
 from edgetop.live.tuned import TunedModel, save_tuned, tuned_file
 from edgetop.telemetry.device import describe

@@ -72,7 +72,7 @@ async def test_a_single_session_looks_like_the_live_screen() -> None:
     async with app.run_test(size=WIDE) as pilot:
         await until_prepared(pilot, app)
         await pilot.press("end")
-        await until_shown(pilot, "token by")
+        await until_shown(pilot, "supply itself")
         drawn = text_of(app)
     live = DemoApp(ended_records())
     async with live.run_test(size=WIDE) as pilot:
@@ -94,7 +94,7 @@ async def test_the_chat_at_the_end_is_the_one_that_was_live() -> None:
     app = ReplayApp([fold(ended_records())])
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("end")
-        await until_shown(pilot, "token by")
+        await until_shown(pilot, "supply itself")
         (monitor,) = app.replay.query(ReplayMonitor)
         assert [(block.kind, block.text) for block in monitor.chat._transcript._blocks] == was
 

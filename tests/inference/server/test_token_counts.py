@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.sources import Unavailable
-from edgetop.core.token_counts import (
+from edgetop.inference.server.usage import (
     ENDED,
     NOT_RUNNING,
     STARTED_ANEW,

@@ -8,11 +8,10 @@ import pytest
 
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import read_header
-from edgetop.core.model_purpose import PURPOSES, PurposeName, purpose_of
-from edgetop.fit.model_file import read_facts
+from edgetop.fit.model_facts import read_facts
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.engine import file_failure
-from edgetop.io.model_file import require_model
+from edgetop.io.model_file import PURPOSES, PurposeName, purpose_of, require_model
 from tests.support.gguf_architectures import Setting, Shape
 from tests.support.gguf_files import file_bytes, model_bytes
 

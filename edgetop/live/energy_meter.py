@@ -1,0 +1,303 @@
+"""The energy of any work, by the sources and the estimator of the sessions.
+
+The sensors are read from `start` to `stop`. What lies between a `begin` and its `end` is measured as a turn is: with an
+interval, by the widest source that reads, or not at all, with the reason. Readings come in later than the work that
+they are of, so that figures are computed when they are asked for, and only then is waited for them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from edgetop.core.clock import US_PER_S, monotonic_us
+from edgetop.core.energy.tokens import Energy, grade_text
+from edgetop.core.format import NOT_AVAILABLE, format_seconds
+from edgetop.core.quantity import Interval, with_interval
+from edgetop.core.records import Event
+from edgetop.core.sources import Unavailable
+from edgetop.live.sensor_session import POLL_S, SensorSession
+from edgetop.session.energy import EnergyAccounts, SessionEnergy
+from edgetop.session.meters import DEVICE_BUSY, DEVICE_QUIET
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.registry import POWER_FAMILIES, PowerChoice, take_inventory
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from typing_extensions import Self
+
+READ_BESIDE = frozenset({"processor", "thermal"})
+"""Families that say what else weighed on the device, and how warm it was."""
+
+ANSWER_AT_MOST_S = 3.0
+"""How long `start` waits for the sensors; one that is slower measures from its first reading on."""
+
+DRAIN_S = 5.0
+"""How often readings are taken over while nobody asks for any."""
+
+AFTER_AT_MOST_S = 12.0
+"""How long the readings of the last moments are waited for."""
+
+WAITING_SHARE = 0.05
+"""Work that takes less than this of a core's time may be a mere wait, under which readings may well stand still."""
+
+WHOLE = "whole"
+"""Name of what lies between `start` and `stop`."""
+
+OF_TURNS = ("generate more tokens", "let it go on for longer")
+"""What a hint says of turns, and of any work."""
+
+NOT_STARTED = "the meter was not started"
+
+
+class Measurement(Struct, frozen=True, kw_only=True):
+    """What a piece of work took."""
+
+    name: str
+    seconds: float
+    tokens: int = 0
+    """Tokens generated in it, as the caller said."""
+    energy: Energy | None = None
+    energy_missing: str = ""
+    """Why `energy` is `None`, and what would give it; empty when it is there."""
+
+    @property
+    def joules(self) -> float | None:
+        """Gross energy in J; `None` where it is not known."""
+        return None if self.energy is None else self.energy.gross_j.value
+
+    @property
+    def interval_j(self) -> tuple[float, float] | None:
+        """Its ends in J: value ± 2u, which holds the truth in 95 % of cases."""
+        return None if self.energy is None else (self.energy.gross_j.low, self.energy.gross_j.high)
+
+    @property
+    def net_joules(self) -> float | None:
+        """Energy above idle in J, where the idle power was measured (`idle_s`)."""
+        return None if self.energy is None or self.energy.net_j is None else self.energy.net_j.value
+
+    @property
+    def watts(self) -> float | None:
+        """Mean power in W."""
+        return None if self.energy is None else self.energy.mean_w.value
+
+    @property
+    def joules_per_token(self) -> float | None:
+        """J for each of `tokens`."""
+        known = None if self.energy is None else self.energy.j_per_token
+        return None if known is None else known.value
+
+    @property
+    def scope(self) -> str | None:
+        """What the meter covers, such as `cpu_package`, `board_input` or `wall`."""
+        return None if self.energy is None else self.energy.scope
+
+    @property
+    def source(self) -> str | None:
+        """The sensors, by their names in `edgetop power`."""
+        return None if self.energy is None else self.energy.source
+
+    @property
+    def grade(self) -> str | None:
+        """How far it can be trusted, from A to D."""
+        return None if self.energy is None else self.energy.grade
+
+    def row(self) -> dict[str, str | float | int | None]:
+        """One row of a table, such as `pandas.DataFrame([each.row() for each in meter.results])`."""
+        low, high = self.interval_j or (None, None)
+        return {
+            "name": self.name,
+            "seconds": self.seconds,
+            "joules": self.joules,
+            "joules_low": low,
+            "joules_high": high,
+            "net_joules": self.net_joules,
+            "watts": self.watts,
+            "tokens": self.tokens,
+            "joules_per_token": self.joules_per_token,
+            "scope": self.scope,
+            "source": self.source,
+            "grade": self.grade,
+            "missing": self.energy_missing,
+        }
+
+    def __str__(self) -> str:
+        energy = self.energy
+        if energy is None:
+            return f"{NOT_AVAILABLE} J in {format_seconds(self.seconds)}: {self.energy_missing}"
+        parts = [f"{with_interval(energy.gross_j)} J in {format_seconds(self.seconds)}", _of("W", energy.mean_w)]
+        if energy.net_j is not None:
+            parts.append(f"net {with_interval(energy.net_j)} J")
+        if energy.j_per_token is not None:
+            parts.append(_of("J/token", energy.j_per_token))
+        return f"{', '.join(parts)} ({energy.scope.replace('_', ' ')}, {energy.source}, grade {grade_text(energy)})"
+
+
+NOT_ENDED = Measurement(name=WHOLE, seconds=0.0, energy_missing="nothing has ended yet")
+
+
+def _of(unit: str, figure: Interval) -> str:
+    return f"{with_interval(figure)} {unit}"
+
+
+class _Work(Struct):
+    """A begun or ended piece of work, in microseconds since the sensors were first read."""
+
+    name: str
+    begin_us: int
+    cpu_s: float
+    """Processor time of this process and its ended children: when it began, and then what the work took."""
+    end_us: int | None = None
+    tokens: int = 0
+    result: Measurement | None = None
+
+    def end(self, end_us: int, tokens: int) -> None:
+        """It ends."""
+        self.end_us, self.tokens, self.cpu_s = end_us, tokens, _cpu_s() - self.cpu_s
+
+
+def _cpu_s() -> float:
+    return sum(os.times()[:4])
+
+
+class SensorMeter:
+    """Measures from `start` to `stop`, and in between from each `begin` to its `end`."""
+
+    def __init__(self, choice: PowerChoice, *, sysroot: Path = Path("/"), idle_s: float = 0.0) -> None:
+        """For `idle_s` before and after, the device is left idle, to measure what the work takes above idle."""
+        self._choice, self._sysroot, self._idle_s = choice, sysroot, idle_s
+        self._sensors: SensorSession | None = None
+        self._accounts: EnergyAccounts | None = None
+        self._work: list[_Work] = []
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Look for the sensors and wait for their first readings, up to some seconds. Once only."""
+        if self._sensors is not None:
+            raise RuntimeError("the meter was started already: make another one")
+        families = [
+            (name, probe) for name, probe in self._choice.families if name in POWER_FAMILIES or name in READ_BESIDE
+        ]
+        inventory = take_inventory(Host(sysroot=self._sysroot), [*self._choice.probes, *families])
+        self._sensors = SensorSession(inventory, self._choice.headline)
+        self._accounts = EnergyAccounts(self._sensors.session)
+        self._sensors.look(0.0, ANSWER_AT_MOST_S)
+        self._rest(self._sensors)
+        self._work.append(_Work(WHOLE, self._now_us(), _cpu_s()))
+        threading.Thread(target=self._take_over, name="edgetop-meter", daemon=True).start()
+
+    def begin(self, name: str) -> None:
+        """A piece of work begins; others may be under way. Starts the meter where it was not."""
+        if self._sensors is None:
+            self.start()
+        if self._ended.is_set():
+            raise RuntimeError("the meter was stopped")
+        if any(work.name == name and work.end_us is None for work in self._work):
+            raise ValueError(f"{name!r} was begun and has not ended")
+        self._work.append(_Work(name, self._now_us(), _cpu_s()))
+
+    def end(self, name: str, *, tokens: int = 0) -> None:
+        """The piece of work ends; `tokens` is how many were generated in it. Takes no time."""
+        end_us = self._now_us()
+        for work in self._work:
+            if work.name == name and work.end_us is None:
+                work.end(end_us, tokens)
+                return
+        raise ValueError(f"{name!r} was not begun")
+
+    def stop(self, *, tokens: int = 0) -> None:
+        """End everything, wait for the last readings and close the sensors. More than once does nothing."""
+        if self._sensors is None or self._ended.is_set():
+            return
+        end_us = self._now_us()
+        with self._lock:
+            self._ended.set()
+        for work in self._work:
+            if work.end_us is None:
+                work.end(end_us, tokens if work.name == WHOLE else 0)
+        self._rest(self._sensors)
+        for work in self._work:
+            self._result(work)
+        self._sensors.close()
+
+    @property
+    def result(self) -> Measurement:
+        """What lies between `start` and `stop`; before `stop`, the last piece of work that has ended."""
+        ended = self._work[:1] if self._ended.is_set() else [work for work in self._work if work.end_us is not None]
+        return self._result(ended[-1]) if ended else NOT_ENDED
+
+    @property
+    def results(self) -> list[Measurement]:
+        """All pieces of work that have ended, in the order in which they began; the whole is not among them."""
+        return [self._result(work) for work in self._work[1:] if work.end_us is not None]
+
+    def __getitem__(self, name: str) -> Measurement:
+        """The last piece of work of that name that has ended. Raises KeyError."""
+        for work in reversed(self._work):
+            if work.name == name and work.end_us is not None:
+                return self._result(work)
+        raise KeyError(name)
+
+    def _result(self, work: _Work) -> Measurement:
+        """Waits until no later reading changes it, at most for some seconds."""
+        if work.result is None and work.end_us is not None:
+            until_s = time.monotonic() + AFTER_AT_MOST_S
+            while not (account := self._account()).is_final(work.end_us, with_tail=self._idle_s > 0):
+                if time.monotonic() >= until_s:
+                    break
+                time.sleep(POLL_S)
+            seconds = (work.end_us - work.begin_us) / US_PER_S
+            found = account.between(
+                work.begin_us, work.end_us, work.tokens, is_load=work.cpu_s > WAITING_SHARE * seconds
+            )
+            work.result = Measurement(
+                name=work.name,
+                seconds=seconds,
+                tokens=work.tokens,
+                energy=None if isinstance(found, Unavailable) else found,
+                energy_missing=str(found).replace(*OF_TURNS) if isinstance(found, Unavailable) else "",
+            )
+        return work.result or NOT_ENDED
+
+    def _account(self) -> SessionEnergy:
+        """By all that was read so far."""
+        if self._sensors is None or self._accounts is None:
+            raise RuntimeError(NOT_STARTED)
+        with self._lock:
+            return self._accounts.at(self._sensors.drain())
+
+    def _rest(self, sensors: SensorSession) -> None:
+        """Leave the device idle, and tell the estimator so."""
+        if self._idle_s > 0:
+            session = sensors.session
+            session.apply(Event(t_us=monotonic_us(), kind=DEVICE_QUIET, text="The device is left idle."))
+            sensors.follow(self._idle_s)
+            session.apply(Event(t_us=monotonic_us(), kind=DEVICE_BUSY, text="The work begins."))
+
+    def _now_us(self) -> int:
+        if self._sensors is None:
+            raise RuntimeError(NOT_STARTED)
+        return self._sensors.session.relative(monotonic_us())
+
+    def _take_over(self) -> None:
+        """Readings wait in a list until they are taken over into columns, which are a tenth of the size."""
+        while not self._ended.wait(DRAIN_S):
+            with self._lock:
+                if self._sensors is not None and not self._ended.is_set():
+                    self._sensors.drain()

@@ -1,0 +1,299 @@
+"""The API of edgetop, the meter for anything, its command line and its plugin of pytest.
+
+A program stands for the meter: it draws 3 W, or what a file says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgetop
+from edgetop.core.energy import baselines
+from edgetop.session.export import tables_of
+from edgetop.session.file_io import load_file
+from edgetop.session.store import example_pair
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
+
+HEADER = "# edgetop-power/1 kind=power unit=W scope=wall update=0.02 window=0.02 gain=0.01"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> str:
+    """A meter that shows the watts in a file."""
+    level = tmp_path / "watts"
+    level.write_text("3\n")
+    script = tmp_path / "meter.sh"
+    script.write_text(f"echo '{HEADER}'\nwhile sleep 0.02; do cat {shlex.quote(str(level))}; done\n")
+    return f"sh {shlex.quote(str(script))}"
+
+
+@pytest.fixture
+def home(tmp_path: Path, program: str) -> IsolatedHome:
+    isolated = IsolatedHome(tmp_path)
+    isolated.environment["EDGETOP_POWER_STREAM"] = program
+    return isolated
+
+
+def busy(seconds: float) -> None:
+    end_s = time.process_time() + seconds
+    while time.process_time() < end_s:
+        sum(range(1000))
+
+
+def test_to_import_it_imports_nothing() -> None:
+    code = "import sys; before = set(sys.modules); import edgetop; print(*(set(sys.modules) - before))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["edgetop"]
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        edgetop.nothing  # type: ignore[attr-defined]  # noqa: B018
+    names = dir(edgetop)
+    assert set(names) == {name for name in names if getattr(edgetop, name, None)}
+
+
+def test_the_stub_has_the_names_of_the_module() -> None:
+    names = dir(edgetop)
+    stub = Path(edgetop.__file__).with_suffix(".pyi").read_text()
+    assert {word for word in names if word != "__version__"} == {
+        line.rpartition(" as ")[2] for line in stub.splitlines() if " as " in line
+    }
+
+
+def test_a_session_has_the_figures_and_readings_of_its_file() -> None:
+    path = example_pair()[0]
+    session, file = edgetop.load_session(path), load_file(path)
+    assert session.figure("decode_tokens_per_s") == file.summary.decode_tokens_per_s
+    assert file.summary.energy is not None
+    known = file.summary.energy.j_per_token
+    assert known is not None
+    assert session.interval("energy.j_per_token") == (known.low, known.high)
+    assert session.row()["energy.j_per_token.low"] == known.low
+    with pytest.raises(KeyError):
+        session.figure("nothing")
+    for series in file.series:
+        for name, values in series.values.items():
+            times_s, read = session.stream(name)
+            np.testing.assert_array_equal(read, np.array(values, float))
+            assert len(times_s) == len(read)
+            assert list(times_s) == sorted(times_s)
+    for table in tables_of(file):
+        rows = [tuple(row.values()) for row in session.rows(table.name)]  # type: ignore[arg-type]
+        assert rows == list(table.rows)
+    for turn in file.turns:
+        assert len(session.token_times(turn.turn)) == len(turn.tokens.dt_us)
+    assert all(session.why_missing(name) for name, value in session.figures.items() if value is None)
+
+
+def test_sessions_are_found_by_words_and_what_cannot_be_read_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    for path in example_pair():
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "broken.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"broken\.json"):
+        assert len(edgetop.sessions(folder=folder)) == 2
+    (folder / "broken.json").unlink()
+    (found,) = edgetop.sessions("smollm2", "q8_0", folder=folder)
+    assert found.quantization == "Q8_0"
+    monkeypatch.setenv("EDGETOP_DATA_DIR", str(tmp_path))
+    assert edgetop.load_session(found.id).path == found.path
+    with pytest.raises(edgetop.EdgetopError, match="No session matches"):
+        edgetop.load_session("nothing like it")
+
+
+def test_what_lies_between_begin_and_end_is_measured_above_idle_too(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(baselines, "FIRST_AT_LEAST_S", 0.5)
+    # Below an empty root nobody sees what else the machine does.
+    meter = edgetop.EnergyMeter(power_stream=[program], idle_s=1.5, sysroot=tmp_path / "root")
+    meter.start()
+    (tmp_path / "watts").write_text("9\n")
+    meter.begin("work")
+    busy(0.8)
+    meter.end("work", tokens=4)
+    (tmp_path / "watts").write_text("3\n")
+    meter.stop()
+    work = meter["work"]
+    assert work.energy is not None, work.energy_missing
+    assert work.energy.gross_j.low < 9 * work.seconds < work.energy.gross_j.high
+    assert work.energy.net_j is not None, work.energy.missing
+    assert work.energy.net_j.low < 6 * work.seconds < work.energy.net_j.high
+    assert work.joules_per_token == pytest.approx(work.energy.gross_j.value / 4)
+    assert work.row()["joules"] == work.joules
+    assert meter.results == [work]
+    meter.stop()
+    with pytest.raises(RuntimeError, match="was stopped"):
+        meter.begin("more")
+
+
+def test_a_reading_that_stands_still_is_believed_of_a_wait_and_not_of_work(program: str) -> None:
+    with edgetop.EnergyMeter(power_stream=[program]) as meter:
+        meter.begin("wait")
+        time.sleep(1.1)
+        meter.end("wait")
+        meter.begin("work")
+        busy(1.1)
+        meter.end("work")
+    wait = meter["wait"]
+    assert wait.interval_j is not None, wait.energy_missing
+    assert wait.interval_j[0] < 3 * wait.seconds < wait.interval_j[1]
+    assert meter["work"].joules is None
+    assert "one and the same reading" in meter["work"].energy_missing
+
+
+def test_a_meter_is_told_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    meter = edgetop.EnergyMeter(power="none")
+    with pytest.raises(RuntimeError, match="not started"):
+        meter.end("work")
+    assert meter.result.joules is None
+    with meter:
+        meter.begin("work")
+        with pytest.raises(ValueError, match="has not ended"):
+            meter.begin("work")
+        with pytest.raises(ValueError, match="not begun"):
+            meter.end("other")
+        with pytest.raises(KeyError):
+            meter["work"]
+    assert meter.result.energy_missing == "power was switched off with --power none"
+    with pytest.raises(RuntimeError, match="make another one"):
+        meter.start()
+    monkeypatch.setenv("EDGETOP_CONFIG", "no such file")
+    with pytest.raises(edgetop.EdgetopError):
+        edgetop.EnergyMeter()
+
+
+def test_measure_passes_on_the_exit_code_and_keeps_its_json_apart(home: IsolatedHome) -> None:
+    code = "import time; print('its words'); time.sleep(1); raise SystemExit(7)"
+    ran = home.run("measure", "--json", "--tokens", "10", "--", sys.executable, "-c", code)
+    assert ran.returncode == 7
+    assert ran.stderr == "its words\n"
+    told = json.loads(ran.stdout)
+    assert told["command"] == [sys.executable, "-c", code]
+    assert told["exit_code"] == 7
+    gross = told["energy"]["gross_j"]
+    assert gross["low"] < 3 * told["seconds"] < gross["high"]
+    assert told["energy"]["j_per_token"]["value"] == pytest.approx(gross["value"] / 10)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (["sh", "-c", "kill -9 $$"], 137, "J in"),
+        (["no-such-program"], 127, "no-such-program cannot be run: No such file"),
+        (["/"], 126, "cannot be run: Permission denied"),
+        ([], 2, "edgetop measure -- COMMAND"),
+    ],
+    ids=["killed", "not found", "not executable", "nothing"],
+)
+def test_measure_says_what_became_of_the_command(home: IsolatedHome, command: list[str], code: int, words: str) -> None:
+    ran = home.run("measure", "--power", "none", "--", *command)
+    assert ran.returncode == code
+    assert words in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_measure_leaves_an_interrupt_to_the_command_and_still_says_what_it_took(
+    home: IsolatedHome, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    code = (
+        "import pathlib, signal, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: exit(5))\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen(
+        home.command("measure", "--power", "none", "--", sys.executable, "-c", code),
+        env=home.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    eventually(ready.exists, "the command runs")
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 5
+    assert "J in" in said
+
+
+PLUGIN_TEST = """
+import time, pytest
+
+@pytest.mark.energy(at_most_j=100)
+def test_cheap():
+    time.sleep(0.5)
+
+@pytest.mark.energy(at_most_j=0.1)
+def test_dear():
+    time.sleep(0.5)
+
+def test_in_parts(energy):
+    with energy(100):
+        time.sleep(0.5)
+"""
+
+
+@pytest.fixture
+def run_pytest(home: IsolatedHome, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    (tmp_path / "test_it.py").write_text(PLUGIN_TEST)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-p",
+                "edgetop.testing",
+                "-p",
+                "no:cacheprovider",
+                "test_it.py",
+                *arguments,
+            ],
+            cwd=tmp_path,
+            env=home.environment | environment | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_test_that_costs_more_than_it_may_fails(run_pytest: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    ran = run_pytest()
+    assert "1 failed, 2 passed" in ran.stdout, ran.stdout
+    assert "it may cost at most 0.1 J and took" in ran.stdout
+    assert ran.stdout.count("energy: test_it.py::") == 3
+
+
+def test_a_limit_that_cannot_be_checked_is_a_warning_or_required(
+    run_pytest: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    ran = run_pytest("-W", "ignore::DeprecationWarning", EDGETOP_POWER="none")
+    assert "3 passed, 3 warnings" in ran.stdout, ran.stdout
+    ran = run_pytest("--require-energy", EDGETOP_POWER="none")
+    assert "3 failed" in ran.stdout, ran.stdout
+    assert "its energy was not measured: power was switched off" in ran.stdout
+
+
+def test_examples_warn_of_nothing() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(edgetop.examples()) == 2
