@@ -30,6 +30,7 @@ from edgetop.core.records import (
 )
 from edgetop.core.sources import Unavailable
 from edgetop.io.log import log, log_exception
+from edgetop.io.terminal import write_late
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
@@ -212,6 +213,7 @@ class RecordedSession:
         exporters: Sequence[Exporter] = (),
         threads: int = 1,
     ) -> None:
+        write_late()
         self.recorder = recorder
         self.alerts = alerts
         self._exporters = list(exporters)
