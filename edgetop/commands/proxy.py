@@ -18,7 +18,7 @@ from edgetop.core.format import NOT_AVAILABLE, format_clock, format_rate, format
 from edgetop.core.records import RequestServed
 from edgetop.core.text import one_line
 from edgetop.io import json
-from edgetop.live.proxy_session import ProxySession, parse_listen
+from edgetop.live.proxy_session import ProxySession
 from edgetop.session.requests import client_figures, client_rows, energy_note
 from edgetop.session.turn import tokens_per_s
 from edgetop.settings import options
@@ -30,7 +30,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     requested = watch_options(arguments, settings)
     if len(requested.servers) != 1:
         raise UsageError("the proxy stands before one server", "name it with --server URL")
-    listen = parse_listen(arguments.listen)
+    listen = arguments.listen
     requested = msgspec.structs.replace(requested, text_recorded=arguments.keep_text)
     quiet, as_json = settings[options.QUIET], arguments.json
     ended, failure, path = threading.Event(), None, None

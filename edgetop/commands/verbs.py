@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from edgetop.settings.option import Option, Section, integer, parse_value, real, token_count
+from edgetop.settings.option import Option, Section, integer, listen_address, parse_value, real, token_count
 from edgetop.settings.options import (
     ANSWER_TOKENS,
     BATTERY_WH,
@@ -417,7 +417,7 @@ def _add_proxy(parser: argparse.ArgumentParser) -> None:
         help="file that holds the API key with which the server is asked for its counters; requests keep their own")
     add("--server", dest="servers", action="append", default=[], metavar="URL",
         help="the server that requests are passed on to, such as http://127.0.0.1:8080 or Ollama's :11434")
-    add("--listen", default="127.0.0.1:8090", metavar="ADDRESS",
+    add("--listen", type=_reads(listen_address, "--listen"), default=("127.0.0.1", 8090), metavar="ADDRESS",
         help="where requests come in (default: 127.0.0.1:8090); a port of 0 takes a free one")
     add("--keep-text", action="store_true", help="record prompts and replies, too")
     add("--seconds", type=_reads(real(0, LONGEST_WATCH_S), "--seconds"), metavar="N", help="end after so long")

@@ -15,7 +15,6 @@ import msgspec
 from msgspec import Struct
 
 from edgetop.core.clock import monotonic_us
-from edgetop.core.errors import EdgetopError
 from edgetop.core.records import Event, RequestServed
 from edgetop.core.statistics import percentile
 from edgetop.core.text import one_line
@@ -24,7 +23,7 @@ from edgetop.inference.server.address import UNIX, Address
 from edgetop.inference.server.backend import Delta
 from edgetop.io.http import RequestError
 from edgetop.io.relay import Exchange, Relay, Seen, Upstream
-from edgetop.live.server_location import ServerLocation
+from edgetop.live.server_monitor import ServerLocation
 from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.requests import PROXY_EVENT
 from edgetop.session.store import Store
@@ -267,15 +266,3 @@ def upstream_of(address: Address) -> Upstream:
     host = f"[{address.host}]" if ":" in address.host else address.host
     authority = host if usual else f"{host}:{address.port}"
     return Upstream(address.host, address.port, address.prefix, authority, tls=address.scheme == "https")
-
-
-LISTEN_DEFAULT: Final = ("127.0.0.1", 8090)
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """Read `127.0.0.1:8090`, `:8090` or `8090`. Raises EdgetopError."""
-    host, _, port = text.strip().rpartition(":")
-    host = host.removeprefix("http://").strip("[]/") or LISTEN_DEFAULT[0]
-    if not (port.isascii() and port.isdecimal() and int(port) < 65536):
-        raise EdgetopError(f"--listen: {text!r} is no address to listen at", "write it as 127.0.0.1:8090")
-    return host, int(port)

@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from edgetop.core.errors import EdgetopError
 from edgetop.core.records import RequestServed
 from edgetop.inference.server.address import Address
-from edgetop.live.proxy_session import ProxySession, parse_listen
+from edgetop.live.proxy_session import ProxySession
 from edgetop.live.watch_session import WatchOptions
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import load_file
@@ -138,14 +137,6 @@ def test_packed_answers_and_answers_that_are_nonsense(
 def test_a_server_elsewhere_has_no_energy_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with proxied("http://192.0.2.1:8080", tmp_path, monkeypatch) as (proxy, _seen):
         assert "the server is on 192.0.2.1:8080" in str(proxy.session.events[-1].data["no_energy"])
-
-
-def test_where_it_listens() -> None:
-    assert parse_listen("8090") == parse_listen(":8090") == parse_listen("127.0.0.1:8090") == ("127.0.0.1", 8090)
-    assert parse_listen("[::1]:1") == ("::1", 1)
-    for wrong in ("", "host", "1:99999", "a:b"):
-        with pytest.raises(EdgetopError, match="--listen"):
-            parse_listen(wrong)
 
 
 def started(home: IsolatedHome, url: str, *more: str) -> tuple[subprocess.Popen[str], int]:
