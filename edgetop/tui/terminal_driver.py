@@ -288,7 +288,9 @@ class TerminalInput:
 
     def _keys(self, sequence: str, *, alt: bool = False) -> Iterator[events.Key]:
         for event in self._names._sequence_to_key_events(sequence, alt=alt):  # noqa: SLF001
-            if event.key != Keys.Ignore:
+            if event.key == Keys.ControlAt:
+                yield events.Key("ctrl+space", None)  # the same byte
+            elif event.key != Keys.Ignore:
                 yield event
 
 
