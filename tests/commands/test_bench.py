@@ -233,7 +233,7 @@ def test_a_broken_model_and_one_that_vanishes_are_told_and_cost_no_other(
     with at("loading", 5, vanishing.unlink):
         ran = bench(machine, *(f"-m{each}" for each in (broken, vanishing, small_model)), "-t", "1", "-p", "32", "-n",
                     "4", "-r", "2", "--power", "none", "-o", "json")  # fmt: skip
-    assert ran.code == 0, ran.stderr
+    assert ran.code == 1, ran.stderr
     assert [(setting.split()[0], test, count) for setting, test, count in settings_of(ran)] == [
         ("vanishing", "pp32", 1), ("vanishing", "tg4", 1),
         (small_model.stem, "pp32", 2), (small_model.stem, "tg4", 2),
