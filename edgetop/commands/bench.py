@@ -33,6 +33,7 @@ from edgetop.io.files import write_atomically
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
 from edgetop.live.this_machine import own_run_target
+from edgetop.report import card
 from edgetop.session.store import Store
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings, price_of
@@ -124,6 +125,21 @@ def _paths(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: -(path / PLAN_FILE).stat().st_mtime)
 
 
+def _heading(result: PlanResult) -> str:
+    """What it was measured on, as on a card; of several settings what they have in common."""
+    loads = [setting.load for setting in result.settings if setting.load is not None]
+    alike = len(loads) == 1
+    measured = dict.fromkeys(
+        f"{setting.energy_scope.replace('_', ' ')}, {setting.energy_source}"
+        for setting in result.settings
+        if setting.energy_scope is not None
+    )
+    rows = card.heading(result.device, loads[0] if alike else None, "; ".join(measured))
+    if not alike:
+        rows += [("engine", label) for label in dict.fromkeys(load.engine.label for load in loads)]
+    return card.as_markdown("edgetop bench", rows)
+
+
 def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, quiet: bool) -> None:
     """Print results as data; what went wrong goes to stderr, and into the data of those forms that have room for it."""
     rows = rows_of(result)
@@ -137,9 +153,8 @@ def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, qu
         case "sql":
             write_data(as_sql(rows))
         case "md":
-            write_data(
-                "\n".join([as_markdown(rows), "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)])
-            )
+            sentences = "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)
+            write_data("\n".join([_heading(result), as_markdown(rows), sentences]))
         case _:
             if rows:
                 write_data(table(as_cells(rows)) + "\n")

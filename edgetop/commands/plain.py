@@ -23,6 +23,7 @@ from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
 from edgetop.core.quantity import with_interval
 from edgetop.core.records import ReplyPart, TurnFinished
 from edgetop.core.text import literal, one_line
+from edgetop.io.terminal import drain
 from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, stop_words
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S
@@ -160,6 +161,7 @@ class LineReader:
                 self.is_waiting = True
                 if ended():
                     return None
+                drain()
                 return input(label) if self._is_terminal else input()
             except EOFError:
                 if self._is_terminal:

@@ -315,6 +315,17 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="replace a file that is there already")
 
 
+def _add_card(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("result", metavar="SESSION", nargs="?", default="1",
+        help=f"{_SESSION_HELP}; or a result of llama-bench or ollama (default: the latest)")
+    formats = parser.add_mutually_exclusive_group()
+    for form, words in (("md", "Markdown"), ("svg", "a picture"), ("png", "a bitmap")):
+        formats.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=f"as {words}")
+    add("-o", "--output", metavar="FILE", help="write it into this file, whose ending may say the form")
+    add("--force", action="store_true", help="replace a file that is there already")
+
+
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("results", metavar="SESSION", nargs="+",
@@ -509,6 +520,11 @@ VERBS: dict[str, Verb] = {
         _add_replay,
     ),
     "report": Verb("sessions as one HTML file that opens offline", ("storage", "use", "general"), _add_report),
+    "card": Verb(
+        "a result with what it was measured on, as Markdown, SVG or PNG to be pasted; nothing is sent anywhere",
+        ("storage", "use", "general"),
+        _add_card,
+    ),
     "config": Verb(
         "show settings and where each comes from; change the configuration file",
         ("general",),

@@ -75,10 +75,13 @@ class Quality(Struct, frozen=True, kw_only=True):
 
 FORMAT_VERSION = 1
 
-REPLY_CHARACTERS_MAX: Final = 16 * 2**20
-"""Of one reply. A session's file that holds it can be read however its characters are written."""
+REPLY_CHARACTERS_MAX: Final = 4 * 2**20
+"""Of one reply, the text of some books. A file of two such replies can be read however their characters are written."""
 
 REPLY_TOKENS_MAX: Final = 2**20
+
+TOKENS_MAX: Final = 2**26
+"""Of one answer, prompt or context; the longest context of any model is a sixth of it."""
 
 LARGEST: Final = 2**53
 """Whole numbers up to here are exact in every JSON reader; as microseconds they are 285 years."""

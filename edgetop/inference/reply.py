@@ -75,6 +75,10 @@ _LATER = tuple(mark for mark in _UNOPENED if mark.when != "at the beginning" and
 _FIRST_CHARACTERS = frozenset(mark.text[0] for mark in _LATER)
 
 
+SPACE_BEFORE_REASONING = 256
+"""Characters of white space; a reply that begins with more does not begin with reasoning."""
+
+
 class ReplyText:
     """The text of one reply, token by token."""
 
@@ -186,8 +190,12 @@ class ReplyText:
                     token.part = self._part
             self._skip_space = True
             self._drop_space()
-        if self._at_beginning and (beginning := self._text.lstrip()):
-            self._at_beginning = any(mark.text.startswith(beginning) for mark in _UNOPENED)
+        if self._at_beginning:
+            text = self._text
+            beginning = text.lstrip()
+            self._at_beginning = len(text) - len(beginning) <= SPACE_BEFORE_REASONING and any(
+                mark.text.startswith(beginning) for mark in _UNOPENED
+            )
 
     def _next_mark(self) -> tuple[int, _Mark] | None:
         """The first of the marks that may come, of several that begin together the longest."""

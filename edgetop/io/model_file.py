@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.core.text import one_line
-from edgetop.io.files import write_atomically
+from edgetop.io.files import read_small, write_atomically
 
 PurposeName = Literal[
     "text", "embedding", "reranker", "encoder", "rewriting", "diffusion", "image", "speech", "draft", "projector",
@@ -514,6 +514,6 @@ def _digests_file() -> Path:
 
 def _digests() -> _Digests:
     try:
-        return msgspec.json.decode(_digests_file().read_bytes(), type=_Digests)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_small(_digests_file(), 2**24), type=_Digests)
+    except (OSError, ValueError, RecursionError):
         return _Digests()

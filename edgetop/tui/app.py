@@ -56,6 +56,12 @@ COLOURLESS_MARKS = {"input-cursor-text-style": "reverse", "block-cursor-text-sty
 
 WARNING_S = 10.0
 
+QUITTING_EARLY = frozenset({"ctrl+c", "ctrl+q", "f10"})
+"""Keys that end edgetop before its screen stands."""
+
+FOCUS_WAIT_S = 0.02
+"""The focus of a new screen comes a few messages after the screen."""
+
 Result = TypeVar("Result")
 MakeScreen = Callable[[GlyphLevel], Screen[Result]]
 """Makes the screen, and imports it: the level of the glyphs is known then, and so is NO_COLOR."""
@@ -304,6 +310,26 @@ class ChatApp(BaseApp[None]):
         self._layout_store = layout_store
         self._resume_from = resume_from
         self._live_screen: LiveScreen | None = None
+        self._typed_early: list[events.Key | events.Paste] | None = []
+        """What was typed before the live screen stood; `None` once it has been given that."""
+
+    async def on_event(self, event: events.Event) -> None:
+        """Keep what is typed before there is a prompt for it."""
+        if self._typed_early is None or not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
+            await super().on_event(event)
+        elif isinstance(event, events.Key) and event.key in QUITTING_EARLY:
+            self.exit()
+        else:
+            self._typed_early.append(event)
+
+    async def _give_typed(self) -> None:
+        """Give the screen that stands now what was typed before."""
+        if self.screen is self._live_screen and self.focused is None:
+            self.set_timer(FOCUS_WAIT_S, self._give_typed)
+            return
+        typed, self._typed_early = self._typed_early or [], None
+        for event in typed:
+            await super().on_event(event)
 
     def action_interrupt(self) -> None:
         """Ctrl+C on a screen over the live screen does what it does below."""
@@ -331,6 +357,7 @@ class ChatApp(BaseApp[None]):
             screen.call_after_refresh(screen.action_choose_model)
         if self._resume_from is not None:
             screen.call_after_refresh(screen.resume, self._resume_from)
+        screen.call_after_refresh(self.call_next, self._give_typed)
 
     def _open_live_screen(self, live: LiveSession) -> LiveScreen:
         from edgetop.tui.screens.live import LiveScreen  # noqa: PLC0415 - after the first frame

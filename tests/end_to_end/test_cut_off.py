@@ -163,3 +163,24 @@ def is_running(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_reader_that_stops_does_not_stop_the_recording(home: IsolatedHome) -> None:
+    home.scripted(Reply(text=words(20_000)), tokens_per_s=20_000)
+    run = subprocess.Popen(
+        home.command("run", "-p", "Count.", "-n", "20000"),
+        env=home.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        # The answer is longer than what a pipe takes, which nobody reads.
+        eventually(lambda: home.session_paths, "the session is saved")
+        assert run.poll() is None
+        reply = reply_of(home.only_session().turns[0])
+        assert len(reply) > 65_536
+        assert words(20_000).startswith(reply)
+    finally:
+        run.kill()
+        run.communicate()

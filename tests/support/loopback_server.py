@@ -63,6 +63,19 @@ class LoopbackServer:
                 return
 
 
+def without_end(data: bytes, pause_s: float = 0.0) -> Step:
+    """Send it again and again until the other side hangs up."""
+
+    def send(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection.sendall(data)
+                if pause_s:
+                    threading.Event().wait(pause_s)
+
+    return send
+
+
 def reset(connection: socket.socket) -> None:
     """Break the connection off, as a server that is killed."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
