@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from edgetop.settings.option import Option, Section, integer, parse_value, real, token_count
+from edgetop.settings.option import Option, Section, integer, listen_address, parse_value, real, token_count
 from edgetop.settings.options import (
     ANSWER_TOKENS,
     BATTERY_WH,
@@ -422,6 +422,19 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print a JSON object a second and a summary at the end")
 
 
+def _add_proxy(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
+        help="file that holds the API key with which the server is asked for its counters; requests keep their own")
+    add("--server", dest="servers", action="append", default=[], metavar="URL",
+        help="the server that requests are passed on to, such as http://127.0.0.1:8080 or Ollama's :11434")
+    add("--listen", type=_reads(listen_address, "--listen"), default=("127.0.0.1", 8090), metavar="ADDRESS",
+        help="where requests come in (default: 127.0.0.1:8090); a port of 0 takes a free one")
+    add("--keep-text", action="store_true", help="record prompts and replies, too")
+    add("--seconds", type=_reads(real(0, LONGEST_WATCH_S), "--seconds"), metavar="N", help="end after so long")
+    add("--json", action="store_true", help="print a JSON object a request and a summary at the end")
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -501,6 +514,12 @@ VERBS: dict[str, Verb] = {
         "this device and the model servers that run on it, without a model of its own",
         ("server", "recording", "storage", "screen", "device", "price", "alerts", "progress", "general"),
         _add_watch,
+        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
+    ),
+    "proxy": Verb(
+        "stand before a model server: pass requests on unchanged; tokens, first token and J/token by client and model",
+        ("server", "recording", "storage", "device", "alerts", "progress", "general"),
+        _add_proxy,
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),
     "sessions": Verb(
