@@ -134,8 +134,9 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("--cool-down-limit", dest="cool_down_limit_s", parse=real(0, 86400), metavar="SECONDS",
         help="longest wait for the device to cool down (default: 120)")
     one("--seed", parse=integer(0, 2**32 - 1), metavar="N", help="seed of random tokens (default: 0)")
-    add("-o", "--output", dest="output_format", default="table", choices=["table", "md", "csv", "json", "jsonl", "sql"],
-        help="form of the results; llama-bench's field names, with ours behind them")
+    add("-o", "--output", dest="output_format", default="table",
+        choices=["table", "md", "csv", "json", "jsonl", "sql", "paper", "latex"],
+        help="form of the results: llama-bench's field names, ours behind them; or a results section, or its table")
     add("--report", metavar="FILE", help="write an HTML report as well")
     one("--device-price", parse=real(0, 1e9), metavar="AMOUNT",
         help="what the device costs, for the cost of a million tokens with --price")
