@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from edgetop.bench.conclusions import Conclusions, conclusions_of
 from edgetop.bench.estimate import Expected, estimate
 from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
+from edgetop.bench.paper import View, section, table_latex, told_of
 from edgetop.bench.plan import ModelFile, Plan, Run, Setting, engine_settings, runs_of
 from edgetop.bench.quality import QualityError, QualityScorer
 from edgetop.bench.results import PlanResult, remaining_of, results_of
@@ -22,6 +23,7 @@ from edgetop.commands.exit import ExitCode, interruptible
 from edgetop.commands.inputs import given_duty, has_own_engine, live_options, open_store, reader_of
 from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
 from edgetop.commands.power_findings import power_headline
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_bytes, format_duration, format_time
 from edgetop.core.sources import Unavailable
@@ -139,7 +141,9 @@ def _heading(result: PlanResult) -> str:
     return card.as_markdown("edgetop bench", rows)
 
 
-def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, quiet: bool) -> None:
+def write_results(
+    plan: Plan, result: PlanResult, conclusions: Conclusions, form: str, view: View, *, quiet: bool
+) -> None:
     """Print results as data; what went wrong goes to stderr, and into the data of those forms that have room for it."""
     rows = rows_of(result)
     match form:
@@ -151,6 +155,10 @@ def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, qu
             write_data(as_csv(rows))
         case "sql":
             write_data(as_sql(rows))
+        case "paper":
+            write_data(section(plan, result, view, conclusions.sentences))
+        case "latex":
+            write_data(table_latex(told_of(result, view), f"Benchmark {plan.name}"))
         case "md":
             sentences = "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)
             write_data("\n".join([_heading(result), as_markdown(rows), sentences]))
@@ -281,7 +289,13 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     conclusions = conclusions_of(
         result, reader=reader_of(settings), price=price_of(settings), ownership=shown.ownership
     )
-    write_results(result, conclusions, shown.form, quiet=quiet)
+    view = View(
+        reader=reader_of(settings),
+        duty=given_duty(settings) or Duty(),
+        price=price_of(settings),
+        ownership=shown.ownership,
+    )
+    write_results(log.plan, result, conclusions, shown.form, view, quiet=quiet)
     report = shown.report or (log.path / REPORT_FILE if arguments.study else None)
     if report is not None:
         write_report(result, report)

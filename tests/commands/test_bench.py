@@ -63,7 +63,7 @@ def test_what_an_engine_would_refuse_at_each_load_is_refused_at_once(machine: Ma
     assert "--engine llama-server" in ran.stderr
 
 
-@pytest.mark.parametrize("form", ["table", "md", "csv", "json", "jsonl", "sql"])
+@pytest.mark.parametrize("form", ["table", "md", "csv", "json", "jsonl", "sql", "paper", "latex"])
 def test_each_form_is_all_that_goes_to_stdout(machine: Machine, form: str) -> None:
     ran = bench(machine, *QUICK, "-o", form)
     assert ran.code == 0
@@ -76,6 +76,11 @@ def test_each_form_is_all_that_goes_to_stdout(machine: Machine, form: str) -> No
             assert [row["test"] for row in csv.DictReader(io.StringIO(ran.stdout))] == ["pp64", "tg8"]
         case "sql":
             assert ran.stdout.startswith("CREATE TABLE")
+        case "paper":
+            assert ran.stdout.startswith("## Method\n\nMeasured on ")
+            assert "| setting | " in ran.stdout
+        case "latex":
+            assert ran.stdout.startswith("\\begin{table}")
         case _:
             assert "pp64" in ran.stdout
             assert "Fastest (tg8)" in ran.stdout
