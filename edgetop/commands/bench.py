@@ -302,7 +302,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if not finished:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return ExitCode.INTERRUPTED
-    return _exit_code(result, log)
+    return _exit_code(result, log, store)
 
 
 def bench_folder(store: Store) -> Path:
@@ -357,8 +357,12 @@ def _print_beginning(log: RunLog) -> None:
     print_status(f"plan {log.plan.identity}{done}")
 
 
-def _exit_code(result: PlanResult, log: RunLog) -> int:
-    if any(setting.tests or setting.quality for setting in result.settings):
-        return 0
-    outcomes = {run.outcome for run in log.finished}
-    return ExitCode.NOT_LOADED if outcomes == {"not_loaded"} else 1
+def _exit_code(result: PlanResult, log: RunLog, store: Store) -> int:
+    """1 when a setting or the quality part failed, or a session is not in the store."""
+    last = {(run.setting, run.round): run for run in log.finished}.values()
+    outcomes = {run.outcome for run in last}
+    if outcomes == {"not_loaded"}:
+        return ExitCode.NOT_LOADED
+    displaced = any(run.session and Path(run.session).parent != store.folder for run in last)
+    has_result = any(setting.tests or setting.quality for setting in result.settings)
+    return ExitCode.DONE if has_result and outcomes == {"measured"} and not displaced else ExitCode.FAILED

@@ -7,6 +7,7 @@ narrow; the others add up in quadrature.
 
 from __future__ import annotations
 
+import errno
 import gc
 import glob
 import os
@@ -140,6 +141,27 @@ class StoreError(EdgetopError):
     """A session that cannot be found or written."""
 
 
+class Saved(NamedTuple):
+    """Where a session was saved."""
+
+    path: Path
+    why_not: str = ""
+    """`not in PATH: REASON` where it is not in the file that was asked for."""
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "mount the file system so that it can be written",
+    errno.EACCES: "allow writing there",
+    errno.EIO: "see what is wrong with the disk (`dmesg`)",
+}
+
+
+def _why_not(asked: Path, failure: OSError) -> str:
+    return f"not in {asked}: {failure.strerror or failure}"
+
+
 class ListedSession(Struct, frozen=True, kw_only=True):
     """A session file in the store."""
 
@@ -164,34 +186,43 @@ class Store:
         """Begin the journal of a session. `started_at` is ISO 8601 in UTC, `model_hint` goes into the file's name."""
         return Journal(self.folder / (_stem(session_id, started_at, model_hint) + JOURNAL_SUFFIX))
 
-    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Path:
-        """Write the file of an ended session, delete its journal and return where the file is.
+    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Saved:
+        """Write the file of an ended session and delete its journal.
 
-        That is `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
-        the journal is not whole either, into a new temporary folder: the caller tells the returned path.
-        Raises StoreError when the journal is all there is.
+        It goes to `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
+        the journal is not whole either, into a new temporary folder. Raises StoreError when the journal is all there
+        is.
         """
         beside_journal = journal.path.with_suffix(FILE_SUFFIX)
-        reason = ""
-        for path in (output or beside_journal, beside_journal):
+        asked, failure = output or beside_journal, OSError()
+        for path in dict.fromkeys((asked, beside_journal)):
             try:
                 save(path, session)
             except OSError as error:
-                reason = reason or f"{path}: {error.strerror or error}"
+                failure = failure if path != asked else error
                 continue
-            journal.remove()
-            return path
-        what = f"The session could not be written to {reason}."
+            # One that cannot be deleted now is at the next start, when all of it is in the file.
+            with suppress(OSError):
+                journal.remove()
+            return Saved(path, "" if path == asked else _why_not(asked, failure))
+        why_not = _why_not(asked, failure)
         if journal.close():
-            raise StoreError(what, f"It is safe in {journal.path}: make room, then type `edgetop sessions recover`.")
+            remedy = _REMEDIES.get(failure.errno or 0, "see why it cannot be written")
+            raise StoreError(
+                f"The session is in its journal only, {why_not}.",
+                f"It is safe in {journal.path}: {remedy}, then type `edgetop sessions recover`.",
+            )
         try:
             path = Path(tempfile.mkdtemp(prefix="edgetop-")) / beside_journal.name
             save(path, session)
         except OSError:
-            raise StoreError(what, f"The journal {journal.path} has what could be written of it.") from None
+            raise StoreError(
+                f"The session could not be saved, {why_not}.",
+                f"The journal {journal.path} has what could be written of it.",
+            ) from None
         with suppress(OSError):
             journal.path.unlink()
-        return path
+        return Saved(path, why_not)
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
