@@ -167,8 +167,9 @@ def listen_address(value: str) -> tuple[str, int]:
 
 
 def export_address(value: str) -> tuple[str, ...]:
-    """One of several addresses of metrics."""
-    listen_address(value)
+    """One of several addresses of metrics, or the name of an extension and what it is told."""
+    if not re.match(r"[A-Za-z][\w.-]*:", value):
+        listen_address(value)
     return (value,)
 
 
