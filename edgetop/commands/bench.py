@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -13,6 +12,7 @@ from msgspec.structs import replace
 from edgetop.bench.conclusions import Conclusions, conclusions_of
 from edgetop.bench.estimate import Expected, estimate
 from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
+from edgetop.bench.paper import View, section, table_latex, told_of
 from edgetop.bench.plan import ModelFile, Plan, Run, Setting, engine_settings, runs_of
 from edgetop.bench.quality import QualityError, QualityScorer
 from edgetop.bench.results import PlanResult, remaining_of, results_of
@@ -31,6 +31,7 @@ from edgetop.commands.output import (
     write_json,
 )
 from edgetop.commands.power_findings import power_headline
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_bytes, format_duration, format_time
 from edgetop.core.sources import Unavailable
@@ -148,7 +149,9 @@ def _heading(result: PlanResult) -> str:
     return card.as_markdown("edgetop bench", rows)
 
 
-def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, quiet: bool) -> None:
+def write_results(
+    plan: Plan, result: PlanResult, conclusions: Conclusions, form: str, view: View, *, quiet: bool
+) -> None:
     """Print results as data; what went wrong goes to stderr, and into the data of those forms that have room for it."""
     rows = rows_of(result)
     match form:
@@ -160,6 +163,10 @@ def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, qu
             write_data(as_csv(rows))
         case "sql":
             write_data(as_sql(rows))
+        case "paper":
+            write_data(section(plan, result, view, conclusions.sentences))
+        case "latex":
+            write_data(table_latex(told_of(result, view), f"Benchmark {plan.name}"))
         case "md":
             sentences = "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)
             write_data("\n".join([_heading(result), as_markdown(rows), sentences]))
@@ -171,14 +178,6 @@ def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, qu
         for setting in result.settings:
             for problem in setting.problems:
                 print_status(f"{setting.setting.key}: {problem}")
-
-
-def require_plotting() -> None:
-    """Whether reports can be written, known before hours are spent on measuring. Raises UsageError."""
-    if find_spec("plotly") is None:
-        raise UsageError(
-            "a report needs plotly, which is not installed", "pip install 'edgetop[report]', or leave --report out"
-        )
 
 
 def write_report(result: PlanResult, output: Path) -> None:
@@ -287,8 +286,6 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
             write_data(table([headings, *rows]))
         return 0
     shown = presentation_of(arguments)
-    if shown.report is not None or arguments.study:
-        require_plotting()
     if arguments.dry_run and arguments.resume is None:
         _foretell(arguments, settings, store)
         return 0
@@ -304,14 +301,20 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     conclusions = conclusions_of(
         result, reader=reader_of(settings), price=price_of(settings), ownership=shown.ownership
     )
-    write_results(result, conclusions, shown.form, quiet=quiet)
+    view = View(
+        reader=reader_of(settings),
+        duty=given_duty(settings) or Duty(),
+        price=price_of(settings),
+        ownership=shown.ownership,
+    )
+    write_results(log.plan, result, conclusions, shown.form, view, quiet=quiet)
     report = shown.report or (log.path / REPORT_FILE if arguments.study else None)
     if report is not None:
         write_report(result, report)
     if not finished:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return ExitCode.INTERRUPTED
-    return _exit_code(result, log)
+    return _exit_code(result, log, store)
 
 
 def bench_folder(store: Store) -> Path:
@@ -366,8 +369,12 @@ def _print_beginning(log: RunLog) -> None:
     print_status(f"plan {log.plan.identity}{done}")
 
 
-def _exit_code(result: PlanResult, log: RunLog) -> int:
-    if any(setting.tests or setting.quality for setting in result.settings):
-        return 0
-    outcomes = {run.outcome for run in log.finished}
-    return ExitCode.NOT_LOADED if outcomes == {"not_loaded"} else 1
+def _exit_code(result: PlanResult, log: RunLog, store: Store) -> int:
+    """1 when a setting or the quality part failed, or a session is not in the store."""
+    last = {(run.setting, run.round): run for run in log.finished}.values()
+    outcomes = {run.outcome for run in last}
+    if outcomes == {"not_loaded"}:
+        return ExitCode.NOT_LOADED
+    displaced = any(run.session and Path(run.session).parent != store.folder for run in last)
+    has_result = any(setting.tests or setting.quality for setting in result.settings)
+    return ExitCode.DONE if has_result and outcomes == {"measured"} and not displaced else ExitCode.FAILED

@@ -13,7 +13,7 @@ import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.conclusions import Ownership
+from edgetop.bench.paper import Ownership
 from edgetop.bench.plan import (
     WITHOUT,
     BenchRequest,

@@ -111,6 +111,7 @@ def stream(*pieces: Step, media: str = "text/event-stream", end: bool = True) ->
 class _Server(ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128
     wire: LoopbackServer
 
 
