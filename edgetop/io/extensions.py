@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edgetop.core.text import one_line
 from edgetop.io.log import log_exception
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Group = Literal["edgetop.sensors", "edgetop.servers", "edgetop.exporters"]
 
@@ -29,6 +31,8 @@ _off: set[tuple[str, str]] = set()
 @cache
 def installed(group: Group) -> dict[str, EntryPoint]:
     """Those of a group, by name."""
+    from importlib.metadata import entry_points  # noqa: PLC0415 - it takes 30 ms, which no start-up has
+
     return {point.name: point for point in entry_points(group=group)}
 
 
