@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import re
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NoReturn
@@ -138,10 +137,9 @@ OPTION_PREFIX = "option_"
 
 def parser_of(named: str) -> Parser:
     """The parser of a verb; of the command line without a verb for an empty name."""
-    verb = VERBS[named or DEFAULT_VERB]
-    examples = "\n".join(
-        f"  edgetop {named or DEFAULT_VERB} {words}".rstrip() for words in EXAMPLES[named or DEFAULT_VERB]
-    )
+    name = named or DEFAULT_VERB
+    verb = VERBS[name]
+    examples = "\n".join(f"  edgetop {name} {words}".rstrip() for words in EXAMPLES[name])
     parser = Parser(
         prog=f"edgetop {named}".strip(),
         description=textwrap.fill(f"{verb.help[:1].upper()}{verb.help[1:]}.", HELP_COLUMNS),
@@ -191,7 +189,7 @@ def is_of_setting(action: argparse.Action) -> bool:
 def _first_help() -> str:
     """The help without a verb, on one screen of 80x24: the verbs, and where their options are told."""
     width = max(map(len, FIRST))
-    verbs = [f"  edgetop {name:<{width}}  {re.split('[:;]', VERBS[name].help)[0]}" for name in FIRST]
+    verbs = [f"  edgetop {name:<{width}}  {words}" for name, words in FIRST.items()]
     others = textwrap.fill(
         ", ".join(name for name in VERBS if name not in FIRST), HELP_COLUMNS, initial_indent="  and: edgetop ",
         subsequent_indent=" " * 15,
@@ -206,5 +204,5 @@ def _first_help() -> str:
   edgetop -m phi3-q4.gguf        chat with this one
   edgetop replay --demo          see it without a model
 
-Options: `edgetop {DEFAULT_VERB} --help`, and `edgetop VERB --help` for a verb's; -V tells the version.
+All options: edgetop {DEFAULT_VERB} --help, or edgetop VERB --help; -V: the version
 """

@@ -602,6 +602,6 @@ FIRST = {
     "watch": "this machine and the model servers on it",
     "sessions": "what was recorded: list, show, totals, tag, export, rm ...",
     "models": "GGUF models found here, or what a server offers",
-    "doctor": "sensors, engine, terminal: what works, and what would mend it",
+    "doctor": "sensors, engine, terminal: what works, what would help",
 }
 """The verbs that the first help tells of, in a few words each; the others are named there."""
