@@ -142,6 +142,9 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="what the device costs, for the cost of a million tokens with --price")
     one("--device-years", parse=real(0.01, 100), metavar="N", help="how long it will be used (default: 4)")
     add("--resume", nargs="?", const="last", metavar="ID", help="continue an interrupted benchmark")
+    add("--archive", metavar="FILE",
+        help="write plan, sessions, environment, tables and digests into a zip file that --rerun takes")
+    add("--rerun", metavar="FILE", help="measure here what an archive says, and hold it against the archive")
     add("--again", action="store_true", help="measure everything again, even if it was begun before")
     add("--list", action="store_true", help="benchmarks that were begun")
     add("--dry-run", action="store_true", help="print how long it would take, and measure nothing")
