@@ -37,7 +37,7 @@ from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFi
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
-from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, sync_folder, write_atomically
+from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
 from edgetop.session.file_io import SessionFileError, load_file, load_head, load_titled, rewrite, save
@@ -85,6 +85,22 @@ def changed_tags(tags: Sequence[str], changes: Sequence[str]) -> tuple[str, ...]
             if name not in kept:
                 kept.append(name)
     return tuple(kept)
+
+
+def retag(path: Path, changes: Sequence[str]) -> tuple[str, ...]:
+    """Change the tags of a session file as `changed_tags` does; those it has then.
+
+    Raises LabelError, SessionFileError and OSError.
+    """
+    tags: tuple[str, ...] = ()
+
+    def retagged(file: SessionFile) -> SessionFile:
+        nonlocal tags
+        tags = changed_tags(file.tags, changes)
+        return file if tags == file.tags else replace(file, tags=tags)
+
+    rewrite(path, retagged)
+    return tags
 
 
 def write_labels(path: Path, *, tags: tuple[str, ...] | None = None, notes: str | None = None) -> None:
@@ -226,7 +242,10 @@ class Store:
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
-        journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX)) if self.folder.is_dir() else []
+        if not self.folder.is_dir():
+            return []
+        remove_parts(self.folder)
+        journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX))
         return [recovered for journal in journals if (recovered := recover_journal(journal)) is not None]
 
     def list(self) -> list[ListedSession]:
