@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, NamedTuple
 
-import msgspec
-
 PROMPTS_MAX: Final = 64
 """Of each model."""
 MODELS_MAX: Final = 16
@@ -64,21 +62,28 @@ class _Remembered(NamedTuple):
 
 def prompt_of(messages: object, text: object, tools: object, system: object = None) -> Prompt | None:
     """The prompt of a request as its JSON has it; `None` where there is none, or a very long one."""
+    try:
+        prompt = Prompt(tuple(_parts(messages, text, tools, system)))
+    except RecursionError:
+        return None
+    return prompt if prompt.parts and prompt.length <= CHARACTERS_MAX else None
+
+
+def _parts(messages: object, text: object, tools: object, system: object) -> list[tuple[str, str]]:
     parts: list[tuple[str, str]] = []
     if tools:
-        parts.append(("tools", msgspec.json.encode(tools, order="sorted").decode()))
+        parts.append(("tools", repr(tools)))
     if isinstance(system, str) and system:
         parts.append(("system", system))
     if isinstance(messages, list):
         for each in messages:
             if isinstance(each, dict):
                 content = each.get("content")
-                said = content if isinstance(content, str) else msgspec.json.encode(content).decode()
+                said = content if isinstance(content, str) else repr(content)
                 parts.append((str(each.get("role")), said))
     elif isinstance(text, str):
         parts.append(("user", text))
-    prompt = Prompt(tuple(parts))
-    return prompt if parts and prompt.length <= CHARACTERS_MAX else None
+    return parts
 
 
 class PromptMemory:
