@@ -21,6 +21,8 @@ from edgetop.core.text import csv_lines, literal, markdown_table, one_line
 from edgetop.io import json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgetop.core.energy.tokens import Energy
     from edgetop.core.figures import Summary
 
@@ -58,6 +60,13 @@ def clear_progress() -> None:
 def shows_progress() -> bool:
     """Whether stderr is a terminal on which a line can be written over."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def print_saved(path: Path | None, why_not: str, *, quiet: bool = False) -> int:
+    """Say where a session was saved, and why not where it was asked for; the exit code, 1 for the latter."""
+    if path is not None and (why_not or not quiet):
+        print_status(f"session: {path}{why_not and ', '}{why_not}")
+    return 1 if why_not else 0
 
 
 def write_reply(text: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -50,11 +51,11 @@ from edgetop.session.store import (
     Store,
     StoreError,
     Totals,
-    changed_tags,
     complete_digests,
     energy_cell,
     entry_of,
     models_of,
+    retag,
     totals,
     write_labels,
 )
@@ -193,14 +194,11 @@ def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
     """
     tags_of: dict[str, list[str]] = {}
     for path in paths:
-        tags = load_head(path).tags
         try:
-            wanted = changed_tags(tags, changes)
+            with _written(path):
+                tags_of[str(path)] = list(retag(path, changes))
         except LabelError as error:
             raise UsageError(str(error), "such as: edgetop sessions tag 1 +baseline -draft") from None
-        if wanted != tags:
-            _write(path, tags=wanted)
-        tags_of[str(path)] = list(wanted)
     if as_json:
         write_json([{"path": path, "tags": tags} for path, tags in tags_of.items()])
         return 0
@@ -217,7 +215,8 @@ def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
 def note(path: Path, words: Sequence[str]) -> int:
     """Print the note of a session, or put another one in its place. Raises SessionFileError and EdgetopError."""
     if words:
-        _write(path, notes=" ".join(words).strip())
+        with _written(path):
+            write_labels(path, notes=" ".join(words).strip())
         return 0
     notes = load_head(path).notes
     if notes:
@@ -227,9 +226,10 @@ def note(path: Path, words: Sequence[str]) -> int:
     return 0
 
 
-def _write(path: Path, *, tags: tuple[str, ...] | None = None, notes: str | None = None) -> None:
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
     try:
-        write_labels(path, tags=tags, notes=notes)
+        yield
     except OSError as error:
         raise EdgetopError(f"{path}: {error.strerror}", "make the file and its folder writable") from None
 

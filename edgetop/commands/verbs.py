@@ -134,13 +134,17 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("--cool-down-limit", dest="cool_down_limit_s", parse=real(0, 86400), metavar="SECONDS",
         help="longest wait for the device to cool down (default: 120)")
     one("--seed", parse=integer(0, 2**32 - 1), metavar="N", help="seed of random tokens (default: 0)")
-    add("-o", "--output", dest="output_format", default="table", choices=["table", "md", "csv", "json", "jsonl", "sql"],
-        help="form of the results; llama-bench's field names, with ours behind them")
+    add("-o", "--output", dest="output_format", default="table",
+        choices=["table", "md", "csv", "json", "jsonl", "sql", "paper", "latex"],
+        help="form of the results: llama-bench's field names, ours behind them; or a results section, or its table")
     add("--report", metavar="FILE", help="write an HTML report as well")
     one("--device-price", parse=real(0, 1e9), metavar="AMOUNT",
         help="what the device costs, for the cost of a million tokens with --price")
     one("--device-years", parse=real(0.01, 100), metavar="N", help="how long it will be used (default: 4)")
     add("--resume", nargs="?", const="last", metavar="ID", help="continue an interrupted benchmark")
+    add("--archive", metavar="FILE",
+        help="write plan, sessions, environment, tables and digests into a zip file that --rerun takes")
+    add("--rerun", metavar="FILE", help="measure here what an archive says, and hold it against the archive")
     add("--again", action="store_true", help="measure everything again, even if it was begun before")
     add("--list", action="store_true", help="benchmarks that were begun")
     add("--dry-run", action="store_true", help="print how long it would take, and measure nothing")
@@ -231,7 +235,7 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     attach.add_argument("session", metavar="SESSION", nargs="?", default="1", help=_SESSION_HELP)
     attach.add_argument("--time-column", metavar="NAME", help="heading or number of the column of the time")
     attach.add_argument("--column", metavar="NAME", help="heading or number of the column of power, current or energy")
-    attach.add_argument("--unit", metavar="W", help="its unit: W, mW, A, mA, J, Wh ...; by default from the heading")
+    attach.add_argument("--unit", metavar="W", help="its unit: W, mW, A, mA, J, Wh ... (default: from the heading)")
     attach.add_argument("--voltage", metavar="V", help="of a log of current alone")
     attach.add_argument("--scope", choices=SCOPES, help="what the meter covers (default: board_input)")
     attach.add_argument("--meter-gain", metavar="PERCENT", help="largest error of the meter's scale (default: 15)")
@@ -313,6 +317,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("results", metavar="SESSION", nargs="+", help=f"{_SESSION_HELP}; or a result of llama-bench or ollama")
     add("-o", "--output", metavar="FILE", help="where to write it, - for stdout (default: the working folder)")
     add("--force", action="store_true", help="replace a file that is there already")
+    add("--interactive", action="store_true",
+        help="plots that can be zoomed, drawn by plotly (edgetop[report]); the file has 5 MB then")
 
 
 def _add_card(parser: argparse.ArgumentParser) -> None:
@@ -556,3 +562,49 @@ VERBS: dict[str, Verb] = {
 }
 
 DEFAULT_VERB = "chat"
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "chat": ("-m phi3-q4.gguf --ctx 4k", "--server http://127.0.0.1:8080", "--continue", "-p 'What is a PMIC?'"),
+    "run": (
+        "-m llama3.2:1b -p 'Explain what a PMIC does.' -n 200",
+        "-p 'Name a colour.' --temp 0 --json",
+        "-f question.txt",
+    ),
+    "models": ("", "--json", "--server http://127.0.0.1:11434"),
+    "doctor": ("", "--json"),
+    "engine": ("", "install", "build"),
+    "power": ("", "--stream"),
+    "measure": ("-- make -j4",),
+    "calibrate": ("",),
+    "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
+    "bench": ("-m phi3-q4.gguf", "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%", "-m phi3-f16.gguf --study"),
+    "tune": ("phi3-q4.gguf", "phi3-q4.gguf --for energy", "--show"),
+    "watch": ("", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
+    "proxy": ("--server http://127.0.0.1:11434 --listen 127.0.0.1:11435",),
+    "sessions": ("list q4 jetson", "tag 1 +baseline", "export 1 --to csv", "totals --by model,month"),
+    "compare": ("1 2", "'*q4*' '*q8*'", "baseline today --fail-if 'decode_tokens_per_s < -5%'"),
+    "replay": ("--demo", "1 2"),
+    "report": ("1 2 -o report.html", "baseline --interactive"),
+    "card": ("--svg -o card.svg", "baseline --md"),
+    "config": ("", "set ctx 4k", "unset ctx"),
+    "keys": ("", "--json"),
+    "completion": ("bash", "fish"),
+    "man": ("",),
+}
+"""What may be typed behind each verb, for its help."""
+
+FIRST = {
+    "chat": "the live screen: chat beside speed, memory, power, energy",
+    "run": "one or more prompts without a screen",
+    "check": "will a model fit, how fast, at what energy; loads nothing",
+    "bench": "repeatable measurement of speed, energy, memory, quality",
+    "tune": "find the threads and batches that suit this machine",
+    "compare": "is the difference between results more than noise?",
+    "replay": "recorded sessions played again, side by side",
+    "report": "sessions as one HTML file that opens offline",
+    "watch": "this machine and the model servers on it",
+    "sessions": "what was recorded: list, show, totals, tag, export, rm ...",
+    "models": "GGUF models found here, or what a server offers",
+    "doctor": "sensors, engine, terminal: what works, what would help",
+}
+"""The verbs that the first help tells of, in a few words each; the others are named there."""

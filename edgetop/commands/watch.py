@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgetop.commands.exit import ExitCode, handle_signals
 from edgetop.commands.inputs import alerts_of, exporters_of, open_store, power_choice
-from edgetop.commands.output import print_error, print_status, table, write_data
+from edgetop.commands.output import print_error, print_saved, table, write_data
 from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
@@ -224,11 +224,10 @@ def _open_screen(requested: WatchOptions, settings: Settings) -> int:
 
     app = WatchApp(lambda warn: WatchSession(requested, open_store(settings), warn), display)
     app.run_to_end()
-    if app.saved is not None:
-        print_status(f"session: {app.saved}")
+    code = print_saved(app.saved, app.why_not)
     if requested.alerts is not None:
         requested.alerts.raise_if_ended()
-    return 0
+    return code or app.signal_code
 
 
 def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None, as_json: bool) -> int:
@@ -252,10 +251,11 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
     if failure is not None:
         raise failure
     write_summary(watch, path, as_json=as_json)
-    if path is not None and not quiet:
-        print_status(f"session: {path}")
+    code = print_saved(path, watch.recorder.why_not, quiet=quiet)
     if watch.alerts is not None:
         watch.alerts.raise_if_ended()
+    if code:
+        return code
     return ExitCode.INTERRUPTED if ended.is_set() and seconds is not None else 0
 
 

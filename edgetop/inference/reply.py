@@ -21,6 +21,7 @@ from itertools import accumulate, groupby
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.records import ReplyPart, Tokens
 from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, Effect, ReplyFormat
@@ -388,8 +389,15 @@ class ReplyBatcher:
 
     def _settle(self) -> None:
         for t_us, data in self._tokens:
-            self._settled += self._text.push(t_us, data)
+            self._push(t_us, data)
         self._tokens = []
+
+    def _push(self, t_us: int, data: bytes) -> None:
+        before = self._text.reasoned_before
+        pieces = self._text.push(t_us, data)
+        if self._text.reasoned_before and not before:
+            self._settled = [replace(piece, part="reasoning") for piece in self._settled]
+        self._settled += pieces
 
     def _add_waiting(self) -> None:
         (text, part, t_us), self._waiting = self._waiting, _NOTHING
@@ -399,7 +407,7 @@ class ReplyBatcher:
     def _add_text(self, t_us: int, text: str, part: ReplyPart) -> None:
         data = text.encode("utf-8", "replace")
         if part == "answer":
-            self._settled += self._text.push(t_us, data)
+            self._push(t_us, data)
         else:
             # Text that might have become the beginning of a tag does not any more.
             self._settled += [*self._text.finish(), Piece(t_us, data.decode(), part)]

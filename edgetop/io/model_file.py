@@ -279,8 +279,8 @@ def read_headers(path: Path) -> ModelHeaders:
     return ModelHeaders(files, [part for part, _ in read], [size for _, size in read])
 
 
-def require_model(path: Path) -> None:
-    """Raise ModelError for a file that no llama.cpp can generate text with.
+def require_model(path: Path, n_ctx: int | None = None) -> None:
+    """Raise ModelError for a file that no llama.cpp can generate text with, in a context of this length.
 
     What a later llama.cpp may read, such as a type of weights that this reader does not know, is left to it.
     """
@@ -293,7 +293,14 @@ def require_model(path: Path) -> None:
             return
         raise
     require_text(path.name, purpose_of(headers[0]))
+    # A model that learnt its positions (GPT-2) has no more of them; llama.cpp aborts at the first one beyond.
+    rows = next((each.shape[-1] for header in headers for each in header.tensors if each.name == _POSITIONS), None)
+    if rows is not None and n_ctx is not None and n_ctx > rows:
+        what = f"{one_line(path.name)} knows {rows} positions; a context of {n_ctx} is too long for it"
+        raise ModelError(what, f"--ctx {rows}", reason="unsupported")
 
+
+_POSITIONS = "position_embd.weight"
 
 _CERTAIN = (
     "truncated", "cannot be in", "cannot be described", "big endian", "empty", "Git LFS", "web page", "before GGUF",

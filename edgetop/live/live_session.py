@@ -81,6 +81,8 @@ class Recorder:
         self._journal: Journal | None = None
         self._before_journal: list[Record] = []
         self._trouble_reported = False
+        self.why_not = ""
+        """Why a saved session is not in the file that was asked for."""
         self._power_sources = ""
         self.record(
             SessionStarted(
@@ -194,7 +196,7 @@ class Recorder:
             self._journal = self._store = None
             return None
         self.record(Event(t_us=monotonic_us(), kind="session_ended", text="The session was closed."))
-        path = self._store.finish(self.session, self._journal, output=self._output)
+        path, self.why_not = self._store.finish(self.session, self._journal, output=self._output)
         self._journal = None
         self._store = None
         return path

@@ -7,6 +7,7 @@ narrow; the others add up in quadrature.
 
 from __future__ import annotations
 
+import errno
 import gc
 import glob
 import os
@@ -36,7 +37,7 @@ from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFi
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
-from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, sync_folder, write_atomically
+from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
 from edgetop.session.file_io import SessionFileError, load_file, load_head, load_titled, rewrite, save
@@ -84,6 +85,22 @@ def changed_tags(tags: Sequence[str], changes: Sequence[str]) -> tuple[str, ...]
             if name not in kept:
                 kept.append(name)
     return tuple(kept)
+
+
+def retag(path: Path, changes: Sequence[str]) -> tuple[str, ...]:
+    """Change the tags of a session file as `changed_tags` does; those it has then.
+
+    Raises LabelError, SessionFileError and OSError.
+    """
+    tags: tuple[str, ...] = ()
+
+    def retagged(file: SessionFile) -> SessionFile:
+        nonlocal tags
+        tags = changed_tags(file.tags, changes)
+        return file if tags == file.tags else replace(file, tags=tags)
+
+    rewrite(path, retagged)
+    return tags
 
 
 def write_labels(path: Path, *, tags: tuple[str, ...] | None = None, notes: str | None = None) -> None:
@@ -140,6 +157,27 @@ class StoreError(EdgetopError):
     """A session that cannot be found or written."""
 
 
+class Saved(NamedTuple):
+    """Where a session was saved."""
+
+    path: Path
+    why_not: str = ""
+    """`not in PATH: REASON` where it is not in the file that was asked for."""
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "mount the file system so that it can be written",
+    errno.EACCES: "allow writing there",
+    errno.EIO: "see what is wrong with the disk (`dmesg`)",
+}
+
+
+def _why_not(asked: Path, failure: OSError) -> str:
+    return f"not in {asked}: {failure.strerror or failure}"
+
+
 class ListedSession(Struct, frozen=True, kw_only=True):
     """A session file in the store."""
 
@@ -164,38 +202,50 @@ class Store:
         """Begin the journal of a session. `started_at` is ISO 8601 in UTC, `model_hint` goes into the file's name."""
         return Journal(self.folder / (_stem(session_id, started_at, model_hint) + JOURNAL_SUFFIX))
 
-    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Path:
-        """Write the file of an ended session, delete its journal and return where the file is.
+    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Saved:
+        """Write the file of an ended session and delete its journal.
 
-        That is `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
-        the journal is not whole either, into a new temporary folder: the caller tells the returned path.
-        Raises StoreError when the journal is all there is.
+        It goes to `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
+        the journal is not whole either, into a new temporary folder. Raises StoreError when the journal is all there
+        is.
         """
         beside_journal = journal.path.with_suffix(FILE_SUFFIX)
-        reason = ""
-        for path in (output or beside_journal, beside_journal):
+        asked, failure = output or beside_journal, OSError()
+        for path in dict.fromkeys((asked, beside_journal)):
             try:
                 save(path, session)
             except OSError as error:
-                reason = reason or f"{path}: {error.strerror or error}"
+                failure = failure if path != asked else error
                 continue
-            journal.remove()
-            return path
-        what = f"The session could not be written to {reason}."
+            # One that cannot be deleted now is at the next start, when all of it is in the file.
+            with suppress(OSError):
+                journal.remove()
+            return Saved(path, "" if path == asked else _why_not(asked, failure))
+        why_not = _why_not(asked, failure)
         if journal.close():
-            raise StoreError(what, f"It is safe in {journal.path}: make room, then type `edgetop sessions recover`.")
+            remedy = _REMEDIES.get(failure.errno or 0, "see why it cannot be written")
+            raise StoreError(
+                f"The session is in its journal only, {why_not}.",
+                f"It is safe in {journal.path}: {remedy}, then type `edgetop sessions recover`.",
+            )
         try:
             path = Path(tempfile.mkdtemp(prefix="edgetop-")) / beside_journal.name
             save(path, session)
         except OSError:
-            raise StoreError(what, f"The journal {journal.path} has what could be written of it.") from None
+            raise StoreError(
+                f"The session could not be saved, {why_not}.",
+                f"The journal {journal.path} has what could be written of it.",
+            ) from None
         with suppress(OSError):
             journal.path.unlink()
-        return path
+        return Saved(path, why_not)
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
-        journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX)) if self.folder.is_dir() else []
+        if not self.folder.is_dir():
+            return []
+        remove_parts(self.folder)
+        journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX))
         return [recovered for journal in journals if (recovered := recover_journal(journal)) is not None]
 
     def list(self) -> list[ListedSession]:

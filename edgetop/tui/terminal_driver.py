@@ -29,6 +29,7 @@ import os
 import re
 import signal
 import sys
+import termios
 import threading
 import time
 from codecs import getincrementaldecoder
@@ -48,7 +49,7 @@ from textual.message import Message
 from textual.messages import TerminalSupportsSynchronizedOutput
 
 from edgetop.io.log import log_exception
-from edgetop.io.terminal import STALLED_S, TerminalGuard, Writer, in_foreground, terminal_size
+from edgetop.io.terminal import RESTORE, STALLED_S, TerminalGuard, Writer, in_foreground, terminal_size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -492,6 +493,18 @@ class TerminalDriver(LinuxDriver):
             guard.release()
         else:
             self._writer.discard()
+            guard.restore()
+
+    def restore_terminal(self) -> None:
+        """Restore the terminal from any thread, whatever the application is doing."""
+        if self.attrs_before is not None:
+            with suppress(termios.error):
+                termios.tcsetattr(self.fileno, termios.TCSANOW, self.attrs_before)
+        guard, self._guard = self._guard, None
+        if guard is not None and self._writer is not None:
+            self._writer.discard()
+            self._writer.put(self._screen_fd, f"{STRING_END}{RESTORE}".encode("ascii"))
+            self._writer.drain(STALLED_S)
             guard.restore()
 
     def _sigcont_application(self, *args: object) -> None:

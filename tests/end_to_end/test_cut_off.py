@@ -77,7 +77,7 @@ def test_sigkill_loses_less_than_a_second(open_tmux: Callable[..., Tmux], home: 
     assert words(5000).startswith(reply_of(turn))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
 def test_ending_signals_save_the_session(
     number: signal.Signals, open_tmux: Callable[..., Tmux], home: IsolatedHome
 ) -> None:
@@ -85,7 +85,7 @@ def test_ending_signals_save_the_session(
     shown = begin_answer(window)
     home.screen().send_signal(number)
     home.everyone_gone()
-    window.exit_code()
+    assert window.exit_code() == 128 + number
     assert home.journal_paths == []
     file = home.only_session()
     (turn,) = file.turns
@@ -184,3 +184,26 @@ def test_a_reader_that_stops_does_not_stop_the_recording(home: IsolatedHome) -> 
     finally:
         run.kill()
         run.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_that_cannot_be_saved_where_asked_fails_and_says_so(
+    number: signal.Signals, home: IsolatedHome
+) -> None:
+    (home.folder / "file").write_text("no folder")
+    command = [*home.scripted(_LONG), "run", "-p", "Count.", "-o", "file/mine.json"]
+    run = subprocess.Popen(
+        command,
+        env=home.environment,
+        cwd=home.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert run.stdout is not None
+    run.stdout.read(100)
+    run.send_signal(number)
+    told = run.communicate(timeout=60)[1].decode()
+    assert run.returncode == 1
+    (path,) = home.session_paths
+    assert f"session: {path}, not in file/mine.json: " in told

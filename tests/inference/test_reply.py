@@ -198,12 +198,13 @@ def test_a_reply_of_each_format_is_told_apart(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["I must think.\n⟨</think>⟩\n\nIt is 4.", "I must think.\n</think>\n\nIt is 4."])
-def test_an_end_of_reasoning_without_a_beginning_makes_reasoning_of_what_came_before(text: str) -> None:
+@pytest.mark.parametrize("apart_us", [200_000, 30_000, 1000])
+def test_an_end_of_reasoning_without_a_beginning_makes_reasoning_of_what_came_before(text: str, apart_us: int) -> None:
     reports: list[Report] = []
     stream = ReplyBatcher(1, reports.append)
     turn = Turn(TurnStarted(turn=1, t_us=0, prompt="Hi"))
     for number, token in enumerate(tokens_of(text)):
-        stream.add(number * 200_000, token)
+        stream.add(number * apart_us, token)
     stream.finish()
     for report in reports:
         assert isinstance(report, Tokens)

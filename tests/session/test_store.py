@@ -1,20 +1,22 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from edgetop.core.records import ModelLoaded, Record, TurnStarted
-from edgetop.io.files import data_folder
+from edgetop.io.files import data_folder, replacement
 from edgetop.io.json import encode_record
 from edgetop.session.file import to_file
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import load, load_head, save
 from edgetop.session.session import Session
-from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, write_labels
+from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, retag, write_labels
 from tests.session.conditions import disk_of, eventually
 from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, turn
 
@@ -26,7 +28,7 @@ def _keep(store: Store, session_id: str, started_at: str, model: str) -> Path:
     head = replace(STARTED, session_id=session_id, started_at=started_at)
     loaded = replace(LOADED, model=replace(LOADED.model, name=model))
     journal = store.new_journal(session_id, started_at, model)
-    return store.finish(fold([head, loaded, *turn()]), journal)
+    return store.finish(fold([head, loaded, *turn()]), journal).path
 
 
 def _orphan(folder: Path, data: bytes, name: str = "20261012-140322-tiny-instruct-01234567.journal") -> Path:
@@ -47,7 +49,7 @@ def test_a_finished_session_takes_the_place_of_its_journal(tmp_path: Path) -> No
     for record in RECORDS:
         session.apply(record)
         journal.append(record)
-    path = store.finish(session, journal)
+    path = store.finish(session, journal).path
     assert path == store.folder / "20261012-140322-tiny-instruct-q4-0-x-01234567.json"
     assert list(store.folder.iterdir()) == [path]
     assert to_file(load(path)) == to_file(session)
@@ -57,7 +59,7 @@ def test_a_finished_session_takes_the_place_of_its_journal(tmp_path: Path) -> No
 def test_a_session_can_be_put_elsewhere(tmp_path: Path) -> None:
     store = Store(tmp_path / "sessions")
     output = tmp_path / "mine.json"
-    assert store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), output) == output
+    assert store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), output) == (output, "")
     assert store.list() == []
     assert load(output).turns
 
@@ -65,7 +67,9 @@ def test_a_session_can_be_put_elsewhere(tmp_path: Path) -> None:
 def test_where_the_output_cannot_be_written_the_store_takes_the_session(tmp_path: Path) -> None:
     store = Store(tmp_path / "sessions")
     (tmp_path / "file").write_text("no folder")
-    path = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), tmp_path / "file" / "mine.json")
+    asked = tmp_path / "file" / "mine.json"
+    path, why_not = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), asked)
+    assert why_not == f"not in {asked}: File exists"
     assert path.parent == store.folder
     assert load(path).turns
 
@@ -93,10 +97,48 @@ def test_without_any_room_in_the_store_the_session_goes_to_a_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "file").write_text("no folder")
     store = Store(tmp_path / "file" / "sessions")
-    path = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at, "Tiny"))
+    path, why_not = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at, "Tiny"))
+    assert why_not.startswith(f"not in {store.folder}")
     assert path.parent.name.startswith("edgetop-")
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert load(path).turns
+
+
+def test_a_journal_that_cannot_be_deleted_hides_nothing_of_a_saved_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(_path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    store = Store(tmp_path)
+    journal = store.new_journal(STARTED.session_id, STARTED.started_at, "Tiny")
+    for record in RECORDS:
+        journal.append(record)
+    assert journal.flush(60.0)
+    with monkeypatch.context() as faulty:
+        faulty.setattr(Path, "unlink", unlink)
+        path, why_not = store.finish(fold(RECORDS), journal)
+    assert (load(path).turns[0].text, why_not) == (fold(RECORDS).turns[0].text, "")
+    assert store.recover() == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENOSPC, "make room"), (errno.EIO, "disk"), (errno.EROFS, "mount")]
+)
+def test_the_remedy_is_that_of_the_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def no_save(_path: Path, _session: Session) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("edgetop.session.store.save", no_save)
+    store = Store(tmp_path)
+    journal = store.new_journal(STARTED.session_id, STARTED.started_at, "Tiny")
+    journal.append(RECORDS[0])
+    with pytest.raises(StoreError, match=os.strerror(number)) as error:
+        store.finish(fold(RECORDS), journal)
+    assert remedy in error.value.hint
 
 
 def test_an_orphaned_journal_becomes_a_session_that_says_so(tmp_path: Path) -> None:
@@ -323,3 +365,28 @@ def test_a_file_that_may_still_change_is_not_kept(tmp_path: Path, monkeypatch: p
     head = store.list()[0].head
     assert head is not None
     assert head.tags == ("u32",)
+
+
+def test_changes_of_several_at_once_keep_each_other(tmp_path: Path) -> None:
+    path = _keep(Store(tmp_path), "aaa111", "2026-01-01T08:00:00+00:00", "Tiny")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: retag(path, [f"t{number}"]), range(8)))
+    assert sorted(load_head(path).tags) == [f"t{number}" for number in range(8)]
+
+
+def test_what_a_killed_edgetop_began_to_write_is_removed_and_what_another_one_writes_stays(tmp_path: Path) -> None:
+    killed = tmp_path / ".a.json.x1.part"
+    killed.touch()
+    os.utime(killed, (0, 0))
+    with replacement(tmp_path / "b.json") as written:
+        os.utime(written, (0, 0))
+        assert Store(tmp_path).recover() == []
+        assert list(tmp_path.iterdir()) == [written]
+
+
+def test_a_journal_that_another_one_sets_aside_meanwhile_is_nobodys_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = _orphan(tmp_path, b"".join(_lines(RECORDS)))
+    monkeypatch.setattr("edgetop.session.journal._is_ours", lambda _fd, _path: bool(journal.rename(tmp_path / "aside")))
+    assert Store(tmp_path).recover() == []
