@@ -39,12 +39,10 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.quantity import banded
 from edgetop.core.quantity import sigma_of as sigma_in
 from edgetop.core.sources import Unavailable
-from edgetop.fit.catalog import Listed, listed_models
 from edgetop.fit.devices import ROWS, TABLE, Device, load_devices, machine_of, mode_of
-from edgetop.fit.machine import KERNELS, Kernels, Machine, Processor, gpu_kernels, threads_worth
-from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.machine import KERNELS, Kernels, Machine, Processor, gpu_kernels, threads_worth, weights_by_type
+from edgetop.fit.model_facts import Listed, ModelFacts, listed_models
 from edgetop.fit.speed import predict_energy, predict_speed
-from edgetop.fit.token_time import weights_by_type
 
 PUBLISHED = Path(__file__).with_name("published.csv")
 SETTINGS = EngineSettings()
@@ -163,7 +161,7 @@ def _work(facts: ModelFacts) -> tuple[float, float]:
 
 
 def _read_bytes(row: Row) -> float:
-    from edgetop.fit.token_time import _attention  # noqa: PLC0415 - the bytes of its cache, as predictions have them
+    from edgetop.fit.machine import _attention  # noqa: PLC0415 - the bytes of its cache, as predictions have them
 
     return row.facts.weight_bytes_per_token + _attention(row.facts, SETTINGS, row.depth_tokens).size_bytes
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from benchmarks import run_benchmark
 from edgetop.core.errors import ModelError
-from edgetop.fit import catalog
-from edgetop.fit.catalog import Listed, listed_models
+from edgetop.fit import model_facts
+from edgetop.fit.model_facts import Listed, listed_models
 from edgetop.fit.remote_model import fetch_facts
 
-TABLE = Path(catalog.__file__).with_name("models.csv")
+TABLE = Path(model_facts.__file__).with_name("models.csv")
 
 
 def sizes_of(model: Listed) -> dict[str, int]:

@@ -6,7 +6,6 @@ Both have the same fields where they say the same; the bounds of a request are t
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
@@ -18,14 +17,9 @@ from msgspec import Meta, Struct
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
-from edgetop.io.files import read_small
+from edgetop.io.files import read_toml
 from edgetop.settings import options
 from edgetop.settings.option import Option
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Order = Literal["interleaved", "blocks"]
 
@@ -213,6 +207,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     seed: int = 0
     server: str = ""
     """Address of the server whose models they are; empty for models of our own engine."""
+    soak_s: float = 0.0
+    """The tests are done over and over for so long, once for each setting; 0 for their repetitions."""
     until: Until | None = None
     """Further repetitions of those settings of which too little is known after `repetitions`."""
 
@@ -223,8 +219,9 @@ class Plan(Struct, frozen=True, kw_only=True):
         if self.quality is not None and not self.quality.asked:
             for name in ("asked", "asked_name", "shots"):
                 del said["quality"][name]
-        if self.until is None:
-            del said["until"]
+        for name in ("until", "soak_s"):
+            if not said[name]:
+                del said[name]
         for setting in said["settings"]:
             for name in _LATER_FIELDS:
                 if setting[name] is None:
@@ -285,6 +282,8 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Repeat until half the 95 % interval is at most so much of the mean."""
     until_of: Wanted = "speed"
     until_limit: Positive = 30
+    soak_s: Seconds = 0.0
+    """Do the tests over and over for so long."""
     order: Order = "interleaved"
     warmup: bool = True
     idle_s: Seconds | None = None
@@ -322,6 +321,8 @@ def runs_of(plan: Plan) -> list[Run]:
     """
     if not plan.tests:
         return []
+    if plan.soak_s:
+        return [Run(setting=setting, round=1, repetitions=1) for setting in plan.settings]
     if plan.order == "blocks" or len(plan.settings) == 1:
         return [Run(setting=setting, round=1, repetitions=plan.repetitions) for setting in plan.settings]
     runs: list[Run] = []
@@ -362,15 +363,14 @@ def token_tests(request: BenchRequest) -> tuple[TokenTest, ...]:
 def read_request(path: Path) -> BenchRequest:
     """The request in a TOML file. Raises UsageError, naming the file and the place."""
     try:
-        text = read_small(path).decode("utf-8")
-        return _checked(msgspec.convert(tomllib.loads(text), BenchRequest), f"{path}: ")
+        return _checked(msgspec.convert(read_toml(path, regular=False), BenchRequest), f"{path}: ")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: {error}", "a plan is written in TOML") from None
     except msgspec.ValidationError as error:
         names = ", ".join(BenchRequest.__struct_fields__)
         raise UsageError(f"{path}: {error}", f"a plan may say {names}") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}", "a plan is written in TOML") from None
 
 
 def changed_request(request: BenchRequest, **changes: object) -> BenchRequest:

@@ -13,7 +13,7 @@ import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.conclusions import Ownership
+from edgetop.bench.paper import Ownership
 from edgetop.bench.plan import (
     WITHOUT,
     BenchRequest,
@@ -221,7 +221,8 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         name=request.name,
         settings=varied,
         tests=(*tests, *(prompt_tests(request.max_tokens) if request.prompts else ())),
-        repetitions=request.repetitions,
+        repetitions=1 if request.soak_s else request.repetitions,
+        soak_s=request.soak_s,
         order=request.order,
         warmup=request.warmup,
         cool_down=cool_down,

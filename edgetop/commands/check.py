@@ -31,7 +31,6 @@ from edgetop.core.format import (
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import Assessment, RunTarget, Thresholds, Workload, assess
-from edgetop.fit.catalog import listed_models
 from edgetop.fit.devices import (
     Device,
     default_file,
@@ -42,7 +41,7 @@ from edgetop.fit.devices import (
     named_device,
 )
 from edgetop.fit.memory import MemoryRoom, memory_need
-from edgetop.fit.model_facts import ModelFacts, read_facts
+from edgetop.fit.model_facts import ModelFacts, listed_models, read_facts
 from edgetop.fit.suggestions import CONTEXTS, Candidate, Choices, ModelAssessments, Suggestion, suggest
 from edgetop.fit.wording import Entry, banded, effect_text, fit_text, page, verdict_text
 from edgetop.io.model_file import models_in
@@ -51,7 +50,7 @@ from edgetop.settings.option import byte_count, integer, parse_value, real, toke
 from edgetop.settings.resolve import Settings, engine_settings, price_of
 
 if TYPE_CHECKING:
-    from edgetop.session.past_runs import Outcome, PredictedVsMeasured, PredictionAccuracy, Quantity
+    from edgetop.live.past_runs import Outcome, PredictedVsMeasured, PredictionAccuracy, Quantity
 
 SYSTEM_SHARE = 0.15
 """Of a device's memory that its system and its desktop take before a model comes: 0.5 to 1.2 GB of 8 GB boards."""
@@ -713,8 +712,7 @@ HISTORY_COLUMNS: tuple[Column[HistoryRow], ...] = (
 
 def show_history(settings: Settings, chosen: str | None) -> int:
     """Print one row for each figure of each session, and for a person how good the figures have been on the whole."""
-    from edgetop.live.this_machine import outcomes_in  # noqa: PLC0415 - reads sessions; nothing else here does
-    from edgetop.session.past_runs import records_of  # noqa: PLC0415 - the same
+    from edgetop.live.past_runs import outcomes_in, records_of  # noqa: PLC0415 - reads sessions; nothing else here does
     from edgetop.telemetry.device import describe  # noqa: PLC0415 - the same
     from edgetop.telemetry.host import Host  # noqa: PLC0415 - the same
 

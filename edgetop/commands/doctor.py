@@ -41,7 +41,7 @@ from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.http import RequestError
 from edgetop.io.terminal import terminal_size
 from edgetop.live.advice import Finding, advise, observe
-from edgetop.live.server_location import ServerLocation
+from edgetop.live.server_monitor import ServerLocation
 from edgetop.live.this_machine import own_run_target
 from edgetop.live.tuned import TunedError, TunedModel, load_tuned, tuned_file
 from edgetop.settings import options

@@ -22,9 +22,17 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import PastRun
 from edgetop.core.sources import Unavailable
-from edgetop.fit.machine import CorrectionFactor, Machine, TimePart
+from edgetop.fit.machine import (
+    CorrectionFactor,
+    Machine,
+    TimePart,
+    TokenTime,
+    decode_time,
+    family_of,
+    offloaded_share,
+    prefill_time,
+)
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.token_time import TokenTime, decode_time, family_of, offloaded_share, prefill_time
 
 Similarity = Literal["same", "other threads", "other size"]
 """How a run resembles what is to be predicted, nearest first."""

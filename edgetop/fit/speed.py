@@ -15,9 +15,17 @@ from edgetop.core.quantity import Interval, banded, sigma_of
 from edgetop.core.records import PastRun
 from edgetop.core.sources import OUTSIDE, Scope, Unavailable
 from edgetop.fit.learning import Extrapolated, Runs, Similarity, corrected, extrapolate, factor_for, related
-from edgetop.fit.machine import Machine, PredictionBasis
+from edgetop.fit.machine import (
+    Machine,
+    PredictionBasis,
+    SpeedLimit,
+    TokenTime,
+    decode_time,
+    family_of,
+    offloaded_share,
+    prefill_time,
+)
 from edgetop.fit.model_facts import ModelFacts
-from edgetop.fit.token_time import SpeedLimit, TokenTime, decode_time, family_of, offloaded_share, prefill_time
 
 _NO_FORMULA_SIGMA = 0.08
 """Of own runs at another depth that no formula brings to the one asked for."""

@@ -14,9 +14,8 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, Workload, assess, fits_at
-from edgetop.fit.catalog import listed_models, requantized
 from edgetop.fit.memory import fitting_kv_type, refusal
-from edgetop.fit.model_facts import ModelFacts, read_facts
+from edgetop.fit.model_facts import ModelFacts, listed_models, read_facts, requantized
 
 Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
 """From what costs least to give up to what costs most."""

@@ -21,6 +21,7 @@ from itertools import accumulate, groupby
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.records import ReplyPart, Tokens
 from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, Effect, ReplyFormat
@@ -69,20 +70,30 @@ def _unopened() -> Iterator[_Mark]:
 
 
 _UNOPENED = tuple(_unopened())
-_LATER = tuple(mark for mark in _UNOPENED if mark.when != "at the beginning")
-_FIRST_CHARACTERS = frozenset(mark.text[0] for mark in _LATER if mark.text[0] != "H")
+_LATER = tuple(mark for mark in _UNOPENED if mark.when != "at the beginning" and not mark.text[0].isalpha())
+"""No control token begins with a letter."""
+_FIRST_CHARACTERS = frozenset(mark.text[0] for mark in _LATER)
+
+
+SPACE_BEFORE_REASONING = 256
+"""Characters of white space; a reply that begins with more does not begin with reasoning."""
 
 
 class ReplyText:
     """The text of one reply, token by token."""
 
     def __init__(
-        self, *, stop: tuple[str, ...] = (), opened: ReplyFormat | None = None, continued: bool = False
+        self,
+        *,
+        stop: tuple[str, ...] = (),
+        opened: tuple[ReplyFormat, ReplyPart] | None = None,
+        continued: bool = False,
     ) -> None:
-        """`opened`: the prompt ends within the reasoning of this format; `continued`: it ends within an answer."""
+        """`opened`: the prompt ends within this part of a reply; `continued`: it ends within an answer."""
         self._stop = tuple(text for text in stop if text)
-        self._form = opened
-        self._part: ReplyPart = "answer" if opened is None else "reasoning"
+        self._form: ReplyFormat | None
+        self._part: ReplyPart
+        self._form, self._part = opened or (None, "answer")
         self._at_beginning = opened is None and not continued
         """Only white space so far: a reasoning part may still begin."""
         self._skip_space = False
@@ -172,15 +183,19 @@ class ReplyText:
             self._form = mark.form
             self._at_beginning = False
             if mark.effect == "removed":
-                self._in_answer_tag = mark.text == "<answer>"
+                self._in_answer_tag = not mark.text.startswith("</")
             else:
                 self._part = mark.effect
                 for token in after:
                     token.part = self._part
             self._skip_space = True
             self._drop_space()
-        if self._at_beginning and (beginning := self._text.lstrip()):
-            self._at_beginning = any(mark.text.startswith(beginning) for mark in _UNOPENED)
+        if self._at_beginning:
+            text = self._text
+            beginning = text.lstrip()
+            self._at_beginning = len(text) - len(beginning) <= SPACE_BEFORE_REASONING and any(
+                mark.text.startswith(beginning) for mark in _UNOPENED
+            )
 
     def _next_mark(self) -> tuple[int, _Mark] | None:
         """The first of the marks that may come, of several that begin together the longest."""
@@ -293,7 +308,7 @@ class ReplyBatcher:
         report: Reporter,
         *,
         stop: tuple[str, ...] = (),
-        opened: ReplyFormat | None = None,
+        opened: tuple[ReplyFormat, ReplyPart] | None = None,
         continued: bool = False,
     ) -> None:
         """See `ReplyText`."""
@@ -374,8 +389,15 @@ class ReplyBatcher:
 
     def _settle(self) -> None:
         for t_us, data in self._tokens:
-            self._settled += self._text.push(t_us, data)
+            self._push(t_us, data)
         self._tokens = []
+
+    def _push(self, t_us: int, data: bytes) -> None:
+        before = self._text.reasoned_before
+        pieces = self._text.push(t_us, data)
+        if self._text.reasoned_before and not before:
+            self._settled = [replace(piece, part="reasoning") for piece in self._settled]
+        self._settled += pieces
 
     def _add_waiting(self) -> None:
         (text, part, t_us), self._waiting = self._waiting, _NOTHING
@@ -385,7 +407,7 @@ class ReplyBatcher:
     def _add_text(self, t_us: int, text: str, part: ReplyPart) -> None:
         data = text.encode("utf-8", "replace")
         if part == "answer":
-            self._settled += self._text.push(t_us, data)
+            self._push(t_us, data)
         else:
             # Text that might have become the beginning of a tag does not any more.
             self._settled += [*self._text.finish(), Piece(t_us, data.decode(), part)]

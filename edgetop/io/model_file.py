@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.core.text import one_line
-from edgetop.io.files import write_atomically
+from edgetop.io.files import read_small, write_atomically
 
 PurposeName = Literal[
     "text", "embedding", "reranker", "encoder", "rewriting", "diffusion", "image", "speech", "draft", "projector",
@@ -279,8 +279,8 @@ def read_headers(path: Path) -> ModelHeaders:
     return ModelHeaders(files, [part for part, _ in read], [size for _, size in read])
 
 
-def require_model(path: Path) -> None:
-    """Raise ModelError for a file that no llama.cpp can generate text with.
+def require_model(path: Path, n_ctx: int | None = None) -> None:
+    """Raise ModelError for a file that no llama.cpp can generate text with, in a context of this length.
 
     What a later llama.cpp may read, such as a type of weights that this reader does not know, is left to it.
     """
@@ -293,7 +293,14 @@ def require_model(path: Path) -> None:
             return
         raise
     require_text(path.name, purpose_of(headers[0]))
+    # A model that learnt its positions (GPT-2) has no more of them; llama.cpp aborts at the first one beyond.
+    rows = next((each.shape[-1] for header in headers for each in header.tensors if each.name == _POSITIONS), None)
+    if rows is not None and n_ctx is not None and n_ctx > rows:
+        what = f"{one_line(path.name)} knows {rows} positions; a context of {n_ctx} is too long for it"
+        raise ModelError(what, f"--ctx {rows}", reason="unsupported")
 
+
+_POSITIONS = "position_embd.weight"
 
 _CERTAIN = (
     "truncated", "cannot be in", "cannot be described", "big endian", "empty", "Git LFS", "web page", "before GGUF",
@@ -421,37 +428,39 @@ _NAMED_BY_DIGEST = re.compile(r"(?:sha256-)?([0-9a-f]{64})")
 
 class _Digests(Struct):
     by_file: dict[str, str] = {}
-    """SHA-256 by path, size and time of the last change."""
+    """SHA-256 by paths, sizes and times of the last change."""
 
 
 def known_digest(path: Path) -> str:
-    """The SHA-256 of a file without reading it: of an earlier time, or of its name in a store; else empty."""
-    real = Path(os.path.realpath(path))
-    named = _NAMED_BY_DIGEST.fullmatch(real.name)
-    if named is not None and "blobs" in real.parts:
+    """The SHA-256 of a model without reading it: of an earlier time, or of its name in a store; else empty."""
+    files = _files_of(path)
+    named = _NAMED_BY_DIGEST.fullmatch(files[0].name)
+    if len(files) == 1 and named is not None and "blobs" in files[0].parts:
         return named[1]
-    key = _digest_key(real)
+    key = _digest_key(files)
     return _digests().by_file.get(key, "") if key else ""
 
 
 def compute_digest(path: Path, *, goes_on: Callable[[], bool] = lambda: True) -> str:
-    """The SHA-256 of a file, kept for the next time; empty where it cannot be read or `goes_on` says no.
+    """The SHA-256 of a model, kept for the next time; empty where it cannot be read or `goes_on` says no.
 
-    At idle I/O priority where the system has one, so that nothing else waits for it. Not to be called while a model
-    loads or decodes.
+    Of a split model it is that of all parts, one behind the other. At idle I/O priority where the system has one, so
+    that nothing else waits for it. Not to be called while a model loads or decodes.
     """
     if known := known_digest(path):
         return known
-    real = Path(os.path.realpath(path))
-    key = _digest_key(real)
+    files = _files_of(path)
+    key = _digest_key(files)
     digest = hashlib.sha256()
     try:
-        with idle_io(), real.open("rb") as file:
-            while data := file.read(_PIECE_BYTES):
-                digest.update(data)
-                if not goes_on():
-                    return ""
-        if key and key == _digest_key(real):  # it has not changed meanwhile
+        with idle_io():
+            for each in files:
+                with each.open("rb") as file:
+                    while data := file.read(_PIECE_BYTES):
+                        digest.update(data)
+                        if not goes_on():
+                            return ""
+        if key and key == _digest_key(files):  # nothing has changed meanwhile
             kept = _digests()
             kept.by_file = dict(list(kept.by_file.items())[-_DIGESTS_MAX + 1 :]) | {key: digest.hexdigest()}
             write_atomically(_digests_file(), [msgspec.json.encode(kept)])
@@ -482,12 +491,21 @@ def idle_io() -> Iterator[None]:
             thread.ionice(before.ioclass, before.value)
 
 
-def _digest_key(path: Path) -> str:
+def _files_of(path: Path) -> list[Path]:
+    """The file of a model, or all parts of a split one, whichever of them is named."""
+    part = part_of(path.name)
+    parts = [path] if part is None else [path.with_name(part.named(number)) for number in range(1, part.count + 1)]
+    return [Path(os.path.realpath(each)) for each in parts]
+
+
+def _digest_key(files: Sequence[Path]) -> str:
     try:
-        status = path.stat()
+        states = [file.stat() for file in files]
     except OSError:
         return ""
-    return f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+    return "|".join(
+        f"{file}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}" for file, state in zip(files, states, strict=True)
+    )
 
 
 def _digests_file() -> Path:
@@ -496,6 +514,6 @@ def _digests_file() -> Path:
 
 def _digests() -> _Digests:
     try:
-        return msgspec.json.decode(_digests_file().read_bytes(), type=_Digests)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_small(_digests_file(), 2**24), type=_Digests)
+    except (OSError, ValueError, RecursionError):
         return _Digests()

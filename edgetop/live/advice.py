@@ -25,7 +25,7 @@ from edgetop.inference.server.address import Address
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.gate import Count, Total
 from edgetop.inference.server.usage import count_in, parse_metrics, text_at
-from edgetop.live.server_location import ServerLocation
+from edgetop.live.server_monitor import ServerLocation
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import ModelProcess
 

@@ -33,7 +33,7 @@ from edgetop.inference.server.address import ServerChoice
 from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
-from edgetop.live.server_location import ServerLocation
+from edgetop.live.server_monitor import ServerLocation
 from edgetop.live.sync_pulse import SyncPulse
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
@@ -48,6 +48,7 @@ from edgetop.telemetry.registry import Inventory, PowerChoice, elsewhere, take_i
 if TYPE_CHECKING:
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.alerts import Alerts
+    from edgetop.live.metrics import Exporter
     from edgetop.live.tuned import TunedModel
 
 
@@ -138,6 +139,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
     alerts: Alerts | None = None
+    exporters: Sequence[Exporter] = ()
     engine_name: str = "llama"
     """`llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests."""
 
@@ -193,7 +195,7 @@ class LiveSession(RecordedSession):
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
         )
         # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
-        super().__init__(recorder, store, alerts=options.alerts, threads=4)
+        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters, threads=4)
         self._prediction = BackgroundPrediction(self._background, self._predict)
         self.conversation = self._conversation = Conversation(
             start_engine=self._next_engine,
@@ -390,7 +392,7 @@ class LiveSession(RecordedSession):
         return predict_load(load, facts, self._host, self.store.folder)
 
     def _find_last_idle(self, load: ModelLoaded) -> Event | None:
-        from edgetop.live.this_machine import last_idle  # noqa: PLC0415 - in a thread, as predictions
+        from edgetop.live.past_runs import last_idle  # noqa: PLC0415 - in a thread, as predictions
 
         header = self.session.header
         return None if header is None else last_idle(self.store.folder, header.device, load, time.time())

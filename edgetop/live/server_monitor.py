@@ -1,4 +1,4 @@
-"""Model servers that others use: found, polled, recorded.
+"""Model servers that others use: found, polled, recorded; which machine and process one is.
 
 Only addresses that the user gave, or on which a model server of this machine listens, are ever contacted.
 """
@@ -6,6 +6,7 @@ Only addresses that the user gave, or on which a model server of this machine li
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Final
 
+import psutil
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -33,11 +35,78 @@ from edgetop.inference.server.usage import (
     Usage,
     together,
 )
-from edgetop.live.server_location import ServerLocation
-from edgetop.telemetry.host import Host
-from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses, listening_pid
+from edgetop.telemetry.host import NO_ENGINE, Host
+from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses, descendants, listening_pid
 from edgetop.telemetry.nvidia import GpuProcesses
 from edgetop.telemetry.processes import ENDED, GroupUse, holds_gpu
+
+RESCAN_S = 5.0
+"""A scan of all processes takes some milliseconds."""
+
+
+class ServerLocation:
+    """Where one server is. Called from the threads of the sampler."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self.is_here = address.is_loopback or _is_own(address.host)
+        self._found: int | Unavailable = NO_ENGINE
+        self._helpers: tuple[int, ...] = ()
+        self._scanned_s = -RESCAN_S
+        self._host = Host()
+
+    def use(self, host: Host) -> None:
+        """Look for the process on this host."""
+        self._host = host
+
+    @property
+    def no_readings(self) -> Unavailable:
+        """Why this machine's sensors say nothing about the server."""
+        return Unavailable(f"the server is on {self._address.authority}: this machine's readings are not its own")
+
+    @property
+    def no_power(self) -> Unavailable:
+        """Why this machine's power says nothing about the server, and how to measure that of its machine."""
+        hint = f'--power-stream "ssh {self._address.host} edgetop power --stream" reads it over your own SSH'
+        return Unavailable(f"the server is on {self._address.authority}", hint)
+
+    def pid(self) -> int | None:
+        """The process that answers, if it runs here and we may see it."""
+        self._scan()
+        return None if isinstance(self._found, Unavailable) else self._found
+
+    def helper_pids(self) -> tuple[int, ...]:
+        """The processes that work for it, such as Ollama's runner, which has the model."""
+        self._scan()
+        return self._helpers
+
+    def missing(self) -> Unavailable:
+        """Why `pid` is `None`."""
+        if not self.is_here:
+            return self.no_readings
+        return self._found if isinstance(self._found, Unavailable) else NO_ENGINE
+
+    def _scan(self) -> None:
+        if not self.is_here:
+            return
+        found, now_s = self._found, time.monotonic()
+        gone = not isinstance(found, Unavailable) and not psutil.pid_exists(found)
+        if now_s - self._scanned_s < RESCAN_S and not gone:
+            return
+        self._scanned_s = now_s
+        if isinstance(found, Unavailable) or gone:
+            found = listening_pid(self._host, self._address.port, server_process_names())
+        self._helpers = () if isinstance(found, Unavailable) else descendants(self._host, found)
+        self._found = found
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name or an address is one of this machine's, without any request to a name server."""
+    if name.lower() in {socket.gethostname().lower(), socket.gethostname().partition(".")[0].lower()}:
+        return True
+    own = {each.address.partition("%")[0].lower() for several in psutil.net_if_addrs().values() for each in several}
+    return name.lower() in own
+
 
 PERIOD_S = 1.0
 

@@ -1,4 +1,4 @@
-"""This machine for predictions: profile, free memory, past runs, one learner.
+"""This machine for predictions: profile, free memory, what past runs teach of it.
 
 What reads sessions is imported when there are any: it takes longer than all the rest of a check.
 """
@@ -6,17 +6,16 @@ What reads sessions is imported when there are any: it takes longer than all the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from msgspec.structs import replace
 
-from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError
-from edgetop.core.records import DeviceInfo, Event, LoadEntry, ModelLoaded, PastRun, Prediction, machine_key
+from edgetop.core.records import DeviceInfo, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, predict
 from edgetop.fit.devices import default_file, load_devices, this_machine
@@ -44,11 +43,6 @@ from edgetop.telemetry.memory import MachineMemory, find_groups
 from edgetop.telemetry.nvidia import Nvml
 from edgetop.telemetry.registry import PROBE_S, FamilyProbe
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource
-
-if TYPE_CHECKING:
-    from edgetop.session.past_runs import Outcome
-    from edgetop.session.session import Session
-
 
 _FILE_BYTES = 4096
 
@@ -116,198 +110,11 @@ def _tightest_group_bytes(host: Host) -> float:
     return tightest
 
 
-TURNS_MAX = 40
-"""Of one load, the newest."""
-
-SESSIONS_MAX = 200
-"""The newest ones; older ones say little of today's engine and today's machine."""
-
-
-def past_runs_in(folder: Path, device: DeviceInfo, *, limit: int) -> tuple[PastRun, ...]:
-    """What the newest sessions of a folder teach of `device` in its present power mode."""
-    outcomes = outcomes_in(folder, device, limit=limit)
-    return tuple(each for each in map(past_run_of, outcomes) if each is not None)
-
-
-def outcomes_in(folder: Path, device: DeviceInfo, *, limit: int = SESSIONS_MAX) -> list[Outcome]:
-    """Predictions and measurements of the newest sessions of a folder that were recorded on `device`, as it is now."""
-    paths = _newest(folder, limit)
-    return list(_outcomes(paths, machine_key(device))) if paths else []
-
-
-def past_run_of(outcome: Outcome) -> PastRun | None:
-    """An outcome as a past run; `None` where nothing was decoded long enough to be measured."""
-    measured, load = outcome.measured, outcome.load
-    if measured.decode_tokens_per_s is None:
-        return None
-    return PastRun(
-        **_of_load(load, outcome.device),
-        session=outcome.session_id,
-        measured_at=outcome.started_at,
-        weight_bytes_per_token=outcome.prediction.bytes_per_token,
-        depth_tokens=round(measured.depth_tokens),
-        decode_tokens=measured.decode_tokens,
-        decode_tokens_per_s=measured.decode_tokens_per_s,
-        prefill_tokens=round(measured.evaluated_tokens),
-        prefill_tokens_per_s=measured.prefill_tokens_per_s,
-        decode_j_per_token=outcome.decode_j_per_token,
-        prefill_j_per_token=outcome.prefill_j_per_token,
-        energy_scope=outcome.energy_scope,
-    )
-
-
-def _of_load(load: LoadEntry, device: DeviceInfo) -> dict[str, Any]:
-    """What a past run says of its machine, model and settings."""
-    model, settings = load.model, load.settings
-    return {
-        "machine_key": machine_key(device),
-        "model_name": model.name,
-        "architecture": model.architecture,
-        "parameters": model.parameters or 0,
-        "size_bytes": model.size_bytes or 0,
-        "file_type": model.quantization,
-        "threads": settings.n_threads or 1,
-        "gpu_layers": settings.n_gpu_layers or 0,
-        "type_k": settings.type_k,
-        "type_v": settings.type_v,
-    }
-
-
-def past_runs_of_session(session: Session, t_us: int) -> tuple[PastRun, ...]:
-    """What a session that goes on teaches of its machine, each model for itself, the last one first.
-
-    Turns that something disturbed are left out, as those of recorded sessions are.
-    """
-    if session.header is None:
-        return ()
-    found = []
-    until_us = t_us
-    for load in reversed(session.loads):
-        run = _run(session, load, until_us, t_us)
-        until_us = load.t_us - 1
-        if run is not None:
-            found.append(run)
-    return tuple(found)
-
-
-def _run(session: Session, load: ModelLoaded, until_us: int, now_us: int) -> PastRun | None:
-    """The newest turns of one load together; `None` where too little was decoded to be measured."""
-    from edgetop.session.past_runs import DISTURBED, GENERATED_MIN, PREFILLED_MIN  # noqa: PLC0415 - see above
-    from edgetop.session.summary import turn_result  # noqa: PLC0415 - see above
-
-    last = session.turn_at(until_us)
-    turns = [] if last is None else range(max(0, last + 1 - TURNS_MAX), last + 1)
-    progresses = [
-        session.turns[index].progress(now_us)
-        for index in turns
-        if session.turns[index].started.t_us >= load.t_us
-        and turn_result(session, index, now_us).figures.limited_by not in DISTURBED
-    ]
-    decoded = [each for each in progresses if each.after_first and each.decode_us]
-    generated = sum(each.generated for each in decoded)
-    decode_us = sum(each.decode_us for each in decoded)
-    header = session.header
-    if header is None or generated < GENERATED_MIN:
-        return None
-    evaluated, prefill_us = sum(each.evaluated for each in decoded), sum(each.prefill_us for each in decoded)
-    prediction = session.prediction_at(until_us)
-    return PastRun(
-        **_of_load(load, header.device),
-        session="this session",
-        measured_at=header.started_at,
-        weight_bytes_per_token=None if prediction is None else prediction.bytes_per_token,
-        depth_tokens=round(sum((each.prompt_tokens or 0) + each.generated / 2 for each in decoded) / len(decoded)),
-        decode_tokens=generated,
-        decode_tokens_per_s=sum(each.after_first or 0 for each in decoded) * US_PER_S / decode_us,
-        prefill_tokens=round(evaluated / len(decoded)),
-        prefill_tokens_per_s=(
-            evaluated * US_PER_S / prefill_us if prefill_us and evaluated >= PREFILLED_MIN * len(decoded) else None
-        ),
-    )
-
-
-def outcome_in(path: Path) -> Outcome | None:
-    """Prediction and measurement in one session's file; `None` where there are none, or the file is not a session."""
-    from edgetop.session.file_io import (  # noqa: PLC0415 - see above
-        SessionFileError,
-        load_file,
-        load_head,
-    )
-    from edgetop.session.past_runs import outcome_of  # noqa: PLC0415 - see above
-
-    try:
-        head = load_head(path)
-        if not head.predictions:
-            return None
-        return outcome_of(head, None if head.bench is None else load_file(path).turns)
-    except SessionFileError:
-        return None  # `edgetop sessions validate` tells of it
-
-
-def _outcomes(paths: Iterable[Path], key: str) -> Iterable[Outcome]:
-    for path in paths:
-        outcome = outcome_in(path)
-        if outcome is not None and machine_key(outcome.device) == key:
-            yield outcome
-
-
-def _newest(folder: Path, limit: int) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(folder.glob("[!.]*" + FILE_SUFFIX), key=lambda path: path.name, reverse=True)[:limit]
-
-
 Probe = Literal["never", "once", "always"]
 """Whether the memory bandwidth is measured, which takes most of a second: `once` where nothing current is known."""
 
 PAST_RUN_SESSIONS = 40
 """The newest sessions that past runs are read from."""
-
-
-IDLE_LOOKED_AT = 50
-"""The newest sessions in which an idle power is searched."""
-
-
-def last_idle(folder: Path, device: DeviceInfo, load: ModelLoaded, now_unix_s: float) -> Event | None:
-    """The last idle power that was measured on this machine with this model loaded, as the session is to keep it.
-
-    A machine in another power mode or with another governor is the same; what has changed is said.
-    """
-    from edgetop.session.file_io import SessionFileError, load_head  # noqa: PLC0415 - reads sessions
-    from edgetop.session.meters import IDLE_BASELINE, IDLE_WORDS, ago  # noqa: PLC0415 - the same
-
-    for path in _newest(folder, IDLE_LOOKED_AT):
-        try:
-            head = load_head(path)
-            measured_s = datetime.fromisoformat(head.started_at).timestamp() + head.duration_us / US_PER_S
-        except (SessionFileError, ValueError):
-            continue
-        energy, then = head.summary.energy, head.device
-        if energy is None or energy.idle_w is None or len(head.loads) != 1:
-            continue
-        if any(IDLE_WORDS in flag for flag in energy.flags):
-            continue  # it had none of its own
-        if head.loads[0].model.name != load.model.name or head.loads[0].model.size_bytes != load.model.size_bytes:
-            continue
-        alike = {"power_mode": device.power_mode, "governor": device.governor}
-        if machine_key(replace(then, **alike)) != machine_key(device):
-            continue
-        changed = [name.replace("_", " ") for name, now in alike.items() if getattr(then, name) != now]
-        age_s = max(0.0, now_unix_s - measured_s)
-        return Event(
-            t_us=load.t_us,
-            kind=IDLE_BASELINE,
-            text=f"Idle power of an earlier session ({head.id}): {energy.idle_w.value:.3g} W, {ago(age_s)} ago.",
-            data={
-                "power_w": energy.idle_w.value,
-                "u_w": energy.idle_w.u_random,
-                "age_s": age_s,
-                "scope": energy.scope,
-                "source": energy.source,
-                "changed": ", ".join(changed),
-            },
-        )
-    return None
 
 
 def profile_file(sessions: Path) -> Path:
@@ -341,9 +148,19 @@ def own_run_target(
         threads=threads,
         room=rooms[0] if rooms else None,
         gpu_room=all_cards(cards),
-        past_runs=(*recent, *past_runs_in(sessions, device, limit=PAST_RUN_SESSIONS)),
+        past_runs=(*recent, *_past_runs(sessions, device)),
         battery_j=battery_j(host),
     )
+
+
+def _past_runs(sessions: Path, device: DeviceInfo) -> tuple[PastRun, ...]:
+    """What the newest sessions teach of this machine; what reads them is imported where there are any."""
+    if not sessions.is_dir() or next(sessions.glob("[!.]*" + FILE_SUFFIX), None) is None:
+        return ()
+    from edgetop.live.past_runs import outcomes_in, past_run_of  # noqa: PLC0415 - see above
+
+    outcomes = outcomes_in(sessions, device, limit=PAST_RUN_SESSIONS)
+    return tuple(run for run in map(past_run_of, outcomes) if run is not None)
 
 
 def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Path) -> Prediction:
@@ -352,7 +169,7 @@ def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Pat
     found = load_profile(profile_file(sessions), machine_key(device))
     machine = own_machine(device, None if isinstance(found, Unavailable) else found)
     threads = load.settings.n_threads or 1
-    past_runs = past_runs_in(sessions, device, limit=PAST_RUN_SESSIONS)
+    past_runs = _past_runs(sessions, device)
     place = RunTarget(machine=machine, threads=threads, room=None, past_runs=past_runs)
     return predict(facts, load.settings, Workload(), place)
 
@@ -450,6 +267,8 @@ def learn_from(session: Path, facts: ModelFacts, host: Host, sessions: Path) -> 
 
 
 def _learn(session: Path, facts: ModelFacts, host: Host, sessions: Path) -> bool:
+    from edgetop.live.past_runs import outcome_in  # noqa: PLC0415 - reads sessions
+
     outcome = outcome_in(session)
     if outcome is None or outcome.measured.decode_tokens_per_s is None:
         return False

@@ -21,6 +21,7 @@ from edgetop.telemetry.registry import Inventory, PowerChoice, take_inventory
 
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
+    from edgetop.live.metrics import Exporter
 
 NOTHING_RUNS = Unavailable("no model process was found on this machine")
 
@@ -34,8 +35,11 @@ class WatchOptions(Struct, frozen=True, kw_only=True):
     sysroot: Path = Path("/")
     power: PowerChoice = PowerChoice()
     record: bool = True
+    text_recorded: bool = False
+    """Of requests that are passed on; a watch reads no texts."""
     output: Path | None = None
     alerts: Alerts | None = None
+    exporters: Sequence[Exporter] = ()
 
 
 class WatchSession(RecordedSession):
@@ -55,13 +59,13 @@ class WatchSession(RecordedSession):
         recorder = Recorder(
             device=describe(self._host),
             store=store if options.record else None,
-            text_recorded=False,
+            text_recorded=options.text_recorded,
             power=options.power.headline,
             output=options.output,
             kind="watch",
             on_trouble=on_trouble,
         )
-        super().__init__(recorder, store, alerts=options.alerts)
+        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters)
         self._watch = ServerMonitor(self._host, options.servers, remote_counts=bool(options.power.streams))
         self._watch.start()
         self._find_sensors(self._inventory_of_machine)

@@ -28,7 +28,7 @@ from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, net_of, ses
 from edgetop.core.energy.uncertainty import graded
 from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, power_of, turn_together
 from edgetop.core.figures import UNLOADED_UNKNOWN
-from edgetop.core.quantity import Quantity, summed
+from edgetop.core.quantity import Interval, Quantity, figure, summed
 from edgetop.core.records import LARGEST, ModelLoaded
 from edgetop.core.sources import Meter, Scope, SourceInfo, Unavailable
 from edgetop.session.meters import (
@@ -446,6 +446,18 @@ class SessionEnergy:
             idle_w=idle_w,
             hosts=tuple(HostPower(*each) for each in parts_w.items()) if len(parts_w) > 1 else (),
         )
+
+    def counted_j(self) -> list[tuple[Meter, Interval]]:
+        """The energy of each meter in use since its first reading, in J; none of a meter that does not read now."""
+        counted = []
+        for feed in self._in_use._feeds:  # noqa: SLF001 - another of this class
+            curve = feed.estimator.curve
+            if isinstance(feed.latest(self._until_us), Unavailable) or curve.first_us is None or curve.last_us is None:
+                continue
+            window = feed.measured(curve.first_us, curve.last_us, NO_TURN)
+            if isinstance(window, Window):
+                counted.append((feed.estimator.meter, figure(window.gross)))
+        return counted
 
     @property
     def knows_idle(self) -> bool:

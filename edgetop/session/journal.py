@@ -6,6 +6,7 @@ The lock on the file tells whether its edgetop is still alive, since the kernel 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -30,7 +31,8 @@ from edgetop.core.records import (
     TurnStarted,
 )
 from edgetop.io import json
-from edgetop.io.files import FILE_SUFFIX, sync_folder
+from edgetop.io.files import FILE_SUFFIX, sync_folder, unused
+from edgetop.io.log import log_exception
 from edgetop.session.file import SessionHead, to_session, with_current_names
 from edgetop.session.file_io import SessionFileError, load_file, save
 from edgetop.session.session import REFUSED, Session
@@ -44,6 +46,17 @@ SYNC_S = 10.0
 RETRY_S = 2.0
 """Pause after a write that failed."""
 
+LOOK_S = 1.0
+"""How often it is checked that the file is still there."""
+
+BEAT_S, SILENT_S = 10.0, 30.0
+"""How often a journal that is not written to is touched, and when one that is not is taken for that of a dead edgetop.
+
+Only where the file system has no locks that exclude anybody."""
+
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+"""What flock(2) answers where there are no locks, as on some network file systems."""
+
 CLOSE_S = 5.0
 """How long closing waits for a disk that does not answer."""
 
@@ -56,8 +69,9 @@ LONGEST_LINE_BYTES = 64 * 2**20
 class Journal:
     """An append-only file of records.
 
-    `append` only queues. A thread of the journal's own encodes and writes; while the disk is full or the folder cannot
-    be written, records stay in memory and it tries again every two seconds.
+    `append` only queues. A thread of the journal's own encodes and writes; while the disk is full, the folder cannot
+    be written or anything else fails, records stay in memory and it tries again every two seconds. A file that another
+    program deletes or moves is made anew with all that was in it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -65,6 +79,8 @@ class Journal:
         self.path = path
         self.trouble = ""
         """Why nothing can be written at present, in one line; empty when all is well."""
+        self.notices: deque[str] = deque()
+        """What has happened to the file and is to be told."""
         self._records: deque[Record] = deque()
         self._lines: deque[bytes] = deque()
         """Encoded and not yet written."""
@@ -73,21 +89,40 @@ class Journal:
         """Size of the file after the last whole line."""
         self._torn = False
         """There may be a part of a line after `_written_bytes`."""
-        self._synced_s = time.monotonic()
+        self._synced_s = self._beat_s = self._looked_s = time.monotonic()
         self._sync_wanted = False
         self._syncing: threading.Thread | None = None
         self._closing = False
         self._wake = threading.Event()
         self._tried = threading.Event()
         """An attempt to write has ended, well or not."""
-        self._thread = threading.Thread(target=self._run, name="edgetop-journal", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
+        self._ensure_thread()
 
     def append(self, record: Record) -> None:
         """Queue a record. Takes about a microsecond and never fails."""
         self._records.append(record)
+        self._ensure_thread()
         if isinstance(record, TurnFinished):
             self._wake.set()
+
+    def _ensure_thread(self) -> None:
+        if self._closing or (self._thread is not None and self._thread.is_alive()):
+            return
+        thread = threading.Thread(target=self._run, name="edgetop-journal", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:  # no more threads are to be had; the next record tries again
+            self.trouble = self._explained(error)
+        else:
+            self._thread = thread
+
+    def _explained(self, error: Exception) -> str:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
+            reason = "there is not enough memory" if isinstance(error, MemoryError) else str(error)
+        return f"The session cannot be recorded to {self.path.parent}: {reason or type(error).__name__}."
 
     def flush(self, limit_s: float) -> bool:
         """Wait until the kernel has what was appended, so that SIGKILL loses nothing of it.
@@ -117,20 +152,23 @@ class Journal:
     def remove(self) -> None:
         """Delete the journal: its session has been written, or is not wanted."""
         self._stop()
-        if self._fd is not None:
-            # Deleted before the lock is released, so that nobody recovers it in between.
-            self.path.unlink(missing_ok=True)
-        self._release()
+        try:
+            if self._fd is not None and self._is_there(self._fd):
+                # Deleted before the lock is released, so that nobody recovers it in between.
+                self.path.unlink(missing_ok=True)
+        finally:
+            self._release()
 
     def _stop(self) -> None:
         self._closing = True
         self._wake.set()
-        self._thread.join(CLOSE_S)
+        if self._thread is not None:
+            self._thread.join(CLOSE_S)
 
     def _release(self) -> None:
         if self._syncing is not None:
             self._syncing.join(CLOSE_S)
-        if self._fd is not None and not self._thread.is_alive():
+        if self._fd is not None and (self._thread is None or not self._thread.is_alive()):
             with suppress(OSError):
                 os.close(self._fd)
             self._fd = None
@@ -144,9 +182,10 @@ class Journal:
             if closing or time.monotonic() >= try_again_s:
                 try:
                     self._write_all()
-                except OSError as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, what follows must reach the disk
                     try_again_s = time.monotonic() + RETRY_S
-                    self.trouble = f"The session cannot be recorded to {self.path.parent}: {error.strerror or error}."
+                    self.trouble = self._explained(error)
+                    log_exception(error)
                 else:
                     self.trouble = ""
                 self._tried.set()
@@ -156,7 +195,7 @@ class Journal:
             self._wake.clear()
 
     def _write_all(self) -> None:
-        fd = self._open() if self._fd is None else self._fd
+        fd = self._made() if self._fd is None else self._looked_after(self._fd)
         self._encode_queued()
         while self._lines:
             size_bytes = count = 0
@@ -166,36 +205,90 @@ class Journal:
             self._write(fd, b"".join(self._lines[index] for index in range(count)))
             for _ in range(count):
                 self._lines.popleft()
+            self._beat_s = time.monotonic()
         if self._sync_wanted or time.monotonic() - self._synced_s >= SYNC_S:
             self._sync(fd)
 
     def _encode_queued(self) -> None:
         while self._records:
             record = self._records[0]
-            self._lines.append(json.encode_record(record) + b"\n")
+            try:
+                line = json.encode_record(record)
+            except (TypeError, ValueError, RecursionError) as error:
+                self.notices.append(f"A record of kind {type(record).__name__} could not be recorded: {error}.")
+                line = None
+            if line is not None:
+                self._lines.append(line + b"\n")
             self._records.popleft()
             self._sync_wanted |= isinstance(record, TurnFinished)
 
-    def _open(self) -> int:
+    def _made(self) -> int:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            self.path.unlink(missing_ok=True)
-            raise
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(fd)
+                self.path.unlink(missing_ok=True)
+                raise
         self._fd = fd
+        return fd
+
+    def _is_there(self, fd: int) -> bool:
+        try:
+            return os.path.samestat(self.path.stat(), os.fstat(fd))
+        except FileNotFoundError:
+            return False
+
+    def _looked_after(self, fd: int) -> int:
+        """The file, or a new one where another program has deleted, moved or replaced it."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < LOOK_S:
+            return fd
+        if not self._is_there(fd):
+            fd = self._renewed(fd)
+        elif (size_bytes := os.fstat(fd).st_size) < self._written_bytes:
+            self._written_bytes = size_bytes
+            self._lines.appendleft(b"\n")
+            self.notices.append(
+                f"Another program has cut the journal {self.path.name}; the session is whole in memory."
+            )
+        elif now_s - self._beat_s >= BEAT_S:
+            os.utime(fd)
+            self._beat_s = now_s
+        self._looked_s = now_s
+        return fd
+
+    def _renewed(self, lost: int) -> int:
+        was, written_bytes = self.path, self._written_bytes
+        self.path = unused(was)
+        try:
+            fd = self._made()
+            try:
+                for start in range(0, written_bytes, WRITE_BYTES):
+                    self._write_at_end(fd, os.pread(lost, min(WRITE_BYTES, written_bytes - start), start))
+            except BaseException:
+                self.path.unlink(missing_ok=True)
+                os.close(fd)
+                raise
+        except BaseException:
+            self.path, self._fd = was, lost
+            raise
+        if self._syncing is not None:
+            self._syncing.join(CLOSE_S)
+        os.close(lost)
+        self._sync_wanted = True
+        text = "Another program has taken the journal away; all that was in it is recorded in a new one"
+        self.notices.append(f"{text}, {self.path.name}.")
         return fd
 
     def _write(self, fd: int, data: bytes) -> None:
         if self._torn:
             os.ftruncate(fd, self._written_bytes)
         self._torn = True
-        view = memoryview(data)
         try:
-            while view:
-                view = view[os.write(fd, view) :]
+            self._write_at_end(fd, data)
         except OSError:
             with suppress(OSError):
                 os.ftruncate(fd, self._written_bytes)
@@ -204,14 +297,25 @@ class Journal:
         self._torn = False
         self._written_bytes += len(data)
 
+    @staticmethod
+    def _write_at_end(fd: int, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+
     def _sync(self, fd: int) -> None:
         # A card may take seconds for this, so it does not hold up the lines that come meanwhile.
         if self._syncing is not None and self._syncing.is_alive():
             return
         self._sync_wanted = False
         self._synced_s = time.monotonic()
-        self._syncing = threading.Thread(target=_sync_data, args=(fd,), name="edgetop-journal-sync", daemon=True)
-        self._syncing.start()
+        syncing = threading.Thread(target=_sync_data, args=(fd,), name="edgetop-journal-sync", daemon=True)
+        try:
+            syncing.start()
+        except RuntimeError:  # no more threads are to be had
+            _sync_data(fd)
+        else:
+            self._syncing = syncing
 
 
 class UnreadableLine(Struct, frozen=True):
@@ -359,7 +463,8 @@ def recover_journal(journal: Path) -> RecoveredJournal | None:
     except OSError as error:
         return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror}")
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_ours(fd, journal) and abs(time.time() - os.fstat(fd).st_mtime) < SILENT_S:
+            return None
         return _recover_locked(fd, journal)
     except BlockingIOError:
         return None
@@ -367,6 +472,24 @@ def recover_journal(journal: Path) -> RecoveredJournal | None:
         return RecoveredJournal(journal=journal, problem=f"{journal}: {error.strerror or error}")
     finally:
         os.close(fd)
+
+
+def _is_ours(fd: int, journal: Path) -> bool:
+    """Lock the journal; False where a lock excludes nobody. Raises BlockingIOError where its edgetop lives."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    again = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(again)
+    return False
 
 
 def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
@@ -397,19 +520,10 @@ def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
 
 
 def _set_aside(journal: Path) -> Path:
-    aside = _unused(journal.with_name(journal.name + ".unread"))
+    aside = unused(journal.with_name(journal.name + ".unread"))
     journal.rename(aside)
     sync_folder(journal.parent)
     return aside
-
-
-def _unused(path: Path) -> Path:
-    """`path`, or the first with a number at the end of its stem that names nothing."""
-    unused, number = path, 1
-    while os.path.lexists(unused):
-        number += 1
-        unused = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return unused
 
 
 def _file_for(path: Path, session: Session) -> tuple[Path, bool, SessionHead | None]:
@@ -424,13 +538,13 @@ def _file_for(path: Path, session: Session) -> tuple[Path, bool, SessionHead | N
         file = load_file(path)
         amounts, written = _amounts(session), _amounts(to_session(file))
     except (SessionFileError, ValueError):
-        return _unused(path), False, None
+        return unused(path), False, None
     if session.header is not None and file.id == session.header.session_id:
         if all(written[what] >= amount for what, amount in amounts.items()):
             return path, True, None
         if all(amounts[what] >= amount for what, amount in written.items()):
             return path, False, file
-    return _unused(path), False, None
+    return unused(path), False, None
 
 
 def _amounts(session: Session) -> Counter[tuple[str, object]]:

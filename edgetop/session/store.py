@@ -1,7 +1,13 @@
-"""Sessions folder: list, columns, find, select, tag, remove."""
+"""Sessions folder: list, columns, find, select, tag, remove, totals.
+
+Meters that cover different things are not added up: the energy of a group that has several is missing, and why.
+Errors that the windows of one meter share add up linearly, also over sessions of several meters, which is never too
+narrow; the others add up in quadrature.
+"""
 
 from __future__ import annotations
 
+import errno
 import gc
 import glob
 import os
@@ -13,6 +19,7 @@ from contextlib import suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cache
+from math import fsum, hypot
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,17 +30,17 @@ from msgspec.structs import replace
 from edgetop import __version__
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import DutyFigures
-from edgetop.core.energy.tokens import Energy
+from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.errors import EdgetopError
-from edgetop.core.figures import MemoryFigures, Summary, WatchFigures
+from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFigures
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
-from edgetop.core.quantity import Interval, plus_minus
+from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
-from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder, write_atomically
+from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
-from edgetop.session.file_io import SessionFileError, load_file, load_head, rewrite, save
+from edgetop.session.file_io import SessionFileError, load_file, load_head, load_titled, rewrite, save
 from edgetop.session.journal import Journal, RecoveredJournal, recover_journal
 from edgetop.session.session import Session
 
@@ -134,6 +141,27 @@ class StoreError(EdgetopError):
     """A session that cannot be found or written."""
 
 
+class Saved(NamedTuple):
+    """Where a session was saved."""
+
+    path: Path
+    why_not: str = ""
+    """`not in PATH: REASON` where it is not in the file that was asked for."""
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "mount the file system so that it can be written",
+    errno.EACCES: "allow writing there",
+    errno.EIO: "see what is wrong with the disk (`dmesg`)",
+}
+
+
+def _why_not(asked: Path, failure: OSError) -> str:
+    return f"not in {asked}: {failure.strerror or failure}"
+
+
 class ListedSession(Struct, frozen=True, kw_only=True):
     """A session file in the store."""
 
@@ -144,6 +172,8 @@ class ListedSession(Struct, frozen=True, kw_only=True):
     """What lists are made of: no predictions, quality, memory, use, nor what is absent. `None` if it cannot be read."""
     problem: str = ""
     """Why it cannot, in one line."""
+    first_prompt: str = ""
+    """Its beginning; empty where there is none, or where no text was recorded."""
 
 
 class Store:
@@ -156,34 +186,43 @@ class Store:
         """Begin the journal of a session. `started_at` is ISO 8601 in UTC, `model_hint` goes into the file's name."""
         return Journal(self.folder / (_stem(session_id, started_at, model_hint) + JOURNAL_SUFFIX))
 
-    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Path:
-        """Write the file of an ended session, delete its journal and return where the file is.
+    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Saved:
+        """Write the file of an ended session and delete its journal.
 
-        That is `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
-        the journal is not whole either, into a new temporary folder: the caller tells the returned path.
-        Raises StoreError when the journal is all there is.
+        It goes to `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
+        the journal is not whole either, into a new temporary folder. Raises StoreError when the journal is all there
+        is.
         """
         beside_journal = journal.path.with_suffix(FILE_SUFFIX)
-        reason = ""
-        for path in (output or beside_journal, beside_journal):
+        asked, failure = output or beside_journal, OSError()
+        for path in dict.fromkeys((asked, beside_journal)):
             try:
                 save(path, session)
             except OSError as error:
-                reason = reason or f"{path}: {error.strerror or error}"
+                failure = failure if path != asked else error
                 continue
-            journal.remove()
-            return path
-        what = f"The session could not be written to {reason}."
+            # One that cannot be deleted now is at the next start, when all of it is in the file.
+            with suppress(OSError):
+                journal.remove()
+            return Saved(path, "" if path == asked else _why_not(asked, failure))
+        why_not = _why_not(asked, failure)
         if journal.close():
-            raise StoreError(what, f"It is safe in {journal.path}: make room, then type `edgetop sessions recover`.")
+            remedy = _REMEDIES.get(failure.errno or 0, "see why it cannot be written")
+            raise StoreError(
+                f"The session is in its journal only, {why_not}.",
+                f"It is safe in {journal.path}: {remedy}, then type `edgetop sessions recover`.",
+            )
         try:
             path = Path(tempfile.mkdtemp(prefix="edgetop-")) / beside_journal.name
             save(path, session)
         except OSError:
-            raise StoreError(what, f"The journal {journal.path} has what could be written of it.") from None
+            raise StoreError(
+                f"The session could not be saved, {why_not}.",
+                f"The journal {journal.path} has what could be written of it.",
+            ) from None
         with suppress(OSError):
             journal.path.unlink()
-        return path
+        return Saved(path, why_not)
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
@@ -197,16 +236,24 @@ class Store:
         listed, read = [], 0
         for number, (name, stamp) in enumerate(self._files(), 1):
             path, cached = self.folder / name, known.get(name)
-            if cached is None or cached.stamp != stamp:
-                head, problem, lasting = _read_head(path)
-                cached = _Cached(stamp=stamp, head=head, problem=problem)
+            if cached is None or cached.stamp != stamp or cached.first_prompt is None:
+                head, first_prompt, problem, lasting = _read_head(path)
+                cached = _Cached(stamp=stamp, head=head, problem=problem, first_prompt=first_prompt)
                 read += lasting
                 lasting = lasting and max(stamp[1:]) < time.time_ns() - UNSETTLED_NS
             else:
                 lasting = True
             if lasting:
                 kept[name] = cached
-            listed.append(ListedSession(number=number, path=path, head=cached.head, problem=cached.problem))
+            listed.append(
+                ListedSession(
+                    number=number,
+                    path=path,
+                    head=cached.head,
+                    problem=cached.problem,
+                    first_prompt=cached.first_prompt or "",
+                )
+            )
         if read > FEW_READ:
             _write_cache(self.folder, kept)
         return listed
@@ -280,6 +327,8 @@ _Stamp = tuple[int, int, int]
 CACHE_NAME: Final = ".heads"
 """In the sessions folder; it can be deleted at any time."""
 
+CACHE_BYTES_MAX: Final = 2**28
+
 FEW_READ: Final = 32
 """So many files are read sooner than the cache is written again, which wears an SD card."""
 
@@ -291,6 +340,8 @@ class _Cached(Struct, frozen=True, kw_only=True):
     stamp: _Stamp
     head: SessionHead | None = None
     problem: str = ""
+    first_prompt: str | None = None
+    """`None` in a cache of an earlier edgetop, which did not look."""
 
 
 class _Cache(Struct, frozen=True, kw_only=True):
@@ -302,23 +353,23 @@ class _Cache(Struct, frozen=True, kw_only=True):
 _CACHE = msgspec.msgpack.Decoder(_Cache)
 
 
-def _read_head(path: Path) -> tuple[SessionHead | None, str, bool]:
-    """The head or the problem, and whether it stays so while the file is as it is."""
+def _read_head(path: Path) -> tuple[SessionHead | None, str, str, bool]:
+    """The head with the first prompt, or the problem, and whether it stays so while the file is as it is."""
     try:
-        head = load_head(path)
+        head, first_prompt = load_titled(path)
     except SessionFileError as error:
-        return None, error.what, not isinstance(error.__context__, OSError)
+        return None, "", error.what, not isinstance(error.__context__, OSError)
     parts = {name: getattr(head, name) for name in SessionHead.__struct_fields__}
     parts["loads"] = tuple(replace(load, memory=MemoryBreakdown()) for load in head.loads)
     parts["summary"] = replace(head.summary, memory=MemoryFigures(), duty=DutyFigures())
-    return SessionHead(**(parts | {"predictions": (), "absent": {}, "quality": ()})), "", True
+    return SessionHead(**(parts | {"predictions": (), "absent": {}, "quality": ()})), first_prompt, "", True
 
 
 def _read_cache(folder: Path) -> Mapping[str, _Cached]:
     collects = gc.isenabled()
     gc.disable()  # it would look through all heads again and again while they are made, for two thirds of the time
     try:
-        found = _CACHE.decode((folder / CACHE_NAME).read_bytes())
+        found = _CACHE.decode(read_small(folder / CACHE_NAME, CACHE_BYTES_MAX))
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return {}
     finally:
@@ -370,6 +421,8 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
     """A session in a list. An empty text or `None` is not known."""
 
     listed: ListedSession
+    title: str = ""
+    """The first prompt, or the note where there is none."""
     device: str = ""
     model: str = ""
     quantization: str = ""
@@ -404,8 +457,8 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
         return self.listed.path.name if head is None else format_time(head.started_at)
 
     def matches(self, words: Iterable[str]) -> bool:
-        """Whether each of the words is part of the device, the model, the quantization or a tag, whatever its case."""
-        texts = [text.casefold() for text in (self.device, self.model, self.quantization, *self.tags)]
+        """Whether each of the words is part of title, device, model, quantization or a tag, whatever its case."""
+        texts = [text.casefold() for text in (self.title, self.device, self.model, self.quantization, *self.tags)]
         return all(any(word.casefold() in text for text in texts) for word in words)
 
 
@@ -417,6 +470,7 @@ def entry_of(listed: ListedSession) -> SessionEntry:
     device = head.device
     return SessionEntry(
         listed=listed,
+        title=one_line(listed.first_prompt or head.notes),
         device=device.model or device.hostname or device.cpu,
         model=distinct(load.model.name for load in head.loads) or _watched(head),
         quantization=distinct(load.model.quantization for load in head.loads),
@@ -458,10 +512,15 @@ class ListColumn(NamedTuple):
     """What is looked for is the most of it."""
 
 
+TITLE_SHOWN: Final = 60
+IMPORTANCE: Final = ("#", "TITLE", "MODEL", "QUANT", "TOK/S", "J/TOKEN", "STARTED", "TAGS", "LENGTH", "DEVICE")
+"""Columns in the order in which they get room."""
+
 COLUMNS: Final[Sequence[ListColumn]] = (
     ListColumn("#", lambda entry: str(entry.listed.number), lambda entry: entry.listed.number),
     ListColumn("STARTED", lambda entry: entry.started, lambda entry: getattr(entry.listed.head, "started_at", "")),
     ListColumn("DEVICE", lambda entry: one_line(entry.device), lambda entry: entry.device.casefold() or None),
+    ListColumn("TITLE", lambda entry: entry.title[:TITLE_SHOWN], lambda entry: entry.title.casefold() or None),
     ListColumn("MODEL", lambda entry: one_line(entry.model), lambda entry: entry.model.casefold() or None),
     ListColumn("QUANT", lambda entry: one_line(entry.quantization), lambda entry: entry.quantization or None),
     ListColumn(
@@ -572,3 +631,126 @@ def _matching(store: Store, pattern: str) -> Sequence[Path]:
     if not paths:
         raise StoreError(f"No session matches {pattern!r}.", "`edgetop sessions list` shows those there are.")
     return paths
+
+
+S_PER_H: Final = 3600.0
+
+NOT_KNOWN: Final = ""
+"""A group of sessions that do not say it."""
+
+
+def _month(head: SessionHead) -> str:
+    try:
+        return datetime.fromisoformat(head.started_at).astimezone().strftime("%Y-%m")
+    except (ValueError, OverflowError):
+        return NOT_KNOWN
+
+
+def _energy(head: SessionHead) -> Energy | ServedEnergy | None:
+    return head.summary.energy if head.watch is None else head.watch.energy
+
+
+def _scope(head: SessionHead) -> str:
+    energy = _energy(head)
+    return NOT_KNOWN if energy is None else energy.scope
+
+
+GROUPS: Final[Mapping[str, Callable[[SessionHead], str]]] = {
+    "model": models_of,
+    "month": _month,
+    "host": lambda head: head.device.hostname,
+    "scope": _scope,
+}
+"""By what sessions can be put together; months are those of the local calendar."""
+
+
+class Totals(Struct, frozen=True, kw_only=True):
+    """Sessions of one group together."""
+
+    group: dict[str, str]
+    """What they have in common, by the names of `GROUPS`; an empty text where it is not known."""
+    sessions: int
+    answers: int
+    """Turns; the answers of watched servers are not counted one by one."""
+    hours: float
+    generated_tokens: int
+    at_least: bool
+    """Some watched server's tokens were seen only in part: there were more."""
+    scopes: tuple[str, ...]
+    """What the meters covered."""
+    energy_j: Interval | None
+    """Gross, of the turns; of watched servers of all the time."""
+    measured_tokens: int
+    """Those that the energy was measured of."""
+    unmeasured_sessions: int
+    unmeasured_tokens: int
+    unmeasured_hours: float
+    energy_missing: str
+    """Why there is no energy; empty where there is."""
+
+    @property
+    def kwh(self) -> float | None:
+        """The energy in kilowatt-hours."""
+        return None if self.energy_j is None else self.energy_j.value / J_PER_WH / WH_PER_KWH
+
+
+def totals(heads: Iterable[SessionHead], by: Sequence[str] = ()) -> list[Totals]:
+    """The totals of each group, in the order of the groups; a session that is there twice counts once."""
+    groups: dict[tuple[str, ...], list[SessionHead]] = {}
+    for head in {head.id: head for head in heads}.values():
+        groups.setdefault(tuple(GROUPS[name](head) for name in by), []).append(head)
+    return [_total(dict(zip(by, key, strict=True)), found) for key, found in sorted(groups.items())]
+
+
+def _total(group: dict[str, str], heads: Sequence[SessionHead]) -> Totals:
+    energies = [energy for head in heads if (energy := _energy(head)) is not None]
+    scopes = tuple(sorted({energy.scope for energy in energies}))
+    generated = [_generated(head) for head in heads]
+    measured = [min(tokens, _measured(head)) for head, tokens in zip(heads, generated, strict=True)]
+    without = [head for head in heads if _energy(head) is None]
+    if not energies:
+        missing = "; ".join(dict.fromkeys(filter(None, map(_missing, heads)))) or ENERGY_MISSING
+    else:
+        missing = f"the meters cover different things: {', '.join(scopes)}" if len(scopes) > 1 else ""
+    return Totals(
+        group=group,
+        sessions=len(heads),
+        answers=sum(head.summary.turns for head in heads if head.watch is None),
+        hours=_hours(heads),
+        generated_tokens=sum(generated),
+        at_least=any(head.watch is not None and head.watch.at_least for head in heads),
+        scopes=scopes,
+        energy_j=_sum([energy.gross_j for energy in energies]) if len(scopes) == 1 else None,
+        measured_tokens=sum(measured),
+        unmeasured_sessions=len(without),
+        unmeasured_tokens=sum(generated) - sum(measured),
+        unmeasured_hours=_hours(without),
+        energy_missing=missing,
+    )
+
+
+def _generated(head: SessionHead) -> int:
+    return head.summary.generated_tokens if head.watch is None else head.watch.generated_tokens or 0
+
+
+def _measured(head: SessionHead) -> int:
+    """The tokens that a session's energy was spent on, which are fewer than all where a turn was not measured."""
+    energy = _energy(head)
+    if energy is None or energy.j_per_token is None or energy.j_per_token.value <= 0:
+        return 0
+    return round(energy.gross_j.value / energy.j_per_token.value)
+
+
+def _missing(head: SessionHead) -> str:
+    return head.summary.energy_missing if head.watch is None else head.watch.energy_missing
+
+
+def _hours(heads: Iterable[SessionHead]) -> float:
+    return fsum(head.duration_us for head in heads) / US_PER_S / S_PER_H
+
+
+def _sum(parts: Sequence[Interval]) -> Interval:
+    value = fsum(part.value for part in parts)
+    systematic, random = fsum(part.u_systematic for part in parts), hypot(*(part.u_random for part in parts))
+    reach = COVERAGE_FACTOR * hypot(systematic, random)
+    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=systematic, u_random=random)

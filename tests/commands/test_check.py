@@ -18,10 +18,9 @@ from edgetop.core.energy.duty import Price
 from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget
-from edgetop.fit.catalog import listed_models
 from edgetop.fit.machine import Power
 from edgetop.fit.memory import largest_context, memory_need
-from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.model_facts import ModelFacts, listed_models
 from edgetop.fit.speed import predict_energy, predict_speed
 from tests.commands.machine import Machine, Ran
 from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, need_of, place_of, without_speed

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from edgetop.session.file_io import load_file
 from tests.support.isolated_home import IsolatedHome
 from tests.support.playing_model import PROMPT, write_playing_model
+from tests.support.requirements import need_program
 
 LONG = "\n".join(map(str, range(400)))
 
@@ -47,6 +50,14 @@ def test_with_shift_the_beginning_of_a_long_prompt_is_left_out_and_that_is_said(
     assert (turn["prompt_tokens"], turn["stop_reason"], turn["error"]) == (192, "end_of_generation", None)
 
 
+def test_a_context_longer_than_the_positions_that_a_model_has_learnt_is_refused(
+    home: IsolatedHome, player: Path
+) -> None:
+    run = home.run("run", "-m", str(player), "-p", PROMPT, "--ctx", "4096")
+    assert (run.returncode, run.stdout) == (3, "")
+    assert re.search(r"player.gguf knows (\d+) positions; a context of 4096 is too long", run.stderr)
+
+
 def test_a_template_whose_output_cannot_fit_the_context_is_refused_with_that_reason(home: IsolatedHome) -> None:
     template = "{% for m in messages[-1:] %}{{ m.content }}{{ 'x' * 100000 * (m.content | length - 5) }}{% endfor %}"
     path = write_playing_model(home.folder / "long.gguf", ["Hi"], template=template)
@@ -72,6 +83,18 @@ def test_a_model_is_the_last_used_once_it_has_answered(home: IsolatedHome, playe
     assert not last.exists()
     assert home.run("run", "-m", str(player), "-p", PROMPT).returncode == 0
     assert last.read_text() == str(player)
+
+
+def test_weights_that_the_kernel_did_not_lock_are_recorded_as_mapped(home: IsolatedHome, player: Path) -> None:
+    need_program("setpriv")  # root may lock as much as it likes
+    command = home.command("run", "-m", str(player), "-p", PROMPT, "--load-mode", "mlock")
+    without = ("setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=0:0")
+    run = subprocess.run([*without, *command], env=home.environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "did not let the weights be locked" in run.stderr
+    assert "ulimit -l" in run.stderr
+    (path,) = home.session_paths
+    assert load_file(path).loads[0].settings.load_mode == "mmap"
 
 
 def test_a_recording_names_its_file_by_its_sha256_and_compare_says_when_two_differ(

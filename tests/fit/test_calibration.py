@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
 from edgetop.fit.learning import FAMILY_RUNS, RUNS_MAX, TimingSample, corrected, factor_for, kept, learn, run_of
-from edgetop.fit.token_time import TokenTime
+from edgetop.fit.machine import TokenTime
 from tests.fit.test_speed import MACHINE
 from tests.support.example_machine import llama_facts
 

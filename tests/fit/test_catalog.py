@@ -6,9 +6,8 @@ import pytest
 
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
-from edgetop.fit.catalog import MIXES, Listed, listed_models
 from edgetop.fit.memory import MemoryNeed, memory_need
-from edgetop.fit.model_facts import read_facts
+from edgetop.fit.model_facts import MIXES, Listed, listed_models, read_facts
 from edgetop.inference.llama.dry_load import dry_load, dry_load_header
 
 LISTED = {model.name: model for model in listed_models()}

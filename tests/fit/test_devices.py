@@ -7,7 +7,6 @@ import pytest
 from benchmarks.device_fit import Fit, coverage_interval, outcomes, published
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
-from edgetop.fit.catalog import listed_models
 from edgetop.fit.devices import (
     UNMEASURED,
     device_of_model,
@@ -19,7 +18,7 @@ from edgetop.fit.devices import (
     named_device,
 )
 from edgetop.fit.machine import Machine
-from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.model_facts import ModelFacts, listed_models
 from edgetop.fit.speed import SpeedPrediction, predict_speed
 
 TABLE = load_devices()

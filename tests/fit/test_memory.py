@@ -15,7 +15,6 @@ from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.gguf import GgufArray, read_header
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import Unavailable
-from edgetop.fit.catalog import listed_models
 from edgetop.fit.compute_buffer import CHECKED
 from edgetop.fit.memory import (
     MemoryNeed,
@@ -27,7 +26,7 @@ from edgetop.fit.memory import (
     memory_need,
     vocabulary_bytes,
 )
-from edgetop.fit.model_facts import ModelFacts, facts_of, read_facts
+from edgetop.fit.model_facts import ModelFacts, facts_of, listed_models, read_facts
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello
 from tests.support.engine_worker import EngineWorker

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
-from edgetop.fit.catalog import MIXES, requantized
+from edgetop.fit.model_facts import MIXES, requantized
 from edgetop.fit.suggestions import GAIN_MIN, Choices, Suggestion, suggest
 from edgetop.fit.wording import suggestion_lines
 from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, place_of, without_speed

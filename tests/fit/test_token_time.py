@@ -8,8 +8,18 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.quantity import banded
 from edgetop.core.sources import Unavailable
-from edgetop.fit.machine import AVX2, Kernels, Machine, Processor, gpu_kernels
-from edgetop.fit.token_time import TokenTime, decode_time, offloaded_share, prefill_time, weights_by_type
+from edgetop.fit.machine import (
+    AVX2,
+    Kernels,
+    Machine,
+    Processor,
+    TokenTime,
+    decode_time,
+    gpu_kernels,
+    offloaded_share,
+    prefill_time,
+    weights_by_type,
+)
 from tests.support.example_machine import llama_facts
 
 KERNELS = Kernels(

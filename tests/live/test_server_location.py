@@ -8,7 +8,7 @@ from contextlib import closing
 
 from edgetop.core.sources import Unavailable
 from edgetop.inference.server.address import Address
-from edgetop.live.server_location import ServerLocation
+from edgetop.live.server_monitor import ServerLocation
 from edgetop.telemetry.host import NO_ENGINE, Host
 from edgetop.telemetry.registry import elsewhere, take_inventory
 

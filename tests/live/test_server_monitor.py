@@ -202,7 +202,7 @@ def test_a_server_elsewhere_is_shown_but_its_tokens_are_not_this_machines(
     proc: FakeProcesses, wire: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgetop.inference.server.address.Address.is_loopback", False)
-    monkeypatch.setattr("edgetop.live.server_location._is_own", lambda _host: False)
+    monkeypatch.setattr("edgetop.live.server_monitor._is_own", lambda _host: False)
     serve_usage(wire, metrics=llama_metrics(100), slots=llama_slots(None))
     watched = Watched(proc, wire.url)
     watched.round(2)

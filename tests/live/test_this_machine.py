@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.records import Record, machine_key
-from edgetop.live.this_machine import past_runs_of_session
+from edgetop.live.past_runs import past_runs_of_session
 from tests.support.recorded_sessions import CPU, ENGINE, HEAD, LOADED, MS, START_US, STARTED, S, fold, sample, turn
 
 

@@ -15,7 +15,7 @@ from edgetop.core.quantity import with_interval
 from edgetop.core.text import literal, one_line
 from edgetop.report.page import report_page, script_data
 from edgetop.session.compare.compare import compare
-from edgetop.session.compare.from_session import session_result
+from edgetop.session.compare.reading import session_result
 from edgetop.session.compare.result import RepeatedFigure, Result
 from edgetop.session.file import to_file
 from tests.support.recorded_power import SENSORS, record_watch

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -214,6 +216,134 @@ def test_the_end_of_a_turn_wakes_the_writer_at_once(tmp_path: Path, monkeypatch:
     journal.append(end)
     eventually(lambda: journal.path.exists() and _read(journal.path) == [end])
     assert journal.close()
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "replaced"])
+def test_a_journal_that_is_taken_away_is_made_anew_with_all_that_was_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr("edgetop.session.journal.LOOK_S", 0.0)
+    journal = Journal(tmp_path / "a.journal")
+    journal.append(HEAD[0])
+    assert journal.flush(60.0)
+    if how == "moved":
+        journal.path.rename(tmp_path / "elsewhere")
+    else:
+        journal.path.unlink()
+    if how == "replaced":
+        (tmp_path / "a.journal").write_text("of somebody else")
+    journal.append(HEAD[1])
+    assert journal.flush(60.0)
+    assert _read(journal.path) == [*HEAD[:2]]
+    assert journal.path.name in journal.notices.popleft()
+    assert recover_journal(journal.path) is None  # It is locked again.
+    journal.remove()
+    assert not journal.path.exists()
+    if how == "replaced":
+        assert (tmp_path / "a.journal").read_text() == "of somebody else"
+
+
+def test_a_journal_that_cannot_be_made_anew_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.session.journal.LOOK_S", 0.0)
+    monkeypatch.setattr("edgetop.session.journal.RETRY_S", 0.05)
+    folder = tmp_path / "sessions"
+    journal = Journal(folder / "a.journal")
+    journal.append(HEAD[0])
+    assert journal.flush(60.0)
+    journal.path.unlink()
+    folder.rmdir()
+    folder.write_text("a file where the folder should be")
+    journal.append(HEAD[1])
+    eventually(lambda: bool(journal.trouble))
+    folder.unlink()
+    eventually(lambda: not journal.trouble)
+    assert journal.close()
+    assert _read(journal.path) == [*HEAD[:2]]
+
+
+def test_a_journal_that_was_cut_goes_on_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.session.journal.LOOK_S", 0.0)
+    journal = Journal(tmp_path / "a.journal")
+    for record in HEAD:
+        journal.append(record)
+    assert journal.flush(60.0)
+    os.truncate(journal.path, 5)
+    journal.append(HEAD[-1])
+    assert journal.flush(60.0)
+    assert _read(journal.path)[-1] == HEAD[-1]
+    assert "cut" in journal.notices.popleft()
+    journal.remove()
+
+
+@pytest.mark.parametrize("answer", [errno.ENOLCK, errno.ENOSYS, None], ids=["ENOLCK", "ENOSYS", "locks do nothing"])
+def test_without_locks_a_journal_is_written_and_left_alone_while_its_heart_beats(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int | None
+) -> None:
+    def flock(_fd: int, _how: int) -> None:
+        if answer is not None:
+            raise OSError(answer, os.strerror(answer))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    monkeypatch.setattr("edgetop.session.journal.LOOK_S", 0.0)
+    monkeypatch.setattr("edgetop.session.journal.BEAT_S", 0.0)
+    store = Store(tmp_path)
+    journal = store.new_journal("abc", "2026-10-12T14:03:22+00:00")
+    for record in [*HEAD, *turn()]:
+        journal.append(record)
+    assert journal.flush(60.0)
+    os.utime(journal.path, (0, 0))
+    eventually(lambda: journal.path.stat().st_mtime > 0)
+    assert store.recover() == []
+    assert journal.close()
+    os.utime(journal.path, (0, 0))
+    (recovered,) = store.recover()
+    assert recovered.path is not None
+
+
+def test_no_failure_ends_the_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.session.journal.RETRY_S", 0.05)
+    journal = Journal(tmp_path / "a.journal")
+    with monkeypatch.context() as short:
+        short.setattr("edgetop.io.json.encode_record", _no_memory)
+        journal.append(HEAD[0])
+        eventually(lambda: "memory" in journal.trouble)
+    journal.append(HEAD[1])
+    eventually(lambda: not journal.trouble)
+    with monkeypatch.context() as odd:
+        odd.setattr("edgetop.io.json.encode_record", _not_encodable)
+        journal.append(HEAD[2])
+        eventually(lambda: len(journal.notices) == 1)
+    with monkeypatch.context() as crowded:
+        crowded.setattr("threading.Thread.start", _no_thread)
+        journal.append(turn()[-1])
+        assert journal.flush(60.0)
+    assert journal.close()
+    assert _read(journal.path) == [*HEAD[:2], turn()[-1]]
+
+
+def test_a_journal_without_a_thread_gets_one_with_a_later_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as crowded:
+        crowded.setattr("threading.Thread.start", _no_thread)
+        journal = Journal(tmp_path / "a.journal")
+        journal.append(HEAD[0])
+        assert "can't start new thread" in journal.trouble
+    journal.append(HEAD[1])
+    assert journal.close()
+    assert _read(journal.path) == [*HEAD[:2]]
+
+
+def _no_memory(_record: Record) -> bytes:
+    raise MemoryError
+
+
+def _not_encodable(_record: Record) -> bytes:
+    raise TypeError("it is odd")
+
+
+def _no_thread(_thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 @pytest.mark.parametrize(

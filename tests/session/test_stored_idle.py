@@ -11,7 +11,7 @@ from edgetop.core.energy.tokens import Energy
 from edgetop.core.figures import rows_of
 from edgetop.core.records import DeviceInfo, Event, Record, SourceAdded
 from edgetop.io.files import write_atomically
-from edgetop.live.this_machine import last_idle
+from edgetop.live.past_runs import last_idle
 from edgetop.session.file import to_file
 from edgetop.session.file_io import encode_file
 from edgetop.session.meters import stored_idle

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgetop.inference.llama.rpc import RpcError, greet
+from edgetop.inference.llama.model import RpcError, greet
 from tests.support.eventually import eventually
 from tests.support.requirements import NotInstalledError, need_module
 

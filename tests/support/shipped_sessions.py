@@ -10,7 +10,7 @@ from edgetop.core.records import EventEntry, LoadEntry
 from edgetop.core.sources import Unavailable
 from edgetop.report.page import Recorded, report_page
 from edgetop.session.compare.compare import compare
-from edgetop.session.compare.from_session import session_result
+from edgetop.session.compare.reading import session_result
 from edgetop.session.file import ReplySpan, SeriesEntry, SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import load_file
 from edgetop.session.session import MissingRun

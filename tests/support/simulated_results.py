@@ -12,7 +12,7 @@ from edgetop.core.engine_settings import EngineInfo, EngineSettings, MemoryBreak
 from edgetop.core.figures import MemoryFigures, Summary, TokenGaps, TurnFigures
 from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo, LoadEntry
-from edgetop.session.compare.from_session import session_result
+from edgetop.session.compare.reading import session_result
 from edgetop.session.compare.result import Result
 from edgetop.session.file import PrefillColumns, SessionFile, TokenColumns, TurnEntry, TurnStamps
 

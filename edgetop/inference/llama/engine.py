@@ -20,9 +20,8 @@ from edgetop.inference.chat_template import (
 from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn, file_failure
 from edgetop.inference.llama.library import EngineChoice, Library, LibraryError, engine_info, import_library
 from edgetop.inference.llama.log import LibraryLog, to_reports
-from edgetop.inference.llama.model import LoadedModel, LoadError, cancelled, load_model
+from edgetop.inference.llama.model import LoadedModel, LoadError, RpcServers, cancelled, load_model
 from edgetop.inference.llama.portable import no_engine_hint
-from edgetop.inference.llama.rpc import RpcServers
 from edgetop.inference.llama.turn import Generation, Measurement
 from edgetop.inference.protocol import (
     Choose,
@@ -68,7 +67,11 @@ class LlamaEngine:
         """Load in place of what was loaded; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self._unload()
-        failed = self._library_failure() or _unsupported(command.settings) or file_failure(command.file)
+        failed = (
+            self._library_failure()
+            or _unsupported(command.settings)
+            or file_failure(command.file, command.settings.n_ctx)
+        )
         if failed is not None:
             report(failed)
             return

@@ -1,11 +1,16 @@
-"""Load parameters, model, vocabulary."""
+"""Load parameters, model, vocabulary, KV cache; layers on other machines.
+
+The library aborts the process for an RPC server that is not there or that breaks off, and waits for ever for one that
+is busy, since it serves one program at a time. So each server is greeted from here first, with patience.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import re
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +18,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.engine_choices import THREADS_MAX
-from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, ModelInfo, default_n_ctx
+from edgetop.core.engine_settings import KV_TYPE, EngineSettings, LayerShare, MemoryBreakdown, ModelInfo, default_n_ctx
 from edgetop.inference.chat_template import ControlPiece
 from edgetop.inference.engine import Stop
-from edgetop.inference.llama.context import Context
 from edgetop.inference.llama.library import FLASH_ATTENTION, LOAD_MODES, Handle, Library, kv_type
 from edgetop.inference.llama.log import (
     LibraryLog,
@@ -24,14 +28,250 @@ from edgetop.inference.llama.log import (
     LoadFailure,
     errors,
     explain_load_failure,
+    layer_devices,
     lock_refused,
     memory_breakdown,
     offloaded_layers,
     to_reports,
 )
-from edgetop.inference.llama.rpc import RpcError, RpcServers, layer_shares
 from edgetop.inference.protocol import Load, LoadFailed, Log
 from edgetop.io.cpus import decode_threads
+
+PATIENCE_S = 5.0
+"""Time limit of a server's answer to a greeting."""
+
+_HELLO = bytes([14]) + (24).to_bytes(8, "little") + bytes(24)
+"""The command RPC_CMD_HELLO, the size of what follows, and no capabilities beyond TCP (ggml/src/ggml-rpc of 0.3.36)."""
+
+_VERSION_BYTES = 3
+_ANSWER_BYTES = 4 + 24
+_ADD_SERVER = b"ggml_backend_rpc_add_server"
+BUILD_ARGS = "-DGGML_RPC=ON"
+
+
+class RpcError(Exception):
+    """An RPC server cannot be used; the text says which and why, in one line, `hint` what to do."""
+
+    def __init__(self, what: str, hint: str) -> None:
+        super().__init__(what)
+        self.hint = hint
+
+
+def supports_rpc(library: Library) -> bool:
+    """Whether the library was built with it."""
+    return bool(library.llama_supports_rpc())
+
+
+class RpcServers:
+    """The servers whose devices the library knows. It cannot forget one."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._known: set[str] = set()
+
+    def connect(self, servers: Sequence[str]) -> None:
+        """Make the devices of servers, each `host:port`, known to the library. Raises RpcError."""
+        if not servers:
+            return
+        if not supports_rpc(self._library):
+            raise RpcError(
+                "This llama.cpp was built without RPC, so that no layers can be given to other machines.",
+                f"Build it with {BUILD_ARGS} (see `edgetop doctor`), or leave --rpc out.",
+            )
+        for server in servers:
+            greet(server)
+        for server in servers:
+            if server not in self._known:
+                self._add(server)
+                self._known.add(server)
+
+    def _add(self, server: str) -> None:
+        shared = self._library._lib  # noqa: SLF001 - the bindings leave ggml's device functions out
+        by_name, address_of = shared.ggml_backend_reg_by_name, shared.ggml_backend_reg_get_proc_address
+        by_name.argtypes, by_name.restype = [ctypes.c_char_p], ctypes.c_void_p
+        address_of.argtypes, address_of.restype = [ctypes.c_void_p, ctypes.c_char_p], ctypes.c_void_p
+        shared.ggml_backend_register.argtypes = [ctypes.c_void_p]
+        shared.ggml_backend_register.restype = None
+        address = address_of(by_name(b"RPC"), _ADD_SERVER)
+        registered = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p)(address)(server.encode()) if address else None
+        if not registered:
+            raise RpcError(f"The RPC server at {server} offers no device.", "Look at what it printed when it began.")
+        shared.ggml_backend_register(registered)
+
+
+def greet(server: str) -> str:
+    """The version of the protocol that an RPC server speaks, such as `7.0.0`. Raises RpcError where none answers."""
+    host, _, port = server.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), PATIENCE_S) as connection:
+            connection.settimeout(PATIENCE_S)
+            connection.sendall(_HELLO)
+            answer = b""
+            while len(answer) < 8 + _ANSWER_BYTES and (piece := connection.recv(64)):
+                answer += piece
+    except TimeoutError:
+        raise RpcError(
+            f"The RPC server at {server} does not answer within {PATIENCE_S:g} s.",
+            "It serves one program at a time: end the other one, or check whether the machine is on.",
+        ) from None
+    except OSError as error:
+        why = "nobody listens there" if isinstance(error, ConnectionRefusedError) else error.strerror or str(error)
+        raise RpcError(
+            f"The RPC server at {server} cannot be reached: {why}.",
+            "Start llama.cpp's ggml-rpc-server there, or check the address after --rpc.",
+        ) from None
+    if len(answer) < 8 + _ANSWER_BYTES or int.from_bytes(answer[:8], "little") != _ANSWER_BYTES:
+        raise RpcError(
+            f"What listens at {server} does not speak this llama.cpp's RPC.",
+            "Run a ggml-rpc-server of the same llama.cpp there, or check the address after --rpc.",
+        )
+    return ".".join(str(number) for number in answer[8 : 8 + _VERSION_BYTES])
+
+
+def layer_shares(library: Library, lines: Sequence[Line]) -> tuple[LayerShare, ...]:
+    """Which layers a load has put on which device, from its log; empty where all are on one."""
+    by_device = layer_devices(lines)
+    if len(by_device) < 2:
+        return ()
+    servers = _servers_of_devices(library)
+    return tuple(
+        LayerShare(device=device, server=servers.get(device, ""), first=min(layers), last=max(layers))
+        for device, layers in by_device.items()
+    )
+
+
+def _servers_of_devices(library: Library) -> dict[str, str]:
+    """The address of the server that a device is on, by the device's name; only of devices on one."""
+    shared = library._lib  # noqa: SLF001 - the bindings leave ggml's device functions out
+    found = {}
+    for index in range(shared.ggml_backend_dev_count()):
+        device = shared.ggml_backend_dev_get(index)
+        name = shared.ggml_backend_dev_name(device).decode("utf-8", "replace")
+        if name.startswith("RPC"):
+            found[name] = shared.ggml_backend_dev_description(device).decode("utf-8", "replace")
+    return found
+
+
+_SEQUENCE = 0
+_ABORTED = 2
+"""Returned by llama_decode after its abort callback returned true (llama.h)."""
+
+_NO_SLOT = 1
+
+
+class Counters(Struct, frozen=True):
+    """What the library counted."""
+
+    evaluation_ms: float
+    tokens: int
+
+
+class DecodeError(Exception):
+    """llama_decode failed; the text says how."""
+
+
+class Context:
+    """One sequence of tokens and its KV cache."""
+
+    def __init__(self, library: Library, handle: Handle, *, n_swa: int) -> None:
+        self._library = library
+        self._n_swa = n_swa
+        """Window of the sliding-window layers whose cache has no more than that; 0 if there are none."""
+        self.handle = handle
+        self._memory = library.llama_get_memory(handle)
+        self.n_ctx: int = library.llama_n_ctx(handle)
+        self.n_ubatch: int = library.llama_n_ubatch(handle)
+        self.tokens: list[int] = []
+        """Tokens in the KV cache."""
+        self._chunk = (library.llama_token * self.n_ubatch)()
+        self._single = (library.llama_token * 1)()
+        self._single_batch = library.llama_batch_get_one(self._single, 1)
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p).value
+        self._abort_callback = library.ggml_abort_callback(strlen)
+
+    def watch(self, stop: Stop) -> None:
+        """From now on an evaluation ends early when `stop` asks for it, where the device can (CPU and Metal)."""
+        self._library.llama_set_abort_callback(self.handle, self._abort_callback, stop.address)
+
+    def evaluate(self, tokens: list[int]) -> bool:
+        """Evaluate up to `n_ubatch` tokens after those in the cache and wait until it is done.
+
+        False when it was stopped; the cache then has none or a part of them. Raises DecodeError.
+        """
+        if len(tokens) == 1:  # once per token of a reply, so it has to be cheap
+            self._single[0] = tokens[0]
+            batch = self._single_batch
+        else:
+            self._chunk[: len(tokens)] = tokens
+            batch = self._library.llama_batch_get_one(self._chunk, len(tokens))
+        code = self._library.llama_decode(self.handle, batch)
+        self._library.llama_synchronize(self.handle)
+        if code == 0:
+            self.tokens += tokens
+            return True
+        if self._memory:
+            cached = self._library.llama_memory_seq_pos_max(self._memory, _SEQUENCE) + 1
+            self.tokens = (self.tokens + tokens)[:cached]
+        if code == _ABORTED:
+            return False
+        reason = "the KV cache is full" if code == _NO_SLOT else f"code {code}"
+        raise DecodeError(f"llama_decode failed: {reason}")
+
+    def reuse(self, prompt: list[int]) -> int:
+        """Keep of the cache what begins `prompt`; returns how many tokens that is, at most all but the last one.
+
+        Where the cache cannot go back (recurrent layers, a sliding window that has moved on) it is emptied.
+        """
+        common = 0
+        for cached, wanted in zip(self.tokens, prompt[:-1], strict=False):
+            if cached != wanted:
+                break
+            common += 1
+        if common < len(self.tokens) and not self._go_back(common):
+            self.clear()
+        return len(self.tokens)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        if self._memory:
+            self._library.llama_memory_clear(self._memory, True)
+        self.tokens = []
+
+    def shift(self, keep: int) -> bool:
+        """Drop the older half of what follows the first `keep` tokens; False where the cache cannot be shifted."""
+        dropped = (len(self.tokens) - keep) // 2
+        if dropped <= 0 or not self._memory or not self._library.llama_memory_can_shift(self._memory):
+            return False
+        if not self._library.llama_memory_seq_rm(self._memory, _SEQUENCE, keep, keep + dropped):
+            return False
+        self._library.llama_memory_seq_add(self._memory, _SEQUENCE, keep + dropped, len(self.tokens), -dropped)
+        del self.tokens[keep : keep + dropped]
+        return True
+
+    def read_and_reset_counters(self) -> Counters:
+        """The library's own counters since the last call. It counts a lone token as decoding, wherever it stands."""
+        data = self._library.llama_perf_context(self.handle)
+        self._library.llama_perf_context_reset(self.handle)
+        # It never reports less than one token, so that it can divide.
+        prefilled = data.n_p_eval if data.t_p_eval_ms > 0 else 0
+        decoded = data.n_eval if data.t_eval_ms > 0 else 0
+        return Counters(data.t_p_eval_ms + data.t_eval_ms, prefilled + decoded)
+
+    def free(self) -> None:
+        """Give the memory back; the context must not be used any more."""
+        self._library.llama_free(self.handle)
+
+    def _go_back(self, length: int) -> bool:
+        if not self._memory or length == 0:
+            return False
+        if self._n_swa:
+            oldest = self._library.llama_memory_seq_pos_min(self._memory, _SEQUENCE)
+            if oldest > max(0, length - self._n_swa):
+                return False
+        if not self._library.llama_memory_seq_rm(self._memory, _SEQUENCE, length, -1):
+            return False
+        del self.tokens[length:]
+        return True
 
 
 def model_parameters(library: Library, requested: EngineSettings) -> Any:  # noqa: ANN401 - a ctypes structure

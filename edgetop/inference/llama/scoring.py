@@ -20,9 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edgetop.inference.engine import Reporter, Stop
-from edgetop.inference.llama.context import Context, DecodeError
 from edgetop.inference.llama.library import Library
-from edgetop.inference.llama.model import LoadedModel
+from edgetop.inference.llama.model import Context, DecodeError, LoadedModel
 from edgetop.inference.protocol import (
     ChoiceScore,
     ChoicesScored,

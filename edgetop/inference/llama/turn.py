@@ -11,11 +11,10 @@ from msgspec.structs import replace
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, SamplingSettings
 from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
-from edgetop.inference.chat_template import ChatFormat, TemplateError, TemplateStoppedError, opened_reasoning
+from edgetop.inference.chat_template import ChatFormat, TemplateError, TemplateStoppedError, opened_part
 from edgetop.inference.engine import Reporter, Stop
-from edgetop.inference.llama.context import Context, Counters, DecodeError
 from edgetop.inference.llama.library import Library
-from edgetop.inference.llama.model import LoadedModel
+from edgetop.inference.llama.model import Context, Counters, DecodeError, LoadedModel
 from edgetop.inference.protocol import ChatMessage, Generate, Measure, Waiting
 from edgetop.inference.reply import ReplyBatcher
 
@@ -167,7 +166,7 @@ class Generation(_Turn):
         self._seed = sampler.seed
         sampler.accept_prompt(self._prompt)
         # A reply that is continued is in its answer: the reasoning is over.
-        opened = None if self._command.continue_reply else opened_reasoning(text)
+        opened = None if self._command.continue_reply else opened_part(text)
         stop = (*sampling.stop, *self._form.stop)
         reply = ReplyBatcher(self._command.turn, self._report, stop=stop, opened=opened)
         try:

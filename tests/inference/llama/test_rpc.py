@@ -12,10 +12,10 @@ import pytest
 
 from edgetop.core.engine_settings import EngineSettings, LayerShare
 from edgetop.core.records import ModelLoaded, Tokens
-from edgetop.inference.llama import rpc
+from edgetop.inference.llama import model
 from edgetop.inference.llama.library import import_library
 from edgetop.inference.llama.log import Line, layer_devices
-from edgetop.inference.llama.rpc import RpcError, RpcServers, greet
+from edgetop.inference.llama.model import RpcError, RpcServers, greet
 from edgetop.inference.protocol import Hello, LoadFailed
 from tests.support.engine_worker import EngineWorker
 from tests.support.llama_cpp_servers import rpc_server
@@ -58,7 +58,7 @@ def test_what_listens_is_no_rpc_server(answer: bytes) -> None:
 
 
 def test_a_server_that_is_busy_with_another_program_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rpc, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(model, "PATIENCE_S", 0.2)
     with listening(None) as address, pytest.raises(RpcError, match=r"does not answer within 0\.2 s") as raised:
         greet(address)
     assert "one program at a time" in raised.value.hint

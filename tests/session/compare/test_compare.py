@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from edgetop.core import figures
 from edgetop.session.compare.compare import compare
-from edgetop.session.compare.from_session import session_result
+from edgetop.session.compare.reading import session_result
 from edgetop.session.compare.result import Cell, Comparison, RepeatedFigure, Result
 from tests.support.simulated_results import energy_of, result, session_file, with_summary
 

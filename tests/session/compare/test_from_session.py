@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from edgetop.core.figures import DECODE, J_PER_TOKEN, LOAD
 from edgetop.session.compare.compare import compare
-from edgetop.session.compare.from_session import pooled
+from edgetop.session.compare.reading import pooled
 from edgetop.session.compare.result import RepeatedFigure, Result
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgetop.core.records import Event, Prediction, Record, TurnStarted
+from edgetop.live.past_runs import outcome_of, records_of
 from edgetop.session.file import to_file, to_session
 from edgetop.session.file_io import load, load_head, save
-from edgetop.session.past_runs import outcome_of, records_of
 from edgetop.session.session import REFUSED, Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from tests.support.recorded_sessions import (
