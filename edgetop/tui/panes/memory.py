@@ -98,7 +98,8 @@ class MemoryPane(Pane):
         below = side_by_side(*((figures, way) if width >= SIDE_BY_SIDE_COLUMNS else (way, figures)), width)
         below += wrapped_row("not known", reason, width) if reason else []
         rows = max(6, height - len(below) - 1)
-        stack, legend = _stack(view, width - FIGURE_COLUMNS - len(BLOCK_GAP), rows)
+        columns = width - FIGURE_COLUMNS - len(BLOCK_GAP)
+        stack, legend = _stack(view, columns, rows) if columns >= FIGURE_COLUMNS else ([], [])
         if not stack:
             return [*_chart(view, width, rows), *below][:height]
         return [*beside_figures(lambda *_: stack, legend, width, rows), (), *below][:height]
