@@ -69,8 +69,9 @@ def presentation_of(arguments: argparse.Namespace) -> Presentation:
     if price is not None:
         ownership = Ownership(device_price=price) if years is None else Ownership(device_price=price, life_years=years)
     report = None if arguments.report is None else expanded(arguments.report)
-    if report is not None and not report.absolute().parent.is_dir():
-        raise UsageError(f"{report}: there is no such folder", "name a file in a folder that exists with --report")
+    for flag, named in (("--report", arguments.report), ("--archive", arguments.archive)):
+        if named is not None and not expanded(named).absolute().parent.is_dir():
+            raise UsageError(f"{named}: there is no such folder", f"name a file in a folder that exists with {flag}")
     return Presentation(form=arguments.output_format, ownership=ownership, report=report)
 
 
