@@ -104,7 +104,7 @@ def _require(file: Path, names: set[str], wanted: tuple[str, ...]) -> None:
 
 def try_on(python: str, wheel: Path) -> str:
     """Install the wheel into an empty environment of a Python and try it there."""
-    if shutil.which(python) is None:
+    if shutil.which(python) is None or subprocess.run([python, "-V"], capture_output=True, check=False).returncode:
         return "not run: it is not here"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
