@@ -96,7 +96,6 @@ Features = frozenset[str]
 MATMUL_INT8."""
 
 _ALIGNMENT_BYTES = 32
-_FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]*) = 1\b")
 _BLOCK = re.compile(r"blk\.(\d{1,6})\.(.+)")
 _X86_64 = frozenset({"AVX2"})
 _AARCH64 = frozenset({"NEON", "DOTPROD"})
@@ -126,11 +125,6 @@ class Repacking(Struct, frozen=True):
     """Names of the tensors of which only the copy is read."""
     in_place: frozenset[str]
     """Names of the tensors that are used as they lie in the file."""
-
-
-def features_of(system_info: str) -> Features:
-    """The instructions in what the library says of itself: `CPU : SSE3 = 1 | AVX2 = 1 | REPACK = 1`."""
-    return frozenset(_FEATURE.findall(system_info))
 
 
 def usual_features(machine: str = "") -> Features:

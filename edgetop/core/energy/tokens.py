@@ -160,11 +160,6 @@ def session_energy(turns: TurnSum, basis: EnergyBasis) -> Energy | Unavailable:
     return _energy(turns.whole, turns.generated_tokens, turns.prefill, turns.decode, basis, hosts=turns.hosts)
 
 
-def pauses_j(whole: Window, turns: Sequence[Window]) -> float:
-    """The gross energy between the turns, in joules: the session less its turns, so that all adds up."""
-    return whole.gross.value - sum(turn.gross.value for turn in turns)
-
-
 def cross_checked(quantity: Quantity, other_j: float) -> tuple[Quantity, bool]:
     """The quantity, its uncertainty widened when another meter disagrees, and whether it does."""
     u_j = uncertainty.disagreement_j(quantity.value, other_j)
