@@ -17,8 +17,11 @@ from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgetop.live.alerts import Alerts
     from edgetop.live.chat_session import LiveOptions
+    from edgetop.live.metrics import Exporter
     from edgetop.session.store import Store
 
 
@@ -44,14 +47,14 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     model = _model(settings)
-    from edgetop.commands.inputs import alerts_of  # noqa: PLC0415 - the same
+    from edgetop.commands.inputs import alerts_of, exporters_of  # noqa: PLC0415 - the same
 
-    alerts = alerts_of(settings, "chat")
+    alerts, exporters = alerts_of(settings, "chat"), exporters_of(settings)
     display = chosen_display(settings)
     from edgetop.tui.app import run_chat  # noqa: PLC0415 - Textual is slow to import
 
     saved = run_chat(
-        lambda: _prepare(settings, alerts),
+        lambda: _prepare(settings, alerts, exporters),
         model=model,
         display=display,
         settings=settings,
@@ -86,14 +89,14 @@ def _chat_in_lines(settings: Settings) -> int:
     return run_plain_chat(model, settings)
 
 
-def _prepare(settings: Settings, alerts: Alerts | None) -> tuple[LiveOptions, Store]:
+def _prepare(settings: Settings, alerts: Alerts | None, exporters: Sequence[Exporter]) -> tuple[LiveOptions, Store]:
     """What the session needs; imported while the screen's first frame is already there."""
     from edgetop.commands.inputs import (  # noqa: PLC0415
         live_options,
         open_store,
     )
 
-    return live_options(settings, alerts), open_store(settings)
+    return live_options(settings, alerts, exporters), open_store(settings)
 
 
 def _model(settings: Settings) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from edgetop.core.errors import UsageError
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
 from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
-from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option
+from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, listen_address
 from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.alerts import Alerts
     from edgetop.live.chat_session import LiveOptions
+    from edgetop.live.metrics import Exporter
     from edgetop.session.store import Store
     from edgetop.telemetry.registry import PowerChoice
 
@@ -152,7 +154,18 @@ def alerts_of(settings: Settings, kind: SessionKind) -> Alerts | None:
     return Alerts(settings[options.ALERT], kind, command=command, ends=ends)
 
 
-def live_options(settings: Settings, alerts: Alerts | None = None) -> LiveOptions:
+def exporters_of(settings: Settings) -> Sequence[Exporter]:
+    """What gives a session's measurements to other programs, as the user asked. Raises EdgetopError."""
+    addresses, file = settings[options.EXPORT], settings[options.EXPORT_FILE]
+    if not addresses and file is None:
+        return ()
+    from edgetop.live.metrics import PrometheusExporter  # noqa: PLC0415 - few export anything
+
+    exporters = [PrometheusExporter(address=listen_address(text)) for text in addresses]
+    return [*exporters, *([PrometheusExporter(file=file)] if file is not None else [])]
+
+
+def live_options(settings: Settings, alerts: Alerts | None = None, exporters: Sequence[Exporter] = ()) -> LiveOptions:
     """How the live session is to be run. Raises UsageError."""
     from edgetop.live.chat_session import LiveOptions  # noqa: PLC0415 - with engine and sensors
 
@@ -171,6 +184,7 @@ def live_options(settings: Settings, alerts: Alerts | None = None) -> LiveOption
         output=settings[options.OUTPUT],
         model_folders=settings[options.MODEL_DIR],
         alerts=alerts,
+        exporters=exporters,
         engine_name=_engine_name(settings[options.ENGINE]) if server is None else server.engine_name,
     )
 

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgetop.commands.exit import handle_signals
-from edgetop.commands.inputs import alerts_of, live_options, open_store
+from edgetop.commands.inputs import alerts_of, exporters_of, live_options, open_store
 from edgetop.commands.output import write_reply
 from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
@@ -216,7 +216,11 @@ class PlainChat(Chat):
     """One conversation in lines."""
 
     def __init__(self, settings: Settings, alerts: Alerts | None = None) -> None:
-        super().__init__(LiveSession(live_options(settings, alerts), open_store(settings), self.on_engine_event))
+        super().__init__(
+            LiveSession(
+                live_options(settings, alerts, exporters_of(settings)), open_store(settings), self.on_engine_event
+            )
+        )
         self._reader = LineReader(completions=slash_commands.completions)
         self._queued: list[str] | None = None
         """Lines that wait until the person has typed one; `None` while nobody types."""

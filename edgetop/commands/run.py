@@ -15,6 +15,7 @@ from msgspec import Struct
 from edgetop.commands.exit import ExitCode, handle_signals
 from edgetop.commands.inputs import (
     alerts_of,
+    exporters_of,
     given_prompts,
     has_own_engine,
     live_options,
@@ -255,7 +256,9 @@ def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False,
         model = named_model(settings)
     write = _ignore if as_json else write_reply
     alerts = alerts_of(settings, "chat")
-    outcome = run_prompts(model, prompts, settings, write, live=live_options(settings, alerts), idle_s=idle_s)
+    outcome = run_prompts(
+        model, prompts, settings, write, live=live_options(settings, alerts, exporters_of(settings)), idle_s=idle_s
+    )
     if as_json:
         write_json(as_object(outcome))
     if alerts is not None:

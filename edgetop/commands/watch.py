@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from edgetop.commands.exit import ExitCode, handle_signals
-from edgetop.commands.inputs import alerts_of, open_store, power_choice
+from edgetop.commands.inputs import alerts_of, exporters_of, open_store, power_choice
 from edgetop.commands.output import print_error, print_status, table, write_data
 from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
@@ -205,6 +205,7 @@ def _requested(arguments: argparse.Namespace, settings: Settings) -> WatchOption
         record=settings[options.RECORD],
         output=settings[options.OUTPUT],
         alerts=alerts_of(settings, "watch"),
+        exporters=exporters_of(settings),
     )
 
 
@@ -229,7 +230,9 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
     with handle_signals(on_interrupt=ended.set, on_end=ended.set):
         watch = WatchSession(requested, open_store(settings), lambda text: None if quiet else print_error(text))
         try:
-            _follow(watch, ended, seconds, as_json=as_json)
+            # A service that exports is not read line by line.
+            silent = bool(requested.exporters) and seconds is None and not as_json
+            _follow(watch, ended, seconds, as_json=as_json, silent=silent)
         except BrokenPipeError:
             ended.set()
         finally:
@@ -247,7 +250,9 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
     return ExitCode.INTERRUPTED if ended.is_set() and seconds is not None else 0
 
 
-def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, *, as_json: bool) -> None:
+def _follow(
+    watch: WatchSession, ended: threading.Event, seconds: float | None, *, as_json: bool, silent: bool = False
+) -> None:
     """Print a reading a second until it is to end, or for so many seconds from the first look on."""
     begin_s = due_s = None
     while not ended.is_set():
@@ -259,7 +264,7 @@ def _follow(watch: WatchSession, ended: threading.Event, seconds: float | None, 
         watch.pump()
         if watch.is_ended_by_alert:
             return
-        if due_s is not None and now_s >= due_s:
+        if due_s is not None and now_s >= due_s and not silent:
             write_reading(watch, as_json=as_json)
             due_s = max(due_s + 1.0, now_s)
         ended.wait(POLL_S)

@@ -237,11 +237,11 @@ def to_properties(channels: Mapping[str, PowerProperties]) -> dict[str, Property
     properties: dict[str, Property] = {}
     for field in msgspec.structs.fields(PowerProperties):
         values = {name: getattr(known, field.name) for name, known in channels.items()}
-        told = {name: _to_property(value) for name, value in values.items() if value != field.default}
-        if len(told) == len(channels) and len(set(told.values())) == 1:
-            properties[field.name] = next(iter(told.values()))
+        stated = {name: _to_property(value) for name, value in values.items() if value != field.default}
+        if len(stated) == len(channels) and len(set(stated.values())) == 1:
+            properties[field.name] = next(iter(stated.values()))
         else:
-            properties.update({f"{field.name}.{name}": value for name, value in told.items()})
+            properties.update({f"{field.name}.{name}": value for name, value in stated.items()})
     return properties
 
 

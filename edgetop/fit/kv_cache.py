@@ -144,10 +144,10 @@ def _layers_of(facts: ModelFacts) -> tuple[Layer, ...] | Unavailable:
 
 def _windows(header: GgufHeader, n_layer: int) -> list[int]:
     rule = SLIDING_WINDOWS.get(header.architecture)
-    told = header.whole(f"{header.architecture}.attention.sliding_window")
+    declared = header.whole(f"{header.architecture}.attention.sliding_window")
     if rule is None or (rule.n_layer is not None and rule.n_layer != n_layer):
         return [0] * n_layer
-    window = told if told is not None else rule.window
+    window = declared if declared is not None else rule.window
     if not window or window < 0:
         return [0] * n_layer
     window = _BUILT_IN.get(header.architecture, window)
@@ -160,8 +160,8 @@ def _windows(header: GgufHeader, n_layer: int) -> list[int]:
     return [window * _sees_window(index, _period(pattern, rule), rule) for index in range(n_layer)]
 
 
-def _period(told: Value | None, rule: SlidingWindow) -> int:
-    return told if isinstance(told, int) and not isinstance(told, bool) and told >= 0 else rule.period
+def _period(declared: Value | None, rule: SlidingWindow) -> int:
+    return declared if isinstance(declared, int) and not isinstance(declared, bool) and declared >= 0 else rule.period
 
 
 def _sees_window(index: int, period: int, rule: SlidingWindow) -> bool:

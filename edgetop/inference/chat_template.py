@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.records import ReplyPart
 from edgetop.inference import wire
 from edgetop.inference.child_process import start_module
 from edgetop.inference.protocol import ChatMessage
@@ -315,12 +316,14 @@ Effect = Literal["reasoning", "answer", "removed"]
 class ReplyFormat(Struct, frozen=True, kw_only=True):
     """The marks by which a family of models tells its reasoning from its answer, and what begins with each.
 
-    gpt-oss as in llama.cpp's tests/test-chat-parser.cpp, the others by the models' templates and by reports of users.
+    By llama.cpp's tests/test-chat.cpp, by the models' templates and by reports of users.
     """
 
     marks: dict[str, Effect]
     structured: bool = False
     """The marks go through the whole reply; else they count at its beginning alone, and as control tokens."""
+    opened_by: str | None = None
+    """A prompt that ends so has begun the reasoning without a mark."""
 
 
 def _tags(begin: str, end: str, **more: Effect) -> ReplyFormat:
@@ -328,8 +331,11 @@ def _tags(begin: str, end: str, **more: Effect) -> ReplyFormat:
 
 
 REPLY_FORMATS = (
-    ReplyFormat(  # the answer of Hunyuan has marks of its own
-        marks={"<think>": "reasoning", "</think>": "answer", "<answer>": "removed", "</answer>": "removed"}
+    ReplyFormat(  # the answers of Hunyuan and of Granite 3.3 have marks of their own
+        marks={
+            "<think>": "reasoning", "</think>": "answer", "<answer>": "removed", "</answer>": "removed",
+            "<response>": "removed", "</response>": "removed",
+        }
     ),
     _tags("<thinking>", "</thinking>"),
     _tags("<thought>", "</thought>"),
@@ -358,12 +364,40 @@ REPLY_FORMATS = (
         marks={
             "<|channel|>analysis<|message|>": "reasoning", "<|channel|>final<|message|>": "answer",
             "<|channel|>commentary<|message|>": "answer", "<|start|>assistant": "removed", "<|end|>": "removed",
-            "<|return|>": "removed",
+            "<|return|>": "removed", "<|channel|>final <|constrain|>json<|message|>": "answer",
+            "<|channel|>commentary to=assistant": "removed",
         },
     ),
     ReplyFormat(  # Gemma 4
         structured=True,
-        marks={"<|channel>thought": "reasoning", "<|channel>final": "answer", "<channel|>": "answer"},
+        marks={
+            "<|channel>thought": "reasoning", "<|channel><|channel>thought": "reasoning", "<|channel>final": "answer",
+            "<channel|>": "answer",
+        },
+    ),
+    ReplyFormat(  # Kimi K3
+        structured=True,
+        marks={
+            "<|open|>think<|sep|>": "reasoning", "<|close|>think<|sep|>": "answer",
+            "<|open|>response<|sep|>": "answer", "<|close|>response<|sep|>": "removed",
+            "<|close|>message<|sep|>": "removed",
+        },
+    ),
+    ReplyFormat(  # Solar Open
+        structured=True,
+        marks={
+            "<|think|>": "reasoning", "<|content|>": "answer", "<|begin|>assistant": "removed", "<|end|>": "removed",
+        },
+    ),
+    ReplyFormat(  # Muse Glimmer
+        structured=True,
+        marks={
+            "to=self<|message|>": "reasoning", "to=user<|message|>": "answer", "<|start|>assistant": "removed",
+            "<|eom|>": "removed", "<|eot|>": "removed",
+        },
+    ),
+    ReplyFormat(  # Apriel 1.6
+        marks={"[BEGIN FINAL RESPONSE]": "answer"}, opened_by="Here are my reasoning steps:"
     ),
 )  # fmt: skip
 
@@ -372,11 +406,13 @@ class ControlPiece(bytes):
     """The name of a control token, which is no text of the vocabulary."""
 
 
-def opened_reasoning(prompt: str) -> ReplyFormat | None:
-    """The format whose reasoning the prompt ends in: some templates open it themselves."""
+def opened_part(prompt: str) -> tuple[ReplyFormat, ReplyPart] | None:
+    """The format and the part of the reply that the prompt ends in: some templates begin it themselves."""
     end = prompt.rstrip()
     for form in REPLY_FORMATS:
+        if form.opened_by and end.endswith(form.opened_by):
+            return form, "reasoning"
         for mark, effect in form.marks.items():
-            if effect == "reasoning" and end.endswith(mark):
-                return form
+            if end.endswith(mark) and (effect == "reasoning" or (effect == "answer" and form.structured)):
+                return form, effect
     return None

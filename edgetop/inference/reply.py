@@ -69,20 +69,26 @@ def _unopened() -> Iterator[_Mark]:
 
 
 _UNOPENED = tuple(_unopened())
-_LATER = tuple(mark for mark in _UNOPENED if mark.when != "at the beginning")
-_FIRST_CHARACTERS = frozenset(mark.text[0] for mark in _LATER if mark.text[0] != "H")
+_LATER = tuple(mark for mark in _UNOPENED if mark.when != "at the beginning" and not mark.text[0].isalpha())
+"""No control token begins with a letter."""
+_FIRST_CHARACTERS = frozenset(mark.text[0] for mark in _LATER)
 
 
 class ReplyText:
     """The text of one reply, token by token."""
 
     def __init__(
-        self, *, stop: tuple[str, ...] = (), opened: ReplyFormat | None = None, continued: bool = False
+        self,
+        *,
+        stop: tuple[str, ...] = (),
+        opened: tuple[ReplyFormat, ReplyPart] | None = None,
+        continued: bool = False,
     ) -> None:
-        """`opened`: the prompt ends within the reasoning of this format; `continued`: it ends within an answer."""
+        """`opened`: the prompt ends within this part of a reply; `continued`: it ends within an answer."""
         self._stop = tuple(text for text in stop if text)
-        self._form = opened
-        self._part: ReplyPart = "answer" if opened is None else "reasoning"
+        self._form: ReplyFormat | None
+        self._part: ReplyPart
+        self._form, self._part = opened or (None, "answer")
         self._at_beginning = opened is None and not continued
         """Only white space so far: a reasoning part may still begin."""
         self._skip_space = False
@@ -172,7 +178,7 @@ class ReplyText:
             self._form = mark.form
             self._at_beginning = False
             if mark.effect == "removed":
-                self._in_answer_tag = mark.text == "<answer>"
+                self._in_answer_tag = not mark.text.startswith("</")
             else:
                 self._part = mark.effect
                 for token in after:
@@ -293,7 +299,7 @@ class ReplyBatcher:
         report: Reporter,
         *,
         stop: tuple[str, ...] = (),
-        opened: ReplyFormat | None = None,
+        opened: tuple[ReplyFormat, ReplyPart] | None = None,
         continued: bool = False,
     ) -> None:
         """See `ReplyText`."""

@@ -421,37 +421,39 @@ _NAMED_BY_DIGEST = re.compile(r"(?:sha256-)?([0-9a-f]{64})")
 
 class _Digests(Struct):
     by_file: dict[str, str] = {}
-    """SHA-256 by path, size and time of the last change."""
+    """SHA-256 by paths, sizes and times of the last change."""
 
 
 def known_digest(path: Path) -> str:
-    """The SHA-256 of a file without reading it: of an earlier time, or of its name in a store; else empty."""
-    real = Path(os.path.realpath(path))
-    named = _NAMED_BY_DIGEST.fullmatch(real.name)
-    if named is not None and "blobs" in real.parts:
+    """The SHA-256 of a model without reading it: of an earlier time, or of its name in a store; else empty."""
+    files = _files_of(path)
+    named = _NAMED_BY_DIGEST.fullmatch(files[0].name)
+    if len(files) == 1 and named is not None and "blobs" in files[0].parts:
         return named[1]
-    key = _digest_key(real)
+    key = _digest_key(files)
     return _digests().by_file.get(key, "") if key else ""
 
 
 def compute_digest(path: Path, *, goes_on: Callable[[], bool] = lambda: True) -> str:
-    """The SHA-256 of a file, kept for the next time; empty where it cannot be read or `goes_on` says no.
+    """The SHA-256 of a model, kept for the next time; empty where it cannot be read or `goes_on` says no.
 
-    At idle I/O priority where the system has one, so that nothing else waits for it. Not to be called while a model
-    loads or decodes.
+    Of a split model it is that of all parts, one behind the other. At idle I/O priority where the system has one, so
+    that nothing else waits for it. Not to be called while a model loads or decodes.
     """
     if known := known_digest(path):
         return known
-    real = Path(os.path.realpath(path))
-    key = _digest_key(real)
+    files = _files_of(path)
+    key = _digest_key(files)
     digest = hashlib.sha256()
     try:
-        with idle_io(), real.open("rb") as file:
-            while data := file.read(_PIECE_BYTES):
-                digest.update(data)
-                if not goes_on():
-                    return ""
-        if key and key == _digest_key(real):  # it has not changed meanwhile
+        with idle_io():
+            for each in files:
+                with each.open("rb") as file:
+                    while data := file.read(_PIECE_BYTES):
+                        digest.update(data)
+                        if not goes_on():
+                            return ""
+        if key and key == _digest_key(files):  # nothing has changed meanwhile
             kept = _digests()
             kept.by_file = dict(list(kept.by_file.items())[-_DIGESTS_MAX + 1 :]) | {key: digest.hexdigest()}
             write_atomically(_digests_file(), [msgspec.json.encode(kept)])
@@ -482,12 +484,21 @@ def idle_io() -> Iterator[None]:
             thread.ionice(before.ioclass, before.value)
 
 
-def _digest_key(path: Path) -> str:
+def _files_of(path: Path) -> list[Path]:
+    """The file of a model, or all parts of a split one, whichever of them is named."""
+    part = part_of(path.name)
+    parts = [path] if part is None else [path.with_name(part.named(number)) for number in range(1, part.count + 1)]
+    return [Path(os.path.realpath(each)) for each in parts]
+
+
+def _digest_key(files: Sequence[Path]) -> str:
     try:
-        status = path.stat()
+        states = [file.stat() for file in files]
     except OSError:
         return ""
-    return f"{path}|{status.st_size}|{status.st_mtime_ns}|{status.st_ino}"
+    return "|".join(
+        f"{file}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}" for file, state in zip(files, states, strict=True)
+    )
 
 
 def _digests_file() -> Path:

@@ -43,11 +43,12 @@ from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import descendants
-from edgetop.telemetry.registry import Inventory, PowerChoice, elsewhere, take_inventory
+from edgetop.telemetry.registry import Inventory, PowerChoice, remote_placeholders, take_inventory
 
 if TYPE_CHECKING:
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.alerts import Alerts
+    from edgetop.live.metrics import Exporter
     from edgetop.live.tuned import TunedModel
 
 
@@ -138,6 +139,7 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
     alerts: Alerts | None = None
+    exporters: Sequence[Exporter] = ()
     engine_name: str = "llama"
     """`llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests."""
 
@@ -193,7 +195,7 @@ class LiveSession(RecordedSession):
             on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
         )
         # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
-        super().__init__(recorder, store, alerts=options.alerts, threads=4)
+        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters, threads=4)
         self._prediction = BackgroundPrediction(self._background, self._predict)
         self.conversation = self._conversation = Conversation(
             start_engine=self._next_engine,
@@ -421,7 +423,7 @@ class LiveSession(RecordedSession):
         place = self._location
         if place is not None and not place.is_here:
             found_here = [(family, probe) for family, probe in found_here if family == "processes"]
-            found_here += elsewhere(place.no_readings, place.no_power)
+            found_here += remote_placeholders(place.no_readings, place.no_power)
         return take_inventory(self._host, [*power.probes, *found_here])
 
     def _uses_gpu(self) -> bool | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,7 +29,7 @@ from edgetop.core.records import (
     TurnStarted,
 )
 from edgetop.core.sources import Unavailable
-from edgetop.io.log import log
+from edgetop.io.log import log, log_exception
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
@@ -40,6 +40,8 @@ from edgetop.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
+    from edgetop.live.metrics import Exporter
+    from edgetop.live.server_monitor import ServerStatus
 JOURNAL_WAIT_S = 0.5
 """How long a question waits for a disk that does not answer; usually it is a millisecond."""
 
@@ -201,9 +203,18 @@ class RecordedSession:
     Looking for sensors may take a second, so it happens in the background.
     """
 
-    def __init__(self, recorder: Recorder, store: Store, *, alerts: Alerts | None = None, threads: int = 1) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        store: Store,
+        *,
+        alerts: Alerts | None = None,
+        exporters: Sequence[Exporter] = (),
+        threads: int = 1,
+    ) -> None:
         self.recorder = recorder
         self.alerts = alerts
+        self._exporters = list(exporters)
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
@@ -226,6 +237,11 @@ class RecordedSession:
         """Whether an alert was raised that ends the program."""
         return self.alerts is not None and self.alerts.ended_by is not None
 
+    @property
+    def rows(self) -> Sequence[ServerStatus]:
+        """The servers that are watched, as they were at the last look."""
+        return ()
+
     def now_us(self) -> int:
         """Microseconds since the session began."""
         return self.session.relative(monotonic_us())
@@ -245,10 +261,20 @@ class RecordedSession:
                 self.recorder.record(event)
 
     def _check_when_due(self) -> None:
+        self._export()
         now_us = monotonic_us()
         if now_us - self._checked_us >= US_PER_S:
             self._checked_us = now_us
             self.check()
+
+    def _export(self) -> None:
+        for exporter in tuple(self._exporters):
+            try:
+                exporter.update(self)
+            except Exception as error:  # noqa: BLE001 - whatever it does, the session goes on
+                self._exporters.remove(exporter)
+                log_exception(error)
+                self.recorder.on_trouble(f"{type(exporter).__name__} failed and is switched off: {error}")
 
     def _find_sensors(self, find: Callable[[], Inventory]) -> None:
         """Look for sensors in the background, and read them from then on."""
@@ -263,7 +289,10 @@ class RecordedSession:
                 self.recorder.record(record)
 
     def _stop_sensors(self) -> None:
-        """Read all sensors a last time and record it."""
+        """Read all sensors a last time and record it; nothing is exported any more."""
+        for exporter in self._exporters:
+            exporter.close()
+        self._exporters.clear()
         self._start_sampler()
         if self._sampler is not None:
             self._sampler.stop()

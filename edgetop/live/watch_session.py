@@ -21,6 +21,7 @@ from edgetop.telemetry.registry import Inventory, PowerChoice, take_inventory
 
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
+    from edgetop.live.metrics import Exporter
 
 NOTHING_RUNS = Unavailable("no model process was found on this machine")
 
@@ -36,6 +37,7 @@ class WatchOptions(Struct, frozen=True, kw_only=True):
     record: bool = True
     output: Path | None = None
     alerts: Alerts | None = None
+    exporters: Sequence[Exporter] = ()
 
 
 class WatchSession(RecordedSession):
@@ -61,7 +63,7 @@ class WatchSession(RecordedSession):
             kind="watch",
             on_trouble=on_trouble,
         )
-        super().__init__(recorder, store, alerts=options.alerts)
+        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters)
         self._watch = ServerMonitor(self._host, options.servers, remote_counts=bool(options.power.streams))
         self._watch.start()
         self._find_sensors(self._inventory_of_machine)

@@ -28,7 +28,7 @@ from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, net_of, ses
 from edgetop.core.energy.uncertainty import graded
 from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, power_of, turn_together
 from edgetop.core.figures import UNLOADED_UNKNOWN
-from edgetop.core.quantity import Quantity, summed
+from edgetop.core.quantity import Interval, Quantity, figure, summed
 from edgetop.core.records import LARGEST, ModelLoaded
 from edgetop.core.sources import Meter, Scope, SourceInfo, Unavailable
 from edgetop.session.meters import (
@@ -447,6 +447,18 @@ class SessionEnergy:
             hosts=tuple(HostPower(*each) for each in parts_w.items()) if len(parts_w) > 1 else (),
         )
 
+    def counted_j(self) -> list[tuple[Meter, Interval]]:
+        """The energy of each meter in use since its first reading, in J; none of a meter that does not read now."""
+        counted = []
+        for feed in self._in_use._feeds:  # noqa: SLF001 - another of this class
+            curve = feed.estimator.curve
+            if isinstance(feed.latest(self._until_us), Unavailable) or curve.first_us is None or curve.last_us is None:
+                continue
+            window = feed.measured(curve.first_us, curve.last_us, NO_TURN)
+            if isinstance(window, Window):
+                counted.append((feed.estimator.meter, figure(window.gross)))
+        return counted
+
     @property
     def knows_idle(self) -> bool:
         """Whether the idle power was measured long enough for net figures."""
@@ -514,7 +526,7 @@ class SessionEnergy:
             figures = MeasuredTurn(windows=NOT_COUNTED, span=span)
         self._latest[turn] = figures
         if finished and self._all_read(span.last_us):
-            fixed = all(feed.estimator.baseline.is_settled(span.last_us) for feed in self._feeds)
+            fixed = all(feed.estimator.baseline.is_complete(span.last_us) for feed in self._feeds)
             self._kept[turn] = _Kept(figures=figures, baselines=None if fixed else baselines)
         return figures
 
@@ -557,7 +569,7 @@ class SessionEnergy:
     def _all_read(self, end_us: int) -> bool:
         """Whether no reading to come belongs to a turn that ended at `end_us`, or to the extension of its window."""
         return end_us + SETTLED_US <= self._until_us and all(
-            feed.estimator.curve.is_settled(end_us + round(max(feed.estimator.curve.tail_s, LOOK_AHEAD_S) * 1e6))
+            feed.estimator.curve.is_complete(end_us + round(max(feed.estimator.curve.tail_s, LOOK_AHEAD_S) * 1e6))
             for feed in self._all_feeds()
         )
 

@@ -39,9 +39,13 @@ class Traffic(Struct, frozen=True):
 
     @property
     def use(self) -> float | None:
-        """The share of the bandwidth that was used; `None` where nothing is known of it."""
+        """The share of the bandwidth that was used, 0 to 1; `None` where nothing is known of it.
+
+        More than was measured for a machine means that it was measured too low, as in a moment of other load: then all
+        of it was used.
+        """
         share = self.read_bytes / self.readable_bytes if self.readable_bytes > 0 else None
-        return share if share is not None and isfinite(share) else None
+        return min(share, 1.0) if share is not None and isfinite(share) else None
 
 
 NO_TRAFFIC = Traffic()
@@ -154,8 +158,7 @@ def limit_of_machine(prediction: Prediction | None, traffic: Traffic, tokens_per
     expected = prediction.decode_tokens_per_s
     as_expected = expected is not None and tokens_per_s is not None and tokens_per_s >= expected.low
     if use >= MEMORY_BOUND_USE or (as_expected and prediction.limited_by == "memory-bandwidth"):
-        # More than was measured for this machine means that it was measured too low, as in a moment of other load.
-        text = f"Memory-bound: {f'{use * 100:.0f} %' if use <= 1 else 'all'} of the memory bandwidth is used."
+        text = f"Memory-bound: {f'{use * 100:.0f} %' if use < 1 else 'all'} of the memory bandwidth is used."
         return Limit("memory-bandwidth", text, LIGHTER)
     if as_expected and prediction.limited_by == "compute":
         text = f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used."

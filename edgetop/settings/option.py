@@ -150,6 +150,20 @@ def one_text(value: str) -> tuple[str, ...]:
     return (value,)
 
 
+def listen_address(value: str) -> tuple[str, int]:
+    """Where to listen: a port, of this machine alone, or HOST:PORT."""
+    host, _, port = value.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and 0 <= int(port) < 65536):
+        raise ValueError("a port such as 9091, or HOST:PORT")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def export_address(value: str) -> tuple[str, ...]:
+    """One of several addresses of metrics."""
+    listen_address(value)
+    return (value,)
+
+
 def path(value: str) -> Path:
     """A path, `~` being the home folder."""
     if not value or "\0" in value:

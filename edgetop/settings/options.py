@@ -17,6 +17,7 @@ from edgetop.settings.option import (
     cpu_mask,
     currency,
     engine_choice,
+    export_address,
     integer,
     key_of_origin,
     key_value,
@@ -494,6 +495,26 @@ RECORD: Final = Option[bool](
     default=True,
     help="do not record this session",
     about="The session is then nowhere on disk, not even while it runs.",
+)
+
+EXPORT: Final = Option[tuple[str, ...]](
+    "recording",
+    export_address,
+    "ADDRESS",
+    default=(),
+    help="serve metrics for Prometheus at this port of 127.0.0.1, or at HOST:PORT; may be given several times",
+    about="They are at /metrics (docs/metrics.md); it takes pip install 'edgetop[prometheus]'. Whoever reaches the "
+    "address reads them.",
+    example="9091",
+)
+
+EXPORT_FILE: Final = Option[Path | None](
+    "recording",
+    path,
+    "FILE",
+    help="write metrics for Prometheus into this file every 15 s, for the textfile collector of node_exporter",
+    about="Each time the whole file is replaced at once. It is removed at the end. Put it on a tmpfs: it is for now.",
+    example="/run/edgetop/edgetop.prom",
 )
 
 SYNC_PULSE: Final = Option[bool](

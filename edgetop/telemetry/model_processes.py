@@ -421,8 +421,9 @@ class ModelProcesses:
             # Of programs that nobody knows, only Python ones have been seen to be servers.
             return process
         if not own:
-            # The sockets of another user's process are hidden; one of that user on its port is taken for it.
-            own = [each for each in listeners if each.port == usual and each.uid == process.uid]
+            # The sockets of another user's process are hidden. One of that user on its port is taken for it, and of a
+            # service's own user the only one: OLLAMA_HOST in its environment may name any port.
+            own = [each for each in listeners if each.uid == process.uid and (process.uid or each.port == usual)]
         chosen = [each for each in own if each.port == usual] or (own if len(own) == 1 else [])
         if not chosen:
             where = "its port is not among those of this machine: it may be in a container, or still be loading"

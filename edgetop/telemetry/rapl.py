@@ -211,7 +211,7 @@ def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterato
     live = without_duplicates(_live(readable, pause))
     cpu = [zone for zone in live if zone.name != "psys"]
     if any(zone.is_package for zone in cpu):
-        packages, mirrors = _tell_apart([zone for zone in cpu if zone.is_package], pause)
+        packages, mirrors = _without_mirrors([zone for zone in cpu if zone.is_package], pause)
         gone = {zone.package for zone in mirrors}
         cpu = packages + [zone for zone in cpu if not zone.is_package and zone.package not in gone]
         yield _source(SOURCE_NAME, cpu, host, gain=_GAIN_AMD if amd else _GAIN_INTEL, mirrors=mirrors)
@@ -266,7 +266,7 @@ def _must_move(zone: Zone) -> bool:
     return zone.is_package or zone.name in ("psys", "dram")
 
 
-def _tell_apart(packages: list[Zone], pause: Callable[[float], None]) -> tuple[list[Zone], list[Zone]]:
+def _without_mirrors(packages: list[Zone], pause: Callable[[float], None]) -> tuple[list[Zone], list[Zone]]:
     """Find dies that mirror one socket's counter, as those of Zen 1 and Zen 2 do."""
     if len(packages) < 2:
         return packages, []

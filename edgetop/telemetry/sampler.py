@@ -171,10 +171,10 @@ class Sampler:
                 if self._stop.wait(pause_s):
                     return
                 late = late.again()
-            if not self._take_in(late):
+            if not self._add_family(late):
                 return
 
-    def _take_in(self, late: FamilyProbe) -> bool:
+    def _add_family(self, late: FamilyProbe) -> bool:
         """Read what a probe found from now on; whether it is to be run again."""
         again = False
         for each in late.found() or []:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,18 @@ def test_the_screen_chats_with_a_server_and_outlives_it(
     assert first.figures.generated_tokens == 8
     assert second.end is not None
     assert second.end.stop_reason == "failed"
+
+
+def test_a_prompt_longer_than_its_context_ends_with_1_both_numbers_and_what_to_do(
+    home: IsolatedHome, small_model: Path
+) -> None:
+    with llama_server(small_model, n_ctx=256) as (url, _):
+        run = home.run("run", "--json", "--server", url, "-p", " ".join(map(str, range(400))), "--power", "none")
+    assert run.returncode == 1, run.stderr
+    (turn,) = json.loads(run.stdout)["turns"]
+    assert turn["stop_reason"] == "context_full"
+    assert re.search(r"request \(\d{4} tokens\) exceeds the available context size \(256 tokens\)", turn["error"])
+    assert turn["error"].endswith("Clear it, or start the server with a longer context.")
 
 
 def test_a_benchmark_of_a_server_is_kept_compared_replayed_and_reported(home: IsolatedHome, small_model: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from edgetop.session.file_io import load_file
 from tests.support.isolated_home import IsolatedHome
 from tests.support.playing_model import PROMPT, write_playing_model
+from tests.support.requirements import need_program
 
 LONG = "\n".join(map(str, range(400)))
 
@@ -72,6 +74,18 @@ def test_a_model_is_the_last_used_once_it_has_answered(home: IsolatedHome, playe
     assert not last.exists()
     assert home.run("run", "-m", str(player), "-p", PROMPT).returncode == 0
     assert last.read_text() == str(player)
+
+
+def test_weights_that_the_kernel_did_not_lock_are_recorded_as_mapped(home: IsolatedHome, player: Path) -> None:
+    need_program("setpriv")  # root may lock as much as it likes
+    command = home.command("run", "-m", str(player), "-p", PROMPT, "--load-mode", "mlock")
+    without = ("setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-ipc_lock", "prlimit", "--memlock=0:0")
+    run = subprocess.run([*without, *command], env=home.environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "did not let the weights be locked" in run.stderr
+    assert "ulimit -l" in run.stderr
+    (path,) = home.session_paths
+    assert load_file(path).loads[0].settings.load_mode == "mmap"
 
 
 def test_a_recording_names_its_file_by_its_sha256_and_compare_says_when_two_differ(

@@ -28,12 +28,15 @@ def texts(home: IsolatedHome) -> list[str]:
 
 def test_a_pipe_is_answered_line_by_line(home: IsolatedHome) -> None:
     home.scripted(PARIS, ROME)
-    ran = home.run("--plain", stdin="Capital of France?\n\n//usr?\n/stats\n/nothing\n/help\n/quit\nnever asked\n")
+    ran = home.run(
+        "--plain", stdin="Capital of France?\n\n//usr?\n/stats\n/nothing\n/relod\n/help\n/quit\nnever asked\n"
+    )
     assert (ran.returncode, ran.stdout) == (0, "Paris is the capital.\nRome.\n")
     figures = r"^\[\d+ tokens, .* tok/s, first token .*, context \d+ of 4096, energy"
     assert len(re.findall(figures, ran.stderr, re.MULTILINE)) == 2
     assert "2 turns" in ran.stderr
-    assert "There is no command /nothing" in ran.stderr
+    assert "There is no command /nothing; /help lists them." in ran.stderr
+    assert "There is no command /relod; did you mean /reload?" in ran.stderr
     assert "/retry: answer the last prompt once more." in ran.stderr
     assert "\x1b" not in ran.stdout + ran.stderr
     assert "\r" not in ran.stdout + ran.stderr

@@ -26,7 +26,7 @@ from edgetop.fit.memory import (
     memory_need,
     vocabulary_bytes,
 )
-from edgetop.fit.model_facts import ModelFacts, facts_of, listed_models, read_facts
+from edgetop.fit.model_facts import ModelFacts, facts_of, published_models, read_facts
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello
 from tests.support.engine_worker import EngineWorker
@@ -34,7 +34,7 @@ from tests.support.gguf_architectures import ARCHITECTURES, Architecture, llama
 from tests.support.gguf_files import model_bytes, write_model
 
 AVX2 = frozenset({"AVX2"})
-LISTED = {model.name: model for model in listed_models()}
+LISTED = {model.name: model for model in published_models()}
 ROUNDING_BYTES = 6 * 5300
 """The library's log has two decimals of a MiB, for up to six buffers."""
 SETTINGS = (

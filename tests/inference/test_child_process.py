@@ -43,6 +43,15 @@ def test_a_death_for_memory_in_the_first_decode_is_no_crash_to_work_around() -> 
     assert explain_exit(-signal.SIGABRT, "first_decode", (), oom_killed=False).crashed_in_first_decode
 
 
+def test_an_assertion_of_llama_cpp_is_no_illegal_instruction_and_no_crash_to_work_around() -> None:
+    words = last_lines(b"/src/ggml/src/ggml.c:42: GGML_ASSERT(ggml_can_mul_mat(a, b)) failed")
+    for ended_by in (signal.SIGABRT, signal.SIGILL):
+        death = explain_exit(-ended_by, "first_decode", words, oom_killed=False)
+        assert not death.crashed_in_first_decode
+        assert death.what.endswith("GGML_ASSERT(ggml_can_mul_mat(a, b)) failed")
+        assert death.hint.startswith("llama.cpp cannot compute this model")
+
+
 def test_reads_the_kernels_count_of_processes_killed_for_memory(tmp_path: Path) -> None:
     assert oom_kills(tmp_path) is None
     (tmp_path / "proc").mkdir()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.records import ReplyPart, Tokens, TurnStarted
-from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, ReplyFormat, opened_reasoning
+from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, ReplyFormat, opened_part
 from edgetop.inference.protocol import Report
 from edgetop.inference.reply import Piece, ReplyBatcher, ReplyText
 from edgetop.session.turn import Turn
@@ -60,7 +60,10 @@ def mark_of(form: ReplyFormat, effect: str) -> str:
     return next(mark for mark, meant in form.marks.items() if meant == effect)
 
 
-@given(st.sampled_from(REPLY_FORMATS), st.lists(st.integers(0, 300), max_size=40))
+BEGINNING = [form for form in REPLY_FORMATS if "reasoning" in form.marks.values()]
+
+
+@given(st.sampled_from(BEGINNING), st.lists(st.integers(0, 300), max_size=40))
 def test_a_reasoning_part_is_told_apart_however_its_marks_are_cut(form: ReplyFormat, cuts: list[int]) -> None:
     begin, end = mark_of(form, "reasoning"), mark_of(form, "answer")
     text = f"\n{begin}\nlet me see: 2 < 3\n{end}\n\nIt is 3."
@@ -82,7 +85,7 @@ def tokens_of(text: str) -> list[bytes]:
     return tokens
 
 
-# gpt-oss as in llama.cpp's tests/test-chat-parser.cpp, the rest by the models' templates and by reports of users.
+# By the models' templates and by reports of users.
 THINK, END_THINK = "⟨<think>⟩", "⟨</think>⟩"
 ANALYSIS = "⟨<|channel|>⟩analysis⟨<|message|>⟩"
 COMMENTARY, FINAL = ANALYSIS.replace("analysis", "commentary"), ANALYSIS.replace("analysis", "final")
@@ -115,6 +118,72 @@ REPLIES = {
 }
 
 
+SAID = "Hello, world!\nWhat's up?"
+HARMONY_PROMPT, CONSTRAINED = "<|start|>assistant", '{"amount": 123.45}'
+K3_ANSWER = "⟨<|open|>⟩response⟨<|sep|>⟩", "⟨<|close|>⟩response⟨<|sep|>⟩⟨<|close|>⟩message⟨<|sep|>⟩"
+TO_ASSISTANT = "⟨<|channel|>⟩commentary to=assistant"
+AS_LLAMA_CPP_TESTS = {
+    # The end of the prompt as the model's template renders it, the reply, its reasoning and its answer, of
+    # llama.cpp's tests/test-chat.cpp; white space around a reasoning is left to each program.
+    "qwen 3.5, minimax m2": ("<think>\n", f"I'm\nthinking\n{END_THINK}\n\n{SAID}", "I'm\nthinking", SAID),
+    "minimax m2, empty": ("<think>\n", f"\n{END_THINK}\n\n{SAID}", "", SAID),
+    "qwq": ("<think>\n", f"{END_THINK}Hello, world!", "", "Hello, world!"),
+    "nemotron": ("<think>\n", f"I'm\nthinking\n{END_THINK}\n{SAID}", "I'm\nthinking", SAID),
+    "deepseek v3.1": ("<think>", "REASONING</think>\nCONTENT", "REASONING", "CONTENT"),
+    "ministral": ("", f"⟨[THINK]⟩I'm\nthinking⟨[/THINK]⟩{SAID}", "I'm\nthinking", SAID),
+    "seed oss": ("", "⟨<seed:think>⟩I'm thinking⟨</seed:think>⟩\nHello, world!", "I'm thinking", "Hello, world!"),
+    "granite 3.3": ("", f"<think>I'm\nthinking</think>{SAID}", "I'm\nthinking", SAID),
+    "granite 3.3 with a response": ("", f"<think>Hm.</think><response>{SAID}</response>", "Hm.", SAID),
+    "minimax m3": ("", f"⟨<mm:think>⟩I'm\nthinking⟨</mm:think>⟩{SAID}", "I'm\nthinking", SAID),
+    "minimax m3, closed by the prompt": ("</mm:think>", SAID, "", SAID),
+    "cohere 2": (
+        "⟨<|START_THINKING|>⟩", f"I'm\nthinking⟨<|END_THINKING|>⟩⟨<|START_TEXT|>⟩{SAID}⟨<|END_TEXT|>⟩",
+        "I'm\nthinking", SAID,
+    ),
+    "cohere 2, empty": ("⟨<|START_THINKING|>⟩", f"⟨<|END_THINKING|>⟩⟨<|START_TEXT|>⟩{SAID}⟨<|END_TEXT|>⟩", "", SAID),
+    "gemma 4": ("", f"⟨<|channel>⟩thought\nI'm\nthinking⟨<channel|>⟩{SAID}", "I'm\nthinking", SAID),
+    "gemma 4, no line": ("", f"⟨<|channel>⟩thought⟨<channel|>⟩{SAID}", "", SAID),
+    "gemma 4, closed twice": ("", f"⟨<|channel>⟩thought\n⟨<channel|>⟩{SAID}⟨<channel|>⟩", "", SAID),
+    "gemma 4, two thoughts": (
+        "", f"⟨<|channel>⟩thought\n⟨<channel|>⟩{SAID}⟨<|channel>⟩thought\n⟨<channel|>⟩⟨<channel|>⟩", "", SAID,
+    ),
+    "gemma 4, opened twice": ("", f"⟨<|channel>⟩⟨<|channel>⟩thought\n⟨<channel|>⟩{SAID}", "", SAID),
+    "kimi k3": (
+        "⟨<|open|>⟩think⟨<|sep|>⟩", f"Hm.⟨<|close|>⟩think⟨<|sep|>⟩{K3_ANSWER[0]}{SAID}{K3_ANSWER[1]}", "Hm.", SAID,
+    ),
+    "kimi k3 without a thought": ("", f"{K3_ANSWER[0]}{SAID}{K3_ANSWER[1]}", "", SAID),
+    "kimi k3, an answer opened by the prompt": (K3_ANSWER[0], f"{SAID}{K3_ANSWER[1]}", "", SAID),
+    "solar": (
+        "<|begin|>assistant", f"⟨<|think|>⟩Hm.⟨<|end|>⟩⟨<|begin|>⟩assistant⟨<|content|>⟩{SAID}⟨<|end|>⟩", "Hm.", SAID,
+    ),
+    "apriel": (
+        "Here are my reasoning steps:\n", f"I'm\nthinking\n[BEGIN FINAL RESPONSE]\n{SAID}", "I'm\nthinking", SAID,
+    ),
+    "glimmer": ("<|start|>assistant", f" to=user⟨<|message|>⟩{SAID}⟨<|eot|>⟩", "", SAID),
+    "glimmer with a thought": (
+        "<|start|>assistant",
+        f" to=self⟨<|message|>⟩Hm.⟨<|eom|>⟩⟨<|start|>⟩assistant to=user⟨<|message|>⟩{SAID}⟨<|eot|>⟩", "Hm.", SAID,
+    ),
+    "harmony": (HARMONY_PROMPT, f"{ANALYSIS}I'm\nthinking{NEXT}{FINAL}{SAID}", "I'm\nthinking", SAID),
+    "harmony, commentary": (HARMONY_PROMPT, f"{COMMENTARY}{SAID}", "", SAID),
+    "harmony, cut off": (HARMONY_PROMPT, f"{ANALYSIS}I'm\nthinking", "I'm\nthinking", ""),
+    "harmony, a constrained answer": (
+        HARMONY_PROMPT, f"{ANALYSIS}Hm.{NEXT}⟨<|channel|>⟩final ⟨<|constrain|>⟩json⟨<|message|>⟩{CONSTRAINED}", "Hm.",
+        CONSTRAINED,
+    ),
+    "harmony, to itself first": (HARMONY_PROMPT, f"{TO_ASSISTANT}{ANALYSIS}Hm.{NEXT}{FINAL}{SAID}", "Hm.", SAID),
+    "harmony, to itself then": (HARMONY_PROMPT, f"{ANALYSIS}Hm.{NEXT}{TO_ASSISTANT}{FINAL}{SAID}", "Hm.", SAID),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AS_LLAMA_CPP_TESTS)
+def test_reasoning_and_answer_are_those_of_llama_cpp(name: str) -> None:
+    prompt, reply, reasoning, answer = AS_LLAMA_CPP_TESTS[name]
+    opened = opened_part("<|im_start|>" + prompt.translate({ord("⟨"): "", ord("⟩"): ""}))
+    pieces = push_all(ReplyText(opened=opened), tokens_of(reply))
+    assert (part_text(pieces, "reasoning").strip(), part_text(pieces, "answer").strip()) == (reasoning, answer)
+
+
 def test_an_answer_s_own_marks_may_be_in_tokens_with_their_line_breaks() -> None:
     tokens = [b"<think>", b"\n", b"Hm.", b"\n</think>\n", b"<answer>\n", b"It is 4.", b"\n</answer>"]
     pieces = push_all(ReplyText(), tokens)
@@ -143,15 +212,14 @@ def test_an_end_of_reasoning_without_a_beginning_makes_reasoning_of_what_came_be
 
 
 def test_a_reasoning_part_that_the_prompt_opened_ends_at_its_mark() -> None:
-    opened = opened_reasoning("<|im_start|>assistant\n<think>\n")
-    assert opened is not None
+    opened = opened_part("<|im_start|>assistant\n<think>\n")
     pieces = push_all(ReplyText(opened=opened), [b"hm", b"</", b"think", b">", b"\n\n", b"Yes"])
     assert part_text(pieces, "reasoning") == "hm"
     assert part_text(pieces, "answer") == "Yes"
 
 
 def test_a_prompt_whose_reasoning_part_is_closed_opens_none() -> None:
-    assert opened_reasoning("<|im_start|>assistant\n<think>\n\n</think>\n\n") is None
+    assert opened_part("<|im_start|>assistant\n<think>\n\n</think>\n\n") is None
 
 
 def test_marks_in_the_middle_of_an_answer_are_text() -> None:

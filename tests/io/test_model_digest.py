@@ -43,6 +43,18 @@ def test_a_digest_is_computed_once_and_anew_when_the_file_changes(model: Path) -
     assert compute_digest(model) == hashlib.sha256(DATA + b"more").hexdigest()
 
 
+def test_a_split_model_s_is_that_of_all_parts_and_knows_when_one_changes(tmp_path: Path) -> None:
+    parts = [tmp_path / f"m-0000{number}-of-00002.gguf" for number in (1, 2)]
+    for part in parts:
+        part.write_bytes(DATA + part.name.encode())
+    digest = hashlib.sha256(b"".join(part.read_bytes() for part in parts)).hexdigest()
+    assert compute_digest(parts[1]) == known_digest(parts[0]) == digest
+    parts[1].write_bytes(b"other")
+    assert known_digest(parts[0]) == ""
+    parts[1].unlink()
+    assert compute_digest(parts[0]) == ""
+
+
 def test_one_that_is_stopped_is_not_computed(model: Path) -> None:
     assert compute_digest(model, goes_on=lambda: False) == ""
     assert known_digest(model) == ""

@@ -132,6 +132,16 @@ def test_a_server_of_another_user_is_shown_with_what_is_known(proc: FakeProcesse
     assert found[30].model == "b.gguf"
 
 
+def test_a_service_that_listens_elsewhere_is_found_by_the_only_socket_of_its_user(proc: FakeProcesses) -> None:
+    proc.process(20, "ollama", "serve", uid=997, mapped=None, ports=None)
+    proc.listen(11500, "555", uid=997, address="00000000")
+    proc.process(30, "ollama", "serve", uid=0, mapped=None, ports=None)
+    proc.listen(22, "556", uid=0)
+    found = proc.found()
+    assert found[20].addresses == (("127.0.0.1", 11500),)
+    assert found[30].addresses == (), "root has more services than this one"
+
+
 def test_a_process_that_loads_a_model_later_is_found_then(proc: FakeProcesses) -> None:
     proc.process(10, "/usr/bin/python3", "app.py")
     processes = ModelProcesses(proc.host, server_programs())

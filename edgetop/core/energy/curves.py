@@ -185,7 +185,7 @@ class Curve(Forkable, ABC):
     def is_final(self, t_us: int) -> bool:
         """Whether no later reading can change the energy up to `t_us`: the sensor has updated since."""
 
-    def is_settled(self, t_us: int) -> bool:
+    def is_complete(self, t_us: int) -> bool:
         """Whether the energy up to `t_us` stays as it is while `revision` does.
 
         More than `is_final` asks: a sensor that is given up for lost may come back, and its gap is then bridged.

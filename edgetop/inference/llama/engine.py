@@ -20,7 +20,7 @@ from edgetop.inference.chat_template import (
     TemplateRenderer,
     TemplateStoppedError,
     choose_format,
-    opened_reasoning,
+    opened_part,
 )
 from edgetop.inference.engine import NO_MODEL, Reporter, Stop, empty_turn, file_failure
 from edgetop.inference.llama.library import EngineChoice, Library, LibraryError, engine_info, import_library
@@ -198,7 +198,7 @@ class Generation(_Turn):
         self._seed = sampler.seed
         sampler.accept_prompt(self._prompt)
         # A reply that is continued is in its answer: the reasoning is over.
-        opened = None if self._command.continue_reply else opened_reasoning(text)
+        opened = None if self._command.continue_reply else opened_part(text)
         stop = (*sampling.stop, *self._form.stop)
         reply = ReplyBatcher(self._command.turn, self._report, stop=stop, opened=opened)
         try:
