@@ -9,8 +9,9 @@ from msgspec import Struct
 
 from edgetop.bench.plan import Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
+from edgetop.bench.soak import Soak
 from edgetop.core.energy.duty import TOKENS, Price
-from edgetop.core.format import format_bytes
+from edgetop.core.format import format_bytes, format_duration
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
 from edgetop.core.records import Quality
 from edgetop.core.statistics import (
@@ -78,6 +79,7 @@ def conclusions_of(
     else:
         missing = next((test.energy_missing for _, test in rated if test.energy_missing), "it was not measured")
         sentences.append(f"Energy: n/a, {missing}.")
+    sentences += [_soaked(each.setting.key, each.soak) for each in result.settings if each.soak is not None]
     sentences += [*_resolution([test for _, test in rated]), *_unknown(rated, result.until), *_power_mode(result)]
     sentences += _reading(by_speed, reader or Reader())
     sentences += _quality(result.settings)
@@ -120,6 +122,29 @@ def _trade_off(by_energy: Sequence[Rated], best: str, front_keys: Sequence[str])
         return []
     words = f"Best trade-off (least energy per token over speed): {best}."
     return [f"{words} Nothing beats these in both: {', '.join(front_keys)}."]
+
+
+def _soaked(key: str, soak: Soak) -> str:
+    """The first minute against the last, and where it settles."""
+    text = f"{key} over {format_duration(soak.length_s)}: {soak.first_tokens_per_s:.3g} tok/s in the first minute, "
+    text += f"{soak.last_tokens_per_s:.3g} in the last"
+    if soak.first_j_per_token is not None and soak.last_j_per_token is not None:
+        text += f" ({soak.first_j_per_token:.3g} and {soak.last_j_per_token:.3g} J/token)"
+    heat = [each.temperature_c for each in soak.minutes if each.temperature_c is not None]
+    clocks = [each.frequency_hz for each in soak.minutes if each.frequency_hz is not None]
+    words = [f"{heat[0]:.0f} to {heat[-1]:.0f} °C"] if heat else []
+    words += [f"{clocks[0] / 1e6:.0f} to {clocks[-1] / 1e6:.0f} MHz"] if clocks else []
+    text += f", {', '.join(words)}" if words else ""
+    if soak.change_percent is None:
+        return f"{text}: too few repetitions a minute to tell a change."
+    if soak.time_constant_s is None:
+        low, high = soak.change_percent
+        return f"{text}: no change that these repetitions show ({low:+.1f} to {high:+.1f} %)."
+    begins = f" from {format_duration(soak.begins_s)} on" if soak.begins_s else ""
+    constant = f"time constant {format_duration(soak.time_constant_s)}"
+    if not soak.settled:
+        return f"{text}: it has not settled ({constant}{begins}); soak it longer."
+    return f"{text}: it settles at {soak.steady_tokens_per_s:.3g} tok/s ({constant}{begins})."
 
 
 def _resolution(tests: Sequence[TestResult]) -> list[str]:

@@ -88,13 +88,13 @@ def estimate(
 
 
 def _run_s(plan: Plan, run: Run, expected: Expected, *, has_power: bool) -> float | None:
-    tests = [*plan.tests] * run.repetitions + ([plan.warmup_test] if plan.warmup else [])
+    tests = [*plan.tests] * (0 if plan.soak_s else run.repetitions) + ([plan.warmup_test] if plan.warmup else [])
     durations = [_test_s(test, expected) for test in tests]
     if any(duration is None for duration in durations):
         return None
     rest_s = plan.cool_down.idle_s if has_power else REST_WITHOUT_POWER_S
     settle_s = SETTLE_S * len(tests) if has_power else 0.0
-    return RUN_OVERHEAD_S + expected.load_s + rest_s + settle_s + sum(each or 0.0 for each in durations)
+    return RUN_OVERHEAD_S + expected.load_s + rest_s + settle_s + plan.soak_s + sum(each or 0.0 for each in durations)
 
 
 def _score_s(plan: Plan, expected: Expected) -> float | None:

@@ -12,8 +12,11 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Literal
 
+from msgspec.structs import asdict
+
 from edgetop.bench.plan import TokenTest, engine_settings
 from edgetop.bench.results import MeanInterval, PlanResult, SettingResult, TestResult
+from edgetop.bench.soak import Soak
 from edgetop.core.figures import OF_SETTING, OF_TEST, Figure, cell_of
 from edgetop.core.format import NOT_AVAILABLE, format_bytes
 from edgetop.core.quantity import Interval
@@ -48,6 +51,7 @@ def _row(result: PlanResult, setting: SettingResult, test: TestResult | None) ->
         **_speed(setting, test),
         **_figures(setting, test),
         **_quality(setting),
+        **_soak(setting.soak),
         **_circumstances(result, setting, test),
     }
 
@@ -95,6 +99,22 @@ def _configuration(result: PlanResult, setting: SettingResult) -> dict[str, Any]
         "repack": chosen is None or chosen.use_extra_bufts,
         "fit_target": 0,
         "fit_min_ctx": 0,
+    }
+
+
+def _soak(soak: Soak | None) -> dict[str, Any]:
+    """What a soak showed; `soak_minutes` is one object for each minute. CSV and SQL have all but these."""
+    return {
+        "soak_s": None if soak is None else soak.length_s,
+        "first_minute_ts": None if soak is None else soak.first_tokens_per_s,
+        "last_minute_ts": None if soak is None else soak.last_tokens_per_s,
+        "soak_change_percent_low": None if soak is None or soak.change_percent is None else soak.change_percent[0],
+        "soak_change_percent_high": None if soak is None or soak.change_percent is None else soak.change_percent[1],
+        "steady_ts": None if soak is None or not soak.settled else soak.steady_tokens_per_s,
+        "time_constant_s": None if soak is None else soak.time_constant_s,
+        "first_minute_j_per_token": None if soak is None else soak.first_j_per_token,
+        "last_minute_j_per_token": None if soak is None else soak.last_j_per_token,
+        "soak_minutes": [] if soak is None else [asdict(each) for each in soak.minutes],
     }
 
 

@@ -213,6 +213,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     seed: int = 0
     server: str = ""
     """Address of the server whose models they are; empty for models of our own engine."""
+    soak_s: float = 0.0
+    """The tests are done over and over for so long, once for each setting; 0 for their repetitions."""
     until: Until | None = None
     """Further repetitions of those settings of which too little is known after `repetitions`."""
 
@@ -223,8 +225,9 @@ class Plan(Struct, frozen=True, kw_only=True):
         if self.quality is not None and not self.quality.asked:
             for name in ("asked", "asked_name", "shots"):
                 del said["quality"][name]
-        if self.until is None:
-            del said["until"]
+        for name in ("until", "soak_s"):
+            if not said[name]:
+                del said[name]
         for setting in said["settings"]:
             for name in _LATER_FIELDS:
                 if setting[name] is None:
@@ -285,6 +288,8 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Repeat until half the 95 % interval is at most so much of the mean."""
     until_of: Wanted = "speed"
     until_limit: Positive = 30
+    soak_s: Seconds = 0.0
+    """Do the tests over and over for so long."""
     order: Order = "interleaved"
     warmup: bool = True
     idle_s: Seconds | None = None
@@ -322,6 +327,8 @@ def runs_of(plan: Plan) -> list[Run]:
     """
     if not plan.tests:
         return []
+    if plan.soak_s:
+        return [Run(setting=setting, round=1, repetitions=1) for setting in plan.settings]
     if plan.order == "blocks" or len(plan.settings) == 1:
         return [Run(setting=setting, round=1, repetitions=plan.repetitions) for setting in plan.settings]
     runs: list[Run] = []

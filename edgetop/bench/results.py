@@ -24,6 +24,7 @@ from edgetop.bench.plan import (
     runs_of,
 )
 from edgetop.bench.run_log import FinishedRun, RunLog, quality_key
+from edgetop.bench.soak import Moment, Soak, soak_of
 from edgetop.core.bootstrap import SPREAD_LEAST
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Duty
@@ -102,7 +103,12 @@ class Repetition(Struct, frozen=True, kw_only=True):
     """Which sensors the energy is from; empty without one."""
     energy_missing: str = ""
     """Why there is no energy; empty when it is there."""
+    power_w: float | None = None
+    """In the mean of its turns."""
     conditions: Conditions = Conditions()
+    begin_us: int = 0
+    """Of what its rate is taken over, since its session began."""
+    end_us: int = 0
 
     @property
     def j_per_token(self) -> Interval | None:
@@ -196,6 +202,8 @@ class SettingResult(Struct, frozen=True, kw_only=True):
     measured_at: str = ""
     """When its last run began, ISO 8601 in UTC."""
     tests: tuple[TestResult, ...] = ()
+    soak: Soak | None = None
+    """Of the decode test, where it was done over and over."""
     quality: Quality | None = None
     sessions: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
@@ -367,9 +375,39 @@ def _setting_result(
         energy_grade=max((energy.grade for energy in energies), default=None),
         measured_at=max((file.started_at for file in files), default=""),
         tests=tuple(results),
+        soak=_soak(tests, measured),
         sessions=tuple(each.run.session for each in measured),
         problems=tuple(lines),
     )
+
+
+def _soak(tests: Sequence[Test], measured: Sequence[_Measured]) -> Soak | None:
+    """What became of the decode test, or the first one, in the last session that is a soak."""
+    test = decode_test(tests) or next(iter(tests), None)
+    soaked = [each for each in measured if each.file.bench is not None and each.file.bench.soak_s]
+    if test is None or not soaked:
+        return None
+    run, file, session = soaked[-1]
+    turns = [turn for turn in file.turns if not turn.warmup]
+    if not turns:
+        return None
+    begin_us = turns[0].stamps.submitted_us
+    moments = []
+    for each in done_in(test, run.round, file, session).repetitions:
+        joules = each.j_per_token
+        clocks = (each.conditions.frequency_least_hz, each.conditions.frequency_most_hz)
+        moments.append(
+            Moment(
+                at_s=((each.begin_us + each.end_us) / 2 - begin_us) / US_PER_S,
+                tokens_per_s=each.tokens_per_s,
+                power_w=each.power_w,
+                j_per_token=None if joules is None else joules.value,
+                temperature_c=each.conditions.temperature_end_c,
+                frequency_hz=_mean(clocks),
+            )
+        )
+    length_s = (max(turn.stamps.last_token_us or turn.stamps.submitted_us for turn in turns) - begin_us) / US_PER_S
+    return soak_of(moments, length_s)
 
 
 def _of_setting(figure: Figure, files: Sequence[SessionFile], turns: Sequence[TurnEntry]) -> float | None:
@@ -448,7 +486,10 @@ def _repetition(test: Test, number: int, turns: Sequence[TurnEntry], session: Se
         figures={name: value for name, value in found.items() if value is not None},
         energy_source=energies[0].source if len(energies) == len(turns) else "",
         energy_missing=next((turn.figures.energy_missing for turn in turns if turn.figures.energy is None), ""),
+        power_w=fmean(each.mean_w.value for each in energies) if len(energies) == len(turns) else None,
         conditions=conditions_between(session, timing.begin_us, timing.end_us),
+        begin_us=timing.begin_us,
+        end_us=timing.end_us,
     )
 
 

@@ -18,6 +18,7 @@ from edgetop.bench.run_log import FinishedRun, RunLog
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import SamplingSettings
 from edgetop.core.errors import EdgetopError, ModelError
+from edgetop.core.format import format_duration
 from edgetop.core.records import BenchRun, Event, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import LoadFailed, Measure, Report
@@ -152,6 +153,9 @@ class Measurement:
         if self._plan.warmup:
             self._report("warm-up")
             self._warm_up(live)
+        if self._plan.soak_s:
+            self._soak(live)
+            return notes
         undone: dict[str, str] = {}
         for repetition in range(1, self._run.repetitions + 1):
             for test in self._plan.tests:
@@ -167,6 +171,16 @@ class Measurement:
                     undone[test.name] = f"could not do {test.name}: {error}"
                 live.settle()
         return [*notes, *undone.values()]
+
+    def _soak(self, live: LiveSession) -> None:
+        """All tests over and over, without a pause that would let the device cool down."""
+        begin_s, repetition = time.monotonic(), 0
+        while (left_s := self._plan.soak_s - (time.monotonic() - begin_s)) > 0:
+            repetition += 1
+            for test in self._plan.tests:
+                self._report(f"{test.name}, {repetition}: {format_duration(left_s)} to go")
+                self._do_test(live, test, repetition)
+        live.settle()
 
     def close(self) -> tuple[Path | None, str]:
         """End the session; where it was saved, or why not."""
@@ -417,7 +431,12 @@ class Runner:
             self._live_options,
             engine=replace(settings, use_extra_bufts=run.setting.key not in self._without_extra_buffers),
             sampling=SamplingSettings(temperature=0.0, seed=self._plan.seed),
-            bench=BenchRun(plan=self._plan.identity, setting=run.setting.key, round=run.round),
+            bench=BenchRun(
+                plan=self._plan.identity,
+                setting=run.setting.key,
+                round=run.round,
+                soak_s=self._plan.soak_s or None,
+            ),
             record=True,
             output=None,
         )

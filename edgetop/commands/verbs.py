@@ -47,6 +47,18 @@ def token_count_or_none(text: str) -> int:
     return 0 if text == "0" else token_count(text)
 
 
+def duration(text: str) -> float:
+    """A time in seconds from what a person writes, such as `90s`, `30m` or `2h`."""
+    per_unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        found = real(0.1, 86_400)(text[:-1]) if per_unit is None else real(0.1 / per_unit, 86_400 / per_unit)(text[:-1])
+    except ValueError:
+        per_unit = None
+    if per_unit is None:
+        raise ValueError("a time up to a day, such as 90s, 30m or 2h")
+    return found * per_unit
+
+
 def token_pairs(text: str) -> tuple[tuple[int, int], ...]:
     """One pair of numbers of tokens."""
     n_prompt, comma, n_gen = text.partition(",")
@@ -96,6 +108,8 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="repeat until half the 95 %% interval of decode tok/s is at most this much of the mean, such as 3%%")
     add("--for", dest="until_of", choices=["speed", "energy"], help="of which figure --until speaks: tok/s, or J/token")
     one("--until-limit", parse=integer(2, 10_000), metavar="N", help="repetitions with --until at most (default: 30)")
+    one("--soak", dest="soak_s", parse=duration, metavar="TIME",
+        help="do the tests over and over for so long, such as 30m: what the device keeps up once it is warm")
     for option in BENCH_AXES:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."

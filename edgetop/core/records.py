@@ -126,6 +126,8 @@ class BenchRun(Struct, frozen=True, kw_only=True):
     """One combination of model, threads and so on; sessions of the same one are repetitions."""
     round: int
     """From 1."""
+    soak_s: float | None = None
+    """How long the tests were done over and over; `None` where each was done its few times."""
 
 
 class SessionStarted(Struct, frozen=True, kw_only=True, tag="session"):

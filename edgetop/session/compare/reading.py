@@ -40,6 +40,7 @@ from edgetop.core.figures import (
     value_of,
     with_duty,
 )
+from edgetop.core.format import format_duration
 from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo
 from edgetop.core.text import distinct
@@ -95,6 +96,7 @@ def session_result(file: SessionFile, path: Path, duty: Duty | None = None) -> R
         n_ctx=None if load is None else load.settings.n_ctx,
         depth=round(fmean(depths)) if depths else None,
         power_mode=_power_mode(file.device),
+        soak="" if file.bench is None or not file.bench.soak_s else f"over {format_duration(file.bench.soak_s)}",
         engine="" if load is None else load.engine.label,
         stamps="" if load is None else load.engine.stamps,
         prompts=_fingerprint(list(dict.fromkeys(prompts))),

@@ -81,6 +81,8 @@ class Result(Struct, frozen=True, kw_only=True):
     """Tokens in the context where decoding began: of a session the mean over its turns."""
     power_mode: str = ""
     """Of the device, or else the processor's governor."""
+    soak: str = ""
+    """How long its tests were done over and over, where they were: `over 30 min 0 s`."""
     engine: str = ""
     """Name and version or build."""
     stamps: str = ""
@@ -120,7 +122,7 @@ FlagName = Literal[
     "other device", "other power scope", "other power source", "other grade", "other prompts", "other context length",
     "other depth", "other engine build", "other model file", "other power mode", "other kind", "throttled",
     "contention", "cpu-quota", "paging", "swap", "on battery", "edgetop disturbed",
-    "other stamps",
+    "other stamps", "other length",
 ]  # fmt: skip
 
 
@@ -324,6 +326,7 @@ def flags_of(result: Result, base: Result) -> tuple[Flag, ...]:
         _other("other kind", "Measured by", KIND_NAMES[result.kind], KIND_NAMES[base.kind]),
         _other("other device", "It ran on", result.device, base.device)
         or _other("other device", "It ran on another machine of the same kind,", result.host, base.host),
+        _other("other length", "It is what the device did", result.soak or "at first", base.soak or "at first"),
         _other("other power mode", "Its power mode was", result.power_mode, base.power_mode),
         _engine(result, base),
         _model_file(result, base),
