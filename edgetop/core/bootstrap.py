@@ -1,7 +1,7 @@
 """Bootstrap over repetitions, pairs and blocks; with NumPy.
 
 Differences in per cent are what people compare, so everything is done with logarithms: a difference is log a - log b,
-and the spread is relative. Resamples are told by how often each repetition was drawn; sums over all of them are then
+and the spread is relative. A resample says how often each repetition was drawn; sums over all of them are then
 one product of matrices, which makes two hundred sessions comparable in a moment.
 
 Repetitions are drawn again with replacement, the value is computed again, and what counts is by how many of its own

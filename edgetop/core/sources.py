@@ -116,7 +116,7 @@ class Meter(Struct, frozen=True, kw_only=True):
     stamp_s: float = 0.0
     """When within this long before or after its stamp a reading was taken is not known: reading takes time."""
     device: str = ""
-    """What it measures, where several meters may measure the same; empty where only its source tells."""
+    """What it measures, where several meters may measure the same; empty where only its source says."""
     calibration: str = ""
     flags: tuple[str, ...] = ()
     """What weakens a figure from this meter, such as `virtualised`, `opt-in`, `includes-cpu`."""
@@ -305,7 +305,7 @@ SINCE_BOOT_SUFFIX: Final = "_since_boot"
 """... except those that only say that it once did."""
 
 SERVED_TOKENS: Final = "servers.generated_tokens"
-"""What all watched servers have generated since they were first looked at; missing where that is not known."""
+"""What all watched servers have generated since they were first polled; missing where that is not known."""
 
 SERVED_PROMPT_TOKENS: Final = "servers.prompt_tokens"
 SERVED_RUNNING: Final = "servers.requests_running"

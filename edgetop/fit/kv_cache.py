@@ -66,7 +66,7 @@ SLIDING_WINDOWS: dict[str, SlidingWindow] = {
 """By architecture, from `load_arch_hparams` in src/models of llama.cpp 0c1e57098. It ignores the window of others."""
 
 _BUILT_IN = {"llama4": 8192, "smallthinker": 4096}
-"""Windows that the library sets whatever other number the file tells."""
+"""Windows that the library sets whatever number the file has."""
 
 
 class Layer(Struct, frozen=True, kw_only=True):
@@ -111,7 +111,7 @@ def _layers_of(facts: ModelFacts) -> tuple[Layer, ...] | Unavailable:
     n_all = header.n_layer
     heads, heads_kv = header.n_head, header.n_head_kv
     if not n_all or not 0 < n_all <= 512 or heads is None or heads_kv is None or not facts.n_embd:
-        return Unavailable("the file does not tell the shape of its layers", "download the model again")
+        return Unavailable("the file does not report the shape of its layers", "download the model again")
     n_layer = n_all - min(n_all - 1, _count(header, "nextn_predict_layers"))
     shared = 20 - n_all if facts.architecture == "gemma3n" else -_count(header, "attention.shared_kv_layers")
     windows = _windows(header, n_layer)

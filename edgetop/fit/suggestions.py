@@ -96,7 +96,7 @@ def _threads(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
 
 
 def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
-    """q8_0, whose loss is not heard of; a smaller type where only that would fit."""
+    """q8_0, with no known loss; a smaller type where only that would fit."""
     settings = before.settings
     whole = {"f32", "f16", "bf16", None}
     refused = before.verdict.fit == "refused"

@@ -122,7 +122,7 @@ def probe(
     elif root and (program := which(_POWERMETRICS[0])) is not None:
         feed = MacFeed((program, *_POWERMETRICS[1:]), watts_of_powermetrics)
     else:
-        missing = Unavailable("a Mac tells its power to root alone", f"brew install macmon, or {OUTSIDE_METERS}")
+        missing = Unavailable("a Mac reports its power to root only", f"brew install macmon, or {OUTSIDE_METERS}")
         yield UnavailableSource(name="power", missing=missing)
         return
     try:

@@ -413,7 +413,7 @@ class HostSource:
         return self._connection.gather(lambda lines: any(line.text.startswith(answer) for line in lines), timeout_s)
 
     def _parsed(self, lines: Sequence[Line]) -> list[Stamped]:
-        """The readings among the lines; first all that tell of the clock are taken in."""
+        """The readings among the lines; first all that say something of the clock."""
         parsed: list[tuple[HostLine, Line]] = []
         rejected = self._connection.rejected
         self._connection.rejected = ""

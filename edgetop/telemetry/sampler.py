@@ -261,7 +261,7 @@ class ScheduledSource:
             if self._stamping is not None:
                 stamped = self._stamping.read_stamped()
                 after_us = self._clock()
-                # One that is no later than what was noted before cannot be told apart from it any more.
+                # One that is no later than what was noted before cannot be separated from it any more.
                 read = [self._at(each.t_us, each.values) for each in stamped if each.t_us > self._stamped_us]
             else:
                 values = self.source.read()

@@ -108,7 +108,7 @@ class BaselineTracker:
         return other
 
     def separate(self, curve: Curve) -> None:
-        """Share nothing that changes with the tracker that this is a copy of, and look at another curve."""
+        """Share nothing that changes with the tracker that this is a copy of, and use another curve."""
         self._curve = curve
         # Of the spans only the last one may change.
         self._spans = [*self._spans[:-1], *map(copy, self._spans[-1:])]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 TOKENS = 1_000_000
-"""The number of tokens whose cost is told; a single one's has too many zeros."""
+"""The number of tokens whose cost is shown; a single one's has too many zeros."""
 
 
 class Price(Struct, frozen=True, kw_only=True):
