@@ -44,13 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 _INTERRUPTED = 130
 
+_LAST_WORDS_S = 1.0
+"""How long the end of an interrupted edgetop waits for whoever reads what it says."""
+
 
 def _leave(code: int) -> None:
     """End without taking Python apart, in which threads of libraries may crash and Ctrl+C kills."""
     import atexit
     import threading
 
+    from edgetop.io.terminal import drain
+
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_INTERRUPTED))
+    drain(_LAST_WORDS_S if code >= _INTERRUPTED else None)
     # What Python itself does before it takes itself apart.
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
     atexit._run_exitfuncs()  # noqa: SLF001 - the same
@@ -72,6 +78,8 @@ def _run(given: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    from edgetop.io.terminal import drain
+
     try:
         try:
             code = _carry_out(given)
@@ -79,6 +87,7 @@ def _run(given: list[str]) -> int:
             code = leaving.code if isinstance(leaving.code, int) else 0
         finally:
             sys.stdout.flush()
+        drain(_LAST_WORDS_S if code >= _INTERRUPTED else None)
     except KeyboardInterrupt:
         _discard_output()
         sys.stderr.write("edgetop: interrupted\n")

@@ -7,6 +7,7 @@ from math import log
 
 from msgspec import Struct
 
+from edgetop.bench.paper import Ownership, View, fronts, told_of
 from edgetop.bench.plan import Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.bench.soak import Soak
@@ -25,18 +26,8 @@ from edgetop.core.statistics import (
 )
 from edgetop.fit.assessment import Reader, pace_of
 
-S_PER_YEAR = 365.25 * 86400
 REPETITIONS_MIN = 4
 """Below it Student's interval says more about the number of repetitions than about the device (judgement)."""
-
-
-class Ownership(Struct, frozen=True, kw_only=True):
-    """What the device itself costs."""
-
-    device_price: float
-    life_years: float = 4.0
-    use_share: float = 1.0
-    """Share of its life in which it generates tokens."""
 
 
 class Conclusions(Struct, frozen=True, kw_only=True):
@@ -82,7 +73,7 @@ def conclusions_of(
     sentences += [_soaked(each.setting.key, each.soak) for each in result.settings if each.soak is not None]
     sentences += [*_resolution([test for _, test in rated]), *_unknown(rated, result.until), *_power_mode(result)]
     sentences += _reading(by_speed, reader or Reader())
-    sentences += _quality(result.settings)
+    sentences += [*_quality(result.settings), *fronts(told_of(result, View()))]
     sentences += _cost(by_energy, price, ownership)
     return Conclusions(
         test=name,
@@ -271,8 +262,7 @@ def _cost(by_energy: Sequence[Rated], price: Price | None, ownership: Ownership 
     text = f"A million tokens with {each.setting.key} cost {energy:.2f} {price.currency} for energy"
     if ownership is None:
         return [f"{text}."]
-    tokens = ownership.life_years * S_PER_YEAR * ownership.use_share * test.tokens_per_s.mean
-    device = ownership.device_price / tokens * TOKENS
+    device = ownership.per_million(test.tokens_per_s.mean)
     life = f"{ownership.life_years:g} years, generating {_percent(ownership.use_share)} of the time"
     bought = f"{ownership.device_price:g} {price.currency} over {life}"
     return [f"{text} and {device:.2f} {price.currency} for the device ({bought})."]

@@ -23,7 +23,7 @@ from edgetop.core.quantity import Interval
 from edgetop.core.text import csv_lines, markdown_table, one_line
 from edgetop.io import json
 
-Format = Literal["table", "md", "csv", "json", "jsonl", "sql"]
+Format = Literal["table", "md", "csv", "json", "jsonl", "sql", "paper", "latex"]
 
 TABLE = "edgetop_bench"
 

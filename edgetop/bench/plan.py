@@ -7,7 +7,6 @@ tell a damaged model from a sound one, not a good one from a better one.
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
@@ -21,14 +20,9 @@ from msgspec import Meta, Struct
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
-from edgetop.io.files import read_small
+from edgetop.io.files import read_toml
 from edgetop.settings import options
 from edgetop.settings.option import Option
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Order = Literal["interleaved", "blocks"]
 
@@ -372,15 +366,14 @@ def token_tests(request: BenchRequest) -> tuple[TokenTest, ...]:
 def read_request(path: Path) -> BenchRequest:
     """The request in a TOML file. Raises UsageError, naming the file and the place."""
     try:
-        text = read_small(path).decode("utf-8")
-        return _checked(msgspec.convert(tomllib.loads(text), BenchRequest), f"{path}: ")
+        return _checked(msgspec.convert(read_toml(path, regular=False), BenchRequest), f"{path}: ")
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}", "check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: {error}", "a plan is written in TOML") from None
     except msgspec.ValidationError as error:
         names = ", ".join(BenchRequest.__struct_fields__)
         raise UsageError(f"{path}: {error}", f"a plan may say {names}") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: {error}", "a plan is written in TOML") from None
 
 
 def changed_request(request: BenchRequest, **changes: object) -> BenchRequest:

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from edgetop.bench.plan import ModelFile, Plan, Run, runs_of
 from edgetop.core.errors import EdgetopError
-from edgetop.io.files import write_atomically
+from edgetop.io.files import read_small, write_atomically
 
 PLAN_FILE = "plan.json"
 RUNS_FILE = "runs.jsonl"
@@ -135,16 +135,19 @@ def quality_key(model: ModelFile) -> str:
     return f"quality of {model.label}"
 
 
+PLAN_BYTES_MAX, RUNS_BYTES_MAX = 64 * 2**20, 512 * 2**20
+
+
 def read_runs(path: Path) -> list[FinishedRun]:
     """The runs that a plan's folder tells of; lines that an edgetop could not finish are left out. Raises OSError."""
     runs = path / RUNS_FILE
     if not runs.exists():
         return []
     finished = []
-    for line in runs.read_bytes().splitlines():
+    for line in read_small(runs, RUNS_BYTES_MAX).splitlines():
         try:
             finished.append(msgspec.json.decode(line, type=FinishedRun))
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except (ValueError, RecursionError):
             continue
     return finished
 
@@ -152,10 +155,10 @@ def read_runs(path: Path) -> list[FinishedRun]:
 def read_plan(path: Path) -> Plan:
     """The plan of a folder. Raises BenchFolderError."""
     try:
-        return msgspec.json.decode((path / PLAN_FILE).read_bytes(), type=Plan)
+        return msgspec.json.decode(read_small(path / PLAN_FILE, PLAN_BYTES_MAX), type=Plan)
     except OSError as error:
         raise _unusable(path, error) from None
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:
         raise BenchFolderError(f"{path / PLAN_FILE}: {error}.", "Start the benchmark anew.") from None
 
 

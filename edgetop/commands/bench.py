@@ -15,8 +15,9 @@ import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.conclusions import Conclusions, Ownership, conclusions_of
+from edgetop.bench.conclusions import Conclusions, conclusions_of
 from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
+from edgetop.bench.paper import Ownership, View, section, table_latex, told_of
 from edgetop.bench.plan import (
     WITHOUT,
     BenchRequest,
@@ -56,6 +57,7 @@ from edgetop.commands.inputs import (
 )
 from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
 from edgetop.commands.power_findings import power_headline
+from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_bytes, format_duration, format_time
 from edgetop.core.sources import Unavailable
@@ -71,6 +73,7 @@ from edgetop.io.model_file import content_key
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
 from edgetop.live.this_machine import own_run_target
+from edgetop.report import card
 from edgetop.session.store import Store
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, parse_value
@@ -484,7 +487,24 @@ def _paths(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda path: -(path / PLAN_FILE).stat().st_mtime)
 
 
-def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, quiet: bool) -> None:
+def _heading(result: PlanResult) -> str:
+    """What it was measured on, as on a card; of several settings what they have in common."""
+    loads = [setting.load for setting in result.settings if setting.load is not None]
+    alike = len(loads) == 1
+    measured = dict.fromkeys(
+        f"{setting.energy_scope.replace('_', ' ')}, {setting.energy_source}"
+        for setting in result.settings
+        if setting.energy_scope is not None
+    )
+    rows = card.heading(result.device, loads[0] if alike else None, "; ".join(measured))
+    if not alike:
+        rows += [("engine", label) for label in dict.fromkeys(load.engine.label for load in loads)]
+    return card.as_markdown("edgetop bench", rows)
+
+
+def write_results(
+    plan: Plan, result: PlanResult, conclusions: Conclusions, form: str, view: View, *, quiet: bool
+) -> None:
     """Print results as data; what went wrong goes to stderr, and into the data of those forms that have room for it."""
     rows = rows_of(result)
     match form:
@@ -496,10 +516,13 @@ def write_results(result: PlanResult, conclusions: Conclusions, form: str, *, qu
             write_data(as_csv(rows))
         case "sql":
             write_data(as_sql(rows))
+        case "paper":
+            write_data(section(plan, result, view, conclusions.sentences))
+        case "latex":
+            write_data(table_latex(told_of(result, view), f"Benchmark {plan.name}"))
         case "md":
-            write_data(
-                "\n".join([as_markdown(rows), "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)])
-            )
+            sentences = "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)
+            write_data("\n".join([_heading(result), as_markdown(rows), sentences]))
         case _:
             if rows:
                 write_data(table(as_cells(rows)) + "\n")
@@ -637,14 +660,20 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     conclusions = conclusions_of(
         result, reader=reader_of(settings), price=price_of(settings), ownership=shown.ownership
     )
-    write_results(result, conclusions, shown.form, quiet=quiet)
+    view = View(
+        reader=reader_of(settings),
+        duty=given_duty(settings) or Duty(),
+        price=price_of(settings),
+        ownership=shown.ownership,
+    )
+    write_results(log.plan, result, conclusions, shown.form, view, quiet=quiet)
     report = shown.report or (log.path / REPORT_FILE if arguments.study else None)
     if report is not None:
         write_report(result, report)
     if not finished:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return ExitCode.INTERRUPTED
-    return _exit_code(result, log)
+    return _exit_code(result, log, store)
 
 
 def bench_folder(store: Store) -> Path:
@@ -699,8 +728,12 @@ def _print_beginning(log: RunLog) -> None:
     print_status(f"plan {log.plan.identity}{done}")
 
 
-def _exit_code(result: PlanResult, log: RunLog) -> int:
-    if any(setting.tests or setting.quality for setting in result.settings):
-        return 0
-    outcomes = {run.outcome for run in log.finished}
-    return ExitCode.NOT_LOADED if outcomes == {"not_loaded"} else 1
+def _exit_code(result: PlanResult, log: RunLog, store: Store) -> int:
+    """1 when a setting or the quality part failed, or a session is not in the store."""
+    last = {(run.setting, run.round): run for run in log.finished}.values()
+    outcomes = {run.outcome for run in last}
+    if outcomes == {"not_loaded"}:
+        return ExitCode.NOT_LOADED
+    displaced = any(run.session and Path(run.session).parent != store.folder for run in last)
+    has_result = any(setting.tests or setting.quality for setting in result.settings)
+    return ExitCode.DONE if has_result and outcomes == {"measured"} and not displaced else ExitCode.FAILED

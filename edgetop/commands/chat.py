@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetop.commands.inputs import given_prompts, has_own_engine, local_model, named_model, read_prompt, server_choice
-from edgetop.commands.output import print_status
+from edgetop.commands.output import print_saved
 from edgetop.commands.screens import chosen_display, is_terminal, shows_screens
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.settings import options
@@ -53,18 +53,17 @@ def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     display = chosen_display(settings)
     from edgetop.tui.app import run_chat  # noqa: PLC0415 - Textual is slow to import
 
-    saved = run_chat(
+    app = run_chat(
         lambda: _prepare(settings, alerts, exporters),
         model=model,
         display=display,
         settings=settings,
         resume_from=resume_from,
     )
-    if saved is not None:
-        print_status(f"session: {saved}")
+    code = print_saved(app.saved, app.why_not)
     if alerts is not None:
         alerts.raise_if_ended()
-    return 0
+    return code or app.signal_code
 
 
 def _session(session_name: str, settings: Settings) -> Path:

@@ -21,7 +21,7 @@ class ExitCode(IntEnum):
     DOES_NOT_FIT = 4, "`check`: it does not fit"
     TOO_SLOW = 5, "`check`: it fits, but is slower than `--min-speed`"
     LIMIT_CROSSED = 6, "`compare --fail-if` or `--alert-exit`: a limit was crossed"
-    INTERRUPTED = 130, "interrupted; what was measured is saved"
+    INTERRUPTED = 130, "interrupted; what was measured is saved; 128 + its number for another signal"
 
     def __new__(cls, code: int, meaning: str) -> ExitCode:
         """A code that knows its meaning."""
@@ -32,23 +32,29 @@ class ExitCode(IntEnum):
 
 
 @contextmanager
-def handle_signals(*, on_interrupt: Callable[[], None], on_end: Callable[[], None]) -> Iterator[None]:
-    """Call these for SIGINT, and for SIGTERM or SIGHUP. What is ignored, as SIGHUP below nohup, stays ignored."""
+def handle_signals(*, on_interrupt: Callable[[], None], on_end: Callable[[], None]) -> Iterator[Callable[[], int]]:
+    """Call these for SIGINT, and for SIGTERM, SIGHUP or SIGQUIT. What is ignored, as SIGHUP below nohup, stays ignored.
+
+    Gives what tells the exit code of the last of the latter, 128 + its number, or 0.
+    """
+    code = 0
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         on_interrupt()
 
-    def end(_number: int, _frame: FrameType | None) -> None:
+    def end(number: int, _frame: FrameType | None) -> None:
+        nonlocal code
+        code = 128 + number
         on_end()
 
-    handlers = {signal.SIGINT: interrupt, signal.SIGTERM: end, signal.SIGHUP: end}
+    handlers = {signal.SIGINT: interrupt, signal.SIGTERM: end, signal.SIGHUP: end, signal.SIGQUIT: end}
     before = {
         number: signal.signal(number, handler)
         for number, handler in handlers.items()
         if signal.getsignal(number) != signal.SIG_IGN
     }
     try:
-        yield
+        yield lambda: code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -6,6 +6,8 @@ Long work shows its progress on a terminal and stays silent in a pipe.
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -19,6 +21,8 @@ from edgetop.core.text import csv_lines, literal, markdown_table, one_line
 from edgetop.io import json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgetop.core.energy.tokens import Energy
     from edgetop.core.figures import Summary
 
@@ -56,6 +60,13 @@ def clear_progress() -> None:
 def shows_progress() -> bool:
     """Whether stderr is a terminal on which a line can be written over."""
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def print_saved(path: Path | None, why_not: str, *, quiet: bool = False) -> int:
+    """Say where a session was saved, and why not where it was asked for; the exit code, 1 for the latter."""
+    if path is not None and (why_not or not quiet):
+        print_status(f"session: {path}{why_not and ', '}{why_not}")
+    return 1 if why_not else 0
 
 
 def write_reply(text: str) -> None:
@@ -98,8 +109,13 @@ class Column(Generic[T]):
         return NOT_AVAILABLE if value is None else str(value)
 
 
-def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | None) -> None:
-    """Print a row for each item: as `json`, `csv` or `md`, or as a table."""
+def write_listing(
+    items: Sequence[T], columns: Sequence[Column[T]], form: str | None, importance: Sequence[str] = ()
+) -> None:
+    """Print a row for each item: as `json`, `csv` or `md`, or as a table.
+
+    Of the headings in `importance` the last ones are left out of a table that is wider than the terminal.
+    """
     named = [column for column in columns if column.name]
     shown = [column for column in columns if column.heading is not None]
     cells = [[column.heading or "" for column in shown], *([column.text(item) for column in shown] for item in items)]
@@ -114,18 +130,80 @@ def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | 
     elif form == "md":
         write_data(markdown_table(cells))
     else:
-        write_data(table(cells))
+        room = _table_columns()
+        for heading in reversed(importance):
+            if _fits(cells, room):
+                break
+            left_out = cells[0].index(heading)
+            cells = [[cell for index, cell in enumerate(row) if index != left_out] for row in cells]
+        write_data(table(cells, room))
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns side by side, as wide as their widest cell; the last one is as long as it is."""
+def table(rows: Sequence[Sequence[str]], columns: int | None = None) -> str:
+    """Cells side by side, the last one of a row as long as it is; with headings also in so many `columns`.
+
+    Texts are cut for that, figures never: where these alone do not fit, each row is a block of lines.
+    """
     harmless = [[one_line(cell) for cell in row] for row in rows]
+    if columns is not None and not _fits(harmless, columns):
+        return _blocks(harmless)
     widths = [max(_width(cell) for cell in column) for column in zip(*harmless, strict=True)]
+    least = [max(map(_least_width, column)) for column in zip(*harmless, strict=True)]
+    while sum(widths) + GAP * (len(widths) - 1) > (columns or sys.maxsize):
+        widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
+        widths[widest] -= 1
     lines = (
-        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
+        (" " * GAP).join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in harmless
     )
     return "".join(f"{line}\n" for line in lines)
+
+
+GAP = 2
+TEXT_LEAST = 16
+"""A text is not cut to fewer characters."""
+
+_FIGURE = re.compile(r"[-+<>~≈]?\d|n/a$")
+
+
+def _table_columns() -> int:
+    """As many as there are on the terminal; in a pipe, where nothing must be cut, any number."""
+    if not (os.environ.get("COLUMNS") or sys.stdout.isatty()):
+        return sys.maxsize
+    return shutil.get_terminal_size().columns
+
+
+def _fits(rows: Sequence[Sequence[str]], columns: int) -> bool:
+    """Whether the rows have room in so many columns once their texts are cut."""
+    least = [max(map(_least_width, column)) for column in zip(*rows, strict=True)]
+    return sum(least) + GAP * (len(least) - 1) <= columns
+
+
+def _least_width(cell: str) -> int:
+    width = _width(cell)
+    return width if _FIGURE.match(cell) else min(width, TEXT_LEAST)
+
+
+def _padded(cell: str, width: int) -> str:
+    """A cell in `width` columns, cut where it is longer."""
+    if _width(cell) > width:
+        while _width(cell) > width - len(CUT):
+            cell = cell[:-1]
+        cell += CUT
+    return cell + " " * (width - _width(cell))
+
+
+CUT = "~"
+
+
+def _blocks(rows: Sequence[Sequence[str]]) -> str:
+    """A line for each cell, behind its heading, and an empty one after each row."""
+    headings, *others = rows
+    width = max(map(_width, headings))
+    return "\n".join(
+        "".join(f"{_padded(name, width)}  {cell}\n" for name, cell in zip(headings, row, strict=True) if cell)
+        for row in others
+    )
 
 
 def _width(text: str) -> int:

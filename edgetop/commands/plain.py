@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING
 
 from edgetop.commands.exit import handle_signals
 from edgetop.commands.inputs import alerts_of, exporters_of, live_options, open_store
-from edgetop.commands.output import write_reply
+from edgetop.commands.output import print_saved, write_reply
 from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
 from edgetop.core.quantity import with_interval
 from edgetop.core.records import ReplyPart, TurnFinished
 from edgetop.core.text import literal, one_line
+from edgetop.io.terminal import drain
 from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, stop_words
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S
@@ -160,6 +161,7 @@ class LineReader:
                 self.is_waiting = True
                 if ended():
                     return None
+                drain()
                 return input(label) if self._is_terminal else input()
             except EOFError:
                 if self._is_terminal:
@@ -193,17 +195,16 @@ def run_plain_chat(model: Path | None, settings: Settings) -> int:
     """Chat until the person ends it. Returns the exit code; raises StoreError when the session cannot be saved."""
     alerts = alerts_of(settings, "chat")
     chat = PlainChat(settings, alerts)
-    with handle_signals(on_interrupt=chat.stop, on_end=chat.end):
+    with handle_signals(on_interrupt=chat.stop, on_end=chat.end) as signal_code:
         try:
             chat.begin(model)
             chat.run()
         finally:
             saved = chat.live.close()
-    if saved is not None:
-        print_line(f"session: {saved}")
+    code = print_saved(saved, chat.live.recorder.why_not)
     if alerts is not None:
         alerts.raise_if_ended()
-    return 0
+    return code or signal_code()
 
 
 def print_line(text: str) -> None:

@@ -31,6 +31,7 @@ from edgetop.commands.output import (
     duty_text,
     energy_text,
     print_error,
+    print_saved,
     print_status,
     show_progress,
     write_json,
@@ -59,8 +60,12 @@ class RunOutcome(Struct, frozen=True, kw_only=True):
     session: Session
     path: Path | None
     """Where the session was saved; `None` if it was not."""
+    is_displaced: bool = False
+    """It was saved, but not where that was asked for."""
     interrupted: bool = False
     failure: EdgetopError | None = None
+    unsaved: EdgetopError | None = None
+    """Why the session could not be saved."""
 
 
 def run_prompts(
@@ -93,7 +98,14 @@ def run_prompts(
                 run.ask(prompt)
         finally:
             path = run.close()
-    return RunOutcome(session=run.live.session, path=path, interrupted=run.interrupted, failure=run.failure)
+    return RunOutcome(
+        session=run.live.session,
+        path=path,
+        is_displaced=run.is_displaced,
+        interrupted=run.interrupted,
+        failure=run.failure,
+        unsaved=run.unsaved,
+    )
 
 
 class _HeadlessRun:
@@ -104,6 +116,8 @@ class _HeadlessRun:
     def __init__(self, settings: Settings, write: Callable[[str], None]) -> None:
         self._interrupted = False
         self.failure: EdgetopError | None = None
+        self.unsaved: EdgetopError | None = None
+        self.is_displaced = False
         self._failed_turn: EdgetopError | None = None
         self._write = write
         self._quiet = settings[options.QUIET]
@@ -181,12 +195,11 @@ class _HeadlessRun:
         try:
             path = self.live.close()
         except EdgetopError as error:
-            self.failure = self.failure or error
+            self.unsaved = error
             return None
         if not self._quiet and self.live.session.turns:
             self._print_energy(self.live.snapshot())
-        if path is not None and not self._quiet:
-            print_status(f"session: {path}")
+        self.is_displaced = print_saved(path, self.live.recorder.why_not, quiet=self._quiet) != 0
         return path
 
     def _print_energy(self, now: Snapshot) -> None:
@@ -264,7 +277,13 @@ def answer(prompts: Sequence[str], settings: Settings, *, as_json: bool = False,
     if alerts is not None:
         alerts.raise_if_ended()
     if outcome.failure is not None and not outcome.interrupted:
+        if outcome.unsaved is not None:
+            print_error(outcome.unsaved.what, outcome.unsaved.hint)
         raise outcome.failure
+    if outcome.unsaved is not None:
+        raise outcome.unsaved
+    if outcome.is_displaced:
+        return ExitCode.FAILED
     return ExitCode.INTERRUPTED if outcome.interrupted else 0
 
 

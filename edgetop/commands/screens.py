@@ -41,6 +41,8 @@ def show_screen(make_screen: MakeScreen[Result], settings: Settings) -> Result |
 
     app = SingleScreenApp(make_screen, display)
     app.run_to_end()
+    if app.signal_code:
+        raise SystemExit(app.signal_code)
     return app.return_value
 
 

@@ -40,8 +40,10 @@ from edgetop.core.text import literal, one_line
 from edgetop.session.file import SessionFile, SessionHead, TurnEntry
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import SessionFileError, load_file, load_head
+from edgetop.session.requests import client_rows, energy_note
 from edgetop.session.store import (
     COLUMNS,
+    IMPORTANCE,
     LabelError,
     ListColumn,
     SessionEntry,
@@ -76,6 +78,8 @@ def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
     write_data(table(_overview(path, file)))
     if file.services:
         write_data("\n" + table([_SERVICE_HEADINGS, *map(_service_cells, file.services)]))
+    if file.clients:
+        write_data("\n" + table(client_rows(file.clients)) + f"{one_line(energy_note(file.clients))}\n")
     if file.turns:
         write_data("\n" + table([_TURN_HEADINGS, *(_turn_cells(turn) for turn in file.turns)]))
     if file.events:
@@ -286,9 +290,11 @@ def _list(store: Store, arguments: argparse.Namespace) -> int:
     if not listed and chosen is None:
         print_status(f"no sessions in {store.folder} yet; `edgetop` or `edgetop run` records one")
     elif not entries and chosen is None:
-        print_status(f"none of {len(listed)} sessions has {' '.join(words)} in its tags, model, quantization or device")
+        print_status(
+            f"none of {len(listed)} sessions has {' '.join(words)} in its title, tags, model, quantization or device"
+        )
     else:
-        write_listing(entries, _columns(chosen), chosen)
+        write_listing(entries, _columns(chosen), chosen, IMPORTANCE)
     return 0
 
 
@@ -403,6 +409,7 @@ def _columns(form: str | None) -> list[Column[SessionEntry]]:
         Column("path", lambda entry: str(entry.listed.path)),
         Column("id", of_head(lambda head: head.id)),
         Column("started_at", of_head(lambda head: head.started_at)),
+        Column("title", lambda entry: entry.title or None),
         Column("device", lambda entry: entry.device or None),
         Column("model", lambda entry: entry.model or None),
         Column("quantization", lambda entry: entry.quantization or None),

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from edgetop.settings.option import Option, Section, integer, parse_value, real, token_count
+from edgetop.settings.option import Option, Section, integer, listen_address, parse_value, real, token_count
 from edgetop.settings.options import (
     ANSWER_TOKENS,
     BATTERY_WH,
@@ -134,8 +134,9 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("--cool-down-limit", dest="cool_down_limit_s", parse=real(0, 86400), metavar="SECONDS",
         help="longest wait for the device to cool down (default: 120)")
     one("--seed", parse=integer(0, 2**32 - 1), metavar="N", help="seed of random tokens (default: 0)")
-    add("-o", "--output", dest="output_format", default="table", choices=["table", "md", "csv", "json", "jsonl", "sql"],
-        help="form of the results; llama-bench's field names, with ours behind them")
+    add("-o", "--output", dest="output_format", default="table",
+        choices=["table", "md", "csv", "json", "jsonl", "sql", "paper", "latex"],
+        help="form of the results: llama-bench's field names, ours behind them; or a results section, or its table")
     add("--report", metavar="FILE", help="write an HTML report as well")
     one("--device-price", parse=real(0, 1e9), metavar="AMOUNT",
         help="what the device costs, for the cost of a million tokens with --price")
@@ -315,6 +316,17 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("--force", action="store_true", help="replace a file that is there already")
 
 
+def _add_card(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("result", metavar="SESSION", nargs="?", default="1",
+        help=f"{_SESSION_HELP}; or a result of llama-bench or ollama (default: the latest)")
+    formats = parser.add_mutually_exclusive_group()
+    for form, words in (("md", "Markdown"), ("svg", "a picture"), ("png", "a bitmap")):
+        formats.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=f"as {words}")
+    add("-o", "--output", metavar="FILE", help="write it into this file, whose ending may say the form")
+    add("--force", action="store_true", help="replace a file that is there already")
+
+
 def _add_compare(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("results", metavar="SESSION", nargs="+",
@@ -411,6 +423,19 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print a JSON object a second and a summary at the end")
 
 
+def _add_proxy(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
+        help="file that holds the API key with which the server is asked for its counters; requests keep their own")
+    add("--server", dest="servers", action="append", default=[], metavar="URL",
+        help="the server that requests are passed on to, such as http://127.0.0.1:8080 or Ollama's :11434")
+    add("--listen", type=_reads(listen_address, "--listen"), default=("127.0.0.1", 8090), metavar="ADDRESS",
+        help="where requests come in (default: 127.0.0.1:8090); a port of 0 takes a free one")
+    add("--keep-text", action="store_true", help="record prompts and replies, too")
+    add("--seconds", type=_reads(real(0, LONGEST_WATCH_S), "--seconds"), metavar="N", help="end after so long")
+    add("--json", action="store_true", help="print a JSON object a request and a summary at the end")
+
+
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
@@ -492,6 +517,12 @@ VERBS: dict[str, Verb] = {
         _add_watch,
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),
+    "proxy": Verb(
+        "stand before a model server: pass requests on unchanged; tokens, first token and J/token by client and model",
+        ("server", "recording", "storage", "device", "alerts", "progress", "general"),
+        _add_proxy,
+        (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
+    ),
     "sessions": Verb(
         "recorded sessions: list, show, totals, tag, note, export, rm, validate, recompute, attach-power, recover",
         ("storage", "general"),
@@ -509,6 +540,11 @@ VERBS: dict[str, Verb] = {
         _add_replay,
     ),
     "report": Verb("sessions as one HTML file that opens offline", ("storage", "use", "general"), _add_report),
+    "card": Verb(
+        "a result with what it was measured on, as Markdown, SVG or PNG to be pasted; nothing is sent anywhere",
+        ("storage", "use", "general"),
+        _add_card,
+    ),
     "config": Verb(
         "show settings and where each comes from; change the configuration file",
         ("general",),

@@ -7,11 +7,12 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from edgetop.commands.exit import ExitCode, handle_signals
 from edgetop.commands.inputs import alerts_of, exporters_of, open_store, power_choice
-from edgetop.commands.output import print_error, print_status, table, write_data
+from edgetop.commands.output import print_error, print_saved, table, write_data
 from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
@@ -42,21 +43,29 @@ def write_reading(watch: WatchSession, *, as_json: bool) -> None:
 
 def write_summary(watch: WatchSession, path: Path | None, *, as_json: bool) -> None:
     """Print the figures of all the time."""
-    now = watch.snapshot()
-    figures = WatchFigures() if now.watch is None else now.watch.figures
     if as_json:
-        summary = {
-            "type": "summary",
-            "device": None if watch.session.header is None else watch.session.header.device,
-            "services": list(watch.session.services.values()),
-            "watch": figures,
-            "path": None if path is None else str(path),
-        }
-        write_data(json.encode(summary).decode() + "\n")
+        write_data(json.encode(summary_of(watch, path)).decode() + "\n")
         sys.stdout.flush()
         return
+    figures = _figures(watch)
     write_data("\n" + table([_HEADINGS, *map(_cells, watch.rows)]) if watch.rows else f"\n{NOTHING}\n")
     write_data("\n" + table(figure_rows(figures)))
+
+
+def summary_of(watch: WatchSession, path: Path | None) -> dict[str, object]:
+    """The object at the end of `--json`."""
+    return {
+        "type": "summary",
+        "device": None if watch.session.header is None else watch.session.header.device,
+        "services": list(watch.session.services.values()),
+        "watch": _figures(watch),
+        "path": None if path is None else str(path),
+    }
+
+
+def _figures(watch: WatchSession) -> WatchFigures:
+    now = watch.snapshot()
+    return WatchFigures() if now.watch is None else now.watch.figures
 
 
 NOTHING = f"No model process was found. Searched for: {SEARCHED_FOR}."
@@ -170,13 +179,13 @@ POLL_S = 0.1
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or print a line a second."""
     seconds: float | None = arguments.seconds
-    requested = _requested(arguments, settings)
+    requested = watch_options(arguments, settings)
     if shows_screens(settings) and not arguments.json and seconds is None:
         return _open_screen(requested, settings)
     return _print(requested, settings, seconds=seconds, as_json=arguments.json)
 
 
-def _requested(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
+def watch_options(arguments: argparse.Namespace, settings: Settings) -> WatchOptions:
     """What is to be watched. Raises UsageError for an address that is none, and for a key that cannot be sent."""
     configured = settings[options.SERVER]
     urls = arguments.servers or ([configured] if configured is not None else [])
@@ -215,11 +224,10 @@ def _open_screen(requested: WatchOptions, settings: Settings) -> int:
 
     app = WatchApp(lambda warn: WatchSession(requested, open_store(settings), warn), display)
     app.run_to_end()
-    if app.saved is not None:
-        print_status(f"session: {app.saved}")
+    code = print_saved(app.saved, app.why_not)
     if requested.alerts is not None:
         requested.alerts.raise_if_ended()
-    return 0
+    return code or app.signal_code
 
 
 def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None, as_json: bool) -> int:
@@ -232,7 +240,7 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
         try:
             # A service that exports is not read line by line.
             silent = bool(requested.exporters) and seconds is None and not as_json
-            _follow(watch, ended, seconds, as_json=as_json, silent=silent)
+            follow(watch, ended, seconds, None if silent else lambda: write_reading(watch, as_json=as_json))
         except BrokenPipeError:
             ended.set()
         finally:
@@ -243,17 +251,21 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
     if failure is not None:
         raise failure
     write_summary(watch, path, as_json=as_json)
-    if path is not None and not quiet:
-        print_status(f"session: {path}")
+    code = print_saved(path, watch.recorder.why_not, quiet=quiet)
     if watch.alerts is not None:
         watch.alerts.raise_if_ended()
+    if code:
+        return code
     return ExitCode.INTERRUPTED if ended.is_set() and seconds is not None else 0
 
 
-def _follow(
-    watch: WatchSession, ended: threading.Event, seconds: float | None, *, as_json: bool, silent: bool = False
+def follow(
+    watch: WatchSession,
+    ended: threading.Event,
+    seconds: float | None,
+    each_second: Callable[[], None] | None = None,
 ) -> None:
-    """Print a reading a second until it is to end, or for so many seconds from the first look on."""
+    """Pump, and call `each_second`, until it is to end, or for so many seconds from the first look on."""
     begin_s = due_s = None
     while not ended.is_set():
         now_s = time.monotonic()
@@ -264,7 +276,7 @@ def _follow(
         watch.pump()
         if watch.is_ended_by_alert:
             return
-        if due_s is not None and now_s >= due_s and not silent:
-            write_reading(watch, as_json=as_json)
+        if due_s is not None and now_s >= due_s and each_second is not None:
+            each_second()
             due_s = max(due_s + 1.0, now_s)
         ended.wait(POLL_S)

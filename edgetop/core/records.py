@@ -75,10 +75,13 @@ class Quality(Struct, frozen=True, kw_only=True):
 
 FORMAT_VERSION = 1
 
-REPLY_CHARACTERS_MAX: Final = 16 * 2**20
-"""Of one reply. A session's file that holds it can be read however its characters are written."""
+REPLY_CHARACTERS_MAX: Final = 4 * 2**20
+"""Of one reply, the text of some books. A file of two such replies can be read however their characters are written."""
 
 REPLY_TOKENS_MAX: Final = 2**20
+
+TOKENS_MAX: Final = 2**26
+"""Of one answer, prompt or context; the longest context of any model is a sixth of it."""
 
 LARGEST: Final = 2**53
 """Whole numbers up to here are exact in every JSON reader; as microseconds they are 285 years."""
@@ -231,6 +234,45 @@ class ServiceSeen(ServiceEntry, frozen=True, kw_only=True, tag="service"):
     """
 
 
+class RequestEntry(Struct, frozen=True, kw_only=True):
+    """A request of another program that was passed on to a server, and its answer."""
+
+    t_us: Stamp
+    """When it ended; it began `took_us` before."""
+    took_us: Count
+    client: str
+    """Address, and the program as it calls itself."""
+    model: str = ""
+    path: str = ""
+    status: Count | None = None
+    """Of HTTP; `None` where no answer came."""
+    outcome: str
+    """`complete`, or who ended it before."""
+    error: str = ""
+    first_token_us: Count | None = None
+    """Since it began; `None` for an answer that came as a whole."""
+    last_token_us: Count | None = None
+    gap_p50_ms: float | None = None
+    """Between tokens of the answer."""
+    gap_p95_ms: float | None = None
+    prompt_tokens: Count | None = None
+    """All tokens of the prompt, as the server counts them."""
+    cached_tokens: Count | None = None
+    """Those of them that it had not to process again."""
+    prefill_us: Count | None = None
+    """How long it processed the others, as it says."""
+    generated_tokens: Count | None = None
+    counted: bool = True
+    """False: the server did not count, and `generated_tokens` are the chunks that came."""
+    prompt: str | None = None
+    """`None` unless texts are kept, as of the next one."""
+    reply: str | None = None
+
+
+class RequestServed(RequestEntry, frozen=True, kw_only=True, tag="request"):
+    """A request of another program has ended."""
+
+
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn"):
     """A prompt was submitted."""
 
@@ -329,6 +371,7 @@ Record = (
     | SourceAdded
     | SourceMissing
     | ServiceSeen
+    | RequestServed
     | TurnStarted
     | Prefill
     | Tokens

@@ -39,7 +39,7 @@ from edgetop.fit.machine import (
 )
 from edgetop.fit.machine_profile import MachineProfile
 from edgetop.fit.memory import Features, usual_features
-from edgetop.io.files import read_small
+from edgetop.io.files import toml_text
 
 TABLE = Path(__file__).with_name("devices.toml")
 ROWS = Path(__file__).with_name("devices.csv")
@@ -397,9 +397,11 @@ _HINT = "fix {file}, or remove it; the table that comes with edgetop shows how d
 def _read(file: Path) -> dict[str, Device]:
     hint = _HINT.format(file=file)
     try:
-        return _decoded(read_small(file), file)
+        return _decoded(toml_text(file).encode(), file)
     except OSError as error:
         raise UsageError(f"{file}: {error.strerror}", hint) from None
+    except ValueError as error:
+        raise UsageError(f"{file}: {error}", hint) from None
 
 
 def _decoded(content: bytes, file: Path) -> dict[str, Device]:

@@ -25,6 +25,7 @@ from edgetop.inference.model_stores import (
     docker_models,
     gguf_files,
     named_manifest,
+    ollama_model,
     ollama_models,
     repository_files,
     search_roots,
@@ -221,7 +222,10 @@ def _exactly(text: str, folders: Sequence[Path], environment: Mapping[str, str])
             for file in files:
                 if (root.folder / file).is_file():
                     return root.folder / file
-        return named_manifest(name, environment)
+        manifest = named_manifest(name, environment)
+        if manifest is not None and (model := ollama_model(manifest)) is not None and model.problem:
+            raise _broken(model.name, model.problem)
+        return manifest
     return None
 
 
@@ -280,8 +284,12 @@ def _complete(model: FoundModel) -> Path:
         part = part_of(model.path.name) or SplitPart(model.name, 1, 1)
         raise lacks_parts(part, model.missing_parts)
     if model.problem:
-        raise ModelError(f"{one_line(model.name)}: {model.problem}", "pull it again", reason="missing")
+        raise _broken(model.name, model.problem)
     return model.source
+
+
+def _broken(name: str, problem: str) -> ModelError:
+    return ModelError(f"{one_line(name)}: {problem}", "pull it again", reason="missing")
 
 
 def _not_found(text: str, models: list[FoundModel], left_out: Sequence[str]) -> ModelError:

@@ -89,10 +89,10 @@ class Stop(Struct, frozen=True):
         return self.flags.address(self.command)
 
 
-def file_failure(path: Path) -> LoadFailed | None:
-    """Why a file cannot be loaded; `None` where llama.cpp is to try."""
+def file_failure(path: Path, n_ctx: int | None = None) -> LoadFailed | None:
+    """Why a file cannot be loaded with a context of this length; `None` where llama.cpp is to try."""
     try:
-        require_model(path)
+        require_model(path, n_ctx)
     except ModelError as error:
         return LoadFailed(reason=error.reason, message=wire_text(error.what), hint=error.hint)
     return None

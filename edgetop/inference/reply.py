@@ -21,6 +21,7 @@ from itertools import accumulate, groupby
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgetop.core.records import ReplyPart, Tokens
 from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, Effect, ReplyFormat
@@ -72,6 +73,10 @@ _UNOPENED = tuple(_unopened())
 _LATER = tuple(mark for mark in _UNOPENED if mark.when != "at the beginning" and not mark.text[0].isalpha())
 """No control token begins with a letter."""
 _FIRST_CHARACTERS = frozenset(mark.text[0] for mark in _LATER)
+
+
+SPACE_BEFORE_REASONING = 256
+"""Characters of white space; a reply that begins with more does not begin with reasoning."""
 
 
 class ReplyText:
@@ -185,8 +190,12 @@ class ReplyText:
                     token.part = self._part
             self._skip_space = True
             self._drop_space()
-        if self._at_beginning and (beginning := self._text.lstrip()):
-            self._at_beginning = any(mark.text.startswith(beginning) for mark in _UNOPENED)
+        if self._at_beginning:
+            text = self._text
+            beginning = text.lstrip()
+            self._at_beginning = len(text) - len(beginning) <= SPACE_BEFORE_REASONING and any(
+                mark.text.startswith(beginning) for mark in _UNOPENED
+            )
 
     def _next_mark(self) -> tuple[int, _Mark] | None:
         """The first of the marks that may come, of several that begin together the longest."""
@@ -380,8 +389,15 @@ class ReplyBatcher:
 
     def _settle(self) -> None:
         for t_us, data in self._tokens:
-            self._settled += self._text.push(t_us, data)
+            self._push(t_us, data)
         self._tokens = []
+
+    def _push(self, t_us: int, data: bytes) -> None:
+        before = self._text.reasoned_before
+        pieces = self._text.push(t_us, data)
+        if self._text.reasoned_before and not before:
+            self._settled = [replace(piece, part="reasoning") for piece in self._settled]
+        self._settled += pieces
 
     def _add_waiting(self) -> None:
         (text, part, t_us), self._waiting = self._waiting, _NOTHING
@@ -391,7 +407,7 @@ class ReplyBatcher:
     def _add_text(self, t_us: int, text: str, part: ReplyPart) -> None:
         data = text.encode("utf-8", "replace")
         if part == "answer":
-            self._settled += self._text.push(t_us, data)
+            self._push(t_us, data)
         else:
             # Text that might have become the beginning of a tag does not any more.
             self._settled += [*self._text.finish(), Piece(t_us, data.decode(), part)]

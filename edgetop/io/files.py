@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
@@ -97,13 +100,64 @@ def replacement(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
-def read_small(path: Path, largest_bytes: int = 2**20) -> bytes:
-    """All of a file. Raises OSError, also for one that is larger."""
-    with path.open("rb") as file:
+def read_small(path: Path, largest_bytes: int = 2**20, *, regular: bool = True) -> bytes:
+    """All of a file. Raises OSError, also for one that is larger, or is a pipe or a device.
+
+    Without `regular` it may be one: it was named by the person, and not found in a folder.
+    """
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags | (os.O_NONBLOCK if regular else 0))
+
+    with open(path, "rb", opener=opener) as file:
+        if regular and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         data = file.read(largest_bytes + 1)
     if len(data) > largest_bytes:
-        raise OSError(errno.EFBIG, f"it is larger than {largest_bytes // 2**20} MiB", str(path))
+        raise OSError(errno.EFBIG, f"it is larger than {largest_bytes / 2**20:g} MiB", str(path))
     return data
+
+
+TOML_BYTES_MAX = 2**20
+TOML_PARTS_MAX = 16
+"""Parts of a dotted key, of which each becomes a table."""
+
+_TOML_TEXT = re.compile(
+    r'"""[\s\S]*?(?:"""|\Z)'
+    r"|'''[\s\S]*?(?:'''|\Z)"
+    r'|"(?:[^"\\\n]|\\.)*"?'
+    r"|'[^'\n]*'?"
+    r"|#[^\n]*"
+)
+"""Strings and comments; one that does not end goes to the end of its line or file."""
+
+_TOML_DOTTED = re.compile(rf'(?<![\w"-])(?:[\w"-]+[ \t]*\.[ \t]*){{{TOML_PARTS_MAX},}}', re.ASCII)
+
+
+def read_toml(path: Path, *, regular: bool = True) -> dict[str, Any]:
+    """The tables of a TOML file. Raises OSError as `read_small` does, and ValueError for what is no usable TOML."""
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415 - few starts read a file
+    else:
+        import tomli as tomllib  # noqa: PLC0415 - the same
+    text = toml_text(path, regular=regular)
+    try:
+        tables: dict[str, Any] = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except ValueError as error:
+        if isinstance(error, tomllib.TOMLDecodeError):
+            raise
+        raise ValueError("a number has more digits than can be read") from None
+    return tables
+
+
+def toml_text(path: Path, *, regular: bool = True) -> str:
+    """The text of a TOML file that a parser can take; raises as `read_toml` does."""
+    text = read_small(path, TOML_BYTES_MAX, regular=regular).decode("utf-8-sig")
+    if _TOML_DOTTED.search(_TOML_TEXT.sub('""', text)):
+        raise ValueError(f"a key has more than {TOML_PARTS_MAX} parts")
+    return text
 
 
 def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:

@@ -85,7 +85,7 @@ class Timeouts(Struct, frozen=True):
 
     connect_s: float = 15.0
     idle_s: float = 20.0
-    """Without a byte from it, or without one that it accepts."""
+    """Without a byte from it, without one that it accepts, and until the head of its answer has come."""
     total_s: float = 120.0
     """For a whole request, redirects included, however steadily it drips."""
 
@@ -109,6 +109,7 @@ class HttpResponse:
         """Where it came from, after redirects."""
         self._where = where
         self._connection = connection
+        connected.begin_part()
         self._response = connection.getresponse()
         self.status = self._response.status
         self._socket = connected
@@ -141,7 +142,11 @@ class HttpResponse:
         """
         self._socket.gather_us = gather_us
         try:
-            while piece := self._response.read1(PIECE_BYTES):
+            while True:
+                self._socket.begin_part()
+                piece = self._response.read1(PIECE_BYTES)
+                if not piece:
+                    break
                 yield piece
         except (http.client.HTTPException, OSError, ValueError) as error:
             raise self._broken_off() from error
@@ -444,10 +449,18 @@ class InterruptibleSocket(io.RawIOBase):
         self._failure: OSError | None = None
         """Raised after what had arrived before it was given out."""
         self._due_us = 0
+        self._part_by_s = math.inf
         self.gather_us = 0
         """How long what arrives may wait for more, counted from when something was last given out."""
         self.received_us = monotonic_us()
         """When the bytes that were given out last had been received."""
+
+    def begin_part(self) -> None:
+        """Give the server as long for the head, or the next piece of the body, as it may be silent.
+
+        What HTTP skips, such as interim answers and trailers, is as good as nothing, however much of it comes.
+        """
+        self._part_by_s = time.monotonic() + self._timeouts.idle_s
 
     @property
     def is_drained(self) -> bool:
@@ -548,7 +561,7 @@ class InterruptibleSocket(io.RawIOBase):
         now_s = time.monotonic()
         if now_s > self._deadline_s:
             what = f"The request to {self._where} took longer than {self._timeouts.total_s:g} s."
-        elif now_s - begin_s > self._timeouts.idle_s:
+        elif now_s - begin_s > self._timeouts.idle_s or now_s > self._part_by_s:
             what = f"No data from {self._where} for {self._timeouts.idle_s:g} s."
         else:
             return

@@ -26,7 +26,7 @@ from platformdirs import user_cache_path
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.core.text import one_line
-from edgetop.io.files import write_atomically
+from edgetop.io.files import read_small, write_atomically
 
 PurposeName = Literal[
     "text", "embedding", "reranker", "encoder", "rewriting", "diffusion", "image", "speech", "draft", "projector",
@@ -279,8 +279,8 @@ def read_headers(path: Path) -> ModelHeaders:
     return ModelHeaders(files, [part for part, _ in read], [size for _, size in read])
 
 
-def require_model(path: Path) -> None:
-    """Raise ModelError for a file that no llama.cpp can generate text with.
+def require_model(path: Path, n_ctx: int | None = None) -> None:
+    """Raise ModelError for a file that no llama.cpp can generate text with, in a context of this length.
 
     What a later llama.cpp may read, such as a type of weights that this reader does not know, is left to it.
     """
@@ -293,7 +293,14 @@ def require_model(path: Path) -> None:
             return
         raise
     require_text(path.name, purpose_of(headers[0]))
+    # A model that learnt its positions (GPT-2) has no more of them; llama.cpp aborts at the first one beyond.
+    rows = next((each.shape[-1] for header in headers for each in header.tensors if each.name == _POSITIONS), None)
+    if rows is not None and n_ctx is not None and n_ctx > rows:
+        what = f"{one_line(path.name)} knows {rows} positions; a context of {n_ctx} is too long for it"
+        raise ModelError(what, f"--ctx {rows}", reason="unsupported")
 
+
+_POSITIONS = "position_embd.weight"
 
 _CERTAIN = (
     "truncated", "cannot be in", "cannot be described", "big endian", "empty", "Git LFS", "web page", "before GGUF",
@@ -507,6 +514,6 @@ def _digests_file() -> Path:
 
 def _digests() -> _Digests:
     try:
-        return msgspec.json.decode(_digests_file().read_bytes(), type=_Digests)
-    except (OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(read_small(_digests_file(), 2**24), type=_Digests)
+    except (OSError, ValueError, RecursionError):
         return _Digests()

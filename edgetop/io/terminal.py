@@ -10,7 +10,10 @@ import os
 import signal
 import sys
 import termios
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import NamedTuple, TextIO
 
@@ -87,18 +90,125 @@ class OutputError(EdgetopError):
     """What a command printed could not be delivered; a reader that has enough is no such error."""
 
 
+PIECE_BYTES = 512
+"""A terminal is given no more at once, so that one that stops reading keeps little."""
+
+STALLED_S = 0.5
+"""A screen that has not been taken for so long is followed by no other until it has."""
+
+
+class Writer(threading.Thread):
+    """Writes in a thread, so that a terminal or a pipe that nobody reads holds up nothing else.
+
+    With `on_gap` whatever would wait behind something stalled is dropped, and `on_gap` is called, in this thread, when
+    all else is written. A descriptor that fails takes nothing more.
+    """
+
+    def __init__(self, on_gap: Callable[[], None] | None = None) -> None:
+        super().__init__(name="edgetop-output", daemon=True)
+        self.failures: dict[int, OSError] = {}
+        """By descriptor."""
+        self._on_gap = on_gap
+        self._gap = False
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._writing_since_s: float | None = None
+        """`None` while nothing is being written."""
+        self._is_cut = False
+        """The rest of what is being written is to be dropped."""
+        self._changed = threading.Condition()
+        self.start()
+
+    def put(self, fd: int, data: bytes) -> None:
+        """Write later, after what was put before."""
+        with self._changed:
+            since_s = self._writing_since_s
+            if self._on_gap is not None and since_s is not None and time.monotonic() - since_s > STALLED_S:
+                self._gap = True
+            else:
+                self._waiting.append((fd, data))
+                self._changed.notify_all()
+
+    def discard(self) -> None:
+        """Drop all that waits, and the rest of what is being written; what is put from now on is written."""
+        with self._changed:
+            self._waiting.clear()
+            self._gap, self._is_cut = False, self._writing_since_s is not None
+            if self._is_cut:
+                self._writing_since_s = time.monotonic()
+
+    def drain(self, limit_s: float | None = None) -> bool:
+        """Wait until all is written, for at most `limit_s`; whether it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting and self._writing_since_s is None, limit_s)
+
+    def run(self) -> None:
+        """Write, for ever."""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting)
+                fd, data = self._waiting.popleft()
+                self._writing_since_s, self._is_cut = time.monotonic(), False
+            try:
+                self._write(fd, data)
+            except OSError as error:
+                self.failures[fd] = error
+            with self._changed:
+                has_gap = self._gap and not self._waiting
+                self._gap = self._gap and not has_gap
+                self._writing_since_s = None
+                self._changed.notify_all()
+            if has_gap and self._on_gap is not None:
+                self._on_gap()
+
+    def _write(self, fd: int, data: bytes) -> None:
+        size = PIECE_BYTES if os.isatty(fd) else len(data)
+        view = memoryview(data)
+        while view and not self._is_cut and fd not in self.failures:
+            view = view[os.write(fd, view[:size]) :]
+
+
+_late: Writer | None = None
+"""What writes stdout and stderr, once they are not to be waited for."""
+
+
+def write_late() -> None:
+    """From now on nothing waits for whoever reads stdout and stderr; `drain` does, at the end and before a question."""
+    global _late  # noqa: PLW0603 - of the process, as its streams are
+    if _late is None and isinstance(sys.stdout, Output) and isinstance(sys.stderr, Diagnostics):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _late = Writer()
+
+
+def drain(limit_s: float | None = None) -> None:
+    """Wait for whoever reads stdout and stderr. Raises what `Output` raises."""
+    if _late is not None:
+        _late.drain(limit_s)
+    sys.stdout.flush()
+
+
 class Output(io.TextIOWrapper):
     """Stdout whose failures say what failed. Raises OutputError, and BrokenPipeError as ever."""
 
     def write(self, text: str) -> int:
         """Write."""
         with self._said():
-            return super().write(text)
+            if _late is None:
+                return super().write(text)
+            self._raise_failure(_late)
+            _late.put(self.fileno(), text.encode(self.encoding, "backslashreplace"))
+            return len(text)
 
     def flush(self) -> None:
         """Write what waits."""
         with self._said():
+            if _late is not None:
+                self._raise_failure(_late)
             super().flush()
+
+    def _raise_failure(self, late: Writer) -> None:
+        if self.fileno() in late.failures:
+            raise late.failures.pop(self.fileno())
 
     @contextmanager
     def _said(self) -> Iterator[None]:
@@ -116,6 +226,9 @@ class Diagnostics(io.TextIOWrapper):
 
     def write(self, text: str) -> int:
         """Write as much as can be."""
+        if _late is not None:
+            _late.put(self.fileno(), text.encode(self.encoding, "backslashreplace"))
+            return len(text)
         try:
             return super().write(text)
         except OSError:
@@ -200,6 +313,13 @@ class TerminalGuard:
                 process.stdin.write(b"\n")
                 process.stdin.close()
             process.wait()
+
+    def restore(self) -> None:
+        """Have it restore the terminal, as soon as that takes something again."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.close()
 
 
 def _stty_text(fd: int) -> str:

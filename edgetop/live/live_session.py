@@ -30,6 +30,7 @@ from edgetop.core.records import (
 )
 from edgetop.core.sources import Unavailable
 from edgetop.io.log import log, log_exception
+from edgetop.io.terminal import write_late
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
@@ -80,6 +81,8 @@ class Recorder:
         self._journal: Journal | None = None
         self._before_journal: list[Record] = []
         self._trouble_reported = False
+        self.why_not = ""
+        """Why a saved session is not in the file that was asked for."""
         self._power_sources = ""
         self.record(
             SessionStarted(
@@ -174,6 +177,13 @@ class Recorder:
             )
             self.on_trouble("Recording goes on; nothing was lost.")
 
+    @property
+    def is_empty_chat(self) -> bool:
+        """Whether it is a chat in which nothing was asked, and of which no file was asked for."""
+        header = self.session.header
+        assert header is not None  # noqa: S101 - recorded by __init__
+        return header.kind == "chat" and header.bench is None and not self.session.turns and self._output is None
+
     def finish(self) -> Path | None:
         """Turn the journal into the session's file and return its path; `None` if there is nothing to keep.
 
@@ -181,8 +191,12 @@ class Recorder:
         """
         if self._journal is None or self._store is None:
             return None
+        if self.is_empty_chat:
+            self._journal.remove()
+            self._journal = self._store = None
+            return None
         self.record(Event(t_us=monotonic_us(), kind="session_ended", text="The session was closed."))
-        path = self._store.finish(self.session, self._journal, output=self._output)
+        path, self.why_not = self._store.finish(self.session, self._journal, output=self._output)
         self._journal = None
         self._store = None
         return path
@@ -212,6 +226,7 @@ class RecordedSession:
         exporters: Sequence[Exporter] = (),
         threads: int = 1,
     ) -> None:
+        write_late()
         self.recorder = recorder
         self.alerts = alerts
         self._exporters = list(exporters)

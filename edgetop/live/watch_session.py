@@ -35,6 +35,8 @@ class WatchOptions(Struct, frozen=True, kw_only=True):
     sysroot: Path = Path("/")
     power: PowerChoice = PowerChoice()
     record: bool = True
+    text_recorded: bool = False
+    """Of requests that are passed on; a watch reads no texts."""
     output: Path | None = None
     alerts: Alerts | None = None
     exporters: Sequence[Exporter] = ()
@@ -57,7 +59,7 @@ class WatchSession(RecordedSession):
         recorder = Recorder(
             device=describe(self._host),
             store=store if options.record else None,
-            text_recorded=False,
+            text_recorded=options.text_recorded,
             power=options.power.headline,
             output=options.output,
             kind="watch",

@@ -35,6 +35,8 @@ from edgetop.core.records import (
     PredictionEntry,
     QualityEntry,
     ReplyPart,
+    RequestEntry,
+    RequestServed,
     Scored,
     ServiceEntry,
     ServiceSeen,
@@ -47,6 +49,7 @@ from edgetop.core.records import (
     number_problems,
 )
 from edgetop.core.sources import SourceInfo, Unavailable
+from edgetop.session.requests import ClientFigures, client_figures
 from edgetop.session.session import Column, MissingRun, Series, Session, UnfittingError
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import turn_result
@@ -189,12 +192,16 @@ class SeriesEntry(Struct, frozen=True, kw_only=True):
 class SessionFile(SessionHead, frozen=True, kw_only=True):
     """A session, whole."""
 
+    requests: tuple[RequestEntry, ...] = ()
+    """Of other programs, that a proxy passed on, by their ends."""
+    clients: tuple[ClientFigures, ...] = ()
+    """The figures of those requests by client and model."""
     turns: tuple[TurnEntry, ...] = ()
     events: tuple[EventEntry, ...] = ()
     series: tuple[SeriesEntry, ...] = ()
 
 
-LONG_PARTS: Final = ("turns", "events", "series")
+LONG_PARTS: Final = ("requests", "clients", "turns", "events", "series")
 """What does not stand on the first line."""
 
 _RENAMED_KEYS = ((b'"mend":', b'"hint":'), (b'"grade_mend":', b'"grade_hint":'))
@@ -237,6 +244,8 @@ def to_file(session: Session) -> SessionFile:
         services=tuple(_copied(ServiceEntry, service) for service in session.services.values()),
         watch=watch_figures(session, session.end_us) if is_watch(session) else None,
         summary=snapshot(session, session.end_us).summary,
+        requests=tuple(_copied(RequestEntry, each) for each in session.requests),
+        clients=client_figures(session, session.end_us),
         turns=tuple(_turn_entry(session, index) for index in range(len(session.turns))),
         events=tuple(_copied(EventEntry, event) for event in session.events),
         series=tuple(_series_entry(series) for series in session.series.values()),
@@ -269,6 +278,7 @@ def to_session(file: SessionFile) -> Session:
     session.loads = [_copied(ModelLoaded, load) for load in file.loads]
     session.scores = [_copied(Scored, each) for each in file.quality]
     session.predictions = [_copied(Predicted, each) for each in file.predictions]
+    session.requests = [_copied(RequestServed, each) for each in file.requests]
     session.turns = [_turn(entry) for entry in file.turns]
     session.events = [_copied(Event, event) for event in file.events]
     for index, entry in enumerate(file.series):
@@ -285,6 +295,7 @@ def to_session(file: SessionFile) -> Session:
         *(each.t_us for each in session.predictions),
         *(each.t_us for each in session.scores),
         *(event.t_us for event in session.events),
+        *(each.t_us for each in session.requests),
         *(service.t_us for service in session.services.values()),
         *(turn.last_us for turn in session.turns),
     )
@@ -298,6 +309,7 @@ def structure_problems(file: SessionFile) -> Iterator[str]:
     yield from _order_problems("quality", [each.t_us for each in file.quality])
     yield from _order_problems("predictions", [each.t_us for each in file.predictions])
     yield from _order_problems("turns", [turn.stamps.submitted_us for turn in file.turns])
+    yield from _order_problems("requests", [each.t_us for each in file.requests])
     yield from _order_problems("events", [event.t_us for event in file.events])
     for index, turn in enumerate(file.turns):
         for problem in _turn_problems(turn):

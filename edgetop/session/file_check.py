@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,9 +11,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.clock import US_PER_S, seconds
 from edgetop.core.energy.scopes import Headline
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import FIGURES, Figure, Summary, TurnFigures
+from edgetop.core.records import TOKENS_MAX
 from edgetop.session.file import SessionFile, structure_problems, to_file, to_session
 from edgetop.session.file_io import SessionFileError, load_file
 from edgetop.session.meters import headline_of, meters_of
@@ -129,13 +132,40 @@ def validate(path: Path) -> list[str]:
         file = load_file(path)
     except SessionFileError as error:
         return [error.what]
-    problems = list(islice(structure_problems(file), PROBLEMS_SHOWN))
+    problems = list(islice(chain(structure_problems(file), _impossible(file)), PROBLEMS_SHOWN))
     if not problems:
         try:
             problems = _wrong_figures(file, to_file(to_session(file)))
         except ValueError as error:
             problems = [str(error)]
     return [f"{path}: {problem}" for problem in problems[:PROBLEMS_SHOWN]]
+
+
+LONGEST_S: Final = 10 * 366 * 86_400
+"""No session has been recorded for ten years."""
+
+
+def _impossible(file: SessionFile) -> Iterator[str]:
+    """What no recording says, though the parts of the file fit together."""
+    if file.duration_us > LONGEST_S * US_PER_S:
+        yield f"$.duration_us: {seconds(file.duration_us) / 86_400:.0f} days are no length of a session"
+    for index, turn in enumerate(file.turns):
+        end, prefill = turn.end, turn.prefill
+        counts: dict[str, int | None] = {}
+        if end is not None:
+            names = ("prompt_tokens", "cached_tokens", "generated_tokens", "hidden_tokens", "context_used")
+            counts = {f"end.{name}": getattr(end, name) for name in names}
+            if (end.cached_tokens or 0) > (end.prompt_tokens or TOKENS_MAX):
+                yield f"$.turns[{index}].end.cached_tokens: more than the prompt has"
+            if end.hidden_tokens > end.generated_tokens:
+                yield f"$.turns[{index}].end.hidden_tokens: more than were generated"
+        if prefill is not None:
+            counts |= {"prefill.total": prefill.total, "prefill.cached": prefill.cached}
+            if max(prefill.done, default=0) > prefill.total:
+                yield f"$.turns[{index}].prefill.done: more than there is to evaluate"
+        for name, count in counts.items():
+            if count is not None and count > TOKENS_MAX:
+                yield f"$.turns[{index}].{name}: {count} tokens are more than any context holds"
 
 
 def _wrong_figures(file: SessionFile, computed: SessionFile) -> list[str]:

@@ -28,6 +28,11 @@ DEEPEST = 100
 LINE_BREAK = b"\n"
 _MARKS = re.compile(rb'["\\\[\]{}]')
 
+TITLE_CHARACTERS = 200
+_FIRST_PROMPT = re.compile(
+    rb'"turns":\[\n\{"turn":\d+,"prompt":"((?:[^"\\]|\\.){0,%d})' % (4 * TITLE_CHARACTERS), re.DOTALL
+)
+
 _HEAD = msgspec.json.Decoder(SessionHead)
 _FILE = msgspec.json.Decoder(SessionFile)
 
@@ -186,20 +191,42 @@ def load_file(path: Path) -> SessionFile:
 
 def load_head(path: Path) -> SessionHead:
     """Everything of a session file but its long parts. Raises SessionFileError."""
+    return load_titled(path)[0]
+
+
+def load_titled(path: Path) -> tuple[SessionHead, str]:
+    """The head of a session file, and the beginning of its first prompt; empty where there is none.
+
+    Raises SessionFileError.
+    """
     try:
         with _open_regular(path) as fd:
             data = os.read(fd, USUAL_HEAD_BYTES)
             if b"\n" not in data:
                 data += os.read(fd, LONGEST_HEAD_BYTES)
-            line, line_break, _ = data.partition(b"\n")
+            line, line_break, rest = data.partition(b"\n")
     except OSError as error:
         raise SessionFileError(f"{path}: {error.strerror}") from None
     except SessionFileError as error:
         raise _at(path, error) from None
     if line_break and line.endswith(b","):
         with suppress(SessionFileError):
-            return _sound(path, decode_head(line))
-    return _sound(path, load_file(path))
+            return _sound(path, decode_head(line)), _first_prompt(rest)
+    file = _sound(path, load_file(path))
+    return file, ((file.turns[0].prompt or "") if file.turns else "")[:TITLE_CHARACTERS]
+
+
+def _first_prompt(rest: bytes) -> str:
+    """The beginning of the first turn's prompt, which stands at the beginning of what follows the head."""
+    found = _FIRST_PROMPT.match(rest)
+    if found is None:
+        return ""
+    # A longer prompt is cut within a character or an escape at the worst, which is then left out.
+    text = found[1]
+    for end in range(len(text), max(0, len(text) - len("\\ud83d\\ude00")), -1):
+        with suppress(msgspec.MsgspecError, ValueError):
+            return msgspec.json.decode(b'"' + text[:end] + b'"', type=str)[:TITLE_CHARACTERS]
+    return ""
 
 
 def _sound(path: Path, head: Head) -> Head:

@@ -25,6 +25,7 @@ from edgetop.core.records import (
     Prediction,
     Prefill,
     Record,
+    RequestServed,
     Sampled,
     Scored,
     ServiceSeen,
@@ -209,6 +210,8 @@ class Session:
         self.scores: list[Scored] = []
         self.services: dict[int, ServiceSeen] = {}
         """Model processes and servers that were watched, by their numbers."""
+        self.requests: list[RequestServed] = []
+        """Of other programs, that were passed on, by their ends."""
         self.turns: list[Turn] = []
         self.series: dict[str, Series] = {}
         """By the name of the source."""
@@ -311,7 +314,7 @@ class Session:
                 self.add_series(Series(record.source))
             case SourceMissing():
                 self.absent[record.name] = record.missing
-            case ModelLoaded() | Event() | Predicted() | Scored() | ServiceSeen():
+            case ModelLoaded() | Event() | Predicted() | Scored() | ServiceSeen() | RequestServed():
                 self._add_happening(record)
             case SessionStarted():
                 if self.header is not None:
@@ -355,7 +358,7 @@ class Session:
             self._running(record.turn).finished = replace(record, t_us=t_us)
         self._note_time(t_us)
 
-    def _add_happening(self, record: ModelLoaded | Event | Predicted | Scored | ServiceSeen) -> None:
+    def _add_happening(self, record: ModelLoaded | Event | Predicted | Scored | ServiceSeen | RequestServed) -> None:
         t_us = self._stamp(record.t_us)
         if isinstance(record, Event):
             insort(self.events, replace(record, t_us=t_us), key=lambda each: each.t_us)
@@ -363,6 +366,8 @@ class Session:
                 self.header = replace(self.header, power=str(record.data.get("source") or "") or None)
         elif isinstance(record, ServiceSeen):
             self.services[record.number] = replace(record, t_us=t_us)
+        elif isinstance(record, RequestServed):
+            insort(self.requests, replace(record, t_us=t_us), key=lambda each: each.t_us)
         elif isinstance(record, Scored):
             if self.scores:
                 _require_order(self.scores[-1].t_us, t_us)

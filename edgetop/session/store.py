@@ -7,6 +7,7 @@ narrow; the others add up in quadrature.
 
 from __future__ import annotations
 
+import errno
 import gc
 import glob
 import os
@@ -36,10 +37,10 @@ from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFi
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
-from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, sync_folder, write_atomically
+from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
-from edgetop.session.file_io import SessionFileError, load_file, load_head, rewrite, save
+from edgetop.session.file_io import SessionFileError, load_file, load_head, load_titled, rewrite, save
 from edgetop.session.journal import Journal, RecoveredJournal, recover_journal
 from edgetop.session.session import Session
 
@@ -140,6 +141,27 @@ class StoreError(EdgetopError):
     """A session that cannot be found or written."""
 
 
+class Saved(NamedTuple):
+    """Where a session was saved."""
+
+    path: Path
+    why_not: str = ""
+    """`not in PATH: REASON` where it is not in the file that was asked for."""
+
+
+_REMEDIES: Final = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "mount the file system so that it can be written",
+    errno.EACCES: "allow writing there",
+    errno.EIO: "see what is wrong with the disk (`dmesg`)",
+}
+
+
+def _why_not(asked: Path, failure: OSError) -> str:
+    return f"not in {asked}: {failure.strerror or failure}"
+
+
 class ListedSession(Struct, frozen=True, kw_only=True):
     """A session file in the store."""
 
@@ -150,6 +172,8 @@ class ListedSession(Struct, frozen=True, kw_only=True):
     """What lists are made of: no predictions, quality, memory, use, nor what is absent. `None` if it cannot be read."""
     problem: str = ""
     """Why it cannot, in one line."""
+    first_prompt: str = ""
+    """Its beginning; empty where there is none, or where no text was recorded."""
 
 
 class Store:
@@ -162,34 +186,43 @@ class Store:
         """Begin the journal of a session. `started_at` is ISO 8601 in UTC, `model_hint` goes into the file's name."""
         return Journal(self.folder / (_stem(session_id, started_at, model_hint) + JOURNAL_SUFFIX))
 
-    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Path:
-        """Write the file of an ended session, delete its journal and return where the file is.
+    def finish(self, session: Session, journal: Journal, output: Path | None = None) -> Saved:
+        """Write the file of an ended session and delete its journal.
 
-        That is `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
-        the journal is not whole either, into a new temporary folder: the caller tells the returned path.
-        Raises StoreError when the journal is all there is.
+        It goes to `output`, or else beside the journal. If it cannot be written there, it is put into the store, and if
+        the journal is not whole either, into a new temporary folder. Raises StoreError when the journal is all there
+        is.
         """
         beside_journal = journal.path.with_suffix(FILE_SUFFIX)
-        reason = ""
-        for path in (output or beside_journal, beside_journal):
+        asked, failure = output or beside_journal, OSError()
+        for path in dict.fromkeys((asked, beside_journal)):
             try:
                 save(path, session)
             except OSError as error:
-                reason = reason or f"{path}: {error.strerror or error}"
+                failure = failure if path != asked else error
                 continue
-            journal.remove()
-            return path
-        what = f"The session could not be written to {reason}."
+            # One that cannot be deleted now is at the next start, when all of it is in the file.
+            with suppress(OSError):
+                journal.remove()
+            return Saved(path, "" if path == asked else _why_not(asked, failure))
+        why_not = _why_not(asked, failure)
         if journal.close():
-            raise StoreError(what, f"It is safe in {journal.path}: make room, then type `edgetop sessions recover`.")
+            remedy = _REMEDIES.get(failure.errno or 0, "see why it cannot be written")
+            raise StoreError(
+                f"The session is in its journal only, {why_not}.",
+                f"It is safe in {journal.path}: {remedy}, then type `edgetop sessions recover`.",
+            )
         try:
             path = Path(tempfile.mkdtemp(prefix="edgetop-")) / beside_journal.name
             save(path, session)
         except OSError:
-            raise StoreError(what, f"The journal {journal.path} has what could be written of it.") from None
+            raise StoreError(
+                f"The session could not be saved, {why_not}.",
+                f"The journal {journal.path} has what could be written of it.",
+            ) from None
         with suppress(OSError):
             journal.path.unlink()
-        return path
+        return Saved(path, why_not)
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
@@ -203,16 +236,24 @@ class Store:
         listed, read = [], 0
         for number, (name, stamp) in enumerate(self._files(), 1):
             path, cached = self.folder / name, known.get(name)
-            if cached is None or cached.stamp != stamp:
-                head, problem, lasting = _read_head(path)
-                cached = _Cached(stamp=stamp, head=head, problem=problem)
+            if cached is None or cached.stamp != stamp or cached.first_prompt is None:
+                head, first_prompt, problem, lasting = _read_head(path)
+                cached = _Cached(stamp=stamp, head=head, problem=problem, first_prompt=first_prompt)
                 read += lasting
                 lasting = lasting and max(stamp[1:]) < time.time_ns() - UNSETTLED_NS
             else:
                 lasting = True
             if lasting:
                 kept[name] = cached
-            listed.append(ListedSession(number=number, path=path, head=cached.head, problem=cached.problem))
+            listed.append(
+                ListedSession(
+                    number=number,
+                    path=path,
+                    head=cached.head,
+                    problem=cached.problem,
+                    first_prompt=cached.first_prompt or "",
+                )
+            )
         if read > FEW_READ:
             _write_cache(self.folder, kept)
         return listed
@@ -286,6 +327,8 @@ _Stamp = tuple[int, int, int]
 CACHE_NAME: Final = ".heads"
 """In the sessions folder; it can be deleted at any time."""
 
+CACHE_BYTES_MAX: Final = 2**28
+
 FEW_READ: Final = 32
 """So many files are read sooner than the cache is written again, which wears an SD card."""
 
@@ -297,6 +340,8 @@ class _Cached(Struct, frozen=True, kw_only=True):
     stamp: _Stamp
     head: SessionHead | None = None
     problem: str = ""
+    first_prompt: str | None = None
+    """`None` in a cache of an earlier edgetop, which did not look."""
 
 
 class _Cache(Struct, frozen=True, kw_only=True):
@@ -308,23 +353,23 @@ class _Cache(Struct, frozen=True, kw_only=True):
 _CACHE = msgspec.msgpack.Decoder(_Cache)
 
 
-def _read_head(path: Path) -> tuple[SessionHead | None, str, bool]:
-    """The head or the problem, and whether it stays so while the file is as it is."""
+def _read_head(path: Path) -> tuple[SessionHead | None, str, str, bool]:
+    """The head with the first prompt, or the problem, and whether it stays so while the file is as it is."""
     try:
-        head = load_head(path)
+        head, first_prompt = load_titled(path)
     except SessionFileError as error:
-        return None, error.what, not isinstance(error.__context__, OSError)
+        return None, "", error.what, not isinstance(error.__context__, OSError)
     parts = {name: getattr(head, name) for name in SessionHead.__struct_fields__}
     parts["loads"] = tuple(replace(load, memory=MemoryBreakdown()) for load in head.loads)
     parts["summary"] = replace(head.summary, memory=MemoryFigures(), duty=DutyFigures())
-    return SessionHead(**(parts | {"predictions": (), "absent": {}, "quality": ()})), "", True
+    return SessionHead(**(parts | {"predictions": (), "absent": {}, "quality": ()})), first_prompt, "", True
 
 
 def _read_cache(folder: Path) -> Mapping[str, _Cached]:
     collects = gc.isenabled()
     gc.disable()  # it would look through all heads again and again while they are made, for two thirds of the time
     try:
-        found = _CACHE.decode((folder / CACHE_NAME).read_bytes())
+        found = _CACHE.decode(read_small(folder / CACHE_NAME, CACHE_BYTES_MAX))
     except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
         return {}
     finally:
@@ -376,6 +421,8 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
     """A session in a list. An empty text or `None` is not known."""
 
     listed: ListedSession
+    title: str = ""
+    """The first prompt, or the note where there is none."""
     device: str = ""
     model: str = ""
     quantization: str = ""
@@ -410,8 +457,8 @@ class SessionEntry(Struct, frozen=True, kw_only=True):
         return self.listed.path.name if head is None else format_time(head.started_at)
 
     def matches(self, words: Iterable[str]) -> bool:
-        """Whether each of the words is part of the device, the model, the quantization or a tag, whatever its case."""
-        texts = [text.casefold() for text in (self.device, self.model, self.quantization, *self.tags)]
+        """Whether each of the words is part of title, device, model, quantization or a tag, whatever its case."""
+        texts = [text.casefold() for text in (self.title, self.device, self.model, self.quantization, *self.tags)]
         return all(any(word.casefold() in text for text in texts) for word in words)
 
 
@@ -423,6 +470,7 @@ def entry_of(listed: ListedSession) -> SessionEntry:
     device = head.device
     return SessionEntry(
         listed=listed,
+        title=one_line(listed.first_prompt or head.notes),
         device=device.model or device.hostname or device.cpu,
         model=distinct(load.model.name for load in head.loads) or _watched(head),
         quantization=distinct(load.model.quantization for load in head.loads),
@@ -464,10 +512,15 @@ class ListColumn(NamedTuple):
     """What is looked for is the most of it."""
 
 
+TITLE_SHOWN: Final = 60
+IMPORTANCE: Final = ("#", "TITLE", "MODEL", "QUANT", "TOK/S", "J/TOKEN", "STARTED", "TAGS", "LENGTH", "DEVICE")
+"""Columns in the order in which they get room."""
+
 COLUMNS: Final[Sequence[ListColumn]] = (
     ListColumn("#", lambda entry: str(entry.listed.number), lambda entry: entry.listed.number),
     ListColumn("STARTED", lambda entry: entry.started, lambda entry: getattr(entry.listed.head, "started_at", "")),
     ListColumn("DEVICE", lambda entry: one_line(entry.device), lambda entry: entry.device.casefold() or None),
+    ListColumn("TITLE", lambda entry: entry.title[:TITLE_SHOWN], lambda entry: entry.title.casefold() or None),
     ListColumn("MODEL", lambda entry: one_line(entry.model), lambda entry: entry.model.casefold() or None),
     ListColumn("QUANT", lambda entry: one_line(entry.quantization), lambda entry: entry.quantization or None),
     ListColumn(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetop.core.errors import EdgetopError, UsageError
-from edgetop.io.files import replacement
+from edgetop.io.files import replacement, toml_text
 from edgetop.settings import options
 from edgetop.settings.option import SECTIONS, Option
 from edgetop.settings.resolve import Settings, is_of_file, read_value
@@ -138,12 +138,12 @@ def _read(file: Path) -> TOMLDocument:
     from tomlkit.exceptions import TOMLKitError  # noqa: PLC0415 - the same
 
     try:
-        return tomlkit.parse(file.read_bytes().decode("utf-8-sig"))
+        return tomlkit.parse(toml_text(file))
     except FileNotFoundError:
         return tomlkit.document()
     except OSError as error:
         raise EdgetopError(f"cannot read {file}: {error.strerror}", "make it readable") from None
-    except (TOMLKitError, UnicodeDecodeError) as error:
+    except (TOMLKitError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not TOML: {error}", "fix that line") from None
 
 

@@ -61,7 +61,8 @@ _ALIASES = {"esc": "escape", "return": "enter", "pgup": "pageup", "pgdn": "paged
             "page_up": "pageup", "page_down": "pagedown", "del": "delete", "ins": "insert", " ": "space",
             "bksp": "backspace", "control": "ctrl", "option": "alt", "meta": "alt"}  # fmt: skip
 
-_SAME_TO_A_TERMINAL = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+left_square_bracket": "escape"}
+_SAME_TO_A_TERMINAL = {"ctrl+i": "tab", "ctrl+m": "enter", "ctrl+left_square_bracket": "escape",
+                       "ctrl+at": "ctrl+space"}  # fmt: skip
 EXPECTED = "a key such as t, ?, space, F5, pgdn, ctrl+t or alt+x"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import difflib
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 from edgetop.core.errors import UsageError
+from edgetop.io.files import read_toml
 from edgetop.settings import options
 from edgetop.settings.option import Option, Section, key_value, one_text, parse_value, text
 
@@ -139,19 +139,15 @@ def _config_file(chosen: Origin, on_missing: Callable[[UsageError], None]) -> Pa
 
 
 def _read_config(file: Path, on_unknown: Callable[[UsageError], None]) -> dict[str, dict[str, object]]:
-    if sys.version_info >= (3, 11):
-        import tomllib  # noqa: PLC0415 - only with a configuration file
-    else:
-        import tomli as tomllib  # noqa: PLC0415 - the same
     try:
-        tables: dict[str, dict[str, object]] = tomllib.loads(file.read_text("utf-8-sig"))
+        tables: dict[str, dict[str, object]] = read_toml(file)
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(
             f"cannot read {file}: {error.strerror}", "make it readable, or choose another with --config"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise UsageError(
             f"{file} is not TOML: {error}", "fix that line, or choose another file with --config"
         ) from None

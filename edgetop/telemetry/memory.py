@@ -94,6 +94,7 @@ PERIOD_S = 1.0
 NOT_REPORTED = Unavailable("this kernel does not report how much memory is available", "Linux 3.14 or newer does")
 NO_SWAP = Unavailable("this system does not report its swap")
 _MEMINFO_BYTES = 4096
+_SIZE_DIGITS = 15
 
 
 class MachineMemory:
@@ -173,6 +174,8 @@ def parse_meminfo(text: str) -> dict[str, float]:
     for line in text.splitlines():
         name, _, value = line.partition(":")
         size, _, unit = value.strip().partition(" ")
+        if unit == "kB" and len(size) > _SIZE_DIGITS:
+            raise ValueError(f"{size[:_SIZE_DIGITS]}... kB are no size of a memory")
         if unit == "kB":
             sizes[name] = 1024.0 * int(size)
     return sizes

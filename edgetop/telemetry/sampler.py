@@ -18,12 +18,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
-from math import isfinite
 
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
-from edgetop.core.records import Event, Record, Sampled, SourceAdded, SourceMissing
+from edgetop.core.records import LARGEST, Event, Record, Sampled, SourceAdded, SourceMissing
 from edgetop.core.sources import Unavailable
 from edgetop.telemetry.registry import PROBE_AGAIN_S, FamilyProbe, Inventory
 from edgetop.telemetry.source import (
@@ -320,7 +319,8 @@ class ScheduledSource:
         self._stamped_us = max(t_us, self._stamped_us)
         channels = self.source.info.channels
         read = [
-            value if isinstance(value, Unavailable) or isfinite(value) else Unavailable(NO_NUMBER) for value in values
+            value if isinstance(value, Unavailable) or abs(value) <= LARGEST else Unavailable(NO_NUMBER)
+            for value in values
         ]
         reasons = [value.reason if isinstance(value, Unavailable) else "" for value in read]
         return Sampled(

@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,7 +27,7 @@ from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.text import one_line
 from edgetop.io.files import FILE_SUFFIX
 from edgetop.io.log import where_trace
-from edgetop.io.terminal import wait_for_foreground
+from edgetop.io.terminal import Writer, wait_for_foreground
 from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
 from edgetop.tui.keys import TABLES, KeyTables, ScreenKeys
 from edgetop.tui.screens.base import BaseScreen, keymap
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from edgetop.live.chat_commands import SlashCommand
     from edgetop.live.chat_session import LiveOptions, LiveSession
     from edgetop.live.conversation import Notice
+    from edgetop.live.live_session import Recorder
     from edgetop.live.watch_session import WatchSession
     from edgetop.session.store import Store
     from edgetop.settings.resolve import Settings
@@ -48,13 +50,22 @@ if TYPE_CHECKING:
     from edgetop.tui.screens.live import LiveScreen
 
 
-HANGUP_GRACE_S = 3.0
-"""After a hangup the terminal may not accept the last bytes of the screen; the session is saved by then."""
+END_GRACE_S = 3.0
+"""How long after a signal the application may take to end in good order; then it is ended by force."""
+
+LAST_WORDS_S = 1.0
+"""How long the end by force waits for whoever reads what it says."""
 
 COLOURLESS_MARKS = {"input-cursor-text-style": "reverse", "block-cursor-text-style": "reverse"}
 """What marks the cursor and the chosen row where there are no colours."""
 
 WARNING_S = 10.0
+
+QUITTING_EARLY = frozenset({"ctrl+c", "ctrl+q", "f10"})
+"""Keys that end edgetop before its screen stands."""
+
+FOCUS_WAIT_S = 0.02
+"""The focus of a new screen comes a few messages after the screen."""
 
 Result = TypeVar("Result")
 MakeScreen = Callable[[GlyphLevel], Screen[Result]]
@@ -80,6 +91,8 @@ USUAL_DISPLAY = Display()
 class Closable(Protocol):
     """A session that is saved when it is closed."""
 
+    recorder: Recorder
+
     def close(self) -> Path | None:
         """End it; the file that it was saved in, where it is recorded. Raises StoreError."""
 
@@ -100,14 +113,17 @@ class BaseApp(TerminalApp[ReturnType]):
             self.theme = chosen.name
         self.ending = False
         """A signal has come: nothing is to be shown any more."""
-        self.interrupted = False
-        """SIGINT has come from outside; Ctrl+C on the terminal is a key."""
+        self.signal_code = 0
+        """128 + the number of the signal that ends it, SIGINT among them; Ctrl+C on the terminal is a key."""
         self.saved: Path | None = None
         """Where the session was saved, once it was."""
+        self.why_not = ""
+        """Why it is not in the file that was asked for."""
         self.key_tables = display.keys
         self._level: GlyphLevel = display.level or terminal_level()
         self._session: Closable | None = None
         self._saving = threading.Lock()
+        self._loop_of_signals: asyncio.AbstractEventLoop | None = None
         self._mouse = display.mouse
         self.set_keymap(keymap(screen for name, screen in self.key_tables.items() if screen != TABLES[name]))
 
@@ -126,20 +142,27 @@ class BaseApp(TerminalApp[ReturnType]):
         return TerminalDriver if usual.__name__ == "LinuxDriver" else usual
 
     def on_mount(self) -> None:
-        """Handle signals."""
-        if threading.current_thread() is threading.main_thread():
-            loop = asyncio.get_running_loop()
+        """Follow a signal that has come while the application started."""
+        self._loop_of_signals = asyncio.get_running_loop()
+        if self.signal_code:
+            self.exit()
 
-            def on_signal(number: int, _frame: FrameType | None) -> None:
-                # A terminal that accepts nothing any more blocks the loop, and with it everything that waits for it.
-                self.interrupted = self.interrupted or number == signal.SIGINT
-                grace = threading.Timer(HANGUP_GRACE_S, self._end_by_force)
-                grace.daemon = True
-                grace.start()
-                loop.call_soon_threadsafe(self._end)
+    def _handle_signals(self) -> None:
+        def on_signal(number: int, _frame: FrameType | None) -> None:
+            self.ending = True
+            if self.signal_code:
+                return
+            self.signal_code = 128 + number
+            # Whatever keeps the application from ending in good order.
+            grace = threading.Timer(END_GRACE_S, self._end_by_force)
+            grace.daemon = True
+            grace.start()
+            if self._loop_of_signals is not None:
+                with suppress(RuntimeError):  # it has ended
+                    self._loop_of_signals.call_soon_threadsafe(self.exit)
 
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, on_signal)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            signal.signal(number, on_signal)
 
     def register_all_themes(self) -> None:
         """Make every theme available; the chosen one has been from the beginning, since a frame is drawn first."""
@@ -153,13 +176,12 @@ class BaseApp(TerminalApp[ReturnType]):
         """
         if not wait_for_foreground():
             raise UsageError("the screen needs a terminal, and this job is in its background", "start it without &")
+        self._handle_signals()
         try:
             self.run(mouse=self._mouse)
         finally:
             saved = self.save_session()
-        if self.interrupted:
-            raise KeyboardInterrupt
-        if self.failure is not None:
+        if self.failure is not None and not self.signal_code:
             if isinstance(self.failure, EdgetopError | OSError | MemoryError):
                 raise self.failure
             where = f"; the session is in {saved}" if saved is not None else ""
@@ -168,10 +190,12 @@ class BaseApp(TerminalApp[ReturnType]):
 
     def save_session(self) -> Path | None:
         """End the session and save it, once; the file, where it is recorded. Raises StoreError."""
-        session, self._session = self._session, None
-        if session is not None:
-            self.saved = session.close()
-        return self.saved
+        with self._saving:
+            session, self._session = self._session, None
+            if session is not None:
+                self.saved = session.close()
+                self.why_not = session.recorder.why_not
+            return self.saved
 
     def warn(self, text: str) -> None:
         """Show a warning over the screen."""
@@ -207,20 +231,27 @@ class BaseApp(TerminalApp[ReturnType]):
 
         self.push_screen(PaletteScreen(screen.level, screen.keys, screen.SLASH_COMMANDS), run)
 
-    def _end(self) -> None:
-        """Save first: a terminal that has hung up may keep the application from ending in good order."""
-        self._save_quietly()
-        self.exit()
-
     def _end_by_force(self) -> None:
-        self._save_quietly()
-        os._exit(0)
-
-    def _save_quietly(self) -> None:
-        """Save, without a word to the screen, which may be stuck; whoever comes second waits for the first."""
-        self.ending = True
-        with self._saving:
-            self.save_session()
+        """Restore the terminal, save, and end, whatever the main thread hangs in; while it saves, it is waited for."""
+        if isinstance(self._driver, TerminalDriver):
+            self._driver.restore_terminal()
+        main_saves = self._saving.locked() or self._session is None
+        code, words = self.signal_code, ""
+        try:
+            saved = self.save_session()
+        except Exception as error:  # noqa: BLE001 - it is told
+            code, words = 1, f"edgetop: {one_line(str(error))}"
+        else:
+            if saved is not None:
+                words = f"session: {saved}{self.why_not and ', '}{self.why_not}"
+            code = 1 if self.why_not else code
+        if main_saves:
+            time.sleep(END_GRACE_S)
+        elif words:
+            last = Writer()
+            last.put(2, f"{words}\n".encode(errors="replace"))
+            last.drain(LAST_WORDS_S)
+        os._exit(code)
 
 
 def terminal_level() -> GlyphLevel:
@@ -304,6 +335,26 @@ class ChatApp(BaseApp[None]):
         self._layout_store = layout_store
         self._resume_from = resume_from
         self._live_screen: LiveScreen | None = None
+        self._typed_early: list[events.Key | events.Paste] | None = []
+        """What was typed before the live screen stood; `None` once it has been given that."""
+
+    async def on_event(self, event: events.Event) -> None:
+        """Keep what is typed before there is a prompt for it."""
+        if self._typed_early is None or not isinstance(event, events.Key | events.Paste) or event.is_forwarded:
+            await super().on_event(event)
+        elif isinstance(event, events.Key) and event.key in QUITTING_EARLY:
+            self.exit()
+        else:
+            self._typed_early.append(event)
+
+    async def _give_typed(self) -> None:
+        """Give the screen that stands now what was typed before."""
+        if self.screen is self._live_screen and self.focused is None:
+            self.set_timer(FOCUS_WAIT_S, self._give_typed)
+            return
+        typed, self._typed_early = self._typed_early or [], None
+        for event in typed:
+            await super().on_event(event)
 
     def action_interrupt(self) -> None:
         """Ctrl+C on a screen over the live screen does what it does below."""
@@ -331,6 +382,7 @@ class ChatApp(BaseApp[None]):
             screen.call_after_refresh(screen.action_choose_model)
         if self._resume_from is not None:
             screen.call_after_refresh(screen.resume, self._resume_from)
+        screen.call_after_refresh(self.call_next, self._give_typed)
 
     def _open_live_screen(self, live: LiveSession) -> LiveScreen:
         from edgetop.tui.screens.live import LiveScreen  # noqa: PLC0415 - after the first frame
@@ -358,8 +410,8 @@ def run_chat(
     display: Display,
     settings: Settings | None = None,
     resume_from: Path | None = None,
-) -> Path | None:
-    """Run the live screen until the user quits; the path of the saved session, if it is recorded.
+) -> BaseApp[None]:
+    """Run the live screen until the user quits; the application, which knows where the session was saved.
 
     `prepare` gives the options and the store, and is called after the first frame. `model` of `None` opens the table
     of models, `resume_from` is a session file, and `settings` are what the settings screen begins with. Theme and
@@ -376,7 +428,7 @@ def run_chat(
         prepare, model=model, display=display, settings=settings, layout_store=layout_store, resume_from=resume_from
     )
     app.run_to_end()
-    return app.saved
+    return app
 
 
 WELCOMED_FILE = "welcomed"

@@ -146,22 +146,20 @@ def _moves(down: str, up: str, first: str, last: str, page_down: str = "pagedown
     )
 
 
-def _pane_focus(following: str, previous: str) -> tuple[KeyAction, ...]:
-    """What gives the focus to another pane and moves the focused one; the arguments are keys."""
-    return (
-        _key("focus_pane(1)", following, "the next pane", name="next_pane"),
-        _key("focus_pane(-1)", previous, "the previous pane", name="previous_pane"),
-        _key("move_pane(1)", "right_curly_bracket shift+down", "move the pane down", name="pane_down"),
-        _key("move_pane(-1)", "left_curly_bracket shift+up", "move the pane up", name="pane_up"),
-    )
+_PANE_FOCUS = (
+    _key("focus_pane(1)", "tab", "the next pane", name="next_pane"),
+    _key("focus_pane(-1)", "shift+tab", "the previous pane", name="previous_pane"),
+    _key("move_pane(1)", "right_curly_bracket shift+down", "move the pane down", name="pane_down"),
+    _key("move_pane(-1)", "left_curly_bracket shift+up", "move the pane up", name="pane_up"),
+)
+"""What gives the focus to another pane and moves the focused one."""
 
-
-def _graph_span(shorter: str, longer: str) -> tuple[KeyAction, ...]:
-    """What changes the time that graphs show; the arguments are keys."""
-    return (
-        _key("change_span(-1)", shorter, "graphs: a shorter time", name="shorter_time"),
-        _key("change_span(1)", longer, "graphs: a longer time, up to the whole session", name="longer_time"),
-    )
+_GRAPH_SPAN = (
+    _key("change_span(-1)", "less_than_sign left_parenthesis", "graphs: a shorter time", name="shorter_time"),
+    _key("change_span(1)", "greater_than_sign right_parenthesis", "graphs: a longer time, up to the whole session",
+         name="longer_time"),
+)  # fmt: skip
+"""What changes the time that graphs show."""
 
 
 PANES = ("tokens", "memory", "power", "energy")
@@ -169,13 +167,16 @@ PANES = ("tokens", "memory", "power", "energy")
 
 _HELP_KEY = _key("app.help", "f1 question_mark h", "help", "Help")
 
+_LIST_HELP_KEY = _key("app.help", "f1", "help", "Help")
+"""Of a list, where every character filters."""
+
 _PALETTE_KEY = _key("app.palette", "ctrl+p", "find an action or a command by typing")
 
 _PROCESS_KEYS = (
     _key(
         "app.suspend_process", "ctrl+z", "suspend to the shell; `fg` returns, the model keeps running", name="suspend"
     ),
-    _key("app.interrupt", "ctrl+c", "stop the answer; when idle, or twice: quit"),
+    _key("app.interrupt", "ctrl+c", "stop the answer, else clear the draft, else quit when pressed twice"),
 )
 
 _QUIT_KEY = _key("app.quit", "f10", "quit; the session is saved")
@@ -185,6 +186,15 @@ GLOBAL_KEYS = (_PALETTE_KEY, *_PROCESS_KEYS)
 
 _OVERLAY_KEYS = (_HELP_KEY, *GLOBAL_KEYS, _QUIT_KEY)
 """What every screen has that lies over the live screen or stands alone."""
+
+_LIST_KEYS = (_LIST_HELP_KEY, *GLOBAL_KEYS, _QUIT_KEY)
+"""What every list has. None is a character: what is typed into a list filters it."""
+
+_LIST_SORTING = (
+    _key("sort(1)", "right", "sort by the next column", "Sort", "sort"),
+    _key("sort(-1)", "left", "sort by the previous column", name="sort_back"),
+    _key("reverse", "ctrl+r", "reverse the order", "Reverse"),
+)
 
 _ZOOM_KEY = _key("zoom_pane", "z", "zoom the pane (again: show all)", "Zoom")
 
@@ -228,12 +238,17 @@ LIVE = ScreenKeys(
         _key("stop", "f9", "stop the answer", "Stop"),
         _key("app.quit", "f10 q", "quit; the session is saved", "Quit"),
         *GLOBAL_KEYS,
-        _key("leave_prompt", "escape", "leave the prompt, so that the keys of the panes work"),
+        _key("leave_prompt", "escape", "stop the answer, else leave the prompt, so that the keys of the panes work"),
         _key("enter_prompt", "i enter", "type into the prompt again"),
+        _key("copy_answer", "y", "copy the answer in view, or the last one", "Copy"),
+        _key("copy_code", "Y", "copy its last code", "Copy"),
+        _key("retry", "r", "answer the last prompt once more", "Retry"),
+        _key("edit", "e", "edit the last prompt and ask again in its place", "Edit"),
+        _key("toggle_reasoning", "o", "open or fold the reasoning", "Reasoning"),
         _ZOOM_KEY,
         *_PANE_TOGGLES,
-        *_pane_focus("tab", "shift+tab"),
-        *_graph_span("less_than_sign left_parenthesis", "greater_than_sign right_parenthesis"),
+        *_PANE_FOCUS,
+        *_GRAPH_SPAN,
         _THEME_KEY,
         _key("pause", "space", "pause the figures; chat and recording continue", "Pause"),
         _SCREENSHOT_KEY,
@@ -245,11 +260,6 @@ LIVE = ScreenKeys(
         _key("search", "slash", "chat: search", "Search"),
         _key("search_on(1)", "n", "chat: the next match", name="search_next"),
         _key("search_on(-1)", "N", "chat: the previous match", name="search_previous"),
-        _key("copy_answer", "y", "copy the answer in view, or the last one", "Copy"),
-        _key("copy_code", "Y", "copy its last code"),
-        _key("edit", "e", "edit the last prompt and ask again in its place"),
-        _key("retry", "r", "answer the last prompt once more"),
-        _key("toggle_reasoning", "o", "open or fold the reasoning"),
     ),
     has_prompt=True,
 )
@@ -267,7 +277,7 @@ WATCH = ScreenKeys(
         _THEME_KEY,
         _GLYPHS_KEY,
         _SCREENSHOT_KEY,
-        *_pane_focus("tab", "shift+tab"),
+        *_PANE_FOCUS,
         _key("scroll(1)", "j down", "the list: a line down", name="down"),
         _key("scroll(-1)", "k up", "the list: a line up", name="up"),
         _key("scroll(10)", "pagedown", "the list: ten lines down", name="page_down"),
@@ -282,14 +292,14 @@ REPLAY = ScreenKeys(
     "Replay",
     (
         _key("play_or_pause", "space", "play or pause", "Play", "play"),
-        _key("flip", "tab", "the next session, where there is no room for all", "Next", "next_session"),
+        _key("flip", "x", "the next session, where there is no room for all", "Next", "next_session"),
         _key("step(-1)", "left", "the previous token", "Token", "previous_token"),
         _key("step(1)", "right", "the next token", "Token", "next_token"),
         _key("jump_turn(-1)", "left_square_bracket", "the beginning of the turn, or the turn before", "Turn",
              "previous_turn"),
         _key("jump_turn(1)", "right_square_bracket", "the next turn", "Turn", "next_turn"),
-        _key("change_speed(-1)", "minus less_than_sign", "slower, down to 0.25x", "Speed", "slower"),
-        _key("change_speed(1)", "plus equals_sign greater_than_sign", "faster, up to 64x", "Speed", "faster"),
+        _key("change_speed(-1)", "minus", "slower, down to 0.25x", "Speed", "slower"),
+        _key("change_speed(1)", "plus equals_sign", "faster, up to 64x", "Speed", "faster"),
         _key("align", "a", "align by wall time, by turn, or by token", "Align"),
         _HELP_KEY,
         _key("close", "q escape", "leave the replay", "Quit"),
@@ -298,10 +308,10 @@ REPLAY = ScreenKeys(
         _key("to_start", "home", "the beginning"),
         _key("to_end", "end", "the end"),
         *_unlabelled((_ZOOM_KEY, *_PANE_TOGGLES)),
-        *_pane_focus("p", "P"),
-        *_graph_span("left_parenthesis", "right_parenthesis"),
+        *_PANE_FOCUS,
+        *_GRAPH_SPAN,
         *_CHAT_SCROLLING,
-        *_unlabelled((_THEME_KEY, _GLYPHS_KEY)),
+        *_unlabelled((_THEME_KEY, _GLYPHS_KEY, _SCREENSHOT_KEY)),
         *GLOBAL_KEYS,
         _QUIT_KEY,
     ),
@@ -311,20 +321,18 @@ SESSIONS = ScreenKeys(
     "sessions",
     "Recorded sessions",
     (
-        _key("replay", "enter f6", "replay the marked sessions, or the chosen one", "Replay"),
-        _key("mark", "m space", "mark or unmark", "Mark"),
-        _key("compare", "c f5", "compare the marked sessions", "Compare"),
-        _key("resume", "o", "continue its conversation in the chat", "Open"),
-        _key("filter", "slash", "show only sessions with these words", "Filter"),
-        _key("sort(1)", "s greater_than_sign", "sort by the next column", "Sort", "sort"),
-        _key("sort(-1)", "S less_than_sign", "sort by the previous column", name="sort_back"),
-        _key("reverse", "r I", "reverse the order", "Reverse"),
-        _key("tags", "t", "change the tags", "Tags"),
-        _key("delete", "d delete", "delete the marked sessions, or the chosen one; asks first", "Delete"),
-        _key("unmark", "U", "unmark all"),
-        *_moves("down j", "up k", "home g", "end G"),
-        _close_key("escape q f3"),
-        *_OVERLAY_KEYS,
+        _key("resume", "enter", "open the chosen session: continue its conversation in the chat", "Open"),
+        _key("mark", "ctrl+space insert", "mark or unmark", "Mark"),
+        _key("compare", "f5", "compare the marked sessions", "Compare"),
+        _key("replay", "f6", "replay the marked sessions, or the chosen one", "Replay"),
+        _close_key("escape f3"),
+        *_LIST_SORTING,
+        _key("tags", "ctrl+t", "change the tags", "Tags"),
+        _key("export", "ctrl+s", "export the conversation as Markdown into the working folder", "Export"),
+        _key("delete", "delete", "delete the marked sessions, or the chosen one; asks first", "Delete"),
+        _key("unmark", "ctrl+x", "unmark all"),
+        *_moves("down", "up", "home", "end"),
+        *_LIST_KEYS,
     ),
 )
 
@@ -337,7 +345,7 @@ COMPARE = ScreenKeys(
         _key("figures(-1)", "left", "the previous figures", "Figures", "previous_figures"),
         _key("figures(1)", "right", "the next figures", "Figures", "next_figures"),
         _key("choose_base", "b", "compare all results with the chosen one", "Base"),
-        _key("sort", "s", "sort by the next figure", "Sort"),
+        _key("sort", "f7", "order by the next figure", "Order"),
         _GLYPHS_KEY,
         _THEME_KEY,
         *_moves("down j", "up k", "", "", page_down="pagedown space"),
@@ -353,12 +361,10 @@ CHECK = ScreenKeys(
     (
         _key("choose", "enter", "choose the model and the context of this row", "Choose"),
         _close_key("escape f4 f8"),
-        _key("sort(1)", "right", "sort by the next column", "Sort", "sort"),
-        _key("sort(-1)", "left", "sort by the previous column", name="sort_back"),
-        _key("reverse", "ctrl+r", "reverse the order", "Reverse"),
+        *_LIST_SORTING,
         _key("page_details", "tab", "the next page of the details", "More"),
         *_moves("down", "up", "home", "end"),
-        *_OVERLAY_KEYS,
+        *_LIST_KEYS,
     ),
 )
 
@@ -366,15 +372,13 @@ SETTINGS = ScreenKeys(
     "settings",
     "Settings",
     (
-        _key("edit", "enter", "change the chosen setting", "Change"),
-        _key("step", "space", "the next value of a switch or a choice"),
-        _key("write", "w", "write the chosen setting to the configuration file", "Write"),
-        _key("filter", "slash", "show only settings with these words", "Filter"),
-        _key("reset", "d delete", "back to the default", "Default"),
-        _key("write_all", "W", "write all changes to the configuration file", "Write all"),
-        *_moves("down j", "up k", "home g", "end G"),
-        _close_key("escape q f2"),
-        *_OVERLAY_KEYS,
+        _key("edit", "enter", "change the chosen setting; of a switch or a choice, the next value", "Change"),
+        _key("write", "ctrl+s", "write the chosen setting to the configuration file", "Write"),
+        _key("write_all", "ctrl+w", "write all changes to the configuration file", "Write all"),
+        _key("reset", "delete", "back to the default", "Default"),
+        *_moves("down", "up", "home", "end"),
+        _close_key("escape f2"),
+        *_LIST_KEYS,
     ),
 )
 
@@ -417,10 +421,12 @@ TABLES: KeyTables = {
 OLD_NAMES = {"toggle_thoughts": "toggle_reasoning", "go_on": "resume"}
 """Names that actions had in earlier configuration files."""
 GONE_SCREENS = {"picker"}
-GONE_SORTS = {
-    f"sort_{column}" for column in ("fits", "model", "size", "bits", "ctx", "memory", "decode", "energy", "reading")
+GONE_ACTIONS = {
+    "filter",
+    "step",
+    *(f"sort_{column}" for column in ("fits", "model", "size", "bits", "ctx", "memory", "decode", "energy", "reading")),
 }
-"""Actions of the table of models in earlier configuration files, where letters filter now."""
+"""Actions of lists in earlier configuration files, where characters filter now."""
 
 
 def remapped(choices: Sequence[KeyChoice], where: str) -> KeyTables:
@@ -452,7 +458,7 @@ def remapped(choices: Sequence[KeyChoice], where: str) -> KeyTables:
 def _is_gone(choice: KeyChoice) -> bool:
     """Whether a choice is for something that earlier versions had."""
     known = {name for screen in TABLES.values() for name in _names(screen) if choice.screen in {"", screen.name}}
-    return choice.screen in GONE_SCREENS or (choice.action in GONE_SORTS and choice.action not in known)
+    return choice.screen in GONE_SCREENS or (choice.action in GONE_ACTIONS and choice.action not in known)
 
 
 def _screens_of(choice: KeyChoice, where: str) -> list[str]:

@@ -14,6 +14,7 @@ replaced here, and why:
 - `LinuxDriver._get_terminal_size`, `_query_in_band_window_resize`, `_size`: COLUMNS and LINES were believed before the
   terminal, and sizes in its input without bounds; the kernel knows the size.
 - `LinuxDriver._file`: stderr, which may be a file; the screen belongs to the terminal, which stdout is.
+- `write`: a terminal that stops reading blocked the thread that draws, and with it the recording.
 - `start_application_mode`, `stop_application_mode`: with a guard that restores the terminal after a kill.
 - `_sigcont_application`: after a SIGSTOP, as a debugger sends it, application mode would be entered twice; and with
   `bg` it would be entered in the background.
@@ -28,6 +29,7 @@ import os
 import re
 import signal
 import sys
+import termios
 import threading
 import time
 from codecs import getincrementaldecoder
@@ -47,7 +49,7 @@ from textual.message import Message
 from textual.messages import TerminalSupportsSynchronizedOutput
 
 from edgetop.io.log import log_exception
-from edgetop.io.terminal import TerminalGuard, in_foreground, terminal_size
+from edgetop.io.terminal import RESTORE, STALLED_S, TerminalGuard, Writer, in_foreground, terminal_size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -286,7 +288,9 @@ class TerminalInput:
 
     def _keys(self, sequence: str, *, alt: bool = False) -> Iterator[events.Key]:
         for event in self._names._sequence_to_key_events(sequence, alt=alt):  # noqa: SLF001
-            if event.key != Keys.Ignore:
+            if event.key == Keys.ControlAt:
+                yield events.Key("ctrl+space", None)  # the same byte
+            elif event.key != Keys.Ignore:
                 yield event
 
 
@@ -342,6 +346,12 @@ class WakingEvent(threading.Event):
 SETTLE_S = 1.0
 """How long a key waits for what the one before it does; a handler that takes longer is not waited for."""
 
+STRING_END = "\x1b\\"
+"""Ends a sequence of which the rest is not written."""
+
+GIVEN_BACK_S = 2.0
+"""How long a terminal may take to read what restores it; after that the guard waits for it."""
+
 SETTLE_ROUNDS, GONE_S = 5, 0.02
 
 
@@ -357,8 +367,10 @@ class TerminalDriver(LinuxDriver):
         self._file = open(  # noqa: SIM115 - as long as the process runs
             self._screen_fd, "w", encoding=getattr(sys.__stdout__, "encoding", "utf-8"), errors="replace", closefd=False
         )
+        self._encoding = self._file.encoding
         self._size = size or self._get_terminal_size()
         self._guard: TerminalGuard | None = None
+        self._writer: Writer | None = None
         self._typed: asyncio.Queue[Message] = asyncio.Queue()
         self._delivery: asyncio.Task[None] | None = None
 
@@ -448,17 +460,52 @@ class TerminalDriver(LinuxDriver):
     def _query_in_band_window_resize(self) -> None:
         """Not asked for: the kernel knows the size, and within bounds."""
 
+    def write(self, data: str) -> None:
+        """Write later; what a terminal that stops reading does not take in time is drawn anew when it reads again."""
+        if self._writer is None:
+            self._writer = Writer(self._draw_anew)
+        self._writer.put(self._screen_fd, data.encode(self._encoding, "replace"))
+
+    def _draw_anew(self) -> None:
+        with suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._repaint)
+
+    def _repaint(self) -> None:
+        app = self._app
+        if app.is_running and app.screen_stack:
+            app._display(app.screen, app.screen._compositor.render_update(full=True))  # noqa: SLF001
+
     def start_application_mode(self) -> None:
         """Take the terminal, with a guard."""
         self._guard = TerminalGuard(self._screen_fd)
         super().start_application_mode()  # type: ignore[no-untyped-call]
 
     def stop_application_mode(self) -> None:
-        """Give the terminal back."""
+        """Give the terminal back, without what it has not taken so far; one that takes nothing, to the guard."""
+        if self._writer is not None and not self._writer.drain(STALLED_S):
+            self._writer.discard()
+            self.write(STRING_END)
         super().stop_application_mode()
-        if self._guard is not None:
-            self._guard.release()
-            self._guard = None
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        if self._writer is None or self._writer.drain(GIVEN_BACK_S):
+            guard.release()
+        else:
+            self._writer.discard()
+            guard.restore()
+
+    def restore_terminal(self) -> None:
+        """Restore the terminal from any thread, whatever the application is doing."""
+        if self.attrs_before is not None:
+            with suppress(termios.error):
+                termios.tcsetattr(self.fileno, termios.TCSANOW, self.attrs_before)
+        guard, self._guard = self._guard, None
+        if guard is not None and self._writer is not None:
+            self._writer.discard()
+            self._writer.put(self._screen_fd, f"{STRING_END}{RESTORE}".encode("ascii"))
+            self._writer.drain(STALLED_S)
+            guard.restore()
 
     def _sigcont_application(self, *args: object) -> None:
         if not in_foreground(self.fileno):

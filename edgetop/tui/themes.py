@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from edgetop.io.files import read_toml
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -94,10 +90,10 @@ def read_theme(path: Path) -> Theme:
     from textual.theme import BUILTIN_THEMES, Theme  # noqa: PLC0415 - the same
 
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8"))
+        data = read_toml(path)
     except OSError as error:
         raise ThemeError(f"it cannot be read: {error.strerror}") from None
-    except ValueError as error:  # a mistake in TOML and one in UTF-8 are such
+    except ValueError as error:
         raise ThemeError(f"it is not TOML: {error}") from None
     table = data.get("colors")
     if not isinstance(table, dict):

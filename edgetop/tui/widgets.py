@@ -267,7 +267,7 @@ class InputLine(LinesWidget, can_focus=True):
 
     def on_key(self, event: events.Key) -> None:
         """Type, delete, submit or cancel; no key reaches the screen below."""
-        if event.key in {"ctrl+c", "f10", "ctrl+q"}:
+        if event.key in {"f10", "ctrl+q"} or (event.key == "ctrl+c" and not self.text):
             return
         event.stop()
         event.prevent_default()
@@ -278,7 +278,7 @@ class InputLine(LinesWidget, can_focus=True):
                 self.post_message(self.Cancelled())
             case "backspace" | "ctrl+h":
                 self._change(self.text[:-1])
-            case "ctrl+u":
+            case "ctrl+u" | "ctrl+c":
                 self._change("")
             case "ctrl+w":
                 self._change(self.text.rstrip()[: self.text.rstrip().rfind(" ") + 1])

@@ -7,7 +7,8 @@ from math import expm1, sqrt
 import pytest
 from msgspec.structs import replace
 
-from edgetop.bench.conclusions import Ownership, conclusions_of
+from edgetop.bench.conclusions import conclusions_of
+from edgetop.bench.paper import Ownership
 from edgetop.bench.plan import TokenTest
 from edgetop.core.energy.duty import Price
 from edgetop.fit.assessment import Reader

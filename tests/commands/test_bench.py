@@ -63,7 +63,7 @@ def test_what_an_engine_would_refuse_at_each_load_is_refused_at_once(machine: Ma
     assert "--engine llama-server" in ran.stderr
 
 
-@pytest.mark.parametrize("form", ["table", "md", "csv", "json", "jsonl", "sql"])
+@pytest.mark.parametrize("form", ["table", "md", "csv", "json", "jsonl", "sql", "paper", "latex"])
 def test_each_form_is_all_that_goes_to_stdout(machine: Machine, form: str) -> None:
     ran = bench(machine, *QUICK, "-o", form)
     assert ran.code == 0
@@ -76,6 +76,11 @@ def test_each_form_is_all_that_goes_to_stdout(machine: Machine, form: str) -> No
             assert [row["test"] for row in csv.DictReader(io.StringIO(ran.stdout))] == ["pp64", "tg8"]
         case "sql":
             assert ran.stdout.startswith("CREATE TABLE")
+        case "paper":
+            assert ran.stdout.startswith("## Method\n\nMeasured on ")
+            assert "| setting | " in ran.stdout
+        case "latex":
+            assert ran.stdout.startswith("\\begin{table}")
         case _:
             assert "pp64" in ran.stdout
             assert "Fastest (tg8)" in ran.stdout
@@ -213,7 +218,7 @@ def test_a_model_that_is_gone_or_another_one_is_not_measured_on_resuming(machine
         assert bench(machine, "-m", str(model), "-t", "1,2", *QUICK).code == 130
     model.write_bytes(b"another")
     ran = bench(machine, "--resume", "-o", "json")
-    assert ran.code == 0, "the first run stands"
+    assert ran.code == 1, "a setting failed, though the first run stands"
     assert [row["setting"] for row in ran.json()] == ["m t1", "m t1"]
     assert "is not the file any more that the plan began with" in ran.stderr
 
@@ -228,7 +233,7 @@ def test_a_broken_model_and_one_that_vanishes_are_told_and_cost_no_other(
     with at("loading", 5, vanishing.unlink):
         ran = bench(machine, *(f"-m{each}" for each in (broken, vanishing, small_model)), "-t", "1", "-p", "32", "-n",
                     "4", "-r", "2", "--power", "none", "-o", "json")  # fmt: skip
-    assert ran.code == 0, ran.stderr
+    assert ran.code == 1, ran.stderr
     assert [(setting.split()[0], test, count) for setting, test, count in settings_of(ran)] == [
         ("vanishing", "pp32", 1), ("vanishing", "tg4", 1),
         (small_model.stem, "pp32", 2), (small_model.stem, "tg4", 2),

@@ -14,9 +14,9 @@ def opened(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The sessions that screens were opened with, instead of screens."""
     told: list[object] = []
 
-    def run_chat(*_arguments: object, **options: object) -> Path | None:
+    def run_chat(*_arguments: object, **options: object) -> app.BaseApp[None]:
         told.append(options["resume_from"])
-        return None
+        return app.BaseApp()
 
     machine.script(replies=[{"text": "An answer."}])
     monkeypatch.setattr(chat, "shows_screens", lambda _settings: True)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from edgetop.commands import chat
@@ -20,11 +18,11 @@ def test_the_screen_is_told_what_energy_costs(
 ) -> None:
     told: list[object] = []
 
-    def run_chat(*_arguments: object, **options: object) -> Path | None:
+    def run_chat(*_arguments: object, **options: object) -> app.BaseApp[None]:
         display = options["display"]
         assert isinstance(display, Display)
         told.append(display.price)
-        return None
+        return app.BaseApp()
 
     machine.script(replies=[])
     monkeypatch.setattr(chat, "shows_screens", lambda _settings: True)

@@ -41,8 +41,21 @@ def document(path: Path) -> dict[str, object]:
 
 def test_the_list_has_device_model_figures_with_intervals_and_tags(machine: Machine, folder: Path) -> None:
     heading, first, second, third = machine.run("sessions").stdout.splitlines()
-    assert heading.split() == ["#", "STARTED", "DEVICE", "MODEL", "QUANT", "TOK/S", "J/TOKEN", "LENGTH", "TAGS"]
-    assert " ".join(first.split()).startswith("1 2026-10-12 14:03 UTC Raspberry Pi 5 Tiny Instruct Q4_0 10.0 0.96")
+    assert heading.split() == [
+        "#",
+        "STARTED",
+        "DEVICE",
+        "TITLE",
+        "MODEL",
+        "QUANT",
+        "TOK/S",
+        "J/TOKEN",
+        "LENGTH",
+        "TAGS",
+    ]
+    assert " ".join(first.split()).startswith(
+        '1 2026-10-12 14:03 UTC Raspberry Pi 5 =HYPERLINK("x")␛[2J Tiny Instruct Q4_0 10.0 0.96'
+    )
     assert " ± " in first
     assert first.endswith("base")
     assert "Jetson Orin Nano" in second

@@ -77,7 +77,7 @@ def test_sigkill_loses_less_than_a_second(open_tmux: Callable[..., Tmux], home: 
     assert words(5000).startswith(reply_of(turn))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT])
 def test_ending_signals_save_the_session(
     number: signal.Signals, open_tmux: Callable[..., Tmux], home: IsolatedHome
 ) -> None:
@@ -85,7 +85,7 @@ def test_ending_signals_save_the_session(
     shown = begin_answer(window)
     home.screen().send_signal(number)
     home.everyone_gone()
-    window.exit_code()
+    assert window.exit_code() == 128 + number
     assert home.journal_paths == []
     file = home.only_session()
     (turn,) = file.turns
@@ -163,3 +163,47 @@ def is_running(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_reader_that_stops_does_not_stop_the_recording(home: IsolatedHome) -> None:
+    home.scripted(Reply(text=words(20_000)), tokens_per_s=20_000)
+    run = subprocess.Popen(
+        home.command("run", "-p", "Count.", "-n", "20000"),
+        env=home.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        # The answer is longer than what a pipe takes, which nobody reads.
+        eventually(lambda: home.session_paths, "the session is saved")
+        assert run.poll() is None
+        reply = reply_of(home.only_session().turns[0])
+        assert len(reply) > 65_536
+        assert words(20_000).startswith(reply)
+    finally:
+        run.kill()
+        run.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_that_cannot_be_saved_where_asked_fails_and_says_so(
+    number: signal.Signals, home: IsolatedHome
+) -> None:
+    (home.folder / "file").write_text("no folder")
+    command = [*home.scripted(_LONG), "run", "-p", "Count.", "-o", "file/mine.json"]
+    run = subprocess.Popen(
+        command,
+        env=home.environment,
+        cwd=home.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert run.stdout is not None
+    run.stdout.read(100)
+    run.send_signal(number)
+    told = run.communicate(timeout=60)[1].decode()
+    assert run.returncode == 1
+    (path,) = home.session_paths
+    assert f"session: {path}, not in file/mine.json: " in told

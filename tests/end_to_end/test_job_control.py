@@ -84,7 +84,7 @@ def test_an_interrupt_from_outside_saves_and_is_exit_130(open_tmux: Callable[...
     window.sees(r"Paris\.")
     home.screen().send_signal(signal.SIGINT)
     assert window.exit_code() == 130
-    assert "edgetop: interrupted" in window.text
+    assert "session: " in window.text
     assert "Traceback" not in window.text
     home.only_session()
 

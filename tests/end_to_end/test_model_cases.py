@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,14 @@ def test_with_shift_the_beginning_of_a_long_prompt_is_left_out_and_that_is_said(
     assert "its first 1298 tokens are left out" in run.stderr
     (turn,) = json.loads(run.stdout)["turns"]
     assert (turn["prompt_tokens"], turn["stop_reason"], turn["error"]) == (192, "end_of_generation", None)
+
+
+def test_a_context_longer_than_the_positions_that_a_model_has_learnt_is_refused(
+    home: IsolatedHome, player: Path
+) -> None:
+    run = home.run("run", "-m", str(player), "-p", PROMPT, "--ctx", "4096")
+    assert (run.returncode, run.stdout) == (3, "")
+    assert re.search(r"player.gguf knows (\d+) positions; a context of 4096 is too long", run.stderr)
 
 
 def test_a_template_whose_output_cannot_fit_the_context_is_refused_with_that_reason(home: IsolatedHome) -> None:

@@ -164,7 +164,7 @@ def test_a_signal_ends_it_and_the_session_is_saved(
         terminal.type("Go on and on.")
         terminal.sees(r"word word word")
     home.screen().send_signal(number)
-    assert terminal.exit_code() == 0
+    assert terminal.exit_code() == 128 + number
     home.everyone_gone()
     if answering:
         assert [turn.end.stop_reason for turn in home.only_session().turns if turn.end] == ["cancelled"]

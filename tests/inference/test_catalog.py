@@ -320,6 +320,8 @@ def test_a_name_in_ollama_s_store_without_its_file_says_so(home: Path) -> None:
     ollama_model(home / ".ollama/models", "registry.ollama.ai/library/gone/latest", [MODEL_LAYER])
     (found,) = find_models((), environment(home))
     assert problem_of(found) == "its file is missing: ollama pull gone:latest"
+    with pytest.raises(ModelError, match="gone:latest: its file is missing: ollama pull gone:latest"):
+        find_model("gone", environment=environment(home))
 
 
 def test_what_comes_with_a_model_of_ollama_s_is_used_as_far_as_it_was_left_open(home: Path) -> None:

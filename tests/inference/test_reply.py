@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgetop.core.records import ReplyPart, Tokens, TurnStarted
 from edgetop.inference.chat_template import REPLY_FORMATS, ControlPiece, ReplyFormat, opened_part
 from edgetop.inference.protocol import Report
-from edgetop.inference.reply import Piece, ReplyBatcher, ReplyText
+from edgetop.inference.reply import SPACE_BEFORE_REASONING, Piece, ReplyBatcher, ReplyText
 from edgetop.session.turn import Turn
 
 
@@ -198,12 +198,13 @@ def test_a_reply_of_each_format_is_told_apart(name: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["I must think.\n⟨</think>⟩\n\nIt is 4.", "I must think.\n</think>\n\nIt is 4."])
-def test_an_end_of_reasoning_without_a_beginning_makes_reasoning_of_what_came_before(text: str) -> None:
+@pytest.mark.parametrize("apart_us", [200_000, 30_000, 1000])
+def test_an_end_of_reasoning_without_a_beginning_makes_reasoning_of_what_came_before(text: str, apart_us: int) -> None:
     reports: list[Report] = []
     stream = ReplyBatcher(1, reports.append)
     turn = Turn(TurnStarted(turn=1, t_us=0, prompt="Hi"))
     for number, token in enumerate(tokens_of(text)):
-        stream.add(number * 200_000, token)
+        stream.add(number * apart_us, token)
     stream.finish()
     for report in reports:
         assert isinstance(report, Tokens)
@@ -275,3 +276,19 @@ def test_a_stop_string_is_noticed_at_its_last_token() -> None:
     assert not stream.stopped
     stream.add(2, b"ND")
     assert stream.stopped
+
+
+@pytest.mark.parametrize("token", [b"\n", b"\n" * 1000, b" ", "\u3000".encode()])
+def test_a_reply_that_begins_with_nothing_but_space_is_shown_before_it_ends(token: bytes) -> None:
+    reply = ReplyText()
+    for number in range(SPACE_BEFORE_REASONING):
+        reply.push(number, token)
+    assert [piece.text for piece in reply.push(0, token)][-1] == token.decode()
+    assert [piece.text for piece in reply.push(0, token)] == [token.decode()]
+
+
+def test_reasoning_may_follow_some_empty_lines() -> None:
+    form = next(form for form in REPLY_FORMATS if "<think>" in form.marks)
+    assert form.marks["<think>"] == "reasoning"
+    pieces = push_all(ReplyText(), [*[b"\n"] * 100, b"<think>", b"so", b"</think>", b"yes"])
+    assert (part_text(pieces, "reasoning"), part_text(pieces, "answer")) == ("so", "yes")

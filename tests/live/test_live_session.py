@@ -197,3 +197,14 @@ def test_a_death_leaves_a_session_that_can_be_saved(begin: Callable[..., Life]) 
     (turn,) = load_file(path).turns
     assert turn.figures.stop_reason == "engine_died"
     assert "".join(span.text for span in turn.reply) == "one two thre"
+
+
+def test_a_chat_in_which_nothing_was_asked_leaves_no_session(begin: Callable[..., Life], tmp_path: Path) -> None:
+    life = begin()
+    life.load()
+    assert list(life.store.folder.iterdir())
+    assert life.live.close() is None
+    assert not [path for path in life.store.folder.iterdir() if path.suffix in {".json", ".jsonl"}]
+    wanted = begin(output=tmp_path / "wanted.json")
+    wanted.load()
+    assert wanted.live.close() == tmp_path / "wanted.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,10 +12,11 @@ from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
 from edgetop.session.file import to_file
-from edgetop.session.file_check import SCHEMA_PATH, changes, recomputed, schema, schema_text
+from edgetop.session.file_check import SCHEMA_PATH, changes, recomputed, schema, schema_text, validate
 from edgetop.session.file_io import encode_file
 from tests.support.recorded_power import SENSORS, with_energy
 from tests.support.recorded_sessions import HEAD, MEMORY, S, event, fold, sample, turn
+from tests.support.shipped_sessions import FOLDER
 
 
 @pytest.mark.parametrize("kind", SENSORS)
@@ -102,3 +104,31 @@ def test_a_file_with_later_fields_keeps_to_the_schema_and_one_with_wrong_types_d
     document["turns"][0]["tokens"]["dt_us"][0] = -1
     with pytest.raises(jsonschema.ValidationError):
         validator.validate(document)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        (["duration_us"], 10**15, "11574 days are no length of a session"),
+        (["turns", 0, "end", "prompt_tokens"], 2**40, "are more than any context holds"),
+        (["turns", 0, "end", "generated_tokens"], 2**40, "are more than any context holds"),
+        (["turns", 0, "end", "context_used"], 2**40, "are more than any context holds"),
+        (["turns", 0, "end", "hidden_tokens"], 10**6, "more than were generated"),
+        (["turns", 0, "end", "cached_tokens"], 10**6, "more than the prompt has"),
+        (["turns", 0, "prefill", "total"], 2**40, "are more than any context holds"),
+        (["turns", 0, "prefill", "done"], [0, 43], "more than there is to evaluate"),
+        (["turns", 0, "prefill", "total"], 0, "more than there is to evaluate"),
+    ],
+)
+def test_validate_knows_what_cannot_be(place: list[str | int], value: Any, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "told.json"
+    document = json.loads(next(FOLDER.glob("*.json")).read_bytes())
+    path.write_text(json.dumps(document))
+    assert validate(path) == []
+    *holders, field = place
+    holder = document
+    for each in holders:
+        holder = holder[each]
+    holder[field] = value
+    path.write_text(json.dumps(document))
+    assert any(told in problem for problem in validate(path)), validate(path)

@@ -24,7 +24,7 @@ from edgetop.core.format import format_significant
 from edgetop.core.quantity import Interval, reciprocal
 from edgetop.core.records import LARGEST, Event, Sampled, SourceAdded
 from edgetop.session.file import structure_problems, to_file, to_session
-from edgetop.session.file_io import SessionFileError, encode_file, load, rewrite
+from edgetop.session.file_io import TITLE_CHARACTERS, SessionFileError, encode_file, load, load_titled, rewrite
 from edgetop.session.session import MissingRun
 from edgetop.session.snapshot import snapshot
 from edgetop.session.store import Store
@@ -267,3 +267,16 @@ def test_figures_next_to_nothing_have_no_reciprocal_and_a_short_text() -> None:
     nearly = Interval(value=1e-200, low=9e-201, high=1.1e-200, u_systematic=0.0, u_random=1e-201)
     assert reciprocal(nearly, 3600.0) is None
     assert [format_significant(value) for value in (1e-200, 1e30, -1e-300)] == ["1e-200", "1e+30", "-1e-300"]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "Why?", 'A "quote"\\ and\na line', "\u00e9\U0001f600" * 400, "\\" * 1000, None], ids=range(6)
+)
+def test_the_first_prompt_is_read_with_the_head(prompt: str | None, tmp_path: Path) -> None:
+    file = to_file(fold([*HEAD, *turn()]))
+    first = msgspec.structs.replace(file.turns[0], prompt=prompt)
+    (tmp_path / "x.json").write_bytes(b"".join(encode_file(msgspec.structs.replace(file, turns=(first,)))))
+    head, title = load_titled(tmp_path / "x.json")
+    assert head.id == file.id
+    assert title == (prompt or "")[: len(title)]
+    assert len(title) >= min(len(prompt or ""), TITLE_CHARACTERS - 1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -26,7 +27,7 @@ def _keep(store: Store, session_id: str, started_at: str, model: str) -> Path:
     head = replace(STARTED, session_id=session_id, started_at=started_at)
     loaded = replace(LOADED, model=replace(LOADED.model, name=model))
     journal = store.new_journal(session_id, started_at, model)
-    return store.finish(fold([head, loaded, *turn()]), journal)
+    return store.finish(fold([head, loaded, *turn()]), journal).path
 
 
 def _orphan(folder: Path, data: bytes, name: str = "20261012-140322-tiny-instruct-01234567.journal") -> Path:
@@ -47,7 +48,7 @@ def test_a_finished_session_takes_the_place_of_its_journal(tmp_path: Path) -> No
     for record in RECORDS:
         session.apply(record)
         journal.append(record)
-    path = store.finish(session, journal)
+    path = store.finish(session, journal).path
     assert path == store.folder / "20261012-140322-tiny-instruct-q4-0-x-01234567.json"
     assert list(store.folder.iterdir()) == [path]
     assert to_file(load(path)) == to_file(session)
@@ -57,7 +58,7 @@ def test_a_finished_session_takes_the_place_of_its_journal(tmp_path: Path) -> No
 def test_a_session_can_be_put_elsewhere(tmp_path: Path) -> None:
     store = Store(tmp_path / "sessions")
     output = tmp_path / "mine.json"
-    assert store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), output) == output
+    assert store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), output) == (output, "")
     assert store.list() == []
     assert load(output).turns
 
@@ -65,7 +66,9 @@ def test_a_session_can_be_put_elsewhere(tmp_path: Path) -> None:
 def test_where_the_output_cannot_be_written_the_store_takes_the_session(tmp_path: Path) -> None:
     store = Store(tmp_path / "sessions")
     (tmp_path / "file").write_text("no folder")
-    path = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), tmp_path / "file" / "mine.json")
+    asked = tmp_path / "file" / "mine.json"
+    path, why_not = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at), asked)
+    assert why_not == f"not in {asked}: File exists"
     assert path.parent == store.folder
     assert load(path).turns
 
@@ -93,10 +96,48 @@ def test_without_any_room_in_the_store_the_session_goes_to_a_temporary_folder(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     (tmp_path / "file").write_text("no folder")
     store = Store(tmp_path / "file" / "sessions")
-    path = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at, "Tiny"))
+    path, why_not = store.finish(fold(RECORDS), store.new_journal("a", STARTED.started_at, "Tiny"))
+    assert why_not.startswith(f"not in {store.folder}")
     assert path.parent.name.startswith("edgetop-")
     assert path.parent.stat().st_mode & 0o777 == 0o700
     assert load(path).turns
+
+
+def test_a_journal_that_cannot_be_deleted_hides_nothing_of_a_saved_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlink(_path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    store = Store(tmp_path)
+    journal = store.new_journal(STARTED.session_id, STARTED.started_at, "Tiny")
+    for record in RECORDS:
+        journal.append(record)
+    assert journal.flush(60.0)
+    with monkeypatch.context() as faulty:
+        faulty.setattr(Path, "unlink", unlink)
+        path, why_not = store.finish(fold(RECORDS), journal)
+    assert (load(path).turns[0].text, why_not) == (fold(RECORDS).turns[0].text, "")
+    assert store.recover() == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"), [(errno.ENOSPC, "make room"), (errno.EIO, "disk"), (errno.EROFS, "mount")]
+)
+def test_the_remedy_is_that_of_the_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, remedy: str
+) -> None:
+    def no_save(_path: Path, _session: Session) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("edgetop.session.store.save", no_save)
+    store = Store(tmp_path)
+    journal = store.new_journal(STARTED.session_id, STARTED.started_at, "Tiny")
+    journal.append(RECORDS[0])
+    with pytest.raises(StoreError, match=os.strerror(number)) as error:
+        store.finish(fold(RECORDS), journal)
+    assert remedy in error.value.hint
 
 
 def test_an_orphaned_journal_becomes_a_session_that_says_so(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ def test_a_session_is_told_by_device_model_figures_length_and_tags() -> None:
         "#": "3",
         "STARTED": "2026-10-12 14:03 UTC",
         "DEVICE": "Raspberry Pi 5",
+        "TITLE": "",
         "MODEL": "Tiny Instruct",
         "QUANT": "Q4_0",
         "TOK/S": "10.0",

@@ -231,6 +231,7 @@ class DemoLiveSession:
         self.options = LiveOptions()
         self.conversation = _StillConversation()
         self.recorder = _StillRecorder()
+        self.alerts = None
         self._records = list(records)
         self._now_us = 0
 

@@ -63,6 +63,19 @@ class LoopbackServer:
                 return
 
 
+def without_end(data: bytes, pause_s: float = 0.0) -> Step:
+    """Send it again and again until the other side hangs up."""
+
+    def send(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                connection.sendall(data)
+                if pause_s:
+                    threading.Event().wait(pause_s)
+
+    return send
+
+
 def reset(connection: socket.socket) -> None:
     """Break the connection off, as a server that is killed."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -98,6 +111,7 @@ def stream(*pieces: Step, media: str = "text/event-stream", end: bool = True) ->
 class _Server(ThreadingTCPServer):
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128
     wire: LoopbackServer
 
 

@@ -103,7 +103,9 @@ def test_a_kernel_that_does_not_tell_the_available_memory_leaves_it_missing(tmp_
     assert values["swap.used"] == Unavailable("this system does not report its swap")
 
 
-@pytest.mark.parametrize("text", ["", "MemAvailable: 5 kB", "MemTotal: lots kB"])
+@pytest.mark.parametrize(
+    "text", ["", "MemAvailable: 5 kB", "MemTotal: lots kB", f"MemTotal: {10**22} kB", f"MemTotal: {10**4000} kB"]
+)
 def test_without_the_size_of_the_memory_there_is_no_source(tmp_path: Path, text: str) -> None:
     assert str(tmp_path) in absences(probe(plant(tmp_path, {"/proc/meminfo": text})))["memory"].reason
 

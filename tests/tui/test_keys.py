@@ -11,7 +11,7 @@ from textual.screen import Screen
 
 from edgetop.core.errors import UsageError
 from edgetop.live.chat_commands import SLASH_COMMANDS
-from edgetop.settings.keys import MODIFIERS, NAMED, KeyChoice, key_choices, normalised
+from edgetop.settings.keys import CHARACTERS, MODIFIERS, NAMED, KeyChoice, key_choices, normalised
 from edgetop.tui.app import SingleScreenApp
 from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.keys import (
@@ -62,7 +62,7 @@ class TestEveryTable:
         assert all(name.replace("_", "").isalnum() and name == name.lower() for name in names)
 
     def test_every_action_has_a_key_that_terminals_send(self, screen: ScreenKeys) -> None:
-        legacy = {key.value for key in Keys}
+        legacy = {key.value for key in Keys} | {"ctrl+space"}
         for key in screen.keys:
             assert key.keys
             for name in key.keys:
@@ -254,3 +254,30 @@ def test_names_that_actions_had_before_are_still_read() -> None:
     tables = remapped(key_choices({"toggle_thoughts": "ctrl+t", "sessions": {"go_on": "x"}}, FILE), FILE)
     assert next(key.keys for key in tables["live"].keys if key.name == "toggle_reasoning") == ("ctrl+t",)
     assert next(key.keys for key in tables["sessions"].keys if key.name == "resume") == ("x",)
+
+
+def test_no_key_of_a_list_is_a_character() -> None:
+    for screen in (TABLES["sessions"], TABLES["check"], TABLES["settings"]):
+        typed = {
+            key for action in screen.keys for key in action.keys if len(key) == 1 or key in CHARACTERS or key == "space"
+        }
+        assert typed == set(), screen.name
+
+
+SAME_KEY_OTHER_SUBJECT = {
+    ("live", "replay"): {
+        "space", "minus", "plus", "equals_sign", "home", "end", "q", "escape",
+    },
+    ("live", "compare"): {"escape", "q", "enter", "space", "home", "end", "f5", "f6", "up", "down", "j", "k",
+                          "pagedown", "pageup"},
+    ("replay", "compare"): {"escape", "q", "left", "right", "home", "end", "up", "down", "j", "k", "pagedown", "pageup",
+                            "space"},
+}  # fmt: skip
+"""Keys whose actions differ in name and not in sense: play and pause, slower and faster, the ends, the way back."""
+
+
+@pytest.mark.parametrize(("one", "other"), list(SAME_KEY_OTHER_SUBJECT))
+def test_a_key_does_the_same_on_every_screen(one: str, other: str) -> None:
+    does = [{key: action.name for action in TABLES[name].keys for key in action.keys} for name in (one, other)]
+    differing = {key for key in does[0].keys() & does[1].keys() if does[0][key] != does[1][key]}
+    assert differing == SAME_KEY_OTHER_SUBJECT[one, other] & differing

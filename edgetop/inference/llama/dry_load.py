@@ -67,7 +67,7 @@ def dry_load(path: Path, settings: EngineSettings, *, timeout_s: float = TIMEOUT
     The sizes are those that a real load reports, but for rounding: the library's log has two decimals of a MiB.
     """
     try:
-        require_model(path)
+        require_model(path, settings.n_ctx)
     except ModelError as error:
         return Unavailable(error.what, error.hint)
     request = msgspec.msgpack.encode(DryLoad(str(path.absolute()), settings))

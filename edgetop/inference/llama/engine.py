@@ -441,7 +441,11 @@ class LlamaEngine:
         """Load in place of what was loaded; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self._unload()
-        failed = self._library_failure() or _unsupported(command.settings) or file_failure(command.file)
+        failed = (
+            self._library_failure()
+            or _unsupported(command.settings)
+            or file_failure(command.file, command.settings.n_ctx)
+        )
         if failed is not None:
             report(failed)
             return

@@ -27,6 +27,7 @@ from msgspec import Struct
 from edgetop.core.engine_choices import FlashAttention, KvType, LoadMode
 from edgetop.core.engine_settings import EngineInfo
 from edgetop.core.text import one_line
+from edgetop.io.files import read_small
 
 Library = Any
 """The module `llama_cpp.llama_cpp`, which has no types worth the name."""
@@ -173,8 +174,8 @@ def _portable() -> Iterator[EngineFiles]:
     packaged = [] if spec is None else [Path(folder) for folder in spec.submodule_search_locations or ()]
     for folder in (*packaged, environment_folder(), portable_folder()):
         try:
-            described = msgspec.json.decode((folder / DESCRIPTION_FILE).read_bytes(), type=PortableDescription)
-        except (OSError, msgspec.MsgspecError):
+            described = msgspec.json.decode(read_small(folder / DESCRIPTION_FILE), type=PortableDescription)
+        except (OSError, ValueError, RecursionError):
             continue
         bindings = folder / "llama_cpp"
         yield EngineFiles(

@@ -13,7 +13,7 @@ from typing import ClassVar, Final, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.clock import monotonic_us
+from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, MemoryBreakdown, ModelInfo
 from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.engine import Reporter
@@ -33,7 +33,10 @@ UNREADABLE_MAX: Final = 100
 """Documents one after the other that cannot be read: what goes on like this is no answer."""
 
 NONSENSE_BYTES_MAX: Final = 8 * 2**20
-"""Without a document; comments that keep a connection open are far from it."""
+"""Without a document that says something; comments that keep a connection open are far from it."""
+
+NONSENSE_US: Final = 6 * 3600 * US_PER_S
+"""So long a connection is kept open by nothing else than that; the longest prompts of slow devices take less."""
 
 _MEDIA = frozenset(
     {
@@ -117,6 +120,9 @@ class Delta(Struct, frozen=True, kw_only=True):
     """Nothing follows."""
 
 
+_SAYS_NOTHING = Delta()
+
+
 class ChatRequest(Struct, frozen=True, kw_only=True):
     """A request that is answered by a stream."""
 
@@ -176,12 +182,15 @@ class AnswerStream:
         """The chunks of an answer, each with the stamp of its arrival in microseconds. Raises RequestError."""
         self._check_headers(answer)
         size = understood = 0
+        understood_us = answer.received_us
         for piece in answer.pieces(FLUSH_PERIOD_US):
             size += len(piece)
             for delta in self.feed(piece):
-                understood = size
+                if delta != _SAYS_NOTHING:
+                    understood, understood_us = size, answer.received_us
                 yield answer.received_us, delta
-            if size > ANSWER_BYTES_MAX or size - understood > NONSENSE_BYTES_MAX:
+            nonsense_us = answer.received_us - understood_us
+            if size > ANSWER_BYTES_MAX or size - understood > NONSENSE_BYTES_MAX or nonsense_us > NONSENSE_US:
                 raise RequestError("The server's answer does not end, and says nothing.", "Check its log.")
         for delta in self.finish():
             yield answer.received_us, delta

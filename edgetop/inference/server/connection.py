@@ -20,6 +20,9 @@ from edgetop.io.http import Cause, HttpResponse, RequestCancelledError, RequestE
 
 CONNECT_S = 5.0
 
+DOCUMENT_S = 30.0
+"""How long a document may take, once the server has been waited for."""
+
 STOP_CHECK_S = 0.02
 """How soon a stop is noticed."""
 
@@ -65,8 +68,14 @@ class ServerClient:
         self.notes: list[str] = []
         """What was left out of documents."""
 
-    def request(self, method: str, path: str, body: object = None, *, idle_s: float | None = None) -> HttpResponse:
-        """Send a request and wait for the head of the answer, whatever its status. Raises RequestError."""
+    def request(
+        self, method: str, path: str, body: object = None, *, idle_s: float | None = None, is_reply: bool = False
+    ) -> HttpResponse:
+        """Send a request and wait for the head of the answer, whatever its status. Raises RequestError.
+
+        A reply takes as long as it takes; anything else has a time for all of it.
+        """
+        idle_s = self._idle_s if idle_s is None else idle_s
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -76,7 +85,7 @@ class ServerClient:
             where=f"the server at {self.address}",
             headers=headers,
             body=None if body is None else json.dumps(body).encode("ascii"),
-            timeouts=Timeouts(CONNECT_S, self._idle_s if idle_s is None else idle_s, math.inf),
+            timeouts=Timeouts(CONNECT_S, idle_s, math.inf if is_reply else idle_s + DOCUMENT_S),
             stopped=self._stopped,
             idle_hint="Check whether it hangs; --server-timeout sets how long to wait.",
         )

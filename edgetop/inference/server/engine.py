@@ -122,7 +122,7 @@ class Generation:
         """The answer, once it begins; a server that was restarted may have to load its model first."""
         deadline_us = monotonic_us() + round(self._loading_s * US_PER_S)
         while True:
-            answer = self._client.request("POST", request.path, request.body)
+            answer = self._client.request("POST", request.path, request.body, is_reply=True)
             try:
                 self._client.raise_for_status(answer)
             except RequestError as error:

@@ -14,10 +14,11 @@ from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_or
 import msgspec
 from msgspec import Meta, Struct
 
+from edgetop.core.records import TOKENS_MAX
 from edgetop.io.http import RequestError, quoted
 
-Count = Annotated[int, Meta(ge=0, le=2**26)]
-"""Tokens of one answer, prompt or context; the longest context of any model is a sixth of it."""
+Count = Annotated[int, Meta(ge=0, le=TOKENS_MAX)]
+"""Tokens of one answer, prompt or context."""
 
 Total = Annotated[int, Meta(ge=0, le=2**53)]
 """Tokens since a server was started, parameters, bytes."""

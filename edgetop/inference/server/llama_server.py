@@ -271,7 +271,7 @@ def _run_test(client: ServerClient, command: Measure, model: LoadedModel) -> Tes
         **({"id_slot": 0} if command.depth else {}),
     }
     follower = _Follower(cached=command.depth if prompt else 0)
-    with client.request("POST", COMPLETION_PATH, body) as answer:
+    with client.request("POST", COMPLETION_PATH, body, is_reply=True) as answer:
         client.raise_for_status(answer)
         for t_us, delta in completion_stream().deltas(answer):
             follower.add(t_us, delta)

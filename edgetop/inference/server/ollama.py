@@ -386,7 +386,7 @@ def _generate(client: ServerClient, body: object) -> _Answer:
     sent_us, reader = monotonic_us(), JsonReader()
     stamps: list[int] = []
     end = _Line()
-    with client.request("POST", "/api/generate", body) as answer:
+    with client.request("POST", "/api/generate", body, is_reply=True) as answer:
         client.raise_for_status(answer)
         for piece in answer.pieces(FLUSH_PERIOD_US):
             for document in reader.feed(piece):

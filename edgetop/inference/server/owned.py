@@ -195,7 +195,7 @@ class OwnedServerEngine:
         """Start a server in place of the one before; the last report is ModelLoaded or LoadFailed."""
         begin_us = monotonic_us()
         self.close()
-        failed = self._program_failure() or file_failure(command.file)
+        failed = self._program_failure() or file_failure(command.file, command.settings.n_ctx)
         if failed is not None:
             report(failed)
             return

@@ -164,6 +164,10 @@ class ChatView(Widget, can_focus=True):
         self._fill()
         self._show(page=True)
 
+    def has(self, kind: BlockKind) -> bool:
+        """Whether a block of that kind is in the chat."""
+        return any(block.kind == kind for block in self._transcript.blocks)
+
     def toggle_reasoning(self) -> bool:
         """Open or fold the reasoning in view, or else the last one; False where there is none."""
         blocks = self._transcript.blocks

@@ -33,8 +33,8 @@ from edgetop.tui.terminal_output import (
     write_to_terminal,
 )
 
-NOTICE_S = 4.0
-"""How long a notice lies over the part of the chat that is being read."""
+NOTICE_S = 6.0
+"""How long a notice lies over the chat."""
 
 CONTEXT_WARNING_SHARE = 0.8
 """From this share on an answer of some length may not fit into the rest of the context."""
@@ -216,9 +216,8 @@ class ChatController(Chat):
             return
         write_to_terminal(self._chat.app, sequence)
         count = f"{len(text)} character{'' if len(text) == 1 else 's'}"
-        if not self._chat.following:  # the note will be out of view
-            self._chat.app.notify(f"Copied {what}, {count}.", timeout=NOTICE_S, markup=False)
-        self.note(f"Copied {what}, {count}; {clipboard_requirement(os.environ)}.")
+        text = f"Copied {what}, {count}; {clipboard_requirement(os.environ)}."
+        self._chat.app.notify(text, timeout=NOTICE_S, markup=False)
 
     def note(self, text: str) -> None:
         """Show a message in the chat."""

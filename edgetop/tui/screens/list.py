@@ -1,4 +1,7 @@
-"""`ListScreen`: columns with importance, sorting, filter by typing, marks, questions in the bottom line."""
+"""`ListScreen`: columns with importance, sorting, filter by typing, marks, questions in the bottom line.
+
+Whatever is typed filters, without a mode: actions are on Enter, Esc, Delete, arrows, F-keys and Ctrl+letter.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,24 @@ from rich.cells import cell_len
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.screen import ScreenResultType
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
-from edgetop.core.text import one_line
+from edgetop.core.text import literal, one_line
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import KeySlot, key_slots
 from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit, fit_text, for_level, joined, line_of, shortened, spread
-from edgetop.tui.widgets import InputLine, KeyBar, LinesWidget
+from edgetop.tui.widgets import LONGEST, InputLine, KeyBar, LinesWidget
 
 Row = TypeVar("Row")
 
 MARKS = 2
 """Cells before the columns: the cursor and the mark."""
 
-FILTER = "filter"
-"""The question for words that a row must have."""
+MESSAGE_S = 6.0
+"""How long a message stands in place of the keys, unless a key comes."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +161,13 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._reverse = False
         self._at = self._top = 0
         """The chosen row, and the first one in view."""
+        self._typed = ""
         self._words: list[str] = []
-        """Of the filter."""
-        self._words_before: list[str] = []
+        """Of what is typed: a row must have them all."""
         self._question = ""
         """What the bottom line asks for; empty where it shows keys."""
         self._message: Line = ()
+        self._message_timer: Timer | None = None
 
     # What a list brings
 
@@ -207,7 +212,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         raise NotImplementedError
 
     def _answer(self, question: str, text: str) -> None:
-        """Act upon the answer to a question other than the filter's."""
+        """Act upon the answer to a question."""
         raise NotImplementedError
 
     # Widgets
@@ -326,8 +331,17 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     def _title(self, title: Line, *parts: Line, where: str) -> Line:
         """The title with the filter and other parts, and at the end of the line where all this is stored."""
-        words = line_of(Span(f"filter: {' '.join(self._words)}", "accent")) if self._words else ()
-        return spread(joined([title, words, *parts], self._width), [line_of(Span(one_line(where), "dim"))], self._width)
+        parts = (title, *self._filter_part(), *parts)
+        return spread(joined(parts, self._width), [line_of(Span(one_line(where), "dim"))], self._width)
+
+    def _filter_part(self) -> Sequence[Line]:
+        """The filter for the title, with the end of what is typed where it is long; nothing without one."""
+        if not self._typed:
+            return ()
+        text, room = one_line(self._typed, ascii=self._level == "ascii"), max(8, self._width // 2)
+        while cell_len(text) > room:
+            text = text[1:]
+        return (line_of(Span(f"filter: {text}", "accent"), Span("_", "accent")),)
 
     @property
     def _width(self) -> int:
@@ -342,17 +356,51 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         return self._rows[self._at] if self._at < len(self._rows) else None
 
     def _show_message(self, text: str, role: Role = "warning") -> None:
-        """Show a message in place of the keys, until the next key."""
+        """Show a message in place of the keys, for a while or until the next key."""
+        self._clear_message()
         self._message = line_of(Span(one_line(text), role))
+        self._message_timer = self.set_timer(MESSAGE_S, self._clear_message)
         self._draw()
 
-    # Keys and mouse
-
-    def on_key(self, _event: events.Key) -> None:
-        """The message has been read."""
+    def _clear_message(self) -> None:
+        if self._message_timer is not None:
+            self._message_timer.stop()
         if self._message:
             self._message = ()
             self._draw()
+
+    # Keys and mouse
+
+    def on_key(self, event: events.Key) -> None:
+        """Filter by what is typed; a character that the user gave an action has it where nothing is typed yet."""
+        self._clear_message()
+        text = event.character if event.is_printable and event.character else ""
+        if self._question or (text and not self._typed and (event.key in self._action_keys or not text.strip())):
+            return
+        if text:
+            self._type(self._typed + literal(text))
+        elif event.key in {"backspace", "ctrl+h"} and self._typed:
+            self._type(self._typed[:-1])
+        elif event.key == "ctrl+u" and self._typed:
+            self._type("")
+        else:
+            return
+        event.stop()
+        event.prevent_default()
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Filter by what is pasted."""
+        if not self._question:
+            event.stop()
+            self._type(self._typed + one_line(event.text))
+
+    @property
+    def _action_keys(self) -> set[str]:
+        return {key for action in self.keys.keys for key in action.keys}
+
+    def _type(self, text: str) -> None:
+        self._typed = text[:LONGEST]
+        self._filter(self._typed.split())
 
     def on_mouse_scroll_down(self, _event: events.MouseScrollDown) -> None:
         """Go down."""
@@ -399,8 +447,11 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self.action_move((-1 if index == 0 else 1) * len(self._rows))
 
     def action_close(self) -> None:
-        """Go back."""
-        self.dismiss(None)
+        """Drop the filter, or go back."""
+        if self._typed:
+            self._type("")
+        else:
+            self.dismiss(None)
 
     def action_sort(self, step: int) -> None:
         """Sort by the next column that is shown: rates from the greatest down, all else from the least up."""
@@ -427,11 +478,6 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     # Questions
 
-    def action_filter(self) -> None:
-        """Ask for words that a row must have."""
-        self._words_before = self._words
-        self._ask(FILTER, "Filter:", " ".join(self._words))
-
     def _filter(self, words: list[str]) -> None:
         """Show the rows that have these words."""
         self._words = words
@@ -442,26 +488,13 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self.add_class("asking")
         self.query_one(InputLine).ask(label, text)
 
+    @on(InputLine.Cancelled)
     def _end_question(self) -> str:
         question, self._question = self._question, ""
         self.remove_class("asking")
         self.set_focus(None)
         return question
 
-    @on(InputLine.Changed)
-    def _on_changed(self, message: InputLine.Changed) -> None:
-        if self._question == FILTER and type(message) is InputLine.Changed:
-            self._filter(message.text.split())
-
-    @on(InputLine.Cancelled)
-    def _on_cancelled(self) -> None:
-        if self._end_question() == FILTER:
-            self._filter(self._words_before)
-
     @on(InputLine.Submitted)
     def _on_submitted(self, message: InputLine.Submitted) -> None:
-        question = self._end_question()
-        if question == FILTER:
-            self._filter(message.text.split())
-        else:
-            self._answer(question, message.text)
+        self._answer(self._end_question(), message.text)

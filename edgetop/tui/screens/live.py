@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from edgetop.tui.screens.settings import SettingsEditor
 
 LOADING_TICK_S, IDLE_TICK_S = 0.25, 0.5
+QUIT_AGAIN_S = 3.0
+"""Within this time a second Ctrl+C quits."""
+
 DECODING, BEGINNING = frozenset({"answering", "stopping"}), frozenset({"loading", "starting"})
 """Phases of a conversation in which something changes all the time."""
 
@@ -66,6 +69,8 @@ class LiveScreen(RecordingScreen):
         self._panes.apply_layout(self._layout_store.layout)
         self._stop_requested_us: int | None = None
         """When the user last requested a stop that has not happened yet."""
+        self._quit_asked_us = -round(QUIT_AGAIN_S * US_PER_S)
+        """When Ctrl+C last had nothing to stop and to clear."""
 
     def on_mount(self) -> None:
         """Start the timer."""
@@ -98,6 +103,15 @@ class LiveScreen(RecordingScreen):
             # The engine waits for the choice of a model, which no session records.
             return replace(view, snapshot=replace(view.snapshot, phase="no_model"))
         return view
+
+    def _idle_actions(self) -> frozenset[str]:
+        phase = self._live.conversation.phase
+        idle = frozenset[str]() if phase in {"answering", "loading"} else frozenset({"stop"})
+        if not self._chat.has("assistant"):
+            idle |= {"copy_answer", "copy_code", "search"}
+        if not self._chat.has("user") or phase != "ready":
+            idle |= {"retry", "edit"}
+        return idle if self._chat.has("reasoning") else idle | {"toggle_reasoning"}
 
     def _drawn(self, view: View) -> None:
         self._controller.show_final_energy(view.snapshot.t_us)
@@ -152,26 +166,28 @@ class LiveScreen(RecordingScreen):
         self._tick_every(min(LOADING_TICK_S, self._delay_s))
         self.draw_soon()
 
-    def notify_text(self, text: str) -> None:
-        """Show a message in the chat."""
-        self._controller.note(text)
-
     # Engine and models
 
     def action_interrupt(self) -> None:
-        """Stop the answer or load; quit when there is none, or on the second request.
+        """Stop the answer or the load, else clear the draft, else quit on the second press.
 
         An engine that does not react to the stop is killed, so that the session can go on.
         """
-        now_us = self._live.now_us()
-        if self._live.conversation.phase not in {"answering", "stopping", "loading"}:
-            self.app.exit()
-        elif self._stop_requested_us is None:
+        now_us, asked_us = self._live.now_us(), self._stop_requested_us
+        busy = self._live.conversation.phase in {"answering", "stopping", "loading"}
+        if busy and asked_us is None:
             self.action_stop()
-        elif now_us - self._stop_requested_us > UNRESPONSIVE_AFTER_S * US_PER_S:
+        elif busy and asked_us is not None and now_us - asked_us > UNRESPONSIVE_AFTER_S * US_PER_S:
             self._live.conversation.kill()
-        else:
+        elif self.is_current and self._prompt.text:
+            if not self._prompt.cancel_edit():
+                self._prompt.put("")
+        elif now_us - self._quit_asked_us < QUIT_AGAIN_S * US_PER_S:
             self.app.exit()
+        else:
+            self._quit_asked_us = now_us
+            text = f"{self.keys.key_of('interrupt')} again quits; what was said is saved."
+            self.app.notify(text, timeout=QUIT_AGAIN_S, markup=False)
 
     def action_stop(self) -> None:
         """Stop the answer or the load."""
@@ -198,11 +214,11 @@ class LiveScreen(RecordingScreen):
         """Download a model, and load it."""
         from edgetop.inference.catalog import resolve  # noqa: PLC0415 - with the hub
 
-        self.app.call_from_thread(self.notify_text, f"Downloading {name} ...")
+        self.app.call_from_thread(self._controller.note, f"Downloading {name} ...")
         try:
             path = resolve(name, folders=self._live.options.model_folders)
         except EdgetopError as error:
-            self.app.call_from_thread(self.notify_text, f"{error.what}: {error.hint}" if error.hint else error.what)
+            self.app.call_from_thread(self._controller.note_with_hint, error.what, error.hint)
             return
         self.app.call_from_thread(self._load_chosen, ModelChoice(path, n_ctx))
 
@@ -215,7 +231,13 @@ class LiveScreen(RecordingScreen):
     # Prompt and panes
 
     def action_leave_prompt(self) -> None:
-        """Give the keyboard to the panes; this ends a search, and the edit of the last prompt."""
+        """Stop the answer, or give the keyboard to the panes; this ends a search, and the edit of the last prompt."""
+        if self._live.conversation.phase == "answering":
+            self.action_stop()
+        else:
+            self._leave_prompt()
+
+    def _leave_prompt(self) -> None:
         self._prompt.cancel_edit()
         self._change_mode()
         self._chat.focus()
@@ -298,7 +320,7 @@ class LiveScreen(RecordingScreen):
 
     def action_search(self) -> None:
         """Search the chat."""
-        self.action_leave_prompt()
+        self._leave_prompt()
         self._box.begin_search()
 
     def action_search_on(self, step: int) -> None:
@@ -326,4 +348,4 @@ class LiveScreen(RecordingScreen):
     def action_toggle_reasoning(self) -> None:
         """Open or fold the reasoning in view."""
         if not self._box.chat.toggle_reasoning():
-            self._controller.note("There is no reasoning in this chat.")
+            self.notify_text("There is no reasoning in this chat.")

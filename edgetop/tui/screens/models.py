@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from textual import events, on, work
+from textual import events, work
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
@@ -33,9 +33,8 @@ from edgetop.live.this_machine import own_run_target
 from edgetop.telemetry.host import Host
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import CHECK, KeySlot
-from edgetop.tui.screens.list import FILTER, Column, ListScreen
+from edgetop.tui.screens.list import Column, ListScreen
 from edgetop.tui.styled_text import Line, Span, for_level, joined, line_of, wrap
-from edgetop.tui.widgets import InputLine
 
 
 class ModelChoice(NamedTuple):
@@ -247,7 +246,7 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
 
     def action_choose(self) -> None:
         """Choose the row, if that can be loaded; without a row what was typed, if it is a path or on the hub."""
-        typed = " ".join(self._words)
+        typed = self._typed.strip()
         if not self._rows and (typed.startswith("hf:") or "/" in typed or typed.endswith(".gguf")):
             self.dismiss(ModelChoice(Path(typed).expanduser()))
         elif self._chosen is not None and self._chosen.choice is not None:
@@ -269,21 +268,6 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         if chosen in self._rows:
             self._choose(self._rows.index(chosen))
 
-    def on_key(self, event: events.Key) -> None:
-        """Begin to filter with what is typed."""
-        super().on_key(event)
-        if not self._question and event.is_printable and event.character:
-            event.stop()
-            event.prevent_default()
-            self._words_before = self._words
-            self._ask(FILTER, "Filter, path or hf:", event.character)
-
-    @on(InputLine.Submitted)
-    def _choose_typed(self) -> None:
-        """Enter behind the filter chooses at once: the row that is left, or what was typed."""
-        if len(self._rows) <= 1:
-            self.action_choose()
-
     # Drawing
 
     def _matching(self) -> list[ModelRow]:
@@ -300,9 +284,9 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         state = f"{len(self._rows)} rows" if self._complete else f"{len(self._rows)} rows, looking ..."
         by = "" if self._by is None else self._by.heading.lower()
         order = f"{'reversed' if self._reverse else 'sorted'} by {by}"
-        words = line_of(Span(f"filter: {' '.join(self._words)}", "accent")) if self._words else ()
         purpose = line_of(Span("will it fit, how fast, at what energy; type to filter", "dim"))
-        return joined([line_of(Span("models", "title")), words, line_of(state), line_of(order), purpose], self._width)
+        parts = [line_of(Span("models", "title")), *self._filter_part(), line_of(state), line_of(order), purpose]
+        return joined(parts, self._width)
 
     def _empty_text(self) -> str:
         if self._words:

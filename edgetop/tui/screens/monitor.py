@@ -107,15 +107,17 @@ class KeyLine(KeyBar):
     in_panes = False
     """The panes have the keyboard, not the prompt."""
 
-    def show(self, view: View, *, delay_s: float, keys: ScreenKeys = LIVE) -> None:
-        """Draw it; keys without room are in the help."""
+    def show(
+        self, view: View, *, delay_s: float, keys: ScreenKeys = LIVE, idle: frozenset[str] = frozenset({"stop"})
+    ) -> None:
+        """Draw it without the actions called as in `idle`, which can do nothing now; the others are in the help."""
         width = self.content_size.width
         if width > 0:
             costs = _own_cost(view, delay_s)
             cells = (2 + width_of(cost) for cost in costs)
             paused = line_of(Span(f"PAUSED: {keys.key_of('pause')} resumes", "warning")) if view.paused else ()
             self.show_keys(
-                shown_slots(keys, in_panes=self.in_panes),
+                shown_slots(keys, in_panes=self.in_panes, idle=idle),
                 view.level,
                 before=paused,
                 rights=costs,
@@ -124,11 +126,12 @@ class KeyLine(KeyBar):
 
 
 @lru_cache(maxsize=8)
-def shown_slots(keys: ScreenKeys, *, in_panes: bool) -> Sequence[KeySlot]:
-    """The key to the other mode, and the keys of this one."""
-    other, label = ("enter_prompt", "Prompt") if in_panes else ("leave_prompt", "Panes")
+def shown_slots(keys: ScreenKeys, *, in_panes: bool, idle: frozenset[str]) -> Sequence[KeySlot]:
+    """The key to the other mode, and the keys of this one that can do something."""
+    escape = "Panes" if "stop" in idle else "Stop"
+    other, label = ("enter_prompt", "Prompt") if in_panes else ("leave_prompt", escape)
     first = [KeySlot(keys.key_of(other), label, (key,)) for key in keys.keys if key.name == other and key.keys]
-    return [*first, *key_slots(keys.keys, typing=not in_panes)]
+    return [*first, *key_slots([key for key in keys.keys if key.name not in idle], typing=not in_panes)]
 
 
 def _own_cost(view: View, delay_s: float) -> Sequence[Line]:
@@ -364,7 +367,6 @@ class RecordingScreen(MonitorScreen):
     def on_resize(self, event: events.Resize) -> None:
         """Choose the layout for the new size."""
         self._monitor.fit_into(event.size.width, event.size.height - 1)
-        self.query_one(KeyLine).display = self._monitor.layout_name != "small"
         self.draw_soon()
 
     def _ring(self) -> None:
@@ -390,6 +392,10 @@ class RecordingScreen(MonitorScreen):
             price=self._price,
             history=self._panes.history,
         )
+
+    def _idle_actions(self) -> frozenset[str]:
+        """Names of the actions that can do nothing now."""
+        return frozenset()
 
     def _drawn(self, view: View) -> None:
         """Draw what only this screen has."""
@@ -422,7 +428,7 @@ class RecordingScreen(MonitorScreen):
         if not self.can_draw:
             return
         view = self._monitor.show(self._view())
-        self.query_one(KeyLine).show(view, delay_s=self._draw_every_s, keys=self.keys)
+        self.query_one(KeyLine).show(view, delay_s=self._draw_every_s, keys=self.keys, idle=self._idle_actions())
         self._drawn(view)
 
     def action_pause(self) -> None:

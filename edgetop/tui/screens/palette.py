@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.screen import ModalScreen
@@ -12,7 +13,7 @@ from textual.screen import ModalScreen
 from edgetop.live.chat_commands import SlashCommand
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import PALETTE, ScreenKeys, key_name
-from edgetop.tui.screens.list import FILTER, MARKS, ListScreen
+from edgetop.tui.screens.list import MARKS, ListScreen
 from edgetop.tui.styled_text import Line, Span, fit, line_of, shortened, spread, width_of
 from edgetop.tui.widgets import InputLine, LinesWidget
 
@@ -111,7 +112,6 @@ class PaletteScreen(ListScreen[Entry, Chosen], ModalScreen[Chosen]):
     def __init__(self, level: GlyphLevel, keys: ScreenKeys, commands: Sequence[SlashCommand]) -> None:
         """`keys` are those of the screen below."""
         super().__init__(level, (), entries(keys, commands))
-        self._question = FILTER
 
     @property
     def can_draw(self) -> bool:
@@ -132,8 +132,9 @@ class PaletteScreen(ListScreen[Entry, Chosen], ModalScreen[Chosen]):
     def _matching(self) -> list[Entry]:
         return found(self._all, " ".join(self._words))
 
-    def _filter(self, words: list[str]) -> None:
-        self._words = words
+    @on(InputLine.Changed)
+    def _on_changed(self, message: InputLine.Changed) -> None:
+        self._words = message.text.split()
         self._at = 0
         self._arrange(follow=False)
 

@@ -18,6 +18,7 @@ from edgetop.session.file_io import load
 from edgetop.session.replay import AlignmentName
 from edgetop.session.store import COLUMNS as LIST_COLUMNS
 from edgetop.session.store import (
+    IMPORTANCE,
     LabelError,
     ListColumn,
     SessionEntry,
@@ -32,12 +33,9 @@ from edgetop.tui.keys import SESSIONS
 from edgetop.tui.screens.list import Column, ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
 
-IMPORTANCE: Final = ("#", "MODEL", "QUANT", "TOK/S", "J/TOKEN", "STARTED", "TAGS", "LENGTH", "DEVICE")
-"""Columns in the order in which they get room."""
+LEAST: Final = {"TITLE": 20, "MODEL": 16, "TAGS": 10, "DEVICE": 12}
 
-LEAST: Final = {"MODEL": 16, "TAGS": 10, "DEVICE": 12}
-
-MOST: Final = {"MODEL": 36, "TAGS": 40, "DEVICE": 24}
+MOST: Final = {"TITLE": 60, "MODEL": 36, "TAGS": 40, "DEVICE": 24}
 
 
 def _cell_text(column: ListColumn) -> Callable[[SessionEntry, GlyphLevel], str]:
@@ -132,13 +130,13 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         if not self._complete:
             return "reading ..."
         if self._all:
-            return f"none of {len(self._all)} has this in its tags, model, quantization or device"
+            return f"none of {len(self._all)} has this in its title, tags, model, quantization or device"
         return "none yet: every chat and every `edgetop run` is recorded"
 
     # Keys
 
     def _open_row(self) -> None:
-        self.action_replay()
+        self.action_resume()
 
     def action_mark(self) -> None:
         """Mark or unmark the chosen session, and choose the next one."""
@@ -163,7 +161,7 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
     def action_compare(self) -> None:
         """Compare the marked sessions."""
         if len(self._marked) < 2:
-            self._show_message("Mark two or more with m first.")
+            self._show_message(f"Mark two or more with {self.keys.key_of('mark')} first.")
         else:
             open_comparison(self.app, self._marked, self._level, self._price)
 
@@ -183,12 +181,26 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         if chosen is None:
             return
         if self._resume is None:
-            self._show_message("There is no chat here to continue in; `edgetop` opens one.")
+            replay = self.keys.key_of("replay")
+            self._show_message(f"There is no chat here to open it in: `edgetop` opens one, {replay} replays it here.")
         elif chosen.listed.head is None:
             self._show_message(chosen.listed.problem)
         else:
             self.dismiss(None)
             self._resume(chosen.listed.path)
+
+    def action_export(self) -> None:
+        """Write the conversation of the chosen session, or those of the marked ones, into the working folder."""
+        paths = self._marked or ([self._chosen.listed.path] if self._chosen is not None else [])
+        try:
+            files = [exported(path, self._store) for path in paths]
+        except EdgetopError as error:
+            self._show_message(f"{error.what} {error.hint}")
+        except OSError as error:
+            self._show_message(f"{error.filename} could not be written: {error.strerror}.")
+        else:
+            if files:
+                self._show_message(f"Exported as {', '.join(file.name for file in files)} in {Path.cwd()}.", "accent")
 
     # Questions
 
@@ -237,6 +249,23 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
             except OSError as error:
                 self._show_message(f"It could not be deleted: {error.strerror}.")
         self.load_rows()
+
+
+def exported(path: Path, store: Store) -> Path:
+    """Write the conversation of a session as Markdown into the working folder, where no file is written over.
+
+    Raises EdgetopError where it has none, and OSError.
+    """
+    from edgetop.live.history import as_markdown, find_in, recorded_conversation  # noqa: PLC0415 - few lists export
+
+    session = load(path)
+    found = recorded_conversation(session, find_in(store))
+    model = session.loads[-1].model if session.loads else None
+    name = "" if model is None else one_line(f"{model.name} {model.quantization}")
+    file = Path.cwd() / f"{path.stem}.md"
+    with file.open("x", encoding="utf-8", newline="\n") as out:
+        out.write(as_markdown(found.messages, system=found.system, model=name))
+    return file
 
 
 def _named(entry: SessionEntry) -> str:

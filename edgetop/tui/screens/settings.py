@@ -147,7 +147,7 @@ class SettingsEditor:
         self.settings = self.settings.changed(option, value, origin)
         effect = effect_of(option)
         if effect == "from the next start on":
-            return f"{option.name}: {shown(value)}, from the next start on if it is written (w)"
+            return f"{option.name}: {shown(value)}, from the next start on if it is written (Ctrl+S)"
         self._apply(self.settings, option)
         return f"{option.name}: {shown(value)}, {effect}"
 
@@ -292,12 +292,6 @@ class SettingsScreen(ListScreen[Row, None]):
 
     def _open_row(self) -> None:
         self.action_edit()
-
-    def action_step(self) -> None:
-        """Switch the chosen setting, or go on to the next of its values."""
-        option = self._option
-        if option is not None and self._editor.choices(option):
-            self._attempt(lambda: self._editor.step(option))
 
     def action_edit(self) -> None:
         """Change the chosen setting: the next of its values, or a line to type into."""

@@ -19,7 +19,17 @@ from edgetop.inference.server.connection import LINE_BYTES_MAX
 from tests.inference.server.conftest import Asking
 from tests.support import server_replies
 from tests.support.eventually import eventually
-from tests.support.loopback_server import LoopbackServer, Step, chunk, document, head, loopback_server, reset, stream
+from tests.support.loopback_server import (
+    LoopbackServer,
+    Step,
+    chunk,
+    document,
+    head,
+    loopback_server,
+    reset,
+    stream,
+    without_end,
+)
 from tests.support.server_replies import CHAT, as_llama_server
 
 BEGINNING = server_replies.LLAMA_CHAT[:4]
@@ -80,6 +90,7 @@ def test_what_listens_speaks_something_else(wire: LoopbackServer, asking: Callab
         ([chunk(b"data: " + b"[" * 5000 + b"\n\n"), b"0\r\n\r\n"], "without saying that it is complete"),
         ([chunk(b"data: \xff\xfe\x00\n\n"), b"0\r\n\r\n"], "without saying that it is complete"),
         ([chunk(b"\xff\n" * 2**15)] * 160, "does not end, and says nothing"),
+        ([chunk(b'data: {"choices":[],"x":"%065536d"}\n\n' % 0)] * 140, "does not end, and says nothing"),
         ([chunk(b'data: {"detail":"engine died"}\n\n')], "engine died"),
         ([chunk(b'error: {"code":500,"message":"old form"}\n\n')], "old form"),
         ([chunk(b'event: error\ndata: {"message":"worker died"}\n\n')], "worker died"),
@@ -88,8 +99,8 @@ def test_what_listens_speaks_something_else(wire: LoopbackServer, asking: Callab
         ([chunk(b"data: " + b"x" * 2**16 + b"\n")] * (LINE_BYTES_MAX // 2**16 + 1), "an event of more than 4 MiB"),
     ],
     ids=[
-        "killed", "gone", "ended early", "error", "error event", "not JSON", "deep", "not UTF-8", "nonsense", "detail",
-        "error line", "error message", "bad chunk", "endless line", "endless event",
+        "killed", "gone", "ended early", "error", "error event", "not JSON", "deep", "not UTF-8", "nonsense", "empty",
+        "detail", "error line", "error message", "bad chunk", "endless line", "endless event",
     ],
 )  # fmt: skip
 def test_an_answer_that_breaks_in_the_middle_is_kept(
@@ -99,6 +110,37 @@ def test_an_answer_that_breaks_in_the_middle_is_kept(
     finished = asked.ask()
     check_kept(asked, finished)
     assert told in finished.error
+
+
+@pytest.mark.parametrize(
+    "skipped",
+    [
+        pytest.param([without_end(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)], id="interim answers"),
+        pytest.param([without_end(b"HTTP/1.1 100 Continue\r\n\r\n", 0.01)], id="slow interim answers"),
+        pytest.param([b"HTTP/1.1 200 OK\r\nX: ", without_end(b"x", 0.01)], id="slow head"),
+        pytest.param([*stream(*BEGINNING, end=False), b"0\r\n", without_end(b"X: y\r\n", 0.01)], id="trailers"),
+    ],
+)
+def test_what_http_skips_is_silence_however_much_comes(
+    skipped: list[Step], wire: LoopbackServer, asking: Callable[..., Asking]
+) -> None:
+    as_llama_server(wire)
+    asked = asking(timeout_s=1.0)
+    asked.load()
+    wire.answers[CHAT] = skipped
+    assert "No data from" in asked.ask().error
+
+
+@pytest.mark.parametrize("path", ["GET /props", "GET /v1/models"])
+def test_a_document_has_a_time_however_steadily_it_drips(
+    path: str, wire: LoopbackServer, asking: Callable[..., Asking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.inference.server.connection.DOCUMENT_S", 0.2)
+    as_llama_server(wire)
+    wire.answers[path] = [b"HTTP/1.1 200 OK\r\n\r\n", without_end(b" ", 0.01)]
+    failed = asking(timeout_s=1.0).load()
+    assert isinstance(failed, LoadFailed)
+    assert "took longer than 1.2 s" in failed.message
 
 
 def test_a_server_that_falls_silent_is_given_up(wire: LoopbackServer, asking: Callable[..., Asking]) -> None:

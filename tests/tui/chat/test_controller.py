@@ -64,7 +64,7 @@ def messages_of(app: ChatApp) -> list[str]:
 async def test_answers_code_and_conversation_are_copied(start_app: StartApp, monkeypatch: pytest.MonkeyPatch) -> None:
     app = start_app("First \x1b[31manswer\x07.", CODE)
     clipboard = clipboard_of(app, monkeypatch)
-    async with app.run_test(headless=False, size=(80, 24)) as pilot:
+    async with app.run_test(headless=False, size=(80, 24), notifications=True) as pilot:
         await until_shown(pilot, LOADED)
         await say(pilot, "/copy")
         await until_said(pilot, "There is nothing to copy.")
@@ -73,10 +73,16 @@ async def test_answers_code_and_conversation_are_copied(start_app: StartApp, mon
         await say(pilot, "Two?")
         await until_said(pilot, "ls -l", "first token")
         await pilot.press("escape", "y", "Y")
-        await until_said(pilot, "Copied the last answer, 63 characters", "Copied the last code, 5 characters", "OSC 52")
+        await until(pilot, lambda: len(clipboard.copied) == 2, "answer and code are copied")
         await say(pilot, "/copy 2")
         await say(pilot, "/copy all")
-        await until_said(pilot, "Copied answer 2 from the end", "Copied the conversation")
+        await until(pilot, lambda: len(clipboard.copied) == 4, "all is copied")
+        told = [notice.message for notice in app._notifications]
+        assert told[0].startswith("Copied the last answer, 63 characters; ")
+        assert "OSC 52" in told[0]
+        assert [text.partition(",")[0] for text in told[1:]] == [
+            "Copied the last code", "Copied answer 2 from the end", "Copied the conversation",
+        ]  # fmt: skip
         await say(pilot, "/copy 3")
         await until_said(pilot, "/copy takes the number")
     assert clipboard.copied[:3] == [CODE, "ls -l", "First [31manswer."]
@@ -95,9 +101,8 @@ async def test_the_answer_that_is_read_is_the_one_copied(start_app: StartApp, mo
         await until_said(pilot, "The first answer.")
         await pilot.press("y", "Y")
         await until(pilot, lambda: len(clipboard.copied) == 2, "both are copied")
-        # The note is out of view, so that what was done is told over what is read.
-        told = [notice.message for notice in app._notifications]
-        assert told == ["Copied the answer in view, 36 characters.", "Copied the code in view, 10 characters."]
+        told = [notice.message.partition(";")[0] for notice in app._notifications]
+        assert told == ["Copied the answer in view, 36 characters", "Copied the code in view, 10 characters"]
         assert not chat_of(app).following
     assert clipboard.copied == ["The first answer.\n```\nfirst code\n```", "first code"]
 

@@ -96,14 +96,14 @@ async def test_s_sorts_by_a_figure_and_puts_it_into_view() -> None:
     app = app_of(some_comparison())
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "by group")
-        await pilot.press("s")
+        await pilot.press("f7")
         await until_shown(pilot, "by decode")
         labels = [
             row.strip(" >")[0] for row in rows_of(app) if row.lstrip(" >")[:2] in {f"{each} " for each in "ABCDE"}
         ]
         assert labels[:5] == list("BADCE")
         for _ in some_comparison().figures:
-            await pilot.press("s")
+            await pilot.press("f7")
         await until_shown(pilot, "by group")
 
 

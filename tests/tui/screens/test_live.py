@@ -54,17 +54,45 @@ async def test_a_question_is_typed_answered_and_measured(start_app: StartApp) ->
         assert prompt_of(app).text == ""
 
 
-async def test_ctrl_c_stops_the_answer_and_quits_when_nothing_is_left_to_stop(start_app: StartApp) -> None:
+async def test_ctrl_c_stops_the_answer_clears_the_draft_and_quits_on_the_second_press(start_app: StartApp) -> None:
     app = start_app(NUMBERS, tokens_per_s=SLOW)
-    async with app.run_test(size=(120, 36)) as pilot:
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
         await until_shown(pilot, LOADED)
         await say(pilot, "Count.")
         await until_shown(pilot, "word1")
         await pilot.press("ctrl+c")
         await until_shown(pilot, " · stopped")
+        await pilot.press(*"draft", "ctrl+c")
+        await until(pilot, lambda: not prompt_of(app).text, "the draft is cleared")
+        await pilot.press("ctrl+c")
+        await until_shown(pilot, "Ctrl+C again quits")
         assert app.is_running
         await pilot.press("ctrl+c")
         await until(pilot, lambda: has_ended(app), "the application has ended")
+
+
+async def test_esc_stops_the_answer_first_and_leaves_the_prompt_then(start_app: StartApp) -> None:
+    app = start_app(NUMBERS, tokens_per_s=SLOW)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, LOADED, "Esc Panes")
+        assert "F9 Stop" not in text_of(app)
+        await say(pilot, "Count.")
+        await until_shown(pilot, "word1", "Esc Stop")
+        await pilot.press("escape")
+        await until_shown(pilot, " · stopped", "Esc Panes")
+        assert prompt_of(app).has_focus
+        await pilot.press("escape")
+        await until_shown(pilot, "i Prompt", "y Y Copy", "r Retry", "e Edit")
+        assert "o Reasoning" not in text_of(app)
+
+
+@pytest.mark.parametrize("model", [Path("scripted.gguf"), None], ids=["prompt", "models"])
+async def test_what_is_typed_before_the_screen_stands_is_kept(start_app: StartApp, model: Path | None) -> None:
+    app = start_app(model=model)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press(*"qi1")
+        await until_shown(pilot, "qi1")
+        assert app.is_running
 
 
 async def test_quitting_in_the_middle_of_an_answer_keeps_what_was_said(start_app: StartApp) -> None:
@@ -73,7 +101,7 @@ async def test_quitting_in_the_middle_of_an_answer_keeps_what_was_said(start_app
         await until_shown(pilot, LOADED)
         await say(pilot, "Count.")
         await until_shown(pilot, "word1")
-        await pilot.press("ctrl+c", "ctrl+c")
+        await pilot.press("ctrl+c", "ctrl+c", "ctrl+c")
         await until(pilot, lambda: has_ended(app), "the application has ended")
     path = app.save_session()
     assert path is not None
@@ -206,8 +234,8 @@ async def test_help_opens_from_anywhere_and_closes_again(start_app: StartApp) ->
         await until(pilot, lambda: page.max_scroll_y > 0 and page.show_vertical_scrollbar, "the page can be scrolled")
         await pilot.press("end", "k")
         await until_shown(pilot, "A B C D")
-        await pilot.press("ctrl+c")
-        await until(pilot, lambda: has_ended(app), "Ctrl+C quits when idle, over the help as well")
+        await pilot.press("ctrl+c", "ctrl+c")
+        await until(pilot, lambda: has_ended(app), "Ctrl+C twice quits when idle, over the help as well")
 
 
 async def test_folders_that_were_named_are_looked_into_for_another_model(start_app: StartApp, tmp_path: Path) -> None:
@@ -447,10 +475,10 @@ async def test_a_context_that_fills_up_is_said_once(start_app: StartApp) -> None
 
 async def test_s_saves_what_is_on_the_screen(start_app: StartApp) -> None:
     app = start_app()
-    async with app.run_test(size=(120, 36)) as pilot:
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
         await until_shown(pilot, LOADED)
         await pilot.press("escape", "s")
-        await until_said(pilot, "The screen is saved as")
+        await until_shown(pilot, "The screen is saved as")
         (path,) = Path.cwd().glob("*.svg")
         assert "Scripted" in path.read_text(encoding="utf-8")
 
@@ -467,11 +495,11 @@ async def test_recorded_sessions_open_over_the_chat_to_be_compared_and_replayed(
         await until_shown(pilot, LOADED)
         await pilot.press("f3")
         await until_shown(pilot, "Q4_1", "Replay", "Compare")
-        await pilot.press("m", "down", "m", "c")
+        await pilot.press("ctrl+space", "down", "ctrl+space", "f5")
         await until_shown(pilot, "(base)", "Pareto")
         await pilot.press("escape")
         await until_shown(pilot, "Replay", "Compare")
-        await pilot.press("enter")
+        await pilot.press("f6")
         await until_shown(pilot, "align")
         await pilot.press("escape")
         await until_shown(pilot, "Replay", "Compare")

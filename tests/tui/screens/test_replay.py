@@ -117,7 +117,7 @@ async def test_it_plays_by_the_clock_at_its_speed_until_it_is_paused() -> None:
         await pilot.press("space")
         await until_shown(pilot, "‖ 4x", "Play")
         app.now_us += 60 * S
-        await pilot.press("less_than_sign")
+        await pilot.press("minus")
         await until_shown(pilot, "‖ 2x  00:30")
         assert player.moments == (30 * S, 30 * S)
 
@@ -207,10 +207,10 @@ async def test_below_100_columns_a_key_flips_from_one_session_to_the_next(size: 
     app = ReplayApp(two_sessions())
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: rows_of(app)[0].startswith(" A "), "the first session")
-        await pilot.press("tab")
+        await pilot.press("x")
         await until(pilot, lambda: rows_of(app)[0].startswith(" B "), "the second session")
         assert len(chats(app)) == 1
-        await pilot.press("tab")
+        await pilot.press("x")
         await until(pilot, lambda: rows_of(app)[0].startswith(" A "), "the first one again")
 
 
@@ -218,7 +218,7 @@ async def test_as_many_sessions_stand_side_by_side_as_have_room() -> None:
     app = ReplayApp([*two_sessions(), *two_sessions()])
     async with app.run_test(size=(144, 40)) as pilot:
         await until(pilot, lambda: len(chats(app)) == 3, "three columns")
-        await pilot.press("tab")
+        await pilot.press("x")
         await until_shown(pilot, " D ")
         assert " A " not in rows_of(app)[0]
         await pilot.resize_terminal(192, 40)

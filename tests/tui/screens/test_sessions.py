@@ -11,8 +11,10 @@ from textual.pilot import Pilot
 
 from edgetop.session.file_io import encode_file, load_head
 from edgetop.session.store import Store
+from edgetop.settings.keys import KeyChoice
 from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.keys import TABLES, KeyTables, remapped
 from edgetop.tui.screens.sessions import SessionsScreen
 from tests.support.hostile_text import acts_on_a_terminal
 from tests.support.recorded_power import with_energy
@@ -77,8 +79,11 @@ def start(folder: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> Star
     monkeypatch.setattr("edgetop.tui.screens.sessions.open_replay", into(opened.replayed))
     monkeypatch.setattr("edgetop.tui.screens.sessions.open_comparison", into(opened.compared))
 
-    def app(level: GlyphLevel = "braille", store: Store | None = None) -> SingleScreenApp[None]:
-        return SingleScreenApp(lambda chosen: SessionsScreen(store or Store(folder), chosen), Display(level=level))
+    def app(
+        level: GlyphLevel = "braille", store: Store | None = None, keys: KeyTables = TABLES
+    ) -> SingleScreenApp[None]:
+        display = Display(level=level, keys=keys)
+        return SingleScreenApp(lambda chosen: SessionsScreen(store or Store(folder), chosen), display)
 
     return app
 
@@ -102,7 +107,7 @@ async def test_the_screen_looks_as_in_the_picture(
     app = start(level, Store(Path()))
     async with app.run_test(size=size) as pilot:
         await ready(pilot)
-        await pilot.press("j", "m", "j", "m")
+        await pilot.press("down", "ctrl+space", "down", "ctrl+space")
         await until_shown(pilot, "2 marked")
         drawn = rows_of(app)
     assert len(drawn) == size[1]
@@ -114,11 +119,11 @@ async def test_the_screen_looks_as_in_the_picture(
     assert drawn == picture.read_text(encoding="utf-8").splitlines()
 
 
-async def test_enter_replays_the_chosen_session_or_the_marked_ones(start: Start, opened: Opened) -> None:
+async def test_f6_replays_the_chosen_session_or_the_marked_ones(start: Start, opened: Opened) -> None:
     app = start()
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot)
-        await pilot.press("enter", "j", "enter", "m", "m", "enter")
+        await pilot.press("f6", "down", "f6", "ctrl+space", "ctrl+space", "f6")
     assert opened.replayed == [("1203",), ("1103",), ("1103", "1003")]
 
 
@@ -126,11 +131,11 @@ async def test_marked_sessions_are_compared_in_the_order_of_their_marks(start: S
     app = start()
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot)
-        await pilot.press("c")
-        await until_shown(pilot, "Mark two or more")
-        await pilot.press("G", "m", "g", "m")
+        await pilot.press("f5")
+        await until_shown(pilot, "Mark two or more with Ctrl+Space")
+        await pilot.press("end", "ctrl+space", "home", "insert")
         await until_shown(pilot, "2 marked")
-        await pilot.press("c", "U", "c")
+        await pilot.press("f5", "ctrl+x", "f5")
         await until_shown(pilot, "Mark two or more")
     assert opened.compared == [("0103", "1203")]
 
@@ -140,33 +145,48 @@ async def test_the_list_is_sorted_by_the_next_column_and_the_other_way_round(sta
     async with app.run_test(size=(120, 30)) as pilot:
         await ready(pilot, "#▲")
         for _ in range(5):
-            await pilot.press("s")
+            await pilot.press("right")
         await until_shown(pilot, "TOK/S▼")
         assert "12.4" in chosen(app)
-        await pilot.press("r")
+        await pilot.press("ctrl+r")
         await until_shown(pilot, "TOK/S▲")
         assert "4.10" in chosen(app)
-        await pilot.press("S", "S", "S")
+        await pilot.press("left", "left", "left")
         await until_shown(pilot, "DEVICE▲")
         assert "laptop" in chosen(app)
 
 
-async def test_a_filter_narrows_the_list_as_it_is_typed_and_esc_takes_it_back(start: Start) -> None:
+async def test_a_filter_narrows_the_list_as_it_is_typed_and_esc_takes_it_back(start: Start, opened: Opened) -> None:
     app = start()
     async with app.run_test(size=(120, 30)) as pilot:
         await ready(pilot)
-        await pilot.press("slash", *"q8 jet")
-        await until_shown(pilot, "sessions 4 of 13", "Filter: q8 jet")
-        await pilot.press("enter")
-        await until_shown(pilot, "filter: q8 jet", "Enter Replay")
+        await pilot.press(*"q8 jet")
+        await until_shown(pilot, "sessions 4 of 13", "filter: q8 jet_", "F6 Replay")
         assert "Jetson" in chosen(app)
-        await pilot.press("slash", *"m")
+        await pilot.press(*"m")
         await until_shown(pilot, "none of 13 has this")
-        await pilot.press("escape")
+        await pilot.press("backspace")
         await until_shown(pilot, "sessions 4 of 13")
-        await pilot.press("slash", "ctrl+u", "enter")
+        await pilot.press("down", "f6")
+        await pilot.press("escape")
         await ready(pilot)
         assert "4 of" not in text_of(app)
+        await pilot.press(*"qmdsrjkhg?")
+        await until_shown(pilot, "filter: qmdsrjkhg?_")
+        await pilot.press("ctrl+u")
+        await ready(pilot)
+    assert len(opened.replayed) == 1
+
+
+async def test_a_character_that_the_user_gave_an_action_has_it_where_nothing_is_typed(
+    start: Start, opened: Opened
+) -> None:
+    app = start(keys=remapped([KeyChoice("sessions", "replay", ("r",))], "config.toml"))
+    async with app.run_test(size=(120, 30)) as pilot:
+        await ready(pilot)
+        await pilot.press("r", *"jetr")
+        await until_shown(pilot, "filter: jetr_")
+    assert len(opened.replayed) == 1
 
 
 async def test_tags_are_edited_in_place(start: Start, folder: Path) -> None:
@@ -174,13 +194,13 @@ async def test_tags_are_edited_in_place(start: Start, folder: Path) -> None:
     path = Store(folder).find("1")
     async with app.run_test(size=(120, 30)) as pilot:
         await ready(pilot)
-        await pilot.press("t")
+        await pilot.press("ctrl+t")
         await until_shown(pilot, "Tags of 1: baseline_")
         await pilot.press("space", *"cold,")
         await pilot.press("enter")
         await until_shown(pilot, "cannot be a tag")
         assert load_head(path).tags == ("baseline",)
-        await pilot.press("t", "ctrl+w", *"cold", "enter")
+        await pilot.press("ctrl+t", "ctrl+w", *"cold", "enter")
         await until(pilot, lambda: load_head(path).tags == ("cold",), "the tag in the file")
         await until_shown(pilot, "cold")
 
@@ -189,15 +209,15 @@ async def test_nothing_is_deleted_without_a_yes(start: Start, folder: Path) -> N
     app = start()
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot)
-        await pilot.press("d")
+        await pilot.press("delete")
         await until_shown(pilot, "Delete 1, 2026-12-03 08:15 UTC, Llama-3.2-1B-Instruct Q4_0 for good? y/N:")
-        await pilot.press("n", "enter", "d", "enter", "d", "escape")
-        await ready(pilot, "Enter Replay")
+        await pilot.press("n", "enter", "delete", "enter", "delete", "escape")
+        await ready(pilot, "Enter Open")
         assert len(list(folder.glob("*.json"))) == 13
-        await pilot.press("j", "m", "m", "d")
+        await pilot.press("down", "ctrl+space", "ctrl+space", "delete")
         await until_shown(pilot, "Delete 2 marked sessions for good?")
         await pilot.press("y", "enter")
-        await until_shown(pilot, "sessions 11", "Enter Replay")
+        await until_shown(pilot, "sessions 11", "Enter Open")
         assert "marked" not in text_of(app)
     assert [path.name[4:8] for path in sorted(folder.glob("*.json"), reverse=True)][:3] == ["1203", "0903", "0803"]
 
@@ -208,11 +228,11 @@ async def test_a_file_that_cannot_be_read_says_so_and_can_only_be_deleted(
     app = start()
     async with app.run_test(size=(100, 30)) as pilot:
         await ready(pilot, "20260615-000000-torn.json: byte 1: Input data was truncated")
-        await pilot.press(*"jjjjjj")
+        await pilot.press(*["down"] * 6)
         assert "torn" in chosen(app)
-        await pilot.press("t", "enter", "m")
+        await pilot.press("ctrl+t", "f6", "ctrl+space")
         await until_shown(pilot, "This one cannot be read.")
-        await pilot.press("d", "y", "enter")
+        await pilot.press("delete", "y", "enter")
         await until_shown(pilot, "sessions 12")
     assert not (folder / "20260615-000000-torn.json").exists()
     assert opened.replayed == []
@@ -222,11 +242,11 @@ async def test_a_long_list_scrolls_with_the_cursor(start: Start) -> None:
     app = start()
     async with app.run_test(size=(80, 8)) as pilot:
         await ready(pilot)
-        await pilot.press("G")
+        await pilot.press("end")
         await until(pilot, lambda: " > 13" in text_of(app), "the last session")
         await pilot.press("pageup")
         assert chosen(app).startswith(" > 9")
-        await pilot.press("g")
+        await pilot.press("home")
         assert chosen(app).startswith(" > 1 ")
         await pilot.resize_terminal(80, 30)
         await until_shown(pilot, " > 1 ", "   13 ")
@@ -254,6 +274,6 @@ async def test_esc_goes_back(start: Start) -> None:
     app = start()
     async with app.run_test(size=(80, 24)) as pilot:
         await ready(pilot)
-        await pilot.press("slash", "escape", "escape")
+        await pilot.press("x", "escape", "escape")
         await until(pilot, lambda: not app.is_running or app._exit, "the end")
     assert app.return_value is None

@@ -63,8 +63,8 @@ def test_the_text_of_every_setting_says_what_it_is(option: Option[object], desk:
 def test_a_change_says_when_it_takes_effect(desk: SettingsEditor, applied: Applied) -> None:
     assert desk.change(options.TEMP, "0.7") == "temp: 0.7, from the next prompt on"
     assert desk.change(options.THREADS, "2") == "threads: 2, when a model is loaded"
-    assert desk.change(options.DATA_DIR, "/x") == "data_dir: /x, from the next start on if it is written (w)"
-    assert desk.step(options.RECORD) == "record: no, from the next start on if it is written (w)"
+    assert desk.change(options.DATA_DIR, "/x") == "data_dir: /x, from the next start on if it is written (Ctrl+S)"
+    assert desk.step(options.RECORD) == "record: no, from the next start on if it is written (Ctrl+S)"
     assert applied.names == ["temp", "threads"]
     assert desk.changed() == [options.THREADS, options.TEMP, options.RECORD, options.DATA_DIR]
     asked: tuple[Option[object], ...] = (options.TEMP, options.CTX, options.DELAY, options.TEXT, options.SEED)
@@ -131,9 +131,7 @@ Start = Callable[..., SingleScreenApp[None]]
 
 async def choose(pilot: Any, name: str) -> None:
     """Let the filter find a setting by its name."""
-    await pilot.press("slash")
-    await until_shown(pilot, "Filter:")
-    await pilot.press("ctrl+u", *name, "enter")
+    await pilot.press("ctrl+u", *name)
     await until(
         pilot, lambda: re.search(rf">.{name} ", text_of(pilot.app)) and "Enter Change" in text_of(pilot.app), name
     )
@@ -160,9 +158,9 @@ async def test_every_size_shows_the_chosen_setting_and_what_it_is(
     app = start(level)
     async with app.run_test(size=size) as pilot:
         await until_shown(pilot, "settings", "> model", "GGUF file")
-        await pilot.press("G")
+        await pilot.press("end")
         await until_shown(pilot, "> log")
-        await pilot.press("slash", *"kv_ty", "enter")
+        await pilot.press(*"kv_ty")
         await until_shown(pilot, "> kv_type", "f16", "Type of the KV")
         drawn = drawn_rows(app)
     assert len(drawn) == size[1]
@@ -170,7 +168,7 @@ async def test_every_size_shows_the_chosen_setting_and_what_it_is(
     assert level != "ascii" or "".join(drawn).isascii()
 
 
-async def test_enter_changes_and_w_writes(start: Start, desk: SettingsEditor) -> None:
+async def test_enter_changes_and_ctrl_s_writes(start: Start, desk: SettingsEditor) -> None:
     app = start()
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "> model")
@@ -179,13 +177,13 @@ async def test_enter_changes_and_w_writes(start: Start, desk: SettingsEditor) ->
         await until_shown(pilot, "is not valid; expected a number from 0 to 100")
         await type_value(pilot, "1.5")
         await until_shown(pilot, "temp: 1.5, from the next prompt on", "1 not written", ">*temp")
-        await pilot.press("w")
+        await pilot.press("ctrl+s")
         await until_shown(pilot, "temp written to", "> temp")
         assert "not written" not in text_of(app)
         await choose(pilot, "record")
-        await pilot.press("space")
+        await pilot.press("enter")
         await until_shown(pilot, ">*record")
-        await pilot.press("d")
+        await pilot.press("delete")
         await until_shown(pilot, "> record")
     assert "temp = 1.5 # cold" in desk.file.read_text()
 
@@ -194,7 +192,7 @@ async def test_escape_leaves_filter_and_value_as_they_were(start: Start, desk: S
     app = start()
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "> model")
-        await pilot.press("slash", *"nothing like it")
+        await pilot.press(*"nothing like it")
         await until_shown(pilot, "no setting has this")
         await pilot.press("escape")
         await until_shown(pilot, "> model", "Enter Change")
@@ -211,9 +209,9 @@ async def test_keys_do_nothing_where_no_setting_is_shown(start: Start, desk: Set
     app = start()
     async with app.run_test(size=(80, 24)) as pilot:
         await until_shown(pilot, "> model")
-        await pilot.press("slash", *"nothing like it", "enter")
+        await pilot.press(*"nothing like it")
         await until_shown(pilot, "no setting has this", "Enter Change")
-        await pilot.press("enter", "space", "w", "d", "j", "k", "G", "pageup", "W")
+        await pilot.press("enter", "ctrl+s", "delete", "down", "up", "end", "pageup", "ctrl+w")
         await until_shown(pilot, "nothing was changed")
     assert desk.settings is before
 
@@ -256,9 +254,9 @@ async def test_a_change_takes_effect_in_the_live_screen(start_app: StartApp, mon
         await type_value(pilot, "Be brief.")
         await until(pilot, lambda: conversation.system == "Be brief.", "a system prompt")
         await choose(pilot, "ascii")
-        await pilot.press("space")
+        await pilot.press("enter")
         await until(pilot, lambda: live_screen.display_options.level == "ascii", "ASCII")
-        await pilot.press("escape")
+        await pilot.press("escape", "escape")
         await until(pilot, lambda: app.screen is live_screen, "the live screen")
         await pilot.press("f2")
         await until_shown(pilot, "not written")

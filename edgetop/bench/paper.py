@@ -1,0 +1,371 @@
+"""A paper's results section: one table in Markdown, CSV and LaTeX, fronts of several models, the method.
+
+Correct answers per joule and per watt are the metrics of *Intelligence per Watt* (arXiv 2511.07885); here an answer is
+one of `Duty.answer_tokens` decoded tokens, and energy and power are those of the decode test, gross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from edgetop.bench.plan import Plan, TokenTest, decode_test
+from edgetop.bench.results import PlanResult, SettingResult, TestResult
+from edgetop.core.energy.duty import TOKENS, Duty, Price
+from edgetop.core.figures import FIRST_TOKEN
+from edgetop.core.format import format_bytes, format_duration, format_significant
+from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval
+from edgetop.core.statistics import front, wilson_interval
+from edgetop.core.text import csv_lines, markdown_table, one_line
+from edgetop.fit.assessment import Reader, pace_of
+
+SPOKEN_WORDS_PER_MINUTE = 150.0
+"""Conversational English (National Center for Voice and Speech)."""
+
+S_PER_YEAR = 365.25 * 86400
+
+
+class Ownership(Struct, frozen=True, kw_only=True):
+    """What the device itself costs."""
+
+    device_price: float
+    life_years: float = 4.0
+    use_share: float = 1.0
+    """Share of its life in which it generates tokens."""
+
+    def per_million(self, tokens_per_s: float) -> float:
+        """The device's share in the cost of a million tokens at this rate."""
+        return self.device_price / (self.life_years * S_PER_YEAR * self.use_share * tokens_per_s) * TOKENS
+
+
+class View(Struct, frozen=True, kw_only=True):
+    """For whom the results are told."""
+
+    reader: Reader = Reader()
+    duty: Duty = Duty()
+    price: Price | None = None
+    ownership: Ownership | None = None
+
+
+class Value(NamedTuple):
+    """A number, with its 95 % interval where it has one."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+Cell = Value | str | None
+
+
+class Told(NamedTuple):
+    """A setting, and its tests that the columns speak of."""
+
+    setting: SettingResult
+    decode: TestResult | None
+    prefill: TestResult | None
+    first_token: float | None
+    view: View
+
+
+class Column(NamedTuple):
+    """One column of the table."""
+
+    name: str
+    """In CSV, with its unit."""
+    heading: str
+    read: Callable[[Told], Cell]
+    scale: float = 1.0
+    """What the number is multiplied with for a person."""
+
+
+def _rate(test: TestResult | None) -> Value | None:
+    return None if test is None else Value(test.tokens_per_s.mean, test.tokens_per_s.low, test.tokens_per_s.high)
+
+
+def _joules(told: Told) -> Value | None:
+    figure = None if told.decode is None else told.decode.j_per_token
+    return None if figure is None or figure.value <= 0 else Value(figure.value, figure.low, figure.high)
+
+
+def _watts(told: Told) -> Value | None:
+    joules = _joules(told)
+    if joules is None or told.decode is None or joules.low is None or joules.high is None:
+        return None
+    rate = told.decode.tokens_per_s.mean
+    return Value(joules.value * rate, joules.low * rate, joules.high * rate)
+
+
+def _right(told: Told) -> Value | None:
+    quality = told.setting.quality
+    if quality is None or quality.accuracy is None or not quality.questions:
+        return None
+    return Value(
+        quality.accuracy.value, *wilson_interval(round(quality.accuracy.value * quality.questions), quality.questions)
+    )
+
+
+def _right_per(told: Told, spent: Value | None, amount: float) -> Value | None:
+    """Right answers over what each takes: the bounds of both together, so that the interval is at least 95 %."""
+    right = _right(told)
+    if right is None or spent is None or not spent.low or spent.low <= 0 or spent.high is None:
+        return None
+    low, high = right.low or 0.0, right.high or 0.0
+    return Value(right.value / spent.value / amount, low / spent.high / amount, high / spent.low / amount)
+
+
+def _energy_cost(told: Told) -> Value | None:
+    joules, price = _joules(told), told.view.price
+    if joules is None or price is None or joules.low is None or joules.high is None:
+        return None
+    per_j = TOKENS / (J_PER_WH * WH_PER_KWH) * price.per_kwh
+    return Value(*(each * per_j for each in (joules.value, joules.low, joules.high)))
+
+
+def _device_cost(told: Told) -> Value | None:
+    if told.view.ownership is None or told.decode is None:
+        return None
+    return Value(told.view.ownership.per_million(told.decode.tokens_per_s.mean))
+
+
+def _pace(words_per_minute: float | None) -> Callable[[Told], str | None]:
+    def read(told: Told) -> str | None:
+        reader = told.view.reader if words_per_minute is None else Reader(words_per_minute=words_per_minute)
+        return None if told.decode is None else pace_of(told.decode.tokens_per_s.mean, reader).partition(" for ")[0]
+
+    return read
+
+
+def _figure(name: str) -> Callable[[Told], Value | None]:
+    def read(told: Told) -> Value | None:
+        value = told.setting.figures.get(name)
+        return None if value is None else Value(value)
+
+    return read
+
+
+def _of_model(name: str) -> Callable[[Told], Value | None]:
+    def read(told: Told) -> Value | None:
+        value = None if told.setting.load is None else getattr(told.setting.load.model, name)
+        return Value(value) if value else None
+
+    return read
+
+
+def _perplexity(told: Told) -> Value | None:
+    quality = told.setting.quality
+    if quality is None:
+        return None
+    reach = 2 * quality.perplexity.error
+    return Value(quality.perplexity.value, quality.perplexity.value - reach, quality.perplexity.value + reach)
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("setting", "setting", lambda told: told.setting.setting.key),
+    Column("bits_per_weight", "bpw", _of_model("bits_per_weight")),
+    Column("model_bytes", "file MB", _of_model("size_bytes"), 1e-6),
+    Column("memory_bytes", "memory MB", _figure("memory.rss_peak_bytes"), 1e-6),
+    Column("load_s", "load s", _figure("load_s")),
+    Column("prefill_tokens_per_s", "prefill tok/s", lambda told: _rate(told.prefill)),
+    Column("decode_tokens_per_s", "decode tok/s", lambda told: _rate(told.decode)),
+    Column(
+        "first_token_s", "first token s", lambda told: None if told.first_token is None else Value(told.first_token)
+    ),
+    Column("reading", "reading", _pace(None)),
+    Column("speaking", "speaking", _pace(SPOKEN_WORDS_PER_MINUTE)),
+    Column("j_per_token", "J/token", _joules),
+    Column("decode_w", "W", _watts),
+    Column("perplexity", "perplexity", _perplexity),
+    Column("right_share", "right %", _right, 100.0),
+    Column(
+        "right_per_j", "right/kJ", lambda told: _right_per(told, _joules(told), told.view.duty.answer_tokens), 1000.0
+    ),
+    Column("right_per_w", "right %/W", lambda told: _right_per(told, _watts(told), 1.0), 100.0),
+    Column("energy_cost_per_million", "energy cost/M", _energy_cost),
+    Column("device_cost_per_million", "device cost/M", _device_cost),
+    Column("wh_per_day", "Wh/day", _figure("duty.kept_wh_per_day")),
+    Column("battery_h", "battery h", _figure("duty.kept_battery_h")),
+)
+
+
+def told_of(result: PlanResult, view: View) -> list[Told]:
+    """The settings of which anything is known."""
+    decode = decode_test(test.test for setting in result.settings for test in setting.tests)
+    told = []
+    for setting in result.settings:
+        prefills = [
+            test
+            for test in setting.tests
+            if isinstance(test.test, TokenTest) and test.test.n_prompt and not test.test.n_gen
+        ]
+        firsts = [test.figures[FIRST_TOKEN] for test in setting.tests if FIRST_TOKEN in test.figures]
+        first = None if not firsts else firsts[0].value if isinstance(firsts[0], Interval) else firsts[0].mean
+        if setting.tests or setting.quality is not None:
+            found = setting.test(decode.name) if decode is not None else None
+            told.append(Told(setting, found, prefills[0] if prefills else None, first, view))
+    return told
+
+
+def _cells(told: Sequence[Told]) -> list[tuple[Column, list[Cell]]]:
+    """Columns that any of the settings has something in."""
+    read = [(column, [column.read(each) for each in told]) for column in COLUMNS]
+    return [(column, cells) for column, cells in read if any(cell is not None for cell in cells)]
+
+
+def _text(column: Column, cell: Cell, interval: str) -> str:
+    if cell is None or isinstance(cell, str):
+        return cell or ""
+    numbers = [format_significant(each * column.scale, 3) for each in cell if each is not None]
+    return numbers[0] if len(numbers) < 3 else interval.format(*numbers)
+
+
+def table_markdown(told: Sequence[Told]) -> str:
+    """The table for people; intervals stand behind their numbers."""
+    columns = _cells(told)
+    rows = [[_text(column, cells[at], "{} ({} to {})") for column, cells in columns] for at in range(len(told))]
+    return markdown_table(
+        [[column.heading for column, _ in columns], *rows], {column.heading for column, _ in columns[1:]}
+    )
+
+
+def table_csv(told: Sequence[Told]) -> str:
+    """The table for programs, in the units of the names; a number with an interval has three columns."""
+    names: list[str] = []
+    lists: list[list[object]] = []
+    for column, cells in _cells(told):
+        with_interval = any(isinstance(cell, Value) and cell.low is not None for cell in cells)
+        parts = (0, 1, 2) if with_interval else (0,)
+        names += [column.name + ("", "_low", "_high")[part] for part in parts]
+        lists += [
+            [cell[part] if isinstance(cell, Value) else cell if part == 0 else None for cell in cells] for part in parts
+        ]
+    return csv_lines([names, *zip(*lists, strict=True)])
+
+
+_LATEX = str.maketrans({
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "°": r"\textdegree{}",
+})  # fmt: skip
+
+
+def table_latex(told: Sequence[Told], caption: str) -> str:
+    """The table as LaTeX with booktabs; intervals stand in brackets."""
+    columns = _cells(told)
+
+    def line(words: Sequence[str]) -> str:
+        return f"{' & '.join(one_line(word).translate(_LATEX) for word in words)} \\\\\n"
+
+    rows = "".join(
+        line([_text(column, cells[at], "{} [{}, {}]") for column, cells in columns]) for at in range(len(told))
+    )
+    heading = line([column.heading for column, _ in columns])
+    return (
+        f"\\begin{{table}}\n\\caption{{{one_line(caption).translate(_LATEX)}}}\n"
+        f"\\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n\\toprule\n{heading}\\midrule\n{rows}\\bottomrule\n"
+        "\\end{tabular}\n\\end{table}\n"
+    )
+
+
+_COSTS: tuple[tuple[str, Callable[[Told], float | None]], ...] = (
+    ("J/token", lambda told: None if (found := _joules(told)) is None else found.value),
+    ("tok/s", lambda told: None if told.decode is None else 1 / told.decode.tokens_per_s.mean),
+    ("memory", lambda told: told.setting.figures.get("memory.rss_peak_bytes")),
+)
+"""What quality is held against; the less the better."""
+
+
+def fronts(told: Sequence[Told]) -> list[str]:
+    """Of several models that were asked the same: what nothing beats, and what is beaten, by the means.
+
+    Each model is taken in its setting of least cost.
+    """
+    asked = {each.setting.quality.questions_digest for each in told if each.setting.quality and _right(each)}
+    if len(asked) != 1 or not all(asked):
+        return []
+    sentences = []
+    for name, cost_of in _COSTS:
+        cheapest: dict[str, tuple[str, float, float]] = {}
+        for each in told:
+            right, cost, setting = _right(each), cost_of(each), each.setting.setting
+            if right is not None and cost is not None:
+                known = cheapest.get(setting.model.label)
+                if known is None or cost < known[2]:
+                    cheapest[setting.model.label] = (setting.key, right.value, cost)
+        points = list(cheapest.values())
+        if len(points) < 2:
+            continue
+        best = [points[at] for at in front([point[1:] for point in points])]
+        text = f"Right answers against {name}: nothing beats {', '.join(point[0] for point in best)}"
+        beaten = [
+            f"{key} by {next(other[0] for other in reversed(best) if other[1] >= right and other[2] <= cost)}"
+            for key, right, cost in points
+            if (key, right, cost) not in best
+        ]
+        if beaten:
+            text += f"; dominated {'are' if len(beaten) > 1 else 'is'} {', '.join(beaten)}"
+        sentences.append(f"{text}.")
+    return sentences
+
+
+def method_of(plan: Plan, result: PlanResult, view: View) -> str:
+    """How it was measured, in one paragraph."""
+    device = result.device
+    loads = [each.load for each in result.settings if each.load is not None]
+    words = []
+    if device is not None:
+        what = [device.cpu, f"{device.cores_physical} cores" if device.cores_physical else ""]
+        what += [format_bytes(device.memory_bytes) if device.memory_bytes else "", device.system, device.kernel]
+        mode = device.power_mode or device.governor
+        words.append(f"Measured on {device.model or device.cpu or device.hostname} ({', '.join(filter(None, what))})")
+        words[0] += f" in power mode {mode}." if mode else "."
+    engines = dict.fromkeys(load.engine.label for load in loads)
+    words += [f"Engine: {', '.join(engines)}."] if engines else []
+    meters = dict.fromkeys(
+        f"{each.energy_source} ({(each.energy_scope or 'unknown scope').replace('_', ' ')}, grade {each.energy_grade})"
+        for each in result.settings
+        if each.energy_source
+    )
+    missing = next((test.energy_missing for each in result.settings for test in each.tests if test.energy_missing), "")
+    if meters:
+        words.append(f"Power was read from {'; '.join(meters)}; energies are gross, idle power included.")
+    elif missing:
+        words.append(f"Energy is not known: {missing}.")
+    if plan.soak_s:
+        words.append(f"The tests were done over and over for {format_duration(plan.soak_s)}.")
+    else:
+        turns = "taking turns" if plan.order == "interleaved" and len(plan.settings) > 1 else "one after the other"
+        words.append(f"Each of {len(plan.settings)} settings was measured {plan.repetitions} times, settings {turns}.")
+    words.append("Each load was warmed up; warm-ups do not count." if plan.warmup else "Nothing was warmed up.")
+    rest = plan.cool_down
+    words.append(
+        f"A run began after at least {rest.idle_s:g} s at rest, once temperature changed by less than "
+        f"{rest.temperature_slope_c_per_min:g} °C a minute and idle power by less than {100 * rest.power_spread:g} %, "
+        f"at the latest after {rest.limit_s:g} s."
+    )
+    words.append(
+        f"Tests: {', '.join(test.name for test in plan.tests) or 'none'}, context {plan.n_ctx}, seed {plan.seed}. "
+        "Intervals are 95 % by Student's t; those of energy hold the meter's own error as well."
+    )
+    if plan.quality is not None:
+        scored = next((each.quality for each in result.settings if each.quality is not None), None)
+        words.append(f"Perplexity is of the text {plan.quality.text_name} in chunks of {plan.quality.n_ctx} tokens.")
+        if scored is not None and scored.scoring:
+            words.append(f"Questions ({scored.questions_name or 'built-in'}): {scored.scoring}.")
+            words.append(f"Right answers per joule are of answers of {view.duty.answer_tokens} tokens.")
+    problems = sum(len(each.problems) for each in result.settings)
+    flags = sum(len(test.flags) for each in result.settings for test in each.tests)
+    words.append(f"No run was rejected; {problems} problems and {flags} disturbances are told beside the results.")
+    return " ".join(one_line(word) for word in words)
+
+
+def section(plan: Plan, result: PlanResult, view: View, sentences: Sequence[str]) -> str:
+    """The whole section in Markdown."""
+    told = told_of(result, view)
+    lines = "".join(f"- {one_line(each)}\n" for each in sentences)
+    return (
+        f"## Method\n\n{method_of(plan, result, view)}\n\n## Results\n\n{table_markdown(told)}\n{lines}"
+        if told
+        else lines
+    )

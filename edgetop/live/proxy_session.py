@@ -1,0 +1,268 @@
+"""A watch of one server whose requests come through a relay: what each was is read from the bytes that went by.
+
+They are read in the thread that records, some time after they were passed on; their stamps are those of the passing.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from edgetop.core.clock import monotonic_us
+from edgetop.core.records import Event, RequestServed
+from edgetop.core.statistics import percentile
+from edgetop.core.text import one_line
+from edgetop.inference.server import ollama, openai
+from edgetop.inference.server.address import UNIX, Address
+from edgetop.inference.server.backend import Delta
+from edgetop.io.http import RequestError
+from edgetop.io.relay import Exchange, Relay, Seen, Upstream
+from edgetop.live.server_monitor import ServerLocation
+from edgetop.live.watch_session import WatchOptions, WatchSession
+from edgetop.session.requests import PROXY_EVENT
+from edgetop.session.store import Store
+from edgetop.session.turn import US_PER_MS
+
+NAME_MAX: Final = 80
+TEXT_MAX: Final = 2**20
+"""Characters of a prompt or a reply that are kept where texts are."""
+READ_BYTES_MAX: Final = 64 * 2**20
+"""Of one answer; more is passed on and not read."""
+CLIENTS_MAX: Final = 200
+MANY: Final = "other clients"
+"""Those that came after so many."""
+
+_OLLAMA = ("/api/chat", "/api/generate")
+_OPENAI = ("/chat/completions", "/completions")
+
+
+class _Asked(Struct):
+    """What is read of a request."""
+
+    model: object = None
+    messages: object = None
+    prompt: object = None
+
+
+class ExchangeReader:
+    """Makes a record of what went by in one exchange."""
+
+    def __init__(self, exchange: Exchange, *, keeps_text: bool) -> None:
+        self.exchange = exchange
+        path = exchange.head.first[1].partition("?")[0].rstrip("/")
+        self.path = one_line(path[:NAME_MAX])
+        is_asked = exchange.head.first[0] == "POST"
+        self._stream = (
+            ollama.chat_stream()
+            if is_asked and path.endswith(_OLLAMA)
+            else openai.chat_stream("timings")
+            if is_asked and path.endswith(_OPENAI)
+            else None
+        )
+        self._unzip: Callable[[bytes], bytes] | None = None
+        self._size = 0
+        self._keeps_text = keeps_text
+        self._reply: list[str] = []
+        self._stamps: list[int] = []
+        self._last = Delta()
+        self._error = ""
+
+    @property
+    def is_answer(self) -> bool:
+        """Whether the exchange asks a model for text."""
+        return self._stream is not None
+
+    def add(self, seen: Seen) -> None:
+        """Read a piece of the answer."""
+        self._size += len(seen.data)
+        answer = self.exchange.answer
+        if self._stream is None or answer is None or self._error or self._size > READ_BYTES_MAX:
+            return
+        try:
+            if self._unzip is None:
+                self._unzip = _decoder(answer.get("content-encoding").lower())
+            self._read(self._stream.feed(self._unzip(seen.data)), seen.t_us)
+        except RequestError as error:
+            self._error = error.what
+        except (zlib.error, ValueError):
+            self._error = "what it is packed with cannot be read"
+
+    def _read(self, deltas: Iterator[Delta], t_us: int) -> None:
+        for delta in deltas:
+            if delta.text or delta.reasoning:
+                self._stamps.append(t_us)
+                if self._keeps_text:
+                    self._reply.append(delta.reasoning + delta.text)
+            known = {
+                name: value
+                for name in ("prompt_tokens", "cached_tokens", "total_tokens", "generated", "model", "perf")
+                if (value := getattr(delta, name))
+            }
+            if delta.cached_tokens is not None:
+                known["cached_tokens"] = delta.cached_tokens
+            self._last = msgspec.structs.replace(self._last, **known)
+
+    def record(self) -> RequestServed:
+        """The record of an exchange that is over."""
+        exchange, answer, last = self.exchange, self.exchange.answer, self._last
+        if self._stream is not None and not self._error:
+            try:
+                self._read(self._stream.finish(), exchange.end_us)
+            except RequestError as error:
+                self._error = error.what
+        last = self._last
+        asked = self._asked()
+        streamed = answer is None or not answer.get("content-length")
+        stamps = self._stamps if streamed else []
+        total = last.generated if last.total_tokens is None else last.total_tokens
+        counted = total is not None or not self._stamps
+        # A chunk that is not a token's tells nothing of the time between tokens.
+        one_each = total is None or abs(total - len(stamps)) <= 2 + len(stamps) // 20
+        gaps_ms = sorted((later - earlier) / US_PER_MS for earlier, later in pairwise(stamps)) if one_each else []
+        prompt, perf = last.prompt_tokens, last.perf
+        if prompt is None and perf is not None and last.cached_tokens is not None:
+            prompt = perf.prefill_tokens + last.cached_tokens
+        model = last.model or (asked.model if isinstance(asked.model, str) else "")
+        return RequestServed(
+            t_us=exchange.end_us,
+            took_us=max(0, exchange.end_us - exchange.begin_us),
+            client=_client(exchange),
+            model=one_line(model.rpartition("/")[2] if model.endswith(".gguf") else model)[:NAME_MAX],
+            path=self.path,
+            status=None if answer is None else int(answer.first[1]),
+            outcome=exchange.outcome or "server left",
+            error=one_line(exchange.error or self._error)[:300],
+            first_token_us=stamps[0] - exchange.begin_us if stamps else None,
+            last_token_us=stamps[-1] - exchange.begin_us if stamps else None,
+            gap_p50_ms=percentile(gaps_ms, 50),
+            gap_p95_ms=percentile(gaps_ms, 95),
+            prompt_tokens=prompt,
+            cached_tokens=last.cached_tokens,
+            prefill_us=None if perf is None or perf.prefill_ms is None else round(perf.prefill_ms * US_PER_MS),
+            generated_tokens=(total if counted else len(self._stamps)) if self.is_answer else None,
+            counted=counted and exchange.is_read,
+            prompt=_text(asked)[:TEXT_MAX] if self._keeps_text else None,
+            reply="".join(self._reply)[:TEXT_MAX] if self._keeps_text else None,
+        )
+
+    def _asked(self) -> _Asked:
+        body, self.exchange.body = bytes(self.exchange.body), bytearray()
+        try:
+            return msgspec.json.decode(body, type=_Asked)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return _Asked()
+
+
+def _decoder(packing: str) -> Callable[[bytes], bytes]:
+    """Raises ValueError where it is not known."""
+    if packing in {"", "identity"}:
+        return lambda data: data
+    if packing not in {"gzip", "deflate"}:
+        raise ValueError(packing)
+    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32 if packing == "gzip" else zlib.MAX_WBITS)
+    return lambda data: unpack.decompress(data, READ_BYTES_MAX)
+
+
+def _client(exchange: Exchange) -> str:
+    """Address and program of a client."""
+    program = exchange.head.get("user-agent").partition(" ")[0].partition("/")
+    return one_line(f"{exchange.client} {program[0]}".strip())[:NAME_MAX]
+
+
+def _text(asked: _Asked) -> str:
+    """The prompt in words."""
+    if isinstance(asked.messages, list):
+        said = [each for each in asked.messages if isinstance(each, dict)]
+        return "\n".join(f"{each.get('role', '')}: {_words(each.get('content'))}" for each in said)
+    return _words(asked.prompt)
+
+
+def _words(content: object) -> str:
+    if isinstance(content, list):
+        return " ".join(_words(part.get("text") if isinstance(part, dict) else part) for part in content)
+    return content if isinstance(content, str) else ""
+
+
+class ProxySession(WatchSession):
+    """Passes requests on, and records them beside what a watch of the server records."""
+
+    def __init__(
+        self,
+        options: WatchOptions,
+        store: Store,
+        on_trouble: Callable[[str], None],
+        *,
+        listen: tuple[str, int],
+        on_request: Callable[[RequestServed], None] = lambda _record: None,
+    ) -> None:
+        """Listen, and start the watch of the one server of `options`. Raises EdgetopError where it cannot listen."""
+        (address,) = options.servers
+        self.relay = Relay(upstream_of(address), *listen)
+        # Before the watch gives way to the model: what is in the way of requests must not wait.
+        self.relay.start()
+        self._readers: dict[Exchange, ExchangeReader] = {}
+        self._clients: set[str] = set()
+        self._keeps_text = options.text_recorded
+        self._on_request = on_request
+        try:
+            super().__init__(options, store, on_trouble)
+        except BaseException:
+            self.relay.stop()
+            raise
+        location = ServerLocation(address)
+        elsewhere = "" if location.is_here or options.power.streams else str(location.no_power)
+        self.url = f"http://{f'[{listen[0]}]' if ':' in listen[0] else listen[0]}:{self.relay.port}"
+        self.recorder.record(
+            Event(
+                t_us=monotonic_us(),
+                kind=PROXY_EVENT,
+                text=f"Requests to {self.url} are passed on to {address}.",
+                data={"listen": self.url, "server": str(address), "no_energy": elsewhere},
+            )
+        )
+
+    def pump(self) -> None:
+        """Read what went by, and what a watch reads."""
+        seen = self.relay.seen
+        while seen:
+            each = seen.popleft()
+            self.relay.taken_bytes += len(each.data)
+            reader = self._readers.get(each.exchange)
+            if reader is None:
+                self._readers[each.exchange] = ExchangeReader(each.exchange, keeps_text=self._keeps_text)
+            elif each.data:
+                reader.add(each)
+            else:
+                self._record(self._readers.pop(each.exchange))
+        super().pump()
+
+    def _record(self, reader: ExchangeReader) -> None:
+        record = reader.record()
+        if not reader.is_answer:
+            return
+        if record.client not in self._clients and len(self._clients) >= CLIENTS_MAX:
+            record = msgspec.structs.replace(record, client=MANY)
+        self._clients.add(record.client)
+        self.recorder.record(record)
+        self._on_request(record)
+
+    def close(self) -> Path | None:
+        """Hang up, and end as a watch does. Raises StoreError."""
+        self.relay.stop()
+        return super().close()
+
+
+def upstream_of(address: Address) -> Upstream:
+    """Where a relay connects to."""
+    if address.scheme == UNIX:
+        return Upstream("", 0, unix=address.host, authority="localhost")
+    usual = {"http": 80, "https": 443}[address.scheme] == address.port
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    authority = host if usual else f"{host}:{address.port}"
+    return Upstream(address.host, address.port, address.prefix, authority, tls=address.scheme == "https")

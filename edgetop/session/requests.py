@@ -1,0 +1,289 @@
+"""Requests that a proxy passed on: their figures by client and model, and how they share the energy.
+
+The rule: the energy of each moment in which requests ran is shared equally among them. What one ran alone is its own;
+of what it shared with others its part may be anything from nothing to twice as much, and the interval reaches so far.
+Within a cell, which is at least a second long where requests follow each other without a pause, the parts are taken by
+time. Gross, without the time in which nothing ran. A request whose energy was not measured all the time is left out
+with its tokens.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from math import hypot
+from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from edgetop.core.clock import US_PER_S
+from edgetop.core.energy.scopes import Headline
+from edgetop.core.energy.windows import Window, sum_over_meters
+from edgetop.core.figures import ENERGY_MISSING
+from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
+from edgetop.core.quantity import Interval, Quantity, figure, scaled, summed, with_interval
+from edgetop.core.records import Count, RequestServed
+from edgetop.core.sources import Unavailable
+from edgetop.core.statistics import percentile
+from edgetop.session.meters import ChannelFeed, headline_of, meters_of
+from edgetop.session.session import Session
+
+PROXY_EVENT = "proxy_began"
+"""Kind of the event that says where requests came in; `no_energy` in it says why none can be told."""
+
+CELL_US = US_PER_S
+_NOT_SUBTRACTED = Unavailable("gross energy only")
+_STILL = Unavailable("it ran when nothing was measured")
+
+
+class ClientFigures(Struct, frozen=True, kw_only=True):
+    """What the requests of one client to one model came to."""
+
+    client: str
+    model: str
+    requests: Count = 0
+    failed: Count = 0
+    """Those without a whole answer, or with an error."""
+    prompt_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    generated_tokens: Count | None = None
+    at_least: bool = False
+    """Some answers were counted by their chunks."""
+    first_token_s: float | None = None
+    """Median, from the request to the first token."""
+    gap_p50_ms: float | None = None
+    """Median of the answers' medians."""
+    gap_p95_ms: float | None = None
+    tokens_per_s: float | None = None
+    """Tokens after the first ones by the time they took, of one answer in the mean."""
+    gross_j: Interval | None = None
+    j_per_token: Interval | None = None
+    """Gross energy of the requests, prompts among it, by generated tokens."""
+    shared: float | None = None
+    """Part of the time of its requests in which those of others ran, too: 0 to 1."""
+    energy_missing: str = ENERGY_MISSING
+
+
+class _Cell(NamedTuple):
+    start_us: int
+    end_us: int
+    segments: list[tuple[int, tuple[int, ...]]]
+    """How long which requests ran together."""
+
+
+class _Part(NamedTuple):
+    """What a group has of the energy."""
+
+    energy: Interval
+    shared: float
+
+
+def _cells(spans: Sequence[tuple[int, int]]) -> Iterator[_Cell]:
+    """The time in which requests ran, cut where one begins or ends, in pieces that are not too short to be measured."""
+    changes: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for index, (begin_us, end_us) in enumerate(spans):
+        if end_us > begin_us:
+            changes[begin_us][0].append(index)
+            changes[end_us][1].append(index)
+    running: dict[int, None] = {}
+    cell: list[tuple[int, tuple[int, ...]]] = []
+    start_us = before_us = 0
+    for t_us in sorted(changes):
+        begun, ended = changes[t_us]
+        if running:
+            cell.append((t_us - before_us, tuple(running)))
+        for index in ended:
+            running.pop(index, None)
+        running.update(dict.fromkeys(begun))
+        if cell and (not running or t_us - start_us >= CELL_US):
+            yield _Cell(start_us, t_us, cell)
+            cell = []
+        if not cell:
+            start_us = t_us
+        before_us = t_us
+
+
+class RequestEnergy:
+    """The energy of a session's requests until a moment."""
+
+    def __init__(self, session: Session, t_us: int) -> None:
+        self.requests = [each for each in session.requests if each.t_us <= t_us]
+        self.missing = self._why_none(session)
+        headline = headline_of(session, meters_of(session)) if self.missing is None else self.missing
+        self._feeds: list[ChannelFeed] = []
+        if isinstance(headline, Headline):
+            self._feeds = [ChannelFeed(session, meter) for meter in headline.meters]
+            for feed in self._feeds:
+                feed.advance(t_us)
+        else:
+            self.missing = headline
+        self._cells: list[tuple[_Cell, Quantity]] = []
+        self.unmeasured: dict[int, Unavailable] = {}
+        """Requests by their places, with the reason."""
+        if self.missing is None:
+            self._measure()
+
+    @staticmethod
+    def _why_none(session: Session) -> Unavailable | None:
+        said = [event.data.get("no_energy") for event in session.events if event.kind == PROXY_EVENT]
+        return Unavailable(str(said[-1])) if said and said[-1] else None
+
+    def _measure(self) -> None:
+        for cell in _cells([(each.t_us - each.took_us, each.t_us) for each in self.requests]):
+            measured = self.between(cell.start_us, cell.end_us)
+            if isinstance(measured, Unavailable):
+                self.unmeasured.update((index, measured) for _, indices in cell.segments for index in indices)
+            else:
+                self._cells.append((cell, measured.gross))
+
+    def between(self, start_us: int, end_us: int) -> Window | Unavailable:
+        """The energy of some time."""
+        found: list[Window] = []
+        for feed in self._feeds:
+            measured = feed.measured(start_us, end_us, _NOT_SUBTRACTED)
+            if isinstance(measured, Unavailable):
+                return measured
+            found.append(measured)
+        return sum_over_meters(found) if found else Unavailable(ENERGY_MISSING)
+
+    def of(self, group: Callable[[RequestServed], Hashable]) -> dict[Hashable, _Part]:
+        """What each group of requests took, those left out that were not measured."""
+        names = [None if index in self.unmeasured else group(each) for index, each in enumerate(self.requests)]
+        parts: dict[Hashable, list[Quantity]] = defaultdict(list)
+        unsure_j: dict[Hashable, float] = defaultdict(float)
+        times: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        for cell, energy in self._cells:
+            length_us = cell.end_us - cell.start_us
+            weights: dict[Hashable, list[float]] = defaultdict(lambda: [0.0, 0.0])
+            for span_us, indices in cell.segments:
+                counts: dict[Hashable, int] = defaultdict(int)
+                for index in indices:
+                    counts[names[index]] += 1
+                for name, count in counts.items():
+                    part_us = span_us * count / len(indices)
+                    weights[name][0] += part_us
+                    times[name][0] += span_us
+                    if count < len(indices):
+                        weights[name][1] += part_us
+                        times[name][1] += span_us
+            for name, (part_us, shared_us) in weights.items():
+                parts[name].append(energy.scaled(part_us / length_us))
+                unsure_j[name] += energy.value * shared_us / length_us
+        return {
+            name: _Part(_widened(figure(summed(parts[name])), unsure_j[name]), times[name][1] / times[name][0])
+            for name in parts
+            if name is not None
+        }
+
+
+def _widened(energy: Interval, unsure_j: float) -> Interval:
+    """With what the sharing leaves open."""
+    return replace(
+        energy,
+        low=max(0.0, energy.value - hypot(energy.value - energy.low, unsure_j)),
+        high=energy.value + hypot(energy.high - energy.value, unsure_j),
+        u_systematic=hypot(energy.u_systematic, unsure_j / 2),
+    )
+
+
+def client_figures(session: Session, t_us: int) -> tuple[ClientFigures, ...]:
+    """The figures of all clients and models until `t_us`, by client."""
+    if not session.requests:
+        return ()
+    energy = RequestEnergy(session, t_us)
+    shares = energy.of(lambda each: (each.client, each.model))
+    groups: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for index, each in enumerate(energy.requests):
+        groups[each.client, each.model].append(index)
+    return tuple(
+        _figures(name, [(index, energy.requests[index]) for index in indices], energy, shares.get(name))
+        for name, indices in sorted(groups.items())
+    )
+
+
+def _figures(
+    name: tuple[str, str], indexed: Sequence[tuple[int, RequestServed]], energy: RequestEnergy, part: _Part | None
+) -> ClientFigures:
+    requests = [each for _, each in indexed]
+    spans = [(each, (each.last_token_us or 0) - (each.first_token_us or 0)) for each in requests]
+    decoded = [((each.generated_tokens or 0) - 1, span_us) for each, span_us in spans if span_us > 0 and each.counted]
+    measured = sum(each.generated_tokens or 0 for index, each in indexed if index not in energy.unmeasured)
+    why = energy.missing or next((energy.unmeasured[index] for index, _ in indexed if index in energy.unmeasured), None)
+    first_us = [each.first_token_us for each in requests if each.first_token_us is not None]
+    return ClientFigures(
+        client=name[0],
+        model=name[1],
+        requests=len(requests),
+        failed=sum(_has_failed(each) for each in requests),
+        prompt_tokens=_total([each.prompt_tokens for each in requests]),
+        cached_tokens=_total([each.cached_tokens for each in requests]),
+        generated_tokens=_total([each.generated_tokens for each in requests]),
+        at_least=any(not each.counted for each in requests),
+        first_token_s=_median([t_us / US_PER_S for t_us in first_us]),
+        gap_p50_ms=_median([each.gap_p50_ms for each in requests if each.gap_p50_ms is not None]),
+        gap_p95_ms=_median([each.gap_p95_ms for each in requests if each.gap_p95_ms is not None]),
+        tokens_per_s=sum(n for n, _ in decoded) * US_PER_S / sum(us for _, us in decoded) if decoded else None,
+        gross_j=None if part is None else part.energy,
+        j_per_token=scaled(part.energy, 1 / measured) if part is not None and measured else None,
+        shared=None if part is None else part.shared,
+        energy_missing="" if part is not None else str(why or _STILL),
+    )
+
+
+def _has_failed(request: RequestServed) -> bool:
+    return request.outcome != "complete" or (request.status or 500) >= 400 or request.error != ""
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return percentile(sorted(values), 50)
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
+
+
+CLIENT_HEADINGS = [
+    "CLIENT", "MODEL", "REQUESTS", "PROMPT", "CACHED", "TOKENS", "FIRST", "GAP", "SPEED", "J/TOKEN", "SHARED",
+]  # fmt: skip
+
+
+def client_cells(row: ClientFigures) -> list[str]:
+    """A client below `CLIENT_HEADINGS`."""
+
+    def count(value: int | None, before: str = "") -> str:
+        return NOT_AVAILABLE if value is None else f"{before}{value}"
+
+    energy = NOT_AVAILABLE if row.j_per_token is None else with_interval(row.j_per_token)
+    return [
+        row.client,
+        row.model or NOT_AVAILABLE,
+        f"{row.requests}" + (f", {row.failed} failed" if row.failed else ""),
+        count(row.prompt_tokens),
+        count(row.cached_tokens),
+        count(row.generated_tokens, "at least " if row.at_least else ""),
+        format_seconds(row.first_token_s),
+        NOT_AVAILABLE if row.gap_p50_ms is None else f"{row.gap_p50_ms:.1f} ms",
+        format_rate(row.tokens_per_s),
+        energy,
+        NOT_AVAILABLE if row.shared is None else f"{100 * row.shared:.0f} %",
+    ]
+
+
+def client_rows(rows: Sequence[ClientFigures]) -> list[list[str]]:
+    """The table of clients for people."""
+    return [CLIENT_HEADINGS, *map(client_cells, rows)]
+
+
+def energy_note(rows: Sequence[ClientFigures]) -> str:
+    """Why energy is missing, or how it is shared, in one line."""
+    missing = dict.fromkeys(row.energy_missing for row in rows if row.energy_missing)
+    if missing:
+        return f"energy: {'; '.join(missing)}"
+    if any(row.shared for row in rows):
+        return (
+            "energy: gross, of each moment in equal parts to the requests that ran in it; "
+            "where several did, the interval reaches from none of their part to twice as much"
+        )
+    return "energy: gross, of the time in which the requests ran"

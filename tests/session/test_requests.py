@@ -1,0 +1,123 @@
+"""Energy of requests that run side by side: the parts add up, and what is not known stands in the interval."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from edgetop.core.clock import US_PER_S
+from edgetop.core.records import Event, RequestServed, Sampled, SourceAdded
+from edgetop.core.sources import Channel, SourceInfo
+from edgetop.session.file import to_file, to_session
+from edgetop.session.requests import PROXY_EVENT, ClientFigures, client_figures, energy_note
+from edgetop.session.session import Session
+from tests.support.recorded_sessions import START_US, STARTED
+
+BOARD = SourceInfo(
+    name="board",
+    driver="fake",
+    period_s=0.1,
+    channels=(Channel(name="power.board", unit="W", digits=3, scope="board_input"),),
+)
+WATTS = 10.0
+
+
+def served(begin_s: float, end_s: float, client: str = "a", **fields: object) -> RequestServed:
+    """A request of 100 tokens."""
+    usual: dict[str, object] = {
+        "t_us": START_US + round(end_s * US_PER_S),
+        "took_us": round(end_s * US_PER_S) - round(begin_s * US_PER_S),
+        "client": client,
+        "model": "m",
+        "status": 200,
+        "outcome": "complete",
+        "generated_tokens": 100,
+    }
+    return RequestServed(**(usual | fields))  # type: ignore[arg-type]
+
+
+def proxied(*requests: RequestServed, length_s: int = 30, power: bool = True, no_energy: str = "") -> Session:
+    """A proxy's session on a board that draws 10 W all the time."""
+    session = Session()
+    session.apply(replace(STARTED, kind="watch"))
+    session.apply(Event(t_us=START_US, kind=PROXY_EVENT, text="", data={"no_energy": no_energy}))
+    if power:
+        session.apply(SourceAdded(source=BOARD))
+        for step in range(-10, 10 * length_s):
+            session.apply(Sampled(t_us=START_US + step * 100_000, source="board", values=(WATTS,)))
+    for request in sorted(requests, key=lambda each: each.t_us):
+        session.apply(request)
+    return session
+
+
+def figures(session: Session) -> dict[str, ClientFigures]:
+    return {row.client: row for row in client_figures(session, session.end_us)}
+
+
+def test_what_ran_alone_is_its_own() -> None:
+    (row,) = figures(proxied(served(5, 7), served(8, 9))).values()
+    assert row.gross_j is not None
+    assert row.j_per_token is not None
+    assert abs(row.gross_j.value - 30) < 0.3
+    assert abs(row.j_per_token.value - 0.15) < 0.002
+    assert (row.requests, row.generated_tokens, row.shared) == (2, 200, 0)
+
+
+def test_what_ran_together_is_shared_equally_and_may_be_nothing_or_twice() -> None:
+    rows = figures(proxied(served(5, 9, "a"), served(7, 9, "b")))
+    a, b = rows["a"].gross_j, rows["b"].gross_j
+    assert a is not None
+    assert b is not None
+    assert abs(a.value - 30) < 0.5
+    assert abs(b.value - 10) < 0.5
+    assert b.low == 0
+    assert b.high >= 19.5
+    assert a.low < 20.5
+    assert a.high > 39.5
+    assert (rows["a"].shared, rows["b"].shared) == (0.5, 1)
+    assert "equal parts" in energy_note(tuple(rows.values()))
+
+
+def test_a_clients_own_requests_side_by_side_leave_nothing_open() -> None:
+    alone = figures(proxied(served(5, 9)))["a"].gross_j
+    together = figures(proxied(served(5, 9), served(6, 8)))["a"].gross_j
+    assert alone is not None
+    assert together is not None
+    assert abs(alone.value - together.value) < 0.5
+    assert together.high - together.low < 2 * (alone.high - alone.low)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.integers(10, 200), st.integers(1, 80), st.sampled_from("abc")), min_size=1, max_size=12))
+def test_the_parts_add_up_to_what_was_taken(given_spans: list[tuple[int, int, str]]) -> None:
+    spans = [(begin / 10, (begin + length) / 10, client) for begin, length, client in given_spans]
+    busy = {tenth for begin, length, _ in given_spans for tenth in range(begin, begin + length)}
+    rows = figures(proxied(*(served(*span) for span in spans)))
+    parts = [row.gross_j for row in rows.values()]
+    assert all(part is not None for part in parts)
+    total = sum(part.value for part in parts if part is not None)
+    assert abs(total - WATTS * len(busy) / 10) < 0.02 * total
+    assert all(part.low <= part.value <= part.high for part in parts if part is not None)
+
+
+def test_without_power_or_on_another_machine_there_is_a_reason() -> None:
+    assert figures(proxied(served(1, 2), power=False))["a"].energy_missing
+    row = figures(proxied(served(1, 2), no_energy="the server is on pi2:8080"))["a"]
+    assert (row.gross_j, row.energy_missing) == (None, "the server is on pi2:8080")
+
+
+def test_a_request_that_was_not_measured_is_left_out_with_its_tokens() -> None:
+    row = figures(proxied(served(5, 7), served(29, 45), length_s=30))["a"]
+    assert row.j_per_token is not None
+    assert abs(row.j_per_token.value - 0.2) < 0.005
+    assert row.generated_tokens == 200
+
+
+def test_failures_are_told_and_the_file_holds_all() -> None:
+    session = proxied(served(1, 2), served(3, 4, outcome="client left", counted=False), served(5, 6, status=500))
+    (row,) = figures(session).values()
+    assert (row.requests, row.failed, row.at_least) == (3, 2, True)
+    file = to_file(session)
+    assert [each.took_us for each in file.requests] == [US_PER_S] * 3
+    assert to_file(to_session(file)) == file
