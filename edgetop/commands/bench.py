@@ -6,7 +6,6 @@ import argparse
 import os
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
@@ -533,14 +532,6 @@ def write_results(
                 print_status(f"{setting.setting.key}: {problem}")
 
 
-def require_plotting() -> None:
-    """Whether reports can be written, known before hours are spent on measuring. Raises UsageError."""
-    if find_spec("plotly") is None:
-        raise UsageError(
-            "a report needs plotly, which is not installed", "pip install 'edgetop[report]', or leave --report out"
-        )
-
-
 def write_report(result: PlanResult, output: Path) -> None:
     """Write the HTML report of a plan's sessions and say where it is. Raises EdgetopError."""
     from edgetop.commands.report import report_of  # noqa: PLC0415 - brings the plotting library
@@ -643,8 +634,6 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         write_data(table([["ID", "NAME", "RUNS", "OF", "BEGUN"], *list_logs(folder)]))
         return 0
     shown = presentation_of(arguments)
-    if shown.report is not None or arguments.study:
-        require_plotting()
     if arguments.dry_run and arguments.resume is None:
         _foretell(arguments, settings, store)
         return 0

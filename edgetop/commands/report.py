@@ -36,7 +36,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     output = None if arguments.output == STDOUT else Path(arguments.output or default_name(paths))
     if output is not None and output.exists() and not arguments.force:
         raise UsageError(f"{output} exists already", "name another file with -o, or replace it with --force")
-    html = report_of(paths, given_duty(settings))
+    html = report_of(paths, given_duty(settings), interactive=arguments.interactive)
     if output is None:
         write_data(html)
         return 0
@@ -48,15 +48,15 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def report_of(paths: Sequence[Path], duty: Duty | None = None) -> str:
+def report_of(paths: Sequence[Path], duty: Duty | None = None, *, interactive: bool = False) -> str:
     """The report of session files and bench results, held against the first of them.
 
-    Raises SessionFileError, and EdgetopError when plotly is not installed.
+    Raises SessionFileError, and EdgetopError when it is to be `interactive` and plotly is not installed.
     """
     results = read_all(paths, duty)
     recorded = [_recorded(Path(result.origin), duty) if result.kind == "session" else None for result in results]
     written_at = format_time(datetime.now(timezone.utc).isoformat())
-    return report_page(compare(results), recorded, written_at=written_at)
+    return report_page(compare(results), recorded, written_at=written_at, interactive=interactive)
 
 
 def default_name(paths: Sequence[Path]) -> str:

@@ -314,6 +314,8 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     add("results", metavar="SESSION", nargs="+", help=f"{_SESSION_HELP}; or a result of llama-bench or ollama")
     add("-o", "--output", metavar="FILE", help="where to write it, - for stdout (default: the working folder)")
     add("--force", action="store_true", help="replace a file that is there already")
+    add("--interactive", action="store_true",
+        help="plots that can be zoomed, drawn by plotly (edgetop[report]); the file has 5 MB then")
 
 
 def _add_card(parser: argparse.ArgumentParser) -> None:

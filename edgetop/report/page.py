@@ -63,6 +63,7 @@ from edgetop.report.plots import (
     speed_over_time,
     time_series,
 )
+from edgetop.report.svg import drawn
 from edgetop.session.compare.result import Cell, Comparison, Row, Verdict
 from edgetop.session.compare.wording import change_text, full_title, label_of
 from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
@@ -370,8 +371,10 @@ class Plot(Struct, frozen=True, kw_only=True):
     """One plot, with the same in words and numbers for those who cannot see it."""
 
     id: str
+    svg: Markup
+    """The picture; empty where a script draws it."""
     data: Markup
-    """JSON for the script that draws it."""
+    """JSON for the script that draws it; empty where there is a picture."""
     caption: Caption
 
 
@@ -395,28 +398,30 @@ TEMPLATE_FUNCTIONS = {
 }
 
 
-def report_page(comparison: Comparison, recorded: Sequence[Recorded | None], *, written_at: str) -> str:
+def report_page(
+    comparison: Comparison, recorded: Sequence[Recorded | None], *, written_at: str, interactive: bool = False
+) -> str:
     """The report of a comparison as HTML.
 
     `recorded` has one entry for each row, `None` for a result that is not a recorded session; `written_at` is the wall
-    clock in words. Raises EdgetopError when plotly is not installed.
+    clock in words. Plots are SVG, or `interactive`, drawn by plotly, which makes the page some 5 MB longer. Raises
+    EdgetopError when that is wanted and plotly is not installed.
     """
-    plotly = _script(plotly_script())
-    own = _script(_file("report.js"))
+    scripts = [_script(plotly_script()), _script(_file("report.js"))] if interactive else []
     keys, names = keys_of(len(comparison.rows)), names_of(comparison)
-    sections = list(_sections(keys, names, recorded))
-    plots = list(_shared_plots(comparison, keys, names)) if len(comparison.rows) > 1 else []
+    sections = list(_sections(keys, names, recorded, interactive=interactive))
+    shared = _shared_plots(comparison, keys, names, interactive=interactive)
+    plots = list(shared) if len(comparison.rows) > 1 else []
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
-            policy=_policy(plotly, own),
+            policy=_policy(*scripts),
             title=_title(names),
             written_at=written_at,
             version=__version__,
             css=Markup(_file("report.css")),  # noqa: S704 - a file of this package
-            plotly=plotly,
-            script=own,
+            scripts=scripts,
             comparison=comparison,
             figures=[COMPARED[name] for name in comparison.figures],
             reasons=reasons_of(comparison, keys),
@@ -442,13 +447,19 @@ def script_data(value: object) -> Markup:
     return Markup(text)  # noqa: S704 - escaped above
 
 
-def _sections(keys: Sequence[str], names: Sequence[str], recorded: Sequence[Recorded | None]) -> Iterator[Section]:
-    sections = [_section(key, name, each) for key, name, each in zip(keys, names, recorded, strict=True) if each]
+def _sections(
+    keys: Sequence[str], names: Sequence[str], recorded: Sequence[Recorded | None], *, interactive: bool
+) -> Iterator[Section]:
+    sections = [
+        _section(key, name, each, interactive=interactive)
+        for key, name, each in zip(keys, names, recorded, strict=True)
+        if each
+    ]
     for section in sections:
         yield replace(section, facts=_marked(section, sections))
 
 
-def _section(key: str, name: str, recorded: Recorded) -> Section:
+def _section(key: str, name: str, recorded: Recorded, *, interactive: bool) -> Section:
     file, summary = recorded.file, recorded.file.summary
     energy = summary.energy
     series = time_series(recorded.session)
@@ -461,7 +472,7 @@ def _section(key: str, name: str, recorded: Recorded) -> Section:
         name=name,
         file=file,
         facts=facts_of(file),
-        plot=_plot(f"plot-{key}", spec, replace(caption, rows=session_windows(series))),
+        plot=_plot(f"plot-{key}", spec, replace(caption, rows=session_windows(series)), interactive=interactive),
         measurements=list(measurements_of(summary, energy=False)),
         energy=[] if energy is None else list(measurements_of(summary, energy=True)),
         energy_basis=[] if energy is None else energy_basis(energy, file.series),
@@ -487,17 +498,21 @@ def _marked(section: Section, sections: Sequence[Section]) -> dict[str, list[Fac
     }
 
 
-def _shared_plots(comparison: Comparison, keys: Sequence[str], names: Sequence[str]) -> Iterator[Plot]:
+def _shared_plots(
+    comparison: Comparison, keys: Sequence[str], names: Sequence[str], *, interactive: bool
+) -> Iterator[Plot]:
     spec = energy_against_speed(comparison, keys, names)
     if spec is not None:
-        yield _plot("plot-energy", spec, energy_caption(comparison, keys, names))
+        yield _plot("plot-energy", spec, energy_caption(comparison, keys, names), interactive=interactive)
     spec = speed_over_time(comparison, keys, names)
     if spec is not None:
-        yield _plot("plot-speed", spec, speed_caption(comparison, keys, names))
+        yield _plot("plot-speed", spec, speed_caption(comparison, keys, names), interactive=interactive)
 
 
-def _plot(name: str, spec: Spec, caption: Caption) -> Plot:
-    return Plot(id=name, data=script_data(spec), caption=caption)
+def _plot(name: str, spec: Spec, caption: Caption, *, interactive: bool) -> Plot:
+    if interactive:
+        return Plot(id=name, svg=Markup(), data=script_data(spec), caption=caption)
+    return Plot(id=name, svg=drawn(spec), data=Markup(), caption=caption)
 
 
 def _title(names: Sequence[str]) -> str:
@@ -524,7 +539,7 @@ def _shown(value: Any) -> Any:  # noqa: ANN401 - whatever a template writes
 
 def _policy(*scripts: Markup) -> str:
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    hashes = " ".join(f"'sha256-{digest}'" for digest in digests)
+    hashes = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     # Plotly sets styles and makes pictures to download from data of its own.
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "

@@ -209,7 +209,9 @@ def plotly_script() -> str:
     try:
         from plotly.offline import get_plotlyjs  # noqa: PLC0415 - an extra
     except ImportError:
-        raise EdgetopError("a report needs plotly, which is not installed", "pip install edgetop[report]") from None
+        raise EdgetopError(
+            "an interactive report needs plotly, which is not installed", "pip install edgetop[report], or leave it out"
+        ) from None
     return str(get_plotlyjs())
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -219,3 +220,26 @@ def test_a_watch_tells_its_servers_and_the_energy_over_all_their_users() -> None
     assert "Servers that were watched" in text
     assert file.services[0].kind in text
     assert with_interval(file.watch.energy.j_per_token) in text
+
+
+def test_without_an_extra_the_plots_are_svg_and_the_page_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    page = page_of(example(ONE), example(OTHER), interactive=False)
+    assert len(page) < 300_000
+    outline = Outline(page)
+    assert outline.names("script") == []
+    assert len(outline.names("svg")) == len([each for each in outline.names("div") if each.get("class") == "drawing"])
+    assert outline.names("polyline")
+    assert "script-src &#39;none&#39;" in page
+    text = outline.text
+    for words in ("decode, tokens per second", "energy, J per token", "prefill", "idle power"):
+        assert words in text
+
+
+def test_hostile_names_stay_text_in_svg() -> None:
+    page = page_of(hostile(example(ONE)), hostile(example(OTHER)), interactive=False)
+    outline = Outline(page)
+    assert outline.names("script") == []
+    assert outline.names("img") == []
+    assert one_line(HOSTILE)[:20] in outline.text
+    assert "\x1b" not in page

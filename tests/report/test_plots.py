@@ -116,4 +116,4 @@ def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(EdgetopError) as caught:
         plotly_script()
     assert "plotly" in caught.value.what
-    assert caught.value.hint == "pip install edgetop[report]"
+    assert caught.value.hint == "pip install edgetop[report], or leave it out"

@@ -35,10 +35,11 @@ def recorded(file: SessionFile) -> Recorded:
     return Recorded(file=file, session=to_session(file))
 
 
-def page_of(*files: SessionFile) -> str:
+def page_of(*files: SessionFile, interactive: bool = True) -> str:
     """The report of some files, called s0, s1 and so on."""
     results = [session_result(file, Path(f"/home/someone/secret/s{index}.json")) for index, file in enumerate(files)]
-    return report_page(compare(results), [recorded(file) for file in files], written_at=WRITTEN_AT)
+    recordings = [recorded(file) for file in files]
+    return report_page(compare(results), recordings, written_at=WRITTEN_AT, interactive=interactive)
 
 
 def hostile(file: SessionFile, text: str = HOSTILE) -> SessionFile:

@@ -247,6 +247,11 @@ class LiveScreen(RecordingScreen):
         self._change_mode()
         self._prompt.focus()
 
+    def action_focus_pane(self, step: int) -> None:
+        """Focus another pane, from the prompt as well: while an answer streams, Esc stops it."""
+        self._chat.focus()
+        super().action_focus_pane(step)
+
     def _change_mode(self) -> None:
         self._box.end_search()
         self._panes.zoom(on=False)

@@ -114,7 +114,7 @@ async def test_an_answer_is_copied_as_far_as_it_has_come(start_app: StartApp, mo
         await until_shown(pilot, LOADED)
         await say(pilot, "Count.")
         await until_said(pilot, "word1")
-        await pilot.press("escape", "y")
+        await say(pilot, "/copy")
         await until(pilot, lambda: clipboard.copied, "it is copied")
         assert clipboard.copied[0].startswith("word0 word1")
 
@@ -179,10 +179,10 @@ async def test_the_chat_is_searched_from_the_panes(start_app: StartApp) -> None:
 
 async def test_reasoning_is_folded_until_somebody_opens_it(start_app: StartApp) -> None:
     app = start_app(THOUGHT)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until_shown(pilot, LOADED)
         await pilot.press("escape", "o")
-        await until_said(pilot, "There is no reasoning in this chat.")
+        await until_shown(pilot, "There is no reasoning")
         await say(pilot, "Well?")
         await until_said(pilot, "The answer.", "first token")
         assert re.search(r"│ thought for [\d.]+ m?s, 11 tokens · o opens", said_in(app))
