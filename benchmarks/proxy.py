@@ -1,4 +1,6 @@
-"""What the proxy adds to each chunk: streams with and without it, by turns. `python -m benchmarks.proxy [CLIENTS]`.
+"""What the proxy adds to each chunk: streams with and without it, by turns.
+
+    python -m benchmarks.proxy [--clients 100]
 
 The server stamps each chunk as it sends it, the client as it has it; what a chunk was under way without the proxy is
 taken off pair by pair. One machine, one clock.
@@ -6,6 +8,7 @@ taken off pair by pair. One machine, one clock.
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import socket
@@ -18,20 +21,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks import run_benchmark
+
 CHUNKS, PAUSE_S, PAIRS = 60, 0.005, 11
-CLIENTS = int(sys.argv[1]) if len(sys.argv) > 1 else 1
 BODY = b'{"stream":true}'
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 
 
-def serve(listener: socket.socket) -> None:
-    """Answer each request by stamped events."""
+def serve(listener: socket.socket, pause_s: float) -> None:
+    """Answer each request by stamped events, so far apart."""
     while True:
         connection, _ = listener.accept()
-        threading.Thread(target=_answer, args=(connection,), daemon=True).start()
+        threading.Thread(target=_answer, args=(connection, pause_s), daemon=True).start()
 
 
-def _answer(connection: socket.socket) -> None:
+def _answer(connection: socket.socket, pause_s: float) -> None:
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with connection:
         asked = connection.recv(65536)
@@ -41,7 +45,7 @@ def _answer(connection: socket.socket) -> None:
             asked += connection.recv(65536)
         connection.sendall(HEAD)
         for _ in range(CHUNKS):
-            time.sleep(PAUSE_S * max(1, CLIENTS / 5))  # a thousand chunks a second at most
+            time.sleep(pause_s)
             event = b'data: {"choices":[{"delta":{"content":"%020d"}}]}\n\n' % time.monotonic_ns()
             connection.sendall(b"%x\r\n%s\r\n" % (len(event), event))
         connection.sendall(b"0\r\n\r\n")
@@ -65,11 +69,14 @@ def processor_ticks(pid: int) -> int:
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
 
 
-def main() -> None:
+def main() -> int:
     """Measure and print."""
-    clients = CLIENTS
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=1)
+    clients: int = parser.parse_args().clients
+    pause_s = PAUSE_S * max(1, clients / 5)  # a thousand chunks a second at most
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    threading.Thread(target=serve, args=(listener,), daemon=True).start()
+    threading.Thread(target=serve, args=(listener, pause_s), daemon=True).start()
     direct = listener.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(clients) as pool:
         command = [sys.executable, "-m", "edgetop", "proxy", "--server", f"http://127.0.0.1:{direct}", "--listen", "0"]
@@ -96,7 +103,8 @@ def main() -> None:
     )
     print(f"added: median {statistics.median(added):.0f} us, {min(added):.0f} to {max(added):.0f} us")
     print(f"processor time of the proxy: {ticks * 1e6 / os.sysconf('SC_CLK_TCK') / chunks:.0f} us a chunk")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)
