@@ -350,3 +350,14 @@ def wait_until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("level", [[], ["-v"]])
+def test_a_trace_of_python_goes_to_the_log_and_nowhere_else(shell: Shell, level: list[str]) -> None:
+    (shell.folder / "script.json").write_text("no script")
+    shell.environment["EDGETOP_ENGINE"] = f"scripted:{shell.folder / 'script.json'}"
+    ran = shell.run("run", "-p", "x", *level, "--log", "log.txt")
+    assert ran.code == 3
+    assert "Traceback" not in ran.stdout + ran.stderr
+    assert "internal error" not in ran.stderr
+    assert "Traceback" in (shell.folder / "log.txt").read_text()

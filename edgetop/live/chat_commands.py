@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -168,6 +170,14 @@ def loaded_line(loaded: ModelLoaded) -> str:
     more = f"; {', '.join(known)}" if known else ""
     name = " ".join(part for part in (model.name, model.quantization) if part)
     return f"{name}{size}, loaded in {format_seconds(loaded.load_s)}{more}."
+
+
+PRIVATE_MODE = 0o600
+"""Of what holds a conversation, as of the session's own file."""
+
+
+def _open_private(name: str, flags: int) -> int:
+    return os.open(name, flags, PRIVATE_MODE)
 
 
 class Chat(ABC):
@@ -489,7 +499,9 @@ class Chat(ABC):
             return
         try:
             path = Path(name).expanduser()
-            with path.open("w" if over else "x", encoding="utf-8", newline="\n") as file:
+            with open(path, "w" if over else "x", encoding="utf-8", newline="\n", opener=_open_private) as file:
+                if over and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    os.fchmod(file.fileno(), PRIVATE_MODE)
                 written = file.write(self._conversation_text())
         except FileExistsError:
             self.note(f"{name} is there already; /save! {name} writes over it.")

@@ -53,6 +53,7 @@ def test_commands_change_the_conversation(home: IsolatedHome) -> None:
     assert prompts == ["One?", "One?", "Two?", "First line.\nSecond line.\n\nSum it up."]
     assert "From the next prompt on: temperature 0.1." in ran.stderr
     saved = (home.folder / "talk.md").read_text()
+    assert (home.folder / "talk.md").stat().st_mode & 0o777 == 0o600
     assert "Two?" in saved
     assert "One?" not in saved
 
@@ -205,3 +206,22 @@ def test_it_does_not_import_the_screen_library() -> None:
     code = "import sys, edgetop.commands.plain; print('textual' in sys.modules, 'rich' in sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["False", "False"]
+
+
+def test_modules_that_lie_in_the_working_folder_are_not_imported(home: IsolatedHome) -> None:
+    home.scripted(PARIS)
+    names = (
+        "argparse", "cProfile", "csv", "difflib", "http", "io", "json", "llama_cpp", "msgspec", "numpy", "orjson",
+        "platform", "platformdirs", "psutil", "queue", "select", "shlex", "socket", "statistics",
+        "subprocess",
+        "tempfile", "textual", "threading", "tomli", "tomllib", "unicodedata", "uuid",
+    )  # fmt: skip
+    for name in names:
+        (home.folder / f"{name}.py").write_text(f"open('planted', 'a').write('{name} ')\nraise SystemExit('planted')\n")
+    home.environment.pop("PYTHONSAFEPATH", None)
+    ran = home.run("--plain", stdin="One?\n")
+    assert "planted" not in ran.stdout + ran.stderr
+    assert "Paris" in ran.stdout
+    for verb in (["sessions", "list"], ["doctor"], ["config"], ["models"]):
+        assert "planted" not in home.run(*verb).stderr
+    assert not (home.folder / "planted").exists()

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from edgetop.core.clock import monotonic_us, seconds
+from edgetop.core.clock import US_PER_S, monotonic_us, seconds
 from edgetop.core.engine_settings import EngineInfo, EnginePerf, EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.chat_template import (
@@ -249,7 +249,23 @@ class Generation(_Turn):
             raise PromptError(
                 f"{whose} {len(text)} characters, more than the {self._context.n_ctx} tokens of the context can hold."
             )
-        self._prompt = self._model.vocabulary.tokenize(text)
+        tell_us = monotonic_us() + US_PER_S
+
+        def proceed(count: int, share: float) -> bool:
+            nonlocal tell_us
+            if self._stop.requested:
+                raise TemplateStoppedError("it was stopped")
+            if monotonic_us() > tell_us:
+                tell_us += 10 * US_PER_S
+                self._report(Waiting(text=f"The prompt is made into tokens: {share:.0%}."))
+            if count > self._context.n_ctx and self._model.settings.full_context != "shift" and share < 1:
+                raise PromptError(
+                    f"{share:.0%} of the conversation take {count} tokens and the context holds {self._context.n_ctx}. "
+                    "Clear it, or load with a longer context (--ctx)."
+                )
+            return True
+
+        self._prompt = self._model.vocabulary.tokenize(text, proceed)
         self._prompt_tokens = len(self._prompt)
         return text
 

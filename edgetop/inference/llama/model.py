@@ -10,7 +10,7 @@ import ctypes
 import os
 import re
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +314,9 @@ def context_parameters(library: Library, model: Handle, requested: EngineSetting
 
 _PIECE_BYTES = 64
 
+_TEXT_PIECE = 8192
+"""Characters of a long text that are made tokens at once, at least."""
+
 
 class Vocabulary:
     """The vocabulary of a loaded model; valid as long as the model."""
@@ -327,19 +330,45 @@ class Vocabulary:
         """The model wants the beginning-of-sequence token before every prompt."""
         self._known: dict[int, bytes | None] = {}
 
-    def tokenize(self, text: str) -> list[int]:
-        """Tokens of a whole prompt.
+    def tokenize(self, text: str, proceed: Callable[[int, float], bool] = lambda _count, _share: True) -> list[int]:
+        """Tokens of a whole prompt, or of its beginning.
+
+        `proceed` is told how many tokens there are and what share of the text they are, and whether it goes on is what
+        it says.
 
         The names of special tokens become those tokens wherever they stand, as in llama.cpp's own programs: in what the
         template writes, and in the text of users and documents as well. The beginning-of-sequence token is there once
         if the model wants it, whether or not the template writes it.
         """
-        tokens = self._tokenize(text)
+        tokens: list[int] = []
+        done = 0
+        for piece in self._pieces(text):
+            tokens += self._tokenize(piece)
+            done += len(piece)
+            if not proceed(len(tokens), done / len(text)):
+                break
         if self.begins_with_bos and tokens[:1] != [self.bos]:
             tokens.insert(0, self.bos)
         while self.begins_with_bos and tokens[:2] == [self.bos, self.bos]:
             del tokens[0]
         return tokens
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        """A long text, cut before control tokens, where llama.cpp cuts it as well; its own way takes quadratic time."""
+        begin = 0
+        if len(text) > 2 * _TEXT_PIECE:
+            names = (self.text_of(token) for token in range(self.size) if self._is_control(token))
+            longest_first = sorted(filter(None, names), key=len, reverse=True)
+            for found in re.finditer("|".join(map(re.escape, longest_first)) or r"\Z", text):
+                at = found.start()
+                # A token may take the white space before it along.
+                if at - begin >= _TEXT_PIECE and not text[at - 1].isspace():
+                    yield text[begin:at]
+                    begin = at
+        yield text[begin:]
+
+    def _is_control(self, token: int) -> bool:
+        return bool(self._library.llama_vocab_is_control(self._vocab, token))
 
     def tokenize_plain(self, text: str) -> list[int]:
         """Tokens of a text that is only read: the names of special tokens in it are letters like all others.
@@ -366,7 +395,7 @@ class Vocabulary:
     def is_special(self, text: str) -> bool:
         """Whether a text is one control token of this vocabulary."""
         tokens = self._tokenize(text)
-        return len(tokens) == 1 and bool(self._library.llama_vocab_is_control(self._vocab, tokens[0]))
+        return len(tokens) == 1 and self._is_control(tokens[0])
 
     @property
     def eos(self) -> int:
@@ -374,7 +403,7 @@ class Vocabulary:
         return int(self._library.llama_vocab_eos(self._vocab))
 
     def _bytes_of(self, token: int) -> bytes:
-        special = bool(self._library.llama_vocab_is_control(self._vocab, token))
+        special = self._is_control(token)
         size_bytes = _PIECE_BYTES
         while True:
             buffer = ctypes.create_string_buffer(size_bytes)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Prefill, TurnFinished
-from edgetop.inference.protocol import Measure
+from edgetop.inference.llama.model import Vocabulary
+from edgetop.inference.protocol import ChatMessage, Generate, Measure
 from tests.inference.tiny_gguf import write_tiny_gguf
 from tests.support.engine_worker import EngineWorker
 
@@ -72,3 +74,38 @@ def test_a_test_can_be_stopped(start: Callable[..., EngineWorker], small_model: 
 
 def test_without_a_model_there_is_nothing_to_measure(start: Callable[..., EngineWorker]) -> None:
     assert "load one first" in measure(start(), Measure(turn=1, n_gen=1)).error
+
+
+class Names:
+    """As much of a library as a vocabulary of these tokens asks: those in angle brackets are control tokens."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+
+    def llama_vocab_is_control(self, _vocab: object, token: int) -> bool:
+        return self.names[token].startswith("<")
+
+    def llama_vocab_get_text(self, _vocab: object, token: int) -> bytes:
+        return self.names[token].encode()
+
+
+def test_a_long_text_is_cut_before_control_tokens_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.inference.llama.model._TEXT_PIECE", 10)
+    vocabulary = Vocabulary.__new__(Vocabulary)
+    vocabulary._library, vocabulary._vocab, vocabulary.size = Names("word", "<s>", "<s>more"), None, 3
+    text = "word " * 9 + "<s>" * 5 + "x<s>more" + "y" * 20 + " <s>" + "z<s>" + "word" * 9
+    pieces = list(vocabulary._pieces(text))
+    assert "".join(pieces) == text
+    assert len(pieces) > 2
+    for before, piece in pairwise(pieces):
+        assert piece.startswith("<s>")
+        assert not before[-1].isspace()
+    assert list(vocabulary._pieces("word" * 4)) == ["word" * 4]
+
+
+def test_a_prompt_of_control_tokens_that_cannot_fit_is_refused_before_all_of_it_is_read(talk: EngineWorker) -> None:
+    prompt = "<|im_start|>" * 10_000
+    talk.engine.send(Generate(turn=1, messages=(ChatMessage("user", prompt),), sampling=SamplingSettings(max_tokens=1)))
+    finished = talk.until(TurnFinished)
+    assert finished.stop_reason == "context_full"
+    assert "the context holds 512" in finished.error
