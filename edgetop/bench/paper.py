@@ -315,10 +315,14 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
     loads = [each.load for each in result.settings if each.load is not None]
     words = []
     if device is not None:
-        what = [device.cpu, f"{device.cores_physical} cores" if device.cores_physical else ""]
-        what += [format_bytes(device.memory_bytes) if device.memory_bytes else "", device.system, device.kernel]
+        name = device.model or device.cpu or device.hostname
+        what = [
+            device.cpu if device.cpu != name else "",
+            f"{device.cores_physical} cores" if device.cores_physical else "",
+        ]
+        what += [format_bytes(device.memory_bytes) if device.memory_bytes else "", device.system]
         mode = device.power_mode or device.governor
-        words.append(f"Measured on {device.model or device.cpu or device.hostname} ({', '.join(filter(None, what))})")
+        words.append(f"Measured on {name} ({', '.join(filter(None, what))})")
         words[0] += f" in power mode {mode}." if mode else "."
     engines = dict.fromkeys(load.engine.label for load in loads)
     words += [f"Engine: {', '.join(engines)}."] if engines else []
@@ -335,15 +339,15 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
     if plan.soak_s:
         words.append(f"The tests were done over and over for {format_duration(plan.soak_s)}.")
     else:
-        turns = "taking turns" if plan.order == "interleaved" and len(plan.settings) > 1 else "one after the other"
-        words.append(f"Each of {len(plan.settings)} settings was measured {plan.repetitions} times, settings {turns}.")
+        turns = "taking turns" if plan.order == "interleaved" else "one after the other"
+        which = f"Each of {len(plan.settings)} settings, {turns}," if len(plan.settings) > 1 else "One setting"
+        words.append(f"{which} was measured {plan.repetitions} times{_until(plan)}.")
     words.append("Each load was warmed up; warm-ups do not count." if plan.warmup else "Nothing was warmed up.")
     rest = plan.cool_down
-    words.append(
-        f"A run began after at least {rest.idle_s:g} s at rest, once temperature changed by less than "
-        f"{rest.temperature_slope_c_per_min:g} °C a minute and idle power by less than {100 * rest.power_spread:g} %, "
-        f"at the latest after {rest.limit_s:g} s."
-    )
+    began = f"A run began once temperature changed by less than {rest.temperature_slope_c_per_min:g} °C a minute"
+    if meters:
+        began += f" and idle power by less than {100 * rest.power_spread:g} %, after at least {rest.idle_s:g} s idle"
+    words.append(f"{began}, at the latest after {rest.limit_s:g} s.")
     words.append(
         f"Tests: {', '.join(test.name for test in plan.tests) or 'none'}, context {plan.n_ctx}, seed {plan.seed}. "
         "Intervals are 95 % by Student's t; those of energy hold the meter's own error as well."
@@ -358,6 +362,13 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
     flags = sum(len(test.flags) for each in result.settings for test in each.tests)
     words.append(f"No run was rejected; {problems} problems and {flags} disturbances are told beside the results.")
     return " ".join(one_line(word) for word in words)
+
+
+def _until(plan: Plan) -> str:
+    if plan.until is None:
+        return ""
+    figure = "tok/s" if plan.until.of == "speed" else "J/token"
+    return f" or more, up to {plan.until.limit}, until {figure} was known to ± {plan.until.percent:g} %"
 
 
 def section(plan: Plan, result: PlanResult, view: View, sentences: Sequence[str]) -> str:

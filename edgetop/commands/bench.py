@@ -14,9 +14,11 @@ import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop import __version__
+from edgetop.bench.archive import Archive, held_against, here, read_archive, write_archive
 from edgetop.bench.conclusions import Conclusions, conclusions_of
 from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
-from edgetop.bench.paper import Ownership, View, section, table_latex, told_of
+from edgetop.bench.paper import Ownership, View, section, table_csv, table_latex, told_of
 from edgetop.bench.plan import (
     WITHOUT,
     BenchRequest,
@@ -54,7 +56,15 @@ from edgetop.commands.inputs import (
     reader_of,
     server_choice,
 )
-from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
+from edgetop.commands.output import (
+    clear_progress,
+    print_error,
+    print_status,
+    show_progress,
+    table,
+    write_data,
+    write_json,
+)
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
@@ -102,8 +112,9 @@ def presentation_of(arguments: argparse.Namespace) -> Presentation:
     if price is not None:
         ownership = Ownership(device_price=price) if years is None else Ownership(device_price=price, life_years=years)
     report = None if arguments.report is None else expanded(arguments.report)
-    if report is not None and not report.absolute().parent.is_dir():
-        raise UsageError(f"{report}: there is no such folder", "name a file in a folder that exists with --report")
+    for flag, named in (("--report", arguments.report), ("--archive", arguments.archive)):
+        if named is not None and not expanded(named).absolute().parent.is_dir():
+            raise UsageError(f"{named}: there is no such folder", f"name a file in a folder that exists with {flag}")
     return Presentation(form=arguments.output_format, ownership=ownership, report=report)
 
 
@@ -631,13 +642,18 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     store = open_store(settings)
     folder = bench_folder(store)
     if arguments.list:
-        write_data(table([["ID", "NAME", "RUNS", "OF", "BEGUN"], *list_logs(folder)]))
+        headings, rows = ["ID", "NAME", "RUNS", "OF", "BEGUN"], list_logs(folder)
+        if arguments.output_format == "json":
+            write_json([dict(zip(map(str.lower, headings), row, strict=True)) for row in rows])
+        else:
+            write_data(table([headings, *rows]))
         return 0
     shown = presentation_of(arguments)
     if arguments.dry_run and arguments.resume is None:
         _foretell(arguments, settings, store)
         return 0
-    log = _log(arguments, settings, folder)
+    first = None if arguments.rerun is None else _archive(expanded(arguments.rerun), folder)
+    log = _log(arguments, settings, folder) if first is None else _rerun(first, arguments, settings, folder)
     quiet = settings[options.QUIET]
     if not quiet or arguments.dry_run:
         _print_beginning(log)
@@ -655,7 +671,12 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         price=price_of(settings),
         ownership=shown.ownership,
     )
+    if first is not None:
+        archived = results_of(first.plan, first.finished, given_duty(settings))
+        conclusions = replace(conclusions, sentences=(*conclusions.sentences, *held_against(archived, result)))
     write_results(log.plan, result, conclusions, shown.form, view, quiet=quiet)
+    if arguments.archive is not None:
+        _write_archive(expanded(arguments.archive), log, result, conclusions, view)
     report = shown.report or (log.path / REPORT_FILE if arguments.study else None)
     if report is not None:
         write_report(result, report)
@@ -663,6 +684,47 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return ExitCode.INTERRUPTED
     return _exit_code(result, log, store)
+
+
+def _archive(path: Path, folder: Path) -> Archive:
+    """What is to be measured once more; its sessions are unpacked beside the benchmarks of this machine."""
+    try:
+        name = content_key(path)
+    except ModelError as error:
+        raise UsageError(error.what, "check the path") from None
+    return read_archive(path, folder.parent / "archives" / name)
+
+
+def _rerun(first: Archive, arguments: argparse.Namespace, settings: Settings, folder: Path) -> RunLog:
+    """The archive's plan with the models of this machine. Raises UsageError."""
+
+    def find(name: str) -> list[Path]:
+        named = [path for (text,) in arguments.models or () if (path := expanded(text)).is_file()]
+        made = sorted(level_folder().rglob(name))
+        try:
+            return [*named, *made, local_model(name.removesuffix(".gguf"), settings)]
+        except ModelError:
+            return [*named, *made]
+
+    require_same_server(first.plan.server, settings)
+    log = RunLog(folder, here(first.plan, find, content_key))
+    if arguments.again or not (remaining_of(log) or log.unscored):
+        log.begin_again()
+    return log
+
+
+def _write_archive(path: Path, log: RunLog, result: PlanResult, conclusions: Conclusions, view: View) -> None:
+    told = told_of(result, view)
+    texts = {
+        "results.md": section(log.plan, result, view, conclusions.sentences),
+        "table.csv": table_csv(told),
+        "table.tex": table_latex(told, f"Benchmark {log.plan.name}"),
+    }
+    try:
+        count = write_archive(path, log, result, texts if told else {}, __version__)
+    except OSError as error:
+        raise EdgetopError(f"{path}: {error.strerror}", "name a file that can be written with --archive") from None
+    print_status(f"archive: {path}, {count} sessions; `edgetop bench --rerun {path.name}` measures it elsewhere")
 
 
 def bench_folder(store: Store) -> Path:

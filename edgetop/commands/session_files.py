@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from edgetop.commands.output import energy_text, print_status, write_data, write_json
 from edgetop.core.errors import EdgetopError
@@ -155,7 +156,7 @@ def recompute(path: Path, *, power: str | None, dry_run: bool, as_json: bool) ->
     found = changes(file, again)
     if found and not dry_run:
         try:
-            rewrite(path, lambda _file: again)
+            rewrite(path, lambda now: replace(again, tags=now.tags, notes=now.notes))
         except OSError as error:
             raise EdgetopError(f"{path}: {error.strerror}", "make the file and its folder writable") from None
     if as_json:
@@ -223,7 +224,7 @@ def attach_power(path: Path, given: argparse.Namespace) -> int:
     try:
         if not kept.exists():
             write_atomically(kept, [path.read_bytes()])
-        rewrite(path, lambda _file: changed)
+        rewrite(path, lambda now: replace(changed, tags=now.tags, notes=now.notes))
     except OSError as error:
         raise EdgetopError(f"{path}: {error.strerror}", "make the file and its folder writable") from None
     if given.json:

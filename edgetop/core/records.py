@@ -261,6 +261,9 @@ class RequestEntry(Struct, frozen=True, kw_only=True):
     """Those of them that it had not to process again."""
     prefill_us: Count | None = None
     """How long it processed the others, as it says."""
+    reread_tokens: Count | None = None
+    """Tokens of the prompt that it processed though it had seen them; `None` where it does not say what it kept."""
+    reread_why: str = ""
     generated_tokens: Count | None = None
     counted: bool = True
     """False: the server did not count, and `generated_tokens` are the chunks that came."""

@@ -22,7 +22,7 @@ from edgetop.core.format import format_bytes
 from edgetop.inference.child_process import run_module
 from edgetop.inference.llama.library import Library, LibraryError, MissingFunctionError, import_library
 from edgetop.inference.llama.log import LibraryLog, errors
-from edgetop.io.files import replacement
+from edgetop.io.files import remove_parts, replacement
 from edgetop.io.model_file import content_key
 
 LEVELS: dict[str, str] = {
@@ -127,6 +127,7 @@ def quantize_model(source: Path, level: str, folder: Path, *, threads: int = 0) 
     size_bytes = size_of_level(source, level)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_parts(target.parent)
         free_bytes = shutil.disk_usage(target.parent).free
         if size_bytes is not None and free_bytes < size_bytes:
             taken, free = format_bytes(size_bytes), format_bytes(free_bytes)

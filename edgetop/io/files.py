@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 import stat
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -85,10 +87,13 @@ def replacement(path: Path) -> Iterator[Path]:
     import tempfile  # noqa: PLC0415 - `--help` imports this module, and makes no files
 
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART_SUFFIX)
     temporary = Path(name)
     try:
+        with suppress(OSError):  # where there are no locks, age tells
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
+        sync_folder(temporary)  # by its name: whoever wrote it may have put another file there
         os.fsync(fd)
         temporary.replace(path)
     except BaseException:
@@ -160,6 +165,53 @@ def toml_text(path: Path, *, regular: bool = True) -> str:
     return text
 
 
+PART_SUFFIX, PART_AGE_S = ".part", 60.0
+
+
+def remove_parts(folder: Path, pattern: str = ".*") -> None:
+    """Remove what edgetops that died have begun to write in a folder: a lock tells what another one is writing."""
+    for part in folder.glob(pattern + PART_SUFFIX):
+        with suppress(OSError):
+            fd = os.open(part, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                if time.time() - os.fstat(fd).st_mtime > PART_AGE_S:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    part.unlink()
+            finally:
+                os.close(fd)
+
+
+LOCK_S = 10.0
+"""How long a change waits for others of the same folder."""
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Wait until no other edgetop changes a file in the folder: who reads a file to change it writes what it read.
+
+    Where there are no locks, and after LOCK_S, all goes on without one.
+    """
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        until_s = time.monotonic() + LOCK_S
+        while time.monotonic() < until_s:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                time.sleep(0.02)
+                continue
+            except OSError:
+                pass
+            break
+        yield
+    finally:
+        os.close(fd)
+
+
 def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
     """Write a file that is complete or not there. Raises OSError."""
     with replacement(path) as temporary, temporary.open("wb") as file:
@@ -176,7 +228,7 @@ def unused(path: Path) -> Path:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and removals in a folder durable, where the file system can."""
+    """Make renames and removals in a folder durable, or the contents of a file, where the file system can."""
     with suppress(OSError):
         fd = os.open(folder, os.O_RDONLY)
         try:

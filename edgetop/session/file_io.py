@@ -17,7 +17,7 @@ from edgetop.core.errors import EdgetopError
 from edgetop.core.records import FORMAT_VERSION, number_problems
 from edgetop.core.text import one_line
 from edgetop.io import json
-from edgetop.io.files import write_atomically
+from edgetop.io.files import changing, write_atomically
 from edgetop.session.file import LONG_PARTS, SessionFile, SessionHead, to_file, to_session, with_current_names
 from edgetop.session.session import Session
 
@@ -244,15 +244,21 @@ def save(path: Path, session: Session, *, labels: SessionHead | None = None) -> 
 
 
 def rewrite(path: Path, change: Callable[[SessionFile], SessionFile]) -> None:
-    """Change a session file and keep what a newer edgetop wrote into it. Raises SessionFileError or OSError."""
-    try:
-        data = read_bytes(path)
-        file = decode_file(data)
-        original = decode_document(data)
-    except SessionFileError as error:
-        raise _at(path, error) from None
-    changed = carry_over(original, to_document(file), to_document(change(file)))
-    write_atomically(path, encode_file(changed))
+    """Change a session file and keep what a newer edgetop wrote into it. Raises SessionFileError or OSError.
+
+    `change` is given the file as it is, while no other edgetop changes it; the same file back leaves it as it is.
+    """
+    with changing(path.parent):
+        try:
+            data = read_bytes(path)
+            file = decode_file(data)
+            original = decode_document(data)
+        except SessionFileError as error:
+            raise _at(path, error) from None
+        changed = change(file)
+        if changed is not file:
+            document = carry_over(original, to_document(file), to_document(changed))
+            write_atomically(path, encode_file(document))
 
 
 def read_bytes(path: Path) -> bytes:

@@ -493,8 +493,11 @@ def _is_ours(fd: int, journal: Path) -> bool:
 
 
 def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
-    if os.fstat(fd).st_nlink == 0:
-        return None  # Its edgetop finished it between our opening and our locking it.
+    try:
+        if not os.path.samestat(journal.stat(), os.fstat(fd)):
+            return None
+    except FileNotFoundError:
+        return None  # It was finished, recovered or set aside between our opening and our locking it.
     name = _NAME.fullmatch(journal.stem)
     session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
     recovered = recover_session(read_journal(fd), session_id, started_at)

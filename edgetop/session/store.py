@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from math import fsum, hypot
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct, structs
@@ -37,7 +37,7 @@ from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFi
 from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
-from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, sync_folder, write_atomically
+from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
 from edgetop.session.file_io import SessionFileError, load_file, load_head, load_titled, rewrite, save
@@ -85,6 +85,22 @@ def changed_tags(tags: Sequence[str], changes: Sequence[str]) -> tuple[str, ...]
             if name not in kept:
                 kept.append(name)
     return tuple(kept)
+
+
+def retag(path: Path, changes: Sequence[str]) -> tuple[str, ...]:
+    """Change the tags of a session file as `changed_tags` does; those it has then.
+
+    Raises LabelError, SessionFileError and OSError.
+    """
+    tags: tuple[str, ...] = ()
+
+    def retagged(file: SessionFile) -> SessionFile:
+        nonlocal tags
+        tags = changed_tags(file.tags, changes)
+        return file if tags == file.tags else replace(file, tags=tags)
+
+    rewrite(path, retagged)
+    return tags
 
 
 def write_labels(path: Path, *, tags: tuple[str, ...] | None = None, notes: str | None = None) -> None:
@@ -226,7 +242,10 @@ class Store:
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
-        journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX)) if self.folder.is_dir() else []
+        if not self.folder.is_dir():
+            return []
+        remove_parts(self.folder)
+        journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX))
         return [recovered for journal in journals if (recovered := recover_journal(journal)) is not None]
 
     def list(self) -> list[ListedSession]:
@@ -415,6 +434,48 @@ def _stem(session_id: str, started_at: str, model_hint: str) -> str:
     model = re.sub(r"[^a-z0-9]+", "-", model_hint.lower())[:40].strip("-")
     identity = re.sub(r"[^A-Za-z0-9]", "", session_id)[:8]
     return "-".join(part for part in (digits[:8], digits[8:14], model, identity) if part)
+
+
+class Prunable(NamedTuple):
+    """A session that is to go."""
+
+    path: Path
+    size_bytes: int
+    why: Literal["older", "more"]
+    """Than is to be kept."""
+
+
+def prunable(store: Store, now_s: float, keep_s: float | None, max_bytes: int | None) -> Sequence[Prunable]:
+    """The sessions to be deleted so that none is older than `keep_s` and all together take no more than `max_bytes`.
+
+    The oldest go first. A tag keeps a session; files that cannot be read and journals, of sessions that are being
+    recorded, are left alone, and only count for the size.
+    """
+    total_bytes = sum(file.stat().st_size for file in store.folder.glob("*") if file.is_file())
+    dated = [
+        (ended_s, listed)
+        for listed in store.list()
+        if listed.head is not None and not listed.head.tags and (ended_s := _ended_s(listed.head)) is not None
+    ]
+    found: list[Prunable] = []
+    for ended_s, listed in sorted(dated, key=lambda each: each[0]):
+        size_bytes = listed.path.stat().st_size
+        if keep_s is not None and now_s - ended_s > keep_s:
+            found.append(Prunable(listed.path, size_bytes, "older"))
+        elif max_bytes is not None and total_bytes > max_bytes:
+            found.append(Prunable(listed.path, size_bytes, "more"))
+        else:
+            continue
+        total_bytes -= size_bytes
+    return found
+
+
+def _ended_s(head: SessionHead) -> float | None:
+    """When it ended, in Unix seconds; `None` where a file does not say when it began."""
+    try:
+        return datetime.fromisoformat(head.started_at).timestamp() + head.duration_us / US_PER_S
+    except (ValueError, OverflowError):
+        return None
 
 
 class SessionEntry(Struct, frozen=True, kw_only=True):

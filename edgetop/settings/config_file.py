@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgetop.core.errors import EdgetopError, UsageError
-from edgetop.io.files import replacement, toml_text
+from edgetop.io.files import changing, replacement, toml_text
 from edgetop.settings import options
 from edgetop.settings.option import SECTIONS, Option
 from edgetop.settings.resolve import Settings, is_of_file, read_value
@@ -97,33 +98,44 @@ def set_in_file(file: Path, option: Option[object], texts: Sequence[str]) -> Non
 
     _require_file_setting(option)
     read_value(option, texts, option.name)
-    document = _read(file)
-    table = document.get(option.section)
-    if table is None:
-        if document.body:
-            document.add(tomlkit.nl())
-        table = tomlkit.table()
-        document[option.section] = table
-    value = toml_value(option, texts)
-    if isinstance(value, dict):
-        in_one_line = tomlkit.inline_table()
-        in_one_line.update(value)
-        table[option.name] = in_one_line
-    else:
-        table[option.name] = value
-    _replace(file, document.as_string())
+    with _changing(file):
+        document = _read(file)
+        table = document.get(option.section)
+        if table is None:
+            if document.body:
+                document.add(tomlkit.nl())
+            table = tomlkit.table()
+            document[option.section] = table
+        value = toml_value(option, texts)
+        if isinstance(value, dict):
+            in_one_line = tomlkit.inline_table()
+            in_one_line.update(value)
+            table[option.name] = in_one_line
+        else:
+            table[option.name] = value
+        _replace(file, document.as_string())
 
 
 def unset_in_file(file: Path, option: Option[object]) -> bool:
     """Take a setting out of the file; false if it was not there. Raises EdgetopError."""
     _require_file_setting(option)
-    document = _read(file)
-    table = document.get(option.section)
-    if table is None or option.name not in table:
-        return False
-    del table[option.name]
-    _replace(file, document.as_string())
+    with _changing(file):
+        document = _read(file)
+        table = document.get(option.section)
+        if table is None or option.name not in table:
+            return False
+        del table[option.name]
+        _replace(file, document.as_string())
     return True
+
+
+@contextmanager
+def _changing(file: Path) -> Iterator[None]:
+    folder = file.resolve().parent
+    with suppress(OSError):  # writing tells
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with changing(folder):
+        yield
 
 
 def _require_file_setting(option: Option[object]) -> None:

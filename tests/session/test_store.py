@@ -3,19 +3,20 @@ from __future__ import annotations
 import errno
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from edgetop.core.records import ModelLoaded, Record, TurnStarted
-from edgetop.io.files import data_folder
+from edgetop.io.files import data_folder, replacement
 from edgetop.io.json import encode_record
 from edgetop.session.file import to_file
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import load, load_head, save
 from edgetop.session.session import Session
-from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, write_labels
+from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, retag, write_labels
 from tests.session.conditions import disk_of, eventually
 from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, turn
 
@@ -364,3 +365,28 @@ def test_a_file_that_may_still_change_is_not_kept(tmp_path: Path, monkeypatch: p
     head = store.list()[0].head
     assert head is not None
     assert head.tags == ("u32",)
+
+
+def test_changes_of_several_at_once_keep_each_other(tmp_path: Path) -> None:
+    path = _keep(Store(tmp_path), "aaa111", "2026-01-01T08:00:00+00:00", "Tiny")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: retag(path, [f"t{number}"]), range(8)))
+    assert sorted(load_head(path).tags) == [f"t{number}" for number in range(8)]
+
+
+def test_what_a_killed_edgetop_began_to_write_is_removed_and_what_another_one_writes_stays(tmp_path: Path) -> None:
+    killed = tmp_path / ".a.json.x1.part"
+    killed.touch()
+    os.utime(killed, (0, 0))
+    with replacement(tmp_path / "b.json") as written:
+        os.utime(written, (0, 0))
+        assert Store(tmp_path).recover() == []
+        assert list(tmp_path.iterdir()) == [written]
+
+
+def test_a_journal_that_another_one_sets_aside_meanwhile_is_nobodys_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = _orphan(tmp_path, b"".join(_lines(RECORDS)))
+    monkeypatch.setattr("edgetop.session.journal._is_ours", lambda _fd, _path: bool(journal.rename(tmp_path / "aside")))
+    assert Store(tmp_path).recover() == []
