@@ -252,6 +252,8 @@ class RequestEntry(Struct, frozen=True, kw_only=True):
     first_token_us: Count | None = None
     """Since it began; `None` for an answer that came as a whole."""
     last_token_us: Count | None = None
+    chunks: Count = 0
+    """Pieces with text that came; the first is taken to hold as many tokens as the mean one."""
     gap_p50_ms: float | None = None
     """Between tokens of the answer."""
     gap_p95_ms: float | None = None
