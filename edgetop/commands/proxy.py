@@ -20,7 +20,7 @@ from edgetop.core.records import RequestServed
 from edgetop.core.text import one_line
 from edgetop.io import json
 from edgetop.live.proxy_session import ProxySession
-from edgetop.session.requests import client_figures, client_rows, energy_note, reread_figures, reread_line
+from edgetop.session.requests import client_figures, client_rows, decode_of, energy_note, reread_figures, reread_line
 from edgetop.session.turn import tokens_per_s
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
@@ -95,8 +95,6 @@ def _line(proxy: ProxySession, record: RequestServed) -> str:
     prompt, tokens = (
         NOT_AVAILABLE if count is None else str(count) for count in (record.prompt_tokens, record.generated_tokens)
     )
-    span_us = (record.last_token_us or 0) - (record.first_token_us or 0)
-    rate = tokens_per_s((record.generated_tokens or 0) - 1, span_us) if record.counted else None
     first_s = None if record.first_token_us is None else record.first_token_us / US_PER_S
     parts = [
         format_clock(proxy.session.relative(record.t_us) / US_PER_S),
@@ -105,7 +103,7 @@ def _line(proxy: ProxySession, record: RequestServed) -> str:
         f"{record.status or ''} {record.outcome if record.outcome != 'complete' else ''}".strip(),
         f"{prompt} + {'' if record.counted else 'at least '}{tokens} tokens",
         f"first {format_seconds(first_s)}",
-        format_rate(rate),
+        format_rate(tokens_per_s(*decode_of(record))),
         record.error,
     ]
     return "  ".join(filter(None, parts))

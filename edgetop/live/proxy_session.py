@@ -151,6 +151,7 @@ class ExchangeReader:
             error=one_line(exchange.error or self._error)[:300],
             first_token_us=stamps[0] - exchange.begin_us if stamps else None,
             last_token_us=stamps[-1] - exchange.begin_us if stamps else None,
+            chunks=len(stamps),
             gap_p50_ms=percentile(gaps_ms, 50),
             gap_p95_ms=percentile(gaps_ms, 95),
             prompt_tokens=prompt,

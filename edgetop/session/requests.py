@@ -28,6 +28,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
 from edgetop.session.meters import ChannelFeed, headline_of, meters_of
 from edgetop.session.session import Session
+from edgetop.session.turn import tokens_per_s
 
 PROXY_EVENT = "proxy_began"
 """Kind of the event that says where requests came in; `no_energy` in it says why none can be told."""
@@ -244,8 +245,8 @@ def _figures(
     name: tuple[str, str], indexed: Sequence[tuple[int, RequestServed]], energy: RequestEnergy, part: _Part | None
 ) -> ClientFigures:
     requests = [each for _, each in indexed]
-    spans = [(each, (each.last_token_us or 0) - (each.first_token_us or 0)) for each in requests]
-    decoded = [((each.generated_tokens or 0) - 1, span_us) for each, span_us in spans if span_us > 0 and each.counted]
+    decoded = [decode_of(each) for each in requests]
+    tokens, span_us = sum(part[0] for part in decoded), sum(part[1] for part in decoded)
     measured = sum(each.generated_tokens or 0 for index, each in indexed if index not in energy.unmeasured)
     why = energy.missing or next((energy.unmeasured[index] for index, _ in indexed if index in energy.unmeasured), None)
     first_us = [each.first_token_us for each in requests if each.first_token_us is not None]
@@ -261,12 +262,20 @@ def _figures(
         first_token_s=_median([t_us / US_PER_S for t_us in first_us]),
         gap_p50_ms=_median([each.gap_p50_ms for each in requests if each.gap_p50_ms is not None]),
         gap_p95_ms=_median([each.gap_p95_ms for each in requests if each.gap_p95_ms is not None]),
-        tokens_per_s=sum(n for n, _ in decoded) * US_PER_S / sum(us for _, us in decoded) if decoded else None,
+        tokens_per_s=tokens_per_s(tokens, span_us),
         gross_j=None if part is None else part.energy,
         j_per_token=scaled(part.energy, 1 / measured) if part is not None and measured else None,
         shared=None if part is None else part.shared,
         energy_missing="" if part is not None else str(why or _STILL),
     )
+
+
+def decode_of(request: RequestServed) -> tuple[int, int]:
+    """Tokens that came after the first chunk, and how long they took in microseconds; 0 where that is not known."""
+    if not request.counted or not request.generated_tokens or request.chunks < 2:
+        return 0, 0
+    first = max(1, round(request.generated_tokens / request.chunks))
+    return request.generated_tokens - first, (request.last_token_us or 0) - (request.first_token_us or 0)
 
 
 def _again_us(request: RequestServed) -> float | None:

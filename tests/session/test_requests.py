@@ -110,6 +110,14 @@ def test_the_parts_add_up_to_what_was_taken(given_spans: list[tuple[int, int, st
     assert all(part.low <= part.value <= part.high for part in parts if part is not None)
 
 
+def test_the_first_chunk_holds_as_many_tokens_as_the_mean_one() -> None:
+    fields: dict[str, Any] = {"first_token_us": 500_000, "last_token_us": 1_500_000}
+    for chunks, rate in ((100, 99), (2, 50), (1, None), (0, None)):
+        assert figures(proxied(served(1, 3, chunks=chunks, **fields)))["a"].tokens_per_s == rate
+    uncounted = served(1, 3, chunks=100, counted=False, **fields)
+    assert figures(proxied(uncounted))["a"].tokens_per_s is None
+
+
 def test_without_power_or_on_another_machine_there_is_a_reason() -> None:
     assert figures(proxied(served(1, 2), power=False))["a"].energy_missing
     row = figures(proxied(served(1, 2), no_energy="the server is on pi2:8080"))["a"]
