@@ -99,7 +99,7 @@ METERED = (
 RECOVERED = (
     *RECORDED,
     *METERED,
-    *(f"any $.summary.{each}" for each in ("energy", "energy_missing", "duty")),
+    *(f"any $.summary.{each}" for each in ("energy", "energy_missing", "duty", "memory.*")),
     "*.generated_tokens",
     "*.context_used",
     "*.reply.-.tokens",
