@@ -233,6 +233,7 @@ class DemoLiveSession:
         self.conversation = _StillConversation()
         self.recorder = _StillRecorder()
         self.alerts = None
+        self.is_ended_by_alert = False
         self._records = list(records)
         self._now_us = 0
 
