@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 _INTERRUPTED = 130
 
+_STUCK_S = 10.0
+"""How long the end waits for threads, one of which may hang in a disk or a sensor that does not answer."""
+
 _LAST_WORDS_S = 1.0
 """How long the end of an interrupted edgetop waits for whoever reads what it says."""
 
@@ -58,7 +61,13 @@ def _leave(code: int) -> None:
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_INTERRUPTED))
     drain(_LAST_WORDS_S if code >= _INTERRUPTED else None)
     # What Python itself does before it takes itself apart.
-    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
+    ending = threading.Thread(target=threading._shutdown, daemon=True)  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
+    try:
+        ending.start()
+    except RuntimeError:  # no more threads are to be had
+        ending.run()
+    else:
+        ending.join(_STUCK_S)
     atexit._run_exitfuncs()  # noqa: SLF001 - the same
     sys.stderr.flush()
     os._exit(code)
