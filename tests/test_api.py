@@ -16,16 +16,22 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
 import edgetop
+from edgetop.commands.command_line import parser_of, sub_parsers
+from edgetop.commands.verbs import VERBS
 from edgetop.core.energy import baselines
+from edgetop.core.records import FORMAT_VERSION
 from edgetop.session.export import tables_of
+from edgetop.session.file_check import schema_text, validate
 from edgetop.session.file_io import load_file
 from edgetop.session.store import example_pair
 from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome
+from tests.support.requirements import need_module
 
 HEADER = "# edgetop-power/1 kind=power unit=W scope=wall update=0.02 window=0.02 gain=0.01"
 
@@ -297,3 +303,83 @@ def test_examples_warn_of_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(edgetop.examples()) == 2
+
+
+TYPED = """
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import assert_type
+
+import edgetop
+
+session = edgetop.load_session(Path("session.json"))
+assert_type(session, edgetop.SavedSession)
+assert_type(session.figure("decode_tokens_per_s"), float | int | str | None)
+times_s, values = session.stream("power.VDD_IN")
+assert_type(times_s, NDArray[np.float64])
+assert_type([each.id for each in edgetop.sessions("pi5")], list[str])
+with edgetop.EnergyMeter(idle_s=10) as meter:
+    meter.begin("decode")
+    meter.end("decode", tokens=3)
+assert_type(meter.result, edgetop.Measurement)
+assert_type(meter["decode"].joules, float | None)
+assert_type(meter.result.interval_j, tuple[float, float] | None)
+edgetop.load_session(3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+"""
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def typed(tmp_path: Path) -> Path:
+    program = tmp_path / "program.py"
+    program.write_text(TYPED)
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps({"typeCheckingMode": "strict"}))
+    return program
+
+
+def test_a_program_of_a_user_passes_mypy(typed: Path) -> None:
+    command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={ROOT / '.mypy_cache'}", str(typed)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_a_program_of_a_user_passes_pyright(typed: Path) -> None:
+    need_module("pyright", "'pyright[nodejs]'")
+    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "-p", str(typed.parent)]
+    ran = subprocess.run(command, cwd=typed.parent, capture_output=True, text=True, check=False)
+    if "0 errors" not in ran.stdout and "error:" not in ran.stdout:
+        pytest.skip(f"pyright could not be run: {ran.stderr[-200:]}")
+    assert ran.returncode == 0, ran.stdout
+
+
+NO_DATA = {
+    "chat": "a conversation",
+    "report": "an HTML file",
+    "completion": "a script of a shell",
+    "man": "a page",
+    "engine install": "progress",
+    "engine build": "progress",
+    "sessions export": "files, --to json among them",
+    "config set": "nothing",
+    "config unset": "nothing",
+}
+
+
+def test_every_verb_that_prints_data_takes_json() -> None:
+    without = set()
+    for verb in VERBS:
+        parser = parser_of(verb)
+        parts = [(f"{verb} {name}", sub) for name, _, sub in sub_parsers(parser)] or [(verb, parser)]
+        without |= {name for name, each in parts if "--json" not in each._option_string_actions}
+    assert without == set(NO_DATA)
+
+
+def test_the_published_schema_is_that_of_the_files_and_has_a_valid_example() -> None:
+    published = ROOT / "docs/session-1.schema.json"
+    assert published.read_text() == schema_text()
+    example = ROOT / "docs/session-1.example.json"
+    assert validate(example) == []
+    jsonschema.Draft202012Validator(json.loads(published.read_text())).validate(json.loads(example.read_text()))
+    assert json.loads(example.read_text())["version"] == FORMAT_VERSION == 1

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import select
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 
 from edgetop import __version__, cli
+from edgetop.commands.command_line import parser_of
+from edgetop.commands.verbs import EXAMPLES, VERBS
 from edgetop.io.log import close_log, open_log
 from edgetop.session.file_check import validate
 from tests.support.gguf_files import small_gguf
@@ -37,8 +40,21 @@ def test_version_and_help(shell: Shell) -> None:
     assert shell.run("--version").stdout == f"edgetop {__version__}\n"
     help_ = shell.run("--help")
     assert help_.code == 0
-    for verb in ("chat", "run", "models", "doctor", "sessions"):
-        assert f"edgetop {verb}" in help_.stdout
+    lines = help_.stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    for verb in VERBS:
+        assert re.search(rf"\b{verb}\b", help_.stdout)
+
+
+@pytest.mark.parametrize("verb", list(VERBS))
+def test_the_help_of_each_verb_has_examples_that_are_understood(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = parser_of(verb)
+    text = parser.format_help()
+    assert text.count("by default") == 0
+    for words in EXAMPLES[verb]:
+        assert f"edgetop {verb} {words}".rstrip() in text
+        parser.parse_args(shlex.split(words))
 
 
 @pytest.mark.parametrize(

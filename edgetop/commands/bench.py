@@ -30,7 +30,15 @@ from edgetop.commands.bench_request import (
 )
 from edgetop.commands.exit import ExitCode, interruptible
 from edgetop.commands.inputs import given_duty, has_own_engine, live_options, local_model, open_store, reader_of
-from edgetop.commands.output import clear_progress, print_error, print_status, show_progress, table, write_data
+from edgetop.commands.output import (
+    clear_progress,
+    print_error,
+    print_status,
+    show_progress,
+    table,
+    write_data,
+    write_json,
+)
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
@@ -281,7 +289,11 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     store = open_store(settings)
     folder = bench_folder(store)
     if arguments.list:
-        write_data(table([["ID", "NAME", "RUNS", "OF", "BEGUN"], *list_logs(folder)]))
+        headings, rows = ["ID", "NAME", "RUNS", "OF", "BEGUN"], list_logs(folder)
+        if arguments.output_format == "json":
+            write_json([dict(zip(map(str.lower, headings), row, strict=True)) for row in rows])
+        else:
+            write_data(table([headings, *rows]))
         return 0
     shown = presentation_of(arguments)
     if arguments.dry_run and arguments.resume is None:

@@ -10,6 +10,7 @@ from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import print_status, write_data
 from edgetop.commands.report import STDOUT
 from edgetop.core.errors import EdgetopError, UsageError
+from edgetop.io import json
 from edgetop.io.files import write_atomically
 from edgetop.report.card import as_markdown, as_png, as_svg, card_of
 from edgetop.session.compare.reading import pooled, read_results
@@ -25,9 +26,11 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         card_of(result, load_file(path) if result.kind == "session" else None)
         for result in pooled(read_results(path, given_duty(settings)))
     ]
-    if form != "md" and len(cards) > 1:
+    if form in {"svg", "png"} and len(cards) > 1:
         raise UsageError(f"{path} holds {len(cards)} results, and a picture shows one", "use --md")
-    if form == "md":
+    if form == "json":
+        data = json.encode(cards, indented=True) + b"\n"
+    elif form == "md":
         data = "\n".join(as_markdown(card.title, card.rows, card.command) for card in cards).encode()
     else:
         data = as_svg(cards[0]).encode() if form == "svg" else as_png(cards[0])

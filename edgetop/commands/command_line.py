@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import textwrap
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NoReturn
 
 from edgetop import __version__
-from edgetop.commands.verbs import DEFAULT_VERB, VERBS
+from edgetop.commands.verbs import DEFAULT_VERB, EXAMPLES, FIRST, VERBS
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
 from edgetop.settings.option import TITLES, Option, Section
@@ -22,6 +23,13 @@ class Parser(argparse.ArgumentParser):
     """A parser that raises instead of leaving, so that every failure is told in the same two lines."""
 
     _given: Sequence[str] = ()
+
+    whole_help = ""
+    """The help, where it is not made of the options."""
+
+    def format_help(self) -> str:
+        """What `--help` prints."""
+        return self.whole_help or super().format_help()
 
     def parse_known_args(  # type: ignore[override]  # the base class has overloads
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
@@ -96,7 +104,7 @@ def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
         metavar=option.metavar,
         action="append" if option.is_list else "store",
         default=argparse.SUPPRESS,
-        help=option.help.replace("%", "%%"),
+        help=_with_default(option).replace("%", "%%"),
     )
     taken = group._option_string_actions  # noqa: SLF001 - argparse has no other way to ask
     for flag in option.also:
@@ -111,6 +119,15 @@ def _add(group: argparse._ArgumentGroup, option: Option[object]) -> None:
             )
 
 
+def _with_default(option: Option[object]) -> str:
+    """The help of an option, which says what holds without it."""
+    if "(default: " in option.help or isinstance(option.default, tuple) or option.default in {None, ""}:
+        return option.help
+    return f"{option.help} (default: {option.default})"
+
+
+HELP_COLUMNS = 78
+
 HUB_PREFIX = "hf:"
 """Before a repository where a model is named."""
 
@@ -120,10 +137,19 @@ OPTION_PREFIX = "option_"
 
 def parser_of(named: str) -> Parser:
     """The parser of a verb; of the command line without a verb for an empty name."""
-    verb = VERBS[named or DEFAULT_VERB]
-    parser = Parser(prog=f"edgetop {named}".strip(), description=verb.help, allow_abbrev=False)
+    name = named or DEFAULT_VERB
+    verb = VERBS[name]
+    examples = "\n".join(f"  edgetop {name} {words}".rstrip() for words in EXAMPLES[name])
+    parser = Parser(
+        prog=f"edgetop {named}".strip(),
+        description=textwrap.fill(f"{verb.help[:1].upper()}{verb.help[1:]}.", HELP_COLUMNS),
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     if not named:
-        _describe_all(parser)
+        parser.whole_help = _first_help()
+        parser.add_argument("-V", "--version", action="version", version=f"edgetop {__version__}")
     verb.add_arguments(parser)
     for _, _, further in sub_parsers(parser):
         add_options(further, {"general"})
@@ -160,11 +186,23 @@ def is_of_setting(action: argparse.Action) -> bool:
     return action.dest.startswith(OPTION_PREFIX)
 
 
-def _describe_all(parser: Parser) -> None:
-    """Let the help without a verb tell of all verbs."""
-    width = max(len(name) for name in VERBS)
-    verbs = "\n".join(f"  edgetop {name:<{width}}  {verb.help}" for name, verb in VERBS.items())
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.description = f"A terminal monitor for language models on small devices.\n\n{verbs}"
-    parser.epilog = f"Without a verb: {DEFAULT_VERB}, whose options these are. `edgetop VERB --help` tells the others'."
-    parser.add_argument("-V", "--version", action="version", version=f"edgetop {__version__}")
+def _first_help() -> str:
+    """The help without a verb, on one screen of 80x24: the verbs, and where their options are told."""
+    width = max(map(len, FIRST))
+    verbs = [f"  edgetop {name:<{width}}  {words}" for name, words in FIRST.items()]
+    others = textwrap.fill(
+        ", ".join(name for name in VERBS if name not in FIRST), HELP_COLUMNS, initial_indent="  and: edgetop ",
+        subsequent_indent=" " * 15,
+    )  # fmt: skip
+    return f"""usage: edgetop [-m MODEL] [-p TEXT] [options]    chat, with the live screen
+       edgetop VERB [options]
+
+{chr(10).join(verbs)}
+{others}
+
+  edgetop                        chat with the model used last, or choose one
+  edgetop -m phi3-q4.gguf        chat with this one
+  edgetop replay --demo          see it without a model
+
+All options: edgetop {DEFAULT_VERB} --help, or edgetop VERB --help; -V: the version
+"""

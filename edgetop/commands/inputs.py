@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
+from edgetop.core.text import one_line
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice
+from edgetop.io.extensions import EXPORTERS, installed, switch_off
 from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, listen_address
@@ -161,8 +163,27 @@ def exporters_of(settings: Settings) -> Sequence[Exporter]:
         return ()
     from edgetop.live.metrics import PrometheusExporter  # noqa: PLC0415 - few export anything
 
-    exporters = [PrometheusExporter(address=listen_address(text)) for text in addresses]
-    return [*exporters, *([PrometheusExporter(file=file)] if file is not None else [])]
+    exporters: list[Exporter] = [] if file is None else [PrometheusExporter(file=file)]
+    for text in addresses:
+        name, _, target = text.partition(":")
+        if name in installed(EXPORTERS):
+            exporters += _brought(name, target)
+            continue
+        try:
+            exporters.append(PrometheusExporter(address=listen_address(text)))
+        except ValueError as error:
+            what = f"--export: {one_line(text)!r} is no address and no exporter"
+            raise UsageError(what, f"expected {error}") from None
+    return exporters
+
+
+def _brought(name: str, target: str) -> Sequence[Exporter]:
+    """The exporter of an extension; none where it fails, which is said."""
+    try:
+        return [installed(EXPORTERS)[name].load()(target)]
+    except Exception as error:  # noqa: BLE001 - whatever it does, it is switched off
+        switch_off(EXPORTERS, name, error)
+        return ()
 
 
 def live_options(settings: Settings, alerts: Alerts | None = None, exporters: Sequence[Exporter] = ()) -> LiveOptions:

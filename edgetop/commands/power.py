@@ -27,7 +27,7 @@ from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_text import MAGIC, MONOTONIC
-from edgetop.telemetry.registry import POWER_FAMILIES, PowerChoice, take_inventory
+from edgetop.telemetry.registry import PowerChoice, is_power_family, take_inventory
 from edgetop.telemetry.source import Source, SourceLost
 
 
@@ -198,7 +198,7 @@ def stream_power(sysroot: Path, choice: PowerChoice, interval_s: float | None) -
     lower_priority()
     signal.signal(signal.SIGTERM, _end)
     writer = StreamWriter(output=STDOUT, pings=_input(), clock=clock)
-    probes = [(name, probe) for name, probe in choice.families if name in POWER_FAMILIES]
+    probes = [(name, probe) for name, probe in choice.families if is_power_family(name)]
     inventory = take_inventory(Host(sysroot=sysroot, clock=clock), [*choice.probes, *probes])
     try:
         meters = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,6 +56,7 @@ from edgetop.session.store import (
     energy_cell,
     entry_of,
     models_of,
+    prunable,
     retag,
     totals,
     write_labels,
@@ -185,6 +187,33 @@ def recover(store: Store, *, as_json: bool) -> int:
     return 1 if any(each.path is None for each in recovered) else 0
 
 
+def prune(store: Store, keep_s: float | None, max_bytes: int | None, *, yes: bool, as_json: bool) -> int:
+    """Print what is older, or more, than is to be kept, and with `yes` delete it. Raises UsageError."""
+    if keep_s is None and max_bytes is None:
+        raise UsageError("nothing says what to keep", "such as: edgetop sessions prune --keep 30d --max 2G")
+    found = prunable(store, time.time(), keep_s, max_bytes)
+    failed = False
+    for each in found if yes else ():
+        try:
+            store.remove(each.path)
+        except OSError as error:
+            failed = True
+            print_error(f"{each.path}: {error.strerror}", "it is still there")
+    size = format_bytes(sum(each.size_bytes for each in found))
+    if as_json:
+        rows = [{"path": str(each.path), "size_bytes": each.size_bytes, "why": each.why} for each in found]
+        write_json({"deleted": yes, "sessions": rows})
+        return failed
+    write_data("".join(f"{one_line(str(each.path))}\n" for each in found))
+    if not found:
+        print_status("nothing is older or more than that")
+    elif yes:
+        print_status(f"{len(found)} sessions with {size} were deleted")
+    else:
+        print_status(f"{len(found)} sessions with {size} would be deleted; --yes does it")
+    return failed
+
+
 def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
     """Add and take away tags, `+name` or `name` and `-name`, and print the tags there are then.
 
@@ -210,14 +239,17 @@ def tag(paths: Sequence[Path], changes: Sequence[str], *, as_json: bool) -> int:
     return 0
 
 
-def note(path: Path, words: Sequence[str]) -> int:
+def note(path: Path, words: Sequence[str], *, as_json: bool) -> int:
     """Print the note of a session, or put another one in its place. Raises SessionFileError and EdgetopError."""
     if words:
         with _written(path):
             write_labels(path, notes=" ".join(words).strip())
-        return 0
+        if not as_json:
+            return 0
     notes = load_head(path).notes
-    if notes:
+    if as_json:
+        write_json({"path": str(path), "notes": notes})
+    elif notes:
         write_data(f"{literal(notes)}\n")
     else:
         print_status(f"{path} has no note")
@@ -232,7 +264,7 @@ def _written(path: Path) -> Iterator[None]:
         raise EdgetopError(f"{path}: {error.strerror}", "make the file and its folder writable") from None
 
 
-def remove(store: Store, paths: Sequence[Path], *, yes: bool) -> int:
+def remove(store: Store, paths: Sequence[Path], *, yes: bool, as_json: bool = False) -> int:
     """Delete session files and print the path of each that is gone; 1 if one could not be, or if nothing is wanted.
 
     Asks on a terminal. Raises UsageError where there is none and `yes` was not said.
@@ -244,6 +276,7 @@ def remove(store: Store, paths: Sequence[Path], *, yes: bool) -> int:
             print_status("nothing is deleted")
             return 1
     failed = False
+    gone: list[str] = []
     for path in paths:
         try:
             store.remove(path)
@@ -254,7 +287,11 @@ def remove(store: Store, paths: Sequence[Path], *, yes: bool) -> int:
             failed = True
             print_error(f"{path}: {error.strerror}", "it is still there")
         else:
-            write_data(f"{one_line(str(path))}\n")
+            gone.append(str(path))
+            if not as_json:
+                write_data(f"{one_line(str(path))}\n")
+    if as_json:
+        write_json({"removed": gone})
     return 1 if failed else 0
 
 
@@ -443,12 +480,13 @@ ACTIONS: dict[str, Action] = {
     "totals": lambda store, given: _totals(store, given, given.price),
     "show": lambda store, given: show(store.find(given.session), given.duty, as_json=given.json),
     "tag": lambda store, given: tag(store.find_all([given.session]), given.changes, as_json=given.json),
-    "note": lambda store, given: note(store.find(given.session), given.text),
+    "note": lambda store, given: note(store.find(given.session), given.text, as_json=given.json),
     "export": lambda store, given: export(store.find(given.session), given.to, given.output),
     "import": lambda store, given: import_results(given.files, store, as_json=given.json),
-    "rm": lambda store, given: remove(store, store.find_all(given.session), yes=given.yes),
+    "rm": lambda store, given: remove(store, store.find_all(given.session), yes=given.yes, as_json=given.json),
     "validate": lambda store, given: validate_files(store.find_all(given.session), as_json=given.json),
     "recompute": _recompute,
     "attach-power": lambda store, given: attach_power(store.find(given.session), given),
+    "prune": lambda store, given: prune(store, given.keep, given.max, yes=given.yes, as_json=given.json),
     "recover": lambda store, given: recover(store, as_json=given.json),
 }

@@ -6,7 +6,17 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from edgetop.settings.option import Option, Section, integer, listen_address, parse_value, real, token_count
+from edgetop.settings.option import (
+    Option,
+    Section,
+    age,
+    byte_count,
+    integer,
+    listen_address,
+    parse_value,
+    real,
+    token_count,
+)
 from edgetop.settings.options import (
     ANSWER_TOKENS,
     BATTERY_WH,
@@ -137,6 +147,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", dest="output_format", default="table",
         choices=["table", "md", "csv", "json", "jsonl", "sql", "paper", "latex"],
         help="form of the results: llama-bench's field names, ours behind them; or a results section, or its table")
+    add("--json", dest="output_format", action="store_const", const="json", help="the same as -o json")
     add("--report", metavar="FILE", help="write an HTML report as well")
     one("--device-price", parse=real(0, 1e9), metavar="AMOUNT",
         help="what the device costs, for the cost of a million tokens with --price")
@@ -205,6 +216,7 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     tag.add_argument("changes", nargs=argparse.REMAINDER, metavar="+NAME|-NAME",
                      help="tags to add and to take away; none shows them")
     note = actions.add_parser("note", help="show or replace a session's note", allow_abbrev=False)
+    _add_json(note)
     note.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
     note.add_argument("text", nargs=argparse.REMAINDER, metavar="TEXT",
                       help="the new note; without it the present one is shown")
@@ -221,6 +233,7 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     removal = actions.add_parser("rm", help="delete sessions, after asking", allow_abbrev=False)
     removal.add_argument("session", metavar="SESSION", nargs="+", help=_SESSIONS_HELP)
     removal.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    _add_json(removal)
     recompute = actions.add_parser("recompute",
                                    help="all figures of a session again, from what was recorded", allow_abbrev=False)
     recompute.add_argument("session", metavar="SESSION", help=_SESSION_HELP)
@@ -235,13 +248,23 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     attach.add_argument("session", metavar="SESSION", nargs="?", default="1", help=_SESSION_HELP)
     attach.add_argument("--time-column", metavar="NAME", help="heading or number of the column of the time")
     attach.add_argument("--column", metavar="NAME", help="heading or number of the column of power, current or energy")
-    attach.add_argument("--unit", metavar="W", help="its unit: W, mW, A, mA, J, Wh ...; by default from the heading")
+    attach.add_argument("--unit", metavar="W", help="its unit: W, mW, A, mA, J, Wh ... (default: from the heading)")
     attach.add_argument("--voltage", metavar="V", help="of a log of current alone")
     attach.add_argument("--scope", choices=SCOPES, help="what the meter covers (default: board_input)")
     attach.add_argument("--meter-gain", metavar="PERCENT", help="largest error of the meter's scale (default: 15)")
     _add_json(attach)
+    _add_prune(actions.add_parser("prune", help="delete old sessions; by itself only say which", allow_abbrev=False))
     recover = actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
     _add_json(recover)
+
+
+def _add_prune(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--keep", type=_reads(age, "--keep"), metavar="AGE", help="delete what is older, such as 30d, 12h or 8w")
+    add("--max", type=_reads(byte_count, "--max"), metavar="SIZE",
+        help="delete the oldest until all sessions together take no more, such as 2G; a tag keeps a session")
+    add("-y", "--yes", action="store_true", help="do it, and do not only say what would be deleted")
+    _add_json(parser)
 
 
 def _add_totals(parser: argparse.ArgumentParser) -> None:
@@ -326,7 +349,7 @@ def _add_card(parser: argparse.ArgumentParser) -> None:
     add("result", metavar="SESSION", nargs="?", default="1",
         help=f"{_SESSION_HELP}; or a result of llama-bench or ollama (default: the latest)")
     formats = parser.add_mutually_exclusive_group()
-    for form, words in (("md", "Markdown"), ("svg", "a picture"), ("png", "a bitmap")):
+    for form, words in (("md", "Markdown"), ("svg", "a picture"), ("png", "a bitmap"), ("json", "JSON")):
         formats.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=f"as {words}")
     add("-o", "--output", metavar="FILE", help="write it into this file, whose ending may say the form")
     add("--force", action="store_true", help="replace a file that is there already")
@@ -529,7 +552,7 @@ VERBS: dict[str, Verb] = {
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),
     "sessions": Verb(
-        "recorded sessions: list, show, totals, tag, note, export, rm, validate, recompute, attach-power, recover",
+        "recorded sessions: list, show, totals, tag, note, export, rm, prune, validate, recompute, attach-power ...",
         ("storage", "general"),
         _add_sessions,
     ),
@@ -562,3 +585,49 @@ VERBS: dict[str, Verb] = {
 }
 
 DEFAULT_VERB = "chat"
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "chat": ("-m phi3-q4.gguf --ctx 4k", "--server http://127.0.0.1:8080", "--continue", "-p 'What is a PMIC?'"),
+    "run": (
+        "-m llama3.2:1b -p 'Explain what a PMIC does.' -n 200",
+        "-p 'Name a colour.' --temp 0 --json",
+        "-f question.txt",
+    ),
+    "models": ("", "--json", "--server http://127.0.0.1:11434"),
+    "doctor": ("", "--json"),
+    "engine": ("", "install", "build"),
+    "power": ("", "--stream"),
+    "measure": ("-- make -j4",),
+    "calibrate": ("",),
+    "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
+    "bench": ("-m phi3-q4.gguf", "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%", "-m phi3-f16.gguf --study"),
+    "tune": ("phi3-q4.gguf", "phi3-q4.gguf --for energy", "--show"),
+    "watch": ("", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
+    "proxy": ("--server http://127.0.0.1:11434 --listen 127.0.0.1:11435",),
+    "sessions": ("list q4 jetson", "tag 1 +baseline", "export 1 --to csv", "totals --by model,month"),
+    "compare": ("1 2", "'*q4*' '*q8*'", "baseline today --fail-if 'decode_tokens_per_s < -5%'"),
+    "replay": ("--demo", "1 2"),
+    "report": ("1 2 -o report.html", "baseline --interactive"),
+    "card": ("--svg -o card.svg", "baseline --md"),
+    "config": ("", "set ctx 4k", "unset ctx"),
+    "keys": ("", "--json"),
+    "completion": ("bash", "fish"),
+    "man": ("",),
+}
+"""What may be typed behind each verb, for its help."""
+
+FIRST = {
+    "chat": "the live screen: chat beside speed, memory, power, energy",
+    "run": "one or more prompts without a screen",
+    "check": "will a model fit, how fast, at what energy; loads nothing",
+    "bench": "repeatable measurement of speed, energy, memory, quality",
+    "tune": "find the threads and batches that suit this machine",
+    "compare": "is the difference between results more than noise?",
+    "replay": "recorded sessions played again, side by side",
+    "report": "sessions as one HTML file that opens offline",
+    "watch": "this machine and the model servers on it",
+    "sessions": "what was recorded: list, show, totals, tag, export, rm ...",
+    "models": "GGUF models found here, or what a server offers",
+    "doctor": "sensors, engine, terminal: what works, what would help",
+}
+"""The verbs that the first help tells of, in a few words each; the others are named there."""

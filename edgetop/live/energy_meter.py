@@ -25,7 +25,7 @@ from edgetop.live.sensor_session import POLL_S, SensorSession
 from edgetop.session.energy import EnergyAccounts, SessionEnergy
 from edgetop.session.meters import DEVICE_BUSY, DEVICE_QUIET
 from edgetop.telemetry.host import Host
-from edgetop.telemetry.registry import POWER_FAMILIES, PowerChoice, take_inventory
+from edgetop.telemetry.registry import PowerChoice, is_power_family, take_inventory
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -192,7 +192,7 @@ class SensorMeter:
         if self._sensors is not None:
             raise RuntimeError("the meter was started already: make another one")
         families = [
-            (name, probe) for name, probe in self._choice.families if name in POWER_FAMILIES or name in READ_BESIDE
+            (name, probe) for name, probe in self._choice.families if is_power_family(name) or name in READ_BESIDE
         ]
         inventory = take_inventory(Host(sysroot=self._sysroot), [*self._choice.probes, *families])
         self._sensors = SensorSession(inventory, self._choice.headline)

@@ -29,6 +29,7 @@ from edgetop.core.records import (
     TurnStarted,
 )
 from edgetop.core.sources import Unavailable
+from edgetop.io.extensions import new_troubles
 from edgetop.io.log import log, log_exception
 from edgetop.io.terminal import write_late
 from edgetop.session.journal import Journal
@@ -271,6 +272,7 @@ class RecordedSession:
         Raises UsageError for an alert on what nothing reads here.
         """
         self.recorder.check()
+        self._tell_of_extensions()
         if self.alerts is not None and self.has_sensors:
             for event in self.alerts.look(self.session, self.now_us(), self.recorder.on_trouble):
                 self.recorder.record(event)
@@ -291,6 +293,10 @@ class RecordedSession:
                 log_exception(error)
                 self.recorder.on_trouble(f"{type(exporter).__name__} failed and is switched off: {error}")
 
+    def _tell_of_extensions(self) -> None:
+        for text in new_troubles():
+            self.recorder.on_trouble(text)
+
     def _find_sensors(self, find: Callable[[], Inventory]) -> None:
         """Look for sensors in the background, and read them from then on."""
         self._inventory = self._background.submit(find)
@@ -308,6 +314,7 @@ class RecordedSession:
         for exporter in self._exporters:
             exporter.close()
         self._exporters.clear()
+        self._tell_of_extensions()
         self._start_sampler()
         if self._sampler is not None:
             self._sampler.stop()

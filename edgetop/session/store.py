@@ -21,7 +21,7 @@ from fnmatch import fnmatchcase
 from functools import cache
 from math import fsum, hypot
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct, structs
@@ -434,6 +434,48 @@ def _stem(session_id: str, started_at: str, model_hint: str) -> str:
     model = re.sub(r"[^a-z0-9]+", "-", model_hint.lower())[:40].strip("-")
     identity = re.sub(r"[^A-Za-z0-9]", "", session_id)[:8]
     return "-".join(part for part in (digits[:8], digits[8:14], model, identity) if part)
+
+
+class Prunable(NamedTuple):
+    """A session that is to go."""
+
+    path: Path
+    size_bytes: int
+    why: Literal["older", "more"]
+    """Than is to be kept."""
+
+
+def prunable(store: Store, now_s: float, keep_s: float | None, max_bytes: int | None) -> Sequence[Prunable]:
+    """The sessions to be deleted so that none is older than `keep_s` and all together take no more than `max_bytes`.
+
+    The oldest go first. A tag keeps a session; files that cannot be read and journals, of sessions that are being
+    recorded, are left alone, and only count for the size.
+    """
+    total_bytes = sum(file.stat().st_size for file in store.folder.glob("*") if file.is_file())
+    dated = [
+        (ended_s, listed)
+        for listed in store.list()
+        if listed.head is not None and not listed.head.tags and (ended_s := _ended_s(listed.head)) is not None
+    ]
+    found: list[Prunable] = []
+    for ended_s, listed in sorted(dated, key=lambda each: each[0]):
+        size_bytes = listed.path.stat().st_size
+        if keep_s is not None and now_s - ended_s > keep_s:
+            found.append(Prunable(listed.path, size_bytes, "older"))
+        elif max_bytes is not None and total_bytes > max_bytes:
+            found.append(Prunable(listed.path, size_bytes, "more"))
+        else:
+            continue
+        total_bytes -= size_bytes
+    return found
+
+
+def _ended_s(head: SessionHead) -> float | None:
+    """When it ended, in Unix seconds; `None` where a file does not say when it began."""
+    try:
+        return datetime.fromisoformat(head.started_at).timestamp() + head.duration_us / US_PER_S
+    except (ValueError, OverflowError):
+        return None
 
 
 class SessionEntry(Struct, frozen=True, kw_only=True):

@@ -150,6 +150,14 @@ def one_text(value: str) -> tuple[str, ...]:
     return (value,)
 
 
+def age(value: str) -> float:
+    """An age in seconds, such as 30d."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*([hdw])", value.strip().lower(), re.ASCII)
+    if found is None or not float(found[1]):
+        raise ValueError("an age such as 12h, 30d or 8w")
+    return float(found[1]) * {"h": 3600, "d": 86_400, "w": 7 * 86_400}[found[2]]
+
+
 def listen_address(value: str) -> tuple[str, int]:
     """Where to listen: a port, of this machine alone, or HOST:PORT."""
     host, _, port = value.rpartition(":")
@@ -159,8 +167,9 @@ def listen_address(value: str) -> tuple[str, int]:
 
 
 def export_address(value: str) -> tuple[str, ...]:
-    """One of several addresses of metrics."""
-    listen_address(value)
+    """One of several addresses of metrics, or the name of an extension and what it is told."""
+    if not re.match(r"[A-Za-z][\w.-]*:", value):
+        listen_address(value)
     return (value,)
 
 

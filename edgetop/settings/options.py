@@ -207,7 +207,7 @@ CACHE_TYPE_K: Final = Option[str | None](
     "TYPE",
     short="-ctk",
     sets=("type_k",),
-    help="type of the keys of the KV cache; that of --kv-type by default",
+    help="type of the keys of the KV cache (default: that of --kv-type)",
     about="Keys bear fewer bits worse than values do.",
     example="q8_0",
 )
@@ -218,7 +218,7 @@ CACHE_TYPE_V: Final = Option[str | None](
     "TYPE",
     short="-ctv",
     sets=("type_v",),
-    help="type of the values of the KV cache; that of --kv-type by default",
+    help="type of the values of the KV cache (default: that of --kv-type)",
     about="Types below f16 need flash attention.",
     example="q8_0",
 )

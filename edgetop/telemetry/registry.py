@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.sources import OUTSIDE_METERS, Channel, SourceInfo, Unavailable
+from edgetop.io.extensions import SENSORS, installed, switch_off
 from edgetop.io.log import log
 from edgetop.telemetry.calibration import OwnCalibrations
 from edgetop.telemetry.host import Host, container, device_tree_compatible, is_android, is_virtual_machine
@@ -285,7 +286,29 @@ def probes_of(*, power: bool = True, gpus: bool = True) -> list[tuple[str, Probe
         families = {
             family: WITHOUT_GPUS.get(family, place) for family, place in families.items() if family not in GPU_FAMILIES
         }
-    return [(family, _probe_of(place)) for family, place in families.items()]
+    extensions = [(f"{EXTENSION_PREFIX}{name}", _probe_of_extension(name)) for name in installed(SENSORS)]
+    return [*((family, _probe_of(place)) for family, place in families.items()), *(extensions if power else ())]
+
+
+EXTENSION_PREFIX = "extension "
+"""Before the name of a sensor extension, in that of its family."""
+
+
+def is_power_family(family: str) -> bool:
+    """Whether it may read power."""
+    return family in POWER_FAMILIES or family.startswith(EXTENSION_PREFIX)
+
+
+def _probe_of_extension(name: str) -> Probe:
+    """A probe of another package: what it raises is its absence, with its name."""
+
+    def probe(host: Host) -> Iterator[Source | UnavailableSource]:
+        try:
+            yield from installed(SENSORS)[name].load()(host)
+        except Exception as error:  # noqa: BLE001 - whatever it does, it is switched off
+            yield UnavailableSource(name=f"power.{name}", missing=Unavailable(switch_off(SENSORS, name, error)))
+
+    return probe
 
 
 def take_inventory(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from functools import cache
 from importlib import import_module
 
@@ -13,6 +14,7 @@ from edgetop.inference.server import KINDS
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
 from edgetop.inference.server.backend import Offer, Program, ServerBackend
 from edgetop.inference.server.connection import ServerClient
+from edgetop.io import extensions
 from edgetop.io.http import Cause, RequestError
 
 PROBE_TIMEOUT_S = 10.0
@@ -45,10 +47,24 @@ def _module_backends(name: str) -> tuple[type[ServerBackend], ...]:
     return found
 
 
-@cache
 def backends() -> tuple[type[ServerBackend], ...]:
     """All kinds, in the order in which a server is asked whether it is one of them."""
+    *own, rest = _own_backends()
+    return (*own, *_brought(), rest)
+
+
+@cache
+def _own_backends() -> tuple[type[ServerBackend], ...]:
     return tuple(backend for name in KINDS for backend in _module_backends(name))
+
+
+def _brought() -> Iterator[type[ServerBackend]]:
+    """The kinds of other packages, which are asked for before the one that stands for all others."""
+    for name, brought in extensions.loaded(extensions.SERVERS):
+        if isinstance(brought, type) and issubclass(brought, ServerBackend):
+            yield brought
+        else:
+            extensions.switch_off(extensions.SERVERS, name, TypeError("it is no class of ServerBackend"))
 
 
 def server_programs() -> tuple[Program, ...]:
@@ -77,6 +93,11 @@ def detect(client: ServerClient, kind: str = "auto") -> ServerBackend:
         except RequestError as error:
             if error.cause not in _SPEAKS_HTTP:
                 raise
+        except Exception as error:
+            name = extensions.owner(extensions.SERVERS, backend)
+            if name is None:
+                raise
+            extensions.switch_off(extensions.SERVERS, name, error)
     return candidates[-1]()
 
 

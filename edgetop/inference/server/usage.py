@@ -25,6 +25,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.gate import with_short_names
+from edgetop.io import extensions
 from edgetop.io.http import RequestError
 
 NOT_RUNNING: Final = "not running"
@@ -285,6 +286,12 @@ class ServerPoller:
             trouble = Unavailable(*error.reason)
             if state == "down":
                 self._reader = None
+        except Exception as error:
+            name = extensions.owner(extensions.SERVERS, type(self._reader))
+            if name is None:
+                raise
+            trouble = Unavailable(extensions.switch_off(extensions.SERVERS, name, error))
+            self._reader = None
         self.was_stopped = self._stopped()
         end_us = self._clock()
         result = PollResult(

@@ -1,0 +1,153 @@
+"""Extensions of another package: one of each kind, those that work and those that fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.live.test_metrics import fetch, free_port, running
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
+from tests.support.loopback_server import document, loopback_server
+
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "edgetop-example"
+version = "1"
+[project.entry-points."edgetop.sensors"]
+good = "edgetop_example:sensor"
+bad = "edgetop_example:bad_sensor"
+missing = "edgetop_example.nowhere:sensor"
+[project.entry-points."edgetop.servers"]
+good = "edgetop_example:Backend"
+bad = "edgetop_example:BadBackend"
+[project.entry-points."edgetop.exporters"]
+good = "edgetop_example:Exporter"
+bad = "edgetop_example:bad_exporter"
+late = "edgetop_example:LateExporter"
+"""
+
+CODE = """
+from pathlib import Path
+from edgetop.core.sources import Channel, SourceInfo
+from edgetop.inference.server.openai import OpenAiBackend
+from edgetop.inference.server.usage import Usage
+
+class Sensor:
+    blocking = False
+    info = SourceInfo(name="power.example", driver="example", kind="power", period_s=0.1,
+                      channels=(Channel(name="power.example", unit="W", scope="wall", digits=1),))
+    def read(self):
+        return (4.5,)
+    def close(self):
+        pass
+
+def sensor(host):
+    yield Sensor()
+
+def bad_sensor(host):
+    raise RuntimeError("no such bus")
+    yield
+
+class Backend(OpenAiBackend):
+    kind = "example"
+    name = "Example server"
+    @classmethod
+    def matches(cls, client):
+        return "example" in client.get("/example", dict)
+    def read_usage(self, client):
+        return Usage(kind="Example server", tokens=client.get("/example", dict)["example"])
+
+class BadBackend(OpenAiBackend):
+    kind = "bad"
+    name = "Bad server"
+    @classmethod
+    def matches(cls, client):
+        raise ZeroDivisionError
+
+class Exporter:
+    def __init__(self, target):
+        self.file = Path(target)
+    def update(self, live):
+        self.file.write_text(str(live.now_us()))
+    def close(self):
+        self.file.write_text("closed")
+
+class LateExporter(Exporter):
+    def update(self, live):
+        raise OSError("the other side is gone")
+
+def bad_exporter(target):
+    raise ValueError("no such target")
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package installed into it."""
+    source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("installed")
+    (source / "pyproject.toml").write_text(PROJECT)
+    (source / "edgetop_example").mkdir()
+    (source / "edgetop_example/__init__.py").write_text(CODE)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
+    ran = subprocess.run([*pip, "--target", str(folder), str(source)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, package: Path) -> IsolatedHome:
+    isolated = IsolatedHome(tmp_path)
+    isolated.environment["PYTHONPATH"] += f":{package}"
+    return isolated
+
+
+def test_a_sensor_is_read_and_one_that_fails_is_named(home: IsolatedHome) -> None:
+    told = home.run("power", "--sysroot", str(home.folder / "root")).stdout
+    assert "4.50 W" in told or "4.5 W" in told, told
+    assert "the sensor extension bad of edgetop-example failed and is off: RuntimeError: no such bus" in told
+    assert "the sensor extension missing of edgetop-example failed and is off: ModuleNotFoundError" in told
+
+
+def test_a_server_is_known_and_one_that_fails_is_named_and_not_asked_again(home: IsolatedHome) -> None:
+    with loopback_server() as wire:
+        wire.answers["GET /example"] = document({"example": 7})
+        ran = home.run("watch", "--server", wire.url, "--seconds", "1", "--no-record")
+    assert ran.returncode == 0, ran.stderr
+    assert "Example server" in ran.stdout
+    said = "the server extension bad of edgetop-example failed and is off: ZeroDivisionError"
+    assert ran.stderr.count(said) == 1, ran.stderr
+
+
+def test_an_exporter_gets_the_session_and_those_that_fail_do_not_end_it(home: IsolatedHome, tmp_path: Path) -> None:
+    port, file = free_port(), tmp_path / "exported"
+    exports = [f"good:{file}", f"late:{tmp_path / 'late'}", "bad:anything", str(port)]
+    words = [word for each in exports for word in ("--export", each)]
+    with running(home, "watch", *words, "--no-record") as process:
+        eventually(lambda: file.exists() and file.read_text().isdecimal(), "the good one is updated")
+
+        def scraped() -> bool:
+            try:
+                return "edgetop_info" in fetch(f"http://127.0.0.1:{port}/metrics")
+            except OSError:
+                return False
+
+        eventually(scraped, "the metrics are there beside those that fail")
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"the exporter extension bad of edgetop-example failed and is off: ValueError: no such target" in said
+    assert b"LateExporter failed and is switched off: the other side is gone" in said
+    assert file.read_text() == "closed"
+
+
+def test_a_name_that_nobody_brought_is_told(home: IsolatedHome) -> None:
+    ran = home.run("watch", "--export", "nobody:there")
+    assert ran.returncode == 2
+    assert "is no address and no exporter" in ran.stderr
