@@ -55,19 +55,18 @@ def _leave(code: int) -> None:
     """End without taking Python apart, in which threads of libraries may crash and Ctrl+C kills."""
     import atexit
     import threading
+    from contextlib import suppress
 
     from edgetop.io.terminal import drain
 
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_INTERRUPTED))
     drain(_LAST_WORDS_S if code >= _INTERRUPTED else None)
     # What Python itself does before it takes itself apart.
-    ending = threading.Thread(target=threading._shutdown, daemon=True)  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
-    try:
-        ending.start()
-    except RuntimeError:  # no more threads are to be had
-        ending.run()
-    else:
-        ending.join(_STUCK_S)
+    stuck = threading.Timer(_STUCK_S, os._exit, (code,))
+    stuck.daemon = True
+    with suppress(RuntimeError):  # no more threads are to be had
+        stuck.start()
+    threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
     atexit._run_exitfuncs()  # noqa: SLF001 - the same
     sys.stderr.flush()
     os._exit(code)
