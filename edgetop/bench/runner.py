@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from math import sqrt
+from math import exp, log, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -21,6 +21,7 @@ from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.format import format_duration
 from edgetop.core.records import BenchRun, Event, TurnFinished
 from edgetop.core.sources import Unavailable
+from edgetop.core.statistics import decay
 from edgetop.inference.protocol import LoadFailed, Measure, Report
 from edgetop.io.model_file import content_key
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
@@ -35,12 +36,21 @@ REST_WINDOW_S = 10.0
 
 _S_PER_MIN = 60.0
 
+RESTED_C = 1.0
+"""A device as cool as at the plan's first rest, to this, has not been warmed by what was done in between."""
+
+_COOLING_S = tuple(4.0 * 1.25**step for step in range(24))
+"""Time constants of cooling that are tried: of a bare chip some seconds, of a heat sink minutes."""
+
 
 class RestWatch:
     """Collects temperature and power while the device idles."""
 
-    def __init__(self, cool_down: CoolDown, *, has_power: bool, now_s: float) -> None:
+    def __init__(self, cool_down: CoolDown, *, has_power: bool, now_s: float, rested_c: float | None = None) -> None:
+        """`rested_c` is how warm the device was when an earlier run of the same plan began at rest."""
         self._cool_down = cool_down
+        self._rested_c = rested_c
+        self._since_begin: list[tuple[float, float]] = []
         self._has_power = has_power
         self._begin_s = now_s
         self._temperatures: deque[tuple[float, float]] = deque()
@@ -52,6 +62,8 @@ class RestWatch:
     ) -> None:
         """Take in what was read now, `None` being no reading, and whether it is enough for the idle power of a turn."""
         self._idle_known = idle_known
+        if temperature_c is not None:
+            self._since_begin.append((now_s - self._begin_s, temperature_c))
         for readings, value in ((self._temperatures, temperature_c), (self._powers, power_w)):
             if value is not None:
                 readings.append((now_s, value))
@@ -68,13 +80,38 @@ class RestWatch:
             return None
         return f"began after {waited_s:.0f} s though {restless}"
 
+    def outlook(self, now_s: float) -> str:
+        """Why it still waits, and for how long, for a person: `in about 20 s: 71 °C, 63 to go to`."""
+        waited_s = now_s - self._begin_s
+        left_s = max(self._cool_down.idle_s - waited_s if self._has_power else 0.0, 0.0)
+        why = "idle power is being measured" if left_s or not self._since_begin else ""
+        if self._since_begin:
+            left_s = max(left_s, REST_WINDOW_S - waited_s)
+            temperature_c = self._since_begin[-1][1]
+            why = f"{temperature_c:.0f} °C"
+            if waited_s >= REST_WINDOW_S:
+                cooling = min(
+                    (decay(self._since_begin, constant) for constant in _COOLING_S), key=lambda found: found.error
+                )
+                slope = abs(cooling.step) * exp(-waited_s / cooling.constant) / cooling.constant * _S_PER_MIN
+                least = self._cool_down.temperature_slope_c_per_min
+                if slope > least:
+                    rest_s = cooling.constant * log(slope / least)
+                    end_c = cooling.end + cooling.step * exp(-(waited_s + rest_s) / cooling.constant)
+                    left_s, why = max(left_s, rest_s), f"{why}, {end_c:.0f} to go to"
+        left_s = min(left_s, self._cool_down.limit_s - waited_s)
+        return f"in about {format_duration(max(left_s, 1.0))}: {why or 'power is not steady yet'}"
+
     def _restless(self, waited_s: float) -> str:
         """What has not come to rest; empty if all has."""
         idle_s = self._cool_down.idle_s
         # A sensor that does not answer any more need not be waited for.
         if self._has_power and (waited_s < idle_s or (idle_s > 0 and self._powers and not self._idle_known)):
             return "the idle power was not yet known"
-        if len(self._temperatures) > 1:
+        cool = (
+            self._rested_c is not None and self._since_begin and self._since_begin[-1][1] <= self._rested_c + RESTED_C
+        )
+        if len(self._temperatures) > 1 and not cool:
             (begin_s, begin_c), (end_s, end_c) = self._temperatures[0], self._temperatures[-1]
             span_s = end_s - begin_s
             if waited_s < REST_WINDOW_S:
@@ -129,7 +166,14 @@ class Measurement:
     """One run under way. Every step raises InterruptedRunError soon after the person wants it to end."""
 
     def __init__(
-        self, plan: Plan, run: Run, progress: Progress, *, on_progress: OnProgress, interrupted: Callable[[], bool]
+        self,
+        plan: Plan,
+        run: Run,
+        progress: Progress,
+        *,
+        on_progress: OnProgress,
+        interrupted: Callable[[], bool],
+        rested_c: float | None = None,
     ) -> None:
         self._plan = plan
         self._run = run
@@ -139,6 +183,8 @@ class Measurement:
         self._live: LiveSession | None = None
         self._failure = ""
         self._load_failed = False
+        self.rested_c = rested_c
+        """How warm the device is at rest, as the first run of the plan found it."""
         self.crashed_in_first_decode = False
 
     def do(self, begin: Callable[[Callable[[Report | Notice], None]], LiveSession]) -> list[str]:
@@ -231,21 +277,26 @@ class Measurement:
 
     def _rest(self, live: LiveSession) -> list[str]:
         """Wait until the device is at rest with the model loaded; what is to be noted about it."""
-        self._report("waiting for the device to come to rest")
+        waiting = "waiting for the device to come to rest"
+        self._report(waiting)
         has_power = not isinstance(headline_of(live.session, meters_of(live.session)), Unavailable)
-        watch = RestWatch(self._plan.cool_down, has_power=has_power, now_s=time.monotonic())
+        watch = RestWatch(self._plan.cool_down, has_power=has_power, now_s=time.monotonic(), rested_c=self.rested_c)
         while True:
             if live.conversation.phase != "ready":
                 raise RunFailedError(self._failure or "The engine stopped.")
             now = live.snapshot()
             power_w = None if isinstance(now.power, Unavailable) else now.power.power_w
             idle_known = has_power and energy_of(live.session, now.t_us).knows_idle
-            watch.note(time.monotonic(), _hottest_c(now), power_w, idle_known=idle_known)
+            hottest_c = _hottest_c(now)
+            watch.note(time.monotonic(), hottest_c, power_w, idle_known=idle_known)
             verdict = watch.verdict(time.monotonic())
             if verdict is not None:
                 if verdict:
                     self._note(live, verdict)
+                elif self.rested_c is None:
+                    self.rested_c = hottest_c
                 return [verdict] if verdict else []
+            self._report(f"{waiting}, {watch.outlook(time.monotonic())}")
             end_s = time.monotonic() + SAMPLE_S
             while time.monotonic() < end_s:
                 self._pump(live)
@@ -355,6 +406,7 @@ class Runner:
         self._live_options = live
         self._on_progress = on_progress
         self._interrupted = interrupted
+        self._rested_c: float | None = None
         self._without_extra_buffers: set[str] = set()
         """Settings in which llama.cpp crashed with repacked weights and AMX."""
 
@@ -396,10 +448,16 @@ class Runner:
         key = run.setting.key
         finished = FinishedRun(setting=key, round=run.round, outcome="measured")
         measurement = Measurement(
-            self._plan, run, progress, on_progress=self._on_progress, interrupted=self._interrupted
+            self._plan,
+            run,
+            progress,
+            on_progress=self._on_progress,
+            interrupted=self._interrupted,
+            rested_c=self._rested_c,
         )
         try:
             notes = measurement.do(lambda listener: self._begin(run, listener))
+            self._rested_c = measurement.rested_c
             finished = replace(finished, notes=(*notes, *([PLAIN] if key in self._without_extra_buffers else [])))
         except InterruptedRunError:
             measurement.close()

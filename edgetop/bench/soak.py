@@ -6,14 +6,14 @@ On a board without a fan the first minute is not what a product gets.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from math import exp, isfinite, log
+from math import isfinite, log
 from statistics import fmean, stdev
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from edgetop.core.bootstrap import SPREAD_LEAST
-from edgetop.core.statistics import welch_difference
+from edgetop.core.statistics import decay, welch_difference
 
 MINUTE_S = 60.0
 
@@ -116,15 +116,8 @@ def _fit(moments: Sequence[Moment], length_s: float) -> _Fit:
 
 
 def _fitted(moments: Sequence[Moment], begins_s: float, constant_s: float) -> _Fit:
-    """For this beginning and this constant, by a straight line over the exponential."""
-    shape = [exp(-max(0.0, each.at_s - begins_s) / constant_s) for each in moments]
-    rates = [each.tokens_per_s for each in moments]
-    x, y = fmean(shape), fmean(rates)
-    spread = sum((each - x) ** 2 for each in shape)
-    step = sum((a - x) * (b - y) for a, b in zip(shape, rates, strict=True)) / spread if spread > 0 else 0.0
-    steady = y - step * x
-    error = sum((b - steady - step * a) ** 2 for a, b in zip(shape, rates, strict=True))
-    return _Fit(error, begins_s, constant_s, steady)
+    found = decay([(each.at_s - begins_s, each.tokens_per_s) for each in moments], constant_s)
+    return _Fit(found.error, begins_s, constant_s, found.end)
 
 
 def _minutes(moments: Sequence[Moment]) -> Iterator[Moment]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -42,7 +43,7 @@ from edgetop.commands.output import (
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
-from edgetop.core.format import format_bytes, format_duration, format_time
+from edgetop.core.format import format_bytes, format_duration, format_time, time_left
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import RunTarget, Workload, assess
@@ -382,12 +383,19 @@ def bench_folder(store: Store) -> Path:
 def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
     """Do what remains of a plan, the scores of quality last; False when it was interrupted."""
     quiet = settings[options.QUIET]
+    begun: list[tuple[int, float]] = []
+    """The first run of this process, and when it began."""
+
+    def left(event: Progress) -> str:
+        begun[:] = begun or [(event.run, time.monotonic())]
+        first, since_s = begun[0]
+        return time_left((event.run - first) / (event.runs - first + 1), time.monotonic() - since_s)
 
     def on_progress(event: Progress | Notice) -> None:
         if isinstance(event, Notice):
             print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{event.run}/{event.runs}  {event.setting}: {event.doing}")
+            show_progress(f"{event.run} of {event.runs}{left(event)}  {event.setting}: {event.doing}")
 
     with interruptible() as interrupted:
         # Only what a run is not told by its plan: where readings come from, and which engine computes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from pathlib import Path
 
 import msgspec
 
@@ -19,7 +20,7 @@ from edgetop.core.records import RequestServed
 from edgetop.core.text import one_line
 from edgetop.io import json
 from edgetop.live.proxy_session import ProxySession
-from edgetop.session.requests import client_figures, client_rows, energy_note
+from edgetop.session.requests import client_figures, client_rows, decode_of, energy_note, reread_figures, reread_line
 from edgetop.session.turn import tokens_per_s
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
@@ -60,18 +61,25 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
                 failure = error
     if failure is not None:
         raise failure
-    rows = client_figures(proxy.session, proxy.session.end_us)
-    if as_json:
-        write_data(json.encode({**summary_of(proxy, path), "clients": rows}).decode() + "\n")
-    else:
-        write_data("\n" + (table(client_rows(rows)) if rows else "No request came.\n"))
-        if rows:
-            write_data(f"{one_line(energy_note(rows))}\n")
+    _write_summary(proxy, path, as_json=as_json)
     if path is not None and not quiet:
         print_status(f"session: {path}")
     if proxy.alerts is not None:
         proxy.alerts.raise_if_ended()
     return ExitCode.INTERRUPTED if ended.is_set() and arguments.seconds is not None else 0
+
+
+def _write_summary(proxy: ProxySession, path: Path | None, *, as_json: bool) -> None:
+    rows = client_figures(proxy.session, proxy.session.end_us)
+    again = reread_figures(proxy.session, proxy.session.end_us)
+    if as_json:
+        write_data(json.encode({**summary_of(proxy, path), "clients": rows, "rereads": again}).decode() + "\n")
+    else:
+        write_data("\n" + (table(client_rows(rows)) if rows else "No request came.\n"))
+        if rows:
+            write_data(f"{one_line(energy_note(rows))}\n")
+        if again:
+            write_data(f"{one_line(reread_line(again))}\n")
 
 
 def _write(proxy: ProxySession, record: RequestServed, *, as_json: bool, quiet: bool) -> None:
@@ -87,8 +95,6 @@ def _line(proxy: ProxySession, record: RequestServed) -> str:
     prompt, tokens = (
         NOT_AVAILABLE if count is None else str(count) for count in (record.prompt_tokens, record.generated_tokens)
     )
-    span_us = (record.last_token_us or 0) - (record.first_token_us or 0)
-    rate = tokens_per_s((record.generated_tokens or 0) - 1, span_us) if record.counted else None
     first_s = None if record.first_token_us is None else record.first_token_us / US_PER_S
     parts = [
         format_clock(proxy.session.relative(record.t_us) / US_PER_S),
@@ -97,7 +103,7 @@ def _line(proxy: ProxySession, record: RequestServed) -> str:
         f"{record.status or ''} {record.outcome if record.outcome != 'complete' else ''}".strip(),
         f"{prompt} + {'' if record.counted else 'at least '}{tokens} tokens",
         f"first {format_seconds(first_s)}",
-        format_rate(rate),
+        format_rate(tokens_per_s(*decode_of(record))),
         record.error,
     ]
     return "  ".join(filter(None, parts))

@@ -39,7 +39,7 @@ from edgetop.commands.output import (
 )
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_rate, format_seconds
-from edgetop.core.records import Tokens, TurnFinished
+from edgetop.core.records import Prefill, Tokens, TurnFinished
 from edgetop.core.sources import BATTERY_ENERGY
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
@@ -223,7 +223,9 @@ class _HeadlessRun:
     def on_engine_event(self, event: Report | Notice) -> None:
         match event:
             case LoadProgress() if not self._quiet:
-                show_progress(f"loading {event.fraction:.0%}")
+                show_progress(self.live.conversation.doing)
+            case Prefill() if not self._quiet and (doing := self.live.conversation.doing):
+                show_progress(doing)
             case LoadFailed() if event.reason != "cancelled":
                 self.failure = ModelError(event.message, event.hint)
             case Tokens() if event.part == "answer":

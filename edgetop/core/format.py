@@ -53,6 +53,20 @@ def format_seconds(span_s: float | None) -> str:
     return format_duration(span_s)
 
 
+def time_left(share_done: float, elapsed_s: float) -> str:
+    """How long the rest takes if it goes on as fast: `, 71 s left`; empty where too little is done to say."""
+    if not 0 < share_done <= 1 or elapsed_s <= 0:
+        return ""
+    left_s = elapsed_s * (1 - share_done) / share_done
+    if left_s < TELL_MINUTES_S:
+        return f", {left_s:.0f} s left"
+    return f", about {format_duration(60 * round(left_s / 60)).removesuffix(' 0 s')} left"
+
+
+TELL_MINUTES_S = 100.0
+"""From here on seconds that are left are told in minutes."""
+
+
 def format_duration(span_s: float | None) -> str:
     """A long span in two units: 3 min 12 s, 6 h 10 min, 2 d 4 h."""
     if span_s is None:

@@ -252,6 +252,8 @@ class RequestEntry(Struct, frozen=True, kw_only=True):
     first_token_us: Count | None = None
     """Since it began; `None` for an answer that came as a whole."""
     last_token_us: Count | None = None
+    chunks: Count = 0
+    """Pieces with text that came; the first is taken to hold as many tokens as the mean one."""
     gap_p50_ms: float | None = None
     """Between tokens of the answer."""
     gap_p95_ms: float | None = None
@@ -261,6 +263,9 @@ class RequestEntry(Struct, frozen=True, kw_only=True):
     """Those of them that it had not to process again."""
     prefill_us: Count | None = None
     """How long it processed the others, as it says."""
+    reread_tokens: Count | None = None
+    """Tokens of the prompt that it processed though it had seen them; `None` where it does not say what it kept."""
+    reread_why: str = ""
     generated_tokens: Count | None = None
     counted: bool = True
     """False: the server did not count, and `generated_tokens` are the chunks that came."""

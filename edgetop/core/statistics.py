@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import comb, exp, expm1, hypot, inf, isinf, lgamma, pi, sqrt
-from statistics import NormalDist
+from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 
@@ -156,6 +156,27 @@ def wilson_interval(right: int, count: int) -> tuple[float, float]:
     share, weight = right / count, z * z / count
     middle, reach = (share + weight / 2) / (1 + weight), z * sqrt(share * (1 - share) / count + weight / count / 4)
     return max(0.0, middle - reach / (1 + weight)), min(1.0, middle + reach / (1 + weight))
+
+
+class Decay(NamedTuple):
+    """value = end + step * exp(-t / constant), by least squares."""
+
+    error: float
+    """Sum of the squares of what it leaves."""
+    constant: float
+    end: float
+    step: float
+
+
+def decay(points: Sequence[tuple[float, float]], constant: float) -> Decay:
+    """For a given constant, by a straight line over the exponential; before t = 0 the value is that of t = 0."""
+    shape = [exp(-max(0.0, t) / constant) for t, _ in points]
+    values = [value for _, value in points]
+    x, y = fmean(shape), fmean(values)
+    spread = sum((each - x) ** 2 for each in shape)
+    step = sum((a - x) * (b - y) for a, b in zip(shape, values, strict=True)) / spread if spread > 0 else 0.0
+    end = y - step * x
+    return Decay(sum((b - end - step * a) ** 2 for a, b in zip(shape, values, strict=True)), constant, end, step)
 
 
 def mcnemar_p(won: int, lost: int) -> float:

@@ -104,7 +104,7 @@ class _LmStudioSettings(Struct):
     def downloads_of(cls, file: Path) -> str:
         try:
             return msgspec.json.decode(_text_of(file), type=cls).downloadsFolder
-        except msgspec.MsgspecError:
+        except (ValueError, RecursionError):
             return ""
 
 
@@ -301,7 +301,7 @@ def _with(sampling: SamplingSettings, field: str, value: object) -> SamplingSett
     given = {each: getattr(sampling, each) for each in sampling.__struct_fields__} | {field: value}
     try:
         changed = msgspec.convert(given, SamplingSettings)
-    except msgspec.ValidationError:
+    except (ValueError, RecursionError):
         return None
     number = getattr(changed, field)
     possible = not isinstance(number, int | float) or -1 <= number < 2**32
@@ -331,7 +331,7 @@ def ollama_model(manifest: Path) -> OllamaModel | None:
         return None
     try:
         layers = msgspec.json.decode(_text_of(manifest), type=_Manifest).layers
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return None
     store = manifest.parents[4]
     blobs: dict[str, list[Path]] = {}
@@ -383,7 +383,7 @@ def named_manifest(name: str, environment: Mapping[str, str]) -> Path | None:
 def _parameters(text: str) -> dict[str, object]:
     try:
         found = msgspec.json.decode(text)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -420,7 +420,7 @@ def docker_models(environment: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
     store = _home(environment) / ".docker/models"
     try:
         entries = msgspec.json.decode(_text_of(store / "models.json"), type=_DockerIndex).models
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):
         return
     for entry in entries:
         digests = [digest[1] for each in entry.files if (digest := _DIGEST.fullmatch(each))]

@@ -112,7 +112,7 @@ def repository(hub: Hub, repo: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Re
         body = response.read(LISTING_BYTES_MAX)
     try:
         return msgspec.json.decode(body, type=Repository)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{shown(url)} does not list a repository", "check HF_ENDPOINT") from error
 
 
@@ -146,7 +146,11 @@ def refused_status(response: HttpResponse, *, changed: bool = False) -> ModelErr
         return ModelError(f"there is no file {where} ({status})", "check the address")
     if status == 429:
         after = response.header("Retry-After")
-        wait = f"wait {after} s and try again" if after.isascii() and after.isdigit() else "wait, and try again later"
+        wait = (
+            f"wait {after} s and try again"
+            if after.isascii() and after.isdigit() and len(after) < 6
+            else "wait, and try again later"
+        )
         return ModelError(f"{where} refuses more requests (429)", wait)
     if status >= 500:
         return ModelError(f"the server of {where} failed ({status})", "try again later")

@@ -273,15 +273,17 @@ class Relay:
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert isinstance(reader, _Reader)  # noqa: S101 - made by `accept`
-        task = asyncio.get_running_loop().create_task(self._client(reader, writer))
+        task = asyncio.get_running_loop().create_task(
+            self._client(reader, writer, has_room=len(self._connections) < CONNECTIONS_MAX)
+        )
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
-    async def _client(self, reader: _Reader, writer: asyncio.StreamWriter) -> None:
+    async def _client(self, reader: _Reader, writer: asyncio.StreamWriter, *, has_room: bool) -> None:
         peer = writer.get_extra_info("peername")
         line = _Line(self, reader, writer, str(peer[0]) if isinstance(peer, tuple) else "local")
         try:
-            if len(self._connections) > CONNECTIONS_MAX:
+            if not has_room:
                 await line.refuse("503 Service Unavailable", f"more than {CONNECTIONS_MAX} connections")
             else:
                 await line.serve()

@@ -18,7 +18,9 @@ from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
+from edgetop.core.format import format_bytes, time_left
 from edgetop.core.records import Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
+from edgetop.core.text import one_line
 from edgetop.inference.child_process import WorkerExit
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.model_stores import weights_of
@@ -86,6 +88,8 @@ class Conversation:
         """What the engine is asked to continue."""
         self.model: ModelLoaded | None = None
         self.load_fraction = 0.0
+        self._loading = ("", 0, 0)
+        """Name and bytes of the model that is being loaded, and since when."""
         self.turn = 0
         """Number of the current or last turn, from 1."""
         self._on_load = on_load
@@ -123,9 +127,28 @@ class Conversation:
         self.phase = "loading"
         self._mark_progress()
         weights = weights_of(path)
+        self._loading = (path.name, _size_bytes(weights), self._clock())
         self._event("model_loading", path.name)
         self._on_load(weights)
         self.engine.send(load_of(weights, settings))
+
+    @property
+    def doing(self) -> str:
+        """What is waited for and how long still: a model that is loaded, a prompt that is read; else empty."""
+        if self.phase == "loading":
+            name, size_bytes, begin_us = self._loading
+            elapsed_s, share = (self._clock() - begin_us) / US_PER_S, self.load_fraction
+            size = f" {format_bytes(share * size_bytes)} of {format_bytes(size_bytes)}" if size_bytes else ""
+            rate = f", {format_bytes(share * size_bytes / elapsed_s)}/s" if size and share and elapsed_s > 0 else ""
+            return f"loading {one_line(name)}{size or f' {share:.0%}'}{rate}{time_left(share, elapsed_s)}"
+        if self.phase != "answering" or not self._current.prefill_t_us:
+            return ""
+        turn = self._current
+        done, total = turn.prefill_done[-1], turn.to_evaluate or 0
+        if turn.token_t_us or done >= total:
+            return ""
+        elapsed_s = (turn.prefill_t_us[-1] - turn.prefill_t_us[0]) / US_PER_S
+        return f"reading the prompt {done}/{total}{time_left(done / total, elapsed_s)}"
 
     @property
     def source(self) -> Path | None:
@@ -459,3 +482,12 @@ def _log_report(report: Report) -> None:
             log("engine", f"load failed, {report.reason}: {report.message}")
         case Log():
             log("engine", f"{report.level}: {report.text}")
+
+
+def _size_bytes(weights: Path) -> int:
+    """Of a model file with all of its parts; 0 where it is none, as on a server."""
+    try:
+        parts = [weights] if "-of-" not in weights.name else weights.parent.glob(f"{weights.name[:-19]}*-of-*.gguf")
+        return sum(part.stat().st_size for part in parts)
+    except (OSError, ValueError):
+        return 0

@@ -23,6 +23,7 @@ from edgetop.inference.server.address import UNIX, Address
 from edgetop.inference.server.backend import Delta
 from edgetop.io.http import RequestError
 from edgetop.io.relay import Exchange, Relay, Seen, Upstream
+from edgetop.live.prompt_memory import Counts, Prompt, PromptMemory, prompt_of
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.requests import PROXY_EVENT
@@ -48,6 +49,8 @@ class _Asked(Struct):
     model: object = None
     messages: object = None
     prompt: object = None
+    tools: object = None
+    system: object = None
 
 
 class ExchangeReader:
@@ -68,7 +71,12 @@ class ExchangeReader:
         self._unzip: Callable[[bytes], bytes] | None = None
         self._size = 0
         self._keeps_text = keeps_text
-        self._reply: list[str] = []
+        self._reply: list[tuple[str, str]] = []
+        self._reply_length = 0
+        self.beside = False
+        """Others ran when it began."""
+        self.prompt: Prompt | None = None
+        self.reply = ""
         self._stamps: list[int] = []
         self._last = Delta()
         self._error = ""
@@ -97,8 +105,9 @@ class ExchangeReader:
         for delta in deltas:
             if delta.text or delta.reasoning:
                 self._stamps.append(t_us)
-                if self._keeps_text:
-                    self._reply.append(delta.reasoning + delta.text)
+                if self._reply_length < TEXT_MAX:
+                    self._reply_length += len(delta.reasoning) + len(delta.text)
+                    self._reply.append((delta.reasoning, delta.text))
             known = {
                 name: value
                 for name in ("prompt_tokens", "cached_tokens", "total_tokens", "generated", "model", "perf")
@@ -118,6 +127,8 @@ class ExchangeReader:
                 self._error = error.what
         last = self._last
         asked = self._asked()
+        self.prompt = prompt_of(asked.messages, asked.prompt, asked.tools, asked.system)
+        self.reply = "".join(text for _, text in self._reply)
         streamed = answer is None or not answer.get("content-length")
         stamps = self._stamps if streamed else []
         total = last.generated if last.total_tokens is None else last.total_tokens
@@ -140,6 +151,7 @@ class ExchangeReader:
             error=one_line(exchange.error or self._error)[:300],
             first_token_us=stamps[0] - exchange.begin_us if stamps else None,
             last_token_us=stamps[-1] - exchange.begin_us if stamps else None,
+            chunks=len(stamps),
             gap_p50_ms=percentile(gaps_ms, 50),
             gap_p95_ms=percentile(gaps_ms, 95),
             prompt_tokens=prompt,
@@ -148,7 +160,7 @@ class ExchangeReader:
             generated_tokens=(total if counted else len(self._stamps)) if self.is_answer else None,
             counted=counted and exchange.is_read,
             prompt=_text(asked)[:TEXT_MAX] if self._keeps_text else None,
-            reply="".join(self._reply)[:TEXT_MAX] if self._keeps_text else None,
+            reply="".join(map("".join, self._reply))[:TEXT_MAX] if self._keeps_text else None,
         )
 
     def _asked(self) -> _Asked:
@@ -208,6 +220,7 @@ class ProxySession(WatchSession):
         self.relay.start()
         self._readers: dict[Exchange, ExchangeReader] = {}
         self._clients: set[str] = set()
+        self._memory = PromptMemory()
         self._keeps_text = options.text_recorded
         self._on_request = on_request
         try:
@@ -227,6 +240,11 @@ class ProxySession(WatchSession):
             )
         )
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request for an answer runs."""
+        return any(reader.is_answer for reader in self._readers.values())
+
     def pump(self) -> None:
         """Read what went by, and what a watch reads."""
         seen = self.relay.seen
@@ -235,7 +253,9 @@ class ProxySession(WatchSession):
             self.relay.taken_bytes += len(each.data)
             reader = self._readers.get(each.exchange)
             if reader is None:
-                self._readers[each.exchange] = ExchangeReader(each.exchange, keeps_text=self._keeps_text)
+                reader = ExchangeReader(each.exchange, keeps_text=self._keeps_text)
+                reader.beside = self.is_answering
+                self._readers[each.exchange] = reader
             elif each.data:
                 reader.add(each)
             else:
@@ -249,8 +269,19 @@ class ProxySession(WatchSession):
         if record.client not in self._clients and len(self._clients) >= CLIENTS_MAX:
             record = msgspec.structs.replace(record, client=MANY)
         self._clients.add(record.client)
+        record = self._with_reread(reader, record)
         self.recorder.record(record)
         self._on_request(record)
+
+    def _with_reread(self, reader: ExchangeReader, record: RequestServed) -> RequestServed:
+        """With what of its prompt was processed again, as far as the server says what it kept."""
+        if reader.prompt is None or record.prompt_tokens is None or record.cached_tokens is None:
+            return record
+        counts = Counts(record.prompt_tokens, record.cached_tokens, record.generated_tokens or 0)
+        again = self._memory.read_again(record.model, reader.prompt, counts, beside=reader.beside)
+        self._memory.remember(record.model, reader.prompt, reader.reply, counts)
+        tokens, why = (0, "") if again is None else again
+        return msgspec.structs.replace(record, reread_tokens=tokens, reread_why=why)
 
     def close(self) -> Path | None:
         """Hang up, and end as a watch does. Raises StoreError."""

@@ -28,6 +28,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
 from edgetop.session.meters import ChannelFeed, headline_of, meters_of
 from edgetop.session.session import Session
+from edgetop.session.turn import tokens_per_s
 
 PROXY_EVENT = "proxy_began"
 """Kind of the event that says where requests came in; `no_energy` in it says why none can be told."""
@@ -63,6 +64,21 @@ class ClientFigures(Struct, frozen=True, kw_only=True):
     shared: float | None = None
     """Part of the time of its requests in which those of others ran, too: 0 to 1."""
     energy_missing: str = ENERGY_MISSING
+
+
+class RereadFigures(Struct, frozen=True, kw_only=True):
+    """Prompt tokens that a server processed though it had seen them, for one reason."""
+
+    model: str
+    why: str
+    requests: Count
+    tokens: Count
+    prompt_tokens: Count
+    """Of those requests."""
+    seconds: float | None = None
+    """As the server says how long it processed; of requests of which it does not, none."""
+    energy_j: Interval | None = None
+    """Gross, for those seconds."""
 
 
 class _Cell(NamedTuple):
@@ -147,6 +163,29 @@ class RequestEnergy:
             found.append(measured)
         return sum_over_meters(found) if found else Unavailable(ENERGY_MISSING)
 
+    def of_reread(self, request: RequestServed) -> Interval | None:
+        """What it took to process tokens again; `None` where that is not known."""
+        begin_us, length_us = request.t_us - request.took_us, request.first_token_us or request.took_us
+        again_us = _again_us(request)
+        if again_us is None or not length_us or self.missing is not None:
+            return None
+        measured = self.between(begin_us, begin_us + length_us)
+        if isinstance(measured, Unavailable):
+            return None
+        beside = [
+            each for each in self.requests if each.t_us > begin_us and each.t_us - each.took_us < begin_us + length_us
+        ]
+        spans = [(max(begin_us, each.t_us - each.took_us), min(begin_us + length_us, each.t_us)) for each in beside]
+        own = beside.index(request)
+        part_us = shared_us = 0.0
+        for cell in _cells(spans):
+            for span_us, indices in cell.segments:
+                if own in indices:
+                    part_us += span_us / len(indices)
+                    shared_us += span_us / len(indices) if len(indices) > 1 else 0.0
+        scale = min(1.0, again_us / length_us) / length_us
+        return _widened(figure(measured.gross.scaled(part_us * scale)), measured.gross.value * shared_us * scale)
+
     def of(self, group: Callable[[RequestServed], Hashable]) -> dict[Hashable, _Part]:
         """What each group of requests took, those left out that were not measured."""
         names = [None if index in self.unmeasured else group(each) for index, each in enumerate(self.requests)]
@@ -206,8 +245,8 @@ def _figures(
     name: tuple[str, str], indexed: Sequence[tuple[int, RequestServed]], energy: RequestEnergy, part: _Part | None
 ) -> ClientFigures:
     requests = [each for _, each in indexed]
-    spans = [(each, (each.last_token_us or 0) - (each.first_token_us or 0)) for each in requests]
-    decoded = [((each.generated_tokens or 0) - 1, span_us) for each, span_us in spans if span_us > 0 and each.counted]
+    decoded = [decode_of(each) for each in requests]
+    tokens, span_us = sum(part[0] for part in decoded), sum(part[1] for part in decoded)
     measured = sum(each.generated_tokens or 0 for index, each in indexed if index not in energy.unmeasured)
     why = energy.missing or next((energy.unmeasured[index] for index, _ in indexed if index in energy.unmeasured), None)
     first_us = [each.first_token_us for each in requests if each.first_token_us is not None]
@@ -223,11 +262,97 @@ def _figures(
         first_token_s=_median([t_us / US_PER_S for t_us in first_us]),
         gap_p50_ms=_median([each.gap_p50_ms for each in requests if each.gap_p50_ms is not None]),
         gap_p95_ms=_median([each.gap_p95_ms for each in requests if each.gap_p95_ms is not None]),
-        tokens_per_s=sum(n for n, _ in decoded) * US_PER_S / sum(us for _, us in decoded) if decoded else None,
+        tokens_per_s=tokens_per_s(tokens, span_us),
         gross_j=None if part is None else part.energy,
         j_per_token=scaled(part.energy, 1 / measured) if part is not None and measured else None,
         shared=None if part is None else part.shared,
         energy_missing="" if part is not None else str(why or _STILL),
+    )
+
+
+def decode_of(request: RequestServed) -> tuple[int, int]:
+    """Tokens that came after the first chunk, and how long they took in microseconds; 0 where that is not known."""
+    if not request.counted or not request.generated_tokens or request.chunks < 2:
+        return 0, 0
+    first = max(1, round(request.generated_tokens / request.chunks))
+    return request.generated_tokens - first, (request.last_token_us or 0) - (request.first_token_us or 0)
+
+
+def _again_us(request: RequestServed) -> float | None:
+    """How long the server processed tokens again: its time by tokens."""
+    processed = (request.prompt_tokens or 0) - (request.cached_tokens or 0)
+    if request.prefill_us is None or not request.reread_tokens or processed <= 0:
+        return None
+    return request.prefill_us * min(1.0, request.reread_tokens / processed)
+
+
+def reread_figures(session: Session, t_us: int) -> tuple[RereadFigures, ...]:
+    """What was processed again until `t_us`, by model and reason, the most first."""
+    groups: dict[tuple[str, str], list[RequestServed]] = defaultdict(list)
+    for each in session.requests:
+        if each.t_us <= t_us and each.reread_tokens:
+            groups[each.model, each.reread_why].append(each)
+    if not groups:
+        return ()
+    energy = RequestEnergy(session, t_us)
+    return tuple(
+        RereadFigures(
+            model=model,
+            why=why,
+            requests=len(requests),
+            tokens=sum(each.reread_tokens or 0 for each in requests),
+            prompt_tokens=sum(each.prompt_tokens or 0 for each in requests),
+            seconds=None if None in (spans := [_again_us(each) for each in requests]) else _seconds(spans),
+            energy_j=_sum([energy.of_reread(each) for each in requests]),
+        )
+        for (model, why), requests in sorted(
+            groups.items(), key=lambda group: -sum(each.reread_tokens or 0 for each in group[1])
+        )
+    )
+
+
+def _seconds(spans_us: Sequence[float | None]) -> float:
+    return sum(span_us or 0.0 for span_us in spans_us) / US_PER_S
+
+
+def _sum(parts: Sequence[Interval | None]) -> Interval | None:
+    """Of parts whose errors may all be alike."""
+    known = [part for part in parts if part is not None]
+    if not known or len(known) < len(parts):
+        return None
+    names = Interval.__struct_fields__
+    return Interval(**{name: sum(getattr(part, name) for part in known) for name in names})
+
+
+REREAD_HEADINGS = ["READ AGAIN", "MODEL", "REQUESTS", "TOKENS", "OF", "SECONDS", "JOULES"]
+
+
+def reread_rows(rows: Sequence[RereadFigures]) -> list[list[str]]:
+    """The table of what was processed again, for people."""
+    return [
+        REREAD_HEADINGS,
+        *(
+            [
+                row.why,
+                row.model or NOT_AVAILABLE,
+                str(row.requests),
+                f"about {row.tokens}",
+                str(row.prompt_tokens),
+                NOT_AVAILABLE if row.seconds is None else f"{row.seconds:.2f}",
+                with_interval(row.energy_j),
+            ]
+            for row in rows
+        ),
+    ]
+
+
+def reread_line(rows: Sequence[RereadFigures]) -> str:
+    """All of it in one line."""
+    seconds, joules = [row.seconds for row in rows], _sum([row.energy_j for row in rows])
+    took = NOT_AVAILABLE if None in seconds else f"{sum(each or 0.0 for each in seconds):.2f}"
+    return (
+        f"read again though seen before: about {sum(row.tokens for row in rows)} prompt tokens, {took} s, "
+        f"{with_interval(joules)} J: {'; '.join(dict.fromkeys(row.why for row in rows))}"
     )
 
 

@@ -53,7 +53,7 @@ def watts_of_macmon(line: str) -> tuple[str, float] | None:
     """Scope and watts of a line of `macmon pipe`; `None` where there are none."""
     try:
         told = msgspec.json.decode(line, type=_MacmonLine)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     system_w, chip_w = told.sys_power or math.nan, told.all_power or math.nan
     # A controller that does not know says 0; what the chip draws is a part of what it says.

@@ -89,7 +89,7 @@ def decode_json(host: str, body: bytes) -> object:
     """The JSON in an answer of `host`. Raises SourceLost when it is none."""
     try:
         return msgspec.json.decode(body, type=object)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise SourceLost(f"{host} does not answer in JSON") from error
 
 

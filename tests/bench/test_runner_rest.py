@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import exp
+
+import pytest
+
 from edgetop.bench.plan import CoolDown
 from edgetop.bench.runner import RestWatch
 
@@ -58,3 +63,34 @@ def test_after_its_limit_it_begins_and_says_what_was_wrong() -> None:
     second, note = waited([40.0 + second for second in range(200)], [3.0])
     assert second == 60
     assert "up by 60.0 °C a minute" in note
+
+
+def watch_of(temperature_c: Callable[[float], float], seconds: int, **more: float) -> RestWatch:
+    watch = RestWatch(COOL_DOWN, has_power=False, now_s=0.0, **more)
+    for second in range(seconds + 1):
+        watch.note(float(second), temperature_c(second), None)
+    return watch
+
+
+def test_it_says_how_long_it_waits_and_how_far_it_cools() -> None:
+    """From 75 to 55 °C with 15 s: 2 °C a minute are reached after 15 ln(80 / 2) = 55.3 s, at 55.5 °C."""
+    at_s = 20
+    said = watch_of(lambda t: 55.0 + 20.0 * exp(-t / 15.0), at_s).outlook(at_s)
+    assert said.endswith((": 60 °C, 56 to go to", ": 60 °C, 55 to go to"))
+    left_s = int(said.split()[2])
+    assert left_s == pytest.approx(55.3 - at_s, rel=0.3)
+    before = watch_of(lambda t: 55.0 + 20.0 * exp(-t / 15.0), 4)
+    assert before.outlook(4.0) == "in about 6 s: 70 °C"
+
+
+def test_without_a_thermometer_it_waits_for_the_idle_power() -> None:
+    watch = RestWatch(COOL_DOWN, has_power=True, now_s=0.0)
+    watch.note(3.0, None, 3.0)
+    assert watch.outlook(3.0) == "in about 8 s: idle power is being measured"
+
+
+def test_a_device_as_cool_as_at_first_is_not_watched_for_ten_seconds() -> None:
+    """So that a device that does not heat up spends little of its time at rest."""
+    assert watch_of(lambda _: 50.5, 1, rested_c=50.0).verdict(1.0) == ""
+    assert watch_of(lambda _: 50.5, 1).verdict(1.0) is None
+    assert watch_of(lambda _: 52.0, 1, rested_c=50.0).verdict(1.0) is None

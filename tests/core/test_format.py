@@ -13,6 +13,7 @@ from edgetop.core.format import (
     format_rate,
     format_seconds,
     format_significant,
+    time_left,
 )
 
 
@@ -61,3 +62,11 @@ def test_other_figures() -> None:
 @given(st.floats(1e-6, 1e6))
 def test_three_significant_digits_are_within_half_a_unit_of_the_last(value: float) -> None:
     assert float(format_significant(value)) == pytest.approx(value, rel=0.0051)
+
+
+@pytest.mark.parametrize(
+    ("share", "elapsed_s", "text"),
+    [(0, 1, ""), (0.25, 10, ", 30 s left"), (0.1, 100, ", about 15 min left"), (0.01, 100, ", about 2 h 45 min left")],
+)
+def test_the_time_that_is_left_is_told_once_something_is_done(share: float, elapsed_s: float, text: str) -> None:
+    assert time_left(share, elapsed_s) == text

@@ -11,7 +11,7 @@ import pytest
 
 from edgetop.core.errors import ModelError
 from edgetop.inference.catalog import find_models, resolve
-from edgetop.io.hub import DownloadProgress, DownloadStoppedError, chosen_hub, download_model
+from edgetop.io.hub import DownloadProgress, DownloadStoppedError, chosen_hub, download_model, repository
 from edgetop.io.model_file import HubModel
 from tests.fit.range_server import Handler, RangeServer, range_server
 
@@ -191,3 +191,14 @@ def test_the_token_comes_from_the_variable_else_from_the_file_of_a_login(tmp_pat
     login.write_text("two\nlines")
     with pytest.raises(ModelError, match="holds no token"):
         token()
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [b"", b"{", b"[]", b'{"siblings":[{"rfilename":"\xff\xc8"}]}', b"[" * 100_000, b'{"sha":' + b"9" * 6000 + b"}"],
+)
+def test_what_lists_no_repository_is_told(server: RangeServer, tmp_path: Path, listing: bytes) -> None:
+    server.files[f"/api/models/{REPO}"] = listing
+    hub = chosen_hub(environment(server, tmp_path))
+    with pytest.raises(ModelError, match="does not list a repository"):
+        repository(hub, REPO)

@@ -8,7 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -175,6 +175,18 @@ def test_a_hundred_clients_at_once(server: LoopbackServer) -> None:
         head(media="text/event-stream", Transfer_Encoding="chunked") + b"".join(map(chunk, answer)) + b"0\r\n\r\n"
     }
     assert sorted(request.document["n"] for request in server.requests) == list(range(100))  # type: ignore[type-var]
+
+
+def test_one_connection_too_many_is_told_so(server: LoopbackServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.io.relay.CONNECTIONS_MAX", 3)
+    server.answers["POST /api/chat"] = document({})
+    with relay_to(server.url) as relay, ExitStack() as idle:
+        for _ in range(3):
+            idle.enter_context(socket.create_connection(("127.0.0.1", relay.port), timeout=30))
+        assert exchanged(relay.port, b"").startswith(b"HTTP/1.1 503")
+        idle.close()
+        asked = post("/api/chat", b"{}")
+        eventually(lambda: exchanged(relay.port, asked).startswith(b"HTTP/1.1 200"), "there is room again")
 
 
 def test_more_than_waits_to_be_read_is_passed_on_all_the_same(

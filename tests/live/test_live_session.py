@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
+from edgetop.core.engine_settings import SamplingSettings
+from edgetop.core.records import TurnStarted
 from edgetop.inference.protocol import Report
 from edgetop.inference.scripted import InjectedFault, Reply, Script
 from edgetop.live.chat_session import LiveOptions, LiveSession
@@ -15,6 +18,7 @@ from edgetop.live.conversation import Notice
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import load_file
 from edgetop.session.store import Store
+from edgetop.session.turn import Turn
 from tests.live.conftest import MODEL
 from tests.support.eventually import eventually
 
@@ -208,3 +212,18 @@ def test_a_chat_in_which_nothing_was_asked_leaves_no_session(begin: Callable[...
     wanted = begin(output=tmp_path / "wanted.json")
     wanted.load()
     assert wanted.live.close() == tmp_path / "wanted.json"
+
+
+def test_what_is_waited_for_is_told_with_the_time_that_is_left(begin: Callable[..., Life]) -> None:
+    conversation = begin().live.conversation
+    conversation.load(MODEL, conversation._settings)
+    conversation._loading, conversation.load_fraction = ("phi.gguf", 2 * 2**30, conversation._clock() - 10_000_000), 0.5
+    assert conversation.doing.startswith("loading phi.gguf 1.00 GiB of 2.00 GiB, 102 MiB/s, 10 s left")
+    turn = Turn(TurnStarted(t_us=0, turn=1, prompt="", system=None, sampling=SamplingSettings()))
+    turn.prefill_t_us, turn.prefill_done, turn.to_evaluate = array("q", [0, 25_000_000]), array("q", [0, 512]), 1958
+    conversation.phase, conversation._current = "answering", turn
+    assert conversation.doing == "reading the prompt 512/1958, 71 s left"
+    turn.prefill_done[-1] = 1958
+    assert conversation.doing == ""
+    conversation.phase = "ready"
+    assert conversation.doing == ""

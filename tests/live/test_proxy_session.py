@@ -84,6 +84,7 @@ def test_the_openai_client(server: LoopbackServer, tmp_path: Path, monkeypatch: 
         assert (record.status, record.outcome, record.error) == (200, "complete", "")
         assert (record.prompt_tokens, record.generated_tokens, record.counted) == (42, 3, True)
         assert record.first_token_us is not None
+        assert record.chunks == 2
         assert record.prompt is record.reply is None
 
 

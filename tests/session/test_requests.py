@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -10,7 +12,14 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.records import Event, RequestServed, Sampled, SourceAdded
 from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session.file import to_file, to_session
-from edgetop.session.requests import PROXY_EVENT, ClientFigures, client_figures, energy_note
+from edgetop.session.requests import (
+    PROXY_EVENT,
+    ClientFigures,
+    client_figures,
+    energy_note,
+    reread_figures,
+    reread_line,
+)
 from edgetop.session.session import Session
 from tests.support.recorded_sessions import START_US, STARTED
 
@@ -101,6 +110,14 @@ def test_the_parts_add_up_to_what_was_taken(given_spans: list[tuple[int, int, st
     assert all(part.low <= part.value <= part.high for part in parts if part is not None)
 
 
+def test_the_first_chunk_holds_as_many_tokens_as_the_mean_one() -> None:
+    fields: dict[str, Any] = {"first_token_us": 500_000, "last_token_us": 1_500_000}
+    for chunks, rate in ((100, 99), (2, 50), (1, None), (0, None)):
+        assert figures(proxied(served(1, 3, chunks=chunks, **fields)))["a"].tokens_per_s == rate
+    uncounted = served(1, 3, chunks=100, counted=False, **fields)
+    assert figures(proxied(uncounted))["a"].tokens_per_s is None
+
+
 def test_without_power_or_on_another_machine_there_is_a_reason() -> None:
     assert figures(proxied(served(1, 2), power=False))["a"].energy_missing
     row = figures(proxied(served(1, 2), no_energy="the server is on pi2:8080"))["a"]
@@ -121,3 +138,27 @@ def test_failures_are_told_and_the_file_holds_all() -> None:
     file = to_file(session)
     assert [each.took_us for each in file.requests] == [US_PER_S] * 3
     assert to_file(to_session(file)) == file
+
+
+def test_what_was_read_again_has_its_seconds_and_joules() -> None:
+    again: dict[str, Any] = {
+        "prompt_tokens": 400,
+        "cached_tokens": 0,
+        "reread_tokens": 200,
+        "reread_why": "why",
+        "prefill_us": 2_000_000,
+    }
+    alone = proxied(served(5, 9, first_token_us=2_000_000, **again))
+    (row,) = reread_figures(alone, alone.end_us)
+    assert (row.why, row.tokens, row.prompt_tokens, row.seconds) == ("why", 200, 400, 1)
+    assert row.energy_j is not None
+    assert abs(row.energy_j.value - 10) < 0.2
+    beside = proxied(served(5, 9, first_token_us=2_000_000, **again), served(4, 9, "b"))
+    (row,) = reread_figures(beside, beside.end_us)
+    assert row.energy_j is not None
+    assert abs(row.energy_j.value - 5) < 0.2
+    assert row.energy_j.low == 0
+    assert "about 200 prompt tokens, 1.00 s" in reread_line((row,))
+    unsaid = proxied(served(5, 9, **{**again, "prefill_us": None}))
+    assert reread_figures(unsaid, unsaid.end_us)[0].seconds is None
+    assert to_file(unsaid).rereads

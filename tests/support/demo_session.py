@@ -214,6 +214,7 @@ class _StillConversation:
 
     phase: Phase = "ready"
     load_fraction = 0.0
+    doing = ""
     system: str | None = None
     sampling = SamplingSettings()
 

@@ -10,6 +10,7 @@ from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
+from textual.markup import escape
 from textual.message import Message
 from textual.widgets import TextArea
 
@@ -85,6 +86,8 @@ class Prompt(TextArea, inherit_bindings=False):
         self._recalled = 0
         self._draft = ""
         self._editing_last = False
+        self._progress = ""
+        self._title: str | None = None
         self._draft_before = ""
         self.set_level(level)
 
@@ -113,9 +116,19 @@ class Prompt(TextArea, inherit_bindings=False):
         if self._editing_last and not self.text:
             self._set_editing_last(on=False)
 
+    def show_progress(self, text: str) -> None:
+        """Say above the prompt what is waited for; nothing for an empty text."""
+        self._progress = text
+        self._show_title()
+
     def _set_editing_last(self, *, on: bool) -> None:
         self._editing_last = on
-        self.border_title = " edit the last prompt; Esc cancels " if on else None
+        self._show_title()
+
+    def _show_title(self) -> None:
+        title = "edit the last prompt; Esc cancels" if self._editing_last else escape(self._progress)
+        if (shown := f" {title} " if title else None) != self._title:
+            self.border_title = self._title = shown
 
     def put(self, text: str) -> None:
         """Replace what is typed, with the cursor at the end."""

@@ -114,6 +114,7 @@ class LiveScreen(RecordingScreen):
         return idle if self._chat.has("reasoning") else idle | {"toggle_reasoning"}
 
     def _drawn(self, view: View) -> None:
+        self._prompt.show_progress(self._live.conversation.doing)
         self._controller.show_final_energy(view.snapshot.t_us)
 
     def on_engine_event(self, event: Report | Notice) -> None:
