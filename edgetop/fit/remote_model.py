@@ -153,6 +153,7 @@ WINDOW_BYTES = 2**20
 
 HEADER_BYTES_MAX = 256 * 2**20
 PARTS_MAX = 1000
+"""Files of a split model, whose headers are asked for one by one; the largest models have some hundred."""
 
 
 def fetch_facts(
@@ -170,6 +171,9 @@ def fetch_facts(
         urls = [source]
     first = _fetch(urls[0], credential, timeouts)
     fetched = {urls[0]: first}
+    count = max(len(urls), first[0].split_count)
+    if count > PARTS_MAX:
+        raise ModelError(f"{shown(source)} has {count} parts, more than any model", "name another file")
     if len(urls) == 1 and first[0].split_count > 1:
         urls = _part_urls(source, first[0].split_count)
     read = [fetched.get(url) or _fetch(url, credential, timeouts) for url in urls]
@@ -219,7 +223,7 @@ def _part_urls(url: str, count: int) -> list[str]:
     """The addresses of all parts of a split model, from that of one of them."""
     address = parse_url(url)
     part = part_of(address.path)
-    if part is None or part.count != count or count > PARTS_MAX:
+    if part is None or part.count != count:
         raise ModelError(
             f"{shown(url)} is one of {count} parts, and its name does not lead to the others",
             f"name the address of a file ...-00001-of-{count:05}.gguf",

@@ -333,6 +333,13 @@ def test_all_parts_of_a_model_on_the_hub_are_read(server: RangeServer, tmp_path:
     assert "has 1 of the 2 parts" in refusal("hf:owner/model", HF_ENDPOINT=server.url).what
 
 
+def test_a_model_of_more_parts_than_any_is_not_asked_for_one_by_one(server: RangeServer) -> None:
+    hub(server, *(f"m-{number:05}-of-01001.gguf" for number in range(1, 1002)))
+    server.files["/owner/model/resolve/main/m-00001-of-01001.gguf"] = model_bytes()
+    assert "has 1001 parts, more than any model" in refusal("hf:owner/model", HF_ENDPOINT=server.url).what
+    assert len(server.requests) <= 3
+
+
 def test_the_token_goes_to_the_hub_and_to_no_other_server(server: RangeServer) -> None:
     with range_server() as storage:
         storage.files["/stored.gguf"] = model_bytes()
