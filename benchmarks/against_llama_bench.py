@@ -27,7 +27,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 
 from benchmarks import run_benchmark
-from edgetop.bench.prompts import reading_text
+from edgetop.bench.plan import reading_text
 from edgetop.core.statistics import quantile
 from tests.support.requirements import need_program
 

@@ -41,7 +41,7 @@ from edgetop.core.quantity import sigma_of as sigma_in
 from edgetop.core.sources import Unavailable
 from edgetop.fit.devices import ROWS, TABLE, Device, load_devices, machine_of, mode_of
 from edgetop.fit.machine import KERNELS, Kernels, Machine, Processor, gpu_kernels, threads_worth, weights_by_type
-from edgetop.fit.model_facts import Listed, ModelFacts, listed_models
+from edgetop.fit.model_facts import ModelFacts, PublishedModel, published_models
 from edgetop.fit.speed import predict_energy, predict_speed
 
 PUBLISHED = Path(__file__).with_name("published.csv")
@@ -100,13 +100,15 @@ class Outcome(Struct, frozen=True, kw_only=True):
 def published() -> list[Row]:
     """All rows of the engines that are predicted."""
     table = load_devices()
-    models = {each.name: each for each in (*listed_models(), *listed_models(Path(__file__).with_name("models.csv")))}
+    models = {
+        each.name: each for each in (*published_models(), *published_models(Path(__file__).with_name("models.csv")))
+    }
     with PUBLISHED.open(newline="", encoding="utf-8") as opened:
         return [_row(cells, table[cells["device"]], models) for cells in csv.DictReader(opened)
                 if cells["engine"] in ENGINES]  # fmt: skip
 
 
-def _row(cells: Mapping[str, str], device: Device, models: Mapping[str, Listed]) -> Row:
+def _row(cells: Mapping[str, str], device: Device, models: Mapping[str, PublishedModel]) -> Row:
     label = "Q8_0" if cells["quantization"] == "Q8_K_XL" else cells["quantization"]
     facts = models[cells["model"]].facts(label)
     if cells["size_mb"]:

@@ -15,13 +15,13 @@ from pathlib import Path
 from benchmarks import run_benchmark
 from edgetop.core.errors import ModelError
 from edgetop.fit import model_facts
-from edgetop.fit.model_facts import Listed, listed_models
+from edgetop.fit.model_facts import PublishedModel, published_models
 from edgetop.fit.remote_model import fetch_facts
 
 TABLE = Path(model_facts.__file__).with_name("models.csv")
 
 
-def sizes_of(model: Listed) -> dict[str, int]:
+def sizes_of(model: PublishedModel) -> dict[str, int]:
     """Bytes of each quantization that the repository has, and a line for each that is not as the catalog says."""
     found = {}
     for label in model.quantizations:
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write the sizes into the catalog")
     arguments = parser.parse_args()
     rows = []
-    for model in listed_models():
+    for model in published_models():
         known = {**model.stated, **sizes_of(model)}
         rows.append({**model.row, "sizes": " ".join(f"{label}={size}" for label, size in known.items())})
     if arguments.write:

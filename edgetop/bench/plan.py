@@ -1,15 +1,18 @@
-"""The plan of a benchmark: what is asked for, in TOML or flags, and what is measured, as it is kept on disk.
+"""The plan of a benchmark: what is asked for, in TOML or flags, what is measured, as it is kept on disk; what it costs.
 
-Both have the same fields where they say the same; the bounds of a request are those of its types.
+Both have the same fields where they say the same; the bounds of a request are those of its types. The built-in prompts
+tell a damaged model from a sound one, not a good one from a better one.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -418,3 +421,311 @@ def _fields(option: Option[object], value: object) -> dict[str, object]:
     elif isinstance(value, str):
         value = option.parse(value)
     return dict.fromkeys(option.sets, value)
+
+
+def prompt_of(item: QuestionItem) -> str:
+    """What stands before a choice; the choices begin with a space."""
+    return item.question if item.raw else f"Question: {item.question}\nAnswer:"
+
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "question": ("question", "query"),
+    "prompt": ("prompt", "ctx", "input"),
+    "choices": ("choices", "options", "endings"),
+    "answer": ("answer", "answerKey", "label", "gold", "target"),
+}
+"""What a line of a file of questions may call its fields: MMLU, ARC, HellaSwag and their like."""
+
+QUESTIONS_BYTES_MAX = 64 * 2**20
+
+
+def read_questions(path: Path, columns: str = "") -> tuple[QuestionItem, ...]:
+    """The questions of a file of JSON Lines; `columns` names its fields, such as `prompt=ctx,choices=endings`.
+
+    `choices` is a list of texts, or `{"text": [...], "label": [...]}`; `answer` is the right one's label, index, letter
+    or text. Without choices, the answer is to be matched exactly. Raises UsageError with file and line.
+    """
+    names = dict(COLUMNS)
+    for word in filter(None, columns.split(",")):
+        ours, equals, theirs = word.partition("=")
+        if not equals or not theirs or ours.strip() not in names:
+            raise UsageError(f"--question-columns: {word!r} is not valid", f"such as prompt=ctx; {', '.join(names)}")
+        names[ours.strip()] = (theirs.strip(),)
+    try:
+        with path.open("rb") as file:
+            data = file.read(QUESTIONS_BYTES_MAX + 1)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}", "give a file of JSON Lines to --questions") from None
+    if len(data) > QUESTIONS_BYTES_MAX:
+        raise UsageError(f"{path}: it is larger than 64 MiB", "a few thousand questions are enough")
+    items = []
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            items.append(_item(msgspec.json.decode(line, type=dict[str, Any]), names))
+        except (ValueError, RecursionError) as error:
+            hint = "a line is an object with question (or prompt), choices and answer; --question-columns maps others"
+            raise UsageError(f"{path}, line {number}: {error}", hint) from None
+    if not items:
+        raise UsageError(f"{path}: it has no questions", "a line is an object with question, choices and answer")
+    return tuple(items)
+
+
+def _item(line: dict[str, Any], names: Mapping[str, tuple[str, ...]]) -> QuestionItem:
+    """The question of a line. Raises ValueError."""
+    found = {ours: next((line[name] for name in theirs if name in line), None) for ours, theirs in names.items()}
+    raw = found["question"] is None
+    question, answer = found["prompt" if raw else "question"], found["answer"]
+    choices: Any = found["choices"]
+    if not isinstance(question, str):
+        raise ValueError("it has no question")  # noqa: TRY004 - told like all that is wrong with a line
+    if answer is None or isinstance(answer, bool | dict | list):
+        raise ValueError("it has no answer")
+    if choices is None:
+        return QuestionItem(question, (_continuation(str(answer)),), 0, raw)
+    labels: Any = None
+    if isinstance(choices, dict):
+        labels, choices = choices.get("label"), choices.get("text")
+    if not isinstance(choices, list) or len(choices) < 2 or not all(isinstance(each, str) for each in choices):
+        raise ValueError("its choices are not two or more texts")
+    return QuestionItem(question, tuple(map(_continuation, choices)), _right(answer, choices, labels), raw)
+
+
+def _continuation(text: str) -> str:
+    """With the space that a choice begins with."""
+    return text if text[:1].isspace() else f" {text}"
+
+
+def _right(answer: Any, choices: list[str], labels: Any) -> int:  # noqa: ANN401 - what stands in the file
+    if isinstance(labels, list) and answer in labels[: len(choices)]:
+        return labels.index(answer)
+    if answer in choices:
+        return choices.index(answer)
+    text = str(answer).strip()
+    index = int(text) if text.isdecimal() else ord(text.upper()) - ord("A") if len(text) == 1 else -1
+    if not 0 <= index < len(choices):
+        raise ValueError(f"the answer {text[:40]!r} is none of its choices")
+    return index
+
+
+QUESTIONS: tuple[QuestionItem, ...] = tuple(
+    QuestionItem(question, tuple(f" {choice}" for choice in choices), right)
+    for question, choices, right in (
+        ("Which planet is closest to the Sun?", ("Venus", "Mercury", "Mars", "Saturn"), 1),
+        ("What is the capital of Italy?", ("Rome", "Madrid", "Athens", "Vienna"), 0),
+        ("How many legs does a spider have?", ("six", "ten", "eight", "four"), 2),
+        ("What do bees make?", ("milk", "honey", "bread", "silk"), 1),
+        (
+            "At what temperature does water freeze?",
+            ("0 degrees Celsius", "50 degrees Celsius", "90 degrees Celsius"),
+            0,
+        ),
+        ("Which animal says meow?", ("a dog", "a cow", "a cat", "a duck"), 2),
+        ("What is the opposite of hot?", ("cold", "warm", "dry", "loud"), 0),
+        ("Who wrote the play Hamlet?", ("Charles Dickens", "Isaac Newton", "William Shakespeare", "Mark Twain"), 2),
+        ("What is two plus two?", ("three", "four", "seven", "nine"), 1),
+        ("Which gas do plants take in from the air?", ("carbon dioxide", "helium", "neon", "argon"), 0),
+        ("What is the largest ocean on Earth?", ("the Arctic Ocean", "the Pacific Ocean", "the Indian Ocean"), 1),
+        ("Which month comes after June?", ("May", "July", "December", "March"), 1),
+        ("What do you use to cut paper?", ("a spoon", "scissors", "a pillow", "a cup"), 1),
+        ("Which of these is a fruit?", ("a carrot", "a potato", "an apple", "an onion"), 2),
+        ("In which country are the pyramids of Giza?", ("Egypt", "Norway", "Japan", "Brazil"), 0),
+        ("What is frozen water called?", ("steam", "ice", "sand", "smoke"), 1),
+        ("Which part of the body pumps blood?", ("the liver", "the lungs", "the heart", "the stomach"), 2),
+        ("What is the currency of Japan?", ("the yen", "the euro", "the peso", "the rupee"), 0),
+        ("How many days are there in a week?", ("five", "six", "seven", "twelve"), 2),
+        ("Which metal is liquid at room temperature?", ("iron", "mercury", "copper", "gold"), 1),
+        ("What does a thermometer measure?", ("weight", "distance", "temperature", "speed"), 2),
+        ("Which animal is known for its long neck?", ("the giraffe", "the pig", "the mouse", "the frog"), 0),
+        ("In which direction does the Sun rise?", ("in the west", "in the north", "in the east", "in the south"), 2),
+        ("What is the chemical symbol for gold?", ("Ag", "Fe", "Au", "Pb"), 2),
+        ("What do people wear on their feet?", ("gloves", "shoes", "hats", "scarves"), 1),
+        ("Which instrument has black and white keys?", ("the drum", "the flute", "the piano", "the violin"), 2),
+        ("Which season is the coldest?", ("winter", "summer", "spring", "autumn"), 0),
+        ("What is the main ingredient of bread?", ("flour", "sugar", "meat", "chocolate"), 0),
+        ("Which language is spoken in Brazil?", ("Portuguese", "Chinese", "Arabic", "Finnish"), 0),
+        ("What is the square root of nine?", ("two", "three", "five", "eight"), 1),
+        ("Who developed the theory of relativity?", ("Albert Einstein", "Napoleon", "Mozart", "Columbus"), 0),
+        ("Which vehicle flies?", ("a bus", "a train", "an airplane", "a bicycle"), 2),
+        ("What is the tallest mountain on Earth?", ("Mount Fuji", "Mount Everest", "Mont Blanc", "Mount Etna"), 1),
+        ("What happens to ice when it gets warm?", ("it melts", "it burns", "it grows", "it sings"), 0),
+        ("Which of these is used to write?", ("a pencil", "a fork", "a brick", "a shoe"), 0),
+        ("Which organ do we see with?", ("the ears", "the nose", "the eyes", "the tongue"), 2),
+        ("What is the capital of Germany?", ("Munich", "Paris", "Berlin", "Zurich"), 2),
+        ("Which number is even?", ("seven", "eleven", "fourteen", "nineteen"), 2),
+        ("What falls from clouds?", ("rain", "stones", "leaves", "coins"), 0),
+        ("Where do fish live?", ("in trees", "in water", "in the sky", "under a bed"), 1),
+    )
+)
+
+
+@cache
+def reading_text() -> str:
+    """English prose of about 1,600 words, for perplexity and for a summary."""
+    return files("edgetop.bench").joinpath("reading.txt").read_text("utf-8")
+
+
+_SUMMARY_CHARACTERS = 4000
+"""Of the text: about 900 tokens, which is a long prompt on a small device."""
+
+
+def prompt_tests(max_tokens: int | None = None) -> tuple[PromptTest, ...]:
+    """The built-in prompts. `max_tokens` shortens every answer."""
+
+    def limited(tokens: int) -> int:
+        return tokens if max_tokens is None else min(tokens, max_tokens)
+
+    part = reading_text()[:_SUMMARY_CHARACTERS].rsplit("\n", 1)[0]
+    return (
+        PromptTest(title="short", prompts=("Name three things that float on water.",), max_tokens=limited(32)),
+        PromptTest(
+            title="long",
+            prompts=("Explain in detail how a bicycle stays upright while it is ridden, and what a rider does.",),
+            max_tokens=limited(256),
+        ),
+        PromptTest(
+            title="summary",
+            prompts=(f"Summarise the following text in three sentences.\n\n{part}",),
+            max_tokens=limited(128),
+        ),
+        PromptTest(
+            title="code",
+            prompts=("Write a Python function that returns the n-th Fibonacci number, with a docstring and a test.",),
+            max_tokens=limited(192),
+        ),
+        PromptTest(
+            title="turns",
+            prompts=(
+                "I want to grow tomatoes on a balcony. What do I need?",
+                "How often should I water them?",
+                "And what if the leaves turn yellow?",
+            ),
+            max_tokens=limited(96),
+        ),
+    )
+
+
+RUN_OVERHEAD_S = 4.0
+"""Starting the engine's process, finding sensors, saving the session."""
+
+REST_WITHOUT_POWER_S = 1.0
+SETTLE_S = 1.0
+"""After each test, where power is measured, until its last readings have come."""
+
+SESSION_BYTES_PER_S = 2_000
+"""A session with ten channels takes about 6 MB an hour (`benchmarks/session_file.py`)."""
+
+CHARACTERS_PER_TOKEN = 4
+
+
+class Expected(Struct, frozen=True, kw_only=True):
+    """What is expected of a setting; `None` where nothing is known."""
+
+    prefill_tokens_per_s: float | None = None
+    decode_tokens_per_s: float | None = None
+    load_s: float = 1.0
+    memory_bytes: int | None = None
+    fits: bool | None = None
+
+
+class Estimate(Struct, frozen=True, kw_only=True):
+    """Of what remains of a plan."""
+
+    runs: int
+    duration_s: float | None
+    """`None` where the speed of a setting is not known."""
+    session_bytes: int
+    memory_bytes: int | None
+    """Of the largest setting."""
+    too_large: tuple[str, ...] = ()
+    """Settings that are not expected to fit; they are tried all the same."""
+    unknown: tuple[str, ...] = ()
+    """Settings whose speed is not known."""
+
+
+def estimate(
+    plan: Plan,
+    runs: Iterable[Run],
+    expected: Mapping[str, Expected],
+    *,
+    has_power: bool,
+    unscored: Sequence[ModelFile] = (),
+) -> Estimate:
+    """What `runs` of a plan and the scores of the `unscored` models will take. `expected` is by the settings' keys."""
+    duration_s = 0.0
+    count = 0
+    keys: dict[str, None] = {}
+    unknown: dict[str, None] = {}
+    for run in runs:
+        count += 1
+        key = run.setting.key
+        keys[key] = None
+        run_s = _run_s(plan, run, expected.get(key, Expected()), has_power=has_power)
+        if run_s is None:
+            unknown[key] = None
+        else:
+            duration_s += run_s
+    for model in unscored:
+        key = next(setting.key for setting in plan.settings if setting.model == model)
+        score_s = _score_s(plan, expected.get(key, Expected()))
+        if score_s is None:
+            unknown[key] = None
+        else:
+            duration_s += score_s
+    memory = [bytes_ for key in keys if (bytes_ := expected.get(key, Expected()).memory_bytes) is not None]
+    return Estimate(
+        runs=count,
+        duration_s=None if unknown else duration_s,
+        session_bytes=round(duration_s * SESSION_BYTES_PER_S),
+        memory_bytes=max(memory, default=None),
+        too_large=tuple(key for key in keys if expected.get(key, Expected()).fits is False),
+        unknown=tuple(unknown),
+    )
+
+
+def _run_s(plan: Plan, run: Run, expected: Expected, *, has_power: bool) -> float | None:
+    tests = [*plan.tests] * (0 if plan.soak_s else run.repetitions) + ([plan.warmup_test] if plan.warmup else [])
+    durations = [_test_s(test, expected) for test in tests]
+    if any(duration is None for duration in durations):
+        return None
+    rest_s = plan.cool_down.idle_s if has_power else REST_WITHOUT_POWER_S
+    settle_s = SETTLE_S * len(tests) if has_power else 0.0
+    return RUN_OVERHEAD_S + expected.load_s + rest_s + settle_s + plan.soak_s + sum(each or 0.0 for each in durations)
+
+
+def _score_s(plan: Plan, expected: Expected) -> float | None:
+    """Of one model: the text is evaluated once, and so are the questions with each of their choices."""
+    if plan.quality is None:
+        return 0.0
+    tokens = len(plan.quality.text) // CHARACTERS_PER_TOKEN
+    if plan.quality.chunks is not None:
+        tokens = min(tokens, plan.quality.chunks * plan.quality.n_ctx)
+    if plan.quality.questions:
+        characters = sum(
+            len(prompt_of(each)) + len(choice) for each in plan.quality.asked or QUESTIONS for choice in each.choices
+        )
+        tokens += characters // CHARACTERS_PER_TOKEN
+    evaluate_s = _seconds(tokens, expected.prefill_tokens_per_s)
+    return None if evaluate_s is None else RUN_OVERHEAD_S + expected.load_s + evaluate_s
+
+
+def _test_s(test: Test, expected: Expected) -> float | None:
+    prefilled, decoded = _tokens(test)
+    prefill_s = _seconds(prefilled, expected.prefill_tokens_per_s)
+    decode_s = _seconds(decoded, expected.decode_tokens_per_s)
+    return None if prefill_s is None or decode_s is None else prefill_s + decode_s
+
+
+def _tokens(test: Test) -> tuple[int, int]:
+    """Tokens evaluated together and one by one."""
+    if isinstance(test, TokenTest):
+        return test.n_prompt + test.depth, test.n_gen
+    assert isinstance(test, PromptTest)  # noqa: S101 - the other kind
+    return sum(len(prompt) // CHARACTERS_PER_TOKEN for prompt in test.prompts), test.max_tokens * len(test.prompts)
+
+
+def _seconds(tokens: int, tokens_per_s: float | None) -> float | None:
+    if tokens == 0:
+        return 0.0
+    return tokens / tokens_per_s if tokens_per_s else None

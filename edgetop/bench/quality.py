@@ -12,8 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edgetop.bench.plan import ModelFile, QualityPlan, QuestionItem
-from edgetop.bench.prompts import QUESTIONS, prompt_of
+from edgetop.bench.plan import QUESTIONS, ModelFile, QualityPlan, QuestionItem, prompt_of
 from edgetop.bench.run_log import quality_key
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EngineSettings

@@ -41,7 +41,7 @@ from edgetop.fit.devices import (
     named_device,
 )
 from edgetop.fit.memory import MemoryRoom, memory_need
-from edgetop.fit.model_facts import ModelFacts, listed_models, read_facts
+from edgetop.fit.model_facts import ModelFacts, published_models, read_facts
 from edgetop.fit.suggestions import CONTEXTS, Candidate, Choices, ModelAssessments, Suggestion, suggest
 from edgetop.fit.wording import Entry, banded, effect_text, fit_text, page, verdict_text
 from edgetop.io.model_file import models_in
@@ -520,7 +520,7 @@ def offers(
             if not problem_of(model):
                 assessment = assess(read_facts(model.path), requested, workload, place, with_context=False)
                 found.append(Offer(model.name, str(model.path), True, False, assessment))
-    for listed in listed_models():
+    for listed in published_models():
         for label in listed.quantizations:
             assessment = assess(listed.facts(label), requested, workload, place, with_context=False)
             computed = label not in listed.stated

@@ -213,6 +213,14 @@ RPC_THERE = "yes: --rpc HOST:PORT,... gives layers to ggml-rpc-server on other m
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Examine everything and print it. Returns 1 when the engine does not work."""
+    if arguments.bundle is None:
+        return _examine(arguments, settings)
+    from edgetop.commands.bundle import write_bundle  # noqa: PLC0415 - for an issue
+
+    return write_bundle(arguments, settings, _examine)
+
+
+def _examine(arguments: argparse.Namespace, settings: Settings) -> int:
     sysroot = settings[options.SYSROOT]
     sensors = examine_sensors(sysroot, power_choice(settings))
     has_nvidia = any("nvml" in source.driver.lower() for source in sensors.sources)

@@ -468,6 +468,13 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--bundle", nargs="?", const="edgetop-bundle.txt", metavar="FILE",
+                        help="show what an issue needs and write it into a file: versions, all of this, the files of "
+                        "sensors that were read, the end of --log; no prompts, and nothing is sent")
+    _add_json(parser)
+
+
 def _add_formats(parser: argparse.ArgumentParser) -> None:
     formats = parser.add_mutually_exclusive_group()
     formats.add_argument("--json", dest="format", action="store_const", const="json", help="print JSON")
@@ -510,7 +517,7 @@ VERBS: dict[str, Verb] = {
     "doctor": Verb(
         "sensors, engine, terminal: what works, what doesn't, and how to fix it",
         (*_MODEL, "screen"),
-        _add_json,
+        _add_doctor,
         repairs=True,
     ),
     "engine": Verb(

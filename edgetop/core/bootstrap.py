@@ -1,7 +1,7 @@
 """Bootstrap over repetitions, pairs and blocks; with NumPy.
 
 Differences in per cent are what people compare, so everything is done with logarithms: a difference is log a - log b,
-and the spread is relative. Resamples are told by how often each repetition was drawn; sums over all of them are then
+and the spread is relative. A resample says how often each repetition was drawn; sums over all of them are then
 one product of matrices, which makes two hundred sessions comparable in a moment.
 
 Repetitions are drawn again with replacement, the value is computed again, and what counts is by how many of its own
@@ -211,10 +211,10 @@ def block_length(values: Array) -> int:
     return min(longest, max(ceil(exp(log(count) / 3)), 2 * lag))
 
 
-REPETITIONS_MIN = 6
+RESAMPLED_MIN = 6
 """With fewer repetitions too many resamples are one repetition several times, and Student's t is the better judge."""
 
-MOST = 100
+RESAMPLED_MAX = 100
 """Beyond, Student's t says the same for less work."""
 
 RESAMPLES = 2000
@@ -237,7 +237,7 @@ class Estimated(Protocol):
 
 
 def resampled(repetitions: Estimated, seed: int) -> Resampled:
-    """Resamples of repetitions, LEAST to MOST of them; the same ones for the same seed."""
+    """Resamples of repetitions, RESAMPLED_MIN to RESAMPLED_MAX of them; the same ones for the same seed."""
     return Resampled(repetitions.estimate(), repetitions.estimate(_draws(len(repetitions), seed)))
 
 

@@ -29,7 +29,7 @@ KV_TYPE: Final = "f16"
 class EngineSettings(Struct, frozen=True, kw_only=True):
     """How the model is to be run. `None` lets the engine choose; a loaded model reports what was chosen.
 
-    Of a server's model, `None` is what the server does not tell.
+    Of a server's model, `None` is what the server does not report.
     """
 
     n_ctx: int | None = None

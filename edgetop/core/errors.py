@@ -6,7 +6,7 @@ from typing import Literal
 
 
 class EdgetopError(Exception):
-    """A failure that is told and not traced. `exit_code` is what the command line returns for it."""
+    """A failure that is reported without a traceback. `exit_code` is what the command line returns for it."""
 
     exit_code = 1
 

@@ -27,6 +27,10 @@ from edgetop.core.sources import Unavailable
 LimitedBy = Literal["memory-bandwidth", "compute", "throttled", "contention", "cpu-quota", "paging", "swap", "unknown"]
 
 ENERGY_MISSING = "no power source was recorded"
+METHODS = {
+    "strict": "readings between the stamps, shifted by the meter's lag",
+    "extended": "until a slow meter has settled, less the idle energy of both edges",
+}
 BANDWIDTH_MISSING = "the memory bandwidth of this machine has not been measured: `edgetop check MODEL` does it"
 
 
@@ -296,8 +300,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     _energy_text(
         name="energy.method", label="energy method", of=("turn", "session"), exported=False,
-        formula="strict: readings between the stamps, shifted by the meter's lag; extended: until a slow meter has "
-        "settled, less the idle energy of both edges",
+        formula="; ".join(f"{name}: {text}" for name, text in METHODS.items()),
         source="the meter's lag and period",
     ),
     _energy_text(

@@ -204,8 +204,8 @@ class SourceMissing(Struct, frozen=True, kw_only=True, tag="no_source"):
 
 
 TokensCounted = Literal["all", "ended", "running", "nothing"]
-"""Which generated tokens a watched server tells the number of: all at once, those of a request when it has ended, those
-of running requests alone, or none."""
+"""Of which generated tokens a watched server reports the number: all at once, those of a request when it has ended,
+those of running requests alone, or none."""
 
 
 class ServiceEntry(Struct, frozen=True, kw_only=True):
@@ -430,7 +430,7 @@ def _parts(value: object) -> Iterator[tuple[str, object]]:
 
 
 def machine_key(device: DeviceInfo) -> str:
-    """What tells a machine in one power mode from another: model, CPU, cores, quota, memory, power mode and governor.
+    """What a machine in one power mode is known by: model, CPU, cores, quota, memory, power mode and governor.
 
     The name of the host is not in it, nor what changes with an update of the system.
     """
@@ -479,7 +479,7 @@ class Prediction(Struct, frozen=True, kw_only=True):
     """Of the memory the weights lie in, with as many threads as decode; `None` if it was never measured or stated."""
 
     def decode_at(self, depth_tokens: float) -> Interval | None:
-        """The decode rate with so many tokens in the KV cache; `None` where it cannot be told."""
+        """The decode rate with so many tokens in the KV cache; `None` where it is not known."""
         rate = self.decode_tokens_per_s
         if rate is None or rate.value <= 0:
             return None

@@ -116,7 +116,7 @@ class Meter(Struct, frozen=True, kw_only=True):
     stamp_s: float = 0.0
     """When within this long before or after its stamp a reading was taken is not known: reading takes time."""
     device: str = ""
-    """What it measures, where several meters may measure the same; empty where only its source tells."""
+    """What it measures, where several meters may measure the same; empty where only its source says."""
     calibration: str = ""
     flags: tuple[str, ...] = ()
     """What weakens a figure from this meter, such as `virtualised`, `opt-in`, `includes-cpu`."""
@@ -237,11 +237,11 @@ def to_properties(channels: Mapping[str, PowerProperties]) -> dict[str, Property
     properties: dict[str, Property] = {}
     for field in msgspec.structs.fields(PowerProperties):
         values = {name: getattr(known, field.name) for name, known in channels.items()}
-        told = {name: _to_property(value) for name, value in values.items() if value != field.default}
-        if len(told) == len(channels) and len(set(told.values())) == 1:
-            properties[field.name] = next(iter(told.values()))
+        stated = {name: _to_property(value) for name, value in values.items() if value != field.default}
+        if len(stated) == len(channels) and len(set(stated.values())) == 1:
+            properties[field.name] = next(iter(stated.values()))
         else:
-            properties.update({f"{field.name}.{name}": value for name, value in told.items()})
+            properties.update({f"{field.name}.{name}": value for name, value in stated.items()})
     return properties
 
 
@@ -305,7 +305,7 @@ SINCE_BOOT_SUFFIX: Final = "_since_boot"
 """... except those that only say that it once did."""
 
 SERVED_TOKENS: Final = "servers.generated_tokens"
-"""What all watched servers have generated since they were first looked at; missing where that is not known."""
+"""What all watched servers have generated since they were first polled; missing where that is not known."""
 
 SERVED_PROMPT_TOKENS: Final = "servers.prompt_tokens"
 SERVED_RUNNING: Final = "servers.requests_running"

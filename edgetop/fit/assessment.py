@@ -275,7 +275,7 @@ def assess(
     assessment that takes the same memory in the same room, which saves the work to find it out.
     """
     place = with_own_gpu(place)
-    settings = settled(facts, requested, place, workload)
+    settings = resolved_settings(facts, requested, place, workload)
     if memory_of is not None:
         need, longest = memory_of.need, memory_of.largest_context
     else:
@@ -430,7 +430,7 @@ def predict(facts: ModelFacts, settings: EngineSettings, workload: Workload, pla
     )
 
 
-def settled(
+def resolved_settings(
     facts: ModelFacts, requested: EngineSettings, place: RunTarget, workload: Workload | None = None
 ) -> EngineSettings:
     """The settings with the context, the threads and the layers on a GPU that a load there would choose.

@@ -571,7 +571,7 @@ def compute_buffer(facts: ModelFacts, settings: EngineSettings, *, n_ctx: int) -
         return Unavailable(f"no formula is known for the intermediate results of {facts.architecture} models")
     n_outputs = min(n_tokens, max(1, settings.n_outputs_max))
     stream = _embedded(parts)
-    for index in _telling(parts):
+    for index in _deciding_layers(parts):
         last = index == len(layers) - 1
         stream = _layer(parts, attention, index, stream, n_outputs if last else n_tokens)
     normed = parts.normalise(stream, parts.n_embd, n_tokens=n_outputs)
@@ -594,16 +594,16 @@ def uses_flash_attention(facts: ModelFacts, settings: EngineSettings) -> bool:
     return settings.flash_attention != "off" or is_quantized(settings.type_v or KV_TYPE)
 
 
-def _telling(parts: GraphParts) -> list[int]:
+def _deciding_layers(parts: GraphParts) -> list[int]:
     """The layers that decide the size: of those that are alike the first few, and the last one."""
     seen: dict[object, int] = {}
-    telling = []
+    deciding = []
     for index, layer in enumerate(parts.layers):
         kind = (layer, parts.shapes_of(index))
         seen[kind] = seen.get(kind, 0) + 1
         if seen[kind] <= _ALIKE_MAX or index == len(parts.layers) - 1:
-            telling.append(index)
-    return telling
+            deciding.append(index)
+    return deciding
 
 
 def _embedded(parts: GraphParts) -> GraphTensor:

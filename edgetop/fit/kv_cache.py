@@ -66,7 +66,7 @@ SLIDING_WINDOWS: dict[str, SlidingWindow] = {
 """By architecture, from `load_arch_hparams` in src/models of llama.cpp 0c1e57098. It ignores the window of others."""
 
 _BUILT_IN = {"llama4": 8192, "smallthinker": 4096}
-"""Windows that the library sets whatever other number the file tells."""
+"""Windows that the library sets whatever number the file has."""
 
 
 class Layer(Struct, frozen=True, kw_only=True):
@@ -111,7 +111,7 @@ def _layers_of(facts: ModelFacts) -> tuple[Layer, ...] | Unavailable:
     n_all = header.n_layer
     heads, heads_kv = header.n_head, header.n_head_kv
     if not n_all or not 0 < n_all <= 512 or heads is None or heads_kv is None or not facts.n_embd:
-        return Unavailable("the file does not tell the shape of its layers", "download the model again")
+        return Unavailable("the file does not report the shape of its layers", "download the model again")
     n_layer = n_all - min(n_all - 1, _count(header, "nextn_predict_layers"))
     shared = 20 - n_all if facts.architecture == "gemma3n" else -_count(header, "attention.shared_kv_layers")
     windows = _windows(header, n_layer)
@@ -144,10 +144,10 @@ def _layers_of(facts: ModelFacts) -> tuple[Layer, ...] | Unavailable:
 
 def _windows(header: GgufHeader, n_layer: int) -> list[int]:
     rule = SLIDING_WINDOWS.get(header.architecture)
-    told = header.whole(f"{header.architecture}.attention.sliding_window")
+    declared = header.whole(f"{header.architecture}.attention.sliding_window")
     if rule is None or (rule.n_layer is not None and rule.n_layer != n_layer):
         return [0] * n_layer
-    window = told if told is not None else rule.window
+    window = declared if declared is not None else rule.window
     if not window or window < 0:
         return [0] * n_layer
     window = _BUILT_IN.get(header.architecture, window)
@@ -160,8 +160,8 @@ def _windows(header: GgufHeader, n_layer: int) -> list[int]:
     return [window * _sees_window(index, _period(pattern, rule), rule) for index in range(n_layer)]
 
 
-def _period(told: Value | None, rule: SlidingWindow) -> int:
-    return told if isinstance(told, int) and not isinstance(told, bool) and told >= 0 else rule.period
+def _period(declared: Value | None, rule: SlidingWindow) -> int:
+    return declared if isinstance(declared, int) and not isinstance(declared, bool) and declared >= 0 else rule.period
 
 
 def _sees_window(index: int, period: int, rule: SlidingWindow) -> bool:

@@ -245,7 +245,7 @@ def learn(
     earlier measurement is brought to it, so that the factors do not follow the errors of either.
     """
     present = bandwidth_bytes_per_s or {}
-    usable = [_brought_to(run, present) for run in runs if run.formulas == FORMULAS and _is_sound(run)]
+    usable = [_rescaled(run, present) for run in runs if run.formulas == FORMULAS and _is_sound(run)]
     learned: list[CorrectionFactor] = []
     for threads in sorted({run.threads for run in usable}):
         here = [run for run in usable if run.threads == threads]
@@ -306,7 +306,7 @@ def kept(runs: Iterable[TimingSample]) -> tuple[TimingSample, ...]:
     return tuple(sorted(runs, key=lambda run: run.measured_at)[-RUNS_MAX:])
 
 
-def _brought_to(run: TimingSample, bandwidth_bytes_per_s: Mapping[int, float]) -> TimingSample:
+def _rescaled(run: TimingSample, bandwidth_bytes_per_s: Mapping[int, float]) -> TimingSample:
     """The run with the predicted time that the present bandwidth gives, where it is known.
 
     Where reading and computing overlap this is more than the formula would change.

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from itertools import accumulate
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from threading import Barrier, BrokenBarrierError, Thread
 from time import perf_counter
@@ -57,17 +57,16 @@ FILL_S, READ_S = 0.35, 0.45
 
 _CHUNK_BYTES = 8 * MIB
 _FILL, _ABSENT = 1, 0
-_CGROUP_FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes"))
 
 
 def measure_bandwidth(
-    threads: int, *, sysroot: Path = Path("/"), now: Callable[[], float] = perf_counter
+    threads: int, free_bytes: float = inf, *, sysroot: Path = Path("/"), now: Callable[[], float] = perf_counter
 ) -> dict[int, float]:
     """Bytes a second that so many threads read together, for the `thread_counts` up to `threads`.
 
-    Raises OSError where there is no memory for it.
+    `free_bytes` is how much memory may be had. Raises OSError where there is no memory for it.
     """
-    wanted = buffer_bytes(sysroot)
+    wanted = buffer_bytes(free_bytes, sysroot)
     with mmap.mmap(-1, wanted) as memory:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             with suppress(OSError):
@@ -109,12 +108,11 @@ def cpus_for(threads: int, sysroot: Path = Path("/"), allowed: Sequence[int] | N
     return [allowed[thread * len(allowed) // threads % len(allowed)] for thread in range(threads)]
 
 
-def buffer_bytes(sysroot: Path = Path("/")) -> int:
+def buffer_bytes(free_bytes: float, sysroot: Path = Path("/")) -> int:
     """Large enough for the caches, small enough for the memory. Raises OSError where not even the smallest fits."""
     wanted = min(LARGEST_BUFFER_BYTES, max(BUFFER_BYTES, CACHES * _largest_cache_bytes(sysroot)))
-    for free_bytes in (_available_bytes(sysroot), _left_in_cgroup_bytes(sysroot)):
-        if free_bytes is not None:
-            wanted = min(wanted, int(free_bytes * MEMORY_SHARE) // _CHUNK_BYTES * _CHUNK_BYTES)
+    if isfinite(free_bytes):
+        wanted = min(wanted, int(free_bytes * MEMORY_SHARE) // _CHUNK_BYTES * _CHUNK_BYTES)
     if wanted < SMALLEST_BUFFER_BYTES:
         raise OSError("too little memory is free to measure its speed")
     return wanted
@@ -205,31 +203,6 @@ def _size_bytes(text: str) -> int:
     return int(number) * scale if number.isdecimal() and len(number) < 12 else 0
 
 
-def _available_bytes(sysroot: Path) -> int | None:
-    for line in _text(sysroot / "proc/meminfo").splitlines():
-        name, _, rest = line.partition(":")
-        words = rest.split()
-        if name == "MemAvailable" and words and words[0].isdecimal():
-            return int(words[0]) * 1024
-    return None
-
-
-def _left_in_cgroup_bytes(sysroot: Path) -> int | None:
-    """What the memory limits of our own cgroup and of the container leave (v2 and v1); `None` without a limit."""
-    left = []
-    for line in _text(sysroot / "proc/self/cgroup").splitlines():
-        _, controllers, group = (*line.split(":", 2), "", "", "")[:3]
-        mount = sysroot / "sys/fs/cgroup" / ("memory" if controllers else "")
-        if (controllers and "memory" not in controllers.split(",")) or ".." in group.split("/"):
-            continue
-        for folder in {mount, mount / group.lstrip("/")}:
-            for limit, used in _CGROUP_FILES:
-                limited, taken = _text(folder / limit).strip(), _text(folder / used).strip()
-                if limited.isdecimal() and taken.isdecimal():
-                    left.append(max(0, int(limited) - int(taken)))
-    return min(left, default=None)
-
-
 def _text(path: Path) -> str:
     try:
         return path.read_text("ascii", "replace")
@@ -305,7 +278,12 @@ def default_file() -> Path:
 
 
 def measure_machine(
-    key: str, threads: int, *, now: datetime | None = None, sysroot: Path = Path("/"), runs: Iterable[TimingSample] = ()
+    key: str,
+    threads: int,
+    free_bytes: float = inf,
+    *,
+    now: datetime | None = None,
+    runs: Iterable[TimingSample] = (),
 ) -> MachineProfile | Unavailable:
     """Measure this machine with 1 to `threads` threads, in less than a second.
 
@@ -313,7 +291,7 @@ def measure_machine(
     """
     digits_per_s = measure_core()
     try:
-        bandwidth = measure_bandwidth(threads, sysroot=sysroot)
+        bandwidth = measure_bandwidth(threads, free_bytes)
     except (OSError, RuntimeError) as error:  # no memory, or no further thread
         return Unavailable(f"memory bandwidth could not be measured: {error}", "free some memory and try again")
     return MachineProfile(

@@ -96,7 +96,6 @@ Features = frozenset[str]
 MATMUL_INT8."""
 
 _ALIGNMENT_BYTES = 32
-_FEATURE = re.compile(r"\b([A-Z][A-Z0-9_]*) = 1\b")
 _BLOCK = re.compile(r"blk\.(\d{1,6})\.(.+)")
 _X86_64 = frozenset({"AVX2"})
 _AARCH64 = frozenset({"NEON", "DOTPROD"})
@@ -126,11 +125,6 @@ class Repacking(Struct, frozen=True):
     """Names of the tensors of which only the copy is read."""
     in_place: frozenset[str]
     """Names of the tensors that are used as they lie in the file."""
-
-
-def features_of(system_info: str) -> Features:
-    """The instructions in what the library says of itself: `CPU : SSE3 = 1 | AVX2 = 1 | REPACK = 1`."""
-    return frozenset(_FEATURE.findall(system_info))
 
 
 def usual_features(machine: str = "") -> Features:
@@ -299,7 +293,7 @@ def memory_need(
     graph_bytes = _NODE_BYTES * _graph_nodes(facts, micro_batch(settings, n_ctx))
     process_bytes = WORKER_BYTES + graph_bytes + facts.derived(vocabulary_bytes) + header_bytes
     if allocated is not None:
-        return _as_told(facts, settings, allocated, process_bytes, droppable=file.droppable_bytes)
+        return _as_allocated(facts, settings, allocated, process_bytes, droppable=file.droppable_bytes)
     cache = kv_bytes(
         facts,
         n_ctx=n_ctx,
@@ -507,17 +501,17 @@ def _graph_nodes(facts: ModelFacts, n_tokens: int) -> int:
     return max(1024, n_tokens * per_token, (32 if per_token else 8) * len(facts.tensors))
 
 
-def _as_told(
-    facts: ModelFacts, settings: EngineSettings, told: MemoryBreakdown, process_bytes: int, *, droppable: int
+def _as_allocated(
+    facts: ModelFacts, settings: EngineSettings, breakdown: MemoryBreakdown, process_bytes: int, *, droppable: int
 ) -> MemoryNeed:
-    copied = sum(size for label, size in told.by_buffer.items() if _is_copy(label))
-    on_gpu = {label: size for label, size in told.by_buffer.items() if not _is_in_main_memory(label)}
+    copied = sum(size for label, size in breakdown.by_buffer.items() if _is_copy(label))
+    on_gpu = {label: size for label, size in breakdown.by_buffer.items() if not _is_in_main_memory(label)}
     return MemoryNeed(
-        weights_bytes=(told.weights_bytes or 0) - copied,
+        weights_bytes=(breakdown.weights_bytes or 0) - copied,
         repack_bytes=copied,
-        kv_bytes=told.kv_bytes or 0,
-        compute_bytes=told.compute_bytes or 0,
-        output_bytes=told.output_bytes or _LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
+        kv_bytes=breakdown.kv_bytes or 0,
+        compute_bytes=breakdown.compute_bytes or 0,
+        output_bytes=breakdown.output_bytes or _LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
         process_bytes=process_bytes,
         droppable_bytes=min(copied, droppable),
         gpu_bytes=sum(on_gpu.values()),

@@ -537,7 +537,7 @@ def _divisible(kind: str, row: int) -> str:
     return kind if row % _PACKING[kind].block_elements == 0 else "f16"
 
 
-class Listed(Struct, frozen=True, eq=False, kw_only=True):
+class PublishedModel(Struct, frozen=True, eq=False, kw_only=True):
     """A model of the table."""
 
     name: str
@@ -566,11 +566,11 @@ class Listed(Struct, frozen=True, eq=False, kw_only=True):
 
 
 @cache
-def listed_models(table: Path = _TABLE) -> tuple[Listed, ...]:
+def published_models(table: Path = _TABLE) -> tuple[PublishedModel, ...]:
     """The models of a table in the form of `models.csv`."""
     with table.open(newline="", encoding="utf-8") as opened:
         return tuple(
-            Listed(
+            PublishedModel(
                 name=row["name"],
                 repository=row["repository"],
                 quantizations=tuple(row["quantizations"].split()),
@@ -594,7 +594,7 @@ _BIASED = frozenset({"qwen2"})
 
 
 @cache
-def _unquantized(model: Listed) -> ModelFacts:
+def _unquantized(model: PublishedModel) -> ModelFacts:
     row = model.row
     architecture = row["architecture"]
     numbers = {name: int(row[name] or 0) for name in ("n_layer", "n_embd", "n_head", "n_head_kv", "head", "n_vocab")}

@@ -15,7 +15,7 @@ from edgetop.core.errors import EdgetopError
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, Workload, assess, fits_at
 from edgetop.fit.memory import fitting_kv_type, refusal
-from edgetop.fit.model_facts import ModelFacts, listed_models, read_facts, requantized
+from edgetop.fit.model_facts import ModelFacts, published_models, read_facts, requantized
 
 Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
 """From what costs least to give up to what costs most."""
@@ -96,7 +96,7 @@ def _threads(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
 
 
 def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
-    """q8_0, whose loss is not heard of; a smaller type where only that would fit."""
+    """q8_0, with no known loss; a smaller type where only that would fit."""
     settings = before.settings
     whole = {"f32", "f16", "bf16", None}
     refused = before.verdict.fit == "refused"
@@ -207,7 +207,7 @@ CONTEXTS = (4096, 32_768)
 """What a chat usually takes, and what long documents take."""
 
 
-class Surveyed(Struct, frozen=True, kw_only=True):
+class AssessedModel(Struct, frozen=True, kw_only=True):
     """One model with one context."""
 
     name: str
@@ -268,27 +268,27 @@ class ModelAssessments:
             self._place = self._find_target()
         return self._place
 
-    def __iter__(self) -> Iterator[Surveyed]:
+    def __iter__(self) -> Iterator[AssessedModel]:
         for candidate in self._models():
-            yield from self._survey(candidate)
-        for listed in listed_models() if self._with_catalog else ():
+            yield from self._assess_candidate(candidate)
+        for listed in published_models() if self._with_catalog else ():
             for label in listed.quantizations:
                 path = Path(listed.reference(label))
                 assessment = self._assess(listed.facts(label), None)
-                yield Surveyed(name=listed.name, path=path, assessment=assessment, origin=DOWNLOAD)
+                yield AssessedModel(name=listed.name, path=path, assessment=assessment, origin=DOWNLOAD)
 
-    def whole(self, surveyed: Surveyed) -> tuple[Assessment, tuple[Suggestion, ...]]:
+    def whole(self, assessed: AssessedModel) -> tuple[Assessment, tuple[Suggestion, ...]]:
         """One of them that has an assessment, with the longest context that fits and what would make it better.
 
         Raises ValueError for one without.
         """
-        if surveyed.assessment is None:
-            raise ValueError(surveyed.problem)
-        known = surveyed.assessment
+        if assessed.assessment is None:
+            raise ValueError(assessed.problem)
+        known = assessed.assessment
         assessment = assess(known.facts, known.requested, self._workload, self.place)
         return assessment, suggest(assessment, self.place, Choices(others=tuple(self._read.values())))
 
-    def _survey(self, candidate: Candidate) -> Iterator[Surveyed]:
+    def _assess_candidate(self, candidate: Candidate) -> Iterator[AssessedModel]:
         name, path, origin, problem = candidate
         facts = None
         if not problem:
@@ -297,11 +297,11 @@ class ModelAssessments:
             except EdgetopError as error:
                 problem = error.what
         if facts is None:
-            yield Surveyed(name=name, path=path, assessment=None, origin=origin, problem=problem)
+            yield AssessedModel(name=name, path=path, assessment=None, origin=origin, problem=problem)
             return
         self._read[path] = facts
         for n_ctx in [None] if self._contexts is None else contexts_of(facts, self._contexts):
-            yield Surveyed(name=name, path=path, assessment=self._assess(facts, n_ctx), origin=origin)
+            yield AssessedModel(name=name, path=path, assessment=self._assess(facts, n_ctx), origin=origin)
 
     def _assess(self, facts: ModelFacts, n_ctx: int | None) -> Assessment:
         requested = self._requested if n_ctx is None else replace(self._requested, n_ctx=n_ctx)

@@ -232,7 +232,7 @@ def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:
 
 
 def duty_lines(duty: DutyFigures | None) -> list[str]:
-    """A day of use, the battery, and whether to keep the model loaded, where the use was told."""
+    """A day of use, the battery, and whether to keep the model loaded, where the use was given."""
     if duty is None or duty.use.requests_per_hour is None:
         return []
     often = f"asked {duty.use.requests_per_hour:g} times an hour"

@@ -43,7 +43,7 @@ from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import descendants
-from edgetop.telemetry.registry import Inventory, PowerChoice, elsewhere, take_inventory
+from edgetop.telemetry.registry import Inventory, PowerChoice, remote_placeholders, take_inventory
 
 if TYPE_CHECKING:
     from edgetop.io.hub import DownloadProgress
@@ -423,7 +423,7 @@ class LiveSession(RecordedSession):
         place = self._location
         if place is not None and not place.is_here:
             found_here = [(family, probe) for family, probe in found_here if family == "processes"]
-            found_here += elsewhere(place.no_readings, place.no_power)
+            found_here += remote_placeholders(place.no_readings, place.no_power)
         return take_inventory(self._host, [*power.probes, *found_here])
 
     def _uses_gpu(self) -> bool | None:

@@ -622,7 +622,7 @@ class ServerMonitor:
 
     def _totals(self, t_us: int) -> Sampled:
         counting = [server for server in self._servers if server.counts != "nothing"]
-        tokens = self._tokens.look({server.number: server.count for server in counting})
+        tokens = self._tokens.update({server.number: server.count for server in counting})
         usages = [server.usage for server in self._servers if server.usage is not None]
         prompts: dict[Hashable, ReportedCount] = {
             server.number: server.usage.prompt_tokens
@@ -631,7 +631,7 @@ class ServerMonitor:
         }
         values: tuple[float | Unavailable, ...] = (
             tokens if counting else self._why_no_count(),
-            self._prompts.look(prompts) if prompts else NO_SERVER_REPORTS,
+            self._prompts.update(prompts) if prompts else NO_SERVER_REPORTS,
             _sum([usage.running for usage in usages]),
             _sum([usage.waiting for usage in usages]),
             sum(server.uncertainty_at(t_us) for server in counting),

@@ -142,11 +142,13 @@ def own_run_target(
         rooms = ()
     cards = rooms[1:]
     names = tuple(room.name for room in cards)
-    profile = _profile(host, device, sessions, threads=threads, probe=probe, report=report)
+    room = rooms[0] if rooms else None
+    free_bytes = math.inf if room is None else room.available_bytes
+    profile = _profile(host, device, sessions, threads=threads, free_bytes=free_bytes, probe=probe, report=report)
     return RunTarget(
         machine=own_machine(device, profile, names),
         threads=threads,
-        room=rooms[0] if rooms else None,
+        room=room,
         gpu_room=all_cards(cards),
         past_runs=(*recent, *_past_runs(sessions, device)),
         battery_j=battery_j(host),
@@ -232,6 +234,7 @@ def _profile(
     sessions: Path,
     *,
     threads: int,
+    free_bytes: float,
     probe: Probe,
     report: Callable[[str, str], None],
 ) -> MachineProfile | None:
@@ -243,7 +246,7 @@ def _profile(
     # Below another root stands another machine, and what could be measured is this one.
     if probe == "never" or (probe == "once" and current) or host.sysroot != Path("/"):
         return known
-    measured = measure_machine(key, threads, now=now, runs=() if known is None else known.runs)
+    measured = measure_machine(key, threads, free_bytes, now=now, runs=() if known is None else known.runs)
     if isinstance(measured, Unavailable):
         report(measured.reason, measured.hint)
         return known

@@ -25,6 +25,7 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.tokens import Energy, grade_text
 from edgetop.core.figures import (
     COMPARED,
+    METHODS,
     OF_SESSION,
     TURN_COLUMNS,
     Figure,
@@ -68,12 +69,6 @@ from edgetop.session.compare.wording import change_text, full_title, label_of
 from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
 from edgetop.session.session import Session
 from edgetop.session.watch import figure_rows
-
-METHODS = {
-    "strict": "the meter's readings between the stamps of a turn's beginning and end, shifted by the meter's lag",
-    "extended": "the meter's readings from before a turn until it has settled after it, less the idle energy of both "
-    "edges, since the meter is slow",
-}
 
 
 class Fact(Struct, frozen=True, kw_only=True):

@@ -526,7 +526,7 @@ class SessionEnergy:
             figures = MeasuredTurn(windows=NOT_COUNTED, span=span)
         self._latest[turn] = figures
         if finished and self._all_read(span.last_us):
-            fixed = all(feed.estimator.baseline.is_settled(span.last_us) for feed in self._feeds)
+            fixed = all(feed.estimator.baseline.is_complete(span.last_us) for feed in self._feeds)
             self._kept[turn] = _Kept(figures=figures, baselines=None if fixed else baselines)
         return figures
 
@@ -569,7 +569,7 @@ class SessionEnergy:
     def _all_read(self, end_us: int) -> bool:
         """Whether no reading to come belongs to a turn that ended at `end_us`, or to the extension of its window."""
         return end_us + SETTLED_US <= self._until_us and all(
-            feed.estimator.curve.is_settled(end_us + round(max(feed.estimator.curve.tail_s, LOOK_AHEAD_S) * 1e6))
+            feed.estimator.curve.is_complete(end_us + round(max(feed.estimator.curve.tail_s, LOOK_AHEAD_S) * 1e6))
             for feed in self._all_feeds()
         )
 

@@ -326,12 +326,12 @@ class WatchEnergy:
 
     def _is_final(self, span: _Span) -> bool:
         curves = [feed.estimator.curve for feed in self._feeds]
-        return all(curve.is_settled(span.end_us + round(curve.tail_s * 1e6)) for curve in curves)
+        return all(curve.is_complete(span.end_us + round(curve.tail_s * 1e6)) for curve in curves)
 
     def _with_known_idle(self, sums: _Sums) -> _Sums:
         """Close the group of generating spans whose idle power no later idle time changes."""
         group = sums.group
-        if group is None or not all(feed.estimator.baseline.is_settled(group.end_us) for feed in self._feeds):
+        if group is None or not all(feed.estimator.baseline.is_complete(group.end_us) for feed in self._feeds):
             return sums
         net = self._net(group)
         # Without it there is no net energy in all: the group stays, and gives the reason.

@@ -49,7 +49,7 @@ class Battery:
         self.gives_energy = number_of(self._energy.path) is not None
 
         self.only_counts = not self._power.path.exists() and not self._amperes.path.exists()
-        """Whether what is left in it is all that it tells."""
+        """Whether what is left in it is all that it reports."""
 
     def left(self) -> int:
         """What is left, in uWh or uAh as it counts. Raises OSError or ValueError."""
@@ -141,7 +141,7 @@ class BatteryPower:
 
 
 class BatteryDrain(BatteryPower):
-    """What batteries have given that tell no power, in J since the first reading, by what is left in them."""
+    """What batteries have given that report no power, in J since the first reading, by what is left in them."""
 
     def __init__(self, batteries: tuple[Battery, ...], chargers: tuple[Path, ...]) -> None:
         """See `BatteryPower`. Raises OSError or ValueError when a battery cannot be read."""

@@ -133,7 +133,7 @@ def fit(points: Sequence[Point], *, meter_gain: float) -> CalibrationLine:
 
 
 def device_key(host: Host) -> str:
-    """What tells this machine from others: the board's serial number, else the system's machine id, else nothing."""
+    """What identifies this machine: the board's serial number, else the system's machine id, else nothing."""
     for file in ("/proc/device-tree/serial-number", "/etc/machine-id"):
         try:
             text = host.path(file).read_text("ascii", "replace").strip("\0 \n")
@@ -167,7 +167,7 @@ def load(file: Path, *, device: str, source: str) -> Calibration | None:
 
 
 def find(calibrations: Sequence[Calibration], *, device: str, source: str) -> Calibration | None:
-    """The calibration of `source` on `device`, if there is one; none on a device that nothing tells from others."""
+    """The calibration of `source` on `device`, if there is one; none on a device that cannot be identified."""
     for calibration in calibrations:
         if device and calibration.device == device and calibration.source == source:
             return calibration

@@ -19,7 +19,7 @@ FIRST_READING = Unavailable("a load needs two readings")
 OFFLINE = Unavailable("the core is offline")
 UNMOVED = Unavailable("the kernel's counters did not move")
 NO_STEAL = Unavailable("this system does not count time that a hypervisor withheld")
-NO_CPUFREQ = Unavailable("this machine does not tell its clock frequency")
+NO_CPUFREQ = Unavailable("this machine does not report its clock frequency")
 WORKER_GONE = Unavailable("the engine ended since the reading before")
 _STAT_BYTES = 65536
 """The lines of some 600 cores, which come first."""

@@ -136,7 +136,7 @@ def _cpu(cpuinfo: str) -> str:
 
 
 def _physical_cores(host: Host) -> int | None:
-    """Cores that are online, hyperthreads of one core counted once; `None` where the kernel does not tell."""
+    """Cores that are online, hyperthreads of one core counted once; `None` where the kernel does not report."""
     if host.system != "linux":
         import psutil  # noqa: PLC0415 - Linux does without it, and it is slow to import
 
@@ -181,7 +181,7 @@ def _firmware(host: Host) -> str:
     bios = " ".join(
         part for part in (_dmi(host, "bios_vendor"), _dmi(host, "bios_version"), _dmi(host, "bios_date")) if part
     )
-    # A Raspberry Pi's bootloader tells its build time, in seconds since 1970, to the device tree.
+    # A Raspberry Pi's bootloader writes its build time, in seconds since 1970, into the device tree.
     built = host.path("/proc/device-tree/chosen/bootloader/build-timestamp")
     try:
         seconds = int.from_bytes(built.read_bytes()[:4], "big")

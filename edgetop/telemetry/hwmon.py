@@ -115,7 +115,7 @@ _FORMS = (("energy", "energy", "input"), ("average", "power", "average"), ("inpu
 
 _READING_FILE = re.compile(r"(power|energy)\d+_(input|average)")
 
-_LOOKS, _LOOK_EVERY_S = 25, 0.02
+_READINGS, _READ_EVERY_S = 25, 0.02
 _VOLTAGE_MAX_MV = 100_000
 
 _CHARGES_W = 0.1
@@ -229,7 +229,7 @@ def probe(
 
 
 def probe_without_cards(host: Host) -> Iterator[Source | UnavailableSource]:
-    """The same without graphics cards, which are not so much as looked at."""
+    """The same without graphics cards, which are not touched."""
     return probe(host, cards=False)
 
 
@@ -290,11 +290,11 @@ def _implausible(
     """Why a meter cannot be used: not readable, frozen counter, nothing but zeros, or beyond belief."""
     try:
         first = meter.read()
-        for look in range(_LOOKS + 1):
-            value = meter.read() if look else first
+        for number in range(_READINGS + 1):
+            value = meter.read() if number else first
             if (value != first) if is_energy else (value != 0):
                 return None
-            pause(_LOOK_EVERY_S)
+            pause(_READ_EVERY_S)
     except (OSError, ValueError) as error:
         retry = isinstance(error, ReadingError) or is_transient(error)
         return UnavailableSource(name=name, missing=why(error, meter.path), retry=retry)

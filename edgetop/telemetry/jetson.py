@@ -415,7 +415,7 @@ def jtop_probe(host: Host, *, load: Callable[[], Any] = import_jtop) -> Iterator
     else:
         source.close()
         yield UnavailableSource(
-            name=JTOP_SOURCE_NAME, missing=Unavailable("jtop.service tells neither GPU load nor fan speed")
+            name=JTOP_SOURCE_NAME, missing=Unavailable("jtop.service reports neither GPU load nor fan speed")
         )
 
 

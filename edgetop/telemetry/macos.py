@@ -52,10 +52,10 @@ class _MacmonLine(Struct, frozen=True):
 def watts_of_macmon(line: str) -> tuple[str, float] | None:
     """Scope and watts of a line of `macmon pipe`; `None` where there are none."""
     try:
-        told = msgspec.json.decode(line, type=_MacmonLine)
+        sample = msgspec.json.decode(line, type=_MacmonLine)
     except (ValueError, RecursionError):
         return None
-    system_w, chip_w = told.sys_power or math.nan, told.all_power or math.nan
+    system_w, chip_w = sample.sys_power or math.nan, sample.all_power or math.nan
     # A controller that does not know says 0; what the chip draws is a part of what it says.
     if 0 < system_w <= _SYSTEM_AT_MOST_W and not system_w < chip_w:
         return "platform", system_w
@@ -122,7 +122,7 @@ def probe(
     elif root and (program := which(_POWERMETRICS[0])) is not None:
         feed = MacFeed((program, *_POWERMETRICS[1:]), watts_of_powermetrics)
     else:
-        missing = Unavailable("a Mac tells its power to root alone", f"brew install macmon, or {OUTSIDE_METERS}")
+        missing = Unavailable("a Mac reports its power to root only", f"brew install macmon, or {OUTSIDE_METERS}")
         yield UnavailableSource(name="power", missing=missing)
         return
     try:

@@ -91,8 +91,8 @@ def _upwards(root: Path, path: str) -> Iterator[Path]:
 
 
 PERIOD_S = 1.0
-NOT_TOLD = Unavailable("this kernel does not tell how much memory is available", "Linux 3.14 or newer does")
-NO_SWAP = Unavailable("this system does not tell its swap")
+NOT_REPORTED = Unavailable("this kernel does not report how much memory is available", "Linux 3.14 or newer does")
+NO_SWAP = Unavailable("this system does not report its swap")
 _MEMINFO_BYTES = 4096
 _SIZE_DIGITS = 15
 
@@ -149,11 +149,11 @@ class MachineMemory:
             missing = why(error, self._meminfo.path)
             raise SourceLost(missing.reason, missing.hint) from error
         except KeyError as error:
-            raise SourceLost(f"{self._meminfo.path} does not tell the size of the memory") from error
+            raise SourceLost(f"{self._meminfo.path} does not report the size of the memory") from error
         if "SwapTotal" not in sizes or "SwapFree" not in sizes:
-            return (total, sizes.get("MemAvailable", NOT_TOLD), NO_SWAP, NO_SWAP)
+            return (total, sizes.get("MemAvailable", NOT_REPORTED), NO_SWAP, NO_SWAP)
         swap_used = max(0.0, sizes["SwapTotal"] - sizes["SwapFree"])
-        return (total, sizes.get("MemAvailable", NOT_TOLD), sizes["SwapTotal"], swap_used)
+        return (total, sizes.get("MemAvailable", NOT_REPORTED), sizes["SwapTotal"], swap_used)
 
 
 def probe(host: Host) -> Iterator[Source | UnavailableSource]:

@@ -1,7 +1,7 @@
 """NVIDIA through NVML: gauges, energy, power, processes.
 
 Each query is asked by itself: on a Jetson the library initialises, lists a device and then answers most of them with
-"not supported". What such a query would have told is missing, never zero.
+"not supported". What such a query would have given is missing, never zero.
 
 What a reading covers in time depends on the architecture, and for `nvmlDeviceGetPowerUsage` on the driver too. The
 windows are those of the result table of "Part-time Power Measurements" (arXiv 2312.02741).
@@ -122,7 +122,7 @@ def _all_asleep(host: Host) -> Unavailable | None:
 
 
 def _runtime_power(nvml: Nvml, index: int, host: Host) -> RuntimePower | None:
-    """Whether a GPU sleeps, where the kernel tells."""
+    """Whether a GPU sleeps, where the kernel says."""
     devices = find_devices(host)
     if len(devices) <= 1:
         return next(iter(devices.values()), None)
@@ -194,7 +194,7 @@ _UNIFIED = re.compile(r"\bGB10\b|\bN1X\b|\bnvgpu\b|\b(Orin|Thor|Xavier)\b")
 def shares_memory(name: str) -> bool:
     """Whether a GPU of that name has no memory of its own.
 
-    On a DGX Spark NVML says "not supported", or tells the machine's memory.
+    On a DGX Spark NVML says "not supported", or reports the machine's memory.
     """
     return _UNIFIED.search(name) is not None
 
@@ -264,7 +264,7 @@ GAIN = 0.07
 
 _PERIOD_S = 0.05
 _P_MAX_W = 1500.0
-"""Where the board does not tell its highest power limit. Otherwise twice that limit, as instants exceed it."""
+"""Where the board does not report its highest power limit. Otherwise twice that limit, as instants exceed it."""
 
 _AVERAGE, _INSTANT = 185, 186
 """NVML_FI_DEV_POWER_AVERAGE and NVML_FI_DEV_POWER_INSTANT (nvml.h); averaged over 1 s and not."""
@@ -292,7 +292,7 @@ class Timing(Struct, frozen=True):
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
-    """What tells how a GPU's readings are made."""
+    """What says how a GPU's readings are made."""
 
     name: str
     architecture: int | None
@@ -563,7 +563,7 @@ class GpuProcesses:
         self._power: list[RuntimePower | None] = []
 
     def bytes_by_pid(self) -> dict[int, int]:
-        """Bytes of GPU memory by process; a process that NVML does not tell the memory of is left out."""
+        """Bytes of GPU memory by process; a process that NVML does not report the memory of is left out."""
         if self._nvml is None:
             nvml = _opened(self._host, self._connect, "gpu")
             if isinstance(nvml, UnavailableSource):

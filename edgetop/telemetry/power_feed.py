@@ -231,7 +231,7 @@ TIMEOUT_S = 5.0
 
 _LINE_BYTES = 4096
 _CHUNKS = 16
-"""A stream that says more than this many chunks at once is heard out at the next reading."""
+"""A stream that says more than this many chunks at once is read on at the next reading."""
 
 STREAM_BYTES_PER_S = 256 * 1024
 """A meter of 20,000 readings a second says less; to understand more would cost a fifth of a core."""

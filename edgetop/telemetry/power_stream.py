@@ -127,7 +127,7 @@ class StreamSource:
         self._wall_clock = wall_clock
         self._header = connection.header if connection.is_open and connection.header else connection.open()
         self._restart()
-        connection.gather(self._understand_some)
+        connection.gather(self._parse_until_reading)
         period_s = min(max(_STREAM_PERIOD_S[0], self._header.update_s / 2), _STREAM_PERIOD_S[1])
         self._period_us = round(period_s * US_PER_S)
         self._has_stamps = self._newest_us is not None
@@ -156,11 +156,11 @@ class StreamSource:
         """See StampedSource. Raises SourceLost when the stream ended or fell silent; it is then started again later."""
         connection = self._connection
         if connection.is_open:
-            self._understand(connection.receive())
+            self._parse(connection.receive())
         else:
             connection.reopen()
             self._restart()
-            connection.gather(self._understand_some)
+            connection.gather(self._parse_until_reading)
         rejected, connection.rejected = connection.rejected, ""
         stamped = self._hand_over()
         if stamped:
@@ -193,12 +193,12 @@ class StreamSource:
         self._is_set_back = False
         """Whether the last line was far older than the one before: a second such line says that the clock was set."""
 
-    def _understand_some(self, lines: list[Line]) -> bool:
+    def _parse_until_reading(self, lines: list[Line]) -> bool:
         """Whether there is a reading among them, with them taken."""
-        self._understand(lines)
+        self._parse(lines)
         return bool(self._waiting)
 
-    def _understand(self, lines: list[Line]) -> None:
+    def _parse(self, lines: list[Line]) -> None:
         unstamped: list[tuple[int, float]] = []
         for line in lines:
             try:
@@ -364,7 +364,7 @@ class HostSource:
         if connection.is_open and self._header.answers_pings and self._clock() >= self._ping_due_us:
             lines += self._ping(PONG_S)
         waiting, self._waiting = self._waiting, []
-        stamped = [*waiting, *self._understood(lines)]
+        stamped = [*waiting, *self._parsed(lines)]
         if stamped:
             return stamped
         silent_s = (self._clock() - self._heard_us) / US_PER_S
@@ -387,10 +387,10 @@ class HostSource:
         self._heard_us = self._clock()
         pinged = self._header.answers_pings
         lines = self._ping(FIRST_PONG_S) if pinged else []
-        found = self._understood(lines)
+        found = self._parsed(lines)
 
         def is_reading(lines: Sequence[Line]) -> bool:
-            found.extend(self._understood(lines))
+            found.extend(self._parsed(lines))
             return bool(found)
 
         if not found:
@@ -412,9 +412,9 @@ class HostSource:
         answer = f"pong {number} "
         return self._connection.gather(lambda lines: any(line.text.startswith(answer) for line in lines), timeout_s)
 
-    def _understood(self, lines: Sequence[Line]) -> list[Stamped]:
-        """The readings among the lines; first all that tell of the clock are taken in."""
-        told: list[tuple[HostLine, Line]] = []
+    def _parsed(self, lines: Sequence[Line]) -> list[Stamped]:
+        """The readings among the lines; first all that say something of the clock."""
+        parsed: list[tuple[HostLine, Line]] = []
         rejected = self._connection.rejected
         self._connection.rejected = ""
         for line in lines:
@@ -435,8 +435,8 @@ class HostSource:
             self._number = found.number
             if found.sent_s is not None:
                 self._host_clock.arrived(round(found.sent_s * US_PER_S), line.t_us)
-            told.append((found, line))
-        stamped = [each for found, line in told for each in self._stamped(found, line)]
+            parsed.append((found, line))
+        stamped = [each for found, line in parsed for each in self._stamped(found, line)]
         if rejected and not stamped:
             stamped = self._at(self._clock(), Unavailable(rejected))
         return stamped

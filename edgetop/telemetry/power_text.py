@@ -133,7 +133,7 @@ class _JsonHostLine(Struct, frozen=True):
 def parse_header(line: str) -> Header:
     """Read a header line; a number stands for `BARE_NUMBERS`, and is the first reading.
 
-    Raises SourceLost, with what to write instead, when it is neither or tells nonsense.
+    Raises SourceLost, with what to write instead, when it is neither or is nonsense.
     Of a host that says that it has no power, SourceLost has that host's own reason.
     """
     if _NUMBER.fullmatch(line.strip()):

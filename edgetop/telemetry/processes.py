@@ -22,14 +22,14 @@ PERIOD_S = 1.0
 PROC = Path("/proc")
 FIRST_READING = Unavailable("a rate needs two readings")
 NO_FAULTS = Unavailable("this system does not count page faults of a process")
-NO_SPLIT = Unavailable("this system does not tell mapped from private memory")
-OLD_KERNEL = Unavailable("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
-NO_SWAP = Unavailable("this system does not tell how much of a process is in swap")
+NO_SPLIT = Unavailable("this system does not report mapped and private memory")
+OLD_KERNEL = Unavailable("this kernel does not report mapped and private memory", "Linux 4.5 or newer does")
+NO_SWAP = Unavailable("this system does not report how much of a process is in swap")
 _STAT_BYTES, _STATUS_BYTES = 1024, 16384
 _MAJOR_FAULTS, _USER_TIME, _SYSTEM_TIME, _START_TIME, _RESIDENT_PAGES = 9, 11, 12, 19, 21
 """Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 12, 14, 15, 22 and 24)."""
 
-NO_PEAK = Unavailable("this system does not tell the most memory a process has had")
+NO_PEAK = Unavailable("this system does not report the most memory a process has had")
 EARLIER_PEAK = Unavailable("the most memory it has had dates from before this session")
 YOUNG_S = 60.0
 """What a process had since it began belongs to the session when it is no older than this at the first reading."""
@@ -59,7 +59,7 @@ def process_use(pid: int, system: str, proc: Path = PROC) -> ProcessUse | None:
 
 
 INSTANT_US = 200_000
-"""No rate is told over less than this: processor time is counted in ticks of 10 ms."""
+"""No rate is given over less than this: processor time is counted in ticks of 10 ms."""
 
 
 def cpu_time_s(pid: int, system: str) -> float | None:

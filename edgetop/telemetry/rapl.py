@@ -1,6 +1,6 @@
 """RAPL counters of Intel and AMD.
 
-A zone is told by its name and its parent's, never by its number: children lie beside their parents in
+A zone is identified by its name and its parent's, never by its number: children lie beside their parents in
 `/sys/class/powercap`, ids need not be decimal (`intel-rapl:a`), and `psys`, the platform, is a top-level zone like a
 package.
 
@@ -181,7 +181,7 @@ _COUNTS = 2.0**32
 
 _P_MAX_W = {"package": 1000.0, "core": 1000.0, "uncore": 500.0, "dram": 500.0, "psys": 2000.0}
 
-_LOOKS, _LOOK_EVERY_S = 25, 0.02
+_READINGS, _READ_EVERY_S = 25, 0.02
 """A counter that does not move in half a second is frozen: even an idle package takes a joule."""
 
 _COMPARISONS, _COMPARE_EVERY_S = 4, 0.15
@@ -190,7 +190,7 @@ _COMPARISONS, _COMPARE_EVERY_S = 4, 0.15
 def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterator[Source | UnavailableSource]:
     """Yield the packages and their parts as one source and `psys` as another; nothing on a processor other than x86.
 
-    Takes a few milliseconds; half a second when a counter stands still or there are several packages to be told apart.
+    Takes a few milliseconds; half a second when a counter stands still or there are several packages to be compared.
     """
     zones = find_zones(host)
     amd = cpu_vendor(host) == "AuthenticAMD"
@@ -211,7 +211,7 @@ def probe(host: Host, *, pause: Callable[[float], None] = time.sleep) -> Iterato
     live = without_duplicates(_live(readable, pause))
     cpu = [zone for zone in live if zone.name != "psys"]
     if any(zone.is_package for zone in cpu):
-        packages, mirrors = _tell_apart([zone for zone in cpu if zone.is_package], pause)
+        packages, mirrors = _without_mirrors([zone for zone in cpu if zone.is_package], pause)
         gone = {zone.package for zone in mirrors}
         cpu = packages + [zone for zone in cpu if not zone.is_package and zone.package not in gone]
         yield _source(SOURCE_NAME, cpu, host, gain=_GAIN_AMD if amd else _GAIN_INTEL, mirrors=mirrors)
@@ -250,10 +250,10 @@ def _live(zones: Sequence[Zone], pause: Callable[[float], None]) -> list[Zone]:
     first = {zone.energy_file: _read_j(zone) for zone in zones}
     readable = [zone for zone in zones if first[zone.energy_file] is not None]
     waiting = list(readable)
-    for _ in range(_LOOKS):
+    for _ in range(_READINGS):
         if not any(_must_move(zone) for zone in waiting):
             break
-        pause(_LOOK_EVERY_S)
+        pause(_READ_EVERY_S)
         waiting = [zone for zone in waiting if _read_j(zone) in (first[zone.energy_file], None)]
     return [
         zone
@@ -266,7 +266,7 @@ def _must_move(zone: Zone) -> bool:
     return zone.is_package or zone.name in ("psys", "dram")
 
 
-def _tell_apart(packages: list[Zone], pause: Callable[[float], None]) -> tuple[list[Zone], list[Zone]]:
+def _without_mirrors(packages: list[Zone], pause: Callable[[float], None]) -> tuple[list[Zone], list[Zone]]:
     """Find dies that mirror one socket's counter, as those of Zen 1 and Zen 2 do."""
     if len(packages) < 2:
         return packages, []

@@ -89,7 +89,7 @@ class FirmwareClient(Protocol):
         """Whether a question costs no process of its own."""
 
     def ask(self, command: str) -> str:
-        """The answer to `command`. Raises FirmwareError, also for an answer that tells of a failure."""
+        """The answer to `command`. Raises FirmwareError, also for an answer that reports a failure."""
 
     def close(self) -> None:
         """Give back what is held open."""
@@ -185,7 +185,7 @@ def open_gencmd(host: Host, *, ioctl: Ioctl = fcntl.ioctl) -> FirmwareClient:
 
 
 def checked(command: str, answer: str, *, failed: bool = False) -> str:
-    """`answer`, unless it tells of a failure.
+    """`answer`, unless it reports a failure.
 
     Raises FirmwareError when it does.
     """

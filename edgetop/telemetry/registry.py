@@ -54,7 +54,7 @@ class RemotePlaceholder:
         """Nothing is held open."""
 
 
-def elsewhere(missing: Unavailable, power: Unavailable) -> list[tuple[str, Probe]]:
+def remote_placeholders(missing: Unavailable, power: Unavailable) -> list[tuple[str, Probe]]:
     """Probes that say why processor and memory, and with `power` why power, are not known."""
 
     def probe(_host: Host) -> Iterator[Source | UnavailableSource]:

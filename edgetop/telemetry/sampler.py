@@ -170,10 +170,10 @@ class Sampler:
                 if self._stop.wait(pause_s):
                     return
                 late = late.again()
-            if not self._take_in(late):
+            if not self._add_family(late):
                 return
 
-    def _take_in(self, late: FamilyProbe) -> bool:
+    def _add_family(self, late: FamilyProbe) -> bool:
         """Read what a probe found from now on; whether it is to be run again."""
         again = False
         for each in late.found() or []:
@@ -260,7 +260,7 @@ class ScheduledSource:
             if self._stamping is not None:
                 stamped = self._stamping.read_stamped()
                 after_us = self._clock()
-                # One that is no later than what was noted before cannot be told apart from it any more.
+                # One that is no later than what was noted before cannot be separated from it any more.
                 read = [self._at(each.t_us, each.values) for each in stamped if each.t_us > self._stamped_us]
             else:
                 values = self.source.read()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from edgetop.bench.estimate import (
+from edgetop.bench.plan import (
     REST_WITHOUT_POWER_S,
     RUN_OVERHEAD_S,
     SESSION_BYTES_PER_S,
     SETTLE_S,
+    CoolDown,
     Expected,
+    PromptTest,
+    QualityPlan,
+    TokenTest,
     estimate,
+    runs_of,
 )
-from edgetop.bench.plan import CoolDown, PromptTest, QualityPlan, TokenTest, runs_of
 from tests.bench.test_plan import plan
 
 EXPECTED = Expected(prefill_tokens_per_s=100.0, decode_tokens_per_s=10.0, load_s=3.0, memory_bytes=2**30, fits=True)

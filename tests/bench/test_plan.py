@@ -19,11 +19,12 @@ from edgetop.bench.plan import (
     TokenTest,
     changed_request,
     engine_settings,
+    prompt_tests,
+    reading_text,
     runs_of,
     settings_of,
     token_tests,
 )
-from edgetop.bench.prompts import prompt_tests, reading_text
 from edgetop.core.engine_settings import EXTRA_FLAGS
 from edgetop.core.errors import UsageError
 from edgetop.settings import options

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.bench.plan import ModelFile, QualityPlan, QuestionItem
-from edgetop.bench.prompts import QUESTIONS, read_questions, reading_text
+from edgetop.bench.plan import QUESTIONS, ModelFile, QualityPlan, QuestionItem, read_questions, reading_text
 from edgetop.bench.quality import QualityError, QualityScorer, answers_of, questions_of
 from edgetop.core.errors import UsageError
 from edgetop.inference.protocol import ChoiceScore

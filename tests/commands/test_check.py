@@ -20,7 +20,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget
 from edgetop.fit.machine import Power
 from edgetop.fit.memory import largest_context, memory_need
-from edgetop.fit.model_facts import ModelFacts, listed_models
+from edgetop.fit.model_facts import ModelFacts, published_models
 from edgetop.fit.speed import predict_energy, predict_speed
 from tests.commands.machine import Machine, Ran
 from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, need_of, place_of, without_speed
@@ -28,7 +28,7 @@ from tests.support.gguf_files import write_model
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal
 
 __all__ = ["by_hand"]
-LISTED = {model.name: model for model in listed_models()}
+LISTED = {model.name: model for model in published_models()}
 GOLDEN = Path(__file__).with_name("golden")
 pytestmark = pytest.mark.usefixtures("by_hand")
 POWERED = replace(MACHINE, power=Power(scope="board_input", decode_w={4: figure(8.0)}))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from itertools import count
+from math import inf
 from pathlib import Path
 from threading import Thread
 
@@ -19,55 +20,33 @@ def tree(root: Path, files: dict[str, str]) -> Path:
     return root
 
 
-def machine(root: Path, *, cache: str, available_kib: int) -> Path:
-    return tree(
-        root,
-        {
-            "sys/devices/system/cpu/cpu0/cache/index0/size": "32K\n",
-            "sys/devices/system/cpu/cpu0/cache/index3/size": cache,
-            "proc/meminfo": f"MemTotal: 99999999 kB\nMemAvailable: {available_kib} kB\n",
-        },
-    )
-
-
-def test_the_buffer_is_several_times_the_largest_cache(tmp_path: Path) -> None:
-    assert buffer_bytes(machine(tmp_path, cache="65536K\n", available_kib=64 * 2**20)) == 4 * 64 * MIB
-
-
-def test_the_buffer_of_a_huge_cache_is_bounded(tmp_path: Path) -> None:
-    assert buffer_bytes(machine(tmp_path, cache="1152M\n", available_kib=1024 * 2**20)) == 512 * MIB
-
-
-def test_the_buffer_takes_a_tenth_of_what_is_available(tmp_path: Path) -> None:
-    assert buffer_bytes(machine(tmp_path, cache="2048K\n", available_kib=800 * 1024)) == 80 * MIB
+def machine(root: Path, *, cache: str) -> Path:
+    folder = "sys/devices/system/cpu/cpu0/cache"
+    return tree(root, {f"{folder}/index0/size": "32K\n", f"{folder}/index3/size": cache})
 
 
 @pytest.mark.parametrize(
-    "group",
+    ("cache", "free_mib", "expected_mib"),
     [
-        {
-            "proc/self/cgroup": "0::/edge\n", "sys/fs/cgroup/edge/memory.max": str(500 * MIB),
-            "sys/fs/cgroup/edge/memory.current": str(100 * MIB), "sys/fs/cgroup/memory.max": "max\n",
-        },
-        {
-            "proc/self/cgroup": "3:cpu:/a\n2:memory:/a\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": str(500 * MIB),
-            "sys/fs/cgroup/memory/memory.usage_in_bytes": str(100 * MIB),
-        },
+        ("65536K\n", 64 * 1024, 4 * 64),
+        ("1152M\n", 1024 * 1024, 512),
+        ("2048K\n", 800, 80),
+        ("2048K\n", inf, 192),
     ],
-    ids=["v2", "v1"],
-)  # fmt: skip
-def test_the_buffer_takes_a_tenth_of_what_a_cgroup_leaves(tmp_path: Path, group: dict[str, str]) -> None:
-    assert buffer_bytes(tree(machine(tmp_path, cache="2048K\n", available_kib=64 * 2**20), group)) == 40 * MIB
+    ids=["several times the largest cache", "bounded", "a tenth of what is free", "of memory nobody knows"],
+)
+def test_the_size_of_the_buffer(tmp_path: Path, cache: str, free_mib: float, expected_mib: int) -> None:
+    assert buffer_bytes(free_mib * MIB, machine(tmp_path, cache=cache)) == expected_mib * MIB
 
 
 def test_a_machine_without_memory_to_spare_is_not_measured(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="too little memory"):
-        buffer_bytes(machine(tmp_path, cache="2048K\n", available_kib=100 * 1024))
+        buffer_bytes(100 * MIB, machine(tmp_path, cache="2048K\n"))
 
 
 @pytest.mark.parametrize("size", ["", "K", "many", "-4K", "9" * 40 + "K", "64X"])
 def test_a_cache_size_that_makes_no_sense_is_left_aside(tmp_path: Path, size: str) -> None:
-    assert buffer_bytes(machine(tmp_path, cache=size, available_kib=64 * 2**20)) == 192 * MIB
+    assert buffer_bytes(inf, machine(tmp_path, cache=size)) == 192 * MIB
 
 
 @pytest.mark.parametrize(
@@ -93,9 +72,9 @@ def test_threads_stay_on_the_cpus_that_are_allowed(tmp_path: Path) -> None:
 
 
 def test_a_measurement_gives_a_rate_for_each_number_of_threads_and_more_threads_are_not_slower(tmp_path: Path) -> None:
-    small = machine(tmp_path, cache="1024K\n", available_kib=320 * 1024)
+    small = machine(tmp_path, cache="1024K\n")
     before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    rates = measure_bandwidth(2, sysroot=small)
+    rates = measure_bandwidth(2, 320 * MIB, sysroot=small)
     assert list(rates) == [1, 2]
     assert 0 < rates[1] <= rates[2]
     assert not before or os.sched_getaffinity(0) == before
@@ -103,8 +82,8 @@ def test_a_measurement_gives_a_rate_for_each_number_of_threads_and_more_threads_
 
 def test_a_slow_machine_reads_only_what_was_filled_in_time(tmp_path: Path) -> None:
     ticks = count(0, 1)  # every look at the clock takes a second
-    small = machine(tmp_path, cache="1024K\n", available_kib=640 * 1024)
-    rates = measure_bandwidth(1, sysroot=small, now=lambda: float(next(ticks)))
+    small = machine(tmp_path, cache="1024K\n")
+    rates = measure_bandwidth(1, 640 * MIB, sysroot=small, now=lambda: float(next(ticks)))
     assert rates[1] == pytest.approx(16 * MIB)
 
 

@@ -7,15 +7,15 @@ import pytest
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
 from edgetop.fit.memory import MemoryNeed, memory_need
-from edgetop.fit.model_facts import MIXES, Listed, listed_models, read_facts
+from edgetop.fit.model_facts import MIXES, PublishedModel, published_models, read_facts
 from edgetop.inference.llama.dry_load import dry_load, dry_load_header
 
-LISTED = {model.name: model for model in listed_models()}
+LISTED = {model.name: model for model in published_models()}
 SETTINGS = EngineSettings(n_ctx=2048, n_threads=2, n_threads_batch=2)
 
 
 @pytest.mark.parametrize("model", LISTED.values(), ids=lambda model: model.name)
-def test_the_dimensions_make_as_many_weights_as_the_card_states(model: Listed) -> None:
+def test_the_dimensions_make_as_many_weights_as_the_card_states(model: PublishedModel) -> None:
     assert model.facts("F16").parameters == int(model.row["parameters"])
     assert model.source.startswith("huggingface.co/")
     assert len(model.date) == 7
@@ -38,7 +38,7 @@ def test_a_quantization_has_the_size_that_llama_cpp_gives_it(name: str, quantiza
 
 
 @pytest.mark.parametrize("model", LISTED.values(), ids=lambda model: model.name)
-def test_the_formulas_say_what_llama_cpp_says_of_the_same_header(model: Listed) -> None:
+def test_the_formulas_say_what_llama_cpp_says_of_the_same_header(model: PublishedModel) -> None:
     """A sparse file with nothing but the header, which llama.cpp takes for the model."""
     facts = model.facts(model.quantizations[0])
     told = dry_load_header(facts.header, facts.n_vocab or 0, SETTINGS)

@@ -18,11 +18,11 @@ from edgetop.fit.devices import (
     named_device,
 )
 from edgetop.fit.machine import Machine
-from edgetop.fit.model_facts import ModelFacts, listed_models
+from edgetop.fit.model_facts import ModelFacts, published_models
 from edgetop.fit.speed import SpeedPrediction, predict_speed
 
 TABLE = load_devices()
-MODELS = {model.name: model for model in listed_models()}
+MODELS = {model.name: model for model in published_models()}
 OWN = """
 [bench]
 title = "My bench"

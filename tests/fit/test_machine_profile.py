@@ -156,7 +156,7 @@ def test_a_profile_is_used_while_it_is_young(measured_at: str, current: bool) ->
 
 
 def test_a_measurement_keeps_what_was_learned_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgetop.fit.machine_profile.measure_bandwidth", lambda threads, sysroot: {threads: 9e9})
+    monkeypatch.setattr("edgetop.fit.machine_profile.measure_bandwidth", lambda threads, _free_bytes: {threads: 9e9})
     profile = measure_machine("k", 4, now=NOW, runs=[run(1.2)])
     assert isinstance(profile, MachineProfile)
     assert profile.bandwidth_bytes_per_s == {4: 9e9}
@@ -166,7 +166,7 @@ def test_a_measurement_keeps_what_was_learned_before(monkeypatch: pytest.MonkeyP
 
 
 def test_a_machine_that_cannot_be_measured_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(threads: int, sysroot: Path) -> dict[int, float]:
+    def refuse(threads: int, free_bytes: float) -> dict[int, float]:
         raise OSError("too little memory is free")
 
     monkeypatch.setattr("edgetop.fit.machine_profile.measure_bandwidth", refuse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -19,14 +20,13 @@ from edgetop.fit.compute_buffer import CHECKED
 from edgetop.fit.memory import (
     MemoryNeed,
     MemoryRoom,
-    features_of,
     fitting_kv_type,
     largest_context,
     main_memory,
     memory_need,
     vocabulary_bytes,
 )
-from edgetop.fit.model_facts import ModelFacts, facts_of, listed_models, read_facts
+from edgetop.fit.model_facts import ModelFacts, facts_of, published_models, read_facts
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.protocol import Hello
 from tests.support.engine_worker import EngineWorker
@@ -34,7 +34,7 @@ from tests.support.gguf_architectures import ARCHITECTURES, Architecture, llama
 from tests.support.gguf_files import model_bytes, write_model
 
 AVX2 = frozenset({"AVX2"})
-LISTED = {model.name: model for model in listed_models()}
+LISTED = {model.name: model for model in published_models()}
 ROUNDING_BYTES = 6 * 5300
 """The library's log has two decimals of a MiB, for up to six buffers."""
 SETTINGS = (
@@ -54,7 +54,7 @@ def talk() -> Iterator[EngineWorker]:
 @pytest.fixture(scope="module")
 def features(talk: EngineWorker) -> frozenset[str]:
     greeting = talk.until(Hello)
-    return features_of(greeting.engine.system_info)
+    return frozenset(re.findall(r"\b([A-Z][A-Z0-9_]*) = 1\b", greeting.engine.system_info))
 
 
 def need_of(facts: ModelFacts, settings: EngineSettings, features: frozenset[str] = AVX2) -> MemoryNeed:

@@ -10,7 +10,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.inference.server.address import Address
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.telemetry.host import NO_ENGINE, Host
-from edgetop.telemetry.registry import elsewhere, take_inventory
+from edgetop.telemetry.registry import remote_placeholders, take_inventory
 
 
 def test_a_server_on_this_machine_is_measured_by_its_process() -> None:
@@ -30,7 +30,7 @@ def test_a_server_elsewhere_leaves_this_machines_gauges_out() -> None:
     reason = "the server is on pi2.invalid:8080: this machine's readings are not its own"
     assert place.missing().reason == reason
 
-    inventory = take_inventory(Host(), elsewhere(place.no_readings, place.no_power))
+    inventory = take_inventory(Host(), remote_placeholders(place.no_readings, place.no_power))
     assert {source.info.name for source in inventory.sources} == {"cpu", "memory"}
     for source in inventory.sources:
         assert set(source.read()) == {Unavailable(reason)}

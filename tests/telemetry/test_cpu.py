@@ -65,7 +65,7 @@ def test_loads_are_shares_of_a_core_and_of_all_cores(tmp_path: Path, used_s: dic
         "cpu.total": pytest.approx(70.0),
         "cpu.steal": pytest.approx(10.0),
         "cpu.others": pytest.approx(25.0),  # 1.4 of 2 core seconds, of them 0.9 ours
-        "cpu.frequency": Unavailable("this machine does not tell its clock frequency"),
+        "cpu.frequency": Unavailable("this machine does not report its clock frequency"),
         "cpu.0": pytest.approx(100.0),
         "cpu.1": pytest.approx(40.0),
     }
@@ -136,7 +136,7 @@ def test_an_engine_that_ends_does_not_count_as_somebody_else(tmp_path: Path, use
         (PI_5, 2_400_000_000.0),
         (JETSON, 1_344_000_000.0),  # the other cluster is switched off
         (LAPTOP, 4_390_000_000.0),  # the core that boosts highest
-        (BARE_VM, Unavailable("this machine does not tell its clock frequency")),
+        (BARE_VM, Unavailable("this machine does not report its clock frequency")),
     ],
 )
 def test_the_clock_is_that_of_the_fastest_core(tmp_path: Path, tree: dict[str, str | int], hertz: object) -> None:

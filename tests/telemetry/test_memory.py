@@ -97,10 +97,10 @@ def test_a_limit_that_is_changed_or_goes_away_is_noticed(tmp_path: Path) -> None
 
 def test_a_kernel_that_does_not_tell_the_available_memory_leaves_it_missing(tmp_path: Path) -> None:
     values = readings(MachineMemory(plant(tmp_path, {"/proc/meminfo": "MemTotal: 1024 kB\nMemFree: 512 kB"})))
-    old = Unavailable("this kernel does not tell how much memory is available", "Linux 3.14 or newer does")
+    old = Unavailable("this kernel does not report how much memory is available", "Linux 3.14 or newer does")
     assert values["memory.total"] == 2**20
     assert values["memory.available"] == values["memory.used"] == old
-    assert values["swap.used"] == Unavailable("this system does not tell its swap")
+    assert values["swap.used"] == Unavailable("this system does not report its swap")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_elsewhere_than_on_linux_psutil_is_asked(tmp_path: Path, monkeypatch: py
         raise RuntimeError("sysctl failed")
 
     monkeypatch.setattr(psutil, "swap_memory", refuse)
-    assert MachineMemory(host).read()[3:] == (Unavailable("this system does not tell its swap"),) * 2
+    assert MachineMemory(host).read()[3:] == (Unavailable("this system does not report its swap"),) * 2
     monkeypatch.setattr(psutil, "virtual_memory", refuse)
     assert "sysctl failed" in absences(probe(host))["memory"].reason
 

@@ -191,7 +191,7 @@ def test_without_a_driver_no_process_holds_gpu_memory(tmp_path: Path) -> None:
 
 
 class FakeNvml:
-    """Two GPUs, one of which does not tell its processes."""
+    """Two GPUs, one of which does not report its processes."""
 
     class NVMLError(Exception):
         pass

@@ -64,7 +64,7 @@ def test_memory_is_split_and_rates_come_with_the_second_reading(scene: Scene) ->
     first = readings(scene.source)
     assert first == {
         "engine.rss": 4 * MIB,
-        "engine.rss_peak": Unavailable("this system does not tell the most memory a process has had"),
+        "engine.rss_peak": Unavailable("this system does not report the most memory a process has had"),
         "engine.mapped": 2 * MIB,
         "engine.anonymous": 2 * MIB,
         "engine.swap": MIB / 2,
@@ -117,9 +117,9 @@ def test_an_old_kernel_tells_the_resident_set_but_not_its_parts(scene: Scene) ->
     scene.write(7, ticks=10, faults=1, status="VmRSS:\t 4096 kB\n")
     values = readings(scene.source)
     assert values["engine.rss"] == 4 * MIB
-    old = Unavailable("this kernel does not tell mapped from private memory", "Linux 4.5 or newer does")
+    old = Unavailable("this kernel does not report mapped and private memory", "Linux 4.5 or newer does")
     assert values["engine.mapped"] == values["engine.anonymous"] == old
-    assert values["engine.swap"] == Unavailable("this system does not tell how much of a process is in swap")
+    assert values["engine.swap"] == Unavailable("this system does not report how much of a process is in swap")
 
 
 def test_elsewhere_than_on_linux_psutil_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +143,7 @@ def test_elsewhere_than_on_linux_psutil_is_asked(monkeypatch: pytest.MonkeyPatch
     now_us[0], used["cpu"], used["pageins"] = 1_000_000, 1.75, 9
     values = readings(source)
     assert values["engine.rss"] == 3 * MIB
-    assert values["engine.mapped"] == Unavailable("this system does not tell mapped from private memory")
+    assert values["engine.mapped"] == Unavailable("this system does not report mapped and private memory")
     assert (values["engine.major_faults"], values["engine.cpu"]) == (4.0, 75.0)
     assert cpu_time_s(7, "darwin") == 2.25
     assert cpu_time_s(8, "darwin") is None

@@ -108,7 +108,7 @@ class BaselineTracker:
         return other
 
     def separate(self, curve: Curve) -> None:
-        """Share nothing that changes with the tracker that this is a copy of, and look at another curve."""
+        """Share nothing that changes with the tracker that this is a copy of, and use another curve."""
         self._curve = curve
         # Of the spans only the last one may change.
         self._spans = [*self._spans[:-1], *map(copy, self._spans[-1:])]
@@ -191,7 +191,7 @@ class BaselineTracker:
         self._baselines()
         return self._changes
 
-    def is_settled(self, end_us: int) -> bool:
+    def is_complete(self, end_us: int) -> bool:
         """Whether the idle power of a window that ends at `end_us` stays as it is while the curve's revision does."""
         self._baselines()
         return self._settled_full and self._settled[-1].start_us >= end_us
@@ -215,7 +215,7 @@ class BaselineTracker:
             self._revision = self._curve.revision
         while self._settled_spans < len(self._spans):
             span = self._spans[self._settled_spans]
-            if span.end_us is None or not self._curve.is_settled(span.end_us):
+            if span.end_us is None or not self._curve.is_complete(span.end_us):
                 break
             measured = self._measure(span)
             self._settled.extend(measured)
@@ -233,7 +233,7 @@ class BaselineTracker:
         end_us = min(curve.last_us if span.end_us is None else span.end_us, curve.last_us) - round(curve.lead_s * 1e6)
         length_us = max(round(MEASURED_S * 1e6), round(FIRST_UPDATES * curve.update_s * 1e6))
         measured = [
-            settled(curve, *each, span.temperature_c)
+            measured_baseline(curve, *each, span.temperature_c)
             for begin_us, until_us in self._without_other_load(start_us, end_us)
             for each in (
                 [(begin_us, until_us)]
@@ -258,7 +258,7 @@ class BaselineTracker:
         return any(self._other_load(*span) for span in spans)
 
 
-def settled(curve: Curve, start_us: int, end_us: int, temperature_c: float | None = None) -> Baseline | None:
+def measured_baseline(curve: Curve, start_us: int, end_us: int, temperature_c: float | None = None) -> Baseline | None:
     """The idle power over the settled part of a span; `None` when too little of it is left.
 
     The span is cut into slices of at least U + W, whose means are nearly independent. While they still slope, the first

@@ -49,20 +49,6 @@ class Readings(Struct, frozen=True, kw_only=True):
     peak_w: float
 
 
-class Health(Struct, frozen=True, kw_only=True):
-    """How well a channel was read so far."""
-
-    update_s: float
-    update_at_most: bool
-    """The sensor is at least as quick as the polling; `update_s` is then the poll period."""
-    window_s: float
-    poll_s: float
-    reads_ok: int
-    reads_failed: int
-    """Failed and rejected ones."""
-    worst_gap_s: float
-
-
 class Curve(Forkable, ABC):
     """What power curves and counter curves have in common. Times are microseconds on edgetop's clock."""
 
@@ -89,11 +75,8 @@ class Curve(Forkable, ABC):
         """The smallest change of a reading, in W or J: as declared, or as seen where readings step more coarsely."""
         self.revision = 0
         """Grows when energies computed before are no longer valid."""
-        self._ok = 0
-        self._failed = 0
         self._interrupted = False
         """Whether readings have failed since the last good one."""
-        self._worst_us = 0
         self.averaging = False
         """Whether readings are means over (most of) an update, so that none of the energy goes unseen."""
         self.gap_limit_us = 0
@@ -147,32 +130,15 @@ class Curve(Forkable, ABC):
         """How long after an event its energy can still come in: L = W + 2U + τ."""
         return self.window_s + 2 * self.update_s + self.meter.poll_s
 
-    @property
-    def health(self) -> Health:
-        """How the channel was read so far."""
-        return Health(
-            update_s=self.update_s,
-            update_at_most=self.period.at_most,
-            window_s=self.window_s,
-            poll_s=self.meter.poll_s,
-            reads_ok=self._ok,
-            reads_failed=self._failed + self._rejected(),
-            worst_gap_s=self._worst_us / 1e6,
-        )
-
     def read(self, t_us: int, value: float | None) -> None:
         """Take in a reading in W or J, or `None` for one that failed; one no later than the last is ignored."""
         if self.asked_us is not None and t_us <= self.asked_us:
             return
         self.asked_us = t_us
         if value is None:
-            self._failed += 1
             self._interrupted = True
         elif self._take(t_us, value):
-            self._ok += 1
             self._interrupted = False
-            if self.last_us is not None:
-                self._worst_us = max(self._worst_us, t_us - self.last_us)
             self.last_us = t_us
             self.first_us = t_us if self.first_us is None else self.first_us
 
@@ -219,7 +185,7 @@ class Curve(Forkable, ABC):
     def is_final(self, t_us: int) -> bool:
         """Whether no later reading can change the energy up to `t_us`: the sensor has updated since."""
 
-    def is_settled(self, t_us: int) -> bool:
+    def is_complete(self, t_us: int) -> bool:
         """Whether the energy up to `t_us` stays as it is while `revision` does.
 
         More than `is_final` asks: a sensor that is given up for lost may come back, and its gap is then bridged.
@@ -267,10 +233,6 @@ class Curve(Forkable, ABC):
     @abstractmethod
     def _take(self, t_us: int, value: float) -> bool:
         """Take in a value; false when it is not believed."""
-
-    @abstractmethod
-    def _rejected(self) -> int:
-        """Readings that were not believed after all."""
 
     def mean_w(self, start_us: float, end_us: float) -> float:
         """Mean power over a span that is not empty."""
@@ -334,7 +296,6 @@ class CounterCurve(Curve):
         self._value = 0.0
         self._change_us = 0
         """When the present value was first seen."""
-        self._resets = 0
         self._reset_kind: GapKind | None = None
         self._slept = False
 
@@ -405,9 +366,6 @@ class CounterCurve(Curve):
         self._value, self._change_us = value, t_us
         return True
 
-    def _rejected(self) -> int:
-        return self._resets
-
     def _change(self, t_us: int, value: float) -> bool:
         risen_j = value - self._value
         since_read_us = t_us - (self.last_us or t_us)
@@ -436,7 +394,6 @@ class CounterCurve(Curve):
         return wrap_j is not None and unread_s * 1e6 > self.gap_limit_us and self._power[-1] * unread_s > wrap_j / 2
 
     def _reset(self, kind: GapKind) -> None:
-        self._resets += kind == "bridged"
         self._reset_kind = "suspend" if "suspend" in (kind, self._reset_kind) else kind
         self.period.interrupt()
 
@@ -638,9 +595,6 @@ class PowerCurve(Curve):
         for reading in believed:
             self._accept(*reading)
         return bool(believed)
-
-    def _rejected(self) -> int:
-        return self._gate.rejected
 
     def _accept(self, t_us: int, power_w: float) -> None:
         if (

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 TOKENS = 1_000_000
-"""The number of tokens whose cost is told; a single one's has too many zeros."""
+"""The number of tokens whose cost is shown; a single one's has too many zeros."""
 
 
 class Price(Struct, frozen=True, kw_only=True):
@@ -176,7 +176,10 @@ def duty_figures(basis: DutyBasis, duty: Duty) -> DutyFigures:
 def with_found(figures: DutyFigures, found: Mapping[str, Interval | Unavailable]) -> DutyFigures:
     """With figures by name, or why they are missing."""
     known = {name: value for name, value in found.items() if isinstance(value, Interval)}
-    missing = {name: value for name, value in found.items() if isinstance(value, Unavailable)}
+    # A file holds reason and hint, whatever else a kind of `Unavailable` knows.
+    missing = {
+        name: Unavailable(value.reason, value.hint) for name, value in found.items() if isinstance(value, Unavailable)
+    }
     return replace(figures, missing=missing, **known)
 
 

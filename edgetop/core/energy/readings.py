@@ -288,7 +288,6 @@ class Plausibility(Forkable):
         self._floor_w = -(meter.offset_w + 2 * meter.lsb)
         self._last_w: float | None = None
         self._held: list[Reading] = []
-        self.rejected = 0
 
     @property
     def holding(self) -> bool:
@@ -297,13 +296,11 @@ class Plausibility(Forkable):
 
     def reset(self) -> None:
         """Give up what is held back, as after a suspend."""
-        self.rejected += len(self._held)
         self._held.clear()
 
     def admit(self, t_us: int, power_w: float, update_s: float) -> list[Reading]:
         """Which readings are believed now that this one came: none, it alone, or it and those held before it."""
         if not isfinite(power_w) or power_w < self._floor_w or power_w > self._meter.p_max_w:
-            self.rejected += 1
             return []
         if not self._meter.confirms_jumps or not self._is_jump(power_w):
             self.reset()

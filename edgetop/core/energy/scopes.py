@@ -144,11 +144,11 @@ def _choose_one(meters: Sequence[Meter], readings_w: Mapping[str, float]) -> Una
 
 
 def _parts(meters: Sequence[Meter], offered: Sequence[Meter]) -> list[Meter]:
-    """The best of several meters of one scope, and those that may be added to it; none where it cannot be told.
+    """The best of several meters of one scope, and those that may be added to it; none where that is not known.
 
     These are others of its scope, and components that its own source offers, such as the memory beside a package.
     Of one source only channels of one kind are added: its counter and its power are two views of the same thing.
-    All that is told of a battery is told of the same thing too, and its own slow gauge is the worst to tell it.
+    All meters of a battery measure the same thing too, and its own slow gauge is the worst of them.
     """
     if meters[0].scope == "battery":
         meters = [meter for meter in meters if "slow" not in meter.flags] or meters

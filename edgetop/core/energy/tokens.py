@@ -2,7 +2,7 @@
 
 Two counts are put against each other over the same time, energy and generated tokens. Nothing is known of single
 requests, so that the whole time counts: also that in which the servers only wait, holding their models ready. The
-energy of a token therefore has two parts, told apart by whether any request was under way between two looks:
+energy of a token therefore has two parts, by whether any request was running between two polls:
 
     j_per_token = generating_j_per_token + waiting_j_per_token
 
@@ -160,11 +160,6 @@ def session_energy(turns: TurnSum, basis: EnergyBasis) -> Energy | Unavailable:
     return _energy(turns.whole, turns.generated_tokens, turns.prefill, turns.decode, basis, hosts=turns.hosts)
 
 
-def pauses_j(whole: Window, turns: Sequence[Window]) -> float:
-    """The gross energy between the turns, in joules: the session less its turns, so that all adds up."""
-    return whole.gross.value - sum(turn.gross.value for turn in turns)
-
-
 def cross_checked(quantity: Quantity, other_j: float) -> tuple[Quantity, bool]:
     """The quantity, its uncertainty widened when another meter disagrees, and whether it does."""
     u_j = uncertainty.disagreement_j(quantity.value, other_j)
@@ -264,7 +259,7 @@ UNCOUNTED = "uncounted"
 """Flag: a model process that does not say what it generates used the device too."""
 
 RUNNING_ONLY = "running-only"
-"""Flag: a server tells of running requests alone, so that the last tokens of each are not counted."""
+"""Flag: a server reports running requests only, so that the last tokens of each are not counted."""
 
 
 class ServedEnergy(Struct, frozen=True, kw_only=True):

@@ -380,7 +380,7 @@ def _sum(terms: Sequence[Window], length_s: float, peak: Quantity, *, linear_idl
 
 
 def shortest_phase_s(smear_s: float, contrast_w: float, mean_w: float, error: float = PHASE_ERROR) -> float:
-    """T_min(ε) = √2·s·|ΔP| / (√12·ε·P̄): a shorter phase is not told apart from its neighbours."""
+    """T_min(ε) = √2·s·|ΔP| / (√12·ε·P̄): a shorter phase cannot be separated from its neighbours."""
     if mean_w <= 0:
         return float("inf")
     contrast_w = max(abs(contrast_w), LEAST_CONTRAST * mean_w)
@@ -468,7 +468,7 @@ class ChannelEstimator:
         self.curve.read(t_us, value)
 
     def suspended(self) -> None:
-        """The machine slept; to be told before the first reading after it."""
+        """The machine slept; to be called before the first reading after it."""
         self.curve.suspended()
 
     def quiet_from(self, t_us: int, temperature_c: float | None = None) -> None:

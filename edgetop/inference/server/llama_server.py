@@ -458,14 +458,14 @@ class _UsageReader:
         running = {_request(slot): _generated(slot) for slot in slots or () if slot.is_processing}
         ended = None if metrics is None else _ended(metrics)
         if ended is not None and slots is not None:
-            return _Counted(self._requests.look(ended, running) if consistent else TOO_FAST, "all")
+            return _Counted(self._requests.update(ended, running) if consistent else TOO_FAST, "all")
         if ended is not None and metrics is not None:
             step = 0 if self._ended is None else max(0, ended - self._ended)
             self._ended, self._largest_step = ended, max(self._largest_step, step)
             under_way = metrics.get(_PROCESSING, 0.0)
             return _Counted(ended, "ended", ENDED_ONLY, max(1, self._largest_step) * under_way)
         if slots is not None:
-            return _Counted(self._running.look(running), "running", RUNNING_ONLY, self._running.unseen)
+            return _Counted(self._running.update(running), "running", RUNNING_ONLY, self._running.unseen)
         missing = MAY_SLEEP if may_sleep else METRICS_OFF
         return _Counted(missing, "nothing", missing)
 
@@ -520,7 +520,7 @@ class _RouterReader:
             name: reader.read(client, sleepless=False) for name, reader in self._readers.items()
         }
         if not usages:
-            tokens = self._tokens.look({})
+            tokens = self._tokens.update({})
             return Usage(kind="llama-server", version=version, tokens=tokens, counts="all", running=0)
         return together(
             usages, Usage(kind="llama-server", version=version, models=tuple(loaded), tokens=0), self._tokens

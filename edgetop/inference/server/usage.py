@@ -32,7 +32,7 @@ NOT_RUNNING: Final = "not running"
 """In place of a count: nobody listens at the server's address, so that it generates nothing."""
 
 ReportedCount = int | Literal["not running"] | Unavailable
-"""What one look at a server gave: the tokens it has generated since it was started, or why that is not known."""
+"""What one poll at a server gave: the tokens it has generated since it was started, or why that is not known."""
 
 STARTED_ANEW = Unavailable("the server was started anew: what it had generated before that is not known")
 ENDED = Unavailable("the server ended: what it had generated last is not known")
@@ -46,23 +46,23 @@ class _Server(Struct):
 
 
 class TokenSum:
-    """The tokens of several servers together, from the first look at each of them on."""
+    """The tokens of several servers together, from the first poll of each of them on."""
 
     def __init__(self) -> None:
         self.total = 0
         self._servers: dict[Hashable, _Server] = {}
 
-    def look(self, told: Mapping[Hashable, ReportedCount]) -> int | Unavailable:
-        """Take in a look at all servers; the sum, or why it is not known what was generated since the look before.
+    def update(self, reported: Mapping[Hashable, ReportedCount]) -> int | Unavailable:
+        """Take in a poll of all servers; the sum, or why it is not known what was generated since the poll before.
 
         A server that is left out is not watched any more. One that comes new counts from now on.
         """
-        self._servers = {name: self._servers.get(name, _Server()) for name in told}
-        reasons = [self._take(self._servers[name], count) for name, count in told.items()]
+        self._servers = {name: self._servers.get(name, _Server()) for name in reported}
+        reasons = [self._add(self._servers[name], count) for name, count in reported.items()]
         return next((reason for reason in reasons if reason is not None), self.total)
 
-    def _take(self, server: _Server, count: ReportedCount) -> Unavailable | None:
-        """Add what a server has generated since the look before, or say why that is not known."""
+    def _add(self, server: _Server, count: ReportedCount) -> Unavailable | None:
+        """Add what a server has generated since the poll before, or say why that is not known."""
         last, state = server.last, server.state
         if isinstance(count, Unavailable):
             server.state = "unknown"
@@ -74,7 +74,7 @@ class TokenSum:
         if last is None:
             return None
         if state == "down" and count < last:
-            # It began at 0 since the look before.
+            # It began at 0 since the poll before.
             self.total += count
             return None
         if count < last or (state == "down" and count > 0):
@@ -87,7 +87,7 @@ class RequestCount:
     """The tokens that llama-server has generated, from what it tells of ended requests and of running ones.
 
     `/metrics` counts a request when it has ended, and one that was cancelled never; `/slots` tells how far each
-    running one is. Both together count every token, but for those of a cancelled request after the last look at it.
+    running one is. Both together count every token, but for those of a cancelled request after the last poll at it.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class RequestCount:
         self._cancelled = 0
         self._running: dict[int, int] = {}
 
-    def look(self, ended: int, running: Mapping[int, int]) -> int:
+    def update(self, ended: int, running: Mapping[int, int]) -> int:
         """Tokens of all requests: `ended` ones as the server counts them, `running` ones by their numbers."""
         before, self._ended = self._ended, ended
         gone = sum(count for request, count in self._running.items() if request not in running)
@@ -110,7 +110,7 @@ class RequestCount:
 class RunningCount:
     """The tokens that were seen to be generated in running requests, where a server does not count the ended ones.
 
-    What a request generates after the last look at it is not seen; `unseen` is how much that may be in all.
+    What a request generates after the last poll at it is not seen; `unseen` is how much that may be in all.
     """
 
     def __init__(self) -> None:
@@ -118,9 +118,9 @@ class RunningCount:
         self.unseen = 0
         self._running: dict[int, int] = {}
         self._grown: dict[int, int] = {}
-        """Tokens of each running request between the last two looks."""
+        """Tokens of each running request between the last two polls."""
 
-    def look(self, running: Mapping[int, int]) -> int:
+    def update(self, running: Mapping[int, int]) -> int:
         """Tokens seen so far; `running` has those of each request under way."""
         for request, count in self._grown.items():
             if request not in running:
@@ -193,7 +193,7 @@ def together(parts: Mapping[Hashable, Usage], whole: Usage, tokens: TokenSum) ->
     weakest = min(each, key=lambda usage: _WEAKEST.index(usage.counts))
     return replace(
         whole,
-        tokens=tokens.look(counting) if counting else weakest.tokens,
+        tokens=tokens.update(counting) if counting else weakest.tokens,
         counts=weakest.counts,
         no_count=weakest.no_count,
         uncertainty=sum(usage.uncertainty for usage in each),

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from edgetop.core.bootstrap import (
-    MOST,
-    REPETITIONS_MIN,
+    RESAMPLED_MAX,
+    RESAMPLED_MIN,
     How,
     PairedRepetitions,
     Repetitions,
@@ -79,7 +79,7 @@ class ComparedValue:
     @property
     def can_be_resampled(self) -> bool:
         """Whether there are enough repetitions for a bootstrap, and not so many that it is a waste."""
-        return self.repetitions is not None and REPETITIONS_MIN <= len(self.repetitions) <= MOST
+        return self.repetitions is not None and RESAMPLED_MIN <= len(self.repetitions) <= RESAMPLED_MAX
 
     @property
     def resampled(self) -> Resampled:
@@ -176,7 +176,7 @@ def _found(side: ComparedValue, base: ComparedValue) -> tuple[Difference, str] |
 
 
 def _paired(pairs: PairedRepetitions) -> tuple[Difference, str]:
-    if REPETITIONS_MIN <= len(pairs) <= MOST:
+    if RESAMPLED_MIN <= len(pairs) <= RESAMPLED_MAX:
         return from_zero(resampled(pairs, PAIR_SEED)), f"bootstrap over {len(pairs)} turns, in pairs"
     one = pairs.estimate()
     known = Spread(float(one.u[0]), len(pairs) - 1)

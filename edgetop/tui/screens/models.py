@@ -23,7 +23,7 @@ from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
 from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
-from edgetop.fit.suggestions import Candidate, ModelAssessments, Surveyed
+from edgetop.fit.suggestions import AssessedModel, Candidate, ModelAssessments
 from edgetop.fit.wording import page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
@@ -57,7 +57,7 @@ class ModelRow:
     """It is the model that runs now."""
     problem: str = ""
     """Why it cannot be chosen."""
-    surveyed: Surveyed | None = None
+    surveyed: AssessedModel | None = None
     """What was found out about it, where it was assessed."""
 
     @property

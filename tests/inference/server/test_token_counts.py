@@ -25,21 +25,21 @@ steps = st.lists(st.tuples(st.integers(0, 500), st.booleans()), min_size=1, max_
 @given(steps, st.integers(0, 10_000))
 def test_missed_looks_lose_no_token(steps: list[tuple[int, bool]], begin: int) -> None:
     total = TokenSum()
-    assert total.look({"a": begin}) == 0
+    assert total.update({"a": begin}) == 0
     truth = begin
     for grown, answers in steps:
         truth += grown
-        told = total.look({"a": truth if answers else SILENT})
+        told = total.update({"a": truth if answers else SILENT})
         assert told == (truth - begin if answers else SILENT)
 
 
 @given(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=20))
 def test_the_sum_is_that_of_all_servers(grown: list[tuple[int, int]]) -> None:
     total, first, second = TokenSum(), 1000, 5
-    total.look({"a": first, "b": second})
+    total.update({"a": first, "b": second})
     for one, other in grown:
         first, second = first + one, second + other
-        total.look({"a": first, "b": second})
+        total.update({"a": first, "b": second})
     assert total.total == sum(map(sum, grown))
 
 
@@ -50,7 +50,7 @@ told = st.one_of(st.integers(0, 1000), st.just(NOT_RUNNING), st.just(SILENT))
 def test_the_sum_never_falls(looks: list[dict[Hashable, ReportedCount]]) -> None:
     total, before = TokenSum(), 0
     for look in looks:
-        found = total.look(look)
+        found = total.update(look)
         assert total.total >= before
         assert isinstance(found, Unavailable) or found == total.total
         before = total.total
@@ -58,27 +58,27 @@ def test_the_sum_never_falls(looks: list[dict[Hashable, ReportedCount]]) -> None
 
 def test_a_server_started_anew_is_told_and_then_counts_on() -> None:
     total = TokenSum()
-    assert total.look({"a": 700}) == 0
-    assert total.look({"a": 750}) == 50
-    assert total.look({"a": 20}) is STARTED_ANEW
-    assert total.look({"a": 30}) == 60
+    assert total.update({"a": 700}) == 0
+    assert total.update({"a": 750}) == 50
+    assert total.update({"a": 20}) is STARTED_ANEW
+    assert total.update({"a": 30}) == 60
 
 
 def test_a_server_that_ended_generates_nothing_and_counts_from_0_when_it_is_back() -> None:
     total = TokenSum()
-    total.look({"a": 700})
-    assert total.look({"a": NOT_RUNNING}) is ENDED
-    assert total.look({"a": NOT_RUNNING}) == 0
-    assert total.look({"a": 8}) == 8
-    assert total.look({"a": NOT_RUNNING}) is ENDED
-    assert total.look({"a": 300}) is STARTED_ANEW, "it was not gone after all, or more than can be known"
+    total.update({"a": 700})
+    assert total.update({"a": NOT_RUNNING}) is ENDED
+    assert total.update({"a": NOT_RUNNING}) == 0
+    assert total.update({"a": 8}) == 8
+    assert total.update({"a": NOT_RUNNING}) is ENDED
+    assert total.update({"a": 300}) is STARTED_ANEW, "it was not gone after all, or more than can be known"
 
 
 def test_what_a_server_generated_before_it_was_first_seen_does_not_count() -> None:
     total = TokenSum()
-    total.look({"a": 10})
-    assert total.look({"a": 15, "b": 9000}) == 5
-    assert total.look({"b": 9001}) == 6
+    total.update({"a": 10})
+    assert total.update({"a": 15, "b": 9000}) == 5
+    assert total.update({"b": 9001}) == 6
 
 
 @st.composite
@@ -104,16 +104,16 @@ def traffic(draw: st.DrawFn) -> list[tuple[int, dict[int, int]]]:
 def test_ended_and_running_requests_make_every_token_count_once(looks: list[tuple[int, dict[int, int]]]) -> None:
     count = RequestCount()
     for ended, running in looks:
-        assert count.look(ended, running) == ended + sum(running.values())
+        assert count.update(ended, running) == ended + sum(running.values())
 
 
 def test_a_cancelled_request_keeps_the_tokens_that_were_seen() -> None:
     count = RequestCount()
-    assert count.look(100, {}) == 100
-    assert count.look(100, {7: 40}) == 140
-    assert count.look(100, {8: 5}) == 145, "7 was cancelled: the server never counts it"
-    assert count.look(130, {}) == 170, "8 ended with 30"
-    assert count.look(3, {}) == 3, "started anew"
+    assert count.update(100, {}) == 100
+    assert count.update(100, {7: 40}) == 140
+    assert count.update(100, {8: 5}) == 145, "7 was cancelled: the server never counts it"
+    assert count.update(130, {}) == 170, "8 ended with 30"
+    assert count.update(3, {}) == 3, "started anew"
 
 
 @given(traffic())
@@ -123,15 +123,15 @@ def test_running_requests_alone_give_no_more_than_the_truth_and_say_what_they_mi
     count = RunningCount()
     seen = 0
     for ended, running in looks:
-        found = count.look(running)
+        found = count.update(running)
         assert seen <= found <= ended + sum(running.values())
         seen = found
 
 
 def test_the_end_of_a_request_goes_unseen_where_only_running_ones_are_told() -> None:
     count = RunningCount()
-    assert count.look({1: 10}) == 10
-    assert count.look({1: 25}) == 25
+    assert count.update({1: 10}) == 10
+    assert count.update({1: 25}) == 25
     assert count.unseen == 0
-    assert count.look({}) == 25
+    assert count.update({}) == 25
     assert count.unseen == 15

@@ -16,7 +16,7 @@ from rich.cells import cell_len
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.records import machine_key
 from edgetop.fit.assessment import Workload, assess
-from edgetop.fit.suggestions import Candidate, ModelAssessments, Surveyed
+from edgetop.fit.suggestions import AssessedModel, Candidate, ModelAssessments
 from edgetop.io.model_file import content_key
 from edgetop.live.tuned import TunedModel, save_tuned, tuned_file
 from edgetop.telemetry.device import describe
@@ -48,7 +48,7 @@ class Shelf(ModelAssessments):
         self.waits = threading.Event()
         self.waits.set()
 
-    def __iter__(self) -> Iterator[Surveyed]:
+    def __iter__(self) -> Iterator[AssessedModel]:
         self.looked_on.add(threading.current_thread().name)
         self.waits.wait(30)
         sizes = {"Llama 7B": (32, 4096), "Llama 1B": (12, 2048), "Llama 13B": (40, 5120)}
@@ -58,9 +58,9 @@ class Shelf(ModelAssessments):
             self._read[path] = facts
             for n_ctx in (4096, 32_768):
                 found = assess(facts, EngineSettings(n_ctx=n_ctx), Workload(), self.place)
-                yield Surveyed(name=name, path=path, assessment=found)
+                yield AssessedModel(name=name, path=path, assessment=found)
         problem = "the file is a web page, not a model; the download went wrong"
-        yield Surveyed(
+        yield AssessedModel(
             name=self._hostile or "broken", path=Path("/models/broken.gguf"), assessment=None, problem=problem
         )
 
