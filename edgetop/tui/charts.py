@@ -85,6 +85,8 @@ class ChartSeries(Struct, frozen=True):
     """The end is the present; otherwise the series has stood still since then."""
     from_start: bool
     """The series begins with the session at the left edge; otherwise it ends at the right edge."""
+    ends: tuple[str, str] | None = None
+    """What stands at the ends of an axis that is not of time."""
 
 
 class Axis(NamedTuple):
@@ -336,6 +338,8 @@ def _time_axis(series: ChartSeries, cells: Sequence[StepPhase], axis: Axis, leve
     at = format_clock(series.end_us / 1e6)
     end = f" {at}" if series.from_start else "" if series.is_now else f" at {at}"
     begin = "0 s " if series.from_start else f"-{series.span} "
+    if series.ends is not None:
+        begin, end = f"{series.ends[0]} ", f" {series.ends[1]}"
     if len(begin) + len(end) > len(cells):
         begin = end = ""
     roles: dict[str, Role] = {PREFILL_MARK: "prefill", TURN_MARK: "title"}
@@ -362,6 +366,16 @@ def _cell_phases(phases: Sequence[StepPhase], columns: int) -> list[StepPhase]:
         phase = max((part.phase for part in parts), key=("", "decode", "prefill").index)
         cells.append(StepPhase(phase, turn_begins=any(part.turn_begins for part in parts)))
     return cells
+
+
+def interval_bar(  # noqa: PLR0917 - as in `plot`
+    low: float, value: float, high: float, end: float, width: int, level: GlyphLevel
+) -> str:
+    """A bar in `width` cells, which is `end`: full up to `low`, shaded to `high`, and a mark at `value`."""
+    full, shade, mark = ("#", "-", "|") if level == "ascii" else ("█", "▒", "│")
+    cells = [_cell(each, 0.0, end or 1.0, width) for each in (low, value, high)]
+    bar = full * cells[0] + shade * (cells[2] - cells[0] + 1)
+    return bar[: cells[1]] + mark + bar[cells[1] + 1 :]
 
 
 # One figure against another

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from edgetop.bench import results
-from edgetop.bench.plan import BenchRequest, ModelFile, Plan, PromptTest, Test, TokenTest, settings_of
-from edgetop.bench.results import MeanInterval, PlanResult, results_of
+from edgetop.bench.plan import BenchRequest, ModelFile, Plan, PromptTest, Test, TokenTest, Until, settings_of
+from edgetop.bench.results import MeanInterval, PlanResult, results_of, runs_until_known
 from edgetop.bench.run_log import FinishedRun
 from edgetop.core.figures import FIRST_TOKEN, LOAD, NET_J_PER_TOKEN
 from edgetop.core.quantity import Interval
@@ -258,3 +258,30 @@ def test_the_setting_knows_load_memory_and_idle_power(runs: Runs) -> None:
     assert setting.figures["energy.idle_w"] == pytest.approx(IDLE_W, rel=0.01)
     assert (setting.energy_scope, setting.energy_source) == ("board_input", "power.board")
     assert setting.measured_at.startswith("2026")
+
+
+def test_energy_is_repeated_until_it_is_known_and_not_where_it_cannot_be(tmp_path: Path) -> None:
+    settings = settings_of([ModelFile(path="/models/a.gguf", label="a")], BenchRequest(threads=(1,)))
+    until = Until(percent=5.0, of="energy", limit=6)
+    plan = Plan(name="made", settings=settings, tests=(TG,), repetitions=2, until=until)
+    known = Runs(tmp_path)
+    asked = []
+    for rates in ((20.0, 26.0), (23.0, 23.0, 23.0), (23.0,)):
+        session = MadeSession(number=len(known.finished) + 1)
+        for rate in rates:
+            session.tokens(TG, decode_tokens_per_s=rate)
+        known.add(session)
+        asked.append([run.round for run in runs_until_known(plan, known.finished)])
+    assert asked[0] == [2], "0.45 and 0.35 J/token are not known to 5 %"
+    assert asked[-1] == [], "six repetitions are the limit"
+    calm = Runs(tmp_path / "calm")
+    session = MadeSession()
+    for rate in (20.0, 20.01, 20.0):
+        session.tokens(TG, decode_tokens_per_s=rate)
+    calm.add(session)
+    assert runs_until_known(plan, calm.finished) == []
+    blind = Runs(tmp_path / "blind")
+    session = MadeSession(power=None)
+    session.tokens(TG)
+    blind.add(session)
+    assert runs_until_known(plan, blind.finished) == [], "without a meter no repetition helps"

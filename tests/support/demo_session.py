@@ -17,6 +17,8 @@ from edgetop.core.records import (
     DeviceInfo,
     Event,
     ModelLoaded,
+    Predicted,
+    Prediction,
     Prefill,
     Record,
     Sampled,
@@ -59,11 +61,27 @@ LOADED = ModelLoaded(
     t_us=2 * S,
     load_s=1.4,
     model=ModelInfo(
-        path="/models/smollm2.gguf", name="SmolLM2-1.7B-Instruct", quantization="Q4_K_M", size_bytes=1_060_000_000
+        path="/models/smollm2.gguf",
+        name="SmolLM2-1.7B-Instruct",
+        quantization="Q4_K_M",
+        size_bytes=1_060_000_000,
+        n_layer=24,
     ),
     engine=EngineInfo(name="llama.cpp"),
     settings=EngineSettings(n_ctx=4096, n_threads=4, n_gpu_layers=0),
     memory=MemoryBreakdown(weights_bytes=1_060_000_000, kv_bytes=201_326_592, compute_bytes=104_857_600),
+)
+PREDICTED = Predicted(
+    t_us=2 * S,
+    prediction=Prediction(
+        depth_tokens=512,
+        prompt_tokens=512,
+        basis="calibrated",
+        limited_by="memory-bandwidth",
+        bytes_per_token=1_050_000_000,
+        bytes_per_position=49_152,
+        bandwidth_bytes_per_s=9.6e9,
+    ),
 )
 PROMPTS = ("Explain what a PMIC does.", "And what follows for a monitor?")
 REPLIES = (
@@ -176,7 +194,7 @@ def demo_records(*, until_us: int = NOW_US, power: bool = True) -> list[Record]:
         head.append(NO_POWER)
     turns = [_turn(1, TURN_1_US), _turn(2, TURN_2_US)]
     spans = [(records[0].t_us, records[-1].t_us) for records in turns]  # type: ignore[union-attr]
-    body: list[Record] = [LOADED, *turns[0], *turns[1]]
+    body: list[Record] = [LOADED, PREDICTED, *turns[0], *turns[1]]
     for t_us in range(0, until_us + 1, S // 10 if power else S):
         body += _samples(t_us, any(begin <= t_us <= end for begin, end in spans), power)  # type: ignore[operator]
     return [*head, *sorted((record for record in body if _stamp(record) <= until_us), key=_stamp)]
@@ -290,6 +308,7 @@ class DemoApp(ChatApp):
     def _start(self) -> None:
         self.live_screen = self._open_live_screen(cast("LiveSession", self.demo))
         self.live_screen.call_after_refresh(self._play)
+        self.live_screen.call_after_refresh(self.call_next, self._give_typed)
 
     def happen(self, record: Record, *, shown: bool = True) -> None:
         """Let one more thing happen, and append what is said to the chat if it is to be shown now."""

@@ -14,10 +14,12 @@ from edgetop.core.format import format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, Interval
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.session.energy import SETTLED_US
+from edgetop.tui.charts import Axis, history_chart, interval_bar
 from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
+    BLOCK_GAP,
     SIDE_BY_SIDE_COLUMNS,
     Figure,
     Line,
@@ -31,10 +33,13 @@ from edgetop.tui.styled_text import (
     paragraph,
     side_by_side,
     table,
+    width_of,
     wrapped_row,
 )
 
-TURN_HEADINGS = ("turn", "tokens", "J", "J/token", "low", "high", "grade")
+TURN_HEADINGS = ("turn", "tokens", "J", "sum", "J/token", "interval", "grade")
+
+BAR_COLUMNS_MIN = 8
 
 FIGURE_ROWS_MIN = 7
 """Where there is little room powers are left out, since the power pane has them."""
@@ -96,14 +101,15 @@ class EnergyPane(Pane):
         if energy is None or isinstance(energy, ServedEnergy):
             return self.render(view, width, height)
         is_wide = width >= SIDE_BY_SIDE_COLUMNS
-        figures, basis = _figures(view, energy), _basis_rows(energy, width // 2 if is_wide else width)
-        if not is_wide and len(figures) + len(basis) + TURNS_MIN + 3 > height:
+        figures, basis = _figures(view, energy), _basis_rows(energy, width)
+        if not is_wide and len(figures) + len(basis) + TURNS_MIN + 2 > height:
             figures = figures[:FIGURE_ROWS_MIN]
-        else:
-            basis = [(), *basis]
         figures += basis
-        count = height - 1 if is_wide else height - len(figures) - 2
-        return side_by_side(figures, _turn_table(view, count) if count > 0 else [], width)[:height]
+        rows = max(TURNS_MIN + 1, height - len(figures))
+        chart_width = width * 2 // 5 if is_wide else 0
+        chart = history_chart(view.history.joules, Axis("J", lambda *_: "energy"), chart_width, rows, view.level)
+        turns = _turn_table(view, rows - 1, width - chart_width - len(BLOCK_GAP))
+        return [*side_by_side(chart, turns, width), *figures][:height]
 
 
 def _latest(view: View) -> tuple[Energy | ServedEnergy | None, str]:
@@ -149,8 +155,11 @@ def contents(view: View) -> str:
 
 
 def _with_interval(figure: Interval, level: GlyphLevel) -> str:
-    half_width = format_significant((figure.high - figure.low) / 2, 2)
-    return f"{format_significant(figure.value)} {'+-' if level == 'ascii' else '±'} {half_width}"
+    return f"{format_significant(figure.value)} {_half_width(figure, level)}"
+
+
+def _half_width(figure: Interval, level: GlyphLevel) -> str:
+    return f"{'+-' if level == 'ascii' else '±'} {format_significant((figure.high - figure.low) / 2, 2)}"
 
 
 def _accent(figure: Interval, unit: str) -> Span:
@@ -289,17 +298,29 @@ def _basis_rows(energy: Energy, width: int) -> list[Line]:
     ]
 
 
-def _turn_table(view: View, count: int) -> list[Line]:
-    """The energy of the last turns, the newest at the end."""
-    rows = []
-    for turn in view.history.turns(count):
-        energy = turn.figures.energy
-        gross, per_token = (None, None) if energy is None else (energy.gross_j, energy.j_per_token)
+def _turn_table(view: View, count: int, width: int) -> list[Line]:
+    """The energy of the last turns, the newest at the end, with bars of J/token and their intervals."""
+    turns = [(turn.number, turn.figures, turn.figures.energy) for turn in view.history.turns(count)]
+    of_tokens = [None if energy is None else energy.j_per_token for _, _, energy in turns]
+    rows, sum_j = [], view.history.earlier_j(count)
+    for (number, figures, energy), per_token in zip(turns, of_tokens, strict=True):
+        sum_j += 0.0 if energy is None else energy.gross_j.value
         rows.append((
-            str(turn.number),
-            str(turn.figures.generated_tokens),
-            figure_text(None if gross is None else gross.value),
-            *map(figure_text, (None,) * 3 if per_token is None else (per_token.value, per_token.low, per_token.high)),
+            str(number),
+            str(figures.generated_tokens),
+            figure_text(None if energy is None else energy.gross_j.value),
+            figure_text(sum_j),
+            figure_text(None if per_token is None else per_token.value),
+            "" if per_token is None else _half_width(per_token, view.level),
             "" if energy is None else energy.grade,
         ))  # fmt: skip
-    return table(TURN_HEADINGS, rows)
+    heading, *lines = table(TURN_HEADINGS, rows)
+    room = width - width_of(heading) - len(BLOCK_GAP)
+    if room < BAR_COLUMNS_MIN:
+        return [heading, *lines]
+    end = max((each.high for each in of_tokens if each is not None), default=0.0)
+    bars = [
+        "" if each is None else interval_bar(each.low, each.value, each.high, end, room, view.level)
+        for each in of_tokens
+    ]
+    return [heading, *((*line, Span(BLOCK_GAP), Span(bar, "energy")) for line, bar in zip(lines, bars, strict=True))]

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from edgetop.core.format import format_bytes, format_bytes_short
-from edgetop.core.sources import ENGINE_RSS
-from edgetop.tui.charts import Axis, ChartSeries, history_chart
+from edgetop.core.records import ModelLoaded
+from edgetop.core.sources import ENGINE_ANONYMOUS, ENGINE_RSS, MEMORY_USED
+from edgetop.tui.charts import Axis, ChartSeries, Layer, history_chart, nice_y_max, stacked_chart
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
+    BLOCK_GAP,
+    FIGURE_COLUMNS,
+    SIDE_BY_SIDE_COLUMNS,
     Figure,
     Line,
     Role,
     Span,
+    beside_figures,
     figure_grid,
     figure_of,
-    figure_row,
     line_of,
     paragraph,
     sentence,
     side_by_side,
+    table,
     wrapped_row,
 )
 
@@ -28,7 +35,8 @@ CHART_ROWS = 4
 LOW, VERY_LOW = 0.15, 0.05
 """Shares of the machine's memory that are left, from which on its figure has the colours of a warning."""
 
-LEGEND = "w weights  k kv  c compute  r rest  e engine  o others"
+PAGE_BYTES = 4096
+"""What a major page fault reads at least."""
 
 
 class MemoryPane(Pane):
@@ -69,40 +77,126 @@ class MemoryPane(Pane):
         return lines
 
     def render_zoomed(self, view: View, width: int, height: int) -> list[Line]:
-        """Graph, bar and all figures."""
-        memory, faults = view.snapshot.memory, view.value("engine.major_faults")
-        used, n_ctx = view.snapshot.context_used, view.snapshot.n_ctx
-        engine = [
-            _size_row("weights", memory.weights_bytes),
-            _size_row("kv cache", memory.kv_bytes),
-            _size_row("compute", memory.compute_bytes),
-            _size_row("rest", memory.rest_bytes),
-            _size_row("resident", memory.rss_bytes),
-            _size_row("mapped", memory.mapped_bytes),
-            _size_row("private", memory.anonymous_bytes),
-            _size_row("in swap", view.value("engine.swap")),
-            figure_row("disk reads", "n/a" if faults is None else f"{faults:.0f} a second"),
-        ]
-        machine = [
-            _size_row("in use", view.value("memory.used")),
-            _size_row("of", view.value("memory.total")),
-            _size_row("available", view.value("memory.available")),
-            _size_row("swap in use", view.value("swap.used")),
-            _size_row("swap of", view.value("swap.total")),
-            figure_row("context", "n/a" if used is None or n_ctx is None else f"{used} of {n_ctx} tokens"),
+        """What is in use over time, the way of the weights and what holds them back, and all figures."""
+        swap_total, used, n_ctx = view.value("swap.total"), view.snapshot.context_used, view.snapshot.n_ctx
+        more = [
+            figure_of("in use", format_bytes(view.value("memory.used"))),
+            figure_of("of", format_bytes(view.value("memory.total"))),
+            figure_of("swap of", format_bytes(swap_total)),
+            figure_of("own swap", format_bytes(view.value("engine.swap"))),
+            Figure("context", "n/a" if used is None else str(used), "" if n_ctx is None else f"/{n_ctx}"),
             *(
-                figure_row(
-                    name.replace(".", " "),
-                    f"{format_bytes(view.value(f'{name}.memory_used'))} of "
-                    f"{format_bytes(view.value(f'{name}.memory_total'))}",
-                )
-                for name in _gpu_names(view)
+                figure_of(f"{name.replace('.', ' ')} {what}", format_bytes(view.value(f"{name}.memory_{what}")))
+                for name in _gpu_names(view)[1:]
+                for what in ("used", "total")
             ),
         ]
         reason = _why_unknown(view)
-        rows = [*side_by_side(engine, machine, width), *(wrapped_row("not known", reason, width) if reason else [])]
-        chart = _chart(view, width, max(5, height - 2 - len(rows)))
-        return [*chart, _bar(view, width), line_of(Span(LEGEND, "dim")), *rows][:height]
+        way = [*_way(view), *_layers_by_device(view, width)]
+        figures = figure_grid([*_figures(view), *more], min(width, 2 * FIGURE_COLUMNS + len(BLOCK_GAP)))
+        # Below each other, the way comes first: the figures stand in the pane that is not zoomed, too.
+        below = side_by_side(*((figures, way) if width >= SIDE_BY_SIDE_COLUMNS else (way, figures)), width)
+        below += wrapped_row("not known", reason, width) if reason else []
+        rows = max(6, height - len(below) - 1)
+        columns = width - FIGURE_COLUMNS - len(BLOCK_GAP)
+        stack, legend = _stack(view, columns, rows) if columns >= FIGURE_COLUMNS else ([], [])
+        if not stack:
+            return [*_chart(view, width, rows), *below][:height]
+        return [*beside_figures(lambda *_: stack, legend, width, rows), (), *below][:height]
+
+
+def _stack(view: View, width: int, height: int) -> tuple[list[Line], list[Figure]]:
+    """What the machine's memory is used for, over time: the engine's parts at the bottom, others above them."""
+    memory = view.snapshot.memory
+    unit_bytes, unit = (2**30, "GiB") if (view.value("memory.used") or 0) >= 2**30 else (2**20, "MiB")
+    sizes = {"weights": memory.weights_bytes, "kv": memory.kv_bytes, "compute": memory.compute_bytes}
+    known = {name: size / unit_bytes for name, size in sizes.items() if size and memory.rest_bytes is not None}
+
+    def layers(columns: int) -> list[Layer]:
+        rss, private, used = (
+            view.history.channel(name, columns, unit=unit_bytes) for name in (ENGINE_RSS, ENGINE_ANONYMOUS, MEMORY_USED)
+        )
+        parts: dict[str, list[float | None]] = {name: [] for name in (*known, "rest", "others")}
+        for resident, own, all_used in zip(rss.values, private.values, used.values, strict=True):
+            # Until all of it is resident, nothing is known of its parts.
+            is_whole = resident is not None and resident >= sum(known.values())
+            for name, size in known.items():
+                parts[name].append(size if is_whole else None)
+            parts["rest"].append(resident if resident is None or not is_whole else resident - sum(known.values()))
+            # The kernel counts what is mapped from the model's file as free, not as used.
+            own_used = own if own is not None else resident
+            parts["others"].append(None if all_used is None else max(0.0, all_used - (own_used or 0.0)))
+        named = ((name if known or name != "rest" else "engine", values) for name, values in parts.items())
+        return [Layer(name, values[-1] or 0.0, replace(rss, values=values)) for name, values in named]
+
+    def total(columns: int) -> ChartSeries:
+        each = layers(columns)
+        sums = [
+            sum(value or 0.0 for value in values) for values in zip(*(one.series.values for one in each), strict=True)
+        ]
+        return replace(each[0].series, values=sums, y_max=nice_y_max(max(sums, default=0.0)))
+
+    return stacked_chart(layers, total, Axis(unit), width, height, view.level)
+
+
+def _way(view: View) -> list[Line]:
+    """The way of the weights to where they are used: the rate of each hop, what it can do, and which one holds back."""
+    load, limit = view.snapshot.load, view.snapshot.limit.name
+    if load is None or load.engine.server:
+        return []
+    host = _host_share(load)
+    read, bandwidth = view.history.weights_read()
+    faults = view.value("engine.major_faults")
+    size = load.model.size_bytes
+    loaded = None if not size or load.load_s <= 0 else size / load.load_s
+    disk = None if faults is None else faults * PAGE_BYTES
+    slow = (
+        "disk"
+        if limit in {"paging", "swap"}
+        else ""
+        if limit != "memory-bandwidth"
+        else "RAM"
+        if host > 0.5
+        else "VRAM"
+    )
+    hops: list[tuple[str, float | None, float | None, str]] = [("disk", disk, loaded, "as fast as while loading")]
+    if host > 0:
+        hops.append(("RAM", None if read is None else read * host, bandwidth if host > 0.5 else None, ""))
+    if host < 1:
+        hops.append(("PCIe", None, None if loaded is None else loaded * (1 - host), "while loading only"))
+        hops.append(("VRAM", None if read is None else read * (1 - host), None if host > 0.5 else bandwidth, ""))
+    rows = [
+        (
+            name,
+            _rate(rate),
+            _rate(most),
+            "" if rate is None or not most else f"{rate / most:.0%}",
+            "< holds the model back" if name == slow else note,
+        )
+        for name, rate, most, note in hops
+    ]
+    return table(("weights", "read/s", "can do", "use", ""), rows, named=True)
+
+
+def _rate(bytes_per_s: float | None) -> str:
+    return "n/a" if bytes_per_s is None else format_bytes(bytes_per_s)
+
+
+def _host_share(load: ModelLoaded) -> float:
+    """How much of the weights lies in the machine's own memory, by llama.cpp's names of its buffers."""
+    model = {name: size for name, size in load.memory.by_buffer.items() if name.endswith(" model")}
+    host = sum(size for name, size in model.items() if name.startswith("CPU") or "Host" in name)
+    return host / sum(model.values()) if sum(model.values()) else 1.0 if not load.settings.n_gpu_layers else 0.0
+
+
+def _layers_by_device(view: View, width: int) -> list[Line]:
+    load = view.snapshot.load
+    if load is None or load.model.n_layer is None:
+        return []
+    shares = [share.words(load.model.n_layer) for share in load.memory.layers]
+    alone = "CPU" if _host_share(load) > 0.5 else "GPU"
+    texts = shares or [f"all {load.model.n_layer} layers on {alone}"]
+    return [line for text in texts for line in wrapped_row("by device", text, min(width, 60))]
 
 
 def _figures(view: View) -> list[Figure]:
@@ -185,10 +279,6 @@ def _why_unknown(view: View) -> str:
     if missing is None or view.snapshot.load is None or not view.snapshot.load.engine.server:
         return ""
     return " ".join(sentence(text) for text in (missing.reason, missing.hint) if text)
-
-
-def _size_row(name: str, size_bytes: float | None) -> Line:
-    return figure_row(name, Span(format_bytes(size_bytes), "dim" if size_bytes is None else "accent"))
 
 
 def _gpu_names(view: View) -> list[str]:

@@ -81,7 +81,9 @@ class PowerPane(Pane):
         figures, rails = _figures(view, power), _rail_table(view, power)
         below = max(len(figures), len(rails)) if width >= SIDE_BY_SIDE_COLUMNS else len(figures) + len(rails) + 1
         rows = max(6, height * 4 // 10, height - below)
-        chart = _stack(view, width, rows)[0] or _chart(view, power, width, rows)
+        columns = width - FIGURE_COLUMNS - len(BLOCK_GAP)
+        stack, legend = _stack(view, columns, rows) if columns >= FIGURE_COLUMNS else ([], [])
+        chart = beside_figures(lambda *_: stack, legend, width, rows) if stack else _chart(view, power, width, rows)
         return [*chart, *side_by_side(rails, figures, width)][:height]
 
 

@@ -14,6 +14,7 @@ from edgetop.tui.charts import Axis, history_chart
 from edgetop.tui.panes.pane import Pane
 from edgetop.tui.panes.view import View
 from edgetop.tui.styled_text import (
+    BLOCK_GAP,
     FIGURE_COLUMNS,
     SIDE_BY_SIDE_COLUMNS,
     Figure,
@@ -118,10 +119,19 @@ class TokensPane(Pane):
         if turn is None:
             return self.render(view, width, height)
         chart_rows = max(6, height * 4 // 10)
-        figures = [*_limit(view, width), *_server(turn), *figure_grid(_figures(view, turn), FIGURE_COLUMNS)]
+        is_wide = width >= SIDE_BY_SIDE_COLUMNS
+        grid = figure_grid(_figures(view, turn), FIGURE_COLUMNS if is_wide else width)
+        figures = [*_limit(view, width), *_server(turn), *grid]
         rows = height - chart_rows
-        count = rows - 1 if width >= SIDE_BY_SIDE_COLUMNS else max(TURNS_MIN, rows - len(figures) - 2)
-        return [*_chart(view)(width, chart_rows), *side_by_side(figures, _turn_table(view, count), width)][:height]
+        if not is_wide:
+            turns = _turn_table(view, max(TURNS_MIN, rows - len(figures) - 2))
+            return [*_chart(view)(width, chart_rows), *figures, (), *turns][:height]
+        half = (width - len(BLOCK_GAP)) // 2
+        by_context = history_chart(
+            view.history.speed_by_context, Axis("tok/s", _tone(view)), half, chart_rows, view.level
+        )
+        charts = side_by_side(_chart(view)(half, chart_rows), by_context, width)
+        return [*charts, *side_by_side(figures, _turn_table(view, rows - 1), width)][:height]
 
 
 def _rate(name: str, rate: str) -> Line:
@@ -183,15 +193,15 @@ def _server(turn: TurnView) -> list[Line]:
     return [line_of(Span(turn.server, "warning" if "!" in turn.server else "dim"))] if turn.server else []
 
 
+def _tone(view: View) -> Callable[[float, float], Role]:
+    mean = view.snapshot.summary.decode_tokens_per_s or 0.0
+    return lambda rate, _y: "headline" if rate >= SLOW * mean else "warning" if rate >= VERY_SLOW * mean else "bad"
+
+
 def _chart(view: View) -> Callable[[int, int], list[Line]]:
     """The decode rate over time; prefill is shaded, and what is much slower than the mean has a warning's colour."""
-    mean = view.snapshot.summary.decode_tokens_per_s or 0.0
-
-    def tone(rate: float, _y: float) -> Role:
-        return "headline" if rate >= SLOW * mean else "warning" if rate >= VERY_SLOW * mean else "bad"
-
     return lambda width, height: history_chart(
-        view.history.speed, Axis("tok/s", tone), width, height, view.level, shaded=True
+        view.history.speed, Axis("tok/s", _tone(view)), width, height, view.level, shaded=True
     )
 
 

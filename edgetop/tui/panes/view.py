@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -13,7 +14,8 @@ from edgetop.core.figures import TurnFigures
 from edgetop.core.records import DeviceInfo
 from edgetop.core.sources import Unavailable
 from edgetop.session.energy import SETTLED_US, energy_of
-from edgetop.session.history import RollingHistory, channel_history, decode_rate_history, phase_history
+from edgetop.session.history import RollingHistory, StepPhase, channel_history, decode_rate_history, phase_history
+from edgetop.session.limits import decode_traffic
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from edgetop.session.summary import turn_result
@@ -47,6 +49,9 @@ SHRINK_SHARE = 1.1
 """An axis becomes shorter only when what it shows has fallen by a tenth below the shorter one."""
 
 HISTORIES_MAX = 64
+
+CONTEXT_TURNS, CONTEXT_TOKENS = 20, 4
+"""Turns that the speed against the context is of, and the least tokens in one of its steps."""
 
 
 class NumberedTurn(Struct, frozen=True):
@@ -134,6 +139,66 @@ class ChartHistory:
         version = (account.revision, None if power is None or isinstance(power, Unavailable) else power.channels)
         return self._series("power", columns, self._t_us, account.until_us - SETTLED_US, compute, version)
 
+    def joules(self, columns: int) -> ChartSeries:
+        """The energy of all answers until then, in joules."""
+
+        def compute(t_us: int, steps: int, step_us: int) -> list[float | None]:
+            index = self._session.turn_at(t_us)
+            turns = [] if index is None else self._session.turns[: index + 1]
+            spans = []
+            for place, turn in enumerate(turns):
+                energy, finished = self._figures(place).energy, turn.finished_at(t_us)
+                end_us = t_us if finished is None else finished.t_us
+                spans.append((turn.started.t_us, end_us, 0.0 if energy is None else energy.gross_j.value))
+            ends_us = ((t_us // step_us + 2 - steps + step) * step_us for step in range(steps))
+            return [
+                sum(
+                    energy_j * min(1.0, (end_us - begin_us) / max(1, until_us - begin_us))
+                    for begin_us, until_us, energy_j in spans
+                    if end_us > begin_us
+                )
+                for end_us in ends_us
+            ]
+
+        return self._series("joules", columns, self._t_us, 0, compute)
+
+    def speed_by_context(self, columns: int) -> ChartSeries:
+        """Decoded tokens per second against the tokens that were in the context, over the last turns."""
+        index = self._session.turn_at(self._t_us)
+        gaps: list[tuple[int, int]] = []
+        for turn in [] if index is None else self._session.turns[max(0, index + 1 - CONTEXT_TURNS) : index + 1]:
+            progress = turn.progress(self._t_us)
+            stamps_us = turn.token_t_us[: progress.stamps]
+            if progress.prompt_tokens is not None and progress.counted and len(stamps_us) == progress.generated:
+                gaps += [
+                    (progress.prompt_tokens + at, after - before)
+                    for at, (before, after) in enumerate(pairwise(stamps_us), 1)
+                ]
+        low, high = (min(gaps)[0], max(gaps)[0]) if gaps else (0, 1)
+        count = max(1, min(columns, (high - low + 1) // CONTEXT_TOKENS))
+        tokens, spans_us = [0] * count, [0] * count
+        for at, gap_us in gaps:
+            place = (at - low) * count // (high - low + 1)
+            tokens[place] += 1
+            spans_us[place] += gap_us
+        rates = [
+            US_PER_S * tokens[step * count // columns] / span_us
+            if (span_us := spans_us[step * count // columns])
+            else None
+            for step in range(columns)
+        ]
+        largest = max((rate for rate in rates if rate is not None), default=0.0)
+        return ChartSeries(
+            values=rates,
+            phases=[StepPhase("", turn_begins=False)] * columns,
+            y_max=self._y_max("by context", largest),
+            span="",
+            end_us=0,
+            is_now=True,
+            from_start=False,
+            ends=(f"{low} in context", f"{high}"),
+        )
+
     def channel(self, name: str, columns: int, *, unit: float = 1.0) -> ChartSeries:
         """The readings of a channel, in its own unit or in multiples of it."""
         t_us = self._t_us
@@ -145,6 +210,16 @@ class ChartHistory:
             lambda *steps: channel_history(self._session, name, *steps),
             unit=unit,
         )
+
+    def weights_read(self) -> tuple[float | None, float | None]:
+        """Bytes of weights and KV cache that the last turn read in a second, and the bandwidth of where they lie."""
+        index = self._session.turn_at(self._t_us)
+        if index is None:
+            return None, None
+        progress = self._session.turns[index].progress(self._t_us)
+        read = decode_traffic(self._session.prediction_at(self._t_us), progress)
+        decode_s = progress.decode_us / US_PER_S
+        return (read.read_bytes / decode_s, read.readable_bytes / decode_s) if read.readable_bytes else (None, None)
 
     def power_parts(self) -> list[str]:
         """Channels in watts that are disjoint parts of the headline, so that they may be stacked.
@@ -179,6 +254,12 @@ class ChartHistory:
             NumberedTurn(session.turns[place].started.turn, self._figures(place))
             for place in range(max(0, index + 1 - count), index + 1)
         ]
+
+    def earlier_j(self, count: int) -> float:
+        """The energy of all turns before the last `count`, in joules."""
+        index = self._session.turn_at(self._t_us)
+        earlier = range(0 if index is None else max(0, index + 1 - count))
+        return sum(energy.gross_j.value for place in earlier if (energy := self._figures(place).energy) is not None)
 
     @property
     def _t_us(self) -> int:

@@ -144,7 +144,7 @@ async def test_replay_has_the_same_panes_and_keys_for_all_sessions_at_once() -> 
     app = ReplayApp(two_sessions())
     async with app.run_test(size=(160, 48)) as pilot:
         await until(pilot, lambda: panes_of(app) == sorted([*TITLES] * 2, key=TITLES.index), "the panes of both")
-        await pilot.press("end", "p", "p", "z")
+        await pilot.press("end", "tab", "tab", "z")
         await until(pilot, lambda: panes_of(app) == ["MEMORY", "MEMORY"], "both zoomed")
         await pilot.press("z")
         await until(pilot, lambda: len(panes_of(app)) == 8, "all panes")

@@ -117,3 +117,37 @@ async def test_the_price_of_the_command_line_reaches_the_pane(monkeypatch: pytes
             return any("EUR per million tokens" in line for line in pane.plain)
 
         await until(pilot, priced_pane, "the price on the energy pane")
+
+
+@pytest.mark.parametrize("width", [116, 76])
+def test_each_turn_has_its_bar_with_the_interval_and_the_joules_so_far(width: int) -> None:
+    shown = [
+        "".join(span.text for span in line)
+        for line in PANES["energy"].render_zoomed(demo_view(level="ascii"), width, 30)
+    ]
+    head = next(line for line in shown if "turn  tokens" in line)
+    rows = [line[head.index("turn") :].split() for line in shown[shown.index(head) + 1 :][:2]]
+    assert [row[:2] for row in rows] == [["1", "58"], ["2", "30"]]
+    first, second = (float(row[2]) for row in rows)
+    assert float(rows[0][3]) == first
+    assert abs(float(rows[1][3]) - first - second) < 0.6
+    for row in rows:
+        assert re.fullmatch(r"#+-*\|-*", row[-1])
+    assert len(rows[1][-1]) > len(rows[0][-1]) - 2
+
+
+def test_the_joules_of_all_answers_add_up_and_stand_still_between_them() -> None:
+    view = demo_view()
+    values = [value for value in view.history.joules(60).values if value is not None]
+    assert values == sorted(values)
+    assert values[0] == 0.0
+    total = view.snapshot.summary.energy
+    assert total is not None
+    assert values[-1] == pytest.approx(total.gross_j.value, rel=0.01)
+
+
+def test_turns_before_those_that_are_shown_count_in_the_sum() -> None:
+    history = demo_view().history
+    all_j = [turn.figures.energy.gross_j.value for turn in history.turns(2) if turn.figures.energy is not None]
+    assert history.earlier_j(1) == pytest.approx(all_j[0])
+    assert history.earlier_j(2) == 0.0

@@ -8,7 +8,7 @@ from benchmarks.history import begun, second
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.tui.panes.view import SPANS, ChartHistory
-from tests.support.demo_session import NOW_US, TURN_1_US, TURN_2_US, S, demo_records
+from tests.support.demo_session import NOW_US, TURN_1_US, TURN_2_US, S, demo_records, demo_view
 from tests.support.recorded_sessions import fold
 
 
@@ -71,3 +71,13 @@ def test_the_speed_of_the_last_answer_stays_when_it_would_have_left_the_graph_an
     series = at(ChartHistory("30 s"), session, TURN_2_US + 20 * S).speed(60)
     assert (series.end_us, series.is_now) == (last_us, False)
     assert any(value is not None for value in series.values)
+
+
+def test_the_speed_stands_against_the_tokens_in_the_context() -> None:
+    series = demo_view().history.speed_by_context(30)
+    assert series.ends == ("39 in context", "153")
+    # Between 96 and 124 tokens nothing was generated: the second prompt was read there.
+    assert series.values[17] is None
+    rates = [rate for rate in series.values if rate is not None]
+    assert 5 < min(rates) < max(rates) < 8
+    assert set(demo_view(until_us=TURN_1_US - S).history.speed_by_context(30).values) == {None}
