@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 _INTERRUPTED = 130
 
+_STUCK_S = 10.0
+"""How long the end waits for threads, one of which may hang in a disk or a sensor that does not answer."""
+
 _LAST_WORDS_S = 1.0
 """How long the end of an interrupted edgetop waits for whoever reads what it says."""
 
@@ -52,12 +55,17 @@ def _leave(code: int) -> None:
     """End without taking Python apart, in which threads of libraries may crash and Ctrl+C kills."""
     import atexit
     import threading
+    from contextlib import suppress
 
     from edgetop.io.terminal import drain
 
     signal.signal(signal.SIGINT, lambda _number, _frame: os._exit(_INTERRUPTED))
     drain(_LAST_WORDS_S if code >= _INTERRUPTED else None)
     # What Python itself does before it takes itself apart.
+    stuck = threading.Timer(_STUCK_S, os._exit, (code,))
+    stuck.daemon = True
+    with suppress(RuntimeError):  # no more threads are to be had
+        stuck.start()
     threading._shutdown()  # type: ignore[attr-defined] # noqa: SLF001 - there is no other way
     atexit._run_exitfuncs()  # noqa: SLF001 - the same
     sys.stderr.flush()

@@ -377,3 +377,11 @@ def test_a_trace_of_python_goes_to_the_log_and_nowhere_else(shell: Shell, level:
     assert "Traceback" not in ran.stdout + ran.stderr
     assert "internal error" not in ran.stderr
     assert "Traceback" in (shell.folder / "log.txt").read_text()
+
+
+def test_a_thread_that_never_ends_does_not_keep_edgetop_from_ending() -> None:
+    stuck = (
+        "import threading; from edgetop import cli; cli._STUCK_S = 0.1; "
+        "threading.Thread(target=threading.Event().wait).start(); cli._leave(7)"
+    )
+    assert subprocess.run([sys.executable, "-c", stuck], timeout=60, check=False).returncode == 7

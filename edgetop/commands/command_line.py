@@ -139,7 +139,7 @@ def parser_of(named: str) -> Parser:
     """The parser of a verb; of the command line without a verb for an empty name."""
     name = named or DEFAULT_VERB
     verb = VERBS[name]
-    examples = "\n".join(f"  edgetop {name} {words}".rstrip() for words in EXAMPLES[name])
+    examples = "\n".join(f"  edgetop {name} {words}".rstrip() for words in EXAMPLES.get(name, ("",)))
     parser = Parser(
         prog=f"edgetop {named}".strip(),
         description=textwrap.fill(f"{verb.help[:1].upper()}{verb.help[1:]}.", HELP_COLUMNS),

@@ -152,8 +152,8 @@ class _HeadlessRun:
             print_status(share.words(loaded.model.n_layer))
 
     def wait_for_sensors(self) -> None:
-        """Pump until it is known which sensors there are."""
-        while not self.live.has_sensors:
+        """Pump until it is known which sensors there are, or the run is interrupted."""
+        while not self.live.has_sensors and not self.interrupted:
             self.live.pump(wait_s=PUMP_WAIT_S)
 
     def wait_for_pulse(self) -> None:

@@ -165,8 +165,8 @@ def _too_deep_at(data: bytes) -> int:
 
 
 Head = TypeVar("Head", bound=SessionHead)
-LARGEST_FILE_BYTES = 128 * 2**20
-"""More than fifteen hours at ten samples a second in ten channels; what is larger is not read."""
+LARGEST_FILE_BYTES = 2**30
+"""More than four days at ten samples a second in ten channels; what is larger is not read."""
 
 USUAL_HEAD_BYTES, LONGEST_HEAD_BYTES = 16 * 2**10, 256 * 2**10
 """The first line of a session has some kilobytes; of a file without one, the whole is read."""
