@@ -30,7 +30,7 @@ _MARKS = re.compile(rb'["\\\[\]{}]')
 
 TITLE_CHARACTERS = 200
 _FIRST_PROMPT = re.compile(
-    rb'"turns":\[\n\{"turn":\d+,"prompt":"((?:[^"\\]|\\.){0,%d})' % (4 * TITLE_CHARACTERS), re.DOTALL
+    rb'(?:"\w+":\[\],\n)*"turns":\[\n\{"turn":\d+,"prompt":"((?:[^"\\]|\\.){0,%d})' % (4 * TITLE_CHARACTERS), re.DOTALL
 )
 
 _HEAD = msgspec.json.Decoder(SessionHead)

@@ -79,7 +79,7 @@ def test_hostile_text_stays_in_its_cell_in_every_form(machine: Machine, folder: 
     assert rows[2]["device"] == "␛[2J=evil|"
     assert (rows[0]["tags"], rows[1]["tags"]) == ("base", "")
     lines = machine.run("sessions", "list", "--md").stdout.splitlines()
-    assert "␛[2J=evil\\|" in lines[-1]
+    assert r"␛\[2J=evil\|" in lines[-1]
     assert len({line.replace("\\|", "").count("|") for line in lines}) == 1
 
 
