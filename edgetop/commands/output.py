@@ -168,7 +168,7 @@ _FIGURE = re.compile(r"[-+<>~≈]?\d|n/a$")
 
 def _table_columns() -> int:
     """As many as there are on the terminal; in a pipe, where nothing must be cut, any number."""
-    if not (os.environ.get("COLUMNS") or sys.stdout.isatty()):
+    if not sys.stdout.isatty():
         return sys.maxsize
     return shutil.get_terminal_size().columns
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -131,7 +132,7 @@ def unset_in_file(file: Path, option: Option[object]) -> bool:
 
 @contextmanager
 def _changing(file: Path) -> Iterator[None]:
-    folder = file.resolve().parent
+    folder = Path(os.path.realpath(file)).parent
     with suppress(OSError):  # writing tells
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with changing(folder):
@@ -161,7 +162,7 @@ def _read(file: Path) -> TOMLDocument:
 
 def _replace(file: Path, text: str) -> None:
     """Write the whole file in one step; through a symbolic link, as people who keep such files elsewhere have it."""
-    target = file.resolve()
+    target = Path(os.path.realpath(file))
     try:
         mode = target.stat().st_mode & 0o777 if target.exists() else NEW_FILE_MODE
         with replacement(target) as new:

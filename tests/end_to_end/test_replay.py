@@ -35,8 +35,8 @@ def test_two_recordings_are_played_beside_each_other(open_tmux: Callable[..., Tm
     window.press("Home", "Space")
     window.sees(r"‖ 1x  (\d\d:\d\d) / \1")  # it has played to the end by itself
     window.resize(80, 24)
-    window.sees(r"(?m)^ A  [\s\S]*Tab Next")
-    window.press("Tab")
+    window.sees(r"(?m)^ A  [\s\S]*x Next")
+    window.press("x")
     window.sees(r"(?m)^ B  ")
     window.resize(40, 12)
     window.sees(r"(?m)^ B  .*tok/s[\s\S]*q Quit")

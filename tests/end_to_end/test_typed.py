@@ -128,4 +128,3 @@ def test_a_defect_of_a_screen_is_exit_1_without_a_trace(open_terminal: Open, hom
     assert "action_zoom_pane" not in terminal.text
     assert "ZeroDivisionError" in (home.folder / "log").read_text("utf-8")
     assert (home.folder / "log").stat().st_mode & 0o777 == 0o600
-    home.only_session()

@@ -102,10 +102,17 @@ def test_the_first_day(open_tmux: Callable[..., Tmux], home: IsolatedHome, small
     walk = Walk(open_tmux(home.command(*common)), 3)
     walk.look("again", r"loaded in")
     walk.step("what was recorded", "F3", told="F3 Saved", sees=r"sessions 2[\s\S]*> 1")
-    walk.step("two marked", "m", "Down", "m", told="m Mark", sees=r"(?i)2 marked|\* ?>? ?1[\s\S]*\* ?>? ?2")
-    walk.step("compared", "c", told="c Compare", sees=r"Intervals are 95 %")
+    walk.step(
+        "two marked",
+        "C-Space",
+        "Down",
+        "C-Space",
+        told="Ctrl+Space Mark",
+        sees=r"(?i)2 marked|\* ?>? ?1[\s\S]*\* ?>? ?2",
+    )
+    walk.step("compared", "F5", told="F5 Compare", sees=r"Intervals are 95 %")
     walk.step("back to the list", "Escape", told="Esc Back", sees=r"sessions 2")
-    walk.step("replayed side by side", "Enter", told="Enter Replay", sees=r"(?i)align")
+    walk.step("replayed side by side", "F6", told="F6 Replay", sees=r"(?i)align")
     walk.step("to its end", "End", sees=r"(?s)decode [\d.]+ tok/s.*decode [\d.]+ tok/s")
     walk.step("back again", "Escape", sees=r"sessions 2")
     walk.step("to the chat", "Escape", told="Esc Back", sees=r"loaded in")

@@ -130,6 +130,7 @@ class Run:
     def end(self) -> None:
         """End it, however the test went."""
         if not self._is_closed:
+            self._is_closed = True
             self.live.close()
 
     def panes(self) -> str:
@@ -311,7 +312,7 @@ def test_a_counter_without_permission_tells_the_commands_in_the_pane(
         "sudotee/etc/tmpfiles.d/edgetop-rapl.conf",
     ):
         assert command in said
-    run.close()
+    run.end()
 
 
 @pytest.mark.parametrize(
@@ -326,7 +327,7 @@ def test_the_source_that_was_chosen_is_the_headline_or_the_reason(
     run.load(tmp_path / "any.gguf", EngineSettings())
     run.rest(1.5)
     power = run.live.snapshot().power
-    run.close()
+    run.end()
     if expected:
         assert isinstance(power, Unavailable)
         assert expected in power.reason
