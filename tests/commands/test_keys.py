@@ -45,7 +45,7 @@ def test_the_keys_of_the_configuration_are_listed_and_told_as_data(
         ('[keys]\nnext_them = "x"', "there is no action 'next_them'", "did you mean next_theme?"),
         ('[keys]\nstop = "hyper+x"', "[keys] stop: 'hyper+x' is no key", "a key such as"),
         ('[keys.live]\nstop = "f4"', "F4 would do both stop and choose_model", "another key"),
-        ('[keys]\nquit = "q"', "q would do both quit and close on the screen 'sessions'", "[keys.live]"),
+        ('[keys]\nquit = "q"', "q would do both quit and close on the screen 'compare'", "[keys.live]"),
         ("keys = 3", "[keys] is no table", "[keys]"),
         ('[kyes]\nstop = "f4"', "there is no table [kyes]", "keys"),
     ],
