@@ -10,6 +10,7 @@ before the end and is in no session afterwards.
 from __future__ import annotations
 
 import argparse
+import errno
 import fcntl
 import os
 import pty
@@ -182,8 +183,6 @@ def _ended(folder: Path, chance: random.Random, number: int, *, screen: bool) ->
 
 def _failing(folder: Path, library: Path, call: str, place: str, fault: str) -> str:
     """One run in which a system call fails once."""
-    import errno  # noqa: PLC0415
-
     environment = {
         "LD_PRELOAD": str(library),
         "FAIL_CALL": call,
