@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ time.tzset()
 # On a shared machine a deadline would measure the neighbours, not the code.
 settings.register_profile("edgetop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgetop")
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_it_was() -> Iterator[None]:
+    """A command that runs in the test's own process chooses an engine for that process; the next test has its own."""
+    before = dict(os.environ)
+    yield
+    if dict(os.environ) != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture(autouse=True)
