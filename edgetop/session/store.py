@@ -48,7 +48,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "data" / "sessions", _PACKAGE.parent / "sessions")
 """In an installed wheel, and in a checkout."""
 
-PAIR = ("smollm2-135m-q4_1-2-threads", "smollm2-135m-q8_0-2-threads")
+PAIR = ("smollm2-135m-f16", "smollm2-135m-q4_1")
 """Two that differ in their quantization alone."""
 
 
@@ -574,7 +574,7 @@ class ListColumn(NamedTuple):
 
 
 TITLE_SHOWN: Final = 60
-IMPORTANCE: Final = ("#", "TITLE", "MODEL", "QUANT", "TOK/S", "J/TOKEN", "STARTED", "TAGS", "LENGTH", "DEVICE")
+IMPORTANCE: Final = ("#", "TOK/S", "TITLE", "J/TOKEN", "MODEL", "QUANT", "STARTED", "TAGS", "LENGTH", "DEVICE")
 """Columns in the order in which they get room."""
 
 COLUMNS: Final[Sequence[ListColumn]] = (

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from edgetop.tui.screens.settings import SettingsEditor
 
 LOADING_TICK_S, IDLE_TICK_S = 0.25, 0.5
-QUIT_AGAIN_S = 3.0
-"""Within this time a second Ctrl+C quits."""
-
 DECODING, BEGINNING = frozenset({"answering", "stopping"}), frozenset({"loading", "starting"})
 """Phases of a conversation in which something changes all the time."""
 
@@ -69,8 +66,6 @@ class LiveScreen(RecordingScreen):
         self._panes.apply_layout(self._layout_store.layout)
         self._stop_requested_us: int | None = None
         """When the user last requested a stop that has not happened yet."""
-        self._quit_asked_us = -round(QUIT_AGAIN_S * US_PER_S)
-        """When Ctrl+C last had nothing to stop and to clear."""
 
     def on_mount(self) -> None:
         """Start the timer."""
@@ -169,8 +164,8 @@ class LiveScreen(RecordingScreen):
 
     # Engine and models
 
-    def action_interrupt(self) -> None:
-        """Stop the answer or the load, else clear the draft, else quit on the second press.
+    def interrupt(self) -> bool:
+        """Stop the answer or the load; whether there was one.
 
         An engine that does not react to the stop is killed, so that the session can go on.
         """
@@ -180,15 +175,15 @@ class LiveScreen(RecordingScreen):
             self.action_stop()
         elif busy and asked_us is not None and now_us - asked_us > UNRESPONSIVE_AFTER_S * US_PER_S:
             self._live.conversation.kill()
-        elif self.is_current and self._prompt.text:
-            if not self._prompt.cancel_edit():
-                self._prompt.put("")
-        elif now_us - self._quit_asked_us < QUIT_AGAIN_S * US_PER_S:
-            self.app.exit()
-        else:
-            self._quit_asked_us = now_us
-            text = f"{self.keys.key_of('interrupt')} again quits; what was said is saved."
-            self.app.notify(text, timeout=QUIT_AGAIN_S, markup=False)
+        return busy
+
+    def clear_draft(self) -> bool:
+        """Clear the prompt, or leave the edit of an earlier one."""
+        if not self._prompt.text:
+            return False
+        if not self._prompt.cancel_edit():
+            self._prompt.put("")
+        return True
 
     def action_stop(self) -> None:
         """Stop the answer or the load."""

@@ -33,7 +33,7 @@ from edgetop.tui.keys import SESSIONS
 from edgetop.tui.screens.list import Column, ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
 
-LEAST: Final = {"TITLE": 20, "MODEL": 16, "TAGS": 10, "DEVICE": 12}
+LEAST: Final = {"TITLE": 12, "MODEL": 16, "TAGS": 10, "DEVICE": 12}
 
 MOST: Final = {"TITLE": 60, "MODEL": 36, "TAGS": 40, "DEVICE": 24}
 
