@@ -256,7 +256,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     _stamped(
         name="decode_unpaused_tokens_per_s", label="decode speed without the pauses", unit="tok/s", kind="speed",
-        better="higher", of=("turn", "session"), combined="ratio", weight="decode seconds", absent="it was not paused",
+        of=("turn", "session"), combined="ratio", weight="decode seconds", absent="it was not paused",
         formula="as decode speed, over the time in which the model did not stand still",
     ),
     _stamped(
