@@ -610,7 +610,8 @@ def score_quality(
 def families_of(models: Sequence[ModelFile]) -> list[list[ModelFile]]:
     """The levels of each model together, the most precise, which is the largest file, first.
 
-    They are known by their architecture, vocabulary and number of weights; what cannot be read is one family.
+    They are known by their architecture, vocabulary and number of weights; what cannot be read is one family. Those of
+    one family that read other tokens all the same, the scorer tells apart.
     """
     families: dict[tuple[object, ...], list[ModelFile]] = {}
     for model in models:

@@ -193,6 +193,8 @@ class ScoreFailed(Struct, frozen=True, kw_only=True, tag="score_failed"):
     message: str
     """One line: what."""
     hint: str = ""
+    wrong_reference: bool = False
+    """The reference was made of other tokens than this model reads."""
 
 
 class Waiting(Struct, frozen=True, kw_only=True, tag="waiting"):
