@@ -178,7 +178,10 @@ def streams(chance: random.Random, folder: Path, wire: LoopbackServer) -> Iterat
             "GET /v1/models": document(server_replies.LLAMA_MODELS),
             "POST /v1/chat/completions": [head(media="text/event-stream"), data],
         }
-        yield data, [["run", "--server", wire.url, "--server-timeout", "1", "-p", "hi", *chance.choice(([], ["--json"]))]]
+        yield (
+            data,
+            [["run", "--server", wire.url, "--server-timeout", "1", "-p", "hi", *chance.choice(([], ["--json"]))]],
+        )
 
 
 def hubs(chance: random.Random, folder: Path, wire: LoopbackServer) -> Iterator[Input]:
