@@ -196,6 +196,8 @@ def _version(bindings: Path) -> str:
 class SharedLibrary(ctypes.CDLL):
     """The library; a function that it lacks says so when it is called, not when the bindings name it."""
 
+    llama_max_devices: object
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a function of ctypes, which is of no public type
         """A function of the library, or one that stands for it."""
         try:
