@@ -16,10 +16,22 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop import __version__
-from edgetop.bench.archive import Archive, held_against, here, read_archive, write_archive
 from edgetop.bench.conclusions import Conclusions, conclusions_of
 from edgetop.bench.device_settings import DeviceSettings
-from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
+from edgetop.bench.output import (
+    Archive,
+    as_cells,
+    as_csv,
+    as_json,
+    as_jsonl,
+    as_markdown,
+    as_sql,
+    held_against,
+    here,
+    read_archive,
+    rows_of,
+    write_archive,
+)
 from edgetop.bench.paper import Ownership, View, section, table_csv, table_latex, told_of
 from edgetop.bench.plan import (
     DEVICE_AXES,
@@ -49,7 +61,6 @@ from edgetop.bench.quality import QualityError, QualityScorer
 from edgetop.bench.results import PlanResult, remaining_of, results_of
 from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunLog, quality_key, read_plan
 from edgetop.bench.runner import Progress, Runner
-from edgetop.commands.exit import ExitCode, interruptible
 from edgetop.commands.inputs import (
     bench_folder,
     device_state,
@@ -62,7 +73,9 @@ from edgetop.commands.inputs import (
     server_choice,
 )
 from edgetop.commands.output import (
+    ExitCode,
     clear_progress,
+    interruptible,
     print_error,
     print_status,
     show_progress,

@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.commands.exit import ExitCode
 from edgetop.commands.inputs import duty_of, reader_of, sessions_folder
-from edgetop.commands.output import Column, print_error, print_status, table, write_data, write_json, write_listing
+from edgetop.commands.output import (
+    Column,
+    ExitCode,
+    print_error,
+    print_status,
+    table,
+    write_data,
+    write_json,
+    write_listing,
+)
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import (

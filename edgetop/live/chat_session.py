@@ -34,7 +34,6 @@ from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_monitor import ServerLocation
-from edgetop.live.sync_pulse import SyncPulse
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.meters import gpus_of
@@ -49,7 +48,82 @@ if TYPE_CHECKING:
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.alerts import Alerts
     from edgetop.live.metrics import Exporter
-    from edgetop.live.tuned import TunedModel
+    from edgetop.live.this_machine import TunedModel
+import os
+import subprocess
+import sys
+
+from edgetop.session.meters import PULSE
+
+STRETCH_US = 250_000
+AHEAD_US = 1_000_000
+
+
+def sequence() -> list[bool]:
+    """When the load is on, stretch by stretch."""
+    state, found = [True] * 5, []
+    for _ in range(31):
+        found.append(state[-1])
+        state = [state[-1] ^ state[2], *state[:-1]]
+    return found
+
+
+def spans_us() -> list[tuple[int, int]]:
+    """The same from when to when, since the beginning."""
+    spans: list[tuple[int, int]] = []
+    for index, is_on in enumerate(sequence()):
+        begin_us = index * STRETCH_US
+        if is_on and spans and spans[-1][1] == begin_us:
+            spans[-1] = (spans[-1][0], begin_us + STRETCH_US)
+        elif is_on:
+            spans.append((begin_us, begin_us + STRETCH_US))
+    return spans
+
+
+class SyncPulse:
+    """A pulse that was begun."""
+
+    def __init__(self) -> None:
+        self._begin_us = monotonic_us() + AHEAD_US
+        command = [sys.executable, "-m", "edgetop.live.chat_session", str(self._begin_us)]
+        self._processes = [
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for _ in range(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        ]
+
+    @property
+    def event(self) -> Event:
+        """What the session records of it."""
+        spans = " ".join(f"{begin_us}-{end_us}" for begin_us, end_us in spans_us())
+        return Event(
+            t_us=self._begin_us,
+            kind=PULSE,
+            text=f"A load pulse of {len(sequence()) * STRETCH_US / US_PER_S:.0f} s, to align a meter's log by.",
+            data={"spans_us": spans},
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all processes have ended."""
+        return all(process.poll() is not None for process in self._processes)
+
+    def stop(self) -> None:
+        """End it early."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+def main(begin_us: int) -> None:
+    """Compute when the load is to be on."""
+    for on_us, off_us in spans_us():
+        time.sleep(max(0, begin_us + on_us - monotonic_us()) / US_PER_S)
+        while monotonic_us() < begin_us + off_us:
+            pass
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
 
 
 Predict = Callable[[ModelLoaded, ModelFacts], Prediction]
@@ -252,16 +326,21 @@ class LiveSession(RecordedSession):
         if not self.options.left_open or header is None:
             return self.options.engine
         from edgetop.core.records import machine_key  # noqa: PLC0415 - a benchmark has no use for it
-        from edgetop.live import tuned  # noqa: PLC0415 - the same
+        from edgetop.live.this_machine import (  # noqa: PLC0415 - the same
+            TunedError,
+            tuned_file,
+            tuned_for,
+            with_tuned,
+        )
 
         try:
-            file = tuned.tuned_file(self.store.folder)
-            self.tuned = tuned.tuned_for(path, machine_key(header.device), file)
-        except tuned.TunedError as error:
+            file = tuned_file(self.store.folder)
+            self.tuned = tuned_for(path, machine_key(header.device), file)
+        except TunedError as error:
             self._listener(Notice(text=error.what, hint=error.hint, severity="warning"))
         if self.tuned is None:
             return self.options.engine
-        return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
+        return with_tuned(self.options.engine, self.options.left_open, self.tuned)
 
     def find_model(self, name: str) -> Path:
         """The model of a name, for `Conversation.load`. Raises ModelError."""

@@ -19,7 +19,7 @@ STATUS = "var/lib/nvpmodel/status"
 
 
 def test_25_w_beats_maxn_and_is_said_first(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The fake nvpmodel lets the engine be four times as fast in 25 W as in MAXN, so that a busy machine does not hide it."""
+    """The fake nvpmodel makes the engine four times as fast in 25 W as in MAXN, which shows on a busy machine too."""
     machine.script(tokens_per_s=50.0)
     folder = machine.root.parent
     monkeypatch.setenv("PATH", f"{make_tunable(folder, TUNABLE_ORIN)}:{os.environ['PATH']}")

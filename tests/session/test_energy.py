@@ -32,7 +32,7 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.summary import turn_result
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.view import view_of
+from edgetop.tui.panes.pane import view_of
 from tests.support.recorded_power import SENSORS, RecordedTurns, ended, record, stamp_of
 from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold, turn
 

@@ -31,10 +31,10 @@ from edgetop.live.chat_session import LiveSession
 from edgetop.live.past_runs import past_runs_of_session
 from edgetop.live.this_machine import own_run_target
 from edgetop.telemetry.host import Host
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import CHECK, KeySlot
 from edgetop.tui.screens.list import Column, ListScreen
 from edgetop.tui.styled_text import Line, Span, for_level, joined, line_of, wrap
+from edgetop.tui.themes import GlyphLevel
 
 
 class ModelChoice(NamedTuple):
