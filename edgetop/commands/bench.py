@@ -90,7 +90,7 @@ from edgetop.core.format import format_bytes, format_duration, format_time, time
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import RunTarget, Workload, assess
-from edgetop.fit.model_facts import read_facts
+from edgetop.fit.model_facts import in_time, read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.address import ServerChoice
 from edgetop.inference.server.backend import choose
@@ -474,10 +474,10 @@ def _models_to_score(plan: Plan) -> list[ModelFile]:
 
 def _expected(setting: Setting, n_ctx: int, target: RunTarget) -> Expected:
     try:
-        facts = read_facts(Path(setting.model.path))
+        facts = in_time(lambda: read_facts(Path(setting.model.path)))
+        found = in_time(lambda: assess(facts, engine_settings(setting, n_ctx), WORKLOAD, target))
     except ModelError:
         return Expected()
-    found = assess(facts, engine_settings(setting, n_ctx), WORKLOAD, target)
     speed, need = found.speed, found.need
     prefill = None if isinstance(speed, Unavailable) else speed.prefill_tokens_per_s
     return Expected(
