@@ -18,13 +18,14 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from edgetop.core.energy.duty import Price
+from edgetop.core.errors import ModelError
 from edgetop.core.format import NOT_AVAILABLE, Column, format_bytes_short, format_count, format_significant
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
 from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
 from edgetop.fit.suggestions import AssessedModel, Candidate, ModelAssessments
-from edgetop.fit.wording import page
+from edgetop.fit.wording import Entry, page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
@@ -319,8 +320,11 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         """In a thread, since suggestions ask the predictors some dozen times."""
         if row.surveyed is None or row.assessment is None:
             return
-        assessment, suggestions = self._survey.whole(row.surveyed)
-        entries = page(assessment, self._survey.place, suggestions, currency=self._currency)
+        try:
+            assessment, suggestions = self._survey.whole(row.surveyed)
+            entries = page(assessment, self._survey.place, suggestions, currency=self._currency)
+        except ModelError as error:
+            entries = [Entry("problem", error.what)]
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._show_details, row, [(entry.label, entry.text) for entry in entries])
 
