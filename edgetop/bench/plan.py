@@ -74,10 +74,12 @@ class Setting(Struct, frozen=True, kw_only=True):
     prio: int | None = None
     n_cpu_moe: int | None = None
     override_tensor: str | None = None
-    """Rules with semicolons between; as with the two below, `none` is a setting without."""
+    """Rules with semicolons between; as with those below, `none` is a setting without."""
     lora: str | None = None
     """Files with semicolons between."""
     model_draft: str | None = None
+    rpc: str | None = None
+    """Hosts with commas between."""
 
     @property
     def key(self) -> str:
@@ -91,6 +93,7 @@ _WORDS: dict[str, str] = {
     "threads": "t", "threads_batch": "tb", "kv_type": "kv ", "gpu_layers": "ngl ", "batch": "b", "ubatch": "ub",
     "cache_type_k": "ctk ", "cache_type_v": "ctv ", "flash_attn": "fa ", "cpu_mask": "mask ", "prio": "prio ",
     "n_cpu_moe": "ncmoe ", "override_tensor": "ot ", "lora": "lora ", "model_draft": "md ",
+    "rpc": "rpc ",
 }  # fmt: skip
 """What stands before a value in a setting's key."""
 
@@ -271,6 +274,7 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     override_tensor: tuple[str, ...] = ()
     lora: tuple[str, ...] = ()
     model_draft: tuple[str, ...] = ()
+    rpc: tuple[str, ...] = ()
     n_prompt: tuple[TokenCount, ...] = (512,)
     n_gen: tuple[TokenCount, ...] = (128,)
     pairs: tuple[tuple[TokenCount, TokenCount], ...] = ()
