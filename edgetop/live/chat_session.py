@@ -6,14 +6,17 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,12 +26,12 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Prediction, Record, TurnFinished
 from edgetop.core.sources import Unavailable
-from edgetop.fit.model_facts import ModelFacts, read_facts
+from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
 from edgetop.inference.catalog import find_model, remember_model, repo_of, revision_of
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
-from edgetop.inference.protocol import Hello, Report
+from edgetop.inference.protocol import Hello, LoadFailed, Report
 from edgetop.inference.server.address import ServerChoice
 from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
@@ -41,10 +44,13 @@ from edgetop.session.store import Store
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
+from edgetop.telemetry.memory import MachineMemory
 from edgetop.telemetry.model_processes import descendants
 from edgetop.telemetry.registry import Inventory, PowerChoice, remote_placeholders, take_inventory
+from edgetop.telemetry.source import SourceLost
 
 if TYPE_CHECKING:
+    from edgetop.fit.assessment import Assessment
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.alerts import Alerts
     from edgetop.live.metrics import Exporter
@@ -143,7 +149,7 @@ class BackgroundPrediction:
     def begin(self, path: Path) -> None:
         """Note that a model is about to be loaded."""
         self._pending = None
-        self._facts = (path, self._executor.submit(read_facts, path))
+        self._facts = (path, self._executor.submit(in_time, lambda: read_facts(path)))
 
     def loaded(self, load: ModelLoaded) -> None:
         """Note that it has been, and with which settings."""
@@ -152,7 +158,7 @@ class BackgroundPrediction:
             self.begin(path)
         assert self._facts is not None  # noqa: S101 - set by begin
         facts = self._facts[1]
-        self._pending = self._executor.submit(lambda: self._predict(load, facts.result()))
+        self._pending = self._executor.submit(in_time, lambda: self._predict(load, facts.result()))
 
     @property
     def facts(self) -> ModelFacts | None:
@@ -178,6 +184,9 @@ _Download = tuple[Future[Path], threading.Event, Callable[[str], None], Callable
 
 DOWNLOAD_SAID_US = 10 * US_PER_S
 """How often the progress of a download is said."""
+
+ROOM_ENOUGH, N_CTX_USUAL = 3, 8192
+"""A model whose file fits into the free memory so many times, with such a context, fits."""
 
 IDLE_PHASES: frozenset[Phase] = frozenset({"ready", "no_model", "dead"})
 """The engine has nothing to do."""
@@ -277,7 +286,7 @@ class LiveSession(RecordedSession):
             listener=self._follow if self._location is None else listener,
             system=options.system,
             sampling=options.sampling,
-            on_load=self._prediction.begin if self._predicts else lambda _name: None,
+            on_load=self._begin_load,
         )
         self._download: _Download | None = None
         self._download_words = ""
@@ -462,6 +471,45 @@ class LiveSession(RecordedSession):
         if record.settings.rpc_servers and not self._rpc_warned:
             self._rpc_warned = True
             self._listener(rpc_notice(record.settings.rpc_servers))
+
+    def _begin_load(self, path: Path, size_bytes: int, settings: EngineSettings) -> LoadFailed | None:
+        """Refuse what can never run here, warn of what will be read from the disk for each token."""
+        if not self._predicts:
+            return None
+        found = None if self._surely_fits(size_bytes, settings) else self._assess_now(path, settings)
+        if found is not None and found.verdict.paging is not None:
+            from edgetop.fit.wording import verdict_text  # noqa: PLC0415 - few models have no room
+
+            what = f"{path.name}: {verdict_text(found)}"
+            hint = f"`edgetop check {shlex.quote(str(path))}` says what would fit."
+            if found.verdict.paging == "impossible":
+                return LoadFailed(reason="no_memory", message=what, hint=hint)
+            text = f"{what}. What has no room is read from the disk again for each token."
+            self._listener(Notice(text=text, hint=hint, severity="warning"))
+        self._prediction.begin(path)
+        return None
+
+    def _surely_fits(self, size_bytes: int, settings: EngineSettings) -> bool:
+        """Whether memory is so plenty that nothing need be computed, or nothing is known of it."""
+        memory = MachineMemory(self._host)
+        try:
+            available = memory.read()[1]
+        except SourceLost:
+            return True
+        finally:
+            memory.close()
+        enough = isinstance(available, Unavailable) or available >= ROOM_ENOUGH * size_bytes
+        return enough and (settings.n_ctx or 0) <= N_CTX_USUAL
+
+    def _assess_now(self, path: Path, settings: EngineSettings) -> Assessment | None:
+        from edgetop.live.this_machine import assess_now  # noqa: PLC0415 - few models take most of the memory
+
+        pid, freed_bytes = self._worker_pid(), 0
+        with suppress(psutil.Error):
+            memory = None if pid is None else psutil.Process(pid).memory_info()
+            # What it has mapped counts as free already.
+            freed_bytes = 0 if memory is None else max(0, memory.rss - getattr(memory, "shared", memory.rss))
+        return assess_now(path, settings, self._host, freed_bytes=freed_bytes)
 
     def _predict(self, load: ModelLoaded, facts: ModelFacts) -> Prediction:
         from edgetop.live.this_machine import (  # noqa: PLC0415 - in a thread, when the first frame is long drawn

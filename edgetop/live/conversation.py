@@ -80,9 +80,9 @@ class Conversation:
         clock: Clock = monotonic_us,
         system: str | None = None,
         sampling: SamplingSettings | None = None,
-        on_load: Callable[[Path], None] = lambda _path: None,
+        on_load: Callable[[Path, int, EngineSettings], LoadFailed | None] = lambda _path, _size_bytes, _settings: None,
     ) -> None:
-        """`on_load` is called for each model that is about to be loaded."""
+        """`on_load` is called for each model that is about to be loaded, with its bytes; it may say why it is not."""
         self.phase: Phase = "starting"
         self.system = system
         self.sampling = sampling or SamplingSettings()
@@ -125,6 +125,16 @@ class Conversation:
             self._next_load = (path, settings)
             self.stop()
             return
+        weights = weights_of(path)
+        size_bytes = _size_bytes(weights)
+        refused = self._on_load(weights, size_bytes, settings)
+        if refused is not None:
+            log("engine", f"not loaded: {refused.message}")
+            if self.phase == "starting":
+                self.phase = "no_model"
+            self._event("load_failed", refused.message)
+            self._listener(refused)
+            return
         if self.phase == "dead":
             self.engine.close(timeout_s=0)
             self.engine = self._start_engine()
@@ -132,10 +142,8 @@ class Conversation:
         self.model, self.load_fraction = None, 0.0
         self.phase = "loading"
         self._mark_progress()
-        weights = weights_of(path)
-        self._loading = (path.name, _size_bytes(weights), self._clock())
+        self._loading = (path.name, size_bytes, self._clock())
         self._event("model_loading", path.name)
-        self._on_load(weights)
         self.engine.send(load_of(weights, settings))
 
     @property

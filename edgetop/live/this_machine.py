@@ -20,7 +20,7 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.records import DeviceInfo, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
-from edgetop.fit.assessment import RunTarget, Workload, predict
+from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess, predict
 from edgetop.fit.devices import default_file, load_devices, this_machine
 from edgetop.fit.learning import run_of
 from edgetop.fit.machine import Machine
@@ -34,7 +34,7 @@ from edgetop.fit.machine_profile import (
     save_profile,
 )
 from edgetop.fit.memory import MemoryRoom, gpu_memory, main_memory
-from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
 from edgetop.inference.llama.library import offloads_to_gpu
 from edgetop.io.cpus import decode_threads
 from edgetop.io.files import FILE_SUFFIX
@@ -179,6 +179,28 @@ def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Pat
     past_runs = _past_runs(sessions, device)
     place = RunTarget(machine=machine, threads=threads, room=None, past_runs=past_runs)
     return predict(facts, load.settings, Workload(), place)
+
+
+def assess_now(path: Path, settings: EngineSettings, host: Host, *, freed_bytes: int) -> Assessment | None:
+    """What `check` says of a model that is about to be loaded; `None` where that is not known.
+
+    `freed_bytes` is what the model takes that it is loaded in place of.
+    """
+    rooms = memory_rooms(host)
+    if isinstance(rooms, Unavailable):
+        return None
+    room = replace(rooms[0], available_bytes=rooms[0].available_bytes + freed_bytes)
+    names = tuple(each.name for each in rooms[1:])
+    place = RunTarget(
+        machine=own_machine(describe(host), None, names),
+        threads=decode_threads(host.sysroot),
+        room=room,
+        gpu_room=all_cards(rooms[1:]),
+    )
+    try:
+        return in_time(lambda: assess(read_facts(path), settings, Workload(), place, with_context=False))
+    except ModelError:
+        return None
 
 
 def own_machine(device: DeviceInfo, profile: MachineProfile | None, gpu_names: tuple[str, ...] = ()) -> Machine:
