@@ -124,6 +124,8 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
         add(*flags, dest=option.name, metavar=metavar, help=option.help, action="append", default=[])
+    add("--prompt", type=lambda text: (text,), action="append", metavar="TEXT",
+        help="ask this of every model in turn, in place of -p and -n; given several times, turns of one conversation")
     add("--prompts", action="store_true", default=None,
         help="real prompts, too: short, long, summary, code, several turns")
     one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
@@ -607,7 +609,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "measure": ("-- make -j4",),
     "calibrate": ("",),
     "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
-    "bench": ("-m phi3-q4.gguf", "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%", "-m phi3-f16.gguf --study"),
+    "bench": (
+        "-m phi3-q4.gguf",
+        "-m a.gguf -m b.gguf --prompt 'What is a PMIC?'",
+        "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%",
+        "-m phi3-f16.gguf --study",
+    ),
     "tune": ("phi3-q4.gguf", "phi3-q4.gguf --for energy", "--show"),
     "watch": ("", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
     "proxy": ("--server http://127.0.0.1:11434 --listen 127.0.0.1:11435",),
