@@ -133,7 +133,8 @@ def conclusion(comparison: Comparison, name: Callable[[int], str] = label_of) ->
     if len(others) == 1 and comparison.rows[others[0]].flags:
         said.append(f"not alike: {flags_text(comparison.rows[others[0]])}")
     text = "; ".join(said)
-    return f"{text[:1].upper()}{text[1:]}."
+    begins_with_name = text.startswith(tuple(map(name, others)))
+    return f"{text if begins_with_name else text[:1].upper() + text[1:]}."
 
 
 def _of_two(comparison: Comparison, figure: str, others: Sequence[int], name: Callable[[int], str]) -> str:
