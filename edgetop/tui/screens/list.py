@@ -215,7 +215,9 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         raise NotImplementedError
 
     def _key_slots(self) -> Sequence[KeySlot]:
-        return key_slots(self.keys.keys)
+        """What the key line shows: asking in turn only where rows are marked for it."""
+        few = len(self._marked) < 2
+        return [slot for slot in key_slots(self.keys.keys) if not (few and slot.actions[0].name == "ask")]
 
     def _open_row(self) -> None:
         """Do what Enter does with the chosen row."""

@@ -39,14 +39,14 @@ async def test_marked_models_are_asked_in_turn_and_replayed_side_by_side(start_a
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, LOADED)
         await pilot.press("f4")
-        await until_shown(pilot, "first", "second", "F7 Ask")
+        await until_shown(pilot, "first", "second", "Ctrl+Space Mark")
         await pilot.press("f7")
         await until_shown(pilot, "Mark two or more with Ctrl+Space first.")
         for name in ("first", "second"):
             await pilot.press(*name)
             await until_shown(pilot, f"filter: {name}")
             await pilot.press("ctrl+space", "escape")
-        await until_shown(pilot, "2 marked")
+        await until_shown(pilot, "2 marked", "F7 Ask")
         await pilot.press("f7")
         await until_shown(pilot, "Ask 2 in turn:")
         await pilot.press(*"PMIC", "enter")
