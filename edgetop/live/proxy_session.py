@@ -6,10 +6,10 @@ They are read in the thread that records, some time after they were passed on; t
 from __future__ import annotations
 
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -23,12 +23,157 @@ from edgetop.inference.server.address import UNIX, Address
 from edgetop.inference.server.backend import Delta
 from edgetop.io.http import RequestError
 from edgetop.io.relay import Exchange, Relay, Seen, Upstream
-from edgetop.live.prompt_memory import Counts, Prompt, PromptMemory, prompt_of
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.live.watch_session import WatchOptions, WatchSession
-from edgetop.session.requests import PROXY_EVENT
+from edgetop.session.requests import PROXY_EVENT, token_gaps_ms
 from edgetop.session.store import Store
 from edgetop.session.turn import US_PER_MS
+
+PROMPTS_MAX: Final = 64
+"""Of each model."""
+MODELS_MAX: Final = 16
+CHARACTERS_MAX: Final = 2**18
+"""Of one prompt; a longer one is not remembered."""
+TOKENS_LEAST: Final = 16
+"""Fewer are within what shares by characters leave open, and within what a server always processes again."""
+
+TOOLS = "the tools changed"
+SYSTEM = "the system prompt changed"
+EARLIER = "an earlier message changed"
+OTHER_SLOT = "others ran at the same time: another slot"
+OTHERS_SINCE = "others came between: the cache was full"
+KEPT_NOTHING = "the server kept nothing"
+
+
+class Prompt(NamedTuple):
+    """The messages of a prompt in order, tools first: who says each, and what."""
+
+    parts: tuple[tuple[str, str], ...]
+
+    @property
+    def length(self) -> int:
+        """In characters, with some for what the template puts around each message."""
+        return sum(len(text) + AROUND for _, text in self.parts)
+
+
+AROUND: Final = 12
+
+
+class Counts(NamedTuple):
+    """What the server says of a request."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    generated_tokens: int
+
+
+class ReadAgain(NamedTuple):
+    """Tokens that were processed though they had been seen."""
+
+    tokens: int
+    why: str
+
+
+class _Remembered(NamedTuple):
+    prompt: Prompt
+    reply: str
+    counts: Counts
+
+
+def prompt_of(messages: object, text: object, tools: object, system: object = None) -> Prompt | None:
+    """The prompt of a request as its JSON has it; `None` where there is none, or a very long one."""
+    try:
+        prompt = Prompt(tuple(_parts(messages, text, tools, system)))
+    except RecursionError:
+        return None
+    return prompt if prompt.parts and prompt.length <= CHARACTERS_MAX else None
+
+
+def _parts(messages: object, text: object, tools: object, system: object) -> list[tuple[str, str]]:
+    parts: list[tuple[str, str]] = []
+    if tools:
+        parts.append(("tools", repr(tools)))
+    if isinstance(system, str) and system:
+        parts.append(("system", system))
+    if isinstance(messages, list):
+        for each in messages:
+            if isinstance(each, dict):
+                content = each.get("content")
+                said = content if isinstance(content, str) else repr(content)
+                parts.append((str(each.get("role")), said))
+    elif isinstance(text, str):
+        parts.append(("user", text))
+    return parts
+
+
+class PromptMemory:
+    """What each model has seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, deque[_Remembered]] = {}
+
+    def read_again(self, model: str, prompt: Prompt, counts: Counts, *, beside: bool) -> ReadAgain | None:
+        """What of a prompt was processed again; `beside` says that others ran when it began."""
+        best: tuple[float, int, str] | None = None
+        seen = self._seen.get(model, ())
+        for age, earlier in enumerate(reversed(seen)):
+            tokens, why = _seen_tokens(earlier, prompt)
+            if best is None or tokens >= best[0] + TOKENS_LEAST:
+                best = (tokens, age, why)
+        if best is None:
+            return None
+        tokens, age, why = best
+        again = min(round(tokens), counts.prompt_tokens) - counts.cached_tokens
+        if again < TOKENS_LEAST:
+            return None
+        return ReadAgain(again, why or (OTHER_SLOT if beside else OTHERS_SINCE if age else KEPT_NOTHING))
+
+    def remember(self, model: str, prompt: Prompt, reply: str, counts: Counts) -> None:
+        """A prompt and its answer have been processed."""
+        if model not in self._seen and len(self._seen) >= MODELS_MAX:
+            return
+        seen = self._seen.setdefault(model, deque(maxlen=PROMPTS_MAX))
+        seen.append(_Remembered(prompt, reply[:CHARACTERS_MAX], counts))
+
+
+def _seen_tokens(earlier: _Remembered, prompt: Prompt) -> tuple[float, str]:
+    """How many tokens of a prompt were in an earlier one or its answer, and what changed before the last of them."""
+    old = earlier.prompt.parts
+    characters, index = 0, 0
+    while index < min(len(old), len(prompt.parts)) and old[index] == prompt.parts[index]:
+        characters += len(old[index][1]) + AROUND
+        index += 1
+    per_character = earlier.counts.prompt_tokens / earlier.prompt.length
+    if index == len(old):
+        reply = 0
+        if index < len(prompt.parts) and earlier.reply and prompt.parts[index] == ("assistant", earlier.reply):
+            reply = earlier.counts.generated_tokens
+        return earlier.counts.prompt_tokens + reply, ""
+    rest = prompt.parts[index:]
+    begun = 0
+    if rest and rest[0][0] == old[index][0]:
+        begun = _common(rest[0][1], old[index][1])
+    # What stands behind a change was seen all the same, if it is as it was.
+    known = set(old[index:])
+    behind = sum(len(text) + AROUND for role, text in rest[1:] if (role, text) in known)
+    if not behind:
+        return (characters + begun) * per_character, ""
+    changed = {old[index][0], rest[0][0]}
+    why = TOOLS if "tools" in changed else SYSTEM if "system" in changed else EARLIER
+    return (characters + begun + behind) * per_character, why
+
+
+def _common(one: str, other: str) -> int:
+    """Length of the beginning that two texts have in common."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
 
 NAME_MAX: Final = 80
 TEXT_MAX: Final = 2**20
@@ -51,6 +196,55 @@ class _Asked(Struct):
     prompt: object = None
     tools: object = None
     system: object = None
+
+
+class AnswerReader:
+    """Collects what the chunks of one answer say."""
+
+    def __init__(self) -> None:
+        self.stamps: list[int] = []
+        """When each piece with text came."""
+        self._last = Delta()
+
+    def add(self, t_us: int, delta: Delta) -> None:
+        """Take in a chunk."""
+        if delta.text or delta.reasoning:
+            self.stamps.append(t_us)
+        known = {
+            name: value
+            for name in ("prompt_tokens", "cached_tokens", "total_tokens", "generated", "model", "perf")
+            if (value := getattr(delta, name))
+        }
+        if delta.cached_tokens is not None:
+            known["cached_tokens"] = delta.cached_tokens
+        self._last = msgspec.structs.replace(self._last, **known)
+
+    @property
+    def model(self) -> str:
+        """Which one answered, as the server says."""
+        return self._last.model
+
+    def fields(self, begin_us: int, *, streamed: bool = True) -> dict[str, Any]:
+        """Those of a `RequestServed` that are about the answer; one that came as a whole tells no times."""
+        last, stamps = self._last, self.stamps if streamed else []
+        total = last.generated if last.total_tokens is None else last.total_tokens
+        counted = total is not None or not self.stamps
+        gaps_ms = sorted(token_gaps_ms(stamps, total))
+        prompt, perf = last.prompt_tokens, last.perf
+        if prompt is None and perf is not None and last.cached_tokens is not None:
+            prompt = perf.prefill_tokens + last.cached_tokens
+        return {
+            "first_token_us": stamps[0] - begin_us if stamps else None,
+            "last_token_us": stamps[-1] - begin_us if stamps else None,
+            "chunks": len(stamps),
+            "gap_p50_ms": percentile(gaps_ms, 50),
+            "gap_p95_ms": percentile(gaps_ms, 95),
+            "prompt_tokens": prompt,
+            "cached_tokens": last.cached_tokens,
+            "prefill_us": None if perf is None or perf.prefill_ms is None else round(perf.prefill_ms * US_PER_MS),
+            "generated_tokens": total if counted else len(self.stamps),
+            "counted": counted,
+        }
 
 
 class ExchangeReader:
@@ -77,8 +271,7 @@ class ExchangeReader:
         """Others ran when it began."""
         self.prompt: Prompt | None = None
         self.reply = ""
-        self._stamps: list[int] = []
-        self._last = Delta()
+        self._answer = AnswerReader()
         self._error = ""
 
     @property
@@ -103,43 +296,27 @@ class ExchangeReader:
 
     def _read(self, deltas: Iterator[Delta], t_us: int) -> None:
         for delta in deltas:
-            if delta.text or delta.reasoning:
-                self._stamps.append(t_us)
-                if self._reply_length < TEXT_MAX:
-                    self._reply_length += len(delta.reasoning) + len(delta.text)
-                    self._reply.append((delta.reasoning, delta.text))
-            known = {
-                name: value
-                for name in ("prompt_tokens", "cached_tokens", "total_tokens", "generated", "model", "perf")
-                if (value := getattr(delta, name))
-            }
-            if delta.cached_tokens is not None:
-                known["cached_tokens"] = delta.cached_tokens
-            self._last = msgspec.structs.replace(self._last, **known)
+            if (delta.text or delta.reasoning) and self._reply_length < TEXT_MAX:
+                self._reply_length += len(delta.reasoning) + len(delta.text)
+                self._reply.append((delta.reasoning, delta.text))
+            self._answer.add(t_us, delta)
 
     def record(self) -> RequestServed:
         """The record of an exchange that is over."""
-        exchange, answer, last = self.exchange, self.exchange.answer, self._last
+        exchange, answer = self.exchange, self.exchange.answer
         if self._stream is not None and not self._error:
             try:
                 self._read(self._stream.finish(), exchange.end_us)
             except RequestError as error:
                 self._error = error.what
-        last = self._last
         asked = self._asked()
         self.prompt = prompt_of(asked.messages, asked.prompt, asked.tools, asked.system)
         self.reply = "".join(text for _, text in self._reply)
-        streamed = answer is None or not answer.get("content-length")
-        stamps = self._stamps if streamed else []
-        total = last.generated if last.total_tokens is None else last.total_tokens
-        counted = total is not None or not self._stamps
-        # A chunk that is not a token's tells nothing of the time between tokens.
-        one_each = total is None or abs(total - len(stamps)) <= 2 + len(stamps) // 20
-        gaps_ms = sorted((later - earlier) / US_PER_MS for earlier, later in pairwise(stamps)) if one_each else []
-        prompt, perf = last.prompt_tokens, last.perf
-        if prompt is None and perf is not None and last.cached_tokens is not None:
-            prompt = perf.prefill_tokens + last.cached_tokens
-        model = last.model or (asked.model if isinstance(asked.model, str) else "")
+        fields = self._answer.fields(exchange.begin_us, streamed=answer is None or not answer.get("content-length"))
+        fields["counted"] = fields["counted"] and exchange.is_read
+        if not self.is_answer:
+            fields["generated_tokens"] = None
+        model = self._answer.model or (asked.model if isinstance(asked.model, str) else "")
         return RequestServed(
             t_us=exchange.end_us,
             took_us=max(0, exchange.end_us - exchange.begin_us),
@@ -149,18 +326,9 @@ class ExchangeReader:
             status=None if answer is None else int(answer.first[1]),
             outcome=exchange.outcome or "server left",
             error=one_line(exchange.error or self._error)[:300],
-            first_token_us=stamps[0] - exchange.begin_us if stamps else None,
-            last_token_us=stamps[-1] - exchange.begin_us if stamps else None,
-            chunks=len(stamps),
-            gap_p50_ms=percentile(gaps_ms, 50),
-            gap_p95_ms=percentile(gaps_ms, 95),
-            prompt_tokens=prompt,
-            cached_tokens=last.cached_tokens,
-            prefill_us=None if perf is None or perf.prefill_ms is None else round(perf.prefill_ms * US_PER_MS),
-            generated_tokens=(total if counted else len(self._stamps)) if self.is_answer else None,
-            counted=counted and exchange.is_read,
             prompt=_text(asked)[:TEXT_MAX] if self._keeps_text else None,
             reply="".join(map("".join, self._reply))[:TEXT_MAX] if self._keeps_text else None,
+            **fields,
         )
 
     def _asked(self) -> _Asked:

@@ -19,8 +19,14 @@ from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.engine import Reporter
 from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.reply import FLUSH_PERIOD_US
-from edgetop.inference.server.connection import NOTES_MAX, ServerClient, StreamReader, is_context_error
-from edgetop.inference.server.gate import Note, UnreadableError
+from edgetop.inference.server.connection import (
+    NOTES_MAX,
+    Note,
+    ServerClient,
+    StreamReader,
+    UnreadableError,
+    is_context_error,
+)
 from edgetop.inference.server.usage import Usage
 from edgetop.io.http import HttpResponse, RequestError, quoted
 
@@ -224,6 +230,8 @@ class ServerBackend:
     """It takes a prompt of a set number of tokens and answers with a set number."""
     has_depth_tests: ClassVar[bool] = False
     """It also reports what of a prompt was cached."""
+    load_request: ClassVar[dict[str, object]] = {}
+    """What in a request for an answer makes it as long as was asked for, and leaves nothing to a cache."""
     request_settings: ClassVar[tuple[str, ...]] = ()
     """Engine settings that a request may contain; the server decides all others."""
     health_path: ClassVar[str] = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -27,8 +27,7 @@ from edgetop.inference.server.backend import (
     random_tokens,
     reported_settings,
 )
-from edgetop.inference.server.connection import ServerClient, error_words
-from edgetop.inference.server.gate import Count, Note, Total, UnreadableError, decode
+from edgetop.inference.server.connection import Count, Note, ServerClient, Total, UnreadableError, decode, error_words
 from edgetop.inference.server.openai import CHAT_PATH, Timings, chat_body, chat_stream, perf_of
 from edgetop.inference.server.usage import (
     TOO_FAST,
@@ -117,6 +116,7 @@ class LlamaServerBackend(ServerBackend):
     )
     process_names = ("llama-server", "llama", "ik_llama-server", "com.docker.llama")
     has_token_tests = has_depth_tests = True
+    load_request: ClassVar[dict[str, object]] = {"ignore_eos": True, "cache_prompt": False}
     health_path = "/health"
 
     def __init__(self) -> None:
