@@ -11,8 +11,11 @@ from edgetop.settings.option import (
     Section,
     age,
     byte_count,
+    clock_limits_hz,
+    fan_share,
     integer,
     listen_address,
+    name_of_mode,
     parse_value,
     real,
     token_count,
@@ -50,6 +53,16 @@ def _reads(parse: Callable[[str], T], flag: str) -> Callable[[str], T]:
 def _several(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """Values with commas between."""
     return lambda text: tuple(parse(word.strip()) for word in text.split(","))
+
+
+def _as_said(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """The text itself, if it can be read."""
+
+    def read(text: str) -> str:
+        parse(text)
+        return text
+
+    return read
 
 
 def token_count_or_none(text: str) -> int:
@@ -127,6 +140,13 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
         add(*flags, dest=option.name, metavar=metavar, help=option.help, action="append", default=[])
+    several("--power-mode", parse=name_of_mode, metavar="MODE,...",
+            help="set these power modes (nvpmodel, platform_profile), +jetson_clocks behind one for its highest clocks")
+    several("--governor", parse=name_of_mode, metavar="NAME,...", help="set these CPU frequency governors")
+    several("--cpu-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...",
+            help="limit the CPU's clock, such as 1.5GHz, or 600MHz-1.5GHz")
+    several("--fan", parse=_as_said(fan_share), metavar="PERCENT,...", help="let the fan run so, such as 0%%,100%%")
+    several("--memory-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...", help="hold the memory's clock so")
     add("--prompt", type=lambda text: (text,), action="append", metavar="TEXT",
         help="ask this of every model in turn, in place of -p and -n; given several times, turns of one conversation")
     add("--prompts", action="store_true", default=None,
@@ -161,9 +181,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("--archive", metavar="FILE",
         help="write plan, sessions, environment, tables and digests into a zip file that --rerun takes")
     add("--rerun", metavar="FILE", help="measure here what an archive says, and hold it against the archive")
-    add("--again", action="store_true", help="measure everything again, even if it was begun before")
-    add("--list", action="store_true", help="benchmarks that were begun")
-    add("--dry-run", action="store_true", help="print how long it would take, and measure nothing")
+    for flag, words in (
+        ("--again", "measure everything again, even if it was begun before"),
+        ("--list", "benchmarks that were begun"),
+        ("--dry-run", "print how long it would take, and measure nothing"),
+    ):
+        add(flag, action="store_true", help=words)
 
 
 SCOPES = ("wall", "dc_in", "board_input", "module", "battery", "cpu_package", "gpu_board", "component")
