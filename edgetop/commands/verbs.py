@@ -441,6 +441,8 @@ class _OfServer(argparse.Action):
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("hosts", nargs="*", metavar="HOST",
+        help="watch these machines instead of this one, over your own SSH; those without edgetop need a shell only")
     add("--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
         help="file that holds the API key of the --server before it; neither recorded nor shown")
     add("--server", dest="servers", action="append", default=[], metavar="URL",
@@ -609,7 +611,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
     "bench": ("-m phi3-q4.gguf", "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%", "-m phi3-f16.gguf --study"),
     "tune": ("phi3-q4.gguf", "phi3-q4.gguf --for energy", "--show"),
-    "watch": ("", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
+    "watch": ("", "pi1 pi2 jetson", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
     "proxy": ("--server http://127.0.0.1:11434 --listen 127.0.0.1:11435",),
     "sessions": ("list q4 jetson", "tag 1 +baseline", "export 1 --to csv", "totals --by model,month"),
     "compare": ("1 2", "'*q4*' '*q8*'", "baseline today --fail-if 'decode_tokens_per_s < -5%'"),

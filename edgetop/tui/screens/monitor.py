@@ -26,6 +26,7 @@ from textual.widget import Widget
 from edgetop.core.energy.duty import Price
 from edgetop.core.format import format_bytes_short
 from edgetop.live.chat_session import LiveSession
+from edgetop.live.fleet import FleetSession
 from edgetop.live.watch_session import WatchSession
 from edgetop.settings.options import DELAY
 from edgetop.tui.glyphs import LEVELS, GlyphLevel
@@ -336,7 +337,7 @@ class RecordingScreen(MonitorScreen):
 
     def __init__(
         self,
-        recorded: LiveSession | WatchSession,
+        recorded: LiveSession | WatchSession | FleetSession,
         monitor: Monitor,
         *,
         level: GlyphLevel,
