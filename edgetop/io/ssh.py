@@ -24,7 +24,7 @@ from edgetop.core.text import one_line
 HOST = re.compile(r"[A-Za-z0-9_\[][\w.@:%\[\]-]{0,254}", re.ASCII)
 """What may stand for a host: never an option of ssh."""
 
-HELLO_S = 20.0
+HELLO_S = 60.0
 """A login over a slow line takes its time; nobody is waited for longer who is not at the keyboard."""
 
 CONTROL_S = 5.0

@@ -29,7 +29,7 @@ from edgetop.core.errors import UsageError
 from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_significant
 from edgetop.core.quantity import Interval, plus_minus
 from edgetop.core.records import LARGEST, Event, Sampled, ServiceSeen, SessionStarted, SourceAdded, SourceMissing
-from edgetop.core.sources import Channel, SourceInfo, Unavailable
+from edgetop.core.sources import HOST_STREAM, Channel, SourceInfo, Unavailable
 from edgetop.core.text import one_line
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.server.address import UNIX, Address
@@ -54,7 +54,7 @@ FIRST_S, SILENT_S = 60.0, 15.0
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 STOP_S = 5.0
-NAME_MAX, TEXT_MAX, MODELS_MAX = 40, 120, 16
+NAME_MAX, TEXT_MAX, MODELS_MAX = 40, 240, 16
 
 SCRIPT = """PATH="$PATH:$HOME/.local/bin:$HOME/bin:/usr/local/bin"; export PATH
 if command -v edgetop >/dev/null 2>&1; then echo edgetop; edgetop watch --json --no-record </dev/null 2>/dev/null; fi
@@ -478,7 +478,7 @@ CHANNELS = (
     Channel(name="memory_used", unit="B"),
     Channel(name="memory_total", unit="B"),
 )
-"""Of each host, behind `host.NAME.`: one stream of a session."""
+"""Of each host, behind HOST_STREAM and its name: one stream of a session. `edgetop.live.metrics` exports them."""
 
 NOT_TOLD = "the host does not tell it"
 
@@ -615,7 +615,7 @@ class FleetSession(RecordedSession):
             self.recorder.record(Event(t_us=now_us, kind=kind, text=text, data={"host": row.host}))
         self._note_service(number, row)
         values, reasons = channel_values(row)
-        self.recorder.record(Sampled(source=f"host.{row.host}", t_us=now_us, values=values, reasons=reasons))
+        self.recorder.record(Sampled(source=f"{HOST_STREAM}{row.host}", t_us=now_us, values=values, reasons=reasons))
 
     def _note_service(self, number: int, row: HostRow) -> None:
         models = () if row.reading is None else row.reading.models
@@ -627,7 +627,7 @@ class FleetSession(RecordedSession):
             address=f"ssh:{row.host}",
             models=models or (() if before is None else before.models),
             counts="nothing",
-            no_count=Unavailable(f"it is counted in the stream host.{row.host}"),
+            no_count=Unavailable(f"it is counted in the stream {HOST_STREAM}{row.host}"),
         )
         if before is None or replace(before, t_us=seen.t_us) != seen:
             self._seen[row.host] = seen
@@ -642,7 +642,7 @@ def _raise_file_limit() -> None:
 
 
 def _source(host: str) -> SourceInfo:
-    name = f"host.{host}"
+    name = f"{HOST_STREAM}{host}"
     return SourceInfo(
         name=name,
         driver="ssh",
