@@ -54,6 +54,7 @@ FIRST_S, SILENT_S = 60.0, 15.0
 
 RETRY_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 STOP_S = 5.0
+FOLDER_MAX = 48
 NAME_MAX, TEXT_MAX, MODELS_MAX = 40, 240, 16
 
 SCRIPT = """PATH="$PATH:$HOME/.local/bin:$HOME/bin:/usr/local/bin"; export PATH
@@ -521,8 +522,9 @@ class FleetSession(RecordedSession):
             raise UsageError(f"{twice} is named twice", "")
         lower_priority()
         _raise_file_limit()
-        # In /tmp, for the path of a socket may have no more than some hundred letters.
-        self._folder = Path(tempfile.mkdtemp(prefix="edgetop-"))
+        # The path of a socket may have no more than some hundred letters, of which ssh wants 17 itself.
+        usual = tempfile.gettempdir()
+        self._folder = Path(tempfile.mkdtemp(prefix="edgetop-", dir=usual if len(usual) < FOLDER_MAX else "/tmp"))
         self._hosts: list[FarHost] = []
         for number, name in enumerate(hosts):
             folder = self._folder / str(number)

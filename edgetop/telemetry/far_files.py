@@ -69,7 +69,8 @@ edgetop_files() {{ grep '' /dev/null "$@" </dev/null 2>/dev/null; }}
 edgetop_words() {{ for f in "$@"; do
   [ -r "$f" ] && {{ printf '%s\t' "$f"; tr '\000\n' '\001 ' <"$f"; echo; }}
 done 2>/dev/null; }}
-edgetop_large() {{ cat /proc/[0-9]*/stat 2>/dev/null | awk -v least=$1 'NF > 40 && $(NF-28) > least'; }}
+edgetop_large() {{ cat /proc/[0-9]*/stat 2>/dev/null | awk -v least=$1 '
+  {{ s = $0; sub(/.*\) /, "", s); split(s, f, " "); if (f[22] + 0 > least) print }}'; }}
 edgetop_process() {{ for p in "$@"; do
   printf 'cmdline %s ' $p; tr '\000\n' '\001 ' <"/proc/$p/cmdline"; echo
   printf 'maps %s\n' $p; sed -n '1p;/\.gguf$/p;/\.safetensors$/p;/\.llamafile$/p;/blobs.sha256-/p' "/proc/$p/maps"
