@@ -524,7 +524,7 @@ class FleetSession(RecordedSession):
         _raise_file_limit()
         # The path of a socket may have no more than some hundred letters, of which ssh wants 17 itself.
         usual = tempfile.gettempdir()
-        self._folder = Path(tempfile.mkdtemp(prefix="edgetop-", dir=usual if len(usual) < FOLDER_MAX else "/tmp"))
+        self._folder = Path(tempfile.mkdtemp(prefix="edgetop-", dir=usual if len(usual) < FOLDER_MAX else "/tmp"))  # noqa: S108 - it makes one of its own
         self._hosts: list[FarHost] = []
         for number, name in enumerate(hosts):
             folder = self._folder / str(number)
@@ -545,7 +545,7 @@ class FleetSession(RecordedSession):
         """As they were when the session was closed."""
         for number, host in enumerate(self._hosts):
             name = host.row.host
-            self.recorder.record(SourceAdded(source=_source(name)))
+            self.recorder.record(SourceAdded(source=source_of(name)))
             self._note_service(number + 1, host.row)
             host.start()
 
@@ -643,7 +643,8 @@ def _raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))
 
 
-def _source(host: str) -> SourceInfo:
+def source_of(host: str) -> SourceInfo:
+    """The stream of a host."""
     name = f"{HOST_STREAM}{host}"
     return SourceInfo(
         name=name,

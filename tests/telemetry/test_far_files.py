@@ -36,7 +36,7 @@ def copied(root: Path, folder: Path, **more: object) -> tuple[FarFiles, Host]:
 def values(host: Host) -> dict[str, float | Unavailable]:
     """A reading of everything that can be read."""
     inventory = take_inventory(host, probes())
-    found = {}
+    found: dict[str, float | Unavailable] = {}
     for source in inventory.sources:
         found |= dict(zip((channel.name for channel in source.info.channels), source.read(), strict=True))
     inventory.close()
