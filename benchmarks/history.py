@@ -17,7 +17,7 @@ from edgetop.core.records import Record, Sampled, SourceAdded, Tokens, TurnFinis
 from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from edgetop.tui.panes.view import SPANS, ChartHistory
+from edgetop.tui.panes.pane import SPANS, ChartHistory
 from tests.support.recorded_sessions import ENGINE, LOADED, START_US, STARTED, S, fold
 
 LENGTHS_S = {"10 min": 600, "1 h": 3600, "10 h": 36_000}

@@ -178,7 +178,10 @@ def streams(chance: random.Random, folder: Path, wire: LoopbackServer) -> Iterat
             "GET /v1/models": document(server_replies.LLAMA_MODELS),
             "POST /v1/chat/completions": [head(media="text/event-stream"), data],
         }
-        yield data, [["run", "--server", wire.url, "-p", "hi", *chance.choice(([], ["--json"]))]]
+        yield (
+            data,
+            [["run", "--server", wire.url, "--server-timeout", "1", "-p", "hi", *chance.choice(([], ["--json"]))]],
+        )
 
 
 def hubs(chance: random.Random, folder: Path, wire: LoopbackServer) -> Iterator[Input]:
@@ -213,6 +216,12 @@ def carry_out(arguments: Arguments) -> str:
     return "" if is_harmless(said) and is_harmless(told) else "what it prints acts on a terminal"
 
 
+def spent() -> tuple[float, int]:
+    """Seconds of processor time and KiB of memory, those of processes that have ended included."""
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in both), sum(each.ru_maxrss for each in both)
+
+
 def fuzz(kind: str, inputs: Iterator[Input], chance: random.Random, seconds: float) -> tuple[dict[str, object], int]:
     """Go on with inputs of a kind for so long; gives the figures and the number of findings."""
     slowest_s = grown_mib = 0.0
@@ -223,7 +232,7 @@ def fuzz(kind: str, inputs: Iterator[Input], chance: random.Random, seconds: flo
             break
         data, command_lines = next(inputs)
         for arguments in command_lines:
-            began_s, before_kib = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            began_s, before_kib = spent()
             problem = ""
             if arguments:
                 problem = carry_out(arguments)
@@ -232,8 +241,8 @@ def fuzz(kind: str, inputs: Iterator[Input], chance: random.Random, seconds: flo
                     read_meter(chance, data)
                 except Exception as error:  # noqa: BLE001 - that is what is looked for
                     problem = f"raised {type(error).__name__}: {error}"
-            took_s = time.process_time() - began_s
-            more_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
+            now_s, now_kib = spent()
+            took_s, more_mib = now_s - began_s, (now_kib - before_kib) / 1024
             slowest_s, grown_mib = max(slowest_s, took_s), max(grown_mib, more_mib)
             if not problem and (took_s > CPU_S or more_mib > GROWTH_MIB):
                 problem = f"took {took_s:.1f} s and {more_mib:.0f} MiB"

@@ -40,7 +40,7 @@ class QualityError(EdgetopError):
 
 
 class QualityScorer:
-    """Scores models one after the other; the first one is the reference of the others."""
+    """Scores models one after the other; the first one that reads the same tokens is the reference of the others."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class QualityScorer:
     ) -> None:
         """`identity` is that of the whole plan; `on_progress` is called with what is going on.
 
-        `folder` is for the reference's predictions alone: what an earlier edgetop has left there is deleted.
+        `folder` is for the references' predictions alone: what an earlier edgetop has left there is deleted.
         """
         self._plan = plan
         self._identity = identity
@@ -65,12 +65,13 @@ class QualityScorer:
         self._interrupted = interrupted
         self._folder = folder
         self.close()
-        self._reference = ""
+        self._references: list[str] = []
+        """Labels of models that others can be compared with."""
         self._result: Report | None = None
         self._failure = ""
 
     def close(self) -> None:
-        """Delete the reference's predictions, which take a hundred megabytes and more."""
+        """Delete the references' predictions, which take a hundred megabytes and more."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def score(self, model: ModelFile, *, threads: int | None = None) -> tuple[Quality, Path | None] | None:
@@ -95,16 +96,22 @@ class QualityScorer:
         return None if quality is None else (quality, path)
 
     def _scores(self, live: LiveSession, model: ModelFile) -> Quality | None:
-        first = not self._reference
-        file = str(self._folder / "reference")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise QualityError(f"{self._folder}: {error.strerror or error}.", "Make room there.") from None
-        text = Perplexity(text=self._plan.text, chunks=self._plan.chunks, reference=file, write_reference=first)
         self._on_progress(f"perplexity of {model.label}")
-        live.conversation.score(text)
-        scored = self._result if self._wait(live) else None
+        scored, reference = None, ""
+        for number, reference in enumerate([*self._references, ""]):
+            file = str(self._folder / str(number))
+            live.conversation.score(
+                Perplexity(
+                    text=self._plan.text, chunks=self._plan.chunks, reference=file, write_reference=not reference
+                )
+            )
+            scored = self._result if self._wait(live) else None
+            if not isinstance(scored, ScoreFailed):
+                break
         if not isinstance(scored, TextScored):
             return None
         chosen: Report | None = None
@@ -115,7 +122,7 @@ class QualityScorer:
             chosen = self._result if self._wait(live) else None
             if not isinstance(chosen, ChoicesScored):
                 return None
-        reference, self._reference = self._reference, self._reference or model.label
+        self._references += [] if reference else [model.label]
         divergence = scored.divergence
         return Quality(
             text=self._plan.text_name,
@@ -132,7 +139,7 @@ class QualityScorer:
 
     def _wait(self, live: LiveSession) -> bool:
         """Until the engine is done; False when interrupted. Raises QualityError when it failed."""
-        self._failure = ""
+        self._failure, self._result = "", None
         if not live.pump_until(IDLE_PHASES, ended=self._interrupted):
             return False
         if self._failure or live.conversation.phase != "ready":
@@ -142,6 +149,9 @@ class QualityScorer:
     def _on_event(self, event: Report | Notice) -> None:
         match event:
             case TextScored() | ChoicesScored():
+                self._result = event
+            case ScoreFailed() if event.wrong_reference:
+                # It reads other tokens, such as with a beginning-of-sequence token: it may be like the next one.
                 self._result = event
             case ScoreFailed() | LoadFailed():
                 self._failure = f"{event.message} {event.hint}".strip()

@@ -37,13 +37,22 @@ from edgetop.core.statistics import CONFIDENCE, quantile, welch_difference
 from edgetop.session.file import SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import SessionFileError, load_file, load_head
 from edgetop.session.limits import limit_between
-from edgetop.session.session import Session
+from edgetop.session.session import PAUSED, Session
 
 DISTURBING: tuple[LimitedBy, ...] = ("throttled", "contention", "cpu-quota", "paging", "swap")
 """What makes a repetition something else than a measurement of the setting."""
 
 NOTABLE_EVENTS = frozenset(
-    {"suspended", "sensor_lost", "engine_restarted", "engine_stuck", "recording_paused", "record_refused"}
+    {
+        "suspended",
+        PAUSED,
+        "edgetop_paused",
+        "sensor_lost",
+        "engine_restarted",
+        "engine_stuck",
+        "recording_paused",
+        "record_refused",
+    }
 )
 """Events that a reader of a run's figures must know."""
 
@@ -560,6 +569,8 @@ def conditions_between(session: Session, begin_us: int, end_us: int) -> Conditio
     disturbances: list[str] = [limit] if limit in DISTURBING else []
     if any(event.kind == "suspended" and begin_us <= event.t_us <= end_us for event in session.events):
         disturbances.append("suspended")
+    if session.pauses(begin_us, end_us):
+        disturbances.append(PAUSED)
     battery_w = _latest(session, BATTERY_POWER, until_us)
     if battery_w is not None and battery_w > 0:
         disturbances.append("on battery")

@@ -16,9 +16,21 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop import __version__
-from edgetop.bench.archive import Archive, held_against, here, read_archive, write_archive
 from edgetop.bench.conclusions import Conclusions, conclusions_of
-from edgetop.bench.output import as_cells, as_csv, as_json, as_jsonl, as_markdown, as_sql, rows_of
+from edgetop.bench.output import (
+    Archive,
+    as_cells,
+    as_csv,
+    as_json,
+    as_jsonl,
+    as_markdown,
+    as_sql,
+    held_against,
+    here,
+    read_archive,
+    rows_of,
+    write_archive,
+)
 from edgetop.bench.paper import Ownership, View, section, table_csv, table_latex, told_of
 from edgetop.bench.plan import (
     WITHOUT,
@@ -47,7 +59,6 @@ from edgetop.bench.quality import QualityError, QualityScorer
 from edgetop.bench.results import PlanResult, remaining_of, results_of
 from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunLog, quality_key, read_plan
 from edgetop.bench.runner import Progress, Runner
-from edgetop.commands.exit import ExitCode, interruptible
 from edgetop.commands.inputs import (
     given_duty,
     has_own_engine,
@@ -58,7 +69,9 @@ from edgetop.commands.inputs import (
     server_choice,
 )
 from edgetop.commands.output import (
+    ExitCode,
     clear_progress,
+    interruptible,
     print_error,
     print_status,
     show_progress,
@@ -73,7 +86,7 @@ from edgetop.core.format import format_bytes, format_duration, format_time, time
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import RunTarget, Workload, assess
-from edgetop.fit.model_facts import read_facts
+from edgetop.fit.model_facts import in_time, read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
@@ -452,10 +465,10 @@ def _models_to_score(plan: Plan) -> list[ModelFile]:
 
 def _expected(setting: Setting, n_ctx: int, target: RunTarget) -> Expected:
     try:
-        facts = read_facts(Path(setting.model.path))
+        facts = in_time(lambda: read_facts(Path(setting.model.path)))
+        found = in_time(lambda: assess(facts, engine_settings(setting, n_ctx), WORKLOAD, target))
     except ModelError:
         return Expected()
-    found = assess(facts, engine_settings(setting, n_ctx), WORKLOAD, target)
     speed, need = found.speed, found.need
     prefill = None if isinstance(speed, Unavailable) else speed.prefill_tokens_per_s
     return Expected(
@@ -597,7 +610,8 @@ def score_quality(
 def families_of(models: Sequence[ModelFile]) -> list[list[ModelFile]]:
     """The levels of each model together, the most precise, which is the largest file, first.
 
-    They are known by their architecture, vocabulary and number of weights; what cannot be read is one family.
+    They are known by their architecture, vocabulary and number of weights; what cannot be read is one family. Those of
+    one family that read other tokens all the same, the scorer tells apart.
     """
     families: dict[tuple[object, ...], list[ModelFile]] = {}
     for model in models:

@@ -14,7 +14,7 @@ from edgetop.core.energy.scopes import Headline
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import format_significant
 from edgetop.core.sources import Meter, Unavailable
-from edgetop.live.sensor_session import MeanPower, SensorSession
+from edgetop.live.energy_meter import MeanPower, SensorSession
 from edgetop.session.meters import SEE_DOCTOR
 from edgetop.settings import options
 from edgetop.settings.option import parse_value

@@ -8,15 +8,24 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.commands.exit import ExitCode
 from edgetop.commands.inputs import duty_of, reader_of, sessions_folder
-from edgetop.commands.output import Column, print_error, print_status, table, write_data, write_json, write_listing
+from edgetop.commands.output import (
+    Column,
+    ExitCode,
+    print_error,
+    print_status,
+    table,
+    write_data,
+    write_json,
+    write_listing,
+)
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import (
@@ -41,7 +50,7 @@ from edgetop.fit.devices import (
     named_device,
 )
 from edgetop.fit.memory import MemoryRoom, memory_need
-from edgetop.fit.model_facts import ModelFacts, published_models, read_facts
+from edgetop.fit.model_facts import ModelFacts, in_time, published_models, read_facts
 from edgetop.fit.suggestions import CONTEXTS, Candidate, Choices, ModelAssessments, Suggestion, suggest
 from edgetop.fit.wording import Entry, banded, effect_text, fit_text, page, verdict_text
 from edgetop.io.model_file import models_in
@@ -182,7 +191,7 @@ def write_checked(
 
 def write_page(assessment: Assessment, place: RunTarget, choices: Choices | None = None, *, currency: str) -> None:
     """Print everything there is to say of one model."""
-    entries = page(assessment, place, suggest(assessment, place, choices), currency=currency)
+    entries = page(assessment, place, in_time(lambda: suggest(assessment, place, choices)), currency=currency)
     rows = [row for entry in entries for row in _wrapped(entry)]
     # A command is to be copied, so it stays in one line.
     rows += [
@@ -209,7 +218,7 @@ def as_object(checked: Checked, place: RunTarget, choices: Callable[[Assessment]
     if assessment is None:
         return {"source": checked.source, "problem": checked.problem}
     facts, need, settings = assessment.facts, assessment.need, assessment.settings
-    suggestions = suggest(assessment, place, choices(assessment))
+    suggestions = in_time(lambda: suggest(assessment, place, choices(assessment)))
     return {
         "source": checked.source,
         "problem": None,
@@ -442,13 +451,13 @@ def _check(
     for name in models:
         try:
             facts = _facts(name, settings)
+            found = [_assess(facts, requested, workload, place, exact=exact) for requested in requests]
         except ModelError as error:
             if len(models) <= 1:
                 raise
             yield Checked(source=name, problem=error.what, hint=error.hint)
             continue
-        for requested in requests:
-            yield Checked(source=facts.source, assessment=_assess(facts, requested, workload, place, exact=exact))
+        yield from (Checked(source=facts.source, assessment=each) for each in found)
 
 
 def _others(assessment: Assessment, checked: Sequence[Checked]) -> tuple[ModelFacts, ...]:
@@ -471,17 +480,18 @@ def _facts(name: str, settings: Settings) -> ModelFacts:
 
         return fetch_facts(name)
     if Path(name).is_file():
-        return read_facts(Path(name))
+        return in_time(lambda: read_facts(Path(name)))
     from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only without a path
 
-    return read_facts(resolve(name, folders=settings[options.MODEL_DIR]))
+    path = resolve(name, folders=settings[options.MODEL_DIR])
+    return in_time(lambda: read_facts(path))
 
 
 def _assess(
     facts: ModelFacts, requested: EngineSettings, workload: Workload, place: RunTarget, *, exact: bool
 ) -> Assessment:
-    """By the formulas; by llama.cpp where they have no answer or it is asked for."""
-    assessment = assess(facts, requested, workload, place)
+    """By the formulas; by llama.cpp where they have no answer or it is asked for. Raises ModelError."""
+    assessment = in_time(lambda: assess(facts, requested, workload, place))
     if assessment.verdict.fit == "refused" or not (exact or isinstance(assessment.need, Unavailable)):
         return assessment
     from edgetop.inference.llama.dry_load import dry_load, dry_load_header  # noqa: PLC0415 - starts a process
@@ -494,7 +504,7 @@ def _assess(
         if exact:
             print_error(f"llama.cpp does not say what it would allocate: {allocated.reason}", allocated.hint)
         return assessment
-    return assess(facts, requested, workload, place, allocated=allocated)
+    return in_time(lambda: assess(facts, requested, workload, place, allocated=allocated))
 
 
 class Offer(NamedTuple):
@@ -518,7 +528,8 @@ def offers(
     for model in find_models(settings[options.MODEL_DIR]):
         with suppress(ModelError):
             if not problem_of(model):
-                assessment = assess(read_facts(model.path), requested, workload, place, with_context=False)
+                facts = in_time(partial(read_facts, model.path))
+                assessment = in_time(partial(assess, facts, requested, workload, place, with_context=False))
                 found.append(Offer(model.name, str(model.path), True, False, assessment))
     for listed in published_models():
         for label in listed.quantizations:

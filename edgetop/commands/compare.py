@@ -10,10 +10,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgetop.commands.exit import ExitCode
 from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import (
     Column,
+    ExitCode,
     print_error,
     print_status,
     write_data,
@@ -44,8 +44,8 @@ from edgetop.session.store import Store, StoreError
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 from edgetop.tui.comparison_text import front_lines, layouts, speed_lines, table_lines
-from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
 from edgetop.tui.styled_text import Line, paragraph
+from edgetop.tui.themes import GlyphLevel, detect_level, without_coerced_locale
 
 if TYPE_CHECKING:
     from textual.screen import Screen

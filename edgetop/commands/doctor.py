@@ -1,21 +1,26 @@
-"""Verb doctor."""
+"""Verb doctor, and its bundle: what an issue needs."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import platform
+import re
 import select
+import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
+from importlib.metadata import distributions
 from pathlib import Path
 
 from msgspec import Struct
 
 from edgetop import __version__
 from edgetop.commands.inputs import live_options, open_store, power_choice, server_choice, sessions_folder
-from edgetop.commands.output import print_error, table, write_data, write_json
+from edgetop.commands.output import print_error, print_status, table, write_data, write_json
 from edgetop.commands.power_findings import (
     PowerFindings,
     SensorFindings,
@@ -26,11 +31,12 @@ from edgetop.commands.power_findings import (
     source_rows,
 )
 from edgetop.core.engine_settings import EngineInfo
+from edgetop.core.errors import EdgetopError
 from edgetop.core.format import format_bytes_short, format_time
 from edgetop.core.quantity import Interval, with_interval
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
-from edgetop.core.text import one_line
+from edgetop.core.text import literal, one_line
 from edgetop.inference.catalog import find_models
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.llama.build import BUILD_COMMAND, Advice, engine_advice, possible_backends
@@ -38,19 +44,19 @@ from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.protocol import Hello
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
 from edgetop.inference.server.detection import ServerProbe, probe
+from edgetop.io.files import write_atomically
 from edgetop.io.http import RequestError
 from edgetop.io.terminal import terminal_size
 from edgetop.live.advice import Finding, advise, observe
 from edgetop.live.server_monitor import ServerLocation
-from edgetop.live.this_machine import own_run_target
-from edgetop.live.tuned import TunedError, TunedModel, load_tuned, tuned_file
+from edgetop.live.this_machine import TunedError, TunedModel, load_tuned, own_run_target, tuned_file
 from edgetop.settings import options
 from edgetop.settings.config_file import problems_of, settings_by_name, settings_rows
 from edgetop.settings.resolve import Settings, default_config_file
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import ModelProcess
-from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
+from edgetop.tui.themes import GlyphLevel, detect_level, without_coerced_locale
 
 ENGINE_START_S = 20.0
 """The library is read from a slow card at most this long."""
@@ -215,7 +221,6 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Examine everything and print it. Returns 1 when the engine does not work."""
     if arguments.bundle is None:
         return _examine(arguments, settings)
-    from edgetop.commands.bundle import write_bundle  # noqa: PLC0415 - for an issue
 
     return write_bundle(arguments, settings, _examine)
 
@@ -355,3 +360,83 @@ def _writable(folder: Path) -> str:
 
 def _advice_rows(advice: Sequence[Advice]) -> list[list[str]]:
     return [row for each in advice for row in (["!", "", each.what], ["", "", f"-> {each.hint}"])]
+
+
+ROOTS = ("sys", "proc/device-tree", "proc/cpuinfo", "proc/meminfo")
+"""Below these, what was read is shown: nothing of a person's files or of other programs."""
+
+FILE_CHARACTERS, LOG_CHARACTERS = 400, 20_000
+_PRIVATE = re.compile(r"serial|uuid|machine-id|address|asset", re.IGNORECASE)
+"""Files whose contents tell one machine from another."""
+
+Examine = Callable[[argparse.Namespace, Settings], int]
+
+
+def write_bundle(arguments: argparse.Namespace, settings: Settings, examine: Examine) -> int:
+    """Print it, then write it; nothing is asked, and nothing is sent. Raises EdgetopError."""
+    read: set[str] = set()
+    sys.addaudithook(lambda event, given: _note(read, event, given))
+    told = io.StringIO()
+    with redirect_stdout(told):
+        code = examine(arguments, settings)
+    log = settings[options.LOG]
+    parts = {
+        "versions": _versions(),
+        "doctor": told.getvalue(),
+        "files that were read": _files(sorted(read), settings[options.SYSROOT]),
+        "log": "" if log is None else _tail(log),
+    }
+    text = "".join(f"===== {title} =====\n{literal(part).rstrip()}\n\n" for title, part in parts.items() if part)
+    text = _without_names(text, settings)
+    file = Path(arguments.bundle)
+    write_data(text)
+    try:
+        write_atomically(file, [text.encode("utf-8", "replace")])
+    except OSError as error:
+        raise EdgetopError(f"{file}: {error.strerror}", "name a file that can be written: --bundle FILE") from None
+    print_status(f"this is now in {file}: look through it before you attach it to an issue")
+    return code
+
+
+def _note(read: set[str], event: str, given: tuple[object, ...]) -> None:
+    if event == "open" and given and isinstance(given[0], str | bytes):
+        read.add(os.fsdecode(given[0]))
+
+
+def _versions() -> str:
+    lines = [f"edgetop {__version__}, Python {platform.python_version()}, {platform.platform()}"]
+    known = sorted(f"{each.name} {each.version}" for each in distributions() if each.name)
+    return "\n".join([*lines, ", ".join(dict.fromkeys(known))])
+
+
+def _files(paths: list[str], sysroot: Path) -> str:
+    lines = []
+    for name in paths:
+        below = os.path.relpath(name, sysroot)
+        if below.startswith(ROOTS):
+            text = "(not shown)" if _PRIVATE.search(below) else _contents(Path(name))
+            lines.append(f"/{below}: {one_line(text)[:FILE_CHARACTERS]}")
+    return "\n".join(lines)
+
+
+def _contents(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return " | ".join(file.read(FILE_CHARACTERS).decode("utf-8", "replace").split("\n")).strip(" |\0")
+    except OSError as error:
+        return f"({error.strerror})"
+
+
+def _tail(file: Path) -> str:
+    with suppress(OSError):
+        return file.read_text("utf-8", "replace")[-LOG_CHARACTERS:]
+    return ""
+
+
+def _without_names(text: str, settings: Settings) -> str:
+    """Without the person's home folder, the host's name, and the system prompt."""
+    private = {str(Path.home()): "~", socket.gethostname(): "HOST", settings[options.SYSTEM] or "": "(not shown)"}
+    for name, instead in private.items():
+        if len(name) > 1:
+            text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", lambda _: instead, text)  # noqa: B023 - used at once
+    return text

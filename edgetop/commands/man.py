@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from edgetop import __version__
 from edgetop.commands.command_line import actions_of, is_of_setting, parser_of, sub_parsers
-from edgetop.commands.exit import ExitCode
-from edgetop.commands.output import write_data
+from edgetop.commands.output import ExitCode, write_data
 from edgetop.commands.verbs import DEFAULT_VERB, VERBS
 from edgetop.live.chat_commands import SLASH_COMMANDS
 from edgetop.settings import options

@@ -6,9 +6,8 @@ import argparse
 import subprocess
 import sys
 
-from edgetop.commands.exit import handle_signals
 from edgetop.commands.inputs import power_choice
-from edgetop.commands.output import print_error, print_status, write_json
+from edgetop.commands.output import handle_signals, print_error, print_status, write_json
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
 from edgetop.live.energy_meter import SensorMeter

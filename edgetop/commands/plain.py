@@ -14,9 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from edgetop.commands.exit import handle_signals
 from edgetop.commands.inputs import alerts_of, exporters_of, live_options, open_store
-from edgetop.commands.output import print_saved, write_reply
+from edgetop.commands.output import handle_signals, print_saved, write_reply
 from edgetop.core.energy.tokens import grade_text
 from edgetop.core.errors import EdgetopError
 from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds

@@ -13,7 +13,7 @@ from edgetop.core.energy.scopes import LOCAL, Headline, hosts_of, other_views
 from edgetop.core.energy.uncertainty import disagreement_j
 from edgetop.core.format import format_significant
 from edgetop.core.sources import HOST_PREFIX, Meter, Scope, SourceInfo, SourceKind, Unavailable
-from edgetop.live.sensor_session import SensorSession, Span
+from edgetop.live.energy_meter import SensorSession, Span
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 from edgetop.telemetry.calibration import AS_READ, NOTE, calibratable

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from edgetop.commands.exit import ExitCode, handle_signals
 from edgetop.commands.inputs import open_store
-from edgetop.commands.output import print_error, print_status, table, write_data
+from edgetop.commands.output import ExitCode, handle_signals, print_error, print_status, table, write_data
 from edgetop.commands.watch import follow, summary_of, watch_options
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError

@@ -24,8 +24,8 @@ from edgetop.settings import options
 from edgetop.settings.resolve import DEFAULT, Settings, price_of
 
 if TYPE_CHECKING:
-    from edgetop.tui.glyphs import GlyphLevel
     from edgetop.tui.screens.replay import ReplayScreen
+    from edgetop.tui.themes import GlyphLevel
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from edgetop.commands.exit import ExitCode, handle_signals
 from edgetop.commands.inputs import (
     alerts_of,
     exporters_of,
@@ -25,11 +24,13 @@ from edgetop.commands.inputs import (
     read_prompt,
 )
 from edgetop.commands.output import (
+    ExitCode,
     battery_text,
     clear_progress,
     cost_text,
     duty_text,
     energy_text,
+    handle_signals,
     print_error,
     print_saved,
     print_status,

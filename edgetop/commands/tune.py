@@ -22,9 +22,17 @@ from edgetop.bench.tuning import (
     lengths_for,
     thread_counts,
 )
-from edgetop.commands.exit import ExitCode, interruptible
 from edgetop.commands.inputs import live_options, local_model, open_store
-from edgetop.commands.output import Column, clear_progress, print_error, print_status, show_progress, write_listing
+from edgetop.commands.output import (
+    Column,
+    ExitCode,
+    clear_progress,
+    interruptible,
+    print_error,
+    print_status,
+    show_progress,
+    write_listing,
+)
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_time
@@ -33,7 +41,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.io.cpus import decode_threads, fast_mask
 from edgetop.io.model_file import content_key
 from edgetop.live.conversation import Notice
-from edgetop.live.tuned import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
+from edgetop.live.this_machine import Goal, TunedModel, load_tuned, remove_tuned, save_tuned, tuned_file
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX
 from edgetop.settings.resolve import Settings

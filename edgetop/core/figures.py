@@ -70,6 +70,8 @@ class TurnFigures(Struct, frozen=True, kw_only=True):
     prefill_tokens_per_s: float | None = None
     first_token_s: float | None = None
     token_gap_ms: TokenGaps | None = None
+    paused_s: float | None = None
+    decode_unpaused_tokens_per_s: float | None = None
     prompt_tokens: int | None = None
     cached_tokens: int | None = None
     generated_tokens: int = 0
@@ -251,6 +253,16 @@ FIGURES: tuple[Figure, ...] = (
         name=DECODE, label="decode speed", heading="decode", unit="tok/s", kind="speed", better="higher",
         of=("turn", "session"), combined="ratio", weight="decode seconds", share=5, spread=0.05, listed=True,
         formula="(generated tokens - 1) / (last token - first token); `bench` prints it as `avg_ts` of a tg test",
+    ),
+    _stamped(
+        name="decode_unpaused_tokens_per_s", label="decode speed without the pauses", unit="tok/s", kind="speed",
+        of=("turn", "session"), combined="ratio", weight="decode seconds", absent="it was not paused",
+        formula="as decode speed, over the time in which the model did not stand still",
+    ),
+    _stamped(
+        name="paused_s", label="stood still", unit="s", kind="time", of=("turn", "session"), combined="sum",
+        absent="it was not paused",
+        formula="gaps between tokens of 2 s or more, ten times as long as 99 of 100 others, less an ordinary one",
     ),
     _stamped(
         name=PREFILL, label="prefill speed", heading="prefill", unit="tok/s", kind="speed", better="higher",

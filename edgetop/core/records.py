@@ -358,10 +358,15 @@ class EventEntry(Struct, frozen=True, kw_only=True):
 
     t_us: Stamp
     kind: str
-    """`throttled`, `sensor_lost`, `engine_died`, `engine_restarted`, `suspended`, `recording_paused` ..."""
+    """`throttled`, `sensor_lost`, `engine_died`, `engine_restarted`, `suspended`, `paused`, `edgetop_paused`,
+    `recording_paused` ..."""
     text: str
     """One line for a person."""
     data: dict[str, str | float | bool] = {}
+
+
+STOOD_STILL: Final = "stopped, in a container that was paused, or on a machine that was halted or far overloaded"
+"""Why a process did nothing for long."""
 
 
 class Event(EventEntry, frozen=True, kw_only=True, tag="event"):

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from edgetop.core.energy.duty import TOKENS, Duty, DutyBasis, DutyFigures, Price, duty_figures
 from edgetop.core.engine_settings import KV_TYPE, EngineSettings, MemoryBreakdown, default_n_ctx
+from edgetop.core.format import format_bytes
 from edgetop.core.quantity import J_PER_WH, Interval, banded, cost, hours_left, sigma_of
 from edgetop.core.records import PastRun, Prediction
 from edgetop.core.sources import Unavailable
@@ -91,6 +92,8 @@ class FitVerdict(Struct, frozen=True, kw_only=True):
     """By the ends of the predicted interval."""
     reason: str = ""
     """Why it is refused, or does not fit whatever memory there is; empty where the memory says it all."""
+    paging: Literal["slow", "impossible"] | None = None
+    """What comes of loading it where it does not fit; `None` where it fits or that is not known."""
 
     @property
     def words(self) -> str:
@@ -135,6 +138,9 @@ def fit_of(need: MemoryNeed, place: RunTarget) -> tuple[Fit | None, int | None]:
     bad, left_bytes = min(judged)
     return FITS[-bad], left_bytes
 
+
+PAGED_BYTES_MAX = 60 * 14_000_000_000
+"""To read in one token at most: what the fastest disks there are, of PCIe 5.0 with 14 GB/s, read in a minute."""
 
 NOT_PREDICTED = "not predicted"
 
@@ -309,7 +315,8 @@ def assess(
             if answer_j is None or place.price is None
             else cost(answer_j, place.price.per_kwh * TOKENS / workload.answer_tokens)
         ),
-        verdict=_with_reason(judge(known_need, place, decode), need, settings, workload),
+        verdict=_with_reason(_with_paging(judge(known_need, place, decode), need, place, facts, settings),
+                             need, settings, workload),
         by_size=()
         if known_need is None
         else tuple((size.total_bytes, fit_of(known_need, place.with_size(size))[0] or "does not fit")
@@ -358,6 +365,30 @@ def _with_reason(
         reason = f"a prompt of {workload.prompt_tokens} tokens is longer than the context of {n_ctx}"
         return replace(verdict, fit="does not fit", reason=reason)
     return verdict
+
+
+def _with_paging(
+    verdict: FitVerdict, need: MemoryNeed | Unavailable, place: RunTarget, facts: ModelFacts, settings: EngineSettings
+) -> FitVerdict:
+    """The verdict with what comes of loading what does not fit in main memory, where its swap is known."""
+    room = place.room
+    if verdict.fit != "does not fit" or isinstance(need, Unavailable) or room is None or room.swap_bytes is None:
+        return verdict
+    mapped_bytes = 0 if settings.load_mode == "copy" else need.mapped_bytes
+    on_gpu_bytes = need.gpu_bytes if place.gpu_room is not None else 0
+    kept_bytes = need.total_bytes - on_gpu_bytes - mapped_bytes
+    if kept_bytes > room.total_bytes + room.swap_bytes:
+        reason = (
+            f"not even with paging: {format_bytes(kept_bytes)} cannot be read again from the file, and there are "
+            f"{format_bytes(room.total_bytes)} of memory and {format_bytes(room.swap_bytes)} of swap"
+        )
+        return replace(verdict, paging="impossible", reason=reason)
+    free_bytes = max(0, room.available_bytes - kept_bytes)
+    read_bytes = min(mapped_bytes, facts.weight_bytes_per_token) - free_bytes
+    if read_bytes > PAGED_BYTES_MAX:
+        reason = f"not even with paging: each token would read {format_bytes(read_bytes)} from the disk"
+        return replace(verdict, paging="impossible", reason=reason)
+    return replace(verdict, paging="slow")
 
 
 def with_own_gpu(place: RunTarget) -> RunTarget:

@@ -49,6 +49,8 @@ class MemoryRoom(Struct, frozen=True, kw_only=True):
     """What sets `available_bytes`."""
     total_bytes: int
     """All there is, free or not."""
+    swap_bytes: int | None = None
+    """Where what is not mapped from a file can be moved to; `None` where that is not known."""
     name: str = ""
     """Which GPU it is; empty for main memory."""
     largest_block_bytes: int | None = None
@@ -81,6 +83,7 @@ def main_memory(
         available_bytes=available_bytes,
         limit=limit,
         total_bytes=total_bytes,
+        swap_bytes=swap_bytes,
         largest_block_bytes=CONTIGUOUS_MAX_BYTES if trapped else None,
         notes=tuple(notes),
     )
@@ -264,6 +267,11 @@ class MemoryNeed(Struct, frozen=True, kw_only=True):
         """What the library reports to have allocated."""
         parts = (self.weights_bytes, self.repack_bytes, self.kv_bytes, self.compute_bytes, self.output_bytes)
         return sum(parts)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Of the weights: what can be read again from the file when it is needed, unless they are copied."""
+        return self.weights_bytes - self.gpu_block_bytes
 
     @property
     def needed_bytes(self) -> int:

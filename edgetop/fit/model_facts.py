@@ -14,8 +14,10 @@ computed, not stated.
 from __future__ import annotations
 
 import csv
+import ctypes
 import math
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -404,6 +406,41 @@ def _vocabulary(header: GgufHeader) -> int | None:
         if tensor.name == "token_embd.weight" and len(tensor.shape) == 2:
             return tensor.shape[1]
     return None
+
+
+Result = TypeVar("Result")
+
+ASSESSMENT_S = 5.0
+"""The longest that an assessment may take; usually it is some milliseconds."""
+
+
+class _TookTooLongError(BaseException):
+    """Raised in the thread of an assessment; no `except Exception` in it holds it up."""
+
+
+def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result:
+    """Read or assess a model of a stranger, for so long. Raises ModelError when it takes longer."""
+    thread, lock, over = threading.get_ident(), threading.Lock(), False
+
+    def end() -> None:
+        with lock:
+            if not over:
+                error = ctypes.py_object(_TookTooLongError)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        try:
+            return work()
+        finally:
+            with lock:
+                over = True
+            timer.cancel()
+    except _TookTooLongError:
+        what = f"the header asks for more work than is done for one model: its assessment was ended after {limit_s:g} s"
+        raise ModelError(what, "it was not made by llama.cpp's own tools; take the model from somewhere else") from None
 
 
 def read_facts(path: Path) -> ModelFacts:

@@ -11,11 +11,12 @@ from msgspec.structs import replace
 
 from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.errors import EdgetopError
+from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, Workload, assess, fits_at
 from edgetop.fit.memory import fitting_kv_type, refusal
-from edgetop.fit.model_facts import ModelFacts, published_models, read_facts, requantized
+from edgetop.fit.model_facts import ModelFacts, Result, in_time, published_models, read_facts, requantized
+from edgetop.io.log import log
 
 Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
 """From what costs least to give up to what costs most."""
@@ -280,32 +281,46 @@ class ModelAssessments:
     def whole(self, assessed: AssessedModel) -> tuple[Assessment, tuple[Suggestion, ...]]:
         """One of them that has an assessment, with the longest context that fits and what would make it better.
 
-        Raises ValueError for one without.
+        Raises ModelError for one without, and for one of which nothing can be said.
         """
         if assessed.assessment is None:
-            raise ValueError(assessed.problem)
+            raise ModelError(assessed.problem)
         known = assessed.assessment
-        assessment = assess(known.facts, known.requested, self._workload, self.place)
-        return assessment, suggest(assessment, self.place, Choices(others=tuple(self._read.values())))
+
+        def both() -> tuple[Assessment, tuple[Suggestion, ...]]:
+            assessment = assess(known.facts, known.requested, self._workload, self.place)
+            return assessment, suggest(assessment, self.place, Choices(others=tuple(self._read.values())))
+
+        return _assessed(both)
 
     def _assess_candidate(self, candidate: Candidate) -> Iterator[AssessedModel]:
         name, path, origin, problem = candidate
-        facts = None
+        found: list[Assessment] = []
         if not problem:
             try:
-                facts = read_facts(path)
+                facts = _assessed(lambda: read_facts(path))
+                contexts = [None] if self._contexts is None else contexts_of(facts, self._contexts)
+                found = _assessed(lambda: [self._assess(facts, n_ctx) for n_ctx in contexts])
+                self._read[path] = facts
             except EdgetopError as error:
                 problem = error.what
-        if facts is None:
+        for assessment in found:
+            yield AssessedModel(name=name, path=path, assessment=assessment, origin=origin)
+        if not found:
             yield AssessedModel(name=name, path=path, assessment=None, origin=origin, problem=problem)
-            return
-        self._read[path] = facts
-        for n_ctx in [None] if self._contexts is None else contexts_of(facts, self._contexts):
-            yield AssessedModel(name=name, path=path, assessment=self._assess(facts, n_ctx), origin=origin)
 
     def _assess(self, facts: ModelFacts, n_ctx: int | None) -> Assessment:
         requested = self._requested if n_ctx is None else replace(self._requested, n_ctx=n_ctx)
         return assess(facts, requested, self._workload, self.place, with_context=False)
+
+
+def _assessed(work: Callable[[], Result]) -> Result:
+    """What is found out of one model of many. Raises EdgetopError: what is wrong with one row ends no table."""
+    try:
+        return in_time(work)
+    except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError, MemoryError, OSError) as error:
+        log("decisions", f"{type(error).__name__}: {error}")
+        raise ModelError(f"nothing can be said of it: {type(error).__name__} in its assessment") from error
 
 
 def contexts_of(facts: ModelFacts, contexts: Iterable[int]) -> list[int]:

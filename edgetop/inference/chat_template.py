@@ -19,9 +19,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.records import ReplyPart
-from edgetop.inference import wire
 from edgetop.inference.child_process import start_module
-from edgetop.inference.protocol import ChatMessage
+from edgetop.inference.protocol import ChatMessage, FrameReader, StreamError, encode
 
 
 class Render(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,15 +95,15 @@ class TemplateRenderer:
         """The child's answer, or `None` when the template has killed it."""
         assert self._process.stdin is not None  # noqa: S101 - both are pipes, see _spawn
         assert self._process.stdout is not None  # noqa: S101
-        reader = wire.FrameReader[Answer](Answer)
+        reader = FrameReader[Answer](Answer)
         try:
-            self._process.stdin.write(wire.encode(request))
+            self._process.stdin.write(encode(request))
             self._process.stdin.flush()
             output = self._process.stdout.fileno()
             while self._waits_for(output) and (data := os.read(output, 65536)):
                 if answers := reader.feed(data):
                     return answers[0]
-        except (BrokenPipeError, wire.StreamError):
+        except (BrokenPipeError, StreamError):
             self._process.kill()
         self._bury()
         return None

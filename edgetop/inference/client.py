@@ -19,7 +19,6 @@ from pathlib import Path
 import msgspec
 
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
-from edgetop.inference import wire
 from edgetop.inference.child_process import (
     Phase,
     WorkerExit,
@@ -34,13 +33,16 @@ from edgetop.inference.engine import StopFlags
 from edgetop.inference.protocol import (
     ChoicesScored,
     Command,
+    FrameReader,
     Hello,
     Load,
     LoadFailed,
     Quit,
     Report,
     ScoreFailed,
+    StreamError,
     TextScored,
+    encode,
 )
 from edgetop.inference.server.address import ENGINE_PREFIX
 
@@ -73,7 +75,7 @@ class EngineProcess:
         self._output_fd = output_fd
         self._sysroot = sysroot
         self._oom_kills = oom_kills(sysroot)
-        self._reader = wire.FrameReader[Report](Report)
+        self._reader = FrameReader[Report](Report)
         self._received: list[Report] = []
         self._sent = 0
         self._unanswered: deque[tuple[int, Command]] = deque()
@@ -149,7 +151,7 @@ class EngineProcess:
         if not isinstance(command, Quit):
             self._unanswered.append((self._sent, command))
         self._sent += 1
-        self._deliver(wire.encode(command), SEND_TIMEOUT_S)
+        self._deliver(encode(command), SEND_TIMEOUT_S)
 
     def receive(self) -> list[Report]:
         """All reports that have come, without waiting for more."""
@@ -196,7 +198,7 @@ class EngineProcess:
         self._closed = True
         self.stop()
         deadline = time.monotonic() + timeout_s
-        self._deliver(wire.encode(Quit()), timeout_s)
+        self._deliver(encode(Quit()), timeout_s)
         while not self._ended and (remaining_s := deadline - time.monotonic()) > 0:
             select.select([self._socket], [], [], remaining_s)
             self._fill()
@@ -245,7 +247,7 @@ class EngineProcess:
             except ConnectionError:
                 self._ended = True
                 return
-            except wire.StreamError:
+            except StreamError:
                 self._process.kill()
                 self._ended = True
                 return

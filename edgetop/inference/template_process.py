@@ -23,9 +23,9 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-from edgetop.inference import wire
 from edgetop.inference.chat_template import Answer, NotRendered, Render, Rendered
 from edgetop.inference.child_process import die_with_parent
+from edgetop.inference.protocol import FrameReader, encode
 
 _REASON_CHARACTERS = 200
 
@@ -97,7 +97,7 @@ def main() -> None:
     die_with_parent()
     with contextlib.suppress(ValueError, OSError):  # macOS does not limit address space
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    reader = wire.FrameReader[Render](Render)
+    reader = FrameReader[Render](Render)
     while data := os.read(_STDIN, 65536):
         for request in reader.feed(data):
             # The default action of SIGALRM ends the process, whatever the template is at.
@@ -105,7 +105,7 @@ def main() -> None:
             answer = render(request.template, request.variables)
             if isinstance(answer, Rendered) and len(answer.text) > TEXT_CHARACTERS_MAX:
                 answer = NotRendered(f"it makes more than {TEXT_CHARACTERS_MAX} characters")
-            frame = memoryview(wire.encode(answer))
+            frame = memoryview(encode(answer))
             signal.setitimer(signal.ITIMER_REAL, 0)
             while frame:
                 frame = frame[os.write(_STDOUT, frame) :]

@@ -14,11 +14,21 @@ import signal
 import socket
 from collections.abc import Iterator
 
-from edgetop.inference import wire
 from edgetop.inference.child_process import die_with_parent
 from edgetop.inference.engine import Engine, Stop, StopFlags
-from edgetop.inference.protocol import Choose, Command, Generate, Hello, Load, Measure, Perplexity, Quit
-from edgetop.inference.wire import ParentGoneError, ReportSender
+from edgetop.inference.protocol import (
+    Choose,
+    Command,
+    FrameReader,
+    Generate,
+    Hello,
+    Load,
+    Measure,
+    ParentGoneError,
+    Perplexity,
+    Quit,
+    ReportSender,
+)
 from edgetop.io.log import inherit_log
 
 _RECEIVE_BYTES = 65536
@@ -55,7 +65,7 @@ def make_engine(name: str) -> Engine:
 
 def commands(connection: socket.socket) -> Iterator[Command]:
     """Commands as they come; ends when the parent is gone."""
-    reader = wire.FrameReader[Command](Command)
+    reader = FrameReader[Command](Command)
     poll = select.poll()
     poll.register(connection, select.POLLIN)
     while True:

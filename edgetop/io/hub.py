@@ -32,8 +32,11 @@ ENDPOINT = "https://huggingface.co"
 LISTING_BYTES_MAX = 16 * 2**20
 DEFAULT_TIMEOUTS = Timeouts()
 DOWNLOAD_TIMEOUTS = Timeouts(total_s=float("inf"))
+SLOW_S, SLOW_BYTES = 60.0, 64 * 1024
+"""A hub that sends less in that time, 1 KiB a second, is as good as silent, and so is one that breaks off before."""
+
 TRIES = 5
-"""In a row without a byte; each that brings some counts anew."""
+"""In a row with less than `SLOW_BYTES`; each that brings more counts anew."""
 
 PAUSE_S = 1.0
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -306,7 +309,7 @@ class _Download:
             except RequestCancelledError:
                 self._require_going_on()
             except RequestError as error:
-                tries = TRIES if self._received > before else tries - 1
+                tries = TRIES if self._received - before >= SLOW_BYTES else tries - 1
                 if not tries:
                     what, hint = error.reason
                     kept = f"; {format_bytes(self._received)} are kept, and the same command goes on from there"
@@ -334,9 +337,15 @@ class _Download:
                 raise ModelError(f"{shown(self._url)} returned another range than requested", "try again")
             elif response.status == 416 or response.status not in {200, 206}:
                 raise refused_status(response, changed=response.status == 416)
+            due_s, due_bytes = time.monotonic() + SLOW_S, self._received + SLOW_BYTES
             for piece in response.pieces():
                 file.write(piece)
                 self._take(piece)
+                if self._received >= due_bytes:
+                    due_s, due_bytes = time.monotonic() + SLOW_S, self._received + SLOW_BYTES
+                elif time.monotonic() > due_s:
+                    what = f"{shown(self._url)} sent less than {format_bytes(SLOW_BYTES)} in {SLOW_S:g} s."
+                    raise RequestError(what, "Check the network, or try again later.", cause="silent")
                 self._tell()
                 self._require_going_on()
                 if self._size_bytes is not None and self._received > self._size_bytes:

@@ -22,8 +22,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
 from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.gate import Count, Total
+from edgetop.inference.server.connection import Count, ServerClient, Total
 from edgetop.inference.server.usage import count_in, parse_metrics, text_at
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.telemetry.host import Host

@@ -6,14 +6,17 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
+import shlex
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -23,18 +26,17 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Prediction, Record, TurnFinished
 from edgetop.core.sources import Unavailable
-from edgetop.fit.model_facts import ModelFacts, read_facts
+from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
 from edgetop.inference.catalog import find_model, remember_model, repo_of, revision_of
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
-from edgetop.inference.protocol import Hello, Report
+from edgetop.inference.protocol import Hello, LoadFailed, Report
 from edgetop.inference.server.address import ServerChoice
 from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_monitor import ServerLocation
-from edgetop.live.sync_pulse import SyncPulse
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.meters import gpus_of
@@ -42,14 +44,92 @@ from edgetop.session.store import Store
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
+from edgetop.telemetry.memory import MachineMemory
 from edgetop.telemetry.model_processes import descendants
 from edgetop.telemetry.registry import Inventory, PowerChoice, remote_placeholders, take_inventory
+from edgetop.telemetry.source import SourceLost
 
 if TYPE_CHECKING:
+    from edgetop.fit.assessment import Assessment
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.alerts import Alerts
     from edgetop.live.metrics import Exporter
-    from edgetop.live.tuned import TunedModel
+    from edgetop.live.this_machine import TunedModel
+import os
+import subprocess
+import sys
+
+from edgetop.session.meters import PULSE
+
+STRETCH_US = 250_000
+AHEAD_US = 1_000_000
+
+
+def sequence() -> list[bool]:
+    """When the load is on, stretch by stretch."""
+    state, found = [True] * 5, []
+    for _ in range(31):
+        found.append(state[-1])
+        state = [state[-1] ^ state[2], *state[:-1]]
+    return found
+
+
+def spans_us() -> list[tuple[int, int]]:
+    """The same from when to when, since the beginning."""
+    spans: list[tuple[int, int]] = []
+    for index, is_on in enumerate(sequence()):
+        begin_us = index * STRETCH_US
+        if is_on and spans and spans[-1][1] == begin_us:
+            spans[-1] = (spans[-1][0], begin_us + STRETCH_US)
+        elif is_on:
+            spans.append((begin_us, begin_us + STRETCH_US))
+    return spans
+
+
+class SyncPulse:
+    """A pulse that was begun."""
+
+    def __init__(self) -> None:
+        self._begin_us = monotonic_us() + AHEAD_US
+        command = [sys.executable, "-m", "edgetop.live.chat_session", str(self._begin_us)]
+        self._processes = [
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for _ in range(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        ]
+
+    @property
+    def event(self) -> Event:
+        """What the session records of it."""
+        spans = " ".join(f"{begin_us}-{end_us}" for begin_us, end_us in spans_us())
+        return Event(
+            t_us=self._begin_us,
+            kind=PULSE,
+            text=f"A load pulse of {len(sequence()) * STRETCH_US / US_PER_S:.0f} s, to align a meter's log by.",
+            data={"spans_us": spans},
+        )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all processes have ended."""
+        return all(process.poll() is not None for process in self._processes)
+
+    def stop(self) -> None:
+        """End it early."""
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+
+def main(begin_us: int) -> None:
+    """Compute when the load is to be on."""
+    for on_us, off_us in spans_us():
+        time.sleep(max(0, begin_us + on_us - monotonic_us()) / US_PER_S)
+        while monotonic_us() < begin_us + off_us:
+            pass
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
 
 
 Predict = Callable[[ModelLoaded, ModelFacts], Prediction]
@@ -69,7 +149,7 @@ class BackgroundPrediction:
     def begin(self, path: Path) -> None:
         """Note that a model is about to be loaded."""
         self._pending = None
-        self._facts = (path, self._executor.submit(read_facts, path))
+        self._facts = (path, self._executor.submit(in_time, lambda: read_facts(path)))
 
     def loaded(self, load: ModelLoaded) -> None:
         """Note that it has been, and with which settings."""
@@ -78,7 +158,7 @@ class BackgroundPrediction:
             self.begin(path)
         assert self._facts is not None  # noqa: S101 - set by begin
         facts = self._facts[1]
-        self._pending = self._executor.submit(lambda: self._predict(load, facts.result()))
+        self._pending = self._executor.submit(in_time, lambda: self._predict(load, facts.result()))
 
     @property
     def facts(self) -> ModelFacts | None:
@@ -104,6 +184,9 @@ _Download = tuple[Future[Path], threading.Event, Callable[[str], None], Callable
 
 DOWNLOAD_SAID_US = 10 * US_PER_S
 """How often the progress of a download is said."""
+
+ROOM_ENOUGH, N_CTX_USUAL = 3, 8192
+"""A model whose file fits into the free memory so many times, with such a context, fits."""
 
 IDLE_PHASES: frozenset[Phase] = frozenset({"ready", "no_model", "dead"})
 """The engine has nothing to do."""
@@ -203,7 +286,7 @@ class LiveSession(RecordedSession):
             listener=self._follow if self._location is None else listener,
             system=options.system,
             sampling=options.sampling,
-            on_load=self._prediction.begin if self._predicts else lambda _name: None,
+            on_load=self._begin_load,
         )
         self._download: _Download | None = None
         self._download_words = ""
@@ -252,16 +335,21 @@ class LiveSession(RecordedSession):
         if not self.options.left_open or header is None:
             return self.options.engine
         from edgetop.core.records import machine_key  # noqa: PLC0415 - a benchmark has no use for it
-        from edgetop.live import tuned  # noqa: PLC0415 - the same
+        from edgetop.live.this_machine import (  # noqa: PLC0415 - the same
+            TunedError,
+            tuned_file,
+            tuned_for,
+            with_tuned,
+        )
 
         try:
-            file = tuned.tuned_file(self.store.folder)
-            self.tuned = tuned.tuned_for(path, machine_key(header.device), file)
-        except tuned.TunedError as error:
+            file = tuned_file(self.store.folder)
+            self.tuned = tuned_for(path, machine_key(header.device), file)
+        except TunedError as error:
             self._listener(Notice(text=error.what, hint=error.hint, severity="warning"))
         if self.tuned is None:
             return self.options.engine
-        return tuned.with_tuned(self.options.engine, self.options.left_open, self.tuned)
+        return with_tuned(self.options.engine, self.options.left_open, self.tuned)
 
     def find_model(self, name: str) -> Path:
         """The model of a name, for `Conversation.load`. Raises ModelError."""
@@ -383,6 +471,45 @@ class LiveSession(RecordedSession):
         if record.settings.rpc_servers and not self._rpc_warned:
             self._rpc_warned = True
             self._listener(rpc_notice(record.settings.rpc_servers))
+
+    def _begin_load(self, path: Path, size_bytes: int, settings: EngineSettings) -> LoadFailed | None:
+        """Refuse what can never run here, warn of what will be read from the disk for each token."""
+        if not self._predicts:
+            return None
+        found = None if self._surely_fits(size_bytes, settings) else self._assess_now(path, settings)
+        if found is not None and found.verdict.paging is not None:
+            from edgetop.fit.wording import verdict_text  # noqa: PLC0415 - few models have no room
+
+            what = f"{path.name}: {verdict_text(found)}"
+            hint = f"`edgetop check {shlex.quote(str(path))}` says what would fit."
+            if found.verdict.paging == "impossible":
+                return LoadFailed(reason="no_memory", message=what, hint=hint)
+            text = f"{what}. What has no room is read from the disk again for each token."
+            self._listener(Notice(text=text, hint=hint, severity="warning"))
+        self._prediction.begin(path)
+        return None
+
+    def _surely_fits(self, size_bytes: int, settings: EngineSettings) -> bool:
+        """Whether memory is so plenty that nothing need be computed, or nothing is known of it."""
+        memory = MachineMemory(self._host)
+        try:
+            available = memory.read()[1]
+        except SourceLost:
+            return True
+        finally:
+            memory.close()
+        enough = isinstance(available, Unavailable) or available >= ROOM_ENOUGH * size_bytes
+        return enough and (settings.n_ctx or 0) <= N_CTX_USUAL
+
+    def _assess_now(self, path: Path, settings: EngineSettings) -> Assessment | None:
+        from edgetop.live.this_machine import assess_now  # noqa: PLC0415 - few models take most of the memory
+
+        pid, freed_bytes = self._worker_pid(), 0
+        with suppress(psutil.Error):
+            memory = None if pid is None else psutil.Process(pid).memory_info()
+            # What it has mapped counts as free already.
+            freed_bytes = 0 if memory is None else max(0, memory.rss - getattr(memory, "shared", memory.rss))
+        return assess_now(path, settings, self._host, freed_bytes=freed_bytes)
 
     def _predict(self, load: ModelLoaded, facts: ModelFacts) -> Prediction:
         from edgetop.live.this_machine import (  # noqa: PLC0415 - in a thread, when the first frame is long drawn

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.format import format_bytes, time_left
-from edgetop.core.records import Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
+from edgetop.core.records import STOOD_STILL, Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
 from edgetop.core.text import one_line
 from edgetop.inference.child_process import WorkerExit
 from edgetop.inference.client import EngineProcess
@@ -44,7 +45,8 @@ from edgetop.inference.protocol import (
 )
 from edgetop.io.log import log
 from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, UNDONE, ChatHistory
-from edgetop.session.turn import Turn
+from edgetop.session.session import PAUSED
+from edgetop.session.turn import PAUSE_LEAST_US, Turn, pause_of
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
 
@@ -78,9 +80,9 @@ class Conversation:
         clock: Clock = monotonic_us,
         system: str | None = None,
         sampling: SamplingSettings | None = None,
-        on_load: Callable[[Path], None] = lambda _path: None,
+        on_load: Callable[[Path, int, EngineSettings], LoadFailed | None] = lambda _path, _size_bytes, _settings: None,
     ) -> None:
-        """`on_load` is called for each model that is about to be loaded."""
+        """`on_load` is called for each model that is about to be loaded, with its bytes; it may say why it is not."""
         self.phase: Phase = "starting"
         self.system = system
         self.sampling = sampling or SamplingSettings()
@@ -104,6 +106,10 @@ class Conversation:
         self._current: Turn
         self._continues = False
         self._measures = False
+        self._long_gaps: list[int] = []
+        """Indices of the turn's tokens that came late and are not known to be late by a pause."""
+        self._usual_gaps_us: Sequence[int] = ()
+        """Between tokens of the turn before."""
         self._stop_asked_us: int | None = None
         self._progress_us = clock()
         self._progress_cpu_s: float | None = None
@@ -119,6 +125,16 @@ class Conversation:
             self._next_load = (path, settings)
             self.stop()
             return
+        weights = weights_of(path)
+        size_bytes = _size_bytes(weights)
+        refused = self._on_load(weights, size_bytes, settings)
+        if refused is not None:
+            log("engine", f"not loaded: {refused.message}")
+            if self.phase == "starting":
+                self.phase = "no_model"
+            self._event("load_failed", refused.message)
+            self._listener(refused)
+            return
         if self.phase == "dead":
             self.engine.close(timeout_s=0)
             self.engine = self._start_engine()
@@ -126,10 +142,8 @@ class Conversation:
         self.model, self.load_fraction = None, 0.0
         self.phase = "loading"
         self._mark_progress()
-        weights = weights_of(path)
-        self._loading = (path.name, _size_bytes(weights), self._clock())
+        self._loading = (path.name, size_bytes, self._clock())
         self._event("model_loading", path.name)
-        self._on_load(weights)
         self.engine.send(load_of(weights, settings))
 
     @property
@@ -345,11 +359,38 @@ class Conversation:
             case Prefill():
                 self._current.add_prefill(report, report.t_us)
             case Tokens():
+                known = max(1, len(self._current.token_t_us))
                 self._current.add_tokens(report, report.t_us)
+                self._look_for_pauses(known)
             case TurnFinished():
                 self._close_reply()
                 if not self._measures:
                     self.history.counted_tokens = report.context_used if report.generated_tokens else None
+
+    def _look_for_pauses(self, known: int) -> None:
+        """Record the pauses among the gaps before the tokens from index `known` on, and those not judged so far."""
+        stamps = self._current.token_t_us
+        late = [index for index in range(known, len(stamps)) if stamps[index] - stamps[index - 1] >= PAUSE_LEAST_US]
+        self._long_gaps += late
+        if not self._long_gaps:
+            return
+        gaps_us = [later - earlier for earlier, later in pairwise(stamps)]
+        others_us = [*self._usual_gaps_us, *(gap_us for gap_us in gaps_us if gap_us < PAUSE_LEAST_US)]
+        for index in tuple(self._long_gaps):
+            paused_us = pause_of(gaps_us[index - 1], others_us)
+            if paused_us is None:
+                continue
+            self._long_gaps.remove(index)
+            if paused_us:
+                paused_s = paused_us / US_PER_S
+                self._record(
+                    Event(
+                        t_us=stamps[index],
+                        kind=PAUSED,
+                        text=f"No token came for {paused_s:.1f} s: the model was {STOOD_STILL}.",
+                        data={"paused_s": paused_s, "turn": self.turn},
+                    )
+                )
 
     def _answer_again(self) -> None:
         """Answer the prompt that a dead engine left unanswered."""
@@ -367,6 +408,10 @@ class Conversation:
         self._continues, self._measures = continues, False
         self._stop_asked_us, self._reported_unresponsive = None, False
         self._mark_progress()
+        if self.turn > 1:
+            before = pairwise(self._current.token_t_us)
+            self._usual_gaps_us = [gap_us for a, b in before if (gap_us := b - a) < PAUSE_LEAST_US]
+        self._long_gaps = []
         started = TurnStarted(
             turn=self.turn,
             t_us=self._clock(),

@@ -99,7 +99,7 @@ def outcome_of(head: SessionHead, turns: Sequence[TurnEntry] | None = None) -> O
     summary, or where something disturbed the measurement: a comparison with that would teach the wrong thing.
     """
     summary = head.summary
-    if len(head.loads) != 1 or len(head.predictions) != 1 or summary.limited_by in DISTURBED:
+    if len(head.loads) != 1 or len(head.predictions) != 1 or summary.limited_by in DISTURBED or summary.paused_s:
         return None
     if turns and head.bench is not None and head.bench.soak_s:
         # A prediction is of a device that is cool; what it keeps up after half an hour is another figure.
@@ -326,7 +326,9 @@ def past_runs_of_session(session: Session, t_us: int) -> tuple[PastRun, ...]:
             for index in ([] if last is None else range(max(0, last + 1 - TURNS_MAX), last + 1))
             if session.turns[index].started.t_us >= load.t_us
         ]
-        measured = _of_turns((each for each in results if each.limited_by not in DISTURBED), generated_min=1)
+        measured = _of_turns(
+            (each for each in results if each.limited_by not in DISTURBED and not each.paused_s), generated_min=1
+        )
         prediction = session.prediction_at(until_us)
         until_us = load.t_us - 1
         if measured is None or measured.decode_tokens < GENERATED_MIN:

@@ -1,4 +1,4 @@
-"""This machine for predictions: profile, free memory, what past runs teach of it.
+"""This machine: its profile, its free memory, what past runs teach of it, and the defaults that `edgetop tune` found.
 
 What reads sessions is imported when there are any: it takes longer than all the rest of a check.
 """
@@ -6,18 +6,21 @@ What reads sessions is imported when there are any: it takes longer than all the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from edgetop.core.errors import EdgetopError
+from edgetop.core.engine_choices import FlashAttention, KvType
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.records import DeviceInfo, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
-from edgetop.fit.assessment import RunTarget, Workload, predict
+from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess, predict
 from edgetop.fit.devices import default_file, load_devices, this_machine
 from edgetop.fit.learning import run_of
 from edgetop.fit.machine import Machine
@@ -31,10 +34,12 @@ from edgetop.fit.machine_profile import (
     save_profile,
 )
 from edgetop.fit.memory import MemoryRoom, gpu_memory, main_memory
-from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
 from edgetop.inference.llama.library import offloads_to_gpu
 from edgetop.io.cpus import decode_threads
 from edgetop.io.files import FILE_SUFFIX
+from edgetop.io.json import load_kept, save_kept
+from edgetop.io.model_file import content_key
 from edgetop.telemetry import nvidia
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host, device_tree_compatible, text_of
@@ -176,6 +181,28 @@ def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Pat
     return predict(facts, load.settings, Workload(), place)
 
 
+def assess_now(path: Path, settings: EngineSettings, host: Host, *, freed_bytes: int) -> Assessment | None:
+    """What `check` says of a model that is about to be loaded; `None` where that is not known.
+
+    `freed_bytes` is what the model takes that it is loaded in place of.
+    """
+    rooms = memory_rooms(host)
+    if isinstance(rooms, Unavailable):
+        return None
+    room = replace(rooms[0], available_bytes=rooms[0].available_bytes + freed_bytes)
+    names = tuple(each.name for each in rooms[1:])
+    place = RunTarget(
+        machine=own_machine(describe(host), None, names),
+        threads=decode_threads(host.sysroot),
+        room=room,
+        gpu_room=all_cards(rooms[1:]),
+    )
+    try:
+        return in_time(lambda: assess(read_facts(path), settings, Workload(), place, with_context=False))
+    except ModelError:
+        return None
+
+
 def own_machine(device: DeviceInfo, profile: MachineProfile | None, gpu_names: tuple[str, ...] = ()) -> Machine:
     """This machine with what was measured of it and what the table knows of its model and of its graphics cards."""
     # Without a name of its own it is no device of the table, which takes longer to read than all the rest.
@@ -295,3 +322,119 @@ def _learn(session: Path, facts: ModelFacts, host: Host, sessions: Path) -> bool
         return False
     add_run(file, profile, run)
     return True
+
+
+TUNED_FILE_NAME = "tuned.json"
+TUNED_MAX = 500
+"""Models of one user's machines; the newest stay."""
+
+Goal = Literal["speed", "energy"]
+Count = Annotated[int, Meta(ge=1, le=2**20)]
+Words = Annotated[str, Meta(max_length=1000)]
+
+
+class TunedError(EdgetopError):
+    """The file of defaults cannot be read or written."""
+
+
+class TunedModel(Struct, frozen=True, kw_only=True):
+    """The defaults of one model on one machine in one power mode."""
+
+    model: Words
+    """`inference.quantization.content_key` of the file."""
+    machine: Words
+    """`fit.machine_profile.machine_key`."""
+    label: Words
+    size_bytes: int
+    """Of the file: one of another size need not be read to know that it is another model."""
+    goal: Goal
+    tuned_at: Words
+    """Wall clock, ISO 8601 in UTC."""
+    n_threads: Count
+    n_threads_batch: Count
+    n_ubatch: Count | None = None
+    """`None` where nothing was to be chosen from."""
+    kv_type: KvType = "f16"
+    flash_attn: FlashAttention = "auto"
+    cpu_mask: Words | None = None
+    """The cores that compute, where others would be in the way."""
+
+    @property
+    def words(self) -> str:
+        """The settings, for a person."""
+        threads = f"{self.n_threads} thread{'' if self.n_threads == 1 else 's'}"
+        if self.n_threads_batch != self.n_threads:
+            threads += f" ({self.n_threads_batch} for prefill)"
+        ubatch = "" if self.n_ubatch is None else f", ubatch {self.n_ubatch}"
+        mask = "" if self.cpu_mask is None else f" on cores {self.cpu_mask}"
+        attention = "" if self.flash_attn == "auto" else f", flash attention {self.flash_attn}"
+        return f"{threads}{mask}{ubatch}, KV cache {self.kv_type}{attention}; tuned for {self.goal}"
+
+
+class _TunedFile(Struct, frozen=True, kw_only=True):
+    format: Literal["edgetop-tuned"] = "edgetop-tuned"
+    version: Literal[1] = 1
+    models: tuple[TunedModel, ...] = ()
+
+
+def tuned_file(sessions: Path) -> Path:
+    """Where the defaults of this user's models are kept: beside the folder of the sessions."""
+    return sessions.parent / TUNED_FILE_NAME
+
+
+def load_tuned(file: Path) -> tuple[TunedModel, ...]:
+    """All defaults in a file, none where there is no file. Raises TunedError."""
+    kept = load_kept(file, _TunedFile, TunedError, f"remove {file}, and tune again")
+    return () if kept is None else kept.models
+
+
+def save_tuned(file: Path, tuned: TunedModel) -> None:
+    """Put defaults in the place of those of the same model and machine, all of it or nothing. Raises TunedError."""
+    others = (each for each in load_tuned(file) if (each.model, each.machine) != (tuned.model, tuned.machine))
+    newest = sorted([*others, tuned], key=lambda each: each.tuned_at)[-TUNED_MAX:]
+    save_kept(file, _TunedFile(models=tuple(newest)), TunedError)
+
+
+def remove_tuned(file: Path, model: str, machine: str) -> bool:
+    """Forget the defaults of a model on a machine; false if there are none. Raises TunedError."""
+    known = load_tuned(file)
+    left = [each for each in known if (each.model, each.machine) != (model, machine)]
+    if len(left) == len(known):
+        return False
+    save_kept(file, _TunedFile(models=tuple(left)), TunedError)
+    return True
+
+
+def tuned_for(path: Path, machine: str, file: Path) -> TunedModel | None:
+    """The defaults of the model at `path`, a GGUF file; `None` if it was not tuned here. Raises TunedError."""
+    here = [each for each in load_tuned(file) if each.machine == machine]
+    try:
+        size_bytes = path.stat().st_size if here else -1
+        if all(each.size_bytes != size_bytes for each in here):
+            return None
+        key = content_key(path)
+    except (OSError, ModelError):
+        return None
+    return next((each for each in here if each.model == key), None)
+
+
+def with_tuned(engine: EngineSettings, left_open: Iterable[str], tuned: TunedModel) -> EngineSettings:
+    """Settings with the defaults of a model for those that were left open (`settings.engine.left_open`).
+
+    What was found together goes together: the threads of prefill only with those of decoding, and the size of the
+    pieces that prefill is done in only where no other limit on them was given.
+    """
+    is_open = frozenset(left_open)
+    if "n_threads" in is_open:
+        engine = replace(engine, n_threads=tuned.n_threads)
+        if "cpu_mask" in is_open:
+            engine = replace(engine, cpu_mask=tuned.cpu_mask)
+        if "n_threads_batch" in is_open:
+            engine = replace(engine, n_threads_batch=tuned.n_threads_batch)
+    if {"n_batch", "n_ubatch"} <= is_open:
+        engine = replace(engine, n_ubatch=tuned.n_ubatch)
+    if {"type_k", "type_v"} <= is_open:
+        engine = replace(engine, type_k=tuned.kv_type, type_v=tuned.kv_type)
+        if "flash_attention" in is_open:
+            engine = replace(engine, flash_attention=tuned.flash_attn)
+    return engine

@@ -518,6 +518,7 @@ class SessionEnergy:
             evaluated_tokens=progress.evaluated,
             generated_tokens=progress.generated,
             over=finished or _has_ended(self._session, self._until_us),
+            pauses=tuple(self._session.pauses(progress.submitted_us, self._until_us if end_us is None else end_us)),
         )
         enough = is_prompt or progress.generated > 1
         too_short = NO_REPLY if span.over else NO_TOKENS_YET

@@ -341,6 +341,7 @@ def weakened_by(session: Session, start_us: int, end_us: int) -> tuple[str, ...]
     _, others = session.window(CPU_OTHERS, start_us, end_us)
     flags = {
         "throttled": limit == "throttled",
+        "paused": bool(session.pauses(start_us, end_us)),
         "other-load": limit == "contention" or (mean_of_present(others) or 0.0) >= OTHERS_PERCENT,
     }
     return tuple(name for name, holds in flags.items() if holds)

@@ -17,6 +17,7 @@ from uuid import uuid4
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.clock import US_PER_S
 from edgetop.core.records import (
     LARGEST,
     Event,
@@ -164,6 +165,9 @@ T = TypeVar("T")
 POWER_CHOSEN = "power_chosen"
 """Kind of the event that says that the person chose another source of power: its name is `source`, empty for none."""
 
+PAUSED = "paused"
+"""Kind of the event that says that the model stood still for `paused_s` before it, in the middle of a turn."""
+
 REFUSED = "record_refused"
 """Kind of the event that says a record did not fit what came before; one for each reason."""
 
@@ -276,6 +280,18 @@ class Session:
     def events_until(self, t_us: int) -> int:
         """How many of the events had happened by `t_us`."""
         return bisect_right(self.events, t_us, key=lambda event: event.t_us)
+
+    def pauses(self, t0_us: int, t1_us: int) -> list[tuple[int, int]]:
+        """When the model stood still between two moments: beginnings and ends, ascending and apart."""
+        found: list[tuple[int, int]] = []
+        begin = bisect_left(self.events, t0_us, key=lambda event: event.t_us)
+        for event in self.events[begin : self.events_until(t1_us)]:
+            paused_s = event.data.get("paused_s")
+            if event.kind == PAUSED and isinstance(paused_s, int | float) and 0 < paused_s <= LARGEST:
+                from_us = max(t0_us, event.t_us - round(paused_s * US_PER_S), found[-1][1] if found else t0_us)
+                if from_us < event.t_us:
+                    found.append((from_us, event.t_us))
+        return found
 
     def apply(self, record: Record) -> None:
         """Take in the next record."""

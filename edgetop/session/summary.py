@@ -127,12 +127,16 @@ class Totals(Struct, frozen=True, kw_only=True):
     gaps_known: bool = True
     """Every stamp of those turns is that of one token."""
     decode_us: int = 0
+    paused_us: int = 0
+    """Of `decode_us`, while the model stood still."""
     traffic: Traffic = NO_TRAFFIC
     """Of the decoding of those turns of which it is known."""
     limited_us: tuple[tuple[LimitedBy, int], ...] = ()
     """How long the turns took that each limit held back."""
 
-    def plus(self, progress: TurnProgress, limited_by: LimitedBy, traffic: Traffic = NO_TRAFFIC) -> Totals:
+    def plus(
+        self, progress: TurnProgress, limited_by: LimitedBy, traffic: Traffic = NO_TRAFFIC, paused_us: int = 0
+    ) -> Totals:
         """With one more turn."""
         limited_us = dict(self.limited_us)
         if progress.last_us is not None:
@@ -149,6 +153,7 @@ class Totals(Struct, frozen=True, kw_only=True):
             decode_intervals=self.decode_intervals + (progress.after_first or 0 if decoded else 0),
             gaps_known=self.gaps_known and progress.one_each,
             decode_us=self.decode_us + (progress.decode_us if decoded else 0),
+            paused_us=self.paused_us + (paused_us if decoded else 0),
             traffic=self.traffic + traffic,
             limited_us=tuple(limited_us.items()),
         )
@@ -295,7 +300,22 @@ def add_up(session: Session, t_us: int) -> Sums:
 
 
 def _plus(session: Session, totals: Totals, progress: TurnProgress, limit: Limit) -> Totals:
-    return totals.plus(progress, limit.name, decode_traffic(_prediction(session, progress), progress))
+    traffic = decode_traffic(_prediction(session, progress), progress)
+    return totals.plus(progress, limit.name, traffic, _paused_us(session, progress))
+
+
+def _paused_us(session: Session, progress: TurnProgress) -> int:
+    """How long the model stood still between the first and the last token."""
+    if progress.first_us is None or progress.last_us is None:
+        return 0
+    return sum(end_us - begin_us for begin_us, end_us in session.pauses(progress.first_us, progress.last_us))
+
+
+def _unpaused(tokens: int | None, decode_us: int, paused_us: int) -> tuple[float | None, float | None]:
+    """For how many seconds it stood still, and its speed in the rest of the time; `None` where it did not."""
+    if not paused_us or not tokens:
+        return None, None
+    return paused_us / US_PER_S, tokens_per_s(tokens, decode_us - paused_us)
 
 
 def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int) -> Summary:
@@ -306,8 +326,11 @@ def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int
     energy, missing = _energy_or_reason(found)
     own_cpu, own_rss = _extremes(session, sources.OWN_CPU, t_us), _extremes(session, sources.OWN_RSS, t_us)
     first_token_us = percentile(sorted(sums.first_token_us), 50)
+    paused_s, unpaused = _unpaused(totals.decode_intervals, totals.decode_us, totals.paused_us)
     summary = Summary(
         decode_tokens_per_s=tokens_per_s(totals.decode_intervals, totals.decode_us),
+        decode_unpaused_tokens_per_s=unpaused,
+        paused_s=paused_s,
         prefill_tokens_per_s=tokens_per_s(totals.evaluated_tokens, totals.prefill_us),
         first_token_s=None if first_token_us is None else first_token_us / US_PER_S,
         token_gap_ms=token_gaps(*sums.gaps_us) if totals.gaps_known else None,
@@ -366,8 +389,11 @@ def _turn_result(session: Session, index: int, progress: TurnProgress, t_us: int
     limit = _limit(session, progress)
     found = energy_of(session, t_us).turn(turn)
     energy, missing = _energy_or_reason(found)
+    paused_s, unpaused = _unpaused(progress.after_first, progress.decode_us, _paused_us(session, progress))
     figures = TurnFigures(
         decode_tokens_per_s=decode_tokens_per_s(progress),
+        decode_unpaused_tokens_per_s=unpaused,
+        paused_s=paused_s,
         prefill_tokens_per_s=prefill_tokens_per_s(progress),
         first_token_s=first_token_s(progress),
         token_gap_ms=_gaps(session, index, progress),

@@ -181,6 +181,22 @@ LOAD_SHOWN_MS = 100.0
 """A server that had its model loaded takes less to say so."""
 
 
+PAUSE_LEAST_US, PAUSE_FACTOR, GAPS_TO_JUDGE = 2 * US_PER_S, 10, 8
+"""A gap of two seconds, and ten times as long as 99 of 100 of at least eight others, is no decoding (judgement: a token
+that waits for its weights to be read from the disk again takes up to a second)."""
+
+
+def pause_of(gap_us: int, others_us: Sequence[int]) -> int | None:
+    """For how much of a gap the model stood still, in microseconds; 0 if it did not, `None` while that is unknown."""
+    if gap_us < PAUSE_LEAST_US:
+        return 0
+    ordered = sorted(others_us)
+    usual_us, longest_us = percentile_of_pieces([ordered], 50), percentile_of_pieces([ordered], 99)
+    if len(ordered) < GAPS_TO_JUDGE or usual_us is None or longest_us is None:
+        return None
+    return round(gap_us - usual_us) if gap_us >= PAUSE_FACTOR * longest_us else 0
+
+
 PIECES_APART = 256
 """Pieces of text are joined when there are so many."""
 

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.telemetry.host import FILE_BYTES, Host, SysfsFile, text_of, why
-from edgetop.telemetry.source import Source, UnavailableSource, Values
-from edgetop.telemetry.sysfs import RuntimePower
+from edgetop.telemetry.source import RuntimePower, Source, UnavailableSource, Values
 
 PERIOD_S = 1.0
 FIRST_READING = Unavailable("a load needs two readings")

@@ -27,13 +27,14 @@ from edgetop.core.sources import (
 )
 from edgetop.telemetry.host import Host, ReadingError, SysfsFile, is_transient, number_of, why
 from edgetop.telemetry.jetson import is_board_sensor
-from edgetop.telemetry.source import Source, UnavailableSource
-from edgetop.telemetry.sysfs import (
+from edgetop.telemetry.source import (
     ChannelReader,
     HwmonChip,
     MeterSource,
     RuntimePower,
     Scaled,
+    Source,
+    UnavailableSource,
     VoltsTimesAmperes,
     find_chips,
 )

@@ -34,12 +34,15 @@ from msgspec.structs import replace
 
 from edgetop.core.sources import Channel, PowerProperties, Scope, SourceInfo, Unavailable, to_properties
 from edgetop.telemetry.host import Host, device_tree_compatible, is_transient, number_of, text_of, why
-from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
-from edgetop.telemetry.sysfs import (
+from edgetop.telemetry.source import (
     ChannelReader,
     HwmonChip,
     MeterSource,
     Scaled,
+    Source,
+    SourceLost,
+    UnavailableSource,
+    Values,
     VoltsTimesAmperes,
     find_chips,
     plain_name,

@@ -22,8 +22,7 @@ from msgspec.structs import replace
 
 from edgetop.core.sources import Channel, PowerProperties, Scope, SourceInfo, Unavailable, to_properties
 from edgetop.telemetry.host import Host, text_of
-from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
-from edgetop.telemetry.sysfs import RuntimePower
+from edgetop.telemetry.source import RuntimePower, Source, SourceLost, UnavailableSource, Values
 
 PERIOD_S = 1.0
 LIBRARY = "libnvidia-ml.so.1"

@@ -30,8 +30,7 @@ from edgetop.core.sources import (
     to_properties,
 )
 from edgetop.telemetry.host import Host, SysfsFile, container, cpu_vendor, is_virtual_machine, number_of, text_of
-from edgetop.telemetry.source import Source, UnavailableSource
-from edgetop.telemetry.sysfs import MeterSource, Scaled
+from edgetop.telemetry.source import MeterSource, Scaled, Source, UnavailableSource
 
 _INTERFACES = ("intel-rapl", "intel-rapl-tpmi", "intel-rapl-mmio")
 """Ways to the same counters, the one to prefer first. AMD's are found under `intel-rapl` too."""

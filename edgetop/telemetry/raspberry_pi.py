@@ -36,8 +36,7 @@ from edgetop.core.sources import (
 )
 from edgetop.telemetry.calibration import CalibrationError, CalibrationLine, default_file, device_key, load
 from edgetop.telemetry.host import Host, SysfsFile, board_model, text_of, why
-from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
-from edgetop.telemetry.sysfs import find_chips
+from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values, find_chips
 
 DEVICES = ("/dev/vcio_gencmd", "/dev/vcio")
 JOIN_VIDEO_GROUP = "sudo usermod -aG video $USER, then log in again"

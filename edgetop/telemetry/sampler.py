@@ -22,7 +22,7 @@ from itertools import chain, repeat
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
-from edgetop.core.records import LARGEST, Event, Record, Sampled, SourceAdded, SourceMissing
+from edgetop.core.records import LARGEST, STOOD_STILL, Event, Record, Sampled, SourceAdded, SourceMissing
 from edgetop.core.sources import Unavailable
 from edgetop.telemetry.registry import PROBE_AGAIN_S, FamilyProbe, Inventory
 from edgetop.telemetry.source import (
@@ -43,6 +43,9 @@ SUSPEND_US = US_PER_S
 
 STOP_S = 1.0
 """How long `stop` waits for sources that block."""
+
+LATE_US = 2 * US_PER_S
+"""Whoever comes to run later than this was stopped."""
 
 CPU_SHARE = 0.01
 """Of a core, at most, for the reading of one source."""
@@ -100,6 +103,7 @@ class Sampler:
             *(SourceMissing(name=absent.name, missing=absent.missing) for absent in inventory.absent),
         ]
         self._asleep_us = boot_clock() - clock()
+        self._late_until_us = clock()
         quick = [self._scheduled(source) for source in inventory.sources if not source.blocking]
         slow = [[self._scheduled(source)] for source in inventory.sources if source.blocking]
         self.groups: list[list[ScheduledSource]] = [quick, *slow] if quick else slow
@@ -150,9 +154,11 @@ class Sampler:
             for scheduled in [each for each in group if each.is_slow] if len(group) > 1 else ():
                 group.remove(scheduled)
                 self._read_in_thread([scheduled])
-            due_us = min(scheduled.due_us for scheduled in group)
-            if wait(max(0.0, (due_us - self._clock()) / US_PER_S)):
+            asked_us = self._clock()
+            due_us = max(asked_us, min(scheduled.due_us for scheduled in group))
+            if wait((due_us - asked_us) / US_PER_S):
                 return
+            self._note_late(due_us, self._clock())
 
     def _scheduled(self, source: Source) -> ScheduledSource:
         return ScheduledSource(source, self._clock, self._cpu_clock)
@@ -210,6 +216,16 @@ class Sampler:
         records = [record for scheduled in group if scheduled.is_due_at_end(now_us) for record in scheduled.read()]
         with self._lock:
             self._records += records
+
+    def _note_late(self, due_us: int, now_us: int) -> None:
+        """Say so, once for all threads, when this process came to run far later than it was to."""
+        with self._lock:
+            if now_us - due_us > LATE_US and due_us >= self._late_until_us:
+                self._late_until_us = now_us
+                late_s = (now_us - due_us) / US_PER_S
+                text = f"edgetop did not run for {late_s:.1f} s, nor were its sensors read: it was {STOOD_STILL}."
+                event = Event(t_us=now_us, kind="edgetop_paused", text=text, data={"late_s": late_s})
+                self._records.append(event)
 
     def _note_suspend(self, now_us: int) -> None:
         asleep_us = self._boot_clock() - self._clock()

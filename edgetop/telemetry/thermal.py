@@ -11,8 +11,7 @@ from msgspec import Struct
 
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.telemetry.host import Host, SysfsFile, is_transient, text_of, why
-from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values
-from edgetop.telemetry.sysfs import find_chips, plain_name
+from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values, find_chips, plain_name
 
 _COOLING = re.compile(r"(thermal-)?(cpufreq|devfreq)\b.*|Processor|.*-throttle-alert")
 """Cooling devices that make a processor, a GPU or a memory slower; the others are fans and chargers."""

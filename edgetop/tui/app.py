@@ -28,12 +28,21 @@ from edgetop.core.text import one_line
 from edgetop.io.files import FILE_SUFFIX
 from edgetop.io.log import where_trace
 from edgetop.io.terminal import Writer, wait_for_foreground
-from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
 from edgetop.tui.keys import TABLES, KeyTables, ScreenKeys
 from edgetop.tui.screens.base import BaseScreen, keymap
 from edgetop.tui.styled_text import Span, line_of
 from edgetop.tui.terminal_driver import TerminalApp, TerminalDriver
-from edgetop.tui.themes import DEFAULT_THEME, EDGE, QUIET, default_theme, load_theme, load_themes
+from edgetop.tui.themes import (
+    DEFAULT_THEME,
+    EDGE,
+    QUIET,
+    GlyphLevel,
+    default_theme,
+    detect_level,
+    load_theme,
+    load_themes,
+    without_coerced_locale,
+)
 from edgetop.tui.widgets import LinesWidget
 
 if TYPE_CHECKING:
@@ -218,7 +227,7 @@ class BaseApp(TerminalApp[ReturnType]):
 
     def action_palette(self) -> None:
         """Find an action or a command of the screen by typing, and run it."""
-        from edgetop.tui.screens.palette import PaletteScreen  # noqa: PLC0415 - after the first frame
+        from edgetop.tui.screens.help import PaletteScreen  # noqa: PLC0415 - after the first frame
 
         screen = self.screen
         if not isinstance(screen, BaseScreen):

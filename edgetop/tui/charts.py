@@ -17,8 +17,8 @@ from msgspec.structs import replace
 
 from edgetop.core.format import format_clock, format_significant
 from edgetop.session.history import StepPhase
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.styled_text import Figure, Line, Role, Span
+from edgetop.tui.themes import GlyphLevel
 
 LABEL_COLUMNS = 5
 """For the figures of the y axis of a graph over time."""

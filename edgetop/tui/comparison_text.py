@@ -16,8 +16,8 @@ from edgetop.core.text import one_line
 from edgetop.session.compare.result import Comparison, Row, Verdict
 from edgetop.session.compare.wording import cell_text, flags_text, front_text, label_of, order_of
 from edgetop.tui.charts import Point, capacity, downsampled, plot, scatter
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, paragraph, shortened, wrap
+from edgetop.tui.themes import GlyphLevel
 
 TITLE_MIN, TITLE_MAX = 12, 44
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from edgetop.core.errors import UsageError
-from edgetop.settings.keys import CHARACTERS, KEYS_TABLE, KeyChoice
+from edgetop.settings.resolve import CHARACTERS, KEYS_TABLE, KeyChoice
 
 
 class KeyAction(NamedTuple):

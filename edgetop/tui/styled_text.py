@@ -16,7 +16,7 @@ from rich.cells import cell_len, split_graphemes
 
 from edgetop.core.format import NOT_AVAILABLE, format_significant
 from edgetop.core.text import literal
-from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.themes import GlyphLevel
 
 Role = Literal[
     "text", "dim", "title", "headline", "good", "warning", "bad", "graph", "prefill", "accent", "border", "key",

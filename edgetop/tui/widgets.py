@@ -20,10 +20,10 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from edgetop.core.text import literal, one_line
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import KeySlot
 from edgetop.tui.styled_text import Line, Role, Span, changed_runs, fit, for_level, line_of, spread, width_of
 from edgetop.tui.terminal_output import paint
+from edgetop.tui.themes import GlyphLevel
 
 
 class LinesWidget(Widget):

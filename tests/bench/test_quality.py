@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from edgetop.bench.plan import QUESTIONS, ModelFile, QualityPlan, QuestionItem, read_questions, reading_text
 from edgetop.bench.quality import QualityError, QualityScorer, answers_of, questions_of
@@ -14,6 +15,7 @@ from edgetop.core.errors import UsageError
 from edgetop.inference.protocol import ChoiceScore
 from edgetop.session.file_io import load_head
 from tests.bench.conftest import Bench
+from tests.inference.tiny_gguf import write_tiny_gguf
 
 MODELS = tuple(ModelFile(path=f"/models/{name}.gguf", label=name) for name in ("Q8_0", "Q4_0"))
 
@@ -78,6 +80,27 @@ def test_a_model_that_cannot_be_loaded_is_an_error_and_the_next_one_the_referenc
     assert scored is not None
     assert scored[0].reference == ""
     assert (scored[0].questions, scored[0].accuracy) == (0, None)
+
+
+def test_models_that_read_other_tokens_are_each_their_own_reference(bench: Bench, tmp_path: Path) -> None:
+    """One begins with a beginning-of-sequence token, the other does not; the third one is like the first."""
+    models = [
+        ModelFile(path=str(write_tiny_gguf(tmp_path / f"{label}.gguf", bos=bos)), label=label)
+        for label, bos in (("with", True), ("without", False), ("with too", True), ("without too", False))
+    ]
+    live = replace(bench.live(), engine_name="auto")
+    scorer = QualityScorer(
+        QualityPlan(text=reading_text(), n_ctx=256, chunks=1, questions=False), "plan", bench.store, live,
+        folder=bench.folder / "reference", on_progress=lambda _text: None, interrupted=lambda: False,
+    )  # fmt: skip
+    scored = [scorer.score(model, threads=1) for model in models]
+    scorer.close()
+    assert [None if each is None else each[0].reference for each in scored] == ["", "", "with", "without"]
+    assert all(each is not None for each in scored)
+    for each in scored[2:]:
+        assert each is not None
+        assert each[0].kl_divergence is not None
+        assert each[0].kl_divergence.value == pytest.approx(0.0, abs=1e-4), "the same weights"
 
 
 def test_an_interruption_gives_no_score(bench: Bench, scorer: Callable[..., QualityScorer]) -> None:

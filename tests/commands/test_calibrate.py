@@ -12,7 +12,7 @@ from edgetop.commands import calibrate
 from edgetop.commands.calibrate import measure_points, parse_point
 from edgetop.core.errors import EdgetopError
 from edgetop.core.sources import Unavailable
-from edgetop.live.sensor_session import SensorSession
+from edgetop.live.energy_meter import SensorSession
 from edgetop.telemetry.calibration import calibratable, load_all
 from edgetop.telemetry.registry import Inventory
 from tests.commands.machine import CURRENT, IDENTITY, JETSON, VOLTS, Machine

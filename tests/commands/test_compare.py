@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.commands.exit import ExitCode
+from edgetop.commands.output import ExitCode
 from edgetop.commands.session_files import import_results
 from edgetop.core.errors import EdgetopError
 from edgetop.io.files import write_atomically

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from docs import make_settings
-from edgetop.commands.exit import ExitCode
 from edgetop.commands.man import manual_page
+from edgetop.commands.output import ExitCode
 from edgetop.commands.verbs import VERBS
 from edgetop.live.chat_commands import SLASH_COMMANDS
 from edgetop.settings import options

@@ -16,11 +16,11 @@ from edgetop.session.replay import Player, prepare
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.settings.resolve import Settings
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes import meters
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.view import View, view_of
+from edgetop.tui.panes.pane import View, view_of
 from edgetop.tui.screens.replay import ReplayScreen
+from edgetop.tui.themes import GlyphLevel
 from tests.commands.machine import Machine
 from tests.support.demo_session import END_US, S, ended_records, slowed_down
 from tests.support.recorded_sessions import fold

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.session.file_io import load_file
+from tests.support.gguf_files import write_sparse_model
 from tests.support.isolated_home import IsolatedHome
 from tests.support.playing_model import PROMPT, write_playing_model
 from tests.support.requirements import need_program
@@ -56,6 +57,16 @@ def test_a_context_longer_than_the_positions_that_a_model_has_learnt_is_refused(
     run = home.run("run", "-m", str(player), "-p", PROMPT, "--ctx", "4096")
     assert (run.returncode, run.stdout) == (3, "")
     assert re.search(r"player.gguf knows (\d+) positions; a context of 4096 is too long", run.stderr)
+
+
+def test_what_check_calls_impossible_even_with_paging_is_not_begun_to_be_loaded(home: IsolatedHome) -> None:
+    path = write_sparse_model(home.folder / "huge.gguf", n_layer=200, n_embd=32_768, n_ff=131_072)
+    check, run = home.run("check", str(path), "--json", "--no-probe"), home.run("run", "-m", str(path), "-p", "hi")
+    (found,) = json.loads(check.stdout)
+    assert check.returncode == 4
+    assert found["verdict"]["paging"] == "impossible"
+    assert (run.returncode, run.stdout) == (3, "")
+    assert found["verdict"]["reason"] in run.stderr
 
 
 def test_a_template_whose_output_cannot_fit_the_context_is_refused_with_that_reason(home: IsolatedHome) -> None:

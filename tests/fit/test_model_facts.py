@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Value, read_header
 from edgetop.fit.model_facts import ARCHITECTURES as KNOWN
-from edgetop.fit.model_facts import ModelFacts, facts_of, read_facts
+from edgetop.fit.model_facts import ModelFacts, facts_of, in_time, read_facts
 from edgetop.inference.llama.library import engines
 from tests.fit.llama_verdict import llama_verdicts
 from tests.support.gguf_architectures import ARCHITECTURES, N_EMBD, N_VOCAB, Setting, deepseek2, llama
@@ -261,3 +262,14 @@ def test_hostile_metadata_are_refused_or_give_figures_within_bounds(metadata: di
     assert 0 <= told.compute_parameters <= told.active_parameters <= told.parameters
     assert told.n_layer is None or told.n_layer <= 512
     assert "\n" not in told.name + told.license + told.architecture
+
+
+def test_an_assessment_that_does_not_end_is_ended_with_the_reason() -> None:
+    def for_ever() -> None:
+        while True:
+            with suppress(Exception):
+                sum(range(100))
+
+    with pytest.raises(ModelError, match="asks for more work"):
+        in_time(for_ever, limit_s=0.05)
+    assert in_time(lambda: 7) == 7

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,10 +11,11 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
-from edgetop.fit.model_facts import MIXES, requantized
-from edgetop.fit.suggestions import GAIN_MIN, Choices, Suggestion, suggest
+from edgetop.fit.model_facts import MIXES, ModelFacts, in_time, read_facts, requantized
+from edgetop.fit.suggestions import GAIN_MIN, Candidate, Choices, ModelAssessments, Suggestion, suggest
 from edgetop.fit.wording import suggestion_lines
 from tests.support.example_machine import GIB, MACHINE, by_hand, figure, llama_facts, place_of, without_speed
+from tests.support.gguf_files import write_model
 
 __all__ = ["by_hand"]
 pytestmark = pytest.mark.usefixtures("by_hand")
@@ -176,3 +180,24 @@ def test_what_may_not_fit_for_all_that_is_known_is_not_suggested(monkeypatch: py
     assert before.verdict.fit == "does not fit"
     monkeypatch.setattr("edgetop.fit.assessment.memory_need", lambda *_, **__: Unavailable("no formula is known"))
     assert suggest(before, place, Choices(others=(SMALL,))) == ()
+
+
+def test_a_model_whose_assessment_fails_is_one_row_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad, endless = (write_model(tmp_path / f"{name}.gguf") for name in ("good", "bad", "endless"))
+
+    def read(path: Path) -> ModelFacts:
+        while path == endless:
+            pass
+        if path == bad:
+            raise ZeroDivisionError
+        return read_facts(path)
+
+    monkeypatch.setattr("edgetop.fit.suggestions.read_facts", read)
+    monkeypatch.setattr("edgetop.fit.suggestions.in_time", partial(in_time, limit_s=0.2))
+    survey = ModelAssessments(lambda: [Candidate(each.stem, each) for each in (bad, endless, good)], place_of)
+    rows = {each.name: each.problem for each in survey}
+    assert rows["good"] == ""
+    assert rows["bad"] == "nothing can be said of it: ZeroDivisionError in its assessment"
+    assert "its assessment was ended after 0.2 s" in rows["endless"]

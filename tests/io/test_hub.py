@@ -11,7 +11,7 @@ import pytest
 
 from edgetop.core.errors import ModelError
 from edgetop.inference.catalog import find_models, resolve
-from edgetop.io.hub import DownloadProgress, DownloadStoppedError, chosen_hub, download_model, repository
+from edgetop.io.hub import TRIES, DownloadProgress, DownloadStoppedError, chosen_hub, download_model, repository
 from edgetop.io.model_file import HubModel
 from tests.fit.range_server import Handler, RangeServer, range_server
 
@@ -110,6 +110,29 @@ def test_what_goes_on_breaking_off_is_told_and_kept_for_the_next_time(server: Ra
     assert 0 < kept < len(MODEL)
     assert download_model(WANTED, chosen).read_bytes() == MODEL
     assert asked_ranges(server)[-1] == f"bytes={kept}-"
+
+
+def test_a_hub_that_drips_is_given_up_and_what_came_is_kept(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drip(handler: Handler) -> None:
+        start = int((handler.headers.get("Range") or "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        handler.send_response(206 if start else 200)
+        handler.send_header("Content-Range", f"bytes {start}-{len(MODEL) - 1}/{len(MODEL)}")
+        handler.send_header("Content-Length", str(len(MODEL) - start))
+        handler.end_headers()
+        while not server.held.wait(0.01):
+            handler.wfile.write(MODEL[start : start + 1])  # until the other end has had enough
+            handler.wfile.flush()
+            start += 1
+
+    server.faults[f"/{REPO}/resolve/{COMMIT}/m-Q8_0.gguf"] = drip
+    monkeypatch.setattr("edgetop.io.hub.SLOW_S", 0.1)
+    with pytest.raises(ModelError, match=r"sent less than 64\.0 KiB in 0\.1 s; .* are kept"):
+        download_model(WANTED, environment(server, tmp_path), pause_s=0)
+    assert len(asked_ranges(server)) == TRIES
+    server.faults.clear()
+    assert download_model(WANTED, environment(server, tmp_path)).read_bytes() == MODEL
 
 
 def test_a_download_that_waits_for_a_silent_hub_can_be_stopped(server: RangeServer, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from edgetop.session.summary import turn_result
 from edgetop.telemetry.rapl import PERMISSION_HINT
 from edgetop.telemetry.registry import PowerChoice
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.view import view_of
+from edgetop.tui.panes.pane import view_of
 from tests.support.fake_sysfs import deny, plant
 from tests.support.virtual_board import Truth
 

@@ -6,11 +6,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.records import ModelLoaded
+from edgetop.core.records import Event, ModelLoaded
 from edgetop.inference.protocol import ChatMessage, LoadFailed
 from edgetop.inference.scripted import InjectedFault, Reply, Script
 from edgetop.live.conversation import STUCK_AFTER_S, UNRESPONSIVE_AFTER_S
+from edgetop.session.turn import PAUSE_LEAST_US
 from tests.live.conftest import MODEL, Talk
 from tests.support.eventually import eventually
 
@@ -301,3 +303,24 @@ def test_closing_ends_the_turn_and_the_worker(accident: InjectedFault | None, ta
 
 def loads(chat: Talk) -> list[ModelLoaded]:
     return [record for record in chat.records if isinstance(record, ModelLoaded)]
+
+
+def test_a_worker_that_was_stopped_did_not_decode(talk: Begin) -> None:
+    chat = talk(slow(Reply(text=LONG)))
+    chat.load()
+    chat.conversation.submit("Count.")
+    chat.answer_grows(3)
+    worker = psutil.Process(chat.conversation.engine.pid)
+    worker.suspend()
+    begin_us = monotonic_us()
+    # What is measured is the pause itself, so that there is nothing to wait for but the time.
+    eventually(lambda: monotonic_us() - begin_us > PAUSE_LEAST_US + 200_000, "the pause is long enough")
+    worker.resume()
+    chat.until(lambda: "paused" in chat.events, "the pause is told")
+    (paused,) = [each for each in chat.records if isinstance(each, Event) and each.kind == "paused"]
+    assert PAUSE_LEAST_US / 1e6 < float(paused.data["paused_s"]) <= (monotonic_us() - begin_us) / 1e6
+    assert "the model was stopped" in paused.text
+    assert begin_us < paused.t_us <= monotonic_us()
+    chat.conversation.stop()
+    chat.reach("ready")
+    assert chat.events.count("paused") == 1

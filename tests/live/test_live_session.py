@@ -9,9 +9,9 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.engine_settings import SamplingSettings
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import TurnStarted
-from edgetop.inference.protocol import Report
+from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.inference.scripted import InjectedFault, Reply, Script
 from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
@@ -21,6 +21,8 @@ from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from tests.live.conftest import MODEL
 from tests.support.eventually import eventually
+from tests.support.fake_sysfs import meminfo, plant
+from tests.support.gguf_files import write_sparse_model
 
 SECRET_QUESTION, SECRET_ANSWER = "Where is the treasure?", "Below the old oak tree."
 
@@ -227,3 +229,48 @@ def test_what_is_waited_for_is_told_with_the_time_that_is_left(begin: Callable[.
     assert conversation.doing == ""
     conversation.phase = "ready"
     assert conversation.doing == ""
+
+
+def test_what_cannot_run_even_when_paged_is_refused_and_the_model_that_is_loaded_stays(
+    begin: Callable[..., Life], tmp_path: Path
+) -> None:
+    plant(tmp_path / "root", {"/proc/meminfo": meminfo(8_000_000, 7_000_000)})
+    life = begin()
+    life.load()
+    for name, weights, reason in (
+        ("repacked", "q4_0", "cannot be read again from the file, and there are 7.63 GiB of memory and 0 B of swap"),
+        ("huge", "f16", "each token would read 5."),
+    ):
+        layers, n_embd = (80, 8192) if name == "repacked" else (200, 32_768)
+        path = write_sparse_model(
+            tmp_path / f"{name}.gguf", n_layer=layers, n_embd=n_embd, n_ff=4 * n_embd, weights=weights
+        )
+        life.live.conversation.load(path, life.live.options.engine)
+        (refused,) = [each for each in life.heard if isinstance(each, LoadFailed) and name in each.message]
+        assert "does not fit: not even with paging" in refused.message
+        assert reason in refused.message
+        assert "edgetop check" in refused.hint
+        assert life.live.conversation.phase == "ready"
+    life.ask("Well?")
+
+
+def test_a_model_that_pages_begins_with_a_warning(begin: Callable[..., Life], tmp_path: Path) -> None:
+    plant(tmp_path / "root", {"/proc/meminfo": meminfo(8_000_000, 7_000_000)})
+    life = begin()
+    path = write_sparse_model(tmp_path / "big.gguf", n_layer=40, n_embd=4096, n_ff=16_384)
+    life.live.conversation.load(path, life.live.options.engine)
+    (warning,) = [each for each in life.notices if "big.gguf" in each]
+    assert "does not fit: " in warning
+    assert "read from the disk again for each token" in warning
+    life.reach_ready()
+
+
+def test_a_context_without_room_is_refused_however_small_the_model_is(
+    begin: Callable[..., Life], tmp_path: Path
+) -> None:
+    plant(tmp_path / "root", {"/proc/meminfo": meminfo(8_000_000, 7_000_000)})
+    life = begin(engine=EngineSettings(n_ctx=2**20))
+    path = write_sparse_model(tmp_path / "small.gguf", n_layer=40, n_embd=1024, n_ff=1024, weights="q4_0")
+    life.live.conversation.load(path, life.live.options.engine)
+    life.until(lambda: life.live.conversation.phase == "no_model", "the load is refused")
+    assert any(isinstance(each, LoadFailed) and "not even with paging" in each.message for each in life.heard)

@@ -21,7 +21,7 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import turn_result
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.view import view_of
+from edgetop.tui.panes.pane import view_of
 from tests.support.recorded_sessions import START_US, S, fold
 from tests.support.simulated_hosts import HostFeed, Path, Ran, run
 

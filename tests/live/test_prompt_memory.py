@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edgetop.core.records import RequestServed
-from edgetop.live.prompt_memory import (
+from edgetop.live.proxy_session import (
     EARLIER,
     KEPT_NOTHING,
     OTHER_SLOT,
@@ -21,9 +21,9 @@ from edgetop.live.prompt_memory import (
     TOOLS,
     Counts,
     PromptMemory,
+    ProxySession,
     prompt_of,
 )
-from edgetop.live.proxy_session import ProxySession
 from tests.live.test_proxy_session import proxied, seen_by
 from tests.support.eventually import eventually
 from tests.support.llama_cpp_servers import llama_server

@@ -6,7 +6,7 @@ import pytest
 
 from edgetop.core.energy.scopes import Headline
 from edgetop.core.sources import Unavailable
-from edgetop.live.sensor_session import MeanPower, SensorSession, _changes_us
+from edgetop.live.energy_meter import MeanPower, SensorSession, _changes_us
 from edgetop.telemetry.registry import Inventory
 from edgetop.telemetry.source import SourceLost, UnavailableSource
 from tests.support.fake_sources import FakeSource, power_source

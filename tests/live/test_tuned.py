@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.io.json import save_kept
 from edgetop.io.model_file import content_key
-from edgetop.live.tuned import (
+from edgetop.live.this_machine import (
     TUNED_MAX,
     TunedError,
     TunedModel,

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -32,7 +33,7 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.session.summary import turn_result
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.view import view_of
+from edgetop.tui.panes.pane import view_of
 from tests.support.recorded_power import SENSORS, RecordedTurns, ended, record, stamp_of
 from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, event, fold, turn
 
@@ -388,3 +389,44 @@ def test_a_session_started_record_alone_has_a_reason_for_everything() -> None:
     now = snapshot(session, 0)
     assert isinstance(now.power, Unavailable)
     assert now.summary.energy is None
+
+
+def paused_turn(*, is_read: bool) -> list[Record]:
+    """12 s of quiet at 3 W, then a turn at 7 W that stands still from its 5th to its 25th second, at 3 W again."""
+    source = SENSORS["gain and offset"].source
+    begin_us, resumed_us, end_us = 12 * S, 37 * S, 45 * S
+    stamps_us = [
+        *range(begin_us + 400_000, 17 * S, S // 10),
+        *range(resumed_us, end_us + 1, S // 10),
+    ]
+    paused = Event(t_us=START_US + resumed_us, kind="paused", text="", data={"paused_s": 20.0})
+    chance = random.Random(7)  # noqa: S311
+    records: list[tuple[int, Record]] = [(resumed_us, paused)]
+    for t_us in range(0, 60 * S, S // 10):
+        still = 17 * S <= t_us < resumed_us
+        watts = 7.0 if begin_us <= t_us < end_us and not still else 3.0
+        if is_read or not still:
+            values = (watts + chance.gauss(0, 0.02),)
+            records.append((t_us, Sampled(source=source.name, t_us=START_US + t_us, values=values)))
+    gaps_us = [later - earlier for earlier, later in pairwise(stamps_us)]
+    records += [(stamp_of(each) - START_US, each) for each in turn(gaps_us=gaps_us, at_us=begin_us)]
+    head: list[Record] = [STARTED, SourceAdded(source=source), LOADED]
+    return [*head, *(each for _t_us, each in sorted(records, key=lambda each: each[0]))]
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_what_a_model_that_stands_still_draws_is_not_its_turns(is_read: bool) -> None:
+    session = fold(ended(paused_turn(is_read=is_read)))
+    figures = turn_result(session, 0, session.end_us).figures
+    energy = figures.energy
+    assert energy is not None, figures.energy_missing
+    turn_s = (session.turns[0].token_t_us[-1] - session.turns[0].started.t_us) / S - 20.0
+    assert holds(energy.gross_j, 7.0 * turn_s)
+    assert energy.gross_j.value == pytest.approx(7.0 * turn_s, rel=0.05)
+    assert energy.net_j is not None
+    assert energy.net_j.value == pytest.approx(4.0 * turn_s, rel=0.05)
+    assert "paused" in energy.flags
+    assert energy.grade != "A"
+    again = fold([each for each in paused_turn(is_read=is_read) if not isinstance(each, Event)])
+    told = turn_result(again, 0, again.end_us).figures.energy
+    assert told is None or told.gross_j.value > 1.5 * energy.gross_j.value

@@ -18,7 +18,7 @@ from edgetop.session.energy import ENERGY_ACCOUNTS, NOT_REACHED, Checkpoints, Se
 from edgetop.session.replay import prepare
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
-from edgetop.tui.panes.view import view_of
+from edgetop.tui.panes.pane import view_of
 from tests.support.recorded_power import SENSORS, record
 from tests.support.recorded_sessions import S, event, fold, recordings
 

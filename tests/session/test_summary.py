@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.bench.plan import TokenTest
-from edgetop.core.records import Record, SourceAdded, TurnStarted
+from edgetop.core.records import Event, Record, SourceAdded, Tokens, TurnStarted
 from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session import summary
 from edgetop.session.file import to_file, to_session
@@ -130,3 +130,29 @@ def test_memory_that_was_read_before_the_model_was_loaded_is_not_its_peak() -> N
     session.apply(sample(memory, 3 * S, 7e9))
     after = snapshot(session, session.end_us).summary.memory
     assert (after.rss_peak_bytes, after.available_min_bytes) == (153_000_000, 7_000_000_000)
+
+
+def test_speed_without_the_pauses_stands_beside_the_speed() -> None:
+    gaps_us = [100 * MS] * 10 + [20 * S] + [100 * MS] * 9
+    records = turn(gaps_us=gaps_us)
+    tokens = [record for record in records if isinstance(record, Tokens)]
+    paused = Event(t_us=tokens[11].t_us[0], kind="paused", text="", data={"paused_s": 19.9})
+    session = fold([*HEAD, *records, paused, *turn(2, at_us=60 * S, gaps_us=[100 * MS] * 10)])
+    first, second = (turn_result(session, index, session.end_us).figures for index in (0, 1))
+    assert first.decode_tokens_per_s == pytest.approx(20 / 21.9)
+    assert first.paused_s == pytest.approx(19.9)
+    assert first.decode_unpaused_tokens_per_s == pytest.approx(10.0)
+    assert (second.paused_s, second.decode_unpaused_tokens_per_s) == (None, None)
+    summary = snapshot(session, session.end_us).summary
+    assert summary.paused_s == pytest.approx(19.9)
+    assert summary.decode_unpaused_tokens_per_s == pytest.approx(10.0)
+    # Before it is over, nobody knows of it.
+    assert turn_result(session, 0, tokens[10].t_us[0] - START_US).figures.paused_s is None
+
+
+@pytest.mark.parametrize("data", [{}, {"paused_s": "long"}, {"paused_s": -5.0}, {"paused_s": 1e300}])
+def test_an_event_that_says_no_length_is_no_pause(data: dict[str, str | float | bool]) -> None:
+    records = turn(gaps_us=[100 * MS] * 10)
+    event = Event(t_us=START_US + 2 * S, kind="paused", text="", data=data)
+    session = fold([*HEAD, *records, event])
+    assert turn_result(session, 0, session.end_us).figures.paused_s is None

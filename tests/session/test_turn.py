@@ -15,6 +15,7 @@ from edgetop.session.turn import (
     TurnProgress,
     decode_tokens_per_s,
     first_token_s,
+    pause_of,
     prefill_tokens_per_s,
     recent_tokens_per_s,
     server_words,
@@ -124,3 +125,18 @@ def test_a_long_reply_keeps_no_string_for_each_token() -> None:
     for number in range(10_000):
         span.extend([f" {number}"])
     assert len(span._pieces) < 2 * PIECES_APART
+
+
+@pytest.mark.parametrize(
+    ("gap_us", "others_us", "paused_us"),
+    [
+        (20 * S, [50_000] * 20, 20 * S - 50_000),
+        (1_900_000, [10_000] * 20, 0),  # a token that waits for the disk
+        (20 * S, [3 * S] * 20, 0),  # a slow machine
+        (20 * S, [50_000] * 90 + [4 * S] * 10, 0),  # one that often waits
+        (20 * S, [50_000] * 7, None),
+        (20 * S, [], None),
+    ],
+)
+def test_a_pause_is_far_longer_than_what_is_usual(gap_us: int, others_us: list[int], paused_us: int | None) -> None:
+    assert pause_of(gap_us, others_us) == paused_us

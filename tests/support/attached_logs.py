@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.records import Event, Record
-from edgetop.live.sync_pulse import spans_us
+from edgetop.live.chat_session import spans_us
 from edgetop.session.meters import PULSE
 from edgetop.session.session import Session
 from tests.support.recorded_sessions import LOADED, START_US, STARTED, S, fold, turn

@@ -37,11 +37,10 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from edgetop.session.store import Store
 from edgetop.tui.app import ChatApp, Display, SingleScreenApp
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.column import LayoutStore
-from edgetop.tui.panes.view import View, view_of
+from edgetop.tui.panes.pane import View, view_of
 from edgetop.tui.screens.replay import ReplayScreen
-from edgetop.tui.themes import DEFAULT_THEME
+from edgetop.tui.themes import DEFAULT_THEME, GlyphLevel
 from tests.support.recorded_sessions import fold
 
 S = 1_000_000

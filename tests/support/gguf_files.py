@@ -7,6 +7,8 @@ The names are the keys of gguf_architectures.ARCHITECTURES; such a model loads i
 
 from __future__ import annotations
 
+import math
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -149,6 +151,36 @@ def file_bytes(metadata: dict[str, Setting], tensors: dict[str, Shape], *, weigh
     header = struct.pack("<4sIQQ", b"GGUF", 3, len(described), len(metadata))
     header += b"".join(_pair(key, value) for key, value in metadata.items()) + b"".join(described)
     return header + bytes(-len(header) % 32) + data
+
+
+def write_sparse_model(path: Path, *, n_layer: int, n_embd: int, n_ff: int, weights: str = "f16") -> Path:
+    """Write the header of a llama of any size; its weights are a hole in the file that takes no room on the disk."""
+    made = Architecture("llama")
+    heads = n_embd // 128
+    for key, value in (
+        ("context_length", 4096), ("block_count", n_layer), ("embedding_length", n_embd), ("feed_forward_length", n_ff),
+        ("attention.head_count", heads), ("attention.head_count_kv", 8), ("rope.dimension_count", 128),
+        ("attention.layer_norm_rms_epsilon", 1e-5),
+    ):  # fmt: skip
+        made.key(key, value)
+    made.tensors |= {"token_embd.weight": (n_embd, N_VOCAB), "output.weight": (n_embd, N_VOCAB)}
+    made.tensors["output_norm.weight"] = (n_embd,)
+    for layer in range(n_layer):
+        made.tensors |= {f"blk.{layer}.attn_{each}.weight": (n_embd, n_embd) for each in ("q", "output")}
+        made.tensors |= {f"blk.{layer}.attn_{each}.weight": (n_embd, 8 * 128) for each in ("k", "v")}
+        made.tensors |= {f"blk.{layer}.ffn_{each}.weight": (n_embd, n_ff) for each in ("gate", "up")}
+        made.tensors |= {f"blk.{layer}.{each}_norm.weight": (n_embd,) for each in ("attn", "ffn")}
+        made.tensors[f"blk.{layer}.ffn_down.weight"] = (n_ff, n_embd)
+    described, size_bytes = [], 0
+    for name, shape in made.tensors.items():
+        packing = TENSOR_TYPES[TYPE_NUMBERS[weights if _is_large(name, shape, weights) else "f32"]]
+        described.append(tensor(name, shape, TYPE_NUMBERS[packing.name], size_bytes))
+        size_bytes += -(-math.prod(shape) // packing.block_elements * packing.block_bytes // 32) * 32
+    pairs = [_pair(key, value) for key, value in all_metadata(made).items()]
+    data = gguf(pairs, described)
+    path.write_bytes(data)
+    os.truncate(path, len(data) + size_bytes)
+    return path
 
 
 def _is_large(name: str, shape: Shape, kind: str) -> bool:

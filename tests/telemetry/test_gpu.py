@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from edgetop.core.sources import Unavailable
 from edgetop.telemetry.gpu import FIRST_READING, NOT_USED, probe
-from edgetop.telemetry.sysfs import ASLEEP
+from edgetop.telemetry.source import ASLEEP
 from tests.support.fake_sources import FakeClock
 from tests.support.fake_sysfs import below, plant, readings, sources
 

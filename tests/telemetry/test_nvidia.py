@@ -15,8 +15,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.telemetry import nvidia
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.nvidia import Nvml, probe
-from edgetop.telemetry.source import PacedSource, SourceLost
-from edgetop.telemetry.sysfs import ASLEEP, LEFT_ALONE
+from edgetop.telemetry.source import ASLEEP, LEFT_ALONE, PacedSource, SourceLost
 from tests.support.fake_nvml import (
     DESKTOP,
     GIB,

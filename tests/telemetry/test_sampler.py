@@ -434,3 +434,25 @@ def test_a_machine_without_sources_has_no_threads() -> None:
     sampler.start()
     assert sampler._threads == []
     sampler.stop()
+
+
+@pytest.mark.parametrize(("late_s", "told"), [(20.0, True), (1.9, False)])
+def test_whoever_is_read_far_too_late_was_stopped(late_s: float, told: bool) -> None:
+    run = Run(FakeSource())
+    jumps = iter([late_s])
+
+    def meanwhile() -> None:
+        if run.clock.now_us >= 5 * S:
+            run.clock.now_us += round(next(jumps, 0.0) * S)
+
+    found = [each for each in run.until(60.0, meanwhile) if isinstance(each, Event)]
+    assert [(each.kind, each.data) for each in found] == ([("edgetop_paused", {"late_s": late_s})] if told else [])
+
+
+def test_a_machine_that_slept_was_not_stopped() -> None:
+    run = Run(FakeSource())
+
+    def meanwhile() -> None:
+        run.clock.slept_us = 30 * S if run.clock.now_us >= 5 * S else 0
+
+    assert [kind for _t_us, kind in events(run.until(20.0, meanwhile))] == ["suspended"]

@@ -15,8 +15,8 @@ from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store
 from edgetop.tui.app import ChatApp, Display
 from edgetop.tui.chat.prompt import Prompt
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import TABLES, KeyTables
+from edgetop.tui.themes import GlyphLevel
 
 StartApp = Callable[..., ChatApp]
 FAST, SLOW = 400.0, 15.0

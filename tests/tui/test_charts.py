@@ -25,9 +25,9 @@ from edgetop.tui.charts import (
     scatter,
     stacked_chart,
 )
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.view import DEFAULT_SPAN, SPANS, ChartHistory
+from edgetop.tui.panes.pane import DEFAULT_SPAN, SPANS, ChartHistory
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import NOW_US, TURN_1_US, TURN_2_US, S, demo_view
 
 IDLE = StepPhase("", turn_begins=False)

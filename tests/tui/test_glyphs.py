@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgetop.tui.glyphs import GlyphLevel, detect_level, glyphs_for
+from edgetop.tui.themes import GlyphLevel, detect_level, glyphs_for
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from textual.screen import Screen
 
 from edgetop.core.errors import UsageError
 from edgetop.live.chat_commands import SLASH_COMMANDS
-from edgetop.settings.keys import CHARACTERS, MODIFIERS, NAMED, KeyChoice, key_choices, normalised
+from edgetop.settings.resolve import CHARACTERS, MODIFIERS, NAMED, KeyChoice, key_choices, normalised
 from edgetop.tui.app import SingleScreenApp
 from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.keys import (
@@ -29,10 +29,9 @@ from edgetop.tui.keys import (
 )
 from edgetop.tui.screens.base import BaseScreen, bindings
 from edgetop.tui.screens.compare import CompareScreen
-from edgetop.tui.screens.help import MOUSE, WORDS, HelpScreen, help_parts, help_text, with_words
+from edgetop.tui.screens.help import MOUSE, WORDS, HelpScreen, PaletteScreen, help_parts, help_text, with_words
 from edgetop.tui.screens.live import LiveScreen
 from edgetop.tui.screens.models import ModelsScreen
-from edgetop.tui.screens.palette import PaletteScreen
 from edgetop.tui.screens.replay import ReplayScreen
 from edgetop.tui.screens.sessions import SessionsScreen
 from edgetop.tui.screens.settings import SettingsScreen

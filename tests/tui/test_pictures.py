@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.panes.column import TITLES
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import DemoApp, demo_records
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
 

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from edgetop.core.text import literal
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.styled_text import (
     _ALL_NARROW,
     Line,
@@ -22,6 +21,7 @@ from edgetop.tui.styled_text import (
     width_of,
     wrap,
 )
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 
 

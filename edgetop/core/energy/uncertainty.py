@@ -31,6 +31,7 @@ BRIDGED_FROM = 0.05
 
 GRADES_AT_BEST: dict[str, tuple[Letter, str, str]] = {
     "throttled": ("B", "the device was throttled", "cool it or fix its supply"),
+    "paused": ("B", "the model stood still in between", "let it run through"),
     "other-load": ("B", "other programs used the device", "stop them and run again"),
     "stale-baseline": ("B", "the idle baseline is old", "leave the loaded model quiet for a while"),
     "partial": ("B", "it does not cover the whole device", "use an outside meter"),

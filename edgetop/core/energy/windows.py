@@ -13,7 +13,7 @@ extended to the left, the decode to the right, and between them they share one s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from math import hypot, sqrt
 from typing import Literal
@@ -402,6 +402,17 @@ class TurnSpan(Struct, frozen=True, kw_only=True):
     """Whether the turn has ended; of one that goes on, no energy is final."""
     is_load: bool = True
     """Whether it must show in the readings; other work may be a mere wait."""
+    pauses: tuple[tuple[int, int], ...] = ()
+    """When the model stood still in between, ascending; what that took is not the turn's."""
+
+    def running(self) -> Iterator[TurnSpan]:
+        """The spans between the pauses, without their tokens."""
+        starts = (self.submitted_us, *(end_us for _start_us, end_us in self.pauses))
+        ends = (*(start_us for start_us, _end_us in self.pauses), self.last_us)
+        for start_us, end_us in zip(starts, ends, strict=True):
+            if start_us < end_us:
+                first_us = None if self.first_token_us is None else min(max(start_us, self.first_token_us), end_us)
+                yield replace(self, submitted_us=start_us, first_token_us=first_us, last_us=end_us, pauses=())
 
 
 class HostWindow(Struct, frozen=True, kw_only=True):
@@ -497,8 +508,13 @@ class ChannelEstimator:
     ) -> TurnWindows | Unavailable:
         """The energy of a turn, and of each phase that is long enough for this sensor.
 
-        `clock_s` is how far the stamps of its readings may be off, where the meter gives them.
+        `clock_s` is how far the stamps of its readings may be off, where the meter gives them. One that was paused is
+        the sum of what lies between the pauses.
         """
+        if span.pauses:
+            return _one_after_another(
+                [(each, self.turn(each, temperature_c, clock_s)) for each in span.running()], span.first_token_us
+            )
         start_us, end_us = span.submitted_us, span.last_us
         whole = self.window(start_us, end_us, temperature_c, is_load=span.is_load)
         if isinstance(whole, Unavailable):
@@ -549,6 +565,24 @@ class ChannelEstimator:
         return shortest_phase_s(self.curve.smear_s, mean_w - idle_w, mean_w)
 
 
+def _one_after_another(
+    parts: Sequence[tuple[TurnSpan, TurnWindows | Unavailable]], first_token_us: int | None
+) -> TurnWindows | Unavailable:
+    """A turn whose parts were measured, at least one."""
+    known: list[tuple[TurnSpan, TurnWindows]] = []
+    for span, part in parts:
+        if isinstance(part, Unavailable):
+            return Unavailable(f"the turn was paused, and of what lies between the pauses: {part.reason}", part.hint)
+        known.append((span, part))
+    prefills = [part.prefill for span, part in known if first_token_us is None or span.submitted_us < first_token_us]
+    decodes = [part.decode for span, part in known if first_token_us is not None and span.last_us > first_token_us]
+    return TurnWindows(
+        turn=sum_over_turns(part.turn for _span, part in known),
+        prefill=_all_of(prefills, sum_over_turns),
+        decode=_all_of(decodes, sum_over_turns),
+    )
+
+
 def turn_together(turns: Sequence[TurnWindows | Unavailable]) -> TurnWindows | Unavailable:
     """One turn seen by several meters that may be added; missing when one of them misses it."""
     known: list[TurnWindows] = []
@@ -565,10 +599,12 @@ def turn_together(turns: Sequence[TurnWindows | Unavailable]) -> TurnWindows | U
     )
 
 
-def _all_of(windows: Sequence[Window | Unavailable]) -> Window | Unavailable:
+def _all_of(
+    windows: Sequence[Window | Unavailable], together: Callable[[Iterable[Window]], Window] = sum_over_meters
+) -> Window | Unavailable:
     known: list[Window] = []
     for each in windows:
         if isinstance(each, Unavailable):
             return each
         known.append(each)
-    return sum_over_meters(known)
+    return together(known) if known else Unavailable("the window is empty")

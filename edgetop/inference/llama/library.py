@@ -196,6 +196,8 @@ def _version(bindings: Path) -> str:
 class SharedLibrary(ctypes.CDLL):
     """The library; a function that it lacks says so when it is called, not when the bindings name it."""
 
+    llama_max_devices: object
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - a function of ctypes, which is of no public type
         """A function of the library, or one that stands for it."""
         try:
@@ -246,11 +248,11 @@ def load_engine(choice: EngineChoice | None = None) -> LoadedEngine:
     if _loaded:
         return _loaded[0]
     candidates, refused = engines(choice), []
-    for number, files in enumerate(candidates):
-        last = number == len(candidates) - 1
+    for files in candidates:
         try:
-            if files.kind == LIBRARY_VARIABLE and not last:
-                # Its libraries may be called as the next engine's are, and the two must not meet in one process.
+            if files.kind == LIBRARY_VARIABLE:
+                # It may end the process that asks it, and its libraries may be called as the next engine's are, and
+                # the two must not meet in one process.
                 _check_apart(files)
             library = _load(files)
         except LibraryError as error:
@@ -272,6 +274,8 @@ def examine(files: EngineFiles) -> str:
 
 
 _CHECK_TIMEOUT_S = 60.0
+_LOADED = "loaded"
+"""The last word of a process in which a library could be loaded, and did not end it."""
 
 
 def _check_apart(files: EngineFiles) -> None:
@@ -283,7 +287,7 @@ def _check_apart(files: EngineFiles) -> None:
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LibraryError(f"it cannot be examined: {error}") from error
-    if done.returncode:
+    if done.returncode or done.stdout.strip() != _LOADED:
         lines = done.stderr.strip().splitlines()
         raise LibraryError(lines[-1] if lines else f"it ends a process that loads it (code {done.returncode})")
 
@@ -295,6 +299,7 @@ def check_here() -> None:
         _load(EngineFiles(kind=msgspec.convert(kind, EngineKind), bindings=Path(bindings), libraries=Path(libraries)))
     except LibraryError as error:
         sys.exit(str(error))
+    sys.stdout.write(_LOADED)
 
 
 def _load(files: EngineFiles) -> Library:
@@ -322,6 +327,9 @@ def _bindings(folder: Path, shared: SharedLibrary) -> Library:
     stub.__spec__ = ModuleSpec("llama_cpp", None, origin=str(folder / "__init__.py"), is_package=True)
     stub.__spec__.submodule_search_locations = [str(folder)]
     sys.modules["llama_cpp"] = stub
+    # The bindings call it when they are imported, for a constant that nothing here uses. Nothing of a library that may
+    # be anybody's is called before its structs are known.
+    shared.llama_max_devices = ctypes.CFUNCTYPE(ctypes.c_size_t)(lambda: 0)
     try:
         extensions = importlib.import_module("llama_cpp._ctypes_extensions")
         # The bindings look for one name in one folder, and want every function of it.

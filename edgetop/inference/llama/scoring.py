@@ -167,7 +167,9 @@ class Scorer:
                 self._report(self._score_choices(command.questions))
         except _StoppedError:
             self._report(ScoreFailed(message="Scoring was stopped."))
-        except (DecodeError, ReferenceMismatchError) as error:
+        except ReferenceMismatchError as error:
+            self._report(ScoreFailed(message=f"{error}.", hint="Load the model again.", wrong_reference=True))
+        except DecodeError as error:
             self._report(ScoreFailed(message=f"{error}.", hint="Load the model again."))
         except OSError as error:
             message = f"The reference {command.reference if isinstance(command, Perplexity) else ''}: {error.strerror}."

@@ -19,8 +19,14 @@ from edgetop.core.records import Prefill, StopReason, Tokens, TurnFinished
 from edgetop.inference.engine import Reporter
 from edgetop.inference.protocol import Generate, Measure
 from edgetop.inference.reply import FLUSH_PERIOD_US
-from edgetop.inference.server.connection import NOTES_MAX, ServerClient, StreamReader, is_context_error
-from edgetop.inference.server.gate import Note, UnreadableError
+from edgetop.inference.server.connection import (
+    NOTES_MAX,
+    Note,
+    ServerClient,
+    StreamReader,
+    UnreadableError,
+    is_context_error,
+)
 from edgetop.inference.server.usage import Usage
 from edgetop.io.http import HttpResponse, RequestError, quoted
 

@@ -40,9 +40,8 @@ from edgetop.inference.server.backend import (
     choose,
     report_test,
 )
-from edgetop.inference.server.connection import ServerClient
+from edgetop.inference.server.connection import ServerClient, with_short_names
 from edgetop.inference.server.detection import detect
-from edgetop.inference.server.gate import with_short_names
 from edgetop.io.http import HttpResponse, RequestCancelledError, RequestError, quoted
 
 TEXTLESS_MAX = 64

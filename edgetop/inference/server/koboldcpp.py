@@ -9,8 +9,7 @@ from msgspec.structs import replace
 
 from edgetop.core.sources import Unavailable
 from edgetop.inference.server.backend import Program
-from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.gate import Count, Total
+from edgetop.inference.server.connection import Count, ServerClient, Total
 from edgetop.inference.server.openai import OpenAiBackend
 from edgetop.inference.server.usage import Usage
 

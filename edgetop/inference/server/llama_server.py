@@ -27,8 +27,7 @@ from edgetop.inference.server.backend import (
     random_tokens,
     reported_settings,
 )
-from edgetop.inference.server.connection import ServerClient, error_words
-from edgetop.inference.server.gate import Count, Note, Total, UnreadableError, decode
+from edgetop.inference.server.connection import Count, Note, ServerClient, Total, UnreadableError, decode, error_words
 from edgetop.inference.server.openai import CHAT_PATH, Timings, chat_body, chat_stream, perf_of
 from edgetop.inference.server.usage import (
     TOO_FAST,

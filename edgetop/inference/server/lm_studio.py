@@ -7,8 +7,7 @@ from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.inference.server.backend import LoadedModel, Offer, Program, reported_settings
-from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.gate import Count
+from edgetop.inference.server.connection import Count, ServerClient
 from edgetop.inference.server.openai import OpenAiBackend, listed_models, owners
 from edgetop.io.http import RequestCancelledError, RequestError
 

@@ -8,8 +8,7 @@ from msgspec import Struct
 
 from edgetop.core.sources import Unavailable
 from edgetop.inference.server.backend import Program
-from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.gate import decode
+from edgetop.inference.server.connection import ServerClient, decode
 from edgetop.inference.server.openai import OpenAiBackend
 from edgetop.inference.server.usage import Usage, text_at
 

@@ -29,8 +29,18 @@ from edgetop.inference.server.backend import (
     TestTimings,
     error_in_stream,
 )
-from edgetop.inference.server.connection import JsonReader, ServerClient, error_words
-from edgetop.inference.server.gate import Count, Nanoseconds, Note, Total, decode, text_in, unheard
+from edgetop.inference.server.connection import (
+    Count,
+    JsonReader,
+    Nanoseconds,
+    Note,
+    ServerClient,
+    Total,
+    decode,
+    error_words,
+    text_in,
+    unheard,
+)
 from edgetop.inference.server.openai import ToolCall, calls_in, chat_messages
 from edgetop.inference.server.usage import Usage
 from edgetop.io.http import RequestCancelledError, RequestError

@@ -28,8 +28,16 @@ from edgetop.inference.server.backend import (
     error_in_stream,
     reported_settings,
 )
-from edgetop.inference.server.connection import ServerClient, error_words
-from edgetop.inference.server.gate import Count, Milliseconds, Note, Rate, decode, text_in
+from edgetop.inference.server.connection import (
+    Count,
+    Milliseconds,
+    Note,
+    Rate,
+    ServerClient,
+    decode,
+    error_words,
+    text_in,
+)
 from edgetop.inference.server.usage import Usage, names_without_folders
 from edgetop.io.http import RequestError, quoted
 

@@ -23,8 +23,7 @@ from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.records import TokensCounted
 from edgetop.core.sources import Unavailable
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.gate import with_short_names
+from edgetop.inference.server.connection import ServerClient, with_short_names
 from edgetop.io import extensions
 from edgetop.io.http import RequestError
 

@@ -199,6 +199,9 @@ def _conditions(file: SessionFile) -> dict[Condition, str]:
         turns = sum(turn.figures.limited_by == limit for turn in file.turns)
         if turns:
             conditions[name] = f"{sentence} in {turns} of {len(file.turns)} turns."
+    paused_s = [turn.figures.paused_s for turn in file.turns if turn.figures.paused_s]
+    if paused_s:
+        conditions["paused"] = f"The model stood still for {sum(paused_s):.1f} s in {len(paused_s)} turns."
     if any(_runs_on_battery(series) for series in file.series):
         conditions["on battery"] = "The device ran on its battery."
     own = file.summary.own_cost.cpu_percent

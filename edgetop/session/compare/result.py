@@ -14,7 +14,9 @@ from edgetop.core.sources import Scope
 from edgetop.session.history import Speed
 
 Kind = Literal["session", "llama-bench", "ollama"]
-Condition = Literal["throttled", "contention", "cpu-quota", "paging", "swap", "on battery", "edgetop disturbed"]
+Condition = Literal[
+    "throttled", "contention", "cpu-quota", "paging", "swap", "paused", "on battery", "edgetop disturbed"
+]
 """What kept a run from being a clean measurement. The first five are those of `limited_by`."""
 
 Made = Literal["ratio", "mean", "median", "pooled", "single"]
@@ -121,7 +123,7 @@ compared; `absent`: this result or the base lacks the figure."""
 FlagName = Literal[
     "other device", "other power scope", "other power source", "other grade", "other prompts", "other context length",
     "other depth", "other engine build", "other model file", "other power mode", "other kind", "throttled",
-    "contention", "cpu-quota", "paging", "swap", "on battery", "edgetop disturbed",
+    "contention", "cpu-quota", "paging", "swap", "paused", "on battery", "edgetop disturbed",
     "other stamps", "other length",
 ]  # fmt: skip
 

@@ -26,8 +26,8 @@ from rich.theme import Theme
 
 from edgetop.core.text import literal
 from edgetop.tui.chat.transcript import StyledLine
-from edgetop.tui.glyphs import Glyphs
 from edgetop.tui.styled_text import TAB
+from edgetop.tui.themes import Glyphs
 
 _STYLES_OF_ROLES = {
     "heading": ("h1", "h2", "h3", "h4", "h5", "h6", "table.header"),

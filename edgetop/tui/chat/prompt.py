@@ -16,7 +16,7 @@ from textual.widgets import TextArea
 
 from edgetop.core.text import literal
 from edgetop.tui.chat.chat_view import ChatView
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from edgetop.tui.widgets import InputLine, is_text
 
 HISTORY_MAX = 200

@@ -20,8 +20,8 @@ from textual.strip import Strip
 
 from edgetop.core.records import ReplyPart
 from edgetop.core.text import literal
-from edgetop.tui.glyphs import Glyphs
 from edgetop.tui.styled_text import TAB, fit_text, wrap
+from edgetop.tui.themes import Glyphs
 
 MessageRole = Literal["user", "assistant", "note", "system", "figures"]
 

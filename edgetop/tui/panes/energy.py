@@ -15,9 +15,7 @@ from edgetop.core.quantity import J_PER_WH, Interval
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.session.energy import SETTLED_US
 from edgetop.tui.charts import Axis, history_chart, interval_bar
-from edgetop.tui.glyphs import GlyphLevel
-from edgetop.tui.panes.pane import Pane
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import Pane, View
 from edgetop.tui.styled_text import (
     BLOCK_GAP,
     SIDE_BY_SIDE_COLUMNS,
@@ -36,6 +34,7 @@ from edgetop.tui.styled_text import (
     width_of,
     wrapped_row,
 )
+from edgetop.tui.themes import GlyphLevel
 
 TURN_HEADINGS = ("turn", "tokens", "J", "sum", "J/token", "interval", "grade")
 

@@ -8,8 +8,7 @@ from edgetop.core.format import format_bytes, format_bytes_short
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import ENGINE_ANONYMOUS, ENGINE_RSS, MEMORY_USED
 from edgetop.tui.charts import Axis, ChartSeries, Layer, history_chart, nice_y_max, stacked_chart
-from edgetop.tui.panes.pane import Pane
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import Pane, View
 from edgetop.tui.styled_text import (
     BLOCK_GAP,
     FIGURE_COLUMNS,

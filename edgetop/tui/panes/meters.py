@@ -8,13 +8,11 @@ from typing import Literal
 from edgetop.core.format import format_bytes_short, format_clock, format_significant
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
-from edgetop.tui.glyphs import glyphs_for
-from edgetop.tui.panes.column import PANES, TITLES
+from edgetop.tui.panes.column import PANES, TITLES, has_no_power, now_line
 from edgetop.tui.panes.energy import contents
-from edgetop.tui.panes.now import has_no_power, now_line
-from edgetop.tui.panes.pane import Pane
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import Pane, View
 from edgetop.tui.styled_text import Line, Role, Span, fit, for_level, joined, line_of, shortened, spread, width_of
+from edgetop.tui.themes import glyphs_for
 from edgetop.tui.widgets import LinesWidget
 
 Layout = Literal["wide", "narrow", "small"]

@@ -7,8 +7,7 @@ from edgetop.core.format import format_duration, format_significant
 from edgetop.core.sources import Unavailable
 from edgetop.session.energy import PowerNow
 from edgetop.tui.charts import Axis, Layer, history_chart, stacked_chart
-from edgetop.tui.panes.pane import Pane
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import Pane, View
 from edgetop.tui.styled_text import (
     BLOCK_GAP,
     FIGURE_COLUMNS,

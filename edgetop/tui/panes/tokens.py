@@ -11,8 +11,7 @@ from edgetop.session.limits import BOUNDS
 from edgetop.session.snapshot import TurnView, WatchView
 from edgetop.session.watch import counted
 from edgetop.tui.charts import Axis, history_chart
-from edgetop.tui.panes.pane import Pane
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import Pane, View
 from edgetop.tui.styled_text import (
     BLOCK_GAP,
     FIGURE_COLUMNS,

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding
 from textual.screen import Screen, ScreenResultType
 
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.keys import TABLES, ScreenKeys
-from edgetop.tui.themes import next_theme
+from edgetop.tui.themes import LEVELS, GlyphLevel, next_theme
 from edgetop.tui.widgets import KeyBar
 
 if TYPE_CHECKING:

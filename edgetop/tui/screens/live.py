@@ -21,12 +21,12 @@ from edgetop.tui.chat import slash_commands
 from edgetop.tui.chat.controller import ChatController
 from edgetop.tui.chat.prompt import ChatPanel, Prompt
 from edgetop.tui.chat.slash_commands import Completion
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import LIVE
 from edgetop.tui.panes.column import LayoutStore
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import View
 from edgetop.tui.screens.models import ModelChoice, models_screen
 from edgetop.tui.screens.monitor import DisplayOptions, KeyLine, Monitor, RecordingScreen
+from edgetop.tui.themes import GlyphLevel
 
 if TYPE_CHECKING:
     from edgetop.settings.resolve import Settings

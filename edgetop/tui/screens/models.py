@@ -18,23 +18,24 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from edgetop.core.energy.duty import Price
+from edgetop.core.errors import ModelError
 from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_count, format_significant
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
 from edgetop.fit.assessment import FITS, PACES, Assessment, RunTarget
 from edgetop.fit.suggestions import AssessedModel, Candidate, ModelAssessments
-from edgetop.fit.wording import page
+from edgetop.fit.wording import Entry, page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.past_runs import past_runs_of_session
 from edgetop.live.this_machine import own_run_target
 from edgetop.telemetry.host import Host
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import CHECK, KeySlot
 from edgetop.tui.screens.list import Column, ListScreen
 from edgetop.tui.styled_text import Line, Span, for_level, joined, line_of, wrap
+from edgetop.tui.themes import GlyphLevel
 
 
 class ModelChoice(NamedTuple):
@@ -319,8 +320,11 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         """In a thread, since suggestions ask the predictors some dozen times."""
         if row.surveyed is None or row.assessment is None:
             return
-        assessment, suggestions = self._survey.whole(row.surveyed)
-        entries = page(assessment, self._survey.place, suggestions, currency=self._currency)
+        try:
+            assessment, suggestions = self._survey.whole(row.surveyed)
+            entries = page(assessment, self._survey.place, suggestions, currency=self._currency)
+        except ModelError as error:
+            entries = [Entry("problem", error.what)]
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._show_details, row, [(entry.label, entry.text) for entry in entries])
 

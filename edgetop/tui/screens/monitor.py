@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from textual import events
 from textual.app import ComposeResult
@@ -26,19 +26,20 @@ from textual.widget import Widget
 from edgetop.core.energy.duty import Price
 from edgetop.core.format import format_bytes_short
 from edgetop.live.chat_session import LiveSession
-from edgetop.live.fleet import FleetSession
 from edgetop.live.watch_session import WatchSession
 from edgetop.settings.options import DELAY
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.keys import LIVE, KeySlot, ScreenKeys, key_slots
 from edgetop.tui.panes.column import PaneColumn
 from edgetop.tui.panes.meters import TopMeters
-from edgetop.tui.panes.pane import PaneWidget
-from edgetop.tui.panes.view import Recording, View, view_of
+from edgetop.tui.panes.pane import PaneWidget, Recording, View, view_of
 from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.styled_text import Line, Span, line_of, sentence, width_of
 from edgetop.tui.terminal_output import batched_paint
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from edgetop.tui.widgets import KeyBar
+
+if TYPE_CHECKING:
+    from edgetop.live.fleet import FleetSession
 
 # When to redraw
 

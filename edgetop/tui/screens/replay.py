@@ -27,13 +27,13 @@ from edgetop.session.replay import AlignmentName, Differences, Player, differenc
 from edgetop.session.session import Session
 from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.tui.chat.chat_view import ChatView
-from edgetop.tui.chat.turns import RecordedChat
-from edgetop.tui.glyphs import GlyphLevel
+from edgetop.tui.chat.controller import RecordedChat
 from edgetop.tui.keys import REPLAY, key_slots
-from edgetop.tui.panes.view import view_of
+from edgetop.tui.panes.pane import view_of
 from edgetop.tui.screens.monitor import Monitor, MonitorScreen
 from edgetop.tui.styled_text import Line, Span, fit, for_level, joined, line_of, spread, width_of
 from edgetop.tui.terminal_output import batched_paint
+from edgetop.tui.themes import GlyphLevel
 from edgetop.tui.widgets import KeyBar, LinesWidget
 
 FRAME_S = 0.25

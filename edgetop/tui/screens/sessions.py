@@ -28,10 +28,10 @@ from edgetop.session.store import (
     entry_of,
     write_labels,
 )
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import SESSIONS
 from edgetop.tui.screens.list import Column, ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
+from edgetop.tui.themes import GlyphLevel
 
 LEAST: Final = {"TITLE": 20, "MODEL": 16, "TAGS": 10, "DEVICE": 12}
 

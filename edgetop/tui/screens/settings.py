@@ -31,12 +31,11 @@ from edgetop.settings.resolve import (
     resolve,
     sampling_settings,
 )
-from edgetop.tui.glyphs import GlyphLevel, detect_level, without_coerced_locale
 from edgetop.tui.keys import SETTINGS
 from edgetop.tui.screens.list import MARKS, Column, ListScreen
 from edgetop.tui.screens.monitor import DisplayOptions
 from edgetop.tui.styled_text import Line, Role, Span, line_of, shortened, wrap
-from edgetop.tui.themes import PREFIX, default_theme
+from edgetop.tui.themes import PREFIX, GlyphLevel, default_theme, detect_level, without_coerced_locale
 from edgetop.tui.widgets import LONGEST, LinesWidget
 
 CHANGED: Final = "changed here"

@@ -23,10 +23,9 @@ from edgetop.live.fleet import (
 )
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
 from edgetop.live.watch_session import WatchSession
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.keys import WATCH
 from edgetop.tui.panes.meters import status_line
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import View
 from edgetop.tui.screens.monitor import KeyLine, Monitor, RecordingScreen
 from edgetop.tui.styled_text import (
     Line,
@@ -43,6 +42,7 @@ from edgetop.tui.styled_text import (
     spread,
     width_of,
 )
+from edgetop.tui.themes import GlyphLevel
 from edgetop.tui.widgets import LinesWidget
 
 NOTHING = (

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -136,6 +137,67 @@ def test_xllamacpp_s_library_is_refused_for_its_struct(tmp_path: Path) -> None:
     kind, _, refused, _ = ask(LLAMA_CPP_LIB_PATH=str(Path(spec.origin).parent))
     assert kind == WORKING.kind
     assert refused == ["LLAMA_CPP_LIB_PATH: its llama_context_params has 168 bytes, and 160 are known (0.3.36)"]
+
+
+OTHERS = (
+    "llama_max_devices", "llama_backend_init", "llama_log_set", "llama_print_system_info", "llama_supports_gpu_offload",
+    "llama_model_load_from_file", "ggml_backend_load_all_from_path", "ggml_backend_dev_count",
+)  # fmt: skip
+
+
+def foreign_library(folder: Path, **lies: str) -> Path:
+    """A folder with a compiled libllama whose structs are the true ones but for the `lies`, statements of C.
+
+    Whatever else is called of it leaves the file `called`.
+    """
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    true, source = import_library(), ["#include <stdio.h>", "#include <stdlib.h>", "#include <string.h>"]
+    for name in DEFAULTS:
+        content = ", ".join(map(str, bytes(getattr(true, f"llama_{name}_default_params")())))
+        source.append(
+            f"void llama_{name}_default_params(unsigned char *out) {{"
+            f" static const unsigned char known[] = {{{content}}};"
+            f" memcpy(out, known, sizeof known); {lies.get(name, '')} }}"
+        )
+    called = json.dumps(str(folder / "called"))
+    source += [f'void *{name}(void) {{ fclose(fopen({called}, "w")); return 0; }}' for name in OTHERS]
+    folder.mkdir()
+    (folder / "foreign.c").write_text("\n".join(source))
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "libllama.so", folder / "foreign.c"], check=True)
+    return folder
+
+
+@SIZES_ARE_READ
+@pytest.mark.parametrize(
+    ("lies", "words"),
+    [
+        ({"model": "memset(out + sizeof known, 7, 8);"}, "its llama_model_params has 88 bytes, and 80 are known"),
+        ({"context": "memset(out + sizeof known, 7, 2000);"}, "bytes, and 160 are known"),
+        ({"model": "memset(out + 16, 1, 4);"}, "its llama_model_params is another one"),
+        ({"model_quantize": "memset(out, 3, sizeof known);"}, "its llama_model_quantize_params is another one"),
+        ({"context": "memset(out - 4096, 7, 1 << 24);"}, "it ends a process that loads it (code -"),
+        ({"model": "abort();"}, "it ends a process that loads it (code -6)"),
+        ({"context": "exit(0);"}, "it ends a process that loads it (code 0)"),
+    ],
+    ids=["larger", "much larger", "other defaults", "other quantization", "writes far beyond", "aborts", "exits"],
+)
+def test_a_foreign_library_that_lies_of_its_structs_is_refused_before_anything_else_is_called(
+    tmp_path: Path, lies: dict[str, str], words: str
+) -> None:
+    folder = foreign_library(tmp_path / "foreign", **lies)
+    problem = examine(EngineFiles(kind="LLAMA_CPP_LIB_PATH", bindings=WORKING.bindings, libraries=folder))
+    assert words in problem
+    assert not (folder / "called").exists()
+
+
+@SIZES_ARE_READ
+def test_a_foreign_library_that_ends_its_process_does_not_end_ours(tmp_path: Path) -> None:
+    folder = foreign_library(tmp_path / "foreign", model="abort();")
+    kind, _, refused, _ = ask(LLAMA_CPP_LIB_PATH=str(folder))
+    assert kind == WORKING.kind
+    assert refused == ["LLAMA_CPP_LIB_PATH: it ends a process that loads it (code -6)"]
 
 
 def faked(**changes: ctypes.Structure) -> SimpleNamespace:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from edgetop.core.records import REPLY_CHARACTERS_MAX, ModelLoaded, Tokens, number_problems
 from edgetop.inference.protocol import LoadFailed, Noted
-from edgetop.inference.server.gate import NAME_CHARACTERS, Count, Milliseconds, decode
+from edgetop.inference.server.connection import NAME_CHARACTERS, Count, Milliseconds, decode
 from tests.inference.server.conftest import Asking
 from tests.support.loopback_server import LoopbackServer, document, stream
 from tests.support.odd_answers import MODELS, ODD, TEXT, event, odd_answer, said, usage, whole

@@ -8,7 +8,7 @@ from rich.style import Style
 
 from edgetop.tui.chat.markdown import render_markdown
 from edgetop.tui.chat.transcript import MARKDOWN_ROLES, StyledLine
-from edgetop.tui.glyphs import LEVELS, GlyphLevel, glyphs_for
+from edgetop.tui.themes import LEVELS, GlyphLevel, glyphs_for
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
 ROLE_STYLES = {role: Style(color=f"color({number})") for number, role in enumerate(MARKDOWN_ROLES, 20)}

@@ -5,10 +5,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.segment import Segment
 
-from edgetop.tui.chat.search import ChatSearch, Query
+from edgetop.tui.chat.chat_view import ChatSearch, Query
 from edgetop.tui.chat.transcript import ChatLine, LinePosition, StyledLine, Transcript
-from edgetop.tui.glyphs import glyphs_for
 from edgetop.tui.styled_text import wrap
+from edgetop.tui.themes import glyphs_for
 
 TOP = LinePosition(0, 0)
 

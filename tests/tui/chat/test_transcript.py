@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from edgetop.tui.chat.transcript import LinePosition, StyledLine, Transcript
-from edgetop.tui.glyphs import LEVELS, GlyphLevel, glyphs_for
+from edgetop.tui.themes import LEVELS, GlyphLevel, glyphs_for
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
 TOP = LinePosition(0, 0)

@@ -15,11 +15,10 @@ from edgetop.live import chat_session
 from edgetop.live.chat_session import LiveOptions
 from edgetop.session.store import Store
 from edgetop.tui.app import ChatApp, Display
-from edgetop.tui.glyphs import GlyphLevel
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.pane import PaneWidget
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import PaneWidget, View
 from edgetop.tui.screens.live import LiveScreen
+from edgetop.tui.themes import GlyphLevel
 from tests.support.demo_session import DemoLiveSession, demo_records, demo_view, with_readings
 from tests.tui.screen_text import until
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from edgetop.core.engine_settings import EngineInfo, LayerShare
 from edgetop.session.limits import Limit
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import View
 from tests.support.demo_session import demo_view, with_readings
 
 

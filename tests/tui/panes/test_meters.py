@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from rich.cells import cell_len
 
 from edgetop.core.records import DeviceInfo
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.panes.meters import Layout, bar, draw
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import View
 from edgetop.tui.styled_text import Line
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import S, demo_event, demo_view, with_readings
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 

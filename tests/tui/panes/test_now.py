@@ -8,11 +8,11 @@ from msgspec.structs import replace
 from edgetop.core.energy.uncertainty import LIMITS, graded, seconds_to_certain
 from edgetop.core.quantity import Components, Quantity
 from edgetop.core.sources import Unavailable
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.panes.column import box, now_line
 from edgetop.tui.panes.energy import measuring
-from edgetop.tui.panes.now import box, now_line
-from edgetop.tui.panes.view import View
+from edgetop.tui.panes.pane import View
 from edgetop.tui.styled_text import width_of
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import TURN_1_US, DemoApp, S, demo_records, demo_view
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
 

@@ -13,9 +13,9 @@ from rich.cells import cell_len
 from edgetop.core.records import Event, Record
 from edgetop.core.sources import Unavailable
 from edgetop.session.limits import Limit
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.panes.column import PANES, TITLES
-from edgetop.tui.panes.view import View, view_of
+from edgetop.tui.panes.pane import View, view_of
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import (
     LOADED,
     NO_POWER,

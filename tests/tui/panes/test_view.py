@@ -7,7 +7,7 @@ import pytest
 from benchmarks.history import begun, second
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
-from edgetop.tui.panes.view import SPANS, ChartHistory
+from edgetop.tui.panes.pane import SPANS, ChartHistory
 from tests.support.demo_session import NOW_US, TURN_1_US, TURN_2_US, S, demo_records, demo_view
 from tests.support.recorded_sessions import fold
 

@@ -18,8 +18,8 @@ from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Comparison, RepeatedFigure, Result
 from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.comparison_text import front_lines, layouts, speed_lines, table_lines
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.compare import CompareScreen
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.hostile_text import acts_on_a_terminal, hostile_text
 from tests.support.simulated_results import result
 from tests.tui.screen_text import rows_of, text_of, until, until_shown

@@ -18,14 +18,14 @@ from edgetop.core.records import machine_key
 from edgetop.fit.assessment import Workload, assess
 from edgetop.fit.suggestions import AssessedModel, Candidate, ModelAssessments
 from edgetop.io.model_file import content_key
-from edgetop.live.tuned import TunedModel, save_tuned, tuned_file
+from edgetop.live.this_machine import TunedModel, save_tuned, tuned_file
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.tui.app import ChatApp, Display, SingleScreenApp
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.list import MARKS, cells_of, fit_columns
 from edgetop.tui.screens.live import LiveScreen
 from edgetop.tui.screens.models import CHECK_COLUMNS, ModelChoice, ModelRow, ModelsScreen
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.example_machine import by_hand, llama_facts, place_of
 from tests.support.gguf_files import write_model
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text

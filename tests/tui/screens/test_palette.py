@@ -11,14 +11,14 @@ from textual.pilot import Pilot
 
 from edgetop.live.chat_commands import SLASH_COMMANDS, SlashCommand
 from edgetop.session.store import Store
-from edgetop.settings.keys import key_choices
+from edgetop.settings.resolve import key_choices
 from edgetop.tui.app import Display, SingleScreenApp
 from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.keys import LIVE, TABLES, remapped
 from edgetop.tui.panes.column import PaneColumn
+from edgetop.tui.screens.help import PaletteScreen, entries, found, score
 from edgetop.tui.screens.live import LiveScreen
 from edgetop.tui.screens.monitor import KeyLine
-from edgetop.tui.screens.palette import PaletteScreen, entries, found, score
 from edgetop.tui.screens.sessions import SessionsScreen
 from tests.tui.screen_text import rows_of, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import StartApp, start_app

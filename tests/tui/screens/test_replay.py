@@ -17,9 +17,9 @@ from textual.pilot import Pilot
 
 from edgetop.core.records import ModelLoaded, Tokens, TurnStarted
 from edgetop.session.session import Session
-from edgetop.tui.chat.turns import NOT_RECORDED
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
+from edgetop.tui.chat.controller import NOT_RECORDED
 from edgetop.tui.screens.replay import PlaybackBar, ReplayMonitor
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import TURN_1_US, TURN_2_US, DemoApp, ReplayApp, S, ended_records, two_sessions
 from tests.support.recorded_sessions import fold
 from tests.tui.screen_text import rows_of, text_of, until, until_shown

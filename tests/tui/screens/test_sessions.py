@@ -11,11 +11,11 @@ from textual.pilot import Pilot
 
 from edgetop.session.file_io import encode_file, load_head
 from edgetop.session.store import Store
-from edgetop.settings.keys import KeyChoice
+from edgetop.settings.resolve import KeyChoice
 from edgetop.tui.app import Display, SingleScreenApp
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.keys import TABLES, KeyTables, remapped
 from edgetop.tui.screens.sessions import SessionsScreen
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.hostile_text import acts_on_a_terminal
 from tests.support.recorded_power import with_energy
 from tests.tui.screen_text import rows_of, text_of, until, until_shown

@@ -14,9 +14,9 @@ from edgetop.settings import options
 from edgetop.settings.option import Option
 from edgetop.settings.resolve import Settings, is_of_file, resolve
 from edgetop.tui.app import Display, SingleScreenApp
-from edgetop.tui.glyphs import LEVELS, GlyphLevel
 from edgetop.tui.screens.live import LiveScreen
 from edgetop.tui.screens.settings import SettingsEditor, SettingsScreen, effect_of, rows_of
+from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.tui.screen_text import rows_of as drawn_rows
 from tests.tui.screen_text import text_of, until, until_shown
 from tests.tui.scripted_app import StartApp, say, start_app
