@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import platformdirs
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from edgetop import __version__
 from edgetop.bench.conclusions import Conclusions, conclusions_of
+from edgetop.bench.concurrency import Clients, Load
 from edgetop.bench.output import (
     Archive,
     as_cells,
@@ -65,6 +66,7 @@ from edgetop.commands.inputs import (
     live_options,
     local_model,
     open_store,
+    power_choice,
     reader_of,
     server_choice,
 )
@@ -73,6 +75,7 @@ from edgetop.commands.output import (
     clear_progress,
     interruptible,
     print_error,
+    print_saved,
     print_status,
     show_progress,
     table,
@@ -84,10 +87,11 @@ from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_bytes, format_duration, format_time, time_left
 from edgetop.core.sources import Unavailable
-from edgetop.core.text import one_line
+from edgetop.core.text import markdown_table, one_line
 from edgetop.fit.assessment import RunTarget, Workload, assess
 from edgetop.fit.model_facts import in_time, read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
+from edgetop.inference.server.address import KEY_VARIABLE, key_of
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.files import expanded, read_small, write_atomically
@@ -96,7 +100,9 @@ from edgetop.io.model_file import content_key
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
 from edgetop.live.this_machine import own_run_target
+from edgetop.live.watch_session import WatchOptions
 from edgetop.report import card
+from edgetop.session.requests import LEVEL_COLUMNS, LevelFigures, energy_note, failures_line, knee_line, level_rows
 from edgetop.session.store import Store
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, parse_value
@@ -663,6 +669,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         else:
             write_data(table([headings, *rows]))
         return 0
+    if arguments.concurrency:
+        return _concurrent(arguments, settings, store)
     shown = presentation_of(arguments)
     if arguments.dry_run and arguments.resume is None:
         _foretell(arguments, settings, store)
@@ -699,6 +707,103 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return ExitCode.INTERRUPTED
     return _exit_code(result, log, store)
+
+
+_SAYS_SOMETHING = ("models", "n_prompt", "n_gen", "repetitions", "warmup")
+"""What a benchmark with several clients takes of a request."""
+
+
+def _load_of(arguments: argparse.Namespace) -> tuple[Load, str | None]:
+    """What several clients are to ask for, and the model that was named. Raises UsageError."""
+    request, unset = bench_request(arguments), BenchRequest()
+    others = ("plan", "study", "resume", "rerun", "archive", "report", "dry_run", "again")
+    if (
+        any(getattr(arguments, name) for name in others)
+        or any(
+            getattr(request, name) != getattr(unset, name)
+            for name in unset.__struct_fields__
+            if name not in _SAYS_SOMETHING
+        )
+        or max(len(request.models), len(request.n_prompt), len(request.n_gen)) > 1
+        or 0 in (*request.n_prompt, *request.n_gen)
+        or arguments.output_format in {"sql", "paper", "latex"}
+    ):
+        raise UsageError(
+            "with --concurrency there is one model (-m), one prompt (-p), one answer (-n), -r and a table",
+            "leave the other options out; -o is table, md, csv, json or jsonl",
+        )
+    load = Load(at_once=tuple(sorted(set(chain.from_iterable(arguments.concurrency)))), requests=request.repetitions)
+    if arguments.n_prompt:
+        load = replace(load, prompt_tokens=request.n_prompt[0])
+    if arguments.n_gen:
+        load = replace(load, answer_tokens=request.n_gen[0])
+    return load, request.models[0] if request.models else None
+
+
+def _concurrent(arguments: argparse.Namespace, settings: Settings, store: Store) -> int:
+    """Ask a server with several clients at once, and print what each number of them came to."""
+    choice = server_choice(settings)
+    if choice is None:
+        raise UsageError("--concurrency is for a server", "name it with --server URL")
+    load, model = _load_of(arguments)
+    quiet = settings[options.QUIET]
+    try:
+        key = key_of(choice, os.environ.get(KEY_VARIABLE))
+    except ValueError as error:
+        raise UsageError(str(error), "put the key alone into it") from None
+    watched = WatchOptions(
+        servers={choice.address: key},
+        sysroot=settings[options.SYSROOT],
+        power=power_choice(settings),
+        record=settings[options.RECORD],
+        output=settings[options.OUTPUT],
+    )
+    finished, path = False, None
+    with interruptible() as interrupted:
+        try:
+            clients = Clients(
+                watched,
+                store,
+                lambda text: None if quiet else print_error(text),
+                load=load,
+                model=model,
+                choice=choice,
+                interrupted=interrupted,
+            )
+            try:
+                finished = clients.carry_out(lambda text: None if quiet else show_progress(text))
+            finally:
+                path = clients.close()
+        except RequestError as failure:
+            raise ModelError(*failure.reason) from None
+        finally:
+            clear_progress()
+    levels = clients.levels
+    _write_levels(levels, clients.slots, arguments.output_format)
+    if failures := failures_line(clients.session.requests):
+        print_error(failures)
+    code = print_saved(path, clients.recorder.why_not, quiet=quiet)
+    if not finished:
+        return ExitCode.INTERRUPTED
+    return code or int(any(level.failed for level in levels))
+
+
+def _write_levels(levels: Sequence[LevelFigures], slots: int | None, form: str) -> None:
+    rows = [to_builtins(level) for level in levels]
+    match form:
+        case "json":
+            write_json(rows)
+        case "jsonl":
+            write_data(as_jsonl(rows))
+        case "csv":
+            write_data(as_csv([{**row, "gross_j": row["gross_j"] and row["gross_j"]["value"]} for row in rows]))
+        case _:
+            cells = level_rows(levels)
+            write_data(markdown_table(cells, LEVEL_COLUMNS) if form == "md" else table(cells))
+            lines = [knee_line(levels), energy_note(levels)] if levels else ["nothing was measured"]
+            if slots is not None:
+                lines.append(f"the server works at {slots} request{'s' if slots != 1 else ''} at once; others wait")
+            write_data("\n" + "".join(f"{one_line(line)}\n" for line in lines))
 
 
 def _archive(path: Path, folder: Path) -> Archive:

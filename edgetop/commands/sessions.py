@@ -42,7 +42,7 @@ from edgetop.core.text import literal, one_line
 from edgetop.session.file import SessionFile, SessionHead, TurnEntry
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import SessionFileError, load_file, load_head
-from edgetop.session.requests import client_rows, energy_note, reread_rows
+from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
 from edgetop.session.store import (
     COLUMNS,
     IMPORTANCE,
@@ -81,7 +81,10 @@ def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
     write_data(table(_overview(path, file)))
     if file.services:
         write_data("\n" + table([_SERVICE_HEADINGS, *map(_service_cells, file.services)]))
-    if file.clients:
+    if file.levels:
+        write_data("\n" + table(level_rows(file.levels)) + f"{one_line(knee_line(file.levels))}\n")
+        write_data(f"{one_line(energy_note(file.levels))}\n")
+    elif file.clients:
         write_data("\n" + table(client_rows(file.clients)) + f"{one_line(energy_note(file.clients))}\n")
     if file.rereads:
         write_data("\n" + table(reread_rows(file.rereads)))

@@ -120,6 +120,9 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("--until-limit", parse=integer(2, 10_000), metavar="N", help="repetitions with --until at most (default: 30)")
     one("--soak", dest="soak_s", parse=duration, metavar="TIME",
         help="do the tests over and over for so long, such as 30m: what the device keeps up once it is warm")
+    several("--concurrency", parse=integer(1, 256), metavar="N,...",
+            help="with --server: so many clients at once, such as 1,2,4,8: throughput, percentiles of first token and "
+            "gaps, J/token of each, and the knee (-p 128 and -n 64 unless given, -r requests of each client)")
     for option in BENCH_AXES:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
@@ -609,7 +612,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "measure": ("-- make -j4",),
     "calibrate": ("",),
     "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
-    "bench": ("-m phi3-q4.gguf", "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%", "-m phi3-f16.gguf --study"),
+    "bench": (
+        "-m phi3-q4.gguf",
+        "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%",
+        "-m phi3-f16.gguf --study",
+        "--server http://127.0.0.1:8080 --concurrency 1,2,4,8",
+    ),
     "tune": ("phi3-q4.gguf", "phi3-q4.gguf --for energy", "--show"),
     "watch": ("", "pi1 pi2 jetson", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
     "proxy": ("--server http://127.0.0.1:11434 --listen 127.0.0.1:11435",),

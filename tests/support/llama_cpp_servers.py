@@ -20,7 +20,7 @@ params = xllamacpp.CommonParams()
 params.model.path = chosen.pop("model")
 params.port, params.verbosity, params.warmup, params.endpoint_metrics = 0, 0, False, True
 params.n_ctx, params.n_parallel = 1024, 1
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = chosen.pop("threads", 2)
 for name, value in chosen.items():
     setattr(params, name, value)
 server = xllamacpp.Server(params)
@@ -31,7 +31,10 @@ sys.stdin.read()
 
 @contextmanager
 def llama_server(model: Path, **settings: object) -> Iterator[tuple[str, int]]:
-    """Its address and process. `settings` are fields of xllamacpp's CommonParams. Raises NotInstalledError."""
+    """Its address and process. `settings` are `threads` and fields of xllamacpp's CommonParams.
+
+    Raises NotInstalledError.
+    """
     need_module("xllamacpp")
     process = subprocess.Popen(
         [sys.executable, "-c", _LLAMA_SERVER, json.dumps({"model": str(model), **settings})],
