@@ -268,7 +268,7 @@ def results_of(plan: Plan, finished: Sequence[FinishedRun], duty: Duty | None = 
             except ValueError as error:
                 problems.append(f"round {run.round}: {run.session}: {error}")
         device = device or next((each.file.device for each in measured), None)
-        problems += _events_and_changes(measured, device)
+        problems += _events_and_changes(measured, device, setting)
         result = _setting_result(setting, plan.tests, measured, problems)
         settings.append(replace(result, quality=_quality(setting, finished)))
     return PlanResult(name=plan.name, identity=plan.identity, device=device, settings=tuple(settings), until=plan.until)
@@ -322,8 +322,8 @@ def _last_outcomes(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
     return [by_round[number] for number in sorted(by_round)]
 
 
-def _events_and_changes(measured: Sequence[_Measured], device: DeviceInfo | None) -> list[str]:
-    """What happened in the runs, and where the device was not the same as at first."""
+def _events_and_changes(measured: Sequence[_Measured], device: DeviceInfo | None, setting: Setting) -> list[str]:
+    """What happened in the runs, and where the device was not the same as at first but for what the setting chooses."""
     lines = []
     for run, file, session in measured:
         lines += [f"round {run.round}: {event.text}" for event in session.events if event.kind in NOTABLE_EVENTS]
@@ -335,7 +335,7 @@ def _events_and_changes(measured: Sequence[_Measured], device: DeviceInfo | None
             ("governor", file.device.governor, device.governor),
             ("CPU quota", file.device.cpu_quota, device.cpu_quota),
         ):
-            if now != first:
+            if now != first and getattr(setting, what.replace(" ", "_"), None) is None:
                 lines.append(f"round {run.round}: the {what} was {now or 'unknown'}, and {first or 'unknown'} at first")
     return lines
 

@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.bench.device_settings import DeviceError, DeviceSettings
 from edgetop.bench.plan import WARMUP_REPLY, CoolDown, Plan, PromptTest, Run, Test, TokenTest, engine_settings, runs_of
 from edgetop.bench.results import TEMPERATURE_PREFIX, runs_until_known
 from edgetop.bench.run_log import FinishedRun, RunLog
@@ -398,8 +399,13 @@ class Runner:
         *,
         on_progress: OnProgress,
         interrupted: Callable[[], bool],
+        device: DeviceSettings | None = None,
     ) -> None:
-        """`live` says how sessions are run, except for the engine's settings; `interrupted` is asked often."""
+        """`live` says how sessions are run, except for the engine's settings; `interrupted` is asked often.
+
+        Without `device`, no setting may choose anything of the device.
+        """
+        self._device = device
         self._log = log
         self._plan: Plan = log.plan
         self._store = store
@@ -413,14 +419,18 @@ class Runner:
     def run(self) -> bool:
         """Do all that remains, until as much is known as was asked for; False when it was interrupted.
 
-        Raises BenchFolderError.
+        Raises BenchFolderError, and DeviceError where the device could not be given back as it was.
         """
         runs = self._log.remaining(runs_of(self._plan))
-        while self._carry_out(runs):
-            runs = runs_until_known(self._plan, self._log.finished)
-            if not runs:
-                return True
-        return False
+        try:
+            while self._carry_out(runs):
+                runs = runs_until_known(self._plan, self._log.finished)
+                if not runs:
+                    return True
+            return False
+        finally:
+            if self._device is not None:
+                self._device.restore()
 
     def _carry_out(self, remaining: list[Run]) -> bool:
         for number, run in enumerate(remaining, 1):
@@ -456,12 +466,17 @@ class Runner:
             rested_c=self._rested_c,
         )
         try:
+            if self._device is not None:
+                self._device.apply(run.setting)
             notes = measurement.do(lambda listener: self._begin(run, listener))
             self._rested_c = measurement.rested_c
+            notes += [] if self._device is None else self._device.strayed()
             finished = replace(finished, notes=(*notes, *([PLAIN] if key in self._without_extra_buffers else [])))
         except InterruptedRunError:
             measurement.close()
             return None
+        except DeviceError as error:
+            finished = replace(finished, outcome="failed", reason=f"{error.what}. {error.hint}")
         except NotLoadedError as error:
             finished = replace(finished, outcome="not_loaded", reason=str(error))
         except RunFailedError as error:

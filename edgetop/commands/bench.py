@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from edgetop import __version__
 from edgetop.bench.conclusions import Conclusions, conclusions_of
 from edgetop.bench.concurrency import Clients, Load
+from edgetop.bench.device_settings import DeviceSettings
 from edgetop.bench.output import (
     Archive,
     as_cells,
@@ -34,6 +35,7 @@ from edgetop.bench.output import (
 )
 from edgetop.bench.paper import Ownership, View, section, table_csv, table_latex, told_of
 from edgetop.bench.plan import (
+    DEVICE_AXES,
     WITHOUT,
     BenchRequest,
     CoolDown,
@@ -61,6 +63,8 @@ from edgetop.bench.results import PlanResult, remaining_of, results_of
 from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunLog, quality_key, read_plan
 from edgetop.bench.runner import Progress, Runner
 from edgetop.commands.inputs import (
+    bench_folder,
+    device_state,
     given_duty,
     has_own_engine,
     live_options,
@@ -91,7 +95,7 @@ from edgetop.core.text import markdown_table, one_line
 from edgetop.fit.assessment import RunTarget, Workload, assess
 from edgetop.fit.model_facts import in_time, read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
-from edgetop.inference.server.address import KEY_VARIABLE, key_of
+from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.files import expanded, read_small, write_atomically
@@ -210,7 +214,7 @@ def server_plan(request: BenchRequest, settings: Settings, *, quiet: bool) -> tu
     found = probe(choice)
     if found.problem:
         raise ModelError(found.problem, found.hint)
-    _refuse(request, found)
+    _refuse(request, found, choice)
     if not found.backend.has_token_tests:
         if not (request.prompts or quiet):
             print_status(
@@ -231,12 +235,16 @@ def require_same_server(server: str, settings: Settings) -> None:
     raise UsageError("this benchmark is of model files, not of a server", "go on without --server (EDGETOP_SERVER)")
 
 
-def _refuse(request: BenchRequest, found: ServerProbe) -> None:
+def _refuse(request: BenchRequest, found: ServerProbe, server: ServerChoice) -> None:
     unset = BenchRequest()
     for name, why in _WHY_NOT.items():
         if name not in found.backend.request_settings and getattr(request, name) != getattr(unset, name):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag}: {why}", "set it where the server is started, and leave it out here")
+    away = not server.address.is_loopback
+    for name in DEVICE_AXES if away else ():
+        if getattr(request, name):
+            raise UsageError(f"--{name.replace('_', '-')}: the server is on another machine", "bench on that one")
     if any(request.n_depth) and not found.backend.has_depth_tests:
         raise UsageError(f"-d: {found.kind} does not say what of a prompt it kept", "leave it out")
 
@@ -847,11 +855,6 @@ def _write_archive(path: Path, log: RunLog, result: PlanResult, conclusions: Con
     print_status(f"archive: {path}, {count} sessions; `edgetop bench --rerun {path.name}` measures it elsewhere")
 
 
-def bench_folder(store: Store) -> Path:
-    """Where plans and what was done of them are kept: beside the folder of the sessions."""
-    return store.folder.parent / "benches"
-
-
 def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
     """Do what remains of a plan, the scores of quality last; False when it was interrupted."""
     quiet = settings[options.QUIET]
@@ -873,7 +876,9 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
         # Only what a run is not told by its plan: where readings come from, and which engine computes.
         live = replace(live_options(settings), system=None, text_recorded=settings[options.TEXT])
         try:
-            done = Runner(log, store, live, on_progress=on_progress, interrupted=interrupted).run()
+            device = DeviceSettings(device_state(store), Host(sysroot=settings[options.SYSROOT]))
+            device.require(log.plan.settings)
+            done = Runner(log, store, live, on_progress=on_progress, interrupted=interrupted, device=device).run()
             return done and score_quality(log, store, live, quiet=quiet, interrupted=interrupted)
         finally:
             clear_progress()

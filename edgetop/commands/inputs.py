@@ -114,10 +114,35 @@ def sessions_folder(settings: Settings) -> Path:
 
 
 def open_store(settings: Settings) -> Store:
-    """The recorded sessions."""
+    """The recorded sessions. The device is given back as it was where a benchmark was killed that had set it."""
     from edgetop.session.store import Store  # noqa: PLC0415 - with what reads sessions
 
-    return Store(sessions_folder(settings))
+    store = Store(sessions_folder(settings))
+    if device_state(store).exists():
+        _give_back_device(device_state(store), settings)
+    return store
+
+
+def bench_folder(store: Store) -> Path:
+    """Where plans and what was done of them are kept: beside the folder of the sessions."""
+    return store.folder.parent / "benches"
+
+
+def device_state(store: Store) -> Path:
+    """There while a benchmark has set the device, and after one was killed that had."""
+    return bench_folder(store) / "device.json"
+
+
+def _give_back_device(state: Path, settings: Settings) -> None:
+    from edgetop.bench.device_settings import DeviceError, DeviceSettings  # noqa: PLC0415 - once after a crash
+    from edgetop.commands.output import print_error, print_status  # noqa: PLC0415 - the same
+    from edgetop.telemetry.host import Host  # noqa: PLC0415 - the same
+
+    try:
+        for each in DeviceSettings(state, Host(sysroot=settings[options.SYSROOT])).take_over():
+            print_status(f"given back after a benchmark that was killed: {each}")
+    except DeviceError as error:
+        print_error(error.what, error.hint)
 
 
 def given_prompts(arguments: argparse.Namespace) -> list[str]:

@@ -11,8 +11,11 @@ from edgetop.settings.option import (
     Section,
     age,
     byte_count,
+    clock_limits_hz,
+    fan_share,
     integer,
     listen_address,
+    name_of_mode,
     parse_value,
     real,
     token_count,
@@ -50,6 +53,16 @@ def _reads(parse: Callable[[str], T], flag: str) -> Callable[[str], T]:
 def _several(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """Values with commas between."""
     return lambda text: tuple(parse(word.strip()) for word in text.split(","))
+
+
+def _as_said(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """The text itself, if it can be read."""
+
+    def read(text: str) -> str:
+        parse(text)
+        return text
+
+    return read
 
 
 def token_count_or_none(text: str) -> int:
@@ -127,6 +140,13 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
         add(*flags, dest=option.name, metavar=metavar, help=option.help, action="append", default=[])
+    several("--power-mode", parse=name_of_mode, metavar="MODE,...",
+            help="set these power modes (nvpmodel, platform_profile), +jetson_clocks behind one for its highest clocks")
+    several("--governor", parse=name_of_mode, metavar="NAME,...", help="set these CPU frequency governors")
+    several("--cpu-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...",
+            help="limit the CPU's clock, such as 1.5GHz, or 600MHz-1.5GHz")
+    several("--fan", parse=_as_said(fan_share), metavar="PERCENT,...", help="let the fan run so, such as 0%%,100%%")
+    several("--memory-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...", help="hold the memory's clock so")
     add("--prompts", action="store_true", default=None,
         help="real prompts, too: short, long, summary, code, several turns")
     one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
