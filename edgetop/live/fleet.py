@@ -335,7 +335,9 @@ class _FileReader:
                     self._session.apply(record)
         self._monitor.round()
         for record in self._monitor.drain():
-            self._session.apply(record)
+            # What single servers do is no figure of the host, and a session grows by all that it is given.
+            if not isinstance(record, SourceAdded | Sampled) or "server." not in _name_of(record):
+                self._session.apply(record)
         now_us = self._session.relative(monotonic_us())
         self._show(msgspec.to_builtins(reading_of(snapshot(self._session, now_us), self._monitor.rows)))
 
@@ -346,6 +348,10 @@ class _FileReader:
     def _user_id(self) -> int:
         told = [line for line in self._ask("id -u") if line.isdecimal()]
         return int(told[0][:9]) if told else -1
+
+
+def _name_of(record: SourceAdded | Sampled) -> str:
+    return record.source if isinstance(record, Sampled) else record.source.name
 
 
 class Total(Struct, frozen=True, kw_only=True):

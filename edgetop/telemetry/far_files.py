@@ -20,15 +20,14 @@ from edgetop.telemetry.source import Probe
 Ask = Callable[[str], Iterable[str]]
 """Has the shell run a command, and gives the lines that it prints."""
 
-FAMILIES = ("processor", "memory", "thermal", "jetson", "raspberry_pi", "rapl", "hwmon", "battery", "external")
+FAMILIES = ("memory", "thermal", "jetson", "raspberry_pi", "rapl", "hwmon", "battery", "external")
 """Those that read nothing but files below a sysroot."""
 
 _SYS = "/sys/devices/system/cpu"
 _PATTERNS = (
     "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/uptime", "/proc/1/cgroup", "/proc/sys/kernel/osrelease",
     "/etc/os-release", "/run/systemd/container", "/.dockerenv", "/run/.containerenv",
-    f"{_SYS}/online", f"{_SYS}/present", f"{_SYS}/offline", f"{_SYS}/cpu0/cpufreq/scaling_governor",
-    f"{_SYS}/cpufreq/policy*/cpuinfo_max_freq", f"{_SYS}/cpufreq/policy*/scaling_cur_freq",
+    f"{_SYS}/cpu0/cpufreq/scaling_governor",
     f"{_SYS}/cpu[0-9]*/thermal_throttle/*_throttle_count", f"{_SYS}/cpu[0-9]*/topology/core_id",
     "/sys/class/thermal/thermal_zone*/type", "/sys/class/thermal/thermal_zone*/temp",
     "/sys/class/thermal/cooling_device*/type", "/sys/class/thermal/cooling_device*/cur_state",
@@ -41,7 +40,7 @@ _PATTERNS = (
 _CHIP_FILES = "name *_label *_input *_average *_enable *_cap *_alarm *_event_cnt update_interval shunt* *_shunt*"
 
 _MOVING = re.compile(
-    r"/proc/(stat|meminfo|uptime)|.*/(temp|scaling_cur_freq|cur_state|energy_uj|\w+_throttle_count|\w+_event_cnt"
+    r"/proc/meminfo|.*/(temp|cur_state|energy_uj|\w+_throttle_count|\w+_event_cnt"
     r"|(temp|in|curr|power|energy)\d+_(input|average|alarm|lcrit_alarm)|in_\w+_input"
     r"|(energy|charge|power|current|voltage)_now|status|capacity|online|present)"
 )
