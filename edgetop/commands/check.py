@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from edgetop.commands.inputs import duty_of, reader_of, sessions_folder
 from edgetop.commands.output import (
-    Column,
     ExitCode,
     print_error,
     print_status,
@@ -30,6 +29,7 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import (
     NOT_AVAILABLE,
+    Column,
     format_bytes,
     format_count,
     format_rate,

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import (
-    Column,
     ExitCode,
     print_error,
     print_status,
@@ -25,6 +24,7 @@ from edgetop.commands.session_files import IMPORTED_FOLDER
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME
+from edgetop.core.format import Column
 from edgetop.core.text import markdown_table
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all

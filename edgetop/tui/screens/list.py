@@ -5,8 +5,7 @@ Whatever is typed filters, without a mode: actions are on Enter, Esc, Delete, ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.cells import cell_len
@@ -17,6 +16,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
+from edgetop.core.format import Column
 from edgetop.core.text import literal, one_line
 from edgetop.tui.keys import KeySlot, key_slots
 from edgetop.tui.screens.base import BaseScreen
@@ -31,28 +31,6 @@ MARKS = 2
 
 MESSAGE_S = 6.0
 """How long a message stands in place of the keys, unless a key comes."""
-
-
-@dataclass(frozen=True)
-class Column(Generic[Row]):
-    """A column of a list; widths are in cells."""
-
-    heading: str
-    text: Callable[[Row, GlyphLevel], str]
-    rank: Callable[[Row], Any] | None = None
-    """What rows are sorted by, those of rank `None` last. Without it the column cannot be sorted by."""
-    importance: float = 0.0
-    """The column of the least importance is left out first where there is too little room."""
-    least: int | None = None
-    """Texts are cut down to this width before the column is left out; `None` where they are never cut for others."""
-    most: int = 20
-    usual: int = 0
-    """What it has at least where there is room, so that it stays as wide when other rows come."""
-    right: bool = False
-    greatest_first: bool = False
-    cut_in_middle: bool = False
-    """What does not fit is left out of the middle: of names, whose ends differ."""
-    role: Callable[[Row], Role] | None = None
 
 
 class ColumnSlot(NamedTuple):
@@ -107,7 +85,8 @@ def _cut_in_middle(text: str, width: int, level: GlyphLevel) -> str:
 
 
 def _cell(column: Column[Row], row: Row, level: GlyphLevel) -> str:
-    return one_line(column.text(row, level), ascii=level == "ascii")
+    text = column.text(row)
+    return one_line(text.replace("±", "+-"), ascii=True) if level == "ascii" else one_line(text)
 
 
 def _headings(

@@ -19,7 +19,7 @@ from textual.worker import get_current_worker
 
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import ModelError
-from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_count, format_significant
+from edgetop.core.format import NOT_AVAILABLE, Column, format_bytes_short, format_count, format_significant
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
@@ -33,7 +33,7 @@ from edgetop.live.past_runs import past_runs_of_session
 from edgetop.live.this_machine import own_run_target
 from edgetop.telemetry.host import Host
 from edgetop.tui.keys import CHECK, KeySlot
-from edgetop.tui.screens.list import Column, ListScreen
+from edgetop.tui.screens.list import ListScreen
 from edgetop.tui.styled_text import Line, Span, for_level, joined, line_of, wrap
 from edgetop.tui.themes import GlyphLevel
 
@@ -123,21 +123,21 @@ def _assessed(
 ) -> Column[ModelRow]:
     """A column of what was assessed."""
 
-    def cell(row: ModelRow, _level: GlyphLevel) -> str:
+    def cell(row: ModelRow) -> str:
         return "" if row.assessment is None else text(row.assessment)
 
     def rank(row: ModelRow) -> Order | None:
         return None if row.assessment is None or order is None else order(row.assessment)
 
     return Column(
-        heading, cell, rank if order is not None else None, importance=importance, usual=usual, most=usual, right=right
-    )
+        heading=heading, text=cell, rank=rank if order is not None else None, importance=importance, usual=usual,
+        most=usual, right=right,
+    )  # fmt: skip
 
 
 NAME = Column[ModelRow](
-    "MODEL", lambda row, _level: row.name, lambda row: row.name.lower(), importance=10, least=16, most=40,
-    cut_in_middle=True,
-)  # fmt: skip
+    "name", heading="MODEL", rank=lambda row: row.name.lower(), importance=10, least=16, most=40, cut_in_middle=True
+)
 
 CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("FITS", 9, max(map(len, FITS)), lambda each: each.verdict.fit or NOT_AVAILABLE, _by_fit, right=False),
@@ -145,15 +145,15 @@ CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("QUANT", 6.5, 7, lambda each: each.facts.file_type, right=False),
     _assessed("WEIGHTS", 1, 7, lambda each: format_count(each.facts.parameters),
               lambda each: (-float(each.facts.parameters),)),
-    Column("SIZE", lambda row, _level: format_bytes_short(row.size_bytes) if row.size_bytes else "",
-           lambda row: (float(row.size_bytes),), importance=5, usual=5, most=6, right=True),
+    Column(heading="SIZE", text=lambda row: format_bytes_short(row.size_bytes) if row.size_bytes else "",
+           rank=lambda row: (float(row.size_bytes),), importance=5, usual=5, most=6, right=True),
     _assessed("CTX", 2, 6, lambda each: str(each.settings.n_ctx), lambda each: (float(each.settings.n_ctx or 0),)),
     _assessed("MEMORY", 7, 7, _memory, _by_memory),
     _assessed("TOK/S", 8, 6, lambda each: _figure(each.decode), _by_speed),
     _assessed("J/TOK", 4, 6, lambda each: _figure(_energy(each)), _by_energy),
     _assessed("READING", 4.5, len(PACES[0]),
               lambda each: (each.verdict.pace or NOT_AVAILABLE).removesuffix(" for reading"), _by_pace, right=False),
-    Column("WHERE", lambda row, _level: row.origin, importance=6, least=8, most=17),
+    Column("origin", heading="WHERE", importance=6, least=8, most=17),
 )  # fmt: skip
 """From left to right; rows are sorted by the first one at first."""
 

@@ -18,46 +18,19 @@ from edgetop.session.file_io import load
 from edgetop.session.replay import AlignmentName
 from edgetop.session.store import COLUMNS as LIST_COLUMNS
 from edgetop.session.store import (
-    IMPORTANCE,
     LabelError,
-    ListColumn,
     SessionEntry,
     Store,
     changed_tags,
-    energy_cell,
     entry_of,
     write_labels,
 )
 from edgetop.tui.keys import SESSIONS
-from edgetop.tui.screens.list import Column, ListScreen
+from edgetop.tui.screens.list import ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
 from edgetop.tui.themes import GlyphLevel
 
-LEAST: Final = {"TITLE": 20, "MODEL": 16, "TAGS": 10, "DEVICE": 12}
-
-MOST: Final = {"TITLE": 60, "MODEL": 36, "TAGS": 40, "DEVICE": 24}
-
-
-def _cell_text(column: ListColumn) -> Callable[[SessionEntry, GlyphLevel], str]:
-    if column.heading == "J/TOKEN":
-        return lambda entry, level: energy_cell(entry, "+-" if level == "ascii" else "±")
-    return lambda entry, _level: column.text(entry)
-
-
-COLUMNS: Final = tuple(
-    Column(
-        heading=column.heading,
-        text=_cell_text(column),
-        rank=column.rank,
-        importance=-IMPORTANCE.index(column.heading),
-        least=LEAST.get(column.heading),
-        most=MOST.get(column.heading, 20),
-        right=column.numeric,
-        greatest_first=column.greatest_first,
-    )
-    for column in LIST_COLUMNS
-)
-
+COLUMNS: Final = tuple(column for column in LIST_COLUMNS if column.is_shown)
 
 WARNING_S = 8.0
 
