@@ -74,10 +74,12 @@ class Setting(Struct, frozen=True, kw_only=True):
     prio: int | None = None
     n_cpu_moe: int | None = None
     override_tensor: str | None = None
-    """Rules with semicolons between; as with the two below, `none` is a setting without."""
+    """Rules with semicolons between; as with those below, `none` is a setting without."""
     lora: str | None = None
     """Files with semicolons between."""
     model_draft: str | None = None
+    rpc: str | None = None
+    """Hosts with commas between."""
     power_mode: str | None = None
     """Of the device, as its governor, clocks and fan are; what is `None` is left as it is."""
     governor: str | None = None
@@ -97,7 +99,7 @@ _WORDS: dict[str, str] = {
     "threads": "t", "threads_batch": "tb", "kv_type": "kv ", "gpu_layers": "ngl ", "batch": "b", "ubatch": "ub",
     "cache_type_k": "ctk ", "cache_type_v": "ctv ", "flash_attn": "fa ", "cpu_mask": "mask ", "prio": "prio ",
     "n_cpu_moe": "ncmoe ", "override_tensor": "ot ", "lora": "lora ", "model_draft": "md ", "power_mode": "mode ",
-    "governor": "governor ", "cpu_clock": "clock ", "fan": "fan ", "memory_clock": "memory ",
+    "governor": "governor ", "cpu_clock": "clock ", "fan": "fan ", "memory_clock": "memory ", "rpc": "rpc ",
 }  # fmt: skip
 """What stands before a value in a setting's key."""
 
@@ -285,6 +287,7 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     override_tensor: tuple[str, ...] = ()
     lora: tuple[str, ...] = ()
     model_draft: tuple[str, ...] = ()
+    rpc: tuple[str, ...] = ()
     power_mode: tuple[str, ...] = ()
     governor: tuple[str, ...] = ()
     cpu_clock: tuple[str, ...] = ()

@@ -478,6 +478,9 @@ def _models_to_score(plan: Plan) -> list[ModelFile]:
 
 
 def _expected(setting: Setting, n_ctx: int, target: RunTarget) -> Expected:
+    if setting.rpc not in {None, WITHOUT}:
+        # What other machines hold and how fast they are is not known.
+        return Expected()
     try:
         facts = in_time(lambda: read_facts(Path(setting.model.path)))
         found = in_time(lambda: assess(facts, engine_settings(setting, n_ctx), WORKLOAD, target))
