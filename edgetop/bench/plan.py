@@ -300,6 +300,8 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     n_depth: tuple[TokenCount, ...] = (0,)
     prompts: bool = False
     """The built-in prompts, too."""
+    prompt: tuple[str, ...] = ()
+    """A prompt of one's own, or the turns of a conversation, in place of the usual tests."""
     max_tokens: Positive | None = None
     """Shortens the answers to the prompts."""
     repetitions: Positive = 5
@@ -420,9 +422,9 @@ def _checked(request: BenchRequest, where: str) -> BenchRequest:
 
 def require_tests(request: BenchRequest) -> None:
     """Raise UsageError where there is nothing to measure."""
-    asked = request.pairs or request.prompts or request.quality or request.questions
+    asked = request.pairs or request.prompts or request.prompt or request.quality or request.questions
     if not (any(request.n_prompt) or any(request.n_gen) or asked):
-        raise UsageError("there is nothing to measure", "give -p, -n, --pg, --prompts or --quality")
+        raise UsageError("there is nothing to measure", "give -p, -n, --pg, --prompt, --prompts or --quality")
 
 
 def engine_settings(setting: Setting, n_ctx: int) -> EngineSettings:
@@ -627,6 +629,17 @@ def prompt_tests(max_tokens: int | None = None) -> tuple[PromptTest, ...]:
             max_tokens=limited(96),
         ),
     )
+
+
+ASKED, ASKED_TOKENS = "asked", 256
+"""Title of the test of a prompt of one's own, and how many tokens its answer has at most without --max-tokens."""
+
+
+def tests_of(request: BenchRequest) -> tuple[Test, ...]:
+    """All tests of a request."""
+    own = PromptTest(title=ASKED, prompts=request.prompt, max_tokens=request.max_tokens or ASKED_TOKENS)
+    built_in = prompt_tests(request.max_tokens) if request.prompts else ()
+    return (*token_tests(request), *((own,) if request.prompt else ()), *built_in)
 
 
 RUN_OVERHEAD_S = 4.0
