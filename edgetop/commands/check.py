@@ -742,7 +742,8 @@ def show_history(settings: Settings, chosen: str | None) -> int:
     write_listing(rows, HISTORY_COLUMNS, chosen)
     if chosen is None:
         write_data(
-            "\n" + table([["FIGURE", "PREDICTIONS", "MEDIAN ERROR", "BIAS", "IN THE BAND"], *map(_told, records)])
+            "\n"
+            + table([["FIGURE", "PREDICTIONS", "MEDIAN ERROR", "BIAS", "IN THE BAND"], *map(_accuracy_cells, records)])
         )
     return 0
 
@@ -766,7 +767,7 @@ def _as_object(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _told(record: PredictionAccuracy) -> list[str]:
+def _accuracy_cells(record: PredictionAccuracy) -> list[str]:
     return [
         record.quantity,
         str(record.count),
