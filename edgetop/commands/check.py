@@ -614,7 +614,7 @@ def choose_on_screen(
     models: Sequence[str], requests: Sequence[EngineSettings], workload: Workload, place: RunTarget, settings: Settings
 ) -> int:
     """Open the screen over `models`, or over all of this machine; print the page of the model that was chosen."""
-    from edgetop.commands.screens import show_screen  # noqa: PLC0415 - Textual is slow to import
+    from edgetop.commands.inputs import show_screen  # noqa: PLC0415 - Textual is slow to import
     from edgetop.tui.screens.models import ModelsScreen  # noqa: PLC0415 - the same
 
     contexts = tuple(requested.n_ctx for requested in requests if requested.n_ctx is not None) or CONTEXTS
