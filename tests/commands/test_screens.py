@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from edgetop.commands import inputs
 from edgetop.commands.inputs import shows_screens
 from edgetop.settings.resolve import resolve
 
