@@ -147,6 +147,8 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
             help="limit the CPU's clock, such as 1.5GHz, or 600MHz-1.5GHz")
     several("--fan", parse=_as_said(fan_share), metavar="PERCENT,...", help="let the fan run so, such as 0%%,100%%")
     several("--memory-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...", help="hold the memory's clock so")
+    add("--prompt", type=lambda text: (text,), action="append", metavar="TEXT",
+        help="ask this of every model in turn, in place of -p and -n; given several times, turns of one conversation")
     add("--prompts", action="store_true", default=None,
         help="real prompts, too: short, long, summary, code, several turns")
     one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
@@ -179,9 +181,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("--archive", metavar="FILE",
         help="write plan, sessions, environment, tables and digests into a zip file that --rerun takes")
     add("--rerun", metavar="FILE", help="measure here what an archive says, and hold it against the archive")
-    add("--again", action="store_true", help="measure everything again, even if it was begun before")
-    add("--list", action="store_true", help="benchmarks that were begun")
-    add("--dry-run", action="store_true", help="print how long it would take, and measure nothing")
+    for flag, words in (
+        ("--again", "measure everything again, even if it was begun before"),
+        ("--list", "benchmarks that were begun"),
+        ("--dry-run", "print how long it would take, and measure nothing"),
+    ):
+        add(flag, action="store_true", help=words)
 
 
 SCOPES = ("wall", "dc_in", "board_input", "module", "battery", "cpu_package", "gpu_board", "component")
@@ -632,6 +637,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
     "bench": (
         "-m phi3-q4.gguf",
+        "-m a.gguf -m b.gguf --prompt 'What is a PMIC?'",
         "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%",
         "-m phi3-f16.gguf --study",
         "--server http://127.0.0.1:8080 --concurrency 1,2,4,8",

@@ -291,6 +291,7 @@ def _basis_rows(energy: Energy, width: int) -> list[Line]:
     estimated = f", {energy.estimated_share:.0%} estimated" if energy.estimated_share > 0 else ""
     return [
         figure_row("from", f"{energy.source}: {covers}, {energy.method} window{estimated}"),
+        figure_row("intervals", "95 %, of the meter's error; compare adds the turns' spread"),
         *(wrapped_row("flags", ", ".join(map(flag_text, energy.flags)), width) if energy.flags else []),
         *wrapped_row(f"grade {energy.grade}", f"{energy.grade_reason}.{hint}" if energy.grade_reason else "", width),
         *(wrapped_row("not final", "readings of this turn are still to come.", width) if not energy.final else []),
