@@ -73,6 +73,9 @@ WARNING_S = 10.0
 QUITTING_EARLY = frozenset({"ctrl+c", "ctrl+q", "f10"})
 """Keys that end edgetop before its screen stands."""
 
+QUIT_AGAIN_S = 3.0
+"""Within this time a second Ctrl+C quits."""
+
 FOCUS_WAIT_S = 0.02
 """The focus of a new screen comes a few messages after the screen."""
 
@@ -134,6 +137,8 @@ class BaseApp(TerminalApp[ReturnType]):
         self._saving = threading.Lock()
         self._loop_of_signals: asyncio.AbstractEventLoop | None = None
         self._mouse = display.mouse
+        self._quit_asked_s = -QUIT_AGAIN_S
+        """When Ctrl+C last had nothing to stop and to clear."""
         self.set_keymap(keymap(screen for name, screen in self.key_tables.items() if screen != TABLES[name]))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -212,8 +217,17 @@ class BaseApp(TerminalApp[ReturnType]):
             self.notify(one_line(text), severity="warning", timeout=WARNING_S, markup=False)
 
     def action_interrupt(self) -> None:
-        """Ctrl+C has nothing to stop, so it quits."""
-        self.exit()
+        """Ctrl+C has nothing to stop: it clears what is typed, else quits on the second press."""
+        screen, now_s = self.screen, time.monotonic()
+        if isinstance(screen, BaseScreen) and screen.clear_draft():
+            return
+        if now_s - self._quit_asked_s < QUIT_AGAIN_S:
+            self.exit()
+            return
+        self._quit_asked_s = now_s
+        key = screen.keys.key_of("interrupt") if isinstance(screen, BaseScreen) else "Ctrl+C"
+        saved = "; what was recorded is saved" if self._session is not None else ""
+        self.notify(f"{key} again quits{saved}.", timeout=QUIT_AGAIN_S, markup=False)
 
     def action_help(self) -> None:
         """Show what the keys of the screen do."""
@@ -366,9 +380,9 @@ class ChatApp(BaseApp[None]):
             await super().on_event(event)
 
     def action_interrupt(self) -> None:
-        """Ctrl+C on a screen over the live screen does what it does below."""
-        if self._live_screen is not None:
-            self._live_screen.action_interrupt()
+        """Ctrl+C stops what the live screen does, whatever lies over it."""
+        if self._live_screen is None or not self._live_screen.interrupt():
+            super().action_interrupt()
 
     def on_mount(self) -> None:
         """Draw the frame, then start what it is for."""
