@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from edgetop.live.chat_commands import SlashCommand
     from edgetop.live.chat_session import LiveOptions, LiveSession
     from edgetop.live.conversation import Notice
+    from edgetop.live.fleet import FleetSession
     from edgetop.live.live_session import Recorder
     from edgetop.live.watch_session import WatchSession
     from edgetop.session.store import Store
@@ -320,15 +321,15 @@ class WatchApp(BaseApp[None]):
     """Shows the watch screen over one session."""
 
     def __init__(
-        self, start: Callable[[Callable[[str], None]], WatchSession], display: Display = USUAL_DISPLAY
+        self, start: Callable[[Callable[[str], None]], WatchSession | FleetSession], display: Display = USUAL_DISPLAY
     ) -> None:
         """`start` starts the session, and gives it what warns of trouble with the recording."""
-        from edgetop.tui.screens.watch import WatchScreen  # noqa: PLC0415 - few applications need it
+        from edgetop.tui.screens.watch import screen_of  # noqa: PLC0415 - few applications need it
 
         super().__init__(display)
         watch = start(self.warn)
         self._session = watch
-        self._watch_screen = WatchScreen(watch, level=self._level, delay_s=display.delay_s, price=display.price)
+        self._watch_screen = screen_of(watch, level=self._level, delay_s=display.delay_s, price=display.price)
 
     def on_mount(self) -> None:
         """Open the screen."""
