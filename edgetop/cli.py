@@ -123,6 +123,7 @@ def _carry_out(given: list[str]) -> int:
         from edgetop.commands.completion import print_candidates
 
         return print_candidates(given[1:])
+    _import_msgspec()
     from edgetop.commands.command_line import given_flags, parser_of, verb_first
     from edgetop.commands.verbs import DEFAULT_VERB, VERBS
     from edgetop.io.files import ensure_home
@@ -150,6 +151,21 @@ def _carry_out(given: list[str]) -> int:
     execute: Callable[[Namespace, Settings], int] = importlib.import_module(f"edgetop.commands.{verb}").execute
     _catch_stray_errors()
     return execute(arguments, settings)
+
+
+def _import_msgspec() -> None:
+    """Import it without typing_extensions, of which it takes three names that `typing` has, too.
+
+    That module and what it brings (inspect, socket) take as long to import as msgspec itself.
+    """
+    name = "typing_extensions"
+    if name in sys.modules:
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        import msgspec  # noqa: F401
+    finally:
+        del sys.modules[name]
 
 
 def _unknown_verb(given: str) -> Exception:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from edgetop import __version__
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
@@ -160,14 +162,42 @@ def own_run_target(
     )
 
 
+PAST_RUNS_FILE_NAME = "past_runs.json"
+
+
+class _PastRunsFile(Struct, frozen=True, kw_only=True):
+    """What the newest sessions taught, for as long as they are the same."""
+
+    edgetop: str
+    """The version that read them."""
+    machine: str
+    """`machine_key` of the device."""
+    sessions: tuple[tuple[str, int, int], ...]
+    """Name, bytes and time of the last change in nanoseconds."""
+    runs: tuple[PastRun, ...]
+
+
 def _past_runs(sessions: Path, device: DeviceInfo) -> tuple[PastRun, ...]:
-    """What the newest sessions teach of this machine; what reads them is imported where there are any."""
-    if not sessions.is_dir() or next(sessions.glob("[!.]*" + FILE_SUFFIX), None) is None:
+    """What the newest sessions teach of this machine; they are read where one has changed."""
+    names = sorted((path.name for path in sessions.glob("[!.]*" + FILE_SUFFIX)), reverse=True)[:PAST_RUN_SESSIONS]
+    if not names:
         return ()
+    file, key, seen = sessions.parent / PAST_RUNS_FILE_NAME, machine_key(device), []
+    for name in names:
+        with suppress(OSError):
+            now = (sessions / name).stat()
+            seen.append((name, now.st_size, now.st_mtime_ns))
+    with suppress(EdgetopError):
+        kept = load_kept(file, _PastRunsFile, EdgetopError, "delete it")
+        if kept is not None and (kept.edgetop, kept.machine, list(kept.sessions)) == (__version__, key, seen):
+            return kept.runs
     from edgetop.live.past_runs import outcomes_in, past_run_of  # noqa: PLC0415 - see above
 
     outcomes = outcomes_in(sessions, device, limit=PAST_RUN_SESSIONS)
-    return tuple(run for run in map(past_run_of, outcomes) if run is not None)
+    runs = tuple(run for run in map(past_run_of, outcomes) if run is not None)
+    with suppress(EdgetopError):
+        save_kept(file, _PastRunsFile(edgetop=__version__, machine=key, sessions=tuple(seen), runs=runs), EdgetopError)
+    return runs
 
 
 def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Path) -> Prediction:
