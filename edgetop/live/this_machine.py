@@ -48,8 +48,7 @@ from edgetop.telemetry.host import Host, device_tree_compatible, text_of
 from edgetop.telemetry.jetson import l4t_version
 from edgetop.telemetry.memory import MachineMemory, find_groups
 from edgetop.telemetry.nvidia import Nvml
-from edgetop.telemetry.registry import PROBE_S, FamilyProbe
-from edgetop.telemetry.source import Source, SourceLost, UnavailableSource
+from edgetop.telemetry.source import PROBE_S, FamilyProbe, Source, SourceLost, UnavailableSource
 
 _FILE_BYTES = 4096
 
@@ -157,7 +156,7 @@ def own_run_target(
         threads=threads,
         room=room,
         gpu_room=all_cards(cards),
-        past_runs=(*recent, *_past_runs(sessions, device)),
+        past_runs=(*recent, *past_runs_in(sessions, device)),
         battery_j=battery_j(host),
     )
 
@@ -177,7 +176,7 @@ class _PastRunsFile(Struct, frozen=True, kw_only=True):
     runs: tuple[PastRun, ...]
 
 
-def _past_runs(sessions: Path, device: DeviceInfo) -> tuple[PastRun, ...]:
+def past_runs_in(sessions: Path, device: DeviceInfo) -> tuple[PastRun, ...]:
     """What the newest sessions teach of this machine; they are read where one has changed."""
     names = sorted((path.name for path in sessions.glob("[!.]*" + FILE_SUFFIX)), reverse=True)[:PAST_RUN_SESSIONS]
     if not names:
@@ -206,7 +205,7 @@ def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Pat
     found = load_profile(profile_file(sessions), machine_key(device))
     machine = own_machine(device, None if isinstance(found, Unavailable) else found)
     threads = load.settings.n_threads or 1
-    past_runs = _past_runs(sessions, device)
+    past_runs = past_runs_in(sessions, device)
     place = RunTarget(machine=machine, threads=threads, room=None, past_runs=past_runs)
     return predict(facts, load.settings, Workload(), place)
 
