@@ -123,7 +123,6 @@ def _carry_out(given: list[str]) -> int:
         from edgetop.commands.completion import print_candidates
 
         return print_candidates(given[1:])
-    _import_msgspec()
     from edgetop.commands.command_line import given_flags, parser_of, verb_first
     from edgetop.commands.verbs import DEFAULT_VERB, VERBS
     from edgetop.io.files import ensure_home
@@ -137,6 +136,7 @@ def _carry_out(given: list[str]) -> int:
     verb = named or DEFAULT_VERB
     arguments = parser_of(named).parse_args(given[1:] if named else given)
     temporary_home = ensure_home()
+    _import_msgspec()
     settings = resolve(given_flags(arguments), repairing=VERBS[verb].repairs)
     if settings[LOG] is not None:
         _begin_log(verb, settings)
