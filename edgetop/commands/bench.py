@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -35,6 +36,7 @@ from edgetop.bench.output import (
 )
 from edgetop.bench.paper import Ownership, View, section, table_csv, table_latex, told_of
 from edgetop.bench.plan import (
+    ASKED,
     DEVICE_AXES,
     WITHOUT,
     BenchRequest,
@@ -42,6 +44,7 @@ from edgetop.bench.plan import (
     Expected,
     ModelFile,
     Plan,
+    PromptTest,
     QualityPlan,
     Run,
     Setting,
@@ -49,14 +52,13 @@ from edgetop.bench.plan import (
     changed_request,
     engine_settings,
     estimate,
-    prompt_tests,
     read_questions,
     read_request,
     reading_text,
     require_tests,
     runs_of,
     settings_of,
-    token_tests,
+    tests_of,
 )
 from edgetop.bench.quality import QualityError, QualityScorer
 from edgetop.bench.results import PlanResult, remaining_of, results_of
@@ -106,6 +108,9 @@ from edgetop.live.conversation import Notice
 from edgetop.live.this_machine import own_run_target
 from edgetop.live.watch_session import WatchOptions
 from edgetop.report import card
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.reading import read_all
+from edgetop.session.compare.wording import conclusion
 from edgetop.session.requests import LEVEL_COLUMNS, LevelFigures, energy_note, failures_line, knee_line, level_rows
 from edgetop.session.store import Store
 from edgetop.settings import options
@@ -156,6 +161,9 @@ def bench_request(arguments: argparse.Namespace) -> BenchRequest:
         if value is not None
     }
     request = changed_request(request, **changes)
+    if arguments.prompt and arguments.plan is None and not arguments.study:
+        # A prompt of one's own stands in place of the usual tests; those that were asked for are done as well.
+        request = replace(request, n_prompt=changes.get("n_prompt", ()), n_gen=changes.get("n_gen", ()))
     require_tests(request)
     return request
 
@@ -220,7 +228,7 @@ def server_plan(request: BenchRequest, settings: Settings, *, quiet: bool) -> tu
             print_status(
                 f"{found.kind}: it takes conversations only, so the built-in prompts are measured, not pp and tg tests"
             )
-        request = replace(request, n_prompt=(), n_gen=(), pairs=(), prompts=True)
+        request = replace(request, n_prompt=(), n_gen=(), pairs=(), prompts=request.prompts or not request.prompt)
     return request, _models(request.models, found), choice.url
 
 
@@ -286,13 +294,12 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         cool_down = replace(cool_down, idle_s=request.idle_s)
     if request.cool_down_limit_s is not None:
         cool_down = replace(cool_down, limit_s=request.cool_down_limit_s)
-    tests = token_tests(request)
     varied = settings_of(models, request)
     _require_llama_server(varied, settings)
     return Plan(
         name=request.name,
         settings=varied,
-        tests=(*tests, *(prompt_tests(request.max_tokens) if request.prompts else ())),
+        tests=tests_of(request),
         repetitions=1 if request.soak_s else request.repetitions,
         soak_s=request.soak_s,
         order=request.order,
@@ -478,6 +485,9 @@ def _models_to_score(plan: Plan) -> list[ModelFile]:
 
 
 def _expected(setting: Setting, n_ctx: int, target: RunTarget) -> Expected:
+    if setting.rpc not in {None, WITHOUT}:
+        # What other machines hold and how fast they are is not known.
+        return Expected()
     try:
         facts = in_time(lambda: read_facts(Path(setting.model.path)))
         found = in_time(lambda: assess(facts, engine_settings(setting, n_ctx), WORKLOAD, target))
@@ -702,6 +712,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         price=price_of(settings),
         ownership=shown.ownership,
     )
+    if any(isinstance(test, PromptTest) and test.title == ASKED for test in log.plan.tests):
+        conclusions = replace(conclusions, sentences=(*_held_together(result, settings), *conclusions.sentences))
     if first is not None:
         archived = results_of(first.plan, first.finished, given_duty(settings))
         conclusions = replace(conclusions, sentences=(*conclusions.sentences, *held_against(archived, result)))
@@ -715,6 +727,16 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return ExitCode.INTERRUPTED
     return _exit_code(result, log, store)
+
+
+def _held_together(result: PlanResult, settings: Settings) -> Sequence[str]:
+    """What `edgetop compare` says of the settings that were asked the same, and how to see their answers."""
+    latest = [Path(each.sessions[-1]) for each in result.settings if each.sessions]
+    if len(latest) < 2:
+        return ()
+    found = compare(read_all([Path(path) for each in result.settings for path in each.sessions], given_duty(settings)))
+    print_status(f"side by side: edgetop replay {shlex.join(map(str, latest))}")
+    return [conclusion(found, lambda index: found.rows[index].result.name)]
 
 
 _SAYS_SOMETHING = ("models", "n_prompt", "n_gen", "repetitions", "warmup")

@@ -14,6 +14,7 @@ import contextlib
 import os
 import select
 import socket
+import threading
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -308,7 +309,7 @@ class ParentGoneError(Exception):
 
 
 class ReportSender:
-    """Reports on their way through a non-blocking socket."""
+    """Reports on their way through a non-blocking socket; any thread may send."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -316,11 +317,13 @@ class ReportSender:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._socket = connection
         self._backlog = bytearray()
+        self._sending = threading.Lock()
 
     def send(self, report: Report) -> None:
         """Send as much as the socket takes and buffer the rest. Raises ParentGoneError."""
-        self._backlog += encode(report)
-        self._push()
+        with self._sending:
+            self._backlog += encode(report)
+            self._push()
 
     def wait(self) -> None:
         """Return when everything has left. Raises ParentGoneError."""
@@ -328,7 +331,8 @@ class ReportSender:
         poll.register(self._socket, select.POLLOUT)
         while self._backlog:
             poll.poll()
-            self._push()
+            with self._sending:
+                self._push()
 
     def _push(self) -> None:
         try:

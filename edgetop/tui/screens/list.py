@@ -140,6 +140,8 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._reverse = False
         self._at = self._top = 0
         """The chosen row, and the first one in view."""
+        self._marked: list[Any] = []
+        """What marked rows are recognised by, in the order in which they were marked."""
         self._typed = ""
         self._words: list[str] = []
         """Of what is typed: a row must have them all."""
@@ -169,8 +171,16 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
     def _can_be_chosen(self, _row: Row) -> bool:
         return True
 
-    def _is_marked(self, _row: Row) -> bool:
-        return False
+    def _is_marked(self, row: Row) -> bool:
+        return self._identity(row) in self._marked
+
+    def _mark_of(self, row: Row) -> str:
+        """The character before a row."""
+        return "*" if self._is_marked(row) else " "
+
+    def _why_unmarkable(self, _row: Row) -> str:
+        """Why a row cannot be marked; empty if it can."""
+        return ""
 
     def _row_role(self, _row: Row) -> Role | None:
         """The role of a whole row; `None` where each column has its own."""
@@ -184,7 +194,9 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         raise NotImplementedError
 
     def _key_slots(self) -> Sequence[KeySlot]:
-        return key_slots(self.keys.keys)
+        """What the key line shows: asking in turn only where rows are marked for it."""
+        few = len(self._marked) < 2
+        return [slot for slot in key_slots(self.keys.keys) if not (few and slot.actions[0].name == "ask")]
 
     def _open_row(self) -> None:
         """Do what Enter does with the chosen row."""
@@ -240,6 +252,13 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._complete = complete
         self._arrange()
 
+    def clear_draft(self) -> bool:
+        """Clear the filter."""
+        if not self._typed:
+            return False
+        self._type("")
+        return True
+
     # Drawing
 
     def _matching(self) -> list[Row]:
@@ -286,7 +305,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
     def _row_line(self, at: int) -> Line:
         """A row. The chosen one begins with `>`, a marked one has `*`."""
         row, chosen = self._rows[at], at == self._at
-        marks = f"{'>' if chosen else ' '}{'*' if self._is_marked(row) else ' '}"
+        marks = f"{'>' if chosen else ' '}{self._mark_of(row)}"
         whole = self._in_one_piece(row)
         if whole is None:
             spans = [Span(marks), *cells_of(row, self._slots, self._level, self.GAP)]
@@ -427,10 +446,44 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     def action_close(self) -> None:
         """Drop the filter, or go back."""
-        if self._typed:
-            self._type("")
-        else:
+        if not self.clear_draft():
             self.dismiss(None)
+
+    def action_mark(self) -> None:
+        """Mark or unmark the chosen row, and choose the next one."""
+        if self._chosen is None:
+            return
+        known = self._identity(self._chosen)
+        if known in self._marked:
+            self._marked.remove(known)
+        elif why := self._why_unmarkable(self._chosen):
+            self._show_message(why)
+            return
+        else:
+            self._marked.append(known)
+        self.action_move(1)
+
+    def action_unmark(self) -> None:
+        """Unmark all."""
+        self._marked.clear()
+        self._draw()
+
+    @property
+    def _marked_rows(self) -> list[Row]:
+        """In the order of their marks."""
+        rows = {self._identity(row): row for row in self._all}
+        return [rows[known] for known in self._marked if known in rows]
+
+    def _marked_part(self) -> Line:
+        """How many are marked, for the title."""
+        return line_of(Span(f"{len(self._marked)} marked", "warning")) if self._marked else ()
+
+    def _ask_marked(self, question: str, why_not: str = "") -> None:
+        """Ask for the prompt that the models of the marked rows are to be asked in turn."""
+        if why_not or len(self._marked) < 2:
+            self._show_message(why_not or f"Mark two or more with {self.keys.key_of('mark')} first.")
+        else:
+            self._ask(question, f"Ask {len(self._marked)} in turn:")
 
     def action_sort(self, step: int) -> None:
         """Sort by the next column that is shown: rates from the greatest down, all else from the least up."""

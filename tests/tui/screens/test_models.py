@@ -138,8 +138,8 @@ async def test_the_loaded_model_is_marked_and_the_cursor_may_begin_at_it() -> No
     loaded = Path("/models/Llama 7B.gguf")
     app = SingleScreenApp(lambda level: ModelsScreen(level, Shelf(), loaded=loaded), Display(level="braille"))
     async with app.run_test(size=(120, 36)) as pilot:
-        await until_shown(pilot, "7 rows", ">*")
-        assert "Llama 7B" in next(row for row in table(rows_of(app)) if row.startswith(">*"))
+        await until_shown(pilot, "7 rows", ">+")
+        assert "Llama 7B" in next(row for row in table(rows_of(app)) if row.startswith(">+"))
 
 
 async def test_what_could_be_downloaded_is_in_the_same_table() -> None:
