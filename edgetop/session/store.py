@@ -401,7 +401,7 @@ def _read_cache(folder: Path) -> Mapping[str, _Cached]:
 def _write_cache(folder: Path, files: Mapping[str, _Cached]) -> None:
     """Nothing depends on it: where it cannot be written, files are read."""
     packed = msgspec.msgpack.encode(
-        {"version": __version__, "files": {name: _told(each) for name, each in files.items()}}
+        {"version": __version__, "files": {name: _without_defaults(each) for name, each in files.items()}}
     )
     with suppress(OSError):
         write_atomically(folder / CACHE_NAME, [packed])
@@ -412,17 +412,17 @@ def _defaults(kind: type[Struct]) -> Mapping[str, object]:
     return {field.name: field.default for field in structs.fields(kind)}
 
 
-def _told(value: Any) -> Any:  # noqa: ANN401 (any part of a head)
+def _without_defaults(value: Any) -> Any:  # noqa: ANN401 (any part of a head)
     """A part of a head without fields that are as they are by default, which a list need not read."""
     if isinstance(value, Struct):
         if value.__struct_config__.array_like:
             return value
         defaults = _defaults(type(value))
-        told = {name: getattr(value, name) for name in value.__struct_fields__}
-        return {name: _told(part) for name, part in told.items() if part != defaults[name]}
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        return {name: _without_defaults(part) for name, part in fields.items() if part != defaults[name]}
     if isinstance(value, dict):
-        return {name: _told(part) for name, part in value.items()}
-    return [_told(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: _without_defaults(part) for name, part in value.items()}
+    return [_without_defaults(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _models(head: SessionHead) -> str:
