@@ -52,8 +52,7 @@ if TYPE_CHECKING:
     from edgetop.live.chat_session import LiveOptions, LiveSession
     from edgetop.live.conversation import Notice
     from edgetop.live.fleet import FleetSession
-    from edgetop.live.live_session import Recorder
-    from edgetop.live.watch_session import WatchSession
+    from edgetop.live.live_session import Recorder, WatchSession
     from edgetop.session.store import Store
     from edgetop.settings.resolve import Settings
     from edgetop.tui.panes.column import LayoutStore

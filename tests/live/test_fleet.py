@@ -27,8 +27,8 @@ from edgetop.live.fleet import (
     total_cells,
     total_of,
 )
+from edgetop.live.live_session import WatchOptions
 from edgetop.live.metrics import HOSTS, Metrics
-from edgetop.live.watch_session import WatchOptions
 from edgetop.session.session import Session
 from edgetop.session.store import Store
 from tests.support.recorded_sessions import STARTED, S

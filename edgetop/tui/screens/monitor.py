@@ -26,7 +26,7 @@ from textual.widget import Widget
 from edgetop.core.energy.duty import Price
 from edgetop.core.format import format_bytes_short
 from edgetop.live.chat_session import LiveSession
-from edgetop.live.watch_session import WatchSession
+from edgetop.live.live_session import WatchSession
 from edgetop.settings.options import DELAY
 from edgetop.tui.keys import LIVE, KeySlot, ScreenKeys, key_slots
 from edgetop.tui.panes.column import PaneColumn
