@@ -1,4 +1,4 @@
-"""What live sessions share: a recorder that writes the journal, sensors, clock, saving."""
+"""What live sessions share: a recorder that writes the journal, sensors, clock, saving; one without a model of ours."""
 
 from __future__ import annotations
 

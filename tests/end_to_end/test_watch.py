@@ -20,8 +20,7 @@ import pytest
 from edgetop.core import sources
 from edgetop.inference.server.address import Address
 from edgetop.live.live_session import WatchOptions, WatchSession
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load
+from edgetop.session.file_io import load, validate
 from edgetop.session.session import Session
 from edgetop.session.store import Store
 from edgetop.session.watch import watch_figures

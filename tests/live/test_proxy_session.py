@@ -18,8 +18,7 @@ from edgetop.core.records import RequestServed
 from edgetop.inference.server.address import Address
 from edgetop.live.live_session import WatchOptions
 from edgetop.live.proxy_session import ProxySession
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load_file
+from edgetop.session.file_io import load_file, validate
 from edgetop.session.store import Store
 from tests.io.test_relay import exchanged, post
 from tests.support.eventually import eventually

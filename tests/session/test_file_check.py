@@ -12,8 +12,7 @@ from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
 from edgetop.session.file import to_file
-from edgetop.session.file_check import SCHEMA_PATH, changes, recomputed, schema, schema_text, validate
-from edgetop.session.file_io import encode_file
+from edgetop.session.file_io import SCHEMA_PATH, changes, encode_file, recomputed, schema, schema_text, validate
 from tests.support.recorded_power import SENSORS, with_energy
 from tests.support.recorded_sessions import HEAD, MEMORY, S, event, fold, sample, turn
 from tests.support.shipped_sessions import FOLDER
@@ -88,7 +87,7 @@ def _document() -> dict[str, Any]:
 
 
 def test_the_shipped_schema_is_that_of_the_types() -> None:
-    assert SCHEMA_PATH.read_text("utf-8") == schema_text(), "run `python -m edgetop.session.file_check`"
+    assert SCHEMA_PATH.read_text("utf-8") == schema_text(), "run `python -m edgetop.session.file_io`"
 
 
 def test_a_written_session_keeps_to_the_schema() -> None:

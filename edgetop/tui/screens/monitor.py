@@ -32,11 +32,10 @@ from edgetop.tui.keys import LIVE, KeySlot, ScreenKeys, key_slots
 from edgetop.tui.panes.column import PaneColumn
 from edgetop.tui.panes.meters import TopMeters
 from edgetop.tui.panes.pane import PaneWidget, Recording, View, view_of
-from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.styled_text import Line, Span, line_of, sentence, width_of
 from edgetop.tui.terminal_output import batched_paint
 from edgetop.tui.themes import LEVELS, GlyphLevel
-from edgetop.tui.widgets import KeyBar
+from edgetop.tui.widgets import BaseScreen, KeyBar
 
 if TYPE_CHECKING:
     from edgetop.live.fleet import FleetSession
