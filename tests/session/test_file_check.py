@@ -115,13 +115,13 @@ def test_a_file_with_later_fields_keeps_to_the_schema_and_one_with_wrong_types_d
         (["turns", 0, "end", "hidden_tokens"], 10**6, "more than were generated"),
         (["turns", 0, "end", "cached_tokens"], 10**6, "more than the prompt has"),
         (["turns", 0, "prefill", "total"], 2**40, "are more than any context holds"),
-        (["turns", 0, "prefill", "done"], [0, 43], "more than there is to evaluate"),
+        (["turns", 0, "prefill", "done"], [0, 10**6], "more than there is to evaluate"),
         (["turns", 0, "prefill", "total"], 0, "more than there is to evaluate"),
     ],
 )
 def test_validate_knows_what_cannot_be(place: list[str | int], value: Any, told: str, tmp_path: Path) -> None:
     path = tmp_path / "told.json"
-    document = json.loads(next(FOLDER.glob("*.json")).read_bytes())
+    document = json.loads(min(FOLDER.glob("*.json")).read_bytes())
     path.write_text(json.dumps(document))
     assert validate(path) == []
     *holders, field = place
