@@ -478,6 +478,8 @@ class _OfServer(argparse.Action):
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("hosts", nargs="*", metavar="HOST",
+        help="watch these machines instead of this one, over your own SSH; those without edgetop need a shell only")
     add("--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
         help="file that holds the API key of the --server before it; neither recorded nor shown")
     add("--server", dest="servers", action="append", default=[], metavar="URL",
@@ -652,7 +654,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "--server http://127.0.0.1:8080 --concurrency 1,2,4,8",
     ),
     "tune": ("phi3-q4.gguf", "phi3-q4.gguf --for energy", "--show"),
-    "watch": ("", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
+    "watch": ("", "pi1 pi2 jetson", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
     "proxy": ("--server http://127.0.0.1:11434 --listen 127.0.0.1:11435",),
     "sessions": ("list q4 jetson", "tag 1 +baseline", "export 1 --to csv", "totals --by model,month"),
     "compare": ("1 2", "'*q4*' '*q8*'", "baseline today --fail-if 'decode_tokens_per_s < -5%'"),

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from edgetop.bench import results
 from edgetop.bench.conclusions import conclusions_of
 from edgetop.bench.output import read_archive
-from edgetop.bench.paper import View, energy_parts, told_of
+from edgetop.bench.paper import View, energy_parts, paper_rows
 from edgetop.bench.plan import BenchRequest, ModelFile, Plan, TokenTest, settings_of
 from edgetop.bench.results import results_of
 from edgetop.commands.bench import study_of
@@ -68,7 +68,7 @@ def test_pictures_say_what_their_tables_say_and_that_power_is_simulated() -> Non
     assert result.device is not None
     board = "Virtual board (ina3221): its power is computed, not measured"
     result = replace(result, device=replace(result.device, model=board))
-    told = told_of(result, View())
+    told = paper_rows(result, View())
     parts = energy_parts(told[0])
     decode, prefill = (result.settings[0].test(test.name) for test in (TG, PP))
     assert decode is not None
