@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from math import log
+from statistics import fmean
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -14,7 +15,8 @@ from edgetop.bench.plan import Setting, Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.bench.soak import Soak
 from edgetop.core.energy.duty import TOKENS, Price
-from edgetop.core.format import format_bytes, format_duration
+from edgetop.core.figures import LOAD, LOAD_J
+from edgetop.core.format import format_bytes, format_duration, format_seconds, format_significant
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
 from edgetop.core.records import Quality
 from edgetop.core.statistics import (
@@ -27,6 +29,7 @@ from edgetop.core.statistics import (
     wilson_interval,
 )
 from edgetop.fit.assessment import Reader, pace_of
+from edgetop.io.page_cache import GONE
 
 REPETITIONS_MIN = 4
 """Below it Student's interval says more about the number of repetitions than about the device (judgement)."""
@@ -73,6 +76,7 @@ def conclusions_of(
         missing = next((test.energy_missing for _, test in rated if test.energy_missing), "it was not measured")
         sentences.append(f"Energy: n/a, {missing}.")
     sentences = [*_findings(rated), *sentences]
+    sentences += _loads(result.settings)
     sentences += [_soaked(each.setting.key, each.soak) for each in result.settings if each.soak is not None]
     sentences += [*_resolution([test for _, test in rated]), *_unknown(rated, result.until), *_power_mode(result)]
     sentences += _reading(by_speed, reader or Reader())
@@ -178,6 +182,36 @@ def _trade_off(by_energy: Sequence[Rated], best: str, front_keys: Sequence[str])
         return []
     words = f"Best trade-off (least energy per token over speed): {best}."
     return [f"{words} Nothing beats these in both: {', '.join(front_keys)}."]
+
+
+def _loads(settings: Sequence[SettingResult]) -> list[str]:
+    """What a load takes cold and warm, how cold was made, and from which medium."""
+    warm = {replace(each.setting, page_cache=None): each for each in settings if each.setting.page_cache == "warm"}
+    sentences = []
+    for each in settings:
+        seconds = each.figures.get(LOAD)
+        if each.setting.page_cache != "cold" or seconds is None:
+            continue
+        setting = replace(each.setting, page_cache=None)
+        text = f"{setting.key}: a load takes {format_seconds(seconds)}{_load_energy(each)} cold"
+        other = warm.get(setting)
+        if other is not None and (warm_s := other.figures.get(LOAD)) is not None:
+            text += f" and {format_seconds(warm_s)}{_load_energy(other)} warm"
+        ways = dict.fromkeys(cold.how for cold in each.cold)
+        media = dict.fromkeys(filter(None, (cold.medium for cold in each.cold)))
+        rates = [cold.bytes_per_s for cold in each.cold if cold.bytes_per_s is not None]
+        words = [*ways, *media]
+        if rates:
+            words.append(f"read at {fmean(rates) / 1e6:.0f} MB/s")
+        if any(cold.left is None or cold.left > GONE for cold in each.cold):
+            words.append("of which a part stayed in memory, so that it was not cold")
+        sentences.append(f"{text} ({', '.join(words)}).")
+    return sentences
+
+
+def _load_energy(each: SettingResult) -> str:
+    joules = each.figures.get(LOAD_J)
+    return "" if joules is None else f" and {format_significant(joules, 3)} J"
 
 
 def _soaked(key: str, soak: Soak) -> str:

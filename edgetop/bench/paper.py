@@ -14,7 +14,7 @@ from msgspec import Struct
 from edgetop.bench.plan import Plan, TokenTest, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.core.energy.duty import TOKENS, Duty, Price
-from edgetop.core.figures import FIRST_TOKEN
+from edgetop.core.figures import FIRST_TOKEN, LOAD, LOAD_J
 from edgetop.core.format import format_bytes, format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval
 from edgetop.core.statistics import front, wilson_interval
@@ -167,7 +167,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("bits_per_weight", "bpw", _of_model("bits_per_weight")),
     Column("model_bytes", "file MB", _of_model("size_bytes"), 1e-6),
     Column("memory_bytes", "memory MB", _figure("memory.rss_peak_bytes"), 1e-6),
-    Column("load_s", "load s", _figure("load_s")),
+    Column("load_s", "load s", _figure(LOAD)),
+    Column("load_j", "load J", _figure(LOAD_J)),
     Column("prefill_tokens_per_s", "prefill tok/s", lambda told: _rate(told.prefill)),
     Column("decode_tokens_per_s", "decode tok/s", lambda told: _rate(told.decode)),
     Column(

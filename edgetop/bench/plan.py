@@ -26,6 +26,8 @@ from edgetop.settings.option import Option, clock_limits_hz, fan_share, name_of_
 
 Order = Literal["interleaved", "blocks"]
 
+PageCache = Literal["cold", "warm"]
+
 Wanted = Literal["speed", "energy"]
 """Tokens a second of decoding, or joules a token."""
 
@@ -86,6 +88,8 @@ class Setting(Struct, frozen=True, kw_only=True):
     cpu_clock: str | None = None
     fan: str | None = None
     memory_clock: str | None = None
+    page_cache: PageCache | None = None
+    """Whether the model's file stands in the page cache when it is loaded; `None` takes it as it is."""
 
     @property
     def key(self) -> str:
@@ -99,7 +103,8 @@ _WORDS: dict[str, str] = {
     "threads": "t", "threads_batch": "tb", "kv_type": "kv ", "gpu_layers": "ngl ", "batch": "b", "ubatch": "ub",
     "cache_type_k": "ctk ", "cache_type_v": "ctv ", "flash_attn": "fa ", "cpu_mask": "mask ", "prio": "prio ",
     "n_cpu_moe": "ncmoe ", "override_tensor": "ot ", "lora": "lora ", "model_draft": "md ", "power_mode": "mode ",
-    "governor": "governor ", "cpu_clock": "clock ", "fan": "fan ", "memory_clock": "memory ", "rpc": "rpc ",
+    "governor": "governor ", "cpu_clock": "clock ", "fan": "fan ", "memory_clock": "memory ", "page_cache": "loaded ",
+    "rpc": "rpc ",
 }  # fmt: skip
 """What stands before a value in a setting's key."""
 
@@ -293,6 +298,7 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     cpu_clock: tuple[str, ...] = ()
     fan: tuple[str, ...] = ()
     memory_clock: tuple[str, ...] = ()
+    page_cache: tuple[PageCache, ...] = ()
     n_prompt: tuple[TokenCount, ...] = (512,)
     n_gen: tuple[TokenCount, ...] = (128,)
     pairs: tuple[tuple[TokenCount, TokenCount], ...] = ()

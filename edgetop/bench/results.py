@@ -34,6 +34,7 @@ from edgetop.core.quantity import COVERAGE_FACTOR, Interval
 from edgetop.core.records import DeviceInfo, LoadEntry, Quality
 from edgetop.core.sources import Scope
 from edgetop.core.statistics import CONFIDENCE, quantile, welch_difference
+from edgetop.io.page_cache import ColdFile
 from edgetop.session.file import SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import SessionFileError, load_file, load_head
 from edgetop.session.limits import limit_between
@@ -211,6 +212,8 @@ class SettingResult(Struct, frozen=True, kw_only=True):
     measured_at: str = ""
     """When its last run began, ISO 8601 in UTC."""
     tests: tuple[TestResult, ...] = ()
+    cold: tuple[ColdFile, ...] = ()
+    """How its file was made cold before each load that was."""
     soak: Soak | None = None
     """Of the decode test, where it was done over and over."""
     quality: Quality | None = None
@@ -270,7 +273,8 @@ def results_of(plan: Plan, finished: Sequence[FinishedRun], duty: Duty | None = 
         device = device or next((each.file.device for each in measured), None)
         problems += _events_and_changes(measured, device, setting)
         result = _setting_result(setting, plan.tests, measured, problems)
-        settings.append(replace(result, quality=_quality(setting, finished)))
+        cold = tuple(each.run.cold for each in measured if each.run.cold is not None)
+        settings.append(replace(result, quality=_quality(setting, finished), cold=cold))
     return PlanResult(name=plan.name, identity=plan.identity, device=device, settings=tuple(settings), until=plan.until)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from edgetop.settings.option import (
+    OneOf,
     Option,
     Section,
     age,
@@ -104,6 +105,19 @@ def _groups(text: str) -> tuple[str, ...]:
 
 # fmt: off
 
+def _add_device_axes(several: Callable[..., None]) -> None:
+    """What the device is set to for each setting, and where the model's file is before a load."""
+    several("--power-mode", parse=name_of_mode, metavar="MODE,...",
+            help="set these power modes (nvpmodel, platform_profile), +jetson_clocks behind one for its highest clocks")
+    several("--governor", parse=name_of_mode, metavar="NAME,...", help="set these CPU frequency governors")
+    several("--cpu-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...",
+            help="limit the CPU's clock, such as 1.5GHz, or 600MHz-1.5GHz")
+    several("--fan", parse=_as_said(fan_share), metavar="PERCENT,...", help="let the fan run so, such as 0%%,100%%")
+    several("--memory-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...", help="hold the memory's clock so")
+    several("--page-cache", parse=OneOf("cold", "warm"), metavar="cold,warm",
+            help="load the model with its file out of the page cache or in it: what a load takes, the medium's rate")
+
+
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """The arguments of `edgetop bench`; those of a `BenchRequest` are named after its fields."""
     add = parser.add_argument
@@ -140,13 +154,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
         add(*flags, dest=option.name, metavar=metavar, help=option.help, action="append", default=[])
-    several("--power-mode", parse=name_of_mode, metavar="MODE,...",
-            help="set these power modes (nvpmodel, platform_profile), +jetson_clocks behind one for its highest clocks")
-    several("--governor", parse=name_of_mode, metavar="NAME,...", help="set these CPU frequency governors")
-    several("--cpu-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...",
-            help="limit the CPU's clock, such as 1.5GHz, or 600MHz-1.5GHz")
-    several("--fan", parse=_as_said(fan_share), metavar="PERCENT,...", help="let the fan run so, such as 0%%,100%%")
-    several("--memory-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...", help="hold the memory's clock so")
+    _add_device_axes(several)
     add("--prompt", type=lambda text: (text,), action="append", metavar="TEXT",
         help="ask this of every model in turn, in place of -p and -n; given several times, turns of one conversation")
     add("--prompts", action="store_true", default=None,
@@ -477,6 +485,8 @@ class _OfServer(argparse.Action):
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("hosts", nargs="*", metavar="HOST",
+        help="watch these machines instead of this one, over your own SSH; those without edgetop need a shell only")
     add("--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
         help="file that holds the API key of the --server before it; neither recorded nor shown")
     add("--server", dest="servers", action="append", default=[], metavar="URL",
@@ -653,7 +663,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "--server http://127.0.0.1:8080 --concurrency 1,2,4,8",
     ),
     "tune": ("phi3-q4.gguf", "phi3-q4.gguf --for energy", "--show"),
-    "watch": ("", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
+    "watch": ("", "pi1 pi2 jetson", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
     "proxy": ("--server http://127.0.0.1:11434 --listen 127.0.0.1:11435",),
     "sessions": ("list q4 jetson", "tag 1 +baseline", "export 1 --to csv", "totals --by model,month"),
     "compare": ("1 2", "'*q4*' '*q8*'", "baseline today --fail-if 'decode_tokens_per_s < -5%'"),

@@ -49,7 +49,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "data" / "sessions", _PACKAGE.parent / "sessions")
 """In an installed wheel, and in a checkout."""
 
-PAIR = ("smollm2-135m-q4_1-2-threads", "smollm2-135m-q8_0-2-threads")
+PAIR = ("smollm2-135m-f16", "smollm2-135m-q4_1")
 """Two that differ in their quantization alone."""
 
 
@@ -580,21 +580,21 @@ COLUMNS: Final[Sequence[Column[SessionEntry]]] = (
            text=lambda entry: entry.listed.problem if entry.listed.head is None else one_line(entry.device),
            rank=lambda entry: entry.device.casefold() or None, importance=1, least=12, most=24),
     Column("title", lambda entry: entry.title or None, "TITLE", _if_read(lambda entry: entry.title[:TITLE_SHOWN]),
-           rank=lambda entry: entry.title.casefold() or None, importance=9, least=20, most=TITLE_SHOWN),
+           rank=lambda entry: entry.title.casefold() or None, importance=8, least=12, most=TITLE_SHOWN),
     Column("device", lambda entry: entry.device or None),
     Column("model", lambda entry: entry.model or None, "MODEL", _if_read(lambda entry: one_line(entry.model)),
-           rank=lambda entry: entry.model.casefold() or None, importance=8, least=16, most=36),
+           rank=lambda entry: entry.model.casefold() or None, importance=6, least=16, most=36),
     Column("quantization", lambda entry: entry.quantization or None, "QUANT",
            _if_read(lambda entry: one_line(entry.quantization)),
-           rank=lambda entry: entry.quantization or None, importance=7),
+           rank=lambda entry: entry.quantization or None, importance=5),
     Column("turns", _of_head(lambda head: head.summary.turns)),
     Column("generated_tokens", _of_head(lambda head: head.summary.generated_tokens)),
     Column("decode_tokens_per_s", attrgetter("summary.decode_tokens_per_s"), "TOK/S",
            _if_read(lambda entry: _value_text(entry.summary.decode_tokens_per_s)),
-           rank=attrgetter("summary.decode_tokens_per_s"), importance=6, right=True, greatest_first=True),
+           rank=attrgetter("summary.decode_tokens_per_s"), importance=9, right=True, greatest_first=True),
     Column("prefill_tokens_per_s", attrgetter("summary.prefill_tokens_per_s")),
     Column("j_per_token", lambda entry: entry.j_per_token and entry.j_per_token.value, "J/TOKEN",
-           _if_read(energy_cell), rank=lambda entry: entry.j_per_token and entry.j_per_token.value, importance=5,
+           _if_read(energy_cell), rank=lambda entry: entry.j_per_token and entry.j_per_token.value, importance=7,
            right=True),
     Column("j_per_token_low", lambda entry: entry.j_per_token and entry.j_per_token.low),
     Column("j_per_token_high", lambda entry: entry.j_per_token and entry.j_per_token.high),

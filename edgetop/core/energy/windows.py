@@ -500,6 +500,9 @@ class ChannelEstimator:
         self, start_us: int, end_us: int, temperature_c: float | None = None, *, is_load: bool = True
     ) -> Window | Unavailable:
         """The energy of work between two moments, extended when the sensor lags and there is quiet around."""
+        missing = why_unmeasurable(self.curve, start_us, end_us)
+        if missing is not None:
+            return missing
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         extension = choose_extension(self.curve, self.baseline, start_us, end_us)
         still_s = self.curve.still_s(start_us, end_us) if self.sees_work and is_load else 0.0

@@ -86,7 +86,7 @@ class EnergyPane(Pane):
         lines = [
             *figure_grid(_grid(view, energy), width),
             *(joined(texts, width) for texts in _totals(view, energy) if texts),
-            line_of(Span(_basis(energy), "dim")),
+            line_of(Span(f"{'simulated power: ' if view.history.is_simulated else ''}{_basis(energy)}", "dim")),
         ]
         if isinstance(energy, ServedEnergy) and energy.net_j_per_token is None and "net_j" in energy.missing:
             missing = energy.missing["net_j"]
@@ -150,7 +150,7 @@ def contents(view: View) -> str:
         parts = ["all users"]
     else:
         parts = ["prefill in", *([] if energy.final else ["not final"])]
-    return ", ".join((SCOPE_LABELS.get(energy.scope, energy.scope), *parts))
+    return ", ".join((view.covers(energy.scope), *parts))
 
 
 def _with_interval(figure: Interval, level: GlyphLevel) -> str:

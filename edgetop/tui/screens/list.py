@@ -252,6 +252,13 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._complete = complete
         self._arrange()
 
+    def clear_draft(self) -> bool:
+        """Clear the filter."""
+        if not self._typed:
+            return False
+        self._type("")
+        return True
+
     # Drawing
 
     def _matching(self) -> list[Row]:
@@ -439,9 +446,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     def action_close(self) -> None:
         """Drop the filter, or go back."""
-        if self._typed:
-            self._type("")
-        else:
+        if not self.clear_draft():
             self.dismiss(None)
 
     def action_mark(self) -> None:

@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 LOADING_TICK_S, IDLE_TICK_S = 0.25, 0.5
 ASKING_IN_TURN = "Models are being asked in turn; stop that first."
 
-QUIT_AGAIN_S = 3.0
-"""Within this time a second Ctrl+C quits."""
-
 DECODING, BEGINNING = frozenset({"answering", "stopping"}), frozenset({"loading", "starting"})
 """Phases of a conversation in which something changes all the time."""
 
@@ -77,8 +74,6 @@ class LiveScreen(RecordingScreen):
         """When the user last requested a stop that has not happened yet."""
         self._in_turn: InTurn | None = None
         """Models that are being asked the same, one after the other."""
-        self._quit_asked_us = -round(QUIT_AGAIN_S * US_PER_S)
-        """When Ctrl+C last had nothing to stop and to clear."""
 
     def on_mount(self) -> None:
         """Start the timer."""
@@ -184,8 +179,8 @@ class LiveScreen(RecordingScreen):
 
     # Engine and models
 
-    def action_interrupt(self) -> None:
-        """Stop the answer or the load, else clear the draft, else quit on the second press.
+    def interrupt(self) -> bool:
+        """Stop the answer or the load; whether there was one.
 
         An engine that does not react to the stop is killed, so that the session can go on.
         """
@@ -200,15 +195,15 @@ class LiveScreen(RecordingScreen):
             and now_us - asked_us > UNRESPONSIVE_AFTER_S * US_PER_S
         ):
             self._live.conversation.kill()
-        elif self.is_current and self._prompt.text:
-            if not self._prompt.cancel_edit():
-                self._prompt.put("")
-        elif now_us - self._quit_asked_us < QUIT_AGAIN_S * US_PER_S:
-            self.app.exit()
-        else:
-            self._quit_asked_us = now_us
-            text = f"{self.keys.key_of('interrupt')} again quits; what was said is saved."
-            self.app.notify(text, timeout=QUIT_AGAIN_S, markup=False)
+        return busy
+
+    def clear_draft(self) -> bool:
+        """Clear the prompt, or leave the edit of an earlier one."""
+        if not self._prompt.text:
+            return False
+        if not self._prompt.cancel_edit():
+            self._prompt.put("")
+        return True
 
     def action_stop(self) -> None:
         """Stop the answer or the load, or asking in turn."""
