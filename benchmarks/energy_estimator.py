@@ -327,8 +327,8 @@ def late(_rng: np.random.Generator, _load: Load, seen: Readings) -> Readings:
 def silent(rng: np.random.Generator, load: Load, seen: Readings) -> Readings:
     """For 0.5 to 4 s about the turn nothing is read."""
     begin_s = rng.uniform(load.start_s - 1, load.end_s)
-    heard = (seen.t_s < begin_s) | (seen.t_s > begin_s + rng.uniform(0.5, 4))
-    return replace(seen, t_s=seen.t_s[heard], values=seen.values[heard])
+    received = (seen.t_s < begin_s) | (seen.t_s > begin_s + rng.uniform(0.5, 4))
+    return replace(seen, t_s=seen.t_s[received], values=seen.values[received])
 
 
 def lost_at_the_end(rng: np.random.Generator, load: Load, seen: Readings) -> Readings:

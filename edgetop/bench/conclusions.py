@@ -10,7 +10,7 @@ from statistics import fmean
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.paper import Ownership, View, fronts, told_of
+from edgetop.bench.paper import Ownership, View, fronts, paper_rows
 from edgetop.bench.plan import Setting, Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.bench.soak import Soak
@@ -80,7 +80,7 @@ def conclusions_of(
     sentences += [_soaked(each.setting.key, each.soak) for each in result.settings if each.soak is not None]
     sentences += [*_resolution([test for _, test in rated]), *_unknown(rated, result.until), *_power_mode(result)]
     sentences += _reading(by_speed, reader or Reader())
-    sentences += [*_quality(result.settings), *fronts(told_of(result, View()))]
+    sentences += [*_quality(result.settings), *fronts(paper_rows(result, View()))]
     sentences += _cost(by_energy, price, ownership)
     return Conclusions(
         test=name,

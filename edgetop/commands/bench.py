@@ -34,7 +34,7 @@ from edgetop.bench.output import (
     rows_of,
     write_archive,
 )
-from edgetop.bench.paper import Ownership, View, section, table_csv, table_latex, told_of
+from edgetop.bench.paper import Ownership, View, paper_rows, section, table_csv, table_latex
 from edgetop.bench.plan import (
     ASKED,
     DEVICE_AXES,
@@ -567,7 +567,7 @@ def write_results(
         case "paper":
             write_data(section(plan, result, view, conclusions.sentences))
         case "latex":
-            write_data(table_latex(told_of(result, view), f"Benchmark {plan.name}"))
+            write_data(table_latex(paper_rows(result, view), f"Benchmark {plan.name}"))
         case "md":
             sentences = "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)
             write_data("\n".join([_heading(result), as_markdown(rows), sentences]))
@@ -864,14 +864,14 @@ def _rerun(first: Archive, arguments: argparse.Namespace, settings: Settings, fo
 
 
 def _write_archive(path: Path, log: RunLog, result: PlanResult, conclusions: Conclusions, view: View) -> None:
-    told = told_of(result, view)
+    rows = paper_rows(result, view)
     texts = {
         "results.md": section(log.plan, result, view, conclusions.sentences),
-        "table.csv": table_csv(told),
-        "table.tex": table_latex(told, f"Benchmark {log.plan.name}"),
+        "table.csv": table_csv(rows),
+        "table.tex": table_latex(rows, f"Benchmark {log.plan.name}"),
     }
     try:
-        count = write_archive(path, log, result, texts if told else {}, __version__)
+        count = write_archive(path, log, result, texts if rows else {}, __version__)
     except OSError as error:
         raise EdgetopError(f"{path}: {error.strerror}", "name a file that can be written with --archive") from None
     print_status(f"archive: {path}, {count} sessions; `edgetop bench --rerun {path.name}` measures it elsewhere")
@@ -895,7 +895,7 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
             show_progress(f"{event.run} of {event.runs}{left(event)}  {event.setting}: {event.doing}")
 
     with interruptible() as interrupted:
-        # Only what a run is not told by its plan: where readings come from, and which engine computes.
+        # Only what its plan does not say: where readings come from, and which engine computes.
         live = replace(live_options(settings), system=None, text_recorded=settings[options.TEXT])
         try:
             device = DeviceSettings(device_state(store), Host(sysroot=settings[options.SYSROOT]))

@@ -10,7 +10,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgetop.commands.inputs import given_duty, open_store
+from edgetop.commands.inputs import given_duty, open_store, show_screen, shows_screens
 from edgetop.commands.output import (
     ExitCode,
     print_error,
@@ -19,7 +19,6 @@ from edgetop.commands.output import (
     write_json,
     write_listing,
 )
-from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.commands.session_files import IMPORTED_FOLDER
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError

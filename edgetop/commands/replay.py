@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.inputs import open_store
+from edgetop.commands.inputs import open_store, show_screen, shows_screens
 from edgetop.commands.output import table, write_data, write_json
-from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import rows_of

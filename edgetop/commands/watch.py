@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgetop.commands.inputs import alerts_of, exporters_of, open_store, power_choice
+from edgetop.commands.inputs import alerts_of, chosen_display, exporters_of, open_store, power_choice, shows_screens
 from edgetop.commands.output import ExitCode, handle_signals, print_error, print_saved, table, write_data
-from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import WatchFigures

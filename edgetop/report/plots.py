@@ -25,8 +25,8 @@ from edgetop.core.sources import ENGINE_ANONYMOUS, ENGINE_RSS, Unavailable
 from edgetop.core.text import one_line
 from edgetop.session.compare.result import Comparison
 from edgetop.session.energy import SessionEnergy
-from edgetop.session.history import channel_history, decode_rate_history
 from edgetop.session.session import Session
+from edgetop.session.snapshot import channel_history, decode_rate_history
 
 COLUMNS = 600
 """Of a picture: about a column for each pixel that a wide page gives it."""

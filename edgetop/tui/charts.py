@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.format import format_clock, format_significant
-from edgetop.session.history import StepPhase
+from edgetop.session.snapshot import StepPhase
 from edgetop.tui.styled_text import Figure, Line, Role, Span
 from edgetop.tui.themes import GlyphLevel
 

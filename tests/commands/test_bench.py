@@ -272,14 +272,14 @@ def at(doing: str, times: int, do: Callable[[], None]) -> Iterator[None]:
     say = runner.Measurement._report
     begun: list[str] = []
 
-    def heard(self: runner.Measurement, what: str) -> None:
+    def report(self: runner.Measurement, what: str) -> None:
         say(self, what)
         begun.append(what)
         if what == doing and begun.count(doing) == times:
             do()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.Measurement, "_report", heard)
+        patch.setattr(runner.Measurement, "_report", report)
         yield
 
 

@@ -14,9 +14,8 @@ from edgetop.core.clock import US_PER_S
 from edgetop.session.export import csv_pieces, tables_of
 from edgetop.session.file import SessionFile, to_file, to_session
 from edgetop.session.file_io import SessionFileError, decode_file, encode_file
-from edgetop.session.history import decode_rate_history
 from edgetop.session.session import Session
-from edgetop.session.snapshot import snapshot
+from edgetop.session.snapshot import decode_rate_history, snapshot
 from edgetop.session.store import COLUMNS, ListedSession, entry_of
 
 Verdict = Literal["opened", "refused"]

@@ -195,7 +195,7 @@ def flags_text(row: Row) -> str:
 
 def alike_text(comparison: Comparison, gap: str = " · ") -> str:
     """What all results have in common."""
-    return gap.join(trait.values[0] for trait in comparison.alike)
+    return gap.join(attribute.values[0] for attribute in comparison.alike)
 
 
 def order_of(comparison: Comparison, sort_by: str | None) -> list[tuple[str, Sequence[int]]]:

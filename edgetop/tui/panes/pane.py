@@ -16,10 +16,18 @@ from edgetop.core.figures import TurnFigures
 from edgetop.core.records import DeviceInfo
 from edgetop.core.sources import Scope, Unavailable
 from edgetop.session.energy import SETTLED_US, energy_of
-from edgetop.session.history import RollingHistory, StepPhase, channel_history, decode_rate_history, phase_history
 from edgetop.session.limits import decode_traffic
 from edgetop.session.session import Session
-from edgetop.session.snapshot import Reading, Snapshot, snapshot
+from edgetop.session.snapshot import (
+    Reading,
+    RollingHistory,
+    Snapshot,
+    StepPhase,
+    channel_history,
+    decode_rate_history,
+    phase_history,
+    snapshot,
+)
 from edgetop.session.summary import turn_result
 from edgetop.session.watch import APART_US, rate_history
 from edgetop.tui.charts import ChartSeries, nice_y_max
