@@ -358,6 +358,14 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print JSON; what the command prints goes to stderr")
 
 
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--listen", type=_reads(listen_address, "--listen"), default=("127.0.0.1", 8000), metavar="ADDRESS",
+        help="where browsers come in (default: 127.0.0.1:8000); a port of 0 takes a free one")
+    add("command", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS",
+        help="what edgetop is started with for each visitor, such as -- -m phi3-q4.gguf, or -- watch")
+
+
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--point", dest="points", action="append", default=[], metavar="SENSOR_W:METER_W",
@@ -566,6 +574,7 @@ VERBS: dict[str, Verb] = {
     ),
     "power": Verb("what this machine draws now, by every power sensor", ("device", "general"), _add_power),
     "measure": Verb("the energy of a command, by the same sensors", ("device", "general"), _add_measure),
+    "serve": Verb("the screens in a browser, behind a token (pip install 'edgetop[serve]')", ("general",), _add_serve),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
@@ -644,6 +653,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "engine": ("", "install", "build"),
     "power": ("", "--stream"),
     "measure": ("-- make -j4",),
+    "serve": ("", "-- -m phi3-q4.gguf", "--listen 0.0.0.0:8000 -- watch"),
     "calibrate": ("",),
     "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
     "bench": (
