@@ -16,8 +16,7 @@ from edgetop.inference.scripted import InjectedFault, Reply, Script
 from edgetop.io.json import encode_record
 from edgetop.live.chat_session import LiveOptions, LiveSession, Recovery
 from edgetop.live.conversation import Notice
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load, load_file
+from edgetop.session.file_io import load, load_file, validate
 from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from tests.live.conftest import MODEL
