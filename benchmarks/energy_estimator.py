@@ -311,6 +311,14 @@ def published(rng: np.random.Generator, _load: Load, seen: Readings) -> Readings
     return replace(lines, t_s=lines.t_s + rng.uniform(0, 0.05, len(lines.t_s)))
 
 
+def crowded(rng: np.random.Generator, load: Load, seen: Readings) -> Readings:
+    """Lines of a program on a crowded machine: each a mean of the last 0.1 s, 0.1 to 0.2 s after the line before."""
+    t_s = np.cumsum(rng.uniform(0.1, 0.2, len(seen.t_s)))
+    t_s = t_s[t_s < seen.t_s[-1]]
+    power = (load.at(t_s) - load.at(t_s - 0.1)) / 0.1
+    return replace(seen, t_s=t_s + rng.uniform(0, 0.02, len(t_s)), values=power * (1 + seen.gain) + seen.offset_w)
+
+
 def late(_rng: np.random.Generator, _load: Load, seen: Readings) -> Readings:
     """All readings are 1.5 s late, and nothing says so."""
     return replace(seen, t_s=seen.t_s + 1.5)
@@ -319,8 +327,8 @@ def late(_rng: np.random.Generator, _load: Load, seen: Readings) -> Readings:
 def silent(rng: np.random.Generator, load: Load, seen: Readings) -> Readings:
     """For 0.5 to 4 s about the turn nothing is read."""
     begin_s = rng.uniform(load.start_s - 1, load.end_s)
-    heard = (seen.t_s < begin_s) | (seen.t_s > begin_s + rng.uniform(0.5, 4))
-    return replace(seen, t_s=seen.t_s[heard], values=seen.values[heard])
+    received = (seen.t_s < begin_s) | (seen.t_s > begin_s + rng.uniform(0.5, 4))
+    return replace(seen, t_s=seen.t_s[received], values=seen.values[received])
 
 
 def lost_at_the_end(rng: np.random.Generator, load: Load, seen: Readings) -> Readings:
@@ -393,6 +401,7 @@ KINDS = (
     Kind("INA3221, structured", INA, structured=True),
     Kind("Pi 5, structured", PI, structured=True),
     Kind("stream, structured", STREAM, published, structured=True),
+    Kind("stream, crowded", STREAM, crowded, structured=True),
 )
 
 KINDS_DECODES_S = (1.0, 3.0, 10.0)

@@ -39,21 +39,23 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = "SmolLM2-135M-Instruct"
 SHIPPED = "Q4_1"
 """The quantization of the `demo` extra, which the others are made from."""
-SEED = 7
-QUIET_S = 12.0
+SAMPLING = SamplingSettings(temperature=0.0, repeat_penalty=1.1, seed=7)
+"""Without a penalty so small a model soon repeats itself."""
+QUIET_S = 14.0
 """Before the first turn; the idle baseline takes ten seconds of it."""
 PAUSE_S = 2.5
 """After each turn, so that the next one begins from rest."""
 LOOK_BACK_US = 10 * US_PER_S
 AGAIN_S = 20.0
 SENSOR_KIND = "ina3221"
+CORES = ("--cores", "2")
 HOSTNAME = "virtual-board"
-TAGS = ("example", "virtual-power")
+TAGS = ("example", "simulated-power")
 NOTES = (
-    "The tokens are a real model's on a real machine; the power is not measured: a virtual board computed it from the"
-    " processor time that the engine took."
+    "The tokens are a real model's on a real machine; power and load of the processor are not measured: a virtual board"
+    " computed them from the processor time that the engine took."
 )
-OF_THE_MACHINE = ("/proc/stat", "/proc/meminfo", "/proc/cpuinfo", "/sys/devices/system/cpu")
+OF_THE_MACHINE = ("/proc/meminfo", "/proc/cpuinfo", "/sys/devices/system/cpu")
 """What is read of the real machine; everything else, the sensors above all, is the board's."""
 
 _ARTICLE = (
@@ -66,28 +68,36 @@ _ARTICLE = (
     "are fed before them. That is why the sum of the rails is always less than what a meter in the "
     "wall socket shows, and why the two must not be compared without saying so."
 )
-PROMPTS: tuple[tuple[str, int], ...] = (
-    ("What is the capital of France? Answer in one sentence.", 32),
-    ("Explain to a beginner what a power management circuit does on a small computer.", 160),
-    (f"Summarize this text in two sentences.\n\n{_ARTICLE}", 96),
-    ("Name five ways to save energy on a small computer, one line each.", 120),
+LONGEST = 1500
+_STORY = (
+    "Write a long story about a lighthouse keeper who repairs an old radio and hears a voice from the sea."
+    " Write at least twenty chapters, each with a title and several paragraphs."
 )
-"""Each with the most tokens of its reply."""
+_GUIDE = (
+    "Explain to a beginner, step by step and in great detail, how to build a weather station."
+    " Write at least fifty numbered steps, each with several sentences."
+)
+PROMPTS: tuple[tuple[str, int], ...] = (
+    (_STORY, LONGEST),
+    (f"Summarize this text in two sentences.\n\n{_ARTICLE}", 96),
+    (_GUIDE, LONGEST),
+)
+"""Each with the most tokens of its reply. The first and the last take half a minute and more."""
 
 
 class Recording(NamedTuple):
     """One example."""
 
     quantization: str
-    threads: int
 
     @property
     def file_name(self) -> str:
         """Its name in `sessions/`."""
-        return f"smollm2-135m-{self.quantization.lower()}-{self.threads}-thread{'s' if self.threads > 1 else ''}.json"
+        return f"smollm2-135m-{self.quantization.lower()}.json"
 
 
-RECORDINGS = tuple(Recording(quantization, threads) for quantization in (SHIPPED, "Q8_0") for threads in (1, 2))
+RECORDINGS = (Recording(SHIPPED), Recording("F16"))
+THREADS, CONTEXT = 1, 2048
 
 
 def model_file(quantization: str, folder: Path) -> Path:
@@ -113,8 +123,8 @@ def model_file(quantization: str, folder: Path) -> Path:
 
 @contextmanager
 def virtual_board(root: Path) -> Iterator[None]:
-    """A virtual board below `root`, which shows the real machine's processor and memory besides."""
-    command = [sys.executable, "-m", "tests.support.virtual_board", "--root", str(root), "--kind", SENSOR_KIND]
+    """A virtual board below `root`, which shows the real machine's memory besides."""
+    command = [sys.executable, "-m", "tests.support.virtual_board", "--root", str(root), "--kind", SENSOR_KIND, *CORES]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as board:
         try:
             if board.stdout is None or board.stdout.readline() != "ready\n":
@@ -134,17 +144,17 @@ class Talk:
     def __init__(self, root: Path, folder: Path) -> None:
         self.live = LiveSession(LiveOptions(sysroot=root), Store(folder), self._hear)
 
-    def record(self, model: Path, threads: int) -> Session | None:
+    def record(self, model: Path) -> Session | None:
         """Load, rest, ask each prompt with rests between them, and end; `None` if other programs disturbed it."""
         conversation = self.live.conversation
-        conversation.load(model, EngineSettings(n_ctx=1024, n_threads=threads, n_threads_batch=threads))
-        self._until(lambda: conversation.phase == "ready" and self.live.senses)
+        conversation.load(model, EngineSettings(n_ctx=CONTEXT, n_threads=THREADS, n_threads_batch=THREADS))
+        self._until(lambda: conversation.phase == "ready")
         self._rest(QUIET_S)
         for prompt, max_tokens in PROMPTS:
             if self.is_disturbed:
                 break
             conversation.clear()  # The same prompt tokens whatever the reply before was.
-            conversation.sampling = SamplingSettings(temperature=0.0, seed=SEED, max_tokens=max_tokens)
+            conversation.sampling = replace(SAMPLING, max_tokens=max_tokens)
             conversation.submit(prompt)
             self._until(lambda: conversation.phase == "ready")
             self._rest(PAUSE_S)
@@ -186,7 +196,7 @@ def presentable(file: SessionFile, root: Path) -> SessionFile:
         file,
         tags=TAGS,
         notes=NOTES,
-        device=replace(file.device, hostname=HOSTNAME, system=system),
+        device=replace(file.device, hostname=HOSTNAME, system=system, kernel="", firmware="", microcode=""),
         loads=tuple(_load_without_folder(entry) for entry in file.loads),
         series=tuple(_series_without_root(entry, root) for entry in file.series),
     )
@@ -197,7 +207,10 @@ def _load_without_folder(entry: LoadEntry) -> LoadEntry:
 
 
 def _series_without_root(entry: SeriesEntry, root: Path) -> SeriesEntry:
-    return replace(entry, source=replace(entry.source, path=entry.source.path.removeprefix(str(root))))
+    source = replace(entry.source, path=entry.source.path.removeprefix(str(root)))
+    if source.kind == "power":
+        source = replace(source, properties={**source.properties, "simulated": True})
+    return replace(entry, source=source)
 
 
 def telltales(root: Path) -> tuple[str, ...]:
@@ -210,7 +223,7 @@ def record(recording: Recording, model: Path, lock: Path | None) -> bytes:
     with tempfile.TemporaryDirectory() as folder, locked(lock):
         root = Path(folder, "root")
         with virtual_board(root):
-            session = Talk(root, Path(folder, "sessions")).record(model, recording.threads)
+            session = Talk(root, Path(folder, "sessions")).record(model)
         if session is None:
             return b""
         data = b"".join(encode_file(presentable(to_file(session), root)))

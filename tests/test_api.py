@@ -113,8 +113,8 @@ def test_sessions_are_found_by_words_and_what_cannot_be_read_is_warned_of(
     with pytest.warns(UserWarning, match=r"broken\.json"):
         assert len(edgetop.sessions(folder=folder)) == 2
     (folder / "broken.json").unlink()
-    (found,) = edgetop.sessions("smollm2", "q8_0", folder=folder)
-    assert found.quantization == "Q8_0"
+    (found,) = edgetop.sessions("smollm2", "f16", folder=folder)
+    assert found.quantization == "F16"
     monkeypatch.setenv("EDGETOP_DATA_DIR", str(tmp_path))
     assert edgetop.load_session(found.id).path == found.path
     with pytest.raises(edgetop.EdgetopError, match="No session matches"):

@@ -187,9 +187,7 @@ def test_a_failed_load_prints_no_reply_but_an_object(shell: Shell) -> None:
 
 
 def test_a_crash_in_an_answer_is_exit_1_and_what_was_said_is_saved(shell: Shell) -> None:
-    shell.script(
-        replies=[{"text": "Once upon a time there was a crash", "accident": {"kind": "segfault", "at_token": 4}}]
-    )
+    shell.script(replies=[{"text": "Once upon a time there was a crash", "fault": {"kind": "segfault", "at_token": 4}}])
     ran = shell.run("run", "-p", "x")
     assert ran.code == 1
     assert ran.stdout == "Once upon a time\n"

@@ -108,7 +108,7 @@ import contextlib, io, json
 from edgetop.cli import main
 out = io.StringIO()
 with contextlib.redirect_stdout(out):
-    assert main(["sessions", "show", "sessions/smollm2-135m-q4_1-1-thread.json", "--json"]) == 0
+    assert main(["sessions", "show", "sessions/smollm2-135m-q4_1.json", "--json"]) == 0
 assert "decode_ms_per_token" in out.getvalue()
 """,
     "add-an-option": """

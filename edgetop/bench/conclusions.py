@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from math import log
+from statistics import fmean
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from edgetop.bench.paper import Ownership, View, fronts, told_of
-from edgetop.bench.plan import Until, decode_test
+from edgetop.bench.paper import Ownership, View, fronts, paper_rows
+from edgetop.bench.plan import Setting, Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.bench.soak import Soak
 from edgetop.core.energy.duty import TOKENS, Price
-from edgetop.core.format import format_bytes, format_duration
+from edgetop.core.figures import LOAD, LOAD_J
+from edgetop.core.format import format_bytes, format_duration, format_seconds, format_significant
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
 from edgetop.core.records import Quality
 from edgetop.core.statistics import (
@@ -25,6 +29,7 @@ from edgetop.core.statistics import (
     wilson_interval,
 )
 from edgetop.fit.assessment import Reader, pace_of
+from edgetop.io.page_cache import GONE
 
 REPETITIONS_MIN = 4
 """Below it Student's interval says more about the number of repetitions than about the device (judgement)."""
@@ -70,10 +75,12 @@ def conclusions_of(
     else:
         missing = next((test.energy_missing for _, test in rated if test.energy_missing), "it was not measured")
         sentences.append(f"Energy: n/a, {missing}.")
+    sentences = [*_findings(rated), *sentences]
+    sentences += _loads(result.settings)
     sentences += [_soaked(each.setting.key, each.soak) for each in result.settings if each.soak is not None]
     sentences += [*_resolution([test for _, test in rated]), *_unknown(rated, result.until), *_power_mode(result)]
     sentences += _reading(by_speed, reader or Reader())
-    sentences += [*_quality(result.settings), *fronts(told_of(result, View()))]
+    sentences += [*_quality(result.settings), *fronts(paper_rows(result, View()))]
     sentences += _cost(by_energy, price, ownership)
     return Conclusions(
         test=name,
@@ -108,11 +115,103 @@ def _most_efficient(by_energy: Sequence[Rated]) -> str:
     return f"{text} These repetitions do not distinguish it from: {_listed(equal)}." if equal else text
 
 
+_AXES = {
+    "threads": "threads", "power_mode": "power mode", "governor": "governor", "cpu_clock": "clock", "fan": "fan",
+    "memory_clock": "memory clock",
+}  # fmt: skip
+"""What has a most, and what it is called."""
+
+
+def _findings(rated: Sequence[Rated]) -> list[str]:
+    """Where less of something beats the most of it, all else alike: what nobody would expect, so it is said first.
+
+    Less is faster, or as fast within noise at less energy per token; at one chance of error for all comparisons of an
+    axis together.
+    """
+    sentences = []
+    for axis, name in _AXES.items():
+        groups: dict[Setting, list[Rated]] = {}
+        for each, test in rated:
+            if getattr(each.setting, axis) is not None:
+                groups.setdefault(replace(each.setting, **{axis: None}), []).append((each, test))
+        pairs: dict[str, tuple[Rated, Rated]] = {}
+        for group in groups.values():
+            most = max(group, key=lambda pair: _amount(getattr(pair[0].setting, axis)))
+            pairs |= {pair[0].setting.key: (pair, most) for pair in group if pair is not most}
+        faster, frugal = (
+            _certain({key: difference(less[1], most[1]) for key, (less, most) in pairs.items()})
+            for difference in (_speed_difference, _energy_difference)
+        )
+        for key, (less, most) in pairs.items():
+            few, many = (getattr(each[0].setting, axis) for each in (less, most))
+            ratio = less[1].tokens_per_s.mean / most[1].tokens_per_s.mean
+            spent = (
+                _j_per_token(less[1]) / _j_per_token(most[1]) if _has_energy(less[1]) and _has_energy(most[1]) else 1
+            )
+            if (key in faster and ratio > 1) or (key not in faster and key in frugal and spent < 1):
+                words = [f"{_percent(ratio - 1)} faster" if key in faster else "as fast, within noise"]
+                if key in frugal:
+                    words.append(f"{_percent(abs(1 - spent))} {'less' if spent < 1 else 'more'} energy per token")
+                whose = replace(less[0].setting, **{axis: None}).key
+                beat = f"{few} threads beat {many}" if axis == "threads" else f"{name} {few} beats {many}"
+                sentences.append(f"{whose}: {beat}: {', '.join(words)}.")
+    return sentences
+
+
+def _amount(value: object) -> float:
+    """How much a value of an axis is; what has no number, such as MAXN and performance, is the most but for a few."""
+    text = str(value)
+    number = re.findall(r"(\d+)\s*W", text) or re.findall(r"\d+(?:\.\d+)?", text)
+    if not number:
+        return 0.0 if text.casefold() in _LEAST else float("inf")
+    return float(number[-1]) * (1e3 if "ghz" in text.casefold()[-3:] else 1.0)
+
+
+_LEAST = {"powersave", "conservative", "low-power", "quiet", "cool"}
+
+
+def _certain(differences: Mapping[str, Difference | None]) -> set[str]:
+    """Those that are more than noise, at one chance of error for all of them together."""
+    p_values = {key: each.p_value for key, each in differences.items() if each is not None}
+    adjusted_p = adjusted(p_values, dict.fromkeys(p_values, 1.0))
+    return {key for key in p_values if adjusted_p[key] < 1 - CONFIDENCE}
+
+
 def _trade_off(by_energy: Sequence[Rated], best: str, front_keys: Sequence[str]) -> list[str]:
     if len(by_energy) < 2:
         return []
     words = f"Best trade-off (least energy per token over speed): {best}."
     return [f"{words} Nothing beats these in both: {', '.join(front_keys)}."]
+
+
+def _loads(settings: Sequence[SettingResult]) -> list[str]:
+    """What a load takes cold and warm, how cold was made, and from which medium."""
+    warm = {replace(each.setting, page_cache=None): each for each in settings if each.setting.page_cache == "warm"}
+    sentences = []
+    for each in settings:
+        seconds = each.figures.get(LOAD)
+        if each.setting.page_cache != "cold" or seconds is None:
+            continue
+        setting = replace(each.setting, page_cache=None)
+        text = f"{setting.key}: a load takes {format_seconds(seconds)}{_load_energy(each)} cold"
+        other = warm.get(setting)
+        if other is not None and (warm_s := other.figures.get(LOAD)) is not None:
+            text += f" and {format_seconds(warm_s)}{_load_energy(other)} warm"
+        ways = dict.fromkeys(cold.how for cold in each.cold)
+        media = dict.fromkeys(filter(None, (cold.medium for cold in each.cold)))
+        rates = [cold.bytes_per_s for cold in each.cold if cold.bytes_per_s is not None]
+        words = [*ways, *media]
+        if rates:
+            words.append(f"read at {fmean(rates) / 1e6:.0f} MB/s")
+        if any(cold.left is None or cold.left > GONE for cold in each.cold):
+            words.append("of which a part stayed in memory, so that it was not cold")
+        sentences.append(f"{text} ({', '.join(words)}).")
+    return sentences
+
+
+def _load_energy(each: SettingResult) -> str:
+    joules = each.figures.get(LOAD_J)
+    return "" if joules is None else f" and {format_significant(joules, 3)} J"
 
 
 def _soaked(key: str, soak: Soak) -> str:
@@ -169,7 +268,8 @@ def _unknown(rated: Sequence[Rated], until: Until | None) -> list[str]:
 
 def _power_mode(result: PlanResult) -> list[str]:
     """The power mode, since the figures are different in another one."""
-    mode = "" if result.device is None else result.device.power_mode
+    chosen = any(each.setting.power_mode is not None for each in result.settings)
+    mode = "" if result.device is None or chosen else result.device.power_mode
     return [f"All of this holds in power mode {mode}; measure again in the others."] if mode else []
 
 

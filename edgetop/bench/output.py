@@ -215,7 +215,9 @@ def _circumstances(result: PlanResult, setting: SettingResult, test: TestResult 
         "server": "" if load is None else load.engine.server,
         "stamps": "" if load is None else load.engine.stamps,
         "device": "" if device is None else device.model or device.cpu,
-        "power_mode": "" if device is None else device.power_mode or device.governor,
+        "power_mode": setting.setting.power_mode
+        or setting.setting.governor
+        or ("" if device is None else device.power_mode or device.governor),
         "sessions": [Path(path).name for path in setting.sessions],
     }
 

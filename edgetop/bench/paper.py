@@ -14,7 +14,7 @@ from msgspec import Struct
 from edgetop.bench.plan import Plan, TokenTest, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.core.energy.duty import TOKENS, Duty, Price
-from edgetop.core.figures import FIRST_TOKEN
+from edgetop.core.figures import FIRST_TOKEN, LOAD, LOAD_J
 from edgetop.core.format import format_bytes, format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval
 from edgetop.core.statistics import front, wilson_interval
@@ -41,7 +41,7 @@ class Ownership(Struct, frozen=True, kw_only=True):
 
 
 class View(Struct, frozen=True, kw_only=True):
-    """For whom the results are told."""
+    """For whom the results are written."""
 
     reader: Reader = Reader()
     duty: Duty = Duty()
@@ -60,7 +60,7 @@ class Value(NamedTuple):
 Cell = Value | str | None
 
 
-class Told(NamedTuple):
+class PaperRow(NamedTuple):
     """A setting, and its tests that the columns speak of."""
 
     setting: SettingResult
@@ -76,7 +76,7 @@ class Column(NamedTuple):
     name: str
     """In CSV, with its unit."""
     heading: str
-    read: Callable[[Told], Cell]
+    read: Callable[[PaperRow], Cell]
     scale: float = 1.0
     """What the number is multiplied with for a person."""
 
@@ -85,21 +85,21 @@ def _rate(test: TestResult | None) -> Value | None:
     return None if test is None else Value(test.tokens_per_s.mean, test.tokens_per_s.low, test.tokens_per_s.high)
 
 
-def _joules(told: Told) -> Value | None:
-    figure = None if told.decode is None else told.decode.j_per_token
+def _joules(row: PaperRow) -> Value | None:
+    figure = None if row.decode is None else row.decode.j_per_token
     return None if figure is None or figure.value <= 0 else Value(figure.value, figure.low, figure.high)
 
 
-def _watts(told: Told) -> Value | None:
-    joules = _joules(told)
-    if joules is None or told.decode is None or joules.low is None or joules.high is None:
+def _watts(row: PaperRow) -> Value | None:
+    joules = _joules(row)
+    if joules is None or row.decode is None or joules.low is None or joules.high is None:
         return None
-    rate = told.decode.tokens_per_s.mean
+    rate = row.decode.tokens_per_s.mean
     return Value(joules.value * rate, joules.low * rate, joules.high * rate)
 
 
-def _right(told: Told) -> Value | None:
-    quality = told.setting.quality
+def _right(row: PaperRow) -> Value | None:
+    quality = row.setting.quality
     if quality is None or quality.accuracy is None or not quality.questions:
         return None
     return Value(
@@ -107,55 +107,55 @@ def _right(told: Told) -> Value | None:
     )
 
 
-def _right_per(told: Told, spent: Value | None, amount: float) -> Value | None:
+def _right_per(row: PaperRow, spent: Value | None, amount: float) -> Value | None:
     """Right answers over what each takes: the bounds of both together, so that the interval is at least 95 %."""
-    right = _right(told)
+    right = _right(row)
     if right is None or spent is None or not spent.low or spent.low <= 0 or spent.high is None:
         return None
     low, high = right.low or 0.0, right.high or 0.0
     return Value(right.value / spent.value / amount, low / spent.high / amount, high / spent.low / amount)
 
 
-def _energy_cost(told: Told) -> Value | None:
-    joules, price = _joules(told), told.view.price
+def _energy_cost(row: PaperRow) -> Value | None:
+    joules, price = _joules(row), row.view.price
     if joules is None or price is None or joules.low is None or joules.high is None:
         return None
     per_j = TOKENS / (J_PER_WH * WH_PER_KWH) * price.per_kwh
     return Value(*(each * per_j for each in (joules.value, joules.low, joules.high)))
 
 
-def _device_cost(told: Told) -> Value | None:
-    if told.view.ownership is None or told.decode is None:
+def _device_cost(row: PaperRow) -> Value | None:
+    if row.view.ownership is None or row.decode is None:
         return None
-    return Value(told.view.ownership.per_million(told.decode.tokens_per_s.mean))
+    return Value(row.view.ownership.per_million(row.decode.tokens_per_s.mean))
 
 
-def _pace(words_per_minute: float | None) -> Callable[[Told], str | None]:
-    def read(told: Told) -> str | None:
-        reader = told.view.reader if words_per_minute is None else Reader(words_per_minute=words_per_minute)
-        return None if told.decode is None else pace_of(told.decode.tokens_per_s.mean, reader).partition(" for ")[0]
+def _pace(words_per_minute: float | None) -> Callable[[PaperRow], str | None]:
+    def read(row: PaperRow) -> str | None:
+        reader = row.view.reader if words_per_minute is None else Reader(words_per_minute=words_per_minute)
+        return None if row.decode is None else pace_of(row.decode.tokens_per_s.mean, reader).partition(" for ")[0]
 
     return read
 
 
-def _figure(name: str) -> Callable[[Told], Value | None]:
-    def read(told: Told) -> Value | None:
-        value = told.setting.figures.get(name)
+def _figure(name: str) -> Callable[[PaperRow], Value | None]:
+    def read(row: PaperRow) -> Value | None:
+        value = row.setting.figures.get(name)
         return None if value is None else Value(value)
 
     return read
 
 
-def _of_model(name: str) -> Callable[[Told], Value | None]:
-    def read(told: Told) -> Value | None:
-        value = None if told.setting.load is None else getattr(told.setting.load.model, name)
+def _of_model(name: str) -> Callable[[PaperRow], Value | None]:
+    def read(row: PaperRow) -> Value | None:
+        value = None if row.setting.load is None else getattr(row.setting.load.model, name)
         return Value(value) if value else None
 
     return read
 
 
-def _perplexity(told: Told) -> Value | None:
-    quality = told.setting.quality
+def _perplexity(row: PaperRow) -> Value | None:
+    quality = row.setting.quality
     if quality is None:
         return None
     reach = 2 * quality.perplexity.error
@@ -163,26 +163,23 @@ def _perplexity(told: Told) -> Value | None:
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("setting", "setting", lambda told: told.setting.setting.key),
+    Column("setting", "setting", lambda row: row.setting.setting.key),
     Column("bits_per_weight", "bpw", _of_model("bits_per_weight")),
     Column("model_bytes", "file MB", _of_model("size_bytes"), 1e-6),
     Column("memory_bytes", "memory MB", _figure("memory.rss_peak_bytes"), 1e-6),
-    Column("load_s", "load s", _figure("load_s")),
-    Column("prefill_tokens_per_s", "prefill tok/s", lambda told: _rate(told.prefill)),
-    Column("decode_tokens_per_s", "decode tok/s", lambda told: _rate(told.decode)),
-    Column(
-        "first_token_s", "first token s", lambda told: None if told.first_token is None else Value(told.first_token)
-    ),
+    Column("load_s", "load s", _figure(LOAD)),
+    Column("load_j", "load J", _figure(LOAD_J)),
+    Column("prefill_tokens_per_s", "prefill tok/s", lambda row: _rate(row.prefill)),
+    Column("decode_tokens_per_s", "decode tok/s", lambda row: _rate(row.decode)),
+    Column("first_token_s", "first token s", lambda row: None if row.first_token is None else Value(row.first_token)),
     Column("reading", "reading", _pace(None)),
     Column("speaking", "speaking", _pace(SPOKEN_WORDS_PER_MINUTE)),
     Column("j_per_token", "J/token", _joules),
     Column("decode_w", "W", _watts),
     Column("perplexity", "perplexity", _perplexity),
     Column("right_share", "right %", _right, 100.0),
-    Column(
-        "right_per_j", "right/kJ", lambda told: _right_per(told, _joules(told), told.view.duty.answer_tokens), 1000.0
-    ),
-    Column("right_per_w", "right %/W", lambda told: _right_per(told, _watts(told), 1.0), 100.0),
+    Column("right_per_j", "right/kJ", lambda row: _right_per(row, _joules(row), row.view.duty.answer_tokens), 1000.0),
+    Column("right_per_w", "right %/W", lambda row: _right_per(row, _watts(row), 1.0), 100.0),
     Column("energy_cost_per_million", "energy cost/M", _energy_cost),
     Column("device_cost_per_million", "device cost/M", _device_cost),
     Column("wh_per_day", "Wh/day", _figure("duty.kept_wh_per_day")),
@@ -190,10 +187,10 @@ COLUMNS: tuple[Column, ...] = (
 )
 
 
-def told_of(result: PlanResult, view: View) -> list[Told]:
+def paper_rows(result: PlanResult, view: View) -> list[PaperRow]:
     """The settings of which anything is known."""
     decode = decode_test(test.test for setting in result.settings for test in setting.tests)
-    told = []
+    rows = []
     for setting in result.settings:
         prefills = [
             test
@@ -204,13 +201,13 @@ def told_of(result: PlanResult, view: View) -> list[Told]:
         first = None if not firsts else firsts[0].value if isinstance(firsts[0], Interval) else firsts[0].mean
         if setting.tests or setting.quality is not None:
             found = setting.test(decode.name) if decode is not None else None
-            told.append(Told(setting, found, prefills[0] if prefills else None, first, view))
-    return told
+            rows.append(PaperRow(setting, found, prefills[0] if prefills else None, first, view))
+    return rows
 
 
-def _cells(told: Sequence[Told]) -> list[tuple[Column, list[Cell]]]:
+def _cells(rows: Sequence[PaperRow]) -> list[tuple[Column, list[Cell]]]:
     """Columns that any of the settings has something in."""
-    read = [(column, [column.read(each) for each in told]) for column in COLUMNS]
+    read = [(column, [column.read(each) for each in rows]) for column in COLUMNS]
     return [(column, cells) for column, cells in read if any(cell is not None for cell in cells)]
 
 
@@ -221,20 +218,20 @@ def _text(column: Column, cell: Cell, interval: str) -> str:
     return numbers[0] if len(numbers) < 3 else interval.format(*numbers)
 
 
-def table_markdown(told: Sequence[Told]) -> str:
+def table_markdown(found: Sequence[PaperRow]) -> str:
     """The table for people; intervals stand behind their numbers."""
-    columns = _cells(told)
-    rows = [[_text(column, cells[at], "{} ({} to {})") for column, cells in columns] for at in range(len(told))]
+    columns = _cells(found)
+    rows = [[_text(column, cells[at], "{} ({} to {})") for column, cells in columns] for at in range(len(found))]
     return markdown_table(
         [[column.heading for column, _ in columns], *rows], {column.heading for column, _ in columns[1:]}
     )
 
 
-def table_csv(told: Sequence[Told]) -> str:
+def table_csv(found: Sequence[PaperRow]) -> str:
     """The table for programs, in the units of the names; a number with an interval has three columns."""
     names: list[str] = []
     lists: list[list[object]] = []
-    for column, cells in _cells(told):
+    for column, cells in _cells(found):
         with_interval = any(isinstance(cell, Value) and cell.low is not None for cell in cells)
         parts = (0, 1, 2) if with_interval else (0,)
         names += [column.name + ("", "_low", "_high")[part] for part in parts]
@@ -250,15 +247,15 @@ _LATEX = str.maketrans({
 })  # fmt: skip
 
 
-def table_latex(told: Sequence[Told], caption: str) -> str:
+def table_latex(found: Sequence[PaperRow], caption: str) -> str:
     """The table as LaTeX with booktabs; intervals stand in brackets."""
-    columns = _cells(told)
+    columns = _cells(found)
 
     def line(words: Sequence[str]) -> str:
         return f"{' & '.join(one_line(word).translate(_LATEX) for word in words)} \\\\\n"
 
     rows = "".join(
-        line([_text(column, cells[at], "{} [{}, {}]") for column, cells in columns]) for at in range(len(told))
+        line([_text(column, cells[at], "{} [{}, {}]") for column, cells in columns]) for at in range(len(found))
     )
     heading = line([column.heading for column, _ in columns])
     return (
@@ -268,26 +265,26 @@ def table_latex(told: Sequence[Told], caption: str) -> str:
     )
 
 
-_COSTS: tuple[tuple[str, Callable[[Told], float | None]], ...] = (
-    ("J/token", lambda told: None if (found := _joules(told)) is None else found.value),
-    ("tok/s", lambda told: None if told.decode is None else 1 / told.decode.tokens_per_s.mean),
-    ("memory", lambda told: told.setting.figures.get("memory.rss_peak_bytes")),
+_COSTS: tuple[tuple[str, Callable[[PaperRow], float | None]], ...] = (
+    ("J/token", lambda row: None if (found := _joules(row)) is None else found.value),
+    ("tok/s", lambda row: None if row.decode is None else 1 / row.decode.tokens_per_s.mean),
+    ("memory", lambda row: row.setting.figures.get("memory.rss_peak_bytes")),
 )
 """What quality is held against; the less the better."""
 
 
-def fronts(told: Sequence[Told]) -> list[str]:
+def fronts(rows: Sequence[PaperRow]) -> list[str]:
     """Of several models that were asked the same: what nothing beats, and what is beaten, by the means.
 
     Each model is taken in its setting of least cost.
     """
-    asked = {each.setting.quality.questions_digest for each in told if each.setting.quality and _right(each)}
+    asked = {each.setting.quality.questions_digest for each in rows if each.setting.quality and _right(each)}
     if len(asked) != 1 or not all(asked):
         return []
     sentences = []
     for name, cost_of in _COSTS:
         cheapest: dict[str, tuple[str, float, float]] = {}
-        for each in told:
+        for each in rows:
             right, cost, setting = _right(each), cost_of(each), each.setting.setting
             if right is not None and cost is not None:
                 known = cheapest.get(setting.model.label)
@@ -360,7 +357,7 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
             words.append(f"Right answers per joule are of answers of {view.duty.answer_tokens} tokens.")
     problems = sum(len(each.problems) for each in result.settings)
     flags = sum(len(test.flags) for each in result.settings for test in each.tests)
-    words.append(f"No run was rejected; {problems} problems and {flags} disturbances are told beside the results.")
+    words.append(f"No run was rejected; {problems} problems and {flags} disturbances stand beside the results.")
     return " ".join(one_line(word) for word in words)
 
 
@@ -373,10 +370,10 @@ def _until(plan: Plan) -> str:
 
 def section(plan: Plan, result: PlanResult, view: View, sentences: Sequence[str]) -> str:
     """The whole section in Markdown."""
-    told = told_of(result, view)
+    rows = paper_rows(result, view)
     lines = "".join(f"- {one_line(each)}\n" for each in sentences)
     return (
-        f"## Method\n\n{method_of(plan, result, view)}\n\n## Results\n\n{table_markdown(told)}\n{lines}"
-        if told
+        f"## Method\n\n{method_of(plan, result, view)}\n\n## Results\n\n{table_markdown(rows)}\n{lines}"
+        if rows
         else lines
     )

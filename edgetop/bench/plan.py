@@ -7,8 +7,8 @@ tell a damaged model from a sound one, not a good one from a better one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, partial
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -22,9 +22,11 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
 from edgetop.io.files import read_toml
 from edgetop.settings import options
-from edgetop.settings.option import Option
+from edgetop.settings.option import Option, clock_limits_hz, fan_share, name_of_mode
 
 Order = Literal["interleaved", "blocks"]
+
+PageCache = Literal["cold", "warm"]
 
 Wanted = Literal["speed", "energy"]
 """Tokens a second of decoding, or joules a token."""
@@ -74,10 +76,20 @@ class Setting(Struct, frozen=True, kw_only=True):
     prio: int | None = None
     n_cpu_moe: int | None = None
     override_tensor: str | None = None
-    """Rules with semicolons between; as with the two below, `none` is a setting without."""
+    """Rules with semicolons between; as with those below, `none` is a setting without."""
     lora: str | None = None
     """Files with semicolons between."""
     model_draft: str | None = None
+    rpc: str | None = None
+    """Hosts with commas between."""
+    power_mode: str | None = None
+    """Of the device, as its governor, clocks and fan are; what is `None` is left as it is."""
+    governor: str | None = None
+    cpu_clock: str | None = None
+    fan: str | None = None
+    memory_clock: str | None = None
+    page_cache: PageCache | None = None
+    """Whether the model's file stands in the page cache when it is loaded; `None` takes it as it is."""
 
     @property
     def key(self) -> str:
@@ -90,9 +102,18 @@ class Setting(Struct, frozen=True, kw_only=True):
 _WORDS: dict[str, str] = {
     "threads": "t", "threads_batch": "tb", "kv_type": "kv ", "gpu_layers": "ngl ", "batch": "b", "ubatch": "ub",
     "cache_type_k": "ctk ", "cache_type_v": "ctv ", "flash_attn": "fa ", "cpu_mask": "mask ", "prio": "prio ",
-    "n_cpu_moe": "ncmoe ", "override_tensor": "ot ", "lora": "lora ", "model_draft": "md ",
+    "n_cpu_moe": "ncmoe ", "override_tensor": "ot ", "lora": "lora ", "model_draft": "md ", "power_mode": "mode ",
+    "governor": "governor ", "cpu_clock": "clock ", "fan": "fan ", "memory_clock": "memory ", "page_cache": "loaded ",
+    "rpc": "rpc ",
 }  # fmt: skip
 """What stands before a value in a setting's key."""
+
+DEVICE_AXES: dict[str, Callable[[str], object]] = {
+    "power_mode": name_of_mode, "governor": name_of_mode, "cpu_clock": clock_limits_hz, "fan": fan_share,
+    "memory_clock": clock_limits_hz,
+}  # fmt: skip
+"""Fields of a setting that the device is set to, in the order in which they are set: a mode sets clocks too. Each with
+what its text has to be."""
 
 WITHOUT = "none"
 """Of rules and files: a setting that has none."""
@@ -271,6 +292,13 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     override_tensor: tuple[str, ...] = ()
     lora: tuple[str, ...] = ()
     model_draft: tuple[str, ...] = ()
+    rpc: tuple[str, ...] = ()
+    power_mode: tuple[str, ...] = ()
+    governor: tuple[str, ...] = ()
+    cpu_clock: tuple[str, ...] = ()
+    fan: tuple[str, ...] = ()
+    memory_clock: tuple[str, ...] = ()
+    page_cache: tuple[PageCache, ...] = ()
     n_prompt: tuple[TokenCount, ...] = (512,)
     n_gen: tuple[TokenCount, ...] = (128,)
     pairs: tuple[tuple[TokenCount, TokenCount], ...] = ()
@@ -278,6 +306,8 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     n_depth: tuple[TokenCount, ...] = (0,)
     prompts: bool = False
     """The built-in prompts, too."""
+    prompt: tuple[str, ...] = ()
+    """A prompt of one's own, or the turns of a conversation, in place of the usual tests."""
     max_tokens: Positive | None = None
     """Shortens the answers to the prompts."""
     repetitions: Positive = 5
@@ -386,20 +416,21 @@ def changed_request(request: BenchRequest, **changes: object) -> BenchRequest:
 
 def _checked(request: BenchRequest, where: str) -> BenchRequest:
     """The request, if its texts are what the options of the same names take. Raises UsageError."""
-    for option in options.BENCH_AXES:
-        for value in getattr(request, option.name):
+    checks: dict[str, Callable[[Any], object]] = {each.name: partial(_fields, each) for each in options.BENCH_AXES}
+    for name, check in {**checks, **DEVICE_AXES}.items():
+        for value in getattr(request, name):
             try:
-                _fields(option, value)
+                check(value)
             except ValueError as error:
-                raise UsageError(f"{where}$.{option.name}: {value!r} is not valid", f"expected {error}") from None
+                raise UsageError(f"{where}$.{name}: {value!r} is not valid", f"expected {error}") from None
     return request
 
 
 def require_tests(request: BenchRequest) -> None:
     """Raise UsageError where there is nothing to measure."""
-    asked = request.pairs or request.prompts or request.quality or request.questions
+    asked = request.pairs or request.prompts or request.prompt or request.quality or request.questions
     if not (any(request.n_prompt) or any(request.n_gen) or asked):
-        raise UsageError("there is nothing to measure", "give -p, -n, --pg, --prompts or --quality")
+        raise UsageError("there is nothing to measure", "give -p, -n, --pg, --prompt, --prompts or --quality")
 
 
 def engine_settings(setting: Setting, n_ctx: int) -> EngineSettings:
@@ -604,6 +635,17 @@ def prompt_tests(max_tokens: int | None = None) -> tuple[PromptTest, ...]:
             max_tokens=limited(96),
         ),
     )
+
+
+ASKED, ASKED_TOKENS = "asked", 256
+"""Title of the test of a prompt of one's own, and how many tokens its answer has at most without --max-tokens."""
+
+
+def tests_of(request: BenchRequest) -> tuple[Test, ...]:
+    """All tests of a request."""
+    own = PromptTest(title=ASKED, prompts=request.prompt, max_tokens=request.max_tokens or ASKED_TOKENS)
+    built_in = prompt_tests(request.max_tokens) if request.prompts else ()
+    return (*token_tests(request), *((own,) if request.prompt else ()), *built_in)
 
 
 RUN_OVERHEAD_S = 4.0

@@ -34,6 +34,7 @@ from edgetop.core.quantity import COVERAGE_FACTOR, Interval
 from edgetop.core.records import DeviceInfo, LoadEntry, Quality
 from edgetop.core.sources import Scope
 from edgetop.core.statistics import CONFIDENCE, quantile, welch_difference
+from edgetop.io.page_cache import ColdFile
 from edgetop.session.file import SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import SessionFileError, load_file, load_head
 from edgetop.session.limits import limit_between
@@ -211,6 +212,8 @@ class SettingResult(Struct, frozen=True, kw_only=True):
     measured_at: str = ""
     """When its last run began, ISO 8601 in UTC."""
     tests: tuple[TestResult, ...] = ()
+    cold: tuple[ColdFile, ...] = ()
+    """How its file was made cold before each load that was."""
     soak: Soak | None = None
     """Of the decode test, where it was done over and over."""
     quality: Quality | None = None
@@ -268,9 +271,10 @@ def results_of(plan: Plan, finished: Sequence[FinishedRun], duty: Duty | None = 
             except ValueError as error:
                 problems.append(f"round {run.round}: {run.session}: {error}")
         device = device or next((each.file.device for each in measured), None)
-        problems += _events_and_changes(measured, device)
+        problems += _events_and_changes(measured, device, setting)
         result = _setting_result(setting, plan.tests, measured, problems)
-        settings.append(replace(result, quality=_quality(setting, finished)))
+        cold = tuple(each.run.cold for each in measured if each.run.cold is not None)
+        settings.append(replace(result, quality=_quality(setting, finished), cold=cold))
     return PlanResult(name=plan.name, identity=plan.identity, device=device, settings=tuple(settings), until=plan.until)
 
 
@@ -322,8 +326,8 @@ def _last_outcomes(runs: Iterable[FinishedRun]) -> list[FinishedRun]:
     return [by_round[number] for number in sorted(by_round)]
 
 
-def _events_and_changes(measured: Sequence[_Measured], device: DeviceInfo | None) -> list[str]:
-    """What happened in the runs, and where the device was not the same as at first."""
+def _events_and_changes(measured: Sequence[_Measured], device: DeviceInfo | None, setting: Setting) -> list[str]:
+    """What happened in the runs, and where the device was not the same as at first but for what the setting chooses."""
     lines = []
     for run, file, session in measured:
         lines += [f"round {run.round}: {event.text}" for event in session.events if event.kind in NOTABLE_EVENTS]
@@ -335,7 +339,7 @@ def _events_and_changes(measured: Sequence[_Measured], device: DeviceInfo | None
             ("governor", file.device.governor, device.governor),
             ("CPU quota", file.device.cpu_quota, device.cpu_quota),
         ):
-            if now != first:
+            if now != first and getattr(setting, what.replace(" ", "_"), None) is None:
                 lines.append(f"round {run.round}: the {what} was {now or 'unknown'}, and {first or 'unknown'} at first")
     return lines
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 from edgetop.bench.plan import ModelFile, Plan, Run, runs_of
 from edgetop.core.errors import EdgetopError
 from edgetop.io.files import read_small, write_atomically
+from edgetop.io.page_cache import ColdFile
 
 PLAN_FILE = "plan.json"
 RUNS_FILE = "runs.jsonl"
@@ -32,6 +33,8 @@ class FinishedRun(Struct, frozen=True, kw_only=True):
     """The session's file."""
     reason: str = ""
     """What went wrong, in one line."""
+    cold: ColdFile | None = None
+    """How the model's file was put out of memory before it was loaded."""
     notes: tuple[str, ...] = ()
     """What a reader of the figures must know, such as a cool-down that was cut short."""
 

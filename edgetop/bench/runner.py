@@ -12,6 +12,7 @@ from statistics import fmean, stdev
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.bench.device_settings import DeviceError, DeviceSettings
 from edgetop.bench.plan import WARMUP_REPLY, CoolDown, Plan, PromptTest, Run, Test, TokenTest, engine_settings, runs_of
 from edgetop.bench.results import TEMPERATURE_PREFIX, runs_until_known
 from edgetop.bench.run_log import FinishedRun, RunLog
@@ -23,7 +24,8 @@ from edgetop.core.records import BenchRun, Event, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import decay
 from edgetop.inference.protocol import LoadFailed, Measure, Report
-from edgetop.io.model_file import content_key
+from edgetop.io.model_file import content_key, read_headers
+from edgetop.io.page_cache import GONE, ColdFile, make_cold, read_in
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.energy import energy_of
@@ -186,6 +188,7 @@ class Measurement:
         self.rested_c = rested_c
         """How warm the device is at rest, as the first run of the plan found it."""
         self.crashed_in_first_decode = False
+        self.cold: ColdFile | None = None
 
     def do(self, begin: Callable[[Callable[[Report | Notice], None]], LiveSession]) -> list[str]:
         """Begin the session, load, rest, warm up, test; what a reader of the figures must know.
@@ -256,6 +259,7 @@ class Measurement:
     def _load(self, live: LiveSession) -> None:
         self._report("loading")
         self._require_same_file()
+        self._prepare_file(live)
         live.conversation.load(Path(self._run.setting.model.path), live.options.engine)
         self._wait(live)
         if live.conversation.phase != "ready":
@@ -264,6 +268,22 @@ class Measurement:
             raise NotLoadedError(reason) if self._load_failed else RunFailedError(reason)
         while not live.has_sensors:
             self._pump(live)
+
+    def _prepare_file(self, live: LiveSession) -> None:
+        """Have the model's files in the page cache, or out of it, as the setting says."""
+        wanted = self._run.setting.page_cache
+        if wanted is None:
+            return
+        self._report(f"making the file {wanted}")
+        try:
+            files, _, _ = read_headers(Path(self._run.setting.model.path))
+            if wanted == "warm":
+                for file in files:
+                    read_in(file)
+            else:
+                self.cold = make_cold(list(files), live.options.sysroot)
+        except (OSError, ModelError) as error:
+            raise RunFailedError(f"the file could not be made {wanted}: {error}") from None
 
     def _require_same_file(self) -> None:
         """Whether the model is still the one that the plan began with; that it is gone, the engine says better."""
@@ -398,8 +418,13 @@ class Runner:
         *,
         on_progress: OnProgress,
         interrupted: Callable[[], bool],
+        device: DeviceSettings | None = None,
     ) -> None:
-        """`live` says how sessions are run, except for the engine's settings; `interrupted` is asked often."""
+        """`live` says how sessions are run, except for the engine's settings; `interrupted` is asked often.
+
+        Without `device`, no setting may choose anything of the device.
+        """
+        self._device = device
         self._log = log
         self._plan: Plan = log.plan
         self._store = store
@@ -413,14 +438,18 @@ class Runner:
     def run(self) -> bool:
         """Do all that remains, until as much is known as was asked for; False when it was interrupted.
 
-        Raises BenchFolderError.
+        Raises BenchFolderError, and DeviceError where the device could not be given back as it was.
         """
         runs = self._log.remaining(runs_of(self._plan))
-        while self._carry_out(runs):
-            runs = runs_until_known(self._plan, self._log.finished)
-            if not runs:
-                return True
-        return False
+        try:
+            while self._carry_out(runs):
+                runs = runs_until_known(self._plan, self._log.finished)
+                if not runs:
+                    return True
+            return False
+        finally:
+            if self._device is not None:
+                self._device.restore()
 
     def _carry_out(self, remaining: list[Run]) -> bool:
         for number, run in enumerate(remaining, 1):
@@ -456,12 +485,22 @@ class Runner:
             rested_c=self._rested_c,
         )
         try:
+            if self._device is not None:
+                self._device.apply(run.setting)
             notes = measurement.do(lambda listener: self._begin(run, listener))
             self._rested_c = measurement.rested_c
+            notes += [] if self._device is None else self._device.strayed()
+            cold = measurement.cold
+            if cold is not None and (cold.left is None or cold.left > GONE):
+                left = "an unknown part" if cold.left is None else f"{cold.left:.0%}"
+                notes.append(f"was not loaded cold: {left} of the file stayed in memory ({cold.how or 'not dropped'})")
+            finished = replace(finished, cold=cold)
             finished = replace(finished, notes=(*notes, *([PLAIN] if key in self._without_extra_buffers else [])))
         except InterruptedRunError:
             measurement.close()
             return None
+        except DeviceError as error:
+            finished = replace(finished, outcome="failed", reason=f"{error.what}. {error.hint}")
         except NotLoadedError as error:
             finished = replace(finished, outcome="not_loaded", reason=str(error))
         except RunFailedError as error:

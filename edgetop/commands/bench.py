@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 import platformdirs
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from msgspec.structs import replace
 
 from edgetop import __version__
 from edgetop.bench.conclusions import Conclusions, conclusions_of
+from edgetop.bench.concurrency import Clients, Load
+from edgetop.bench.device_settings import DeviceSettings
 from edgetop.bench.output import (
     Archive,
     as_cells,
@@ -31,14 +34,17 @@ from edgetop.bench.output import (
     rows_of,
     write_archive,
 )
-from edgetop.bench.paper import Ownership, View, section, table_csv, table_latex, told_of
+from edgetop.bench.paper import Ownership, View, paper_rows, section, table_csv, table_latex
 from edgetop.bench.plan import (
+    ASKED,
+    DEVICE_AXES,
     WITHOUT,
     BenchRequest,
     CoolDown,
     Expected,
     ModelFile,
     Plan,
+    PromptTest,
     QualityPlan,
     Run,
     Setting,
@@ -46,25 +52,27 @@ from edgetop.bench.plan import (
     changed_request,
     engine_settings,
     estimate,
-    prompt_tests,
     read_questions,
     read_request,
     reading_text,
     require_tests,
     runs_of,
     settings_of,
-    token_tests,
+    tests_of,
 )
 from edgetop.bench.quality import QualityError, QualityScorer
 from edgetop.bench.results import PlanResult, remaining_of, results_of
 from edgetop.bench.run_log import PLAN_FILE, BenchFolderError, FinishedRun, RunLog, quality_key, read_plan
 from edgetop.bench.runner import Progress, Runner
 from edgetop.commands.inputs import (
+    bench_folder,
+    device_state,
     given_duty,
     has_own_engine,
     live_options,
     local_model,
     open_store,
+    power_choice,
     reader_of,
     server_choice,
 )
@@ -73,6 +81,7 @@ from edgetop.commands.output import (
     clear_progress,
     interruptible,
     print_error,
+    print_saved,
     print_status,
     show_progress,
     table,
@@ -84,10 +93,11 @@ from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_bytes, format_duration, format_time, time_left
 from edgetop.core.sources import Unavailable
-from edgetop.core.text import one_line
+from edgetop.core.text import markdown_table, one_line
 from edgetop.fit.assessment import RunTarget, Workload, assess
 from edgetop.fit.model_facts import in_time, read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
+from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
 from edgetop.inference.server.backend import choose
 from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.files import expanded, read_small, write_atomically
@@ -96,7 +106,12 @@ from edgetop.io.model_file import content_key
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
 from edgetop.live.this_machine import own_run_target
+from edgetop.live.watch_session import WatchOptions
 from edgetop.report import card
+from edgetop.session.compare.compare import compare
+from edgetop.session.compare.reading import read_all
+from edgetop.session.compare.wording import conclusion
+from edgetop.session.requests import LEVEL_COLUMNS, LevelFigures, energy_note, failures_line, knee_line, level_rows
 from edgetop.session.store import Store
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, parse_value
@@ -146,6 +161,9 @@ def bench_request(arguments: argparse.Namespace) -> BenchRequest:
         if value is not None
     }
     request = changed_request(request, **changes)
+    if arguments.prompt and arguments.plan is None and not arguments.study:
+        # A prompt of one's own stands in place of the usual tests; those that were asked for are done as well.
+        request = replace(request, n_prompt=changes.get("n_prompt", ()), n_gen=changes.get("n_gen", ()))
     require_tests(request)
     return request
 
@@ -204,13 +222,13 @@ def server_plan(request: BenchRequest, settings: Settings, *, quiet: bool) -> tu
     found = probe(choice)
     if found.problem:
         raise ModelError(found.problem, found.hint)
-    _refuse(request, found)
+    _refuse(request, found, choice)
     if not found.backend.has_token_tests:
         if not (request.prompts or quiet):
             print_status(
                 f"{found.kind}: it takes conversations only, so the built-in prompts are measured, not pp and tg tests"
             )
-        request = replace(request, n_prompt=(), n_gen=(), pairs=(), prompts=True)
+        request = replace(request, n_prompt=(), n_gen=(), pairs=(), prompts=request.prompts or not request.prompt)
     return request, _models(request.models, found), choice.url
 
 
@@ -225,12 +243,16 @@ def require_same_server(server: str, settings: Settings) -> None:
     raise UsageError("this benchmark is of model files, not of a server", "go on without --server (EDGETOP_SERVER)")
 
 
-def _refuse(request: BenchRequest, found: ServerProbe) -> None:
+def _refuse(request: BenchRequest, found: ServerProbe, server: ServerChoice) -> None:
     unset = BenchRequest()
     for name, why in _WHY_NOT.items():
         if name not in found.backend.request_settings and getattr(request, name) != getattr(unset, name):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag}: {why}", "set it where the server is started, and leave it out here")
+    away = not server.address.is_loopback
+    for name in DEVICE_AXES if away else ():
+        if getattr(request, name):
+            raise UsageError(f"--{name.replace('_', '-')}: the server is on another machine", "bench on that one")
     if any(request.n_depth) and not found.backend.has_depth_tests:
         raise UsageError(f"-d: {found.kind} does not say what of a prompt it kept", "leave it out")
 
@@ -272,13 +294,12 @@ def plan_of(request: BenchRequest, settings: Settings, *, quiet: bool = False, m
         cool_down = replace(cool_down, idle_s=request.idle_s)
     if request.cool_down_limit_s is not None:
         cool_down = replace(cool_down, limit_s=request.cool_down_limit_s)
-    tests = token_tests(request)
     varied = settings_of(models, request)
     _require_llama_server(varied, settings)
     return Plan(
         name=request.name,
         settings=varied,
-        tests=(*tests, *(prompt_tests(request.max_tokens) if request.prompts else ())),
+        tests=tests_of(request),
         repetitions=1 if request.soak_s else request.repetitions,
         soak_s=request.soak_s,
         order=request.order,
@@ -464,6 +485,9 @@ def _models_to_score(plan: Plan) -> list[ModelFile]:
 
 
 def _expected(setting: Setting, n_ctx: int, target: RunTarget) -> Expected:
+    if setting.rpc not in {None, WITHOUT}:
+        # What other machines hold and how fast they are is not known.
+        return Expected()
     try:
         facts = in_time(lambda: read_facts(Path(setting.model.path)))
         found = in_time(lambda: assess(facts, engine_settings(setting, n_ctx), WORKLOAD, target))
@@ -543,7 +567,7 @@ def write_results(
         case "paper":
             write_data(section(plan, result, view, conclusions.sentences))
         case "latex":
-            write_data(table_latex(told_of(result, view), f"Benchmark {plan.name}"))
+            write_data(table_latex(paper_rows(result, view), f"Benchmark {plan.name}"))
         case "md":
             sentences = "".join(f"- {one_line(each)}\n" for each in conclusions.sentences)
             write_data("\n".join([_heading(result), as_markdown(rows), sentences]))
@@ -663,6 +687,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         else:
             write_data(table([headings, *rows]))
         return 0
+    if arguments.concurrency:
+        return _concurrent(arguments, settings, store)
     shown = presentation_of(arguments)
     if arguments.dry_run and arguments.resume is None:
         _foretell(arguments, settings, store)
@@ -686,6 +712,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         price=price_of(settings),
         ownership=shown.ownership,
     )
+    if any(isinstance(test, PromptTest) and test.title == ASKED for test in log.plan.tests):
+        conclusions = replace(conclusions, sentences=(*_held_together(result, settings), *conclusions.sentences))
     if first is not None:
         archived = results_of(first.plan, first.finished, given_duty(settings))
         conclusions = replace(conclusions, sentences=(*conclusions.sentences, *held_against(archived, result)))
@@ -699,6 +727,113 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return ExitCode.INTERRUPTED
     return _exit_code(result, log, store)
+
+
+def _held_together(result: PlanResult, settings: Settings) -> Sequence[str]:
+    """What `edgetop compare` says of the settings that were asked the same, and how to see their answers."""
+    latest = [Path(each.sessions[-1]) for each in result.settings if each.sessions]
+    if len(latest) < 2:
+        return ()
+    found = compare(read_all([Path(path) for each in result.settings for path in each.sessions], given_duty(settings)))
+    print_status(f"side by side: edgetop replay {shlex.join(map(str, latest))}")
+    return [conclusion(found, lambda index: found.rows[index].result.name)]
+
+
+_SAYS_SOMETHING = ("models", "n_prompt", "n_gen", "repetitions", "warmup")
+"""What a benchmark with several clients takes of a request."""
+
+
+def _load_of(arguments: argparse.Namespace) -> tuple[Load, str | None]:
+    """What several clients are to ask for, and the model that was named. Raises UsageError."""
+    request, unset = bench_request(arguments), BenchRequest()
+    others = ("plan", "study", "resume", "rerun", "archive", "report", "dry_run", "again")
+    if (
+        any(getattr(arguments, name) for name in others)
+        or any(
+            getattr(request, name) != getattr(unset, name)
+            for name in unset.__struct_fields__
+            if name not in _SAYS_SOMETHING
+        )
+        or max(len(request.models), len(request.n_prompt), len(request.n_gen)) > 1
+        or 0 in (*request.n_prompt, *request.n_gen)
+        or arguments.output_format in {"sql", "paper", "latex"}
+    ):
+        raise UsageError(
+            "with --concurrency there is one model (-m), one prompt (-p), one answer (-n), -r and a table",
+            "leave the other options out; -o is table, md, csv, json or jsonl",
+        )
+    load = Load(at_once=tuple(sorted(set(chain.from_iterable(arguments.concurrency)))), requests=request.repetitions)
+    if arguments.n_prompt:
+        load = replace(load, prompt_tokens=request.n_prompt[0])
+    if arguments.n_gen:
+        load = replace(load, answer_tokens=request.n_gen[0])
+    return load, request.models[0] if request.models else None
+
+
+def _concurrent(arguments: argparse.Namespace, settings: Settings, store: Store) -> int:
+    """Ask a server with several clients at once, and print what each number of them came to."""
+    choice = server_choice(settings)
+    if choice is None:
+        raise UsageError("--concurrency is for a server", "name it with --server URL")
+    load, model = _load_of(arguments)
+    quiet = settings[options.QUIET]
+    try:
+        key = key_of(choice, os.environ.get(KEY_VARIABLE))
+    except ValueError as error:
+        raise UsageError(str(error), "put the key alone into it") from None
+    watched = WatchOptions(
+        servers={choice.address: key},
+        sysroot=settings[options.SYSROOT],
+        power=power_choice(settings),
+        record=settings[options.RECORD],
+        output=settings[options.OUTPUT],
+    )
+    finished, path = False, None
+    with interruptible() as interrupted:
+        try:
+            clients = Clients(
+                watched,
+                store,
+                lambda text: None if quiet else print_error(text),
+                load=load,
+                model=model,
+                choice=choice,
+                interrupted=interrupted,
+            )
+            try:
+                finished = clients.carry_out(lambda text: None if quiet else show_progress(text))
+            finally:
+                path = clients.close()
+        except RequestError as failure:
+            raise ModelError(*failure.reason) from None
+        finally:
+            clear_progress()
+    levels = clients.levels
+    _write_levels(levels, clients.slots, arguments.output_format)
+    if failures := failures_line(clients.session.requests):
+        print_error(failures)
+    code = print_saved(path, clients.recorder.why_not, quiet=quiet)
+    if not finished:
+        return ExitCode.INTERRUPTED
+    return code or int(any(level.failed for level in levels))
+
+
+def _write_levels(levels: Sequence[LevelFigures], slots: int | None, form: str) -> None:
+    rows = [to_builtins(level) for level in levels]
+    match form:
+        case "json":
+            write_json(rows)
+        case "jsonl":
+            write_data(as_jsonl(rows))
+        case "csv":
+            write_data(as_csv([{**row, "gross_j": row["gross_j"] and row["gross_j"]["value"]} for row in rows]))
+        case _:
+            cells = level_rows(levels)
+            write_data(markdown_table(cells, LEVEL_COLUMNS) if form == "md" else table(cells))
+            lines = [knee_line(levels), energy_note(levels)] if levels else ["nothing was measured"]
+            if slots is not None:
+                lines.append(f"the server works at {slots} request{'s' if slots != 1 else ''} at once; others wait")
+            write_data("\n" + "".join(f"{one_line(line)}\n" for line in lines))
 
 
 def _archive(path: Path, folder: Path) -> Archive:
@@ -729,22 +864,17 @@ def _rerun(first: Archive, arguments: argparse.Namespace, settings: Settings, fo
 
 
 def _write_archive(path: Path, log: RunLog, result: PlanResult, conclusions: Conclusions, view: View) -> None:
-    told = told_of(result, view)
+    rows = paper_rows(result, view)
     texts = {
         "results.md": section(log.plan, result, view, conclusions.sentences),
-        "table.csv": table_csv(told),
-        "table.tex": table_latex(told, f"Benchmark {log.plan.name}"),
+        "table.csv": table_csv(rows),
+        "table.tex": table_latex(rows, f"Benchmark {log.plan.name}"),
     }
     try:
-        count = write_archive(path, log, result, texts if told else {}, __version__)
+        count = write_archive(path, log, result, texts if rows else {}, __version__)
     except OSError as error:
         raise EdgetopError(f"{path}: {error.strerror}", "name a file that can be written with --archive") from None
     print_status(f"archive: {path}, {count} sessions; `edgetop bench --rerun {path.name}` measures it elsewhere")
-
-
-def bench_folder(store: Store) -> Path:
-    """Where plans and what was done of them are kept: beside the folder of the sessions."""
-    return store.folder.parent / "benches"
 
 
 def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
@@ -765,10 +895,12 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
             show_progress(f"{event.run} of {event.runs}{left(event)}  {event.setting}: {event.doing}")
 
     with interruptible() as interrupted:
-        # Only what a run is not told by its plan: where readings come from, and which engine computes.
+        # Only what its plan does not say: where readings come from, and which engine computes.
         live = replace(live_options(settings), system=None, text_recorded=settings[options.TEXT])
         try:
-            done = Runner(log, store, live, on_progress=on_progress, interrupted=interrupted).run()
+            device = DeviceSettings(device_state(store), Host(sysroot=settings[options.SYSROOT]))
+            device.require(log.plan.settings)
+            done = Runner(log, store, live, on_progress=on_progress, interrupted=interrupted, device=device).run()
             return done and score_quality(log, store, live, quiet=quiet, interrupted=interrupted)
         finally:
             clear_progress()

@@ -9,9 +9,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.inputs import given_prompts, has_own_engine, local_model, named_model, read_prompt, server_choice
+from edgetop.commands.inputs import (
+    chosen_display,
+    given_prompts,
+    has_own_engine,
+    is_terminal,
+    local_model,
+    named_model,
+    read_prompt,
+    server_choice,
+    shows_screens,
+)
 from edgetop.commands.output import print_saved
-from edgetop.commands.screens import chosen_display, is_terminal, shows_screens
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings

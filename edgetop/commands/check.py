@@ -17,7 +17,6 @@ from msgspec.structs import replace
 
 from edgetop.commands.inputs import duty_of, reader_of, sessions_folder
 from edgetop.commands.output import (
-    Column,
     ExitCode,
     print_error,
     print_status,
@@ -30,6 +29,7 @@ from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import ModelError, UsageError
 from edgetop.core.format import (
     NOT_AVAILABLE,
+    Column,
     format_bytes,
     format_count,
     format_rate,
@@ -614,7 +614,7 @@ def choose_on_screen(
     models: Sequence[str], requests: Sequence[EngineSettings], workload: Workload, place: RunTarget, settings: Settings
 ) -> int:
     """Open the screen over `models`, or over all of this machine; print the page of the model that was chosen."""
-    from edgetop.commands.screens import show_screen  # noqa: PLC0415 - Textual is slow to import
+    from edgetop.commands.inputs import show_screen  # noqa: PLC0415 - Textual is slow to import
     from edgetop.tui.screens.models import ModelsScreen  # noqa: PLC0415 - the same
 
     contexts = tuple(requested.n_ctx for requested in requests if requested.n_ctx is not None) or CONTEXTS
@@ -742,7 +742,8 @@ def show_history(settings: Settings, chosen: str | None) -> int:
     write_listing(rows, HISTORY_COLUMNS, chosen)
     if chosen is None:
         write_data(
-            "\n" + table([["FIGURE", "PREDICTIONS", "MEDIAN ERROR", "BIAS", "IN THE BAND"], *map(_told, records)])
+            "\n"
+            + table([["FIGURE", "PREDICTIONS", "MEDIAN ERROR", "BIAS", "IN THE BAND"], *map(_accuracy_cells, records)])
         )
     return 0
 
@@ -766,7 +767,7 @@ def _as_object(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _told(record: PredictionAccuracy) -> list[str]:
+def _accuracy_cells(record: PredictionAccuracy) -> list[str]:
     return [
         record.quantity,
         str(record.count),

@@ -10,9 +10,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from edgetop.commands.inputs import given_duty, open_store
+from edgetop.commands.inputs import given_duty, open_store, show_screen, shows_screens
 from edgetop.commands.output import (
-    Column,
     ExitCode,
     print_error,
     print_status,
@@ -20,11 +19,11 @@ from edgetop.commands.output import (
     write_json,
     write_listing,
 )
-from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.commands.session_files import IMPORTED_FOLDER
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME
+from edgetop.core.format import Column
 from edgetop.core.text import markdown_table
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
@@ -34,6 +33,7 @@ from edgetop.session.compare.wording import (
     Threshold,
     alike_text,
     cell_text,
+    conclusion,
     flags_text,
     full_title,
     judge,
@@ -43,7 +43,7 @@ from edgetop.session.compare.wording import (
 from edgetop.session.store import Store, StoreError
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
-from edgetop.tui.comparison_text import front_lines, layouts, speed_lines, table_lines
+from edgetop.tui.comparison_text import conclusion_lines, front_lines, layouts, speed_lines, table_lines
 from edgetop.tui.styled_text import Line, paragraph
 from edgetop.tui.themes import GlyphLevel, detect_level, without_coerced_locale
 
@@ -66,6 +66,7 @@ def write_json_object(comparison: Comparison, limits: Sequence[LimitResult]) -> 
     write_json(
         {
             "base": comparison.base,
+            "conclusion": conclusion(comparison),
             "results": [
                 {
                     **_described(row.result),
@@ -203,8 +204,9 @@ def find(text: str, store: Store) -> Sequence[Path]:
 
 
 def as_text(comparison: Comparison, width: int, level: GlyphLevel) -> str:
-    """The table, as many times as the width needs, both plots, and how the figures were made."""
+    """The conclusion, the table as many times as the width needs, both plots, and how the figures were made."""
     parts: list[Sequence[Line]] = [
+        conclusion_lines(comparison, width),
         paragraph(alike_text(comparison, " * " if level == "ascii" else " · "), width),
         *(
             [line.spans for line in table_lines(comparison, layout, width, level)]

@@ -11,6 +11,7 @@ from edgetop.commands.command_line import OPTION_PREFIX, actions_of, is_of_setti
 from edgetop.commands.output import write_data
 from edgetop.commands.verbs import VERBS
 from edgetop.core.text import one_line
+from edgetop.io.ssh import configured_hosts
 from edgetop.settings import options
 from edgetop.settings.option import Option
 from edgetop.settings.resolve import Settings, resolve
@@ -213,6 +214,7 @@ def _of_kind(metavar: str) -> Iterable[Candidate]:
         "DIR": lambda: [Candidate(FOLDERS)],
         "MODEL": _models,
         "SESSION": _sessions,
+        "HOST": lambda: map(Candidate, configured_hosts()),
     }
     return makers[metavar]() if metavar in makers else []
 

@@ -27,8 +27,8 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     elif arguments.template:
         write_data(config_template())
     elif arguments.json:
-        told = {"file": str(file), "exists": file.is_file(), "settings": settings_by_name(settings)}
-        write_json({**told, **({"problems": problems_of(settings)} if settings.problems else {})})
+        document = {"file": str(file), "exists": file.is_file(), "settings": settings_by_name(settings)}
+        write_json({**document, **({"problems": problems_of(settings)} if settings.problems else {})})
     else:
         write_data(table(settings_rows(settings)))
         print_status(

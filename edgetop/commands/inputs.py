@@ -1,4 +1,4 @@
-"""From settings to server, store, power sources, price, prompts, live options.
+"""From settings to server, store, power sources, price, prompts, live options, and the display of a screen.
 
 Every verb imports this, and few need all of it: what takes long to import is imported by the function that needs it.
 """
@@ -32,6 +32,16 @@ if TYPE_CHECKING:
     from edgetop.live.metrics import Exporter
     from edgetop.session.store import Store
     from edgetop.telemetry.registry import PowerChoice
+import difflib
+import os
+from typing import TYPE_CHECKING, TypeVar
+
+from edgetop.settings.resolve import price_of
+
+if TYPE_CHECKING:
+    from edgetop.tui.app import Display, MakeScreen
+    from edgetop.tui.keys import KeyTables
+
 
 PROGRESS_S = 0.2
 PROMPT_BYTES_MAX = 16 * 2**20
@@ -114,10 +124,35 @@ def sessions_folder(settings: Settings) -> Path:
 
 
 def open_store(settings: Settings) -> Store:
-    """The recorded sessions."""
+    """The recorded sessions. The device is given back as it was where a benchmark was killed that had set it."""
     from edgetop.session.store import Store  # noqa: PLC0415 - with what reads sessions
 
-    return Store(sessions_folder(settings))
+    store = Store(sessions_folder(settings))
+    if device_state(store).exists():
+        _give_back_device(device_state(store), settings)
+    return store
+
+
+def bench_folder(store: Store) -> Path:
+    """Where plans and what was done of them are kept: beside the folder of the sessions."""
+    return store.folder.parent / "benches"
+
+
+def device_state(store: Store) -> Path:
+    """There while a benchmark has set the device, and after one was killed that had."""
+    return bench_folder(store) / "device.json"
+
+
+def _give_back_device(state: Path, settings: Settings) -> None:
+    from edgetop.bench.device_settings import DeviceError, DeviceSettings  # noqa: PLC0415 - once after a crash
+    from edgetop.commands.output import print_error, print_status  # noqa: PLC0415 - the same
+    from edgetop.telemetry.host import Host  # noqa: PLC0415 - the same
+
+    try:
+        for each in DeviceSettings(state, Host(sysroot=settings[options.SYSROOT])).take_over():
+            print_status(f"given back after a benchmark that was killed: {each}")
+    except DeviceError as error:
+        print_error(error.what, error.hint)
 
 
 def given_prompts(arguments: argparse.Namespace) -> list[str]:
@@ -254,3 +289,84 @@ def reader_of(settings: Settings) -> Reader:
     return Reader(
         words_per_minute=settings[options.WORDS_PER_MINUTE], tokens_per_word=settings[options.TOKENS_PER_WORD]
     )
+
+
+THEME_PREFIX = "edgetop-"
+Result = TypeVar("Result")
+
+
+def is_terminal() -> bool:
+    """Whether a person sits before both ends of us."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))
+
+
+def shows_screens(settings: Settings) -> bool:
+    """Whether a person sits there who wants screens, on a terminal that can show them."""
+    return is_terminal() and not settings[options.PLAIN] and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def show_screen(make_screen: MakeScreen[Result], settings: Settings) -> Result | None:
+    """Run one screen as the settings of the section `screen` say; what it was dismissed with.
+
+    `make_screen` is to import the screen, since Textual takes longer to import than the rest. Raises UsageError for a
+    theme that there is not, and EdgetopError when the screen ended by a defect of its own.
+    """
+    display = chosen_display(settings)
+    from edgetop.tui.app import SingleScreenApp  # noqa: PLC0415 - Textual is slow to import
+
+    app = SingleScreenApp(make_screen, display)
+    app.run_to_end()
+    if app.signal_code:
+        raise SystemExit(app.signal_code)
+    return app.return_value
+
+
+def chosen_display(settings: Settings) -> Display:
+    """How screens are to be drawn.
+
+    Raises UsageError for a theme, a screen or an action that there is not, and for a key that would do two things.
+    """
+    if settings[options.NO_COLOR]:
+        # Textual reads it from the environment when it is imported.
+        os.environ["NO_COLOR"] = "1"
+    from edgetop.tui.app import Display  # noqa: PLC0415 - Textual is slow to import
+
+    return Display(
+        level="ascii" if settings[options.ASCII] else None,
+        theme=chosen_theme(settings),
+        delay_s=settings[options.DELAY],
+        price=price_of(settings),
+        keys=chosen_keys(settings),
+        mouse=settings[options.MOUSE],
+    )
+
+
+def chosen_keys(settings: Settings) -> KeyTables:
+    """The keys of all screens, with those that the configuration file wants. Raises UsageError."""
+    from edgetop.tui.keys import TABLES, remapped  # noqa: PLC0415 - only where a screen or its keys are shown
+
+    return remapped(settings.keys, str(settings.config_file)) if settings.keys else TABLES
+
+
+def chosen_theme(settings: Settings) -> str | None:
+    """Name of the theme that was asked for, if one was. Raises UsageError when there is none, or it is no theme."""
+    from edgetop.tui.themes import theme_files  # noqa: PLC0415 - only where a screen is opened
+
+    asked = settings[options.THEME]
+    if asked is None:
+        return None
+    name, files = asked.removeprefix(THEME_PREFIX), theme_files()
+    if name not in files:
+        close = difflib.get_close_matches(name, files, n=1)
+        raise UsageError(
+            f"there is no theme {asked!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(files)}"
+        )
+    from edgetop.tui.themes import ThemeError, read_theme  # noqa: PLC0415 - Textual is slow to import
+
+    try:
+        read_theme(files[name])
+    except ThemeError as error:
+        raise UsageError(
+            f"the theme {files[name]} cannot be used: {error}", "fix it, or choose another one with --theme"
+        ) from None
+    return THEME_PREFIX + name

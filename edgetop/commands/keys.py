@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from edgetop.commands.inputs import chosen_keys
 from edgetop.commands.output import table, write_data, write_json
-from edgetop.commands.screens import chosen_keys
 from edgetop.settings.resolve import Settings
 from edgetop.tui.keys import KeyAction, ScreenKeys, key_name, prompt_takes
 

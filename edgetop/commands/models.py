@@ -6,9 +6,9 @@ import argparse
 from typing import TYPE_CHECKING, NamedTuple
 
 from edgetop.commands.inputs import server_choice
-from edgetop.commands.output import Column, print_error, print_status, write_data, write_listing
+from edgetop.commands.output import print_error, print_status, write_data, write_listing
 from edgetop.core.errors import EdgetopError
-from edgetop.core.format import NOT_AVAILABLE, format_bytes, format_count
+from edgetop.core.format import NOT_AVAILABLE, Column, format_bytes, format_count
 from edgetop.core.gguf import GgufHeader
 from edgetop.inference.catalog import FoundModel, find_models, problem_of
 from edgetop.io.model_file import purpose_of, read_model_header

@@ -11,11 +11,10 @@ import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
-from operator import attrgetter
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
-from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant
+from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant
 from edgetop.core.quantity import with_interval
 from edgetop.core.text import csv_lines, literal, markdown_table, one_line
 from edgetop.io import json
@@ -157,58 +156,42 @@ def write_json(value: object) -> None:
     write_data(json.encode(value, indented=True).decode() + "\n")
 
 
-class Column(Generic[T]):
-    """A column of a listing: its key and value for JSON and CSV, its heading and text for people."""
-
-    __slots__ = ("heading", "name", "text", "value")
-
-    def __init__(
-        self,
-        name: str,
-        value: Callable[[T], object] | None = None,
-        heading: str | None = None,
-        text: Callable[[T], str] | None = None,
-    ) -> None:
-        self.name = name
-        """Empty for a column that only people see."""
-        self.value = value or attrgetter(name or "__class__")
-        self.heading = heading
-        """`None` for a column that only programs read."""
-        self.text: Callable[[T], str] = text or self._value_text
-
-    def _value_text(self, item: T) -> str:
-        value = self.value(item)
-        return NOT_AVAILABLE if value is None else str(value)
-
-
-def write_listing(
-    items: Sequence[T], columns: Sequence[Column[T]], form: str | None, importance: Sequence[str] = ()
-) -> None:
+def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | None) -> None:
     """Print a row for each item: as `json`, `csv` or `md`, or as a table.
 
-    Of the headings in `importance` the last ones are left out of a table that is wider than the terminal.
+    Of columns with an importance the least important are left out of a table that is wider than the terminal.
     """
     named = [column for column in columns if column.name]
-    shown = [column for column in columns if column.heading is not None]
-    cells = [[column.heading or "" for column in shown], *([column.text(item) for column in shown] for item in items)]
+    shown = [column for column in columns if column.is_shown]
     if form == "json":
         write_json([{column.name: column.value(item) for column in named} for item in items])
-    elif form == "csv":
-        write_data(
-            csv_lines(
-                [[column.name for column in named], *([column.value(item) for column in named] for item in items)]
-            )
-        )
-    elif form == "md":
-        write_data(markdown_table(cells))
-    else:
-        room = _table_columns()
-        for heading in reversed(importance):
-            if _fits(cells, room):
-                break
-            left_out = cells[0].index(heading)
-            cells = [[cell for index, cell in enumerate(row) if index != left_out] for row in cells]
-        write_data(table(cells, room))
+        return
+    if form == "csv":
+        rows = [[_csv_cell(column.value(item)) for column in named] for item in items]
+        write_data(csv_lines([[column.name for column in named], *rows]))
+        return
+    cells = [[column.heading, *(_encodable(column.text(item)) for item in items)] for column in shown]
+    if form == "md":
+        write_data(markdown_table(list(zip(*cells, strict=True))))
+        return
+    room = _table_columns()
+    order = sorted((at for at, column in enumerate(shown) if column.importance), key=lambda at: shown[at].importance)
+    while order and not _fits(list(zip(*filter(None, cells), strict=True)), room):
+        cells[order.pop(0)] = []
+    write_data(table(list(zip(*filter(None, cells), strict=True)), room))
+
+
+def _csv_cell(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else value
+
+
+def _encodable(text: str) -> str:
+    """With `+-` where stdout cannot write `±`."""
+    try:
+        "±".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return text.replace("±", "+-")
+    return text
 
 
 def table(rows: Sequence[Sequence[str]], columns: int | None = None) -> str:

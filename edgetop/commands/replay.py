@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgetop.commands.inputs import open_store
+from edgetop.commands.inputs import open_store, show_screen, shows_screens
 from edgetop.commands.output import table, write_data, write_json
-from edgetop.commands.screens import show_screen, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import rows_of
@@ -35,7 +34,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     sessions = [load(path) for path in paths]
     alignment: AlignmentName = arguments.align or ("time" if len(sessions) == 1 else "turn")
     if shows_screens(settings) and not arguments.json and not positions:
-        _open_screen(sessions, alignment, settings, plays=arguments.demo)
+        _open_screen(sessions, paths, alignment, settings, plays=arguments.demo)
         return 0
     player = Player(sessions, alignment)
     shown = [_at(player, position) for position in positions or [player.length]]
@@ -64,7 +63,9 @@ def _position(text: str, alignment: AlignmentName | None) -> float:
     return position if alignment == "token" else position * US_PER_S
 
 
-def _open_screen(sessions: Sequence[Session], alignment: AlignmentName, settings: Settings, *, plays: bool) -> None:
+def _open_screen(
+    sessions: Sequence[Session], paths: Sequence[Path], alignment: AlignmentName, settings: Settings, *, plays: bool
+) -> None:
     price = price_of(settings)
 
     def make_screen(level: GlyphLevel) -> ReplayScreen:
@@ -72,7 +73,9 @@ def _open_screen(sessions: Sequence[Session], alignment: AlignmentName, settings
 
         # Without a word from the person replay is smoother than the live screen, since no model decodes beside it.
         frame_s = FRAME_S if settings.origin(options.DELAY) == DEFAULT else settings[options.DELAY]
-        return ReplayScreen(sessions, level=level, alignment=alignment, price=price, frame_s=frame_s, plays=plays)
+        return ReplayScreen(
+            sessions, level=level, alignment=alignment, price=price, frame_s=frame_s, plays=plays, paths=paths
+        )
 
     show_screen(make_screen, settings)
 

@@ -13,7 +13,6 @@ from msgspec.structs import replace
 
 from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import (
-    Column,
     hosts_text,
     print_error,
     print_status,
@@ -30,6 +29,7 @@ from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import TURN_COLUMNS, rows_of, turn_cells, with_duty
 from edgetop.core.format import (
     NOT_AVAILABLE,
+    Column,
     format_bytes,
     format_duration,
     format_seconds,
@@ -39,21 +39,17 @@ from edgetop.core.format import (
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled
 from edgetop.core.records import LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
-from edgetop.session.file import SessionFile, SessionHead, TurnEntry
+from edgetop.session.file import SessionFile, TurnEntry
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import SessionFileError, load_file, load_head
-from edgetop.session.requests import client_rows, energy_note, reread_rows
+from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
 from edgetop.session.store import (
     COLUMNS,
-    IMPORTANCE,
     LabelError,
-    ListColumn,
-    SessionEntry,
     Store,
     StoreError,
     Totals,
     complete_digests,
-    energy_cell,
     entry_of,
     models_of,
     prunable,
@@ -81,7 +77,10 @@ def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
     write_data(table(_overview(path, file)))
     if file.services:
         write_data("\n" + table([_SERVICE_HEADINGS, *map(_service_cells, file.services)]))
-    if file.clients:
+    if file.levels:
+        write_data("\n" + table(level_rows(file.levels)) + f"{one_line(knee_line(file.levels))}\n")
+        write_data(f"{one_line(energy_note(file.levels))}\n")
+    elif file.clients:
         write_data("\n" + table(client_rows(file.clients)) + f"{one_line(energy_note(file.clients))}\n")
     if file.rereads:
         write_data("\n" + table(reread_rows(file.rereads)))
@@ -333,7 +332,7 @@ def _list(store: Store, arguments: argparse.Namespace) -> int:
             f"none of {len(listed)} sessions has {' '.join(words)} in its title, tags, model, quantization or device"
         )
     else:
-        write_listing(entries, _columns(chosen), chosen, IMPORTANCE)
+        write_listing(entries, COLUMNS, chosen)
     return 0
 
 
@@ -361,7 +360,7 @@ def _totals_columns(by: Sequence[str], price: Price | None) -> list[Column[Total
 
     def energy(row: Totals) -> str:
         kwh = None if row.energy_j is None else scaled(row.energy_j, 1 / J_PER_WH / WH_PER_KWH)
-        return f"{NOT_AVAILABLE}: {row.energy_missing}" if kwh is None else plus_minus(kwh, f" {_between()} ")
+        return f"{NOT_AVAILABLE}: {row.energy_missing}" if kwh is None else plus_minus(kwh)
 
     def part(name: str) -> Callable[[Totals], float | None]:
         return lambda row: None if row.energy_j is None else getattr(row.energy_j, name)
@@ -385,7 +384,7 @@ def _totals_columns(by: Sequence[str], price: Price | None) -> list[Column[Total
             "energy_j",
             part("value"),
             "JOULES",
-            lambda row: NOT_AVAILABLE if row.energy_j is None else plus_minus(row.energy_j, f" {_between()} "),
+            lambda row: NOT_AVAILABLE if row.energy_j is None else plus_minus(row.energy_j),
         ),
         Column("energy_j_low", part("low")),
         Column("energy_j_high", part("high")),
@@ -407,7 +406,7 @@ def _totals_columns(by: Sequence[str], price: Price | None) -> list[Column[Total
             "cost",
             lambda row: None if (found := paid(row)) is None else found.value,
             None if price is None else f"COST {currency}".rstrip(),
-            lambda row: plus_minus(paid(row), f" {_between()} "),
+            lambda row: plus_minus(paid(row)),
         ),
         Column("currency", lambda _row: currency or None),
         Column(
@@ -424,57 +423,6 @@ def _totals_columns(by: Sequence[str], price: Price | None) -> list[Column[Total
 def _recompute(store: Store, arguments: argparse.Namespace) -> int:
     path = store.find(arguments.session)
     return recompute(path, power=arguments.power, dry_run=arguments.dry_run, as_json=arguments.json)
-
-
-def _columns(form: str | None) -> list[Column[SessionEntry]]:
-    """The columns of the list: those of the screen for a person, the figures for programs."""
-
-    def of_head(value: Callable[[SessionHead], object]) -> Callable[[SessionEntry], object]:
-        return lambda entry: None if entry.listed.head is None else value(entry.listed.head)
-
-    def text_of(column: ListColumn, index: int) -> Callable[[SessionEntry], str]:
-        """Of a file that cannot be read only number and name are shown, and why."""
-
-        def text(entry: SessionEntry) -> str:
-            if entry.listed.head is None and index > 1:
-                return entry.listed.problem if column.heading == "DEVICE" else ""
-            return energy_cell(entry, between=_between()) if column.text is energy_cell else column.text(entry)
-
-        return text
-
-    return [
-        *(Column("", None, column.heading, text_of(column, index)) for index, column in enumerate(COLUMNS)),
-        Column("number", lambda entry: entry.listed.number),
-        Column("path", lambda entry: str(entry.listed.path)),
-        Column("id", of_head(lambda head: head.id)),
-        Column("started_at", of_head(lambda head: head.started_at)),
-        Column("title", lambda entry: entry.title or None),
-        Column("device", lambda entry: entry.device or None),
-        Column("model", lambda entry: entry.model or None),
-        Column("quantization", lambda entry: entry.quantization or None),
-        Column("turns", of_head(lambda head: head.summary.turns)),
-        Column("generated_tokens", of_head(lambda head: head.summary.generated_tokens)),
-        Column("decode_tokens_per_s", lambda entry: entry.summary.decode_tokens_per_s),
-        Column("prefill_tokens_per_s", lambda entry: entry.summary.prefill_tokens_per_s),
-        Column("j_per_token", lambda entry: entry.j_per_token and entry.j_per_token.value),
-        Column("j_per_token_low", lambda entry: entry.j_per_token and entry.j_per_token.low),
-        Column("j_per_token_high", lambda entry: entry.j_per_token and entry.j_per_token.high),
-        Column("energy_scope", lambda entry: entry.energy and entry.energy.scope),
-        Column("energy_grade", lambda entry: entry.energy and entry.energy.grade),
-        Column("duration_s"),
-        Column("tags", lambda entry: " ".join(entry.tags) if form == "csv" else entry.tags),
-        Column("notes", of_head(lambda head: head.notes)),
-        Column("problem", lambda entry: entry.listed.problem or None),
-    ]
-
-
-def _between() -> str:
-    """What stands between a value and its reach, in characters that stdout can write."""
-    try:
-        "±".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return "+-"
-    return "±"
 
 
 ACTIONS: dict[str, Action] = {

@@ -24,7 +24,6 @@ from edgetop.bench.tuning import (
 )
 from edgetop.commands.inputs import live_options, local_model, open_store
 from edgetop.commands.output import (
-    Column,
     ExitCode,
     clear_progress,
     interruptible,
@@ -35,7 +34,7 @@ from edgetop.commands.output import (
 )
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
-from edgetop.core.format import format_time
+from edgetop.core.format import Column, format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.io.cpus import decode_threads, fast_mask

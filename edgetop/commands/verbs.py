@@ -7,12 +7,16 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from edgetop.settings.option import (
+    OneOf,
     Option,
     Section,
     age,
     byte_count,
+    clock_limits_hz,
+    fan_share,
     integer,
     listen_address,
+    name_of_mode,
     parse_value,
     real,
     token_count,
@@ -50,6 +54,16 @@ def _reads(parse: Callable[[str], T], flag: str) -> Callable[[str], T]:
 def _several(parse: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     """Values with commas between."""
     return lambda text: tuple(parse(word.strip()) for word in text.split(","))
+
+
+def _as_said(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """The text itself, if it can be read."""
+
+    def read(text: str) -> str:
+        parse(text)
+        return text
+
+    return read
 
 
 def token_count_or_none(text: str) -> int:
@@ -91,6 +105,19 @@ def _groups(text: str) -> tuple[str, ...]:
 
 # fmt: off
 
+def _add_device_axes(several: Callable[..., None]) -> None:
+    """What the device is set to for each setting, and where the model's file is before a load."""
+    several("--power-mode", parse=name_of_mode, metavar="MODE,...",
+            help="set these power modes (nvpmodel, platform_profile), +jetson_clocks behind one for its highest clocks")
+    several("--governor", parse=name_of_mode, metavar="NAME,...", help="set these CPU frequency governors")
+    several("--cpu-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...",
+            help="limit the CPU's clock, such as 1.5GHz, or 600MHz-1.5GHz")
+    several("--fan", parse=_as_said(fan_share), metavar="PERCENT,...", help="let the fan run so, such as 0%%,100%%")
+    several("--memory-clock", parse=_as_said(clock_limits_hz), metavar="CLOCK,...", help="hold the memory's clock so")
+    several("--page-cache", parse=OneOf("cold", "warm"), metavar="cold,warm",
+            help="load the model with its file out of the page cache or in it: what a load takes, the medium's rate")
+
+
 def add_bench(parser: argparse.ArgumentParser) -> None:
     """The arguments of `edgetop bench`; those of a `BenchRequest` are named after its fields."""
     add = parser.add_argument
@@ -120,10 +147,16 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     one("--until-limit", parse=integer(2, 10_000), metavar="N", help="repetitions with --until at most (default: 30)")
     one("--soak", dest="soak_s", parse=duration, metavar="TIME",
         help="do the tests over and over for so long, such as 30m: what the device keeps up once it is warm")
+    several("--concurrency", parse=integer(1, 256), metavar="N,...",
+            help="with --server: so many clients at once, such as 1,2,4,8: throughput, percentiles of first token and "
+            "gaps, J/token of each, and the knee (-p 128 and -n 64 unless given, -r requests of each client)")
     for option in BENCH_AXES:
         flags = ("-t", *option.flags) if option is THREADS else option.flags
         metavar = option.metavar if option in FILE_AXES else f"{option.metavar},..."
         add(*flags, dest=option.name, metavar=metavar, help=option.help, action="append", default=[])
+    _add_device_axes(several)
+    add("--prompt", type=lambda text: (text,), action="append", metavar="TEXT",
+        help="ask this of every model in turn, in place of -p and -n; given several times, turns of one conversation")
     add("--prompts", action="store_true", default=None,
         help="real prompts, too: short, long, summary, code, several turns")
     one("--max-tokens", parse=integer(1, 2**20), metavar="N", help="at most so many tokens of an answer to a prompt")
@@ -156,9 +189,12 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("--archive", metavar="FILE",
         help="write plan, sessions, environment, tables and digests into a zip file that --rerun takes")
     add("--rerun", metavar="FILE", help="measure here what an archive says, and hold it against the archive")
-    add("--again", action="store_true", help="measure everything again, even if it was begun before")
-    add("--list", action="store_true", help="benchmarks that were begun")
-    add("--dry-run", action="store_true", help="print how long it would take, and measure nothing")
+    for flag, words in (
+        ("--again", "measure everything again, even if it was begun before"),
+        ("--list", "benchmarks that were begun"),
+        ("--dry-run", "print how long it would take, and measure nothing"),
+    ):
+        add(flag, action="store_true", help=words)
 
 
 SCOPES = ("wall", "dc_in", "board_input", "module", "battery", "cpu_package", "gpu_board", "component")
@@ -441,6 +477,8 @@ class _OfServer(argparse.Action):
 
 def _add_watch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
+    add("hosts", nargs="*", metavar="HOST",
+        help="watch these machines instead of this one, over your own SSH; those without edgetop need a shell only")
     add("--server-key-file", dest="key_files", action=_OfServer, default={}, metavar="FILE",
         help="file that holds the API key of the --server before it; neither recorded nor shown")
     add("--server", dest="servers", action="append", default=[], metavar="URL",
@@ -607,9 +645,15 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "measure": ("-- make -j4",),
     "calibrate": ("",),
     "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
-    "bench": ("-m phi3-q4.gguf", "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%", "-m phi3-f16.gguf --study"),
+    "bench": (
+        "-m phi3-q4.gguf",
+        "-m a.gguf -m b.gguf --prompt 'What is a PMIC?'",
+        "-m phi3-q4.gguf --quant Q8_0,Q4_K_M -t 2,4 --until 3%",
+        "-m phi3-f16.gguf --study",
+        "--server http://127.0.0.1:8080 --concurrency 1,2,4,8",
+    ),
     "tune": ("phi3-q4.gguf", "phi3-q4.gguf --for energy", "--show"),
-    "watch": ("", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
+    "watch": ("", "pi1 pi2 jetson", "--server http://127.0.0.1:8080", "--seconds 60 --json"),
     "proxy": ("--server http://127.0.0.1:11434 --listen 127.0.0.1:11435",),
     "sessions": ("list q4 jetson", "tag 1 +baseline", "export 1 --to csv", "totals --by model,month"),
     "compare": ("1 2", "'*q4*' '*q8*'", "baseline today --fail-if 'decode_tokens_per_s < -5%'"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edgetop.commands.inputs import alerts_of, exporters_of, open_store, power_choice
+from edgetop.commands.inputs import alerts_of, chosen_display, exporters_of, open_store, power_choice, shows_screens
 from edgetop.commands.output import ExitCode, handle_signals, print_error, print_saved, table, write_data
-from edgetop.commands.screens import chosen_display, shows_screens
 from edgetop.core.clock import US_PER_S
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import WatchFigures
@@ -22,8 +22,9 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_file_of, key_of
 from edgetop.io import json
+from edgetop.live.fleet import HEADINGS, FleetSession, fleet_notes, host_cells, total_cells, total_of
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
-from edgetop.live.watch_session import WatchOptions, WatchSession
+from edgetop.live.watch_session import WatchOptions, WatchSession, reading_of
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.watch import counted, figure_rows
 from edgetop.settings import options
@@ -34,7 +35,7 @@ def write_reading(watch: WatchSession, *, as_json: bool) -> None:
     """Print what is going on now, on one line."""
     now = watch.snapshot()
     if as_json:
-        write_data(json.encode(_reading(watch, now)).decode() + "\n")
+        write_data(json.encode(reading_of(now, watch.rows)).decode() + "\n")
     else:
         write_data(_line(watch, now) + "\n")
     sys.stdout.flush()
@@ -110,46 +111,6 @@ def _cells(row: ServerStatus) -> list[str]:
     ]
 
 
-def _reading(watch: WatchSession, now: Snapshot) -> dict[str, object]:
-    view = now.watch
-    energy = None if view is None else view.figures.energy
-    return {
-        "type": "reading",
-        "t_s": round(now.t_us / US_PER_S, 3),
-        "tokens_per_s": None if view is None else view.recent_tokens_per_s,
-        "generated_tokens": None if view is None else view.figures.generated_tokens,
-        "at_least": view is not None and view.figures.at_least,
-        "requests_running": None if view is None else view.requests_running,
-        "requests_waiting": None if view is None else view.requests_waiting,
-        "power_w": None if isinstance(now.power, Unavailable) else now.power.power_w,
-        "rss_bytes": now.memory.rss_bytes,
-        "j_per_token": None if energy is None else energy.j_per_token,
-        "energy_missing": "" if view is None else view.figures.energy_missing,
-        "services": [_service(row) for row in watch.rows],
-    }
-
-
-def _service(row: ServerStatus) -> dict[str, object]:
-    """A service in a reading, without what the summary tells of it."""
-    usage = row.usage
-    return {
-        "number": row.number,
-        "kind": row.kind,
-        "pid": row.pid,
-        "address": row.address,
-        "state": row.state,
-        "tokens_per_s": row.tokens_per_s,
-        "generated_tokens": usage.tokens if usage is not None and isinstance(usage.tokens, int) else None,
-        "requests_running": None if usage is None else usage.running,
-        "requests_waiting": None if usage is None else usage.waiting,
-        "context_share": None if usage is None else usage.context_share,
-        "slots": [] if usage is None else usage.slots,
-        "rss_bytes": row.resident_bytes,
-        "cpu_percent": row.cpu_percent,
-        "gpu_bytes": row.gpu_bytes,
-    }
-
-
 def _line(watch: WatchSession, now: Snapshot) -> str:
     view = now.watch
     parts = [
@@ -178,6 +139,8 @@ POLL_S = 0.1
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Open the screen, or print a line a second."""
     seconds: float | None = arguments.seconds
+    if arguments.hosts:
+        return _watch_hosts(arguments, settings)
     requested = watch_options(arguments, settings)
     if shows_screens(settings) and not arguments.json and seconds is None:
         return _open_screen(requested, settings)
@@ -258,8 +221,71 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
     return ExitCode.INTERRUPTED if ended.is_set() and seconds is not None else 0
 
 
+def _watch_hosts(arguments: argparse.Namespace, settings: Settings) -> int:
+    if arguments.servers:
+        raise UsageError("--server is for this machine", "the servers of other hosts are found there")
+    seconds, as_json, quiet = arguments.seconds, arguments.json, settings[options.QUIET]
+    requested = WatchOptions(
+        record=settings[options.RECORD],
+        output=settings[options.OUTPUT],
+        alerts=alerts_of(settings, "watch"),
+        exporters=exporters_of(settings),
+    )
+    ended, failure, path = threading.Event(), None, None
+    draws = shows_screens(settings) and not as_json and seconds is None
+    display = chosen_display(settings) if draws else None
+    with handle_signals(on_interrupt=ended.set, on_end=ended.set):
+        fleet = FleetSession(
+            arguments.hosts, requested, open_store(settings), lambda text: None if quiet else print_error(text)
+        )
+        try:
+            if sys.stdin.isatty() and sys.stderr.isatty():
+                fleet.ask_user(ended)
+            if display is None and not ended.is_set():
+                silent = bool(requested.exporters) and seconds is None and not as_json
+                follow(fleet, ended, seconds, None if silent else lambda: _write_hosts(fleet, as_json=as_json))
+        except BrokenPipeError:
+            ended.set()
+        finally:
+            if display is None or ended.is_set():
+                try:
+                    path = fleet.close()
+                except EdgetopError as error:
+                    failure = error
+    if failure is not None:
+        raise failure
+    if display is not None and not ended.is_set():
+        from edgetop.tui.app import WatchApp  # noqa: PLC0415 - Textual is slow to import
+
+        app = WatchApp(fleet.warned_by, display)
+        app.run_to_end()
+        code = print_saved(app.saved, app.why_not) or app.signal_code
+    else:
+        _write_hosts(fleet, as_json=as_json, path=path, ends=True)
+        code = print_saved(path, fleet.recorder.why_not, quiet=quiet)
+    if requested.alerts is not None:
+        requested.alerts.raise_if_ended()
+    return code or (ExitCode.INTERRUPTED if ended.is_set() and seconds is not None else 0)
+
+
+def _write_hosts(fleet: FleetSession, *, as_json: bool, path: Path | None = None, ends: bool = False) -> None:
+    """Print the hosts as they are now, or were at the end."""
+    rows = fleet.last_hosts if ends else fleet.hosts
+    total = total_of(rows)
+    if as_json:
+        told: dict[str, object] = {"type": "summary" if ends else "fleet", "t_s": round(fleet.now_us() / US_PER_S, 3)}
+        told |= {"hosts": rows, "total": total} | ({"path": None if path is None else str(path)} if ends else {})
+        write_data(json.encode(told).decode() + "\n")
+    else:
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        write_data(f"{format_clock(fleet.now_us() / US_PER_S)}\n")
+        write_data(table([HEADINGS, *map(host_cells, rows), total_cells(total)], columns))
+        write_data("".join(f"{one_line(note)}\n" for note in fleet_notes(rows, total)) + "\n")
+    sys.stdout.flush()
+
+
 def follow(
-    watch: WatchSession,
+    watch: WatchSession | FleetSession,
     ended: threading.Event,
     seconds: float | None,
     each_second: Callable[[], None] | None = None,

@@ -188,7 +188,7 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 DECODE, PREFILL, FIRST_TOKEN = "decode_tokens_per_s", "prefill_tokens_per_s", "first_token_s"
-GAP_P95, LOAD, RSS_PEAK = "token_gap_ms.p95", "load_s", "memory.rss_peak_bytes"
+GAP_P95, LOAD, LOAD_J, RSS_PEAK = "token_gap_ms.p95", "load_s", "duty.load_j", "memory.rss_peak_bytes"
 J_PER_TOKEN, NET_J_PER_TOKEN = "energy.j_per_token", "energy.net_j_per_token"
 DECODE_J_PER_TOKEN = "energy.decode_j_per_token"  # noqa: S105 - no password
 
@@ -381,7 +381,7 @@ FIGURES: tuple[Figure, ...] = (
         formula="power before a model is loaded, with nothing to do", source=f"{_READINGS[:34]} before the load",
     ),
     _duty(
-        name="duty.load_j", label="energy of a load", unit="J", heading="load J",
+        name=LOAD_J, label="energy of a load", unit="J", heading="load J",
         formula="gross energy from the request to load the model until it can answer; of several loads the last",
         source=f"{_READINGS[:34]} during the load",
     ),

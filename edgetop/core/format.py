@@ -1,4 +1,4 @@
-"""Numbers, units and intervals as people read them.
+"""Numbers, units and spans as people read them, and the columns of a listing.
 
 A missing number is `None` and reads `n/a`; it is never a zero.
 """
@@ -6,7 +6,12 @@ A missing number is `None` and reads `n/a`; it is never a zero.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import datetime
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
 
 NOT_AVAILABLE = "n/a"
 LEAST, MOST = 1e-9, 1e18
@@ -110,3 +115,54 @@ def _scaled(value: float, base: int, units: tuple[str, ...], *, blank: str, digi
         unit += 1
     number = str(round(scaled)) if unit == 0 else format_significant(scaled, digits)
     return f"{number}{blank if units[unit] else ''}{units[unit]}"
+
+
+class Column(Generic[T]):
+    """A column of a listing, in a file, on the command line and on a screen, where widths are in cells."""
+
+    def __init__(
+        self,
+        name: str = "",
+        value: Callable[[T], object] | None = None,
+        heading: str | None = None,
+        text: Callable[[T], str] | None = None,
+        *,
+        rank: Callable[[T], Any] | None = None,
+        importance: float = 0.0,
+        least: int | None = None,
+        most: int = 20,
+        usual: int = 0,
+        right: bool = False,
+        greatest_first: bool = False,
+        cut_in_middle: bool = False,
+        role: Callable[[T], Any] | None = None,
+    ) -> None:
+        self.name = name
+        """In JSON and CSV; empty for a column that only people see."""
+        self.value = value or attrgetter(name or "__class__")
+        """What programs read; by itself the row's attribute of that name."""
+        self.is_shown = heading is not None
+        """Whether people see it."""
+        self.heading = heading or ""
+        self.text: Callable[[T], str] = text or self._value_text
+        self.rank = rank
+        """What rows are sorted by, those of rank `None` last. Without it the column cannot be sorted by."""
+        self.importance = importance
+        """The column of the least importance is left out first where there is too little room."""
+        self.least = least
+        """Texts are cut down to this width before the column is left out; `None` where they are never cut."""
+        self.most = most
+        self.usual = usual
+        """What it has at least where there is room, so that it stays as wide when other rows come."""
+        self.right = right
+        """Aligned to the right."""
+        self.greatest_first = greatest_first
+        """What is looked for is the most of it."""
+        self.cut_in_middle = cut_in_middle
+        """What does not fit is left out of the middle: of names, whose ends differ."""
+        self.role = role
+        """The role of its span on a screen."""
+
+    def _value_text(self, item: T) -> str:
+        value = self.value(item)
+        return NOT_AVAILABLE if value is None else str(value)

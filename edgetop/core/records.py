@@ -235,7 +235,7 @@ class ServiceSeen(ServiceEntry, frozen=True, kw_only=True, tag="service"):
 
 
 class RequestEntry(Struct, frozen=True, kw_only=True):
-    """A request of another program that was passed on to a server, and its answer."""
+    """A request that another program, or a benchmark with several clients, sent to a server, and its answer."""
 
     t_us: Stamp
     """When it ended; it began `took_us` before."""
@@ -269,13 +269,17 @@ class RequestEntry(Struct, frozen=True, kw_only=True):
     generated_tokens: Count | None = None
     counted: bool = True
     """False: the server did not count, and `generated_tokens` are the chunks that came."""
+    at_once: Count | None = None
+    """How many clients a benchmark had then; `None` for a request of another program."""
+    chunk_us: tuple[Count, ...] = ()
+    """When each piece with text came, since it began; of a benchmark."""
     prompt: str | None = None
     """`None` unless texts are kept, as of the next one."""
     reply: str | None = None
 
 
 class RequestServed(RequestEntry, frozen=True, kw_only=True, tag="request"):
-    """A request of another program has ended."""
+    """Such a request has ended."""
 
 
 class TurnStarted(Struct, frozen=True, kw_only=True, tag="turn"):

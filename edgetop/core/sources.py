@@ -291,6 +291,9 @@ GPU_MEMORY_USED_SUFFIX: Final = ".memory_used"
 HOST_PREFIX: Final = "power.host."
 """The source that reads another machine's power, and what is absent where one gives nothing: `power.host.pi2`."""
 
+HOST_STREAM: Final = "host."
+"""What a host tells that is watched over SSH: `host.pi2.tokens_per_s`."""
+
 CLOCK_PREFIX: Final = "clock."
 """`clock.pi2`: how far off the stamps of that machine's readings may be, half-width in s."""
 

@@ -26,7 +26,7 @@ from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.suggestions import Suggestion
 
-TYPES_TOLD = 4
+TYPES_SHOWN = 4
 CHANGED = 0.01
 
 
@@ -121,9 +121,9 @@ def model_lines(facts: ModelFacts) -> list[str]:
         f"vocabulary {facts.n_vocab}" if facts.n_vocab else "",
     ]
     mix = list(facts.bytes_by_type.items())
-    told = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in mix[:TYPES_TOLD])
+    shown = ", ".join(f"{kind} {format_bytes(size)}" for kind, size in mix[:TYPES_SHOWN])
     bits = NOT_AVAILABLE if facts.bits_per_weight is None else f"{facts.bits_per_weight:.2f}"
-    rest = f"{bits} bits per weight: {told}{', ...' if len(mix) > TYPES_TOLD else ''}"
+    rest = f"{bits} bits per weight: {shown}{', ...' if len(mix) > TYPES_SHOWN else ''}"
     others = ["chat template" if facts.has_template else "no chat template", f"license {facts.license or 'not stated'}"]
     if len(facts.files) > 1:
         others.append(f"{len(facts.files)} files")

@@ -11,6 +11,7 @@ import ctypes
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -199,6 +200,10 @@ def explain_exit(
     error_line = next((line for line in reversed(last_words) if _ERROR_LINE.search(line)), "")
     out_of_memory = bool(_NO_MEMORY.search(error_line))
     where = _PHASE_WORDS[phase]
+    of_rpc = bool(rpc_servers and _RPC.search(error_line))
+    gone = unreachable(rpc_servers) if of_rpc else ()
+    if gone:
+        where += f" since the RPC server{'s' if len(gone) > 1 else ''} at {', '.join(gone)} died or cannot be reached"
     if fatal is None:
         what = f"The engine ended {where} with exit code {return_code}"
     elif fatal == signal.SIGKILL:
@@ -211,11 +216,10 @@ def explain_exit(
         what = f"The engine crashed {where} ({fatal.name})"
     else:
         what = f"The engine was ended by {fatal.name} {where}"
-    of_rpc = bool(rpc_servers and _RPC.search(error_line))
     quote = _SOURCE_FOLDER.sub("", error_line) or (last_words[-1] if last_words and fatal is None else "")
     return WorkerExit(
         what=f"{what}: {quote}" if quote else f"{what}.",
-        hint=f"Check that the RPC servers at {', '.join(rpc_servers)} run, then load the model again."
+        hint=f"Check that the RPC servers at {', '.join(gone or rpc_servers)} run, then load the model again."
         if of_rpc
         else _ASSERTED
         if not out_of_memory and _asserted(last_words) and phase not in {"starting", "loading"}
@@ -227,6 +231,28 @@ def explain_exit(
         of_rpc=of_rpc,
         last_words=last_words,
     )
+
+
+REACHED_S = 1.5
+"""A server that runs on a network that works accepts a connection in far less."""
+
+
+def unreachable(servers: Sequence[str]) -> tuple[str, ...]:
+    """Those of some servers, each `host:port`, where nobody accepts a connection now."""
+
+    def is_gone(server: str) -> bool:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), REACHED_S).close()
+        except OSError:
+            return True
+        return False
+
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - slow to import, and seldom needed
+
+    with ThreadPoolExecutor(max_workers=len(servers)) as pool:
+        found = list(pool.map(is_gone, servers))
+    return tuple(server for server, gone in zip(servers, found, strict=True) if gone)
 
 
 _ASSERTED = "llama.cpp cannot compute this model: choose another one, or another llama.cpp (`edgetop engine show`)."

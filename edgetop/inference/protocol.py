@@ -15,6 +15,7 @@ import os
 import select
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -311,7 +312,7 @@ class ParentGoneError(Exception):
 
 
 class ReportSender:
-    """Reports on their way through a non-blocking socket."""
+    """Reports on their way through a non-blocking socket; any thread may send."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
@@ -320,11 +321,13 @@ class ReportSender:
         self._socket = connection
         self._backlog = bytearray()
         self._backlog_bytes_max = sys.maxsize
+        self._sending = threading.Lock()
 
     def send(self, report: Report) -> None:
         """Send as much as the socket takes and buffer the rest. Raises ParentGoneError."""
-        self._backlog += encode(report)
-        self._push()
+        with self._sending:
+            self._backlog += encode(report)
+            self._push()
         if len(self._backlog) > self._backlog_bytes_max:
             self.wait()
 
@@ -343,7 +346,8 @@ class ReportSender:
         poll.register(self._socket, select.POLLOUT)
         while self._backlog:
             poll.poll()
-            self._push()
+            with self._sending:
+                self._push()
 
     def _push(self) -> None:
         try:

@@ -57,7 +57,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What one turn answers. Lone surrogates in JSON stand for bytes that are no UTF-8."""
 
     text: str
-    accident: InjectedFault | None = None
+    fault: InjectedFault | None = None
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -163,15 +163,15 @@ class ScriptedEngine:
         reason: StopReason = "end_of_generation"
         generated = 0
         due_us = begin_us + int(total / self._script.prefill_tokens_per_s * 1e6)
-        if reply.accident is not None and reply.accident.at_token == 0:
-            self._happen(reply.accident)
+        if reply.fault is not None and reply.fault.at_token == 0:
+            self._happen(reply.fault)
         if _wait_until(due_us, stop):
             first_us = monotonic_us()
             report(Prefill(turn=command.turn, t_us=first_us, done=total, total=total, cached=cached))
         for index, piece in enumerate(pieces):
-            if reply.accident is not None and reply.accident.at_token == index > 0:
+            if reply.fault is not None and reply.fault.at_token == index > 0:
                 stream.flush()
-                self._happen(reply.accident)
+                self._happen(reply.fault)
             if not _wait_until(due_us + int(index / self._script.tokens_per_s * 1e6), stop):
                 reason = "cancelled"
                 break
@@ -243,13 +243,13 @@ class ScriptedEngine:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _happen(self, accident: InjectedFault | None) -> None:
-        if accident is None or (accident.unless_extra_bufts_off and not self._settings.use_extra_bufts):
+    def _happen(self, fault: InjectedFault | None) -> None:
+        if fault is None or (fault.unless_extra_bufts_off and not self._settings.use_extra_bufts):
             return
-        if accident.last_words:
-            sys.stderr.write(accident.last_words + "\n")
+        if fault.last_words:
+            sys.stderr.write(fault.last_words + "\n")
             sys.stderr.flush()
-        match accident.kind:
+        match fault.kind:
             case "segfault":
                 os.kill(os.getpid(), signal.SIGSEGV)
             case "abort":
@@ -260,7 +260,7 @@ class ScriptedEngine:
                 while True:
                     time.sleep(3600)
             case "error":
-                raise RuntimeError(accident.last_words or "an error in the script")
+                raise RuntimeError(fault.last_words or "an error in the script")
 
 
 def _finished(

@@ -265,9 +265,9 @@ def _saved_bytes(before: Assessment, after: Assessment) -> int | None:
 
 def _settings(process: ModelProcess, host: Host) -> EngineSettings:
     """As far as its command line and environment tell."""
-    told = {name: process.setting(host, flags, variable) for name, (flags, variable) in _FLAGS.items()}
+    flag_texts = {name: process.setting(host, flags, variable) for name, (flags, variable) in _FLAGS.items()}
     settings = EngineSettings()
-    for name, text in told.items():
+    for name, text in flag_texts.items():
         if not text:
             continue
         if name.startswith("n_"):

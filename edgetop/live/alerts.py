@@ -33,7 +33,7 @@ SUBJECTS: Final[dict[SessionKind, Subject]] = {"chat": "session", "watch": "watc
 """Whose figures an alert is about."""
 
 LATER: Final = (sources.SERVED_TOKENS, sources.SERVED_PROMPT_TOKENS, sources.SERVED_RUNNING, sources.SERVED_WAITING)
-LATER_PREFIXES: Final = ("server.", sources.HOST_PREFIX, "engine.")
+LATER_PREFIXES: Final = ("server.", sources.HOST_PREFIX, "engine.", sources.HOST_STREAM)
 """Channels that come with servers, hosts and the engine."""
 
 STALE_PERIODS, STALE_S = 3, 5.0

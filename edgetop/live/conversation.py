@@ -174,6 +174,17 @@ class Conversation:
         if self._path is not None:
             self.load(self._path, self._settings)
 
+    def unload(self, why: str) -> None:
+        """Give the memory of the model back until `reload`. The engine must not be busy.
+
+        The session counts the time until then as loading: what others do with the device meanwhile is not its idle
+        power.
+        """
+        self.engine.close()
+        self.engine = self._start_engine()
+        self.model, self.phase = None, "starting"
+        self._event("model_loading", why)
+
     def submit(self, prompt: str, *, task: str = "", warmup: bool = False) -> None:
         """Ask. The conversation must be `ready`. `task` and `warmup` are a benchmark's (`TurnStarted`)."""
         self.history.ask(prompt, self.turn + 1)

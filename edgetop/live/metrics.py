@@ -28,7 +28,7 @@ from edgetop.core.energy.scopes import host_name
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import value_of
 from edgetop.core.quantity import Interval
-from edgetop.core.sources import Unavailable
+from edgetop.core.sources import HOST_STREAM, Unavailable
 from edgetop.core.text import one_line
 from edgetop.io.log import log
 from edgetop.session.energy import energy_of
@@ -139,6 +139,24 @@ SENSORS: Final = {
     )
 }
 """Readings, by the unit of their channel, and what they are multiplied with."""
+
+HOSTS: Final[dict[str, Metric]] = {
+    name: Metric(f"edgetop_host_{metric}", "counter" if name == "generated_tokens" else "gauge", text, ("host",))
+    for name, metric, text in (
+        ("up", "up", "1 while the host answers, else 0."),
+        ("tokens_per_s", "tokens_per_second", "Tokens per second now, of all its servers."),
+        ("generated_tokens", "generated_tokens", "Tokens generated since it was connected to."),
+        ("power", "power_watts", "Power now, by its widest meter."),
+        ("j_per_token", "energy_per_token_joules", "Gross energy per token generated."),
+        ("j_per_token_low", "energy_per_token_joules_low", "Low end of its 95 % interval."),
+        ("j_per_token_high", "energy_per_token_joules_high", "High end of its 95 % interval."),
+        ("temperature_cpu", "temperature_celsius", "Temperature of its processor."),
+        ("throttled", "throttled", "1 while something holds it back."),
+        ("memory_used", "memory_used_bytes", "Memory in use."),
+        ("memory_total", "memory_bytes", "Memory in all."),
+    )
+}
+"""Of each host that is watched over SSH, by the channels of its stream."""
 
 STALE_US = 30_000_000
 """An older reading says nothing of now."""
@@ -273,6 +291,11 @@ def _ends(metric: Metric, labels: Labels, low: float, high: float) -> Iterator[S
 
 def _readings(session: Session, view: Snapshot) -> Iterator[Sample]:
     for name, reading in view.readings.items():
+        if name.startswith(HOST_STREAM):
+            host, _, each = name.removeprefix(HOST_STREAM).rpartition(".")
+            if each in HOSTS and isinstance(reading, Reading) and reading.age_us < STALE_US:
+                yield Sample(HOSTS[each], (host,), reading.value)
+            continue
         channel = session.channel(name)
         metric, scale = SENSORS.get("" if channel is None else channel.unit, (None, 1.0))
         if metric is not None and isinstance(reading, Reading) and reading.age_us < STALE_US:

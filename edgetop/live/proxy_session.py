@@ -8,9 +8,8 @@ from __future__ import annotations
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -26,7 +25,7 @@ from edgetop.io.http import RequestError
 from edgetop.io.relay import Exchange, Relay, Seen, Upstream
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.live.watch_session import WatchOptions, WatchSession
-from edgetop.session.requests import PROXY_EVENT
+from edgetop.session.requests import PROXY_EVENT, token_gaps_ms
 from edgetop.session.store import Store
 from edgetop.session.turn import US_PER_MS
 
@@ -199,6 +198,55 @@ class _Asked(Struct):
     system: object = None
 
 
+class AnswerReader:
+    """Collects what the chunks of one answer say."""
+
+    def __init__(self) -> None:
+        self.stamps: list[int] = []
+        """When each piece with text came."""
+        self._last = Delta()
+
+    def add(self, t_us: int, delta: Delta) -> None:
+        """Take in a chunk."""
+        if delta.text or delta.reasoning:
+            self.stamps.append(t_us)
+        known = {
+            name: value
+            for name in ("prompt_tokens", "cached_tokens", "total_tokens", "generated", "model", "perf")
+            if (value := getattr(delta, name))
+        }
+        if delta.cached_tokens is not None:
+            known["cached_tokens"] = delta.cached_tokens
+        self._last = msgspec.structs.replace(self._last, **known)
+
+    @property
+    def model(self) -> str:
+        """Which one answered, as the server says."""
+        return self._last.model
+
+    def fields(self, begin_us: int, *, streamed: bool = True) -> dict[str, Any]:
+        """Those of a `RequestServed` that are about the answer; one that came as a whole tells no times."""
+        last, stamps = self._last, self.stamps if streamed else []
+        total = last.generated if last.total_tokens is None else last.total_tokens
+        counted = total is not None or not self.stamps
+        gaps_ms = sorted(token_gaps_ms(stamps, total))
+        prompt, perf = last.prompt_tokens, last.perf
+        if prompt is None and perf is not None and last.cached_tokens is not None:
+            prompt = perf.prefill_tokens + last.cached_tokens
+        return {
+            "first_token_us": stamps[0] - begin_us if stamps else None,
+            "last_token_us": stamps[-1] - begin_us if stamps else None,
+            "chunks": len(stamps),
+            "gap_p50_ms": percentile(gaps_ms, 50),
+            "gap_p95_ms": percentile(gaps_ms, 95),
+            "prompt_tokens": prompt,
+            "cached_tokens": last.cached_tokens,
+            "prefill_us": None if perf is None or perf.prefill_ms is None else round(perf.prefill_ms * US_PER_MS),
+            "generated_tokens": total if counted else len(self.stamps),
+            "counted": counted,
+        }
+
+
 class ExchangeReader:
     """Makes a record of what went by in one exchange."""
 
@@ -223,8 +271,7 @@ class ExchangeReader:
         """Others ran when it began."""
         self.prompt: Prompt | None = None
         self.reply = ""
-        self._stamps: list[int] = []
-        self._last = Delta()
+        self._answer = AnswerReader()
         self._error = ""
 
     @property
@@ -249,43 +296,27 @@ class ExchangeReader:
 
     def _read(self, deltas: Iterator[Delta], t_us: int) -> None:
         for delta in deltas:
-            if delta.text or delta.reasoning:
-                self._stamps.append(t_us)
-                if self._reply_length < TEXT_MAX:
-                    self._reply_length += len(delta.reasoning) + len(delta.text)
-                    self._reply.append((delta.reasoning, delta.text))
-            known = {
-                name: value
-                for name in ("prompt_tokens", "cached_tokens", "total_tokens", "generated", "model", "perf")
-                if (value := getattr(delta, name))
-            }
-            if delta.cached_tokens is not None:
-                known["cached_tokens"] = delta.cached_tokens
-            self._last = msgspec.structs.replace(self._last, **known)
+            if (delta.text or delta.reasoning) and self._reply_length < TEXT_MAX:
+                self._reply_length += len(delta.reasoning) + len(delta.text)
+                self._reply.append((delta.reasoning, delta.text))
+            self._answer.add(t_us, delta)
 
     def record(self) -> RequestServed:
         """The record of an exchange that is over."""
-        exchange, answer, last = self.exchange, self.exchange.answer, self._last
+        exchange, answer = self.exchange, self.exchange.answer
         if self._stream is not None and not self._error:
             try:
                 self._read(self._stream.finish(), exchange.end_us)
             except RequestError as error:
                 self._error = error.what
-        last = self._last
         asked = self._asked()
         self.prompt = prompt_of(asked.messages, asked.prompt, asked.tools, asked.system)
         self.reply = "".join(text for _, text in self._reply)
-        streamed = answer is None or not answer.get("content-length")
-        stamps = self._stamps if streamed else []
-        total = last.generated if last.total_tokens is None else last.total_tokens
-        counted = total is not None or not self._stamps
-        # A chunk that is not a token's tells nothing of the time between tokens.
-        one_each = total is None or abs(total - len(stamps)) <= 2 + len(stamps) // 20
-        gaps_ms = sorted((later - earlier) / US_PER_MS for earlier, later in pairwise(stamps)) if one_each else []
-        prompt, perf = last.prompt_tokens, last.perf
-        if prompt is None and perf is not None and last.cached_tokens is not None:
-            prompt = perf.prefill_tokens + last.cached_tokens
-        model = last.model or (asked.model if isinstance(asked.model, str) else "")
+        fields = self._answer.fields(exchange.begin_us, streamed=answer is None or not answer.get("content-length"))
+        fields["counted"] = fields["counted"] and exchange.is_read
+        if not self.is_answer:
+            fields["generated_tokens"] = None
+        model = self._answer.model or (asked.model if isinstance(asked.model, str) else "")
         return RequestServed(
             t_us=exchange.end_us,
             took_us=max(0, exchange.end_us - exchange.begin_us),
@@ -295,18 +326,9 @@ class ExchangeReader:
             status=None if answer is None else int(answer.first[1]),
             outcome=exchange.outcome or "server left",
             error=one_line(exchange.error or self._error)[:300],
-            first_token_us=stamps[0] - exchange.begin_us if stamps else None,
-            last_token_us=stamps[-1] - exchange.begin_us if stamps else None,
-            chunks=len(stamps),
-            gap_p50_ms=percentile(gaps_ms, 50),
-            gap_p95_ms=percentile(gaps_ms, 95),
-            prompt_tokens=prompt,
-            cached_tokens=last.cached_tokens,
-            prefill_us=None if perf is None or perf.prefill_ms is None else round(perf.prefill_ms * US_PER_MS),
-            generated_tokens=(total if counted else len(self._stamps)) if self.is_answer else None,
-            counted=counted and exchange.is_read,
             prompt=_text(asked)[:TEXT_MAX] if self._keeps_text else None,
             reply="".join(map("".join, self._reply))[:TEXT_MAX] if self._keeps_text else None,
+            **fields,
         )
 
     def _asked(self) -> _Asked:

@@ -448,14 +448,23 @@ def _sampled(source: str, t_us: int, values: Sequence[float | Unavailable]) -> S
 class ServerMonitor:
     """Polls from `start` to `stop`, in a thread of its own; records wait until `drain`."""
 
-    def __init__(self, host: Host, given: Mapping[Address, str] | None = None, *, remote_counts: bool = False) -> None:
+    def __init__(
+        self,
+        host: Host,
+        given: Mapping[Address, str] | None = None,
+        *,
+        remote_counts: bool = False,
+        reach: Callable[[Address], Address] | None = None,
+    ) -> None:
         """`given` are servers in addition to those that are found, each with its key.
 
-        `remote_counts` says that the power of other machines is measured as well, so that their tokens count.
+        `remote_counts` says that the power of other machines is measured as well, so that their tokens count. `reach`
+        gives the address here of a server on the other machine that `host` is the copy of.
         """
         self._host = host
+        self._reach = reach
         self._processes = ModelProcesses(host, server_programs())
-        self._gpu = GpuProcesses(host)
+        self._gpu = None if reach is not None else GpuProcesses(host)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._records: list[Record] = [SourceAdded(source=SOURCE)]
@@ -544,11 +553,13 @@ class ServerMonitor:
             self._stop.wait((due_us - now_us) / US_PER_S)
 
     def _new_poller(self, address: Address, key: str = "") -> ServerPoller:
+        if self._reach is not None:
+            address = self._reach(address)
         return ServerPoller(address, detect, key=key, clock=self._host.clock, stopped=self._stop.is_set)
 
     def _scan(self) -> None:
         found = list(self._processes.scan())
-        gpu = self._gpu.bytes_by_pid() if found else {}
+        gpu = self._gpu.bytes_by_pid() if found and self._gpu is not None else {}
         for server in self._servers:
             server.process = self._process_of(server, found)
             if server.process in found:
@@ -585,7 +596,7 @@ class ServerMonitor:
         return poller
 
     def _key_of(self, process: ModelProcess) -> str:
-        if process.uid != os.geteuid():
+        if process.uid != self._host.user_id:
             return ""
         key = (process.setting(self._host, _KEY_FLAGS, _KEY_VARIABLE) or "").partition(",")[0]
         if not key and (file := process.setting(self._host, ("--api-key-file",), _KEY_FILE_VARIABLE)):

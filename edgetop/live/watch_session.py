@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from edgetop.core.sources import Unavailable
+from edgetop.core.clock import US_PER_S
+from edgetop.core.sources import MEMORY_USED, SINCE_BOOT_SUFFIX, THROTTLE_PREFIX, Unavailable
 from edgetop.inference.child_process import lower_priority
 from edgetop.inference.server.address import Address
 from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_monitor import ServerMonitor, ServerStatus
+from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.session.store import Store
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
@@ -111,3 +113,62 @@ class WatchSession(RecordedSession):
 
     def _other_pids(self) -> tuple[int, ...]:
         return () if self._watch is None else self._watch.pids[1:]
+
+
+def reading_of(now: Snapshot, rows: Sequence[ServerStatus]) -> dict[str, object]:
+    """The object of `watch --json` for a moment."""
+    view = now.watch
+    energy = None if view is None else view.figures.energy
+    power = None if isinstance(now.power, Unavailable) else now.power
+    throttles = [
+        (name.removeprefix(THROTTLE_PREFIX), reading)
+        for name, reading in now.readings.items()
+        if name.startswith(THROTTLE_PREFIX) and not name.endswith(SINCE_BOOT_SUFFIX) and isinstance(reading, Reading)
+    ]
+    return {
+        "type": "reading",
+        "t_s": round(now.t_us / US_PER_S, 3),
+        "tokens_per_s": None if view is None else view.recent_tokens_per_s,
+        "generated_tokens": None if view is None else view.figures.generated_tokens,
+        "at_least": view is not None and view.figures.at_least,
+        "requests_running": None if view is None else view.requests_running,
+        "requests_waiting": None if view is None else view.requests_waiting,
+        "power_w": None if power is None else power.power_w,
+        "power_scope": None if power is None else power.scope,
+        "rss_bytes": now.memory.rss_bytes,
+        "j_per_token": None if energy is None else energy.j_per_token,
+        "energy_j": None if energy is None else energy.gross_j,
+        "energy_missing": "" if view is None else view.figures.energy_missing,
+        "temperature_cpu_c": _value(now, "temperature.cpu"),
+        "throttling": [name for name, reading in throttles if reading.value > 0] if throttles else None,
+        "memory_used_bytes": _value(now, MEMORY_USED),
+        "memory_total_bytes": _value(now, "memory.total"),
+        "models": sorted({model for row in rows for model in row.models}),
+        "services": [_service(row) for row in rows],
+    }
+
+
+def _value(now: Snapshot, channel: str) -> float | None:
+    reading = now.readings.get(channel)
+    return reading.value if isinstance(reading, Reading) else None
+
+
+def _service(row: ServerStatus) -> dict[str, object]:
+    """A service in a reading, without what the summary tells of it."""
+    usage = row.usage
+    return {
+        "number": row.number,
+        "kind": row.kind,
+        "pid": row.pid,
+        "address": row.address,
+        "state": row.state,
+        "tokens_per_s": row.tokens_per_s,
+        "generated_tokens": usage.tokens if usage is not None and isinstance(usage.tokens, int) else None,
+        "requests_running": None if usage is None else usage.running,
+        "requests_waiting": None if usage is None else usage.waiting,
+        "context_share": None if usage is None else usage.context_share,
+        "slots": [] if usage is None else usage.slots,
+        "rss_bytes": row.resident_bytes,
+        "cpu_percent": row.cpu_percent,
+        "gpu_bytes": row.gpu_bytes,
+    }

@@ -65,7 +65,7 @@ from edgetop.report.plots import (
 )
 from edgetop.report.svg import drawn
 from edgetop.session.compare.result import Cell, Comparison, Row, Verdict
-from edgetop.session.compare.wording import change_text, full_title, label_of
+from edgetop.session.compare.wording import change_text, conclusion, full_title, label_of
 from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
 from edgetop.session.session import Session
 from edgetop.session.watch import figure_rows
@@ -423,6 +423,7 @@ def report_page(
             css=Markup(_file("report.css")),  # noqa: S704 - a file of this package
             scripts=scripts,
             comparison=comparison,
+            conclusion=conclusion(comparison),
             figures=[COMPARED[name] for name in comparison.figures],
             reasons=reasons_of(comparison, keys),
             recorded=recorded,

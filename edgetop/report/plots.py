@@ -25,8 +25,8 @@ from edgetop.core.sources import ENGINE_ANONYMOUS, ENGINE_RSS, Unavailable
 from edgetop.core.text import one_line
 from edgetop.session.compare.result import Comparison
 from edgetop.session.energy import SessionEnergy
-from edgetop.session.history import channel_history, decode_rate_history
 from edgetop.session.session import Session
+from edgetop.session.snapshot import channel_history, decode_rate_history
 
 COLUMNS = 600
 """Of a picture: about a column for each pixel that a wide page gives it."""
@@ -481,7 +481,7 @@ def energy_caption(comparison: Comparison, keys: Sequence[str], names: Sequence[
     sentences = [
         "Right is faster, down takes less energy; bars are 95 % intervals. Marks differ in shape and bear the letter.",
         f"Pareto front, where nothing else is both faster and takes less: {', '.join(front)}." if front else "",
-        comparison.front_note,
+        comparison.front_note if front else f"No Pareto front: {comparison.front_note}",
         *absent,
     ]
     return Caption(

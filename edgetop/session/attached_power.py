@@ -511,8 +511,8 @@ def words(found: Alignment, path: str) -> str:
 
 
 def _data(found: Alignment) -> dict[str, str | float | bool]:
-    told: Mapping[str, float | None] = {
+    shown: Mapping[str, float | None] = {
         "offset_s": found.offset_s, "u_s": found.u_s, "rate_ppm": found.rate_ppm, "rate_u_ppm": found.rate_u_ppm,
         "explained": found.explained,
     }  # fmt: skip
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in shown.items() if value is not None}

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from math import isnan
 from typing import Final
@@ -35,6 +35,7 @@ from edgetop.session.meters import (
     HELD_BY_SERVER,
     ActivityLog,
     ChannelFeed,
+    Moment,
     headlines_of,
     load_start_us,
     meters_of,
@@ -163,6 +164,13 @@ class _Kept(Struct, frozen=True, kw_only=True):
     """The state of the baselines that its idle power is from; `None` when no later one can change it."""
 
 
+_OF_METERS: Final = (
+    "_feeds", "_others", "_all_moments", "_moments", "_moments_fed", "_until_us", "_revisions", "_kept", "_settled",
+    "_steady", "_steady_under",
+)  # fmt: skip
+"""What an account knows by its meters alone."""
+
+
 class SessionEnergy:
     """Energy of the turns of one session, up to a moment that only goes forward.
 
@@ -222,10 +230,7 @@ class SessionEnergy:
         if self._next is not None and not self._next.advance(until_us):
             return False
         fed_to = bisect_right(self._moments, until_us, key=lambda moment: moment.t_us)
-        for moment in self._moments[self._moments_fed : fed_to]:
-            temperature_c = _temperature(self._session, moment.t_us)
-            for feed in self._all_feeds():
-                feed.note(moment, temperature_c)
+        self._note_moments(self._all_feeds(), self._moments[self._moments_fed : fed_to])
         self._moments_fed = fed_to
         for feed in self._all_feeds():
             feed.advance(until_us)
@@ -241,6 +246,55 @@ class SessionEnergy:
             self._kept.clear()
             self._settled = self._steady = EnergySum()
         return True
+
+    def with_present_sources(self) -> SessionEnergy:
+        """The account of the sources that there are now: what known meters have read is not gone through again."""
+        made = SessionEnergy(self._session)
+        if (made._runs_on, made._chosen) == (self._runs_on, self._chosen):
+            known = list(self._chain())
+            for account in made._chain():
+                account._take_over(known)  # noqa: SLF001 - the same
+        return made
+
+    def _chain(self) -> Iterator[SessionEnergy]:
+        account: SessionEnergy | None = self
+        while account is not None:
+            yield account
+            account = account._next  # noqa: SLF001 - another of this class
+
+    def _take_over(self, known: list[SessionEnergy]) -> None:
+        """Go on where one of these was that has the same meters, or the feeds of these had come."""
+        same = next((each for each in known if each._meters_read() == self._meters_read()), None)  # noqa: SLF001
+        if same is not None:
+            for name in _OF_METERS:
+                setattr(self, name, getattr(same, name))
+            known.remove(same)
+            return
+        first = next(iter(known), None)
+        fed = {feed.estimator.meter: feed for each in known for feed in each._all_feeds()}  # noqa: SLF001
+        if first is None or fed.keys().isdisjoint(feed.estimator.meter for feed in self._all_feeds()):
+            return
+        for name in ("_all_moments", "_moments", "_moments_fed", "_until_us"):
+            setattr(self, name, getattr(first, name))
+
+        def caught_up(feed: ChannelFeed) -> ChannelFeed:
+            if feed.estimator.meter in fed:
+                return fed.pop(feed.estimator.meter)
+            self._note_moments([feed], self._moments[: self._moments_fed])
+            feed.advance(self._until_us)
+            return feed
+
+        self._feeds = [caught_up(feed) for feed in self._feeds]
+        self._others = [None if feed is None else caught_up(feed) for feed in self._others]
+
+    def _meters_read(self) -> list[Meter | None]:
+        return [None if feed is None else feed.estimator.meter for feed in (*self._feeds, None, *self._others)]
+
+    def _note_moments(self, feeds: Sequence[ChannelFeed], moments: Sequence[Moment]) -> None:
+        for moment in moments:
+            temperature_c = _temperature(self._session, moment.t_us)
+            for feed in feeds:
+                feed.note(moment, temperature_c)
 
     @property
     def until_us(self) -> int:
@@ -597,8 +651,10 @@ class EnergyAccounts:
     def at(self, until_us: int) -> SessionEnergy:
         """An account of what had been recorded by then, until it is asked for another moment."""
         if not self._account.advance(until_us):
-            self._account = SessionEnergy(self._session)
-            self._account.advance(until_us)
+            self._account = self._account.with_present_sources()
+            if not self._account.advance(until_us):
+                self._account = SessionEnergy(self._session)
+                self._account.advance(until_us)
         return self._account
 
 

@@ -49,7 +49,14 @@ from edgetop.core.records import (
     number_problems,
 )
 from edgetop.core.sources import SourceInfo, Unavailable
-from edgetop.session.requests import ClientFigures, RereadFigures, client_figures, reread_figures
+from edgetop.session.requests import (
+    ClientFigures,
+    LevelFigures,
+    RereadFigures,
+    client_figures,
+    level_figures,
+    reread_figures,
+)
 from edgetop.session.session import Column, MissingRun, Series, Session, UnfittingError
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import turn_result
@@ -193,9 +200,11 @@ class SessionFile(SessionHead, frozen=True, kw_only=True):
     """A session, whole."""
 
     requests: tuple[RequestEntry, ...] = ()
-    """Of other programs, that a proxy passed on, by their ends."""
+    """Of other programs, that a proxy passed on, or of a benchmark's clients, by their ends."""
     clients: tuple[ClientFigures, ...] = ()
     """The figures of those requests by client and model."""
+    levels: tuple[LevelFigures, ...] = ()
+    """The figures of a benchmark's requests by the number of its clients."""
     rereads: tuple[RereadFigures, ...] = ()
     """Prompt tokens that were processed though they had been seen, by model and reason."""
     turns: tuple[TurnEntry, ...] = ()
@@ -203,7 +212,7 @@ class SessionFile(SessionHead, frozen=True, kw_only=True):
     series: tuple[SeriesEntry, ...] = ()
 
 
-LONG_PARTS: Final = ("requests", "clients", "rereads", "turns", "events", "series")
+LONG_PARTS: Final = ("requests", "clients", "levels", "rereads", "turns", "events", "series")
 """What does not stand on the first line."""
 
 _RENAMED_KEYS = ((b'"mend":', b'"hint":'), (b'"grade_mend":', b'"grade_hint":'))
@@ -248,6 +257,7 @@ def to_file(session: Session) -> SessionFile:
         summary=snapshot(session, session.end_us).summary,
         requests=tuple(_copied(RequestEntry, each) for each in session.requests),
         clients=client_figures(session, session.end_us),
+        levels=level_figures(session, session.end_us),
         rereads=reread_figures(session, session.end_us),
         turns=tuple(_turn_entry(session, index) for index in range(len(session.turns))),
         events=tuple(_copied(EventEntry, event) for event in session.events),

@@ -108,6 +108,7 @@ FEWER_OR_MORE_QUOTA = "use fewer threads (--threads N), or give the container mo
 SHARED_HOST = "use another machine size, or run when the host is quieter"
 LIGHTER = "a smaller quantization is faster, more threads are not"
 MORE_CORES = "try more threads (--threads N) or another quantization: edgetop tune"
+ALL_CORES = "all cores compute: another quantization may be faster: edgetop tune"
 
 UNKNOWN = Limit("unknown", "Bottleneck: not known yet.")
 
@@ -146,11 +147,13 @@ def _limit_of_processor(session: Session, t0_us: int, t1_us: int) -> Limit:
     return UNKNOWN
 
 
-def limit_of_machine(prediction: Prediction | None, traffic: Traffic, tokens_per_s: float | None) -> Limit:
+def limit_of_machine(
+    prediction: Prediction | None, traffic: Traffic, tokens_per_s: float | None, *, idle_cores: bool = True
+) -> Limit:
     """What in the machine itself limits decoding: its bandwidth where most of that is used.
 
     Otherwise it is what was predicted, as long as the speed that was predicted is reached: what is slower than it
-    should be has some other reason.
+    should be has some other reason. `idle_cores` says whether more threads would find cores.
     """
     use = traffic.use
     if prediction is None or use is None:
@@ -162,7 +165,7 @@ def limit_of_machine(prediction: Prediction | None, traffic: Traffic, tokens_per
         return Limit("memory-bandwidth", text, LIGHTER)
     if as_expected and prediction.limited_by == "compute":
         text = f"Compute-bound: {use * 100:.0f} % of the memory bandwidth is used."
-        return Limit("compute", text, MORE_CORES)
+        return Limit("compute", text, MORE_CORES if idle_cores else ALL_CORES)
     return UNKNOWN
 
 

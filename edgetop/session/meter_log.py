@@ -4,7 +4,7 @@ Read without options, since their headings tell enough: Joulescope (`#time,curre
 `#time (s),current (A),voltage (V)`), loggers of FNIRSI's USB meters (`timestamp sample_in_packet voltage_V current_A`,
 with blanks), WITRN's (`time (HH:MM:SS,MS);voltage (V);current (A)`), and whatever says the like. Nordic's Power
 Profiler (`Timestamp(ms),Current(uA),D0-D7`) has no voltage and Otii's export of one channel (`Timestamp,Value`) no
-unit: those two are to be told.
+unit: those two must be given.
 
 A long log is read piece by piece, and what comes quicker than `BIN_S` is averaged on the way.
 """
@@ -62,7 +62,7 @@ _CLOCK = re.compile(
 
 
 class LogError(EdgetopError):
-    """A log that cannot be read, or not without more being told."""
+    """A log that cannot be read, or not without more being said."""
 
 
 class MeterLog(Struct, frozen=True, kw_only=True):
@@ -252,8 +252,8 @@ def _chosen_values(
     columns: Sequence[_Column], name: str | None, unit: str | None, time: _Column
 ) -> tuple[_Column, ...]:
     """One column of power or energy, or one of current and, where there is one, its voltage."""
-    told = None if unit is None else UNITS.get(unit.replace("µ", "u").replace("μ", "u"))
-    if unit is not None and (told is None or told[0] == "voltage"):
+    known = None if unit is None else UNITS.get(unit.replace("µ", "u").replace("μ", "u"))
+    if unit is not None and (known is None or known[0] == "voltage"):
         raise LogError(f"--unit: {unit!r} is no unit of power, current or energy", f"there are {', '.join(UNITS)}")
     by_kind: dict[str, list[_Column]] = {}
     for each in columns:
@@ -268,7 +268,7 @@ def _chosen_values(
             said = f"several columns may be the {kind}" if kind else "no column is known to be the power"
             raise LogError(said, f"name it with --column: {_listed(candidates)}")
         chosen = candidates[0]
-    what, factor = told or (chosen.what or (chosen.unit_of if name is not None else ""), chosen.factor)
+    what, factor = known or (chosen.what or (chosen.unit_of if name is not None else ""), chosen.factor)
     if not what:
         raise LogError(f"the unit of {chosen.heading or chosen.index + 1!r} is not known", "give it with --unit")
     value = _Column(index=chosen.index, heading=chosen.heading, what=what, factor=factor)

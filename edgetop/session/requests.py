@@ -1,4 +1,4 @@
-"""Requests that a proxy passed on: their figures by client and model, and how they share the energy.
+"""Requests that a proxy passed on, or a benchmark sent: figures by client, model, number of clients; shares of energy.
 
 The rule: the energy of each moment in which requests ran is shared equally among them. What one ran alone is its own;
 of what it shared with others its part may be anything from nothing to twice as much, and the interval reaches so far.
@@ -9,8 +9,9 @@ with its tokens.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from itertools import pairwise
 from math import hypot
 from typing import NamedTuple
 
@@ -28,12 +29,20 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
 from edgetop.session.meters import ChannelFeed, headline_of, meters_of
 from edgetop.session.session import Session
-from edgetop.session.turn import tokens_per_s
+from edgetop.session.turn import US_PER_MS, tokens_per_s
 
 PROXY_EVENT = "proxy_began"
 """Kind of the event that says where requests came in; `no_energy` in it says why none can be told."""
 
 CELL_US = US_PER_S
+
+KNEE_GAIN = 0.1
+"""The knee is the fewest clients with which all but so much of the highest throughput is reached (judgement: what is
+above that is hardly more than noise, and is paid for with waiting)."""
+
+CONCURRENCY_EVENT = "concurrency_began"
+"""Kind of the event that says what a benchmark asks for; `no_energy` in it as of a proxy's."""
+
 _NOT_SUBTRACTED = Unavailable("gross energy only")
 _STILL = Unavailable("it ran when nothing was measured")
 
@@ -64,6 +73,37 @@ class ClientFigures(Struct, frozen=True, kw_only=True):
     shared: float | None = None
     """Part of the time of its requests in which those of others ran, too: 0 to 1."""
     energy_missing: str = ENERGY_MISSING
+
+
+class LevelFigures(Struct, frozen=True, kw_only=True):
+    """What a server did for so many clients of a benchmark at once, each of which asked again once it was answered."""
+
+    at_once: Count
+    requests: Count = 0
+    failed: Count = 0
+    """Those without a whole answer, or with an error."""
+    prompt_tokens: Count | None = None
+    generated_tokens: Count | None = None
+    at_least: bool = False
+    seconds: float = 0.0
+    """From the first request to the end of the last answer."""
+    tokens_per_s: float | None = None
+    """Generated for all of them together in those seconds, prompts among it."""
+    tokens_per_s_each: float | None = None
+    """Decode speed of one answer in the mean."""
+    first_token_p50_s: float | None = None
+    first_token_p95_s: float | None = None
+    first_token_p99_s: float | None = None
+    gap_p50_ms: float | None = None
+    """Between the tokens of all answers together; `None` where pieces are not tokens."""
+    gap_p95_ms: float | None = None
+    gap_p99_ms: float | None = None
+    gross_j: Interval | None = None
+    j_per_token: Interval | None = None
+    """Gross energy while requests ran, prompts among it, by generated tokens."""
+    energy_missing: str = ENERGY_MISSING
+    is_knee: bool = False
+    """More clients brought at most `KNEE_GAIN` more."""
 
 
 class RereadFigures(Struct, frozen=True, kw_only=True):
@@ -142,7 +182,9 @@ class RequestEnergy:
 
     @staticmethod
     def _why_none(session: Session) -> Unavailable | None:
-        said = [event.data.get("no_energy") for event in session.events if event.kind == PROXY_EVENT]
+        said = [
+            event.data.get("no_energy") for event in session.events if event.kind in {PROXY_EVENT, CONCURRENCY_EVENT}
+        ]
         return Unavailable(str(said[-1])) if said and said[-1] else None
 
     def _measure(self) -> None:
@@ -266,6 +308,65 @@ def _figures(
         gross_j=None if part is None else part.energy,
         j_per_token=scaled(part.energy, 1 / measured) if part is not None and measured else None,
         shared=None if part is None else part.shared,
+        energy_missing="" if part is not None else str(why or _STILL),
+    )
+
+
+def token_gaps_ms(stamps_us: Sequence[int], tokens: int | None) -> Iterator[float]:
+    """Between one token and the next; nothing where a chunk is not a token's: it tells nothing of that."""
+    if tokens is None or abs(tokens - len(stamps_us)) <= 2 + len(stamps_us) // 20:
+        for earlier, later in pairwise(stamps_us):
+            yield (later - earlier) / US_PER_MS
+
+
+def level_figures(session: Session, t_us: int) -> tuple[LevelFigures, ...]:
+    """The figures of each number of clients until `t_us`, ascending, with the knee where one was reached."""
+    if not any(each.at_once for each in session.requests):
+        return ()
+    energy = RequestEnergy(session, t_us)
+    shares = energy.of(lambda each: each.at_once)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, each in enumerate(energy.requests):
+        if each.at_once:
+            groups[each.at_once].append(index)
+    levels = [_level(at_once, groups[at_once], energy, shares.get(at_once)) for at_once in sorted(groups)]
+    rates = {level.at_once: level.tokens_per_s for level in levels if level.tokens_per_s is not None}
+    most = max(rates.values(), default=0.0)
+    knee = next((at_once for at_once, rate in rates.items() if rate >= (1 - KNEE_GAIN) * most), 0)
+    # What more clients would bring is not known of the last one.
+    return tuple(replace(each, is_knee=each.at_once == knee < max(rates)) for each in levels)
+
+
+def _level(at_once: int, indices: Sequence[int], energy: RequestEnergy, part: _Part | None) -> LevelFigures:
+    requests = [energy.requests[index] for index in indices]
+    span_s = (max(each.t_us for each in requests) - min(each.t_us - each.took_us for each in requests)) / US_PER_S
+    tokens = _total([each.generated_tokens for each in requests])
+    decoded = [decode_of(each) for each in requests]
+    first_s = sorted(each.first_token_us / US_PER_S for each in requests if each.first_token_us is not None)
+    gaps_ms = sorted(
+        gap for each in requests if each.counted for gap in token_gaps_ms(each.chunk_us, each.generated_tokens)
+    )
+    # Where some were not measured, their tokens are left out with their energy.
+    measured = sum(energy.requests[index].generated_tokens or 0 for index in indices if index not in energy.unmeasured)
+    why = energy.missing or next((energy.unmeasured[index] for index in indices if index in energy.unmeasured), None)
+    return LevelFigures(
+        at_once=at_once,
+        requests=len(requests),
+        failed=sum(_has_failed(each) for each in requests),
+        prompt_tokens=_total([each.prompt_tokens for each in requests]),
+        generated_tokens=tokens,
+        at_least=any(not each.counted for each in requests),
+        seconds=span_s,
+        tokens_per_s=tokens / span_s if tokens and span_s > 0 else None,
+        tokens_per_s_each=tokens_per_s(sum(part[0] for part in decoded), sum(part[1] for part in decoded)),
+        first_token_p50_s=percentile(first_s, 50),
+        first_token_p95_s=percentile(first_s, 95),
+        first_token_p99_s=percentile(first_s, 99),
+        gap_p50_ms=percentile(gaps_ms, 50),
+        gap_p95_ms=percentile(gaps_ms, 95),
+        gap_p99_ms=percentile(gaps_ms, 99),
+        gross_j=None if part is None else part.energy,
+        j_per_token=scaled(part.energy, 1 / measured) if part is not None and measured else None,
         energy_missing="" if part is not None else str(why or _STILL),
     )
 
@@ -401,12 +502,71 @@ def client_rows(rows: Sequence[ClientFigures]) -> list[list[str]]:
     return [CLIENT_HEADINGS, *map(client_cells, rows)]
 
 
-def energy_note(rows: Sequence[ClientFigures]) -> str:
+def _number(decimals: int, value: float | None) -> str:
+    return NOT_AVAILABLE if value is None else f"{value:.{decimals}f}"
+
+
+LEVEL_COLUMNS: dict[str, Callable[[LevelFigures], str]] = {
+    "CLIENTS": lambda level: f"{level.at_once}{' knee' if level.is_knee else ''}",
+    "REQUESTS": lambda level: f"{level.requests}" + (f", {level.failed} failed" if level.failed else ""),
+    "TOK/S": lambda level: ("at least " if level.at_least else "") + _number(2, level.tokens_per_s),
+    "EACH TOK/S": lambda level: _number(2, level.tokens_per_s_each),
+    "FIRST P50 s": lambda level: _number(3, level.first_token_p50_s),
+    "P95": lambda level: _number(3, level.first_token_p95_s),
+    "P99": lambda level: _number(3, level.first_token_p99_s),
+    "GAP P50 ms": lambda level: _number(1, level.gap_p50_ms),
+    "GAP P95": lambda level: _number(1, level.gap_p95_ms),
+    "GAP P99": lambda level: _number(1, level.gap_p99_ms),
+    "J/TOKEN": lambda level: NOT_AVAILABLE if level.j_per_token is None else with_interval(level.j_per_token),
+}
+"""The table of levels for people: headings, and the cells below them."""
+
+
+def level_rows(levels: Sequence[LevelFigures]) -> list[list[str]]:
+    """The table of levels."""
+    return [[*LEVEL_COLUMNS], *([cell(level) for cell in LEVEL_COLUMNS.values()] for level in levels)]
+
+
+def knee_line(levels: Sequence[LevelFigures]) -> str:
+    """Where more clients stop to bring more, in one line; and where a token takes least energy."""
+    rated = [level for level in levels if level.tokens_per_s is not None]
+    if not rated:
+        return "knee: no answer had tokens that could be counted"
+    most = max(rated, key=lambda level: level.tokens_per_s or 0.0)
+    knee = next((level for level in levels if level.is_knee), None)
+    if knee is None:
+        line = (
+            f"knee: not reached with {rated[-1].at_once} at once" if len(rated) > 1 else "knee: one number of clients"
+        )
+    else:
+        line = f"knee: {knee.at_once} at once, {_number(1, knee.tokens_per_s)} tok/s"
+        if most is not knee:
+            share = 100 * (knee.tokens_per_s or 0.0) / (most.tokens_per_s or 1.0)
+            line += f", {share:.0f} % of the most ({_number(1, most.tokens_per_s)} with {most.at_once})"
+        last = rated[-1]
+        line += (
+            f"; with {last.at_once} the first token takes {format_seconds(last.first_token_p50_s)} in the median, "
+            f"with {knee.at_once} {format_seconds(knee.first_token_p50_s)}"
+        )
+    measured = [level for level in levels if level.j_per_token is not None]
+    if len(measured) > 1:
+        least = min(measured, key=lambda level: level.j_per_token.value if level.j_per_token else 0.0)
+        line += f"; least energy per token with {least.at_once}"
+    return line
+
+
+def failures_line(requests: Sequence[RequestServed]) -> str:
+    """Why requests failed, the most frequent reason; empty where none did."""
+    why = Counter(each.error or each.outcome for each in requests if _has_failed(each))
+    return "" if not why else f"{why.total()} requests failed: {why.most_common(1)[0][0]}"
+
+
+def energy_note(rows: Sequence[ClientFigures | LevelFigures]) -> str:
     """Why energy is missing, or how it is shared, in one line."""
     missing = dict.fromkeys(row.energy_missing for row in rows if row.energy_missing)
     if missing:
         return f"energy: {'; '.join(missing)}"
-    if any(row.shared for row in rows):
+    if any(row.shared for row in rows if isinstance(row, ClientFigures)):
         return (
             "energy: gross, of each moment in equal parts to the requests that ran in it; "
             "where several did, the interval reaches from none of their part to twice as much"

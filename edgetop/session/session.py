@@ -269,9 +269,13 @@ class Session:
         index = bisect_right(self.turns, t_us, key=lambda turn: turn.started.t_us) - 1
         return index if index >= 0 else None
 
+    def load_at(self, t_us: int) -> ModelLoaded | None:
+        """The model that is resident at `t_us`."""
+        return next((load for load in reversed(self.loads) if load.t_us <= t_us), None)
+
     def prediction_at(self, t_us: int) -> Prediction | None:
         """What was expected of the model that is resident at `t_us`, if anything was and is known by then."""
-        load = next((load for load in reversed(self.loads) if load.t_us <= t_us), None)
+        load = self.load_at(t_us)
         for predicted in reversed(self.predictions):
             if predicted.t_us <= t_us:
                 return predicted.prediction if load is not None and predicted.t_us >= load.t_us else None

@@ -20,6 +20,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cache
 from math import fsum, hypot
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -34,7 +35,7 @@ from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFigures
-from edgetop.core.format import NOT_AVAILABLE, format_duration, format_significant, format_time
+from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
 from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
@@ -48,7 +49,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "data" / "sessions", _PACKAGE.parent / "sessions")
 """In an installed wheel, and in a checkout."""
 
-PAIR = ("smollm2-135m-q4_1-2-threads", "smollm2-135m-q8_0-2-threads")
+PAIR = ("smollm2-135m-f16", "smollm2-135m-q4_1")
 """Two that differ in their quantization alone."""
 
 
@@ -400,7 +401,7 @@ def _read_cache(folder: Path) -> Mapping[str, _Cached]:
 def _write_cache(folder: Path, files: Mapping[str, _Cached]) -> None:
     """Nothing depends on it: where it cannot be written, files are read."""
     packed = msgspec.msgpack.encode(
-        {"version": __version__, "files": {name: _told(each) for name, each in files.items()}}
+        {"version": __version__, "files": {name: _without_defaults(each) for name, each in files.items()}}
     )
     with suppress(OSError):
         write_atomically(folder / CACHE_NAME, [packed])
@@ -411,17 +412,17 @@ def _defaults(kind: type[Struct]) -> Mapping[str, object]:
     return {field.name: field.default for field in structs.fields(kind)}
 
 
-def _told(value: Any) -> Any:  # noqa: ANN401 (any part of a head)
+def _without_defaults(value: Any) -> Any:  # noqa: ANN401 (any part of a head)
     """A part of a head without fields that are as they are by default, which a list need not read."""
     if isinstance(value, Struct):
         if value.__struct_config__.array_like:
             return value
         defaults = _defaults(type(value))
-        told = {name: getattr(value, name) for name in value.__struct_fields__}
-        return {name: _told(part) for name, part in told.items() if part != defaults[name]}
+        fields = {name: getattr(value, name) for name in value.__struct_fields__}
+        return {name: _without_defaults(part) for name, part in fields.items() if part != defaults[name]}
     if isinstance(value, dict):
-        return {name: _told(part) for name, part in value.items()}
-    return [_told(part) for part in value] if isinstance(value, list | tuple) else value
+        return {name: _without_defaults(part) for name, part in value.items()}
+    return [_without_defaults(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _models(head: SessionHead) -> str:
@@ -553,53 +554,59 @@ def _watched(head: SessionHead) -> str:
     return f"watch: {watched}" if watched else ""
 
 
-def energy_cell(entry: SessionEntry, between: str = "±") -> str:
+def energy_cell(entry: SessionEntry) -> str:
     """Energy per token with interval and grade: 0.720 ± 0.050 B."""
-    if entry.j_per_token is None:
-        return NOT_AVAILABLE
-    return f"{plus_minus(entry.j_per_token, f' {between} ')} {entry.grade}"
+    return NOT_AVAILABLE if entry.j_per_token is None else f"{plus_minus(entry.j_per_token)} {entry.grade}"
 
 
-class ListColumn(NamedTuple):
-    """A column of the list: its heading, its text, and what sorts by it."""
+def _of_head(value: Callable[[SessionHead], object]) -> Callable[[SessionEntry], object]:
+    return lambda entry: None if entry.listed.head is None else value(entry.listed.head)
 
-    heading: str
-    text: Callable[[SessionEntry], str]
-    rank: Callable[[SessionEntry], float | str | None]
-    """`None` where there is nothing to sort by; such sessions come last."""
-    numeric: bool = False
-    """Aligned to the right."""
-    greatest_first: bool = False
-    """What is looked for is the most of it."""
+
+def _if_read(text: Callable[[SessionEntry], str]) -> Callable[[SessionEntry], str]:
+    """Empty for a file that cannot be read, of which number, name and the problem are shown."""
+    return lambda entry: "" if entry.listed.head is None else text(entry)
 
 
 TITLE_SHOWN: Final = 60
-IMPORTANCE: Final = ("#", "TITLE", "MODEL", "QUANT", "TOK/S", "J/TOKEN", "STARTED", "TAGS", "LENGTH", "DEVICE")
-"""Columns in the order in which they get room."""
 
-COLUMNS: Final[Sequence[ListColumn]] = (
-    ListColumn("#", lambda entry: str(entry.listed.number), lambda entry: entry.listed.number),
-    ListColumn("STARTED", lambda entry: entry.started, lambda entry: getattr(entry.listed.head, "started_at", "")),
-    ListColumn("DEVICE", lambda entry: one_line(entry.device), lambda entry: entry.device.casefold() or None),
-    ListColumn("TITLE", lambda entry: entry.title[:TITLE_SHOWN], lambda entry: entry.title.casefold() or None),
-    ListColumn("MODEL", lambda entry: one_line(entry.model), lambda entry: entry.model.casefold() or None),
-    ListColumn("QUANT", lambda entry: one_line(entry.quantization), lambda entry: entry.quantization or None),
-    ListColumn(
-        "TOK/S",
-        lambda entry: _value_text(entry.summary.decode_tokens_per_s),
-        lambda entry: entry.summary.decode_tokens_per_s,
-        numeric=True,
-        greatest_first=True,
-    ),
-    ListColumn(
-        "J/TOKEN",
-        energy_cell,
-        lambda entry: None if entry.j_per_token is None else entry.j_per_token.value,
-        numeric=True,
-    ),
-    ListColumn("LENGTH", lambda entry: format_duration(entry.duration_s), lambda entry: entry.duration_s, numeric=True),
-    ListColumn("TAGS", lambda entry: one_line(" ".join(entry.tags)), lambda entry: " ".join(entry.tags) or None),
-)
+COLUMNS: Final[Sequence[Column[SessionEntry]]] = (
+    Column("number", attrgetter("listed.number"), "#", rank=attrgetter("listed.number"), importance=10),
+    Column("path", lambda entry: str(entry.listed.path)),
+    Column("id", _of_head(lambda head: head.id)),
+    Column("started_at", _of_head(lambda head: head.started_at), "STARTED", attrgetter("started"),
+           rank=lambda entry: getattr(entry.listed.head, "started_at", ""), importance=4),
+    Column("", heading="DEVICE",
+           text=lambda entry: entry.listed.problem if entry.listed.head is None else one_line(entry.device),
+           rank=lambda entry: entry.device.casefold() or None, importance=1, least=12, most=24),
+    Column("title", lambda entry: entry.title or None, "TITLE", _if_read(lambda entry: entry.title[:TITLE_SHOWN]),
+           rank=lambda entry: entry.title.casefold() or None, importance=8, least=12, most=TITLE_SHOWN),
+    Column("device", lambda entry: entry.device or None),
+    Column("model", lambda entry: entry.model or None, "MODEL", _if_read(lambda entry: one_line(entry.model)),
+           rank=lambda entry: entry.model.casefold() or None, importance=6, least=16, most=36),
+    Column("quantization", lambda entry: entry.quantization or None, "QUANT",
+           _if_read(lambda entry: one_line(entry.quantization)),
+           rank=lambda entry: entry.quantization or None, importance=5),
+    Column("turns", _of_head(lambda head: head.summary.turns)),
+    Column("generated_tokens", _of_head(lambda head: head.summary.generated_tokens)),
+    Column("decode_tokens_per_s", attrgetter("summary.decode_tokens_per_s"), "TOK/S",
+           _if_read(lambda entry: _value_text(entry.summary.decode_tokens_per_s)),
+           rank=attrgetter("summary.decode_tokens_per_s"), importance=9, right=True, greatest_first=True),
+    Column("prefill_tokens_per_s", attrgetter("summary.prefill_tokens_per_s")),
+    Column("j_per_token", lambda entry: entry.j_per_token and entry.j_per_token.value, "J/TOKEN",
+           _if_read(energy_cell), rank=lambda entry: entry.j_per_token and entry.j_per_token.value, importance=7,
+           right=True),
+    Column("j_per_token_low", lambda entry: entry.j_per_token and entry.j_per_token.low),
+    Column("j_per_token_high", lambda entry: entry.j_per_token and entry.j_per_token.high),
+    Column("energy_scope", lambda entry: entry.energy and entry.energy.scope),
+    Column("energy_grade", lambda entry: entry.energy and entry.energy.grade),
+    Column("duration_s", heading="LENGTH", text=_if_read(lambda entry: format_duration(entry.duration_s)),
+           rank=attrgetter("duration_s"), importance=2, right=True),
+    Column("tags", heading="TAGS", text=_if_read(lambda entry: one_line(" ".join(entry.tags))),
+           rank=lambda entry: " ".join(entry.tags) or None, importance=3, least=10, most=40),
+    Column("notes", _of_head(lambda head: head.notes)),
+    Column("problem", lambda entry: entry.listed.problem or None),
+)  # fmt: skip
 """As `edgetop sessions` and the screen of sessions have them."""
 
 

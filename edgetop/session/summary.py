@@ -375,7 +375,19 @@ def _limit(session: Session, progress: TurnProgress) -> Limit:
     if limit is not UNKNOWN:
         return limit
     prediction = _prediction(session, progress)
-    return limit_of_machine(prediction, decode_traffic(prediction, progress), decode_tokens_per_s(progress))
+    traffic = decode_traffic(prediction, progress)
+    return limit_of_machine(
+        prediction, traffic, decode_tokens_per_s(progress), idle_cores=_has_idle_cores(session, progress)
+    )
+
+
+def _has_idle_cores(session: Session, progress: TurnProgress) -> bool:
+    """Whether the machine has more cores than the engine has threads, as far as that is known."""
+    load = session.load_at(progress.submitted_us)
+    threads = None if load is None else load.settings.n_threads
+    device = None if session.header is None else session.header.device
+    cores = None if device is None else device.cores_physical or device.cores_logical
+    return threads is None or cores is None or threads < cores
 
 
 def _prediction(session: Session, progress: TurnProgress) -> Prediction | None:

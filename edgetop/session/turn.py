@@ -299,9 +299,9 @@ class Turn:
         stamps = bisect_right(self.token_t_us, t_us)
         finished = self.finished_at(t_us)
         # What a server says at the end of a reply stands above the number of its chunks.
-        told = None if self.counted or finished is None or not finished.counted else finished.generated_tokens
-        generated = stamps if told is None else told
-        hidden = 0 if told is None or finished is None else finished.hidden_tokens
+        reported = None if self.counted or finished is None or not finished.counted else finished.generated_tokens
+        generated = stamps if reported is None else reported
+        hidden = 0 if reported is None or finished is None else finished.hidden_tokens
         cached, to_evaluate = (self.cached, self.to_evaluate) if prefills else (None, None)
         # Files of earlier versions have a prompt of 0 tokens where a server did not say.
         if finished is not None and (finished.prompt_tokens or self.counted):
@@ -316,10 +316,10 @@ class Turn:
             cached=cached,
             generated=generated,
             hidden=hidden,
-            counted=self.counted or told is not None,
+            counted=self.counted or reported is not None,
             first_tokens=self._first_tokens(generated - hidden, stamps),
             stamps=stamps,
-            one_each=self.counted or (told is not None and told - hidden == stamps),
+            one_each=self.counted or (reported is not None and reported - hidden == stamps),
             first_us=self.token_t_us[0] if stamps else None,
             last_us=self.token_t_us[stamps - 1] if stamps else None,
         )

@@ -316,6 +316,36 @@ def engine_choice(value: str) -> str:
     return value
 
 
+def clock_limits_hz(value: str) -> tuple[int | None, int]:
+    """The lowest clock, if one is said, and the highest, of `1.5GHz` or `600MHz-1.5GHz`."""
+    found = re.fullmatch(
+        r"(?:(\d[\d.]{0,8})\s*([MG])Hz\s*-\s*)?(\d[\d.]{0,8})\s*([MG])Hz", value.strip(), re.IGNORECASE
+    )
+    low, high = None, 0
+    if found is not None and all(number is None or number.count(".") < 2 for number in (found[1], found[3])):
+        scale = {"M": 1_000, "G": 1_000_000}
+        high = round(float(found[3]) * scale[found[4].upper()]) * 1000
+        low = None if found[1] is None else round(float(found[1]) * scale[found[2].upper()]) * 1000
+    if not high or (low is not None and not 0 < low <= high):
+        raise ValueError("a clock such as 1.5GHz, or the lowest and the highest such as 600MHz-1.5GHz")
+    return low, high
+
+
+def name_of_mode(value: str) -> str:
+    """A word such as `25W`, `MAXN+jetson_clocks` or `performance`."""
+    if not re.fullmatch(r"\w[\w +.-]{0,60}", value.strip()):
+        raise ValueError("a name that the device knows, such as 25W or performance")
+    return value.strip()
+
+
+def fan_share(value: str) -> float:
+    """How much of its full speed a fan is to have, of `50%`."""
+    try:
+        return real(0, 100)(value.strip().removesuffix("%")) / 100
+    except ValueError:
+        raise ValueError("a share of the full speed, from 0% to 100%") from None
+
+
 def cpu_mask(value: str) -> str:
     """A hexadecimal mask of processors, without 0x."""
     digits = value.lower().removeprefix("0x")

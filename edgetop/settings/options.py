@@ -774,9 +774,9 @@ OPTIONS: Final[tuple[Option[object], ...]] = tuple(
 
 BENCH_AXES: Final[tuple[Option[object], ...]] = (
     THREADS, THREADS_BATCH, KV_TYPE, GPU_LAYERS, BATCH, UBATCH, CACHE_TYPE_K, CACHE_TYPE_V, FLASH_ATTN, CPU_MASK, PRIO,
-    N_CPU_MOE, OVERRIDE_TENSOR, LORA, MODEL_DRAFT,
+    N_CPU_MOE, OVERRIDE_TENSOR, LORA, MODEL_DRAFT, RPC,
 )  # fmt: skip
 """What `edgetop bench` varies. Where two set the same, the later one does."""
 
-FILE_AXES: Final[tuple[Option[object], ...]] = (LORA, MODEL_DRAFT)
-"""Those whose values are files, whose names may have commas: the flag is given several times."""
+FILE_AXES: Final[tuple[Option[object], ...]] = (LORA, MODEL_DRAFT, RPC)
+"""Those whose values may have commas, as names of files and lists of hosts: the flag is given several times."""

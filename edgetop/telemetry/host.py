@@ -47,6 +47,8 @@ class Host(Struct, frozen=True, kw_only=True):
     uses_gpu: Callable[[], bool | None] = _not_known
     """Whether a GPU computes for us; `None` where that is not known. While none does, they are left to sleep."""
     own_pid: int = field(default_factory=os.getpid)
+    user_id: int = field(default_factory=os.geteuid)
+    """Whose processes are one's own: their settings may be read."""
     system: str = sys.platform
     """`linux`, `darwin` and so on: which of the ways to read a quantity there is."""
 

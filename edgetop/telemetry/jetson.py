@@ -65,13 +65,16 @@ def power_mode(host: Host) -> str:
     the clocks do not follow the mode; this is what was asked for.
     """
     status = _STATUS_MODE.search(text_of(host.path(_STATUS), _SIZE_MAX))
-    modes = text_of(host.path(_MODES), _SIZE_MAX)
-    chosen = status or _DEFAULT.search(modes)
+    chosen = status or _DEFAULT.search(text_of(host.path(_MODES), _SIZE_MAX))
     if chosen is None:
         return ""
-    mode = int(chosen.group(1))
-    names: dict[int, str] = {int(number): name for number, name in _MODE.findall(modes)}
-    return names.get(mode, f"mode {mode}")
+    mode = str(int(chosen.group(1)))
+    return power_modes(host).get(mode, f"mode {mode}")
+
+
+def power_modes(host: Host) -> dict[str, str]:
+    """Names of the power modes that there are, by number."""
+    return {str(int(number)): name for number, name in _MODE.findall(text_of(host.path(_MODES), _SIZE_MAX))}
 
 
 def l4t_version(host: Host) -> str:

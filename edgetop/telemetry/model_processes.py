@@ -299,7 +299,7 @@ class ModelProcess(Struct, frozen=True, kw_only=True):
             name, equals, joined = flag.partition("=")
             if name in flags:
                 return joined if equals else "" if value.startswith("-") else value
-        if self.uid != os.geteuid():
+        if self.uid != host.user_id:
             return None
         begin = f"{variable}="
         lines = _text(host.path(f"/proc/{self.pid}/environ"), _CMDLINE_BYTES).split("\0")

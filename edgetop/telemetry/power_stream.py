@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import math
 import re
+import resource
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
+from statistics import median
 from typing import Final
 
 import msgspec
@@ -39,8 +42,13 @@ from edgetop.telemetry.power_text import (
 from edgetop.telemetry.source import Probe, Source, SourceLost, Stamped, UnavailableSource, Values
 
 _EXEC_PERIOD_S = 1.0
-_EXEC_SHARE = 3.0
-"""A program is run no more often than it takes three times as long, since nobody counts what it costs."""
+_EXEC_CPU_SHARE = 0.05
+"""Of a core, at most, for running a program that a person chose."""
+_EXEC_SHARE = 1.5
+"""A program is run no more often than it takes so many times as long: on a crowded machine it takes long itself."""
+
+_RUNS_KEPT = 5
+"""The pause follows the median of so many runs."""
 
 _STREAM_PERIOD_S = (0.02, 0.5)
 _ANSWER_BYTES = 65536
@@ -61,15 +69,21 @@ class ExecSource:
         self._program = program
         self._timeout_s = timeout_s
         self._wall_clock = wall_clock
-        before_us = host.clock()
+        self._clock = host.clock
+        self._pauses_s: deque[float] = deque(maxlen=_RUNS_KEPT)
         lines = self._run()
-        took_s = (host.clock() - before_us) / US_PER_S
         self._header = parse_header(lines[0])
-        period_s = max(_EXEC_PERIOD_S, self._header.update_s, _EXEC_SHARE * took_s)
-        self.info = describe(self._header, name="power.exec", driver="exec", path=program.name, period_s=period_s)
+        self._least_s = max(_EXEC_PERIOD_S, self._header.update_s)
+        path, period_s = program.name, self.pause_s
+        self.info = describe(self._header, name="power.exec", driver="exec", path=path, period_s=period_s)
         first = self._reading(lines)
         if isinstance(first, Unavailable):
             raise SourceLost(first.reason, first.hint)
+
+    @property
+    def pause_s(self) -> float:
+        """How often it is run at present, by what its last runs took."""
+        return max(self._least_s, median(self._pauses_s))
 
     def read(self) -> Values:
         """Run the program. Raises SourceLost when it fails, takes too long or says nothing."""
@@ -92,6 +106,7 @@ class ExecSource:
     def _run(self) -> list[str]:
         deadline_s = time.monotonic() + self._timeout_s
         output = b""
+        before_us, before_cpu_s = self._clock(), _children_cpu_s()
         try:
             self._program.start()
             while (chunk := self._program.receive(deadline_s - time.monotonic())) is not None:
@@ -103,10 +118,18 @@ class ExecSource:
                 raise SourceLost(self._program.why_ended(), "try the command in a shell")
         finally:
             self._program.close()
+        took_s, cpu_s = (self._clock() - before_us) / US_PER_S, _children_cpu_s() - before_cpu_s
+        self._pauses_s.append(max(_EXEC_SHARE * took_s, cpu_s / _EXEC_CPU_SHARE))
         lines = [line for line in output.decode("utf-8", "replace").splitlines() if line.strip()]
         if not lines:
             raise SourceLost(f"{self._program.name} prints nothing", "try the command in a shell")
         return lines
+
+
+def _children_cpu_s() -> float:
+    """Processor time of all programs that have ended so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 class StreamSource:
@@ -132,7 +155,7 @@ class StreamSource:
         self._period_us = round(period_s * US_PER_S)
         self._has_stamps = self._newest_us is not None
         driver = name.rpartition(".")[2]
-        info = describe(self._header, name=name, driver=driver, path=connection.name, period_s=period_s)
+        info = describe(self._header, name=name, driver=driver, path=connection.name, period_s=period_s, averaged=True)
         if self._has_stamps:
             clock = Channel(name=f"{CLOCK_PREFIX}{driver}", unit="s", digits=4, label="clock of the meter, ±")
             info = msgspec.structs.replace(info, channels=(*info.channels, clock))

@@ -236,11 +236,13 @@ def parse_host_line(line: str, header: Header) -> HostLine | Pong:
     )
 
 
-def describe(header: Header, *, name: str, driver: str, path: str, period_s: float) -> SourceInfo:
-    """The source that a header describes. A meter faster than `period_s` is averaged over that period."""
+def describe(
+    header: Header, *, name: str, driver: str, path: str, period_s: float, averaged: bool = False
+) -> SourceInfo:
+    """The source that a header describes; `averaged`: a meter faster than `period_s` is handed on as means over it."""
     channel = f"{header.kind}.{driver}"
     known = _properties(header)
-    if header.update_s < period_s:
+    if averaged and header.update_s < period_s:
         window_s = max(header.window_s or 0.0, period_s) if header.kind == "power" else None
         known = replace(known, window_s=window_s, update_s=period_s)
     return SourceInfo(

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from edgetop.live.chat_commands import SlashCommand
     from edgetop.live.chat_session import LiveOptions, LiveSession
     from edgetop.live.conversation import Notice
+    from edgetop.live.fleet import FleetSession
     from edgetop.live.live_session import Recorder
     from edgetop.live.watch_session import WatchSession
     from edgetop.session.store import Store
@@ -72,6 +73,9 @@ WARNING_S = 10.0
 
 QUITTING_EARLY = frozenset({"ctrl+c", "ctrl+q", "f10"})
 """Keys that end edgetop before its screen stands."""
+
+QUIT_AGAIN_S = 3.0
+"""Within this time a second Ctrl+C quits."""
 
 FOCUS_WAIT_S = 0.02
 """The focus of a new screen comes a few messages after the screen."""
@@ -134,6 +138,8 @@ class BaseApp(TerminalApp[ReturnType]):
         self._saving = threading.Lock()
         self._loop_of_signals: asyncio.AbstractEventLoop | None = None
         self._mouse = display.mouse
+        self._quit_asked_s = -QUIT_AGAIN_S
+        """When Ctrl+C last had nothing to stop and to clear."""
         self.set_keymap(keymap(screen for name, screen in self.key_tables.items() if screen != TABLES[name]))
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
@@ -212,8 +218,17 @@ class BaseApp(TerminalApp[ReturnType]):
             self.notify(one_line(text), severity="warning", timeout=WARNING_S, markup=False)
 
     def action_interrupt(self) -> None:
-        """Ctrl+C has nothing to stop, so it quits."""
-        self.exit()
+        """Ctrl+C has nothing to stop: it clears what is typed, else quits on the second press."""
+        screen, now_s = self.screen, time.monotonic()
+        if isinstance(screen, BaseScreen) and screen.clear_draft():
+            return
+        if now_s - self._quit_asked_s < QUIT_AGAIN_S:
+            self.exit()
+            return
+        self._quit_asked_s = now_s
+        key = screen.keys.key_of("interrupt") if isinstance(screen, BaseScreen) else "Ctrl+C"
+        saved = "; what was recorded is saved" if self._session is not None else ""
+        self.notify(f"{key} again quits{saved}.", timeout=QUIT_AGAIN_S, markup=False)
 
     def action_help(self) -> None:
         """Show what the keys of the screen do."""
@@ -306,15 +321,15 @@ class WatchApp(BaseApp[None]):
     """Shows the watch screen over one session."""
 
     def __init__(
-        self, start: Callable[[Callable[[str], None]], WatchSession], display: Display = USUAL_DISPLAY
+        self, start: Callable[[Callable[[str], None]], WatchSession | FleetSession], display: Display = USUAL_DISPLAY
     ) -> None:
         """`start` starts the session, and gives it what warns of trouble with the recording."""
-        from edgetop.tui.screens.watch import WatchScreen  # noqa: PLC0415 - few applications need it
+        from edgetop.tui.screens.watch import screen_of  # noqa: PLC0415 - few applications need it
 
         super().__init__(display)
         watch = start(self.warn)
         self._session = watch
-        self._watch_screen = WatchScreen(watch, level=self._level, delay_s=display.delay_s, price=display.price)
+        self._watch_screen = screen_of(watch, level=self._level, delay_s=display.delay_s, price=display.price)
 
     def on_mount(self) -> None:
         """Open the screen."""
@@ -366,9 +381,9 @@ class ChatApp(BaseApp[None]):
             await super().on_event(event)
 
     def action_interrupt(self) -> None:
-        """Ctrl+C on a screen over the live screen does what it does below."""
-        if self._live_screen is not None:
-            self._live_screen.action_interrupt()
+        """Ctrl+C stops what the live screen does, whatever lies over it."""
+        if self._live_screen is None or not self._live_screen.interrupt():
+            super().action_interrupt()
 
     def on_mount(self) -> None:
         """Draw the frame, then start what it is for."""

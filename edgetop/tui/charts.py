@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.format import format_clock, format_significant
-from edgetop.session.history import StepPhase
+from edgetop.session.snapshot import StepPhase
 from edgetop.tui.styled_text import Figure, Line, Role, Span
 from edgetop.tui.themes import GlyphLevel
 
@@ -33,6 +33,9 @@ TURN_MARK, PREFILL_MARK = "^", "p"
 
 MARGIN = 0.05
 """Of the range of a scatter plot, left free on each side."""
+
+RANGE_LEAST = 0.1
+"""Of the largest value, which the range of a scatter plot is at least: a smaller difference is no picture."""
 
 
 class _AxisGlyphs(NamedTuple):
@@ -111,6 +114,9 @@ class Point(NamedTuple):
     x: float
     y: float
     label: str = ""
+    x_ends: tuple[float, float] | None = None
+    """Its interval, drawn as a bar through the point; `None` where that is not known."""
+    y_ends: tuple[float, float] | None = None
 
 
 def nice_y_max(value: float) -> float:
@@ -384,26 +390,35 @@ def interval_bar(  # noqa: PLR0917 - as in `plot`
 def scatter(points: Sequence[Point], width: int, height: int, level: GlyphLevel) -> list[str]:
     """Points in `width` by `height` cells, axes included; the first ones are drawn over later ones.
 
-    A label that would lie on another one moves to the nearest free place on its line. Where there is not room for five
-    columns and three lines of points nothing is drawn.
+    The range has room for the intervals of all points, so that noise does not fill the picture. A label that would lie
+    on another one moves to the nearest free place on its line. Where there is not room for five columns and three lines
+    of points nothing is drawn.
     """
     columns, rows = width - SCATTER_LABEL_COLUMNS - 2, height - 2
     if columns < 5 or rows < 3 or not points:
         return []
     axes = _AXES[level]
-    x_low, x_high = _range([point.x for point in points])
-    y_low, y_high = _range([point.y for point in points])
+    x_low, x_high = _range([end for point in points for end in (point.x, *(point.x_ends or ()))])
+    y_low, y_high = _range([end for point in points for end in (point.y, *(point.y_ends or ()))])
     area = [[" "] * columns for _ in range(rows)]
+    for point in points:
+        left, right = (_cell(end, x_low, x_high, columns) for end in point.x_ends or (point.x, point.x))
+        low, high = (rows - 1 - _cell(end, y_low, y_high, rows) for end in point.y_ends or (point.y, point.y))
+        row, column = rows - 1 - _cell(point.y, y_low, y_high, rows), _cell(point.x, x_low, x_high, columns)
+        for at in range(left, right + 1):
+            area[row][at] = axes.horizontal
+        for at in range(high, low + 1):
+            area[at][column] = axes.vertical
     for point in points:
         column = _cell(point.x, x_low, x_high, columns)
         line = area[rows - 1 - _cell(point.y, y_low, y_high, rows)]
         if point.label:
             _write(line, column, point.label)
-        elif line[column] == " ":
+        elif not line[column].isalnum():
             line[column] = axes.dot
     labels = [_axis_figure(y_high), *[""] * (rows - 2), _axis_figure(y_low)]
-    low, high = _axis_figure(x_low), _axis_figure(x_high)
-    ends = f"{low}{high:>{columns - len(low)}}" if len(low) + len(high) < columns else low[:columns]
+    begin, end = _axis_figure(x_low), _axis_figure(x_high)
+    ends = f"{begin}{end:>{columns - len(begin)}}" if len(begin) + len(end) < columns else begin[:columns]
     return [
         *(
             f"{label:>{SCATTER_LABEL_COLUMNS}} {axes.vertical}{''.join(line)}"
@@ -416,7 +431,7 @@ def scatter(points: Sequence[Point], width: int, height: int, level: GlyphLevel)
 
 def _range(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
-    margin = max((high - low or abs(high)) * MARGIN, abs(low) * 1e-6, abs(high) * 1e-6) or 1.0
+    margin = max((high - low) * MARGIN, (RANGE_LEAST * max(abs(low), abs(high)) - (high - low)) / 2) or 1.0
     return (max(0.0, low - margin) if low >= 0 else low - margin), high + margin
 
 

@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from edgetop.core.figures import BY_NAME, DECODE, J_PER_TOKEN
 from edgetop.core.format import format_duration, format_rate
 from edgetop.core.text import one_line
-from edgetop.session.compare.result import Comparison, Row, Verdict
-from edgetop.session.compare.wording import cell_text, flags_text, front_text, label_of, order_of
+from edgetop.session.compare.result import Cell, Comparison, Row, Verdict
+from edgetop.session.compare.wording import cell_text, conclusion, flags_text, front_text, label_of, order_of
 from edgetop.tui.charts import Point, capacity, downsampled, plot, scatter
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, paragraph, shortened, wrap
 from edgetop.tui.themes import GlyphLevel
@@ -115,18 +115,32 @@ def front_lines(comparison: Comparison, width: int, level: GlyphLevel) -> list[L
     points = []
     on_front = set(comparison.front)
     for index, row in sorted(enumerate(comparison.rows), key=lambda each: each[0] not in on_front):
-        speed, energy = (row.cells[name].value if name in row.cells else None for name in (DECODE, J_PER_TOKEN))
+        speed, energy = (row.cells.get(name, Cell()) for name in (DECODE, J_PER_TOKEN))
         same_scope = not on_front or row.result.energy_scope == comparison.rows[comparison.front[0]].result.energy_scope
-        if speed is not None and energy is not None and same_scope:
+        if speed.value is not None and energy.value is not None and same_scope:
             few = len(comparison.rows) <= 26
-            points.append(Point(speed, energy, label_of(index) if few or index in on_front else ""))
+            label = label_of(index) if few or index in on_front else ""
+            points.append(
+                Point(speed.value, energy.value, label, *(_ends(cell) if few else None for cell in (speed, energy)))
+            )
     scope = (comparison.rows[comparison.front[0]].result.energy_scope or "").replace("_", " ") if on_front else ""
     lines: list[Line] = []
     if len(points) > 1:
-        title = f"J/token ({scope}) against decode tok/s: right and low is better"
+        title = (
+            f"J/token{scope and f' ({scope})'} against decode tok/s: right and low is better; bars are 95 % intervals"
+        )
         lines.append((Span(_fitted(title, width, level), "title"),))
         lines += [(Span(line, "graph"),) for line in scatter(points, min(width, 100), SCATTER_ROWS, level)]
     return [*lines, *paragraph(front_text(comparison), width)]
+
+
+def _ends(cell: Cell) -> tuple[float, float] | None:
+    return None if cell.low is None or cell.high is None else (cell.low, cell.high)
+
+
+def conclusion_lines(comparison: Comparison, width: int) -> list[Line]:
+    """What is faster, what takes less energy, what cannot be told."""
+    return paragraph(conclusion(comparison), width, "headline")
 
 
 def speed_lines(comparison: Comparison, width: int, level: GlyphLevel, count_max: int | None = None) -> list[Line]:

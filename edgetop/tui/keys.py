@@ -196,6 +196,12 @@ _LIST_SORTING = (
     _key("reverse", "ctrl+r", "reverse the order", "Reverse"),
 )
 
+_MARKING = (
+    _key("mark", "ctrl+space insert", "mark or unmark", "Mark"),
+    _key("ask", "f7", "ask the models of the marked rows one prompt in turn, and see the answers side by side", "Ask"),
+    _key("unmark", "ctrl+x", "unmark all"),
+)
+
 _ZOOM_KEY = _key("zoom_pane", "z", "zoom the pane (again: show all)", "Zoom")
 
 _PANE_TOGGLES = tuple(
@@ -322,15 +328,15 @@ SESSIONS = ScreenKeys(
     "Recorded sessions",
     (
         _key("resume", "enter", "open the chosen session: continue its conversation in the chat", "Open"),
-        _key("mark", "ctrl+space insert", "mark or unmark", "Mark"),
+        _MARKING[0],
         _key("compare", "f5", "compare the marked sessions", "Compare"),
         _key("replay", "f6", "replay the marked sessions, or the chosen one", "Replay"),
+        *_MARKING[1:],
         _close_key("escape f3"),
         *_LIST_SORTING,
         _key("tags", "ctrl+t", "change the tags", "Tags"),
         _key("export", "ctrl+s", "export the conversation as Markdown into the working folder", "Export"),
         _key("delete", "delete", "delete the marked sessions, or the chosen one; asks first", "Delete"),
-        _key("unmark", "ctrl+x", "unmark all"),
         *_moves("down", "up", "home", "end"),
         *_LIST_KEYS,
     ),
@@ -361,6 +367,7 @@ CHECK = ScreenKeys(
     (
         _key("choose", "enter", "choose the model and the context of this row", "Choose"),
         _close_key("escape f4 f8"),
+        *_MARKING,
         *_LIST_SORTING,
         _key("page_details", "tab", "the next page of the details", "More"),
         *_moves("down", "up", "home", "end"),

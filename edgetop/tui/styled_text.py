@@ -276,6 +276,12 @@ def _figure_cells(figure: Figure) -> Line:
     )
 
 
+def chart_width(width: int) -> int:
+    """The columns of a graph beside figures, the same in every pane; all of them where that would be too few."""
+    room = width - FIGURE_COLUMNS - len(BLOCK_GAP)
+    return room if room >= FIGURE_COLUMNS else width
+
+
 def beside_figures(
     chart: Callable[[int, int], list[Line]], figures: Sequence[Figure], width: int, height: int
 ) -> list[Line]:
@@ -283,8 +289,8 @@ def beside_figures(
 
     Where that leaves too little for the graph it stands above the figures, or they alone.
     """
-    room = width - FIGURE_COLUMNS - len(BLOCK_GAP)
-    if room >= FIGURE_COLUMNS:
+    room = chart_width(width)
+    if room < width:
         block = figure_grid(figures, FIGURE_COLUMNS, height)
         drawn = chart(room, height)
         return [(*fit(one, room), Span(BLOCK_GAP), *other) for one, other in zip_longest(drawn, block, fillvalue=())][

@@ -154,3 +154,34 @@ def test_levels_are_held_against_each_other_over_the_same_questions() -> None:
             "(exact McNemar test, p = 0.039)."
         ),
     )
+
+
+def test_less_that_beats_the_most_is_said_first() -> None:
+    """As on an Orin in 25 W and on a Pi 5 with two threads: nobody expects it."""
+    modes = [
+        of_setting("orin", measured(TG, rates, energies), threads=4)
+        for rates, energies in (
+            ((20.0, 20.1, 19.9), (1.00, 1.01, 0.99)),
+            ((22.0, 22.1, 21.9), (0.80, 0.81, 0.79)),
+            ((15.0, 15.1, 14.9), (0.90, 0.91, 0.89)),
+        )
+    ]
+    named = [
+        replace(each, setting=replace(each.setting, power_mode=mode))
+        for each, mode in zip(modes, ("MAXN", "25W", "15W"), strict=True)
+    ]
+    said = conclusions_of(plan_result(*named, power_mode="MAXN")).sentences
+    assert said[0] == "orin t4: power mode 25W beats MAXN: 10 % faster, 20 % less energy per token."
+    assert not any("beats MAXN" in each for each in said[1:])
+    assert not any("All of this holds in power mode" in each for each in said), "it was varied"
+    threads = [
+        of_setting("Q4_0", measured(TG, (24.0, 24.1, 23.9), (0.70, 0.71, 0.69)), threads=2),
+        of_setting("Q4_0", measured(TG, (20.0, 20.1, 19.9), (0.80, 0.81, 0.79)), threads=4),
+        of_setting("Q8_0", measured(TG, (12.0, 12.4, 11.9), (0.70, 0.71, 0.69)), threads=2),
+        of_setting("Q8_0", measured(TG, (12.1, 12.2, 12.0), (1.40, 1.41, 1.39)), threads=4),
+    ]
+    said = conclusions_of(plan_result(*threads)).sentences
+    assert said[:2] == (
+        "Q4_0: 2 threads beat 4: 20 % faster, 13 % less energy per token.",
+        "Q8_0: 2 threads beat 4: as fast, within noise, 50 % less energy per token.",
+    )

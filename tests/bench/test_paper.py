@@ -16,11 +16,11 @@ from edgetop.bench.paper import (
     View,
     fronts,
     method_of,
+    paper_rows,
     section,
     table_csv,
     table_latex,
     table_markdown,
-    told_of,
 )
 from edgetop.bench.plan import Plan, QualityPlan
 from edgetop.bench.results import SettingResult
@@ -53,7 +53,7 @@ LARGE = model("1.5B_Q4", 0.8, 10.0, 0.50, 1e9)
 SMALL = model("0.5B_Q8", 0.6, 25.0, 0.20, 6e8)
 BEATEN = model("0.5B_F16", 0.6, 15.0, 0.30, 1.1e9)
 RESULT = plan_result(LARGE, SMALL, BEATEN, power_mode="15W")
-TOLD = told_of(RESULT, VIEW)
+TOLD = paper_rows(RESULT, VIEW)
 
 
 def cell(name: str, row: int = 0) -> Value:
@@ -89,8 +89,8 @@ def test_what_is_beaten_is_said_with_what_beats_it() -> None:
     ]
     assert SMALL.quality is not None
     other = replace(SMALL, quality=replace(SMALL.quality, questions_digest="y"))
-    assert fronts(told_of(plan_result(LARGE, other), VIEW)) == [], "other questions say nothing of each other"
-    assert fronts(told_of(plan_result(LARGE), VIEW)) == []
+    assert fronts(paper_rows(plan_result(LARGE, other), VIEW)) == [], "other questions say nothing of each other"
+    assert fronts(paper_rows(plan_result(LARGE), VIEW)) == []
 
 
 def test_the_three_forms_say_the_same() -> None:
@@ -110,7 +110,7 @@ def test_the_three_forms_say_the_same() -> None:
 
 
 def test_names_cannot_break_a_table() -> None:
-    odd = told_of(plan_result(of_setting("a|b & \\c{%_\n$\x1b[2J", measured(TG, (1.0, 1.1)))), VIEW)
+    odd = paper_rows(plan_result(of_setting("a|b & \\c{%_\n$\x1b[2J", measured(TG, (1.0, 1.1)))), VIEW)
     assert len(table_markdown(odd).splitlines()) == 3
     latex = table_latex(odd, "x")
     assert r"a|b \& \textbackslash{}c\{\%\_" in latex

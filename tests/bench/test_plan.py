@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.bench.plan import (
+    DEVICE_AXES,
     MARGIN_TOKENS,
     BenchRequest,
     ModelFile,
@@ -80,7 +81,7 @@ def test_the_context_holds_the_largest_test_and_is_the_same_for_all() -> None:
 def test_every_axis_is_an_option_of_the_same_name() -> None:
     """What can be chosen for one run can be varied, and means the same."""
     names = tuple(option.name for option in options.BENCH_AXES)
-    assert set(names) == set(Setting.__struct_fields__) - {"model"}
+    assert set(names) == set(Setting.__struct_fields__) - {"model", "page_cache", *DEVICE_AXES}
     speed = {"n_threads", "type_k", "type_v", "flash_attention", *EXTRA_FLAGS}
     assert speed <= {field for option in options.BENCH_AXES for field in option.sets}
     request = changed_request(

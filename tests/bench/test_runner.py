@@ -77,7 +77,7 @@ def test_a_model_that_cannot_be_loaded_is_told_once_and_left_out(bench: Bench) -
 def test_an_engine_that_is_killed_costs_its_run_and_is_tried_again_on_resuming(bench: Bench) -> None:
     test = PromptTest(title="x", prompts=("Hi.",), max_tokens=8)
     plan = bench.plan(models=1, tests=(test,), repetitions=1)
-    bench.script["replies"] = [{"text": "A reply of some length.", "accident": {"kind": "kill", "at_token": 3}}]
+    bench.script["replies"] = [{"text": "A reply of some length.", "fault": {"kind": "kill", "at_token": 3}}]
     finished, log = bench.run(plan)
     assert finished
     assert [run.outcome for run in log.finished] == ["failed", "failed"]
@@ -90,8 +90,8 @@ def test_an_engine_that_is_killed_costs_its_run_and_is_tried_again_on_resuming(b
 
 def test_a_crash_in_the_first_decode_is_tried_again_without_extra_buffers(bench: Bench) -> None:
     test = PromptTest(title="x", prompts=("Hi.",), max_tokens=8)
-    accident = {"kind": "segfault", "at_token": 0, "unless_extra_bufts_off": True}
-    bench.script["replies"] = [{"text": "A reply of some length.", "accident": accident}]
+    fault = {"kind": "segfault", "at_token": 0, "unless_extra_bufts_off": True}
+    bench.script["replies"] = [{"text": "A reply of some length.", "fault": fault}]
     plan = bench.plan(models=1, threads=(1,), tests=(test,), repetitions=1, warmup=False)
     finished, log = bench.run(plan)
     assert finished
@@ -114,7 +114,7 @@ def test_a_session_that_is_saved_elsewhere_counts_and_is_told(bench: Bench) -> N
 
 def test_an_engine_that_dies_before_its_first_test_fails_the_run(bench: Bench) -> None:
     test = PromptTest(title="x", prompts=("Hi.",), max_tokens=8)
-    bench.script["replies"] = [{"text": "A reply.", "accident": {"kind": "segfault", "at_token": 0}}]
+    bench.script["replies"] = [{"text": "A reply.", "fault": {"kind": "segfault", "at_token": 0}}]
     finished, log = bench.run(bench.plan(models=1, threads=(1,), tests=(test,), repetitions=1))
     assert finished
     assert [run.outcome for run in log.finished] == ["failed"]

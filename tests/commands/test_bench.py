@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.bench import runner
+from edgetop.session.file_io import load_file
 from tests.commands.machine import Machine, Ran
 
 QUICK = ("-p", "64", "-n", "8", "-r", "2", "--power", "none")
@@ -94,6 +96,20 @@ def test_real_prompts_and_quality(machine: Machine) -> None:
     rows = {row["test"]: row for row in ran.json()}
     assert set(rows) == {"prompt:short", "prompt:long", "prompt:summary", "prompt:code", "prompt:turns"}
     assert all(len(row["samples_ts"]) == 1 and row["perplexity"] == 20.0 for row in rows.values())
+
+
+def test_a_prompt_is_asked_of_both_models_and_compared(machine: Machine) -> None:
+    ran = bench(machine, "-m", "a.gguf", "-m", "b.gguf", "--prompt", "What is a PMIC?", "--max-tokens", "4", "-r", "1",
+                "--power", "none")  # fmt: skip
+    assert ran.code == 0, ran.stderr
+    assert ran.stdout.count("prompt:asked") >= 2
+    assert "pp512" not in ran.stdout, "it stands in place of the usual tests"
+    assert re.search(r"^(b is .*|Whether b is faster )than a|^b is as fast as a", ran.stdout, re.MULTILINE)
+    played = re.search(r"side by side: edgetop replay (\S+\.json) (\S+\.json)", ran.stderr)
+    assert played is not None
+    assert all(load_file(Path(path)).turns[-1].prompt == "What is a PMIC?" for path in played.groups())
+    both = bench(machine, "--prompt", "Hi", "-p", "64", "--max-tokens", "4", "-r", "1", "--power", "none", "-o", "json")
+    assert {row["test"] for row in both.json()} == {"pp64", "prompt:asked"}
 
 
 def test_questions_of_a_file_are_scored_and_named(machine: Machine, tmp_path: Path) -> None:
@@ -256,14 +272,14 @@ def at(doing: str, times: int, do: Callable[[], None]) -> Iterator[None]:
     say = runner.Measurement._report
     begun: list[str] = []
 
-    def heard(self: runner.Measurement, what: str) -> None:
+    def report(self: runner.Measurement, what: str) -> None:
         say(self, what)
         begun.append(what)
         if what == doing and begun.count(doing) == times:
             do()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runner.Measurement, "_report", heard)
+        patch.setattr(runner.Measurement, "_report", report)
         yield
 
 

@@ -104,6 +104,55 @@ def test_a_benchmark_goes_on_with_its_own_server_only(
     assert f"of the server at {llama_server.url}" in ran.stderr
 
 
+CONCURRENT = ("-p", "8", "-n", "4", "-r", "2", "--power", "none")
+
+
+def test_several_clients_ask_at_once(
+    machine: Machine, llama_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
+    monkeypatch.setattr("edgetop.bench.concurrency.REST_S", 0.0)
+    ran = machine.run("bench", "--server", llama_server.url, "--concurrency", "2,1,2", *CONCURRENT)
+    assert ran.code == 0, ran.stderr
+    lines = ran.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["1", "2"]
+    assert any(line.startswith("knee: ") for line in lines)
+    assert "energy: power was switched off with --power none" in lines
+    # A warm-up, then two of each client.
+    assert llama_server.asked.count(CHAT) == 1 + 2 + 4
+    asked = [request.document for request in llama_server.requests if request.line == CHAT]
+    assert len({str(each["messages"]) for each in asked}) == len(asked), "nothing is kept of an earlier one"
+    assert all((each["max_tokens"], each["ignore_eos"], each["cache_prompt"]) == (4, True, False) for each in asked)
+
+    (file,) = (machine.root.parent / "data/sessions").glob("*.json")
+    shown = machine.run("sessions", "show", str(file), "--json").json()
+    assert [(each["at_once"], each["requests"], each["failed"]) for each in shown["levels"]] == [(1, 2, 0), (2, 4, 0)]
+    assert "knee" in machine.run("sessions", "show", str(file)).stdout
+
+
+def test_requests_that_a_server_does_not_take_are_told(
+    machine: Machine, llama_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
+    llama_server.answers[CHAT] = document({"error": {"message": "busy"}}, "429 Too Many")
+    ran = machine.run("bench", "--server", llama_server.url, "--concurrency", "2", *CONCURRENT)
+    assert ran.code == 3
+    assert "takes no more requests now (429): busy" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-d", "64"), ("--prompts",), ("-p", "1,2"), ("-t", "2"), ("-o", "sql"), ("--soak", "1m")]
+)
+def test_what_says_nothing_with_several_clients_is_refused(
+    arguments: tuple[str, ...], machine: Machine, llama_server: LoopbackServer
+) -> None:
+    ran = machine.run("bench", "--server", llama_server.url, "--concurrency", "1,2", *arguments)
+    assert ran.code == 2
+    assert "leave the other options out" in ran.stderr
+    assert not llama_server.asked
+    assert machine.run("bench", "--concurrency", "1", "-m", "x").code == 2
+
+
 def test_a_server_is_not_tuned(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGETOP_SERVER", "http://127.0.0.1:1")
     ran = machine.run("tune", "--power", "none")

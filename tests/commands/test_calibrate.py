@@ -141,7 +141,7 @@ class Person:
             yield (self.load_w,)
 
 
-def dialogue(
+def points_of(
     person: Person, source_readings: Iterator[tuple[float | Unavailable, ...]], **properties: float
 ) -> list[tuple[float, float]]:
     source = power_source("power.a", source_readings)
@@ -158,18 +158,18 @@ def dialogue(
 
 def test_the_dialogue_reads_idle_and_load_and_asks_again_for_what_is_no_power() -> None:
     person = Person("", "about five", "5,2 W", "", "12", "")
-    assert dialogue(person, person.readings()) == [(4.0, 5.2), (10.0, 12.0)]
+    assert points_of(person, person.readings()) == [(4.0, 5.2), (10.0, 12.0)]
     assert sum("What did the meter show" in question for question in person.asked) == 3
 
 
 def test_more_loads_may_follow() -> None:
     person = Person("", "5", "", "12", "y", "", "12.1", "n")
-    assert dialogue(person, person.readings()) == [(4.0, 5.0), (10.0, 12.0), (10.0, 12.1)]
+    assert points_of(person, person.readings()) == [(4.0, 5.0), (10.0, 12.0), (10.0, 12.1)]
 
 
 def test_points_are_of_the_sensor_not_of_what_an_earlier_calibration_made_of_it() -> None:
     person = Person("", "5", "", "12", "")
-    points = dialogue(person, person.readings(), calibration_slope=2.0, calibration_intercept_w=1.0)
+    points = points_of(person, person.readings(), calibration_slope=2.0, calibration_intercept_w=1.0)
     assert points == [(1.5, 5.0), (4.5, 12.0)]
 
 
@@ -180,7 +180,7 @@ def test_an_unsteady_load_is_read_again_unless_it_is_to_be_kept() -> None:
             yield (8.0,)
 
     person = Person("", "", "k", "6", "", "k", "6", "")
-    dialogue(person, flickering())
+    points_of(person, flickering())
     assert [question for question in person.asked if question.startswith("Read again")] == [
         "Read again? Enter, or k to keep it: "
     ] * 3
@@ -189,7 +189,7 @@ def test_an_unsteady_load_is_read_again_unless_it_is_to_be_kept() -> None:
 def test_a_sensor_that_gives_nothing_ends_the_dialogue_with_its_reason() -> None:
     person = Person("")
     with pytest.raises(EdgetopError, match="on the charger"):
-        dialogue(person, iter([(Unavailable("on the charger"),)] * 10_000))
+        points_of(person, iter([(Unavailable("on the charger"),)] * 10_000))
 
 
 def test_no_answer_saves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

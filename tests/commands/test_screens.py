@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgetop.commands import screens
-from edgetop.commands.screens import shows_screens
+from edgetop.commands import inputs
+from edgetop.commands.inputs import shows_screens
 from edgetop.settings.resolve import resolve
 
 
@@ -21,7 +21,7 @@ from edgetop.settings.resolve import resolve
 def test_screens_are_for_terminals_that_can_show_them_and_people_who_want_them(
     terminal: bool, term: str | None, plain: str | None, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(screens, "is_terminal", lambda: terminal)
+    monkeypatch.setattr(inputs, "is_terminal", lambda: terminal)
     monkeypatch.delenv("TERM", raising=False)
     if term is not None:
         monkeypatch.setenv("TERM", term)

@@ -120,12 +120,12 @@ def test_for_energy_a_board_with_a_sensor_is_measured(machine: Machine, model: P
 def test_an_interruption_saves_nothing(machine: Machine, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     say = runner.Measurement._report
 
-    def heard(self: runner.Measurement, what: str) -> None:
+    def report(self: runner.Measurement, what: str) -> None:
         say(self, what)
         if what.startswith("tg"):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(runner.Measurement, "_report", heard)
+    monkeypatch.setattr(runner.Measurement, "_report", report)
     ran = machine.run("tune", str(model), *QUICK, "--power", "none")
     assert (ran.code, ran.stdout) == (130, "")
     assert "nothing was saved" in ran.stderr

@@ -18,8 +18,8 @@ _ANSWER = "Paris is the capital of France."
 def test_a_crash_in_the_first_decode_is_mended_by_itself(
     kind: Literal["segfault", "abort"], open_tmux: Callable[..., Tmux], home: IsolatedHome
 ) -> None:
-    accident = InjectedFault(kind=kind, at_token=1, unless_extra_bufts_off=True)
-    window = open_tmux(home.scripted(Reply(text=_ANSWER, accident=accident)))
+    fault = InjectedFault(kind=kind, at_token=1, unless_extra_bufts_off=True)
+    window = open_tmux(home.scripted(Reply(text=_ANSWER, fault=fault)))
     window.sees("loaded in")
     window.type("What is the capital of France?")
     window.sees(_ANSWER)
@@ -40,8 +40,8 @@ def test_a_crash_in_the_first_decode_is_mended_by_itself(
 
 
 def test_without_a_screen_a_crash_in_the_first_decode_is_mended_by_itself(home: IsolatedHome) -> None:
-    accident = InjectedFault(kind="segfault", unless_extra_bufts_off=True)
-    home.scripted(Reply(text=_ANSWER, accident=accident))
+    fault = InjectedFault(kind="segfault", unless_extra_bufts_off=True)
+    home.scripted(Reply(text=_ANSWER, fault=fault))
     run = home.run("run", "-p", "What is the capital of France?")
     assert run.returncode == 0, run.stderr
     assert run.stdout.count(_ANSWER) == 1
@@ -49,7 +49,7 @@ def test_without_a_screen_a_crash_in_the_first_decode_is_mended_by_itself(home: 
 
 
 def test_an_engine_that_crashes_every_time_is_not_tried_for_ever(home: IsolatedHome) -> None:
-    home.scripted(Reply(text=_ANSWER, accident=InjectedFault(kind="segfault")))
+    home.scripted(Reply(text=_ANSWER, fault=InjectedFault(kind="segfault")))
     run = home.run("run", "-p", "What is the capital of France?")
     assert run.returncode == 1
     assert "crashed in its first decode" in run.stderr

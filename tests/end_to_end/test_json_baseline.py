@@ -120,7 +120,20 @@ JOURNAL = (
 BENCHED = (*RUN, "*_ns", "*_ts", "*.ts_low", "*.ts_high", "*.ts_least_difference_percent", "*.test_time", "*.sessions")
 TUNED = ("*.cost", "*.relative_deviation", "*.chosen", "*.repetitions", "*.disturbed")
 SHOWN_TUNED = ("*.n_threads", "*.n_threads_batch", "*.n_ubatch", "*.kv_type", "*.flash_attn")
-WATCHED = (*RUN, "many $", "*.t_s", "*.watched_s", "*.left_out_s", "any *.power_w", "any *.tokens_per_s")
+WATCHED = (
+    *RUN,
+    "many $",
+    "*.t_s",
+    "*.watched_s",
+    "*.left_out_s",
+    "any *.power_w",
+    "any *.power_scope",
+    "any *.tokens_per_s",
+    "any *.temperature_cpu_c",
+    "any *.throttling",
+    "any *.memory_used_bytes",
+    "any *.memory_total_bytes",
+)
 STREAMED = ("*.m", "any *.age", "*.header.host")
 DOCTOR = ("*.hostname",)
 

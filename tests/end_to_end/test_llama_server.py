@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edgetop.io import http as io_http
 from tests.support.isolated_home import IsolatedHome, reply_of
 from tests.support.llama_cpp_servers import llama_server
 from tests.support.tmux import Tmux
@@ -107,6 +108,25 @@ def test_a_prompt_longer_than_its_context_ends_with_1_both_numbers_and_what_to_d
     assert turn["stop_reason"] == "context_full"
     assert re.search(r"request \(\d{4} tokens\) exceeds the available context size \(256 tokens\)", turn["error"])
     assert turn["error"].endswith("Clear it, or start the server with a longer context.")
+
+
+def test_clients_at_once_of_a_real_server_count_as_it_does(home: IsolatedHome, small_model: Path) -> None:
+    with llama_server(small_model, n_parallel=2, threads=1) as (url, _):
+        bench = home.run(
+            *("bench", "--server", url, "--concurrency", "1,2", "-p", "8", "-n", "4", "-r", "2"),
+            *("--power", "none", "--json"),
+        )
+        assert bench.returncode == 0, bench.stderr
+        answer = io_http.send("GET", f"{url}/metrics", where="it", headers={}, timeouts=io_http.Timeouts())
+        counted = re.search(r"llamacpp:tokens_predicted_total (\d+)", answer.read_all(2**20).decode())
+    levels = json.loads(bench.stdout)
+    assert [(each["at_once"], each["requests"], each["failed"]) for each in levels] == [(1, 2, 0), (2, 4, 0)]
+    assert [each["generated_tokens"] for each in levels] == [8, 16]
+    assert counted is not None
+    assert int(counted[1]) == 4 + 8 + 16, "the warm-up among them"
+    assert all(each["tokens_per_s"] and each["first_token_p95_s"] and each["gap_p95_ms"] for each in levels)
+    ran = home.run("sessions", "validate", str(home.session_paths[0]))
+    assert ran.returncode == 0, ran.stdout
 
 
 def test_a_benchmark_of_a_server_is_kept_compared_replayed_and_reported(home: IsolatedHome, small_model: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_reply_cannot_steer_the_terminal(home: IsolatedHome) -> None:
 
 
 def test_an_engine_that_dies_is_told_and_starts_again(home: IsolatedHome) -> None:
-    home.scripted(Reply(text="Once upon a time", accident=InjectedFault(kind="segfault", at_token=2)), PARIS)
+    home.scripted(Reply(text="Once upon a time", fault=InjectedFault(kind="segfault", at_token=2)), PARIS)
     ran = home.run("--plain", stdin="x\nnot sent\n/reload\n")
     assert "The engine is gone; /reload starts it again." in ran.stderr
     assert ran.stderr.count("loaded in") == 2

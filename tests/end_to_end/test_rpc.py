@@ -26,6 +26,22 @@ def test_a_split_model_is_recorded_with_its_layers_and_warned_of_once(home: Isol
     assert [turn.figures.generated_tokens for turn in file.turns] == [4, 4]
 
 
+def test_bench_holds_a_split_model_against_a_local_one(home: IsolatedHome, small_model: Path) -> None:
+    with rpc_server() as (first, _), rpc_server() as (second, _):
+        hosts = f"{first},{second}"
+        run = home.run(
+            *("bench", "-m", str(small_model), "--rpc", hosts, "--rpc", "none", "-p", "8", "-n", "4", "-r", "1"),
+            *("--power", "none", "-o", "json"),
+        )
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)
+    assert [(row["setting"].partition(" ")[2], row["test"]) for row in rows] == [
+        (f"rpc {hosts}", "pp8"), (f"rpc {hosts}", "tg4"), ("rpc none", "pp8"), ("rpc none", "tg4"),
+    ]  # fmt: skip
+    assert [row["backends"] for row in rows] == ["RPC0,RPC1", "RPC0,RPC1", "CPU", "CPU"]
+    assert home.run("bench", "-m", str(small_model), "--rpc", "no port").returncode == 2
+
+
 def test_doctor_says_whether_there_is_rpc(home: IsolatedHome) -> None:
     run = home.run("doctor", "--power", "none")
     rpc = next(line for line in run.stdout.splitlines() if line.split()[:1] == ["RPC"])

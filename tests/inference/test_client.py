@@ -103,7 +103,7 @@ CRASH = InjectedFault(kind="segfault", unless_extra_bufts_off=True)
 
 
 def test_a_crash_in_the_first_decode_is_known_as_such(scripted: Scripted) -> None:
-    talk = scripted(Script(replies=(Reply(text="x", accident=CRASH),)))
+    talk = scripted(Script(replies=(Reply(text="x", fault=CRASH),)))
     talk.say("Hello")
     death = talk.death()
     assert death.what == "The engine crashed in its first decode (SIGSEGV)."
@@ -112,14 +112,14 @@ def test_a_crash_in_the_first_decode_is_known_as_such(scripted: Scripted) -> Non
 
 
 def test_without_extra_buffers_the_same_script_answers(scripted: Scripted) -> None:
-    script = Script(replies=(Reply(text="fine", accident=CRASH),))
+    script = Script(replies=(Reply(text="fine", fault=CRASH),))
     talk = scripted(script, EngineSettings(use_extra_bufts=False))
     assert talk.ask("Hello").stop_reason == "end_of_generation"
 
 
 def test_a_crash_later_on_is_not_blamed_on_the_first_decode(scripted: Scripted) -> None:
     crash = InjectedFault(kind="segfault", at_token=5)
-    talk = scripted(Script(replies=(Reply(text="A first answer."), Reply(text=LONG, accident=crash))))
+    talk = scripted(Script(replies=(Reply(text="A first answer."), Reply(text=LONG, fault=crash))))
     talk.ask("Hello")
     talk.say("Again", turn=1)
     death = talk.death()
@@ -152,8 +152,8 @@ def test_a_kill_from_outside_is_told(scripted: Scripted) -> None:
 
 
 def test_an_error_of_our_own_is_told_by_its_last_line(scripted: Scripted) -> None:
-    accident = InjectedFault(kind="error", last_words="it went wrong")
-    talk = scripted(Script(replies=(Reply(text="x", accident=accident),)))
+    fault = InjectedFault(kind="error", last_words="it went wrong")
+    talk = scripted(Script(replies=(Reply(text="x", fault=fault),)))
     talk.say("Hello")
     death = talk.death()
     assert death.exit_code == 1
@@ -161,7 +161,7 @@ def test_an_error_of_our_own_is_told_by_its_last_line(scripted: Scripted) -> Non
 
 
 def test_a_stuck_worker_can_be_killed_and_says_so(scripted: Scripted) -> None:
-    talk = scripted(Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="hang", at_token=3)),)))
+    talk = scripted(Script(replies=(Reply(text=LONG, fault=InjectedFault(kind="hang", at_token=3)),)))
     talk.say("Hello")
     talk.until(Tokens)
     talk.engine.stop()
@@ -223,7 +223,7 @@ def test_a_worker_is_not_interrupted_by_the_terminal(scripted: Scripted) -> None
 @pytest.mark.parametrize("busy", [False, True])
 def test_a_worker_does_not_outlive_its_parent(tmp_path: Path, busy: bool) -> None:
     script = tmp_path / "script.json"
-    hang = '{"replies": [{"text": "x", "accident": {"kind": "hang"}}]}'
+    hang = '{"replies": [{"text": "x", "fault": {"kind": "hang"}}]}'
     script.write_text(hang)
     parent_code = f"""
 import sys, time

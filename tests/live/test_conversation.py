@@ -165,7 +165,7 @@ def test_a_load_stops_the_answer_under_way(talk: Begin) -> None:
 
 def test_a_death_in_the_middle_keeps_what_was_said_and_a_reload_goes_on(talk: Begin) -> None:
     chat = talk(
-        Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="segfault", at_token=20)),), tokens_per_s=500)
+        Script(replies=(Reply(text=LONG, fault=InjectedFault(kind="segfault", at_token=20)),), tokens_per_s=500)
     )
     chat.load()
     chat.conversation.submit("Count.")
@@ -188,8 +188,8 @@ def test_a_death_in_the_middle_keeps_what_was_said_and_a_reload_goes_on(talk: Be
 
 
 def test_a_crash_in_the_first_decode_is_tried_once_more_without_extra_buffers(talk: Begin) -> None:
-    accident = InjectedFault(kind="segfault", at_token=1, unless_extra_bufts_off=True)
-    chat = talk(Script(replies=(Reply(text="An answer.", accident=accident),)))
+    fault = InjectedFault(kind="segfault", at_token=1, unless_extra_bufts_off=True)
+    chat = talk(Script(replies=(Reply(text="An answer.", fault=fault),)))
     chat.load()
     chat.conversation.submit("Well?")
     chat.until(lambda: len(chat.ended) == 2, "the question is answered")
@@ -202,7 +202,7 @@ def test_a_crash_in_the_first_decode_is_tried_once_more_without_extra_buffers(ta
 
 
 def test_a_crash_that_comes_back_is_left_at_that(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text="An answer.", accident=InjectedFault(kind="abort")),)))
+    chat = talk(Script(replies=(Reply(text="An answer.", fault=InjectedFault(kind="abort")),)))
     chat.load()
     chat.conversation.submit("Well?")
     chat.until(lambda: len(chat.ended) == 2, "it was tried twice")
@@ -212,8 +212,8 @@ def test_a_crash_that_comes_back_is_left_at_that(talk: Begin) -> None:
 
 
 def test_who_stops_the_second_try_is_not_answered_later_on(talk: Begin) -> None:
-    accident = InjectedFault(kind="segfault", unless_extra_bufts_off=True)
-    chat = talk(Script(replies=(Reply(text="An answer.", accident=accident),), load_s=0.5))
+    fault = InjectedFault(kind="segfault", unless_extra_bufts_off=True)
+    chat = talk(Script(replies=(Reply(text="An answer.", fault=fault),), load_s=0.5))
     chat.load()
     chat.conversation.submit("Well?")
     chat.until(lambda: "engine_restarted" in chat.events, "it is tried once more")
@@ -224,7 +224,7 @@ def test_who_stops_the_second_try_is_not_answered_later_on(talk: Begin) -> None:
 
 
 def test_a_load_that_waits_for_an_engine_that_dies_is_carried_out(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="hang", at_token=5)),)))
+    chat = talk(Script(replies=(Reply(text=LONG, fault=InjectedFault(kind="hang", at_token=5)),)))
     chat.load()
     chat.conversation.submit("Count.")
     chat.answer_grows()
@@ -235,7 +235,7 @@ def test_a_load_that_waits_for_an_engine_that_dies_is_carried_out(talk: Begin) -
 
 
 def test_an_engine_that_does_not_stop_is_told_of_and_can_be_killed(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="hang", at_token=10)),)))
+    chat = talk(Script(replies=(Reply(text=LONG, fault=InjectedFault(kind="hang", at_token=10)),)))
     chat.load()
     chat.conversation.submit("Count.")
     chat.answer_grows(10)
@@ -256,7 +256,7 @@ def test_an_engine_that_does_not_stop_is_told_of_and_can_be_killed(talk: Begin) 
 
 
 def test_an_engine_that_computes_nothing_for_long_is_ended(talk: Begin) -> None:
-    chat = talk(Script(replies=(Reply(text=LONG, accident=InjectedFault(kind="hang", at_token=10)),)))
+    chat = talk(Script(replies=(Reply(text=LONG, fault=InjectedFault(kind="hang", at_token=10)),)))
     chat.load()
     chat.conversation.submit("Count.")
     chat.answer_grows(10)
@@ -287,9 +287,9 @@ def test_a_failed_load_leaves_no_model_and_the_next_one_is_tried(talk: Begin) ->
     assert chat.events.count("load_failed") == 2
 
 
-@pytest.mark.parametrize("accident", [None, InjectedFault(kind="hang", at_token=10)], ids=["well", "stuck"])
-def test_closing_ends_the_turn_and_the_worker(accident: InjectedFault | None, talk: Begin) -> None:
-    chat = talk(slow(Reply(text=LONG, accident=accident)))
+@pytest.mark.parametrize("fault", [None, InjectedFault(kind="hang", at_token=10)], ids=["well", "stuck"])
+def test_closing_ends_the_turn_and_the_worker(fault: InjectedFault | None, talk: Begin) -> None:
+    chat = talk(slow(Reply(text=LONG, fault=fault)))
     chat.load()
     chat.conversation.submit("Count.")
     chat.answer_grows(10)

@@ -193,7 +193,7 @@ def test_the_next_session_restores_one_that_was_cut_off(begin: Callable[..., Lif
 
 
 def test_a_death_leaves_a_session_that_can_be_saved(begin: Callable[..., Life]) -> None:
-    life = begin(Script(replies=(Reply(text="one two three four", accident=InjectedFault(kind="kill", at_token=3)),)))
+    life = begin(Script(replies=(Reply(text="one two three four", fault=InjectedFault(kind="kill", at_token=3)),)))
     life.load()
     life.live.conversation.submit("Count.")
     life.until(lambda: life.live.conversation.phase == "dead", "the engine is dead")

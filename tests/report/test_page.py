@@ -195,7 +195,7 @@ def test_missing_energy_and_missing_text_say_why() -> None:
 def test_what_differs_between_the_sessions_is_marked_in_words(page: str) -> None:
     marked = re.findall(r"<dt>([^<]*?) <span class=\"mark\">differs</span></dt><dd>([^<]*)</dd>", page)
     assert ("file", "SmolLM2-135M-Instruct.Q4_1.gguf") in marked
-    assert ("file", "SmolLM2-135M-Instruct.Q8_0.gguf") in marked
+    assert ("file", "SmolLM2-135M-Instruct.F16.gguf") in marked
     assert "threads" not in {name for name, _ in marked}
 
 

@@ -25,7 +25,7 @@ from edgetop.report.plots import (
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Comparison, RepeatedFigure, Result
 from edgetop.session.file import to_session
-from edgetop.session.history import Speed
+from edgetop.session.snapshot import Speed
 from tests.support.recorded_sessions import HEAD, fold, turn
 from tests.support.shipped_sessions import HOSTILE, example
 

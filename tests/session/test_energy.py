@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from edgetop.core.energy.tokens import Energy
+from edgetop.core.energy.windows import ChannelEstimator
 from edgetop.core.quantity import Interval
 from edgetop.core.records import (
     Event,
@@ -430,3 +431,46 @@ def test_what_a_model_that_stands_still_draws_is_not_its_turns(is_read: bool) ->
     again = fold([each for each in paused_turn(is_read=is_read) if not isinstance(each, Event)])
     told = turn_result(again, 0, again.end_us).figures.energy
     assert told is None or told.gross_j.value > 1.5 * energy.gross_j.value
+
+
+WALL = SourceInfo(
+    name="power.wall", driver="test", period_s=1.0,
+    channels=(Channel(name="power.wall", unit="W", digits=3, scope="wall"),),
+    properties={"total": True, "window_s": 1.0, "update_s": 1.0},
+)  # fmt: skip
+SERVER = SourceInfo(name="server.1", driver="test", period_s=1.0, channels=(Channel(name="server.1.tokens", unit="1"),))
+
+
+@pytest.mark.parametrize("added", [(SERVER,), (WALL,), (SERVER, WALL)])
+def test_a_new_source_does_not_let_all_readings_be_gone_through_again(
+    added: Sequence[SourceInfo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = recorded("fast point").records
+    session = fold(records[: len(records) // 2])
+    before = energy_of(session)
+    fed: list[str] = []
+    read = ChannelEstimator.read
+
+    def counted(estimator: ChannelEstimator, t_us: int, value: float | None) -> None:
+        fed.append(estimator.meter.name)
+        read(estimator, t_us, value)
+
+    monkeypatch.setattr(ChannelEstimator, "read", counted)
+    late = [SourceAdded(source=source) for source in added]
+    for source in late:
+        session.apply(source)
+    assert energy_of(session) == before
+    assert not fed
+    rest: list[Record] = []
+    for each in records[len(records) // 2 :]:
+        rest.append(each)
+        if WALL in added and isinstance(each, Sampled) and each.t_us % S < 20_000:
+            rest.append(Sampled(source=WALL.name, t_us=each.t_us, values=(12.0,)))
+    for each in ended(rest):
+        session.apply(each)
+        at_end(session)
+    # The account is that far behind.
+    behind = BEHIND_US * 50 // S
+    assert len(fed) <= sum(isinstance(each, Sampled) for each in rest) + behind
+    again = fold([*records[: len(records) // 2], *late, *ended(rest)])
+    assert at_end(again).summary == at_end(session).summary

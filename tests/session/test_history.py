@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 
 from edgetop.core.records import Record, SourceAdded, Tokens
 from edgetop.core.sources import Channel, SourceInfo
-from edgetop.session.history import (
+from edgetop.session.session import Session
+from edgetop.session.snapshot import (
     STEPS,
     RollingHistory,
     channel_history,
     decode_rate_history,
     phase_history,
+    snapshot,
     speed_over_time,
 )
-from edgetop.session.session import Session
-from edgetop.session.snapshot import snapshot
 from tests.support.recorded_sessions import HEAD, MS, S, fold, sample, turn
 
 POWER = SourceInfo(

@@ -13,10 +13,15 @@ from edgetop.core.records import Event, RequestServed, Sampled, SourceAdded
 from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session.file import to_file, to_session
 from edgetop.session.requests import (
+    CONCURRENCY_EVENT,
     PROXY_EVENT,
     ClientFigures,
     client_figures,
     energy_note,
+    failures_line,
+    knee_line,
+    level_figures,
+    level_rows,
     reread_figures,
     reread_line,
 )
@@ -162,3 +167,60 @@ def test_what_was_read_again_has_its_seconds_and_joules() -> None:
     unsaid = proxied(served(5, 9, **{**again, "prefill_us": None}))
     assert reread_figures(unsaid, unsaid.end_us)[0].seconds is None
     assert to_file(unsaid).rereads
+
+
+def level(at_once: int, begin_s: float, length_s: float, **fields: object) -> list[RequestServed]:
+    """So many answers at once of 11 tokens each, evenly spaced after the first one in the middle."""
+    first_us, gap_us = round(length_s / 2 * US_PER_S), round(length_s / 20 * US_PER_S)
+    stamps = tuple(first_us + gap_us * number for number in range(11))
+    usual: dict[str, object] = {
+        "at_once": at_once,
+        "generated_tokens": 11,
+        "chunks": 11,
+        "chunk_us": stamps,
+        "first_token_us": stamps[0],
+        "last_token_us": stamps[-1],
+    }
+    return [served(begin_s, begin_s + length_s, f"{at_once} at once", **(usual | fields)) for _ in range(at_once)]
+
+
+def test_levels_have_throughput_percentiles_energy_and_the_knee() -> None:
+    session = proxied(*level(1, 2, 2.0), *level(2, 6, 2.0), *level(4, 10, 3.9), *level(8, 16, 7.8))
+    one, two, four, eight = level_figures(session, session.end_us)
+    assert [each.requests for each in (one, two, four, eight)] == [1, 2, 4, 8]
+    assert one.tokens_per_s == 11 / 2.0
+    assert four.tokens_per_s == 44 / 3.9
+    assert (one.first_token_p50_s, one.gap_p50_ms, one.gap_p99_ms) == (1.0, 100.0, 100.0)
+    assert one.tokens_per_s_each == 10.0
+    assert [each.is_knee for each in (one, two, four, eight)] == [False, True, False, False]
+    for each, joules in ((one, 20.0), (eight, 78.0)):
+        assert each.gross_j is not None
+        assert each.j_per_token is not None
+        assert abs(each.gross_j.value - joules) < 0.5
+        assert abs(each.j_per_token.value - joules / 11 / each.at_once) < 0.1
+        assert each.j_per_token.low < each.j_per_token.value < each.j_per_token.high
+    assert knee_line((one, two, four, eight)).startswith("knee: 2 at once, 11.0 tok/s, 98 % of the most (11.3 with 4)")
+    assert "least energy per token with" in knee_line((one, two, four, eight))
+    assert level_rows((one, two))[2][0] == "2 knee"
+
+
+def test_a_throughput_that_still_grows_has_no_knee_and_failures_are_named() -> None:
+    lost = level(4, 16, 1.0, error="It takes no more.", generated_tokens=None, chunk_us=(), chunks=0, status=429)
+    session = proxied(*level(1, 2, 2.0), *level(2, 6, 2.0), *lost, power=False)
+    one, two, four = level_figures(session, session.end_us)
+    assert [each.is_knee for each in (one, two, four)] == [False] * 3
+    assert (four.failed, four.tokens_per_s, four.gap_p50_ms) == (4, None, None)
+    assert knee_line((one, two, four)) == "knee: not reached with 2 at once"
+    assert failures_line(session.requests) == "4 requests failed: It takes no more."
+    assert all(each.j_per_token is None and each.energy_missing for each in (one, two, four))
+
+
+def test_pieces_of_many_tokens_tell_no_gaps_and_a_server_elsewhere_no_energy() -> None:
+    session = proxied(*level(1, 2, 2.0, generated_tokens=40))
+    session.apply(Event(t_us=START_US, kind=CONCURRENCY_EVENT, text="", data={"no_energy": "the server is on far"}))
+    (one,) = level_figures(session, session.end_us)
+    assert one.gap_p50_ms is None
+    assert one.tokens_per_s == 20.0
+    assert (one.j_per_token, one.energy_missing) == (None, "the server is on far")
+    again = to_session(to_file(session))
+    assert level_figures(again, again.end_us) == (one,)

@@ -9,9 +9,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edgetop.bench.plan import TokenTest
-from edgetop.core.records import Event, Record, SourceAdded, Tokens, TurnStarted
+from edgetop.core.quantity import Interval
+from edgetop.core.records import Event, ModelLoaded, Predicted, Record, SessionStarted, SourceAdded, Tokens, TurnStarted
 from edgetop.core.sources import Channel, SourceInfo
 from edgetop.session import summary
 from edgetop.session.file import to_file, to_session
@@ -19,6 +21,7 @@ from edgetop.session.file_io import decode_file, encode_file, load_file
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import SortedRuns, turn_result
 from tests.support.bench_sessions import PREFILL_W, MadeSession
+from tests.support.demo_session import NOW_US, demo_records
 from tests.support.recorded_power import SENSORS, record
 from tests.support.recorded_sessions import HEAD, LOADED, MS, START_US, STARTED, S, event, fold, sample, turn
 
@@ -130,6 +133,27 @@ def test_memory_that_was_read_before_the_model_was_loaded_is_not_its_peak() -> N
     session.apply(sample(memory, 3 * S, 7e9))
     after = snapshot(session, session.end_us).summary.memory
     assert (after.rss_peak_bytes, after.available_min_bytes) == (153_000_000, 7_000_000_000)
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "advice"), [(2, 2, "all cores"), (1, 2, "more threads"), (2, None, "more threads")]
+)
+def test_more_threads_are_advised_only_where_there_are_more_cores(threads: int, cores: int | None, advice: str) -> None:
+    slow = Interval(value=0.1, low=0.1, high=0.1, u_systematic=0.0, u_random=0.0)
+    records: list[Record] = []
+    for record_ in demo_records():
+        each: Record = record_
+        if isinstance(each, SessionStarted):
+            each = replace(each, device=replace(each.device, cores_physical=cores, cores_logical=cores))
+        elif isinstance(each, ModelLoaded):
+            each = replace(each, settings=replace(each.settings, n_threads=threads))
+        elif isinstance(each, Predicted):
+            faster = replace(each.prediction, limited_by="compute", bandwidth_bytes_per_s=1e12)
+            each = replace(each, prediction=replace(faster, decode_tokens_per_s=slow))
+        records.append(each)
+    limit = snapshot(fold(records), NOW_US).limit
+    assert limit.name == "compute"
+    assert advice in limit.hint
 
 
 def test_speed_without_the_pauses_stands_beside_the_speed() -> None:

@@ -20,7 +20,7 @@ params = xllamacpp.CommonParams()
 params.model.path = chosen.pop("model")
 params.port, params.verbosity, params.warmup, params.endpoint_metrics = 0, 0, False, True
 params.n_ctx, params.n_parallel = 1024, 1
-params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+params.cpuparams.n_threads = params.cpuparams_batch.n_threads = chosen.pop("threads", 2)
 for name, value in chosen.items():
     setattr(params, name, value)
 server = xllamacpp.Server(params)
@@ -31,7 +31,10 @@ sys.stdin.read()
 
 @contextmanager
 def llama_server(model: Path, **settings: object) -> Iterator[tuple[str, int]]:
-    """Its address and process. `settings` are fields of xllamacpp's CommonParams. Raises NotInstalledError."""
+    """Its address and process. `settings` are `threads` and fields of xllamacpp's CommonParams.
+
+    Raises NotInstalledError.
+    """
     need_module("xllamacpp")
     process = subprocess.Popen(
         [sys.executable, "-c", _LLAMA_SERVER, json.dumps({"model": str(model), **settings})],
@@ -70,20 +73,24 @@ begin = function("ggml_backend_reg_get_proc_address", pointer, pointer, ctypes.c
     registry, b"ggml_backend_rpc_start_server")
 cpu = function("ggml_backend_dev_by_name", pointer, ctypes.c_char_p)(b"CPU")
 with socket.socket() as free:
-    free.bind(("127.0.0.1", 0))
+    free.bind((sys.argv[1], 0))
     port = free.getsockname()[1]
 print(port, flush=True)
 serve = ctypes.CFUNCTYPE(None, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_size_t, pointer)(begin)
 devices = (pointer * 1)(cpu)
-serve(f"127.0.0.1:{port}".encode(), None, 1, 1, ctypes.cast(devices, pointer))
+serve(f"{sys.argv[1]}:{port}".encode(), None, 1, 1, ctypes.cast(devices, pointer))
 """
 
 
 @contextmanager
-def rpc_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Its address `host:port` and its process, with the processor as its device. Raises NotInstalledError."""
+def rpc_server(host: str = "127.0.0.1", *, netns: str = "") -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Its address `host:port` and its process, which has the processor as its device.
+
+    `netns` is the network namespace that it runs in. Raises NotInstalledError.
+    """
+    within = ["ip", "netns", "exec", netns] if netns else []
     process = subprocess.Popen(
-        [sys.executable, "-c", _RPC_SERVER], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*within, sys.executable, "-c", _RPC_SERVER, host], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     assert process.stderr is not None
@@ -93,7 +100,7 @@ def rpc_server() -> Iterator[tuple[str, subprocess.Popen[str]]]:
             words = process.stderr.read()
             assert words.strip().endswith("no RPC"), words
             raise NotInstalledError("this llama.cpp was built without RPC (-DGGML_RPC=ON)")
-        address = f"127.0.0.1:{port}"
+        address = f"{host}:{port}"
         eventually(lambda: _answers(address), "the RPC server answers")
         yield address, process
     finally:

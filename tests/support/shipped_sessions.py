@@ -16,7 +16,7 @@ from edgetop.session.file_io import load_file
 from edgetop.session.session import MissingRun
 
 FOLDER = Path(__file__).resolve().parents[2] / "sessions"
-ONE, OTHER = "smollm2-135m-q4_1-2-threads", "smollm2-135m-q8_0-2-threads"
+ONE, OTHER = "smollm2-135m-q4_1", "smollm2-135m-f16"
 WRITTEN_AT = "2026-10-12 14:03 UTC"
 HOSTILE = (
     "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked=2'>"

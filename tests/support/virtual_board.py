@@ -167,6 +167,30 @@ class Load:
         return total_s
 
 
+class Processor:
+    """The `/proc/stat` of a board on which the worker alone runs: it keeps the first cores busy."""
+
+    def __init__(self, root: Path, cores: int) -> None:
+        self._file = root / "proc/stat"
+        self._busy_s = [0.0] * cores
+        self._t_s = 0.0
+        self.step(0.0, 0.0)
+
+    def step(self, length_s: float, busy_s: float) -> None:
+        """Go on by `length_s`, in which the worker used `busy_s` core seconds."""
+        self._t_s += length_s
+        for core in range(len(self._busy_s)):
+            share_s = min(length_s, max(0.0, busy_s))
+            self._busy_s[core] += share_s
+            busy_s -= share_s
+        rows = [("cpu", sum(self._busy_s), self._t_s * len(self._busy_s))]
+        rows += [(f"cpu{core}", used_s, self._t_s) for core, used_s in enumerate(self._busy_s)]
+        ticks = [(name, round(used_s * TICKS_PER_S), round(all_s * TICKS_PER_S)) for name, used_s, all_s in rows]
+        new = self._file.with_suffix(".new")
+        plant(new, "\n".join(f"{name} {used} 0 0 {all_ - used} 0 0 0 0 0 0" for name, used, all_ in ticks))
+        new.replace(self._file)
+
+
 class Board:
     """True power and true energy."""
 
@@ -314,12 +338,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--kind", choices=sorted(KINDS), required=True)
     parser.add_argument("--worker-of", type=int, default=started_by, help="process id of edgetop (default: ours)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=0, help="show the processor's load too: so many cores")
     parser.add_argument("--log", type=Path, help="where to keep the truth: stamp in us and energy in J, a line a tick")
     options = parser.parse_args(arguments)
     chance = random.Random(options.seed)  # noqa: S311 - the same every time
     plant(options.root / "proc/device-tree/model", MODEL.format(kind=options.kind))
     board = Board(KINDS[options.kind](options.root, chance), chance)
     load = Load(options.worker_of)
+    processor = Processor(options.root, options.cores) if options.cores else None
+    before_us = time.monotonic_ns() // 1000
     going_on = True
 
     def end(_number: int, _frame: object) -> None:
@@ -335,6 +362,9 @@ def main(arguments: list[str] | None = None) -> None:
             busy_s = load.busy_s(time.monotonic())
             now_us = time.monotonic_ns() // 1000
             board.step(now_us / 1e6, busy_s)
+            if processor is not None:
+                processor.step((now_us - before_us) / 1e6, busy_s)
+                before_us = now_us
             if log is not None:
                 log.write(f"{now_us} {board.energy_j:.9f}\n")
             if not told:

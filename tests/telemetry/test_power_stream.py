@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from edgetop.core.sources import Unavailable
+from edgetop.core.energy.curves import PowerCurve
+from edgetop.core.sources import Unavailable, meter_of
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.power_feed import Connection, ProgramFeed, parse_command, parse_stream
 from edgetop.telemetry.power_stream import ExecSource, StreamSource, exec_source
+from edgetop.telemetry.power_text import describe, parse_header
 from edgetop.telemetry.source import SourceLost, Values
 
 HEADER = "# edgetop-power/1 kind=power unit=W scope=wall update=1.0"
@@ -446,7 +448,32 @@ def test_a_program_that_takes_long_is_run_less_often() -> None:
         return moment.clock_us()
 
     command = python(f"print({HEADER!r}, 5, sep='\\n')")
-    assert ExecSource(parse_command(command), Host(clock=clock_us)).info.period_s == pytest.approx(6.0)
+    source = ExecSource(parse_command(command), Host(clock=clock_us))
+    assert source.info.period_s == pytest.approx(3.0)
+    assert source.pause_s == pytest.approx(3.0)
+
+
+def test_a_program_that_took_long_once_is_run_as_often_as_before_again() -> None:
+    moment = Moment()
+    took_s = iter([4.0, *[0.0] * 20])
+
+    def clock_us() -> int:
+        moment.s += next(took_s, 0.0)
+        return moment.clock_us()
+
+    source = ExecSource(parse_command(python("print(5)")), Host(clock=clock_us))
+    for _ in range(4):
+        source.read()
+    assert source.pause_s < 4.0
+
+
+def test_a_program_read_less_often_than_it_updates_keeps_its_window() -> None:
+    header = "# edgetop-power/1 kind=power unit=W scope=dc_in update=1 window=1"
+    info = describe(parse_header(header), name="power.exec", driver="exec", path="", period_s=3.0)
+    meter = meter_of(info, info.channels[0])
+    assert meter is not None
+    assert (meter.poll_s, meter.update_s, meter.window_s) == (3.0, 1.0, 1.0)
+    assert PowerCurve(meter).window_s == 1.0
 
 
 @pytest.mark.parametrize(

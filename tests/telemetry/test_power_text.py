@@ -150,7 +150,8 @@ def test_a_meter_slower_than_it_is_asked_keeps_its_own_timing() -> None:
 
 def test_a_meter_faster_than_it_is_asked_is_averaged_over_the_time_between() -> None:
     header = Header(kind="power", factor=1.0, scope="dc_in", update_s=0.001, window_s=0.0)
-    known = of_channel(describe(header, name="power.stream", driver="stream", path="", period_s=0.02), "power.stream")
+    info = describe(header, name="power.stream", driver="stream", path="", period_s=0.02, averaged=True)
+    known = of_channel(info, "power.stream")
     assert (known.update_s, known.window_s, known.flags) == (0.02, 0.02, ())
 
 

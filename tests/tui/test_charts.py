@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from edgetop.session.history import StepPhase
+from edgetop.session.snapshot import StepPhase
 from edgetop.tui.charts import (
     LABEL_COLUMNS,
     ROUND_STEPS,

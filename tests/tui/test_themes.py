@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from textual.color import Color
 from textual.theme import Theme
 
-from edgetop.commands.screens import chosen_theme
+from edgetop.commands.inputs import chosen_theme
 from edgetop.core.errors import UsageError
 from edgetop.settings import options
 from edgetop.settings.resolve import resolve

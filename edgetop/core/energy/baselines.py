@@ -100,6 +100,8 @@ class BaselineTracker:
         self._baselines_of: tuple[int | None, ...] = ()
         self._found: list[Baseline] = []
         self._changes = 0
+        self._loaded: bool | None = None
+        """Whether other programs used the device in quiet spans; `None` until it is asked for."""
 
     def on(self, curve: Curve) -> BaselineTracker:
         """Another tracker that knows the same and goes on by itself, on a copy of the curve."""
@@ -200,7 +202,7 @@ class BaselineTracker:
         curve, last = self._curve, self._spans[-1] if self._spans else None
         state = (curve.revision, curve.asked_us, len(self._spans), None if last is None else last.end_us)
         if state != self._baselines_of:
-            self._baselines_of = state
+            self._baselines_of, self._loaded = state, None
             found, later = self._measure_all()
             # Until one is full enough to stand alone, none of them is used.
             self._full = self._settled_full or any(baseline.full for baseline in later)
@@ -253,9 +255,11 @@ class BaselineTracker:
         return [*quiet, (start_us, end_us)] if start_us < end_us else quiet
 
     def _had_other_load(self) -> bool:
-        until_us = self._curve.last_us or 0
-        spans = ((span.start_us, until_us if span.end_us is None else span.end_us) for span in self._spans)
-        return any(self._other_load(*span) for span in spans)
+        if self._loaded is None:
+            until_us = self._curve.last_us or 0
+            spans = ((span.start_us, until_us if span.end_us is None else span.end_us) for span in self._spans)
+            self._loaded = any(self._other_load(*span) for span in spans)
+        return self._loaded
 
 
 def measured_baseline(curve: Curve, start_us: int, end_us: int, temperature_c: float | None = None) -> Baseline | None:

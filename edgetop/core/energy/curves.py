@@ -47,6 +47,8 @@ class Readings(Struct, frozen=True, kw_only=True):
     distinct: int
     """Different values among them, counted up to 64."""
     peak_w: float
+    unseen_s: float = 0.0
+    """Between means that came later than an update: no mean covers it."""
 
 
 class Curve(Forkable, ABC):
@@ -103,7 +105,8 @@ class Curve(Forkable, ABC):
             return self.update_s
         if self.is_gauge:
             return max(meter.window_s, self.update_s)
-        if meter.update_s is not None and self.update_s > meter.update_s and meter.window_s >= 0.5 * meter.update_s:
+        slower = meter.update_s is not None and self.update_s > max(meter.update_s, meter.poll_s)
+        if slower and meter.update_s is not None and meter.window_s >= 0.5 * meter.update_s:
             # It averages over its updates, and is slower than it declares.
             return meter.window_s * self.update_s / meter.update_s
         return meter.window_s
@@ -478,7 +481,7 @@ class PowerCurve(Curve):
 
     FORKED = (*Curve.FORKED, "_gate", "_breaks", "_stretches")
 
-    COLUMNS = ("_first", "_last", "_power", "_energy", "_count", "_bends")
+    COLUMNS = ("_first", "_last", "_power", "_energy", "_count", "_bends", "_unseen")
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter)
@@ -493,10 +496,11 @@ class PowerCurve(Curve):
         self._stretches: list[Stretch] = []
         """Those that lasted, but the present one."""
         self._same_since_us = self._same_k = 0
-        # Sums over the runs before run k: energy, readings, and the squares of their second differences.
+        # Sums over the runs before run k: energy, readings, the squares of their second differences, unseen seconds.
         self._energy = array("d")
         self._count = array("d")
         self._bends = array("d")
+        self._unseen = array("d")
         self._run_break_us = round(max(SILENCE_AT_LEAST_S, 3 * meter.poll_s) * 1e6)
         """A run of equal readings ends where none came for this long, the shortest gap there is."""
 
@@ -551,6 +555,7 @@ class PowerCurve(Curve):
             scatter_w=sqrt(max(0.0, bends) / (6 * n)) if n >= 1 else 0.0,
             distinct=self._distinct(active, j),
             peak_w=self._peaks.greatest(self._power, i if i < j else active, j),
+            unseen_s=self._unseen[j - 1] - self._unseen[min(i, j - 1)],
         )
 
     def still_s(self, start_us: int, end_us: int) -> float:
@@ -632,7 +637,7 @@ class PowerCurve(Curve):
 
     def _recompute(self) -> None:
         # Others, since marks share those there were.
-        self._energy, self._count, self._bends = (array("d") for _ in range(3))
+        self._energy, self._count, self._bends, self._unseen = (array("d") for _ in range(4))
         self.gaps.clear()
         self.revision += 1
         self._follow_period()
@@ -642,13 +647,14 @@ class PowerCurve(Curve):
     def _extend(self, k: int) -> None:
         """Sum up to run k, all before it being summed."""
         if k == 0:
-            for sums in (self._energy, self._count, self._bends):
+            for sums in (self._energy, self._count, self._bends, self._unseen):
                 sums.append(0.0)
             return
         self._energy.append(self._energy[k - 1] + self._within(k - 1, self._first[k]))
         count, bends = self._contribution(k - 1)
         self._count.append(self._count[k - 1] + count)
         self._bends.append(self._bends[k - 1] + bends)
+        self._unseen.append(self._unseen[k - 1] + self._unseen_s(k - 1))
         if k in self._breaks or self._is_gap(k - 1):
             end_us = self._gap_end_us(k - 1)
             length_s = (end_us - self._last[k - 1]) / 1e6
@@ -689,6 +695,13 @@ class PowerCurve(Curve):
             return before * (t_us - start) / 1e6
         ramp = t_us - seen
         return (before * (t_us - start) + (after - before) * ramp * ramp / (2 * (end - seen))) / 1e6
+
+    def _unseen_s(self, k: int) -> float:
+        """For how long between the first sights of run k and of run k+1 no mean covers the power; gaps apart."""
+        if not self.averaging or k + 1 in self._breaks or self._is_gap(k):
+            return 0.0
+        length_s = (self._first[k + 1] - self._first[k]) / 1e6
+        return max(0.0, length_s - self.update_s * max(1, round(length_s / self.update_s)))
 
     def _contribution(self, k: int) -> tuple[float, float]:
         """Run k's readings, and the squares of their second differences, about the neighbours that it has."""

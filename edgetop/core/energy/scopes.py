@@ -123,7 +123,9 @@ def _why_none(offered: Sequence[Meter], unclear: Sequence[Meter], readings_w: Ma
     scopes = {meter.scope for meter in offered}
     if scopes & {"cpu_package", "gpu_board"}:
         runs_on, unread = (PROCESSOR, GRAPHICS) if "gpu_board" in scopes else (GRAPHICS, PROCESSOR)
-        return Unavailable(f"the model runs on {runs_on}, and only the power of {unread} is read", OUTSIDE)
+        name = next(meter.name for meter in offered if meter.scope in {"cpu_package", "gpu_board"})
+        hint = f"{OUTSIDE}; --power {name} measures {unread} alone"
+        return Unavailable(f"the model runs on {runs_on}, and only the power of {unread} is read", hint)
     if unclear:
         return _choose_one(unclear, readings_w)
     return Unavailable("this device offers no power reading", OUTSIDE)

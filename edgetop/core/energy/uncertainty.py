@@ -176,6 +176,20 @@ def starved_j(length_s: float, scatter_w: float, missed: float) -> float:
     return missed * length_s * scatter_w
 
 
+def unseen_j(unseen_s: float, update_s: float, scatter_w: float, count: float) -> float:
+    """s·√(M·U + M²/n) for n means over U that leave M seconds between them uncovered.
+
+    A meter's program that is late on a crowded machine prints the mean of the last U, and what came before is lost. It
+    varies as a mean over its own length does, and is taken for the mean beside it.
+    """
+    return scatter_w * sqrt(unseen_s * (update_s + unseen_s / max(1.0, count)))
+
+
+def jitter_j(poll_s: float, scatter_w: float, count: float) -> float:
+    """√(2n)·s·τ/√12 for n means, each seen up to τ after it stands: by so much its neighbour counts for too long."""
+    return sqrt(2 * count / 12) * poll_s * scatter_w
+
+
 def extended_edge_j(net_w: float, update_s: float, poll_s: float) -> float:
     """|P_net|·max(U,τ)/√12: what is left of the edges when lead and tail are taken in (factor c = 1: Monte-Carlo)."""
     return abs(net_w) * max(update_s, poll_s) / sqrt(12)

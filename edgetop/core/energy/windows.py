@@ -294,7 +294,8 @@ def _own(
         inner_j = uncertainty.edges_j(max(abs(step_w), abs(net_w)), curve.smear_s, 1)
     outer_j = uncertainty.edges_j(net_w, curve.smear_s, strict_edges)
     extended_edges = extension.left + extension.right
-    smoothed_j = sqrt(extended_edges / 2) * uncertainty.extended_edge_j(net_w, curve.update_s, meter.poll_s)
+    interval_s = curve.update_s + readings.unseen_s / max(1.0, readings.count)
+    smoothed_j = sqrt(extended_edges / 2) * uncertainty.extended_edge_j(net_w, interval_s, meter.poll_s)
     sampling = 0.0
     if meter.kind == "power" and (not curve.averaging or curve.is_gauge):
         few = readings.count < 3
@@ -303,6 +304,11 @@ def _own(
         sampling = hypot(
             uncertainty.sampling_j(length_s, scatter_w, readings.count),
             uncertainty.starved_j(length_s, scatter_w, max(0.0, 1 - (readings.count + 1) / polls)),
+        )
+    elif meter.kind == "power":
+        sampling = hypot(
+            uncertainty.unseen_j(readings.unseen_s, curve.update_s, readings.scatter_w, readings.count),
+            uncertainty.jitter_j(meter.poll_s, readings.scatter_w, readings.count),
         )
     share = curve.gap_share(left_us, right_us)
     unseen_s = share.estimated_s + still_s
@@ -494,6 +500,9 @@ class ChannelEstimator:
         self, start_us: int, end_us: int, temperature_c: float | None = None, *, is_load: bool = True
     ) -> Window | Unavailable:
         """The energy of work between two moments, extended when the sensor lags and there is quiet around."""
+        missing = why_unmeasurable(self.curve, start_us, end_us)
+        if missing is not None:
+            return missing
         idle = self.baseline.idle(start_us, end_us, temperature_c)
         extension = choose_extension(self.curve, self.baseline, start_us, end_us)
         still_s = self.curve.still_s(start_us, end_us) if self.sees_work and is_load else 0.0

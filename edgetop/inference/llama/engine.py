@@ -32,6 +32,7 @@ from edgetop.inference.llama.model import (
     LoadedModel,
     LoadError,
     RpcServers,
+    RpcWatch,
     cancelled,
     load_model,
 )
@@ -439,6 +440,7 @@ class LlamaEngine:
         self._missing = ""
         self._processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
         self._library: Library = None
+        self._rpc_watch = RpcWatch((), lambda _report: None)
         try:
             self._library = import_library(choice)
         except LibraryError as error:
@@ -484,6 +486,7 @@ class LlamaEngine:
             self._unload()
             report(cancelled())
             return
+        self._rpc_watch = RpcWatch(self._loaded.settings.rpc_servers, report)
         now_us = monotonic_us()
         report(
             ModelLoaded(
@@ -509,7 +512,8 @@ class LlamaEngine:
             except TemplateStoppedError:
                 report(empty_turn(command.turn, "cancelled", ""))
                 return
-        Generation(self._library, self._loaded, form, command, stop=stop, report=report).run()
+        with self._rpc_watch.working():
+            Generation(self._library, self._loaded, form, command, stop=stop, report=report).run()
         self._report_logs(report)
 
     def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
@@ -517,7 +521,8 @@ class LlamaEngine:
         if self._loaded is None:
             report(empty_turn(command.turn, "failed", NO_MODEL))
             return
-        Measurement(self._loaded, command, stop=stop, report=report).run()
+        with self._rpc_watch.working():
+            Measurement(self._loaded, command, stop=stop, report=report).run()
         self._report_logs(report)
 
     def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:
@@ -527,7 +532,8 @@ class LlamaEngine:
             return
         from edgetop.inference.llama.scoring import Scorer  # noqa: PLC0415 - brings numpy
 
-        Scorer(self._library, self._loaded, stop=stop, report=report).run(command)
+        with self._rpc_watch.working():
+            Scorer(self._library, self._loaded, stop=stop, report=report).run(command)
         self._report_logs(report)
 
     def close(self) -> None:
@@ -540,6 +546,7 @@ class LlamaEngine:
             report(log)
 
     def _unload(self) -> None:
+        self._rpc_watch.end()
         if self._loaded is not None:
             self._loaded.free(self._library)
         self._loaded = None

@@ -1,7 +1,8 @@
 """Load parameters, model, vocabulary, KV cache; layers on other machines.
 
 The library aborts the process for an RPC server that is not there or that breaks off, and waits for ever for one that
-is busy, since it serves one program at a time. So each server is greeted from here first, with patience.
+is busy, since it serves one program at a time. So each server is greeted from here first, with patience, and looked
+after while the library computes.
 """
 
 from __future__ import annotations
@@ -10,7 +11,11 @@ import ctypes
 import os
 import re
 import socket
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +39,7 @@ from edgetop.inference.llama.log import (
     offloaded_layers,
     to_reports,
 )
-from edgetop.inference.protocol import Load, LoadFailed, Log
+from edgetop.inference.protocol import Load, LoadFailed, Log, Report, Waiting
 from edgetop.io.cpus import decode_threads
 
 PATIENCE_S = 5.0
@@ -97,6 +102,104 @@ class RpcServers:
         if not registered:
             raise RpcError(f"The RPC server at {server} offers no device.", "Look at what it printed when it began.")
         shared.ggml_backend_register(registered)
+
+
+SILENT_S = 8.0
+"""A server that is waited for and from which nothing comes for so long is named; one whose machine does not even
+acknowledge what it was sent is given up, which ends the library and with it the engine."""
+
+WATCH_S = 1.0
+_PROBE_S = 2
+_TCP_INFO_BYTES = 60
+_LAST_SENT, _LAST_RECEIVED = 44, 52
+"""Where milliseconds since then stand in struct tcp_info of linux/tcp.h."""
+
+
+class RpcWatch:
+    """Looks after the connections that the library has to RPC servers, of which it waits for one for ever."""
+
+    def __init__(self, servers: Sequence[str], report: Callable[[Report], None]) -> None:
+        """`report` is called from another thread."""
+        self._addresses = {address: server for server in servers for address in _addresses_of(server)}
+        self._report = report
+        self._named = ""
+        self._busy = threading.Event()
+        self._ended = False
+        if sys.platform == "linux" and servers:
+            threading.Thread(target=self._run, name="edgetop-rpc", daemon=True).start()
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """While the library computes."""
+        self._busy.set()
+        try:
+            yield
+        finally:
+            self._busy.clear()
+
+    def end(self) -> None:
+        """The model is unloaded."""
+        self._ended = True
+        self._busy.set()
+
+    def _run(self) -> None:
+        while self._busy.wait() and not self._ended:
+            waited_for = min(self._waiting(), default=None)
+            if waited_for is None or waited_for[0] < SILENT_S:
+                self._named = ""
+            elif waited_for[1] != self._named:
+                self._named = waited_for[1]
+                self._report(
+                    Waiting(
+                        text=f"Nothing has come from the RPC server at {self._named} for {waited_for[0]:.0f} s: "
+                        "it still computes, it hangs, or its machine is off."
+                    )
+                )
+            time.sleep(WATCH_S)
+
+    def _waiting(self) -> Iterator[tuple[float, str]]:
+        """Servers that were sent something since they said something, with the seconds since then.
+
+        What the library waits for is the one that it has sent the last.
+        """
+        for descriptor in Path("/proc/self/fd").iterdir():
+            try:
+                if not str(descriptor.readlink()).startswith("socket:"):
+                    continue
+                with socket.socket(fileno=os.dup(int(descriptor.name))) as connection:
+                    server = self._addresses.get(connection.getpeername()[:2])
+                    if server is None:
+                        continue
+                    _give_up_when_silent(connection)
+                    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+            except OSError:
+                # No connection, or one that was closed while we looked.
+                continue
+            sent_ms, received_ms = (
+                int.from_bytes(info[at : at + 4], sys.byteorder) for at in (_LAST_SENT, _LAST_RECEIVED)
+            )
+            if sent_ms < received_ms:
+                yield sent_ms / 1000, server
+
+
+def _give_up_when_silent(connection: socket.socket) -> None:
+    """Have the kernel end a connection to a machine that acknowledges nothing (tcp(7))."""
+    for level, option, value in (
+        (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_S),
+        (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_S),
+        (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(SILENT_S * 1000)),
+    ):
+        connection.setsockopt(level, option, value)
+
+
+def _addresses_of(server: str) -> list[tuple[str, int]]:
+    host, _, port = server.rpartition(":")
+    try:
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return [(str(entry[4][0]), int(entry[4][1])) for entry in found]
 
 
 def greet(server: str) -> str:

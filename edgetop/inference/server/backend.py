@@ -233,6 +233,8 @@ class ServerBackend:
     """It takes a prompt of a set number of tokens and answers with a set number."""
     has_depth_tests: ClassVar[bool] = False
     """It also reports what of a prompt was cached."""
+    load_request: ClassVar[dict[str, object]] = {}
+    """What in a request for an answer makes it as long as was asked for, and leaves nothing to a cache."""
     request_settings: ClassVar[tuple[str, ...]] = ()
     """Engine settings that a request may contain; the server decides all others."""
     health_path: ClassVar[str] = ""

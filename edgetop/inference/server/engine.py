@@ -80,11 +80,11 @@ class Generation:
         self._reply = ReplyBatcher(command.turn, report, continued=command.continue_reply)
         self._begun_us = monotonic_us()
         self._progress: PromptProgress | None = None
-        self._told = Delta()
+        self._reported = Delta()
         """The latest of each thing that the server said."""
         self._characters = 0
         self._last_us = 0
-        """When the latest chunk came that told how many tokens there are."""
+        """When the latest chunk came that said how many tokens there are."""
         self._stream = backend.chat_stream()
 
     def run(self) -> None:
@@ -112,7 +112,7 @@ class Generation:
                     return
                 if answer.is_drained:
                     self._reply.flush()
-        if self._told.stop_reason is None:
+        if self._reported.stop_reason is None:
             raise RequestError(
                 "The server ended its answer without saying that it is complete.", "Check whether it still runs."
             )
@@ -145,23 +145,25 @@ class Generation:
             self._reply.add_chunk(t_us, delta.reasoning, "reasoning", generated=delta.generated)
         if delta.text:
             self._reply.add_chunk(t_us, delta.text, "answer", generated=delta.generated)
-        told = {
+        reported = {
             name: value
             for name in ("generated", "stop_reason", "is_end", "prompt_tokens", "cached_tokens", "total_tokens",
                          "hidden_tokens", "model", "perf", "load_ms")
             if (value := getattr(delta, name)) is not None and value is not False and value != ""
         }  # fmt: skip
-        if "generated" in told or "total_tokens" in told:
+        if "generated" in reported or "total_tokens" in reported:
             self._last_us = t_us
         # A count never falls, and none is 0 where there is a text.
         for name in ("generated", "total_tokens"):
-            least = max(getattr(self._told, name) or 0, int(self._reply.chunks > 0))
-            if name in told and told[name] < least:
-                self._stream.note(f"The server's count of generated tokens was left out: {told.pop(name)} cannot be.")
-        if told.get("prompt_tokens") == 0:
+            least = max(getattr(self._reported, name) or 0, int(self._reply.chunks > 0))
+            if name in reported and reported[name] < least:
+                self._stream.note(
+                    f"The server's count of generated tokens was left out: {reported.pop(name)} cannot be."
+                )
+        if reported.get("prompt_tokens") == 0:
             self._stream.note("The server's count of the prompt was left out: 0 tokens cannot be.")
-            del told["prompt_tokens"]
-        self._told = replace(self._told, **told)
+            del reported["prompt_tokens"]
+        self._reported = replace(self._reported, **reported)
 
     def _report_progress(self, t_us: int, progress: PromptProgress) -> None:
         before = self._progress
@@ -179,20 +181,20 @@ class Generation:
 
     def _reason(self) -> StopReason:
         """Why the answer ended; a length that was not requested is the end of the context."""
-        reason = self._told.stop_reason or "end_of_generation"
+        reason = self._reported.stop_reason or "end_of_generation"
         sampling = self._command.sampling
         if reason == "max_tokens":
-            count = self._told.total_tokens or self._told.generated
+            count = self._reported.total_tokens or self._reported.generated
             too_short = count is not None and sampling.max_tokens is not None and count < sampling.max_tokens - 1
             return "context_full" if too_short or sampling.max_tokens is None else reason
-        if reason == "end_of_generation" and any(sampling.stop) and not self._told.is_end:
+        if reason == "end_of_generation" and any(sampling.stop) and not self._reported.is_end:
             # It says the same of both.
             return "stop_string"
         return reason
 
     def _add_textless(self, reason: StopReason) -> None:
         """Add the last tokens, where they brought no text: half a character, or a stop string that was held back."""
-        count = max(self._told.generated or 0, self._told.total_tokens or 0)
+        count = max(self._reported.generated or 0, self._reported.total_tokens or 0)
         # The token that ended the reply is none of it.
         missing = count - self._reply.tokens - (reason in {"end_of_generation", "stop_string"})
         if self._reply.counted and self._reply.chunks and 0 < missing <= TEXTLESS_MAX:
@@ -204,28 +206,28 @@ class Generation:
         Servers count the token that ended the reply, which has no text. Where there is one more token than chunks, it
         is that one, and each chunk was a token.
         """
-        reply, total = self._reply, self._told.total_tokens
+        reply, total = self._reply, self._reported.total_tokens
         if reply.chunks and reply.counted:
             return reply.tokens, True
         if total is None:
             return reply.chunks, False
-        ended = self._told.stop_reason in {"end_of_generation", "stop_string"}
+        ended = self._reported.stop_reason in {"end_of_generation", "stop_string"}
         return (reply.chunks if ended and total == reply.chunks + 1 else total), True
 
     def _hidden(self, generated: int) -> int:
         """Tokens of reasoning that the server counts and does not show."""
         if self._reply.has_reasoning:
             return 0
-        return min(self._told.hidden_tokens or 0, generated)
+        return min(self._reported.hidden_tokens or 0, generated)
 
     def _finished(self, reason: StopReason, error: str) -> TurnFinished:
-        progress, told = self._progress, self._told
-        prompt = told.prompt_tokens if told.prompt_tokens is not None or progress is None else progress.total
-        cached = told.cached_tokens if told.cached_tokens is not None or progress is None else progress.cached
+        progress, reported = self._progress, self._reported
+        prompt = reported.prompt_tokens if reported.prompt_tokens is not None or progress is None else progress.total
+        cached = reported.cached_tokens if reported.cached_tokens is not None or progress is None else progress.cached
         generated, counted = self._generated()
-        perf = told.perf
-        if perf is not None and told.load_ms is not None:
-            perf = replace(perf, load_ms=told.load_ms)
+        perf = reported.perf
+        if perf is not None and reported.load_ms is not None:
+            perf = replace(perf, load_ms=reported.load_ms)
         return TurnFinished(
             turn=self._command.turn,
             t_us=monotonic_us(),
@@ -253,10 +255,10 @@ class Generation:
             )
         if reply.chunks >= BURST_CHUNKS and reply.arrivals * 2 < reply.chunks:
             yield f"The reply came in bursts, {reply.chunks} pieces in {reply.arrivals}: its rate is that of bursts."
-        if self._told.model and not self._backend.is_same_model(self._model.name, self._told.model):
+        if self._reported.model and not self._backend.is_same_model(self._model.name, self._reported.model):
             yield (
-                f"Another model answers at this address: {quoted(self._told.model)}, not {quoted(self._model.name)}. "
-                "Load it to have its own figures."
+                f"Another model answers at this address: {quoted(self._reported.model)}, not "
+                f"{quoted(self._model.name)}. Load it to have its own figures."
             )
 
 

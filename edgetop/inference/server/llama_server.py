@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 from urllib.parse import quote
 
 from msgspec import Struct
@@ -116,6 +116,7 @@ class LlamaServerBackend(ServerBackend):
     )
     process_names = ("llama-server", "llama", "ik_llama-server", "com.docker.llama")
     has_token_tests = has_depth_tests = True
+    load_request: ClassVar[dict[str, object]] = {"ignore_eos": True, "cache_prompt": False}
     health_path = "/health"
 
     def __init__(self) -> None:

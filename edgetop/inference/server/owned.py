@@ -213,22 +213,22 @@ class OwnedServerEngine:
         os.environ[KEY_VARIABLE] = server.key
         self._asked = ServerEngine(ServerChoice(url=f"http://127.0.0.1:{server.port}", kind="llama-server"))
 
-        def with_ours(told: Report) -> None:
-            if isinstance(told, ModelLoaded):
-                self._version = told.engine.version
-                report(self._loaded(told, command, settings, begin_us))
-            elif isinstance(told, LoadFailed):
-                self._fail(command, stop, report, told)
-            elif not isinstance(told, Waiting):
-                report(told)
+        def with_ours(message: Report) -> None:
+            if isinstance(message, ModelLoaded):
+                self._version = message.engine.version
+                report(self._loaded(message, command, settings, begin_us))
+            elif isinstance(message, LoadFailed):
+                self._fail(command, stop, report, message)
+            elif not isinstance(message, Waiting):
+                report(message)
 
         self._asked.load(replace(command, path=str(ANY_MODEL)), stop, with_ours)
 
-    def _loaded(self, told: ModelLoaded, command: Load, settings: EngineSettings, begin_us: int) -> ModelLoaded:
+    def _loaded(self, message: ModelLoaded, command: Load, settings: EngineSettings, begin_us: int) -> ModelLoaded:
         """What the server says, with what its log and the file say beyond that."""
         lines = [] if self._server is None else self._server.lines()
         header, _ = read_model_header(command.file)
-        model = replace(told.model, path=command.path)
+        model = replace(message.model, path=command.path)
         if header is not None:
             model = replace(
                 model,
@@ -240,26 +240,26 @@ class OwnedServerEngine:
             )
         memory = memory_breakdown(lines)
         return replace(
-            told,
+            message,
             t_us=monotonic_us(),
             load_s=seconds(monotonic_us() - begin_us),
             model=model,
             engine=self.info,
             settings=replace(
-                settings, n_ctx=told.settings.n_ctx or settings.n_ctx, n_gpu_layers=offloaded_layers(lines)
+                settings, n_ctx=message.settings.n_ctx or settings.n_ctx, n_gpu_layers=offloaded_layers(lines)
             ),
-            memory=memory if memory.by_buffer else told.memory,
+            memory=memory if memory.by_buffer else message.memory,
         )
 
-    def _fail(self, command: Load, stop: Stop, report: Reporter, told: LoadFailed | None = None) -> None:
+    def _fail(self, command: Load, stop: Stop, report: Reporter, failure: LoadFailed | None = None) -> None:
         server = self._server
         lines = [] if server is None else server.lines()
         code = None if server is None else server.ended()
         self.close()
         if stop.requested:
             report(LoadFailed(reason="cancelled", message="Loading was cancelled.", hint="Load the model again."))
-        elif code is None and told is not None:
-            report(told)
+        elif code is None and failure is not None:
+            report(failure)
         elif code is None:
             message = f"{self._program} does not listen within {_START_S:g} s."
             report(LoadFailed(reason="failed", message=message, hint="Start it by hand, and see what it prints."))
@@ -272,22 +272,22 @@ class OwnedServerEngine:
 
     def generate(self, command: Generate, stop: Stop, report: Reporter) -> None:
         """Answer; the last report is TurnFinished."""
-        self._ask(lambda asked, told: asked.generate(command, stop, told), report)
+        self._ask(lambda asked, reporter: asked.generate(command, stop, reporter), report)
 
     def measure(self, command: Measure, stop: Stop, report: Reporter) -> None:
         """Let the server do a test; the last report is TurnFinished."""
-        self._ask(lambda asked, told: asked.measure(command, stop, told), report)
+        self._ask(lambda asked, reporter: asked.measure(command, stop, reporter), report)
 
     def _ask(self, ask: Callable[[ServerEngine, Reporter], None], report: Reporter) -> None:
         # One that was never asked for a model says that none is loaded.
         asked, server = self._asked or ServerEngine(ServerChoice(url="http://127.0.0.1:1")), self._server
 
-        def with_ours(told: Report) -> None:
+        def with_ours(message: Report) -> None:
             code = None if server is None else server.ended()
-            if isinstance(told, TurnFinished) and told.error and code is not None:
+            if isinstance(message, TurnFinished) and message.error and code is not None:
                 how = signal.Signals(-code).name if code < 0 else f"code {code}"
-                told = replace(told, error=f"llama-server has ended ({how}): load the model again.")
-            report(told)
+                message = replace(message, error=f"llama-server has ended ({how}): load the model again.")
+            report(message)
 
         ask(asked, with_ours)
 
@@ -310,12 +310,12 @@ class OwnedServerEngine:
 
 def _settled(command: Load) -> EngineSettings:
     """The settings with what edgetop chooses where they leave it open, as for an engine of its own."""
-    wish = command.settings
+    requested = command.settings
     header, _ = read_model_header(command.file)
-    n_threads = wish.n_threads or decode_threads()
+    n_threads = requested.n_threads or decode_threads()
     return replace(
-        wish,
-        n_ctx=wish.n_ctx or default_n_ctx(None if header is None else header.n_ctx_train),
+        requested,
+        n_ctx=requested.n_ctx or default_n_ctx(None if header is None else header.n_ctx_train),
         n_threads=n_threads,
-        n_threads_batch=wish.n_threads_batch or n_threads,
+        n_threads_batch=requested.n_threads_batch or n_threads,
     )

@@ -39,6 +39,7 @@ class SglangBackend(OpenAiBackend):
     programs: ClassVar[tuple[Program, ...]] = (
         Program(r"python\S* -m sglang\.launch_server\b|(python\S* \S*/)?sglang serve\b", "sglang", 30000),
     )
+    load_request: ClassVar[dict[str, object]] = {"ignore_eos": True}
     process_names: ClassVar[tuple[str, ...]] = ()
     counted_by = "usage"
 

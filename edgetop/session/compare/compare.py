@@ -9,7 +9,7 @@ they began at, cannot be seen from the sessions alone: record several.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from math import hypot, inf, log, sqrt
 from typing import NamedTuple
 
@@ -213,6 +213,7 @@ SAME_PERCENT = 5.0
 
 NOTES = (
     "Intervals are 95 %: studentised bootstrap over turns or repetitions; Student's t for fewer than six.",
+    "They hold the spread between turns and the meter's error; beside one answer, live or replayed, the meter's alone.",
     "Better or worse: at most 5 % false alarms for all figures of a row together (Holm's method). Same: within 5 %.",
 )
 
@@ -357,15 +358,33 @@ def _with_best(rows: list[Row], names: Sequence[str], scope: Scope | None) -> li
     return rows
 
 
-def _stands_out(rows: Sequence[Row], best: int, name: str, compared: Iterable[int]) -> bool:
-    """Whether the verdicts bear out the best value: better than the base or, of the base, all others worse."""
-    if not rows[best].is_base:
-        return rows[best].cells[name].verdict == "better"
-    return all(rows[other].cells[name].verdict == "worse" for other in compared if other != best)
+def _stands_out(rows: Sequence[Row], best: int, name: str, compared: Mapping[int, float]) -> bool:
+    """Whether the verdicts bear out the best value: better than the base or, of the base, all others worse.
+
+    What is better than the base must also differ from the next best value by more than noise.
+    """
+    if rows[best].is_base:
+        return all(rows[other].cells[name].verdict == "worse" for other in compared if other != best)
+    better = max if BY_NAME[name].better == "higher" else min
+    second = better((index for index in compared if index != best), key=compared.__getitem__)
+    return rows[best].cells[name].verdict == "better" and _are_apart(rows[best], rows[second], name)
+
+
+def _are_apart(first: Row, second: Row, name: str) -> bool:
+    """Whether two rows differ in a figure by more than noise, held against each other and not against the base."""
+    if first.is_base or second.is_base:
+        return (second if first.is_base else first).cells[name].verdict in {"better", "worse"}
+    sides = [ComparedValue(row.result, name, is_base=index == 0) for index, row in enumerate((first, second))]
+    found = change(sides[1], sides[0])
+    return found is not None and found.difference.p_value <= FALSE_ALARMS and found.beyond_sensor
 
 
 def _front(rows: Sequence[Row], scope: Scope | None) -> tuple[list[int], str]:
-    """Rows on the front of speed and energy per token, and what is to be said about it."""
+    """Rows on the front of speed and energy per token, and what is to be said about it.
+
+    Noise makes no front: a row is on it that takes less energy than the faster ones by more than noise, and where
+    nothing is told apart there is none.
+    """
     points: dict[int, tuple[float, float]] = {}
     others = 0
     for index, row in enumerate(rows):
@@ -380,4 +399,17 @@ def _front(rows: Sequence[Row], scope: Scope | None) -> tuple[list[int], str]:
         return [], "No result has both a decode speed and an energy per token."
     order = list(points)
     note = f"{others} with energy of another power scope left out." if others else ""
-    return [order[index] for index in front([points[each] for each in order])], note
+    found: list[int] = []
+    unclear = False
+    for index in (order[each] for each in front([points[each] for each in order])):
+        thriftier = not found or _are_apart(rows[found[-1]], rows[index], J_PER_TOKEN)
+        slower = not found or _are_apart(rows[found[-1]], rows[index], DECODE)
+        if thriftier and slower:
+            found.append(index)
+        elif thriftier:  # as fast as far as is known, at less energy
+            found[-1] = index
+        else:
+            unclear = True
+    if unclear and len(found) == 1:
+        return [], f"{note} Noise hides whether a slower result takes less energy.".lstrip()
+    return found, note

@@ -47,7 +47,7 @@ from edgetop.core.text import distinct
 from edgetop.session.compare.result import Condition, Made, RepeatedFigure, Result, flags_text
 from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
 from edgetop.session.file_io import SessionFileError, decode_file, read_bytes
-from edgetop.session.history import Speed, speed_over_time
+from edgetop.session.snapshot import Speed, speed_over_time
 
 CONDITIONS: dict[LimitedBy, tuple[Condition, str]] = {
     "throttled": ("throttled", "The device was throttled"),

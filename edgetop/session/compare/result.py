@@ -11,7 +11,7 @@ from msgspec import Struct
 from edgetop.core.energy.uncertainty import Letter
 from edgetop.core.format import format_significant
 from edgetop.core.sources import Scope
-from edgetop.session.history import Speed
+from edgetop.session.snapshot import Speed
 
 Kind = Literal["session", "llama-bench", "ollama"]
 Condition = Literal[

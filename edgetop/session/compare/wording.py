@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
 from edgetop.core.errors import UsageError
-from edgetop.core.figures import BY_NAME, COMPARED, cell_of
+from edgetop.core.figures import BY_NAME, COMPARED, DECODE, J_PER_TOKEN, cell_of
 from edgetop.core.format import NOT_AVAILABLE, format_significant
 from edgetop.core.quantity import OPERATORS, Operator
-from edgetop.session.compare.compare import FALSE_ALARMS
-from edgetop.session.compare.result import Cell, Comparison, Row
+from edgetop.session.compare.compare import FALSE_ALARMS, SAME_PERCENT
+from edgetop.session.compare.result import Cell, Comparison, Row, Verdict
 
 CHANGE_LARGEST = 1000.0
 """Larger changes read as a factor."""
@@ -92,6 +92,94 @@ def full_title(comparison: Comparison, index: int) -> str:
     return f"{group} {comparison.rows[index].title}".strip()
 
 
+class _Claim(NamedTuple):
+    """The words for a difference of one figure."""
+
+    verb: str
+    better: str
+    worse: str
+    same: str
+    what: str
+
+    def heading(self, verdict: Verdict) -> str:
+        """What stands before the rows of a verdict."""
+        known: dict[Verdict, str] = {"better": self.better, "worse": self.worse, "same": self.same}
+        rest: dict[Verdict, str] = {"unclear": "cannot be told", "unlike": "cannot be compared"}
+        return known.get(verdict) or f"{self.what} {rest.get(verdict, 'is not known')}"
+
+
+_CLAIMS = {
+    DECODE: _Claim("is", "faster", "slower", "as fast", "speed"),
+    J_PER_TOKEN: _Claim("takes", "less energy a token", "more energy a token", "as much energy a token", "energy"),
+}
+"""The figures by which a person chooses, the first one first."""
+
+NAMED_MOST = 6
+"""A sentence names so many rows of one verdict."""
+
+
+def conclusion(comparison: Comparison, name: Callable[[int], str] = label_of) -> str:
+    """What is faster, what takes less energy, and what cannot be told, in a sentence; empty for a single result.
+
+    `name` calls a row by something.
+    """
+    others = [index for index in range(len(comparison.rows)) if index != comparison.base]
+    if not others:
+        return ""
+    say = _of_two if len(others) == 1 else _of_several
+    said = [say(comparison, figure, others, name) for figure in _CLAIMS]
+    cells = [row.cells[figure] for row in comparison.rows for figure in _CLAIMS if figure in row.cells]
+    said += sorted({cell.why for cell in cells if "assumed" in cell.why})
+    if len(others) == 1 and comparison.rows[others[0]].flags:
+        said.append(f"not alike: {flags_text(comparison.rows[others[0]])}")
+    text = "; ".join(said)
+    begins_with_name = text.startswith(tuple(map(name, others)))
+    return f"{text if begins_with_name else text[:1].upper() + text[1:]}."
+
+
+def _of_two(comparison: Comparison, figure: str, others: Sequence[int], name: Callable[[int], str]) -> str:
+    claim, cell = _CLAIMS[figure], comparison.rows[others[0]].cells.get(figure, Cell(missing="not measured"))
+    who, base = name(others[0]), name(comparison.base)
+    if cell.change_percent is None:
+        missing = cell.missing or comparison.rows[comparison.base].cells[figure].missing
+        return f"{claim.what} cannot be compared: {missing}"
+    reach = ""
+    if cell.change_low is not None and cell.change_high is not None:
+        ends = (cell.change_low, cell.change_high)
+        if cell.verdict in {"better", "worse"}:
+            ends = (min(map(abs, ends)), max(map(abs, ends)))
+        reach = f" ({' to '.join(map(change_text, ends))})"
+        reach = reach if cell.verdict == "unclear" else reach.replace("+", "")
+    match cell.verdict:
+        case "better" | "worse":
+            amount = change_text(abs(cell.change_percent)).removeprefix("+")
+            amount = f"{amount[1:]} times" if amount.startswith("x") else amount
+            return f"{who} {claim.verb} {amount} {claim.heading(cell.verdict)} than {base}{reach}"
+        case "same":
+            return f"{who} {claim.verb} {claim.same} as {base}, within {SAME_PERCENT:g} %"
+        case "unlike":
+            return f"{claim.what} cannot be compared: {cell.why}"
+        case _:
+            return f"whether {who} {claim.verb} {claim.better} than {base} cannot be told{reach}"
+
+
+def _of_several(comparison: Comparison, figure: str, others: Sequence[int], name: Callable[[int], str]) -> str:
+    claim = _CLAIMS[figure]
+    found: dict[Verdict, list[str]] = {}
+    for index in others:
+        cell = comparison.rows[index].cells.get(figure, Cell())
+        change = f" ({change_text(cell.change_percent)})" if cell.verdict in {"better", "worse"} else ""
+        found.setdefault(cell.verdict, []).append(f"{name(index)}{change}")
+    order: tuple[Verdict, ...] = ("better", "worse", "same", "unclear", "unlike", "absent")
+    parts: list[str] = []
+    for verdict in sorted(found, key=order.index):
+        more = len(found[verdict]) - NAMED_MOST
+        who = ", ".join(found[verdict][:NAMED_MOST]) + (f" and {more} more" if more > 0 else "")
+        than = f" than {name(comparison.base)}" if verdict in {"better", "worse"} and not parts else ""
+        parts.append(f"{claim.heading(verdict)}{than}: {who}")
+    return "; ".join(parts)
+
+
 def front_text(comparison: Comparison) -> str:
     """The Pareto front in words."""
     if not comparison.front:
@@ -107,7 +195,7 @@ def flags_text(row: Row) -> str:
 
 def alike_text(comparison: Comparison, gap: str = " · ") -> str:
     """What all results have in common."""
-    return gap.join(trait.values[0] for trait in comparison.alike)
+    return gap.join(attribute.values[0] for attribute in comparison.alike)
 
 
 def order_of(comparison: Comparison, sort_by: str | None) -> list[tuple[str, Sequence[int]]]:

@@ -24,7 +24,7 @@ from edgetop.tui.panes.memory import MemoryPane
 from edgetop.tui.panes.pane import BORDER_COLUMNS, ChartHistory, Pane, PaneWidget, View, framed
 from edgetop.tui.panes.power import PowerPane
 from edgetop.tui.panes.tokens import TokensPane
-from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph, shortened, spread, width_of
+from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph, spread, width_of, wrap
 from edgetop.tui.themes import GlyphLevel
 from edgetop.tui.widgets import LinesWidget
 
@@ -106,12 +106,13 @@ def _figure(headline: Span, caption: str, width: int, level: GlyphLevel) -> list
     return [(Span(f"{row} ", headline.role), *text) for row, text in zip(rows, beside, strict=True)]
 
 
-def _no_power(missing: Unavailable, level: GlyphLevel, width: int) -> Line:
-    """Why there is no power, and the key to what would give it."""
+def _no_power(missing: Unavailable, width: int) -> list[Line]:
+    """Why there is no power, whole, and the key to what would give it."""
     key = line_of(Span("F1", "key"), " what to do ")
-    reason = line_of(" No power: ", missing.reason)
-    room = width - width_of(key) - 1
-    return spread(line_of(Span(shortened("".join(span.text for span in reason), room, level), "dim")), [key], width)
+    reason = wrap(f"No power: {missing.reason}", max(10, width - width_of(key) - 2))
+    return [
+        spread(line_of(Span(f" {text}", "dim")), [key] if not at else [()], width) for at, text in enumerate(reason)
+    ]
 
 
 class NowWidget(LinesWidget):
@@ -127,8 +128,12 @@ class NowWidget(LinesWidget):
 
     def rows(self, column_rows: int, view: View | None) -> int:
         """How many rows it takes of a column."""
-        reason = view is not None and has_no_power(view)
-        return (BOX_ROWS if column_rows >= TALL_ROWS else 1) + reason
+        return (BOX_ROWS if column_rows >= TALL_ROWS else 1) + len(self._reason(view))
+
+    def _reason(self, view: View | None) -> list[Line]:
+        """Why there is no power, where that is so."""
+        power = None if view is None or not has_no_power(view) else view.snapshot.power
+        return _no_power(power, self.size.width) if isinstance(power, Unavailable) else []
 
     def show(self, view: View) -> None:
         """Draw `view`."""
@@ -136,10 +141,9 @@ class NowWidget(LinesWidget):
         width, height = self.size
         if not self.display or width < 20 or height < 1:
             return
-        power = view.snapshot.power
-        folded = isinstance(power, Unavailable) and has_no_power(view)
-        head = box(view, width) if height - folded >= BOX_ROWS else [line_of(" ", *now_line(view))]
-        lines = [*head, *([_no_power(power, view.level, width)] if isinstance(power, Unavailable) and folded else [])]
+        reason = self._reason(view)
+        head = box(view, width) if height - len(reason) >= BOX_ROWS else [line_of(" ", *now_line(view))]
+        lines = [*head, *reason]
         self.show_lines([for_level(fit(line, width), view.level) for line in lines[:height]], width)
 
     def on_resize(self) -> None:

@@ -86,7 +86,7 @@ class EnergyPane(Pane):
         lines = [
             *figure_grid(_grid(view, energy), width),
             *(joined(texts, width) for texts in _totals(view, energy) if texts),
-            line_of(Span(_basis(energy), "dim")),
+            line_of(Span(f"{'simulated power: ' if view.history.is_simulated else ''}{_basis(energy)}", "dim")),
         ]
         if isinstance(energy, ServedEnergy) and energy.net_j_per_token is None and "net_j" in energy.missing:
             missing = energy.missing["net_j"]
@@ -150,7 +150,7 @@ def contents(view: View) -> str:
         parts = ["all users"]
     else:
         parts = ["prefill in", *([] if energy.final else ["not final"])]
-    return ", ".join((SCOPE_LABELS.get(energy.scope, energy.scope), *parts))
+    return ", ".join((view.covers(energy.scope), *parts))
 
 
 def _with_interval(figure: Interval, level: GlyphLevel) -> str:
@@ -291,6 +291,7 @@ def _basis_rows(energy: Energy, width: int) -> list[Line]:
     estimated = f", {energy.estimated_share:.0%} estimated" if energy.estimated_share > 0 else ""
     return [
         figure_row("from", f"{energy.source}: {covers}, {energy.method} window{estimated}"),
+        figure_row("intervals", "95 %, of the meter's error; compare adds the turns' spread"),
         *(wrapped_row("flags", ", ".join(map(flag_text, energy.flags)), width) if energy.flags else []),
         *wrapped_row(f"grade {energy.grade}", f"{energy.grade_reason}.{hint}" if energy.grade_reason else "", width),
         *(wrapped_row("not final", "readings of this turn are still to come.", width) if not energy.final else []),

@@ -18,6 +18,7 @@ from edgetop.tui.styled_text import (
     Role,
     Span,
     beside_figures,
+    chart_width,
     figure_grid,
     figure_of,
     line_of,
@@ -70,10 +71,18 @@ class MemoryPane(Pane):
         """What is reserved, resident and available, below a graph and a bar where there is room for them."""
         if reason := _why_unknown(view):
             return [*figure_grid(_figures(view)[:4], width), *paragraph(reason, width, "dim")][:height]
-        lines = figure_grid(_figures(view), width)
-        if height > len(lines) + CHART_ROWS:
-            return [*_chart(view, width, height - len(lines) - 1), _bar(view, width), *lines]
-        return lines
+        figures = _figures(view)
+        rows = min(len(figures), 2 * (height - 1) - len(figures))
+        if rows < CHART_ROWS:
+            return figure_grid(figures, width)
+        # Beside the graph a figure takes a row, below it half of one; the graph ends where those of other panes do.
+        columns = [*figures[::2], *figures[1::2]]
+        if chart_width(width) < width:
+            below = [_bar(view, width), *figure_grid(columns[rows:], width)]
+            chart = beside_figures(lambda *size: _chart(view, *size), columns[:rows], width, height - len(below))
+            return [*chart, *below]
+        lines = figure_grid(figures, width)
+        return [*_chart(view, width, height - len(lines) - 1), _bar(view, width), *lines]
 
     def render_zoomed(self, view: View, width: int, height: int) -> list[Line]:
         """What is in use over time, the way of the weights and what holds them back, and all figures."""
@@ -215,7 +224,10 @@ def _figures(view: View) -> list[Figure]:
         figure_of("weights", format_bytes(memory.weights_bytes), "graph"),
         figure_of("kv", format_bytes(memory.kv_bytes), "accent"),
         figure_of("compute", format_bytes(memory.compute_bytes), "prefill"),
-        figure_of("rest", format_bytes(memory.rest_bytes), "warning"),
+        # What is reserved becomes resident in the first answer; until then there is no rest.
+        Figure("rest", "not yet", role="dim")
+        if memory.rest_bytes is None and memory.rss_bytes is not None
+        else figure_of("rest", format_bytes(memory.rest_bytes), "warning"),
     ]
     pairs = resident
     if view.snapshot.watch is None:

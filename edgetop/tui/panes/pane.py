@@ -11,14 +11,23 @@ from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price
+from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.figures import TurnFigures
 from edgetop.core.records import DeviceInfo
-from edgetop.core.sources import Unavailable
+from edgetop.core.sources import Scope, Unavailable
 from edgetop.session.energy import SETTLED_US, energy_of
-from edgetop.session.history import RollingHistory, StepPhase, channel_history, decode_rate_history, phase_history
 from edgetop.session.limits import decode_traffic
 from edgetop.session.session import Session
-from edgetop.session.snapshot import Reading, Snapshot, snapshot
+from edgetop.session.snapshot import (
+    Reading,
+    RollingHistory,
+    Snapshot,
+    StepPhase,
+    channel_history,
+    decode_rate_history,
+    phase_history,
+    snapshot,
+)
 from edgetop.session.summary import turn_result
 from edgetop.session.watch import APART_US, rate_history
 from edgetop.tui.charts import ChartSeries, nice_y_max
@@ -223,6 +232,14 @@ class ChartHistory:
         decode_s = progress.decode_us / US_PER_S
         return (read.read_bytes / decode_s, read.readable_bytes / decode_s) if read.readable_bytes else (None, None)
 
+    @property
+    def is_simulated(self) -> bool:
+        """The power is computed, not measured, as the property `simulated` of its source says."""
+        power = None if self._now is None else self._now.power
+        names = () if power is None or isinstance(power, Unavailable) else power.channels
+        found = (self._session.find_channel(name) for name in names)
+        return any(each is not None and each[0].info.properties.get("simulated", False) for each in found)
+
     def power_parts(self) -> list[str]:
         """Channels in watts that are disjoint parts of the headline, so that they may be stacked.
 
@@ -377,6 +394,10 @@ class View(Struct, frozen=True, kw_only=True):
         """The latest reading of a channel; `None` where it is missing."""
         reading = self.snapshot.readings.get(channel)
         return reading.value if isinstance(reading, Reading) else None
+
+    def covers(self, scope: Scope) -> str:
+        """What a power or an energy includes; that it is simulated where it is."""
+        return "simulated power" if self.history.is_simulated else SCOPE_LABELS.get(scope, scope)
 
     def rails(self) -> list[tuple[str, float]]:
         """Channels in watts besides the headline, with their readings."""

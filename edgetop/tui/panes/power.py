@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgetop.core.energy.scopes import SCOPE_LABELS
 from edgetop.core.format import format_duration, format_significant
 from edgetop.core.sources import Unavailable
 from edgetop.session.energy import PowerNow
@@ -43,8 +42,7 @@ class PowerPane(Pane):
         power = view.snapshot.power
         if isinstance(power, Unavailable):
             return line_of(Span("n/a", "dim"))
-        scope = SCOPE_LABELS.get(power.scope, power.scope)
-        return line_of(Span(f"{format_significant(power.power_w)} W", "energy"), f"  {scope}")
+        return line_of(Span(f"{format_significant(power.power_w)} W", "energy"), f"  {view.covers(power.scope)}")
 
     def summary(self, view: View) -> list[Line]:
         """Hosts, rails and the idle power; or the reason."""
@@ -152,7 +150,7 @@ def _figures(view: View, power: PowerNow) -> list[Line]:
     rows = [
         figure_row("now", f"{format_significant(power.power_w)} W, {format_duration(power.age_us / 1e6)} ago"),
         figure_row("idle", "not known yet" if power.idle_w is None else f"{format_significant(power.idle_w)} W"),
-        figure_row("covers", SCOPE_LABELS.get(power.scope, power.scope)),
+        figure_row("covers", view.covers(power.scope)),
         figure_row("read from", ", ".join(power.channels)),
     ]
     if energy is not None:

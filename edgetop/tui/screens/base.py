@@ -62,6 +62,10 @@ class BaseScreen(Screen[ScreenResultType]):
         self._level = level
         self.remove_class(*LEVELS).add_class(level)
 
+    def clear_draft(self) -> bool:
+        """Clear what was typed and not sent; whether there was anything."""
+        return False
+
     def notify_text(self, text: str) -> None:
         """Show a message that goes away by itself."""
         self.app.notify(text, timeout=NOTICE_S, markup=False)

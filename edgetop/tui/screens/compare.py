@@ -12,7 +12,7 @@ from edgetop.core.figures import BY_NAME
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Comparison, Result
 from edgetop.session.compare.wording import alike_text, interval_text, named, order_of
-from edgetop.tui.comparison_text import TableLayout, front_lines, layouts, speed_lines, table_lines
+from edgetop.tui.comparison_text import TableLayout, conclusion_lines, front_lines, layouts, speed_lines, table_lines
 from edgetop.tui.keys import COMPARE, key_slots
 from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph, spread
@@ -48,6 +48,8 @@ class CompareScreen(BaseScreen[None]):
         self._row_tops: dict[int, int] = {}
         """The line that each row of the comparison begins at."""
         self._row_ends: dict[int, int] = {}
+        self._first_row = 0
+        """The line from which on a row is not the first one."""
         self._working = False
 
     @property
@@ -174,6 +176,9 @@ class CompareScreen(BaseScreen[None]):
         comparison, width, level = self._comparison, self._width(), self._level
         lines: list[Line] = []
         self._row_tops, self._row_ends = {}, {}
+        if said := conclusion_lines(comparison, width):
+            lines += [*((Span(" " * CURSOR_COLUMNS), *line) for line in said), ()]
+        self._first_row = len(lines) + 2
         for line in table_lines(comparison, layout, width, level, self._sort_by):
             first = line.row is not None and line.row not in self._row_tops
             if line.row is not None:
@@ -236,7 +241,7 @@ class CompareScreen(BaseScreen[None]):
         page = self.query_one(VerticalScroll)
         top, end = self._row_tops.get(self._chosen, 0), self._row_ends.get(self._chosen, 0)
         if top < page.scroll_y + 1:
-            # With the headings where the row is the first one.
-            page.scroll_to(y=0 if top <= 2 else top - 1, animate=False, immediate=True)
+            # With the conclusion and the headings where the row is the first one.
+            page.scroll_to(y=0 if top <= self._first_row else top - 1, animate=False, immediate=True)
         elif end >= page.scroll_y + page.size.height:
             page.scroll_to(y=end - page.size.height + 1, animate=False, immediate=True)

@@ -5,8 +5,7 @@ Whatever is typed filters, without a mode: actions are on Enter, Esc, Delete, ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.cells import cell_len
@@ -17,6 +16,7 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.worker import get_current_worker
 
+from edgetop.core.format import Column
 from edgetop.core.text import literal, one_line
 from edgetop.tui.keys import KeySlot, key_slots
 from edgetop.tui.screens.base import BaseScreen
@@ -31,28 +31,6 @@ MARKS = 2
 
 MESSAGE_S = 6.0
 """How long a message stands in place of the keys, unless a key comes."""
-
-
-@dataclass(frozen=True)
-class Column(Generic[Row]):
-    """A column of a list; widths are in cells."""
-
-    heading: str
-    text: Callable[[Row, GlyphLevel], str]
-    rank: Callable[[Row], Any] | None = None
-    """What rows are sorted by, those of rank `None` last. Without it the column cannot be sorted by."""
-    importance: float = 0.0
-    """The column of the least importance is left out first where there is too little room."""
-    least: int | None = None
-    """Texts are cut down to this width before the column is left out; `None` where they are never cut for others."""
-    most: int = 20
-    usual: int = 0
-    """What it has at least where there is room, so that it stays as wide when other rows come."""
-    right: bool = False
-    greatest_first: bool = False
-    cut_in_middle: bool = False
-    """What does not fit is left out of the middle: of names, whose ends differ."""
-    role: Callable[[Row], Role] | None = None
 
 
 class ColumnSlot(NamedTuple):
@@ -107,7 +85,8 @@ def _cut_in_middle(text: str, width: int, level: GlyphLevel) -> str:
 
 
 def _cell(column: Column[Row], row: Row, level: GlyphLevel) -> str:
-    return one_line(column.text(row, level), ascii=level == "ascii")
+    text = column.text(row)
+    return one_line(text.replace("±", "+-"), ascii=True) if level == "ascii" else one_line(text)
 
 
 def _headings(
@@ -161,6 +140,8 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._reverse = False
         self._at = self._top = 0
         """The chosen row, and the first one in view."""
+        self._marked: list[Any] = []
+        """What marked rows are recognised by, in the order in which they were marked."""
         self._typed = ""
         self._words: list[str] = []
         """Of what is typed: a row must have them all."""
@@ -190,8 +171,16 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
     def _can_be_chosen(self, _row: Row) -> bool:
         return True
 
-    def _is_marked(self, _row: Row) -> bool:
-        return False
+    def _is_marked(self, row: Row) -> bool:
+        return self._identity(row) in self._marked
+
+    def _mark_of(self, row: Row) -> str:
+        """The character before a row."""
+        return "*" if self._is_marked(row) else " "
+
+    def _why_unmarkable(self, _row: Row) -> str:
+        """Why a row cannot be marked; empty if it can."""
+        return ""
 
     def _row_role(self, _row: Row) -> Role | None:
         """The role of a whole row; `None` where each column has its own."""
@@ -205,7 +194,9 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         raise NotImplementedError
 
     def _key_slots(self) -> Sequence[KeySlot]:
-        return key_slots(self.keys.keys)
+        """What the key line shows: asking in turn only where rows are marked for it."""
+        few = len(self._marked) < 2
+        return [slot for slot in key_slots(self.keys.keys) if not (few and slot.actions[0].name == "ask")]
 
     def _open_row(self) -> None:
         """Do what Enter does with the chosen row."""
@@ -261,6 +252,13 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
         self._complete = complete
         self._arrange()
 
+    def clear_draft(self) -> bool:
+        """Clear the filter."""
+        if not self._typed:
+            return False
+        self._type("")
+        return True
+
     # Drawing
 
     def _matching(self) -> list[Row]:
@@ -307,7 +305,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
     def _row_line(self, at: int) -> Line:
         """A row. The chosen one begins with `>`, a marked one has `*`."""
         row, chosen = self._rows[at], at == self._at
-        marks = f"{'>' if chosen else ' '}{'*' if self._is_marked(row) else ' '}"
+        marks = f"{'>' if chosen else ' '}{self._mark_of(row)}"
         whole = self._in_one_piece(row)
         if whole is None:
             spans = [Span(marks), *cells_of(row, self._slots, self._level, self.GAP)]
@@ -448,10 +446,44 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     def action_close(self) -> None:
         """Drop the filter, or go back."""
-        if self._typed:
-            self._type("")
-        else:
+        if not self.clear_draft():
             self.dismiss(None)
+
+    def action_mark(self) -> None:
+        """Mark or unmark the chosen row, and choose the next one."""
+        if self._chosen is None:
+            return
+        known = self._identity(self._chosen)
+        if known in self._marked:
+            self._marked.remove(known)
+        elif why := self._why_unmarkable(self._chosen):
+            self._show_message(why)
+            return
+        else:
+            self._marked.append(known)
+        self.action_move(1)
+
+    def action_unmark(self) -> None:
+        """Unmark all."""
+        self._marked.clear()
+        self._draw()
+
+    @property
+    def _marked_rows(self) -> list[Row]:
+        """In the order of their marks."""
+        rows = {self._identity(row): row for row in self._all}
+        return [rows[known] for known in self._marked if known in rows]
+
+    def _marked_part(self) -> Line:
+        """How many are marked, for the title."""
+        return line_of(Span(f"{len(self._marked)} marked", "warning")) if self._marked else ()
+
+    def _ask_marked(self, question: str, why_not: str = "") -> None:
+        """Ask for the prompt that the models of the marked rows are to be asked in turn."""
+        if why_not or len(self._marked) < 2:
+            self._show_message(why_not or f"Mark two or more with {self.keys.key_of('mark')} first.")
+        else:
+            self._ask(question, f"Ask {len(self._marked)} in turn:")
 
     def action_sort(self, step: int) -> None:
         """Sort by the next column that is shown: rates from the greatest down, all else from the least up."""

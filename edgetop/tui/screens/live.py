@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 from textual import events, on, work
+from textual.worker import get_current_worker
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
+from edgetop.core.text import one_line
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
 from edgetop.live import chat_commands
-from edgetop.live.chat_session import LiveSession
+from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
+from edgetop.live.in_turn import Contestant, InTurn
 from edgetop.tui.chat import slash_commands
 from edgetop.tui.chat.controller import ChatController
 from edgetop.tui.chat.prompt import ChatPanel, Prompt
@@ -33,8 +37,7 @@ if TYPE_CHECKING:
     from edgetop.tui.screens.settings import SettingsEditor
 
 LOADING_TICK_S, IDLE_TICK_S = 0.25, 0.5
-QUIT_AGAIN_S = 3.0
-"""Within this time a second Ctrl+C quits."""
+ASKING_IN_TURN = "Models are being asked in turn; stop that first."
 
 DECODING, BEGINNING = frozenset({"answering", "stopping"}), frozenset({"loading", "starting"})
 """Phases of a conversation in which something changes all the time."""
@@ -69,8 +72,8 @@ class LiveScreen(RecordingScreen):
         self._panes.apply_layout(self._layout_store.layout)
         self._stop_requested_us: int | None = None
         """When the user last requested a stop that has not happened yet."""
-        self._quit_asked_us = -round(QUIT_AGAIN_S * US_PER_S)
-        """When Ctrl+C last had nothing to stop and to clear."""
+        self._in_turn: InTurn | None = None
+        """Models that are being asked the same, one after the other."""
 
     def on_mount(self) -> None:
         """Start the timer."""
@@ -85,7 +88,7 @@ class LiveScreen(RecordingScreen):
         tick_s = (
             self._budget.text_every_s if phase in DECODING else LOADING_TICK_S if phase in BEGINNING else IDLE_TICK_S
         )
-        return min(tick_s, self._delay_s)
+        return min(LOADING_TICK_S if self._in_turn else tick_s, self._delay_s)
 
     def _pump(self) -> None:
         self._live.pump()
@@ -106,7 +109,7 @@ class LiveScreen(RecordingScreen):
 
     def _idle_actions(self) -> frozenset[str]:
         phase = self._live.conversation.phase
-        idle = frozenset[str]() if phase in {"answering", "loading"} else frozenset({"stop"})
+        idle = frozenset[str]() if phase in {"answering", "loading"} or self._in_turn else frozenset({"stop"})
         if not self._chat.has("assistant"):
             idle |= {"copy_answer", "copy_code", "search"}
         if not self._chat.has("user") or phase != "ready":
@@ -114,7 +117,7 @@ class LiveScreen(RecordingScreen):
         return idle if self._chat.has("reasoning") else idle | {"toggle_reasoning"}
 
     def _drawn(self, view: View) -> None:
-        self._prompt.show_progress(self._live.conversation.doing)
+        self._prompt.show_progress(self._in_turn.doing if self._in_turn else self._live.conversation.doing)
         self._controller.show_final_energy(view.snapshot.t_us)
 
     def on_engine_event(self, event: Report | Notice) -> None:
@@ -128,6 +131,10 @@ class LiveScreen(RecordingScreen):
     @on(Prompt.Submitted)
     def _on_submitted(self, message: Prompt.Submitted) -> None:
         text = message.text
+        if self._in_turn is not None:
+            self._controller.note(ASKING_IN_TURN)
+            self._prompt.put(text)
+            return
         match slash_commands.parse(text):
             case None:
                 prompt = text.removeprefix("/") if text.startswith("//") else text
@@ -154,6 +161,9 @@ class LiveScreen(RecordingScreen):
 
     def load(self, path: Path, settings: EngineSettings) -> None:
         """Load a model in place of the current one."""
+        if self._in_turn is not None:
+            self._controller.note(ASKING_IN_TURN)
+            return
         self._controller.load(path, settings)
         self.wake()
 
@@ -169,35 +179,42 @@ class LiveScreen(RecordingScreen):
 
     # Engine and models
 
-    def action_interrupt(self) -> None:
-        """Stop the answer or the load, else clear the draft, else quit on the second press.
+    def interrupt(self) -> bool:
+        """Stop the answer or the load; whether there was one.
 
         An engine that does not react to the stop is killed, so that the session can go on.
         """
         now_us, asked_us = self._live.now_us(), self._stop_requested_us
-        busy = self._live.conversation.phase in {"answering", "stopping", "loading"}
+        busy = self._live.conversation.phase in {"answering", "stopping", "loading"} or self._in_turn is not None
         if busy and asked_us is None:
             self.action_stop()
-        elif busy and asked_us is not None and now_us - asked_us > UNRESPONSIVE_AFTER_S * US_PER_S:
+        elif (
+            busy
+            and self._in_turn is None
+            and asked_us is not None
+            and now_us - asked_us > UNRESPONSIVE_AFTER_S * US_PER_S
+        ):
             self._live.conversation.kill()
-        elif self.is_current and self._prompt.text:
-            if not self._prompt.cancel_edit():
-                self._prompt.put("")
-        elif now_us - self._quit_asked_us < QUIT_AGAIN_S * US_PER_S:
-            self.app.exit()
-        else:
-            self._quit_asked_us = now_us
-            text = f"{self.keys.key_of('interrupt')} again quits; what was said is saved."
-            self.app.notify(text, timeout=QUIT_AGAIN_S, markup=False)
+        return busy
+
+    def clear_draft(self) -> bool:
+        """Clear the prompt, or leave the edit of an earlier one."""
+        if not self._prompt.text:
+            return False
+        if not self._prompt.cancel_edit():
+            self._prompt.put("")
+        return True
 
     def action_stop(self) -> None:
-        """Stop the answer or the load."""
+        """Stop the answer or the load, or asking in turn."""
+        if self._in_turn is not None:
+            self._in_turn.stop()
         self._live.conversation.stop()
         self._stop_requested_us = self._live.now_us()
 
     def action_choose_model(self) -> None:
         """Show the models there are, the cursor on the loaded one, and load the chosen one."""
-        self.app.push_screen(models_screen(self._live, self._level, self._price), self._load_chosen)
+        self.app.push_screen(models_screen(self._live, self._level, self._price, self.ask_in_turn), self._load_chosen)
 
     action_check = action_choose_model
 
@@ -227,13 +244,63 @@ class LiveScreen(RecordingScreen):
         """Show recorded sessions, to compare and to replay them."""
         from edgetop.tui.screens.sessions import SessionsScreen  # noqa: PLC0415 - few sessions need it
 
-        self.app.push_screen(SessionsScreen(self._live.store, self._level, price=self._price, resume=self.resume))
+        self.app.push_screen(
+            SessionsScreen(
+                self._live.store,
+                self._level,
+                price=self._price,
+                resume=self.resume,
+                ask_in_turn=self.ask_in_turn,
+            )
+        )
+
+    def ask_in_turn(self, contestants: Sequence[Contestant], prompt: str) -> None:
+        """Ask models the same, one after the other, and replay the answers side by side; the chat's model waits."""
+        live = self._live
+        if self._in_turn is not None or live.conversation.phase not in IDLE_PHASES:
+            self._controller.note(ASKING_IN_TURN if self._in_turn else "The model is busy; stop it first.")
+        elif not live.options.record:
+            self._controller.note("Nothing is recorded (--no-record), so answers cannot be seen side by side.")
+        else:
+            stop = self.keys.key_of("leave_prompt")
+            self._controller.note(f"Asking {len(contestants)} in turn: {one_line(prompt)}\n{stop} stops.")
+            live.conversation.unload("Other models are asked in turn.")
+            self._in_turn = InTurn(contestants, prompt, live.options, live.store)
+            self._run_in_turn(self._in_turn)
+            self.wake()
+
+    @work(thread=True, exclusive=True, group="in_turn")
+    def _run_in_turn(self, in_turn: InTurn) -> None:
+        problem, paths = "", list[Path]()
+        try:
+            paths = in_turn.run()
+        except EdgetopError as error:
+            problem = f"{error.what} {error.hint}"
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(self._show_answers, paths, problem)
+
+    def _show_answers(self, paths: list[Path], problem: str) -> None:
+        """Load the chat's model again, and replay the answers."""
+        from edgetop.tui.screens.sessions import open_replay  # noqa: PLC0415 - few sessions need it
+
+        self._in_turn, self._stop_requested_us = None, None
+        self._live.conversation.reload()
+        self.wake()
+        if problem:
+            self._controller.note(problem)
+        else:
+            open_replay(self.app, paths, self._level, self._price)
+
+    def on_unmount(self) -> None:
+        """Stop what goes on in a thread."""
+        if self._in_turn is not None:
+            self._in_turn.stop()
 
     # Prompt and panes
 
     def action_leave_prompt(self) -> None:
         """Stop the answer, or give the keyboard to the panes; this ends a search, and the edit of the last prompt."""
-        if self._live.conversation.phase == "answering":
+        if self._live.conversation.phase == "answering" or self._in_turn is not None:
             self.action_stop()
         else:
             self._leave_prompt()

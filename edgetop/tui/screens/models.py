@@ -19,7 +19,7 @@ from textual.worker import get_current_worker
 
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import ModelError
-from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_count, format_significant
+from edgetop.core.format import NOT_AVAILABLE, Column, format_bytes_short, format_count, format_significant
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
@@ -29,12 +29,13 @@ from edgetop.fit.wording import Entry, page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
 from edgetop.live.chat_session import LiveSession
+from edgetop.live.in_turn import Contestant
 from edgetop.live.past_runs import past_runs_of_session
 from edgetop.live.this_machine import own_run_target
 from edgetop.telemetry.host import Host
 from edgetop.tui.keys import CHECK, KeySlot
-from edgetop.tui.screens.list import Column, ListScreen
-from edgetop.tui.styled_text import Line, Span, for_level, joined, line_of, wrap
+from edgetop.tui.screens.list import ListScreen
+from edgetop.tui.styled_text import Line, Role, Span, for_level, joined, line_of, wrap
 from edgetop.tui.themes import GlyphLevel
 
 
@@ -123,21 +124,21 @@ def _assessed(
 ) -> Column[ModelRow]:
     """A column of what was assessed."""
 
-    def cell(row: ModelRow, _level: GlyphLevel) -> str:
+    def cell(row: ModelRow) -> str:
         return "" if row.assessment is None else text(row.assessment)
 
     def rank(row: ModelRow) -> Order | None:
         return None if row.assessment is None or order is None else order(row.assessment)
 
     return Column(
-        heading, cell, rank if order is not None else None, importance=importance, usual=usual, most=usual, right=right
-    )
+        heading=heading, text=cell, rank=rank if order is not None else None, importance=importance, usual=usual,
+        most=usual, right=right,
+    )  # fmt: skip
 
 
 NAME = Column[ModelRow](
-    "MODEL", lambda row, _level: row.name, lambda row: row.name.lower(), importance=10, least=16, most=40,
-    cut_in_middle=True,
-)  # fmt: skip
+    "name", heading="MODEL", rank=lambda row: row.name.lower(), importance=10, least=16, most=40, cut_in_middle=True
+)
 
 CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("FITS", 9, max(map(len, FITS)), lambda each: each.verdict.fit or NOT_AVAILABLE, _by_fit, right=False),
@@ -145,15 +146,15 @@ CHECK_COLUMNS: Sequence[Column[ModelRow]] = (
     _assessed("QUANT", 6.5, 7, lambda each: each.facts.file_type, right=False),
     _assessed("WEIGHTS", 1, 7, lambda each: format_count(each.facts.parameters),
               lambda each: (-float(each.facts.parameters),)),
-    Column("SIZE", lambda row, _level: format_bytes_short(row.size_bytes) if row.size_bytes else "",
-           lambda row: (float(row.size_bytes),), importance=5, usual=5, most=6, right=True),
+    Column(heading="SIZE", text=lambda row: format_bytes_short(row.size_bytes) if row.size_bytes else "",
+           rank=lambda row: (float(row.size_bytes),), importance=5, usual=5, most=6, right=True),
     _assessed("CTX", 2, 6, lambda each: str(each.settings.n_ctx), lambda each: (float(each.settings.n_ctx or 0),)),
     _assessed("MEMORY", 7, 7, _memory, _by_memory),
     _assessed("TOK/S", 8, 6, lambda each: _figure(each.decode), _by_speed),
     _assessed("J/TOK", 4, 6, lambda each: _figure(_energy(each)), _by_energy),
     _assessed("READING", 4.5, len(PACES[0]),
               lambda each: (each.verdict.pace or NOT_AVAILABLE).removesuffix(" for reading"), _by_pace, right=False),
-    Column("WHERE", lambda row, _level: row.origin, importance=6, least=8, most=17),
+    Column("origin", heading="WHERE", importance=6, least=8, most=17),
 )  # fmt: skip
 """From left to right; rows are sorted by the first one at first."""
 
@@ -185,10 +186,12 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         enter_does: str = "loads",
         server: ServerChoice | None = None,
         loaded: Path | None = None,
+        ask_in_turn: Callable[[Sequence[Contestant], str], None] | None = None,
     ) -> None:
         """`enter_does` says what happens to the row that is chosen; of a `server` the models that it offers are listed.
 
-        `loaded` is the model that runs now, at which the cursor begins if it is to.
+        `loaded` is the model that runs now, at which the cursor begins if it is to. `ask_in_turn` gets models and a
+        prompt, where there is a chat.
         """
         super().__init__(level, CHECK_COLUMNS)
         self._survey = survey
@@ -196,6 +199,7 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         self._enter_does = enter_does
         self._server = server
         self._loaded = loaded
+        self._ask_in_turn = ask_in_turn
         self._seeks_loaded = True
         self._nothing = "no models; `edgetop models` says where it looks"
         self._detailed: ModelRow | None = None
@@ -239,8 +243,24 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         text = f"{row.name} {row.origin} {'' if row.assessment is None else row.assessment.facts.file_type}".lower()
         return all(word.lower() in text for word in words)
 
-    def _is_marked(self, row: ModelRow) -> bool:
-        return row.loaded
+    def _mark_of(self, row: ModelRow) -> str:
+        return "*" if self._is_marked(row) else "+" if row.loaded else " "
+
+    def _row_role(self, row: ModelRow) -> Role | None:
+        return "warning" if self._is_marked(row) else None
+
+    def _why_unmarkable(self, row: ModelRow) -> str:
+        return row.problem
+
+    def action_ask(self) -> None:
+        """Ask for a prompt for the marked models."""
+        self._ask_marked("ask", "" if self._ask_in_turn else "There is no chat here to ask in: `edgetop` opens one.")
+
+    def _answer(self, question: str, text: str) -> None:
+        if question == "ask" and text.strip() and self._ask_in_turn is not None:
+            chosen = [(row.name, row.choice) for row in self._marked_rows]
+            self.dismiss(None)
+            self._ask_in_turn([Contestant(name, *each) for name, each in chosen if each is not None], text)
 
     def _open_row(self) -> None:
         self.action_choose()
@@ -286,7 +306,8 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
         by = "" if self._by is None else self._by.heading.lower()
         order = f"{'reversed' if self._reverse else 'sorted'} by {by}"
         purpose = line_of(Span("will it fit, how fast, at what energy; type to filter", "dim"))
-        parts = [line_of(Span("models", "title")), *self._filter_part(), line_of(state), line_of(order), purpose]
+        title, marked = line_of(Span("models", "title")), self._marked_part()
+        parts = [title, *self._filter_part(), *([marked] if marked else []), line_of(state), line_of(order), purpose]
         return joined(parts, self._width)
 
     def _empty_text(self) -> str:
@@ -299,6 +320,7 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
             slot._replace(label=self._enter_does) if slot.actions[0].name == "choose" else slot
             for slot in super()._key_slots()
             if slot.actions[0].action != "page_details" or not self.has_class("small")
+            if slot.actions[0].name not in {"mark", "ask"} or self._ask_in_turn is not None
         ]
 
     # Details
@@ -351,7 +373,12 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
             details.scroll_relative(y=max(1, details.size.height - 1), animate=False)
 
 
-def models_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> ModelsScreen:
+def models_screen(
+    live: LiveSession,
+    level: GlyphLevel,
+    price: Price | None,
+    ask_in_turn: Callable[[Sequence[Contestant], str], None],
+) -> ModelsScreen:
     """Every model that is found, and those of the catalog that could be downloaded.
 
     What this session has measured counts too: it is asked here, since a session is used by one thread alone.
@@ -383,4 +410,5 @@ def models_screen(live: LiveSession, level: GlyphLevel, price: Price | None) -> 
         currency="EUR" if price is None else price.currency,
         server=ServerChoice.of_engine(live.options.engine_name),
         loaded=None if model is None else Path(model.model.path),
+        ask_in_turn=ask_in_turn,
     )

@@ -15,7 +15,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from textual import events
 from textual.app import ComposeResult
@@ -37,6 +37,9 @@ from edgetop.tui.styled_text import Line, Span, line_of, sentence, width_of
 from edgetop.tui.terminal_output import batched_paint
 from edgetop.tui.themes import LEVELS, GlyphLevel
 from edgetop.tui.widgets import KeyBar
+
+if TYPE_CHECKING:
+    from edgetop.live.fleet import FleetSession
 
 # When to redraw
 
@@ -335,7 +338,7 @@ class RecordingScreen(MonitorScreen):
 
     def __init__(
         self,
-        recorded: LiveSession | WatchSession,
+        recorded: LiveSession | WatchSession | FleetSession,
         monitor: Monitor,
         *,
         level: GlyphLevel,

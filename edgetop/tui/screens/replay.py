@@ -10,6 +10,7 @@ import asyncio
 import gc
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from string import ascii_uppercase
 
 from msgspec import Struct
@@ -18,9 +19,11 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.timer import Timer
+from textual.worker import get_current_worker
 
 from edgetop.core.clock import Clock, monotonic_us
 from edgetop.core.energy.duty import Price
+from edgetop.core.errors import EdgetopError
 from edgetop.core.format import format_bytes_short, format_clock, format_significant, format_time
 from edgetop.core.text import one_line
 from edgetop.session.replay import AlignmentName, Differences, Player, differences, prepare, tokens_until
@@ -31,7 +34,7 @@ from edgetop.tui.chat.controller import RecordedChat
 from edgetop.tui.keys import REPLAY, key_slots
 from edgetop.tui.panes.pane import view_of
 from edgetop.tui.screens.monitor import Monitor, MonitorScreen
-from edgetop.tui.styled_text import Line, Span, fit, for_level, joined, line_of, spread, width_of
+from edgetop.tui.styled_text import Line, Span, fit, for_level, joined, line_of, paragraph, spread, width_of
 from edgetop.tui.terminal_output import batched_paint
 from edgetop.tui.themes import GlyphLevel
 from edgetop.tui.widgets import KeyBar, LinesWidget
@@ -46,6 +49,9 @@ SIDE_BY_SIDE_COLUMNS = 100
 """Below this one session at a time is shown."""
 
 MONITOR_COLUMNS_MIN = 48
+
+CONCLUSION_SHARE = 12
+"""The conclusion has at most a line for so many rows."""
 
 
 class ReplayMonitor(Monitor):
@@ -289,6 +295,7 @@ class ReplayScreen(MonitorScreen):
     DEFAULT_CSS = """
     ReplayScreen { layout: vertical;
         #monitors { height: 1fr; }
+        #conclusion { height: 0; width: 100%; padding: 0 1; }
     }
     """
 
@@ -302,10 +309,12 @@ class ReplayScreen(MonitorScreen):
         clock: Clock = monotonic_us,
         frame_s: float = FRAME_S,
         plays: bool = False,
+        paths: Sequence[Path] = (),
     ) -> None:
         """`sessions` are one or more, complete ones. A frame is drawn every `frame_s`.
 
-        `plays` begins to play at once, from the first prompt on and without the idle time.
+        `plays` begins to play at once, from the first prompt on and without the idle time. Of the files in
+        `paths` it is said what a comparison of them says.
         """
         super().__init__()
         self.player = Player(sessions, alignment, cuts_idle=plays)
@@ -321,6 +330,8 @@ class ReplayScreen(MonitorScreen):
             ReplayMonitor(session, heading, level=level, price=price)
             for session, heading in zip(sessions, headings(sessions), strict=True)
         ]
+        self._paths = paths
+        self._conclusion = ""
         self._preparation = prepare(sessions)
         self.prepared = False
         """All figures are computed, so that seeking is quick."""
@@ -330,6 +341,7 @@ class ReplayScreen(MonitorScreen):
         """Sessions side by side, playback bar, keys."""
         with Horizontal(id="monitors"):
             yield from self.monitors
+        yield LinesWidget(id="conclusion")
         yield PlaybackBar(id="playback")
         yield KeyBar(id="keys")
 
@@ -344,6 +356,24 @@ class ReplayScreen(MonitorScreen):
             self.action_play_or_pause()
         self.draw_soon()
         self.run_worker(self._prepare())
+        if len(self._paths) > 1:
+            self.run_worker(self._conclude, thread=True)
+
+    def _conclude(self) -> None:
+        from edgetop.session.compare.compare import compare  # noqa: PLC0415 - brings numpy
+        from edgetop.session.compare.reading import read_all  # noqa: PLC0415 - the same
+        from edgetop.session.compare.wording import conclusion  # noqa: PLC0415 - the same
+
+        try:
+            text = conclusion(compare(read_all(self._paths)))
+        except EdgetopError:
+            return  # the recordings are played all the same
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(self._show_conclusion, text)
+
+    def _show_conclusion(self, text: str) -> None:
+        self._conclusion = text
+        self._fit_into(*self.size)
 
     def on_unmount(self) -> None:
         """Undo the freezing of the prepared figures."""
@@ -355,9 +385,13 @@ class ReplayScreen(MonitorScreen):
 
     def _fit_into(self, columns: int, rows: int) -> None:
         shown = self._shown(columns)
+        lines = paragraph(self._conclusion, max(1, columns - 2), "headline")[: max(1, rows // CONCLUSION_SHARE)]
+        below = self.query_one("#conclusion", LinesWidget)
+        below.styles.height = len(lines)
+        below.show_lines([for_level(line, self._level) for line in lines])
         for index, monitor in enumerate(self.monitors):
             monitor.display = (index - self._first) % len(self.monitors) < shown
-            monitor.fit_into(columns // shown, rows - 3)
+            monitor.fit_into(columns // shown, rows - 3 - len(lines))
         self.draw_soon()
 
     def _shown(self, columns: int) -> int:

@@ -11,6 +11,7 @@ from textual.app import App
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import EdgetopError
 from edgetop.core.text import one_line
+from edgetop.live.in_turn import Contestant, contestant_of
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
 from edgetop.session.compare.result import Result
@@ -18,50 +19,26 @@ from edgetop.session.file_io import load
 from edgetop.session.replay import AlignmentName
 from edgetop.session.store import COLUMNS as LIST_COLUMNS
 from edgetop.session.store import (
-    IMPORTANCE,
     LabelError,
-    ListColumn,
     SessionEntry,
     Store,
     changed_tags,
-    energy_cell,
     entry_of,
     write_labels,
 )
 from edgetop.tui.keys import SESSIONS
-from edgetop.tui.screens.list import Column, ListScreen
+from edgetop.tui.screens.list import ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
 from edgetop.tui.themes import GlyphLevel
 
-LEAST: Final = {"TITLE": 20, "MODEL": 16, "TAGS": 10, "DEVICE": 12}
+COLUMNS: Final = tuple(column for column in LIST_COLUMNS if column.is_shown)
 
-MOST: Final = {"TITLE": 60, "MODEL": 36, "TAGS": 40, "DEVICE": 24}
-
-
-def _cell_text(column: ListColumn) -> Callable[[SessionEntry, GlyphLevel], str]:
-    if column.heading == "J/TOKEN":
-        return lambda entry, level: energy_cell(entry, "+-" if level == "ascii" else "±")
-    return lambda entry, _level: column.text(entry)
-
-
-COLUMNS: Final = tuple(
-    Column(
-        heading=column.heading,
-        text=_cell_text(column),
-        rank=column.rank,
-        importance=-IMPORTANCE.index(column.heading),
-        least=LEAST.get(column.heading),
-        most=MOST.get(column.heading, 20),
-        right=column.numeric,
-        greatest_first=column.greatest_first,
-    )
-    for column in LIST_COLUMNS
-)
-
+AskInTurn = Callable[[Sequence[Contestant], str], None]
+"""Asks models a prompt, one after the other."""
 
 WARNING_S = 8.0
 
-TAGS, DELETE = "tags", "delete"
+TAGS, DELETE, ASK = "tags", "delete", "ask"
 """What the bottom line asks for besides a filter."""
 
 
@@ -77,14 +54,17 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         *,
         price: Price | None = None,
         resume: Callable[[Path], None] | None = None,
+        ask_in_turn: AskInTurn | None = None,
     ) -> None:
-        """`resume` gets the session whose conversation the chat below is to continue; `None` where there is no chat."""
+        """What the chat below does, `None` where there is none.
+
+        `resume` gets the session whose conversation it is to continue, `ask_in_turn` models and a prompt.
+        """
         super().__init__(level, COLUMNS)
         self._store = store
         self._price = price
         self._resume = resume
-        self._marked: list[Path] = []
-        """In the order in which they were marked."""
+        self._ask_in_turn = ask_in_turn
 
     def on_screen_resume(self) -> None:
         """Back from a replay, where the session may have got tags: read the list again."""
@@ -115,16 +95,16 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         text = one_line(f"{path.name}: {row.listed.problem.removeprefix(f'{path}: ')}", ascii=self._level == "ascii")
         return f"{number}{' ' * self.GAP}{text}"
 
-    def _is_marked(self, row: SessionEntry) -> bool:
-        return row.listed.path in self._marked
+    def _why_unmarkable(self, row: SessionEntry) -> str:
+        return "This one cannot be read." if row.listed.head is None else ""
 
     def _row_role(self, row: SessionEntry) -> Role | None:
         return "warning" if self._is_marked(row) else "dim" if row.listed.head is None else None
 
     def _title_line(self) -> Line:
         count = f"{len(self._rows)} of {len(self._all)}" if self._words else f"{len(self._all)}"
-        marked = line_of(Span(f"{len(self._marked)} marked", "warning")) if self._marked else ()
-        return self._title(line_of(Span("sessions", "title"), f" {count}"), marked, where=str(self._store.folder))
+        title = line_of(Span("sessions", "title"), f" {count}")
+        return self._title(title, self._marked_part(), where=str(self._store.folder))
 
     def _empty_text(self) -> str:
         if not self._complete:
@@ -137,26 +117,6 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
 
     def _open_row(self) -> None:
         self.action_resume()
-
-    def action_mark(self) -> None:
-        """Mark or unmark the chosen session, and choose the next one."""
-        chosen = self._chosen
-        if chosen is None:
-            return
-        path = chosen.listed.path
-        if path in self._marked:
-            self._marked.remove(path)
-        elif chosen.listed.head is None:
-            self._show_message("This one cannot be read.")
-            return
-        else:
-            self._marked.append(path)
-        self.action_move(1)
-
-    def action_unmark(self) -> None:
-        """Unmark all."""
-        self._marked.clear()
-        self._draw()
 
     def action_compare(self) -> None:
         """Compare the marked sessions."""
@@ -188,6 +148,10 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
         else:
             self.dismiss(None)
             self._resume(chosen.listed.path)
+
+    def action_ask(self) -> None:
+        """Ask for a prompt for the models of the marked sessions, with the settings that they were recorded with."""
+        self._ask_marked(ASK, "" if self._ask_in_turn else "There is no chat here to ask in: `edgetop` opens one.")
 
     def action_export(self) -> None:
         """Write the conversation of the chosen session, or those of the marked ones, into the working folder."""
@@ -227,6 +191,14 @@ class SessionsScreen(ListScreen[SessionEntry, None]):
             self._write_tags(text.split())
         elif question == DELETE and text.strip().casefold() in {"y", "yes"}:
             self._remove()
+        elif question == ASK and text.strip() and self._ask_in_turn is not None:
+            try:
+                contestants = [contestant_of(row.listed.path, _named(row)) for row in self._marked_rows]
+            except EdgetopError as error:
+                self._show_message(f"{error.what} {error.hint}")
+            else:
+                self.dismiss(None)
+                self._ask_in_turn(contestants, text)
 
     def _write_tags(self, words: Sequence[str]) -> None:
         chosen = self._chosen
@@ -307,7 +279,7 @@ def open_replay(app: App[Any], paths: Sequence[Path], level: GlyphLevel, price: 
         _warn(app, error)
     else:
         alignment: AlignmentName = "time" if len(sessions) == 1 else "turn"
-        app.push_screen(ReplayScreen(sessions, level=level, alignment=alignment, price=price, plays=True))
+        app.push_screen(ReplayScreen(sessions, level=level, alignment=alignment, price=price, plays=True, paths=paths))
 
 
 def _warn(app: App[Any], error: EdgetopError) -> None:

@@ -14,6 +14,7 @@ from textual.app import App
 from textual.widget import Widget
 
 from edgetop.core.errors import EdgetopError, UsageError
+from edgetop.core.format import Column
 from edgetop.core.text import one_line
 from edgetop.live.chat_session import LiveSession
 from edgetop.settings import options
@@ -32,7 +33,7 @@ from edgetop.settings.resolve import (
     sampling_settings,
 )
 from edgetop.tui.keys import SETTINGS
-from edgetop.tui.screens.list import MARKS, Column, ListScreen
+from edgetop.tui.screens.list import MARKS, ListScreen
 from edgetop.tui.screens.monitor import DisplayOptions
 from edgetop.tui.styled_text import Line, Role, Span, line_of, shortened, wrap
 from edgetop.tui.themes import PREFIX, GlyphLevel, default_theme, detect_level, without_coerced_locale
@@ -171,25 +172,29 @@ def rows_of(words: Sequence[str]) -> list[Row]:
 def _columns(editor: SettingsEditor, width: int) -> Sequence[Column[Row]]:
     """Name, value and origin in `width` cells; where there is little room, without the origin."""
 
-    def cell(text: Callable[[Option[object]], str]) -> Callable[[Row, GlyphLevel], str]:
-        return lambda row, _level: text(row) if isinstance(row, Option) else ""
+    def cell(text: Callable[[Option[object]], str]) -> Callable[[Row], str]:
+        return lambda row: text(row) if isinstance(row, Option) else ""
 
     def role(marked: Role, is_marked: Callable[[Option[object]], bool]) -> Callable[[Row], Role]:
         return lambda row: marked if isinstance(row, Option) and is_marked(row) else "text"
 
-    names = Column(
-        "", cell(lambda option: option.name), usual=17, importance=2, role=role("warning", editor.is_changed)
-    )
     room = width - MARKS - 17 - 1 - (13 if width >= WIDE_COLUMNS else 0)
+    names = Column(
+        heading="",
+        text=cell(lambda option: option.name),
+        usual=17,
+        importance=2,
+        role=role("warning", editor.is_changed),
+    )
     values = Column(
-        "",
-        cell(lambda option: shown(editor.settings[option])),
+        heading="",
+        text=cell(lambda option: shown(editor.settings[option])),
         usual=room,
         most=room,
         importance=1,
         role=role("dim", lambda option: editor.origin(option) == DEFAULT),
     )
-    origins = Column[Row]("", cell(editor.origin), usual=12, role=lambda _row: "dim")
+    origins = Column[Row](heading="", text=cell(editor.origin), usual=12, role=lambda _row: "dim")
     return (names, values, origins) if width >= WIDE_COLUMNS else (names, values)
 
 

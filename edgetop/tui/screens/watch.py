@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec.structs import replace
+from rich.cells import cell_len
+from textual import events
 from textual.containers import Vertical
 
 from edgetop.core.energy.duty import Price
 from edgetop.core.format import format_bytes_short, format_rate
+from edgetop.core.text import one_line
 from edgetop.inference.server.usage import Slot, Usage
+from edgetop.live.fleet import (
+    HEADINGS,
+    FleetSession,
+    fleet_notes,
+    host_cells,
+    total_cells,
+    total_of,
+)
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
 from edgetop.live.watch_session import WatchSession
 from edgetop.tui.keys import WATCH
+from edgetop.tui.panes.meters import status_line
 from edgetop.tui.panes.pane import View
 from edgetop.tui.screens.monitor import KeyLine, Monitor, RecordingScreen
 from edgetop.tui.styled_text import (
@@ -20,6 +32,7 @@ from edgetop.tui.styled_text import (
     Role,
     Span,
     fit,
+    fit_text,
     for_level,
     joined,
     line_of,
@@ -146,11 +159,13 @@ class WatchScreen(RecordingScreen):
     WatchScreen #services { height: 1fr; }
     """
 
+    TITLE_OF_LIST = "model servers"
+
     def __init__(
-        self, watch: WatchSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
+        self, watch: WatchSession | FleetSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
     ) -> None:
         services = LinesWidget(id="services")
-        monitor = Monitor(Vertical(services, id="services-box"), "model servers", level)
+        monitor = Monitor(Vertical(services, id="services-box"), self.TITLE_OF_LIST, level)
         super().__init__(watch, monitor, level=level, delay_s=delay_s, price=price)
         self._watch = watch
         self._services = services
@@ -176,7 +191,7 @@ class WatchScreen(RecordingScreen):
         width, height = self._services.size
         if width < 1 or height < 1:
             return
-        lines = lines_of(self._watch.rows, width, self._level, searched=self._watch.has_searched)
+        lines = self._lines_of(width)
         self._first_line = min(self._first_line, max(0, len(lines) - height))
         shown = lines[self._first_line : self._first_line + height]
         below = len(lines) - self._first_line - len(shown)
@@ -184,14 +199,20 @@ class WatchScreen(RecordingScreen):
             shown[-1] = line_of(Span(f"{below + 1} more lines: {self.keys.key_of('down')}", "dim"))
         self._services.show_lines([for_level(line, self._level) for line in shown])
 
+    def _lines_of(self, width: int) -> list[Line]:
+        return lines_of(self._watch.rows, width, self._level, searched=self._watch.has_searched)
+
+    def _found(self) -> str:
+        """How many there are."""
+        count = len(self._watch.rows)
+        return f"{count or 'no'} model process{'' if count == 1 else 'es'}"
+
     def _view(self) -> View:
         header = self._watch.session.header
-        count = len(self._watch.rows)
-        found = f"{count or 'no'} model process{'' if count == 1 else 'es'}"
         host = "" if header is None else header.device.hostname
         heading = (
             line_of(Span("edgetop watch" if self._monitor.layout_name != "small" else "watch", "title")),
-            *(line_of(Span(fact, "dim")) for fact in (found, host) if fact),
+            *(line_of(Span(fact, "dim")) for fact in (self._found(), host) if fact),
         )
         return replace(super()._view(), heading=heading)
 
@@ -205,3 +226,62 @@ class WatchScreen(RecordingScreen):
         """Move the list by lines."""
         self._first_line = max(0, self._first_line + lines)
         self._draw_services()
+
+
+class FleetScreen(WatchScreen):
+    """Shows several hosts until it is closed: a row each, without panes."""
+
+    TITLE_OF_LIST = "hosts"
+
+    def __init__(
+        self, fleet: FleetSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
+    ) -> None:
+        super().__init__(fleet, level=level, delay_s=delay_s, price=price)
+        self._fleet = fleet
+        self._monitor.meters.display = False
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """The list has all the room."""
+        self._monitor.fit_into(0, 0)
+        self.draw_soon()
+
+    def _found(self) -> str:
+        rows = self._fleet.hosts
+        return f"{sum(row.reading is not None for row in rows)} of {len(rows)} hosts"
+
+    def _lines_of(self, width: int) -> list[Line]:
+        rows = self._fleet.hosts
+        total = total_of(rows)
+        roles: list[Role] = ["dim", *("warning" if row.missing else "text" for row in rows), "title"]
+        texts = _columns([HEADINGS, *map(host_cells, rows), total_cells(total)], width)
+        notes = [paragraph(one_line(note), width, "dim") for note in fleet_notes(rows, total)]
+        return [
+            status_line(self._view(), width),
+            (),
+            *(line_of(Span(text, role)) for text, role in zip(texts, roles, strict=True)),
+            (),
+            *(line for note in notes for line in note),
+        ]
+
+
+MODEL_LEAST = 10
+
+
+def _columns(rows: Sequence[Sequence[str]], width: int) -> list[str]:
+    """Cells side by side. Hosts and models have what the figures leave."""
+    harmless = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*harmless, strict=True)]
+    spare = width - sum(widths) - 2 * (len(widths) - 1)
+    for place, least in ((1, MODEL_LEAST), (0, MODEL_LEAST), (6, len("THROTTLED"))):
+        cut = min(max(0, -spare), max(0, widths[place] - least))
+        widths[place] -= cut
+        spare += cut
+    return ["  ".join(map(fit_text, row, widths)) for row in harmless]
+
+
+def screen_of(
+    watch: WatchSession | FleetSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
+) -> WatchScreen:
+    """The screen of what is watched."""
+    screen = FleetScreen if isinstance(watch, FleetSession) else WatchScreen
+    return screen(watch, level=level, delay_s=delay_s, price=price)  # type: ignore[arg-type]

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgetop.core.energy.curves import PowerCurve
+from edgetop.core.energy.windows import Window, measure
+from edgetop.core.sources import Unavailable
 from tests.core.energy.scripted_meters import S, average_meter, feed, point_meter, polled
 
 
@@ -158,3 +160,23 @@ def test_a_window_is_final_only_after_the_sensor_has_updated_again() -> None:
     assert curve.is_final(8 * S)
     feed(curve, [(10.5 + i * 0.5, None) for i in range(12)])
     assert curve.is_final(10 * S)
+
+
+@pytest.mark.parametrize(("step_s", "unseen_s"), [(0.1, 0.0), (0.05, 0.0), (0.14, 2.0), (0.2, 0.0)])
+def test_what_no_mean_covers_is_counted(step_s: float, unseen_s: float) -> None:
+    """Means over 0.1 s that come every 0.14 s leave 0.04 s uncovered each; one every 0.2 s repeats the one before."""
+    curve = PowerCurve(average_meter(window_s=0.1, update_s=0.1, poll_s=0.05))
+    feed(curve, [(k * step_s, 5.0 + k % 2) for k in range(round(7 / step_s) + 2)])
+    assert curve.readings(0, 7 * S).unseen_s == pytest.approx(unseen_s, abs=0.06)
+
+
+def test_a_late_program_makes_a_mean_of_a_changing_load_less_certain() -> None:
+    on_time, late = (PowerCurve(average_meter(window_s=0.1, update_s=0.1, poll_s=0.05)) for _ in range(2))
+    feed(on_time, [(k * 0.1, 5.0 + k % 2) for k in range(120)])
+    feed(late, [(k * 0.14, 5.0 + k % 2) for k in range(90)])
+    spread_j = []
+    for curve in (on_time, late):
+        window = measure(curve, S, 9 * S, Unavailable("none"))
+        assert isinstance(window, Window)
+        spread_j.append(window.gross.u.sampling)
+    assert spread_j[1] > 1.5 * spread_j[0] > 0

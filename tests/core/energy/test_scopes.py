@@ -110,6 +110,7 @@ def test_a_meter_that_does_not_contain_where_the_model_runs_is_no_headline() -> 
     idle_card = headlines([CARD, CARD_POWER], runs_on=CPU)
     assert isinstance(idle_card, Unavailable)
     assert idle_card.reason == "the model runs on the processor, and only the power of the graphics card is read"
+    assert f"--power {CARD.name} measures the graphics card alone" in idle_card.hint
     assert isinstance(headlines([CARD], runs_on=BOTH), Unavailable)
     assert scopes_of(WALL, CARD, runs_on=CPU) == [({"power.plug"}, ())]
 

@@ -75,7 +75,7 @@ def test_a_processor_without_avx2_is_not_given_the_build_that_dies_there(monkeyp
     assert no_engine_hint() == "`edgetop engine install` downloads one (110 MB); it needs no compiler"
 
 
-class Shelf:
+class FakePackages:
     """Plays pip and npm: gives a file for each package and notes what was asked for."""
 
     def __init__(self) -> None:
@@ -113,10 +113,10 @@ def wheel(members: dict[str, bytes]) -> bytes:
 
 
 @pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
+def packages(monkeypatch: pytest.MonkeyPatch) -> FakePackages:
     """With an npm package, a wheel and the bindings' sdist, whose sums are the pinned ones; nothing is installed."""
-    shelf = Shelf()
-    shelf.files = {
+    packages = FakePackages()
+    packages.files = {
         NODE_X64.package: (
             "node.tgz",
             tarball(
@@ -145,15 +145,15 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
     }
 
     def pinned(pin: Pin) -> Pin:
-        return replace(pin, sha256=frozenset({hashlib.sha256(shelf.files[pin.package][1]).hexdigest()}))
+        return replace(pin, sha256=frozenset({hashlib.sha256(packages.files[pin.package][1]).hexdigest()}))
 
     bindings, libraries = pinned(BINDINGS), [pinned(NODE_X64), pinned(XLLAMACPP)]
     monkeypatch.setattr(portable, "BINDINGS", bindings)
     monkeypatch.setattr(portable, "pins_here", lambda: libraries)
-    monkeypatch.setattr(portable, "_run", shelf.run)
+    monkeypatch.setattr(portable, "_run", packages.run)
     monkeypatch.setattr(portable, "engines", lambda choice, environ: [])
     monkeypatch.setattr(portable, "examine", lambda files: "")
-    return shelf
+    return packages
 
 
 def unpacked(folder: Path) -> set[str]:
@@ -161,7 +161,7 @@ def unpacked(folder: Path) -> set[str]:
 
 
 def test_libraries_and_bindings_are_unpacked_side_by_side(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packages: FakePackages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[str] = []
     made = install_portable(tmp_path / "data/engine", say=lines.append)
@@ -189,28 +189,28 @@ def test_libraries_and_bindings_are_unpacked_side_by_side(
     )
 
 
-def test_the_next_package_serves_when_one_does_not_come(shelf: Shelf, tmp_path: Path) -> None:
-    del shelf.files[NODE_X64.package]
+def test_the_next_package_serves_when_one_does_not_come(packages: FakePackages, tmp_path: Path) -> None:
+    del packages.files[NODE_X64.package]
     assert install_portable(tmp_path / "engine", say=lambda line: None).build == XLLAMACPP.build
     assert (tmp_path / "engine/llama_cpp/lib/xllamacpp.abi3.so").read_bytes() == b"llama"
 
 
 @pytest.mark.parametrize("package", [XLLAMACPP.package, BINDINGS.package])
 def test_a_file_with_another_sum_is_refused_and_what_was_there_stays(
-    package: str, shelf: Shelf, tmp_path: Path
+    package: str, packages: FakePackages, tmp_path: Path
 ) -> None:
     install_portable(tmp_path / "engine", say=lambda line: None)
     before = unpacked(tmp_path)
-    shelf.files.pop(NODE_X64.package)
-    name, data = shelf.files[package]
-    shelf.files[package] = (name, data + b"\0")
+    packages.files.pop(NODE_X64.package)
+    name, data = packages.files[package]
+    packages.files[package] = (name, data + b"\0")
     with pytest.raises(InstallError, match="is not the file that edgetop knows"):
         install_portable(tmp_path / "engine", say=lambda line: None)
     assert unpacked(tmp_path) == before
 
 
 def test_an_engine_that_does_not_work_here_is_not_installed(
-    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packages: FakePackages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(portable, "examine", lambda files: "it needs glibc 2.38")
     with pytest.raises(InstallError, match=r"does not work here: it needs glibc 2\.38"):
@@ -218,9 +218,9 @@ def test_an_engine_that_does_not_work_here_is_not_installed(
     assert unpacked(tmp_path) == set()
 
 
-def test_a_wheel_of_an_index_goes_before_all_else(shelf: Shelf, tmp_path: Path) -> None:
+def test_a_wheel_of_an_index_goes_before_all_else(packages: FakePackages, tmp_path: Path) -> None:
     lines: list[str] = []
-    shelf.files[BINDINGS.package] = (
+    packages.files[BINDINGS.package] = (
         "llama_cpp_python-0.3.36-py3-none-linux_x86_64.whl",
         wheel(
             {
@@ -233,19 +233,19 @@ def test_a_wheel_of_an_index_goes_before_all_else(shelf: Shelf, tmp_path: Path) 
     )
     made = install_portable(tmp_path / "engine", say=lines.append, index="https://index.invalid/simple")
     assert made.build == f"{BINDINGS.build} (wheel)"
-    assert shelf.asked == [f"llama-cpp-python=={BINDINGS_VERSION}"]
+    assert packages.asked == [f"llama-cpp-python=={BINDINGS_VERSION}"]
     assert (tmp_path / "engine/llama_cpp/lib/libllama.so").exists()
     assert not (tmp_path / "engine/bin").exists()
 
 
-def test_an_index_without_the_wheel_costs_a_line(shelf: Shelf, tmp_path: Path) -> None:
+def test_an_index_without_the_wheel_costs_a_line(packages: FakePackages, tmp_path: Path) -> None:
     lines: list[str] = []
-    source = shelf.files.pop(BINDINGS.package)
-    ask: Callable[..., None] = shelf.run
+    source = packages.files.pop(BINDINGS.package)
+    ask: Callable[..., None] = packages.run
 
     def run(command: Sequence[str], *rest: object) -> None:
         if "--extra-index-url" not in command:
-            shelf.files[BINDINGS.package] = source
+            packages.files[BINDINGS.package] = source
         ask(command, *rest)
 
     portable.__dict__["_run"] = run

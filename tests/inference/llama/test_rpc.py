@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,7 +19,7 @@ from edgetop.inference.llama import model
 from edgetop.inference.llama.library import import_library
 from edgetop.inference.llama.log import Line, layer_devices
 from edgetop.inference.llama.model import RpcError, RpcServers, greet
-from edgetop.inference.protocol import Hello, LoadFailed
+from edgetop.inference.protocol import Hello, LoadFailed, Waiting
 from tests.support.engine_worker import EngineWorker
 from tests.support.llama_cpp_servers import rpc_server
 
@@ -119,13 +122,80 @@ def test_a_server_that_dies_in_the_middle_is_named(start: Callable[..., EngineWo
         talk.until(Tokens)
         servers[1][1].kill()
         death = talk.death()
-        assert "RPC" in death.what
-        assert all(address in death.hint for address in addresses)
+        assert f"the RPC server at {addresses[1]} died" in death.what
+        assert "RPC" in death.what.partition(addresses[1])[2], "what the library said stands behind it"
+        assert addresses[1] in death.hint
+        assert addresses[0] not in death.what + death.hint
         assert not death.crashed_in_first_decode, "another try without repacked weights would not help"
         again = start().load(small_model, EngineSettings(rpc_servers=addresses))
     assert isinstance(again, LoadFailed)
     assert addresses[1] in again.message
     assert "nobody listens there" in again.message
+
+
+def test_a_server_that_hangs_is_named_while_it_is_waited_for(
+    start: Callable[..., EngineWorker], small_model: Path
+) -> None:
+    with ExitStack() as running:
+        servers = [running.enter_context(rpc_server()) for _ in range(2)]
+        addresses = tuple(address for address, _ in servers)
+        talk = start()
+        assert isinstance(talk.load(small_model, EngineSettings(n_ctx=1024, rpc_servers=addresses)), ModelLoaded)
+        talk.say("Tell a very long story about a lighthouse.", temperature=0, max_tokens=900)
+        talk.until(Tokens)
+        servers[0][1].send_signal(signal.SIGSTOP)
+        waiting = talk.until(Waiting)
+        assert addresses[0] in waiting.text
+        assert addresses[1] not in waiting.text
+        servers[0][1].send_signal(signal.SIGCONT)
+        talk.until(Tokens)
+
+
+@pytest.fixture
+def machine_beside() -> Iterator[tuple[str, Callable[[], None]]]:
+    """The name of a network namespace that is reached at 198.18.77.2, and what pulls the cable."""
+
+    def ip(*words: str) -> bool:
+        return subprocess.run(["ip", *words], capture_output=True, check=False).returncode == 0
+
+    if shutil.which("ip") is None or not ip("netns", "add", "edgetop-beside"):
+        pytest.skip("a second machine needs the right to make network namespaces")
+    try:
+        if not ip(
+            "link", "add", "edgetop-near", "type", "veth", "peer", "name", "edgetop-far", "netns", "edgetop-beside"
+        ):
+            pytest.skip("there is no virtual cable")
+        ip("addr", "add", "198.18.77.1/30", "dev", "edgetop-near")
+        ip("link", "set", "edgetop-near", "up")
+        ip("-n", "edgetop-beside", "addr", "add", "198.18.77.2/30", "dev", "edgetop-far")
+        ip("-n", "edgetop-beside", "link", "set", "edgetop-far", "up")
+        ip("-n", "edgetop-beside", "link", "set", "lo", "up")
+        yield "edgetop-beside", lambda: assert_done(ip("-n", "edgetop-beside", "link", "set", "edgetop-far", "down"))
+    finally:
+        ip("netns", "del", "edgetop-beside")
+        ip("link", "del", "edgetop-near")
+
+
+def assert_done(done: bool) -> None:
+    assert done
+
+
+def test_a_machine_that_goes_silent_is_given_up_and_named(
+    start: Callable[..., EngineWorker], small_model: Path, machine_beside: tuple[str, Callable[[], None]]
+) -> None:
+    name, pull_cable = machine_beside
+    with rpc_server() as (near, _), rpc_server("198.18.77.2", netns=name) as (far, _):
+        talk = start()
+        loaded = talk.load(small_model, EngineSettings(n_ctx=1024, rpc_servers=(near, far)))
+        assert isinstance(loaded, ModelLoaded), loaded
+        talk.say("Tell a very long story about a lighthouse.", temperature=0, max_tokens=900)
+        talk.until(Tokens)
+        # Its connections are looked after from the first second of the answer on.
+        talk.until(Tokens)
+        pull_cable()
+        death = talk.death()
+    assert f"the RPC server at {far} died or cannot be reached" in death.what
+    assert near not in death.what + death.hint
 
 
 def test_the_library_says_whether_it_was_built_with_rpc(start: Callable[..., EngineWorker]) -> None:

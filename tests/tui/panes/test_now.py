@@ -13,7 +13,7 @@ from edgetop.tui.panes.energy import measuring
 from edgetop.tui.panes.pane import View
 from edgetop.tui.styled_text import width_of
 from edgetop.tui.themes import LEVELS, GlyphLevel
-from tests.support.demo_session import TURN_1_US, DemoApp, S, demo_records, demo_view
+from tests.support.demo_session import PMIC, TURN_1_US, DemoApp, S, demo_records, demo_view
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 
@@ -88,3 +88,23 @@ async def test_a_low_screen_has_the_figures_in_one_row() -> None:
 
 def test_before_the_first_token_the_answer_is_being_measured() -> None:
     assert measuring(demo_view(until_us=TURN_1_US + S)) == "measuring: J/token in a few seconds"
+
+
+@pytest.mark.parametrize("size", [(120, 36), (100, 30)])
+async def test_the_reason_for_no_power_is_whole(size: tuple[int, int]) -> None:
+    app = DemoApp(demo_records(power=False))
+    async with app.run_test(size=size) as pilot:
+        await until_shown(pilot, "what to do")
+        rows = rows_of(app)
+    at = next(at for at, row in enumerate(rows) if "No power:" in row)
+    told = " ".join(row[rows[at].index("No power") :] for row in rows[at : at + 2])
+    words = " ".join(told.replace("F1 what to do", "").split())
+    assert words == "No power: virtual machine: power sensors stay with the host"
+
+
+async def test_power_that_is_computed_is_called_simulated() -> None:
+    pmic = replace(PMIC, properties={**PMIC.properties, "simulated": True})
+    records = [replace(each, source=pmic) if getattr(each, "source", None) == PMIC else each for each in demo_records()]
+    app = DemoApp(records)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "simulated power, prefill in", "W  simulated power", "simulated power: PMIC")

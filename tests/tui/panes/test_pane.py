@@ -127,10 +127,28 @@ def test_a_zoomed_pane_fits_into_any_room_with_any_glyphs(title: str, power: boo
 
 def test_memory_has_a_bar_and_a_history_where_there_is_room() -> None:
     rows = drawn("memory", demo_view(level="ascii"), height=13).splitlines()
-    assert re.fullmatch(r"\| \[w+k+c*r*o+ +\] \|", rows[6])
-    assert " GiB+-75 s" in rows[5]
+    assert re.fullmatch(r"\| \[w+k+c*r*o+ +\] \|", rows[11])
+    assert " GiB+-75 s" in rows[10]
     assert re.search(r"1\.5\+ +\|*", rows[1])
     assert "[" not in drawn("memory", demo_view(level="ascii"), height=6)
+
+
+@pytest.mark.parametrize("width", [36, 47, 50, 56, 80, 120])
+def test_graphs_that_stand_above_each_other_have_one_time_axis(width: int) -> None:
+    turns = set()
+    for title in ("tokens", "memory", "power"):
+        rows = drawn(title, demo_view(level="ascii"), width, 18).splitlines()
+        turns.add(tuple(mark.start() for mark in re.finditer(r"\^", next(row for row in rows if "+-75 s" in row))))
+    assert len(turns) == 1
+    assert turns != {()}
+
+
+def test_what_is_left_of_the_engine_is_told_once_all_that_it_reserved_is_resident() -> None:
+    view = demo_view()
+    memory = replace(view.snapshot.memory, rest_bytes=None)
+    text = drawn("memory", replace(view, snapshot=replace(view.snapshot, memory=memory)))
+    assert "n/a" not in text
+    assert re.search(r"rest +not yet", text)
 
 
 def test_memory_says_what_is_reserved_resident_and_left() -> None:

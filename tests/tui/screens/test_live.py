@@ -114,7 +114,7 @@ async def test_an_engine_that_does_not_react_to_stop_is_ended_by_the_next_ctrl_c
     start_app: StartApp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "UNRESPONSIVE_AFTER_S", 0.0)
-    app = start_app(Reply(text=NUMBERS, accident=InjectedFault(kind="hang", at_token=3)))
+    app = start_app(Reply(text=NUMBERS, fault=InjectedFault(kind="hang", at_token=3)))
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, LOADED)
         await say(pilot, "Count.")
@@ -445,8 +445,8 @@ async def test_resizing_while_text_streams_loses_nothing(start_app: StartApp) ->
 async def test_when_the_engine_dies_the_text_stays_and_the_chat_goes_on_after_reload(
     start_app: StartApp, kind: str
 ) -> None:
-    accident = InjectedFault(kind=kind, at_token=4)  # type: ignore[arg-type]
-    app = start_app(Reply(text=NUMBERS, accident=accident))
+    fault = InjectedFault(kind=kind, at_token=4)  # type: ignore[arg-type]
+    app = start_app(Reply(text=NUMBERS, fault=fault))
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, LOADED)
         await say(pilot, "Count.")

@@ -274,12 +274,12 @@ async def test_a_session_without_a_model_or_a_turn_is_played_too() -> None:
         await until_shown(pilot, "A  raspberrypi5 · no model", "turn 0/0", "B−A  0B RSS")
 
 
-@pytest.mark.parametrize("key", ["q", "escape", "f10", "ctrl+c", "ctrl+q"])
-async def test_every_key_that_quits_elsewhere_quits(key: str) -> None:
+@pytest.mark.parametrize("keys", ["q", "escape", "f10", "ctrl+c ctrl+c", "ctrl+q"])
+async def test_every_key_that_quits_elsewhere_quits(keys: str) -> None:
     app = ReplayApp(two_sessions())
     async with app.run_test(size=NARROW) as pilot:
         await until_shown(pilot, "align: turn")
-        await pilot.press(key)
+        await pilot.press(*keys.split())
         await until(pilot, lambda: not app.is_running or app._exit, "it has quit")
     assert app.return_code == 0
 

@@ -199,3 +199,14 @@ async def test_without_a_model_process_the_device_is_shown(start_watch: StartWat
         await pilot.press("q")
     app.save_session()
     assert app.saved is None, "there is nothing to keep"
+
+
+async def test_ctrl_c_quits_on_the_second_press(start_watch: StartWatch) -> None:
+    app = start_watch()
+    async with app.run_test(size=(120, 36), notifications=True) as pilot:
+        await until_shown(pilot, "model servers")
+        await pilot.press("ctrl+c")
+        await until_shown(pilot, "Ctrl+C again quits; what was recorded is saved.")
+        assert app.is_running
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: not app.is_running or app._exit, "it has quit")

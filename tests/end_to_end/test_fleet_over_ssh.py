@@ -1,0 +1,144 @@
+"""`edgetop watch HOST ...` over real lines of OpenSSH: one host with edgetop, one without, one that dies."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.eventually import eventually
+from tests.support.isolated_home import IsolatedHome
+from tests.support.sshd import Sshd, ssh_with
+
+
+class Fleet:
+    """Three hosts, and edgetop that watches them."""
+
+    def __init__(self, home: IsolatedHome, folder: Path) -> None:
+        programs = folder / "programs"
+        programs.mkdir()
+        (programs / "edgetop").write_text(f'#!/bin/sh\nexec {sys.executable} -m edgetop "$@"\n')
+        (programs / "edgetop").chmod(0o755)
+        self.folder, self.home = folder, home
+        far = {**home.environment, "EDGETOP_DATA_DIR": f"{folder}/far-data", "HOME": f"{folder}/far-home"}
+        self.servers = {
+            "jetson": self._server("jetson", {**far, "PATH": f"{programs}:/usr/bin:/bin"}),
+            "pi1": self._server("pi1", {"HOME": f"{folder}/bare", "PATH": "/usr/bin:/bin"}),
+            "pi2": self._server("pi2", {"HOME": f"{folder}/bare", "PATH": "/usr/bin:/bin"}),
+        }
+        parts = [server.configuration(name) for name, server in self.servers.items()]
+        parts.append(self.servers["pi1"].configuration("stranger", known=False))
+        home.environment["PATH"] = f"{ssh_with(''.join(parts), folder / 'bin')}:{home.environment['PATH']}"
+        self.lines: list[dict[str, Any]] = []
+        self.process: subprocess.Popen[str] | None = None
+        self.sockets = folder
+
+    def _server(self, name: str, environment: dict[str, str]) -> Sshd:
+        folder = self.folder / name
+        folder.mkdir(mode=0o700)
+        return Sshd(folder, environment)
+
+    def watch(self, *arguments: str) -> None:
+        self.output = (self.folder / "output").open("w+")
+        self.process = subprocess.Popen(
+            self.home.command("watch", *arguments, "--json"),
+            env={**self.home.environment, "TMPDIR": str(self.sockets)},
+            stdin=subprocess.DEVNULL,
+            stdout=self.output,
+            stderr=(self.folder / "errors").open("w"),
+            text=True,
+            start_new_session=True,
+        )
+
+    def now(self) -> dict[str, dict[str, Any]]:
+        """The latest row of each host; none before all have answered or failed."""
+        lines = (self.folder / "output").read_text().splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        return {row["host"]: row for row in json.loads(whole[-1])["hosts"]} if whole else {}
+
+    def states(self) -> dict[str, str]:
+        return {host: row["state"] for host, row in self.now().items()}
+
+    def told(self) -> str:
+        return f"{self.now()} {(self.folder / 'errors').read_text()}"
+
+    def end(self) -> dict[str, Any]:
+        """Interrupt it, and the summary."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(60) == 0, self.told()
+        summary: dict[str, Any] = json.loads((self.folder / "output").read_text().splitlines()[-1])
+        return summary
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for server in self.servers.values():
+            server.hang_up()
+
+
+@pytest.fixture
+def fleet(home: IsolatedHome, tmp_path: Path) -> Iterator[Fleet]:
+    opened = Fleet(home, tmp_path)
+    # The path of a socket may not be as long as those of pytest.
+    with tempfile.TemporaryDirectory(prefix="f") as short:
+        opened.sockets = Path(short)
+        yield opened
+        opened.close()
+
+
+def test_three_hosts_one_without_edgetop_one_that_dies(fleet: Fleet) -> None:
+    fleet.watch("jetson", "pi1", "pi2")
+    everyone = {"jetson": "answers", "pi1": "answers", "pi2": "answers"}
+    eventually(lambda: fleet.states() == everyone, "all answer", told=fleet.told)
+    assert {host: row["by"] for host, row in fleet.now().items()} == {
+        "jetson": "edgetop", "pi1": "shell", "pi2": "shell",
+    }  # fmt: skip
+    total = fleet.now()["pi1"]["reading"]["memory_total_bytes"]
+    assert total == fleet.now()["jetson"]["reading"]["memory_total_bytes"]
+    fleet.servers["pi2"].hang_up()
+    eventually(lambda: fleet.states()["pi2"] == "gone", "pi2 is gone", told=fleet.told)
+    gone = fleet.now()["pi2"]
+    assert gone["reading"] is None
+    assert gone["missing"]["reason"]
+    # It is tried again, and is gone since it went.
+    eventually(
+        lambda: fleet.now()["pi2"]["missing"]["reason"] == "nobody listens there for SSH", "tried", told=fleet.told
+    )
+    assert fleet.now()["pi2"]["since"] == gone["since"]
+    summary = fleet.end()
+    assert summary["total"]["answering"] == 2
+    session = fleet.home.only_session()
+    assert [series.source.name for series in session.series] == ["host.jetson", "host.pi1", "host.pi2"]
+    assert [event.kind for event in session.events if event.kind == "host_gone"] == ["host_gone"]
+    assert not (fleet.folder / "bare").exists()
+    assert not list((fleet.folder / "far-data").rglob("*.json"))
+    assert list(fleet.sockets.iterdir()) == []
+
+
+def test_a_host_whose_key_is_not_known_is_not_connected_to(fleet: Fleet) -> None:
+    fleet.watch("stranger", "--seconds", "0")
+    assert fleet.process is not None
+    fleet.process.wait(90)
+    row = fleet.now()["stranger"]
+    assert row["state"] == "gone"
+    assert row["missing"] == {
+        "reason": "its key is not among the known hosts", "hint": "type once: ssh stranger",
+    }  # fmt: skip
+    log = (fleet.folder / "pi1/sshd.log").read_text()
+    assert "Accepted" not in log
+
+
+def test_what_is_no_host_is_told_at_once(fleet: Fleet) -> None:
+    told = fleet.home.run("watch", "--seconds", "0", "--", "-oProxyCommand=touch x")
+    assert told.returncode == 2, told.stdout
+    assert "is no host" in told.stderr
+    assert not (fleet.home.folder / "x").exists()
