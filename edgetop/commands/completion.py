@@ -229,14 +229,15 @@ def _models() -> Iterable[Candidate]:
 
 def _sessions() -> Iterable[Candidate]:
     from edgetop.commands.inputs import open_store  # noqa: PLC0415 - each Tab pays for what is imported
-    from edgetop.session.store import entry_of  # noqa: PLC0415 - the same
+    from edgetop.core.format import format_time  # noqa: PLC0415 - the same
+    from edgetop.core.text import distinct  # noqa: PLC0415 - the same
 
     tags: dict[str, int] = {}
-    for listed in open_store(_settings()).list():
-        if listed.head is not None:
-            entry = entry_of(listed)
-            yield Candidate(str(listed.number), f"{entry.started} {entry.model} {entry.quantization}")
-            for tag in entry.tags:
+    for listed in open_store(_settings()).labels():
+        if (head := listed.head) is not None:
+            models = distinct(f"{load.model.name} {load.model.quantization}" for load in head.loads)
+            yield Candidate(str(listed.number), f"{format_time(head.started_at)} {models}".rstrip())
+            for tag in head.tags:
                 tags[tag] = tags.get(tag, 0) + 1
     yield from (Candidate(tag, f"tag of {count}") for tag, count in tags.items())
     yield Candidate(FILES)

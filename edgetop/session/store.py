@@ -15,14 +15,14 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cache
 from math import fsum, hypot
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -193,6 +193,36 @@ class ListedSession(Struct, frozen=True, kw_only=True):
     """Its beginning; empty where there is none, or where no text was recorded."""
 
 
+ID_IN_NAMES: Final = 8
+"""So much of a session's id is in the name of its file."""
+
+
+class _LabelledModel(Struct, frozen=True):
+    name: str = ""
+    quantization: str = ""
+
+
+class _LabelledLoad(Struct, frozen=True):
+    model: _LabelledModel = _LabelledModel()
+
+
+class Labels(Struct, frozen=True, kw_only=True):
+    """What sessions are found by, of a head; under the same names."""
+
+    id: str
+    started_at: str = ""
+    tags: tuple[str, ...] = ()
+    loads: tuple[_LabelledLoad, ...] = ()
+
+
+class LabelledSession(NamedTuple):
+    """As `ListedSession`, with no more than the labels."""
+
+    number: int
+    name: str
+    head: Labels | SessionHead | None
+
+
 class Store:
     """Sessions in one folder. File names sort by time and carry the model's name and the beginning of the id."""
 
@@ -249,9 +279,30 @@ class Store:
         journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX))
         return [recovered for journal in journals if (recovered := recover_journal(journal)) is not None]
 
-    def list(self) -> list[ListedSession]:
-        """All session files, the newest first, unreadable ones among them; of their heads what lists are made of."""
-        known = _read_cache(self.folder)
+    def _named_by_id(self, names: Sequence[str], wanted: str) -> Path | None:
+        """The only file whose name ends with an id's beginning, if its session has the id; a short one may be others'.
+
+        Names carry the beginning of the id, so that no other file need be read.
+        """
+        if len(wanted) < ID_IN_NAMES:
+            return None
+        end = f"-{wanted[:ID_IN_NAMES]}{FILE_SUFFIX}"
+        found = [self.folder / name for name in names if name.endswith(end)]
+        with suppress(SessionFileError):
+            return found[0] if len(found) == 1 and load_head(found[0]).id.startswith(wanted) else None
+        return None
+
+    def labels(self) -> Sequence[LabelledSession]:
+        """As `list`, with no more than what sessions are found by: quicker where all files are known already."""
+        with _without_collecting():
+            known: Mapping[str, _CachedLabels] = _read_cache(self.folder, _LABELS)
+            files = dict(self._files())
+            if all((cached := known.get(name)) is not None and cached.stamp == files[name] for name in files):
+                return [LabelledSession(number, name, known[name].head) for number, name in enumerate(files, 1)]
+        return [LabelledSession(each.number, each.path.name, each.head) for each in self.list()]
+
+    def _listed(self) -> list[ListedSession]:
+        known: Mapping[str, _Cached] = _read_cache(self.folder, _CACHE)
         kept: dict[str, _Cached] = {}
         listed, read = [], 0
         for number, (name, stamp) in enumerate(self._files(), 1):
@@ -278,6 +329,11 @@ class Store:
             _write_cache(self.folder, kept)
         return listed
 
+    def list(self) -> list[ListedSession]:
+        """All session files, the newest first, unreadable ones among them; of their heads what lists are made of."""
+        with _without_collecting():
+            return self._listed()
+
     def find(self, text: str) -> Path:
         """The session file that a person means.
 
@@ -287,19 +343,20 @@ class Store:
         with suppress(OSError):  # such as a name that is too long
             if Path(text).is_file():
                 return Path(text)
-        paths = self._paths()
-        if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= len(paths):
-            return paths[int(text) - 1]
-        for path in paths:
-            if text in {path.name, path.stem}:
-                return path
-        listed = self.list()
-        wanted = text.casefold()
+        names, wanted = self._names(), text.casefold()
+        if text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= len(names):
+            return self.folder / names[int(text) - 1]
+        for name in names:
+            if text in {name, name.removesuffix(FILE_SUFFIX)}:
+                return self.folder / name
+        if (named := self._named_by_id(names, wanted)) is not None:
+            return named
+        listed = self.labels()
         found = [each for each in listed if each.head is not None and wanted and each.head.id.startswith(wanted)]
         found = found or [each for each in listed if each.head is not None and text in each.head.tags]
         found = found or [each for each in listed if each.head is not None and wanted and wanted in _models(each.head)]
         if len(found) == 1:
-            return found[0].path
+            return self.folder / found[0].name
         if not found:
             raise StoreError(f"No session matches {text!r}.", "`edgetop sessions list` shows those there are.")
         numbers = ", ".join(str(each.number) for each in found[:_CANDIDATES_SHOWN])
@@ -370,7 +427,18 @@ class _Cache(Struct, frozen=True, kw_only=True):
     files: dict[str, _Cached]
 
 
+class _CachedLabels(Struct, frozen=True, kw_only=True):
+    stamp: _Stamp
+    head: Labels | None = None
+
+
+class _LabelCache(Struct, frozen=True, kw_only=True):
+    version: str
+    files: dict[str, _CachedLabels]
+
+
 _CACHE = msgspec.msgpack.Decoder(_Cache)
+_LABELS = msgspec.msgpack.Decoder(_LabelCache)
 
 
 def _read_head(path: Path) -> tuple[SessionHead | None, str, str, bool]:
@@ -385,16 +453,27 @@ def _read_head(path: Path) -> tuple[SessionHead | None, str, str, bool]:
     return SessionHead(**(parts | {"predictions": (), "absent": {}, "quality": ()})), first_prompt, "", True
 
 
-def _read_cache(folder: Path) -> Mapping[str, _Cached]:
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """The collector would look through all heads again and again while they are made, for two thirds of the time."""
     collects = gc.isenabled()
-    gc.disable()  # it would look through all heads again and again while they are made, for two thirds of the time
+    gc.disable()
     try:
-        found = _CACHE.decode(read_small(folder / CACHE_NAME, CACHE_BYTES_MAX))
-    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
-        return {}
+        yield
     finally:
         if collects:
             gc.enable()
+
+
+_Files = TypeVar("_Files", _Cache, _LabelCache)
+
+
+def _read_cache(folder: Path, decoder: msgspec.msgpack.Decoder[_Files]) -> Mapping[str, Any]:
+    try:
+        with _without_collecting():
+            found = decoder.decode(read_small(folder / CACHE_NAME, CACHE_BYTES_MAX))
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return {}
     return found.files if found.version == __version__ else {}
 
 
@@ -425,7 +504,7 @@ def _without_defaults(value: Any) -> Any:  # noqa: ANN401 (any part of a head)
     return [_without_defaults(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _models(head: SessionHead) -> str:
+def _models(head: SessionHead | Labels) -> str:
     return " ".join(f"{load.model.name} {load.model.quantization}" for load in head.loads).casefold()
 
 
@@ -433,7 +512,7 @@ def _stem(session_id: str, started_at: str, model_hint: str) -> str:
     """`20261012-140322-smollm2-135m-instruct-1a2b3c4d`."""
     digits = re.sub(r"\D", "", started_at, flags=re.ASCII)
     model = re.sub(r"[^a-z0-9]+", "-", model_hint.lower())[:40].strip("-")
-    identity = re.sub(r"[^A-Za-z0-9]", "", session_id)[:8]
+    identity = re.sub(r"[^A-Za-z0-9]", "", session_id)[:ID_IN_NAMES]
     return "-".join(part for part in (digits[:8], digits[8:14], model, identity) if part)
 
 

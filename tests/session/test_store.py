@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from edgetop.core.records import ModelLoaded, Record, TurnStarted
 from edgetop.io.files import data_folder, replacement
 from edgetop.io.json import encode_record
-from edgetop.session.file import to_file
+from edgetop.session.file import SessionHead, to_file
 from edgetop.session.file_check import validate
 from edgetop.session.file_io import load, load_head, save
 from edgetop.session.session import Session
@@ -390,3 +390,54 @@ def test_a_journal_that_another_one_sets_aside_meanwhile_is_nobodys_trouble(
     journal = _orphan(tmp_path, b"".join(_lines(RECORDS)))
     monkeypatch.setattr("edgetop.session.journal._is_ours", lambda _fd, _path: bool(journal.rename(tmp_path / "aside")))
     assert Store(tmp_path).recover() == []
+
+
+def test_labels_are_those_of_the_list_whatever_the_cache_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.session.store.FEW_READ", 0)
+    monkeypatch.setattr("edgetop.session.store.UNSETTLED_NS", -(10**18))
+    store = Store(tmp_path)
+    for number in range(3):
+        save(tmp_path / f"{number}.json", fold([replace(STARTED, session_id=f"{number}bcdef012345"), LOADED]))
+    (tmp_path / "9.json").write_text("no session")
+
+    def labelled() -> list[object]:
+        return [
+            (each.number, each.name, each.head and (each.head.id, each.head.tags, each.head.loads[0].model.name))
+            for each in store.labels()
+        ]
+
+    def listed() -> list[object]:
+        return [
+            (each.number, each.path.name, each.head and (each.head.id, each.head.tags, each.head.loads[0].model.name))
+            for each in store.list()
+        ]
+
+    assert labelled() == listed()  # nothing is known
+    assert (tmp_path / CACHE_NAME).is_file()
+    assert labelled() == listed()
+    assert not any(isinstance(each.head, SessionHead) for each in store.labels())
+    write_labels(tmp_path / "1.json", tags=("new",))
+    assert labelled() == listed()
+    assert store.find("new") == tmp_path / "1.json"
+
+
+def test_an_id_is_found_by_the_names_of_files_without_reading_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"20261012-14032{number}-smollm2-{number}bcdef01.json" for number in range(3)]
+    for number, name in enumerate(names):
+        save(tmp_path / name, fold([replace(STARTED, session_id=f"{number}bcdef012345"), LOADED]))
+    save(tmp_path / "renamed.json", fold([replace(STARTED, session_id="fedcba987654"), LOADED]))
+    store = Store(tmp_path)
+    assert store.find("fedcba98") == tmp_path / "renamed.json"
+    monkeypatch.setattr(Store, "labels", lambda _store: pytest.fail("all were read"))
+    assert store.find("1bcdef01") == store.find("1bcdef012345") == tmp_path / names[1]
+
+
+def test_an_id_of_two_files_is_not_decided_by_their_names(tmp_path: Path) -> None:
+    for number in range(2):
+        head = replace(STARTED, session_id=f"0bcdef01{number}345")
+        save(tmp_path / f"20261012-14032{number}-smollm2-0bcdef01.json", fold([head, LOADED]))
+    with pytest.raises(StoreError, match="2 sessions match"):
+        Store(tmp_path).find("0bcdef01")
+    assert Store(tmp_path).find("0bcdef011") == tmp_path / "20261012-140321-smollm2-0bcdef01.json"

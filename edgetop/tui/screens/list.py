@@ -40,6 +40,10 @@ class ColumnSlot(NamedTuple):
     width: int
 
 
+FITTED = 500
+"""So many rows at the beginning decide how wide columns are: to go through ten thousand at each key takes a second."""
+
+
 def fit_columns(
     columns: Sequence[Column[Row]], rows: Sequence[Row], width: int, level: GlyphLevel, gap: int = 2
 ) -> list[ColumnSlot]:
@@ -279,7 +283,7 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
             known = self._identity(chosen)
             self._at = next((at for at, row in enumerate(self._rows) if self._identity(row) == known), self._at)
         self._at = self._nearest(self._at)
-        with_cells = [row for row in self._rows if self._in_one_piece(row) is None]
+        with_cells = [row for row in self._rows[:FITTED] if self._in_one_piece(row) is None]
         self._slots = fit_columns(self._columns, with_cells, self._width, self._level, self.GAP)
         self._draw()
 
