@@ -40,7 +40,16 @@ from edgetop.core.quantity import banded
 from edgetop.core.quantity import sigma_of as sigma_in
 from edgetop.core.sources import Unavailable
 from edgetop.fit.devices import ROWS, TABLE, Device, load_devices, machine_of, mode_of
-from edgetop.fit.machine import KERNELS, Kernels, Machine, Processor, gpu_kernels, threads_worth, weights_by_type
+from edgetop.fit.machine import (
+    KERNELS,
+    Kernels,
+    Machine,
+    Processor,
+    attention_work,
+    gpu_kernels,
+    threads_worth,
+    weights_by_type,
+)
 from edgetop.fit.model_facts import ModelFacts, PublishedModel, published_models
 from edgetop.fit.speed import predict_energy, predict_speed
 
@@ -163,9 +172,7 @@ def _work(facts: ModelFacts) -> tuple[float, float]:
 
 
 def _read_bytes(row: Row) -> float:
-    from edgetop.fit.machine import _attention  # noqa: PLC0415 - the bytes of its cache, as predictions have them
-
-    return row.facts.weight_bytes_per_token + _attention(row.facts, SETTINGS, row.depth_tokens).size_bytes
+    return row.facts.weight_bytes_per_token + attention_work(row.facts, SETTINGS, row.depth_tokens).size_bytes
 
 
 class Fit:

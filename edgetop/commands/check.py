@@ -516,6 +516,10 @@ class Offer(NamedTuple):
     here: bool
     size_is_computed: bool
     assessment: Assessment
+    described_by: str | None = None
+    """Where its dimensions stand; `None` of a model that is here."""
+    published: str | None = None
+    """Year and month of its publication, of the same."""
 
 
 def offers(
@@ -535,7 +539,8 @@ def offers(
         for label in listed.quantizations:
             assessment = assess(listed.facts(label), requested, workload, place, with_context=False)
             computed = label not in listed.stated
-            found.append(Offer(listed.name, listed.reference(label), False, computed, assessment))
+            offer = Offer(listed.name, listed.reference(label), False, computed, assessment, listed.source, listed.date)
+            found.append(offer)
     return sorted(found, key=lambda offer: _preference(offer.assessment, purpose))
 
 
@@ -579,6 +584,8 @@ OFFER_COLUMNS: tuple[Column[Offer], ...] = (
     Column("energy_scope", _offered_value("energy.scope")),
     Column("speed_basis", _offered_value("speed.basis")),
     Column("here"),
+    Column("described_by"),
+    Column("published"),
     Column("source", heading="-m", text=lambda offer: _called(offer.source) if offer.here else offer.source),
 )  # fmt: skip
 

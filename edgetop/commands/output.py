@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant
-from edgetop.core.quantity import with_interval
+from edgetop.core.quantity import Interval, with_interval
 from edgetop.core.text import csv_lines, literal, markdown_table, one_line
 from edgetop.io import json
 
@@ -167,8 +167,9 @@ def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | 
         write_json([{column.name: column.value(item) for column in named} for item in items])
         return
     if form == "csv":
-        rows = [[_csv_cell(column.value(item)) for column in named] for item in items]
-        write_data(csv_lines([[column.name for column in named], *rows]))
+        by_column = [(column.name, [column.value(item) for item in items]) for column in named]
+        flat = [each for name, values in by_column for each in _csv_columns(name, values)]
+        write_data(csv_lines([[name for name, _ in flat], *zip(*(values for _, values in flat), strict=True)]))
         return
     cells = [[column.heading, *(_encodable(column.text(item)) for item in items)] for column in shown]
     if form == "md":
@@ -181,8 +182,13 @@ def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | 
     write_data(table(list(zip(*filter(None, cells), strict=True)), room))
 
 
-def _csv_cell(value: object) -> object:
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else value
+def _csv_columns(name: str, values: Sequence[object]) -> Iterator[tuple[str, list[object]]]:
+    """A column as CSV has it: intervals in three."""
+    if any(isinstance(value, Interval) for value in values):
+        for suffix, part in (("", "value"), ("_low", "low"), ("_high", "high")):
+            yield f"{name}{suffix}", [getattr(value, part, None) for value in values]
+    else:
+        yield name, [" ".join(map(str, value)) if isinstance(value, tuple | list) else value for value in values]
 
 
 def _encodable(text: str) -> str:

@@ -313,7 +313,7 @@ class TokenTime(Struct, frozen=True, kw_only=True):
         return "memory-bandwidth" if self.read_s >= self.compute_s else "compute"
 
 
-class _Attention(Struct, frozen=True):
+class AttentionWork(Struct, frozen=True):
     """What the attention of one token has to do at a depth."""
 
     heads: float
@@ -328,7 +328,7 @@ def decode_time(
     facts: ModelFacts, machine: Machine, settings: EngineSettings, *, threads: int, depth_tokens: float
 ) -> TokenTime | Unavailable:
     """The time of a token with `depth_tokens` in the KV cache; GPU and CPU share the layers as the settings ask."""
-    attention = _attention(facts, settings, depth_tokens)
+    attention = attention_work(facts, settings, depth_tokens)
     parts = []
     for processor, part, count in _sides(facts, machine, settings, threads):
         if processor is None or (bandwidth := processor.bandwidth(count)) is None:
@@ -420,7 +420,7 @@ def _decode(
     settings: EngineSettings,
     *,
     threads: int,
-    attention: _Attention,
+    attention: AttentionWork,
 ) -> TokenTime:
     read_s = facts.weight_bytes_per_token / bandwidth.value
     read_kv_s = attention.size_bytes / bandwidth.value
@@ -456,7 +456,7 @@ def _decode_compute_s(facts: ModelFacts, kernels: Kernels, settings: EngineSetti
     return total_s
 
 
-def _attention_compute_s(attention: _Attention, kernels: Kernels, settings: EngineSettings) -> float:
+def _attention_compute_s(attention: AttentionWork, kernels: Kernels, settings: EngineSettings) -> float:
     factor = (KV_DECODE.get(settings.type_k or KV_TYPE, 1.0) + KV_DECODE.get(settings.type_v or KV_TYPE, 1.0)) / 2
     return (attention.heads * kernels.head_s + attention.rows * kernels.row_s) * factor
 
@@ -480,17 +480,18 @@ def _prefill(
         count * kernels.prefill_s.get(kind, kernels.prefill_other_s) for kind, count in by_type.items()
     ) / max(1.0, sum(by_type.values()))
     factor = (KV_PREFILL.get(settings.type_k or KV_TYPE, 1.0) + KV_PREFILL.get(settings.type_v or KV_TYPE, 1.0)) / 2
-    heads = _attention(facts, settings, prompt_tokens / 2).heads * prompt_tokens
+    heads = attention_work(facts, settings, prompt_tokens / 2).heads * prompt_tokens
     computed_s = (weights * prompt_tokens * per_weight_s + heads * kernels.prefill_head_s * factor) / threads_worth(
         threads
     )
     return max(computed_s, once_s) + processor.token_s, kernels.prefill_sigma
 
 
-def _attention(facts: ModelFacts, settings: EngineSettings, depth_tokens: float) -> _Attention:
+def attention_work(facts: ModelFacts, settings: EngineSettings, depth_tokens: float) -> AttentionWork:
+    """What a token does with the cache at a depth."""
     layers = layers_of(facts)
     if isinstance(layers, Unavailable):
-        return _Attention(0.0, 0.0, 0.0, known=False)
+        return AttentionWork(0.0, 0.0, 0.0, known=False)
     heads = rows = size_bytes = 0.0
     for layer in layers:
         if not layer.keeps_kv and layer.recurrent:
@@ -502,4 +503,4 @@ def _attention(facts: ModelFacts, settings: EngineSettings, depth_tokens: float)
             row_bytes(layer.key_width, settings.type_k or KV_TYPE)
             + row_bytes(layer.value_width, settings.type_v or KV_TYPE)
         )
-    return _Attention(heads, rows, size_bytes, known=True)
+    return AttentionWork(heads, rows, size_bytes, known=True)

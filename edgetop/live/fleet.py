@@ -245,30 +245,36 @@ class FarHost:
             self._shell.send(SETUP)
             files.take_inventory(self._ask)
             files.scan(self._ask, ())
-            _FileReader(self._shell, files, self._ask, self._stop, lambda told: self._show(told, "shell")).run()
+            FileReader(self._ask, files, self._stop, lambda told: self._show(told, "shell"), reach=self._reach).run()
         finally:
             shutil.rmtree(root, ignore_errors=True)
 
     def _ask(self, command: str) -> list[str]:
         return list(self._shell.answer(command, SILENT_S))
 
+    def _reach(self, address: Address) -> Address:
+        """Where a server of the host is reached from here."""
+        return Address(UNIX, str(self._shell.reach(address.host, address.port)), 0)
 
-class _FileReader:
+
+class FileReader:
     """Reads the copied files of a host into a session of its own, which makes the figures."""
 
     def __init__(
         self,
-        shell: Shell,
-        files: FarFiles,
         ask: Callable[[str], list[str]],
+        files: FarFiles,
         stop: threading.Event,
         show: Callable[[dict[str, object]], None],
+        *,
+        reach: Callable[[Address], Address],
     ) -> None:
-        self._shell, self._files, self._ask, self._stop, self._show = shell, files, ask, stop, show
+        """`ask` runs a command there, and `reach` gives the address here of a server there."""
+        self._ask, self._files, self._stop, self._show = ask, files, stop, show
         self._host = Host(
             sysroot=files.root, system="linux", own_pid=0, user_id=self._user_id(), uses_gpu=lambda: False
         )
-        self._monitor = ServerMonitor(self._host, reach=self._reach)
+        self._monitor = ServerMonitor(self._host, reach=reach)
         self._session = Session()
         self._batch_us = monotonic_us()
         self._took_s = 0.0
@@ -340,10 +346,6 @@ class _FileReader:
                 self._session.apply(record)
         now_us = self._session.relative(monotonic_us())
         self._show(msgspec.to_builtins(reading_of(snapshot(self._session, now_us), self._monitor.rows)))
-
-    def _reach(self, address: Address) -> Address:
-        """Where a server of the host is reached from here."""
-        return Address(UNIX, str(self._shell.reach(address.host, address.port)), 0)
 
     def _user_id(self) -> int:
         told = [line for line in self._ask("id -u") if line.isdecimal()]

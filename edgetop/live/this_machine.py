@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from edgetop import __version__
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
@@ -46,8 +48,7 @@ from edgetop.telemetry.host import Host, device_tree_compatible, text_of
 from edgetop.telemetry.jetson import l4t_version
 from edgetop.telemetry.memory import MachineMemory, find_groups
 from edgetop.telemetry.nvidia import Nvml
-from edgetop.telemetry.registry import PROBE_S, FamilyProbe
-from edgetop.telemetry.source import Source, SourceLost, UnavailableSource
+from edgetop.telemetry.source import PROBE_S, FamilyProbe, Source, SourceLost, UnavailableSource
 
 _FILE_BYTES = 4096
 
@@ -155,19 +156,47 @@ def own_run_target(
         threads=threads,
         room=room,
         gpu_room=all_cards(cards),
-        past_runs=(*recent, *_past_runs(sessions, device)),
+        past_runs=(*recent, *past_runs_in(sessions, device)),
         battery_j=battery_j(host),
     )
 
 
-def _past_runs(sessions: Path, device: DeviceInfo) -> tuple[PastRun, ...]:
-    """What the newest sessions teach of this machine; what reads them is imported where there are any."""
-    if not sessions.is_dir() or next(sessions.glob("[!.]*" + FILE_SUFFIX), None) is None:
+PAST_RUNS_FILE_NAME = "past_runs.json"
+
+
+class _PastRunsFile(Struct, frozen=True, kw_only=True):
+    """What the newest sessions taught, for as long as they are the same."""
+
+    edgetop: str
+    """The version that read them."""
+    machine: str
+    """`machine_key` of the device."""
+    sessions: tuple[tuple[str, int, int], ...]
+    """Name, bytes and time of the last change in nanoseconds."""
+    runs: tuple[PastRun, ...]
+
+
+def past_runs_in(sessions: Path, device: DeviceInfo) -> tuple[PastRun, ...]:
+    """What the newest sessions teach of this machine; they are read where one has changed."""
+    names = sorted((path.name for path in sessions.glob("[!.]*" + FILE_SUFFIX)), reverse=True)[:PAST_RUN_SESSIONS]
+    if not names:
         return ()
+    file, key, seen = sessions.parent / PAST_RUNS_FILE_NAME, machine_key(device), []
+    for name in names:
+        with suppress(OSError):
+            now = (sessions / name).stat()
+            seen.append((name, now.st_size, now.st_mtime_ns))
+    with suppress(EdgetopError):
+        kept = load_kept(file, _PastRunsFile, EdgetopError, "delete it")
+        if kept is not None and (kept.edgetop, kept.machine, list(kept.sessions)) == (__version__, key, seen):
+            return kept.runs
     from edgetop.live.past_runs import outcomes_in, past_run_of  # noqa: PLC0415 - see above
 
     outcomes = outcomes_in(sessions, device, limit=PAST_RUN_SESSIONS)
-    return tuple(run for run in map(past_run_of, outcomes) if run is not None)
+    runs = tuple(run for run in map(past_run_of, outcomes) if run is not None)
+    with suppress(EdgetopError):
+        save_kept(file, _PastRunsFile(edgetop=__version__, machine=key, sessions=tuple(seen), runs=runs), EdgetopError)
+    return runs
 
 
 def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Path) -> Prediction:
@@ -176,7 +205,7 @@ def predict_load(load: ModelLoaded, facts: ModelFacts, host: Host, sessions: Pat
     found = load_profile(profile_file(sessions), machine_key(device))
     machine = own_machine(device, None if isinstance(found, Unavailable) else found)
     threads = load.settings.n_threads or 1
-    past_runs = _past_runs(sessions, device)
+    past_runs = past_runs_in(sessions, device)
     place = RunTarget(machine=machine, threads=threads, room=None, past_runs=past_runs)
     return predict(facts, load.settings, Workload(), place)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -19,7 +18,7 @@ from edgetop.telemetry.calibration import OwnCalibrations
 from edgetop.telemetry.host import Host, container, device_tree_compatible, is_android, is_virtual_machine
 from edgetop.telemetry.plugs import is_plug, plug
 from edgetop.telemetry.power_stream import exec_source, probe_of
-from edgetop.telemetry.source import Probe, Source, SourceLost, UnavailableSource, Values
+from edgetop.telemetry.source import PROBE_S, FamilyProbe, Probe, Source, SourceLost, UnavailableSource, Values
 
 PERIOD_S = 10.0
 
@@ -181,41 +180,8 @@ POWER_FAMILIES = {
 """Module and function of each family of sensors, in the order in which `edgetop doctor` lists them."""
 
 
-PROBE_S = 2.0
-"""A probe that takes longer is waited for no more; what it finds joins later."""
-
 PROBE_AGAIN_S = (1.0, 2.0, 5.0, 10.0)
 """How long until a sensor that could not be read yet is probed again; the last one from then on."""
-
-
-class FamilyProbe:
-    """One run of a family's probe in a thread of its own, since nobody knows how long a driver takes."""
-
-    def __init__(self, family: str, probe: Probe, host: Host) -> None:
-        self.family = family
-        self.taken = False
-        """Whether what it found was taken in."""
-        self._probe, self._host = probe, host
-        self._found: list[Source | UnavailableSource] = []
-        self._thread = threading.Thread(target=self._run, name=f"edgetop-probe-{family}", daemon=True)
-        self._thread.start()
-
-    def found(self, timeout_s: float | None = None) -> list[Source | UnavailableSource] | None:
-        """What it found; `None` when it has not ended within `timeout_s`."""
-        self._thread.join(timeout_s)
-        return None if self._thread.is_alive() else self._found
-
-    def again(self) -> FamilyProbe:
-        """Another run of the same probe."""
-        return FamilyProbe(self.family, self._probe, self._host)
-
-    def _run(self) -> None:
-        try:
-            self._found.extend(self._probe(self._host))
-        except Exception as error:  # noqa: BLE001 - a sensor of a kind nobody has seen must not end the program
-            words = " ".join(f"{type(error).__name__}: {error}".split())
-            missing = Unavailable(f"looking for it failed: {words}", "please report this")
-            self._found.append(UnavailableSource(name=self.family, missing=missing))
 
 
 class Adoption:

@@ -24,8 +24,9 @@ from msgspec.structs import replace
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.records import LARGEST, STOOD_STILL, Event, Record, Sampled, SourceAdded, SourceMissing
 from edgetop.core.sources import Unavailable
-from edgetop.telemetry.registry import PROBE_AGAIN_S, FamilyProbe, Inventory
+from edgetop.telemetry.registry import PROBE_AGAIN_S, Inventory
 from edgetop.telemetry.source import (
+    FamilyProbe,
     PacedSource,
     ReadAtTheEnd,
     Source,

@@ -8,6 +8,7 @@ reading), never by the mere presence of a file or a library.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -304,3 +305,37 @@ class MeterSource:
                 return value
             total += value
         return total
+
+
+PROBE_S = 2.0
+"""A probe that takes longer is waited for no more; what it finds joins later."""
+
+
+class FamilyProbe:
+    """One run of a family's probe in a thread of its own, since nobody knows how long a driver takes."""
+
+    def __init__(self, family: str, probe: Probe, host: Host) -> None:
+        self.family = family
+        self.taken = False
+        """Whether what it found was taken in."""
+        self._probe, self._host = probe, host
+        self._found: list[Source | UnavailableSource] = []
+        self._thread = threading.Thread(target=self._run, name=f"edgetop-probe-{family}", daemon=True)
+        self._thread.start()
+
+    def found(self, timeout_s: float | None = None) -> list[Source | UnavailableSource] | None:
+        """What it found; `None` when it has not ended within `timeout_s`."""
+        self._thread.join(timeout_s)
+        return None if self._thread.is_alive() else self._found
+
+    def again(self) -> FamilyProbe:
+        """Another run of the same probe."""
+        return FamilyProbe(self.family, self._probe, self._host)
+
+    def _run(self) -> None:
+        try:
+            self._found.extend(self._probe(self._host))
+        except Exception as error:  # noqa: BLE001 - a sensor of a kind nobody has seen must not end the program
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            missing = Unavailable(f"looking for it failed: {words}", "please report this")
+            self._found.append(UnavailableSource(name=self.family, missing=missing))

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -380,6 +381,11 @@ def test_without_a_model_the_best_to_choose_comes_first(check: Check, purpose: s
         assert fitting[: len(readable)] == sorted(readable, key=lambda row: (-row["parameters"], -row["size_bytes"]))
     assert all(row["source"].startswith("hf:") for row in rows if not row["here"])
     assert all(row["size_is_computed"] for row in rows if not row["here"])
+    assert all(row["described_by"].startswith("huggingface.co/") for row in rows if not row["here"])
+    assert all(re.fullmatch(r"20\d\d-\d\d", row["published"]) for row in rows if not row["here"])
+    as_csv = check.machine.run("check", "--device", "pi5:8gb", "--for", purpose, "--csv").stdout
+    first = next(csv.DictReader(as_csv.splitlines()))
+    assert float(first["decode_tokens_per_s_low"]) < float(first["decode_tokens_per_s"])
 
 
 def test_a_use_of_the_device_is_told_in_joules_a_day_and_hours(check: Check) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import refresh_models
 from edgetop.core.errors import ModelError
-from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.model_facts import ModelFacts, published_models
 from edgetop.fit.remote_model import WINDOW_BYTES, RemoteFile, fetch_facts
 from edgetop.io.http import Credential, Timeouts, get, is_loopback
 from tests.fit.range_server import CHUNK_BYTES, Handler, RangeServer, range_server
@@ -30,6 +31,7 @@ from tests.support.gguf_files import (
     u32,
     write_split,
 )
+from tests.support.requirements import need_demo_model
 
 QUICK = Timeouts(connect_s=20, idle_s=20, total_s=60)
 TOKEN = "hf_secret"
@@ -322,6 +324,39 @@ def test_a_model_on_the_hub_is_found_by_its_quantization(server: RangeServer) ->
     missing = refusal("hf:owner/model:Q2_K", HF_ENDPOINT=server.url)
     assert "no quantization Q2_K" in missing.what
     assert "m-Q4_0.gguf" in missing.hint
+
+
+def test_the_table_of_good_models_is_refreshed_from_a_hub(
+    server: RangeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "models.csv"
+    heading, *rows = refresh_models.TABLE.read_text().splitlines()
+    of = {row.partition(",")[0]: row for row in rows}
+    table.write_text("\n".join([heading, of["SmolLM2-135M-Instruct"], of["Qwen3-0.6B"]]) + "\n")
+    monkeypatch.setattr(refresh_models, "TABLE", table)
+    monkeypatch.setattr(refresh_models, "published_models", lambda: published_models(table))
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    repository = "bartowski/SmolLM2-135M-Instruct-GGUF"
+    hub(server, "m-Q4_K_M.gguf", "m-Q8_0.gguf", repo=repository)
+    model = need_demo_model().read_bytes()
+    server.files[f"/{repository}/resolve/main/m-Q4_K_M.gguf"] = model
+    server.files[f"/{repository}/resolve/main/m-Q8_0.gguf"] = model_bytes(weights="q8_0")
+    before = table.read_text()
+
+    monkeypatch.setattr("sys.argv", ["refresh_models"])
+    refresh_models.main()
+    told = capsys.readouterr().out
+    assert f"SmolLM2-135M-Instruct Q4_K_M: {len(model)} bytes" in told
+    assert "SmolLM2-135M-Instruct Q8_0: llama, 2 layers of 64: not as listed" in told
+    assert "Qwen3-0.6B Q8_0: " in told, "what is gone is told"
+    assert table.read_text() == before
+
+    monkeypatch.setattr("sys.argv", ["refresh_models", "--write"])
+    refresh_models.main()
+    smol, qwen = published_models.__wrapped__(table)
+    assert dict(smol.stated) == {"Q4_K_M": len(model)}
+    assert not qwen.stated
+    assert all(each.source and each.date for each in published_models())
 
 
 def test_all_parts_of_a_model_on_the_hub_are_read(server: RangeServer, tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -17,6 +21,7 @@ from edgetop.live.fleet import (
     CHANNELS,
     HEADINGS,
     FarHost,
+    FileReader,
     FleetSession,
     HostReading,
     HostRow,
@@ -31,7 +36,14 @@ from edgetop.live.metrics import HOSTS, Metrics
 from edgetop.live.watch_session import WatchOptions
 from edgetop.session.session import Session
 from edgetop.session.store import Store
+from edgetop.telemetry.far_files import FarFiles
+from tests.support.eventually import eventually
+from tests.support.fake_processes import MODEL_PATH, FakeProcesses
+from tests.support.fake_sysfs import LAPTOP, Tree, below, plant
+from tests.support.far_shell import far_shell
+from tests.support.loopback_server import document, loopback_server
 from tests.support.recorded_sessions import STARTED, S
+from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 
 
 def interval(value: float, half: float) -> Interval:
@@ -154,3 +166,47 @@ def test_hosts_of_the_configuration_complete(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("HOME", str(home))
     assert configured_hosts() == ["orin", "pi1", "pi2", "jetson"]
     assert [each.text for each in candidates(["watch", "pi1"], "p")] == ["pi1", "pi2"]
+
+
+def test_energy_per_token_of_a_host_that_has_a_shell_alone(tmp_path: Path) -> None:
+    """10 W and 20 tokens a second: half a joule a token, within the interval that is told."""
+    (tmp_path / "copy").mkdir()
+    rapl: Tree = {"name": "package-0", "energy_uj": 5_000_000, "max_energy_range_uj": 10**12}
+    plant(tmp_path / "far", LAPTOP | below("/sys/class/powercap/intel-rapl:0", rapl))
+    stop, told = threading.Event(), list[dict[str, Any]]()
+    ask = far_shell(tmp_path / "far")
+    with loopback_server() as wire:
+        port = int(wire.url.rpartition(":")[2])
+        serve_usage(wire, metrics=llama_metrics(0, running=1), slots=llama_slots(1))
+        FakeProcesses(tmp_path / "far").process(
+            40, "/usr/bin/llama-server", "-m", MODEL_PATH, "--port", str(port), mapped=MODEL_PATH, ports=(port,)
+        )
+        counter = os.open(tmp_path / "far/sys/class/powercap/intel-rapl:0/energy_uj", os.O_WRONLY)
+        begin_s = time.monotonic()
+
+        def go_on() -> None:
+            while not stop.wait(0.002):
+                spent_s = time.monotonic() - begin_s
+                os.pwrite(counter, b"%012d\n" % (5_000_000 + spent_s * 10_000_000), 0)
+                wire.answers["GET /slots"] = document(llama_slots(1 + int(20 * spent_s)))
+
+        files = FarFiles(tmp_path / "copy")
+        files.take_inventory(ask)
+        files.scan(ask, ())
+        reader = FileReader(ask, files, stop, told.append, reach=lambda address: address)
+        threads = [threading.Thread(target=go_on), threading.Thread(target=reader.run)]
+        for thread in threads:
+            thread.start()
+        try:
+            eventually(
+                lambda: told and told[-1]["j_per_token"], "there is an energy per token", told=lambda: f"{told[-1:]}"
+            )
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+            os.close(counter)
+    reading = told[-1]
+    assert reading["j_per_token"]["low"] < 0.5 < reading["j_per_token"]["high"]
+    assert reading["power_scope"] == "cpu_package"
+    assert reading["temperature_cpu_c"] == 72

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.records import Event, Prediction, Record, TurnStarted
+from edgetop.core.records import Event, Prediction, Record, SessionStarted, TurnStarted
+from edgetop.live import past_runs
 from edgetop.live.past_runs import outcome_of, records_of
+from edgetop.live.this_machine import PAST_RUNS_FILE_NAME, past_runs_in
 from edgetop.session.file import to_file, to_session
 from edgetop.session.file_io import load, load_head, save
 from edgetop.session.session import REFUSED, Session
@@ -95,6 +97,32 @@ def test_a_prediction_survives_the_file_to_the_digit(tmp_path: Path) -> None:
     assert load_head(path).predictions[0].prediction == PREDICTION
     assert to_file(load(path)) == to_file(session)
     assert _last(to_session(to_file(session))).limit == _last(session).limit
+
+
+def test_what_sessions_taught_is_kept_until_one_of_them_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, kept = tmp_path / "sessions", tmp_path / PAST_RUNS_FILE_NAME
+    folder.mkdir()
+    first, (header, *_) = session_of(), HEAD
+    assert isinstance(header, SessionStarted)
+    save(folder / "a.json", first)
+    (run,) = past_runs_in(folder, header.device)
+    assert run.decode_tokens_per_s == pytest.approx(10)
+
+    monkeypatch.setattr(past_runs, "outcomes_in", lambda *_, **__: [])
+    assert past_runs_in(folder, header.device) == (run,), "no session was read"
+    assert past_runs_in(folder, replace(header.device, power_mode="another")) == ()
+    monkeypatch.undo()
+
+    assert past_runs_in(folder, header.device) == (run,)
+    save(folder / "b.json", session_of(gaps=80))
+    assert len(past_runs_in(folder, header.device)) == 2
+    (folder / "a.json").unlink()
+    assert len(past_runs_in(folder, header.device)) == 1
+    for spoilt in (b"", b"[1", b'{"edgetop":1}'):
+        kept.write_bytes(spoilt)
+        assert len(past_runs_in(folder, header.device)) == 1
 
 
 def test_a_second_prediction_of_the_same_load_is_left_out() -> None:
