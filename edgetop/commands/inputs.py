@@ -301,8 +301,9 @@ def is_terminal() -> bool:
 
 
 def shows_screens(settings: Settings) -> bool:
-    """Whether a person sits there who wants screens, on a terminal that can show them."""
-    return is_terminal() and not settings[options.PLAIN] and os.environ.get("TERM", "dumb") != "dumb"
+    """Whether a person sits there who wants screens, on a terminal that can show them, or before a browser."""
+    in_browser = os.environ.get("TEXTUAL_DRIVER", "").endswith(":WebDriver")
+    return (is_terminal() or in_browser) and not settings[options.PLAIN] and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def show_screen(make_screen: MakeScreen[Result], settings: Settings) -> Result | None:

@@ -166,6 +166,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="questions of your own in JSON Lines: question (or prompt), choices, answer; instead of the built-in ones")
     add("--question-columns", metavar="NAME=COLUMN,...",
         help="what FILE calls them, such as prompt=ctx,choices=endings")
+    add("--question-template", action="store_true", default=None, help="ask questions in the model's chat template")
     one("--shots", parse=integer(0, 64), metavar="N",
         help="so many of the first questions stand answered before each of the others (default: 0)")
     add("--study", action="store_true", help="levels, threads, prompts and quality: the whole study, in one command")
@@ -355,6 +356,14 @@ def _add_measure(parser: argparse.ArgumentParser) -> None:
     add("--tokens", type=_reads(integer(0, 2**31 - 1), "--tokens"), default=0, metavar="N",
         help="how many tokens the command generates, for its energy per token")
     add("--json", action="store_true", help="print JSON; what the command prints goes to stderr")
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--listen", type=_reads(listen_address, "--listen"), default=("127.0.0.1", 8000), metavar="ADDRESS",
+        help="where browsers come in (default: 127.0.0.1:8000); a port of 0 takes a free one")
+    add("command", nargs=argparse.REMAINDER, metavar="-- ARGUMENTS",
+        help="what edgetop is started with for each visitor, such as -- -m phi3-q4.gguf, or -- watch")
 
 
 def _add_calibrate(parser: argparse.ArgumentParser) -> None:
@@ -565,6 +574,7 @@ VERBS: dict[str, Verb] = {
     ),
     "power": Verb("what this machine draws now, by every power sensor", ("device", "general"), _add_power),
     "measure": Verb("the energy of a command, by the same sensors", ("device", "general"), _add_measure),
+    "serve": Verb("the screens in a browser, behind a token (pip install 'edgetop[serve]')", ("general",), _add_serve),
     "calibrate": Verb("fit a power sensor of this machine to an outside meter", ("device", "general"), _add_calibrate),
     "check": Verb(
         "will a model fit, how fast, at what energy; loads nothing",
@@ -643,6 +653,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "engine": ("", "install", "build"),
     "power": ("", "--stream"),
     "measure": ("-- make -j4",),
+    "serve": ("", "-- -m phi3-q4.gguf", "--listen 0.0.0.0:8000 -- watch"),
     "calibrate": ("",),
     "check": ("phi3-q4.gguf", "phi3-q4.gguf --ctx 2k,8k --device pi5", "hf:Qwen/Qwen3-0.6B-GGUF:Q8_0", "--for energy"),
     "bench": (

@@ -110,6 +110,8 @@ class Choose(Struct, frozen=True, kw_only=True, tag="choose"):
     """
 
     questions: tuple[MultipleChoiceQuestion, ...]
+    template: bool = False
+    """Each prompt is a user's message in the model's chat template, and a choice the beginning of the reply."""
 
 
 class Quit(Struct, frozen=True, tag="quit"):

@@ -53,6 +53,16 @@ class Browser:
             told=lambda: "\n".join(self.complaints()),
         )
 
+    def visit(self, address: str) -> None:
+        """Load a page from a server."""
+        self._driver.get("about:blank")
+        self._log("performance")
+        self._driver.get(address)
+
+    def press(self, keys: str) -> None:
+        """Type into whatever has the focus."""
+        webdriver.ActionChains(self._driver).send_keys(keys).perform()
+
     def run(self, script: str, *arguments: Any) -> Any:
         """What a script in the page returns."""
         return self._driver.execute_script(script, *arguments)

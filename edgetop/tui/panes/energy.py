@@ -68,10 +68,12 @@ class EnergyPane(Pane):
         """The parts of a token's energy, or the reason."""
         energy, reason = _latest(view)
         if energy is None:
-            if waiting := measuring(view):
-                return [line_of(Span(waiting, "dim"))]
+            if measuring(view):
+                # Both headline figures stand above, and with them when it will be there.
+                session = view.snapshot.summary.energy
+                return [] if session is None else [line_of("session ", _accent(session.gross_j, "J"))]
             shorter = "not known" if view.snapshot.watch is not None else "power is not known"
-            return [line_of(Span(reason, "dim")), line_of(Span(shorter, "dim"))]
+            return [line_of(Span(each, "dim")) for each in (reason, reason.partition(": ")[2] or shorter, shorter)]
         net = _parts(("net", energy.net_j_per_token))
         if isinstance(energy, ServedEnergy):
             phases = _served_phases(energy)
@@ -122,8 +124,7 @@ def _latest(view: View) -> tuple[Energy | ServedEnergy | None, str]:
         # The session's figure would look like this answer's.
         return None, waiting
     if isinstance(view.snapshot.power, Unavailable):
-        # The power pane has the reason, and room for it.
-        return summary.energy, "No energy per token, since power is not known"
+        return summary.energy, f"No energy per token: {view.snapshot.power.reason}"
     missing = turn.figures.energy_missing if turn is not None else summary.energy_missing
     return summary.energy, f"No energy per token: {missing}"
 
@@ -195,7 +196,13 @@ def _grid(view: View, energy: Energy | ServedEnergy) -> list[Figure]:
         session = view.snapshot.summary.energy
         sums = [Figure("turn", format_significant(energy.gross_j.value), "J")]
         sums += [] if session is None else [_wh("session", session.gross_j), *_per_wh(session)]
-    parts = [Figure(name, figure_text(None if each is None else each.value), "J/tok", "energy") for name, each in left]
+    later = isinstance(energy, Energy) and not energy.final
+    parts = [
+        Figure(name, "not yet", role="dim")
+        if each is None and later
+        else Figure(name, figure_text(None if each is None else each.value), "J/tok", "energy")
+        for name, each in left
+    ]
     return [figure for pair in zip_longest(parts, sums, fillvalue=Figure("", "")) for figure in pair]
 
 

@@ -91,6 +91,8 @@ class TokensPane(Pane):
             return [line_of(Span(_waiting(view), "dim"))]
         if limit.name not in _UNREMARKABLE:
             return [line_of(Span(limit.sentence, "warning")), line_of(Span(f"limited: {limit.name}", "warning"))]
+        if turn.figures.first_token_s is None and turn.running:
+            return []
         gaps = _gaps(turn.figures)
         first_token = f"first token {format_seconds(turn.figures.first_token_s)}"
         prefill = f"prefill {_prefill(turn)} · {first_token}"
@@ -157,7 +159,8 @@ def _waiting(view: View) -> str:
 def _prefill(turn: TurnView) -> str:
     rate = format_rate(turn.figures.prefill_tokens_per_s)
     if turn.running and turn.prefill_total is not None and turn.prefill_done < turn.prefill_total:
-        return f"{rate} {turn.prefill_done}/{turn.prefill_total}"
+        known = "reading" if turn.figures.prefill_tokens_per_s is None else rate
+        return f"{known} {turn.prefill_done}/{turn.prefill_total}"
     return rate
 
 

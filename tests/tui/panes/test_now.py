@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from msgspec.structs import replace
 
 from edgetop.core.energy.uncertainty import LIMITS, graded, seconds_to_certain
 from edgetop.core.quantity import Components, Quantity
 from edgetop.core.sources import Unavailable
-from edgetop.tui.panes.column import box, now_line
+from edgetop.tui.panes.column import PANES, box, now_line
 from edgetop.tui.panes.energy import measuring
+from edgetop.tui.panes.meters import Layout, draw
 from edgetop.tui.panes.pane import View
 from edgetop.tui.styled_text import width_of
 from edgetop.tui.themes import LEVELS, GlyphLevel
@@ -108,3 +111,26 @@ async def test_power_that_is_computed_is_called_simulated() -> None:
     app = DemoApp(records)
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "simulated power, prefill in", "W  simulated power", "simulated power: PMIC")
+
+
+ERRORS = re.compile(r"n/a|too few|too little|no energy|not known", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("ds", [3, 10, 20, 30, 40, 60, 90, 150])
+@pytest.mark.parametrize(("columns", "layout"), [(118, "wide"), (78, "narrow"), (40, "small")])
+def test_no_moment_of_an_answer_with_power_reads_like_an_error(ds: int, columns: int, layout: Layout) -> None:
+    t_us = TURN_1_US + ds * S // 10
+    view = demo_view(until_us=t_us)
+    lines = [*draw(view, columns, layout), *PANES["energy"].boxed(view, 55, 9), *box(view, 55)]
+    text = "\n".join("".join(span.text for span in line) for line in lines)
+    assert not ERRORS.search(text), text
+    assert "measuring: J/token in" in text or "J/token" in text
+
+
+@pytest.mark.parametrize("width", [40, 50, 100])
+def test_the_reason_for_no_energy_is_the_true_one_wherever_it_stands(width: int) -> None:
+    view = demo_view(power=False)
+    pane = PANES["energy"]
+    lines = [*pane.render(view, width, 6), *pane.render_zoomed(view, width, 6), pane.summary(view)[1]]
+    words = " ".join(" ".join("".join(span.text for span in line) for line in lines).split())
+    assert words.count("virtual machine: power sensors stay with the host") == 3

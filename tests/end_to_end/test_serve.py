@@ -1,0 +1,97 @@
+"""Screens in a real browser, behind a token."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from edgetop import cli
+from tests.end_to_end.chromium import browser
+from tests.support.eventually import eventually
+
+UPGRADE = {
+    "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}  # fmt: skip
+
+
+class Served(NamedTuple):
+    process: subprocess.Popen[str]
+    host: str
+    token: str
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.host}/?token={self.token}"
+
+    def status(self, path: str, **headers: str) -> int:
+        """What the server answers."""
+        connection = HTTPConnection(self.host, timeout=60)
+        try:
+            connection.request("GET", path, headers=headers)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """`edgetop serve` with the examples, on a free port."""
+    pytest.importorskip("textual_serve", reason="the extra `serve` is not installed")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    command = [sys.executable, "-m", "edgetop", "serve", "--listen", "127.0.0.1:0", "--", "replay", "--demo"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stderr is not None
+        try:
+            found = re.match(r"http://(127\.0\.0\.1:\d+)/\?token=(\S{32,})", process.stderr.readline())
+            assert found is not None
+            yield Served(process, *found.groups())
+        finally:
+            process.kill()
+
+
+def test_pages_websocket_and_downloads_are_refused_without_the_token(served: Served) -> None:
+    for path in ("/", "/ws", "/download/x", "/static/js/textual.js"):
+        headers = UPGRADE if path == "/ws" else {}
+        assert served.status(path, **headers) == 403
+        assert served.status(f"{path}?token=", **headers) == 403
+        assert served.status(f"{path}?token={served.token[:-1]}", **headers) == 403
+        own = {**headers, "Cookie": f"edgetop-{served.host.rpartition(':')[2]}={served.token}"}
+        assert served.status(path, **own) == {"/ws": 101, "/download/x": 404}.get(path, 200)
+        assert served.status(path, **own, Origin="http://elsewhere.example") == 403
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(60) == 0
+
+
+def test_a_screen_is_drawn_takes_keys_and_ends_in_chromium(served: Served, tmp_path: Path) -> None:
+    with browser(tmp_path / "profile", 1200) as page:
+        page.visit(served.address)
+        eventually(lambda: page.run("return document.body.classList.contains('-first-byte')"), "the screen is drawn")
+        assert not page.run("return document.body.classList.contains('-closed')")
+        assert {address.split("/")[2] for address in page.sent() if not address.startswith("chrome")} == {served.host}
+
+        def closed_by_key() -> bool:
+            # What is typed before the screen stands goes nowhere.
+            page.press("q")
+            return bool(page.run("return document.body.classList.contains('-closed')"))
+
+        eventually(closed_by_key, "q ends the screen")
+
+
+def test_what_is_missing_or_cannot_be_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", "--", "serve"]) == 2
+    assert "edgetop serve cannot be served" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "textual_serve.server", None)
+    assert cli.main(["serve"]) == 1
+    assert "pip install 'edgetop[serve]'" in capsys.readouterr().err
