@@ -119,8 +119,8 @@ from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
+from edgetop.live.live_session import WatchOptions
 from edgetop.live.this_machine import own_run_target
-from edgetop.live.watch_session import WatchOptions
 from edgetop.report import card
 from edgetop.report.page import Study
 from edgetop.report.plots import Bar, Point, bars, points
