@@ -30,7 +30,7 @@ from pathlib import Path
 
 from benchmarks import run_benchmark
 from edgetop.inference.scripted import Reply
-from edgetop.session.file_check import validate
+from edgetop.session.file_io import validate
 from tests.support.isolated_home import IsolatedHome, words
 
 TOKENS_PER_S = 100.0

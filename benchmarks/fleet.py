@@ -19,7 +19,7 @@ import psutil
 
 from benchmarks import run_benchmark
 from edgetop.live.fleet import FleetSession
-from edgetop.live.watch_session import WatchOptions
+from edgetop.live.live_session import WatchOptions
 from edgetop.session.store import Store
 
 INTERVAL = {"value": 1.2, "low": 1.1, "high": 1.3, "u_systematic": 0.05, "u_random": 0.0}

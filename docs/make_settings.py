@@ -1,10 +1,12 @@
-"""Writes `docs/settings.md` from the table of settings: `python -m docs.make_settings`."""
+"""Writes `docs/settings.md`, the manual page and the completions in `share/`: `python -m docs.make_settings`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgetop.commands.completion import SCRIPTS
+from edgetop.commands.man import manual_page
 from edgetop.settings import options
 from edgetop.settings.config_file import NOT_SET, in_words, shown
 from edgetop.settings.option import SECTIONS, TITLES, Option
@@ -61,5 +63,14 @@ def escaped(text: str) -> str:
     return "`".join(parts)
 
 
+def written() -> dict[Path, str]:
+    """Every file that is made from the tables of verbs and options, with what is to be in it."""
+    share = FILE.parents[1] / "share"
+    names = {"bash": "edgetop.bash", "zsh": "_edgetop", "fish": "edgetop.fish"}
+    scripts = {share / names[shell]: script for shell, script in SCRIPTS.items()}
+    return {FILE: page(), share / "edgetop.1": manual_page(), **scripts}
+
+
 if __name__ == "__main__":
-    FILE.write_text(page(), encoding="utf-8")
+    for file, text in written().items():
+        file.write_text(text, encoding="utf-8")

@@ -26,8 +26,7 @@ from edgetop.commands.verbs import VERBS
 from edgetop.core.energy import baselines
 from edgetop.core.records import FORMAT_VERSION
 from edgetop.session.export import tables_of
-from edgetop.session.file_check import schema_text, validate
-from edgetop.session.file_io import load_file
+from edgetop.session.file_io import load_file, schema_text, validate
 from edgetop.session.store import example_pair
 from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome

@@ -22,7 +22,7 @@ from edgetop import __version__, cli
 from edgetop.commands.command_line import parser_of
 from edgetop.commands.verbs import EXAMPLES, VERBS
 from edgetop.io.log import close_log, open_log
-from edgetop.session.file_check import validate
+from edgetop.session.file_io import validate
 from tests.support.gguf_files import small_gguf
 from tests.support.isolated_home import DEADLINE_S, Shell
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from edgetop.session.file import SessionFile
-from edgetop.session.file_check import changes, recomputed, validate
-from edgetop.session.file_io import load_file
+from edgetop.session.file_io import changes, load_file, recomputed, validate
 
 FOLDER = Path(__file__).resolve().parents[1] / "sessions"
 EXAMPLES = sorted(FOLDER.glob("*.json"))

@@ -245,7 +245,7 @@ def _resolution(tests: Sequence[TestResult]) -> list[str]:
         ("J/token", [test.least_energy_percent for test in tests if _has_energy(test)]),
     ):
         if found and (known := [each for each in found if each is not None]) and len(known) == len(found):
-            words.append(f"{max(known):.2g} % in {name}")
+            words.append(f"{format_significant(max(known), 2)} % in {name}")
     if not words:
         return ["A single repetition shows no difference between settings: repeat to tell them apart."]
     return [f"Two settings that differ by less than {' or '.join(words)} would look alike in these repetitions."]

@@ -25,9 +25,9 @@ from edgetop.inference.server.backend import LoadedModel, ServerBackend, choose
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.detection import detect
 from edgetop.io.http import RequestError
+from edgetop.live.live_session import WatchOptions, WatchSession
 from edgetop.live.proxy_session import NAME_MAX, AnswerReader
 from edgetop.live.server_monitor import ServerLocation
-from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.requests import CONCURRENCY_EVENT, LevelFigures, level_figures
 from edgetop.session.store import Store
 

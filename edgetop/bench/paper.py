@@ -14,7 +14,7 @@ from msgspec import Struct
 from edgetop.bench.plan import Plan, TokenTest, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.core.energy.duty import TOKENS, Duty, Price
-from edgetop.core.figures import FIRST_TOKEN, LOAD, LOAD_J
+from edgetop.core.figures import FIRST_TOKEN, LOAD, LOAD_J, NET_J_PER_TOKEN
 from edgetop.core.format import format_bytes, format_duration, format_significant
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval
 from edgetop.core.statistics import front, wilson_interval
@@ -219,12 +219,62 @@ def _text(column: Column, cell: Cell, interval: str) -> str:
 
 
 def table_markdown(found: Sequence[PaperRow]) -> str:
-    """The table for people; intervals stand behind their numbers."""
+    """The table of `table_cells` in Markdown."""
+    headings, *rows = table_cells(found)
+    return markdown_table([headings, *rows], set(headings[1:]))
+
+
+def table_cells(found: Sequence[PaperRow]) -> list[list[str]]:
+    """The table for people with its headings; intervals stand behind their numbers."""
     columns = _cells(found)
     rows = [[_text(column, cells[at], "{} ({} to {})") for column, cells in columns] for at in range(len(found))]
-    return markdown_table(
-        [[column.heading for column, _ in columns], *rows], {column.heading for column, _ in columns[1:]}
-    )
+    return [[column.heading for column, _ in columns], *rows]
+
+
+MEMORY_PARTS = ("weights", "KV cache", "computing", "output")
+
+
+def memory_parts(row: PaperRow) -> tuple[float, ...]:
+    """What the engine says it allocated, in MB; empty where it does not say."""
+    load = row.setting.load
+    if load is None or load.memory.weights_bytes is None:
+        return ()
+    memory = load.memory
+    parts = (memory.weights_bytes, memory.kv_bytes, memory.compute_bytes, memory.output_bytes)
+    return tuple((each or 0) / 1e6 for each in parts)
+
+
+ENERGY_PARTS = ("prefill", "decode", "idle")
+
+
+def energy_parts(row: PaperRow) -> tuple[float, ...]:
+    """Joules for each decoded token of the prefill test followed by the decode test: net of each, and idle of both.
+
+    Empty where one of them has no energy, or none that is net of idle.
+    """
+    if row.decode is None or row.prefill is None:
+        return ()
+    decode, prefill = row.decode, row.prefill
+    net_decode, net_prefill = (_net(test) for test in (decode, prefill))
+    gross_decode, gross_prefill = decode.j_per_token, prefill.j_per_token
+    if net_decode is None or net_prefill is None or gross_decode is None or gross_prefill is None:
+        return ()
+    if not isinstance(decode.test, TokenTest) or not isinstance(prefill.test, TokenTest):
+        return ()
+    share = prefill.test.n_prompt / decode.test.n_gen
+    idle = gross_decode.value - net_decode + (gross_prefill.value - net_prefill) * share
+    return net_prefill * share, net_decode, idle
+
+
+def _net(test: TestResult) -> float | None:
+    found = test.figures.get(NET_J_PER_TOKEN)
+    return found.value if isinstance(found, Interval) else None
+
+
+def values_of(row: PaperRow) -> dict[str, Value]:
+    """The numbers of a row by the names of the columns."""
+    cells = {column.name: column.read(row) for column in COLUMNS}
+    return {name: cell for name, cell in cells.items() if isinstance(cell, Value)}
 
 
 def table_csv(found: Sequence[PaperRow]) -> str:

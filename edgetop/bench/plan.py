@@ -199,6 +199,8 @@ class QualityPlan(Struct, frozen=True, kw_only=True):
     """Questions of a file; none are the built-in ones."""
     asked_name: str = ""
     """The file's name."""
+    template: bool = False
+    """Each question stands in the model's chat template."""
     shots: int = 0
     """So many of the first questions stand with their answers before each of the others, and are not scored."""
 
@@ -243,6 +245,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         if self.quality is not None and not self.quality.asked:
             for name in ("asked", "asked_name", "shots"):
                 del said["quality"][name]
+        if self.quality is not None and not self.quality.template:
+            del said["quality"]["template"]
         for name in ("until", "soak_s"):
             if not said[name]:
                 del said[name]
@@ -327,6 +331,8 @@ class BenchRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A file of JSON Lines with questions."""
     question_columns: str = ""
     """Such as `prompt=ctx,choices=endings,answer=label`."""
+    question_template: bool = False
+    """Ask each question in the model's chat template."""
     shots: Annotated[int, Meta(ge=0, le=64)] = 0
     seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
 

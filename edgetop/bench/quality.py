@@ -118,7 +118,7 @@ class QualityScorer:
         items, asked = questions_of(self._plan)
         if self._plan.questions:
             self._on_progress(f"questions to {model.label}")
-            live.conversation.score(Choose(questions=asked))
+            live.conversation.score(Choose(questions=asked, template=self._plan.template))
             chosen = self._result if self._wait(live) else None
             if not isinstance(chosen, ChoicesScored):
                 return None
@@ -212,8 +212,11 @@ def answers_of(
         "questions": count,
         "accuracy": Score(value=share, error=math.sqrt(share * (1 - share) / count)),
         "questions_name": plan.asked_name,
-        "questions_digest": hashlib.sha256(msgspec.json.encode([items, asked])).hexdigest(),
-        "scoring": f"{' and '.join(ways)}, {plan.shots} examples before each, no chat template",
+        "questions_digest": hashlib.sha256(
+            msgspec.json.encode([items, asked, *([True] if plan.template else [])])
+        ).hexdigest(),
+        "scoring": f"{' and '.join(ways)}, {plan.shots} examples before each, "
+        f"{'in the' if plan.template else 'no'} chat template",
         "accuracy_sum": sum(answers["sum"]) / count,
         "accuracy_per_token": sum(answers["token"]) / count,
         "answers": "".join("01"[each] for each in answers["norm"]),

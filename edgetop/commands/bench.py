@@ -34,7 +34,21 @@ from edgetop.bench.output import (
     rows_of,
     write_archive,
 )
-from edgetop.bench.paper import Ownership, View, paper_rows, section, table_csv, table_latex
+from edgetop.bench.paper import (
+    ENERGY_PARTS,
+    MEMORY_PARTS,
+    Ownership,
+    View,
+    energy_parts,
+    memory_parts,
+    method_of,
+    paper_rows,
+    section,
+    table_cells,
+    table_csv,
+    table_latex,
+    values_of,
+)
 from edgetop.bench.plan import (
     ASKED,
     DEVICE_AXES,
@@ -105,9 +119,11 @@ from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key
 from edgetop.live.chat_session import LiveOptions
 from edgetop.live.conversation import Notice
+from edgetop.live.live_session import WatchOptions
 from edgetop.live.this_machine import own_run_target
-from edgetop.live.watch_session import WatchOptions
 from edgetop.report import card
+from edgetop.report.page import Study
+from edgetop.report.plots import Bar, Point, bars, points
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
 from edgetop.session.compare.wording import conclusion
@@ -422,14 +438,17 @@ def _quality(request: BenchRequest) -> QualityPlan | None:
     if not request.questions:
         if request.shots or request.question_columns:
             raise UsageError("--shots and --question-columns say nothing without --questions", "give a file of them")
-        return _text_plan(request.quality)
+        if request.question_template and request.quality is False:
+            raise UsageError("--question-template says nothing without --quality or --questions", "give one of them")
+        text = _text_plan(request.quality)
+        return None if text is None else replace(text, template=request.question_template)
     path = expanded(request.questions)
     items = read_questions(path, request.question_columns)
     if len(items) <= request.shots:
         raise UsageError(f"{path}: it has {len(items)} questions", "give fewer --shots: the others are scored")
     plan = _text_plan(request.quality or True)
     assert plan is not None  # noqa: S101 - there is a text
-    return replace(plan, asked=items, asked_name=path.name, shots=request.shots)
+    return replace(plan, asked=items, asked_name=path.name, shots=request.shots, template=request.question_template)
 
 
 def _text_plan(asked: bool | str) -> QualityPlan | None:
@@ -581,7 +600,52 @@ def write_results(
                 print_status(f"{setting.setting.key}: {problem}")
 
 
-def write_report(result: PlanResult, output: Path) -> None:
+def study_of(plan: Plan, result: PlanResult, view: View, sentences: Sequence[str]) -> Study:
+    """The results section with its pictures."""
+    told = paper_rows(result, view)
+    headings, *rows = table_cells(told) if told else [[]]
+    keys = [each.setting.setting.key for each in told]
+    values = [values_of(each) for each in told]
+    simulated = "virtual" in ("" if result.device is None else result.device.model.casefold())
+    power = "simulated power: computed, not measured" if simulated else "measured gross, idle power included"
+    pictures = []
+    parts = [(key, memory_parts(each)) for key, each in zip(keys, told, strict=True)]
+    if any(found for _, found in parts):
+        drawn = [Bar(name=key, parts=found) for key, found in parts if found]
+        pictures.append(bars("Memory by part", "MB", MEMORY_PARTS, drawn, "As the engine says it allocated it."))
+    for name, title, unit in (("decode_tokens_per_s", "Decode speed", "tok/s"), ("load_s", "Load", "s")):
+        known = [(key, each[name]) for key, each in zip(keys, values, strict=True) if name in each]
+        if known:
+            drawn = [Bar(name=key, parts=(value.value,), low=value.low, high=value.high) for key, value in known]
+            pictures.append(bars(title, unit, (title,), drawn, "Bars are means; lines are 95 % intervals."))
+    spent = [(key, energy_parts(each)) for key, each in zip(keys, told, strict=True)]
+    if any(found for _, found in spent):
+        drawn = [Bar(name=key, parts=found) for key, found in spent if found]
+        words = f"For each decoded token of the prefill test and the decode test behind it; {power}."
+        pictures.append(bars("Energy per token by part", "J/token", ENERGY_PARTS, drawn, words))
+    for x, x_unit, y, y_unit, title in (
+        ("decode_tokens_per_s", "tok/s", "j_per_token", "J/token", "Energy per token against speed"),
+        ("j_per_token", "J/token", "perplexity", "perplexity", "Quality against energy per token"),
+        ("j_per_token", "J/token", "right_share", "share of right answers", "Right answers against energy per token"),
+    ):
+        marks = [
+            Point(name=key, x=(each[x].value, each[x].low, each[x].high), y=(each[y].value, each[y].low, each[y].high))
+            for key, each in zip(keys, values, strict=True)
+            if x in each and y in each
+        ]
+        if marks:
+            pictures.append(points(title, x_unit, y_unit, marks, f"Lines are 95 % intervals; {power}."))
+    return Study(
+        title=f"Benchmark {plan.name}{': simulated power' * simulated}",
+        method=method_of(plan, result, view),
+        headings=tuple(headings),
+        rows=tuple(map(tuple, rows)),
+        pictures=tuple(pictures),
+        sentences=tuple(sentences),
+    )
+
+
+def write_report(result: PlanResult, output: Path, study: Study) -> None:
     """Write the HTML report of a plan's sessions and say where it is. Raises EdgetopError."""
     from edgetop.commands.report import report_of  # noqa: PLC0415 - brings the plotting library
 
@@ -589,7 +653,7 @@ def write_report(result: PlanResult, output: Path) -> None:
     if not sessions:
         return
     try:
-        write_atomically(output, [report_of(sessions).encode("utf-8", "replace")])
+        write_atomically(output, [report_of(sessions, study=study).encode("utf-8", "replace")])
     except OSError as error:
         raise EdgetopError(f"{output}: {error.strerror}", "name a file that can be written with --report") from None
     print_status(f"report: {output}")
@@ -722,7 +786,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         _write_archive(expanded(arguments.archive), log, result, conclusions, view)
     report = shown.report or (log.path / REPORT_FILE if arguments.study else None)
     if report is not None:
-        write_report(result, report)
+        write_report(result, report, study_of(log.plan, result, view, conclusions.sentences))
     if not finished:
         print_status(f"interrupted; `edgetop bench --resume {log.plan.identity}` goes on")
         return ExitCode.INTERRUPTED

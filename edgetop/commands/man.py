@@ -76,7 +76,7 @@ def manual_page() -> str:
         *_section("NAME", ["edgetop \\- htop for language models on small devices"]),
         *_section("SYNOPSIS", [".B edgetop", "[\\-m MODEL] [options]", ".br", ".B edgetop", "COMMAND [options]"]),
         *_section("DESCRIPTION", [".B edgetop", _text(ABOUT), ".PP", _text(MODELS), ".PP", _text(SESSIONS)]),
-        *_section("SLASH_COMMANDS", [_text(f"Without a command: {DEFAULT_VERB}."), *_verbs()]),
+        *_section("COMMANDS", [_text(f"Without a command: {DEFAULT_VERB}."), *_verbs()]),
         *_section("SETTINGS", [_text(PRECEDENCE), *_settings()]),
         *_section("IN THE CHAT", _chat()),
         *_section("EXIT STATUS", _listed([(str(code.value), code.meaning) for code in ExitCode])),

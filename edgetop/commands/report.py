@@ -17,7 +17,7 @@ from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import with_duty
 from edgetop.core.format import format_bytes, format_time
 from edgetop.io.files import write_atomically
-from edgetop.report.page import Recorded, report_page
+from edgetop.report.page import Recorded, Study, report_page
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
 from edgetop.session.file import to_session
@@ -48,15 +48,17 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     return 0
 
 
-def report_of(paths: Sequence[Path], duty: Duty | None = None, *, interactive: bool = False) -> str:
-    """The report of session files and bench results, held against the first of them.
+def report_of(
+    paths: Sequence[Path], duty: Duty | None = None, *, interactive: bool = False, study: Study | None = None
+) -> str:
+    """The report of session files and bench results, held against the first of them; of a `study` its results first.
 
     Raises SessionFileError, and EdgetopError when it is to be `interactive` and plotly is not installed.
     """
     results = read_all(paths, duty)
     recorded = [_recorded(Path(result.origin), duty) if result.kind == "session" else None for result in results]
     written_at = format_time(datetime.now(timezone.utc).isoformat())
-    return report_page(compare(results), recorded, written_at=written_at, interactive=interactive)
+    return report_page(compare(results), recorded, written_at=written_at, interactive=interactive, study=study)
 
 
 def default_name(paths: Sequence[Path]) -> str:

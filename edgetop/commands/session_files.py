@@ -23,8 +23,7 @@ from edgetop.io.files import replacement, write_atomically
 from edgetop.session.compare.reading import is_session, read_results
 from edgetop.session.export import Table, csv_pieces, require_parquet, tables_of, write_parquet
 from edgetop.session.file import SessionFile, structure_problems
-from edgetop.session.file_check import Change, changes, recomputed
-from edgetop.session.file_io import SessionFileError, load_file, read_bytes, rewrite
+from edgetop.session.file_io import Change, SessionFileError, changes, load_file, read_bytes, recomputed, rewrite
 from edgetop.session.store import Store
 from edgetop.settings.option import parse_value, real
 

@@ -40,8 +40,7 @@ from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_min
 from edgetop.core.records import LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.session.file import SessionFile, TurnEntry
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import SessionFileError, load_file, load_head
+from edgetop.session.file_io import SessionFileError, load_file, load_head, validate
 from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
 from edgetop.session.store import (
     COLUMNS,

@@ -166,6 +166,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
         help="questions of your own in JSON Lines: question (or prompt), choices, answer; instead of the built-in ones")
     add("--question-columns", metavar="NAME=COLUMN,...",
         help="what FILE calls them, such as prompt=ctx,choices=endings")
+    add("--question-template", action="store_true", default=None, help="ask questions in the model's chat template")
     one("--shots", parse=integer(0, 64), metavar="N",
         help="so many of the first questions stand answered before each of the others (default: 0)")
     add("--study", action="store_true", help="levels, threads, prompts and quality: the whole study, in one command")

@@ -23,8 +23,8 @@ from edgetop.core.text import one_line
 from edgetop.inference.server.address import KEY_VARIABLE, Address, ServerChoice, key_file_of, key_of
 from edgetop.io import json
 from edgetop.live.fleet import HEADINGS, FleetSession, fleet_notes, host_cells, total_cells, total_of
+from edgetop.live.live_session import WatchOptions, WatchSession, reading_of
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
-from edgetop.live.watch_session import WatchOptions, WatchSession, reading_of
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.watch import counted, figure_rows
 from edgetop.settings import options

@@ -35,9 +35,8 @@ from edgetop.inference.child_process import lower_priority
 from edgetop.inference.server.address import UNIX, Address
 from edgetop.io.log import log, log_exception
 from edgetop.io.ssh import Shell, SshError
-from edgetop.live.live_session import RecordedSession, Recorder
+from edgetop.live.live_session import RecordedSession, Recorder, WatchOptions, reading_of
 from edgetop.live.server_monitor import ServerMonitor
-from edgetop.live.watch_session import WatchOptions, reading_of
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.store import Store

@@ -23,8 +23,8 @@ from edgetop.inference.server.address import UNIX, Address
 from edgetop.inference.server.backend import Delta
 from edgetop.io.http import RequestError
 from edgetop.io.relay import Exchange, Relay, Seen, Upstream
+from edgetop.live.live_session import WatchOptions, WatchSession
 from edgetop.live.server_monitor import ServerLocation
-from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.requests import PROXY_EVENT, token_gaps_ms
 from edgetop.session.store import Store
 from edgetop.session.turn import US_PER_MS

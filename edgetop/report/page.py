@@ -51,6 +51,7 @@ from edgetop.core.records import LoadEntry
 from edgetop.core.text import literal
 from edgetop.report.plots import (
     Caption,
+    Picture,
     Spec,
     energy_against_speed,
     energy_caption,
@@ -378,6 +379,17 @@ class Plot(Struct, frozen=True, kw_only=True):
     caption: Caption
 
 
+class Study(Struct, frozen=True, kw_only=True):
+    """The results section of a benchmark: method, table, pictures, conclusions."""
+
+    title: str
+    method: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    pictures: tuple[Picture, ...]
+    sentences: tuple[str, ...]
+
+
 class Section(Struct, frozen=True, kw_only=True):
     """What the report tells of one session."""
 
@@ -399,7 +411,12 @@ TEMPLATE_FUNCTIONS = {
 
 
 def report_page(
-    comparison: Comparison, recorded: Sequence[Recorded | None], *, written_at: str, interactive: bool = False
+    comparison: Comparison,
+    recorded: Sequence[Recorded | None],
+    *,
+    written_at: str,
+    interactive: bool = False,
+    study: Study | None = None,
 ) -> str:
     """The report of a comparison as HTML.
 
@@ -412,12 +429,21 @@ def report_page(
     sections = list(_sections(keys, names, recorded, interactive=interactive))
     shared = _shared_plots(comparison, keys, names, interactive=interactive)
     plots = list(shared) if len(comparison.rows) > 1 else []
+    drawings = (
+        []
+        if study is None
+        else [
+            _plot(f"plot-study-{number}", *each, interactive=interactive) for number, each in enumerate(study.pictures)
+        ]
+    )
     return (
         _environment()
         .get_template("page.html.j2")
         .render(
             policy=_policy(*scripts),
-            title=_title(names),
+            title=_title(names) if study is None else study.title,
+            study=study,
+            drawings=drawings,
             written_at=written_at,
             version=__version__,
             css=Markup(_file("report.css")),  # noqa: S704 - a file of this package

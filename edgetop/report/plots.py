@@ -12,7 +12,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Iterator, Sequence
 from math import ceil, isfinite
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
@@ -202,6 +202,7 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "triangle-
 PREFILL_FILL, DECODE_FILL, LINE = "rgba(217,130,43,0.45)", "rgba(58,134,200,0.16)", "#3a86c8"
 NAME_CHARACTERS = 60
 ROW_PX, EDGES_PX, GAP_SHARE = 150, 110, 0.07
+BAR_PX = 40
 
 
 def plotly_script() -> str:
@@ -346,6 +347,122 @@ def session_over_time(series: TimeSeries, idle_w: float | None, events: Sequence
     return {"data": data, "layout": layout}
 
 
+class Caption(Struct, frozen=True):
+    """A plot in words and numbers."""
+
+    title: str
+    sentences: tuple[str, ...]
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+class Bar(Struct, frozen=True, kw_only=True):
+    """A row of a picture of bars: parts one behind the other, and the interval of the whole."""
+
+    name: str
+    parts: tuple[float, ...]
+    low: float | None = None
+    high: float | None = None
+
+
+class Point(Struct, frozen=True, kw_only=True):
+    """A mark with its intervals: each value with low and high, `None` where they are not known."""
+
+    name: str
+    x: tuple[float, float | None, float | None]
+    y: tuple[float, float | None, float | None]
+
+
+class Picture(NamedTuple):
+    """A plot and the same in words."""
+
+    spec: Spec
+    caption: Caption
+
+
+def bars(title: str, unit: str, parts: Sequence[str], rows: Sequence[Bar], *sentences: str) -> Picture:
+    """Bars below each other, each below its name; `parts` names what they are made of."""
+    data: list[Spec] = []
+    for number, part in enumerate(parts):
+        x: list[float | None] = []
+        y: list[float | None] = []
+        for index, row in enumerate(rows):
+            begin, end = sum(row.parts[:number]), sum(row.parts[: number + 1])
+            x += [begin, begin, end, end, None]
+            y += [-index - 0.42, -index + 0.0, -index + 0.0, -index - 0.42, None]
+        colour = _cycled(COLOURS, number)
+        data.append(
+            _trace(
+                "lines", part, x, y, fill="toself", fillcolor=colour, line={"width": 0}, hoverinfo="skip",
+                showlegend=len(parts) > 1,
+            )
+        )  # fmt: skip
+    known = [(at, row) for at, row in enumerate(rows) if row.low is not None and row.high is not None]
+    marker = {"size": 3, "color": "#7d8590"}
+    data.append(
+        _trace(
+            "markers", "95 % interval", [sum(row.parts) for _, row in known], [-at - 0.21 for at, _ in known],
+            marker=marker, showlegend=False, hoverinfo="skip",
+            error_x={"type": "data", "symmetric": False, "thickness": 1.4, "width": 5, "color": "#7d8590",
+                     "array": [(row.high or 0.0) - sum(row.parts) for _, row in known],
+                     "arrayminus": [sum(row.parts) - (row.low or 0.0) for _, row in known]},
+        )
+    )  # fmt: skip
+    data.append(
+        _trace(
+            "text+markers", "name", [0.0] * len(rows), [-index + 0.02 for index in range(len(rows))],
+            text=[plain(row.name) for row in rows], textposition="top right", marker={"size": 0, "color": "#7d8590"},
+            showlegend=False, hoverinfo="skip",
+        )
+    )  # fmt: skip
+    layout = {
+        **_layout(EDGES_PX + BAR_PX * len(rows)),
+        "xaxis": _axis(unit, rangemode="tozero"),
+        "yaxis": {**_axis(""), "range": [0.4 - len(rows), 0.75], "visible": False},
+        "hovermode": "closest",
+    }
+    cells = [
+        (
+            row.name,
+            *(format_significant(value) for value in (row.parts if len(parts) > 1 else ())),
+            format_significant(sum(row.parts)),
+            *([_reach(row.low, row.high)] if known else []),
+        )
+        for row in rows
+    ]
+    headings = ("setting", *(parts if len(parts) > 1 else ()), unit, *(["95 % interval"] if known else []))
+    return Picture({"data": data, "layout": layout}, Caption(title, sentences, headings, tuple(cells)))
+
+
+def points(title: str, x_unit: str, y_unit: str, marks: Sequence[Point], *sentences: str) -> Picture:
+    """Marks with their intervals along both axes."""
+    keys = [chr(ord("a") + at % 26) * (1 + at // 26) for at in range(len(marks))]
+    data = [
+        _trace(
+            "markers+text", f"{key} {plain(mark.name)}", [mark.x[0]], [mark.y[0]], error_x=_error_bar(*mark.x),
+            error_y=_error_bar(*mark.y), text=[key], textposition="top right",
+            marker={"size": 11, "symbol": _cycled(SYMBOLS, at), "color": _cycled(COLOURS, at)},
+        )
+        for at, (key, mark) in enumerate(zip(keys, marks, strict=True))
+    ]  # fmt: skip
+    layout = {
+        **_layout(400 + 20 * len(marks)),
+        "xaxis": _axis(x_unit, rangemode="tozero"),
+        "yaxis": _axis(y_unit, rangemode="tozero"),
+        "hovermode": "closest",
+    }
+    cells = [
+        (mark.name, *(text for value, *ends in (mark.x, mark.y) for text in (format_significant(value), _reach(*ends))))
+        for mark in marks
+    ]
+    headings = ("setting", x_unit, "95 % interval", y_unit, "95 % interval")
+    return Picture({"data": data, "layout": layout}, Caption(title, sentences, headings, tuple(cells)))
+
+
+def _reach(low: float | None, high: float | None) -> str:
+    return NOT_AVAILABLE if low is None or high is None else f"{format_significant(low)} to {format_significant(high)}"
+
+
 def _trace(mode: str, name: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> Spec:  # noqa: ANN401 - of a trace
     return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, **more}
 
@@ -459,15 +576,6 @@ HOW_DRAWN = (
     "Hatched is prefill, plainly shaded is decode; a broken line is a gap in the readings. Where there are more steps "
     "than the picture has columns, each column shows its least and its greatest value."
 )
-
-
-class Caption(Struct, frozen=True, kw_only=True):
-    """A plot in words and numbers."""
-
-    title: str
-    sentences: tuple[str, ...]
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...] = ()
 
 
 def energy_caption(comparison: Comparison, keys: Sequence[str], names: Sequence[str]) -> Caption:

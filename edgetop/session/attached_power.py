@@ -24,7 +24,7 @@ from edgetop.core.errors import EdgetopError
 from edgetop.core.records import EventEntry
 from edgetop.core.sources import Channel, PowerProperties, Scope, SourceInfo, to_properties
 from edgetop.session.file import SeriesEntry, SessionFile, to_session
-from edgetop.session.file_check import recomputed
+from edgetop.session.file_io import recomputed
 from edgetop.session.meter_log import MeterLog
 from edgetop.session.meters import load_start_us, pulse_spans
 from edgetop.session.session import Session

@@ -29,7 +29,6 @@ from edgetop.io.files import FILE_SUFFIX
 from edgetop.io.log import where_trace
 from edgetop.io.terminal import Writer, wait_for_foreground
 from edgetop.tui.keys import TABLES, KeyTables, ScreenKeys
-from edgetop.tui.screens.base import BaseScreen, keymap
 from edgetop.tui.styled_text import Span, line_of
 from edgetop.tui.terminal_driver import TerminalApp, TerminalDriver
 from edgetop.tui.themes import (
@@ -43,7 +42,7 @@ from edgetop.tui.themes import (
     load_themes,
     without_coerced_locale,
 )
-from edgetop.tui.widgets import LinesWidget
+from edgetop.tui.widgets import BaseScreen, LinesWidget, keymap
 
 if TYPE_CHECKING:
     from edgetop.core.energy.duty import Price
@@ -52,8 +51,7 @@ if TYPE_CHECKING:
     from edgetop.live.chat_session import LiveOptions, LiveSession
     from edgetop.live.conversation import Notice
     from edgetop.live.fleet import FleetSession
-    from edgetop.live.live_session import Recorder
-    from edgetop.live.watch_session import WatchSession
+    from edgetop.live.live_session import Recorder, WatchSession
     from edgetop.session.store import Store
     from edgetop.settings.resolve import Settings
     from edgetop.tui.panes.column import LayoutStore

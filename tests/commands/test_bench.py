@@ -128,6 +128,10 @@ def test_questions_of_a_file_are_scored_and_named(machine: Machine, tmp_path: Pa
     assert row["questions_scoring"] == (
         "2 by log-likelihood per character (acc_norm), 1 examples before each, no chat template"
     )
+    templated = bench(machine, *asked, "--question-columns", "question=q", "--question-template")
+    assert templated.json()[0]["questions_scoring"].endswith(", in the chat template")
+    alone = bench(machine, "-p", "0", "-n", "4", "--question-template")
+    assert (alone.code, "says nothing without --quality" in alone.stderr) == (2, True)
     many = bench(machine, *asked, "--question-columns", "question=q", "--shots", "3")
     assert (many.code, "give fewer --shots" in many.stderr) == (2, True)
 

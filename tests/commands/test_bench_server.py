@@ -110,7 +110,7 @@ CONCURRENT = ("-p", "8", "-n", "4", "-r", "2", "--power", "none")
 def test_several_clients_ask_at_once(
     machine: Machine, llama_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
+    monkeypatch.setattr("edgetop.live.live_session.lower_priority", lambda: None)
     monkeypatch.setattr("edgetop.bench.concurrency.REST_S", 0.0)
     ran = machine.run("bench", "--server", llama_server.url, "--concurrency", "2,1,2", *CONCURRENT)
     assert ran.code == 0, ran.stderr
@@ -133,7 +133,7 @@ def test_several_clients_ask_at_once(
 def test_requests_that_a_server_does_not_take_are_told(
     machine: Machine, llama_server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
+    monkeypatch.setattr("edgetop.live.live_session.lower_priority", lambda: None)
     llama_server.answers[CHAT] = document({"error": {"message": "busy"}}, "429 Too Many")
     ran = machine.run("bench", "--server", llama_server.url, "--concurrency", "2", *CONCURRENT)
     assert ran.code == 3

@@ -23,7 +23,7 @@ def wire() -> Iterator[LoopbackServer]:
 
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Machine:
-    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
+    monkeypatch.setattr("edgetop.live.live_session.lower_priority", lambda: None)
     machine = Machine(tmp_path, monkeypatch, capsys)
     machine.plant(JETSON)
     return machine

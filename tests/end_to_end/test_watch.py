@@ -19,9 +19,8 @@ import pytest
 
 from edgetop.core import sources
 from edgetop.inference.server.address import Address
-from edgetop.live.watch_session import WatchOptions, WatchSession
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load
+from edgetop.live.live_session import WatchOptions, WatchSession
+from edgetop.session.file_io import load, validate
 from edgetop.session.session import Session
 from edgetop.session.store import Store
 from edgetop.session.watch import watch_figures
@@ -68,7 +67,7 @@ def is_well_known(watch: WatchSession) -> bool:
 def test_tokens_and_energy_of_other_users_are_counted(
     small_model: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
+    monkeypatch.setattr("edgetop.live.live_session.lower_priority", lambda: None)
     with llama_server(small_model, n_parallel=2) as (url, pid), process_board(tmp_path / "root", kind, pid) as board:
         watch = WatchSession(
             WatchOptions(servers={Address.parse(url): ""}, sysroot=tmp_path / "root"),

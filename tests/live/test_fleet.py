@@ -32,8 +32,8 @@ from edgetop.live.fleet import (
     total_cells,
     total_of,
 )
+from edgetop.live.live_session import WatchOptions
 from edgetop.live.metrics import HOSTS, Metrics
-from edgetop.live.watch_session import WatchOptions
 from edgetop.session.session import Session
 from edgetop.session.store import Store
 from edgetop.telemetry.far_files import FarFiles

@@ -15,8 +15,7 @@ from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.inference.scripted import InjectedFault, Reply, Script
 from edgetop.live.chat_session import LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load_file
+from edgetop.session.file_io import load_file, validate
 from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from tests.live.conftest import MODEL

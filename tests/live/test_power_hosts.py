@@ -14,8 +14,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.session.energy import PowerNow
 from edgetop.session.energy import energy_of as energy_account
 from edgetop.session.file import to_file, to_session
-from edgetop.session.file_check import changes, recomputed
-from edgetop.session.file_io import decode_file, encode_file
+from edgetop.session.file_io import changes, decode_file, encode_file, recomputed
 from edgetop.session.meters import ChannelFeed, meters_of
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot

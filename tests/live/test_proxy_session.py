@@ -16,10 +16,9 @@ import pytest
 
 from edgetop.core.records import RequestServed
 from edgetop.inference.server.address import Address
+from edgetop.live.live_session import WatchOptions
 from edgetop.live.proxy_session import ProxySession
-from edgetop.live.watch_session import WatchOptions
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load_file
+from edgetop.session.file_io import load_file, validate
 from edgetop.session.store import Store
 from tests.io.test_relay import exchanged, post
 from tests.support.eventually import eventually
@@ -45,7 +44,7 @@ def server() -> Iterator[LoopbackServer]:
 def proxied(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, keeps_text: bool = False
 ) -> Iterator[tuple[ProxySession, list[RequestServed]]]:
-    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
+    monkeypatch.setattr("edgetop.live.live_session.lower_priority", lambda: None)
     seen: list[RequestServed] = []
     options = WatchOptions(servers={Address.parse(url): ""}, sysroot=tmp_path, text_recorded=keeps_text)
     proxy = ProxySession(options, Store(tmp_path), lambda _text: None, listen=("127.0.0.1", 0), on_request=seen.append)

@@ -13,8 +13,7 @@ import pytest
 
 from edgetop.core.energy.tokens import Energy
 from edgetop.core.quantity import Interval
-from edgetop.session.file_check import recomputed
-from edgetop.session.file_io import load_file
+from edgetop.session.file_io import load_file, recomputed
 
 FOLDER = Path(__file__).with_name("energy_cases")
 TRUTH: dict[str, list[dict[str, float]]] = json.loads((FOLDER / "truth.json").read_text())

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from edgetop.core.records import Record, TurnStarted
 from edgetop.session.file import to_file, to_session
-from edgetop.session.file_check import validate
 from edgetop.session.file_io import (
     LARGEST_FILE_BYTES,
     SessionFileError,
@@ -23,6 +22,7 @@ from edgetop.session.file_io import (
     load_head,
     rewrite,
     save,
+    validate,
 )
 from edgetop.session.session import Session
 from tests.support.long_sessions import an_hour

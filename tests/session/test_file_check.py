@@ -12,8 +12,7 @@ from msgspec.structs import replace
 
 from edgetop.core.errors import EdgetopError
 from edgetop.session.file import to_file
-from edgetop.session.file_check import SCHEMA_PATH, changes, recomputed, schema, schema_text, validate
-from edgetop.session.file_io import encode_file
+from edgetop.session.file_io import SCHEMA_PATH, changes, encode_file, recomputed, schema, schema_text, validate
 from tests.support.recorded_power import SENSORS, with_energy
 from tests.support.recorded_sessions import HEAD, MEMORY, S, event, fold, sample, turn
 from tests.support.shipped_sessions import FOLDER
@@ -88,7 +87,7 @@ def _document() -> dict[str, Any]:
 
 
 def test_the_shipped_schema_is_that_of_the_types() -> None:
-    assert SCHEMA_PATH.read_text("utf-8") == schema_text(), "run `python -m edgetop.session.file_check`"
+    assert SCHEMA_PATH.read_text("utf-8") == schema_text(), "run `python -m edgetop.session.file_io`"
 
 
 def test_a_written_session_keeps_to_the_schema() -> None:
@@ -116,13 +115,13 @@ def test_a_file_with_later_fields_keeps_to_the_schema_and_one_with_wrong_types_d
         (["turns", 0, "end", "hidden_tokens"], 10**6, "more than were generated"),
         (["turns", 0, "end", "cached_tokens"], 10**6, "more than the prompt has"),
         (["turns", 0, "prefill", "total"], 2**40, "are more than any context holds"),
-        (["turns", 0, "prefill", "done"], [0, 43], "more than there is to evaluate"),
+        (["turns", 0, "prefill", "done"], [0, 10**6], "more than there is to evaluate"),
         (["turns", 0, "prefill", "total"], 0, "more than there is to evaluate"),
     ],
 )
 def test_validate_knows_what_cannot_be(place: list[str | int], value: Any, told: str, tmp_path: Path) -> None:
     path = tmp_path / "told.json"
-    document = json.loads(next(FOLDER.glob("*.json")).read_bytes())
+    document = json.loads(min(FOLDER.glob("*.json")).read_bytes())
     path.write_text(json.dumps(document))
     assert validate(path) == []
     *holders, field = place

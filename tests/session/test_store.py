@@ -13,8 +13,7 @@ from edgetop.core.records import ModelLoaded, Record, TurnStarted
 from edgetop.io.files import data_folder, replacement
 from edgetop.io.json import encode_record
 from edgetop.session.file import SessionHead, to_file
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load, load_head, save
+from edgetop.session.file_io import load, load_head, save, validate
 from edgetop.session.session import Session
 from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, retag, write_labels
 from tests.session.conditions import disk_of, eventually

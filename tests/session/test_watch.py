@@ -13,8 +13,7 @@ from edgetop.core.quantity import Interval
 from edgetop.core.records import Record, Sampled, SourceAdded, SourceMissing
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.session.file import to_file
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load, save
+from edgetop.session.file_io import load, save, validate
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.watch import rate_history, recent_rate, watch_figures

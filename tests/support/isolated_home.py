@@ -18,8 +18,7 @@ import psutil
 from edgetop import cli
 from edgetop.inference.scripted import Reply, Script
 from edgetop.session.file import SessionFile, TurnEntry
-from edgetop.session.file_check import validate
-from edgetop.session.file_io import load_file
+from edgetop.session.file_io import load_file, validate
 from tests.support.eventually import eventually
 
 _REPOSITORY = Path(__file__).resolve().parents[2]

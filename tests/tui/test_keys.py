@@ -27,7 +27,6 @@ from edgetop.tui.keys import (
     prompt_takes,
     remapped,
 )
-from edgetop.tui.screens.base import BaseScreen, bindings
 from edgetop.tui.screens.compare import CompareScreen
 from edgetop.tui.screens.help import MOUSE, WORDS, HelpScreen, PaletteScreen, help_parts, help_text, with_words
 from edgetop.tui.screens.live import LiveScreen
@@ -37,7 +36,7 @@ from edgetop.tui.screens.sessions import SessionsScreen
 from edgetop.tui.screens.settings import SettingsScreen
 from edgetop.tui.screens.watch import WatchScreen
 from edgetop.tui.styled_text import width_of
-from edgetop.tui.widgets import ESSENTIAL, keys_in_line
+from edgetop.tui.widgets import ESSENTIAL, BaseScreen, bindings, keys_in_line
 
 SCREENS: tuple[type[BaseScreen[object]], ...] = (
     LiveScreen, SessionsScreen, CompareScreen, ReplayScreen, ModelsScreen, SettingsScreen, HelpScreen,

@@ -527,13 +527,14 @@ class LlamaEngine:
 
     def score(self, command: Perplexity | Choose, stop: Stop, report: Reporter) -> None:
         """Score a text or choices; the last report is TextScored, ChoicesScored or ScoreFailed."""
-        if self._loaded is None:
+        if self._loaded is None or self._form is None:
             report(ScoreFailed(message=NO_MODEL))
             return
+        self._renderer.stopped = lambda: stop.requested
         from edgetop.inference.llama.scoring import Scorer  # noqa: PLC0415 - brings numpy
 
         with self._rpc_watch.working():
-            Scorer(self._library, self._loaded, stop=stop, report=report).run(command)
+            Scorer(self._library, self._loaded, self._form, stop=stop, report=report).run(command)
         self._report_logs(report)
 
     def close(self) -> None:

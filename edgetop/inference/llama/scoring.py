@@ -19,10 +19,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from edgetop.inference.chat_template import ChatFormat, TemplateError, TemplateStoppedError
 from edgetop.inference.engine import Reporter, Stop
 from edgetop.inference.llama.library import Library
 from edgetop.inference.llama.model import Context, DecodeError, LoadedModel
 from edgetop.inference.protocol import (
+    ChatMessage,
     ChoiceScore,
     ChoicesScored,
     Choose,
@@ -148,7 +150,8 @@ class _StoppedError(Exception):
 class Scorer:
     """One score under way."""
 
-    def __init__(self, library: Library, model: LoadedModel, *, stop: Stop, report: Reporter) -> None:
+    def __init__(self, library: Library, model: LoadedModel, form: ChatFormat, *, stop: Stop, report: Reporter) -> None:
+        self._form = form
         self._context: Context = model.context
         self._vocabulary = model.vocabulary
         self._stop = stop
@@ -164,11 +167,15 @@ class Scorer:
             if isinstance(command, Perplexity):
                 self._report(self._score_text(command))
             else:
-                self._report(self._score_choices(command.questions))
+                self._report(self._score_choices(self._asked(command)))
         except _StoppedError:
             self._report(ScoreFailed(message="Scoring was stopped."))
         except ReferenceMismatchError as error:
             self._report(ScoreFailed(message=f"{error}.", hint="Load the model again.", wrong_reference=True))
+        except TemplateStoppedError:
+            self._report(ScoreFailed(message="Scoring was stopped."))
+        except TemplateError as error:
+            self._report(ScoreFailed(message=f"The chat template: {error}.", hint="Leave --question-template out."))
         except DecodeError as error:
             self._report(ScoreFailed(message=f"{error}.", hint="Load the model again."))
         except OSError as error:
@@ -244,6 +251,19 @@ class Scorer:
                 losses += (-rows[np.arange(until - at), tokens[at + 1 : until + 1]]).tolist()
                 compare(rows)
             begin = end
+
+    def _asked(self, command: Choose) -> tuple[MultipleChoiceQuestion, ...]:
+        """The questions as the model reads them. Raises TemplateError."""
+        if not command.template:
+            return command.questions
+        # What the template writes before a reply ends where the reply begins, so that a choice begins with no space.
+        return tuple(
+            MultipleChoiceQuestion(
+                self._form.prompt((ChatMessage(role="user", content=each.prompt),)),
+                tuple(choice.lstrip() or choice for choice in each.choices),
+            )
+            for each in command.questions
+        )
 
     def _score_choices(self, questions: tuple[MultipleChoiceQuestion, ...]) -> ChoicesScored:
         scores = []

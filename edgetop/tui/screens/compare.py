@@ -14,10 +14,9 @@ from edgetop.session.compare.result import Comparison, Result
 from edgetop.session.compare.wording import alike_text, interval_text, named, order_of
 from edgetop.tui.comparison_text import TableLayout, conclusion_lines, front_lines, layouts, speed_lines, table_lines
 from edgetop.tui.keys import COMPARE, key_slots
-from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.styled_text import Line, Span, fit, for_level, line_of, paragraph, spread
 from edgetop.tui.themes import GlyphLevel
-from edgetop.tui.widgets import KeyBar, LinesWidget
+from edgetop.tui.widgets import BaseScreen, KeyBar, LinesWidget
 
 Replay = Callable[[Result, Result], None]
 """Opens the replay of the base beside another result."""

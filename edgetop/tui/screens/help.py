@@ -14,11 +14,10 @@ from textual.widgets import Static
 
 from edgetop.live.chat_commands import SlashCommand
 from edgetop.tui.keys import HELP, PALETTE, PROMPT_KEYS, KeyAction, ScreenKeys, key_name, prompt_takes
-from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.screens.list import MARKS, ListScreen
 from edgetop.tui.styled_text import Line, Span, fit, line_of, shortened, spread, width_of, wrap
 from edgetop.tui.themes import GlyphLevel
-from edgetop.tui.widgets import InputLine, LinesWidget
+from edgetop.tui.widgets import BaseScreen, InputLine, LinesWidget
 
 WORDS: tuple[tuple[str, str], ...] = (
     ("n/a", "not available on this machine; edgetop doctor says why, and how to get it"),

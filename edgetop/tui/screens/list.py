@@ -19,10 +19,9 @@ from textual.worker import get_current_worker
 from edgetop.core.format import Column
 from edgetop.core.text import literal, one_line
 from edgetop.tui.keys import KeySlot, key_slots
-from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit, fit_text, for_level, joined, line_of, shortened, spread
 from edgetop.tui.themes import GlyphLevel
-from edgetop.tui.widgets import LONGEST, InputLine, KeyBar, LinesWidget
+from edgetop.tui.widgets import LONGEST, BaseScreen, InputLine, KeyBar, LinesWidget
 
 Row = TypeVar("Row")
 

@@ -26,17 +26,16 @@ from textual.widget import Widget
 from edgetop.core.energy.duty import Price
 from edgetop.core.format import format_bytes_short
 from edgetop.live.chat_session import LiveSession
-from edgetop.live.watch_session import WatchSession
+from edgetop.live.live_session import WatchSession
 from edgetop.settings.options import DELAY
 from edgetop.tui.keys import LIVE, KeySlot, ScreenKeys, key_slots
 from edgetop.tui.panes.column import PaneColumn
 from edgetop.tui.panes.meters import TopMeters
 from edgetop.tui.panes.pane import PaneWidget, Recording, View, view_of
-from edgetop.tui.screens.base import BaseScreen
 from edgetop.tui.styled_text import Line, Span, line_of, sentence, width_of
 from edgetop.tui.terminal_output import batched_paint
 from edgetop.tui.themes import LEVELS, GlyphLevel
-from edgetop.tui.widgets import KeyBar
+from edgetop.tui.widgets import BaseScreen, KeyBar
 
 if TYPE_CHECKING:
     from edgetop.live.fleet import FleetSession

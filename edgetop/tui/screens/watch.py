@@ -21,8 +21,8 @@ from edgetop.live.fleet import (
     total_cells,
     total_of,
 )
+from edgetop.live.live_session import WatchSession
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
-from edgetop.live.watch_session import WatchSession
 from edgetop.tui.keys import WATCH
 from edgetop.tui.panes.meters import status_line
 from edgetop.tui.panes.pane import View

@@ -127,6 +127,20 @@ def test_what_cannot_be_scored_says_why(
     assert said in failed.message
 
 
+def test_questions_in_the_chat_template_are_those_that_were_written_out(
+    start: Callable[..., EngineWorker], tmp_path: Path
+) -> None:
+    """ChatML written by hand scores the same to the last bit."""
+    talk = loaded(start, write_tiny_gguf(tmp_path / "tiny.gguf"))
+    asked = MultipleChoiceQuestion("Is it?", (" yes", " no"))
+    by_hand = MultipleChoiceQuestion("<|im_start|>user\nIs it?<|im_end|>\n<|im_start|>assistant\n", ("yes", "no"))
+    plain = ask(talk, Choose(questions=(asked,)))
+    in_template = ask(talk, Choose(questions=(asked,), template=True))
+    assert isinstance(in_template, ChoicesScored)
+    assert in_template == ask(talk, Choose(questions=(by_hand,)))
+    assert in_template != plain
+
+
 def test_a_reference_of_another_text_is_refused(start: Callable[..., EngineWorker], tmp_path: Path) -> None:
     talk = loaded(start, write_tiny_gguf(tmp_path / "tiny.gguf"))
     reference = str(tmp_path / "reference")

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.fleet import HOW, READING, SSH
 from edgetop.io import json
 from edgetop.live.fleet import FleetSession
-from edgetop.live.watch_session import WatchOptions
+from edgetop.live.live_session import WatchOptions
 from edgetop.session.store import Store
 from edgetop.tui.app import Display, WatchApp
 from tests.tui.screen_text import until_shown

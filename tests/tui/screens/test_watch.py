@@ -10,8 +10,8 @@ import pytest
 from edgetop.core.sources import Unavailable
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.usage import Slot, Usage
+from edgetop.live.live_session import WatchOptions, WatchSession
 from edgetop.live.server_monitor import ServerStatus
-from edgetop.live.watch_session import WatchOptions, WatchSession
 from edgetop.session.file_io import load
 from edgetop.session.store import Store
 from edgetop.tui.app import Display, WatchApp
@@ -89,7 +89,7 @@ StartWatch = Callable[..., WatchApp]
 @pytest.fixture
 def start_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StartWatch]:
     """Makes applications that watch servers; their sessions end with the test."""
-    monkeypatch.setattr("edgetop.live.watch_session.lower_priority", lambda: None)
+    monkeypatch.setattr("edgetop.live.live_session.lower_priority", lambda: None)
     monkeypatch.chdir(tmp_path)
     started: list[WatchApp] = []
 
