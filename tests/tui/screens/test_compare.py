@@ -66,9 +66,12 @@ async def test_the_screen_looks_as_in_the_picture(size: tuple[int, int], level: 
         # The scrollbar is drawn anew once the height of what scrolls is known.
         app.screen.query_one(VerticalScroll).refresh(layout=True)
         seen: list[list[str]] = []
-        await until(
-            pilot, lambda: seen.append(rows_of(app)) or seen[-1:] * 5 == seen[-5:], "the same picture five times"
-        )
+
+        def has_settled() -> bool:
+            seen.append(rows_of(app))
+            return seen[-1:] * 5 == seen[-5:]
+
+        await until(pilot, has_settled, "the same picture five times")
         drawn = seen[-1]
     assert len(drawn) == size[1]
     assert max(map(cell_len, drawn)) <= size[0]
