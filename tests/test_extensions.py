@@ -151,3 +151,15 @@ def test_a_name_that_nobody_brought_is_told(home: IsolatedHome) -> None:
     ran = home.run("watch", "--export", "nobody:there")
     assert ran.returncode == 2
     assert "is no address and no exporter" in ran.stderr
+
+
+def test_a_kind_of_server_can_be_named_and_is_in_help_and_completion(home: IsolatedHome) -> None:
+    with loopback_server() as wire:  # which does not show to be of the kind
+        wire.answers["GET /v1/models"] = document({"data": [{"id": "m"}]})
+        told = home.run("doctor", "--server", wire.url, "--server-kind", "good")
+    assert "Example server" in told.stdout, told.stderr
+    assert "[bad, good]" in " ".join(home.run("run", "--help").stdout.split())
+    refused = home.run("run", "--server", wire.url, "--server-kind", "other", "-p", "hi")
+    assert refused.returncode == 2
+    assert "openai, bad, good" in refused.stderr
+    assert home.run("__complete", "fish", "run", "--server-kind", "g").stdout.split() == ["good"]

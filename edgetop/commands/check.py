@@ -254,6 +254,7 @@ def as_object(checked: Checked, place: RunTarget, choices: Callable[[Assessment]
         "verdict": assessment.verdict,
         "fit_by_memory": [{"memory_bytes": size, "fit": fit} for size, fit in assessment.by_size],
         "duty": assessment.duty,
+        "draft": assessment.draft,
         "suggestions": [_suggestion(assessment, suggestion) for suggestion in suggestions],
         "server_command": list(assessment.server_command),
         "verify": list(assessment.verify_command),

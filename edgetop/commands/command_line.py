@@ -15,7 +15,7 @@ from edgetop import __version__
 from edgetop.commands.verbs import DEFAULT_VERB, EXAMPLES, FIRST, VERBS
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
-from edgetop.settings.option import TITLES, Option, Section
+from edgetop.settings.option import TITLES, OneOf, Option, Section
 from edgetop.settings.options import OPTIONS
 
 
@@ -28,7 +28,13 @@ class Parser(argparse.ArgumentParser):
     """The help, where it is not made of the options."""
 
     def format_help(self) -> str:
-        """What `--help` prints."""
+        """What `--help` prints, with the words that other packages bring for options."""
+        for option in OPTIONS:
+            brought = option.parse.brought() if isinstance(option.parse, OneOf) else ()
+            for action in self._actions if brought else ():
+                if action.dest == f"option_{option.name}" and action.help:
+                    names = ", ".join(map(one_line, sorted(brought))).replace("%", "%%")
+                    action.help = f"{action.help} [{names}]"
         return self.whole_help or super().format_help()
 
     def parse_known_args(  # type: ignore[override]  # the base class has overloads

@@ -189,6 +189,55 @@ class RunTarget(Struct, frozen=True, kw_only=True):
         return replace(self, room=size) if self.room is not None else replace(self, gpu_room=size)
 
 
+DRAFTED = 3
+"""Tokens that a draft model proposes in a step."""
+
+ACCEPTED = 0.8
+"""Of the proposed tokens that are looked at, those that the model would have said itself: 0.6 to 0.9 for models of one
+family (Leviathan 2023, arXiv 2211.17192, table 3, at temperature 0)."""
+
+DRAFT_SIGMA = 0.2
+"""Of the ratio of two predictions for two models on one machine."""
+
+
+class DraftPrediction(Struct, frozen=True, kw_only=True):
+    """What a draft model brings, where each proposed token is accepted with the same probability (arXiv 2211.17192).
+
+    A step takes the draft model's time for each token that it proposes, and the model's for reading its weights once,
+    or for computing all of these tokens where that takes longer.
+    """
+
+    proposed: int
+    accepted_share: float
+    """At which `decode_tokens_per_s` is."""
+    decode_tokens_per_s: Interval
+    break_even_share: float | None
+    """With fewer accepted it is slower than without; `None` where it is slower even if all are."""
+
+
+def with_draft(speed: SpeedPrediction, draft: SpeedPrediction) -> DraftPrediction | None:
+    """What a draft model of a speed of its own brings; `None` where computing several tokens cannot be predicted."""
+    if speed.prefill_tokens_per_s is None:
+        return None
+    alone = speed.decode_tokens_per_s
+    together_s = max(1 / alone.value, (DRAFTED + 1) / speed.prefill_tokens_per_s.value)
+    step_s = DRAFTED / draft.decode_tokens_per_s.value + together_s
+
+    def rate(accepted: float) -> float:
+        return sum(accepted**count for count in range(DRAFTED + 1)) / step_s
+
+    low, high = 0.0, 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rate(middle) < alone.value else (low, middle)
+    return DraftPrediction(
+        proposed=DRAFTED,
+        accepted_share=ACCEPTED,
+        decode_tokens_per_s=banded(rate(ACCEPTED), sqrt(sigma_of(alone) ** 2 + DRAFT_SIGMA**2)),
+        break_even_share=None if rate(1.0) < alone.value else high,
+    )
+
+
 class Assessment(Struct, frozen=True, kw_only=True):
     """What was found. A figure that cannot be had is `Unavailable`, or `None` where its basis is missing already."""
 
@@ -216,6 +265,8 @@ class Assessment(Struct, frozen=True, kw_only=True):
     """Bytes of memory and the fit, for each size that the device is sold with where none was named."""
     duty: DutyFigures | None = None
     """What using the model takes; `None` where its energy cannot be predicted."""
+    draft: DraftPrediction | None = None
+    """What the draft model of the workload brings; `None` without one."""
 
     @property
     def decode(self) -> Interval | None:
@@ -322,6 +373,7 @@ def assess(
         else tuple((size.total_bytes, fit_of(known_need, place.with_size(size))[0] or "does not fit")
                    for size in place.sizes),
         duty=_duty(place, energy, answer_j, answer_s),
+        draft=_draft(speed, settings, workload, place),
     )  # fmt: skip
 
 
@@ -487,6 +539,15 @@ def resolved_settings(
 def decode_depth(workload: Workload, settings: EngineSettings) -> int:
     """Tokens in the KV cache in the middle of the answer."""
     return min(workload.prompt_tokens + workload.answer_tokens // 2, (settings.n_ctx or default_n_ctx(None)) - 1)
+
+
+def _draft(
+    speed: SpeedPrediction | Unavailable, settings: EngineSettings, workload: Workload, place: RunTarget
+) -> DraftPrediction | None:
+    if workload.draft is None or isinstance(speed, Unavailable):
+        return None
+    own = _speed(workload.draft, replace(settings, draft_model=None), workload, place, decode_depth(workload, settings))
+    return None if isinstance(own, Unavailable) else with_draft(speed, own)
 
 
 def _figures(

@@ -20,7 +20,7 @@ from edgetop.core.format import (
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import FITS, Assessment, RunTarget
+from edgetop.fit.assessment import FITS, Assessment, DraftPrediction, RunTarget
 from edgetop.fit.machine import Machine
 from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts
@@ -208,7 +208,19 @@ def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
         f"prefill {banded(speed.prefill_tokens_per_s, 'tok/s')} · {first}",
         f"a {workload.answer_tokens}-token answer takes {_seconds(assessment.answer_s)}",
         f"limited by {'memory bandwidth' if speed.limited_by == 'memory-bandwidth' else 'arithmetic'}",
+        *draft_lines(assessment.draft),
     ]
+
+
+def draft_lines(draft: DraftPrediction | None) -> list[str]:
+    """What a draft model brings, and from when on."""
+    if draft is None:
+        return []
+    if draft.break_even_share is None:
+        return [f"with the draft model slower, even if each of {draft.proposed} proposed tokens a step is accepted"]
+    rate = banded(draft.decode_tokens_per_s, "tok/s")
+    accepted = f"{100 * draft.accepted_share:.0f} % of {draft.proposed} proposed tokens a step are accepted"
+    return [f"with the draft model {rate} where {accepted}; it pays off from {100 * draft.break_even_share:.0f} %"]
 
 
 def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:

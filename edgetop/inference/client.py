@@ -11,6 +11,7 @@ import os
 import select
 import socket
 import subprocess
+import sys
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -154,8 +155,8 @@ class EngineProcess:
         self._deliver(encode(command), SEND_TIMEOUT_S)
 
     def receive(self) -> list[Report]:
-        """All reports that have come, without waiting for more."""
-        self._fill()
+        """The reports that have come, without waiting for more; of very many only the first."""
+        self._fill(1)
         reports, self._received = self._received, []
         return reports
 
@@ -237,8 +238,10 @@ class EngineProcess:
                 self._process.kill()
                 self._ended = True
 
-    def _fill(self) -> None:
-        while not self._ended:
+    def _fill(self, receives: int = sys.maxsize) -> None:
+        for _ in range(receives):
+            if self._ended:
+                return
             try:
                 data = self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
                 reports = self._reader.feed(data)

@@ -14,6 +14,7 @@ import contextlib
 import os
 import select
 import socket
+import sys
 import threading
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -305,6 +306,8 @@ class FrameReader(Generic[MessageT]):
 SEND_BUFFER_BYTES = 4 * 2**20
 """Asked of the kernel, which may give less; the rest waits here."""
 
+SERVER_BACKLOG_BYTES = 2**18
+
 
 class ParentGoneError(Exception):
     """Nobody is at the other end any more."""
@@ -319,6 +322,7 @@ class ReportSender:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._socket = connection
         self._backlog = bytearray()
+        self._backlog_bytes_max = sys.maxsize
         self._sending = threading.Lock()
 
     def send(self, report: Report) -> None:
@@ -326,6 +330,17 @@ class ReportSender:
         with self._sending:
             self._backlog += encode(report)
             self._push()
+        if len(self._backlog) > self._backlog_bytes_max:
+            self.wait()
+
+    def limit(self) -> None:
+        """From now on wait for the parent where it is some 10,000 tokens behind.
+
+        For what comes from a server: it may send faster than can be shown, without end.
+        """
+        self._backlog_bytes_max = SERVER_BACKLOG_BYTES
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SERVER_BACKLOG_BYTES)
 
     def wait(self) -> None:
         """Return when everything has left. Raises ParentGoneError."""

@@ -128,6 +128,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         outbox = ReportSender(connection)
         engine = make_engine(options.engine)
+        if engine.info.stamps == "arrival":
+            outbox.limit()
         outbox.send(Hello(pid=os.getpid(), engine=engine.info))
         serve(connection, flags, engine, outbox)
     except ParentGoneError:

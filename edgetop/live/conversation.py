@@ -291,10 +291,11 @@ class Conversation:
         """Handle the reports that have arrived, waiting at most `wait_s` seconds for the first."""
         if wait_s:
             select.select([self.engine], [], [], wait_s)
-        for report in self.engine.receive():
+        reports = self.engine.receive()
+        for report in reports:
             self._mark_progress()
             self._handle(report)
-        if self.phase != "dead":
+        if not reports and self.phase != "dead":
             death = self.engine.death()
             if death is not None:
                 self._died(death)

@@ -7,7 +7,7 @@ double the time it takes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, Generic, Literal, TypeVar, get_args
 
@@ -280,12 +280,19 @@ def currency(value: str) -> str:
 class OneOf:
     """Reads one of some words, which it can name."""
 
-    def __init__(self, *names: str) -> None:
-        self.names = names
+    def __init__(self, *names: str, brought: Callable[[], Collection[str]] = tuple) -> None:
+        """`brought` gives words that other packages add; it takes long, and is asked last."""
+        self._names = names
+        self.brought = brought
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All words."""
+        return (*self._names, *sorted(set(self.brought()) - set(self._names)))
 
     def __call__(self, value: str) -> str:
         """The word. Raises ValueError."""
-        if value not in self.names:
+        if value not in self._names and value not in self.brought():
             raise ValueError(f"one of {', '.join(self.names)}")
         return value
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from edgetop.core.engine_choices import KV_TYPES, LOAD_MODES, THREADS_MAX, WHEN_FULL
 from edgetop.inference.server import KIND_VALUES
+from edgetop.io.extensions import SERVERS, installed
 from edgetop.settings.option import (
     KEY_VALUE,
     SECTIONS,
@@ -720,10 +721,11 @@ SERVER: Final = Option[str | None](
 
 SERVER_KIND: Final = Option[str](
     "server",
-    OneOf(*KIND_VALUES),
+    OneOf(*KIND_VALUES, brought=lambda: installed(SERVERS)),
     "KIND",
     default="auto",
-    help=f"what the server is: auto asks it; else {', '.join(KIND_VALUES[1:-1])} or {KIND_VALUES[-1]}",
+    help=f"what the server is: auto asks it; else {', '.join(KIND_VALUES[1:-1])} or {KIND_VALUES[-1]}, or one that an "
+    "extension brings",
     about="auto asks for addresses that only one kind of server has. Name the kind where a proxy in front of "
     "the server answers for it.",
 )

@@ -6,8 +6,10 @@ from msgspec.structs import replace
 from edgetop.core.energy.duty import Price
 from edgetop.core.engine_settings import EngineSettings, MemoryBreakdown
 from edgetop.core.sources import Unavailable
-from edgetop.fit.assessment import RunTarget, Workload, assess, predict
+from edgetop.fit.assessment import RunTarget, Workload, assess, predict, with_draft
 from edgetop.fit.machine import Power, Processor
+from edgetop.fit.speed import SpeedPrediction
+from edgetop.fit.wording import draft_lines
 from tests.support.example_machine import (
     GIB,
     KV_ROW_BYTES,
@@ -39,6 +41,42 @@ def test_an_answer_takes_its_prompt_and_then_a_gap_for_each_further_token() -> N
     assert found.answer_s.value == pytest.approx(500 / 50 + 200 / found.decode.value)
     assert found.answer_s.low == pytest.approx(500 / 60 + 200 / found.decode.high)
     assert found.answer_s.high == pytest.approx(500 * 1.2 / 50 + 200 / found.decode.low)
+
+
+def rates(decode: float, prefill: float | None = 1000.0) -> SpeedPrediction:
+    return SpeedPrediction(
+        decode_tokens_per_s=figure(decode),
+        prefill_tokens_per_s=None if prefill is None else figure(prefill),
+        first_token_s=None,
+        basis="formula",
+        explanation="",
+        limited_by="memory-bandwidth",
+    )
+
+
+def test_a_draft_model_brings_what_its_accepted_tokens_save() -> None:
+    found = with_draft(rates(10.0), rates(100.0))
+    assert found is not None
+    # 3 proposals of 10 ms and one reading of 100 ms give 1 + 0.8 + 0.64 + 0.512 tokens.
+    assert found.decode_tokens_per_s.value == pytest.approx(2.952 / 0.13)
+    assert found.decode_tokens_per_s.low < 2.952 / 0.13 < found.decode_tokens_per_s.high
+    share = found.break_even_share
+    assert share is not None
+    assert 1 + share + share**2 + share**3 == pytest.approx(1.3, abs=1e-3)
+    (line,) = draft_lines(found)
+    assert line.startswith("with the draft model 22.7 (17 to 30) tok/s where 80 % of 3 proposed tokens a step are")
+    assert line.endswith("it pays off from 23 %")
+
+
+def test_a_draft_model_that_is_too_slow_or_a_processor_that_computes_slowly_brings_nothing() -> None:
+    for found in (with_draft(rates(10.0), rates(9.0)), with_draft(rates(10.0, prefill=11.0), rates(30.0))):
+        assert found is not None
+        assert found.break_even_share is None
+        assert "slower" in draft_lines(found)[0]
+    assert with_draft(rates(10.0, prefill=None), rates(100.0)) is None
+    beside = replace(TALK, draft=FACTS)
+    assert assess(FACTS, EngineSettings(), TALK, powered()).draft is None
+    assert assess(FACTS, EngineSettings(), beside, powered()).draft is not None
 
 
 def test_joules_price_and_battery_follow_from_one_another() -> None:

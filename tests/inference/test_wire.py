@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +17,11 @@ from edgetop.inference.protocol import (
     Log,
     Quit,
     Report,
+    ReportSender,
     StreamError,
     encode,
 )
+from tests.support.eventually import eventually
 
 
 @given(st.lists(st.text(max_size=40), max_size=6), st.integers(1, 50))
@@ -45,3 +50,31 @@ def test_a_report_is_not_a_command() -> None:
 def test_a_frame_of_absurd_length_ends_the_stream_before_it_is_buffered() -> None:
     with pytest.raises(StreamError):
         FrameReader[Command](Command).feed(b"\xff\xff\xff\xff" + encode(Quit()))
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_what_a_server_sends_waits_for_a_parent_that_is_behind_and_what_a_model_says_does_not(limited: bool) -> None:
+    ours, theirs = socket.socketpair()
+    sender, sent, looks = ReportSender(theirs), [0], [-1]
+    if limited:
+        sender.limit()
+
+    def send() -> None:
+        for _ in range(20_000):
+            sender.send(Tokens(turn=0, t_us=(1,), pieces=("x" * 1000,)))
+            sent[0] += 1
+
+    def stands() -> bool:
+        looks.append(sent[0])
+        return looks[-1] == looks[-2] > 0
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    if limited:
+        eventually(stands, "it waits")
+        assert sent[0] < 20_000
+    while thread.is_alive() and limited:
+        ours.recv(2**20)
+    eventually(lambda: sent[0] == 20_000, "all is sent")
+    ours.close()
+    theirs.close()

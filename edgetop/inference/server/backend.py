@@ -187,12 +187,15 @@ class AnswerStream:
     def deltas(self, answer: HttpResponse) -> Iterator[tuple[int, Delta]]:
         """The chunks of an answer, each with the stamp of its arrival in microseconds. Raises RequestError."""
         self._check_headers(answer)
-        size = understood = 0
+        size = understood = read_tokens = 0
         understood_us = answer.received_us
         for piece in answer.pieces(FLUSH_PERIOD_US):
             size += len(piece)
             for delta in self.feed(piece):
-                if delta != _SAYS_NOTHING:
+                progress = delta.progress
+                goes_on = progress is None or progress.processed > read_tokens
+                read_tokens = read_tokens if progress is None else max(read_tokens, progress.processed)
+                if delta != (_SAYS_NOTHING if goes_on else Delta(progress=progress)):
                     understood, understood_us = size, answer.received_us
                 yield answer.received_us, delta
             nonsense_us = answer.received_us - understood_us

@@ -10,6 +10,7 @@ from importlib import import_module
 
 from msgspec import Struct
 
+from edgetop.core.text import one_line
 from edgetop.inference.server import KINDS
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
 from edgetop.inference.server.backend import Offer, Program, ServerBackend
@@ -84,7 +85,7 @@ def detect(client: ServerClient, kind: str = "auto") -> ServerBackend:
     """
     candidates = backends()
     if kind != "auto":
-        named = _module_backends(kind.replace("-", "_"))
+        named = _named_backends(kind)
         candidates = tuple(backend for backend in candidates if issubclass(backend, named))
     for backend in candidates[:-1]:
         try:
@@ -99,6 +100,16 @@ def detect(client: ServerClient, kind: str = "auto") -> ServerBackend:
                 raise
             extensions.switch_off(extensions.SERVERS, name, error)
     return candidates[-1]()
+
+
+def _named_backends(kind: str) -> tuple[type[ServerBackend], ...]:
+    """Those of a kind of ours, else of the extension of that name. Raises RequestError where that failed."""
+    if kind.replace("-", "_") in KINDS:
+        return _module_backends(kind.replace("-", "_"))
+    found = tuple(backend for backend in _brought() if extensions.owner(extensions.SERVERS, backend) == kind)
+    if not found:
+        raise RequestError(f"The extension {one_line(kind)} brings no kind of server.", "Choose another --server-kind.")
+    return found
 
 
 def probe(choice: ServerChoice, timeout_s: float = PROBE_TIMEOUT_S) -> ServerProbe:

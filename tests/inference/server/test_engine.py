@@ -91,6 +91,8 @@ def test_what_listens_speaks_something_else(wire: LoopbackServer, asking: Callab
         ([chunk(b"data: \xff\xfe\x00\n\n"), b"0\r\n\r\n"], "without saying that it is complete"),
         ([chunk(b"\xff\n" * 2**15)] * 160, "does not end, and says nothing"),
         ([chunk(b'data: {"choices":[],"x":"%065536d"}\n\n' % 0)] * 140, "does not end, and says nothing"),
+        ([chunk(b'data: {"prompt_progress":{"total":9,"cache":0,"processed":5},"x":"%065536d"}\n\n' % 0)] * 140,
+         "does not end, and says nothing"),
         ([chunk(b'data: {"detail":"engine died"}\n\n')], "engine died"),
         ([chunk(b'error: {"code":500,"message":"old form"}\n\n')], "old form"),
         ([chunk(b'event: error\ndata: {"message":"worker died"}\n\n')], "worker died"),
@@ -100,6 +102,7 @@ def test_what_listens_speaks_something_else(wire: LoopbackServer, asking: Callab
     ],
     ids=[
         "killed", "gone", "ended early", "error", "error event", "not JSON", "deep", "not UTF-8", "nonsense", "empty",
+        "one progress",
         "detail", "error line", "error message", "bad chunk", "endless line", "endless event",
     ],
 )  # fmt: skip
