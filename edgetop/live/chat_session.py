@@ -398,7 +398,7 @@ class LiveSession(RecordedSession):
 
         A download under way is stopped, as it is at the end of the session; what has come of it is kept.
         """
-        self._stop_download()
+        self.stop_download()
         stopped = threading.Event()
 
         def report(progress: DownloadProgress) -> None:
@@ -409,7 +409,14 @@ class LiveSession(RecordedSession):
         )
         self._download = (found, stopped, say, done)
 
-    def _stop_download(self) -> None:
+    @property
+    def downloading(self) -> str:
+        """How far a download under way is, in a line; else empty."""
+        return "" if self._download is None else self._download_words or "asking the hub"
+
+    def stop_download(self) -> None:
+        """End a download under way; what has come of it is kept."""
+        self._download_words = ""
         if self._download is not None:
             self._download[1].set()
             self._download = None
@@ -468,7 +475,7 @@ class LiveSession(RecordedSession):
 
         Raises StoreError when the session can be written nowhere.
         """
-        self._stop_download()
+        self.stop_download()
         self.conversation.end_turn()
         if self.pulse is not None:
             self.pulse.stop()
