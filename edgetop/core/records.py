@@ -528,6 +528,9 @@ class PastRun(Struct, frozen=True, kw_only=True):
     """Mean number of tokens in the KV cache while the reply was decoded."""
     decode_tokens: int
     decode_tokens_per_s: float
+    sustained_tokens_per_s: float | None = None
+    """In the last minute of a soak, `sustained_after_s` after it began."""
+    sustained_after_s: float | None = None
     prefill_tokens: int = 0
     prefill_tokens_per_s: float | None = None
     decode_j_per_token: float | None = None

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from edgetop.core.energy.scopes import WIDEST_FIRST
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.format import format_bytes
+from edgetop.core.format import format_bytes, format_duration
 from edgetop.core.quantity import Interval, banded, sigma_of
 from edgetop.core.records import PastRun
 from edgetop.core.sources import OUTSIDE, Scope, Unavailable
@@ -79,15 +79,24 @@ def predict_speed(
     if decode is None:
         return time if isinstance(time, Unavailable) else Unavailable("nothing is known of its speed")
     prefill = rates.prefill(prompt_tokens) if prompt_tokens > 0 else None
+    soaked = rates.soaked()
     return SpeedPrediction(
         decode_tokens_per_s=banded(1 / decode.seconds, decode.sigma),
         prefill_tokens_per_s=None if prefill is None else banded(prompt_tokens / prefill.seconds, prefill.sigma),
         first_token_s=None if prefill is None else banded(prefill.seconds + START_S, prefill.sigma),
         basis=decode.basis,
-        explanation=decode.explanation,
+        explanation=decode.explanation + sustained_words(soaked),
         prefill_explanation="" if prefill is None else prefill.explanation,
         limited_by="memory-bandwidth" if isinstance(time, Unavailable) else time.limited_by,
     )
+
+
+def sustained_words(run: PastRun | None) -> str:
+    """What a soak of this model showed."""
+    if run is None or run.sustained_tokens_per_s is None:
+        return ""
+    after = format_duration(run.sustained_after_s or 0.0)
+    return f"; kept up {run.sustained_tokens_per_s:.3g} tok/s after {after} of a soak on {run.measured_at[:10]}"
 
 
 class _Rates:
@@ -115,6 +124,10 @@ class _Rates:
     @property
     def _learned_threads(self) -> int:
         return 0 if self._on_gpu else self._threads
+
+    def soaked(self) -> PastRun | None:
+        """The newest soak of this model with as many threads."""
+        return next((run for run in self._runs.get("same", ()) if run.sustained_tokens_per_s), None)
 
     def decode(self, time: TokenTime, depth_tokens: int) -> _Rate:
         found = extrapolate(

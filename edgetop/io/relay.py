@@ -446,6 +446,15 @@ class _Line:
             with contextlib.suppress(OSError):
                 server.write_eof()
 
+    async def _drain(self) -> None:
+        """Wait for a client that takes its answer slowly. Raises ConnectionError where it has left.
+
+        A client that keeps up is not waited for: the task and the timer of that would be most of what a chunk costs.
+        """
+        transport = self._writer.transport
+        if transport.get_write_buffer_size() > 0 or transport.is_closing():
+            await asyncio.wait_for(self._writer.drain(), STALLED_S)
+
     async def _pass_answer(self, exchange: Exchange, request: Head, server: asyncio.StreamReader) -> bool:
         """The answer, byte for byte; whether the connections can be used again."""
         start, body = b"", None
@@ -480,7 +489,7 @@ class _Line:
                         _require_nothing(behind)
                 except FramingError as error:
                     exchange.is_read, exchange.error, is_opaque = False, f"no answer of HTTP: {error}", True
-            await asyncio.wait_for(self._writer.drain(), STALLED_S)
+            await self._drain()
             if body is not None and body.ended and not is_opaque:
                 self._relay.end(exchange, "complete")
                 closes = exchange.answer is not None and (

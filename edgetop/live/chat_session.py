@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import psutil
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,11 +29,12 @@ from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Predic
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
 from edgetop.inference.catalog import find_model, remember_model, repo_of, revision_of
-from edgetop.inference.child_process import lower_priority
+from edgetop.inference.child_process import anonymous_file, lower_priority, start_module
 from edgetop.inference.client import EngineProcess
 from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
 from edgetop.inference.protocol import Hello, LoadFailed, Report
 from edgetop.inference.server.address import ServerChoice
+from edgetop.io.log import log_exception
 from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
 from edgetop.live.live_session import RecordedSession, Recorder
@@ -130,6 +132,42 @@ def main(begin_us: int) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]))
+
+
+class Recovery:
+    """What edgetops that died have left is saved by a process of its own, at the lowest priority.
+
+    A session of a day takes long and much memory, which is not this session's. The process ends by itself.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Begin, where there are journals; those of edgetops that live are left alone."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output = -1
+        if not store.has_journals:
+            return
+        try:
+            self._output = anonymous_file("edgetop-recovery")
+            self._process = start_module(
+                "edgetop.session.store", str(store.folder), stdout=self._output, stderr=subprocess.DEVNULL
+            )
+        except OSError as error:  # the journals stay for the next start
+            log_exception(error)
+
+    def take(self) -> list[RecoveredJournal]:
+        """What was recovered, once it is all done; nothing before and after."""
+        if self._process is None or self._process.poll() is None:
+            return []
+        self._process = None
+        with os.fdopen(self._output, "rb") as file:
+            file.seek(0)
+            try:
+                return msgspec.json.decode(
+                    file.read(), type=list[RecoveredJournal], dec_hook=lambda kind, text: kind(text)
+                )
+            except msgspec.MsgspecError as error:
+                log_exception(error)
+                return []
 
 
 Predict = Callable[[ModelLoaded, ModelFacts], Prediction]
@@ -300,7 +338,7 @@ class LiveSession(RecordedSession):
         self.tuned: TunedModel | None = None
         """The defaults that the model asked for last was tuned to, if it was."""
         self._find_sensors(self._inventory_of_machine)
-        self._recovery: Future[list[RecoveredJournal]] | None = self._background.submit(store.recover)
+        self._recovery = Recovery(store)
 
     def settings_for(self, path: Path) -> EngineSettings:
         """How a model is to be run: as the person said, else as it was tuned on this machine, else as by default.
@@ -360,7 +398,7 @@ class LiveSession(RecordedSession):
 
         A download under way is stopped, as it is at the end of the session; what has come of it is kept.
         """
-        self._stop_download()
+        self.stop_download()
         stopped = threading.Event()
 
         def report(progress: DownloadProgress) -> None:
@@ -371,7 +409,14 @@ class LiveSession(RecordedSession):
         )
         self._download = (found, stopped, say, done)
 
-    def _stop_download(self) -> None:
+    @property
+    def downloading(self) -> str:
+        """How far a download under way is, in a line; else empty."""
+        return "" if self._download is None else self._download_words or "asking the hub"
+
+    def stop_download(self) -> None:
+        """End a download under way; what has come of it is kept."""
+        self._download_words = ""
         if self._download is not None:
             self._download[1].set()
             self._download = None
@@ -430,7 +475,7 @@ class LiveSession(RecordedSession):
 
         Raises StoreError when the session can be written nowhere.
         """
-        self._stop_download()
+        self.stop_download()
         self.conversation.end_turn()
         if self.pulse is not None:
             self.pulse.stop()
@@ -534,10 +579,7 @@ class LiveSession(RecordedSession):
             self.recorder.record(predicted)
 
     def _report_recovered(self) -> None:
-        if self._recovery is None or not self._recovery.done():
-            return
-        recovery, self._recovery = self._recovery, None
-        for recovered in recovery.result():
+        for recovered in self._recovery.take():
             if recovered.path is not None:
                 self._listener(Notice(text=f"A session that was cut off has been restored: {recovered.path.name}"))
             if recovered.problem:

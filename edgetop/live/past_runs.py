@@ -87,6 +87,9 @@ class Outcome(Struct, frozen=True, kw_only=True):
     energy_scope: Scope | None
     decode_j_per_token: float | None
     prefill_j_per_token: float | None
+    sustained_tokens_per_s: float | None
+    """Decode rate in the last minute of a soak, `sustained_after_s` after it began; `None` of what is no soak."""
+    sustained_after_s: float
     held: tuple[PredictedVsMeasured, ...]
     """One for each figure that was both predicted and measured."""
 
@@ -99,12 +102,22 @@ def outcome_of(head: SessionHead, turns: Sequence[TurnEntry] | None = None) -> O
     summary, or where something disturbed the measurement: a comparison with that would teach the wrong thing.
     """
     summary = head.summary
-    if len(head.loads) != 1 or len(head.predictions) != 1 or summary.limited_by in DISTURBED or summary.paused_s:
+    soaked = turns is not None and head.bench is not None and bool(head.bench.soak_s)
+    # That a device throttles in the end is what a soak is to show.
+    disturbed = summary.limited_by in DISTURBED and not (soaked and summary.limited_by == "throttled")
+    if len(head.loads) != 1 or len(head.predictions) != 1 or disturbed or summary.paused_s:
         return None
-    if turns and head.bench is not None and head.bench.soak_s:
+    sustained, after_s = None, 0.0
+    if turns and soaked:
         # A prediction is of a device that is cool; what it keeps up after half an hour is another figure.
-        until_us = turns[0].stamps.submitted_us + FIRST_MINUTE_US
-        turns = [turn for turn in turns if turn.stamps.submitted_us < until_us]
+        begin_us, end_us = turns[0].stamps.submitted_us, turns[-1].stamps.submitted_us
+        last = [turn.figures for turn in turns if turn.stamps.submitted_us >= end_us - FIRST_MINUTE_US]
+        sustained, after_s = _of_turns(last), (end_us - begin_us) / US_PER_S
+        turns = [
+            turn
+            for turn in turns
+            if turn.stamps.submitted_us < begin_us + FIRST_MINUTE_US and turn.figures.limited_by not in DISTURBED
+        ]
     measured = (
         _of_summary(summary)
         if turns is None
@@ -131,6 +144,8 @@ def outcome_of(head: SessionHead, turns: Sequence[TurnEntry] | None = None) -> O
         energy_scope=None if summary.energy is None else summary.energy.scope,
         decode_j_per_token=None if joules is None else joules.value,
         prefill_j_per_token=_value(None if summary.energy is None else summary.energy.prefill_j_per_token),
+        sustained_tokens_per_s=None if sustained is None else sustained.decode_tokens_per_s,
+        sustained_after_s=after_s,
         held=tuple(held for held in (_held(*pair) for pair in pairs) if held is not None),
     )
 
@@ -273,6 +288,8 @@ def past_run_of(outcome: Outcome) -> PastRun | None:
         decode_j_per_token=outcome.decode_j_per_token,
         prefill_j_per_token=outcome.prefill_j_per_token,
         energy_scope=outcome.energy_scope,
+        sustained_tokens_per_s=outcome.sustained_tokens_per_s,
+        sustained_after_s=outcome.sustained_after_s,
     )
 
 

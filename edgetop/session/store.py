@@ -12,6 +12,7 @@ import gc
 import glob
 import os
 import re
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,7 @@ from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFi
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant, format_time
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
+from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
@@ -270,6 +272,11 @@ class Store:
         with suppress(OSError):
             journal.path.unlink()
         return Saved(path, why_not)
+
+    @property
+    def has_journals(self) -> bool:
+        """Whether there are journals: of edgetops that died, or that live."""
+        return any(self.folder.glob("*" + JOURNAL_SUFFIX))
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
@@ -901,3 +908,8 @@ def _sum(parts: Sequence[Interval]) -> Interval:
     systematic, random = fsum(part.u_systematic for part in parts), hypot(*(part.u_random for part in parts))
     reach = COVERAGE_FACTOR * hypot(systematic, random)
     return Interval(value=value, low=value - reach, high=value + reach, u_systematic=systematic, u_random=random)
+
+
+if __name__ == "__main__":
+    os.nice(19)
+    sys.stdout.buffer.write(json.encode(Store(Path(sys.argv[1])).recover()))

@@ -80,7 +80,7 @@ def test_the_run_under_way_is_lost_and_no_other(
     assert table(resumed.stdout) == uninterrupted
     assert runs_of(home)[: len(done)] == done, "what was measured before is not measured again"
     assert len(runs_of(home)) == RUNS
-    assert home.journal_paths == [], "what was cut off is restored as a session of its own"
+    eventually(lambda: home.journal_paths == [], "what was cut off is restored as a session of its own")
 
 
 def test_the_second_interruption_ends_at_once(home: IsolatedHome) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +20,7 @@ from edgetop.core.errors import EdgetopError
 from edgetop.io.relay import HEAD_BYTES_MAX, Body, FramingError, Head, Relay, Upstream
 from tests.support.eventually import eventually
 from tests.support.loopback_server import LoopbackServer, Step, chunk, document, head, loopback_server, reset, stream
+from tests.support.requirements import need_program
 
 
 @contextmanager
@@ -90,6 +94,46 @@ def test_an_answer_is_what_the_server_sends(server: LoopbackServer, name: str) -
     direct = exchanged(int(server.url.rpartition(":")[2]), asked)
     with relay_to(server.url) as relay:
         assert exchanged(relay.port, asked) == direct
+
+
+def test_a_server_of_https_is_verified_and_its_answer_passed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        [need_program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+         "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return
+            with suppress(OSError), plain, context.wrap_socket(plain, server_side=True) as secure:
+                secure.recv(65536)
+                secure.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        port = listener.getsockname()[1]
+        upstream = Upstream("localhost", port, authority=f"localhost:{port}", tls=True)
+        for trusted in (False, True):
+            if trusted:
+                monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            relay = Relay(upstream, "127.0.0.1", 0)
+            relay.start()
+            try:
+                received = exchanged(relay.port, post("/v1/chat/completions", b"{}"))
+            finally:
+                relay.stop()
+            assert received == answer if trusted else received.startswith(b"HTTP/1.1 502"), received
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_request_is_what_a_client_of_the_server_sends(server: LoopbackServer) -> None:

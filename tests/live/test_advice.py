@@ -45,6 +45,14 @@ def test_more_threads_than_help_are_told_with_what_fewer_bring(observed: Observe
     assert finding.prove == "bench"
 
 
+@pytest.mark.parametrize("chosen", [1, 2, 3, 4, 5, 16])
+def test_no_more_threads_than_cores_are_advised(chosen: int, observed: Observed, place: RunTarget) -> None:
+    slow = replace(observed, settings=replace(observed.settings, n_threads=chosen), decode_tokens_per_s=0.1)
+    advised = names(slow, place).get("threads")
+    assert (advised is None) == (chosen == place.threads), "all cores are the best here, and there are no more"
+    assert advised is None or int(advised.removeprefix("-t ")) <= place.threads
+
+
 def test_a_context_that_nobody_uses_frees_memory(observed: Observed, place: RunTarget) -> None:
     used = replace(observed, longest_context=300)
     assert names(used, place)["context"] == "-c 1024"

@@ -13,15 +13,17 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import TurnStarted
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.inference.scripted import InjectedFault, Reply, Script
-from edgetop.live.chat_session import LiveOptions, LiveSession
+from edgetop.io.json import encode_record
+from edgetop.live.chat_session import LiveOptions, LiveSession, Recovery
 from edgetop.live.conversation import Notice
-from edgetop.session.file_io import load_file, validate
+from edgetop.session.file_io import load, load_file, validate
 from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from tests.live.conftest import MODEL
 from tests.support.eventually import eventually
 from tests.support.fake_sysfs import meminfo, plant
 from tests.support.gguf_files import write_sparse_model
+from tests.support.recorded_sessions import HEAD, turn
 
 SECRET_QUESTION, SECRET_ANSWER = "Where is the treasure?", "Below the old oak tree."
 
@@ -273,3 +275,15 @@ def test_a_context_without_room_is_refused_however_small_the_model_is(
     life.live.conversation.load(path, life.live.options.engine)
     life.until(lambda: life.live.conversation.phase == "no_model", "the load is refused")
     assert any(isinstance(each, LoadFailed) and "not even with paging" in each.message for each in life.heard)
+
+
+def test_what_a_dead_edgetop_left_is_saved_by_a_process_of_its_own(tmp_path: Path) -> None:
+    assert Recovery(Store(tmp_path / "none")).take() == []
+    journal = tmp_path / "20261012-140322-tiny-instruct-01234567.journal"
+    journal.write_bytes(b"".join(encode_record(record) + b"\n" for record in [*HEAD, *turn()]))
+    recovery = Recovery(Store(tmp_path))
+    (recovered,) = eventually(recovery.take, "it is saved")
+    assert recovered.path == journal.with_suffix(".json")
+    assert len(load(recovered.path).turns) == 1
+    assert not journal.exists()
+    assert recovery.take() == []

@@ -7,10 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgetop.core.records import Event, Prediction, Record, SessionStarted, TurnStarted
+from edgetop.core.records import BenchRun, Event, Prediction, Record, SessionStarted, TurnStarted
+from edgetop.fit.speed import sustained_words
 from edgetop.live import past_runs
-from edgetop.live.past_runs import outcome_of, records_of
+from edgetop.live.past_runs import outcome_of, past_run_of, records_of
 from edgetop.live.this_machine import PAST_RUNS_FILE_NAME, past_runs_in
+from edgetop.session.compare.reading import session_result
+from edgetop.session.compare.result import flags_of
 from edgetop.session.file import to_file, to_session
 from edgetop.session.file_io import load, load_head, save
 from edgetop.session.session import REFUSED, Session
@@ -166,6 +169,26 @@ def test_a_benchmark_is_judged_by_the_turns_that_count() -> None:
     assert outcome is not None
     assert outcome.measured.decode_tokens_per_s == pytest.approx(10.0)
     assert outcome.measured.depth_tokens == pytest.approx(60 + 41 / 2)
+
+
+def test_a_soak_is_judged_by_its_first_minute_and_remembered_by_its_last() -> None:
+    """`check` predicts a cool device, and says what this one kept up; `compare` knows the two apart."""
+    slow = turn(2, at_us=600 * S, gaps_us=(TENTH * 2,) * 40)
+    file = to_file(fold([*HEAD, PREDICTED, *turn(gaps_us=(TENTH,) * 40), *slow]))
+    soak = replace(file, bench=BenchRun(plan="p", setting="s", round=1, soak_s=600.0))
+    cool, warm = outcome_of(file, file.turns), outcome_of(soak, soak.turns)
+    assert cool is not None
+    assert warm is not None
+    assert cool.sustained_tokens_per_s is None
+    assert warm.measured.decode_tokens_per_s == pytest.approx(10.0)
+    assert warm.sustained_tokens_per_s == pytest.approx(5.0)
+    run = past_run_of(warm)
+    assert run is not None
+    words = sustained_words(run)
+    assert words == f"; kept up 5 tok/s after 9 min 59 s of a soak on {run.measured_at[:10]}"
+    flags = {flag.name for flag in flags_of(session_result(soak, Path("soak")), session_result(file, Path("cool")))}
+    assert "other length" in flags
+    assert "other length" not in {flag.name for flag in flags_of(*[session_result(file, Path("cool"))] * 2)}
 
 
 def test_records_give_the_median_error_and_how_often_the_band_held() -> None:

@@ -250,7 +250,7 @@ the square of the size."""
 
 _WHEEL_LINES = 3
 
-_PERHAPS_MARKDOWN = re.compile(r"[*_`|]|^ {0,3}(?:#|>|[-+] |\d+[.)] |---|===|\t| {4})", re.MULTILINE)
+_PERHAPS_MARKDOWN = re.compile(r"[*_`|]|~~|^ {0,3}(?:#|>|[-+] |\d+[.)] |---|===|\t| {4})", re.MULTILINE)
 _KINDS: tuple[BlockKind, ...] = ("user", "assistant", "reasoning", "note", "system", "figures")
 
 

@@ -96,7 +96,7 @@ def _stripped(line: Sequence[Segment], base: Style, shared: dict[Style, Style]) 
 
 
 def _parse(text: str) -> Sequence[Token]:
-    parser = MarkdownIt("commonmark", {"maxNesting": 100}).enable("table").disable(_NOT_HONOURED)
+    parser = MarkdownIt("commonmark", {"maxNesting": 100}).enable(["table", "strikethrough"]).disable(_NOT_HONOURED)
     tokens = parser.parse(text)
     for token in tokens:
         for child in token.children or ():
@@ -129,15 +129,18 @@ class _RoleTheme(SyntaxTheme):
 
 
 class _CodeFence(CodeBlock):
-    """Code, indented and highlighted, without a background."""
+    """Code, indented and highlighted, without a background; what a line has too much is marked on the next one."""
 
-    def __init__(self, lexer_name: str, roles: Mapping[str, Style]) -> None:
+    def __init__(self, lexer_name: str, roles: Mapping[str, Style], wrapped: str) -> None:
         super().__init__(lexer_name, "default")
         self._roles = roles
+        self._wrapped = wrapped
 
     @classmethod
     def create(cls, markdown: Markdown, token: Token) -> CodeBlock:
-        return cls((token.info or "").partition(" ")[0].lower(), cast("_Reply", markdown).roles)
+        reply = cast("_Reply", markdown)
+        wrapped = ">" if reply.glyphs.level == "ascii" else "↪"
+        return cls((token.info or "").partition(" ")[0].lower(), reply.roles, wrapped)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         code = str(self.text).rstrip()
@@ -147,10 +150,12 @@ class _CodeFence(CodeBlock):
             text.rstrip()
         narrower = options.update(width=options.max_width - 2, overflow="fold")
         style = console.get_style("markdown.code_block")
-        for line in console.render_lines(text, narrower, style=style, pad=False):
-            yield Segment("  ")
-            yield from line
-            yield Segment.line()
+        mark = Segment(f"{self._wrapped} ", self._roles["mark"])
+        for written in text.split("\n", allow_blank=True):
+            for at, line in enumerate(console.render_lines(written, narrower, style=style, pad=False)):
+                yield mark if at else Segment("  ")
+                yield from line
+                yield Segment.line()
 
 
 class _Heading(Heading):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,7 +109,11 @@ class LiveScreen(RecordingScreen):
 
     def _idle_actions(self) -> frozenset[str]:
         phase = self._live.conversation.phase
-        idle = frozenset[str]() if phase in {"answering", "loading"} or self._in_turn else frozenset({"stop"})
+        idle = (
+            frozenset[str]()
+            if phase in {"answering", "loading"} or self._in_turn or self._live.downloading
+            else frozenset({"stop"})
+        )
         if not self._chat.has("assistant"):
             idle |= {"copy_answer", "copy_code", "search"}
         if not self._chat.has("user") or phase != "ready":
@@ -117,7 +121,10 @@ class LiveScreen(RecordingScreen):
         return idle if self._chat.has("reasoning") else idle | {"toggle_reasoning"}
 
     def _drawn(self, view: View) -> None:
-        self._prompt.show_progress(self._in_turn.doing if self._in_turn else self._live.conversation.doing)
+        live = self._live
+        self._prompt.show_progress(
+            self._in_turn.doing if self._in_turn else live.downloading or live.conversation.doing
+        )
         self._controller.show_final_energy(view.snapshot.t_us)
 
     def on_engine_event(self, event: Report | Notice) -> None:
@@ -209,6 +216,9 @@ class LiveScreen(RecordingScreen):
         """Stop the answer or the load, or asking in turn."""
         if self._in_turn is not None:
             self._in_turn.stop()
+        if self._live.downloading:
+            self._live.stop_download()
+            self._controller.note("The download is stopped; what has come of it is kept.")
         self._live.conversation.stop()
         self._stop_requested_us = self._live.now_us()
 
@@ -227,18 +237,19 @@ class LiveScreen(RecordingScreen):
         settings = self._live.settings_for(choice.path)
         self.load(choice.path, settings if choice.n_ctx is None else replace(settings, n_ctx=choice.n_ctx))
 
-    @work(thread=True, exclusive=True, group="download")
     def _download(self, name: str, n_ctx: int | None) -> None:
-        """Download a model, and load it."""
-        from edgetop.inference.catalog import resolve  # noqa: PLC0415 - with the hub
+        """Download a model, and load it; how far it is stands above the prompt."""
 
-        self.app.call_from_thread(self._controller.note, f"Downloading {name} ...")
-        try:
-            path = resolve(name, folders=self._live.options.model_folders)
-        except EdgetopError as error:
-            self.app.call_from_thread(self._controller.note_with_hint, error.what, error.hint)
-            return
-        self.app.call_from_thread(self._load_chosen, ModelChoice(path, n_ctx))
+        def done(result: Callable[[], Path]) -> None:
+            try:
+                path = result()
+            except EdgetopError as error:
+                self._controller.note_with_hint(error.what, error.hint)
+            else:
+                self._load_chosen(ModelChoice(path, n_ctx))
+
+        self._controller.note(f"Downloading {one_line(name)}; {self.keys.key_of('stop')} stops.")
+        self._live.download(name, lambda _words: None, done)
 
     def action_sessions(self) -> None:
         """Show recorded sessions, to compare and to replay them."""
@@ -300,7 +311,7 @@ class LiveScreen(RecordingScreen):
 
     def action_leave_prompt(self) -> None:
         """Stop the answer, or give the keyboard to the panes; this ends a search, and the edit of the last prompt."""
-        if self._live.conversation.phase == "answering" or self._in_turn is not None:
+        if self._live.conversation.phase == "answering" or self._in_turn is not None or self._live.downloading:
             self.action_stop()
         else:
             self._leave_prompt()

@@ -60,6 +60,22 @@ def test_code_is_highlighted_by_roles_and_kept_as_written() -> None:
     assert role_of(lines, "why") == ["comment"]
 
 
+def test_wrapped_code_is_marked_and_complete() -> None:
+    line = "curl -sSL https://example.org/" + "x" * 90
+    rows = plain(render(f"```sh\n{line}\n\ndone\n```", width=40))
+    assert [row[0] for row in rows if row] == [" ", "↪", "↪", "↪", " "]
+    assert "".join(row[2:] for row in rows if row).replace(" ", "") == f"{line}done".replace(" ", "")
+    assert plain(render(f"```sh\n{line}\n```", width=40, level="ascii"))[1].startswith("> ")
+
+
+def test_an_unfinished_fence_and_what_is_struck_through() -> None:
+    assert plain(render("Try:\n\n```python\nx = 1")) == ["Try:", "", "  x = 1"]
+    lines = render("~~gone~~ kept")
+    assert plain(lines) == ["gone kept"]
+    assert lines is not None
+    assert [segment.text for segment in lines[0] if segment.style is not None and segment.style.strike] == ["gone"]
+
+
 def test_code_in_an_unknown_language_is_plain() -> None:
     lines = render("```nonesuch\nif x: [b]\n```")
     assert plain(lines) == ["  if x: [b]"]
@@ -73,7 +89,7 @@ def test_code_in_an_unknown_language_is_plain() -> None:
         "a <b>bold</b> <!-- hidden --> tag",
         "[name]: http://a.b",
         "&#x202e; &amp; &#27;",
-        "~~gone~~ <http://a.b>",
+        "~gone~ <http://a.b>",
     ],
 )
 def test_what_would_hide_text_is_shown_as_written(text: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from rich.cells import cell_len
 from textual.app import App
+from textual.containers import VerticalScroll
 
 from edgetop.core.figures import DECODE, GAP_P95
 from edgetop.session.compare.compare import compare
@@ -62,7 +63,16 @@ async def test_the_screen_looks_as_in_the_picture(size: tuple[int, int], level: 
     app = app_of(some_comparison(), level)
     async with app.run_test(size=size) as pilot:
         await until_shown(pilot, "decode", "Back")
-        drawn = rows_of(app)
+        # The scrollbar is drawn anew once the height of what scrolls is known.
+        app.screen.query_one(VerticalScroll).refresh(layout=True)
+        seen: list[list[str]] = []
+
+        def has_settled() -> bool:
+            seen.append(rows_of(app))
+            return seen[-1:] * 5 == seen[-5:]
+
+        await until(pilot, has_settled, "the same picture five times")
+        drawn = seen[-1]
     assert len(drawn) == size[1]
     assert max(map(cell_len, drawn)) <= size[0]
     assert level != "ascii" or "".join(drawn).isascii()

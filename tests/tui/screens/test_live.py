@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.containers import VerticalScroll
 
+from edgetop.core.errors import ModelError
 from edgetop.inference.protocol import LoadFailed
 from edgetop.inference.scripted import InjectedFault, Reply
+from edgetop.io.hub import DownloadProgress
 from edgetop.live import chat_commands
 from edgetop.session.file_io import load_file
 from edgetop.tui.app import ChatApp
@@ -16,6 +21,7 @@ from edgetop.tui.chat.prompt import Prompt
 from edgetop.tui.panes.pane import PaneWidget
 from edgetop.tui.screens import live
 from edgetop.tui.screens.live import LiveScreen
+from edgetop.tui.screens.models import ModelChoice
 from tests.support.gguf_files import write_model
 from tests.tui.screen_text import rows_of, text_of, until, until_said, until_shown
 from tests.tui.scripted_app import SLOW, StartApp, say, start_app
@@ -515,3 +521,27 @@ async def test_the_models_of_the_machine_can_be_checked_from_the_chat(start_app:
         await until_shown(pilot, "SmolLM2")
         await pilot.press("escape")
         await until(pilot, lambda: isinstance(app.screen, LiveScreen), "the chat is back")
+
+
+async def test_a_download_says_above_the_prompt_how_far_it_is_and_can_be_stopped(
+    start_app: StartApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[bool] = []
+
+    def find(_name: str, *, report: Callable[[DownloadProgress], None], stopped: Callable[[], bool], **_: Any) -> Path:
+        report(DownloadProgress("tiny.gguf", 2**20, 4 * 2**20, 2**19))
+        while not stopped():
+            threading.Event().wait(0.01)
+        ended.append(True)
+        raise ModelError("stopped")
+
+    monkeypatch.setattr("edgetop.live.chat_session.find_model", find)
+    app = start_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, LOADED)
+        live_of(app)._load_chosen(ModelChoice(Path("hf:owner/tiny:Q4_0")))
+        await until_shown(pilot, "downloading tiny.gguf: 1.00 MiB of 4.00 MiB, 512 KiB/s", "Esc Stop")
+        await pilot.press("escape")
+        await until_said(pilot, "The download is stopped; what has come of it is kept.")
+        await until(pilot, lambda: ended, "the download has ended")
+        await until(pilot, lambda: "downloading" not in text_of(app), "nothing is downloaded any more")
