@@ -77,6 +77,31 @@ def _is_near(record: RequestServed, tokens: int) -> bool:
     return record.reread_tokens is not None and abs(record.reread_tokens - tokens) <= TOKENS_LEAST
 
 
+WITH_TOOLS = (
+    "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
+)
+"""A template that has the tools in the prompt, as those of larger models do."""
+
+
+def test_an_earlier_message_and_the_tools(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tool(name: str) -> list[dict[str, object]]:
+        parameters = {"type": "object", "properties": {"place": {"type": "string"}}}
+        return [{"type": "function", "function": {"name": name, "description": LONG, "parameters": parameters}}]
+
+    with (
+        llama_server(small_model, n_ctx=2048, cache_ram_mib=0, use_jinja=True, chat_template=WITH_TOOLS) as (url, _pid),
+        proxied(url, tmp_path, monkeypatch) as (proxy, seen),
+    ):
+        assert follow(proxy, seen, said("Be brief.", "Say one.", "One.", OTHER)).reread_tokens == 0
+        earlier = follow(proxy, seen, said("Be brief.", "Tell me two.", "One.", OTHER))
+        assert (earlier.reread_why, _is_near(earlier, 77)) == (EARLIER, True)
+        follow(proxy, seen, said("It is noon.", OTHER), tools=tool("weather"))
+        changed = follow(proxy, seen, said("It is noon.", OTHER), tools=tool("tides"))
+        assert changed.reread_why == TOOLS
+        assert (changed.reread_tokens or 0) > 60
+
+
 def test_another_slot(small_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         llama_server(small_model, n_ctx=1024, n_parallel=2, cache_ram_mib=0, kv_unified=False) as (url, _pid),
