@@ -51,7 +51,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "data" / "sessions", _PACKAGE.parent / "sessions")
 """In an installed wheel, and in a checkout."""
 
-PAIR = ("smollm2-135m-f16", "smollm2-135m-q4_1")
+PAIR = ("smollm2-135m-q4_1", "smollm2-135m-f16")
 """Two that differ in their quantization alone."""
 
 
