@@ -136,7 +136,6 @@ def _carry_out(given: list[str]) -> int:
     verb = named or DEFAULT_VERB
     arguments = parser_of(named).parse_args(given[1:] if named else given)
     temporary_home = ensure_home()
-    _import_msgspec()
     settings = resolve(given_flags(arguments), repairing=VERBS[verb].repairs)
     if settings[LOG] is not None:
         _begin_log(verb, settings)
@@ -151,21 +150,6 @@ def _carry_out(given: list[str]) -> int:
     execute: Callable[[Namespace, Settings], int] = importlib.import_module(f"edgetop.commands.{verb}").execute
     _catch_stray_errors()
     return execute(arguments, settings)
-
-
-def _import_msgspec() -> None:
-    """Import it without typing_extensions, of which it takes three names that `typing` has, too.
-
-    That module and what it brings (inspect, socket) take as long to import as msgspec itself.
-    """
-    name = "typing_extensions"
-    if name in sys.modules:
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        import msgspec  # noqa: F401
-    finally:
-        del sys.modules[name]
 
 
 def _unknown_verb(given: str) -> Exception:

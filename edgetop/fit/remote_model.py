@@ -15,7 +15,15 @@ from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.io.http import Credential, HttpResponse, Timeouts, get, parse_url, shown
-from edgetop.io.hub import DEFAULT_TIMEOUTS, chosen_files, chosen_hub, model_errors, refused_status, repository
+from edgetop.io.hub import (
+    DEFAULT_TIMEOUTS,
+    PARTS_MAX,
+    chosen_files,
+    chosen_hub,
+    model_errors,
+    refused_status,
+    repository,
+)
 from edgetop.io.model_file import check_part, parse, part_of, purpose_of, refused, require_text
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
@@ -71,7 +79,7 @@ class RemoteFile:
                 self._read_range(response, start, count)
             elif response.status == 200 and start == 0:
                 length = response.header("Content-Length")
-                self.size_bytes = int(length) if length.isascii() and length.isdigit() else None
+                self.size_bytes = int(length) if re.fullmatch(r"[0-9]{1,19}", length) else None
                 _check_encoding(response)
                 self._whole = response
             elif response.status == 416 and start == 0:
@@ -152,8 +160,6 @@ WINDOW_BYTES = 2**20
 """Asked for first, and then twice as much until the header is whole."""
 
 HEADER_BYTES_MAX = 256 * 2**20
-PARTS_MAX = 1000
-"""Files of a split model, whose headers are asked for one by one; the largest models have some hundred."""
 
 
 def fetch_facts(

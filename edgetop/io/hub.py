@@ -39,6 +39,9 @@ TRIES = 5
 """In a row with less than `SLOW_BYTES`; each that brings more counts anew."""
 
 PAUSE_S = 1.0
+PARTS_MAX = 1000
+"""Files of a split model, whose headers are asked for one by one; the largest models have some hundred."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 
@@ -201,6 +204,8 @@ def download_model(
     listed = repository(hub, wanted.repo)
     by_name = {file.rfilename: file for file in listed.siblings}
     files = [by_name[name] for name in chosen_files(wanted, listed)]
+    if len(files) > PARTS_MAX:
+        raise ModelError(f"{one_line(wanted.repo)} has {len(files)} parts, more than any model", "name another file")
     folder = hub_cache(environment) / f"models--{wanted.repo.replace('/', '--')}"
     commit = listed.sha if _COMMIT.fullmatch(listed.sha) else "main"
     try:

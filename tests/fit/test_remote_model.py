@@ -104,6 +104,12 @@ def test_a_window_is_never_asked_for_twice(server: RangeServer) -> None:
         assert (file.received_bytes, file.size_bytes) == (1000, len(LARGE))
 
 
+def test_a_size_of_thousands_of_digits_is_none(server: RangeServer) -> None:
+    server.ranges, server.total = False, "9" * 6000
+    server.files["/tiny.gguf"] = data = model_bytes("llama")
+    assert fetch(f"{server.url}/tiny.gguf").size_bytes == len(data)
+
+
 def test_a_size_that_is_not_told_is_taken_from_the_header(server: RangeServer) -> None:
     server.total = "*"
     server.files["/large.gguf"] = LARGE

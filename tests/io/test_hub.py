@@ -225,3 +225,10 @@ def test_what_lists_no_repository_is_told(server: RangeServer, tmp_path: Path, l
     hub = chosen_hub(environment(server, tmp_path))
     with pytest.raises(ModelError, match="does not list a repository"):
         repository(hub, REPO)
+
+
+def test_more_parts_than_any_model_are_not_asked_for(server: RangeServer, tmp_path: Path) -> None:
+    publish(server, {f"m-Q8_0-{number:05}-of-01001.gguf": b"" for number in range(1, 1002)})
+    with pytest.raises(ModelError, match="has 1001 parts, more than any model"):
+        download_model(WANTED, environment(server, tmp_path))
+    assert asked_ranges(server) == []
