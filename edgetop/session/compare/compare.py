@@ -386,7 +386,7 @@ def _front(rows: Sequence[Row], scope: Scope | None) -> tuple[list[int], str]:
     nothing is told apart there is none.
     """
     points: dict[int, tuple[float, float]] = {}
-    others = 0
+    left_out = 0
     for index, row in enumerate(rows):
         speed, energy = (row.cells.get(name, Cell()).value for name in (DECODE, J_PER_TOKEN))
         if speed is None or energy is None:
@@ -394,11 +394,11 @@ def _front(rows: Sequence[Row], scope: Scope | None) -> tuple[list[int], str]:
         if row.result.energy_scope == scope:
             points[index] = (speed, energy)
         else:
-            others += 1
+            left_out += 1
     if not points:
         return [], "No result has both a decode speed and an energy per token."
     order = list(points)
-    note = f"{others} with energy of another power scope left out." if others else ""
+    note = f"{left_out} with energy of another power scope left out." if left_out else ""
     found: list[int] = []
     unclear = False
     for index in (order[each] for each in front([points[each] for each in order])):
@@ -410,6 +410,9 @@ def _front(rows: Sequence[Row], scope: Scope | None) -> tuple[list[int], str]:
             found[-1] = index
         else:
             unclear = True
-    if unclear and len(found) == 1:
-        return [], f"{note} Noise hides whether a slower result takes less energy.".lstrip()
+    if len(found) == 1 and len(points) > 1:
+        others = [rows[index] for index in points if index != found[0]]
+        alone = any(_are_apart(rows[found[0]], other, name) for other in others for name in (DECODE, J_PER_TOKEN))
+        if unclear or not alone:
+            return [], f"{note} Noise hides which results are faster or take less energy.".lstrip()
     return found, note

@@ -160,7 +160,9 @@ def _of_two(comparison: Comparison, figure: str, others: Sequence[int], name: Ca
         case "unlike":
             return f"{claim.what} cannot be compared: {cell.why}"
         case _:
-            return f"whether {who} {claim.verb} {claim.better} than {base} cannot be told{reach}"
+            # The interval is of this figure alone; held to all figures together, these turns may not be enough.
+            sure = " for sure" if reach and min(cell.change_low or 0, 0) * max(cell.change_high or 0, 0) == 0 else ""
+            return f"whether {who} {claim.verb} {claim.better} than {base} cannot be told{sure}{reach}"
 
 
 def _of_several(comparison: Comparison, figure: str, others: Sequence[int], name: Callable[[int], str]) -> str:
