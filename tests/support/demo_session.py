@@ -251,6 +251,7 @@ class DemoLiveSession:
         self.recorder = _StillRecorder()
         self.alerts = None
         self.is_ended_by_alert = False
+        self.downloading = ""
         self._records = list(records)
         self._now_us = 0
 
