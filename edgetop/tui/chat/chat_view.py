@@ -324,6 +324,9 @@ class ChatView(Widget, can_focus=True):
         if self._reply is None:
             self._reply = self._transcript.open_reply()
         self._transcript.extend(self._reply, text, part)
+        if "\n" in text and part == "answer" and self._transcript.has_finished(self._reply):
+            with self._at_same_text():
+                self._transcript.finish_blocks(self._reply)
         self._text_hidden = True
         if show:
             self._show()

@@ -7,6 +7,7 @@ one line until the user opens it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
@@ -34,6 +35,44 @@ MARKDOWN_ROLES = (
 """What Markdown marks; a theme gives each its style."""
 
 _FOUND, _CURRENT = Style(reverse=True), Style(reverse=True, bold=True, underline=True)
+
+
+FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})")
+
+FINISHED_AT_LEAST = 20
+"""Characters of Markdown that are shown as such while an answer grows; shorter ones wait for what follows, so that a
+reply of nothing but blank lines is no million blocks."""
+
+
+class MarkdownScan:
+    """Where the last whole block of a growing Markdown text ends; each line is looked at once.
+
+    A block ends at a blank line that is in no fence, when a line follows that does not belong to an item above it.
+    """
+
+    def __init__(self) -> None:
+        self.end = 0
+        """Characters of whole blocks; 0 while there is none."""
+        self._line = 0
+        self._fence = ""
+        self._after_blank = False
+
+    def read(self, text: str) -> None:
+        """Look at the lines that were not there before."""
+        while self._line < len(text):
+            if self._after_blank and not text[self._line].isspace():
+                self.end = self._line
+            stop = text.find("\n", self._line)
+            if stop < 0:
+                return
+            line = text[self._line : stop]
+            found = FENCE.match(line)
+            if found is not None and not self._fence:
+                self._fence = found[1]
+            elif found is not None and found[1].startswith(self._fence) and not line[found.end() :].strip():
+                self._fence = ""
+            self._after_blank = not self._fence and not line.strip()
+            self._line = stop + 1
 
 
 class LinePosition(NamedTuple):
@@ -81,6 +120,7 @@ class Block:
     lines: list[str | StyledLine] = field(default_factory=list)
     unread: str = ""
     """A carriage return at the end of the growing text: half a line break, until the next piece comes."""
+    scan: MarkdownScan = field(default_factory=MarkdownScan)
 
 
 def plain_text(content: str | StyledLine) -> str:
@@ -214,11 +254,31 @@ class Transcript:
         elif last.width == self._width:
             self._grow(last, text)
 
+    def has_finished(self, message: int) -> bool:
+        """Whether whole blocks of Markdown are in a growing answer that are not yet shown as such."""
+        last = self._blocks[-1] if self._blocks else None
+        if last is None or last.message != message or last.kind != "assistant" or last.markdown:
+            return False
+        last.scan.read(last.text)
+        return last.scan.end >= FINISHED_AT_LEAST
+
+    def finish_blocks(self, message: int) -> None:
+        """Show as Markdown what is finished of a growing answer; the rest stays as it is written."""
+        if self.has_finished(message):
+            last = self._blocks[-1]
+            end = last.scan.end
+            self._blocks[-1:] = [
+                Block(message, last.kind, last.text[:end], markdown=True),
+                Block(message, last.kind, last.text[end:]),
+            ]
+
     def turn_into_reasoning(self, message: int) -> None:
         """The answer of a reply so far was reasoning."""
-        for block in self._of(message):
-            if block.kind == "assistant":
-                block.kind, block.folded, block.width = "reasoning", True, 0
+        answer = [block for block in self._of(message) if block.kind == "assistant"]
+        if answer:
+            whole = Block(message, "reasoning", "".join(block.text for block in answer), folded=True)
+            self._blocks[self._blocks.index(answer[0])] = whole
+            self._blocks = [block for block in self._blocks if block not in answer]
 
     def end_reasoning(self, message: int, summary: str) -> None:
         """Give the reasoning of a reply that has just ended its summary."""
@@ -228,12 +288,14 @@ class Transcript:
                 block.width = 0
 
     def close_reply(self, message: int, figures: str) -> None:
-        """End a reply: its answer is Markdown from now on, and `figures` stand below it."""
+        """End a reply: all of its answer is Markdown from now on, and `figures` stand below it."""
         self.end_reasoning(message, "thought")
-        for block in self._of(message):
-            block.text = _without_blank_lines(block.text)
-            block.markdown = block.kind == "assistant"
-            block.width = 0
+        reply = self._of(message)
+        for block in reply:
+            if not block.markdown:
+                block.markdown, block.width = block.kind == "assistant", 0
+        if reply:
+            reply[-1].text = reply[-1].text.rstrip("\r\n")
         if figures:
             self._blocks.append(Block(message, "figures", figures))
 
@@ -364,11 +426,12 @@ class Transcript:
                 block.lines = [self._folded_line(block)]
                 block.width = self._width
         elif block.width != self._width:
-            styled = self._render_markdown(block.text, self._width) if block.markdown else None
+            text = _without_blank_lines(block.text) if block.markdown else block.text
+            styled = self._render_markdown(text, self._width) if block.markdown else None
             if not styled:
                 block.lines = [""]
                 block.unread = ""
-                self._grow(block, block.text)
+                self._grow(block, text)
             else:
                 block.lines = list(styled)
             block.width = self._width
@@ -428,6 +491,10 @@ def position_of(transcript: Transcript, anchor: ScrollAnchor) -> LinePosition:
         left -= _ink(line)
         if left < 0:
             return LinePosition(anchor.block, gap + number)
+    here, *below = transcript.blocks[anchor.block : anchor.block + 2]
+    if below and (below[0].message, below[0].kind) == (here.message, here.kind):
+        # The block was one with the next when the anchor was set.
+        return position_of(transcript, ScrollAnchor(anchor.block + 1, left))
     return LinePosition(anchor.block, gap + len(lines) - 1)
 
 

@@ -329,5 +329,33 @@ async def test_nothing_is_lost_when_the_size_changes_while_text_streams(seed: in
         chat.finish("all")
         chat.action_to_end()
         whole = "".join(row.plain for row in chat._transcript.rows(LinePosition(0, 0), 10_000) if row is not None)
-        assert "".join(whole.split()) == "".join(text.split()) + "all"
+        assert "".join(whole.replace("↪", "").split()) == "".join(text.split()) + "all"
         assert lines(chat)[-1].strip() == "all"
+
+
+async def test_blocks_of_markdown_are_shown_as_such_while_the_answer_goes_on() -> None:
+    app = ChatApp()
+    shown = ["A heading here", "Some strong words."]
+    async with app.run_test(size=(60, 30)):
+        chat = app.chat
+        for piece in ("## A heading here\n\nSome **strong", "** words.\n", "\nThe last **op", "en** one"):
+            chat.append_text(piece)
+        assert [line for line in lines(chat) if line] == [
+            "A heading here",
+            "Some strong words.",
+            "The last **open** one",
+        ]
+        assert chat.growing_answer == "## A heading here\n\nSome **strong** words.\n\nThe last **open** one"
+        chat.finish()
+        assert [line for line in lines(chat) if line] == [*shown, "The last open one"]
+
+
+async def test_who_reads_above_stays_there_when_a_block_is_finished() -> None:
+    app = ChatApp()
+    async with app.run_test(size=(40, 10)):
+        chat = app.chat
+        chat.append_text("".join(f"line {number}\n" for number in range(40)))
+        chat.action_move(-15)
+        top = lines(chat)[0]
+        chat.append_text("\nAnd on it goes\nwith more\n\nand more")
+        assert lines(chat)[0] == top

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from edgetop.tui.chat.transcript import LinePosition, StyledLine, Transcript
+from edgetop.tui.chat.transcript import FINISHED_AT_LEAST, LinePosition, MarkdownScan, StyledLine, Transcript
 from edgetop.tui.themes import LEVELS, GlyphLevel, glyphs_for
 from tests.support.hostile_text import HOSTILE_REPLIES, acts_on_a_terminal, hostile_text
 
@@ -162,3 +162,50 @@ def test_markdown_is_asked_for_once_when_the_reply_is_finished() -> None:
     assert asked == [("**its**", 30)]
     assert rows[-1] is not None
     assert rows[-1].content == (Segment("styled"),)
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        ("one paragraph that goes on", ""),
+        ("one paragraph that ended\n\n", ""),
+        ("one paragraph that ended\n\nn", "one paragraph that ended\n\n"),
+        ("```python\na = 1\n\nb = 2\n", ""),
+        ("```python\na = 1\n\nb = 2\n```\n\nnext", "```python\na = 1\n\nb = 2\n```\n\n"),
+        ("~~~~\n~~~\n\nnot yet the end of it\n", ""),
+        (
+            "1. an item that is long\n\n   its second part\n\n2. next",
+            "1. an item that is long\n\n   its second part\n\n",
+        ),
+        ("short\n\nx", ""),
+    ],
+)
+def test_a_block_ends_at_a_blank_line_outside_of_fences_and_items(text: str, finished: str) -> None:
+    scan = MarkdownScan()
+    for end in range(len(text) + 1):
+        scan.read(text[:end])
+    assert text[: scan.end if scan.end >= FINISHED_AT_LEAST else 0] == finished
+    at_once = MarkdownScan()
+    at_once.read(text)
+    assert at_once.end == scan.end
+
+
+def test_an_answer_of_several_blocks_that_was_reasoning_is_one_thought() -> None:
+    chat = transcript()
+    message = chat.open_reply()
+    chat.extend(message, "A first paragraph of it.\n\nA second one", "answer")
+    chat.finish_blocks(message)
+    assert len(chat.blocks) == 2
+    chat.turn_into_reasoning(message)
+    (thought,) = chat.blocks
+    assert (thought.kind, thought.folded) == ("reasoning", True)
+    assert thought.text == "A first paragraph of it.\n\nA second one"
+
+
+def test_a_reply_of_nothing_but_blank_lines_makes_few_blocks() -> None:
+    chat = transcript()
+    message = chat.open_reply()
+    for _ in range(3_000):
+        chat.extend(message, "a\n\n", "answer")
+        chat.finish_blocks(message)
+    assert len(chat.blocks) <= 3_000 * 3 // FINISHED_AT_LEAST + 1
