@@ -358,6 +358,7 @@ NO_DATA = {
     "report": "an HTML file",
     "completion": "a script of a shell",
     "man": "a page",
+    "serve": "pages",
     "engine install": "progress",
     "engine build": "progress",
     "sessions export": "files, --to json among them",

@@ -26,6 +26,9 @@ HEAD_BYTES_MAX: Final = 65536
 CONNECTIONS_MAX: Final = 512
 HEAD_S: Final = 30.0
 """From the first byte of a request until its head is whole, and for a connection to the server."""
+REFUSED_S: Final = 1.0
+"""For how long what a refused client still sends is read and dropped."""
+
 STALLED_S: Final = 300.0
 """A client that asks nothing or takes nothing for so long is left."""
 PIECE_BYTES: Final = 65536
@@ -347,6 +350,14 @@ class _Line:
         head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         self._writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
         await asyncio.wait_for(self._writer.drain(), STALLED_S)
+        # Closed with bytes of the request unread, the connection is reset, and the answer may be lost on its way.
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            self._writer.write_eof()
+            await asyncio.wait_for(self._discard(), REFUSED_S)
+
+    async def _discard(self) -> None:
+        while await self._reader.read(65536):
+            pass
 
     async def serve(self) -> None:
         """Relay request by request."""

@@ -99,10 +99,10 @@ def test_chat_stop_resize_and_quit(open_tmux: Callable[..., Tmux], home: Isolate
     assert re.search(decode_of(format_rate(second.figures.decode_tokens_per_s)), second_screen)
     assert all(len(line) <= 80 for line in second_screen.splitlines())
     if file.summary.energy is None:
-        reason = file.absent["power"].reason
+        begins = " ".join(file.absent["power"].reason.split()[:2]).casefold()
         assert "J/token n/a" in first_screen
-        assert reason[:24].casefold() in panes(first_screen).casefold()
-        assert reason[:24].casefold() in narrow[0].casefold()
+        assert begins in first_screen.casefold()
+        assert begins in narrow[0].casefold()
     window.sees(r"session: \S+")
 
 

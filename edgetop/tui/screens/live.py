@@ -187,22 +187,20 @@ class LiveScreen(RecordingScreen):
     # Engine and models
 
     def interrupt(self) -> bool:
-        """Stop the answer or the load; whether there was one.
+        """Stop the answer or the load; whether there was one that had not been asked to stop.
 
         An engine that does not react to the stop is killed, so that the session can go on.
         """
         now_us, asked_us = self._live.now_us(), self._stop_requested_us
-        busy = self._live.conversation.phase in {"answering", "stopping", "loading"} or self._in_turn is not None
-        if busy and asked_us is None:
+        if self._live.conversation.phase not in {"answering", "stopping", "loading"} and self._in_turn is None:
+            return False
+        if asked_us is None:
             self.action_stop()
-        elif (
-            busy
-            and self._in_turn is None
-            and asked_us is not None
-            and now_us - asked_us > UNRESPONSIVE_AFTER_S * US_PER_S
-        ):
+            return True
+        if self._in_turn is None and now_us - asked_us > UNRESPONSIVE_AFTER_S * US_PER_S:
             self._live.conversation.kill()
-        return busy
+            return True
+        return False
 
     def clear_draft(self) -> bool:
         """Clear the prompt, or leave the edit of an earlier one."""

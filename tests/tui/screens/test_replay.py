@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from textual.pilot import Pilot
 
 from edgetop.core.records import ModelLoaded, Tokens, TurnStarted
 from edgetop.session.session import Session
+from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.chat.controller import NOT_RECORDED
 from edgetop.tui.screens.replay import PlaybackBar, ReplayMonitor
 from edgetop.tui.themes import LEVELS, GlyphLevel
@@ -88,15 +90,20 @@ async def test_the_chat_at_the_end_is_the_one_that_was_live() -> None:
     live = DemoApp(ended_records())
     async with live.run_test(size=WIDE) as pilot:
         await until(pilot, lambda: live.played, "all was played")
-        blocks = live.live_screen._chat._transcript._blocks
         # The energy that comes below an answer later is in the panes of a replay.
-        was = [(block.kind, re.sub(r" · [\d.]+ J/tok", "", block.text)) for block in blocks]
+        was = [(kind, re.sub(r" · [\d.]+ J/tok", "", text)) for kind, text in said(live.live_screen._chat)]
     app = ReplayApp([fold(ended_records())])
     async with app.run_test(size=WIDE) as pilot:
         await pilot.press("end")
         await until_shown(pilot, "supply itself")
         (monitor,) = app.replay.query(ReplayMonitor)
-        assert [(block.kind, block.text) for block in monitor.chat._transcript._blocks] == was
+        assert said(monitor.chat) == was
+
+
+def said(chat: ChatView) -> list[tuple[str, str]]:
+    """Each text of the chat; how an answer is cut into blocks of Markdown depends on how it came."""
+    together = groupby(chat._transcript.blocks, key=lambda block: (block.message, block.kind))
+    return [(kind, "".join(block.text for block in blocks)) for (_, kind), blocks in together]
 
 
 async def test_it_plays_by_the_clock_at_its_speed_until_it_is_paused() -> None:
