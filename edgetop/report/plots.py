@@ -589,7 +589,7 @@ def energy_caption(comparison: Comparison, keys: Sequence[str], names: Sequence[
     sentences = [
         "Right is faster, down takes less energy; bars are 95 % intervals. Marks differ in shape and bear the letter.",
         f"Pareto front, where nothing else is both faster and takes less: {', '.join(front)}." if front else "",
-        comparison.front_note if front else f"No Pareto front: {comparison.front_note}",
+        comparison.front_note if front else f"No Pareto front. {comparison.front_note}",
         *absent,
     ]
     return Caption(

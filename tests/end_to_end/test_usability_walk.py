@@ -110,7 +110,7 @@ def test_the_first_day(open_tmux: Callable[..., Tmux], home: IsolatedHome, small
         told="Ctrl+Space Mark",
         sees=r"(?i)2 marked|\* ?>? ?1[\s\S]*\* ?>? ?2",
     )
-    walk.step("compared", "F5", told="F5 Compare", sees=r"Intervals are 95 %")
+    walk.step("compared", "F5", told="F5 Compare", sees=r"bars are 95 % intervals")
     walk.step("back to the list", "Escape", told="Esc Back", sees=r"sessions 2")
     walk.step("replayed side by side", "F6", told="F6 Replay", sees=r"(?i)align")
     walk.step("to its end", "End", sees=r"(?s)decode [\d.]+ tok/s.*decode [\d.]+ tok/s")

@@ -185,7 +185,7 @@ def _of_several(comparison: Comparison, figure: str, others: Sequence[int], name
 def front_text(comparison: Comparison) -> str:
     """The Pareto front in words."""
     if not comparison.front:
-        return f"No Pareto front: {comparison.front_note}"
+        return f"No Pareto front. {comparison.front_note}"
     names = ", ".join(named(comparison, index) for index in comparison.front)
     return f"Pareto front, fastest first: {names}. {comparison.front_note}".rstrip()
 
