@@ -168,6 +168,8 @@ class Figure(Struct, frozen=True, kw_only=True):
     """Name of the figure that says why this one is missing."""
     absent: str = "no turn gave it"
     """Why it is missing where no reason is recorded."""
+    only_known: bool = False
+    """Not shown to people where it is missing: nothing of the kind happened."""
     rests_on: tuple[Evidence, ...]
     csv: str = ""
     """Heading in CSV where it is not the last part of the name."""
@@ -257,11 +259,12 @@ FIGURES: tuple[Figure, ...] = (
     _stamped(
         name="decode_unpaused_tokens_per_s", label="decode speed without the pauses", unit="tok/s", kind="speed",
         of=("turn", "session"), combined="ratio", weight="decode seconds", absent="it was not paused",
+        only_known=True,
         formula="as decode speed, over the time in which the model did not stand still",
     ),
     _stamped(
         name="paused_s", label="stood still", unit="s", kind="time", of=("turn", "session"), combined="sum",
-        absent="it was not paused",
+        absent="it was not paused", only_known=True,
         formula="gaps between tokens of 2 s or more, ten times as long as 99 of 100 others, less an ordinary one",
     ),
     _stamped(
@@ -597,7 +600,9 @@ def turn_cells(figures: TurnFigures) -> list[str]:
 
 
 def is_asked_for(figures: TurnFigures, figure: Figure) -> bool:
-    """False for what rests on energy where there is none, which one row says, and on options that were not given."""
+    """False for what did not happen, for options that were not given, and for energy whose lack one row says."""
+    if figure.only_known and value_of(figures, figure.name) is None:
+        return False
     if not isinstance(figures, Summary) or not figure.name.startswith("duty."):
         return True
     return figures.energy is not None and figures.duty.missing.get(figure.column) not in {NO_RATE, NO_BATTERY}
