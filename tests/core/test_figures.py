@@ -162,3 +162,8 @@ def test_the_figures_of_a_session_are_listed_and_one_row_says_why_there_is_no_en
 def test_the_page_of_figures_is_the_one_that_would_be_written_now() -> None:
     assert make_figures.FILE.read_text("utf-8") == make_figures.page(), "run python -m docs.make_figures"
     assert {kind for kinds in make_figures.SECTIONS.values() for kind in kinds} == set(get_args(Kind))
+
+
+def test_what_did_not_happen_has_no_row() -> None:
+    assert "stood still" not in rows_of(TurnFigures())
+    assert rows_of(TurnFigures(paused_s=6.0))["stood still"] == "6.00 s"
