@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from edgetop.core.format import format_bytes, format_bytes_short
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import ENGINE_ANONYMOUS, ENGINE_RSS, MEMORY_USED
-from edgetop.tui.charts import Axis, ChartSeries, Layer, history_chart, nice_y_max, stacked_chart
+from edgetop.tui.charts import Axis, ChartSeries, Layer, history_chart, stacked_chart
 from edgetop.tui.panes.pane import Pane, View
 from edgetop.tui.styled_text import (
     BLOCK_GAP,
@@ -142,7 +142,7 @@ def _stack(view: View, width: int, height: int) -> tuple[list[Line], list[Figure
         sums = [
             sum(value or 0.0 for value in values) for values in zip(*(one.series.values for one in each), strict=True)
         ]
-        return replace(each[0].series, values=sums, y_max=nice_y_max(max(sums, default=0.0)))
+        return replace(each[0].series, values=sums, y_max=view.history.scales.end_of("used", max(sums, default=0.0)))
 
     return stacked_chart(layers, total, Axis(unit), width, height, view.level)
 

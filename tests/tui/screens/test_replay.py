@@ -69,6 +69,21 @@ async def test_replay_looks_as_in_the_picture(size: tuple[int, int], level: Glyp
     assert drawn == picture.read_text(encoding="utf-8").splitlines()
 
 
+async def test_sessions_side_by_side_are_drawn_on_the_same_scales() -> None:
+    app = ReplayApp(two_sessions())
+    async with app.run_test(size=(160, 48)) as pilot:
+        await until_prepared(pilot, app)
+        drawn = set()
+        for key in ("right_square_bracket", "right_square_bracket", "end", "home"):
+            await pilot.press(key)
+            await pilot.pause()
+            pairs = [labels for row in rows_of(app) if len(labels := re.findall(r"([\d.]+)┤", row)) == 2]
+            assert len(pairs) >= 2, rows_of(app)
+            assert all(one == other for one, other in pairs), pairs
+            drawn.add(tuple(pairs))
+        assert len(drawn) > 1, "the scales follow what is drawn"
+
+
 async def test_a_single_session_looks_like_the_live_screen() -> None:
     app = ReplayApp([fold(ended_records())])
     async with app.run_test(size=WIDE) as pilot:
