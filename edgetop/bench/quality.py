@@ -55,7 +55,8 @@ class QualityScorer:
     ) -> None:
         """`identity` is that of the whole plan.
 
-        `on_progress` is called with what is going on and the share of the model that is done. `folder` is for the references' predictions alone: what an earlier edgetop has left there is deleted.
+        `on_progress` is called with what is going on and the share of the model that is done. `folder` is for the
+        references' predictions alone: what an earlier edgetop has left there is deleted.
         """
         self._plan = plan
         self._identity = identity
