@@ -4,7 +4,7 @@ Those in `docs/pictures/` are PNG, made from SVG by Chromium; they are left out 
 docs.make_pictures NAME ...` draws only those.
 
 The screens are the real ones. The session on the live screen is made up, since the machine that draws the pictures has
-neither the board nor the meter: `tests/support/demo_session.py`, the same as in the tests, so that the pictures are never
+neither the board nor the meter: `tests/support/demo_session.py`, the same as in the tests, so that they are never
 stale. The other screens are those of the real program in tmux, with the recordings that come with it.
 """
 
