@@ -220,14 +220,15 @@ def _figures(view: View) -> list[Figure]:
         figure_of("private", format_bytes(memory.anonymous_bytes)),
         figure_of("mapped", format_bytes(memory.mapped_bytes)),
     ]
+    # The colours are those of the layers in the graph.
     reserved = [
         figure_of("weights", format_bytes(memory.weights_bytes), "graph"),
-        figure_of("kv", format_bytes(memory.kv_bytes), "accent"),
-        figure_of("compute", format_bytes(memory.compute_bytes), "prefill"),
+        figure_of("kv", format_bytes(memory.kv_bytes), "prefill"),
+        figure_of("compute", format_bytes(memory.compute_bytes), "accent"),
         # What is reserved becomes resident in the first answer; until then there is no rest.
         Figure("rest", "not yet", role="dim")
         if memory.rest_bytes is None and memory.rss_bytes is not None
-        else figure_of("rest", format_bytes(memory.rest_bytes), "warning"),
+        else figure_of("rest", format_bytes(memory.rest_bytes), "good"),
     ]
     pairs = resident
     if view.snapshot.watch is None:
