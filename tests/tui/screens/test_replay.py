@@ -74,13 +74,13 @@ async def test_sessions_side_by_side_are_drawn_on_the_same_scales() -> None:
     async with app.run_test(size=(160, 48)) as pilot:
         await until_prepared(pilot, app)
         drawn = set()
-        for key in ("right_square_bracket", "right_square_bracket", "end", "home"):
+        for key in ("right_square_bracket", "right_square_bracket", "end"):
             await pilot.press(key)
             await pilot.pause()
             pairs = [labels for row in rows_of(app) if len(labels := re.findall(r"([\d.]+)┤", row)) == 2]
             assert len(pairs) >= 2, rows_of(app)
             assert all(one == other for one, other in pairs), pairs
-            drawn.add(tuple(pairs))
+            drawn.add(tuple(map(tuple, pairs)))
         assert len(drawn) > 1, "the scales follow what is drawn"
 
 
