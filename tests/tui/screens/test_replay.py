@@ -297,7 +297,8 @@ async def test_a_session_without_a_model_or_a_turn_is_played_too() -> None:
 
 
 @pytest.mark.parametrize("keys", ["q", "escape", "f10", "ctrl+c ctrl+c", "ctrl+q"])
-async def test_every_key_that_quits_elsewhere_quits(keys: str) -> None:
+async def test_every_key_that_quits_elsewhere_quits(keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.tui.app.QUIT_AGAIN_S", 600.0)  # however slow the machine is
     app = ReplayApp(two_sessions())
     async with app.run_test(size=NARROW) as pilot:
         await until_shown(pilot, "align: turn")
