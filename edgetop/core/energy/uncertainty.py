@@ -119,8 +119,8 @@ def graded(figure: Quantity, scope: Scope, averaged: bool, flags: Sequence[str] 
     return best
 
 
-POINT_READINGS = 4
-"""Fewer readings of a point sensor have no interval: see `sampling_j`."""
+POINT_READINGS = 5
+"""Up to 3 readings of a point sensor have no interval (`sampling_j`), and the first may come a period late."""
 
 
 def certain_after_s(smear_s: float, reading_s: float, load_share: float, *, averaged: bool) -> float:
