@@ -371,6 +371,8 @@ class ChatApp(BaseApp[None]):
 
     async def _give_typed(self) -> None:
         """Give the screen that stands now what was typed before."""
+        if not self.screen_stack:
+            return  # it has ended before
         if self.screen is self._live_screen and self.focused is None:
             self.set_timer(FOCUS_WAIT_S, self._give_typed)
             return

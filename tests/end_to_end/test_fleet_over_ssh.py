@@ -208,9 +208,10 @@ def test_a_port_comes_through_a_shared_connection_and_is_closed_with_the_shell(
     monkeypatch.setenv("PATH", fleet.home.environment["PATH"])
     with loopback_server() as server, tempfile.TemporaryDirectory(prefix="f") as folder:
         server.answers["GET /health"] = document({"status": "ok"})
+        port = int(server.url.rpartition(":")[2])
         shell = Shell("pi1", Path(folder))
         shell.open("")
-        path = shell.reach("127.0.0.1", server.port)
+        path = shell.reach("127.0.0.1", port)
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
             connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -220,5 +221,5 @@ def test_a_port_comes_through_a_shared_connection_and_is_closed_with_the_shell(
         assert (shared.logins(), shared.ssh("-O", "check", "pi1")) == (1, 0)
         # The same place can be had again: the forwarding was taken back, too.
         shell.open("")
-        assert shell.reach("127.0.0.1", server.port) == path
+        assert shell.reach("127.0.0.1", port) == path
         shell.close()

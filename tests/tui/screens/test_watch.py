@@ -247,7 +247,9 @@ async def test_a_proxy_shows_its_clients_and_their_requests(
         await until_shown(pilot, "127.0.0.1 curl", "requests 1", "tokens 3", "n/a J/token")
         await until_shown(pilot, "[31mred")
         if size[1] > 30:
-            await until_shown(pilot, "2 requests, 0 running", "last requests", "42 + 3 tokens")
+            await until_shown(pilot, "last requests")
+        if size[0] >= 100:
+            await until_shown(pilot, "2 requests, 0 running", "42 + 3 tokens")
         await pilot.press("j", "k", "f1", "escape", "q")
     assert proxy.session.requests
 
@@ -256,3 +258,13 @@ async def test_a_proxy_that_others_reach_says_so(start_watch: StartWatch, wire: 
     app = start_watch(wire.url, listen=("0.0.0.0", 0))  # noqa: S104 - that is what the test is about
     async with app.run_test(size=(120, 36)) as pilot:
         await until_shown(pilot, "Whoever reaches this address can use the server.")
+
+
+async def test_what_comes_after_the_end_is_no_defect(start_watch: StartWatch) -> None:
+    app = start_watch()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "No model process runs")
+        app.exit()
+        app.screen.call_next(lambda: app.screen.query_one("#what-is-gone"))
+        await until(pilot, lambda: not app.screen_stack or not app.is_running, "the screen is gone")
+    assert app.failure is None
