@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
-from edgetop.io.files import read_toml
+from edgetop.io.files import expanded, read_small, read_toml
 from edgetop.settings import options
 from edgetop.settings.option import Option, clock_limits_hz, fan_share, name_of_mode
 
@@ -601,6 +602,41 @@ QUESTIONS: tuple[QuestionItem, ...] = tuple(
 def reading_text() -> str:
     """English prose of about 1,600 words, for perplexity and for a summary."""
     return files("edgetop.bench").joinpath("reading.txt").read_text("utf-8")
+
+
+LARGEST_TEXT_BYTES = 16 * 2**20
+
+
+def quality_plan(request: BenchRequest) -> QualityPlan | None:
+    """How quality is scored; the questions of a file bring the text with them."""
+    if not request.questions:
+        if request.shots or request.question_columns:
+            raise UsageError("--shots and --question-columns say nothing without --questions", "give a file of them")
+        if request.question_template and request.quality is False:
+            raise UsageError("--question-template says nothing without --quality or --questions", "give one of them")
+        text = _text_plan(request.quality)
+        return None if text is None else replace(text, template=request.question_template)
+    path = expanded(request.questions)
+    items = read_questions(path, request.question_columns)
+    if len(items) <= request.shots:
+        raise UsageError(f"{path}: it has {len(items)} questions", "give fewer --shots: the others are scored")
+    plan = _text_plan(request.quality or True)
+    assert plan is not None  # noqa: S101 - there is a text
+    return replace(plan, asked=items, asked_name=path.name, shots=request.shots, template=request.question_template)
+
+
+def _text_plan(asked: bool | str) -> QualityPlan | None:
+    if asked is False:
+        return None
+    if asked is True:
+        return QualityPlan(text=reading_text())
+    path = expanded(str(asked))
+    try:
+        data = read_small(path, LARGEST_TEXT_BYTES)
+    except OSError as error:
+        hint = "give a text file to --quality; a few pages are enough"
+        raise UsageError(f"{path}: {error.strerror or error}", hint) from None
+    return QualityPlan(text=data.decode("utf-8", "replace"), text_name=path.name)
 
 
 _SUMMARY_CHARACTERS = 4000

@@ -209,6 +209,8 @@ class SettingResult(Struct, frozen=True, kw_only=True):
     energy_source: str = ""
     energy_grade: Letter | None = None
     """The worst of all tests and repetitions."""
+    simulated: bool = False
+    """Its power was computed, not measured, as the sessions' sources say."""
     measured_at: str = ""
     """When its last run began, ISO 8601 in UTC."""
     tests: tuple[TestResult, ...] = ()
@@ -236,6 +238,11 @@ class PlanResult(Struct, frozen=True, kw_only=True):
     settings: tuple[SettingResult, ...]
     until: Until | None = None
     """What was to be known."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the power of a setting was computed, not measured."""
+        return any(setting.simulated for setting in self.settings)
 
 
 class _Measured(NamedTuple):
@@ -386,6 +393,7 @@ def _setting_result(
         energy_scope=energies[-1].scope if energies else None,
         energy_source=energies[-1].source if energies else "",
         energy_grade=max((energy.grade for energy in energies), default=None),
+        simulated=any(each.source.properties.get("simulated", False) for file in files for each in file.series),
         measured_at=max((file.started_at for file in files), default=""),
         tests=tuple(results),
         soak=_soak(tests, measured),
