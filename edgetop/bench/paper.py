@@ -415,7 +415,8 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
     rest = plan.cool_down
     began = f"A run began once temperature changed by less than {rest.temperature_slope_c_per_min:g} °C a minute"
     if meters:
-        began += f" and idle power by less than {100 * rest.power_spread:g} %, after at least {rest.idle_s:g} s idle"
+        began += f" and idle power by less than {100 * rest.power_spread:g} %"
+        words.append(f"Idle power was measured for {rest.idle_s:g} s at least before the first run of each setting.")
     words.append(f"{began}, at the latest after {rest.limit_s:g} s.")
     words.append(
         f"Tests: {', '.join(test.name for test in plan.tests) or 'none'}, context {plan.n_ctx}, seed {plan.seed}. "

@@ -165,8 +165,10 @@ class CoolDown(Struct, frozen=True, kw_only=True):
     """When a run may begin: the device has come to rest, or has had the time for it."""
 
     idle_s: float = 11.0
-    """Idle time at least before each run where power is measured, and until the idle power is known: that takes ten
-    steady seconds (`core.energy.baseline`). With 0 nothing is waited for."""
+    """Idle time at least where power is measured, before the first run of each setting without the model and with it,
+    and until the idle power is known: that takes ten steady seconds (`core.energy.baselines`). The other runs of a
+    setting begin once the device is as it was, unless its meter is so slow that the energy of a test rests on the idle
+    power. With 0 nothing is waited for."""
     limit_s: float = 120.0
     """After this the run begins anyway, and says so."""
     temperature_slope_c_per_min: float = 2.0
@@ -694,6 +696,9 @@ RUN_OVERHEAD_S = 4.0
 """Starting the engine's process, finding sensors, saving the session."""
 
 REST_WITHOUT_POWER_S = 1.0
+LOOK_S = 2.0
+"""So long idle power is looked at, where it was measured before an earlier run of the setting."""
+
 SETTLE_S = 1.0
 """After each test, where power is measured, until its last readings have come."""
 
@@ -773,7 +778,8 @@ def _run_s(plan: Plan, run: Run, expected: Expected, *, has_power: bool) -> floa
     durations = [_test_s(test, expected) for test in tests]
     if any(duration is None for duration in durations):
         return None
-    rest_s = plan.cool_down.idle_s if has_power else REST_WITHOUT_POWER_S
+    # The first run of a setting measures idle power without the model and with it.
+    rest_s = 2 * plan.cool_down.idle_s if has_power and run.round == 1 else REST_WITHOUT_POWER_S + LOOK_S * has_power
     settle_s = SETTLE_S * len(tests) if has_power else 0.0
     return RUN_OVERHEAD_S + expected.load_s + rest_s + settle_s + plan.soak_s + sum(each or 0.0 for each in durations)
 

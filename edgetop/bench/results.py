@@ -29,7 +29,16 @@ from edgetop.core.bootstrap import SPREAD_LEAST
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Duty
 from edgetop.core.energy.uncertainty import Letter
-from edgetop.core.figures import J_PER_TOKEN, OF_SETTING, OF_TEST, Figure, LimitedBy, number_of, value_of, with_duty
+from edgetop.core.figures import (
+    J_PER_TOKEN,
+    OF_SETTING,
+    OF_TEST,
+    Figure,
+    LimitedBy,
+    number_of,
+    value_of,
+    with_duty,
+)
 from edgetop.core.quantity import COVERAGE_FACTOR, Interval
 from edgetop.core.records import DeviceInfo, LoadEntry, Quality
 from edgetop.core.sources import Scope
@@ -400,6 +409,13 @@ def _setting_result(
         sessions=tuple(each.run.session for each in measured),
         problems=tuple(lines),
     )
+
+
+def idle_of(turns: Sequence[TurnEntry]) -> Interval | None:
+    """The idle power with the model loaded that the tests of a run have; `None` where one's energy rests on it."""
+    energies = [turn.figures.energy for turn in turns if turn.task and not turn.warmup]
+    known = [each.idle_w for each in energies if each is not None and each.method == "strict" and each.idle_w]
+    return known[-1] if known and len(known) == len(energies) else None
 
 
 def _soak(tests: Sequence[Test], measured: Sequence[_Measured]) -> Soak | None:
