@@ -137,11 +137,9 @@ def _compare_processor_time(options: argparse.Namespace, environment: Mapping[st
                 found.append((measure(TOKENS + 1) - measure(1)) / TOKENS)
             if number % 20 == 19 or number + 1 == options.pairs:
                 ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-                print(
-                    f"{number + 1} pairs  llama-bench {1e3 * median(theirs):.3f}  edgetop {1e3 * median(ours):.3f} ms of "
-                    f"processor time a token  ratio {_ratio_text(ratios)}",
-                    flush=True,
-                )
+                ms = [1e3 * median(each) for each in (theirs, ours)]
+                times = f"llama-bench {ms[0]:.3f}  edgetop {ms[1]:.3f} ms of processor time a token"
+                print(f"{number + 1} pairs  {times}  ratio {_ratio_text(ratios)}", flush=True)
 
 
 def _worker_s(pid: int) -> float:

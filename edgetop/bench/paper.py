@@ -405,6 +405,11 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
         words.append(f"Power was read from {'; '.join(meters)}; energies are gross, idle power included.")
     elif missing:
         words.append(f"Energy is not known: {missing}.")
+    if any(" from " in each.model.label for each in plan.settings):
+        words.append(
+            "Levels made from a quantized file carry its loss too: they stand for those of the unquantized model in speed "
+            "and energy, but not in quality."
+        )
     if plan.soak_s:
         words.append(f"The tests were done over and over for {format_duration(plan.soak_s)}.")
     else:
