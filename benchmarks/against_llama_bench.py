@@ -106,7 +106,8 @@ def _ratio_text(ratios: list[float]) -> str:
 
 
 def _compare_processor_time(options: argparse.Namespace, environment: Mapping[str, str]) -> None:
-    ours, theirs = [], []
+    ours: list[float] = []
+    theirs: list[float] = []
     with EngineProcess.start() as engine:
         worker = EngineWorker(engine)
         worker.load(options.model, EngineSettings(n_ctx=512, n_threads=1, n_threads_batch=1))

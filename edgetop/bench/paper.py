@@ -407,8 +407,8 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
         words.append(f"Energy is not known: {missing}.")
     if any(" from " in each.model.label for each in plan.settings):
         words.append(
-            "Levels made from a quantized file carry its loss too: they stand for those of the unquantized model in speed "
-            "and energy, but not in quality."
+            "Levels made from a quantized file carry its loss too: they stand for those of the unquantized model in "
+            "speed and energy, but not in quality."
         )
     if plan.soak_s:
         words.append(f"The tests were done over and over for {format_duration(plan.soak_s)}.")
@@ -421,7 +421,7 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
     began = f"A run began once temperature changed by less than {rest.temperature_slope_c_per_min:g} °C a minute"
     if meters:
         began += f" and idle power by less than {100 * rest.power_spread:g} %"
-        words.append(f"Idle power was measured for {rest.idle_s:g} s at least before the first run of each setting.")
+        words.append(f"Idle power was measured for at least {rest.idle_s:g} s before the first run of each setting.")
     words.append(f"{began}, at the latest after {rest.limit_s:g} s.")
     words.append(
         f"Tests: {', '.join(test.name for test in plan.tests) or 'none'}, context {plan.n_ctx}, seed {plan.seed}. "

@@ -19,10 +19,11 @@ def waited(
     *,
     has_power: bool = True,
     known_at_s: int = 0,
-    **more: float,
+    rested_c: float | None = None,
+    idle_w: float | None = None,
 ) -> tuple[int, str]:
     """Second by second, the last reading repeated: when the run began, and what was to be noted."""
-    watch = RestWatch(COOL_DOWN, has_power=has_power, now_s=100.0, **more)
+    watch = RestWatch(COOL_DOWN, has_power=has_power, now_s=100.0, rested_c=rested_c, idle_w=idle_w)
     for second in range(200):
         temperature = temperatures[min(second, len(temperatures) - 1)]
         watch.note(100.0 + second, temperature, powers[min(second, len(powers) - 1)], idle_known=second >= known_at_s)
@@ -103,10 +104,11 @@ def test_a_device_as_cool_as_at_first_is_not_watched_for_ten_seconds() -> None:
 
 def test_idle_power_is_measured_once_for_a_setting_that_is_as_it_was() -> None:
     """A look at the power tells it without a thermometer, within the 5 % of a steady power."""
-    again = {"known_at_s": 1000, "idle_w": 3.0}
-    assert waited([None], [3.1], **again) == (LOOK_S, "")
-    assert waited([None], [3.2], **again)[0] == 60, "it is measured anew"
+    assert waited([None], [3.1], known_at_s=1000, idle_w=3.0) == (LOOK_S, "")
+    assert waited([None], [3.2], known_at_s=1000, idle_w=3.0)[0] == 60, "it is measured anew"
     assert waited([None], [3.5, 3.5, 3.5, 3.0], known_at_s=1000, idle_w=3.0)[0] < 11, "what falls is waited for"
-    assert waited([50.5], [3.2], rested_c=50.0, **again) == (0, ""), "a thermometer tells it at once"
-    assert waited([52.0], [3.0], rested_c=50.0, **again)[0] == 60
-    assert waited([52.0, 52.0, 50.9], [3.0], rested_c=50.0, **again) == (2, "")
+    assert waited([50.5], [3.2], rested_c=50.0, known_at_s=1000, idle_w=3.0) == (0, ""), (
+        "a thermometer tells it at once"
+    )
+    assert waited([52.0], [3.0], rested_c=50.0, known_at_s=1000, idle_w=3.0)[0] == 60
+    assert waited([52.0, 52.0, 50.9], [3.0], rested_c=50.0, known_at_s=1000, idle_w=3.0) == (2, "")
