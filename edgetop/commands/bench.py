@@ -439,6 +439,7 @@ def carry_out(log: RunLog, store: Store, settings: Settings, device: DeviceSetti
     quiet = settings[options.QUIET]
     begun: list[tuple[int, float]] = []
     """The first run of this process, and when it began."""
+    then = f", then quality of {len(log.unscored)}" if log.unscored else ""
 
     def left(event: Progress) -> str:
         begun[:] = begun or [(event.run, time.monotonic())]
@@ -449,20 +450,24 @@ def carry_out(log: RunLog, store: Store, settings: Settings, device: DeviceSetti
         if isinstance(event, Notice):
             print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{event.run} of {event.runs}{left(event)}  {event.setting}: {event.doing}")
+            show_progress(f"{event.run} of {event.runs}{left(event)}{then}  {event.setting}: {event.doing}")
 
-    def on_quality(event: str | Notice) -> None:
-        if isinstance(event, Notice):
-            on_progress(event)
-        elif not quiet:
-            show_progress(f"quality: {event}")
+    scoring_s: list[float] = []
+    """When the first score began."""
+
+    def on_score(course: str, doing: str, share: float) -> None:
+        scoring_s[:] = scoring_s or [time.monotonic()]
+        if not quiet:
+            show_progress(f"quality: {course}{time_left(share, time.monotonic() - scoring_s[0])}  {doing}")
 
     with interruptible() as interrupted:
         # Only what its plan does not say: where readings come from, and which engine computes.
         live = replace(live_options(settings), system=None, text_recorded=settings[options.TEXT])
         try:
             done = Runner(log, store, live, on_progress=on_progress, interrupted=interrupted, device=device).run()
-            return done and score_models(log, store, live, on_progress=on_quality, interrupted=interrupted)
+            return done and score_models(
+                log, store, live, on_score=on_score, on_notice=on_progress, interrupted=interrupted
+            )
         finally:
             clear_progress()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
@@ -45,7 +46,7 @@ from edgetop.commands.output import (
 )
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import ModelError, UsageError
-from edgetop.core.format import format_bytes, format_duration
+from edgetop.core.format import format_bytes, format_duration, time_left
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, assess
 from edgetop.fit.model_facts import in_time, read_facts
@@ -244,31 +245,43 @@ def level_folder() -> Path:
 def _local_models(request: BenchRequest, settings: Settings, *, quiet: bool, make: bool) -> list[ModelFile]:
     if settings[options.ENGINE].startswith(SCRIPT_PREFIX):
         return [_model_file(Path(name)) for name in request.models or ("scripted",)]
-    models = []
     names: Sequence[str | None] = request.models or (None,)
-    for path in [local_model(name, settings) for name in names]:
-        for level in request.quant or (WITHOUT,):
-            as_it_is = level.casefold() == WITHOUT
-            models.append(_model_file(path) if as_it_is else _level(path, level, quiet=quiet, make=make))
+    wanted = [(path, level) for path in [local_model(name, settings) for name in names] for level in _levels(request)]
+    missing = [each for each in wanted if each[1] != WITHOUT and not level_path(*each, level_folder()).is_file()]
+    begun_s, models = time.monotonic(), []
+    for path, level in wanted:
+        if level == WITHOUT:
+            models.append(_model_file(path))
+            continue
+        number = missing.index((path, level)) if (path, level) in missing else 0
+        left = time_left(number / max(1, len(missing)), time.monotonic() - begun_s)
+        course = f"{number + 1} of {len(missing)}{left}"
+        models.append(_level(path, level, course, quiet=quiet, make=make))
     return _with_distinct_labels(models)
+
+
+def _levels(request: BenchRequest) -> tuple[str, ...]:
+    """The levels, WITHOUT for a model as it is."""
+    for level in request.quant:
+        if level not in LEVELS and level.casefold() != WITHOUT:
+            choices = f"choose from {', '.join(LEVELS)}, or {WITHOUT} for the model as it is"
+            raise UsageError(f"{level!r} is no level that can be made", choices)
+    return tuple(WITHOUT if level.casefold() == WITHOUT else level for level in request.quant) or (WITHOUT,)
 
 
 UNQUANTIZED = frozenset({"F32", "F16", "BF16", "all F32"})
 
 
-def _level(path: Path, level: str, *, quiet: bool, make: bool) -> ModelFile:
+def _level(path: Path, level: str, course: str, *, quiet: bool, make: bool) -> ModelFile:
     """A level of a model; unless it is to be made, how large it will be is said.
 
     What is quantized twice has lost twice, and no level of it can be better than itself: its name says so.
     """
-    if level not in LEVELS:
-        choices = f"choose from {', '.join(LEVELS)}, or {WITHOUT} for the model as it is"
-        raise UsageError(f"{level!r} is no level that can be made", choices)
     target, made_of = level_path(path, level, level_folder()), read_facts(path).file_type
     label = target.stem if made_of in UNQUANTIZED else f"{target.stem} from {made_of}"
     if make:
-        if not quiet:
-            show_progress(f"making {level} of {path.name}")
+        if not (quiet or target.is_file()):
+            show_progress(f"making levels: {course}  {level} of {path.name}")
         made = quantize_model(path, level, level_folder())
         clear_progress()
         if made.made_now and not quiet:
