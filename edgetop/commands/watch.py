@@ -216,6 +216,8 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
                 failure = error
     if failure is not None:
         raise failure
+    if requested.probes and as_json:
+        write_reading(watch, as_json=True)  # the last second's has no answer yet
     write_summary(watch, path, as_json=as_json)
     code = print_saved(path, watch.recorder.why_not, quiet=quiet)
     if watch.alerts is not None:

@@ -154,9 +154,11 @@ def observe_session(session: Session, facts: ModelFacts, t_us: int, host: Host, 
     """What a session of one's own engine shows of the model that was loaded last."""
     load = session.loads[-1]
     turns = [
-        index for index, turn in enumerate(session.turns) if turn.started.t_us >= load.t_us and turn.end is not None
+        index
+        for index, turn in enumerate(session.turns)
+        if turn.started.t_us >= load.t_us and turn.finished is not None
     ]
-    ends = [end for index in turns if (end := session.turns[index].end) is not None]
+    ends = [end for index in turns if (end := session.turns[index].finished) is not None]
     figures = [turn_result(session, index, t_us).figures for index in turns]
     counters = [end.perf for end in ends if end.perf is not None and end.perf.draft_tokens]
     drafted = sum(each.draft_tokens or 0 for each in counters)

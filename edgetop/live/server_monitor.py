@@ -339,6 +339,11 @@ class MonitoredServer:
         """Whether it answers, or would if it were not asleep."""
         return self.poller is not None and self.last_poll is not None and self.last_poll.state in {"answers", "asleep"}
 
+    @property
+    def has_probe_ahead(self) -> bool:
+        """Whether it is to be probed yet, or what came of that has not been told."""
+        return (self.wants_probe and self.can_be_probed) or self.probe is not self._told_probe
+
     def ask_for_speed(self, stopped: Callable[[], bool]) -> None:
         """Ask for a few tokens, in a thread of its own; one that sleeps is let sleep."""
         if self.poller is not None and self.last_poll is not None:
@@ -386,9 +391,10 @@ class MonitoredServer:
             self._state = state
         if (probe := self.probe) is not None and probe is not self._told_probe:
             self._told_probe = probe
-            data = {"server": self.number, "first_token_s": probe.first_token_s, "tokens_per_s": probe.tokens_per_s}
+            figures = {name: value for name in ("first_token_s", "tokens_per_s", "tokens")
+                       if (value := getattr(probe, name)) is not None}  # fmt: skip
             text = f"{self.kind} at {self.address}, {probe.words}."
-            yield Event(t_us=t_us, kind="server_probed", text=text, data={**data, "tokens": probe.tokens})
+            yield Event(t_us=t_us, kind="server_probed", text=text, data={"server": self.number, **figures})
         yield _sampled(f"server.{self.number}", t_us, tuple(self._values()))
 
     @property
@@ -550,7 +556,7 @@ class ServerMonitor:
     def is_probing(self) -> bool:
         """Whether such an answer is awaited."""
         asking = self._prober is not None and self._prober.is_alive()
-        return asking or any(server.wants_probe and server.can_be_probed for server in self._servers)
+        return asking or any(server.has_probe_ahead for server in self._servers)
 
     def _probe_next(self) -> None:
         """One at a time, so that none slows another down; who does not answer yet is asked later."""

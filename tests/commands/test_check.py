@@ -417,6 +417,6 @@ def test_experts_on_the_cpu_of_an_unknown_computer_are_predicted_within_the_band
     ran = check.machine.run("check", check.model(), "--device", device, *flags, "--json")
     decode = ran.json()[0]["speed"]["decode_tokens_per_s"]
     assert decode["low"] < published < decode["high"]
-    assert decode["high"] < 3 * decode["low"]
+    assert decode["high"] < 4 * decode["low"], "the card itself was never measured"
     whole = check.machine.run("check", check.model(), "--device", device)
     assert "What stays in the computer's memory" not in whole.stdout

@@ -103,7 +103,7 @@ def test_a_probe_is_made_on_request_and_waited_for(board: Machine, wire: Loopbac
     assert wire.asked.count(CHAT) == 1
     assert summary["type"] == "summary"
     probe = last["services"][0]["probe"]
-    assert probe is None or (probe["tokens"], probe["trouble"]) == (3, None)
+    assert (probe["tokens"], probe["trouble"]) == (3, None)
     told = board.run("watch", "--seconds", "0", "--probe", "--server", wire.url, "--no-record").stdout
     assert re.search(r"^1 probe: first token after [\d.]+ m?s, 2\.68 tok/s, 3 tokens$", told, re.MULTILINE)
     refused = board.run("watch", "pi1", "--probe")

@@ -335,9 +335,15 @@ def test_servers_are_known_by_their_command_lines(arguments: tuple[str, ...], ki
 
 def until_probed(watched: Watched) -> str:
     """Rounds until the probe has been answered; what is told of it."""
-    eventually(lambda: (watched.round(), not watched.watch.is_probing)[1], "the probe is over")
+
+    def is_over() -> bool:
+        watched.round()
+        return not watched.watch.is_probing
+
+    eventually(is_over, "the probe is over")
     watched.round()
-    return next(record.text for record in reversed(watched.records) if record.kind == "server_probed")  # type: ignore[union-attr]
+    told = [each.text for each in watched.records if isinstance(each, Event) and each.kind == "server_probed"]
+    return told[-1]
 
 
 def test_a_server_is_asked_for_a_few_tokens_only_on_request(proc: FakeProcesses, wire: LoopbackServer) -> None:
