@@ -1,4 +1,4 @@
-"""Perplexity, KL divergence and accuracy of levels."""
+"""Perplexity, KL divergence and accuracy of levels, family by family."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import msgspec
 from msgspec.structs import replace
 
 from edgetop.bench.plan import QUESTIONS, ModelFile, QualityPlan, QuestionItem, prompt_of
-from edgetop.bench.run_log import quality_key
+from edgetop.bench.run_log import FinishedRun, RunLog, quality_key
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.errors import EdgetopError
+from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.records import BenchRun, Quality, Score, Scored
+from edgetop.fit.model_facts import read_facts
 from edgetop.inference.protocol import (
     ChoiceScore,
     ChoicesScored,
@@ -50,18 +51,21 @@ class QualityScorer:
         live: LiveOptions,
         *,
         folder: Path,
-        on_progress: Callable[[str], None],
+        on_progress: Callable[[str, float], None],
         interrupted: Callable[[], bool],
     ) -> None:
-        """`identity` is that of the whole plan; `on_progress` is called with what is going on.
+        """`identity` is that of the whole plan.
 
-        `folder` is for the references' predictions alone: what an earlier edgetop has left there is deleted.
+        `on_progress` is called with what is going on and the share of the model that is done. `folder` is for the
+        references' predictions alone: what an earlier edgetop has left there is deleted.
         """
         self._plan = plan
         self._identity = identity
         self._store = store
         self._live_options = live
         self._on_progress = on_progress
+        self._doing, self._parts, self._part = "", 2 if plan.questions else 1, 0
+        """What is going on, in how many parts a model is scored, and which one it is."""
         self._interrupted = interrupted
         self._folder = folder
         self.close()
@@ -86,7 +90,7 @@ class QualityScorer:
             self._on_event,
         )
         try:
-            self._on_progress(f"loading {model.label}")
+            self._begin(f"loading {model.label}", 0)
             live.conversation.load(Path(model.path), settings)
             quality = self._scores(live, model) if self._wait(live) else None
             if quality is not None:
@@ -95,12 +99,16 @@ class QualityScorer:
             path = _closed(live)
         return None if quality is None else (quality, path)
 
+    def _begin(self, doing: str, part: int) -> None:
+        self._doing, self._part = doing, part
+        self._on_progress(doing, part / self._parts)
+
     def _scores(self, live: LiveSession, model: ModelFile) -> Quality | None:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise QualityError(f"{self._folder}: {error.strerror or error}.", "Make room there.") from None
-        self._on_progress(f"perplexity of {model.label}")
+        self._begin(f"perplexity of {model.label}", 0)
         scored, reference = None, ""
         for number, reference in enumerate([*self._references, ""]):
             file = str(self._folder / str(number))
@@ -117,7 +125,7 @@ class QualityScorer:
         chosen: Report | None = None
         items, asked = questions_of(self._plan)
         if self._plan.questions:
-            self._on_progress(f"questions to {model.label}")
+            self._begin(f"questions to {model.label}", 1)
             live.conversation.score(Choose(questions=asked, template=self._plan.template))
             chosen = self._result if self._wait(live) else None
             if not isinstance(chosen, ChoicesScored):
@@ -158,7 +166,8 @@ class QualityScorer:
             case Notice() if event.severity == "error":
                 self._failure = self._failure or event.text
             case ScoreProgress():
-                self._on_progress(f"{event.fraction:.0%}")
+                share = (self._part + event.fraction) / self._parts
+                self._on_progress(f"{self._doing}, {event.fraction:.0%}", share)
             case _:
                 return
 
@@ -231,3 +240,79 @@ def _is_right(item: QuestionItem, score: ChoiceScore, weigh: Callable[[str, int]
         for likelihood, choice, tokens in zip(score.log_likelihood, item.choices, score.tokens, strict=True)
     ]
     return max(range(len(weighed)), key=weighed.__getitem__) == item.right
+
+
+def score_models(
+    log: RunLog,
+    store: Store,
+    live: LiveOptions,
+    *,
+    on_score: Callable[[str, str, float], None],
+    on_notice: Callable[[Notice], None],
+    interrupted: Callable[[], bool],
+) -> bool:
+    """Score every model of a plan that asks for it; False when interrupted.
+
+    `on_score` is told which of how many models it is, what is going on, and the share of all that is done. The levels
+    of one model are held against the most precise of them. All are scored or none: what the others are held against is
+    kept only as long as this takes.
+    """
+    plan, models, done = log.plan, log.unscored, 0
+    if plan.quality is None:
+        return True
+
+    def on_progress(doing: str, share: float) -> None:
+        on_score(f"{done + 1} of {len(models)}", doing, (done + share) / len(models))
+
+    threads = max((each.threads for each in plan.settings if each.threads is not None), default=None)
+    for family in families_of(models):
+        scorer = QualityScorer(
+            plan.quality,
+            plan.identity,
+            store,
+            live,
+            folder=log.path / "reference",
+            on_progress=on_progress,
+            interrupted=interrupted,
+        )
+        try:
+            for model in family:
+                ended = FinishedRun(setting=quality_key(model), round=1, outcome="measured")
+                try:
+                    scored = scorer.score(model, threads=threads)
+                except QualityError as error:
+                    text = f"quality of {model.label}: {error.what}"
+                    on_notice(Notice(text=text, hint=error.hint, severity="error"))
+                    log.add(replace(ended, outcome="failed", reason=error.what))
+                else:
+                    if scored is None:
+                        return False
+                    log.add(replace(ended, session=str(scored[1] or "")))
+                done += 1
+        finally:
+            scorer.close()
+    return True
+
+
+def families_of(models: Sequence[ModelFile]) -> list[list[ModelFile]]:
+    """The levels of each model together, the most precise, which is the largest file, first.
+
+    They are known by their architecture, vocabulary and number of weights; what cannot be read is one family. Those of
+    one family that read other tokens all the same, the scorer tells apart.
+    """
+    families: dict[tuple[object, ...], list[ModelFile]] = {}
+    for model in models:
+        try:
+            facts = read_facts(Path(model.path))
+            key: tuple[object, ...] = (facts.architecture, facts.n_vocab, facts.parameters)
+        except ModelError:
+            key = ()
+        families.setdefault(key, []).append(model)
+    return [sorted(family, key=_size_bytes, reverse=True) for family in families.values()]
+
+
+def _size_bytes(model: ModelFile) -> int:
+    try:
+        return Path(model.path).stat().st_size
+    except OSError:
+        return 0

@@ -84,7 +84,7 @@ def model_lines(folders: Iterable[Path]) -> Iterator[str]:
 
 def session_lines(store: Store) -> Iterator[str]:
     """The latest sessions, and how to go on with one."""
-    from edgetop.session.store import entry_of  # noqa: PLC0415 - only when asked for
+    from edgetop.session.listing import entry_of  # noqa: PLC0415 - only when asked for
 
     listed = [each for each in store.list() if each.head is not None][:RECENT_SESSIONS]
     for entry in map(entry_of, listed):

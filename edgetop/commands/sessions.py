@@ -13,9 +13,12 @@ from msgspec.structs import replace
 
 from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import (
+    ExitCode,
+    clear_progress,
     hosts_text,
     print_error,
     print_status,
+    show_progress,
     table,
     write_data,
     write_json,
@@ -39,23 +42,12 @@ from edgetop.core.format import (
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled
 from edgetop.core.records import LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
-from edgetop.session.file import SessionFile, TurnEntry
-from edgetop.session.file_io import SessionFileError, load_file, load_head, validate
+from edgetop.session.file import SessionHead
+from edgetop.session.file_io import SessionFileError, ShownTurn, load_file, load_head, load_shown, validate
+from edgetop.session.journal import RecoveredJournal
+from edgetop.session.listing import COLUMNS, Totals, entry_of, models_of, totals
 from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
-from edgetop.session.store import (
-    COLUMNS,
-    LabelError,
-    Store,
-    StoreError,
-    Totals,
-    complete_digests,
-    entry_of,
-    models_of,
-    prunable,
-    retag,
-    totals,
-    write_labels,
-)
+from edgetop.session.store import LabelError, Store, StoreError, complete_digests, prunable, retag, write_labels
 from edgetop.session.watch import figure_rows
 from edgetop.settings.resolve import Settings, price_of
 
@@ -68,11 +60,12 @@ DIGEST_S = 20.0
 def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
     """Print a session: what it ran on, its figures for a use, its turns and events. Raises SessionFileError."""
     complete_digests(path, DIGEST_S)
-    file = load_file(path)
-    file = replace(file, summary=with_duty(file.summary, duty))
     if as_json:
-        write_json(file)
+        whole = load_file(path)
+        write_json(replace(whole, summary=with_duty(whole.summary, duty)))
         return 0
+    file = load_shown(path)
+    file = replace(file, summary=with_duty(file.summary, duty))
     write_data(table(_overview(path, file)))
     if file.services:
         write_data("\n" + table([_SERVICE_HEADINGS, *map(_service_cells, file.services)]))
@@ -94,7 +87,7 @@ def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
     return 0
 
 
-def _overview(path: Path, file: SessionFile) -> list[list[str]]:
+def _overview(path: Path, file: SessionHead) -> list[list[str]]:
     summary, device = file.summary, file.device
     machine = ", ".join(text for text in (device.hostname, device.model or device.cpu, device.system) if text)
     rows = [
@@ -150,7 +143,7 @@ def _service_cells(service: ServiceEntry) -> list[str]:
 _TURN_HEADINGS = ["TURN", "PROMPT", *(figure.heading.upper() for figure in TURN_COLUMNS)]
 
 
-def _turn_cells(turn: TurnEntry) -> list[str]:
+def _turn_cells(turn: ShownTurn) -> list[str]:
     prompt = "(not recorded)" if turn.prompt is None else one_line(turn.prompt)
     if len(prompt) > PROMPT_CHARACTERS:
         prompt = prompt[: PROMPT_CHARACTERS - 3] + "..."
@@ -170,11 +163,18 @@ def validate_files(paths: Sequence[Path], *, as_json: bool) -> int:
 
 
 def recover(store: Store, *, as_json: bool) -> int:
-    """Save what edgetops that died have left, and print where; 1 if something could not be saved."""
-    recovered = store.recover()
+    """Save what edgetops that died have left, and print where; 1 if something could not be saved, 130 if stopped."""
+    recovered: list[RecoveredJournal] = []
+    interrupted = False
+    try:
+        for each in store.recovering(show_progress):
+            recovered.append(each)  # noqa: PERF402 - what there is is kept when it is interrupted
+    except KeyboardInterrupt:
+        interrupted = True
+    clear_progress()
     if as_json:
         write_json(recovered)
-    elif not recovered:
+    elif not recovered and not interrupted:
         print_status("nothing to recover")
     else:
         for each in recovered:
@@ -184,6 +184,9 @@ def recover(store: Store, *, as_json: bool) -> int:
                 print_error(f"{len(each.unreadable)} lines of {each.journal.name} could not be read")
             if each.problem:
                 print_error(each.problem)
+    if interrupted:
+        print_status("interrupted; the other journals stay, and `edgetop sessions recover` goes on")
+        return ExitCode.INTERRUPTED
     return 1 if any(each.path is None for each in recovered) else 0
 
 

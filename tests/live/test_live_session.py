@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ from tests.live.conftest import MODEL
 from tests.support.eventually import eventually
 from tests.support.fake_sysfs import meminfo, plant
 from tests.support.gguf_files import write_sparse_model
-from tests.support.recorded_sessions import HEAD, turn
+from tests.support.recorded_sessions import HEAD, journal_lines, turn
 
 SECRET_QUESTION, SECRET_ANSWER = "Where is the treasure?", "Below the old oak tree."
 
@@ -91,7 +93,7 @@ def test_model_and_question_are_in_the_journal_before_the_first_word(
 
     def recorded() -> set[str]:
         (journal,) = life.store.folder.glob("*.journal")
-        return {msgspec.json.decode(line)["type"] for line in journal.read_bytes().splitlines()}
+        return {msgspec.json.decode(line)["type"] for line in journal_lines(journal).splitlines()}
 
     life.load()
     assert {"session", "model"} <= recorded()
@@ -121,8 +123,8 @@ def test_without_text_neither_prompt_nor_reply_reaches_the_disk(begin: Callable[
     life.ask(SECRET_QUESTION)
     assert life.live.conversation.history.messages[-1].content == SECRET_ANSWER, "the conversation itself knows"
     (journal,) = life.store.folder.glob("*.journal")
-    eventually(lambda: b'"turn_end"' in journal.read_bytes(), "the turn is in the journal")
-    written = journal.read_bytes()
+    eventually(lambda: b'"turn_end"' in journal_lines(journal), "the turn is in the journal")
+    written = journal_lines(journal)
     path = life.live.close()
     assert path is not None
     written += path.read_bytes()
@@ -181,7 +183,7 @@ def test_the_next_session_restores_one_that_was_cut_off(begin: Callable[..., Lif
     first.load()
     first.ask("Well?")
     (journal,) = first.store.folder.glob("*.journal")
-    eventually(lambda: b'"turn_end"' in journal.read_bytes(), "the turn is in the journal")
+    eventually(lambda: b'"turn_end"' in journal_lines(journal), "the turn is in the journal")
     # What a dead edgetop leaves: the same lines, and nobody who holds the lock.
     left = journal.with_name("20260101-000000-scripted-0123456789ab.journal")
     left.write_bytes(journal.read_bytes())
@@ -287,3 +289,20 @@ def test_what_a_dead_edgetop_left_is_saved_by_a_process_of_its_own(tmp_path: Pat
     assert len(load(recovered.path).turns) == 1
     assert not journal.exists()
     assert recovery.take() == []
+    assert not recovery.words(), "it did not take long"
+
+
+def test_a_recovery_that_takes_long_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = tmp_path / "20261012-140322-tiny-instruct-01234567.journal"
+    journal.write_bytes(b"".join(encode_record(record) + b"\n" for record in [*HEAD, *turn()]))
+    code = "import sys, edgetop.session.store as s; s.SAID_S = -1.0; s.print_recovered(s.Store(s.Path(sys.argv[1])))"
+    monkeypatch.setattr(
+        "edgetop.live.chat_session.start_module",
+        lambda _module, *arguments, **options: subprocess.Popen([sys.executable, "-c", code, *arguments], **options),
+    )
+    recovery = Recovery(Store(tmp_path))
+    words = eventually(recovery.words, "it says so")
+    assert words.startswith("restoring sessions that were cut off: 1 of 1")
+    assert not recovery.words()
+    (recovered,) = eventually(recovery.take, "it is saved")
+    assert recovered.path == journal.with_suffix(".json")

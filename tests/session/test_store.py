@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -17,7 +19,7 @@ from edgetop.session.file_io import load, load_head, save, validate
 from edgetop.session.session import Session
 from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, retag, write_labels
 from tests.session.conditions import disk_of, eventually
-from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, turn
+from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, journal_lines, turn
 
 RECORDS: list[Record] = [*HEAD, *turn(), event("throttled", 3 * S)]
 
@@ -80,7 +82,7 @@ def test_when_the_disk_is_full_at_the_end_the_journal_stays_and_can_be_recovered
     for record in RECORDS:
         journal.append(record)
     whole = len(b"".join(_lines(RECORDS)))
-    eventually(lambda: journal.path.exists() and journal.path.stat().st_size == whole)
+    eventually(lambda: journal.path.exists() and len(journal_lines(journal.path)) == whole)
     with disk_of(1000), pytest.raises(StoreError) as error:
         store.finish(session, journal)
     assert str(journal.path) in error.value.hint
@@ -156,6 +158,27 @@ def test_an_orphaned_journal_becomes_a_session_that_says_so(tmp_path: Path) -> N
     assert not journal.exists()
     assert validate(recovered.path) == []
     assert store.recover() == []
+
+
+def test_recovery_says_how_far_it_is_and_keeps_what_is_done_when_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = b"".join(_lines(RECORDS)[:-3])
+    journals = [_orphan(tmp_path, lines, f"20260101-00000{number}-tiny-{number:08x}.journal") for number in range(3)]
+    said: list[str] = []
+    recovering = Store(tmp_path).recovering(said.append)
+    assert next(recovering).path == journals[0].with_suffix(".json")
+    with monkeypatch.context() as patch:
+        patch.setattr("edgetop.session.journal.save", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            next(recovering)
+    assert [journal.exists() for journal in journals] == [False, True, True]
+    assert len(list(Store(tmp_path).recovering(said.append))) == 2
+    words = "restoring sessions that were cut off"
+    assert [text.partition(", ")[0] for text in said] == [
+        f"{words}: 1 of 3", f"{words}: 2 of 3", f"{words}: 1 of 2", f"{words}: 2 of 2",
+    ]  # fmt: skip
+    assert all(re.fullmatch(r".* of \d(, \d+ s left)?", text) for text in said)
 
 
 def test_recovery_tells_which_lines_it_could_not_read(tmp_path: Path) -> None:
