@@ -71,16 +71,15 @@ def _open_screen(requested: WatchOptions, settings: Settings, listen: tuple[str,
     display = chosen_display(settings)
     from edgetop.tui.app import WatchApp  # noqa: PLC0415 - Textual is slow to import
 
-    def start(warn: Callable[[str], None]) -> ProxySession:
-        nonlocal proxy
-        proxy = ProxySession(requested, open_store(settings), warn, listen=listen)
-        return proxy
+    started: list[ProxySession] = []
 
-    proxy: ProxySession | None = None
+    def start(warn: Callable[[str], None]) -> ProxySession:
+        started.append(ProxySession(requested, open_store(settings), warn, listen=listen))
+        return started[0]
+
     app = WatchApp(start, display)
     app.run_to_end()
-    assert proxy is not None  # noqa: S101 - the application starts it
-    _write_summary(proxy, app.saved, as_json=False)
+    _write_summary(started[0], app.saved, as_json=False)
     code = print_saved(app.saved, app.why_not)
     if requested.alerts is not None:
         requested.alerts.raise_if_ended()

@@ -391,5 +391,7 @@ def screen_of(
     watch: WatchSession | FleetSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
 ) -> WatchScreen:
     """The screen of what is watched."""
-    screen = {FleetSession: FleetScreen, ProxySession: ProxyScreen}.get(type(watch), WatchScreen)
+    if isinstance(watch, FleetSession):
+        return FleetScreen(watch, level=level, delay_s=delay_s, price=price)
+    screen = ProxyScreen if isinstance(watch, ProxySession) else WatchScreen
     return screen(watch, level=level, delay_s=delay_s, price=price)  # type: ignore[arg-type]
