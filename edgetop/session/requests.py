@@ -506,11 +506,11 @@ def request_line(record: RequestServed, t_us: int) -> str:
     parts = [
         format_clock(t_us / US_PER_S),
         record.client,
-        record.model or NOT_AVAILABLE,
         f"{record.status or ''} {record.outcome if record.outcome != 'complete' else ''}".strip(),
         f"{prompt} + {'' if record.counted else 'at least '}{tokens} tokens",
         f"first {format_seconds(first_s)}",
         format_rate(tokens_per_s(*decode_of(record))),
+        record.model or NOT_AVAILABLE,
         record.error,
     ]
     return "  ".join(filter(None, parts))

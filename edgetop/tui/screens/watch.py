@@ -13,6 +13,7 @@ from textual.containers import Vertical
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price
 from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_rate
+from edgetop.core.quantity import plus_minus
 from edgetop.core.text import one_line
 from edgetop.inference.server.usage import Slot, Usage
 from edgetop.live.fleet import (
@@ -176,6 +177,7 @@ class WatchScreen(RecordingScreen):
     """
 
     TITLE_OF_LIST = "model servers"
+    VERB = "watch"
 
     def __init__(
         self, watch: WatchSession | FleetSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
@@ -227,7 +229,7 @@ class WatchScreen(RecordingScreen):
         header = self._watch.session.header
         host = "" if header is None else header.device.hostname
         heading = (
-            line_of(Span("edgetop watch" if self._monitor.layout_name != "small" else "watch", "title")),
+            line_of(Span(f"{'' if self._monitor.layout_name == 'small' else 'edgetop '}{self.VERB}", "title")),
             *(line_of(Span(fact, "dim")) for fact in (self._found(), host) if fact),
         )
         return replace(super()._view(), heading=heading)
@@ -267,6 +269,7 @@ class ProxyScreen(WatchScreen):
     """Shows the clients of a proxy and its last requests, above the servers of this device."""
 
     TITLE_OF_LIST = "clients"
+    VERB = "proxy"
 
     def __init__(
         self, proxy: ProxySession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
@@ -324,11 +327,13 @@ class ProxyScreen(WatchScreen):
 
 def _client_lines(row: ClientFigures, width: int, level: GlyphLevel) -> list[Line]:
     cells = {heading: one_line(cell) for heading, cell in zip(CLIENT_HEADINGS, client_cells(row), strict=True)}
-    known = row.j_per_token is not None
-    energy = line_of(Span(f"{cells['J/TOKEN']} J/token", "energy" if known else "dim"))
+    energy = line_of(Span(f"{plus_minus(row.j_per_token)} J/token", "energy" if row.j_per_token else "dim"))
     name = line_of(Span(f"{cells['CLIENT']} ", "title"))
-    room = width - width_of(name) - width_of(energy) - 2
-    lines = [spread(line_of(*name, Span(shortened(cells["MODEL"], max(8, room), level), "accent")), [energy], width)]
+    room = width - width_of(name) - width_of(energy) - 1
+    is_narrow = room < min(MODEL_LEAST, len(cells["MODEL"]))
+    room = max(MODEL_LEAST, width - width_of(name) if is_narrow else room)
+    first = line_of(*name, Span(shortened(cells["MODEL"], room, level), "accent"))
+    lines = [first, spread((), [energy], width)] if is_narrow else [spread(first, [energy], width)]
     for headings in _OF_CLIENT:
         parts = [f"{heading.lower()} {cells[heading]}" for heading in headings if cells[heading] != NOT_AVAILABLE]
         if parts:
