@@ -23,14 +23,13 @@ from edgetop.core.quantity import with_interval
 from edgetop.core.records import ReplyPart, TurnFinished
 from edgetop.core.text import literal, one_line
 from edgetop.io.terminal import drain
-from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, stop_words
+from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, completions, parse_slash_command, stop_words
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from edgetop.settings.resolve import Settings
-from edgetop.tui.chat import slash_commands
 
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
@@ -221,7 +220,7 @@ class PlainChat(Chat):
                 live_options(settings, alerts, exporters_of(settings)), open_store(settings), self.on_engine_event
             )
         )
-        self._reader = LineReader(completions=slash_commands.completions)
+        self._reader = LineReader(completions=completions)
         self._queued: list[str] | None = None
         """Lines that wait until the person has typed one; `None` while nobody types."""
         self._attached = ""
@@ -252,7 +251,7 @@ class PlainChat(Chat):
             line = self._read()
             if line is None:
                 return
-            match slash_commands.parse(line):
+            match parse_slash_command(line):
                 case None:
                     self._ask(line.removeprefix("/") if line.startswith("//") else line)
                 case ("quit", _):
