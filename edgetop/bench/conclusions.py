@@ -10,6 +10,7 @@ from statistics import fmean
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.bench.device_settings import GONE
 from edgetop.bench.paper import Ownership, View, fronts, paper_rows
 from edgetop.bench.plan import Setting, Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
@@ -29,7 +30,6 @@ from edgetop.core.statistics import (
     wilson_interval,
 )
 from edgetop.fit.assessment import Reader, pace_of
-from edgetop.io.page_cache import GONE
 
 REPETITIONS_MIN = 4
 """Below it Student's interval says more about the number of repetitions than about the device (judgement)."""

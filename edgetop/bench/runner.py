@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.device_settings import DeviceError, DeviceSettings
+from edgetop.bench.device_settings import GONE, ColdFile, DeviceError, DeviceSettings, make_cold, read_in
 from edgetop.bench.plan import WARMUP_REPLY, CoolDown, Plan, PromptTest, Run, Test, TokenTest, engine_settings, runs_of
 from edgetop.bench.results import TEMPERATURE_PREFIX, runs_until_known
 from edgetop.bench.run_log import FinishedRun, RunLog
@@ -25,7 +25,6 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import decay
 from edgetop.inference.protocol import LoadFailed, Measure, Report
 from edgetop.io.model_file import content_key, read_headers
-from edgetop.io.page_cache import GONE, ColdFile, make_cold, read_in
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.energy import energy_of
