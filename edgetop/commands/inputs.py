@@ -6,11 +6,13 @@ Every verb imports this, and few need all of it: what takes long to import is im
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
@@ -20,7 +22,7 @@ from edgetop.io.extensions import EXPORTERS, installed, switch_off
 from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, listen_address
-from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
+from edgetop.settings.resolve import Settings, engine_settings, left_open, price_of, sampling_settings
 
 if TYPE_CHECKING:
     from edgetop.core.records import SessionKind
@@ -32,13 +34,6 @@ if TYPE_CHECKING:
     from edgetop.live.metrics import Exporter
     from edgetop.session.store import Store
     from edgetop.telemetry.registry import PowerChoice
-import difflib
-import os
-from typing import TYPE_CHECKING, TypeVar
-
-from edgetop.settings.resolve import price_of
-
-if TYPE_CHECKING:
     from edgetop.tui.app import Display, MakeScreen
     from edgetop.tui.keys import KeyTables
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
@@ -24,11 +28,6 @@ if TYPE_CHECKING:
 
     from edgetop.core.energy.tokens import Energy
     from edgetop.core.figures import Summary
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import IntEnum
-from types import FrameType
 
 
 class ExitCode(IntEnum):

@@ -6,7 +6,10 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
@@ -41,7 +44,7 @@ from edgetop.live.live_session import RecordedSession, Recorder
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
-from edgetop.session.meters import gpus_of
+from edgetop.session.meters import PULSE, gpus_of
 from edgetop.session.store import Store
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.telemetry.device import describe
@@ -57,11 +60,7 @@ if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
     from edgetop.live.metrics import Exporter
     from edgetop.live.this_machine import TunedModel
-import os
-import subprocess
-import sys
 
-from edgetop.session.meters import PULSE
 
 STRETCH_US = 250_000
 AHEAD_US = 1_000_000

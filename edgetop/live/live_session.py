@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop import __version__
@@ -28,40 +29,28 @@ from edgetop.core.records import (
     TurnFinished,
     TurnStarted,
 )
-from edgetop.core.sources import Unavailable
+from edgetop.core.sources import MEMORY_USED, SINCE_BOOT_SUFFIX, THROTTLE_PREFIX, Unavailable
+from edgetop.inference.child_process import lower_priority
+from edgetop.inference.server.address import Address
 from edgetop.io.extensions import new_troubles
 from edgetop.io.log import log, log_exception
 from edgetop.io.terminal import write_late
+from edgetop.live.server_monitor import ServerMonitor, ServerStatus
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
-from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from edgetop.session.store import Store
-from edgetop.telemetry.registry import Inventory
+from edgetop.telemetry.device import describe
+from edgetop.telemetry.host import Host
+from edgetop.telemetry.processes import watched_probe as probe_watched
+from edgetop.telemetry.registry import Inventory, PowerChoice, take_inventory
 from edgetop.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
     from edgetop.live.metrics import Exporter
     from edgetop.live.server_monitor import ServerStatus
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from msgspec import Struct
-
-from edgetop.core.sources import MEMORY_USED, SINCE_BOOT_SUFFIX, THROTTLE_PREFIX
-from edgetop.inference.child_process import lower_priority
-from edgetop.inference.server.address import Address
-from edgetop.live.server_monitor import ServerMonitor, ServerStatus
-from edgetop.session.snapshot import Reading
-from edgetop.telemetry.device import describe
-from edgetop.telemetry.host import Host
-from edgetop.telemetry.processes import watched_probe as probe_watched
-from edgetop.telemetry.registry import PowerChoice, take_inventory
-
-if TYPE_CHECKING:
-    from edgetop.live.alerts import Alerts
-    from edgetop.live.metrics import Exporter
 
 
 JOURNAL_WAIT_S = 0.5
