@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
-from edgetop.inference.server.address import ANY_MODEL, ServerChoice
+from edgetop.inference.server.address import ANY_MODEL, ServerChoice, key_file_of
 from edgetop.io.extensions import EXPORTERS, installed, switch_off
 from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
@@ -27,7 +27,6 @@ from edgetop.settings.resolve import Settings, engine_settings, left_open, price
 if TYPE_CHECKING:
     from edgetop.core.records import SessionKind
     from edgetop.fit.assessment import Reader
-    from edgetop.inference.server.address import ServerChoice
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.alerts import Alerts
     from edgetop.live.chat_session import LiveOptions
@@ -48,8 +47,6 @@ def server_choice(settings: Settings) -> ServerChoice | None:
     url = settings[options.SERVER]
     if url is None:
         return None
-    from edgetop.inference.server.address import ServerChoice, key_file_of  # noqa: PLC0415 - few have a server
-
     named = settings[options.SERVER_KEY_FILE]
     choice = ServerChoice(
         url=url,

@@ -23,11 +23,21 @@ from edgetop.core.format import format_bytes, format_rate, format_seconds, forma
 from edgetop.core.records import ModelLoaded, ReplyPart, Tokens, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
+from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.protocol import LoadFailed, Report
 from edgetop.io.files import FILE_SUFFIX
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.live.history import as_markdown, code_blocks, estimated_tokens, harmless
+from edgetop.live.history import (
+    NAME_LENGTH,
+    as_markdown,
+    code_blocks,
+    estimated_tokens,
+    find_in,
+    harmless,
+    recorded_conversation,
+)
+from edgetop.session.file_io import load
 from edgetop.session.meters import choices_of, headline_of, meters_of
 from edgetop.session.turn import Turn
 from edgetop.settings.option import integer, key_value, real
@@ -193,8 +203,6 @@ class Completion:
 
 
 def _find_models(folders: Sequence[Path]) -> list[str]:
-    from edgetop.inference.catalog import find_models, problem_of  # noqa: PLC0415 - only when asked for
-
     names = dict.fromkeys(model.name for model in find_models(folders) if not problem_of(model))
     return [name for name in names if literal(name) == name]
 
@@ -452,13 +460,6 @@ class Chat(ABC):
 
     def resume(self, path: Path) -> None:
         """Go on with the conversation in a session file."""
-        from edgetop.live.history import (  # noqa: PLC0415 - only when asked for
-            NAME_LENGTH,
-            find_in,
-            recorded_conversation,
-        )
-        from edgetop.session.file_io import load  # noqa: PLC0415 - the same
-
         live = self.live
         try:
             found = recorded_conversation(load(path), find_in(live.store))

@@ -28,7 +28,7 @@ from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
-from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Prediction, Record, TurnFinished
+from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Prediction, Record, TurnFinished, machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
 from edgetop.inference.catalog import find_model, remember_model, repo_of, revision_of
@@ -37,6 +37,7 @@ from edgetop.inference.client import EngineProcess
 from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
 from edgetop.inference.protocol import Hello, LoadFailed, Report
 from edgetop.inference.server.address import ServerChoice
+from edgetop.io.http import is_loopback
 from edgetop.io.log import log_exception
 from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
@@ -371,8 +372,7 @@ class LiveSession(RecordedSession):
         header = self.session.header
         if not self.options.left_open or header is None:
             return self.options.engine
-        from edgetop.core.records import machine_key  # noqa: PLC0415 - a benchmark has no use for it
-        from edgetop.live.this_machine import (  # noqa: PLC0415 - the same
+        from edgetop.live.this_machine import (  # noqa: PLC0415 - a benchmark has no use for it
             TunedError,
             tuned_file,
             tuned_for,
@@ -643,8 +643,6 @@ _HOW = "Let them listen on 127.0.0.1 and reach them through SSH: ssh -L 50052:12
 
 def rpc_notice(servers: Sequence[str]) -> Notice:
     """The warning of llama.cpp's SECURITY.md, and what the panes do not show."""
-    from edgetop.io.http import is_loopback  # noqa: PLC0415 - 40 ms, and few have RPC servers
-
     text = "llama.cpp's RPC is neither encrypted nor authenticated: its SECURITY.md forbids it on untrusted networks."
     hosts = [server.rpartition(":")[0] for server in servers]
     away = [host for host in hosts if not is_loopback(host)]

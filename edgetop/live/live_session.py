@@ -50,7 +50,6 @@ from edgetop.telemetry.sampler import Sampler
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
     from edgetop.live.metrics import Exporter
-    from edgetop.live.server_monitor import ServerStatus
 
 
 JOURNAL_WAIT_S = 0.5

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
+import platformdirs
 from textual import events
 from textual.app import ComposeResult, ReturnType
 from textual.binding import Binding, BindingType
@@ -458,9 +459,7 @@ WELCOMED_FILE = "welcomed"
 
 def welcome(store: Store, keys: ScreenKeys) -> str:
     """What to know at first, and only once: empty where sessions were recorded, or where it has been said before."""
-    from platformdirs import user_state_path  # noqa: PLC0415 - where tests replace it
-
-    file = user_state_path("edgetop", appauthor=False) / WELCOMED_FILE
+    file = platformdirs.user_state_path("edgetop", appauthor=False) / WELCOMED_FILE
     if file.exists() or any(store.folder.glob(f"*{FILE_SUFFIX}")):
         return ""
     with suppress(OSError):

@@ -6,7 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -34,9 +34,6 @@ from edgetop.tui.terminal_output import (
     write_to_terminal,
 )
 from edgetop.tui.themes import GlyphLevel, glyphs_for
-
-if TYPE_CHECKING:
-    from edgetop.tui.chat.chat_view import ChatView
 
 
 def figures_line(figures: TurnFigures, finished: TurnFinished, level: GlyphLevel) -> str:
