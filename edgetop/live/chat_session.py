@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
-from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
@@ -41,7 +40,7 @@ from edgetop.io.http import is_loopback
 from edgetop.io.log import log_exception
 from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
-from edgetop.live.live_session import RecordedSession, Recorder
+from edgetop.live.live_session import RecordedSession, RecordingOptions
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
@@ -52,14 +51,12 @@ from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.memory import MachineMemory
 from edgetop.telemetry.model_processes import descendants
-from edgetop.telemetry.registry import Inventory, PowerChoice, remote_placeholders, take_inventory
+from edgetop.telemetry.registry import Inventory, remote_placeholders, take_inventory
 from edgetop.telemetry.source import SourceLost
 
 if TYPE_CHECKING:
     from edgetop.fit.assessment import Assessment
     from edgetop.io.hub import DownloadProgress
-    from edgetop.live.alerts import Alerts
-    from edgetop.live.metrics import Exporter
     from edgetop.live.this_machine import TunedModel
 
 
@@ -239,7 +236,7 @@ SETTLE_S = 5.0
 """Longer than the lag of any sensor that gives a turn a figure."""
 
 
-class LiveOptions(Struct, frozen=True, kw_only=True):
+class LiveOptions(RecordingOptions, frozen=True, kw_only=True):
     """How a live session is run, besides the model."""
 
     engine: EngineSettings = EngineSettings()
@@ -247,11 +244,6 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     """Fields of `engine` that the person did not choose: a tuned model has its own defaults for them."""
     sampling: SamplingSettings = SamplingSettings()
     system: str | None = None
-    sysroot: Path = Path("/")
-    power: PowerChoice = PowerChoice()
-    record: bool = True
-    text_recorded: bool = True
-    output: Path | None = None
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
     use: Duty = Duty()
@@ -259,8 +251,6 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     """Begin with a load pulse, to align a meter's log by."""
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
-    alerts: Alerts | None = None
-    exporters: Sequence[Exporter] = ()
     engine_name: str = "llama"
     """`llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests."""
 
@@ -305,18 +295,16 @@ class LiveSession(RecordedSession):
         first_engine = self._spawn_engine()
         self._first_engine: EngineProcess | None = first_engine
         lower_priority()
-        recorder = Recorder(
-            device=describe(self._host),
-            store=store if options.record else None,
-            text_recorded=options.text_recorded,
-            power=options.power.headline,
-            output=options.output,
+        # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
+        super().__init__(
+            options,
+            store,
+            describe(self._host),
+            lambda text: listener(Notice(text=text, severity="warning")),
             bench=options.bench,
             use=options.use,
-            on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
+            threads=4,
         )
-        # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
-        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters, threads=4)
         self._prediction = BackgroundPrediction(self._background, self._predict)
         self.conversation = self._conversation = Conversation(
             start_engine=self._next_engine,
@@ -334,7 +322,7 @@ class LiveSession(RecordedSession):
         self._last_idle: Future[Event | None] | None = None
         self.pulse = SyncPulse() if options.sync_pulse else None
         if self.pulse is not None:
-            recorder.record(self.pulse.event)
+            self.recorder.record(self.pulse.event)
         self.tuned: TunedModel | None = None
         """The defaults that the model asked for last was tuned to, if it was."""
         self._find_sensors(self._inventory_of_machine)

@@ -35,7 +35,7 @@ from edgetop.inference.child_process import lower_priority
 from edgetop.inference.server.address import UNIX, Address
 from edgetop.io.log import log, log_exception
 from edgetop.io.ssh import Shell, SshError
-from edgetop.live.live_session import RecordedSession, Recorder, WatchOptions, reading_of
+from edgetop.live.live_session import RecordedSession, WatchOptions, reading_of
 from edgetop.live.server_monitor import ServerMonitor
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
@@ -537,14 +537,7 @@ class FleetSession(RecordedSession):
             folder = self._folder / str(number)
             folder.mkdir()
             self._hosts.append(FarHost(name, folder))
-        recorder = Recorder(
-            device=describe(Host()),
-            store=store if options.record else None,
-            output=options.output,
-            kind="watch",
-            on_trouble=on_trouble,
-        )
-        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters)
+        super().__init__(replace(options, text_recorded=True), store, describe(Host()), on_trouble, kind="watch")
         self._seen: dict[str, ServiceSeen] = {}
         self._states: dict[str, HostState] = {}
         self._due_us = 0

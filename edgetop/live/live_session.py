@@ -220,6 +220,18 @@ class Recorder:
         self._journal.flush(JOURNAL_WAIT_S)
 
 
+class RecordingOptions(Struct, frozen=True, kw_only=True):
+    """What is read, and how it is recorded."""
+
+    sysroot: Path = Path("/")
+    power: PowerChoice = PowerChoice()
+    record: bool = True
+    text_recorded: bool = True
+    output: Path | None = None
+    alerts: Alerts | None = None
+    exporters: Sequence[Exporter] = ()
+
+
 class RecordedSession:
     """A session that grows by the readings of sensors, and by what a subclass records.
 
@@ -228,17 +240,31 @@ class RecordedSession:
 
     def __init__(
         self,
-        recorder: Recorder,
+        options: RecordingOptions,
         store: Store,
+        device: DeviceInfo,
+        on_trouble: Callable[[str], None],
         *,
-        alerts: Alerts | None = None,
-        exporters: Sequence[Exporter] = (),
+        kind: SessionKind = "chat",
+        bench: BenchRun | None = None,
+        use: Duty = Duty(),  # noqa: B008 - frozen
         threads: int = 1,
     ) -> None:
+        """Begin a session of `device`; see Recorder for the others."""
         write_late()
-        self.recorder = recorder
-        self.alerts = alerts
-        self._exporters = list(exporters)
+        self.recorder = Recorder(
+            device=device,
+            store=store if options.record else None,
+            text_recorded=options.text_recorded,
+            power=options.power.headline,
+            output=options.output,
+            bench=bench,
+            use=use,
+            kind=kind,
+            on_trouble=on_trouble,
+        )
+        self.alerts = options.alerts
+        self._exporters = list(options.exporters)
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
@@ -368,20 +394,14 @@ def _without_text(record: Record) -> Record:
 NOTHING_RUNS = Unavailable("no model process was found on this machine")
 
 
-class WatchOptions(Struct, frozen=True, kw_only=True):
+class WatchOptions(RecordingOptions, frozen=True, kw_only=True):
     """What is watched, and how it is recorded."""
 
     servers: Mapping[Address, str] = {}
     """Servers to ask besides those that are found on this machine, each with its key, which no other server is sent and
     which is never recorded; empty without one."""
-    sysroot: Path = Path("/")
-    power: PowerChoice = PowerChoice()
-    record: bool = True
     text_recorded: bool = False
     """Of requests that are passed on; a watch reads no texts."""
-    output: Path | None = None
-    alerts: Alerts | None = None
-    exporters: Sequence[Exporter] = ()
 
 
 class WatchSession(RecordedSession):
@@ -398,16 +418,7 @@ class WatchSession(RecordedSession):
             no_worker=lambda: NOTHING_RUNS,
             uses_gpu=lambda: None if self._watch is None else self._watch.uses_gpu,
         )
-        recorder = Recorder(
-            device=describe(self._host),
-            store=store if options.record else None,
-            text_recorded=options.text_recorded,
-            power=options.power.headline,
-            output=options.output,
-            kind="watch",
-            on_trouble=on_trouble,
-        )
-        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters)
+        super().__init__(options, store, describe(self._host), on_trouble, kind="watch")
         self._watch = ServerMonitor(self._host, options.servers, remote_counts=bool(options.power.streams))
         self._watch.start()
         self._find_sensors(self._inventory_of_machine)
