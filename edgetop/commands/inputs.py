@@ -238,7 +238,7 @@ def live_options(settings: Settings, alerts: Alerts | None = None, exporters: Se
 
 
 def _engine_name(name: str) -> str:
-    """The engine as its worker, whose working folder is another one, is to be told of it."""
+    """The engine's name for its worker, whose working folder is another one."""
     server, _, program = name.partition("=")
     if server == SERVER_ENGINE:
         # A name without a folder is looked for as programs are.

@@ -435,7 +435,7 @@ def _free_path(folder: Path, source: Path, data: bytes) -> Path:
 
 
 DIGITS = 6
-"""Significant digits of what is told; figures that differ only behind them are told in full."""
+"""Significant digits that are shown; figures that differ only behind them are shown in full."""
 
 
 def recompute(path: Path, *, power: str | None, dry_run: bool, as_json: bool) -> int:

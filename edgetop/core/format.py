@@ -69,7 +69,7 @@ def time_left(share_done: float, elapsed_s: float) -> str:
 
 
 TELL_MINUTES_S = 100.0
-"""From here on seconds that are left are told in minutes."""
+"""From here on seconds that are left are given in minutes."""
 
 
 def format_duration(span_s: float | None) -> str:

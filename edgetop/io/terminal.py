@@ -52,7 +52,7 @@ def _number(text: str) -> int:
 
 
 def take_streams() -> None:
-    """Have standard streams to rely on: closed ones become /dev/null, failures of others are told or ignored.
+    """Have standard streams to rely on: closed ones become /dev/null, failures of others are reported or ignored.
 
     First of all, so that nothing that is opened later gets their numbers.
     """

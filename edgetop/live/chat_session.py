@@ -215,7 +215,7 @@ class BackgroundPrediction:
 
 
 _Download = tuple[Future[Path], threading.Event, Callable[[str], None], Callable[[Callable[[], Path]], None]]
-"""What comes of it, what stops it, who is told of its progress and of its end."""
+"""What comes of it, what stops it, and who hears of its progress and of its end."""
 
 DOWNLOAD_SAID_US = 10 * US_PER_S
 """How often the progress of a download is said."""

@@ -262,7 +262,7 @@ class BaseApp(TerminalApp[ReturnType]):
         code, words = self.signal_code, ""
         try:
             saved = self.save_session()
-        except Exception as error:  # noqa: BLE001 - it is told
+        except Exception as error:  # noqa: BLE001 - it is reported
             code, words = 1, f"edgetop: {one_line(str(error))}"
         else:
             if saved is not None:

@@ -184,7 +184,7 @@ DOCUMENT_BYTES_MAX = 16 * 2**20
 ERROR_BYTES_MAX = 65536
 
 NOTES_MAX = 5
-"""Things that were left out which are told."""
+"""Things that were left out which are named."""
 
 ERROR_START_BYTES = 400
 
