@@ -40,6 +40,7 @@ from edgetop.core.format import (
     format_seconds,
     format_significant,
     format_time,
+    plural,
 )
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled
 from edgetop.core.records import LoadEntry, ServiceEntry
@@ -409,9 +410,7 @@ def import_results(files: Sequence[str], store: Store, *, as_json: bool = False)
             raise EdgetopError(f"{path}: {error.strerror or error}", "make the folder writable") from None
         imported.append({"from": text, "path": str(path), "kind": results[0].kind, "results": len(results)})
         measured = sum(DECODE in result.figures for result in results)
-        summary = (
-            f"{len(results)} result{'s' if len(results) > 1 else ''} of {results[0].kind}, {measured} with decode speed"
-        )
+        summary = f"{plural(len(results), 'result')} of {results[0].kind}, {measured} with decode speed"
         print_status(f"{source.name}: {summary}; compare with: edgetop compare {path.stem} ...")
     if as_json:
         write_json(imported)
@@ -461,7 +460,7 @@ def recompute(path: Path, *, power: str | None, dry_run: bool, as_json: bool) ->
         print_status(f"nothing changed: all figures of {path} are what was recorded gives")
     else:
         end = "; nothing is written, for --dry-run" if dry_run else "; the file is written"
-        print_status(f"{len(found)} figure{'' if len(found) == 1 else 's'} of {path} changed{end}")
+        print_status(f"{plural(len(found), 'figure')} of {path} changed{end}")
     return 0
 
 

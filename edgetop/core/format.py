@@ -102,6 +102,11 @@ def format_clock(span_s: float) -> str:
     return f"{hours:02d}:{minutes:02d}:{seconds:02d}"
 
 
+def plural(count: int, what: str) -> str:
+    """A count with its noun: 1 turn, 3 turns."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
 def format_rate(tokens_per_s: float | None) -> str:
     """A token rate: 12.4 tok/s."""
     return NOT_AVAILABLE if tokens_per_s is None else f"{format_significant(tokens_per_s)} tok/s"

@@ -19,7 +19,7 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.scopes import CHOOSE, SCOPE_LABELS
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
-from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant
+from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant, plural
 from edgetop.core.records import ModelLoaded, ReplyPart, Tokens, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
@@ -271,7 +271,7 @@ def reasoning_summary(turn: Turn, index: int) -> str:
         return "thought"
     span_s = (stamps[min(begin + tokens, len(stamps) - 1)] - stamps[begin]) / US_PER_S
     unit = "token" if turn.counted else "chunk"
-    return f"thought for {format_seconds(span_s)}, {tokens} {unit}{'' if tokens == 1 else 's'}"
+    return f"thought for {format_seconds(span_s)}, {plural(tokens, unit)}"
 
 
 def loaded_line(loaded: ModelLoaded) -> str:
@@ -281,7 +281,7 @@ def loaded_line(loaded: ModelLoaded) -> str:
     if settings.n_ctx is not None:
         known.append(f"context {settings.n_ctx} tokens")
     if settings.n_threads is not None:
-        known.append(f"{settings.n_threads} thread{'' if settings.n_threads == 1 else 's'}")
+        known.append(plural(settings.n_threads, "thread"))
     if loaded.engine.server:
         known.append(f"{loaded.engine.name} at {loaded.engine.server}")
     known += [share.words(model.n_layer) for share in loaded.memory.layers]
@@ -472,7 +472,7 @@ class Chat(ABC):
             return
         self.show_turns([turn for exchange in found.exchanges for turn in exchange.turns])
         count = len(found.exchanges)
-        text = f"This continues session {found.name}: {count} turn{'' if count == 1 else 's'}"
+        text = f"This continues session {found.name}: {plural(count, 'turn')}"
         tokens = found.context_used or estimated_tokens("".join(each.content for each in messages), live.session)
         n_ctx = live.snapshot().n_ctx
         about = "" if found.context_used else "about "
@@ -661,7 +661,7 @@ class Chat(ABC):
         else:
             spent = f"n/a ({summary.energy_missing or 'no figure yet'})"
         return (
-            f"{summary.turns} turn{'' if summary.turns == 1 else 's'}, {summary.generated_tokens} tokens at "
+            f"{plural(summary.turns, 'turn')}, {summary.generated_tokens} tokens at "
             f"{format_rate(summary.decode_tokens_per_s)}; prefill {format_rate(summary.prefill_tokens_per_s)}, "
             f"first token {format_seconds(summary.first_token_s)}.\n"
             f"Most memory {format_bytes(summary.memory.rss_peak_bytes)}. Energy {spent}.\n"
