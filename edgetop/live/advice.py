@@ -22,7 +22,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
 from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.connection import Count, ServerClient, Total
+from edgetop.inference.server.connection import Count, ServerClient
 from edgetop.inference.server.usage import count_in, parse_metrics, text_at
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.telemetry.host import Host
@@ -100,7 +100,6 @@ class _Defaults(Struct):
 
 class _Props(Struct):
     model_path: str | None = None
-    total_slots: Total | None = None
     default_generation_settings: _Defaults | None = None
 
 
