@@ -141,7 +141,7 @@ class DeviceSettings:
             raise
         self._chosen = chosen
 
-    def strayed(self) -> list[str]:
+    def changed_by_others(self) -> list[str]:
         """What is not any more as it was set, such as by a daemon that minds the fan."""
         found = []
         for change in self._changes:

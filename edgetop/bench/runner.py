@@ -74,12 +74,12 @@ class RestWatch:
     def verdict(self, now_s: float) -> str | None:
         """`None` while it is not at rest; empty when it is; a note when the time is up."""
         waited_s = now_s - self._begin_s
-        restless = self._restless(waited_s)
-        if not restless:
+        unsettled = self._unsettled(waited_s)
+        if not unsettled:
             return ""
         if waited_s < self._cool_down.limit_s:
             return None
-        return f"began after {waited_s:.0f} s though {restless}"
+        return f"began after {waited_s:.0f} s though {unsettled}"
 
     def outlook(self, now_s: float) -> str:
         """Why it still waits, and for how long, for a person: `in about 20 s: 71 °C, 63 to go to`."""
@@ -103,7 +103,7 @@ class RestWatch:
         left_s = min(left_s, self._cool_down.limit_s - waited_s)
         return f"in about {format_duration(max(left_s, 1.0))}: {why or 'power is not steady yet'}"
 
-    def _restless(self, waited_s: float) -> str:
+    def _unsettled(self, waited_s: float) -> str:
         """What has not come to rest; empty if all has."""
         idle_s = self._cool_down.idle_s
         # A sensor that does not answer any more need not be waited for.
@@ -488,7 +488,7 @@ class Runner:
                 self._device.apply(run.setting)
             notes = measurement.do(lambda listener: self._begin(run, listener))
             self._rested_c = measurement.rested_c
-            notes += [] if self._device is None else self._device.strayed()
+            notes += [] if self._device is None else self._device.changed_by_others()
             cold = measurement.cold
             if cold is not None and (cold.left is None or cold.left > GONE):
                 left = "an unknown part" if cold.left is None else f"{cold.left:.0%}"

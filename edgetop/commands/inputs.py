@@ -194,7 +194,7 @@ def exporters_of(settings: Settings) -> Sequence[Exporter]:
     for text in addresses:
         name, _, target = text.partition(":")
         if name in installed(EXPORTERS):
-            exporters += _brought(name, target)
+            exporters += _extension_exporters(name, target)
             continue
         try:
             exporters.append(PrometheusExporter(address=listen_address(text)))
@@ -204,7 +204,7 @@ def exporters_of(settings: Settings) -> Sequence[Exporter]:
     return exporters
 
 
-def _brought(name: str, target: str) -> Sequence[Exporter]:
+def _extension_exporters(name: str, target: str) -> Sequence[Exporter]:
     """The exporter of an extension; none where it fails, which is said."""
     try:
         return [installed(EXPORTERS)[name].load()(target)]

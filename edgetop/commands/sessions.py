@@ -338,7 +338,7 @@ def export(path: Path, form: str, output: str | None) -> int:
     Raises SessionFileError for a session that cannot be read, NoParquetError, and EdgetopError where nothing can be
     written.
     """
-    file = _sound(path)
+    file = _checked_file(path)
     try:
         if form == "html":
             from edgetop.commands.report import report_of  # noqa: PLC0415 - with the plotting library
@@ -358,7 +358,7 @@ def export(path: Path, form: str, output: str | None) -> int:
     return 0
 
 
-def _sound(path: Path) -> SessionFile:
+def _checked_file(path: Path) -> SessionFile:
     file = load_file(path)
     for problem in structure_problems(file):
         raise SessionFileError(f"{path}: {one_line(problem)}", "`edgetop sessions validate` tells all that is wrong")
@@ -507,7 +507,7 @@ def attach_power(path: Path, given: argparse.Namespace) -> int:
     source = Path(given.log)
     gain = None if given.meter_gain is None else parse_value("--meter-gain", given.meter_gain, real(0, 100)) / 100
     volts = None if given.voltage is None else parse_value("--voltage", given.voltage, real(0, 1000))
-    file = _sound(path)
+    file = _checked_file(path)
     log = read_log(source, time_column=given.time_column, column=given.column, unit=given.unit, volts=volts)
     began = datetime.fromisoformat(file.started_at).timestamp()
     found = attached_power.align(log, attached_power.session_of(file), began)

@@ -307,9 +307,9 @@ def _fold(
     exchanges: list[Exchange] = []
     system: str | None = None
     lacking = ""
-    happenings = [(event.t_us, 0, index) for index, event in enumerate(session.events)]
-    happenings += [(turn.started.t_us, 1, index) for index, turn in enumerate(session.turns)]
-    for _, is_turn, index in sorted(happenings):
+    entries = [(event.t_us, 0, index) for index, event in enumerate(session.events)]
+    entries += [(turn.started.t_us, 1, index) for index, turn in enumerate(session.turns)]
+    for _, is_turn, index in sorted(entries):
         if is_turn:
             system = session.turns[index].started.system
             _add(exchanges, session.turns[index], session)

@@ -306,7 +306,7 @@ class RecordedSession:
         Raises UsageError for an alert on what nothing reads here.
         """
         self.recorder.check()
-        self._tell_of_extensions()
+        self._report_extensions()
         if self.alerts is not None and self.has_sensors:
             for event in self.alerts.look(self.session, self.now_us(), self.recorder.on_trouble):
                 self.recorder.record(event)
@@ -327,7 +327,7 @@ class RecordedSession:
                 log_exception(error)
                 self.recorder.on_trouble(f"{type(exporter).__name__} failed and is switched off: {error}")
 
-    def _tell_of_extensions(self) -> None:
+    def _report_extensions(self) -> None:
         for text in new_troubles():
             self.recorder.on_trouble(text)
 
@@ -348,7 +348,7 @@ class RecordedSession:
         for exporter in self._exporters:
             exporter.close()
         self._exporters.clear()
-        self._tell_of_extensions()
+        self._report_extensions()
         self._start_sampler()
         if self._sampler is not None:
             self._sampler.stop()

@@ -230,12 +230,12 @@ class _Problem:
             if gain[at] <= 0:
                 break
             found.append((float(offsets[at]), float(gain[at])))
-            low, high = _hill(gain, at)
+            low, high = _peak_span(gain, at)
             gain[max(0, min(low, at - apart)) : max(high, at + apart) + 1] = 0.0
         return found
 
 
-def _hill(heights: Floats, top: int) -> tuple[int, int]:
+def _peak_span(heights: Floats, top: int) -> tuple[int, int]:
     """From where to where it goes down from a top on both sides."""
     low = high = top
     while low > 0 and 0 < heights[low - 1] <= heights[low]:

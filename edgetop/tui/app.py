@@ -370,10 +370,10 @@ class ChatApp(BaseApp[None]):
         else:
             self._typed_early.append(event)
 
-    async def _give_typed(self) -> None:
+    async def _replay_typed(self) -> None:
         """Give the screen that stands now what was typed before."""
         if self.screen is self._live_screen and self.focused is None:
-            self.set_timer(FOCUS_WAIT_S, self._give_typed)
+            self.set_timer(FOCUS_WAIT_S, self._replay_typed)
             return
         typed, self._typed_early = self._typed_early or [], None
         for event in typed:
@@ -405,7 +405,7 @@ class ChatApp(BaseApp[None]):
             screen.call_after_refresh(screen.action_choose_model)
         if self._resume_from is not None:
             screen.call_after_refresh(screen.resume, self._resume_from)
-        screen.call_after_refresh(self.call_next, self._give_typed)
+        screen.call_after_refresh(self.call_next, self._replay_typed)
 
     def _open_live_screen(self, live: LiveSession) -> LiveScreen:
         from edgetop.tui.screens.live import LiveScreen  # noqa: PLC0415 - after the first frame
