@@ -20,6 +20,7 @@ from textual.message import Message
 from textual.screen import Screen, ScreenResultType
 from textual.strip import Strip
 from textual.widget import Widget
+from textual.worker import get_current_worker
 
 from edgetop.core.text import literal, one_line
 from edgetop.tui.keys import TABLES, KeySlot, ScreenKeys
@@ -346,8 +347,23 @@ class BaseScreen(Screen[ScreenResultType]):
 
     @property
     def can_draw(self) -> bool:
-        """Whether every widget is there: a screen that closes loses them from its last line up."""
-        return self.is_mounted and any(isinstance(child, KeyBar) for child in self.children) and self.size.width > 0
+        """Whether every widget is there, and has a size."""
+        return self._is_whole and self.size.width > 0
+
+    @property
+    def _is_whole(self) -> bool:
+        """A screen that closes loses its widgets from its last line up."""
+        return self.is_mounted and any(isinstance(child, KeyBar) for child in self.children)
+
+    def call_from_worker(self, callback: Callable[..., None], *arguments: object, **options: object) -> None:
+        """Call back from a worker's thread, unless the worker was cancelled or the screen closes before the call."""
+
+        def call() -> None:
+            if self._is_whole:
+                callback(*arguments, **options)
+
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(call)
 
     @property
     def help_notes(self) -> Sequence[tuple[str, Sequence[tuple[str, str]]]]:

@@ -25,6 +25,7 @@ def test_a_click_does_what_the_key_does_and_moves_are_not_even_asked_for(
 ) -> None:
     terminal = open_terminal(home.scripted(Reply(text="It is.")))
     terminal.sees("loaded in")
+    terminal.sees("Esc Panes  F1 Help")  # "Esc Stop" until it is loaded: F1 moves
     asked = dict(TRACKING.findall(terminal.written))
     assert asked[b"1002"] == b"h"
     assert asked[b"1003"] == b"l"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import get_args
 
 from textual.app import ComposeResult
 
 from edgetop.tui.app import BaseApp
+from edgetop.tui.keys import HELP
 from edgetop.tui.styled_text import Line, Role, Span, line_of
-from edgetop.tui.widgets import LinesWidget
+from edgetop.tui.widgets import BaseScreen, KeyBar, LinesWidget
 from tests.tui.recording_terminal import attach_terminal
+from tests.tui.screen_text import until
 
 
 class LinesApp(BaseApp[None]):
@@ -66,3 +69,32 @@ async def test_however_lines_change_they_look_as_if_drawn_at_once() -> None:
             widget.refresh()
             await pilot.pause()
             assert grown == terminal.cells()
+
+
+class ScreenOfTwo(BaseScreen[None]):
+    TABLE = HELP
+
+    def compose(self) -> ComposeResult:
+        yield LinesWidget()
+        yield KeyBar()
+
+
+async def test_a_worker_does_not_call_a_screen_that_closes() -> None:
+    app = BaseApp[None]()
+    async with app.run_test() as pilot:
+        screen = ScreenOfTwo()
+        await app.push_screen(screen)
+        heard: list[str] = []
+        closes = threading.Event()
+
+        def work() -> None:
+            screen.call_from_worker(heard.append, "open")
+            assert closes.wait(60)
+            screen.call_from_worker(heard.append, "closing")
+
+        worker = screen.run_worker(work, thread=True)
+        await until(pilot, lambda: heard == ["open"], "the first call")
+        await screen.query_one(KeyBar).remove()
+        closes.set()
+        await worker.wait()
+        assert heard == ["open"]

@@ -140,7 +140,7 @@ class CompareScreen(BaseScreen[None]):
     @work(thread=True, exclusive=True)
     def _compare_with(self, base: int) -> None:
         again = compare([row.result for row in self._comparison.rows], base)
-        self.app.call_from_thread(self._show_comparison, again)
+        self.call_from_worker(self._show_comparison, again)
 
     def _show_comparison(self, comparison: Comparison) -> None:
         self._working = False

@@ -244,10 +244,9 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
                 return
             batch.append(row)
             if len(batch) == self.BATCH:
-                self.app.call_from_thread(self._add_rows, batch, fresh=fresh, complete=False)
+                self.call_from_worker(self._add_rows, batch, fresh=fresh, complete=False)
                 batch, fresh = [], False
-        if not worker.is_cancelled:
-            self.app.call_from_thread(self._add_rows, batch, fresh=fresh, complete=True)
+        self.call_from_worker(self._add_rows, batch, fresh=fresh, complete=True)
 
     def _add_rows(self, rows: list[Row], *, fresh: bool, complete: bool) -> None:
         """Show rows that have been read; `fresh` ones replace those there are."""

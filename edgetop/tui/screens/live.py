@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 from textual import events, on, work
-from textual.worker import get_current_worker
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price
@@ -283,8 +282,7 @@ class LiveScreen(RecordingScreen):
             paths = in_turn.run()
         except EdgetopError as error:
             problem = f"{error.what} {error.hint}"
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._show_answers, paths, problem)
+        self.call_from_worker(self._show_answers, paths, problem)
 
     def _show_answers(self, paths: list[Path], problem: str) -> None:
         """Load the chat's model again, and replay the answers."""

@@ -15,7 +15,6 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
-from textual.worker import get_current_worker
 
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import ModelError
@@ -346,8 +345,7 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
             entries = page(assessment, self._survey.place, suggestions, currency=self._currency)
         except ModelError as error:
             entries = [Entry("problem", error.what)]
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._show_details, row, [(entry.label, entry.text) for entry in entries])
+        self.call_from_worker(self._show_details, row, [(entry.label, entry.text) for entry in entries])
 
     def _show_details(self, row: ModelRow, entries: list[tuple[str, str]]) -> None:
         if row is not self._detailed:

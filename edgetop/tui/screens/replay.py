@@ -19,7 +19,6 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.message import Message
 from textual.timer import Timer
-from textual.worker import get_current_worker
 
 from edgetop.core.clock import Clock, monotonic_us
 from edgetop.core.energy.duty import Price
@@ -368,8 +367,7 @@ class ReplayScreen(MonitorScreen):
             text = conclusion(compare(read_all(self._paths)))
         except EdgetopError:
             return  # the recordings are played all the same
-        if not get_current_worker().is_cancelled:
-            self.app.call_from_thread(self._show_conclusion, text)
+        self.call_from_worker(self._show_conclusion, text)
 
     def _show_conclusion(self, text: str) -> None:
         self._conclusion = text
