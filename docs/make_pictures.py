@@ -1,21 +1,37 @@
 """Draws the README's pictures and `docs/pictures/`: `python -m docs.make_pictures`, from the root of a checkout.
 
-Those in `docs/pictures/` are PNG, made from SVG by Chromium; they are left out where it is not installed.
+Those in `docs/pictures/` are PNG, made from SVG by Chromium; they are left out where it is not installed. `python -m
+docs.make_pictures NAME ...` draws only those.
 
-The screens are the real ones. The session on them is made up, since the machine that draws the pictures has neither the
-board nor the meter: `tests/support/demo_session.py`, the same as in the tests, so that the pictures are never stale.
+The screens are the real ones. The session on the live screen is made up, since the machine that draws the pictures has
+neither the board nor the meter: `tests/support/demo_session.py`, the same as in the tests, so that they are never
+stale. The other screens are those of the real program in tmux, with the recordings that come with it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.support.demo_session import DemoApp, ReplayApp, demo_records, two_sessions
+from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from rich.text import Text
+
+from edgetop.inference.scripted import Reply
+from edgetop.session.store import example_pair
+from tests.support.demo_session import DemoApp, demo_records
+from tests.support.isolated_home import IsolatedHome
+from tests.support.requirements import need_demo_model
+from tests.support.tmux import Tmux
 
 FOLDER = Path(__file__).parent
 PICTURES = {"screen.svg": (120, 36), "screen-narrow.svg": (80, 24)}
@@ -39,15 +55,63 @@ async def draw_live(size: tuple[int, int], name: str) -> str:
         return without_addresses(app.export_screenshot(simplify=True))
 
 
-async def draw_replay(size: tuple[int, int]) -> str:
-    """Two sessions side by side, at the end."""
-    app = ReplayApp(two_sessions())
-    async with app.run_test(size=size) as pilot:
-        while not app.replay.prepared:
-            await pilot.pause()
-        await pilot.press("end")
-        await pilot.pause(0.2)
-        return without_addresses(app.export_screenshot(simplify=True))
+class Shown(NamedTuple):
+    """A picture of the real program: how it is started, what is pressed, and what is to be seen then."""
+
+    arguments: Sequence[str]
+    keys: Sequence[str]
+    seen: str
+    term: str = "xterm-256color"
+
+
+EXAMPLES = ("1", "2")
+PROGRAM = {
+    "replay": Shown(("replay", *EXAMPLES), ("End",), r"(faster|slower|than)"),
+    "compare": Shown(("compare", *EXAMPLES), (), r"(faster|slower|than)"),
+    "sessions": Shown(("--power", "none"), ("F3",), "lighthouse"),
+    "models": Shown(("--power", "none"), ("F4",), "SmolLM2"),
+    "settings": Shown(("--power", "none"), ("F2",), "temp"),
+    "linux": Shown(("replay", *EXAMPLES[:1]), ("End",), "J/tok", "linux"),
+    "vt100": Shown(("replay", *EXAMPLES[:1]), ("End",), "J/tok", "vt100"),
+}
+
+
+def draw_program(size: tuple[int, int], shown: Shown) -> str:
+    """The real program, as tmux has it on its screen."""
+    with tempfile.TemporaryDirectory() as name:
+        home = IsolatedHome(Path(name))
+        sessions = home.data / "sessions"
+        sessions.mkdir(parents=True)
+        for path in example_pair():
+            shutil.copy(path, sessions)
+        home.scripted(Reply(text="A reply."))
+        (home.folder / "models").mkdir()
+        model = home.folder / "models" / need_demo_model().name
+        model.symlink_to(need_demo_model())
+        (home.folder / "state" / "edgetop").mkdir(parents=True)
+        (home.folder / "state" / "edgetop" / "welcomed").touch()
+        started = () if shown.arguments[0] in {"replay", "compare"} else ("-m", str(model))
+        command = ["env", f"TERM={shown.term}", *home.command(*shown.arguments, *started)]
+        window = Tmux(command, environment=home.environment, folder=home.folder, columns=size[0], rows=size[1])
+        try:
+            window.sees(r"\S")
+            window.press(*shown.keys)
+            window.sees(shown.seen)
+            before = ""
+            while before != (before := window.text):
+                time.sleep(2.5)
+            return svg_of(window.styled, size)
+        finally:
+            window.close()
+            home.end()
+
+
+def svg_of(styled: str, size: tuple[int, int]) -> str:
+    """A screen with its escape sequences as SVG."""
+    console = Console(width=size[0], record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    for line in styled.splitlines()[: size[1]]:
+        console.print(Text.from_ansi(line), overflow="crop", no_wrap=True)
+    return without_addresses(console.export_svg(title="edgetop", theme=DEFAULT_TERMINAL_THEME))
 
 
 def write_png(svg: str, png: Path, chromium: str) -> None:
@@ -62,16 +126,16 @@ def write_png(svg: str, png: Path, chromium: str) -> None:
         subprocess.run([chromium, *options, *what], check=True, capture_output=True)
 
 
-def draw_all() -> None:
-    """Every screen in every size."""
+def draw_all(names: Collection[str]) -> None:
+    """Every screen in every size, or those of some names."""
     chromium = shutil.which("chromium")
     if chromium is None:
         return
     folder = FOLDER / "pictures"
     folder.mkdir(exist_ok=True)
-    for size in SIZES:
-        for name in (*ZOOMED, "replay"):
-            svg = asyncio.run(draw_replay(size) if name == "replay" else draw_live(size, name))
+    for name in names or (*ZOOMED, *PROGRAM):
+        for size in SIZES:
+            svg = draw_program(size, PROGRAM[name]) if name in PROGRAM else asyncio.run(draw_live(size, name))
             write_png(svg, folder / f"{name}-{size[0]}x{size[1]}.png", chromium)
 
 
@@ -93,10 +157,11 @@ def without_addresses(svg: str) -> str:
 
 
 def main() -> None:
-    """Write every picture."""
-    for name, size in PICTURES.items():
+    """Write every picture, or those that are named."""
+    names = sys.argv[1:]
+    for name, size in () if names else PICTURES.items():
         (FOLDER / name).write_text(asyncio.run(draw(size)) + "\n", encoding="utf-8")
-    draw_all()
+    draw_all(names)
 
 
 if __name__ == "__main__":

@@ -50,18 +50,21 @@ class QualityScorer:
         live: LiveOptions,
         *,
         folder: Path,
-        on_progress: Callable[[str], None],
+        on_progress: Callable[[str, float], None],
         interrupted: Callable[[], bool],
     ) -> None:
-        """`identity` is that of the whole plan; `on_progress` is called with what is going on.
+        """`identity` is that of the whole plan.
 
-        `folder` is for the references' predictions alone: what an earlier edgetop has left there is deleted.
+        `on_progress` is called with what is going on and the share of the model that is done. `folder` is for the
+        references' predictions alone: what an earlier edgetop has left there is deleted.
         """
         self._plan = plan
         self._identity = identity
         self._store = store
         self._live_options = live
         self._on_progress = on_progress
+        self._doing, self._parts, self._part = "", 2 if plan.questions else 1, 0
+        """What is going on, in how many parts a model is scored, and which one it is."""
         self._interrupted = interrupted
         self._folder = folder
         self.close()
@@ -86,7 +89,7 @@ class QualityScorer:
             self._on_event,
         )
         try:
-            self._on_progress(f"loading {model.label}")
+            self._begin(f"loading {model.label}", 0)
             live.conversation.load(Path(model.path), settings)
             quality = self._scores(live, model) if self._wait(live) else None
             if quality is not None:
@@ -95,12 +98,16 @@ class QualityScorer:
             path = _closed(live)
         return None if quality is None else (quality, path)
 
+    def _begin(self, doing: str, part: int) -> None:
+        self._doing, self._part = doing, part
+        self._on_progress(doing, part / self._parts)
+
     def _scores(self, live: LiveSession, model: ModelFile) -> Quality | None:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise QualityError(f"{self._folder}: {error.strerror or error}.", "Make room there.") from None
-        self._on_progress(f"perplexity of {model.label}")
+        self._begin(f"perplexity of {model.label}", 0)
         scored, reference = None, ""
         for number, reference in enumerate([*self._references, ""]):
             file = str(self._folder / str(number))
@@ -117,7 +124,7 @@ class QualityScorer:
         chosen: Report | None = None
         items, asked = questions_of(self._plan)
         if self._plan.questions:
-            self._on_progress(f"questions to {model.label}")
+            self._begin(f"questions to {model.label}", 1)
             live.conversation.score(Choose(questions=asked, template=self._plan.template))
             chosen = self._result if self._wait(live) else None
             if not isinstance(chosen, ChoicesScored):
@@ -158,7 +165,8 @@ class QualityScorer:
             case Notice() if event.severity == "error":
                 self._failure = self._failure or event.text
             case ScoreProgress():
-                self._on_progress(f"{event.fraction:.0%}")
+                share = (self._part + event.fraction) / self._parts
+                self._on_progress(f"{self._doing}, {event.fraction:.0%}", share)
             case _:
                 return
 

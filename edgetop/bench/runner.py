@@ -23,7 +23,7 @@ from edgetop.core.format import format_duration
 from edgetop.core.records import BenchRun, Event, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import decay
-from edgetop.inference.protocol import LoadFailed, Measure, Report
+from edgetop.inference.protocol import LoadFailed, LoadProgress, Measure, Report
 from edgetop.io.model_file import content_key, read_headers
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
@@ -390,6 +390,8 @@ class Measurement:
                 self._failure = self._failure or event.text
             case Notice():
                 self._on_progress(event)
+            case LoadProgress() if self._live is not None and (doing := self._live.conversation.doing):
+                self._report(doing)
             case _:
                 return
 

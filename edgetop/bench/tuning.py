@@ -214,6 +214,25 @@ def thread_counts(physical: int, logical: int) -> tuple[int, ...]:
     return tuple(sorted({count for count in counts if count <= physical} | {physical, max(physical, logical)}))
 
 
+def questions(threads: tuple[int, ...], lengths: Lengths, *, fast_mask: str | None = None) -> dict[str, int]:
+    """What `answers` asks, in its order, and how many candidates each question has at most."""
+    sizes = sum(size <= lengths.n_prompt for size in UBATCHES)
+    candidates = {
+        "threads": len(threads),
+        "cores": 0 if fast_mask is None else 2,
+        "prefill threads": min(3, len(threads)),
+        "ubatch": sizes if sizes > 1 else 0,
+        "flash attention": 2,
+        "kv cache": len(KV_TYPES),
+    }
+    return {name: count for name, count in candidates.items() if count}
+
+
+def suits(fast_mask: str | None, threads: int | None) -> bool:
+    """Whether so many threads have room on the fast cores, so that it is asked whether they should stay there."""
+    return fast_mask is not None and (threads or 1) <= int(fast_mask, 16).bit_count()
+
+
 def answers(
     start: Setting,
     threads: tuple[int, ...],
@@ -232,7 +251,7 @@ def answers(
     deep = TokenTest(n_gen=lengths.n_gen, depth=lengths.n_prompt)
     yield (found := _ask("threads", decode, [replace(start, threads=count) for count in threads], rounds, measure))
     chosen = found.chosen
-    if fast_mask is not None and (chosen.threads or 1) <= int(fast_mask, 16).bit_count():
+    if suits(fast_mask, chosen.threads):
         yield (
             found := _ask(
                 "cores", decode, [replace(chosen, cpu_mask=mask) for mask in (None, fast_mask)], rounds, measure
@@ -292,6 +311,8 @@ class TuningRuns:
         self._on_progress = on_progress
         self._interrupted = interrupted
         self._folder = tempfile.TemporaryDirectory(prefix="edgetop-tune-")
+        self.done = 0
+        """How many runs are over."""
 
     def close(self) -> None:
         """Delete the sessions."""
@@ -334,6 +355,7 @@ class TuningRuns:
         )
         if not runner.run():
             raise TuningInterruptedError
+        self.done += len(settings)
         return results_of(plan, log.finished)
 
 

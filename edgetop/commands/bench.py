@@ -8,7 +8,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import TypeVar
 
@@ -379,21 +379,26 @@ def _local_models(request: BenchRequest, settings: Settings, *, quiet: bool, mak
     if not levels:
         return _with_distinct_labels([_model_file(path) for path in found])
     models = []
+    missing = [each for each in product(found, levels) if not level_path(*each, level_folder()).is_file()]
+    begun_s, made = time.monotonic(), 0
     for path in found:
         if not quiet:
             _print_requantized(path)
         for level in levels:
             target = level_path(path, level, level_folder())
             if make:
-                _make(path, level, quiet=quiet)
+                left = time_left(made / max(1, len(missing)), time.monotonic() - begun_s)
+                number = min(made + 1, len(missing))
+                _make(path, level, f"{number} of {len(missing)}{left}", quiet=quiet)
+                made += (path, level) in missing
             exists = target.is_file()
             models.append(_model_file(target) if exists else ModelFile(path=str(target), label=target.stem))
     return _with_distinct_labels(models)
 
 
-def _make(path: Path, level: str, *, quiet: bool) -> None:
+def _make(path: Path, level: str, course: str, *, quiet: bool) -> None:
     if not quiet:
-        show_progress(f"making {level} of {path.name}")
+        show_progress(f"making levels: {course}  {level} of {path.name}")
     made = quantize_model(path, level, level_folder())
     clear_progress()
     if made.made_now and not quiet:
@@ -671,12 +676,15 @@ def score_quality(
     if plan.quality is None:
         return True
 
-    def on_progress(text: str) -> None:
+    models, scored, begun_s = log.unscored, 0, time.monotonic()
+
+    def on_progress(text: str, share: float) -> None:
         if not quiet:
-            show_progress(f"quality: {text}")
+            left = time_left((scored + share) / len(models), time.monotonic() - begun_s)
+            show_progress(f"quality: {scored + 1} of {len(models)}{left}  {text}")
 
     threads = max((each.threads for each in plan.settings if each.threads is not None), default=None)
-    for family in families_of(log.unscored):
+    for family in families_of(models):
         scorer = QualityScorer(
             plan.quality,
             plan.identity,
@@ -687,8 +695,10 @@ def score_quality(
             interrupted=interrupted,
         )
         try:
-            if not _score_family(log, scorer, family, threads):
-                return False
+            for model in family:
+                if not _score(log, scorer, model, threads):
+                    return False
+                scored += 1
         finally:
             scorer.close()
             clear_progress()
@@ -712,21 +722,18 @@ def families_of(models: Sequence[ModelFile]) -> list[list[ModelFile]]:
     return [sorted(family, key=_size_bytes, reverse=True) for family in families.values()]
 
 
-def _score_family(log: RunLog, scorer: QualityScorer, family: Sequence[ModelFile], threads: int | None) -> bool:
-    for model in family:
-        key = quality_key(model)
-        try:
-            scored = scorer.score(model, threads=threads)
-        except QualityError as error:
-            clear_progress()
-            print_error(f"quality of {model.label}: {error.what}", error.hint)
-            log.add(FinishedRun(setting=key, round=1, outcome="failed", reason=error.what))
-            continue
-        if scored is None:
-            return False
-        _, path = scored
-        log.add(FinishedRun(setting=key, round=1, outcome="measured", session=str(path or "")))
-    return True
+def _score(log: RunLog, scorer: QualityScorer, model: ModelFile, threads: int | None) -> bool:
+    """Whether it was not interrupted."""
+    key = quality_key(model)
+    try:
+        scored = scorer.score(model, threads=threads)
+    except QualityError as error:
+        print_error(f"quality of {model.label}: {error.what}", error.hint)
+        log.add(FinishedRun(setting=key, round=1, outcome="failed", reason=error.what))
+        return True
+    if scored is not None:
+        log.add(FinishedRun(setting=key, round=1, outcome="measured", session=str(scored[1] or "")))
+    return scored is not None
 
 
 def _size_bytes(model: ModelFile) -> int:
@@ -946,6 +953,7 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
     quiet = settings[options.QUIET]
     begun: list[tuple[int, float]] = []
     """The first run of this process, and when it began."""
+    then = f", then quality of {len(log.unscored)}" if log.unscored else ""
 
     def left(event: Progress) -> str:
         begun[:] = begun or [(event.run, time.monotonic())]
@@ -956,7 +964,7 @@ def carry_out(log: RunLog, store: Store, settings: Settings) -> bool:
         if isinstance(event, Notice):
             print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{event.run} of {event.runs}{left(event)}  {event.setting}: {event.doing}")
+            show_progress(f"{event.run} of {event.runs}{left(event)}{then}  {event.setting}: {event.doing}")
 
     with interruptible() as interrupted:
         # Only what its plan does not say: where readings come from, and which engine computes.

@@ -18,8 +18,10 @@ from msgspec.structs import replace
 from edgetop.commands.inputs import duty_of, reader_of, sessions_folder, show_screen
 from edgetop.commands.output import (
     ExitCode,
+    clear_progress,
     print_error,
     print_status,
+    show_progress,
     table,
     write_data,
     write_json,
@@ -107,9 +109,16 @@ def _own(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
     from edgetop.telemetry.host import Host  # noqa: PLC0415 - the same
 
     probe: Probe = "never" if arguments.no_probe else "always" if arguments.force_probe else "once"
-    return own_run_target(
-        Host(sysroot=settings[options.SYSROOT]), sessions_folder(settings), probe=probe, report=print_error
-    )
+    try:
+        return own_run_target(
+            Host(sysroot=settings[options.SYSROOT]),
+            sessions_folder(settings),
+            probe=probe,
+            report=print_error,
+            say=show_progress,
+        )
+    finally:
+        clear_progress()
 
 
 def _device(name: str, power_mode: str | None, memory_bytes: int | None) -> RunTarget:

@@ -23,7 +23,7 @@ from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME
 from edgetop.core.format import Column
-from edgetop.core.text import markdown_table
+from edgetop.core.text import markdown_table, markdown_text
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import IMPORTED_FOLDER, read_all
 from edgetop.session.compare.result import Cell, Comparison, Result, Row
@@ -118,13 +118,14 @@ def write_figures(comparison: Comparison) -> None:
 
 
 def write_table(comparison: Comparison) -> None:
-    """Print a Markdown table with a column for each figure."""
+    """Print the conclusion, and a Markdown table with a column for each figure."""
     rows = [["", "result", *(BY_NAME[name].heading_with_unit for name in comparison.figures), "not alike"]]
     for index, row in enumerate(comparison.rows):
         title = full_title(comparison, index) + (" (base)" if row.is_base else "")
         cells = [_words(row.cells[name], name, is_base=row.is_base) for name in comparison.figures]
         rows.append([label_of(index), title, *cells, flags_text(row)])
-    write_data(markdown_table(rows))
+    said = markdown_text(conclusion(comparison))
+    write_data(f"{said}\n\n{markdown_table(rows)}" if said else markdown_table(rows))
 
 
 def _words(cell: Cell, name: str, *, is_base: bool) -> str:

@@ -18,10 +18,13 @@ from msgspec.structs import replace
 
 from edgetop.commands.inputs import given_duty, open_store
 from edgetop.commands.output import (
+    ExitCode,
+    clear_progress,
     energy_text,
     hosts_text,
     print_error,
     print_status,
+    show_progress,
     table,
     write_data,
     write_json,
@@ -61,6 +64,7 @@ from edgetop.session.file_io import (
     rewrite,
     validate,
 )
+from edgetop.session.journal import RecoveredJournal
 from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
 from edgetop.session.store import (
     COLUMNS,
@@ -191,11 +195,18 @@ def validate_files(paths: Sequence[Path], *, as_json: bool) -> int:
 
 
 def recover(store: Store, *, as_json: bool) -> int:
-    """Save what edgetops that died have left, and print where; 1 if something could not be saved."""
-    recovered = store.recover()
+    """Save what edgetops that died have left, and print where; 1 if something could not be saved, 130 if stopped."""
+    recovered: list[RecoveredJournal] = []
+    interrupted = False
+    try:
+        for each in store.recovering(show_progress):
+            recovered.append(each)  # noqa: PERF402 - what there is is kept when it is interrupted
+    except KeyboardInterrupt:
+        interrupted = True
+    clear_progress()
     if as_json:
         write_json(recovered)
-    elif not recovered:
+    elif not recovered and not interrupted:
         print_status("nothing to recover")
     else:
         for each in recovered:
@@ -205,6 +216,9 @@ def recover(store: Store, *, as_json: bool) -> int:
                 print_error(f"{len(each.unreadable)} lines of {each.journal.name} could not be read")
             if each.problem:
                 print_error(each.problem)
+    if interrupted:
+        print_status("interrupted; the other journals stay, and `edgetop sessions recover` goes on")
+        return ExitCode.INTERRUPTED
     return 1 if any(each.path is None for each in recovered) else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,12 +15,15 @@ from edgetop.bench.plan import CoolDown, ModelFile, Setting
 from edgetop.bench.runner import Progress
 from edgetop.bench.tuning import (
     CandidateResult,
+    Lengths,
     NothingMeasuredError,
     StageResult,
     TuningInterruptedError,
     TuningRuns,
     answers,
     lengths_for,
+    questions,
+    suits,
     thread_counts,
 )
 from edgetop.commands.inputs import live_options, local_model, open_store
@@ -34,7 +38,7 @@ from edgetop.commands.output import (
 )
 from edgetop.commands.power_findings import power_headline
 from edgetop.core.errors import EdgetopError, ModelError, UsageError
-from edgetop.core.format import Column, format_time
+from edgetop.core.format import Column, format_time, time_left
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.io.cpus import decode_threads, fast_mask
@@ -49,6 +53,9 @@ from edgetop.telemetry.host import Host
 
 TEST_S = {"speed": 2.0, "energy": 6.0}
 """Length of a test; the slowest sensors of power tell apart little less than the second."""
+
+FIRST_LOOK = 1
+"""The run before the first question."""
 
 COOL_DOWN = {"speed": CoolDown(idle_s=0, limit_s=0), "energy": CoolDown(limit_s=40)}
 
@@ -107,7 +114,7 @@ TUNED_COLUMNS: tuple[Column[TunedModel], ...] = (
 
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Find the settings, print how, and save them; 130 when interrupted."""
+    """Find the settings, print how, and save them; 130 when interrupted, of which what was answered is saved."""
     host = Host(sysroot=settings[options.SYSROOT])
     file, machine = tuned_file(open_store(settings).folder), machine_key(describe(host))
     if arguments.show:
@@ -126,23 +133,29 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
         _require_power(settings)
     test_s = TEST_S[goal] if arguments.test_s is None else arguments.test_s
     try:
-        found = _tune(path, key, settings, goal, rounds=arguments.repetitions, test_s=test_s)
-    except TuningInterruptedError:
-        print_status("interrupted; nothing was saved")
-        return ExitCode.INTERRUPTED
+        found, asked = _tune(path, key, settings, goal, rounds=arguments.repetitions, test_s=test_s)
     except NothingMeasuredError as error:
         raise EdgetopError(f"{path.name} could not be measured: {error}", "see `edgetop doctor`") from None
+    interrupted = f"interrupted after {len(found)} of {asked} questions; " if len(found) < asked else ""
+    if not found:
+        print_status("interrupted; nothing was saved")
+        return ExitCode.INTERRUPTED
     tried = [TriedSetting(question, result, goal) for question in found for result in question.results]
     write_listing(tried, COLUMNS, arguments.format)
     tuned = _tuned(path, key, machine, goal, found[-1].chosen)
     print_status(f"{path.name}: {tuned.words}")
     _warn_of_disturbances(found)
+    code = ExitCode.INTERRUPTED if interrupted else 0
     if arguments.dry_run:
-        print_status("not saved, since --dry-run was given")
-        return 0
+        print_status(f"{interrupted}not saved, since --dry-run was given")
+        return code
+    if interrupted and any((each.model, each.machine) == (key, machine) for each in load_tuned(file)):
+        print_status(f"{interrupted}the settings that were found earlier stay")
+        return code
     save_tuned(file, tuned)
-    print_status(f"saved in {file}; these are its defaults on this machine, and whatever you set yourself still wins")
-    return 0
+    told = "these are its defaults on this machine, and whatever you set yourself still wins"
+    print_status(f"{interrupted}saved in {file}; {told}")
+    return code
 
 
 def _model(named: str | None, settings: Settings) -> Path:
@@ -163,35 +176,57 @@ def _require_power(settings: Settings) -> None:
         raise EdgetopError(f"no energy can be measured here: {headline.reason}", headline.hint or "tune for speed")
 
 
-def _tune(path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, test_s: float) -> list[StageResult]:
+def _tune(
+    path: Path, key: str, settings: Settings, goal: Goal, *, rounds: int, test_s: float
+) -> tuple[list[StageResult], int]:
+    """The questions that were answered before it was interrupted, if it was, and how many there are."""
     quiet = settings[options.QUIET]
-    question = "a first look"
+    found: list[StageResult] = []
+    asked = {"a first look": 1}
+    earlier, begun_s = 0, time.monotonic()
+    """Runs of the questions before this one, and when the first question was begun."""
 
     def on_progress(event: Progress | Notice) -> None:
         if isinstance(event, Notice):
             print_error(event.text, event.hint)
         elif not quiet:
-            show_progress(f"{question}  {event.setting}: {event.doing}")
+            show_progress(f"{course(event)}  {event.setting}: {event.doing}")
+
+    def course(event: Progress) -> str:
+        if not lengths:
+            return "a first look"
+        name, at = list(asked)[len(found)], len(found) + 1
+        # What turns out to be hopeless is left out, so that it is over sooner.
+        most = [count * rounds if count > 1 else 1 for count in asked.values()]
+        done = runs.done + event.run - 1
+        left = sum(most[at:]) + max(1, most[at - 1] - (done - earlier))
+        share = (done - FIRST_LOOK) / (done - FIRST_LOOK + left)
+        return f"question {at} of {len(asked)}, {name}{time_left(share, time.monotonic() - begun_s)}"
 
     device = describe(Host(sysroot=settings[options.SYSROOT]))
     threads = thread_counts(decode_threads(settings[options.SYSROOT]), device.cores_logical or 1)
     mask = fast_mask(settings[options.SYSROOT])
     start = Setting(model=ModelFile(path=str(path), label=path.stem, content=key))
     live = replace(live_options(settings), system=None)
-    found: list[StageResult] = []
+    lengths: Lengths | None = None
     with interruptible() as interrupted:
         runs = TuningRuns(live, goal, COOL_DOWN[goal], on_progress=on_progress, interrupted=interrupted)
         try:
             lengths = lengths_for(runs.probe(start), test_s=test_s)
+            asked, earlier, begun_s = questions(threads, lengths, fast_mask=mask), runs.done, time.monotonic()
             for result in answers(start, threads, lengths, rounds, runs.measure, fast_mask=mask):
                 found.append(result)
-                question = f"{len(found)} answered"
+                earlier = runs.done
+                if not suits(mask, found[0].chosen.threads):
+                    asked.pop("cores", None)
                 if not quiet:
                     print_status(f"{result.stage.name}: {_value(result, result.chosen)}, since {result.reason}")
+        except TuningInterruptedError:
+            pass
         finally:
             runs.close()
             clear_progress()
-    return found
+    return found, len(asked)
 
 
 def _warn_of_disturbances(found: Sequence[StageResult]) -> None:

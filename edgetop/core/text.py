@@ -83,8 +83,13 @@ def markdown_table(rows: Sequence[Sequence[str]], numeric: Container[str] = ()) 
     A cell is text: no HTML, link or picture of its own is made of it.
     """
     rule = ["---:" if heading in numeric else "---" for heading in rows[0]]
-    escaped = ([_MARKUP.sub(_escaped_markup, one_line(cell)) for cell in row] for row in (rows[0], rule, *rows[1:]))
+    escaped = (map(markdown_text, row) for row in (rows[0], rule, *rows[1:]))
     return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
+
+
+def markdown_text(text: str) -> str:
+    """`text` in one line of Markdown, of which no HTML, link, picture or column of a table is made."""
+    return _MARKUP.sub(_escaped_markup, one_line(text))
 
 
 _MARKUP = re.compile(r"[\\|\[<>&]")

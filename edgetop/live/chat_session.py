@@ -141,6 +141,7 @@ class Recovery:
         """Begin, where there are journals; those of edgetops that live are left alone."""
         self._process: subprocess.Popen[bytes] | None = None
         self._output = -1
+        self._said = False
         if not store.has_journals:
             return
         try:
@@ -151,6 +152,14 @@ class Recovery:
         except OSError as error:  # the journals stay for the next start
             log_exception(error)
 
+    def words(self) -> str:
+        """How far it is, once, where it takes long."""
+        if self._said or self._process is None or not os.fstat(self._output).st_size:
+            return ""
+        first, newline, _ = os.pread(self._output, 1000, 0).decode(errors="replace").partition("\n")
+        self._said = bool(newline)
+        return first if newline else ""
+
     def take(self) -> list[RecoveredJournal]:
         """What was recovered, once it is all done; nothing before and after."""
         if self._process is None or self._process.poll() is None:
@@ -160,7 +169,9 @@ class Recovery:
             file.seek(0)
             try:
                 return msgspec.json.decode(
-                    file.read(), type=list[RecoveredJournal], dec_hook=lambda kind, text: kind(text)
+                    file.read().rpartition(b"\n")[2],
+                    type=list[RecoveredJournal],
+                    dec_hook=lambda kind, text: kind(text),
                 )
             except msgspec.MsgspecError as error:
                 log_exception(error)
@@ -566,6 +577,8 @@ class LiveSession(RecordedSession):
             self.recorder.record(predicted)
 
     def _report_recovered(self) -> None:
+        if words := self._recovery.words():
+            self._listener(Notice(text=f"{words[:1].upper()}{words[1:]}"))
         for recovered in self._recovery.take():
             if recovered.path is not None:
                 self._listener(Notice(text=f"A session that was cut off has been restored: {recovered.path.name}"))

@@ -136,10 +136,12 @@ def own_run_target(
     probe: Probe,
     report: Callable[[str, str], None],
     recent: Sequence[PastRun] = (),
+    say: Callable[[str], None] = lambda _words: None,
 ) -> RunTarget:
     """This machine now, with what the sessions in a folder tell of it.
 
-    `recent` are runs of a session that is not in the folder yet. `report` is called with what went wrong and a hint.
+    `recent` are runs of a session that is not in the folder yet. `report` is called with what went wrong and a hint,
+    `say` with what is waited for.
     """
     device = describe(host)
     threads = decode_threads(host.sysroot)
@@ -151,7 +153,9 @@ def own_run_target(
     names = tuple(room.name for room in cards)
     room = rooms[0] if rooms else None
     free_bytes = math.inf if room is None else room.available_bytes
-    profile = _profile(host, device, sessions, threads=threads, free_bytes=free_bytes, probe=probe, report=report)
+    profile = _profile(
+        host, device, sessions, threads=threads, free_bytes=free_bytes, probe=probe, report=report, say=say
+    )
     return RunTarget(
         machine=own_machine(device, profile, names),
         threads=threads,
@@ -294,6 +298,7 @@ def _profile(
     free_bytes: float,
     probe: Probe,
     report: Callable[[str, str], None],
+    say: Callable[[str], None],
 ) -> MachineProfile | None:
     file, key = profile_file(sessions), machine_key(device)
     found = load_profile(file, key)
@@ -303,6 +308,7 @@ def _profile(
     # Below another root stands another machine, and what could be measured is this one.
     if probe == "never" or (probe == "once" and current) or host.sysroot != Path("/"):
         return known
+    say("measuring this machine's memory bandwidth and cores, about 1 s left")
     measured = measure_machine(key, threads, free_bytes, now=now, runs=() if known is None else known.runs)
     if isinstance(measured, Unavailable):
         report(measured.reason, measured.hint)

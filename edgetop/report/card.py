@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
 from msgspec import Struct
 
-from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.engine_settings import EXTRA_FLAGS, EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import (
     BY_NAME,
@@ -29,9 +29,12 @@ from edgetop.core.format import NOT_AVAILABLE, format_bytes
 from edgetop.core.quantity import Interval, reciprocal, with_interval
 from edgetop.core.records import DeviceInfo, LoadEntry
 from edgetop.core.text import markdown_table, one_line
+from edgetop.fit.kv_cache import N_BATCH_DEFAULT, N_UBATCH_DEFAULT
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Cell, Result
 from edgetop.session.file import SessionFile
+from edgetop.settings.option import Section
+from edgetop.settings.options import OPTIONS
 
 Rows = list[tuple[str, str]]
 
@@ -153,26 +156,62 @@ def repeating(file: SessionFile, load: LoadEntry) -> str:
         words = ["edgetop", "bench", "-m", name, "-p", tasks.get("pp", "0"), "-n", tasks.get("tg", "0")]
         return one_line(shlex.join([*words, *server, *_flags(load.settings, bench=True)]))
     words = ["edgetop", "run", "-m", name, *server, *([] if server else _flags(load.settings))]
+    arguments = {} if server else load.settings.template_args
     if first is not None:
-        sampling = first.sampling
-        words += ["--temp", f"{sampling.temperature:g}"]
-        words += [] if sampling.seed is None else ["--seed", str(sampling.seed)]
-        words += [] if sampling.max_tokens is None else ["-n", str(sampling.max_tokens)]
+        words += _chosen("sampling", first.sampling, {}, ())
+        arguments = {**arguments, **first.sampling.template_args}
+    for key, value in arguments.items():
+        words += ["--template-arg", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
     prompts = [turn.prompt or "" for turn in file.turns]
+    system = first.system if first is not None and file.text_recorded else None
     written_out = file.text_recorded and len(prompts) <= PROMPTS_AT_MOST
-    if written_out and sum(map(len, prompts)) <= PROMPT_CHARACTERS:
+    if written_out and sum(map(len, (*prompts, system or ""))) <= PROMPT_CHARACTERS:
+        words += ["--system", system] if system else []
         return one_line(shlex.join([*words, *(word for prompt in prompts for word in ("-p", prompt))]))
-    return one_line(f"{shlex.join(words)} -p ...")
+    return one_line(f"{shlex.join(words)}{' --system ...' if system else ''} -p ...")
 
 
 def _file_name(path: str) -> str:
     return path.rpartition("/")[2]
 
 
+RESOLVED: Final = {"n_threads_batch": "n_threads", "n_batch": N_BATCH_DEFAULT, "n_ubatch": N_UBATCH_DEFAULT}
+"""Where nobody chose, an engine reports what it took: a value, or that of another field."""
+
+
 def _flags(settings: EngineSettings, *, bench: bool = False) -> list[str]:
-    known = {"--threads": settings.n_threads, "--ctx": None if bench else settings.n_ctx}
-    words = [word for flag, value in known.items() if value is not None for word in (flag, str(value))]
-    return words + [word for flag, value in settings.flags.items() for word in (flag, *([value] if value else []))]
+    taken = {field: getattr(settings, of) if isinstance(of, str) else of for field, of in RESOLVED.items()}
+    # All layers, where it is not said otherwise; how many that is depends on what there is.
+    left_out = {"n_gpu_layers", *EXTRA_FLAGS, *({"n_ctx"} if bench else ())}
+    chosen = _chosen("engine", settings, taken, left_out)
+    return chosen + [word for flag, value in settings.flags.items() for word in (flag, *([value] if value else []))]
+
+
+def _chosen(
+    section: Section,
+    settings: EngineSettings | SamplingSettings,
+    taken: Mapping[str, object],
+    left_out: Collection[str],
+) -> list[str]:
+    """The flags of the options of a section that set what differs from their defaults, or from what is taken."""
+    unset = type(settings)()
+    known = {field: taken.get(field, getattr(unset, field)) for field in settings.__struct_fields__}
+    words: list[str] = []
+    for option in OPTIONS:
+        fields = option.sets if option.section == section else ()
+        values = [getattr(settings, field) for field in fields if field not in left_out]
+        # Where two set the same field, the first sets both keys and values of the cache, and the others one of them.
+        if (
+            not values
+            or len(set(values)) > 1
+            or values[0] is None
+            or all(known[field] == values[0] for field in fields)
+        ):
+            continue
+        known.update(dict.fromkeys(fields, values[0]))
+        for value in values[0] if isinstance(values[0], tuple) else values[:1]:
+            words += [option.flags[0], f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
 
 
 def as_markdown(title: str, rows: Sequence[tuple[str, str]], command: str = "") -> str:

@@ -13,7 +13,7 @@ import re
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -352,6 +352,16 @@ def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
                 yield UnreadableLine(number, str(error))
 
 
+COUNTED_LINES = 1000
+
+
+def _counted(fd: int, on_read: Callable[[int], None]) -> Iterator[Record | UnreadableLine]:
+    for number, line in enumerate(read_journal(fd)):
+        if number % COUNTED_LINES == 0:
+            on_read(os.lseek(fd, 0, os.SEEK_CUR))
+        yield line
+
+
 _BEGINNING = b'{"type":"'
 """Of every record's line."""
 
@@ -451,10 +461,11 @@ class RecoveredJournal(Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
-def recover_journal(journal: Path) -> RecoveredJournal | None:
+def recover_journal(journal: Path, on_read: Callable[[int], None] = lambda _bytes: None) -> RecoveredJournal | None:
     """The session of one journal; `None` if its edgetop lives, or if there is nothing in it, when it is deleted.
 
-    A journal of which not every line is in a session afterwards is renamed, never deleted.
+    A journal of which not every line is in a session afterwards is renamed, never deleted. `on_read` hears now and then
+    how many bytes have been read.
     """
     try:
         fd = os.open(journal, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -465,7 +476,7 @@ def recover_journal(journal: Path) -> RecoveredJournal | None:
     try:
         if not _is_ours(fd, journal) and abs(time.time() - os.fstat(fd).st_mtime) < SILENT_S:
             return None
-        return _recover_locked(fd, journal)
+        return _recover_locked(fd, journal, on_read)
     except BlockingIOError:
         return None
     except OSError as error:
@@ -492,7 +503,7 @@ def _is_ours(fd: int, journal: Path) -> bool:
     return False
 
 
-def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
+def _recover_locked(fd: int, journal: Path, on_read: Callable[[int], None]) -> RecoveredJournal | None:
     try:
         if not os.path.samestat(journal.stat(), os.fstat(fd)):
             return None
@@ -500,7 +511,7 @@ def _recover_locked(fd: int, journal: Path) -> RecoveredJournal | None:
         return None  # It was finished, recovered or set aside between our opening and our locking it.
     name = _NAME.fullmatch(journal.stem)
     session_id, started_at = (journal.stem, "") if name is None else (name["id"], _iso(name["date"] + name["time"]))
-    recovered = recover_session(read_journal(fd), session_id, started_at)
+    recovered = recover_session(_counted(fd, on_read), session_id, started_at)
     unreadable = () if recovered is None else recovered.unreadable
     if recovered is None or not (recovered.session.turns or recovered.session.loads or recovered.session.services):
         holds_something = bool(os.fstat(fd).st_size) if recovered is None else bool(recovered.session.series)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import gc
 import glob
+import math
 import os
 import re
 import sys
@@ -36,7 +37,7 @@ from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFigures
-from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant, format_time
+from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant, format_time, time_left
 from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
 from edgetop.core.text import distinct, one_line
 from edgetop.io import json
@@ -280,11 +281,26 @@ class Store:
 
     def recover(self) -> list[RecoveredJournal]:
         """Turn the journals of edgetops that died into session files; those of running ones are left alone."""
+        return list(self.recovering(lambda _words: None))
+
+    def recovering(self, say: Callable[[str], None]) -> Iterator[RecoveredJournal]:
+        """The same, one after the other; `say` hears which one it is of how many, and how long the rest takes."""
         if not self.folder.is_dir():
-            return []
+            return
         remove_parts(self.folder)
         journals = sorted(self.folder.glob("*" + JOURNAL_SUFFIX))
-        return [recovered for journal in journals if (recovered := recover_journal(journal)) is not None]
+        sizes = [_size_bytes(journal) for journal in journals]
+        begun_s = time.monotonic()
+        for at, journal in enumerate(journals):
+
+            def on_read(read_bytes: int, at: int = at) -> None:
+                done_bytes = sum(sizes[:at]) + READ_SHARE * read_bytes
+                left = time_left(done_bytes / max(1, sum(sizes)), time.monotonic() - begun_s)
+                say(f"restoring sessions that were cut off: {at + 1} of {len(journals)}{left}")
+
+            recovered = recover_journal(journal, on_read)
+            if recovered is not None:
+                yield recovered
 
     def _named_by_id(self, names: Sequence[str], wanted: str) -> Path | None:
         """The only file whose name ends with an id's beginning, if its session has the id; a short one may be others'.
@@ -899,6 +915,17 @@ def _missing(head: SessionHead) -> str:
     return head.summary.energy_missing if head.watch is None else head.watch.energy_missing
 
 
+READ_SHARE = 0.5
+"""Of the time that a journal takes; the rest is for writing the session."""
+
+
+def _size_bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
+
+
 def _hours(heads: Iterable[SessionHead]) -> float:
     return fsum(head.duration_us for head in heads) / US_PER_S / S_PER_H
 
@@ -910,6 +937,25 @@ def _sum(parts: Sequence[Interval]) -> Interval:
     return Interval(value=value, low=value - reach, high=value + reach, u_systematic=systematic, u_random=random)
 
 
+SAID_S = 2.0
+"""What takes longer is said."""
+
+
+def print_recovered(store: Store) -> None:
+    """Recover, and print what came of it as JSON in the last line; before it, where it takes long, a line of words."""
+    said_s = time.monotonic() + SAID_S
+
+    def say(words: str) -> None:
+        nonlocal said_s
+        if time.monotonic() > said_s:
+            said_s = math.inf
+            sys.stdout.buffer.write(f"{words}\n".encode())
+            sys.stdout.buffer.flush()
+
+    recovered = list(store.recovering(say))
+    sys.stdout.buffer.write(json.encode(recovered))
+
+
 if __name__ == "__main__":
     os.nice(19)
-    sys.stdout.buffer.write(json.encode(Store(Path(sys.argv[1])).recover()))
+    print_recovered(Store(Path(sys.argv[1])))

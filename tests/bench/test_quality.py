@@ -28,7 +28,7 @@ def scorer(bench: Bench) -> Iterator[Callable[..., QualityScorer]]:
         plan = QualityPlan(text=reading_text(), questions=questions)
         scored = QualityScorer(
             plan, "plan", bench.store, bench.live(), folder=bench.folder / "reference",
-            on_progress=lambda _text: None, interrupted=interrupted,
+            on_progress=lambda _text, _share: None, interrupted=interrupted,
         )  # fmt: skip
         made.append(scored)
         return scored
@@ -91,7 +91,7 @@ def test_models_that_read_other_tokens_are_each_their_own_reference(bench: Bench
     live = replace(bench.live(), engine_name="auto")
     scorer = QualityScorer(
         QualityPlan(text=reading_text(), n_ctx=256, chunks=1, questions=False), "plan", bench.store, live,
-        folder=bench.folder / "reference", on_progress=lambda _text: None, interrupted=lambda: False,
+        folder=bench.folder / "reference", on_progress=lambda _text, _share: None, interrupted=lambda: False,
     )  # fmt: skip
     scored = [scorer.score(model, threads=1) for model in models]
     scorer.close()

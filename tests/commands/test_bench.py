@@ -144,6 +144,19 @@ def test_quality_alone_needs_no_runs(machine: Machine) -> None:
     assert bench(machine, "--list").stdout.splitlines()[1].split()[1:4] == ["bench", "0", "0"], "scores are no runs"
 
 
+def test_the_progress_says_what_is_done_and_what_comes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("edgetop.commands.bench.show_progress", shown.append)
+    models = ("-m", "a.gguf", "-m", "b.gguf")
+    ran = bench(machine, *models, "-p", "0", "-n", "4", "-r", "1", "--quality", "--power", "none")
+    assert ran.code == 0, ran.stderr
+    quality = [text for text in shown if text.startswith("quality: ")]
+    assert all(", then quality of 2  " in text for text in shown if text not in quality)
+    assert quality[0] == "quality: 1 of 2  loading a"
+    assert any(re.fullmatch(r"quality: 1 of 2, \d+ s left  perplexity of a, 100%", text) for text in quality)
+    assert any(re.fullmatch(r"quality: 2 of 2, 0 s left  questions to b, 100%", text) for text in quality)
+
+
 def test_a_plan_s_file_and_flags_that_say_it_over(machine: Machine, tmp_path: Path) -> None:
     plan = tmp_path / "plan.toml"
     plan.write_text('models = ["a.gguf"]\nthreads = [1, 2]\nn_prompt = [32]\nn_gen = [4]\nrepetitions = 3\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import struct
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
+from edgetop.commands.command_line import given_flags, parser_of
 from edgetop.core.figures import BY_NAME, J_PER_TOKEN
 from edgetop.core.quantity import with_interval
+from edgetop.report.card import repeating
 from edgetop.session.file_io import encode_file, load_file
 from edgetop.session.store import example_pair
+from edgetop.settings.resolve import engine_settings, resolve, sampling_settings
 from tests.commands.machine import Machine
 from tests.support.requirements import need_module
 
@@ -55,12 +59,37 @@ def test_the_command_repeats_a_chat_or_a_test_of_a_benchmark(machine: Machine, t
     one.write_bytes(b"".join(encode_file(replace(file, turns=file.turns[:1]))))
     command = machine.run("card", str(one)).stdout.splitlines()[-1].strip()
     assert command.startswith(
-        "edgetop run -m SmolLM2-135M-Instruct.Q4_1.gguf --threads 1 --ctx 2048 --temp 0 --seed 7 -n 1500 "
-        "-p 'Write a long story about a lighthouse keeper"
+        "edgetop run -m SmolLM2-135M-Instruct.Q4_1.gguf --ctx 2048 --threads 1 -n 1500 --seed 7 --temp 0 "
+        "--repeat-penalty 1.1 -p 'Write a long story about a lighthouse keeper"
     )
     assert machine.run("card", str(STUDY)).stdout.splitlines()[-1].strip().startswith("edgetop bench -m ")
     one.write_bytes(b"".join(encode_file(replace(file, text_recorded=False, turns=()))))
     assert machine.run("card", str(one)).stdout.splitlines()[-1].strip().endswith(" -p ...")
+
+
+CHOSEN = (
+    "--temp 0.2 --top-p 0.5 --top-k 7 --min-p 0 --repeat-penalty 1.25 --seed 3 -n 60 --stop 'a b' --stop END",
+    "--template-arg enable_thinking=false --template-arg effort=low",
+    "--ctx 1024 --threads 3 --threads-batch 2 --kv-type q8_0 --load-mode mlock --full-context shift --batch 128",
+    "-ctk q8_0 --flash-attn on --rpc 10.0.0.2:50052,10.0.0.3 --template tool_use",
+    "--temp 0.8 --kv-type f16 --load-mode auto",
+)
+
+
+@pytest.mark.parametrize("typed", CHOSEN)
+def test_every_setting_that_differs_from_its_default_is_in_the_command(typed: str) -> None:
+    file = load_file(example_pair()[0])
+    settings = resolve(given_flags(parser_of("run").parse_args(shlex.split(typed))), {})
+    engine = engine_settings(settings)
+    loaded = replace(engine, n_threads=engine.n_threads or 1, n_ctx=engine.n_ctx or 4096)
+    turn = replace(file.turns[0], sampling=sampling_settings(settings))
+    load = replace(file.loads[0], settings=replace(loaded, n_batch=loaded.n_batch or 2048, n_ubatch=512))
+    words = shlex.split(repeating(replace(file, turns=(turn,)), load))
+    again = resolve(given_flags(parser_of("run").parse_args(words[2:])), {})
+    assert replace(engine_settings(again), n_threads=1, n_ctx=1) == replace(engine, n_threads=1, n_ctx=1)
+    assert sampling_settings(again) == sampling_settings(settings)
+    defaults = {"--temp": "0.8", "--kv-type": "f16", "--load-mode": "auto"}
+    assert not any(words[at + 1 : at + 2] == [defaults[word]] for at, word in enumerate(words) if word in defaults)
 
 
 def test_what_is_missing_says_why(machine: Machine, tmp_path: Path) -> None:

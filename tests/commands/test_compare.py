@@ -76,9 +76,12 @@ def test_csv_has_a_line_for_each_figure_and_markdown_a_column(machine: Machine) 
     by_figure = {(row["name"], row["figure"]): row for row in rows}
     assert by_figure["q8", "decode_tokens_per_s"]["verdict"] == "worse"
     assert by_figure["q8", "energy.j_per_token"]["value"] == ""
-    markdown = machine.run("compare", "q4.json", "q8.json", "--md").stdout.splitlines()
+    said, blank, *markdown = machine.run("compare", "q4.json", "q8.json", "--md").stdout.splitlines()
+    assert said == machine.run("compare", "q4.json", "q8.json", "--json").json()["conclusion"]
+    assert not blank
     assert markdown[0].startswith("|  | result | decode tok/s |")
     assert len({line.count("|") for line in markdown}) == 1
+    assert machine.run("compare", "q4.json", "--md").stdout.startswith("|  | result | ")
 
 
 @pytest.mark.parametrize(

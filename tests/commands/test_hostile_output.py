@@ -97,7 +97,7 @@ def test_markdown_makes_no_html_link_or_cell_of_a_name(machine: Machine, files: 
     printed = machine.run("compare", *files, "--md").stdout
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in printed
     assert "<" not in printed.replace("<U+", "")
-    heading, _, *rows = printed.strip().split("\n")
+    _conclusion, _, heading, _, *rows = printed.strip().split("\n")
     for row in rows:
         assert row.replace("\\\\", "").replace("\\|", "").count("|") == heading.count("|")
         assert "[a](" not in row.replace("\\[", "")

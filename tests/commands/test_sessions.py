@@ -5,11 +5,13 @@ import io
 import json
 import sys
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
 
 from edgetop.session.file_io import encode_file, load_head
+from edgetop.session.journal import RecoveredJournal
 from tests.commands.machine import Machine
 from tests.support.recorded_power import with_energy
 
@@ -216,3 +218,15 @@ def test_a_file_that_cannot_be_read_is_not_passed_over_in_silence(machine: Machi
     ran = machine.run("sessions", "totals", "--json")
     assert ran.json()[0]["sessions"] == 3
     assert "1 files cannot be read" in ran.stderr
+
+
+def test_an_interrupted_recovery_prints_what_is_saved_and_says_how_to_go_on(
+    machine: Machine, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        (folder / f"{number}.journal").write_bytes(b"")
+    saved = RecoveredJournal(journal=folder / "0.journal", path=folder / "0.json")
+    monkeypatch.setattr("edgetop.session.store.recover_journal", Mock(side_effect=[saved, KeyboardInterrupt]))
+    ran = machine.run("sessions", "recover")
+    assert (ran.code, ran.stdout) == (130, f"{folder / '0.json'}\n")
+    assert "`edgetop sessions recover` goes on" in ran.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -117,18 +118,64 @@ def test_for_energy_a_board_with_a_sensor_is_measured(machine: Machine, model: P
     assert "tuned for energy" in machine.run("tune", "--show").stdout
 
 
-def test_an_interruption_saves_nothing(machine: Machine, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    say = runner.Measurement._report
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, test: str, time: int) -> None:
+    """Press Ctrl+C when a test whose name begins so is begun for that time."""
+    say, begun = runner.Measurement._report, 0
 
     def report(self: runner.Measurement, what: str) -> None:
+        nonlocal begun
         say(self, what)
-        if what.startswith("tg"):
+        begun += what.startswith(test)
+        if what.startswith(test) and begun == time:
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(runner.Measurement, "_report", report)
+
+
+def test_an_interruption_before_the_first_answer_saves_nothing(
+    machine: Machine, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_at(monkeypatch, "tg", 1)
     ran = machine.run("tune", str(model), *QUICK, "--power", "none")
     assert (ran.code, ran.stdout) == (130, "")
     assert "nothing was saved" in ran.stderr
+
+
+def test_an_interruption_keeps_what_was_answered_but_not_in_place_of_more(
+    machine: Machine, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # The first is a part of the first look, the second of the second question.
+        interrupt_at(patch, "pp", 2)
+        ran = machine.run("tune", str(model), *QUICK, "--power", "none", "--json")
+    assert ran.code == 130
+    assert {row["question"] for row in ran.json()} == {"threads"}
+    assert "interrupted after 1 of 5 questions; saved in " in ran.stderr
+    (threads,) = (row["setting"] for row in ran.json() if row["chosen"])
+    used = settings_used(machine, model)
+    assert (str(used["n_threads"]), used["type_k"]) == (threads, "f16")
+    assert machine.run("tune", str(model), *QUICK, "--power", "none").code == 0
+    assert settings_used(machine, model)["type_k"] == "q8_0"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, "pp", 2)
+        ran = machine.run("tune", str(model), *QUICK, "--power", "none", "--json")
+    assert "interrupted after 1 of 5 questions; the settings that were found earlier stay" in ran.stderr
+    assert settings_used(machine, model)["type_k"] == "q8_0"
+
+
+def test_its_progress_names_the_question_and_how_long_the_rest_takes(
+    machine: Machine, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("edgetop.commands.tune.show_progress", shown.append)
+    assert machine.run("tune", str(model), *QUICK, "--power", "none").code == 0
+    assert shown[0].startswith("a first look  ")
+    found = [re.match(r"question (\d) of 5, ([a-z ]+)(, \d+ s left)?  ", text) for text in shown]
+    asked = [(each[1], each[2], bool(each[3])) for each in found if each is not None]
+    assert list(dict.fromkeys((number, name) for number, name, _ in asked)) == [
+        ("1", "threads"), ("2", "prefill threads"), ("3", "ubatch"), ("4", "flash attention"), ("5", "kv cache"),
+    ]  # fmt: skip
+    assert all(has_time for number, _, has_time in asked if number != "1")
 
 
 def test_a_model_that_cannot_be_loaded_is_told_in_two_lines(machine: Machine, model: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -287,3 +289,20 @@ def test_what_a_dead_edgetop_left_is_saved_by_a_process_of_its_own(tmp_path: Pat
     assert len(load(recovered.path).turns) == 1
     assert not journal.exists()
     assert recovery.take() == []
+    assert not recovery.words(), "it did not take long"
+
+
+def test_a_recovery_that_takes_long_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = tmp_path / "20261012-140322-tiny-instruct-01234567.journal"
+    journal.write_bytes(b"".join(encode_record(record) + b"\n" for record in [*HEAD, *turn()]))
+    code = "import sys, edgetop.session.store as s; s.SAID_S = -1.0; s.print_recovered(s.Store(s.Path(sys.argv[1])))"
+    monkeypatch.setattr(
+        "edgetop.live.chat_session.start_module",
+        lambda _module, *arguments, **options: subprocess.Popen([sys.executable, "-c", code, *arguments], **options),
+    )
+    recovery = Recovery(Store(tmp_path))
+    words = eventually(recovery.words, "it says so")
+    assert words.startswith("restoring sessions that were cut off: 1 of 1")
+    assert not recovery.words()
+    (recovered,) = eventually(recovery.take, "it is saved")
+    assert recovered.path == journal.with_suffix(".json")

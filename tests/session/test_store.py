@@ -3,8 +3,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from msgspec.structs import replace
@@ -156,6 +158,27 @@ def test_an_orphaned_journal_becomes_a_session_that_says_so(tmp_path: Path) -> N
     assert not journal.exists()
     assert validate(recovered.path) == []
     assert store.recover() == []
+
+
+def test_recovery_says_how_far_it_is_and_keeps_what_is_done_when_it_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = b"".join(_lines(RECORDS)[:-3])
+    journals = [_orphan(tmp_path, lines, f"20260101-00000{number}-tiny-{number:08x}.journal") for number in range(3)]
+    said: list[str] = []
+    recovering = Store(tmp_path).recovering(said.append)
+    assert next(recovering).path == journals[0].with_suffix(".json")
+    with monkeypatch.context() as patch:
+        patch.setattr("edgetop.session.journal.save", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            next(recovering)
+    assert [journal.exists() for journal in journals] == [False, True, True]
+    assert len(list(Store(tmp_path).recovering(said.append))) == 2
+    words = "restoring sessions that were cut off"
+    assert [text.partition(", ")[0] for text in said] == [
+        f"{words}: 1 of 3", f"{words}: 2 of 3", f"{words}: 1 of 2", f"{words}: 2 of 2",
+    ]  # fmt: skip
+    assert all(re.fullmatch(r".* of \d(, \d+ s left)?", text) for text in said)
 
 
 def test_recovery_tells_which_lines_it_could_not_read(tmp_path: Path) -> None:

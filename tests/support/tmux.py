@@ -68,6 +68,11 @@ class Tmux:
         """What is on the screen."""
         return self._tmux("capture-pane", "-p")
 
+    @property
+    def styled(self) -> str:
+        """The same with its colours, as escape sequences."""
+        return self._tmux("capture-pane", "-p", "-e", "-N")
+
     def sees(self, pattern: str) -> re.Match[str]:
         """Wait until the screen shows what a regular expression says, and give it."""
 

@@ -26,7 +26,7 @@ from edgetop.tui.charts import (
     stacked_chart,
 )
 from edgetop.tui.panes.column import PANES
-from edgetop.tui.panes.pane import DEFAULT_SPAN, SPANS, ChartHistory
+from edgetop.tui.panes.pane import DEFAULT_SPAN, SPANS, Scales
 from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import NOW_US, TURN_1_US, TURN_2_US, S, demo_view
 
@@ -117,9 +117,25 @@ def test_an_axis_ends_at_a_round_figure_and_its_values_fill_it(most: float) -> N
 
 
 def test_what_wavers_around_a_step_of_the_axis_does_not_make_it_jitter() -> None:
-    traces = ChartHistory()
-    tops = [traces._y_max("speed", most) for most in (0.0, 4.9, 5.1, 4.9, 5.1, 4.8, 4.2, 4.4, 0.0)]
+    scales = Scales()
+    tops = [scales.end_of("speed", most) for most in (0.0, 4.9, 5.1, 4.9, 5.1, 4.8, 4.2, 4.4, 0.0)]
     assert tops == [1, 5, 6, 6, 6, 6, 5, 5, 1]
+
+
+def test_graphs_side_by_side_have_one_scale_that_fits_the_largest_of_them() -> None:
+    scales = Scales(shared=True)
+
+    def drawn(*largest: float) -> set[float]:
+        ends = {scales.end_of("speed", each) for each in largest}
+        while scales.fit():
+            ends = {scales.end_of("speed", each) for each in largest}
+        return ends
+
+    assert drawn(4.9, 9.9) == {10.0}
+    assert drawn(40.0, 9.9) == {40.0}
+    assert drawn(4.9, 0.0) == {5.0}
+    scales.end_of("speed", 4.9)
+    assert not scales.fit()
 
 
 def test_every_span_shows_its_time_and_all_of_a_session_fits() -> None:

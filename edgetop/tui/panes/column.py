@@ -345,7 +345,7 @@ class PaneColumn(Vertical):
         known = [title for title in dict.fromkeys(layout.order) if title in TITLES]
         self.order = (*known, *(title for title in TITLES if title not in known))
         self.hidden = frozenset(layout.hidden) & frozenset(TITLES)
-        self.history = ChartHistory(layout.span)
+        self.history = ChartHistory(layout.span, self.history.scales)
         self._apply()
 
     @property

@@ -325,7 +325,7 @@ def _turn_table(view: View, count: int, width: int) -> list[Line]:
     room = width - width_of(heading) - len(BLOCK_GAP)
     if room < BAR_COLUMNS_MIN:
         return [heading, *lines]
-    end = max((each.high for each in of_tokens if each is not None), default=0.0)
+    end = view.history.scales.end_of("J/token", max((each.high for each in of_tokens if each is not None), default=0.0))
     bars = [
         "" if each is None else interval_bar(each.low, each.value, each.high, end, room, view.level)
         for each in of_tokens

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from edgetop.core.format import format_bytes, format_bytes_short
 from edgetop.core.records import ModelLoaded
 from edgetop.core.sources import ENGINE_ANONYMOUS, ENGINE_RSS, MEMORY_USED
-from edgetop.tui.charts import Axis, ChartSeries, Layer, history_chart, nice_y_max, stacked_chart
+from edgetop.tui.charts import Axis, ChartSeries, Layer, history_chart, stacked_chart
 from edgetop.tui.panes.pane import Pane, View
 from edgetop.tui.styled_text import (
     BLOCK_GAP,
@@ -142,7 +142,7 @@ def _stack(view: View, width: int, height: int) -> tuple[list[Line], list[Figure
         sums = [
             sum(value or 0.0 for value in values) for values in zip(*(one.series.values for one in each), strict=True)
         ]
-        return replace(each[0].series, values=sums, y_max=nice_y_max(max(sums, default=0.0)))
+        return replace(each[0].series, values=sums, y_max=view.history.scales.end_of("used", max(sums, default=0.0)))
 
     return stacked_chart(layers, total, Axis(unit), width, height, view.level)
 
@@ -220,14 +220,15 @@ def _figures(view: View) -> list[Figure]:
         figure_of("private", format_bytes(memory.anonymous_bytes)),
         figure_of("mapped", format_bytes(memory.mapped_bytes)),
     ]
+    # The colours are those of the layers in the graph.
     reserved = [
         figure_of("weights", format_bytes(memory.weights_bytes), "graph"),
-        figure_of("kv", format_bytes(memory.kv_bytes), "accent"),
-        figure_of("compute", format_bytes(memory.compute_bytes), "prefill"),
+        figure_of("kv", format_bytes(memory.kv_bytes), "prefill"),
+        figure_of("compute", format_bytes(memory.compute_bytes), "accent"),
         # What is reserved becomes resident in the first answer; until then there is no rest.
         Figure("rest", "not yet", role="dim")
         if memory.rest_bytes is None and memory.rss_bytes is not None
-        else figure_of("rest", format_bytes(memory.rest_bytes), "warning"),
+        else figure_of("rest", format_bytes(memory.rest_bytes), "good"),
     ]
     pairs = resident
     if view.snapshot.watch is None:

@@ -258,5 +258,6 @@ def _power_bar(view: View) -> _Bar:
     if isinstance(power, Unavailable):
         return "Pwr", None, ("n/a",)
     highest = max([power.power_w, *(watts for watts in view.history.power(POWER_STEPS).values if watts is not None)])
+    highest = view.history.scales.end_of("highest power", highest)
     share = 0.75 * power.power_w / highest if highest > 0 else 0.0
     return "Pwr", share, (f"{format_significant(power.power_w)} W",)

@@ -72,13 +72,53 @@ class NumberedTurn(Struct, frozen=True):
     figures: TurnFigures
 
 
+class Scales:
+    """The ends of axes: of one monitor's graphs or, where `shared`, of those that stand side by side.
+
+    Shared ones stay as they are during a drawing, in which the largest of each is found.
+    """
+
+    EXACT = frozenset({"span", "J/token", "highest power"})
+    """Not made round figures."""
+
+    def __init__(self, *, shared: bool = False) -> None:
+        self._shared = shared
+        self._ends: dict[str, float] = {}
+        self._largest: dict[str, float] = {}
+
+    def clear(self) -> None:
+        """Forget the ends, as other graphs follow."""
+        self._ends.clear()
+
+    def end_of(self, name: str, largest: float) -> float:
+        """The end of an axis on which the largest value is `largest`."""
+        if self._shared:
+            self._largest[name] = max(largest, self._largest.get(name, 0.0))
+            return self._ends.setdefault(name, self._fitted(name, largest))
+        self._ends[name] = self._fitted(name, largest)
+        return self._ends[name]
+
+    def fit(self) -> bool:
+        """After a drawing, fit the shared ones to what was drawn; whether it has to be drawn again."""
+        before, self._ends = self._ends, {name: self._fitted(name, value) for name, value in self._largest.items()}
+        self._largest.clear()
+        return any(before[name] != end for name, end in self._ends.items())
+
+    def _fitted(self, name: str, largest: float) -> float:
+        if name in self.EXACT:
+            return largest
+        before = self._ends.get(name, 0.0)
+        stays = before > 0 and largest <= before <= nice_y_max(largest * SHRINK_SHARE)
+        return before if stays else nice_y_max(largest)
+
+
 class ChartHistory:
     """The series behind the graphs, at one moment of a session; each draw computes only what is new since the last."""
 
-    def __init__(self, span: str = DEFAULT_SPAN) -> None:
+    def __init__(self, span: str = DEFAULT_SPAN, scales: Scales | None = None) -> None:
         self.span = span if span in {name for name, _ in SPANS} else DEFAULT_SPAN
+        self.scales = Scales() if scales is None else scales
         self._histories: dict[tuple[str, int, int], RollingHistory[Any]] = {}
-        self._y_maxes: dict[str, float] = {}
         self._turns: dict[int, TurnFigures] = {}
         self._session = Session()
         self._now: Snapshot | None = None
@@ -90,7 +130,7 @@ class ChartHistory:
         if session is not self._session:
             self._session = session
             self._histories.clear()
-            self._y_maxes.clear()
+            self.scales.clear()
             self._turns.clear()
         self._now = now
         return self
@@ -105,7 +145,7 @@ class ChartHistory:
         names = [name for name, _ in SPANS]
         self.span = names[min(max(names.index(self.span) + step, 0), len(names) - 1)]
         self._histories.clear()
-        self._y_maxes.clear()
+        self.scales.clear()
 
     def speed(self, columns: int) -> ChartSeries:
         """Decoded tokens per second in at most `columns` steps; where that would be blank, those of the last answer."""
@@ -202,7 +242,7 @@ class ChartHistory:
         return ChartSeries(
             values=rates,
             phases=[StepPhase("", turn_begins=False)] * columns,
-            y_max=self._y_max("by context", largest),
+            y_max=self.scales.end_of("by context", largest),
             span="",
             end_us=0,
             is_now=True,
@@ -319,7 +359,7 @@ class ChartHistory:
         return ChartSeries(
             values=[value for value in values for _ in range(repeat)],
             phases=[phase for phase in phases for _ in range(repeat)],
-            y_max=self._y_max(f"{name} in {unit:g}", largest),
+            y_max=self.scales.end_of(f"{name} in {unit:g}", largest),
             span=self._shown_span(t_us)[0],
             end_us=max(0, t_us),
             is_now=is_now,
@@ -341,7 +381,9 @@ class ChartHistory:
     def _shown_span(self, t_us: int) -> tuple[str, int]:
         """The span that was chosen; of a session that is younger than the usual one, the least that holds it."""
         young = YOUNG_SPANS if self.span == DEFAULT_SPAN else ()
-        return next((span for span in young if t_us <= span[1]), (self.span, dict(SPANS)[self.span]))
+        spans = (*young, (self.span, dict(SPANS)[self.span]))
+        end = self.scales.end_of("span", next((at for at, span in enumerate(young) if t_us <= span[1]), len(young)))
+        return spans[int(end)]
 
     def _history(
         self, name: str, columns: int, step_us: int, compute: Callable[[int, int, int], list[Any]]
@@ -353,14 +395,6 @@ class ChartHistory:
                 self._histories.clear()
             history = self._histories[key] = RollingHistory(compute)
         return history
-
-    def _y_max(self, name: str, largest: float) -> float:
-        before = self._y_maxes.get(name, 0.0)
-        y_max = (
-            before if before > 0 and largest <= before <= nice_y_max(largest * SHRINK_SHARE) else nice_y_max(largest)
-        )
-        self._y_maxes[name] = y_max
-        return y_max
 
 
 Recording = Literal["recording", "off", "trouble", "replay"]

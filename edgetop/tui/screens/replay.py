@@ -31,7 +31,7 @@ from edgetop.session.snapshot import Snapshot, snapshot
 from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.chat.controller import RecordedChat
 from edgetop.tui.keys import REPLAY, key_slots
-from edgetop.tui.panes.pane import view_of
+from edgetop.tui.panes.pane import Scales, view_of
 from edgetop.tui.screens.monitor import Monitor, MonitorScreen
 from edgetop.tui.styled_text import Line, Span, fit, for_level, joined, line_of, paragraph, spread, width_of
 from edgetop.tui.terminal_output import batched_paint
@@ -329,6 +329,9 @@ class ReplayScreen(MonitorScreen):
             ReplayMonitor(session, heading, level=level, price=price)
             for session, heading in zip(sessions, headings(sessions), strict=True)
         ]
+        self._scales = Scales(shared=True)
+        for monitor in self.monitors:
+            monitor.panes.history.scales = self._scales
         self._paths = paths
         self._conclusion = ""
         self._preparation = prepare(sessions)
@@ -432,12 +435,17 @@ class ReplayScreen(MonitorScreen):
             return
         player = self.player
         moments = player.moments
-        snapshots = [
-            monitor.show_moment(t_us) if monitor.display else snapshot(session, t_us)
-            for monitor, session, t_us in zip(self.monitors, player.sessions, moments, strict=True)
-        ]
+        snapshots = self._show_moments(moments)
+        if self._scales.fit():
+            snapshots = self._show_moments(moments)
         self.query_one(PlaybackBar).show(self._playback(moments, snapshots), self._level)
         self._draw_keys()
+
+    def _show_moments(self, moments: Sequence[int]) -> list[Snapshot]:
+        return [
+            monitor.show_moment(t_us) if monitor.display else snapshot(session, t_us)
+            for monitor, session, t_us in zip(self.monitors, self.player.sessions, moments, strict=True)
+        ]
 
     def _playback(self, moments: Sequence[int], snapshots: Sequence[Snapshot]) -> Playback:
         player = self.player

@@ -69,6 +69,21 @@ async def test_replay_looks_as_in_the_picture(size: tuple[int, int], level: Glyp
     assert drawn == picture.read_text(encoding="utf-8").splitlines()
 
 
+async def test_sessions_side_by_side_are_drawn_on_the_same_scales() -> None:
+    app = ReplayApp(two_sessions())
+    async with app.run_test(size=(160, 48)) as pilot:
+        await until_prepared(pilot, app)
+        drawn = set()
+        for key in ("right_square_bracket", "right_square_bracket", "end"):
+            await pilot.press(key)
+            await pilot.pause()
+            pairs = [labels for row in rows_of(app) if len(labels := re.findall(r"([\d.]+)┤", row)) == 2]
+            assert len(pairs) >= 2, rows_of(app)
+            assert all(one == other for one, other in pairs), pairs
+            drawn.add(tuple(map(tuple, pairs)))
+        assert len(drawn) > 1, "the scales follow what is drawn"
+
+
 async def test_a_single_session_looks_like_the_live_screen() -> None:
     app = ReplayApp([fold(ended_records())])
     async with app.run_test(size=WIDE) as pilot:
@@ -282,7 +297,8 @@ async def test_a_session_without_a_model_or_a_turn_is_played_too() -> None:
 
 
 @pytest.mark.parametrize("keys", ["q", "escape", "f10", "ctrl+c ctrl+c", "ctrl+q"])
-async def test_every_key_that_quits_elsewhere_quits(keys: str) -> None:
+async def test_every_key_that_quits_elsewhere_quits(keys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.tui.app.QUIT_AGAIN_S", 600.0)  # however slow the machine is
     app = ReplayApp(two_sessions())
     async with app.run_test(size=NARROW) as pilot:
         await until_shown(pilot, "align: turn")
