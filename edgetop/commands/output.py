@@ -27,8 +27,6 @@ from edgetop.io import json
 from edgetop.io.files import write_atomically
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgetop.core.energy.tokens import Energy
     from edgetop.core.figures import Summary
 

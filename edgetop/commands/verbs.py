@@ -495,6 +495,8 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
         "are found without")
     add("--seconds", type=_reads(real(0, LONGEST_WATCH_S), "--seconds"), metavar="N",
         help="print a line a second instead of opening the screen, for so long")
+    add("--probe", action="store_true",
+        help="ask each server for 16 tokens once, which it computes: first token and decode speed, measured")
     add("--json", action="store_true", help="print a JSON object a second and a summary at the end")
 
 

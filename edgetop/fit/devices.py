@@ -52,6 +52,12 @@ memory chips, cooling, system and version of the engine. See `benchmarks/device_
 POWER_SIGMA = 0.15
 PREFILL_SIGMA = 0.35
 
+DESKTOP_THREADS = 8
+DESKTOP = Processor(name="CPU", bandwidth_bytes_per_s={DESKTOP_THREADS: banded(45e9, 0.35)})
+DESKTOP_NOTE = "What stays in the computer's memory is taken to be read at 45 GB/s, as desktops do while they decode."
+"""42 to 57 GB/s by published rates of mixtures of experts with the experts on the CPU: RTX 2080 with four channels of
+DDR4 (llmfit pull request 755), RTX 4070 and RTX 5070 Ti with two of DDR5."""
+
 UNMEASURED = "no measurement of this device: from its data sheet and what others of its kind reach"
 
 Positive = Annotated[float, Meta(gt=0, lt=1e9)]

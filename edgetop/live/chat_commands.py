@@ -130,6 +130,7 @@ SLASH_COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("save", "FILE", "write the conversation to a file (Markdown); /save! overwrites one"),
     SlashCommand("open", "[SESSION]", "continue the conversation of a recorded session; without one, choose"),
     SlashCommand("power", "[NAME]", "show the power meters, or choose the one that measures the device; auto for none"),
+    SlashCommand("advice", "", "what to change for more speed or fewer joules, by what this session shows"),
     SlashCommand("stats", "", "the figures of this session"),
     SlashCommand("quit", "", "quit; the session is saved"),
 )
@@ -443,6 +444,8 @@ class Chat(ABC):
                 self._copy(argument)
             case "power":
                 self._choose_power(argument)
+            case "advice":
+                self.live.advise(self.note)
             case "stats":
                 self.note(self._stats())
             case _:

@@ -57,6 +57,7 @@ from edgetop.telemetry.source import SourceLost
 if TYPE_CHECKING:
     from edgetop.fit.assessment import Assessment
     from edgetop.io.hub import DownloadProgress
+    from edgetop.live.advice import Observed
     from edgetop.live.this_machine import TunedModel
 
 
@@ -328,6 +329,7 @@ class LiveSession(RecordedSession):
         self._download: _Download | None = None
         self._download_words = ""
         self._download_said_us = 0
+        self._advice: tuple[Future[str], Callable[[str], None]] | None = None
         self._of_store: tuple[str | None, SamplingSettings] | None = None
         """System prompt and sampling that came with the model."""
         self._last_idle: Future[Event | None] | None = None
@@ -430,6 +432,41 @@ class LiveSession(RecordedSession):
             self._download_said_us = monotonic_us()
             say(self._download_words)
 
+    def advise(self, say: Callable[[str], None]) -> None:
+        """Compute in the background what to change of the loaded model's settings, and `say` it."""
+        from edgetop.live.advice import observe_session  # noqa: PLC0415 - only when asked for
+
+        facts = self._prediction.facts
+        if self._location is not None:
+            say("What to change at a server says `edgetop doctor --server URL`.")
+        elif not self._predicts:
+            say("Nothing can be computed for layers on other machines (--rpc).")
+        elif facts is None or not self.session.loads:
+            say("No model is loaded whose file can be read.")
+        else:
+            observed = observe_session(self.session, facts, self.now_us(), self._host, self._worker_pid())
+            self._advice = self._background.submit(in_time, lambda: self._advice_on(observed)), say
+
+    def _advice_on(self, observed: Observed) -> str:
+        from edgetop.live.advice import NOTHING_KNOWN, advise, words_of  # noqa: PLC0415 - the same
+        from edgetop.live.this_machine import own_run_target  # noqa: PLC0415 - the same
+
+        place = own_run_target(self._host, self.store.folder, probe="never", report=lambda _what, _hint: None)
+        prove = f"edgetop bench -m {shlex.quote(observed.facts.files[0])} -p 128 -n 64"
+        found = [words_of(each) for each in advise(observed, place, prove)]
+        if not found:
+            asked = "" if observed.decode_tokens_per_s else " Longer answers show more."
+            return f"{NOTHING_KNOWN[:1].upper()}{NOTHING_KNOWN[1:]}.{asked}"
+        return "\n".join(f"{what}\n{change}" + (f"\n{prove}" if prove else "") for what, change, prove in found)
+
+    def _say_advice(self) -> None:
+        if self._advice is not None and self._advice[0].done():
+            (found, say), self._advice = self._advice, None
+            try:
+                say(found.result())
+            except (EdgetopError, OSError, ValueError, ArithmeticError) as error:
+                say(f"What to change cannot be said: {error}.")
+
     def pump(self, wait_s: float = 0.0) -> None:
         """Process reports and readings, waiting at most `wait_s` for the first report."""
         self.conversation.receive(wait_s=wait_s)
@@ -449,6 +486,7 @@ class LiveSession(RecordedSession):
         """Report trouble with the engine and the recording, and what an earlier edgetop left."""
         self._report_recovered()
         self._follow_download()
+        self._say_advice()
         self.conversation.check()
         super().check()
 

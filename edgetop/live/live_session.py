@@ -402,6 +402,8 @@ class WatchOptions(RecordingOptions, frozen=True, kw_only=True):
     which is never recorded; empty without one."""
     text_recorded: bool = False
     """Of requests that are passed on; a watch reads no texts."""
+    probes: bool = False
+    """Each server is asked for a few tokens, once."""
 
 
 class WatchSession(RecordedSession):
@@ -419,7 +421,9 @@ class WatchSession(RecordedSession):
             uses_gpu=lambda: None if self._watch is None else self._watch.uses_gpu,
         )
         super().__init__(options, store, describe(self._host), on_trouble, kind="watch")
-        self._watch = ServerMonitor(self._host, options.servers, remote_counts=bool(options.power.streams))
+        self._watch = ServerMonitor(
+            self._host, options.servers, remote_counts=bool(options.power.streams), probes=options.probes
+        )
         self._watch.start()
         self._find_sensors(self._inventory_of_machine)
 
@@ -432,6 +436,16 @@ class WatchSession(RecordedSession):
     def has_searched(self) -> bool:
         """Whether everything has been looked for and the sensors are being read."""
         return self._watch is not None and self._watch.rounds > 0 and self.has_sensors
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether a server that was asked for a few tokens has not answered yet."""
+        return self._watch is not None and self._watch.is_probing
+
+    def probe(self) -> None:
+        """Ask each server for a few tokens, to measure its speed."""
+        if self._watch is not None:
+            self._watch.probe()
 
     def pump(self) -> None:
         """Process what was seen and read since the last call."""
@@ -522,4 +536,5 @@ def _service(row: ServerStatus) -> dict[str, object]:
         "rss_bytes": row.resident_bytes,
         "cpu_percent": row.cpu_percent,
         "gpu_bytes": row.gpu_bytes,
+        "probe": row.probe,
     }

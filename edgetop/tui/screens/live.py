@@ -423,6 +423,10 @@ class LiveScreen(RecordingScreen):
         self._controller.run_slash_command("retry", "")
         self.wake()
 
+    def action_advice(self) -> None:
+        """Say what to change, in the chat."""
+        self._controller.run_slash_command("advice", "")
+
     def action_toggle_reasoning(self) -> None:
         """Open or fold the reasoning in view."""
         if not self._box.chat.toggle_reasoning():

@@ -82,6 +82,8 @@ def _lines(row: ServerStatus, width: int, level: GlyphLevel) -> list[Line]:
     usage = row.usage
     if usage is not None and usage.slots:
         lines += [_slot_line(slot) for slot in usage.slots if slot.doing != "idle"]
+    if row.probe is not None:
+        lines += [(Span(_INDENT), *line) for line in paragraph(row.probe.words, max(8, width - len(_INDENT)), "graph")]
     for text, reason_role in _reasons(row):
         lines += [(Span(_INDENT), *line) for line in paragraph(text, max(8, width - len(_INDENT)), reason_role)]
     return lines
@@ -221,6 +223,14 @@ class WatchScreen(RecordingScreen):
         from edgetop.tui.screens.sessions import SessionsScreen  # noqa: PLC0415 - few watches need it
 
         self.app.push_screen(SessionsScreen(self._watch.store, self._level, price=self._price))
+
+    def action_probe(self) -> None:
+        """Measure how fast each server is."""
+        if isinstance(self._watch, WatchSession):
+            self._watch.probe()
+            self.notify_text("Each server is asked for 16 tokens, one after the other.")
+        else:
+            self.notify_text("A probe is for the servers of one machine: edgetop watch there.")
 
     def action_scroll(self, lines: int) -> None:
         """Move the list by lines."""
