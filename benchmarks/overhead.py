@@ -43,6 +43,7 @@ from edgetop.inference.protocol import ChatMessage, Generate, Load, LoadFailed
 from edgetop.session.file_io import load as load_session
 from tests.support.isolated_home import IsolatedHome
 from tests.support.monitor_pulses import Stretch, mean_interval, median_interval, pulse, ratios, waits
+from tests.support.recorded_sessions import journal_lines
 from tests.support.requirements import NotInstalledError, need_demo_model, need_program
 from tests.support.sshd import Sshd
 from tests.support.timed_terminal import COLUMNS, DEADLINE_S, ROWS, Terminal, Use, cpu_percent, resident_mib, use_of
@@ -303,7 +304,7 @@ def _rate(stamps_us: Sequence[int]) -> float:
 
 def _recorded(home: IsolatedHome, kind: str) -> int:
     """How many records of a kind the journal has."""
-    return sum(path.read_bytes().count(b'"type":"%s"' % kind.encode()) for path in home.journal_paths)
+    return sum(journal_lines(path).count(b'"type":"%s"' % kind.encode()) for path in home.journal_paths)
 
 
 def _quiet(screen: int, terminal: Terminal | Detached) -> None:

@@ -110,7 +110,7 @@ def _fastest(by_speed: Sequence[Rated], name: str) -> str:
 def _most_efficient(by_energy: Sequence[Rated]) -> str:
     best, test = by_energy[0]
     equal = _indistinguishable(test, by_energy[1:], _energy_difference)
-    scope = (best.energy_scope or "unknown scope").replace("_", " ")
+    scope = "simulated power" if best.simulated else (best.energy_scope or "unknown scope").replace("_", " ")
     text = f"Most efficient: {best.setting.key} with {_joules(test)} J/token ({scope})."
     return f"{text} These repetitions do not distinguish it from: {_listed(equal)}." if equal else text
 

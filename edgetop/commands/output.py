@@ -191,7 +191,7 @@ def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | 
         return
     room = _table_columns()
     order = sorted((at for at, column in enumerate(shown) if column.importance), key=lambda at: shown[at].importance)
-    while order and not _fits(list(zip(*filter(None, cells), strict=True)), room):
+    while room < sys.maxsize and order and not _fits(list(zip(*filter(None, cells), strict=True)), room):
         cells[order.pop(0)] = []
     write_data(table(list(zip(*filter(None, cells), strict=True)), room))
 
@@ -220,13 +220,15 @@ def table(rows: Sequence[Sequence[str]], columns: int | None = None) -> str:
     Texts are cut for that, figures never: where these alone do not fit, each row is a block of lines.
     """
     harmless = [[one_line(cell) for cell in row] for row in rows]
-    if columns is not None and not _fits(harmless, columns):
-        return _blocks(harmless)
-    widths = [max(_width(cell) for cell in column) for column in zip(*harmless, strict=True)]
-    least = [max(map(_least_width, column)) for column in zip(*harmless, strict=True)]
-    while sum(widths) + GAP * (len(widths) - 1) > (columns or sys.maxsize):
-        widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
-        widths[widest] -= 1
+    widths = [max(map(_width, column)) for column in zip(*harmless, strict=True)]
+    too_wide = sum(widths) + GAP * (len(widths) - 1) - (columns or sys.maxsize)
+    if too_wide > 0:
+        if columns is not None and not _fits(harmless, columns):
+            return _blocks(harmless)
+        least = [max(map(_least_width, column)) for column in zip(*harmless, strict=True)]
+        for _ in range(too_wide):
+            widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
+            widths[widest] -= 1
     lines = (
         (" " * GAP).join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in harmless
@@ -282,6 +284,8 @@ def _blocks(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
     wide = sum(unicodedata.east_asian_width(character) in {"W", "F"} for character in text)
     marks = sum(unicodedata.category(character) in {"Mn", "Me", "Cf"} for character in text)
     return len(text) + wide - marks

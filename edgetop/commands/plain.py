@@ -27,8 +27,9 @@ from edgetop.io.terminal import drain
 from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, completions, parse_slash_command, stop_words
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S
+from edgetop.session.listing import entry_of
 from edgetop.session.snapshot import Snapshot
-from edgetop.session.store import Store, entry_of
+from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from edgetop.settings.resolve import Settings
 

@@ -52,34 +52,24 @@ from edgetop.io import json
 from edgetop.io.files import replacement, write_atomically
 from edgetop.session.compare.reading import IMPORTED_FOLDER, is_session, read_results
 from edgetop.session.export import csv_pieces, require_parquet, tables_of, write_parquet
-from edgetop.session.file import SessionFile, TurnEntry, structure_problems
+from edgetop.session.file import SessionFile, SessionHead, structure_problems
 from edgetop.session.file_io import (
     Change,
     SessionFileError,
+    ShownTurn,
     changes,
     load_file,
     load_head,
+    load_shown,
     read_bytes,
     recomputed,
     rewrite,
     validate,
 )
 from edgetop.session.journal import RecoveredJournal
+from edgetop.session.listing import COLUMNS, Totals, entry_of, models_of, totals
 from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
-from edgetop.session.store import (
-    COLUMNS,
-    LabelError,
-    Store,
-    StoreError,
-    Totals,
-    complete_digests,
-    entry_of,
-    models_of,
-    prunable,
-    retag,
-    totals,
-    write_labels,
-)
+from edgetop.session.store import LabelError, Store, StoreError, complete_digests, prunable, retag, write_labels
 from edgetop.session.watch import figure_rows
 from edgetop.settings.option import parse_value, real
 from edgetop.settings.resolve import Settings, price_of
@@ -93,11 +83,12 @@ DIGEST_S = 20.0
 def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
     """Print a session: what it ran on, its figures for a use, its turns and events. Raises SessionFileError."""
     complete_digests(path, DIGEST_S)
-    file = load_file(path)
-    file = replace(file, summary=with_duty(file.summary, duty))
     if as_json:
-        write_json(file)
+        whole = load_file(path)
+        write_json(replace(whole, summary=with_duty(whole.summary, duty)))
         return 0
+    file = load_shown(path)
+    file = replace(file, summary=with_duty(file.summary, duty))
     write_data(table(_overview(path, file)))
     if file.services:
         write_data("\n" + table([_SERVICE_HEADINGS, *map(_service_cells, file.services)]))
@@ -119,7 +110,7 @@ def show(path: Path, duty: Duty | None, *, as_json: bool) -> int:
     return 0
 
 
-def _overview(path: Path, file: SessionFile) -> list[list[str]]:
+def _overview(path: Path, file: SessionHead) -> list[list[str]]:
     summary, device = file.summary, file.device
     machine = ", ".join(text for text in (device.hostname, device.model or device.cpu, device.system) if text)
     rows = [
@@ -175,7 +166,7 @@ def _service_cells(service: ServiceEntry) -> list[str]:
 _TURN_HEADINGS = ["TURN", "PROMPT", *(figure.heading.upper() for figure in TURN_COLUMNS)]
 
 
-def _turn_cells(turn: TurnEntry) -> list[str]:
+def _turn_cells(turn: ShownTurn) -> list[str]:
     prompt = "(not recorded)" if turn.prompt is None else one_line(turn.prompt)
     if len(prompt) > PROMPT_CHARACTERS:
         prompt = prompt[: PROMPT_CHARACTERS - 3] + "..."

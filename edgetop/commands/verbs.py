@@ -131,7 +131,7 @@ def add_bench(parser: argparse.ArgumentParser) -> None:
     add("-m", "--model", dest="models", type=lambda text: (text,), action="append", metavar="MODEL",
         help="a model; may be given several times")
     several("--quant", parse=str.upper, metavar="LEVEL,...",
-            help="make these levels of each model, such as Q8_0,Q4_K_M,Q2_K")
+            help="make these levels of each model, such as Q8_0,Q4_K_M,Q2_K; none is the model as it is")
     several("-p", "--n-prompt", parse=token_count_or_none, metavar="N,...",
             help="tokens of a prompt, 0 for no such test (default: 512)")
     several("-n", "--n-gen", parse=token_count_or_none, metavar="N,...",

@@ -24,6 +24,9 @@ Clock = Callable[[], int]
 
 US_PER_S = 1_000_000
 
+STOPPED_US = 2 * US_PER_S
+"""Whoever comes to run later than this was stopped, frozen, or on a machine that was halted."""
+
 
 def monotonic_us() -> int:
     """The present moment on CLOCK_MONOTONIC, in microseconds."""

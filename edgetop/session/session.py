@@ -375,7 +375,7 @@ class Session:
                 raise UnfittingError("it counts tokens that cannot be")
             self._running(record.turn).add_prefill(record, t_us)
         else:
-            self._running(record.turn).finished = replace(record, t_us=t_us)
+            self._running(record.turn).finish(replace(record, t_us=t_us))
         self._note_time(t_us)
 
     def _add_record(self, record: ModelLoaded | Event | Predicted | Scored | ServiceSeen | RequestServed) -> None:

@@ -17,16 +17,10 @@ from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
 from edgetop.session.compare.result import Result
 from edgetop.session.file_io import load
+from edgetop.session.listing import COLUMNS as LIST_COLUMNS
+from edgetop.session.listing import SessionEntry, entry_of
 from edgetop.session.replay import AlignmentName
-from edgetop.session.store import COLUMNS as LIST_COLUMNS
-from edgetop.session.store import (
-    LabelError,
-    SessionEntry,
-    Store,
-    changed_tags,
-    entry_of,
-    write_labels,
-)
+from edgetop.session.store import LabelError, Store, changed_tags, write_labels
 from edgetop.tui.keys import SESSIONS
 from edgetop.tui.screens.list import ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
