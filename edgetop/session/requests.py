@@ -32,7 +32,7 @@ from edgetop.session.session import Session
 from edgetop.session.turn import US_PER_MS, tokens_per_s
 
 PROXY_EVENT = "proxy_began"
-"""Kind of the event that says where requests came in; `no_energy` in it says why none can be told."""
+"""Kind of the event that says where requests came in; `no_energy` in it says why there is none."""
 
 CELL_US = US_PER_S
 
