@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from edgetop.io import model_file
 from edgetop.telemetry import registry
 from tests.support.requirements import need_demo_model
 
@@ -37,6 +39,12 @@ def _environment_as_it_was() -> Iterator[None]:
 def _patient_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A probe that is slow since the machine is crowded is waited for."""
     monkeypatch.setattr(registry, "PROBE_S", 60.0)
+
+
+@pytest.fixture(autouse=True)
+def _keeps_no_headers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is left in the cache of whoever runs the tests."""
+    monkeypatch.setattr(model_file, "_KEPT_FROM_BYTES", sys.maxsize)
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,6 @@ from edgetop.bench.plan import CHARACTERS_PER_TOKEN, reading_text
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import Event, RequestServed
-from edgetop.core.text import one_line
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import ServerChoice
 from edgetop.inference.server.backend import LoadedModel, ServerBackend, choose
@@ -26,13 +25,10 @@ from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.detection import detect
 from edgetop.io.http import RequestError
 from edgetop.live.live_session import WatchOptions, WatchSession
-from edgetop.live.proxy_session import NAME_MAX, AnswerReader
 from edgetop.live.server_monitor import ServerLocation
+from edgetop.live.server_request import AnswerReader, ask
 from edgetop.session.requests import CONCURRENCY_EVENT, LevelFigures, level_figures
 from edgetop.session.store import Store
-
-AT_ONCE_MAX = 256
-"""Clients; each is a thread."""
 
 REST_S = 2.0
 """Between two numbers of clients, so that no meter takes the one for the other."""
@@ -181,36 +177,8 @@ class Clients(WatchSession):
 
     def _ask(self, at_once: int) -> RequestServed:
         """Ask once, and follow the answer to its end."""
-        client, reader, stream = self._client(), AnswerReader(), self._backend.chat_stream()
-        path, status, error, done = "", None, "", False
-        begin_us = monotonic_us()
-        try:
-            request = self._backend.chat_request(self._command(), self._model, EngineSettings())
-            path, body = request.path, {**request.body, **self._backend.load_request}
-            begin_us = monotonic_us()
-            with client.request("POST", path, body, is_reply=True) as answer:
-                status = answer.status
-                client.raise_for_status(answer)
-                for t_us, delta in stream.deltas(answer):
-                    reader.add(t_us, delta)
-                    done = done or delta.done or delta.stop_reason is not None
-                    if delta.done:
-                        break
-        except RequestError as failure:
-            error = one_line(failure.what)
-        return RequestServed(
-            t_us=(end_us := monotonic_us()),
-            took_us=end_us - begin_us,
-            client=f"{at_once} at once",
-            model=one_line(self._model.info.name)[:NAME_MAX],
-            path=path,
-            status=status,
-            outcome="complete" if done and not error else "server left",
-            error=error,
-            at_once=at_once,
-            chunk_us=tuple(stamp - begin_us for stamp in reader.stamps),
-            **reader.fields(begin_us),
-        )
+        by, reader = f"{at_once} at once", AnswerReader()
+        return ask(self._client(), self._backend, self._model, self._command(), reader, by=by, at_once=at_once)
 
     def _command(self) -> Generate:
         """A request that no other one begins like, so that nothing is kept of an earlier one."""

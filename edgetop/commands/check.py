@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.commands.inputs import duty_of, reader_of, sessions_folder
+from edgetop.commands.inputs import PROGRESS_S, duty_of, reader_of, sessions_folder, show_screen
 from edgetop.commands.output import (
     ExitCode,
     clear_progress,
@@ -43,6 +43,9 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.fit.assessment import Assessment, RunTarget, Thresholds, Workload, assess
 from edgetop.fit.devices import (
+    DESKTOP,
+    DESKTOP_NOTE,
+    DESKTOP_THREADS,
     Device,
     default_file,
     load_devices,
@@ -74,7 +77,8 @@ def run_target(arguments: argparse.Namespace, settings: Settings) -> RunTarget:
     """The place that is meant. Raises UsageError for a device or a power mode that is not in the table."""
     memory_bytes = None if arguments.memory is None else parse_value("--memory", arguments.memory, byte_count)
     if arguments.device is not None:
-        return _judged(_device(arguments.device, arguments.power_mode, memory_bytes), settings)
+        place = _device(arguments.device, arguments.power_mode, memory_bytes)
+        return _judged(_beside_card(place, engine_settings(settings)), settings)
     if arguments.power_mode is not None:
         raise UsageError("--power-mode is one of a device of the table", "name the device with --device, too")
     place = _own(arguments, settings)
@@ -140,6 +144,15 @@ def _device(name: str, power_mode: str | None, memory_bytes: int | None) -> RunT
         gpu_room=first if card else None,
         sizes=tuple(rooms) if len(rooms) > 1 else (),
     )
+
+
+def _beside_card(place: RunTarget, engine: EngineSettings) -> RunTarget:
+    """With the computer around a graphics card, where a part of the model stays in its memory."""
+    stays = engine.n_cpu_moe or engine.override_tensor or engine.n_gpu_layers is not None
+    if place.gpu_room is None or not stays:
+        return place
+    machine = replace(place.machine, cpu=DESKTOP, notes=(*place.machine.notes, DESKTOP_NOTE))
+    return replace(place, machine=machine, threads=DESKTOP_THREADS)
 
 
 def _room(memory_bytes: int, taken: float) -> MemoryRoom:
@@ -488,7 +501,19 @@ def _facts(name: str, settings: Settings) -> ModelFacts:
     if name.startswith(REMOTE):
         from edgetop.fit.remote_model import fetch_facts  # noqa: PLC0415 - with http
 
-        return fetch_facts(name)
+        shown_s = 0.0
+
+        def report(received_bytes: int, elapsed_s: float) -> None:
+            nonlocal shown_s
+            if elapsed_s - shown_s >= PROGRESS_S and not settings[options.QUIET]:
+                shown_s = elapsed_s
+                rate = format_bytes(received_bytes / elapsed_s)
+                show_progress(f"reading the header of {name}: {format_bytes(received_bytes)}, {rate}/s")
+
+        try:
+            return fetch_facts(name, report=report)
+        finally:
+            clear_progress()
     if Path(name).is_file():
         return in_time(lambda: read_facts(Path(name)))
     from edgetop.inference.catalog import resolve  # noqa: PLC0415 - only without a path
@@ -631,8 +656,7 @@ def choose_on_screen(
     models: Sequence[str], requests: Sequence[EngineSettings], workload: Workload, place: RunTarget, settings: Settings
 ) -> int:
     """Open the screen over `models`, or over all of this machine; print the page of the model that was chosen."""
-    from edgetop.commands.inputs import show_screen  # noqa: PLC0415 - Textual is slow to import
-    from edgetop.tui.screens.models import ModelsScreen  # noqa: PLC0415 - the same
+    from edgetop.tui.screens.models import ModelsScreen  # noqa: PLC0415 - Textual is slow to import
 
     contexts = tuple(requested.n_ctx for requested in requests if requested.n_ctx is not None) or CONTEXTS
     survey = ModelAssessments(

@@ -32,8 +32,7 @@ from edgetop.commands.power_findings import (
 )
 from edgetop.core.engine_settings import EngineInfo
 from edgetop.core.errors import EdgetopError
-from edgetop.core.format import format_bytes_short, format_time
-from edgetop.core.quantity import Interval, with_interval
+from edgetop.core.format import format_time
 from edgetop.core.records import machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import literal, one_line
@@ -47,7 +46,7 @@ from edgetop.inference.server.detection import ServerProbe, probe
 from edgetop.io.files import write_atomically
 from edgetop.io.http import RequestError
 from edgetop.io.terminal import terminal_size
-from edgetop.live.advice import Finding, advise, observe
+from edgetop.live.advice import NOTHING_KNOWN, Finding, advise, observe, words_of
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.live.this_machine import TunedError, TunedModel, load_tuned, own_run_target, tuned_file
 from edgetop.settings import options
@@ -174,8 +173,8 @@ def server_advice(choice: ServerChoice, found: ServerProbe, settings: Settings) 
     if found.kind == "Ollama":
         pid = ServerLocation(choice.address).pid()
         process = None if pid is None else ModelProcess(pid=pid, kind="ollama", uid=os.geteuid())
-        told = None if process is None else process.setting(host, (), "LLAMA_ARG_ENDPOINT_METRICS")
-        if told in {"1", "true", "on", "enabled"}:
+        enabled = None if process is None else process.setting(host, (), "LLAMA_ARG_ENDPOINT_METRICS")
+        if enabled in {"1", "true", "on", "enabled"}:
             return []
         what = "`watch` counts only the tokens of Ollama that it sees"
         return [Finding(name="token count", what=what, change="LLAMA_ARG_ENDPOINT_METRICS=1 in Ollama's environment")]
@@ -197,20 +196,12 @@ def advice_rows(advice: Sequence[Finding] | Unavailable) -> list[list[str]]:
     if isinstance(advice, Unavailable):
         return [["", "none", f"{advice.reason}" + (f": {advice.hint}" if advice.hint else "")]]
     if not advice:
-        return [["ok", "nothing", "no change is known that was measured or computed to bring more"]]
+        return [["ok", "nothing", NOTHING_KNOWN]]
     rows = []
     for number, each in enumerate(advice, start=1):
-        rows.append([str(number), each.name, one_line(each.what)])
-        effects = [f"{name} x{with_interval(ratio)}" for name, ratio in _ratios(each) if ratio is not None]
-        effects += [f"frees {format_bytes_short(each.saves_bytes)}"] if each.saves_bytes else []
-        rows.append(["", "", f"-> {each.change}" + (f": {', '.join(effects)}" if effects else "")])
-        if each.prove:
-            rows.append(["", "", f"   proved by: {each.prove}, before and after"])
+        what, change, prove = words_of(each)
+        rows += [[str(number), each.name, what], ["", "", change], *([["", "", f"   {prove}"]] if prove else [])]
     return rows
-
-
-def _ratios(finding: Finding) -> tuple[tuple[str, Interval | None], ...]:
-    return ("tok/s", finding.speed), ("J/token", finding.joules)
 
 
 CHANNELS_SHOWN = 4
@@ -376,13 +367,13 @@ def write_bundle(arguments: argparse.Namespace, settings: Settings, examine: Exa
     """Print it, then write it; nothing is asked, and nothing is sent. Raises EdgetopError."""
     read: set[str] = set()
     sys.addaudithook(lambda event, given: _note(read, event, given))
-    told = io.StringIO()
-    with redirect_stdout(told):
+    output = io.StringIO()
+    with redirect_stdout(output):
         code = examine(arguments, settings)
     log = settings[options.LOG]
     parts = {
         "versions": _versions(),
-        "doctor": told.getvalue(),
+        "doctor": output.getvalue(),
         "files that were read": _files(sorted(read), settings[options.SYSROOT]),
         "log": "" if log is None else _tail(log),
     }

@@ -49,6 +49,9 @@ def write_summary(watch: WatchSession, path: Path | None, *, as_json: bool) -> N
         return
     figures = _figures(watch)
     write_data("\n" + table([_HEADINGS, *map(_cells, watch.rows)]) if watch.rows else f"\n{NOTHING}\n")
+    for row in watch.rows:
+        if row.probe is not None:
+            write_data(f"{row.number} {one_line(row.probe.words)}\n")
     write_data("\n" + table(figure_rows(figures)))
 
 
@@ -177,6 +180,7 @@ def watch_options(arguments: argparse.Namespace, settings: Settings) -> WatchOpt
         output=settings[options.OUTPUT],
         alerts=alerts_of(settings, "watch"),
         exporters=exporters_of(settings),
+        probes=getattr(arguments, "probe", False),
     )
 
 
@@ -212,6 +216,8 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
                 failure = error
     if failure is not None:
         raise failure
+    if requested.probes and as_json:
+        write_reading(watch, as_json=True)  # the last second's has no answer yet
     write_summary(watch, path, as_json=as_json)
     code = print_saved(path, watch.recorder.why_not, quiet=quiet)
     if watch.alerts is not None:
@@ -224,6 +230,8 @@ def _print(requested: WatchOptions, settings: Settings, *, seconds: float | None
 def _watch_hosts(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.servers:
         raise UsageError("--server is for this machine", "the servers of other hosts are found there")
+    if arguments.probe:
+        raise UsageError("--probe is for the servers of this machine", "run edgetop watch --probe there")
     seconds, as_json, quiet = arguments.seconds, arguments.json, settings[options.QUIET]
     requested = WatchOptions(
         record=settings[options.RECORD],
@@ -273,9 +281,12 @@ def _write_hosts(fleet: FleetSession, *, as_json: bool, path: Path | None = None
     rows = fleet.last_hosts if ends else fleet.hosts
     total = total_of(rows)
     if as_json:
-        told: dict[str, object] = {"type": "summary" if ends else "fleet", "t_s": round(fleet.now_us() / US_PER_S, 3)}
-        told |= {"hosts": rows, "total": total} | ({"path": None if path is None else str(path)} if ends else {})
-        write_data(json.encode(told).decode() + "\n")
+        document: dict[str, object] = {
+            "type": "summary" if ends else "fleet",
+            "t_s": round(fleet.now_us() / US_PER_S, 3),
+        }
+        document |= {"hosts": rows, "total": total} | ({"path": None if path is None else str(path)} if ends else {})
+        write_data(json.encode(document).decode() + "\n")
     else:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         write_data(f"{format_clock(fleet.now_us() / US_PER_S)}\n")
@@ -296,7 +307,8 @@ def follow(
         now_s = time.monotonic()
         if begin_s is None and watch.has_searched:
             begin_s = due_s = now_s
-        if begin_s is not None and seconds is not None and now_s >= begin_s + seconds and now_s > begin_s:
+        is_over = begin_s is not None and seconds is not None and now_s >= begin_s + seconds and now_s > begin_s
+        if is_over and not (isinstance(watch, WatchSession) and watch.is_probing):
             return
         watch.pump()
         if watch.is_ended_by_alert:

@@ -22,7 +22,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.fit.kv_cache import padded
 from edgetop.fit.machine import Machine, Processor
 from edgetop.fit.memory import REFUSES, MemoryNeed, MemoryRoom, largest_context, memory_need
-from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.model_facts import ModelFacts, draft_within
 from edgetop.fit.speed import EnergyPrediction, SpeedPrediction, predict_energy, predict_speed
 
 Pace = Literal["comfortable", "usable", "too slow for reading"]
@@ -213,6 +213,10 @@ class DraftPrediction(Struct, frozen=True, kw_only=True):
     decode_tokens_per_s: Interval
     break_even_share: float | None
     """With fewer accepted it is slower than without; `None` where it is slower even if all are."""
+    within: bool = False
+    """The model's own layer for further tokens (MTP) proposes, and no other model."""
+    more_bytes: int = 0
+    """Weights that are loaded for it."""
 
 
 def with_draft(speed: SpeedPrediction, draft: SpeedPrediction) -> DraftPrediction | None:
@@ -266,7 +270,7 @@ class Assessment(Struct, frozen=True, kw_only=True):
     duty: DutyFigures | None = None
     """What using the model takes; `None` where its energy cannot be predicted."""
     draft: DraftPrediction | None = None
-    """What the draft model of the workload brings; `None` without one."""
+    """What the draft model of the workload brings, else the model's own layer for further tokens; `None` without."""
 
     @property
     def decode(self) -> Interval | None:
@@ -373,7 +377,7 @@ def assess(
         else tuple((size.total_bytes, fit_of(known_need, place.with_size(size))[0] or "does not fit")
                    for size in place.sizes),
         duty=_duty(place, energy, answer_j, answer_s),
-        draft=_draft(speed, settings, workload, place),
+        draft=_draft(facts, speed, settings, workload, place),
     )  # fmt: skip
 
 
@@ -452,13 +456,20 @@ def with_own_gpu(place: RunTarget) -> RunTarget:
     return replace(place, machine=replace(machine, gpu=Processor(name="GPU", bandwidth_bytes_per_s={})))
 
 
+NO_IDLE_CARD = Unavailable(
+    "what the graphics card draws less without a model is not known", "measure it: edgetop run --idle 20"
+)
 NO_LOAD = Unavailable("the energy of a load cannot be predicted", "measure it: edgetop run --idle 20")
 
 
 def _duty(
     place: RunTarget, energy: EnergyPrediction | Unavailable, answer_j: Interval | None, answer_s: Interval | None
 ) -> DutyFigures | None:
-    """What using the model takes, by what is predicted of it."""
+    """What using the model takes, by what is predicted of it.
+
+    Main memory is refreshed whether a model is in it or not, so that it idles alike; what a graphics card with memory
+    of its own draws less without one is not known.
+    """
     if isinstance(energy, Unavailable):
         return None
     power = place.machine.power
@@ -473,7 +484,7 @@ def _duty(
             answer_j=answer_j or Unavailable("reading the prompt cannot be predicted"),
             answer_s=answer_s or Unavailable("reading the prompt cannot be predicted"),
             idle_w=idle_w,
-            unloaded_w=idle_w,
+            unloaded_w=idle_w if place.gpu_room is None else NO_IDLE_CARD,
             load_j=NO_LOAD,
             load_s=NO_LOAD,
             same_meter=False,
@@ -542,12 +553,22 @@ def decode_depth(workload: Workload, settings: EngineSettings) -> int:
 
 
 def _draft(
-    speed: SpeedPrediction | Unavailable, settings: EngineSettings, workload: Workload, place: RunTarget
+    facts: ModelFacts,
+    speed: SpeedPrediction | Unavailable,
+    settings: EngineSettings,
+    workload: Workload,
+    place: RunTarget,
 ) -> DraftPrediction | None:
-    if workload.draft is None or isinstance(speed, Unavailable):
+    draft = workload.draft or draft_within(facts)
+    if draft is None or isinstance(speed, Unavailable):
         return None
-    own = _speed(workload.draft, replace(settings, draft_model=None), workload, place, decode_depth(workload, settings))
-    return None if isinstance(own, Unavailable) else with_draft(speed, own)
+    if workload.draft is None:
+        place = replace(place, past_runs=())  # those of the whole model say nothing of its last layer
+    own = _speed(draft, replace(settings, draft_model=None), workload, place, decode_depth(workload, settings))
+    found = None if isinstance(own, Unavailable) else with_draft(speed, own)
+    if found is None or workload.draft is not None:
+        return found
+    return replace(found, within=True, more_bytes=facts.not_loaded_bytes)
 
 
 def _figures(

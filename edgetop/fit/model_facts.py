@@ -19,6 +19,7 @@ import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -378,6 +379,42 @@ def facts_of(
     )
 
 
+def draft_within(facts: ModelFacts) -> ModelFacts | None:
+    """The first layer that predicts further tokens (MTP) with the output matrix, as a draft model of its own.
+
+    `None` for a model without such a layer.
+    """
+    return facts.derived(_draft_within)
+
+
+_LAST_LAYER_ONLY = ("nextn_predict_layers", "attention.shared_kv_layers", "leading_dense_block_count")
+
+
+def _draft_within(facts: ModelFacts) -> ModelFacts | None:
+    shape, name = shape_of(facts.header), facts.architecture
+    layer = f"blk.{shape.n_layer - shape.n_layer_ahead}."
+    own = {tensor.name.removeprefix(layer): tensor for tensor in facts.tensors if tensor.name.startswith(layer)}
+    if not shape.n_layer_ahead or not own:
+        return None
+    own.pop("nextn.embed_tokens.weight", None)
+    head = own.pop("nextn.shared_head_head.weight", None)
+    named = [("blk.0." + short, tensor) for short, tensor in own.items()]
+    named += [(each.name, each) for each in facts.tensors
+              if each.name == "token_embd.weight" or (each.name == "output.weight" and head is None)]  # fmt: skip
+    named += [] if head is None else [("output.weight", head)]
+    metadata = {
+        key: value.values[-1]
+        if isinstance(value, GgufArray) and value.values and value.length == shape.n_layer
+        else value
+        for key, value in facts.metadata.items()
+    } | {f"{name}.block_count": 1, **{f"{name}.{key}": 0 for key in _LAST_LAYER_ONLY}}
+    tensors = tuple(Tensor(as_named, each.shape, each.type_name, 0, each.size_bytes) for as_named, each in named)
+    with suppress(GgufError, ModelError):
+        size_bytes = sum(each.size_bytes for each in tensors)
+        return facts_of([GgufHeader(3, metadata, tensors, 0)], source=facts.source, sizes_bytes=[size_bytes])
+    return None
+
+
 def _joined(headers: Sequence[GgufHeader]) -> GgufHeader:
     """The headers of all files as one; the first one's metadata win."""
     if not headers:
@@ -414,7 +451,7 @@ ASSESSMENT_S = 5.0
 """The longest that an assessment may take; usually it is some milliseconds."""
 
 
-class _TookTooLongError(BaseException):
+class _OutOfTimeError(BaseException):
     """Raised in the thread of an assessment; no `except Exception` in it holds it up."""
 
 
@@ -425,7 +462,7 @@ def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result
     def end() -> None:
         with lock:
             if not over:
-                error = ctypes.py_object(_TookTooLongError)
+                error = ctypes.py_object(_OutOfTimeError)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
     timer = threading.Timer(limit_s, end)
@@ -438,7 +475,7 @@ def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result
             with lock:
                 over = True
             timer.cancel()
-    except _TookTooLongError:
+    except _OutOfTimeError:
         what = f"the header asks for more work than is done for one model: its assessment was ended after {limit_s:g} s"
         raise ModelError(what, "it was not made by llama.cpp's own tools; take the model from somewhere else") from None
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from urllib.parse import urlunsplit
 
+import msgspec
 from msgspec import Struct
 
 from edgetop.core.errors import ModelError
+from edgetop.core.format import format_bytes
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.fit.model_facts import ModelFacts, facts_of
 from edgetop.io.http import Credential, HttpResponse, Timeouts, get, parse_url, shown
@@ -29,6 +33,51 @@ from edgetop.io.model_file import check_part, parse, part_of, purpose_of, refuse
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)")
 
 
+HEADER_TIMEOUTS = Timeouts(total_s=300.0)
+"""Of all files of a model together: 8 MiB of header over a link of 30 kB/s."""
+
+PIECE_BYTES = 64 * 1024
+
+Report = Callable[[int, float], None]
+"""Takes the bytes that have come so far, and the seconds since they were first asked for."""
+
+
+class Link:
+    """How the files of one model are read: all within one time, with word of how far it is."""
+
+    def __init__(self, timeouts: Timeouts, credential: Credential | None = None, report: Report | None = None) -> None:
+        self.credential = credential
+        self._timeouts = timeouts
+        self._report = report
+        self._begin_s = time.monotonic()
+        self._received_bytes = 0
+
+    @property
+    def timeouts(self) -> Timeouts:
+        """For the next request: the time that is left is all it has."""
+        left_s = self._timeouts.total_s - (time.monotonic() - self._begin_s)
+        return msgspec.structs.replace(self._timeouts, total_s=max(0.0, left_s))
+
+    def add(self, count: int) -> None:
+        """So many bytes have come."""
+        self._received_bytes += count
+        if self._report is not None:
+            self._report(self._received_bytes, time.monotonic() - self._begin_s)
+
+    @contextmanager
+    def errors(self, url: str) -> Iterator[None]:
+        """Raise ModelError for what goes wrong with a request, and for what took too long in all."""
+        try:
+            with model_errors():
+                yield
+        except ModelError as error:
+            if self.timeouts.total_s:
+                raise
+            what = f"the header of {shown(url)} did not come within {self._timeouts.total_s:g} s"
+            came = f"{format_bytes(self._received_bytes)} came: "
+            raise ModelError(what, f"{came}download the model, and check the file") from error
+
+
 class RemoteFile:
     """A file on a web server, read from its beginning.
 
@@ -36,16 +85,11 @@ class RemoteFile:
     needed, then the connection is closed. To be used as a context manager.
     """
 
-    def __init__(
-        self, url: str, *, credential: Credential | None = None, timeouts: Timeouts = DEFAULT_TIMEOUTS
-    ) -> None:
+    def __init__(self, url: str, link: Link) -> None:
         self.url = url
         self.size_bytes: int | None = None
         """Of the whole file; `None` where the server does not report it."""
-        self.received_bytes = 0
-        """Of the file, so far."""
-        self._credential = credential
-        self._timeouts = timeouts
+        self._link = link
         self._received = bytearray()
         self._ended = False
         self._whole: HttpResponse | None = None
@@ -63,7 +107,7 @@ class RemoteFile:
     def beginning(self, count: int) -> bytes:
         """Give the first `count` bytes of the file, fewer only if it is shorter. Raises ModelError."""
         if len(self._received) < count and not self._ended:
-            with model_errors():
+            with self._link.errors(self.url):
                 if self._whole is None:
                     self._request(count)
                 if self._whole is not None:
@@ -73,7 +117,7 @@ class RemoteFile:
     def _request(self, count: int) -> None:
         start = len(self._received)
         headers = {"Range": f"bytes={start}-{count - 1}"}
-        response = get(self.url, headers=headers, credential=self._credential, timeouts=self._timeouts)
+        response = get(self.url, headers=headers, credential=self._link.credential, timeouts=self._link.timeouts)
         try:
             if response.status == 206:
                 self._read_range(response, start, count)
@@ -120,10 +164,11 @@ class RemoteFile:
             raise _broken_off(response)
 
     def _read(self, response: HttpResponse, count: int) -> int:
-        data = response.read(count)
-        self._received += data
-        self.received_bytes += len(data)
-        return len(data)
+        before = len(self._received)
+        while data := response.read(min(PIECE_BYTES, count - (len(self._received) - before))):
+            self._received += data
+            self._link.add(len(data))
+        return len(self._received) - before
 
 
 def _changed(response: HttpResponse) -> ModelError:
@@ -163,26 +208,31 @@ HEADER_BYTES_MAX = 256 * 2**20
 
 
 def fetch_facts(
-    source: str, *, environment: Mapping[str, str] = os.environ, timeouts: Timeouts = DEFAULT_TIMEOUTS
+    source: str,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    timeouts: Timeouts = HEADER_TIMEOUTS,
+    report: Report | None = None,
 ) -> ModelFacts:
     """Fetch the headers of a model at https://... or hf:owner/repo[:quant] and give its facts.
 
-    Of a split model any part may be named. Only the headers are transferred. Raises ModelError.
+    Of a split model any part may be named. Only the headers are transferred, all of them within the total time of
+    `timeouts`. Raises ModelError.
     """
-    credential: Credential | None = None
+    link = Link(timeouts, report=report)
     if source.startswith("hf:"):
         found = find_hub_files(source, environment, timeouts)
-        urls, credential = list(found.urls), found.credential
+        urls, link.credential = list(found.urls), found.credential
     else:
         urls = [source]
-    first = _fetch(urls[0], credential, timeouts)
+    first = _fetch(urls[0], link)
     fetched = {urls[0]: first}
     count = max(len(urls), first[0].split_count)
     if count > PARTS_MAX:
         raise ModelError(f"{shown(source)} has {count} parts, more than any model", "name another file")
     if len(urls) == 1 and first[0].split_count > 1:
         urls = _part_urls(source, first[0].split_count)
-    read = [fetched.get(url) or _fetch(url, credential, timeouts) for url in urls]
+    read = [fetched.get(url) or _fetch(url, link) for url in urls]
     if len(urls) > 1:
         for number, (url, (header, _)) in enumerate(zip(urls, read, strict=True), 1):
             check_part(shown(url), header, number, len(urls))
@@ -198,10 +248,10 @@ def fetch_facts(
         raise refused(shown(urls[0]), error) from error
 
 
-def _fetch(url: str, credential: Credential | None, timeouts: Timeouts) -> tuple[GgufHeader, int]:
+def _fetch(url: str, link: Link) -> tuple[GgufHeader, int]:
     """The header of one file, and the file's size in bytes."""
     window = WINDOW_BYTES
-    with RemoteFile(url, credential=credential, timeouts=timeouts) as file:
+    with RemoteFile(url, link) as file:
         while True:
             beginning = file.beginning(window)
             size_bytes = file.size_bytes

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from edgetop.core.energy.duty import DutyFigures
+from edgetop.core.energy.duty import SAME_IDLE, DutyFigures
 from edgetop.core.engine_settings import KV_TYPE
 from edgetop.core.format import (
     NOT_AVAILABLE,
@@ -17,6 +17,7 @@ from edgetop.core.format import (
     format_duration,
     format_seconds,
     format_significant,
+    plural,
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
@@ -200,7 +201,7 @@ def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
     times = format_significant(speed.decode_tokens_per_s.value / reading, 2)
     settings = assessment.settings
     threads = settings.n_threads or 1
-    by = "on the GPU" if settings.n_gpu_layers else f"with {threads} thread{'s' if threads > 1 else ''}"
+    by = "on the GPU" if settings.n_gpu_layers else f"with {plural(threads, 'thread')}"
     first = f"first token after {_seconds(speed.first_token_s)} for a prompt of {workload.prompt_tokens} tokens"
     decode = f"decode {banded(speed.decode_tokens_per_s, 'tok/s')} {by}"
     return [
@@ -216,11 +217,13 @@ def draft_lines(draft: DraftPrediction | None) -> list[str]:
     """What a draft model brings, and from when on."""
     if draft is None:
         return []
+    more = f" and {format_bytes(draft.more_bytes)} more" if draft.more_bytes else ""
+    with_what = f"with --spec-type draft-mtp of llama-server{more}" if draft.within else "with the draft model"
     if draft.break_even_share is None:
-        return [f"with the draft model slower, even if each of {draft.proposed} proposed tokens a step is accepted"]
+        return [f"{with_what} slower, even if each of {draft.proposed} proposed tokens a step is accepted"]
     rate = banded(draft.decode_tokens_per_s, "tok/s")
     accepted = f"{100 * draft.accepted_share:.0f} % of {draft.proposed} proposed tokens a step are accepted"
-    return [f"with the draft model {rate} where {accepted}; it pays off from {100 * draft.break_even_share:.0f} %"]
+    return [f"{with_what} {rate} where {accepted}; it pays off from {100 * draft.break_even_share:.0f} %"]
 
 
 def energy_lines(assessment: Assessment, *, currency: str) -> list[str]:
@@ -257,7 +260,9 @@ def duty_lines(duty: DutyFigures | None) -> list[str]:
         lines.append(f"unloading pays after a pause of {_seconds(duty.unload_after_s)}")
     for name in ("kept_wh_per_day", "unload_after_s"):
         missing = duty.missing.get(name)
-        if missing is not None:
+        if missing == SAME_IDLE:
+            lines.append(f"{missing.hint}: {missing.reason}")
+        elif missing is not None:
             what = "a day" if name == "kept_wh_per_day" else "keep or unload"
             lines.append(f"{what}: {NOT_AVAILABLE}: {missing.reason} ({missing.hint})")
     return lines

@@ -79,10 +79,11 @@ def hub_cache(environment: Mapping[str, str]) -> Path:
 
 
 @contextmanager
-def replacement(path: Path) -> Iterator[Path]:
+def replacement(path: Path, *, synced: bool = True) -> Iterator[Path]:
     """A new file next to `path`, readable by its owner only, that replaces it when all of it is on disk.
 
-    On an exception it is removed and `path` stays as it was. Raises OSError.
+    On an exception it is removed and `path` stays as it was. One that need not be `synced` may be broken after a power
+    cut. Raises OSError.
     """
     import tempfile  # noqa: PLC0415 - `--help` imports this module, and makes no files
 
@@ -93,8 +94,9 @@ def replacement(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # where there are no locks, age tells
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
-        sync_folder(temporary)  # by its name: whoever wrote it may have put another file there
-        os.fsync(fd)
+        if synced:
+            sync_folder(temporary)  # by its name: whoever wrote it may have put another file there
+            os.fsync(fd)
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -102,7 +104,8 @@ def replacement(path: Path) -> Iterator[Path]:
         raise
     finally:
         os.close(fd)
-    sync_folder(path.parent)
+    if synced:
+        sync_folder(path.parent)
 
 
 def read_small(path: Path, largest_bytes: int = 2**20, *, regular: bool = True) -> bytes:

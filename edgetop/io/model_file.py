@@ -14,6 +14,8 @@ import re
 import stat
 import sys
 import threading
+import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,10 +25,11 @@ import msgspec
 from msgspec import Struct
 from platformdirs import user_cache_path
 
+from edgetop import __version__
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufError, GgufHeader, GgufIncompleteError, read_header
 from edgetop.core.text import one_line
-from edgetop.io.files import read_small, write_atomically
+from edgetop.io.files import read_small, replacement, write_atomically
 
 PurposeName = Literal[
     "text", "embedding", "reranker", "encoder", "rewriting", "diffusion", "image", "speech", "draft", "projector",
@@ -343,7 +346,7 @@ def _read(path: Path) -> tuple[GgufHeader, int]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise OSError(errno.EINVAL, "not a file")  # noqa: TRY301 - told like the other ones
         with path.open("rb") as file:
-            return _read_mapped(file)
+            return _read_or_kept(path, file)
     except GgufIncompleteError as error:
         too_long = GgufError(error.offset, f"the header is longer than {HEADER_BYTES_MAX} bytes")
         raise refused(str(path), too_long) from error
@@ -353,12 +356,67 @@ def _read(path: Path) -> tuple[GgufHeader, int]:
         raise _unreadable(path, error) from error
 
 
-def _read_mapped(file: BinaryIO) -> tuple[GgufHeader, int]:
-    size_bytes = os.fstat(file.fileno()).st_size
+HEADERS_FOLDER: Final = "headers"
+HEADERS_KEPT = 256
+"""Headers that were read and are kept, the latest ones."""
+
+_KEPT_FROM_BYTES, _KEPT_BYTES_MAX = 2**16, 2**20
+"""A shorter header is read as fast as one that was kept."""
+
+_SETTLED_NS = 2_000_000_000
+"""What was changed later than this may be changed again without another time of the last change."""
+
+
+class _KeptHeader(Struct, frozen=True):
+    """What was read of a file, for as long as it is the same."""
+
+    edgetop: str
+    """The version that read it."""
+    file: str
+    header: GgufHeader
+
+
+def _read_or_kept(path: Path, file: BinaryIO) -> tuple[GgufHeader, int]:
+    state = os.fstat(file.fileno())
+    size_bytes = state.st_size
     if not size_bytes:
         return read_header(b""), 0
+    kept = user_cache_path("edgetop", appauthor=False) / HEADERS_FOLDER / f"{state.st_dev:x}-{state.st_ino:x}"
+    key = f"{_state_words(Path(os.path.realpath(path)), state)}|{state.st_ctime_ns}"
+    if (header := _kept_header(kept, key)) is not None:
+        return header, size_bytes
     with mmap.mmap(file.fileno(), min(size_bytes, HEADER_BYTES_MAX), access=mmap.ACCESS_READ) as mapped:
-        return read_header(mapped, size_bytes=size_bytes), size_bytes
+        header = read_header(mapped, size_bytes=size_bytes)
+    settled = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > _SETTLED_NS
+    if settled and header.data_offset >= _KEPT_FROM_BYTES:
+        with suppress(OSError, ValueError):  # a name of the file may be no Unicode
+            _keep_header(kept, _KeptHeader(__version__, key, header))
+    return header, size_bytes
+
+
+def _kept_header(kept: Path, key: str) -> GgufHeader | None:
+    """None where there is none, or not of this file as it is now; what another user wrote is none."""
+    try:
+        if kept.lstat().st_uid != os.getuid():
+            return None
+        data = read_small(kept, _KEPT_BYTES_MAX)
+        found = msgspec.msgpack.decode(data[4:], type=_KeptHeader)
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_whole = zlib.crc32(data[4:]).to_bytes(4, "big") == data[:4]
+    return found.header if is_whole and (found.edgetop, found.file) == (__version__, key) else None
+
+
+def _keep_header(kept: Path, header: _KeptHeader) -> None:
+    """Keep it, and forget the ones that were kept first. Raises OSError and ValueError."""
+    data = msgspec.msgpack.encode(header)
+    if len(data) > _KEPT_BYTES_MAX - 4:
+        return
+    with replacement(kept, synced=False) as temporary:
+        temporary.write_bytes(zlib.crc32(data).to_bytes(4, "big") + data)
+    newest_first = sorted(kept.parent.iterdir(), key=lambda each: -each.lstat().st_mtime_ns)
+    for old in newest_first[HEADERS_KEPT:]:
+        old.unlink()
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> ModelError:
@@ -503,9 +561,12 @@ def _digest_key(files: Sequence[Path]) -> str:
         states = [file.stat() for file in files]
     except OSError:
         return ""
-    return "|".join(
-        f"{file}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}" for file, state in zip(files, states, strict=True)
-    )
+    return "|".join(map(_state_words, files, states))
+
+
+def _state_words(file: Path, state: os.stat_result) -> str:
+    """What changes with the file."""
+    return f"{file}|{state.st_size}|{state.st_mtime_ns}|{state.st_ino}"
 
 
 def _digests_file() -> Path:

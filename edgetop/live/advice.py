@@ -1,4 +1,4 @@
-"""What to change at a llama-server of this machine, ranked by what it brings.
+"""What to change at a llama-server of this machine or at one's own engine, ranked by what it brings.
 
 Each finding rests on what the server counted or this machine shows, and on a figure computed for the change; where one
 of the two is missing, nothing is said.
@@ -7,7 +7,7 @@ of the two is missing, nothing is said.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
@@ -17,14 +17,20 @@ from msgspec.structs import replace
 from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import KV_TYPE, EngineSettings
 from edgetop.core.errors import EdgetopError
-from edgetop.core.quantity import Interval, banded, sigma_of
+from edgetop.core.figures import TurnFigures
+from edgetop.core.format import format_bytes_short
+from edgetop.core.quantity import Interval, banded, sigma_of, with_interval
 from edgetop.core.sources import Unavailable
+from edgetop.core.text import one_line
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
 from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.connection import Count, ServerClient, Total
+from edgetop.inference.server.connection import Count, ServerClient
 from edgetop.inference.server.usage import count_in, parse_metrics, text_at
+from edgetop.live.past_runs import DISTURBED
 from edgetop.live.server_monitor import ServerLocation
+from edgetop.session.session import Session
+from edgetop.session.summary import turn_result
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import ModelProcess
 
@@ -41,6 +47,9 @@ CONTENDED: Final = 0.5
 """Load of others, for each core, from which on no rate is compared with a prediction."""
 
 SAVES_LEAST_BYTES: Final = 16 * 2**20
+
+REREAD_SHARE: Final = 0.25
+"""Of a model's size: libraries and a second look at its header are far below."""
 
 NOT_HERE: Final = Unavailable("the server's process cannot be read", "run doctor on its machine, as its user")
 NO_FILE: Final = Unavailable("the server's model is no file of this machine")
@@ -87,6 +96,10 @@ class Observed(Struct, frozen=True, kw_only=True):
     accepted: int = 0
     steps: int = 0
     """In which a draft was verified."""
+    throttled_tokens_per_s: float | None = None
+    """While the device throttled, which `decode_tokens_per_s` leaves out."""
+    reread_bytes: int = 0
+    """Read from the disk beyond the size of the model."""
     draft_bytes: int = 0
     """Of the draft model's file."""
     swapped_bytes: int = 0
@@ -100,7 +113,6 @@ class _Defaults(Struct):
 
 class _Props(Struct):
     model_path: str | None = None
-    total_slots: Total | None = None
     default_generation_settings: _Defaults | None = None
 
 
@@ -132,15 +144,66 @@ def observe(address: Address, key: str, host: Host) -> Observed | Unavailable:
         steps=count_in(metrics, "llamacpp:spec_decode_num_drafts_total") or 0,
         draft_bytes=draft.stat().st_size if settings.draft_model and draft.is_file() else 0,
         swapped_bytes=_swapped_bytes(host, pid),
+        reread_bytes=_reread_bytes(host, pid, facts.size_bytes),
         others_load=_others_load(host, settings.n_threads or 0),
     )
+
+
+def observe_session(session: Session, facts: ModelFacts, t_us: int, host: Host, pid: int | None) -> Observed:
+    """What a session of one's own engine shows of the model that was loaded last."""
+    load = session.loads[-1]
+    turns = [
+        index
+        for index, turn in enumerate(session.turns)
+        if turn.started.t_us >= load.t_us and turn.finished is not None
+    ]
+    ends = [end for index in turns if (end := session.turns[index].finished) is not None]
+    figures = [turn_result(session, index, t_us).figures for index in turns]
+    counters = [end.perf for end in ends if end.perf is not None and end.perf.draft_tokens]
+    drafted = sum(each.draft_tokens or 0 for each in counters)
+    accepted = sum(each.draft_accepted or 0 for each in counters)
+    draft = Path(load.settings.draft_model or "")
+    alone = pid is not None and len(session.loads) == 1
+    return Observed(
+        facts=facts,
+        settings=load.settings,
+        decode_tokens_per_s=_rate([each for each in figures if each.limited_by not in DISTURBED and not each.paused_s]),
+        throttled_tokens_per_s=_rate([each for each in figures if each.limited_by == "throttled"]),
+        longest_context=max((end.context_used or 0 for end in ends), default=0) or None,
+        drafted=drafted,
+        accepted=accepted,
+        steps=max(0, sum(each.decode_tokens for each in counters) - accepted),
+        draft_bytes=draft.stat().st_size if load.settings.draft_model and draft.is_file() else 0,
+        swapped_bytes=0 if pid is None else _swapped_bytes(host, pid),
+        reread_bytes=0 if pid is None or not alone else _reread_bytes(host, pid, facts.size_bytes),
+        others_load=_others_load(host, load.settings.n_threads or 0),
+    )
+
+
+def _rate(turns: Sequence[TurnFigures]) -> float | None:
+    """Over all of these turns, where they have tokens enough."""
+    known = [(turn.generated_tokens, turn.decode_tokens_per_s) for turn in turns if turn.decode_tokens_per_s]
+    tokens, took_s = sum(count for count, _ in known), sum(count / rate for count, rate in known if rate)
+    return tokens / took_s if tokens >= TOKENS_LEAST and took_s > 0 else None
+
+
+def words_of(finding: Finding) -> tuple[str, str, str]:
+    """What was seen; the change with its effect; how to prove it, or nothing."""
+    ratios = (("tok/s", finding.speed), ("J/token", finding.joules))
+    effects = [f"{name} x{with_interval(ratio)}" for name, ratio in ratios if ratio is not None]
+    effects += [f"frees {format_bytes_short(finding.saves_bytes)}"] if finding.saves_bytes else []
+    change = f"-> {finding.change}" + (f": {', '.join(effects)}" if effects else "")
+    return one_line(finding.what), change, f"proved by: {finding.prove}, before and after" if finding.prove else ""
+
+
+NOTHING_KNOWN: Final = "no change is known that was measured or computed to bring more"
 
 
 def advise(observed: Observed, place: RunTarget, prove: str) -> list[Finding]:
     """What to change, what brings most first. Nothing is read or measured here."""
     found = [
         finding
-        for rule in (_threads, _kv_type, _context, _flash_attention, _draft, _swap)
+        for rule in (_threads, _kv_type, _context, _flash_attention, _draft, _throttling, _swap, _disk)
         for finding in rule(observed, place)
     ]
     if observed.others_load > place.threads * CONTENDED:
@@ -257,6 +320,30 @@ def _swap(observed: Observed, _place: RunTarget) -> Iterator[Finding]:
         )
 
 
+def _throttling(observed: Observed, _place: RunTarget) -> Iterator[Finding]:
+    cool, hot = observed.decode_tokens_per_s, observed.throttled_tokens_per_s
+    if cool is not None and hot is not None and cool > hot * (1 + WORTH):
+        yield Finding(
+            name="throttling",
+            what=f"While the device throttled it decoded {hot:.3g} tok/s, else {cool:.3g}",
+            change="cool it better, or hold its clock lower (edgetop bench --cpu-clock says what that takes)",
+            speed=banded(cool / hot, RATIO_SIGMA),
+        )
+
+
+def _disk(observed: Observed, place: RunTarget) -> Iterator[Finding]:
+    """Weights that do not stay in memory are read again, as fast as the disk is."""
+    if observed.reread_bytes < max(SAVES_LEAST_BYTES, observed.facts.size_bytes * REREAD_SHARE):
+        return
+    what = f"It read {format_bytes_short(observed.reread_bytes)} from the disk beyond the model's own size"
+    change = "a smaller model or context, so that its weights stay in memory"
+    now, rate = observed.decode_tokens_per_s, _assessed(observed, place).decode
+    if now is not None and rate is not None and rate.low > now * (1 + WORTH):
+        yield _faster("disk", what, change, banded(rate.value / now, sigma_of(rate)))
+    else:
+        yield Finding(name="disk", what=what, change=change)
+
+
 def _saved_bytes(before: Assessment, after: Assessment) -> int | None:
     if isinstance(before.need, Unavailable) or isinstance(after.need, Unavailable):
         return None
@@ -290,6 +377,16 @@ def _swapped_bytes(host: Host, pid: int) -> int:
         return 0
     fields = next((line.split() for line in lines if line.startswith("VmSwap:")), [])
     return int(fields[1]) * 1024 if len(fields) > 1 and fields[1].isdecimal() else 0
+
+
+def _reread_bytes(host: Host, pid: int, size_bytes: int) -> int:
+    """What a process read from a disk beyond a file's size; 0 where that is not shown."""
+    try:
+        lines = host.path(f"/proc/{pid}/io").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return 0
+    words = next((line.split() for line in lines if line.startswith("read_bytes:")), [])
+    return max(0, int(words[1]) - size_bytes) if len(words) > 1 and words[1].isdecimal() else 0
 
 
 def _others_load(host: Host, own_threads: int) -> float:

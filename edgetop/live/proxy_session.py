@@ -9,14 +9,13 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
 from edgetop.core.clock import monotonic_us
 from edgetop.core.records import Event, RequestServed
-from edgetop.core.statistics import percentile
 from edgetop.core.text import one_line
 from edgetop.inference.server import ollama, openai
 from edgetop.inference.server.address import UNIX, Address
@@ -25,9 +24,9 @@ from edgetop.io.http import RequestError
 from edgetop.io.relay import Exchange, Relay, Seen, Upstream
 from edgetop.live.live_session import WatchOptions, WatchSession
 from edgetop.live.server_monitor import ServerLocation
-from edgetop.session.requests import PROXY_EVENT, token_gaps_ms
+from edgetop.live.server_request import NAME_MAX, AnswerReader
+from edgetop.session.requests import PROXY_EVENT
 from edgetop.session.store import Store
-from edgetop.session.turn import US_PER_MS
 
 PROMPTS_MAX: Final = 64
 """Of each model."""
@@ -175,7 +174,6 @@ def _common(one: str, other: str) -> int:
     return low
 
 
-NAME_MAX: Final = 80
 TEXT_MAX: Final = 2**20
 """Characters of a prompt or a reply that are kept where texts are."""
 READ_BYTES_MAX: Final = 64 * 2**20
@@ -196,55 +194,6 @@ class _Asked(Struct):
     prompt: object = None
     tools: object = None
     system: object = None
-
-
-class AnswerReader:
-    """Collects what the chunks of one answer say."""
-
-    def __init__(self) -> None:
-        self.stamps: list[int] = []
-        """When each piece with text came."""
-        self._last = Delta()
-
-    def add(self, t_us: int, delta: Delta) -> None:
-        """Take in a chunk."""
-        if delta.text or delta.reasoning:
-            self.stamps.append(t_us)
-        known = {
-            name: value
-            for name in ("prompt_tokens", "cached_tokens", "total_tokens", "generated", "model", "perf")
-            if (value := getattr(delta, name))
-        }
-        if delta.cached_tokens is not None:
-            known["cached_tokens"] = delta.cached_tokens
-        self._last = msgspec.structs.replace(self._last, **known)
-
-    @property
-    def model(self) -> str:
-        """Which one answered, as the server says."""
-        return self._last.model
-
-    def fields(self, begin_us: int, *, streamed: bool = True) -> dict[str, Any]:
-        """Those of a `RequestServed` that are about the answer; one that came as a whole tells no times."""
-        last, stamps = self._last, self.stamps if streamed else []
-        total = last.generated if last.total_tokens is None else last.total_tokens
-        counted = total is not None or not self.stamps
-        gaps_ms = sorted(token_gaps_ms(stamps, total))
-        prompt, perf = last.prompt_tokens, last.perf
-        if prompt is None and perf is not None and last.cached_tokens is not None:
-            prompt = perf.prefill_tokens + last.cached_tokens
-        return {
-            "first_token_us": stamps[0] - begin_us if stamps else None,
-            "last_token_us": stamps[-1] - begin_us if stamps else None,
-            "chunks": len(stamps),
-            "gap_p50_ms": percentile(gaps_ms, 50),
-            "gap_p95_ms": percentile(gaps_ms, 95),
-            "prompt_tokens": prompt,
-            "cached_tokens": last.cached_tokens,
-            "prefill_us": None if perf is None or perf.prefill_ms is None else round(perf.prefill_ms * US_PER_MS),
-            "generated_tokens": total if counted else len(self.stamps),
-            "counted": counted,
-        }
 
 
 class ExchangeReader:
@@ -369,6 +318,10 @@ def _words(content: object) -> str:
     return content if isinstance(content, str) else ""
 
 
+OPEN_TO_ALL = ("whoever reaches this address can use the server", "--listen 127.0.0.1:PORT is for here")
+"""What is said of an address that others reach, and what to do."""
+
+
 class ProxySession(WatchSession):
     """Passes requests on, and records them beside what a watch of the server records."""
 
@@ -391,6 +344,10 @@ class ProxySession(WatchSession):
         self._memory = PromptMemory()
         self._keeps_text = options.text_recorded
         self._on_request = on_request
+        self.server = str(address)
+        """Where requests are passed on to."""
+        self.is_for_here = listen[0] in {"127.0.0.1", "::1", "localhost"}
+        """Whether only this machine reaches it."""
         try:
             super().__init__(options, store, on_trouble)
         except BaseException:
@@ -404,14 +361,14 @@ class ProxySession(WatchSession):
                 t_us=monotonic_us(),
                 kind=PROXY_EVENT,
                 text=f"Requests to {self.url} are passed on to {address}.",
-                data={"listen": self.url, "server": str(address), "no_energy": elsewhere},
+                data={"listen": self.url, "server": self.server, "no_energy": elsewhere},
             )
         )
 
     @property
-    def is_answering(self) -> bool:
-        """Whether a request for an answer runs."""
-        return any(reader.is_answer for reader in self._readers.values())
+    def running(self) -> int:
+        """How many requests for an answer run."""
+        return sum(reader.is_answer for reader in self._readers.values())
 
     def pump(self) -> None:
         """Read what went by, and what a watch reads."""
@@ -422,7 +379,7 @@ class ProxySession(WatchSession):
             reader = self._readers.get(each.exchange)
             if reader is None:
                 reader = ExchangeReader(each.exchange, keeps_text=self._keeps_text)
-                reader.beside = self.is_answering
+                reader.beside = self.running > 0
                 self._readers[each.exchange] = reader
             elif each.data:
                 reader.add(each)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Final
 
@@ -35,6 +36,7 @@ from edgetop.inference.server.usage import (
     Usage,
     together,
 )
+from edgetop.live.server_request import ASLEEP, SpeedProbe, probe_speed
 from edgetop.telemetry.host import NO_ENGINE, Host
 from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses, descendants, listening_pid
 from edgetop.telemetry.nvidia import GpuProcesses
@@ -203,6 +205,8 @@ class ServerStatus(Struct, frozen=True, kw_only=True):
     cpu_percent: float | None = None
     threads: int | None = None
     gpu_bytes: int | None = None
+    probe: SpeedProbe | None = None
+    """What came of the last small request, which only a person asks for."""
     is_open: bool = True
     """False: another user's process, of which little is shown."""
 
@@ -211,7 +215,13 @@ class MonitoredServer:
     """One server or model process, polled once a second; all from one thread."""
 
     def __init__(
-        self, number: int, host: Host, *, poller: ServerPoller | None = None, remote: Unavailable | None = None
+        self,
+        number: int,
+        host: Host,
+        *,
+        poller: ServerPoller | None = None,
+        remote: Unavailable | None = None,
+        wants_probe: bool = False,
     ) -> None:
         """`remote` says why the tokens of a server on another machine do not count here."""
         self.number = number
@@ -228,6 +238,9 @@ class MonitoredServer:
         self._resident: float | Unavailable = NOT_POLLED
         self._cpu: float | Unavailable = NOT_POLLED
         self.gpu_bytes: int | None = None
+        self.wants_probe = wants_probe
+        self.probe: SpeedProbe | None = None
+        self._told_probe: SpeedProbe | None = None
         self._usage: Usage | None = None
         """The latest that was reported."""
         self._rate: float | None = None
@@ -321,6 +334,24 @@ class MonitoredServer:
             usage = replace(usage, no_count=Unavailable(usage.no_count.reason, FOR_OLLAMA))
         return replace(result, usage=usage)
 
+    @property
+    def can_be_probed(self) -> bool:
+        """Whether it answers, or would if it were not asleep."""
+        return self.poller is not None and self.last_poll is not None and self.last_poll.state in {"answers", "asleep"}
+
+    @property
+    def has_probe_ahead(self) -> bool:
+        """Whether it is to be probed yet, or what came of that has not been told."""
+        return (self.wants_probe and self.can_be_probed) or self.probe is not self._told_probe
+
+    def ask_for_speed(self, stopped: Callable[[], bool]) -> None:
+        """Ask for a few tokens, in a thread of its own; one that sleeps is let sleep."""
+        if self.poller is not None and self.last_poll is not None:
+            sleeps = self.last_poll.state == "asleep"
+            self.probe = (
+                SpeedProbe(trouble=ASLEEP) if sleeps else probe_speed(self.poller.address, self.poller.key, stopped)
+            )
+
     def measure(self) -> None:
         """Read what its processes use."""
         if self.process is None:
@@ -358,6 +389,12 @@ class MonitoredServer:
             if self._state is not None:
                 yield Event(t_us=t_us, kind=f"server_{state}", text=self._sentence(state), data={"server": self.number})
             self._state = state
+        if (probe := self.probe) is not None and probe is not self._told_probe:
+            self._told_probe = probe
+            figures = {name: value for name in ("first_token_s", "tokens_per_s", "tokens")
+                       if (value := getattr(probe, name)) is not None}  # fmt: skip
+            text = f"{self.kind} at {self.address}, {probe.words}."
+            yield Event(t_us=t_us, kind="server_probed", text=text, data={"server": self.number, **figures})
         yield _sampled(f"server.{self.number}", t_us, tuple(self._values()))
 
     @property
@@ -389,6 +426,7 @@ class MonitoredServer:
             cpu_percent=None if isinstance(self._cpu, Unavailable) else self._cpu,
             threads=None if process is None or not process.threads else process.threads,
             gpu_bytes=self.gpu_bytes,
+            probe=self.probe,
             is_open=process is None or process.is_open,
         )
 
@@ -454,14 +492,18 @@ class ServerMonitor:
         given: Mapping[Address, str] | None = None,
         *,
         remote_counts: bool = False,
+        probes: bool = False,
         reach: Callable[[Address], Address] | None = None,
     ) -> None:
         """`given` are servers in addition to those that are found, each with its key.
 
-        `remote_counts` says that the power of other machines is measured as well, so that their tokens count. `reach`
-        gives the address here of a server on the other machine that `host` is the copy of.
+        `remote_counts` says that the power of other machines is measured as well, so that their tokens count. With
+        `probes` each server that answers is asked for a few tokens, once, which costs it as much. `reach` gives
+        the address here of a server on the other machine that `host` is the copy of.
         """
         self._host = host
+        self._probes = probes
+        self._prober: threading.Thread | None = None
         self._reach = reach
         self._processes = ModelProcesses(host, server_programs())
         self._gpu = None if reach is not None else GpuProcesses(host)
@@ -484,7 +526,9 @@ class ServerMonitor:
             location = ServerLocation(address)
             missing = None if location.is_here or remote_counts else location.no_power
             poller = self._new_poller(address, key)
-            self._servers.append(MonitoredServer(next(self._numbers), host, poller=poller, remote=missing))
+            self._servers.append(
+                MonitoredServer(next(self._numbers), host, poller=poller, remote=missing, wants_probe=probes)
+            )
         self._thread = threading.Thread(target=self._run, name="edgetop-watch", daemon=True)
 
     def start(self) -> None:
@@ -503,6 +547,27 @@ class ServerMonitor:
             records, self._records = self._records, []
         return records
 
+    def probe(self) -> None:
+        """Ask each server for a few tokens, one after the other: the next round begins with it."""
+        for server in self._servers:
+            server.wants_probe = True
+
+    @property
+    def is_probing(self) -> bool:
+        """Whether such an answer is awaited."""
+        asking = self._prober is not None and self._prober.is_alive()
+        return asking or any(server.has_probe_ahead for server in self._servers)
+
+    def _probe_next(self) -> None:
+        """One at a time, so that none slows another down; who does not answer yet is asked later."""
+        if self._prober is None or not self._prober.is_alive():
+            server = next((each for each in self._servers if each.wants_probe and each.can_be_probed), None)
+            if server is not None:
+                server.wants_probe = False
+                run = partial(server.ask_for_speed, self._stop.is_set)
+                self._prober = threading.Thread(target=run, name="edgetop-probe", daemon=True)
+                self._prober.start()
+
     def round(self) -> None:
         """Scan for processes when it is due, and poll everything once."""
         if self.rounds % SCAN_EVERY == 0:
@@ -510,6 +575,7 @@ class ServerMonitor:
         begin_us = self._host.clock()
         for server in self._servers:
             server.poll()
+        self._probe_next()
         t_us = (begin_us + self._host.clock()) // 2
         for server in self._servers:
             server.measure()
@@ -566,16 +632,16 @@ class ServerMonitor:
                 found.remove(server.process)
         for process in found:
             if len(self._servers) < SERVERS_MAX:
-                server = MonitoredServer(next(self._numbers), self._host)
+                server = MonitoredServer(next(self._numbers), self._host, wants_probe=self._probes)
                 server.process = process
                 self._servers.append(server)
         for server in self._servers:
             if server.process is not None:
-                self._equip(server, server.process)
+                self._poll_process(server, server.process)
             used = [gpu[pid] for pid in server.pids if pid in gpu]
             server.gpu_bytes = sum(used) if used else None
 
-    def _equip(self, server: MonitoredServer, process: ModelProcess) -> None:
+    def _poll_process(self, server: MonitoredServer, process: ModelProcess) -> None:
         """Poll a process that has an address, and those that answer for it."""
         if server.poller is None:
             server.poller = self._poller_of(process)

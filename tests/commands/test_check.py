@@ -213,7 +213,7 @@ def test_a_model_on_another_machine_is_asked_for_its_header_only(check: Check) -
     source = "hf:acme/tiny-GGUF:Q8_0"
     asked: list[str] = []
 
-    def fetch(given: str) -> ModelFacts:
+    def fetch(given: str, **_: object) -> ModelFacts:
         asked.append(given)
         return llama_facts(source=given)
 
@@ -396,4 +396,27 @@ def test_a_use_of_the_device_is_told_in_joules_a_day_and_hours(check: Check) -> 
     duty = ran.json()[0]["duty"]
     assert duty["kept_wh_per_day"]["value"] > 1.55 * 24 * 0.9
     assert duty["kept_battery_h"]["value"] == pytest.approx(50 * 24 / duty["kept_wh_per_day"]["value"], rel=0.01)
-    assert "energy of a load" in duty["missing"]["unload_after_s"]["reason"]
+    assert duty["missing"]["unload_after_s"]["reason"].startswith("idle power is the same with and without")
+    told = check.machine.run("check", check.model(), "--device", "pi5", "--requests-per-hour", "20").stdout
+    assert "keep it loaded: idle power is the same with and without the model" in told
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "published"),
+    [
+        # Qwen3-30B-A3B Q4_K_M: github.com/AlexsJones/llmfit pull request 755; a 5800X with two channels of DDR4.
+        ("rtx-2080", ("--n-cpu-moe", "36"), 36.7),
+        ("rtx-3070", ("-ot", r"\.ffn_(up|down|gate)_exps\.=CPU"), 30.0),
+    ],
+)
+def test_experts_on_the_cpu_of_an_unknown_computer_are_predicted_within_the_band(
+    check: Check, device: str, flags: tuple[str, ...], published: float
+) -> None:
+    at_the_table(check)
+    check.monkeypatch.setattr("edgetop.commands.check.read_facts", lambda _: LISTED["Qwen3-30B-A3B"].facts("Q4_K_M"))
+    ran = check.machine.run("check", check.model(), "--device", device, *flags, "--json")
+    decode = ran.json()[0]["speed"]["decode_tokens_per_s"]
+    assert decode["low"] < published < decode["high"]
+    assert decode["high"] < 4 * decode["low"], "the card itself was never measured"
+    whole = check.machine.run("check", check.model(), "--device", device)
+    assert "What stays in the computer's memory" not in whole.stdout

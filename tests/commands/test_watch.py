@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from edgetop.session.file_io import load_file
 from tests.commands.machine import JETSON, Machine
 from tests.support.loopback_server import LoopbackServer, loopback_server
+from tests.support.server_replies import CHAT, as_llama_server
 from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 
 
@@ -91,3 +93,18 @@ def test_wrong_usage_is_told_in_two_lines(board: Machine, arguments: tuple[str, 
     assert ran.code == 2
     assert said in ran.stderr
     assert "pw" not in ran.stdout
+
+
+def test_a_probe_is_made_on_request_and_waited_for(board: Machine, wire: LoopbackServer) -> None:
+    as_llama_server(wire)
+    ran = board.run("watch", "--json", "--seconds", "0", "--probe", "--server", wire.url, "--no-record")
+    assert ran.code == 0, ran.stderr
+    *_, last, summary = map(json.loads, ran.stdout.splitlines())
+    assert wire.asked.count(CHAT) == 1
+    assert summary["type"] == "summary"
+    probe = last["services"][0]["probe"]
+    assert (probe["tokens"], probe["trouble"]) == (3, None)
+    told = board.run("watch", "--seconds", "0", "--probe", "--server", wire.url, "--no-record").stdout
+    assert re.search(r"^1 probe: first token after [\d.]+ m?s, 2\.68 tok/s, 3 tokens$", told, re.MULTILINE)
+    refused = board.run("watch", "pi1", "--probe")
+    assert (refused.code, refused.stdout) == (2, "")

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import refresh_models
 from edgetop.core.errors import ModelError
 from edgetop.fit.model_facts import ModelFacts, published_models
-from edgetop.fit.remote_model import WINDOW_BYTES, RemoteFile, fetch_facts
+from edgetop.fit.remote_model import WINDOW_BYTES, Link, RemoteFile, fetch_facts
 from edgetop.io.http import Credential, Timeouts, get, is_loopback
 from tests.fit.range_server import CHUNK_BYTES, Handler, RangeServer, range_server
 from tests.support.gguf_architectures import llama
@@ -97,11 +97,12 @@ def test_a_server_without_ranges_is_left_when_the_header_is_whole(server: RangeS
 
 def test_a_window_is_never_asked_for_twice(server: RangeServer) -> None:
     server.files["/large.gguf"] = LARGE
-    with RemoteFile(f"{server.url}/large.gguf", timeouts=QUICK) as file:
+    with RemoteFile(f"{server.url}/large.gguf", Link(QUICK)) as file:
         assert file.beginning(10) == LARGE[:10]
         assert file.beginning(1000) == LARGE[:1000]
         assert file.beginning(5) == LARGE[:5]
-        assert (file.received_bytes, file.size_bytes) == (1000, len(LARGE))
+        assert file.size_bytes == len(LARGE)
+    assert [headers["range"] for _, headers in server.requests] == ["bytes=0-9", "bytes=10-999"]
 
 
 def test_a_size_of_thousands_of_digits_is_none(server: RangeServer) -> None:
@@ -250,7 +251,7 @@ def test_a_server_that_drips_is_left(server: RangeServer) -> None:
     server.faults["/m.gguf"] = answer
     # http.client gives up at a hundred headers; which of the two comes first depends on the machine.
     told = refusal(f"{server.url}/m.gguf", Timeouts(total_s=0.5))
-    assert "took longer than 0.5 s" in told.what or "does not speak HTTP" in told.what
+    assert "did not come within 0.5 s" in told.what or "does not speak HTTP" in told.what
 
 
 def test_a_body_that_drips_is_left(server: RangeServer) -> None:
@@ -262,7 +263,26 @@ def test_a_body_that_drips_is_left(server: RangeServer) -> None:
             handler.wfile.write(b"G")
 
     server.faults["/m.gguf"] = answer
-    assert "took longer than 0.5 s" in refusal(f"{server.url}/m.gguf", Timeouts(total_s=0.5)).what
+    told = refusal(f"{server.url}/m.gguf", Timeouts(total_s=0.5))
+    assert "did not come within 0.5 s" in told.what
+    assert "download the model" in told.hint
+
+
+def test_the_files_of_a_model_have_one_time_together(server: RangeServer, tmp_path: Path) -> None:
+    parts = write_split(tmp_path, "llama", 3)
+    server.files = {f"/{part.name}": part.read_bytes() for part in parts}
+    url = f"{server.url}/{parts[0].name}"
+    link = Link(Timeouts(total_s=60.0))
+    first = link.timeouts.total_s
+    assert 0 < link.timeouts.total_s <= first <= 60.0, "what is left for the next request"
+    told = refusal(url, Timeouts(total_s=0.0))
+    assert "did not come within 0 s" in told.what
+    reported: list[tuple[int, float]] = []
+    fetch_facts(url, environment={}, timeouts=QUICK, report=lambda *each: reported.append(each))
+    sizes = [received for received, _ in reported]
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == sum(map(len, server.files.values()))
+    assert all(elapsed_s >= 0 for _, elapsed_s in reported)
 
 
 @pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 999999 x\r\n\r\n", b"HTTP/1.1 200\r\nA" * 9])

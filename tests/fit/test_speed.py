@@ -6,15 +6,19 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.gguf import GgufArray, GgufHeader, Tensor, Value, read_header
 from edgetop.core.quantity import banded
 from edgetop.core.records import DeviceInfo, PastRun, machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import RunTarget, Workload, assess
-from edgetop.fit.devices import load_devices, this_machine
+from edgetop.fit.devices import load_devices, machine_of, this_machine
 from edgetop.fit.machine import AVX2, CorrectionFactor, Machine, Processor
+from edgetop.fit.model_facts import draft_within, facts_of
 from edgetop.fit.speed import START_S, EnergyPrediction, SpeedPrediction, predict_speed
+from edgetop.fit.wording import draft_lines
 from tests.fit.runs import KEY, run_of_model
 from tests.support.example_machine import llama_facts
+from tests.support.gguf_files import model_bytes
 
 FACTS = llama_facts()
 MACHINE = Machine(
@@ -199,3 +203,48 @@ def test_graphics_cards_that_nvml_names_are_known_by_the_table(names: tuple[str,
     assert machine.gpu is not None
     assert 0.7 * rate_gb_s < machine.gpu.bandwidth_bytes_per_s[0].value / 1e9 < rate_gb_s
     assert this_machine(DeviceInfo(hostname="pc"), None, load_devices(), gpu_names=("Some GPU",)).gpu is None
+
+
+def test_a_model_s_own_layer_for_further_tokens_is_a_draft_model() -> None:
+    """Published for Qwen3.6 27B: 1.7 to 2.5 times the rate with three proposals (llama.cpp pull request 22673)."""
+    n_layer, embd, ff, n_vocab = 64, 5120, 17408, 248320
+    q4, q6 = 144 / 256, 210 / 256
+
+    def tensor(name: str, rows: int, columns: int, kind: str) -> Tensor:
+        return Tensor(name, (rows, columns), kind, 0, round(rows * columns * (q6 if kind == "q6_K" else q4)))
+
+    tensors = [tensor("token_embd.weight", embd, n_vocab, "q4_K"), tensor("output.weight", embd, n_vocab, "q6_K")]
+    for layer in range(n_layer + 1):
+        tensors += [
+            tensor(f"blk.{layer}.{name}.weight", rows, columns, "q4_K")
+            for name, rows, columns in (
+                ("attn_q", embd, 6144), ("attn_k", embd, 1024), ("attn_v", embd, 1024), ("attn_output", 6144, embd),
+                ("ffn_gate", embd, ff), ("ffn_up", embd, ff), ("ffn_down", ff, embd),
+            )
+        ]  # fmt: skip
+    tensors.append(tensor(f"blk.{n_layer}.nextn.eh_proj.weight", 2 * embd, embd, "q4_K"))
+    metadata: dict[str, Value] = {
+        "general.architecture": "qwen35", "qwen35.block_count": n_layer + 1, "qwen35.nextn_predict_layers": 1,
+        "qwen35.embedding_length": embd, "qwen35.context_length": 262144, "qwen35.attention.head_count": 24,
+        "qwen35.attention.head_count_kv": GgufArray(n_layer + 1, (4,) * (n_layer + 1)),
+    }  # fmt: skip
+    facts = facts_of([GgufHeader(3, metadata, tuple(tensors), 0)], source="m.gguf", sizes_bytes=[17 * 10**9])
+    own = draft_within(facts)
+    assert own is not None
+    assert (own.n_layer, own.not_loaded_bytes) == (1, 0)
+    assert own.weight_bytes_per_token == pytest.approx(
+        sum(each.size_bytes for each in tensors if f"blk.{n_layer}." in each.name or each.name == "output.weight"),
+        rel=1e-3,
+    )
+    place = RunTarget(machine=machine_of(load_devices()["rtx-3090"]), threads=8, room=None)
+    found = assess(facts, EngineSettings(), Workload(prompt_tokens=500, answer_tokens=201), place)
+    assert found.draft is not None
+    assert found.decode is not None
+    assert 1.7 < found.draft.decode_tokens_per_s.value / found.decode.value < 2.5
+    assert found.draft.more_bytes == facts.not_loaded_bytes > 0
+    assert draft_lines(found.draft)[0].startswith("with --spec-type draft-mtp of llama-server and ")
+    assert draft_within(facts_of([read_header(model_bytes("llama"))], source="m", sizes_bytes=[10**6])) is None
+    assert (
+        draft_within(facts_of([read_header(model_bytes("deepseek2-ahead"))], source="m", sizes_bytes=[10**6]))
+        is not None
+    ), "latent attention, experts"

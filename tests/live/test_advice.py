@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.engine_settings import EnginePerf, EngineSettings
+from edgetop.core.records import Record, TurnFinished
 from edgetop.fit.assessment import RunTarget
 from edgetop.fit.devices import load_devices, machine_of
 from edgetop.fit.model_facts import read_facts
-from edgetop.live.advice import Observed, advise
+from edgetop.live.advice import Observed, advise, observe_session, words_of
+from edgetop.telemetry.host import Host
+from tests.support.recorded_sessions import HEAD, LOADED, MS, S, fold, turn
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,64 @@ def test_on_a_machine_that_others_keep_busy_no_rate_is_promised(observed: Observ
     found = names(crowded, place)
     assert "threads" not in found
     assert {"contention", "context"} <= set(found)
+
+
+def test_what_throttling_costs_was_measured(observed: Observed, place: RunTarget) -> None:
+    hot = replace(observed, decode_tokens_per_s=10.0, throttled_tokens_per_s=6.0)
+    (finding,) = [each for each in advise(hot, place, "bench") if each.name == "throttling"]
+    assert finding.speed is not None
+    assert finding.speed.value == pytest.approx(10 / 6)
+    assert finding.joules is None, "a cooler device draws another power"
+    assert "throttling" not in names(replace(hot, throttled_tokens_per_s=9.9), place)
+
+
+def test_weights_that_are_read_from_the_disk_again(observed: Observed, place: RunTarget) -> None:
+    size = observed.facts.size_bytes
+    paging = replace(observed, decode_tokens_per_s=0.5, reread_bytes=2 * size)
+    (finding,) = [each for each in advise(paging, place, "bench") if each.name == "disk"]
+    assert finding.speed is not None
+    assert finding.speed.low > 1
+    (untimed,) = [each for each in advise(replace(paging, decode_tokens_per_s=None), place, "") if each.name == "disk"]
+    assert untimed.speed is None, "without a measured rate nothing is promised"
+    assert "disk" not in names(replace(paging, reread_bytes=size // 10), place)
+
+
+def _with_drafts(records: list[Record]) -> list[Record]:
+    perf = EnginePerf(
+        prefill_ms=200.0, prefill_tokens=50, decode_ms=400.0, decode_tokens=80, draft_tokens=90, draft_accepted=30
+    )
+    return [replace(each, perf=perf) if isinstance(each, TurnFinished) else each for each in records]
+
+
+def test_a_session_of_one_s_own_engine_shows_what_it_did(observed: Observed, tmp_path: Path) -> None:
+    many = (100 * MS,) * 79
+    session = fold([*HEAD, *turn(1, at_us=S, gaps_us=many), *_with_drafts(turn(2, at_us=20 * S, gaps_us=many))])
+    proc = tmp_path / "proc/7"
+    proc.mkdir(parents=True)
+    (proc / "status").write_text("Name:\tx\nVmSwap:\t  65536 kB\n")
+    (proc / "io").write_text(f"rchar: 5\nread_bytes: {observed.facts.size_bytes + 3_000_000}\nwrite_bytes: 0\n")
+    (tmp_path / "proc/loadavg").write_text("9.50 1 1 1/99 77\n")
+    found = observe_session(session, observed.facts, session.end_us, Host(sysroot=tmp_path), 7)
+    assert found.decode_tokens_per_s == pytest.approx(10.0)
+    assert found.throttled_tokens_per_s is None
+    assert found.longest_context == 60 + 80
+    assert (found.drafted, found.accepted, found.steps) == (90, 30, 50)
+    assert (found.swapped_bytes, found.reread_bytes) == (65536 * 1024, 3_000_000)
+    assert found.others_load == 9.5 - (LOADED.settings.n_threads or 0)
+    assert found.settings == LOADED.settings
+    unseen = observe_session(session, observed.facts, session.end_us, Host(sysroot=tmp_path), None)
+    assert (unseen.swapped_bytes, unseen.reread_bytes) == (0, 0)
+
+
+def test_a_few_tokens_of_a_session_are_no_rate(observed: Observed) -> None:
+    session = fold([*HEAD, *turn(1, at_us=S)])
+    assert observe_session(session, observed.facts, session.end_us, Host(), None).decode_tokens_per_s is None
+
+
+def test_advice_in_words_names_change_effect_and_proof(observed: Observed, place: RunTarget) -> None:
+    crowded = replace(observed, settings=replace(observed.settings, n_threads=16), decode_tokens_per_s=1.0)
+    what, change, prove = words_of(advise(crowded, place, "edgetop bench -m x")[0])
+    assert what.startswith("It decodes with 16 threads")
+    assert change.startswith("-> -t 4: tok/s x")
+    assert "J/token x0." in change
+    assert prove == "proved by: edgetop bench -m x, before and after"

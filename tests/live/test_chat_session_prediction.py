@@ -173,6 +173,15 @@ def test_a_session_keeps_what_was_expected_of_its_model(
         eventually(predicted, "the prediction is recorded")
         live.conversation.submit("Go on.")
         eventually(predicted, "it has answered")
+        said: list[str] = []
+
+        def advised() -> list[str]:
+            live.pump(wait_s=0.02)
+            return said
+
+        live.advise(said.append)
+        eventually(advised, "what to change is said")
+        assert "proved by: edgetop bench -m" in said[0] or "no change is known" in said[0].lower()
     finally:
         path = live.close()
     assert path is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from msgspec.structs import replace
 from edgetop.core.records import Event, Record
 from edgetop.inference.server.address import Address
 from edgetop.live.server_monitor import SCAN_EVERY, ServerMonitor
+from edgetop.live.server_request import PROBE_TOKENS
 from edgetop.session.session import Session
 from edgetop.session.watch import watch_figures
+from tests.support.eventually import eventually
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
-from tests.support.loopback_server import LoopbackServer, document, loopback_server
+from tests.support.hostile_text import acts_on_a_terminal
+from tests.support.loopback_server import LoopbackServer, Step, document, loopback_server, stream
 from tests.support.recorded_sessions import STARTED
-from tests.support.server_replies import OLLAMA_PS
-from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
+from tests.support.server_replies import CHAT, OLLAMA_PS, as_llama_server, as_ollama
+from tests.support.server_usage import PROPS, llama_metrics, llama_slots, serve_usage
 
 S = 1_000_000
 
@@ -327,3 +331,73 @@ def test_a_python_process_that_maps_a_model_and_listens_is_asked(proc: FakeProce
 def test_servers_are_known_by_their_command_lines(arguments: tuple[str, ...], kind: str, proc: FakeProcesses) -> None:
     proc.process(10, *arguments)
     assert [process.kind for process in proc.found().values()] == [kind]
+
+
+def until_probed(watched: Watched) -> str:
+    """Rounds until the probe has been answered; what is told of it."""
+
+    def is_over() -> bool:
+        watched.round()
+        return not watched.watch.is_probing
+
+    eventually(is_over, "the probe is over")
+    watched.round()
+    told = [each.text for each in watched.records if isinstance(each, Event) and each.kind == "server_probed"]
+    return told[-1]
+
+
+def test_a_server_is_asked_for_a_few_tokens_only_on_request(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    serve_usage(wire, metrics=llama_metrics(0), slots=llama_slots(None))
+    as_llama_server(wire)
+    watched = Watched(proc, wire.url)
+    watched.round(3)
+    assert not [line for line in wire.asked if line.startswith("POST")], "watching alone costs no token"
+    watched.watch.probe()
+    told = until_probed(watched)
+    assert re.search(r"probe: first token after [\d.]+ m?s, 2\.68 tok/s, 3 tokens", told)
+    assert wire.last(CHAT).document["max_tokens"] == PROBE_TOKENS
+    (row,) = watched.watch.rows
+    assert row.probe is not None
+    assert row.probe.tokens_per_s == pytest.approx(2.681640949729959, rel=0.2)
+    watched.round(3)
+    assert wire.asked.count(CHAT) == 1
+
+
+def test_a_probe_loads_no_model_and_wakes_no_server(proc: FakeProcesses, wire: LoopbackServer) -> None:
+    as_ollama(wire)
+    wire.answers["GET /api/ps"] = document({"models": []})
+    with loopback_server() as sleeping:
+        serve_usage(sleeping, metrics=llama_metrics(0), slots=llama_slots(None))
+        sleeping.answers["GET /props"] = document(PROPS | {"is_sleeping": True})
+        watched = Watched(proc, wire.url, sleeping.url)
+        watched.round(2)
+        watched.watch.probe()
+        until_probed(watched)
+        loaded_none, asleep = (row.probe for row in watched.watch.rows)
+        assert not [line for line in (*wire.asked, *sleeping.asked) if line.startswith("POST")]
+    assert loaded_none is not None
+    assert "has no model loaded" in loaded_none.words
+    assert asleep is not None
+    assert asleep.words == "not probed: it sleeps, and a probe would wake it"
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (document({"error": {"message": "\x1b[31mno"}}, "500 Internal Server Error"), "answered with an error (500)"),
+        (stream(b"data: [DONE]\n\n"), "without any text"),
+        (stream(b'data: {"choices":[{"delta":{"content":"Bon"}}]}\n\n'), "it ended before it was complete"),
+    ],
+)
+def test_a_probe_that_comes_to_nothing_says_why(
+    answer: list[Step], words: str, proc: FakeProcesses, wire: LoopbackServer
+) -> None:
+    serve_usage(wire, metrics=llama_metrics(0), slots=llama_slots(None))
+    as_llama_server(wire)
+    wire.answers[CHAT] = answer
+    watched = Watched(proc, wire.url)
+    watched.round()
+    watched.watch.probe()
+    told = until_probed(watched)
+    assert words in told
+    assert not acts_on_a_terminal(told)

@@ -148,6 +148,7 @@ def answer_j(energy: Energy, measured_tokens: float, tokens: int) -> Interval | 
 UNCERTAIN = 1.0
 """No figure of an answer whose interval is wider than itself, as of a turn."""
 
+SAME_IDLE = Unavailable("idle power is the same with and without the model, as far as is known", "keep it loaded")
 NO_RATE = Unavailable("how often the model is asked is not known", "--requests-per-hour N")
 NO_BATTERY = Unavailable("what the battery holds is not known", "--battery-wh X")
 
@@ -220,12 +221,15 @@ def _reloaded(basis: DutyBasis, duty: Duty) -> Interval | Unavailable:
 
 def _unload_after(basis: DutyBasis) -> Interval | Unavailable:
     """The pause in s from which it takes less to unload the model and load it again than to keep it."""
+    idle = _known(basis.idle_w, basis.unloaded_w)
+    if isinstance(idle, Unavailable):
+        return idle
+    saved_w = _derived(lambda idle_w, unloaded_w: idle_w - unloaded_w, idle, same_meter=basis.same_meter)
+    if saved_w.low <= 0:
+        return SAME_IDLE
     parts = _known(basis.idle_w, basis.unloaded_w, basis.load_j, basis.load_s)
     if isinstance(parts, Unavailable):
         return parts
-    saved_w = _derived(lambda idle_w, unloaded_w: idle_w - unloaded_w, parts[:2], same_meter=basis.same_meter)
-    if saved_w.low <= 0:
-        return Unavailable("idle power is the same with and without the model, as far as was measured")
     pause_s = _derived(
         lambda idle_w, unloaded_w, load_j, load_s: (load_j - unloaded_w * load_s) / (idle_w - unloaded_w),
         parts,

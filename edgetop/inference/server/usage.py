@@ -253,6 +253,7 @@ class ServerPoller:
     ) -> None:
         """`detect` asks a server of which kind it is; `stopped` ends a poll that is under way."""
         self.address = address
+        self.key = key
         self._detect = detect
         self._clock = clock
         self._stopped = stopped

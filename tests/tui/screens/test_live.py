@@ -545,3 +545,14 @@ async def test_a_download_says_above_the_prompt_how_far_it_is_and_can_be_stopped
         await until_said(pilot, "The download is stopped; what has come of it is kept.")
         await until(pilot, lambda: ended, "the download has ended")
         await until(pilot, lambda: "downloading" not in text_of(app), "nothing is downloaded any more")
+
+
+async def test_advice_is_asked_for_by_a_key_or_a_command(start_app: StartApp) -> None:
+    app = start_app()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, LOADED)
+        await say(pilot, "/advice")
+        await until_said(pilot, "No model is loaded whose file can be read.")
+        await say(pilot, "/clear")
+        await pilot.press("escape", "d")
+        await until_said(pilot, "No model is loaded whose file can be read.")
