@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from edgetop.core.energy.uncertainty import LIMITS, UNSEEN, graded, seconds_to_certain
 from edgetop.core.engine_settings import SamplingSettings
-from edgetop.core.quantity import Components, Quantity
+from edgetop.core.quantity import Components, Interval, Quantity
 from edgetop.core.records import Sampled, SourceAdded, Tokens, TurnStarted
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.session.session import Session
@@ -103,9 +103,10 @@ def test_the_wait_that_is_foretold_falls_to_the_second_and_no_figure_comes_befor
     session = Session()
     for record in (STARTED, SourceAdded(source=source), LOADED):
         session.apply(record)
-    rest = deque(sorted([*sampled, asked, *tokens], key=stamp_us))
+    body: list[Sampled | TurnStarted | Tokens] = [*sampled, asked, *tokens]
+    rest = deque(sorted(body, key=stamp_us))
     waits: list[int] = []
-    figures = []
+    figures: list[Interval] = []
     for second in range(begin, begin + length):
         while rest and stamp_us(rest[0]) <= START_US + second * S:
             session.apply(rest.popleft())
