@@ -84,7 +84,8 @@ WALL = Channel(name="power.wall", unit="W", digits=3, scope="wall")
 def test_the_wait_that_is_foretold_falls_to_the_second_and_no_figure_comes_before(
     window_s: float | None, period_s: int, idle_s: int
 ) -> None:
-    properties = {"total": True, "gain": 0.02} | ({} if window_s is None else {"window_s": window_s})
+    properties: dict[str, str | float | bool] = {"total": True, "gain": 0.02}
+    properties |= {} if window_s is None else {"window_s": window_s}
     source = SourceInfo(
         name="plug", driver="test", kind="power", period_s=period_s, channels=(WALL,), properties=properties
     )
