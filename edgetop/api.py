@@ -22,7 +22,8 @@ from edgetop.live.energy_meter import Measurement, SensorMeter
 from edgetop.session.export import Cell, tables_of
 from edgetop.session.file import SessionFile, SessionHead
 from edgetop.session.file_io import load_file, load_head
-from edgetop.session.store import ListedSession, Store, entry_of, example_pair
+from edgetop.session.listing import entry_of
+from edgetop.session.store import ListedSession, Store, example_pair
 from edgetop.settings import options
 from edgetop.settings.resolve import resolve
 

@@ -25,6 +25,7 @@ from edgetop.io.log import close_log, open_log
 from edgetop.session.file_io import validate
 from tests.support.gguf_files import small_gguf
 from tests.support.isolated_home import DEADLINE_S, Shell
+from tests.support.recorded_sessions import journal_lines
 
 HOSTILE = "[/ [b + \x1b]0;x\x07 \x1b[2J \u202eabc \ud800 " + "x" * 10_000
 
@@ -230,7 +231,7 @@ def test_a_process_killed_outright_is_recovered(shell: Shell) -> None:
     process = shell.start("run", "-p", "x")
     read_some(process)
     folder = shell.folder / "data/sessions"
-    wait_until(lambda: any(b'"tokens"' in journal.read_bytes() for journal in folder.glob("*.journal")))
+    wait_until(lambda: any(b'"tokens"' in journal_lines(journal) for journal in folder.glob("*.journal")))
     process.kill()
     process.communicate(timeout=DEADLINE_S)
     assert shell.sessions() == []

@@ -8,27 +8,27 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
+from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant
 from edgetop.core.quantity import Interval, with_interval
 from edgetop.core.text import csv_lines, literal, markdown_table, one_line
 from edgetop.io import json
+from edgetop.io.files import write_atomically
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgetop.core.energy.tokens import Energy
     from edgetop.core.figures import Summary
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import IntEnum
-from types import FrameType
 
 
 class ExitCode(IntEnum):
@@ -151,6 +151,20 @@ def write_data(text: str) -> None:
     sys.stdout.write(literal(text))
 
 
+def require_free(path: Path | None, *, force: bool) -> None:
+    """Raise UsageError where a file is in the way of what is to be written, and is not to be replaced by `force`."""
+    if path is not None and path.exists() and not force:
+        raise UsageError(f"{path} exists already", "name another file with -o, or replace it with --force")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write the file that `-o` names. Raises EdgetopError."""
+    try:
+        write_atomically(path, [data])
+    except OSError as error:
+        raise EdgetopError(f"{path}: {error.strerror}", "name a file that can be written with -o") from None
+
+
 def write_json(value: object) -> None:
     """Print one JSON value, indented."""
     write_data(json.encode(value, indented=True).decode() + "\n")
@@ -177,7 +191,7 @@ def write_listing(items: Sequence[T], columns: Sequence[Column[T]], form: str | 
         return
     room = _table_columns()
     order = sorted((at for at, column in enumerate(shown) if column.importance), key=lambda at: shown[at].importance)
-    while order and not _fits(list(zip(*filter(None, cells), strict=True)), room):
+    while room < sys.maxsize and order and not _fits(list(zip(*filter(None, cells), strict=True)), room):
         cells[order.pop(0)] = []
     write_data(table(list(zip(*filter(None, cells), strict=True)), room))
 
@@ -206,13 +220,15 @@ def table(rows: Sequence[Sequence[str]], columns: int | None = None) -> str:
     Texts are cut for that, figures never: where these alone do not fit, each row is a block of lines.
     """
     harmless = [[one_line(cell) for cell in row] for row in rows]
-    if columns is not None and not _fits(harmless, columns):
-        return _blocks(harmless)
-    widths = [max(_width(cell) for cell in column) for column in zip(*harmless, strict=True)]
-    least = [max(map(_least_width, column)) for column in zip(*harmless, strict=True)]
-    while sum(widths) + GAP * (len(widths) - 1) > (columns or sys.maxsize):
-        widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
-        widths[widest] -= 1
+    widths = [max(map(_width, column)) for column in zip(*harmless, strict=True)]
+    too_wide = sum(widths) + GAP * (len(widths) - 1) - (columns or sys.maxsize)
+    if too_wide > 0:
+        if columns is not None and not _fits(harmless, columns):
+            return _blocks(harmless)
+        least = [max(map(_least_width, column)) for column in zip(*harmless, strict=True)]
+        for _ in range(too_wide):
+            widest = max(range(len(widths)), key=lambda index: (widths[index] > least[index], widths[index]))
+            widths[widest] -= 1
     lines = (
         (" " * GAP).join(_padded(cell, width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in harmless
@@ -268,6 +284,8 @@ def _blocks(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _width(text: str) -> int:
+    if text.isascii():
+        return len(text)
     wide = sum(unicodedata.east_asian_width(character) in {"W", "F"} for character in text)
     marks = sum(unicodedata.category(character) in {"Mn", "Me", "Cf"} for character in text)
     return len(text) + wide - marks

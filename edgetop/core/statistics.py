@@ -11,13 +11,16 @@ call 8 % of equal pairs different where 5 % are allowed, at three 22 % (`benchma
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate
 from math import comb, exp, expm1, hypot, inf, isinf, lgamma, pi, sqrt
 from statistics import NormalDist, fmean
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float | None:
@@ -27,6 +30,41 @@ def percentile(ordered: Sequence[float], percent: float) -> float | None:
     rank, share = _position(len(ordered), percent)
     low = ordered[rank]
     return low + (ordered[rank + 1] - low) * share if share else float(low)
+
+
+class Counted(Sequence[int]):
+    """Ascending whole numbers, each length of a run of equal ones kept instead of the run."""
+
+    def __init__(self) -> None:
+        self._values = array("q")
+        self._up_to = array("q")
+        """How many are no greater than each of the values."""
+
+    def with_more(self, values: Iterable[int]) -> Counted:
+        """Another one, with more numbers."""
+        counts = Counter(values)
+        before = 0
+        for value, up_to in zip(self._values, self._up_to, strict=True):
+            counts[value] += up_to - before
+            before = up_to
+        merged = Counted()
+        merged._values = array("q", sorted(counts))
+        merged._up_to = array("q", accumulate(counts[value] for value in merged._values))
+        return merged
+
+    def __len__(self) -> int:
+        return self._up_to[-1] if self._up_to else 0
+
+    @overload
+    def __getitem__(self, rank: int) -> int: ...
+
+    @overload
+    def __getitem__(self, rank: slice) -> Sequence[int]: ...
+
+    def __getitem__(self, rank: int | slice) -> int | Sequence[int]:
+        if isinstance(rank, slice):
+            return [self[each] for each in range(*rank.indices(len(self)))]
+        return self._values[bisect_right(self._up_to, rank if rank >= 0 else len(self) + rank)]
 
 
 def percentile_of_pieces(pieces: Sequence[Sequence[int]], percent: float) -> float | None:

@@ -215,6 +215,15 @@ class Noted(Struct, frozen=True, kw_only=True, tag="noted"):
     """One line."""
 
 
+class StoodStill(Struct, frozen=True, kw_only=True, tag="stood_still"):
+    """The worker did not come to run."""
+
+    t_us: int
+    """When it did again."""
+    for_us: int
+    """Since when at least."""
+
+
 class Log(Struct, frozen=True, kw_only=True, tag="log"):
     """A warning or an error from the engine library."""
 
@@ -228,6 +237,7 @@ Report = (
     | LoadFailed
     | Waiting
     | Noted
+    | StoodStill
     | Log
     | ModelLoaded
     | Prefill

@@ -1,7 +1,8 @@
 """The process that decodes.
 
-It is single-threaded: it waits for a command, carries it out and sends reports. What libraries print on its standard
-output and error goes to a file of the parent, which reads the last words of a worker that dies.
+One thread waits for a command, carries it out and sends reports; another one only watches that the process runs. What
+libraries print on its standard output and error goes to a file of the parent, which reads the last words of a worker
+that dies.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import os
 import select
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 
+from edgetop.core.clock import STOPPED_US, US_PER_S, monotonic_us
 from edgetop.inference.child_process import die_with_parent
 from edgetop.inference.engine import Engine, Stop, StopFlags
 from edgetop.inference.protocol import (
@@ -28,6 +31,7 @@ from edgetop.inference.protocol import (
     Perplexity,
     Quit,
     ReportSender,
+    StoodStill,
 )
 from edgetop.io.log import inherit_log
 
@@ -81,6 +85,36 @@ def commands(connection: socket.socket) -> Iterator[Command]:
         yield from reader.feed(data)
 
 
+BEAT_S = 0.25
+"""A thread that wakes so often tells when the process did not run; it costs some microseconds."""
+
+
+@contextlib.contextmanager
+def telling_standstills(outbox: ReportSender) -> Iterator[None]:
+    """Report it when this process was stopped or frozen, which no engine notices in the middle of a prompt."""
+    done = threading.Event()
+
+    def watch() -> None:
+        due_us = monotonic_us() + round(BEAT_S * US_PER_S)
+        while not done.wait(BEAT_S):
+            now_us = monotonic_us()
+            if now_us - due_us > STOPPED_US:
+                outbox.send(StoodStill(t_us=now_us, for_us=now_us - due_us))
+            due_us = now_us + round(BEAT_S * US_PER_S)
+
+    def until_parent_goes() -> None:
+        with contextlib.suppress(ParentGoneError):
+            watch()
+
+    thread = threading.Thread(target=until_parent_goes, name="edgetop-standstill", daemon=True)
+    with contextlib.suppress(RuntimeError):  # no more threads are to be had
+        thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
 def serve(connection: socket.socket, flags: StopFlags, engine: Engine, outbox: ReportSender) -> None:
     """Carry out commands until there are no more."""
     for number, command in enumerate(commands(connection)):
@@ -89,7 +123,10 @@ def serve(connection: socket.socket, flags: StopFlags, engine: Engine, outbox: R
             case Load():
                 engine.load(command, stop, outbox.send)
             case Generate():
-                engine.generate(command, stop, outbox.send)
+                # A server goes on while we stand still.
+                is_ours = engine.info.stamps != "arrival"
+                with telling_standstills(outbox) if is_ours else contextlib.nullcontext():
+                    engine.generate(command, stop, outbox.send)
             case Measure():
                 engine.measure(command, stop, outbox.send)
             case Perplexity() | Choose():

@@ -17,7 +17,7 @@ import psutil
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.core.clock import US_PER_S, Clock, monotonic_us
+from edgetop.core.clock import STOPPED_US, US_PER_S, Clock, monotonic_us
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.format import format_bytes, time_left
 from edgetop.core.records import STOOD_STILL, Event, ModelLoaded, Prefill, Record, Tokens, TurnFinished, TurnStarted
@@ -39,6 +39,7 @@ from edgetop.inference.protocol import (
     Perplexity,
     Report,
     ScoreFailed,
+    StoodStill,
     TextScored,
     Waiting,
     load_of,
@@ -46,7 +47,7 @@ from edgetop.inference.protocol import (
 from edgetop.io.log import log
 from edgetop.live.history import CLEARED, OF_EARLIER_SESSION, RESUMED, UNDONE, ChatHistory
 from edgetop.session.session import PAUSED
-from edgetop.session.turn import PAUSE_LEAST_US, Turn, pause_of
+from edgetop.session.turn import Turn, pause_of
 
 Phase = Literal["starting", "no_model", "loading", "ready", "answering", "stopping", "scoring", "dead"]
 
@@ -349,6 +350,8 @@ class Conversation:
                 self.phase = "ready"
             case Waiting() | Noted() | Log():
                 self._note(report)
+            case StoodStill():
+                self._take_standstill(report)
         _log_report(report)
         self._listener(report)
         if self._next_load is not None and self.phase in {"ready", "no_model"}:
@@ -379,30 +382,33 @@ class Conversation:
                 if not self._measures:
                     self.history.counted_tokens = report.context_used if report.generated_tokens else None
 
+    def _take_standstill(self, report: StoodStill) -> None:
+        """Record that the worker stood still while it evaluated the prompt; later the gaps between tokens tell."""
+        begin_us = report.t_us - report.for_us
+        if self.phase in {"answering", "stopping"} and all(begin_us < t_us for t_us in self._current.token_t_us[:1]):
+            self._record_pause(report.t_us, report.for_us)
+
+    def _record_pause(self, t_us: int, paused_us: int) -> None:
+        paused_s = paused_us / US_PER_S
+        text = f"No token came for {paused_s:.1f} s: the model was {STOOD_STILL}."
+        self._record(Event(t_us=t_us, kind=PAUSED, text=text, data={"paused_s": paused_s, "turn": self.turn}))
+
     def _look_for_pauses(self, known: int) -> None:
         """Record the pauses among the gaps before the tokens from index `known` on, and those not judged so far."""
         stamps = self._current.token_t_us
-        late = [index for index in range(known, len(stamps)) if stamps[index] - stamps[index - 1] >= PAUSE_LEAST_US]
+        late = [index for index in range(known, len(stamps)) if stamps[index] - stamps[index - 1] >= STOPPED_US]
         self._long_gaps += late
         if not self._long_gaps:
             return
         gaps_us = [later - earlier for earlier, later in pairwise(stamps)]
-        others_us = [*self._usual_gaps_us, *(gap_us for gap_us in gaps_us if gap_us < PAUSE_LEAST_US)]
+        others_us = [*self._usual_gaps_us, *(gap_us for gap_us in gaps_us if gap_us < STOPPED_US)]
         for index in tuple(self._long_gaps):
             paused_us = pause_of(gaps_us[index - 1], others_us)
             if paused_us is None:
                 continue
             self._long_gaps.remove(index)
             if paused_us:
-                paused_s = paused_us / US_PER_S
-                self._record(
-                    Event(
-                        t_us=stamps[index],
-                        kind=PAUSED,
-                        text=f"No token came for {paused_s:.1f} s: the model was {STOOD_STILL}.",
-                        data={"paused_s": paused_s, "turn": self.turn},
-                    )
-                )
+                self._record_pause(stamps[index], paused_us)
 
     def _answer_again(self) -> None:
         """Answer the prompt that a dead engine left unanswered."""
@@ -422,7 +428,7 @@ class Conversation:
         self._mark_progress()
         if self.turn > 1:
             before = pairwise(self._current.token_t_us)
-            self._usual_gaps_us = [gap_us for a, b in before if (gap_us := b - a) < PAUSE_LEAST_US]
+            self._usual_gaps_us = [gap_us for a, b in before if (gap_us := b - a) < STOPPED_US]
         self._long_gaps = []
         started = TurnStarted(
             turn=self.turn,

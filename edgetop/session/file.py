@@ -11,12 +11,13 @@ else that changes raises the version.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, chain, islice, pairwise
-from math import nan
-from typing import Annotated, Final, Literal, TypeVar
+from math import isnan, nan
+from typing import Annotated, Any, Final, Literal, TypeVar
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
+from msgspec.json import Decoder as JSONDecoder
 
 from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EnginePerf, SamplingSettings
@@ -49,6 +50,7 @@ from edgetop.core.records import (
     number_problems,
 )
 from edgetop.core.sources import SourceInfo, Unavailable
+from edgetop.io import json
 from edgetop.session.requests import (
     ClientFigures,
     LevelFigures,
@@ -57,10 +59,10 @@ from edgetop.session.requests import (
     level_figures,
     reread_figures,
 )
-from edgetop.session.session import Column, MissingRun, Series, Session, UnfittingError
+from edgetop.session.session import MissingRun, Series, Session, UnfittingError
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import turn_result
-from edgetop.session.turn import Span, Turn
+from edgetop.session.turn import Span, Turn, small
 from edgetop.session.watch import is_watch, watch_figures
 
 Value = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | Annotated[float, Meta(ge=-LARGEST, le=LARGEST)] | None
@@ -218,6 +220,7 @@ LONG_PARTS: Final = ("requests", "clients", "levels", "rereads", "turns", "event
 _RENAMED_KEYS = ((b'"mend":', b'"hint":'), (b'"grade_mend":', b'"grade_hint":'))
 
 T = TypeVar("T", bound=Struct)
+Item = TypeVar("Item")
 
 
 def with_current_names(data: bytes) -> bytes:
@@ -232,10 +235,17 @@ def with_current_names(data: bytes) -> bytes:
 
 def to_file(session: Session) -> SessionFile:
     """The file of a session, with the figures at its end. Raises ValueError for a session without a beginning."""
+    parts: dict[str, tuple[Any, ...]] = {name: tuple(items) for name, items in long_parts(session).items()}
+    series = tuple(map(_series_entry, parts.pop("series")))
+    return _copied(SessionFile, head_of(session), **parts, series=series)
+
+
+def head_of(session: Session) -> SessionHead:
+    """The first line of a session's file. Raises ValueError for a session without a beginning."""
     header = session.header
     if header is None:
         raise ValueError("a session that has not begun cannot be written")
-    return SessionFile(
+    return SessionHead(
         version=header.format_version,
         id=header.session_id,
         started_at=header.started_at,
@@ -255,14 +265,20 @@ def to_file(session: Session) -> SessionFile:
         services=tuple(_copied(ServiceEntry, service) for service in session.services.values()),
         watch=watch_figures(session, session.end_us) if is_watch(session) else None,
         summary=snapshot(session, session.end_us).summary,
-        requests=tuple(_copied(RequestEntry, each) for each in session.requests),
-        clients=client_figures(session, session.end_us),
-        levels=level_figures(session, session.end_us),
-        rereads=reread_figures(session, session.end_us),
-        turns=tuple(_turn_entry(session, index) for index in range(len(session.turns))),
-        events=tuple(_copied(EventEntry, event) for event in session.events),
-        series=tuple(_series_entry(series) for series in session.series.values()),
     )
+
+
+def long_parts(session: Session) -> dict[str, Iterable[Any]]:
+    """The items of the other lines, made one after the other; a series as it is, for `encoded_series`."""
+    return {
+        "requests": (_copied(RequestEntry, each) for each in session.requests),
+        "clients": client_figures(session, session.end_us),
+        "levels": level_figures(session, session.end_us),
+        "rereads": reread_figures(session, session.end_us),
+        "turns": (_turn_entry(session, index) for index in range(len(session.turns))),
+        "events": (_copied(EventEntry, event) for event in session.events),
+        "series": session.series.values(),
+    }
 
 
 def _copied(kind: type[T], source: Struct, **given: object) -> T:
@@ -274,23 +290,7 @@ def to_session(file: SessionFile) -> Session:
     """The session of a file. Raises ValueError, naming the place, where its parts do not fit together."""
     for problem in structure_problems(file):
         raise ValueError(problem)
-    session = Session()
-    session.header = SessionStarted(
-        t_us=file.clock_us,
-        session_id=file.id,
-        started_at=file.started_at,
-        edgetop_version=file.edgetop_version,
-        device=file.device,
-        text_recorded=file.text_recorded,
-        power=file.power,
-        use=file.use,
-        bench=file.bench,
-        kind=file.kind,
-        format_version=file.version,
-    )
-    session.loads = [_copied(ModelLoaded, load) for load in file.loads]
-    session.scores = [_copied(Scored, each) for each in file.quality]
-    session.predictions = [_copied(Predicted, each) for each in file.predictions]
+    session = session_of_head(file)
     session.requests = [_copied(RequestServed, each) for each in file.requests]
     session.turns = [_turn(entry) for entry in file.turns]
     session.events = [_copied(Event, event) for event in file.events]
@@ -299,10 +299,37 @@ def to_session(file: SessionFile) -> Session:
             session.add_series(_series(entry))
         except UnfittingError as error:
             raise ValueError(f"$.series[{index}].source: {error}") from None
-    session.absent = dict(file.absent)
-    session.services = {each.number: _copied(ServiceSeen, each) for each in file.services}
+    _set_end(session)
+    return session
+
+
+def session_of_head(head: SessionHead) -> Session:
+    """A session that has what stands on the first line of its file, and nothing yet of the long parts."""
+    session = Session()
+    session.header = SessionStarted(
+        t_us=head.clock_us,
+        session_id=head.id,
+        started_at=head.started_at,
+        edgetop_version=head.edgetop_version,
+        device=head.device,
+        text_recorded=head.text_recorded,
+        power=head.power,
+        use=head.use,
+        bench=head.bench,
+        kind=head.kind,
+        format_version=head.version,
+    )
+    session.loads = [_copied(ModelLoaded, load) for load in head.loads]
+    session.scores = [_copied(Scored, each) for each in head.quality]
+    session.predictions = [_copied(Predicted, each) for each in head.predictions]
+    session.absent = dict(head.absent)
+    session.services = {each.number: _copied(ServiceSeen, each) for each in head.services}
+    session.end_us = head.duration_us
+    return session
+
+
+def _set_end(session: Session) -> None:
     session.end_us = max(
-        file.duration_us,
         session.end_us,
         *(load.t_us for load in session.loads),
         *(each.t_us for each in session.predictions),
@@ -312,7 +339,99 @@ def to_session(file: SessionFile) -> Session:
         *(service.t_us for service in session.services.values()),
         *(turn.last_us for turn in session.turns),
     )
+
+
+class _SeriesLine(Struct, frozen=True, kw_only=True):
+    """A `SeriesEntry` whose columns are not decoded."""
+
+    source: SourceInfo
+    dt_us: Raw
+    values: dict[str, Raw]
+    missing: dict[str, list[MissingRun]] = {}
+
+
+_LINES: Final[Mapping[str, JSONDecoder[Any]]] = {
+    "requests": JSONDecoder(RequestEntry),
+    "turns": JSONDecoder(TurnEntry),
+    "events": JSONDecoder(EventEntry),
+    "series": JSONDecoder(_SeriesLine),
+}
+_STAMPS: Final = JSONDecoder(list[Stamp])
+_VALUES: Final = JSONDecoder(list[Value])
+BLOCK_BYTES: Final = 2**18
+
+
+def session_of_lines(head: SessionHead, items: Iterable[tuple[str, bytes]]) -> Session:
+    """The session of a file, from the items of its long parts with their names; no part of it is held twice.
+
+    Raises ValueError and msgspec.MsgspecError where something is not as it should be; `to_session` says what.
+    """
+    session = session_of_head(head)
+    for problem in number_problems(head):
+        raise ValueError(problem)
+    for name, line in items:
+        if name not in _LINES:
+            continue
+        item: Any = _LINES[name].decode(line)
+        for problem in number_problems(item.source if name == "series" else item):
+            raise ValueError(problem)
+        if name == "series":
+            session.add_series(_series_of_line(item))
+        elif name == "turns":
+            for problem in _turn_problems(item):
+                raise ValueError(problem)
+            session.turns.append(_turn(item))
+        elif name == "events":
+            session.events.append(_copied(Event, item))
+        else:
+            session.requests.append(_copied(RequestServed, item))
+    stamped: list[Sequence[int]] = [
+        [turn.started.t_us for turn in session.turns],
+        *([each.t_us for each in part] for part in (session.loads, session.scores, session.predictions)),
+        *([each.t_us for each in part] for part in (session.requests, session.events)),
+    ]
+    for stamps_us in stamped:
+        for problem in _order_problems("", stamps_us):
+            raise ValueError(problem)
+    _set_end(session)
     return session
+
+
+def _series_of_line(line: _SeriesLine) -> Series:
+    series = Series(line.source)
+    for block in _blocks_of(line.dt_us, _STAMPS):
+        last_us = series.t_us[-1] if series.t_us else 0
+        if min(block[1:] if not series.t_us else block, default=0) < 0 or last_us + sum(block) > LARGEST:
+            raise ValueError("dt_us")
+        series.t_us.extend(_stamp_array(block, last_us))
+    if line.values.keys() != {column.channel.name for column in series.columns} or line.missing.keys() - line.values:
+        raise ValueError("values")
+    for column in series.columns:
+        absent = 0
+        for values in _blocks_of(line.values[column.channel.name], _VALUES):
+            absent += values.count(None)
+            column.values.extend([nan if value is None else value for value in values])
+        column.runs = list(line.missing.get(column.channel.name, ()))
+        end = 0
+        for run in column.runs:
+            read = column.values[run.start : run.start + run.count]
+            if run.start < end or run.count < 1 or not all(map(isnan, read)):
+                raise ValueError("missing")
+            end = run.start + run.count
+        if absent != sum(run.count for run in column.runs) or len(column.values) != len(series.t_us):
+            raise ValueError("missing")
+    return series
+
+
+def _blocks_of(column: Raw, decoder: JSONDecoder[list[Item]]) -> Iterator[list[Item]]:
+    """The numbers of a JSON list, some ten thousand at a time."""
+    text = bytes(column).strip()[1:-1]
+    at = 0
+    while at < len(text):
+        end = text.find(b",", at + BLOCK_BYTES)
+        end = len(text) if end < 0 else end
+        yield decoder.decode(b"[" + text[at:end] + b"]")
+        at = end + 1
 
 
 def structure_problems(file: SessionFile) -> Iterator[str]:
@@ -431,7 +550,7 @@ def _turn(entry: TurnEntry) -> Turn:
         turn.prefill_t_us = _stamp_array(entry.prefill.dt_us, submitted_us)
         turn.prefill_done = array("q", entry.prefill.done)
     turn.token_t_us = _stamp_array(entry.tokens.dt_us, submitted_us)
-    turn.token_chars = array("q", entry.tokens.chars)
+    turn.token_chars = small(entry.tokens.chars)
     turn.counted = entry.tokens.counted
     turn.reply = [Span(span.part, span.tokens, span.text) for span in entry.reply]
     end = entry.end
@@ -448,17 +567,47 @@ def _series_entry(series: Series) -> SeriesEntry:
     return SeriesEntry(
         source=series.info,
         dt_us=list(_differences(series.t_us, 0)),
-        values={column.channel.name: _plain_numbers(column) for column in series.columns},
+        values={column.channel.name: _plain_numbers(column.values) for column in series.columns},
         missing={column.channel.name: list(column.runs) for column in series.columns if column.runs},
     )
 
 
-def _plain_numbers(column: Column) -> list[Value]:
-    """The values of a column; whole ones as integers, which JSON writes without `.0`."""
+def _plain_numbers(values: Iterable[float]) -> list[Value]:
+    """Values of a column; whole ones as integers, which JSON writes without `.0`."""
     return [
         None if value != value else int(value) if value.is_integer() and abs(value) <= LARGEST else value  # noqa: PLR0124
-        for value in column.values
+        for value in values
     ]
+
+
+BLOCK: Final = 2**14
+
+
+def encoded_series(series: Series) -> Iterator[bytes]:
+    """A `SeriesEntry` as JSON, in pieces: a day of a quick sensor has millions of numbers."""
+    stamps_us = series.t_us
+
+    def differences(begin: int, end: int) -> list[int]:
+        return list(_differences(stamps_us[begin:end], stamps_us[begin - 1] if begin else 0))
+
+    yield b'{"source":' + json.encode(series.info) + b',"dt_us":'
+    yield from _encoded_blocks(len(stamps_us), differences)
+    separator = b',"values":{'
+    for column in series.columns:
+        yield separator + json.encode(column.channel.name) + b":"
+        values = column.values
+        yield from _encoded_blocks(len(values), lambda begin, end: _plain_numbers(values[begin:end]))  # noqa: B023
+        separator = b","
+    missing = {column.channel.name: column.runs for column in series.columns if column.runs}
+    yield (b"" if series.columns else separator) + b'},"missing":' + json.encode(missing) + b"}"
+
+
+def _encoded_blocks(count: int, block: Callable[[int, int], Sequence[object]]) -> Iterator[bytes]:
+    """A list of `count` items as JSON; `block` gives those from one index to before another."""
+    yield b"["
+    for begin in range(0, count, BLOCK):
+        yield (b"," if begin else b"") + json.encode(block(begin, min(count, begin + BLOCK)))[1:-1]
+    yield b"]"
 
 
 def _series(entry: SeriesEntry) -> Series:

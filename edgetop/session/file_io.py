@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, BinaryIO, Final, TypeVar
 
 import msgspec
 from msgspec import Struct, structs
@@ -19,7 +19,7 @@ from edgetop.core.clock import US_PER_S, seconds
 from edgetop.core.energy.scopes import Headline
 from edgetop.core.errors import EdgetopError
 from edgetop.core.figures import FIGURES, Figure, Summary, TurnFigures
-from edgetop.core.records import FORMAT_VERSION, TOKENS_MAX, number_problems
+from edgetop.core.records import FORMAT_VERSION, TOKENS_MAX, EventEntry, number_problems
 from edgetop.core.text import one_line
 from edgetop.io import json
 from edgetop.io.files import changing, write_atomically
@@ -27,13 +27,18 @@ from edgetop.session.file import (
     LONG_PARTS,
     SessionFile,
     SessionHead,
+    encoded_series,
+    head_of,
+    long_parts,
+    session_of_lines,
     structure_problems,
     to_file,
     to_session,
     with_current_names,
 )
 from edgetop.session.meters import headline_of, meters_of
-from edgetop.session.session import Session
+from edgetop.session.requests import ClientFigures, LevelFigures, RereadFigures
+from edgetop.session.session import Series, Session, UnfittingError
 
 MESSAGE_LENGTH = 200
 DEEPEST = 100
@@ -63,10 +68,22 @@ def encode_file(file: SessionFile | Mapping[str, Any]) -> Iterator[bytes]:
         yield b',\n"%s":[' % name.encode("ascii")
         separator = b"\n"
         for item in fields[name]:
-            yield separator + json.encode(item)
+            yield separator
+            if isinstance(item, Series):
+                yield from encoded_series(item)
+            else:
+                yield json.encode(item)
             separator = b",\n"
         yield b"]"
     yield b"}\n"
+
+
+def encode_session(session: Session, labels: SessionHead | None = None) -> Iterator[bytes]:
+    """The bytes of a session's file, with the tags and the note of `labels`; nothing of it is held twice."""
+    head = head_of(session)
+    if labels is not None:
+        head = structs.replace(head, tags=labels.tags, notes=labels.notes)
+    return encode_file({**structs.asdict(head), **long_parts(session)})
 
 
 def decode_file(data: bytes) -> SessionFile:
@@ -188,11 +205,20 @@ USUAL_HEAD_BYTES, LONGEST_HEAD_BYTES = 16 * 2**10, 256 * 2**10
 
 def load(path: Path) -> Session:
     """The session in a file. Raises SessionFileError, one line that names the file and the place in it."""
+    with suppress(SessionFileError, OSError, msgspec.MsgspecError, RecursionError, ValueError, UnfittingError):
+        return _load_by_lines(path)
     file = load_file(path)
     try:
         return to_session(file)
     except ValueError as error:
         raise SessionFileError(f"{path}: {one_line(str(error)[:MESSAGE_LENGTH])}") from None
+
+
+def _load_by_lines(path: Path) -> Session:
+    with _open_regular(path) as fd, os.fdopen(os.dup(fd), "rb") as file:
+        if os.fstat(fd).st_size > LARGEST_FILE_BYTES:
+            raise ValueError("it is too large")
+        return session_of_lines(load_head(path), _items(file))
 
 
 def load_file(path: Path) -> SessionFile:
@@ -225,9 +251,94 @@ def load_titled(path: Path) -> tuple[SessionHead, str]:
         raise _at(path, error) from None
     if line_break and line.endswith(b","):
         with suppress(SessionFileError):
-            return _sound(path, decode_head(line)), _first_prompt(rest)
-    file = _sound(path, load_file(path))
+            return _checked_head(path, decode_head(line)), _first_prompt(rest)
+    file = _checked_head(path, load_file(path))
     return file, ((file.turns[0].prompt or "") if file.turns else "")[:TITLE_CHARACTERS]
+
+
+class ShownTurn(Struct, frozen=True, kw_only=True):
+    """A turn without what was recorded of its tokens."""
+
+    turn: int
+    prompt: str | None
+    figures: TurnFigures
+
+
+class ShownSession(SessionHead, frozen=True, kw_only=True):
+    """A session without what was recorded token by token and reading by reading."""
+
+    clients: tuple[ClientFigures, ...] = ()
+    levels: tuple[LevelFigures, ...] = ()
+    rereads: tuple[RereadFigures, ...] = ()
+    turns: tuple[ShownTurn, ...] = ()
+    events: tuple[EventEntry, ...] = ()
+
+
+_ITEMS: Final[Mapping[str, msgspec.json.Decoder[Any]]] = {
+    "clients": msgspec.json.Decoder(ClientFigures),
+    "levels": msgspec.json.Decoder(LevelFigures),
+    "rereads": msgspec.json.Decoder(RereadFigures),
+    "turns": msgspec.json.Decoder(ShownTurn),
+    "events": msgspec.json.Decoder(EventEntry),
+}
+
+
+def load_shown(path: Path) -> ShownSession:
+    """What a person is shown of a session file, read line by line up to the readings. Raises SessionFileError."""
+    head = load_head(path)
+    parts: dict[str, list[Any]] = {name: [] for name in _ITEMS}
+    try:
+        with _open_regular(path) as fd, os.fdopen(os.dup(fd), "rb") as file:
+            for name, item in _items(file, to="series"):
+                if name in parts:
+                    parts[name].append(_ITEMS[name].decode(item))
+    except OSError as error:
+        raise SessionFileError(f"{path}: {error.strerror}") from None
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        # Not as edgetop wrote it, or damaged.
+        whole = load_file(path)
+        parts = {name: [*getattr(whole, name)] for name in _ITEMS}
+        parts["turns"] = [ShownTurn(turn=each.turn, prompt=each.prompt, figures=each.figures) for each in whole.turns]
+    fields: dict[str, Any] = {name: getattr(head, name) for name in SessionHead.__struct_fields__}
+    return ShownSession(**fields | {name: tuple(items) for name, items in parts.items()})
+
+
+def _items(file: BinaryIO, to: str = "") -> Iterator[tuple[str, bytes]]:
+    """The items of the long parts up to one of them, with their names, of a file as edgetop writes it.
+
+    Raises ValueError for one of another layout, or without its end.
+    """
+    file.seek(-len(_END), os.SEEK_END)
+    if file.read() != _END:
+        raise ValueError("it has no end")
+    file.seek(0)
+    file.readline()
+    names = iter((*LONG_PARTS, ""))
+    name, is_open = "", False
+    for line in file:
+        if is_open and line.startswith(b"{"):
+            # The last one of a part has a bracket behind it, and that of the last part a brace.
+            item = line[:-1].removesuffix(b",") if line.endswith(b",\n") else line[: -len(_END)]
+            is_open = not item.endswith(b"]")
+            yield name, with_current_names(item.removesuffix(b"]"))
+            continue
+        name = next(names)
+        beginning = b'"%s":[' % name.encode()
+        if is_open or not name or not line.startswith(beginning):
+            break
+        if name == to:
+            return
+        rest = line[len(beginning) :]
+        is_open = rest == b"\n"
+        if not is_open and rest not in {b"],\n", b"]" + _END}:
+            break
+    else:
+        if not is_open and next(names) == "":
+            return
+    raise ValueError("it is laid out in another way")
+
+
+_END: Final = b"}\n"
 
 
 def _first_prompt(rest: bytes) -> str:
@@ -243,7 +354,7 @@ def _first_prompt(rest: bytes) -> str:
     return ""
 
 
-def _sound(path: Path, head: Head) -> Head:
+def _checked_head(path: Path, head: Head) -> Head:
     for problem in number_problems(head):
         raise SessionFileError(f"{path}: {one_line(problem[:MESSAGE_LENGTH])}")
     return head
@@ -251,10 +362,7 @@ def _sound(path: Path, head: Head) -> Head:
 
 def save(path: Path, session: Session, *, labels: SessionHead | None = None) -> None:
     """Write a session to a file, with the tags and the note of `labels`. Raises OSError."""
-    file = to_file(session)
-    if labels is not None:
-        file = structs.replace(file, tags=labels.tags, notes=labels.notes)
-    write_atomically(path, encode_file(file))
+    write_atomically(path, encode_session(session, labels))
 
 
 def rewrite(path: Path, change: Callable[[SessionFile], SessionFile]) -> None:

@@ -1,9 +1,4 @@
-"""Sessions folder: list, columns, find, select, tag, remove, totals.
-
-Meters that cover different things are not added up: the energy of a group that has several is missing, and why.
-Errors that the windows of one meter share add up linearly, also over sessions of several meters, which is never too
-narrow; the others add up in quadrature.
-"""
+"""Sessions folder: list, find, select, tag, remove."""
 
 from __future__ import annotations
 
@@ -21,8 +16,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from fnmatch import fnmatchcase
 from functools import cache
-from math import fsum, hypot
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -33,18 +26,16 @@ from msgspec.structs import replace
 from edgetop import __version__
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import DutyFigures
-from edgetop.core.energy.tokens import Energy, ServedEnergy
 from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.core.errors import EdgetopError
-from edgetop.core.figures import ENERGY_MISSING, MemoryFigures, Summary, WatchFigures
-from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant, format_time, time_left
-from edgetop.core.quantity import COVERAGE_FACTOR, J_PER_WH, WH_PER_KWH, Interval, plus_minus
-from edgetop.core.text import distinct, one_line
+from edgetop.core.figures import MemoryFigures
+from edgetop.core.format import time_left
+from edgetop.core.text import one_line
 from edgetop.io import json
 from edgetop.io.files import FILE_SUFFIX, JOURNAL_SUFFIX, read_small, remove_parts, sync_folder, write_atomically
 from edgetop.io.model_file import compute_digest
 from edgetop.session.file import SessionFile, SessionHead
-from edgetop.session.file_io import SessionFileError, load_file, load_head, load_titled, rewrite, save
+from edgetop.session.file_io import SessionFileError, load_head, load_titled, rewrite, save
 from edgetop.session.journal import Journal, RecoveredJournal, recover_journal
 from edgetop.session.session import Session
 
@@ -121,11 +112,11 @@ def complete_digests(path: Path, limit_s: float) -> None:
 
     Nothing is done while a session is being recorded beside it: its model might decode. Raises SessionFileError.
     """
-    file = load_file(path)
-    started = datetime.fromisoformat(file.started_at).timestamp()
+    head = load_head(path)
+    started = datetime.fromisoformat(head.started_at).timestamp()
     until = time.monotonic() + limit_s
     found: dict[str, str] = {}
-    for load in file.loads:
+    for load in head.loads:
         model = Path(load.model.path)
         try:
             unchanged = not load.model.sha256 and not load.engine.server and model.stat().st_mtime < started
@@ -581,141 +572,6 @@ def _ended_s(head: SessionHead) -> float | None:
         return None
 
 
-class SessionEntry(Struct, frozen=True, kw_only=True):
-    """A session in a list. An empty text or `None` is not known."""
-
-    listed: ListedSession
-    title: str = ""
-    """The first prompt, or the note where there is none."""
-    device: str = ""
-    model: str = ""
-    quantization: str = ""
-    summary: Summary = Summary()
-    watch: WatchFigures | None = None
-    """Of a session that watched the servers of others."""
-    duration_s: float | None = None
-    tags: tuple[str, ...] = ()
-
-    @property
-    def energy(self) -> Energy | None:
-        """Of the whole session."""
-        return self.summary.energy
-
-    @property
-    def j_per_token(self) -> Interval | None:
-        """All-in gross; of a watch over all users, with the time in which the servers waited."""
-        if self.watch is not None:
-            return None if self.watch.energy is None else self.watch.energy.j_per_token
-        return None if self.energy is None else self.energy.j_per_token
-
-    @property
-    def grade(self) -> str:
-        """How far the energy can be trusted; empty where it is not known."""
-        energy = self.energy if self.watch is None else self.watch.energy
-        return "" if energy is None else energy.grade
-
-    @property
-    def started(self) -> str:
-        """To the minute; the name of a file that cannot be read."""
-        head = self.listed.head
-        return self.listed.path.name if head is None else format_time(head.started_at)
-
-    def matches(self, words: Iterable[str]) -> bool:
-        """Whether each of the words is part of title, device, model, quantization or a tag, whatever its case."""
-        texts = [text.casefold() for text in (self.title, self.device, self.model, self.quantization, *self.tags)]
-        return all(any(word.casefold() in text for text in texts) for word in words)
-
-
-def entry_of(listed: ListedSession) -> SessionEntry:
-    """What a list says of a session."""
-    head = listed.head
-    if head is None:
-        return SessionEntry(listed=listed)
-    device = head.device
-    return SessionEntry(
-        listed=listed,
-        title=one_line(listed.first_prompt or head.notes),
-        device=device.model or device.hostname or device.cpu,
-        model=distinct(load.model.name for load in head.loads) or _watched(head),
-        quantization=distinct(load.model.quantization for load in head.loads),
-        summary=head.summary,
-        watch=head.watch,
-        duration_s=head.duration_us / US_PER_S,
-        tags=head.tags,
-    )
-
-
-def models_of(head: SessionHead) -> str:
-    """The models of a session with their quantizations, in the order in which they were loaded."""
-    return distinct(f"{load.model.name} {load.model.quantization}".strip() for load in head.loads) or _watched(head)
-
-
-def _watched(head: SessionHead) -> str:
-    """What was watched: programs with their models."""
-    watched = distinct(" ".join([each.kind, *each.models]) for each in head.services)
-    return f"watch: {watched}" if watched else ""
-
-
-def energy_cell(entry: SessionEntry) -> str:
-    """Energy per token with interval and grade: 0.720 ± 0.050 B."""
-    return NOT_AVAILABLE if entry.j_per_token is None else f"{plus_minus(entry.j_per_token)} {entry.grade}"
-
-
-def _of_head(value: Callable[[SessionHead], object]) -> Callable[[SessionEntry], object]:
-    return lambda entry: None if entry.listed.head is None else value(entry.listed.head)
-
-
-def _if_read(text: Callable[[SessionEntry], str]) -> Callable[[SessionEntry], str]:
-    """Empty for a file that cannot be read, of which number, name and the problem are shown."""
-    return lambda entry: "" if entry.listed.head is None else text(entry)
-
-
-TITLE_SHOWN: Final = 60
-
-COLUMNS: Final[Sequence[Column[SessionEntry]]] = (
-    Column("number", attrgetter("listed.number"), "#", rank=attrgetter("listed.number"), importance=10),
-    Column("path", lambda entry: str(entry.listed.path)),
-    Column("id", _of_head(lambda head: head.id)),
-    Column("started_at", _of_head(lambda head: head.started_at), "STARTED", attrgetter("started"),
-           rank=lambda entry: getattr(entry.listed.head, "started_at", ""), importance=4),
-    Column("", heading="DEVICE",
-           text=lambda entry: entry.listed.problem if entry.listed.head is None else one_line(entry.device),
-           rank=lambda entry: entry.device.casefold() or None, importance=1, least=12, most=24),
-    Column("title", lambda entry: entry.title or None, "TITLE", _if_read(lambda entry: entry.title[:TITLE_SHOWN]),
-           rank=lambda entry: entry.title.casefold() or None, importance=8, least=12, most=TITLE_SHOWN),
-    Column("device", lambda entry: entry.device or None),
-    Column("model", lambda entry: entry.model or None, "MODEL", _if_read(lambda entry: one_line(entry.model)),
-           rank=lambda entry: entry.model.casefold() or None, importance=6, least=16, most=36),
-    Column("quantization", lambda entry: entry.quantization or None, "QUANT",
-           _if_read(lambda entry: one_line(entry.quantization)),
-           rank=lambda entry: entry.quantization or None, importance=5),
-    Column("turns", _of_head(lambda head: head.summary.turns)),
-    Column("generated_tokens", _of_head(lambda head: head.summary.generated_tokens)),
-    Column("decode_tokens_per_s", attrgetter("summary.decode_tokens_per_s"), "TOK/S",
-           _if_read(lambda entry: _value_text(entry.summary.decode_tokens_per_s)),
-           rank=attrgetter("summary.decode_tokens_per_s"), importance=9, right=True, greatest_first=True),
-    Column("prefill_tokens_per_s", attrgetter("summary.prefill_tokens_per_s")),
-    Column("j_per_token", lambda entry: entry.j_per_token and entry.j_per_token.value, "J/TOKEN",
-           _if_read(energy_cell), rank=lambda entry: entry.j_per_token and entry.j_per_token.value, importance=7,
-           right=True),
-    Column("j_per_token_low", lambda entry: entry.j_per_token and entry.j_per_token.low),
-    Column("j_per_token_high", lambda entry: entry.j_per_token and entry.j_per_token.high),
-    Column("energy_scope", lambda entry: entry.energy and entry.energy.scope),
-    Column("energy_grade", lambda entry: entry.energy and entry.energy.grade),
-    Column("duration_s", heading="LENGTH", text=_if_read(lambda entry: format_duration(entry.duration_s)),
-           rank=attrgetter("duration_s"), importance=2, right=True),
-    Column("tags", heading="TAGS", text=_if_read(lambda entry: one_line(" ".join(entry.tags))),
-           rank=lambda entry: " ".join(entry.tags) or None, importance=3, least=10, most=40),
-    Column("notes", _of_head(lambda head: head.notes)),
-    Column("problem", lambda entry: entry.listed.problem or None),
-)  # fmt: skip
-"""As `edgetop sessions` and the screen of sessions have them."""
-
-
-def _value_text(value: float | None) -> str:
-    return NOT_AVAILABLE if value is None else format_significant(value)
-
-
 _RANGE_OF_NUMBERS = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
 _PATTERN = re.compile(r"[*?\[]")
 
@@ -803,118 +659,6 @@ def _matching(store: Store, pattern: str) -> Sequence[Path]:
     return paths
 
 
-S_PER_H: Final = 3600.0
-
-NOT_KNOWN: Final = ""
-"""A group of sessions that do not say it."""
-
-
-def _month(head: SessionHead) -> str:
-    try:
-        return datetime.fromisoformat(head.started_at).astimezone().strftime("%Y-%m")
-    except (ValueError, OverflowError):
-        return NOT_KNOWN
-
-
-def _energy(head: SessionHead) -> Energy | ServedEnergy | None:
-    return head.summary.energy if head.watch is None else head.watch.energy
-
-
-def _scope(head: SessionHead) -> str:
-    energy = _energy(head)
-    return NOT_KNOWN if energy is None else energy.scope
-
-
-GROUPS: Final[Mapping[str, Callable[[SessionHead], str]]] = {
-    "model": models_of,
-    "month": _month,
-    "host": lambda head: head.device.hostname,
-    "scope": _scope,
-}
-"""By what sessions can be put together; months are those of the local calendar."""
-
-
-class Totals(Struct, frozen=True, kw_only=True):
-    """Sessions of one group together."""
-
-    group: dict[str, str]
-    """What they have in common, by the names of `GROUPS`; an empty text where it is not known."""
-    sessions: int
-    answers: int
-    """Turns; the answers of watched servers are not counted one by one."""
-    hours: float
-    generated_tokens: int
-    at_least: bool
-    """Some watched server's tokens were seen only in part: there were more."""
-    scopes: tuple[str, ...]
-    """What the meters covered."""
-    energy_j: Interval | None
-    """Gross, of the turns; of watched servers of all the time."""
-    measured_tokens: int
-    """Those that the energy was measured of."""
-    unmeasured_sessions: int
-    unmeasured_tokens: int
-    unmeasured_hours: float
-    energy_missing: str
-    """Why there is no energy; empty where there is."""
-
-    @property
-    def kwh(self) -> float | None:
-        """The energy in kilowatt-hours."""
-        return None if self.energy_j is None else self.energy_j.value / J_PER_WH / WH_PER_KWH
-
-
-def totals(heads: Iterable[SessionHead], by: Sequence[str] = ()) -> list[Totals]:
-    """The totals of each group, in the order of the groups; a session that is there twice counts once."""
-    groups: dict[tuple[str, ...], list[SessionHead]] = {}
-    for head in {head.id: head for head in heads}.values():
-        groups.setdefault(tuple(GROUPS[name](head) for name in by), []).append(head)
-    return [_total(dict(zip(by, key, strict=True)), found) for key, found in sorted(groups.items())]
-
-
-def _total(group: dict[str, str], heads: Sequence[SessionHead]) -> Totals:
-    energies = [energy for head in heads if (energy := _energy(head)) is not None]
-    scopes = tuple(sorted({energy.scope for energy in energies}))
-    generated = [_generated(head) for head in heads]
-    measured = [min(tokens, _measured(head)) for head, tokens in zip(heads, generated, strict=True)]
-    without = [head for head in heads if _energy(head) is None]
-    if not energies:
-        missing = "; ".join(dict.fromkeys(filter(None, map(_missing, heads)))) or ENERGY_MISSING
-    else:
-        missing = f"the meters cover different things: {', '.join(scopes)}" if len(scopes) > 1 else ""
-    return Totals(
-        group=group,
-        sessions=len(heads),
-        answers=sum(head.summary.turns for head in heads if head.watch is None),
-        hours=_hours(heads),
-        generated_tokens=sum(generated),
-        at_least=any(head.watch is not None and head.watch.at_least for head in heads),
-        scopes=scopes,
-        energy_j=_sum([energy.gross_j for energy in energies]) if len(scopes) == 1 else None,
-        measured_tokens=sum(measured),
-        unmeasured_sessions=len(without),
-        unmeasured_tokens=sum(generated) - sum(measured),
-        unmeasured_hours=_hours(without),
-        energy_missing=missing,
-    )
-
-
-def _generated(head: SessionHead) -> int:
-    return head.summary.generated_tokens if head.watch is None else head.watch.generated_tokens or 0
-
-
-def _measured(head: SessionHead) -> int:
-    """The tokens that a session's energy was spent on, which are fewer than all where a turn was not measured."""
-    energy = _energy(head)
-    if energy is None or energy.j_per_token is None or energy.j_per_token.value <= 0:
-        return 0
-    return round(energy.gross_j.value / energy.j_per_token.value)
-
-
-def _missing(head: SessionHead) -> str:
-    return head.summary.energy_missing if head.watch is None else head.watch.energy_missing
-
-
 READ_SHARE = 0.5
 """Of the time that a journal takes; the rest is for writing the session."""
 
@@ -924,17 +668,6 @@ def _size_bytes(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return 0
-
-
-def _hours(heads: Iterable[SessionHead]) -> float:
-    return fsum(head.duration_us for head in heads) / US_PER_S / S_PER_H
-
-
-def _sum(parts: Sequence[Interval]) -> Interval:
-    value = fsum(part.value for part in parts)
-    systematic, random = fsum(part.u_systematic for part in parts), hypot(*(part.u_random for part in parts))
-    reach = COVERAGE_FACTOR * hypot(systematic, random)
-    return Interval(value=value, low=value - reach, high=value + reach, u_systematic=systematic, u_random=random)
 
 
 SAID_S = 2.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_right, insort
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -28,7 +28,7 @@ from edgetop.core.figures import (
 from edgetop.core.quantity import figure
 from edgetop.core.records import ModelLoaded, Prediction
 from edgetop.core.sources import Unavailable
-from edgetop.core.statistics import percentile
+from edgetop.core.statistics import Counted, percentile
 from edgetop.session.energy import SETTLED_US, SessionEnergy, energy_of
 from edgetop.session.limits import NO_TRAFFIC, UNKNOWN, Limit, Traffic, decode_traffic, limit_between, limit_of_machine
 from edgetop.session.session import PerSession, RunningStats, Session
@@ -42,73 +42,8 @@ from edgetop.session.turn import (
     tokens_per_s,
 )
 
-LEAF = 4096
-"""Blocks of so many numbers are also stored sorted ..."""
-
-FAN = 16
-"""... and so many of these blocks merged, and so on: a range of millions is made of some dozens of pieces."""
-
-
-class SortedRuns:
-    """A growing sequence of whole numbers, any range of which is had in ascending pieces."""
-
-    def __init__(self) -> None:
-        self._values = array("q")
-        self._tail: list[int] = []
-        """Those behind the last sorted block, ascending."""
-        self._levels: list[list[array[int]]] = []
-        """Sorted blocks of LEAF, LEAF·FAN, LEAF·FAN² ... numbers, in the order of the sequence."""
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def extend(self, values: Iterable[int]) -> None:
-        """Append numbers."""
-        for value in values:
-            self._values.append(value)
-            insort(self._tail, value)
-            if len(self._tail) == LEAF:
-                self._add(0, array("q", self._tail))
-                self._tail = []
-
-    def pieces(self, begin: int, end: int) -> list[Sequence[int]]:
-        """Ascending sequences that together hold the numbers from index `begin` to before index `end`."""
-        pieces: list[Sequence[int]] = []
-        loose = array("q")
-        at = begin
-        while at < end:
-            block = self._tail if at + len(self._tail) == end == len(self) else self._block_at(at, end)
-            if block is not None:
-                pieces.append(block)
-                at += len(block)
-            else:
-                edge = min(end, (at // LEAF + 1) * LEAF)
-                loose.extend(self._values[at:edge])
-                at = edge
-        if loose:
-            pieces.append(sorted(loose))
-        return pieces
-
-    def _block_at(self, begin: int, end: int) -> array[int] | None:
-        """The largest block that begins at an index and ends no later than another."""
-        size: int = LEAF * FAN ** (len(self._levels) - 1)
-        for blocks in reversed(self._levels):
-            index, offset = divmod(begin, size)
-            if offset == 0 and begin + size <= end and index < len(blocks):
-                return blocks[index]
-            size //= FAN
-        return None
-
-    def _add(self, level: int, block: array[int]) -> None:
-        if level == len(self._levels):
-            self._levels.append([])
-        blocks = self._levels[level]
-        blocks.append(block)
-        if len(blocks) % FAN == 0:
-            merged = array("q")
-            for each in blocks[-FAN:]:
-                merged.extend(each)
-            self._add(level + 1, array("q", sorted(merged)))
+MERGED_AT, MARKED_AT = 4096, 65_536
+"""So many gaps are merged into those before them; so many at once, as in reading a file, leave a mark behind."""
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -128,14 +63,20 @@ class Totals(Struct, frozen=True, kw_only=True):
     """Every stamp of those turns is that of one token."""
     decode_us: int = 0
     paused_us: int = 0
-    """Of `decode_us`, while the model stood still."""
+    """While the model stood still, from the prompts on ..."""
+    decode_paused_us: int = 0
+    """... and of `decode_us`."""
     traffic: Traffic = NO_TRAFFIC
     """Of the decoding of those turns of which it is known."""
     limited_us: tuple[tuple[LimitedBy, int], ...] = ()
     """How long the turns took that each limit held back."""
 
     def plus(
-        self, progress: TurnProgress, limited_by: LimitedBy, traffic: Traffic = NO_TRAFFIC, paused_us: int = 0
+        self,
+        progress: TurnProgress,
+        limited_by: LimitedBy,
+        traffic: Traffic = NO_TRAFFIC,
+        paused_us: tuple[int, int] = (0, 0),
     ) -> Totals:
         """With one more turn."""
         limited_us = dict(self.limited_us)
@@ -153,7 +94,8 @@ class Totals(Struct, frozen=True, kw_only=True):
             decode_intervals=self.decode_intervals + (progress.after_first or 0 if decoded else 0),
             gaps_known=self.gaps_known and progress.one_each,
             decode_us=self.decode_us + (progress.decode_us if decoded else 0),
-            paused_us=self.paused_us + (paused_us if decoded else 0),
+            paused_us=self.paused_us + paused_us[0],
+            decode_paused_us=self.decode_paused_us + (paused_us[1] if decoded else 0),
             traffic=self.traffic + traffic,
             limited_us=tuple(limited_us.items()),
         )
@@ -191,39 +133,52 @@ class FinishedTurns:
 
 
 class TokenGapRow:
-    """The gaps between tokens of the same turn, of all turns but warm-ups in a row."""
+    """The gaps between tokens of the same turn, of all turns but warm-ups in a row.
+
+    Those of earlier turns are kept by their lengths, so that they take no more memory as the session goes on.
+    """
 
     def __init__(self) -> None:
-        self._row = SortedRuns()
-        self._begins: list[int] = []
-        """By turn, where its gaps begin in the row."""
+        self._marks = [(0, Counted())]
+        """Numbers of turns, ascending, and the gaps of so many turns from the first one on."""
+        self._turns, self._earlier = self._marks[0]
+        self._later: list[int] = []
+        """Of the turns up to `_turns`, those that `_earlier` has not yet, ascending."""
+        self._own: tuple[int, int, list[int]] = (-1, 0, [])
+        """The turn asked for last, for how many tokens, and their gaps, ascending."""
 
     def of_turn(self, turns: Sequence[Turn], index: int, generated: int) -> list[Sequence[int]]:
         """Gaps between the first `generated` tokens of a turn, in ascending pieces."""
-        if turns[index].started.warmup:
-            stamps = turns[index].token_t_us[:generated]
-            return [sorted(later - earlier for earlier, later in pairwise(stamps))]
-        self._extend(turns, index)
-        begin = self._begins[index]
-        return self._row.pieces(begin, begin + max(0, generated - 1))
+        number, known, gaps_us = self._own
+        if number != index or generated < known:
+            known, gaps_us = 0, []
+        stamps = turns[index].token_t_us[max(0, known - 1) : generated]
+        gaps_us += (later - earlier for earlier, later in pairwise(stamps))
+        gaps_us.sort()
+        self._own = index, generated, gaps_us
+        return [gaps_us]
 
     def until(self, turns: Sequence[Turn], index: int, generated: int) -> list[Sequence[int]]:
         """Gaps in all turns before that of `index`, and between the first `generated` tokens of that one."""
-        self._extend(turns, index)
-        own = 0 if turns[index].started.warmup else max(0, generated - 1)
-        return self._row.pieces(0, self._begins[index] + own)
+        if index < self._turns:
+            self._turns, self._earlier = next(mark for mark in reversed(self._marks) if mark[0] <= index)
+            self._later = []
+        for number in range(self._turns, index):
+            if not turns[number].started.warmup:
+                self._later += (later - earlier for earlier, later in pairwise(turns[number].token_t_us))
+            if len(self._later) >= MARKED_AT:
+                self._merge()
+                if self._marks[-1][0] <= number:
+                    self._marks.append((number + 1, self._earlier))
+        self._turns = index
+        self._later.sort()
+        if len(self._later) >= MERGED_AT:
+            self._merge()
+        own = [] if turns[index].started.warmup else self.of_turn(turns, index, generated)
+        return [self._earlier, self._later, *own]
 
-    def _extend(self, turns: Sequence[Turn], index: int) -> None:
-        """Add what turns up to that of `index` have got since the last time: only the last of those added grows."""
-        for number in range(max(0, len(self._begins) - 1), index + 1):
-            if number == len(self._begins):
-                self._begins.append(len(self._row))
-            if turns[number].started.warmup:
-                continue
-            added = len(self._row) - self._begins[number]
-            stamps = turns[number].token_t_us
-            if len(stamps) > added + 1:
-                self._row.extend(later - earlier for earlier, later in pairwise(stamps[added:]))
+    def _merge(self) -> None:
+        self._earlier, self._later = self._earlier.with_more(self._later), []
 
 
 def _sum(first: int | None, second: int | None) -> int | None:
@@ -304,18 +259,22 @@ def _plus(session: Session, totals: Totals, progress: TurnProgress, limit: Limit
     return totals.plus(progress, limit.name, traffic, _paused_us(session, progress))
 
 
-def _paused_us(session: Session, progress: TurnProgress) -> int:
-    """How long the model stood still between the first and the last token."""
+def _paused_us(session: Session, progress: TurnProgress) -> tuple[int, int]:
+    """How long the model stood still from the prompt to the last token, and from the first token on."""
     if progress.first_us is None or progress.last_us is None:
-        return 0
-    return sum(end_us - begin_us for begin_us, end_us in session.pauses(progress.first_us, progress.last_us))
+        return 0, 0
+    whole, decode = (
+        sum(end_us - begin_us for begin_us, end_us in session.pauses(from_us, progress.last_us))
+        for from_us in (progress.submitted_us, progress.first_us)
+    )
+    return whole, decode
 
 
-def _unpaused(tokens: int | None, decode_us: int, paused_us: int) -> tuple[float | None, float | None]:
-    """For how many seconds it stood still, and its speed in the rest of the time; `None` where it did not."""
-    if not paused_us or not tokens:
-        return None, None
-    return paused_us / US_PER_S, tokens_per_s(tokens, decode_us - paused_us)
+def _unpaused(tokens: int | None, decode_us: int, paused_us: tuple[int, int]) -> tuple[float | None, float | None]:
+    """For how many seconds it stood still, and the decode speed in the rest of the time; `None` where it did not."""
+    whole_us, decode_paused_us = paused_us
+    unpaused = tokens_per_s(tokens, decode_us - decode_paused_us) if decode_paused_us and tokens else None
+    return (whole_us / US_PER_S if whole_us else None), unpaused
 
 
 def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int) -> Summary:
@@ -326,7 +285,9 @@ def summary_of(session: Session, sums: Sums, load: ModelLoaded | None, t_us: int
     energy, missing = _energy_or_reason(found)
     own_cpu, own_rss = _extremes(session, sources.OWN_CPU, t_us), _extremes(session, sources.OWN_RSS, t_us)
     first_token_us = percentile(sorted(sums.first_token_us), 50)
-    paused_s, unpaused = _unpaused(totals.decode_intervals, totals.decode_us, totals.paused_us)
+    paused_s, unpaused = _unpaused(
+        totals.decode_intervals, totals.decode_us, (totals.paused_us, totals.decode_paused_us)
+    )
     summary = Summary(
         decode_tokens_per_s=tokens_per_s(totals.decode_intervals, totals.decode_us),
         decode_unpaused_tokens_per_s=unpaused,

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from edgetop.core.clock import US_PER_S
+from edgetop.core.clock import STOPPED_US, US_PER_S
 from edgetop.core.engine_settings import EnginePerf
 from edgetop.core.figures import TokenGaps
 from edgetop.core.format import format_rate
@@ -181,14 +181,14 @@ LOAD_SHOWN_MS = 100.0
 """A server that had its model loaded takes less to say so."""
 
 
-PAUSE_LEAST_US, PAUSE_FACTOR, GAPS_TO_JUDGE = 2 * US_PER_S, 10, 8
+PAUSE_FACTOR, GAPS_TO_JUDGE = 10, 8
 """A gap of two seconds, and ten times as long as 99 of 100 of at least eight others, is no decoding (judgement: a token
 that waits for its weights to be read from the disk again takes up to a second)."""
 
 
 def pause_of(gap_us: int, others_us: Sequence[int]) -> int | None:
     """For how much of a gap the model stood still, in microseconds; 0 if it did not, `None` while that is unknown."""
-    if gap_us < PAUSE_LEAST_US:
+    if gap_us < STOPPED_US:
         return 0
     ordered = sorted(others_us)
     usual_us, longest_us = percentile_of_pieces([ordered], 50), percentile_of_pieces([ordered], 99)
@@ -224,10 +224,21 @@ class Span:
     @property
     def text(self) -> str:
         """The pieces joined; joined once, not at every token."""
+        self.join()
+        return self._pieces[0]
+
+    def join(self) -> None:
+        """Keep the text in one piece."""
         if len(self._pieces) > 1:
             self._pieces = ["".join(self._pieces)]
             self._joined = 1
-        return self._pieces[0]
+
+
+def small(counts: Iterable[int]) -> array[int]:
+    """Numbers from 0 in an array of the least width."""
+    kept = array("q", counts)
+    most = max(kept, default=0)
+    return kept if most >= 2**16 else array("B" if most < 2**8 else "H", kept)
 
 
 class Turn:
@@ -288,6 +299,14 @@ class Turn:
         if not self.reply or self.reply[-1].part != record.part:
             self.reply.append(Span(record.part))
         self.reply[-1].extend(record.pieces)
+
+    def finish(self, finished: TurnFinished) -> None:
+        """Note how it ended; what there is of it then takes no more memory than need be."""
+        self.finished = finished
+        for span in self.reply:
+            span.join()
+        self.token_t_us = array("q", self.token_t_us)
+        self.token_chars = small(self.token_chars)
 
     def finished_at(self, t_us: int) -> TurnFinished | None:
         """How the turn ended, if it had by `t_us`."""

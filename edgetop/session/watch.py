@@ -12,6 +12,7 @@ stored in sums, so that reading it once a second costs little however long the s
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from math import isnan
 from typing import Final
 
@@ -182,6 +183,9 @@ class WatchEnergy:
         """By the sources that stand in where the widest gives nothing."""
         chosen = self.headline.meters if isinstance(self.headline, Headline) else ()
         self._feeds = [ChannelFeed(session, meter) for meter in chosen]
+        self._begin_counting()
+
+    def _begin_counting(self) -> None:
         self._polls = 0
         """How many polls have been added."""
         self._last: ServerPoll | None = None
@@ -208,6 +212,17 @@ class WatchEnergy:
             return False
         if isinstance(self.headline, Unavailable):
             self.headline = headline_of(self._session, self._meters)
+        self._add_until(count)
+        revision = sum(feed.estimator.curve.revision for feed in self._feeds)
+        if self._sums != _Sums() and revision != self._revision:
+            self._count_again(self._feeds)
+        self._revision = revision
+        self._settle()
+        return True
+
+    def _add_until(self, count: int) -> None:
+        """Add polls until there are `count` of them, and the readings until then."""
+        found = self._session.find_channel(sources.SERVED_TOKENS)
         if found is not None:
             for index in range(self._polls, count):
                 self._add(poll_at(*found, index))
@@ -216,12 +231,33 @@ class WatchEnergy:
             self._note_sleeps(self._last.t_us)
             for feed in self._feeds:
                 feed.advance(self._last.t_us)
-        revision = sum(feed.estimator.curve.revision for feed in self._feeds)
-        if self._sums != _Sums() and revision != self._revision:
-            return False
-        self._revision = revision
-        self._settle()
-        return True
+
+    def _count_again(self, known: Sequence[ChannelFeed]) -> None:
+        """Go through the polls again; `known` have taken in what was read and noted until then."""
+        feeds, count = self._feeds, self._polls
+        self._feeds = [feed for feed in feeds if feed not in known]
+        self._begin_counting()
+        self._add_until(count)
+        self._feeds = feeds
+
+    def with_present_sources(self) -> WatchEnergy:
+        """The energy by the sources that there are now: what known meters have read is not gone through again."""
+        made = WatchEnergy(self._session)
+        fed = {feed.estimator.meter: feed for each in self._chain() for feed in each._feeds}  # noqa: SLF001 - ours
+        for energy in made._chain():
+            feeds = energy._feeds  # noqa: SLF001 - the same
+            energy._feeds = [fed.pop(feed.estimator.meter, feed) for feed in feeds]  # noqa: SLF001 - the same
+            known = [feed for feed in energy._feeds if feed not in feeds]  # noqa: SLF001 - the same
+            if known:
+                energy._polls = self._polls  # noqa: SLF001 - the same
+                energy._count_again(known)  # noqa: SLF001 - the same
+        return made
+
+    def _chain(self) -> Iterator[WatchEnergy]:
+        energy: WatchEnergy | None = self
+        while energy is not None:
+            yield energy
+            energy = energy._next  # noqa: SLF001 - the same
 
     def figures(self, prompt_tokens: int | None) -> WatchFigures:
         """What the servers did until then."""
@@ -404,8 +440,10 @@ def watch_energy_of(session: Session, t_us: int) -> WatchEnergy:
     """The session's `WatchEnergy` at `t_us`."""
     energy = _ENERGY.of(session)
     if not energy.advance(t_us):
-        energy = WatchEnergy(session)
-        energy.advance(t_us)
+        energy = energy.with_present_sources()
+        if not energy.advance(t_us):
+            energy = WatchEnergy(session)
+            energy.advance(t_us)
         _ENERGY.replace(session, energy)
     return energy
 
@@ -442,7 +480,7 @@ def _words(missing: Unavailable) -> str:
 
 
 def counted(figures: WatchFigures) -> str:
-    """How many tokens were generated; a lower bound is told as one."""
+    """How many tokens were generated; a lower bound says that it is one."""
     if figures.generated_tokens is None:
         return NOT_AVAILABLE
     return f"{'at least ' if figures.at_least else ''}{figures.generated_tokens}"

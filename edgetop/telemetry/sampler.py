@@ -21,7 +21,7 @@ from itertools import chain, repeat
 
 from msgspec.structs import replace
 
-from edgetop.core.clock import US_PER_S, Clock, monotonic_us
+from edgetop.core.clock import STOPPED_US, US_PER_S, Clock, monotonic_us
 from edgetop.core.records import LARGEST, STOOD_STILL, Event, Record, Sampled, SourceAdded, SourceMissing
 from edgetop.core.sources import Unavailable
 from edgetop.telemetry.registry import PROBE_AGAIN_S, Inventory
@@ -44,9 +44,6 @@ SUSPEND_US = US_PER_S
 
 STOP_S = 1.0
 """How long `stop` waits for sources that block."""
-
-LATE_US = 2 * US_PER_S
-"""Whoever comes to run later than this was stopped."""
 
 CPU_SHARE = 0.01
 """Of a core, at most, for the reading of one source."""
@@ -221,7 +218,7 @@ class Sampler:
     def _note_late(self, due_us: int, now_us: int) -> None:
         """Say so, once for all threads, when this process came to run far later than it was to."""
         with self._lock:
-            if now_us - due_us > LATE_US and due_us >= self._late_until_us:
+            if now_us - due_us > STOPPED_US and due_us >= self._late_until_us:
                 self._late_until_us = now_us
                 late_s = (now_us - due_us) / US_PER_S
                 text = f"edgetop did not run for {late_s:.1f} s, nor were its sensors read: it was {STOOD_STILL}."

@@ -15,6 +15,7 @@ from edgetop.core.clock import US_PER_S, monotonic_us
 from edgetop.inference.scripted import Reply
 from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome, kinds, last_token_us, reply_of, words
+from tests.support.recorded_sessions import journal_lines
 from tests.support.sshd import Sshd
 from tests.support.tmux import Tmux
 
@@ -41,7 +42,7 @@ def test_after_sigkill_the_worker_goes_and_the_next_start_restores_the_session(
     window.sees("loaded in")
     window.type("Tell a very long story about a river.")
     (journal,) = eventually(lambda: home.journal_paths, "there is a journal")
-    eventually(lambda: b'"type":"tokens"' in journal.read_bytes(), "tokens are in it")
+    eventually(lambda: b'"type":"tokens"' in journal_lines(journal), "tokens are in it")
     screen, worker = home.screen(), home.worker()
     screen.kill()
     eventually(lambda: not is_running(worker), "the worker has gone with its parent")

@@ -34,6 +34,7 @@ import pytest
 
 from edgetop import cli
 from tests.support.fake_sysfs import flickering
+from tests.support.recorded_sessions import journal_lines
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BASELINE = Path(__file__).with_name("baseline")
@@ -405,12 +406,14 @@ def test_the_journal_and_what_is_recovered_from_it_are_as_they_were(house: House
     journal = until(lambda: next(iter(house.sessions.glob("*.journal")), None))
     samples = [f'"type":"sample","source":"{name}"'.encode() for name in ("cpu", "memory", "engine", "power.jetson")]
     until(
-        lambda: all((data := journal.read_bytes()).count(each) > 1 for each in samples) and data.count(b'"tokens"') > 2
+        lambda: (
+            all((data := journal_lines(journal)).count(each) > 1 for each in samples) and data.count(b'"tokens"') > 2
+        )
     )
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     records: dict[str, list[Any]] = {}
-    for line in journal.read_text().splitlines():
+    for line in journal_lines(journal).splitlines():
         record = json.loads(line)
         records.setdefault(record["type"], []).append(record)
     compare_with_baseline("journal", records, JOURNAL)

@@ -15,6 +15,7 @@ from edgetop.inference.scripted import InjectedFault, Reply
 from tests.end_to_end.recorded_terminal import RecordedTerminal
 from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome
+from tests.support.recorded_sessions import journal_lines
 
 Open = Callable[[Sequence[str]], RecordedTerminal]
 LONG = Reply(text="word " * 20_000)
@@ -176,7 +177,7 @@ def test_an_engine_that_dies_while_one_types_is_told_after_the_line(open_termina
     home.worker().kill()
     terminal.press("half a ")
     eventually(
-        lambda: any(b"engine_died" in journal.read_bytes() for journal in home.journal_paths), "the death is noticed"
+        lambda: any(b"engine_died" in journal_lines(journal) for journal in home.journal_paths), "the death is noticed"
     )
     assert "SIGKILL" not in terminal.text
     terminal.type("line")

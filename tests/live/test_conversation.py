@@ -6,13 +6,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edgetop.core.clock import monotonic_us
+from edgetop.core.clock import STOPPED_US, monotonic_us
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.records import Event, ModelLoaded
+from edgetop.core.records import Event, ModelLoaded, Prefill
 from edgetop.inference.protocol import ChatMessage, LoadFailed
 from edgetop.inference.scripted import InjectedFault, Reply, Script
 from edgetop.live.conversation import STUCK_AFTER_S, UNRESPONSIVE_AFTER_S
-from edgetop.session.turn import PAUSE_LEAST_US
 from tests.live.conftest import MODEL, Talk
 from tests.support.eventually import eventually
 
@@ -305,22 +304,31 @@ def loads(chat: Talk) -> list[ModelLoaded]:
     return [record for record in chat.records if isinstance(record, ModelLoaded)]
 
 
-def test_a_worker_that_was_stopped_did_not_decode(talk: Begin) -> None:
-    chat = talk(slow(Reply(text=LONG)))
+@pytest.mark.parametrize("during", ["prefill", "decode"])
+def test_a_worker_that_was_stopped_did_not_compute(talk: Begin, during: str) -> None:
+    chat = talk(
+        Script(
+            replies=(Reply(text=LONG),), tokens_per_s=100.0, prefill_tokens_per_s=4.0 if during == "prefill" else 2e4
+        )
+    )
     chat.load()
     chat.conversation.submit("Count.")
-    chat.answer_grows(3)
+    if during == "prefill":
+        chat.until(lambda: any(isinstance(each, Prefill) for each in chat.records), "the prompt is being evaluated")
+    else:
+        chat.answer_grows(3)
     worker = psutil.Process(chat.conversation.engine.pid)
     worker.suspend()
     begin_us = monotonic_us()
     # What is measured is the pause itself, so that there is nothing to wait for but the time.
-    eventually(lambda: monotonic_us() - begin_us > PAUSE_LEAST_US + 200_000, "the pause is long enough")
+    eventually(lambda: monotonic_us() - begin_us > STOPPED_US + 600_000, "the pause is long enough")
     worker.resume()
     chat.until(lambda: "paused" in chat.events, "the pause is told")
     (paused,) = [each for each in chat.records if isinstance(each, Event) and each.kind == "paused"]
-    assert PAUSE_LEAST_US / 1e6 < float(paused.data["paused_s"]) <= (monotonic_us() - begin_us) / 1e6
+    assert 0.9 * STOPPED_US / 1e6 < float(paused.data["paused_s"]) <= (monotonic_us() - begin_us) / 1e6
     assert "the model was stopped" in paused.text
     assert begin_us < paused.t_us <= monotonic_us()
+    chat.answer_grows(12)
     chat.conversation.stop()
     chat.reach("ready")
     assert chat.events.count("paused") == 1

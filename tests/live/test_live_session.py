@@ -25,7 +25,7 @@ from tests.live.conftest import MODEL
 from tests.support.eventually import eventually
 from tests.support.fake_sysfs import meminfo, plant
 from tests.support.gguf_files import write_sparse_model
-from tests.support.recorded_sessions import HEAD, turn
+from tests.support.recorded_sessions import HEAD, journal_lines, turn
 
 SECRET_QUESTION, SECRET_ANSWER = "Where is the treasure?", "Below the old oak tree."
 
@@ -93,7 +93,7 @@ def test_model_and_question_are_in_the_journal_before_the_first_word(
 
     def recorded() -> set[str]:
         (journal,) = life.store.folder.glob("*.journal")
-        return {msgspec.json.decode(line)["type"] for line in journal.read_bytes().splitlines()}
+        return {msgspec.json.decode(line)["type"] for line in journal_lines(journal).splitlines()}
 
     life.load()
     assert {"session", "model"} <= recorded()
@@ -123,8 +123,8 @@ def test_without_text_neither_prompt_nor_reply_reaches_the_disk(begin: Callable[
     life.ask(SECRET_QUESTION)
     assert life.live.conversation.history.messages[-1].content == SECRET_ANSWER, "the conversation itself knows"
     (journal,) = life.store.folder.glob("*.journal")
-    eventually(lambda: b'"turn_end"' in journal.read_bytes(), "the turn is in the journal")
-    written = journal.read_bytes()
+    eventually(lambda: b'"turn_end"' in journal_lines(journal), "the turn is in the journal")
+    written = journal_lines(journal)
     path = life.live.close()
     assert path is not None
     written += path.read_bytes()
@@ -183,7 +183,7 @@ def test_the_next_session_restores_one_that_was_cut_off(begin: Callable[..., Lif
     first.load()
     first.ask("Well?")
     (journal,) = first.store.folder.glob("*.journal")
-    eventually(lambda: b'"turn_end"' in journal.read_bytes(), "the turn is in the journal")
+    eventually(lambda: b'"turn_end"' in journal_lines(journal), "the turn is in the journal")
     # What a dead edgetop leaves: the same lines, and nobody who holds the lock.
     left = journal.with_name("20260101-000000-scripted-0123456789ab.journal")
     left.write_bytes(journal.read_bytes())

@@ -14,9 +14,10 @@ from edgetop.core.clock import US_PER_S
 from edgetop.session.export import csv_pieces, tables_of
 from edgetop.session.file import SessionFile, to_file, to_session
 from edgetop.session.file_io import SessionFileError, decode_file, encode_file
+from edgetop.session.listing import COLUMNS, entry_of
 from edgetop.session.session import Session
 from edgetop.session.snapshot import decode_rate_history, snapshot
-from edgetop.session.store import COLUMNS, ListedSession, entry_of
+from edgetop.session.store import ListedSession
 
 Verdict = Literal["opened", "refused"]
 

@@ -28,7 +28,8 @@ def many_marks() -> object:
     """So many of them that a short session has some."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(energy, "READINGS_BETWEEN", 16)
-        patch.setattr(summary, "LEAF", 8)
+        patch.setattr(summary, "MERGED_AT", 4)
+        patch.setattr(summary, "MARKED_AT", 8)
         patch.setattr(series, "EXTENT_EVERY", 8)
         yield
 

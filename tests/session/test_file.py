@@ -17,9 +17,11 @@ from edgetop.session.file_io import (
     SessionFileError,
     decode_file,
     encode_file,
+    encode_session,
     load,
     load_file,
     load_head,
+    load_shown,
     rewrite,
     save,
     validate,
@@ -62,6 +64,40 @@ def test_a_file_keeps_the_whole_session(records: list[Record]) -> None:
     read = decode_file(data)
     assert to_file(to_session(read)) == read == file
     assert b"".join(encode_file(read)) == data
+
+
+@given(records=recordings(), block=st.integers(1, 7))
+def test_a_session_is_written_and_read_line_by_line_as_it_is_whole(
+    records: list[Record], block: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    session = fold(records)
+    path = tmp_path_factory.getbasetemp() / "lines.json"
+    whole = to_file(session)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgetop.session.file.BLOCK", block)
+        patch.setattr("edgetop.session.file.BLOCK_BYTES", block)
+        path.write_bytes(b"".join(encode_session(session)))
+        assert path.read_bytes() == b"".join(encode_file(whole))
+        patch.setattr("edgetop.session.file_io.load_file", None)  # It is not needed.
+        assert to_file(load(path)) == whole
+        shown = load_shown(path)
+    assert (shown.summary, shown.events, shown.clients) == (whole.summary, whole.events, whole.clients)
+    assert [(turn.prompt, turn.figures) for turn in shown.turns] == [
+        (turn.prompt, turn.figures) for turn in whole.turns
+    ]
+
+
+@pytest.mark.parametrize("form", ["indented", "one line", "other order", "spaces"])
+def test_a_file_that_another_program_has_laid_out_is_read_as_well(path: Path, recorded: Session, form: str) -> None:
+    document = json.loads(path.read_bytes())
+    if form == "other order":
+        document = dict(reversed(document.items()))
+    lines = path.read_bytes().replace(b'":[', b'": [')
+    path.write_bytes(
+        lines if form == "spaces" else json.dumps(document, indent=1 if form == "indented" else None).encode()
+    )
+    assert to_file(load(path)) == to_file(recorded)
+    assert len(load_shown(path).turns) == len(recorded.turns)
 
 
 @given(records=recordings())
@@ -238,8 +274,10 @@ def test_what_is_no_file_or_larger_than_any_session_is_not_read(tmp_path: Path) 
 _SMALL = b"".join(encode_file(to_file(fold([*HEAD, sample(MEMORY, 1 * S, None, 7.0), *turn()]))))
 
 
-@given(st.integers(0, 10**9), st.integers(1, 4))
-def test_damaged_files_load_or_are_refused_and_never_crash(seed: int, changes: int) -> None:
+@given(seed=st.integers(0, 10**9), changes=st.integers(1, 4))
+def test_damaged_files_load_or_are_refused_and_never_crash(
+    seed: int, changes: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     damaged = bytearray(_SMALL)
     chance = random.Random(seed)  # noqa: S311
     for _ in range(changes):
@@ -251,11 +289,16 @@ def test_damaged_files_load_or_are_refused_and_never_crash(seed: int, changes: i
                 del damaged[at : at + chance.randrange(1, 40)]
             case _:
                 damaged[at:at] = chance.choice((b"-", b"9" * 25, b"null", b"[", b'"', b"1e999", b"{}", b","))
+    path = tmp_path_factory.getbasetemp() / "damaged.json"
+    path.write_bytes(damaged)
     try:
         session = to_session(decode_file(bytes(damaged)))
     except (SessionFileError, ValueError):
+        with pytest.raises(SessionFileError):
+            load(path)
         return
-    b"".join(encode_file(to_file(session)))
+    whole = b"".join(encode_file(to_file(session)))
+    assert b"".join(encode_session(load(path))) == whole
 
 
 def test_an_hour_of_ten_channels_and_two_hundred_thousand_tokens_stays_below_8_mb() -> None:

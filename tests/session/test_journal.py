@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,10 @@ from hypothesis import strategies as st
 from edgetop.core.records import Event, Record, TurnFinished
 from edgetop.io.json import encode_record
 from edgetop.session.file import to_file
-from edgetop.session.journal import Journal, UnreadableLine, read_journal, recover_journal
+from edgetop.session.journal import GZIP_BEGINNING, Journal, UnreadableLine, read_journal, recover_journal
 from edgetop.session.store import Store
 from tests.session.conditions import disk_of, eventually
-from tests.support.recorded_sessions import HEAD, START_US, event, fold, recordings, turn
+from tests.support.recorded_sessions import HEAD, MEMORY, START_US, event, fold, journal_lines, recordings, sample, turn
 
 
 def _read(path: Path) -> list[Record | UnreadableLine]:
@@ -76,6 +78,71 @@ def test_damaged_lines_are_told_by_number_and_the_others_are_kept(tmp_path: Path
     assert [each.line if isinstance(each, UnreadableLine) else each for each in read] == [first, 2, first, 4, 5, first]
 
 
+def packed(path: Path, records: Sequence[Record], member_bytes: int) -> bytes:
+    """A journal of which each record was written by itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgetop.session.journal.MEMBER_BYTES", member_bytes)
+        path.unlink(missing_ok=True)
+        journal = Journal(path)
+        for record in records:
+            journal.append(record)
+            assert journal.flush(60.0)
+        assert journal.close()
+    return path.read_bytes()
+
+
+RECORDS = [*HEAD, *turn(), *(event("throttled", at_us) for at_us in range(3, 40))]
+
+
+@pytest.mark.parametrize("member_bytes", [1, 1000, 10**6])
+def test_a_packed_journal_cut_anywhere_holds_what_was_written(tmp_path: Path, member_bytes: int) -> None:
+    path = tmp_path / "a.journal"
+    data = packed(path, RECORDS, member_bytes)
+    kept = 0
+    for size_bytes in (*range(0, len(data), 29), len(data)):
+        path.write_bytes(data[:size_bytes])
+        read = _read(path)
+        assert read == RECORDS[: len(read)]
+        assert len(read) >= kept
+        kept = len(read)
+    assert kept == len(RECORDS)
+
+
+def test_damage_costs_a_packed_journal_the_rest_of_its_member(tmp_path: Path) -> None:
+    path = tmp_path / "a.journal"
+    data = packed(path, RECORDS, 1000)
+    begins = [at for at in range(len(data)) if data.startswith(GZIP_BEGINNING, at)]
+    assert len(begins) > 4
+    path.write_bytes(data[: begins[1]])
+    first = len(_read(path))
+    path.write_bytes(data[begins[2] :])
+    later = _read(path)
+    assert not any(isinstance(each, UnreadableLine) for each in later)
+    chance = random.Random(1)  # noqa: S311 - the same every time
+    for _ in range(60):
+        at = chance.randrange(begins[1], begins[2])
+        path.write_bytes(data[:at] + chance.randbytes(min(8, begins[2] - at)) + data[min(begins[2], at + 8) :])
+        read = _read(path)
+        assert read[:first] == RECORDS[:first]
+        assert read[-len(later) :] == later
+    path.write_bytes(data + bytes(4096))
+    assert _read(path)[:-1] == RECORDS
+    assert isinstance(_read(path)[-1], UnreadableLine)
+
+
+def test_a_third_is_written_of_what_the_lines_have(tmp_path: Path) -> None:
+    chance = random.Random(1)  # noqa: S311 - the same every time
+    journal = Journal(tmp_path / "a.journal")
+    missing = "no permission to read it; add yourself to the group video"
+    for second in range(120):
+        for tick in range(5):
+            at_us = second * 1_000_000 + tick * 200_000 + chance.randrange(900)
+            journal.append(sample(MEMORY, at_us, round(4e9 + chance.gauss(0, 1e6)), None, reasons=("", missing)))
+        assert journal.flush(60.0)
+    assert journal.close()
+    assert 3 * journal.path.stat().st_size < len(journal_lines(journal.path))
+
+
 def test_records_reach_the_file_while_the_session_runs(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "a.journal")
     journal.append(HEAD[0])
@@ -101,7 +168,8 @@ def test_a_full_disk_keeps_records_in_memory_and_writing_goes_on_when_there_is_r
 ) -> None:
     monkeypatch.setattr("edgetop.session.journal.RETRY_S", 0.05)
     journal = Journal(tmp_path / "a.journal")
-    records = [Event(t_us=START_US + index, kind="note", text="x" * 50) for index in range(200)]
+    chance = random.Random(1)  # noqa: S311 - what cannot be packed
+    records = [Event(t_us=START_US + index, kind="note", text=chance.randbytes(50).hex()) for index in range(200)]
     journal.append(HEAD[0])
     eventually(lambda: journal.path.exists() and journal.path.stat().st_size > 0)
     with disk_of(4000):
@@ -110,7 +178,7 @@ def test_a_full_disk_keeps_records_in_memory_and_writing_goes_on_when_there_is_r
         eventually(lambda: bool(journal.trouble))
         assert str(tmp_path) in journal.trouble
         # What a full disk cut off is taken back, so that the file ends with a whole line.
-        eventually(lambda: journal.path.read_bytes().endswith(b"\n"))
+        eventually(lambda: journal_lines(journal.path).endswith(b"\n"))
     eventually(lambda: not journal.trouble)
     assert journal.close()
     assert _read(journal.path) == [HEAD[0], *records]

@@ -19,7 +19,7 @@ from edgetop.session.file_io import load, load_head, save, validate
 from edgetop.session.session import Session
 from edgetop.session.store import CACHE_NAME, FEW_READ, Store, StoreError, retag, write_labels
 from tests.session.conditions import disk_of, eventually
-from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, turn
+from tests.support.recorded_sessions import HEAD, LOADED, STARTED, S, event, fold, journal_lines, turn
 
 RECORDS: list[Record] = [*HEAD, *turn(), event("throttled", 3 * S)]
 
@@ -82,7 +82,7 @@ def test_when_the_disk_is_full_at_the_end_the_journal_stays_and_can_be_recovered
     for record in RECORDS:
         journal.append(record)
     whole = len(b"".join(_lines(RECORDS)))
-    eventually(lambda: journal.path.exists() and journal.path.stat().st_size == whole)
+    eventually(lambda: journal.path.exists() and len(journal_lines(journal.path)) == whole)
     with disk_of(1000), pytest.raises(StoreError) as error:
         store.finish(session, journal)
     assert str(journal.path) in error.value.hint

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from array import array
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -19,34 +22,59 @@ from edgetop.session import summary
 from edgetop.session.file import to_file, to_session
 from edgetop.session.file_io import decode_file, encode_file, load_file
 from edgetop.session.snapshot import snapshot
-from edgetop.session.summary import SortedRuns, turn_result
+from edgetop.session.summary import turn_result
+from edgetop.session.turn import Turn
 from tests.support.bench_sessions import PREFILL_W, MadeSession
 from tests.support.demo_session import NOW_US, demo_records
 from tests.support.recorded_power import SENSORS, record
 from tests.support.recorded_sessions import HEAD, LOADED, MS, START_US, STARTED, S, event, fold, sample, turn
 
 
-@given(st.lists(st.lists(st.integers(0, 100), max_size=30)), st.data())
-def test_the_pieces_of_a_stretch_are_sorted_and_hold_it_whole(portions: list[list[int]], data: st.DataObject) -> None:
+@given(
+    st.lists(st.tuples(st.booleans(), st.lists(st.integers(0, 30), max_size=12)), min_size=1, max_size=12),
+    st.lists(st.tuples(st.integers(0, 11), st.integers(0, 13)), max_size=12),
+)
+def test_gaps_until_any_moment_are_sorted_pieces_that_hold_them_whole(
+    made: list[tuple[bool, list[int]]], asked: list[tuple[int, int]]
+) -> None:
+    turns = []
+    for number, (warmup, gaps_us) in enumerate(made):
+        turns.append(Turn(TurnStarted(turn=number, t_us=0, prompt=None, warmup=warmup)))
+        turns[-1].token_t_us = array("q", accumulate(gaps_us, initial=100))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(summary, "LEAF", 4)
-        patch.setattr(summary, "FAN", 3)
-        row = SortedRuns()
-        for portion in portions:
-            row.extend(portion)
-        values = [value for portion in portions for value in portion]
-        begin = data.draw(st.integers(0, len(values)))
-        end = data.draw(st.integers(begin, len(values)))
-        pieces = row.pieces(begin, end)
-    assert all(list(piece) == sorted(piece) for piece in pieces)
-    assert sorted(value for piece in pieces for value in piece) == sorted(values[begin:end])
-    assert len(row) == len(values)
+        patch.setattr(summary, "MERGED_AT", 4)
+        patch.setattr(summary, "MARKED_AT", 9)
+        row = summary.TokenGapRow()
+        for index, generated in asked:
+            if index >= len(turns):
+                continue
+            own = made[index][1][: max(0, generated - 1)]
+            before = [gap_us for warmup, gaps_us in made[:index] if not warmup for gap_us in gaps_us]
+            for pieces, expected in (
+                (row.of_turn(turns, index, generated), own),
+                (row.until(turns, index, generated), before if made[index][0] else [*before, *own]),
+            ):
+                assert all(list(piece) == sorted(piece) for piece in pieces)
+                assert sorted(value for piece in pieces for value in piece) == sorted(expected)
 
 
-def test_a_long_row_is_some_dozens_of_pieces() -> None:
-    row = SortedRuns()
-    row.extend(range(300_000))
-    assert len(row.pieces(0, 299_999)) < 40
+def test_gaps_of_a_long_session_take_no_memory_each() -> None:
+    turns = []
+    for number in range(300):
+        turns.append(Turn(TurnStarted(turn=number, t_us=0, prompt=None)))
+        turns[-1].token_t_us = array("q", range(0, 1000 * 100, 100))
+    row = summary.TokenGapRow()
+    used: list[int] = []
+    tracemalloc.start()
+    try:
+        for index in range(len(turns)):
+            pieces = row.until(turns, index, 1000)
+            if index in {150, 299}:
+                used.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert sum(map(len, pieces)) == 300 * 999
+    assert used[1] - used[0] < 150 * 999
 
 
 def as_warmups(records: Iterable[Record], numbers: Iterable[int]) -> list[Record]:
@@ -172,6 +200,17 @@ def test_speed_without_the_pauses_stands_beside_the_speed() -> None:
     assert summary.decode_unpaused_tokens_per_s == pytest.approx(10.0)
     # Before it is over, nobody knows of it.
     assert turn_result(session, 0, tokens[10].t_us[0] - START_US).figures.paused_s is None
+
+
+def test_a_pause_before_the_first_token_is_told_and_no_part_of_decoding() -> None:
+    records = turn(prefill_us=5 * S, gaps_us=[100 * MS] * 10)
+    first_us = next(record for record in records if isinstance(record, Tokens)).t_us[0]
+    paused = Event(t_us=first_us - S, kind="paused", text="", data={"paused_s": 3.0})
+    session = fold([*HEAD, *records, paused])
+    figures = turn_result(session, 0, session.end_us).figures
+    assert (figures.paused_s, figures.decode_unpaused_tokens_per_s) == (3.0, None)
+    assert figures.decode_tokens_per_s == pytest.approx(10.0)
+    assert snapshot(session, session.end_us).summary.paused_s == 3.0
 
 
 @pytest.mark.parametrize("data", [{}, {"paused_s": "long"}, {"paused_s": -5.0}, {"paused_s": 1e300}])

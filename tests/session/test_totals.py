@@ -11,7 +11,7 @@ from edgetop.commands.verbs import TOTALS_BY
 from edgetop.core.figures import WatchFigures
 from edgetop.core.quantity import Interval
 from edgetop.session.file import SessionHead
-from edgetop.session.store import GROUPS, totals
+from edgetop.session.listing import GROUPS, totals
 from tests.support.recorded_power import with_energy
 
 

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.energy.tokens import ServedEnergy
+from edgetop.core.energy.windows import ChannelEstimator
 from edgetop.core.figures import WatchFigures
 from edgetop.core.quantity import Interval
 from edgetop.core.records import Record, Sampled, SourceAdded, SourceMissing
@@ -105,6 +106,53 @@ def test_asking_in_between_changes_nothing_and_going_back_gives_the_same() -> No
         found = watch_figures(session, t_us)
         assert found.generated_tokens == seen[t_us].generated_tokens, last_us
         assert found.generating_s == seen[t_us].generating_s
+
+
+PLUG = SourceInfo(
+    name="power.plug", driver="plug", kind="power", period_s=1.0,
+    channels=(Channel(name="power.plug", unit="W", digits=3, scope="wall"),),
+    properties={"total": True, "gain": 0.03, "window_s": 1.0, "update_s": 1.0},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("goes", [False, True], ids=["it stays", "it goes again"])
+@pytest.mark.parametrize("name", ["counter", "fast point"])
+def test_a_power_source_that_comes_later_does_not_let_all_readings_be_gone_through_again(
+    name: str, goes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = record_watch(SENSORS[name], 3, requests=2).records
+    third = len(records) // 3
+    later: list[Record] = [SourceAdded(source=PLUG)]
+    for number, each in enumerate(records[third:], third):
+        later.append(each)
+        if isinstance(each, Sampled) and each.source == SERVERS.name and not (goes and number > 2 * third):
+            later.append(Sampled(source=PLUG.name, t_us=each.t_us, values=(12.0 + number % 7 / 10,)))
+    session = fold(records[:third])
+    before = end_figures(session)
+    fed: list[str] = []
+    read = ChannelEstimator.read
+
+    def counted(estimator: ChannelEstimator, t_us: int, value: float | None) -> None:
+        fed.append(estimator.meter.name)
+        read(estimator, t_us, value)
+
+    monkeypatch.setattr(ChannelEstimator, "read", counted)
+    session.apply(later[0])
+    assert end_figures(session) == before
+    assert not fed
+    for number, each in enumerate(later[1:]):
+        session.apply(each)
+        if number % 17 == 0:
+            watch_figures(session, session.end_us)
+    assert len(fed) <= sum(isinstance(each, Sampled) for each in later)
+    whole = fold([*records[:third], *later])
+    assert end_figures(session).generating_s == end_figures(whole).generating_s
+    asked, at_once = energy_of(session), energy_of(whole)
+    assert (asked.source, asked.flags) == (at_once.source, at_once.flags)
+    for figure in ("j_per_token", "net_j_per_token", "gross_j"):
+        one, other = getattr(asked, figure), getattr(at_once, figure)
+        # How much the readings scatter is taken over a little more of them where there are more already.
+        assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high), rel=1e-3)
 
 
 def test_a_file_holds_what_was_watched_and_gives_it_again(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import nan
+from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ from edgetop.core.records import (
     TurnStarted,
 )
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
+from edgetop.session.journal import open_journal
 from edgetop.session.session import Session
 
 START_US = 5_000_000_000
@@ -141,6 +143,12 @@ def turn(
 def sample(source: SourceInfo, at_us: int, *values: float | None, reasons: tuple[str, ...] = ()) -> Sampled:
     """A reading `at_us` after the beginning."""
     return Sampled(source=source.name, t_us=START_US + at_us, values=values, reasons=reasons)
+
+
+def journal_lines(path: Path) -> bytes:
+    """The lines of a journal as they are unpacked."""
+    with path.open("rb") as file, open_journal(file.fileno()) as lines:
+        return lines.read()
 
 
 def event(kind: str, at_us: int) -> Event:

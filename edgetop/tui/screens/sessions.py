@@ -11,21 +11,16 @@ from textual.app import App
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import EdgetopError
 from edgetop.core.text import one_line
+from edgetop.live.history import as_markdown, find_in, recorded_conversation
 from edgetop.live.in_turn import Contestant, contestant_of
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
 from edgetop.session.compare.result import Result
 from edgetop.session.file_io import load
+from edgetop.session.listing import COLUMNS as LIST_COLUMNS
+from edgetop.session.listing import SessionEntry, entry_of
 from edgetop.session.replay import AlignmentName
-from edgetop.session.store import COLUMNS as LIST_COLUMNS
-from edgetop.session.store import (
-    LabelError,
-    SessionEntry,
-    Store,
-    changed_tags,
-    entry_of,
-    write_labels,
-)
+from edgetop.session.store import LabelError, Store, changed_tags, write_labels
 from edgetop.tui.keys import SESSIONS
 from edgetop.tui.screens.list import ListScreen
 from edgetop.tui.styled_text import Line, Role, Span, fit_text, line_of
@@ -228,8 +223,6 @@ def exported(path: Path, store: Store) -> Path:
 
     Raises EdgetopError where it has none, and OSError.
     """
-    from edgetop.live.history import as_markdown, find_in, recorded_conversation  # noqa: PLC0415 - few lists export
-
     session = load(path)
     found = recorded_conversation(session, find_in(store))
     model = session.loads[-1].model if session.loads else None

@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from edgetop.core.quantity import Interval, plus_minus
-from edgetop.session.store import COLUMNS, ListedSession, SessionEntry, energy_cell, entry_of
+from edgetop.session.listing import COLUMNS, SessionEntry, energy_cell, entry_of
+from edgetop.session.store import ListedSession
 from tests.support.recorded_power import with_energy
 
 
