@@ -8,7 +8,9 @@ what is installed:
     cmake -B build -DBUILD_SHARED_LIBS=ON -DLLAMA_CURL=OFF && cmake --build build --target llama-bench llama-perplexity
     python -m benchmarks.against_llama_bench --programs build/bin --model MODEL.gguf
 
-They run on the libraries of the installed llama-cpp-python, so that both sides compute with the same code.
+They run on the libraries of the installed llama-cpp-python, so that both sides compute with the same code. With
+`--pairs 200` it is the processor time of a decoded token at one thread that is compared, which hardly depends on what
+else runs: of our worker, and of llama-bench with many tokens less that with one.
 """
 
 from __future__ import annotations
@@ -28,19 +30,29 @@ from statistics import fmean, median, stdev
 
 from benchmarks import run_benchmark
 from edgetop.bench.plan import reading_text
+from edgetop.core.engine_settings import EngineSettings
+from edgetop.core.records import TurnFinished
 from edgetop.core.statistics import quantile
+from edgetop.inference.client import EngineProcess
+from edgetop.inference.protocol import Measure
+from tests.support.engine_worker import EngineWorker
 from tests.support.requirements import need_program
 
 TESTS = ("pp512", "tg128")
+TOKENS = 64
+"""Decoded by each side of a pair."""
 
 
 def main() -> None:
     options = _options()
-    for program in ("llama-bench", "llama-perplexity"):
+    for program in ("llama-bench", "llama-perplexity")[: 1 if options.pairs else 2]:
         need_program(program, "it as the first lines of this module say", path=str(options.programs))
     environment = _environment(options.programs)
     with tempfile.TemporaryDirectory() as folder:
         data = {**environment, "EDGETOP_DATA_DIR": folder}
+        if options.pairs:
+            _compare_processor_time(options, environment)
+            return
         for threads in options.threads:
             _compare_speed(options, threads, environment, data)
         _compare_perplexity(options, environment, data, Path(folder))
@@ -52,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--threads", type=lambda text: [int(each) for each in text.split(",")], default=[1, 2])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--pairs", type=int, default=0, help="compare the processor time of a token so many times")
     return parser.parse_args()
 
 
@@ -79,14 +92,60 @@ def _compare_speed(
         for test in TESTS:
             ratios[test].append(rates[test]["edgetop"][-1] / rates[test]["llama-bench"][-1])
     for test in TESTS:
-        logs = [log(ratio) for ratio in ratios[test]]
-        reach = quantile(0.95, len(logs) - 1) * stdev(logs) / sqrt(len(logs)) if len(logs) > 1 else 0.0
-        mean = fmean(logs)
         ours, theirs = (median(rates[test][name]) for name in ("edgetop", "llama-bench"))
-        ratio = (
-            f"{exp(mean):.3f} ({exp(mean - reach):.3f} to {exp(mean + reach):.3f}), median {median(ratios[test]):.3f}"
-        )
+        ratio = _ratio_text(ratios[test])
         print(f"{threads} threads {test:6}  llama-bench {theirs:8.2f}  edgetop {ours:8.2f} tok/s  ratio {ratio}")
+
+
+def _ratio_text(ratios: list[float]) -> str:
+    """Geometric mean with its 95 % interval, and the median."""
+    logs = [log(ratio) for ratio in ratios]
+    reach = quantile(0.95, len(logs) - 1) * stdev(logs) / sqrt(len(logs)) if len(logs) > 1 else 0.0
+    mean = fmean(logs)
+    return f"{exp(mean):.4f} ({exp(mean - reach):.4f} to {exp(mean + reach):.4f}), median {median(ratios):.4f}"
+
+
+def _compare_processor_time(options: argparse.Namespace, environment: Mapping[str, str]) -> None:
+    ours: list[float] = []
+    theirs: list[float] = []
+    with EngineProcess.start() as engine:
+        worker = EngineWorker(engine)
+        worker.load(options.model, EngineSettings(n_ctx=512, n_threads=1, n_threads_batch=1))
+
+        def of_edgetop(tokens: int) -> float:
+            begin_s = _worker_s(engine.pid)
+            worker.reports.clear()
+            engine.send(Measure(turn=0, n_gen=tokens))
+            worker.until(TurnFinished)
+            return _worker_s(engine.pid) - begin_s
+
+        def of_llama_bench(tokens: int) -> float:
+            command = [str(options.programs / "llama-bench"), "-m", str(options.model), "-t", "1"]
+            command += ["-p", "0", "-n", str(tokens), "-r", "1", "-o", "json"]
+            with subprocess.Popen(
+                command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            ) as ran:
+                _, status, used = os.wait4(ran.pid, 0)
+                ran.returncode = os.waitstatus_to_exitcode(status)
+            if ran.returncode != 0:
+                sys.exit(f"{' '.join(command)} failed")
+            return used.ru_utime + used.ru_stime
+
+        of_edgetop(TOKENS)
+        for number in range(options.pairs):
+            sides = [(ours, of_edgetop), (theirs, of_llama_bench)]
+            for found, measure in sides if number % 2 else sides[::-1]:
+                found.append((measure(TOKENS + 1) - measure(1)) / TOKENS)
+            if number % 20 == 19 or number + 1 == options.pairs:
+                ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+                ms = [1e3 * median(each) for each in (theirs, ours)]
+                times = f"llama-bench {ms[0]:.3f}  edgetop {ms[1]:.3f} ms of processor time a token"
+                print(f"{number + 1} pairs  {times}  ratio {_ratio_text(ratios)}", flush=True)
+
+
+def _worker_s(pid: int) -> float:
+    """Processor time of all threads of a process, to the nanosecond."""
+    return sum(int(path.read_text().split()[0]) for path in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def _llama_bench(options: argparse.Namespace, threads: int, environment: Mapping[str, str]) -> dict[str, float]:

@@ -79,6 +79,7 @@ class Column(NamedTuple):
     read: Callable[[PaperRow], Cell]
     scale: float = 1.0
     """What the number is multiplied with for a person."""
+    of_power: bool = False
 
 
 def _rate(test: TestResult | None) -> Value | None:
@@ -114,6 +115,10 @@ def _right_per(row: PaperRow, spent: Value | None, amount: float) -> Value | Non
         return None
     low, high = right.low or 0.0, right.high or 0.0
     return Value(right.value / spent.value / amount, low / spent.high / amount, high / spent.low / amount)
+
+
+def _right_per_j(row: PaperRow) -> Value | None:
+    return _right_per(row, _joules(row), row.view.duty.answer_tokens)
 
 
 def _energy_cost(row: PaperRow) -> Value | None:
@@ -168,22 +173,22 @@ COLUMNS: tuple[Column, ...] = (
     Column("model_bytes", "file MB", _of_model("size_bytes"), 1e-6),
     Column("memory_bytes", "memory MB", _figure("memory.rss_peak_bytes"), 1e-6),
     Column("load_s", "load s", _figure(LOAD)),
-    Column("load_j", "load J", _figure(LOAD_J)),
+    Column("load_j", "load J", _figure(LOAD_J), of_power=True),
     Column("prefill_tokens_per_s", "prefill tok/s", lambda row: _rate(row.prefill)),
     Column("decode_tokens_per_s", "decode tok/s", lambda row: _rate(row.decode)),
     Column("first_token_s", "first token s", lambda row: None if row.first_token is None else Value(row.first_token)),
     Column("reading", "reading", _pace(None)),
     Column("speaking", "speaking", _pace(SPOKEN_WORDS_PER_MINUTE)),
-    Column("j_per_token", "J/token", _joules),
-    Column("decode_w", "W", _watts),
+    Column("j_per_token", "J/token", _joules, of_power=True),
+    Column("decode_w", "W", _watts, of_power=True),
     Column("perplexity", "perplexity", _perplexity),
     Column("right_share", "right %", _right, 100.0),
-    Column("right_per_j", "right/kJ", lambda row: _right_per(row, _joules(row), row.view.duty.answer_tokens), 1000.0),
-    Column("right_per_w", "right %/W", lambda row: _right_per(row, _watts(row), 1.0), 100.0),
-    Column("energy_cost_per_million", "energy cost/M", _energy_cost),
+    Column("right_per_j", "right/kJ", _right_per_j, 1000.0, of_power=True),
+    Column("right_per_w", "right %/W", lambda row: _right_per(row, _watts(row), 1.0), 100.0, of_power=True),
+    Column("energy_cost_per_million", "energy cost/M", _energy_cost, of_power=True),
     Column("device_cost_per_million", "device cost/M", _device_cost),
-    Column("wh_per_day", "Wh/day", _figure("duty.kept_wh_per_day")),
-    Column("battery_h", "battery h", _figure("duty.kept_battery_h")),
+    Column("wh_per_day", "Wh/day", _figure("duty.kept_wh_per_day"), of_power=True),
+    Column("battery_h", "battery h", _figure("duty.kept_battery_h"), of_power=True),
 )
 
 
@@ -228,7 +233,22 @@ def table_cells(found: Sequence[PaperRow]) -> list[list[str]]:
     """The table for people with its headings; intervals stand behind their numbers."""
     columns = _cells(found)
     rows = [[_text(column, cells[at], "{} ({} to {})") for column, cells in columns] for at in range(len(found))]
-    return [[column.heading for column, _ in columns], *rows]
+    return [_headings(found, columns), *rows]
+
+
+def _headings(found: Sequence[PaperRow], columns: Sequence[tuple[Column, list[Cell]]]) -> list[str]:
+    simulated = any(each.setting.simulated for each in found)
+    return [column.heading + " (simulated)" * (simulated and column.of_power) for column, _ in columns]
+
+
+def caption_of(result: PlanResult) -> str:
+    """What stands below the table: what its numbers are, and that the power is simulated where it is."""
+    has_energy = any(each.energy_source for each in result.settings)
+    power = f" {SIMULATED}." if result.simulated else " Energies are gross, idle power included." * has_energy
+    return f"Means, with 95 % intervals in brackets.{power}"
+
+
+SIMULATED = "Simulated power: a virtual board computed it, no meter measured it"
 
 
 MEMORY_PARTS = ("weights", "KV cache", "computing", "output")
@@ -307,7 +327,7 @@ def table_latex(found: Sequence[PaperRow], caption: str) -> str:
     rows = "".join(
         line([_text(column, cells[at], "{} [{}, {}]") for column, cells in columns]) for at in range(len(found))
     )
-    heading = line([column.heading for column, _ in columns])
+    heading = line(_headings(found, columns))
     return (
         f"\\begin{{table}}\n\\caption{{{one_line(caption).translate(_LATEX)}}}\n"
         f"\\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}\n\\toprule\n{heading}\\midrule\n{rows}\\bottomrule\n"
@@ -379,10 +399,17 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
         if each.energy_source
     )
     missing = next((test.energy_missing for each in result.settings for test in each.tests if test.energy_missing), "")
+    if result.simulated:
+        words.append(f"{SIMULATED}; do not quote its joules as those of a device.")
     if meters:
         words.append(f"Power was read from {'; '.join(meters)}; energies are gross, idle power included.")
     elif missing:
         words.append(f"Energy is not known: {missing}.")
+    if any(" from " in each.model.label for each in plan.settings):
+        words.append(
+            "Levels made from a quantized file carry its loss too: they stand for those of the unquantized model in "
+            "speed and energy, but not in quality."
+        )
     if plan.soak_s:
         words.append(f"The tests were done over and over for {format_duration(plan.soak_s)}.")
     else:
@@ -393,7 +420,8 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
     rest = plan.cool_down
     began = f"A run began once temperature changed by less than {rest.temperature_slope_c_per_min:g} °C a minute"
     if meters:
-        began += f" and idle power by less than {100 * rest.power_spread:g} %, after at least {rest.idle_s:g} s idle"
+        began += f" and idle power by less than {100 * rest.power_spread:g} %"
+        words.append(f"Idle power was measured for at least {rest.idle_s:g} s before the first run of each setting.")
     words.append(f"{began}, at the latest after {rest.limit_s:g} s.")
     words.append(
         f"Tests: {', '.join(test.name for test in plan.tests) or 'none'}, context {plan.n_ctx}, seed {plan.seed}. "
@@ -422,8 +450,7 @@ def section(plan: Plan, result: PlanResult, view: View, sentences: Sequence[str]
     """The whole section in Markdown."""
     rows = paper_rows(result, view)
     lines = "".join(f"- {one_line(each)}\n" for each in sentences)
-    return (
-        f"## Method\n\n{method_of(plan, result, view)}\n\n## Results\n\n{table_markdown(rows)}\n{lines}"
-        if rows
-        else lines
-    )
+    if not rows:
+        return lines
+    table = f"{table_markdown(rows)}\n{caption_of(result)}\n"
+    return f"## Method\n\n{method_of(plan, result, view)}\n\n## Results\n\n{table}\n{lines}"

@@ -16,11 +16,12 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import UsageError
-from edgetop.io.files import read_toml
+from edgetop.io.files import expanded, read_small, read_toml
 from edgetop.settings import options
 from edgetop.settings.option import Option, clock_limits_hz, fan_share, name_of_mode
 
@@ -164,8 +165,10 @@ class CoolDown(Struct, frozen=True, kw_only=True):
     """When a run may begin: the device has come to rest, or has had the time for it."""
 
     idle_s: float = 11.0
-    """Idle time at least before each run where power is measured, and until the idle power is known: that takes ten
-    steady seconds (`core.energy.baseline`). With 0 nothing is waited for."""
+    """Idle time at least where power is measured, before the first run of each setting without the model and with it,
+    and until the idle power is known: that takes ten steady seconds (`core.energy.baselines`). The other runs of a
+    setting begin once the device is as it was, unless its meter is so slow that the energy of a test rests on the idle
+    power. With 0 nothing is waited for."""
     limit_s: float = 120.0
     """After this the run begins anyway, and says so."""
     temperature_slope_c_per_min: float = 2.0
@@ -603,6 +606,41 @@ def reading_text() -> str:
     return files("edgetop.bench").joinpath("reading.txt").read_text("utf-8")
 
 
+LARGEST_TEXT_BYTES = 16 * 2**20
+
+
+def quality_plan(request: BenchRequest) -> QualityPlan | None:
+    """How quality is scored; the questions of a file bring the text with them."""
+    if not request.questions:
+        if request.shots or request.question_columns:
+            raise UsageError("--shots and --question-columns say nothing without --questions", "give a file of them")
+        if request.question_template and request.quality is False:
+            raise UsageError("--question-template says nothing without --quality or --questions", "give one of them")
+        text = _text_plan(request.quality)
+        return None if text is None else replace(text, template=request.question_template)
+    path = expanded(request.questions)
+    items = read_questions(path, request.question_columns)
+    if len(items) <= request.shots:
+        raise UsageError(f"{path}: it has {len(items)} questions", "give fewer --shots: the others are scored")
+    plan = _text_plan(request.quality or True)
+    assert plan is not None  # noqa: S101 - there is a text
+    return replace(plan, asked=items, asked_name=path.name, shots=request.shots, template=request.question_template)
+
+
+def _text_plan(asked: bool | str) -> QualityPlan | None:
+    if asked is False:
+        return None
+    if asked is True:
+        return QualityPlan(text=reading_text())
+    path = expanded(str(asked))
+    try:
+        data = read_small(path, LARGEST_TEXT_BYTES)
+    except OSError as error:
+        hint = "give a text file to --quality; a few pages are enough"
+        raise UsageError(f"{path}: {error.strerror or error}", hint) from None
+    return QualityPlan(text=data.decode("utf-8", "replace"), text_name=path.name)
+
+
 _SUMMARY_CHARACTERS = 4000
 """Of the text: about 900 tokens, which is a long prompt on a small device."""
 
@@ -658,6 +696,9 @@ RUN_OVERHEAD_S = 4.0
 """Starting the engine's process, finding sensors, saving the session."""
 
 REST_WITHOUT_POWER_S = 1.0
+LOOK_S = 2.0
+"""So long idle power is looked at, where it was measured before an earlier run of the setting."""
+
 SETTLE_S = 1.0
 """After each test, where power is measured, until its last readings have come."""
 
@@ -737,7 +778,8 @@ def _run_s(plan: Plan, run: Run, expected: Expected, *, has_power: bool) -> floa
     durations = [_test_s(test, expected) for test in tests]
     if any(duration is None for duration in durations):
         return None
-    rest_s = plan.cool_down.idle_s if has_power else REST_WITHOUT_POWER_S
+    # The first run of a setting measures idle power without the model and with it.
+    rest_s = 2 * plan.cool_down.idle_s if has_power and run.round == 1 else REST_WITHOUT_POWER_S + LOOK_S * has_power
     settle_s = SETTLE_S * len(tests) if has_power else 0.0
     return RUN_OVERHEAD_S + expected.load_s + rest_s + settle_s + plan.soak_s + sum(each or 0.0 for each in durations)
 

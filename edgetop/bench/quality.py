@@ -1,4 +1,4 @@
-"""Perplexity, KL divergence and accuracy of levels."""
+"""Perplexity, KL divergence and accuracy of levels, family by family."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import msgspec
 from msgspec.structs import replace
 
 from edgetop.bench.plan import QUESTIONS, ModelFile, QualityPlan, QuestionItem, prompt_of
-from edgetop.bench.run_log import quality_key
+from edgetop.bench.run_log import FinishedRun, RunLog, quality_key
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.errors import EdgetopError
+from edgetop.core.errors import EdgetopError, ModelError
 from edgetop.core.records import BenchRun, Quality, Score, Scored
+from edgetop.fit.model_facts import read_facts
 from edgetop.inference.protocol import (
     ChoiceScore,
     ChoicesScored,
@@ -239,3 +240,79 @@ def _is_right(item: QuestionItem, score: ChoiceScore, weigh: Callable[[str, int]
         for likelihood, choice, tokens in zip(score.log_likelihood, item.choices, score.tokens, strict=True)
     ]
     return max(range(len(weighed)), key=weighed.__getitem__) == item.right
+
+
+def score_models(
+    log: RunLog,
+    store: Store,
+    live: LiveOptions,
+    *,
+    on_score: Callable[[str, str, float], None],
+    on_notice: Callable[[Notice], None],
+    interrupted: Callable[[], bool],
+) -> bool:
+    """Score every model of a plan that asks for it; False when interrupted.
+
+    `on_score` is told which of how many models it is, what is going on, and the share of all that is done. The levels
+    of one model are held against the most precise of them. All are scored or none: what the others are held against is
+    kept only as long as this takes.
+    """
+    plan, models, done = log.plan, log.unscored, 0
+    if plan.quality is None:
+        return True
+
+    def on_progress(doing: str, share: float) -> None:
+        on_score(f"{done + 1} of {len(models)}", doing, (done + share) / len(models))
+
+    threads = max((each.threads for each in plan.settings if each.threads is not None), default=None)
+    for family in families_of(models):
+        scorer = QualityScorer(
+            plan.quality,
+            plan.identity,
+            store,
+            live,
+            folder=log.path / "reference",
+            on_progress=on_progress,
+            interrupted=interrupted,
+        )
+        try:
+            for model in family:
+                ended = FinishedRun(setting=quality_key(model), round=1, outcome="measured")
+                try:
+                    scored = scorer.score(model, threads=threads)
+                except QualityError as error:
+                    text = f"quality of {model.label}: {error.what}"
+                    on_notice(Notice(text=text, hint=error.hint, severity="error"))
+                    log.add(replace(ended, outcome="failed", reason=error.what))
+                else:
+                    if scored is None:
+                        return False
+                    log.add(replace(ended, session=str(scored[1] or "")))
+                done += 1
+        finally:
+            scorer.close()
+    return True
+
+
+def families_of(models: Sequence[ModelFile]) -> list[list[ModelFile]]:
+    """The levels of each model together, the most precise, which is the largest file, first.
+
+    They are known by their architecture, vocabulary and number of weights; what cannot be read is one family. Those of
+    one family that read other tokens all the same, the scorer tells apart.
+    """
+    families: dict[tuple[object, ...], list[ModelFile]] = {}
+    for model in models:
+        try:
+            facts = read_facts(Path(model.path))
+            key: tuple[object, ...] = (facts.architecture, facts.n_vocab, facts.parameters)
+        except ModelError:
+            key = ()
+        families.setdefault(key, []).append(model)
+    return [sorted(family, key=_size_bytes, reverse=True) for family in families.values()]
+
+
+def _size_bytes(model: ModelFile) -> int:
+    try:
+        return Path(model.path).stat().st_size
+    except OSError:
+        return 0

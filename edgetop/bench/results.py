@@ -11,6 +11,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.bench.device_settings import ColdFile
 from edgetop.bench.plan import (
     UNTIL_LEAST,
     Plan,
@@ -29,12 +30,20 @@ from edgetop.core.bootstrap import SPREAD_LEAST
 from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Duty
 from edgetop.core.energy.uncertainty import Letter
-from edgetop.core.figures import J_PER_TOKEN, OF_SETTING, OF_TEST, Figure, LimitedBy, number_of, value_of, with_duty
+from edgetop.core.figures import (
+    J_PER_TOKEN,
+    OF_SETTING,
+    OF_TEST,
+    Figure,
+    LimitedBy,
+    number_of,
+    value_of,
+    with_duty,
+)
 from edgetop.core.quantity import COVERAGE_FACTOR, Interval
 from edgetop.core.records import DeviceInfo, LoadEntry, Quality
 from edgetop.core.sources import Scope
 from edgetop.core.statistics import CONFIDENCE, quantile, welch_difference
-from edgetop.io.page_cache import ColdFile
 from edgetop.session.file import SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import SessionFileError, load_file, load_head
 from edgetop.session.limits import limit_between
@@ -209,6 +218,8 @@ class SettingResult(Struct, frozen=True, kw_only=True):
     energy_source: str = ""
     energy_grade: Letter | None = None
     """The worst of all tests and repetitions."""
+    simulated: bool = False
+    """Its power was computed, not measured, as the sessions' sources say."""
     measured_at: str = ""
     """When its last run began, ISO 8601 in UTC."""
     tests: tuple[TestResult, ...] = ()
@@ -236,6 +247,11 @@ class PlanResult(Struct, frozen=True, kw_only=True):
     settings: tuple[SettingResult, ...]
     until: Until | None = None
     """What was to be known."""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the power of a setting was computed, not measured."""
+        return any(setting.simulated for setting in self.settings)
 
 
 class _Measured(NamedTuple):
@@ -386,12 +402,20 @@ def _setting_result(
         energy_scope=energies[-1].scope if energies else None,
         energy_source=energies[-1].source if energies else "",
         energy_grade=max((energy.grade for energy in energies), default=None),
+        simulated=any(each.source.properties.get("simulated", False) for file in files for each in file.series),
         measured_at=max((file.started_at for file in files), default=""),
         tests=tuple(results),
         soak=_soak(tests, measured),
         sessions=tuple(each.run.session for each in measured),
         problems=tuple(lines),
     )
+
+
+def idle_of(turns: Sequence[TurnEntry]) -> Interval | None:
+    """The idle power with the model loaded that the tests of a run have; `None` where one's energy rests on it."""
+    energies = [turn.figures.energy for turn in turns if turn.task and not turn.warmup]
+    known = [each.idle_w for each in energies if each is not None and each.method == "strict" and each.idle_w]
+    return known[-1] if known and len(known) == len(energies) else None
 
 
 def _soak(tests: Sequence[Test], measured: Sequence[_Measured]) -> Soak | None:

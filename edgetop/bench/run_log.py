@@ -1,18 +1,20 @@
-"""What of a plan is done, on disk."""
+"""What of a plan is done, on disk; the benchmarks that were begun."""
 
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
+from edgetop.bench.device_settings import ColdFile
 from edgetop.bench.plan import ModelFile, Plan, Run, runs_of
-from edgetop.core.errors import EdgetopError
+from edgetop.core.errors import EdgetopError, UsageError
+from edgetop.core.format import format_time
 from edgetop.io.files import read_small, write_atomically
-from edgetop.io.page_cache import ColdFile
 
 PLAN_FILE = "plan.json"
 RUNS_FILE = "runs.jsonl"
@@ -163,6 +165,37 @@ def read_plan(path: Path) -> Plan:
         raise _unusable(path, error) from None
     except (ValueError, RecursionError) as error:
         raise BenchFolderError(f"{path / PLAN_FILE}: {error}.", "Start the benchmark anew.") from None
+
+
+def find_log(folder: Path, identity: str) -> RunLog:
+    """The benchmark whose identity begins so; `last` is the one begun last. Raises UsageError."""
+    paths = _folders(folder)
+    found = paths[:1] if identity == "last" else [path for path in paths if path.name.startswith(identity)]
+    if not found:
+        raise UsageError(f"no benchmark is called {identity!r}", "`edgetop bench --list` shows those there are")
+    if len(found) > 1:
+        raise UsageError(f"{len(found)} benchmarks begin with {identity!r}", "give more of its identity")
+    return RunLog(folder, read_plan(found[0]), path=found[0])
+
+
+def list_logs(folder: Path) -> list[list[str]]:
+    """One row for each: identity, name, runs done, runs in all, when it was begun."""
+    rows = []
+    for path in _folders(folder):
+        begun = format_time(datetime.fromtimestamp((path / PLAN_FILE).stat().st_mtime, timezone.utc).isoformat())
+        try:
+            log = RunLog(folder, read_plan(path), path=path)
+        except BenchFolderError as error:
+            rows.append([path.name, error.what, "", "", begun])
+            continue
+        rows.append([path.name, log.plan.name, str(log.done), str(len(runs_of(log.plan))), begun])
+    return rows
+
+
+def _folders(folder: Path) -> list[Path]:
+    """Newest first."""
+    paths = [path.parent for path in folder.glob(f"*/{PLAN_FILE}")]
+    return sorted(paths, key=lambda path: -(path / PLAN_FILE).stat().st_mtime)
 
 
 def _unusable(path: Path, error: OSError) -> BenchFolderError:

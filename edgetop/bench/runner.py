@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import exp, log, sqrt
 from pathlib import Path
 from statistics import fmean, stdev
@@ -12,9 +12,20 @@ from statistics import fmean, stdev
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.device_settings import DeviceError, DeviceSettings
-from edgetop.bench.plan import WARMUP_REPLY, CoolDown, Plan, PromptTest, Run, Test, TokenTest, engine_settings, runs_of
-from edgetop.bench.results import TEMPERATURE_PREFIX, runs_until_known
+from edgetop.bench.device_settings import GONE, ColdFile, DeviceError, DeviceSettings, make_cold, read_in
+from edgetop.bench.plan import (
+    LOOK_S,
+    WARMUP_REPLY,
+    CoolDown,
+    Plan,
+    PromptTest,
+    Run,
+    Test,
+    TokenTest,
+    engine_settings,
+    runs_of,
+)
+from edgetop.bench.results import TEMPERATURE_PREFIX, idle_of, runs_until_known
 from edgetop.bench.run_log import FinishedRun, RunLog
 from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import SamplingSettings
@@ -25,10 +36,10 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import decay
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Measure, Report
 from edgetop.io.model_file import content_key, read_headers
-from edgetop.io.page_cache import GONE, ColdFile, make_cold, read_in
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.energy import energy_of
+from edgetop.session.file_io import load_file
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.session.store import Store
@@ -48,10 +59,22 @@ _COOLING_S = tuple(4.0 * 1.25**step for step in range(24))
 class RestWatch:
     """Collects temperature and power while the device idles."""
 
-    def __init__(self, cool_down: CoolDown, *, has_power: bool, now_s: float, rested_c: float | None = None) -> None:
-        """`rested_c` is how warm the device was when an earlier run of the same plan began at rest."""
+    def __init__(
+        self,
+        cool_down: CoolDown,
+        *,
+        has_power: bool,
+        now_s: float,
+        rested_c: float | None = None,
+        idle_w: float | None = None,
+    ) -> None:
+        """`rested_c` is how warm the device was when an earlier run of the same plan began at rest.
+
+        `idle_w` is what it drew idle before an earlier run of the same setting, where that need not be measured again.
+        """
         self._cool_down = cool_down
         self._rested_c = rested_c
+        self._idle_w = idle_w
         self._since_begin: list[tuple[float, float]] = []
         self._has_power = has_power
         self._begin_s = now_s
@@ -75,12 +98,12 @@ class RestWatch:
     def verdict(self, now_s: float) -> str | None:
         """`None` while it is not at rest; empty when it is; a note when the time is up."""
         waited_s = now_s - self._begin_s
-        restless = self._restless(waited_s)
-        if not restless:
+        unsettled = self._unsettled(waited_s)
+        if not unsettled:
             return ""
         if waited_s < self._cool_down.limit_s:
             return None
-        return f"began after {waited_s:.0f} s though {restless}"
+        return f"began after {waited_s:.0f} s though {unsettled}"
 
     def outlook(self, now_s: float) -> str:
         """Why it still waits, and for how long, for a person: `in about 20 s: 71 °C, 63 to go to`."""
@@ -104,15 +127,29 @@ class RestWatch:
         left_s = min(left_s, self._cool_down.limit_s - waited_s)
         return f"in about {format_duration(max(left_s, 1.0))}: {why or 'power is not steady yet'}"
 
-    def _restless(self, waited_s: float) -> str:
+    @property
+    def _is_cool(self) -> bool:
+        """As cool as an earlier run of the plan began."""
+        rested_c, known = self._rested_c, self._since_begin
+        return rested_c is not None and bool(known) and known[-1][1] <= rested_c + RESTED_C
+
+    def _is_as_before(self, waited_s: float, powers: Sequence[float]) -> bool:
+        """Idle power of the setting is known, and the device as cool as then, or without a thermometer as frugal."""
+        if self._idle_w is None or self._since_begin:
+            return self._idle_w is not None and self._is_cool
+        reach_w = self._cool_down.power_spread * self._idle_w
+        return waited_s >= LOOK_S and bool(powers) and abs(fmean(powers) - self._idle_w) <= reach_w
+
+    def _unsettled(self, waited_s: float) -> str:
         """What has not come to rest; empty if all has."""
+        powers = [power for _, power in self._powers]
+        if self._is_as_before(waited_s, powers):
+            return ""
         idle_s = self._cool_down.idle_s
         # A sensor that does not answer any more need not be waited for.
-        if self._has_power and (waited_s < idle_s or (idle_s > 0 and self._powers and not self._idle_known)):
+        if self._has_power and (waited_s < idle_s or (idle_s > 0 and powers and not self._idle_known)):
             return "the idle power was not yet known"
-        cool = (
-            self._rested_c is not None and self._since_begin and self._since_begin[-1][1] <= self._rested_c + RESTED_C
-        )
+        cool = self._is_cool
         if len(self._temperatures) > 1 and not cool:
             (begin_s, begin_c), (end_s, end_c) = self._temperatures[0], self._temperatures[-1]
             span_s = end_s - begin_s
@@ -121,7 +158,6 @@ class RestWatch:
             slope = (end_c - begin_c) / span_s * _S_PER_MIN if span_s > 0 else 0.0
             if abs(slope) > self._cool_down.temperature_slope_c_per_min:
                 return f"the temperature still went {'up' if slope > 0 else 'down'} by {abs(slope):.1f} °C a minute"
-        powers = [power for _, power in self._powers]
         if len(powers) > 3:
             # The halves are compared, since a single reading of an idle device may well be twice the next one.
             halves = powers[: len(powers) // 2], powers[len(powers) // 2 :]
@@ -176,6 +212,7 @@ class Measurement:
         on_progress: OnProgress,
         interrupted: Callable[[], bool],
         rested_c: float | None = None,
+        idle_w: float | None = None,
     ) -> None:
         self._plan = plan
         self._run = run
@@ -187,6 +224,7 @@ class Measurement:
         self._load_failed = False
         self.rested_c = rested_c
         """How warm the device is at rest, as the first run of the plan found it."""
+        self._idle_w = idle_w
         self.crashed_in_first_decode = False
         self.cold: ColdFile | None = None
 
@@ -300,7 +338,13 @@ class Measurement:
         waiting = "waiting for the device to come to rest"
         self._report(waiting)
         has_power = not isinstance(headline_of(live.session, meters_of(live.session)), Unavailable)
-        watch = RestWatch(self._plan.cool_down, has_power=has_power, now_s=time.monotonic(), rested_c=self.rested_c)
+        watch = RestWatch(
+            self._plan.cool_down,
+            has_power=has_power,
+            now_s=time.monotonic(),
+            rested_c=self.rested_c,
+            idle_w=self._idle_w,
+        )
         while True:
             if live.conversation.phase != "ready":
                 raise RunFailedError(self._failure or "The engine stopped.")
@@ -406,6 +450,9 @@ def _hottest_c(now: Snapshot) -> float | None:
     return max(temperatures, default=None)
 
 
+IDLE_RUNS_MOST = 40
+"""Fewer than the sessions in which an earlier idle power is looked for (`live.past_runs`)."""
+
 PLAIN = "ran without repacked weights and AMX, since llama.cpp crashed with them"
 
 
@@ -434,6 +481,8 @@ class Runner:
         self._on_progress = on_progress
         self._interrupted = interrupted
         self._rested_c: float | None = None
+        self._idle: dict[str, tuple[int, float]] = {}
+        """By setting, where it need not be measured again: after how many runs it was, and the power in W."""
         self._without_extra_buffers: set[str] = set()
         """Settings in which llama.cpp crashed with repacked weights and AMX."""
 
@@ -485,13 +534,14 @@ class Runner:
             on_progress=self._on_progress,
             interrupted=self._interrupted,
             rested_c=self._rested_c,
+            idle_w=self._idle_w(key),
         )
         try:
             if self._device is not None:
                 self._device.apply(run.setting)
             notes = measurement.do(lambda listener: self._begin(run, listener))
             self._rested_c = measurement.rested_c
-            notes += [] if self._device is None else self._device.strayed()
+            notes += [] if self._device is None else self._device.changed_by_others()
             cold = measurement.cold
             if cold is not None and (cold.left is None or cold.left > GONE):
                 left = "an unknown part" if cold.left is None else f"{cold.left:.0%}"
@@ -517,11 +567,18 @@ class Runner:
         path, trouble = measurement.close()
         if path is None and finished.outcome == "measured":
             return replace(finished, outcome="failed", reason=trouble or "the session was not saved")
+        if path is not None and self._idle_w(key) is None and (idle := idle_of(load_file(path).turns)) is not None:
+            self._idle[key] = len(self._log.finished), idle.value
         if path is not None and path.parent != self._store.folder:
             finished = replace(finished, notes=(*finished.notes, f"could be saved in {path.parent} only"))
         if finished.outcome != "measured":
             self._on_progress(Notice(text=f"{key}: {finished.reason}", severity="error"))
         return replace(finished, session="" if path is None else str(path))
+
+    def _idle_w(self, key: str) -> float | None:
+        """What a setting drew idle, not so long ago that the sessions since would not find it again."""
+        runs, power_w = self._idle.get(key, (0, None))
+        return power_w if len(self._log.finished) - runs < IDLE_RUNS_MOST else None
 
     def _begin(self, run: Run, listener: Callable[[Report | Notice], None]) -> LiveSession:
         """Start the session of a run."""

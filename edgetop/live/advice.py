@@ -25,7 +25,7 @@ from edgetop.core.text import one_line
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
 from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.connection import Count, ServerClient, Total
+from edgetop.inference.server.connection import Count, ServerClient
 from edgetop.inference.server.usage import count_in, parse_metrics, text_at
 from edgetop.live.past_runs import DISTURBED
 from edgetop.live.server_monitor import ServerLocation
@@ -113,7 +113,6 @@ class _Defaults(Struct):
 
 class _Props(Struct):
     model_path: str | None = None
-    total_slots: Total | None = None
     default_generation_settings: _Defaults | None = None
 
 

@@ -386,6 +386,8 @@ class Study(Struct, frozen=True, kw_only=True):
     method: str
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    caption: str
+    """Of the table."""
     pictures: tuple[Picture, ...]
     sentences: tuple[str, ...]
 

@@ -522,15 +522,12 @@ class SessionEnergy:
     def power_history(self, steps: int, step_us: int) -> list[float | None]:
         """Mean power of the headline in `steps` spans of `step_us`, oldest first; `None` where it is not known."""
         end_us = self._until_us // step_us * step_us
-        return [self._mean_w(end_us - step * step_us, end_us - (step - 1) * step_us) for step in range(steps, 0, -1)]
+        return [self.mean_power(end_us - step * step_us, end_us - (step - 1) * step_us) for step in range(steps, 0, -1)]
 
     def mean_power(self, begin_us: int, end_us: int) -> float | None:
         """Mean power of the headline from `begin_us` until `end_us`, which is later; `None` where it is not known."""
-        return self._mean_w(begin_us, end_us)
-
-    def _mean_w(self, begin_us: int, end_us: int) -> float | None:
         own = self._own_mean_w(begin_us, end_us)
-        return self._next._mean_w(begin_us, end_us) if own is None and self._next is not None else own  # noqa: SLF001
+        return self._next.mean_power(begin_us, end_us) if own is None and self._next is not None else own
 
     def _own_mean_w(self, begin_us: int, end_us: int) -> float | None:
         total_w = 0.0

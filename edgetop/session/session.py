@@ -308,7 +308,7 @@ class Session:
             reason = str(error)
             if reason not in self._refused:
                 self._refused.add(reason)
-                self._add_happening(
+                self._add_record(
                     Event(t_us=self._stamp_of(record), kind=REFUSED, text=f"A record was left out: {reason}.")
                 )
 
@@ -338,7 +338,7 @@ class Session:
             case SourceMissing():
                 self.absent[record.name] = record.missing
             case ModelLoaded() | Event() | Predicted() | Scored() | ServiceSeen() | RequestServed():
-                self._add_happening(record)
+                self._add_record(record)
             case SessionStarted():
                 if self.header is not None:
                     raise UnfittingError("the session began a second time")
@@ -383,7 +383,7 @@ class Session:
             self._running(record.turn).finish(replace(record, t_us=t_us))
         self._note_time(t_us)
 
-    def _add_happening(self, record: ModelLoaded | Event | Predicted | Scored | ServiceSeen | RequestServed) -> None:
+    def _add_record(self, record: ModelLoaded | Event | Predicted | Scored | ServiceSeen | RequestServed) -> None:
         t_us = self._stamp(record.t_us)
         if isinstance(record, Event):
             insort(self.events, replace(record, t_us=t_us), key=lambda each: each.t_us)

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from edgetop.bench.plan import (
+    LOOK_S,
     REST_WITHOUT_POWER_S,
     RUN_OVERHEAD_S,
     SESSION_BYTES_PER_S,
@@ -34,7 +35,8 @@ def test_the_time_is_that_of_loading_resting_and_all_tests() -> None:
     assert found.session_bytes == round(12 * run_s * SESSION_BYTES_PER_S)
     assert found.memory_bytes == 2**30
     powered = estimate(SMALL, runs_of(SMALL), expected, has_power=True)
-    assert powered.duration_s == pytest.approx(12 * (RUN_OVERHEAD_S + 3.0 + CoolDown().idle_s + 2 * SETTLE_S + TESTS_S))
+    rested_s = 6 * 2 * CoolDown().idle_s + 6 * (REST_WITHOUT_POWER_S + LOOK_S)
+    assert powered.duration_s == pytest.approx(rested_s + 12 * (RUN_OVERHEAD_S + 3.0 + 2 * SETTLE_S + TESTS_S))
     warm = msgspec.structs.replace(SMALL, warmup=True)
     assert estimate(warm, runs_of(warm), expected, has_power=False).duration_s == pytest.approx(12 * (run_s + 5 + 0.8))
 

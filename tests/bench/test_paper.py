@@ -128,7 +128,8 @@ def test_the_method_says_what_a_reader_asks() -> None:
     for words in (
         "Raspberry Pi 5 (Cortex-A76)", "power mode 15W", "power.board (board input", "Engine: llama.cpp b1",
         "Each of 3 settings, taking turns, was measured 5 times.", "warm-ups do not count",
-        "at least 11 s idle", "pp512, tg128", "Questions (q): so", "answers of 100 tokens",
+        "at least 11 s before the first run of each setting", "pp512, tg128", "Questions (q): so",
+        "answers of 100 tokens",
         "No run was rejected; 0 problems and 0 disturbances",
     ):  # fmt: skip
         assert words in said

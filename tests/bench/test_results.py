@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from edgetop.bench import results
 from edgetop.bench.plan import BenchRequest, ModelFile, Plan, PromptTest, Test, TokenTest, Until, settings_of
@@ -14,6 +15,7 @@ from edgetop.bench.results import MeanInterval, PlanResult, results_of, runs_unt
 from edgetop.bench.run_log import FinishedRun
 from edgetop.core.figures import FIRST_TOKEN, LOAD, NET_J_PER_TOKEN
 from edgetop.core.quantity import Interval
+from edgetop.session.file_io import load_file
 from tests.support.bench_sessions import DECODE_W, IDLE_W, PREFILL_W, MadeSession
 
 PP, TG = TokenTest(n_prompt=500), TokenTest(n_gen=60)
@@ -285,3 +287,21 @@ def test_energy_is_repeated_until_it_is_known_and_not_where_it_cannot_be(tmp_pat
     session.tokens(TG)
     blind.add(session)
     assert runs_until_known(plan, blind.finished) == [], "without a meter no repetition helps"
+
+
+def test_a_run_whose_energy_rests_on_no_idle_power_tells_it_for_the_others(tmp_path: Path) -> None:
+    session = MadeSession()
+    session.tokens(TG)
+    turns = load_file(session.save(tmp_path / "a.json")).turns
+    idle = results.idle_of(turns)
+    assert idle is not None
+    assert idle.value == pytest.approx(IDLE_W, rel=0.01)
+    (turn,) = turns
+    energy = turn.figures.energy
+    assert energy is not None
+    for changes in ({"method": "extended"}, {"idle_w": None}):
+        other = replace(turn, figures=replace(turn.figures, energy=replace(energy, **changes)))
+        assert results.idle_of([turn, other]) is None
+    unknown = MadeSession(power=None)
+    unknown.tokens(TG)
+    assert results.idle_of(load_file(unknown.save(tmp_path / "b.json")).turns) is None

@@ -7,17 +7,23 @@ from math import exp
 
 import pytest
 
-from edgetop.bench.plan import CoolDown
+from edgetop.bench.plan import LOOK_S, CoolDown
 from edgetop.bench.runner import RestWatch
 
 COOL_DOWN = CoolDown(idle_s=11, limit_s=60)
 
 
 def waited(
-    temperatures: list[float | None], powers: list[float | None], *, has_power: bool = True, known_at_s: int = 0
+    temperatures: list[float | None],
+    powers: list[float | None],
+    *,
+    has_power: bool = True,
+    known_at_s: int = 0,
+    rested_c: float | None = None,
+    idle_w: float | None = None,
 ) -> tuple[int, str]:
     """Second by second, the last reading repeated: when the run began, and what was to be noted."""
-    watch = RestWatch(COOL_DOWN, has_power=has_power, now_s=100.0)
+    watch = RestWatch(COOL_DOWN, has_power=has_power, now_s=100.0, rested_c=rested_c, idle_w=idle_w)
     for second in range(200):
         temperature = temperatures[min(second, len(temperatures) - 1)]
         watch.note(100.0 + second, temperature, powers[min(second, len(powers) - 1)], idle_known=second >= known_at_s)
@@ -94,3 +100,15 @@ def test_a_device_as_cool_as_at_first_is_not_watched_for_ten_seconds() -> None:
     assert watch_of(lambda _: 50.5, 1, rested_c=50.0).verdict(1.0) == ""
     assert watch_of(lambda _: 50.5, 1).verdict(1.0) is None
     assert watch_of(lambda _: 52.0, 1, rested_c=50.0).verdict(1.0) is None
+
+
+def test_idle_power_is_measured_once_for_a_setting_that_is_as_it_was() -> None:
+    """A look at the power tells it without a thermometer, within the 5 % of a steady power."""
+    assert waited([None], [3.1], known_at_s=1000, idle_w=3.0) == (LOOK_S, "")
+    assert waited([None], [3.2], known_at_s=1000, idle_w=3.0)[0] == 60, "it is measured anew"
+    assert waited([None], [3.5, 3.5, 3.5, 3.0], known_at_s=1000, idle_w=3.0)[0] < 11, "what falls is waited for"
+    assert waited([50.5], [3.2], rested_c=50.0, known_at_s=1000, idle_w=3.0) == (0, ""), (
+        "a thermometer tells it at once"
+    )
+    assert waited([52.0], [3.0], rested_c=50.0, known_at_s=1000, idle_w=3.0)[0] == 60
+    assert waited([52.0, 52.0, 50.9], [3.0], rested_c=50.0, known_at_s=1000, idle_w=3.0) == (2, "")

@@ -17,6 +17,7 @@ from edgetop.bench.plan import BenchRequest, ModelFile, Plan, TokenTest, setting
 from edgetop.bench.results import results_of
 from edgetop.commands.bench import study_of
 from edgetop.core.figures import NET_J_PER_TOKEN
+from edgetop.report.page import Study
 from tests.bench.made_results import PP, TG, figure, measured, of_setting, plan_result, quality
 from tests.commands.machine import Machine
 
@@ -24,6 +25,16 @@ from tests.commands.machine import Machine
 def text_of(page: str) -> str:
     """What a reader sees of a page."""
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page)))
+
+
+def is_told(study: Study, page: str) -> list[str]:
+    """What of a study does not stand in the page."""
+    told = [study.title, study.method, study.caption, *study.sentences, *(cell for row in study.rows for cell in row)]
+    for picture in study.pictures:
+        told += [picture.caption.title, *picture.caption.sentences]
+        told += [cell for row in picture.caption.rows for cell in row]
+    assert len(told) > 40
+    return [each for each in told if " ".join(each.split()) not in page]
 
 
 def test_every_number_of_a_report_follows_from_the_sessions_of_the_archive(machine: Machine, tmp_path: Path) -> None:
@@ -37,14 +48,7 @@ def test_every_number_of_a_report_follows_from_the_sessions_of_the_archive(machi
     held = read_archive(archive, tmp_path / "unpacked")
     result = results_of(held.plan, held.finished)
     study = study_of(held.plan, result, View(), conclusions_of(result).sentences)
-    page = text_of(report.read_text("utf-8"))
-    assert study.title in page
-    told = [study.method, *study.sentences, *(cell for row in study.rows for cell in row)]
-    for picture in study.pictures:
-        told += [picture.caption.title, *picture.caption.sentences]
-        told += [cell for row in picture.caption.rows for cell in row]
-    assert len(told) > 40
-    assert [each for each in told if " ".join(each.split()) not in page] == []
+    assert is_told(study, text_of(report.read_text("utf-8"))) == []
     assert {"Decode speed", "Load", "Memory by part"} <= {picture.caption.title for picture in study.pictures}
 
 
@@ -65,9 +69,7 @@ def test_pictures_say_what_their_tables_say_and_that_power_is_simulated() -> Non
         of_setting("Q4_0", measured(PP, (90.0, 91.0)), measured(TG, (10.0, 10.2), (0.9, 0.9)), scores=quality(22.0)),
     ]
     result = plan_result(*settings)
-    assert result.device is not None
-    board = "Virtual board (ina3221): its power is computed, not measured"
-    result = replace(result, device=replace(result.device, model=board))
+    result = replace(result, settings=tuple(replace(each, simulated=True) for each in result.settings))
     told = paper_rows(result, View())
     parts = energy_parts(told[0])
     decode, prefill = (result.settings[0].test(test.name) for test in (TG, PP))
@@ -80,6 +82,11 @@ def test_pictures_say_what_their_tables_say_and_that_power_is_simulated() -> Non
     plan = Plan(name="made", settings=settings_of([ModelFile(path="a", label="a")], BenchRequest()), tests=(PP, TG))
     study = study_of(plan, result, View(), ())
     assert study.title.endswith("simulated power")
+    assert "Simulated power" in study.caption
+    assert {"J/token (simulated)", "W (simulated)"} < set(study.headings)
+    assert "Simulated power" in study.method
+    assert "with 0.5" in (said := next(each for each in conclusions_of(result).sentences if "J/token" in each)), said
+    assert "(simulated power)" in said
     by_title = {picture.caption.title: picture for picture in study.pictures}
     assert set(by_title) == {
         "Memory by part", "Decode speed", "Energy per token by part", "Energy per token against speed",

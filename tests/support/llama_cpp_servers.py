@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgetop.inference.llama.model import RpcError, greet
+from edgetop.inference.llama.model import RpcError, protocol_version
 from tests.support.eventually import eventually
 from tests.support.requirements import NotInstalledError, need_module
 
@@ -112,6 +112,6 @@ def rpc_server(host: str = "127.0.0.1", *, netns: str = "") -> Iterator[tuple[st
 
 def _answers(address: str) -> bool:
     try:
-        return greet(address) != ""
+        return protocol_version(address) != ""
     except RpcError:
         return False

@@ -167,7 +167,7 @@ def sampling_j(length_s: float, scatter_w: float, count: float) -> float:
     return BEAT * length_s * scatter_w * sqrt((n - 1) / (n - 3) / max(1.0, count))
 
 
-def starved_j(length_s: float, scatter_w: float, missed: float) -> float:
+def missed_polls_j(length_s: float, scatter_w: float, missed: float) -> float:
     """m·T·s for a point sensor of whose polls the share m did not come in time.
 
     A busy processor delays the polls just when it draws most, so that the readings are biased towards low power: by up
