@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,8 +31,12 @@ sys.stdin.read()
 
 
 @contextmanager
-def llama_server(model: Path, **settings: object) -> Iterator[tuple[str, int]]:
+def llama_server(
+    model: Path, *, told: Mapping[str, str] | None = None, **settings: object
+) -> Iterator[tuple[str, int]]:
     """Its address and process. `settings` are `threads` and fields of xllamacpp's CommonParams.
+
+    `told` is what its environment says of them, where a server that is started as a program has its flags.
 
     Raises NotInstalledError.
     """
@@ -42,6 +47,7 @@ def llama_server(model: Path, **settings: object) -> Iterator[tuple[str, int]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, **(told or {})},
     )
     assert process.stdin is not None
     assert process.stdout is not None
