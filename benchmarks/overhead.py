@@ -9,6 +9,8 @@ Under each condition the screen is stopped and continued in turn while the model
     tmux        the same in a tmux that nobody is attached to
     ssh         the same over OpenSSH on the loopback
     long chat   the same below 10,000 lines of chat
+    scraped     the same with --export, from which metrics are taken every five seconds
+    alerts      the same with two alerts
     btop, htop  that monitor at its defaults beside the bare engine, where it is installed
 
 Nothing else should run meanwhile. Printed are the ratio of speeds with its 95 % interval; for how much of a second the
@@ -27,10 +29,12 @@ import select
 import signal
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import psutil
 
@@ -45,7 +49,7 @@ from tests.support.isolated_home import IsolatedHome
 from tests.support.monitor_pulses import Stretch, mean_interval, median_interval, pulse, ratios, waits
 from tests.support.recorded_sessions import journal_lines
 from tests.support.requirements import NotInstalledError, need_demo_model, need_program
-from tests.support.sshd import Sshd
+from tests.support.sshd import Sshd, unused_port
 from tests.support.timed_terminal import COLUMNS, DEADLINE_S, ROWS, Terminal, Use, cpu_percent, resident_mib, use_of
 from tests.support.tmux import Tmux
 
@@ -61,7 +65,10 @@ HEADINGS = (
     "MiB",
 )  # fmt: skip
 F10 = "\x1b[21~"
-SCREENS = ("screen", "tmux", "ssh", "long chat")
+SCRAPED_EVERY_S = 5.0
+"""Prometheus does so every 15 s, unless told otherwise."""
+ALERTS = ("--alert", "energy.j_per_token > 1e6 for 60s", "--alert", "decode_tokens_per_s < 0.001")
+SCREENS = ("screen", "tmux", "ssh", "long chat", "scraped", "alerts")
 MONITORS = ("btop", "htop")
 _EDGETOP = """
 import signal, sys
@@ -145,12 +152,37 @@ def screen_cost(setting: Setting, condition: str) -> Cost:
             *("--max-tokens", str(setting.tokens)),
         ]
         stack.callback(home.end)
+        if condition == "alerts":
+            command += ALERTS
+        if condition == "scraped":
+            port = unused_port()
+            command += ["--export", f"127.0.0.1:{port}"]
+            stack.enter_context(scraping(port))
         if condition == "ssh":
             server = Sshd(home.folder)
             stack.callback(server.close)
             command = server.command(command, home.environment, terminal=True)
         terminal = Detached(command, home) if condition == "tmux" else Terminal(command, home.environment)
         return _measured(setting, home, terminal, long_chat=condition == "long chat")
+
+
+@contextlib.contextmanager
+def scraping(port: int) -> Iterator[None]:
+    """Take the metrics of a port again and again."""
+    ended = threading.Event()
+
+    def scrape() -> None:
+        while not ended.wait(SCRAPED_EVERY_S):
+            with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                answer.read()
+
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _measured(setting: Setting, home: IsolatedHome, terminal: Terminal | Detached, *, long_chat: bool) -> Cost:

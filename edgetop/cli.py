@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(list(arguments))
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _on_interrupt)
-    from edgetop.io.terminal import take_streams
+    from edgetop.io.terminal import secure_standard_streams
 
-    take_streams()
+    secure_standard_streams()
     code = _INTERRUPTED
     try:
         code = _run(sys.argv[1:])
@@ -105,7 +105,7 @@ def _run(given: list[str]) -> int:
         _discard_output()
         return _INTERRUPTED
     except Exception as error:  # noqa: BLE001 - no trace reaches a person
-        return _tell(error)
+        return _report(error)
     return code
 
 
@@ -195,7 +195,7 @@ def _catch_stray_errors() -> None:
 
     def on_thread(failed: threading.ExceptHookArgs) -> None:
         if isinstance(failed.exc_value, Exception):
-            _tell(failed.exc_value)
+            _report(failed.exc_value)
 
     def on_unraisable(failed: sys.UnraisableHookArgs) -> None:
         if failed.exc_value is not None:
@@ -211,7 +211,7 @@ _NO_MORE = (
 )
 
 
-def _tell(error: Exception) -> int:
+def _report(error: Exception) -> int:
     """Say in two lines what happened and how to fix it, and return the exit code."""
     import errno
 

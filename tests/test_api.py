@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -19,18 +20,22 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+import tomlkit
 
 import edgetop
 from edgetop.commands.command_line import parser_of, sub_parsers
 from edgetop.commands.verbs import VERBS
+from edgetop.core.clock import monotonic_us
 from edgetop.core.energy import baselines
 from edgetop.core.records import FORMAT_VERSION
+from edgetop.io.extensions import EXPORTERS, SENSORS, SERVERS
 from edgetop.session.export import tables_of
 from edgetop.session.file_io import load_file, schema_text, validate
 from edgetop.session.store import example_pair
 from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome
 from tests.support.requirements import need_module
+from tests.support.virtual_board import process_board
 
 HEADER = "# edgetop-power/1 kind=power unit=W scope=wall update=0.02 window=0.02 gain=0.01"
 
@@ -236,6 +241,27 @@ def test_measure_leaves_an_interrupt_to_the_command_and_still_says_what_it_took(
     assert "J in" in said
 
 
+BOARD_WORK_S = 1.5
+
+
+@pytest.mark.parametrize(("kind", "seed"), [("ina3221", 1), ("rapl", 5)])
+def test_its_intervals_hold_the_truth_of_a_virtual_board(tmp_path: Path, kind: str, seed: int) -> None:
+    spans: dict[str, tuple[int, int]] = {}
+    with process_board(tmp_path, kind, os.getpid(), seed) as board, edgetop.EnergyMeter(sysroot=tmp_path) as meter:
+        for name in ("one", "two"):
+            begin_us = monotonic_us()
+            meter.begin(name)
+            busy(BOARD_WORK_S)
+            meter.end(name, tokens=10)
+            spans[name] = begin_us, monotonic_us()
+    for name, (begin_us, end_us) in spans.items():
+        measured, true_j = meter[name], board.truth.energy_j(begin_us, end_us)
+        assert measured.interval_j is not None, measured.energy_missing
+        low, high = measured.interval_j
+        assert low <= true_j <= high, (measured, true_j)
+        assert measured.row()["joules_per_token"] == pytest.approx((measured.joules or 0.0) / 10)
+
+
 PLUGIN_TEST = """
 import time, pytest
 
@@ -255,10 +281,10 @@ def test_in_parts(energy):
 
 @pytest.fixture
 def run_pytest(home: IsolatedHome, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    (tmp_path / "test_it.py").write_text(PLUGIN_TEST)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, source: str = PLUGIN_TEST, **environment: str) -> subprocess.CompletedProcess[str]:
+        (tmp_path / "test_it.py").write_text(source)
         return subprocess.run(
             [
                 sys.executable,
@@ -296,6 +322,51 @@ def test_a_limit_that_cannot_be_checked_is_a_warning_or_required(
     ran = run_pytest("--require-energy", EDGETOP_POWER="none")
     assert "3 failed" in ran.stdout, ran.stdout
     assert "its energy was not measured: power was switched off" in ran.stdout
+
+
+def indented(page: str) -> list[str]:
+    """The examples of a page that doctest does not see: those that are indented by four."""
+    blocks: list[list[str]] = [[]]
+    text = re.sub(r"(?ms)^```.*?^```$", "", (ROOT / "docs" / page).read_text())
+    for line in text.splitlines():
+        if line.startswith("    ") or (not line and blocks[-1]):
+            blocks[-1].append(line[4:])
+        elif blocks[-1]:
+            blocks.append([])
+    return ["\n".join(block).strip() for block in blocks if any(block)]
+
+
+def test_what_doctest_does_not_see_of_the_page_runs_too(
+    home: IsolatedHome, tmp_path: Path, run_pytest: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    install, meter, command, plugin = indented("api.md")
+    assert install == "pip install edgetop"  # test_wheel.py does it
+    work = "import time, edgetop\nrun_something = lambda: time.sleep(1)\n"
+    environment = home.environment | {"PATH": f"{Path(sys.executable).parent}:{home.environment['PATH']}"}
+
+    def run(*arguments: str) -> str:
+        ran = subprocess.run(arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return ran.stdout + ran.stderr
+
+    assert re.search(
+        r"\(\S+ to \S+\) J in [1-9]\S* s, .*\) W \(wall, power\.stream, grade", run(sys.executable, "-c", work + meter)
+    )
+    (tmp_path / "run-something").write_text("#!/bin/sh\nexec sleep 1\n")
+    (tmp_path / "run-something").chmod(0o755)
+    for line in re.findall(r"(?m)^\$ (.*)$", command):
+        said = run("sh", "-c", line.replace("--idle 24", "--idle 1"))
+    assert said == ""
+    told = json.loads((tmp_path / "measured.json").read_text())
+    assert (told["command"], told["energy"]["scope"]) == (["./run-something"], "wall")
+    assert told["energy"]["j_per_token"]["value"] == pytest.approx(told["energy"]["gross_j"]["value"] / 128)
+    ran = run_pytest(source=plugin)
+    assert "2 passed" in ran.stdout, ran.stdout
+
+
+def test_the_entry_points_of_the_page_are_those_that_are_looked_for() -> None:
+    (block,) = re.findall(r"(?ms)^```toml\n(.*?)^```", (ROOT / "docs/extensions.md").read_text())
+    assert set(tomlkit.parse(block)["project"]["entry-points"]) == {SENSORS, SERVERS, EXPORTERS}
 
 
 def test_examples_warn_of_nothing() -> None:

@@ -10,13 +10,14 @@ from statistics import fmean
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.bench.device_settings import GONE
 from edgetop.bench.paper import Ownership, View, fronts, paper_rows
 from edgetop.bench.plan import Setting, Until, decode_test
 from edgetop.bench.results import PlanResult, SettingResult, TestResult
 from edgetop.bench.soak import Soak
 from edgetop.core.energy.duty import TOKENS, Price
 from edgetop.core.figures import LOAD, LOAD_J
-from edgetop.core.format import format_bytes, format_duration, format_seconds, format_significant
+from edgetop.core.format import format_bytes, format_duration, format_seconds, format_significant, plural
 from edgetop.core.quantity import J_PER_WH, WH_PER_KWH
 from edgetop.core.records import Quality
 from edgetop.core.statistics import (
@@ -29,7 +30,6 @@ from edgetop.core.statistics import (
     wilson_interval,
 )
 from edgetop.fit.assessment import Reader, pace_of
-from edgetop.io.page_cache import GONE
 
 REPETITIONS_MIN = 4
 """Below it Student's interval says more about the number of repetitions than about the device (judgement)."""
@@ -298,7 +298,7 @@ def _threads(by_energy: Sequence[Rated]) -> list[str]:
 
 def _threads_text(pair: Rated) -> str:
     count = pair[0].setting.threads
-    return "the usual number of threads" if count is None else f"{count} thread{'' if count == 1 else 's'}"
+    return "the usual number of threads" if count is None else plural(count, "thread")
 
 
 def _reading(by_speed: Sequence[Rated], reader: Reader) -> list[str]:

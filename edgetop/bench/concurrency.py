@@ -30,9 +30,6 @@ from edgetop.live.server_request import AnswerReader, ask
 from edgetop.session.requests import CONCURRENCY_EVENT, LevelFigures, level_figures
 from edgetop.session.store import Store
 
-AT_ONCE_MAX = 256
-"""Clients; each is a thread."""
-
 REST_S = 2.0
 """Between two numbers of clients, so that no meter takes the one for the other."""
 

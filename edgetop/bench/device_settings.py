@@ -1,18 +1,21 @@
-"""Power mode, governor, clock limits, fan and memory clock as axes: set, read back, given back.
+"""What a setting asks of the device: power mode, governor, clocks, fan, and the model's file in the page cache or not.
 
-What was before stands in a file from before the first change until all of it is as it was, so that after `kill -9` the
-next start gives it back. nvpmodel keeps its mode over a restart of the device; what stands in sysfs is gone then.
+Settings of the device are set, read back and given back. What was before stands in a file from before the first change
+until all of it is as it was, so that after `kill -9` the next start gives it back. nvpmodel keeps its mode over a
+restart of the device; what stands in sysfs is gone then.
 
 Files and programs are those of Linux (Documentation/admin-guide/pm/cpufreq.rst, Documentation/hwmon/pwm-fan.rst,
 Documentation/ABI/testing/sysfs-class-devfreq, sysfs-platform_profile) and of Jetson Linux (nvpmodel and
 jetson_clocks of its developer guide, "Platform Power and Performance"; the memory's clock is where jetson_clocks locks
-it).
+it). For the page cache: proc_sys_vm(5), posix_fadvise(2), mincore(2), sysfs-block; elsewhere nothing can be dropped.
 """
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import getpass
+import mmap
 import os
 import re
 import shlex
@@ -20,6 +23,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -70,11 +74,11 @@ class Changed(Struct, frozen=True, kw_only=True):
 
 
 class DeviceError(EdgetopError):
-    """The device did not do what it was told."""
+    """The device did not do what was asked of it."""
 
 
-class _Wish(NamedTuple):
-    """What is to be, and the pattern that names the file among its like."""
+class _Target(NamedTuple):
+    """What is to be set, and the pattern that names the file among its like."""
 
     what: Literal["file", "mode", "clocks"]
     name: str
@@ -98,16 +102,16 @@ class DeviceSettings:
         """Raise UsageError for what this device does not have, or does not let us set, with the line that allows it."""
         refused: dict[str, set[str]] = {}
         for setting in settings:
-            for wish in self._wishes(_chosen(setting)):
-                if wish.what == "file":
+            for target in self._targets(_chosen(setting)):
+                if target.what == "file":
                     try:
-                        os.close(os.open(self._host.path(wish.name), os.O_WRONLY | os.O_CLOEXEC))
+                        os.close(os.open(self._host.path(target.name), os.O_WRONLY | os.O_CLOEXEC))
                     except PermissionError:
-                        refused.setdefault("files", set()).add(wish.pattern)
+                        refused.setdefault("files", set()).add(target.pattern)
                     except OSError as error:
-                        raise UsageError(f"{wish.name}: {error.strerror}", "leave that axis out here") from None
-                elif not _may_run(wish.name):
-                    refused.setdefault("programs", set()).add(wish.name)
+                        raise UsageError(f"{target.name}: {error.strerror}", "leave that axis out here") from None
+                elif not _may_run(target.name):
+                    refused.setdefault("programs", set()).add(target.name)
         if "programs" in refused:
             names = " and ".join(sorted(Path(name).name for name in refused["programs"]))
             rule = f"{getpass.getuser()} ALL=(root) NOPASSWD: {', '.join(sorted(refused['programs']))}"
@@ -127,8 +131,8 @@ class DeviceSettings:
             return
         self.restore()
         try:
-            for wish in self._wishes(chosen):
-                self._set(wish)
+            for target in self._targets(chosen):
+                self._set(target)
         except UsageError as error:
             self.restore()
             raise DeviceError(error.what, error.hint) from None
@@ -137,7 +141,7 @@ class DeviceSettings:
             raise
         self._chosen = chosen
 
-    def strayed(self) -> list[str]:
+    def changed_by_others(self) -> list[str]:
         """What is not any more as it was set, such as by a daemon that minds the fan."""
         found = []
         for change in self._changes:
@@ -183,27 +187,29 @@ class DeviceSettings:
         self._changes = [
             each for each in left.changes if same_boot or (each.what, self._read(each)) == ("mode", each.now)
         ]
-        told = [f"{each.name}: {one_line(each.before)}" for each in self._changes if self._read(each) != each.before]
+        restored = [
+            f"{each.name}: {one_line(each.before)}" for each in self._changes if self._read(each) != each.before
+        ]
         self.restore()
-        return told
+        return restored
 
-    def _set(self, wish: _Wish) -> None:
-        before = self._now(wish)
-        if before == wish.value:
+    def _set(self, target: _Target) -> None:
+        before = self._now(target)
+        if before == target.value:
             return
-        change = Change(what=wish.what, name=wish.name, before=before, now=wish.value)
+        change = Change(what=target.what, name=target.name, before=before, now=target.value)
         if not self._own():
             raise DeviceError("another edgetop has set this device", "wait until its benchmark is done")
         if change.what == "clocks":
             self._run(change.name, "--store", before)
         self._changes.append(change)
         self._note()
-        told = self._write(change, wish.value)
-        if not self._settled(lambda: self._read(change) == wish.value):
+        said = self._write(change, target.value)
+        if not self._settled(lambda: self._read(change) == target.value):
             found = one_line(self._read(change)) or "unknown"
-            reason = f": {told}" if told else ""
+            reason = f": {said}" if said else ""
             raise DeviceError(
-                f"{change.name} is {found} and not {one_line(wish.value)}{reason}", "leave that value out"
+                f"{change.name} is {found} and not {one_line(target.value)}{reason}", "leave that value out"
             )
 
     def _give_back(self, change: Change) -> str:
@@ -247,11 +253,11 @@ class DeviceSettings:
             return change.now if self._clocks_are_locked() else change.before
         return text_of(self._host.path(change.name)).strip()
 
-    def _now(self, wish: _Wish) -> str:
+    def _now(self, target: _Target) -> str:
         """What stands there before a change."""
-        if wish.what == "clocks":
-            return wish.value if self._clocks_are_locked() else str(self._state.with_suffix(".clocks"))
-        return self._read(Change(what=wish.what, name=wish.name, before="", now=wish.value))
+        if target.what == "clocks":
+            return target.value if self._clocks_are_locked() else str(self._state.with_suffix(".clocks"))
+        return self._read(Change(what=target.what, name=target.name, before="", now=target.value))
 
     def _clocks_are_locked(self) -> bool:
         policies = self._files(_CPUFREQ)
@@ -307,12 +313,12 @@ class DeviceSettings:
     def _boot(self) -> str:
         return self._text("/proc/sys/kernel/random/boot_id")
 
-    def _wishes(self, chosen: dict[str, str]) -> Iterator[_Wish]:
+    def _targets(self, chosen: dict[str, str]) -> Iterator[_Target]:
         """What is to be set, in its order. Raises UsageError for what this device does not have."""
         for axis, value in chosen.items():
             yield from getattr(self, f"_{axis}")(value)
 
-    def _power_mode(self, value: str) -> Iterator[_Wish]:
+    def _power_mode(self, value: str) -> Iterator[_Target]:
         name, plus, _ = value.partition(WITH_CLOCKS)
         modes = power_modes(self._host)
         if not modes:
@@ -324,17 +330,17 @@ class DeviceSettings:
             raise UsageError(
                 f"--power-mode: {one_line(name)!r} is no mode of this device", f"use {', '.join(modes.values())}"
             )
-        yield _Wish("mode", _program("nvpmodel"), found, "")
+        yield _Target("mode", _program("nvpmodel"), found, "")
         if plus:
-            yield _Wish("clocks", _program("jetson_clocks"), "locked", "")
+            yield _Target("clocks", _program("jetson_clocks"), "locked", "")
 
-    def _governor(self, value: str) -> Iterator[_Wish]:
+    def _governor(self, value: str) -> Iterator[_Target]:
         files = [f"{each}/scaling_governor" for each in self._files(_CPUFREQ)]
         yield from self._one_of_files("--governor", files, "/../scaling_available_governors", value, _CPUFREQ)
 
     def _one_of_files(
         self, flag: str, files: Sequence[str], choices: str, value: str, folder: str = ""
-    ) -> Iterator[_Wish]:
+    ) -> Iterator[_Target]:
         """The same word in each file; what may stand there is in the file beside it."""
         for file in files:
             beside = file + choices if choices.startswith("_") else f"{Path(file).parent}/{Path(choices).name}"
@@ -343,13 +349,13 @@ class DeviceSettings:
                 break
             if known and value not in known:
                 raise UsageError(f"{flag}: {one_line(value)!r} is not known here", f"use {', '.join(known)}")
-            yield _Wish("file", file, value, f"{folder}/{Path(file).name}" if folder else file)
+            yield _Target("file", file, value, f"{folder}/{Path(file).name}" if folder else file)
         else:
             if files:
                 return
         raise UsageError(f"{flag}: this device has none to set", "leave it out here")
 
-    def _cpu_clock(self, value: str) -> Iterator[_Wish]:
+    def _cpu_clock(self, value: str) -> Iterator[_Target]:
         low_hz, high_hz = clock_limits_hz(value)
         policies = self._files(_CPUFREQ)
         for policy in policies:
@@ -364,32 +370,32 @@ class DeviceSettings:
                         f"--cpu-clock: {one_line(value)} is no clock of {Path(policy).name}",
                         f"use {reach}" if steps else f"use one between {reach}",
                     )
-            wishes = [("max", high), *([] if low is None else [("min", low)])]
+            limits = [("max", high), *([] if low is None else [("min", low)])]
             if high < self._number(f"{policy}/scaling_min_freq"):
-                wishes = [("min", least if low is None else low), ("max", high)]
-            for name, khz in wishes:
+                limits = [("min", least if low is None else low), ("max", high)]
+            for name, khz in limits:
                 file = f"scaling_{name}_freq"
-                yield _Wish("file", f"{policy}/{file}", str(khz), f"{_CPUFREQ}/{file}")
+                yield _Target("file", f"{policy}/{file}", str(khz), f"{_CPUFREQ}/{file}")
         if not policies:
             raise UsageError("--cpu-clock: this device does not let its clock be set", "leave it out here")
 
-    def _fan(self, value: str) -> Iterator[_Wish]:
+    def _fan(self, value: str) -> Iterator[_Target]:
         share = fan_share(value)
         hwmon, cooling = "/sys/class/hwmon/hwmon*", "/sys/class/thermal/cooling_device*"
         fans = [f"{each}/pwm1" for each in self._files(hwmon) if _plain(self._text(f"{each}/name")) == "pwmfan"]
         fans += ["/sys/devices/pwm-fan/target_pwm"]
         for fan in fans:
             if self._text(fan):
-                yield _Wish("file", fan, str(round(255 * share)), fan)
+                yield _Target("file", fan, str(round(255 * share)), fan)
                 return
         for each in self._files(cooling):
             if _plain(self._text(f"{each}/type")) == "pwmfan" and self._text(f"{each}/max_state").isdecimal():
                 state = round(int(self._text(f"{each}/max_state")) * share)
-                yield _Wish("file", f"{each}/cur_state", str(state), f"{each}/cur_state")
+                yield _Target("file", f"{each}/cur_state", str(state), f"{each}/cur_state")
                 return
         raise UsageError("--fan: this device has no fan that can be set", "leave it out here")
 
-    def _memory_clock(self, value: str) -> Iterator[_Wish]:
+    def _memory_clock(self, value: str) -> Iterator[_Target]:
         _, hz = clock_limits_hz(value)
         for each in self._files("/sys/class/devfreq/*"):
             if not _MEMORY.search(f"{Path(each).name} {self._text(f'{each}/device/of_node/name')}"):
@@ -399,7 +405,7 @@ class DeviceSettings:
                 known = ", ".join(f"{int(step) / 1e6:g}MHz" for step in steps)
                 raise UsageError(f"--memory-clock: {one_line(value)} is no clock of the memory", f"use {known}")
             order = ("min", "max") if hz < self._number(f"{each}/min_freq") else ("max", "min")
-            yield from (_Wish("file", f"{each}/{name}_freq", str(hz), f"{each}/{name}_freq") for name in order)
+            yield from (_Target("file", f"{each}/{name}_freq", str(hz), f"{each}/{name}_freq") for name in order)
             return
         try:
             locked = self._host.path(f"{_EMC}/mrq_rate_locked").exists()
@@ -407,8 +413,8 @@ class DeviceSettings:
             locked = True
         if not locked:
             raise UsageError("--memory-clock: this device does not let it be set", "leave it out here")
-        yield _Wish("file", f"{_EMC}/rate", str(hz), f"{_EMC}/rate")
-        yield _Wish("file", f"{_EMC}/mrq_rate_locked", "1", f"{_EMC}/mrq_rate_locked")
+        yield _Target("file", f"{_EMC}/rate", str(hz), f"{_EMC}/rate")
+        yield _Target("file", f"{_EMC}/mrq_rate_locked", "1", f"{_EMC}/mrq_rate_locked")
 
     def _files(self, pattern: str) -> list[str]:
         root = self._host.sysroot
@@ -454,3 +460,141 @@ def _may_run(program: str) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return asked.returncode == 0
+
+
+_READ_BYTES = 4 * 2**20
+_MOUNTINFO_BYTES = 2**20
+GONE = 0.02
+"""A file of which less is left in memory is cold; its header is read again by whoever looks at it."""
+
+
+class ColdFile(Struct, frozen=True, kw_only=True):
+    """How a file was made cold."""
+
+    how: str
+    """Such as `page cache dropped`."""
+    left: float | None
+    """Share of it that stayed in memory; `None` where that cannot be asked."""
+    medium: str
+    """What it is on, such as `NVMe (nvme0n1)`; empty where that is not known."""
+    bytes_per_s: float | None
+    """Rate at which it was read once from there, one part after the other."""
+
+
+def make_cold(paths: list[Path], root: Path = Path("/")) -> ColdFile:
+    """Read files from their medium once, and have them out of the page cache. Raises OSError.
+
+    As root the whole page cache is dropped, else the files are given up with fadvise: what another process has mapped
+    stays then.
+    """
+    how = _drop(paths, root)
+    left = _share_cached(paths)
+    rate = None
+    if left is None or left <= GONE:
+        begin_s, size = time.monotonic(), sum(map(read_in, paths))
+        rate = size / max(time.monotonic() - begin_s, 1e-6)
+        how = _drop(paths, root)
+        left = _share_cached(paths)
+    return ColdFile(how=how, left=left, medium=medium_of(paths[0], root), bytes_per_s=rate)
+
+
+def read_in(path: Path) -> int:
+    """Read a file once, so that it stands in the page cache; its size in bytes. Raises OSError."""
+    size, buffer = 0, bytearray(_READ_BYTES)
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            size += count
+    return size
+
+
+def _drop(paths: list[Path], root: Path) -> str:
+    for path in paths:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Only pages that are on the medium can be given up.
+            with suppress(OSError):
+                os.fdatasync(fd)
+            if hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(fd)
+    try:
+        fd = os.open(root / "proc/sys/vm/drop_caches", os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, b"1\n")
+        finally:
+            os.close(fd)
+    except OSError:
+        return "given up with fadvise" if hasattr(os, "posix_fadvise") else ""
+    return "page cache dropped"
+
+
+def _share_cached(paths: list[Path]) -> float | None:
+    """Share of the files' pages that are in memory; `None` where the system does not tell."""
+    try:
+        mincore = ctypes.CDLL(None, use_errno=True).mincore
+    except (OSError, AttributeError):
+        return None
+    pages = cached = 0
+    for path in paths:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if not size:
+                continue
+            # A private copy may be written to, which ctypes asks for; nothing is.
+            with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY) as mapped:
+                count = -(-size // mmap.PAGESIZE)
+                found = (ctypes.c_ubyte * count)()
+                first = ctypes.c_char.from_buffer(mapped)
+                failed = mincore(ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(size), found)
+                del first
+                if failed:
+                    return None
+                pages, cached = pages + count, cached + sum(each & 1 for each in found)
+    return cached / pages if pages else None
+
+
+def medium_of(path: Path, root: Path = Path("/"), *, device: int | None = None) -> str:
+    """The kind of drive that a file is on, and its name; empty where that is not known."""
+    number = path.stat().st_dev if device is None else device
+    block = root / f"sys/dev/block/{os.major(number)}:{os.minor(number)}"
+    if not block.exists():
+        block = root / f"sys/dev/block/{_mounted(path, root) or 'unknown'}"
+    try:
+        drive = block.resolve(strict=True)
+    except OSError:
+        return ""
+    # Encrypted and joined drives name those below them; a partition stands in the folder of its drive.
+    while slaves := sorted(drive.glob("slaves/*")):
+        drive = slaves[0].resolve()
+    if (drive / "partition").exists():
+        drive = drive.parent
+    name, where = drive.name, str(drive)
+    if name.startswith("mmcblk"):
+        kind = {"SD": "SD card", "MMC": "eMMC"}.get(text_of(drive / "device/type"), "SD card or eMMC")
+    elif name.startswith("nvme"):
+        kind = "NVMe"
+    elif "/usb" in where:
+        kind = "USB"
+    elif name.startswith(("vd", "xvd")) or "virtio" in where:
+        kind = "virtual drive"
+    elif name.startswith(("zram", "ram", "loop")):
+        kind = "memory" if "ram" in name else "loop"
+    else:
+        kind = "hard disk" if text_of(drive / "queue/rotational") == "1" else "SATA SSD"
+    return f"{kind} ({name})"
+
+
+def _mounted(path: Path, root: Path) -> str:
+    """Number of the drive of file systems that have numbers of their own, such as btrfs; from mountinfo."""
+    best, found = -1, ""
+    for line in text_of(root / "proc/self/mountinfo", _MOUNTINFO_BYTES).splitlines():
+        words, _, more = line.partition(" - ")
+        parts, source = words.split(), more.split()[1:2]
+        if len(parts) < 5 or not source or not source[0].startswith("/dev/"):
+            continue
+        if path.resolve().is_relative_to(parts[4]) and len(parts[4]) > best:
+            with suppress(OSError):
+                number = (root / source[0].lstrip("/")).stat().st_rdev
+                best, found = len(parts[4]), f"{os.major(number)}:{os.minor(number)}"
+    return found

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import log
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -34,8 +34,6 @@ from edgetop.core.statistics import Difference, welch_difference
 from edgetop.core.text import csv_lines, markdown_table, one_line
 from edgetop.io import json
 from edgetop.io.files import replacement, write_atomically
-
-Format = Literal["table", "md", "csv", "json", "jsonl", "sql", "paper", "latex"]
 
 TABLE = "edgetop_bench"
 

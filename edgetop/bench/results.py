@@ -11,6 +11,7 @@ from typing import NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.bench.device_settings import ColdFile
 from edgetop.bench.plan import (
     UNTIL_LEAST,
     Plan,
@@ -43,7 +44,6 @@ from edgetop.core.quantity import COVERAGE_FACTOR, Interval
 from edgetop.core.records import DeviceInfo, LoadEntry, Quality
 from edgetop.core.sources import Scope
 from edgetop.core.statistics import CONFIDENCE, quantile, welch_difference
-from edgetop.io.page_cache import ColdFile
 from edgetop.session.file import SessionFile, TurnEntry, to_session
 from edgetop.session.file_io import SessionFileError, load_file, load_head
 from edgetop.session.limits import limit_between

@@ -10,11 +10,11 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from edgetop.bench.device_settings import ColdFile
 from edgetop.bench.plan import ModelFile, Plan, Run, runs_of
 from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import format_time
 from edgetop.io.files import read_small, write_atomically
-from edgetop.io.page_cache import ColdFile
 
 PLAN_FILE = "plan.json"
 RUNS_FILE = "runs.jsonl"

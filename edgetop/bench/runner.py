@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.bench.device_settings import DeviceError, DeviceSettings
+from edgetop.bench.device_settings import GONE, ColdFile, DeviceError, DeviceSettings, make_cold, read_in
 from edgetop.bench.plan import (
     LOOK_S,
     WARMUP_REPLY,
@@ -36,7 +36,6 @@ from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import decay
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Measure, Report
 from edgetop.io.model_file import content_key, read_headers
-from edgetop.io.page_cache import GONE, ColdFile, make_cold, read_in
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
 from edgetop.session.energy import energy_of
@@ -99,12 +98,12 @@ class RestWatch:
     def verdict(self, now_s: float) -> str | None:
         """`None` while it is not at rest; empty when it is; a note when the time is up."""
         waited_s = now_s - self._begin_s
-        restless = self._restless(waited_s)
-        if not restless:
+        unsettled = self._unsettled(waited_s)
+        if not unsettled:
             return ""
         if waited_s < self._cool_down.limit_s:
             return None
-        return f"began after {waited_s:.0f} s though {restless}"
+        return f"began after {waited_s:.0f} s though {unsettled}"
 
     def outlook(self, now_s: float) -> str:
         """Why it still waits, and for how long, for a person: `in about 20 s: 71 °C, 63 to go to`."""
@@ -141,7 +140,7 @@ class RestWatch:
         reach_w = self._cool_down.power_spread * self._idle_w
         return waited_s >= LOOK_S and bool(powers) and abs(fmean(powers) - self._idle_w) <= reach_w
 
-    def _restless(self, waited_s: float) -> str:
+    def _unsettled(self, waited_s: float) -> str:
         """What has not come to rest; empty if all has."""
         powers = [power for _, power in self._powers]
         if self._is_as_before(waited_s, powers):
@@ -542,7 +541,7 @@ class Runner:
                 self._device.apply(run.setting)
             notes = measurement.do(lambda listener: self._begin(run, listener))
             self._rested_c = measurement.rested_c
-            notes += [] if self._device is None else self._device.strayed()
+            notes += [] if self._device is None else self._device.changed_by_others()
             cold = measurement.cold
             if cold is not None and (cold.left is None or cold.left > GONE):
                 left = "an unknown part" if cold.left is None else f"{cold.left:.0%}"

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 
 from edgetop.commands.inputs import given_duty, open_store
-from edgetop.commands.output import print_status, write_data
+from edgetop.commands.output import print_status, require_free, write_data, write_file
 from edgetop.commands.report import STDOUT
-from edgetop.core.errors import EdgetopError, UsageError
+from edgetop.core.errors import UsageError
 from edgetop.io import json
-from edgetop.io.files import write_atomically
 from edgetop.report.card import as_markdown, as_png, as_svg, card_of
 from edgetop.session.compare.reading import pooled, read_results
 from edgetop.session.file_io import load_file
@@ -44,11 +43,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
             write_data(data.decode())
         return 0
     output = Path(arguments.output)
-    if output.exists() and not arguments.force:
-        raise UsageError(f"{output} exists already", "name another file with -o, or replace it with --force")
-    try:
-        write_atomically(output, [data])
-    except OSError as error:
-        raise EdgetopError(f"{output}: {error.strerror}", "name a file that can be written with -o") from None
+    require_free(output, force=arguments.force)
+    write_file(output, data)
     print_status(f"card: {output}")
     return 0

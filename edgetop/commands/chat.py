@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgetop.commands.inputs import (
+    alerts_of,
     chosen_display,
+    exporters_of,
     given_prompts,
     has_own_engine,
     is_terminal,
+    live_options,
     local_model,
     named_model,
+    open_store,
     read_prompt,
     server_choice,
     shows_screens,
@@ -56,8 +60,6 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _open_screen(settings: Settings, resume_from: Path | None) -> int:
     model = _model(settings)
-    from edgetop.commands.inputs import alerts_of, exporters_of  # noqa: PLC0415 - the same
-
     alerts, exporters = alerts_of(settings, "chat"), exporters_of(settings)
     display = chosen_display(settings)
     from edgetop.tui.app import run_chat  # noqa: PLC0415 - Textual is slow to import
@@ -77,8 +79,7 @@ def _open_screen(settings: Settings, resume_from: Path | None) -> int:
 
 def _session(session_name: str, settings: Settings) -> Path:
     """The session whose conversation goes on: the one that is meant, else the last with text. Raises StoreError."""
-    from edgetop.commands.inputs import open_store  # noqa: PLC0415 - few starts need it
-    from edgetop.session.store import StoreError  # noqa: PLC0415 - the same
+    from edgetop.session.store import StoreError  # noqa: PLC0415 - few starts need it
 
     store = open_store(settings)
     if session_name:
@@ -99,11 +100,6 @@ def _chat_in_lines(settings: Settings) -> int:
 
 def _prepare(settings: Settings, alerts: Alerts | None, exporters: Sequence[Exporter]) -> tuple[LiveOptions, Store]:
     """What the session needs; imported while the screen's first frame is already there."""
-    from edgetop.commands.inputs import (  # noqa: PLC0415
-        live_options,
-        open_store,
-    )
-
     return live_options(settings, alerts, exporters), open_store(settings)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgetop.commands.inputs import PROGRESS_S, duty_of, reader_of, sessions_folder
+from edgetop.commands.inputs import PROGRESS_S, duty_of, reader_of, sessions_folder, show_screen
 from edgetop.commands.output import (
     ExitCode,
     clear_progress,
@@ -656,8 +656,7 @@ def choose_on_screen(
     models: Sequence[str], requests: Sequence[EngineSettings], workload: Workload, place: RunTarget, settings: Settings
 ) -> int:
     """Open the screen over `models`, or over all of this machine; print the page of the model that was chosen."""
-    from edgetop.commands.inputs import show_screen  # noqa: PLC0415 - Textual is slow to import
-    from edgetop.tui.screens.models import ModelsScreen  # noqa: PLC0415 - the same
+    from edgetop.tui.screens.models import ModelsScreen  # noqa: PLC0415 - Textual is slow to import
 
     contexts = tuple(requested.n_ctx for requested in requests if requested.n_ctx is not None) or CONTEXTS
     survey = ModelAssessments(

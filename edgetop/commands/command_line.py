@@ -20,7 +20,7 @@ from edgetop.settings.options import OPTIONS
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises instead of leaving, so that every failure is told in the same two lines."""
+    """A parser that raises instead of leaving, so that every failure is reported in the same two lines."""
 
     _given: Sequence[str] = ()
 
@@ -193,7 +193,7 @@ def is_of_setting(action: argparse.Action) -> bool:
 
 
 def _first_help() -> str:
-    """The help without a verb, on one screen of 80x24: the verbs, and where their options are told."""
+    """The help without a verb, on one screen of 80x24: the verbs, and where their options are explained."""
     width = max(map(len, FIRST))
     verbs = [f"  edgetop {name:<{width}}  {words}" for name, words in FIRST.items()]
     others = textwrap.fill(

@@ -19,14 +19,13 @@ from edgetop.commands.output import (
     write_json,
     write_listing,
 )
-from edgetop.commands.session_files import IMPORTED_FOLDER
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.figures import BY_NAME
 from edgetop.core.format import Column
 from edgetop.core.text import markdown_table, markdown_text
 from edgetop.session.compare.compare import compare
-from edgetop.session.compare.reading import read_all
+from edgetop.session.compare.reading import IMPORTED_FOLDER, read_all
 from edgetop.session.compare.result import Cell, Comparison, Result, Row
 from edgetop.session.compare.wording import (
     LimitResult,

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from edgetop.commands.command_line import OPTION_PREFIX, actions_of, is_of_setting, parser_of, sub_parsers
 from edgetop.commands.output import write_data
 from edgetop.commands.verbs import VERBS
-from edgetop.core.text import one_line
+from edgetop.core.format import format_time
+from edgetop.core.text import distinct, one_line
 from edgetop.io.ssh import configured_hosts
 from edgetop.settings import options
 from edgetop.settings.option import Option
@@ -229,8 +230,6 @@ def _models() -> Iterable[Candidate]:
 
 def _sessions() -> Iterable[Candidate]:
     from edgetop.commands.inputs import open_store  # noqa: PLC0415 - each Tab pays for what is imported
-    from edgetop.core.format import format_time  # noqa: PLC0415 - the same
-    from edgetop.core.text import distinct  # noqa: PLC0415 - the same
 
     tags: dict[str, int] = {}
     for listed in open_store(_settings()).labels():

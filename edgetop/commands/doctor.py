@@ -173,8 +173,8 @@ def server_advice(choice: ServerChoice, found: ServerProbe, settings: Settings) 
     if found.kind == "Ollama":
         pid = ServerLocation(choice.address).pid()
         process = None if pid is None else ModelProcess(pid=pid, kind="ollama", uid=os.geteuid())
-        told = None if process is None else process.setting(host, (), "LLAMA_ARG_ENDPOINT_METRICS")
-        if told in {"1", "true", "on", "enabled"}:
+        enabled = None if process is None else process.setting(host, (), "LLAMA_ARG_ENDPOINT_METRICS")
+        if enabled in {"1", "true", "on", "enabled"}:
             return []
         what = "`watch` counts only the tokens of Ollama that it sees"
         return [Finding(name="token count", what=what, change="LLAMA_ARG_ENDPOINT_METRICS=1 in Ollama's environment")]
@@ -367,13 +367,13 @@ def write_bundle(arguments: argparse.Namespace, settings: Settings, examine: Exa
     """Print it, then write it; nothing is asked, and nothing is sent. Raises EdgetopError."""
     read: set[str] = set()
     sys.addaudithook(lambda event, given: _note(read, event, given))
-    told = io.StringIO()
-    with redirect_stdout(told):
+    output = io.StringIO()
+    with redirect_stdout(output):
         code = examine(arguments, settings)
     log = settings[options.LOG]
     parts = {
         "versions": _versions(),
-        "doctor": told.getvalue(),
+        "doctor": output.getvalue(),
         "files that were read": _files(sorted(read), settings[options.SYSROOT]),
         "log": "" if log is None else _tail(log),
     }

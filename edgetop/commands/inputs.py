@@ -6,39 +6,33 @@ Every verb imports this, and few need all of it: what takes long to import is im
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
-from edgetop.inference.server.address import ANY_MODEL, ServerChoice
+from edgetop.inference.server.address import ANY_MODEL, ServerChoice, key_file_of
 from edgetop.io.extensions import EXPORTERS, installed, switch_off
 from edgetop.io.files import data_folder, expanded
 from edgetop.settings import options
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE, Option, listen_address
-from edgetop.settings.resolve import Settings, engine_settings, left_open, sampling_settings
+from edgetop.settings.resolve import Settings, engine_settings, left_open, price_of, sampling_settings
 
 if TYPE_CHECKING:
     from edgetop.core.records import SessionKind
     from edgetop.fit.assessment import Reader
-    from edgetop.inference.server.address import ServerChoice
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.alerts import Alerts
     from edgetop.live.chat_session import LiveOptions
     from edgetop.live.metrics import Exporter
     from edgetop.session.store import Store
     from edgetop.telemetry.registry import PowerChoice
-import difflib
-import os
-from typing import TYPE_CHECKING, TypeVar
-
-from edgetop.settings.resolve import price_of
-
-if TYPE_CHECKING:
     from edgetop.tui.app import Display, MakeScreen
     from edgetop.tui.keys import KeyTables
 
@@ -53,8 +47,6 @@ def server_choice(settings: Settings) -> ServerChoice | None:
     url = settings[options.SERVER]
     if url is None:
         return None
-    from edgetop.inference.server.address import ServerChoice, key_file_of  # noqa: PLC0415 - few have a server
-
     named = settings[options.SERVER_KEY_FILE]
     choice = ServerChoice(
         url=url,
@@ -202,7 +194,7 @@ def exporters_of(settings: Settings) -> Sequence[Exporter]:
     for text in addresses:
         name, _, target = text.partition(":")
         if name in installed(EXPORTERS):
-            exporters += _brought(name, target)
+            exporters += _extension_exporters(name, target)
             continue
         try:
             exporters.append(PrometheusExporter(address=listen_address(text)))
@@ -212,7 +204,7 @@ def exporters_of(settings: Settings) -> Sequence[Exporter]:
     return exporters
 
 
-def _brought(name: str, target: str) -> Sequence[Exporter]:
+def _extension_exporters(name: str, target: str) -> Sequence[Exporter]:
     """The exporter of an extension; none where it fails, which is said."""
     try:
         return [installed(EXPORTERS)[name].load()(target)]
@@ -246,7 +238,7 @@ def live_options(settings: Settings, alerts: Alerts | None = None, exporters: Se
 
 
 def _engine_name(name: str) -> str:
-    """The engine as its worker, whose working folder is another one, is to be told of it."""
+    """The engine's name for its worker, whose working folder is another one."""
     server, _, program = name.partition("=")
     if server == SERVER_ENGINE:
         # A name without a folder is looked for as programs are.

@@ -8,27 +8,27 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from edgetop.core.energy.duty import Price, battery_hours, cost_of
+from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.format import NOT_AVAILABLE, Column, format_duration, format_significant
 from edgetop.core.quantity import Interval, with_interval
 from edgetop.core.text import csv_lines, literal, markdown_table, one_line
 from edgetop.io import json
+from edgetop.io.files import write_atomically
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from edgetop.core.energy.tokens import Energy
     from edgetop.core.figures import Summary
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import IntEnum
-from types import FrameType
 
 
 class ExitCode(IntEnum):
@@ -149,6 +149,20 @@ def write_reply(text: str) -> None:
 def write_data(text: str) -> None:
     """Write text that is data to stdout, harmless to a terminal."""
     sys.stdout.write(literal(text))
+
+
+def require_free(path: Path | None, *, force: bool) -> None:
+    """Raise UsageError where a file is in the way of what is to be written, and is not to be replaced by `force`."""
+    if path is not None and path.exists() and not force:
+        raise UsageError(f"{path} exists already", "name another file with -o, or replace it with --force")
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write the file that `-o` names. Raises EdgetopError."""
+    try:
+        write_atomically(path, [data])
+    except OSError as error:
+        raise EdgetopError(f"{path}: {error.strerror}", "name a file that can be written with -o") from None
 
 
 def write_json(value: object) -> None:

@@ -22,15 +22,16 @@ from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
 from edgetop.core.quantity import with_interval
 from edgetop.core.records import ReplyPart, TurnFinished
 from edgetop.core.text import literal, one_line
+from edgetop.inference.catalog import find_models
 from edgetop.io.terminal import drain
-from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, stop_words
+from edgetop.live.chat_commands import SLASH_COMMANDS, Chat, completions, parse_slash_command, stop_words
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S
+from edgetop.session.listing import entry_of
 from edgetop.session.snapshot import Snapshot
 from edgetop.session.store import Store
 from edgetop.session.turn import Turn
 from edgetop.settings.resolve import Settings
-from edgetop.tui.chat import slash_commands
 
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
@@ -71,8 +72,6 @@ def command_lines() -> Iterator[str]:
 
 def model_lines(folders: Iterable[Path]) -> Iterator[str]:
     """The models of this machine, and how to load one."""
-    from edgetop.inference.catalog import find_models  # noqa: PLC0415 - only when asked for
-
     names = list(dict.fromkeys(model.name for model in find_models(folders)))
     yield from names
     yield (
@@ -84,8 +83,6 @@ def model_lines(folders: Iterable[Path]) -> Iterator[str]:
 
 def session_lines(store: Store) -> Iterator[str]:
     """The latest sessions, and how to go on with one."""
-    from edgetop.session.listing import entry_of  # noqa: PLC0415 - only when asked for
-
     listed = [each for each in store.list() if each.head is not None][:RECENT_SESSIONS]
     for entry in map(entry_of, listed):
         yield f"{entry.listed.number}: {entry.started}, {entry.model} {entry.quantization}".rstrip()
@@ -221,7 +218,7 @@ class PlainChat(Chat):
                 live_options(settings, alerts, exporters_of(settings)), open_store(settings), self.on_engine_event
             )
         )
-        self._reader = LineReader(completions=slash_commands.completions)
+        self._reader = LineReader(completions=completions)
         self._queued: list[str] | None = None
         """Lines that wait until the person has typed one; `None` while nobody types."""
         self._attached = ""
@@ -252,7 +249,7 @@ class PlainChat(Chat):
             line = self._read()
             if line is None:
                 return
-            match slash_commands.parse(line):
+            match parse_slash_command(line):
                 case None:
                     self._ask(line.removeprefix("/") if line.startswith("//") else line)
                 case ("quit", _):

@@ -11,12 +11,10 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from edgetop.commands.inputs import given_duty, open_store
-from edgetop.commands.output import print_status, write_data
+from edgetop.commands.output import print_status, require_free, write_data, write_file
 from edgetop.core.energy.duty import Duty
-from edgetop.core.errors import EdgetopError, UsageError
 from edgetop.core.figures import with_duty
 from edgetop.core.format import format_bytes, format_time
-from edgetop.io.files import write_atomically
 from edgetop.report.page import Recorded, Study, report_page
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
@@ -34,16 +32,12 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     store = open_store(settings)
     paths = [store.find(text) for text in arguments.results]
     output = None if arguments.output == STDOUT else Path(arguments.output or default_name(paths))
-    if output is not None and output.exists() and not arguments.force:
-        raise UsageError(f"{output} exists already", "name another file with -o, or replace it with --force")
+    require_free(output, force=arguments.force)
     html = report_of(paths, given_duty(settings), interactive=arguments.interactive)
     if output is None:
         write_data(html)
         return 0
-    try:
-        write_atomically(output, [html.encode()])
-    except OSError as error:
-        raise EdgetopError(f"{output}: {error.strerror}", "name a file that can be written with -o") from None
+    write_file(output, html.encode())
     print_status(f"report: {output}, {format_bytes(output.stat().st_size)}")
     return 0
 

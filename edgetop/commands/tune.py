@@ -80,7 +80,7 @@ class TriedSetting(NamedTuple):
     @property
     def outcome(self) -> str:
         """Why it was chosen or left out."""
-        return f"chosen: {self.question.reason}" if self.chosen else _fate(self.result)
+        return f"chosen: {self.question.reason}" if self.chosen else _outcome(self.result)
 
 
 COLUMNS: tuple[Column[TriedSetting], ...] = (
@@ -282,7 +282,7 @@ def _measured(result: CandidateResult, goal: Goal) -> str:
     return f"{value}{spread}"
 
 
-def _fate(result: CandidateResult) -> str:
+def _outcome(result: CandidateResult) -> str:
     if result.failure:
         return result.failure
     return "" if result.left_out_after is None else f"left out after round {result.left_out_after}"

@@ -509,7 +509,8 @@ def _add_proxy(parser: argparse.ArgumentParser) -> None:
     add("--listen", type=_reads(listen_address, "--listen"), default=("127.0.0.1", 8090), metavar="ADDRESS",
         help="where requests come in (default: 127.0.0.1:8090); a port of 0 takes a free one")
     add("--keep-text", action="store_true", help="record prompts and replies, too")
-    add("--seconds", type=_reads(real(0, LONGEST_WATCH_S), "--seconds"), metavar="N", help="end after so long")
+    add("--seconds", type=_reads(real(0, LONGEST_WATCH_S), "--seconds"), metavar="N",
+        help="print a line a request instead of opening the screen, and end after so long")
     add("--json", action="store_true", help="print a JSON object a request and a summary at the end")
 
 
@@ -604,7 +605,7 @@ VERBS: dict[str, Verb] = {
     ),
     "proxy": Verb(
         "stand before a model server: pass requests on unchanged; tokens, first token and J/token by client and model",
-        ("server", "recording", "storage", "device", "alerts", "progress", "general"),
+        ("server", "recording", "storage", "screen", "device", "price", "alerts", "progress", "general"),
         _add_proxy,
         (SERVER, SERVER_KIND, SERVER_KEY_FILE, SERVER_TIMEOUT, TEXT, SYNC_PULSE),
     ),

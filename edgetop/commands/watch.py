@@ -281,9 +281,12 @@ def _write_hosts(fleet: FleetSession, *, as_json: bool, path: Path | None = None
     rows = fleet.last_hosts if ends else fleet.hosts
     total = total_of(rows)
     if as_json:
-        told: dict[str, object] = {"type": "summary" if ends else "fleet", "t_s": round(fleet.now_us() / US_PER_S, 3)}
-        told |= {"hosts": rows, "total": total} | ({"path": None if path is None else str(path)} if ends else {})
-        write_data(json.encode(told).decode() + "\n")
+        document: dict[str, object] = {
+            "type": "summary" if ends else "fleet",
+            "t_s": round(fleet.now_us() / US_PER_S, 3),
+        }
+        document |= {"hosts": rows, "total": total} | ({"path": None if path is None else str(path)} if ends else {})
+        write_data(json.encode(document).decode() + "\n")
     else:
         columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         write_data(f"{format_clock(fleet.now_us() / US_PER_S)}\n")

@@ -97,9 +97,9 @@ class HostClock:
         self._most_us = most_us if self._most_us is None else min(self._most_us, most_us)
         self._settle()
 
-    def here_us(self, there_us: int) -> int:
+    def local_us(self, remote_us: int) -> int:
         """A moment of the other clock on ours. To be asked once something has come."""
-        return there_us + round(self._theta_us or 0.0)
+        return remote_us + round(self._theta_us or 0.0)
 
     def _bounds(self) -> tuple[float, float]:
         most_us = self._most_us or 0.0

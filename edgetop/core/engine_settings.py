@@ -108,7 +108,7 @@ EXTRA_FLAGS: Final = {
 
 
 class SamplingSettings(Struct, frozen=True, kw_only=True):
-    """How the next token is drawn, and what the chat template is told. A temperature of 0 is greedy."""
+    """How the next token is drawn, and the arguments of the chat template. A temperature of 0 is greedy."""
 
     temperature: float = 0.8
     top_k: int = 40

@@ -69,7 +69,7 @@ def time_left(share_done: float, elapsed_s: float) -> str:
 
 
 TELL_MINUTES_S = 100.0
-"""From here on seconds that are left are told in minutes."""
+"""From here on seconds that are left are given in minutes."""
 
 
 def format_duration(span_s: float | None) -> str:
@@ -100,6 +100,11 @@ def format_clock(span_s: float) -> str:
     minutes, seconds = divmod(int(span_s), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{seconds:02d}"
+
+
+def plural(count: int, what: str) -> str:
+    """A count with its noun: 1 turn, 3 turns."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def format_rate(tokens_per_s: float | None) -> str:

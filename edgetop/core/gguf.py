@@ -533,7 +533,7 @@ def read_header(buffer: Buffer, *, size_bytes: int | None = None) -> GgufHeader:
 def _read_counts(reader: ByteReader) -> tuple[int, int, int]:
     magic = reader.peek(4)
     if magic != b"GGUF" and not len(magic) < 4 <= reader.remaining:
-        raise GgufError(0, _what_else(magic, reader.peek(64)))
+        raise GgufError(0, _other_format(magic, reader.peek(64)))
     reader.take(4, "the magic")
     version = reader.u32("the version")
     if version and not version & 0xFFFF:
@@ -562,7 +562,7 @@ def _read_metadata(reader: ByteReader, n_pairs: int) -> tuple[dict[str, Value], 
     return metadata, offsets
 
 
-def _what_else(magic: bytes, beginning: bytes) -> str:
+def _other_format(magic: bytes, beginning: bytes) -> str:
     if not beginning:
         return "the file is empty"
     if b"git-lfs" in beginning:

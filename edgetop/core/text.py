@@ -138,14 +138,14 @@ def _capped(match: re.Match[str]) -> str:
         if unicodedata.category(character) in {"Mn", "Me"}:
             marks += 1
         else:
-            _tell_hidden(shown, marks)
+            _append_hidden_count(shown, marks)
             marks = 0
         if marks <= MARKS_MAX:
             shown.append(character)
-    _tell_hidden(shown, marks)
+    _append_hidden_count(shown, marks)
     return "".join(shown)
 
 
-def _tell_hidden(shown: list[str], marks: int) -> None:
+def _append_hidden_count(shown: list[str], marks: int) -> None:
     if marks > MARKS_MAX:
         shown.append(f"<{marks - MARKS_MAX} marks>")

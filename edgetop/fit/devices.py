@@ -211,7 +211,7 @@ def _rows() -> Iterator[Device]:
             )
 
 
-def named_device(name: str, own: Path | None = None) -> Named:
+def named_device(name: str, own: Path | None = None) -> NamedDevice:
     """The device of the table, or of `own`, by what a person wrote. Raises UsageError that says what is like it.
 
     Where it is a name of our own table, no more than its part of that is read, which takes most of the time else.
@@ -230,7 +230,7 @@ def _part(name: str) -> dict[str, Device] | None:
     return _decoded("".join(parts).encode(), TABLE)
 
 
-class Named(NamedTuple):
+class NamedDevice(NamedTuple):
     """A device as a person named it."""
 
     device: Device
@@ -245,7 +245,7 @@ _MAKERS = re.compile(
 )
 
 
-def find_device(devices: DeviceTable, name: str) -> Named:
+def find_device(devices: DeviceTable, name: str) -> NamedDevice:
     """By name, title, model or alias, however it is written, with a size of memory behind it: `pi5:8gb`.
 
     Raises UsageError that says what is like it.
@@ -256,12 +256,12 @@ def find_device(devices: DeviceTable, name: str) -> Named:
         tried.insert(0, (name.strip()[: size.start()], float(size[1] or size[2])))
     for text, memory_gb in tried:
         if text in devices:
-            return Named(devices[text], memory_gb)
+            return NamedDevice(devices[text], memory_gb)
     forms = _forms_of(devices)
     for text, memory_gb in tried:
         for form in _forms(text):
             if form in forms:
-                return Named(devices[forms[form]], memory_gb)
+                return NamedDevice(devices[forms[form]], memory_gb)
     wanted = (_forms(tried[0][0]) or [""])[-1]
     close = difflib.get_close_matches(wanted, forms, 8, 0.55)
     close += [form for form in forms if wanted and len(wanted) > 2 and (wanted in form or form in wanted)]

@@ -451,7 +451,7 @@ ASSESSMENT_S = 5.0
 """The longest that an assessment may take; usually it is some milliseconds."""
 
 
-class _TookTooLongError(BaseException):
+class _OutOfTimeError(BaseException):
     """Raised in the thread of an assessment; no `except Exception` in it holds it up."""
 
 
@@ -462,7 +462,7 @@ def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result
     def end() -> None:
         with lock:
             if not over:
-                error = ctypes.py_object(_TookTooLongError)
+                error = ctypes.py_object(_OutOfTimeError)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 
     timer = threading.Timer(limit_s, end)
@@ -475,7 +475,7 @@ def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result
             with lock:
                 over = True
             timer.cancel()
-    except _TookTooLongError:
+    except _OutOfTimeError:
         what = f"the header asks for more work than is done for one model: its assessment was ended after {limit_s:g} s"
         raise ModelError(what, "it was not made by llama.cpp's own tools; take the model from somewhere else") from None
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from edgetop.core.energy.scopes import WIDEST_FIRST
 from edgetop.core.engine_settings import EngineSettings
-from edgetop.core.format import format_bytes, format_duration
+from edgetop.core.format import format_bytes, format_duration, plural
 from edgetop.core.quantity import Interval, banded, sigma_of
 from edgetop.core.records import PastRun
 from edgetop.core.sources import OUTSIDE, Scope, Unavailable
@@ -238,7 +238,7 @@ class _Rates:
         processor = machine.gpu if self._on_gpu else machine.cpu
         bandwidth = None if processor is None else processor.bandwidth(self._learned_threads)
         rate = "" if bandwidth is None else f" at {bandwidth.value / 1e9:.3g} GB/s"
-        with_what = "the GPU" if self._on_gpu else f"{self._threads} thread{'s' if self._threads != 1 else ''}"
+        with_what = "the GPU" if self._on_gpu else plural(self._threads, "thread")
         return (
             f"{format_bytes(self._facts.weight_bytes_per_token)} of weights per token{rate} and {with_what}, "
             f"attention {time.attention_s / time.total_s:.0%} of the time at a depth of {depth_tokens}; "

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from edgetop.core.engine_choices import KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
+from edgetop.core.format import plural
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, Workload, assess, fits_at
 from edgetop.fit.memory import fitting_kv_type, refusal
@@ -93,7 +94,7 @@ def _threads(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
         if count != before.settings.n_threads:
             requested = replace(before.requested, n_threads=count, n_threads_batch=count)
             after = assess(before.facts, requested, before.workload, place, memory_of=before)
-            yield Suggestion(kind="threads", flag=f"--threads {count}", words=_plural(count, "thread"), after=after)
+            yield Suggestion(kind="threads", flag=f"--threads {count}", words=plural(count, "thread"), after=after)
 
 
 def _kv_types(before: Assessment, place: RunTarget) -> Iterator[Suggestion]:
@@ -198,10 +199,6 @@ def _token_s(assessment: Assessment) -> float | None:
 
 def _token_j(assessment: Assessment) -> float | None:
     return None if isinstance(assessment.energy, Unavailable) else assessment.energy.decode_j_per_token.value
-
-
-def _plural(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 CONTEXTS = (4096, 32_768)

@@ -17,6 +17,7 @@ from edgetop.core.format import (
     format_duration,
     format_seconds,
     format_significant,
+    plural,
 )
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
@@ -200,7 +201,7 @@ def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
     times = format_significant(speed.decode_tokens_per_s.value / reading, 2)
     settings = assessment.settings
     threads = settings.n_threads or 1
-    by = "on the GPU" if settings.n_gpu_layers else f"with {threads} thread{'s' if threads > 1 else ''}"
+    by = "on the GPU" if settings.n_gpu_layers else f"with {plural(threads, 'thread')}"
     first = f"first token after {_seconds(speed.first_token_s)} for a prompt of {workload.prompt_tokens} tokens"
     decode = f"decode {banded(speed.decode_tokens_per_s, 'tok/s')} {by}"
     return [

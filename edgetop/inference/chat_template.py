@@ -89,7 +89,7 @@ class TemplateRenderer:
     def close(self) -> None:
         """End the child process."""
         self._process.kill()
-        self._bury()
+        self._wait_and_close()
 
     def _ask(self, request: Render) -> Answer | None:
         """The child's answer, or `None` when the template has killed it."""
@@ -105,7 +105,7 @@ class TemplateRenderer:
                     return answers[0]
         except (BrokenPipeError, StreamError):
             self._process.kill()
-        self._bury()
+        self._wait_and_close()
         return None
 
     def _waits_for(self, output: int) -> bool:
@@ -116,7 +116,7 @@ class TemplateRenderer:
                 return False
         return True
 
-    def _bury(self) -> None:
+    def _wait_and_close(self) -> None:
         """Wait for a child that is ending and close its pipes."""
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

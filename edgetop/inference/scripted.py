@@ -104,7 +104,7 @@ class ScriptedEngine:
         """Pretend to load for `load_s`."""
         begin_us = monotonic_us()
         self._settings = command.settings
-        self._happen(self._script.load_accident)
+        self._inject(self._script.load_accident)
         for step in range(11):
             if not _wait_until(begin_us + int(step * self._script.load_s * 100_000), stop):
                 cancelled = "Loading was cancelled."
@@ -164,14 +164,14 @@ class ScriptedEngine:
         generated = 0
         due_us = begin_us + int(total / self._script.prefill_tokens_per_s * 1e6)
         if reply.fault is not None and reply.fault.at_token == 0:
-            self._happen(reply.fault)
+            self._inject(reply.fault)
         if _wait_until(due_us, stop):
             first_us = monotonic_us()
             report(Prefill(turn=command.turn, t_us=first_us, done=total, total=total, cached=cached))
         for index, piece in enumerate(pieces):
             if reply.fault is not None and reply.fault.at_token == index > 0:
                 stream.flush()
-                self._happen(reply.fault)
+                self._inject(reply.fault)
             if not _wait_until(due_us + int(index / self._script.tokens_per_s * 1e6), stop):
                 reason = "cancelled"
                 break
@@ -243,7 +243,7 @@ class ScriptedEngine:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _happen(self, fault: InjectedFault | None) -> None:
+    def _inject(self, fault: InjectedFault | None) -> None:
         if fault is None or (fault.unless_extra_bufts_off and not self._settings.use_extra_bufts):
             return
         if fault.last_words:

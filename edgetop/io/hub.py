@@ -351,7 +351,7 @@ class _Download:
                 elif time.monotonic() > due_s:
                     what = f"{shown(self._url)} sent less than {format_bytes(SLOW_BYTES)} in {SLOW_S:g} s."
                     raise RequestError(what, "Check the network, or try again later.", cause="silent")
-                self._tell()
+                self._report_progress()
                 self._require_going_on()
                 if self._size_bytes is not None and self._received > self._size_bytes:
                     break
@@ -366,7 +366,7 @@ class _Download:
         self._digest.update(data)
         self._received += len(data)
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         passed = time.monotonic() - self._begin[0]
         rate = (self._received - self._begin[1]) / passed if passed > 0 else 0.0
         self._report(DownloadProgress(self._name, self._received, self._size_bytes, rate))

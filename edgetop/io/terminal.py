@@ -51,8 +51,8 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
 
 
-def take_streams() -> None:
-    """Have standard streams to rely on: closed ones become /dev/null, failures of others are told or ignored.
+def secure_standard_streams() -> None:
+    """Have standard streams to rely on: closed ones become /dev/null, failures of others are reported or ignored.
 
     First of all, so that nothing that is opened later gets their numbers.
     """

@@ -7,8 +7,11 @@ of the two is missing, nothing is said.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from statistics import median
 from typing import Final, get_args
 
 from msgspec import Struct
@@ -25,7 +28,7 @@ from edgetop.core.text import one_line
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess
 from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.connection import Count, ServerClient, Total
+from edgetop.inference.server.connection import Count, ServerClient
 from edgetop.inference.server.usage import count_in, parse_metrics, text_at
 from edgetop.live.past_runs import DISTURBED
 from edgetop.live.server_monitor import ServerLocation
@@ -46,11 +49,16 @@ RATIO_SIGMA: Final = 0.1
 CONTENDED: Final = 0.5
 """Load of others, for each core, from which on no rate is compared with a prediction."""
 
+LOOKS: Final = 5
+LOOKS_APART_S: Final = 0.02
+"""How often and how far apart it is looked who wants a processor; the middle of it counts."""
+
 SAVES_LEAST_BYTES: Final = 16 * 2**20
 
 REREAD_SHARE: Final = 0.25
 """Of a model's size: libraries and a second look at its header are far below."""
 
+FLASH_OFF: Final = "Flash attention is off, which takes memory as contexts fill up"
 NOT_HERE: Final = Unavailable("the server's process cannot be read", "run doctor on its machine, as its user")
 NO_FILE: Final = Unavailable("the server's model is no file of this machine")
 
@@ -104,7 +112,7 @@ class Observed(Struct, frozen=True, kw_only=True):
     """Of the draft model's file."""
     swapped_bytes: int = 0
     others_load: float = 0.0
-    """Processes of others that want a processor, in the mean of the last minute."""
+    """Processes of others that want a processor."""
 
 
 class _Defaults(Struct):
@@ -113,7 +121,6 @@ class _Defaults(Struct):
 
 class _Props(Struct):
     model_path: str | None = None
-    total_slots: Total | None = None
     default_generation_settings: _Defaults | None = None
 
 
@@ -146,7 +153,7 @@ def observe(address: Address, key: str, host: Host) -> Observed | Unavailable:
         draft_bytes=draft.stat().st_size if settings.draft_model and draft.is_file() else 0,
         swapped_bytes=_swapped_bytes(host, pid),
         reread_bytes=_reread_bytes(host, pid, facts.size_bytes),
-        others_load=_others_load(host, settings.n_threads or 0),
+        others_load=_others_load(host, pid),
     )
 
 
@@ -177,7 +184,7 @@ def observe_session(session: Session, facts: ModelFacts, t_us: int, host: Host, 
         draft_bytes=draft.stat().st_size if load.settings.draft_model and draft.is_file() else 0,
         swapped_bytes=0 if pid is None else _swapped_bytes(host, pid),
         reread_bytes=0 if pid is None or not alone else _reread_bytes(host, pid, facts.size_bytes),
-        others_load=_others_load(host, load.settings.n_threads or 0),
+        others_load=_others_load(host, pid),
     )
 
 
@@ -210,7 +217,7 @@ def advise(observed: Observed, place: RunTarget, prove: str) -> list[Finding]:
     if observed.others_load > place.threads * CONTENDED:
         # What it counted then says little of what it could do, and a prediction for an idle machine nothing at all.
         what = f"Others keep this machine busy (load {observed.others_load:.0f} on {place.threads} cores)"
-        found = [each for each in found if each.speed is None]
+        found = [replace(each, speed=None, joules=None) for each in found if each.speed is None or each.saves_bytes]
         found.append(
             Finding(name="contention", what=what, change="ask again when they have ended: no rate holds until then")
         )
@@ -292,7 +299,7 @@ def _flash_attention(observed: Observed, place: RunTarget) -> Iterator[Finding]:
         return
     saves = _saved_bytes(_assessed(observed, place), _assessed(observed, place, flash_attention="on"))
     if saves is not None and saves >= SAVES_LEAST_BYTES:
-        yield Finding(name="flash attention", what="Flash attention is off", change="-fa on", saves_bytes=saves)
+        yield Finding(name="flash attention", what=FLASH_OFF, change="-fa on", saves_bytes=saves)
 
 
 def _draft(observed: Observed, _place: RunTarget) -> Iterator[Finding]:
@@ -390,10 +397,27 @@ def _reread_bytes(host: Host, pid: int, size_bytes: int) -> int:
     return max(0, int(words[1]) - size_bytes) if len(words) > 1 and words[1].isdecimal() else 0
 
 
-def _others_load(host: Host, own_threads: int) -> float:
-    """The load of the last minute, but for what the server's threads may make of it."""
-    try:
-        load = float(host.path("/proc/loadavg").read_text("ascii").split()[0])
-    except (OSError, ValueError, IndexError):
-        return 0.0
-    return max(0.0, load - own_threads)
+def _others_load(host: Host, pid: int | None) -> float:
+    """Processes of others that want a processor: the load of the last minute, but no more than want one now.
+
+    What the server itself did is in the load of the last minute for as long, and more threads than cores make it high.
+    """
+    waiting = []
+    for _ in range(LOOKS):
+        try:
+            minute, _, _, now, *_ = host.path("/proc/loadavg").read_text("ascii").split()
+            load, running = float(minute), int(now.partition("/")[0])
+        except (OSError, ValueError):
+            return 0.0
+        # This very thread wants one, too.
+        waiting.append(min(load, float(max(0, running - 1 - (0 if pid is None else _running_threads(host, pid))))))
+        time.sleep(LOOKS_APART_S)
+    return median(waiting)
+
+
+def _running_threads(host: Host, pid: int) -> int:
+    running = 0
+    for stat in host.path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            running += stat.read_text("ascii", "replace").rpartition(")")[2].split()[:1] == ["R"]
+    return running

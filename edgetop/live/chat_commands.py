@@ -1,4 +1,4 @@
-"""A chat: slash commands, and what the engine reports, for screen and lines."""
+"""A chat: slash commands, their completion, and what the engine reports, for screen and lines."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import re
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -18,14 +19,25 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.scopes import CHOOSE, SCOPE_LABELS
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
-from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant
+from edgetop.core.format import format_bytes, format_rate, format_seconds, format_significant, plural
 from edgetop.core.records import ModelLoaded, ReplyPart, Tokens, TurnFinished
 from edgetop.core.sources import Unavailable
-from edgetop.core.text import one_line
+from edgetop.core.text import literal, one_line
+from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.protocol import LoadFailed, Report
+from edgetop.io.files import FILE_SUFFIX
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.conversation import Notice
-from edgetop.live.history import as_markdown, code_blocks, estimated_tokens, harmless
+from edgetop.live.history import (
+    NAME_LENGTH,
+    as_markdown,
+    code_blocks,
+    estimated_tokens,
+    find_in,
+    harmless,
+    recorded_conversation,
+)
+from edgetop.session.file_io import load
 from edgetop.session.meters import choices_of, headline_of, meters_of
 from edgetop.session.turn import Turn
 from edgetop.settings.option import integer, key_value, real
@@ -123,6 +135,113 @@ SLASH_COMMANDS: tuple[SlashCommand, ...] = (
     SlashCommand("quit", "", "quit; the session is saved"),
 )
 
+
+def parse_slash_command(text: str) -> tuple[str, str] | None:
+    """Name and argument of a command; `None` for a prompt. A prompt may begin with two slashes to mean one."""
+    if not text.startswith("/") or text.startswith("//"):
+        return None
+    name, *argument = text[1:].split(maxsplit=1) or [""]
+    return name, "".join(argument).strip()
+
+
+def completions(text: str) -> list[str]:
+    """Commands that `text` may become."""
+    if not text.startswith("/") or " " in text:
+        return []
+    return [f"/{command.name}" for command in SLASH_COMMANDS if command.name.startswith(text[1:])]
+
+
+MODELS_WAIT_S = 0.2
+"""How long the first Tab may wait for the models of the machine; a later Tab finds them."""
+
+OFFERED_MAX = 200
+
+
+class Completion:
+    """Completes what is typed; models are searched for once, in a thread."""
+
+    def __init__(self, live: LiveSession) -> None:
+        self._live = live
+        self._models: Future[list[str]] | None = None
+
+    def __call__(self, text: str) -> Sequence[str]:
+        """Texts that `text` may become, the likeliest first."""
+        command = parse_slash_command(text)
+        if command is None or " " not in text or "\n" in text:
+            return completions(text)
+        name, begun = text[1:].split(" ", 1)
+        return [f"/{name} {argument}" for argument in self._arguments(name, begun) if argument != begun][:OFFERED_MAX]
+
+    def _arguments(self, name: str, begun: str) -> Sequence[str]:
+        match name:
+            case "set":
+                return _settings_begun(begun)
+            case "model":
+                return _containing(self._model_names(), begun)
+            case "open":
+                return _containing(self._session_names(), begun)
+            case "load" | "save" | "save!":
+                return _paths(begun)
+            case "power" | "copy":
+                names = ("code", "all") if name == "copy" else (AUTO, *choices_of(self._live.session))
+                return [each for each in names if each.startswith(begun)]
+        return ()
+
+    def _model_names(self) -> Sequence[str]:
+        if self._models is None:
+            pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="edgetop-models")
+            self._models = pool.submit(_find_models, self._live.options.model_folders)
+            pool.shutdown(wait=False)
+        try:
+            return self._models.result(timeout=MODELS_WAIT_S)
+        except TimeoutError:
+            return ()
+
+    def _session_names(self) -> Sequence[str]:
+        folder = self._live.store.folder
+        names = [path.name.removesuffix(FILE_SUFFIX) for path in folder.glob("[!.]*" + FILE_SUFFIX)]
+        return sorted((name for name in names if literal(name) == name), reverse=True)
+
+
+def _find_models(folders: Sequence[Path]) -> list[str]:
+    names = dict.fromkeys(model.name for model in find_models(folders) if not problem_of(model))
+    return [name for name in names if literal(name) == name]
+
+
+def _containing(names: Sequence[str], begun: str) -> Sequence[str]:
+    """Names that begin with what was typed, and after them those that have it inside."""
+    wanted = begun.casefold()
+    having = [name for name in names if wanted in name.casefold()]
+    return sorted(having, key=lambda name: not name.casefold().startswith(wanted))
+
+
+def _settings_begun(begun: str) -> Sequence[str]:
+    name, blank, value = begun.partition(" ")
+    if not blank:
+        return [f"{each} " for each in PARSERS if each.startswith(name)]
+    word = _UNSET.get(name, "")
+    return [f"{name} {word}"] if word and word.startswith(value) else ()
+
+
+def _paths(begun: str) -> Sequence[str]:
+    """Files and folders that a path may become; hidden ones only after a dot."""
+    head, tail = os.path.split(begun)
+    found = []
+    try:
+        with os.scandir(Path(head or ".").expanduser()) as entries:
+            for entry in entries:
+                name = entry.name
+                if (
+                    name.startswith(tail)
+                    and (tail.startswith(".") or not name.startswith("."))
+                    and literal(name) == name
+                ):
+                    found.append(os.path.join(head, name) + ("/" if entry.is_dir() else ""))  # noqa: PTH118 - as typed
+    except (OSError, RuntimeError, ValueError):
+        return ()
+    return sorted(found)
+
+
 BUSY = "The model is still answering; Ctrl+C stops it."
 _BINARY_SHARE = 0.1
 """A file in which more than this of the characters are controls or no text at all is not text."""
@@ -153,7 +272,7 @@ def reasoning_summary(turn: Turn, index: int) -> str:
         return "thought"
     span_s = (stamps[min(begin + tokens, len(stamps) - 1)] - stamps[begin]) / US_PER_S
     unit = "token" if turn.counted else "chunk"
-    return f"thought for {format_seconds(span_s)}, {tokens} {unit}{'' if tokens == 1 else 's'}"
+    return f"thought for {format_seconds(span_s)}, {plural(tokens, unit)}"
 
 
 def loaded_line(loaded: ModelLoaded) -> str:
@@ -163,7 +282,7 @@ def loaded_line(loaded: ModelLoaded) -> str:
     if settings.n_ctx is not None:
         known.append(f"context {settings.n_ctx} tokens")
     if settings.n_threads is not None:
-        known.append(f"{settings.n_threads} thread{'' if settings.n_threads == 1 else 's'}")
+        known.append(plural(settings.n_threads, "thread"))
     if loaded.engine.server:
         known.append(f"{loaded.engine.name} at {loaded.engine.server}")
     known += [share.words(model.n_layer) for share in loaded.memory.layers]
@@ -344,13 +463,6 @@ class Chat(ABC):
 
     def resume(self, path: Path) -> None:
         """Go on with the conversation in a session file."""
-        from edgetop.live.history import (  # noqa: PLC0415 - only when asked for
-            NAME_LENGTH,
-            find_in,
-            recorded_conversation,
-        )
-        from edgetop.session.file_io import load  # noqa: PLC0415 - the same
-
         live = self.live
         try:
             found = recorded_conversation(load(path), find_in(live.store))
@@ -363,7 +475,7 @@ class Chat(ABC):
             return
         self.show_turns([turn for exchange in found.exchanges for turn in exchange.turns])
         count = len(found.exchanges)
-        text = f"This continues session {found.name}: {count} turn{'' if count == 1 else 's'}"
+        text = f"This continues session {found.name}: {plural(count, 'turn')}"
         tokens = found.context_used or estimated_tokens("".join(each.content for each in messages), live.session)
         n_ctx = live.snapshot().n_ctx
         about = "" if found.context_used else "about "
@@ -437,16 +549,16 @@ class Chat(ABC):
         else:
             found = headline_of(self.live.session, meters_of(self.live.session))
         if isinstance(found, Unavailable):
-            told = f"There is no power: {found}."
+            text = f"There is no power: {found}."
         else:
-            told = f"Power comes from {' + '.join(meter.name for meter in found.meters)}, {SCOPE_LABELS[found.scope]}."
+            text = f"Power comes from {' + '.join(meter.name for meter in found.meters)}, {SCOPE_LABELS[found.scope]}."
         read = ", ".join(
             each if power_w is None else f"{each} {format_significant(power_w)} W"
             for each, power_w in choices_of(self.live.session).items()
         )
         if read and not name:
-            told += f"\nMeters: {read}.\n/power NAME chooses one, /power {AUTO} none."
-        self.note(told)
+            text += f"\nMeters: {read}.\n/power NAME chooses one, /power {AUTO} none."
+        self.note(text)
 
     def _load_named(self, name: str) -> None:
         if not name.startswith("hf:"):
@@ -552,7 +664,7 @@ class Chat(ABC):
         else:
             spent = f"n/a ({summary.energy_missing or 'no figure yet'})"
         return (
-            f"{summary.turns} turn{'' if summary.turns == 1 else 's'}, {summary.generated_tokens} tokens at "
+            f"{plural(summary.turns, 'turn')}, {summary.generated_tokens} tokens at "
             f"{format_rate(summary.decode_tokens_per_s)}; prefill {format_rate(summary.prefill_tokens_per_s)}, "
             f"first token {format_seconds(summary.first_token_s)}.\n"
             f"Most memory {format_bytes(summary.memory.rss_peak_bytes)}. Energy {spent}.\n"

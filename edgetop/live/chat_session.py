@@ -6,7 +6,10 @@ the prediction as many. Nothing waits for it, and nothing is measured.
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
@@ -18,14 +21,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import psutil
-from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S, Clock, monotonic_us
 from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
-from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Prediction, Record, TurnFinished
+from edgetop.core.records import BenchRun, Event, ModelLoaded, Predicted, Prediction, Record, TurnFinished, machine_key
 from edgetop.core.sources import Unavailable
 from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
 from edgetop.inference.catalog import find_model, remember_model, repo_of, revision_of
@@ -34,35 +36,30 @@ from edgetop.inference.client import EngineProcess
 from edgetop.inference.model_stores import ollama_model, store_settings, weights_of
 from edgetop.inference.protocol import Hello, LoadFailed, Report
 from edgetop.inference.server.address import ServerChoice
+from edgetop.io.http import is_loopback
 from edgetop.io.log import log_exception
 from edgetop.io.model_file import compute_digest, known_digest
 from edgetop.live.conversation import Conversation, Notice, Phase
-from edgetop.live.live_session import RecordedSession, Recorder
+from edgetop.live.live_session import RecordedSession, RecordingOptions
 from edgetop.live.server_monitor import ServerLocation
 from edgetop.session.energy import energy_of
 from edgetop.session.journal import RecoveredJournal
-from edgetop.session.meters import gpus_of
+from edgetop.session.meters import PULSE, gpus_of
 from edgetop.session.store import Store
 from edgetop.settings.option import SCRIPT_PREFIX, SERVER_ENGINE
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.memory import MachineMemory
 from edgetop.telemetry.model_processes import descendants
-from edgetop.telemetry.registry import Inventory, PowerChoice, remote_placeholders, take_inventory
+from edgetop.telemetry.registry import Inventory, remote_placeholders, take_inventory
 from edgetop.telemetry.source import SourceLost
 
 if TYPE_CHECKING:
     from edgetop.fit.assessment import Assessment
     from edgetop.io.hub import DownloadProgress
     from edgetop.live.advice import Observed
-    from edgetop.live.alerts import Alerts
-    from edgetop.live.metrics import Exporter
     from edgetop.live.this_machine import TunedModel
-import os
-import subprocess
-import sys
 
-from edgetop.session.meters import PULSE
 
 STRETCH_US = 250_000
 AHEAD_US = 1_000_000
@@ -230,7 +227,7 @@ class BackgroundPrediction:
 
 
 _Download = tuple[Future[Path], threading.Event, Callable[[str], None], Callable[[Callable[[], Path]], None]]
-"""What comes of it, what stops it, who is told of its progress and of its end."""
+"""What comes of it, what stops it, and who hears of its progress and of its end."""
 
 DOWNLOAD_SAID_US = 10 * US_PER_S
 """How often the progress of a download is said."""
@@ -251,7 +248,7 @@ SETTLE_S = 5.0
 """Longer than the lag of any sensor that gives a turn a figure."""
 
 
-class LiveOptions(Struct, frozen=True, kw_only=True):
+class LiveOptions(RecordingOptions, frozen=True, kw_only=True):
     """How a live session is run, besides the model."""
 
     engine: EngineSettings = EngineSettings()
@@ -259,11 +256,6 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     """Fields of `engine` that the person did not choose: a tuned model has its own defaults for them."""
     sampling: SamplingSettings = SamplingSettings()
     system: str | None = None
-    sysroot: Path = Path("/")
-    power: PowerChoice = PowerChoice()
-    record: bool = True
-    text_recorded: bool = True
-    output: Path | None = None
     model_folders: tuple[Path, ...] = ()
     """Where to look for models besides the usual places, when another one is asked for."""
     use: Duty = Duty()
@@ -271,8 +263,6 @@ class LiveOptions(Struct, frozen=True, kw_only=True):
     """Begin with a load pulse, to align a meter's log by."""
     bench: BenchRun | None = None
     """Which part of a benchmark the session is."""
-    alerts: Alerts | None = None
-    exporters: Sequence[Exporter] = ()
     engine_name: str = "llama"
     """`llama`, a server as `ServerChoice.engine_name` says it, or `scripted:FILE` in tests."""
 
@@ -317,18 +307,16 @@ class LiveSession(RecordedSession):
         first_engine = self._spawn_engine()
         self._first_engine: EngineProcess | None = first_engine
         lower_priority()
-        recorder = Recorder(
-            device=describe(self._host),
-            store=store if options.record else None,
-            text_recorded=options.text_recorded,
-            power=options.power.headline,
-            output=options.output,
+        # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
+        super().__init__(
+            options,
+            store,
+            describe(self._host),
+            lambda text: listener(Notice(text=text, severity="warning")),
             bench=options.bench,
             use=options.use,
-            on_trouble=lambda text: listener(Notice(text=text, severity="warning")),
+            threads=4,
         )
-        # Sensors are looked for and the journals of an edgetop that died are read while the model loads.
-        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters, threads=4)
         self._prediction = BackgroundPrediction(self._background, self._predict)
         self.conversation = self._conversation = Conversation(
             start_engine=self._next_engine,
@@ -347,7 +335,7 @@ class LiveSession(RecordedSession):
         self._last_idle: Future[Event | None] | None = None
         self.pulse = SyncPulse() if options.sync_pulse else None
         if self.pulse is not None:
-            recorder.record(self.pulse.event)
+            self.recorder.record(self.pulse.event)
         self.tuned: TunedModel | None = None
         """The defaults that the model asked for last was tuned to, if it was."""
         self._find_sensors(self._inventory_of_machine)
@@ -385,8 +373,7 @@ class LiveSession(RecordedSession):
         header = self.session.header
         if not self.options.left_open or header is None:
             return self.options.engine
-        from edgetop.core.records import machine_key  # noqa: PLC0415 - a benchmark has no use for it
-        from edgetop.live.this_machine import (  # noqa: PLC0415 - the same
+        from edgetop.live.this_machine import (  # noqa: PLC0415 - a benchmark has no use for it
             TunedError,
             tuned_file,
             tuned_for,
@@ -695,8 +682,6 @@ _HOW = "Let them listen on 127.0.0.1 and reach them through SSH: ssh -L 50052:12
 
 def rpc_notice(servers: Sequence[str]) -> Notice:
     """The warning of llama.cpp's SECURITY.md, and what the panes do not show."""
-    from edgetop.io.http import is_loopback  # noqa: PLC0415 - 40 ms, and few have RPC servers
-
     text = "llama.cpp's RPC is neither encrypted nor authenticated: its SECURITY.md forbids it on untrusted networks."
     hosts = [server.rpartition(":")[0] for server in servers]
     away = [host for host in hosts if not is_loopback(host)]

@@ -10,39 +10,34 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from math import fsum, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from edgetop.core.clock import US_PER_S, monotonic_us
+from edgetop.core.energy.readings import Plausibility
+from edgetop.core.energy.scopes import Headline
 from edgetop.core.energy.tokens import Energy, grade_text
-from edgetop.core.format import NOT_AVAILABLE, format_seconds
+from edgetop.core.format import NOT_AVAILABLE, format_seconds, format_significant
 from edgetop.core.quantity import Interval, with_interval
-from edgetop.core.records import Event
-from edgetop.core.sources import Unavailable
+from edgetop.core.records import DeviceInfo, Event
+from edgetop.core.sources import Meter, Unavailable
+from edgetop.live.live_session import Recorder
 from edgetop.session.energy import EnergyAccounts, SessionEnergy
-from edgetop.session.meters import DEVICE_BUSY, DEVICE_QUIET
+from edgetop.session.meters import DEVICE_BUSY, DEVICE_QUIET, ChannelFeed, headline_of, meters_of
 from edgetop.telemetry.host import Host
-from edgetop.telemetry.registry import PowerChoice, is_power_family, take_inventory
+from edgetop.telemetry.registry import Inventory, PowerChoice, is_power_family, take_inventory
+from edgetop.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from typing_extensions import Self
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from math import fsum, isnan
 
-from edgetop.core.energy.readings import Plausibility
-from edgetop.core.energy.scopes import Headline
-from edgetop.core.format import format_significant
-from edgetop.core.records import DeviceInfo
-from edgetop.core.sources import Meter
-from edgetop.live.live_session import Recorder
-from edgetop.session.meters import ChannelFeed, headline_of, meters_of
-from edgetop.telemetry.registry import Inventory
-from edgetop.telemetry.sampler import Sampler
 
 POLL_S = 0.05
 """How often the sampler is asked for what it has read."""

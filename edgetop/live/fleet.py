@@ -35,7 +35,7 @@ from edgetop.inference.child_process import lower_priority
 from edgetop.inference.server.address import UNIX, Address
 from edgetop.io.log import log, log_exception
 from edgetop.io.ssh import Shell, SshError
-from edgetop.live.live_session import RecordedSession, Recorder, WatchOptions, reading_of
+from edgetop.live.live_session import RecordedSession, WatchOptions, reading_of
 from edgetop.live.server_monitor import ServerMonitor
 from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
@@ -214,16 +214,16 @@ class FarHost:
     def _take(self, line: str) -> bool:
         """Take in a line of `edgetop watch --json`; whether it was a reading."""
         try:
-            told = msgspec.json.decode(line)
-            if not isinstance(told, dict) or told.get("type") != "reading":
+            document = msgspec.json.decode(line)
+            if not isinstance(document, dict) or document.get("type") != "reading":
                 return False
-            self._show(told, "edgetop")
+            self._show(document, "edgetop")
         except (ValueError, msgspec.ValidationError) as error:
             raise SshError(f"its edgetop tells what cannot be read: {one_line(str(error))[:TEXT_MAX]}") from None
         return True
 
-    def _show(self, told: dict[str, object], by: str) -> None:
-        reading = msgspec.convert(told, HostReading)
+    def _show(self, document: dict[str, object], by: str) -> None:
+        reading = msgspec.convert(document, HostReading)
         shown = replace(
             reading,
             models=tuple(one_line(name)[:TEXT_MAX] for name in reading.models[:MODELS_MAX]),
@@ -244,7 +244,9 @@ class FarHost:
             self._shell.send(SETUP)
             files.take_inventory(self._ask)
             files.scan(self._ask, ())
-            FileReader(self._ask, files, self._stop, lambda told: self._show(told, "shell"), reach=self._reach).run()
+            FileReader(
+                self._ask, files, self._stop, lambda document: self._show(document, "shell"), reach=self._reach
+            ).run()
         finally:
             shutil.rmtree(root, ignore_errors=True)
 
@@ -347,8 +349,8 @@ class FileReader:
         self._show(msgspec.to_builtins(reading_of(snapshot(self._session, now_us), self._monitor.rows)))
 
     def _user_id(self) -> int:
-        told = [line for line in self._ask("id -u") if line.isdecimal()]
-        return int(told[0][:9]) if told else -1
+        answers = [line for line in self._ask("id -u") if line.isdecimal()]
+        return int(answers[0][:9]) if answers else -1
 
 
 def _name_of(record: SourceAdded | Sampled) -> str:
@@ -376,13 +378,13 @@ class Total(Struct, frozen=True, kw_only=True):
 def total_of(rows: Sequence[HostRow]) -> Total:
     """The sum over the hosts, and the best of them."""
     readings = {row.host: row.reading for row in rows if row.reading is not None}
-    speeds = {host: told.tokens_per_s for host, told in readings.items() if told.tokens_per_s is not None}
-    powers = {host: told.power_w for host, told in readings.items() if told.power_w is not None}
+    speeds = {host: reading.tokens_per_s for host, reading in readings.items() if reading.tokens_per_s is not None}
+    powers = {host: reading.power_w for host, reading in readings.items() if reading.power_w is not None}
     alike = len({readings[host].power_scope for host in powers}) < 2
     energies = {
-        host: (told.energy_j, told.j_per_token)
-        for host, told in readings.items()
-        if told.energy_j is not None and told.j_per_token is not None and told.j_per_token.value > 0
+        host: (reading.energy_j, reading.j_per_token)
+        for host, reading in readings.items()
+        if reading.energy_j is not None and reading.j_per_token is not None and reading.j_per_token.value > 0
     }
     tokens = sum(energy.value / each.value for energy, each in energies.values())
     order = sorted(energies, key=lambda host: energies[host][1].value)
@@ -413,20 +415,20 @@ HEADINGS = ("HOST", "MODEL", "TOK/S", "W", "J/TOKEN", "°C", "THROTTLED", "MEMOR
 
 def host_cells(row: HostRow) -> list[str]:
     """The row of a host."""
-    told = row.reading
-    if told is None:
+    reading = row.reading
+    if reading is None:
         state = "connecting" if row.missing is None else f"gone since {_clock(row.since)}"
         return [row.host, state, *[NOT_AVAILABLE] * (len(HEADINGS) - 2)]
-    throttled = NOT_AVAILABLE if told.throttling is None else ", ".join(told.throttling).replace("_", " ") or "no"
-    used = format_bytes_short(told.memory_used_bytes)
-    memory = used if told.memory_total_bytes is None else f"{used}/{format_bytes_short(told.memory_total_bytes)}"
+    throttled = NOT_AVAILABLE if reading.throttling is None else ", ".join(reading.throttling).replace("_", " ") or "no"
+    used = format_bytes_short(reading.memory_used_bytes)
+    memory = used if reading.memory_total_bytes is None else f"{used}/{format_bytes_short(reading.memory_total_bytes)}"
     return [
         row.host,
-        ", ".join(told.models) or "no model",
-        _figure(told.tokens_per_s),
-        _figure(told.power_w),
-        plus_minus(told.j_per_token),
-        NOT_AVAILABLE if told.temperature_cpu_c is None else f"{told.temperature_cpu_c:.0f}",
+        ", ".join(reading.models) or "no model",
+        _figure(reading.tokens_per_s),
+        _figure(reading.power_w),
+        plus_minus(reading.j_per_token),
+        NOT_AVAILABLE if reading.temperature_cpu_c is None else f"{reading.temperature_cpu_c:.0f}",
         throttled,
         memory,
     ]
@@ -488,30 +490,30 @@ CHANNELS = (
 )
 """Of each host, behind HOST_STREAM and its name: one stream of a session. `edgetop.live.metrics` exports them."""
 
-NOT_TOLD = "the host does not tell it"
+NOT_REPORTED = "the host does not tell it"
 
 
 def channel_values(row: HostRow) -> tuple[tuple[float | None, ...], tuple[str, ...]]:
     """A value for each of `CHANNELS`, and the reasons of those that are missing."""
-    told = row.reading
-    if told is None:
+    reading = row.reading
+    if reading is None:
         reason = "it is being connected to" if row.missing is None else row.missing.reason
         return (0.0, *(None,) * (len(CHANNELS) - 1)), ("", *(reason,) * (len(CHANNELS) - 1))
-    energy = told.j_per_token
+    energy = reading.j_per_token
     values = (
         1.0,
-        told.tokens_per_s,
-        told.generated_tokens,
-        told.power_w,
+        reading.tokens_per_s,
+        reading.generated_tokens,
+        reading.power_w,
         *((None,) * 3 if energy is None else (energy.value, energy.low, energy.high)),
-        told.temperature_cpu_c,
-        None if told.throttling is None else float(bool(told.throttling)),
-        told.memory_used_bytes,
-        told.memory_total_bytes,
+        reading.temperature_cpu_c,
+        None if reading.throttling is None else float(bool(reading.throttling)),
+        reading.memory_used_bytes,
+        reading.memory_total_bytes,
     )
-    energy_reason = told.energy_missing or NOT_TOLD
+    energy_reason = reading.energy_missing or NOT_REPORTED
     reasons = tuple(
-        "" if value is not None else energy_reason if channel.name.startswith("j_per") else NOT_TOLD
+        "" if value is not None else energy_reason if channel.name.startswith("j_per") else NOT_REPORTED
         for value, channel in zip(values, CHANNELS, strict=True)
     )
     return values, reasons
@@ -537,14 +539,7 @@ class FleetSession(RecordedSession):
             folder = self._folder / str(number)
             folder.mkdir()
             self._hosts.append(FarHost(name, folder))
-        recorder = Recorder(
-            device=describe(Host()),
-            store=store if options.record else None,
-            output=options.output,
-            kind="watch",
-            on_trouble=on_trouble,
-        )
-        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters)
+        super().__init__(replace(options, text_recorded=True), store, describe(Host()), on_trouble, kind="watch")
         self._seen: dict[str, ServiceSeen] = {}
         self._states: dict[str, HostState] = {}
         self._due_us = 0

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from edgetop.core.errors import EdgetopError
 from edgetop.inference.protocol import ChatMessage
+from edgetop.session.file_io import load
 from edgetop.session.session import Session
 from edgetop.session.store import Store, StoreError
 from edgetop.session.turn import Turn
@@ -291,8 +292,6 @@ def find_in(store: Store) -> Callable[[str], Session]:
     """Finds sessions of a store by their ids. What it gives raises EdgetopError where there is none."""
 
     def find(session_id: str) -> Session:
-        from edgetop.session.file_io import load  # noqa: PLC0415 - only sessions that went on with another one need it
-
         for each in store.list():
             if each.head is not None and each.head.id == session_id:
                 return load(each.path)
@@ -308,9 +307,9 @@ def _fold(
     exchanges: list[Exchange] = []
     system: str | None = None
     lacking = ""
-    happenings = [(event.t_us, 0, index) for index, event in enumerate(session.events)]
-    happenings += [(turn.started.t_us, 1, index) for index, turn in enumerate(session.turns)]
-    for _, is_turn, index in sorted(happenings):
+    entries = [(event.t_us, 0, index) for index, event in enumerate(session.events)]
+    entries += [(turn.started.t_us, 1, index) for index, turn in enumerate(session.turns)]
+    for _, is_turn, index in sorted(entries):
         if is_turn:
             system = session.turns[index].started.system
             _add(exchanges, session.turns[index], session)

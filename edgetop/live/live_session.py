@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from edgetop import __version__
@@ -28,36 +29,23 @@ from edgetop.core.records import (
     TurnFinished,
     TurnStarted,
 )
-from edgetop.core.sources import Unavailable
+from edgetop.core.sources import MEMORY_USED, SINCE_BOOT_SUFFIX, THROTTLE_PREFIX, Unavailable
+from edgetop.inference.child_process import lower_priority
+from edgetop.inference.server.address import Address
 from edgetop.io.extensions import new_troubles
 from edgetop.io.log import log, log_exception
 from edgetop.io.terminal import write_late
+from edgetop.live.server_monitor import ServerMonitor, ServerStatus
 from edgetop.session.journal import Journal
 from edgetop.session.meters import headline_of, meters_of
 from edgetop.session.session import POWER_CHOSEN, Session, new_session_id
-from edgetop.session.snapshot import Snapshot, snapshot
+from edgetop.session.snapshot import Reading, Snapshot, snapshot
 from edgetop.session.store import Store
-from edgetop.telemetry.registry import Inventory
-from edgetop.telemetry.sampler import Sampler
-
-if TYPE_CHECKING:
-    from edgetop.live.alerts import Alerts
-    from edgetop.live.metrics import Exporter
-    from edgetop.live.server_monitor import ServerStatus
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-from msgspec import Struct
-
-from edgetop.core.sources import MEMORY_USED, SINCE_BOOT_SUFFIX, THROTTLE_PREFIX
-from edgetop.inference.child_process import lower_priority
-from edgetop.inference.server.address import Address
-from edgetop.live.server_monitor import ServerMonitor, ServerStatus
-from edgetop.session.snapshot import Reading
 from edgetop.telemetry.device import describe
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.processes import watched_probe as probe_watched
-from edgetop.telemetry.registry import PowerChoice, take_inventory
+from edgetop.telemetry.registry import Inventory, PowerChoice, take_inventory
+from edgetop.telemetry.sampler import Sampler
 
 if TYPE_CHECKING:
     from edgetop.live.alerts import Alerts
@@ -232,6 +220,18 @@ class Recorder:
         self._journal.flush(JOURNAL_WAIT_S)
 
 
+class RecordingOptions(Struct, frozen=True, kw_only=True):
+    """What is read, and how it is recorded."""
+
+    sysroot: Path = Path("/")
+    power: PowerChoice = PowerChoice()
+    record: bool = True
+    text_recorded: bool = True
+    output: Path | None = None
+    alerts: Alerts | None = None
+    exporters: Sequence[Exporter] = ()
+
+
 class RecordedSession:
     """A session that grows by the readings of sensors, and by what a subclass records.
 
@@ -240,17 +240,31 @@ class RecordedSession:
 
     def __init__(
         self,
-        recorder: Recorder,
+        options: RecordingOptions,
         store: Store,
+        device: DeviceInfo,
+        on_trouble: Callable[[str], None],
         *,
-        alerts: Alerts | None = None,
-        exporters: Sequence[Exporter] = (),
+        kind: SessionKind = "chat",
+        bench: BenchRun | None = None,
+        use: Duty = Duty(),  # noqa: B008 - frozen
         threads: int = 1,
     ) -> None:
+        """Begin a session of `device`; see Recorder for the others."""
         write_late()
-        self.recorder = recorder
-        self.alerts = alerts
-        self._exporters = list(exporters)
+        self.recorder = Recorder(
+            device=device,
+            store=store if options.record else None,
+            text_recorded=options.text_recorded,
+            power=options.power.headline,
+            output=options.output,
+            bench=bench,
+            use=use,
+            kind=kind,
+            on_trouble=on_trouble,
+        )
+        self.alerts = options.alerts
+        self._exporters = list(options.exporters)
         self.store = store
         """Where sessions are kept, whether or not this one is."""
         self._background = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="edgetop-start")
@@ -292,7 +306,7 @@ class RecordedSession:
         Raises UsageError for an alert on what nothing reads here.
         """
         self.recorder.check()
-        self._tell_of_extensions()
+        self._report_extensions()
         if self.alerts is not None and self.has_sensors:
             for event in self.alerts.look(self.session, self.now_us(), self.recorder.on_trouble):
                 self.recorder.record(event)
@@ -313,7 +327,7 @@ class RecordedSession:
                 log_exception(error)
                 self.recorder.on_trouble(f"{type(exporter).__name__} failed and is switched off: {error}")
 
-    def _tell_of_extensions(self) -> None:
+    def _report_extensions(self) -> None:
         for text in new_troubles():
             self.recorder.on_trouble(text)
 
@@ -334,7 +348,7 @@ class RecordedSession:
         for exporter in self._exporters:
             exporter.close()
         self._exporters.clear()
-        self._tell_of_extensions()
+        self._report_extensions()
         self._start_sampler()
         if self._sampler is not None:
             self._sampler.stop()
@@ -380,22 +394,16 @@ def _without_text(record: Record) -> Record:
 NOTHING_RUNS = Unavailable("no model process was found on this machine")
 
 
-class WatchOptions(Struct, frozen=True, kw_only=True):
+class WatchOptions(RecordingOptions, frozen=True, kw_only=True):
     """What is watched, and how it is recorded."""
 
     servers: Mapping[Address, str] = {}
     """Servers to ask besides those that are found on this machine, each with its key, which no other server is sent and
     which is never recorded; empty without one."""
-    sysroot: Path = Path("/")
-    power: PowerChoice = PowerChoice()
-    record: bool = True
     text_recorded: bool = False
     """Of requests that are passed on; a watch reads no texts."""
     probes: bool = False
     """Each server is asked for a few tokens, once."""
-    output: Path | None = None
-    alerts: Alerts | None = None
-    exporters: Sequence[Exporter] = ()
 
 
 class WatchSession(RecordedSession):
@@ -412,16 +420,7 @@ class WatchSession(RecordedSession):
             no_worker=lambda: NOTHING_RUNS,
             uses_gpu=lambda: None if self._watch is None else self._watch.uses_gpu,
         )
-        recorder = Recorder(
-            device=describe(self._host),
-            store=store if options.record else None,
-            text_recorded=options.text_recorded,
-            power=options.power.headline,
-            output=options.output,
-            kind="watch",
-            on_trouble=on_trouble,
-        )
-        super().__init__(recorder, store, alerts=options.alerts, exporters=options.exporters)
+        super().__init__(options, store, describe(self._host), on_trouble, kind="watch")
         self._watch = ServerMonitor(
             self._host, options.servers, remote_counts=bool(options.power.streams), probes=options.probes
         )

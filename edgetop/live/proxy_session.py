@@ -318,6 +318,10 @@ def _words(content: object) -> str:
     return content if isinstance(content, str) else ""
 
 
+OPEN_TO_ALL = ("whoever reaches this address can use the server", "--listen 127.0.0.1:PORT is for here")
+"""What is said of an address that others reach, and what to do."""
+
+
 class ProxySession(WatchSession):
     """Passes requests on, and records them beside what a watch of the server records."""
 
@@ -340,6 +344,10 @@ class ProxySession(WatchSession):
         self._memory = PromptMemory()
         self._keeps_text = options.text_recorded
         self._on_request = on_request
+        self.server = str(address)
+        """Where requests are passed on to."""
+        self.is_for_here = listen[0] in {"127.0.0.1", "::1", "localhost"}
+        """Whether only this machine reaches it."""
         try:
             super().__init__(options, store, on_trouble)
         except BaseException:
@@ -353,14 +361,14 @@ class ProxySession(WatchSession):
                 t_us=monotonic_us(),
                 kind=PROXY_EVENT,
                 text=f"Requests to {self.url} are passed on to {address}.",
-                data={"listen": self.url, "server": str(address), "no_energy": elsewhere},
+                data={"listen": self.url, "server": self.server, "no_energy": elsewhere},
             )
         )
 
     @property
-    def is_answering(self) -> bool:
-        """Whether a request for an answer runs."""
-        return any(reader.is_answer for reader in self._readers.values())
+    def running(self) -> int:
+        """How many requests for an answer run."""
+        return sum(reader.is_answer for reader in self._readers.values())
 
     def pump(self) -> None:
         """Read what went by, and what a watch reads."""
@@ -371,7 +379,7 @@ class ProxySession(WatchSession):
             reader = self._readers.get(each.exchange)
             if reader is None:
                 reader = ExchangeReader(each.exchange, keeps_text=self._keeps_text)
-                reader.beside = self.is_answering
+                reader.beside = self.running > 0
                 self._readers[each.exchange] = reader
             elif each.data:
                 reader.add(each)

@@ -637,11 +637,11 @@ class ServerMonitor:
                 self._servers.append(server)
         for server in self._servers:
             if server.process is not None:
-                self._equip(server, server.process)
+                self._poll_process(server, server.process)
             used = [gpu[pid] for pid in server.pids if pid in gpu]
             server.gpu_bytes = sum(used) if used else None
 
-    def _equip(self, server: MonitoredServer, process: ModelProcess) -> None:
+    def _poll_process(self, server: MonitoredServer, process: ModelProcess) -> None:
         """Poll a process that has an address, and those that answer for it."""
         if server.poller is None:
             server.poller = self._poller_of(process)

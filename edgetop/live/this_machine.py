@@ -20,6 +20,7 @@ from edgetop import __version__
 from edgetop.core.engine_choices import FlashAttention, KvType
 from edgetop.core.engine_settings import EngineSettings
 from edgetop.core.errors import EdgetopError, ModelError
+from edgetop.core.format import plural
 from edgetop.core.records import DeviceInfo, ModelLoaded, PastRun, Prediction, machine_key
 from edgetop.core.sources import BATTERY_ENERGY, Unavailable
 from edgetop.fit.assessment import Assessment, RunTarget, Workload, assess, predict
@@ -397,7 +398,7 @@ class TunedModel(Struct, frozen=True, kw_only=True):
     @property
     def words(self) -> str:
         """The settings, for a person."""
-        threads = f"{self.n_threads} thread{'' if self.n_threads == 1 else 's'}"
+        threads = plural(self.n_threads, "thread")
         if self.n_threads_batch != self.n_threads:
             threads += f" ({self.n_threads_batch} for prefill)"
         ubatch = "" if self.n_ubatch is None else f", ubatch {self.n_ubatch}"

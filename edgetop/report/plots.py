@@ -195,6 +195,8 @@ def _merged(spans: Iterator[tuple[int, int]], length_us: int) -> Iterator[Phase]
 
 
 Spec = dict[str, Any]
+_Reach = tuple[float | None, float | None, float | None]
+"""A value and the ends of its interval; `None` where they are not known."""
 
 COLOURS = ("#3a86c8", "#d9822b", "#2f9e6e", "#a368c9", "#d1495b", "#1899a8", "#96851f", "#7d8590")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -237,22 +239,14 @@ def energy_against_speed(comparison: Comparison, keys: Sequence[str], names: Seq
     ]
     if not both:
         return None
-    data: list[Spec] = []
-    for index, speed, energy in both:
-        data.append(
-            _trace(
-                "markers+text",
-                f"{keys[index]} {plain(names[index])}",
-                [speed.value],
-                [energy.value],
-                error_x=_error_bar(speed.value, speed.low, speed.high),
-                error_y=_error_bar(energy.value, energy.low, energy.high),
-                text=[keys[index]],
-                textposition="top right",
-                marker={"size": 11, "symbol": _cycled(SYMBOLS, index), "color": _cycled(COLOURS, index)},
-                hovertemplate="%{x:.4~g} tok/s, %{y:.4~g} J/token<extra>%{fullData.name}</extra>",
-            )
+    hover = {"hovertemplate": "%{x:.4~g} tok/s, %{y:.4~g} J/token<extra>%{fullData.name}</extra>"}
+    data = [
+        _mark(
+            index, keys[index], names[index], (speed.value, speed.low, speed.high),
+            (energy.value, energy.low, energy.high), **hover,
         )
+        for index, speed, energy in both
+    ]  # fmt: skip
     front = [(speed.value, energy.value) for at in comparison.front for index, speed, energy in both if index == at]
     if len(front) > 1:
         data.append(
@@ -265,13 +259,7 @@ def energy_against_speed(comparison: Comparison, keys: Sequence[str], names: Seq
                 hoverinfo="skip",
             )
         )
-    layout = {
-        **_layout(420),
-        "xaxis": _axis("decode, tokens per second", rangemode="tozero"),
-        "yaxis": _axis("energy, J per token", rangemode="tozero"),
-        "hovermode": "closest",
-    }
-    return {"data": data, "layout": layout}
+    return {"data": data, "layout": _from_zero(420, "decode, tokens per second", "energy, J per token")}
 
 
 def speed_over_time(comparison: Comparison, keys: Sequence[str], names: Sequence[str]) -> Spec | None:
@@ -415,12 +403,8 @@ def bars(title: str, unit: str, parts: Sequence[str], rows: Sequence[Bar], *sent
             showlegend=False, hoverinfo="skip",
         )
     )  # fmt: skip
-    layout = {
-        **_layout(EDGES_PX + BAR_PX * len(rows)),
-        "xaxis": _axis(unit, rangemode="tozero"),
-        "yaxis": {**_axis(""), "range": [0.4 - len(rows), 0.75], "visible": False},
-        "hovermode": "closest",
-    }
+    layout = _from_zero(EDGES_PX + BAR_PX * len(rows), unit, "")
+    layout["yaxis"] = {**_axis(""), "range": [0.4 - len(rows), 0.75], "visible": False}
     cells = [
         (
             row.name,
@@ -437,20 +421,8 @@ def bars(title: str, unit: str, parts: Sequence[str], rows: Sequence[Bar], *sent
 def points(title: str, x_unit: str, y_unit: str, marks: Sequence[Point], *sentences: str) -> Picture:
     """Marks with their intervals along both axes."""
     keys = [chr(ord("a") + at % 26) * (1 + at // 26) for at in range(len(marks))]
-    data = [
-        _trace(
-            "markers+text", f"{key} {plain(mark.name)}", [mark.x[0]], [mark.y[0]], error_x=_error_bar(*mark.x),
-            error_y=_error_bar(*mark.y), text=[key], textposition="top right",
-            marker={"size": 11, "symbol": _cycled(SYMBOLS, at), "color": _cycled(COLOURS, at)},
-        )
-        for at, (key, mark) in enumerate(zip(keys, marks, strict=True))
-    ]  # fmt: skip
-    layout = {
-        **_layout(400 + 20 * len(marks)),
-        "xaxis": _axis(x_unit, rangemode="tozero"),
-        "yaxis": _axis(y_unit, rangemode="tozero"),
-        "hovermode": "closest",
-    }
+    data = [_mark(at, keys[at], mark.name, mark.x, mark.y) for at, mark in enumerate(marks)]
+    layout = _from_zero(400 + 20 * len(marks), x_unit, y_unit)
     cells = [
         (mark.name, *(text for value, *ends in (mark.x, mark.y) for text in (format_significant(value), _reach(*ends))))
         for mark in marks
@@ -465,6 +437,15 @@ def _reach(low: float | None, high: float | None) -> str:
 
 def _trace(mode: str, name: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> Spec:  # noqa: ANN401 - of a trace
     return {"type": "scatter", "mode": mode, "name": name, "x": x, "y": y, **more}
+
+
+def _mark(index: int, key: str, name: str, x: _Reach, y: _Reach, **more: Any) -> Spec:  # noqa: ANN401 - the same
+    """A point with its intervals, which differs from others in shape and colour and bears a letter."""
+    marker = {"size": 11, "symbol": _cycled(SYMBOLS, index), "color": _cycled(COLOURS, index)}
+    return _trace(
+        "markers+text", f"{key} {plain(name)}", [x[0]], [y[0]], error_x=_error_bar(*x), error_y=_error_bar(*y),
+        text=[key], textposition="top right", marker=marker, **more,
+    )  # fmt: skip
 
 
 def _line(name: str, curve: Drawn, unit: str, dash: str = "solid") -> Spec:
@@ -563,6 +544,12 @@ def _layout(height_px: int) -> Spec:
     }
 
 
+def _from_zero(height_px: int, x_title: str, y_title: str) -> Spec:
+    """The layout of marks, both axes from zero on."""
+    axes = {"xaxis": _axis(x_title, rangemode="tozero"), "yaxis": _axis(y_title, rangemode="tozero")}
+    return {**_layout(height_px), **axes, "hovermode": "closest"}
+
+
 def _cycled(values: Sequence[str], index: int) -> str:
     return values[index % len(values)]
 
@@ -612,13 +599,9 @@ def speed_caption(comparison: Comparison, keys: Sequence[str], names: Sequence[s
     """Speed over time."""
     rows = []
     for index, row in enumerate(comparison.rows):
-        speed = row.result.speed
-        rates = [] if speed is None else [rate for rate in speed.tokens_per_s if rate is not None]
-        cells = (
-            (NOT_AVAILABLE,) * 3
-            if speed is None or not rates
-            else (format_significant(min(rates)), format_significant(max(rates)), format_seconds(speed.step_s))
-        )
+        speed, cells = row.result.speed, (NOT_AVAILABLE,) * 3
+        if speed is not None and (rates := [rate for rate in speed.tokens_per_s if rate is not None]):
+            cells = (format_significant(min(rates)), format_significant(max(rates)), format_seconds(speed.step_s))
         rows.append((f"{keys[index]} {names[index]}", *cells))
     return Caption(
         title="Speed over time",

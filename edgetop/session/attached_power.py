@@ -42,7 +42,7 @@ APART_S = 1.0
 """Offsets nearer to each other are one."""
 
 ALIKE = 0.8
-"""Two offsets of which one explains this share of what the other does are not told apart."""
+"""Two offsets of which one explains this share of what the other does cannot be distinguished."""
 
 EXPLAINED_LEAST = 0.5
 """A log of whose power the load explains less does not follow it; of n readings, by 2/√n more: a few fit by chance."""
@@ -230,12 +230,12 @@ class _Problem:
             if gain[at] <= 0:
                 break
             found.append((float(offsets[at]), float(gain[at])))
-            low, high = _hill(gain, at)
+            low, high = _peak_span(gain, at)
             gain[max(0, min(low, at - apart)) : max(high, at + apart) + 1] = 0.0
         return found
 
 
-def _hill(heights: Floats, top: int) -> tuple[int, int]:
+def _peak_span(heights: Floats, top: int) -> tuple[int, int]:
     """From where to where it goes down from a top on both sides."""
     low = high = top
     while low > 0 and 0 < heights[low - 1] <= heights[low]:
@@ -384,7 +384,7 @@ def _last_within(within: Callable[[float], bool], begin_s: float, step_s: float)
 def _edges_differ_s(
     problem: _Problem, rows: npt.NDArray[np.bool_], offset_s: float, window_s: float, session: Session
 ) -> float:
-    """By how much the offset by the beginnings of the work and that by its ends differ; 0 where that cannot be told."""
+    """By how much the offset by the beginnings of the work and that by its ends differ; 0 where that is not known."""
     t_s, step_s = problem.log.t_s + offset_s, max(problem.log.period_s, GRID_S)
     ends: dict[str, list[float]] = {"begin": [], "end": []}
     for turn in session.turns:

@@ -251,8 +251,8 @@ def load_titled(path: Path) -> tuple[SessionHead, str]:
         raise _at(path, error) from None
     if line_break and line.endswith(b","):
         with suppress(SessionFileError):
-            return _sound(path, decode_head(line)), _first_prompt(rest)
-    file = _sound(path, load_file(path))
+            return _checked_head(path, decode_head(line)), _first_prompt(rest)
+    file = _checked_head(path, load_file(path))
     return file, ((file.turns[0].prompt or "") if file.turns else "")[:TITLE_CHARACTERS]
 
 
@@ -354,7 +354,7 @@ def _first_prompt(rest: bytes) -> str:
     return ""
 
 
-def _sound(path: Path, head: Head) -> Head:
+def _checked_head(path: Path, head: Head) -> Head:
     for problem in number_problems(head):
         raise SessionFileError(f"{path}: {one_line(problem[:MESSAGE_LENGTH])}")
     return head

@@ -96,7 +96,7 @@ class Journal:
         self.trouble = ""
         """Why nothing can be written at present, in one line; empty when all is well."""
         self.notices: deque[str] = deque()
-        """What has happened to the file and is to be told."""
+        """What has happened to the file and is to be reported."""
         self._records: deque[Record] = deque()
         self._lines: deque[bytes] = deque()
         """Encoded and not yet written."""
@@ -437,7 +437,7 @@ class UnreadableLine(Struct, frozen=True):
 
 
 def read_journal(fd: int) -> Iterator[Record | UnreadableLine]:
-    """The records in a journal, in order; a line that is none is told with its number.
+    """The records in a journal, in order; a line that is none is reported with its number.
 
     A last line without its line break is what a dying edgetop did not come to write, and is left out.
     """
@@ -476,7 +476,7 @@ _BEGINNING = b'{"type":"'
 
 
 def _sync_data(fd: int) -> None:
-    # What cannot be forced to the disk now will be when the journal is closed, or its failure told then.
+    # What cannot be forced to the disk now will be when the journal is closed, or its failure reported then.
     with suppress(OSError):
         (os.fsync if not hasattr(os, "fdatasync") else os.fdatasync)(fd)
 

@@ -195,36 +195,36 @@ class ActivityLog:
         """All of them, in order of time. The list grows; it is another one once a record came late."""
         if self._last_event is not None and self._session.events[self._events - 1] is not self._last_event:
             self._begin()  # one was put before it
-        happenings = self._new_happenings()
-        if happenings and self._last_us is not None and happenings[0][0] <= self._last_us:
+        changes = self._new_changes()
+        if changes and self._last_us is not None and changes[0][0] <= self._last_us:
             self._begin()
-            happenings = self._new_happenings()
-        for t_us, what in happenings:
+            changes = self._new_changes()
+        for t_us, what in changes:
             self._take(t_us, what)
         return self._found
 
-    def _new_happenings(self) -> list[tuple[int, str]]:
+    def _new_changes(self) -> list[tuple[int, str]]:
         """What has happened since, in order of time."""
         session = self._session
-        happenings: list[tuple[int, str]] = [(load.t_us, LOADED) for load in session.loads[self._loads :]]
+        changes: list[tuple[int, str]] = [(load.t_us, LOADED) for load in session.loads[self._loads :]]
         turns = [(turn, False) for turn in self._unfinished]
         turns += [(turn, True) for turn in session.turns[self._turns :]]
         for turn, is_new in turns:
             if is_new:
-                happenings.append((turn.started.t_us, "started"))
+                changes.append((turn.started.t_us, "started"))
             if turn.finished is not None:
-                happenings.append((turn.finished.t_us, "finished"))
+                changes.append((turn.finished.t_us, "finished"))
         for event in session.events[self._events :]:
             if event.kind in _EVENTS:
-                happenings.append((event.t_us, _EVENTS[event.kind]))
+                changes.append((event.t_us, _EVENTS[event.kind]))
             elif event.kind == "suspended":
-                happenings.append((event.t_us, "suspended"))
+                changes.append((event.t_us, "suspended"))
         self._loads, self._turns, self._events = len(session.loads), len(session.turns), len(session.events)
         self._last_event = session.events[-1] if session.events else None
         self._unfinished = [turn for turn, _ in turns if turn.finished is None]
         # Of one stamp, the order above stays: a turn begins before it ends, and ends before the next one begins.
-        happenings.sort(key=lambda happening: happening[0])
-        return happenings
+        changes.sort(key=lambda change: change[0])
+        return changes
 
     def _take(self, t_us: int, what: str) -> None:
         self._last_us = t_us

@@ -22,7 +22,7 @@ from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.scopes import Headline
 from edgetop.core.energy.windows import Window, sum_over_meters
 from edgetop.core.figures import ENERGY_MISSING
-from edgetop.core.format import NOT_AVAILABLE, format_rate, format_seconds
+from edgetop.core.format import NOT_AVAILABLE, format_clock, format_rate, format_seconds
 from edgetop.core.quantity import Interval, Quantity, figure, scaled, summed, with_interval
 from edgetop.core.records import Count, RequestServed
 from edgetop.core.sources import Unavailable
@@ -32,7 +32,7 @@ from edgetop.session.session import Session
 from edgetop.session.turn import US_PER_MS, tokens_per_s
 
 PROXY_EVENT = "proxy_began"
-"""Kind of the event that says where requests came in; `no_energy` in it says why none can be told."""
+"""Kind of the event that says where requests came in; `no_energy` in it says why there is none."""
 
 CELL_US = US_PER_S
 
@@ -495,6 +495,25 @@ def client_cells(row: ClientFigures) -> list[str]:
         energy,
         NOT_AVAILABLE if row.shared is None else f"{100 * row.shared:.0f} %",
     ]
+
+
+def request_line(record: RequestServed, t_us: int) -> str:
+    """A request that ended so long after the session began, in one line."""
+    prompt, tokens = (
+        NOT_AVAILABLE if count is None else str(count) for count in (record.prompt_tokens, record.generated_tokens)
+    )
+    first_s = None if record.first_token_us is None else record.first_token_us / US_PER_S
+    parts = [
+        format_clock(t_us / US_PER_S),
+        record.client,
+        f"{record.status or ''} {record.outcome if record.outcome != 'complete' else ''}".strip(),
+        f"{prompt} + {'' if record.counted else 'at least '}{tokens} tokens",
+        f"first {format_seconds(first_s)}",
+        format_rate(tokens_per_s(*decode_of(record))),
+        record.model or NOT_AVAILABLE,
+        record.error,
+    ]
+    return "  ".join(filter(None, parts))
 
 
 def client_rows(rows: Sequence[ClientFigures]) -> list[list[str]]:

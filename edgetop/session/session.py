@@ -42,6 +42,9 @@ from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.session.turn import Turn
 
 NO_REASON = "the sensor gave no value"
+UNPACKED_TURNS: Final = 4
+"""Of a session that goes on, the last so many turns are at hand; those before take less memory."""
+
 MOST_DIGITS: Final = 15
 """A double holds no more."""
 
@@ -305,7 +308,7 @@ class Session:
             reason = str(error)
             if reason not in self._refused:
                 self._refused.add(reason)
-                self._add_happening(
+                self._add_record(
                     Event(t_us=self._stamp_of(record), kind=REFUSED, text=f"A record was left out: {reason}.")
                 )
 
@@ -335,7 +338,7 @@ class Session:
             case SourceMissing():
                 self.absent[record.name] = record.missing
             case ModelLoaded() | Event() | Predicted() | Scored() | ServiceSeen() | RequestServed():
-                self._add_happening(record)
+                self._add_record(record)
             case SessionStarted():
                 if self.header is not None:
                     raise UnfittingError("the session began a second time")
@@ -369,6 +372,8 @@ class Session:
         if self.turns:
             _require_order(self.turns[-1].last_us, t_us)
         if isinstance(record, TurnStarted):
+            for turn in self.turns[-UNPACKED_TURNS - 1 : -UNPACKED_TURNS]:
+                turn.pack()
             self.turns.append(Turn(replace(record, t_us=t_us)))
         elif isinstance(record, Prefill):
             if not all(0 <= count <= LARGEST for count in (record.done, record.total, record.cached)):
@@ -378,7 +383,7 @@ class Session:
             self._running(record.turn).finish(replace(record, t_us=t_us))
         self._note_time(t_us)
 
-    def _add_happening(self, record: ModelLoaded | Event | Predicted | Scored | ServiceSeen | RequestServed) -> None:
+    def _add_record(self, record: ModelLoaded | Event | Predicted | Scored | ServiceSeen | RequestServed) -> None:
         t_us = self._stamp(record.t_us)
         if isinstance(record, Event):
             insort(self.events, replace(record, t_us=t_us), key=lambda each: each.t_us)

@@ -480,7 +480,7 @@ def _words(missing: Unavailable) -> str:
 
 
 def counted(figures: WatchFigures) -> str:
-    """How many tokens were generated; a lower bound is told as one."""
+    """How many tokens were generated; a lower bound says that it is one."""
     if figures.generated_tokens is None:
         return NOT_AVAILABLE
     return f"{'at least ' if figures.at_least else ''}{figures.generated_tokens}"

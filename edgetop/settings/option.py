@@ -167,7 +167,7 @@ def listen_address(value: str) -> tuple[str, int]:
 
 
 def export_address(value: str) -> tuple[str, ...]:
-    """One of several addresses of metrics, or the name of an extension and what it is told."""
+    """One of several addresses of metrics, or the name of an extension and its text."""
     if not re.match(r"[A-Za-z][\w.-]*:", value):
         listen_address(value)
     return (value,)

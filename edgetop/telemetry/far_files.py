@@ -113,10 +113,10 @@ class FarFiles:
             path, _, text = line.partition("\t")
             if path in words.split():
                 self._put(path, text.replace("\1", "\0").encode())
-        told = list(ask("getconf PAGESIZE; command -v vcgencmd"))
-        if told and told[0].isdecimal() and 4096 <= int(told[0][:9]) <= 2**20:
-            self._page_share = int(told[0]) / os.sysconf("SC_PAGE_SIZE")
-        self._firmware = any(word.endswith("vcgencmd") for word in told)
+        answers = list(ask("getconf PAGESIZE; command -v vcgencmd"))
+        if answers and answers[0].isdecimal() and 4096 <= int(answers[0][:9]) <= 2**20:
+            self._page_share = int(answers[0]) / os.sysconf("SC_PAGE_SIZE")
+        self._firmware = any(word.endswith("vcgencmd") for word in answers)
         self._folder(ANSWERS).mkdir(parents=True, exist_ok=True)
         self._ask_firmware(ask)
         self._moving = dict.fromkeys(path for path in paths if _MOVING.fullmatch(path))

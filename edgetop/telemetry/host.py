@@ -16,35 +16,19 @@ from edgetop.core.sources import Unavailable
 NO_ENGINE = Unavailable("no model is running")
 
 
-def _no_worker() -> int | None:
-    return None
-
-
-def _no_helpers() -> tuple[int, ...]:
-    return ()
-
-
-def _no_engine() -> Unavailable:
-    return NO_ENGINE
-
-
-def _not_known() -> bool | None:
-    return None
-
-
 class Host(Struct, frozen=True, kw_only=True):
     """The machine that sources read, as far as tests must be able to replace it."""
 
     sysroot: Path = Path("/")
     """`/sys` and `/proc` are read below this folder."""
     clock: Clock = monotonic_us
-    worker_pid: Callable[[], int | None] = _no_worker
+    worker_pid: Callable[[], int | None] = lambda: None
     """The process the model runs in; `None` while there is none. It changes when the engine is restarted."""
-    helper_pids: Callable[[], tuple[int, ...]] = _no_helpers
+    helper_pids: Callable[[], tuple[int, ...]] = lambda: ()
     """Processes that work for that one, and hold a part of the model or all of it."""
-    no_worker: Callable[[], Unavailable] = _no_engine
+    no_worker: Callable[[], Unavailable] = lambda: NO_ENGINE
     """Why there is no process to be measured, while there is none."""
-    uses_gpu: Callable[[], bool | None] = _not_known
+    uses_gpu: Callable[[], bool | None] = lambda: None
     """Whether a GPU computes for us; `None` where that is not known. While none does, they are left to sleep."""
     own_pid: int = field(default_factory=os.getpid)
     user_id: int = field(default_factory=os.geteuid)

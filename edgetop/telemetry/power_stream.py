@@ -229,14 +229,14 @@ class StreamSource:
                 if reading.unix_s is None:
                     unstamped.append((line.t_us, reading.value))
                 else:
-                    self._waiting.append((self._here_us(round(reading.unix_s * US_PER_S), line.t_us), reading.value))
+                    self._waiting.append((self._local_us(round(reading.unix_s * US_PER_S), line.t_us), reading.value))
             except ValueError as error:
                 self._connection.rejected = str(error)
                 continue
             self._came_us = line.t_us
         self._waiting += spread(unstamped, round(self._header.update_s * US_PER_S), self._handed_us)
 
-    def _here_us(self, stated_us: int, came_us: int) -> int:
+    def _local_us(self, stated_us: int, came_us: int) -> int:
         """When a reading was measured, on edgetop's clock. Raises ValueError when it is too old to be of use."""
         behind_us = 0 if self._newest_us is None else self._newest_us - stated_us
         if behind_us <= 0:
@@ -254,7 +254,7 @@ class StreamSource:
             self._meter_clock = HostClock()
         if self._meter_clock is not None:
             self._meter_clock.arrived(stated_us, came_us)
-            return min(came_us, self._meter_clock.here_us(stated_us))
+            return min(came_us, self._meter_clock.local_us(stated_us))
         late_s = (came_us - stated_us - offset_us) / US_PER_S
         if late_s > max(LATE_AT_MOST_S, stale_s(self._header)):
             raise ValueError(f"the reading is {late_s:.0f} s old")
@@ -469,9 +469,9 @@ class HostSource:
         if found.sent_s is None:
             # Without its clock a reading is taken to be as old as a line can be.
             self._host_clock.arrived(line.t_us, line.t_us)
-            measured_us = self._host_clock.here_us(line.t_us)
+            measured_us = self._host_clock.local_us(line.t_us)
         else:
-            measured_us = self._host_clock.here_us(round((found.sent_s - found.age_s) * US_PER_S))
+            measured_us = self._host_clock.local_us(round((found.sent_s - found.age_s) * US_PER_S))
         if found.missing:
             return self._at(measured_us, Unavailable(found.missing))
         if found.value is None:

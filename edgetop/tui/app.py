@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
+import platformdirs
 from textual import events
 from textual.app import ComposeResult, ReturnType
 from textual.binding import Binding, BindingType
@@ -261,7 +262,7 @@ class BaseApp(TerminalApp[ReturnType]):
         code, words = self.signal_code, ""
         try:
             saved = self.save_session()
-        except Exception as error:  # noqa: BLE001 - it is told
+        except Exception as error:  # noqa: BLE001 - it is reported
             code, words = 1, f"edgetop: {one_line(str(error))}"
         else:
             if saved is not None:
@@ -369,10 +370,12 @@ class ChatApp(BaseApp[None]):
         else:
             self._typed_early.append(event)
 
-    async def _give_typed(self) -> None:
+    async def _replay_typed(self) -> None:
         """Give the screen that stands now what was typed before."""
+        if not self.screen_stack:
+            return  # it has ended before
         if self.screen is self._live_screen and self.focused is None:
-            self.set_timer(FOCUS_WAIT_S, self._give_typed)
+            self.set_timer(FOCUS_WAIT_S, self._replay_typed)
             return
         typed, self._typed_early = self._typed_early or [], None
         for event in typed:
@@ -404,7 +407,7 @@ class ChatApp(BaseApp[None]):
             screen.call_after_refresh(screen.action_choose_model)
         if self._resume_from is not None:
             screen.call_after_refresh(screen.resume, self._resume_from)
-        screen.call_after_refresh(self.call_next, self._give_typed)
+        screen.call_after_refresh(self.call_next, self._replay_typed)
 
     def _open_live_screen(self, live: LiveSession) -> LiveScreen:
         from edgetop.tui.screens.live import LiveScreen  # noqa: PLC0415 - after the first frame
@@ -458,9 +461,7 @@ WELCOMED_FILE = "welcomed"
 
 def welcome(store: Store, keys: ScreenKeys) -> str:
     """What to know at first, and only once: empty where sessions were recorded, or where it has been said before."""
-    from platformdirs import user_state_path  # noqa: PLC0415 - where tests replace it
-
-    file = user_state_path("edgetop", appauthor=False) / WELCOMED_FILE
+    file = platformdirs.user_state_path("edgetop", appauthor=False) / WELCOMED_FILE
     if file.exists() or any(store.folder.glob(f"*{FILE_SUFFIX}")):
         return ""
     with suppress(OSError):

@@ -139,7 +139,7 @@ def _ends(cell: Cell) -> tuple[float, float] | None:
 
 
 def conclusion_lines(comparison: Comparison, width: int) -> list[Line]:
-    """What is faster, what takes less energy, what cannot be told."""
+    """What is faster, what takes less energy, what is not clear."""
     return paragraph(conclusion(comparison), width, "headline")
 
 

@@ -544,6 +544,8 @@ class TerminalApp(App[ReturnType]):
 
     def _handle_exception(self, error: Exception) -> None:
         log_exception(error)
+        if self._exit:
+            return  # what comes after the end finds no screen, or no widget
         if self.failure is None:
             self.failure = error
         super()._handle_exception(error)

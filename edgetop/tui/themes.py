@@ -5,11 +5,13 @@ Textual is imported where a theme is built, so that shell completion stays quick
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import platformdirs
+from msgspec import Struct
 
 from edgetop.io.files import read_toml
 
@@ -17,10 +19,7 @@ if TYPE_CHECKING:
     from textual.app import App
     from textual.color import Color
     from textual.theme import Theme
-import sys
-from typing import Literal, get_args
 
-from msgspec import Struct
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED_FOLDERS = (_PACKAGE / "data" / "themes", _PACKAGE.parent / "themes")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgetop.bench import device_settings
 from edgetop.bench.conclusions import conclusions_of
+from edgetop.bench.device_settings import ColdFile, make_cold, medium_of
 from edgetop.bench.plan import BenchRequest, CoolDown, ModelFile, Plan, settings_of, token_tests
-from edgetop.io import page_cache
-from edgetop.io.page_cache import ColdFile, make_cold, medium_of
 from tests.bench.conftest import Bench
 from tests.inference.tiny_gguf import write_tiny_gguf
 
@@ -26,9 +26,9 @@ def plan_of(bench: Bench, *caches: str) -> Plan:
 
 def test_cold_and_warm_loads_are_told_with_how_and_the_medium(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """What drops the page cache is replaced: it is all the machine's."""
-    monkeypatch.setattr(page_cache, "_drop", lambda _paths, _root: "page cache dropped")
-    monkeypatch.setattr(page_cache, "_share_cached", lambda _paths: 0.0)
-    monkeypatch.setattr(page_cache, "medium_of", lambda _path, _root: "SD card (mmcblk0)")
+    monkeypatch.setattr(device_settings, "_drop", lambda _paths, _root: "page cache dropped")
+    monkeypatch.setattr(device_settings, "_share_cached", lambda _paths: 0.0)
+    monkeypatch.setattr(device_settings, "medium_of", lambda _path, _root: "SD card (mmcblk0)")
     plan = plan_of(bench, "cold", "warm")
     finished, log = bench.run(plan)
     assert finished
@@ -41,8 +41,8 @@ def test_cold_and_warm_loads_are_told_with_how_and_the_medium(bench: Bench, monk
 
 
 def test_a_file_that_stays_in_memory_is_not_called_cold(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_cache, "_drop", lambda _paths, _root: "given up with fadvise")
-    monkeypatch.setattr(page_cache, "_share_cached", lambda _paths: 0.6)
+    monkeypatch.setattr(device_settings, "_drop", lambda _paths, _root: "given up with fadvise")
+    monkeypatch.setattr(device_settings, "_share_cached", lambda _paths: 0.6)
     plan = plan_of(bench, "cold")
     _, log = bench.run(plan)
     cold = log.finished[0].cold
@@ -62,7 +62,7 @@ def test_without_permission_a_file_is_given_up_alone(tmp_path: Path) -> None:
     cold: ColdFile = make_cold([file], tmp_path / "root")
     assert cold.how == "given up with fadvise"
     assert cold.left is None or 0.0 <= cold.left <= 1.0
-    assert (cold.bytes_per_s is None) == (cold.left is not None and cold.left > page_cache.GONE)
+    assert (cold.bytes_per_s is None) == (cold.left is not None and cold.left > device_settings.GONE)
 
 
 @pytest.mark.parametrize(

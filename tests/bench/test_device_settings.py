@@ -79,7 +79,7 @@ def test_governor_clocks_and_fan_are_set_and_given_back(pi: Device) -> None:
     device.apply(setting(fan="0%"))
     assert [pi.read(f"{policy}/{name}") for name in names] == ["ondemand", "1500000", "2400000"], "and nothing else"
     pi.write("/sys/class/hwmon/hwmon2/pwm1", "77")
-    assert device.strayed() == ["/sys/class/hwmon/hwmon2/pwm1 did not stay 0: it was 77"]
+    assert device.changed_by_others() == ["/sys/class/hwmon/hwmon2/pwm1 did not stay 0: it was 77"]
     device.restore()
     assert pi.files() == before
     assert not pi.state.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgetop.commands.output import ExitCode
-from edgetop.commands.session_files import import_results
+from edgetop.commands.sessions import import_results
 from edgetop.core.errors import EdgetopError
 from edgetop.io.files import write_atomically
 from edgetop.session.file_io import encode_file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,8 +14,10 @@ from typing import Any
 
 import pytest
 
+from edgetop.io.ssh import Shell
 from tests.support.eventually import eventually
 from tests.support.isolated_home import IsolatedHome
+from tests.support.loopback_server import document, loopback_server
 from tests.support.sshd import Sshd, ssh_with
 
 
@@ -142,3 +145,81 @@ def test_what_is_no_host_is_told_at_once(fleet: Fleet) -> None:
     assert told.returncode == 2, told.stdout
     assert "is no host" in told.stderr
     assert not (fleet.home.folder / "x").exists()
+
+
+class SharedLine:
+    """A connection to `pi1` that the user's own configuration shares, as `ControlMaster auto` has it."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.path = fleet.sockets / "shared"
+        config = fleet.folder / "bin/config"
+        shared = f"  ControlMaster auto\n  ControlPath {self.path}\n  ControlPersist yes\n"
+        config.write_text(config.read_text().replace("Host pi1\n", f"Host pi1\n{shared}"))
+        self._fleet = fleet
+
+    def ssh(self, *arguments: str) -> int:
+        """Run the user's ssh; its exit code."""
+        # What ssh leaves in the background would keep a pipe open.
+        return subprocess.run(
+            ["ssh", *arguments],
+            env=self._fleet.home.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        ).returncode
+
+    def logins(self) -> int:
+        """How often somebody has logged in at `pi1`."""
+        return (self._fleet.folder / "pi1/sshd.log").read_text().count("Accepted publickey")
+
+
+@pytest.fixture
+def shared(fleet: Fleet) -> Iterator[SharedLine]:
+    line = SharedLine(fleet)
+    assert line.ssh("pi1", "true") == 0
+    yield line
+    line.ssh("-O", "exit", "pi1")
+
+
+def test_a_connection_that_the_user_shares_is_used_and_left(fleet: Fleet, shared: SharedLine) -> None:
+    fleet.watch("pi1", "--seconds", "0")
+    assert fleet.process is not None
+    assert fleet.process.wait(90) == 0, fleet.told()
+    assert fleet.states() == {"pi1": "answers"}
+    assert (shared.logins(), shared.ssh("-O", "check", "pi1")) == (1, 0)
+
+
+def test_when_it_ends_one_of_our_own_takes_its_place(fleet: Fleet, shared: SharedLine) -> None:
+    fleet.watch("pi1")
+    eventually(lambda: fleet.states() == {"pi1": "answers"}, "it answers", told=fleet.told)
+    assert shared.ssh("-O", "exit", "pi1") == 0
+    eventually(lambda: shared.logins() == 2, "another login", told=fleet.told)
+    eventually(lambda: fleet.states() == {"pi1": "answers"}, "it answers again", told=fleet.told)
+    # What edgetop makes for itself it leaves nobody.
+    assert not shared.path.exists()
+    fleet.end()
+
+
+def test_a_port_comes_through_a_shared_connection_and_is_closed_with_the_shell(
+    fleet: Fleet, shared: SharedLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", fleet.home.environment["PATH"])
+    with loopback_server() as server, tempfile.TemporaryDirectory(prefix="f") as folder:
+        server.answers["GET /health"] = document({"status": "ok"})
+        port = int(server.url.rpartition(":")[2])
+        shell = Shell("pi1", Path(folder))
+        shell.open("")
+        path = shell.reach("127.0.0.1", port)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert b"200" in connection.recv(65536)
+        shell.close()
+        assert not path.exists()
+        assert (shared.logins(), shared.ssh("-O", "check", "pi1")) == (1, 0)
+        # The same place can be had again: the forwarding was taken back, too.
+        shell.open("")
+        assert shell.reach("127.0.0.1", port) == path
+        shell.close()

@@ -89,7 +89,10 @@ def test_on_a_machine_that_others_keep_busy_no_rate_is_promised(observed: Observ
     )  # fmt: skip
     found = names(crowded, place)
     assert "threads" not in found
-    assert {"contention", "context"} <= set(found)
+    assert {"contention", "context", "KV type"} <= set(found)
+    kv = next(each for each in advise(crowded, place, "") if each.name == "KV type")
+    assert (kv.speed, kv.joules) == (None, None)
+    assert kv.saves_bytes, "memory is freed however busy the machine is"
 
 
 def test_what_throttling_costs_was_measured(observed: Observed, place: RunTarget) -> None:
@@ -126,14 +129,20 @@ def test_a_session_of_one_s_own_engine_shows_what_it_did(observed: Observed, tmp
     proc.mkdir(parents=True)
     (proc / "status").write_text("Name:\tx\nVmSwap:\t  65536 kB\n")
     (proc / "io").write_text(f"rchar: 5\nread_bytes: {observed.facts.size_bytes + 3_000_000}\nwrite_bytes: 0\n")
-    (tmp_path / "proc/loadavg").write_text("9.50 1 1 1/99 77\n")
+    (tmp_path / "proc/loadavg").write_text("9.50 1 1 7/99 77\n")
+    for thread, state in ((7, "R"), (8, "R"), (9, "S")):
+        (proc / f"task/{thread}").mkdir(parents=True)
+        (proc / f"task/{thread}/stat").write_text(f"{thread} (a ) b) {state} 1 2 3\n")
     found = observe_session(session, observed.facts, session.end_us, Host(sysroot=tmp_path), 7)
     assert found.decode_tokens_per_s == pytest.approx(10.0)
     assert found.throttled_tokens_per_s is None
     assert found.longest_context == 60 + 80
     assert (found.drafted, found.accepted, found.steps) == (90, 30, 50)
     assert (found.swapped_bytes, found.reread_bytes) == (65536 * 1024, 3_000_000)
-    assert found.others_load == 9.5 - (LOADED.settings.n_threads or 0)
+    assert found.others_load == 7 - 1 - 2, "but for this very thread, and what the engine runs"
+    (tmp_path / "proc/loadavg").write_text("0.20 1 1 7/99 77\n")
+    again = observe_session(session, observed.facts, session.end_us, Host(sysroot=tmp_path), 7)
+    assert again.others_load == 0.2, "a moment's crowd is none"
     assert found.settings == LOADED.settings
     unseen = observe_session(session, observed.facts, session.end_us, Host(sysroot=tmp_path), None)
     assert (unseen.swapped_bytes, unseen.reread_bytes) == (0, 0)

@@ -113,7 +113,7 @@ def test_another_slot(small_model: Path, tmp_path: Path, monkeypatch: pytest.Mon
 
         def runs() -> bool:
             proxy.pump()
-            return proxy.is_answering
+            return proxy.running > 0
 
         eventually(runs, "the first one runs")
         record = follow(proxy, seen, said(LONG, "Say one."))

@@ -308,7 +308,7 @@ class DemoApp(ChatApp):
     def _start(self) -> None:
         self.live_screen = self._open_live_screen(cast("LiveSession", self.demo))
         self.live_screen.call_after_refresh(self._play)
-        self.live_screen.call_after_refresh(self.call_next, self._give_typed)
+        self.live_screen.call_after_refresh(self.call_next, self._replay_typed)
 
     def happen(self, record: Record, *, shown: bool = True) -> None:
         """Let one more thing happen, and append what is said to the chat if it is to be shown now."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgetop.inference.llama.model import RpcError, greet
+from edgetop.inference.llama.model import RpcError, protocol_version
 from tests.support.eventually import eventually
 from tests.support.requirements import NotInstalledError, need_module
 
@@ -30,8 +31,12 @@ sys.stdin.read()
 
 
 @contextmanager
-def llama_server(model: Path, **settings: object) -> Iterator[tuple[str, int]]:
+def llama_server(
+    model: Path, *, told: Mapping[str, str] | None = None, **settings: object
+) -> Iterator[tuple[str, int]]:
     """Its address and process. `settings` are `threads` and fields of xllamacpp's CommonParams.
+
+    `told` is what its environment says of them, where a server that is started as a program has its flags.
 
     Raises NotInstalledError.
     """
@@ -42,6 +47,7 @@ def llama_server(model: Path, **settings: object) -> Iterator[tuple[str, int]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env={**os.environ, **(told or {})},
     )
     assert process.stdin is not None
     assert process.stdout is not None
@@ -112,6 +118,6 @@ def rpc_server(host: str = "127.0.0.1", *, netns: str = "") -> Iterator[tuple[st
 
 def _answers(address: str) -> bool:
     try:
-        return greet(address) != ""
+        return protocol_version(address) != ""
     except RpcError:
         return False

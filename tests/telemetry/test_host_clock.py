@@ -21,27 +21,27 @@ def test_the_truth_lies_within_the_bounds_whatever_the_delays_of_pings(
     clock, now_us = HostClock(), 10**13
     began_us = now_us
 
-    def there_us(here_us: int) -> int:
-        return round(here_us - offset_us + drift * (here_us - began_us))
+    def remote_us(local_us: int) -> int:
+        return round(local_us - offset_us + drift * (local_us - began_us))
 
     was_pinged = False
     for kind, there, back, pause in messages:
         now_us += pause
         if kind == "line":
-            clock.arrived(there_us(now_us), now_us + back)
+            clock.arrived(remote_us(now_us), now_us + back)
             now_us += back
         else:
             was_pinged = True
-            clock.answered(now_us, there_us(now_us + there), now_us + there + back)
+            clock.answered(now_us, remote_us(now_us + there), now_us + there + back)
             now_us += there + back
         if was_pinged:
-            assert abs(clock.here_us(there_us(now_us)) - now_us) <= clock.half_width_s * S + 3
+            assert abs(clock.local_us(remote_us(now_us)) - now_us) <= clock.half_width_s * S + 3
 
 
 def test_a_ping_is_worth_half_its_way_and_a_line_the_whole() -> None:
     clock = HostClock()
     clock.arrived(0, 7 * S + 10_000)
-    assert clock.here_us(0) == 7 * S + 10_000 - UNASKED_DELAY_US / 2
+    assert clock.local_us(0) == 7 * S + 10_000 - UNASKED_DELAY_US / 2
     assert clock.half_width_s == UNASKED_DELAY_US / 2 / S
     clock.answered(17 * S - 20_000, 10 * S, 17 * S + 20_000)
     assert clock.half_width_s == pytest.approx(0.015, abs=0.002)
@@ -59,15 +59,15 @@ def test_a_clock_that_stood_still_while_its_machine_slept_is_learnt_anew() -> No
     clock = HostClock()
     clock.answered(100 * S, 50 * S, 100 * S + 2000)
     clock.answered(220 * S, 110 * S, 220 * S + 2000)
-    assert clock.here_us(110 * S) == pytest.approx(220 * S + 1000, abs=2)
+    assert clock.local_us(110 * S) == pytest.approx(220 * S + 1000, abs=2)
     assert clock.half_width_s < 0.002
 
 
 def test_what_is_taken_for_the_offset_does_not_jump_while_it_may_be_right() -> None:
     clock = HostClock()
     clock.answered(0, 0, 200_000)
-    before_us = clock.here_us(S)
+    before_us = clock.local_us(S)
     clock.answered(S + 40_000, S + 41_000, S + 240_000)
-    after_us = clock.here_us(S)
+    after_us = clock.local_us(S)
     assert after_us != before_us
     assert abs(after_us - before_us) <= SLEW * (S + 40_000)

@@ -303,7 +303,7 @@ def _own(
         polls = (right_us - left_us) / 1e6 / max(curve.update_s, meter.poll_s)
         sampling = hypot(
             uncertainty.sampling_j(length_s, scatter_w, readings.count),
-            uncertainty.starved_j(length_s, scatter_w, max(0.0, 1 - (readings.count + 1) / polls)),
+            uncertainty.missed_polls_j(length_s, scatter_w, max(0.0, 1 - (readings.count + 1) / polls)),
         )
     elif meter.kind == "power":
         sampling = hypot(

@@ -14,7 +14,7 @@ from edgetop.core.engine_settings import MemoryBreakdown
 from edgetop.inference.llama.library import Library
 from edgetop.inference.protocol import LoadFailed, Log
 
-_INFO, _WARNING, _ERROR, _CONTINUATION = 2, 3, 4, 5
+_INFO, _WARNING, _ERROR = 2, 3, 4
 """ggml_log_level, from ggml.h; 1 is debug."""
 
 _LEVELS: dict[int, Literal["warning", "error"]] = {_WARNING: "warning", _ERROR: "error"}

@@ -84,7 +84,7 @@ class RpcServers:
                 f"Build it with {BUILD_ARGS} (see `edgetop doctor`), or leave --rpc out.",
             )
         for server in servers:
-            greet(server)
+            protocol_version(server)
         for server in servers:
             if server not in self._known:
                 self._add(server)
@@ -202,7 +202,7 @@ def _addresses_of(server: str) -> list[tuple[str, int]]:
     return [(str(entry[4][0]), int(entry[4][1])) for entry in found]
 
 
-def greet(server: str) -> str:
+def protocol_version(server: str) -> str:
     """The version of the protocol that an RPC server speaks, such as `7.0.0`. Raises RpcError where none answers."""
     host, _, port = server.rpartition(":")
     try:

@@ -55,11 +55,11 @@ class UnreadableError(RequestError):
         super().__init__(f"The server sent what cannot be read: {start}.", hint)
 
 
-def unheard(_note: str) -> None:
+def ignore_note(_note: str) -> None:
     """For where nobody would read a note."""
 
 
-def decode(data: bytes, kind: type[T], note: Note = unheard) -> T:
+def decode(data: bytes, kind: type[T], note: Note = ignore_note) -> T:
     """A document of a kind, its odd fields left out. Raises UnreadableError where it is none."""
     try:
         return msgspec.json.decode(data, type=kind)
@@ -184,7 +184,7 @@ DOCUMENT_BYTES_MAX = 16 * 2**20
 ERROR_BYTES_MAX = 65536
 
 NOTES_MAX = 5
-"""Things that were left out which are told."""
+"""Things that were left out which are named."""
 
 ERROR_START_BYTES = 400
 

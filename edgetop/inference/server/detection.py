@@ -51,7 +51,7 @@ def _module_backends(name: str) -> tuple[type[ServerBackend], ...]:
 def backends() -> tuple[type[ServerBackend], ...]:
     """All kinds, in the order in which a server is asked whether it is one of them."""
     *own, rest = _own_backends()
-    return (*own, *_brought(), rest)
+    return (*own, *_extension_backends(), rest)
 
 
 @cache
@@ -59,7 +59,7 @@ def _own_backends() -> tuple[type[ServerBackend], ...]:
     return tuple(backend for name in KINDS for backend in _module_backends(name))
 
 
-def _brought() -> Iterator[type[ServerBackend]]:
+def _extension_backends() -> Iterator[type[ServerBackend]]:
     """The kinds of other packages, which are asked for before the one that stands for all others."""
     for name, brought in extensions.loaded(extensions.SERVERS):
         if isinstance(brought, type) and issubclass(brought, ServerBackend):
@@ -106,7 +106,7 @@ def _named_backends(kind: str) -> tuple[type[ServerBackend], ...]:
     """Those of a kind of ours, else of the extension of that name. Raises RequestError where that failed."""
     if kind.replace("-", "_") in KINDS:
         return _module_backends(kind.replace("-", "_"))
-    found = tuple(backend for backend in _brought() if extensions.owner(extensions.SERVERS, backend) == kind)
+    found = tuple(backend for backend in _extension_backends() if extensions.owner(extensions.SERVERS, backend) == kind)
     if not found:
         raise RequestError(f"The extension {one_line(kind)} brings no kind of server.", "Choose another --server-kind.")
     return found

@@ -38,8 +38,8 @@ from edgetop.inference.server.connection import (
     Total,
     decode,
     error_words,
+    ignore_note,
     text_in,
-    unheard,
 )
 from edgetop.inference.server.openai import ToolCall, calls_in, chat_messages
 from edgetop.inference.server.usage import Usage
@@ -325,7 +325,7 @@ def chat_stream() -> AnswerStream:
     return AnswerStream(_delta)
 
 
-def _line(data: bytes, note: Note = unheard) -> _Line:
+def _line(data: bytes, note: Note = ignore_note) -> _Line:
     line = decode(data, _Line, note)
     if line.error is not None:
         raise error_in_stream(error_words(data))

@@ -383,7 +383,7 @@ def _front(rows: Sequence[Row], scope: Scope | None) -> tuple[list[int], str]:
     """Rows on the front of speed and energy per token, and what is to be said about it.
 
     Noise makes no front: a row is on it that takes less energy than the faster ones by more than noise, and where
-    nothing is told apart there is none.
+    no difference is certain there is none.
     """
     points: dict[int, tuple[float, float]] = {}
     left_out = 0

@@ -629,6 +629,9 @@ MARK_WITHIN_BYTES = 4096
 IMPORT_LARGEST_BYTES = 16 * 2**20
 """Of a file that is not a session."""
 
+IMPORTED_FOLDER = "imported"
+"""Where such files are kept, below the sessions."""
+
 KINDS = "a session of edgetop, llama-bench's JSON, JSONL or CSV, or what `ollama run --verbose` prints"
 
 

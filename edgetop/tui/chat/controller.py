@@ -6,13 +6,13 @@ import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from edgetop.core.clock import US_PER_S
 from edgetop.core.figures import TurnFigures
-from edgetop.core.format import format_rate, format_seconds, format_significant
+from edgetop.core.format import format_rate, format_seconds, format_significant, plural
 from edgetop.core.records import ModelLoaded, ReplyPart, TurnFinished
 from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import LoadFailed, Report
@@ -34,9 +34,6 @@ from edgetop.tui.terminal_output import (
     write_to_terminal,
 )
 from edgetop.tui.themes import GlyphLevel, glyphs_for
-
-if TYPE_CHECKING:
-    from edgetop.tui.chat.chat_view import ChatView
 
 
 def figures_line(figures: TurnFigures, finished: TurnFinished, level: GlyphLevel) -> str:
@@ -353,7 +350,7 @@ class ChatController(Chat):
             )
             return
         write_to_terminal(self._chat.app, sequence)
-        count = f"{len(text)} character{'' if len(text) == 1 else 's'}"
+        count = plural(len(text), "character")
         text = f"Copied {what}, {count}; {clipboard_requirement(os.environ)}."
         self._chat.app.notify(text, timeout=NOTICE_S, markup=False)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import platformdirs
 from msgspec import Struct
 from msgspec.structs import replace
 from textual import events
@@ -215,8 +216,6 @@ class LayoutStore:
 
 def layout_file() -> Path:
     """The layout file of this user."""
-    import platformdirs  # noqa: PLC0415 - tests put another folder in its place
-
     return platformdirs.user_state_path("edgetop", appauthor=False) / FILE_NAME
 
 

@@ -100,7 +100,7 @@ class MemoryPane(Pane):
             ),
         ]
         reason = _why_unknown(view)
-        way = [*_way(view), *_layers_by_device(view, width)]
+        way = [*_weight_path(view), *_layers_by_device(view, width)]
         figures = figure_grid([*_figures(view), *more], min(width, 2 * FIGURE_COLUMNS + len(BLOCK_GAP)))
         # Below each other, the way comes first: the figures stand in the pane that is not zoomed, too.
         below = side_by_side(*((figures, way) if width >= SIDE_BY_SIDE_COLUMNS else (way, figures)), width)
@@ -147,7 +147,7 @@ def _stack(view: View, width: int, height: int) -> tuple[list[Line], list[Figure
     return stacked_chart(layers, total, Axis(unit), width, height, view.level)
 
 
-def _way(view: View) -> list[Line]:
+def _weight_path(view: View) -> list[Line]:
     """The way of the weights to where they are used: the rate of each hop, what it can do, and which one holds back."""
     load, limit = view.snapshot.load, view.snapshot.limit.name
     if load is None or load.engine.server:

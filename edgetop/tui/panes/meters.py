@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from edgetop.core.format import format_bytes_short, format_clock, format_significant
+from edgetop.core.format import format_bytes_short, format_clock, format_significant, plural
 from edgetop.core.sources import Unavailable
 from edgetop.core.text import one_line
 from edgetop.tui.panes.column import PANES, TITLES, has_no_power, now_line
@@ -160,7 +160,7 @@ def _model(view: View) -> list[str]:
     if load is None or view.snapshot.phase in PHASE_TEXTS:
         return [_phase_text(view) if view.snapshot.phase in PHASE_TEXTS else view.snapshot.phase]
     count = load.settings.n_threads
-    threads = one_line(load.engine.name) if count is None else f"{count} thread{'' if count == 1 else 's'}"
+    threads = one_line(load.engine.name) if count is None else plural(count, "thread")
     layers = load.settings.n_gpu_layers
     name = " ".join(part for part in (one_line(load.model.name), one_line(load.model.quantization)) if part)
     return [

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 
 from edgetop.core.figures import BY_NAME
+from edgetop.core.format import plural
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.result import Comparison, Result
 from edgetop.session.compare.wording import alike_text, interval_text, named, order_of
@@ -220,7 +221,7 @@ class CompareScreen(BaseScreen[None]):
 
     def _head(self, blocks: list[TableLayout], width: int) -> Line:
         count = len(self._comparison.rows)
-        title = line_of(Span("compare", "title"), f"  {count} result{'s' if count != 1 else ''}")
+        title = line_of(Span("compare", "title"), f"  {plural(count, 'result')}")
         by = "by group" if self._sort_by is None else f"by {BY_NAME[self._sort_by].heading}"
         page = f"figures {self._page + 1}/{len(blocks)}" if len(blocks) > 1 else ""
         rights = [" · ".join(part for part in (by, page) if part), page, ""]

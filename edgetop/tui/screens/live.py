@@ -20,10 +20,8 @@ from edgetop.live import chat_commands
 from edgetop.live.chat_session import IDLE_PHASES, LiveSession
 from edgetop.live.conversation import UNRESPONSIVE_AFTER_S, Notice
 from edgetop.live.in_turn import Contestant, InTurn
-from edgetop.tui.chat import slash_commands
 from edgetop.tui.chat.controller import ChatController
 from edgetop.tui.chat.prompt import ChatPanel, Prompt
-from edgetop.tui.chat.slash_commands import Completion
 from edgetop.tui.keys import LIVE
 from edgetop.tui.panes.column import LayoutStore
 from edgetop.tui.panes.pane import View
@@ -58,7 +56,7 @@ class LiveScreen(RecordingScreen):
         price: Price | None = None,
         layout_store: LayoutStore | None = None,
     ) -> None:
-        box = ChatPanel(level, completions=Completion(live), id="chat-box")
+        box = ChatPanel(level, completions=chat_commands.Completion(live), id="chat-box")
         super().__init__(live, Monitor(box, "chat", level), level=level, delay_s=delay_s, price=price)
         self._live = live
         self.settings: Settings | None = None
@@ -141,7 +139,7 @@ class LiveScreen(RecordingScreen):
             self._controller.note(ASKING_IN_TURN)
             self._prompt.put(text)
             return
-        match slash_commands.parse(text):
+        match chat_commands.parse_slash_command(text):
             case None:
                 prompt = text.removeprefix("/") if text.startswith("//") else text
                 self._controller.ask(prompt, instead=message.instead)

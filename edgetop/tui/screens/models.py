@@ -27,6 +27,7 @@ from edgetop.fit.suggestions import AssessedModel, Candidate, ModelAssessments
 from edgetop.fit.wording import Entry, page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
+from edgetop.inference.server.detection import probe
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.in_turn import Contestant
 from edgetop.live.past_runs import past_runs_of_session
@@ -222,8 +223,6 @@ class ModelsScreen(ListScreen[ModelRow, ModelChoice | None]):
             yield ModelRow(each.name, each.path, size_bytes, each.origin, loaded, each.problem, each)
 
     def _offers(self, server: ServerChoice) -> Iterator[ModelRow]:
-        from edgetop.inference.server.detection import probe  # noqa: PLC0415 - brings HTTP, which few need
-
         answer = probe(server)
         self._nothing = answer.problem or "the server offers no model"
         for offer in answer.offers:

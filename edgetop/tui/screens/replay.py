@@ -23,7 +23,7 @@ from textual.timer import Timer
 from edgetop.core.clock import Clock, monotonic_us
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import EdgetopError
-from edgetop.core.format import format_bytes_short, format_clock, format_significant, format_time
+from edgetop.core.format import format_bytes_short, format_clock, format_significant, format_time, plural
 from edgetop.core.text import one_line
 from edgetop.session.replay import AlignmentName, Differences, Player, differences, prepare, tokens_until
 from edgetop.session.session import Session
@@ -140,7 +140,7 @@ def _facts(session: Session) -> dict[str, str]:
         **facts,
         "model": one_line(load.model.name) or "unnamed model",
         "quantization": one_line(load.model.quantization),
-        "threads": one_line(load.engine.name) if threads is None else f"{threads} thread{'' if threads == 1 else 's'}",
+        "threads": one_line(load.engine.name) if threads is None else plural(threads, "thread"),
         "layers": f"{layers} layers {'offloaded' if load.settings.rpc_servers else 'on GPU'}" if layers else "",
         "context": "" if load.settings.n_ctx is None else f"ctx {load.settings.n_ctx}",
         "size": format_bytes_short(load.model.size_bytes),

@@ -11,6 +11,7 @@ from textual.app import App
 from edgetop.core.energy.duty import Price
 from edgetop.core.errors import EdgetopError
 from edgetop.core.text import one_line
+from edgetop.live.history import as_markdown, find_in, recorded_conversation
 from edgetop.live.in_turn import Contestant, contestant_of
 from edgetop.session.compare.compare import compare
 from edgetop.session.compare.reading import read_all
@@ -222,8 +223,6 @@ def exported(path: Path, store: Store) -> Path:
 
     Raises EdgetopError where it has none, and OSError.
     """
-    from edgetop.live.history import as_markdown, find_in, recorded_conversation  # noqa: PLC0415 - few lists export
-
     session = load(path)
     found = recorded_conversation(session, find_in(store))
     model = session.loads[-1].model if session.loads else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -9,8 +10,10 @@ from rich.cells import cell_len
 from textual import events
 from textual.containers import Vertical
 
+from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.duty import Price
-from edgetop.core.format import format_bytes_short, format_rate
+from edgetop.core.format import NOT_AVAILABLE, format_bytes_short, format_rate
+from edgetop.core.quantity import plus_minus
 from edgetop.core.text import one_line
 from edgetop.inference.server.usage import Slot, Usage
 from edgetop.live.fleet import (
@@ -22,7 +25,19 @@ from edgetop.live.fleet import (
     total_of,
 )
 from edgetop.live.live_session import WatchSession
+from edgetop.live.proxy_session import OPEN_TO_ALL, ProxySession
 from edgetop.live.server_monitor import SEARCHED_FOR, STATE_WORDS, ServerStatus
+from edgetop.session.requests import (
+    CLIENT_HEADINGS,
+    ClientFigures,
+    RereadFigures,
+    client_cells,
+    client_figures,
+    energy_note,
+    request_line,
+    reread_figures,
+    reread_line,
+)
 from edgetop.tui.keys import WATCH
 from edgetop.tui.panes.meters import status_line
 from edgetop.tui.panes.pane import View
@@ -162,6 +177,7 @@ class WatchScreen(RecordingScreen):
     """
 
     TITLE_OF_LIST = "model servers"
+    VERB = "watch"
 
     def __init__(
         self, watch: WatchSession | FleetSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
@@ -213,7 +229,7 @@ class WatchScreen(RecordingScreen):
         header = self._watch.session.header
         host = "" if header is None else header.device.hostname
         heading = (
-            line_of(Span("edgetop watch" if self._monitor.layout_name != "small" else "watch", "title")),
+            line_of(Span(f"{'' if self._monitor.layout_name == 'small' else 'edgetop '}{self.VERB}", "title")),
             *(line_of(Span(fact, "dim")) for fact in (self._found(), host) if fact),
         )
         return replace(super()._view(), heading=heading)
@@ -236,6 +252,93 @@ class WatchScreen(RecordingScreen):
         """Move the list by lines."""
         self._first_line = max(0, self._first_line + lines)
         self._draw_services()
+
+
+PROXY_TICK_S = 0.25
+"""What has gone by is read so often, in small pieces: a chunk that goes by meanwhile waits for the interpreter."""
+CLIENTS_SHARE = 0.01
+"""Of a core's time, which the figures of the clients may take: they are of all requests so far."""
+SETTLED_S = 10.0
+"""After so long no reading comes that belongs to the last request."""
+LAST_REQUESTS = 8
+_OF_CLIENT = (("REQUESTS", "TOKENS", "SPEED", "FIRST"), ("PROMPT", "CACHED", "GAP", "SHARED"))
+"""What a client has in lines of their own, by the headings of the table."""
+
+
+class ProxyScreen(WatchScreen):
+    """Shows the clients of a proxy and its last requests, above the servers of this device."""
+
+    TITLE_OF_LIST = "clients"
+    VERB = "proxy"
+
+    def __init__(
+        self, proxy: ProxySession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
+    ) -> None:
+        super().__init__(proxy, level=level, delay_s=delay_s, price=price)
+        self._proxy = proxy
+        self._clients: Sequence[ClientFigures] = ()
+        self._rereads: Sequence[RereadFigures] = ()
+        self._counted = 0
+        """Requests of which the figures are."""
+        self._due_s = 0.0
+
+    def _next_tick_s(self) -> float:
+        return PROXY_TICK_S
+
+    def _found(self) -> str:
+        count = len(self._proxy.session.requests)
+        return f"{count} request{'' if count == 1 else 's'}, {self._proxy.running} running"
+
+    def _count_clients(self) -> None:
+        session, now_us = self._proxy.session, self._proxy.now_us()
+        requests = session.requests
+        is_new = len(requests) != self._counted or (requests and now_us - requests[-1].t_us < SETTLED_S * US_PER_S)
+        if not is_new or time.monotonic() < self._due_s:
+            return
+        begin_s = time.thread_time()
+        self._clients, self._rereads = client_figures(session, now_us), reread_figures(session, now_us)
+        self._counted = len(requests)
+        self._due_s = time.monotonic() + (time.thread_time() - begin_s) / CLIENTS_SHARE
+
+    def _lines_of(self, width: int) -> list[Line]:
+        self._count_clients()
+        proxy = self._proxy
+        requests = proxy.session.requests
+        lines = paragraph(f"{proxy.url} for {proxy.server}", width)
+        if not proxy.is_for_here:
+            lines += paragraph(f"{sentence(OPEN_TO_ALL[0])} {OPEN_TO_ALL[1]}.", width, "warning")
+        if not requests:
+            lines += paragraph(f"OPENAI_BASE_URL={proxy.url}/v1", width, "dim")
+            lines += paragraph(f"OLLAMA_HOST={proxy.url}", width, "dim")
+            lines += [(), *paragraph("No request has come yet.", width, "dim")]
+        for row in self._clients:
+            lines += [(), *_client_lines(row, width, self._level)]
+        if self._clients:
+            behind = len(requests) - self._counted
+            lines += [(), *paragraph(sentence(energy_note(self._clients)), width, "dim")]
+            lines += paragraph(f"{behind} more requests are being counted.", width, "dim") if behind else []
+        lines += paragraph(sentence(reread_line(self._rereads)), width) if self._rereads else []
+        if requests:
+            lines += [(), line_of(Span("last requests", "title"))]
+            lines += [line_of(one_line(request_line(each, each.t_us))) for each in reversed(requests[-LAST_REQUESTS:])]
+        lines += [(), line_of(Span("model servers", "title")), *super()._lines_of(width)]
+        return [line if width_of(line) <= width else fit(line, width) for line in lines]
+
+
+def _client_lines(row: ClientFigures, width: int, level: GlyphLevel) -> list[Line]:
+    cells = {heading: one_line(cell) for heading, cell in zip(CLIENT_HEADINGS, client_cells(row), strict=True)}
+    energy = line_of(Span(f"{plus_minus(row.j_per_token)} J/token", "energy" if row.j_per_token else "dim"))
+    name = line_of(Span(f"{cells['CLIENT']} ", "title"))
+    room = width - width_of(name) - width_of(energy) - 1
+    is_narrow = room < min(MODEL_LEAST, len(cells["MODEL"]))
+    room = max(MODEL_LEAST, width - width_of(name) if is_narrow else room)
+    first = line_of(*name, Span(shortened(cells["MODEL"], room, level), "accent"))
+    lines = [first, spread((), [energy], width)] if is_narrow else [spread(first, [energy], width)]
+    for headings in _OF_CLIENT:
+        parts = [f"{heading.lower()} {cells[heading]}" for heading in headings if cells[heading] != NOT_AVAILABLE]
+        if parts:
+            lines.append((Span(_INDENT), *joined(list(map(line_of, parts)), width - len(_INDENT))))
+    return lines
 
 
 class FleetScreen(WatchScreen):
@@ -293,5 +396,7 @@ def screen_of(
     watch: WatchSession | FleetSession, *, level: GlyphLevel, delay_s: float = 1.0, price: Price | None = None
 ) -> WatchScreen:
     """The screen of what is watched."""
-    screen = FleetScreen if isinstance(watch, FleetSession) else WatchScreen
+    if isinstance(watch, FleetSession):
+        return FleetScreen(watch, level=level, delay_s=delay_s, price=price)
+    screen = ProxyScreen if isinstance(watch, ProxySession) else WatchScreen
     return screen(watch, level=level, delay_s=delay_s, price=price)  # type: ignore[arg-type]

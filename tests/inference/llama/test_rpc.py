@@ -18,7 +18,7 @@ from edgetop.core.records import ModelLoaded, Tokens
 from edgetop.inference.llama import model
 from edgetop.inference.llama.library import import_library
 from edgetop.inference.llama.log import Line, layer_devices
-from edgetop.inference.llama.model import RpcError, RpcServers, greet
+from edgetop.inference.llama.model import RpcError, RpcServers, protocol_version
 from edgetop.inference.protocol import Hello, LoadFailed, Waiting
 from tests.support.engine_worker import EngineWorker
 from tests.support.llama_cpp_servers import rpc_server
@@ -50,26 +50,26 @@ def listening(answer: bytes | None) -> Iterator[str]:
 
 def test_a_server_tells_its_version() -> None:
     with listening((28).to_bytes(8, "little") + bytes([7, 1, 2, 0]) + bytes(24)) as address:
-        assert greet(address) == "7.1.2"
+        assert protocol_version(address) == "7.1.2"
 
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n" * 3, (28).to_bytes(8, "little") + b"\7"])
 def test_what_listens_is_no_rpc_server(answer: bytes) -> None:
     with listening(answer) as address, pytest.raises(RpcError, match="does not speak") as raised:
-        greet(address)
+        protocol_version(address)
     assert "same llama.cpp" in raised.value.hint
 
 
 def test_a_server_that_is_busy_with_another_program_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "PATIENCE_S", 0.2)
     with listening(None) as address, pytest.raises(RpcError, match=r"does not answer within 0\.2 s") as raised:
-        greet(address)
+        protocol_version(address)
     assert "one program at a time" in raised.value.hint
 
 
 def test_nobody_listens() -> None:
     with pytest.raises(RpcError, match="nobody listens there"):
-        greet("127.0.0.1:1")
+        protocol_version("127.0.0.1:1")
 
 
 def test_a_library_without_rpc_says_how_to_build_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from edgetop.core.sources import Unavailable
 from edgetop.inference.server.address import Address
 from edgetop.inference.server.usage import Slot, Usage
 from edgetop.live.live_session import WatchOptions, WatchSession
+from edgetop.live.proxy_session import ProxySession
 from edgetop.live.server_monitor import ServerStatus
 from edgetop.session.file_io import load
 from edgetop.session.store import Store
@@ -20,7 +22,9 @@ from edgetop.tui.panes.pane import PaneWidget
 from edgetop.tui.screens.monitor import Monitor
 from edgetop.tui.screens.watch import lines_of
 from edgetop.tui.styled_text import width_of
+from tests.io.test_relay import exchanged, post
 from tests.support.loopback_server import LoopbackServer, loopback_server
+from tests.support.server_replies import as_llama_server
 from tests.support.server_usage import llama_metrics, llama_slots, serve_usage
 from tests.tui.screen_text import until, until_shown
 
@@ -93,10 +97,19 @@ def start_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sta
     monkeypatch.chdir(tmp_path)
     started: list[WatchApp] = []
 
-    def start(*urls: str) -> WatchApp:
+    def start(*urls: str, listen: tuple[str, int] | None = None) -> WatchApp:
+        """With an address to listen on it is the screen of a proxy."""
         options = WatchOptions(servers=dict.fromkeys(map(Address.parse, urls), ""), sysroot=tmp_path / "machine")
         store = Store(tmp_path / "sessions")
-        app = WatchApp(lambda tell: WatchSession(options, store, tell), Display(level="ascii"))
+
+        def session(tell: Callable[[str], None]) -> WatchSession:
+            return (
+                WatchSession(options, store, tell)
+                if listen is None
+                else ProxySession(options, store, tell, listen=listen)
+            )
+
+        app = WatchApp(session, Display(level="ascii"))
         started.append(app)
         return app
 
@@ -210,3 +223,48 @@ async def test_ctrl_c_quits_on_the_second_press(start_watch: StartWatch) -> None
         assert app.is_running
         await pilot.press("ctrl+c")
         await until(pilot, lambda: not app.is_running or app._exit, "it has quit")
+
+
+def proxy_of(app: WatchApp) -> ProxySession:
+    session = app._session
+    assert isinstance(session, ProxySession)
+    return session
+
+
+@pytest.mark.parametrize("size", [(160, 48), (120, 36), (60, 20), (40, 40)])
+async def test_a_proxy_shows_its_clients_and_their_requests(
+    start_watch: StartWatch, wire: LoopbackServer, size: tuple[int, int]
+) -> None:
+    as_llama_server(wire)
+    app = start_watch(wire.url, listen=("127.0.0.1", 0))
+    proxy = proxy_of(app)
+    async with app.run_test(size=size) as pilot:
+        await until_shown(pilot, "No request has come yet.", f"OLLAMA_HOST={proxy.url}")
+        for client in ("curl/8.1", "\x1b[31mred"):
+            request = post("/v1/chat/completions", b'{"stream":true}', headers=f"User-Agent: {client}\r\n")
+            answer = await asyncio.to_thread(exchanged, proxy.relay.port, request)
+            assert b"data: " in answer
+        await until_shown(pilot, "127.0.0.1 curl", "requests 1", "tokens 3", "n/a J/token")
+        await until_shown(pilot, "[31mred")
+        if size[1] > 30:
+            await until_shown(pilot, "last requests")
+        if size[0] >= 100:
+            await until_shown(pilot, "2 requests, 0 running", "42 + 3 tokens")
+        await pilot.press("j", "k", "f1", "escape", "q")
+    assert proxy.session.requests
+
+
+async def test_a_proxy_that_others_reach_says_so(start_watch: StartWatch, wire: LoopbackServer) -> None:
+    app = start_watch(wire.url, listen=("0.0.0.0", 0))  # noqa: S104 - that is what the test is about
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until_shown(pilot, "Whoever reaches this address can use the server.")
+
+
+async def test_what_comes_after_the_end_is_no_defect(start_watch: StartWatch) -> None:
+    app = start_watch()
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until_shown(pilot, "No model process runs")
+        app.exit()
+        app.screen.call_next(lambda: app.screen.query_one("#what-is-gone"))
+        await until(pilot, lambda: not app.screen_stack or not app.is_running, "the screen is gone")
+    assert app.failure is None

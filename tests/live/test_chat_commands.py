@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 
 from edgetop.core.engine_settings import SamplingSettings
 from edgetop.io.files import FILE_SUFFIX
-from edgetop.live.chat_commands import SLASH_COMMANDS, SettingError, settings_words, with_setting
+from edgetop.live import chat_commands
+from edgetop.live.chat_commands import (
+    SLASH_COMMANDS,
+    Completion,
+    SettingError,
+    completions,
+    parse_slash_command,
+    settings_words,
+    with_setting,
+)
 from edgetop.live.chat_session import LiveSession
 from edgetop.session.store import Store
-from edgetop.tui.chat import slash_commands
-from edgetop.tui.chat.slash_commands import Completion, completions, parse
 
 
 @pytest.mark.parametrize(
@@ -33,12 +40,12 @@ from edgetop.tui.chat.slash_commands import Completion, completions, parse
     ],
 )
 def test_a_slash_begins_a_command_and_two_a_prompt(text: str, command: tuple[str, str] | None) -> None:
-    assert parse(text) == command
+    assert parse_slash_command(text) == command
 
 
 @given(st.text())
 def test_any_text_is_a_command_or_a_prompt(text: str) -> None:
-    command = parse(text)
+    command = parse_slash_command(text)
     assert (command is not None) == (text.startswith("/") and not text.startswith("//"))
     assert command is None or not any(blank in command[0] for blank in " \t\n")
 
@@ -107,8 +114,8 @@ def complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Completion:
     for name in ("20261121-100000-smollm2-0123abcd", "20261122-100000-qwen-4567cdef", ".20261123-part"):
         (tmp_path / "sessions" / f"{name}{FILE_SUFFIX}").write_text("{}", "utf-8")
     names = ["SmolLM2-135M.Q4_1", "smollm2-360m.Q8_0", "Qwen2.5-0.5B.Q4_0"]
-    monkeypatch.setattr(slash_commands, "_find_models", lambda _folders: names)
-    monkeypatch.setattr(slash_commands, "MODELS_WAIT_S", 30)
+    monkeypatch.setattr(chat_commands, "_find_models", lambda _folders: names)
+    monkeypatch.setattr(chat_commands, "MODELS_WAIT_S", 30)
     live = SimpleNamespace(store=Store(tmp_path / "sessions"), options=SimpleNamespace(model_folders=()))
     return Completion(cast("LiveSession", live))
 
@@ -154,9 +161,9 @@ def test_who_presses_tab_does_not_wait_for_slow_folders(complete: Completion, mo
         searched.wait(30)
         return ["late"]
 
-    monkeypatch.setattr(slash_commands, "_find_models", slowly)
-    monkeypatch.setattr(slash_commands, "MODELS_WAIT_S", 0.0)
+    monkeypatch.setattr(chat_commands, "_find_models", slowly)
+    monkeypatch.setattr(chat_commands, "MODELS_WAIT_S", 0.0)
     assert list(complete("/model ")) == []
     searched.set()
-    monkeypatch.setattr(slash_commands, "MODELS_WAIT_S", 30)
+    monkeypatch.setattr(chat_commands, "MODELS_WAIT_S", 30)
     assert list(complete("/model ")) == ["/model late"]

@@ -1,0 +1,148 @@
+"""Advice at a real llama-server, followed and measured: whether each promise was inside its band.
+
+    python -m benchmarks.advice MODEL.gguf [--rounds N] [--only "KV type"]
+
+A llama-server (the `xllamacpp` wheel's) is started so that one thing could be better, and asked; what `doctor --server`
+says of it is followed, and the server with the change is asked the same, both in turn. A promised rate is held against
+the ratio of the servers' own rates, promised memory against what their processes have resident. Where others keep the
+machine busy no rate is promised, and none is measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import psutil
+
+from benchmarks import run_benchmark
+from edgetop.core.engine_settings import ModelInfo, SamplingSettings
+from edgetop.core.format import format_bytes
+from edgetop.core.sources import Unavailable
+from edgetop.inference.protocol import ChatMessage, Generate
+from edgetop.inference.server.address import Address
+from edgetop.inference.server.backend import UNKNOWN, LoadedModel
+from edgetop.inference.server.connection import ServerClient
+from edgetop.inference.server.detection import detect
+from edgetop.io.files import data_folder
+from edgetop.live.advice import Finding, advise, observe
+from edgetop.live.server_request import AnswerReader, ask
+from edgetop.live.this_machine import own_run_target
+from edgetop.telemetry.host import Host
+from tests.support.llama_cpp_servers import llama_server
+
+TOKENS, FEW = 64, 8
+"""Of an answer whose rate counts, and of one that only shows that it answers."""
+Q8_0 = 8
+"""ggml's number of the type."""
+
+
+class Case(NamedTuple):
+    """What is wrong, as the server is started and as its environment tells it; and the cure."""
+
+    finding: str
+    started: Mapping[str, object]
+    told: Mapping[str, str]
+    cured: Mapping[str, object]
+
+
+CASES = (
+    Case("threads", {"threads": 8}, {"LLAMA_ARG_THREADS": "8"}, {"threads": psutil.cpu_count(logical=False) or 1}),
+    Case("KV type", {"n_ctx": 8192}, {}, {"n_ctx": 8192, "cache_type_k": Q8_0, "cache_type_v": Q8_0}),
+    Case("context", {"n_ctx": 8192}, {}, {"n_ctx": 512}),
+    Case("flash attention", {"n_ctx": 8192, "flash_attn_type": 0}, {"LLAMA_ARG_FLASH_ATTN": "off"},
+         {"n_ctx": 8192, "flash_attn_type": 1}),
+)  # fmt: skip
+
+
+class Running(NamedTuple):
+    """A server that is asked."""
+
+    address: Address
+    pid: int
+
+    def rate(self, tokens: int) -> float:
+        """Tokens a second of one answer, by its own clock."""
+        client = ServerClient(self.address, idle_s=600.0, stopped=lambda: False)
+        backend, reader = detect(client), AnswerReader()
+        (offer,) = backend.offers(client)
+        model = LoadedModel(name=offer.name, info=ModelInfo(path=offer.name, name="it"), settings=UNKNOWN)
+        question = ChatMessage(role="user", content="Write a long story about the sea.")
+        sampling = SamplingSettings(temperature=0.0, seed=1, max_tokens=tokens)
+        ask(client, backend, model, Generate(turn=1, messages=(question,), sampling=sampling), reader, by="benchmark")
+        return reader.decode_tokens_per_s or 0.0
+
+    @property
+    def resident_bytes(self) -> int:
+        """What its process has in memory, the model's mapped file left out."""
+        memory = psutil.Process(self.pid).memory_info()
+        return int(memory.rss - memory.shared)
+
+
+def held(case: Case, model: Path, rounds: int) -> Iterator[str]:
+    """A line for each finding of the case."""
+    with ExitStack() as stack:
+        before = _start(stack, model, case.started, case.told)
+        tokens = TOKENS if case.finding == "threads" else FEW
+        before.rate(tokens)
+        host = Host()
+        observed = observe(before.address, "", host)
+        if isinstance(observed, Unavailable):
+            yield f"{case.finding}: {observed.reason}"
+            return
+        place = own_run_target(host, data_folder(), probe="once", report=lambda what, _hint: print(what))
+        found = {each.name: each for each in advise(observed, place, "")}
+        finding = found.get(case.finding)
+        if finding is None:
+            yield f"{case.finding}: not advised; {'; '.join(each.what for each in found.values()) or 'nothing is'}"
+            return
+        after = _start(stack, model, case.cured, {})
+        after.rate(tokens)
+        rates = [(before.rate(TOKENS), after.rate(TOKENS)) for _ in range(rounds if finding.speed else 0)]
+        ratio = median(now / was for was, now in rates) if rates else 1.0
+        yield f"{case.finding}: {finding.change}"
+        yield from _promises(finding, ratio, before.resident_bytes - after.resident_bytes)
+
+
+def _promises(finding: Finding, ratio: float, freed_bytes: int) -> Iterator[str]:
+    if finding.speed is not None:
+        inside = finding.speed.low <= ratio <= finding.speed.high
+        promised = f"x{finding.speed.value:.2f} ({finding.speed.low:.2f} to {finding.speed.high:.2f})"
+        yield f"  tok/s promised {promised}, measured x{ratio:.2f}: {'inside' if inside else 'OUTSIDE'}"
+    if finding.saves_bytes:
+        off = freed_bytes / finding.saves_bytes - 1
+        yield (
+            f"  memory promised {format_bytes(finding.saves_bytes)}, freed {format_bytes(freed_bytes)} ({off:+.0%}): "
+            f"{'inside' if abs(off) <= 0.1 else 'OUTSIDE'} 10 %"
+        )
+
+
+def _start(stack: ExitStack, model: Path, settings: Mapping[str, object], told: Mapping[str, str]) -> Running:
+    url, pid = stack.enter_context(llama_server(model, told=told, **settings))
+    return Running(Address.parse(url), pid)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=[case.finding for case in CASES], action="append")
+    given = parser.parse_args()
+    lines = []
+    for case in CASES:
+        if given.only and case.finding not in given.only:
+            continue
+        for line in held(case, given.model.absolute(), given.rounds):
+            print(line, flush=True)
+            lines.append(line)
+    text = "\n".join(lines)
+    print(f"{len(re.findall('inside', text))} promises held, {len(re.findall('OUTSIDE', text))} did not")
+
+
+if __name__ == "__main__":
+    run_benchmark(main)
