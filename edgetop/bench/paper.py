@@ -366,9 +366,9 @@ def fronts(rows: Sequence[PaperRow]) -> list[str]:
         best = [points[at] for at in front([point[1:] for point in points])]
         text = f"Right answers against {name}: nothing beats {', '.join(point[0] for point in best)}"
         beaten: dict[str, list[str]] = {}
-        for key, right, cost in points:
-            if (key, right, cost) not in best:
-                winner = next(other[0] for other in reversed(best) if other[1] >= right and other[2] <= cost)
+        for key, share, spent in points:
+            if (key, share, spent) not in best:
+                winner = next(other[0] for other in reversed(best) if other[1] >= share and other[2] <= spent)
                 beaten.setdefault(winner, []).append(key)
         text += "".join(f"; {winner} dominates {', '.join(keys)}" for winner, keys in beaten.items())
         sentences.append(f"{text}.")
