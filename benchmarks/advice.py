@@ -26,9 +26,8 @@ from edgetop.core.format import format_bytes
 from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.backend import UNKNOWN, LoadedModel
+from edgetop.inference.server.backend import UNKNOWN, LoadedModel, detect
 from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.detection import detect
 from edgetop.io.files import data_folder
 from edgetop.live.advice import Finding, advise, observe
 from edgetop.live.server_request import AnswerReader, ask

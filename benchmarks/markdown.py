@@ -39,7 +39,7 @@ def power_w(rails: dict[str, tuple[float, float]]) -> float:
 
 """
 IDLE_S = 8.0
-F10 = "\\x1b[21~"
+F10 = "\x1b[21~"
 
 
 def reply(tokens: int) -> str:
@@ -67,7 +67,7 @@ def main() -> None:
         model.write_bytes(b"a model")
         terminal = Terminal([*command, "-m", str(model), "--ctx", "64k", "--power", "none"], home.environment)
         try:
-            terminal.drain(4.0)
+            terminal.drain(10.0)
             screen = terminal.pid
             before = use_of(screen)
             terminal.drain(IDLE_S)
@@ -75,7 +75,7 @@ def main() -> None:
             print(f"idle {1000 * idle:.1f} ms/s; {count} tokens an answer at {given.rate:g} a second")
             print("answer  " + "  ".join(f"part {part + 1:>3}" for part in range(given.parts)) + "   ms/token")
             for answer in range(given.answers):
-                terminal.type(f"Number {answer}\\r")
+                terminal.type(f"Number {answer}\r")
                 terminal.drain(0.5)
                 uses: list[Use] = [use_of(screen)]
                 for _ in range(given.parts):

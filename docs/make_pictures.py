@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
-from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+from rich.terminal_theme import SVG_EXPORT_THEME
 from rich.text import Text
 
 from edgetop.inference.scripted import Reply
@@ -109,9 +109,9 @@ def draw_program(size: tuple[int, int], shown: Shown) -> str:
 def svg_of(styled: str, size: tuple[int, int]) -> str:
     """A screen with its escape sequences as SVG."""
     console = Console(width=size[0], record=True, file=io.StringIO(), force_terminal=True, color_system="truecolor")
-    for line in styled.splitlines()[: size[1]]:
-        console.print(Text.from_ansi(line), overflow="crop", no_wrap=True)
-    return without_addresses(console.export_svg(title="edgetop", theme=DEFAULT_TERMINAL_THEME))
+    # Styles go on from line to line.
+    console.print(Text.from_ansi("\n".join(styled.splitlines()[: size[1]])), overflow="crop", no_wrap=True)
+    return without_addresses(console.export_svg(title="edgetop", theme=SVG_EXPORT_THEME))
 
 
 def write_png(svg: str, png: Path, chromium: str) -> None:

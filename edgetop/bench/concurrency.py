@@ -20,9 +20,8 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import Event, RequestServed
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import ServerChoice
-from edgetop.inference.server.backend import LoadedModel, ServerBackend, choose
+from edgetop.inference.server.backend import LoadedModel, ServerBackend, choose, detect
 from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.detection import detect
 from edgetop.io.http import RequestError
 from edgetop.live.live_session import WatchOptions, WatchSession
 from edgetop.live.server_monitor import ServerLocation

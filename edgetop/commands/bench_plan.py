@@ -52,8 +52,7 @@ from edgetop.fit.assessment import RunTarget, Workload, assess
 from edgetop.fit.model_facts import in_time, read_facts
 from edgetop.inference.quantization import LEVELS, level_path, quantize_model, size_of_level
 from edgetop.inference.server.address import ServerChoice
-from edgetop.inference.server.backend import choose
-from edgetop.inference.server.detection import ServerProbe, probe
+from edgetop.inference.server.backend import ServerProbe, choose, probe
 from edgetop.io.files import expanded
 from edgetop.io.http import RequestError
 from edgetop.io.model_file import content_key

@@ -42,7 +42,7 @@ from edgetop.inference.llama.build import BUILD_COMMAND, Advice, engine_advice, 
 from edgetop.inference.llama.portable import no_engine_hint
 from edgetop.inference.protocol import Hello
 from edgetop.inference.server.address import KEY_VARIABLE, ServerChoice, key_of
-from edgetop.inference.server.detection import ServerProbe, probe
+from edgetop.inference.server.backend import ServerProbe, probe
 from edgetop.io.files import write_atomically
 from edgetop.io.http import RequestError
 from edgetop.io.terminal import terminal_size

@@ -99,7 +99,7 @@ def _listed(model: FoundModel) -> ListedModel:
 
 def _list_offers(choice: ServerChoice, form: str | None) -> None:
     """List the server's models. Raises EdgetopError where it does not list them."""
-    from edgetop.inference.server.detection import probe  # noqa: PLC0415 - few have a server
+    from edgetop.inference.server.backend import probe  # noqa: PLC0415 - few have a server
 
     found = probe(choice)
     if found.problem:

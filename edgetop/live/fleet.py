@@ -41,9 +41,8 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import snapshot
 from edgetop.session.store import Store
 from edgetop.telemetry.device import describe
-from edgetop.telemetry.far_files import SCAN_EVERY, SETUP, FarFiles, probes
 from edgetop.telemetry.host import Host
-from edgetop.telemetry.registry import take_inventory
+from edgetop.telemetry.registry import SCAN_EVERY, SHELL_SETUP, FarFiles, far_probes, take_inventory
 from edgetop.telemetry.sampler import ScheduledSource
 from edgetop.telemetry.source import Source, Values
 
@@ -241,7 +240,7 @@ class FarHost:
         root = Path(tempfile.mkdtemp(prefix="files-", dir=self._folder))
         files = FarFiles(root)
         try:
-            self._shell.send(SETUP)
+            self._shell.send(SHELL_SETUP)
             files.take_inventory(self._ask)
             files.scan(self._ask, ())
             FileReader(
@@ -317,7 +316,7 @@ class FileReader:
             found.join(PROBING_S)
 
     def _probe(self) -> None:
-        inventory = take_inventory(self._host, probes())
+        inventory = take_inventory(self._host, far_probes())
         root = str(self._files.root)
         for source in inventory.sources:
             copied = _Copied(source, self._took_s / 2)

@@ -25,7 +25,7 @@ from edgetop.core.records import Event, Record, Sampled, ServiceSeen, SourceAdde
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.core.text import one_line
 from edgetop.inference.server.address import Address, ServerChoice, key_of
-from edgetop.inference.server.detection import detect, server_process_names, server_programs
+from edgetop.inference.server.backend import detect, server_process_names, server_programs
 from edgetop.inference.server.usage import (
     NOT_RUNNING,
     PollResult,

@@ -18,9 +18,8 @@ from edgetop.core.statistics import percentile
 from edgetop.core.text import one_line
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.backend import UNKNOWN, Delta, LoadedModel, Offer, ServerBackend
+from edgetop.inference.server.backend import UNKNOWN, Delta, LoadedModel, Offer, ServerBackend, detect
 from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.detection import detect
 from edgetop.io.http import RequestError
 from edgetop.session.requests import token_gaps_ms
 from edgetop.session.turn import US_PER_MS

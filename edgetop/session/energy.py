@@ -23,9 +23,10 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.clock import US_PER_S
 from edgetop.core.energy.scopes import Headline, host_name, other_views
 from edgetop.core.energy.tokens import Energy, EnergyBasis, TurnSum, net_of, session_energy, sum_of, turn_energy
-from edgetop.core.energy.uncertainty import graded
+from edgetop.core.energy.uncertainty import UNSEEN, certain_after_s, graded
 from edgetop.core.energy.windows import LOOK_AHEAD_S, HostWindow, TurnSpan, TurnWindows, Window, power_of, turn_together
 from edgetop.core.figures import UNLOADED_UNKNOWN
 from edgetop.core.quantity import Interval, Quantity, figure, summed
@@ -364,6 +365,26 @@ class SessionEnergy:
             return own if isinstance(narrower, Unavailable) else narrower
         return own
 
+    @property
+    def _smear_s(self) -> float:
+        return max((feed.estimator.curve.smear_s for feed in self._feeds), default=0.0)
+
+    def certain_after_s(self, start_us: int) -> float:
+        """About how long work that has begun at `start_us` must last until its energy is well enough known."""
+        needed_s = 0.0
+        for feed in self._in_use._feeds:  # noqa: SLF001 - another of this class
+            curve, idle, latest = feed.estimator.curve, feed.estimator.baseline.latest(), feed.latest(self._until_us)
+            share = 1.0
+            if idle is not None and not isinstance(latest, Unavailable):
+                power_w, read_us = latest
+                # Until the load is seen, all of the power may be that of it.
+                if read_us - start_us > curve.smear_s * US_PER_S and power_w > 0:
+                    share = min(1.0, abs(power_w - idle.power_w) / power_w)
+            reading_s = max(curve.update_s, curve.meter.poll_s)
+            averaged = curve.averaging or curve.meter.kind == "energy"
+            needed_s = max(needed_s, certain_after_s(curve.smear_s, reading_s, share, averaged=averaged))
+        return needed_s
+
     def is_final(self, end_us: int, *, with_tail: bool) -> bool:
         """Whether no later reading changes the energy up to a moment, by any source."""
         curves = [feed.estimator.curve for feed in self._feeds]
@@ -574,6 +595,9 @@ class SessionEnergy:
         enough = is_prompt or progress.generated > 1
         too_short = NO_REPLY if span.over else NO_TOKENS_YET
         figures = self._measured(span) if enough else MeasuredTurn(windows=too_short, span=span)
+        if enough and not span.over and span.last_us - span.submitted_us < self._smear_s * US_PER_S:
+            # What the sensor shows yet is idle power, with an interval that knows of no load.
+            figures = MeasuredTurn(windows=UNSEEN, span=span)
         if not progress.counted:
             figures = MeasuredTurn(windows=NOT_COUNTED, span=span)
         self._latest[turn] = figures

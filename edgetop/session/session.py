@@ -42,6 +42,9 @@ from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.session.turn import Turn
 
 NO_REASON = "the sensor gave no value"
+UNPACKED_TURNS: Final = 4
+"""Of a session that goes on, the last so many turns are at hand; those before take less memory."""
+
 MOST_DIGITS: Final = 15
 """A double holds no more."""
 
@@ -369,6 +372,8 @@ class Session:
         if self.turns:
             _require_order(self.turns[-1].last_us, t_us)
         if isinstance(record, TurnStarted):
+            for turn in self.turns[-UNPACKED_TURNS - 1 : -UNPACKED_TURNS]:
+                turn.pack()
             self.turns.append(Turn(replace(record, t_us=t_us)))
         elif isinstance(record, Prefill):
             if not all(0 <= count <= LARGEST for count in (record.done, record.total, record.cached)):

@@ -138,7 +138,7 @@ def snapshot(session: Session, t_us: int) -> Snapshot:
         t_us=t_us,
         phase=_phase(session, turn, load, t_us),
         load=load,
-        turn=None if turn is None or progress is None else _turn_view(turn, progress, last, load, t_us),
+        turn=None if turn is None or progress is None else _turn_view(session, turn, progress, last, load, t_us),
         summary=summary_of(session, sums, load, t_us),
         power=_power_of_watch(session, t_us) if watched else energy_of(session, t_us).power_at(t_us),
         readings=readings,
@@ -189,11 +189,14 @@ def _phase(session: Session, turn: Turn | None, load: ModelLoaded | None, t_us: 
     return "decode" if turn.token_t_us and turn.token_t_us[0] <= t_us else "prefill"
 
 
-def _turn_view(turn: Turn, progress: TurnProgress, result: TurnResult, load: ModelLoaded | None, t_us: int) -> TurnView:
+def _turn_view(  # noqa: PLR0917 - a turn and its session at a moment
+    session: Session, turn: Turn, progress: TurnProgress, result: TurnResult, load: ModelLoaded | None, t_us: int
+) -> TurnView:
     figures = result.figures
     finished = turn.finished_at(t_us)
     until_us = t_us if finished is None else finished.t_us
     perf = finished.perf if finished is not None and load is not None and load.engine.server else None
+    certain_s = energy_of(session, t_us).certain_after_s(progress.submitted_us) if finished is None else 0.0
     recent = None if finished is not None else recent_tokens_per_s(turn.token_t_us, progress.stamps, t_us)
     return TurnView(
         number=turn.started.turn,
@@ -204,7 +207,7 @@ def _turn_view(turn: Turn, progress: TurnProgress, result: TurnResult, load: Mod
         prefill_done=progress.evaluated,
         prefill_total=progress.to_evaluate,
         elapsed_s=(elapsed_s := seconds(until_us - progress.submitted_us)),
-        energy_in_s=seconds_to_certain(result.energy, elapsed_s),
+        energy_in_s=seconds_to_certain(result.energy, elapsed_s, certain_s),
         server=server_words(perf, figures.decode_tokens_per_s, figures.prefill_tokens_per_s),
     )
 

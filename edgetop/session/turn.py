@@ -6,9 +6,12 @@ The screen, the session file, reports and comparisons all take them from here. A
 
 from __future__ import annotations
 
+import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain, islice, pairwise
+from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -204,11 +207,13 @@ PIECES_APART = 256
 class Span:
     """Tokens in a row that belong to the same part of a reply."""
 
-    __slots__ = ("_joined", "_pieces", "part", "tokens")
+    __slots__ = ("_joined", "_packed", "_pieces", "part", "tokens")
 
     def __init__(self, part: ReplyPart, tokens: int = 0, text: str = "") -> None:
         self.part = part
         self.tokens = tokens
+        self._packed = b""
+        """The text as zlib packs it, in place of the pieces."""
         self._pieces = [text]
         self._joined = 1
         """So many at the beginning are joined: a string for each token takes ten times as much memory."""
@@ -224,8 +229,16 @@ class Span:
     @property
     def text(self) -> str:
         """The pieces joined; joined once, not at every token."""
+        if self._packed:
+            return zlib.decompress(self._packed).decode("utf-8", "surrogatepass")
         self.join()
         return self._pieces[0]
+
+    def pack(self) -> None:
+        """Take a third of the memory; the text then has to be unpacked whenever it is asked for."""
+        if not self._packed:
+            self._packed = zlib.compress(self.text.encode("utf-8", "surrogatepass"))
+            self._pieces = []
 
     def join(self) -> None:
         """Keep the text in one piece."""
@@ -234,19 +247,39 @@ class Span:
             self._joined = 1
 
 
+WIDTHS = (("B", 2**8), ("H", 2**16), ("I", 2**32), ("q", 2**63))
+
+
 def small(counts: Iterable[int]) -> array[int]:
     """Numbers from 0 in an array of the least width."""
     kept = array("q", counts)
     most = max(kept, default=0)
-    return kept if most >= 2**16 else array("B" if most < 2**8 else "H", kept)
+    return array(next(code for code, end in WIDTHS if most < end), kept)
+
+
+class _Packed(NamedTuple):
+    """An array of whole numbers as zlib packs it."""
+
+    typecode: str
+    data: bytes
+
+    @classmethod
+    def of(cls, counts: Iterable[int]) -> _Packed:
+        """Numbers from 0."""
+        kept = small(counts)
+        return cls(kept.typecode, zlib.compress(kept.tobytes()))
+
+    def array(self) -> array[int]:
+        """The numbers."""
+        return array(self.typecode, zlib.decompress(self.data))
 
 
 class Turn:
     """A turn as it grows. Stamps are microseconds since the session began; those of a stream ascend."""
 
     __slots__ = (
-        "cached", "counted", "finished", "prefill_done", "prefill_t_us", "reply", "started", "to_evaluate",
-        "token_chars", "token_t_us",
+        "_packed", "_token_chars", "_token_t_us", "cached", "counted", "finished", "prefill_done", "prefill_t_us",
+        "reply", "started", "to_evaluate",
     )  # fmt: skip
 
     def __init__(self, started: TurnStarted) -> None:
@@ -258,10 +291,40 @@ class Turn:
         self.cached: int | None = None
         self.counted = True
         """Each stamp is a token's; otherwise a chunk's, which may hold several."""
-        self.token_t_us = array("q")
-        self.token_chars = array("q")
-        """Characters (code points) of each token's piece of the reply."""
+        self._token_t_us = array("q")
+        self._token_chars = array("q")
+        self._packed: tuple[_Packed, _Packed] | None = None
+        """Gaps between the stamps and characters, in place of both."""
         self.reply: list[Span] = []
+
+    @property
+    def token_t_us(self) -> array[int]:
+        """Stamps of the tokens."""
+        if self._packed is None:
+            return self._token_t_us
+        return array("q", islice(accumulate(self._packed[0].array(), initial=self.started.t_us), 1, None))
+
+    @token_t_us.setter
+    def token_t_us(self, stamps_us: array[int]) -> None:
+        self._token_t_us = stamps_us
+
+    @property
+    def token_chars(self) -> array[int]:
+        """Characters (code points) of each token's piece of the reply."""
+        return self._token_chars if self._packed is None else self._packed[1].array()
+
+    @token_chars.setter
+    def token_chars(self, chars: array[int]) -> None:
+        self._token_chars = chars
+
+    def pack(self) -> None:
+        """Take a quarter of the memory, once it has ended; what is asked for is then unpacked each time."""
+        if self._packed is None and self.finished is not None:
+            gaps_us = (later - earlier for earlier, later in pairwise(chain((self.started.t_us,), self._token_t_us)))
+            self._packed = _Packed.of(gaps_us), _Packed.of(self._token_chars)
+            self._token_t_us = self._token_chars = array("q")
+            for span in self.reply:
+                span.pack()
 
     @property
     def last_us(self) -> int:
@@ -315,7 +378,8 @@ class Turn:
     def progress(self, t_us: int) -> TurnProgress:
         """How far the turn has come at `t_us`."""
         prefills = bisect_right(self.prefill_t_us, t_us)
-        stamps = bisect_right(self.token_t_us, t_us)
+        token_t_us = self.token_t_us
+        stamps = bisect_right(token_t_us, t_us)
         finished = self.finished_at(t_us)
         # What a server says at the end of a reply stands above the number of its chunks.
         reported = None if self.counted or finished is None or not finished.counted else finished.generated_tokens
@@ -336,22 +400,23 @@ class Turn:
             generated=generated,
             hidden=hidden,
             counted=self.counted or reported is not None,
-            first_tokens=self._first_tokens(generated - hidden, stamps),
+            first_tokens=self._first_tokens(generated - hidden, token_t_us[:stamps]),
             stamps=stamps,
             one_each=self.counted or (reported is not None and reported - hidden == stamps),
-            first_us=self.token_t_us[0] if stamps else None,
-            last_us=self.token_t_us[stamps - 1] if stamps else None,
+            first_us=token_t_us[0] if stamps else None,
+            last_us=token_t_us[stamps - 1] if stamps else None,
         )
 
-    def _first_tokens(self, generated: int, stamps: int) -> int:
+    def _first_tokens(self, generated: int, token_t_us: Sequence[int]) -> int:
         """How many of the `generated` tokens have the first stamp.
 
         Where only their sum is known, the first chunk is taken to hold as many as the mean one.
         """
+        stamps = len(token_t_us)
         if not stamps:
             return 1
         together_us = 0 if self.counted else TOGETHER_US
         first = 1
-        while first < stamps and self.token_t_us[first] - self.token_t_us[first - 1] <= together_us:
+        while first < stamps and token_t_us[first] - token_t_us[first - 1] <= together_us:
             first += 1
         return first if generated == stamps else max(1, round(generated * first / stamps))

@@ -15,6 +15,9 @@ from edgetop.core.sources import Unavailable
 
 NO_ENGINE = Unavailable("no model is running")
 
+GENCMD_ANSWERS = "/run/edgetop/gencmd"
+"""Below a sysroot that is the copy of another machine: its firmware's latest answers, by their command."""
+
 
 class Host(Struct, frozen=True, kw_only=True):
     """The machine that sources read, as far as tests must be able to replace it."""

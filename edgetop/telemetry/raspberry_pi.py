@@ -35,7 +35,7 @@ from edgetop.core.sources import (
     to_properties,
 )
 from edgetop.telemetry.calibration import CalibrationError, CalibrationLine, default_file, device_key, load
-from edgetop.telemetry.host import Host, SysfsFile, board_model, text_of, why
+from edgetop.telemetry.host import GENCMD_ANSWERS, Host, SysfsFile, board_model, text_of, why
 from edgetop.telemetry.source import Source, SourceLost, UnavailableSource, Values, find_chips
 
 DEVICES = ("/dev/vcio_gencmd", "/dev/vcio")
@@ -155,10 +155,6 @@ class Vcgencmd:
         """See `FirmwareClient.close`."""
 
 
-ANSWERS = "/run/edgetop/gencmd"
-"""Below a sysroot that is the copy of another machine: the firmware's latest answers, by their command."""
-
-
 class CopiedAnswers:
     """Gives what the firmware of another machine answered last."""
 
@@ -184,7 +180,7 @@ def open_gencmd(host: Host, *, ioctl: Ioctl = fcntl.ioctl) -> FirmwareClient:
 
     Raises FirmwareError when there is none.
     """
-    if (copied := host.path(ANSWERS)).is_dir():
+    if (copied := host.path(GENCMD_ANSWERS)).is_dir():
         return CopiedAnswers(copied)
     refused: list[str] = []
     permitted = True

@@ -36,7 +36,7 @@ from edgetop.live.live_session import WatchOptions
 from edgetop.live.metrics import HOSTS, Metrics
 from edgetop.session.session import Session
 from edgetop.session.store import Store
-from edgetop.telemetry.far_files import FarFiles
+from edgetop.telemetry.registry import FarFiles
 from tests.support.eventually import eventually
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.fake_sysfs import LAPTOP, Tree, below, plant

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from math import isnan
 
+import pytest
 from hypothesis import given
 from msgspec.structs import replace
 
@@ -9,6 +10,7 @@ from edgetop.core.records import Prefill, Record, SourceAdded, Tokens
 from edgetop.core.sources import Unavailable
 from edgetop.session.file import to_file
 from edgetop.session.session import REFUSED, Session
+from edgetop.session.turn import Turn
 from tests.support.recorded_sessions import (
     CPU,
     HEAD,
@@ -142,3 +144,13 @@ def test_a_fold_never_raises_and_its_streams_ascend(records: list[Record]) -> No
         assert list(series.t_us) == sorted(series.t_us)
         assert {len(column.values) for column in series.columns} == {len(series.t_us)}
     assert [each.t_us for each in session.events] == sorted(each.t_us for each in session.events)
+
+
+@given(recordings())
+def test_turns_that_are_packed_change_nothing(records: list[Record]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgetop.session.session.UNPACKED_TURNS", 1)
+        packed = fold(records)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Turn, "pack", lambda _turn: None)
+        assert to_file(packed) == to_file(fold(records))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from msgspec.structs import replace
 
 from edgetop.core.engine_settings import EnginePerf
 from edgetop.core.figures import TokenGaps
-from edgetop.core.records import Tokens, TurnFinished, TurnStarted
+from edgetop.core.records import ReplyPart, Tokens, TurnFinished, TurnStarted
 from edgetop.session.turn import (
     PIECES_APART,
     Span,
@@ -140,3 +142,28 @@ def test_a_long_reply_keeps_no_string_for_each_token() -> None:
 )
 def test_a_pause_is_far_longer_than_what_is_usual(gap_us: int, others_us: list[int], paused_us: int | None) -> None:
     assert pause_of(gap_us, others_us) == paused_us
+
+
+@given(
+    gaps_us=st.lists(st.integers(0, 2**33), max_size=20),
+    pieces=st.lists(st.text(max_size=300) | st.just("a\udcffb"), min_size=20, max_size=20),
+    part=st.sampled_from(["answer", "reasoning"]),
+)
+def test_a_packed_turn_says_what_it_said(gaps_us: list[int], pieces: list[str], part: ReplyPart) -> None:
+    turn = Turn(TurnStarted(turn=1, t_us=-5, prompt="x"))
+    for t_us, piece in zip(accumulate(gaps_us, initial=7), pieces, strict=False):
+        turn.add_tokens(Tokens(turn=1, t_us=(t_us,), pieces=(piece,), part=part), [t_us])
+        part = "answer"
+    before = list(turn.token_t_us), list(turn.token_chars), turn.text, turn.answer
+    turn.pack()
+    assert turn.token_t_us is turn.token_t_us  # One that goes on is not packed.
+    end = TurnFinished(
+        turn=1, t_us=2**40, stop_reason="max_tokens", prompt_tokens=1, cached_tokens=0, generated_tokens=len(pieces),
+        context_used=9,
+    )  # fmt: skip
+    turn.finish(end)
+    progress = turn.progress(2**39)
+    for _ in range(2):
+        turn.pack()
+        assert (list(turn.token_t_us), list(turn.token_chars), turn.text, turn.answer) == before
+        assert turn.progress(2**39) == progress

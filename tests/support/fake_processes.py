@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from edgetop.inference.server.detection import server_programs
+from edgetop.inference.server.backend import server_programs
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import LEAST_BYTES, ModelProcess, ModelProcesses
 

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from edgetop.telemetry.far_files import SETUP
+from edgetop.telemetry.registry import SHELL_SETUP
 
 _ROOTED = re.compile(r"(?<![\w.-])/(?=proc/|sys/|etc/os|run/|\.dockerenv)")
 
@@ -18,7 +18,7 @@ def far_shell(root: Path, programs: Path | None = None, *, shell: str = "sh") ->
     path = os.environ["PATH"] if programs is None else f"{programs}:{os.environ['PATH']}"
 
     def ask(command: str) -> list[str]:
-        script = _ROOTED.sub(f"{root}/", f"{SETUP}\n{command}\n")
+        script = _ROOTED.sub(f"{root}/", f"{SHELL_SETUP}\n{command}\n")
         done = subprocess.run(
             [*shell.split(), "-c", script], env={"PATH": path}, capture_output=True, text=True, check=False
         )

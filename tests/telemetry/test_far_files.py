@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 
 from edgetop.core.sources import Unavailable
-from edgetop.inference.server.detection import server_programs
-from edgetop.telemetry import far_files
-from edgetop.telemetry.far_files import FarFiles, probes
-from edgetop.telemetry.host import Host
+from edgetop.inference.server.backend import server_programs
+from edgetop.telemetry import registry
+from edgetop.telemetry.host import GENCMD_ANSWERS, Host
 from edgetop.telemetry.model_processes import ModelProcess, ModelProcesses
-from edgetop.telemetry.raspberry_pi import ANSWERS
-from edgetop.telemetry.registry import take_inventory
+from edgetop.telemetry.registry import FarFiles, far_probes, take_inventory
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.fake_sysfs import JETSON, LAPTOP, ORIN_NANO, PI_5, Tree, below, flickering, plant
 from tests.support.far_shell import far_shell
@@ -35,7 +33,7 @@ def copied(root: Path, folder: Path, **more: object) -> tuple[FarFiles, Host]:
 
 def values(host: Host) -> dict[str, float | Unavailable]:
     """A reading of everything that can be read."""
-    inventory = take_inventory(host, probes())
+    inventory = take_inventory(host, far_probes())
     found: dict[str, float | Unavailable] = {}
     for source in inventory.sources:
         found |= dict(zip((channel.name for channel in source.info.channels), source.read(), strict=True))
@@ -61,7 +59,7 @@ def test_power_is_that_of_the_latest_refresh(tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     plant(tmp_path / "far", JETSON | ORIN_NANO)
     files, copy = copied(tmp_path / "far", tmp_path / "copy")
-    inventory = take_inventory(copy, [(name, probe) for name, probe in probes() if name == "jetson"])
+    inventory = take_inventory(copy, [(name, probe) for name, probe in far_probes() if name == "jetson"])
     (source,) = inventory.sources
     assert source.read()[0] == pytest.approx(4.968 * 1.520)
     plant(tmp_path / "far", {"/sys/class/hwmon/hwmon1/curr1_input": 990})
@@ -94,7 +92,7 @@ def test_without_vcgencmd_that_of_this_machine_is_not_asked(tmp_path: Path, monk
     plant(tmp_path / "far", PI_5)
     monkeypatch.setattr("shutil.which", lambda name: pytest.fail(f"{name} was looked for here"))
     _, copy = copied(tmp_path / "far", tmp_path / "copy")
-    assert copy.path(ANSWERS).is_dir()
+    assert copy.path(GENCMD_ANSWERS).is_dir()
     assert "power.board" not in values(copy)
 
 
@@ -203,5 +201,5 @@ def test_what_a_hostile_machine_says_stays_below_the_folder(tmp_path: Path) -> N
 
 def test_every_name_of_the_script_is_one_of_a_posix_shell() -> None:
     program = need_program("dash", "dash")
-    checked = subprocess.run([program, "-n"], input=far_files.SETUP, text=True, capture_output=True, check=False)
+    checked = subprocess.run([program, "-n"], input=registry.SHELL_SETUP, text=True, capture_output=True, check=False)
     assert (checked.returncode, checked.stderr) == (0, "")

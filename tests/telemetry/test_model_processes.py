@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from edgetop.core.sources import Unavailable
-from edgetop.inference.server.detection import server_programs
+from edgetop.inference.server.backend import server_programs
 from edgetop.telemetry.host import Host
 from edgetop.telemetry.model_processes import (
     LEAST_BYTES,

@@ -16,7 +16,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edgetop.core.quantity import Components, Quantity
+from edgetop.core.quantity import COVERAGE_FACTOR, Components, Quantity
 from edgetop.core.sources import Meter, MeterKind, Scope, Unavailable
 
 Letter = Literal["A", "B", "C", "D"]
@@ -86,6 +86,9 @@ class TooUncertain(Unavailable, frozen=True, kw_only=True):
     """Half of the interval over the value."""
 
 
+UNSEEN = Unavailable("the sensor is slow: it has not seen the load yet", "wait a moment")
+
+
 def widest(u: Components) -> tuple[str, str]:
     """What contributes most to the uncertainty, and what would fix it."""
     return _WIDEST[max(_WIDEST, key=lambda name: float(getattr(u, name)))]
@@ -116,14 +119,31 @@ def graded(figure: Quantity, scope: Scope, averaged: bool, flags: Sequence[str] 
     return best
 
 
-def seconds_to_certain(energy: object, elapsed_s: float) -> float | None:
+POINT_READINGS = 5
+"""Up to 3 readings of a point sensor have no interval (`sampling_j`), and the first may come a period late."""
+
+
+def certain_after_s(smear_s: float, reading_s: float, load_share: float, *, averaged: bool) -> float:
+    """About how long work must last until its energy has a grade, in seconds.
+
+    What makes short work uncertain are its edges (`edges_j`, both of them) at a load that is `load_share` of the power;
+    and of a point sensor that reads every `reading_s` seconds, the number of readings.
+    """
+    edges_s = COVERAGE_FACTOR * edges_j(load_share, smear_s, 2) / LIMITS[-1][1]
+    return max(smear_s, edges_s, 0.0 if averaged else POINT_READINGS * reading_s)
+
+
+def seconds_to_certain(energy: object, elapsed_s: float, certain_s: float) -> float | None:
     """How long a window must still last until its figure has a grade; `None` unless it is only too uncertain yet.
 
-    What makes a short window uncertain, its edges and the steps of the sensor, falls as one over its length.
+    Foretold was `certain_s`. What makes it uncertain beyond that falls as one over the length.
     """
-    if not isinstance(energy, TooUncertain) or not isfinite(energy.relative):
+    if energy is not UNSEEN and not isinstance(energy, TooUncertain):
         return None
-    return max(0.0, elapsed_s * (energy.relative / LIMITS[-1][1] - 1))
+    if elapsed_s < certain_s:
+        return certain_s - elapsed_s
+    relative = energy.relative if isinstance(energy, TooUncertain) else 0.0
+    return max(0.0, elapsed_s * (relative / LIMITS[-1][1] - 1)) if isfinite(relative) else None
 
 
 DISAGREEMENT = 0.15

@@ -38,10 +38,10 @@ from edgetop.inference.server.backend import (
     PromptProgress,
     ServerBackend,
     choose,
+    detect,
     report_test,
 )
 from edgetop.inference.server.connection import ServerClient, with_short_names
-from edgetop.inference.server.detection import detect
 from edgetop.io.http import HttpResponse, RequestCancelledError, RequestError, quoted
 
 TEXTLESS_MAX = 64

@@ -27,7 +27,7 @@ from edgetop.fit.suggestions import AssessedModel, Candidate, ModelAssessments
 from edgetop.fit.wording import Entry, page
 from edgetop.inference.catalog import find_models, problem_of
 from edgetop.inference.server.address import ServerChoice
-from edgetop.inference.server.detection import probe
+from edgetop.inference.server.backend import probe
 from edgetop.live.chat_session import LiveSession
 from edgetop.live.in_turn import Contestant
 from edgetop.live.past_runs import past_runs_of_session

@@ -8,8 +8,8 @@ import pytest
 
 from edgetop.inference.server import KIND_VALUES, KINDS
 from edgetop.inference.server.address import Address, ServerChoice
+from edgetop.inference.server.backend import backends, detect, probe, server_programs
 from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.detection import backends, detect, probe, server_programs
 from edgetop.settings import options
 from tests.support.loopback_server import LoopbackServer, document
 from tests.support.server_replies import as_llama_server, as_lm_studio, as_ollama, as_vllm

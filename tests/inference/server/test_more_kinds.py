@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.detection import detect
+from edgetop.inference.server.backend import detect
 from edgetop.inference.server.usage import ServerPoller, Usage
 from tests.support.loopback_server import LoopbackServer, document
 

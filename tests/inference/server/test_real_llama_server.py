@@ -17,8 +17,8 @@ from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.records import ModelLoaded, Tokens, TurnFinished
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import Address, ServerChoice
+from edgetop.inference.server.backend import detect
 from edgetop.inference.server.connection import ServerClient
-from edgetop.inference.server.detection import detect
 from edgetop.inference.server.llama_server import LlamaServerBackend
 from edgetop.inference.server.usage import ServerPoller
 from tests.support.engine_worker import EngineWorker

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgetop.core.sources import Unavailable
 from edgetop.inference.server import usage as usage_module
 from edgetop.inference.server.address import Address
-from edgetop.inference.server.detection import detect
+from edgetop.inference.server.backend import detect
 from edgetop.inference.server.usage import NOT_RUNNING, TOO_FAST, PollResult, ServerPoller, Usage, parse_metrics
 from tests.support.loopback_server import LoopbackServer, document, loopback_server, reset
 from tests.support.server_replies import OLLAMA_PS

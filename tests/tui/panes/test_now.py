@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections import deque
+from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
 
-from edgetop.core.energy.uncertainty import LIMITS, graded, seconds_to_certain
-from edgetop.core.quantity import Components, Quantity
-from edgetop.core.sources import Unavailable
+from edgetop.core.energy.uncertainty import LIMITS, UNSEEN, graded, seconds_to_certain
+from edgetop.core.engine_settings import SamplingSettings
+from edgetop.core.quantity import Components, Interval, Quantity
+from edgetop.core.records import Sampled, SourceAdded, Tokens, TurnStarted
+from edgetop.core.sources import Channel, SourceInfo, Unavailable
+from edgetop.session.session import Session
 from edgetop.tui.panes.column import PANES, box, now_line
 from edgetop.tui.panes.energy import measuring
 from edgetop.tui.panes.meters import Layout, draw
-from edgetop.tui.panes.pane import View
+from edgetop.tui.panes.pane import View, view_of
 from edgetop.tui.styled_text import width_of
 from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import PMIC, TURN_1_US, DemoApp, S, demo_records, demo_view
+from tests.support.recorded_sessions import LOADED, START_US, STARTED
 from tests.tui.screen_text import rows_of, text_of, until, until_shown
 
 
@@ -56,12 +62,66 @@ def test_a_figure_that_is_too_uncertain_yet_says_when_it_will_be_there() -> None
 def test_the_wait_ends_where_the_interval_is_as_wide_as_the_last_grade_allows() -> None:
     def after_3_s(relative: float) -> float | None:
         u = Components(edges=relative / 2)
-        return seconds_to_certain(graded(Quantity(value=1.0, u=u), "wall", averaged=True), 3.0)
+        return seconds_to_certain(graded(Quantity(value=1.0, u=u), "wall", averaged=True), 3.0, 0.0)
 
     assert after_3_s(LIMITS[-1][1] * 3) == pytest.approx(6.0)
     assert after_3_s(LIMITS[-1][1] * 1.0001) == pytest.approx(0.0, abs=0.01)
     assert after_3_s(LIMITS[-1][1] / 2) is None
-    assert seconds_to_certain(Unavailable("the sensor was lost"), 3.0) is None
+    assert seconds_to_certain(Unavailable("the sensor was lost"), 3.0, 10.0) is None
+    assert seconds_to_certain(UNSEEN, 3.0, 10.0) == 7.0
+
+
+def stamp_us(record: Sampled | TurnStarted | Tokens) -> int:
+    return record.t_us[0] if isinstance(record.t_us, tuple) else record.t_us
+
+
+WALL = Channel(name="power.wall", unit="W", digits=3, scope="wall")
+
+
+@pytest.mark.parametrize("window_s", [None, 0.0], ids=["a mean", "a moment"])
+@pytest.mark.parametrize("period_s", [1, 10])
+@pytest.mark.parametrize("idle_s", [5, 200])
+def test_the_wait_that_is_foretold_falls_to_the_second_and_no_figure_comes_before(
+    window_s: float | None, period_s: int, idle_s: int
+) -> None:
+    properties: dict[str, str | float | bool] = {"total": True, "gain": 0.02}
+    properties |= {} if window_s is None else {"window_s": window_s}
+    source = SourceInfo(
+        name="plug", driver="test", kind="power", period_s=period_s, channels=(WALL,), properties=properties
+    )
+    begin, length = 2 + idle_s, 70
+    powers = [8.0 if begin <= second - period_s / 2 else 3.0 for second in range(begin + length)]
+    sampled = [
+        Sampled(source="plug", t_us=START_US + second * S + 100_000, values=(power_w + second % 3 / 50,))
+        for second, power_w in enumerate(powers)
+        if second % period_s == 0
+    ]
+    tokens = [
+        Tokens(turn=1, t_us=(START_US + begin * S + tenth * S // 10,), pieces=("a ",))
+        for tenth in range(1, length * 10)
+    ]
+    asked = TurnStarted(turn=1, t_us=START_US + begin * S, prompt="Hi.", sampling=SamplingSettings())
+    session = Session()
+    for record in (STARTED, SourceAdded(source=source), LOADED):
+        session.apply(record)
+    body: list[Sampled | TurnStarted | Tokens] = [*sampled, asked, *tokens]
+    rest = deque(sorted(body, key=stamp_us))
+    waits: list[int] = []
+    figures: list[Interval] = []
+    for second in range(begin, begin + length):
+        while rest and stamp_us(rest[0]) <= START_US + second * S:
+            session.apply(rest.popleft())
+        view = view_of(session, second * S, "braille")
+        if found := re.search(r"in about (\d+) s", measuring(view)):
+            assert not figures, "it is measured once"
+            waits.append(int(found[1]))
+        elif (turn := view.snapshot.turn) is not None and turn.figures.energy is not None:
+            assert turn.figures.energy.j_per_token is not None
+            figures.append(turn.figures.energy.j_per_token)
+    assert all(after <= before for before, after in pairwise(waits)), str(waits)
+    assert waits[-1] <= (10 if window_s == 0 and period_s > 1 else 3) <= waits[0], str(waits)
+    # All that is said of an answer is true, from the first figure on.
+    assert all(each.low <= 0.8 <= each.high for each in figures), figures
 
 
 def test_what_waiting_does_not_cure_is_not_called_measuring() -> None:
