@@ -39,7 +39,7 @@ from tests.support.engine_worker import EngineWorker
 from tests.support.requirements import need_program
 
 TESTS = ("pp512", "tg128")
-TOKENS = 64
+TOKENS = 32
 """Decoded by each side of a pair."""
 
 

@@ -31,7 +31,7 @@ N_VOCAB, N_EMBD, N_HEAD, N_FF, N_LAYER, N_CTX = 1024, 256, 4, 768, 2, 512
 """Rows of 256, which the blocks of all levels divide."""
 HEAD = N_EMBD // N_HEAD
 EPSILON, ROPE_BASE = 1e-5, 10_000.0
-STEPS, BATCH, WARM_STEPS, RATE_MOST, RATE_LEAST, DECAY = 240, 3, 20, 3e-3, 1e-4, 0.05
+STEPS, BATCH, WARM_STEPS, RATE_MOST, RATE_LEAST, DECAY = 900, 1, 60, 3e-3, 1e-4, 0.05
 HELD_OUT = 8
 """Every so manieth topic is kept from training."""
 QUESTIONS, CHOICES, PREFIX_CHARACTERS, CHOICE_CHARACTERS = 200, 4, 160, 48
@@ -271,7 +271,7 @@ def train(tokens: Tokens, *, steps: int, seed: int) -> Weights:
             stepped = means[name] / (1 - 0.9**step) / (np.sqrt(squares[name] / (1 - 0.95**step)) + np.float32(1e-8))
             step_by = rate * (stepped + (DECAY if weight.ndim > 1 else 0.0) * weight)
             np.subtract(weight, step_by, out=weight, casting="same_kind")
-        if step % 20 == 0:
+        if step % 50 == 0:
             sys.stderr.write(f"step {step} of {steps}: {loss:.3f} nats\n")
     return weights
 

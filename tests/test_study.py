@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from docs import tiny_model
+from edgetop.bench.conclusions import conclusions_of
+from edgetop.bench.output import read_archive
+from edgetop.bench.paper import View, section
+from edgetop.bench.results import PlanResult, results_of
+from edgetop.commands.bench import study_of
+from tests.commands.test_bench_study import is_told, text_of
 
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = ROOT / "sessions/study"
+REPORTS = {"speed": ROOT / "docs/study.html", "quality": ROOT / "docs/study-quality.html"}
 PACKAGES = ("SmolLM2-135M-Instruct.Q4_1", "gemma-3-270m-q4_k_m")
 TRAINED, HELD = tiny_model.texts()
 TEXT = TRAINED[:8000]
@@ -80,3 +89,31 @@ def test_the_right_choice_goes_on_as_the_text_does() -> None:
         assert isinstance(answer, int)
         assert f"{prompt} {choices[answer]}" in whole
     assert HELD[:2000] not in TRAINED
+
+
+def recomputed(name: str, folder: Path) -> tuple[PlanResult, str]:
+    """A benchmark's results from its archive's sessions, and the section they give."""
+    held = read_archive(TARGET / f"{name}.zip", folder)
+    result = results_of(held.plan, held.finished)
+    sentences = conclusions_of(result).sentences
+    page = text_of(REPORTS[name].read_text("utf-8"))
+    assert is_told(study_of(held.plan, result, View(), sentences), page) == []
+    return result, section(held.plan, result, View(), sentences)
+
+
+@pytest.mark.parametrize("name", ["speed", "quality"])
+def test_every_number_of_the_example_study_follows_from_its_sessions(name: str, tmp_path: Path) -> None:
+    if not (TARGET / f"{name}.zip").is_file():
+        pytest.skip("the study of this version is not recorded yet: python -m docs.record_study")
+    result, text = recomputed(name, tmp_path)
+    assert (TARGET / f"{name}.md").read_text("utf-8") == text
+    tests = [test for setting in result.settings for test in setting.tests]
+    assert len(tests) == 2 * len(result.settings)
+    assert all(len(test.repetitions) >= 5 and test.j_per_token is not None for test in tests)
+    assert all(setting.simulated and not setting.problems for setting in result.settings)
+    assert text.count("simulated") > 5
+    for setting in result.settings:
+        label, load = setting.setting.model.label, setting.load
+        assert load is not None
+        assert (" from " in label) == (name == "speed" and label not in PACKAGES), label
+        assert (setting.quality is not None) == (name == "quality")

@@ -305,6 +305,8 @@ def _reading(by_speed: Sequence[Rated], reader: Reader) -> list[str]:
     paces: dict[str, list[str]] = {}
     for each, test in by_speed:
         paces.setdefault(pace_of(test.tokens_per_s.mean, reader), []).append(each.setting.key)
+    if len(by_speed) > 1 and len(paces) == 1:
+        return [f"Reading pace of every setting: {next(iter(paces))}."]
     return [f"Reading pace: {'; '.join(f'{pace}: {_listed(keys)}' for pace, keys in paces.items())}."]
 
 
@@ -329,7 +331,7 @@ def _quality(settings: Sequence[SettingResult]) -> list[str]:
             words.append(f"{load.model.bits_per_weight:.2f} bits per weight, {format_bytes(load.model.size_bytes)}")
         sentences.append(f"Quality of {label}: {', '.join(words)}.")
     ways = dict.fromkeys(each.quality.scoring for each in scored.values() if each.quality and each.quality.scoring)
-    sentences += [f"Questions were scored {way}." for way in ways]
+    sentences += [f"How the questions were scored: {way}." for way in ways]
     return [*sentences, *_paired([(label, each.quality) for label, each in scored.items() if each.quality is not None])]
 
 
@@ -338,18 +340,23 @@ def _paired(scored: Sequence[tuple[str, Quality]]) -> list[str]:
     if len(scored) < 2:
         return []
     best, first = max(scored, key=lambda pair: pair[1].answers.count("1"))
-    sentences = []
+    sentences, alike, asked = [], {}, len(first.answers)
     for label, quality in scored:
         if label == best or not first.answers or quality.questions_digest != first.questions_digest:
             continue
         pairs = list(zip(first.answers, quality.answers, strict=False))
         won, lost = pairs.count(("1", "0")), pairs.count(("0", "1"))
         p = mcnemar_p(won, lost)
-        verdict = "a difference" if p < 1 - CONFIDENCE else "no difference that these questions show"
+        if p >= 1 - CONFIDENCE:
+            alike[label] = p
+            continue
         sentences.append(
-            f"Of the same {len(pairs)} questions, {best} alone answers {won} right and {label} alone {lost}: {verdict} "
+            f"Of the same {asked} questions, {best} alone answers {won} right and {label} alone {lost}: a difference "
             f"(exact McNemar test, p = {p:.2g})."
         )
+    if alike:
+        test = f"exact McNemar test, p {'=' if len(alike) == 1 else 'at least'} {min(alike.values()):.2g}"
+        sentences.append(f"The same {asked} questions show no difference from {best} in {_and(list(alike))} ({test}).")
     return sentences
 
 
@@ -427,6 +434,10 @@ def _rate(test: TestResult) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
+
+
+def _and(keys: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(keys[:-1]), keys[-1])))
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -365,13 +365,12 @@ def fronts(rows: Sequence[PaperRow]) -> list[str]:
             continue
         best = [points[at] for at in front([point[1:] for point in points])]
         text = f"Right answers against {name}: nothing beats {', '.join(point[0] for point in best)}"
-        beaten = [
-            f"{key} by {next(other[0] for other in reversed(best) if other[1] >= right and other[2] <= cost)}"
-            for key, right, cost in points
-            if (key, right, cost) not in best
-        ]
-        if beaten:
-            text += f"; dominated {'are' if len(beaten) > 1 else 'is'} {', '.join(beaten)}"
+        beaten: dict[str, list[str]] = {}
+        for key, share, spent in points:
+            if (key, share, spent) not in best:
+                winner = next(other[0] for other in reversed(best) if other[1] >= share and other[2] <= spent)
+                beaten.setdefault(winner, []).append(key)
+        text += "".join(f"; {winner} dominates {', '.join(keys)}" for winner, keys in beaten.items())
         sentences.append(f"{text}.")
     return sentences
 
@@ -393,11 +392,14 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
         words[0] += f" in power mode {mode}." if mode else "."
     engines = dict.fromkeys(load.engine.label for load in loads)
     words += [f"Engine: {', '.join(engines)}."] if engines else []
-    meters = dict.fromkeys(
-        f"{each.energy_source} ({(each.energy_scope or 'unknown scope').replace('_', ' ')}, grade {each.energy_grade})"
-        for each in result.settings
-        if each.energy_source
-    )
+    grades: dict[str, set[str]] = {}
+    for each in result.settings:
+        if each.energy_source:
+            meter = f"{each.energy_source} ({(each.energy_scope or 'unknown scope').replace('_', ' ')}"
+            grades.setdefault(meter, set()).add(str(each.energy_grade))
+    meters = [
+        f"{meter}, grade {min(known)}{f' to {max(known)}' * (len(known) > 1)})" for meter, known in grades.items()
+    ]
     missing = next((test.energy_missing for each in result.settings for test in each.tests if test.energy_missing), "")
     if result.simulated:
         words.append(f"{SIMULATED}; do not quote its joules as those of a device.")
@@ -415,7 +417,7 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
     else:
         turns = "taking turns" if plan.order == "interleaved" else "one after the other"
         which = f"Each of {len(plan.settings)} settings, {turns}," if len(plan.settings) > 1 else "One setting"
-        words.append(f"{which} was measured {plan.repetitions} times{_until(plan)}.")
+        words.append(f"{which} was measured {_times(plan.repetitions)}{_until(plan)}.")
     words.append("Each load was warmed up; warm-ups do not count." if plan.warmup else "Nothing was warmed up.")
     rest = plan.cool_down
     began = f"A run began once temperature changed by less than {rest.temperature_slope_c_per_min:g} °C a minute"
@@ -437,6 +439,10 @@ def method_of(plan: Plan, result: PlanResult, view: View) -> str:
     flags = sum(len(test.flags) for each in result.settings for test in each.tests)
     words.append(f"No run was rejected; {problems} problems and {flags} disturbances stand beside the results.")
     return " ".join(one_line(word) for word in words)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _until(plan: Plan) -> str:

@@ -57,7 +57,7 @@ def test_the_conclusions_of_a_study() -> None:
         "Q8_0: with 1 thread a token takes 25 % less energy than with 2 threads, and comes 33 % slower.",
         RESOLUTION,
         "All of this holds in power mode 15W; measure again in the others.",
-        "Reading pace: comfortable: Q4_0 t2, Q4_0 t1, Q8_0 t2, Q8_0 t1.",
+        "Reading pace of every setting: comfortable.",
         "Quality of Q8_0: perplexity 20.00 ± 0.20, 80 % (65 % to 90 %) of 40 questions.",
         QUALITY_OF_Q4_0,
         COST,
@@ -148,12 +148,20 @@ def test_levels_are_held_against_each_other_over_the_same_questions() -> None:
     ).sentences
     assert "Quality of a: perplexity 20.00 ± 0.20, 80 % (65 % to 90 %) of 40 questions of arc.jsonl." in said
     assert said[-2:] == (
-        "Questions were scored so.",
+        "How the questions were scored: so.",
         (
             "Of the same 14 questions, b alone answers 10 right and a alone 2: a difference "
             "(exact McNemar test, p = 0.039)."
         ),
     )
+    alike = [of_setting(each, measured(PP, (100.0,)), scores=best) for each in "abc"]
+    last = conclusions_of(plan_result(*alike)).sentences[-1]
+    assert last == "The same 14 questions show no difference from a in b and c (exact McNemar test, p at least 1)."
+    alike = [
+        replace(each, quality=replace(best, answers="1" * 11 + "000")) if at else each for at, each in enumerate(alike)
+    ]
+    last = conclusions_of(plan_result(*alike[:2])).sentences[-1]
+    assert last == "The same 14 questions show no difference from a in b (exact McNemar test, p = 1)."
 
 
 def test_less_that_beats_the_most_is_said_first() -> None:

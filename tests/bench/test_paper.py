@@ -84,7 +84,7 @@ def test_a_million_tokens_cost_energy_and_the_device() -> None:
 
 def test_what_is_beaten_is_said_with_what_beats_it() -> None:
     assert fronts(TOLD) == [
-        f"Right answers against {name}: nothing beats 1.5B_Q4 t2, 0.5B_Q8 t2; dominated is 0.5B_F16 t2 by 0.5B_Q8 t2."
+        f"Right answers against {name}: nothing beats 1.5B_Q4 t2, 0.5B_Q8 t2; 0.5B_Q8 t2 dominates 0.5B_F16 t2."
         for name in ("J/token", "tok/s", "memory")
     ]
     assert SMALL.quality is not None

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
+from edgetop.bench.plan import TokenTest
 from edgetop.commands.command_line import given_flags, parser_of
 from edgetop.core.figures import BY_NAME, J_PER_TOKEN
 from edgetop.core.quantity import with_interval
@@ -19,10 +20,10 @@ from edgetop.session.file_io import encode_file, load_file
 from edgetop.session.store import example_pair
 from edgetop.settings.resolve import engine_settings, resolve, sampling_settings
 from tests.commands.machine import Machine
+from tests.support.bench_sessions import MadeSession
 from tests.support.requirements import need_module
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDY = min((ROOT / "sessions/study").glob("*.json"))
 LLAMA_BENCH = ROOT / "tests/end_to_end/baseline/input/llama-bench.json"
 HOSTILE = "a|b<script>&\x1b[31mc"
 
@@ -62,7 +63,10 @@ def test_the_command_repeats_a_chat_or_a_test_of_a_benchmark(machine: Machine, t
         "edgetop run -m SmolLM2-135M-Instruct.Q4_1.gguf --ctx 2048 --threads 1 -n 1500 --seed 7 --temp 0 "
         "--repeat-penalty 1.1 -p 'Write a long story about a lighthouse keeper"
     )
-    assert machine.run("card", str(STUDY)).stdout.splitlines()[-1].strip().startswith("edgetop bench -m ")
+    benched = MadeSession()
+    benched.tokens(TokenTest(n_gen=40))
+    of_bench = machine.run("card", str(benched.save(tmp_path / "benched.json"))).stdout
+    assert of_bench.splitlines()[-1].strip().startswith("edgetop bench -m ")
     one.write_bytes(b"".join(encode_file(replace(file, text_recorded=False, turns=()))))
     assert machine.run("card", str(one)).stdout.splitlines()[-1].strip().endswith(" -p ...")
 

@@ -38,12 +38,20 @@ from edgetop.inference.server.connection import (
     error_words,
     text_in,
 )
-from edgetop.inference.server.usage import Usage, names_without_folders
+from edgetop.inference.server.usage import Usage, names_without_folders, text_at
 from edgetop.io.http import RequestError, quoted
 
 CHAT_PATH = "/v1/chat/completions"
 
 MODELS_PATH = "/v1/models"
+
+ENDS_ANSWERS = {"me"}
+"""The owner of its models that llama_cpp.server names. It ends the answer it is giving as soon as anybody asks for
+anything of the model, the list of models among it (`interrupt_requests`; tried with 0.3.36), so that it is asked only
+where a person gives its address, and for its models once."""
+
+QUIET_PATH = "/docs"
+"""What such a server answers without its model."""
 
 NO_COUNTERS = Unavailable(
     "this kind of server does not report how many tokens it generates", "llama-server with --metrics and vLLM do"
@@ -172,7 +180,7 @@ class OpenAiBackend(ServerBackend):
     kind = "openai"
     name = "OpenAI API"
     programs: ClassVar[tuple[Program, ...]] = (
-        Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server", 8000),
+        Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server"),  # see `ENDS_ANSWERS`
         Program(r"(python\S* (-m |\S*/))?mlc_llm serve\b", "mlc_llm", 8000),
         Program(r"mistralrs(-server| serve)\b|mistralrs\b", "mistral.rs", 1234),
         Program(r"(python\S* \S*/)?(lemonade-server|lemonade|lemond)\b", "lemonade", 13305),
@@ -182,6 +190,8 @@ class OpenAiBackend(ServerBackend):
 
     def __init__(self) -> None:
         self._models: dict[str, ListedModel] = {}
+        self._listed: tuple[str, ...] = ()
+        """Of a server that is not asked for its models again."""
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:  # noqa: ARG003 - whatever is not known is taken for one
@@ -227,9 +237,16 @@ class OpenAiBackend(ServerBackend):
 
     def read_usage(self, client: ServerClient) -> Usage:
         """The names of its models; the API has no counters. Raises RequestError."""
+        if self._listed:
+            text_at(client, QUIET_PATH)
+            models = self._listed
+        else:
+            listed = listed_models(client)
+            models = _names_of(listed)
+            self._listed = models if owners(listed) == ENDS_ANSWERS else ()
         return Usage(
             kind=self.kind,
-            models=model_names(client),
+            models=models,
             tokens=NO_COUNTERS,
             counts="nothing",
             no_count=NO_COUNTERS,
@@ -241,7 +258,11 @@ BACKENDS = (OpenAiBackend,)
 
 def model_names(client: ServerClient) -> tuple[str, ...]:
     """Names of the models that a server offers. Raises RequestError."""
-    return tuple(name for model in listed_models(client) for name in names_without_folders(model.id))
+    return _names_of(listed_models(client))
+
+
+def _names_of(models: list[ListedModel]) -> tuple[str, ...]:
+    return tuple(name for model in models for name in names_without_folders(model.id))
 
 
 def chat_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:
