@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,8 +76,8 @@ PROGRAM = {
 }
 
 
-def draw_program(size: tuple[int, int], shown: Shown) -> str:
-    """The real program, as tmux has it on its screen."""
+def draw_program(shown: Shown) -> Iterator[str]:
+    """The real program, as tmux has it on its screen, in every size."""
     with tempfile.TemporaryDirectory() as name:
         home = IsolatedHome(Path(name))
         sessions = home.data / "sessions"
@@ -92,15 +92,17 @@ def draw_program(size: tuple[int, int], shown: Shown) -> str:
         (home.folder / "state" / "edgetop" / "welcomed").touch()
         started = () if shown.arguments[0] in {"replay", "compare"} else ("-m", str(model))
         command = ["env", f"TERM={shown.term}", *home.command(*shown.arguments, *started)]
-        window = Tmux(command, environment=home.environment, folder=home.folder, columns=size[0], rows=size[1])
+        window = Tmux(command, environment=home.environment, folder=home.folder, columns=SIZES[0][0], rows=SIZES[0][1])
         try:
             window.sees(r"\S")
             window.press(*shown.keys)
             window.sees(shown.seen)
-            before = ""
-            while before != (before := window.text):
-                time.sleep(2.5)
-            return svg_of(window.styled, size)
+            for size in SIZES:
+                window.resize(*size)
+                before = ""
+                while before != (before := window.text):
+                    time.sleep(1.5)
+                yield svg_of(window.styled, size)
         finally:
             window.close()
             home.end()
@@ -134,8 +136,9 @@ def draw_all(names: Collection[str]) -> None:
     folder = FOLDER / "pictures"
     folder.mkdir(exist_ok=True)
     for name in names or (*ZOOMED, *PROGRAM):
+        program = draw_program(PROGRAM[name]) if name in PROGRAM else None
         for size in SIZES:
-            svg = draw_program(size, PROGRAM[name]) if name in PROGRAM else asyncio.run(draw_live(size, name))
+            svg = asyncio.run(draw_live(size, name)) if program is None else next(program)
             write_png(svg, folder / f"{name}-{size[0]}x{size[1]}.png", chromium)
 
 

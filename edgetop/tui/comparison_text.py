@@ -126,10 +126,9 @@ def front_lines(comparison: Comparison, width: int, level: GlyphLevel) -> list[L
     scope = (comparison.rows[comparison.front[0]].result.energy_scope or "").replace("_", " ") if on_front else ""
     lines: list[Line] = []
     if len(points) > 1:
-        title = (
-            f"J/token{scope and f' ({scope})'} against decode tok/s: right and low is better; bars are 95 % intervals"
-        )
-        lines.append((Span(_fitted(title, width, level), "title"),))
+        title = f"J/token{scope and f' ({scope})'} against decode tok/s: right and low is better"
+        bars = "; bars are 95 % intervals"
+        lines.append((Span(_fitted(title + bars * (cell_len(title + bars) <= width), width, level), "title"),))
         lines += [(Span(line, "graph"),) for line in scatter(points, min(width, 100), SCATTER_ROWS, level)]
     return [*lines, *paragraph(front_text(comparison), width)]
 

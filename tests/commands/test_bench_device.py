@@ -50,6 +50,7 @@ def test_what_a_device_does_not_have_is_told_before_anything_is_measured(machine
         assert (ran.code, ran.stdout) == (code, ""), ran
         assert said in ran.stderr
         assert not list(machine.root.parent.glob("data/sessions/*.json"))
+        assert not list(machine.root.parent.glob("data/benches/*/plan.json")), "no empty plan is left"
 
 
 def test_a_benchmark_that_was_killed_is_given_back_by_the_next_start(tmp_path: Path) -> None:

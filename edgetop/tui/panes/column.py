@@ -103,6 +103,9 @@ def _figure(headline: Span, caption: str, width: int, level: GlyphLevel) -> list
     rows = [" ".join(digits[character][row] for character in number) for row in range(3)]
     if len(rows[0]) + 1 + len(unit) > width:
         return [(), (headline,), below]
+    room = width - len(rows[0]) - 1
+    # Of an interval that is cut, other digits would be read.
+    more = next((text for text in (more, more.replace(" ", "")) if len(text) <= room), "")
     beside = (line_of(Span(more, "dim")), line_of(Span(unit, "title")), below)
     return [(Span(f"{row} ", headline.role), *text) for row, text in zip(rows, beside, strict=True)]
 

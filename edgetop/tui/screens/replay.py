@@ -147,6 +147,13 @@ def _facts(session: Session) -> dict[str, str]:
     }
 
 
+def _whole_claims(conclusion: str, width: int, rows: int) -> list[Line]:
+    """As many claims of a conclusion, from the first on, as have room: a part of one might say something else."""
+    claims = conclusion.removesuffix(".").split("; ")
+    texts = (f"{'; '.join(claims[:count])}." for count in range(len(claims), 0, -1) if conclusion)
+    return next((lines for text in texts if len(lines := paragraph(text, width, "headline")) <= rows), [])
+
+
 # The playback bar
 
 BAR_COLUMNS_MIN = 8
@@ -386,7 +393,7 @@ class ReplayScreen(MonitorScreen):
 
     def _fit_into(self, columns: int, rows: int) -> None:
         shown = self._shown(columns)
-        lines = paragraph(self._conclusion, max(1, columns - 2), "headline")[: max(1, rows // CONCLUSION_SHARE)]
+        lines = _whole_claims(self._conclusion, max(1, columns - 2), rows // CONCLUSION_SHARE)
         below = self.query_one("#conclusion", LinesWidget)
         below.styles.height = len(lines)
         below.show_lines([for_level(line, self._level) for line in lines])

@@ -15,11 +15,11 @@ from edgetop.core.quantity import Components, Interval, Quantity
 from edgetop.core.records import Sampled, SourceAdded, Tokens, TurnStarted
 from edgetop.core.sources import Channel, SourceInfo, Unavailable
 from edgetop.session.session import Session
-from edgetop.tui.panes.column import PANES, box, now_line
+from edgetop.tui.panes.column import PANES, _figure, box, now_line
 from edgetop.tui.panes.energy import measuring
 from edgetop.tui.panes.meters import Layout, draw
 from edgetop.tui.panes.pane import View, view_of
-from edgetop.tui.styled_text import width_of
+from edgetop.tui.styled_text import Span, width_of
 from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import PMIC, TURN_1_US, DemoApp, S, demo_records, demo_view
 from tests.support.recorded_sessions import LOADED, START_US, STARTED
@@ -50,6 +50,17 @@ def test_both_figures_are_three_rows_high(level: GlyphLevel, width: int) -> None
     assert "grade B" in text[3]
     roles = {span.role for line in lines for span in line}
     assert {"headline", "energy"} <= roles
+
+
+@pytest.mark.parametrize(("level", "sign"), [("ascii", "+-"), ("braille", "±")])
+def test_an_interval_is_there_whole_or_not_at_all(level: GlyphLevel, sign: str) -> None:
+    shown = set()
+    for width in range(24, 40):
+        lines = _figure(Span(f"0.310 {sign} 0.0066 J/token", "energy"), "grade B", width, level)
+        assert all(width_of(line) <= width for line in lines)
+        shown.add("".join(span.text for span in lines[0][1:]))
+    assert shown - {""} <= {f"{sign} 0.0066", f"{sign}0.0066", f"0.310 {sign} 0.0066 J/token"}
+    assert f"{sign} 0.0066" in shown
 
 
 def test_a_figure_that_is_too_uncertain_yet_says_when_it_will_be_there() -> None:

@@ -20,7 +20,7 @@ from edgetop.core.records import ModelLoaded, Tokens, TurnStarted
 from edgetop.session.session import Session
 from edgetop.tui.chat.chat_view import ChatView
 from edgetop.tui.chat.controller import NOT_RECORDED
-from edgetop.tui.screens.replay import PlaybackBar, ReplayMonitor
+from edgetop.tui.screens.replay import PlaybackBar, ReplayMonitor, _whole_claims
 from edgetop.tui.themes import LEVELS, GlyphLevel
 from tests.support.demo_session import TURN_1_US, TURN_2_US, DemoApp, ReplayApp, S, ended_records, two_sessions
 from tests.support.recorded_sessions import fold
@@ -67,6 +67,20 @@ async def test_replay_looks_as_in_the_picture(size: tuple[int, int], level: Glyp
     if os.environ.get("EDGETOP_WRITE_PICTURES"):
         picture.write_text("\n".join(drawn) + "\n", encoding="utf-8")
     assert drawn == picture.read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("width", "rows", "said"),
+    [
+        (80, 2, "B is 22 % slower than A (5.1 % to 36 %); B takes 27 % more energy a token than A (5.2 % to 54 %)."),
+        (78, 1, "B is 22 % slower than A (5.1 % to 36 %)."),
+        (38, 1, ""),
+    ],
+)
+def test_no_claim_is_cut_off_in_the_middle(width: int, rows: int, said: str) -> None:
+    whole = "B is 22 % slower than A (5.1 % to 36 %); B takes 27 % more energy a token than A (5.2 % to 54 %)."
+    assert " ".join("".join(span.text for span in line).strip() for line in _whole_claims(whole, width, rows)) == said
+    assert _whole_claims("", width, rows) == []
 
 
 async def test_sessions_side_by_side_are_drawn_on_the_same_scales() -> None:
