@@ -76,7 +76,8 @@ def test_whoever_asks_gets_the_same_words(name: str, tmp_path: Path) -> None:
     assert of_engine.reason == "unsupported"
     assert of_check.value.what == of_file.value.what == of_engine.message
     assert of_check.value.hint == of_engine.hint
-    (listed,) = find_models([tmp_path], {"HOME": str(tmp_path), "HF_HOME": str(tmp_path)})[:1]
+    found = find_models([tmp_path], {"HOME": str(tmp_path), "HF_HOME": str(tmp_path)})
+    (listed,) = [each for each in found if each.path == file]
     assert problem_of(listed) == PURPOSES[wanted].words
 
 
