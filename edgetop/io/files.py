@@ -83,17 +83,24 @@ def replacement(path: Path, *, synced: bool = True) -> Iterator[Path]:
     """A new file next to `path`, readable by its owner only, that replaces it when all of it is on disk.
 
     On an exception it is removed and `path` stays as it was. One that need not be `synced` may be broken after a power
-    cut. Raises OSError.
+    cut. A device or a pipe, such as /dev/null, is never replaced: all of the file is written to it. Raises OSError.
     """
     import tempfile  # noqa: PLC0415 - `--help` imports this module, and makes no files
 
+    is_special = _is_special(path)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART_SUFFIX)
+    folder = None if is_special else path.parent
+    fd, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=PART_SUFFIX)
     temporary = Path(name)
     try:
         with suppress(OSError):  # where there are no locks, age tells
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
+        if is_special:
+            with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb") as device:  # noqa: PTH123 - nothing is created
+                device.write(temporary.read_bytes())
+            temporary.unlink()
+            return
         if synced:
             sync_folder(temporary)  # by its name: whoever wrote it may have put another file there
             os.fsync(fd)
@@ -106,6 +113,17 @@ def replacement(path: Path, *, synced: bool = True) -> Iterator[Path]:
         os.close(fd)
     if synced:
         sync_folder(path.parent)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path leads to a device or a pipe. Raises OSError for a disk."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    if stat.S_ISBLK(mode):
+        raise OSError(errno.EINVAL, "it is a disk, not a file", str(path))
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def read_small(path: Path, largest_bytes: int = 2**20, *, regular: bool = True) -> bytes:

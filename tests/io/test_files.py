@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from edgetop.io.files import TOML_BYTES_MAX, read_small, read_toml
+from edgetop.io.files import TOML_BYTES_MAX, read_small, read_toml, write_atomically
 
 UNUSABLE = {
     "deep arrays": (b"a=" + b"[" * 5000 + b"]" * 5000, "nested too deeply"),
@@ -59,3 +60,18 @@ def test_a_pipe_and_a_device_are_no_files(tmp_path: Path) -> None:
     assert read_small(Path("/dev/null"), regular=False) == b""
     with pytest.raises(OSError, match="larger than 1 MiB"):
         read_small(Path("/dev/zero"), regular=False)
+
+
+def test_a_pipe_is_written_to_and_never_replaced(tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    data = bytes(range(256)) * 1000
+    for path in (pipe, link):
+        with ThreadPoolExecutor(1) as pool:
+            read = pool.submit(pipe.read_bytes)
+            write_atomically(path, [data])
+            assert read.result(30) == data
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert {each.name for each in tmp_path.iterdir()} == {"pipe", "link"}
