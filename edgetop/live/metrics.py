@@ -407,7 +407,7 @@ class PrometheusExporter:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-        if self._file is not None:
+        if self._file is not None and self._file.is_file():
             with suppress(OSError):
                 self._file.unlink()
 
