@@ -89,6 +89,7 @@ class Scales:
     def clear(self) -> None:
         """Forget the ends, as other graphs follow."""
         self._ends.clear()
+        self._largest.clear()
 
     def end_of(self, name: str, largest: float) -> float:
         """The end of an axis on which the largest value is `largest`."""
@@ -380,8 +381,10 @@ class ChartHistory:
 
     def _shown_span(self, t_us: int) -> tuple[str, int]:
         """The span that was chosen; of a session that is younger than the usual one, the least that holds it."""
-        young = YOUNG_SPANS if self.span == DEFAULT_SPAN else ()
-        spans = (*young, (self.span, dict(SPANS)[self.span]))
+        own = (self.span, dict(SPANS)[self.span])
+        if self.span != DEFAULT_SPAN:
+            return own
+        young, spans = YOUNG_SPANS, (*YOUNG_SPANS, own)
         end = self.scales.end_of("span", next((at for at, span in enumerate(young) if t_us <= span[1]), len(young)))
         return spans[int(end)]
 
