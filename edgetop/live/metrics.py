@@ -30,6 +30,7 @@ from edgetop.core.figures import value_of
 from edgetop.core.quantity import Interval
 from edgetop.core.sources import HOST_STREAM, Unavailable
 from edgetop.core.text import one_line
+from edgetop.io.files import write_atomically
 from edgetop.io.log import log
 from edgetop.session.energy import energy_of
 from edgetop.session.session import Session
@@ -424,7 +425,10 @@ class PrometheusExporter:
     def _write(self, file: Path, families: list[Any]) -> None:
         self._families = families
         try:
-            self._client.write_to_textfile(str(file), self._registry)
+            if file.exists() and not file.is_file():
+                write_atomically(file, [self._text()])  # a device, which prometheus_client would replace
+            else:
+                self._client.write_to_textfile(str(file), self._registry)
         except OSError as error:
             log("decisions", f"{file}: {error.strerror or error}")
         finally:
