@@ -97,7 +97,10 @@ def replacement(path: Path, *, synced: bool = True) -> Iterator[Path]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield temporary
         if is_special:
-            with open(os.open(path, os.O_WRONLY | os.O_CLOEXEC), "wb") as device:  # noqa: PTH123 - nothing is created
+            # A pipe that nobody reads is refused; one that is read slowly is waited for.
+            to_device = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            os.set_blocking(to_device, True)
+            with open(to_device, "wb") as device:  # noqa: PTH123 - nothing is created
                 device.write(temporary.read_bytes())
             temporary.unlink()
             return
