@@ -39,8 +39,6 @@ ROOT = Path(__file__).resolve().parents[1]
 MODEL = "SmolLM2-135M-Instruct"
 SHIPPED = "Q4_1"
 """The quantization of the `demo` extra, which the others are made from."""
-SAMPLING = SamplingSettings(temperature=0.0, repeat_penalty=1.1, seed=7)
-"""Without a penalty so small a model soon repeats itself."""
 QUIET_S = 14.0
 """Before the first turn; the idle baseline takes ten seconds of it."""
 PAUSE_S = 2.5
@@ -58,17 +56,9 @@ NOTES = (
 OF_THE_MACHINE = ("/proc/meminfo", "/proc/cpuinfo", "/sys/devices/system/cpu")
 """What is read of the real machine; everything else, the sensors above all, is the board's."""
 
-_ARTICLE = (
-    "A single-board computer is fed with one voltage, but its parts want many. The power management "
-    "circuit makes them from it: about one volt for the cores of the processor, a little more for the "
-    "memory, 1.8 and 3.3 volts for the pins. Each of these rails is made by a converter of its own, "
-    "and each converter loses a few per cent of what passes through it as heat. Some circuits can "
-    "measure the current and the voltage of each rail. Added up, the rails say what the parts draw, "
-    "but not what the converters lost on the way, nor what goes out through the USB sockets, which "
-    "are fed before them. That is why the sum of the rails is always less than what a meter in the "
-    "wall socket shows, and why the two must not be compared without saying so."
-)
-LONGEST = 1500
+LONGEST = 1200
+SAMPLING = SamplingSettings(temperature=0.0, repeat_penalty=1.1, seed=7, max_tokens=LONGEST)
+"""Without a penalty so small a model soon repeats itself."""
 _STORY = (
     "Write a long story about a lighthouse keeper who repairs an old radio and hears a voice from the sea."
     " Write at least twenty chapters, each with a title and several paragraphs."
@@ -77,12 +67,8 @@ _GUIDE = (
     "Explain to a beginner, step by step and in great detail, how to build a weather station."
     " Write at least fifty numbered steps, each with several sentences."
 )
-PROMPTS: tuple[tuple[str, int], ...] = (
-    (_STORY, LONGEST),
-    (f"Summarize this text in two sentences.\n\n{_ARTICLE}", 96),
-    (_GUIDE, LONGEST),
-)
-"""Each with the most tokens of its reply. The first and the last take half a minute and more."""
+PROMPTS = (_STORY, _GUIDE) * 2
+"""Each twice, for the spread. All ask for long answers, since speed depends on the length."""
 
 
 class Recording(NamedTuple):
@@ -147,14 +133,14 @@ class Talk:
     def record(self, model: Path) -> Session | None:
         """Load, rest, ask each prompt with rests between them, and end; `None` if other programs disturbed it."""
         conversation = self.live.conversation
+        conversation.sampling = SAMPLING
         conversation.load(model, EngineSettings(n_ctx=CONTEXT, n_threads=THREADS, n_threads_batch=THREADS))
         self._until(lambda: conversation.phase == "ready")
         self._rest(QUIET_S)
-        for prompt, max_tokens in PROMPTS:
+        for prompt in PROMPTS:
             if self.is_disturbed:
                 break
             conversation.clear()  # The same prompt tokens whatever the reply before was.
-            conversation.sampling = replace(SAMPLING, max_tokens=max_tokens)
             conversation.submit(prompt)
             self._until(lambda: conversation.phase == "ready")
             self._rest(PAUSE_S)
