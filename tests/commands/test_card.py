@@ -60,7 +60,7 @@ def test_the_command_repeats_a_chat_or_a_test_of_a_benchmark(machine: Machine, t
     one.write_bytes(b"".join(encode_file(replace(file, turns=file.turns[:1]))))
     command = machine.run("card", str(one)).stdout.splitlines()[-1].strip()
     assert command.startswith(
-        "edgetop run -m SmolLM2-135M-Instruct.Q4_1.gguf --ctx 2048 --threads 1 -n 1500 --seed 7 --temp 0 "
+        "edgetop run -m SmolLM2-135M-Instruct.Q4_1.gguf --ctx 2048 --threads 1 -n 1200 --seed 7 --temp 0 "
         "--repeat-penalty 1.1 -p 'Write a long story about a lighthouse keeper"
     )
     benched = MadeSession()
