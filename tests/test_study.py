@@ -111,7 +111,7 @@ def test_every_number_of_the_example_study_follows_from_its_sessions(name: str, 
     assert len(tests) == 2 * len(result.settings)
     assert all(len(test.repetitions) >= 5 and test.j_per_token is not None for test in tests)
     assert all(setting.simulated and not setting.problems for setting in result.settings)
-    assert text.count("simulated") > 5
+    assert text.count("simulated") >= 4
     for setting in result.settings:
         label, load = setting.setting.model.label, setting.load
         assert load is not None
