@@ -25,8 +25,8 @@ from edgetop.tui.screens.replay import ReplayScreen
 
 FILE = Path(__file__).parent / "demo.svg"
 SIZE = (120, 32)
-TURN = 1
-"""The one that is shown, from 0: the first one with a long answer."""
+TURN = 0
+"""The one that is shown, from 0."""
 
 STEPS, STEP_S, END_S = 12, 0.7, 4.0
 """Frames of the answer, seconds of each, and seconds of the last frame of the answer and of the comparison."""
