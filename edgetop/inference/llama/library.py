@@ -319,9 +319,8 @@ def _load(files: EngineFiles) -> Library:
 
 
 def _bindings(folder: Path, shared: SharedLibrary) -> Library:
-    """The module of ctypes bindings, bound to a library."""
-    for name in [name for name in sys.modules if name == "llama_cpp" or name.startswith("llama_cpp.")]:
-        del sys.modules[name]
+    """The module of ctypes bindings, bound to a library. A program's own `import llama_cpp` still brings its own."""
+    theirs = _take_modules()
     stub = ModuleType("llama_cpp")
     stub.__path__ = [str(folder)]
     stub.__spec__ = ModuleSpec("llama_cpp", None, origin=str(folder / "__init__.py"), is_package=True)
@@ -337,6 +336,15 @@ def _bindings(folder: Path, shared: SharedLibrary) -> Library:
         return importlib.import_module("llama_cpp.llama_cpp")
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise LibraryError(f"the bindings do not load: {error}") from error
+    finally:
+        _take_modules()
+        sys.modules.update(theirs)
+
+
+def _take_modules() -> dict[str, ModuleType]:
+    """Take llama_cpp and its modules away from `import`."""
+    names = [name for name in sys.modules if name == "llama_cpp" or name.startswith("llama_cpp.")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def _why_not_loaded(error: str) -> str:
