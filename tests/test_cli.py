@@ -69,6 +69,8 @@ def test_the_help_of_each_verb_has_examples_that_are_understood(verb: str, capsy
         (["run", "--ctx", "4z", "-p", "x"], "--ctx: '4z' is not valid\n         expected"),
         (["run", "-f", "/nowhere", "-p", "x"], "cannot read /nowhere: No such file"),
         (["run", "-p", "x", "--config", "/nowhere"], "no configuration file /nowhere"),
+        (["run", "llama3.2:1b", "hi"], "there is more than one prompt\n         put quotes around it"),
+        (["run", "models/phi3-q4.gguf"], "models/phi3-q4.gguf looks like a model\n         name a model with -m"),
         (["models", "--ctx", "4k"], "there is no option --ctx"),
         (["sessions", "validate"], "arguments are required: SESSION"),
         (["\x1b[2J"], "no verb '␛[2J'"),
@@ -84,6 +86,12 @@ def test_wrong_usage_is_two_lines_and_exit_2(shell: Shell, arguments: list[str],
 def test_an_empty_prompt_is_wrong_usage(shell: Shell) -> None:
     assert "holds no prompt" in shell.run("run", "-").stderr
     assert shell.run("run").code == 2
+
+
+@pytest.mark.parametrize("words", [["second"], ["--temp", "0", "second"], ["second", "--temp", "0"]], ids=str)
+def test_a_prompt_needs_no_option(shell: Shell, words: list[str]) -> None:
+    ran = shell.run("run", "--json", "-p", "first", *words)
+    assert [turn["prompt"] for turn in ran.json()["turns"]] == ["first", "second"]
 
 
 def test_replies_go_to_stdout_and_everything_else_to_stderr(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ from edgetop.core.errors import EdgetopError, ModelError, UsageError
 from edgetop.core.format import format_rate, format_seconds
 from edgetop.core.records import Prefill, Tokens, TurnFinished
 from edgetop.core.sources import BATTERY_ENERGY
+from edgetop.core.text import one_line
 from edgetop.inference.protocol import LoadFailed, LoadProgress, Log, Report
 from edgetop.live.chat_session import IDLE_PHASES, PUMP_WAIT_S, LiveOptions, LiveSession
 from edgetop.live.conversation import Notice
@@ -50,6 +52,9 @@ from edgetop.session.session import Session
 from edgetop.session.snapshot import Reading, Snapshot
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings, price_of
+
+_MODEL_NAME = re.compile(r"\S+\.gguf|[\w./-]+:[\w.-]+", re.IGNORECASE)
+"""A file, or a name with its tag: what other programs take in the place of the prompt."""
 
 GIVE_UP_S = 3.0
 """How long an interrupted engine may take to stop; then it is ended."""
@@ -257,8 +262,17 @@ class _HeadlessRun:
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Ask, print, and report how it went."""
     prompts = given_prompts(arguments)
-    if arguments.stdin or (not prompts and not _is_terminal()):
-        prompts.append(read_prompt(None))
+    match arguments.text:
+        case [] if prompts or _is_terminal():
+            pass
+        case [] | ["-"]:
+            prompts.append(read_prompt(None))
+        case [text] if not _MODEL_NAME.fullmatch(text):
+            prompts.append(text)
+        case [model]:
+            raise UsageError(f"{one_line(model)} looks like a model", "name a model with -m, and say a prompt with -p")
+        case _:
+            raise UsageError("there is more than one prompt", "put quotes around it; a model goes after -m")
     if not prompts:
         raise UsageError("there is no prompt", "give one with -p TEXT, -f FILE, or - for standard input")
     return answer(prompts, settings, as_json=arguments.json, idle_s=arguments.idle)

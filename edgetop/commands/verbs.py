@@ -225,7 +225,7 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _add_prompts(parser)
-    add("stdin", nargs="?", choices=["-"], metavar="-", help="ask what standard input says")
+    add("text", nargs="*", metavar="TEXT", help="ask this, as -p does; - is what standard input says")
     add("--idle", type=_reads(real(0, 3600), "--idle"), default=0.0, metavar="SECONDS",
         help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)")
     _add_json(parser)
@@ -647,7 +647,7 @@ DEFAULT_VERB = "chat"
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "chat": ("-m phi3-q4.gguf --ctx 4k", "--server http://127.0.0.1:8080", "--continue", "-p 'What is a PMIC?'"),
     "run": (
-        "-m llama3.2:1b -p 'Explain what a PMIC does.' -n 200",
+        "-m llama3.2:1b 'Explain what a PMIC does.' -n 200",
         "-p 'Name a colour.' --temp 0 --json",
         "-f question.txt",
     ),
