@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from xml.etree import ElementTree
 
 import jsonschema
 import numpy as np
@@ -146,6 +147,7 @@ def test_what_lies_between_begin_and_end_is_measured_above_idle_too(
     assert work.joules_per_token == pytest.approx(work.energy.gross_j.value / 4)
     assert work.row()["joules"] == work.joules
     assert meter.results == [work]
+    assert repr(work) == f"<edgetop measurement work: {work}>"
     meter.stop()
     with pytest.raises(RuntimeError, match="was stopped"):
         meter.begin("more")
@@ -322,6 +324,27 @@ def test_a_limit_that_cannot_be_checked_is_a_warning_or_required(
     ran = run_pytest("--require-energy", EDGETOP_POWER="none")
     assert "3 failed" in ran.stdout, ran.stdout
     assert "its energy was not measured: power was switched off" in ran.stdout
+
+
+def test_workers_of_xdist_tell_what_was_measured_and_the_xml_has_it(
+    run_pytest: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    ran = run_pytest("-p", "xdist.plugin", "-n", "1", "--junit-xml", "told.xml")
+    assert ran.stdout.count("energy: test_it.py::test_in_parts: ") == 1, ran.stdout
+    cases = ElementTree.parse(tmp_path / "told.xml").iter("testcase")  # noqa: S314 - written by pytest
+    told = {case.attrib["name"]: [each.attrib for each in case.iter("property")] for case in cases}
+    assert [len(told[name]) for name in ("test_cheap", "test_dear", "test_in_parts")] == [1, 1, 1]
+    assert told["test_cheap"][0]["name"] == "energy"
+    assert " J in " in told["test_cheap"][0]["value"]
+
+
+@pytest.mark.parametrize("given", ["", "5, 6", "limit=5", "'5'"], ids=["nothing", "two", "another name", "text"])
+def test_a_marker_that_says_no_limit_is_told(
+    run_pytest: Callable[..., subprocess.CompletedProcess[str]], given: str
+) -> None:
+    ran = run_pytest(source=f"import pytest\n@pytest.mark.energy({given})\ndef test_it(): ...\n")
+    assert ran.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "test_it.py::test_it: the marker takes one number: @pytest.mark.energy(at_most_j=5)" in ran.stderr
 
 
 def indented(page: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shlex
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
 from typing import Any, Final
@@ -220,6 +221,7 @@ def as_markdown(title: str, rows: Sequence[tuple[str, str]], command: str = "") 
     return f"{table}\n    {one_line(command)}\n" if command else table
 
 
+CLOSING = "edgetop: energy per token with its 95 % interval"
 CHARACTERS = 96
 """In a line of a picture."""
 
@@ -231,25 +233,38 @@ WIDTH_PX: Final = 2 * MARGIN_PX + round(CHARACTERS * FONT_PX * 0.6)
 class _Line(Struct, frozen=True):
     label: str
     text: str
+    is_whole: bool = False
+    """It goes over both columns."""
 
 
 def _lines(card: Card) -> list[_Line]:
     """The card in lines that are no longer than a picture is wide."""
-    lines = [_Line("", card.title), _Line("", "")]
+    lines = [*(_Line("", piece, is_whole=True) for piece in _wrapped(card.title, CHARACTERS)), _Line("", "")]
     for label, text in (*card.rows, ("repeat", card.command)):
         pieces = _wrapped(text, CHARACTERS - LABEL_CHARACTERS)
         lines += [_Line("" if number else label, piece) for number, piece in enumerate(pieces)]
-    return [*lines, _Line("", ""), _Line("", "edgetop: energy per token with its 95 % interval")]
+    return [*lines, _Line("", ""), _Line("", CLOSING, is_whole=True)]
 
 
 def _wrapped(text: str, width: int) -> list[str]:
     lines: list[str] = []
     for word in text.split(" "):
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
+        if lines and _cells(lines[-1]) + 1 + _cells(word) <= width:
             lines[-1] += f" {word}"
-        else:
-            lines += [word[at : at + width] for at in range(0, len(word), width)]
+            continue
+        piece = ""
+        for character in word:
+            if _cells(piece + character) > width:
+                lines.append(piece)
+                piece = ""
+            piece += character
+        lines.append(piece)
     return lines
+
+
+def _cells(text: str) -> int:
+    """How many characters of a fixed-width font it takes: Chinese, Japanese and Korean ones take two."""
+    return len(text) + sum(unicodedata.east_asian_width(character) in "WF" for character in text)
 
 
 def as_svg(card: Card) -> str:
@@ -259,11 +274,11 @@ def as_svg(card: Card) -> str:
     texts = []
     for number, line in enumerate(lines):
         y = MARGIN_PX + LINE_PX * number + FONT_PX
-        left = MARGIN_PX if not line.label and _is_whole(number, lines) else _text_px()
+        left = MARGIN_PX if line.is_whole else _text_px()
         if line.label:
             texts.append(f'<text x="{MARGIN_PX}" y="{y}" fill="{DIM}">{escape(line.label)}</text>')
         if line.text:
-            weight = ' font-weight="bold"' if number == 0 else ""
+            weight = ' font-weight="bold"' if line.is_whole and line.text != CLOSING else ""
             texts.append(f'<text x="{left}" y="{y}"{weight} xml:space="preserve">{escape(line.text)}</text>')
     joined = "\n".join(texts)
     return (
@@ -276,11 +291,6 @@ def as_svg(card: Card) -> str:
 
 def _text_px() -> int:
     return MARGIN_PX + round(LABEL_CHARACTERS * FONT_PX * 0.6)
-
-
-def _is_whole(number: int, lines: Sequence[_Line]) -> bool:
-    """Whether a line goes over both columns: the title and the last one."""
-    return number in {0, len(lines) - 1}
 
 
 def as_png(card: Card, scale: int = 2) -> bytes:
@@ -296,7 +306,7 @@ def as_png(card: Card, scale: int = 2) -> bytes:
     draw, font = ImageDraw.Draw(image), _font(ImageFont, FONT_PX * scale)
     for number, line in enumerate(lines):
         y = (MARGIN_PX + LINE_PX * number) * scale
-        left = MARGIN_PX if _is_whole(number, lines) else _text_px()
+        left = MARGIN_PX if line.is_whole else _text_px()
         draw.text((MARGIN_PX * scale, y), line.label, DIM, font)
         draw.text((left * scale, y), line.text, FOREGROUND, font)
     data = io.BytesIO()

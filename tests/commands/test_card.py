@@ -15,7 +15,7 @@ from edgetop.bench.plan import TokenTest
 from edgetop.commands.command_line import given_flags, parser_of
 from edgetop.core.figures import BY_NAME, J_PER_TOKEN
 from edgetop.core.quantity import with_interval
-from edgetop.report.card import repeating
+from edgetop.report.card import FONT_PX, WIDTH_PX, repeating
 from edgetop.session.file_io import encode_file, load_file
 from edgetop.session.store import example_pair
 from edgetop.settings.resolve import engine_settings, resolve, sampling_settings
@@ -121,6 +121,27 @@ def test_names_from_outside_are_text_in_every_form(machine: Machine, tmp_path: P
     texts = [element.text or "" for element in picture.iter() if element.tag.endswith("text")]
     assert any("a|b<script>&" in text for text in texts)
     assert not any("\x1b" in text for text in texts)
+
+
+def test_a_picture_is_as_wide_as_its_longest_line(machine: Machine, tmp_path: Path) -> None:
+    file = load_file(example_pair()[0])
+    name = "漢字" * 60
+    load = replace(file.loads[0], model=replace(file.loads[0].model, name=name))
+    path, drawn = tmp_path / "long.json", tmp_path / "card.svg"
+    path.write_bytes(b"".join(encode_file(replace(file, loads=(load,)))))
+    assert machine.run("card", str(path), "-o", str(drawn)).code == 0
+    picture = ElementTree.parse(drawn)  # noqa: S314 - drawn by ourselves
+    texts = [element for element in picture.iter() if element.tag.endswith("text")]
+    joined = "".join(element.text or "" for element in texts)
+    assert joined.count(name) == 2, "as title and as model, nothing is cut off"
+    for element in texts:
+        cells = sum(2 if character in name else 1 for character in element.text or "")
+        assert int(element.attrib["x"]) + cells * FONT_PX * 0.6 <= WIDTH_PX
+
+
+def test_a_card_can_be_written_to_a_device(machine: Machine) -> None:
+    told = machine.run("card", str(example_pair()[0]), "-o", "/dev/null")
+    assert told.code == 0, told.stderr
 
 
 def test_results_of_llama_bench_have_cards_too(machine: Machine) -> None:

@@ -257,6 +257,27 @@ def test_an_address_in_use_is_told(tmp_path: Path) -> None:
     assert home.run("watch", "--export", "nowhere").returncode == 2
 
 
+def test_what_is_no_file_of_metrics_is_not_replaced_by_them(tmp_path: Path) -> None:
+    need_module("prometheus_client")
+    home, notes = IsolatedHome(tmp_path), tmp_path / "notes.txt"
+    notes.write_text("mine")
+    for file, words in (
+        (notes, "exists already and holds no metrics of edgetop"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "nowhere/x.prom", "is no folder that can be written to"),
+    ):
+        ran = home.run("watch", "--export-file", str(file), "--seconds", "0", "--no-record")
+        assert ran.returncode == 1
+        assert f"--export-file: {file.parent if 'nowhere' in str(file) else file} {words}" in ran.stderr
+    assert notes.read_text() == "mine"
+    left = tmp_path / "left.prom"
+    left.write_text(scrape_file(Loaded(), left))
+    exporter = PrometheusExporter(file=left)
+    exporter.update(Loaded())
+    exporter.close()
+    assert not left.exists(), "one that a killed edgetop left is replaced"
+
+
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden/prometheus_client.py").write_text("raise ImportError\n")
