@@ -24,6 +24,8 @@ version = "1"
 good = "edgetop_example:sensor"
 bad = "edgetop_example:bad_sensor"
 missing = "edgetop_example.nowhere:sensor"
+ending = "edgetop_example.ends:sensor"
+odd = "edgetop_example:odd_sensor"
 [project.entry-points."edgetop.servers"]
 good = "edgetop_example:Backend"
 bad = "edgetop_example:BadBackend"
@@ -31,6 +33,7 @@ bad = "edgetop_example:BadBackend"
 good = "edgetop_example:Exporter"
 bad = "edgetop_example:bad_exporter"
 late = "edgetop_example:LateExporter"
+shut = "edgetop_example:ShutExporter"
 """
 
 CODE = """
@@ -50,6 +53,9 @@ class Sensor:
 
 def sensor(host):
     yield Sensor()
+
+def odd_sensor(host):
+    yield "a sensor"
 
 def bad_sensor(host):
     raise RuntimeError("no such bus")
@@ -83,6 +89,10 @@ class LateExporter(Exporter):
     def update(self, live):
         raise OSError("the other side is gone")
 
+class ShutExporter(Exporter):
+    def close(self):
+        raise OSError("it was shut already")
+
 def bad_exporter(target):
     raise ValueError("no such target")
 """
@@ -95,6 +105,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (source / "pyproject.toml").write_text(PROJECT)
     (source / "edgetop_example").mkdir()
     (source / "edgetop_example/__init__.py").write_text(CODE)
+    (source / "edgetop_example/ends.py").write_text("raise SystemExit('it needs a bus')\n")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation"]
     ran = subprocess.run([*pip, "--target", str(folder), str(source)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
@@ -113,6 +124,8 @@ def test_a_sensor_is_read_and_one_that_fails_is_named(home: IsolatedHome) -> Non
     assert "4.50 W" in told or "4.5 W" in told, told
     assert "the sensor extension bad of edgetop-example failed and is off: RuntimeError: no such bus" in told
     assert "the sensor extension missing of edgetop-example failed and is off: ModuleNotFoundError" in told
+    assert "the sensor extension ending of edgetop-example failed and is off: SystemExit: it needs a bus" in told
+    assert "the sensor extension odd of edgetop-example failed and is off: TypeError: str is no sensor" in told
 
 
 def test_a_server_is_known_and_one_that_fails_is_named_and_not_asked_again(home: IsolatedHome) -> None:
@@ -127,7 +140,7 @@ def test_a_server_is_known_and_one_that_fails_is_named_and_not_asked_again(home:
 
 def test_an_exporter_gets_the_session_and_those_that_fail_do_not_end_it(home: IsolatedHome, tmp_path: Path) -> None:
     port, file = free_port(), tmp_path / "exported"
-    exports = [f"good:{file}", f"late:{tmp_path / 'late'}", "bad:anything", str(port)]
+    exports = [f"shut:{tmp_path / 'shut'}", f"good:{file}", f"late:{tmp_path / 'late'}", "bad:anything", str(port)]
     words = [word for each in exports for word in ("--export", each)]
     with running(home, "watch", *words, "--no-record") as process:
         eventually(lambda: file.exists() and file.read_text().isdecimal(), "the good one is updated")
@@ -144,6 +157,7 @@ def test_an_exporter_gets_the_session_and_those_that_fail_do_not_end_it(home: Is
     assert process.returncode == 0
     assert b"the exporter extension bad of edgetop-example failed and is off: ValueError: no such target" in said
     assert b"LateExporter failed and is switched off: the other side is gone" in said
+    assert b"ShutExporter failed and is switched off: it was shut already" in said
     assert file.read_text() == "closed"
 
 

@@ -24,6 +24,9 @@ SERVERS: Final[Group] = "edgetop.servers"
 EXPORTERS: Final[Group] = "edgetop.exporters"
 """Each gives a `edgetop.live.metrics.Exporter` for the text behind its name in `--export NAME:TEXT`."""
 
+FAILURES: Final = (Exception, SystemExit)
+"""What an extension may raise; a module that finds that it cannot work here may end with `sys.exit`."""
+
 _troubles: list[str] = []
 _off: set[tuple[str, str]] = set()
 
@@ -43,7 +46,7 @@ def loaded(group: Group) -> Iterator[tuple[str, Any]]:
             continue
         try:
             found = point.load()
-        except Exception as error:  # noqa: BLE001 - whatever it does, it is switched off
+        except FAILURES as error:
             switch_off(group, name, error)
         else:
             yield name, found
@@ -54,7 +57,7 @@ def owner(group: Group, found: object) -> str | None:
     return next((name for name, each in loaded(group) if each is found), None)
 
 
-def switch_off(group: Group, name: str, error: Exception) -> str:
+def switch_off(group: Group, name: str, error: BaseException) -> str:
     """Use it no more; what to say of it."""
     point = installed(group).get(name)
     package = f" of {point.dist.name}" if point is not None and point.dist is not None else ""

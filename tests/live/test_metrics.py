@@ -17,11 +17,15 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from edgetop.core.records import DeviceInfo
 from edgetop.inference.scripted import Reply
-from edgetop.live.metrics import FIGURES, FIRST_TOKEN, Metrics, PrometheusExporter
+from edgetop.live import live_session
+from edgetop.live.metrics import FIGURES, FIRST_TOKEN, LiveView, Metrics, PrometheusExporter
 from edgetop.session.file_io import load
 from edgetop.session.snapshot import snapshot
-from edgetop.session.store import example_pair
+from edgetop.session.store import Store, example_pair
 from tests.support.eventually import eventually
 from tests.support.fake_sysfs import plant
 from tests.support.isolated_home import IsolatedHome
@@ -242,6 +246,28 @@ def test_every_query_of_the_dashboard_is_answered_by_a_real_prometheus(tmp_path:
             )
         assert parsed(file.read_text())["edgetop_info"]
     assert not file.exists()
+
+
+def test_an_exporter_that_waits_again_and_again_is_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_session, "HELD_UP_US", -1)
+    updates: list[LiveView] = []
+
+    class Waiting:
+        def update(self, live: LiveView) -> None:
+            updates.append(live)
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    told: list[str] = []
+    options = live_session.RecordingOptions(record=False, exporters=[Waiting()])
+    session = live_session.RecordedSession(options, Store(tmp_path), DeviceInfo(hostname=""), told.append)
+    for _ in range(5):
+        session._export()
+    assert len(updates) == live_session.HELD_UP_TIMES
+    assert told == ["Waiting failed and is switched off: it held the session up for seconds, again and again"]
 
 
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:

@@ -462,7 +462,7 @@ def detect(client: ServerClient, kind: str = "auto") -> ServerBackend:
         except RequestError as error:
             if error.cause not in _SPEAKS_HTTP:
                 raise
-        except Exception as error:
+        except extensions.FAILURES as error:
             name = extensions.owner(extensions.SERVERS, backend)
             if name is None:
                 raise
