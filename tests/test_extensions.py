@@ -29,6 +29,7 @@ odd = "edgetop_example:odd_sensor"
 [project.entry-points."edgetop.servers"]
 good = "edgetop_example:Backend"
 bad = "edgetop_example:BadBackend"
+dumb = "edgetop_example:DumbBackend"
 [project.entry-points."edgetop.exporters"]
 good = "edgetop_example:Exporter"
 bad = "edgetop_example:bad_exporter"
@@ -76,6 +77,17 @@ class BadBackend(OpenAiBackend):
     @classmethod
     def matches(cls, client):
         raise ZeroDivisionError
+
+class DumbBackend(Backend):
+    kind = "dumb"
+    name = "Dumb server"
+    @classmethod
+    def matches(cls, client):
+        return False
+    def chat_request(self, command, model, settings):
+        raise KeyError("messages")
+    def version(self, client):
+        raise SystemExit(3)
 
 class Exporter:
     def __init__(self, target):
@@ -167,13 +179,26 @@ def test_a_name_that_nobody_brought_is_told(home: IsolatedHome) -> None:
     assert "is no address and no exporter" in ran.stderr
 
 
+def test_a_server_that_fails_later_is_named_and_ends_nothing(home: IsolatedHome) -> None:
+    with loopback_server() as wire:
+        wire.answers["GET /v1/models"] = document({"data": [{"id": "m"}]})
+        words = ("--server", wire.url, "--server-kind", "dumb")
+        told = home.run("doctor", *words)
+        ran = home.run("run", *words, "-p", "hi", "-p", "again")
+    said = "The server extension dumb of edgetop-example failed and is off: "
+    assert f"{said}SystemExit: 3" in " ".join(told.stdout.split()), told.stdout + told.stderr
+    assert f"{said}KeyError: 'messages'" in " ".join(ran.stderr.split()), ran.stderr
+    assert ran.returncode == 1
+    assert "Traceback" not in told.stderr + ran.stderr
+
+
 def test_a_kind_of_server_can_be_named_and_is_in_help_and_completion(home: IsolatedHome) -> None:
     with loopback_server() as wire:  # which does not show to be of the kind
         wire.answers["GET /v1/models"] = document({"data": [{"id": "m"}]})
         told = home.run("doctor", "--server", wire.url, "--server-kind", "good")
     assert "Example server" in told.stdout, told.stderr
-    assert "[bad, good]" in " ".join(home.run("run", "--help").stdout.split())
+    assert "[bad, dumb, good]" in " ".join(home.run("run", "--help").stdout.split())
     refused = home.run("run", "--server", wire.url, "--server-kind", "other", "-p", "hi")
     assert refused.returncode == 2
-    assert "openai, bad, good" in refused.stderr
+    assert "openai, bad, dumb, good" in refused.stderr
     assert home.run("__complete", "fish", "run", "--server-kind", "g").stdout.split() == ["good"]

@@ -28,7 +28,7 @@ FAILURES: Final = (Exception, SystemExit)
 """What an extension may raise; a module that finds that it cannot work here may end with `sys.exit`."""
 
 _troubles: list[str] = []
-_off: set[tuple[str, str]] = set()
+_off: dict[tuple[str, str], str] = {}
 
 
 @cache
@@ -65,9 +65,14 @@ def switch_off(group: Group, name: str, error: BaseException) -> str:
     text = one_line(f"the {kind} extension {name}{package} failed and is off: {type(error).__name__}: {error}")
     log_exception(error)
     if (group, name) not in _off:
-        _off.add((group, name))
+        _off[group, name] = text
         _troubles.append(text)
     return text
+
+
+def why_off(group: Group, name: str) -> str:
+    """What `switch_off` said of it; empty where it is in use."""
+    return _off.get((group, name), "")
 
 
 def new_troubles() -> list[str]:
