@@ -467,6 +467,8 @@ def test_every_verb_that_prints_data_takes_json() -> None:
         parser = parser_of(verb)
         parts = [(f"{verb} {name}", sub) for name, _, sub in sub_parsers(parser)] or [(verb, parser)]
         without |= {name for name, each in parts if "--json" not in each._option_string_actions}
+        if parts[0][1] is not parser and "also without a word" in parser.format_help():
+            assert "--json" in parser._option_string_actions, verb
     assert without == set(NO_DATA)
 
 

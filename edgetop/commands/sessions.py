@@ -550,12 +550,17 @@ Action = Callable[[Store, argparse.Namespace], int]
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do what was asked; `validate`, `recover` and `rm` return 1 when something is wrong."""
+    if arguments.action is None:
+        arguments.format = arguments.list_format
+    elif arguments.list_format is not None:
+        form = f"--{arguments.list_format}"
+        raise UsageError(f"{form} stands before {arguments.action}", f"type: sessions {arguments.action} ... {form}")
     arguments.duty, arguments.price = given_duty(settings), price_of(settings)
     return ACTIONS[arguments.action or "list"](open_store(settings), arguments)
 
 
 def _list(store: Store, arguments: argparse.Namespace) -> int:
-    words, chosen = getattr(arguments, "words", []), getattr(arguments, "format", None)
+    words, chosen = getattr(arguments, "words", []), arguments.format
     listed = store.list()
     entries = [entry for each in listed if (entry := entry_of(each)).matches(words)]
     if not listed and chosen is None:

@@ -232,6 +232,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sessions(parser: argparse.ArgumentParser) -> None:
+    _add_formats(parser, dest="list_format")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = actions.add_parser("list", help="all sessions, the newest first; also without a word", allow_abbrev=False)
     listing.add_argument("words", nargs="*", metavar="WORD",
@@ -454,6 +455,7 @@ def _add_completion(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_engine(parser: argparse.ArgumentParser) -> None:
+    _add_json(parser, dest="show_json")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     show = actions.add_parser("show", help="the engines that are there, and which is used; also without a word")
     _add_json(show)
@@ -514,8 +516,8 @@ def _add_proxy(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="print a JSON object a request and a summary at the end")
 
 
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON")
+def _add_json(parser: argparse.ArgumentParser, dest: str = "json") -> None:
+    parser.add_argument("--json", dest=dest, action="store_true", help="print JSON")
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
@@ -525,11 +527,11 @@ def _add_doctor(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
-def _add_formats(parser: argparse.ArgumentParser) -> None:
+def _add_formats(parser: argparse.ArgumentParser, dest: str = "format") -> None:
     formats = parser.add_mutually_exclusive_group()
-    formats.add_argument("--json", dest="format", action="store_const", const="json", help="print JSON")
-    formats.add_argument("--csv", dest="format", action="store_const", const="csv", help="print CSV")
-    formats.add_argument("--md", dest="format", action="store_const", const="md", help="print a Markdown table")
+    formats.add_argument("--json", dest=dest, action="store_const", const="json", help="print JSON")
+    formats.add_argument("--csv", dest=dest, action="store_const", const="csv", help="print CSV")
+    formats.add_argument("--md", dest=dest, action="store_const", const="md", help="print a Markdown table")
 
 
 # fmt: on
