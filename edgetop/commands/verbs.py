@@ -292,8 +292,9 @@ def _add_sessions(parser: argparse.ArgumentParser) -> None:
     attach.add_argument("--meter-gain", metavar="PERCENT", help="largest error of the meter's scale (default: 15)")
     _add_json(attach)
     _add_prune(actions.add_parser("prune", help="delete old sessions; by itself only say which", allow_abbrev=False))
-    recover = actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
-    _add_json(recover)
+    _add_json(
+        actions.add_parser("recover", help="save sessions that a crashed edgetop left behind", allow_abbrev=False)
+    )
 
 
 def _add_prune(parser: argparse.ArgumentParser) -> None:
