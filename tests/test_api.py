@@ -30,6 +30,7 @@ from edgetop.core.clock import monotonic_us
 from edgetop.core.energy import baselines
 from edgetop.core.records import FORMAT_VERSION
 from edgetop.io.extensions import EXPORTERS, SENSORS, SERVERS
+from edgetop.live.energy_meter import SensorSession
 from edgetop.session.export import tables_of
 from edgetop.session.file_io import load_file, schema_text, validate
 from edgetop.session.store import example_pair
@@ -187,6 +188,32 @@ def test_a_meter_is_told_what_it_cannot_do(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("EDGETOP_CONFIG", "no such file")
     with pytest.raises(edgetop.EdgetopError):
         edgetop.EnergyMeter()
+
+
+def test_nothing_waits_on_after_an_exception_and_an_interrupt_closes_the_sensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    closed: list[SensorSession] = []
+    close = SensorSession.close
+    monkeypatch.setattr(SensorSession, "follow", lambda _sensors, seconds: rests.append(seconds))
+    monkeypatch.setattr(SensorSession, "close", lambda sensors: (closed.append(sensors), close(sensors)))
+
+    def work(meter: edgetop.EnergyMeter) -> None:
+        with meter:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work(edgetop.EnergyMeter(power="none", idle_s=60, sysroot=tmp_path))
+    assert (rests, len(closed)) == ([60], 1)
+
+    def interrupt(_sensors: SensorSession, _seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SensorSession, "follow", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        work(edgetop.EnergyMeter(power="none", idle_s=60, sysroot=tmp_path))
+    assert len(closed) == 2
 
 
 def test_measure_passes_on_the_exit_code_and_keeps_its_json_apart(home: IsolatedHome) -> None:

@@ -334,6 +334,8 @@ class SensorMeter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is not None:  # what ended early is not worth the wait
+            self._idle_s = 0.0
         self.stop()
 
     def start(self) -> None:
@@ -346,8 +348,13 @@ class SensorMeter:
         inventory = take_inventory(Host(sysroot=self._sysroot), [*self._choice.probes, *families])
         self._sensors = SensorSession(inventory, self._choice.headline)
         self._accounts = EnergyAccounts(self._sensors.session)
-        self._sensors.look(0.0, ANSWER_AT_MOST_S)
-        self._rest(self._sensors)
+        try:
+            self._sensors.look(0.0, ANSWER_AT_MOST_S)
+            self._rest(self._sensors)
+        except BaseException:  # such as an interrupt, after which nobody would close them
+            self._ended.set()
+            self._sensors.close()
+            raise
         self._work.append(_Work(WHOLE, self._now_us(), _cpu_s()))
         threading.Thread(target=self._take_over, name="edgetop-meter", daemon=True).start()
 
