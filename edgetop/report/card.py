@@ -102,12 +102,12 @@ def card_of(result: Result, file: SessionFile | None) -> Card:
     if file is None:
         known = (("device", result.device), ("model", name), ("engine", result.engine), ("flags", result.flags))
         rows += [(label, one_line(text)) for label, text in known if text]
-    values = {name: _value(name, cells.get(name, Cell()), file) for name in (*FIGURES, DECODE_J_PER_TOKEN)}
-    for name in FIGURES:
-        missing = cells.get(name, Cell()).missing or result.absent.get(name, "") or "not measured"
-        value = values[name]
-        text = f"{NOT_AVAILABLE}: {missing}" if value is None else text_of(BY_NAME[name], value)
-        rows.append((BY_NAME[name].label, one_line(text)))
+    values = {each: _value(each, cells.get(each, Cell()), file) for each in (*FIGURES, DECODE_J_PER_TOKEN)}
+    for figure in FIGURES:
+        missing = cells.get(figure, Cell()).missing or result.absent.get(figure, "") or "not measured"
+        value = values[figure]
+        text = f"{NOT_AVAILABLE}: {missing}" if value is None else text_of(BY_NAME[figure], value)
+        rows.append((BY_NAME[figure].label, one_line(text)))
     for label, unit, of in (
         ("tokens per joule", "tokens/J", J_PER_TOKEN),
         ("tokens per second per watt", "tok/s/W decoding", DECODE_J_PER_TOKEN),

@@ -40,7 +40,9 @@ def rows_of(text: str) -> dict[str, str]:
 
 def test_markdown_has_the_figures_of_the_session_and_what_follows_from_them(machine: Machine) -> None:
     path = example_pair()[0]
-    rows = rows_of(machine.run("card", str(path)).stdout)
+    told = machine.run("card", str(path)).stdout
+    assert told.startswith("|  | SmolLM2-135M-Instruct Q4_1 on Virtual board")
+    rows = rows_of(told)
     summary = load_file(path).summary
     assert summary.energy is not None
     known, decoding = summary.energy.j_per_token, summary.energy.decode_j_per_token
