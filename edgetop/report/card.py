@@ -26,7 +26,7 @@ from edgetop.core.figures import (
     text_of,
     value_of,
 )
-from edgetop.core.format import NOT_AVAILABLE, format_bytes
+from edgetop.core.format import NOT_AVAILABLE, format_bytes, plural
 from edgetop.core.quantity import Interval, reciprocal, with_interval
 from edgetop.core.records import DeviceInfo, LoadEntry
 from edgetop.core.text import markdown_table, one_line
@@ -77,7 +77,7 @@ def heading(device: DeviceInfo | None, load: LoadEntry | None, measured: str) ->
         size = "" if model.size_bytes is None else format_bytes(model.size_bytes)
         sha256 = f"SHA-256 {model.sha256[:12]}" if model.sha256 else ""
         context = "" if chosen.n_ctx is None else f"context {chosen.n_ctx}"
-        threads = "" if chosen.n_threads is None else f"{chosen.n_threads} threads"
+        threads = "" if chosen.n_threads is None else plural(chosen.n_threads, "thread")
         cache = "" if load.engine.server else f"KV {chosen.type_k}/{chosen.type_v}"
         flags = " ".join(f"{flag} {value}" for flag, value in chosen.flags.items())
         rows += [
@@ -115,7 +115,7 @@ def card_of(result: Result, file: SessionFile | None) -> Card:
         value = values[of]
         found = reciprocal(value, 1.0) if isinstance(value, Interval) else None
         rows.append((label, NOT_AVAILABLE if found is None else f"{with_interval(found)} {unit}"))
-    times = f"{result.turns} {'turn' if result.turns == 1 else 'turns'}, {result.generated_tokens} tokens"
+    times = f"{plural(result.turns, 'turn')}, {plural(result.generated_tokens, 'token')}"
     rows.append(("over", one_line(_joined([times, result.when[:10], *result.conditions.values()]))))
     return Card(
         title=one_line(f"{name} on {where}" if where else name),

@@ -53,7 +53,7 @@ def test_markdown_has_the_figures_of_the_session_and_what_follows_from_them(mach
     assert float(rows["tokens per second per watt"].split()[0]) == pytest.approx(1 / decoding.value, rel=0.01)
     assert rows["power measured"].startswith("module, power.jetson, grade B")
     assert rows["model"].startswith("SmolLM2-135M-Instruct Q4_1, ")
-    assert rows["settings"] == "1 threads, context 2048, KV f16/f16"
+    assert rows["settings"] == "1 thread, context 2048, KV f16/f16"
 
 
 def test_the_command_repeats_a_chat_or_a_test_of_a_benchmark(machine: Machine, tmp_path: Path) -> None:
