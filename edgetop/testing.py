@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -121,5 +121,5 @@ def _limit_of(item: pytest.Item, mark: pytest.Mark) -> float:
 @pytest.fixture
 def energy(request: pytest.FixtureRequest) -> Callable[[float], AbstractContextManager[None]]:
     """What begins a block that may take so many joules at most."""
-    limits: _Limits = request.config.pluginmanager.get_plugin(_LIMITS)
-    return lambda at_most_j: limits.limited(request.node, at_most_j)
+    limits: Any = request.config.pluginmanager.get_plugin(_LIMITS)
+    return partial(limits.limited, request.node)

@@ -196,8 +196,13 @@ def test_nothing_waits_on_after_an_exception_and_an_interrupt_closes_the_sensors
     rests: list[float] = []
     closed: list[SensorSession] = []
     close = SensorSession.close
+
+    def note(sensors: SensorSession) -> None:
+        closed.append(sensors)
+        close(sensors)
+
     monkeypatch.setattr(SensorSession, "follow", lambda _sensors, seconds: rests.append(seconds))
-    monkeypatch.setattr(SensorSession, "close", lambda sensors: (closed.append(sensors), close(sensors)))
+    monkeypatch.setattr(SensorSession, "close", note)
 
     def work(meter: edgetop.EnergyMeter) -> None:
         with meter:
