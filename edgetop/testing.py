@@ -34,8 +34,14 @@ class EnergyNotMeasuredWarning(UserWarning):
     """A limit could not be checked."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option."""
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the option, and have pytest leave the rest of edgetop as it is.
+
+    Of a package with a plugin it parses every module anew to rewrite its assertions: seconds, and where two threads
+    import at once, as the search for sensors does, CPython 3.11 fails with "AST constructor recursion depth mismatch".
+    """
+    rewritten: set[str] = getattr(pluginmanager.rewrite_hook, "_must_rewrite", set())
+    rewritten.discard("edgetop")
     group = parser.getgroup("edgetop")
     group.addoption("--require-energy", action="store_true", help="fail where the energy of a test cannot be measured")
 

@@ -358,6 +358,12 @@ def test_a_limit_that_cannot_be_checked_is_a_warning_or_required(
     assert "its energy was not measured: power was switched off" in ran.stdout
 
 
+def test_pytest_does_not_rewrite_what_measures() -> None:
+    of_edgetop = {name: type(module.__loader__).__name__ for name, module in sys.modules.items() if "edgetop." in name}
+    assert "edgetop.live.energy_meter" in of_edgetop
+    assert {name for name, loader in of_edgetop.items() if "Rewriting" in loader} <= {"edgetop.testing"}
+
+
 def test_workers_of_xdist_tell_what_was_measured_and_the_xml_has_it(
     run_pytest: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
