@@ -277,6 +277,7 @@ def as_object(checked: Checked, place: RunTarget, choices: Callable[[Assessment]
         "fit_by_memory": [{"memory_bytes": size, "fit": fit} for size, fit in assessment.by_size],
         "duty": assessment.duty,
         "draft": assessment.draft,
+        "ollama": assessment.ollama,
         "suggestions": [_suggestion(assessment, suggestion) for suggestion in suggestions],
         "server_command": list(assessment.server_command),
         "verify": list(assessment.verify_command),
@@ -453,6 +454,7 @@ def _workload(arguments: argparse.Namespace, settings: Settings, requested: Engi
         projector=arguments.mmproj or "",
         beside_bytes=beside_bytes,
         draft=draft,
+        mtp=arguments.mtp,
     )
 
 

@@ -225,7 +225,7 @@ _TOKEN_BYTES, _TOKEN_BYTES_BPE, _MERGE_BYTES, _TOKEN_BYTES_UNIGRAM = 150, 290, 6
 """What a vocabulary takes per token and per merge; fitted to the 19 vocabularies in llama.cpp's models folder, of which
 each is met within 15 %."""
 
-_LOGIT_BYTES = 4
+LOGIT_BYTES = 4
 _N_CTX_MAX = 2**24
 _KV_TYPES: tuple[KvType, ...] = ("f16", "q8_0", "q4_0")
 
@@ -321,7 +321,7 @@ def memory_need(
         repack_bytes=copies.size_bytes,
         kv_bytes=cache,
         compute_bytes=buffer.size_bytes,
-        output_bytes=_LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
+        output_bytes=LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
         process_bytes=process_bytes,
         droppable_bytes=file.droppable_bytes,
         gpu_bytes=on_gpu.size_bytes
@@ -519,7 +519,7 @@ def _as_allocated(
         repack_bytes=copied,
         kv_bytes=breakdown.kv_bytes or 0,
         compute_bytes=breakdown.compute_bytes or 0,
-        output_bytes=breakdown.output_bytes or _LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
+        output_bytes=breakdown.output_bytes or LOGIT_BYTES * (facts.n_vocab or 0) * max(1, settings.n_outputs_max),
         process_bytes=process_bytes,
         droppable_bytes=min(copied, droppable),
         gpu_bytes=sum(on_gpu.values()),

@@ -27,6 +27,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
+from edgetop.core.engine_choices import LAYERS_MAX
 from edgetop.core.errors import ModelError
 from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufArray, GgufError, GgufHeader, Tensor, Value
 from edgetop.core.text import one_line
@@ -50,7 +51,6 @@ _NAMES = """
 
 ARCHITECTURES = frozenset(_NAMES.split())
 
-LAYERS_MAX = 512
 EXPERTS_MAX = 1024
 _METADATA_OFFSET = 24
 _BLOCK = re.compile(r"blk\.(\d{1,6})\.")

@@ -25,6 +25,7 @@ from edgetop.fit.assessment import FITS, Assessment, DraftPrediction, RunTarget
 from edgetop.fit.machine import Machine
 from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts
+from edgetop.fit.speed import OllamaPrediction
 from edgetop.fit.suggestions import Suggestion
 
 TYPES_SHOWN = 4
@@ -209,15 +210,24 @@ def speed_lines(assessment: Assessment, place: RunTarget) -> list[str]:
         f"prefill {banded(speed.prefill_tokens_per_s, 'tok/s')} · {first}",
         f"a {workload.answer_tokens}-token answer takes {_seconds(assessment.answer_s)}",
         f"limited by {'memory bandwidth' if speed.limited_by == 'memory-bandwidth' else 'arithmetic'}",
-        *draft_lines(assessment.draft),
+        *([ollama_text(assessment.ollama)] if assessment.ollama is not None else []),
+        *draft_lines(assessment.draft, None if workload.mtp else assessment.verdict.left_bytes),
+        *(["this file has no layer for further tokens: --mtp does nothing"] * (workload.mtp and not assessment.draft)),
     ]
 
 
-def draft_lines(draft: DraftPrediction | None) -> list[str]:
-    """What a draft model brings, and from when on."""
+def ollama_text(ollama: OllamaPrediction) -> str:
+    """The same model in Ollama."""
+    joules = "" if ollama.decode_j_per_token is None else f", {banded(ollama.decode_j_per_token, 'J/token')}"
+    return f"in Ollama, by published rows: {banded(ollama.decode_tokens_per_s, 'tok/s')}{joules}"
+
+
+def draft_lines(draft: DraftPrediction | None, left_bytes: int | None = None) -> list[str]:
+    """What a draft model brings, and from when on; of the model's own layer also whether it fits in what is left."""
     if draft is None:
         return []
     more = f" and {format_bytes(draft.more_bytes)} more" if draft.more_bytes else ""
+    more += " (not free)" if left_bytes is not None and 0 <= left_bytes < draft.more_bytes else ""
     with_what = f"with --spec-type draft-mtp of llama-server{more}" if draft.within else "with the draft model"
     if draft.break_even_share is None:
         return [f"{with_what} slower, even if each of {draft.proposed} proposed tokens a step is accepted"]

@@ -372,6 +372,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
     """How the model is to be run."""
     from msgspec import convert  # noqa: PLC0415 - `--help` resolves settings, too, and runs no model
 
+    from edgetop.core.engine_choices import LAYERS_MAX  # noqa: PLC0415 - the same
     from edgetop.core.engine_settings import EngineSettings  # noqa: PLC0415 - the same
 
     draft = settings[options.MODEL_DRAFT]
@@ -380,6 +381,7 @@ def engine_settings(settings: Settings) -> EngineSettings:
         "template_args": dict(settings[options.TEMPLATE_ARG]),
         "lora": tuple(str(file.absolute()) for file in settings[options.LORA]),
         "draft_model": None if draft is None else str(draft.absolute()),
+        **({"n_cpu_moe": LAYERS_MAX} if settings[options.CPU_MOE] else {}),
     }
     return convert(fields, EngineSettings)
 
