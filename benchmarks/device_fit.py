@@ -480,7 +480,7 @@ def in_engine(figure: Interval, ratio: float, sigma: float) -> Interval:
 
 
 def of_ollama(rows: Sequence[Row], like: Row) -> EngineRatio:
-    """Ollama's figures by llama.cpp's, on what computes in a row, and what rows deviate by with their model left out."""
+    """Figures of Ollama by those of llama.cpp, on what computes in a row; rows deviate so with their model left out."""
     found = []
     for figure in ("decode", "energy"):
         logs = _ollama_logs(rows, _processor_of(like), figure)

@@ -14,7 +14,6 @@ computed, not stated.
 from __future__ import annotations
 
 import csv
-import ctypes
 import math
 import re
 import threading
@@ -462,6 +461,8 @@ def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result
     def end() -> None:
         with lock:
             if not over:
+                import ctypes  # noqa: PLC0415 - only when time is over
+
                 error = ctypes.py_object(_OutOfTimeError)
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
 

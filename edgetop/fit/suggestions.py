@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -324,3 +326,52 @@ def contexts_of(facts: ModelFacts, contexts: Iterable[int]) -> list[int]:
     """Those of the contexts that the model was trained for; in place of longer ones, its longest."""
     longest = facts.n_ctx_train or 2**31
     return sorted({min(n_ctx, longest) for n_ctx in contexts})
+
+
+class ModelChoice(NamedTuple):
+    """A model that one may choose."""
+
+    name: str
+    source: str
+    """What `-m` takes."""
+    here: bool
+    size_is_computed: bool
+    assessment: Assessment
+    described_by: str | None = None
+    """Where its dimensions stand; `None` of a model that is here."""
+    published: str | None = None
+    """Year and month of its publication, of the same."""
+
+
+def best_first(
+    here: Iterable[Candidate], requested: EngineSettings, workload: Workload, place: RunTarget, purpose: str
+) -> list[ModelChoice]:
+    """The models of this machine and of the catalog, the best for a purpose first."""
+    found = []
+    for model in here:
+        with suppress(ModelError):
+            if not model.problem:
+                facts = in_time(partial(read_facts, model.path))
+                assessment = in_time(partial(assess, facts, requested, workload, place, with_context=False))
+                found.append(ModelChoice(model.name, str(model.path), True, False, assessment))
+    for listed in published_models():
+        for label in listed.quantizations:
+            assessment = assess(listed.facts(label), requested, workload, place, with_context=False)
+            computed = label not in listed.stated
+            reference = listed.reference(label)
+            found.append(ModelChoice(listed.name, reference, False, computed, assessment, listed.source, listed.date))
+    return sorted(found, key=lambda choice: _preference(choice.assessment, purpose))
+
+
+def _preference(assessment: Assessment, purpose: str) -> tuple[float, ...]:
+    """What fits first; then the largest that is comfortable to read, the fastest, or what takes the least energy."""
+    fit, pace = assessment.verdict.rank
+    decode = 0.0 if assessment.decode is None else assessment.decode.value
+    if purpose == "chat":
+        return fit, pace, -assessment.facts.parameters, -assessment.facts.tensor_bytes
+    if purpose == "speed":
+        return fit, -decode, assessment.facts.tensor_bytes
+    energy = assessment.energy
+    # Where no power is known, reading is what takes the energy.
+    joules = float("inf") if isinstance(energy, Unavailable) else energy.decode_j_per_token.value
+    return fit, joules, assessment.facts.weight_bytes_per_token

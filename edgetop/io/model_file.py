@@ -7,7 +7,6 @@ those of image models are what stable-diffusion.cpp and ComfyUI-GGUF write.
 from __future__ import annotations
 
 import errno
-import hashlib
 import mmap
 import os
 import re
@@ -466,6 +465,8 @@ _SAMPLES = 16
 
 def content_key(path: Path) -> str:
     """A short digest of a model file: its size, its beginning and samples from all of it. Raises ModelError."""
+    import hashlib  # noqa: PLC0415 - few runs need it, and it loads OpenSSL
+
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -507,6 +508,8 @@ def compute_digest(path: Path, *, goes_on: Callable[[], bool] = lambda: True) ->
     """
     if known := known_digest(path):
         return known
+    import hashlib  # noqa: PLC0415 - few runs need it, and it loads OpenSSL
+
     files = _files_of(path)
     key = _digest_key(files)
     digest = hashlib.sha256()
