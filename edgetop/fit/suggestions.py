@@ -80,7 +80,7 @@ def _tried(before: Assessment, place: RunTarget, choices: Choices) -> Iterator[S
         after = _ask(before, place, replace(before.requested, n_gpu_layers=None))
         yield Suggestion(kind="gpu layers", flag="", words="all layers on the GPU: leave --gpu-layers out", after=after)
     for name, other_place in choices.modes.items():
-        after = assess(before.facts, before.requested, before.workload, other_place)
+        after = assess(before.facts, before.requested, before.workload, other_place, with_context=False)
         yield Suggestion(kind="power mode", flag="", words=f"power mode {name}", after=after)
     if before.verdict.rank == (0, 0):
         return
@@ -138,7 +138,7 @@ def _quantizations(before: Assessment, place: RunTarget) -> Iterator[Suggestion]
             continue
         made = requantized(facts, label)
         if made.tensor_bytes < facts.tensor_bytes * (1 - GAIN_MIN):
-            after = assess(made, before.requested, before.workload, place)
+            after = assess(made, before.requested, before.workload, place, with_context=False)
             fitting = fitting or after.verdict.fit != "does not fit"
             yield Suggestion(kind="quantization", flag="", words=f"the same model in {label}", after=after)
 
@@ -152,13 +152,14 @@ def _models(before: Assessment, place: RunTarget, others: Sequence[ModelFacts]) 
     ]
     related = sorted(smaller, key=lambda other: (other.architecture != facts.architecture, -other.tensor_bytes))
     for other in related[:MODELS_TRIED]:
-        after = assess(other, replace(before.requested, n_ctx=before.settings.n_ctx), before.workload, place)
+        requested = replace(before.requested, n_ctx=before.settings.n_ctx)
+        after = assess(other, requested, before.workload, place, with_context=False)
         label = f"{other.name} {other.file_type}".strip()
         yield Suggestion(kind="model", flag=f"-m {other.source}", words=label, after=after)
 
 
 def _ask(before: Assessment, place: RunTarget, settings: EngineSettings) -> Assessment:
-    return assess(before.facts, settings, before.workload, place)
+    return assess(before.facts, settings, before.workload, place, with_context=False)
 
 
 def _helps(before: Assessment, tried: Suggestion) -> bool:
