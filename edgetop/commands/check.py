@@ -53,7 +53,7 @@ from edgetop.fit.devices import (
     named_device,
 )
 from edgetop.fit.memory import MemoryRoom, memory_need
-from edgetop.fit.model_facts import ModelFacts, in_time, read_facts
+from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.fit.suggestions import CONTEXTS, Candidate, Choices, ModelAssessments, Suggestion, best_first, suggest
 from edgetop.fit.wording import (
     CHOICE_COLUMNS,
@@ -67,7 +67,7 @@ from edgetop.fit.wording import (
     page,
     verdict_text,
 )
-from edgetop.io.model_file import models_in
+from edgetop.io.model_file import in_time, models_in
 from edgetop.settings import options
 from edgetop.settings.option import byte_count, integer, parse_value, real, token_count
 from edgetop.settings.resolve import Settings, engine_settings, price_of

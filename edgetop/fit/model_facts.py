@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import math
 import re
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -442,43 +441,6 @@ def _vocabulary(header: GgufHeader) -> int | None:
         if tensor.name == "token_embd.weight" and len(tensor.shape) == 2:
             return tensor.shape[1]
     return None
-
-
-Result = TypeVar("Result")
-
-ASSESSMENT_S = 5.0
-"""The longest that an assessment may take; usually it is some milliseconds."""
-
-
-class _OutOfTimeError(BaseException):
-    """Raised in the thread of an assessment; no `except Exception` in it holds it up."""
-
-
-def in_time(work: Callable[[], Result], limit_s: float = ASSESSMENT_S) -> Result:
-    """Read or assess a model of a stranger, for so long. Raises ModelError when it takes longer."""
-    thread, lock, over = threading.get_ident(), threading.Lock(), False
-
-    def end() -> None:
-        with lock:
-            if not over:
-                import ctypes  # noqa: PLC0415 - only when time is over
-
-                error = ctypes.py_object(_OutOfTimeError)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
-
-    timer = threading.Timer(limit_s, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        try:
-            return work()
-        finally:
-            with lock:
-                over = True
-            timer.cancel()
-    except _OutOfTimeError:
-        what = f"the header asks for more work than is done for one model: its assessment was ended after {limit_s:g} s"
-        raise ModelError(what, "it was not made by llama.cpp's own tools; take the model from somewhere else") from None
 
 
 def read_facts(path: Path) -> ModelFacts:

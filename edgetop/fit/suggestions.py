@@ -18,8 +18,9 @@ from edgetop.core.format import plural
 from edgetop.core.sources import Unavailable
 from edgetop.fit.assessment import FITS, Assessment, RunTarget, Workload, assess, fits_at
 from edgetop.fit.memory import fitting_kv_type, refusal
-from edgetop.fit.model_facts import ModelFacts, Result, in_time, published_models, read_facts, requantized
+from edgetop.fit.model_facts import ModelFacts, published_models, read_facts, requantized
 from edgetop.io.log import log
+from edgetop.io.model_file import Result, in_time
 
 Kind = Literal["threads", "gpu layers", "power mode", "kv type", "context", "quantization", "model"]
 """From what costs least to give up to what costs most."""
