@@ -26,7 +26,7 @@ from edgetop.core.quantity import Interval, sigma_of
 from edgetop.core.sources import Scope, Unavailable
 from edgetop.fit.kv_cache import layers_of, row_bytes
 from edgetop.fit.memory import layers_on_gpu, on_gpu_of
-from edgetop.fit.model_facts import ModelFacts, shape_of, uses_of
+from edgetop.fit.model_facts import ModelFacts, tensor_uses
 
 _PS, _NS, _US = 1e-12, 1e-9, 1e-6
 
@@ -410,7 +410,7 @@ def weights_by_type(facts: ModelFacts) -> dict[str, float]:
 
 def _weights_by_type(facts: ModelFacts) -> dict[str, float]:
     weights: dict[str, float] = {}
-    for tensor, use in zip(facts.tensors, uses_of(facts.tensors, shape_of(facts.header)), strict=True):
+    for tensor, use in zip(facts.tensors, tensor_uses(facts), strict=True):
         if use.use == "multiplied":
             weights[tensor.type_name] = weights.get(tensor.type_name, 0.0) + tensor.elements * use.share
     return weights

@@ -21,7 +21,7 @@ from edgetop.core.gguf import GgufArray, Tensor
 from edgetop.core.sources import Unavailable
 from edgetop.fit.compute_buffer import compute_buffer, micro_batch
 from edgetop.fit.kv_cache import CELLS_STEP, block_elements, is_quantized, kv_bytes, layers_of
-from edgetop.fit.model_facts import ModelFacts, shape_of, uses_of
+from edgetop.fit.model_facts import ModelFacts, tensor_uses
 
 RoomLimit = Literal["MemAvailable", "cgroup", "gpu", "shared with the GPU", "assumed of the device"]
 
@@ -415,9 +415,8 @@ def _place(facts: ModelFacts, settings: EngineSettings) -> OnGpu:
     ]
     names: set[str] = set()
     size_bytes, read, read_there, work, work_there = 0, 0.0, 0.0, 0.0, 0.0
-    uses = uses_of(facts.tensors, shape_of(facts.header))
     tied = all(tensor.name != OUTPUT for tensor in facts.tensors)
-    for tensor, use in zip(facts.tensors, uses, strict=True):
+    for tensor, use in zip(facts.tensors, tensor_uses(facts), strict=True):
         block = _BLOCK.match(tensor.name)
         layer = int(block[1]) if block else None
         there = layer >= first if layer is not None else not tensor.name.endswith("token_embd.weight")

@@ -328,6 +328,15 @@ def _header_of(facts: ModelFacts) -> GgufHeader:
     return GgufHeader(3, facts.metadata, facts.tensors, 0)
 
 
+def tensor_uses(facts: ModelFacts) -> list[TensorUse]:
+    """How much of each tensor decoding one token reads."""
+    return facts.derived(_tensor_uses)
+
+
+def _tensor_uses(facts: ModelFacts) -> list[TensorUse]:
+    return uses_of(facts.tensors, shape_of(facts.header))
+
+
 def facts_of(
     headers: Sequence[GgufHeader], *, source: str, sizes_bytes: Sequence[int], files: Sequence[str] = ()
 ) -> ModelFacts:
