@@ -56,7 +56,7 @@ from edgetop.fit.memory import MemoryRoom, memory_need
 from edgetop.fit.model_facts import ModelFacts, read_facts
 from edgetop.fit.suggestions import CONTEXTS, Candidate, Choices, ModelAssessments, Suggestion, best_first, suggest
 from edgetop.fit.wording import (
-    CHOICE_COLUMNS,
+    OFFERED_COLUMNS,
     Entry,
     banded,
     called,
@@ -403,7 +403,7 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     if arguments.screen:
         return choose_on_screen(arguments.models, requests, workload, place, settings)
     if not arguments.models:
-        write_choices(settings, requests[0], workload, place, purpose=arguments.purpose, form=arguments.format)
+        write_offered(settings, requests[0], workload, place, purpose=arguments.purpose, form=arguments.format)
         return 0
     checked = list(_check(arguments.models, requests, workload, place, settings, exact=arguments.exact))
     modes = other_modes(arguments, settings)
@@ -531,7 +531,7 @@ def _assess(
     return in_time(lambda: assess(facts, requested, workload, place, allocated=allocated))
 
 
-def write_choices(
+def write_offered(
     settings: Settings,
     requested: EngineSettings,
     workload: Workload,
@@ -542,7 +542,7 @@ def write_choices(
 ) -> None:
     """Print the models that one may choose, the best first, and where the figures come from."""
     found = best_first(_files((), settings), requested, workload, place, purpose)
-    write_listing(found, CHOICE_COLUMNS, form)
+    write_listing(found, OFFERED_COLUMNS, form)
     if form is not None:
         return
     scope = next((each.assessment.energy.scope for each in found

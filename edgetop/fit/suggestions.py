@@ -330,7 +330,7 @@ def contexts_of(facts: ModelFacts, contexts: Iterable[int]) -> list[int]:
     return sorted({min(n_ctx, longest) for n_ctx in contexts})
 
 
-class ModelChoice(NamedTuple):
+class OfferedModel(NamedTuple):
     """A model that one may choose."""
 
     name: str
@@ -347,7 +347,7 @@ class ModelChoice(NamedTuple):
 
 def best_first(
     here: Iterable[Candidate], requested: EngineSettings, workload: Workload, place: RunTarget, purpose: str
-) -> list[ModelChoice]:
+) -> list[OfferedModel]:
     """The models of this machine and of the catalog, the best for a purpose first."""
     found = []
     for model in here:
@@ -355,13 +355,13 @@ def best_first(
             if not model.problem:
                 facts = in_time(partial(read_facts, model.path))
                 assessment = in_time(partial(assess, facts, requested, workload, place, with_context=False))
-                found.append(ModelChoice(model.name, str(model.path), True, False, assessment))
+                found.append(OfferedModel(model.name, str(model.path), True, False, assessment))
     for listed in published_models():
         for label in listed.quantizations:
             assessment = assess(listed.facts(label), requested, workload, place, with_context=False)
             computed = label not in listed.stated
             reference = listed.reference(label)
-            found.append(ModelChoice(listed.name, reference, False, computed, assessment, listed.source, listed.date))
+            found.append(OfferedModel(listed.name, reference, False, computed, assessment, listed.source, listed.date))
     return sorted(found, key=lambda choice: _preference(choice.assessment, purpose))
 
 

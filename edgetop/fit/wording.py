@@ -27,7 +27,7 @@ from edgetop.fit.machine import Machine
 from edgetop.fit.memory import MemoryNeed, MemoryRoom
 from edgetop.fit.model_facts import ModelFacts
 from edgetop.fit.speed import OllamaPrediction
-from edgetop.fit.suggestions import ModelChoice, Suggestion
+from edgetop.fit.suggestions import OfferedModel, Suggestion
 
 TYPES_SHOWN = 4
 CHANGED = 0.01
@@ -387,15 +387,15 @@ def figure_at(found: object, path: str) -> object:
     return found
 
 
-def _cell(words: Callable[[Assessment], str]) -> Callable[[ModelChoice], str]:
+def _cell(words: Callable[[Assessment], str]) -> Callable[[OfferedModel], str]:
     return lambda choice: words(choice.assessment)
 
 
-def _value(path: str) -> Callable[[ModelChoice], object]:
+def _value(path: str) -> Callable[[OfferedModel], object]:
     return lambda choice: figure_at(choice.assessment, path)
 
 
-CHOICE_COLUMNS: tuple[Column[ModelChoice], ...] = (
+OFFERED_COLUMNS: tuple[Column[OfferedModel], ...] = (
     Column("name", heading="MODEL"),
     Column("file_type", _value("facts.file_type"), "QUANT", _cell(lambda each: each.facts.file_type)),
     Column("parameters", _value("facts.parameters"), "WEIGHTS",
