@@ -468,17 +468,49 @@ def largest_context(
     trained = facts.n_ctx_train
     most = trained if trained is not None and 0 < trained <= _N_CTX_MAX else _N_CTX_MAX
 
-    def holds(steps: int) -> bool:
-        need = memory_need(facts, replace(settings, n_ctx=steps * CELLS_STEP), features=features)
-        return not isinstance(need, Unavailable) and fits(need)
+    def need(steps: int) -> MemoryNeed | Unavailable:
+        return memory_need(facts, replace(settings, n_ctx=steps * CELLS_STEP), features=features)
 
-    low, high = 0, max(1, most // CELLS_STEP)  # in steps; `low` fits, but for 0
-    if holds(high):
+    def holds(steps: int) -> bool:
+        found = need(steps)
+        return not isinstance(found, Unavailable) and fits(found)
+
+    high = max(1, most // CELLS_STEP)  # in steps
+    longest = need(high)
+    if isinstance(longest, Unavailable):
+        return None
+    if fits(longest):
         return high * CELLS_STEP
+    shortest = need(1)
+    if isinstance(shortest, Unavailable) or not fits(shortest):
+        return None
+    # Needs grow nearly in proportion, so that the end is looked for between the two, and tried where it should be.
+    near, width = _last(1, high, lambda steps: fits(_between(shortest, longest, (steps - 1) / (high - 1)))), 1
+    step = 1 if holds(near) else -1
+    while 1 < near + step * width < high and holds(near + step * width) == (step > 0):
+        near += step * width
+        width *= 2
+    bounds = (near, min(high, near + width)) if step > 0 else (max(1, near - width), near)
+    return _last(*bounds, holds) * CELLS_STEP
+
+
+def _last(low: int, high: int, holds: Callable[[int], bool]) -> int:
+    """The last number that holds, where `low` does and `high` does not, by halving."""
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
-    return low * CELLS_STEP or None
+    return low
+
+
+def _between(shortest: MemoryNeed, longest: MemoryNeed, share: float) -> MemoryNeed:
+    """The need of a context between two."""
+
+    def part(name: str) -> int:
+        first: int = getattr(shortest, name)
+        return first + round(share * (getattr(longest, name) - first))
+
+    grows = ("kv_bytes", "compute_bytes", "gpu_bytes", "process_bytes")
+    return replace(longest, **{name: part(name) for name in grows})
 
 
 def fitting_kv_type(
