@@ -505,12 +505,16 @@ def _last(low: int, high: int, holds: Callable[[int], bool]) -> int:
 def _between(shortest: MemoryNeed, longest: MemoryNeed, share: float) -> MemoryNeed:
     """The need of a context between two."""
 
-    def part(name: str) -> int:
-        first: int = getattr(shortest, name)
-        return first + round(share * (getattr(longest, name) - first))
+    def part(first: int, last: int) -> int:
+        return first + round(share * (last - first))
 
-    grows = ("kv_bytes", "compute_bytes", "gpu_bytes", "process_bytes")
-    return replace(longest, **{name: part(name) for name in grows})
+    return replace(
+        longest,
+        kv_bytes=part(shortest.kv_bytes, longest.kv_bytes),
+        compute_bytes=part(shortest.compute_bytes, longest.compute_bytes),
+        process_bytes=part(shortest.process_bytes, longest.process_bytes),
+        gpu_bytes=part(shortest.gpu_bytes, longest.gpu_bytes),
+    )
 
 
 def fitting_kv_type(
