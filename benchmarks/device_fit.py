@@ -25,6 +25,7 @@ import argparse
 import csv
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from math import comb, exp, log, sqrt
 from pathlib import Path
 from statistics import mean, median
@@ -159,8 +160,9 @@ def _settings(on_cpu: str) -> EngineSettings:
 
 
 def as_llama_cpp(row: Row) -> Row:
-    """A row of Ollama at the rate that llama.cpp would have."""
-    return replace(row, decode_tokens_per_s=row.decode_tokens_per_s / OLLAMA[_processor_of(row)].decode)
+    """A row of Ollama at the rate that llama.cpp would have. On GPUs it is slow with small models alone."""
+    ratio = OLLAMA["cpu"].decode if _processor_of(row) == "cpu" else 1.0
+    return replace(row, decode_tokens_per_s=row.decode_tokens_per_s / ratio)
 
 
 def _processor_of(row: Row) -> str:
@@ -236,11 +238,15 @@ class Fit:
                 rest = [weight[row.device] * (1 - read * _read_bytes(row) / peak * row.decode_tokens_per_s)
                         for row, peak in used]  # fmt: skip
                 packed, layer_s = not_negative([each[1:] for each in terms], rest)
-            shares = [log(self._prefill_flops(row) / (float(self.cells[row.device]["tflops"]) * 1e12))
-                      for row, _ in used if row.prefill_tokens_per_s]  # fmt: skip
+            shares = self._prefill_shares(names) or self._prefill_shares(self.cells)
             self._kinds[kind] = {"read": read, "packed": packed, "layer_s": layer_s,
                                  "prefill": exp(mean(shares))}  # fmt: skip
         return self._kinds[kind]
+
+    def _prefill_shares(self, names: Iterable[str]) -> list[float]:
+        """Logarithms of the shares of the data sheet's arithmetic that prefills reach."""
+        return [log(self._prefill_flops(row) / (float(self.cells[name]["tflops"]) * 1e12))
+                for name in names for row in self._usable(name) if row.prefill_tokens_per_s]  # fmt: skip
 
     def of_row(self, name: str) -> dict[str, float]:
         """The rates of one device of devices.csv."""
@@ -481,35 +487,46 @@ def in_engine(figure: Interval, ratio: float, sigma: float) -> Interval:
 
 def of_ollama(rows: Sequence[Row], like: Row) -> EngineRatio:
     """Figures of Ollama by those of llama.cpp, on what computes in a row; rows deviate so with their model left out."""
-    found = []
-    for figure in ("decode", "energy"):
-        logs = _ollama_logs(rows, _processor_of(like), figure)
-        by_model = {name: mean(each) for name, each in logs.items()}
-        errors = [off - mean([each for other, each in by_model.items() if other != name] or [0.0])
-                  for name, each in logs.items() for off in each]  # fmt: skip
-        found += [exp(mean(by_model.values() or [0.0])), sqrt(mean(off**2 for off in errors)) if errors else 0.0]
-    return EngineRatio(*found)
+    decode, decode_sigma = _ollama_ratio(rows, _processor_of(like), "decode")
+    joules, joules_sigma = _ollama_ratio(rows, _processor_of(like), "energy")
+    if not joules_sigma:  # nobody measured it: the power is the same, and the time is not
+        joules, joules_sigma = 1 / decode, decode_sigma
+    return EngineRatio(decode, decode_sigma, joules, joules_sigma)
 
 
-def _ollama_logs(rows: Sequence[Row], processor: str, figure: str) -> dict[tuple[str, str], list[float]]:
-    """Logarithms of measured by predicted, by device and model, of devices that llama.cpp was measured on, too."""
-    table = load_devices()
-    native = {row.device for row in published() if row.engine == "llama.cpp"}
-    found: dict[tuple[str, str], list[float]] = {}
+def _ollama_ratio(rows: Sequence[Row], processor: str, figure: str) -> tuple[float, float]:
+    logs: dict[tuple[str, str], list[float]] = {}
     for row in rows:
-        if row.engine == "llama.cpp" or row.device not in native or _processor_of(row) != processor:
-            continue
-        machine = machine_of(table[row.device], row.mode)
-        speed = _predicted(row, machine)
-        predicted, measured = speed.decode_tokens_per_s.value, row.decode_tokens_per_s
-        if figure == "energy":
-            energy = predict_energy(row.facts, machine, speed, settings=SETTINGS, threads=row.threads,
-                                    depth_tokens=row.depth_tokens)  # fmt: skip
-            if isinstance(energy, Unavailable) or not row.j_per_token:
-                continue
-            predicted, measured = energy.decode_j_per_token.value, row.j_per_token
-        found.setdefault((row.device, row.model), []).append(log(measured / predicted))
-    return found
+        if row.engine != "llama.cpp" and _processor_of(row) == processor:
+            off = _ollama_log(row, figure)
+            if off is not None:
+                logs.setdefault((row.device, row.model), []).append(off)
+    by_model = {name: mean(each) for name, each in logs.items()}
+    errors = [off - mean([each for other, each in by_model.items() if other != name] or [0.0])
+              for name, each in logs.items() for off in each]  # fmt: skip
+    return exp(mean(by_model.values() or [0.0])), sqrt(mean(off**2 for off in errors)) if errors else 0.0
+
+
+@cache
+def _ollama_log(row: Row, figure: str) -> float | None:
+    """Logarithm of measured by predicted; `None` on a device that llama.cpp was not measured on."""
+    table = load_devices()
+    if row.device not in _with_llama_cpp():
+        return None
+    machine = machine_of(table[row.device], row.mode)
+    speed = _predicted(row, machine)
+    if figure == "decode":
+        return log(row.decode_tokens_per_s / speed.decode_tokens_per_s.value)
+    energy = predict_energy(row.facts, machine, speed, settings=SETTINGS, threads=row.threads,
+                            depth_tokens=row.depth_tokens)  # fmt: skip
+    if isinstance(energy, Unavailable) or not row.j_per_token:
+        return None
+    return log(row.j_per_token / energy.decode_j_per_token.value)
+
+
+@cache
+def _with_llama_cpp() -> frozenset[str]:
+    return frozenset(row.device for row in published() if row.engine == "llama.cpp")
 
 
 _FITS: dict[tuple[str, str], Fit] = {}
@@ -577,10 +594,10 @@ def write(rows: Sequence[Row]) -> None:
             settings |= fit.reading_of(device, mode)
         decode = [each for each in native if each.figure == "decode"]
         if len(decode) >= 4:
-            settings["sigma"] = f"{max(SIGMA_LEAST, sigma_of(decode)):.2f}"
+            settings["sigma"] = f"{max(SIGMA_LEAST, sigma_of(decode)):.3g}"
         prefill = [each for each in native if each.figure == "prefill"]
         if len(prefill) >= 4:
-            settings["prefill_sigma"] = f"{max(SIGMA_LEAST, sigma_of(prefill)):.2f}"
+            settings["prefill_sigma"] = f"{max(SIGMA_LEAST, sigma_of(prefill)):.3g}"
         text = set_in_section(text, section, settings)
         power = fit.power(device, mode)
         if power is not None:
@@ -589,7 +606,7 @@ def write(rows: Sequence[Row]) -> None:
             figures = {
                 "decode_w": f"{power[0][0]:.3g}" if 0 in power[0] else f"{{ {watts} }}",
                 "weight_pj": f"{power[1] * 1e12:.3g}",
-                "token_sigma": f"{max(SIGMA_LEAST, sigma_of(energy)):.2f}",
+                "token_sigma": f"{max(SIGMA_LEAST, sigma_of(energy)):.3g}",
             }
             text = set_in_section(text, f"{device}.modes.{mode}.power", figures)
         print(section, settings)
@@ -619,7 +636,7 @@ def _write_rows(fit: Fit, rows: Sequence[Row], found: Sequence[Outcome]) -> None
             band = sigma_of(known) if devices > 1 else ALONE[figure]
             if not any(figure == "decode" or row.prefill_tokens_per_s for row in own):
                 band = max(KINDS_APART, band * sqrt(1 + 1 / max(1, devices)))
-            cells[key] = f"{max(SIGMA_LEAST, band):.2f}"
+            cells[key] = f"{max(SIGMA_LEAST, band):.3g}"
         cells["rows"] = str(len(own))
     with ROWS.open("w", newline="", encoding="utf-8") as opened:
         writer = csv.DictWriter(opened, fieldnames=list(next(iter(fit.cells.values()))), lineterminator="\n")
