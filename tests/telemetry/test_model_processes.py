@@ -142,6 +142,14 @@ def test_a_service_that_listens_elsewhere_is_found_by_the_only_socket_of_its_use
     assert found[30].addresses == (), "root has more services than this one"
 
 
+@pytest.mark.parametrize("port", [8080, 9931])
+def test_a_llama_server_of_roots_is_found_at_the_port_of_its_version(port: int, proc: FakeProcesses) -> None:
+    proc.process(20, "llama-server", "-m", "a.gguf", uid=0, mapped=None, ports=None)
+    proc.listen(22, "556", uid=0)
+    proc.listen(port, "557", uid=0)
+    assert proc.found()[20].addresses == (("127.0.0.1", port),)
+
+
 def test_a_process_that_loads_a_model_later_is_found_then(proc: FakeProcesses) -> None:
     proc.process(10, "/usr/bin/python3", "app.py")
     processes = ModelProcesses(proc.host, server_programs())

@@ -68,6 +68,8 @@ class Program(NamedTuple):
     name: str
     port: int | None = None
     """Its default port; `None` for one that is not contacted."""
+    other_port: int | None = None
+    """That of other versions."""
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -451,6 +453,7 @@ def detect(client: ServerClient, kind: str = "auto") -> ServerBackend:
 
     Of a kind that was named, only it and the ones that build on it are considered: vLLM also speaks the OpenAI API.
     """
+    client.kept.clear()
     candidates = backends()
     if kind != "auto":
         named = _named_backends(kind)

@@ -111,7 +111,7 @@ class LlamaServerBackend(ServerBackend):
     kind = "llama-server"
     name = "llama-server"
     programs = (
-        Program(r"(ik_|com\.docker\.)?llama-server\b|llama serve\b", "llama-server", 8080),
+        Program(r"(ik_|com\.docker\.)?llama-server\b|llama serve\b", "llama-server", 8080, 9931),
         Program(r"(\S*\.)?llamafiler?\b", "llamafile", 8080),
     )
     process_names = ("llama-server", "llama", "ik_llama-server", "com.docker.llama")

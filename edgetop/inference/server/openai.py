@@ -80,10 +80,10 @@ class _Listing(Struct):
     """In place of `data`, with `name` for `id`."""
 
 
-def listed_models(client: ServerClient) -> list[ListedModel]:
-    """The models at `/v1/models`; none where the server has no such list. Raises RequestError."""
+def listed_models(client: ServerClient, *, keep: bool = False) -> list[ListedModel]:
+    """The models at `/v1/models`; none where the server has no such list. `keep` as in `get`. Raises RequestError."""
     try:
-        listing = client.get(MODELS_PATH, _Listing | list[ListedModel])  # type: ignore[arg-type]
+        listing = client.get(MODELS_PATH, _Listing | list[ListedModel], keep=keep)  # type: ignore[arg-type]
     except RequestError as error:
         if error.cause == "missing":
             return []

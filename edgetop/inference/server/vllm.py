@@ -46,7 +46,7 @@ class SglangBackend(OpenAiBackend):
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """It names itself as the owner of its models."""
-        return "sglang" in owners(listed_models(client))
+        return "sglang" in owners(listed_models(client, keep=True))
 
     def chat_request(self, command: Generate, model: LoadedModel, settings: EngineSettings) -> ChatRequest:
         """The request for an answer."""
@@ -103,7 +103,7 @@ class VllmBackend(SglangBackend):
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """It names itself as the owner of its models, and in its metrics."""
-        return "vllm" in owners(listed_models(client)) or "vllm:" in (text_at(client, "/metrics") or "")
+        return "vllm" in owners(listed_models(client, keep=True)) or "vllm:" in (text_at(client, "/metrics") or "")
 
     def read_usage(self, client: ServerClient) -> Usage:
         """Its Prometheus metrics. Raises RequestError."""
