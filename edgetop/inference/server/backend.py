@@ -247,6 +247,8 @@ class ServerBackend:
     """What in a request for an answer makes it as long as was asked for, and leaves nothing to a cache."""
     request_settings: ClassVar[tuple[str, ...]] = ()
     """Engine settings that a request may contain; the server decides all others."""
+    cuts: ClassVar[bool] = False
+    """It may end an answer at a length that nobody asked for, and does not tell that from a context that is full."""
     health_path: ClassVar[str] = ""
     """Answered however busy the server is; empty where there is none."""
     sleepless = False

@@ -187,6 +187,7 @@ class OpenAiBackend(ServerBackend):
     )
     process_names: ClassVar[tuple[str, ...]] = ()
     counted_by: ClassVar[CountedBy] = "nothing"
+    cuts = True
 
     def __init__(self) -> None:
         self._models: dict[str, ListedModel] = {}
