@@ -180,7 +180,7 @@ class Generation:
         self._report(Prefill(turn=self._command.turn, t_us=t_us, done=done, total=total, cached=cached))
 
     def _reason(self) -> StopReason:
-        """Why the answer ended; a length that was not requested is the end of the context, unless the server has one."""
+        """Why the answer ended; a length that nobody asked for is a full context, if it is none of the server's own."""
         reason = self._reported.stop_reason or "end_of_generation"
         sampling = self._command.sampling
         if reason == "max_tokens":
