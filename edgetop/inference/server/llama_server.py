@@ -512,14 +512,19 @@ class _RouterReader:
         models = client.get("/v1/models", _Models).data
         loaded = [model.id for model in models if model.status is not None and model.status.value in _LOADED]
         self._readers = {name: self._readers.get(name, _UsageReader(_query(name))) for name in loaded}
-        usages: dict[Hashable, Usage] = {
-            name: reader.read(client, sleepless=False) for name, reader in self._readers.items()
-        }
+        usages: dict[Hashable, Usage] = {}
+        for name, reader in self._readers.items():
+            try:
+                usages[name] = reader.read(client, sleepless=False)
+            except RequestError as error:
+                # It may have been unloaded since it was listed.
+                if error.cause not in {"missing", "refused", "loading"}:
+                    raise
         if not usages:
             tokens = self._tokens.update({})
             return Usage(kind="llama-server", version=version, tokens=tokens, counts="all", running=0)
         return together(
-            usages, Usage(kind="llama-server", version=version, models=tuple(loaded), tokens=0), self._tokens
+            usages, Usage(kind="llama-server", version=version, models=tuple(map(str, usages)), tokens=0), self._tokens
         )
 
 
