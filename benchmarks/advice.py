@@ -4,14 +4,16 @@
 
 A llama-server (the `xllamacpp` wheel's) is started so that one thing could be better, and asked; what `doctor --server`
 says of it is followed, and the server with the change is asked the same, both in turn. A promised rate is held against
-the ratio of the servers' own rates, promised memory against what their processes have resident. Where others keep the
-machine busy no rate is promised that rests on a prediction, and none is measured.
+the ratio of the servers' own rates, promised joules against the true energy of a virtual board that follows each
+server's processor time, promised memory against what their processes have resident. Where others keep the machine busy
+no rate is promised that rests on a prediction, and none is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,8 +23,10 @@ from typing import NamedTuple
 import psutil
 
 from benchmarks import run_benchmark
+from edgetop.core.clock import monotonic_us
 from edgetop.core.engine_settings import EnginePerf, EngineSettings, ModelInfo, SamplingSettings
 from edgetop.core.format import format_bytes
+from edgetop.core.quantity import Interval
 from edgetop.core.sources import Unavailable
 from edgetop.inference.protocol import ChatMessage, Generate
 from edgetop.inference.server.address import Address
@@ -33,6 +37,7 @@ from edgetop.live.advice import Finding, advise, observe
 from edgetop.live.this_machine import own_run_target
 from edgetop.telemetry.host import Host
 from tests.support.llama_cpp_servers import llama_server
+from tests.support.virtual_board import ProcessBoard, process_board
 
 Q8_0 = 8
 """ggml's number of the type."""
@@ -74,11 +79,19 @@ CASES = (
 )  # fmt: skip
 
 
+class Measured(NamedTuple):
+    """Of one question."""
+
+    tokens_per_s: float
+    j_per_token: float
+
+
 class Running(NamedTuple):
-    """A server that is asked."""
+    """A server that is asked, and the board that follows it."""
 
     address: Address
     pid: int
+    board: ProcessBoard
 
     def answer(self, question: Question) -> list[EnginePerf]:
         """What the server says of each turn."""
@@ -104,15 +117,17 @@ class Running(NamedTuple):
         """Let it answer something else, so that it has nothing of the last question in its slot."""
         self.answer(SHORT)
 
-    def rate(self, question: Question, of: str) -> float:
-        """Tokens a second by the server's own clock, of what a finding promises."""
+    def measure(self, question: Question, of: str) -> Measured:
+        """Tokens a second by the server's own clock, of what a finding promises, and joules of all of it for each."""
+        begin_us = monotonic_us()
         told = self.answer(question)
+        end_us = monotonic_us()
         self.forget()
+        joules = self.board.truth.energy_j(begin_us, end_us)
         read_ms, answered_ms = (sum(getattr(perf, name) for perf in told) for name in ("prefill_ms", "decode_ms"))
-        if of == "prompt tok/s":
-            return 1000 * sum(perf.prefill_tokens for perf in told) / read_ms
-        tokens = sum(perf.decode_tokens for perf in told)
-        return 1000 * tokens / (answered_ms if of == "tok/s" else answered_ms + read_ms)
+        tokens = sum(perf.prefill_tokens if of == "prompt tok/s" else perf.decode_tokens for perf in told)
+        took_ms = {"prompt tok/s": read_ms, "tok/s": answered_ms}.get(of, answered_ms + read_ms)
+        return Measured(1000 * tokens / took_ms, joules / tokens)
 
 
 def resident_bytes(pid: int) -> int:
@@ -139,20 +154,27 @@ def held(case: Case, model: Path, rounds: int) -> Iterator[str]:
             return
         after = _start(stack, model, case.cured, {})
         after.answer(case.asked)
-        rates = [
-            (before.rate(case.asked, finding.rate), after.rate(case.asked, finding.rate))
+        pairs = [
+            (before.measure(case.asked, finding.rate), after.measure(case.asked, finding.rate))
             for _ in range(rounds if finding.speed else 0)
         ]
-        ratio = median(now / was for was, now in rates) if rates else 1.0
         yield f"{case.finding}: {finding.change}"
-        yield from _promises(finding, ratio, resident_bytes(before.pid) - resident_bytes(after.pid))
+        for name, promised, ratios in (
+            (finding.rate, finding.speed, [now.tokens_per_s / was.tokens_per_s for was, now in pairs]),
+            ("J/token", finding.joules, [now.j_per_token / was.j_per_token for was, now in pairs]),
+        ):
+            if promised is not None:
+                yield _verdict(name, promised, median(ratios))
+        yield from _memory(finding, resident_bytes(before.pid) - resident_bytes(after.pid))
 
 
-def _promises(finding: Finding, ratio: float, freed_bytes: int) -> Iterator[str]:
-    if finding.speed is not None:
-        inside = finding.speed.low <= ratio <= finding.speed.high
-        promised = f"x{finding.speed.value:.2f} ({finding.speed.low:.2f} to {finding.speed.high:.2f})"
-        yield f"  {finding.rate} promised {promised}, measured x{ratio:.2f}: {'inside' if inside else 'OUTSIDE'}"
+def _verdict(name: str, promised: Interval, measured: float) -> str:
+    inside = "inside" if promised.low <= measured <= promised.high else "OUTSIDE"
+    band = f"x{promised.value:.2f} ({promised.low:.2f} to {promised.high:.2f})"
+    return f"  {name} promised {band}, measured x{measured:.2f}: {inside}"
+
+
+def _memory(finding: Finding, freed_bytes: int) -> Iterator[str]:
     if finding.saves_bytes:
         off = freed_bytes / finding.saves_bytes - 1
         yield (
@@ -163,7 +185,8 @@ def _promises(finding: Finding, ratio: float, freed_bytes: int) -> Iterator[str]
 
 def _start(stack: ExitStack, model: Path, settings: Mapping[str, object], told: Mapping[str, str]) -> Running:
     url, pid = stack.enter_context(llama_server(model, told=told, **settings))
-    return Running(Address.parse(url), pid)
+    root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    return Running(Address.parse(url), pid, stack.enter_context(process_board(root, "rapl", pid)))
 
 
 def main() -> None:
