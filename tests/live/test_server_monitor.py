@@ -415,21 +415,20 @@ def test_a_probe_that_comes_to_nothing_says_why(
     assert not acts_on_a_terminal(told)
 
 
-def test_a_server_that_ends_answers_when_it_is_asked_is_asked_once(proc: FakeProcesses, wire: LoopbackServer) -> None:
-    """As llama_cpp.server 0.3.36 lists its models: a second look cut off the answer of somebody else."""
+def test_a_server_that_ends_answers_when_it_is_asked_for_its_models_is_not(
+    proc: FakeProcesses, wire: LoopbackServer
+) -> None:
+    """As llama_cpp.server 0.3.36 does: a look at them cuts off the answer of somebody else."""
     model = {"id": MODEL_PATH, "object": "model", "owned_by": "me", "permissions": []}
     wire.answers["GET /v1/models"] = document({"object": "list", "data": [model]})
-    wire.answers["GET /docs"] = document(b"<!DOCTYPE html>", media="text/html")
+    page = "<!DOCTYPE html><title>\N{LLAMA} llama.cpp Python API - Swagger UI</title>".encode()
+    wire.answers["GET /docs"] = document(page, media="text/html")
     proc.process(10, "python3", "-m", "llama_cpp.server", "--model", MODEL_PATH, ports=(port_of(wire),))
-    found = Watched(proc)
-    found.round(3)
-    assert wire.asked == [], "one that was found is not asked at all"
-    (row,) = found.watch.rows
-    assert (row.kind, row.models, row.state) == ("llama_cpp.server", (MODEL_PATH.rpartition("/")[2],), None)
-    given = Watched(proc, wire.url)
-    given.round()
-    given.round(3)
-    assert wire.asked.count("GET /v1/models") == 1, "also while its kind is found"
-    assert wire.asked.count("GET /docs") == 3
-    (row,) = given.watch.rows
-    assert (row.state, row.models) == ("answers", (MODEL_PATH.rpartition("/")[2],))
+    for given in ((), (wire.url,)):
+        watched = Watched(proc, *given)
+        watched.round(3)
+        (row,) = watched.watch.rows
+        assert (row.kind, row.models) == ("llama_cpp.server", (MODEL_PATH.rpartition("/")[2],)), "of its command line"
+        assert (row.state, watched.session.services[1].counts) == ("answers", "nothing")
+    assert wire.asked.count("GET /docs") == 2 * (1 + 3)
+    assert "GET /v1/models" not in wire.asked

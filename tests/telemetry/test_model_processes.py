@@ -51,7 +51,7 @@ def proc(tmp_path: Path) -> FakeProcesses:
         ("/usr/bin/python3.11 /usr/local/bin/vllm serve Qwen/Qwen3-0.6B", "vllm", 8000),
         ("python -m vllm.entrypoints.openai.api_server --model m", "vllm", 8000),
         ("VLLM::EngineCore", "vllm worker", None),
-        ("python3 -m llama_cpp.server --model a.gguf", "llama_cpp.server", None),
+        ("python3 -m llama_cpp.server --model a.gguf", "llama_cpp.server", 8000),
         ("python3 -m mlc_llm serve HF://mlc-ai/x", "mlc_llm", 8000),
         ("/srv/llava.llamafile -ngl 0", "llamafile", 8080),
         ("rpc-server -p 50052", "rpc-server", None),

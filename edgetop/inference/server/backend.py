@@ -455,7 +455,6 @@ def detect(client: ServerClient, kind: str = "auto") -> ServerBackend:
 
     Of a kind that was named, only it and the ones that build on it are considered: vLLM also speaks the OpenAI API.
     """
-    client.kept.clear()
     candidates = backends()
     if kind != "auto":
         named = _named_backends(kind)

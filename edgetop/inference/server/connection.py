@@ -214,8 +214,6 @@ class ServerClient:
         """Set when an answer begins."""
         self.notes: list[str] = []
         """What was left out of documents."""
-        self.kept: dict[tuple[str, object], object] = {}
-        """Documents by path and kind, for whoever wants them next."""
 
     def request(
         self, method: str, path: str, body: object = None, *, idle_s: float | None = None, is_reply: bool = False
@@ -241,18 +239,9 @@ class ServerClient:
         self.answered = True
         return answer
 
-    def get(self, path: str, kind: type[T], *, keep: bool = False) -> T:
-        """The document at a path, else the one that was kept. Raises RequestError, also for any status but 200.
-
-        `keep` keeps it for whoever wants it next: some servers do not bear to be asked twice.
-        """
-        name = (path, kind)
-        document = (
-            cast("T", self.kept.pop(name)) if name in self.kept else self._document("GET", path, None, kind, None)
-        )
-        if keep:
-            self.kept[name] = document
-        return document
+    def get(self, path: str, kind: type[T]) -> T:
+        """The document at a path. Raises RequestError, also for any status but 200."""
+        return self._document("GET", path, None, kind, None)
 
     def post(self, path: str, body: object, kind: type[T], *, idle_s: float | None = None) -> T:
         """The document that answers another one. Raises RequestError, also for any status but 200."""

@@ -46,7 +46,7 @@ class LmStudioBackend(OpenAiBackend):
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """Only LM Studio has `/api/v0/models`; older ones name an owner that no other server names."""
-        return "organization_owner" in owners(listed_models(client, keep=True)) or bool(_studio_models(client))
+        return "organization_owner" in owners(listed_models(client)) or bool(_studio_models(client))
 
     def offers(self, client: ServerClient) -> list[Offer]:
         """The models it has, but for those that only embed. Raises RequestError."""

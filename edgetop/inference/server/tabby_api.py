@@ -35,7 +35,7 @@ class TabbyApiBackend(OpenAiBackend):
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """It names itself as the owner of its models."""
-        return "tabbyapi" in owners(listed_models(client, keep=True))
+        return "tabbyapi" in owners(listed_models(client))
 
     def load(self, client: ServerClient, offer: Offer, settings: EngineSettings, loading_s: float) -> LoadedModel:
         """Describe a model."""

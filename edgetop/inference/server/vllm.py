@@ -13,6 +13,7 @@ from edgetop.inference.server.backend import ChatRequest, LoadedModel, Program
 from edgetop.inference.server.connection import ServerClient
 from edgetop.inference.server.openai import (
     CHAT_PATH,
+    LlamaCppPythonBackend,
     OpenAiBackend,
     chat_body,
     listed_models,
@@ -60,7 +61,7 @@ class SglangBackend(OpenAiBackend):
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """It names itself as the owner of its models."""
-        return "sglang" in owners(listed_models(client, keep=True))
+        return "sglang" in owners(listed_models(client))
 
     def chat_request(self, command: Generate, model: LoadedModel, settings: EngineSettings) -> ChatRequest:
         """The request for an answer."""
@@ -119,7 +120,7 @@ class VllmBackend(SglangBackend):
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
         """It names itself as the owner of its models, and in its metrics."""
-        return "vllm" in owners(listed_models(client, keep=True)) or "vllm:" in (text_at(client, "/metrics") or "")
+        return "vllm" in owners(listed_models(client)) or "vllm:" in (text_at(client, "/metrics") or "")
 
     def read_usage(self, client: ServerClient) -> Usage:
         """Its Prometheus metrics. Raises RequestError."""
@@ -142,7 +143,8 @@ class VllmBackend(SglangBackend):
         )
 
 
-BACKENDS = (SglangBackend, VllmBackend)
+BACKENDS = (LlamaCppPythonBackend, SglangBackend, VllmBackend)
+"""The first one does not bear to be asked for its models, as those behind it are."""
 
 
 def _version(client: ServerClient) -> str:
