@@ -430,5 +430,7 @@ def test_a_server_that_ends_answers_when_it_is_asked_for_its_models_is_not(
         (row,) = watched.watch.rows
         assert (row.kind, row.models) == ("llama_cpp.server", (MODEL_PATH.rpartition("/")[2],)), "of its command line"
         assert (row.state, watched.session.services[1].counts) == ("answers", "nothing")
-    assert wire.asked.count("GET /docs") == 2 * (1 + 3)
+        watched.watch.probe()
+        assert "would end the answer" in until_probed(watched)
     assert "GET /v1/models" not in wire.asked
+    assert CHAT not in wire.asked

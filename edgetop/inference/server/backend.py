@@ -249,6 +249,8 @@ class ServerBackend:
     """Engine settings that a request may contain; the server decides all others."""
     cuts: ClassVar[bool] = False
     """It may end an answer at a length that nobody asked for, and does not tell that from a context that is full."""
+    interrupts: ClassVar[bool] = False
+    """A request ends the answer that it is giving to somebody else."""
     health_path: ClassVar[str] = ""
     """Answered however busy the server is; empty where there is none."""
     sleepless = False

@@ -248,6 +248,7 @@ class LlamaCppPythonBackend(OpenAiBackend):
     programs: ClassVar[tuple[Program, ...]] = (Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server", 8000),)
     health_path = "/docs"
     cuts = False
+    interrupts = True
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
