@@ -328,7 +328,7 @@ def _threads(observed: Observed, place: RunTarget) -> Iterator[Finding]:
 def _batch(observed: Observed, place: RunTarget) -> Iterator[Finding]:
     """Each batch of a prompt reads all weights once; of fewer tokens than the default more of them are needed."""
     settings, longest = observed.settings, observed.longest_context or 0
-    batch = micro_batch(settings, settings.n_ctx or longest)
+    batch = micro_batch(settings, settings.n_ctx or longest or N_BATCH_DEFAULT)
     if batch >= N_UBATCH_DEFAULT or longest < 2 * batch or observed.prompt_tokens < TOKENS_LEAST:
         return
     predicted = _assessed(observed, place, n_batch=None, n_ubatch=None).speed
