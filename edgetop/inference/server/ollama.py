@@ -155,7 +155,7 @@ class OllamaBackend(ServerBackend):
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:
-        """It has `/api/version`, as Open WebUI has too, which answers every other path with a page. Raises RequestError."""
+        """It has `/api/version`; so has Open WebUI, which answers other paths with a page. Raises RequestError."""
         client.get("/api/version", _Version)
         try:
             client.get("/api/ps", _Models)
