@@ -420,7 +420,8 @@ class ModelProcesses:
         if seen.program is not None and seen.program.port is None:
             return process
         named = port_of(seen.arguments)
-        usual = {named} if named or seen.program is None else {seen.program.port, seen.program.other_port} - {None}
+        ports = (named,) if named or seen.program is None else (seen.program.port, seen.program.other_port)
+        usual = {port for port in ports if port is not None}
         inodes = sockets_of(self._host, process.pid)
         own = [listener for listener in listeners if listener.inode in inodes]
         if seen.program is None and not (own and _base(seen.arguments[0]).startswith("python")):
@@ -433,7 +434,8 @@ class ModelProcesses:
         chosen = [each for each in own if each.port in usual] or (own if len(own) == 1 else [])
         if not chosen:
             where = "its port is not among those of this machine: it may be in a container, or still be loading"
-            several = f"it listens on several ports, none of them {' or '.join(map(str, sorted(usual)))}"
+            none = f", none of them {' or '.join(map(str, sorted(usual)))}" if usual else ""
+            several = f"it listens on several ports{none}"
             return replace(process, port_missing=several if own else where)
         addresses = {(LOCAL_HOSTS.get(each.address, each.address), each.port) for each in chosen}
         return replace(process, addresses=tuple(sorted(addresses)))

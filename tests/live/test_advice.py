@@ -217,7 +217,7 @@ def test_a_session_of_one_s_own_engine_shows_what_it_did(observed: Observed, tmp
     assert found.throttled_tokens_per_s is None
     assert found.longest_context == 60 + 80
     assert (found.drafted, found.accepted, found.steps) == (90, 30, 50)
-    assert (found.prompt_tokens, found.prompt_s, found.decode_s) == (50, 0.2, 0.4)
+    assert (found.prompt_tokens, found.prompt_s, found.decode_s) == (100, 0.4, 0.8)
     assert (found.swapped_bytes, found.reread_bytes) == (65536 * 1024, 3_000_000)
     assert found.others_load == 7 - 1 - 2, "but for this very thread, and what the engine runs"
     (tmp_path / "proc/loadavg").write_text("0.20 1 1 7/99 77\n")
