@@ -52,8 +52,8 @@ class Question(NamedTuple):
     """So often, each time with all that went before."""
 
 
-STORY, SHORT, LONG = Question(8, 64), Question(8, 8), Question(1200, 8)
-FULL, TALK = Question(3600, 8), Question(300, 24, turns=4)
+STORY, SHORT, LONG = Question(8, 64), Question(8, 8), Question(600, 8)
+FULL, TALK = Question(1700, 4), Question(120, 16, turns=3)
 
 
 class Case(NamedTuple):
@@ -69,13 +69,13 @@ class Case(NamedTuple):
 CASES = (
     Case("threads", {"threads": 8}, {"LLAMA_ARG_THREADS": "8"},
          {"threads": psutil.cpu_count(logical=False) or 1}, STORY),
-    Case("batch", {"n_ctx": 2048, "n_ubatch": 4}, {"LLAMA_ARG_UBATCH": "4"}, {"n_ctx": 2048}, LONG),
-    Case("prompt cache", {"n_ctx": 4096, "cache_prompt": False}, {"LLAMA_ARG_CACHE_PROMPT": "0"},
-         {"n_ctx": 4096}, TALK),
+    Case("batch", {"n_ctx": 2048, "n_ubatch": 8}, {"LLAMA_ARG_UBATCH": "8"}, {"n_ctx": 2048}, LONG),
+    Case("prompt cache", {"n_ctx": 1024, "cache_prompt": False}, {"LLAMA_ARG_CACHE_PROMPT": "0"},
+         {"n_ctx": 1024}, TALK),
     Case("KV type", {"n_ctx": 8192}, {}, {"n_ctx": 8192, "cache_type_k": Q8_0, "cache_type_v": Q8_0}),
     Case("context", {"n_ctx": 8192}, {}, {"n_ctx": 512}),
-    Case("flash attention", {"n_ctx": 4096, "flash_attn_type": 0}, {"LLAMA_ARG_FLASH_ATTN": "off"},
-         {"n_ctx": 4096, "flash_attn_type": 1}, FULL),
+    Case("flash attention", {"n_ctx": 2048, "flash_attn_type": 0}, {"LLAMA_ARG_FLASH_ATTN": "off"},
+         {"n_ctx": 2048, "flash_attn_type": 1}, FULL),
 )  # fmt: skip
 
 
