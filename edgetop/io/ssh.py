@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import select
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -247,29 +248,56 @@ def _ready(streams: Sequence[IO[bytes]], event: int, deadline_s: float) -> list[
     return [stream for stream in streams if stream.fileno() in found]
 
 
-_DEEP = 8
-"""Files that include each other."""
+CONFIGURATIONS = ("~/.ssh/config", "/etc/ssh/ssh_config")
+"""In the order in which ssh reads them; what they include is searched for beside them."""
+
+FILES_MAX = 200
+_LINE = re.compile(r"\s*(\w+)(?:\s*=\s*|\s+)(.*)")
 
 
-def configured_hosts(file: Path | None = None, deep: int = 0) -> list[str]:
-    """The hosts that ~/.ssh/config names, and the files that it includes; patterns are none."""
-    file = Path("~/.ssh/config").expanduser() if file is None else file
+def configured_hosts() -> list[str]:
+    """The hosts that ssh's configuration names, and the files that it includes; patterns are none."""
     found: dict[str, None] = {}
-    try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            text = lines.read(LINE_BYTES)
-    except OSError:
-        return []
-    for line in text.splitlines():
-        words = line.replace("=", " ", 1).replace('"', " ").split()
-        if not words:
-            continue
-        if words[0].lower() == "host":
-            found |= dict.fromkeys(word for word in words[1:] if HOST.fullmatch(word))
-        elif words[0].lower() == "include" and deep < _DEEP:
-            for pattern in words[1:]:
-                path = Path(pattern).expanduser()
-                path = path if path.is_absolute() else Path("~/.ssh").expanduser() / path
-                for included in sorted(glob(str(path))):  # noqa: PTH207 - the pattern is a whole path
-                    found |= dict.fromkeys(configured_hosts(Path(included), deep + 1))
+    read: set[Path] = set()
+    for name in CONFIGURATIONS:
+        with suppress(OSError, RuntimeError):
+            file = Path(name).expanduser()
+            _add_hosts(file, file.parent, found, read)
     return list(found)
+
+
+def _add_hosts(file: Path, folder: Path, found: dict[str, None], read: set[Path]) -> None:
+    """Those of a file, each file once."""
+    file = file.resolve()
+    if file in read or len(read) >= FILES_MAX or not file.is_file():
+        return
+    read.add(file)
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        text = lines.read(LINE_BYTES)
+    for line in text.splitlines():
+        keyword, words = _words(line)
+        if keyword == "match":
+            criteria = zip(words, words[1:], strict=False)
+            words = [name for each, names in criteria if each.lower() in _NAMING for name in names.split(",")]
+        if keyword in {"host", "match"}:
+            found |= dict.fromkeys(word for word in words if HOST.fullmatch(word))
+        elif keyword == "include":
+            for pattern in words:
+                for included in sorted(glob(str(folder / Path(pattern).expanduser()))):  # noqa: PTH207 - a whole path
+                    with suppress(OSError):
+                        _add_hosts(Path(included), folder, found, read)
+
+
+_NAMING = ("host", "originalhost")
+
+
+def _words(line: str) -> tuple[str, list[str]]:
+    """The keyword of a line in small letters, and its arguments."""
+    parts = _LINE.fullmatch(line)
+    if parts is None:
+        return "", []
+    try:
+        words = shlex.split(parts[2], comments=True)
+    except ValueError:
+        words = []
+    return parts[1].lower(), words

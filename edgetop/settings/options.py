@@ -418,7 +418,7 @@ ALERT_RUN: Final = Option[str | None](
     "CMD",
     help="run this command of the shell when an alert is raised and when it is over",
     about="EDGETOP_ALERT_LIMIT, EDGETOP_ALERT_STATE (raised or over), EDGETOP_ALERT_VALUE, EDGETOP_ALERT_TEXT and, of "
-    "several hosts, EDGETOP_ALERT_HOST tell it of which. Nothing waits for it, and for one alert it runs once at a time.",
+    "several hosts, EDGETOP_ALERT_HOST tell it of which. Nothing waits for it; for one alert it runs once at a time.",
     example='notify-send edgetop "$EDGETOP_ALERT_TEXT"',
 )
 

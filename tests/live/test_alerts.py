@@ -125,6 +125,10 @@ def test_a_command_is_told_in_its_environment_and_its_failure_is_said() -> None:
     assert told == ["temperature.cpu > 80: 90.00", "--alert-run: the command ended with 7"]
 
 
+def interval(value: float, half: float) -> Interval:
+    return Interval(value=value, low=value - half, high=value + half, u_systematic=half / 2, u_random=0.0)
+
+
 def several(*rows: HostRow) -> Session:
     """A watch of several hosts, each of which was read once."""
     session = Session()
@@ -137,8 +141,8 @@ def several(*rows: HostRow) -> Session:
 
 
 def test_of_several_hosts_a_limit_is_that_of_each() -> None:
-    hot = HostReading(temperature_cpu_c=85.0, j_per_token=Interval(2.0, 1.9, 2.1, 0.05, 0.0), power_w=7.0)
-    unsure = HostReading(temperature_cpu_c=60.0, j_per_token=Interval(1.6, 1.4, 1.8, 0.1, 0.0))
+    hot = HostReading(temperature_cpu_c=85.0, j_per_token=interval(2.0, 0.1), power_w=7.0)
+    unsure = HostReading(temperature_cpu_c=60.0, j_per_token=interval(1.6, 0.2))
     session = several(
         HostRow(host="pi.1", state="answers", since=0.0, reading=hot),
         HostRow(host="me@pi2", state="answers", since=0.0, reading=unsure),

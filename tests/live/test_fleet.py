@@ -157,15 +157,26 @@ def test_each_host_is_a_stream_and_has_its_metrics() -> None:
 
 
 def test_hosts_of_the_configuration_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home = tmp_path / "home"
-    (home / ".ssh/more").mkdir(parents=True)
+    home, everybody = tmp_path / "home", tmp_path / "etc"
+    (home / ".ssh/more and more").mkdir(parents=True)
+    everybody.mkdir()
     (home / ".ssh/config").write_text(
-        'Include more/*.conf nowhere\nHost pi1 "pi2"\n  HostName 10.0.0.1\nHost * !x pi?\nhost=jetson\nInclude config\n'
+        'Include "more and more/*.conf" nowhere ~nobody-here/x\nHost pi1 "pi2" # the kitchen\n  HostName 10.0.0.1\n'
+        'Host * !x pi?\nhost=jetson\nInclude config pipe\nMatch originalhost pi3,pi4,pi* exec "test -e x"\n'
+        'Match Host="orin2"\nMatch user me\n#Host none\nHost \'unended\n'
     )
-    (home / ".ssh/more/a.conf").write_text("Host orin\n")
+    (home / ".ssh/more and more/a.conf").write_text("Host orin\nInclude config")
+    (home / ".ssh/known_hosts").write_text("|1|c2FsdA==|aGFzaA== ssh-ed25519 AAAA\n")
+    os.mkfifo(home / ".ssh/pipe")
+    (everybody / "ssh_config").write_text("Include here.d/*\n")
+    (everybody / "here.d").mkdir()
+    for number in range(50):
+        (everybody / f"here.d/{number}").write_text(f"Include here.d/* here.d/*\nHost desk{number % 2}\n")
     monkeypatch.setenv("HOME", str(home))
-    assert configured_hosts() == ["orin", "pi1", "pi2", "jetson"]
-    assert [each.text for each in candidates(["watch", "pi1"], "p")] == ["pi1", "pi2"]
+    monkeypatch.setattr("edgetop.io.ssh.CONFIGURATIONS", ("~/.ssh/config", str(everybody / "ssh_config")))
+    assert configured_hosts()[:7] == ["orin", "pi1", "pi2", "jetson", "pi3", "pi4", "orin2"]
+    assert sorted(configured_hosts()[7:]) == ["desk0", "desk1"]
+    assert [each.text for each in candidates(["watch", "pi1"], "p")] == ["pi1", "pi2", "pi3", "pi4"]
 
 
 def test_energy_per_token_of_a_host_that_has_a_shell_alone(tmp_path: Path) -> None:
