@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from glob import glob
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -277,14 +278,14 @@ def _add_hosts(file: Path, folder: Path, found: dict[str, None], read: set[Path]
     for line in text.splitlines():
         keyword, words = _words(line)
         if keyword == "match":
-            criteria = zip(words, words[1:], strict=False)
-            words = [name for each, names in criteria if each.lower() in _NAMING for name in names.split(",")]
+            named = (names for each, names in pairwise(words) if each.lower() in _NAMING)
+            words = [name for names in named for name in names.split(",")]
         if keyword in {"host", "match"}:
             found |= dict.fromkeys(word for word in words if HOST.fullmatch(word))
         elif keyword == "include":
             for pattern in words:
-                for included in sorted(glob(str(folder / Path(pattern).expanduser()))):  # noqa: PTH207 - a whole path
-                    with suppress(OSError):
+                with suppress(OSError, RuntimeError):
+                    for included in sorted(glob(str(folder / Path(pattern).expanduser()))):  # noqa: PTH207 - a whole path
                         _add_hosts(Path(included), folder, found, read)
 
 
