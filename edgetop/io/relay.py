@@ -656,7 +656,7 @@ def _answer_head(data: bytes) -> tuple[Head | None, bytes]:
     while b"\r\n\r\n" in data:
         raw, _, data = data.partition(b"\r\n\r\n")
         head = Head.parse(raw)
-        if not head.first[0].startswith("HTTP/1.") or not head.first[1].isdecimal():
+        if not head.first[0].startswith("HTTP/1.") or not re.fullmatch("[0-9]{3}", head.first[1]):
             raise FramingError("it has no status")
         if not head.first[1].startswith("1") or head.first[1] == "101":
             return head, data
