@@ -256,7 +256,7 @@ class Relay:
         self.upstream = upstream
         """The server."""
         self._listen = (host, port)
-        self.is_for_here = host in {"127.0.0.1", "::1", "localhost"}
+        self.is_for_here = host == "localhost" or _is_loopback(host)
         """Whether only this machine reaches it."""
         self.port = port
         """Where it listens; of a port of 0 the one that was free."""
@@ -632,6 +632,12 @@ class _Line:
                     exchange.answer.get("connection").lower() == "close" or exchange.answer.first[0] == "HTTP/1.0"
                 )
                 return not closes and request.get("connection").lower() != "close"
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ip_address(host).is_loopback
+    return False
 
 
 def _is_of_here(authority: str) -> bool:

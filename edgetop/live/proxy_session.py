@@ -18,6 +18,7 @@ from msgspec import Struct
 from edgetop.core.clock import monotonic_us
 from edgetop.core.records import Event, RequestServed
 from edgetop.core.text import one_line
+from edgetop.inference.child_process import raise_file_limit
 from edgetop.inference.server import ollama, openai
 from edgetop.inference.server.address import UNIX, Address
 from edgetop.inference.server.backend import AnswerStream, Delta
@@ -340,6 +341,7 @@ class ProxySession(WatchSession):
         """Listen, and start the watch of the one server of `options`. Raises EdgetopError where it cannot listen."""
         (address,) = options.servers
         self.relay = Relay(upstream_of(address), *listen)
+        raise_file_limit()
         # Before the watch gives way to the model: what is in the way of requests must not wait.
         self.relay.start()
         self._readers: dict[Exchange, ExchangeReader] = {}

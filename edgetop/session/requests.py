@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from itertools import pairwise
 from math import hypot
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -29,7 +29,7 @@ from edgetop.core.records import Count, RequestServed
 from edgetop.core.sources import Unavailable
 from edgetop.core.statistics import percentile
 from edgetop.session.meters import ChannelFeed, headline_of, meters_of
-from edgetop.session.session import Session
+from edgetop.session.session import PerSession, Session
 from edgetop.session.turn import US_PER_MS, tokens_per_s
 
 PROXY_EVENT = "proxy_began"
@@ -295,8 +295,35 @@ def _widened(energy: Interval, unsure_j: float) -> Interval:
     )
 
 
-def passed_figures(session: Session, t_us: int) -> WatchFigures:
-    """What all requests that passed a proxy came to until `t_us`."""
+SETTLED_S: Final = 5
+"""After the end of a request its energy does not change any more."""
+
+
+class _Passed:
+    """What all requests came to when it was last computed."""
+
+    def __init__(self, _session: Session) -> None:
+        self.at: tuple[int, bool] | None = None
+        self.figures = WatchFigures()
+
+
+_PASSED: Final = PerSession(_Passed)
+
+
+def passed_figures(session: Session, t_us: int, *, exact: bool) -> WatchFigures:
+    """What all requests that passed a proxy came to until `t_us`; unless `exact`, those of a while ago if there are many.
+
+    All are gone through each time, so that it is done again when some share of them is new, or none has come for a while.
+    """
+    passed = _PASSED.of(session)
+    ended_us = [each.t_us for each in session.requests if each.t_us <= t_us]
+    at = len(ended_us) // (1 + len(ended_us) // 200), t_us >= max(ended_us, default=0) + SETTLED_S * US_PER_S
+    if exact or passed.at != at:
+        passed.at, passed.figures = at, _passed_figures(session, t_us)
+    return passed.figures
+
+
+def _passed_figures(session: Session, t_us: int) -> WatchFigures:
     energy = RequestEnergy(session, t_us)
     requests, found = energy.requests, energy.of_all()
     cells = list(_cells([(each.t_us - each.took_us, each.t_us) for each in requests]))
