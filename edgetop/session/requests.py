@@ -295,8 +295,8 @@ def _widened(energy: Interval, unsure_j: float) -> Interval:
     )
 
 
-SETTLED_S: Final = 5
-"""After the end of a request its energy does not change any more."""
+SETTLED_S: Final = 10
+"""After so long no reading comes that belongs to the last request."""
 
 
 class _Passed:
@@ -311,9 +311,9 @@ _PASSED: Final = PerSession(_Passed)
 
 
 def passed_figures(session: Session, t_us: int, *, exact: bool) -> WatchFigures:
-    """What all requests that passed a proxy came to until `t_us`; unless `exact`, those of a while ago if there are many.
+    """What all requests that passed a proxy came to until `t_us`; unless `exact`, of many those of a while ago.
 
-    All are gone through each time, so that it is done again when some share of them is new, or none has come for a while.
+    All are gone through each time, which is done again once a share of them is new, or none has come for a while.
     """
     passed = _PASSED.of(session)
     ended_us = [each.t_us for each in session.requests if each.t_us <= t_us]
