@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from edgetop.commands.completion import candidates
 from edgetop.core.errors import UsageError
@@ -28,12 +29,15 @@ from edgetop.live.fleet import (
     channel_values,
     fleet_notes,
     host_cells,
+    served_of,
     source_of,
     total_cells,
     total_of,
 )
 from edgetop.live.live_session import WatchOptions
 from edgetop.live.metrics import HOSTS, Metrics
+from edgetop.session.file_io import load_file, load_head
+from edgetop.session.listing import totals
 from edgetop.session.session import Session
 from edgetop.session.store import Store
 from edgetop.telemetry.registry import FarFiles
@@ -154,6 +158,42 @@ def test_each_host_is_a_stream_and_has_its_metrics() -> None:
     assert told["edgetop_host_up", ("pi1.lan",)] == 1
     assert ("edgetop_host_temperature_celsius", ("pi1.lan",)) not in told
     assert set(HOSTS) == {channel.name for channel in CHANNELS}
+
+
+def test_what_a_host_did_is_told_for_the_totals_over_all_its_connections(tmp_path: Path) -> None:
+    fleet = FleetSession(["pi1"], WatchOptions(), Store(tmp_path), pytest.fail)
+    try:
+        (host,) = fleet._hosts
+        host.stop()
+        host.join(time.monotonic() + 30)
+        for reading in (measured("pi1", 100, 2.0, 0.1), GONE, measured("pi1", 50, 4.0, 0.1)):
+            told = reading if reading.reading is None else replace(reading.reading, generated_tokens=200)
+            host.row = replace(reading, host="pi1") if told is reading else replace(reading, reading=told)
+            fleet._due_us = 0
+            fleet.pump()
+    finally:
+        path = fleet.close()
+    assert path is not None
+    (service,) = load_file(path).services
+    served = service.served
+    assert served is not None
+    assert served.energy_j is not None
+    assert (served.generated_tokens, served.measured_tokens, served.energy_j.value) == (400, 150, 400.0)
+    assert served.scope == "module"
+    (row,) = totals([load_head(path)], ["host"])
+    assert (row.group["host"], row.generated_tokens, row.unmeasured_tokens) == ("pi1", 400, 250)
+
+
+@pytest.mark.parametrize(
+    "told", [{"power_scope": "moon"}, {"generated_tokens": -5}, {"j_per_token": interval(1e-300, 0.0)}, {}],
+    ids=["scope", "negative", "tiny", "nothing"],
+)  # fmt: skip
+def test_what_a_host_tells_wrongly_is_no_energy(told: dict[str, object]) -> None:
+    reading = measured("x", 10, 1.0, 0.1).reading
+    assert reading is not None
+    served = served_of(msgspec.structs.replace(reading, **told) if told else HostReading())
+    assert served.energy_j is None or served.measured_tokens == 0
+    assert (served.generated_tokens or 0) >= 0
 
 
 def test_hosts_of_the_configuration_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
