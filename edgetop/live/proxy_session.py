@@ -310,10 +310,14 @@ def _client(exchange: Exchange) -> str:
 
 def _text(asked: _Asked) -> str:
     """The prompt in words."""
-    if isinstance(asked.messages, list):
-        said = [each for each in asked.messages if isinstance(each, dict)]
-        return "\n".join(f"{each.get('role', '')}: {_words(each.get('content'))}" for each in said)
-    return _words(asked.prompt or asked.input)
+    messages = asked.messages or asked.input
+    try:
+        if isinstance(messages, list):
+            said = [each for each in messages if isinstance(each, dict)]
+            return "\n".join(f"{each.get('role', '')}: {_words(each.get('content'))}" for each in said)
+        return _words(asked.prompt or asked.input)
+    except RecursionError:
+        return ""
 
 
 def _words(content: object) -> str:

@@ -138,12 +138,16 @@ RESPONSES = [
     b'data: {"type":"response.created","response":{"model":"m1","usage":null}}\n\n',
     b'data: {"type":"response.output_text.delta","delta":"Hel"}\n\n',
     b'data: {"type":"response.output_text.delta","delta":"lo"}\n\n',
-    b'data: {"type":"response.completed","response":{"model":"m1","usage":{"input_tokens":9,"output_tokens":3,'
-    b'"input_tokens_details":{"cached_tokens":4}}}}\n\n',
+    (
+        b'data: {"type":"response.completed","response":{"model":"m1","usage":{"input_tokens":9,"output_tokens":3,'
+        b'"input_tokens_details":{"cached_tokens":4}}}}\n\n'
+    ),
 ]
 MESSAGES = [
-    b'event: message_start\ndata: {"type":"message_start","message":{"model":"m2","usage":{"input_tokens":5,'
-    b'"cache_read_input_tokens":4,"output_tokens":0}}}\n\n',
+    (
+        b'event: message_start\ndata: {"type":"message_start","message":{"model":"m2","usage":{"input_tokens":5,'
+        b'"cache_read_input_tokens":4,"output_tokens":0}}}\n\n'
+    ),
     b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"Hel"}}\n\n',
     b'data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"lo"}}\n\n',
     b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":3}}\n\n',
@@ -152,8 +156,10 @@ MESSAGES = [
 NATIVE = [
     b'data: {"content":"Hel","stop":false}\n\n',
     b'data: {"content":"lo","stop":false}\n\n',
-    b'data: {"content":"","stop":true,"model":"m3","timings":{"cache_n":4,"prompt_n":5,"prompt_ms":1.5,'
-    b'"predicted_n":3,"predicted_ms":3.0}}\n\n',
+    (
+        b'data: {"content":"","stop":true,"model":"m3","timings":{"cache_n":4,"prompt_n":5,"prompt_ms":1.5,'
+        b'"predicted_n":3,"predicted_ms":3.0}}\n\n'
+    ),
 ]
 
 
