@@ -35,15 +35,15 @@ LINE_BYTES = 2**20
 _STDERR_BYTES = 4096
 
 _FAILURES = (
-    ("Host key verification failed", "its key is not among the known hosts", "type once: ssh {host}"),
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", "its key is another one than known", "find out why: ssh {host}"),
+    ("Host key verification failed", "its key is not among the known hosts", "type once: ssh {host}"),
     ("Permission denied", "it refuses the login", "a key that works without a question: ssh-copy-id {host}"),
     ("Could not resolve hostname", "its name is not known", "see ~/.ssh/config"),
     ("Connection refused", "nobody listens there for SSH", ""),
     ("timed out", "it does not answer", ""),
     ("No route to host", "there is no way to it", ""),
 )
-"""What ssh says, what that means, and what to do."""
+"""What ssh says, what that means, and what to do; of several the first."""
 
 _ASKED = ("Host key verification failed", "Permission denied")
 
@@ -74,7 +74,8 @@ class Shell:
         self._control: list[str] = []
         self._received = bytearray()
         self._said = b""
-        self._ports: dict[tuple[str, int], Path] = {}
+        self._ports: dict[tuple[str, int], tuple[Path, str]] = {}
+        """The sockets that lead to ports, and what ssh was asked to forward."""
 
     def open(self, script: str) -> None:
         """Connect, and have the shell run `script`, whose first words must be `hello`. Raises SshError."""
@@ -184,15 +185,14 @@ class Shell:
 
     def reach(self, host: str, port: int) -> Path:
         """A socket here that leads to a port of the other machine, through this connection. Raises SshError."""
-        path = self._ports.get((host, port))
-        if path is None:
-            path = self._folder / f"port-{port}"
+        if (host, port) not in self._ports:
+            path = self._folder / f"port-{len(self._ports)}"
             path.unlink(missing_ok=True)
             target = f"{path}:{f'[{host}]' if ':' in host else host}:{port}"
             if not self._run_control("forward", "-L", target):
                 raise SshError("its ports cannot be reached through SSH", "AllowTcpForwarding there?")
-            self._ports[host, port] = path
-        return path
+            self._ports[host, port] = path, target
+        return self._ports[host, port][0]
 
     def _run_control(self, command: str, *more: str, quiet: bool = False) -> bool:
         control = [] if quiet else self._control
@@ -221,10 +221,10 @@ class Shell:
         ports, self._ports = self._ports, {}
         if process is not None and process.poll() is None:
             if not self._control:
-                for (host, port), path in ports.items():
-                    self._run_control("cancel", "-L", f"{path}:{host}:{port}")
+                for _, target in ports.values():
+                    self._run_control("cancel", "-L", target)
             process.terminate()
-        for path in ports.values():
+        for path, _ in ports.values():
             path.unlink(missing_ok=True)
         if process is not None:
             for stream in (process.stdin, process.stdout, process.stderr):
