@@ -113,6 +113,33 @@ def test_the_ollama_client(server: LoopbackServer, tmp_path: Path, monkeypatch: 
         assert [model.model for model in ollama.Client(proxy.url).list().models]
 
 
+def test_the_ollama_client_with_tools_pictures_errors_and_what_it_breaks_off(
+    server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_ollama(server)
+    picture = b"\x89PNG" + bytes(range(256)) * 4000
+    messages = [{"role": "user", "content": "What is this?", "images": [picture]}]
+    with proxied(server.url, tmp_path, monkeypatch) as (proxy, seen):
+        for url in (server.url, proxy.url):
+            list(ollama.Client(url).chat("m", messages, tools=TOOLS, stream=True))
+        direct, through = (each for each in server.requests if each.line == "POST /api/chat")
+        assert through == direct
+        assert seen_by(proxy, seen).outcome == "complete"
+        server.answers["POST /api/chat"] = document({"error": "model 'm' not found"}, "404 Not Found")
+        with pytest.raises(ollama.ResponseError, match="not found"):
+            ollama.Client(proxy.url).chat("m", messages)
+        record = seen_by(proxy, seen)
+        assert record.status == 404
+        assert "not found" in record.error
+        server.answers["POST /api/chat"] = stream(b'{"message":{"content":"a"},"done":false}\n', server.hang, end=False)
+        parts = ollama.Client(proxy.url).chat("m", messages, stream=True)
+        assert next(parts).message.content == "a"
+        parts.close()
+        assert server.hung_up.wait(30)
+        record = seen_by(proxy, seen)
+        assert (record.outcome, record.generated_tokens, record.counted) == ("client left", 1, False)
+
+
 def test_packed_answers_and_answers_that_are_nonsense(
     server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,11 +261,14 @@ def started(home: IsolatedHome, url: str, *more: str) -> tuple[subprocess.Popen[
     return process, int(port[1])
 
 
-def test_a_proxy_that_is_killed_leaves_nobody_waiting(server: LoopbackServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+def test_a_proxy_that_is_gone_leaves_nobody_waiting(
+    server: LoopbackServer, tmp_path: Path, how: signal.Signals
+) -> None:
     home = IsolatedHome(tmp_path)
 
     def kill(_connection: object) -> None:
-        process.send_signal(signal.SIGKILL)
+        process.send_signal(how)
 
     server.answers["POST /api/chat"] = stream(b"{}\n", kill, server.hang, end=False)
     process, port = started(home, server.url)
