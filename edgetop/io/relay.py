@@ -30,7 +30,7 @@ CONNECTIONS_MAX: Final = 512
 HEAD_S: Final = 30.0
 """From the first byte of a request until its head is whole, and for a connection to the server."""
 REFUSED_S: Final = 1.0
-"""For how long what a refused client still sends is read and dropped."""
+"""For how long what a client still sends that has its answer is read and dropped."""
 
 STALLED_S: Final = 300.0
 """A client that asks nothing, sends no more of what it began or takes nothing for so long is left."""
@@ -430,13 +430,16 @@ class _Line:
         head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         self._writer.write(head.encode() + b"Connection: close\r\n\r\n" + body)
         await asyncio.wait_for(self._writer.drain(), STALLED_S)
-        # Closed with bytes of the request unread, the connection is reset, and the answer may be lost on its way.
+        await self._let_finish()
+
+    async def _let_finish(self) -> None:
+        """Read what is left of a request: closed before, a connection is reset, and the answer may be lost."""
         with contextlib.suppress(OSError, asyncio.TimeoutError):
             self._writer.write_eof()
             await asyncio.wait_for(self._discard(), REFUSED_S)
 
     async def _discard(self) -> None:
-        while await self._reader.read(65536):
+        while await self._reader.read(PIECE_BYTES):
             pass
 
     async def serve(self) -> None:
@@ -502,6 +505,8 @@ class _Line:
                 each.cancel()
             await asyncio.gather(request, answer, return_exceptions=True)
             self._relay.end(exchange, self._who_left())
+        if not body.ended and not self._reader.is_ended:
+            await self._let_finish()
         return again and body.ended and not self._reader.is_ended
 
     async def _is_whole(self, exchange: Exchange, request: asyncio.Future[None]) -> bool:

@@ -394,6 +394,17 @@ def test_a_body_that_waits_to_be_asked_for() -> None:
         eventually(lambda: outcomes(relay) == ["complete"], "it is over")
 
 
+def test_an_answer_before_the_end_of_a_request_is_not_lost(server: LoopbackServer) -> None:
+    def early(connection: socket.socket) -> None:
+        connection.sendall(head("413 Content Too Large", Content_Length="2") + b"{}")
+
+    asked = b"POST /api/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    server.answers["POST /api/chat"] = [early, server.hang]
+    with relay_to(server.url) as relay:
+        got = exchanged(relay.port, asked + b"3\r\nabc\r\n")
+    assert got == head("413 Content Too Large", Content_Length="2") + b"{}"
+
+
 def test_a_client_of_http_1_0(server: LoopbackServer) -> None:
     server.answers["POST /api/chat"] = [head(), b"{}"]
     asked = b"POST /api/chat HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}"
