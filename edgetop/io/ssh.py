@@ -32,6 +32,13 @@ HELLO_S = 60.0
 CONTROL_S = 5.0
 _SSH = ("ssh",)
 LINE_BYTES = 2**20
+ANSWER_BYTES = 16 * 2**20
+"""Of all that a command prints: the files of a machine of many cores take some hundred kilobytes."""
+
+LINE_COST = 64
+"""A line counts as so many bytes more: it takes its time, however short it is."""
+
+TOO_MUCH = "it sends more than anybody asked for"
 _STDERR_BYTES = 4096
 
 _FAILURES = (
@@ -101,7 +108,7 @@ class Shell:
         self.send(f"printf '%s\\n' {self.mark}\n{script}")
         deadline_s = time.monotonic() + (86_400 if self.asks else HELLO_S)
         # What a login script of the other machine prints comes before.
-        while self.line(deadline_s) != self.mark:
+        for _ in self._lines(deadline_s):
             pass
 
     @property
@@ -127,6 +134,8 @@ class Shell:
 
     def line(self, deadline_s: float) -> str:
         """The next line. Raises SshError, also where none comes until the moment of the monotonic clock."""
+        if time.monotonic() > deadline_s:
+            raise SshError("it does not come to an end")
         while (end := self._received.find(b"\n")) < 0:
             if len(self._received) > LINE_BYTES:
                 raise SshError("it sends a line without an end")
@@ -138,8 +147,15 @@ class Shell:
     def answer(self, command: str, timeout_s: float) -> Iterator[str]:
         """The lines that a command prints. Raises SshError."""
         self.send(f"{command}\nprintf '\\n%s\\n' {self.mark}\n")
-        deadline_s = time.monotonic() + timeout_s
+        yield from self._lines(time.monotonic() + timeout_s)
+
+    def _lines(self, deadline_s: float) -> Iterator[str]:
+        """The lines before the mark."""
+        size = 0
         while (line := self.line(deadline_s)) != self.mark:
+            size += len(line) + LINE_COST
+            if size > ANSWER_BYTES:
+                raise SshError(TOO_MUCH)
             yield line
 
     def _receive(self, deadline_s: float) -> None:

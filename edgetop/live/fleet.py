@@ -42,7 +42,7 @@ from edgetop.core.text import one_line
 from edgetop.inference.child_process import lower_priority, raise_file_limit
 from edgetop.inference.server.address import UNIX, Address
 from edgetop.io.log import log, log_exception
-from edgetop.io.ssh import Shell, SshError
+from edgetop.io.ssh import LINE_BYTES, LINE_COST, TOO_MUCH, Shell, SshError
 from edgetop.live.live_session import RecordedSession, WatchOptions, reading_of
 from edgetop.live.server_monitor import ServerMonitor
 from edgetop.session.session import Session
@@ -54,7 +54,7 @@ from edgetop.telemetry.registry import SCAN_EVERY, SHELL_SETUP, FarFiles, far_pr
 from edgetop.telemetry.sampler import ScheduledSource
 from edgetop.telemetry.source import Source, Values
 
-PERIOD_S, PROBING_S = 1.0, 0.05
+PERIOD_S, PROBING_S, SOONEST_S = 1.0, 0.05, 0.2
 FIRST_S, SILENT_S = 60.0, 15.0
 """How long the first reading may take where Python has to start, and any later one."""
 
@@ -210,14 +210,19 @@ class FarHost:
     def _follow(self) -> None:
         """Connect, and read until it ends. Raises SshError."""
         self._shell.open(SCRIPT)
-        deadline_s = time.monotonic() + FIRST_S
+        deadline_s, size = time.monotonic() + FIRST_S, 0
         while not self._stop.is_set():
             line = self._shell.line(deadline_s)
             if line == "shell":
                 self._follow_files()
                 return
+            size += len(line) + LINE_COST
             if line.startswith("{") and self._take(line):
-                deadline_s = time.monotonic() + SILENT_S
+                deadline_s, size = time.monotonic() + SILENT_S, 0
+                # One that tells more often is read so often.
+                self._stop.wait(SOONEST_S)
+            elif size > LINE_BYTES:
+                raise SshError(TOO_MUCH)
 
     def _take(self, line: str) -> bool:
         """Take in a line of `edgetop watch --json`; whether it was a reading."""

@@ -17,7 +17,7 @@ from edgetop.core.errors import UsageError
 from edgetop.core.quantity import Interval
 from edgetop.core.records import Sampled, SourceAdded
 from edgetop.core.sources import Unavailable
-from edgetop.io.ssh import Shell, configured_hosts
+from edgetop.io.ssh import TOO_MUCH, Shell, configured_hosts
 from edgetop.live.fleet import (
     CHANNELS,
     HEADINGS,
@@ -134,6 +134,32 @@ def test_what_a_host_calls_its_models_moves_no_cursor(tmp_path: Path) -> None:
     assert host._take(b'{"type":"reading","models":["\\u001b[2Jevil"],"throttling":["a\\nb"]}'.decode())
     assert "\x1b" not in "".join(host_cells(host.row))
     assert not host._take('{"type":"summary"}')
+
+
+FLOODS = {
+    "before it begins": "yes begin",
+    "lines": 'read -r hello; eval "$hello"; yes garbage',
+    "documents": 'read -r hello; eval "$hello"; yes \'{"type":"x"}\'',
+    "a line without an end": 'read -r hello; eval "$hello"; cat /dev/zero',
+    "an answer": 'read -r hello; eval "$hello"; echo shell; yes',
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_host_that_sends_without_an_end_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/ssh").write_text(f'#!/bin/sh\n[ "$1" = -O ] && exit 255\n{FLOODS[name]}\n')
+    (tmp_path / "bin/ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    host = FarHost("pi1", tmp_path)
+    host.start()
+    try:
+        eventually(lambda: host.row.missing, "it is left", told=lambda: str(host.row))
+        assert host.row.missing is not None
+        assert host.row.missing.reason in {TOO_MUCH, "it sends a line without an end"}
+    finally:
+        host.stop()
+        host.join(time.monotonic() + 30)
 
 
 @pytest.mark.parametrize("name", ["-oProxyCommand=x", "", "a b", "a;b", "$(x)", "a\nb", "--"])
