@@ -494,7 +494,7 @@ class _Line:
         answer = asyncio.ensure_future(self._pass_answer(exchange, head, from_server))
         try:
             await asyncio.wait({request, answer}, return_when=asyncio.FIRST_COMPLETED)
-            if not answer.done() and not await self._is_whole(exchange, request):
+            if not answer.done() and not await self._is_whole(exchange, request, answer):
                 return False
             again = await answer
         except (ConnectionError, asyncio.TimeoutError):
@@ -505,11 +505,11 @@ class _Line:
                 each.cancel()
             await asyncio.gather(request, answer, return_exceptions=True)
             self._relay.end(exchange, self._who_left())
-        if not body.ended and not self._reader.is_ended:
+        if exchange.outcome == "complete" and not body.ended:
             await self._let_finish()
-        return again and body.ended and not self._reader.is_ended
+        return again and body.ended and not self._reader.at_eof()
 
-    async def _is_whole(self, exchange: Exchange, request: asyncio.Future[None]) -> bool:
+    async def _is_whole(self, exchange: Exchange, request: asyncio.Future[None], answer: asyncio.Future[bool]) -> bool:
         """Whether nothing is wrong with a request whose end has come; else the client is told, if it may still be."""
         try:
             await request
@@ -523,6 +523,7 @@ class _Line:
         else:
             return True
         self._relay.end(exchange, "refused", why)
+        answer.cancel()
         if not self._answered:
             await self.refuse(status, why)
         return False
@@ -557,6 +558,8 @@ class _Line:
             server.write(data)
             await asyncio.wait_for(server.drain(), SERVER_STALLED_S)
         await self._reader.turned.wait()
+        if not (self._reader.is_raw or self._reader.is_broken or self._reader.at_eof()):
+            return  # other requests are behind it
         while self._reader.is_raw and (data := await self._reader.read(PIECE_BYTES)):
             server.write(data)
             await asyncio.wait_for(server.drain(), SERVER_STALLED_S)
