@@ -23,7 +23,6 @@ from edgetop.session.requests import client_figures, client_rows, energy_note, r
 from edgetop.settings import options
 from edgetop.settings.resolve import Settings
 
-
 SWITCH_S = 0.0005
 """So long a chunk waits for Python's lock while the screen is drawn or a record is made; it would be 5 ms."""
 

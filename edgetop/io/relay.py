@@ -19,7 +19,7 @@ import struct
 import threading
 from collections import deque
 from ipaddress import ip_address
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from edgetop.core.clock import monotonic_us
@@ -324,10 +324,7 @@ class Relay:
         server.close()
         for exchange in list(self._running):
             self._end(exchange, "proxy ended")
-        tasks = [*self._connections, *self._refusals]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _cancel(*self._connections, *self._refusals)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert isinstance(reader, _Reader)  # noqa: S101 - made by `accept`
@@ -461,9 +458,7 @@ class _Line:
             rest = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), HEAD_S)
         finally:
             self._relay.idle.pop(self, None)
-            for each in waits:
-                each.cancel()
-            await asyncio.gather(*waits, return_exceptions=True)
+            await _cancel(*waits)
         return first.result() + rest
 
     async def _exchange(self) -> bool:
@@ -501,9 +496,7 @@ class _Line:
             self._relay.end(exchange, "client left")
             raise
         finally:
-            for each in (request, answer):
-                each.cancel()
-            await asyncio.gather(request, answer, return_exceptions=True)
+            await _cancel(request, answer)
             self._relay.end(exchange, self._who_left())
         if exchange.outcome == "complete" and not body.ended:
             await self._let_finish()
@@ -658,6 +651,20 @@ def _is_of_here(authority: str) -> bool:
         ip_address(name)
         return True
     return name in {"localhost", socket.gethostname().lower()} or name.endswith(".localhost")
+
+
+CANCELLED_S: Final = 0.05
+
+
+async def _cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel, and wait for the end.
+
+    Before Python 3.12 `wait_for` loses a cancellation that comes in the moment in which what it waits for does.
+    """
+    while running := [task for task in tasks if not task.done()]:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=CANCELLED_S)
 
 
 def _require_nothing(behind: bytes) -> None:

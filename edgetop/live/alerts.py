@@ -147,7 +147,7 @@ def _with_ends(value: float, series: Series, name: str, index: int) -> Interval:
 
 def _host_channels(session: Session, host: str) -> dict[str, str]:
     """The channels of one of several hosts by all names that stand for them: those of figures and of sensors."""
-    names = {}
+    names: dict[str, str] = {}
     for each in session.series[f"{sources.HOST_STREAM}{host}"].info.channels:
         own = each.name.removeprefix(f"{sources.HOST_STREAM}{host}.")
         forms = (own, own.replace("_", "."), own + _SUFFIXES.get(each.unit, ""))
@@ -165,7 +165,7 @@ def hosts_of(session: Session) -> list[str]:
 def _of_hosts(alert: Alert, session: Session) -> Iterator[Alert]:
     """An alert for each of several hosts; the alert itself where it is of one, or where there are none."""
     hosts = hosts_of(session)
-    if not hosts or alert.name in channel_names(session):
+    if not hosts or session.find_channel(channel_names(session).get(alert.name, alert.name)) is not None:
         yield alert
         return
     for host in hosts:
