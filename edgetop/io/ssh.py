@@ -294,7 +294,8 @@ def _add_hosts(file: Path, folder: Path, found: dict[str, None], read: set[Path]
     for line in text.splitlines():
         keyword, words = _words(line)
         if keyword == "match":
-            named = (names for each, names in pairwise(words) if each.lower() in _NAMING)
+            criteria = [part for word in words for part in word.split("=", 1)]
+            named = (names for each, names in pairwise(criteria) if each.lower() in _NAMING)
             words = [name for names in named for name in names.split(",")]
         if keyword in {"host", "match"}:
             found |= dict.fromkeys(word for word in words if HOST.fullmatch(word))

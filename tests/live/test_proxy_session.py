@@ -131,7 +131,9 @@ def test_the_ollama_client_with_tools_pictures_errors_and_what_it_breaks_off(
         record = seen_by(proxy, seen)
         assert record.status == 404
         assert "not found" in record.error
-        server.answers["POST /api/chat"] = stream(b'{"message":{"content":"a"},"done":false}\n', server.hang, end=False)
+        server.answers["POST /api/chat"] = stream(
+            b'{"message":{"role":"assistant","content":"a"},"done":false}\n', server.hang, end=False
+        )
         parts = ollama.Client(proxy.url).chat("m", messages, stream=True)
         assert next(parts).message.content == "a"
         parts.close()
