@@ -332,17 +332,19 @@ class Relay:
         if is_full and self.idle:
             next(iter(self.idle)).drop()
             is_full = False
-        tasks = self._refusals if is_full else self._connections
-        if len(self._refusals) >= CONNECTIONS_MAX:
+        if is_full and len(self._refusals) >= CONNECTIONS_MAX:
             writer.transport.abort()
             return
-        task = asyncio.get_running_loop().create_task(self._client(reader, writer, is_refused=is_full))
+        peer = writer.get_extra_info("peername")
+        line = _Line(self, reader, writer, str(peer[0]) if isinstance(peer, tuple) else "local")
+        if not is_full:
+            self.idle[line] = None
+        tasks = self._refusals if is_full else self._connections
+        task = asyncio.get_running_loop().create_task(self._client(line, is_refused=is_full))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    async def _client(self, reader: _Reader, writer: asyncio.StreamWriter, *, is_refused: bool) -> None:
-        peer = writer.get_extra_info("peername")
-        line = _Line(self, reader, writer, str(peer[0]) if isinstance(peer, tuple) else "local")
+    async def _client(self, line: _Line, *, is_refused: bool) -> None:
         with contextlib.suppress(OSError, EOFError, asyncio.TimeoutError, asyncio.LimitOverrunError):
             try:
                 if is_refused:
