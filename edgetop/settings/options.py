@@ -260,6 +260,17 @@ N_CPU_MOE: Final = Option[int | None](
     help="keep the experts of the first N layers in the CPU's memory; with --engine llama-server",
     about="For a mixture of experts that a GPU does not hold.",
     example="8",
+    also=("-ncmoe",),
+)
+
+CPU_MOE: Final = Option[bool](
+    "engine",
+    switch,
+    short="-cmoe",
+    default=False,
+    sets=(),
+    help="keep all experts in the CPU's memory; with --engine llama-server",
+    about="As --n-cpu-moe with every layer.",
 )
 
 OVERRIDE_TENSOR: Final = Option[tuple[str, ...]](
@@ -298,6 +309,7 @@ BATCH: Final = Option[int | None](
     "engine",
     token_count,
     "TOKENS",
+    also=("-b", "--batch-size"),
     sets=("n_batch",),
     help="largest number of tokens in one decode call",
     about="llama.cpp's n_batch. More is of use for long prompts only.",
@@ -308,6 +320,7 @@ UBATCH: Final = Option[int | None](
     "engine",
     token_count,
     "TOKENS",
+    also=("-ub", "--ubatch-size"),
     sets=("n_ubatch",),
     help="tokens computed together in prefill",
     about="llama.cpp's n_ubatch. The compute buffer grows with it.",
