@@ -51,6 +51,11 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
 
 
+def terminal_kind(environment: Mapping[str, str] = os.environ) -> str:
+    """TERM; `dumb` where it is not set or empty."""
+    return environment.get("TERM") or "dumb"
+
+
 def secure_standard_streams() -> None:
     """Have standard streams to rely on: closed ones become /dev/null, failures of others are reported or ignored.
 
