@@ -27,7 +27,7 @@ LOCALES = {"C": "", "C.UTF-8": "", "tr_TR": "UTF-8", "de_DE": "ISO-8859-1", "ja_
 
 TERMS = ("xterm", "xterm-256color", "screen", "tmux-direct", "linux", "vt100", "unknown")
 WAYS = ("terminal", "no terminal", "ssh")
-ANSWER = "Größe: 12 µm, ıİ, 日本."
+QUESTION, ANSWER = "Größe?", "Größe: 12 µm, ıİ, 日本."
 _F10 = "\x1b[21~"
 
 
@@ -87,13 +87,14 @@ def test_it_starts_answers_and_quits(  # noqa: PLR0917 - fixtures
     command = home.scripted(Reply(text=ANSWER))
     home.environment.update({"LANG": locale, "LOCPATH": str(locales), "TERM": term})
     if way == "terminal":
-        on_a_terminal(open_terminal(command))
+        on_a_terminal(open_terminal(command), LOCALES[locale])
     else:
-        words = [*command, "-p", "Size"]
+        words = [*command, "-p", "Size?"]
         if way == "ssh":
             words = request.getfixturevalue("server").command(words, home.environment)
         check_streams(without_a_terminal(words, home, stays_open=way == "ssh"), locale)
     (turn,) = home.only_session().turns
+    assert turn.prompt == (QUESTION if way == "terminal" else "Size?")
     assert reply_of(turn) == ANSWER
 
 
@@ -151,10 +152,10 @@ def check_streams(ran: subprocess.CompletedProcess[bytes], locale: str) -> None:
         assert ran.stdout == written + b"\n"
 
 
-def on_a_terminal(terminal: RecordedTerminal) -> None:
+def on_a_terminal(terminal: RecordedTerminal, encoding: str = "") -> None:
     before = termios.tcgetattr(terminal.fd)
     terminal.sees("loaded in")
-    terminal.type("What size?")
+    os.write(terminal.fd, f"{QUESTION}\r".encode(encoding or "utf-8"))
     terminal.sees(r"12 [\s\S]*tok/s")
     terminal.press(_F10)
     assert terminal.exit_code() == 0
