@@ -120,6 +120,10 @@ class Browser:
     def sees(self, text: str) -> None:
         eventually(lambda: text in self._text(), f"the screen shows {text!r}", told=self._text)
 
+    def has_ended(self) -> bool:
+        self._text()
+        return self.process.poll() is not None
+
     def _text(self) -> str:
         assert self.process.stdout is not None
         while select.select([self.process.stdout], [], [], 0)[0] and (
@@ -132,17 +136,18 @@ class Browser:
 
 
 def test_the_keyboard_is_that_of_a_terminal_and_a_server_that_is_gone_ends_it(home: IsolatedHome) -> None:
-    browser = Browser(home.scripted(Reply(text="An answer.")), home)
-    browser.sees("loaded in")
-    browser.send(b"\x1b]11;rgb:0000/ffff/1111\x07\x1b[200~first \x1b[31mERROR\x1b[0m line\rsecond \xc3")
-    browser.send(b"\xa4nd last line\x1b[201~")
+    page = Browser(home.scripted(Reply(text="An answer.")), home)
+    page.sees("loaded in")
+    page.send(b"\x1b]11;rgb:0000/ffff/1111\x07\x1b[200~first \x1b[31mERROR\x1b[0m line\rsecond \xc3")
+    page.send(b"\xa4nd last line\x1b[201~")
     for size in ((99_999, 99_999), (-1, 0), ("wide", None), (120, 36)):
-        browser.resize(*size)
-    browser.sees("second änd last line")
-    browser.send(b"!\r")
-    browser.sees("An answer.")
-    assert browser.process.stdin is not None
-    browser.process.stdin.close()
+        page.resize(*size)
+    page.sees("second änd last line")
+    page.send(b"!\r")
+    page.sees("An answer.")
+    assert page.process.stdin is not None
+    page.process.stdin.close()
+    eventually(page.has_ended, "it has ended")
     home.everyone_gone()
     (turn,) = home.only_session().turns
     assert turn.prompt == "first ␛[31mERROR␛[0m line\nsecond änd last line!"
