@@ -227,6 +227,8 @@ def _report(error: Exception) -> int:
         what, hint, code = error.what, error.hint, error.exit_code
     elif (isinstance(error, OSError) and error.errno == errno.EAGAIN) or "can't start new thread" in str(error):
         what, hint = _NO_MORE
+    elif isinstance(error, FileNotFoundError) and error.filename is None:
+        what, hint = "the working folder is gone", "change to one that exists"
     elif isinstance(error, OSError):
         what, hint = f"{error.filename or 'the system'}: {error.strerror or error}", ""
     elif isinstance(error, MemoryError):

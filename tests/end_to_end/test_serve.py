@@ -103,7 +103,7 @@ class Browser:
         self._packets = ByteStream()
         environment = {**home.environment, "TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver"}
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=home.folder
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=home.folder, bufsize=0
         )
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"__GANGLION__\n"
