@@ -181,7 +181,7 @@ def test_a_variable_that_is_set_and_empty_is_unset(shell: Shell) -> None:
     assert len(shell.sessions()) == 1
     chosen = shell.run("config", "--json", environment={**empty, **dict.fromkeys(needed, "")}).json()
     assert {each["origin"] for each in chosen["settings"].values()} == {"default"}
-    assert chosen["problems"] == []
+    assert not chosen.get("problems")
 
 
 @pytest.mark.parametrize(

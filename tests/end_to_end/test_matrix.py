@@ -1,6 +1,6 @@
 """Locales, kinds of terminal, and ways to be started, against each other: start, one prompt, quit.
 
-Every way meets every locale and every TERM here; `make terminals` tries each with each other
+Every way meets every locale here, and a terminal every TERM; `make terminals` tries each with each other
 (EDGETOP_WHOLE_MATRIX=1). The locales are compiled into the test's own folder (localedef and its sources, of the package
 locales).
 """
@@ -32,15 +32,13 @@ _F10 = "\x1b[21~"
 
 
 def cases() -> list[tuple[str, str, str]]:
-    """Locale, TERM and way: all of them, or three locales to each TERM, on one way each."""
+    """Locale, TERM and way: all of them, or each TERM on a terminal and each locale on each way."""
     if os.environ.get("EDGETOP_WHOLE_MATRIX"):
         return list(product(LOCALES, TERMS, WAYS))
     names = list(LOCALES)
-    return [
-        (names[(at_term + 2 * at_way) % len(names)], term, way)
-        for at_term, term in enumerate(TERMS)
-        for at_way, way in enumerate(WAYS)
-    ]
+    seen = [(names[at % len(names)], term, "terminal") for at, term in enumerate(TERMS)]
+    read = [(name, TERMS[at + shift], way) for shift, way in enumerate(WAYS[1:], 1) for at, name in enumerate(names)]
+    return seen + read
 
 
 @pytest.fixture(scope="session")
@@ -66,10 +64,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     server.close()
 
 
-def test_every_way_meets_every_locale_and_every_term() -> None:
+def test_every_way_meets_every_locale_and_a_terminal_every_term() -> None:
     tried = cases()
     assert {(way, locale) for locale, _, way in tried} == set(product(WAYS, LOCALES))
-    assert {(way, term) for _, term, way in tried} == set(product(WAYS, TERMS))
+    assert {term for _, term, way in tried if way == "terminal"} == set(TERMS)
 
 
 @pytest.mark.parametrize(("locale", "term", "way"), cases())
@@ -100,8 +98,8 @@ def test_it_starts_answers_and_quits(  # noqa: PLR0917 - fixtures
 
 @pytest.mark.parametrize(
     "said",
-    [{"TERM": ""}, {"LANG": "xx_XX.UTF-8", "LC_ALL": ""}, {"LC_ALL": "de_DE.ISO-8859-1", "PYTHONUTF8": "0"}],
-    ids=["empty TERM", "locale that is not installed", "locale of 8 bits that is not installed"],
+    [{"TERM": ""}, {"LANG": "xx_XX.UTF-8", "LC_ALL": ""}],
+    ids=["empty TERM", "locale that is not installed"],
 )
 def test_what_is_empty_or_not_installed_changes_nothing(
     said: dict[str, str], home: IsolatedHome, open_terminal: Callable[[Sequence[str]], RecordedTerminal]

@@ -140,7 +140,7 @@ def test_the_keyboard_is_that_of_a_terminal_and_a_server_that_is_gone_ends_it(ho
     page.sees("loaded in")
     page.send(b"\x1b]11;rgb:0000/ffff/1111\x07\x1b[200~first \x1b[31mERROR\x1b[0m line\rsecond \xc3")
     page.send(b"\xa4nd last line\x1b[201~")
-    for size in ((99_999, 99_999), (-1, 0), ("wide", None), (120, 36)):
+    for size in ((99_999, 30), (-1, 0), ("wide", None), (120, 36)):
         page.resize(*size)
     page.sees("second änd last line")
     page.send(b"!\r")
