@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -249,7 +248,7 @@ def _exit_code(comparison: Comparison, thresholds: Sequence[Threshold], *, missi
 
 def _width() -> int:
     """Of the terminal; in a pipe as wide as most people's windows."""
-    return max(WIDTH_LEAST, terminal_size().columns if sys.stdout.isatty() else WIDTH_PIPED)
+    return max(WIDTH_LEAST, terminal_size(fallback=(WIDTH_PIPED, 24)).columns)
 
 
 def _level(settings: Settings) -> GlyphLevel:
