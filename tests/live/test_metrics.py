@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shlex
 import socket
 import subprocess
+import termios
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,7 +24,7 @@ import pytest
 
 from edgetop.core.records import DeviceInfo
 from edgetop.inference.scripted import Reply
-from edgetop.live import live_session
+from edgetop.live import live_session, metrics
 from edgetop.live.metrics import FIGURES, FIRST_TOKEN, LiveView, Metrics, PrometheusExporter
 from edgetop.session.file_io import load
 from edgetop.session.snapshot import snapshot
@@ -268,6 +271,31 @@ def test_an_exporter_that_waits_again_and_again_is_switched_off(
         session._export()
     assert len(updates) == live_session.HELD_UP_TIMES
     assert told == ["Waiting failed and is switched off: it held the session up for seconds, again and again"]
+
+
+def test_a_pipe_gets_whole_texts_and_a_reader_that_stalls_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "FILE_S", 0.0)
+    live, pipe = Loaded(), tmp_path / "pipe"
+    expected = scrape_file(live, tmp_path / "file")
+    os.mkfifo(pipe)
+    exporter = PrometheusExporter(file=pipe)
+    exporter.update(live)  # nobody reads
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:  # noqa: PTH123 - of a descriptor
+        assert fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096) < len(expected)
+
+        def begun() -> bool:
+            exporter.update(live)
+            return any(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))
+
+        eventually(begun, "the pipe has the beginning of a text")
+        for _ in range(3):
+            exporter.update(live)
+        os.set_blocking(reader.fileno(), True)
+        assert reader.read().decode() == expected
+    exporter.close()
+    assert pipe.is_fifo()
 
 
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:
