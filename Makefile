@@ -72,7 +72,7 @@ packages: $(VENV)/.run
 release: $(VENV)/.test
 	@$(BIN)/python -m packages.release $(ARGS)
 
-EXTRAS := test,card,parquet,prometheus,report
+EXTRAS := test,card,jetson,parquet,prometheus,report,serve
 versions: $(VENV)/.test
 	@$(BIN)/python -m packages.release --oldest > $(VENV)/oldest.txt; : > $(VENV)/newest.txt
 	@for each in oldest newest; do \

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgetop.core.gguf import FILE_TYPES, TENSOR_TYPES, GgufArray, GgufError, read_header
-from edgetop.inference.llama.library import engines
 from tests.support.gguf_files import ARRAY, F32, STRING, U32, U64, array, gguf, pair, small_gguf, tensor, u32
+from tests.support.requirements import need_engine
 
 
 def test_a_header_tells_what_the_model_is() -> None:
@@ -162,7 +162,7 @@ def test_memory_is_bounded_however_many_values_a_file_has() -> None:
 
 
 def test_tensor_types_are_those_of_the_installed_library() -> None:
-    library = ctypes.CDLL(str(engines()[0].library))  # what it is linked with is found through it
+    library = ctypes.CDLL(str(need_engine().library))  # what it is linked with is found through it
     library.ggml_type_name.restype = ctypes.c_char_p
     library.ggml_blck_size.restype = ctypes.c_int64
     library.ggml_type_size.restype = ctypes.c_size_t
@@ -175,7 +175,7 @@ def test_tensor_types_are_those_of_the_installed_library() -> None:
 
 
 def test_file_types_are_those_of_the_bindings() -> None:
-    source = (engines()[0].bindings / "llama_cpp.py").read_text()
+    source = (need_engine().bindings / "llama_cpp.py").read_text()
     theirs = {
         int(number.split("#")[0]): name.removeprefix("LLAMA_FTYPE_").removeprefix("MOSTLY_").removeprefix("ALL_")
         for name, _, number in (

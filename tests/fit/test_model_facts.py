@@ -12,11 +12,11 @@ from edgetop.core.errors import ModelError
 from edgetop.core.gguf import GgufArray, GgufError, GgufHeader, Value, read_header
 from edgetop.fit.model_facts import ARCHITECTURES as KNOWN
 from edgetop.fit.model_facts import ModelFacts, facts_of, read_facts
-from edgetop.inference.llama.library import engines
 from edgetop.io.model_file import in_time
 from tests.fit.llama_verdict import llama_verdicts
 from tests.support.gguf_architectures import ARCHITECTURES, N_EMBD, N_VOCAB, Setting, deepseek2, llama
 from tests.support.gguf_files import TEMPLATE, all_metadata, file_bytes, model_bytes, write_model
+from tests.support.requirements import need_engine
 
 EMBEDDING = N_EMBD * N_VOCAB
 F32_BYTES = 4
@@ -180,7 +180,7 @@ def test_parts_are_put_together_and_may_not_overlap() -> None:
 
 
 def test_the_architectures_are_those_of_the_installed_library() -> None:
-    held = engines()[0].library.read_bytes()
+    held = need_engine().library.read_bytes()
     assert [name for name in sorted(KNOWN) if name.encode() + b"\0" not in held] == []
 
 

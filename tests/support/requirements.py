@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from unittest import SkipTest
 
+from edgetop.inference.llama.library import EngineFiles, engines
+
 
 class NotInstalledError(SkipTest):
     """Something is missing on this machine; its text says what to install."""
@@ -27,6 +29,13 @@ def need_module(name: str, package: str = "") -> None:
     """Raises NotInstalledError where a Python module cannot be imported."""
     if find_spec(name) is None:
         raise NotInstalledError(f"{name} is missing: pip install {package or name}")
+
+
+def need_engine() -> EngineFiles:
+    """The engine that is used. Raises NotInstalledError."""
+    for found in engines():
+        return found
+    raise NotInstalledError("an engine is missing: edgetop engine install --here")
 
 
 def need_demo_model() -> Path:
