@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
 import socket
 import ssl
 import struct
@@ -35,7 +36,7 @@ PIECE_BYTES: Final = 65536
 KEPT_BYTES_MAX: Final = 4 * 2**20
 """Of a request that is kept to be read; more is relayed all the same."""
 WAITING_BYTES_MAX: Final = 64 * 2**20
-"""Of all exchanges together that wait to be read; what is more is relayed and not read."""
+"""Of all answers together that wait to be read, and as much of requests; what is more is relayed and not read."""
 
 Outcome = Literal["complete", "client left", "server left", "refused", "unreachable", "proxy ended"]
 
@@ -217,6 +218,8 @@ class Relay:
         """What others are to read: taken out by them from the left."""
         self.taken_bytes = 0
         self._given_bytes = 0
+        self._bodies_bytes = 0
+        self._lock = threading.Lock()
         self._failure: OSError | None = None
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -311,6 +314,23 @@ class Relay:
             return
         self._given_bytes += len(data)
         self.seen.append(Seen(exchange, t_us, data))
+
+    def keep_body(self, exchange: Exchange, piece: bytes) -> None:
+        """A piece of a request has been passed on."""
+        if exchange.outcome is not None or len(exchange.body) + len(piece) > KEPT_BYTES_MAX:
+            exchange.body_kept = False
+        with self._lock:
+            exchange.body_kept = exchange.body_kept and self._bodies_bytes + len(piece) <= WAITING_BYTES_MAX
+            if exchange.body_kept:
+                self._bodies_bytes += len(piece)
+                exchange.body += piece
+
+    def take_body(self, exchange: Exchange) -> bytes:
+        """What was kept of a request that is over, for whoever reads it; once."""
+        with self._lock:
+            body, exchange.body = bytes(exchange.body), bytearray()
+            self._bodies_bytes -= len(body)
+        return body
 
     def end(self, exchange: Exchange, outcome: Outcome, error: str = "") -> None:
         """An exchange is over; only the first time counts."""
@@ -444,9 +464,7 @@ class _Line:
             server.write(data)
             content, behind = body.feed(data)
             for piece in content:
-                exchange.body_kept = exchange.body_kept and len(exchange.body) + len(piece) <= KEPT_BYTES_MAX
-                if exchange.body_kept:
-                    exchange.body += piece
+                self._relay.keep_body(exchange, piece)
             await server.drain()
             if behind:  # a second request before the answer: no client of these APIs does that
                 raise FramingError("requests one behind the other")
@@ -509,6 +527,9 @@ class _Line:
                 return not closes and request.get("connection").lower() != "close"
 
 
+_STATUS: Final = re.compile(r"[1-9][0-9]{2}")
+
+
 def _require_nothing(behind: bytes) -> None:
     if behind:
         raise FramingError("there is more than its length")
@@ -519,7 +540,7 @@ def _answer_head(data: bytes) -> tuple[Head | None, bytes]:
     while b"\r\n\r\n" in data:
         raw, _, data = data.partition(b"\r\n\r\n")
         head = Head.parse(raw)
-        if not head.first[0].startswith("HTTP/1.") or not head.first[1].isdecimal():
+        if not head.first[0].startswith("HTTP/1.") or not _STATUS.fullmatch(head.first[1]):
             raise FramingError("it has no status")
         if not head.first[1].startswith("1") or head.first[1] == "101":
             return head, data

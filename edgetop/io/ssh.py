@@ -30,6 +30,9 @@ HELLO_S = 60.0
 CONTROL_S = 5.0
 _SSH = ("ssh",)
 LINE_BYTES = 2**20
+SAID_BYTES_PER_S, SAID_BURST_BYTES = 2**20, 32 * 2**20
+"""What the other machine may say: its files and processes are asked for once a second or less, and have less."""
+
 _STDERR_BYTES = 4096
 
 _FAILURES = (
@@ -71,6 +74,8 @@ class Shell:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: list[str] = []
         self._received = bytearray()
+        self._allowed_bytes, self._allowed_s = 0.0, 0.0
+        """How much it may say now, and when that was reckoned."""
         self._said = b""
         self._ports: dict[tuple[str, int], Path] = {}
 
@@ -95,6 +100,7 @@ class Shell:
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             assert stream is not None  # noqa: S101 - they are pipes
             os.set_blocking(stream.fileno(), False)
+        self._allowed_bytes, self._allowed_s = SAID_BURST_BYTES, time.monotonic()
         self.send(f"printf '%s\\n' {self.mark}\n{script}")
         deadline_s = time.monotonic() + (86_400 if self.asks else HELLO_S)
         # What a login script of the other machine prints comes before.
@@ -145,7 +151,8 @@ class Shell:
             raise SshError("it is not connected")
         streams = [stream for stream in (process.stdout, process.stderr) if stream is not None and not stream.closed]
         readable = _ready(streams, select.POLLIN, deadline_s)
-        if not readable:
+        # Whoever goes on talking of something else does not answer either.
+        if not readable or time.monotonic() > deadline_s:
             raise SshError("it does not answer any more" if self._received else "it does not answer")
         if process.stderr is not None and process.stderr in readable:
             with suppress(BlockingIOError):
@@ -160,9 +167,18 @@ class Shell:
                 return
             if not data:
                 raise self._ended()
+            self._require_calm(len(data))
             self._received += data
         elif process.poll() is not None:
             raise self._ended()
+
+    def _require_calm(self, more: int) -> None:
+        """Raises SshError where it says more than any machine has to."""
+        now_s = time.monotonic()
+        allowed = self._allowed_bytes + (now_s - self._allowed_s) * SAID_BYTES_PER_S
+        self._allowed_bytes, self._allowed_s = min(allowed, SAID_BURST_BYTES) - more, now_s
+        if self._allowed_bytes < 0:
+            raise SshError(f"it says more than {SAID_BYTES_PER_S // 2**20} MiB a second")
 
     def _ended(self) -> SshError:
         """Why it has ended, in ssh's own words or plainer ones."""

@@ -177,7 +177,11 @@ def _common(one: str, other: str) -> int:
 TEXT_MAX: Final = 2**20
 """Characters of a prompt or a reply that are kept where texts are."""
 READ_BYTES_MAX: Final = 64 * 2**20
-"""Of one answer; more is passed on and not read."""
+"""Of one answer, unpacked; more is passed on and not read."""
+UNPACKED_BYTES: Final = 2**18
+"""At once: a few bytes may unpack to thousands as many."""
+WORDS_DEEP: Final = 8
+"""Lists of parts in parts of a message."""
 CLIENTS_MAX: Final = 200
 MANY: Final = "other clients"
 """Those that came after so many."""
@@ -211,7 +215,7 @@ class ExchangeReader:
             if is_asked and path.endswith(_OPENAI)
             else None
         )
-        self._unzip: Callable[[bytes], bytes] | None = None
+        self._unpack: Callable[[bytes], Iterator[bytes]] | None = None
         self._size = 0
         self._keeps_text = keeps_text
         self._reply: list[tuple[str, str]] = []
@@ -230,14 +234,18 @@ class ExchangeReader:
 
     def add(self, seen: Seen) -> None:
         """Read a piece of the answer."""
-        self._size += len(seen.data)
         answer = self.exchange.answer
         if self._stream is None or answer is None or self._error or self._size > READ_BYTES_MAX:
             return
         try:
-            if self._unzip is None:
-                self._unzip = _decoder(answer.get("content-encoding").lower())
-            self._read(self._stream.feed(self._unzip(seen.data)), seen.t_us)
+            if self._unpack is None:
+                self._unpack = _unpacker(answer.get("content-encoding").lower())
+            for data in self._unpack(seen.data):
+                self._size += len(data)
+                if self._size > READ_BYTES_MAX:
+                    self.exchange.is_read = False
+                    return
+                self._read(self._stream.feed(data), seen.t_us)
         except RequestError as error:
             self._error = error.what
         except (zlib.error, ValueError):
@@ -250,15 +258,15 @@ class ExchangeReader:
                 self._reply.append((delta.reasoning, delta.text))
             self._answer.add(t_us, delta)
 
-    def record(self) -> RequestServed:
-        """The record of an exchange that is over."""
+    def record(self, body: bytes) -> RequestServed:
+        """The record of an exchange that is over; `body` is what was kept of the request."""
         exchange, answer = self.exchange, self.exchange.answer
         if self._stream is not None and not self._error:
             try:
                 self._read(self._stream.finish(), exchange.end_us)
             except RequestError as error:
                 self._error = error.what
-        asked = self._asked()
+        asked = _asked(body)
         self.prompt = prompt_of(asked.messages, asked.prompt, asked.tools, asked.system)
         self.reply = "".join(text for _, text in self._reply)
         fields = self._answer.fields(exchange.begin_us, streamed=answer is None or not answer.get("content-length"))
@@ -280,22 +288,28 @@ class ExchangeReader:
             **fields,
         )
 
-    def _asked(self) -> _Asked:
-        body, self.exchange.body = bytes(self.exchange.body), bytearray()
-        try:
-            return msgspec.json.decode(body, type=_Asked)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            return _Asked()
+
+def _asked(body: bytes) -> _Asked:
+    try:
+        return msgspec.json.decode(body, type=_Asked)
+    except (ValueError, RecursionError):
+        return _Asked()
 
 
-def _decoder(packing: str) -> Callable[[bytes], bytes]:
+def _unpacker(packing: str) -> Callable[[bytes], Iterator[bytes]]:
     """Raises ValueError where it is not known."""
     if packing in {"", "identity"}:
-        return lambda data: data
+        return lambda data: iter((data,))
     if packing not in {"gzip", "deflate"}:
         raise ValueError(packing)
-    unpack = zlib.decompressobj(zlib.MAX_WBITS | 32 if packing == "gzip" else zlib.MAX_WBITS)
-    return lambda data: unpack.decompress(data, READ_BYTES_MAX)
+    unzip = zlib.decompressobj(zlib.MAX_WBITS | 32 if packing == "gzip" else zlib.MAX_WBITS)
+
+    def unpacked(data: bytes) -> Iterator[bytes]:
+        while data:
+            yield unzip.decompress(data, UNPACKED_BYTES)
+            data = unzip.unconsumed_tail
+
+    return unpacked
 
 
 def _client(exchange: Exchange) -> str:
@@ -312,9 +326,9 @@ def _text(asked: _Asked) -> str:
     return _words(asked.prompt)
 
 
-def _words(content: object) -> str:
-    if isinstance(content, list):
-        return " ".join(_words(part.get("text") if isinstance(part, dict) else part) for part in content)
+def _words(content: object, deep: int = WORDS_DEEP) -> str:
+    if isinstance(content, list) and deep:
+        return " ".join(_words(part.get("text") if isinstance(part, dict) else part, deep - 1) for part in content)
     return content if isinstance(content, str) else ""
 
 
@@ -388,7 +402,7 @@ class ProxySession(WatchSession):
         super().pump()
 
     def _record(self, reader: ExchangeReader) -> None:
-        record = reader.record()
+        record = reader.record(self.relay.take_body(reader.exchange))
         if not reader.is_answer:
             return
         if record.client not in self._clients and len(self._clients) >= CLIENTS_MAX:
