@@ -216,7 +216,7 @@ def listeners_of(host: Host) -> Iterator[Listener]:
                 address, _, port = fields[1].rpartition(":")
                 with suppress(ValueError):
                     uid = int(fields[7]) if fields[7].isdecimal() else -1
-                    yield Listener(_address(address), int(port, 16), fields[9], uid)
+                    yield Listener(_address(address), int(port[:4], 16), fields[9], uid)
 
 
 def _address(digits: str) -> str:
@@ -359,9 +359,13 @@ class ModelProcesses:
         if not arguments:
             return None
         fields = _stat(self._host, pid)
-        if len(fields) <= _RESIDENT_PAGES:
+        try:
+            parent, threads, started, pages = (
+                int(fields[place]) for place in (_PARENT, _THREADS, _STARTED, _RESIDENT_PAGES)
+            )
+        except (ValueError, IndexError):
             return None
-        resident_bytes = int(fields[_RESIDENT_PAGES]) * os.sysconf("SC_PAGE_SIZE")
+        resident_bytes = pages * os.sysconf("SC_PAGE_SIZE")
         program = program_of(arguments, self._programs)
         if program is None and resident_bytes < LEAST_BYTES:
             return None
@@ -370,9 +374,9 @@ class ModelProcesses:
             return None
         return _Found(
             pid=pid,
-            parent=int(fields[_PARENT]),
-            threads=int(fields[_THREADS]),
-            started=int(fields[_STARTED]),
+            parent=parent,
+            threads=threads,
+            started=started,
             resident_bytes=resident_bytes,
             arguments=arguments,
             program=program,

@@ -246,6 +246,22 @@ def test_more_than_waits_to_be_read_is_passed_on_all_the_same(
         assert sum(len(each.data) for each in relay.seen) < 2 * 2**20
 
 
+def test_requests_that_are_kept_have_a_limit_together_and_make_room_when_read(
+    server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.io.relay.WAITING_BYTES_MAX", 2**20)
+    server.answers["POST /api/chat"] = document({})
+    large = b"x" * (700 * 2**10)
+    with relay_to(server.url) as relay:
+        for _ in range(3):
+            assert exchanged(relay.port, post("/api/chat", large)).endswith(b"{}")
+        assert [len(request.body) for request in server.requests] == [len(large)] * 3
+        exchanges = list(dict.fromkeys(each.exchange for each in relay.seen))
+        assert [relay.take_body(each) for each in exchanges] == [large, b"", b""]
+        assert exchanged(relay.port, post("/api/chat", large)).endswith(b"{}")
+        assert relay.take_body(relay.seen[-1].exchange) == large
+
+
 def test_chunks_are_followed_wherever_they_are_cut() -> None:
     whole = b"4\r\nabcd\r\nA;x\r\n0123456789\r\n0\r\nT: 1\r\n\r\nREST"
     for step in range(1, len(whole)):

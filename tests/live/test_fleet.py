@@ -16,7 +16,7 @@ from edgetop.core.errors import UsageError
 from edgetop.core.quantity import Interval
 from edgetop.core.records import Sampled, SourceAdded
 from edgetop.core.sources import Unavailable
-from edgetop.io.ssh import Shell, configured_hosts
+from edgetop.io.ssh import Shell, SshError, configured_hosts
 from edgetop.live.fleet import (
     CHANNELS,
     HEADINGS,
@@ -118,7 +118,10 @@ def test_a_host_that_is_gone_says_since_when_and_why() -> None:
         b'{"type":"reading","power_w":1e300}',
         b'{"type":"reading","j_per_token":{"value":1}}',
         b'{"type":"reading","models":[1]}',
+        b'{"type":"reading","generated_tokens":%s}' % (b"9" * 400),
+        b'{"type":"reading","j_per_token":{"value":1,"low":1,"high":1,"u_systematic":1e308,"u_random":0}}',
     ],
+    ids=["text", "beyond", "part", "number", "400 digits", "error beyond"],
 )
 def test_a_reading_that_cannot_be_is_refused(told: bytes) -> None:
     with pytest.raises(msgspec.ValidationError):
@@ -130,6 +133,44 @@ def test_what_a_host_calls_its_models_moves_no_cursor(tmp_path: Path) -> None:
     assert host._take(b'{"type":"reading","models":["\\u001b[2Jevil"],"throttling":["a\\nb"]}'.decode())
     assert "\x1b" not in "".join(host_cells(host.row))
     assert not host._take('{"type":"summary"}')
+
+
+def test_what_no_edgetop_tells_ends_the_connection_with_a_reason(tmp_path: Path) -> None:
+    host = FarHost("pi", tmp_path)
+    for told in ('{"type":"reading","x":' + "[" * 100_000, '{"type":"reading","models":"a"}', '{"type"'):
+        with pytest.raises(SshError, match="its edgetop tells what cannot be read"):
+            host._take(told)
+
+
+def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Shell:
+    """A connection to a machine whose shell does this."""
+    program = tmp_path / "ssh"
+    program.write_text(f'case "$*" in *"-O "*) exit 1;; esac\n{script}\n')
+    monkeypatch.setattr("edgetop.io.ssh._SSH", ("sh", str(program)))
+    return Shell("pi", tmp_path)
+
+
+def test_a_machine_that_floods_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgetop.io.ssh.SAID_BURST_BYTES", 2**20)
+    shell = fake_ssh(tmp_path, monkeypatch, "exec yes")
+    with pytest.raises(SshError, match="it says more than 1 MiB a second"):
+        shell.open("")
+    shell.close()
+    shell = fake_ssh(tmp_path, monkeypatch, 'read -r _ _ mark; echo $mark; exec yes \'{"type":"reading"}\'')
+    shell.open("")
+    with pytest.raises(SshError, match="it says more than 1 MiB a second"):
+        list(shell.answer("cat /proc/stat", 60.0))
+    shell.close()
+
+
+def test_a_machine_that_never_comes_to_the_point_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgetop.io.ssh.HELLO_S", 0.2)
+    shell = fake_ssh(tmp_path, monkeypatch, "while echo something else; do sleep 0.02; done")
+    with pytest.raises(SshError, match="does not answer"):
+        shell.open("")
+    shell.close()
 
 
 @pytest.mark.parametrize("name", ["-oProxyCommand=x", "", "a b", "a;b", "$(x)", "a\nb", "--"])

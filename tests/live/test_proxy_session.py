@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,6 +133,32 @@ def test_packed_answers_and_answers_that_are_nonsense(
     assert [record.generated_tokens for record in records] == [17, None, None, 1]
     assert [record.counted for record in records] == [True, True, True, False]
     assert all(record.error for record in records[1:3])
+
+
+def test_what_takes_memory_or_has_too_many_digits_is_passed_on_and_told(
+    server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte of line breaks in a megabyte, a status of 5000 digits, a prompt that is lists in lists."""
+    monkeypatch.setattr("edgetop.live.proxy_session.READ_BYTES_MAX", 2**21)
+    bomb = gzip.compress(b"\n" * 2**26)
+    nested = b'{"model":"m","messages":[{"role":"user","content":' + b"[" * 400 + b'"deep"' + b"]" * 400 + b"}]}"
+    server.answers = {
+        "POST /1/chat/completions": [head(Content_Encoding="gzip", Content_Length=str(len(bomb))) + bomb],
+        "POST /2/chat/completions": [b"HTTP/1.1 " + b"2" * 5000 + b" OK\r\n\r\n"],
+        "POST /3/chat/completions": document({"choices": [{"message": {"content": "x"}}]}),
+    }
+    with proxied(server.url, tmp_path, monkeypatch, keeps_text=True) as (proxy, seen):
+        records = []
+        for number in (1, 2, 3):
+            tracemalloc.start()
+            exchanged(proxy.relay.port, post(f"/{number}/chat/completions", nested))
+            records.append(seen_by(proxy, seen))
+            assert tracemalloc.get_traced_memory()[1] < 32 * 2**20
+            tracemalloc.stop()
+    assert [record.counted for record in records] == [False, False, False]
+    assert [record.status for record in records] == [200, None, 200]
+    assert "no answer of HTTP" in records[1].error
+    assert records[2].prompt == "user: "
 
 
 def test_a_server_elsewhere_has_no_energy_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
