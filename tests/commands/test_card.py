@@ -123,6 +123,16 @@ def test_names_from_outside_are_text_in_every_form(machine: Machine, tmp_path: P
     assert not any("\x1b" in text for text in texts)
 
 
+def test_a_name_as_long_as_a_book_makes_no_picture_as_long(machine: Machine, tmp_path: Path) -> None:
+    file = load_file(example_pair()[0])
+    load = replace(file.loads[0], model=replace(file.loads[0].model, name="x\uffff " * 50_000))
+    path, drawn = tmp_path / "long.json", tmp_path / "card.svg"
+    path.write_bytes(b"".join(encode_file(replace(file, loads=(load,)))))
+    assert machine.run("card", str(path), "-o", str(drawn)).code == 0
+    picture = ElementTree.parse(drawn)  # noqa: S314 - drawn by ourselves
+    assert float(picture.getroot().attrib["height"]) < 3000
+
+
 def test_results_of_llama_bench_have_cards_too(machine: Machine) -> None:
     told = machine.run("card", str(LLAMA_BENCH))
     assert told.code == 0, told.stderr
