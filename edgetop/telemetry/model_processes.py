@@ -36,7 +36,9 @@ PROCESSES_MOST = 64
 LOCAL_HOSTS: Final[Mapping[str, str]] = {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}  # noqa: S104 - read, not listened on
 """Where to reach a server that listens on all addresses of the machine."""
 
-_MAPPED = re.compile(r"(/[^\n]*?(?:\.gguf|/blobs/sha256-[0-9a-f]{64}|\.safetensors|\.llamafile))$", re.MULTILINE)
+_MODEL_FILE, _ENDING = re.compile(r"(?:\.gguf|/blobs/sha256-[0-9a-f]{64}|\.safetensors|\.llamafile)\Z"), 80
+"""The end of the path of a model file, and no fewer characters than that has."""
+
 _CMDLINE_BYTES, _MAPS_BYTES, _TEXT_BYTES = 65_536, 4 * 2**20, 16_384
 _PARENT, _USER_TIME, _SYSTEM_TIME, _THREADS, _STARTED, _RESIDENT_PAGES = 1, 11, 12, 17, 19, 21
 """Fields of `/proc/<pid>/stat` behind the command's name (proc(5): 4, 14, 15, 20, 22 and 24)."""
@@ -478,5 +480,8 @@ def _arguments(folder: Path) -> tuple[str, ...]:
 def _mapped(folder: Path) -> tuple[str, bool]:
     """A model file that a process has mapped, and whether that may be read."""
     text = _text(folder / "maps", _MAPS_BYTES)
-    match = _MAPPED.search(text)
-    return ("" if match is None else match[1]), bool(text)
+    for line in text.splitlines():
+        path = line[max(0, line.find("/")) :]
+        if path.startswith("/") and _MODEL_FILE.search(path[-_ENDING:]):
+            return path, True
+    return "", bool(text)

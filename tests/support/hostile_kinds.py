@@ -77,6 +77,7 @@ from edgetop.telemetry.source import SourceLost
 from edgetop.tui.themes import ThemeError, read_theme
 from tests.session.mutation import look_at, mutants, tell_of
 from tests.support import attached_logs, mutated_streams, server_replies
+from tests.support.benchmark_outputs import OLLAMA, PP, TG
 from tests.support.fake_processes import MODEL_PATH, FakeProcesses
 from tests.support.fake_sysfs import JETSON, LAPTOP, ORIN_NANO, plant
 from tests.support.far_shell import far_shell
@@ -802,7 +803,14 @@ def _benches(folder: Path) -> Kind:
             {"question": "D?", "choices": ["x", "y"], "answer": 1},
         )
     )
-    questions, file = folder / "questions.jsonl", folder / "archive.zip"
+    questions, file, result = folder / "questions.jsonl", folder / "archive.zip", folder / "result.txt"
+    heading = ",".join(f'"{name}"' for name in (*TG,))
+    results = [
+        json.dumps([PP, TG]).encode(),
+        b"\n".join(json.dumps(each).encode() for each in (PP, TG)),
+        OLLAMA.encode(),
+        f"{heading}\n{','.join(json.dumps(str(value)) for value in TG.values())}\n".encode(),
+    ]
     plan = {
         "name": "x",
         "settings": [{"model": {"path": "a.gguf", "label": "a", "content": "c"}}],
@@ -819,13 +827,15 @@ def _benches(folder: Path) -> Kind:
             archive.writestr(name, data)
 
     def make(chance: random.Random) -> bytes:
-        return damaged(chance, lines if chance.random() < 0.5 else packed.getvalue())
+        return damaged(chance, chance.choice((lines, packed.getvalue(), *results)))
 
     def acts(data: bytes, chance: random.Random) -> list[Act]:
         del chance
-        questions.write_bytes(data)
-        file.write_bytes(data)
+        for path in (questions, file, result):
+            path.write_bytes(data)
         return [
+            command("compare", str(result), "--json"),
+            command("card", str(result)),
             Act("questions", partial(_tried, partial(read_questions, questions), EdgetopError)),
             Act("an archive", partial(_tried, partial(read_archive, file, folder / "unpacked"), EdgetopError)),
         ]
