@@ -209,6 +209,35 @@ def test_hosts_of_the_configuration_complete(tmp_path: Path, monkeypatch: pytest
     assert [each.text for each in candidates(["watch", "pi1"], "p")] == ["pi1", "pi2"]
 
 
+def test_a_host_learns_nothing_of_the_files_here(tmp_path: Path) -> None:
+    """Its server's command line says that the key is in a file, which is one of ours."""
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "token").write_text("hf_secret")
+    plant(tmp_path / "far", LAPTOP)
+    told, stop = list[dict[str, Any]](), threading.Event()
+    with loopback_server() as wire:
+        port = int(wire.url.rpartition(":")[2])
+        serve_usage(wire, metrics=llama_metrics(0, running=1), slots=llama_slots(1))
+        command = ("/usr/bin/llama-server", "--port", str(port), "--api-key-file", str(tmp_path / "token"))
+        FakeProcesses(tmp_path / "far").process(40, *command, uid=os.getuid(), mapped=MODEL_PATH, ports=(port,))
+        shell = far_shell(tmp_path / "far")
+
+        def ask(line: str) -> list[str]:
+            return [str(os.getuid())] if line == "id -u" else shell(line)
+
+        def show(reading: dict[str, object]) -> None:
+            told.append(reading)
+            if len(told) == 2:
+                stop.set()
+
+        files = FarFiles(tmp_path / "copy")
+        files.take_inventory(ask)
+        files.scan(ask, ())
+        FileReader(ask, files, stop, show, reach=lambda address: address).run()
+        assert wire.requests
+        assert "hf_secret" not in "".join(str(request.headers) for request in wire.requests)
+
+
 def test_energy_per_token_of_a_host_that_has_a_shell_alone(tmp_path: Path) -> None:
     """10 W and 20 tokens a second: half a joule a token, within the interval that is told."""
     (tmp_path / "copy").mkdir()
