@@ -625,7 +625,6 @@ def _far_answers(folder: Path) -> dict[str, list[str]]:
     root = folder / "far"
     fake = FakeProcesses(root)
     fake.process(40, "/usr/bin/llama-server", "-m", MODEL_PATH, "--port", "8080", mapped=MODEL_PATH, ports=(8080,))
-    fake.write()
     plant(root, JETSON | ORIN_NANO | LAPTOP)
     ask = far_shell(root)
     answers: dict[str, list[str]] = {}
