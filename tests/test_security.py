@@ -65,7 +65,7 @@ LIMITS: dict[str, list[str]] = {
         f"{hub.SLOW_BYTES // KIB} KiB a minute", "five tries", f"silence {hub.DOWNLOAD_TIMEOUTS.idle_s:g} s",
     ],
     "a machine watched over SSH": [
-        f"{ssh.SAID_BYTES_PER_S // MIB} MiB a second and {ssh.SAID_BURST_BYTES // MIB} MiB at once",
+        f"{ssh.SAID_BYTES_PER_S // KIB} KiB a second and {ssh.SAID_BURST_BYTES // MIB} MiB at once",
         f"lines of {ssh.LINE_BYTES // MIB} MiB; {ssh.HELLO_S:g} s to begin, silence {fleet.SILENT_S:g} s",
     ],
     "what is copied of it": [

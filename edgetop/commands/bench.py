@@ -411,7 +411,7 @@ def _of_archive(first: Archive, arguments: argparse.Namespace, settings: Setting
 
     def find(name: str) -> list[Path]:
         named = [path for (text,) in arguments.models or () if (path := expanded(text)).is_file()]
-        if Path(name).name != name or "\0" in name:
+        if not name or Path(name).name != name or "\0" in name:
             raise UsageError(f"the archive names no file of a model: {one_line(name)[:80]!r}", "write it anew")
         made = sorted(level_folder().rglob(escape(name)))
         try:

@@ -317,13 +317,17 @@ class Relay:
 
     def keep_body(self, exchange: Exchange, piece: bytes) -> None:
         """A piece of a request has been passed on."""
-        if exchange.outcome is not None or len(exchange.body) + len(piece) > KEPT_BYTES_MAX:
-            exchange.body_kept = False
+        if not exchange.body_kept:
+            return
         with self._lock:
-            exchange.body_kept = exchange.body_kept and self._bodies_bytes + len(piece) <= WAITING_BYTES_MAX
-            if exchange.body_kept:
+            has_room = self._bodies_bytes + len(piece) <= WAITING_BYTES_MAX
+            if has_room and exchange.outcome is None and len(exchange.body) + len(piece) <= KEPT_BYTES_MAX:
                 self._bodies_bytes += len(piece)
                 exchange.body += piece
+                return
+            # A part of a request says nothing.
+            self._bodies_bytes -= len(exchange.body)
+            exchange.body, exchange.body_kept = bytearray(), False
 
     def take_body(self, exchange: Exchange) -> bytes:
         """What was kept of a request that is over, for whoever reads it; once."""
@@ -335,7 +339,7 @@ class Relay:
     def end(self, exchange: Exchange, outcome: Outcome, error: str = "") -> None:
         """An exchange is over; only the first time counts."""
         if exchange in self._running:
-            exchange.error = error
+            exchange.error = error or exchange.error
             self._end(exchange, outcome)
 
     def _end(self, exchange: Exchange, outcome: Outcome) -> None:

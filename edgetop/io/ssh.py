@@ -30,7 +30,7 @@ HELLO_S = 60.0
 CONTROL_S = 5.0
 _SSH = ("ssh",)
 LINE_BYTES = 2**20
-SAID_BYTES_PER_S, SAID_BURST_BYTES = 2**20, 32 * 2**20
+SAID_BYTES_PER_S, SAID_BURST_BYTES = 256 * 2**10, 16 * 2**20
 """What the other machine may say: its files and processes are asked for once a second or less, and have less."""
 
 _STDERR_BYTES = 4096
@@ -178,7 +178,7 @@ class Shell:
         allowed = self._allowed_bytes + (now_s - self._allowed_s) * SAID_BYTES_PER_S
         self._allowed_bytes, self._allowed_s = min(allowed, SAID_BURST_BYTES) - more, now_s
         if self._allowed_bytes < 0:
-            raise SshError(f"it says more than {SAID_BYTES_PER_S // 2**20} MiB a second")
+            raise SshError(f"it says more than {SAID_BYTES_PER_S // 2**10} KiB a second")
 
     def _ended(self) -> SshError:
         """Why it has ended, in ssh's own words or plainer ones."""

@@ -286,7 +286,7 @@ def _chosen_values(
 
 
 def _pieces(path: Path, form: _Form) -> Iterator[list[str]]:
-    """The lines of data, some at a time. Raises LogError for one that does not end."""
+    """The lines of data that are not blank, some at a time. Raises LogError for one that does not end."""
     with path.open(encoding=form.encoding, errors="replace", newline=None) as opened:
         for _ in range(form.first_line):
             opened.readline(PIECE_BYTES)
@@ -295,8 +295,10 @@ def _pieces(path: Path, form: _Form) -> Iterator[list[str]]:
             *lines, rest = (rest + text).split("\n")
             if len(rest) > LINE_CHARACTERS:
                 raise LogError(f"it has a line of more than {LINE_CHARACTERS} characters", "export the log as CSV")
-            yield lines
-        yield [rest]
+            if found := [line for line in lines if line.strip()]:
+                yield found
+        if rest.strip():
+            yield [rest]
 
 
 def _numbers(lines: Sequence[str], form: _Form, indices: Sequence[int]) -> tuple[Floats, int]:

@@ -152,13 +152,13 @@ def fake_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Sh
 
 def test_a_machine_that_floods_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgetop.io.ssh.SAID_BURST_BYTES", 2**20)
-    shell = fake_ssh(tmp_path, monkeypatch, "exec yes")
-    with pytest.raises(SshError, match="it says more than 1 MiB a second"):
+    shell = fake_ssh(tmp_path, monkeypatch, f"exec yes {'x' * 4000}")
+    with pytest.raises(SshError, match="it says more than 256 KiB a second"):
         shell.open("")
     shell.close()
     shell = fake_ssh(tmp_path, monkeypatch, 'read -r _ _ mark; echo $mark; exec yes \'{"type":"reading"}\'')
     shell.open("")
-    with pytest.raises(SshError, match="it says more than 1 MiB a second"):
+    with pytest.raises(SshError, match="it says more than 256 KiB a second"):
         list(shell.answer("cat /proc/stat", 60.0))
     shell.close()
 

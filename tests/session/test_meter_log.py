@@ -147,7 +147,7 @@ def test_numbers_that_cannot_be_are_left_out_and_counted(tmp_path: Path) -> None
     log = read_log(written(tmp_path, "\n".join(lines)))
     matches(log)
     assert (log.rows, log.unread) == (len(TIMES), 6)
-    stamped = "datetime,power_w\n0001-01-01T00:00:00+23:59,5\n" + rows("2026-11-30T{clock}Z,{w}\n")
+    stamped = "datetime,power_w\n9999-12-31T23:59:59-23:59,5\n" + rows("2026-11-30T{clock}Z,{w}\n")
     log = read_log(written(tmp_path, stamped))
     matches(log)
     assert log.unread == 1

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import re
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
@@ -208,13 +208,13 @@ def test_a_journal_of_nothing_but_line_breaks_is_given_up_and_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edgetop.session.journal.UNREADABLE_MOST", 50)
-    _orphan(tmp_path, zlib.compress(b"\n" * 2**20, wbits=31))
+    _orphan(tmp_path, gzip.compress(b"\n" * 2**20))
     (recovered,) = Store(tmp_path).recover()
     assert len(recovered.unreadable) == 0
     assert recovered.path is None
     assert [path.name for path in tmp_path.iterdir()] == [recovered.journal.name]
     recovered.journal.unlink()
-    _orphan(tmp_path, zlib.compress(b"".join(_lines(RECORDS)) + b"\n" * 2**20, wbits=31))
+    _orphan(tmp_path, gzip.compress(b"".join(_lines(RECORDS)) + b"\n" * 2**20))
     (recovered,) = Store(tmp_path).recover()
     assert len(recovered.unreadable) == 50
     assert recovered.path is not None
@@ -226,7 +226,7 @@ def test_a_journal_that_unpacks_to_more_than_any_session_is_read_so_far(
 ) -> None:
     whole = b"".join(_lines(RECORDS))
     monkeypatch.setattr("edgetop.session.journal.LARGEST_FILE_BYTES", len(whole))
-    _orphan(tmp_path, zlib.compress(whole + _lines(RECORDS)[-1], wbits=31))
+    _orphan(tmp_path, gzip.compress(whole + _lines(RECORDS)[-1]))
     (recovered,) = Store(tmp_path).recover()
     assert "unpacked" in recovered.unreadable[0].problem
     assert recovered.path is not None

@@ -8,6 +8,7 @@ What each kind found stands in `corpus/KIND`; `tests/test_hostile_corpus.py` doe
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import math
@@ -17,7 +18,6 @@ import socket
 import sys
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache, partial
@@ -33,6 +33,7 @@ from edgetop.api import load_session
 from edgetop.bench.output import read_archive
 from edgetop.bench.plan import read_questions, read_request
 from edgetop.core.clock import US_PER_S, monotonic_us
+from edgetop.core.engine_settings import EngineSettings, SamplingSettings
 from edgetop.core.errors import EdgetopError
 from edgetop.core.quantity import Interval
 from edgetop.core.records import (
@@ -256,7 +257,7 @@ def _api(file: Path) -> str:
         session = load_session(file)
         session.row()
         for name in ("turns", "samples", "tokens"):
-            session.rows(name)  # type: ignore[arg-type]
+            session.rows(name)
         for channel in session.channels:
             session.stream(channel)
 
@@ -285,7 +286,7 @@ def _journals(folder: Path) -> Kind:
         if chance.random() < 0.3:
             return damaged(chance, chance.choice(wholes))
         made = damaged(chance, chance.choice(lines))
-        return made if chance.random() < 0.5 else zlib.compress(made, wbits=31)
+        return made if chance.random() < 0.5 else gzip.compress(made, 6, mtime=0)
 
     def acts(data: bytes, chance: random.Random) -> list[Act]:
         for path in store.iterdir():
@@ -558,7 +559,7 @@ class _Asked:
         self._wire, self._stop = wire, stop
         self.engine = ServerEngine(msgspec.convert({"url": wire.url, "timeout_s": 1.0}, ServerChoice))
         reports: list[Any] = []
-        self.engine.load(Load(path="."), stop, reports.append)
+        self.engine.load(Load(path=".", settings=EngineSettings()), stop, reports.append)
         self._loaded = next(each for each in reports if isinstance(each, ModelLoaded))
 
     def answered(self, data: bytes, folder: Path) -> str:
@@ -568,7 +569,11 @@ class _Asked:
         records: list[Record] = [replace(STARTED, t_us=begin_us), replace(self._loaded, t_us=begin_us, load_s=0.0)]
         records.append(TurnStarted(turn=1, t_us=monotonic_us(), prompt="Hello"))
         reports: list[Any] = []
-        self.engine.generate(Generate(turn=1, messages=(ChatMessage("user", "Hello"),)), self._stop, reports.append)
+        self.engine.generate(
+            Generate(turn=1, messages=(ChatMessage("user", "Hello"),), sampling=SamplingSettings()),
+            self._stop,
+            reports.append,
+        )
         records += [each for each in reports if isinstance(each, Prefill | Tokens | TurnFinished)]
         return _recorded(fold(records), folder)
 
@@ -752,7 +757,7 @@ def _proxies(folder: Path, resources: ExitStack, wire: LoopbackServer) -> Kind:
         packed = chance.random() < 0.2
         told = head(media="text/event-stream", **({"Content_Encoding": "gzip"} if packed else {}))
         told = damaged(chance, told) if chance.random() < 0.4 else told
-        return asked + sent + b"\x00\x00--\x00\x00" + told + (zlib.compress(said, wbits=31) if packed else said)
+        return asked + sent + b"\x00\x00--\x00\x00" + told + (gzip.compress(said, 6, mtime=0) if packed else said)
 
     def acts(data: bytes, chance: random.Random) -> list[Act]:
         del chance

@@ -113,7 +113,7 @@ def test_the_quantization_is_in_the_type(model_type: str, quantization: str) -> 
         ("a.txt", "", "not a result that can be compared"),
         ("a.txt", "\n" * 300_000, "not a result that can be compared"),
         ("a.txt", " \r" * 300_000, "not a result that can be compared"),
-        ("a.csv", '"avg_ts","n_prompt"\n"' + "1" * 200_000, "line 2: "),
+        ("a.csv", '"avg_ts","n_prompt"\n"' + "1" * 200_000, "line 1: field larger than field limit"),
         ("a.json", b'{"format":"edgetop-session","version":1', "truncated"),
         ("a.json", b'{"format":"edgetop-session","version":99}', "missing required field|format 99"),
     ],
