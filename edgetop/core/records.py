@@ -10,7 +10,6 @@ beginning. What a file holds under a name of its own is declared as an entry, an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from hashlib import sha256
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
@@ -443,6 +442,8 @@ def machine_key(device: DeviceInfo) -> str:
 
     The name of the host is not in it, nor what changes with an update of the system.
     """
+    from hashlib import sha256  # noqa: PLC0415 - loads OpenSSL, and a device of the table has no key
+
     parts = (
         device.model, device.cpu, device.cores_physical, device.cores_logical, _gib(device.memory_bytes),
         device.power_mode, device.governor, *([] if device.cpu_quota is None else [device.cpu_quota]),

@@ -260,6 +260,17 @@ N_CPU_MOE: Final = Option[int | None](
     help="keep the experts of the first N layers in the CPU's memory; with --engine llama-server",
     about="For a mixture of experts that a GPU does not hold.",
     example="8",
+    also=("-ncmoe",),
+)
+
+CPU_MOE: Final = Option[bool](
+    "engine",
+    switch,
+    short="-cmoe",
+    default=False,
+    sets=(),
+    help="keep all experts in the CPU's memory; with --engine llama-server",
+    about="As --n-cpu-moe with every layer.",
 )
 
 OVERRIDE_TENSOR: Final = Option[tuple[str, ...]](
