@@ -10,11 +10,11 @@ import pytest
 
 from edgetop.bench import output, plan, run_log
 from edgetop.core import records
-from edgetop.fit import assessment, model_facts
+from edgetop.fit import assessment
 from edgetop.inference import chat_template, template_process
 from edgetop.inference.llama import engine
 from edgetop.inference.server import address, backend, connection
-from edgetop.io import files, http, hub, relay, ssh
+from edgetop.io import files, http, hub, model_file, relay, ssh
 from edgetop.live import fleet, proxy_session
 from edgetop.session import file_io, journal, meter_log
 from edgetop.telemetry import power_feed, power_stream, power_text, registry
@@ -78,7 +78,7 @@ LIMITS: dict[str, list[str]] = {
         f"{proxy_session.READ_BYTES_MAX // MIB} MiB of an answer unpacked",
         f"{relay.WAITING_BYTES_MAX // MIB} MiB that wait",
     ],
-    "an assessment of a model": [f"{model_facts.ASSESSMENT_S:g} s"],
+    "an assessment of a model": [f"{model_file.ASSESSMENT_S:g} s"],
     "a model that cannot run even when paged": [f"a minute a token at {assessment.PAGED_BYTES_MAX / 60e9:g} GB/s"],
     "parts of a split model that is only looked at": [f"{hub.PARTS_MAX}"],
     "a chat template": [
