@@ -65,8 +65,8 @@ LIMITS: dict[str, list[str]] = {
         f"{hub.SLOW_BYTES // KIB} KiB a minute", "five tries", f"silence {hub.DOWNLOAD_TIMEOUTS.idle_s:g} s",
     ],
     "a machine watched over SSH": [
-        f"{ssh.SAID_BYTES_PER_S // KIB} KiB a second and {ssh.SAID_BURST_BYTES // MIB} MiB at once",
-        f"lines of {ssh.LINE_BYTES // MIB} MiB; {ssh.HELLO_S:g} s to begin, silence {fleet.SILENT_S:g} s",
+        f"an answer of {ssh.ANSWER_BYTES // MIB} MiB, lines of {ssh.LINE_BYTES // MIB} MiB",
+        f"{ssh.HELLO_S:g} s to begin, silence {fleet.SILENT_S:g} s",
     ],
     "what is copied of it": [
         f"{registry.FILES_MOST} files of {registry.FILE_BYTES // MIB} MiB, {registry.COPY_BYTES // MIB} MiB in all",

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,9 +18,10 @@ from msgspec import Struct
 from edgetop.core.clock import monotonic_us
 from edgetop.core.records import Event, RequestServed
 from edgetop.core.text import one_line
+from edgetop.inference.child_process import raise_file_limit
 from edgetop.inference.server import ollama, openai
 from edgetop.inference.server.address import UNIX, Address
-from edgetop.inference.server.backend import Delta
+from edgetop.inference.server.backend import AnswerStream, Delta
 from edgetop.io.http import RequestError
 from edgetop.io.relay import Exchange, Relay, Seen, Upstream
 from edgetop.live.live_session import WatchOptions, WatchSession
@@ -177,17 +179,20 @@ def _common(one: str, other: str) -> int:
 TEXT_MAX: Final = 2**20
 """Characters of a prompt or a reply that are kept where texts are."""
 READ_BYTES_MAX: Final = 64 * 2**20
-"""Of one answer, unpacked; more is passed on and not read."""
+"""Of one answer; more is passed on and not read."""
 UNPACKED_BYTES: Final = 2**18
 """At once: a few bytes may unpack to thousands as many."""
-WORDS_DEEP: Final = 8
-"""Lists of parts in parts of a message."""
 CLIENTS_MAX: Final = 200
 MANY: Final = "other clients"
 """Those that came after so many."""
 
-_OLLAMA = ("/api/chat", "/api/generate")
-_OPENAI = ("/chat/completions", "/completions")
+_STREAMS: Final[Sequence[tuple[tuple[str, ...], Callable[[], AnswerStream]]]] = (
+    (("/api/chat", "/api/generate"), ollama.chat_stream),
+    (("/chat/completions", "/completions", "/completion", "/infill"), partial(openai.chat_stream, "timings")),
+    (("/responses", "/messages"), openai.event_stream),
+    (("/embeddings", "/embedding", "/api/embed", "/rerank", "/reranking"), openai.chat_stream),
+)
+"""How requests that make a model work are answered, by the ends of their paths; all others cost next to nothing."""
 
 
 class _Asked(Struct):
@@ -196,8 +201,10 @@ class _Asked(Struct):
     model: object = None
     messages: object = None
     prompt: object = None
+    input: object = None
     tools: object = None
     system: object = None
+    instructions: object = None
 
 
 class ExchangeReader:
@@ -207,15 +214,9 @@ class ExchangeReader:
         self.exchange = exchange
         path = exchange.head.first[1].partition("?")[0].rstrip("/")
         self.path = one_line(path[:NAME_MAX])
-        is_asked = exchange.head.first[0] == "POST"
-        self._stream = (
-            ollama.chat_stream()
-            if is_asked and path.endswith(_OLLAMA)
-            else openai.chat_stream("timings")
-            if is_asked and path.endswith(_OPENAI)
-            else None
-        )
-        self._unpack: Callable[[bytes], Iterator[bytes]] | None = None
+        made = next((made for ends, made in _STREAMS if path.endswith(ends)), None)
+        self._stream = made() if made is not None and exchange.head.first[0] == "POST" else None
+        self._unzip: Callable[[bytes], Iterator[bytes]] | None = None
         self._size = 0
         self._keeps_text = keeps_text
         self._reply: list[tuple[str, str]] = []
@@ -228,8 +229,8 @@ class ExchangeReader:
         self._error = ""
 
     @property
-    def is_answer(self) -> bool:
-        """Whether the exchange asks a model for text."""
+    def is_work(self) -> bool:
+        """Whether the exchange makes a model work."""
         return self._stream is not None
 
     def add(self, seen: Seen) -> None:
@@ -238,9 +239,9 @@ class ExchangeReader:
         if self._stream is None or answer is None or self._error or self._size > READ_BYTES_MAX:
             return
         try:
-            if self._unpack is None:
-                self._unpack = _unpacker(answer.get("content-encoding").lower())
-            for data in self._unpack(seen.data):
+            if self._unzip is None:
+                self._unzip = _decoder(answer.get("content-encoding").lower())
+            for data in self._unzip(seen.data):
                 self._size += len(data)
                 if self._size > READ_BYTES_MAX:
                     self.exchange.is_read = False
@@ -258,21 +259,21 @@ class ExchangeReader:
                 self._reply.append((delta.reasoning, delta.text))
             self._answer.add(t_us, delta)
 
-    def record(self, body: bytes) -> RequestServed:
-        """The record of an exchange that is over; `body` is what was kept of the request."""
+    def record(self) -> RequestServed:
+        """The record of an exchange that is over."""
         exchange, answer = self.exchange, self.exchange.answer
         if self._stream is not None and not self._error:
             try:
                 self._read(self._stream.finish(), exchange.end_us)
             except RequestError as error:
                 self._error = error.what
-        asked = _asked(body)
-        self.prompt = prompt_of(asked.messages, asked.prompt, asked.tools, asked.system)
+        asked = self._asked()
+        self.prompt = prompt_of(
+            asked.messages or asked.input, asked.prompt or asked.input, asked.tools, asked.system or asked.instructions
+        )
         self.reply = "".join(text for _, text in self._reply)
         fields = self._answer.fields(exchange.begin_us, streamed=answer is None or not answer.get("content-length"))
         fields["counted"] = fields["counted"] and exchange.is_read
-        if not self.is_answer:
-            fields["generated_tokens"] = None
         model = self._answer.model or (asked.model if isinstance(asked.model, str) else "")
         return RequestServed(
             t_us=exchange.end_us,
@@ -288,15 +289,15 @@ class ExchangeReader:
             **fields,
         )
 
+    def _asked(self) -> _Asked:
+        body, self.exchange.body = bytes(self.exchange.body), bytearray()
+        try:
+            return msgspec.json.decode(body, type=_Asked)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return _Asked()
 
-def _asked(body: bytes) -> _Asked:
-    try:
-        return msgspec.json.decode(body, type=_Asked)
-    except (ValueError, RecursionError):
-        return _Asked()
 
-
-def _unpacker(packing: str) -> Callable[[bytes], Iterator[bytes]]:
+def _decoder(packing: str) -> Callable[[bytes], Iterator[bytes]]:
     """Raises ValueError where it is not known."""
     if packing in {"", "identity"}:
         return lambda data: iter((data,))
@@ -320,15 +321,19 @@ def _client(exchange: Exchange) -> str:
 
 def _text(asked: _Asked) -> str:
     """The prompt in words."""
-    if isinstance(asked.messages, list):
-        said = [each for each in asked.messages if isinstance(each, dict)]
-        return "\n".join(f"{each.get('role', '')}: {_words(each.get('content'))}" for each in said)
-    return _words(asked.prompt)
+    messages = asked.messages or asked.input
+    try:
+        if isinstance(messages, list):
+            said = [each for each in messages if isinstance(each, dict)]
+            return "\n".join(f"{each.get('role', '')}: {_words(each.get('content'))}" for each in said)
+        return _words(asked.prompt or asked.input)
+    except RecursionError:
+        return ""
 
 
-def _words(content: object, deep: int = WORDS_DEEP) -> str:
-    if isinstance(content, list) and deep:
-        return " ".join(_words(part.get("text") if isinstance(part, dict) else part, deep - 1) for part in content)
+def _words(content: object) -> str:
+    if isinstance(content, list):
+        return " ".join(_words(part.get("text") if isinstance(part, dict) else part) for part in content)
     return content if isinstance(content, str) else ""
 
 
@@ -351,6 +356,7 @@ class ProxySession(WatchSession):
         """Listen, and start the watch of the one server of `options`. Raises EdgetopError where it cannot listen."""
         (address,) = options.servers
         self.relay = Relay(upstream_of(address), *listen)
+        raise_file_limit()
         # Before the watch gives way to the model: what is in the way of requests must not wait.
         self.relay.start()
         self._readers: dict[Exchange, ExchangeReader] = {}
@@ -360,8 +366,7 @@ class ProxySession(WatchSession):
         self._on_request = on_request
         self.server = str(address)
         """Where requests are passed on to."""
-        self.is_for_here = listen[0] in {"127.0.0.1", "::1", "localhost"}
-        """Whether only this machine reaches it."""
+        self.is_for_here = self.relay.is_for_here
         try:
             super().__init__(options, store, on_trouble)
         except BaseException:
@@ -381,8 +386,8 @@ class ProxySession(WatchSession):
 
     @property
     def running(self) -> int:
-        """How many requests for an answer run."""
-        return sum(reader.is_answer for reader in self._readers.values())
+        """How many requests that make a model work run."""
+        return sum(reader.is_work for reader in self._readers.values())
 
     def pump(self) -> None:
         """Read what went by, and what a watch reads."""
@@ -398,12 +403,13 @@ class ProxySession(WatchSession):
             elif each.data:
                 reader.add(each)
             else:
+                self.relay.taken_body_bytes += len(each.exchange.body)
                 self._record(self._readers.pop(each.exchange))
         super().pump()
 
     def _record(self, reader: ExchangeReader) -> None:
-        record = reader.record(self.relay.take_body(reader.exchange))
-        if not reader.is_answer:
+        record = reader.record()
+        if not reader.is_work:
             return
         if record.client not in self._clients and len(self._clients) >= CLIENTS_MAX:
             record = msgspec.structs.replace(record, client=MANY)
