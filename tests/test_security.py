@@ -36,6 +36,20 @@ LIMITS: dict[str, list[str]] = {
     "a line or event of a stream": [f"{connection.LINE_BYTES_MAX // MIB} MiB"],
     "tokens of a prompt or answer": [f"2^{records.TOKENS_MAX.bit_length() - 1}"],
     "names from servers": [f"{connection.NAME_CHARACTERS} characters"],
+    "a request to the proxy": [f"a head of {relay.HEAD_BYTES_MAX // KIB} KiB in {relay.HEAD_S:g} s"],
+    "connections of the proxy": [f"{relay.CONNECTIONS_MAX}, of which", f"{relay.STALLED_S:g} s without a byte"],
+    "what of the proxy's traffic waits to be read": [
+        f"{relay.WAITING_BYTES_MAX // MIB} MiB of requests, {relay.WAITING_BYTES_MAX // MIB} MiB of answers",
+        f"{proxy_session.READ_BYTES_MAX // MIB} MiB of one, unpacked",
+    ],
+    "a host of several": [
+        f"a line of {ssh.LINE_BYTES // MIB} MiB, an answer of {ssh.ANSWER_BYTES // MIB} MiB",
+        f"silence {fleet.SILENT_S:g} s",
+    ],
+    "what is copied of a host": [
+        f"{registry.FILES_MOST} files of {registry.FILE_BYTES // MIB} MiB, {registry.COPY_BYTES // MIB} MiB in all",
+        f"{registry.PROCESSES_MOST} processes of {registry.SOCKETS_MOST} sockets",
+    ],
     "a meter's line": [f"{power_feed.LINE_BYTES} bytes"],
     "a meter's header": [
         f"update and window {HEADER['window']:.0f} s, gain {HEADER['gain']:g}, offset {HEADER['offset']:.0f} W",
@@ -63,20 +77,6 @@ LIMITS: dict[str, list[str]] = {
     ],
     "a download": [
         f"{hub.SLOW_BYTES // KIB} KiB a minute", "five tries", f"silence {hub.DOWNLOAD_TIMEOUTS.idle_s:g} s",
-    ],
-    "a machine watched over SSH": [
-        f"an answer of {ssh.ANSWER_BYTES // MIB} MiB, lines of {ssh.LINE_BYTES // MIB} MiB",
-        f"{ssh.HELLO_S:g} s to begin, silence {fleet.SILENT_S:g} s",
-    ],
-    "what is copied of it": [
-        f"{registry.FILES_MOST} files of {registry.FILE_BYTES // MIB} MiB, {registry.COPY_BYTES // MIB} MiB in all",
-        f"{registry.PROCESSES_MOST} processes of {registry.SOCKETS_MOST} sockets",
-    ],
-    "clients of `proxy`": [f"{relay.CONNECTIONS_MAX} connections; heads of {relay.HEAD_BYTES_MAX // KIB} KiB"],
-    "what `proxy` reads of them": [
-        f"{relay.KEPT_BYTES_MAX // MIB} MiB of a request",
-        f"{proxy_session.READ_BYTES_MAX // MIB} MiB of an answer unpacked",
-        f"{relay.WAITING_BYTES_MAX // MIB} MiB that wait",
     ],
     "an assessment of a model": [f"{model_file.ASSESSMENT_S:g} s"],
     "a model that cannot run even when paged": [f"a minute a token at {assessment.PAGED_BYTES_MAX / 60e9:g} GB/s"],
