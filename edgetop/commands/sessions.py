@@ -45,8 +45,8 @@ from edgetop.core.format import (
     plural,
     unix_s,
 )
-from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled
-from edgetop.core.records import LoadEntry, ServiceEntry
+from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled, with_interval
+from edgetop.core.records import HostServed, LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.io import json
 from edgetop.io.files import replacement, write_atomically
@@ -159,8 +159,15 @@ def _service_cells(service: ServiceEntry) -> list[str]:
         f"{service.kind} {service.version}".strip(),
         ", ".join(service.models),
         service.address or (f"pid {service.pid}" if service.pid is not None else ""),
-        f"{service.counts}{why}",
+        f"{service.counts}{why}" if service.served is None else _served(service.served),
     ]
+
+
+def _served(host: HostServed) -> str:
+    """What the servers of one of several hosts did."""
+    tokens = NOT_AVAILABLE if host.generated_tokens is None else f"{host.generated_tokens}"
+    energy = f"{with_interval(host.energy_j)} J" if host.energy_j is not None else f"no energy: {host.energy_missing}"
+    return one_line(f"{'at least ' if host.at_least else ''}{tokens} tokens, {energy}")
 
 
 _TURN_HEADINGS = ["TURN", "PROMPT", *(figure.heading.upper() for figure in TURN_COLUMNS)]

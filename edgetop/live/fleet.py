@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, get_args
@@ -384,6 +384,7 @@ class Total(Struct, frozen=True, kw_only=True):
     """Of those that have an energy per token, measured alike."""
     energy_of: int = 0
     fastest: str = ""
+    """Empty where several are."""
     thriftiest: str = ""
     """The host with the least energy per token: with all of its interval below that of the next."""
 
@@ -412,9 +413,15 @@ def total_of(rows: Sequence[HostRow]) -> Total:
         power_missing="" if alike else "the hosts' power is not measured at the same place",
         j_per_token=_sum_per_token([energy for energy, _ in energies.values()], tokens) if alike and tokens else None,
         energy_of=len(energies),
-        fastest=max(speeds, key=lambda host: speeds[host]) if any(speeds.values()) else "",
+        fastest=_alone_first(speeds),
         thriftiest=order[0] if is_clear else "",
     )
+
+
+def _alone_first(speeds: Mapping[str, float]) -> str:
+    most = max(speeds.values(), default=0.0)
+    first = [host for host, speed in speeds.items() if speed == most > 0]
+    return first[0] if len(first) == 1 else ""
 
 
 def _sum_per_token(energies: Sequence[Interval], tokens: float) -> Interval:

@@ -99,6 +99,13 @@ def test_nobody_is_the_best_where_the_intervals_overlap() -> None:
     assert total_of([measured("a", 100, 1.1, 0.2), measured("b", 300, 1.0, 0.2)]).thriftiest == ""
 
 
+def test_nobody_is_the_fastest_where_two_are() -> None:
+    rows = [row("a", tokens_per_s=4.0), row("b", tokens_per_s=4.0), row("c", tokens_per_s=1.0)]
+    assert total_of(rows).fastest == ""
+    assert total_of(rows[1:]).fastest == "b"
+    assert total_of([row("a", tokens_per_s=0.0)]).fastest == ""
+
+
 def test_nothing_known_is_no_zero() -> None:
     total = total_of([row("a"), GONE])
     assert (total.tokens_per_s, total.power_w, total.j_per_token) == (None, None, None)
