@@ -26,6 +26,7 @@ from edgetop.commands.output import (
     print_status,
     show_progress,
     table,
+    write_columns,
     write_data,
     write_json,
     write_listing,
@@ -67,7 +68,7 @@ from edgetop.session.file_io import (
     validate,
 )
 from edgetop.session.journal import RecoveredJournal
-from edgetop.session.listing import COLUMNS, Totals, entry_of, models_of, totals
+from edgetop.session.listing import COLUMNS, SHOWN, Totals, entry_of, models_of, shown_rows, totals
 from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
 from edgetop.session.store import LabelError, Store, StoreError, complete_digests, prunable, retag, write_labels
 from edgetop.session.watch import figure_rows
@@ -556,16 +557,18 @@ def execute(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def _list(store: Store, arguments: argparse.Namespace) -> int:
     words, chosen = getattr(arguments, "words", []), getattr(arguments, "format", None)
-    listed = store.list()
-    entries = [entry for each in listed if (entry := entry_of(each)).matches(words)]
-    if not listed and chosen is None:
+    if chosen in {"json", "csv"}:
+        write_listing([entry for each in store.list() if (entry := entry_of(each)).matches(words)], COLUMNS, chosen)
+        return 0
+    rows, count = shown_rows(store, words)
+    if not count and chosen is None:
         print_status(f"no sessions in {store.folder} yet; `edgetop` or `edgetop run` records one")
-    elif not entries and chosen is None:
+    elif not rows and chosen is None:
         print_status(
-            f"none of {len(listed)} sessions has {' '.join(words)} in its title, tags, model, quantization or device"
+            f"none of {count} sessions has {' '.join(words)} in its title, tags, model, quantization or device"
         )
     else:
-        write_listing(entries, COLUMNS, chosen)
+        write_columns(SHOWN, list(zip(*rows, strict=True)) or [[]] * len(SHOWN), chosen)
     return 0
 
 

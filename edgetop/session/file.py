@@ -22,6 +22,7 @@ from msgspec.json import Decoder as JSONDecoder
 from edgetop.core.energy.duty import Duty
 from edgetop.core.engine_settings import EnginePerf, SamplingSettings
 from edgetop.core.figures import Summary, TurnFigures, WatchFigures
+from edgetop.core.numbers import small
 from edgetop.core.records import (
     FORMAT_VERSION,
     LARGEST,
@@ -62,7 +63,7 @@ from edgetop.session.requests import (
 from edgetop.session.session import MissingRun, Series, Session, UnfittingError
 from edgetop.session.snapshot import snapshot
 from edgetop.session.summary import turn_result
-from edgetop.session.turn import Span, Turn, small
+from edgetop.session.turn import Span, Turn
 from edgetop.session.watch import is_watch, watch_figures
 
 Value = Annotated[int, Meta(ge=-LARGEST, le=LARGEST)] | Annotated[float, Meta(ge=-LARGEST, le=LARGEST)] | None
@@ -410,7 +411,7 @@ def _series_of_line(line: _SeriesLine) -> Series:
         absent = 0
         for values in _blocks_of(line.values[column.channel.name], _VALUES):
             absent += values.count(None)
-            column.values.extend([nan if value is None else value for value in values])
+            column.values.extend(nan if value is None else value for value in values)
         column.runs = list(line.missing.get(column.channel.name, ()))
         end = 0
         for run in column.runs:
@@ -612,9 +613,9 @@ def _encoded_blocks(count: int, block: Callable[[int, int], Sequence[object]]) -
 
 def _series(entry: SeriesEntry) -> Series:
     series = Series(entry.source)
-    series.t_us = _stamp_array(entry.dt_us, 0)
+    series.t_us.extend(_stamp_array(entry.dt_us, 0))
     for column in series.columns:
         name = column.channel.name
-        column.values = array("d", [nan if value is None else value for value in entry.values[name]])
+        column.values.extend(nan if value is None else value for value in entry.values[name])
         column.runs = list(entry.missing.get(name, ()))
     return series

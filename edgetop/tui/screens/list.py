@@ -275,8 +275,22 @@ class ListScreen(BaseScreen[ScreenResultType], Generic[Row, ScreenResultType]):
 
     def _arrange(self, *, follow: bool = True) -> None:
         """Filter, sort and lay out; with `follow` the chosen row stays chosen where it is still shown."""
+        if len(self._all) > FITTED:
+            self._arrange_many(follow=follow)
+        else:
+            self._lay_out(self._matching(), follow=follow)
+
+    @work(thread=True, exclusive=True, group="arranged")
+    def _arrange_many(self, *, follow: bool) -> None:
+        """The same without holding up the screen; what is typed meanwhile takes its place."""
+        worker = get_current_worker()
+        rows = self._matching()
+        if not worker.is_cancelled:
+            self.call_from_worker(self._lay_out, rows, follow=follow)
+
+    def _lay_out(self, rows: list[Row], *, follow: bool) -> None:
         chosen = self._chosen if follow else None
-        self._rows = self._matching()
+        self._rows = rows
         if chosen is not None:
             known = self._identity(chosen)
             self._at = next((at for at, row in enumerate(self._rows) if self._identity(row) == known), self._at)
