@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -59,9 +59,11 @@ from edgetop.session.file_io import (
     SessionFileError,
     ShownTurn,
     changes,
+    load,
     load_file,
     load_head,
     load_shown,
+    load_without_readings,
     read_bytes,
     recomputed,
     rewrite,
@@ -70,6 +72,7 @@ from edgetop.session.file_io import (
 from edgetop.session.journal import RecoveredJournal
 from edgetop.session.listing import COLUMNS, SHOWN, Totals, entry_of, models_of, shown_rows, totals
 from edgetop.session.requests import client_rows, energy_note, knee_line, level_rows, reread_rows
+from edgetop.session.session import Series
 from edgetop.session.store import LabelError, Store, StoreError, complete_digests, prunable, retag, write_labels
 from edgetop.session.watch import figure_rows
 from edgetop.settings.option import parse_value, real
@@ -344,7 +347,7 @@ def export(path: Path, form: str, output: str | None) -> int:
     Raises SessionFileError for a session that cannot be read, NoParquetError, and EdgetopError where nothing can be
     written.
     """
-    file = _checked_file(path)
+    series = load(path).series.values()
     try:
         if form == "html":
             from edgetop.commands.report import report_of  # noqa: PLC0415 - with the plotting library
@@ -356,7 +359,7 @@ def export(path: Path, form: str, output: str | None) -> int:
             written = [_write_json(path, Path(output or f"{path.stem}.export.json"))]
         else:
             folder = Path(output or path.stem)
-            written = _write_tables(file, folder, form)
+            written = _write_tables(load_without_readings(path), series, folder, form)
     except OSError as error:
         raise EdgetopError(f"{error.filename or output}: {error.strerror}", "choose another place with -o") from None
     for each in written:
@@ -379,12 +382,12 @@ def _write_json(path: Path, target: Path) -> Path:
     return target
 
 
-def _write_tables(file: SessionFile, folder: Path, form: str) -> list[Path]:
+def _write_tables(file: SessionFile, series: Iterable[Series], folder: Path, form: str) -> list[Path]:
     if form == "parquet":
         require_parquet()
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for each in tables_of(file):
+    for each in tables_of(file, series):
         target = folder / f"{each.name}.{form}"
         if form == "parquet":
             with replacement(target) as part:

@@ -11,9 +11,9 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate, pairwise
-from math import nan
-from operator import eq
+from itertools import accumulate
+from math import isnan, nan
+from operator import eq, sub
 from typing import Any, Final, Generic, TypeVar, overload
 
 BLOCK: Final = 1024
@@ -23,6 +23,9 @@ DIGITS_MOST: Final = 9
 """Behind the decimal point; numbers with more are packed as they are."""
 
 WIDTHS: Final = (("B", 2**8), ("H", 2**16), ("I", 2**32), ("q", 2**63))
+
+AT_ONCE: Final = 2**18
+"""Numbers that are added together are packed where there are so many: that takes longer than to read them."""
 
 OPENED: Final = 128
 """Blocks of all columns that stay unpacked, since who asks for one number asks for its neighbours."""
@@ -36,29 +39,24 @@ def small(counts: Iterable[int]) -> array[int]:
 
 
 class _Whole:
-    """Whole numbers, packed: their differences, or the numbers themselves, above the least of them."""
+    """Whole numbers, packed: how far they are above the least of them, or their differences are."""
 
     __slots__ = ("_data", "_first", "_least", "_typecode")
 
-    def __init__(self, values: Sequence[int], *, differences: bool) -> None:
-        self._first: int | None = values[0] if differences else None
-        kept = [later - earlier for earlier, later in pairwise(values)] if differences else values
-        self._least = min(kept, default=0)
-        packed = small(value - self._least for value in kept)
+    def __init__(self, values: list[int]) -> None:
+        self._first: int | None = None
+        differences = list(map(sub, values[1:], values))
+        if differences and max(differences) - min(differences) < max(values) - min(values):
+            self._first, values = values[0], differences
+        self._least = min(values)
+        packed = small([value - self._least for value in values])
         self._typecode, self._data = packed.typecode, zlib.compress(packed)
 
-    @property
-    def size_bytes(self) -> int:
-        return len(self._data)
-
-    def values(self) -> Iterator[int]:
+    def values(self) -> list[int]:
+        """The numbers."""
         least = self._least
-        kept = (value + least for value in array(self._typecode, zlib.decompress(self._data)))
-        return kept if self._first is None else accumulate(kept, initial=self._first)
-
-
-def _packed_whole(values: Sequence[int]) -> _Whole:
-    return min((_Whole(values, differences=each) for each in (True, False)), key=lambda each: each.size_bytes)
+        values = [value + least for value in array(self._typecode, zlib.decompress(self._data))]
+        return values if self._first is None else list(accumulate(values, initial=self._first))
 
 
 class _Block:
@@ -66,23 +64,41 @@ class _Block:
 
     __slots__ = ("_data", "_digits", "_missing", "_typecode")
 
-    def __init__(self, values: array[Any]) -> None:
+    def __init__(self, values: array[Any], digits: int) -> None:
+        """`digits` are those to try first."""
         self._typecode = values.typecode
         self._digits = self._missing = 0
-        self._data: _Whole | bytes
-        if self._typecode == "q" and -LARGEST < min(values) <= max(values) < LARGEST:
-            self._data = _packed_whole(values)
+        self._data: _Whole | bytes = b""
+        if self._typecode == "d":
+            self._pack_digits(values, digits)
+        elif -LARGEST < min(values) <= max(values) < LARGEST:
+            self._data = _Whole(list(values))
+        if self._data == b"":
+            self._data = zlib.compress(values)
+
+    def _pack_digits(self, values: array[float], digits: int) -> None:
+        known = [value for value in values if not isnan(value)]
+        if not known or not -LARGEST < 10**DIGITS_MOST * min(known) <= 10**DIGITS_MOST * max(known) < LARGEST:
             return
-        for digits in range(DIGITS_MOST + 1) if self._typecode == "d" else ():
-            scaled = _scaled(values, digits)
-            if scaled is not None:
-                self._missing = min((each for each in scaled if each is not None), default=1) - 1
-                whole = [self._missing if each is None else each for each in scaled]
-                self._digits, self._data = digits, _packed_whole(whole)
-                if self.unpack().tobytes() == values.tobytes():
-                    return
-                break
-        self._data = zlib.compress(values)
+        for self._digits in sorted(range(DIGITS_MOST + 1), key=lambda each: (each != digits, each)):
+            scale = 10**self._digits
+            if round(known[0] * scale) / scale != known[0] or round(known[-1] * scale) / scale != known[-1]:
+                continue
+            whole = [round(value * scale) for value in known]
+            if len(known) < len(values):
+                self._missing, each = min(whole) - 1, iter(whole)
+                whole = [self._missing if isnan(value) else next(each) for value in values]
+            else:
+                self._missing = min(whole) - 1
+            self._data = _Whole(whole)
+            if self.unpack().tobytes() == values.tobytes():
+                return
+        self._data = b""
+
+    @property
+    def digits(self) -> int:
+        """Behind the decimal point, as far as that is known."""
+        return self._digits
 
     def unpack(self) -> array[Any]:
         """The numbers."""
@@ -96,21 +112,6 @@ class _Block:
 
 LARGEST: Final = 2**53
 """Beyond it a double has gaps between whole numbers."""
-
-
-def _scaled(values: Sequence[float], digits: int) -> list[int | None] | None:
-    """Numbers of so many digits as whole ones, `None` for NaN; `None` where one has more, or is too large."""
-    scale = 10**digits
-    scaled: list[int | None] = []
-    for value in values:
-        if value != value:  # noqa: PLR0124 (only NaN differs from itself)
-            scaled.append(None)
-            continue
-        number = value * scale
-        if not -LARGEST < number < LARGEST or (whole := round(number)) / scale != value:
-            return None
-        scaled.append(whole)
-    return scaled
 
 
 @lru_cache(maxsize=OPENED)
@@ -151,14 +152,15 @@ class Numbers(Sequence[Number], Generic[Number]):
     def extend(self, values: Iterable[Number]) -> None:
         """Add numbers at the end."""
         self._tail.extend(values)
-        self._pack()
+        if len(self._tail) >= AT_ONCE:
+            self._pack()
 
     def _pack(self) -> None:
         at = 0
         while len(self._tail) - at >= 2 * BLOCK:
             block = self._tail[at : at + BLOCK]
             self._firsts.append(block[0])
-            self._blocks.append(_Block(block))
+            self._blocks.append(_Block(block, self._blocks[-1].digits if self._blocks else 0))
             at += BLOCK
         if at:
             self._tail = self._tail[at:]
