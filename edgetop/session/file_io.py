@@ -345,7 +345,7 @@ def _items(file: BinaryIO, to: str = "") -> Iterator[tuple[str, Any]]:
     file.readline()
     names = iter((*LONG_PARTS, ""))
     name, is_open = "", False
-    while line := file.readline(PIECE_BYTES if is_open and name == "series" else -1):
+    while line := file.readline(PIECE_BYTES if is_open and name == "series" else LARGEST_FILE_BYTES):
         if is_open and line.startswith(b"{"):
             if name == "series":
                 pieces = _Pieces(file, line)
@@ -381,16 +381,16 @@ class _Pieces:
 
     def __init__(self, file: BinaryIO, first: bytes) -> None:
         self._file = file
-        self._piece = self._last = first
+        self._piece, self._last = first, b""
 
     def __iter__(self) -> Iterator[bytes]:
         while piece := self._piece:
-            self._last = (self._last[-len(_END) - 2 :] + piece)[-PIECE_BYTES:]
+            self._last = (self._last + piece)[-8:]
             self._piece = b"" if piece.endswith(b"\n") else self._file.readline(PIECE_BYTES)
             yield piece
 
     def to_end(self) -> bytes:
-        """Pass over what was not read; how the line ends."""
+        """Pass over what was not read; the end of the line."""
         for _ in self:
             pass
         return self._last
