@@ -172,9 +172,10 @@ class Numbers(Sequence[Number], Generic[Number]):
     @overload
     def __getitem__(self, index: slice) -> array[Number]: ...
 
-    def __getitem__(self, index: int | slice) -> Number | array[Number]:
+    def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            return self._slice(*index.indices(len(self)))
+            begin, end, step = index.indices(len(self))
+            return self._part(begin, end) if step == 1 else self[:][index]
         at = index - self._packed if index >= 0 else index + len(self._tail)
         if at >= 0:
             return self._tail[at]
@@ -184,12 +185,10 @@ class Numbers(Sequence[Number], Generic[Number]):
             raise IndexError("no number has this index")
         return _unpacked(self._blocks[index // BLOCK])[index % BLOCK]
 
-    def _slice(self, begin: int, end: int, step: int) -> array[Number]:
-        if step != 1:
-            return array(self.typecode, self._slice(0, len(self), 1)[begin : end if end >= 0 else None : step])
+    def _part(self, begin: int, end: int) -> array[Any]:
         if begin >= self._packed:
             return self._tail[begin - self._packed : max(0, end - self._packed)]
-        found = array(self.typecode)
+        found: array[Any] = array(self.typecode)
         for number in range(begin // BLOCK, -(-min(end, self._packed) // BLOCK)):
             base = number * BLOCK
             found += _unpacked(self._blocks[number])[max(0, begin - base) : max(0, end - base)]

@@ -193,7 +193,7 @@ def shown_rows(store: Store, words: Iterable[str]) -> tuple[list[Sequence[str]],
     """What the columns of `SHOWN` say of each session that has all of the words, and how many sessions there are."""
     found = store.kept(ROWS_NAME, _Row, _row_of)
     wanted = [word.casefold() for word in words]
-    rows = [
+    rows: list[Sequence[str]] = [
         (str(number), format_time(row.started_at), *row.texts)
         for number, (_, row) in enumerate(found, 1)
         if all(word in row.searched for word in wanted)

@@ -93,7 +93,7 @@ def test_only_the_last_one_can_be_changed() -> None:
 def test_an_hour_of_a_quick_sensor_takes_less_than_a_third(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numbers, "BLOCK", 1024)
     readings = [8.7 + (index * 7919 % 401 - 200) / 1000 for index in range(8192)]
-    column = Numbers("d")
+    column: Numbers[float] = Numbers("d")
     for value in readings:
         column.append(round(value, 3))
     packed_bytes = sum(len(block._data._data) for block in column._blocks if not isinstance(block._data, bytes))

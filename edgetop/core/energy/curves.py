@@ -759,7 +759,7 @@ class PowerCurve(Curve):
         """The sums before each run from one in `_noted` to the one before `end`, added up as they were at first."""
         begin = place * SUMS_APART
         low = max(0, begin - 1)
-        first, last, power = (column[low:end] for column in (self._first, self._last, self._power))
+        first, last, power = self._first[low:end], self._last[low:end], self._power[low:end]
         sums = self._noted.part(place, place + 1)
         for at in range(begin - low, end - low - 1):
             step = at + low + 1 in self._breaks, first[at], last[at], power[at], first[at + 1], power[at + 1]
