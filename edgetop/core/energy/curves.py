@@ -568,12 +568,13 @@ class PowerCurve(Curve):
     def own_columns(self) -> None:
         """See Curve."""
         super().own_columns()
+        place = max(0, self._rows - 1) // SUMS_APART
+        self._noted = self._noted.part(0, -(-self._rows // SUMS_APART))
+        self._latest, self._latest_from = Sums(), place * SUMS_APART
         if self.last_us is not None:
             # The last run may have gone on since the mark.
             self._last[-1] = self.last_us
-            place = (self._rows - 1) // SUMS_APART
-            self._noted = self._noted.part(0, place + 1)
-            self._latest, self._latest_from = self._added_up(place, self._rows), place * SUMS_APART
+            self._latest = self._added_up(place, self._rows)
 
     def suspended(self) -> None:
         """See Curve."""

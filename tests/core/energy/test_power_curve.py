@@ -181,7 +181,7 @@ def test_what_is_packed_and_added_up_again_changes_nothing(averaging: bool, monk
 
     def folded() -> tuple[PowerCurve, list[list[object]]]:
         curve, marks, begin = PowerCurve(average_meter() if averaging else point_meter()), [], 0
-        for end in (7, 250, 700):
+        for end in (0, 7, 250, 700):
             marks.append((end, goes_on(curve, begin, end).mark()))
             begin = end
         goes_on(curve, begin, len(readings))
@@ -189,14 +189,14 @@ def test_what_is_packed_and_added_up_again_changes_nothing(averaging: bool, monk
 
     plain, plainly_resumed = folded()
     expected = told(plain)
-    assert plainly_resumed == [expected] * 3
+    assert plainly_resumed == [expected] * 4
     monkeypatch.setattr(numbers, "BLOCK", 8)
     monkeypatch.setattr(curves, "SUMS_APART", 4)
     monkeypatch.setattr(curves, "SUMS_KEPT", 8)
     monkeypatch.setattr(curves, "SUMS_OPENED", 2)
     packed, resumed = folded()
     assert told(packed) == expected
-    assert resumed == [expected] * 3
+    assert resumed == [expected] * 4
 
 
 def test_a_window_is_final_only_after_the_sensor_has_updated_again() -> None:
