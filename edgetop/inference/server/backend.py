@@ -68,6 +68,8 @@ class Program(NamedTuple):
     name: str
     port: int | None = None
     """Its default port; `None` for one that is not contacted."""
+    other_port: int | None = None
+    """That of other versions."""
 
 
 class Offer(Struct, frozen=True, kw_only=True):
@@ -245,6 +247,10 @@ class ServerBackend:
     """What in a request for an answer makes it as long as was asked for, and leaves nothing to a cache."""
     request_settings: ClassVar[tuple[str, ...]] = ()
     """Engine settings that a request may contain; the server decides all others."""
+    cuts: ClassVar[bool] = False
+    """It may end an answer at a length that nobody asked for, and does not tell that from a context that is full."""
+    interrupts: ClassVar[bool] = False
+    """A request ends the answer that it is giving to somebody else."""
     health_path: ClassVar[str] = ""
     """Answered however busy the server is; empty where there is none."""
     sleepless = False

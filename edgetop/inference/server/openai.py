@@ -45,14 +45,6 @@ CHAT_PATH = "/v1/chat/completions"
 
 MODELS_PATH = "/v1/models"
 
-ENDS_ANSWERS = {"me"}
-"""The owner of its models that llama_cpp.server names. It ends the answer it is giving as soon as anybody asks for
-anything of the model, the list of models among it (`interrupt_requests`; tried with 0.3.36), so that it is asked only
-where a person gives its address, and for its models once."""
-
-QUIET_PATH = "/docs"
-"""What such a server answers without its model."""
-
 NO_COUNTERS = Unavailable(
     "this kind of server does not report how many tokens it generates", "llama-server with --metrics and vLLM do"
 )
@@ -180,18 +172,16 @@ class OpenAiBackend(ServerBackend):
     kind = "openai"
     name = "OpenAI API"
     programs: ClassVar[tuple[Program, ...]] = (
-        Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server"),  # see `ENDS_ANSWERS`
         Program(r"(python\S* (-m |\S*/))?mlc_llm serve\b", "mlc_llm", 8000),
         Program(r"mistralrs(-server| serve)\b|mistralrs\b", "mistral.rs", 1234),
         Program(r"(python\S* \S*/)?(lemonade-server|lemonade|lemond)\b", "lemonade", 13305),
     )
     process_names: ClassVar[tuple[str, ...]] = ()
     counted_by: ClassVar[CountedBy] = "nothing"
+    cuts = True
 
     def __init__(self) -> None:
         self._models: dict[str, ListedModel] = {}
-        self._listed: tuple[str, ...] = ()
-        """Of a server that is not asked for its models again."""
 
     @classmethod
     def matches(cls, client: ServerClient) -> bool:  # noqa: ARG003 - whatever is not known is taken for one
@@ -237,20 +227,38 @@ class OpenAiBackend(ServerBackend):
 
     def read_usage(self, client: ServerClient) -> Usage:
         """The names of its models; the API has no counters. Raises RequestError."""
-        if self._listed:
-            text_at(client, QUIET_PATH)
-            models = self._listed
-        else:
-            listed = listed_models(client)
-            models = _names_of(listed)
-            self._listed = models if owners(listed) == ENDS_ANSWERS else ()
         return Usage(
             kind=self.kind,
-            models=models,
+            models=model_names(client),
             tokens=NO_COUNTERS,
             counts="nothing",
             no_count=NO_COUNTERS,
         )
+
+
+class LlamaCppPythonBackend(OpenAiBackend):
+    """llama-cpp-python's own server.
+
+    It ends the answer it is giving as soon as anybody asks for anything of the model, the list of models among it
+    (`interrupt_requests`, on by default), so it is known, and watched, by a page that it gives without its model.
+    """
+
+    kind = "llama_cpp.server"
+    name = "llama_cpp.server"
+    programs: ClassVar[tuple[Program, ...]] = (Program(r"python\S* -m llama_cpp\.server\b", "llama_cpp.server", 8000),)
+    health_path = "/docs"
+    cuts = False
+    interrupts = True
+
+    @classmethod
+    def matches(cls, client: ServerClient) -> bool:
+        """It names itself in the title of its documentation."""
+        return "llama.cpp Python API" in (text_at(client, cls.health_path) or "")
+
+    def read_usage(self, client: ServerClient) -> Usage:
+        """That it answers. Raises RequestError."""
+        text_at(client, self.health_path)
+        return Usage(kind=self.kind, tokens=NO_COUNTERS, counts="nothing", no_count=NO_COUNTERS)
 
 
 BACKENDS = (OpenAiBackend,)
@@ -258,11 +266,7 @@ BACKENDS = (OpenAiBackend,)
 
 def model_names(client: ServerClient) -> tuple[str, ...]:
     """Names of the models that a server offers. Raises RequestError."""
-    return _names_of(listed_models(client))
-
-
-def _names_of(models: list[ListedModel]) -> tuple[str, ...]:
-    return tuple(name for model in models for name in names_without_folders(model.id))
+    return tuple(name for model in listed_models(client) for name in names_without_folders(model.id))
 
 
 def chat_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, str]]:
