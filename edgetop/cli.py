@@ -5,6 +5,7 @@ Everything is imported when it is needed, so that `--version` and `--help` are q
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from edgetop.io.terminal import secure_standard_streams
 
     secure_standard_streams()
+    gc.disable()  # until everything is imported: it stays, and looking through it takes a tenth of a short run
     code = _INTERRUPTED
     try:
         code = _run(sys.argv[1:])
@@ -149,6 +151,9 @@ def _carry_out(given: list[str]) -> int:
         os.environ[ENGINE.env] = settings[ENGINE]
     execute: Callable[[Namespace, Settings], int] = importlib.import_module(f"edgetop.commands.{verb}").execute
     _catch_stray_errors()
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     return execute(arguments, settings)
 
 

@@ -6,7 +6,6 @@ Every verb imports this, and few need all of it: what takes long to import is im
 from __future__ import annotations
 
 import argparse
-import difflib
 import os
 import sys
 import time
@@ -350,6 +349,8 @@ def chosen_theme(settings: Settings) -> str | None:
         return None
     name, files = asked.removeprefix(THEME_PREFIX), theme_files()
     if name not in files:
+        import difflib  # noqa: PLC0415 - only for what is not found
+
         close = difflib.get_close_matches(name, files, n=1)
         raise UsageError(
             f"there is no theme {asked!r}", f"did you mean {close[0]}?" if close else f"there are {', '.join(files)}"

@@ -326,7 +326,9 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     add("--device", metavar="NAME", help="on another device, such as pi5 or pi5:8gb; `list` names them")
     add("--memory", metavar="SIZE", help="with so much memory, such as 8G")
     add("--power-mode", metavar="NAME", help="of that device")
-    add("--slots", default="1", metavar="N", help="conversations served side by side (default: 1)")
+    add("-np", "--parallel", "--slots", dest="slots", default="1", metavar="N",
+        help="conversations served side by side (default: 1)")
+    add("--mtp", action="store_true", help="with the model's own layer for further tokens proposing them")
     add("--mmproj", metavar="FILE", help="the vision or audio part that is loaded beside the model")
     add("--prompt-tokens", metavar="N", help="length of a prompt (default: 512)")
     add("--min-speed", metavar="X", help="exit with 5 if decoding is slower than X tokens per second")

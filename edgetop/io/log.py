@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import traceback
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -65,6 +64,8 @@ def log_exception(error: BaseException) -> None:
     if _LOG.path is not None and not hasattr(error, "edgetop_logged"):
         error.edgetop_logged = True  # type: ignore[attr-defined]
         log("defect", f"{type(error).__name__}: {error}")
+        import traceback  # noqa: PLC0415 - few runs need it, and it takes milliseconds
+
         _write("".join(traceback.format_exception(error)))
 
 

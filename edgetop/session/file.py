@@ -265,7 +265,7 @@ def head_of(session: Session) -> SessionHead:
         absent=dict(session.absent),
         kind=header.kind,
         services=tuple(_copied(ServiceEntry, service) for service in session.services.values()),
-        watch=watch_figures(session, session.end_us) if is_watch(session) else None,
+        watch=watch_figures(session, session.end_us, exact=True) if is_watch(session) else None,
         summary=snapshot(session, session.end_us).summary,
     )
 
