@@ -225,7 +225,8 @@ def _add_chat(parser: argparse.ArgumentParser) -> None:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     _add_prompts(parser)
-    add("text", nargs="*", metavar="TEXT", help="ask this, as -p does; - is what standard input says")
+    add("text", nargs="*", metavar="TEXT",
+        help="ask this, as -p does; - is what standard input says, alone or beside a text")
     add("--idle", type=_reads(real(0, 3600), "--idle"), default=0.0, metavar="SECONDS",
         help="first leave the device idle, without the model and with it, to measure its idle power (default: 0)")
     _add_json(parser)

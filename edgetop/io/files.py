@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import fcntl
 import os
@@ -145,6 +146,13 @@ def read_small(path: Path, largest_bytes: int = 2**20, *, regular: bool = True) 
     if len(data) > largest_bytes:
         raise OSError(errno.EFBIG, f"it is larger than {largest_bytes / 2**20:g} MiB", str(path))
     return data
+
+
+def as_utf8(data: bytes) -> bytes:
+    """The bytes of a text without a byte order mark, which editors write; UTF-16, which has one, as UTF-8."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace").encode()
+    return data.removeprefix(codecs.BOM_UTF8)
 
 
 TOML_BYTES_MAX = 2**20

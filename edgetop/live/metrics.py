@@ -363,6 +363,7 @@ class PrometheusExporter:
         self._lock = threading.Lock()
         self._asked: Future[list[Any]] | None = None
         self._families: list[Any] | None = None
+        self._to_pipe: threading.Thread | None = None
         self._server: _Server | None = None
         if address is not None:
             try:
@@ -426,13 +427,23 @@ class PrometheusExporter:
         self._families = families
         try:
             if file.exists() and not file.is_file():
-                write_atomically(file, [self._text()])  # a device, which prometheus_client would replace
+                # A device or a pipe, which prometheus_client would replace; a slow reader is left out, not waited for.
+                if self._to_pipe is None or not self._to_pipe.is_alive():
+                    self._to_pipe = threading.Thread(target=_pass_on, args=(file, self._text()), daemon=True)
+                    self._to_pipe.start()
             else:
                 self._client.write_to_textfile(str(file), self._registry)
         except OSError as error:
             log("decisions", f"{file}: {error.strerror or error}")
         finally:
             self._families = None
+
+
+def _pass_on(file: Path, text: bytes) -> None:
+    try:
+        write_atomically(file, [text])
+    except OSError as error:
+        log("decisions", f"{file}: {error.strerror or error}")
 
 
 class _Server(ThreadingHTTPServer):

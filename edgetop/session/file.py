@@ -53,6 +53,7 @@ from edgetop.core.records import (
 )
 from edgetop.core.sources import SourceInfo, Unavailable
 from edgetop.io import json
+from edgetop.io.files import as_utf8
 from edgetop.session.requests import (
     ClientFigures,
     LevelFigures,
@@ -230,6 +231,7 @@ def with_current_names(data: bytes) -> bytes:
 
     A quoted word before a colon is a key wherever it stands: quotes within a text are escaped.
     """
+    data = as_utf8(data)
     for before, now in _RENAMED_KEYS:
         data = data.replace(before, now)
     return data

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import shlex
 import socket
 import subprocess
+import termios
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -17,7 +20,10 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edgetop.inference.scripted import Reply
+from edgetop.live import metrics
 from edgetop.live.metrics import FIGURES, FIRST_TOKEN, Metrics, PrometheusExporter
 from edgetop.session.file_io import load
 from edgetop.session.snapshot import snapshot
@@ -242,6 +248,31 @@ def test_every_query_of_the_dashboard_is_answered_by_a_real_prometheus(tmp_path:
             )
         assert parsed(file.read_text())["edgetop_info"]
     assert not file.exists()
+
+
+def test_a_pipe_gets_whole_texts_and_a_reader_that_stalls_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "FILE_S", 0.0)
+    live, pipe = Loaded(), tmp_path / "pipe"
+    expected = scrape_file(live, tmp_path / "file")
+    os.mkfifo(pipe)
+    exporter = PrometheusExporter(file=pipe)
+    exporter.update(live)  # nobody reads
+    with open(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:  # noqa: PTH123 - of a descriptor
+        assert fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, 4096) < len(expected)
+
+        def begun() -> bool:
+            exporter.update(live)
+            return any(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)))
+
+        eventually(begun, "the pipe has the beginning of a text")
+        for _ in range(3):
+            exporter.update(live)
+        os.set_blocking(reader.fileno(), True)
+        assert reader.read().decode() == expected
+    exporter.close()
+    assert pipe.is_fifo()
 
 
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:

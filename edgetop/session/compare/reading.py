@@ -45,9 +45,10 @@ from edgetop.core.quantity import Interval
 from edgetop.core.records import DeviceInfo
 from edgetop.core.sources import SourceInfo
 from edgetop.core.text import distinct
+from edgetop.io.files import as_utf8
 from edgetop.session.compare.result import Condition, Made, RepeatedFigure, Result, flags_text
 from edgetop.session.file import SeriesEntry, SessionFile, TurnEntry
-from edgetop.session.file_io import SessionFileError, load_without_readings, read_bytes
+from edgetop.session.file_io import SessionFileError, decode_file, load_without_readings, read_bytes
 from edgetop.session.snapshot import Speed, speed_over_time
 
 CONDITIONS: dict[LimitedBy, tuple[Condition, str]] = {
@@ -648,7 +649,10 @@ def read_results(path: Path, duty: Duty | None = None) -> list[Result]:
     try:
         if is_session(read_bytes(path, MARK_WITHIN_BYTES)):
             return [session_result(load_without_readings(path, _has_battery), path, duty)]
-        return _imported(read_bytes(path), path)
+        data = as_utf8(read_bytes(path))
+        if is_session(data):
+            return [session_result(decode_file(data), path, duty)]
+        return _imported(data, path)
     except SessionFileError as error:
         what = error.what.removeprefix(f"{path}: ")
         raise SessionFileError(f"{path}: {what}", error.hint or f"it must be {KINDS}") from None
