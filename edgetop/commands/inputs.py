@@ -17,7 +17,7 @@ from edgetop.core.energy.duty import Duty
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
 from edgetop.inference.server.address import ANY_MODEL, ServerChoice, key_file_of
-from edgetop.io.extensions import EXPORTERS, installed, switch_off
+from edgetop.io.extensions import EXPORTERS, FAILURES, installed, switch_off
 from edgetop.io.files import as_utf8, data_folder, expanded
 from edgetop.io.terminal import terminal_kind
 from edgetop.settings import options
@@ -208,7 +208,7 @@ def _extension_exporters(name: str, target: str) -> Sequence[Exporter]:
     """The exporter of an extension; none where it fails, which is said."""
     try:
         return [installed(EXPORTERS)[name].load()(target)]
-    except Exception as error:  # noqa: BLE001 - whatever it does, it is switched off
+    except FAILURES as error:
         switch_off(EXPORTERS, name, error)
         return ()
 

@@ -152,7 +152,7 @@ def write_data(text: str) -> None:
 
 def require_free(path: Path | None, *, force: bool) -> None:
     """Raise UsageError where a file is in the way of what is to be written, and is not to be replaced by `force`."""
-    if path is not None and path.exists() and not force:
+    if path is not None and (path.is_file() or path.is_dir()) and not force:  # a device or a pipe is written to
         raise UsageError(f"{path} exists already", "name another file with -o, or replace it with --force")
 
 

@@ -250,6 +250,17 @@ def write_atomically(path: Path, pieces: Iterable[bytes]) -> None:
         file.writelines(pieces)
 
 
+def may_replace(path: Path, first: bytes) -> bool:
+    """Whether nothing of value is lost when `path` is written: what is there is empty, or begins as ours do.
+
+    A device or a pipe is written to. Raises OSError.
+    """
+    if not path.is_file():
+        return True
+    with path.open("rb") as file:
+        return file.read(len(first)) in {b"", first}
+
+
 def unused(path: Path) -> Path:
     """`path`, or the first with a number at the end of its stem that names nothing."""
     found, number = path, 1
