@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from edgetop import __version__
@@ -16,6 +18,19 @@ from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
 from edgetop.settings.option import TITLES, OneOf, Option, Section
 from edgetop.settings.options import OPTIONS
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal. argparse makes one for each argument, and asks shutil, which brings compression."""
+
+    def __init__(self, prog: str) -> None:
+        columns = 0
+        with suppress(ValueError):
+            columns = int(os.environ.get("COLUMNS", ""))
+        if columns <= 0:
+            with suppress(OSError):
+                columns = os.get_terminal_size().columns
+        super().__init__(prog, width=(columns or 80) - 2)
 
 
 class Parser(argparse.ArgumentParser):
@@ -151,7 +166,7 @@ def parser_of(named: str) -> Parser:
         prog=f"edgetop {named}".strip(),
         description=textwrap.fill(f"{verb.help[:1].upper()}{verb.help[1:]}.", HELP_COLUMNS),
         epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     if not named:

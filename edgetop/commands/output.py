@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import sys
 import unicodedata
@@ -247,7 +246,9 @@ def _table_columns() -> int:
     """As many as there are on the terminal; in a pipe, where nothing must be cut, any number."""
     if not sys.stdout.isatty():
         return sys.maxsize
-    return shutil.get_terminal_size().columns
+    from shutil import get_terminal_size  # noqa: PLC0415 - brings compression, and in a pipe nobody asks
+
+    return get_terminal_size().columns
 
 
 def _fits(rows: Sequence[Sequence[str]], columns: int) -> bool:
