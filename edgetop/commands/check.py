@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -68,6 +67,7 @@ from edgetop.fit.wording import (
     verdict_text,
 )
 from edgetop.io.model_file import in_time, models_in
+from edgetop.io.terminal import terminal_size
 from edgetop.settings import options
 from edgetop.settings.option import byte_count, integer, parse_value, real, token_count
 from edgetop.settings.resolve import Settings, engine_settings, price_of
@@ -240,7 +240,7 @@ def _wrapped(entry: Entry) -> list[Entry]:
         return [entry]
     from textwrap import wrap  # noqa: PLC0415 - only on a terminal
 
-    width = max(WIDTH_LEAST, os.get_terminal_size(sys.stdout.fileno()).columns - LABEL_COLUMNS)
+    width = max(WIDTH_LEAST, terminal_size().columns - LABEL_COLUMNS)
     lines = wrap(one_line(entry.text), width) or [""]
     return [Entry(entry.label if index == 0 else "", line) for index, line in enumerate(lines)]
 

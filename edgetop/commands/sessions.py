@@ -218,25 +218,25 @@ def prune(store: Store, keep_s: float | None, max_bytes: int | None, *, yes: boo
     if keep_s is None and max_bytes is None:
         raise UsageError("nothing says what to keep", "such as: edgetop sessions prune --keep 30d --max 2G")
     found = prunable(store, time.time(), keep_s, max_bytes)
-    failed = False
-    for each in found if yes else ():
+    gone = []
+    for each in found:
         try:
-            store.remove(each.path)
+            if yes:
+                store.remove(each.path)
+            gone.append(each)
         except OSError as error:
-            failed = True
             print_error(f"{each.path}: {error.strerror}", "it is still there")
-    size = format_bytes(sum(each.size_bytes for each in found))
+    failed = len(gone) < len(found)
     if as_json:
-        rows = [{"path": str(each.path), "size_bytes": each.size_bytes, "why": each.why} for each in found]
+        rows = [{"path": str(each.path), "size_bytes": each.size_bytes, "why": each.why} for each in gone]
         write_json({"deleted": yes, "sessions": rows})
         return failed
-    write_data("".join(f"{one_line(str(each.path))}\n" for each in found))
+    write_data("".join(f"{one_line(str(each.path))}\n" for each in gone))
+    what = f"{plural(len(gone), 'session')} with {format_bytes(sum(each.size_bytes for each in gone))}"
     if not found:
         print_status("nothing is older or more than that")
-    elif yes:
-        print_status(f"{len(found)} sessions with {size} were deleted")
     else:
-        print_status(f"{len(found)} sessions with {size} would be deleted; --yes does it")
+        print_status(f"{what}: deleted" if yes else f"{what}: --yes deletes them")
     return failed
 
 
@@ -550,12 +550,17 @@ Action = Callable[[Store, argparse.Namespace], int]
 
 def execute(arguments: argparse.Namespace, settings: Settings) -> int:
     """Do what was asked; `validate`, `recover` and `rm` return 1 when something is wrong."""
+    if arguments.action is None:
+        arguments.format = arguments.list_format
+    elif arguments.list_format is not None:
+        form = f"--{arguments.list_format}"
+        raise UsageError(f"{form} stands before {arguments.action}", f"type: sessions {arguments.action} ... {form}")
     arguments.duty, arguments.price = given_duty(settings), price_of(settings)
     return ACTIONS[arguments.action or "list"](open_store(settings), arguments)
 
 
 def _list(store: Store, arguments: argparse.Namespace) -> int:
-    words, chosen = getattr(arguments, "words", []), getattr(arguments, "format", None)
+    words, chosen = getattr(arguments, "words", []), arguments.format
     listed = store.list()
     entries = [entry for each in listed if (entry := entry_of(each)).matches(words)]
     if not listed and chosen is None:

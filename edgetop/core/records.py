@@ -207,6 +207,20 @@ TokensCounted = Literal["all", "ended", "running", "nothing"]
 those of running requests alone, or none."""
 
 
+class HostServed(Struct, frozen=True, kw_only=True):
+    """What the servers of one of several hosts have done since it was first connected to."""
+
+    generated_tokens: Count | None = None
+    at_least: bool = False
+    measured_tokens: Count = 0
+    """Those that the energy was spent on."""
+    energy_j: Interval | None = None
+    """Gross, over all the time that counts there."""
+    scope: str = ""
+    """What its meters cover."""
+    energy_missing: str = ""
+
+
 class ServiceEntry(Struct, frozen=True, kw_only=True):
     """A model process or a model server of others that was watched; its channels begin with `server.<number>.`."""
 
@@ -224,6 +238,8 @@ class ServiceEntry(Struct, frozen=True, kw_only=True):
     counts: TokensCounted = "nothing"
     no_count: Unavailable | None = None
     """Why it does not count all tokens, and what would make it."""
+    served: HostServed | None = None
+    """Of a host of several, told once a minute and at its end."""
 
 
 class ServiceSeen(ServiceEntry, frozen=True, kw_only=True, tag="service"):

@@ -34,7 +34,8 @@ _LOG: Final = _Log()
 
 def open_log(path: Path) -> None:
     """Append to a file that only its owner reads. Raises OSError."""
-    _LOG.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # A pipe without a reader is refused, and one that is full takes nothing more: the log holds nobody up.
+    _LOG.fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     _LOG.path = path
     os.environ[LOG_VARIABLE] = str(path.absolute())
 
