@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import argparse
-import os
 import textwrap
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, NoReturn
 
 from edgetop import __version__
 from edgetop.commands.verbs import DEFAULT_VERB, EXAMPLES, FIRST, VERBS
 from edgetop.core.errors import UsageError
 from edgetop.core.text import one_line
+from edgetop.io.terminal import terminal_size
 from edgetop.settings.option import TITLES, OneOf, Option, Section
 from edgetop.settings.options import OPTIONS
 
@@ -24,13 +23,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal. argparse makes one for each argument, and asks shutil, which brings compression."""
 
     def __init__(self, prog: str) -> None:
-        columns = 0
-        with suppress(ValueError):
-            columns = int(os.environ.get("COLUMNS", ""))
-        if columns <= 0:
-            with suppress(OSError):
-                columns = os.get_terminal_size().columns
-        super().__init__(prog, width=(columns or 80) - 2)
+        super().__init__(prog, width=terminal_size().columns - 2)
 
 
 class Parser(argparse.ArgumentParser):
