@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +43,10 @@ from edgetop.core.format import (
     format_significant,
     format_time,
     plural,
+    unix_s,
 )
-from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled
-from edgetop.core.records import LoadEntry, ServiceEntry
+from edgetop.core.quantity import J_PER_WH, WH_PER_KWH, Interval, cost, plus_minus, scaled, with_interval
+from edgetop.core.records import HostServed, LoadEntry, ServiceEntry
 from edgetop.core.text import literal, one_line
 from edgetop.io import json
 from edgetop.io.files import replacement, write_atomically
@@ -159,8 +159,15 @@ def _service_cells(service: ServiceEntry) -> list[str]:
         f"{service.kind} {service.version}".strip(),
         ", ".join(service.models),
         service.address or (f"pid {service.pid}" if service.pid is not None else ""),
-        f"{service.counts}{why}",
+        f"{service.counts}{why}" if service.served is None else _served(service.served),
     ]
+
+
+def _served(host: HostServed) -> str:
+    """What the servers of one of several hosts did."""
+    tokens = NOT_AVAILABLE if host.generated_tokens is None else f"{host.generated_tokens}"
+    energy = f"{with_interval(host.energy_j)} J" if host.energy_j is not None else f"no energy: {host.energy_missing}"
+    return one_line(f"{'at least ' if host.at_least else ''}{tokens} tokens, {energy}")
 
 
 _TURN_HEADINGS = ["TURN", "PROMPT", *(figure.heading.upper() for figure in TURN_COLUMNS)]
@@ -514,8 +521,7 @@ def attach_power(path: Path, given: argparse.Namespace) -> int:
     volts = None if given.voltage is None else parse_value("--voltage", given.voltage, real(0, 1000))
     file = _checked_file(path)
     log = read_log(source, time_column=given.time_column, column=given.column, unit=given.unit, volts=volts)
-    began = datetime.fromisoformat(file.started_at).timestamp()
-    found = attached_power.align(log, attached_power.session_of(file), began)
+    found = attached_power.align(log, attached_power.session_of(file), unix_s(file.started_at))
     changed = attached_power.with_log(file, log, found, path=source.name, scope=given.scope, gain=gain)
     kept = path.with_name(path.name + ORIGINAL)
     with _written(path):
