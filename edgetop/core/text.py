@@ -16,12 +16,13 @@ MARKS_MAX = 6
 """Combining marks on one character that are shown; Thai, Tibetan and Hebrew with accents need up to four or five."""
 
 # Characters with no picture of their own that steer a terminal or the order of a line, or that hide text: C0 and C1
-# controls, soft hyphen, bidirectional controls, zero-width space, separators, fillers, annotations, tags, surrogates.
+# controls, soft hyphen, bidirectional controls, zero-width space, separators, fillers, annotations, tags, surrogates,
+# and the two that XML does not allow.
 # A single zero-width joiner or non-joiner holds emoji and Persian or Indic words together and stays.
 _UNSAFE = (
     "\r\n"
     "|[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e"
-    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
+    "\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
     "\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
     "|[\u200c\u200d]{2,}"
 )
@@ -51,6 +52,27 @@ def literal(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the optio
 def one_line(text: str, *, ascii: bool = False) -> str:  # noqa: A002 - the option's own name
     """`text` as `literal` gives it, with line breaks and runs of blanks made single blanks; for names and titles."""
     return literal(" ".join(text.split()), ascii=ascii)
+
+
+def one_lines(texts: Sequence[str]) -> Sequence[str]:
+    """Each as `one_line` gives it; looked at together where none needs a change, as in a column of a long list."""
+    joined = "\n".join(texts)
+    text = joined.replace("\n", "")
+    apart = len(joined) - len(text) == max(0, len(texts) - 1)
+    if apart and text.isprintable() and _is_latin(text):
+        lines = f"\n{joined}\n"
+        if not any(blanks in lines for blanks in ("  ", "\n ", " \n")):
+            return texts
+    return [one_line(each) for each in texts]
+
+
+def _is_latin(text: str) -> bool:
+    """Whether no character is combined with another one, and none is wide."""
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def distinct(texts: Iterable[str]) -> str:

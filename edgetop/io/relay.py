@@ -37,6 +37,8 @@ STALLED_S: Final = 300.0
 SERVER_STALLED_S: Final = 3600.0
 """So long a server may leave a request unread: some take one after the other."""
 PIECE_BYTES: Final = 65536
+CHUNKED_BYTES: Final = 8192
+"""Of a request in chunks, of which each may be a byte: nobody else waits longer than that takes to be read."""
 KEPT_BYTES_MAX: Final = 4 * 2**20
 """Of a request that is kept to be read; more is relayed all the same."""
 WAITING_BYTES_MAX: Final = 64 * 2**20
@@ -112,7 +114,7 @@ class Body:
     def __init__(self, length: int | None, *, chunked: bool, is_request: bool = False) -> None:
         """A length of `None` without chunks is up to the end of the connection."""
         self._left = length
-        self._chunked = chunked
+        self.is_chunked = chunked
         self._is_strict = is_request
         self._line = b""
         self._state: Literal["size", "data", "trailer"] = "size"
@@ -120,14 +122,9 @@ class Body:
         self.ended = length == 0 and not chunked
         self.to_end = length is None and not chunked
 
-    @property
-    def wants(self) -> int | None:
-        """How many bytes come next; `None` for a line."""
-        return self._left if not self._chunked or (self._state == "data" and self._left) else None
-
     def feed(self, data: bytes) -> tuple[list[bytes], bytes]:
         """The content of what came, and what is behind the end. Raises FramingError."""
-        if not self._chunked:
+        if not self.is_chunked:
             return self._plain(data)
         content: list[bytes] = []
         begin = 0
@@ -242,6 +239,10 @@ class _Reader(asyncio.StreamReader):
         super().set_exception(exc)
         self.is_ended = self.is_broken = True
         self.turned.set()
+
+    def give_back(self, data: bytes) -> None:
+        """Put what was read too far before what comes next."""
+        self._buffer[:0] = data  # type: ignore[attr-defined] # it has no way to do so
 
     def turn_raw(self) -> None:
         """Whatever comes behind the request belongs to no other one."""
@@ -510,7 +511,7 @@ class _Line:
             await request
         except asyncio.TimeoutError:
             why, status = "the rest of the request did not come", "408 Request Timeout"
-        except (FramingError, asyncio.LimitOverrunError) as error:
+        except FramingError as error:
             why, status = f"this is no request that can be passed on: {error}", "400 Bad Request"
         except OSError:
             # Where the server takes no more, what it says of that is still to come.
@@ -542,40 +543,36 @@ class _Line:
     async def _pass_request(self, exchange: Exchange, body: Body, server: asyncio.StreamWriter) -> None:
         """The body; then tell the server when the client ends its side.
 
-        Raises FramingError, LimitOverrunError, TimeoutError, and OSError where the server takes no more.
+        Raises FramingError, TimeoutError, and OSError where the server takes no more.
         """
         while not body.ended:
-            data = await asyncio.wait_for(self._piece(body), STALLED_S)
+            data = await asyncio.wait_for(
+                self._reader.read(CHUNKED_BYTES if body.is_chunked else PIECE_BYTES), STALLED_S
+            )
             if not data:
                 break
-            for piece in body.feed(data)[0]:
-                self._relay.keep_request(exchange, piece)
-            server.write(data)
-            await asyncio.wait_for(server.drain(), SERVER_STALLED_S)
+            content, behind = body.feed(data)
+            self._relay.keep_request(exchange, b"".join(content))
+            self._reader.give_back(behind)
+            server.write(data[: len(data) - len(behind)])
+            if server.transport.get_write_buffer_size() > 0:
+                await asyncio.wait_for(server.drain(), SERVER_STALLED_S)
         await self._reader.turned.wait()
-        if not (self._reader.is_raw or self._reader.is_broken or self._reader.at_eof()):
-            return  # other requests are behind it
         while self._reader.is_raw and (data := await self._reader.read(PIECE_BYTES)):
             server.write(data)
             await asyncio.wait_for(server.drain(), SERVER_STALLED_S)
-        if not self._reader.is_broken and server.can_write_eof():
-            with contextlib.suppress(OSError):
-                server.write_eof()
+        has_more = not self._reader.at_eof()
+        if not self._reader.is_broken and (has_more or server.can_write_eof()):
+            # Other requests that are behind this one are still to be passed on.
+            if not has_more:
+                with contextlib.suppress(OSError):
+                    server.write_eof()
             # A client that ends its side and one that is gone look alike until something is sent.
             answered = -1
             while answered != self._answered:
                 answered = self._answered
                 await asyncio.sleep(STALLED_S)
         server.transport.abort()
-
-    async def _piece(self, body: Body) -> bytes:
-        """The next piece of a body, and nothing of what is behind it; empty at the end of the client's side."""
-        if body.wants is not None:
-            return await self._reader.read(min(PIECE_BYTES, body.wants))
-        try:
-            return await self._reader.readuntil(b"\n")
-        except asyncio.IncompleteReadError as error:
-            return error.partial
 
     async def _drain(self) -> None:
         """Wait for a client that takes its answer slowly. Raises ConnectionError where it has left.

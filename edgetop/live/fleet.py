@@ -12,15 +12,14 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from math import isfinite
 from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from edgetop import __version__
 from edgetop.core.clock import US_PER_S, monotonic_us
@@ -93,8 +92,9 @@ class HostReading(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         numbers = [getattr(self, name) for name in _NUMBERS]
         for figure in (self.j_per_token, self.energy_j):
-            numbers += [] if figure is None else [figure.value, figure.low, figure.high]
-        if not all(number is None or (isfinite(number) and abs(number) <= LARGEST) for number in numbers):
+            numbers += () if figure is None else astuple(figure)
+        # Not true of NaN either.
+        if not all(number is None or abs(number) <= LARGEST for number in numbers):
             raise ValueError("a number that cannot be")
 
 
@@ -231,7 +231,7 @@ class FarHost:
             if not isinstance(document, dict) or document.get("type") != "reading":
                 return False
             self._show(document, "edgetop")
-        except (ValueError, msgspec.ValidationError) as error:
+        except (ValueError, RecursionError) as error:
             raise SshError(f"its edgetop tells what cannot be read: {one_line(str(error))[:TEXT_MAX]}") from None
         return True
 
@@ -384,6 +384,7 @@ class Total(Struct, frozen=True, kw_only=True):
     """Of those that have an energy per token, measured alike."""
     energy_of: int = 0
     fastest: str = ""
+    """Empty where several are."""
     thriftiest: str = ""
     """The host with the least energy per token: with all of its interval below that of the next."""
 
@@ -412,9 +413,15 @@ def total_of(rows: Sequence[HostRow]) -> Total:
         power_missing="" if alike else "the hosts' power is not measured at the same place",
         j_per_token=_sum_per_token([energy for energy, _ in energies.values()], tokens) if alike and tokens else None,
         energy_of=len(energies),
-        fastest=max(speeds, key=lambda host: speeds[host]) if any(speeds.values()) else "",
+        fastest=_alone_first(speeds),
         thriftiest=order[0] if is_clear else "",
     )
+
+
+def _alone_first(speeds: Mapping[str, float]) -> str:
+    most = max(speeds.values(), default=0.0)
+    first = [host for host, speed in speeds.items() if speed == most > 0]
+    return first[0] if len(first) == 1 else ""
 
 
 def _sum_per_token(energies: Sequence[Interval], tokens: float) -> Interval:

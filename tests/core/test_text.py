@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgetop.core.text import MARKS_MAX, literal, one_line
+from edgetop.core.text import MARKS_MAX, literal, one_line, one_lines
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from edgetop.core.text import MARKS_MAX, literal, one_line
         ),
         ("\ufeffx\u200by\xadz", "<U+FEFF>x<U+200B>y<U+00AD>z", "<U+FEFF>x<U+200B>y<U+00AD>z"),
         ("\U000e0041\U000e007f", "<U+E0041><U+E007F>", "<U+E0041><U+E007F>"),
+        ("\ufffe\uffff", "<U+FFFE><U+FFFF>", "<U+FFFE><U+FFFF>"),
         ("\ud800x", "\ufffdx", "?x"),
         ("one\r\ntwo\rthree", "one\ntwo␍three", "one\ntwo^Mthree"),
         ("a\u200d\u200db", "a<U+200D><U+200D>b", "a<U+200D><U+200D>b"),
@@ -55,6 +56,11 @@ def test_towers_of_marks_are_cut_and_counted(mark: str) -> None:
 
 def test_one_line_has_no_line_breaks_and_no_runs_of_blanks() -> None:
     assert one_line(" a\n\tb \x1b ") == "a b ␛"
+
+
+@given(st.lists(st.text(st.one_of(st.sampled_from(" ab±\n\t\xad\xa0\u0300日"), st.characters()), max_size=8)))
+def test_lines_together_are_what_each_is(texts: list[str]) -> None:
+    assert list(one_lines(texts)) == [one_line(text) for text in texts]
 
 
 @given(st.text(st.characters(), max_size=200))
