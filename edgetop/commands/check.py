@@ -605,7 +605,7 @@ def _offered_value(path: str) -> Callable[[Offer], Any]:
 OFFER_COLUMNS: tuple[Column[Offer], ...] = (
     Column("name", heading="MODEL"),
     Column("file_type", _offered_value("facts.file_type"), "QUANT", _offered(lambda each: each.facts.file_type)),
-    Column("parameters", _offered_value("facts.parameters"), "WEIGHTS",
+    Column("parameters", _offered_value("facts.parameters"), "PARAMS",
            _offered(lambda each: format_count(each.facts.parameters))),
     Column("size_bytes", _offered_value("facts.size_bytes"), "SIZE",
            lambda offer: ("~" if offer.size_is_computed else "") + format_bytes(offer.assessment.facts.size_bytes)),
